@@ -1,4 +1,4 @@
-"""Build the guests of the tests into `built`, with their digests: `python tests/guests/build.py`.
+"""Build the guest programs of the tests into `built`, with their digests.
 
 Text is compiled by wasmtime, Rust by `rustc` for `wasm32-wasip1` and `wasm32-wasip2`, C by clang
 with wasi-libc. What has no compiler here stays as it is, and is named. `digests.json` has each
@@ -35,7 +35,7 @@ _C = ("--target=wasm32-wasi", "-Oz", "-Wl,--strip-all")
 
 
 def compiler_of(source: Path) -> str | None:
-    """Return the version of the compiler of a source, or None where it cannot be built here."""
+    """Return the version of a source's compiler, or None if it is not installed."""
     if source.suffix == ".wat":
         return f"wasmtime {version('wasmtime')}"
     program = "rustc" if source.suffix == ".rs" else "clang"
@@ -58,8 +58,7 @@ def compiler_of(source: Path) -> str | None:
 
 
 def outputs(source: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield the name of each guest of a source, and the command that builds it into the path that
-    follows."""
+    """Yield each guest of a source, with the command that builds it; the path is appended."""
     if source.suffix == ".rs":
         for target in ("wasm32-wasip1", "wasm32-wasip2"):
             linked = (
@@ -78,7 +77,7 @@ def outputs(source: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def build(command: list[str], source: Path) -> bytes:
-    """Return the bytes of a guest."""
+    """Return the bytes of a built guest."""
     if not command:
         from wasmtime import wat2wasm
 
@@ -100,7 +99,7 @@ def _run(*command: str) -> str:
 
 
 def main() -> None:
-    """Build what can be built here."""
+    """Build all guests whose compiler is installed."""
     digests = json.loads(DIGESTS.read_text()) if DIGESTS.exists() else {}
     kept = {}
     for source in sources():

@@ -1,4 +1,4 @@
-"""The programs that tests run are built from the sources beside them."""
+"""The guest programs of the tests match the sources beside them."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ _BUILDS = [(name, command, source) for source in sources() for name, command in 
 
 
 def test_every_program_has_its_digest() -> None:
-    """There is a program for each source, and no other; each is the one whose digest was noted."""
+    """Each source has a program, each program a source, and each recorded digest matches."""
     noted = json.loads(DIGESTS.read_text())
     assert (
         {name for name, _, _ in _BUILDS}
@@ -27,7 +27,7 @@ def test_every_program_has_its_digest() -> None:
     ("name", "command", "source"), _BUILDS, ids=[name for name, _, _ in _BUILDS]
 )
 def test_programs_are_what_their_sources_say(name: str, command: list[str], source) -> None:
-    """Where the compiler that made a program is installed, it makes the same bytes again."""
+    """An installed compiler of the recorded version reproduces the program's bytes."""
     compiler, noted = compiler_of(source), json.loads(DIGESTS.read_text())[name]
     if compiler != noted["compiler"]:
         pytest.skip(f"{name} was made by {noted['compiler']}, which is not installed")

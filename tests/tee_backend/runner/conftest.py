@@ -1,4 +1,4 @@
-"""An executor for the tests of a module."""
+"""An executor that the tests of a module share."""
 
 from collections.abc import AsyncIterator
 

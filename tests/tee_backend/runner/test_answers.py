@@ -1,4 +1,4 @@
-"""Answers of children, of which the parent believes nothing."""
+"""Answers of children, which the runner treats as untrusted."""
 
 import socket
 
@@ -11,7 +11,7 @@ from tee_backend.runner.guest import frames as _frames
 
 
 def test_an_answer_there_and_back() -> None:
-    """What a child packs its parent reads."""
+    """The runner decodes an answer that a child has encoded."""
     answer = _frames.Answer(_frames.EXITED, _frames.NO_FUEL, -1, 2**40, 5, 6, 2**33, 3)
     frame = _frames.pack(answer, b"out", b"error")
     assert (len(frame) - 4).to_bytes(4) == frame[:4]
@@ -28,8 +28,7 @@ def test_an_answer_there_and_back() -> None:
     ],
 )
 def test_answers_that_are_none(body: bytes) -> None:
-    """RN17: one that is too short, ends in an unknown way, or says more than it has, is an
-    error."""
+    """RN17: an answer that is too short, has an unknown end or contradicts itself is an error."""
     with pytest.raises(ValueError, match="answer"):
         _frames.unpack(body)
 
@@ -37,7 +36,7 @@ def test_answers_that_are_none(body: bytes) -> None:
 @fuzzed(1)
 @given(st.binary(max_size=200))
 def test_fuzz_answers(body: bytes) -> None:
-    """RN17: any bytes are an answer whose parts are in them, or a ValueError."""
+    """RN17: any bytes decode to an answer made of parts of them, or raise ValueError."""
     try:
         answer, output, stderr = _frames.unpack(body)
     except ValueError:
@@ -47,7 +46,7 @@ def test_fuzz_answers(body: bytes) -> None:
 
 
 def test_a_child_reads_no_request_that_is_too_long() -> None:
-    """RN17: a length above the bound ends the conversation before anything is read."""
+    """RN17: a child closes the connection at a length above the bound."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.sendall(_frames.LENGTH.pack(_frames.MAX_REQUEST_BYTES + 1))

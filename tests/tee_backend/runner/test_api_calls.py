@@ -1,4 +1,4 @@
-"""The HTTPS API: calls with keys, what they cost, and what is answered later (RN87 to RN98)."""
+"""The HTTPS API: calls with keys, their prices, and asynchronous answers (RN87 to RN98)."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunnerStage]:
-    """One runner that charges, for the tests of this module."""
+    """A runner with prices, for the tests of this module."""
     async with AsyncExitStack() as stack:
         staged = await runner_stage(stack, tmp_path_factory.mktemp("runner"), price=PRICE)
         await staged.publish("echo", ECHO)
@@ -49,8 +49,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runne
 
 
 async def test_a_key_calls_and_its_owner_pays(stage: RunnerStage) -> None:
-    """RN93, RN94, RN96: input as compact JSON, output, cost; what was reserved beyond it is given
-    back."""
+    """RN93, RN94, RN96: a call with a key costs its owner only what the run used."""
     before = await stage.account()
     status, answer = await stage.api("echo", await stage.key("echo"), {"input": {"n": [1, 2.50]}})
     assert status == 200, answer
@@ -74,7 +73,7 @@ async def test_a_key_calls_and_its_owner_pays(stage: RunnerStage) -> None:
 
 
 async def test_later(stage: RunnerStage) -> None:
-    """RN98: an asynchronous call is answered to its key, and to its owner."""
+    """RN98: an asynchronous answer is given to the call's key and to the key's owner."""
     key = await stage.key("echo")
     status, answer = await stage.api("echo", key, {"input": [1], "async": True})
     assert (status, answer["status"]) == (200, "pending")
@@ -84,7 +83,7 @@ async def test_later(stage: RunnerStage) -> None:
 
 
 async def test_failed_runs_cost_and_refused_ones_do_not(stage: RunnerStage) -> None:
-    """RN94: a program that trapped is charged, one that is not there is not; both say why."""
+    """RN94: a program that traps is charged; an unknown program is not."""
     key = await stage.key(None)
     before = await stage.account()
     status, answer = await stage.api("trap", key)
@@ -126,22 +125,21 @@ async def test_failed_runs_cost_and_refused_ones_do_not(stage: RunnerStage) -> N
     ids=range(18),
 )
 async def test_bodies_that_are_refused(stage: RunnerStage, members: Any, refused: str) -> None:
-    """RN96: what is not understood is not passed over, and costs nothing."""
+    """RN96: unknown members and values are refused and cost nothing."""
     status, answer = await stage.api("echo", await shared_key(stage), members)
     assert (status, answer["code"]) == (400, refused)
     assert isinstance(answer["error"], str) and answer.get("compute_cost", "0") == "0"
 
 
 async def shared_key(stage: RunnerStage) -> str:
-    """One key for any project, so that a test of many cases makes no more."""
+    """One key for any project, shared by the cases of a test."""
     if "shared" not in KEYS:
         KEYS["shared"] = await stage.key(None, profiles=["default"])
     return KEYS["shared"]
 
 
 async def test_formats_and_the_curl_of_the_first_page(stage: RunnerStage) -> None:
-    """RN96: the input is compact JSON on standard input; the answer is JSON, or text where that is
-    asked for."""
+    """RN96: input is compact JSON; output is JSON, or text on request."""
     key = await shared_key(stage)
     for body, output in (
         (b'{"input": { "a" : [ 1 , "x y" ] } }', {"a": [1, "x y"]}),
@@ -157,8 +155,7 @@ async def test_formats_and_the_curl_of_the_first_page(stage: RunnerStage) -> Non
 
 
 async def test_refusals_by_status(stage: RunnerStage) -> None:
-    """RN89, RN96: no key, a bad one, another project, too much, no balance, nothing there: each has
-    status and code."""
+    """RN89, RN96: each kind of refused call has its status and code."""
     key, scoped = await shared_key(stage), await stage.key("trap")
     dear = await stage.key("echo", max_per_call=10**9)
     owner, nonce, secret = key.rsplit(":", 2)
@@ -194,7 +191,7 @@ async def test_refusals_by_status(stage: RunnerStage) -> None:
 
 
 async def test_a_budget_bounds_the_run(stage: RunnerStage) -> None:
-    """RN94: a call gets the instructions and the time that it pays for, and its receipt says so."""
+    """RN94: a call gets the instructions and time that it pays for; its receipt states them."""
     _, answer = await stage.api(
         "environment", await shared_key(stage), {"input": 1, "response_format": "Text"}
     )
@@ -214,8 +211,7 @@ async def test_a_budget_bounds_the_run(stage: RunnerStage) -> None:
 
 
 async def test_whoever_signs_pays_too(stage: RunnerStage) -> None:
-    """RN94: `POST /run` is no way around the price; who has no account is refused before anything
-    runs."""
+    """RN94: a signer without an account cannot run a program for free by `POST /run`."""
     status, answer = await stage.call("echo", input="x")
     assert (status, answer["error"]["code"]) == (402, "balance-too-low")
     before = await stage.account()
@@ -227,8 +223,7 @@ async def test_whoever_signs_pays_too(stage: RunnerStage) -> None:
 
 
 async def test_secrets_of_a_key(stage: RunnerStage) -> None:
-    """RN90: a key reaches the profiles that it names, under grants that admit its owner, and sees
-    no standard error."""
+    """RN90: a key reaches only its profiles, and its holder sees no standard error."""
     await stage.owner.secrets().put("API_KEY", "open sesame")
     await stage.owner.secrets().put("API_KEY", "of prod", scope="prod")
     version = stage.published["environment"]
@@ -257,8 +252,7 @@ async def test_secrets_of_a_key(stage: RunnerStage) -> None:
 
 
 async def test_a_key_is_listed_and_ends(stage: RunnerStage) -> None:
-    """RN91: its owner alone lists and revokes it; it is not made twice, nor again once it was
-    revoked."""
+    """RN91: only the owner lists and revokes a key; a revoked key cannot be added again."""
     signed: dict[str, Any] = {"runner": stage.runner.did, "projects": None, "max_per_call": 5000}
     signed |= {"expires_at": SystemClock().now() + 60, "entropy": SystemEntropy()}
     statement, shown = new_api_key(stage.wallet, **signed)
@@ -292,7 +286,7 @@ async def test_a_key_is_listed_and_ends(stage: RunnerStage) -> None:
 
 
 async def test_too_many_keys(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN91: keys are bounded, of one owner and in all; those that ended make place."""
+    """RN91: keys are limited for each owner and in all; expired keys free their places."""
     monkeypatch.setattr(kept_keys, "MOST_OF_AN_OWNER", 1)
     other = Ed25519Signer(bytes(range(32)))
     assert await stage.key(None, signer=other, expires_at=SystemClock().now() + 60)
@@ -306,8 +300,7 @@ async def test_too_many_keys(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 async def test_keys_of_owners_who_are_not_known_here(
     stage: RunnerStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN91: where runs are free, an owner needs a grant here or an account; without one half the
-    places are theirs."""
+    """RN91: on a free runner, owners without an account need a grant and get half the places."""
     async with AsyncExitStack() as stack:
         free = await stage.another(stack, tmp_path / "runner")
         assert await added(free) == (403, "owner-unknown")
@@ -338,7 +331,7 @@ async def added(stage: RunnerStage) -> tuple[int, str]:
 
 
 async def test_asynchronous_calls_of_who_signs(stage: RunnerStage) -> None:
-    """RN98: `POST /run` answers later too; the caller alone asks for it, signed."""
+    """RN98: only the signer of an asynchronous `POST /run` can fetch its answer."""
     session = await stage.calling_session()
     later: Any = {"input": "x", "async": True}
     status, answer = await stage.call("echo", session=session, **later)
@@ -359,7 +352,7 @@ async def test_asynchronous_calls_of_who_signs(stage: RunnerStage) -> None:
 
 
 async def test_bounds_of_a_key(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN97: at one time and in a minute: one more is refused, and nothing is counted for ever."""
+    """RN97: a key has limits on concurrent calls and on calls in a minute."""
     monkeypatch.setattr(calls, "AT_ONCE", 2)
     key = await stage.key("echo")
     codes = Counter(
@@ -378,8 +371,7 @@ async def test_bounds_of_a_key(stage: RunnerStage, monkeypatch: pytest.MonkeyPat
 async def test_keys_are_not_taken_in_the_clear(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN88: from another machine, without TLS that ends here, a key is refused before it is looked
-    at."""
+    """RN88: a key that arrives from another machine without TLS is refused unread."""
 
     def is_private(peer: Any, tls: Any = None) -> bool:
         transport: Any = SimpleNamespace(get_extra_info={"peername": peer, "sslcontext": tls}.get)
@@ -426,14 +418,13 @@ async def test_keys_are_not_taken_in_the_clear(
     ids=str,
 )
 async def test_credits_that_are_refused(stage: RunnerStage, credit: dict[str, Any]) -> None:
-    """RN95: the operator too is told what is wrong, and nothing is credited."""
+    """RN95: an invalid credit is refused with its reason, and changes nothing."""
     with pytest.raises(InvalidInput):
         await ask_operator(stage.runner_folder, credit)
 
 
 async def test_the_operator_s_socket(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN95: one reference counts once, another use of it is refused; only a folder's own runner
-    answers."""
+    """RN95: a repeated reference credits once; another use of the reference is refused."""
     credit: dict[str, Any] = {"owner": "0x" + "1" * 40, "amount": 5, "reference": "one"}
     for _ in range(2):
         assert (await ask_operator(stage.runner_folder, credit))["balance"] == "5"
@@ -447,8 +438,7 @@ async def test_the_operator_s_socket(stage: RunnerStage, tmp_path: Path) -> None
 
 
 async def test_what_pages_may_call(stage: RunnerStage) -> None:
-    """RN154: keys, what is said of the runner, generation and grants, refusals too; calls and
-    answers are closed."""
+    """RN154: pages may call the routes of keys, information, generation and grants only."""
 
     async def asked(method: str, path: str, **headers: str) -> tuple[int, Any]:
         async with stage.http.request(

@@ -1,4 +1,4 @@
-"""Prices, bounds and bodies of the HTTPS API, each alone (RN94, RN96, RN97)."""
+"""Prices, limits and bodies of the HTTPS API, each tested alone (RN94, RN96, RN97)."""
 
 import json
 import time
@@ -25,8 +25,7 @@ PROJECT = parse_project(f"{BOB.did}/echo")
 
 
 def test_prices() -> None:
-    """RN94: a base, millions of instructions, whole seconds; what a run costs at most is what its
-    limits cost."""
+    """RN94: a price has a base, millions of instructions and whole seconds."""
     assert PRICE.cost(instructions=3_000_000, time_ms=412) == 1003
     assert PRICE.cost(instructions=0, time_ms=2999) == 1002
     assert PRICE.most(Limits(max_instructions=1_500_000, max_execution_s=2)) == 1004
@@ -39,7 +38,7 @@ def test_prices() -> None:
 
 
 def test_the_minute_of_a_key() -> None:
-    """RN97: a minute fills up again."""
+    """RN97: a key may call again once its minute has passed."""
     rates, per_s = Rates[str](), PER_MINUTE / 60
     for _ in range(PER_MINUTE):
         assert rates.spent("key", per_s=per_s, now=100.0) <= PER_MINUTE - 1
@@ -49,7 +48,7 @@ def test_the_minute_of_a_key() -> None:
 
 
 def test_the_smaller_of_two_limits() -> None:
-    """RN94: a limit that one of two names holds, and the smaller where both do."""
+    """RN94: of a limit that is named twice the smaller value applies."""
     assert smallest({"a": 1, "b": 5}, {"b": 3, "c": 2}) == {"a": 1, "b": 3, "c": 2}
 
 
@@ -64,7 +63,7 @@ def test_the_smaller_of_two_limits() -> None:
     ids=range(4),
 )
 def test_hostile_bodies_cost_little(body: bytes, refused: str) -> None:
-    """RN96: of what is beside the input nothing long is made into objects."""
+    """RN96: long members beside the input are refused before they are parsed."""
     begun = time.process_time()
     with pytest.raises(RunRefused) as raised:
         parse_api_body(body, PROJECT)
@@ -73,7 +72,7 @@ def test_hostile_bodies_cost_little(body: bytes, refused: str) -> None:
 
 
 def test_the_input_is_not_made_into_objects() -> None:
-    """RN96: ten megabytes of lists reach the program as they were written, without a space."""
+    """RN96: ten megabytes of lists reach the program as they were sent, without spaces."""
     lists = b"[" + b"[], " * 2_000_000 + b"[]]"
     assert parse_api_body(b'{"input": ' + lists + b"}", PROJECT).input == lists.replace(b" ", b"")
 
@@ -98,6 +97,6 @@ BODY: dict[str, Any] = {
     )
 )
 def test_fuzz_api_bodies(data: bytes) -> None:
-    """Whatever arrives is a body, or a refusal with a code."""
+    """Any bytes are parsed, or refused with a code."""
     with suppress(RunRefused):
         assert isinstance(parse_api_body(data, PROJECT), CallBody)

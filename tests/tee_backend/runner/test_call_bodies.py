@@ -1,5 +1,4 @@
-"""Bodies of calls and start documents, untrusted: what is refused before anything is built from it
-(RN66)."""
+"""Untrusted bodies of calls and start documents (RN66)."""
 
 import json
 import time
@@ -46,8 +45,7 @@ def refusal(data: bytes) -> str:
 
 @pytest.mark.parametrize("member", ["input", "source", "nonce", "other"])
 def test_hostile_bodies_cost_little(member: str) -> None:
-    """RN66: ten megabytes of empty lists are refused, in whatever member, before they are a
-    gigabyte of objects."""
+    """RN66: ten megabytes of empty lists in any member are refused before they are parsed."""
     data = b'{"source":{"wasmSha256":"%s"},"%s":[%s[]]}' % (
         HASH.encode(),
         member.encode(),
@@ -62,8 +60,7 @@ def test_hostile_bodies_cost_little(member: str) -> None:
 
 
 def test_what_is_repeated_or_too_long_is_refused() -> None:
-    """RN66: a member twice, more beside the input than is allowed, an input or a body over its
-    bound."""
+    """RN66: repeated members and bodies over a limit are refused."""
     known = json.dumps(BODY).encode()
     assert parse_body(known).input == b"x"
     assert refusal(known.replace(b'"nonce"', b'"nonce": "2", "nonce"')) == "request-invalid"
@@ -78,7 +75,7 @@ def test_what_is_repeated_or_too_long_is_refused() -> None:
 @fuzzed()
 @given(st.binary(max_size=200) | json_values().map(lambda value: json.dumps(value).encode()))
 def test_fuzz_bodies(data: bytes) -> None:
-    """Whatever arrives is a body, or a refusal with a code."""
+    """Any bytes are parsed, or refused with a code."""
     with suppress(RunRefused):
         assert isinstance(parse_body(data), CallBody)
     with suppress(StatementInvalid):
@@ -88,13 +85,13 @@ def test_fuzz_bodies(data: bytes) -> None:
 @fuzzed()
 @given(changed_objects(BODY, json_values(HASH, members=tuple(BODY))))
 def test_fuzz_changed_bodies(value: dict[str, Any]) -> None:
-    """A body that was nearly right is read, or refused with a code."""
+    """A slightly changed body is parsed, or refused with a code."""
     with suppress(RunRefused):
         parse_body(json.dumps(value).encode())
 
 
 def test_a_start_document_is_what_was_written() -> None:
-    """RN71, RN73: its members are known, its key is one, and its name is the hash of its bytes."""
+    """RN71, RN73: a start document has known members, a valid key and its own hash."""
     statement: dict[str, Any] = {
         "did": "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp",
         "manifest": {"app_id": "a", "name": "n", "defaults": False},

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunnerStage]:
-    """One runner for the tests of this module; each publishes programs of its own."""
+    """One runner for the tests of this module; each test publishes programs of its own."""
     async with AsyncExitStack() as stack:
         staged = await runner_stage(stack, tmp_path_factory.mktemp("runner"))
         await staged.owner.secrets().put("API_KEY", SECRET)
@@ -45,7 +45,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runne
 
 
 def distinct(name: str) -> str:
-    """A program of other bytes that does the same: a grant by hash is for one test alone."""
+    """Return a program that does the same with other bytes, so that each test has its own hash."""
     return ENVIRONMENT.replace('"memory") 16)', f'"memory") 16) (data (i32.const 1024) "{name}")')
 
 

@@ -1,4 +1,4 @@
-"""What is compiled, and what is refused before anything runs."""
+"""Compilation of programs, and programs that are refused before a run."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ def _section(kind: int, body: bytes) -> bytes:
 
 
 def nested(depth: int) -> Guest:
-    """Return a module whose start is so many blocks inside each other."""
+    """Return a module whose start function has this many nested blocks."""
     body = b"\0" + b"\x02\x40" * depth + b"\x0b" * depth + b"\x0b"
     parts = [
         _section(1, b"\x01\x60\0\0"),
@@ -65,8 +65,7 @@ def nested(depth: int) -> Guest:
 async def test_programs_that_are_refused(
     executor: Executor, name: str, expected: str, named: list[str]
 ) -> None:
-    """RN11, RN13: features that are off, imports that nobody offers and a missing start are refused
-    by name."""
+    """RN11, RN13: disabled features, unknown imports and a missing start are refused by name."""
     with pytest.raises(RunRefused) as refused:
         await executor.compile(guest(name).sha256, guest(name).target, guest(name).load)
     assert expected == refused.value.reason.code
@@ -78,7 +77,7 @@ async def test_programs_that_are_refused(
 
 
 async def test_a_function_that_an_interface_does_not_have(executor: Executor) -> None:
-    """RN13: a component that wants one of a known interface is refused when it is started."""
+    """RN13: an unknown function of a known interface fails when the component starts."""
     assert "program-start" == code(await ran(executor, guest("wants_more")))
 
 
@@ -99,19 +98,18 @@ async def test_a_function_that_an_interface_does_not_have(executor: Executor) ->
 async def test_bytes_that_are_no_program(
     executor: Executor, data: bytes, target: Target, expected: str
 ) -> None:
-    """RN8, RN9: what is no binary of the declared target is refused, and nothing is tried in its
-    place."""
+    """RN8, RN9: bytes that are no binary of the declared target are refused."""
     assert expected == code(await ran(executor, Guest(data, target)))
 
 
 async def test_a_module_declared_as_a_component(executor: Executor) -> None:
-    """RN9: each program under the other target is refused."""
+    """RN9: each program is refused under the other target."""
     for name, other in (("probe-wasip1", Target.WASIP2), ("probe-wasip2", Target.WASIP1)):
         assert "program-target" == code(await ran(executor, Guest(guest(name).data, other)))
 
 
 async def test_other_bytes_than_asked_for(executor: Executor) -> None:
-    """RN8: bytes with another digest are not compiled, and the right ones are afterwards."""
+    """RN8: bytes with another digest are not compiled; the right ones are afterwards."""
     program = guest("content")
     wrong = Guest(guest("count").data, Target.WASIP1)
     request = RunRequest(program.sha256, Target.WASIP1)
@@ -120,7 +118,7 @@ async def test_other_bytes_than_asked_for(executor: Executor) -> None:
 
 
 async def test_a_program_that_is_not_to_be_had(executor: Executor) -> None:
-    """What `load` refuses with is the reason of the run, and is asked again the next time."""
+    """A refusal by `load` is the reason of the run, and is not cached."""
 
     async def load() -> bytes:
         raise RunRefused("program-unknown")
@@ -130,7 +128,7 @@ async def test_a_program_that_is_not_to_be_had(executor: Executor) -> None:
 
 
 async def test_a_program_is_loaded_once(executor: Executor) -> None:
-    """Many who want one program at one time wait for one compilation; later nobody loads it."""
+    """Concurrent calls for one program share one compilation, and later calls use the cache."""
     program, loaded = guest("bounded"), []
 
     async def load() -> bytes:
@@ -145,8 +143,7 @@ async def test_a_program_is_loaded_once(executor: Executor) -> None:
 
 
 async def test_what_was_compiled_for_one_origin_runs_for_no_other(executor: Executor) -> None:
-    """RN153: neither while it is compiled nor afterwards does it run for an origin that has not the
-    bytes."""
+    """RN153: a program compiled for one project does not run for a project that lacks its bytes."""
     program, asked_for = nested(23), asyncio.Event()
 
     async def load() -> bytes:
@@ -170,7 +167,7 @@ async def test_what_was_compiled_for_one_origin_runs_for_no_other(executor: Exec
 
 
 async def test_artefacts_are_bounded() -> None:
-    """A program that was displaced by others is compiled again, and all run."""
+    """An evicted program is compiled again, and all programs run."""
     loads = []
 
     async with Executor(children=1, spare=1, artefact_bytes=1) as executor:
@@ -188,7 +185,7 @@ async def test_artefacts_are_bounded() -> None:
 
 
 async def _compiling() -> int:
-    """Return the compiling child, once it is confined."""
+    """Return the compiling child once it is confined."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             await asyncio.sleep(0)
@@ -201,8 +198,8 @@ async def _compiling() -> int:
 
 
 async def test_the_bounds_of_a_compilation(executor: Executor) -> None:
-    """RN18: a compiler has a process of its own with 1 GiB and 20 s; that it was killed says
-    nothing."""
+    """RN18: a compiling child has 1 GiB and 20 s; a kill by others is not held against a
+    program."""
     await ran(executor, guest("count"))
     program = nested(2_600_000)
     task = asyncio.create_task(ran(executor, program))
@@ -221,8 +218,7 @@ async def test_the_bounds_of_a_compilation(executor: Executor) -> None:
 
 
 async def test_a_compile_bomb(executor: Executor) -> None:
-    """RN18: a program whose compilation takes over a gigabyte is refused, and the second time
-    without a compiler."""
+    """RN18: a program that needs over a gigabyte to compile is refused, the second time at once."""
     bomb = nested(2_500_000)
     assert "compile-limit" == code(await ran(executor, bomb))
 
@@ -233,7 +229,7 @@ async def test_a_compile_bomb(executor: Executor) -> None:
 
 
 async def test_a_caller_who_leaves_takes_no_compilation_along(executor: Executor) -> None:
-    """Cancelling one of two callers who wait for a compilation leaves the other its result."""
+    """A cancelled caller does not cancel the compilation that another waits for."""
     program = nested(17)
     request = RunRequest(program.sha256, program.target)
     first = asyncio.create_task(executor.run(request, program.load))
@@ -244,8 +240,7 @@ async def test_a_caller_who_leaves_takes_no_compilation_along(executor: Executor
 
 
 async def test_an_artefact_cannot_be_changed(executor: Executor) -> None:
-    """RN27: what a child gets of an artefact can be written by nobody, and no artefact is in a
-    folder."""
+    """RN27: no process can write to an artefact, and no artefact is in a folder."""
     await ran(executor, guest("count"))
     artefacts = _artefacts_of(os.getpid())  # a child has copied it, and has closed the file
     assert artefacts
@@ -259,8 +254,7 @@ async def test_an_artefact_cannot_be_changed(executor: Executor) -> None:
 
 
 async def test_an_artefact_whose_pages_are_held() -> None:
-    """RN27: the kernel seals no file of which anybody else holds a page; it is asked again until
-    nobody does."""
+    """RN27: sealing is retried while another process uses a page of the file."""
     file = os.memfd_create("artefact", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     reading, writing = os.pipe()
     try:
@@ -280,8 +274,7 @@ async def test_an_artefact_whose_pages_are_held() -> None:
 async def test_a_compilation_without_a_free_file(
     executor: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the machine lacks is no fault of the program: it is refused for now, and compiled the
-    next time."""
+    """Without a free descriptor a program is refused once, and compiled the next time."""
     program = nested(19)
 
     def exhausted(*_: object) -> int:
@@ -298,7 +291,7 @@ async def test_a_compilation_without_a_free_file(
 async def test_a_run_without_a_free_file(
     executor: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A compiled program that cannot be handed over is refused for now, and nothing is charged."""
+    """Without a free descriptor for a compiled program its run is refused and not charged."""
     assert "completed" == code(await ran(executor, guest("count")))
 
     def exhausted(_: int) -> int:

@@ -1,4 +1,4 @@
-"""What a child may do, and what a guest reaches."""
+"""Confinement of children, and what a guest can reach."""
 
 import asyncio
 import os
@@ -37,14 +37,13 @@ def _status(process: int) -> dict[str, str]:
 
 
 async def _one_child(executor: Executor) -> int:
-    """Return a process that has run a guest and waits for the next."""
+    """Return a process that has run a guest and waits for the next one."""
     await ran(executor, guest("count"))
     return next(process for process in children(kind="_run_child") if cpu_bound_s(process))
 
 
 async def test_a_child_has_given_up_what_it_does_not_need(executor: Executor) -> None:
-    """RN21, RN23, RN24, RN25: privileges, files, processes, core dumps, environment and folder of a
-    child."""
+    """RN21, RN23, RN24, RN25: a child has dropped its privileges, files and core dumps."""
     child = await _one_child(executor)
     status, bounds = _status(child), bounds_of(child)
     assert "1" == status["NoNewPrivs"]
@@ -63,7 +62,7 @@ async def test_a_child_has_given_up_what_it_does_not_need(executor: Executor) ->
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a child another uid")
 async def test_each_child_has_a_uid_of_its_own(executor: Executor) -> None:
-    """RN20: under root no child has the parent's uid or another child's, nor any capability."""
+    """RN20: under root each child has its own uid and no capability."""
     await _one_child(executor)
     confined = [
         _status(child)
@@ -80,7 +79,7 @@ async def test_each_child_has_a_uid_of_its_own(executor: Executor) -> None:
 
 
 async def test_memory_of_parent_and_children_is_closed(executor: Executor) -> None:
-    """RN23: a process of the same uid can read the memory of neither."""
+    """RN23: a process of the same uid cannot read the memory of runner or child."""
     child = await _one_child(executor)
     # Whatever belongs to a process that is not dumpable belongs to root.
     assert {0} == {Path(f"/proc/{process}/mem").stat().st_uid for process in (child, os.getpid())}
@@ -92,8 +91,7 @@ async def test_memory_of_parent_and_children_is_closed(executor: Executor) -> No
 
 
 async def test_a_child_keeps_few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN185: what a child keeps loaded is bounded in bytes; it forgets the program that was used
-    the longest ago."""
+    """RN185: a child unloads the least recently used program when its programs are too large."""
     monkeypatch.setattr(_child, "_MOST_LOADED_BYTES", 8 * 1024 * 1024)
     programs = [guest(name) for name in ("count", "words", "insecure", "count")]
     async with Executor(children=1, spare=1) as executor:
@@ -108,7 +106,7 @@ async def test_a_child_keeps_few_programs(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("name", BOTH)
 async def test_a_guest_reaches_no_file(executor: Executor, name: str, tmp_path: Path) -> None:
-    """RN12: no file or folder of the host can be read, listed, looked at, written or made."""
+    """RN12: a guest can read, list, inspect, write or create no file of the host."""
     (tmp_path / "there").write_text("x")
     paths = [
         "/",
@@ -127,7 +125,7 @@ async def test_a_guest_reaches_no_file(executor: Executor, name: str, tmp_path: 
 
 @pytest.mark.parametrize("name", BOTH)
 async def test_a_guest_reaches_no_network(executor: Executor, name: str) -> None:
-    """RN12: no connection, no listening socket, no datagram, no look-up of a name."""
+    """RN12: a guest can open no connection, socket or datagram, and resolve no name."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         host, port = server.getsockname()
         assert b"0" == (await ran(executor, guest(name), f"sockets {host}:{port}".encode())).output
@@ -135,13 +133,12 @@ async def test_a_guest_reaches_no_network(executor: Executor, name: str) -> None
 
 @pytest.mark.parametrize("name", ["outside", "beside"])
 async def test_a_guest_reaches_no_memory_but_its_own(executor: Executor, name: str) -> None:
-    """RN14: reading behind the end of a memory, by one byte or by eight gigabytes, is a trap."""
+    """RN14: reading one byte or eight gigabytes past the end of a memory traps."""
     assert "guest-trap" == code(await ran(executor, guest(name)))
 
 
 async def test_a_run_with_secrets_has_a_process_of_its_own(executor: Executor) -> None:
-    """RN26: it gets one that has run nothing, and that one is gone afterwards; a run without keeps
-    its own."""
+    """RN26: a run with secrets gets an unused process, which ends after it."""
     task, kept = await running(executor, b"sleep 1", fresh=False)
     assert "completed" == await task
     used = []
@@ -159,7 +156,7 @@ async def test_a_run_with_secrets_has_a_process_of_its_own(executor: Executor) -
 
 
 async def test_no_secret_is_in_a_text(executor: Executor) -> None:
-    """A value is in no repr, no detail, and in no argument or environment of a process."""
+    """A secret appears in no repr, no detail, and no argument or environment of a process."""
     program = guest("probe-wasip1")
     request = asked(program, b"exit 3\n" + _SECRET.encode(), secrets={"KEY": _SECRET})
     running = asyncio.ensure_future(executor.run(request, program.load))
@@ -190,7 +187,7 @@ print("went on")
 
 
 async def test_a_mistake_in_the_count_of_memory_ends_the_process() -> None:
-    """RN14: an exception where a memory is made, which wasmtime cannot see, lets no guest go on."""
+    """RN14: an exception in a memory callback ends the process."""
     ended = subprocess.run(
         [sys.executable, "-c", _BROKEN], cwd=REPOSITORY, check=False, capture_output=True
     )

@@ -1,4 +1,4 @@
-"""Which variables a run has, and which names and values are refused."""
+"""Environment variables of a run, and names and values that are refused."""
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ from tee_backend.runner.reasons import RunRefused
 
 
 def test_reserved_names() -> None:
-    """RN4: no secret has a name of the runner's; one that has it all the same is left out."""
+    """RN4: a secret with a reserved name is left out of the environment."""
     for name in (*sorted(RESERVED_NAMES), "IEXEC_OUT", "IEXEC_", "SEALSPACE_ANYTHING"):
         assert is_reserved(name), name
         assert () == environment_of({}, {name: "forged"})
@@ -25,7 +25,7 @@ def test_reserved_names() -> None:
 
 
 def test_how_many_names_are_reserved() -> None:
-    """RN4: the names are OutLayer's 26; what programs use as ordinary secrets is not among them."""
+    """RN4: OutLayer's 26 names are reserved; common names of secrets are not."""
     assert 26 == len(RESERVED_NAMES)
     assert not [
         name
@@ -35,8 +35,7 @@ def test_how_many_names_are_reserved() -> None:
 
 
 def test_the_order() -> None:
-    """RN6: the runner's own variables come first, then the secrets, each in the order given; empty
-    is not absent."""
+    """RN6: the runner's variables come first, then the secrets, each in the given order."""
     made = environment_of({"WALLET_ID": "", "NEAR_NETWORK_ID": "n"}, {"B": "2", "A": ""})
     assert (("WALLET_ID", ""), ("NEAR_NETWORK_ID", "n"), ("B", "2"), ("A", "")) == made
 
@@ -46,7 +45,7 @@ def test_the_order() -> None:
     ["", "key", "1KEY", "_KEY", "KEY-A", "KEY=A", "KEY\0", "KEY\n", "../KEY", "K'; DROP", "KÉY"],
 )
 def test_names_that_are_none(name: str) -> None:
-    """RN5: a name is capital letters, digits and underscores."""
+    """RN5: a name consists of capital letters, digits and underscores."""
     with pytest.raises(RunRefused) as refused:
         environment_of({}, {name: "a"})
     assert "environment-name" == refused.value.reason.code
@@ -54,15 +53,14 @@ def test_names_that_are_none(name: str) -> None:
 
 @pytest.mark.parametrize("value", ["\0", "a\0b", "a\ud800"])
 def test_values_that_are_none(value: str) -> None:
-    """RN5: a value with a NUL, or that is no Unicode text, refuses the run; its name is the
-    detail."""
+    """RN5: a value with a NUL or without Unicode text is refused by its name."""
     with pytest.raises(RunRefused) as refused:
         environment_of({}, {"KEY": value})
     assert ("environment-value", "KEY") == (refused.value.reason.code, refused.value.reason.detail)
 
 
 def test_the_length() -> None:
-    """RN5: 256 KiB of names, values and two bytes for each is the most."""
+    """RN5: names, values and two bytes for each variable have at most 256 KiB."""
     room = MAX_ENVIRONMENT_BYTES - len("KEY") - 2
     assert 1 == len(environment_of({}, {"KEY": "x" * room}))
     for secrets in (
@@ -79,7 +77,7 @@ def test_the_length() -> None:
 
 
 def test_what_the_runner_says_has_reserved_names() -> None:
-    """A variable of the runner under a name that a secret may have is a mistake of the caller's."""
+    """A runner's variable with an unreserved name raises ValueError."""
     with pytest.raises(ValueError, match="KEY"):
         environment_of({"KEY": "a"}, {})
 
@@ -90,7 +88,7 @@ def test_what_the_runner_says_has_reserved_names() -> None:
     st.dictionaries(st.sampled_from(sorted(RESERVED_NAMES)), st.text()),
 )
 def test_fuzz_environments(secrets: dict[str, str], system: dict[str, str]) -> None:
-    """Whatever the names and values: an environment in which no name is forged, or a refusal."""
+    """Any names and values give an environment without forged names, or a refusal."""
     try:
         made = environment_of(system, secrets)
     except RunRefused as refused:

@@ -1,5 +1,4 @@
-"""What limits of instructions tell callers of a program that compares a secret byte by byte (RN1,
-RN2, RN175)."""
+"""Instruction limits reveal no more about a secret than the rounded metrics (RN1, RN2, RN175)."""
 
 import json
 import random
@@ -38,9 +37,11 @@ COMPARES: Final = """
   (memory (export "memory") 2)
   (func $variable (result i32) (local $at i32) (local $next i32)
     (loop $search
-      (local.set $next (i32.load (i32.add (i32.const 4096) (i32.mul (local.get $at) (i32.const 4)))))
+      (local.set $next
+        (i32.load (i32.add (i32.const 4096) (i32.mul (local.get $at) (i32.const 4)))))
       (local.set $at (i32.add (local.get $at) (i32.const 1)))
-      (br_if $search (i64.ne (i64.load (local.get $next)) (i64.const 0x3d59454b5f495041)))) ;; API_KEY=
+      ;; API_KEY=
+      (br_if $search (i64.ne (i64.load (local.get $next)) (i64.const 0x3d59454b5f495041))))
     (i32.add (local.get $next) (i32.const 8)))
   (func (export "_start") (local $at i32) (local $secret i32) (local $guess i32) (local $spent i32)
     (drop (call $sizes (i32.const 0) (i32.const 4)))
@@ -49,7 +50,8 @@ COMPARES: Final = """
     (i32.store (i32.const 0) (i32.const 1024))
     (i32.store (i32.const 4) (i32.const 64))
     (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
-    (local.set $guess (i32.add (i32.const 1024) (i32.eq (i32.load8_u (i32.const 1024)) (i32.const 34))))
+    (local.set $guess
+      (i32.add (i32.const 1024) (i32.eq (i32.load8_u (i32.const 1024)) (i32.const 34))))
     (block $wrong
       (loop $compare
         (br_if $wrong (i32.ne
@@ -76,8 +78,7 @@ Outcome = tuple[str, int]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunnerStage]:
-    """A runner with a price, a program that compares, and an owner who lets anybody call it with
-    the secret."""
+    """A runner with prices, whose owner lets any caller run a comparing program with a secret."""
     async with AsyncExitStack() as stack:
         staged = await runner_stage(
             stack, tmp_path_factory.mktemp("runner"), limits=SMALL, price=PRICE
@@ -93,17 +94,17 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runne
 
 
 def whole(limit: int) -> int:
-    """The limit that a run has where this one is asked for."""
+    """Return the limit that a run gets for a requested one."""
     return min(max(limit // MILLION, 1) * MILLION, SMALL.max_instructions)
 
 
 def foretold(metric: int, limit: int) -> Outcome:
-    """What metrics alone say about a call with another limit."""
+    """Predict a call's result under another limit from the metrics alone."""
     return ("completed", metric) if metric <= whole(limit) else ("limit-instructions", whole(limit))
 
 
 class Caller:
-    """A caller who is not the owner, and notes what each call tells."""
+    """A caller who is not the owner, and records the result of each call."""
 
     def __init__(self, stage: RunnerStage) -> None:
         self._stage = stage
@@ -111,8 +112,7 @@ class Caller:
         self.calls = 0
 
     async def ask(self, guess: str, limit: int) -> Outcome:
-        """Call; what follows from as many right bytes and the limit that the runner gives a run is
-        noted."""
+        """Call with a guess; record the result by number of right bytes and effective limit."""
         self.calls += 1
         limits = {"maxInstructions": limit}
         body = json.dumps({"source": {"wasmSha256": "ab" * 32}, "resourceLimits": limits}).encode()
@@ -123,7 +123,7 @@ class Caller:
         return self._told[known]
 
     async def run(self, guess: str, limits: Mapping[str, int]) -> Outcome:
-        """Have the program really run with the secret."""
+        """Run the program with the secret for real."""
         about: dict[str, Any] = {"secrets": self._stage.developer, "session": STRANGER}
         _, answer = await self._stage.call("compares", input=guess, resourceLimits=limits, **about)
         assert answer["secrets"] == "delivered", answer
@@ -133,13 +133,12 @@ class Caller:
 
 
 def guesses() -> list[str]:
-    """Guesses of which 0 to 16 bytes are right."""
+    """Guesses whose first 0 to 16 bytes are right."""
     return [SECRET[:right] + "_" * (16 - right) for right in range(17)]
 
 
 async def test_twenty_thousand_calls_tell_what_metrics_tell(stage: RunnerStage) -> None:
-    """RN1: whatever limits a caller asks for, an outcome follows from the metrics of the guess and
-    whole millions."""
+    """RN1: under any limit, the metrics of a guess predict the result of a call."""
     caller, drawn = Caller(stage), random.Random(1)
     metrics = {}
     for guess in guesses():
@@ -160,8 +159,7 @@ async def test_twenty_thousand_calls_tell_what_metrics_tell(stage: RunnerStage) 
 
 
 async def test_bisection_does_not_recover_a_secret(stage: RunnerStage) -> None:
-    """RN1: the attack that read 16 characters in fewer than 500 calls, where limits were exact,
-    reads none."""
+    """RN1: the bisection that read 16 characters in under 500 calls now reads none."""
     caller, found = Caller(stage), ""
     low, high = 0, 2 * MILLION  # what a guess costs of which no byte is right
     while high - low > 1:
@@ -178,8 +176,7 @@ async def test_bisection_does_not_recover_a_secret(stage: RunnerStage) -> None:
 
 @pytest.mark.parametrize("compute", [None, 7, 13, 14, 20, 35])
 async def test_a_price_tells_what_metrics_tell(stage: RunnerStage, compute: int | None) -> None:
-    """RN1, RN94: a compute limit pays for whole millions, and what is charged follows from the
-    metrics."""
+    """RN1, RN94: the charge follows from the metrics, whatever the compute limit is."""
     key, caller = await stage.key("compares", profiles=("default",)), Caller(stage)
     paid = (
         SMALL.max_instructions
@@ -216,8 +213,7 @@ TAIL: Final = """
 
 @pytest.mark.parametrize("tail", ["", "(drop (i32.const 1))" * 20, "unreachable"])
 async def test_the_limit_is_exact_to_the_instruction(tail: str) -> None:
-    """RN175: a run that used more than its limit fails by it, however it ended, and one that used
-    it all does not."""
+    """RN175: a run fails by its limit exactly if it used more instructions."""
     program = Guest(bytes(wat2wasm(TAIL.replace("{tail}", tail))), Target.WASIP1)
     async with Executor(children=1, spare=1) as executor:
 

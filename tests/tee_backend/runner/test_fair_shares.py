@@ -1,5 +1,4 @@
-"""What one payer of a runner leaves to the others, over HTTP and with real programs (RN160 to
-RN169)."""
+"""Fair shares of a runner, over HTTP and with real programs (RN160 to RN169)."""
 
 import asyncio
 import os
@@ -38,7 +37,7 @@ LONG_S = 60
 
 @pytest_asyncio.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[RunnerStage]:
-    """A runner with two children, where runs cost nothing."""
+    """A runner with two children, where runs are free."""
     async with AsyncExitStack() as stack:
         staged = await runner_stage(stack, tmp_path)
         await staged.publish("echo", ECHO)
@@ -48,7 +47,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[RunnerStage]:
 
 @pytest.fixture
 def short_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bodies of sixteen megabytes fill the queue of asynchronous calls."""
+    """Bodies of 16 MB fill the queue of asynchronous calls."""
     monkeypatch.setattr(calls, "MOST_QUEUED_BYTES", calls.MOST_QUEUED_BYTES // 16)
 
 
@@ -62,7 +61,7 @@ def another_owner(number: int = 1) -> Ed25519Signer:
 
 
 async def first_of(call: Coroutine[Any, Any, Any], others: list["asyncio.Task[Any]"]) -> Any:
-    """Return the answer to a call; it has to come before the answer to any of the others."""
+    """Return the answer of a call, which must come before those of the others."""
     asked_for = asyncio.create_task(call)
     done, _ = await asyncio.wait(
         [asked_for, *others], timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED
@@ -75,13 +74,12 @@ async def first_of(call: Coroutine[Any, Any, Any], others: list["asyncio.Task[An
 
 
 async def outputs(stage: RunnerStage, key: str) -> list[str]:
-    """Return the outputs of calls with a key, one after the other: meanwhile each sleeper that can
-    begins."""
+    """Return the outputs of a key's calls, made one after the other while sleepers start."""
     return [(await stage.api("echo", key))[1]["output"] for _ in range(100)]
 
 
 async def all_called(stage: RunnerStage, callers: int) -> None:
-    """Wait until so many signed calls were taken, and one of them sleeps."""
+    """Wait until this many signed calls were accepted and one of them sleeps."""
     async with asyncio.timeout(PATIENCE_S):
         while not (await stage.runner.journal.write(callers_seen)) >= callers or not sleeping():
             await asyncio.sleep(0)
@@ -92,12 +90,12 @@ def callers_seen(connection: sqlite3.Connection) -> int:
 
 
 def sleeping() -> int:
-    """Return how many children run a sleeper."""
+    """Return the number of children that run a sleeping program."""
     return sum(cpu_bound_s(process) > LONG_S for process in children(kind="_run_child"))
 
 
 async def test_strangers_who_sleep_hold_up_no_key_holder(stage: RunnerStage) -> None:
-    """RN162: six sleeping programs of strangers leave a child to a key holder."""
+    """RN162: six sleeping programs of unknown payers leave a child to a key holder."""
     key = await stage.key("echo")
     assert (await stage.api("echo", key))[0] == 200
     limits = {"maxExecutionSeconds": LONG_S}
@@ -114,8 +112,7 @@ async def test_strangers_who_sleep_hold_up_no_key_holder(stage: RunnerStage) -> 
 
 
 async def test_a_signer_with_an_account_is_no_stranger(stage: RunnerStage) -> None:
-    """RN160, RN162: who signs a call and has an account here does not wait for strangers who
-    sleep."""
+    """RN160, RN162: a signer with an account does not wait for unknown payers."""
     session = await stage.calling_session()
     await stage.credit(0)
     assert (await stage.call("echo", session=session, input="hello"))[0] == 200
@@ -167,7 +164,7 @@ SLEEPING = """
 
 
 def crowded(functions: int) -> bytes:
-    """Return a module of so many empty functions, 40 microseconds of compilation each."""
+    """Return a module of this many empty functions, each of which compiles in 40 µs."""
 
     def number(value: int) -> bytes:
         low, rest = value & 127, value >> 7
@@ -196,8 +193,7 @@ hundreds."""
 
 
 async def stopped_compiler() -> int:
-    """Return a child that compiles, and stop it; one that has not said that it is ready has used
-    less time."""
+    """Stop the child that compiles, recognised by its CPU time, and return it."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             await asyncio.sleep(0)
@@ -212,8 +208,7 @@ async def stopped_compiler() -> int:
 
 
 async def test_a_heavy_compilation_holds_up_no_small_program(stage: RunnerStage) -> None:
-    """RN164: while strangers have four heavy programs compiled, a key holder's program is compiled
-    and runs."""
+    """RN164: a key holder's program compiles beside four large ones of unknown payers."""
     for number in range(4):
         await stage.publish(f"heavy{number}", crowded(120_000 + number))
     await stage.publish("small", TRAP)
@@ -235,8 +230,7 @@ async def test_a_heavy_compilation_holds_up_no_small_program(stage: RunnerStage)
 async def test_asynchronous_calls_of_strangers_leave_half_the_queue(
     short_queue: None, stage: RunnerStage
 ) -> None:
-    """RN163: neither one stranger nor many close the queue of asynchronous calls with large bodies
-    to a key holder."""
+    """RN163: unknown payers cannot fill the queue of asynchronous calls."""
     large: dict[str, Any] = {
         "async": True,
         "input": "x" * 1_000_000,
@@ -261,8 +255,7 @@ async def test_asynchronous_calls_of_strangers_leave_half_the_queue(
 async def test_kept_answers_of_strangers_displace_their_own(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN168: eighteen large answers of a stranger leave a key holder's finished answer where it
-    is."""
+    """RN168: 18 large answers of an unknown payer do not displace a key holder's answer."""
     monkeypatch.setattr(ledger, "MOST_DONE_BYTES", 1_000_000)
     key = await stage.key("echo")
     job = (await stage.api("echo", key, {"input": "mine", "async": True}))[1]["call_id"]
@@ -288,8 +281,7 @@ async def test_kept_answers_of_strangers_displace_their_own(
 async def test_receipts_of_strangers_displace_no_key_holder_s(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN168, RN169: refused calls keep no receipt, and runs of new DIDs displace those of other
-    strangers."""
+    """RN168, RN169: receipts of new DIDs displace only those of unknown payers."""
     monkeypatch.setattr(journal, "_MOST_RECEIPTS", 6)
     key = await stage.key("echo")
     job = (await stage.api("echo", key))[1]["call_id"]
@@ -309,7 +301,7 @@ async def test_receipts_of_strangers_displace_no_key_holder_s(
 async def test_who_is_refused_for_now_learns_when_to_come_back(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN163: 429 and 503 name the seconds after which a call may be taken."""
+    """RN163: answers with 429 and 503 have `Retry-After`."""
     monkeypatch.setattr(calls, "PER_MINUTE", 0)
     headers = {"X-Payment-Key": await stage.key("echo")}
     async with stage.http.post(
@@ -327,8 +319,7 @@ async def test_who_is_refused_for_now_learns_when_to_come_back(
 async def test_strangers_who_ask_leave_the_disk_to_key_holders(
     stage: RunnerStage, method: str, path: str, about: str
 ) -> None:
-    """RN163: a key is looked up while few signatures are verified and few tokens written, whatever
-    they are for."""
+    """RN163: a key is looked up while few tokens are verified and recorded."""
     key, now, entropy = await stage.key("echo"), SystemClock().now(), SystemEntropy()
     signed: dict[str, Any] = {
         "runner": stage.at,
@@ -353,8 +344,7 @@ async def test_strangers_who_ask_leave_the_disk_to_key_holders(
 
 
 async def test_the_only_child_is_not_a_stranger_s() -> None:
-    """RN162: beside the one child of a runner a stranger's program has one, so that neither waits
-    for the other."""
+    """RN162: with one child, an unknown payer's program runs beside it."""
     async with Executor(children=1, spare=1) as executor:
         sleeper, echo = guest("probe-wasip1"), guest("count")
         request = asked(sleeper, b"sleep 1000000", max_execution_s=LONG_S)
@@ -367,8 +357,7 @@ async def test_the_only_child_is_not_a_stranger_s() -> None:
 
 
 async def test_a_compilation_that_gave_up_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN165: also where the clock ended it; the same program is refused at once, without being
-    loaded."""
+    """RN165: a program whose compilation timed out is refused without being loaded."""
     monkeypatch.setattr(_artefacts, "_COMPILE_S", 2.0)
     async with Executor(children=1, spare=1) as executor:
         late = asyncio.create_task(ran(executor, HEAVY))
@@ -393,8 +382,7 @@ def _stranger() -> Payer:
 
 
 async def test_compile_seconds_of_a_developer_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN165: what one developer's programs may take in an hour is bounded; other developers are not
-    concerned."""
+    """RN165: one developer's hourly compilation limit does not affect other developers."""
     monkeypatch.setattr(_artefacts, "_DEVELOPER_S", 0.000_001)
     async with Executor(children=1, spare=1) as executor:
 
@@ -414,8 +402,7 @@ async def test_compile_seconds_of_a_developer_are_bounded(monkeypatch: pytest.Mo
 async def test_compiled_programs_displace_those_of_their_own_payer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """RN167: many small programs of strangers, or of one key, do not have those of another key
-    compiled again."""
+    """RN167: many small programs of one payer evict no program of another key."""
     monkeypatch.setattr(_artefacts, "_MOST_ARTEFACTS", 3)
 
     async def never() -> bytes:
@@ -439,8 +426,7 @@ async def test_compiled_programs_displace_those_of_their_own_payer(
 
 
 async def test_a_budget_pays_for_compilation(tmp_path: Path) -> None:
-    """RN166, RN167: a compilation ends where the budget does, and is charged once; a larger budget
-    has it done."""
+    """RN166, RN167: a compilation stops at its budget and is charged once."""
     async with AsyncExitStack() as stack:
         stage = await runner_stage(stack, tmp_path, price=Price(call=10, second=100))
         await stage.credit(1_000_000)

@@ -1,4 +1,4 @@
-"""Secrets that a runner makes, and what is tried with them (RN140 to RN151)."""
+"""Secrets that a runner generates, and attacks on them (RN140 to RN151)."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunnerStage]:
-    """One runner, whose owner had a secret made."""
+    """One runner, whose owner had a secret generated."""
     async with AsyncExitStack() as stack:
         staged = await runner_stage(stack, tmp_path_factory.mktemp("runner"))
         seen = await staged.look()
@@ -77,7 +77,7 @@ def variables(answer: dict[str, Any]) -> dict[str, str]:
 async def asked(
     stage: RunnerStage, body: bytes, *, session: Session | None = None
 ) -> tuple[int, dict[str, Any], dict[str, str]]:
-    """Send a body with a token of the owner's, or of another session's."""
+    """Send a generation request with a token of the owner's or another session's."""
     session = session or await stage.calling_session()
     now, entropy = SystemClock().now(), SystemEntropy()
     headers = call_headers(
@@ -96,7 +96,7 @@ async def posted(
 
 
 async def granted(stage: RunnerStage, *names: str, ability: str = PUT) -> PortableDelegation:
-    """Grant the runner to write secrets, and hand the grant over."""
+    """Grant the runner to write secrets, and deliver the grant."""
     wanted = [allow(stage.owner.secrets().resource(name), ability) for name in names]
     portable = await stage.owner.delegations.delegate(
         stage.runner.did, wanted, wallet=stage.wallet, ttl_s=600
@@ -114,7 +114,7 @@ def code(answered: tuple[int, dict[str, Any]]) -> tuple[int, str]:
 
 
 async def opened(stage: RunnerStage, name: str) -> Secret:
-    """Open a generated secret, as an owner who lifts the network's policy for that."""
+    """Open a generated secret as an owner who lifts the network's policy for it."""
     network = stage.owner.encryption.network(PROTECTED_NETWORK)
     rights = [allow(network.text, one) for one in (DECRYPT, SET_POLICY)]
     await stage.owner.delegations.add_right(stage.wallet, rights)
@@ -129,7 +129,7 @@ async def opened(stage: RunnerStage, name: str) -> Secret:
 
 
 async def test_a_generated_secret_reaches_a_program_and_nobody_else(stage: RunnerStage) -> None:
-    """RN140, RN144: the program has a value that its owner cannot open in person."""
+    """RN140, RN144: a program gets a value that its owner cannot open in person."""
     _, answer = await run(stage, "generated", "PROTECTED_KEY")
     assert re.fullmatch("[0-9a-f]{64}", variables(answer)["PROTECTED_KEY"])
     network = stage.owner.encryption.network(PROTECTED_NETWORK)
@@ -139,8 +139,7 @@ async def test_a_generated_secret_reaches_a_program_and_nobody_else(stage: Runne
 
 
 async def test_what_is_there_is_not_replaced(stage: RunnerStage) -> None:
-    """RN145: asked again, the runner leaves the secret as it is, says so, and makes what is
-    missing."""
+    """RN145: a second request keeps an existing secret and makes the missing one."""
     before = await stage.owner.secrets().version("PROTECTED_KEY")
     wanted = {"PROTECTED_KEY": "hex32", "PROTECTED_NEW": "password:8"}
     made = await stage.owner.runners.generate(await stage.look(), wanted, wallet=stage.wallet)
@@ -149,8 +148,7 @@ async def test_what_is_there_is_not_replaced(stage: RunnerStage) -> None:
 
 
 async def test_a_profile_and_another_secret_beside_it(stage: RunnerStage) -> None:
-    """RN146: those of a profile are made there; a run has them beside other secrets, by a grant for
-    each network."""
+    """RN146: a run has generated and other secrets by one grant for each network."""
     seen = await stage.look()
     made = await stage.owner.runners.generate(
         seen, {"PROTECTED_PIN": "password"}, scope="Prod", wallet=stage.wallet
@@ -171,7 +169,7 @@ async def test_a_profile_and_another_secret_beside_it(stage: RunnerStage) -> Non
 
 
 async def test_the_owner_may_lift_the_policy_and_a_receipt_shows_it(stage: RunnerStage) -> None:
-    """RN150: nothing keeps an owner from ever seeing a value; the release is recorded."""
+    """RN150: an owner may open a value, and the release is recorded."""
     network = stage.owner.encryption.network(PROTECTED_NETWORK)
     await stage.owner.delegations.add_right(
         stage.wallet, [allow(network.text, "sealspace.encryption/receipts")]
@@ -194,7 +192,7 @@ async def test_the_owner_may_lift_the_policy_and_a_receipt_shows_it(stage: Runne
 
 
 class Cancelling(SystemEntropy):
-    """Ends the task that draws the second value, as a runner that is killed between two writes."""
+    """An entropy source that cancels the task at the second value, like a crash between writes."""
 
     def __init__(self) -> None:
         self.draws = -1
@@ -208,8 +206,7 @@ class Cancelling(SystemEntropy):
 
 
 async def test_a_runner_that_ends_between_two_writes(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN151: what was written stays; asked again, the next start says what is there, and makes the
-    rest."""
+    """RN151: after a crash the next request makes only the missing secret."""
     wanted, entropy = {"PROTECTED_A": "hex16", "PROTECTED_B": "hex16"}, Cancelling()
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", entropy=entropy)
@@ -232,8 +229,7 @@ async def test_a_runner_that_ends_between_two_writes(stage: RunnerStage, tmp_pat
     "tried", ["by hand", "no tag", "another value", "another path", "another time"]
 )
 async def test_what_was_not_made_here_is_not_delivered(stage: RunnerStage, tried: str) -> None:
-    """RN148: the owner may write what it likes; a run takes only what the runner made, where it
-    made it."""
+    """RN148: a value written or copied by the owner is not given to a run."""
     name = f"PROTECTED_{tried.replace(' ', '_').upper()}"
     secret = await opened(stage, "PROTECTED_KEY")
     assert secret.generated is not None and isinstance(secret.value, str)
@@ -271,7 +267,7 @@ async def test_what_was_not_made_here_is_not_delivered(stage: RunnerStage, tried
 
 
 async def test_names_are_not_written_by_hand(stage: RunnerStage) -> None:
-    """RN140: the SDK seals nothing under such a name."""
+    """RN140: the SDK encrypts nothing under a `PROTECTED_` name."""
     with pytest.raises(InvalidSecretName, match="only a runner"):
         await stage.owner.secrets().put("PROTECTED_MINE", "mine")
     with pytest.raises(InvalidSecretName, match="only a runner"):
@@ -280,8 +276,7 @@ async def test_names_are_not_written_by_hand(stage: RunnerStage) -> None:
 
 
 async def test_the_owner_alone_asks_and_once(stage: RunnerStage) -> None:
-    """RN142: others are refused, whatever they sign; a token is used up, and is for one body and no
-    call."""
+    """RN142: only the owner's token is accepted, once, and only for its body."""
     body = body_for(stage, PROTECTED_ONCE="hex16")
     await granted(stage, "PROTECTED_ONCE")
     status, answer, _ = await asked(stage, body, session=key_session(bytes(31) + b"x"))
@@ -300,7 +295,7 @@ async def test_the_owner_alone_asks_and_once(stage: RunnerStage) -> None:
 
 
 async def test_exactly_what_was_granted(stage: RunnerStage) -> None:
-    """RN143: neither fewer nor more secrets than the grant lists, and no grant of another kind."""
+    """RN143: a grant for fewer or more secrets than requested is not used."""
     await granted(stage, "PROTECTED_C", "PROTECTED_D")
     for wanted in (
         {"PROTECTED_C": "hex16"},
@@ -324,7 +319,7 @@ async def test_exactly_what_was_granted(stage: RunnerStage) -> None:
 
 
 async def test_a_grant_that_was_revoked(stage: RunnerStage) -> None:
-    """RN143: the node judges each write."""
+    """RN143: the node refuses each write under a revoked grant."""
     portable = await granted(stage, "PROTECTED_F")
     await stage.owner.delegations.revoke_by_wallet(portable, stage.wallet)
     status, answer, _ = await asked(stage, body_for(stage, PROTECTED_F="hex16"))
@@ -332,8 +327,7 @@ async def test_a_grant_that_was_revoked(stage: RunnerStage) -> None:
 
 
 async def test_protected_secrets_are_granted_with_their_network_alone(stage: RunnerStage) -> None:
-    """RN146: a run grant of one on the owner's ordinary network, or of another secret on
-    `protected`, is not taken."""
+    """RN146: a run grant that mixes secrets and networks is refused."""
     owner, seen = stage.owner, await stage.look()
     for name, network in (("PROTECTED_KEY", "default"), ("API_KEY", PROTECTED_NETWORK)):
         resource = owner.secrets().resource(name)
@@ -348,7 +342,7 @@ async def test_protected_secrets_are_granted_with_their_network_alone(stage: Run
 
 
 async def test_an_owner_without_the_network(stage: RunnerStage) -> None:
-    """RN144: without the network `protected` nothing is made, and the answer says why."""
+    """RN144: without the network `protected` the request fails with its code."""
     someone = await stage.client()
     await someone.sign_in_with_key(bytes(31) + b"k", spaces=("secrets", "default"))
     resource = someone.secrets().resource("PROTECTED_KEY")
@@ -367,8 +361,7 @@ async def test_an_owner_without_the_network(stage: RunnerStage) -> None:
 
 
 async def test_other_code_with_the_runner_s_key(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN149: what other code made under the runner's DID is known by its statement, and so is
-    another's statement."""
+    """RN149: a statement of other code under the runner's DID is recognised."""
     seen = await stage.look()
     async with AsyncExitStack() as stack:
         other = await stage.another(stack, tmp_path / "runner", image="other")
@@ -394,5 +387,5 @@ async def test_other_code_with_the_runner_s_key(stage: RunnerStage, tmp_path: Pa
 
 
 async def test_a_body_that_is_too_long(stage: RunnerStage) -> None:
-    """RN142: it is refused unread."""
+    """RN142: a body that is too long is refused unread."""
     assert code(await posted(stage, b" " * 20_000, {})) == (413, "input-too-large")

@@ -1,5 +1,4 @@
-"""Requests for generated secrets, their values and their tags, without a runner (RN141, RN142,
-RN147)."""
+"""Generation requests, values and tags, without a runner (RN141, RN142, RN147)."""
 
 import json
 import re
@@ -76,7 +75,7 @@ def one(name: Any = "PROTECTED_KEY", kind: Any = "hex32") -> dict[str, Any]:
     ],
 )
 def test_bodies_that_are_refused(body: bytes, refused: str) -> None:
-    """RN141, RN142: names, types, numbers and members, before anybody is asked for anything."""
+    """RN141, RN142: invalid names, types, numbers and members are refused."""
     with pytest.raises(RunRefused) as caught:
         parse_generation(body)
     assert caught.value.reason.code == refused
@@ -96,13 +95,13 @@ def test_bodies_that_are_refused(body: bytes, refused: str) -> None:
     ],
 )
 def test_values(kind: str, form: str) -> None:
-    """RN141: each type has its form, and no value comes twice."""
+    """RN141: each type has its form, and no value repeats."""
     values = {draw_value(checked_generation_type(kind), SystemEntropy()) for _ in range(20)}
     assert len(values) == 20 and all(re.fullmatch(form, value) for value in values)
 
 
 def test_characters_are_as_likely_as_one_another() -> None:
-    """RN141: of bytes beyond four whole alphabets nothing is taken."""
+    """RN141: bytes beyond four whole alphabets are dropped."""
 
     class Counting(SystemEntropy):
         def token(self, size_bytes: int) -> bytes:
@@ -112,7 +111,7 @@ def test_characters_are_as_likely_as_one_another() -> None:
 
 
 def test_a_key_is_written_in_base58() -> None:
-    """RN141: as NEAR's tools write 32 bytes, zeros in front included."""
+    """RN141: a key is encoded as NEAR's tools do, leading zeros included."""
 
     class Fixed(SystemEntropy):
         def token(self, size_bytes: int) -> bytes:
@@ -124,14 +123,13 @@ def test_a_key_is_written_in_base58() -> None:
 @fuzzed(1)
 @given(st.binary(max_size=300) | json_values().map(lambda value: json.dumps(value).encode()))
 def test_fuzz_bodies(body: bytes) -> None:
-    """RN142: any bytes are a request, or refused with a code."""
+    """RN142: any bytes are parsed, or refused with a code."""
     with suppress(RunRefused):
         assert parse_generation(body)[2]
 
 
 def test_a_tag_fits_one_value_at_one_place() -> None:
-    """RN147: owner, path, type, time and value are in it, each with its length; so is the
-    application's key."""
+    """RN147: a tag depends on owner, path, type, time, value and key."""
     owner, other = (key_session(bytes(31) + bytes([one])).did for one in (1, 2))
     secret, tags = SecretName("PROTECTED_KEY", None), SecretTags(bytes(32))
     tag = tags.tag(owner, secret, kind="hex16", at="now", value="ab")
@@ -159,8 +157,7 @@ def test_a_tag_fits_one_value_at_one_place() -> None:
 
 
 def test_tags_are_the_same_after_each_start(tmp_path: Path) -> None:
-    """RN147: the key is of the application's key service, and not the one that it gives for
-    something else."""
+    """RN147: the tag key comes from the key service, under a path of its own."""
     keys = KeyFile(tmp_path / "key")
     owner, secret = key_session(bytes(32)).did, SecretName("PROTECTED_KEY", None)
     first, again = (

@@ -1,5 +1,4 @@
-"""What the runner's modules import, and that each rule of `spec/runner.md` is at a line of
-theirs."""
+"""Imports of the runner's modules, and citations of the rules of `spec/runner.md`."""
 
 import re
 import subprocess
@@ -20,13 +19,12 @@ print(*sorted(name for name in sys.modules if name.partition(".")[0] in sys.argv
 
 
 def test_the_parent_needs_no_wasmtime_to_import() -> None:
-    """What a run is asked and answers, and the executor, import without the extra `runner`."""
+    """The executor and the run types import without the extra `runner`."""
     subprocess.run([sys.executable, "-c", _PARENT], check=True, cwd=REPOSITORY)
 
 
 def test_children_import_nothing_that_holds_keys() -> None:
-    """What runs guests, or compiles them, imports private modules of the runner and no other of
-    this project."""
+    """Modules of children import only private modules of the runner."""
     command = [sys.executable, "-c", _CHILD, *PACKAGES]
     named = subprocess.run(
         command, check=True, cwd=REPOSITORY, capture_output=True, text=True
@@ -47,8 +45,7 @@ def test_children_import_nothing_that_holds_keys() -> None:
 
 
 def test_each_rule_is_at_a_line() -> None:
-    """Each rule of the page is named in the code that keeps it, and no rule that is on no page is
-    named there."""
+    """The code cites each rule of the page, and no rule that is on no page."""
     stated, granted = (
         set(
             re.findall(

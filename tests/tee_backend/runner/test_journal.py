@@ -1,4 +1,4 @@
-"""What a runner remembers over a restart (RN54, RN65), and files that are not its journal."""
+"""The runner's journal over restarts, and files that are not a journal (RN54, RN65)."""
 
 import sqlite3
 import stat
@@ -18,8 +18,7 @@ ONE, TWO = "1" * 64, "2" * 64
 
 
 async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
-    """RN54, RN65: a token stays used, and a sequence never goes down, however often the runner
-    starts."""
+    """RN54, RN65: over restarts a token stays used and a sequence never decreases."""
     path = tmp_path / "journal"
     async with Journal(path) as journal:
         assert await journal.use_token(b"token", expires_at=NOW + 60, now=NOW)
@@ -39,8 +38,7 @@ async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
 
 
 async def test_it_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of receipts and of projects the oldest give way: whoever publishes many closes the runner to
-    nobody."""
+    """The oldest receipts and projects are deleted when there are too many."""
     monkeypatch.setattr(journal_module, "_MOST_RECEIPTS", 6)
     monkeypatch.setattr(journal_module, "_MOST_PROJECTS", 3)
     async with Journal(tmp_path / "journal") as journal:
@@ -58,8 +56,7 @@ async def test_it_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_sums_that_were_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN168: where the sums of what is kept were edited, nothing more is kept, and the runner goes
-    on."""
+    """RN168: with edited sums nothing more is stored, and the runner goes on."""
     monkeypatch.setattr(journal_module, "_MOST_RECEIPTS", 2)
     async with Journal(tmp_path / "journal") as journal:
         await journal.write(
@@ -72,7 +69,7 @@ async def test_sums_that_were_edited(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 async def test_one_process_has_it(tmp_path: Path) -> None:
-    """Of two runners on one file each would let a token through that the other one saw."""
+    """A second process cannot open the journal of a running one."""
     async with Journal(tmp_path / "journal"):
         with pytest.raises(FolderUnusable):
             Journal(tmp_path / "journal")
@@ -81,8 +78,7 @@ async def test_one_process_has_it(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_journal(tmp_path: Path) -> None:
-    """A damaged file, another program's, another version's, a link and a folder are refused and
-    left as they are."""
+    """Damaged files, other databases, links and folders are refused and not changed."""
     path = tmp_path / "damaged"
     path.write_bytes(b"no database" * 100)
     with pytest.raises(FolderUnusable):

@@ -1,4 +1,4 @@
-"""No child is left, and no other run is concerned, whatever is killed and whenever."""
+"""Killed children: no process is left, and no other run fails."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ _ENDLESS = (b"sleep 100000", b"compute 100000000000000000")
 async def test_a_killed_child_is_one_failed_run(
     executor: Executor, given: bytes, fresh: bool
 ) -> None:
-    """Killing the process of a run fails that run; the next has another process."""
+    """A killed child fails its own run only; the next run has another process."""
     task, process = await running(executor, given, fresh=fresh)
     os.kill(process, signal.SIGKILL)
     assert "run-crashed" == await task
@@ -32,7 +32,7 @@ async def test_a_killed_child_is_one_failed_run(
 
 
 async def test_children_that_are_killed_while_they_wait(executor: Executor) -> None:
-    """A child that was killed while nobody used it is not given a run."""
+    """An idle child that was killed gets no run."""
     await ran(executor, guest("count"))
     waiting = children(kind="_run_child")
     for process in waiting:
@@ -43,7 +43,7 @@ async def test_children_that_are_killed_while_they_wait(executor: Executor) -> N
 
 
 async def test_a_child_that_is_killed_before_it_reads(executor: Executor) -> None:
-    """A child that stands still takes no run down but its own, which its time limit ends."""
+    """A child that hangs fails only its own run, by the time limit."""
     await ran(executor, guest("count"))
     for process in children(kind="_run_child"):
         os.kill(process, signal.SIGSTOP)
@@ -74,7 +74,9 @@ async def main():
         program = guest("probe-wasip1")
         await executor.compile(program.sha256, program.target, program.load)
         runs = [
-            asyncio.create_task(executor.run(asked(program, given, max_instructions=10**11), program.load))
+            asyncio.create_task(
+                executor.run(asked(program, given, max_instructions=10**11), program.load)
+            )
             for given in (b"sleep 100000", b"compute 100000000000000000")
         ]
         while len(children(kind="_run_child")) < 3:
@@ -87,8 +89,7 @@ asyncio.run(main())
 
 
 async def test_children_end_with_their_parent() -> None:
-    """RN22, RN134: killing the parent ends children and template at once, those that compute or
-    wait too."""
+    """RN22, RN134: when the runner is killed, children and template end too."""
     paths = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests" / "support")))
     with subprocess.Popen(
         [sys.executable, "-c", _PARENT],
@@ -103,7 +104,7 @@ async def test_children_end_with_their_parent() -> None:
 
 
 async def test_children_end_without_a_free_descriptor() -> None:
-    """RN137: a client that uses all descriptors up leaves neither a process nor a uid behind."""
+    """RN137: without free descriptors, children are still reaped and their uids freed."""
     async with Executor(children=1, spare=1) as executor:
         (child,) = executor._pool._unused
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,4 +1,4 @@
-"""What is left when an executor is left: nothing.
+"""Leaving an executor leaves no process behind.
 
 In a module of its own: the executor that other modules share starts a spare child whenever it
 likes.
@@ -15,8 +15,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_leaving_ends_everything() -> None:
-    """Leaving the executor ends runs and children, and says so to whoever waits; afterwards nothing
-    runs."""
+    """Leaving the executor ends all runs and children, and fails the waiting calls."""
     program = guest("probe-wasip1")
     async with Executor(children=1, spare=1) as executor:
         task, process = await running(executor, b"sleep 100000", fresh=False)

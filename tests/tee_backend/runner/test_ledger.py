@@ -1,5 +1,4 @@
-"""Accounts and jobs: what adds up, whatever ends in between, and rows that were edited (RN92, RN93,
-RN99)."""
+"""Accounts and jobs over crashes, and rows that were edited (RN92, RN93, RN99)."""
 
 import random
 import shutil
@@ -59,8 +58,7 @@ def edit(path: Path, *statements: str) -> None:
 
 
 async def test_a_job_reserves_and_settles_once(tmp_path: Path) -> None:
-    """RN93: what it may cost is set aside, what it cost is charged, the rest is given back, and
-    never twice."""
+    """RN93: a job reserves once, is charged once, and gets the rest back."""
     async with opened(tmp_path / "journal") as ledger:
         assert await ledger.credit("alice", 100, reference="r") == Account(100)
         await ledger.accept("job", record(reserved=60), request=None)
@@ -79,7 +77,7 @@ async def test_a_job_reserves_and_settles_once(tmp_path: Path) -> None:
 
 
 async def test_an_account_that_nobody_credited(tmp_path: Path) -> None:
-    """RN93: without an account there is nothing to spend, and no row is left."""
+    """RN93: an owner without credits can spend nothing, and no row is left."""
     async with opened(tmp_path / "journal") as ledger:
         with pytest.raises(RunRefused):
             await ledger.accept("job", record(reserved=1), request=None)
@@ -88,8 +86,7 @@ async def test_an_account_that_nobody_credited(tmp_path: Path) -> None:
 
 
 async def test_credits(tmp_path: Path) -> None:
-    """RN95: one reference credits once, also after a restart; another use of it, and too much, are
-    refused."""
+    """RN95: a reference credits once, also after a restart; another use of it is refused."""
     for _ in range(2):
         async with opened(tmp_path / "journal") as ledger:
             assert (await ledger.credit("alice", 5, reference="r")).balance == 5
@@ -104,8 +101,7 @@ async def test_credits(tmp_path: Path) -> None:
 
 
 async def test_a_request_is_kept_until_its_job_starts(tmp_path: Path) -> None:
-    """RN98, RN99: what waits survives, starts once, and its input is forgotten then; its answer
-    survives too."""
+    """RN98, RN99: a waiting request survives a restart and starts once."""
     path = tmp_path / "journal"
     async with opened(path) as ledger:
         await ledger.accept("one", record(later=True), request=b"the request")
@@ -143,8 +139,7 @@ async def test_a_request_is_kept_until_its_job_starts(tmp_path: Path) -> None:
     ],
 )
 async def test_an_answer_is_kept_in_pieces(tmp_path: Path, statement: str) -> None:
-    """RN158: a long answer is read piece by piece, and none of them can be left out, or be in
-    another's place."""
+    """RN158: no piece of a stored answer can be left out or moved."""
     path, kept = tmp_path / "journal", bytes(range(256)) * (ledger_module.PIECE_BYTES // 100)
     async with opened(path) as ledger:
         await ledger.accept("one", record(later=True), request=b"")
@@ -161,8 +156,7 @@ async def test_an_answer_is_kept_in_pieces(tmp_path: Path, statement: str) -> No
 
 
 async def test_answers_are_kept_for_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN98: old answers are forgotten, and the oldest of a payer that has too many or too long
-    ones."""
+    """RN98: old answers are deleted, and the oldest of a payer with too many."""
 
     async def kept(*sizes: int, now: float = NOW) -> list[str]:
         names = [f"{number}" for number in range(len(sizes))]
@@ -204,8 +198,7 @@ async def test_answers_are_kept_for_a_time(tmp_path: Path, monkeypatch: pytest.M
     ],
 )
 async def test_accounts_that_were_edited_or_moved(tmp_path: Path, statement: str) -> None:
-    """RN92: whoever edits an account, or puts another one in its place, has an account that nothing
-    is spent of."""
+    """RN92: nothing can be spent from an account whose row was edited or moved."""
     path = tmp_path / "journal"
     async with opened(path) as ledger:
         await ledger.credit("alice", 100, reference="a")
@@ -236,7 +229,7 @@ async def test_accounts_that_were_edited_or_moved(tmp_path: Path, statement: str
     ],
 )
 async def test_jobs_that_were_edited_or_moved(tmp_path: Path, statement: str) -> None:
-    """RN92: a job that was edited is neither run nor settled, and the others go on."""
+    """RN92: an edited job is neither run nor settled; other jobs go on."""
     path = tmp_path / "journal"
     async with opened(path) as ledger:
         await ledger.accept("started", record(), request=None)
@@ -254,7 +247,7 @@ async def test_jobs_that_were_edited_or_moved(tmp_path: Path, statement: str) ->
 
 
 async def test_requests_that_were_moved(tmp_path: Path) -> None:
-    """RN92: the request of one job is none of another, and an answer none."""
+    """RN92: a request cannot be moved to another job or used as an answer."""
     path = tmp_path / "journal"
     async with opened(path) as ledger:
         for name in ("one", "two", "three"):
@@ -274,7 +267,7 @@ async def test_requests_that_were_moved(tmp_path: Path) -> None:
 
 
 async def test_another_runner_s_rows(tmp_path: Path) -> None:
-    """RN92: with another key nothing in the file is worth anything."""
+    """RN92: a runner with another key can use no row of the file."""
     path = tmp_path / "journal"
     async with opened(path) as ledger:
         await ledger.credit("alice", 100, reference="a")
@@ -284,7 +277,7 @@ async def test_another_runner_s_rows(tmp_path: Path) -> None:
 
 
 async def test_a_file_of_the_former_version(tmp_path: Path) -> None:
-    """A journal without accounts gets them, and forgets nothing."""
+    """A journal without accounts gets them, and keeps all its rows."""
     path = tmp_path / "journal"
     async with Journal(path) as journal:
         await journal.keep("job", b"receipt", Payer(Principal("alice")))
@@ -298,8 +291,7 @@ async def test_a_file_of_the_former_version(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_balances_add_up_over_crashes(tmp_path: Path, seed: int) -> None:
-    """RN93, RN99: credits are balance, reservations and charges at every moment, in every image of
-    a crash."""
+    """RN93, RN99: in every image of a crash, credits equal balance, reservations and charges."""
     chance = random.Random(seed)
     path, number, credited = tmp_path / "journal-0", 0, {"alice": 0, "bob": 0}
     jobs: dict[str, tuple[str, str, int]] = {}  # id -> state, owner, reserved

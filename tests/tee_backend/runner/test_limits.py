@@ -1,4 +1,4 @@
-"""Each limit ends what it should, exactly where it should, and says which one it was."""
+"""Limits of runs: each ends a run at the exact point, with its own reason."""
 
 import time
 
@@ -16,14 +16,13 @@ PAGE = 65536
 
 @pytest.mark.parametrize("name", ["loop", "early", "probe-wasip1", "probe-wasip2"])
 async def test_instructions(executor: Executor, name: str) -> None:
-    """RN10: a guest that never ends, before or after its start is called, uses what it may and no
-    more."""
+    """RN10: an endless guest uses its instructions and no more."""
     result = await ran(executor, guest(name), b"compute 1000000000000", max_instructions=3_000_000)
     assert ("limit-instructions", 3_000_000) == (code(result), result.instructions)
 
 
 async def test_instructions_are_exact_within_a_tenth(executor: Executor) -> None:
-    """RN10: a run that needs N completes with N and not with a tenth less."""
+    """RN10: a run that needs N instructions fails with a tenth less."""
     needed = (await ran(executor, guest("count"), b"x" * 1000)).instructions
     assert "completed" == code(
         await ran(executor, guest("count"), b"x" * 1000, max_instructions=needed + 1)
@@ -33,8 +32,7 @@ async def test_instructions_are_exact_within_a_tenth(executor: Executor) -> None
 
 
 async def test_memory_is_exact_to_the_page(executor: Executor) -> None:
-    """RN14: a module gets every page of its limit and no other; one that lives with the refusal
-    completes."""
+    """RN14: a module gets every page of its limit and no further one."""
     for mebibytes in (1, 7):
         refused = await ran(executor, guest("grow"), max_memory_mb=mebibytes)
         assert ("limit-memory", mebibytes * 16 * PAGE) == (code(refused), refused.memory_bytes)
@@ -43,26 +41,25 @@ async def test_memory_is_exact_to_the_page(executor: Executor) -> None:
 
 
 async def test_memories_of_a_component_have_one_budget(executor: Executor) -> None:
-    """RN14: what the memories of a component have together is bounded, exactly."""
+    """RN14: the memories of a component share one budget."""
     result = await ran(executor, guest("shares"), max_memory_mb=5)
     assert ("limit-memory", 5 * 16 * PAGE) == (code(result), result.memory_bytes)
 
 
 async def test_memory_that_is_declared_counts(executor: Executor) -> None:
-    """RN14: a program that begins with more than its limit does not begin."""
+    """RN14: a program that declares more memory than its limit does not start."""
     assert "limit-memory" == code(await ran(executor, guest("large"), max_memory_mb=255))
     assert "completed" == code(await ran(executor, guest("large"), max_memory_mb=256))
 
 
 async def test_a_program_s_own_bound_is_not_the_run_s(executor: Executor) -> None:
-    """RN28: a memory that may not grow because its program says so has met no limit of the run."""
+    """RN28: a memory at its own declared maximum does not count as a limit of the run."""
     assert "guest-trap" == code(await ran(executor, guest("bounded")))
 
 
 @pytest.mark.parametrize("name", BOTH)
 async def test_allocators_meet_the_limit(executor: Executor, name: str) -> None:
-    """RN14: a program in Rust that takes too much at once fails by memory, and one that takes less
-    does not."""
+    """RN14: a Rust program that allocates too much fails with the memory reason."""
     plenty = {"max_instructions": 2_000_000_000}
     assert "completed" == code(await ran(executor, guest(name), b"take 12", **plenty))
     assert "limit-memory" == code(await ran(executor, guest(name), b"take 16", **plenty))
@@ -72,14 +69,14 @@ async def test_allocators_meet_the_limit(executor: Executor, name: str) -> None:
 
 
 async def test_tables(executor: Executor) -> None:
-    """RN15: a table grows to 100,000 elements, and a module has four tables at most."""
+    """RN15: a table has at most 100,000 elements, and a module at most four tables."""
     assert "completed" == code(await ran(executor, guest("tables")))
     assert "program-start" == code(await ran(executor, guest("many_tables")))
 
 
 @pytest.mark.parametrize("name", ["crowd", "memories_beside"])
 async def test_components_cannot_multiply(executor: Executor, name: str) -> None:
-    """RN15: a component of twenty instances, or of five memories, does not start."""
+    """RN15: a component with 20 instances or five memories does not start."""
     result = await ran(executor, guest(name))
     assert "program-start" == code(result)
     assert result.reason is not None and result.reason.ran
@@ -87,7 +84,7 @@ async def test_components_cannot_multiply(executor: Executor, name: str) -> None
 
 @pytest.mark.parametrize("name", BOTH)
 async def test_output_is_exact(executor: Executor, name: str) -> None:
-    """RN16: so much output is taken, one byte more ends the run at once, however it is written."""
+    """RN16: the first byte over the output limit ends the run."""
     limit = {"max_output_bytes": 10_000, "max_memory_mb": 64}
     assert b"x" * 10_000 == (await ran(executor, guest(name), b"flood 10000 1000", **limit)).output
     for at_once in (1, 1000, 10_001):
@@ -102,8 +99,7 @@ async def test_output_is_exact(executor: Executor, name: str) -> None:
 @pytest.mark.parametrize("name", BOTH)
 @pytest.mark.parametrize("given", [b"sleep 60000", b"compute 1000000000000000"])
 async def test_time(executor: Executor, name: str, given: bytes) -> None:
-    """RN19: a guest that waits in the host, or computes, is ended when its time is over, with its
-    process."""
+    """RN19: a guest that waits or computes too long is killed with its process."""
     before = time.monotonic()
     result = await ran(
         executor, guest(name), given, max_execution_s=1, max_instructions=500_000_000_000
@@ -113,15 +109,14 @@ async def test_time(executor: Executor, name: str, given: bytes) -> None:
 
 
 async def test_resources_of_the_host_are_bounded(executor: Executor) -> None:
-    """RN24: a guest that asks the host for ever more objects fails, or ends its own process, and
-    nothing else."""
+    """RN24: a guest that creates endless host objects fails alone."""
     result = await ran(executor, guest("pollables"), max_instructions=500_000_000_000)
     assert code(result) in ("guest-trap", "run-crashed")
     assert "completed" == code(await ran(executor, guest("count")))
 
 
 async def test_a_stack_is_bounded(executor: Executor) -> None:
-    """A guest that calls itself for ever traps, and its process goes on."""
+    """Endless recursion traps, and the process goes on."""
     before = children(kind="_run_child")
     assert "guest-trap" == code(await ran(executor, guest("recurse")))
     assert "completed" == code(await ran(executor, guest("count")))
@@ -129,7 +124,7 @@ async def test_a_stack_is_bounded(executor: Executor) -> None:
 
 
 async def test_input_is_bounded(executor: Executor) -> None:
-    """RN7: an input is taken up to its bound; above, nothing runs and nothing is charged."""
+    """RN7: an input over the limit is refused and not charged."""
     most = await ran(
         executor, guest("probe-wasip1"), b"calls\n" + b"x" * (MAX_INPUT_BYTES - 6), max_memory_mb=64
     )
@@ -152,7 +147,7 @@ async def test_input_is_bounded(executor: Executor) -> None:
     ],
 )
 async def test_limits_have_bounds(limits: dict[str, int]) -> None:
-    """RN1: no run has a limit below one or above the greatest."""
+    """RN1: a limit below one or above the maximum is refused."""
     with pytest.raises(RunRefused) as refused:
         Limits(**limits)
     assert ("limits-invalid", next(iter(limits))) == (

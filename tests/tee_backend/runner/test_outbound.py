@@ -1,5 +1,4 @@
-"""Requests that the runner makes for programs: where they go, and what they may be (RN100 to
-RN110)."""
+"""HTTPS requests of programs, and their limits (RN100 to RN110)."""
 
 import asyncio
 import os
@@ -37,14 +36,14 @@ FETCHERS = ("fetcher-wasip1", "fetcher-wasip2")
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
-    """A service of two names, and further names that lead elsewhere."""
+    """A service with two names, and further names that resolve elsewhere."""
     async with https_service(tmp_path_factory.mktemp("service"), HOST, OTHER) as one:
         yield one
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def runner(service: Service) -> AsyncIterator[Executor]:
-    """An executor whose programs reach loopback, and few requests each."""
+    """An executor whose programs reach loopback and make few requests each."""
     outbound = Outbound(loopback_ca=service.ca, resolve=service.resolve, most_requests=3)
     async with Executor(children=1, spare=1, outbound=outbound) as one:
         yield one
@@ -52,7 +51,7 @@ async def runner(service: Service) -> AsyncIterator[Executor]:
 
 @pytest.fixture(autouse=True)
 def fresh(service: Service) -> None:
-    """What other tests asked for is forgotten."""
+    """Clear the requests that other tests made."""
     for kept in (service.looked_up, service.seen, service.bodies, service.server_names):
         kept.clear()
 
@@ -68,7 +67,7 @@ async def fetched(
     seconds: int = 30,
     mebibytes: int = 64,
 ) -> RunResult:
-    """Have a guest fetch what a line says."""
+    """Have a guest send the request that a line describes."""
     request = asked(
         guest(name),
         line.encode() + b"\n" + body,
@@ -83,7 +82,7 @@ async def fetched(
 
 
 async def said(runner: Executor, line: str, body: bytes = b"", **about: object) -> str:
-    """Return what the guest wrote: the error, or the first line, which is the status."""
+    """Return the guest's output: the error, or the status line."""
     result = await fetched(runner, line, body, **about)  # type: ignore[arg-type]  # what `fetched` takes
     assert "completed" == code(result), result
     return result.output.split(b"\n")[0].decode()
@@ -96,8 +95,7 @@ async def said(runner: Executor, line: str, body: bytes = b"", **about: object) 
 async def test_a_request_and_its_answer_are_exact(
     runner: Executor, service: Service, name: str
 ) -> None:
-    """RN100: method, path, headers and body reach the service as they were written, and its answer
-    the program."""
+    """RN100: request and response arrive unchanged in method, path, headers and body."""
     body = bytes(range(256)) * 3
     line = f"POST {service.url('/echo%2f?a=%41&b')} X-Key:$KEY X-Twice:1 X-Twice:2"
     result = await fetched(runner, line, body, name=name, secrets={"KEY": "open sesame"})
@@ -123,7 +121,7 @@ async def test_a_request_and_its_answer_are_exact(
 async def test_a_program_sees_nothing_of_a_run_before(
     runner: Executor, service: Service, name: str
 ) -> None:
-    """RN100: neither cookies nor what was left of an answer go over from one run to the next."""
+    """RN100: neither cookies nor unread responses reach the next run."""
     for _ in range(2):
         result = await fetched(runner, f"GET {service.url('/packed')}", name=name)
         head, _, body = result.output.partition(b"\n\n")
@@ -134,7 +132,7 @@ async def test_a_program_sees_nothing_of_a_run_before(
 
 @pytest.mark.parametrize("name", FETCHERS)
 async def test_a_redirect_is_an_answer(runner: Executor, service: Service, name: str) -> None:
-    """RN107: where a service points to, another host or inward, nobody goes."""
+    """RN107: a redirect is returned and not followed, wherever it points."""
     for to in (
         service.url("/echo", host=OTHER),
         service.url("/echo", host="localhost"),
@@ -152,7 +150,7 @@ async def test_a_redirect_is_an_answer(runner: Executor, service: Service, name:
 
 @pytest.mark.parametrize("name", FETCHERS)
 async def test_another_host(runner: Executor, service: Service, name: str) -> None:
-    """RN102: a host that is not allowed is neither contacted nor looked up."""
+    """RN102: a host that is not allowed is neither contacted nor resolved."""
     for hosts in ((HOST,), (f"{OTHER}.example", "er.test", "test"), ()):
         result = await fetched(runner, f"GET {service.url(host=OTHER)}", name=name, hosts=hosts)
         assert (b"HostRefused", ()) == (result.output, result.hosts)
@@ -192,7 +190,7 @@ async def test_another_host(runner: Executor, service: Service, name: str) -> No
     ],
 )
 async def test_an_address_has_one_spelling(runner: Executor, url: str) -> None:
-    """RN104: what somebody else could read as another address is refused."""
+    """RN104: a URL that another program could read differently is refused."""
     async with Outbound(loopback_ca=None, resolve=_never) as outbound:
         client = RunClient(outbound, frozenset({HOST, OTHER, "user", "API.test"}))
         answer = await client.answer(pack_parts([b"GET", url.encode(), b""]))
@@ -203,8 +201,7 @@ async def test_an_address_has_one_spelling(runner: Executor, url: str) -> None:
     "host", ["api.test.", "127.0.0.1", "2130706433", "0x7f000001", "127.1", "xn--pi-tja.test", "."]
 )
 async def test_another_name_of_a_host_is_another_host(host: str) -> None:
-    """RN102: a dot at the end, an address, or a name of other letters is not the host that was
-    allowed."""
+    """RN102: another spelling of an allowed host, or its address, is refused."""
     async with Outbound(resolve=_never) as outbound:
         client = RunClient(outbound, frozenset({HOST, "localhost"}))
         assert [b"host-refused"] == unpack_parts(
@@ -213,7 +210,7 @@ async def test_another_name_of_a_host_is_another_host(host: str) -> None:
 
 
 async def test_another_port() -> None:
-    """RN104: only 443, which may be named."""
+    """RN104: port 443 may be named; any other port is refused."""
     found = {}
     for port in ("", ":443", ":444", ":80", ":8443"):
         async with Outbound(resolve=_inward) as outbound:
@@ -257,7 +254,7 @@ async def _inward(host: str) -> list[str]:
     ],
 )
 async def test_a_name_that_leads_inward(addresses: list[str]) -> None:
-    """RN106: one address that is not public refuses the request, and nothing is connected to."""
+    """RN106: one address that is not public refuses the request before any connection."""
 
     async def resolve(host: str) -> list[str]:
         return addresses
@@ -271,7 +268,7 @@ async def test_a_name_that_leads_inward(addresses: list[str]) -> None:
 async def test_a_name_that_leads_elsewhere_the_second_time(
     runner: Executor, service: Service
 ) -> None:
-    """RN106: a name is resolved once for a request; what it becomes afterwards is judged anew."""
+    """RN106: each request resolves the name once and checks the result."""
     service.names["turns.test"] = [[LOOPBACK], ["169.254.169.254"]]
     # The certificate is not for it, so that the first request ends when the connection is there.
     line = f"GET {service.url(host='turns.test')}"
@@ -281,7 +278,7 @@ async def test_a_name_that_leads_elsewhere_the_second_time(
 
 
 async def test_loopback_is_all_that_trying_out_reaches(runner: Executor, service: Service) -> None:
-    """RN106: with an authority of one's own a public address is refused as well."""
+    """RN106: with `--loopback-ca` a public address is refused."""
     for address in ("93.184.215.14", "10.0.0.1", "::ffff:127.0.0.1"):
         service.names["public.test"] = [[address]]
         assert "AddressRefused" == await said(
@@ -290,8 +287,7 @@ async def test_loopback_is_all_that_trying_out_reaches(runner: Executor, service
 
 
 async def test_a_certificate_for_another_name(runner: Executor, service: Service) -> None:
-    """RN107: who answers at the address has to prove the name; nothing of the request is sent
-    before."""
+    """RN107: nothing of a request is sent before the certificate is verified."""
     service.names["third.test"] = [[LOOPBACK]]
     result = await fetched(runner, f"GET {service.url(host='third.test')}", hosts=["third.test"])
     assert (b"CertificateRefused", ("third.test",)) == (result.output, result.hosts)
@@ -301,8 +297,7 @@ async def test_a_certificate_for_another_name(runner: Executor, service: Service
 async def test_nothing_comes_from_the_environment(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN108: proxies, passwords, authorities and a file for TLS keys that the environment names are
-    not used."""
+    """RN108: proxies, passwords and certificate files of the environment are ignored."""
     for proxy in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(proxy, "http://127.0.0.1:1")
     (tmp_path / ".netrc").write_text(f"machine {HOST} login somebody password something\n")
@@ -324,7 +319,7 @@ async def test_nothing_comes_from_the_environment(
 
 
 async def test_a_name_that_is_not_there(runner: Executor, service: Service) -> None:
-    """RN106: neither an error nor an empty answer is an address."""
+    """RN106: a name without an address is `name-unknown`."""
     service.names["empty.test"] = [[]]
     for host in ("absent.test", "empty.test"):
         result = await fetched(runner, f"GET {service.url(host=host)}", hosts=[host])
@@ -335,7 +330,7 @@ async def test_a_name_that_is_not_there(runner: Executor, service: Service) -> N
 
 
 async def test_names_that_are_answered_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN109: look-ups that nobody waits for any more hold up no other run."""
+    """RN109: abandoned look-ups do not delay other runs."""
     answered, asked_for, look_up = threading.Event(), threading.Semaphore(0), socket.getaddrinfo
 
     def resolve(host: str, *arguments: Any, **more: Any) -> Any:
@@ -363,7 +358,7 @@ async def test_names_that_are_answered_late(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def _asked_of(outbound: Outbound, host: str) -> list[bytes]:
-    """Send a request to a host, and return what is answered."""
+    """Send a request to a host, and return the answer."""
     message = pack_parts([b"GET", f"https://{host}/".encode(), b""])
     return unpack_parts(await RunClient(outbound, frozenset({host})).answer(message))
 
@@ -395,7 +390,7 @@ async def _asked_of(outbound: Outbound, host: str) -> list[bytes]:
     ],
 )
 async def test_headers_that_are_refused(header: str) -> None:
-    """RN105: what is about the connection is the runner's, and no line ends in a header."""
+    """RN105: headers of the connection and line ends in headers are refused."""
     name, _, value = header.partition(":")
     assert b"request-invalid" == await _alone(
         b"GET", b"https://api.test/", name.encode(), value.encode(), b""
@@ -405,12 +400,12 @@ async def test_headers_that_are_refused(header: str) -> None:
 
 @pytest.mark.parametrize("method", ["CONNECT", "TRACE", "get", "", "GET /", "X"])
 async def test_methods_that_are_refused(method: str) -> None:
-    """RN105: seven methods are known."""
+    """RN105: other than the seven methods are refused."""
     assert b"request-invalid" == await _alone(method.encode(), b"https://api.test/", b"")
 
 
 async def test_headers_are_bounded() -> None:
-    """RN105: at most 64, of 16 KiB together."""
+    """RN105: a request has at most 64 headers of 16 KiB together."""
     url = (b"GET", b"https://api.test/")
     assert b"address-refused" == await _alone(*url, *[b"n", b"v"] * 64, b"")
     assert b"request-invalid" == await _alone(*url, *[b"n", b"v"] * 65, b"")
@@ -420,7 +415,7 @@ async def test_headers_are_bounded() -> None:
 
 
 async def _alone(*parts: bytes) -> bytes:
-    """Return the error of a request whose name leads inward, which is found last."""
+    """Return the error of a request whose only possible fault is its address."""
     async with Outbound(resolve=_inward) as outbound:
         (error,) = unpack_parts(
             await RunClient(outbound, frozenset({HOST})).answer(pack_parts(parts))
@@ -430,8 +425,7 @@ async def _alone(*parts: bytes) -> bytes:
 
 @pytest.mark.parametrize("name", FETCHERS)
 async def test_bodies_are_bounded(runner: Executor, service: Service, name: str) -> None:
-    """RN109: a request and an answer have a megabyte each, heads included, and one byte more is
-    refused."""
+    """RN109: requests and responses have at most 1 MiB, headers included."""
     line = f"POST {service.url('/echo')}"
     most = MAX_MESSAGE_BYTES - len(pack_parts([b"POST", service.url("/echo").encode(), b""]))
     await fetched(runner, line, bytes(most), name=name)
@@ -453,7 +447,7 @@ async def test_bodies_are_bounded(runner: Executor, service: Service, name: str)
 
 @pytest.mark.parametrize("name", FETCHERS)
 async def test_requests_of_a_run_are_counted(runner: Executor, service: Service, name: str) -> None:
-    """RN109: the fourth of three is refused, and the next run has three again."""
+    """RN109: requests over the limit of a run are refused; the next run starts anew."""
     for _ in range(2):
         assert "200" == await said(runner, f"TIMES 3 GET {service.url('/echo')}", name=name)
     assert "RequestsExhausted" == await said(
@@ -475,8 +469,7 @@ async def test_requests_of_a_run_are_counted(runner: Executor, service: Service,
 async def test_a_service_that_does_not_answer(
     runner: Executor, service: Service, name: str
 ) -> None:
-    """RN19, RN110: the time of the run ends it while it waits, and the result says whom it
-    contacted."""
+    """RN19, RN110: a run that times out in a request still reports its host."""
     result = await fetched(runner, f"GET {service.url('/slow')}", name=name, seconds=1)
     assert ("limit-time", (HOST,)) == (code(result), result.hosts)
     assert result.time_ns >= 1_000_000_000
@@ -484,8 +477,7 @@ async def test_a_service_that_does_not_answer(
 
 @pytest.mark.parametrize("ends", ["the child", "the runner"])
 async def test_who_ends_while_a_service_is_waited_for(service: Service, ends: str) -> None:
-    """RN100: a child that ends, or is ended, takes its request along at once; nobody waits for the
-    service."""
+    """RN100: the request of a child that ends is cancelled at once."""
     begun = asyncio.Event()
 
     async def never(host: str) -> list[str]:
@@ -509,8 +501,7 @@ async def test_who_ends_while_a_service_is_waited_for(service: Service, ends: st
 
 
 async def test_a_request_has_a_time_of_its_own(service: Service) -> None:
-    """RN109: a service that takes longer than a request may is given up, and so is a name that is
-    never answered."""
+    """RN109: a request times out on a slow service and on a slow name server."""
 
     async def never(host: str) -> list[str]:
         await asyncio.Event().wait()
@@ -557,7 +548,7 @@ def module(body: str, *, memory: str = '(memory (export "memory") 1)') -> Guest:
 async def test_addresses_outside_a_memory(
     runner: Executor, function: str, address: int, length: int, expected: str
 ) -> None:
-    """RN101: a part of memory that is not all the guest's is a trap, in whatever way it is not."""
+    """RN101: an address range that is not wholly in the guest's memory traps."""
     program = module(f"(drop (call ${function} (i32.const {address}) (i32.const {length})))")
     assert expected == code(await ran(runner, program))
 
@@ -566,15 +557,14 @@ async def test_addresses_outside_a_memory(
     "memory", ["", '(func (export "memory"))', '(table (export "memory") 1 funcref)', "(memory 1)"]
 )
 async def test_a_module_without_a_memory(runner: Executor, memory: str) -> None:
-    """RN101: a guest that exports no memory has no place for a message."""
+    """RN101: a guest without an exported memory traps."""
     assert "guest-trap" == code(
         await ran(runner, module("(drop (call $fetch (i32.const 0) (i32.const 0)))", memory=memory))
     )
 
 
 async def test_a_guest_that_never_reads(runner: Executor, service: Service) -> None:
-    """RN101: an answer that nobody reads is dropped, and one that is read to its end has no
-    more."""
+    """RN101: an unread response is dropped, and a read one yields no further bytes."""
     message = pack_parts([b"GET", service.url("/large?size=9").encode(), b""])
     text = "".join(f"\\{byte:02x}" for byte in message)
     fetch = f"(call $fetch (i32.const 0) (i32.const {len(message)}))"
@@ -594,7 +584,7 @@ async def test_a_guest_that_never_reads(runner: Executor, service: Service) -> N
 
 
 async def test_a_guest_that_asks_for_nonsense(runner: Executor) -> None:
-    """RN101: a message that is none is answered with an error, the first of the list."""
+    """RN101: a malformed message is answered with `request-invalid`."""
     memory = '(memory (export "memory") 20)'
     for length in (0, 3, 4, 1000, MAX_MESSAGE_BYTES + 1):
         body = (
@@ -615,8 +605,7 @@ _OTHER_TYPES = [
 
 @pytest.mark.parametrize("imported", _OTHER_TYPES)
 async def test_imports_that_nobody_offers(runner: Executor, imported: str) -> None:
-    """RN13: another function, another version or another type is refused when the program is
-    compiled."""
+    """RN13: another function, version or type is refused at compilation."""
     text = f'(module {imported} (memory (export "memory") 1) (func (export "_start")))'
     result = await ran(runner, Guest(bytes(wasmtime.wat2wasm(text)), Target.WASIP1))
     assert "program-imports" == code(result)
@@ -633,7 +622,7 @@ async def test_imports_that_nobody_offers(runner: Executor, imported: str) -> No
 async def test_a_component_that_declares_the_interface_otherwise(
     runner: Executor, imported: str
 ) -> None:
-    """RN13: the types that a component gives the interface are compared with those of the page."""
+    """RN13: a component's own types must equal those of the interface."""
     text = f"""(component
       (import "sealspace:http/client@0.1.0" (instance {imported}))
       (core module $one (func (export "run") (result i32) i32.const 0))
@@ -646,7 +635,7 @@ async def test_a_component_that_declares_the_interface_otherwise(
 
 
 async def test_errors_have_the_numbers_of_the_interface() -> None:
-    """The list in the WIT is the list of the runner, in the same order."""
+    """The WIT file lists the errors in the runner's order."""
     wit = (Path(__file__).parents[3] / "spec" / "runner" / "http.wit").read_text()
     cases = wit.partition("enum error {")[2].partition("}")[0].splitlines()
     assert FETCH_ERRORS == tuple(

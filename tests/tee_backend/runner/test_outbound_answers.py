@@ -1,5 +1,4 @@
-"""What services send to a runner that makes requests for programs, and how much of it is read
-(RN109)."""
+"""Untrusted responses of services to requests of programs (RN109)."""
 
 import asyncio
 import contextlib
@@ -32,8 +31,7 @@ _RAW = [
 
 @pytest.mark.parametrize(("sent", "expected"), _RAW)
 async def test_answers_that_are_none(tmp_path: Path, sent: bytes, expected: str | None) -> None:
-    """RN109: whatever a service sends, the program gets a response or an error, and the runner goes
-    on."""
+    """RN109: a malformed response is an error for the program, and the runner goes on."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -63,8 +61,7 @@ _ENDLESS = [
 
 @pytest.mark.parametrize(("head", "part"), _ENDLESS)
 async def test_services_that_send_for_ever(tmp_path: Path, head: bytes, part: bytes) -> None:
-    """RN109: a service that goes on sending what is no body is cut off by the number of bytes,
-    before any time."""
+    """RN109: an endless response without a body is cut off by its bytes."""
     sent, much = 0, part * (16384 // len(part))
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -92,7 +89,7 @@ async def test_services_that_send_for_ever(tmp_path: Path, head: bytes, part: by
 
 
 async def test_what_arrives_is_read_in_small_parts() -> None:
-    """RN109: whatever a service sends at once, others of the runner have their turn in between."""
+    """RN109: a large response does not block the runner's event loop."""
     sending, receiving = socket.socketpair()
     with sending, receiving, _CountedSocket(fileno=os.dup(receiving.fileno())) as counted:
         sending.sendall(bytes(100_000))

@@ -1,4 +1,4 @@
-"""What guests send as a request, and where it may go: tables, and any bytes."""
+"""Untrusted requests of guests and the addresses that they may reach."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ REQUEST = _frames.pack_parts([b"POST", b"https://api.test/a?b=%20", b"X-Key", b"
 @fuzzed(2)
 @given(st.binary(max_size=200) | damaged_bytes(REQUEST))
 def test_fuzz_messages(message: bytes) -> None:
-    """RN101: any bytes are a list of parts, which makes the same bytes again, or a ValueError."""
+    """RN101: any bytes decode to parts that encode to the same bytes, or raise ValueError."""
     try:
         parts = _frames.unpack_parts(message)
     except ValueError:
@@ -45,7 +45,7 @@ def test_fuzz_messages(message: bytes) -> None:
 
 
 def test_a_megabyte_of_empty_parts_costs_little() -> None:
-    """RN105: a message of more parts than a request has is read no further."""
+    """RN105: a message with too many parts is not parsed to its end."""
     begun = time.process_time()
     with pytest.raises(RequestRefused, match="request-invalid"):
         parse_request(bytes(_frames.MAX_MESSAGE_BYTES), hosts=HOSTS, any_port=False)
@@ -55,8 +55,7 @@ def test_a_megabyte_of_empty_parts_costs_little() -> None:
 @fuzzed(2)
 @given(st.binary(max_size=200) | damaged_bytes(REQUEST))
 def test_fuzz_requests(message: bytes) -> None:
-    """RN102, RN105: any bytes are refused, or a request to an allowed host without a line end in
-    its head."""
+    """RN102, RN105: any bytes are refused, or give an allowed host and no line end in the head."""
     try:
         request = parse_request(message, hosts=HOSTS, any_port=False)
     except RequestRefused as refused:
@@ -75,8 +74,8 @@ def test_fuzz_requests(message: bytes) -> None:
     )
 )
 def test_fuzz_urls(url: str) -> None:
-    """RN104: what is taken for a URL, the library that connects reads with the same host, port and
-    path."""
+    """RN104: the connecting library reads host, port and path of an accepted URL as the runner
+    does."""
     try:
         request = parse_request(
             _frames.pack_parts([b"GET", url.encode(), b""]), hosts=HOSTS, any_port=True
@@ -107,20 +106,20 @@ PUBLIC += [
     "192.0.1.0",
 ]
 NOT_PUBLIC = """
-    0.0.0.0 0.1.2.3 10.0.0.0 10.255.255.255 100.64.0.0 100.127.255.255 127.0.0.1 127.255.255.255 168.63.129.16
-    169.254.0.0 169.254.169.254 169.254.255.255 172.16.0.0 172.31.255.255 192.0.0.0 192.0.0.192 192.0.2.1 192.88.99.1
-    192.168.0.0 192.168.255.255 198.18.0.0 198.19.255.255 198.51.100.1 203.0.113.1 224.0.0.1 239.255.255.255 240.0.0.1
-    255.255.255.255
-    :: ::1 ::ffff:127.0.0.1 ::ffff:1.1.1.1 ::ffff:0:1.1.1.1 ::127.0.0.1 ::1.1.1.1 64:ff9b::1.1.1.1 64:ff9b:1::1 100::1
-    2001::1 2001:0:4136:e378:8000:63bf:3fff:fdd2 2001:10::1 2001:20::1 2001:db8::1 2002:7f00:1:: 2002:101:101::1
-    3fff::1 5f00::1 fc00::1 fd00:ec2::254 fe80::1 febf::1 fec0::1 ff02::1 4000::1 fe80::1%eth0 2606:4700::1111%1
+    0.0.0.0 0.1.2.3 10.0.0.0 10.255.255.255 100.64.0.0 100.127.255.255 127.0.0.1 127.255.255.255
+    168.63.129.16 169.254.0.0 169.254.169.254 169.254.255.255 172.16.0.0 172.31.255.255
+    192.0.0.0 192.0.0.192 192.0.2.1 192.88.99.1 192.168.0.0 192.168.255.255 198.18.0.0
+    198.19.255.255 198.51.100.1 203.0.113.1 224.0.0.1 239.255.255.255 240.0.0.1 255.255.255.255
+    :: ::1 ::ffff:127.0.0.1 ::ffff:1.1.1.1 ::ffff:0:1.1.1.1 ::127.0.0.1 ::1.1.1.1
+    64:ff9b::1.1.1.1 64:ff9b:1::1 100::1 2001::1 2001:0:4136:e378:8000:63bf:3fff:fdd2
+    2001:10::1 2001:20::1 2001:db8::1 2002:7f00:1:: 2002:101:101::1 3fff::1 5f00::1 fc00::1
+    fd00:ec2::254 fe80::1 febf::1 fec0::1 ff02::1 4000::1 fe80::1%eth0 2606:4700::1111%1
     1 127.1 0x7f000001 0177.0.0.1 1.1.1 1.1.1.1.1 1.1.1.1/32 [::1] localhost 1.1.1.01
     """.split()  # noqa: SIM905  # a table
 
 
 def test_public_addresses() -> None:
-    """RN106: each kind of address that is not public, at both ends of its range, and what is beside
-    it."""
+    """RN106: both ends of each range that is not public are refused, their neighbours accepted."""
     assert [] == [address for address in PUBLIC if not is_public(address)]
     assert [] == [
         address for address in (*NOT_PUBLIC, "", " 1.1.1.1", "1.1.1.1 ") if is_public(address)
@@ -132,8 +131,7 @@ def test_public_addresses() -> None:
 
 @pytest.mark.parametrize("host", ["93.184.215.14", "127.0.0.1", "2130706433", "1.1", "."])
 def test_a_number_is_no_name(host: str) -> None:
-    """RN102, RN106: an address is refused even where it was allowed by mistake; its connection
-    would not be judged."""
+    """RN102, RN106: an IP address is refused even if it was allowed by mistake."""
     message = _frames.pack_parts([b"GET", f"https://{host}/".encode(), b""])
     with pytest.raises(RequestRefused, match="host-refused"):
         parse_request(message, hosts=frozenset({host}), any_port=False)
@@ -145,8 +143,7 @@ def test_a_number_is_no_name(host: str) -> None:
     st.sampled_from([0, 0xFFFF << 32, 0x64FF9B << 96]),
 )
 def test_fuzz_addresses(number: int, prefix: int) -> None:
-    """RN106: no IPv6 address that contains an IPv4 address is public, and no address is both public
-    and loopback."""
+    """RN106: no IPv6 address with an embedded IPv4 address is public."""
     address = ipaddress.IPv6Address(number | prefix)
     contained = (address.ipv4_mapped, address.sixtofour, address.teredo)
     assert not is_public(str(address)) or contained == (None, None, None)
@@ -156,7 +153,7 @@ def test_fuzz_addresses(number: int, prefix: int) -> None:
 async def _begun(
     process: "subprocess.Popen[bytes]", ours: socket.socket, theirs: socket.socket
 ) -> Child:
-    """Return a child whose side of the connection the test has."""
+    """Return a child whose end of the connection the test has."""
     child = Child(Template(process, theirs), ours, None)
     theirs.sendall(_frames.PROCESS.pack(process.pid) + _frames.PROCESS.pack(-process.pid))
     await child.ready()
@@ -173,8 +170,7 @@ async def _begun(
     ],
 )
 async def test_a_child_that_asks_for_more_than_it_may(sent: bytes, is_allowed: bool) -> None:
-    """RN17, RN100: a request that is too long, or of a child that may not ask, ends the child;
-    nobody answers it."""
+    """RN17, RN100: a request that is too long or not allowed ends the child."""
     asked: list[bytes] = []
 
     async def answer(message: bytes) -> bytes:
@@ -196,7 +192,7 @@ async def test_a_child_that_asks_for_more_than_it_may(sent: bytes, is_allowed: b
 
 
 async def test_a_request_is_answered_and_the_run_goes_on() -> None:
-    """RN100: each request is answered in its turn, up to the answer of the run."""
+    """RN100: requests are answered one by one, until the answer of the run."""
 
     async def answer(message: bytes) -> bytes:
         return message[::-1]
@@ -218,8 +214,7 @@ async def test_a_request_is_answered_and_the_run_goes_on() -> None:
 
 @pytest.mark.parametrize("waits_for", ["the child", "the service"])
 async def test_nothing_is_left_at_the_number_of_a_connection(waits_for: str) -> None:
-    """RN100: whatever a child is ended in, the next connection with the same number of a file is
-    heard."""
+    """RN100: a new connection that reuses a file number receives its events."""
     begun, given_up = asyncio.Event(), asyncio.Event()
 
     async def never(message: bytes) -> bytes:
@@ -259,7 +254,7 @@ async def test_nothing_is_left_at_the_number_of_a_connection(waits_for: str) -> 
 
 
 def _pair_at(number: int) -> tuple[socket.socket, socket.socket]:
-    """Return a connection, one end of which is the file of this number."""
+    """Return a connection whose one end has this file number."""
     left, right = socket.socketpair()
     for one in (left, right):
         one.setblocking(False)
@@ -271,8 +266,7 @@ def _pair_at(number: int) -> tuple[socket.socket, socket.socket]:
 
 
 def test_another_event_loop() -> None:
-    """RN109: where the bytes that arrive would not be counted, programs make no requests, and
-    nothing starts."""
+    """RN109: on another event loop the executor refuses to start."""
     uvloop = pytest.importorskip("uvloop")
 
     async def enter() -> None:

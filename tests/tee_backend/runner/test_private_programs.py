@@ -62,8 +62,7 @@ def code(answered: tuple[int, dict[str, Any]]) -> tuple[int, str]:
 
 
 async def test_a_shared_program_runs_and_no_other(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN152: the runner that it is shared with runs it, after a restart too; other projects stay
-    unknown to it."""
+    """RN152: a shared project runs, also after a restart; other projects stay unknown."""
     await published(stage, "shared", distinct("shared"))
     await published(stage, "kept", distinct("kept"))
     assert code(await stage.call("shared")) == (404, "program-unknown")
@@ -80,8 +79,7 @@ async def test_a_shared_program_runs_and_no_other(stage: RunnerStage, tmp_path: 
 
 
 async def test_a_private_project_has_secrets_by_its_hash(stage: RunnerStage) -> None:
-    """RN153: whose secrets a private program gets, run grants say as ever; by its hash alone nobody
-    calls it."""
+    """RN153: a private program gets granted secrets, and cannot be called by its hash."""
     version = await published(stage, "secretive", distinct("secretive", ENVIRONMENT))
     await shared(stage, "secretive")
     await stage.owner.secrets().put("API_KEY", "open sesame")
@@ -95,8 +93,7 @@ async def test_a_private_project_has_secrets_by_its_hash(stage: RunnerStage) -> 
 
 
 async def test_a_private_program_is_not_another_project_s(stage: RunnerStage) -> None:
-    """RN153: a statement about the hash of a private program runs it for nobody who has not its
-    bytes."""
+    """RN153: another project's statement about the hash does not run the program."""
     wasm = distinct("coveted")
     version = await published(stage, "coveted", wasm)
     await shared(stage, "coveted")
@@ -114,7 +111,7 @@ async def test_a_private_program_is_not_another_project_s(stage: RunnerStage) ->
 
 
 async def test_what_is_private_comes_before_what_is_public(stage: RunnerStage) -> None:
-    """RN153: of two projects of one name a runner that may read the private one runs that."""
+    """RN153: a runner prefers the private one of two projects of a name."""
     await stage.publish("twice", ECHO)
     await published(stage, "twice", distinct("twice", ENVIRONMENT))
     await shared(stage, "twice")
@@ -122,7 +119,7 @@ async def test_what_is_private_comes_before_what_is_public(stage: RunnerStage) -
 
 
 async def test_a_share_that_was_revoked(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN152: the node ends it; a runner that has read nothing of it yet finds nothing."""
+    """RN152: after a revocation the program is not found."""
     await published(stage, "ended", distinct("ended"))
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner")
@@ -133,7 +130,7 @@ async def test_a_share_that_was_revoked(stage: RunnerStage, tmp_path: Path) -> N
 
 
 async def test_what_others_write_into_a_private_project(stage: RunnerStage) -> None:
-    """RN52: the developer's signature counts there too, and so does the hash."""
+    """RN52: signature and hash of a private project are verified too."""
     version = await published(stage, "forged", distinct("forged"))
     await shared(stage, "forged")
     project, space = parse_project(f"{stage.developer}/forged"), stage.owner.kv("projects")
@@ -166,7 +163,7 @@ async def test_what_others_write_into_a_private_project(stage: RunnerStage) -> N
     ],
 )
 async def test_grants_that_are_not_taken(stage: RunnerStage, suffix: str, ability: str) -> None:
-    """RN152: a grant of programs reads whole projects, each by its name, and does nothing else."""
+    """RN152: a grant that does more than read whole projects is refused."""
     space = stage.owner.kv("projects").space.text
     wanted = [allow(f"{space}/{suffix}", ability)]
     portable = await stage.owner.delegations.delegate(
@@ -177,8 +174,7 @@ async def test_grants_that_are_not_taken(stage: RunnerStage, suffix: str, abilit
 
 
 async def test_a_grant_by_a_session(stage: RunnerStage) -> None:
-    """RN152: what rests on another delegation is not taken, and neither is one for another
-    runner."""
+    """RN152: a delegated grant, or one for another runner, is refused."""
     wanted = [allow(project_resource(stage.developer, "a"), GET)]
     by_session = await stage.owner.delegations.delegate(stage.runner.did, wanted, ttl_s=600)
     with pytest.raises(GrantNotTaken):

@@ -1,4 +1,4 @@
-"""What a guest is given, what it answers, and which reason each failure has."""
+"""Input, output and failure reasons of runs."""
 
 import base64
 import json
@@ -15,8 +15,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest.mark.parametrize("name", BOTH)
 async def test_input_and_output_are_exact(executor: Executor, name: str) -> None:
-    """RN12: standard input is the input, standard output the answer, byte for byte; standard error
-    is apart."""
+    """RN12: a guest's input and output are exact to the byte; standard error is separate."""
     data = bytes(range(256)) * 5000
     result = await ran(
         executor, guest(name), b"echo\n" + data, response_format=ResponseFormat.BYTES
@@ -29,7 +28,7 @@ async def test_input_and_output_are_exact(executor: Executor, name: str) -> None
 
 
 async def test_a_program_in_c(executor: Executor) -> None:
-    """A module that clang made with another library reads, writes and has its environment."""
+    """A C program with another standard library reads, writes and sees its environment."""
     result = await ran(
         executor, guest("words"), b"three small words", response_format=ResponseFormat.JSON
     )
@@ -38,8 +37,7 @@ async def test_a_program_in_c(executor: Executor) -> None:
 
 @pytest.mark.parametrize("name", BOTH)
 async def test_the_environment_is_what_was_given(executor: Executor, name: str) -> None:
-    """RN6: the guest has the variables of its run, in their order, and none of the host's; absent
-    is not empty."""
+    """RN6: a guest sees the variables of its run in order, and none of the host."""
     given = b"env KEY EMPTY ABSENT PATH HOME"
     result = await ran(executor, guest(name), given, secrets={"KEY": "wert äöü\n", "EMPTY": ""})
     assert {
@@ -68,7 +66,7 @@ async def test_clocks_and_random_are_real(executor: Executor, name: str) -> None
 
 @pytest.mark.parametrize("name", BOTH)
 async def test_nothing_is_left_from_run_to_run(executor: Executor, name: str) -> None:
-    """A second run in the same process begins with the program's memory as it was published."""
+    """A second run in the same process starts with the program's initial memory."""
     assert [b"1", b"1"] == [(await ran(executor, guest(name), b"calls")).output for _ in range(2)]
 
 
@@ -79,16 +77,14 @@ async def test_nothing_is_left_from_run_to_run(executor: Executor, name: str) ->
 async def test_how_a_guest_ends(
     executor: Executor, given: bytes, expected: str, detail: str
 ) -> None:
-    """RN28: exit codes and traps are told apart, and words about limits in a guest's own text mean
-    nothing."""
+    """RN28: exit codes and traps are distinguished, whatever text a guest writes."""
     result = await ran(executor, guest("probe-wasip1"), given)
     assert (expected, detail) == (code(result), detail_of(result))
     assert (b"limit of memory" in result.stderr) == (given == b"panic")
 
 
 async def test_exit_codes_that_a_target_does_not_have(executor: Executor) -> None:
-    """A component exits well or badly and no code comes with it; a module's code over 125 is a
-    trap."""
+    """A component has no exit codes but 0 and 1; a module's code over 125 is a trap."""
     result = await ran(executor, guest("probe-wasip2"), b"exit 3")
     assert ("guest-exit", "1") == (code(result), detail_of(result))
     assert "guest-trap" == code(await ran(executor, guest("exit")))
@@ -110,8 +106,7 @@ async def test_exit_codes_that_a_target_does_not_have(executor: Executor) -> Non
 async def test_output_is_what_the_format_says(
     executor: Executor, output: bytes, response_format: ResponseFormat, answer: bytes | None
 ) -> None:
-    """RN3: output of another format than asked for fails the run, which was charged all the
-    same."""
+    """RN3: output in another format fails the run, which is charged."""
     result = await ran(
         executor, guest("probe-wasip1"), b"echo\n" + output, response_format=response_format
     )
@@ -123,8 +118,7 @@ async def test_output_is_what_the_format_says(
 
 
 async def test_what_a_run_used(executor: Executor) -> None:
-    """RN2: instructions and time are measured exactly, the same work takes the same, and answers
-    round both up."""
+    """RN2: equal work is measured equally, and answers round it up."""
     first, second, more = [
         await ran(executor, guest("probe-wasip1"), b"compute %d" % rounds)
         for rounds in (10_000, 10_000, 500_000)

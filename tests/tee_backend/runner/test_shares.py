@@ -1,4 +1,4 @@
-"""The structures that divide a runner among payers, for any order of calls (RN160 to RN168)."""
+"""The structures that share a runner among payers, with any order of calls (RN160 to RN168)."""
 
 import asyncio
 from collections import Counter
@@ -28,8 +28,7 @@ _STEPS = st.lists(
 
 
 class Crowd:
-    """Calls that wait for places, hold them until they are told to go, and may leave while they
-    wait."""
+    """Calls that wait for places, use them until released, and may be cancelled while waiting."""
 
     def __init__(self, places: int, *, beside: bool) -> None:
         self.places, self.of_strangers = places, max(places // 2, 1)
@@ -60,7 +59,7 @@ class Crowd:
         return held >= max(self.places - 1, 1)
 
     def begun(self, task: "asyncio.Task[None]", payer: Payer, released: asyncio.Event) -> None:
-        """See one turn, and compare it with those of the others who wait."""
+        """Record a turn, and compare it with those of the waiting calls."""
         del self.waiting[task]
         waiting = set(self.waiting.values())
         for other in waiting - {payer}:
@@ -98,7 +97,7 @@ class Crowd:
             await asyncio.sleep(0)
 
     def is_idle_for_nothing(self) -> bool:
-        """Whether somebody waits who could have a place."""
+        """Whether a call waits although it could have a place."""
         most = {True: self.places, False: self.of_strangers}
         return len(self.running) < self.total and any(
             self.of(is_known=payer.is_known) < most[payer.is_known]
@@ -111,8 +110,7 @@ class Crowd:
 def test_places_are_taken_in_turns(
     places: int, beside: bool, steps: list[tuple[str, int, int]]
 ) -> None:
-    """RN161, RN162: strangers have half at most, payers of a share take turns, and no place is lost
-    or left free."""
+    """RN161, RN162: payers take turns, unknown ones use at most half, and no place is lost."""
 
     async def played() -> None:
         crowd = Crowd(places, beside=beside)
@@ -127,7 +125,7 @@ def test_places_are_taken_in_turns(
 
 
 async def test_a_turn_that_was_given_is_not_lost() -> None:
-    """RN161: a call that is cancelled at the moment when it gets a place passes it on."""
+    """RN161: a call cancelled when it gets its place passes the place on."""
     turns, order = Turns(1, beside=False), list[str]()
 
     async def call(name: str) -> None:
@@ -148,8 +146,7 @@ async def test_a_turn_that_was_given_is_not_lost() -> None:
     )
 )
 def test_calls_under_way_are_bounded(calls: list[tuple[bool, int, int]]) -> None:
-    """RN163: a payer has a quarter, strangers have half, nothing is over the whole, and all of it
-    comes back."""
+    """RN163: one payer has at most a quarter, unknown payers half, and all is released."""
     bounds, held = Bounds(16, 200), list[tuple[Payer, int, ExitStack]]()
     for ends, who, size in calls:
         if ends and held:
@@ -183,7 +180,7 @@ def test_calls_under_way_are_bounded(calls: list[tuple[bool, int, int]]) -> None
 
 
 def test_calls_from_before_a_restart_are_not_refused() -> None:
-    """RN99, RN163: they count, and nothing that was accepted is refused."""
+    """RN99, RN163: calls from before a restart count, and are not refused."""
     bounds = Bounds(4, 4)
     with ExitStack() as stack:
         for _ in range(9):
@@ -195,8 +192,7 @@ def test_calls_from_before_a_restart_are_not_refused() -> None:
 
 @given(rows=st.lists(st.tuples(st.integers(0, len(PAYERS) - 1), st.integers(1, 4)), max_size=60))
 def test_kept_rows_displace_those_of_their_own_payer_first(rows: list[tuple[int, int]]) -> None:
-    """RN168: each share has half; where one is full, the payer that has most of it loses its
-    oldest, and no other."""
+    """RN168: in a full share the largest payer loses its oldest entry."""
 
     async def played(path: Path) -> None:
         model: dict[str, tuple[Payer, int]] = {}

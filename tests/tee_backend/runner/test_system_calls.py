@@ -1,4 +1,4 @@
-"""System calls that children are refused, and what happens where they cannot be."""
+"""System calls that are refused to children, and runners without a filter."""
 
 import errno
 import json
@@ -67,7 +67,8 @@ def probed(connection):
     elif what == "connect":
         found = attempt(lambda: socket.socket().connect(("127.0.0.1", given)))
     elif what == "open":
-        found = [attempt(lambda: open(given)), attempt(lambda: os.unlink(given)), attempt(lambda: os.memfd_create("x"))]
+        calls = (lambda: open(given), lambda: os.unlink(given), lambda: os.memfd_create("x"))
+        found = [attempt(call) for call in calls]
     elif what == "exec":
         found = attempt(lambda: os.execv(given, [given]))
     elif what == "fork":
@@ -109,7 +110,7 @@ _CALLS: Final = {
     "open_tree": (428, 428),
     "open_tree_attr": (467, 467),
 }
-"""What is refused from the first moment on, by number on x86-64 and on arm64."""
+"""Calls that are refused from the start, by number on x86-64 and on arm64."""
 _LATER: Final = {
     "openat": (257, 56),
     "openat2": (437, 437),
@@ -146,7 +147,7 @@ _OWN: Final = 4242
 
 
 def _judged(code: bytes, architecture: int, number: int, first: int = 0) -> int:
-    """Return what a BPF program says about a call, as the kernel would read it."""
+    """Evaluate a BPF program on a call as the kernel would."""
     data = struct.pack("<IIQ6Q", number & 0xFFFFFFFF, architecture, 0, first, 0, 0, 0, 0, 0)
     instructions, at, held = list(struct.iter_unpack("<HBBI", code)), 0, 0
     while True:
@@ -162,13 +163,12 @@ def _judged(code: bytes, architecture: int, number: int, first: int = 0) -> int:
 
 @pytest.fixture(params=["x86_64", "aarch64"])
 def machine(request: pytest.FixtureRequest) -> str:
-    """Each machine that there is a filter for."""
+    """Each machine that has a filter."""
     return str(request.param)
 
 
 async def test_what_is_refused_on_each_machine(machine: str) -> None:
-    """RN180, RN181: each call that is named is refused by its number there, and what a child needs
-    is not."""
+    """RN180, RN181: each listed call is refused by its number; needed calls are not."""
     column, architecture = _MACHINES[machine]
     always, ready = program(ALWAYS, machine), program(ONCE_READY.format(process=_OWN), machine)
     assert {_REFUSE} == {
@@ -187,8 +187,7 @@ async def test_what_is_refused_on_each_machine(machine: str) -> None:
 
 
 async def test_what_a_child_does_to_itself_alone(machine: str) -> None:
-    """RN181: a child signals and limits no process but its own, whichever bits of the argument the
-    kernel ignores."""
+    """RN181: a child can signal and limit only its own process."""
     column, architecture = _MACHINES[machine]
     ready = program(ONCE_READY.format(process=_OWN), machine)
     for number, own in (((234, 131)[column], _OWN), ((302, 261)[column], 0)):
@@ -199,8 +198,7 @@ async def test_what_a_child_does_to_itself_alone(machine: str) -> None:
 
 
 async def test_other_architectures(machine: str) -> None:
-    """RN182: a call under another architecture ends the process; one under a number of x32 is
-    refused."""
+    """RN182: calls of another architecture end the process; numbers of x32 are refused."""
     column, architecture = _MACHINES[machine]
     for filtered in (program(ALWAYS, machine), program(ONCE_READY.format(process=_OWN), machine)):
         others = {0x40000003, 0x40000028, 0, *(value for _, value in _MACHINES.values())} - {
@@ -228,8 +226,7 @@ _HEADERS: Final = (
     not all(path.exists() for path, _ in _HEADERS), reason="the kernel's headers are not installed"
 )
 async def test_numbers_are_the_kernel_s() -> None:
-    """RN180, RN181: each number of the tables is that of the kernel's headers, which know all but
-    the newest."""
+    """RN180, RN181: the tables have the numbers of the kernel's headers."""
     known = [dict(re.findall(pattern, path.read_text())) for path, pattern in _HEADERS]
     rows = [line.split()[:3] for line in (ALWAYS + ONCE_READY).split("\n") if line]
     assert len(rows) == len({name for name, *_ in rows}) > 80
@@ -242,7 +239,7 @@ async def test_numbers_are_the_kernel_s() -> None:
 
 @asynccontextmanager
 async def _probed(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Child]:
-    """Start a child of one kind, confined as each, that answers `_request`."""
+    """Start a confined child that answers `_request`."""
     with monkeypatch.context() as patched:
         patched.setattr(
             _child, "_BOOT", _child._BOOT.replace("template.main(", _PROBE + "template.main(")
@@ -261,8 +258,7 @@ async def _request(child: Child, what: str, given: object = None) -> object:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_child_connects_to_nothing(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN180: a child cannot connect to a listener on loopback, such as the node beside the
-    runner."""
+    """RN180: a child cannot connect to a listener on loopback."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         async with _probed(kind, monkeypatch) as child:
@@ -275,7 +271,7 @@ async def test_a_child_connects_to_nothing(kind: Kind, monkeypatch: pytest.Monke
 async def test_a_child_opens_nothing(
     kind: Kind, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """RN181: a child that is ready opens no file, makes none, and removes none."""
+    """RN181: a ready child can open, create or remove no file."""
     file = tmp_path / "there"
     file.touch()
     tmp_path.chmod(0o777)
@@ -288,8 +284,7 @@ async def test_a_child_opens_nothing(
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="by the numbers of x86-64")
 @pytest.mark.parametrize("kind", KINDS)
 async def test_calls_of_a_child(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN180, RN181, RN182: every call of both tables fails with EPERM in a child, under its number
-    of x32 as well."""
+    """RN180 to RN182: every listed call fails with EPERM in a child, also by its x32 number."""
     numbers = [
         int(line.split()[1])
         for line in (ALWAYS + ONCE_READY).split("\n")
@@ -308,7 +303,7 @@ async def test_calls_of_a_child(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="by the numbers of x86-64")
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_child_starts_no_process(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN24: neither a fork nor the bare system call starts a process."""
+    """RN24: neither a fork nor the plain system call starts a process."""
     async with _probed(kind, monkeypatch) as child:
         assert [errno.EAGAIN] * 2 == await _request(child, "fork", 56)
 
@@ -317,8 +312,7 @@ async def test_a_child_starts_no_process(kind: Kind, monkeypatch: pytest.MonkeyP
     os.uname().machine != "x86_64", reason="other machines have no second table of calls"
 )
 async def test_calls_of_i386(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN182: a child that makes a call by the table of i386 is killed; without that table the
-    kernel ends it."""
+    """RN182: a child that makes an i386 call is killed."""
     async with _probed("_run_child", monkeypatch) as child:
         with pytest.raises(ChildEnded) as ended:
             await _request(child, "i386")
@@ -327,7 +321,7 @@ async def test_calls_of_i386(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_child_can_abort(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN181: a compiler that runs out of memory ends by SIGABRT, by which the runner knows it."""
+    """RN181: a compiler that runs out of memory ends by SIGABRT."""
     async with _probed(kind, monkeypatch) as child:
         with pytest.raises(ChildEnded) as ended:
             await _request(child, "abort")
@@ -335,8 +329,7 @@ async def test_a_child_can_abort(kind: Kind, monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_every_thread_is_filtered(executor: Executor) -> None:
-    """RN180, RN181: each thread of a child has both filters, also those of wasmtime, and the
-    template the first."""
+    """RN180, RN181: each thread of a child has both filters, and the template's the first."""
     await ran(executor, guest("count"))
     of_kind = {kind: children(kind=kind) for kind in ("_template", "_run_child")}
     assert all(of_kind.values())
@@ -368,8 +361,7 @@ _UNFILTERED: Final = {
 async def test_without_a_filter_no_child_starts(
     why: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """RN183: where a filter cannot be installed no child starts, and the log says why and what to
-    do."""
+    """RN183: without a filter no child starts, and the log gives reason and remedy."""
     broken = (
         f"from tee_backend.runner.guest import system_calls as _system_calls\n{_UNFILTERED[why]}"
     )
@@ -404,8 +396,7 @@ asyncio.run(main())
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a child another uid")
 async def test_two_runners_share_no_uid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """RN184: children of two runners have different uids; those of a runner that was killed are
-    free again."""
+    """RN184: children of two runners have different uids; a killed runner's are free again."""
     unique = f"{tmp_path}-"[-60:]
     paths = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests" / "support")))
     command = [sys.executable, "-c", _OTHER, unique]

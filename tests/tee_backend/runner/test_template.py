@@ -1,4 +1,4 @@
-"""The process that children are forked from: what it holds, what they share, and what ends whom."""
+"""The template process, its children, and their ends."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ _SECRET = "what no template ever saw"
 
 
 def templates(before: Iterable[int] = ()) -> list[int]:
-    """Return the templates of this process, without those that were there before.
+    """Return the templates of this process that did not exist before.
 
     A child that was forked a moment ago, and is not named yet, leads no session.
     """
@@ -51,13 +51,12 @@ def templates(before: Iterable[int] = ()) -> list[int]:
 
 
 def maps(process: int) -> str:
-    """Return what a process has in its address space."""
+    """Return the memory map of a process."""
     return Path(f"/proc/{process}/maps").read_text()
 
 
 async def test_a_template_has_given_up_what_it_does_not_need(executor: Executor) -> None:
-    """RN130: it gains no privileges, has no environment, no file but one connection, and one
-    thread; so it stays."""
+    """RN130: the template has no privileges, environment or files, and one thread."""
     for _ in range(3):
         await ran(executor, guest("count"), secrets={"KEY": _SECRET})
     (template,) = templates()
@@ -77,8 +76,7 @@ async def test_a_template_has_given_up_what_it_does_not_need(executor: Executor)
     os.geteuid() != 0, reason="only root reads the memory of a process that is not dumpable"
 )
 async def test_a_template_holds_no_secret(executor: Executor) -> None:
-    """RN130: neither a secret of a run nor its program is in the template's memory; what it
-    imported is."""
+    """RN130: neither a secret nor its program is in the template's memory."""
     result = await ran(executor, guest(BOTH[0]), b"env KEY", secrets={"KEY": _SECRET})
     assert _SECRET.encode() in result.output
     (template,) = templates()
@@ -92,8 +90,7 @@ async def test_a_template_holds_no_secret(executor: Executor) -> None:
 
 
 async def test_a_child_has_run_before_it_is_ready(executor: Executor) -> None:
-    """RN138, RN181: it has forgotten the runner's own program, and has the file of no program open
-    or mapped."""
+    """RN138, RN181: a ready child has unloaded the runner's own program."""
     task, busy = await running(executor, b"sleep 100", fresh=True)
     seen = maps(busy) + " ".join(opened(busy))
     assert "wasmtime" in seen and "memfd" not in seen
@@ -103,7 +100,7 @@ async def test_a_child_has_run_before_it_is_ready(executor: Executor) -> None:
 async def test_a_child_that_cannot_run_guests_does_not_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """RN138: a child says that it is ready only after the runner's own program has run."""
+    """RN138: a child is ready only after the runner's own program has run."""
     monkeypatch.setattr(
         _child, "_BOOT", _child._BOOT.replace("template.main(", _BROKEN + "template.main(")
     )
@@ -112,8 +109,7 @@ async def test_a_child_that_cannot_run_guests_does_not_start(
 
 
 async def test_children_are_the_runner_s_own(executor: Executor) -> None:
-    """RN132: the runner is the parent of each child, which has a session of its own, and no thread
-    more privileges."""
+    """RN132: the runner is the parent of each child, which has its own session."""
     await ran(executor, guest("count"))
     (template,) = templates()
     run = [
@@ -132,7 +128,7 @@ async def test_children_are_the_runner_s_own(executor: Executor) -> None:
 
 
 async def test_no_child_has_the_connection_of_another(executor: Executor) -> None:
-    """RN136: a child has no connection in common with the template or with another child."""
+    """RN136: a child shares no connection with the template or another child."""
     await ran(executor, guest("count"))
     task, _ = await running(executor, b"sleep 100", fresh=True)
 
@@ -153,21 +149,20 @@ async def test_no_child_has_the_connection_of_another(executor: Executor) -> Non
 
 @pytest.mark.parametrize("name", BOTH)
 async def test_fresh_children_draw_other_numbers(executor: Executor, name: str) -> None:
-    """RN133: random numbers differ from child to child of one template."""
+    """RN133: random numbers differ between children of one template."""
     before = templates()
     drawn = {(await ran(executor, guest(name), b"random", fresh=True)).output for _ in range(8)}
     assert 8 == len(drawn) and before == templates()
 
 
 async def test_fresh_children_draw_other_insecure_numbers(executor: Executor) -> None:
-    """RN133: so do those of the interface that promises nothing; this guest computes as long as its
-    number says."""
+    """RN133: insecure random numbers also differ between children of one template."""
     drawn = {(await ran(executor, guest("insecure"), fresh=True)).instructions for _ in range(8)}
     assert len(drawn) > 4
 
 
 async def test_a_killed_template() -> None:
-    """RN134: runs go on when the template is killed, and the next child comes from another."""
+    """RN134: runs go on when the template is killed, and the next child has another template."""
     before = templates()
     async with Executor(children=2, spare=1) as executor:
         task, process = await running(executor, b"sleep 200", fresh=True)
@@ -183,8 +178,7 @@ async def test_a_killed_template() -> None:
 
 
 async def test_a_template_that_is_killed_while_it_is_asked() -> None:
-    """RN134: a start that a template did not answer fails that run alone, and nothing waits for
-    ever."""
+    """RN134: an unanswered fork fails only the run that needed it."""
     before = templates()
     async with Executor(children=2, spare=1) as executor:
         program = guest("count")
@@ -203,8 +197,7 @@ async def test_a_template_that_is_killed_while_it_is_asked() -> None:
 
 
 async def test_a_template_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN134: a template that does not fork in time is killed, and the next child comes from
-    another."""
+    """RN134: a template that does not fork in time is killed and replaced."""
     before = templates()
     async with Executor(children=1, spare=1) as executor:
         program = guest("count")
@@ -219,7 +212,7 @@ async def test_a_template_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_leaving_while_children_start() -> None:
-    """RN134: leaving ends the template too, whatever it was asked for."""
+    """RN134: leaving the executor ends the template, even during a fork."""
     before = templates()
     async with Executor(children=2, spare=8) as executor:
         for child in children(kind="_run_child"):
@@ -245,8 +238,7 @@ _template.main(socket.socket(fileno=int(sys.argv[1])), os.getppid())
 
 
 async def test_a_fork_that_fails() -> None:
-    """RN134: where the kernel allows no process more, the caller learns it at once, and the
-    template serves on."""
+    """RN134: a failed fork is reported at once, and the template goes on."""
     ours, theirs = socket.socketpair()
     with theirs:
         arguments = [sys.executable, "-c", _UNPRIVILEGED, str(theirs.fileno())]
@@ -266,8 +258,7 @@ async def test_a_fork_that_fails() -> None:
 
 
 async def test_templates_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN135: after so many children there is another template, at other addresses, and no run
-    notices."""
+    """RN135: a template is replaced after many forks, and runs are not affected."""
     monkeypatch.setattr(_pool, "_MOST_FORKS", 3)
     seen, layouts = set(), set()
     before = templates()
@@ -304,7 +295,7 @@ thread.join()
 
 
 async def test_what_children_would_share() -> None:
-    """RN131: a process with a second thread, or with memory that others write, is no template."""
+    """RN131: a process with a second thread or shared memory cannot be a template."""
     ended = subprocess.run(
         [sys.executable, "-c", _SHARING], cwd=REPOSITORY, check=True, capture_output=True, text=True
     )
