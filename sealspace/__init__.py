@@ -1,22 +1,21 @@
-"""The Python SDK: sign in, keep values and secrets, delegate, grant to backends. It needs no
-server.
+"""The Python SDK: sign in, store values and secrets, delegate rights, and grant to backends.
 
-What programs need most is a name of this package: `from sealspace import Client, SignIn, NotFound`.
-Each is imported on first use, so that importing one module of this package never loads the HTTP
-stack.
+It needs no server packages. The most common names can be imported from this package:
+`from sealspace import Client, SignIn, NotFound`. Each name is imported on first use, so importing
+one module of this package never loads the HTTP library.
 
 The services of a client, each a class of its own:
-    client.kv(space): Kv. Values: one or many, whole or as streams, under conditions, with signed URLs.
-    client.secrets(): Secrets. Named texts or bytes, sealed in this process.
+    client.kv(space): Kv. Values: singly or in batches, as streams, under conditions.
+    client.secrets(): Secrets. Named texts or bytes, encrypted in this process.
     client.spaces(): Spaces. The owner's spaces.
     client.public(space): PublicKv. Values of public spaces; needs no session.
-    client.delegations: Delegations. Grant, pass on, take up, revoke, and see what was granted.
-    client.encryption: Encryption. Networks, sealing, and requests for keys.
-    client.backends: Backends. Granting to exactly the code that a backend proves.
+    client.delegations: Delegations. Grant, accept and revoke rights, and list grants.
+    client.encryption: Encryption. Networks, sealing and decryption.
+    client.backends: Backends. Grants to backends whose code was verified.
     client.attestation: Attestation. A backend's side of attestation.
-    client.programs(): Programs. Programs that runners execute, published and read.
-    client.runners: Runners. Granting secrets to runners, for named programs and callers.
-    client.receipts: Receipts. Receipts of releases, fetched and checked.
+    client.programs(): Programs. Programs for runners: publish and read them.
+    client.runners: Runners. Grants of secrets to runners, for named programs and callers.
+    client.receipts: Receipts. Receipts of key releases.
     client.withdrawals: Withdrawals. Withdrawing code, backends and evidence.
 
 Example:
@@ -76,5 +75,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """List what can be imported from here, loaded or not."""
+    """Return the names that can be imported from here, loaded or not."""
     return sorted({*globals(), *__all__})

@@ -1,7 +1,7 @@
-"""Where `sealspace`, and `python -m` with `sealspace` or `node`, begin.
+"""The entry point of `sealspace`, and of `python -m` with `sealspace` or `node`.
 
-Here a package of ours that is hidden by another can be named. Only then are the packages of the
-command line imported.
+Before it imports the command line, this module checks for foreign packages with our names, so that
+the error can name them.
 """
 
 import sys
@@ -10,19 +10,19 @@ from importlib import import_module
 from .own_packages import NEEDED, Clash, claimed_by, hidden_by
 from .printable import printable
 
-_FOREIGN_PACKAGE = 3  # `sealspace.cli.exit_status`, which may be out of reach
+_FOREIGN_PACKAGE = 3  # as in `sealspace.cli.exit_status`, which a foreign package may hide
 
 
 def main() -> int:
-    """Run the command line on the arguments of this process; return its exit status."""
+    """Run the command line with the arguments of this process, and return its exit status."""
     clash = hidden_by("node", "tee_backend", *NEEDED)
     if clash is not None:
         return _report(clash)
     try:
-        # By its name: this package is below `node`, and is the only one whose name nobody else has.
+        # Imported only now: the command line loads packages that a foreign one may hide.
         status: int = import_module("sealspace.cli.root").main()
     except ImportError:
-        # `spaces` too, which owners' commands do without.
+        # `spaces` is checked only here: the commands of owners work without it.
         clash = hidden_by("spaces") or claimed_by()
         if clash is None:
             raise

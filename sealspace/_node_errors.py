@@ -1,61 +1,60 @@
-"""The base of all errors, and those about a node and what is sealed; `sealspace.errors` has all of
-them."""
+"""The base class of all SDK errors, and the errors about nodes and encryption.
+
+`sealspace.errors` exports all of them.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Final
 
-if TYPE_CHECKING:  # a program that only maps errors loads nothing of encryption for them
+if TYPE_CHECKING:  # importing only the errors must not load the encryption library
     from encryption_network.pins import NetworkPin
 
 _NODE_HINTS: Final = {
-    "no-tee": "use a node that runs in a trust domain, or do not insist on evidence",
-    "node-did": "do not go on: the evidence is another node's",
-    "store": "do not go on: the evidence is of another store than expected",
+    "no-tee": "use a node that runs in a trust domain, or do not require evidence",
+    "node-did": "do not use this node: the evidence belongs to another one",
+    "store": "do not use this node: the evidence is about another store than expected",
     "secret-origin": (
-        "the operator has the root secret: ask for a node whose platform keeps it, or accept"
-        " `operator`"
+        "use a node whose platform provides the root secret, or accept `operator` if its operator"
+        " may know the secret"
     ),
-    "mode": "the node releases keys on other terms than the policy accepts",
+    "mode": "use a node in an accepted release mode, or accept this mode in the policy",
     "trust-roots": (
-        "the node believes quotes under another root: ask its operator, or accept that root"
+        "ask the node's operator why the node trusts another root certificate, or accept that root"
     ),
     "node-policy": (
-        "the node's operator may approve code in place of an owner: ask for a node where only"
-        " owners do"
+        "use a node where only owners approve code, or accept that this node's operator may do so"
+        " too"
     ),
     "key-providers": (
-        "the node's operator accepts key providers that the policy does not: read which, then"
-        " accept them"
+        "check the key providers that the node accepts, then accept them in the policy too"
     ),
     "measurement": (
-        "the node runs other code than was approved: read its source, then approve the new"
-        " measurements"
+        "read the source of the code that the node runs, then approve its measurements"
     ),
-    "report-data": "do not go on: the quote was made for another request or another node",
+    "report-data": "do not use this node: the quote answers another request or is another node's",
     "platform-unknown": (
         "get the collateral of the node's platform family from Intel, and pass it to the verifier"
     ),
-    "collateral-window": "get fresh collateral for the node's platform family",
-    "untrusted-root": (
-        "the quote ends at another root: is this a simulated platform? then name its root"
-    ),
+    "collateral-window": "get current collateral for the node's platform family",
+    "untrusted-root": "if this is a simulated platform, pass its root certificate to the verifier",
 }
 
 
 class SealspaceError(Exception):
-    """Base of everything this package raises on purpose.
+    """The base class of all errors that this package raises on purpose.
 
     Attributes:
         code: the class's name in lower case, with dashes and without `Error`; `sealspace.errors`
             sets it.
-        message: what was asked for, and why it was not done.
-        hint: what a program does next.
-        step: what a person at a command line does next; where nothing else is stated, the hint.
+        message: what failed, and why.
+        hint: what a program or its developer can do next.
+        step: what a person at a command line can do next; the hint, unless the error has its own
+            step.
     """
 
     code: str = "sealspace"
-    default_hint: ClassVar[str] = "the message says what is wrong; report it if it does not help"
+    default_hint: ClassVar[str] = "read the message; if it does not help, report the error"
     default_step: ClassVar[str | None] = None
 
     def __init__(self, message: str, *, hint: str | None = None, step: str | None = None) -> None:
@@ -71,16 +70,16 @@ class SealspaceError(Exception):
 
 
 class NodeEvidenceRefused(SealspaceError):
-    """The node does not prove what this program demands of it; no token was sent to it."""
+    """Evidence of a node that does not meet the program's requirements; no token was sent to the
+    node."""
 
     default_hint = (
-        "do not use this node before its operator has said why; what was found stands in the"
-        " message"
+        "do not use this node until its operator has explained the finding in the message"
     )
 
     def __init__(self, reason: str, detail: str, *, hint: str | None = None) -> None:
         super().__init__(
-            f"the node's evidence is refused ({reason}): {detail}",
+            f"the node's evidence was rejected ({reason}): {detail}",
             hint=hint or _NODE_HINTS.get(reason),
         )
         self.reason = reason
@@ -88,10 +87,10 @@ class NodeEvidenceRefused(SealspaceError):
 
 
 class SpacesNotHosted(SealspaceError):
-    """The node hosts a space of a sign-in neither by itself nor on the owner's word."""
+    """Spaces of a sign-in that the node does not host, even after the owner asked for hosting."""
 
     default_hint = (
-        "the node's operator bounds how many spaces an owner has, or lists the owners; ask for room"
+        "ask the node's operator to host them: the node may limit the owners, or the spaces of each"
     )
 
     def __init__(self, spaces: tuple[str, ...]) -> None:
@@ -100,31 +99,34 @@ class SpacesNotHosted(SealspaceError):
 
 
 class TransportError(SealspaceError):
-    """No usable answer came from the node."""
+    """A request to a node that got no usable answer."""
 
-    default_hint = "try again; if it stays, ask the operator of the node"
+    default_hint = "try again; if it fails again, ask the node's operator"
 
 
 class NodeUnreachable(TransportError):
-    """The connection failed or broke off."""
+    """A connection to the node that failed or was cut off."""
 
-    default_hint = (
-        "check the address, whether it is http:// or https://, and that the node is running"
-    )
+    default_hint = "check the address, including http:// or https://, and that the node is running"
 
 
 class NodeTimeout(TransportError):
-    """The node did not answer in time; whether it acted is not known."""
+    """A node that did not answer in time; the request may have been carried out."""
 
-    default_hint = "read back what was written before repeating it"
+    default_hint = "read the value back before you repeat a write: it may have succeeded"
 
 
 class TransferBroken(TransportError):
-    """A value's bytes broke off on their way, or are not those that the node announced; none is to
-    be used."""
+    """A transfer of a value that was cut off, or whose bytes do not match the announced digest.
 
-    default_hint = "start the transfer again; nothing was left half written"
-    default_step = "start the command again; nothing was left half written"
+    Bytes that were already received must not be used.
+
+    Attributes:
+        moved_bytes: number of bytes transferred before the failure.
+    """
+
+    default_hint = "start the transfer again; no partial file or value was left"
+    default_step = "run the command again; no partial file or value was left"
 
     def __init__(self, message: str, *, moved_bytes: int) -> None:
         super().__init__(message)
@@ -132,34 +134,40 @@ class TransferBroken(TransportError):
 
 
 class ResponseTooLarge(TransportError):
-    """The answer is longer than this client accepts for it."""
+    """An answer that is longer than this client accepts."""
 
-    default_hint = "allow more bytes (`max_bytes`), or read the value as a stream"
+    default_hint = "raise `max_bytes`, or read the value as a stream"
     default_step = "sealspace kv get KEY --out FILE"
 
 
 class MalformedAnswer(TransportError):
-    """The answer has not the shape that the protocol gives it."""
+    """An answer that does not follow the protocol."""
 
-    default_hint = "is this the address of a sealspace or TinyCloud node?"
+    default_hint = "check that this is the address of a sealspace or TinyCloud node"
 
 
 class NodeMismatch(TransportError):
-    """The node's identity or protocol is not the expected one."""
+    """A node with an unexpected identity or protocol version."""
 
-    default_hint = "do not go on: find out why the node's identity differs, then pin the right one"
+    default_hint = "stop: find out why the node's identity differs, then pin the right one"
     default_step = (
-        "do not go on: find out why the node's identity differs; if it was restored as a new one,"
-        " sealspace login"
+        "stop: find out why the node's identity differs; if the node was restored with a new"
+        " identity, run: sealspace login"
     )
 
 
 class NodeRefused(SealspaceError):
-    """The node answered with an error."""
+    """An error that the node answered with.
 
-    default_hint = (
-        "the status and the text of the node say why; ask its operator if they do not help"
-    )
+    Attributes:
+        status: the HTTP status.
+        text: the node's own text, untrusted, at most 2,000 characters.
+        problem: the `code` of its problem document (RFC 9457); "" if it has none.
+        asked: the request that failed.
+        retry_after_s: seconds to wait before a retry, as the node says; None if it does not say.
+    """
+
+    default_hint = "read the node's status and text; if they do not help, ask its operator"
     reason_in_words: ClassVar[str] = ""
 
     def __init__(
@@ -175,24 +183,22 @@ class NodeRefused(SealspaceError):
 
 
 class Unauthorized(NodeRefused):
-    """The node does not accept the authority of the request."""
+    """A request that the node does not authorise (status 401 or 403)."""
 
     default_hint = (
-        "check for whom this session acts and what it was granted; sign in again, or ask the owner"
-        " for a delegation"
+        "check for which owner this session acts and what it was granted; sign in again, or ask the"
+        " owner for a delegation"
     )
-    default_step = (
-        "sealspace status says whether the session holds; sealspace login makes a new one"
-    )
-    reason_in_words = "the authority of the request is not accepted"
+    default_step = "check the session with: sealspace status; make a new one with: sealspace login"
+    reason_in_words = "the request is not authorised"
 
 
 class ActionNotAuthorized(Unauthorized):
-    """The cited grants do not cover one capability of the request (J8)."""
+    """A request with a capability that the cited grants do not cover (J8)."""
 
     default_hint = "ask the owner for a delegation that covers this resource and action"
     default_step = (
-        "ask the owner for a grant that covers it, or log in as the owner: sealspace login"
+        "ask the owner for a grant that covers this, or log in as the owner: sealspace login"
     )
 
     def __init__(
@@ -204,10 +210,10 @@ class ActionNotAuthorized(Unauthorized):
 
 
 class DelegationRevoked(Unauthorized):
-    """A delegation that the request rests on has been revoked."""
+    """A request that depends on a revoked delegation."""
 
-    default_hint = "revocation is final: ask the owner for a new delegation"
-    default_step = "it was revoked for good: ask its owner for a new grant"
+    default_hint = "ask the owner for a new delegation: a revoked one stays revoked"
+    default_step = "ask the owner for a new grant: a revoked one stays revoked"
 
     def __init__(self, status: int, text: str, *, cid: str, asked: str = "") -> None:
         super().__init__(status, text, asked=asked)
@@ -215,23 +221,23 @@ class DelegationRevoked(Unauthorized):
 
 
 class TokenOutsideWindow(Unauthorized):
-    """The token or the delegation is expired, not yet valid, or lives longer than the node
+    """A token or delegation that is expired, not yet valid, or valid for longer than the node
     allows."""
 
     default_hint = default_step = (
-        "check this machine's clock; if the delegation has ended, ask for a new one"
+        "check this machine's clock; if the delegation has expired, ask for a new one"
     )
 
 
 class ReleaseRefused(Unauthorized):
-    """The release gate withholds the key: evidence is missing, stale, or not what the owner
-    approved."""
+    """A key that the node does not release: evidence is missing, stale, or not approved by the
+    owner."""
 
-    default_hint = "attest first; if the reason stays, the owner has not approved this measurement"
+    default_hint = "attest first; if that does not help, ask the owner to approve this code"
     default_step = (
-        "grant it to a backend that proves its code: sealspace backend grant URL; people read each"
-        " other's secrets only where the node's operator allows it: sealspace admin release set"
-        " --attestation off"
+        "grant the secret to a backend that proves its code: sealspace backend grant URL; people"
+        " can read each other's secrets only if the node's operator allows it: sealspace admin"
+        " release set --attestation off"
     )
 
     def __init__(self, status: int, text: str, *, reason: str, asked: str = "") -> None:
@@ -240,94 +246,94 @@ class ReleaseRefused(Unauthorized):
 
 
 class AttestationRefused(NodeRefused):
-    """The node did not accept an attestation; `problem` says why."""
+    """An attestation that the node rejected; `problem` names the reason."""
 
     default_hint = (
-        "ask for a new challenge and a new quote; a challenge serves once and for minutes"
+        "request a new challenge and make a new quote; a challenge serves once, for a few minutes"
     )
 
 
 class NotFound(NodeRefused):
-    """Nothing exists under that name."""
+    """A resource that does not exist on the node."""
 
-    default_hint = "nothing is stored under this name here; a list of the space shows what is"
-    reason_in_words = "nothing is there"
+    default_hint = "check the name; list the space to see which names exist"
+    reason_in_words = "not found"
 
     def restate(self, missing: str, *, hint: str) -> None:
-        """Say what is missing in the words of the call, in place of those of the request."""
+        """Replace the message by the missing thing as the caller named it, and set the hint."""
         self.message, self.hint = f"there is no {missing}", hint
         self.args = (self.message,)
 
 
 class SpaceNotFound(NotFound):
-    """The space is not hosted on this node."""
+    """A space that this node does not host."""
 
-    default_hint = "the owner hosts a space by signing in to it"
-    default_step = "sealspace space list; sealspace space create NAME makes one"
+    default_hint = "have the owner sign in to the space once; the node then hosts it"
+    default_step = (
+        "list your spaces with: sealspace space list; make one: sealspace space create NAME"
+    )
 
 
 class DuplicateRequest(NodeRefused):
-    """The token of this request was used before, or what should be created exists."""
+    """A request whose token was used before, or whose object already exists."""
 
-    default_hint = "make the request anew; a token serves once"
-    reason_in_words = "it was done or used before"
+    default_hint = "make a new request: a token serves once"
+    reason_in_words = "the token was used before, or the object already exists"
 
 
 class PreconditionFailed(NodeRefused):
-    """The stored value is not the one the condition names, or a rival write won."""
+    """A conditional write whose condition is not met, or that lost to a concurrent write."""
 
-    default_hint = "read the value again and decide anew"
-    default_step = "somebody else wrote it meanwhile: look at it, then start the command again"
+    default_hint = "read the value again, then decide whether to repeat the write"
+    default_step = "read the current value, then run the command again"
     reason_in_words = "the stored value is not the one that the condition names"
 
 
 class QuotaExceeded(NodeRefused):
-    """The space is full."""
+    """A write that the space has no room for."""
 
-    default_hint = "delete values of the space, or ask the operator of the node for more room"
+    default_hint = "delete values from the space, or ask the node's operator for more room"
     reason_in_words = "the space is full"
 
 
 class ValueTooLarge(NodeRefused):
-    """The value is larger than the node or the request allows."""
+    """A value that is larger than the node or the request allows."""
 
-    default_hint = (
-        "allow more bytes (`max_bytes`), read the value as a stream, or write a smaller one"
-    )
-    default_step = "sealspace kv get KEY --out FILE, or store less"
+    default_hint = "raise `max_bytes`, read the value as a stream, or write a smaller value"
+    default_step = "to read it, run: sealspace kv get KEY --out FILE; to write, store less"
     reason_in_words = "the value is too large"
 
 
 class RateLimited(NodeRefused):
-    """Too many requests from this client."""
+    """A request beyond the rate that the node allows this client."""
 
-    default_hint = "wait a minute"
+    default_hint = "wait a minute, then try again"
     reason_in_words = "too many requests"
 
 
 class NodeFailure(NodeRefused):
-    """The node failed; whether it acted is not known unless the status is 503."""
+    """A failure of the node (status 5xx); only a 503 guarantees that nothing was done."""
 
-    default_hint = "try again in a minute; read back what was written before repeating it"
+    default_hint = "try again in a minute; read the value back before you repeat a write"
     reason_in_words = "the node failed"
 
 
 class EncryptionError(SealspaceError):
-    """Base of what goes wrong between envelope, network and plaintext."""
+    """The base class of errors between envelope, network and plaintext."""
 
-    default_hint = "do not use what was read; ask the owner to store it again"
+    default_hint = "do not use the data; ask the owner to store it again"
 
 
 class NetworkNotFound(EncryptionError):
-    """The encryption network does not exist on this node."""
+    """An encryption network that does not exist on this node."""
 
-    default_hint = "the owner creates it: client.encryption.ensure_network()"
-    default_step = "sealspace network create NAME"
+    default_hint = "have the owner create it: client.encryption.ensure_network()"
+    default_step = "create it as the owner: sealspace network create NAME"
 
 
 @contextmanager
 def about_network(network: str) -> Iterator[None]:
-    """Turn a NotFound of the node's into NetworkNotFound."""
+    """Turn a NotFound of the node into NetworkNotFound."""
     try:
         yield
     except NotFound as exc:
@@ -335,10 +341,10 @@ def about_network(network: str) -> Iterator[None]:
 
 
 class NetworkNotActive(EncryptionError):
-    """The encryption network exists, but is revoked or not usable."""
+    """An encryption network that exists, but is revoked or otherwise unusable."""
 
     default_hint = (
-        "a revoked network stays revoked: the owner makes a new one and seals the values anew"
+        "have the owner create a new network and seal the values again; revocation is final"
     )
 
     def __init__(self, state: str) -> None:
@@ -347,16 +353,19 @@ class NetworkNotActive(EncryptionError):
 
 
 class NetworkKeyChanged(EncryptionError):
-    """A network has another key than the one that this session sealed to before; nothing was
-    sealed."""
+    """A network key that differs from the one that the session pinned; nothing was sealed.
+
+    Attributes:
+        pinned: the key that the session used before.
+        offered: the key that the node sent now.
+    """
 
     default_hint = (
-        "seal nothing until the node's operator has said why the key changed; if it is right, "
-        "`client.encryption.accept(error.offered)`, or sign in anew (`sealspace login`)"
+        "ask the node's operator why the key changed; if the change is right, call"
+        " `client.encryption.accept(error.offered)`, or sign in again (`sealspace login`)"
     )
     default_step = (
-        "seal nothing until the node's operator has said why the key changed; if it is right:"
-        " sealspace login"
+        "ask the node's operator why the key changed; if the change is right, run: sealspace login"
     )
 
     def __init__(self, pinned: "NetworkPin", offered: "NetworkPin") -> None:
@@ -369,32 +378,29 @@ class NetworkKeyChanged(EncryptionError):
 
 
 class DescriptorUnsigned(EncryptionError):
-    """The node did not sign the network's key, so any party on the way could have inserted it;
-    nothing was sealed."""
+    """A network key without the node's signature, which could be forged; nothing was sealed."""
 
     default_hint = (
-        "is this the node's own address, and its version current? for a node that cannot sign, on a"
-        " way that you trust: Client(…, unsigned_descriptors=True)"
+        "check the node's address and version; for a node that cannot sign, over a connection that"
+        " you trust, pass Client(…, unsigned_descriptors=True)"
     )
-    default_step = "is this the node's own address, and its version current? sealspace status"
+    default_step = "check the node's address and version with: sealspace status"
 
 
 class InvalidEnvelope(EncryptionError):
-    """The stored value is not an inline envelope."""
+    """A stored value that is not an inline envelope."""
 
-    default_hint = (
-        "the value is not a secret of this convention; the owner should store the secret again"
-    )
+    default_hint = "ask the owner to store the secret again: the value is not a sealed secret"
 
 
 class LabelMismatch(EncryptionError):
-    """The envelope's label names another place than the one it was read from."""
+    """An envelope whose label names another path than the one it was read from."""
 
-    default_hint = "somebody moved the envelope; the owner should store the secret again"
+    default_hint = "ask the owner to store the secret again: the envelope was moved or copied"
 
 
 class DecryptDenied(EncryptionError):
-    """The node does not release the key."""
+    """A decrypt request that the node refused; `refusal` is the node's error."""
 
     def __init__(self, refusal: Unauthorized) -> None:
         super().__init__(
@@ -406,15 +412,15 @@ class DecryptDenied(EncryptionError):
 
 
 class InvalidResponse(EncryptionError):
-    """The node's answer to a decrypt request is unusable, or local decryption failed."""
+    """An unusable answer to a decrypt request, or a local decryption that failed."""
 
-    default_hint = "do not use the answer; if it stays, the owner should store the secret again"
+    default_hint = "try again; if it fails again, ask the owner to store the secret again"
 
 
 class ResponseBindingMismatch(EncryptionError):
-    """The node's answer belongs to another request."""
+    """An answer to a decrypt request that belongs to another request; `field` names the member."""
 
-    default_hint = "do not use the answer: it was made for another request or another node"
+    default_hint = "do not use this node until its operator has explained the wrong answer"
 
     def __init__(self, field: str) -> None:
         super().__init__(f"the answer does not belong to this request: {field} differs")
@@ -422,12 +428,12 @@ class ResponseBindingMismatch(EncryptionError):
 
 
 class ResponseSignatureInvalid(EncryptionError):
-    """The node's signature over its answer does not verify."""
+    """An answer of a node whose signature is not valid."""
 
-    default_hint = "do not use the answer: it does not come from the node it names"
+    default_hint = "do not use the answer: it was not signed by the node that it names"
 
 
 class InvalidSecretPayload(EncryptionError):
-    """The opened plaintext is not the payload of a secret."""
+    """A decrypted plaintext that is not the payload of a secret."""
 
-    default_hint = "the owner should store the secret again, with a current client"
+    default_hint = "ask the owner to store the secret again with a current client"

@@ -1,4 +1,4 @@
-"""One node and the session that acts on it: the entry point of this package.
+"""The client: one node, and the session that acts on it.
 
 A client owns its connections: use it in `async with`, or call `close`. It belongs to one event
 loop.
@@ -49,7 +49,7 @@ _NONCE_BYTES: Final = 32
 
 
 async def fetch_node_attestation(transport: Transport, entropy: Entropy) -> NodeAttestation:
-    """Ask a node for its evidence with a fresh nonce; nothing of the answer is verified."""
+    """Fetch a node's evidence for a fresh nonce; nothing of the answer is verified."""
     nonce = encode_url(entropy.token(_NONCE_BYTES))
     request = Request(
         "GET",
@@ -62,7 +62,7 @@ async def fetch_node_attestation(transport: Transport, entropy: Entropy) -> Node
 
 
 class NodeGuard:
-    """Requires a node's evidence, once for all waiting callers, and again when it is old."""
+    """A check of a node's evidence, shared by all waiting callers and renewed when it is old."""
 
     def __init__(self, caller: Caller, requirement: NodeRequirement) -> None:
         self._caller = caller
@@ -73,20 +73,21 @@ class NodeGuard:
         self._failed: SealspaceError | None = None
 
     async def require(self) -> NodeEvidence:
-        """Return evidence that is good now; it is asked for where there is none, or it is old.
+        """Return evidence that is valid now; fetch and verify it if there is none or it is old.
 
         Raises:
-            NodeEvidenceRefused: it is not good. It is asked for again the next time; callers that
-                waited for an answer that was not good get the same answer, or the last of many
-                would wait for all requests before.
-            NodeMismatch, NodeRefused, TransportError: from the node.
+            NodeEvidenceRefused: the evidence was rejected. Callers that waited for this request get
+                the same error; otherwise the last of many would wait for a request of each before
+                it.
+                The next call fetches the evidence again.
+            NodeMismatch, NodeRefused, TransportError: the request failed.
         """
         failed = self._failed
-        async with self._turn:  # another task may have asked meanwhile
+        async with self._turn:  # another task may have fetched the evidence in the meantime
             if self._known is not None:
                 asked_at, evidence = self._known
                 ends_at = min(asked_at + self._requirement.renew_after_s, evidence.facts.expires_at)
-                # A clock that was set back says nothing about the age.
+                # After the clock was set back, the age is unknown, so the evidence is fetched.
                 if asked_at <= self._caller.clock.now() < ends_at:
                     return evidence
             if self._failed is not None and self._failed is not failed:
@@ -98,26 +99,25 @@ class NodeGuard:
                 raise
 
     def leave_turn(self) -> None:
-        """Let nobody wait for a request that is under way, in a forked process: its parent makes
-        it."""
+        """Replace the lock in a forked process: the parent's task, which holds it, does not run
+        here."""
         self._turn = asyncio.Lock()
 
     async def _ask(self) -> NodeEvidence:
         self._known = None
         node_id = await self._caller.node_id()
-        # a quote may be as old as the request: a relay can hold it back
+        # The age counts from the request: a relay can hold back an older quote.
         asked_at = self._caller.clock.now()
         attestation = await fetch_node_attestation(self._caller.transport, self._caller.entropy)
         statement, now = attestation.statement, self._caller.clock.now()
         # AT45
         if statement.node_did != node_id:
             raise NodeEvidenceRefused(
-                "node-did", f"the evidence is of {statement.node_did}, the node is {node_id}"
+                "node-did",
+                f"the evidence belongs to {statement.node_did}, but this node is {node_id}",
             )
         if self._store_id not in (None, statement.store_id):
-            raise NodeEvidenceRefused(
-                "store", "the evidence is of another store than the one before"
-            )
+            raise NodeEvidenceRefused("store", "the evidence is about another store than before")
         evidence = await self._requirement.verifier.verify(
             attestation, self._requirement.policy, now=now
         )
@@ -129,22 +129,22 @@ __all__ = ["Client", "NodeInfo", "SignIn", "TransportSettings"]
 
 
 class Client:
-    """A node and a session on it.
+    """A connection to a node, and the session that acts there.
 
     Args:
         url: address of the node; `http://` only for this machine, see `TransportSettings`.
         session: the acting session; None until `sign_in`.
-        pinned_node: the only node DID to talk to; None: the session's, or the first one seen.
-        require_node_evidence: what the node has to prove about itself before the first token is
-            sent to it and before anything is sealed to its networks, and again after a while; None:
-            nothing. See `sealspace.documents.node_evidence`.
-        unsigned_descriptors: seal to keys that no node signed, for nodes that cannot: the party
-            that terminates the connection to such a node can replace a network's key with its own.
+        pinned_node: the only node DID to accept; None: the session's, or the first one seen.
+        require_node_evidence: evidence that the node has to provide before the first token is sent
+            to it and before anything is sealed, and again when it is old; None: no evidence. See
+            `sealspace.documents.node_evidence`.
+        unsigned_descriptors: accept network keys that the node did not sign, for nodes that cannot.
+            The party that terminates the TLS connection to such a node can then replace a key.
         settings: timeouts and retries.
-        clock: for the times in tokens.
-        entropy: for nonces and keys.
+        clock: source of the times in tokens.
+        entropy: source of nonces and keys.
     Raises:
-        InvalidInput: the address.
+        InvalidInput: the address is not valid.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class Client:
         if require_node_evidence is not None:
             self._guard = NodeGuard(self._caller, require_node_evidence)
             self._transport.before_tokens = self._guard.require
-        # The other services keep nothing, and are made where they are asked for.
+        # The other services have no state of their own, so they are made on each access.
         self._encryption = Encryption(self._caller)
 
     async def __aenter__(self) -> Self:
@@ -186,8 +186,8 @@ class Client:
         await self._transport.close()
 
     def leave_connections(self) -> None:
-        """Give up the connections without closing them, in a forked process: they are the
-        parent's."""
+        """Drop the connections without closing them: in a forked process they belong to the
+        parent."""
         self._transport.leave_connections()
         if self._guard is not None:
             self._guard.leave_turn()
@@ -207,67 +207,76 @@ class Client:
         return self._caller.session
 
     async def info(self) -> NodeInfo:
-        """Return what the node says about itself; asked for once.
+        """Return the node's identity, version and features; requested once and then cached.
 
         Raises:
-            NodeMismatch: it speaks another protocol, or is not the pinned node.
+            NodeMismatch: the node uses another protocol version, or is not the pinned node.
+            NodeRefused, TransportError: the request failed.
         """
         return await self._caller.info()
 
     async def release_terms(self, family: Family | None = None) -> ReleaseTerms:
-        """Ask by what the node judges backends, and whether it has collateral for a platform
-        family; unsigned.
+        """Return the node's unsigned terms for evidence, and its collateral status for a platform
+        family.
 
+        Args:
+            family: the platform family to ask about; None: no family.
         Raises:
-            NotFound: the node does not tell.
-            MalformedAnswer, RateLimited, NodeRefused, TransportError: as each says.
+            NotFound: the node does not publish its terms.
+            RateLimited, NodeRefused, TransportError: the request failed.
         """
         return await fetch_terms(self._transport, family)
 
     async def node_attestation(self) -> NodeAttestation:
-        """Ask for the node's own evidence; nothing of it is verified, see
-        `tee_backend.attestation.node_verifier`.
+        """Fetch the node's own evidence without verifying it.
+
+        `tee_backend.attestation.node_verifier` verifies it.
 
         Raises:
-            NodeEvidenceRefused: the node has none to show.
-            NodeRefused, TransportError: as each says.
+            NodeEvidenceRefused: the node has no evidence, or the answer is malformed.
+            NodeRefused, TransportError: the request failed.
         """
         return await fetch_node_attestation(self._transport, self._caller.entropy)
 
     async def node_evidence(self) -> NodeEvidence:
-        """Return the node's evidence as `require_node_evidence` demands it, not older than that
-        says.
+        """Return verified evidence of the node that meets `require_node_evidence`; it is renewed
+        when old.
 
         Raises:
-            NodeEvidenceRefused: it is not good.
-            ClientNotReady: this client is not configured to demand any.
-            NodeMismatch, NodeRefused, TransportError: as each says.
+            NodeEvidenceRefused: the evidence was rejected.
+            ClientNotReady: this client was created without `require_node_evidence`.
+            NodeMismatch, NodeRefused, TransportError: the request failed.
         """
         if self._guard is None:
             raise ClientNotReady(
-                "this client demands no evidence of its node",
-                hint="make it with Client(…, require_node_evidence=…)",
+                "this client has no requirement for its node's evidence",
+                hint="create the client with Client(…, require_node_evidence=…)",
                 step="sealspace login --require-node-evidence",
             )
         return await self._guard.require()
 
     async def sign_in(self, wallet: AnyWallet, asked: SignIn | None = None) -> Session:
-        """Sign in with a wallet: one signature, to a session key drawn here, and one for each
-        delegation to the wallet.
+        """Sign in with a wallet, which signs one message to a fresh session key.
 
-        Where the node hosts spaces by itself (the default), the owner's space for secrets and the
-        owner's encryption network exist when this returns. Where it does not, the wallet is asked
-        for a second signature that hosts them.
+        On a node that hosts spaces by itself (the default), the owner's space for secrets and
+        default
+        encryption network exist afterwards. On any other node, the wallet signs a second message to
+        host them. Each delegation in `asked.received` takes one more signature.
 
         Args:
-            wallet: the owner's; an account of eth-account too.
-            asked: spaces, manifests, lifetime; None: the default space and the secrets, for seven
+            wallet: the owner's wallet, or an account of eth-account.
+            asked: spaces, manifests and lifetime; None: the default space and the secrets, for
+                seven
                 days.
+        Returns:
+            The session; the client acts as it from now on.
         Raises:
-            InvalidInput, SpacesNotHosted, NodeMismatch, NodeRefused, TransportError. NotGranted: a
-            capability of another owner is asked for, without a delegation to the wallet.
-            NodeEvidenceRefused: the node does not prove what is demanded of it; the wallet was not
-            asked.
+            InvalidInput: an argument is not valid.
+            NotGranted: a capability of another owner is requested without a delegation to the
+                wallet.
+            NodeEvidenceRefused: the node's evidence was rejected; the wallet did not sign.
+            SpacesNotHosted: the node does not host a requested space.
+            NodeMismatch, NodeRefused, TransportError: a request failed.
         """
         signing = wallet_of(wallet)
         if self._guard is not None:
@@ -278,13 +287,17 @@ class Client:
     async def sign_in_with_key(
         self, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()
     ) -> Session:
-        """Let a key act for itself: an agent, or the owner of spaces that bear its did:key.
+        """Let a key act for itself: as an agent, or as the owner of spaces under its did:key.
 
         Args:
-            key: a signer or a 32-byte seed; only a session made of a seed can be stored.
-            spaces: names of own spaces to have hosted; none: an agent that only uses delegations.
+            key: a signer or a 32-byte seed; only a session made from a seed can be stored.
+            spaces: names of own spaces to host; empty for an agent that only uses delegations.
+        Returns:
+            The session; the client acts as it from now on.
         Raises:
-            SpacesNotHosted, NodeMismatch, NodeRefused, TransportError.
+            InvalidInput: the seed is not 32 bytes, or a name is not valid.
+            SpacesNotHosted: the node does not host a requested space.
+            NodeMismatch, NodeRefused, TransportError: a request failed.
         """
         self._caller.session = await key_sign_in(self._caller, key, spaces=spaces)
         return self.session
@@ -294,11 +307,11 @@ class Client:
         self._caller.session = session
 
     def acting(self, session: Session) -> Self:
-        """Return a client that acts as another session at the same node, over the connections of
-        this one.
+        """Return a client for another session at the same node that shares this client's
+        connections.
 
-        What one of them is used for changes no session of the other. Close this one alone, after
-        the last use of both.
+        The two clients' sessions are independent. Close only this client, after the last use of
+        both.
         """
         other = copy.copy(self)
         other._caller = self._caller.acting(session)
@@ -312,7 +325,7 @@ class Client:
             space: short name of a space of the owner, or any full id; None: the session's primary
                 space.
         Raises:
-            InvalidInput: neither a name nor an id.
+            InvalidInput: the text is neither a name nor an id.
             ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.
         """
         return Kv(self._caller, self.session.chosen_space(space))
@@ -321,10 +334,11 @@ class Client:
         """Return the spaces of an owner.
 
         Args:
-            space: a hosted space of the owner in question, by short name or full id; None: the
-                session's primary one.
+            space: a hosted space of that owner, by short name or full id; None: the session's
+                primary
+                space.
         Raises:
-            InvalidInput: neither a name nor an id.
+            InvalidInput: the text is neither a name nor an id.
             ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.
         """
         return Spaces(self._caller, self.kv(space).space)
@@ -333,17 +347,17 @@ class Client:
         """Return the values of a public space; no sign-in is needed.
 
         Args:
-            space: full id; its name is `public`.
+            space: full id of a space named `public`.
         Raises:
-            InvalidInput: no such id.
+            InvalidInput: the text is not the id of a space.
         """
         try:
             return PublicKv(self._transport, parse_space_id(space))
         except InvalidIdentifier as exc:
             raise InvalidInput(
-                "a public space is named by its full id",
-                hint='its owner finds it at `client.kv("public").space.text`',
-                step="its owner finds it with: sealspace space info public",
+                "not the full id of a public space",
+                hint='ask its owner for the id: `client.kv("public").space.text`',
+                step="ask its owner for the id: sealspace space info public",
             ) from exc
 
     def secrets(self, owner: str | None = None, *, network: str = DEFAULT_NETWORK) -> Secrets:
@@ -351,10 +365,11 @@ class Client:
 
         Args:
             owner: DID; None: the owner for whom this session acts.
-            network: name of the owner's network that `put` seals to; secrets of any network of the
-                owner are opened.
+            network: name of the owner's network that `put` seals to. Reading opens secrets of any
+                of
+                the owner's networks.
         Raises:
-            InvalidInput: no DID, or no name of a network.
+            InvalidInput: the owner is not a DID, or the network's name is not valid.
             NotSignedIn: no owner is given, and no session is signed in.
         """
         space = space_of(owner or self.session.owner, SECRETS_SPACE)
@@ -365,44 +380,44 @@ class Client:
 
         Args:
             developer: DID; None: the owner for whom this session acts.
-            public: those that everybody may read, in the space `public`.
+            public: whether to use the space `public`, which everybody may read, not `projects`.
         Raises:
-            InvalidInput: no DID.
+            InvalidInput: the developer is not a DID.
             NotSignedIn: no developer is given, and no session is signed in.
         """
         return Programs(self._caller, developer or self.session.owner, public=public)
 
     @property
     def encryption(self) -> Encryption:
-        """Encryption networks."""
+        """The encryption networks of the node."""
         return self._encryption
 
     @property
     def delegations(self) -> Delegations:
-        """Grants by and to this session."""
+        """The grants by and to this session."""
         return Delegations(self._caller)
 
     @property
     def attestation(self) -> Attestation:
-        """The attestation routes."""
+        """The attestation routes of the node, for backends."""
         return Attestation(self._caller)
 
     @property
     def backends(self) -> Backends:
-        """Granting to backends by what was seen of them."""
+        """The grants to backends whose evidence was verified."""
         return Backends(self._caller, self.delegations)
 
     @property
     def runners(self) -> Runners:
-        """Granting to runners: secrets for named programs and callers."""
+        """The grants of secrets to runners, for named programs and callers."""
         return Runners(self._caller, self.backends, self.delegations, self._encryption)
 
     @property
     def receipts(self) -> Receipts:
-        """Receipts of the releases from networks."""
+        """The receipts of key releases."""
         return Receipts(self._caller)
 
     @property
     def withdrawals(self) -> Withdrawals:
-        """Withdrawing code, backends and evidence from networks."""
+        """The owner's withdrawals of code, backends and evidence."""
         return Withdrawals(self._caller)

@@ -1,10 +1,9 @@
-"""Delegations: grant, pass on, take up, revoke, and see their status.
+"""Delegations: grant rights, accept grants, revoke them, and query their status.
 
-A grant is signed by the session's key (without asking a person) or by the owner's wallet (one more
-signature; needed where the session does not hold what is granted). It is posted to the node and
-handed to the recipient in a portable form that other clients of the protocol read. A policy in a
-grant binds every reader of secrets under it: keys are released only to code that the policy
-approves.
+A grant is signed by the session's key, or by the owner's wallet if the session lacks the right. The
+wallet then signs one more message. The grant is registered at the node, and given to the recipient
+in a portable form that other clients of the protocol can read. A grant may include a policy: the
+node then releases keys of secrets only to code that the policy approves.
 
 Example:
     notes = client.kv().space
@@ -79,32 +78,30 @@ from .wire.sign_in import pass_on, register, sign_grant
 from .wire.transport import Request, json_request
 
 DELEGATION_TTL_S: Final = 7 * 86_400.0
-"""How long a grant lasts unless the caller says otherwise; less where the session that it rests on
-ends earlier."""
+"""Default lifetime of a grant, seconds; shorter if the session ends earlier."""
 
 SUB_DELEGATION_TTL_S: Final = 3_600.0
-"""How long a wallet's delegation to its own session key lasts, when it takes up a grant or adds a
-right."""
+"""Default lifetime of a wallet's delegation to its own session key, seconds."""
 
 _SESSION_MARGIN_S = 60.0
 _REVOCATION: Final = Request("POST", "/revoke", repeatable=True)
 
 
 def allow(resource: str, ability: str) -> Capability:
-    """Make one item of a grant.
+    """Make one capability for a grant.
 
     Args:
         resource: a resource of a space (`tinycloud:…:secrets/kv/vault/secrets/NAME`), or the id of
             a network.
         ability: full ability (`tinycloud.kv/get`).
     Raises:
-        InvalidInput: no URI, or no ability.
+        InvalidInput: the resource is not a URI, or the ability is malformed.
     """
     return capability(resource, ability)
 
 
 class Delegations:
-    """Grants by and to the session; made by `Client.delegations`."""
+    """The grants by and to a session; made by `Client.delegations`."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -123,35 +120,37 @@ class Delegations:
     ) -> PortableDelegation:
         """Grant capabilities to a DID; the grant is registered at the node when this returns.
 
-        The owner of any space in a grant can revoke all of it (W22): grant what belongs to
-        different owners separately.
+        The owner of any space in a grant can revoke all of it (W22), so resources of different
+        owners
+        belong in separate grants.
 
         Args:
-            did: the recipient. A fragment is dropped: a wallet's message to a key's own DID URL
-                signs that key in, and the delegate of a grant must not become its owner in person
-                (IP2).
-            capabilities: at least one; see `allow`. Reading capabilities is left out, for the same
-                reason, unless the recipient is this session's own key: it is what makes a session.
-            ttl_s: lifetime in seconds; None: seven days, or what is left of the grants it rests on.
-            at_most: take what is left of those grants, where they end before `ttl_s`.
-            policy: what code may receive keys under this grant; None: the grant says nothing about
-                code.
-            run: for which programs and callers a runner may use it; None: it is no run grant.
+            did: the recipient. A fragment is dropped: a wallet's message to a key's own DID URL is
+                a
+                sign-in, and would make the recipient the owner in person (IP2).
+            capabilities: at least one; see `allow`. The right to read capabilities makes a session,
+                so
+                it is left out too, unless the recipient is this session's own key.
+            ttl_s: lifetime in seconds; None: seven days, or less if the cited grants end earlier.
+            at_most: accept a shorter lifetime if the cited grants end before `ttl_s`.
+            policy: code that may receive keys under this grant; None: no restriction by this grant.
+            run: programs and callers for which a runner may use the grant; None: not a run grant.
             wallet: sign with the owner's wallet instead of the session's key.
-            domain: authority that asks, shown to the person in the wallet.
+            domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
             The portable form, for the recipient.
         Raises:
-            InvalidInput: the recipient is no DID, or nothing is granted that may be.
-            NotGranted, SessionExpired: the session does not hold what it shall grant.
-            LifetimeTooLong: a grant that it rests on ends before `ttl_s`; `at_most` takes what is
-                left.
-            NodeRefused, TransportError: as each says.
+            InvalidInput: the recipient is not a DID, the lifetime is not positive, or no capability
+                is
+                left to grant.
+            NotGranted, SessionExpired: the session does not have the rights that it would grant.
+            LifetimeTooLong: a cited grant ends before `ttl_s`; see `at_most`.
+            NodeRefused, TransportError: the node did not register the grant.
         """
         if not capabilities:
-            raise InvalidInput("a delegation grants at least one capability")
+            raise InvalidInput("the delegation grants nothing: at least one capability is needed")
         if ttl_s is not None and ttl_s <= 0:
-            raise InvalidInput("a delegation lasts more than 0 s")
+            raise InvalidInput("the lifetime of a delegation must be more than 0 s")
         recipient = _recipient(did)
         granted = (
             capabilities if recipient == self._caller.session.did else _for_others(capabilities)
@@ -193,38 +192,40 @@ class Delegations:
         leave_out: bool = False,
         domain: str = "localhost",
     ) -> tuple[PortableDelegation, ...]:
-        """Grant what a manifest's DID waits for: a delegation for the rights of each owner (MF12).
+        """Grant the rights that a manifest requests for a DID: one delegation for each owner
+        (MF12).
 
-        Each lasts for the shortest time that the manifest asks for, or as long as the session can
-        grant. Nothing is signed unless all of it can be. `portable.encode_bundle` makes one text of
-        the result.
+        Each grant has the shortest lifetime that the manifest requests, or ends with the session's
+        grants. Nothing is signed unless everything can be granted. `portable.encode_bundle` makes
+        one
+        text of the result.
 
         Args:
-            target: of a composed request (`request.delegation_targets`).
-            policy: what code may receive keys under these grants.
-            wallet: sign with the owner's wallet instead of the session's key: one signature for
-                each delegation.
-            leave_out: leave out services that the node does not serve, instead of refusing the
-                target.
-            domain: authority that asks, shown to the person in the wallet.
+            target: a target of a composed request (`request.delegation_targets`).
+            policy: code that may receive keys under these grants; None: no restriction.
+            wallet: sign with the owner's wallet instead of the session's key, once for each
+                delegation.
+            leave_out: leave out services that the node does not serve, instead of raising.
+            domain: the requesting authority, which the wallet shows to the person who signs.
+        Returns:
+            The portable forms, one for each owner.
         Raises:
-            InvalidInput: the target states a service that the node does not serve, or nothing is
-                granted.
-            NotGranted: the session does not hold all of it; the error names each permission that is
-                missing.
-            SessionExpired, NodeRefused, TransportError.
+            InvalidInput: the manifest requests a service that the node does not serve, or nothing
+                is
+                left to grant.
+            NotGranted: the session lacks rights; `missing` has each of them.
+            SessionExpired, NodeRefused, TransportError: as `delegate`.
         """
         session, features = self._caller.session, (await self._caller.info()).features
         grants = target_grants(target, owner=session.owner, features=features, leave_out=leave_out)
         if not grants:
-            raise InvalidInput("the manifest asks for nothing that can be granted")
+            raise InvalidInput("the manifest requests nothing that can be granted")
         wanted = [one for grant in grants for one in grant.capabilities]
         if wallet is None:
             session.proofs_for(wanted, now=self._caller.clock.now())
         else:
             _require_own(wallet_of(wallet), wanted)
-        # A manifest says how long its grants may last at most, so the end of the session is no
-        # refusal.
+        # A manifest's lifetimes are upper limits, so a session that ends earlier is acceptable.
         return tuple(
             [
                 await self.delegate(
@@ -250,17 +251,20 @@ class Delegations:
     ) -> None:
         """Use a delegation from now on.
 
-        A delegation to this session's key is used as it is. One to the wallet is passed on by the
-        wallet to the session's key first: a signature.
+        A delegation to this session's key is used as it is. For a delegation to the wallet, the
+        wallet
+        first signs a second one to the session's key.
 
         Args:
-            portable: untrusted.
-            wallet: of this session's owner, where the delegation may be for it.
-            ttl_s: for how long the wallet passes it on, in seconds; cut to that of the delegation.
-            domain: authority that asks, shown to the person in the wallet.
+            portable: the delegation, untrusted.
+            wallet: the wallet of this session's owner, if the delegation may be for it.
+            ttl_s: lifetime of the wallet's delegation to the session's key, seconds; at most that
+                of
+                the delegation.
+            domain: the requesting authority, which the wallet shows to the person who signs.
         Raises:
-            InvalidPortableDelegation: it is for another DID, or has ended.
-            NodeRefused, TransportError: the node does not accept it.
+            InvalidPortableDelegation: the delegation is for another DID, or has expired.
+            NodeRefused, TransportError: the node did not register it.
         """
         grant = self.read(portable)
         signer = self._caller.session.signer
@@ -268,8 +272,8 @@ class Delegations:
         await register(self._caller, grant)
         if signing is not None and same_principal(grant.delegate, signing.did):
             grant = await pass_on(self._caller, signing, grant, signer, ttl_s=ttl_s, domain=domain)
-        # Not the session from before the requests: other tasks may have taken up grants, or pinned
-        # keys, meanwhile.
+        # Read the session again: other tasks may have accepted grants or pinned keys during the
+        # requests above.
         self._caller.session = self._caller.session.with_grant(grant)
 
     async def take_up_bundle(
@@ -279,14 +283,15 @@ class Delegations:
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> None:
-        """Use several delegations from now on, for example those of `portable.decode_bundle`.
+        """Use several delegations from now on, such as those of `portable.decode_bundle`.
 
-        All are checked before the first is used; each to the wallet is one signature.
+        All are checked before the first is used. The wallet signs once for each delegation to it.
 
         Raises:
-            InvalidPortableDelegation: one of them is for another DID, has ended, or differs from
-                its token.
-            NodeRefused, TransportError: the node does not accept one; those before it are in use.
+            InvalidPortableDelegation: a delegation is for another DID, has expired, or differs from
+                its
+                token.
+            NodeRefused, TransportError: the node did not register one; those before it are in use.
         """
         ours = (self._caller.session.did, *(() if wallet is None else (wallet_of(wallet).did,)))
         for portable in portables:
@@ -295,11 +300,12 @@ class Delegations:
             await self.accept(portable, wallet=wallet, domain=domain)
 
     def read(self, portable: PortableDelegation) -> Grant:
-        """Check a portable delegation against what it carries.
+        """Check a portable delegation against its token, and return the grant.
 
         Raises:
-            InvalidPortableDelegation: the token in it cannot be read, differs from the members
-                beside it, or has ended.
+            InvalidPortableDelegation: the token cannot be read, differs from the members beside it,
+                or
+                has expired.
         """
         return grant_of(portable, now=self._caller.clock.now())
 
@@ -311,15 +317,20 @@ class Delegations:
         ttl_s: float = SUB_DELEGATION_TTL_S,
         domain: str = "localhost",
     ) -> None:
-        """Have the wallet give this session a further right of the owner's; one signature.
+        """Have the wallet grant this session a further right of the owner, with one signature.
 
+        Args:
+            wallet: the wallet of this session's owner.
+            capabilities: the rights.
+            ttl_s: lifetime in seconds.
+            domain: the requesting authority, which the wallet shows to the person who signs.
         Raises:
             InvalidInput: the wallet is not the owner's.
-            NodeRefused, TransportError: as each says.
+            NodeRefused, TransportError: the node did not register the grant.
         """
         session, signing = self._caller.session, wallet_of(wallet)
         if not same_principal(signing.did, session.owner):
-            raise InvalidInput("this wallet is not the owner of the session")
+            raise InvalidInput(f"the wallet {signing.did} is not the owner of this session")
         grant = sign_grant(
             self._caller, signing, session.signer.did_url, capabilities, ttl_s=ttl_s, domain=domain
         )
@@ -327,19 +338,21 @@ class Delegations:
         self._caller.session = self._caller.session.with_grant(grant)
 
     async def revoke(self, *delegations: PortableDelegation | str) -> None:
-        """Revoke delegations with the session's key; in force, for ever, when this returns (V2,
-        V5).
+        """Revoke delegations with the session's key, permanently and at once (V2, V5).
 
-        The key that issued all of them revokes them on its own authority; otherwise it acts for the
-        owner, by the right to revoke in its sign-in. Up to 32 end together or not at all; more are
-        revoked in parts of 32.
+        A key revokes what it issued on its own authority. Otherwise the session acts for the owner,
+        with
+        the right to revoke in its sign-in. Up to 32 delegations are revoked together or not at all;
+        more
+        are revoked in groups of 32.
 
         Args:
-            delegations: portable forms or cids; `delegation_history.ending_with` says which belong
-                together.
+            delegations: portable forms or cids; `delegation_history.ending_with` finds the ones
+                that
+                belong together.
         Raises:
             Unauthorized: this session may not revoke one of them.
-            NodeRefused, TransportError: as each says.
+            NodeRefused, TransportError: a request failed.
         """
         ours = self._caller.session.did
         issued_here = all(
@@ -356,20 +369,22 @@ class Delegations:
             )
 
     async def holders(self, secret: str, network: str) -> tuple[DelegationRecord, ...]:
-        """Return the live grants by which somebody else may open or read a secret, whichever client
-        made them.
+        """Return the active grants by which others may open or read a secret, whichever client made
+        them.
 
-        A right to decrypt on the network is enough, with a copy of what is stored.
+        A right to decrypt on the network counts: it is enough for a recipient with a copy of the
+        envelope.
 
         Args:
-            secret: its resource; see `Secrets.resource`.
+            secret: the secret's resource; see `Secrets.resource`.
             network: id of the network that it is sealed to; see `Secrets.envelope`.
         Raises:
-            InvalidInput: no such resource.
-            NotGranted, Unauthorized, MalformedAnswer, NodeRefused, TransportError: as `query`.
+            InvalidInput: the resource is not valid.
+            SealspaceError: as `query`.
         Does not check:
-            What a grant demands of code, callers and secrets, and what its recipient passed on: the
-            node lists neither.
+            The policy, run statement and paths of a grant, and delegations that its recipient made:
+            the
+            node does not list them.
         """
         wanted = (allow(secret, KV_GET), allow(network, DECRYPT))
         records = [one async for one in self.query(direction="granted")]
@@ -388,11 +403,13 @@ class Delegations:
     async def revoke_by_wallet(
         self, delegation: PortableDelegation | str, wallet: AnyWallet, *, domain: str = "localhost"
     ) -> None:
-        """Revoke a delegation with the owner's wallet; in force, for ever, when this returns (V3).
+        """Revoke a delegation with the owner's wallet, permanently and at once (V3).
 
         Raises:
-            Unauthorized: the wallet neither issued it, nor is it for the wallet, nor in its spaces.
-            NodeRefused, TransportError: as each says.
+            Unauthorized: the wallet did not issue it, and is neither its recipient nor the owner of
+                a
+                space in it.
+            NodeRefused, TransportError: the request failed.
         """
         cid = delegation if isinstance(delegation, str) else delegation.cid
         now = self._caller.clock.now()
@@ -407,17 +424,18 @@ class Delegations:
         await self._post_revocation(replace(_REVOCATION, mint=lambda: header), cid)
 
     async def status(self, delegation: PortableDelegation | str) -> DelegationStatus:
-        """Ask for the status of a delegation.
+        """Return the status of a delegation.
 
-        The node answers its signer, its recipient and the owner of a space in it: this session asks
-        on behalf of its owner, by the right in its sign-in, and on its own authority.
+        The node answers the signer, the recipient, and the owner of a space in it. This session
+        asks on
+        behalf of its owner if it has that right, and then on its own authority.
 
         Args:
             delegation: the portable form, or a cid.
         Returns:
-            Its status; `not_found` also where neither has a say over it.
+            The status; `not_found` also if neither principal may ask about it.
         Raises:
-            NodeRefused, TransportError: as each says.
+            NodeRefused, TransportError: a request failed.
         """
         cid = delegation if isinstance(delegation, str) else delegation.cid
         right = self._right_to(DELEGATION_STATUS)
@@ -435,28 +453,29 @@ class Delegations:
         account: str | None = None,
         page_items: int = 50,
     ) -> AsyncIterator[DelegationRecord]:
-        """Yield what an account granted and received, read page by page.
+        """Yield the delegations that an account granted and received; they are fetched page by
+        page.
 
-        The latest issued come first. A delegation that a key signed does not say when: those come
-        last, in the order of their cids.
+        The latest come first. Delegations signed by a key state no time of issue: they come last,
+        in
+        the order of their cids.
 
         Args:
-            direction: only what was granted, or only what was received.
-            status: only delegations with this status; `revoked` also finds what an ancestor's
-                revocation cut off.
-            space: only what names a space of this name or id.
+            direction: only granted ones, or only received ones.
+            status: only delegations with this status. `revoked` also finds those with a revoked
+                ancestor.
+            space: only delegations that name a space of this name or id.
             account: a space of the account, by name or id; None: the session's primary space.
-            page_items: delegations of a page, 1 to 100.
+            page_items: size of a page, 1 to 100.
         Raises:
-            InvalidInput: a page of another size, or no space.
+            InvalidInput: the page size or the space is not valid.
             NotGranted, Unauthorized: the session may not list this account's delegations.
-            MalformedAnswer: a page is longer than was asked for, or the list does not advance or
-                has no end.
-            NodeRefused, TransportError: as each says.
+            MalformedAnswer: a page is too long, or the list does not advance or has no end.
+            NodeRefused, TransportError: a request failed.
         """
         if not 1 <= page_items <= MAX_PAGE_ITEMS:
-            raise InvalidInput(f"a page holds 1 to {MAX_PAGE_ITEMS} delegations")
-        asked: dict[str, Json] = {
+            raise InvalidInput(f"the page size must be 1 to {MAX_PAGE_ITEMS}, not {page_items}")
+        filters: dict[str, Json] = {
             "direction": direction,
             "status": status,
             "space": space,
@@ -469,9 +488,9 @@ class Delegations:
         ]
 
         async def ask(cursor: str | None) -> HistoryPage:
-            stated = asked | {"cursor": cursor}
+            members = filters | {"cursor": cursor}
             body = canonical_bytes(
-                {name: value for name, value in stated.items() if value is not None}
+                {name: value for name, value in members.items() if value is not None}
             )
             request = await self._caller.authorized(
                 json_request("POST", "/delegation/query", body), wanted
@@ -480,19 +499,16 @@ class Delegations:
                 PAGE, await self._caller.transport.require(request), "a page of delegations"
             )
             if len(page.records) > page_items:
-                raise MalformedAnswer(
-                    "a page of the node's delegations is longer than was asked for"
-                )
+                raise MalformedAnswer("a page of the node's delegations is longer than requested")
             return page
 
-        # a page may be empty and be followed by another one
+        # An empty page is not the end: filters may leave nothing of it.
         async for page in read_pages(ask, attrgetter("cursor")):
             for record in page.records:
                 yield record
 
     def _right_to(self, ability: str) -> tuple[str, ...]:
-        """Cite the grant that lets this key act so for its delegator; none: it acts for itself
-        (W21)."""
+        """Return the cid of a grant with this ability; empty if the key acts for itself (W21)."""
         now = self._caller.clock.now()
         for grant in self._caller.session.grants:
             if grant.is_live(now) and any(held.ability == ability for held in grant.capabilities):
@@ -528,7 +544,7 @@ class Delegations:
         left_s = self._caller.held_for_s(capabilities)
         if left_s < _SESSION_MARGIN_S:
             raise SessionExpired(
-                "granting: the session, or the grant that this rests on, ends within a minute"
+                "cannot grant: the session, or the grant that it would cite, ends within a minute"
             )
         if ttl_s > left_s and not at_most:
             raise LifetimeTooLong(f"a grant to {recipient}", asked_s=ttl_s, possible_s=left_s)
@@ -539,7 +555,7 @@ class Delegations:
                 audience=recipient,
                 capabilities=capabilities,
                 proofs=proofs,
-                # Whole seconds: a child must not outlive its parent by a rounding.
+                # Rounded down: otherwise a delegation could outlive its parent by a fraction.
                 expires_at=int(now + min(ttl_s, left_s)),
                 facts=facts,
                 issuer=session.did,
@@ -552,31 +568,34 @@ def _recipient(did: str) -> Principal:
         return parse_principal(did)
     except CapabilityError as exc:
         raise InvalidInput(
-            "the recipient is no DID",
-            hint="the recipient finds it at `client.session.did`: did:key:…",
-            step="the recipient finds it with: sealspace whoami",
+            "the recipient is not a DID",
+            hint="ask the recipient for `client.session.did`: did:key:…",
+            step="ask the recipient for the DID that this prints: sealspace whoami",
         ) from exc
 
 
 def _require_own(wallet: Wallet, capabilities: Sequence[Capability]) -> None:
-    """Refuse what a wallet does not own."""
+    """Require that a wallet owns every resource of the capabilities."""
     foreign = tuple(
         one for one in capabilities if not same_principal(root_of(one.resource) or "", wallet.did)
     )
     if foreign:
         raise NotGranted(
-            "a wallet grants what is its own; the session passes on what others granted",
+            "a wallet can grant only its own resources; others are granted by the session's key",
             missing=foreign,
         )
 
 
 def _for_others(capabilities: Sequence[Capability]) -> list[Capability]:
-    """Leave out what only a person's own session may hold (IP2); raises InvalidInput where nothing
-    is left."""
+    """Drop capabilities that only an owner's own session may have (IP2).
+
+    Raises:
+        InvalidInput: no capability is left.
+    """
     granted = [one for one in capabilities if not satisfies(one.ability, CAPABILITIES_READ)]
     if not granted:
         raise InvalidInput(
-            f"{CAPABILITIES_READ} is granted to nobody else",
-            hint="grant the resources that the recipient works with",
+            f"{CAPABILITIES_READ} cannot be granted to others",
+            hint="grant the resources that the recipient needs",
         )
     return granted

@@ -1,9 +1,8 @@
-"""Encryption networks: seal values to one, ask the node to wrap a value's key anew, keep and end
-networks.
+"""Encryption networks: seal data to a network, open it with the node's help, and manage networks.
 
-Sealing needs no permission; opening goes through the node, which judges authority and, except for
-the owner in person, the code of the caller. The content key reaches this process wrapped to a
-receiver key; the payload never leaves it in the clear.
+Sealing needs no permission. Opening goes through the node, which checks the caller's rights and,
+except for the owner in person, the caller's code. The node wraps the content key to a receiver key
+of this process; the plaintext never leaves the process.
 
 Example:
     network = client.encryption.network()
@@ -88,8 +87,8 @@ _ECHOED = (
 def decrypt_body(
     envelope: InlineEnvelope, *, target_node: str, receiver_public_key: bytes
 ) -> dict[str, Json]:
-    """Make the body of the request for an envelope's content key, wrapped to this X25519 key; its
-    answer echoes it."""
+    """Make the request body for an envelope's content key, wrapped to a 32-byte X25519 public
+    key."""
     return decrypt_body_json(
         envelope.network.text,
         target_node=target_node,
@@ -103,44 +102,43 @@ def decrypt_body(
 def verify_answer(
     answer: Mapping[str, Json], body: dict[str, Json], *, invocation_cid: str
 ) -> bytes:
-    """Check a node's answer to a decrypt request and return the key in it, still wrapped.
+    """Verify a node's answer to a decrypt request, and return the key in it, still wrapped.
 
     Args:
         answer: the JSON object of the answer, untrusted.
         body: the body of the request that was sent.
-        invocation_cid: id of the token that was sent, computed here and not by the node.
+        invocation_cid: cid of the token that was sent, computed by this client.
     Returns:
-        The wrapped content key; it was signed by the node the request names, for this request and
-        no other.
+        The wrapped content key; the node that the request names signed it for this request.
     Raises:
-        InvalidResponse: another type, or the wrapped key is no base64.
+        InvalidResponse: the answer has another type, or its wrapped key is not base64.
         ResponseBindingMismatch: a member belongs to another request; `field` names it.
-        ResponseSignatureInvalid: the signature does not verify under the DID the answer names.
+        ResponseSignatureInvalid: the signature is not valid for the node's DID.
     Does not check:
-        That the node's DID is the right one: `encryption` pins it. That the key opens.
-    Source: enc 3.7.
+        That the node's DID is the right one: `encryption` pins it. That the key opens the envelope.
+    Source: spec/encryption.md §3.7.
     """
     if answer.get("type") != RESULT_TYPE:
         raise InvalidResponse("the node's answer is not a decrypt result")
-    # String equality: a node echoes the canonical id of the network.
+    # The node echoes the canonical id of the network, so the strings are equal.
     expected: dict[str, Json] = {member: body[member] for member in _ECHOED}
     expected["nodeId"] = body["targetNode"]
     expected["invocationCid"] = invocation_cid
     expected["requestHash"] = request_hash(invocation_cid, canonical_hash(body))
     for member, value in expected.items():
         given = answer.get(member)
-        # 1 == True == 1.0 in Python; the types have to agree as well.
+        # 1 == True == 1.0 in Python, so the types are compared too.
         if type(given) is not type(value) or given != value:
             raise ResponseBindingMismatch(member)
     _verify_signature(answer, node_did=str(body["targetNode"]))
     wrapped_key = decode_standard(answer.get("wrappedKey"))
     if wrapped_key is None:
-        raise InvalidResponse("the node's answer holds no wrapped key")
+        raise InvalidResponse("the node's answer contains no wrapped key")
     return wrapped_key
 
 
 def _verify_signature(answer: Mapping[str, Json], *, node_did: str) -> None:
-    """The signature covers every member but itself, unknown ones included."""
+    """Verify the node's signature, which covers every other member, including unknown ones."""
     public_key = ed25519_public_key(node_did)
     signature = decode_standard(answer.get("nodeSignature"))
     if public_key is None or signature is None or len(signature) != 64:
@@ -149,13 +147,11 @@ def _verify_signature(answer: Mapping[str, Json], *, node_did: str) -> None:
     try:
         verify_ed25519(public_key, canonical_bytes(signed), signature)
     except (CapabilityError, NetworkLibraryError) as exc:
-        raise ResponseSignatureInvalid(
-            "the node's signature over its answer does not verify"
-        ) from exc
+        raise ResponseSignatureInvalid("the node's signature on its answer is not valid") from exc
 
 
 class Withdrawals:
-    """Withdrawals by the owner; made by `Client.withdrawals`."""
+    """The owner's withdrawals of code, backends and evidence; made by `Client.withdrawals`."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -163,9 +159,12 @@ class Withdrawals:
     async def withdraw_measurement(
         self, measurement: bytes, network: NetworkId | None = None
     ) -> None:
-        """Withdraw code: a register of 48 bytes (MRTD, RTMR0 to RTMR3, MRSEAM), or a compose hash
-        of 32.
+        """Withdraw code, so that the node releases no more keys to it.
 
+        Args:
+            measurement: a register of 48 bytes (MRTD, RTMR0 to RTMR3, MRSEAM), or a compose hash of
+                32.
+            network: None: the default network of the owner for whom this session acts.
         Raises:
             SealspaceError: as `withdraw_backend`.
         """
@@ -175,19 +174,22 @@ class Withdrawals:
         """Withdraw a backend, with every delegation that it signed or received.
 
         Args:
-            did: the backend's.
+            did: DID of the backend.
             network: None: the default network of the owner for whom this session acts.
         Raises:
-            InvalidInput: nothing that can be withdrawn; the owner's own DID cannot.
-            NotGranted: the session does not hold `sealspace.encryption/policy` on the network.
+            InvalidInput: the value cannot be withdrawn, such as the owner's own DID.
+            NotGranted: the session does not have `sealspace.encryption/policy` on the network.
             Unauthorized: the session is not its owner in person.
-            NetworkNotFound, NodeRefused, TransportError.
+            NetworkNotFound, NodeRefused, TransportError: the request failed.
         """
         await self._withdraw({"did": did}, network)
 
     async def withdraw_evidence(self, sha256: bytes, network: NetworkId | None = None) -> None:
-        """Withdraw one piece of evidence, named as session, audit and receipts name it; 32 bytes.
+        """Withdraw one piece of evidence.
 
+        Args:
+            sha256: digest of the evidence, 32 bytes, as in sessions, audit records and receipts.
+            network: None: the default network of the owner for whom this session acts.
         Raises:
             SealspaceError: as `withdraw_backend`.
         """
@@ -199,8 +201,8 @@ class Withdrawals:
             entry = parse_withdrawal(value)
         except WithdrawalError as exc:
             raise InvalidInput(
-                f"nothing that can be withdrawn: {exc.text}",
-                hint="a DID, 96 or 64 hex digits of a measurement, a digest",
+                f"this cannot be withdrawn: {exc.text}",
+                hint="pass a DID, a measurement of 48 or 32 bytes, or a digest of 32 bytes",
             ) from exc
         if parse_principal(wanted.owner) in entry.dids:
             raise InvalidInput(
@@ -216,7 +218,7 @@ _MOST_ANSWERED_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ReceiverKey:
-    """An X25519 key pair that a content key is wrapped to; made by `new_receiver_key`.
+    """An X25519 key pair to which the node wraps a content key; made by `new_receiver_key`.
 
     Attributes:
         private_key: 32 bytes.
@@ -228,13 +230,13 @@ class ReceiverKey:
 
 
 def new_receiver_key(entropy: Entropy) -> ReceiverKey:
-    """Return a fresh key pair; asks for 32 random bytes."""
+    """Return a fresh X25519 key pair."""
     private_key = entropy.token(32)
     return ReceiverKey(private_key, public_key_of(private_key))
 
 
 class Encryption:
-    """The encryption networks of a node, with the session's authority; made by
+    """The encryption networks of a node, used with a session's rights; made by
     `Client.encryption`."""
 
     def __init__(self, caller: Caller) -> None:
@@ -245,35 +247,38 @@ class Encryption:
         """Return the id of a network.
 
         Args:
-            name: its name.
+            name: name of the network.
             owner: DID of its owner; None: the owner for whom this session acts.
         Raises:
-            InvalidInput: no DID, or no name of a network.
+            InvalidNetworkId: the owner is not a DID, or the name is not valid.
+            NotSignedIn: no owner is given, and no session is signed in.
         """
         return network_of_owner(owner or self._caller.session.owner, name)
 
     async def descriptor(self, network: NetworkId) -> Descriptor:
-        """Return what the node says about a network; kept until a request on it is refused.
+        """Return a network's descriptor, which contains its public key.
 
-        The key is pinned in the session (`Client.session`, kept with it): another one is refused
-        later (EN30). Where the client demands evidence of the node, that is demanded here as well.
+        The descriptor is cached until a request for the network is refused. The key is pinned in
+        `Client.session`: a different key is rejected later (EN30). A client with
+        `require_node_evidence` verifies the node's evidence first.
 
         Returns:
-            The descriptor; its id is the one asked for, and the node that this client talks to
-            signed it, for a nonce drawn here, unless the client takes unsigned ones.
+            The descriptor of the requested network, signed by this client's node for a fresh nonce,
+            unless the client accepts unsigned ones.
         Raises:
-            NetworkNotFound: there is no such network here.
-            NetworkKeyChanged: this session was given another key before; see `accept`.
-            DescriptorUnsigned, ResponseSignatureInvalid: the node did not sign this answer.
+            NetworkNotFound: the network does not exist on this node.
+            NetworkKeyChanged: the session pinned another key; see `accept`.
+            DescriptorUnsigned, ResponseSignatureInvalid: the node's signature is missing or not
+                valid.
             NodeMismatch: the descriptor names another node.
-            NodeEvidenceRefused, MalformedAnswer, TransportError.
+            NodeEvidenceRefused, MalformedAnswer, TransportError: a request or its check failed.
         """
         await self._caller.transport.check_node()  # AT45: sealing sends no token
         descriptor = self._descriptors.get(network.text)
         if descriptor is None:
-            descriptor = await self._asked(network)
+            descriptor = await self._fetch_descriptor(network)
         session, offered = self._caller.signed_in, pin_of(descriptor)
-        # else there is nothing to keep it in but this client, which asks once
+        # Without a session there is nowhere to store a pin; the cache of this client has to do.
         if session is not None:
             pinned = session.pin_of(network)
             if pinned is not None and pinned != offered:  # EN30
@@ -284,26 +289,25 @@ class Encryption:
         return descriptor
 
     def accept(self, pin: NetworkPin) -> None:
-        """Pin this key for a network from now on, in place of the one that the session pinned
-        before.
+        """Pin this key for a network from now on, in place of the pinned one.
 
         Args:
-            pin: `NetworkKeyChanged.offered`, once it is known why the key changed; or a key learnt
-                in another way.
+            pin: `NetworkKeyChanged.offered`, once it is clear why the key changed; or a key that
+                was
+                learnt in another way.
         Raises:
-            RuntimeError: no session is signed in.
+            NotSignedIn: no session is signed in.
         """
         self._descriptors.pop(pin.network, None)
         self._caller.session = self._caller.session.with_pin(pin)
 
     async def ensure_network(self, name: str = DEFAULT_NETWORK) -> Descriptor:
-        """Return the owner's network of this name, created if it does not exist.
+        """Return the owner's network of this name; create it if it does not exist.
 
         Raises:
             NotGranted: the session may not create networks.
-            NetworkNotActive: it was revoked; its name stays taken.
-            SealspaceError: as `descriptor`, whose result is returned: the answer to creating it is
-                not trusted.
+            NetworkNotActive: the network was revoked; its name cannot be used again.
+            SealspaceError: as `descriptor`, which fetches the result after the network was created.
         """
         network = self.network(name)
         try:
@@ -315,11 +319,11 @@ class Encryption:
         return descriptor
 
     async def revoke_network(self, network: NetworkId) -> None:
-        """Revoke a network: nothing sealed to it can be opened through the node any more, for ever.
+        """Revoke a network, permanently: the node opens nothing sealed to it any more.
 
         Raises:
-            NotGranted: the session does not hold `tinycloud.encryption/network.revoke` on it.
-            NetworkNotFound: there is none.
+            NotGranted: the session does not have `tinycloud.encryption/network.revoke` on it.
+            NetworkNotFound: the network does not exist on this node.
         """
         node_id = await self._caller.node_id()
         fact = admin_fact(network.text, target_node=node_id, action=NETWORK_REVOKE, body={})
@@ -333,36 +337,35 @@ class Encryption:
         )
 
     async def policy(self, network: NetworkId) -> Policy | None:
-        """Return what the owner of a network states about code; None where nothing is stated.
+        """Return a network's policy on code; None if it has no policy.
 
         Raises:
-            NotGranted: the session does not hold `sealspace.encryption/policy` on the network.
-            MalformedAnswer: no policy.
-            NetworkNotFound, Unauthorized, NodeRefused, TransportError: as each says.
+            NotGranted: the session does not have `sealspace.encryption/policy` on the network.
+            MalformedAnswer: the answer is not a policy.
+            NetworkNotFound, Unauthorized, NodeRefused, TransportError: the request failed.
         """
         request = Request("GET", f"{_network_path(network)}/policy", repeatable=True)
         value = json_object(await _administer(self._caller, network, SET_POLICY, request))
         if value.keys() != {"policy"}:
-            raise MalformedAnswer("the node's answer is no policy of a network")
+            raise MalformedAnswer("the node's answer is not a network's policy")
         try:
             return None if value["policy"] is None else parse_policy(value["policy"])
         except NetworkLibraryError as exc:
-            raise MalformedAnswer("the node's answer is no policy of a network") from exc
+            raise MalformedAnswer("the node's answer is not a network's policy") from exc
 
     async def set_policy(self, network: NetworkId, policy: Policy | None) -> None:
-        """State what code may receive keys of a network, in place of what was stated before; in
-        force at once.
+        """Replace a network's policy on code; the new one applies at once.
 
-        The owner does this in person: with a grant that the wallet signed to this session
+        Only the owner in person may do this: with a grant that the wallet signed to this session
         (`Delegations.add_right`), or with the key that owns the network.
 
         Args:
-            network: of the owner.
-            policy: None takes away what was stated.
+            network: a network of the owner.
+            policy: None removes the policy.
         Raises:
-            NotGranted: the session does not hold `sealspace.encryption/policy` on the network.
+            NotGranted: the session does not have `sealspace.encryption/policy` on the network.
             Unauthorized: the session is not its owner in person.
-            NetworkNotFound, NodeRefused, TransportError.
+            NetworkNotFound, NodeRefused, TransportError: the request failed.
         """
         value: Json = None if policy is None else policy_json(policy)
         request = json_request("PUT", f"{_network_path(network)}/policy", canonical_bytes(value))
@@ -376,17 +379,17 @@ class Encryption:
         label: bytes | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> InlineEnvelope:
-        """Seal a payload to a network, in this process; needs no authority.
+        """Seal data to a network, in this process; needs no rights.
 
         Args:
-            plaintext: the payload.
-            network: whose holders of decrypt shall read it.
-            label: carried along in the clear, authenticated by nothing; `decrypt` can compare it.
-            metadata: likewise.
+            plaintext: the data.
+            network: the network whose holders of decrypt can open it.
+            label: stored unencrypted and unauthenticated; `decrypt` can compare it.
+            metadata: stored unencrypted and unauthenticated.
         Raises:
-            NetworkNotFound, NetworkNotActive, NodeMismatch. NetworkKeyChanged, DescriptorUnsigned,
-            ResponseSignatureInvalid, NodeEvidenceRefused: see `descriptor`. InvalidResponse: the
-            node's public key cannot be sealed to (low order).
+            NetworkNotActive: the network was revoked.
+            InvalidResponse: the network's public key is not usable (low order).
+            SealspaceError: as `descriptor`.
         """
         descriptor = await self.descriptor(network)
         _require_usable(descriptor)
@@ -395,7 +398,7 @@ class Encryption:
                 descriptor, plaintext, self._caller.entropy, aad=label, metadata=metadata
             )
         except NetworkLibraryError as exc:
-            raise InvalidResponse("the network's public key cannot be sealed to") from exc
+            raise InvalidResponse("the network's public key is not usable") from exc
 
     async def decrypt(
         self,
@@ -404,30 +407,31 @@ class Encryption:
         expected_label: bytes | None = None,
         receiver: ReceiverKey | None = None,
     ) -> bytes:
-        """Open a sealed payload with the node's help.
+        """Open sealed data with the node's help.
 
         Args:
             envelope: an envelope or its JSON text.
-            expected_label: the label the envelope must carry; None: any.
-            receiver: the key to have the content key wrapped to; None: a fresh one. A backend
-                passes the key that it attested.
+            expected_label: label that the envelope must have; None: any.
+            receiver: key pair to which the node wraps the content key; None: a fresh one. A backend
+                passes the pair that it attested.
         Returns:
-            The payload; every member of the node's answer was checked before anything was opened
-            (enc 3.7).
+            The plaintext. Every member of the node's answer was checked before anything was opened.
         Raises:
-            InvalidEnvelope: it cannot be read.
-            LabelMismatch: it carries another label.
-            NotGranted, DecryptDenied: no authority, or the gate requires evidence.
-            NetworkNotFound, NetworkNotActive, NodeMismatch. NetworkKeyChanged, DescriptorUnsigned:
-            see `descriptor`. ResponseBindingMismatch, ResponseSignatureInvalid, InvalidResponse:
-            the answer cannot be trusted.
+            InvalidEnvelope: the envelope cannot be read.
+            LabelMismatch: the envelope has another label.
+            NotGranted: the session does not have decrypt on the network.
+            DecryptDenied: the node does not release the key.
+            NetworkNotActive: the network was revoked.
+            ResponseBindingMismatch, ResponseSignatureInvalid, InvalidResponse: the answer cannot be
+                trusted.
+            SealspaceError: as `descriptor`.
         """
         try:
             read = envelope if isinstance(envelope, InlineEnvelope) else parse_envelope(envelope)
         except NetworkLibraryError as exc:
             raise InvalidEnvelope(f"not an inline envelope: {exc}") from exc
         if expected_label is not None and read.aad != encode_standard(expected_label):
-            raise LabelMismatch("the envelope was sealed for another place")
+            raise LabelMismatch("the envelope was sealed for another path")
         descriptor = await self.descriptor(read.network)
         _require_usable(descriptor)
         receiver = receiver or new_receiver_key(self._caller.entropy)
@@ -439,11 +443,11 @@ class Encryption:
             return open_envelope(read, open_wrapped(receiver.private_key, wrapped_key))
         except NetworkLibraryError as exc:
             raise InvalidResponse(
-                "local decryption failed: the key or the ciphertext does not open"
+                "local decryption failed: the key or the ciphertext is damaged"
             ) from exc
 
     async def _ask(self, body: dict[str, Json], network: NetworkId) -> bytes:
-        """Have a content key wrapped anew; return it wrapped, out of an answer that was checked."""
+        """Have the node wrap a content key anew, verify the answer, and return the wrapped key."""
         sent: list[str] = []
         asked = await self._caller.authorized(
             replace(
@@ -483,16 +487,16 @@ class Encryption:
                 await self._caller.authorized(request, wanted, facts=[fact])
             )
         except DuplicateRequest as exc:
-            # Another session of the same owner was faster; the descriptor is read back.
+            # Another session of the same owner created it first; the caller fetches the descriptor.
             if exc.text != "network already exists":
                 raise
 
-    async def _asked(self, network: NetworkId) -> Descriptor:
-        """Ask the node for a descriptor with a fresh nonce, and check it."""
+    async def _fetch_descriptor(self, network: NetworkId) -> Descriptor:
+        """Fetch a network's descriptor for a fresh nonce, and verify it."""
         nonce = encode_url(self._caller.entropy.token(MAX_NONCE_BYTES))
         path = f"{_network_path(network)}?nonce={nonce}"
         request = Request("GET", path, repeatable=True, max_answer_bytes=_MOST_ANSWERED_BYTES)
-        # first: another node is not one that lacks the network
+        # Before the request: at the wrong node, "no such network" would be the wrong error.
         node_id = await self._caller.node_id()
         with about_network(network.text):
             value = json_object(await self._caller.transport.require(request))
@@ -506,9 +510,9 @@ class Encryption:
             raise MalformedAnswer("the network uses an algorithm that this client does not know")
         if descriptor.node_did != node_id:
             raise NodeMismatch(
-                f"the network's keys are opened by {descriptor.node_did}, this node is {node_id}"
+                f"the network belongs to {descriptor.node_did}, but this node is {node_id}"
             )
-        # EN29; one that is present has to verify, whatever the program accepts
+        # EN29. A signature that is present is verified, even if unsigned ones are accepted.
         if SIGNATURE_MEMBER not in value:
             if self._caller.unsigned_descriptors:
                 return descriptor
@@ -519,20 +523,20 @@ class Encryption:
             )
         except NetworkLibraryError as exc:
             raise ResponseSignatureInvalid(
-                "the node's signature over the network's key does not verify"
+                "the node's signature on the network's key is not valid"
             ) from exc
 
 
 def envelope_bytes(envelope: InlineEnvelope) -> bytes:
-    """Return an envelope as it is stored.
+    """Return an envelope in its stored form, JSON.
 
     Raises:
-        InvalidInput: a label is not Unicode.
+        InvalidInput: a label or metadata text is not valid Unicode.
     """
     try:
         return encode_envelope(envelope)
     except NetworkLibraryError as exc:
-        raise InvalidInput("the envelope's labels cannot be written") from exc
+        raise InvalidInput("the envelope's label or metadata is not valid Unicode") from exc
 
 
 def _require_usable(descriptor: Descriptor) -> None:
@@ -543,7 +547,7 @@ def _require_usable(descriptor: Descriptor) -> None:
 async def _administer(
     caller: Caller, network: NetworkId, ability: str, request: Request, *facts: dict[str, Json]
 ) -> Answer:
-    """Return the success of a request with one right on a network; raises NetworkNotFound."""
+    """Send a request with one right on a network; turns NotFound into NetworkNotFound."""
     asked = await caller.authorized(request, [capability(network.text, ability)], facts=facts)
     with about_network(network.text):
         return await caller.transport.require(asked)
@@ -552,7 +556,7 @@ async def _administer(
 async def _change(
     caller: Caller, network: NetworkId, request: Request, fact_type: str, body: Json
 ) -> None:
-    """Make a request that changes what the owner states about a network, bound to its body."""
+    """Send a change by the network's owner, with a fact that binds the token to the body."""
     fact = change_fact(fact_type, network.text, target_node=await caller.node_id(), body=body)
     await _administer(caller, network, SET_POLICY, request, fact)
 

@@ -1,76 +1,78 @@
-"""What can go wrong when a program uses a node, one class for each thing that can be wrong.
+"""The errors of the SDK: one class for each kind of failure.
 
     SealspaceError
-    ├── InvalidInput                    the caller's own argument breaks a rule; nothing was sent
+    ├── InvalidInput                   an argument breaks a rule; nothing was sent
     │   ├── InvalidSecretName
     │   ├── InvalidSecretScope
-    │   ├── InvalidSecretValue          neither a text nor bytes
+    │   ├── InvalidSecretValue         neither text nor bytes, or too long
     │   ├── InvalidKeystore
     │   ├── WrongPassword
     │   ├── InvalidNetworkId
     │   ├── InvalidPolicy
     │   ├── InvalidPortableDelegation
     │   ├── InvalidSession
-    │   └── ManifestInvalid             (faults)
-    ├── ClientNotReady                  the client is not in the state that the call needs; a RuntimeError too
+    │   └── ManifestInvalid            (faults)
+    ├── ClientNotReady                 calls in the wrong order; a RuntimeError too
     │   ├── NotSignedIn
     │   └── ClientClosed
-    ├── NotGranted                      no grant of the session covers the request; nothing was sent (missing)
+    ├── NotGranted                     the session lacks a right; nothing was sent (missing)
     ├── SessionExpired
-    ├── LifetimeTooLong                 what was asked for would end earlier (asked_s, possible_s)
-    ├── NodeEvidenceRefused             the node's own evidence is not good enough (reason); no token was sent
-    ├── SpacesNotHosted                 the node does not host a space that was signed in to (spaces)
-    ├── TransportError                  no usable answer came
+    ├── LifetimeTooLong                the requested lifetime is too long (asked_s, possible_s)
+    ├── NodeEvidenceRefused            the node's evidence was rejected (reason)
+    ├── SpacesNotHosted                the node does not host a requested space (spaces)
+    ├── TransportError                 no usable answer arrived
     │   ├── NodeUnreachable
     │   ├── NodeTimeout
-    │   ├── TransferBroken              a value's bytes broke off on their way (moved_bytes)
+    │   ├── TransferBroken             a transfer was cut off or damaged (moved_bytes)
     │   ├── ResponseTooLarge
     │   ├── MalformedAnswer
-    │   └── NodeMismatch                the node is not the one that was pinned, or speaks another protocol
-    ├── NodeRefused                     the node answered with an error (status, text)
-    │   ├── Unauthorized                401 or 403
-    │   │   ├── ActionNotAuthorized     the grant does not cover it (resource, action)
-    │   │   ├── DelegationRevoked       a delegation in the chain was revoked
-    │   │   ├── TokenOutsideWindow      the token or the delegation is not valid at this time
-    │   │   └── ReleaseRefused          the release gate requires evidence that is missing or does not fit (reason)
-    │   ├── AttestationRefused          the node did not accept a quote, a nonce or what came with them (problem)
-    │   ├── NotFound                    404
-    │   │   └── SpaceNotFound           the space is not hosted
-    │   ├── DuplicateRequest            409, this token was used before
-    │   ├── PreconditionFailed          412, or a lost race under a condition
-    │   ├── QuotaExceeded               402
-    │   ├── ValueTooLarge               413
-    │   ├── RateLimited                 429
-    │   └── NodeFailure                 5xx
-    ├── BatchIncomplete                 some of several writes were done, and then one failed (done, left)
-    ├── BackendError                    a backend, or what it says of itself, is not to be granted to
+    │   └── NodeMismatch               not the pinned node, or another protocol version
+    ├── NodeRefused                    the node answered with an error (status, text)
+    │   ├── Unauthorized               401 or 403
+    │   │   ├── ActionNotAuthorized    no grant covers the request (resource, action)
+    │   │   ├── DelegationRevoked      a delegation in the chain was revoked (cid)
+    │   │   ├── TokenOutsideWindow     expired, not yet valid, or valid for too long
+    │   │   └── ReleaseRefused         the node does not release the key (reason)
+    │   ├── AttestationRefused         the node rejected a quote or a nonce (problem)
+    │   ├── NotFound                   404
+    │   │   └── SpaceNotFound          the node does not host the space
+    │   ├── DuplicateRequest           409: the token was used before
+    │   ├── PreconditionFailed         412, or a concurrent write won
+    │   ├── QuotaExceeded              402
+    │   ├── ValueTooLarge              413
+    │   ├── RateLimited                429
+    │   └── NodeFailure                5xx
+    ├── BatchIncomplete                some writes succeeded, then one failed (done, left)
+    ├── BackendError                   a backend cannot be trusted with a grant (problem)
     │   ├── BackendUnreachable
-    │   ├── BackendAnswerInvalid        its answer is cut off, too long, or of another shape
-    │   ├── BackendNotProven            its evidence does not hold (problem)
-    │   ├── CollateralNeeded            no collateral, or a stale one, to judge its quote by (problem)
-    │   ├── BackendNotExpected          it runs other code than was expected
-    │   ├── BackendNotAcceptable        the node would refuse it under the strict terms (problem)
-    │   ├── GrantNotTaken               it did not take up a grant
-    │   └── GrantsFull                  it holds as many grants as it can
-    ├── ReceiptInvalid                  a receipt, or a document it names, is not what it says
+    │   ├── BackendAnswerInvalid       truncated, too long, or malformed
+    │   ├── BackendNotProven           its evidence is not valid (problem)
+    │   ├── CollateralNeeded           no current collateral to verify its quote (problem)
+    │   ├── BackendNotExpected         it runs other code than expected
+    │   ├── BackendNotAcceptable       the node would reject its evidence (problem)
+    │   ├── GrantNotTaken              it did not accept a grant
+    │   └── GrantsFull                 it has no room for another grant
+    ├── ReceiptInvalid                 a receipt, or a document that it names, is not valid
+    ├── StatementInvalid               a signed statement is not valid
+    ├── CallRefused                    a call to a runner is not authorised
     └── EncryptionError
         ├── NetworkNotFound
-        ├── NetworkNotActive            (state)
-        ├── NetworkKeyChanged           another key than this session used before (pinned, offered)
-        ├── DescriptorUnsigned          the node did not sign what would be sealed to
+        ├── NetworkNotActive           (state)
+        ├── NetworkKeyChanged          not the key that the session pinned (pinned, offered)
+        ├── DescriptorUnsigned         the node did not sign the network's key
         ├── InvalidEnvelope
-        ├── LabelMismatch               the envelope was written for another place
-        ├── DecryptDenied               wraps the refusal that came
+        ├── LabelMismatch              the envelope belongs to another path
+        ├── DecryptDenied              the node does not release the key (refusal)
         ├── InvalidResponse
-        ├── ResponseBindingMismatch     (field)
+        ├── ResponseBindingMismatch    (field)
         ├── ResponseSignatureInvalid
         └── InvalidSecretPayload
 
-Every class has a stable `code`: its name in lower case, with dashes and without `Error`. The text
-of an error says what was asked for, why it was not done, and what to do next; `message` and `hint`
-are its two parts, and `step` is the hint for a person at a command line. Notes (`__notes__`) say
-what surrounds it: the request's id at the node, the secret that was read. No text holds a token, a
-key or a secret value.
+Every class has a stable `code`: its name in lower case, with dashes and without `Error`.
+`str(error)` is `message; next: hint`: what failed, why, and what to do. `step` is the hint for a
+person at a command line. Notes (`__notes__`) give the context, such as the request id at the node
+or
+the name of the secret. No text contains a token, a key or a secret value.
 
 Example:
     try:
@@ -91,43 +93,43 @@ if TYPE_CHECKING:  # a program that only maps errors loads no tokens for them
 
 
 class InvalidInput(SealspaceError):
-    """An argument breaks a rule; nothing was sent."""
+    """An argument that breaks a rule; nothing was sent."""
 
-    default_hint = "correct the argument that the message names; nothing was sent"
+    default_hint = "correct the argument named in the message; nothing was sent"
 
 
 class InvalidSecretName(InvalidInput):
-    """A secret's name does not match `^[A-Z][A-Z0-9_]*$`."""
+    """A secret name that does not match `^[A-Z][A-Z0-9_]*$`."""
 
-    default_hint = "capitals, digits and underscores, a capital first: API_KEY"
+    default_hint = "use capital letters, digits and underscores, beginning with a letter: API_KEY"
 
 
 class InvalidSecretScope(InvalidInput):
-    """A secret's scope is empty, reserved, or nothing is left of it."""
+    """A secret scope that is empty, reserved, or without a usable character."""
 
     default_hint = (
-        "a scope has letters, digits or dashes, and is neither default nor global; without one a"
-        " secret is global"
+        "use letters, digits and dashes, but not `default` or `global`; for a global secret, leave"
+        " the scope out"
     )
 
 
 class InvalidSecretValue(InvalidInput):
-    """A secret's value is neither a text nor bytes, is too long, or cannot be written as UTF-8."""
+    """A secret value that is neither text nor bytes, is too long, or cannot be written as UTF-8."""
 
-    default_hint = "a secret is a text or bytes; of anything else, json.dumps(value) makes a text"
-    default_step = "store a text or bytes, at most 1 MiB"
+    default_hint = "pass text or bytes; convert anything else to text, as with json.dumps(value)"
+    default_step = "store text or bytes, at most 1 MiB"
 
 
 class InvalidKeystore(InvalidInput):
-    """A file is no Web3 keystore of version 3, or asks for more work than is allowed."""
+    """A file that is not a version 3 Web3 keystore, or costs too much work to open."""
 
     default_hint = (
-        "export the key again, as a keystore file of version 3 (scrypt or pbkdf2, aes-128-ctr)"
+        "export the key again as a version 3 keystore file (scrypt or pbkdf2, aes-128-ctr)"
     )
 
 
 class WrongPassword(InvalidInput):
-    """The password does not open a keystore, or the keystore was changed."""
+    """A password that does not open a keystore, or a keystore that was changed."""
 
     default_hint = (
         "type the password again; if it is right, the file is damaged: export the key again"
@@ -135,37 +137,37 @@ class WrongPassword(InvalidInput):
 
 
 class InvalidNetworkId(InvalidInput):
-    """A text is not the id of an encryption network."""
+    """A text that is not the id of an encryption network."""
 
-    default_hint = "a DID of the owner and a name of lower-case letters, digits and dashes"
+    default_hint = "use the owner's DID and a name of lower-case letters, digits and dashes"
 
 
 class InvalidPolicy(InvalidInput):
-    """An attestation policy says something the node could not judge by."""
+    """An attestation policy that a node cannot apply."""
 
-    default_hint = "correct the member of the policy that the message names"
+    default_hint = "correct the part of the policy named in the message"
 
 
 class InvalidPortableDelegation(InvalidInput):
-    """A portable delegation cannot be read, is for another key, or has expired."""
+    """A portable delegation that cannot be read, has expired, or is for another key."""
 
-    default_hint = "ask the owner for the delegation again, as a whole file"
-    default_step = "ask whoever gave it for the file as it was written, or for a new one"
+    default_hint = "ask the owner to send the complete delegation again"
+    default_step = "ask the sender for the original file, or for a new delegation"
 
 
 class InvalidSession(InvalidInput):
-    """A stored session cannot be read."""
+    """A stored session that cannot be read."""
 
-    default_hint = "sign in again, and store the new session"
+    default_hint = "sign in again and store the new session"
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that is wrong with a manifest.
+    """An error in a manifest.
 
     Attributes:
-        path: the member: `permissions[0].actions[1]`, `secrets.API_KEY.scope`; "" for the whole.
-        detail: what is wrong with it; never a word that could be a secret's value.
+        path: the member: `permissions[0].actions[1]`, `secrets.API_KEY.scope`; "" is the manifest.
+        detail: what is wrong with the member; never contains a text that could be a secret's value.
     """
 
     path: str
@@ -173,7 +175,7 @@ class Fault:
 
     @property
     def text(self) -> str:
-        """The detail, with the path where the detail does not name it."""
+        """The detail, followed by the path unless the detail contains it."""
         return (
             self.detail
             if not self.path or self.path in self.detail
@@ -182,44 +184,48 @@ class Fault:
 
 
 class ManifestInvalid(InvalidInput):
-    """An app manifest breaks a rule; the message and `faults` name the member."""
+    """An app manifest that breaks a rule; the message and `faults` name the member."""
 
-    default_hint = "correct what the message names"
-    default_step = "correct it, then: sealspace manifest check FILE"
+    default_hint = "correct the member of the manifest named in the message"
+    default_step = "correct the manifest, then run: sealspace manifest check FILE"
     faults: tuple[Fault, ...] = ()
 
 
 class ClientNotReady(SealspaceError, RuntimeError):
-    """The client is not in the state that the call needs: the program calls in the wrong order."""
+    """A call that the client's current state does not allow."""
 
-    default_hint = "prepare the client first, as the message says"
+    default_hint = "make the missing call named in the message first"
 
 
 class NotSignedIn(ClientNotReady):
-    """No session is signed in."""
+    """A call that needs a session, when none is signed in."""
 
-    default_hint = "call `client.sign_in(wallet)` first, or make the client with a session"
+    default_hint = "call `client.sign_in(wallet)` first, or create the client with a session"
     default_step = "sealspace login"
 
 
 class ClientClosed(ClientNotReady):
-    """The client was closed; its connections are gone."""
+    """A call on a client that was closed."""
 
     default_hint = (
-        "make a new client with the same session, or keep the work inside the `with` block"
+        "create a new client with the same session, or make the call inside the `with` block"
     )
 
 
 class NotGranted(SealspaceError):
-    """No grant of the session covers what was asked for (`missing`, see `escalation`); nothing was
-    sent."""
+    """A request that no grant of the session covers; nothing was sent.
+
+    Attributes:
+        missing: the capabilities that the session lacks; see `sealspace.apps.escalation`.
+    """
 
     default_hint = (
-        "sign in with it (own spaces: `SignIn(spaces=…)`), or take up a delegation that holds it"
+        "for an own space, sign in with `SignIn(spaces=…)`; otherwise accept a delegation that"
+        " includes this right"
     )
     default_step = (
-        "for a space of yours: sealspace login --space NAME; for one of another owner, ask that"
-        " owner for a grant, then: sealspace grant accept FILE"
+        "for your own space, run: sealspace login --space NAME; for another owner's space, ask the"
+        " owner for a grant, then run: sealspace grant accept FILE"
     )
 
     def __init__(
@@ -235,63 +241,64 @@ class NotGranted(SealspaceError):
 
 
 class SessionExpired(SealspaceError):
-    """The session's own delegation has ended, or ends within the minute."""
+    """A session, or a grant that it needs, that has ended or ends within a minute."""
 
     default_hint = "sign in again"
     default_step = "sealspace login"
 
 
 class LifetimeTooLong(SealspaceError):
-    """What was asked for would end earlier than asked, because what it rests on does; it was not
-    handed out.
+    """A requested lifetime that is longer than possible; nothing was issued.
 
     Attributes:
-        asked_s: seconds that were asked for.
-        possible_s: seconds that are possible at most.
+        asked_s: the requested lifetime, seconds.
+        possible_s: the longest possible lifetime, seconds.
     """
 
-    default_hint = "ask for less, sign in for longer, or take what is possible with `at_most=True`"
-    default_step = "ask for less, or log in for longer: sealspace login --days N"
+    default_hint = (
+        "request a shorter lifetime, pass `at_most=True` to accept the longest possible one, or"
+        " sign in for longer"
+    )
+    default_step = "request a shorter lifetime, or log in for longer: sealspace login --days N"
 
     def __init__(self, what: str, *, asked_s: float, possible_s: float) -> None:
         super().__init__(
-            f"{what} for {asked_s:.0f} s is not possible: it would end after"
-            f" {max(0, int(possible_s))} s"
+            f"{what} cannot last {asked_s:.0f} s: at most {max(0, int(possible_s))} s are possible"
         )
         self.asked_s = asked_s
         self.possible_s = possible_s
 
 
 class BatchIncomplete(SealspaceError):
-    """Several writes did not fit into one commit; some were done, and then one failed. The cause is
-    `__cause__`.
+    """A batch of writes that failed after some of its commits; `__cause__` is the failure.
 
     Attributes:
-        done: the keys that are written or deleted, durably.
-        left: the keys of which nothing is known to have changed.
+        done: the keys that are durably written or deleted.
+        left: the other keys; the failed commit may or may not have changed some of them.
     """
 
-    default_hint = "remove the cause, then repeat it for the keys in `left`"
-    default_step = "remove the cause, then start the same command again"
+    default_hint = "fix the cause, then repeat the call for the keys in `left`"
+    default_step = "fix the cause, then run the same command again"
 
     def __init__(
         self, cause: SealspaceError, *, done: tuple[str, ...], left: tuple[str, ...]
     ) -> None:
         super().__init__(
-            f"of {len(done) + len(left)} keys {len(done)} are done, then: {cause.message}"
+            f"{len(done)} of {len(done) + len(left)} keys are done, then one write failed:"
+            f" {cause.message}"
         )
         self.done = done
         self.left = left
 
 
 class BackendError(SealspaceError):
-    """A backend must not be granted to, as far as this client can judge.
+    """A backend that must not get a grant, as far as this client can tell.
 
     Attributes:
-        problem: stable name of what is wrong, where one is known.
+        problem: the stable name of the problem; "" if it has none.
     """
 
-    default_hint = "do not grant before the cause is known"
+    default_hint = "do not grant anything to this backend until the cause is known"
 
     def __init__(self, message: str, *, problem: str = "", hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -299,88 +306,84 @@ class BackendError(SealspaceError):
 
 
 class BackendUnreachable(BackendError):
-    """The connection to a backend failed, broke off or took too long."""
+    """A connection to a backend that failed, was cut off or timed out."""
 
-    default_hint = "check the address and that the backend is running, then ask again"
+    default_hint = "check the address and that the backend is running, then try again"
 
 
 class BackendAnswerInvalid(BackendError):
-    """The server is not a backend, or its answer is cut off, too long, or of another shape."""
+    """A backend's answer that is truncated, too long or malformed."""
 
-    default_hint = "ask again; if it stays, ask the backend's operator whether this is its address"
+    default_hint = "try again; if it fails again, check the address with the backend's operator"
 
 
 class BackendNotProven(BackendError):
-    """The evidence does not hold: quote, event log, or what they are bound to.
+    """Evidence of a backend that is not valid: the quote, the event log, or the data bound to them.
 
     Attributes:
-        problem: stable name of what does not hold, as nodes name it: `report-data`,
+        problem: the stable name of the problem, the same as at a node: `report-data`,
             `td-attributes`, …
     """
 
-    default_hint = "do not grant: ask the backend's operator why its evidence does not hold"
+    default_hint = "do not grant; ask the backend's operator why its evidence is not valid"
 
 
 class CollateralNeeded(BackendError):
-    """There is nothing current to judge the backend's platform by.
+    """Missing or outdated collateral, without which a backend's quote cannot be verified.
 
     Attributes:
-        problem: stable name of what is wrong with it: `collateral-missing`, `collateral-window`, …
+        problem: the stable name of the problem: `collateral-missing`, `collateral-window`, …
     """
 
-    default_hint = "get current collateral for the platform family, then look again"
+    default_hint = "get current collateral for the platform family, then try again"
 
 
 class BackendNotExpected(BackendError):
-    """The evidence holds, and is about other code than was expected."""
+    """A backend with valid evidence that runs other code than expected."""
 
     default_hint = (
-        "do not grant: this is not the code you meant; find out what changed, and expect that if it"
-        " is right"
+        "do not grant; find out what changed, and expect the new values only if the change is right"
     )
 
 
 class BackendNotAcceptable(BackendError):
-    """A grant on the strict terms would open nothing: the node would refuse this backend.
+    """A backend whose evidence the node would reject, so that a grant to it would open nothing.
 
     Attributes:
-        problem: what the node would refuse it for: `tcb_status`, `advisory`, `attributes`, …
+        problem: the reason for which the node would reject it: `tcb_status`, `advisory`, …
     """
 
 
 class GrantNotTaken(BackendError):
-    """The backend did not take up a grant that is registered at the node."""
+    """A grant that is registered at the node, but that the backend did not accept."""
 
-    default_hint = "the grant stands: hand it to the backend another way, or revoke it"
+    default_hint = "deliver the grant to the backend another way, or revoke it: it is still active"
 
 
 class GrantsFull(BackendError):
-    """The backend holds as many grants of this owner, or in all, as it can, and something was read
-    from each."""
+    """A backend that has no room for another grant, for this owner or in all."""
 
     default_hint = (
-        "revoke grants to it that are not needed any more, and wait until they have ended"
+        "revoke grants to this backend that are no longer needed, and wait until they have ended"
     )
 
 
 class ReceiptInvalid(SealspaceError):
-    """A receipt or a document is not what it says: changed, of another node, or of another
-    release."""
+    """A receipt or a document that was changed, or belongs to another node or release."""
 
-    default_hint = "fetch it again; if it stays, keep both copies and ask the node's operator"
+    default_hint = "fetch it again; if it fails again, keep both copies and ask the node's operator"
 
 
 class StatementInvalid(SealspaceError):
-    """A signed statement cannot be read, is of another type or signer, or its signature does not
-    hold."""
+    """A signed statement that is unreadable, badly signed, or of another type or signer."""
 
-    default_hint = "ask whoever signed it to publish it again"
+    default_hint = "ask the signer to publish the statement again"
 
 
 class CallRefused(SealspaceError):
-    """The caller did not show who it is, or not for this call; the text says why."""
+    """A call to a runner without valid authority for exactly this call."""
 
-    default_hint = "sign the call anew: for this runner, this program and this body, once"
+    default_hint = "sign a new call for this runner, this program and this body; each serves once"
 
 
 __all__ = [
@@ -390,5 +393,5 @@ __all__ = [
 ]
 for _name in __all__:
     _class = globals()[_name]
-    _class.__module__ = __name__  # a traceback names the module that programs import them from
+    _class.__module__ = __name__  # tracebacks show the public module, not the private one
     _class.code = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", _name.removesuffix("Error")).lower()

@@ -1,7 +1,7 @@
-"""Values in a space: put, get, list, delete; one or many, whole or as streams, under conditions.
+"""The values of a space: put, get, list and delete them, singly, in batches, or as streams.
 
-A key is the raw text of a path in a URI: what a URI cannot hold (spaces, non-ASCII) is
-percent-encoded by the caller, and nothing decodes it again, so `a%20b` is a key of its own (U13).
+A key is the raw text of a URI path. The caller percent-encodes what a URI cannot contain, such as
+spaces and non-ASCII. Nothing decodes it again, so `a%20b` is a key of its own (U13).
 
 Example:
     kv = client.kv()
@@ -84,25 +84,23 @@ __all__ = [
 MAX_PAGE_KEYS: Final = 1000
 
 MAX_VALUE_BYTES: Final = 64 * 1024 * 1024
-"""Longest value that is read into memory unless the caller says otherwise."""
+"""Default limit for a value that is read into memory."""
 
 MAX_STREAM_BYTES: Final = 1_000_000_000
-"""Longest value that is read as a stream unless the caller says otherwise; the most that a node
-takes by default."""
+"""Default limit for a value that is read as a stream: the largest value that a node stores by
+default."""
 
 _MAX_BATCH_BYTES: Final = 96 * 1024 * 1024
-"""A node puts 64 MiB of values into one answer, and they come in base64."""
+"""Limit for a batch answer: a node puts up to 64 MiB of values into it, encoded in base64."""
 
 MAX_URL_TTL_S: Final = 300
-"""The longest life of a signed URL, and of the token that makes one."""
+"""Longest lifetime of a signed URL, and of the token that makes one, seconds."""
 
 _DEFAULT_URL_TTL_S: Final = 290.0
-"""Some seconds below the bound: a node that is behind this machine's clock would refuse the
-token."""
+"""Lifetime of the token for a signed URL, below the limit in case the node's clock is behind."""
 
 _CLOCKS_APART_S: Final = 2.0
-"""How far an end may seem too early because two clocks differ, or a time is written in whole
-seconds."""
+"""Tolerance for an end that is too early: the clocks differ, or the time is in whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +118,11 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class SignedUrl:
-    """A URL under which anybody may read one version of one value.
+    """A URL that lets anyone read one version of one value.
 
     Attributes:
-        url: the whole URL; any holder of it can read. Not shown when printed.
-        expires_at: RFC 3339, as the node said it.
+        url: the whole URL, a secret; hidden when this object is printed.
+        expires_at: RFC 3339 text, as the node sent it.
     """
 
     url: str = field(repr=False)
@@ -145,7 +143,7 @@ class Kv:
 
     @property
     def space(self) -> SpaceId:
-        """The space."""
+        """The id of this space."""
         return self._space
 
     async def get(self, key: str, *, max_bytes: int = MAX_VALUE_BYTES) -> Value:
@@ -153,24 +151,23 @@ class Kv:
 
         Args:
             key: the key.
-            max_bytes: the node refuses to send more, and no more is read; longer ones: `download`
-                or `stream`.
+            max_bytes: largest accepted value; use `download` or `stream` for larger ones.
         Raises:
             NotFound: there is no value under this key.
-            SpaceNotFound: the space is not hosted.
+            SpaceNotFound: the node does not host the space.
             ValueTooLarge: the value is larger than `max_bytes`.
             NotGranted, Unauthorized: the session may not read it.
-            TransferBroken: the body is another one than its version says.
+            TransferBroken: the body does not match the digest in its ETag.
         """
         return whole_value_of(await self._invoke(KV_GET, key, _reading(max_bytes)))
 
     async def get_if_changed(
         self, key: str, etag: str, *, max_bytes: int = MAX_VALUE_BYTES
     ) -> Value | None:
-        """Read a value unless it still is the version that the caller has.
+        """Read a value, unless its version is still `etag`.
 
         Returns:
-            The value, or None when its version is `etag`.
+            The value, or None if its version is `etag`.
         Raises:
             SealspaceError: as `get`.
         """
@@ -182,7 +179,7 @@ class Kv:
             return whole_value_of(answer.require())
 
     async def metadata(self, key: str) -> Value:
-        """Read a value's version and metadata; the body of the result is empty.
+        """Read a value's version and metadata; the result's body is empty.
 
         Raises:
             SealspaceError: as `get`.
@@ -190,14 +187,14 @@ class Kv:
         return value_of(await self._invoke(KV_METADATA, key, Request(repeatable=True)))
 
     async def size_bytes(self, key: str) -> int:
-        """Return how many bytes a value has; needs `kv/get`, and reads none of them.
+        """Return the size of a value without reading it; needs `kv/get`.
 
         Raises:
             SealspaceError: as `get`.
         """
         with closing(await self._opened(key, MAX_STREAM_BYTES)) as stream:
             if stream.size_bytes is None:
-                raise MalformedAnswer("the node's answer has no size of the value")
+                raise MalformedAnswer("the node's answer does not give the value's size")
             return stream.size_bytes
 
     async def put(
@@ -214,20 +211,20 @@ class Kv:
 
         Args:
             key: the key.
-            body: the bytes; a text is sent as UTF-8, and typed `text/plain;charset=UTF-8` where
-                nothing else is given.
-            content_type: stored and given back.
-            metadata: texts stored and given back; at most 16 KiB with the names.
-            if_absent: only if there is no value now.
-            if_match: only over the value of this version.
+            body: bytes, or text. Text is sent as UTF-8, by default with the content type
+                `text/plain;charset=UTF-8`.
+            content_type: stored with the value and returned with it.
+            metadata: names and texts stored and returned with the value; at most 16 KiB in all.
+            if_absent: write only if there is no value now.
+            if_match: write only over the value of this version.
         Returns:
-            The version of the new value.
+            The version (ETag) of the new value.
         Raises:
-            InvalidInput: the key cannot be used in a URI, or the body is neither bytes nor a text.
-            PreconditionFailed: the condition does not hold, or a rival write won.
+            InvalidInput: the key cannot be used in a URI, or the body is neither bytes nor text.
+            PreconditionFailed: the condition is not met, or a concurrent write won.
             NotGranted, Unauthorized: the session may not write it.
             QuotaExceeded, ValueTooLarge: there is not enough free space.
-            NodeTimeout, NodeUnreachable: whether it was written is not known.
+            NodeTimeout, NodeUnreachable: the value may or may not have been written.
         """
         headers = stored_headers(body, content_type, metadata)
         headers |= condition(if_absent=if_absent, if_match=if_match)
@@ -237,15 +234,17 @@ class Kv:
     async def get_many(
         self, keys: Iterable[str], *, max_bytes: int = MAX_VALUE_BYTES
     ) -> dict[str, Value]:
-        """Read several values, up to 100 in one request, whose values are of one moment.
+        """Read several values, up to 100 in one request.
+
+        Values of one request are read at the same moment.
 
         Args:
             keys: the keys.
-            max_bytes: of each value, as in `get`.
+            max_bytes: limit for each value, as in `get`.
         Returns:
-            Key to value, in the order of the keys; a key under which there is nothing is not in it.
+            Key to value, in the order of the keys, without the keys that have no value.
         Raises:
-            As `get`, but for NotFound; then nothing is returned.
+            SealspaceError: as `get`, except NotFound; no value is returned then.
         """
         found: dict[str, Value] = {}
         for pack in packed_keys(keys, MOST_READS):
@@ -255,22 +254,21 @@ class Kv:
     async def put_many(
         self, values: Mapping[str, bytes | str], *, content_type: str | None = None
     ) -> dict[str, str]:
-        """Write several values in as few commits as a node allows; each is durable when this
-        returns.
+        """Write several values in as few commits as possible; they are durable when this returns.
 
-        One commit takes up to 250 values of at most 64 KiB each, 4 MiB together: such a call writes
-        all or none. Larger values are written one by one after the others.
+        One commit takes up to 250 values of at most 64 KiB each, 4 MiB together, and writes all of
+        them
+        or none. Larger values are written after that, one by one.
 
         Args:
             values: key to bytes or text, as in `put`.
-            content_type: of all of them; None: as in `put`.
+            content_type: content type of all values; None: as in `put`.
         Returns:
             Key to the version of the new value.
         Raises:
-            BatchIncomplete: some commits were done, and then one failed; it says which keys are
-                written.
-            InvalidInput: of one key or value, before anything is sent.
-            As `put`: nothing was written.
+            BatchIncomplete: one commit failed after others succeeded; it lists the written keys.
+            InvalidInput: a key or value is not valid; nothing was sent.
+            SealspaceError: as `put`; nothing was written.
         """
         parts = {
             key: Part(bytes_of(body), stored_headers(body, content_type, None))
@@ -297,12 +295,11 @@ class Kv:
         return {key: f'"blake3-{blake3(part.body).hexdigest()}"' for key, part in parts.items()}
 
     async def delete_many(self, keys: Iterable[str]) -> None:
-        """Delete several values, up to 250 in one commit: all of those or none.
+        """Delete several values, up to 250 in one commit, which deletes all of them or none.
 
         Raises:
-            NotFound: nothing was ever written under one of the keys.
-            BatchIncomplete: some commits were done, and then one failed; it says which keys are
-                deleted.
+            NotFound: one of the keys never had a value.
+            BatchIncomplete: one commit failed after others succeeded; it lists the deleted keys.
             NotGranted, Unauthorized: the session may not delete all of them; none is deleted.
         """
 
@@ -312,14 +309,15 @@ class Kv:
         await in_order(packed_keys(keys, MOST_WRITES), write)
 
     async def stream(self, key: str, *, max_bytes: int = MAX_STREAM_BYTES) -> AsyncIterator[bytes]:
-        """Yield a value piece by piece; what is in memory at a time is one piece.
+        """Yield a value piece by piece, with one piece in memory at a time.
 
         Args:
             key: the key.
-            max_bytes: the node refuses to send more, and no more is read.
+            max_bytes: largest accepted value.
         Raises:
-            TransferBroken: the bytes broke off, or are not those of the version; what was yielded
-                is not to be used.
+            TransferBroken: the value was cut off, or does not match its ETag. Discard the pieces
+                that
+                were already yielded.
             SealspaceError: as `get`.
         """
         with closing(await self._opened(key, max_bytes)) as stream:
@@ -334,21 +332,21 @@ class Kv:
         progress: Progress | None = None,
         max_bytes: int = MAX_STREAM_BYTES,
     ) -> Value:
-        """Read a value into a file, however large, in little memory.
+        """Read a value of any size into a file, with little memory.
 
         Args:
             key: the key.
-            to: a path, which is replaced as a whole once everything is there; or a binary file that
-                is open.
-            progress: called with the bytes so far, and all there are.
-            max_bytes: the node refuses to send more, and no more is read.
+            to: a path, which is replaced atomically at the end, or an open binary file.
+            progress: called with the bytes so far and the total.
+            max_bytes: largest accepted value.
         Returns:
             Version and metadata; the body is empty.
         Raises:
-            TransferBroken: the bytes broke off, or are not those of the version; at the path is
-                what was there before.
+            TransferBroken: the value was cut off, or does not match its ETag; the file at the path
+                is
+                unchanged.
             OSError: the file cannot be written.
-            InvalidInput: the path is a folder.
+            InvalidInput: the path is not a regular file.
             SealspaceError: as `get`.
         """
         with closing(await self._opened(key, max_bytes)) as stream:
@@ -367,22 +365,25 @@ class Kv:
         if_match: str | None = None,
         progress: Progress | None = None,
     ) -> str:
-        """Write a value from a file, however large, in little memory; it is durable when this
+        """Write a value of any size from a file, with little memory; it is durable when this
         returns.
 
         Args:
             key: the key.
-            source: a path, an open binary file (read from where it stands), or pieces of bytes.
-            content_type: as in `put`, and so are `metadata`, `if_absent` and `if_match`.
-            progress: called with the bytes that are taken so far, and all there are, or None for
-                pieces.
+            source: a path, an open binary file (read from its current position), or pieces of
+                bytes.
+            content_type: as in `put`, like `metadata`, `if_absent` and `if_match`.
+            metadata: as in `put`.
+            if_absent: as in `put`.
+            if_match: as in `put`.
+            progress: called with the bytes so far and the total, or None for pieces.
         Returns:
-            The version of the new value.
+            The version (ETag) of the new value.
         Raises:
-            InvalidInput: the source gives no bytes, or changed its size meanwhile; nothing was
-                stored.
-            OSError: the file cannot be read; whatever else the source raises. Nothing was stored.
-            As `put`.
+            InvalidInput: the source does not yield bytes, or changed its size; nothing was stored.
+            OSError: the file cannot be read; nothing was stored. Any other error of the source is
+                raised as it is.
+            SealspaceError: as `put`.
         """
         headers = stored_headers(b"", content_type, metadata)
         headers |= condition(if_absent=if_absent, if_match=if_match)
@@ -394,10 +395,10 @@ class Kv:
         """Delete a value; the deletion is durable when this returns.
 
         Returns:
-            The version of what was removed; None when it was deleted before.
+            The version of the removed value; None if it was already deleted.
         Raises:
-            NotFound: nothing was ever written under this key.
-            PreconditionFailed: the value is not of version `if_match`.
+            NotFound: the key never had a value.
+            PreconditionFailed: the value's version is not `if_match`.
             NotGranted, Unauthorized: the session may not delete it.
         """
         request = Request(headers=condition(if_match=if_match))
@@ -406,27 +407,27 @@ class Kv:
     async def signed_url(
         self, key: str, *, ttl_s: int | None = None, at_most: bool = False, etag: str | None = None
     ) -> SignedUrl:
-        """Make a URL under which anybody may read this version of a value, for minutes.
+        """Make a URL that lets anyone read this version of a value for some minutes.
 
-        It ends with the grants of this session, when one of them is revoked, and when the value
+        The URL stops working when a grant of this session expires or is revoked, or when the value
         changes.
 
         Args:
             key: the key.
-            ttl_s: its lifetime in seconds, 1 to 300. None: about five minutes, less where the
-                session's grants end earlier.
-            at_most: take a shorter lifetime where this one is not possible.
+            ttl_s: lifetime in seconds, 1 to 300; None: about five minutes, or less if a grant of
+                the
+                session ends earlier.
+            at_most: accept a shorter lifetime if this one is not possible.
             etag: the version; None: the current one.
         Raises:
-            InvalidInput: no lifetime.
-            LifetimeTooLong: the node allows less, or a grant of the session ends earlier; `at_most`
-                takes that.
+            InvalidInput: the lifetime is not positive.
+            LifetimeTooLong: the node allows less, or a grant of the session ends earlier.
             NotFound: there is no value under this key.
-            SpaceNotFound: the space is not hosted.
+            SpaceNotFound: the node does not host the space.
             NotGranted, Unauthorized: the session may not read it.
         """
         if ttl_s is not None and ttl_s < 1:
-            raise InvalidInput("a URL lives one second or more")
+            raise InvalidInput("the lifetime of a URL must be at least one second")
         wanted, what = self._rights(KV_GET, key), f"a signed URL for {key}"
         if ttl_s is not None and not at_most:
             _require_lifetime(what, ttl_s, MAX_URL_TTL_S)
@@ -445,16 +446,17 @@ class Kv:
         )
         began = self._caller.clock.now()
         with self._about(key):
-            said = json_object(await self._caller.transport.require(asked))
-        path, expires_at = required_text(said, "url"), required_text(said, "expiresAt")
+            answer = json_object(await self._caller.transport.require(asked))
+        path, expires_at = required_text(answer, "url"), required_text(answer, "expiresAt")
+        # A URL of another host would send the value's readers to an attacker.
         if not path.startswith("/signed/"):
-            raise MalformedAnswer("the node's URL is not one of its own")
+            raise MalformedAnswer("the node's answer has a URL that is not the node's own")
         if ttl_s is not None and not at_most:
             try:
                 ends_at = parse_rfc3339(expires_at)
             except InvalidIdentifier as exc:
                 raise MalformedAnswer(
-                    "the node's answer has no time at which the URL ends"
+                    "the node's answer does not say when the URL expires"
                 ) from exc
             _require_lifetime(what, ttl_s, ends_at - began + _CLOCKS_APART_S)
         return SignedUrl(self._caller.transport.url + path, expires_at)
@@ -465,17 +467,21 @@ class Kv:
         """Read one page of the keys that begin with a prefix.
 
         Args:
-            prefix: the session must be granted `tinycloud.kv/list` on it; "" is the whole space.
-            limit: keys of a page, 1 to 1000; the same for all pages of one listing.
-            cursor: of the page before.
+            prefix: the common beginning; "" is the whole space. The session needs
+                `tinycloud.kv/list`
+                on it.
+            limit: largest number of keys, 1 to 1000; the same for all pages of one listing.
+            cursor: `cursor` of the page before; None: the first page.
         Raises:
             InvalidInput: the limit is out of range.
-            MalformedAnswer: the keys do not ascend under the prefix, or a page that another one
-                follows is empty.
-            NotGranted, Unauthorized, SpaceNotFound.
+            MalformedAnswer: the keys do not ascend below the prefix, or a page before the last one
+                is
+                empty.
+            NotGranted, Unauthorized: the session may not list the keys.
+            SpaceNotFound: the node does not host the space.
         """
         if not 1 <= limit <= MAX_PAGE_KEYS:
-            raise InvalidInput(f"a page holds 1 to {MAX_PAGE_KEYS} keys")
+            raise InvalidInput(f"the page size must be 1 to {MAX_PAGE_KEYS} keys, not {limit}")
         headers = {"x-tinycloud-limit": str(limit)}
         if cursor is not None:
             headers["x-tinycloud-cursor"] = header_value(cursor)
@@ -483,13 +489,13 @@ class Kv:
         truncated = answer.headers.get("x-tinycloud-truncated") == "true"
         following = answer.headers.get("x-tinycloud-next-cursor") if truncated else None
         if truncated and not following:
-            raise MalformedAnswer("the node's list is cut short without a cursor")
+            raise MalformedAnswer("the node's list is incomplete and has no cursor")
         keys = text_list(answer)
         require_advance(keys, prefix=prefix, after=None, limit=limit, is_last=following is None)
         return Page(tuple(keys), following)
 
     async def list(self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS) -> AsyncIterator[str]:
-        """Yield every key that begins with a prefix, ascending; read page by page.
+        """Yield every key that begins with a prefix, ascending; the keys are fetched page by page.
 
         Raises:
             SealspaceError: as `pages`.
@@ -504,8 +510,8 @@ class Kv:
         """Yield the keys that begin with a prefix in pages, ascending.
 
         Raises:
-            SealspaceError: as `list_page`; MalformedAnswer where the list does not advance, or has
-                no end.
+            MalformedAnswer: the list does not advance or has no end.
+            SealspaceError: as `list_page`.
         """
 
         last: str | None = None
@@ -513,7 +519,7 @@ class Kv:
             lambda cursor: self.list_page(prefix, limit=page_keys, cursor=cursor),
             attrgetter("cursor"),
         ):
-            # A node that ignores cursors would send its first page for ever (Q1).
+            # A node that ignores cursors would send its first page again and again (Q1).
             require_advance(
                 page.keys[:1],
                 prefix=prefix,
@@ -530,7 +536,7 @@ class Kv:
             return await self._caller.transport.stream(request)
 
     async def _read(self, keys: Sequence[str], max_bytes: int) -> dict[str, Value]:
-        """Read keys in one request; values that do not fit into one answer in several."""
+        """Read keys in one request, or in several if the values do not fit into one answer."""
         if len(keys) == 1:
             try:
                 return {keys[0]: await self.get(keys[0], max_bytes=max_bytes)}
@@ -542,7 +548,9 @@ class Kv:
         answer = await self._caller.invoke(self._rights(KV_GET, *keys), request)
         try:
             return found_in(answer.require(), keys)
-        except ValueTooLarge:  # together, or one of them: then that one's own read says so
+        # Either the values are too large together, or one of them is. In the second case, halving
+        # ends with a read of that one value, which raises the error.
+        except ValueTooLarge:
             middle = len(keys) // 2
             return await self._read(keys[:middle], max_bytes) | await self._read(
                 keys[middle:], max_bytes
@@ -553,8 +561,8 @@ class Kv:
         if answer.status == 503 and not request.headers.keys().isdisjoint(
             ("If-Match", "If-None-Match")
         ):
-            # A lost race under a condition is reported so by some nodes (J8).
-            raise PreconditionFailed(503, "a rival write is under way", asked=answer.asked)
+            # Some nodes report a lost race of a conditional write as 503 (J8).
+            raise PreconditionFailed(503, "another write is in progress", asked=answer.asked)
         with self._about(key):
             return answer.require()
 
@@ -563,23 +571,21 @@ class Kv:
 
     @contextmanager
     def _about(self, key: str) -> Iterator[None]:
-        """Name the key and the space where a value is missing."""
+        """Name the key and the space in the error for a missing value."""
         try:
             yield
         except SpaceNotFound:
             raise
         except NotFound as missing:
-            shown = f'client.kv("{self._space.text}").list()'
             missing.restate(
                 f"value {key} in the space {self._space.text}",
-                hint=f"`{shown}` shows which keys there are",
+                hint=f'list the keys with `client.kv("{self._space.text}").list()`',
             )
             raise
 
 
 def _reading(max_bytes: int, *, other_than: str | None = None) -> Request:
-    """Return a request for values of at most so many bytes, of another version than the caller
-    has."""
+    """Return a request for at most `max_bytes` of values, except for the version `other_than`."""
     headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
     if other_than is not None:
         headers["If-None-Match"] = header_value(other_than)

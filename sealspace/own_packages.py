@@ -1,8 +1,8 @@
-"""Whether an import of one of our six packages finds ours: their names are common words.
+"""A check that imports of our six packages find ours, because their names are common words.
 
-A module `capabilities.py` or a folder `node` earlier on the import path is imported in place of
-ours, and pip replaces files of one distribution by those of another without a warning
-(spec/decisions/0001-flat-packages.md). This module imports none of the other five.
+A module `capabilities.py` or a folder `node` earlier on the import path hides ours, and pip
+replaces files of another distribution without a warning (spec/decisions/0001-flat-packages.md).
+This module imports none of the other five packages.
 
 Example:
     found = hidden_by("spaces")
@@ -25,27 +25,27 @@ PACKAGES: Final = (
     "capabilities",
 )
 NEEDED: Final = ("encryption_network", "capabilities")
-"""What every module of this package imports."""
+"""The packages that every module of this package imports."""
 _SEPARATE: Final = (
-    "give sealspace an environment of its own: in a clone, python -m venv ENV && ENV/bin/pip"
+    "install sealspace into its own environment; in a clone: python -m venv ENV && ENV/bin/pip"
     " install '.[node]'"
 )
-_BESIDE: Final = __file__.rsplit(os.sep, 2)[0]  # the six always lie side by side
+_BESIDE: Final = __file__.rsplit(os.sep, 2)[0]  # the folder that contains all six packages
 _PROGRAMS: Final = (f"{os.sep}sealspace", f"{_BESIDE}{os.sep}node{os.sep}__main__.py")
 
 
 class Clash(NamedTuple):
-    """A package that is not ours and has one of our names."""
+    """A foreign package with one of our names."""
 
     text: str
     hint: str
 
 
 def hidden_by(*names: str) -> Clash | None:
-    """Return what is imported in place of one of our packages, or would be; None: nothing.
+    """Return the first foreign package that hides one of ours, or None.
 
-    It looks at files alone, which takes some 70 µs a name. A package that is not found, or that
-    something else than a file provides, is left to the import itself.
+    The check reads only file names, which takes some 70 µs for each package. Packages that are
+    missing, or are not loaded from files, are left to the import system.
     """
     for name in names:
         loaded = sys.modules.get(name)
@@ -54,15 +54,15 @@ def hidden_by(*names: str) -> Clash | None:
             continue
         ours = f"{_BESIDE}{os.sep}{name}"
         if not spec.origin.startswith(ours + os.sep):
-            from pathlib import Path  # not loaded where nothing is wrong
+            from pathlib import Path  # imported late: the usual case does not need it
 
             found = Path(spec.origin)
             culprit = found.parent if found.stem == "__init__" else found
             if culprit.exists() and Path(ours).exists() and culprit.samefile(ours):
-                continue  # one folder under two paths
+                continue  # the same folder under another path, such as a symbolic link
             is_installed = culprit.parent.name in ("site-packages", "dist-packages")
             return Clash(
-                f"{culprit} is imported in place of sealspace's own package {name}",
+                f"{culprit} hides sealspace's own package {name}",
                 (
                     _SEPARATE
                     if is_installed
@@ -73,8 +73,7 @@ def hidden_by(*names: str) -> Clash | None:
 
 
 def claimed_by(owners: Mapping[str, Sequence[str]] | None = None) -> Clash | None:
-    """Return the installed distribution that has a package of one of our names; None: there is
-    none."""
+    """Return an installed distribution that also has a package of one of our names, or None."""
     if owners is None:
         from importlib.metadata import packages_distributions
 
@@ -83,14 +82,14 @@ def claimed_by(owners: Mapping[str, Sequence[str]] | None = None) -> Clash | Non
         for other in sorted(set(owners.get(name, ()))):
             if other.lower() != DISTRIBUTION:
                 return Clash(
-                    f"the distribution {other} also installs a package named {name}; parts of one"
-                    " may have replaced the other's",
+                    f"the distribution {other} also installs a package named {name}, and may have"
+                    " replaced files of it",
                     _SEPARATE,
                 )
     return None
 
 
 def is_command_line() -> bool:
-    """Whether this process was started as `sealspace` or `python -m node`, which report a clash by
+    """Return whether this process is `sealspace` or `python -m node`, which report a clash
     themselves."""
     return any(started.endswith(_PROGRAMS) for started in sys.argv[:1])

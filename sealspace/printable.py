@@ -1,7 +1,7 @@
-"""Untrusted text, made fit for a person's terminal.
+"""Untrusted text made safe for a terminal.
 
-Rules kept here (spec/operations/running.md): nothing but printable characters reaches a terminal,
-so that no text moves its cursor, hides what precedes it, or looks like a line of its own.
+Only printable characters reach a terminal (spec/operations/running.md). Otherwise a text could move
+the cursor, hide the text before it, or look like a separate line.
 
 Example:
     print(printable_line(f"{when}  {printable(invoker)}"))
@@ -10,18 +10,16 @@ Example:
 from typing import Final
 
 _MAX_SHOWN_CHARS: Final = 400
-# Letters and symbols by their category, and blank all the same: with them a line can be filled up
-# to its end.
+# Unicode counts these as letters or symbols, but they are shown blank. With them an attacker could
+# push the rest of a line out of sight.
 _BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 
 def printable(text: str, *, most: int = _MAX_SHOWN_CHARS) -> str:
-    """Return a text in one line, cut, without control characters, and unable to look like a line of
-    its own."""
+    """Return a text as one line of at most `most` printable characters."""
     return " ".join(printable_line(text[: 2 * most]).split())[:most]
 
 
 def printable_line(line: str) -> str:
-    """Return a line of ours, blanks and all, in which a replacement character stands for each that
-    is not printable."""
+    """Return a line with every unprintable character replaced; spaces stay as they are."""
     return "".join(sign if sign.isprintable() and sign not in _BLANK else "\ufffd" for sign in line)

@@ -1,7 +1,7 @@
-"""Files that only this program's user can read, written whole and durable, read with a bound.
+"""Files that only this program's user can read: written atomically and durably, read up to a limit.
 
-A file in a folder of somebody else's is untrusted: a link is not followed, what is no ordinary file
-is not opened, and no more is read than the bound.
+A file in a folder of another user is untrusted. Symbolic links are not followed, only regular files
+are opened, and no more than the limit is read.
 
 Example:
     replace_file(folder / "backend.json", data)
@@ -20,19 +20,19 @@ from typing import Final
 from .errors import SealspaceError
 
 DRAFTS: Final = ".*.new"
-"""Pattern of the files that are written first; a crash leaves them behind."""
+"""Pattern of the temporary files; a crash leaves them behind."""
 
 
 def read_file(path: Path, *, most_bytes: int) -> bytes:
-    """Return a file's contents."""
-    # Without waiting: a pipe in place of a file would never answer.
+    """Return the contents of a private regular file; raises OSError if it is readable by others."""
+    # O_NONBLOCK: opening a named pipe would wait for ever. O_NOFOLLOW: a link could name any file.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
         found = os.fstat(stream.fileno())
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(0, "no ordinary file")
+            raise OSError(0, "not a regular file")
         if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-            raise OSError(0, "open to others")
+            raise OSError(0, "readable by other users")
         data = stream.read(most_bytes + 1)
     if len(data) > most_bytes:
         raise OSError(0, f"longer than {most_bytes} bytes")
@@ -40,10 +40,10 @@ def read_file(path: Path, *, most_bytes: int) -> bytes:
 
 
 def read_setting(path: Path, what: str, refused: type[SealspaceError], *, most_bytes: int) -> bytes:
-    """Return the content of a file that a person named, one byte over the bound at most.
+    """Return the contents of a file that the user named, up to one byte over the limit.
 
-    Whoever runs the program decides about the file's mode and owner; `refused` is raised if it
-    cannot be read.
+    Mode and owner are not checked, because the user chose the file. `refused` is the error to
+    raise.
     """
     try:
         with path.open("rb") as stream:
@@ -54,28 +54,28 @@ def read_setting(path: Path, what: str, refused: type[SealspaceError], *, most_b
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a file in place of what was there, as a whole; durable when this returns.
+    """Write a file atomically in place of an older one; it is durable when this returns.
 
-    A link is replaced, and what it names stays as it is.
+    A symbolic link is replaced; its target stays as it is.
     """
-    # A superuser may replace /dev/stdout, for everybody.
+    # Run as root, a rename onto /dev/stdout would replace the device for every process.
     if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "no ordinary file", str(path))
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     with _draft(path, data) as draft:
         draft.replace(path)
     sync_folder(path.parent)
 
 
 def make_file(path: Path, data: bytes) -> None:
-    """Write a file that does not exist yet, as a whole; durable when this returns."""
+    """Write a new file atomically; it is durable when this returns."""
     with _draft(path, data) as draft:
-        # unlike a rename, it overwrites nothing: another process may make the same file
+        # A link fails if the file exists; a rename would overwrite another process's file.
         os.link(draft, path)
     sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the directory entries of a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -85,7 +85,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def _draft(path: Path, data: bytes) -> Iterator[Path]:
-    """Write to a file of mode 0600 that nobody else writes to; it is gone when the block ends."""
+    """Write data to a temporary file of mode 0600 that is removed when the block ends."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
     draft = Path(name)
     try:

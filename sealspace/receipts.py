@@ -1,12 +1,11 @@
-"""Receipts of the releases from a network: fetch them, and check what can be checked from here.
+"""Receipts of key releases: fetch them, and verify their signatures.
 
-Each release leaves a receipt that the node signed. `Receipts` fetches the receipts of a network and
-the documents that they name, and checks the node's signature on the one and the digests of the
-other. Judging a release anew, quote and collateral included, is `sealspace verify`; that a receipt
-is recorded in the node's audit chain is checked with an export of the chain, which the operator
-makes: `named_receipt` says which receipt an entry of it is about.
+The node signs a receipt for each release. `Receipts` fetches the receipts of a network and the
+documents that they name, and checks the signatures and digests. `sealspace verify` judges a release
+anew, with quote and collateral. The operator can export the node's audit chain; `named_receipt`
+says which receipt an entry of the chain is about.
 
-Reading needs `sealspace.encryption/receipts` on the network: ask for it at sign-in, or grant it.
+Reading receipts needs `sealspace.encryption/receipts` on the network, from a sign-in or a grant.
 
 Example:
     async for receipt in client.receipts.all():
@@ -43,11 +42,11 @@ _AUTHORISED: Final = "release.authorised"
 
 @dataclass(frozen=True, slots=True)
 class ReceiptPage:
-    """Some receipts, oldest first.
+    """A page of receipts, oldest first.
 
     Attributes:
-        receipts: signed by the node, about the network that was asked for.
-        after: what to ask with for the next page; None when nothing follows now.
+        receipts: signed by the node, for the requested network.
+        after: argument for the next page; None if there are no more receipts now.
     """
 
     receipts: tuple[Receipt, ...]
@@ -55,7 +54,7 @@ class ReceiptPage:
 
 
 class Receipts:
-    """The receipts of a node, with the session's authority; made by `Client.receipts`."""
+    """The receipts of a node, read with a session's rights; made by `Client.receipts`."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -63,24 +62,24 @@ class Receipts:
     async def page(
         self, network: NetworkId | None = None, *, after: str | None = None
     ) -> ReceiptPage:
-        """Return a page of at most 100 receipts, each checked.
+        """Return a page of at most 100 verified receipts.
 
         Args:
             network: None: the default network of the owner for whom this session acts.
-            after: `after` of the page before; None: from the first on.
+            after: `after` of the page before; None: the first page.
         Raises:
-            NotGranted: the session does not hold `sealspace.encryption/receipts` on the network.
-            ReceiptInvalid: the node's signature does not hold, or a receipt is of another node or
+            NotGranted: the session does not have `sealspace.encryption/receipts` on the network.
+            ReceiptInvalid: a signature is not valid, or a receipt belongs to another node or
                 network.
-            MalformedAnswer: no page, too long a one, or receipts out of order.
-            Unauthorized, NotFound, NodeRefused, TransportError.
+            MalformedAnswer: the answer is not a page, is too long, or is not in order of time.
+            Unauthorized, NotFound, NodeRefused, TransportError: the request failed.
         """
         wanted = network or network_of_owner(self._caller.session.owner)
         query = "" if after is None else f"?after={path_segment(after)}"
         value = json_object(await self._get(wanted, f"receipts{query}"))
         listed, following = value.get("receipts"), value.get("after")
         if not isinstance(listed, list) or not isinstance(following, str | None):
-            raise MalformedAnswer("the node's answer is no page of receipts")
+            raise MalformedAnswer("the node's answer is not a page of receipts")
         if len(listed) > MAX_PAGE_RECEIPTS:
             raise MalformedAnswer("a page of the node's receipts is too long")
         node_id = await self._caller.node_id()
@@ -89,11 +88,12 @@ class Receipts:
         return ReceiptPage(receipts, following)
 
     async def all(self, network: NetworkId | None = None) -> AsyncIterator[Receipt]:
-        """Yield every receipt of a network, oldest first, each checked; read page by page.
+        """Yield every receipt of a network, oldest first and verified; they are fetched page by
+        page.
 
         Raises:
-            SealspaceError: as `page`; MalformedAnswer where the list does not advance, or has no
-                end.
+            MalformedAnswer: the list does not advance or has no end.
+            SealspaceError: as `page`.
         """
 
         last: tuple[Receipt, ...] = ()
@@ -108,15 +108,15 @@ class Receipts:
             last = page.receipts[-1:]
 
     async def document(self, sha256: bytes, network: NetworkId | None = None) -> bytes:
-        """Return a document that receipts name, compared with its digest.
+        """Return a document that receipts name, after comparing its digest.
 
         Args:
-            sha256: 32 bytes, out of a receipt; see `documents_of`.
+            sha256: digest from a receipt, 32 bytes; see `documents_of`.
             network: as for `page`.
         Raises:
-            NotFound: the node does not keep it, or no longer.
-            ReceiptInvalid: what it gives has another digest.
-            NotGranted, Unauthorized, NodeRefused, TransportError.
+            NotFound: the node does not have the document, or has deleted it.
+            ReceiptInvalid: the document has another digest.
+            NotGranted, Unauthorized, NodeRefused, TransportError: the request failed.
         """
         answer = await self._get(
             network or network_of_owner(self._caller.session.owner),
@@ -125,17 +125,17 @@ class Receipts:
         )
         if hashlib.sha256(answer.body).digest() != sha256:
             raise ReceiptInvalid(
-                f"the document that the node gives as {sha256.hex()} is another one"
+                f"the node sent another document than {sha256.hex()}: the digests differ"
             )
         return answer.body
 
     async def documents(
         self, receipt: Receipt, network: NetworkId | None = None
     ) -> dict[bytes, bytes]:
-        """Return every document that a receipt names and the node still keeps, by digest.
+        """Return the documents that a receipt names and the node still has, by digest.
 
         Raises:
-            SealspaceError: as `document`, but for NotFound.
+            SealspaceError: as `document`, except NotFound.
         """
         found = {}
         for digest in documents_of(receipt):
@@ -158,50 +158,48 @@ def _require_in_order(receipts: Sequence[Receipt]) -> None:
 
 
 def check_receipt(value: Json, *, node: str, network: str) -> Receipt:
-    """Read a receipt out of an answer and check who signed it, and what it is about.
+    """Read a receipt, and verify its signature, node and network.
 
     Args:
-        value: its JSON object, untrusted.
-        node: DID of the node that has to have signed.
-        network: id of the network that it has to be about.
+        value: the receipt's JSON object, untrusted.
+        node: DID of the node that must have signed it.
+        network: id of the network that it must be about.
     Raises:
-        ReceiptInvalid: no receipt, a signature that does not hold, another node or network.
+        ReceiptInvalid: the value is not a receipt, its signature is not valid, or it belongs to
+            another node or network.
     Does not check:
-        The documents that it names, and that it is recorded in the node's audit chain.
+        The documents that it names, and whether it is recorded in the node's audit chain.
     """
     try:
         receipt = verify_receipt(parse_receipt(canonical_bytes(value)))
     except (ReceiptError, InvalidCanonicalJson) as exc:
-        raise ReceiptInvalid(f"a receipt does not hold: {exc}") from exc
+        raise ReceiptInvalid(f"a receipt is not valid: {exc}") from exc
     if receipt.node != node:
-        raise ReceiptInvalid(f"a receipt is signed by {receipt.node}, the node is {node}")
+        raise ReceiptInvalid(f"a receipt is signed by {receipt.node}, but this node is {node}")
     if receipt.network != network:
-        raise ReceiptInvalid("a receipt is about another network than was asked for")
+        raise ReceiptInvalid("a receipt is about another network than the requested one")
     return receipt
 
 
 def documents_of(receipt: Receipt) -> tuple[bytes, ...]:
-    """Return the digests of all documents that a receipt names, 32 bytes each."""
-    judged = receipt.evidence
-    named = (
-        () if judged is None else (judged.record, judged.quote, judged.event_log, judged.collateral)
-    )
+    """Return the SHA-256 digests of all documents that a receipt names, 32 bytes each."""
+    used = receipt.evidence
+    named = () if used is None else (used.record, used.quote, used.event_log, used.collateral)
     return tuple(dict.fromkeys((*receipt.policies, *(one for one in named if one is not None))))
 
 
 def digest_of(receipt: Receipt) -> bytes:
-    """Return the SHA-256 by which the audit chain names a receipt, 32 bytes."""
+    """Return the SHA-256 that names a receipt in the audit chain, 32 bytes."""
     return hashlib.sha256(encode_receipt(receipt)).digest()
 
 
 def named_receipt(entry: bytes) -> bytes | None:
-    """Return the digest of the receipt that an entry of an audit chain was written with; None for
-    other entries (RC8).
+    """Return the digest of the receipt that an audit entry records; None for other entries (RC8).
 
     Args:
-        entry: a line of an export; untrusted.
+        entry: a line of an export, untrusted.
     Does not check:
-        The chain around the entry: an entry counts only in an export that verifies.
+        The chain: an entry counts only in an export that was verified as a whole.
     """
     try:
         members = parse_json(entry.removesuffix(b"\n"), max_bytes=MAX_ENTRY_BYTES)

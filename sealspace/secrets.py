@@ -1,19 +1,21 @@
-"""Secrets: named texts or bytes, sealed in this process, kept in the owner's `secrets` space.
+"""Secrets: named texts or bytes, encrypted in this process and stored in the owner's `secrets`
+space.
 
-A secret is a value of the space like any other, whose content is an envelope; a client that may
-read the path sees the envelope, and one that may decrypt on the owner's network, and passes the
-release gate, opens it. The formats are those of the vault and secrets conventions, so that clients
-of other languages read and write the same secrets.
+A secret is stored as a value that contains an encrypted envelope. A client that may read the path
+sees the envelope. To open it, the client also needs decrypt on the owner's network, and has to pass
+the node's release checks. The formats are those of the vault and secrets conventions, so clients in
+other languages read and write the same secrets.
 
-A text and bytes come back as what they were. Bytes are kept as base64 text, marked as such (EN26):
-clients that do not know the mark see that text.
+Text is returned as text and bytes as bytes. Bytes are stored as base64 text with a mark (EN26);
+clients that do not know the mark see the base64 text.
 
 Example:
     secrets = client.secrets()
     await secrets.put("API_KEY", "open sesame", if_absent=True)
     await secrets.put_many({"CERT": b"der", "USER": "alice"}, scope="mail")
     assert await secrets.get_text("API_KEY") == "open sesame"
-    assert await secrets.get_many(["CERT", "USER"], scope="mail") == {"CERT": b"der", "USER": "alice"}
+    found = await secrets.get_many(["CERT", "USER"], scope="mail")
+    assert found == {"CERT": b"der", "USER": "alice"}
     assert (await secrets.list(), await secrets.scopes()) == (("API_KEY",), ("mail",))
 """
 
@@ -84,14 +86,14 @@ __all__ = [
 ]
 
 MAX_SECRET_BYTES: Final = 1024 * 1024
-"""Longest plaintext of a secret, as JSON; of bytes three quarters of it."""
+"""Longest plaintext of a secret as JSON; bytes may take up three quarters of it."""
 
 _MAX_ENVELOPE_BYTES: Final = 2 * MAX_SECRET_BYTES
-"""The plaintext in base64, and what is around it."""
+"""Limit for a stored envelope: the plaintext in base64, and the members around it."""
 
 _BASE64: Final = "base64"
 _AT_ONCE: Final = 8
-"""Secrets of one call that are opened at the same time."""
+"""Number of secrets that one call opens concurrently."""
 
 _VAULT_METADATA: Final = {
     "x-vault-version": "2",
@@ -102,13 +104,12 @@ _VAULT_METADATA: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """What the plaintext of a generated secret says beside its value (EN26); only its runner can
-    judge the tag.
+    """Statements about a generated secret, stored in its plaintext beside the value (EN26).
 
     Attributes:
-        type: what was drawn: `hex32`, `password:64`.
+        type: the type of secret that was generated: `hex32`, `password:64`.
         at: RFC 3339 text.
-        tag: of 32 bytes.
+        tag: authentication tag, 32 bytes; only the runner that made it can verify it.
     """
 
     type: str
@@ -118,14 +119,14 @@ class Generated:
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """An opened secret.
+    """A decrypted secret.
 
     Attributes:
-        value: the text, or the bytes where bytes were put.
-        created_at: RFC 3339 text as the writer stated it; writers do not keep it over a second put.
-        updated_at: RFC 3339 text as the writer stated it.
-        etag: version of the stored envelope: what `if_match` of `Secrets.put` takes.
-        generated: what a runner that made it says; None: nothing, or nothing that can be read.
+        value: text, or bytes if bytes were put.
+        created_at: RFC 3339 text, as the writer stated it; a second put does not keep it.
+        updated_at: RFC 3339 text, as the writer stated it.
+        etag: version of the stored envelope, for `if_match` of `Secrets.put`.
+        generated: statements of the runner that made it; None if they are missing or malformed.
     """
 
     value: str | bytes = field(repr=False)
@@ -148,10 +149,10 @@ class Secrets:
 
     Args:
         caller: sends requests with the session's authority.
-        encryption: of the same client.
+        encryption: the encryption service of the same client.
         space: the owner's `secrets` space.
-        network: name of the owner's network that is sealed to; one that is opened stands in its
-            envelope.
+        network: name of the owner's network to seal to. An envelope names the network that opens
+            it.
     """
 
     def __init__(
@@ -166,15 +167,14 @@ class Secrets:
         self._encryption = encryption
         self._kv = Kv(caller, space)
         self._space = space
-        # Envelopes of a space belong to the network of the space's owner, whichever client writes
-        # them.
+        # Every envelope of a space belongs to a network of the space's owner.
         self._network = network_of_owner(space.owner, network)
 
     def resource(self, name: str, *, scope: str | None = None) -> str:
-        """Return the resource of one secret's envelope: what a grant to read it names.
+        """Return the resource of a secret's envelope, which a grant to read the secret names.
 
         Raises:
-            InvalidSecretName, InvalidSecretScope: there can be no such secret.
+            InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
         """
         return f"{self._space.text}/kv/{parse_secret_name(name, scope=scope).path}"
 
@@ -187,46 +187,47 @@ class Secrets:
         if_absent: bool = False,
         if_match: str | None = None,
     ) -> str:
-        """Seal and store a secret; it is durable when this returns. Needs `kv/put` on the path, not
-        decrypt.
+        """Encrypt and store a secret; it is durable when this returns.
 
-        The times in it are both that of this call, also over an older secret: to read its first one
-        takes decrypt.
+        This needs `kv/put` on the path, but not decrypt. Both stored times are those of this call,
+        even
+        over an older secret: its first time could only be read with decrypt.
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
-            value: a text, or bytes.
+            value: text or bytes, at most 1 MiB as JSON.
             scope: None for a global secret.
-            if_absent: only if there is no such secret now.
-            if_match: only over the stored envelope of this version: `Secret.etag`, or what
-                `version` returned.
+            if_absent: write only if there is no such secret now.
+            if_match: write only over this version of the envelope, as in `Secret.etag` or
+                `version`.
         Returns:
             The version of the stored envelope.
         Raises:
-            InvalidSecretName, InvalidSecretScope, InvalidSecretValue, InvalidInput: nothing was
-            sent. NetworkNotFound: the network does not exist yet; see `Encryption.ensure_network`.
-            NetworkKeyChanged, DescriptorUnsigned, ResponseSignatureInvalid: its key is not to be
-            sealed to; see
-                `Encryption.descriptor`.
-            PreconditionFailed, NotGranted, NodeRefused, TransportError.
+            InvalidSecretName, InvalidSecretScope, InvalidSecretValue, InvalidInput: an argument is
+            not
+                valid; nothing was sent.
+            NetworkNotFound: the network does not exist; see `Encryption.ensure_network`.
+            NetworkKeyChanged, DescriptorUnsigned, ResponseSignatureInvalid: the network's key
+            cannot be
+                trusted; see `Encryption.descriptor`.
+            PreconditionFailed: the condition is not met, or a concurrent write won.
+            NotGranted, NodeRefused, TransportError: the request failed.
         """
         with self._about(_by_hand(name, scope)) as secret:
             sealed = await self._sealed(secret, self._payload(value))
-            # Stored without a content type of JSON's: other clients write the envelope as a plain
-            # text.
+            # Stored as plain text, not as JSON: the protocol's other clients write it so.
             return await self._kv.put(secret.path, sealed, if_absent=if_absent, if_match=if_match)
 
     async def put_generated(
         self, name: str, value: str, generated: Generated, *, scope: str | None = None
     ) -> str:
-        """Seal and store a secret that a runner made, only if there is none of its name now
-        (RN145).
+        """Encrypt and store a secret that a runner generated, if the name is not in use (RN145).
 
         Args:
             name: begins with `PROTECTED_`.
             value: a text.
-            generated: what is said of it; a tag that does not hold makes a secret that no runner
-                delivers.
+            generated: the runner's statements. A secret with a wrong tag is never delivered by a
+                runner.
             scope: None for a global secret.
         Returns:
             The version of the stored envelope.
@@ -240,13 +241,13 @@ class Secrets:
     async def put_many(
         self, values: Mapping[str, str | bytes], *, scope: str | None = None
     ) -> None:
-        """Seal and store several secrets of one scope, up to 250 in one commit: all of those or
-        none.
+        """Encrypt and store several secrets of one scope, up to 250 in one commit.
+
+        A commit stores all of its secrets or none.
 
         Raises:
-            As `put`: of one of them, before anything is sent; or nothing was written.
-            BatchIncomplete: some commits were done, and then one failed; it says which paths are
-                written.
+            BatchIncomplete: one commit failed after others succeeded; it lists the written paths.
+            SealspaceError: as `put`; nothing was written.
         """
         payloads = {_by_hand(name, scope): self._payload(value) for name, value in values.items()}
         await self._kv.put_many(
@@ -256,7 +257,7 @@ class Secrets:
     async def get(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> str | bytes:
-        """Read and open a secret: a text or bytes, as it was put.
+        """Read and decrypt a secret; text is returned as text, bytes as bytes.
 
         Raises:
             SealspaceError: as `read`.
@@ -266,10 +267,10 @@ class Secrets:
     async def get_text(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> str:
-        """Read and open a secret that is a text.
+        """Read and decrypt a secret that is text.
 
         Raises:
-            InvalidSecretPayload: it is bytes.
+            InvalidSecretPayload: the secret is bytes.
             SealspaceError: as `read`.
         """
         value = await self.get(name, scope=scope, receiver=receiver)
@@ -282,13 +283,12 @@ class Secrets:
     async def get_many(
         self, names: Iterable[str], *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> dict[str, str | bytes]:
-        """Read and open several secrets of one scope; a few are opened at a time.
+        """Read and decrypt several secrets of one scope, up to eight concurrently.
 
         Returns:
-            Name to value, in the order of the names; a secret that does not exist is not in it.
+            Name to value, in the order of the names, without secrets that do not exist.
         Raises:
-            As `read`, but for NotFound: of the first that cannot be opened; then nothing is
-                returned.
+            SealspaceError: as `read`, except NotFound; no value is returned then.
         """
         secrets = [parse_secret_name(name, scope=scope) for name in names]
         stored = await self._kv.get_many(
@@ -313,28 +313,29 @@ class Secrets:
     async def read(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> Secret:
-        """Read and open a secret, with its times.
+        """Read and decrypt a secret, with its times and version.
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
             scope: None for a global secret.
-            receiver: the key to have the content key wrapped to; a backend passes the one it
-                attested.
+            receiver: key pair to which the node wraps the content key; None: a fresh one. A backend
+                passes the pair that it attested.
         Raises:
-            InvalidSecretName, InvalidSecretScope: there can be no such secret.
+            InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
             NotFound: there is no such secret.
-            InvalidEnvelope, LabelMismatch, InvalidSecretPayload: what is stored there is no secret
-                of this name, or is sealed to a network of another owner than the space's.
-            NotGranted, Unauthorized, DecryptDenied: no authority for the envelope, or none for the
-                key.
-            NodeRefused, TransportError, EncryptionError.
+            InvalidEnvelope, LabelMismatch, InvalidSecretPayload: the stored value is not a secret
+                of
+                this name, or is sealed to a network of another owner.
+            NotGranted, Unauthorized: the session may not read the envelope.
+            DecryptDenied: the node does not release the key.
+            NodeRefused, TransportError, EncryptionError: a request or the decryption failed.
         """
         with self._about(parse_secret_name(name, scope=scope)) as secret:
             try:
                 stored = await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)
             except NotGranted:
-                # Whoever has to ask for the one right asks for both (EN27): the error names all
-                # that is missing (MF13).
+                # The error names both rights that reading needs, so that one sign-in can ask for
+                # both (EN27, MF13).
                 wanted = [
                     space_capability(self._space, "kv", secret.path, KV_GET),
                     capability(self._network.text, DECRYPT),
@@ -344,22 +345,21 @@ class Secrets:
             return await self._open(secret, stored, receiver)
 
     async def version(self, name: str, *, scope: str | None = None) -> str:
-        """Return the version of a secret's stored envelope, opening nothing. Needs `kv/metadata` on
-        the path.
+        """Return the version of a secret's stored envelope; needs only `kv/metadata` on the path.
 
         Raises:
             NotFound: there is no such secret.
-            InvalidSecretName, InvalidSecretScope, NotGranted, Unauthorized, NodeRefused,
-            TransportError: as each says.
+            InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
+            NotGranted, Unauthorized, NodeRefused, TransportError: the request failed.
         """
         with self._about(parse_secret_name(name, scope=scope)) as secret:
             return (await self._kv.metadata(secret.path)).etag
 
     async def envelope(self, name: str, *, scope: str | None = None) -> InlineEnvelope:
-        """Read a secret's envelope without opening it. Needs `kv/get` on the path only.
+        """Read a secret's envelope without decrypting it; needs only `kv/get` on the path.
 
         Raises:
-            SealspaceError: as `read`, but for what opening needs.
+            SealspaceError: as `read`, except for the errors of decryption.
         """
         with self._about(parse_secret_name(name, scope=scope)) as secret:
             return self._envelope_of(
@@ -370,33 +370,33 @@ class Secrets:
         """Delete a secret; the deletion is durable when this returns.
 
         Raises:
-            NotFound: there is no such secret, whether it was deleted before or never existed.
-            InvalidSecretName, InvalidSecretScope, NotGranted, NodeRefused, TransportError: as each
-            says.
+            NotFound: there is no such secret; it was deleted already or never existed.
+            InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
+            NotGranted, NodeRefused, TransportError: the request failed.
         """
         with self._about(parse_secret_name(name, scope=scope)) as secret:
             if await self._kv.delete(secret.path) is None:
-                raise NotFound(
-                    200, "it was deleted before", asked=f"deleting the secret {secret.label}"
-                )
+                raise NotFound(200, "already deleted", asked=f"deleting the secret {secret.label}")
 
     async def list(self, *, scope: str | None = None) -> tuple[str, ...]:
-        """Return the names of the secrets of one scope, ascending; without a scope, of the global
-        ones only.
+        """Return the names of the secrets in one scope, ascending.
 
+        Args:
+            scope: None for global secrets only.
         Raises:
-            InvalidSecretScope, NotGranted, NodeRefused, TransportError: as each says.
+            InvalidSecretScope: the scope is not valid.
+            NotGranted, NodeRefused, TransportError: the request failed.
         """
         prefix = list_prefix(scope)
         names = [key.removeprefix(prefix) async for key in self._kv.list(prefix)]
         return tuple(name for name in names if is_secret_name(name))
 
     async def scopes(self) -> tuple[str, ...]:
-        """Return the scopes that hold secrets, ascending; needs `kv/list` on
+        """Return the scopes that contain secrets, ascending; needs `kv/list` on
         `vault/secrets/scoped/`.
 
         Raises:
-            NotGranted, NodeRefused, TransportError: as each says.
+            NotGranted, NodeRefused, TransportError: the request failed.
         """
         found: dict[str, None] = {}
         async for key in self._kv.list(SCOPED_PREFIX):
@@ -415,7 +415,7 @@ class Secrets:
         self, secret: SecretName, stored: Value, receiver: ReceiverKey | None
     ) -> Secret:
         envelope = self._envelope_of(secret, stored.body)
-        # The label is carried in the clear, so its check finds mix-ups, not forgery; some writers
+        # The label is not authenticated, so this check finds mix-ups, not forgery. Some writers
         # leave it out.
         label = None if envelope.aad is None else self._label(secret)
         opened = await self._encryption.decrypt(envelope, expected_label=label, receiver=receiver)
@@ -425,26 +425,25 @@ class Secrets:
         try:
             envelope = parse_envelope(stored)
         except NetworkLibraryError as exc:
-            raise InvalidEnvelope(f"{secret.path} holds no envelope: {exc}") from exc
-        # J15: a reader for several owners would open one's key with its own rights, and take it for
-        # the other's.
+            raise InvalidEnvelope(f"{secret.path} does not contain an envelope: {exc}") from exc
+        # J15: one owner could store an envelope of another owner's network. A reader with rights of
+        # both would open it and take the value for the first owner's.
         if not same_principal(envelope.network.owner, self._space.owner):
-            raise InvalidEnvelope(f"{secret.path} holds an envelope of another owner's network")
+            raise InvalidEnvelope(f"{secret.path} is sealed to a network of another owner")
         return envelope
 
     @contextmanager
     def _about(self, secret: SecretName) -> Iterator[SecretName]:
-        """Note on an error which secret it is about, and name a missing one."""
+        """Add the secret's name to errors, and restate NotFound in terms of secrets."""
         try:
             yield secret
         except SealspaceError as error:
             if isinstance(error, NotFound) and not isinstance(error, SpaceNotFound):
-                listed = "list()" if secret.scope is None else f'list(scope="{secret.scope}")'
+                scope = "" if secret.scope is None else f'scope="{secret.scope}"'
                 error.restate(
                     f"secret {secret.label} in the space {self._space.text}",
                     hint=(
-                        f'`client.secrets("{self._space.owner}").{listed}` shows which names'
-                        " there are"
+                        f'list the names with `client.secrets("{self._space.owner}").list({scope})`'
                     ),
                 )
             error.add_note(f"this is about the secret {secret.label}")
@@ -454,7 +453,7 @@ class Secrets:
         return f"tinycloud.vault:{self._space.text}:{secret.vault_key}".encode()
 
     def _payload(self, value: object, generated: Generated | None = None) -> bytes:
-        """Return the plaintext (EN26); nothing of what is refused is in the InvalidSecretValue."""
+        """Return a secret's plaintext (EN26); errors contain no part of the value."""
         now = iso_time(self._caller.clock.now())
         payload = _Payload(value="", created_at=now, updated_at=now)
         if isinstance(value, str):
@@ -463,7 +462,7 @@ class Secrets:
             payload.value, payload.encoding = encode_standard(bytes(value)), _BASE64
         else:
             raise InvalidSecretValue(
-                f"a value of type {type(value).__name__} is no secret; nothing was sent"
+                f"a secret must be text or bytes, not {type(value).__name__}; nothing was sent"
             )
         if generated is not None:
             payload.generated = {
@@ -475,35 +474,33 @@ class Secrets:
             encoded = msgspec.json.encode(payload)
         except ValueError:
             raise InvalidSecretValue(
-                "a secret that is a text is Unicode without lone surrogates"
+                "the secret's text cannot be written as UTF-8: it contains a lone surrogate"
             ) from None
         if len(encoded) > MAX_SECRET_BYTES:
             raise InvalidSecretValue(
-                f"a secret holds at most {MAX_SECRET_BYTES} bytes",
-                hint="keep a key in the secret, and the data as a value",
+                f"the secret is too long: at most {MAX_SECRET_BYTES} bytes are possible",
+                hint="store the data as a value, and only its key as a secret",
             )
         return encoded
 
 
 def _by_hand(name: str, scope: str | None) -> SecretName:
-    """Return the name of a secret that a person or a program gives a value; a runner alone makes
-    the others (RN140)."""
+    """Return a secret's name, unless only runners may write such secrets (RN140)."""
     secret = parse_secret_name(name, scope=scope)
     if is_protected(secret.name):
         raise InvalidSecretName(
-            f"{secret.name} begins with {PROTECTED_PREFIX}: only a runner makes such secrets",
-            hint="have one made: sealspace runner generate URL NAME; or choose another name",
+            f"{secret.name} begins with {PROTECTED_PREFIX}: only a runner can make such secrets",
+            hint="choose another name, or run: sealspace runner generate URL NAME",
         )
     return secret
 
 
 def read_payload(plaintext: bytes, etag: str) -> Secret:
-    """Read the plaintext of the envelope of a version (EN26); the error says nothing of what is in
-    it."""
+    """Read the plaintext of a secret (EN26); errors contain no part of it."""
     try:
         payload = shaped(parse_json(plaintext, max_bytes=MAX_SECRET_BYTES), _Payload)
     except CapabilityError:
-        # Without the cause: a parser's error may quote what it read.
+        # Without the cause: a parser's error may quote the plaintext.
         raise InvalidSecretPayload(
             "the secret's plaintext is not a JSON object, or lacks a member"
         ) from None
@@ -516,7 +513,8 @@ def read_payload(plaintext: bytes, etag: str) -> Secret:
             _generated(payload.generated),
         )
     data = decode_standard(payload.value) if payload.encoding == _BASE64 else None
-    if data is None:  # to give the text out instead would pass changed bytes for a value
+    # The text itself is no substitute: it would pass for the value, with other bytes.
+    if data is None:
         raise InvalidSecretPayload(
             "the secret's bytes are in an encoding that this client does not know, or damaged"
         )

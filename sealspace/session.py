@@ -1,9 +1,8 @@
-"""A session: a key, the principal whose authority it carries, the grants that prove it, and the
-tokens that it signs.
+"""Sessions: a signing key, the owner that it acts for, and the grants that prove its rights.
 
-A session's key is drawn fresh for a wallet (the wallet signs once and is not asked again) or is the
-caller's own key (a did:key owner, or an agent that uses what others grant it). Sessions are
-immutable; taking up a grant gives a new one.
+A wallet sign-in draws a fresh session key: the wallet signs once, and the key signs every request
+after that. A did:key owner, or an agent that uses grants of others, acts with its own key.
+Sessions are immutable; accepting a grant returns a new session.
 
 Example:
     session = key_session(seed)
@@ -64,15 +63,21 @@ from .wallets import SiteWallet, Wallet
 
 
 def capability(resource: str, ability: str) -> Capability:
-    """Make a capability from texts, a network's owner in its canonical spelling; raises
-    InvalidInput."""
+    """Make a capability from its text, with a network's owner in canonical spelling.
+
+    Args:
+        resource: a whole URI (`tinycloud:…:notes/kv/KEY`), or the id of a network.
+        ability: a full ability (`tinycloud.kv/get`).
+    Raises:
+        InvalidInput: the resource is not a URI, or the ability is malformed.
+    """
     try:
         parsed = parse_resource(resource)
         parse_ability(ability)
     except InvalidIdentifier as exc:
         hint = (
-            "it is a whole URI, tinycloud:…:notes/kv/KEY or the id of a network, and an ability"
-            " like tinycloud.kv/get"
+            "pass a whole URI, such as tinycloud:…:notes/kv/KEY, or the id of a network; and an"
+            " ability, such as tinycloud.kv/get"
         )
         raise InvalidInput(f"not a capability: {exc.text}", hint=hint) from exc
     network = network_of(parsed)
@@ -80,24 +85,31 @@ def capability(resource: str, ability: str) -> Capability:
 
 
 def space_capability(space: SpaceId, service: str, path: str | None, ability: str) -> Capability:
-    """Make a capability on the raw path of a space, None for a service as a whole.
+    """Make a capability on the raw path of a space.
 
+    Args:
+        space: the space.
+        service: short name of the service, such as "kv".
+        path: the raw path; None is the service as a whole.
+        ability: a full ability.
     Raises:
-        InvalidInput: the path cannot be used in a URI as it is, or would be read as something else.
+        InvalidInput: the path cannot be used in a URI as it is, or would be read as another one.
     """
     resource = SpaceResource(space, service, path)
     with suppress(InvalidIdentifier):
         if parse_resource(resource.text) == resource:
             return Capability(resource, ability, {})
     raise InvalidInput(
-        "a key is the raw path of a URI",
-        hint="percent-encode spaces, `?`, `#`, `%` and non-ASCII; no `.` or `..` segments",
+        "the key cannot be used as the path of a URI",
+        hint="percent-encode spaces, `?`, `#`, `%` and non-ASCII; leave out `.` and `..` segments",
     )
 
 
 def covers(held: Capability, wanted: Capability) -> bool:
-    """Whether a grant of `held` allows `wanted` without caveats (the node's own rule of
-    containment)."""
+    """Return whether a grant of `held` allows `wanted`, by the node's own rule of containment.
+
+    A capability with caveats covers nothing here: only the node judges caveats.
+    """
     return (
         not held.caveats
         and satisfies(held.ability, wanted.ability)
@@ -106,24 +118,30 @@ def covers(held: Capability, wanted: Capability) -> bool:
 
 
 def attenuations(capabilities: Iterable[Capability]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Return resource to ability to the empty caveat, as ReCaps and tokens state it."""
-    stated: dict[str, dict[str, list[dict[str, Any]]]] = {}  # Any: caveats, all empty
+    """Return capabilities as tokens and ReCaps write them: resource to ability to one empty
+    caveat."""
+    granted: dict[str, dict[str, list[dict[str, Any]]]] = {}  # Any: caveats, all empty
     for one in capabilities:
-        stated.setdefault(one.resource.text, {})[one.ability] = [{}]
-    return stated
+        granted.setdefault(one.resource.text, {})[one.ability] = [{}]
+    return granted
 
 
 def distinct_capabilities(capabilities: Iterable[Capability]) -> tuple[Capability, ...]:
-    """Return capabilities without repeats, in order of appearance."""
+    """Return capabilities without duplicates, in order of first appearance."""
     return tuple({(one.resource.text, one.ability): one for one in capabilities}.values())
 
 
 INVOCATION_TTL_S: Final = 60.0
-"""Lifetime of a request's token; a node accepts at most 300 s, and a lost token expires soon."""
+"""Lifetime of a request's token, seconds: short, so that a stolen token is soon useless.
+
+Nodes accept at most 300 s.
+"""
 
 REVOCATION_TTL_S: Final = 600.0
-"""Lifetime of a wallet's revocation: a person takes minutes to sign, and a copy of it can do
-nothing else."""
+"""Lifetime of a wallet's revocation, seconds: a person may take minutes to sign.
+
+A copy of the message is harmless, because it can only revoke.
+"""
 
 
 def mint(
@@ -137,18 +155,17 @@ def mint(
     facts: Sequence[Json] = (),
     issuer: str | None = None,
 ) -> str:
-    """Return a token signed by a session key; `issuer` is the key's DID URL unless a bare DID is
-    wanted (J5, J6).
+    """Return a token signed by a session key (J5, J6).
 
     Args:
-        signer: The session's key.
-        entropy: Makes the nonce.
-        audience: The DID that the token is addressed to.
-        capabilities: The requested or granted capabilities.
-        proofs: The cids of the delegations that it cites.
-        expires_at: Its end, epoch seconds.
-        facts: Further statements, such as what binds the token to a body.
-        issuer: The DID that signs, if it is not the key's DID URL.
+        signer: the session's key.
+        entropy: makes the nonce.
+        audience: DID that the token is addressed to.
+        capabilities: the requested or granted capabilities.
+        proofs: cids of the cited delegations.
+        expires_at: the end, epoch seconds.
+        facts: further statements, such as a hash of the body.
+        issuer: DID of the issuer; None: the key's DID URL.
     """
     payload = UcanPayload(
         iss=issuer or signer.did_url,
@@ -175,29 +192,28 @@ def sign_message(
     resources: Sequence[str] = (),
     statement: str | None = None,
 ) -> str:
-    """Ask a wallet to sign a message, and return the CACAO as a header (J4).
+    """Have a wallet sign a SIWE message, and return the CACAO as a header value (J4).
 
     Args:
-        wallet: The owner's wallet.
-        entropy: Makes the nonce.
-        domain: Authority that the text names, unless the wallet has one of its own.
-        uri: The DID that the grant is for, or the cid that is revoked.
-        issued_at: Epoch seconds.
-        expires_at: Epoch seconds; None: without an end.
-        capabilities: The granted capabilities; none for a revocation.
-        parents: The cids of the delegations that it rests on.
-        resources: Further resources of the text.
-        statement: A sentence for the person who signs.
-
+        wallet: the owner's wallet.
+        entropy: makes the nonce.
+        domain: authority that the text names, unless the wallet has one of its own.
+        uri: DID that the grant is for, or the cid to revoke.
+        issued_at: epoch seconds.
+        expires_at: epoch seconds; None: never.
+        capabilities: the granted capabilities; empty for a revocation.
+        parents: cids of the delegations that it depends on.
+        resources: further resources of the text.
+        statement: a sentence for the person who signs.
     Raises:
-        InvalidInput: The text would contain characters that are not printable.
+        InvalidInput: a parent is not a cid, or the text contains unprintable characters.
     """
     siwe = SiweMessage(
         domain=wallet.domain if isinstance(wallet, SiteWallet) else domain,
         address=wallet.address,
         chain_id=wallet.chain_id,
         uri=uri,
-        # as long as other clients' nonces; it binds nothing (C7)
+        # The same length as other clients' nonces. Nothing depends on its value (C7).
         nonce=entropy.token(9).hex()[:17],
         issued_at=iso_time(issued_at),
         expiration_time=None if expires_at is None else iso_time(expires_at),
@@ -209,30 +225,30 @@ def sign_message(
             # Parents in a ReCap are written in base58btc (S6).
             cids = [libipld.decode_multibase(parse_cid(cid).text())[1] for cid in parents]
         except CapabilityError as exc:
-            raise InvalidInput("not the id of a delegation") from exc
+            raise InvalidInput("a parent is not the id of a delegation") from exc
         recap = Recap(
             attenuations(capabilities), tuple(libipld.encode_multibase("z", cid) for cid in cids)
         )
         siwe = attach(siwe, recap)
     text = siwe_text(siwe)
     if not all(line.isprintable() for line in text.split("\n")):
-        raise InvalidInput("a sign-in text holds printable characters only")
+        raise InvalidInput("the sign-in text contains unprintable characters")
     return header_text(encode_cacao(Cacao(siwe, wallet.sign_eip191(text))))
 
 
 def token_cid(token: str) -> str:
-    """Return the id of a token as it is sent (E6, E7)."""
+    """Return the cid of a token as it is sent (E6, E7)."""
     return cid_text(digest_of(token.encode("ascii")))
 
 
 def iso_time(epoch_s: float) -> str:
-    """Return a time as other clients write it: UTC, milliseconds, `Z`."""
+    """Return a time as other clients write it: UTC with milliseconds and `Z`."""
     moment = datetime.fromtimestamp(round(epoch_s, 3), tz=UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def shown_time(epoch_s: float) -> str:
-    """Return a time as people read it: UTC, to the second."""
+    """Return a time for people: UTC, to the second."""
     return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -240,20 +256,20 @@ DEFAULT_NETWORK: Final = "default"
 SECRETS_SPACE: Final = "secrets"
 
 _MAX_SESSION_BYTES = 8 * 1024 * 1024
+# Missing permissions in an error's message, and in its notes; `NotGranted.missing` has all.
 _MOST_NAMED, _MOST_NOTED = 4, 20
-"""Missing permissions that one message names, and that notes do; the error has all."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Grant:
-    """A delegation that a session holds; made by `read_grant`.
+    """A delegation that a session can cite; made by `read_grant`.
 
     Attributes:
-        header: the delegation as it is posted and handed on.
-        cid: its id, computed here.
-        delegator: who signed it.
-        delegate: the recipient.
-        capabilities: what it grants.
+        header: the delegation as text, as it is sent to nodes.
+        cid: its id, computed from the header.
+        delegator: DID that signed it.
+        delegate: DID of the recipient.
+        capabilities: the granted capabilities.
         expires_at: epoch seconds; None: never.
     """
 
@@ -265,7 +281,7 @@ class Grant:
     expires_at: float | None
 
     def is_live(self, now: float) -> bool:
-        """Whether it has not ended."""
+        """Return whether the grant has not expired at a time in epoch seconds."""
         return self.expires_at is None or now < self.expires_at
 
     def __repr__(self) -> str:
@@ -281,14 +297,16 @@ def read_grant(header: str) -> Grant:
     Args:
         header: CACAO or UCAN text, untrusted.
     Raises:
-        InvalidPortableDelegation: it cannot be read.
+        InvalidPortableDelegation: the text is not a delegation.
     Does not check:
-        Signature, time and chain: the node does, whenever it is used.
+        Signature, time and chain: the node checks them on each use.
     """
     try:
         delegation = parse_delegation(header)
     except CapabilityError as exc:
-        raise InvalidPortableDelegation("the delegation cannot be read") from exc
+        raise InvalidPortableDelegation(
+            "the delegation cannot be read: its token is damaged"
+        ) from exc
     return Grant(
         header=header,
         cid=cid_text(delegation.cid),
@@ -300,29 +318,34 @@ def read_grant(header: str) -> Grant:
 
 
 def require_recipient(grant: Grant, *ours: str, holder: str = "session") -> None:
-    """Raise InvalidPortableDelegation unless a grant is for one of these DIDs of a session, or of
-    another holder."""
+    """Require that a grant is for one of a holder's DIDs.
+
+    Args:
+        grant: the grant to check.
+        ours: DIDs of the holder, the one to show first.
+        holder: the holder in the error message.
+    Raises:
+        InvalidPortableDelegation: the grant is for another DID.
+    """
     if not any(same_principal(grant.delegate, did) for did in ours):
         raise InvalidPortableDelegation(
-            f"the delegation is for {grant.delegate}, this {holder} is {ours[0]}",
+            f"the delegation is for {grant.delegate}, but this {holder} is {ours[0]}",
             hint=f"ask the owner to delegate to this {holder}'s DID",
         )
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Session:
-    """A key that acts at a node, and what it may do.
+    """A key that acts at a node, with the grants that prove its rights.
 
     Attributes:
-        signer: signs every request; its secret is in no text of this object.
-        owner: the principal for whom it acts: the wallet that signed in, or the key itself.
-        space: the primary space, where there is one.
+        signer: signs every request; its secret never appears in a text of this object.
+        owner: principal that it acts for: the wallet that signed in, or the key itself.
+        space: the primary space, or None.
         grants: delegations to the key, the sign-in first.
-        node_id: DID of the node it was made at; None: any.
-        pins: keys of the networks that it has sealed to, or opened from; see
-            `Encryption.descriptor`.
-        seed: the signer's secret, 32 bytes, for `encode_session`; None: the key is kept elsewhere
-            and cannot be stored.
+        node_id: DID of the node where the session was made; None: any node.
+        pins: keys of the networks that it has used; see `Encryption.descriptor`.
+        seed: the key's secret, 32 bytes, for `encode_session`; None: the session cannot be stored.
     """
 
     signer: Ed25519Signer
@@ -343,47 +366,51 @@ class Session:
 
     @property
     def did(self) -> Principal:
-        """The DID of the session's key; what a delegation to this session names."""
+        """The DID of the session's key, to which others delegate."""
         return Principal(self.signer.did)
 
     @property
     def expires_at(self) -> float | None:
-        """When the sign-in ends, epoch seconds; None: never, or there is none."""
+        """The end of the sign-in, epoch seconds; None if it never ends, or without a sign-in."""
         return self.grants[0].expires_at if self.grants else None
 
     def own_space(self, name: str) -> SpaceId:
         """Return a space of the owner by its short name, or any space by its full id.
 
         Raises:
-            InvalidInput: neither a name nor an id.
+            InvalidInput: the text is neither a name nor an id.
         """
         return space_of(self.owner, name)
 
     def chosen_space(self, name: str | None) -> SpaceId:
-        """Return a space as `own_space` does; with None the primary one.
+        """Return a space by name or id; the primary space for None.
 
         Raises:
-            InvalidInput: neither a name nor an id.
+            InvalidInput: the text is neither a name nor an id.
             ClientNotReady: there is no primary space.
         """
         if name is not None:
             return self.own_space(name)
         if self.space is None:
-            hint = 'name one, as in `client.kv("notes")`'
+            hint = 'name a space, as in `client.kv("notes")`'
             raise ClientNotReady(
-                "this session has no primary space", hint=hint, step="name one: --space NAME"
+                "this session has no primary space", hint=hint, step="name a space: --space NAME"
             )
         return self.space
 
     def proofs_for(self, wanted: Sequence[Capability], *, now: float) -> tuple[str, ...]:
-        """Return the cids to cite for a request: none where the key is root, else as few as do.
+        """Return the cids of as few grants as cover a request; empty if the key itself is the root.
 
-        A single grant that covers everything is preferred, in the order of `grants`: what is cited
-        decides which policies apply and whether the owner counts as present.
+        A single grant that covers everything is preferred, in the order of `grants`: the cited
+        grants
+        decide which policies apply, and whether the request counts as the owner in person.
 
+        Args:
+            wanted: the capabilities of the request.
+            now: epoch seconds.
         Raises:
-            NotGranted: no grant covers some of the capabilities; the error names each of them.
-            SessionExpired: one did, and has ended.
+            NotGranted: no grant covers some of the capabilities; `missing` has each of them.
+            SessionExpired: the grant that covered them has expired.
         """
         dependent = [one for one in wanted if root_of(one.resource) != self.did]
         live = [grant for grant in self.grants if grant.is_live(now)]
@@ -399,12 +426,12 @@ class Session:
         for one in dependent:
             proof = next((grant.cid for grant in live if _is_covered(grant, one)), None)
             if proof is None:
-                raise SessionExpired("the grant that covers this has ended")
+                raise SessionExpired("the grant that covers this has expired")
             cited[proof] = None
         return tuple(cited)
 
     def with_grant(self, grant: Grant) -> "Session":
-        """Return a session that also holds a grant.
+        """Return a session that also has this grant.
 
         Raises:
             InvalidPortableDelegation: the grant is for another key.
@@ -415,12 +442,11 @@ class Session:
         return replace(self, grants=(*self.grants, grant))
 
     def pin_of(self, network: NetworkId) -> NetworkPin | None:
-        """Return the key that is pinned for a network; None where it was not used yet."""
+        """Return the pinned key of a network; None if the session has not used the network."""
         return next((pin for pin in self.pins if pin.network == network.text), None)
 
     def with_pin(self, pin: NetworkPin) -> "Session":
-        """Return a session that pins this key for a network, in place of what was pinned for it
-        before."""
+        """Return a session with this pin in place of any earlier pin of the same network."""
         if pin in self.pins:
             return self
         return replace(
@@ -429,24 +455,24 @@ class Session:
 
 
 def _not_granted(missing: Sequence[Capability], *, owner: Principal) -> NotGranted:
-    """Say what is missing, and who can grant it (MF13)."""
+    """Make the error that names the missing capabilities and their owners (MF13)."""
     lines = [f"{one.ability} on {one.resource.text}" for one in missing]
     more = len(lines) - _MOST_NAMED
     text = "; ".join(lines[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
     others = sorted({root for one in missing if (root := root_of(one.resource) or "") != owner})
     hint, step = (
         (
-            "sign in again for it: `client.sign_in(wallet, sign_in_for(client.session,"
-            " error.missing))`"
+            "sign in again with the missing rights: `client.sign_in(wallet,"
+            " sign_in_for(client.session, error.missing))`"
         ),
         None,
     )
     if others:
         whom = ", ".join(others)
-        hint = f"ask {whom} for a delegation that holds it, and take it up"
-        step = f"ask {whom} for a grant of it, then: sealspace grant accept FILE"
+        hint = f"ask {whom} for a delegation that includes the missing rights, and accept it"
+        step = f"ask {whom} for a grant, then run: sealspace grant accept FILE"
     error = NotGranted(
-        f"nothing that this session holds covers {text}",
+        f"no grant of this session covers {text}",
         missing=tuple(missing),
         hint=hint,
         step=step or NotGranted.default_step,
@@ -457,13 +483,13 @@ def _not_granted(missing: Sequence[Capability], *, owner: Principal) -> NotGrant
 
 
 def until(expires_at: float | None) -> str:
-    """Say when something ends, for a line about it."""
+    """Return the end of something in words."""
     if expires_at is None:
         return "without an end"
     try:
         return f"until {iso_time(expires_at)}"
-    except (ValueError, OverflowError):  # a number of a token, which nobody has judged yet
-        return "until no time of a calendar"
+    except (ValueError, OverflowError):  # an unverified token can contain any number
+        return "until an impossible time"
 
 
 def _count(items: Sequence[object], noun: str) -> str:
@@ -475,11 +501,10 @@ def _is_covered(grant: Grant, wanted: Capability) -> bool:
 
 
 def key_session(key: Ed25519Signer | bytes, *, grants: Sequence[Grant] = ()) -> Session:
-    """Return the session of a key that acts for itself: a did:key owner, or an agent with grants of
-    others.
+    """Return the session of a key that acts for itself: a did:key owner, or an agent.
 
     Args:
-        key: a signer, or a 32-byte seed; only a session made of a seed can be stored.
+        key: a signer, or a 32-byte seed; only a session made from a seed can be stored.
         grants: delegations to this key.
     Raises:
         InvalidInput: the seed is not 32 bytes.
@@ -487,7 +512,7 @@ def key_session(key: Ed25519Signer | bytes, *, grants: Sequence[Grant] = ()) -> 
     """
     seed = key if isinstance(key, bytes) else None
     if seed is not None and len(seed) != 32:
-        raise InvalidInput("the seed of a key has 32 bytes")
+        raise InvalidInput(f"the seed of a key must have 32 bytes, not {len(seed)}")
     signer = Ed25519Signer(key) if isinstance(key, bytes) else key
     session = Session(signer=signer, owner=Principal(signer.did), seed=seed)
     for grant in grants:
@@ -498,26 +523,31 @@ def key_session(key: Ed25519Signer | bytes, *, grants: Sequence[Grant] = ()) -> 
 def space_of(owner: str, name: str) -> SpaceId:
     """Return a space of an owner by its short name, or any space by its full id.
 
+    Args:
+        owner: DID.
+        name: short name, or an id that begins with `tinycloud:`.
     Raises:
-        InvalidInput: the owner is no DID, or the name neither a name nor an id.
+        InvalidInput: the owner is not a DID, or the name is neither a name nor an id.
     """
     try:
         is_id = name.startswith("tinycloud:")
         return parse_space_id(name if is_id else SpaceId(parse_principal(owner), name).text)
     except CapabilityError as exc:
         hint = (
-            "a short name such as `notes`, without spaces and slashes, or a full id"
+            "use a short name without spaces or slashes, such as `notes`, or a full id"
             " `tinycloud:…:notes`"
         )
         raise InvalidInput(f"not a space: {name[:100]}", hint=hint) from exc
 
 
 def network_of_owner(owner: str, name: str = DEFAULT_NETWORK) -> NetworkId:
-    """Return an encryption network of an owner; the owner's DID is canonical and without fragment
-    in it.
+    """Return the id of an owner's encryption network.
 
+    Args:
+        owner: DID; the id contains it in canonical form and without a fragment.
+        name: name of the network.
     Raises:
-        InvalidNetworkId: the owner is no DID, or the name no name of a network.
+        InvalidNetworkId: the owner is not a DID, or the name is not valid.
     """
     try:
         return network_id(parse_principal(owner), name)
@@ -525,19 +555,21 @@ def network_of_owner(owner: str, name: str = DEFAULT_NETWORK) -> NetworkId:
         raise InvalidNetworkId(f"not an encryption network: {exc.text}") from exc
 
 
-# --- keeping --------------------------------------------------------------------------------------
+# --- storing --------------------------------------------------------------------------------------
 
 
 def encode_session(session: Session) -> bytes:
-    """Return a session as JSON. The text holds the session's secret key: keep it as you would keep
-    a password.
+    """Return a session as JSON, which contains the session's secret key.
+
+    Protect the text like a password.
 
     Raises:
-        InvalidSession: the session's key was given as a signer, which does not reveal its secret.
+        InvalidSession: the session was made from a signer, whose secret is not available.
     """
     if session.seed is None:
         raise InvalidSession(
-            "this session's key cannot be stored", hint="make the session of a seed"
+            "this session cannot be stored: its key's secret is not available",
+            hint="make the session from a seed",
         )
     value: dict[str, Json] = {
         "v": 2,
@@ -555,7 +587,7 @@ class _Stored(msgspec.Struct, rename="camel", kw_only=True):
     v: Literal[2]
     seed: str
     owner: str
-    # A value that is not a text is not the same as none: a session without a node acts at any.
+    # Without a default for wrong types: a session whose node was lost could act at any node.
     space: str | None = None
     node_id: str | None = None
     networks: Any
@@ -563,17 +595,19 @@ class _Stored(msgspec.Struct, rename="camel", kw_only=True):
 
 
 def decode_session(data: bytes) -> Session:
-    """Read what `encode_session` wrote.
+    """Read a session that `encode_session` wrote.
 
+    Args:
+        data: JSON, untrusted.
     Raises:
-        InvalidSession: it is something else. The message contains no byte of it.
+        InvalidSession: the data is not a session. The message contains no part of it.
     """
     try:
         stored = shaped(parse_json(data, max_bytes=_MAX_SESSION_BYTES), _Stored)
         seed, pins = decode_standard(stored.seed), parse_pins(stored.networks)
         if seed is None or len(seed) != 32 or pins is None:
             raise InvalidSession(
-                "the stored session has no key, or a network's key in it cannot be read"
+                "the stored session is damaged: its own key or a network's key cannot be read"
             )
         session = Session(
             signer=Ed25519Signer(seed),
@@ -587,14 +621,14 @@ def decode_session(data: bytes) -> Session:
             session = session.with_grant(read_grant(header))
         return session
     except (CapabilityError, InvalidPortableDelegation) as exc:
-        raise InvalidSession("the stored session cannot be read") from exc
+        raise InvalidSession("the stored session is damaged") from exc
 
 
 def save_session(session: Session, path: str | Path) -> None:
-    """Write a session to a file that only its owner can read, replacing it as a whole.
+    """Write a session to a file of mode 0600; an older file is replaced atomically.
 
     Raises:
-        InvalidSession: its key cannot be stored.
+        InvalidSession: the session cannot be stored.
         OSError: the file cannot be written.
     """
     replace_file(Path(path), encode_session(session))
@@ -604,7 +638,7 @@ def load_session(path: str | Path) -> Session:
     """Read a session from a file.
 
     Raises:
-        InvalidSession: the file holds something else.
+        InvalidSession: the file does not contain a session.
         OSError: the file cannot be read.
     """
     with Path(path).open("rb") as file:

@@ -1,8 +1,7 @@
-"""The owner's spaces: list them, make one, look at one; and public spaces, which are read without a
-session.
+"""The owner's spaces, and public spaces, which can be read without a session.
 
-A sign-in asks for these rights with `SignIn(spaces_rights=True)`; a wallet adds them later with one
-signature, a key has them on its own spaces.
+A sign-in requests the rights to list and create spaces with `SignIn(spaces_rights=True)`. A wallet
+can grant them later with one signature. A key has them on its own spaces.
 
 Example:
     await client.delegations.add_right(wallet, client.spaces().rights)
@@ -39,10 +38,10 @@ from .wire.values import Value, header_value, whole_value_of
 
 
 class PublicKv:
-    """The values of one public space; made by `Client.public`.
+    """The values of a public space; made by `Client.public`.
 
     Args:
-        transport: to the node; no token is sent.
+        transport: connection to the node; no token is sent.
         space: the space.
     """
 
@@ -53,27 +52,27 @@ class PublicKv:
 
     @property
     def space(self) -> SpaceId:
-        """The space."""
+        """The id of this space."""
         return self._space
 
     async def get(self, key: str, *, max_bytes: int = MAX_VALUE_BYTES) -> Value:
-        """Read a value; of its metadata a node shows the content type only.
+        """Read a value; its metadata is empty, because nodes publish only the content type.
 
         Args:
             key: the key.
-            max_bytes: no more is read.
+            max_bytes: largest accepted value.
         Raises:
-            NotFound: there is no value under this key, or no such space.
-            RateLimited: the node accepts no more reads from this address for a moment.
+            NotFound: there is no such value or space.
+            RateLimited: the node accepts no more reads from this address for now.
             ResponseTooLarge: the value is larger than `max_bytes`.
-            TransferBroken: the body is another one than its version says.
+            TransferBroken: the body does not match the digest in its ETag.
         """
         return self._value(key, await self._read(key, None, max_bytes))
 
     async def get_if_changed(
         self, key: str, etag: str, *, max_bytes: int = MAX_VALUE_BYTES
     ) -> Value | None:
-        """Read a value unless it still is the version that the caller has: then None.
+        """Read a value, or return None if its version is still `etag`.
 
         Raises:
             SealspaceError: as `get`.
@@ -82,19 +81,20 @@ class PublicKv:
         return None if answer.status == 304 else self._value(key, answer)
 
     async def list(self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS) -> AsyncIterator[str]:
-        """Yield every key that begins with a prefix, ascending; read page by page. Nothing for an
-        unknown space.
+        """Yield every key that begins with a prefix, ascending; an unknown space has no keys.
+
+        The keys are fetched page by page.
 
         Args:
-            prefix: plain text; "" is the whole space.
-            page_keys: keys of a page, 1 to 1000; a node may send fewer, or all of them at once.
+            prefix: the common beginning; "" is the whole space.
+            page_keys: size of a page, 1 to 1000; a node may send fewer keys, or all at once.
         Raises:
-            InvalidInput: the number of keys is out of range.
-            RateLimited: see `get`.
-            MalformedAnswer: the keys do not ascend under the prefix, or the list has no end.
+            InvalidInput: the page size is out of range.
+            RateLimited: the node accepts no more reads from this address for now.
+            MalformedAnswer: the keys do not ascend below the prefix, or the list has no end.
         """
         if not 1 <= page_keys <= MAX_PAGE_KEYS:
-            raise InvalidInput(f"a page holds 1 to {MAX_PAGE_KEYS} keys")
+            raise InvalidInput(f"the page size must be 1 to {MAX_PAGE_KEYS} keys, not {page_keys}")
 
         async def ask(after: str | None) -> tuple[list[str], str | None]:
             query = f"?prefix={path_segment(prefix)}&limit={page_keys}"
@@ -114,14 +114,14 @@ class PublicKv:
         try:
             return whole_value_of(answer.require())
         except NotFound as missing:
-            listed = f'client.public("{self._space.text}").list()'
             missing.restate(
-                f"value {key} in {self._space.text}", hint=f"`{listed}` shows which keys there are"
+                f"value {key} in {self._space.text}",
+                hint=f'list the keys with `client.public("{self._space.text}").list()`',
             )
             raise
 
     async def _read(self, key: str, etag: str | None, max_bytes: int) -> Answer:
-        # J11: each part of a key is encoded once more; nodes look for the decoded text too.
+        # J11: each segment is percent-encoded once more; nodes also look up the decoded text.
         path = "/".join(path_segment(part) for part in key.split("/"))
         return await self._transport.exchange(
             Request(
@@ -139,12 +139,11 @@ class SpaceEntry:
     """A space that the node hosts.
 
     Attributes:
-        space: its id.
-        created_at: since when, in UTC as the node wrote it; None where it does not say.
-        is_own: whether the session acts for its owner; this and the rest None where that was not
-            asked.
-        usage_bytes: stored in it.
-        limit_bytes: most that may be stored in it; None also where there is no limit.
+        space: the id of the space.
+        created_at: UTC time in the node's format; None if the node does not say.
+        is_own: whether the session's owner owns it; None, as below, if the node does not say.
+        usage_bytes: bytes stored in it.
+        limit_bytes: most bytes that it may store; None also means no limit.
     """
 
     space: SpaceId
@@ -168,11 +167,11 @@ _MANY: Final = msgspec.json.Decoder(list[_Entry])
 
 
 class Spaces:
-    """The spaces of the owner of one space; made by `Client.spaces`.
+    """The spaces of an owner; made by `Client.spaces`.
 
     Args:
         caller: sends requests with the session's authority.
-        space: a hosted space of the owner in question, through which the node is asked.
+        space: a hosted space of that owner, which the requests name.
     """
 
     def __init__(self, caller: Caller, space: SpaceId) -> None:
@@ -181,7 +180,7 @@ class Spaces:
 
     @property
     def rights(self) -> tuple[Capability, ...]:
-        """What a session has to hold for everything here; see `Delegations.add_right`."""
+        """The rights that a session needs for this class; see `Delegations.add_right`."""
         return tuple(
             space_capability(self._space, "space", None, ability) for ability in SPACES_ABILITIES
         )
@@ -190,34 +189,34 @@ class Spaces:
         """Return the owner's spaces, by id.
 
         Raises:
-            NotGranted, Unauthorized: the session may not see them.
-            SpaceNotFound: the space that is asked through is not hosted.
+            NotGranted, Unauthorized: the session may not list them.
+            SpaceNotFound: the node does not host the space that the request names.
         """
         return entries_of(await self._invoke("", SPACE_LIST, repeatable=True))
 
     async def create(self, name: str) -> SpaceEntry:
-        """Have the node host a space of the owner.
+        """Have the node host a new space of the owner.
 
         Args:
-            name: letters, digits, `-` and `_`; what else a node accepts is up to the node.
+            name: letters, digits, `-` and `_`; a node may accept more.
         Raises:
-            InvalidInput: no name.
-            DuplicateRequest: there is such a space.
-            NotGranted, Unauthorized: the session may not make one, or the node does not host it.
+            InvalidInput: the name is not valid.
+            DuplicateRequest: the space already exists.
+            NotGranted, Unauthorized: the session may not create it, or the node does not host it.
         """
         path = space_of(self._space.owner, name).name
         if path != name:
-            raise InvalidInput("a space is made by its name, not by its id")
+            raise InvalidInput("a new space needs a short name, not an id")
         return entry_of(await self._invoke(path, SPACE_CREATE))
 
     async def info(self, name: str) -> SpaceEntry:
-        """Return a space of the owner.
+        """Return one space of the owner.
 
         Args:
-            name: its name or its id.
+            name: short name or id.
         Raises:
-            SpaceNotFound: it is not hosted, or is not the owner's.
-            NotGranted, Unauthorized: the session may not ask.
+            SpaceNotFound: the node does not host it, or it belongs to another owner.
+            NotGranted, Unauthorized: the session may not ask about it.
         """
         target = space_of(self._space.owner, name)
         return entry_of(await self._invoke(target.text, SPACE_INFO, repeatable=True))
@@ -231,7 +230,7 @@ def entry_of(answer: Answer) -> SpaceEntry:
     """Read the description of one space.
 
     Raises:
-        MalformedAnswer: nothing of the kind.
+        MalformedAnswer: the answer is not a space.
     """
     return _entry(decoded(_ONE, answer, "a space"))
 
@@ -240,7 +239,7 @@ def entries_of(answer: Answer) -> tuple[SpaceEntry, ...]:
     """Read a list of spaces.
 
     Raises:
-        MalformedAnswer: it is none.
+        MalformedAnswer: the answer is not a list of spaces.
     """
     return tuple([_entry(one) for one in decoded(_MANY, answer, "a list of spaces")])
 
@@ -249,7 +248,7 @@ def _entry(answered: _Entry) -> SpaceEntry:
     try:
         space = parse_space_id(answered.id)
     except CapabilityError as exc:
-        raise MalformedAnswer("the node's answer names no space") from exc
+        raise MalformedAnswer("the node's answer has an invalid space id") from exc
     is_own = None if answered.type is None else answered.type == "owned"
     return SpaceEntry(
         space, answered.created_at, is_own, answered.usage_bytes, answered.limit_bytes

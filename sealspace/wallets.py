@@ -1,9 +1,8 @@
-"""Signers for an owner with an Ethereum account: a key, a keystore file, an account of eth-account,
-or your own class.
+"""Wallets: Ethereum accounts that sign for an owner.
 
-Any object with the members of `Wallet` is a wallet: a program that asks a person, a hardware device
-or a remote signer writes a class of its own. An account object of the library eth-account is taken
-wherever a wallet is.
+A wallet is a key, a keystore file, an account of the library eth-account, or your own class: any
+object with the members of `Wallet`, for example one that asks a person, a hardware device or a
+remote signer.
 
 Example:
     wallet = new_wallet()
@@ -33,8 +32,8 @@ from .errors import InvalidInput, InvalidKeystore, WrongPassword
 
 MAX_KEYSTORE_BYTES: Final = 64 * 1024
 
-# What a file can make this process spend: go-ethereum's own strength is n 262,144, r 8, p 1 (256
-# MiB, a second).
+# Limits for the work that an untrusted file can cause. go-ethereum writes n 262,144, r 8, p 1,
+# which takes 256 MiB and a second.
 _MAX_SCRYPT_BYTES: Final = 512 * 1024 * 1024
 _MAX_SCRYPT_PASSES: Final = 16
 _MAX_ITERATIONS: Final = 10_000_000
@@ -68,28 +67,32 @@ class _Keystore(msgspec.Struct):
 
 
 def keystore_secret(data: bytes, password: str | bytes) -> tuple[bytes, str | None]:
-    """Open a keystore, untrusted; a password that is a text is taken as UTF-8.
+    """Decrypt a keystore.
 
+    Args:
+        data: the file, JSON, untrusted.
+        password: text is encoded as UTF-8.
     Returns:
-        The 32-byte secret, and the address that the file states, 40 hex digits in lower case, or
-        None. Nothing says yet that they belong together.
+        The 32-byte secret, and the address in the file (40 lower-case hex digits) or None. The
+        caller has to compare the address with the secret's.
     Raises:
-        InvalidKeystore, WrongPassword.
+        InvalidKeystore: the file is not a usable keystore of version 3.
+        WrongPassword: the password does not open it.
     """
     try:
         value = parse_json(data, max_bytes=MAX_KEYSTORE_BYTES)
         value.setdefault("crypto", value.get("Crypto"))
         keystore = shaped(value, _Keystore)
     except CapabilityError as exc:
-        raise InvalidKeystore(f"not a keystore of version 3 that can be used: {exc}") from None
+        raise InvalidKeystore(f"not a usable version 3 keystore: {exc}") from None
     crypto = keystore.crypto
     ciphertext, mac = _bytes(crypto.ciphertext, _KEY_BYTES), _bytes(crypto.mac, 32)
     iv = _bytes(crypto.cipherparams.get("iv", ""), 16)
     try:
         key = _derived(crypto, password if isinstance(password, bytes) else password.encode())
     except UnicodeEncodeError:
-        # the cause quotes the password
-        raise WrongPassword("the password is not a Unicode text") from None
+        # Without the cause, which quotes the password.
+        raise WrongPassword("the password is not valid Unicode") from None
     if not hmac.compare_digest(keccak256(key[16:] + ciphertext), mac):
         raise WrongPassword("the password does not open this keystore")
     decryptor = Cipher(AES(key[:16]), CTR(iv)).decryptor()
@@ -99,7 +102,7 @@ def keystore_secret(data: bytes, password: str | bytes) -> tuple[bytes, str | No
 
 
 def _derived(crypto: _Crypto, password: bytes) -> bytes:
-    """Return the derived key; the parameters are bounded before any work is done."""
+    """Return the key derived from a password; the cost parameters are checked first."""
     params = crypto.kdfparams
     salt = _bytes(params.salt, None)
     if crypto.kdf == "scrypt":
@@ -113,17 +116,19 @@ def _derived(crypto: _Crypto, password: bytes) -> bytes:
             or p > _MAX_SCRYPT_PASSES
         ):
             raise InvalidKeystore(
-                "the keystore asks for more memory or time than is allowed, or n is no power of two"
+                "the keystore needs more memory or time than is allowed, or its n is not a power of"
+                " two"
             )
         try:
             return Scrypt(salt=salt, length=_KEY_BYTES, n=n, r=r, p=p).derive(password)
-        except (MemoryError, ValueError):  # also for an n too large for its r, of whatever size
+        except (MemoryError, ValueError):  # ValueError: n is too large for r
             raise InvalidKeystore(
-                "the keystore's scrypt does not run with its numbers, or this memory"
+                "scrypt cannot run with the keystore's parameters on this machine"
             ) from None
     if params.prf != "hmac-sha256" or not 0 < params.c <= _MAX_ITERATIONS:
         raise InvalidKeystore(
-            f"the keystore's pbkdf2 is not hmac-sha256 with at most {_MAX_ITERATIONS} rounds"
+            "the keystore's pbkdf2 does not use hmac-sha256 with at most"
+            f" {_MAX_ITERATIONS} iterations"
         )
     return PBKDF2HMAC(algorithm=SHA256(), length=_KEY_BYTES, salt=salt, iterations=params.c).derive(
         password
@@ -131,13 +136,14 @@ def _derived(crypto: _Crypto, password: bytes) -> bytes:
 
 
 def _bytes(text: str, size_bytes: int | None) -> bytes:
-    """Return the bytes of hex digits: exactly so many, or with None as many as a salt may have."""
+    """Return the bytes of hex digits: exactly `size_bytes`, or with None up to the limit of a
+    salt."""
     try:
         data = bytes.fromhex(text.removeprefix("0x"))
     except ValueError:
         data = b""
     if not data or len(data) > _MAX_SALT_BYTES or size_bytes not in (None, len(data)):
-        raise InvalidKeystore("a text of the keystore is not hex digits of the right size")
+        raise InvalidKeystore("a member of the keystore is not hex digits of the right length")
     return data
 
 
@@ -163,16 +169,15 @@ class Wallet(Protocol):
 
 @runtime_checkable
 class SiteWallet(Wallet, Protocol):
-    """A wallet that a page in a browser asks: it warns where a text names another authority than
-    the page's."""
+    """A browser wallet, which warns if a text names another domain than the page's."""
 
     @property
     def domain(self) -> str:
-        """Authority of the page; texts name it in place of what a caller says."""
+        """The domain of the page, which texts name in place of the caller's `domain`."""
 
 
 class _Signed(Protocol):
-    """What an account of eth-account returns."""
+    """The result of signing with an account of eth-account."""
 
     @property
     def signature(self) -> bytes: ...
@@ -180,8 +185,8 @@ class _Signed(Protocol):
 
 @runtime_checkable
 class EthAccount(Protocol):
-    """An account object as the library eth-account makes it: `Account.from_key(…)`, or another with
-    its members."""
+    """An account object of the library eth-account (`Account.from_key(…)`), or one with its
+    members."""
 
     @property
     def address(self) -> str:
@@ -193,13 +198,11 @@ class EthAccount(Protocol):
 
 
 AnyWallet: TypeAlias = Wallet | EthAccount
-"""What signs in and signs grants: a `Wallet`, or an account of eth-account, whose chain is then
-1."""
+"""A `Wallet`, or an account of eth-account, which is used on chain 1."""
 
 
 class _PersonalMessage(NamedTuple):
-    """A personal message in the members of eth-account's `SignableMessage` (EIP-191, version
-    `E`)."""
+    """A personal message as eth-account's `SignableMessage` (EIP-191, version `E`)."""
 
     version: bytes
     header: bytes
@@ -207,7 +210,7 @@ class _PersonalMessage(NamedTuple):
 
 
 class EthAccountWallet:
-    """A wallet that signs by an account of eth-account.
+    """A wallet that signs with an account of eth-account.
 
     Args:
         account: the account.
@@ -217,7 +220,7 @@ class EthAccountWallet:
         chain_id: as given.
         did: `did:pkh:eip155:<chain>:<EIP-55 address>`.
     Raises:
-        InvalidInput: its address is none.
+        InvalidInput: the account has no address of 20 bytes.
     """
 
     def __init__(self, account: EthAccount, chain_id: int = 1) -> None:
@@ -234,10 +237,10 @@ class EthAccountWallet:
         self.did = f"did:pkh:eip155:{chain_id}:{eip55(self.address)}"
 
     def sign_eip191(self, text: str) -> bytes:
-        """Return the account's signature over the text as a personal message.
+        """Return the account's signature on the text as a personal message, 65 bytes.
 
         Raises:
-            InvalidInput: what the account returned is no signature of its own address.
+            InvalidInput: the signature is not valid for the account's address.
         """
         body = text.encode()
         message = _PersonalMessage(b"E", b"thereum Signed Message:\n%d" % len(body), body)
@@ -248,11 +251,8 @@ class EthAccountWallet:
             signed_by = b""
         if signed_by != self.address:
             raise InvalidInput(
-                "the account's signature is not of its address",
-                hint=(
-                    "a wallet here is a key of Ethereum; an account that is a contract cannot"
-                    " sign in"
-                ),
+                "the signature is not valid for the account's address",
+                hint=("use an account with a private key; a contract account cannot sign in"),
             )
         return signature
 
@@ -261,17 +261,17 @@ class EthAccountWallet:
 
 
 def wallet_of(wallet: AnyWallet) -> Wallet:
-    """Return what is a wallet as it is, and an account of eth-account as a wallet on chain 1.
+    """Return a wallet as it is, and an account of eth-account as a wallet on chain 1.
 
     Raises:
-        InvalidInput: it is neither.
+        InvalidInput: the object is neither.
     """
     if isinstance(wallet, Wallet):
         return wallet
     if isinstance(wallet, EthAccount):
         return EthAccountWallet(wallet)
     raise InvalidInput(
-        f"{type(wallet).__name__} is no wallet",
+        f"an object of type {type(wallet).__name__} is not a wallet",
         hint=(
             "pass new_wallet(), wallet_from_key(…), wallet_from_keystore(…) or an account of"
             " eth-account"
@@ -281,9 +281,8 @@ def wallet_of(wallet: AnyWallet) -> Wallet:
 
 
 def new_wallet(*, entropy: Entropy | None = None) -> WalletSigner:
-    """Return a wallet with a fresh key, which is kept in memory only."""
-    # A random 32-byte number is a valid secret but with negligible probability; the signer checks
-    # it.
+    """Return a wallet with a fresh key, which is kept only in memory."""
+    # Almost every 32-byte number is a valid secret; the signer rejects the few that are not.
     return WalletSigner((entropy or SystemEntropy()).token(32))
 
 
@@ -294,38 +293,38 @@ def wallet_from_key(key: bytes | str, *, chain_id: int = 1) -> WalletSigner:
         key: 32 bytes, or 64 hex digits with or without `0x`.
         chain_id: the EIP-155 chain that is part of the owner's DID.
     Raises:
-        InvalidInput: it is no key; the message contains nothing of it.
+        InvalidInput: the key is not valid; the message contains no part of it.
     """
     try:
         secret = key if isinstance(key, bytes) else bytes.fromhex(key.strip().removeprefix("0x"))
         return WalletSigner(secret, chain_id)
     except (ValueError, AttributeError):
-        hint = "32 bytes, or 64 hex digits with or without 0x"
-        # the cause may quote it
+        hint = "pass 32 bytes, or 64 hex digits with or without 0x"
+        # Without the cause, which may quote the key.
         raise InvalidInput("not the secret key of a wallet", hint=hint) from None
 
 
 def wallet_from_keystore(
     path: str | Path, password: str | bytes, *, chain_id: int = 1
 ) -> WalletSigner:
-    """Return the wallet of a Web3 keystore file of version 3; takes about a second, by intention of
-    the format.
+    """Return the wallet of a version 3 Web3 keystore file; key derivation takes about a second.
 
     Args:
         path: the file, at most 64 KiB.
-        password: a text is taken as UTF-8.
+        password: text is encoded as UTF-8.
         chain_id: the EIP-155 chain that is part of the owner's DID.
     Raises:
-        InvalidKeystore: it is no such file, or its key is of another address than it states.
-        WrongPassword: the password does not open it; the message does not contain it.
-        OSError: it cannot be read.
+        InvalidKeystore: the file is not a keystore, or its key belongs to another address than it
+            states.
+        WrongPassword: the password does not open it; the message does not contain the password.
+        OSError: the file cannot be read.
     """
     with Path(path).open("rb") as file:
         secret, stated = keystore_secret(file.read(MAX_KEYSTORE_BYTES + 1), password)
     try:
         wallet = WalletSigner(secret, chain_id)
     except ValueError:
-        raise InvalidKeystore("the keystore holds no key of Ethereum") from None
+        raise InvalidKeystore("the keystore does not contain an Ethereum key") from None
     if stated is not None and stated != wallet.address.hex():
-        raise InvalidKeystore("the keystore's key is of another address than the file states")
+        raise InvalidKeystore("the keystore's key belongs to another address than the file states")
     return wallet

@@ -1,1 +1,1 @@
-"""Applications, backends and runners: manifests, and grants to them."""
+"""The SDK's side of applications, backends and runners: granting to them and calling them."""

@@ -1,16 +1,16 @@
-"""API keys of a runner: what lets a holder call programs in its owner's name, and at its owner's
-cost (RN87, RN88).
+"""API keys of a runner: bearer credentials for calls in an owner's name and at the owner's cost.
 
-A key is `<owner>:<nonce>:<secret>`. Its owner signs what it may do, and the SHA-256 of its secret;
-whoever makes it draws the secret, and nobody else sees it. A runner keeps the signed statement and
-judges by it at every use.
+A key is `<owner>:<nonce>:<secret>` (RN87, RN88). Its owner signs a statement with the key's rights
+and the SHA-256 of its secret. The maker of the key draws the secret and shows it once. A runner
+stores the signed statement and checks it on every use.
 
-    {"nonce": 0…2³²-1, "secretSha256": hex64, "projects": ["<did>/<name>", …] | ["*"], "profiles": [], "maxPerCall": n,
-     "expires": RFC 3339, at most 90 days ahead, "runner": DID}
+    {"nonce": 0…2³²-1, "secretSha256": hex64, "projects": ["<did>/<name>", …] | ["*"],
+     "profiles": [], "maxPerCall": n, "expires": RFC 3339, at most 90 days ahead, "runner": DID}
 
 Example:
     statement, credential = new_api_key(
-        wallet, runner=did, projects=[project], max_per_call=10_000, expires_at=now + 86400, entropy=entropy
+        wallet, runner=did, projects=[project], max_per_call=10_000, expires_at=now + 86400,
+        entropy=entropy,
     )
     headers = {KEY_HEADER: credential.text}
 """
@@ -46,10 +46,9 @@ KEY_TYPE: Final = "sealspace.runner.key/v1"
 KEY_HEADER: Final = "X-Payment-Key"
 MAX_KEY_LIFE_S: Final = 90 * 86_400.0
 MAX_NAMED: Final = 64
-"""Projects of a key, and profiles."""
+"""Most projects of a key, and most profiles."""
 MAX_AMOUNT: Final = 10**15
-"""Micro-units of one amount, or one account: every sum of some is exact in JSON and in a database's
-integers."""
+"""Largest amount or account in micro-units; sums of some stay exact in JSON and in a database."""
 DEFAULT_PROFILE: Final = "default"
 
 _ANY_PROJECT: Final = "*"
@@ -74,11 +73,11 @@ class _Stated(Struct, forbid_unknown_fields=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What the holder of a key shows.
+    """An API key as its holder presents it.
 
     Attributes:
-        owner: whose key it is.
-        nonce: which of the owner's keys.
+        owner: DID of the key's owner.
+        nonce: number of the key among the owner's keys.
         secret: 64 hex digits.
     """
 
@@ -88,21 +87,21 @@ class Credential:
 
     @property
     def text(self) -> str:
-        """The value of the header."""
+        """The value of the HTTP header."""
         return f"{self.owner}:{self.nonce}:{self.secret}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """What an owner states about a key; made by `read_api_key`.
+    """The owner's statement about an API key; made by `read_api_key`.
 
     Attributes:
-        owner: who signed; calls are in its name and at its cost.
-        nonce: which of the owner's keys.
-        secret_sha256: of the secret's 64 lower-case digits, as hex.
-        projects: that it calls; None: any.
-        profiles: whose secrets it may ask for, by name; `default` is one of them.
-        max_per_call: micro-units.
+        owner: DID of the signer; calls are in its name and at its cost.
+        nonce: number of the key among the owner's keys.
+        secret_sha256: SHA-256, in hex, of the secret's 64 lower-case digits.
+        projects: projects that the key may call; None: any.
+        profiles: names of the profiles whose secrets a call may use, such as `default`.
+        max_per_call: most that one call may cost, micro-units.
         expires_at: epoch seconds.
     """
 
@@ -115,43 +114,43 @@ class ApiKey:
     expires_at: float
 
     def is_of(self, credential: Credential) -> bool:
-        """Return whether a secret is this key's, in constant time."""
+        """Return whether a credential has this key's secret, compared in constant time."""
         return hmac.compare_digest(self.secret_sha256, _hash(credential.secret))
 
     def calls(self, project: ProjectId) -> bool:
-        """Return whether the key is for a project."""
+        """Return whether the key may call a project."""
         return self.projects is None or project in self.projects
 
 
 def parse_owner(text: str) -> Principal:
-    """Read an owner as a key or an address of the HTTPS API names it: a DID, or `0x…` for a wallet
-    on Ethereum.
+    """Read an owner as keys and the HTTPS API write it: a DID, or `0x…` for a wallet on Ethereum.
 
     Raises:
-        InvalidInput: it is neither.
+        InvalidInput: the text is neither.
     """
     did = f"did:pkh:eip155:1:{text}" if _WALLET.fullmatch(text) else text
     with suppress(CapabilityError):
         if len(did) <= _MAX_OWNER_CHARS and "#" not in did:
             return parse_principal(did)
-    raise InvalidInput("an owner is named by its DID, or by 0x and 40 hex digits")
+    raise InvalidInput("not an owner: a DID, or 0x and 40 hex digits")
 
 
 def parse_credential(text: str) -> Credential:
-    """Read a key as its holder shows it; it is split from the right, because a DID has colons.
+    """Read an API key as its holder presents it.
+
+    The text is split from the right, because a DID contains colons.
 
     Raises:
-        InvalidInput: it has not three parts, or one is not what it should be; nothing of it is in
-            the text.
+        InvalidInput: the text does not have three valid parts; the message contains none of it.
     """
     parts = text.rsplit(":", 2) if len(text) <= _MAX_OWNER_CHARS + 80 else ()
     if len(parts) != 3:
-        raise InvalidInput("an API key is <owner>:<nonce>:<secret>")
+        raise InvalidInput("not an API key: the form is <owner>:<nonce>:<secret>")
     owner, nonce, secret = parts
     if _NONCE.fullmatch(nonce) is None or int(nonce) > _MAX_NONCE:
-        raise InvalidInput("the nonce of an API key is a decimal number of 32 bits")
+        raise InvalidInput("the nonce of the API key is not a decimal number of 32 bits")
     if _SECRET.fullmatch(secret) is None:
-        raise InvalidInput("the secret of an API key has 64 hex digits")
+        raise InvalidInput("the secret of the API key is not 64 hex digits")
     return Credential(parse_owner(owner), int(nonce), secret.lower())
 
 
@@ -165,31 +164,32 @@ def new_api_key(
     expires_at: float,
     entropy: Entropy,
 ) -> tuple[bytes, Credential]:
-    """Draw a key, and sign what it may do.
+    """Make an API key, and the signed statement of its rights.
 
     Args:
         signer: the owner's key or wallet.
-        runner: its DID; the key is good there alone.
+        runner: DID of the only runner where the key is valid.
         projects: 1 to MAX_NAMED; None: any.
         profiles: at most MAX_NAMED.
-        max_per_call: micro-units.
+        max_per_call: most that one call may cost, micro-units.
         expires_at: epoch seconds.
-        entropy: for nonce and secret.
+        entropy: source of nonce and secret.
     Returns:
-        The statement for the runner, and the key, which nobody can show again.
+        The statement for the runner, and the key, which cannot be shown again.
     Raises:
         InvalidInput, StatementInvalid: an argument is out of its bounds.
     """
     secret = entropy.token(32).hex()
     nonce = int.from_bytes(entropy.token(4))
     if projects is not None and not 1 <= len(projects) <= MAX_NAMED:
-        raise InvalidInput(f"a key names 1 to {MAX_NAMED} projects, or is for any")
+        raise InvalidInput(f"a key must name 1 to {MAX_NAMED} projects, or be for any project")
     if len(profiles) > MAX_NAMED or not all(map(_is_profile, profiles)):
         raise InvalidInput(
-            f"a key names at most {MAX_NAMED} profiles: `default`, or lower-case letters and dashes"
+            f"a key may name at most {MAX_NAMED} profiles: `default`, or lower-case letters and"
+            " dashes"
         )
     if not 0 <= max_per_call <= MAX_AMOUNT:
-        raise InvalidInput(f"a call costs 0 to {MAX_AMOUNT} micro-units")
+        raise InvalidInput(f"the limit of a call must be 0 to {MAX_AMOUNT} micro-units")
     named = [_ANY_PROJECT] if projects is None else [one.text for one in projects]
     stated = _Stated(
         nonce, _hash(secret), named, [*profiles], max_per_call, iso_time(expires_at), runner
@@ -199,10 +199,10 @@ def new_api_key(
 
 
 def signer_of(statement: bytes) -> Principal:
-    """Return who a statement says signed it; nothing is verified.
+    """Return the DID that a statement names as its signer; the signature is not verified.
 
     Raises:
-        StatementInvalid: it names nobody.
+        StatementInvalid: the statement names no signer.
     """
     try:
         signer = parse_json(statement, max_bytes=MAX_STATEMENT_BYTES).get("signer")
@@ -212,17 +212,17 @@ def signer_of(statement: bytes) -> Principal:
 
 
 def read_api_key(statement: bytes, *, owner: str, runner: str, now: float) -> ApiKey:
-    """Read what an owner signed about a key, untrusted (RN87).
+    """Read an owner's signed statement about an API key (RN87).
 
     Args:
-        statement: from anywhere.
-        owner: who has to have signed it.
-        runner: whom it has to be for.
+        statement: the signed statement, untrusted.
+        owner: DID that must have signed it.
+        runner: DID of the runner that it must name.
         now: epoch seconds.
     Raises:
-        StatementInvalid: anything does not hold, or the key has ended.
+        StatementInvalid: the statement or its signature is not valid, or the key has expired.
     Does not check:
-        Whether it was revoked, and the secret: see `ApiKey.is_of`.
+        Revocation, and the secret: see `ApiKey.is_of`.
     """
     stated = read_shaped(statement, KEY_TYPE, _Stated, signer=owner)
     if stated.runner != runner:
@@ -231,19 +231,19 @@ def read_api_key(statement: bytes, *, owner: str, runner: str, now: float) -> Ap
         if len(set(texts)) != len(texts):
             raise StatementInvalid("the key names a project or a profile twice")
     if not all(map(_is_profile, stated.profiles)):
-        raise StatementInvalid("the key names a profile that is none")
+        raise StatementInvalid("the key names an invalid profile")
     try:
         expires_at = parse_rfc3339(stated.expires)
-        # To be for any project is said, not left out.
+        # "*" is explicit: an empty or missing list must not mean any project.
         projects = (
             None
             if stated.projects == [_ANY_PROJECT]
             else tuple(map(parse_project, stated.projects))
         )
     except (CapabilityError, InvalidInput) as exc:
-        raise StatementInvalid("a member of the key is not what it should be") from exc
+        raise StatementInvalid("the key has an invalid project, expiry or owner") from exc
     if not now < expires_at <= now + MAX_KEY_LIFE_S + _CLOCKS_APART_S:
-        raise StatementInvalid("the key has ended, or is for more than 90 days")
+        raise StatementInvalid("the key has expired, or is for more than 90 days")
     return ApiKey(
         owner=parse_principal(owner),
         nonce=stated.nonce,

@@ -1,17 +1,15 @@
-"""The client's half of attestation: ask for a challenge, submit a quote, ask by what a node judges
-backends.
+"""The client's side of attestation: challenges, evidence sessions, and a node's terms.
 
-`tee_backend` makes the quote and defines its report data; this module calls the routes.
+`tee_backend` makes quotes and defines their report data; this module calls the node's routes.
 
 Example:
     challenge, receiver = await client.attestation.challenge(), new_receiver_key(entropy)
-    key = receiver.public_key
-    binding = session_binding(challenge.nonce, challenge.audience, client.session.did, "attested", key)
+    key, did = receiver.public_key, client.session.did
+    binding = session_binding(challenge.nonce, challenge.audience, did, "attested", key)
     attested = Attested(quote=domain.quote(binding.report_data).quote, receiver_public_key=key)
     session = await client.attestation.open_session(network, challenge, attested)
 
-The trust domain's side, `domain` and `session_binding`, is in `tee_backend`, whose `Backend` does
-all of this.
+`domain` and `session_binding` are in `tee_backend`, whose `Backend` does all of this.
 """
 
 from collections.abc import Sequence
@@ -42,16 +40,16 @@ NONCE_BYTES: Final = 32
 ReceiverMode = Literal["attested", "signed"]
 
 _ABOUT_THE_EVIDENCE = frozenset({400, 403, 409, 422})
-"""A 401 is about the token and its chain, a 503 about the node."""
+"""Statuses of refusals of the evidence; a 401 is about the token, and a 503 about the node."""
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A nonce of the node; valid once, for the DID that asked for it.
+    """A nonce of the node, valid once and for the DID that requested it.
 
     Attributes:
         nonce: 32 bytes.
-        audience: the node's DID; part of the report data.
+        audience: the node's DID, part of the report data.
         expires_at: epoch seconds.
     """
 
@@ -62,14 +60,14 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Attested:
-    """What a backend submits.
+    """Evidence that a backend submits.
 
     Attributes:
-        quote: TDX quote, as the platform gave it.
-        receiver_public_key: X25519 key, 32 bytes, that the quote's report data name.
-        receiver_mode: "attested": keys are wrapped to exactly this key; "signed": to any the
-            backend's DID signs for.
-        event_log: entries of the run-time event log, JSON objects; None: none.
+        quote: TDX quote, as the platform returned it.
+        receiver_public_key: X25519 public key in the quote's report data, 32 bytes.
+        receiver_mode: "attested": keys are wrapped only to this key; "signed": to any key that the
+            backend's DID signs.
+        event_log: entries of the run-time event log, JSON objects; None: no log.
     """
 
     quote: bytes = field(repr=False)
@@ -80,11 +78,11 @@ class Attested:
 
 @dataclass(frozen=True, slots=True)
 class AttestationSession:
-    """Evidence that is in force at the node.
+    """Evidence that the node has accepted.
 
     Attributes:
         expires_at: epoch seconds.
-        evidence: digest of it, as the node names it in its audit.
+        evidence: digest of the evidence, as in the node's audit records.
     """
 
     expires_at: float
@@ -92,18 +90,17 @@ class AttestationSession:
 
 
 class Attestation:
-    """The attestation routes of a node, with the session's authority; made by
-    `Client.attestation`."""
+    """The attestation routes of a node; made by `Client.attestation`."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
     async def challenge(self) -> Challenge:
-        """Ask for a nonce for this session's DID; nothing is stored for it.
+        """Request a nonce for this session's DID; the node stores nothing for it.
 
         Raises:
-            RateLimited: too many.
-            MalformedAnswer, NodeRefused, TransportError: as each says.
+            RateLimited: too many requests.
+            MalformedAnswer, NodeRefused, TransportError: the request failed.
         """
         audience = await self._caller.node_id()
         body = canonical_bytes({"did": self._caller.session.did})
@@ -117,21 +114,22 @@ class Attestation:
     async def open_session(
         self, network: NetworkId, challenge: Challenge, attested: Attested
     ) -> AttestationSession:
-        """Submit a quote; from then on, until the evidence ends, it counts for this session's DID.
+        """Submit evidence, which then counts for this session's DID until it expires.
 
         Args:
-            network: a network on which the session holds decrypt; proves that it has a use for
-                evidence here.
-            challenge: a fresh one; it is used up, whatever the answer.
+            network: a network on which the session has decrypt, which shows a need for evidence
+                here.
+            challenge: a fresh challenge; any answer uses it up.
             attested: quote and receiver key.
         Raises:
-            NotGranted: the session does not hold decrypt on the network.
-            AttestationRefused: the node does not accept the quote, or the challenge has expired;
-                `problem` says why.
-            NodeFailure: the node has no collateral, or its queue is full; `retry_after_s` says when
-                to try again, with a new challenge.
+            NotGranted: the session does not have decrypt on the network.
+            AttestationRefused: the node rejected the quote, or the challenge has expired; `problem`
+                names the reason.
+            NodeFailure: the node lacks collateral or is busy; try again after `retry_after_s` with
+                a
+                new challenge.
         Does not check:
-            Whether any owner approves this code: that is judged at each release.
+            Whether an owner approves this code: the node decides that at each release.
         """
         body: dict[str, Json] = {
             "quote": encode_standard(attested.quote),
@@ -157,7 +155,7 @@ class Attestation:
 
 
 def _accepted(answer: Answer) -> Answer:
-    """Return a success; raise an exception of its own class where the node refuses the evidence."""
+    """Return a success; raise AttestationRefused if the node rejected the evidence."""
     try:
         return answer.require()
     except NodeRefused as exc:
@@ -168,17 +166,17 @@ def _accepted(answer: Answer) -> Answer:
         ) from exc
 
 
-# --- what a node judges backends by, asked before a grant is signed that would open nothing (AT59)
+# --- a node's terms, checked before a grant is signed that would open nothing (AT59) --------------
 
 PlatformCa = Literal["platform", "processor"]
-"""Which of Intel's two authorities issued a platform's certificate."""
+"""The one of Intel's two authorities that issued a platform's certificate."""
 
 _MAX_TERMS_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A platform family, as collateral is kept for it."""
+    """A platform family, for which collateral is issued."""
 
     fmspc: bytes
     ca: PlatformCa
@@ -188,48 +186,45 @@ _DECODER: Final = msgspec.json.Decoder(ReleaseTerms)
 
 
 async def fetch_terms(transport: Transport, family: Family | None) -> ReleaseTerms:
-    """Ask a node for its terms; no token is sent."""
+    """Fetch a node's terms for evidence, without a token."""
     query = "" if family is None else f"?fmspc={family.fmspc.hex()}&ca={family.ca}"
     request = Request(
         "GET", f"/attestation/terms{query}", repeatable=True, max_answer_bytes=_MAX_TERMS_BYTES
     )
     terms = decoded(_DECODER, await transport.require(request), "release terms")
     if (terms.collateral is None) is (family is not None):
-        raise MalformedAnswer(
-            "the node's answer says nothing of the collateral that was asked about"
-        )
+        raise MalformedAnswer("the node's answer lacks the status of the collateral")
     return terms
 
 
 def require_judgeable(terms: ReleaseTerms, evidence: Evidence) -> None:
-    """Refuse a backend whose evidence the node could not judge, or would not accept, whatever a
-    grant says."""
+    """Reject a backend whose evidence the node cannot verify or never accepts, under any grant."""
     root, provider = evidence.root_ca_sha256.hex(), evidence.key_provider
     if root not in terms.trust_roots:
         named = " or ".join(one[:16] + "…" for one in terms.trust_roots) or "none"
         raise BackendNotAcceptable(
-            f"the node trusts another root certificate: this quote ends at {root[:16]}…, the node"
-            f" trusts {named}",
+            f"the node does not trust the backend's platform: this quote ends at root {root[:16]}…,"
+            f" the node trusts {named}",
             problem="trust_root",
             hint=(
-                "ask the node's operator whether it shall trust that platform: sealspace serve"
-                " --trust-root FILE"
+                "ask the node's operator whether it should trust that root certificate: sealspace"
+                " serve --trust-root FILE"
             ),
         )
     if provider is not None and not is_accepted(provider, terms.key_providers):
         raise BackendNotAcceptable(
-            f"the node takes no evidence of applications with keys from {provider[:80]}",
+            f"the node does not accept the backend's key provider {provider[:80]}",
             problem="key_provider",
             hint=(
-                "its operator accepts"
+                "use a key provider that the node accepts:"
                 f" {', '.join(one[:80] for one in terms.key_providers) or 'none'}"
             ),
         )
     if terms.collateral in ("missing", "unusable"):
         lacks = "no collateral" if terms.collateral == "missing" else "no usable collateral"
         raise BackendNotAcceptable(
-            f"the node has {lacks} for this platform, family {evidence.fmspc.hex()}: it can judge"
-            " none of its quotes",
+            f"the node cannot verify the backend's quotes: it has {lacks} for platform family"
+            f" {evidence.fmspc.hex()}",
             problem="collateral",
             hint="ask the node's operator to run: sealspace admin collateral import FILE",
         )

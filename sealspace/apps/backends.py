@@ -1,17 +1,17 @@
-"""Granting to what was seen: ask a backend for its evidence, have it verified, and grant to exactly
-that code.
+"""Grants to backends: verify a backend's evidence, then grant secrets to exactly that code.
 
-An owner has the address of a backend and wants to know what runs there before anything is granted.
-`fetch_evidence` asks it with a fresh nonce and has the answer verified, on the owner's own machine and
-with the owner's own collateral; what it returns says in plain words what was seen
-(`in_plain_words`). `Backends.grant` then delegates the secrets that the backend's manifest asks
-for, on the condition that only that exact code opens them.
+An owner has the address of a backend, and has to know what runs there before granting anything.
+`fetch_evidence` requests evidence for a fresh nonce and verifies it on the owner's machine, with
+the
+owner's own collateral. `in_plain_words` describes the result. `Backends.grant` then grants the
+secrets that the backend's manifest requests, on the condition that only this exact code opens them.
 
-Where the evidence came from proves nothing by itself: a grant names the DID and the code in the
-quote, so that relaying another backend's evidence gains nothing.
+The address itself proves nothing. A grant names the DID and the code from the quote, so relaying
+another backend's evidence gains an attacker nothing.
 
 Example:
-    seen = await fetch_evidence(backend_url, inspector)  # an `Inspector` of tee_backend.attestation.inspection
+    # inspector: an `Inspector` of tee_backend.attestation.inspection
+    seen = await fetch_evidence(backend_url, inspector)
     print("\\n".join(in_plain_words(seen, policy_for(seen, ttl_s=86_400))))
     portable = await client.backends.grant(seen, ["API_KEY"], wallet=wallet)
     await deliver(seen.url, portable)
@@ -70,18 +70,20 @@ from ..wire.transport import Answer, Request, Transport, TransportSettings
 from .attestation import Family, PlatformCa, fetch_terms, require_judgeable
 
 LOOK_TTL_S: Final = 900.0
-"""How long before a grant the backend may have been seen: a person has to read the result, and code
-changes."""
+"""Longest age of evidence for a grant, seconds: time for a person to read it."""
 
 Pin = Literal["compose", "instance"]
-"""What a grant names beside the image: the compose file, on any instance; or RTMR3 as it is, this
-start alone."""
+"""How a grant names the code beside the image.
+
+"compose": the compose file, on any instance. "instance": register RTMR3 as it is, for this start
+only.
+"""
 
 Leniency = Literal["tcb-status", "advisories", "attributes"]
-"""What the strict terms refuse and an owner may accept, each by name."""
+"""The terms that an owner may relax, each by name."""
 
 RUNNER_APP_ID: Final = "sealspace.runner"
-"""What the manifest of a runner calls it."""
+"""The `app_id` in the manifest of every runner."""
 
 _LENIENCY_OF: Final[dict[Refusal, Leniency]] = {
     "tcb_status": "tcb-status",
@@ -92,7 +94,7 @@ _LENIENCY_OF: Final[dict[Refusal, Leniency]] = {
 
 @dataclass(frozen=True, slots=True)
 class ValidWindow:
-    """When a part of the collateral is valid, epoch seconds."""
+    """The validity of a part of the collateral, epoch seconds."""
 
     name: str
     starts_at: float
@@ -101,14 +103,13 @@ class ValidWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """What a verifier found; made by an `EvidenceVerifier`.
+    """The result of verifying a backend's evidence; made by an `EvidenceVerifier`.
 
     Attributes:
-        evidence: the facts, normalised as nodes keep them; without a receiver key, because nothing
-            is to be received yet.
+        evidence: the facts in the form that nodes store, without a receiver key.
         ca: which of Intel's authorities issued the platform's certificate.
-        windows: of every part of the collateral that the quote was judged by.
-        root_is_intel: whether the chain ends at Intel's root certificate.
+        windows: validity of every part of the collateral that was used.
+        root_is_intel: whether the certificate chain ends at Intel's root.
     """
 
     evidence: Evidence
@@ -118,31 +119,34 @@ class Verified:
 
 
 class EvidenceVerifier(Protocol):
-    """Verifies what a backend published; `tee_backend.attestation.inspection.Inspector` is one."""
+    """A verifier of published evidence, such as `tee_backend.attestation.inspection.Inspector`."""
 
     async def verify(self, published: Published, *, now: float) -> Verified:
-        """Verify quote, event log and what they bind.
+        """Verify the quote, the event log and the data bound to them.
 
+        Args:
+            published: the backend's document; its nonce was checked.
+            now: epoch seconds.
         Raises:
-            BackendNotProven: something does not hold.
-            CollateralNeeded: there is nothing current to judge it by.
+            BackendNotProven: the evidence is not valid.
+            CollateralNeeded: there is no current collateral to verify it.
         """
         ...
 
 
 WantedSecret: TypeAlias = SecretName
-"""A secret that a manifest asks to read: its `label`, `NAME` or `scope/NAME`, and its `path` in the
-space `secrets`."""
+"""A secret that a manifest requests: `label` is `NAME` or `scope/NAME`, `path` its path in
+`secrets`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A backend as it was seen, every statement of it confirmed by its quote; made by `fetch_evidence`.
+    """A backend whose evidence was verified; made by `fetch_evidence`.
 
     Attributes:
-        url: the address that was asked.
-        published: what it published.
-        verified: what the verifier found in it.
+        url: the address of the backend.
+        published: the published document, all of it confirmed by the quote.
+        verified: the facts that the verifier found.
         seen_at: epoch seconds.
     """
 
@@ -153,7 +157,7 @@ class Seen:
 
     @property
     def did(self) -> str:
-        """The DID that a grant is for."""
+        """The DID that a grant is addressed to."""
         return self.published.statement.did
 
     @property
@@ -163,13 +167,12 @@ class Seen:
 
     @property
     def is_runner(self) -> bool:
-        """Whether it says that it executes programs of others; a grant then names those: see
-        `Client.runners`."""
+        """Whether the backend is a runner; see `Client.runners` for grants to it."""
         return self.published.statement.manifest.app_id == RUNNER_APP_ID
 
     @property
     def wanted(self) -> tuple[WantedSecret, ...]:
-        """The secrets that it asks to read."""
+        """The secrets that the backend asks to read."""
         return tuple(
             secret
             for one in resolve_manifest(self.published.statement.manifest)
@@ -178,25 +181,24 @@ class Seen:
 
     @property
     def further_wishes(self) -> tuple[str, ...]:
-        """What its manifest asks for beside reading secrets, a text each; never part of a grant
-        here."""
+        """Other permissions that the manifest requests, as texts; a grant never includes them."""
         resources = resolve_manifest(self.published.statement.manifest)
-        stated = []
+        wishes = []
         for one in resources:
             further = [
                 action for action in one.actions if action != KV_GET or _secret_of(one) is None
             ]
             if further and one.origin == "stated":
-                stated.append(f"{', '.join(further)} on {one.space}/{one.path}")
+                wishes.append(f"{', '.join(further)} on {one.space}/{one.path}")
         if any(one.origin == "defaults" for one in resources):
-            stated.append(
+            wishes.append(
                 'the default permissions of an app (`"defaults": false` in its manifest leaves them'
                 " out)"
             )
-        return tuple(stated)
+        return tuple(wishes)
 
 
-# --- looking --------------------------------------------------------------------------------------
+# --- requests to a backend ------------------------------------------------------------------------
 
 
 async def fetch_evidence(
@@ -207,23 +209,24 @@ async def fetch_evidence(
     entropy: Entropy | None = None,
     settings: TransportSettings | None = None,
 ) -> Seen:
-    """Ask a backend for its evidence with a fresh nonce, and verify the answer.
+    """Request a backend's evidence for a fresh nonce, and verify it.
 
     Args:
-        url: of the backend, `https://…`, or `http://…` on this machine.
-        verifier: with the caller's own collateral; what a backend says about its platform is not
+        url: address of the backend: `https://…`, or `http://…` on this machine.
+        verifier: has the caller's own collateral; a backend's statements about its platform are not
             trusted.
-        clock: the system's when None.
-        entropy: the system's when None.
+        clock: None: the system's.
+        entropy: None: the system's.
         settings: timeouts and retries.
+    Returns:
+        The backend, with every statement confirmed by its quote.
     Raises:
-        InvalidInput: no such address.
-        BackendUnreachable: no answer.
-        BackendAnswerInvalid: cut off, too long, a redirect, no backend.
-        BackendNotProven, CollateralNeeded: as the verifier says.
+        InvalidInput: the address is not valid.
+        BackendUnreachable: the backend did not answer.
+        BackendAnswerInvalid: the answer is truncated, too long, a redirect or not a backend's.
+        BackendNotProven, CollateralNeeded: the evidence could not be verified.
     Does not check:
-        Whether this is the wanted code: see `require_expected`, and read what `in_plain_words`
-            says.
+        Whether this is the expected code: see `require_expected`, and read `in_plain_words`.
     """
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
     nonce = entropy.token(NONCE_BYTES)
@@ -245,17 +248,16 @@ async def fetch_evidence(
 async def deliver(
     url: str, *portables: PortableDelegation, settings: TransportSettings | None = None
 ) -> None:
-    """Send a grant to the backend that it is for; the grant is registered at the node either way.
+    """Send grants to the backend that they are for; they stay registered at the node in any case.
 
     Args:
         url: address of the backend.
-        portables: one, or several that belong together; the backend takes up all or none.
+        portables: one grant, or several that the backend accepts together or not at all.
         settings: timeouts and retries.
     Raises:
-        InvalidInput: no such address, or too many grants.
-        GrantNotTaken: the backend accepts none this way, or could not use this one; its text is in
-            the message.
-        BackendUnreachable, BackendAnswerInvalid: no usable answer.
+        InvalidInput: the address is not valid, or there are too many grants.
+        GrantNotTaken: the backend did not accept them; the message has its text.
+        BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
     """
     headers = {"Content-Type": "application/json"}
     request = Request(
@@ -267,16 +269,16 @@ async def deliver(
     )
     answer = await ask_backend(url, request, settings=settings)
     if answer.status in (404, 405):
-        raise GrantNotTaken("the backend takes no grants over HTTP")
+        raise GrantNotTaken("the backend does not accept grants over HTTP")
     if not answer.is_success:
-        raise GrantNotTaken(f"the backend does not take the grant: {_said(answer)}")
+        raise GrantNotTaken(f"the backend did not accept the grant: {_error_text(answer)}")
 
 
 def require_address(url: str) -> None:
-    """Check the address of a backend, before anybody is told that it is asked.
+    """Check the address of a backend.
 
     Raises:
-        InvalidInput: no such address.
+        InvalidInput: the address is not valid.
     """
     _transport(url)
 
@@ -287,18 +289,18 @@ def _transport(url: str, settings: TransportSettings | None = None) -> Transport
     except InvalidInput as exc:
         raise InvalidInput(
             f"not the address of a backend: {printable(url)}",
-            hint="https://…, or http://127.0.0.1:PORT for one on this machine",
+            hint="use https://…, or http://127.0.0.1:PORT for a backend on this machine",
         ) from exc
 
 
 async def ask_backend(
     url: str, request: Request, *, settings: TransportSettings | None = None
 ) -> Answer:
-    """Send one request to a backend; for the modules of this package.
+    """Send a request to a backend; for the modules of this package.
 
     Raises:
-        InvalidInput: no such address.
-        BackendUnreachable, BackendAnswerInvalid: no usable answer.
+        InvalidInput: the address is not valid.
+        BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
     """
     async with _transport(url, settings) as transport:
         try:
@@ -306,13 +308,13 @@ async def ask_backend(
         except ResponseTooLarge as exc:
             raise BackendAnswerInvalid(f"the answer of {url} is too long") from exc
         except NodeTimeout as exc:
-            raise BackendUnreachable(f"{url} does not answer in time") from exc
+            raise BackendUnreachable(f"{url} did not answer in time") from exc
         except TransportError as exc:
-            raise BackendUnreachable(f"no whole answer from {url}: {exc.message}") from exc
+            raise BackendUnreachable(f"no complete answer from {url}: {exc.message}") from exc
     if 300 <= answer.status < 400:
         raise BackendAnswerInvalid(
-            f"{url} sends us elsewhere, and redirects are not followed",
-            hint="ask the backend's operator for the address that answers itself",
+            f"{url} answered with a redirect, which is not followed",
+            hint="ask the backend's operator for its own address",
         )
     return answer
 
@@ -320,17 +322,17 @@ async def ask_backend(
 def _no_evidence(answer: Answer) -> BackendAnswerInvalid | BackendUnreachable:
     if answer.status in (429, 503):
         return BackendUnreachable(
-            "the backend is busy making quotes for others", hint="ask again in a minute"
+            "the backend is busy with other requests for evidence", hint="try again in a minute"
         )
     if answer.status == 404:
         return BackendAnswerInvalid(
-            f"there is no evidence at {EVIDENCE_PATH}",
-            hint="give the address of a backend that publishes evidence",
+            f"the server publishes no evidence at {EVIDENCE_PATH}",
+            hint="use the address of a backend that publishes evidence",
         )
-    return BackendAnswerInvalid(f"the backend gives no evidence: {_said(answer)}")
+    return BackendAnswerInvalid(f"the backend did not send evidence: {_error_text(answer)}")
 
 
-def _said(answer: Answer) -> str:
+def _error_text(answer: Answer) -> str:
     return printable(
         refusal_of(answer.status, answer.headers, answer.body).text or str(answer.status)
     )
@@ -340,34 +342,31 @@ def _said(answer: Answer) -> str:
 
 
 def require_expected(seen: Seen, expected: Sequence[str]) -> None:
-    """Compare what was seen with what the owner knows from elsewhere.
+    """Compare a backend with values that the owner knows from elsewhere.
 
     Args:
         seen: from `fetch_evidence`.
-        expected: each 64 hex digits (a compose hash), 96 (MRTD or a run-time register), or a key
-            provider as policies name it (`kms:<hex>`); all have to be present.
+        expected: all have to match. Each is a compose hash (64 hex digits), MRTD or a run-time
+            register (96), or a key provider as in policies (`kms:<hex>`).
     Raises:
-        InvalidInput: a text is no such value.
-        BackendNotExpected: one is not present.
+        InvalidInput: a text is none of these.
+        BackendNotExpected: a value does not match.
     Does not check:
-        That they identify the code completely: see `is_whole_code`.
+        Whether the values identify the code completely: see `is_whole_code`.
     """
     evidence = seen.verified.evidence
     for text in expected:
         if _is_provider(text):
             if not is_accepted(evidence.key_provider, (text,)):
                 raise BackendNotExpected(
-                    f"expected keys from {text}, the backend has {evidence.key_provider or 'none'}"
+                    f"expected key provider {text}, the backend has"
+                    f" {evidence.key_provider or 'none'}"
                 )
             continue
         value = _hex(text)
         if len(value) == 32 and value != evidence.compose_hash:
-            found = (
-                "shows none"
-                if evidence.compose_hash is None
-                else f"runs {evidence.compose_hash.hex()}"
-            )
-            raise BackendNotExpected(f"expected compose hash {text}, the backend {found}")
+            found = "none" if evidence.compose_hash is None else evidence.compose_hash.hex()
+            raise BackendNotExpected(f"expected compose hash {text}, the backend has {found}")
         if len(value) == 48 and value not in astuple(seen.measurements):
             raise BackendNotExpected(
                 f"expected measurement {text}, the backend has MRTD {evidence.mrtd.hex()}"
@@ -375,13 +374,16 @@ def require_expected(seen: Seen, expected: Sequence[str]) -> None:
 
 
 def is_whole_code(seen: Seen, expected: Sequence[str]) -> bool:
-    """Return whether expected values leave nothing open: the image, what was started on it, and its
-    key provider.
+    """Return whether expected values identify the code completely: the image, the programs, the
+    keys.
 
-    A compose hash alone says nothing, because another image can write any log (AT22), and a part of
-    the image says nothing either: MRTD and RTMR0 to RTMR2 have to be present, and RTMR3, or the
-    compose hash and the key provider with its id. The provider of the application's keys can read
-    what it stores, and anybody can run a service of a kind (AT53).
+    A compose hash alone proves nothing, because another image can write any log (AT22). MRTD and
+    RTMR0
+    to RTMR2 have to be included, with either RTMR3, or the compose hash and the key provider with
+    its
+    id. The provider of the application's keys can read what it stores, and anyone can run a
+    provider
+    without an id (AT53).
     """
     evidence = seen.verified.evidence
     named = {_hex(text) for text in expected if not _is_provider(text)}
@@ -391,8 +393,8 @@ def is_whole_code(seen: Seen, expected: Sequence[str]) -> bool:
 
 
 def is_whole_policy(seen: Seen, policy: Policy) -> bool:
-    """Return whether a policy that what was seen satisfies leaves nothing of it open; as
-    `is_whole_code`."""
+    """Return whether a policy identifies a backend's code completely, as `is_whole_code` defines
+    it."""
     evidence = seen.verified.evidence
     if _has_provider_named(evidence, policy.key_providers):
         return policy.is_allow_list
@@ -400,25 +402,25 @@ def is_whole_policy(seen: Seen, policy: Policy) -> bool:
 
 
 def _has_provider_named(evidence: Evidence, named: Sequence[str]) -> bool:
-    """Return whether one of some texts names the key provider by its id: without an id it could be
-    any provider."""
+    """Return whether the texts name the key provider with its id; without one, any provider
+    matches."""
     provider = evidence.key_provider
     return provider is not None and ":" in provider and provider in named
 
 
 def require_like(seen: Seen, policy: Policy) -> None:
-    """Compare what was seen with code that the owner approved before.
+    """Compare a backend with code that the owner approved before.
 
     Args:
         seen: from `fetch_evidence`.
-        policy: that lists measurements, for example of `policy_for` over what was seen then.
+        policy: lists measurements, such as the result of `policy_for` at an earlier time.
     Raises:
-        InvalidInput: it names no code.
-        BackendNotExpected: the backend does not satisfy it.
+        InvalidInput: the policy names no code.
+        BackendNotExpected: the backend does not satisfy the policy.
     """
     if not policy.is_allow_list:
         raise InvalidInput(
-            "what was approved names no code", hint="it lists `measurements`, whole ones"
+            "the approved policy names no code", hint="list complete `measurements` in it"
         )
     refusal = judge(seen.verified.evidence, policy, seen.seen_at)
     if refusal is not None:
@@ -427,15 +429,18 @@ def require_like(seen: Seen, policy: Policy) -> None:
             "" if evidence.compose_hash is None else f", compose hash {evidence.compose_hash.hex()}"
         )
         raise BackendNotExpected(
-            f"the backend is not what was approved ({refusal}): MRTD {evidence.mrtd.hex()}{compose}"
+            f"the backend's code is not the approved one ({refusal}): MRTD"
+            f" {evidence.mrtd.hex()}{compose}"
         )
 
 
 def require_recent(seen: Seen, now: float) -> None:
-    """Refuse what was seen too long ago: BackendNotAcceptable."""
+    """Require that evidence is recent enough for a grant; raises BackendNotAcceptable."""
     if not 0 <= now - seen.seen_at <= LOOK_TTL_S:
         raise BackendNotAcceptable(
-            "what was seen is too old to grant to", problem="age", hint="look again"
+            "the backend's evidence is too old for a grant",
+            problem="age",
+            hint="fetch the evidence again",
         )
 
 
@@ -447,18 +452,18 @@ def policy_for(
     pin: Pin = "compose",
     ttl_s: float,
 ) -> Policy:
-    """Return the conditions that name exactly what was seen.
+    """Return the policy that admits exactly the backend that was seen.
 
     Args:
         seen: from `fetch_evidence`.
-        paths: resources of the secrets; the keys of others are not opened.
-        accept: what may deviate from the strict terms, as it was seen and no further.
-        pin: "compose": image, compose hash, app id and key provider; "instance", and wherever there
-            is no log: all five registers.
-        ttl_s: of the grant; an outdated status that is accepted is accepted for so long.
+        paths: resources of the secrets; keys of others are not released.
+        accept: terms to relax, each only as far as this backend needs.
+        pin: "compose": image, compose hash, app id and key provider. "instance", and always without
+            an event log: all five registers.
+        ttl_s: lifetime of the grant; an outdated platform status is accepted for that long.
     Raises:
-        BackendNotAcceptable: the node would refuse what was seen.
-        InvalidInput: more paths than a policy holds.
+        BackendNotAcceptable: the node would reject the backend.
+        InvalidInput: there are more paths than a policy can have.
     """
     evidence = seen.verified.evidence
     by_compose = pin == "compose" and evidence.compose_hash is not None
@@ -491,7 +496,7 @@ def policy_for(
         )
     except PolicyError as exc:
         raise InvalidInput(
-            f"no policy can say that: {exc}", hint="grant fewer secrets at once"
+            f"cannot make a policy for this grant: {exc}", hint="grant fewer secrets at once"
         ) from exc
     refusal = judge(evidence, policy, seen.seen_at)
     if refusal is not None:
@@ -502,25 +507,27 @@ def policy_for(
 def _not_acceptable(
     refusal: Refusal, evidence: Evidence, accept: Sequence[Leniency]
 ) -> BackendNotAcceptable:
-    said: dict[Refusal, str] = {
+    reasons: dict[Refusal, str] = {
         "tcb_status": (
-            f"the platform's status is {evidence.tcb_status}, its quoting enclave's"
+            f"the platform's status is {evidence.tcb_status}, that of its quoting enclave"
             f" {evidence.qe_status}"
         ),
         "advisory": f"advisories apply to the platform: {', '.join(evidence.advisories)}",
         "attributes": f"the trust domain's attributes are {evidence.td_attributes.hex()}",
     }
     leniency = _LENIENCY_OF.get(refusal)
-    hint = "look again; if it stays, ask the backend's operator"
+    hint = "fetch the evidence again; if it fails again, ask the backend's operator"
     if leniency in accept:
-        hint = "no terms accept that: have its platform brought up to date"
+        hint = "ask the backend's operator to update its platform: no option accepts this"
     elif leniency is not None:
         hint = (
-            "have its platform brought up to date; or, once you know what it means, accept it:"
+            "ask the backend's operator to update its platform; or, if you know the risk, pass"
             f" --accept {leniency}"
         )
     return BackendNotAcceptable(
-        f"the node would refuse it: {said.get(refusal, refusal)}", problem=refusal, hint=hint
+        f"the node would reject the backend: {reasons.get(refusal, refusal)}",
+        problem=refusal,
+        hint=hint,
     )
 
 
@@ -528,34 +535,34 @@ def _not_acceptable(
 
 
 class Backends:
-    """Granting to backends; made by `Client.backends`."""
+    """The grants to backends; made by `Client.backends`."""
 
     def __init__(self, caller: Caller, delegations: Delegations) -> None:
         self._caller = caller
         self._delegations = delegations
 
     async def look(self, url: str, verifier: EvidenceVerifier) -> Seen:
-        """Ask a backend for its evidence and verify it; as `fetch_evidence`."""
+        """Request a backend's evidence and verify it, as `fetch_evidence`."""
         return await fetch_evidence(
             url, verifier, clock=self._caller.clock, entropy=self._caller.entropy
         )
 
     def resources(self, seen: Seen, secrets: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Return the resources of the secrets that a grant would name.
+        """Return the resources of the secrets for a grant.
 
         Args:
             seen: from `look`.
-            secrets: labels, `NAME` or `scope/NAME`; None: all that the backend asks for.
+            secrets: labels, `NAME` or `scope/NAME`; None: all that the backend requests.
         Raises:
-            InvalidInput: it asks for none, or not for one of these.
+            InvalidInput: the backend requests no secret, or not one of these.
         """
         wanted = {one.label: one.path for one in seen.wanted}
-        asks = f"it asks for {', '.join(sorted(wanted))}" if wanted else "it asks for none"
+        asks = f"it requests {', '.join(sorted(wanted)) or 'none'}"
         chosen = tuple(wanted) if secrets is None else tuple(dict.fromkeys(secrets))
         unknown = sorted(set(chosen) - wanted.keys())
         if unknown or not chosen:
             what = (
-                f"the backend does not ask for {', '.join(unknown)}"
+                f"the backend does not request {', '.join(unknown)}"
                 if unknown
                 else "no secret to grant"
             )
@@ -567,15 +574,14 @@ class Backends:
         return tuple(f"{space.text}/kv/{wanted[label]}" for label in chosen)
 
     async def require_judgeable(self, seen: Seen) -> None:
-        """Ask the node whether it can judge what was seen; a grant to a backend that it cannot
-        judge opens nothing.
+        """Require that the node can verify a backend; otherwise a grant to it opens nothing.
 
         Raises:
-            BackendNotAcceptable: it trusts another root, takes no such key provider, or lacks
+            BackendNotAcceptable: the node trusts another root, rejects the key provider, or lacks
                 collateral.
-            NodeRefused, TransportError: as each says.
+            NodeRefused, TransportError: the request failed.
         Does not check:
-            A node that does not tell its terms, as other implementations of the protocol.
+            Nodes that do not publish their terms, such as other implementations of the protocol.
         """
         evidence = seen.verified.evidence
         try:
@@ -597,26 +603,28 @@ class Backends:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Delegate secrets to exactly what was seen; the grant is registered at the node when this
+        """Grant secrets to exactly the backend that was seen; the grant is registered when this
         returns.
 
         Args:
             seen: from `look`, at most LOOK_TTL_S ago.
-            secrets: labels, `NAME` or `scope/NAME`; None: all that the backend asks for.
-            ttl_s: lifetime in seconds; None: seven days, or what is left of the session's grants.
-            at_most: take what is left of the session's grants, where they end earlier.
-            accept: what may deviate from the strict terms; see `policy_for`.
+            secrets: labels, `NAME` or `scope/NAME`; None: all that the backend requests.
+            ttl_s: lifetime in seconds; None: seven days, or less if the session's grants end
+                earlier.
+            at_most: accept a shorter lifetime if the session's grants end earlier.
+            accept: terms to relax; see `policy_for`.
             pin: see `policy_for`.
-            wallet: sign with the owner's wallet instead of the session's key, whose expiry limits a
-                grant.
+            wallet: sign with the owner's wallet. A grant by the session's key ends with the
+                session.
         Returns:
-            The grant: reading these secrets, and decrypt on the owner's network, for this DID and
-                this code.
+            The grant for this DID and this code: reading these secrets, and decrypt on the owner's
+                network.
         Raises:
-            BackendNotAcceptable: the node would refuse what was seen or could not judge it, see
-                `require_judgeable`, or it was seen too long ago (`age`).
+            BackendNotAcceptable: the node would reject the backend or cannot verify it, or the
+                evidence
+                is too old (`age`).
             InvalidInput, NotGranted, SessionExpired, NodeRefused, TransportError: as
-            `Delegations.delegate`.
+                `Delegations.delegate`.
         """
         resources = self.resources(seen, secrets)
         require_recent(seen, self._caller.clock.now())
@@ -639,22 +647,21 @@ class Backends:
 
 
 def _secret_of(one: ResourceRequest) -> SecretName | None:
-    """Return the secret that a manifest asks for; None for all else: a grant to a folder would
-    reach all below it."""
+    """Return the secret that a manifest requests, or None for a folder, which would grant all below
+    it."""
     return secret_at(one.path) if one.service == KV and one.space == SECRETS_SPACE else None
 
 
 def _is_provider(text: str) -> bool:
-    """Return whether a text names a key provider; raises InvalidInput where it only begins like
-    one."""
+    """Return whether a text names a key provider; raises InvalidInput if its id is malformed."""
     if text.partition(":")[0] not in NAMES:
         return False
     try:
         parse_key_provider(text)
     except PolicyError as exc:
         raise InvalidInput(
-            f"what is expected is no key provider: {exc.reason}",
-            hint="kms:<hex>, with the id that `backend show` says",
+            f"the expected key provider is not valid: {exc.reason}",
+            hint="use kms:<hex>, with the id that `sealspace backend show` prints",
         ) from exc
     return True
 
@@ -666,9 +673,9 @@ def _hex(text: str) -> bytes:
         value = b""
     if len(value) not in (32, 48) or value.hex() != text.lower():
         raise InvalidInput(
-            "what is expected is no measurement",
+            "the expected value is not a measurement",
             hint=(
-                "64 hex digits (a compose hash), 96 (MRTD or a register), or a key provider"
+                "use 64 hex digits (a compose hash), 96 (MRTD or a register), or a key provider"
                 " (kms:<hex>)"
             ),
         )

@@ -1,6 +1,6 @@
-"""Rights, manifests, policies, run grants and backends in words; the same in every command.
+"""Plain descriptions of rights, manifests, policies, run grants and backends, for all commands.
 
-Texts of manifests and backends are untrusted: in every line they are made fit for a terminal.
+Texts of manifests and backends are untrusted; every line is made safe for a terminal.
 
 Example:
     for line in explain(parse_manifest(value)):
@@ -73,17 +73,17 @@ _VERBS: Final[Mapping[str, str]] = {
     READ_RECEIPTS: "read the receipts of",
     DELEGATION_STATUS: "look up",
 }
-"""Ability -> what it allows; what is missing is shown by its own name."""
+"""Ability to verb; other abilities are shown by their own name."""
 _REGISTERS: Final = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
 
 # --- rights ---------------------------------------------------------------------------------------
 
 
 def granted_resource(resource: str, abilities: tuple[str, ...]) -> GrantedResource:
-    """Return rights on a resource as portable grants describe them."""
+    """Return rights on a resource in the form of portable grants."""
     try:
         (one,) = described([allow(resource, ability) for ability in abilities])
-    except (InvalidInput, ValueError):  # nothing that is known here, or no ability at all
+    except (InvalidInput, ValueError):  # a resource of another kind, or an empty list of abilities
         return GrantedResource("", "", resource, abilities)
     return one
 
@@ -91,8 +91,7 @@ def granted_resource(resource: str, abilities: tuple[str, ...]) -> GrantedResour
 def rights_words(
     rights: Sequence[GrantedResource], *, by: str, with_below: bool = True
 ) -> tuple[str, ...]:
-    """Return one line for each resource, of a network for each ability: what may be done with
-    what."""
+    """Describe rights: one line for each resource, but for networks one line for each ability."""
     lines: list[str] = []
     for one in rights:
         place = _place(one, by, with_below=with_below)
@@ -139,8 +138,8 @@ def _verb(ability: str) -> str:
 
 
 def _secrets(space: str, path: str) -> tuple[str, str] | None:
-    """Return the label of a secret, or of a folder of secrets, and what it is in words; None for
-    other values."""
+    """Return the label and the description of a secret or folder of secrets; None for other
+    paths."""
     prefix = list_prefix(None)
     if space != SECRETS_SPACE or not f"{path}/".startswith(prefix):
         return None
@@ -151,7 +150,7 @@ def _secrets(space: str, path: str) -> tuple[str, str] | None:
 
 
 def granted_labels(portable: PortableDelegation) -> list[str]:
-    """Return the labels of the secrets that a grant names, and the paths of other values."""
+    """Return the labels of the secrets, and the paths of the other values, that a grant names."""
     return [label_at(one.path) for one in portable.resources if one.service == "kv"]
 
 
@@ -179,10 +178,10 @@ Kind = Literal[
     "not-served",
     "note",
 ]
-"""What a line is about: one of these words."""
+"""The subject of a line."""
 
 SESSION: Final = "the app"
-"""Who acts in a line without a DID: the session of the person who signs in to the app."""
+"""The subject of lines without a DID: the session of the person who signs in to the app."""
 
 _MAX_LINE_CHARS: Final = 600
 _SPANS_MS: Final = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, "second"))
@@ -190,7 +189,7 @@ _SPANS_MS: Final = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute")
 
 @dataclass(frozen=True, slots=True)
 class ExplainedLine:
-    """One statement about a manifest."""
+    """A line that describes a part of a manifest."""
 
     kind: Kind
     text: str
@@ -201,14 +200,14 @@ class ExplainedLine:
     lifetime_ms: int | None = None
 
     def __post_init__(self) -> None:
-        """Make the text fit for a terminal."""
+        """Make the text safe for a terminal."""
         object.__setattr__(self, "text", printable(self.text, most=_MAX_LINE_CHARS))
 
 
 def explain(
     asked: Manifest | ManifestRequest, *, features: Sequence[str] = (), now: float | None = None
 ) -> tuple[ExplainedLine, ...]:
-    """Say what a manifest, or a composed request, asks for."""
+    """Describe the permissions that a manifest, or a composed request, requests."""
     if isinstance(asked, Manifest):
         asked = compose_manifests([asked], include_account_registry_permissions=False)
     lines = [
@@ -231,7 +230,7 @@ def _part(
     features: Sequence[str],
     now: float | None,
 ) -> list[ExplainedLine]:
-    """Say what one recipient gets; the rows that every space brings are one line."""
+    """Describe the permissions of one recipient; those of every space are one line."""
     subject = who or SESSION
     kept = served(resources, features, leave_out=True)
     lines = [
@@ -282,7 +281,7 @@ def _requested(
 
 
 def _requested_place(one: ResourceRequest) -> tuple[Kind, str, str | None]:
-    """Return the kind of a resource, its name in words, and the path that a line shows."""
+    """Return the kind of a resource, its description, and the path to show."""
     if one.service == ENCRYPTION:
         return "network", f"the encryption network {one.path}", None
     whole = one.path in ("", "/")
@@ -303,9 +302,9 @@ def _requested_place(one: ResourceRequest) -> tuple[Kind, str, str | None]:
 
 
 def _defaults(manifest: Manifest) -> ExplainedLine:
-    """Say what the tier of a manifest brought, whether it was named or not."""
+    """Describe the default permissions of a manifest, whether it names them or not."""
     named = isinstance(manifest.source, dict) and "defaults" in manifest.source
-    why = f'of its defaults "{manifest.defaults}"' if named else "because it does not say otherwise"
+    why = f'by its defaults "{manifest.defaults}"' if named else "because it states no defaults"
     return ExplainedLine(
         "note",
         f'{manifest.name} gets the default permissions of an app {why}: `"defaults": false` leaves'
@@ -331,27 +330,26 @@ _MOST_FACT_CHARS: Final = 200
 
 
 def run_words(run: RunStatement) -> tuple[str, ...]:
-    """Return for which programs, callers and hosts a grant is, a fact a line."""
+    """Describe a run statement, one line each for programs, callers, hosts and limits."""
     return (
         *(f"for the program {program_words(rule)}" for rule in run.programs),
         f"callers: {caller_words(run.callers)}",
-        f"it may send to: {', '.join(run.hosts) or 'nobody'}",
+        f"it may send to: {', '.join(run.hosts) or 'no host'}",
         f"limits of a run: {_limits(run) or 'those of the runner'}",
     )
 
 
 def run_sentence(run: RunStatement) -> str:
-    """Return `run_words` in one line; each fact is cut to a readable length, so that none hides
-    another."""
+    """Describe a run statement in one line; each part is cut to a readable length."""
     programs = _cut(" or ".join(program_words(rule) for rule in run.programs))
     limits = _limits(run)
-    callers, hosts = _cut(caller_words(run.callers)), _cut(", ".join(run.hosts)) or "nobody"
-    said = f"for {programs}; called by {callers}; sends to {hosts}"
-    return f"{said}; at most {limits}" if limits else said
+    callers, hosts = _cut(caller_words(run.callers)), _cut(", ".join(run.hosts)) or "no host"
+    sentence = f"for {programs}; called by {callers}; sends to {hosts}"
+    return f"{sentence}; at most {limits}" if limits else sentence
 
 
 def run_grant_of(portable: PortableDelegation) -> RunGrant | None:
-    """Return a grant as a run grant; None where it is none."""
+    """Return a portable delegation as a run grant; None for other delegations."""
     try:
         return read_run_grant(portable.header, runner=portable.delegate_did)
     except InvalidPortableDelegation:
@@ -359,17 +357,17 @@ def run_grant_of(portable: PortableDelegation) -> RunGrant | None:
 
 
 def program_words(rule: ProgramRule) -> str:
-    """Return which program a rule names."""
+    """Describe the program that a rule names."""
     if isinstance(rule, ByHash):
         return f"{rule.wasm_sha256} of {rule.project.text}" if rule.project else rule.wasm_sha256
     return f"{rule.project.text}, whatever version its developer makes the active one"
 
 
 def caller_words(condition: Condition) -> str:
-    """Return whom a condition admits."""
+    """Describe the callers that a condition admits."""
     match condition:
         case Owner():
-            return "you alone, or with API keys of yours"  # a key calls in its maker's name (RN90)
+            return "you alone, or with API keys of yours"  # a key calls in its owner's name (RN90)
         case Whitelist(accounts) if len(accounts) == 1:
             return f"{accounts[0]} alone, or with its API keys"
         case _:
@@ -415,17 +413,16 @@ def _limits(run: RunStatement) -> str:
 MODE_WORDS: Final[Mapping[Mode, str]] = {
     "everyone": "proof of approved code from everyone, the owner included",
     "delegates": "nothing from the owner in person; from everyone else proof of approved code",
-    "off": "nothing: it opens for whoever was granted it, whatever code that is",
+    "off": "nothing: it opens for everyone with a grant, whatever their code is",
 }
-"""Mode of a node -> what it demands before it opens anything."""
+"""Release mode of a node to the proof that it requires before it opens anything."""
 _DAY_S = 86_400
 
 
 def policy_words(policy: Policy | None) -> tuple[str, ...]:
-    """Return what a policy says, whole values included, so that two policies with the same lines
-    are the same."""
+    """Describe a policy completely, so that policies with the same lines are equal."""
     if policy is None:
-        return ("nothing is stated about code",)
+        return ("there is no policy on code",)
     lines = [_code(one) for one in policy.measurements] or [
         "approves no code by itself: a grant has to name it"
     ]
@@ -460,8 +457,8 @@ def policy_words(policy: Policy | None) -> tuple[str, ...]:
 
 
 def policy_changes(before: Policy | None, after: Policy | None) -> tuple[str, ...]:
-    """Return what changes: `- ` before a line that goes, `+ ` before one that comes, blanks before
-    one that stays."""
+    """Describe a change of policy: `- ` before removed lines, `+ ` before added ones, blanks
+    otherwise."""
     old, new = policy_words(before), policy_words(after)
     return (
         *(f"- {line}" for line in old if line not in new),
@@ -475,14 +472,14 @@ def _code(entry: Measurements) -> str:
 
 
 def hex_of(value: bytes | None) -> str | None:
-    """Return a measurement as people and programs read it; None where there is none."""
+    """Return a measurement in hex; None if it is missing."""
     return None if value is None else value.hex()
 
 
 # --- backends -------------------------------------------------------------------------------------
 
 SOON_S: Final = 5 * 86_400.0
-"""Collateral that ends within this time is worth a warning: releases stop with it."""
+"""Remaining validity of collateral below which to warn, seconds: releases stop when it ends."""
 
 _MOST_NAME_CHARS: Final = 40
 _MOST_ENTRY_CHARS: Final = 160
@@ -493,8 +490,8 @@ _RUNNER_LINES: Final = (
         " and where they may send"
     ),
     (
-        "               the node holds it to this code; programs, callers and hosts are held by"
-        " this code alone"
+        "               the node checks the runner's code; the runner alone checks programs,"
+        " callers and hosts"
     ),
 )
 _ATTRIBUTE_BITS: Final = {
@@ -508,8 +505,7 @@ _ATTRIBUTE_BITS: Final = {
 
 
 def in_plain_words(seen: Seen, policy: Policy | None = None) -> tuple[str, ...]:
-    """Return what was seen, a fact a line, then what a grant with the policy would name, then
-    warnings."""
+    """Describe a backend, the grant that a policy would make, and warnings, one fact a line."""
     return (
         *_facts(seen),
         *([] if policy is None else _pinned(policy)),
@@ -518,27 +514,24 @@ def in_plain_words(seen: Seen, policy: Policy | None = None) -> tuple[str, ...]:
 
 
 def warnings(seen: Seen) -> tuple[str, ...]:
-    """Return what an owner should know before granting."""
+    """Return warnings for an owner before a grant."""
     evidence, found = seen.verified.evidence, []
     if not seen.verified.root_is_intel:
         found.append(
-            "the platform's root certificate is not Intel's: it proves what the owner of that root"
-            " wants"
+            "the platform's root certificate is not Intel's: its owner can forge any evidence"
         )
     if evidence.compose_hash is None:
         found.append(
-            "no event log: the registers say what runs, and no compose file can be compared with"
-            " them"
+            "there is no event log: the code is known by its registers only, not by a compose file"
         )
     else:
         found.append(
-            "a compose hash counts only on an image that you know: compare MRTD and RTMR0 to"
-            " RTMR2 too"
+            "a compose hash proves nothing on an unknown image: compare MRTD and RTMR0 to RTMR2 too"
         )
         if seen.published.statement.compose is None:
             found.append(
-                "it does not show its compose file: compare the compose hash with the one that you"
-                " reviewed"
+                "it does not publish its compose file: compare the compose hash with that of the"
+                " file that you reviewed"
             )
     if evidence.tcb_status != "UpToDate":
         found.append(f"the platform's status is {evidence.tcb_status}")
@@ -550,18 +543,18 @@ def warnings(seen: Seen) -> tuple[str, ...]:
         )
     if (end := _collateral_end(seen)) - seen.seen_at < SOON_S:
         found.append(
-            f"the collateral ends at {shown_time(end)}: without newer one nothing is released then"
+            f"the collateral expires at {shown_time(end)}: releases then stop unless it is renewed"
         )
     if seen.further_wishes:
         found.append(
-            "its manifest asks for more, which is no part of a grant:"
+            "its manifest requests more, which a grant does not include:"
             f" {_first(seen.further_wishes, '; ')}"
         )
     return tuple(found)
 
 
 def as_json(seen: Seen, policy: Policy | None = None) -> dict[str, Json]:
-    """Return the same for a program; bytes are hex, times RFC 3339."""
+    """Describe a backend as JSON for programs; bytes are hex, times RFC 3339."""
     evidence = seen.verified.evidence
     return {
         "url": seen.url,
@@ -594,6 +587,7 @@ def as_json(seen: Seen, policy: Policy | None = None) -> dict[str, Json]:
 
 def _facts(seen: Seen) -> list[str]:
     evidence, stated = seen.verified.evidence, seen.published.statement
+    root = evidence.root_ca_sha256.hex()
     age_s = seen.seen_at - max((one.starts_at for one in seen.verified.windows), default=0.0)
     age = f"{max(age_s, 0) / 3600:.0f} h" if age_s < 2 * _DAY_S else f"{age_s / _DAY_S:.0f} days"
     return [
@@ -618,12 +612,9 @@ def _facts(seen: Seen) -> list[str]:
         ),
         (
             f"collateral     {age} old, number {evidence.evaluation_number}, "
-            f"holds until {shown_time(_collateral_end(seen))}"
+            f"valid until {shown_time(_collateral_end(seen))}"
         ),
-        (
-            "root          "
-            f" {'Intel' if seen.verified.root_is_intel else 'NOT Intel: ' + evidence.root_ca_sha256.hex()}"
-        ),
+        f"root           {'Intel' if seen.verified.root_is_intel else f'NOT Intel: {root}'}",
     ]
 
 
@@ -642,18 +633,18 @@ def _pinned(policy: Policy) -> list[str]:
     ]
     return [
         f"a grant names  this DID; {', '.join(code)}",
-        f"and demands    {'; '.join(terms)}; keys wrapped to the attested receiver key alone",
+        f"and requires   {'; '.join(terms)}; keys wrapped only to the attested receiver key",
         *(f"for            {path}" for path in policy.paths),
     ]
 
 
 def _quoted(text: str) -> str:
-    """Show an untrusted name, short enough that it fills no line."""
+    """Return an untrusted name in quotes, cut to a short length."""
     return f'"{printable(text, most=_MOST_NAME_CHARS)}"'
 
 
 def _first(texts: Sequence[str], separator: str) -> str:
-    """Show an untrusted list, cut to a readable length."""
+    """Return the first entries of an untrusted list, each cut to a readable length."""
     more = len(texts) - _MOST_SHOWN
     shown = separator.join(printable(text, most=_MOST_ENTRY_CHARS) for text in texts[:_MOST_SHOWN])
     return shown if more <= 0 else f"{shown}{separator}and {more} more"

@@ -1,5 +1,4 @@
-"""What a session lacks, and the sign-in that would suffice: nothing is asked for that was not named
-(MF13).
+"""Escalation: find the rights that a session lacks, and make the sign-in that adds them (MF13).
 
 Example:
     try:
@@ -20,15 +19,14 @@ from ..wire.sign_in import SESSION_TTL_S, SignIn
 
 
 def missing_of(error: SealspaceError) -> tuple[Capability, ...]:
-    """Return the permissions that an error says were missing, whether this client or the node found
-    them missing."""
+    """Return the missing capabilities that an error names, from this client or from the node."""
     if isinstance(error, NotGranted):
         return error.missing
     refusal = error.refusal if isinstance(error, DecryptDenied) else error
     if isinstance(refusal, ActionNotAuthorized):
         try:
             return (capability(refusal.resource, refusal.action),)
-        except InvalidInput:  # a node's own words, which may name neither
+        except InvalidInput:  # the node's text is untrusted, and may name neither
             return ()
     return ()
 
@@ -36,11 +34,20 @@ def missing_of(error: SealspaceError) -> tuple[Capability, ...]:
 def sign_in_for(
     session: Session, missing: Sequence[Capability], *, ttl_s: float | None = None
 ) -> SignIn:
-    """Make the sign-in that would suffice: what the session's own sign-in stated, and what is
-    missing; nothing else."""
+    """Make the sign-in that requests the session's own rights again, and the missing ones; nothing
+    else.
+
+    Args:
+        session: the current session.
+        missing: capabilities on the owner's own resources.
+        ttl_s: lifetime in seconds; None: seven days.
+    Raises:
+        InvalidInput: nothing is missing.
+        NotGranted: a capability belongs to another owner, who has to grant it.
+    """
     if not missing:
         raise InvalidInput(
-            "nothing is missing", hint="name what the session shall hold in addition"
+            "no missing capability is given", hint="pass the capabilities that the session needs"
         )
 
     def is_own(one: Capability) -> bool:
@@ -53,11 +60,11 @@ def sign_in_for(
                 f"{one.ability} on {one.resource.text} belongs to another owner" for one in foreign
             ),
             missing=foreign,
-            hint="ask its owner for a delegation, and take it up",
+            hint="ask its owner for a delegation, and accept it",
         )
-    stated = session.grants[0].capabilities if session.grants else ()
+    granted = session.grants[0].capabilities if session.grants else ()
     return SignIn(
         space=None if session.space is None else session.space.text,
-        exactly=distinct_capabilities((*filter(is_own, stated), *missing)),
+        exactly=distinct_capabilities((*filter(is_own, granted), *missing)),
         ttl_s=SESSION_TTL_S if ttl_s is None else ttl_s,
     )

@@ -1,8 +1,8 @@
-"""Whether what is asked for is contained in what is held, before anything is sent (MF11).
+"""A check whether granted resources contain requested ones, before anything is sent (MF11).
 
-The test is narrower than the node's containment (capabilities X1 to X8): a granted path without a
-slash at its end covers only itself. What it finds contained, a node accepts; a wildcard such as
-`tinycloud.kv/*` contains nothing else, as on a node.
+The check is stricter than the node's (capabilities X1 to X8): a granted path without a trailing
+slash covers only itself. A node accepts everything that this check accepts. A wildcard such as
+`tinycloud.kv/*` contains only itself, as on a node.
 
 Example:
     lacking = missing_resources(resolved, resources_of(grant.capabilities), owner=session.owner)
@@ -27,7 +27,7 @@ from ..wire.portable import described
 def missing_resources(
     requested: Iterable[ResourceRequest], granted: Sequence[ResourceRequest], *, owner: str
 ) -> tuple[ResourceRequest, ...]:
-    """Return what is requested and not contained in what is granted; nothing: it is a subset."""
+    """Return the requested resources that no granted one contains; empty if all are contained."""
     place = partial(_place, owner=owner)
     held = [(place(one), one) for one in granted]
     missing = []
@@ -53,8 +53,8 @@ def missing_resources(
 
 
 def resources_of(capabilities: Iterable[Capability]) -> tuple[ResourceRequest, ...]:
-    """Return capabilities of a token as resources; those with caveats are left out, they cover less
-    than they name."""
+    """Return a token's capabilities as resources, without those with caveats, whose effect is
+    narrower."""
     rows = described(one for one in capabilities if not one.caveats)
     return tuple(
         ResourceRequest(_long(one.service), one.space, one.path, one.actions) for one in rows
@@ -62,7 +62,7 @@ def resources_of(capabilities: Iterable[Capability]) -> tuple[ResourceRequest, .
 
 
 def _place(resource: ResourceRequest, *, owner: str) -> tuple[str, str, str]:
-    """Return service, space and path, each in one spelling."""
+    """Return service, space and path of a resource in canonical spelling."""
     service = _long(resource.service)
     if service != ENCRYPTION:
         return service, space_of(owner, resource.space).text, resource.path

@@ -1,14 +1,13 @@
-"""Programs that a runner executes: publishing them, and reading what a developer published (RN50 to
-RN55).
+"""Programs for runners: publish them, and read what developers published (RN50 to RN55).
 
-A project is a name of its developer's. Each version is the program's bytes and a statement that the
-developer signed about them; a further signed statement says which version is the active one. A
-program's identity is the SHA-256 of its bytes. In the developer's space `projects` they are read by
-those to whom the developer grants it; in the space `public` by everybody.
+A developer's project has a name and versions. A version is the program's bytes, and a statement
+about them that the developer signs; another signed statement names the active version. A program is
+identified by the SHA-256 of its bytes. Readers of the developer's space `projects` need a grant;
+the space `public` is open to everybody.
 
 Example:
-    wasm = Path("mail-digest.wasm").read_bytes()
-    version = await client.programs().publish("mail-digest", wasm, target="wasm32-wasip1", signer=wallet)
+    wasm, programs = Path("mail-digest.wasm").read_bytes(), client.programs()
+    version = await programs.publish("mail-digest", wasm, target="wasm32-wasip1", signer=wallet)
     active = await client.programs().active("mail-digest")
     assert active == Active(version.sha256, 1, version.statement_sha256)
 """
@@ -50,23 +49,23 @@ MAX_SOURCE_CHARS: Final = 512
 MAX_SEQUENCE: Final = 2**53 - 1
 
 Target = Literal["wasm32-wasip1", "wasm32-wasip2"]
-"""A preview 1 module or a preview 2 component; a runner tries no other way."""
+"""A WASI preview 1 module, or a preview 2 component."""
 TARGETS: Final[tuple[Target, ...]] = ("wasm32-wasip1", "wasm32-wasip2")
 
 Reader = Callable[[str], Awaitable[bytes | None]]
-"""Reads the value at a key of the developer's; None where there is none. It bounds what it
-reads."""
+"""Reads the value at a key in the developer's space, up to a limit; returns None if there is
+none."""
 
 
 class ProgramManifest(
     Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
-    """What a program wants.
+    """The secrets and hosts that a program needs.
 
     Attributes:
-        secrets: names; then a run has those and no others, and a missing one refuses it. None: it
-            says nothing.
-        hosts: where it sends requests; none: nowhere.
+        secrets: names; a run gets exactly these, and is refused if one is missing. None: not
+            stated.
+        hosts: hosts to which the program sends requests.
     """
 
     secrets: tuple[str, ...] | None = None
@@ -78,17 +77,17 @@ _WANTS_NOTHING: Final = ProgramManifest()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """What a developer states about a program.
+    """A developer's statement about a version of a program.
 
     Attributes:
-        project: of the developer who signed.
-        sha256: of the bytes, 64 lowercase hex digits.
-        size_bytes: their number.
-        target: what they are.
-        published_at: RFC 3339, as stated.
-        source: where the source is, as stated; nothing checks it.
-        manifest: what the program wants.
-        statement_sha256: of the signed statement, 64 lowercase hex digits; empty before it is
+        project: project of the developer who signed.
+        sha256: SHA-256 of the bytes, 64 lower-case hex digits.
+        size_bytes: number of bytes.
+        target: kind of WebAssembly module.
+        published_at: RFC 3339 text, as stated.
+        source: location of the source code, as stated; not verified.
+        manifest: secrets and hosts that the program needs.
+        statement_sha256: SHA-256 of the signed statement, 64 lower-case hex digits; "" before it is
             signed.
     """
 
@@ -104,13 +103,13 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """The version of a project that runs.
+    """A developer's statement which version of a project is active.
 
     Attributes:
-        sha256: of its bytes.
-        sequence: counts up with each change.
-        statement_sha256: of its signed statement (RN177); None: signed by a release that did not
-            state it.
+        sha256: SHA-256 of the version's bytes.
+        sequence: number that grows with each change.
+        statement_sha256: SHA-256 of the version's signed statement (RN177); None in statements of
+            early releases.
     """
 
     sha256: str
@@ -119,7 +118,7 @@ class Active:
 
 
 class Programs:
-    """The projects of one developer; made by `Client.programs`."""
+    """The projects of a developer; made by `Client.programs`."""
 
     def __init__(self, caller: Caller, developer: str, *, public: bool) -> None:
         self._caller = caller
@@ -127,7 +126,7 @@ class Programs:
 
     @property
     def space(self) -> str:
-        """Full id of the space that holds them; what a grant to a runner names."""
+        """Full id of the space that contains the projects, which a grant to a runner names."""
         return self._kv.space.text
 
     async def publish(
@@ -141,35 +140,39 @@ class Programs:
         manifest: ProgramManifest | None = None,
         activate: bool = True,
     ) -> Version:
-        """Publish a version, and have it run from now on.
+        """Publish a version of a program, and make it the active one.
 
         Args:
-            name: of the project.
-            wasm: at most MAX_PROGRAM_BYTES.
-            target: what the bytes are.
-            signer: the developer's key or wallet: it signs the version, and once more that it is
-                the active one.
-            source: where its source is, for readers.
-            manifest: what it wants.
-            activate: False leaves the active version as it is.
+            name: name of the project.
+            wasm: the program, at most MAX_PROGRAM_BYTES.
+            target: kind of WebAssembly module.
+            signer: the developer's key or wallet; signs the version, and the change of the active
+                one.
+            source: location of the source code, for readers; at most 512 characters.
+            manifest: secrets and hosts that the program needs.
+            activate: False keeps the active version as it is.
         Returns:
-            What was stated. Publishing the same bytes again states them anew. If they are the
-            active version, runners refuse it until it is activated again (RN177).
+            The published version. Publishing the same bytes again replaces the statement: if they
+            are
+                the active version, runners refuse it until it is activated again (RN177).
         Raises:
-            InvalidInput: a name, the size, or a part of the manifest; or the signer is not the
-                owner of the space.
-            PreconditionFailed: another version became active meanwhile.
-            NodeRefused, TransportError: as every request.
+            InvalidInput: the name, the size, the source or the manifest is not valid, or the signer
+                is
+                not the owner of the space.
+            PreconditionFailed: another version became active at the same time.
+            NodeRefused, TransportError: a request failed.
         Does not check:
-            Whether a runner can run it: `tee_backend.runner` says so.
+            Whether a runner can run the program: `tee_backend.runner` does.
         """
         if not 0 < len(wasm) <= MAX_PROGRAM_BYTES:
-            raise InvalidInput(f"a program has 1 to {MAX_PROGRAM_BYTES} bytes")
+            raise InvalidInput(
+                f"the program has {len(wasm)} bytes; 1 to {MAX_PROGRAM_BYTES} are possible"
+            )
         if source is not None and not (
             0 < len(source) <= MAX_SOURCE_CHARS and source.isprintable()
         ):
             raise InvalidInput(
-                f"the source of a program is named in 1 to {MAX_SOURCE_CHARS} printable characters"
+                f"the program's source must be 1 to {MAX_SOURCE_CHARS} printable characters"
             )
         project = self._project(name)
         version = Version(
@@ -182,7 +185,7 @@ class Programs:
             manifest=_checked_manifest(manifest or _WANTS_NOTHING),
         )
         statement = self._signed(VERSION_TYPE, version_json(version), signer)
-        # The bytes come first: whoever finds the statement finds the program too.
+        # The bytes come first, so that a reader of the statement always finds the program.
         await self._kv.put(project.code_key(version.sha256), wasm, content_type="application/wasm")
         await self._kv.put(
             project.version_key(version.sha256), statement, content_type="application/json"
@@ -192,13 +195,13 @@ class Programs:
         return parse_version(statement, project, version.sha256)
 
     async def activate(self, name: str, sha256: str, *, signer: StatementSigner) -> Active:
-        """Have a published version run from now on.
+        """Make a published version the active one.
 
         Raises:
             NotFound: there is no such version.
-            PreconditionFailed: another version became active meanwhile.
-            StatementInvalid: what is stored is not the developer's.
-            InvalidInput, NodeRefused, TransportError: as every request.
+            PreconditionFailed: another version became active at the same time.
+            StatementInvalid: a stored statement is not the developer's.
+            InvalidInput, NodeRefused, TransportError: a request failed.
         """
         project = self._project(name)
         version = await self.version(name, sha256)
@@ -219,12 +222,12 @@ class Programs:
                 if_match=etag,
             )
         except PreconditionFailed as exc:
-            exc.add_note(f"another version of {name} became active meanwhile")
+            exc.add_note(f"another version of {name} became active at the same time")
             raise
         return active
 
     async def names(self) -> AsyncIterator[str]:
-        """Yield the names of the projects, in their order."""
+        """Yield the names of the projects, ascending."""
         last = None
         async for key in self._kv.list("projects/"):
             name = key.split("/")[1]
@@ -233,11 +236,11 @@ class Programs:
                 yield name
 
     async def versions(self, name: str) -> tuple[Version, ...]:
-        """Return the versions of a project, the latest published first.
+        """Return the versions of a project, the latest first.
 
         Raises:
-            StatementInvalid: one is not the developer's.
-            NodeRefused, TransportError: as every request.
+            StatementInvalid: a stored statement is not the developer's.
+            NodeRefused, TransportError: a request failed.
         """
         project = self._project(name)
         prefix = project.version_key("")
@@ -248,21 +251,23 @@ class Programs:
         return tuple(sorted(found, key=lambda one: (one.published_at, one.sha256), reverse=True))
 
     async def version(self, name: str, sha256: str) -> Version:
-        """Return what the developer states about a version.
+        """Return the developer's statement about a version.
 
         Raises:
             NotFound: there is no such version.
-            StatementInvalid, InvalidInput, NodeRefused, TransportError: as every request.
+            StatementInvalid: the stored statement is not the developer's.
+            InvalidInput, NodeRefused, TransportError: a request failed.
         """
         project = self._project(name)
         key = project.version_key(checked_sha256(sha256, what="a version"))
         return parse_version((await self._kv.get(key)).body, project, sha256)
 
     async def active(self, name: str) -> Active | None:
-        """Return which version runs; None where none does.
+        """Return the active version of a project, or None if no version is active.
 
         Raises:
-            StatementInvalid, InvalidInput, NodeRefused, TransportError: as every request.
+            StatementInvalid: the stored statement is not the developer's.
+            InvalidInput, NodeRefused, TransportError: a request failed.
         """
         project = self._project(name)
         try:
@@ -279,41 +284,40 @@ class Programs:
             read_statement(data, kind, signer=self._kv.space.owner)
         except StatementInvalid as exc:
             raise InvalidInput(
-                "the developer's own key or wallet signs a program",
-                hint=f"that of {self._kv.space.owner}",
+                "a program must be signed by its developer",
+                hint=f"use the key or wallet of {self._kv.space.owner}",
             ) from exc
         return data
 
 
 async def read_active(read: Reader, project: ProjectId) -> Active | None:
-    """Read which version of a project is the active one; None where none is.
+    """Read the active version of a project, or None if no version is active.
 
     Raises:
-        StatementInvalid: the statement does not hold (RN53).
+        StatementInvalid: the statement is not valid (RN53).
     Does not check:
-        Whether a later statement names another one: the caller remembers the highest sequence it
-            saw (RN54).
+        Whether this is the latest statement: the caller remembers the highest sequence (RN54).
     """
     data = await read(project.active_key)
     return None if data is None else parse_active(data, project)
 
 
 async def read_version(read: Reader, project: ProjectId, wanted: str | Active) -> Version | None:
-    """Read what a developer states about a version; None where there is none.
+    """Read a developer's statement about a version, or None if the version does not exist.
 
     Args:
-        read: from the developer's space.
-        project: whose.
-        wanted: the SHA-256 of the version, or the active version as its developer states it.
+        read: reads the developer's space.
+        project: the project.
+        wanted: SHA-256 of the version, or the statement that names the active version.
     Raises:
-        StatementInvalid: the statement does not hold (RN52), or `active` names another statement
+        StatementInvalid: the statement is not valid (RN52), or `wanted` names another statement
             (RN177).
     """
     sha256 = wanted if isinstance(wanted, str) else wanted.sha256
     data = await read(project.version_key(sha256))
     version = None if data is None else parse_version(data, project, sha256)
-    # RN177: an older statement about the same bytes, with a wider manifest, keeps its signature for
-    # ever.
+    # RN177: an older statement about the same bytes, with a wider manifest, is validly signed too.
+    # Without this check, storage could replay it.
     if (
         version
         and isinstance(wanted, Active)
@@ -327,10 +331,10 @@ async def read_version(read: Reader, project: ProjectId, wanted: str | Active) -
 
 
 async def read_code(read: Reader, version: Version) -> bytes | None:
-    """Read the bytes of a version; None where they are absent.
+    """Read the bytes of a version; None if they are missing.
 
     Raises:
-        StatementInvalid: they are others than the developer signed (RN52).
+        StatementInvalid: the bytes are not those that the developer signed (RN52).
     """
     code = await read(version.project.code_key(version.sha256))
     if code is not None and (
@@ -344,7 +348,7 @@ async def read_code(read: Reader, version: Version) -> bytes | None:
 
 
 def version_json(version: Version) -> dict[str, Json]:
-    """Write what is stated about a version."""
+    """Return the JSON of a statement about a version."""
     size_bytes, source, wanted = version.size_bytes, version.source, manifest_json(version.manifest)
     stated = _StatedVersion(
         version.project.text,
@@ -369,16 +373,15 @@ class _StatedVersion(Struct, forbid_unknown_fields=True, rename="camel", omit_de
 
 
 def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
-    """Read a signed version, untrusted (RN52).
+    """Read a signed statement about a version, untrusted (RN52).
 
     Raises:
-        StatementInvalid: not the developer's, about something else, or of another shape.
+        StatementInvalid: the statement is malformed, is not the developer's, or is about another
+            version.
     """
     stated = read_shaped(data, VERSION_TYPE, _StatedVersion, signer=project.developer)
     if stated.project != project.text or stated.sha256 != sha256:
-        raise StatementInvalid(
-            f"the statement is about something else than {project.text}, version {sha256}"
-        )
+        raise StatementInvalid(f"the statement is not about version {sha256} of {project.text}")
     try:
         manifest = _checked_manifest(stated.manifest)
     except InvalidInput as exc:
@@ -396,7 +399,7 @@ def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
 
 
 def active_json(project: ProjectId, active: Active) -> dict[str, Json]:
-    """Write what is stated about the active version."""
+    """Return the JSON of a statement about the active version."""
     stated = _StatedActive(
         project.text, active.sha256, active.sequence, active.statement_sha256 or UNSET
     )
@@ -412,38 +415,38 @@ class _StatedActive(Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 def parse_active(data: bytes, project: ProjectId) -> Active:
-    """Read which version is the active one, untrusted (RN53).
+    """Read a signed statement about the active version, untrusted (RN53).
 
-    A statement without `statementSha256` is read, so that the next one can count on from it. No
-    version runs by it.
+    A statement without `statementSha256` is accepted, because the next one continues its sequence.
+    A
+    runner runs no version by it.
 
     Raises:
-        StatementInvalid: not the developer's, about another project, or of another shape.
+        StatementInvalid: the statement is malformed, is not the developer's, or is about another
+            project.
     """
     stated = read_shaped(data, ACTIVE_TYPE, _StatedActive, signer=project.developer)
     if stated.project != project.text:
-        raise StatementInvalid(
-            f"the statement is about something else than the active version of {project.text}"
-        )
+        raise StatementInvalid(f"the statement is not about the active version of {project.text}")
     return Active(stated.sha256, stated.sequence, stated.statement_sha256 or None)
 
 
 def manifest_json(manifest: ProgramManifest) -> dict[str, Json]:
-    """Write what a program wants."""
+    """Return the JSON of a program's manifest."""
     return {member: list(names) for member, names in to_builtins(manifest).items()}
 
 
 def parse_program_manifest(value: Json) -> ProgramManifest:
-    """Read what a program wants: `{"secrets"?: [NAME…], "hosts"?: [host…]}`.
+    """Read a program's manifest: `{"secrets"?: [NAME…], "hosts"?: [host…]}`.
 
     Raises:
-        InvalidInput: an unknown member, or a value that is no such name.
+        InvalidInput: a member is unknown, or a name is not valid.
     """
     try:
         return _checked_manifest(shaped(value, ProgramManifest))
     except InvalidJson as exc:
         raise InvalidInput(
-            f'a program\'s manifest has the lists "secrets" and "hosts", and no more: {exc.text}'
+            f'a program\'s manifest may contain only the lists "secrets" and "hosts": {exc.text}'
         ) from exc
 
 
@@ -453,7 +456,7 @@ def _checked_manifest(manifest: ProgramManifest) -> ProgramManifest:
         ("hosts", manifest.hosts, MAX_HOSTS, checked_host),
     ):
         if len(names) > most or len(set(names)) != len(names):
-            raise InvalidInput(f"a program's manifest names at most {most} {what}, each once")
+            raise InvalidInput(f"a program's manifest may name at most {most} {what}, each once")
         for name in names:
             check(name)
     return manifest
@@ -461,5 +464,5 @@ def _checked_manifest(manifest: ProgramManifest) -> ProgramManifest:
 
 def _secret_name(name: Json) -> str:
     if not isinstance(name, str) or not is_secret_name(name):
-        raise InvalidInput("a program names its secrets as environment variables: API_KEY")
+        raise InvalidInput("a secret in a program's manifest must have a name such as API_KEY")
     return name

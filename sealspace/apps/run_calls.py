@@ -1,19 +1,23 @@
-"""Calling a runner: the token that says who calls, for one program and one body (RN60 to RN64).
+"""Calls to a runner: the token that identifies the caller, for one program and one body.
 
-The token is an invocation of `sealspace.run/call` on the caller's own resource `<a space of the
-caller>/run/<program>`, addressed to the runner, with one fact:
+The token is an invocation of `sealspace.run/call` on the caller's own resource
+`<a space of the caller>/run/<program>`, addressed to the runner (RN60 to RN64). It has one fact:
 
-    {"type": "sealspace.run.call/v1", "program": "<did>/<name>" | sha256, "bodySha256": base64url, "runner": DID,
+    {"type": "sealspace.run.call/v1", "program": "<did>/<name>" | sha256,
+     "bodySha256": base64url, "runner": DID,
      "start": base64url of the SHA-256 of the runner's start document}
 
-A did:key calls by its own right. A session of a wallet cites the sign-in that holds
-`sealspace.run/call` on `<space>/run`, and sends it along in the header `Sealspace-Sign-In`: a
-runner keeps no tokens of callers.
+A did:key calls on its own authority. A wallet's session cites the sign-in that has
+`sealspace.run/call` on `<space>/run`, and sends it in the header `Sealspace-Sign-In`, because a
+runner stores no tokens of callers.
 
 Example:
     project, body = f"{session.owner}/mail-digest", b"{}"
     runner = RunnerAt(backend_did, start)  # as `runners.runner_at` returns it
-    headers = call_headers(friend.session, runner=runner, program=project, body=body, now=clock.now(), entropy=entropy)
+    headers = call_headers(
+        friend.session, runner=runner, program=project, body=body, now=clock.now(),
+        entropy=entropy,
+    )
     call = read_call(headers["Authorization"], None, runner=runner.did, now=clock.now())
     call.require(project, body)
     assert (call.caller, call.runner) == (friend.session.owner, runner)
@@ -54,7 +58,7 @@ CALL: Final = "sealspace.run/call"
 CALL_FACT: Final = "sealspace.run.call/v1"
 SIGN_IN_HEADER: Final = "Sealspace-Sign-In"
 MAX_SIGN_IN_AGE_S: Final = 24 * 3600
-"""A runner cannot ask whether a sign-in was revoked, so it takes none for longer than this."""
+"""Oldest acceptable sign-in, seconds: a runner cannot check whether a sign-in was revoked."""
 MAX_TOKEN_CHARS: Final = 32 * 1024
 """Longest token, and longest sign-in, that a runner reads."""
 
@@ -63,10 +67,10 @@ _CLOCKS_APART_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RunnerAt:
-    """A runner as it names itself, untrusted.
+    """The identity of a runner, as it states it; untrusted.
 
     Attributes:
-        did: that grants and calls are addressed to.
+        did: DID that grants and calls are addressed to.
         start: base64url of the SHA-256 of its start document.
     """
 
@@ -76,14 +80,14 @@ class RunnerAt:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Who calls; made by `read_call`.
+    """A verified call; made by `read_call`.
 
     Attributes:
-        caller: the root of what was shown.
-        token: name of what was signed, whatever its spelling; good for one call.
-        expires_at: when the token ends, epoch seconds; until then the runner remembers it.
-        runner: that the call is signed for, with the start that it names.
-        fact: of the token, for one program and one body; see `require`.
+        caller: principal that calls.
+        token: digest of the signed content, the same for every spelling; valid for one call.
+        expires_at: end of the token, epoch seconds; the runner remembers it until then.
+        runner: the runner and the start that the call is signed for.
+        fact: the token's fact, for one program and one body; see `require`.
     """
 
     caller: Principal
@@ -93,13 +97,17 @@ class Call:
     fact: Json
 
     def require(self, program: str, body: bytes) -> None:
-        """Refuse another program or body than the call is signed for (RN62): CallRefused."""
+        """Require that the call is signed for this program and body (RN62).
+
+        Raises:
+            CallRefused: the call is signed for another program or body.
+        """
         if self.fact != _fact(program, body, self.runner):
             raise CallRefused("the call is signed for another program or body")
 
 
 def call_right(space: str) -> Capability:
-    """Return what a wallet's session has to hold to call in its name: see `Delegations.add_right`.
+    """Return the right that a wallet's session needs for calls; see `Delegations.add_right`.
 
     Args:
         space: full id of a space of the wallet.
@@ -110,19 +118,18 @@ def call_right(space: str) -> Capability:
 def call_headers(
     session: Session, *, runner: RunnerAt, program: str, body: bytes, now: float, entropy: Entropy
 ) -> dict[str, str]:
-    """Return the headers of a call.
+    """Return the HTTP headers of a call.
 
     Args:
-        session: of the caller.
-        runner: as it names itself. A wrong `start` makes the call one that no other start runs
-            either.
+        session: the caller's session.
+        runner: the runner's own statement. A call with a wrong `start` is not run by any start.
         program: `<did>/<name>`, or a SHA-256 as 64 hex digits.
-        body: all of it.
+        body: the whole body.
         now: epoch seconds.
-        entropy: for the nonce.
+        entropy: source of the nonce.
     Raises:
-        NotGranted: the session of a wallet holds no sign-in for calls; see `call_right`.
-        SessionExpired: it has ended.
+        NotGranted: the wallet's session has no sign-in for calls; see `call_right`.
+        SessionExpired: the sign-in has expired.
     """
     space = session.space or space_of(session.owner, "default")
     wanted = capability(f"{space.text}/run/{program}", CALL)
@@ -130,7 +137,8 @@ def call_headers(
     sign_ins = [grant.header for grant in session.grants if grant.cid in cited]
     if len(sign_ins) > 1:
         raise NotGranted(
-            "a call cites one sign-in, and this session would need several", missing=(wanted,)
+            "the call needs several sign-ins of this session, but can cite only one",
+            missing=(wanted,),
         )
     headers = {
         "Authorization": mint(
@@ -149,26 +157,25 @@ def call_headers(
 
 
 def read_call(authorization: str, sign_in: str | None, *, runner: str, now: float) -> Call:
-    """Verify who calls, untrusted.
+    """Verify a call, and return its caller (RN60 to RN64, RN178).
 
     Args:
-        authorization: the token.
-        sign_in: what the token cites; None: nothing was sent along.
-        runner: this runner's DID.
+        authorization: the token, untrusted.
+        sign_in: the sign-in that the token cites, untrusted; None: not sent.
+        runner: DID of this runner.
         now: epoch seconds.
     Raises:
         CallRefused: a rule is broken.
     Does not check:
-        Whether the token was used before: the caller of this function remembers `Call.token`.
-        Whether the sign-in was revoked: it is at most a day old.
-        Which program and body arrive: see `Call.require`.
-        Whether the call names the start of this runner: the caller of this function compares it
-            (RN178).
+        Replay: the caller of this function remembers `Call.token`.
+        Revocation of the sign-in, which is at most a day old.
+        Program and body: see `Call.require`.
+        The start of the runner: the caller of this function compares it (RN178).
     """
     if len(authorization) > MAX_TOKEN_CHARS or (
         sign_in is not None and len(sign_in) > MAX_TOKEN_CHARS
     ):
-        raise CallRefused(f"a token of a call has at most {MAX_TOKEN_CHARS} characters")
+        raise CallRefused(f"the token or the sign-in is longer than {MAX_TOKEN_CHARS} characters")
     try:
         invocation = parse_invocation(authorization)
         check_window(invocation, now)
@@ -178,7 +185,8 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
         start = fact.get("start") if isinstance(fact, dict) else None
         if not isinstance(fact, dict) or not isinstance(start, str):  # RN178
             raise CallRefused(
-                "the call names no start of the runner", hint="update the client, and sign anew"
+                "the call does not name the runner's start",
+                hint="update the client, then sign the call again",
             )
         wanted = _wanted(invocation.capabilities, fact.get("program"))
         verified = verify_invocation(invocation)
@@ -189,25 +197,25 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
         else:
             held = _held(sign_in, now)
             if [parent.digest for parent in verified.parents] != [held.delegation.cid]:
-                raise CallRefused("the call cites another sign-in than it brings")
+                raise CallRefused("the call cites another sign-in than the one that it sends")
             judge_invocation(verified, [held], {held.delegation.content_key: Mark.LIVE}, now=now)
             by = held.delegation.delegator
             if root_of(wanted.resource) != by:
-                raise CallRefused("the call is about a space of somebody else")
+                raise CallRefused("the call names a space that the caller does not own")
     except CapabilityError as exc:
-        raise CallRefused(f"the call's authority does not hold: {exc.text}") from exc
+        raise CallRefused(f"the call is not authorised: {exc.text}") from exc
     return Call(by, verified.content_key, verified.expires_at, RunnerAt(runner, start), fact)
 
 
 def _fact(program: str, body: bytes, runner: RunnerAt) -> dict[str, Json]:
-    """Return the fact of a call (RN62, RN178)."""
+    """Return the fact of a call, with the hash of its body (RN62, RN178)."""
     digest = encode_url(hashlib.sha256(body).digest())
     about: dict[str, Json] = {"type": CALL_FACT, "program": program, "bodySha256": digest}
     return about | {"runner": runner.did, "start": runner.start}
 
 
 def _wanted(capabilities: tuple[Capability, ...], program: Json) -> Capability:
-    """Return the one capability of a call (RN61)."""
+    """Return the only capability of a call (RN61)."""
     if len(capabilities) == 1 and capabilities[0].ability == CALL:
         resource = capabilities[0].resource
         is_named = (
@@ -216,23 +224,27 @@ def _wanted(capabilities: tuple[Capability, ...], program: Json) -> Capability:
         )
         if is_named and not capabilities[0].caveats:
             return capabilities[0]
-    raise CallRefused(f"a call invokes {CALL} on the program alone, in a space of the caller")
+    raise CallRefused(
+        f"the call must invoke {CALL} on the program, in a space of the caller, and nothing else"
+    )
 
 
 def _held(sign_in: str | None, now: float) -> Registered:
-    """Return a wallet's sign-in: its own signature, without parents or conditions, at most a day
-    old (RN64)."""
+    """Return a wallet's own sign-in, a day old at most, without parents or conditions (RN64)."""
     if sign_in is None:
         raise CallRefused(
-            "the call cites a sign-in and does not bring it", hint=f"send it as {SIGN_IN_HEADER}"
+            "the call cites a sign-in that it does not send",
+            hint=f"send the sign-in in the header {SIGN_IN_HEADER}",
         )
     delegation: Delegation = verify_delegation(parse_delegation(sign_in))
     if delegation.form != "cacao" or delegation.parents or delegation.issued_at is None:
         raise CallRefused(
-            "the sign-in of a call is a wallet's own, and rests on no other delegation"
+            "the sign-in of the call must be signed by a wallet, without a parent delegation"
         )
     if not -_CLOCKS_APART_S <= now - delegation.issued_at <= MAX_SIGN_IN_AGE_S:
-        raise CallRefused("the sign-in of a call is older than a day", hint="sign in again")
-    if delegation.facts:  # a policy on the code that may use it: nobody here could judge that
-        raise CallRefused("the sign-in of a call is under conditions", hint="sign in without them")
+        raise CallRefused("the sign-in of the call is older than a day", hint="sign in again")
+    if delegation.facts:  # for example a policy on code, which a runner cannot apply
+        raise CallRefused(
+            "the sign-in of the call has conditions", hint="sign in without conditions"
+        )
     return judge_registration(delegation, (), {}, now=now)

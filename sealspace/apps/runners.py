@@ -1,15 +1,15 @@
-"""Granting to runners, and calling them: an owner's secrets, for the programs and callers that the
-owner names.
+"""Grants to runners, and calls to them: an owner's secrets for named programs and callers.
 
-A runner is a backend that executes programs of others. It is looked at as any backend is, by
-`backends`; the grant then says beside the runner's code for which programs, callers and hosts the
-secrets may be used.
+A runner is a backend that executes programs of others. Its evidence is verified like any backend's,
+with `backends`. A grant to it also names the programs, callers and hosts for which the secrets may
+be used.
 
 Example:
     from sealspace.documents.run_grants import ByHash
     seen = await client.backends.look(backend_url, inspector)
     run = RunStatement(programs=(ByHash("ab" * 32),))
-    portable = await client.runners.grant(seen, ["API_KEY"], run, wallet=wallet)  # `backends.deliver` takes it there
+    portable = await client.runners.grant(seen, ["API_KEY"], run, wallet=wallet)
+    # `backends.deliver` sends it to the runner
 """
 
 import json
@@ -71,27 +71,27 @@ from .backends import (
 from .run_calls import RunnerAt, call_headers, call_right
 
 MAX_ANSWER_BYTES: Final = 80_000_000
-"""Longest answer of a run: ten megabytes of output, each byte of which may be escaped, and what is
-said about it."""
+"""Longest answer of a run, bytes: 10 MB of output, each byte possibly escaped, and the other
+members."""
 CALL_TIMEOUT_S: Final = 300.0
 KEY_TTL_S: Final = 30 * 86_400.0
 
 
 GENERATION_GRANT_TTL_S: Final = 600.0
-"""How long a runner may write the secrets that it is to make."""
+"""Lifetime of a grant to write generated secrets, seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """What a runner answers of secrets that it was to make, untrusted; made by `Runners.generate`.
+    """A runner's answer to a request to generate secrets, untrusted; made by `Runners.generate`.
 
     Attributes:
-        generated: names of those that it made.
-        existing: names of those that were there, and are as they were.
-        statement: signed with its receipt key; None where it refused.
-        authorization: the token of the request, which the statement names.
-        code: why it failed or refused; None: it did neither.
-        message: what it says about that.
+        generated: names of the secrets that it made.
+        existing: names of the secrets that existed already and were not changed.
+        statement: signed with the runner's receipt key; None if it refused.
+        authorization: token of the request, which the statement names.
+        code: error code if it failed or refused; else None.
+        message: text of the error.
     """
 
     generated: tuple[str, ...]
@@ -103,7 +103,7 @@ class Generation:
 
 
 class Runners:
-    """Granting to runners; made by `Client.runners`."""
+    """The grants to runners; made by `Client.runners`."""
 
     def __init__(
         self, caller: Caller, backends: Backends, delegations: Delegations, encryption: Encryption
@@ -124,38 +124,39 @@ class Runners:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Delegate secrets to exactly the runner that was seen, for named programs and callers
-        alone.
+        """Grant secrets to exactly the runner that was seen, for named programs and callers only.
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
-            secrets: labels, `NAME` or `scope/NAME`, at most 32; a name that is added later needs a
-                new grant. Generated ones, `PROTECTED_…`, are granted apart from others: they are of
-                another network.
+            secrets: labels, `NAME` or `scope/NAME`, at most 32; a further secret needs a new grant.
+                Generated secrets, `PROTECTED_…`, belong to another network, so they need a grant of
+                their own.
             run: programs, callers, hosts and limits; the runner enforces them, the node does not.
             ttl_s: lifetime in seconds.
-            accept: what may deviate from the strict terms; see `policy_for`.
+            accept: terms to relax; see `policy_for`.
             pin: see `policy_for`.
-            wallet: the owner's; None: the session's key is the owner itself.
+            wallet: the owner's wallet; None: the session's key is the owner.
         Returns:
-            The grant, registered at the node; `backends.deliver` takes it to the runner.
+            The grant, registered at the node; `backends.deliver` sends it to the runner.
         Raises:
-            InvalidInput: a name, the number of names, hosts for a program whose project is not
-                named, or the signer is not the owner itself: a runner takes no grant that rests on
-                another delegation (RN41).
+            InvalidInput: a name or their number is not valid, or hosts are given for a program
+                without
+                a project. Also if the signer is not the owner itself: runners accept no grant with
+                    a
+                parent delegation (RN41).
             BackendNotAcceptable, NodeRefused, TransportError: as `Backends.grant`.
         """
         session = self._caller.session
         self._require_grantable(seen, wallet)
         if run.hosts and not all(rule.project for rule in run.programs):  # RN176
             raise InvalidInput(
-                "hosts are granted to programs of named projects: the project's manifest says where"
-                " they may send",
+                "cannot grant hosts to a program without a project: the project's manifest has to"
+                " list them",
                 hint="name the program as DID/NAME",
             )
         named = [parse_secret_label(label) for label in dict.fromkeys(secrets)]
         if not 1 <= len(named) <= MAX_SECRETS:
-            raise InvalidInput(f"a run grant names 1 to {MAX_SECRETS} secrets")
+            raise InvalidInput(f"a run grant must name 1 to {MAX_SECRETS} secrets")
         network = network_of_owner(session.owner, network_name(named))
         resources = _resources(session, named)
         policy = policy_for(seen, paths=resources, accept=accept, pin=pin, ttl_s=ttl_s)
@@ -167,8 +168,7 @@ class Runners:
         portable = await self._delegations.delegate(
             seen.did, wanted, ttl_s=ttl_s, policy=policy, run=run, wallet=wallet
         )
-        # what a runner would refuse is not handed on
-        read_run_grant(portable.header, runner=seen.did)
+        read_run_grant(portable.header, runner=seen.did)  # raises if a runner would refuse it
         return portable
 
     async def generate(
@@ -181,37 +181,37 @@ class Runners:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> Generation:
-        """Have secrets made by the runner that was seen: nobody sees their values, and the owner
-        may grant them.
+        """Have the runner that was seen generate secrets, whose values no person sees.
 
-        The owner's network `protected` is made where it is missing, with a policy by which nobody
-        opens anything in person. The runner gets a grant for ten minutes to write exactly these
-        secrets, and writes none that is there.
+        The owner's network `protected` is created if it is missing, with a policy that keeps people
+        from opening its secrets. The runner gets a grant for ten minutes to write exactly these
+        secrets, and does not replace existing ones.
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
             wanted: name to type, 1 to 16; see `run_grants.checked_generation_type`.
             scope: None for global secrets.
-            accept: what may deviate from the strict terms; see `policy_for`.
+            accept: terms to relax; see `policy_for`.
             pin: see `policy_for`.
-            wallet: the owner's; None: the session's key is the owner itself.
+            wallet: the owner's wallet; None: the session's key is the owner.
         Returns:
-            What the runner states. Where it failed on the way, some were made.
+            The runner's answer. After a failure, some secrets may have been made.
         Raises:
-            InvalidInput: a name, a type, their number, or the signer is not the owner itself; or
-                the network `protected` is one that people may open secrets of.
-            BackendNotAcceptable: the node would refuse what was seen, or it was seen too long ago.
+            InvalidInput: a name, a type or their number is not valid; the signer is not the owner
+                itself; or people may open secrets of the network `protected`.
+            BackendNotAcceptable: the node would reject the runner, or its evidence is too old.
             GrantNotTaken, BackendUnreachable, BackendAnswerInvalid: as `deliver`.
-            NodeRefused, TransportError: as each says.
+            NodeRefused, TransportError: a request failed.
         Does not check:
             Which code answered: `tee_backend.runner.calls.generated_secrets.verify_generated` does,
-                by the statement.
+                by
+                the statement.
         """
         session = self._caller.session
         canonical = None if scope is None else canonical_scope(scope)
-        body = generation_body(session.owner, canonical, wanted)  # before anything is asked
+        body = generation_body(session.owner, canonical, wanted)  # before anything is sent
         self._require_grantable(seen, wallet)
-        # no other code than is acceptable
+        # Raises for evidence that the node would reject.
         policy_for(seen, accept=accept, pin=pin, ttl_s=GENERATION_GRANT_TTL_S)
         await self._ensure_protected(wallet)
         named = [SecretName(name, canonical) for name in wanted]
@@ -219,8 +219,7 @@ class Runners:
         portable = await self._delegations.delegate(
             seen.did, granted, ttl_s=GENERATION_GRANT_TTL_S, wallet=wallet
         )
-        # what a runner would refuse is not handed on
-        read_generation_grant(portable.header, runner=seen.did)
+        read_generation_grant(portable.header, runner=seen.did)  # raises if a runner would refuse
         await deliver(seen.url, portable)
         space = session.space or space_of(session.owner, "default")
         await self._ensure_rights(wallet, [call_right(space.text)])
@@ -242,29 +241,28 @@ class Runners:
         ttl_s: float = DELEGATION_TTL_S,
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Let the runner that was seen read a private project of the owner's (RN152).
+        """Let the runner that was seen read a private project of the owner (RN152).
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
-            name: of the project, in the space `projects`.
+            name: name of the project, in the space `projects`.
             ttl_s: lifetime in seconds.
-            wallet: the owner's; None: the session's key is the owner itself.
+            wallet: the owner's wallet; None: the session's key is the owner.
         Returns:
-            The grant, registered at the node; `backends.deliver` takes it to the runner.
+            The grant, registered at the node; `backends.deliver` sends it to the runner.
         Raises:
             InvalidInput, BackendNotAcceptable, NodeRefused, TransportError: as `grant`.
         Does not check:
-            Which code reads: the node holds reads of values to a DID, and not to code.
+            Which code reads the project: for values, the node checks only the DID.
         """
         self._require_grantable(seen, wallet)
         wanted = [capability(project_resource(self._caller.session.owner, name), KV_GET)]
         portable = await self._delegations.delegate(seen.did, wanted, ttl_s=ttl_s, wallet=wallet)
-        # what a runner would refuse is not handed on
-        read_program_grant(portable.header, runner=seen.did)
+        read_program_grant(portable.header, runner=seen.did)  # raises if a runner would refuse it
         return portable
 
     def _require_grantable(self, seen: Seen, wallet: AnyWallet | None) -> None:
-        """Refuse signers that no runner believes (RN41), and what was seen too long ago."""
+        """Require that the owner signs (RN41), and that the evidence is recent."""
         self._require_owner(wallet, "a run grant")
         require_recent(seen, self._caller.clock.now())
 
@@ -274,17 +272,18 @@ class Runners:
             session.did if wallet is None else wallet_of(wallet).did, session.owner
         ):
             raise InvalidInput(
-                f"{what} is signed by the owner itself", hint="pass the owner's wallet"
+                f"{what} must be signed by the owner itself", hint="pass the owner's wallet"
             )
 
     async def _ensure_protected(self, wallet: AnyWallet | None) -> None:
-        """Have the owner's network for generated secrets, which nobody opens in person (RN144)."""
+        """Ensure that the network for generated secrets exists and that people cannot open them
+        (RN144)."""
         network = self._encryption.network(PROTECTED_NETWORK)
         try:
             await self._encryption.descriptor(network)
         except NetworkNotFound:
             await self._ensure_rights(wallet, [capability(network.text, NETWORK_CREATE)])
-        await self._encryption.ensure_network(PROTECTED_NETWORK)  # a revoked one is refused
+        await self._encryption.ensure_network(PROTECTED_NETWORK)  # raises if it was revoked
         await self._ensure_rights(wallet, [capability(network.text, SET_POLICY)])
         stated = await self._encryption.policy(network)
         if stated is None:
@@ -293,13 +292,13 @@ class Runners:
             raise InvalidInput(
                 f"the policy of your network {PROTECTED_NETWORK} lets people open its secrets",
                 hint=(
-                    f'state "inPerson": false in it: sealspace network policy {PROTECTED_NETWORK}'
+                    f'set "inPerson" to false in it: sealspace network policy {PROTECTED_NETWORK}'
                     " --set FILE"
                 ),
             )
 
     async def _ensure_rights(self, wallet: AnyWallet | None, wanted: Sequence[Capability]) -> None:
-        """Have the wallet give the session rights that it does not hold, for an hour."""
+        """Have the wallet grant the session the rights that it lacks, for an hour."""
         try:
             self._caller.session.proofs_for(wanted, now=self._caller.clock.now())
         except NotGranted:
@@ -317,21 +316,21 @@ class Runners:
         ttl_s: float = KEY_TTL_S,
         wallet: AnyWallet | None = None,
     ) -> Credential:
-        """Make an API key: whoever has it calls programs at one runner in the owner's name, and at
-        its cost.
+        """Make an API key, with which its holder calls programs in the owner's name and at its
+        cost.
 
         Args:
-            url: address of the runner.
-            projects: that it calls, 1 to 64; None: any.
-            profiles: whose secrets a call may ask for; none by default.
-            max_per_call: micro-units.
+            url: address of the runner, the only one where the key is valid.
+            projects: projects that the key may call, 1 to 64; None: any.
+            profiles: names of the profiles whose secrets a call may use; none by default.
+            max_per_call: most that one call may cost, micro-units.
             ttl_s: lifetime in seconds, at most 90 days.
-            wallet: the owner's; None: the session's key is the owner itself.
+            wallet: the owner's wallet; None: the session's key is the owner.
         Returns:
-            The key, which nobody can show again.
+            The key, which cannot be shown again.
         Raises:
-            InvalidInput: an argument, or the signer is not the owner.
-            CallRefused: the runner refuses.
+            InvalidInput: an argument is not valid, or the signer is not the owner.
+            CallRefused: the runner refused the key.
             BackendUnreachable, BackendAnswerInvalid: as `call_runner`.
         """
         self._require_owner(wallet, "an API key")
@@ -348,7 +347,7 @@ class Runners:
         return credential
 
     async def keys(self, url: str) -> dict[str, Json]:
-        """Return the owner's API keys at a runner, and its account there, as the runner answers.
+        """Return the owner's API keys and account at a runner, in the form of the runner's answer.
 
         Raises:
             NotGranted, SessionExpired: as `run_calls.call_headers`.
@@ -357,11 +356,11 @@ class Runners:
         return _accepted((await self._signed(url, "GET", "/keys", "keys"))[0])
 
     async def revoke_key(self, url: str, nonce: int) -> None:
-        """Revoke one of the owner's API keys at a runner, from now on.
+        """Revoke one of the owner's API keys at a runner, at once.
 
         Raises:
             NotGranted, SessionExpired, BackendUnreachable, BackendAnswerInvalid: as `keys`.
-            CallRefused: as `keys`, and where there is no such key.
+            CallRefused: as `keys`, or if there is no such key.
         """
         _accepted((await self._signed(url, "DELETE", f"/keys/{nonce}", f"keys/{nonce}/revoke"))[0])
 
@@ -390,16 +389,16 @@ class Runners:
 
 
 def network_name(named: Sequence[SecretName]) -> str:
-    """Return the name of the network of secrets that are granted together (RN146).
+    """Return the name of the network that secrets of one grant belong to (RN146).
 
     Raises:
-        InvalidInput: they are of two.
+        InvalidInput: the secrets belong to two networks.
     """
     kinds = {is_protected(one.name) for one in named}
     if len(kinds) > 1:
         raise InvalidInput(
-            "PROTECTED_ secrets are of another network than others: one grant is not for both",
-            hint="grant them apart, to the same program: a run has the secrets of all its grants",
+            "one grant cannot have PROTECTED_ secrets and others: their networks differ",
+            hint="make two grants for the same program: a run gets the secrets of both",
         )
     return PROTECTED_NETWORK if kinds == {True} else DEFAULT_NETWORK
 
@@ -414,7 +413,7 @@ def _generation(answer: Mapping[str, Json], *, authorization: str) -> Generation
     try:
         statement = canonical_bytes(answer["statement"]) if "statement" in answer else None
     except InvalidCanonicalJson as exc:
-        raise BackendAnswerInvalid("the runner's statement is not what a runner writes") from exc
+        raise BackendAnswerInvalid("the runner's statement cannot be written as JSON") from exc
     return Generation(
         generated=_names(answer, "generated"),
         existing=_names(answer, "existing"),
@@ -434,7 +433,7 @@ def _names(answer: Mapping[str, Json], member: str) -> tuple[str, ...]:
         names = shaped(answer.get(member), tuple[str, ...])
         if all(map(is_secret_name, names)):
             return names
-    raise BackendAnswerInvalid("the runner's answer names no secrets")
+    raise BackendAnswerInvalid(f"the runner's answer has no valid list `{member}`")
 
 
 async def call_runner(url: str, session: Session, body: Mapping[str, Json]) -> dict[str, Json]:
@@ -442,16 +441,16 @@ async def call_runner(url: str, session: Session, body: Mapping[str, Json]) -> d
 
     Args:
         url: address of the runner.
-        session: of the caller; that of a wallet holds `run_calls.call_right`.
-        body: `source`, and what else RN66 lists.
+        session: the caller's session; a wallet's session needs `run_calls.call_right`.
+        body: `source`, and the other members that RN66 lists.
     Returns:
-        What the runner answered, also where it refused: `status`, `output` or `error`, `receipt`.
+        The runner's answer, which may be a refusal: `status`, `output` or `error`, `receipt`.
     Raises:
-        InvalidInput: no such address, or the body names no program.
+        InvalidInput: the address is not valid, or the body names no program.
         NotGranted, SessionExpired: as `call_headers`.
-        BackendUnreachable, BackendAnswerInvalid: no usable answer, or that of something else.
+        BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
     Does not check:
-        What runs there, and the receipt: see `backends.fetch_evidence` and
+        The runner's code, and the receipt: see `backends.fetch_evidence` and
             `tee_backend.runner.calls.run_receipts`.
     """
     match body.get("source"):
@@ -459,7 +458,8 @@ async def call_runner(url: str, session: Session, body: Mapping[str, Json]) -> d
             pass
         case _:
             raise InvalidInput(
-                "a call names a program", hint='{"source": {"project": "<did>/<name>"}}'
+                "the call does not name a program",
+                hint='name it in the body: {"source": {"project": "<did>/<name>"}}',
             )
     data = json.dumps(dict(body)).encode()
     clock, entropy = SystemClock(), SystemEntropy()
@@ -481,21 +481,21 @@ async def _ask_signed(
     clock: Clock,
     entropy: Entropy,
 ) -> tuple[Answer, str]:
-    """Send a request that the caller signs; return the answer, and the token that it answers.
+    """Send a request that the caller signs; return the answer and the request's token.
 
-    If the runner was started anew between its `/info` and the request, nothing happened, and the
-    request is signed and sent once more (RN178).
+    If the runner restarted between its `/info` and the request, it did nothing, so the request is
+    signed and sent once more (RN178).
 
     Args:
         url: address of the runner.
-        session: of the caller.
-        method: of HTTP.
-        path: of the route.
-        program: that is called, or what is in its place.
-        body: empty: none is sent.
-        did: of the runner that was seen; None: of the one that answers.
-        clock: for the token.
-        entropy: for its nonce.
+        session: the caller's session.
+        method: HTTP method.
+        path: path of the route.
+        program: the called program, or the name of another action.
+        body: empty for no body.
+        did: DID of the runner that was seen; None: of the runner that answers.
+        clock: source of the token's times.
+        entropy: source of the token's nonce.
     """
 
     async def asked(found: RunnerAt) -> tuple[Answer, str]:
@@ -517,7 +517,8 @@ async def _ask_signed(
     match _object(answer.body) if answer.status == 409 else {}:
         case {"error": {"code": "call-start"}}:
             again = await runner_at(url)
-            # else the refusal is a lie, and a second token could be a second run
+            # If the start is unchanged, the refusal is false: the runner may have run the program,
+            # and a second token could run it again.
             if again.start != found.start:
                 return await asked(again)
     return answer, token
@@ -526,19 +527,18 @@ async def _ask_signed(
 async def call_with_key(
     url: str, key: str, project: ProjectId, body: Mapping[str, Json]
 ) -> dict[str, Json]:
-    """Have a runner run a program, for the holder of an API key.
+    """Have a runner run a program, with an API key.
 
     Args:
         url: address of the runner: https, or this machine.
-        key: as `Credential.text`.
-        project: whose active version runs, unless the body has `version_key`.
-        body: `input`, and what else RN96 lists.
+        key: the key, as `Credential.text`.
+        project: its active version runs, unless the body has `version_key`.
+        body: `input`, and the other members that RN96 lists.
     Returns:
-        What the runner answered, also where it refused: `status` and `output`, or `error` and
-            `code`.
+        The runner's answer, which may be a refusal: `status` and `output`, or `error` and `code`.
     Raises:
-        InvalidInput: no such address, or the key is none.
-        BackendUnreachable, BackendAnswerInvalid: no usable answer.
+        InvalidInput: the address or the key is not valid.
+        BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
     """
     headers = {KEY_HEADER: parse_credential(key).text, "Content-Type": "application/json"}
     path = f"/call/{project.developer}/{project.name}"
@@ -550,7 +550,7 @@ async def call_with_key(
 
 
 async def start_of(url: str) -> bytes:
-    """Return a runner's start document, untrusted: what its receipts are judged with.
+    """Return a runner's start document, untrusted, with which its receipts are verified.
 
     Raises:
         InvalidInput, BackendUnreachable, BackendAnswerInvalid: as `call_runner`.
@@ -562,10 +562,9 @@ async def start_of(url: str) -> bytes:
 
 
 async def runner_at(url: str) -> RunnerAt:
-    """Return which runner an address states to be, and which start of it, untrusted.
+    """Return the identity and the start that a runner states, untrusted.
 
-    Whatever it states, a call that is signed for it is run by at most one start: the one that it
-    names (RN178).
+    A false statement is harmless: only the start that a signed call names runs it (RN178).
 
     Raises:
         InvalidInput, BackendUnreachable, BackendAnswerInvalid: as `call_runner`.
@@ -578,15 +577,15 @@ async def runner_at(url: str) -> RunnerAt:
 
 
 def _accepted(answer: Answer) -> dict[str, Json]:
-    """Return what a runner answered, unless it refused."""
-    said = _object(answer.body)
+    """Return a runner's answer; raise CallRefused if it is a refusal."""
+    members = _object(answer.body)
     if answer.is_success:
-        return said
-    raise CallRefused(error_text(said.get("error"))[:600] or "the runner refuses")
+        return members
+    raise CallRefused(error_text(members.get("error"))[:600] or "the runner refused the request")
 
 
 def error_text(error: Json) -> str:
-    """Return what a runner says about an error, untrusted; "" for anything else."""
+    """Return the text of a runner's error, untrusted; "" if it has none."""
     texts = [error.get(name) for name in ("message", "detail")] if isinstance(error, dict) else []
     return " ".join(one for one in texts if isinstance(one, str))
 
@@ -595,4 +594,4 @@ def _object(data: bytes) -> dict[str, Json]:
     try:
         return parse_json(data, max_bytes=MAX_ANSWER_BYTES)
     except InvalidJson as exc:
-        raise BackendAnswerInvalid("the runner's answer cannot be read") from exc
+        raise BackendAnswerInvalid("the runner's answer is not a JSON object") from exc

@@ -1,2 +1,1 @@
-"""Documents that owners, applications and runners state: manifests, grants and what they publish.
-Pure."""
+"""Documents of owners, applications and runners: manifests, grants, published evidence. No I/O."""

@@ -1,18 +1,24 @@
-"""Conditions on who may have a program run with an owner's secrets: a part of OutLayer's grammar,
-over DIDs (RN40).
+"""Conditions on the callers of programs that use an owner's secrets (RN40).
 
-    C := "AllowAll" | {"Owner": {}} | {"Whitelist": {"accounts": [DID…]}} | {"ValidUntil": {"until": RFC 3339}}
-       | {"WasmHash": {"hash": 64 lowercase hex digits}} | {"Logic": {"operator": "And" | "Or", "conditions": [C…]}}
+The grammar is a part of OutLayer's, with DIDs as accounts:
+
+    C := "AllowAll"
+       | {"Owner": {}}
+       | {"Whitelist": {"accounts": [DID…]}}
+       | {"ValidUntil": {"until": RFC 3339}}
+       | {"WasmHash": {"hash": 64 lower-case hex digits}}
+       | {"Logic": {"operator": "And" | "Or", "conditions": [C…]}}
        | {"Not": {"condition": C}}
 
-Every object has exactly the members above. A condition of which a part cannot be read is refused as
-a whole, so that no `Not` around that part turns it into a yes. Judging knows three verdicts: True,
-False, and None where a leaf cannot be decided; no leaf of today's is undecided, and the connectives
-are ready for one. Only True lets a call pass.
+Every object has exactly these members. A condition with an unreadable part is rejected as a whole;
+otherwise a `Not` around that part could admit a call. A verdict is True, False, or None if a leaf
+cannot be decided. No present leaf is undecided, but the connectives support it. Only True admits a
+call.
 
 Example:
     condition = parse_condition({"Not": {"condition": {"Whitelist": {"accounts": [invoker]}}}})
-    call = Call(caller=session.owner, owner=session.owner, wasm_sha256="ab" * 32, now=clock.now())
+    owner = session.owner
+    call = Call(caller=owner, owner=owner, wasm_sha256="ab" * 32, now=clock.now())
     assert judge_call(condition, call) is True
 """
 
@@ -32,24 +38,24 @@ from encryption_network.network_errors import InvalidCanonicalJson
 from ..errors import InvalidInput
 
 MAX_CONDITION_BYTES: Final = 16 * 1024
-"""Longest condition, as canonical JSON."""
+"""Longest condition as canonical JSON, bytes."""
 MAX_CONDITION_DEPTH: Final = 32
-"""Conditions inside one another, the outermost counted."""
+"""Deepest nesting of conditions, including the outermost one."""
 
 Verdict: TypeAlias = bool | None
-"""None: it cannot be decided, which lets nobody pass."""
+"""True admits a call; False and None (undecided) do not."""
 
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """What a condition is judged by.
+    """The facts that a condition is judged by.
 
     Attributes:
-        caller: the root of what the caller showed.
-        owner: of the secrets.
-        wasm_sha256: of the program's bytes, 64 lowercase hex digits.
+        caller: principal that calls.
+        owner: owner of the secrets.
+        wasm_sha256: SHA-256 of the program's bytes, 64 lower-case hex digits.
         now: epoch seconds.
     """
 
@@ -61,25 +67,25 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class AllowAll:
-    """Anybody."""
+    """Admits every caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The owner of the secrets."""
+    """Admits the owner of the secrets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Whitelist:
-    """One of these DIDs, and no other spelling than the canonical one; none: nobody, the owner
-    neither."""
+    """Admits these DIDs in canonical spelling; an empty list admits no caller, not even the
+    owner."""
 
     accounts: tuple[Principal, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ValidUntil:
-    """Strictly before a moment, epoch seconds; `text` is it as it was written."""
+    """Admits calls before a time in epoch seconds; `text` is the time as it was written."""
 
     until: float
     text: str
@@ -87,14 +93,15 @@ class ValidUntil:
 
 @dataclass(frozen=True, slots=True)
 class WasmHash:
-    """The program's bytes have this SHA-256, 64 lowercase hex digits."""
+    """Admits calls of the program with this SHA-256, 64 lower-case hex digits."""
 
     sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Logic:
-    """All of some conditions (`And`; of none: yes), or one of them (`Or`; of none: no)."""
+    """Admits a call if all conditions do (`And`; true if empty), or one does (`Or`; false if
+    empty)."""
 
     operator: Literal["And", "Or"]
     conditions: tuple["Condition", ...]
@@ -102,7 +109,7 @@ class Logic:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """The opposite; of what cannot be decided, that."""
+    """Negates a condition; an undecided one stays undecided."""
 
     condition: "Condition"
 
@@ -114,20 +121,20 @@ def parse_condition(value: Json) -> Condition:
     """Read a condition, untrusted.
 
     Raises:
-        InvalidInput: an unknown leaf or member, a value that its leaf does not take, or it is too
-            long or too deep.
+        InvalidInput: a leaf or member is unknown, a value is not valid for its leaf, or the
+            condition is too long or nested too deeply.
     """
     try:
         size_bytes = len(canonical_bytes(value))
     except InvalidCanonicalJson as exc:
-        raise InvalidInput(f"the condition on callers is no JSON: {exc}") from exc
+        raise InvalidInput(f"the condition on callers is not valid JSON: {exc}") from exc
     if size_bytes > MAX_CONDITION_BYTES:
-        raise InvalidInput(f"the condition on callers has more than {MAX_CONDITION_BYTES} bytes")
+        raise InvalidInput(f"the condition on callers is longer than {MAX_CONDITION_BYTES} bytes")
     return _condition(value, MAX_CONDITION_DEPTH)
 
 
 def condition_json(condition: Condition) -> Json:
-    """Write a condition as JSON; the opposite of `parse_condition`."""
+    """Return a condition as JSON; the inverse of `parse_condition`."""
     match condition:
         case AllowAll():
             return "AllowAll"
@@ -151,7 +158,7 @@ def condition_json(condition: Condition) -> Json:
 
 
 def judge_call(condition: Condition, call: Call) -> Verdict:
-    """Decide whether a condition admits a call; only True does."""
+    """Return a condition's verdict on a call; only True admits it."""
     match condition:
         case AllowAll():
             return True
@@ -171,17 +178,17 @@ def judge_call(condition: Condition, call: Call) -> Verdict:
 
 
 def all_of(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return False where one is, else None where one is, else True; the order does not matter."""
+    """Combine verdicts: False if any is False, else undecided if any is undecided, else True."""
     return False if False in verdicts else None if None in verdicts else True
 
 
 def any_of(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return True where one is, else None where one is, else False; the order does not matter."""
+    """Combine verdicts: True if any is True, else undecided if any is undecided, else False."""
     return True if True in verdicts else None if None in verdicts else False
 
 
 def not_of(verdict: Verdict) -> Verdict:
-    """Return the opposite; of None, None."""
+    """Return the opposite verdict; None for None."""
     return None if verdict is None else not verdict
 
 
@@ -191,14 +198,14 @@ def _condition(value: Json, depth: int) -> Condition:
     if value == "AllowAll":
         return AllowAll()
     if not isinstance(value, dict) or len(value) != 1:
-        raise InvalidInput('a condition is "AllowAll", or an object with exactly one member')
+        raise InvalidInput('a condition must be "AllowAll", or an object with one member')
     ((name, content),) = value.items()
     members = _MEMBERS.get(name)
     if members is None:
-        raise InvalidInput(f"no such condition: {name[:40]!r}")
+        raise InvalidInput(f"unknown condition: {name[:40]!r}")
     if not isinstance(content, dict) or content.keys() != set(members):
         raise InvalidInput(
-            f'the condition "{name}" has exactly the members: {", ".join(members) or "none"}'
+            f'the condition "{name}" must have exactly the members: {", ".join(members) or "none"}'
         )
     match [name, *(content[member] for member in members)]:
         case ["Owner"]:
@@ -214,7 +221,7 @@ def _condition(value: Json, depth: int) -> Condition:
         case ["Not", inner]:
             return Not(_condition(inner, depth - 1))
         case _:
-            raise InvalidInput(f'the condition "{name}" is {_WANTED[name]}')
+            raise InvalidInput(f'the condition "{name}" needs {_EXPECTED[name]}')
 
 
 _MEMBERS: Final[Mapping[str, Sequence[str]]] = {
@@ -225,10 +232,10 @@ _MEMBERS: Final[Mapping[str, Sequence[str]]] = {
     "Logic": ("operator", "conditions"),
     "Not": ("condition",),
 }
-_WANTED: Final = {
-    "Whitelist": "about a list of accounts",
-    "ValidUntil": "about a time as 2030-01-01T00:00:00Z",
-    "WasmHash": "about 64 lowercase hex digits",
+_EXPECTED: Final = {
+    "Whitelist": "a list of accounts",
+    "ValidUntil": "a time such as 2030-01-01T00:00:00Z",
+    "WasmHash": "64 lower-case hex digits",
     "Logic": 'an operator, "And" or "Or", and a list of conditions',
 }
 
@@ -237,11 +244,13 @@ def _account(value: Json) -> Principal:
     with suppress(CapabilityError):
         if isinstance(value, str) and "#" not in value:
             return parse_principal(value)
-    raise InvalidInput('an account in "Whitelist" is no DID')
+    raise InvalidInput('an account in "Whitelist" is not a DID')
 
 
 def _time(text: str) -> float:
     try:
         return parse_rfc3339(text)
     except CapabilityError:
-        raise InvalidInput('"until" in "ValidUntil" is no time as 2030-01-01T00:00:00Z') from None
+        raise InvalidInput(
+            '"until" in "ValidUntil" is not a time such as 2030-01-01T00:00:00Z'
+        ) from None

@@ -1,9 +1,8 @@
-"""Reading an app manifest: shapes by msgspec, then what one type cannot say; nothing is expanded
-yet.
+"""Reading and validating app manifests, before they are expanded (MF1 to MF6).
 
-Rules MF1 to MF6. A manifest is read strictly: unknown members are errors; otherwise a typo would be
-ignored. A word in the place of an action of a secret is never repeated, because it may be the
-secret itself.
+Types are checked by msgspec, and other rules afterwards. Unknown members are errors; otherwise a
+typo would be ignored. An invalid action of a secret is never repeated in a message, because it may
+be the secret itself.
 """
 
 import difflib
@@ -33,8 +32,8 @@ VAULT: Final = "tinycloud.vault"
 ENCRYPTION: Final = "tinycloud.encryption"
 
 MAX_PERMISSIONS: Final = 256
-"""Most entries of `permissions`, and most `secrets`: a person could not judge more, and a token has
-a largest size."""
+"""Most entries of `permissions` and of `secrets`: a person has to review them, and a token is
+limited."""
 
 _FAILED: Final = "Manifest validation failed: "
 _SERVICE: Final = re.compile(r"tinycloud\.[a-z][a-z0-9-]*")
@@ -55,7 +54,7 @@ _Few = msgspec.Meta(max_length=MAX_PERMISSIONS)
 class Permission(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"skip_prefix": "skipPrefix"}
 ):
-    """One entry of a manifest's `permissions`, checked but not expanded."""
+    """An entry of a manifest's `permissions`, validated but not expanded."""
 
     service: str
     path: str
@@ -95,7 +94,7 @@ class _Members(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A checked manifest; made by `parse_manifest`."""
+    """A validated manifest; made by `parse_manifest`."""
 
     app_id: str
     name: str
@@ -110,7 +109,7 @@ class Manifest:
 
 
 def check_manifest(value: Json) -> tuple[Fault, ...]:
-    """Return the first fault of a manifest; nothing: `parse_manifest` accepts it."""
+    """Return the first error of a manifest, as a tuple; empty if the manifest is valid."""
     try:
         parse_manifest(value)
     except ManifestInvalid as exc:
@@ -119,18 +118,18 @@ def check_manifest(value: Json) -> tuple[Fault, ...]:
 
 
 def parse_manifest(value: Json) -> Manifest:
-    """Check a manifest.
+    """Validate a manifest.
 
     Args:
         value: the JSON value, untrusted.
     Returns:
-        The manifest; it can be resolved.
+        The manifest, which can be resolved.
     Raises:
-        ManifestInvalid: a member breaks its rule or is unknown; the message and `faults` name the
+        ManifestInvalid: a member is unknown or breaks its rule; the message and `faults` name the
             first one.
     Does not check:
-        That services and actions exist: unknown ones pass in their full form, as unknown abilities
-            do on a node.
+        That services and actions exist: unknown ones pass in their full form, like unknown
+            abilities at a node.
     """
     members = shaped_at("", value, _Members, _refuse)
     if members.manifest_version != 1:
@@ -146,7 +145,7 @@ def parse_manifest(value: Json) -> Manifest:
             parse_principal(members.did)
         except CapabilityError:
             _refuse("did", "must be a non-empty DID string")
-    # An unknown word asks for nothing, so it is refused instead of read as the default (MF3).
+    # An unknown word must not mean the default permissions, which the author did not request (MF3).
     word = members.defaults
     tier = _TIERS.get(word.strip(" \t\n\r").lower() if isinstance(word, str) else word)
     if tier is None:
@@ -173,14 +172,13 @@ def parse_manifest(value: Json) -> Manifest:
 
 
 def _check_permission(entry: Permission, where: str) -> None:
-    if _SERVICE.fullmatch(entry.service) is None:  # MF20: `kv` is asked for as one thing
+    if _SERVICE.fullmatch(entry.service) is None:  # MF20
         example = "write it in full and in small letters, such as tinycloud.kv"
         _refuse_as(
             f"{where}.service", f"{where}.service is required and must be a service: {example}"
         )
     if entry.service == ENCRYPTION:
-        # MF20: a network is read as a space is: its owner is a DID, and both are used in a URI as
-        # they are.
+        # MF20: a network's id has the form of a space's id, and both are used unencoded in a URI.
         prefix = f"{NETWORK_PREFIX}did:"
         if not entry.path.startswith(prefix) or not _is_space(
             f"tinycloud:{entry.path.removeprefix(prefix)}"
@@ -192,7 +190,7 @@ def _check_permission(entry: Permission, where: str) -> None:
             f"{where}.path",
             f"{where}.path must be the raw path of a URI: percent-encode what is not ASCII",
         )
-    if any(entry.caveats or ()):  # MF4: without them the grant would be wider than it was asked for
+    if any(entry.caveats or ()):  # MF4: a grant without them would be wider than requested
         _refuse_as(
             f"{where}.caveats",
             f"{where}.caveats: this client signs no caveats; ask for a narrower path in their"
@@ -205,7 +203,7 @@ def _check_permission(entry: Permission, where: str) -> None:
 
 
 def _check_place(members: _Members | Permission, where: str) -> None:
-    """Check the lifetime and the space of a manifest or of one entry."""
+    """Validate the lifetime and the space of a manifest or an entry."""
     _check_expiry(members.expiry, where)
     if members.space is not None and not _is_space(members.space):
         form = "a short name such as notes, or a full id tinycloud:…:notes"
@@ -219,7 +217,7 @@ def _check_expiry(expiry: str | None, where: str) -> None:
 
 
 def _secret(key: str, spec: object) -> Permission:
-    """Turn one secret into an entry for the vault."""
+    """Return one secret as an entry for the vault."""
     at = f"secrets.{_shown(key)}"
     if not is_secret_name(key):
         _refuse(at, f"must match {NAME_PATTERN}")
@@ -235,8 +233,8 @@ def _secret(key: str, spec: object) -> Permission:
         for word in words
     ]
     if None in found:
-        # MF5: the word is not repeated. Whoever writes a secret's value here should not read it in
-        # a log.
+        # MF5: the word is not repeated. It may be the secret's value, written here by mistake, and
+        # would appear in logs.
         _refuse_as(
             at,
             f"manifest.{at}: unknown secret action; expected read, write, delete, list, or"
@@ -258,7 +256,7 @@ def _secret(key: str, spec: object) -> Permission:
 
 @contextmanager
 def _at(path: str) -> Iterator[None]:
-    """Name the member whose text another module refuses."""
+    """Add the path of a member to an error of another module."""
     try:
         yield
     except InvalidInput as exc:
@@ -267,7 +265,7 @@ def _at(path: str) -> Iterator[None]:
 
 
 def _refuse(path: str, what: str) -> NoReturn:
-    """Refuse a member: a sentence whose subject it is."""
+    """Reject a member, with a sentence about it."""
     _refuse_as(path, f"{below('manifest', path)} {what}")
 
 
@@ -278,7 +276,7 @@ def _refuse_as(path: str, detail: str) -> NoReturn:
     raise refusal
 
 
-# --- words ----------------------------------------------------------------------------------------
+# --- actions --------------------------------------------------------------------------------------
 
 SECRET_ACTIONS: Final[Mapping[str, str]] = {
     "read": "get",
@@ -288,7 +286,7 @@ SECRET_ACTIONS: Final[Mapping[str, str]] = {
 }
 _VAULT_ACTIONS: Final[Mapping[str, str]] = {**SECRET_ACTIONS, "head": "get"}
 _ENCRYPTION_ACTIONS: Final = ("decrypt", "network.create", "network.revoke")
-# Services whose actions are all known here; another one may have any.
+# Services whose actions are all known; other services may have any.
 _ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     KV: ("get", "put", "del", "delete", "list", "metadata", "*"),
     "tinycloud.capabilities": ("read",),
@@ -298,11 +296,10 @@ _ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def full_action(service: str, word: str) -> str:
-    """Return the full ability for an action as a manifest writes it (MF7).
+    """Return the full ability for an action in a manifest (MF7).
 
     Raises:
-        ManifestInvalid: a service that is known here has no such action (MF19), or it is no ability
-            at all.
+        ManifestInvalid: a known service has no such action (MF19), or the word is not an action.
     """
     if service == VAULT:
         action = _VAULT_ACTIONS.get(word.removeprefix(f"{VAULT}/").removeprefix(f"{KV}/"))
@@ -320,7 +317,7 @@ def full_action(service: str, word: str) -> str:
     of, _, name = action.partition("/")
     if of != service or _ACTION.fullmatch(name) is None:  # MF20
         invalid(
-            f'"{_shown(word)}" is no action of {_shown(service)}: get, or in full'
+            f'"{_shown(word)}" is not an action of {_shown(service)}: write get, or in full'
             f" {_shown(service)}/get"
         )
     if of in _ACTIONS and name not in _ACTIONS[of]:
@@ -331,7 +328,7 @@ def full_action(service: str, word: str) -> str:
 
 
 def _is_path(path: str) -> bool:
-    """Whether a raw path stands in a resource as it is."""
+    """Return whether a raw path can be used in a resource unchanged."""
     resource = SpaceResource(parse_space_id("tinycloud:key:z6Mk:notes"), "kv", path)
     try:
         return parse_resource(resource.text) == resource
@@ -352,12 +349,12 @@ def _shown(text: str) -> str:
 
 
 def distinct(items: Iterable[T]) -> tuple[T, ...]:
-    """Return the items without repeats, in order of appearance."""
+    """Return the items without duplicates, in order of first appearance."""
     return tuple(dict.fromkeys(items))
 
 
 def invalid(detail: str) -> NoReturn:
-    """Refuse a part of a manifest."""
+    """Reject a part of a manifest."""
     raise ManifestInvalid(detail)
 
 
@@ -369,7 +366,7 @@ _DURATION: Final = re.compile(
     r"|(?P<hour>hours?|hrs?|h)|(?P<day>days?|d)|(?P<week>weeks?|w)|(?P<year>years?|yrs?|y))?",
     re.ASCII,
 )
-# By the last group that matched; a number alone is milliseconds.
+# By the name of the last group that matched; a number without a unit is milliseconds.
 _UNITS_MS: Final[Mapping[str | None, float]] = {
     "number": 1.0,
     "millisecond": 1.0,
@@ -383,7 +380,7 @@ _UNITS_MS: Final[Mapping[str | None, float]] = {
 
 
 def parse_duration_ms(text: str) -> int:
-    """Read a duration in whole milliseconds, more than 0; raises ManifestInvalid."""
+    """Return a duration in whole milliseconds, at least 1; raises ManifestInvalid."""
     if not text:
         invalid(f'{_FAILED}expiry must be a non-empty duration string (got "")')
     match = _DURATION.fullmatch(text.lower()) if len(text) <= _MAX_SHOWN_CHARS else None

@@ -1,17 +1,16 @@
-"""App manifests: what an application declares it needs, and what an owner is therefore asked to
-sign.
+"""App manifests: the permissions that an application requests, and the rights that an owner signs.
 
-`check_manifest` says what is wrong with a manifest, `parse_manifest` reads it, `resolve_manifest`
-expands it into resources, `compose_manifests` joins several into one request, and
-`requested_capabilities` turns resources into what a delegation or a sign-in states. `target_grants`
-makes the grants that a manifest's DID waits for. Rules MF1 to MF12 (spec/manifests.md).
+`check_manifest` finds errors, `parse_manifest` reads a manifest, and `resolve_manifest` expands it
+into resources. `compose_manifests` joins several into one request, and `requested_capabilities`
+turns resources into capabilities of a sign-in or a delegation. `target_grants` makes the grants for
+a manifest's DID. The rules are MF1 to MF12 (spec/manifests.md).
 
-A manifest's secrets do not ask for decrypt on a network; whoever composes the request adds it with
-`with_decrypt`, once the owner is known.
+A manifest cannot request decrypt for its secrets, because it does not know the owner's network.
+`with_decrypt` adds it to a request once the owner is known.
 
 Example:
-    manifest = parse_manifest({"app_id": "com.example.notes", "name": "Notes", "secrets": {"API_KEY": True}})
-    for resource in resolve_manifest(manifest):
+    app = {"app_id": "com.example.notes", "name": "Notes", "secrets": {"API_KEY": True}}
+    for resource in resolve_manifest(parse_manifest(app)):
         print(resource.service, resource.space, resource.path, resource.actions)
 """
 
@@ -75,19 +74,18 @@ Origin = Literal["stated", "defaults", "account", "capabilities"]
 
 @dataclass(frozen=True, slots=True)
 class ResourceRequest:
-    """One resource that an app asks for.
+    """A resource that an app requests.
 
     Attributes:
         service: long name of the service.
         space: short name or full id; "encryption" for a network.
         path: path in the space, or the network's id.
-        actions: full abilities, distinct, in order of appearance.
-        expiry_ms: own lifetime in milliseconds; None: that of the request.
-        description: for people.
-        origin: where it comes from: "stated" by a permission or a secret; "defaults", the
-            manifest's tier, which `"defaults": false` leaves out; "account", the rights for the
-            account's registry; "capabilities", the row that each space gets. Does not count in
-            equality.
+        actions: full abilities, without duplicates, in order of appearance.
+        expiry_ms: its own lifetime, milliseconds; None: that of the request.
+        description: text for people.
+        origin: why it is requested: "stated" by a permission or a secret; "defaults" by the default
+            permissions, which `"defaults": false` leaves out; "account" for the account's registry;
+            "capabilities" for the row of each space. Not part of equality.
     """
 
     service: str
@@ -106,8 +104,8 @@ class DelegationTarget:
     Attributes:
         did: the recipient.
         name: the app's name.
-        resources: what to delegate.
-        expiry_ms: for how long, milliseconds.
+        resources: the resources to delegate.
+        expiry_ms: lifetime, milliseconds.
     """
 
     did: str
@@ -118,13 +116,13 @@ class DelegationTarget:
 
 @dataclass(frozen=True, slots=True)
 class ManifestRequest:
-    """The result of composing several manifests; what a sign-in asks for.
+    """Several manifests composed into one request, for a sign-in.
 
     Attributes:
         manifests: the checked manifests.
-        resources: merged resources of all.
+        resources: merged resources of all manifests.
         delegation_targets: every DID that wants a delegation, in order.
-        expiry_ms: the longest lifetime asked for.
+        expiry_ms: the longest requested lifetime, milliseconds.
     """
 
     manifests: tuple[Manifest, ...]
@@ -161,15 +159,17 @@ ACCOUNT_RESOURCES: tuple[ResourceRequest, ...] = tuple(
         (_CAPABILITIES, "", ("read",)),
     )
 )
-"""The rights to the list of apps and spaces that other clients keep in the account's own space."""
+"""The rights to the list of apps and spaces that other clients store in the account's own space."""
 
 
 def resolve_manifest(manifest: Manifest) -> tuple[ResourceRequest, ...]:
-    """Expand one manifest into resources (MF7), merged, the `capabilities/read` rows last.
+    """Expand a manifest into merged resources (MF7).
 
-    The default tier comes first, then permissions, then secrets; equal resources are merged; each
-    space used gets a row to read its capabilities. The default tier is always in `applications`,
-    whatever the manifest's space is, as the protocol's other clients do it.
+    The default permissions come first, then permissions, then secrets. Equal resources are merged.
+    At
+    the end, each space has a row to read its capabilities. The default permissions are always in
+    the
+    space `applications`, as in the protocol's other clients.
     """
     tier = (_expand(entry, manifest, "defaults") for entry in _TIERS[manifest.defaults])
     stated = (
@@ -193,8 +193,7 @@ def compose_manifests(
 
     Args:
         manifests: at least one.
-        include_account_registry_permissions: also ask for the rights that the account's registry
-            needs.
+        include_account_registry_permissions: also request the rights for the account's registry.
     Raises:
         ManifestInvalid: the list is empty.
     """
@@ -215,7 +214,7 @@ def compose_manifests(
 
 
 def apply_prefix(prefix: str, path: str, *, skip: bool) -> str:
-    """Put an app's prefix in front of a path."""
+    """Return a path with the app's prefix in front, unless it is skipped."""
     if skip or not prefix:
         return path
     return f"{prefix}/{path.removeprefix('/')}"
@@ -226,8 +225,7 @@ def _expand(entry: Permission, manifest: Manifest, origin: Origin) -> ResourceRe
     space = entry.space or manifest.space or DEFAULT_SPACE
     service = entry.service
     if service == VAULT:
-        # The app's prefix belongs inside the vault, so it is applied before "vault/" is put in
-        # front.
+        # The app's prefix belongs inside the vault, so "vault/" comes before it.
         service, path = KV, VAULT_PREFIX + path.removeprefix("/")
     elif service == ENCRYPTION:
         space, path = ENCRYPTION_SPACE, entry.path
@@ -243,8 +241,7 @@ def _expand(entry: Permission, manifest: Manifest, origin: Origin) -> ResourceRe
 
 
 def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
-    """Join resources equal in service, space, path and own lifetime; the first one's place and
-    description stay."""
+    """Merge resources of equal service, space, path and lifetime, in place of the first of them."""
     merged: dict[tuple[str, str, str, int | None], ResourceRequest] = {}
     for one in resources:
         key = (one.service, one.space, one.path, one.expiry_ms)
@@ -253,24 +250,20 @@ def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
             first,
             actions=distinct((*first.actions, *one.actions)),
             description=first.description or one.description,
-            # What one entry states is stated, whichever tier grants it as well.
+            # A stated entry stays stated if the defaults include it too.
             origin="stated" if "stated" in (first.origin, one.origin) else first.origin,
         )
     return tuple(merged.values())
 
 
 def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:
-    """Return a request that also asks for decrypt on a network, wherever a secret is to be read
-    (MF8).
-
-    A static manifest cannot name the owner's network, because it does not know the owner.
+    """Return a request that adds decrypt on a network wherever a secret is read (MF8).
 
     Args:
-        request: of `compose_manifests`.
+        request: from `compose_manifests`.
         network: id of the owner's network.
     Returns:
-        The request; the session, and each delegation target, that reads a secret may decrypt as
-        well.
+        The request, in which the session and each delegation target that read a secret may decrypt.
     """
 
     secrets = space_of(parse_network_id(network).owner, SECRETS_SPACE)
@@ -291,7 +284,7 @@ def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:
     return replace(request, resources=extended(request.resources), delegation_targets=targets)
 
 
-# --- what a node serves ---------------------------------------------------------------------------
+# --- services of a node ---------------------------------------------------------------------------
 
 _EVERY_NODE = frozenset(
     f"tinycloud.{name}" for name in ("kv", "capabilities", "delegation", "space", "encryption")
@@ -300,14 +293,14 @@ _EVERY_NODE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class NotServed:
-    """A service that a manifest asks for and the node does not serve.
+    """A service that a manifest requests and the node does not serve.
 
     Attributes:
         service: long name ("tinycloud.sql").
-        actions: short names of all that is asked for, distinct.
+        actions: short names of all requested actions, without duplicates.
         paths: `space/path` of each resource.
-        stated: whether a permission asks for it; False: only the default tier or the account's
-            registry does.
+        stated: whether a permission requests it; False: only the default permissions or the
+            account's registry do.
     """
 
     service: str
@@ -317,7 +310,7 @@ class NotServed:
 
     @property
     def text(self) -> str:
-        """One line for a person."""
+        """A line for people."""
         asked = f"{self.service} is not served by this node: {', '.join(self.actions)}"
         return f"{asked} on {', '.join(self.paths)}" if self.stated else f"{asked}; left out"
 
@@ -325,11 +318,11 @@ class NotServed:
 def not_served(
     resources: Iterable[ResourceRequest], features: Sequence[str] = ()
 ) -> tuple[NotServed, ...]:
-    """Return the services that a node does not serve, one row each, in order of appearance.
+    """Return the services that a node does not serve, in order of appearance.
 
     Args:
-        resources: of a resolved manifest or a request.
-        features: of the node (`NodeInfo.features`); none: those of this project's nodes.
+        resources: resources of a resolved manifest or a request.
+        features: features of the node (`NodeInfo.features`); empty: those of this project's nodes.
     """
     by_service: dict[str, list[ResourceRequest]] = {}
     for one in resources:
@@ -353,22 +346,22 @@ def served(
 ) -> tuple[ResourceRequest, ...]:
     """Return the resources that a node serves (MF9).
 
-    What only a default asks for is left out. What an entry of the manifest states is needed by the
-    app, so that it is refused unless the caller knowingly leaves it out.
+    Resources that only defaults request are left out. An app needs the resources that its manifest
+    states, so their absence is an error, unless the caller accepts it.
 
     Args:
-        resources: of a resolved manifest or a request.
-        features: of the node; see `not_served`.
-        leave_out: leave out stated ones too.
+        resources: resources of a resolved manifest or a request.
+        features: features of the node; see `not_served`.
+        leave_out: leave out stated resources too.
     Raises:
-        InvalidInput: an entry states a service that the node does not serve; the message names each
-            once.
+        InvalidInput: the manifest states a service that the node does not serve; the message names
+            each service once.
     """
     refused = [one for one in not_served(resources, features) if one.stated]
     if refused and not leave_out:
         raise InvalidInput(
             "; ".join(one.text for one in refused),
-            hint="take these entries out of the manifest, or use a node that serves them",
+            hint="remove these entries from the manifest, or use a node that serves them",
         )
     return tuple(one for one in resources if _is_served(one, features))
 
@@ -379,7 +372,7 @@ def _is_served(resource: ResourceRequest, features: Sequence[str]) -> bool:
     )
 
 
-# --- asking ---------------------------------------------------------------------------------------
+# --- capabilities and grants ----------------------------------------------------------------------
 
 
 def requested_capabilities(
@@ -388,12 +381,11 @@ def requested_capabilities(
     """Turn resources into the capabilities of a sign-in or a delegation.
 
     Args:
-        resources: of a resolved manifest or a request.
-        space_id: makes the full id of a space from a short name or a full id.
+        resources: resources of a resolved manifest or a request.
+        space_id: returns the full id of a space for a short name or a full id.
     Returns:
-        Distinct capabilities in order of appearance. A path that is the root ("" or "/") becomes a
-        resource without a path, which covers the whole space; `…/kv//` would cover nothing that can
-        be stored.
+        Capabilities without duplicates, in order of appearance. The root path ("" or "/") becomes a
+        resource without a path, which covers the whole space; `…/kv//` would cover no key.
     Raises:
         InvalidInput: a path or an action cannot be used in a token.
     """
@@ -409,13 +401,13 @@ def requested_capabilities(
 
 @dataclass(frozen=True, slots=True)
 class TargetGrant:
-    """One grant of those that a target waits for.
+    """A grant that a delegation target needs.
 
     Attributes:
         owner: DID of the owner of everything in it.
-        capabilities: what it grants, at least one; never the reading of capabilities, which makes a
-            session (IP2).
-        ttl_s: for how long it is asked for, seconds.
+        capabilities: at least one; never the right to read capabilities, which makes a session
+            (IP2).
+        ttl_s: requested lifetime, seconds.
     """
 
     owner: str
@@ -426,12 +418,20 @@ class TargetGrant:
 def target_grants(
     target: DelegationTarget, *, owner: str, features: Sequence[str] = (), leave_out: bool = False
 ) -> tuple[TargetGrant, ...]:
-    """Return the grants that a target waits for: one for each owner, with the shortest lifetime
-    asked for (MF12).
+    """Return the grants that a target needs: one for each owner, with the shortest lifetime (MF12).
 
     The owner of any space in a grant can revoke all of it (W22), so rights of different owners are
-    granted apart. Rights of one owner are never split: a right to decrypt that outlived the right
-    to read would still open a value.
+    granted separately. Rights of one owner stay together: a right to decrypt that outlives the
+    right to
+    read would still open a copy of a value.
+
+    Args:
+        target: a target of a composed request.
+        owner: DID of the owner who grants.
+        features: features of the node; see `not_served`.
+        leave_out: leave out stated resources that the node does not serve, instead of raising.
+    Raises:
+        InvalidInput: the manifest states a service that the node does not serve.
     """
     groups: dict[str, list[Capability]] = {}
     lifetimes_ms: dict[str, int] = {}

@@ -1,18 +1,19 @@
-"""The node's own evidence: what it says about itself in a quote, and what a program demands of it
-beforehand.
+"""A node's own evidence: its statement in a quote, and a program's requirements for it.
 
-`GET /attestation?nonce=` is answered with a quote whose report data bind the nonce to the node's
-DID, its store, where its root secret comes from, and on what terms it releases keys. A program that
-requires that evidence names the code that it approves; it sends no token before the evidence is
-accepted, or after the evidence has become too old.
+`GET /attestation?nonce=` returns a quote. Its report data bind the nonce to the node's DID, its
+store, the origin of its root secret, and its terms for releasing keys. A program that requires
+evidence names the code that it approves. Until the evidence is verified, and after it has become
+too old, no token is sent.
 
-Judging a quote needs a library that the SDK does not depend on, so a program that requires evidence
-supplies a verifier. The one for TDX is `tee_backend.attestation.node_verifier`.
+Verifying a quote needs a library that the SDK does not depend on, so the program supplies a
+verifier; `tee_backend.attestation.node_verifier` is the one for TDX.
 
 Example:
-    required = NodeRequirement(TdxNodeVerifier(root, documents), NodePolicy(code=Policy(measurements=(approved,))))
+    policy = NodePolicy(code=Policy(measurements=(approved,)))
+    required = NodeRequirement(TdxNodeVerifier(root, documents), policy)
     async with Client("https://node.example", require_node_evidence=required) as client:
-        await client.sign_in(wallet)  # refused before the wallet is asked, unless the node runs the approved code
+        # The wallet signs only if the node runs the approved code.
+        await client.sign_in(wallet)
 
 Source: spec/attestation.md AT40 to AT45.
 """
@@ -38,14 +39,14 @@ from encryption_network.release_record import Mode
 from ..errors import InvalidPolicy, NodeEvidenceRefused
 
 SecretOrigin = Literal["platform", "operator"]
-"""platform: the trust domain's key service gave the root secret. operator: another party has or had
-it too."""
+"""Origin of a node's root secret: the trust domain's key service, or an operator who may know
+it."""
 
 LABEL: Final = "sealspace/node-report-data/1"
-"""Names the formula of the report data, in it and in the answer."""
+"""Version of the report data's formula; part of the report data and of the answer."""
 
 MAX_ATTESTATION_BYTES: Final = 1024 * 1024
-"""Quote in hex, an event log of run-time entries as escaped text, and the rest."""
+"""Longest answer, bytes: the quote in hex, the event log as escaped text, and the other members."""
 MAX_NONCE_BYTES: Final = 256
 STORE_ID_BYTES: Final = 16
 RENEW_AFTER_S: Final = 600.0
@@ -58,7 +59,7 @@ _WRAPPED: Final = "log"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatement:
-    """What a node says about itself, beside the nonce, under the report data of its quote."""
+    """A node's statement about itself, bound with the nonce to the report data of its quote."""
 
     node_did: str
     store_id: bytes
@@ -71,7 +72,7 @@ class NodeStatement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeAttestation:
-    """A node's answer, read; nothing of it is verified."""
+    """A node's evidence, parsed but not verified."""
 
     nonce: str
     statement: NodeStatement
@@ -81,7 +82,17 @@ class NodeAttestation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePolicy:
-    """What a program demands of a node."""
+    """A program's requirements for a node.
+
+    Attributes:
+        code: policy with the approved measurements.
+        secret_origins: accepted origins of the root secret.
+        modes: accepted release modes.
+        release_roots: SHA-256 of further root certificates that the node may trust.
+        accepts_node_policy: whether the node's operator may approve code in place of owners.
+        release_key_providers: key providers that the node may accept.
+        store_id: id of the node's store, 16 bytes; None: any.
+    """
 
     code: Policy
     secret_origins: frozenset[SecretOrigin] = frozenset({"platform"})
@@ -92,15 +103,17 @@ class NodePolicy:
     store_id: bytes | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what would approve any code, and demands about receivers and paths, which a node
-        does not have."""
+        """Reject policies that approve any code, or restrict receivers and paths, which nodes do
+        not have."""
         if not self.code.is_allow_list:
             raise InvalidPolicy(
-                "the policy approves no code: a genuine quote alone says nothing",
+                "the policy approves no code: without measurements, any code would pass",
                 hint="list measurements; `sealspace verify URL` prints those of a node",
             )
         if self.code.paths or self.code.receiver != "attested" or not self.code.in_person:
-            raise InvalidPolicy("paths, receiver and inPerson are about backends, not about a node")
+            raise InvalidPolicy(
+                "a policy for a node cannot have paths, receiver or inPerson: they are for backends"
+            )
         try:
             for entry in self.release_key_providers:
                 parse_key_provider(entry)
@@ -110,26 +123,30 @@ class NodePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeEvidence:
-    """Evidence of a node that was found good."""
+    """A node's verified evidence."""
 
     statement: NodeStatement
     facts: Evidence
 
 
 class NodeVerifier(Protocol):
-    """Judges a node's answer."""
+    """A verifier of a node's evidence."""
 
     async def verify(
         self, attestation: NodeAttestation, policy: NodePolicy, *, now: float
     ) -> NodeEvidence:
-        """Return the evidence if the quote is genuine, names nonce and statement, and satisfies the
-        policy at `now`."""
+        """Return the evidence if the quote is genuine, binds nonce and statement, and satisfies the
+        policy.
+
+        Raises NodeEvidenceRefused otherwise; `now` is epoch seconds.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class NodeRequirement:
-    """The requirement of a client for the node's evidence."""
+    """A client's requirement for evidence: the verifier, the policy, and the age at which to renew
+    it."""
 
     verifier: NodeVerifier
     policy: NodePolicy
@@ -137,27 +154,25 @@ class NodeRequirement:
 
 
 def parse_node_attestation(body: bytes, *, nonce: str) -> NodeAttestation:
-    """Read what a node answers.
+    """Read a node's evidence.
 
     Args:
         body: JSON, untrusted; at most MAX_ATTESTATION_BYTES.
-        nonce: the nonce of the request; the one that the answer states does not count.
+        nonce: the nonce of the request; the answer's own statement of it is ignored.
     Raises:
-        NodeEvidenceRefused: the node runs in no trust domain ("no-tee"), or the answer has another
-            shape ("malformed").
+        NodeEvidenceRefused: the node is not in a trust domain ("no-tee"), or the answer is
+            malformed ("malformed").
     Does not check:
         Quote and event log: see NodeVerifier.
     """
     try:
         value = parse_json(body, max_bytes=MAX_ATTESTATION_BYTES)
     except CapabilityError as exc:
-        raise NodeEvidenceRefused("malformed", "the answer is no JSON object") from exc
+        raise NodeEvidenceRefused("malformed", "the answer is not a JSON object") from exc
     if value.get("mode") == "classic":
-        raise NodeEvidenceRefused("no-tee", "the node says that it has no quote to show")
+        raise NodeEvidenceRefused("no-tee", "the node does not run in a trust domain")
     if value.get("report_data_label") != LABEL:
-        raise NodeEvidenceRefused(
-            "malformed", "the answer's report data follow no formula that is known here"
-        )
+        raise NodeEvidenceRefused("malformed", "the answer's report data have an unknown format")
     try:
         answer = shaped(value, _Answer)
     except CapabilityError as exc:
@@ -171,7 +186,7 @@ def parse_node_attestation(body: bytes, *, nonce: str) -> NodeAttestation:
 
 
 class _Answer(msgspec.Struct):
-    """The members that are read; a node may answer more."""
+    """The members that are read; others are ignored."""
 
     enforcer_did: str
     store_id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
@@ -203,10 +218,10 @@ def _statement(answer: _Answer) -> NodeStatement:
 
 
 def _log(text: str) -> tuple[Json, ...]:
-    """Read the event log, which is JSON text in the answer."""
+    """Read the event log, JSON text inside the answer."""
     try:
-        # The strict reader takes objects only; text that tries to leave the array makes no object
-        # of one member.
+        # The strict parser reads only objects, so the text is wrapped in one. A hostile text that
+        # closes the wrapper early adds members, which the check below rejects.
         wrapped = parse_json(f'{{"{_WRAPPED}":{text}}}'.encode(), max_bytes=MAX_ATTESTATION_BYTES)
     except (CapabilityError, UnicodeEncodeError) as exc:
         raise _malformed("event_log") from exc
@@ -217,4 +232,4 @@ def _log(text: str) -> tuple[Json, ...]:
 
 
 def _malformed(member: str) -> NodeEvidenceRefused:
-    return NodeEvidenceRefused("malformed", f"the answer's `{member}` is not what it has to be")
+    return NodeEvidenceRefused("malformed", f"the member `{member}` of the answer is not valid")

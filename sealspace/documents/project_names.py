@@ -1,10 +1,10 @@
-"""Names of projects: `<developer's DID>/<name>`, and where their parts are stored (RN50).
+"""Names of projects, `<developer's DID>/<name>`, and the keys of their parts (RN50).
 
-In the developer's space `projects`, or for everybody in the space `public`:
+In the developer's space `projects`, or in the space `public` for everybody:
 
     projects/<name>/code/<sha256>       the program's bytes
     projects/<name>/versions/<sha256>   the developer's statement about them
-    projects/<name>/active              the developer's statement which version runs
+    projects/<name>/active              the developer's statement which version is active
 
 Example:
     project = parse_project(f"{session.owner}/mail-digest")
@@ -29,7 +29,7 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class ProjectId:
-    """A project of a developer."""
+    """The identity of a project: its developer and its name."""
 
     developer: Principal
     name: str
@@ -41,43 +41,42 @@ class ProjectId:
 
     @property
     def active_key(self) -> str:
-        """Key of the statement which version runs."""
+        """Key of the statement about the active version."""
         return f"projects/{self.name}/active"
 
     def code_key(self, sha256: str) -> str:
-        """Key of a program's bytes."""
+        """Return the key of a program's bytes."""
         return f"projects/{self.name}/code/{sha256}"
 
     def version_key(self, sha256: str) -> str:
-        """Key of the statement about a version."""
+        """Return the key of the statement about a version."""
         return f"projects/{self.name}/versions/{sha256}"
 
 
 def parse_project(text: str) -> ProjectId:
-    """Read `<DID>/<name>`."""
+    """Read a project's id, `<DID>/<name>`; raises InvalidInput."""
     developer, _, name = text.rpartition("/")
     try:
         principal = parse_principal(developer)
     except CapabilityError as exc:
-        raise InvalidInput("a project is named as <developer's DID>/<name>") from exc
+        raise InvalidInput("not a project: the form is <developer's DID>/<name>") from exc
     if principal != developer:
-        raise InvalidInput(f"the developer of a project is written as {principal[:200]}")
+        raise InvalidInput(f"the developer's DID must be written as {principal[:200]}")
     return ProjectId(principal, checked_project_name(name))
 
 
 def checked_project_name(name: str) -> str:
-    """Return the name of a project."""
+    """Return the name of a project if it is valid; raises InvalidInput."""
     if _NAME.fullmatch(name) is None:
         raise InvalidInput(
-            "a project's name has 1 to 64 lower-case letters, digits and dashes, and no dash at"
-            " an end",
-            hint="as in `mail-digest`",
+            "not a project name: it may have 1 to 64 lower-case letters, digits and inner dashes",
+            hint="choose a name such as `mail-digest`",
         )
     return name
 
 
 def checked_sha256(value: object, *, what: str) -> str:
-    """Return a SHA-256 as 64 lowercase hex digits."""
+    """Return a SHA-256 if it is 64 lower-case hex digits; raises InvalidInput."""
     if not isinstance(value, str) or _SHA256.fullmatch(value) is None:
-        raise InvalidInput(f"{what} has not 64 lowercase hex digits")
+        raise InvalidInput(f"{what} must be 64 lower-case hex digits")
     return value

@@ -1,4 +1,5 @@
-"""What a backend publishes about itself to any client that sends a nonce (AT50 to AT52).
+"""The document with which a backend proves its code to any client that sends a nonce (AT50 to
+AT52).
 
     GET <backend>/.well-known/sealspace/backend?nonce=<base64url of 32 bytes>
 
@@ -8,10 +9,9 @@
      "quote":     base64,
      "eventLog":  array of entries, or null}
 
-The quote's report data name the nonce, the DID and the hash of the statement, so that another party
-on the way can insert nothing into what an owner is shown. The manifest is an app manifest; what it
-lists under `secrets` is what the backend wants to read. `compose` is the text whose SHA-256 the
-event log names, or null.
+The quote's report data contain the nonce, the DID and the hash of the statement, so a man in the
+middle cannot change the statement. The manifest is an app manifest; its `secrets` are those that
+the backend asks to read. `compose` is the text whose SHA-256 the event log contains, or null.
 
 Example:
     text = encode_published(nonce, statement, quote=quote, event_log=log)
@@ -41,11 +41,12 @@ EVIDENCE_PATH: Final = "/.well-known/sealspace/backend"
 GRANTS_PATH: Final = "/.well-known/sealspace/backend/grants"
 NONCE_BYTES: Final = 32
 MAX_PUBLISHED_BYTES: Final = 512 * 1024
-"""Longest document: a quote, an event log and a compose file at their bounds take less."""
+"""Longest document, bytes; quote, event log and compose file are smaller together at their
+limits."""
 MAX_COMPOSE_CHARS: Final = 64 * 1024
 MAX_STATEMENT_BYTES: Final = 128 * 1024
 MAX_GRANT_BYTES: Final = 256 * 1024
-"""Longest portable delegation that a backend reads."""
+"""Longest portable delegation that a backend reads, bytes."""
 
 _MAX_QUOTE_BYTES: Final = 16 * 1024
 _MAX_DID_CHARS: Final = 512
@@ -54,7 +55,7 @@ _MEMBERS: Final = frozenset({"type", "nonce", "statement", "quote", "eventLog"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """What a backend says of itself; the quote binds all of it."""
+    """A backend's statement about itself, all of it bound to its quote."""
 
     did: Principal
     manifest: Manifest
@@ -64,8 +65,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """A parsed document; a verifier decides whether the quote holds, and holds for this
-    statement."""
+    """A parsed document whose quote is not verified yet."""
 
     nonce: bytes
     statement: Statement
@@ -74,7 +74,7 @@ class Published:
 
 
 def statement_json(did: str, manifest: dict[str, Json], compose: str | None) -> dict[str, Json]:
-    """Write a statement as its JSON object."""
+    """Return the JSON object of a statement."""
     return {"did": did, "manifest": manifest, "compose": compose}
 
 
@@ -85,7 +85,7 @@ class _Stated(Struct, forbid_unknown_fields=True):
 
 
 def parse_statement(value: Json) -> Statement:
-    """Read a statement, untrusted."""
+    """Read a backend's statement, untrusted; raises BackendAnswerInvalid."""
     stated = shaped_at("statement", value, _Stated, _refuse)
     try:
         text = canonical_bytes(value)
@@ -95,15 +95,17 @@ def parse_statement(value: Json) -> Statement:
     except InvalidCanonicalJson as exc:
         raise BackendAnswerInvalid("the backend's statement has no canonical form") from exc
     except CapabilityError as exc:
-        raise BackendAnswerInvalid("the backend names itself by something that is no DID") from exc
+        raise BackendAnswerInvalid("the DID in the backend's statement is not valid") from exc
     except ManifestInvalid as exc:
-        raise BackendAnswerInvalid(f"the backend's manifest: {printable(exc.message)}") from exc
+        raise BackendAnswerInvalid(
+            f"the backend's manifest is not valid: {printable(exc.message)}"
+        ) from exc
     if len(text) > MAX_STATEMENT_BYTES:
         raise BackendAnswerInvalid(
             f"the backend's statement is longer than {MAX_STATEMENT_BYTES} bytes"
         )
     if manifest.did is not None and not same_principal(manifest.did, did):
-        raise BackendAnswerInvalid("the backend's manifest names another DID than its own")
+        raise BackendAnswerInvalid("the backend's manifest names another DID than its statement")
     return Statement(
         did=did, manifest=manifest, compose=stated.compose, sha256=hashlib.sha256(text).digest()
     )
@@ -116,7 +118,7 @@ def _refuse(member: str, what: str) -> NoReturn:
 def encode_published(
     nonce: bytes, statement: dict[str, Json], *, quote: bytes, event_log: list[Json] | None
 ) -> bytes:
-    """Write the document that answers a nonce."""
+    """Return the document that answers a nonce, as canonical JSON."""
     return canonical_bytes(
         {
             "type": DOCUMENT_TYPE,
@@ -129,35 +131,35 @@ def encode_published(
 
 
 def parse_published(data: bytes, *, nonce: bytes) -> Published:
-    """Read a document.
+    """Read a backend's document.
 
     Args:
         data: untrusted, at most MAX_PUBLISHED_BYTES.
-        nonce: the nonce sent to the backend, 32 bytes.
+        nonce: the nonce that was sent to the backend, 32 bytes.
     Raises:
-        BackendAnswerInvalid: cut off, too long, no such document.
-        BackendNotProven: it answers another nonce (`report-data`): it was recorded.
+        BackendAnswerInvalid: the data is truncated, too long or malformed.
+        BackendNotProven: the document answers another nonce, so it was recorded (`report-data`).
     Does not check:
-        Quote and event log.
+        Quote and event log: see `EvidenceVerifier`.
     """
     try:
         value = parse_json(data, max_bytes=MAX_PUBLISHED_BYTES)
     except CapabilityError as exc:
         raise BackendAnswerInvalid(
-            "the backend's answer is cut off, too long or no JSON object"
+            "the backend's answer is truncated, too long or not a JSON object"
         ) from exc
     if value.keys() != _MEMBERS or value["type"] != DOCUMENT_TYPE:
-        raise BackendAnswerInvalid(f"the backend's answer is no {DOCUMENT_TYPE}")
+        raise BackendAnswerInvalid(f"the backend's answer is not a {DOCUMENT_TYPE} document")
     answered = decode_url(value["nonce"])
     if answered is None or len(answered) != NONCE_BYTES:
         raise BackendAnswerInvalid(f"the backend's answer has no nonce of {NONCE_BYTES} bytes")
     if answered != nonce:  # AT52
         raise BackendNotProven(
-            "the evidence answers another question than ours: it was recorded",
+            "the evidence answers another nonce than ours: it was recorded earlier",
             problem="report-data",
             hint=(
-                "ask again; if it stays, somebody replays old evidence: do not grant, tell the"
-                " backend's operator"
+                "try again; if it fails again, old evidence is being replayed: do not grant, and"
+                " tell the backend's operator"
             ),
         )
     quote, log = decode_standard(value["quote"]), value["eventLog"]
@@ -166,7 +168,7 @@ def parse_published(data: bytes, *, nonce: bytes) -> Published:
             f"the backend's quote is not 1 to {_MAX_QUOTE_BYTES} bytes in base64"
         )
     if log is not None and not isinstance(log, list):
-        raise BackendAnswerInvalid("the backend's event log is no array")
+        raise BackendAnswerInvalid("the backend's event log is not an array")
     return Published(
         nonce=answered, statement=parse_statement(value["statement"]), quote=quote, event_log=log
     )

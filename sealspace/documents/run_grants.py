@@ -1,20 +1,20 @@
-"""Grants to runners: secrets for named programs and callers (RN41 to RN46), private programs,
-secrets to be made.
+"""Grants to runners: secrets for programs and callers, private projects, and secrets to generate.
 
-A run grant is a delegation to a runner's DID that the owner itself signed, without parents. It
-holds `tinycloud.kv/get` on listed secrets, decrypt on one network of the owner, a policy on the
-runner's code, and exactly one run statement:
+A run grant is a delegation to a runner's DID that the owner signed directly, without a parent (RN41
+to RN46). It has `tinycloud.kv/get` on listed secrets, decrypt on one network of the owner, a policy
+on the runner's code, and exactly one run statement:
 
-    {"programs": [{"wasmSha256": …, "project"?: "<did>/<name>"} | {"project": "<did>/<name>"}],     1 to 64
-     "callers":  a condition, see `call_conditions`                     absent: the owner alone
-     "hosts":    ["api.example.com", …]                                 at most 64; absent: none
+    {"programs": [{"wasmSha256": …, "project"?: "<did>/<name>"} | {"project": "<did>/<name>"}],
+     "callers":  a condition, see `call_conditions`; absent: only the owner
+     "hosts":    ["api.example.com", …]
      "limits":   {"maxInstructions", "maxMemoryMb", "maxExecutionSeconds"}, each optional}
 
-A UCAN contains it as the fact `{"sealspace.run/v1": {…}}`, a sign-in text as the resource
+There are 1 to 64 programs, and at most 64 hosts. A UCAN contains the statement as the fact
+`{"sealspace.run/v1": {…}}`. A sign-in text contains it as the resource
 `urn:sealspace:run:v1:<base64url of the canonical JSON>` before its ReCap.
 
-The node enforces who holds the grant, which code opens keys, and which secrets. Programs, callers,
-hosts and limits are enforced by the runner alone, which is why its code is in the policy.
+The node enforces who may use the grant, which code opens keys, and which secrets. Only the runner
+enforces programs, callers, hosts and limits, so the policy on its code is required.
 
 Example:
     statement = RunStatement(programs=(ByHash("ab" * 32),), hosts=("api.example.com",))
@@ -73,7 +73,7 @@ MOST: Final[Mapping[str, int]] = {
     "maxMemoryMb": 512,
     "maxExecutionSeconds": 180,
 }
-"""The largest limits that a grant may state, by the names of its members."""
+"""The largest limits that a grant may state, by the names of their members."""
 
 _FACT_FAMILY: Final = "sealspace.run/"
 _URN_FAMILY: Final = "urn:sealspace:run:"
@@ -85,12 +85,12 @@ _NUMERIC: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 @dataclass(frozen=True, slots=True)
 class ByHash:
-    """The program of exactly these bytes.
+    """A rule for the program with exactly these bytes.
 
     Attributes:
-        wasm_sha256: 64 lowercase hex digits.
-        project: as a version of which it has to be called, and whose manifest counts. None: it is
-            called as any project's version or by its hash, and no manifest counts (RN176).
+        wasm_sha256: 64 lower-case hex digits.
+        project: the program must be called as a version of this project, whose manifest applies.
+            None: it may be called in any way, and no manifest applies (RN176).
     """
 
     wasm_sha256: str
@@ -99,7 +99,7 @@ class ByHash:
 
 @dataclass(frozen=True, slots=True)
 class ByProject:
-    """Whatever version is the active one of a project: its developer decides what runs."""
+    """A rule for the active version of a project, so that its developer decides what runs."""
 
     project: ProjectId
 
@@ -109,8 +109,8 @@ ProgramRule: TypeAlias = ByHash | ByProject
 
 @dataclass(frozen=True, slots=True)
 class GrantLimits:
-    """How much a run with these secrets may use at most, in the order of `MOST`; None: what the
-    runner allows."""
+    """Limits of a run with these secrets, in the order of `MOST`; None is the runner's own
+    limit."""
 
     max_instructions: int | None = None
     max_memory_mb: int | None = None
@@ -118,7 +118,7 @@ class GrantLimits:
 
     @property
     def stated(self) -> dict[str, Json]:
-        """Those that are stated, by the names of `MOST`."""
+        """The limits that are set, by the names of `MOST`."""
         return {
             name: limit
             for name, limit in zip(MOST, astuple(self), strict=True)
@@ -128,14 +128,14 @@ class GrantLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatement:
-    """What a run grant says beside its capabilities.
+    """The terms of a run grant beside its capabilities.
 
     Attributes:
         programs: at least one.
-        callers: who may call.
-        hosts: where a program may send anything while it has these secrets; lower case, no address
-            literals. They count for programs of named projects alone (RN176).
-        limits: of a run.
+        callers: condition on the callers.
+        hosts: hosts to which a program with these secrets may send anything; lower case, no IP
+            addresses. They apply only to programs of named projects (RN176).
+        limits: limits of a run.
     """
 
     programs: tuple[ProgramRule, ...]
@@ -146,13 +146,12 @@ class RunStatement:
     def rules_for(
         self, wasm_sha256: str, project: ProjectId | None, active_of: ProjectId | None
     ) -> list[ProgramRule]:
-        """Return the rules that name a program (RN45, RN176).
+        """Return the rules that apply to a call of a program (RN45, RN176).
 
         Args:
-            wasm_sha256: of the bytes that are compiled.
-            project: as a version of which they are called; None: they are called by their hash.
-            active_of: the same project where they are its active version and called as that; else
-                None.
+            wasm_sha256: SHA-256 of the compiled bytes.
+            project: project as whose version the program is called; None: called by its hash.
+            active_of: the same project if its active version is called, else None.
         """
         return [
             rule
@@ -167,16 +166,16 @@ class RunStatement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunGrant:
-    """A run grant that was read; made by `read_run_grant`.
+    """A verified run grant; made by `read_run_grant`.
 
     Attributes:
-        header: the delegation as it is sent.
-        delegation: verified.
-        owner: of the secrets; who signed.
-        secrets: at least one; a name once.
-        network: that opens them.
-        statement: for which programs and callers.
-        policies: on the runner's code, at least one.
+        header: the delegation as text.
+        delegation: the verified delegation.
+        owner: owner of the secrets, who signed it.
+        secrets: at least one, without duplicates.
+        network: the network that opens them.
+        statement: its programs, callers, hosts and limits.
+        policies: policies on the runner's code, at least one.
         expires_at: epoch seconds.
     """
 
@@ -209,7 +208,7 @@ def parse_run_statement(value: Json) -> RunStatement:
     """Read a run statement, untrusted (RN44).
 
     Raises:
-        InvalidInput: a member is unknown, missing, of another type, or over its bound.
+        InvalidInput: a member is unknown, missing, of another type, or beyond its limit.
     """
     stated = shaped_at("", value, _Stated, _refuse)
     return RunStatement(
@@ -221,7 +220,7 @@ def parse_run_statement(value: Json) -> RunStatement:
 
 
 def run_statement_json(statement: RunStatement) -> dict[str, Json]:
-    """Write a run statement; the opposite of `parse_run_statement`."""
+    """Return a run statement as JSON; the inverse of `parse_run_statement`."""
     programs: list[Json] = []
     for rule in statement.programs:
         named: dict[str, Json] = (
@@ -237,16 +236,15 @@ def run_statement_json(statement: RunStatement) -> dict[str, Json]:
 
 
 def run_resource(statement: RunStatement) -> str:
-    """Return the resource that puts a run statement into a sign-in text."""
+    """Return the resource that carries a run statement in a sign-in text."""
     return RUN_URN + encode_url(canonical_bytes(run_statement_json(statement)))
 
 
 def checked_host(value: Json) -> str:
-    """Return the name of a host that a program may contact.
+    """Return the name of a host that a program may contact, if it is valid.
 
     Raises:
-        InvalidInput: no name in lower case, one with a dot at its end, or an address: an address
-            names nobody.
+        InvalidInput: the name is not in lower case, ends with a dot, or is an IP address.
     """
     if (
         not isinstance(value, str)
@@ -254,8 +252,8 @@ def checked_host(value: Json) -> str:
         or _NUMERIC.fullmatch(value.rpartition(".")[2])
     ):
         raise InvalidInput(
-            "a host is named in lower case, without scheme, port, address or final dot:"
-            " api.example.com"
+            "not the name of a host: write it in lower case, without scheme, port or final dot, as"
+            " in api.example.com"
         )
     return value
 
@@ -271,14 +269,14 @@ def _program(stated: _StatedProgram) -> ProgramRule:
     if stated.wasmSha256 is not UNSET:
         return ByHash(stated.wasmSha256, project)
     if project is None:
-        raise InvalidInput('a program is named by "wasmSha256", by "project" or by both')
+        raise InvalidInput('a program must have "wasmSha256", "project" or both')
     return ByProject(project)
 
 
 def _limits(stated: Mapping[str, int]) -> GrantLimits:
     if not all(name in MOST and 1 <= limit <= MOST[name] for name, limit in stated.items()):
         most = ", ".join(f"{name} {limit}" for name, limit in MOST.items())
-        raise InvalidInput(f'"limits" of a run statement are numbers from 1 on, and at most {most}')
+        raise InvalidInput(f'"limits" of a run statement must be numbers from 1, at most {most}')
     return GrantLimits(*map(stated.get, MOST))
 
 
@@ -286,16 +284,16 @@ def _limits(stated: Mapping[str, int]) -> GrantLimits:
 
 
 def read_run_grant(header: str, *, runner: str) -> RunGrant:
-    """Read a run grant, untrusted, and verify who signed it.
+    """Read a run grant, and verify its signature (RN41 to RN46).
 
     Args:
-        header: CACAO or UCAN text.
-        runner: DID that it has to be for.
+        header: CACAO or UCAN text, untrusted.
+        runner: DID that it must be for.
     Raises:
-        InvalidPortableDelegation: a rule is broken; the text names it.
+        InvalidPortableDelegation: a rule is broken; the message says which.
     Does not check:
-        Time, and whether it was revoked: the node does, in the reads of each run. What the policy
-            approves: the node.
+        Expiry and revocation: the node does, for the reads of each run. Whether the policy approves
+            the code: the node does.
     """
     unverified, delegation, expires_at = verified_own(header, runner=runner)
     secrets, network = _granted(delegation)
@@ -303,9 +301,7 @@ def read_run_grant(header: str, *, runner: str) -> RunGrant:
     try:
         policies = policies_of(delegation.facts)
     except PolicyError as exc:
-        raise InvalidPortableDelegation(
-            f"the policy of the run grant cannot be read: {exc}"
-        ) from exc
+        raise InvalidPortableDelegation(f"the policy of the run grant is not valid: {exc}") from exc
     _require_policy(policies, delegation)
     return RunGrant(
         header=header,
@@ -320,40 +316,41 @@ def read_run_grant(header: str, *, runner: str) -> RunGrant:
 
 
 def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Delegation, float]:
-    """Verify what an owner itself granted to a runner: about its own, without parents, and with an
-    end (RN41).
+    """Verify a grant to a runner about the signer's own resources, without parents (RN41).
 
+    Args:
+        header: CACAO or UCAN text, untrusted.
+        runner: DID that it must be for.
     Returns:
-        The delegation before and after its verification, and its end, epoch seconds.
+        The delegation before and after verification, and its end, epoch seconds.
     Raises:
-        InvalidPortableDelegation: it is something else.
+        InvalidPortableDelegation: the delegation is not such a grant.
     """
     try:
         unverified = parse_delegation(header)
         delegation = verify_delegation(unverified)
     except CapabilityError as exc:
         raise InvalidPortableDelegation(
-            "the grant cannot be read, or its signature does not hold"
+            "the grant is malformed, or its signature is not valid"
         ) from exc
     if delegation.parents or delegation.audience != runner:  # RN41
         raise InvalidPortableDelegation(
-            "a run grant is signed by the owner itself, rests on no other delegation, and is for"
-            " this runner's DID",
-            hint=f"the owner signs it with wallet or key, to {runner}",
+            "the run grant must be signed by the owner itself, without a parent delegation, and be"
+            " for this runner's DID",
+            hint=f"sign it with the owner's wallet or key, for {runner}",
         )
     if delegation.expires_at is None:
-        raise InvalidPortableDelegation("a run grant has an end")
+        raise InvalidPortableDelegation("the run grant has no end")
     own = (root_of(one.resource) == delegation.delegator for one in delegation.capabilities)
     if not all(own) or any(one.caveats for one in delegation.capabilities):  # RN42, RN143, RN152
         raise InvalidPortableDelegation(
-            "a run grant is about what its signer owns, without conditions of paths"
+            "the run grant must be about its signer's own resources, without caveats"
         )
     return unverified, delegation, delegation.expires_at
 
 
 def _granted(delegation: Delegation) -> tuple[tuple[SecretName, ...], NetworkId]:
-    """Return the secrets and the network of a run grant: listed names, one network, one owner,
-    nothing else (RN42)."""
+    """Return the secrets and the network of a run grant, which may have nothing else (RN42)."""
     secrets: list[SecretName] = []
     networks: list[NetworkId] = []
     for one in delegation.capabilities:
@@ -364,61 +361,64 @@ def _granted(delegation: Delegation) -> tuple[tuple[SecretName, ...], NetworkId]
             networks.append(network)
         else:
             raise InvalidPortableDelegation(
-                f"a run grant holds {KV_GET} on secrets and {DECRYPT}, not {one.ability}"
+                f"a run grant may have only {KV_GET} on secrets and {DECRYPT}, not {one.ability}"
             )
     if not 1 <= len(secrets) <= MAX_SECRETS or len(networks) != 1:
         raise InvalidPortableDelegation(
-            f"a run grant names 1 to {MAX_SECRETS} secrets, and one network"
+            f"a run grant must name 1 to {MAX_SECRETS} secrets and one network"
         )
-    # RN146: on another network whoever may open the owner's other secrets would open these too.
+    # RN146: sealed to another network, a protected secret could be opened with any right to decrypt
+    # on that network.
     if {is_protected(one.name) for one in secrets} != {networks[0].name == PROTECTED_NETWORK}:
         raise InvalidPortableDelegation(
-            f"the network {PROTECTED_NETWORK} is for PROTECTED_ secrets, and for no others",
-            hint="grant them apart from others",
+            f"the network {PROTECTED_NETWORK} is only for PROTECTED_ secrets, which need it",
+            hint="make one grant for PROTECTED_ secrets and one for others",
         )
     return tuple(secrets), networks[0]
 
 
 def listed_secret(resource: SpaceResource) -> SecretName:
-    """Return the secret at a resource: a grant on a folder would reach names that are added later.
+    """Return the secret that a resource names; a folder would include secrets that are added later.
 
     Raises:
-        InvalidPortableDelegation: it is that of no one secret.
+        InvalidPortableDelegation: the resource is not that of one secret.
     """
     secret = secret_at(resource.path or "")
-    # without query
+    # Compared as text, so that a query or fragment is rejected.
     is_whole = secret is not None and resource.text == f"{resource.space.text}/kv/{secret.path}"
     if secret is None or resource.space.name != SECRETS_SPACE or not is_whole:
-        raise InvalidPortableDelegation("a run grant lists secrets one by one: vault/secrets/NAME")
+        raise InvalidPortableDelegation(
+            "a run grant must list its secrets one by one: vault/secrets/NAME"
+        )
     return secret
 
 
 def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
-    """Return the one run statement of a delegation; a second one, or one of an unknown version,
-    refuses it (RN43)."""
+    """Return the only run statement of a delegation (RN43)."""
     found = [
         *chain.from_iterable(map(_stated_in_facts, delegation.facts)),
         *_stated_in_text(delegation.envelope),
     ]
     if len(found) != 1:
         raise InvalidPortableDelegation(
-            f"a run grant has exactly one run statement; this one has {len(found)}"
+            f"a run grant must have exactly one run statement, this one has {len(found)}"
         )
     try:
         return parse_run_statement(found[0])
     except InvalidInput as exc:
-        raise InvalidPortableDelegation(f"the run statement cannot be used: {exc.message}") from exc
+        raise InvalidPortableDelegation(f"the run statement is not valid: {exc.message}") from exc
 
 
 def _stated_in_facts(value: Json, depth: int = 0) -> Iterator[Json]:
-    """Yield the run statements of a fact; one in another place is refused."""
+    """Yield the run statements of a fact; raises for one in an unknown place or version."""
     if isinstance(value, dict):
         for name, member in value.items():
             if name == RUN_FACT and depth == 0:
                 yield member
-            elif name[: len(_FACT_FAMILY)].lower() == _FACT_FAMILY:  # skipping it would widen
+            # An unknown statement may restrict the grant; ignoring it would widen the grant.
+            elif name[: len(_FACT_FAMILY)].lower() == _FACT_FAMILY:
                 raise InvalidPortableDelegation(
-                    "a run statement of an unknown version, or in an unknown place"
+                    "the run statement has an unknown version, or is in an unknown place"
                 )
             else:
                 yield from _stated_in_facts(member, depth + 1)
@@ -438,24 +438,24 @@ def _stated_in_text(envelope: Cacao | UcanToken) -> Iterator[Json]:
             value = None
         if value is None or canonical_bytes(value) != data:
             raise InvalidPortableDelegation(
-                "a run statement of an unknown version, or not canonical JSON in base64url"
+                "the run statement has an unknown version, or is not canonical JSON in base64url"
             )
         yield value
 
 
 def _require_policy(policies: Sequence[Policy], delegation: Delegation) -> None:
-    """Refuse a grant that does not say which code may open its secrets, each of them (RN46)."""
+    """Require a policy that names the runner's code and covers each secret (RN46)."""
     paths = {one.resource.text for one in delegation.capabilities if one.ability == KV_GET}
     names_code = any(policy.is_allow_list and policy.receiver == "attested" for policy in policies)
     if not names_code or not any(set(policy.paths) == paths for policy in policies):
         raise InvalidPortableDelegation(
-            "a run grant has a policy: the runner's measurements, an attested receiver, and the"
-            " paths of its secrets",
-            hint="grant with `sealspace runner grant`, which writes it",
+            "the run grant lacks a policy with the runner's measurements, an attested receiver, and"
+            " the paths of its secrets",
+            hint="make the grant with `sealspace runner grant`, which adds the policy",
         )
 
 
-# --- programs that are not for everybody ----------------------------------------------------------
+# --- private projects -----------------------------------------------------------------------------
 
 MAX_PROJECTS: Final = 32
 
@@ -466,18 +466,19 @@ def project_resource(developer: str, name: str) -> str:
 
 
 def read_program_grant(header: str, *, runner: str) -> frozenset[ProjectId]:
-    """Read a grant to read projects, untrusted, and verify who signed it (RN152).
+    """Read a grant to read projects, and verify its signature (RN152).
 
-    A developer grants `tinycloud.kv/get` on `projects/<name>` in its space `projects`, which is all
-    of that project: code, statements, and which version runs.
+    A developer grants `tinycloud.kv/get` on `projects/<name>` in its space `projects`. That
+    includes
+    all of the project: code, statements, and the active version.
 
     Args:
-        header: CACAO or UCAN text.
-        runner: DID that it has to be for.
+        header: CACAO or UCAN text, untrusted.
+        runner: DID that it must be for.
     Raises:
-        InvalidPortableDelegation: a rule is broken; the text names it.
+        InvalidPortableDelegation: a rule is broken; the message says which.
     Does not check:
-        Time, and whether it was revoked: the node does, at each read.
+        Expiry and revocation: the node does, at each read.
     """
     _, delegation, _ = verified_own(header, runner=runner)
     projects: set[ProjectId] = set()
@@ -490,24 +491,27 @@ def read_program_grant(header: str, *, runner: str) -> frozenset[ProjectId]:
             is_project = False
         if one.ability != KV_GET or not is_project:
             raise InvalidPortableDelegation(
-                f"a grant of programs holds {KV_GET} on projects/NAME, and nothing else"
+                f"a grant of projects may have only {KV_GET} on projects/NAME"
             )
         projects.add(ProjectId(delegation.delegator, name))
     if not 1 <= len(projects) <= MAX_PROJECTS:
-        raise InvalidPortableDelegation(f"a grant of programs names 1 to {MAX_PROJECTS} projects")
+        raise InvalidPortableDelegation(
+            f"a grant of projects must name 1 to {MAX_PROJECTS} projects"
+        )
     return frozenset(projects)
 
 
-# --- secrets that a runner makes ------------------------------------------------------------------
+# --- generated secrets ----------------------------------------------------------------------------
 #
-# The owner grants `tinycloud.kv/put` on exactly the paths that are to be written, and asks with a
-# token as for a call, whose program is the text `secrets/generate` (RN140 to RN144):
+# The owner grants `tinycloud.kv/put` on exactly the paths of the new secrets, and sends a request
+# with a token as for a call, whose program is the text `secrets/generate` (RN140 to RN144):
 #
-#     POST /secrets/generate   {"owner": DID, "profile": "default" or a scope,
-#                               "new_secrets": [{"name": "PROTECTED_KEY", "generation_type": "hex32"}, …]}
+#     POST /secrets/generate
+#     {"owner": DID, "profile": "default" or a scope,
+#      "new_secrets": [{"name": "PROTECTED_KEY", "generation_type": "hex32"}, …]}
 
 GENERATE: Final = "secrets/generate"
-"""What a token to generate names as its program; no project and no hash is written so."""
+"""The program in the token of a request to generate; never the name of a project or a hash."""
 MAX_GENERATED: Final = 16
 MAX_NAME_CHARS: Final = 128
 DEFAULT_PROFILE: Final = "default"
@@ -528,33 +532,33 @@ class GenerationGrant:
 
 
 def checked_generation_type(text: str) -> str:
-    """Return a type of generated secrets."""
+    """Return a type of generated secret if it is valid; raises InvalidInput."""
     if _TYPE.fullmatch(text) is None:
         raise InvalidInput(
-            "there is no such type of generated secrets",
+            "unknown type of generated secret",
             hint=(
-                "hex16, hex32, hex64, ed25519, ed25519_seed, password, or password:N with N from 8"
-                " to 256"
+                "use hex16, hex32, hex64, ed25519, ed25519_seed, password, or password:N with N"
+                " from 8 to 256"
             ),
         )
     return text
 
 
 def checked_generated_name(name: str) -> str:
-    """Return the name of a secret that a runner may make."""
+    """Return the name of a generated secret if it is valid; raises InvalidSecretName."""
     if not is_secret_name(name) or not is_protected(name) or len(name) > MAX_NAME_CHARS:
         raise InvalidSecretName(
-            f"the name of a generated secret begins with {PROTECTED_PREFIX}, in capitals, digits"
-            " and underscores",
-            hint=f"as in {PROTECTED_PREFIX}SIGNING_KEY",
+            f"the name of a generated secret must begin with {PROTECTED_PREFIX}, and have only"
+            " capitals, digits and underscores",
+            hint=f"choose a name such as {PROTECTED_PREFIX}SIGNING_KEY",
         )
     return name
 
 
 def generation_body(owner: str, scope: str | None, wanted: Mapping[str, str]) -> dict[str, Json]:
-    """Return the body of a request."""
+    """Return the body of a request to generate secrets."""
     if not 1 <= len(wanted) <= MAX_GENERATED:
-        raise InvalidInput(f"1 to {MAX_GENERATED} secrets are generated at once")
+        raise InvalidInput(f"a request can generate 1 to {MAX_GENERATED} secrets")
     return {
         "owner": owner,
         "profile": scope or DEFAULT_PROFILE,
@@ -566,27 +570,27 @@ def generation_body(owner: str, scope: str | None, wanted: Mapping[str, str]) ->
 
 
 def read_generation_grant(header: str, *, runner: str) -> GenerationGrant:
-    """Read a grant to write generated secrets, untrusted, and verify who signed it (RN143).
+    """Read a grant to write generated secrets, and verify its signature (RN143).
 
     Args:
-        header: CACAO or UCAN text.
-        runner: DID that it has to be for.
+        header: CACAO or UCAN text, untrusted.
+        runner: DID that it must be for.
     Raises:
-        InvalidPortableDelegation: a rule is broken; the text names it.
+        InvalidPortableDelegation: a rule is broken; the message says which.
     Does not check:
-        Time, and whether it was revoked: the node does, at each write.
+        Expiry and revocation: the node does, at each write.
     """
     _, delegation, expires_at = verified_own(header, runner=runner)
     secrets: list[SecretName] = []
     for one in delegation.capabilities:
         if one.ability != KV_PUT or not isinstance(one.resource, SpaceResource):
             raise InvalidPortableDelegation(
-                f"a grant to generate holds {KV_PUT} on secrets, not {one.ability}"
+                f"a grant to generate may have only {KV_PUT} on secrets, not {one.ability}"
             )
         secrets.append(listed_secret(one.resource))
     if not 1 <= len(secrets) <= MAX_GENERATED or not all(is_protected(one.name) for one in secrets):
         raise InvalidPortableDelegation(
-            f"a grant to generate names 1 to {MAX_GENERATED} {PROTECTED_PREFIX} secrets"
+            f"a grant to generate must name 1 to {MAX_GENERATED} {PROTECTED_PREFIX} secrets"
         )
     return GenerationGrant(
         owner=delegation.delegator, secrets=frozenset(secrets), expires_at=expires_at

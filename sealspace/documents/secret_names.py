@@ -1,9 +1,10 @@
-"""The names of secrets, and their paths in the `secrets` space (naming rules of the secrets
-convention).
+"""The names of secrets, and their paths in the `secrets` space.
 
-NAME                 secrets/NAME                  vault/secrets/NAME
-NAME, scope "app"    secrets/scoped/app/NAME       vault/secrets/scoped/app/NAME
-                     the vault key                 the path of the stored value
+    name                 vault key                     path of the stored envelope
+    NAME                 secrets/NAME                  vault/secrets/NAME
+    NAME, scope "app"    secrets/scoped/app/NAME       vault/secrets/scoped/app/NAME
+
+The names follow the secrets convention, so clients in other languages find the same secrets.
 """
 
 import re
@@ -17,9 +18,9 @@ VAULT_PREFIX = "vault/"
 SCOPED_PREFIX = "vault/secrets/scoped/"
 NAME_PATTERN = "^[A-Z][A-Z0-9_]*$"
 PROTECTED_PREFIX: Final = "PROTECTED_"
-"""Names of secrets that only a runner makes (RN140)."""
+"""Prefix of the names of secrets that only runners make (RN140)."""
 PROTECTED_NETWORK: Final = "protected"
-"""Name of the owner's network that they are sealed to (RN144)."""
+"""Name of the owner's network for secrets that runners make (RN144)."""
 
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _NOT_IN_SCOPE = re.compile(r"[^a-z0-9-]")
@@ -29,11 +30,11 @@ _RESERVED_SCOPES = frozenset({"default", "global"})
 
 @dataclass(frozen=True, slots=True)
 class SecretName:
-    """A checked secret name; made by `parse_secret_name`.
+    """A valid name of a secret; made by `parse_secret_name`.
 
     Attributes:
-        name: the name, `^[A-Z][A-Z0-9_]*$`.
-        scope: canonical scope, or None for a global secret.
+        name: `^[A-Z][A-Z0-9_]*$`.
+        scope: canonical scope; None for a global secret.
     """
 
     name: str
@@ -46,26 +47,26 @@ class SecretName:
 
     @property
     def vault_key(self) -> str:
-        """Key in the vault, without the `vault/` prefix; the label of the envelope contains it."""
+        """The key in the vault, without the prefix `vault/`; part of the envelope's label."""
         return f"secrets/{'' if self.scope is None else 'scoped/'}{self.label}"
 
     @property
     def path(self) -> str:
-        """Path of the stored envelope in the owner's `secrets` space; what a grant names."""
+        """The path of the stored envelope in the `secrets` space, which a grant names."""
         return VAULT_PREFIX + self.vault_key
 
 
 def parse_secret_name(name: str, *, scope: str | None = None) -> SecretName:
-    """Check a name and a scope.
+    """Validate the name and the scope of a secret.
 
     Args:
-        name: surrounding blanks, tabs and line ends are dropped, nothing else is repaired.
-        scope: None for a global secret; else brought to its canonical form.
+        name: surrounding blanks, tabs and line ends are removed.
+        scope: converted to its canonical form; None for a global secret.
     Raises:
         InvalidSecretName: the name does not match the pattern.
-        InvalidSecretScope: the scope is empty, reserved, or nothing is left of it.
+        InvalidSecretScope: the scope is empty, reserved, or has no usable character.
     """
-    trimmed = name.strip(" \t\n\r")  # MF20: what else is white space differs between languages
+    trimmed = name.strip(" \t\n\r")  # MF20: languages disagree on other white space
     if _NAME.fullmatch(trimmed) is None:
         raise InvalidSecretName(
             f'Invalid secret name "{name}". Secret names must match {NAME_PATTERN}.'
@@ -74,7 +75,7 @@ def parse_secret_name(name: str, *, scope: str | None = None) -> SecretName:
 
 
 def parse_secret_label(label: str) -> SecretName:
-    """Check `NAME`, or `scope/NAME` with the scope in its canonical form."""
+    """Validate a label, `NAME` or `scope/NAME` with a canonical scope."""
     scope, slash, name = label.rpartition("/")
     secret = parse_secret_name(name, scope=scope if slash else None)
     if secret.label != label:
@@ -83,7 +84,7 @@ def parse_secret_label(label: str) -> SecretName:
 
 
 def secret_at(path: str) -> SecretName | None:
-    """Return the secret whose path this is; None for a folder, and for any other path."""
+    """Return the secret at a path; None for a folder and for any other path."""
     scope, slash, name = (
         path.removeprefix(SCOPED_PREFIX).removeprefix(f"{VAULT_PREFIX}secrets/").rpartition("/")
     )
@@ -94,12 +95,12 @@ def secret_at(path: str) -> SecretName | None:
 
 
 def is_protected(name: str) -> bool:
-    """Whether a name is one that only a runner makes secrets under (RN140)."""
+    """Return whether only runners make secrets of this name (RN140)."""
     return name.startswith(PROTECTED_PREFIX)
 
 
 def canonical_scope(scope: str) -> str:
-    """Bring a scope to its canonical form: lower case, dashes for all else."""
+    """Convert a scope to its canonical form: lower case, with dashes for other characters."""
     trimmed = scope.strip()
     if not trimmed:
         raise InvalidSecretScope("Secret scope must be non-empty; omit scope for global secrets.")
@@ -115,20 +116,20 @@ def canonical_scope(scope: str) -> str:
 
 
 def list_prefix(scope: str | None) -> str:
-    """Return the path under which the secrets of a scope are stored; a grant to list names exactly
-    this path."""
+    """Return the path above the secrets of a scope, which a grant to list them has to name
+    exactly."""
     if scope is None:
         return f"{VAULT_PREFIX}secrets/"
     return f"{SCOPED_PREFIX}{canonical_scope(scope)}/"
 
 
 def is_secret_name(text: str) -> bool:
-    """Whether a listed key is the name of a secret of this level; scoped entries are not."""
+    """Return whether a listed key is the name of a secret, without a scope."""
     return _NAME.fullmatch(text) is not None
 
 
 def is_scope(text: str) -> bool:
-    """Whether a listed part of a key is a scope in its canonical form."""
+    """Return whether a part of a key is a scope in canonical form."""
     try:
         return canonical_scope(text) == text
     except InvalidSecretScope:

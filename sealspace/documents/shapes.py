@@ -1,4 +1,4 @@
-"""Reading JSON values as msgspec shapes: the first fault, with the path of its member.
+"""Reading JSON values as msgspec types, with the path of the first error.
 
 Example:
     import msgspec
@@ -31,18 +31,18 @@ _MEMBER: Final = re.compile(
 def shaped_at(
     where: str, value: object, shape: type[T], refuse: Callable[[str, str], NoReturn]
 ) -> T:
-    """Read a value as an object of one shape."""
+    """Convert a value to a type; calls `refuse` with the path and the text of the first error."""
     try:
         return msgspec.convert(value, shape)
-    except ValueError as exc:  # also of a text that is not valid Unicode
-        said, _, place = str(exc).partition(" - at `$")
+    except ValueError as exc:  # not only ValidationError: strings may be invalid Unicode
+        fault, _, place = str(exc).partition(" - at `$")
         path = below(where, place[:-1].removeprefix("."))
-        if member := _MEMBER.fullmatch(said):
+        if member := _MEMBER.fullmatch(fault):
             path = below(path, printable(member["name"], most=100))
             refuse(path, "is no known member" if member["unknown"] else "is required")
-        refuse(path, f"must be {printable(said.removeprefix('Expected '))}")
+        refuse(path, f"must be {printable(fault.removeprefix('Expected '))}")
 
 
 def below(where: str, member: str) -> str:
-    """Return the path of a member."""
+    """Return the path of a member below another path."""
     return f"{where}.{member}" if where and member else where or member

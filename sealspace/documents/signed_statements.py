@@ -1,16 +1,17 @@
-"""Statements that a DID signs about something of its own: a program's version, which version runs,
-an API key (RN51).
+"""Statements signed by a DID: about a program's version, the active version, or an API key (RN51).
 
-    {"type": "sealspace.program.version/v1", "signer": DID, "statement": {…}, "signature": base64url}
+    {"type": "sealspace.program.version/v1", "signer": DID, "statement": {…},
+     "signature": base64url}
 
-The text that is signed names the type first, so that no statement passes for one of another type,
-for a token or for a sign-in: `sealspace statement <type>`, a line end, and the canonical JSON of
-`statement`. A did:key signs its UTF-8 bytes with Ed25519; a wallet signs it as a personal message
-(EIP-191), so its holder can read what is signed.
+The signed text is `sealspace statement <type>`, a line feed, and the canonical JSON of `statement`.
+It begins with the type, so that no statement can pass for one of another type, a token or a
+sign-in. A did:key signs the UTF-8 bytes with Ed25519. A wallet signs a personal message (EIP-191),
+which its holder can read.
 
 Example:
-    data = sign_statement("sealspace.program.active/v1", {"project": "mail-digest"}, wallet)
-    assert read_statement(data, "sealspace.program.active/v1", signer=wallet.did) == {"project": "mail-digest"}
+    kind, value = "sealspace.program.active/v1", {"project": "mail-digest"}
+    data = sign_statement(kind, value, wallet)
+    assert read_statement(data, kind, signer=wallet.did) == value
 """
 
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ from ..errors import StatementInvalid
 from ..wallets import AnyWallet, wallet_of
 
 MAX_STATEMENT_BYTES: Final = 128 * 1024
-"""Longest document."""
+"""Longest signed statement, bytes."""
 
 StatementSigner: TypeAlias = Ed25519Signer | AnyWallet
 
@@ -52,24 +53,25 @@ def sign_statement(kind: str, statement: Mapping[str, Json], signer: StatementSi
     data = canonical_bytes(document)
     if len(data) > MAX_STATEMENT_BYTES:
         raise StatementInvalid(
-            f"the statement has more than {MAX_STATEMENT_BYTES} bytes", hint="state less"
+            f"the statement is longer than {MAX_STATEMENT_BYTES} bytes", hint="shorten it"
         )
     return data
 
 
 def read_statement(data: bytes, kind: str, *, signer: str) -> dict[str, Json]:
-    """Read a signed statement, untrusted, and verify who signed it.
+    """Read a signed statement, and verify its signature.
 
     Args:
-        data: from anywhere.
-        kind: the type that it has to be of.
-        signer: the DID that has to have signed it.
+        data: the signed statement, untrusted.
+        kind: the type that it must have.
+        signer: DID that must have signed it.
     Returns:
-        What was stated; its members are the caller's to check.
+        The statement's members; the caller checks them.
     Raises:
-        StatementInvalid: anything does not hold.
+        StatementInvalid: the statement is malformed, of another type or signer, or its signature is
+            not valid.
     Does not check:
-        Whether it is the latest one: a statement holds for ever.
+        Whether it is the latest statement: statements do not expire.
     """
     try:
         document = parse_json(data, max_bytes=MAX_STATEMENT_BYTES)
@@ -78,32 +80,32 @@ def read_statement(data: bytes, kind: str, *, signer: str) -> dict[str, Json]:
         raise StatementInvalid("the statement cannot be read") from exc
     statement, signature = document.get("statement"), decode_url(document.get("signature"))
     if document.keys() != _MEMBERS or not isinstance(statement, dict) or signature is None:
-        raise StatementInvalid("the statement has not its members")
+        raise StatementInvalid("the statement has missing, unknown or malformed members")
     if document["type"] != kind or document["signer"] != principal:
-        raise StatementInvalid(f"the statement is not {kind} of {principal}")
+        raise StatementInvalid(f"the statement is not a {kind} signed by {principal}")
     text = _text(kind, statement).encode()
     address, public_key = wallet_address(principal), ed25519_public_key(principal)
     try:
         if public_key is not None:
             verify_ed25519(public_key, text, signature)
         elif address is None or recover_eip191(text, signature) != address:
-            raise BadSignature  # statements by keys of other types are not accepted
+            raise BadSignature  # also for keys of other types, which cannot sign statements
     except BadSignature as exc:
-        raise StatementInvalid(f"the signature of {principal} does not hold") from exc
+        raise StatementInvalid(f"the signature of {principal} is not valid") from exc
     return statement
 
 
 def read_shaped(data: bytes, kind: str, shape: type[Shape], *, signer: str) -> Shape:
-    """Read a signed statement, untrusted, as an object of one shape; raises StatementInvalid, as
+    """Read a signed statement as an object of one shape; raises StatementInvalid, as
     `read_statement`."""
     try:
         return shaped(read_statement(data, kind, signer=signer), shape)
     except InvalidJson as exc:
-        raise StatementInvalid(f"the statement is not what it has to be: {exc.text}") from exc
+        raise StatementInvalid(f"the statement is malformed: {exc.text}") from exc
 
 
 def _text(kind: str, statement: Mapping[str, Json]) -> str:
     try:
         return f"sealspace statement {kind}\n{canonical_bytes(dict(statement)).decode()}"
     except InvalidCanonicalJson as exc:
-        raise StatementInvalid("the statement is no JSON that can be signed") from exc
+        raise StatementInvalid("the statement cannot be written as canonical JSON") from exc

@@ -1,11 +1,10 @@
-"""The SDK without `await`: for Flask and Django, for scripts and notebooks, for programs with
-threads.
+"""The SDK without `await`: for Flask and Django, scripts and notebooks, and threaded programs.
 
-Every name of `sealspace` is here too, with the same arguments, results and errors; methods wait for
-their result, and lists are plain iterators. Facts, errors, wallets and sessions are the same
-classes: `sealspace.sync.Value` is `sealspace.kv.Value`. There is one implementation, the
-asynchronous one; what is here hands each call to an event loop that a client runs in a thread of
-its own.
+This package has every name of `sealspace`, with the same arguments, results and errors. Methods
+wait for their result, and lists are plain iterators. Data classes, errors, wallets and sessions are
+the same classes: `sealspace.sync.Value` is `sealspace.kv.Value`. Only the asynchronous client has
+an
+implementation; each call here runs on an event loop in a thread of the client.
 
 Example:
     from sealspace.sync import Client, new_wallet
@@ -18,18 +17,20 @@ Example:
         for key in client.kv().list():
             print(key)
 
-What a program may rely on:
-    - Threads: any number of them may use one client at once.
-    - A running event loop, as in a notebook, does not matter. A call inside a coroutine works, but blocks the loop of
-      this coroutine: there, use the asynchronous client.
-    - Ctrl-C, and whatever else interrupts the waiting, cancels the call; the client remains usable. A signal's handler
-      raises no OSError for that: at an unlucky moment asyncio suppresses it.
-    - After `os.fork` (multiprocessing, `gunicorn --preload`) the client works in both processes; the child makes
-      connections of its own. What one of them signs in to or takes up later, the other does not have.
-    - A program that ends without `close` does not hang; a client that nobody refers to any more closes itself.
-    - `progress` is called in the caller's thread, beside the transfer; what it raises cancels the call. Wallets,
-      verifiers and what is uploaded are asked in threads of the client: a wallet or a verifier may not use the client
-      that asks it.
+Guarantees:
+    - Threads: any number of threads may use one client at once.
+    - Event loops: a running loop, as in a notebook, does not matter. A call in a coroutine works,
+      but blocks that coroutine's loop; use the asynchronous client there.
+    - Interrupts: Ctrl-C, and any exception that interrupts the wait, cancels the call; the client
+      stays usable. A signal handler must not raise OSError, which asyncio sometimes suppresses.
+    - Forks: after `os.fork` (multiprocessing, `gunicorn --preload`) the client works in both
+      processes, and the child opens its own connections. Later sign-ins and accepted grants of one
+      process do not reach the other.
+    - Exit: a program that ends without `close` does not hang. A client without references closes
+      itself.
+    - Callbacks: `progress` runs in the caller's thread, and an exception in it cancels the call.
+      Wallets, verifiers and upload sources run in threads of the client; a wallet or a verifier
+      must not use the client that calls it.
 """
 
 from typing import Final
@@ -46,8 +47,7 @@ __all__ = list(dict.fromkeys((*sealspace.__all__, *_OWN)))
 
 
 def __getattr__(name: str) -> object:
-    """Import a name on first use: what is synchronous from here, everything else from
-    `sealspace`."""
+    """Import a name on first use, from here if it is synchronous, otherwise from `sealspace`."""
     if name in _OWN:
         from importlib import import_module
 
@@ -61,5 +61,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """List what can be imported from here, loaded or not."""
+    """Return the names that can be imported from here, loaded or not."""
     return sorted({*globals(), *__all__})

@@ -1,7 +1,7 @@
-"""Synchronous classes out of asynchronous ones.
+"""Synchronous classes derived from asynchronous ones.
 
 `class Kv(Bridged, of=kv.Kv)` gets every public member of `kv.Kv` that it does not define itself.
-Types for checkers are in the generated `.pyi` files (`make pages`).
+The types for type checkers are in generated `.pyi` files (`make pages`).
 """
 
 import inspect
@@ -15,23 +15,23 @@ from typing import Any, Final, get_args, get_origin
 from ._loop_thread import Calls, LoopThread
 
 _ASYNCHRONOUS: Final = re.compile(r"\b(?:await|async) ")
-# What a synchronous client does by itself, or has no use for.
+# Members that a synchronous client implements itself, or does not need.
 _INSIDE: Final = {"acting", "leave_connections"}
 
 COUNTERPARTS: Final[dict[object, type["Bridged"]]] = {}
-"""The synchronous class of each asynchronous one."""
+"""Asynchronous class to its synchronous counterpart."""
 
 
 class Bridged:
     """A synchronous service.
 
     Args:
-        inner: the asynchronous one, which is used in the loop alone.
-        thread: with the loop.
+        inner: the asynchronous service, used only in the loop.
+        thread: the thread with the loop.
     """
 
     def __init_subclass__(cls, *, of: type | None = None) -> None:
-        if of is None:  # a subclass of a program's
+        if of is None:  # a program's own subclass
             return
         COUNTERPARTS[of] = cls
         for name, member in vars(of).items():
@@ -43,14 +43,14 @@ class Bridged:
         self._thread = thread
 
     def _bridged(self, value: object) -> object:
-        """Return the synchronous counterpart of an asynchronous service, and any other value as it
-        is."""
+        """Return the synchronous counterpart of an asynchronous service; other values as they
+        are."""
         found = COUNTERPARTS.get(type(value))
         return value if found is None else found(value, self._thread)
 
 
 def _counterpart(member: Any) -> object:
-    """Return the synchronous member for an asynchronous one."""
+    """Return the synchronous counterpart of a member."""
     if isinstance(member, property):
         return property(lambda self: self._bridged(member.__get__(self._inner)), doc=member.__doc__)
     returns = inspect.signature(member).return_annotation
@@ -69,7 +69,8 @@ def _counterpart(member: Any) -> object:
         def call(self: Bridged, /, *args: Any, **kwargs: Any) -> object:
             return self._thread.iterate(member(self._inner, *args, **kwargs))
 
-    elif returns is None:  # it changes what calls that are under way read, so it runs in the loop
+    # A method without a result changes state that running calls read, so it runs in the loop.
+    elif returns is None:
 
         async def turn(*args: Any, **kwargs: Any) -> None:
             member(*args, **kwargs)
@@ -87,7 +88,7 @@ def _counterpart(member: Any) -> object:
 
 
 def alone(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that runs an asynchronous one in a loop for this call alone."""
+    """Return a synchronous function that runs an asynchronous one in a loop of its own."""
 
     def call(*args: Any, **kwargs: Any) -> object:
         thread = LoopThread(close=_nothing, leave=lambda: None)
@@ -104,11 +105,11 @@ async def _nothing() -> None:
 
 
 def described(method: Any, returns: object = None) -> Callable[[Any], Callable[..., Any]]:
-    """Give a function the name, the signature and the documentation of what it wraps, for `help`.
+    """Give a function the name, signature and documentation of the one that it wraps.
 
     Args:
-        method: what it wraps.
-        returns: annotation of its result; None: that of `method`.
+        method: the wrapped function.
+        returns: annotation of the result; None: that of `method`.
     """
 
     def describe(call: Any) -> Callable[..., Any]:

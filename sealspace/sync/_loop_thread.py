@@ -1,10 +1,10 @@
-"""An event loop in a thread of its own, on which the asynchronous client behind a synchronous one
-runs.
+"""An event loop in its own thread, which runs the asynchronous client behind a synchronous one.
 
-One for each client, not one for the process: a wallet that asks a person, or a verifier that
-computes, holds up its own client alone, and nothing is left once the client is closed. The thread
-is a daemon, because the interpreter waits for all others before it runs what is registered for its
-exit; there it is stopped and waited for, for a bounded time.
+Each client has its own loop. A wallet that waits for a person, or a slow verifier, blocks only its
+own client, and a closed client leaves nothing behind. The thread is a daemon, because the
+interpreter waits for other threads before it runs exit handlers. The exit handler stops the loop
+and
+waits for a limited time.
 """
 
 import asyncio
@@ -27,20 +27,18 @@ Result = TypeVar("Result")
 Calls: TypeAlias = SimpleQueue[Callable[[], object] | None]
 
 EXIT_WAIT_S: Final = 2.0
-"""How long the end of the program waits for the connections of clients that were not closed."""
+"""Time that an exiting program waits for unclosed clients to close their connections, seconds."""
 
 _THREADS: "Final[weakref.WeakSet[LoopThread]]" = weakref.WeakSet()
 _END: Final = object()
 
 
 class LoopThread:
-    """Runs coroutines for callers in any thread; the thread is started by the first call.
+    """A thread that runs coroutines for callers in other threads; it starts with the first call.
 
     Args:
-        close: ends what the coroutines use; awaited in the loop at its end, once no call is under
-            way.
-        leave: in a forked process, gives up what belongs to the loop of its parent, without closing
-            it.
+        close: closes the resources of the coroutines; awaited in the loop after the last call.
+        leave: drops resources of the parent's loop in a forked process, without closing them.
     """
 
     def __init__(
@@ -53,7 +51,7 @@ class LoopThread:
         _THREADS.add(self)
 
     def _reset(self) -> None:
-        # Reentrant: a signal's handler may run at any line, and close the client.
+        # Reentrant: a signal handler may run at any line of this thread, and close the client.
         self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -64,17 +62,18 @@ class LoopThread:
         coroutine: Coroutine[object, object, Result],
         calls: Calls | None = None,
     ) -> Result:
-        """Run a coroutine in the loop, and wait for its result; one that cannot be run is closed
-        unawaited.
+        """Run a coroutine in the loop, and wait for its result; it is closed if it cannot run.
 
         Args:
-            calls: what is put into it is called in the caller's thread; what that raises cancels
-                the coroutine.
-        Raises:
-            ClientClosed: the client is closed, or was closed by another thread meanwhile.
-            ClientNotReady: this is the loop's own thread, which would wait for itself.
-            BaseException: of the coroutine; or what interrupts the waiting, Ctrl-C for one, and
+            coroutine: the coroutine.
+            calls: functions put into this queue are called in the caller's thread; an exception in
+                one
                 cancels the coroutine.
+        Raises:
+            ClientClosed: the client is closed, or another thread closed it during the call.
+            ClientNotReady: this is the loop's own thread, which would wait for itself.
+            BaseException: an exception of the coroutine, or one that interrupts the wait, such as
+                KeyboardInterrupt, and cancels the coroutine.
         """
         waiting = calls or SimpleQueue()
         future: Future[Result] | None = None
@@ -86,24 +85,25 @@ class LoopThread:
             return future.result()
         except CancelledError:
             if self._closed:
-                raise ClientClosed("the client was closed while this call was under way") from None
+                raise ClientClosed("the client was closed during this call") from None
             raise
         finally:
             self._end(coroutine)
-            del future  # it holds the exception, whose traceback holds this frame
+            del future  # breaks the cycle future, exception, traceback, this frame
 
     def iterate(self, items: AsyncIterator[Result]) -> Iterator[Result]:
-        """Yield the items of an asynchronous iterator; each is waited for when it is asked for.
+        """Yield the items of an asynchronous iterator, and wait for each on demand.
 
-        An iteration that is abandoned needs nothing more: the loop closes asynchronous generators
-        that are dropped.
+        An abandoned iteration needs no cleanup: the loop closes asynchronous generators when they
+        are
+        collected.
         """
         while (item := self.run(_next(items))) is not _END:
             yield item  # type: ignore[misc]  # only the sentinel is no item
 
     def close(self, *, wait_s: float | None = None) -> None:
-        """Cancel the calls that are under way, close what they use, and wait for the end of the
-        thread; done once."""
+        """Cancel running calls, close their resources, and wait for the thread; later calls do
+        nothing."""
         with self._lock:
             self._closed = True
             thread = self._thread
@@ -114,13 +114,13 @@ class LoopThread:
             thread.join(wait_s)
 
     def abandon(self) -> None:
-        """Begin anew in a forked process: the thread is not there, and the connections are the
-        parent's.
+        """Start anew in a forked process, which has the parent's connections but not its thread.
 
-        Nothing of the parent's loop may be closed or collected here, for both processes have the
-        same epoll instance: what is taken out of it here is taken out there as well. The stack of
-        the thread is gone, but what it refers to stays for ever: the loop, and through `close` the
-        client and the connections that it gives up.
+        Nothing of the parent's loop may be closed or collected here. Both processes share one epoll
+        instance, so a socket removed from it here is removed for the parent too. The thread's stack
+        is
+        gone, but its references stay for ever: the loop, and through `close` the client and its
+        connections.
         """
         if self._dropped is not None:
             self._dropped.detach()
@@ -128,18 +128,17 @@ class LoopThread:
         self._reset()
 
     def _submit(self, coroutine: Coroutine[object, object, Result]) -> "Future[Result]":
-        # Under the lock: what is submitted before the loop is stopped is cancelled by it, and no
-        # caller waits for ever.
+        # Under the lock: otherwise a coroutine could be submitted after the loop cancelled all, and
+        # its caller would wait for ever.
         with self._lock:
             try:
                 loop = self._open_loop()
             except BaseException:
                 coroutine.close()
                 raise
-            # NOTE: asyncio suppresses every OSError while it writes to its wakeup socket, also one
-            # that a signal's handler raises in the calling thread at that very moment: that one is
-            # lost, and the call goes on. Handlers that shall end a call raise something else, as
-            # that of Ctrl-C does.
+            # NOTE: asyncio suppresses every OSError while it writes to its wakeup socket. If a
+            # signal handler raises one at that moment, it is lost and the call continues. A handler
+            # has to raise another exception to end a call, as the one for Ctrl-C does.
             return asyncio.run_coroutine_threadsafe(coroutine, loop)
 
     def _open_loop(self) -> asyncio.AbstractEventLoop:
@@ -149,35 +148,34 @@ class LoopThread:
             self._start()
         if self._thread is not None and threading.get_ident() == self._thread.ident:
             raise ClientNotReady(
-                "called by what this client itself runs, a wallet or a verifier: it would wait for"
-                " itself",
-                hint="give the wallet a client of its own",
+                "a wallet or verifier called the client that runs it, which would wait for ever",
+                hint="give the wallet or verifier its own client",
             )
         assert self._loop is not None
         return self._loop
 
     def _end(self, coroutine: Coroutine[object, object, Result]) -> None:
-        """End a coroutine that nobody waits for any more; without effect unless the waiting was
-        interrupted.
+        """Cancel a coroutine whose caller was interrupted; without effect on a finished one.
 
-        A signal's handler may raise at any line, also where the loop has the coroutine already and
-        this thread knows of no future yet: so the loop is asked, which begins what was submitted
-        before.
+        A signal handler may raise at any line, even after the loop got the coroutine and before
+        this
+        thread got the future. Therefore the loop finds the task; it starts earlier submissions
+        first.
         """
         if self._loop is not None and getcoroutinestate(coroutine) != CORO_CLOSED:
-            with suppress(RuntimeError):  # the loop has ended, and has cancelled what ran in it
+            with suppress(RuntimeError):  # the loop has ended and cancelled its tasks
                 self._loop.call_soon_threadsafe(_cancel, coroutine)
 
     def _start(self) -> None:
         runner, stopping = asyncio.Runner(loop_factory=asyncio.new_event_loop), asyncio.Event()
         loop = runner.get_loop()
-        # The thread does not refer to this object, so that dropping it ends the thread.
+        # The thread has no reference to this object, so that its collection can stop the thread.
         thread = threading.Thread(
             target=_serve, args=(runner, stopping, self._close), name="sealspace.sync", daemon=True
         )
         try:
             thread.start()
-        except RuntimeError:  # there are too many, or the interpreter ends
+        except RuntimeError:  # too many threads, or the interpreter is exiting
             runner.close()
             raise
         self._dropped = weakref.finalize(self, partial(loop.call_soon_threadsafe, stopping.set))
@@ -190,18 +188,18 @@ def _serve(
     stopping: asyncio.Event,
     close: Callable[[], Coroutine[object, object, None]],
 ) -> None:
-    """Run a loop until it shall stop."""
+    """Run a loop until it is told to stop."""
     with runner:
         while not stopping.is_set():
-            # A call that raises these (a wallet may) ends the run of the loop. Its caller gets
-            # them; the loop goes on.
+            # If a call raises one of these, as a wallet may, asyncio stops the loop. The caller
+            # gets the exception, and the loop starts again.
             with suppress(KeyboardInterrupt, SystemExit):
                 runner.run(stopping.wait())
         runner.run(_finish(close))
 
 
 def _cancel(coroutine: Coroutine[object, object, object]) -> None:
-    """Cancel the task of a coroutine; without one it was never submitted, or has ended."""
+    """Cancel the task of a coroutine, or close it if it never started."""
     task = next((one for one in asyncio.all_tasks() if one.get_coro() is coroutine), None)
     if task is None:
         coroutine.close()
@@ -215,11 +213,11 @@ async def _finish(close: Callable[[], Coroutine[object, object, None]]) -> None:
         call.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
     await close()
-    # A connection that was closed while the node read nothing waits to send the rest, and would
-    # outlive the loop. The loop's own list of them has no public name; without it the collector
-    # closes the socket, and warns.
+    # A connection that was closed while the node did not read still waits to send its data, and
+    # would outlive the loop. The loop's list of connections is private; without it, the socket is
+    # closed by the garbage collector, with a warning.
     for transport in list(getattr(asyncio.get_running_loop(), "_transports", {}).values()):
-        # one that has ended, and is still referred to, has no loop any more
+        # A transport that has ended already has no loop.
         with suppress(AttributeError):
             transport.abort()
     await asyncio.sleep(0)
@@ -230,8 +228,7 @@ async def _next(items: AsyncIterator[object]) -> object:
 
 
 def _at_exit() -> None:
-    """Stop the loops of clients that were not closed; those that do not stop in time are left to
-    themselves."""
+    """Stop the loops of unclosed clients; a loop that does not stop in time is abandoned."""
     threads = list(_THREADS)
     for thread in threads:
         thread.close(wait_s=0)

@@ -1,5 +1,6 @@
-"""One node and the session that acts on it, synchronous: `sealspace.client.Client`, whose calls
-wait for their result.
+"""The synchronous client: a node, and the session that acts on it.
+
+It is `sealspace.client.Client` with calls that wait for their result.
 
 Example:
     with Client("https://node.example") as client:
@@ -16,11 +17,10 @@ from ._loop_thread import LoopThread
 
 
 class Client(Bridged, of=asynchronous.Client):
-    """A node and a session on it.
+    """A connection to a node, and the session that acts there.
 
-    Use it in `with`, or call `close`. Any number of threads may use it at once.
-
-    Its arguments and errors are those of `sealspace.client.Client`.
+    Use it in `with`, or call `close`. Any number of threads may use it at once. Its arguments and
+    errors are those of `sealspace.client.Client`.
     """
 
     @described(asynchronous.Client.__init__)
@@ -37,6 +37,6 @@ class Client(Bridged, of=asynchronous.Client):
     def close(self) -> None:
         """Close the connections.
 
-        Calls of other threads that are under way end with ClientClosed.
+        Running calls of other threads end with ClientClosed.
         """
         self._thread.close()

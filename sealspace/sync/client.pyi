@@ -27,11 +27,10 @@ from sealspace.wire.sign_in import SignIn
 from sealspace.wire.transport import TransportSettings
 
 class Client:
-    """A node and a session on it.
+    """A connection to a node, and the session that acts there.
 
-    Use it in `with`, or call `close`. Any number of threads may use it at once.
-
-    Its arguments and errors are those of `sealspace.client.Client`.
+    Use it in `with`, or call `close`. Any number of threads may use it at once. Its arguments and
+    errors are those of `sealspace.client.Client`.
     """
 
     def __init__(
@@ -51,7 +50,7 @@ class Client:
     def close(self) -> None:
         """Close the connections.
 
-        Calls of other threads that are under way end with ClientClosed.
+        Running calls of other threads end with ClientClosed.
         """
 
     @property
@@ -67,69 +66,82 @@ class Client:
         """
 
     def info(self) -> NodeInfo:
-        """Return what the node says about itself; asked for once.
+        """Return the node's identity, version and features; requested once and then cached.
 
         Raises:
-            NodeMismatch: it speaks another protocol, or is not the pinned node.
+            NodeMismatch: the node uses another protocol version, or is not the pinned node.
+            NodeRefused, TransportError: the request failed.
         """
 
     def release_terms(self, family: Family | None = None) -> ReleaseTerms:
-        """Ask by what the node judges backends, and whether it has collateral for a platform
-        family; unsigned.
+        """Return the node's unsigned terms for evidence, and its collateral status for a platform
+        family.
 
+        Args:
+            family: the platform family to ask about; None: no family.
         Raises:
-            NotFound: the node does not tell.
-            MalformedAnswer, RateLimited, NodeRefused, TransportError: as each says.
+            NotFound: the node does not publish its terms.
+            RateLimited, NodeRefused, TransportError: the request failed.
         """
 
     def node_attestation(self) -> NodeAttestation:
-        """Ask for the node's own evidence; nothing of it is verified, see
-        `tee_backend.attestation.node_verifier`.
+        """Fetch the node's own evidence without verifying it.
+
+        `tee_backend.attestation.node_verifier` verifies it.
 
         Raises:
-            NodeEvidenceRefused: the node has none to show.
-            NodeRefused, TransportError: as each says.
+            NodeEvidenceRefused: the node has no evidence, or the answer is malformed.
+            NodeRefused, TransportError: the request failed.
         """
 
     def node_evidence(self) -> NodeEvidence:
-        """Return the node's evidence as `require_node_evidence` demands it, not older than that
-        says.
+        """Return verified evidence of the node that meets `require_node_evidence`; it is renewed
+        when old.
 
         Raises:
-            NodeEvidenceRefused: it is not good.
-            ClientNotReady: this client is not configured to demand any.
-            NodeMismatch, NodeRefused, TransportError: as each says.
+            NodeEvidenceRefused: the evidence was rejected.
+            ClientNotReady: this client was created without `require_node_evidence`.
+            NodeMismatch, NodeRefused, TransportError: the request failed.
         """
 
     def sign_in(self, wallet: AnyWallet, asked: SignIn | None = None) -> Session:
-        """Sign in with a wallet: one signature, to a session key drawn here, and one for each
-        delegation to the wallet.
+        """Sign in with a wallet, which signs one message to a fresh session key.
 
-        Where the node hosts spaces by itself (the default), the owner's space for secrets and the
-        owner's encryption network exist when this returns. Where it does not, the wallet is asked
-        for a second signature that hosts them.
+        On a node that hosts spaces by itself (the default), the owner's space for secrets and
+        default
+        encryption network exist afterwards. On any other node, the wallet signs a second message to
+        host them. Each delegation in `asked.received` takes one more signature.
 
         Args:
-            wallet: the owner's; an account of eth-account too.
-            asked: spaces, manifests, lifetime; None: the default space and the secrets, for seven
+            wallet: the owner's wallet, or an account of eth-account.
+            asked: spaces, manifests and lifetime; None: the default space and the secrets, for
+                seven
                 days.
+        Returns:
+            The session; the client acts as it from now on.
         Raises:
-            InvalidInput, SpacesNotHosted, NodeMismatch, NodeRefused, TransportError. NotGranted: a
-            capability of another owner is asked for, without a delegation to the wallet.
-            NodeEvidenceRefused: the node does not prove what is demanded of it; the wallet was not
-            asked.
+            InvalidInput: an argument is not valid.
+            NotGranted: a capability of another owner is requested without a delegation to the
+                wallet.
+            NodeEvidenceRefused: the node's evidence was rejected; the wallet did not sign.
+            SpacesNotHosted: the node does not host a requested space.
+            NodeMismatch, NodeRefused, TransportError: a request failed.
         """
 
     def sign_in_with_key(
         self, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ...
     ) -> Session:
-        """Let a key act for itself: an agent, or the owner of spaces that bear its did:key.
+        """Let a key act for itself: as an agent, or as the owner of spaces under its did:key.
 
         Args:
-            key: a signer or a 32-byte seed; only a session made of a seed can be stored.
-            spaces: names of own spaces to have hosted; none: an agent that only uses delegations.
+            key: a signer or a 32-byte seed; only a session made from a seed can be stored.
+            spaces: names of own spaces to host; empty for an agent that only uses delegations.
+        Returns:
+            The session; the client acts as it from now on.
         Raises:
-            SpacesNotHosted, NodeMismatch, NodeRefused, TransportError.
+            InvalidInput: the seed is not 32 bytes, or a name is not valid.
+            SpacesNotHosted: the node does not host a requested space.
+            NodeMismatch, NodeRefused, TransportError: a request failed.
         """
 
     def use(self, session: Session) -> None:
@@ -142,7 +154,7 @@ class Client:
             space: short name of a space of the owner, or any full id; None: the session's primary
                 space.
         Raises:
-            InvalidInput: neither a name nor an id.
+            InvalidInput: the text is neither a name nor an id.
             ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.
         """
 
@@ -150,10 +162,11 @@ class Client:
         """Return the spaces of an owner.
 
         Args:
-            space: a hosted space of the owner in question, by short name or full id; None: the
-                session's primary one.
+            space: a hosted space of that owner, by short name or full id; None: the session's
+                primary
+                space.
         Raises:
-            InvalidInput: neither a name nor an id.
+            InvalidInput: the text is neither a name nor an id.
             ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.
         """
 
@@ -161,9 +174,9 @@ class Client:
         """Return the values of a public space; no sign-in is needed.
 
         Args:
-            space: full id; its name is `public`.
+            space: full id of a space named `public`.
         Raises:
-            InvalidInput: no such id.
+            InvalidInput: the text is not the id of a space.
         """
 
     def secrets(self, owner: str | None = None, *, network: str = ...) -> Secrets:
@@ -171,10 +184,11 @@ class Client:
 
         Args:
             owner: DID; None: the owner for whom this session acts.
-            network: name of the owner's network that `put` seals to; secrets of any network of the
-                owner are opened.
+            network: name of the owner's network that `put` seals to. Reading opens secrets of any
+                of
+                the owner's networks.
         Raises:
-            InvalidInput: no DID, or no name of a network.
+            InvalidInput: the owner is not a DID, or the network's name is not valid.
             NotSignedIn: no owner is given, and no session is signed in.
         """
 
@@ -183,36 +197,36 @@ class Client:
 
         Args:
             developer: DID; None: the owner for whom this session acts.
-            public: those that everybody may read, in the space `public`.
+            public: whether to use the space `public`, which everybody may read, not `projects`.
         Raises:
-            InvalidInput: no DID.
+            InvalidInput: the developer is not a DID.
             NotSignedIn: no developer is given, and no session is signed in.
         """
 
     @property
     def encryption(self) -> Encryption:
-        """Encryption networks."""
+        """The encryption networks of the node."""
 
     @property
     def delegations(self) -> Delegations:
-        """Grants by and to this session."""
+        """The grants by and to this session."""
 
     @property
     def attestation(self) -> Attestation:
-        """The attestation routes."""
+        """The attestation routes of the node, for backends."""
 
     @property
     def backends(self) -> Backends:
-        """Granting to backends by what was seen of them."""
+        """The grants to backends whose evidence was verified."""
 
     @property
     def runners(self) -> Runners:
-        """Granting to runners: secrets for named programs and callers."""
+        """The grants of secrets to runners, for named programs and callers."""
 
     @property
     def receipts(self) -> Receipts:
-        """Receipts of the releases from networks."""
+        """The receipts of key releases."""
 
     @property
     def withdrawals(self) -> Withdrawals:
-        """Withdrawing code, backends and evidence from networks."""
+        """The owner's withdrawals of code, backends and evidence."""

@@ -1,5 +1,4 @@
-"""The services of a client, synchronous; each method is that of the service of the same name in
-`sealspace`."""
+"""The synchronous services of a client, with the methods of their counterparts in `sealspace`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,7 +22,7 @@ class Kv(Bridged, of=aio.Kv):
 
 
 class PublicKv(Bridged, of=aio.PublicKv):
-    """The values of one public space; made by `Client.public`. As `sealspace.spaces.PublicKv`."""
+    """The values of a public space; made by `Client.public`. As `sealspace.spaces.PublicKv`."""
 
 
 class Secrets(Bridged, of=aio.Secrets):
@@ -31,37 +30,46 @@ class Secrets(Bridged, of=aio.Secrets):
 
 
 class Spaces(Bridged, of=aio.Spaces):
-    """The spaces of the owner of one space; made by `Client.spaces`. As
-    `sealspace.spaces.Spaces`."""
+    """The spaces of an owner; made by `Client.spaces`. As `sealspace.spaces.Spaces`."""
 
 
 class Encryption(Bridged, of=aio.Encryption):
-    """The encryption networks of a node; made by `Client.encryption`. As
-    `sealspace.encryption.Encryption`."""
+    """The encryption networks of a node; made by `Client.encryption`.
+
+    As `sealspace.encryption.Encryption`.
+    """
 
 
 class Delegations(Bridged, of=aio.Delegations):
-    """Grants by and to the session; made by `Client.delegations`. As
-    `sealspace.delegations.Delegations`."""
+    """The grants by and to a session; made by `Client.delegations`.
+
+    As `sealspace.delegations.Delegations`.
+    """
 
 
 class Attestation(Bridged, of=aio.Attestation):
-    """The attestation routes of a node; made by `Client.attestation`. As
-    `sealspace.apps.attestation.Attestation`."""
+    """The attestation routes of a node; made by `Client.attestation`.
+
+    As `sealspace.apps.attestation.Attestation`.
+    """
 
 
 class Backends(Bridged, of=aio.Backends):
-    """Granting to backends by what was seen; made by `Client.backends`. As
-    `sealspace.apps.backends.Backends`."""
+    """The grants to backends; made by `Client.backends`.
+
+    As `sealspace.apps.backends.Backends`.
+    """
 
 
 class Programs(Bridged, of=aio.Programs):
-    """The projects of one developer; made by `Client.programs`. As
-    `sealspace.apps.programs.Programs`."""
+    """The projects of a developer; made by `Client.programs`.
+
+    As `sealspace.apps.programs.Programs`.
+    """
 
 
 class Runners(Bridged, of=aio.Runners):
-    """Granting to runners; made by `Client.runners`. As `sealspace.apps.runners.Runners`."""
+    """The grants to runners; made by `Client.runners`. As `sealspace.apps.runners.Runners`."""
 
 
 class Receipts(Bridged, of=aio.Receipts):
@@ -69,5 +77,7 @@ class Receipts(Bridged, of=aio.Receipts):
 
 
 class Withdrawals(Bridged, of=aio.Withdrawals):
-    """Withdrawals by the owner; made by `Client.withdrawals`. As
-    `sealspace.encryption.Withdrawals`."""
+    """The owner's withdrawals; made by `Client.withdrawals`.
+
+    As `sealspace.encryption.Withdrawals`.
+    """

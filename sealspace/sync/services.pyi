@@ -42,39 +42,39 @@ def fetch_evidence(
     entropy: Entropy | None = None,
     settings: TransportSettings | None = None,
 ) -> Seen:
-    """Ask a backend for its evidence with a fresh nonce, and verify the answer.
+    """Request a backend's evidence for a fresh nonce, and verify it.
 
     Args:
-        url: of the backend, `https://…`, or `http://…` on this machine.
-        verifier: with the caller's own collateral; what a backend says about its platform is not
+        url: address of the backend: `https://…`, or `http://…` on this machine.
+        verifier: has the caller's own collateral; a backend's statements about its platform are not
             trusted.
-        clock: the system's when None.
-        entropy: the system's when None.
+        clock: None: the system's.
+        entropy: None: the system's.
         settings: timeouts and retries.
+    Returns:
+        The backend, with every statement confirmed by its quote.
     Raises:
-        InvalidInput: no such address.
-        BackendUnreachable: no answer.
-        BackendAnswerInvalid: cut off, too long, a redirect, no backend.
-        BackendNotProven, CollateralNeeded: as the verifier says.
+        InvalidInput: the address is not valid.
+        BackendUnreachable: the backend did not answer.
+        BackendAnswerInvalid: the answer is truncated, too long, a redirect or not a backend's.
+        BackendNotProven, CollateralNeeded: the evidence could not be verified.
     Does not check:
-        Whether this is the wanted code: see `require_expected`, and read what `in_plain_words`
-            says.
+        Whether this is the expected code: see `require_expected`, and read `in_plain_words`.
     """
 
 def deliver(
     url: str, *portables: PortableDelegation, settings: TransportSettings | None = None
 ) -> None:
-    """Send a grant to the backend that it is for; the grant is registered at the node either way.
+    """Send grants to the backend that they are for; they stay registered at the node in any case.
 
     Args:
         url: address of the backend.
-        portables: one, or several that belong together; the backend takes up all or none.
+        portables: one grant, or several that the backend accepts together or not at all.
         settings: timeouts and retries.
     Raises:
-        InvalidInput: no such address, or too many grants.
-        GrantNotTaken: the backend accepts none this way, or could not use this one; its text is in
-            the message.
-        BackendUnreachable, BackendAnswerInvalid: no usable answer.
+        InvalidInput: the address is not valid, or there are too many grants.
+        GrantNotTaken: the backend did not accept them; the message has its text.
+        BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
     """
 
 class Kv:
@@ -82,41 +82,40 @@ class Kv:
 
     @property
     def space(self) -> SpaceId:
-        """The space."""
+        """The id of this space."""
 
     def get(self, key: str, *, max_bytes: int = ...) -> Value:
         """Read a value.
 
         Args:
             key: the key.
-            max_bytes: the node refuses to send more, and no more is read; longer ones: `download`
-                or `stream`.
+            max_bytes: largest accepted value; use `download` or `stream` for larger ones.
         Raises:
             NotFound: there is no value under this key.
-            SpaceNotFound: the space is not hosted.
+            SpaceNotFound: the node does not host the space.
             ValueTooLarge: the value is larger than `max_bytes`.
             NotGranted, Unauthorized: the session may not read it.
-            TransferBroken: the body is another one than its version says.
+            TransferBroken: the body does not match the digest in its ETag.
         """
 
     def get_if_changed(self, key: str, etag: str, *, max_bytes: int = ...) -> Value | None:
-        """Read a value unless it still is the version that the caller has.
+        """Read a value, unless its version is still `etag`.
 
         Returns:
-            The value, or None when its version is `etag`.
+            The value, or None if its version is `etag`.
         Raises:
             SealspaceError: as `get`.
         """
 
     def metadata(self, key: str) -> Value:
-        """Read a value's version and metadata; the body of the result is empty.
+        """Read a value's version and metadata; the result's body is empty.
 
         Raises:
             SealspaceError: as `get`.
         """
 
     def size_bytes(self, key: str) -> int:
-        """Return how many bytes a value has; needs `kv/get`, and reads none of them.
+        """Return the size of a value without reading it; needs `kv/get`.
 
         Raises:
             SealspaceError: as `get`.
@@ -136,74 +135,75 @@ class Kv:
 
         Args:
             key: the key.
-            body: the bytes; a text is sent as UTF-8, and typed `text/plain;charset=UTF-8` where
-                nothing else is given.
-            content_type: stored and given back.
-            metadata: texts stored and given back; at most 16 KiB with the names.
-            if_absent: only if there is no value now.
-            if_match: only over the value of this version.
+            body: bytes, or text. Text is sent as UTF-8, by default with the content type
+                `text/plain;charset=UTF-8`.
+            content_type: stored with the value and returned with it.
+            metadata: names and texts stored and returned with the value; at most 16 KiB in all.
+            if_absent: write only if there is no value now.
+            if_match: write only over the value of this version.
         Returns:
-            The version of the new value.
+            The version (ETag) of the new value.
         Raises:
-            InvalidInput: the key cannot be used in a URI, or the body is neither bytes nor a text.
-            PreconditionFailed: the condition does not hold, or a rival write won.
+            InvalidInput: the key cannot be used in a URI, or the body is neither bytes nor text.
+            PreconditionFailed: the condition is not met, or a concurrent write won.
             NotGranted, Unauthorized: the session may not write it.
             QuotaExceeded, ValueTooLarge: there is not enough free space.
-            NodeTimeout, NodeUnreachable: whether it was written is not known.
+            NodeTimeout, NodeUnreachable: the value may or may not have been written.
         """
 
     def get_many(self, keys: Iterable[str], *, max_bytes: int = ...) -> dict[str, Value]:
-        """Read several values, up to 100 in one request, whose values are of one moment.
+        """Read several values, up to 100 in one request.
+
+        Values of one request are read at the same moment.
 
         Args:
             keys: the keys.
-            max_bytes: of each value, as in `get`.
+            max_bytes: limit for each value, as in `get`.
         Returns:
-            Key to value, in the order of the keys; a key under which there is nothing is not in it.
+            Key to value, in the order of the keys, without the keys that have no value.
         Raises:
-            As `get`, but for NotFound; then nothing is returned.
+            SealspaceError: as `get`, except NotFound; no value is returned then.
         """
 
     def put_many(
         self, values: Mapping[str, bytes | str], *, content_type: str | None = None
     ) -> dict[str, str]:
-        """Write several values in as few commits as a node allows; each is durable when this
-        returns.
+        """Write several values in as few commits as possible; they are durable when this returns.
 
-        One commit takes up to 250 values of at most 64 KiB each, 4 MiB together: such a call writes
-        all or none. Larger values are written one by one after the others.
+        One commit takes up to 250 values of at most 64 KiB each, 4 MiB together, and writes all of
+        them
+        or none. Larger values are written after that, one by one.
 
         Args:
             values: key to bytes or text, as in `put`.
-            content_type: of all of them; None: as in `put`.
+            content_type: content type of all values; None: as in `put`.
         Returns:
             Key to the version of the new value.
         Raises:
-            BatchIncomplete: some commits were done, and then one failed; it says which keys are
-                written.
-            InvalidInput: of one key or value, before anything is sent.
-            As `put`: nothing was written.
+            BatchIncomplete: one commit failed after others succeeded; it lists the written keys.
+            InvalidInput: a key or value is not valid; nothing was sent.
+            SealspaceError: as `put`; nothing was written.
         """
 
     def delete_many(self, keys: Iterable[str]) -> None:
-        """Delete several values, up to 250 in one commit: all of those or none.
+        """Delete several values, up to 250 in one commit, which deletes all of them or none.
 
         Raises:
-            NotFound: nothing was ever written under one of the keys.
-            BatchIncomplete: some commits were done, and then one failed; it says which keys are
-                deleted.
+            NotFound: one of the keys never had a value.
+            BatchIncomplete: one commit failed after others succeeded; it lists the deleted keys.
             NotGranted, Unauthorized: the session may not delete all of them; none is deleted.
         """
 
     def stream(self, key: str, *, max_bytes: int = ...) -> Iterator[bytes]:
-        """Yield a value piece by piece; what is in memory at a time is one piece.
+        """Yield a value piece by piece, with one piece in memory at a time.
 
         Args:
             key: the key.
-            max_bytes: the node refuses to send more, and no more is read.
+            max_bytes: largest accepted value.
         Raises:
-            TransferBroken: the bytes broke off, or are not those of the version; what was yielded
-                is not to be used.
+            TransferBroken: the value was cut off, or does not match its ETag. Discard the pieces
+                that
+                were already yielded.
             SealspaceError: as `get`.
         """
 
@@ -215,21 +215,21 @@ class Kv:
         progress: Progress | None = None,
         max_bytes: int = ...,
     ) -> Value:
-        """Read a value into a file, however large, in little memory.
+        """Read a value of any size into a file, with little memory.
 
         Args:
             key: the key.
-            to: a path, which is replaced as a whole once everything is there; or a binary file that
-                is open.
-            progress: called with the bytes so far, and all there are.
-            max_bytes: the node refuses to send more, and no more is read.
+            to: a path, which is replaced atomically at the end, or an open binary file.
+            progress: called with the bytes so far and the total.
+            max_bytes: largest accepted value.
         Returns:
             Version and metadata; the body is empty.
         Raises:
-            TransferBroken: the bytes broke off, or are not those of the version; at the path is
-                what was there before.
+            TransferBroken: the value was cut off, or does not match its ETag; the file at the path
+                is
+                unchanged.
             OSError: the file cannot be written.
-            InvalidInput: the path is a folder.
+            InvalidInput: the path is not a regular file.
             SealspaceError: as `get`.
         """
 
@@ -244,55 +244,58 @@ class Kv:
         if_match: str | None = None,
         progress: Progress | None = None,
     ) -> str:
-        """Write a value from a file, however large, in little memory; it is durable when this
+        """Write a value of any size from a file, with little memory; it is durable when this
         returns.
 
         Args:
             key: the key.
-            source: a path, an open binary file (read from where it stands), or pieces of bytes.
-            content_type: as in `put`, and so are `metadata`, `if_absent` and `if_match`.
-            progress: called with the bytes that are taken so far, and all there are, or None for
-                pieces.
+            source: a path, an open binary file (read from its current position), or pieces of
+                bytes.
+            content_type: as in `put`, like `metadata`, `if_absent` and `if_match`.
+            metadata: as in `put`.
+            if_absent: as in `put`.
+            if_match: as in `put`.
+            progress: called with the bytes so far and the total, or None for pieces.
         Returns:
-            The version of the new value.
+            The version (ETag) of the new value.
         Raises:
-            InvalidInput: the source gives no bytes, or changed its size meanwhile; nothing was
-                stored.
-            OSError: the file cannot be read; whatever else the source raises. Nothing was stored.
-            As `put`.
+            InvalidInput: the source does not yield bytes, or changed its size; nothing was stored.
+            OSError: the file cannot be read; nothing was stored. Any other error of the source is
+                raised as it is.
+            SealspaceError: as `put`.
         """
 
     def delete(self, key: str, *, if_match: str | None = None) -> str | None:
         """Delete a value; the deletion is durable when this returns.
 
         Returns:
-            The version of what was removed; None when it was deleted before.
+            The version of the removed value; None if it was already deleted.
         Raises:
-            NotFound: nothing was ever written under this key.
-            PreconditionFailed: the value is not of version `if_match`.
+            NotFound: the key never had a value.
+            PreconditionFailed: the value's version is not `if_match`.
             NotGranted, Unauthorized: the session may not delete it.
         """
 
     def signed_url(
         self, key: str, *, ttl_s: int | None = None, at_most: bool = False, etag: str | None = None
     ) -> SignedUrl:
-        """Make a URL under which anybody may read this version of a value, for minutes.
+        """Make a URL that lets anyone read this version of a value for some minutes.
 
-        It ends with the grants of this session, when one of them is revoked, and when the value
+        The URL stops working when a grant of this session expires or is revoked, or when the value
         changes.
 
         Args:
             key: the key.
-            ttl_s: its lifetime in seconds, 1 to 300. None: about five minutes, less where the
-                session's grants end earlier.
-            at_most: take a shorter lifetime where this one is not possible.
+            ttl_s: lifetime in seconds, 1 to 300; None: about five minutes, or less if a grant of
+                the
+                session ends earlier.
+            at_most: accept a shorter lifetime if this one is not possible.
             etag: the version; None: the current one.
         Raises:
-            InvalidInput: no lifetime.
-            LifetimeTooLong: the node allows less, or a grant of the session ends earlier; `at_most`
-                takes that.
+            InvalidInput: the lifetime is not positive.
+            LifetimeTooLong: the node allows less, or a grant of the session ends earlier.
             NotFound: there is no value under this key.
-            SpaceNotFound: the space is not hosted.
+            SpaceNotFound: the node does not host the space.
             NotGranted, Unauthorized: the session may not read it.
         """
 
@@ -300,18 +303,22 @@ class Kv:
         """Read one page of the keys that begin with a prefix.
 
         Args:
-            prefix: the session must be granted `tinycloud.kv/list` on it; "" is the whole space.
-            limit: keys of a page, 1 to 1000; the same for all pages of one listing.
-            cursor: of the page before.
+            prefix: the common beginning; "" is the whole space. The session needs
+                `tinycloud.kv/list`
+                on it.
+            limit: largest number of keys, 1 to 1000; the same for all pages of one listing.
+            cursor: `cursor` of the page before; None: the first page.
         Raises:
             InvalidInput: the limit is out of range.
-            MalformedAnswer: the keys do not ascend under the prefix, or a page that another one
-                follows is empty.
-            NotGranted, Unauthorized, SpaceNotFound.
+            MalformedAnswer: the keys do not ascend below the prefix, or a page before the last one
+                is
+                empty.
+            NotGranted, Unauthorized: the session may not list the keys.
+            SpaceNotFound: the node does not host the space.
         """
 
     def list(self, prefix: str = "", *, page_keys: int = ...) -> Iterator[str]:
-        """Yield every key that begins with a prefix, ascending; read page by page.
+        """Yield every key that begins with a prefix, ascending; the keys are fetched page by page.
 
         Raises:
             SealspaceError: as `pages`.
@@ -321,58 +328,59 @@ class Kv:
         """Yield the keys that begin with a prefix in pages, ascending.
 
         Raises:
-            SealspaceError: as `list_page`; MalformedAnswer where the list does not advance, or has
-                no end.
+            MalformedAnswer: the list does not advance or has no end.
+            SealspaceError: as `list_page`.
         """
 
 class PublicKv:
-    """The values of one public space; made by `Client.public`. As `sealspace.spaces.PublicKv`."""
+    """The values of a public space; made by `Client.public`. As `sealspace.spaces.PublicKv`."""
 
     @property
     def space(self) -> SpaceId:
-        """The space."""
+        """The id of this space."""
 
     def get(self, key: str, *, max_bytes: int = ...) -> Value:
-        """Read a value; of its metadata a node shows the content type only.
+        """Read a value; its metadata is empty, because nodes publish only the content type.
 
         Args:
             key: the key.
-            max_bytes: no more is read.
+            max_bytes: largest accepted value.
         Raises:
-            NotFound: there is no value under this key, or no such space.
-            RateLimited: the node accepts no more reads from this address for a moment.
+            NotFound: there is no such value or space.
+            RateLimited: the node accepts no more reads from this address for now.
             ResponseTooLarge: the value is larger than `max_bytes`.
-            TransferBroken: the body is another one than its version says.
+            TransferBroken: the body does not match the digest in its ETag.
         """
 
     def get_if_changed(self, key: str, etag: str, *, max_bytes: int = ...) -> Value | None:
-        """Read a value unless it still is the version that the caller has: then None.
+        """Read a value, or return None if its version is still `etag`.
 
         Raises:
             SealspaceError: as `get`.
         """
 
     def list(self, prefix: str = "", *, page_keys: int = ...) -> Iterator[str]:
-        """Yield every key that begins with a prefix, ascending; read page by page. Nothing for an
-        unknown space.
+        """Yield every key that begins with a prefix, ascending; an unknown space has no keys.
+
+        The keys are fetched page by page.
 
         Args:
-            prefix: plain text; "" is the whole space.
-            page_keys: keys of a page, 1 to 1000; a node may send fewer, or all of them at once.
+            prefix: the common beginning; "" is the whole space.
+            page_keys: size of a page, 1 to 1000; a node may send fewer keys, or all at once.
         Raises:
-            InvalidInput: the number of keys is out of range.
-            RateLimited: see `get`.
-            MalformedAnswer: the keys do not ascend under the prefix, or the list has no end.
+            InvalidInput: the page size is out of range.
+            RateLimited: the node accepts no more reads from this address for now.
+            MalformedAnswer: the keys do not ascend below the prefix, or the list has no end.
         """
 
 class Secrets:
     """The secrets of one owner; made by `Client.secrets`. As `sealspace.secrets.Secrets`."""
 
     def resource(self, name: str, *, scope: str | None = None) -> str:
-        """Return the resource of one secret's envelope: what a grant to read it names.
+        """Return the resource of a secret's envelope, which a grant to read the secret names.
 
         Raises:
-            InvalidSecretName, InvalidSecretScope: there can be no such secret.
+            InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
         """
 
     def put(
@@ -384,41 +392,43 @@ class Secrets:
         if_absent: bool = False,
         if_match: str | None = None,
     ) -> str:
-        """Seal and store a secret; it is durable when this returns. Needs `kv/put` on the path, not
-        decrypt.
+        """Encrypt and store a secret; it is durable when this returns.
 
-        The times in it are both that of this call, also over an older secret: to read its first one
-        takes decrypt.
+        This needs `kv/put` on the path, but not decrypt. Both stored times are those of this call,
+        even
+        over an older secret: its first time could only be read with decrypt.
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
-            value: a text, or bytes.
+            value: text or bytes, at most 1 MiB as JSON.
             scope: None for a global secret.
-            if_absent: only if there is no such secret now.
-            if_match: only over the stored envelope of this version: `Secret.etag`, or what
-                `version` returned.
+            if_absent: write only if there is no such secret now.
+            if_match: write only over this version of the envelope, as in `Secret.etag` or
+                `version`.
         Returns:
             The version of the stored envelope.
         Raises:
-            InvalidSecretName, InvalidSecretScope, InvalidSecretValue, InvalidInput: nothing was
-            sent. NetworkNotFound: the network does not exist yet; see `Encryption.ensure_network`.
-            NetworkKeyChanged, DescriptorUnsigned, ResponseSignatureInvalid: its key is not to be
-            sealed to; see
-                `Encryption.descriptor`.
-            PreconditionFailed, NotGranted, NodeRefused, TransportError.
+            InvalidSecretName, InvalidSecretScope, InvalidSecretValue, InvalidInput: an argument is
+            not
+                valid; nothing was sent.
+            NetworkNotFound: the network does not exist; see `Encryption.ensure_network`.
+            NetworkKeyChanged, DescriptorUnsigned, ResponseSignatureInvalid: the network's key
+            cannot be
+                trusted; see `Encryption.descriptor`.
+            PreconditionFailed: the condition is not met, or a concurrent write won.
+            NotGranted, NodeRefused, TransportError: the request failed.
         """
 
     def put_generated(
         self, name: str, value: str, generated: Generated, *, scope: str | None = None
     ) -> str:
-        """Seal and store a secret that a runner made, only if there is none of its name now
-        (RN145).
+        """Encrypt and store a secret that a runner generated, if the name is not in use (RN145).
 
         Args:
             name: begins with `PROTECTED_`.
             value: a text.
-            generated: what is said of it; a tag that does not hold makes a secret that no runner
-                delivers.
+            generated: the runner's statements. A secret with a wrong tag is never delivered by a
+                runner.
             scope: None for a global secret.
         Returns:
             The version of the stored envelope.
@@ -427,19 +437,19 @@ class Secrets:
         """
 
     def put_many(self, values: Mapping[str, str | bytes], *, scope: str | None = None) -> None:
-        """Seal and store several secrets of one scope, up to 250 in one commit: all of those or
-        none.
+        """Encrypt and store several secrets of one scope, up to 250 in one commit.
+
+        A commit stores all of its secrets or none.
 
         Raises:
-            As `put`: of one of them, before anything is sent; or nothing was written.
-            BatchIncomplete: some commits were done, and then one failed; it says which paths are
-                written.
+            BatchIncomplete: one commit failed after others succeeded; it lists the written paths.
+            SealspaceError: as `put`; nothing was written.
         """
 
     def get(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> str | bytes:
-        """Read and open a secret: a text or bytes, as it was put.
+        """Read and decrypt a secret; text is returned as text, bytes as bytes.
 
         Raises:
             SealspaceError: as `read`.
@@ -448,209 +458,210 @@ class Secrets:
     def get_text(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> str:
-        """Read and open a secret that is a text.
+        """Read and decrypt a secret that is text.
 
         Raises:
-            InvalidSecretPayload: it is bytes.
+            InvalidSecretPayload: the secret is bytes.
             SealspaceError: as `read`.
         """
 
     def get_many(
         self, names: Iterable[str], *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> dict[str, str | bytes]:
-        """Read and open several secrets of one scope; a few are opened at a time.
+        """Read and decrypt several secrets of one scope, up to eight concurrently.
 
         Returns:
-            Name to value, in the order of the names; a secret that does not exist is not in it.
+            Name to value, in the order of the names, without secrets that do not exist.
         Raises:
-            As `read`, but for NotFound: of the first that cannot be opened; then nothing is
-                returned.
+            SealspaceError: as `read`, except NotFound; no value is returned then.
         """
 
     def read(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> Secret:
-        """Read and open a secret, with its times.
+        """Read and decrypt a secret, with its times and version.
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
             scope: None for a global secret.
-            receiver: the key to have the content key wrapped to; a backend passes the one it
-                attested.
+            receiver: key pair to which the node wraps the content key; None: a fresh one. A backend
+                passes the pair that it attested.
         Raises:
-            InvalidSecretName, InvalidSecretScope: there can be no such secret.
+            InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
             NotFound: there is no such secret.
-            InvalidEnvelope, LabelMismatch, InvalidSecretPayload: what is stored there is no secret
-                of this name, or is sealed to a network of another owner than the space's.
-            NotGranted, Unauthorized, DecryptDenied: no authority for the envelope, or none for the
-                key.
-            NodeRefused, TransportError, EncryptionError.
+            InvalidEnvelope, LabelMismatch, InvalidSecretPayload: the stored value is not a secret
+                of
+                this name, or is sealed to a network of another owner.
+            NotGranted, Unauthorized: the session may not read the envelope.
+            DecryptDenied: the node does not release the key.
+            NodeRefused, TransportError, EncryptionError: a request or the decryption failed.
         """
 
     def version(self, name: str, *, scope: str | None = None) -> str:
-        """Return the version of a secret's stored envelope, opening nothing. Needs `kv/metadata` on
-        the path.
+        """Return the version of a secret's stored envelope; needs only `kv/metadata` on the path.
 
         Raises:
             NotFound: there is no such secret.
-            InvalidSecretName, InvalidSecretScope, NotGranted, Unauthorized, NodeRefused,
-            TransportError: as each says.
+            InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
+            NotGranted, Unauthorized, NodeRefused, TransportError: the request failed.
         """
 
     def envelope(self, name: str, *, scope: str | None = None) -> InlineEnvelope:
-        """Read a secret's envelope without opening it. Needs `kv/get` on the path only.
+        """Read a secret's envelope without decrypting it; needs only `kv/get` on the path.
 
         Raises:
-            SealspaceError: as `read`, but for what opening needs.
+            SealspaceError: as `read`, except for the errors of decryption.
         """
 
     def delete(self, name: str, *, scope: str | None = None) -> None:
         """Delete a secret; the deletion is durable when this returns.
 
         Raises:
-            NotFound: there is no such secret, whether it was deleted before or never existed.
-            InvalidSecretName, InvalidSecretScope, NotGranted, NodeRefused, TransportError: as each
-            says.
+            NotFound: there is no such secret; it was deleted already or never existed.
+            InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
+            NotGranted, NodeRefused, TransportError: the request failed.
         """
 
     def list(self, *, scope: str | None = None) -> tuple[str, ...]:
-        """Return the names of the secrets of one scope, ascending; without a scope, of the global
-        ones only.
+        """Return the names of the secrets in one scope, ascending.
 
+        Args:
+            scope: None for global secrets only.
         Raises:
-            InvalidSecretScope, NotGranted, NodeRefused, TransportError: as each says.
+            InvalidSecretScope: the scope is not valid.
+            NotGranted, NodeRefused, TransportError: the request failed.
         """
 
     def scopes(self) -> tuple[str, ...]:
-        """Return the scopes that hold secrets, ascending; needs `kv/list` on
+        """Return the scopes that contain secrets, ascending; needs `kv/list` on
         `vault/secrets/scoped/`.
 
         Raises:
-            NotGranted, NodeRefused, TransportError: as each says.
+            NotGranted, NodeRefused, TransportError: the request failed.
         """
 
 class Spaces:
-    """The spaces of the owner of one space; made by `Client.spaces`. As
-    `sealspace.spaces.Spaces`.
-    """
+    """The spaces of an owner; made by `Client.spaces`. As `sealspace.spaces.Spaces`."""
 
     @property
     def rights(self) -> tuple[Capability, ...]:
-        """What a session has to hold for everything here; see `Delegations.add_right`."""
+        """The rights that a session needs for this class; see `Delegations.add_right`."""
 
     def list(self) -> tuple[SpaceEntry, ...]:
         """Return the owner's spaces, by id.
 
         Raises:
-            NotGranted, Unauthorized: the session may not see them.
-            SpaceNotFound: the space that is asked through is not hosted.
+            NotGranted, Unauthorized: the session may not list them.
+            SpaceNotFound: the node does not host the space that the request names.
         """
 
     def create(self, name: str) -> SpaceEntry:
-        """Have the node host a space of the owner.
+        """Have the node host a new space of the owner.
 
         Args:
-            name: letters, digits, `-` and `_`; what else a node accepts is up to the node.
+            name: letters, digits, `-` and `_`; a node may accept more.
         Raises:
-            InvalidInput: no name.
-            DuplicateRequest: there is such a space.
-            NotGranted, Unauthorized: the session may not make one, or the node does not host it.
+            InvalidInput: the name is not valid.
+            DuplicateRequest: the space already exists.
+            NotGranted, Unauthorized: the session may not create it, or the node does not host it.
         """
 
     def info(self, name: str) -> SpaceEntry:
-        """Return a space of the owner.
+        """Return one space of the owner.
 
         Args:
-            name: its name or its id.
+            name: short name or id.
         Raises:
-            SpaceNotFound: it is not hosted, or is not the owner's.
-            NotGranted, Unauthorized: the session may not ask.
+            SpaceNotFound: the node does not host it, or it belongs to another owner.
+            NotGranted, Unauthorized: the session may not ask about it.
         """
 
 class Encryption:
-    """The encryption networks of a node; made by `Client.encryption`. As
-    `sealspace.encryption.Encryption`.
+    """The encryption networks of a node; made by `Client.encryption`.
+
+    As `sealspace.encryption.Encryption`.
     """
 
     def network(self, name: str = ..., *, owner: str | None = None) -> NetworkId:
         """Return the id of a network.
 
         Args:
-            name: its name.
+            name: name of the network.
             owner: DID of its owner; None: the owner for whom this session acts.
         Raises:
-            InvalidInput: no DID, or no name of a network.
+            InvalidNetworkId: the owner is not a DID, or the name is not valid.
+            NotSignedIn: no owner is given, and no session is signed in.
         """
 
     def descriptor(self, network: NetworkId) -> Descriptor:
-        """Return what the node says about a network; kept until a request on it is refused.
+        """Return a network's descriptor, which contains its public key.
 
-        The key is pinned in the session (`Client.session`, kept with it): another one is refused
-        later (EN30). Where the client demands evidence of the node, that is demanded here as well.
+        The descriptor is cached until a request for the network is refused. The key is pinned in
+        `Client.session`: a different key is rejected later (EN30). A client with
+        `require_node_evidence` verifies the node's evidence first.
 
         Returns:
-            The descriptor; its id is the one asked for, and the node that this client talks to
-            signed it, for a nonce drawn here, unless the client takes unsigned ones.
+            The descriptor of the requested network, signed by this client's node for a fresh nonce,
+            unless the client accepts unsigned ones.
         Raises:
-            NetworkNotFound: there is no such network here.
-            NetworkKeyChanged: this session was given another key before; see `accept`.
-            DescriptorUnsigned, ResponseSignatureInvalid: the node did not sign this answer.
+            NetworkNotFound: the network does not exist on this node.
+            NetworkKeyChanged: the session pinned another key; see `accept`.
+            DescriptorUnsigned, ResponseSignatureInvalid: the node's signature is missing or not
+                valid.
             NodeMismatch: the descriptor names another node.
-            NodeEvidenceRefused, MalformedAnswer, TransportError.
+            NodeEvidenceRefused, MalformedAnswer, TransportError: a request or its check failed.
         """
 
     def accept(self, pin: NetworkPin) -> None:
-        """Pin this key for a network from now on, in place of the one that the session pinned
-        before.
+        """Pin this key for a network from now on, in place of the pinned one.
 
         Args:
-            pin: `NetworkKeyChanged.offered`, once it is known why the key changed; or a key learnt
-                in another way.
+            pin: `NetworkKeyChanged.offered`, once it is clear why the key changed; or a key that
+                was
+                learnt in another way.
         Raises:
-            RuntimeError: no session is signed in.
+            NotSignedIn: no session is signed in.
         """
 
     def ensure_network(self, name: str = ...) -> Descriptor:
-        """Return the owner's network of this name, created if it does not exist.
+        """Return the owner's network of this name; create it if it does not exist.
 
         Raises:
             NotGranted: the session may not create networks.
-            NetworkNotActive: it was revoked; its name stays taken.
-            SealspaceError: as `descriptor`, whose result is returned: the answer to creating it is
-                not trusted.
+            NetworkNotActive: the network was revoked; its name cannot be used again.
+            SealspaceError: as `descriptor`, which fetches the result after the network was created.
         """
 
     def revoke_network(self, network: NetworkId) -> None:
-        """Revoke a network: nothing sealed to it can be opened through the node any more, for ever.
+        """Revoke a network, permanently: the node opens nothing sealed to it any more.
 
         Raises:
-            NotGranted: the session does not hold `tinycloud.encryption/network.revoke` on it.
-            NetworkNotFound: there is none.
+            NotGranted: the session does not have `tinycloud.encryption/network.revoke` on it.
+            NetworkNotFound: the network does not exist on this node.
         """
 
     def policy(self, network: NetworkId) -> Policy | None:
-        """Return what the owner of a network states about code; None where nothing is stated.
+        """Return a network's policy on code; None if it has no policy.
 
         Raises:
-            NotGranted: the session does not hold `sealspace.encryption/policy` on the network.
-            MalformedAnswer: no policy.
-            NetworkNotFound, Unauthorized, NodeRefused, TransportError: as each says.
+            NotGranted: the session does not have `sealspace.encryption/policy` on the network.
+            MalformedAnswer: the answer is not a policy.
+            NetworkNotFound, Unauthorized, NodeRefused, TransportError: the request failed.
         """
 
     def set_policy(self, network: NetworkId, policy: Policy | None) -> None:
-        """State what code may receive keys of a network, in place of what was stated before; in
-        force at once.
+        """Replace a network's policy on code; the new one applies at once.
 
-        The owner does this in person: with a grant that the wallet signed to this session
+        Only the owner in person may do this: with a grant that the wallet signed to this session
         (`Delegations.add_right`), or with the key that owns the network.
 
         Args:
-            network: of the owner.
-            policy: None takes away what was stated.
+            network: a network of the owner.
+            policy: None removes the policy.
         Raises:
-            NotGranted: the session does not hold `sealspace.encryption/policy` on the network.
+            NotGranted: the session does not have `sealspace.encryption/policy` on the network.
             Unauthorized: the session is not its owner in person.
-            NetworkNotFound, NodeRefused, TransportError.
+            NetworkNotFound, NodeRefused, TransportError: the request failed.
         """
 
     def encrypt(
@@ -661,17 +672,17 @@ class Encryption:
         label: bytes | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> InlineEnvelope:
-        """Seal a payload to a network, in this process; needs no authority.
+        """Seal data to a network, in this process; needs no rights.
 
         Args:
-            plaintext: the payload.
-            network: whose holders of decrypt shall read it.
-            label: carried along in the clear, authenticated by nothing; `decrypt` can compare it.
-            metadata: likewise.
+            plaintext: the data.
+            network: the network whose holders of decrypt can open it.
+            label: stored unencrypted and unauthenticated; `decrypt` can compare it.
+            metadata: stored unencrypted and unauthenticated.
         Raises:
-            NetworkNotFound, NetworkNotActive, NodeMismatch. NetworkKeyChanged, DescriptorUnsigned,
-            ResponseSignatureInvalid, NodeEvidenceRefused: see `descriptor`. InvalidResponse: the
-            node's public key cannot be sealed to (low order).
+            NetworkNotActive: the network was revoked.
+            InvalidResponse: the network's public key is not usable (low order).
+            SealspaceError: as `descriptor`.
         """
 
     def decrypt(
@@ -681,28 +692,30 @@ class Encryption:
         expected_label: bytes | None = None,
         receiver: ReceiverKey | None = None,
     ) -> bytes:
-        """Open a sealed payload with the node's help.
+        """Open sealed data with the node's help.
 
         Args:
             envelope: an envelope or its JSON text.
-            expected_label: the label the envelope must carry; None: any.
-            receiver: the key to have the content key wrapped to; None: a fresh one. A backend
-                passes the key that it attested.
+            expected_label: label that the envelope must have; None: any.
+            receiver: key pair to which the node wraps the content key; None: a fresh one. A backend
+                passes the pair that it attested.
         Returns:
-            The payload; every member of the node's answer was checked before anything was opened
-            (enc 3.7).
+            The plaintext. Every member of the node's answer was checked before anything was opened.
         Raises:
-            InvalidEnvelope: it cannot be read.
-            LabelMismatch: it carries another label.
-            NotGranted, DecryptDenied: no authority, or the gate requires evidence.
-            NetworkNotFound, NetworkNotActive, NodeMismatch. NetworkKeyChanged, DescriptorUnsigned:
-            see `descriptor`. ResponseBindingMismatch, ResponseSignatureInvalid, InvalidResponse:
-            the answer cannot be trusted.
+            InvalidEnvelope: the envelope cannot be read.
+            LabelMismatch: the envelope has another label.
+            NotGranted: the session does not have decrypt on the network.
+            DecryptDenied: the node does not release the key.
+            NetworkNotActive: the network was revoked.
+            ResponseBindingMismatch, ResponseSignatureInvalid, InvalidResponse: the answer cannot be
+                trusted.
+            SealspaceError: as `descriptor`.
         """
 
 class Delegations:
-    """Grants by and to the session; made by `Client.delegations`. As
-    `sealspace.delegations.Delegations`.
+    """The grants by and to a session; made by `Client.delegations`.
+
+    As `sealspace.delegations.Delegations`.
     """
 
     def delegate(
@@ -719,30 +732,32 @@ class Delegations:
     ) -> PortableDelegation:
         """Grant capabilities to a DID; the grant is registered at the node when this returns.
 
-        The owner of any space in a grant can revoke all of it (W22): grant what belongs to
-        different owners separately.
+        The owner of any space in a grant can revoke all of it (W22), so resources of different
+        owners
+        belong in separate grants.
 
         Args:
-            did: the recipient. A fragment is dropped: a wallet's message to a key's own DID URL
-                signs that key in, and the delegate of a grant must not become its owner in person
-                (IP2).
-            capabilities: at least one; see `allow`. Reading capabilities is left out, for the same
-                reason, unless the recipient is this session's own key: it is what makes a session.
-            ttl_s: lifetime in seconds; None: seven days, or what is left of the grants it rests on.
-            at_most: take what is left of those grants, where they end before `ttl_s`.
-            policy: what code may receive keys under this grant; None: the grant says nothing about
-                code.
-            run: for which programs and callers a runner may use it; None: it is no run grant.
+            did: the recipient. A fragment is dropped: a wallet's message to a key's own DID URL is
+                a
+                sign-in, and would make the recipient the owner in person (IP2).
+            capabilities: at least one; see `allow`. The right to read capabilities makes a session,
+                so
+                it is left out too, unless the recipient is this session's own key.
+            ttl_s: lifetime in seconds; None: seven days, or less if the cited grants end earlier.
+            at_most: accept a shorter lifetime if the cited grants end before `ttl_s`.
+            policy: code that may receive keys under this grant; None: no restriction by this grant.
+            run: programs and callers for which a runner may use the grant; None: not a run grant.
             wallet: sign with the owner's wallet instead of the session's key.
-            domain: authority that asks, shown to the person in the wallet.
+            domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
             The portable form, for the recipient.
         Raises:
-            InvalidInput: the recipient is no DID, or nothing is granted that may be.
-            NotGranted, SessionExpired: the session does not hold what it shall grant.
-            LifetimeTooLong: a grant that it rests on ends before `ttl_s`; `at_most` takes what is
-                left.
-            NodeRefused, TransportError: as each says.
+            InvalidInput: the recipient is not a DID, the lifetime is not positive, or no capability
+                is
+                left to grant.
+            NotGranted, SessionExpired: the session does not have the rights that it would grant.
+            LifetimeTooLong: a cited grant ends before `ttl_s`; see `at_most`.
+            NodeRefused, TransportError: the node did not register the grant.
         """
 
     def delegate_to_target(
@@ -754,26 +769,29 @@ class Delegations:
         leave_out: bool = False,
         domain: str = "localhost",
     ) -> tuple[PortableDelegation, ...]:
-        """Grant what a manifest's DID waits for: a delegation for the rights of each owner (MF12).
+        """Grant the rights that a manifest requests for a DID: one delegation for each owner
+        (MF12).
 
-        Each lasts for the shortest time that the manifest asks for, or as long as the session can
-        grant. Nothing is signed unless all of it can be. `portable.encode_bundle` makes one text of
-        the result.
+        Each grant has the shortest lifetime that the manifest requests, or ends with the session's
+        grants. Nothing is signed unless everything can be granted. `portable.encode_bundle` makes
+        one
+        text of the result.
 
         Args:
-            target: of a composed request (`request.delegation_targets`).
-            policy: what code may receive keys under these grants.
-            wallet: sign with the owner's wallet instead of the session's key: one signature for
-                each delegation.
-            leave_out: leave out services that the node does not serve, instead of refusing the
-                target.
-            domain: authority that asks, shown to the person in the wallet.
+            target: a target of a composed request (`request.delegation_targets`).
+            policy: code that may receive keys under these grants; None: no restriction.
+            wallet: sign with the owner's wallet instead of the session's key, once for each
+                delegation.
+            leave_out: leave out services that the node does not serve, instead of raising.
+            domain: the requesting authority, which the wallet shows to the person who signs.
+        Returns:
+            The portable forms, one for each owner.
         Raises:
-            InvalidInput: the target states a service that the node does not serve, or nothing is
-                granted.
-            NotGranted: the session does not hold all of it; the error names each permission that is
-                missing.
-            SessionExpired, NodeRefused, TransportError.
+            InvalidInput: the manifest requests a service that the node does not serve, or nothing
+                is
+                left to grant.
+            NotGranted: the session lacks rights; `missing` has each of them.
+            SessionExpired, NodeRefused, TransportError: as `delegate`.
         """
 
     def accept(
@@ -786,17 +804,20 @@ class Delegations:
     ) -> None:
         """Use a delegation from now on.
 
-        A delegation to this session's key is used as it is. One to the wallet is passed on by the
-        wallet to the session's key first: a signature.
+        A delegation to this session's key is used as it is. For a delegation to the wallet, the
+        wallet
+        first signs a second one to the session's key.
 
         Args:
-            portable: untrusted.
-            wallet: of this session's owner, where the delegation may be for it.
-            ttl_s: for how long the wallet passes it on, in seconds; cut to that of the delegation.
-            domain: authority that asks, shown to the person in the wallet.
+            portable: the delegation, untrusted.
+            wallet: the wallet of this session's owner, if the delegation may be for it.
+            ttl_s: lifetime of the wallet's delegation to the session's key, seconds; at most that
+                of
+                the delegation.
+            domain: the requesting authority, which the wallet shows to the person who signs.
         Raises:
-            InvalidPortableDelegation: it is for another DID, or has ended.
-            NodeRefused, TransportError: the node does not accept it.
+            InvalidPortableDelegation: the delegation is for another DID, or has expired.
+            NodeRefused, TransportError: the node did not register it.
         """
 
     def take_up_bundle(
@@ -806,22 +827,24 @@ class Delegations:
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> None:
-        """Use several delegations from now on, for example those of `portable.decode_bundle`.
+        """Use several delegations from now on, such as those of `portable.decode_bundle`.
 
-        All are checked before the first is used; each to the wallet is one signature.
+        All are checked before the first is used. The wallet signs once for each delegation to it.
 
         Raises:
-            InvalidPortableDelegation: one of them is for another DID, has ended, or differs from
-                its token.
-            NodeRefused, TransportError: the node does not accept one; those before it are in use.
+            InvalidPortableDelegation: a delegation is for another DID, has expired, or differs from
+                its
+                token.
+            NodeRefused, TransportError: the node did not register one; those before it are in use.
         """
 
     def read(self, portable: PortableDelegation) -> Grant:
-        """Check a portable delegation against what it carries.
+        """Check a portable delegation against its token, and return the grant.
 
         Raises:
-            InvalidPortableDelegation: the token in it cannot be read, differs from the members
-                beside it, or has ended.
+            InvalidPortableDelegation: the token cannot be read, differs from the members beside it,
+                or
+                has expired.
         """
 
     def add_right(
@@ -832,68 +855,80 @@ class Delegations:
         ttl_s: float = ...,
         domain: str = "localhost",
     ) -> None:
-        """Have the wallet give this session a further right of the owner's; one signature.
+        """Have the wallet grant this session a further right of the owner, with one signature.
 
+        Args:
+            wallet: the wallet of this session's owner.
+            capabilities: the rights.
+            ttl_s: lifetime in seconds.
+            domain: the requesting authority, which the wallet shows to the person who signs.
         Raises:
             InvalidInput: the wallet is not the owner's.
-            NodeRefused, TransportError: as each says.
+            NodeRefused, TransportError: the node did not register the grant.
         """
 
     def revoke(self, *delegations: PortableDelegation | str) -> None:
-        """Revoke delegations with the session's key; in force, for ever, when this returns (V2,
-        V5).
+        """Revoke delegations with the session's key, permanently and at once (V2, V5).
 
-        The key that issued all of them revokes them on its own authority; otherwise it acts for the
-        owner, by the right to revoke in its sign-in. Up to 32 end together or not at all; more are
-        revoked in parts of 32.
+        A key revokes what it issued on its own authority. Otherwise the session acts for the owner,
+        with
+        the right to revoke in its sign-in. Up to 32 delegations are revoked together or not at all;
+        more
+        are revoked in groups of 32.
 
         Args:
-            delegations: portable forms or cids; `delegation_history.ending_with` says which belong
-                together.
+            delegations: portable forms or cids; `delegation_history.ending_with` finds the ones
+                that
+                belong together.
         Raises:
             Unauthorized: this session may not revoke one of them.
-            NodeRefused, TransportError: as each says.
+            NodeRefused, TransportError: a request failed.
         """
 
     def holders(self, secret: str, network: str) -> tuple[DelegationRecord, ...]:
-        """Return the live grants by which somebody else may open or read a secret, whichever client
-        made them.
+        """Return the active grants by which others may open or read a secret, whichever client made
+        them.
 
-        A right to decrypt on the network is enough, with a copy of what is stored.
+        A right to decrypt on the network counts: it is enough for a recipient with a copy of the
+        envelope.
 
         Args:
-            secret: its resource; see `Secrets.resource`.
+            secret: the secret's resource; see `Secrets.resource`.
             network: id of the network that it is sealed to; see `Secrets.envelope`.
         Raises:
-            InvalidInput: no such resource.
-            NotGranted, Unauthorized, MalformedAnswer, NodeRefused, TransportError: as `query`.
+            InvalidInput: the resource is not valid.
+            SealspaceError: as `query`.
         Does not check:
-            What a grant demands of code, callers and secrets, and what its recipient passed on: the
-            node lists neither.
+            The policy, run statement and paths of a grant, and delegations that its recipient made:
+            the
+            node does not list them.
         """
 
     def revoke_by_wallet(
         self, delegation: PortableDelegation | str, wallet: AnyWallet, *, domain: str = "localhost"
     ) -> None:
-        """Revoke a delegation with the owner's wallet; in force, for ever, when this returns (V3).
+        """Revoke a delegation with the owner's wallet, permanently and at once (V3).
 
         Raises:
-            Unauthorized: the wallet neither issued it, nor is it for the wallet, nor in its spaces.
-            NodeRefused, TransportError: as each says.
+            Unauthorized: the wallet did not issue it, and is neither its recipient nor the owner of
+                a
+                space in it.
+            NodeRefused, TransportError: the request failed.
         """
 
     def status(self, delegation: PortableDelegation | str) -> DelegationStatus:
-        """Ask for the status of a delegation.
+        """Return the status of a delegation.
 
-        The node answers its signer, its recipient and the owner of a space in it: this session asks
-        on behalf of its owner, by the right in its sign-in, and on its own authority.
+        The node answers the signer, the recipient, and the owner of a space in it. This session
+        asks on
+        behalf of its owner if it has that right, and then on its own authority.
 
         Args:
             delegation: the portable form, or a cid.
         Returns:
-            Its status; `not_found` also where neither has a say over it.
+            The status; `not_found` also if neither principal may ask about it.
         Raises:
-            NodeRefused, TransportError: as each says.
+            NodeRefused, TransportError: a request failed.
         """
 
     def query(
@@ -905,87 +940,90 @@ class Delegations:
         account: str | None = None,
         page_items: int = 50,
     ) -> Iterator[DelegationRecord]:
-        """Yield what an account granted and received, read page by page.
+        """Yield the delegations that an account granted and received; they are fetched page by
+        page.
 
-        The latest issued come first. A delegation that a key signed does not say when: those come
-        last, in the order of their cids.
+        The latest come first. Delegations signed by a key state no time of issue: they come last,
+        in
+        the order of their cids.
 
         Args:
-            direction: only what was granted, or only what was received.
-            status: only delegations with this status; `revoked` also finds what an ancestor's
-                revocation cut off.
-            space: only what names a space of this name or id.
+            direction: only granted ones, or only received ones.
+            status: only delegations with this status. `revoked` also finds those with a revoked
+                ancestor.
+            space: only delegations that name a space of this name or id.
             account: a space of the account, by name or id; None: the session's primary space.
-            page_items: delegations of a page, 1 to 100.
+            page_items: size of a page, 1 to 100.
         Raises:
-            InvalidInput: a page of another size, or no space.
+            InvalidInput: the page size or the space is not valid.
             NotGranted, Unauthorized: the session may not list this account's delegations.
-            MalformedAnswer: a page is longer than was asked for, or the list does not advance or
-                has no end.
-            NodeRefused, TransportError: as each says.
+            MalformedAnswer: a page is too long, or the list does not advance or has no end.
+            NodeRefused, TransportError: a request failed.
         """
 
 class Attestation:
-    """The attestation routes of a node; made by `Client.attestation`. As
-    `sealspace.apps.attestation.Attestation`.
+    """The attestation routes of a node; made by `Client.attestation`.
+
+    As `sealspace.apps.attestation.Attestation`.
     """
 
     def challenge(self) -> Challenge:
-        """Ask for a nonce for this session's DID; nothing is stored for it.
+        """Request a nonce for this session's DID; the node stores nothing for it.
 
         Raises:
-            RateLimited: too many.
-            MalformedAnswer, NodeRefused, TransportError: as each says.
+            RateLimited: too many requests.
+            MalformedAnswer, NodeRefused, TransportError: the request failed.
         """
 
     def open_session(
         self, network: NetworkId, challenge: Challenge, attested: Attested
     ) -> AttestationSession:
-        """Submit a quote; from then on, until the evidence ends, it counts for this session's DID.
+        """Submit evidence, which then counts for this session's DID until it expires.
 
         Args:
-            network: a network on which the session holds decrypt; proves that it has a use for
-                evidence here.
-            challenge: a fresh one; it is used up, whatever the answer.
+            network: a network on which the session has decrypt, which shows a need for evidence
+                here.
+            challenge: a fresh challenge; any answer uses it up.
             attested: quote and receiver key.
         Raises:
-            NotGranted: the session does not hold decrypt on the network.
-            AttestationRefused: the node does not accept the quote, or the challenge has expired;
-                `problem` says why.
-            NodeFailure: the node has no collateral, or its queue is full; `retry_after_s` says when
-                to try again, with a new challenge.
+            NotGranted: the session does not have decrypt on the network.
+            AttestationRefused: the node rejected the quote, or the challenge has expired; `problem`
+                names the reason.
+            NodeFailure: the node lacks collateral or is busy; try again after `retry_after_s` with
+                a
+                new challenge.
         Does not check:
-            Whether any owner approves this code: that is judged at each release.
+            Whether an owner approves this code: the node decides that at each release.
         """
 
 class Backends:
-    """Granting to backends by what was seen; made by `Client.backends`. As
-    `sealspace.apps.backends.Backends`.
+    """The grants to backends; made by `Client.backends`.
+
+    As `sealspace.apps.backends.Backends`.
     """
 
     def look(self, url: str, verifier: EvidenceVerifier) -> Seen:
-        """Ask a backend for its evidence and verify it; as `fetch_evidence`."""
+        """Request a backend's evidence and verify it, as `fetch_evidence`."""
 
     def resources(self, seen: Seen, secrets: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Return the resources of the secrets that a grant would name.
+        """Return the resources of the secrets for a grant.
 
         Args:
             seen: from `look`.
-            secrets: labels, `NAME` or `scope/NAME`; None: all that the backend asks for.
+            secrets: labels, `NAME` or `scope/NAME`; None: all that the backend requests.
         Raises:
-            InvalidInput: it asks for none, or not for one of these.
+            InvalidInput: the backend requests no secret, or not one of these.
         """
 
     def require_judgeable(self, seen: Seen) -> None:
-        """Ask the node whether it can judge what was seen; a grant to a backend that it cannot
-        judge opens nothing.
+        """Require that the node can verify a backend; otherwise a grant to it opens nothing.
 
         Raises:
-            BackendNotAcceptable: it trusts another root, takes no such key provider, or lacks
+            BackendNotAcceptable: the node trusts another root, rejects the key provider, or lacks
                 collateral.
-            NodeRefused, TransportError: as each says.
+            NodeRefused, TransportError: the request failed.
         Does not check:
-            A node that does not tell its terms, as other implementations of the protocol.
+            Nodes that do not publish their terms, such as other implementations of the protocol.
         """
 
     def grant(
@@ -999,36 +1037,39 @@ class Backends:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Delegate secrets to exactly what was seen; the grant is registered at the node when this
+        """Grant secrets to exactly the backend that was seen; the grant is registered when this
         returns.
 
         Args:
             seen: from `look`, at most LOOK_TTL_S ago.
-            secrets: labels, `NAME` or `scope/NAME`; None: all that the backend asks for.
-            ttl_s: lifetime in seconds; None: seven days, or what is left of the session's grants.
-            at_most: take what is left of the session's grants, where they end earlier.
-            accept: what may deviate from the strict terms; see `policy_for`.
+            secrets: labels, `NAME` or `scope/NAME`; None: all that the backend requests.
+            ttl_s: lifetime in seconds; None: seven days, or less if the session's grants end
+                earlier.
+            at_most: accept a shorter lifetime if the session's grants end earlier.
+            accept: terms to relax; see `policy_for`.
             pin: see `policy_for`.
-            wallet: sign with the owner's wallet instead of the session's key, whose expiry limits a
-                grant.
+            wallet: sign with the owner's wallet. A grant by the session's key ends with the
+                session.
         Returns:
-            The grant: reading these secrets, and decrypt on the owner's network, for this DID and
-                this code.
+            The grant for this DID and this code: reading these secrets, and decrypt on the owner's
+                network.
         Raises:
-            BackendNotAcceptable: the node would refuse what was seen or could not judge it, see
-                `require_judgeable`, or it was seen too long ago (`age`).
+            BackendNotAcceptable: the node would reject the backend or cannot verify it, or the
+                evidence
+                is too old (`age`).
             InvalidInput, NotGranted, SessionExpired, NodeRefused, TransportError: as
-            `Delegations.delegate`.
+                `Delegations.delegate`.
         """
 
 class Programs:
-    """The projects of one developer; made by `Client.programs`. As
-    `sealspace.apps.programs.Programs`.
+    """The projects of a developer; made by `Client.programs`.
+
+    As `sealspace.apps.programs.Programs`.
     """
 
     @property
     def space(self) -> str:
-        """Full id of the space that holds them; what a grant to a runner names."""
+        """Full id of the space that contains the projects, which a grant to a runner names."""
 
     def publish(
         self,
@@ -1041,67 +1082,71 @@ class Programs:
         manifest: ProgramManifest | None = None,
         activate: bool = True,
     ) -> Version:
-        """Publish a version, and have it run from now on.
+        """Publish a version of a program, and make it the active one.
 
         Args:
-            name: of the project.
-            wasm: at most MAX_PROGRAM_BYTES.
-            target: what the bytes are.
-            signer: the developer's key or wallet: it signs the version, and once more that it is
-                the active one.
-            source: where its source is, for readers.
-            manifest: what it wants.
-            activate: False leaves the active version as it is.
+            name: name of the project.
+            wasm: the program, at most MAX_PROGRAM_BYTES.
+            target: kind of WebAssembly module.
+            signer: the developer's key or wallet; signs the version, and the change of the active
+                one.
+            source: location of the source code, for readers; at most 512 characters.
+            manifest: secrets and hosts that the program needs.
+            activate: False keeps the active version as it is.
         Returns:
-            What was stated. Publishing the same bytes again states them anew. If they are the
-            active version, runners refuse it until it is activated again (RN177).
+            The published version. Publishing the same bytes again replaces the statement: if they
+            are
+                the active version, runners refuse it until it is activated again (RN177).
         Raises:
-            InvalidInput: a name, the size, or a part of the manifest; or the signer is not the
-                owner of the space.
-            PreconditionFailed: another version became active meanwhile.
-            NodeRefused, TransportError: as every request.
+            InvalidInput: the name, the size, the source or the manifest is not valid, or the signer
+                is
+                not the owner of the space.
+            PreconditionFailed: another version became active at the same time.
+            NodeRefused, TransportError: a request failed.
         Does not check:
-            Whether a runner can run it: `tee_backend.runner` says so.
+            Whether a runner can run the program: `tee_backend.runner` does.
         """
 
     def activate(self, name: str, sha256: str, *, signer: StatementSigner) -> Active:
-        """Have a published version run from now on.
+        """Make a published version the active one.
 
         Raises:
             NotFound: there is no such version.
-            PreconditionFailed: another version became active meanwhile.
-            StatementInvalid: what is stored is not the developer's.
-            InvalidInput, NodeRefused, TransportError: as every request.
+            PreconditionFailed: another version became active at the same time.
+            StatementInvalid: a stored statement is not the developer's.
+            InvalidInput, NodeRefused, TransportError: a request failed.
         """
 
     def names(self) -> Iterator[str]:
-        """Yield the names of the projects, in their order."""
+        """Yield the names of the projects, ascending."""
 
     def versions(self, name: str) -> tuple[Version, ...]:
-        """Return the versions of a project, the latest published first.
+        """Return the versions of a project, the latest first.
 
         Raises:
-            StatementInvalid: one is not the developer's.
-            NodeRefused, TransportError: as every request.
+            StatementInvalid: a stored statement is not the developer's.
+            NodeRefused, TransportError: a request failed.
         """
 
     def version(self, name: str, sha256: str) -> Version:
-        """Return what the developer states about a version.
+        """Return the developer's statement about a version.
 
         Raises:
             NotFound: there is no such version.
-            StatementInvalid, InvalidInput, NodeRefused, TransportError: as every request.
+            StatementInvalid: the stored statement is not the developer's.
+            InvalidInput, NodeRefused, TransportError: a request failed.
         """
 
     def active(self, name: str) -> Active | None:
-        """Return which version runs; None where none does.
+        """Return the active version of a project, or None if no version is active.
 
         Raises:
-            StatementInvalid, InvalidInput, NodeRefused, TransportError: as every request.
+            StatementInvalid: the stored statement is not the developer's.
+            InvalidInput, NodeRefused, TransportError: a request failed.
         """
 
 class Runners:
-    """Granting to runners; made by `Client.runners`. As `sealspace.apps.runners.Runners`."""
+    """The grants to runners; made by `Client.runners`. As `sealspace.apps.runners.Runners`."""
 
     def grant(
         self,
@@ -1114,25 +1159,26 @@ class Runners:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Delegate secrets to exactly the runner that was seen, for named programs and callers
-        alone.
+        """Grant secrets to exactly the runner that was seen, for named programs and callers only.
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
-            secrets: labels, `NAME` or `scope/NAME`, at most 32; a name that is added later needs a
-                new grant. Generated ones, `PROTECTED_…`, are granted apart from others: they are of
-                another network.
+            secrets: labels, `NAME` or `scope/NAME`, at most 32; a further secret needs a new grant.
+                Generated secrets, `PROTECTED_…`, belong to another network, so they need a grant of
+                their own.
             run: programs, callers, hosts and limits; the runner enforces them, the node does not.
             ttl_s: lifetime in seconds.
-            accept: what may deviate from the strict terms; see `policy_for`.
+            accept: terms to relax; see `policy_for`.
             pin: see `policy_for`.
-            wallet: the owner's; None: the session's key is the owner itself.
+            wallet: the owner's wallet; None: the session's key is the owner.
         Returns:
-            The grant, registered at the node; `backends.deliver` takes it to the runner.
+            The grant, registered at the node; `backends.deliver` sends it to the runner.
         Raises:
-            InvalidInput: a name, the number of names, hosts for a program whose project is not
-                named, or the signer is not the owner itself: a runner takes no grant that rests on
-                another delegation (RN41).
+            InvalidInput: a name or their number is not valid, or hosts are given for a program
+                without
+                a project. Also if the signer is not the owner itself: runners accept no grant with
+                    a
+                parent delegation (RN41).
             BackendNotAcceptable, NodeRefused, TransportError: as `Backends.grant`.
         """
 
@@ -1146,49 +1192,49 @@ class Runners:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> Generation:
-        """Have secrets made by the runner that was seen: nobody sees their values, and the owner
-        may grant them.
+        """Have the runner that was seen generate secrets, whose values no person sees.
 
-        The owner's network `protected` is made where it is missing, with a policy by which nobody
-        opens anything in person. The runner gets a grant for ten minutes to write exactly these
-        secrets, and writes none that is there.
+        The owner's network `protected` is created if it is missing, with a policy that keeps people
+        from opening its secrets. The runner gets a grant for ten minutes to write exactly these
+        secrets, and does not replace existing ones.
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
             wanted: name to type, 1 to 16; see `run_grants.checked_generation_type`.
             scope: None for global secrets.
-            accept: what may deviate from the strict terms; see `policy_for`.
+            accept: terms to relax; see `policy_for`.
             pin: see `policy_for`.
-            wallet: the owner's; None: the session's key is the owner itself.
+            wallet: the owner's wallet; None: the session's key is the owner.
         Returns:
-            What the runner states. Where it failed on the way, some were made.
+            The runner's answer. After a failure, some secrets may have been made.
         Raises:
-            InvalidInput: a name, a type, their number, or the signer is not the owner itself; or
-                the network `protected` is one that people may open secrets of.
-            BackendNotAcceptable: the node would refuse what was seen, or it was seen too long ago.
+            InvalidInput: a name, a type or their number is not valid; the signer is not the owner
+                itself; or people may open secrets of the network `protected`.
+            BackendNotAcceptable: the node would reject the runner, or its evidence is too old.
             GrantNotTaken, BackendUnreachable, BackendAnswerInvalid: as `deliver`.
-            NodeRefused, TransportError: as each says.
+            NodeRefused, TransportError: a request failed.
         Does not check:
             Which code answered: `tee_backend.runner.calls.generated_secrets.verify_generated` does,
-                by the statement.
+                by
+                the statement.
         """
 
     def share_project(
         self, seen: Seen, name: str, *, ttl_s: float = ..., wallet: AnyWallet | None = None
     ) -> PortableDelegation:
-        """Let the runner that was seen read a private project of the owner's (RN152).
+        """Let the runner that was seen read a private project of the owner (RN152).
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
-            name: of the project, in the space `projects`.
+            name: name of the project, in the space `projects`.
             ttl_s: lifetime in seconds.
-            wallet: the owner's; None: the session's key is the owner itself.
+            wallet: the owner's wallet; None: the session's key is the owner.
         Returns:
-            The grant, registered at the node; `backends.deliver` takes it to the runner.
+            The grant, registered at the node; `backends.deliver` sends it to the runner.
         Raises:
             InvalidInput, BackendNotAcceptable, NodeRefused, TransportError: as `grant`.
         Does not check:
-            Which code reads: the node holds reads of values to a DID, and not to code.
+            Which code reads the project: for values, the node checks only the DID.
         """
 
     def create_key(
@@ -1201,26 +1247,26 @@ class Runners:
         ttl_s: float = ...,
         wallet: AnyWallet | None = None,
     ) -> Credential:
-        """Make an API key: whoever has it calls programs at one runner in the owner's name, and at
-        its cost.
+        """Make an API key, with which its holder calls programs in the owner's name and at its
+        cost.
 
         Args:
-            url: address of the runner.
-            projects: that it calls, 1 to 64; None: any.
-            profiles: whose secrets a call may ask for; none by default.
-            max_per_call: micro-units.
+            url: address of the runner, the only one where the key is valid.
+            projects: projects that the key may call, 1 to 64; None: any.
+            profiles: names of the profiles whose secrets a call may use; none by default.
+            max_per_call: most that one call may cost, micro-units.
             ttl_s: lifetime in seconds, at most 90 days.
-            wallet: the owner's; None: the session's key is the owner itself.
+            wallet: the owner's wallet; None: the session's key is the owner.
         Returns:
-            The key, which nobody can show again.
+            The key, which cannot be shown again.
         Raises:
-            InvalidInput: an argument, or the signer is not the owner.
-            CallRefused: the runner refuses.
+            InvalidInput: an argument is not valid, or the signer is not the owner.
+            CallRefused: the runner refused the key.
             BackendUnreachable, BackendAnswerInvalid: as `call_runner`.
         """
 
     def keys(self, url: str) -> dict[str, Json]:
-        """Return the owner's API keys at a runner, and its account there, as the runner answers.
+        """Return the owner's API keys and account at a runner, in the form of the runner's answer.
 
         Raises:
             NotGranted, SessionExpired: as `run_calls.call_headers`.
@@ -1228,66 +1274,71 @@ class Runners:
         """
 
     def revoke_key(self, url: str, nonce: int) -> None:
-        """Revoke one of the owner's API keys at a runner, from now on.
+        """Revoke one of the owner's API keys at a runner, at once.
 
         Raises:
             NotGranted, SessionExpired, BackendUnreachable, BackendAnswerInvalid: as `keys`.
-            CallRefused: as `keys`, and where there is no such key.
+            CallRefused: as `keys`, or if there is no such key.
         """
 
 class Receipts:
     """The receipts of a node; made by `Client.receipts`. As `sealspace.receipts.Receipts`."""
 
     def page(self, network: NetworkId | None = None, *, after: str | None = None) -> ReceiptPage:
-        """Return a page of at most 100 receipts, each checked.
+        """Return a page of at most 100 verified receipts.
 
         Args:
             network: None: the default network of the owner for whom this session acts.
-            after: `after` of the page before; None: from the first on.
+            after: `after` of the page before; None: the first page.
         Raises:
-            NotGranted: the session does not hold `sealspace.encryption/receipts` on the network.
-            ReceiptInvalid: the node's signature does not hold, or a receipt is of another node or
+            NotGranted: the session does not have `sealspace.encryption/receipts` on the network.
+            ReceiptInvalid: a signature is not valid, or a receipt belongs to another node or
                 network.
-            MalformedAnswer: no page, too long a one, or receipts out of order.
-            Unauthorized, NotFound, NodeRefused, TransportError.
+            MalformedAnswer: the answer is not a page, is too long, or is not in order of time.
+            Unauthorized, NotFound, NodeRefused, TransportError: the request failed.
         """
 
     def all(self, network: NetworkId | None = None) -> Iterator[Receipt]:
-        """Yield every receipt of a network, oldest first, each checked; read page by page.
+        """Yield every receipt of a network, oldest first and verified; they are fetched page by
+        page.
 
         Raises:
-            SealspaceError: as `page`; MalformedAnswer where the list does not advance, or has no
-                end.
+            MalformedAnswer: the list does not advance or has no end.
+            SealspaceError: as `page`.
         """
 
     def document(self, sha256: bytes, network: NetworkId | None = None) -> bytes:
-        """Return a document that receipts name, compared with its digest.
+        """Return a document that receipts name, after comparing its digest.
 
         Args:
-            sha256: 32 bytes, out of a receipt; see `documents_of`.
+            sha256: digest from a receipt, 32 bytes; see `documents_of`.
             network: as for `page`.
         Raises:
-            NotFound: the node does not keep it, or no longer.
-            ReceiptInvalid: what it gives has another digest.
-            NotGranted, Unauthorized, NodeRefused, TransportError.
+            NotFound: the node does not have the document, or has deleted it.
+            ReceiptInvalid: the document has another digest.
+            NotGranted, Unauthorized, NodeRefused, TransportError: the request failed.
         """
 
     def documents(self, receipt: Receipt, network: NetworkId | None = None) -> dict[bytes, bytes]:
-        """Return every document that a receipt names and the node still keeps, by digest.
+        """Return the documents that a receipt names and the node still has, by digest.
 
         Raises:
-            SealspaceError: as `document`, but for NotFound.
+            SealspaceError: as `document`, except NotFound.
         """
 
 class Withdrawals:
-    """Withdrawals by the owner; made by `Client.withdrawals`. As
-    `sealspace.encryption.Withdrawals`.
+    """The owner's withdrawals; made by `Client.withdrawals`.
+
+    As `sealspace.encryption.Withdrawals`.
     """
 
     def withdraw_measurement(self, measurement: bytes, network: NetworkId | None = None) -> None:
-        """Withdraw code: a register of 48 bytes (MRTD, RTMR0 to RTMR3, MRSEAM), or a compose hash
-        of 32.
+        """Withdraw code, so that the node releases no more keys to it.
 
+        Args:
+            measurement: a register of 48 bytes (MRTD, RTMR0 to RTMR3, MRSEAM), or a compose hash of
+                32.
+            network: None: the default network of the owner for whom this session acts.
         Raises:
             SealspaceError: as `withdraw_backend`.
         """
@@ -1296,18 +1347,21 @@ class Withdrawals:
         """Withdraw a backend, with every delegation that it signed or received.
 
         Args:
-            did: the backend's.
+            did: DID of the backend.
             network: None: the default network of the owner for whom this session acts.
         Raises:
-            InvalidInput: nothing that can be withdrawn; the owner's own DID cannot.
-            NotGranted: the session does not hold `sealspace.encryption/policy` on the network.
+            InvalidInput: the value cannot be withdrawn, such as the owner's own DID.
+            NotGranted: the session does not have `sealspace.encryption/policy` on the network.
             Unauthorized: the session is not its owner in person.
-            NetworkNotFound, NodeRefused, TransportError.
+            NetworkNotFound, NodeRefused, TransportError: the request failed.
         """
 
     def withdraw_evidence(self, sha256: bytes, network: NetworkId | None = None) -> None:
-        """Withdraw one piece of evidence, named as session, audit and receipts name it; 32 bytes.
+        """Withdraw one piece of evidence.
 
+        Args:
+            sha256: digest of the evidence, 32 bytes, as in sessions, audit records and receipts.
+            network: None: the default network of the owner for whom this session acts.
         Raises:
             SealspaceError: as `withdraw_backend`.
         """

@@ -1,1 +1,1 @@
-"""How the SDK speaks to a node: requests, tokens, sign-in, grants in files."""
+"""The SDK's protocol with a node: requests, tokens, sign-in, and portable grants."""

@@ -1,5 +1,4 @@
-"""Requests with a session's authority: which grants to cite, a fresh token for each try, the node's
-identity."""
+"""Authorised requests to one node: they cite grants, mint tokens, and check the node's identity."""
 
 import copy
 import math
@@ -19,15 +18,15 @@ from .transport import Answer, Request, Transport
 
 PROTOCOL = 1
 _SIGN_IN_AGAIN: Final = (
-    "make sure that this is the node you mean; if it was restored as a new one, sign in again, with"
+    "check that this is the right node; if it was restored with a new identity, sign in again with"
     " `sealspace login`"
 )
-_IS_IT_THERE: Final = "is that the node's address? a path in front of its routes belongs to it"
+_CHECK_ADDRESS: Final = "check the address; if the node's routes are below a path, include the path"
 
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """What a node says about itself."""
+    """The information that a node publishes about itself."""
 
     node_id: str
     version: str
@@ -37,7 +36,7 @@ class NodeInfo:
 
 @dataclass(kw_only=True)
 class Caller:
-    """Sends requests to one node for the session that is current, `signed_in`."""
+    """A sender of requests to one node for the current session, `signed_in`."""
 
     transport: Transport
     clock: Clock
@@ -51,7 +50,7 @@ class Caller:
     def session(self) -> Session:
         """The acting session."""
         if self.signed_in is None:
-            raise NotSignedIn(f"nobody is signed in to {self.transport.url}")
+            raise NotSignedIn(f"no session is signed in to {self.transport.url}")
         return self.signed_in
 
     @session.setter
@@ -61,36 +60,38 @@ class Caller:
         self.signed_in = session
 
     def acting(self, session: Session) -> "Caller":
-        """Return one for another session, over the same connections, to the same node."""
+        """Return a caller for another session, with the same connections to the same node."""
         other = copy.copy(self)
         other.session = session
         return other
 
     async def info(self) -> NodeInfo:
-        """Return what the node says about itself; asked for once.
+        """Return the node's published information; requested once and then cached.
 
         Raises:
-            NodeMismatch: it speaks another protocol, or is not the node that was pinned (J1).
+            NodeMismatch: the node uses another protocol version, or is not the pinned node (J1).
         """
         self.transport.require_open("GET /info")
         if self._info is None:
             answer = await self.transport.exchange(Request("GET", "/info", repeatable=True))
-            # else a key would be said to be absent at a node that was never asked
+            # A plain NotFound would look like a missing key or space, as if a node had answered.
             if answer.status == 404:
                 raise NodeMismatch(
-                    f"what answers at {self.transport.url} is no node", hint=_IS_IT_THERE
+                    f"the server at {self.transport.url} is not a node", hint=_CHECK_ADDRESS
                 )
             value = json_object(answer.require())
             if value.get("protocol") != PROTOCOL:  # J1
                 raise NodeMismatch(
-                    "the node speaks another protocol",
-                    hint="use a client of the node's protocol version",
+                    "the node uses another protocol version",
+                    hint="use a client for the node's protocol version",
                 )
             node_id = required_text(value, "nodeId")
             if ed25519_public_key(node_id) is None:
-                raise NodeMismatch("the node names itself by something that is no key")
+                raise NodeMismatch("the node's id is not the DID of an Ed25519 key")
             if self.pinned_node is not None and node_id != self.pinned_node:
-                raise NodeMismatch(f"the node is {node_id}, expected {self.pinned_node}")
+                raise NodeMismatch(
+                    f"the node is {node_id}, but this client expects {self.pinned_node}"
+                )
             if self.signed_in is not None:
                 _require_made_at(node_id, self.signed_in)
             self._info = NodeInfo(
@@ -102,12 +103,15 @@ class Caller:
         return self._info
 
     async def node_id(self) -> str:
-        """Return the node's DID, checked as in `info`."""
+        """Return the node's DID after the checks of `info`."""
         return (await self.info()).node_id
 
     def held_for_s(self, wanted: Sequence[Capability]) -> float:
-        """Return for how many seconds more the session holds what is wanted; raises NotGranted,
-        SessionExpired."""
+        """Return for how many seconds the session keeps the wanted capabilities.
+
+        Raises:
+            NotGranted, SessionExpired: the session does not have them now.
+        """
         now = self.clock.now()
         proofs = self.session.proofs_for(wanted, now=now)
         ends = [
@@ -127,17 +131,17 @@ class Caller:
         minted: Callable[[str], None] | None = None,
         ttl_s: float = INVOCATION_TTL_S,
     ) -> Request:
-        """Return a request that mints a fresh token for each try (J5), addressed to this node: no
-        other accepts it.
+        """Return a request that mints a fresh token for each try, valid only at this node (J5).
 
         Args:
-            request: without a token.
+            request: the request, without a token.
             wanted: the capabilities of the request.
-            proofs: cids to cite; None: the session's grants that cover it; raises NotGranted,
-                SessionExpired.
-            facts: `fct` items.
+            proofs: cids to cite; None: the session's grants that cover the capabilities.
+            facts: items of the token's `fct`.
             minted: called with each token before it is sent.
-            ttl_s: lifetime of each token; a node accepts at most 300 s.
+            ttl_s: lifetime of each token, seconds; nodes accept at most 300 s.
+        Raises:
+            NotGranted, SessionExpired: the session does not have the capabilities.
         """
         session = self.session
         cited = session.proofs_for(wanted, now=self.clock.now()) if proofs is None else proofs
@@ -160,17 +164,16 @@ class Caller:
         return replace(request, mint=mint_one)
 
     async def invocation(self, wanted: Sequence[Capability], request: Request) -> Request:
-        """Return a request to `/invoke` with the session's authority, which errors name by what it
-        invokes."""
+        """Return an authorised request to `/invoke` that errors describe by its capabilities."""
         return await self.authorized(replace(request, asked=in_words(wanted)), wanted)
 
     async def invoke(self, wanted: Sequence[Capability], request: Request) -> Answer:
-        """Invoke capabilities and return the node's answer, a refusal included."""
+        """Invoke capabilities and return the node's answer, which may be a refusal."""
         return await self.transport.exchange(await self.invocation(wanted, request))
 
 
 def in_words(wanted: Sequence[Capability]) -> str:
-    """Say what is asked for: the first capability, and how many more."""
+    """Return a short description of capabilities: the first one, and the number of others."""
     first = f"{wanted[0].ability} on {wanted[0].resource.text}"
     return first if len(wanted) == 1 else f"{first} and {len(wanted) - 1} more"
 
@@ -178,5 +181,6 @@ def in_words(wanted: Sequence[Capability]) -> str:
 def _require_made_at(node_id: str, session: Session) -> None:
     if session.node_id not in (None, node_id):
         raise NodeMismatch(
-            f"the node is {node_id}, the session was made at {session.node_id}", hint=_SIGN_IN_AGAIN
+            f"the node is {node_id}, but the session was made at {session.node_id}",
+            hint=_SIGN_IN_AGAIN,
         )

@@ -1,4 +1,4 @@
-"""What a node says about delegations: the status of one, and which an account granted and received.
+"""A node's answers about delegations: their status, and the history of an account.
 
 Example:
     status = await client.delegations.status(cid)
@@ -22,33 +22,36 @@ from .node_answers import decoded
 from .transport import Answer
 
 Word = Literal["active", "revoked", "expired", "unavailable", "not_found"]
-"""The status of one delegation; `revoked` also by an ancestor's revocation, `unavailable`: not
-valid yet."""
+"""The status of one delegation.
+
+`revoked` includes a revoked ancestor; `unavailable` means not valid yet.
+"""
 
 Direction = Literal["granted", "received"]
 Status = Literal["active", "pending", "expired", "revoked", "ancestor_revoked"]
-"""The status of a delegation of an account, with all its ancestors."""
+"""The status of a delegation in an account's history, including its ancestors."""
 
 LIVE: Final = ("active", "pending")
-"""What can be used, now or later."""
+"""The statuses of delegations that can be used now or later."""
 
 MAX_PAGE_ITEMS: Final = 100
 
 
 class DelegationStatus(msgspec.Struct, frozen=True):
-    """The status of one delegation."""
+    """A node's answer about the status of one delegation."""
 
     cid: str
     word: Word = msgspec.field(name="status")
 
     @property
     def is_active(self) -> bool:
-        """Whether it can be used now, as far as the node says: ancestors' expiry does not count."""
+        """Whether the delegation can be used now; the node does not consider the expiry of
+        ancestors."""
         return self.word == "active"
 
 
 class HeldRight(msgspec.Struct, frozen=True):
-    """What is granted on one resource: abilities, under conditions or not."""
+    """The abilities that a delegation grants on one resource, and their caveats."""
 
     resource: str
     abilities: tuple[str, ...] = msgspec.field(name="actions")
@@ -56,18 +59,17 @@ class HeldRight(msgspec.Struct, frozen=True):
 
     @property
     def is_conditioned(self) -> bool:
-        """Whether there is a condition."""
+        """Whether any caveat restricts the abilities."""
         return any(self.caveats)
 
     @property
     def parsed(self) -> Resource:
-        """The resource, a network in its canonical spelling; raises InvalidInput."""
+        """The parsed resource, with networks in canonical spelling; raises InvalidInput."""
         return capability(self.resource, KV_GET).resource
 
 
 class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A delegation of an account; times are texts in UTC as the node wrote them, None where there
-    is none."""
+    """A delegation in an account's history; times are UTC texts in the node's format, or None."""
 
     cid: str
     direction: Direction
@@ -85,11 +87,9 @@ class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
 
 
 def sign_ins(records: Sequence[DelegationRecord], owner: str) -> frozenset[str]:
-    """Return the cids of the owner's sign-ins, and of whatever else the owner signed for their
-    keys.
+    """Return the cids of an owner's sign-ins, and of other grants by the owner to the same keys.
 
-    What a session passes on is a grant to somebody else, also if it lets the recipient read
-    capabilities.
+    A grant by a session key is not a sign-in, even if it lets the recipient read capabilities.
     """
     signed = [one for one in records if same_principal(one.delegator, owner)]
     keys = {
@@ -103,15 +103,18 @@ def sign_ins(records: Sequence[DelegationRecord], owner: str) -> frozenset[str]:
 def ending_with(
     records: Sequence[DelegationRecord], grant: DelegationRecord, owner: str
 ) -> tuple[str, ...]:
-    """Return the cids of what has to end with a grant, its own first.
+    """Return the cids that have to be revoked together with a grant, its own first.
 
-    The others are live grants to the same recipient, made by any client, that open what this one
-    opens: a recipient that kept a sealed value needs nothing but a right to decrypt. A grant in
-    which the owner has no say (W22) is replaced by what it rests on: the owner's sign-in that made
-    it, or a grant that its recipient passed on.
+    The others are active grants to the same recipient that open the same data: a recipient with a
+    copy
+    of a sealed value needs only a right to decrypt. The owner cannot revoke a grant that names
+    neither
+    the owner's spaces nor the owner as its signer (W22). Such a grant is replaced by its parents:
+    the
+    owner's sign-in that made it, or a grant that its recipient passed on.
 
     Args:
-        records: what the owner's account granted.
+        records: the delegations that the owner's account granted.
         grant: one of them.
         owner: DID.
     """
@@ -123,15 +126,15 @@ def ending_with(
         *(one for one in also if one.cid != grant.cid and kinds & _opened(one, owner)),
     ]
     for one in waiting:
-        # One target without a say would have the node refuse all: a recipient could prevent its own
-        # revocation.
-        above = [] if _has_say(owner, one) else [live[cid] for cid in one.parents if cid in live]
+        # The node refuses the whole revocation if the owner may not revoke one of the targets.
+        # Otherwise a recipient could prevent its own revocation by such a grant.
+        above = [] if _can_revoke(owner, one) else [live[cid] for cid in one.parents if cid in live]
         waiting += [parent for parent in above if parent not in waiting]
         ended += [] if above else [one.cid]
     return tuple(dict.fromkeys(ended))
 
 
-def _has_say(owner: str, record: DelegationRecord) -> bool:
+def _can_revoke(owner: str, record: DelegationRecord) -> bool:
     """Return whether an owner signed a grant, or a space in it is the owner's (W22)."""
     resources = [right.parsed for right in record.rights]
     spaces = [one.space.owner for one in resources if not isinstance(one, OpaqueResource)]
@@ -139,8 +142,8 @@ def _has_say(owner: str, record: DelegationRecord) -> bool:
 
 
 def _opened(record: DelegationRecord, owner: str) -> set[bool]:
-    """Return of which networks a grant opens or reads something: True for `protected`, which names
-    tell (RN144)."""
+    """Return which networks a grant opens data of: True for `protected`, False for others
+    (RN144)."""
     found = set[bool]()
     for right in record.rights:
         resource = right.parsed
@@ -158,7 +161,8 @@ def _opened(record: DelegationRecord, owner: str) -> set[bool]:
 
 
 class HistoryPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A page of an account's delegations; `cursor` gives the next one, None on the last."""
+    """A page of an account's delegations; `cursor` is where the next one begins, None at the
+    end."""
 
     schema_version: Literal[2]
     records: tuple[DelegationRecord, ...] = msgspec.field(name="items")
@@ -170,14 +174,14 @@ _STATUS: Final = msgspec.json.Decoder(DelegationStatus)
 
 
 def status_of(answer: Answer, cid: str) -> DelegationStatus:
-    """Read the answer to a status request for one delegation (J10).
+    """Read a node's answer about the status of one delegation (J10).
 
     Raises:
-        MalformedAnswer: it is about another one, or contradicts its status code.
+        MalformedAnswer: the answer is about another delegation, or contradicts its HTTP status.
     """
     status = decoded(_STATUS, answer, "a status of a delegation")
     if status.cid != cid:
         raise MalformedAnswer("the node answered about another delegation")
     if (status.word == "not_found") is not (answer.status == 404):
-        raise MalformedAnswer("the node's answer is no status of a delegation")
+        raise MalformedAnswer("the node's answer contradicts its HTTP status")
     return status

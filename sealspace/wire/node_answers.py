@@ -1,6 +1,6 @@
-"""Reading what a node answered, strictly: it may be hostile.
+"""Strict readers for a node's answers, which may be hostile.
 
-Lists in pages end, and each page follows the one before (J14).
+Lists in pages must end, and each page must follow the one before (J14).
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -19,8 +19,8 @@ _TEXTS = msgspec.json.Decoder(list[str])
 
 
 def decoded(decoder: "msgspec.json.Decoder[Decoded]", answer: Answer, what: str) -> Decoded:
-    """Return the body of an answer as a decoder reads it; raises MalformedAnswer that says it is
-    not `what`."""
+    """Decode the body of an answer; raises a MalformedAnswer that names the expected thing,
+    `what`."""
     try:
         return decoder.decode(answer.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
@@ -36,39 +36,39 @@ def json_object(answer: Answer) -> dict[str, Json]:
 
 
 def text_list(answer: Answer) -> list[str]:
-    """Return the JSON array of texts of an answer."""
-    return decoded(_TEXTS, answer, "a list of texts")
+    """Return the JSON array of strings of an answer."""
+    return decoded(_TEXTS, answer, "a list of strings")
 
 
 def required_text(value: Mapping[str, Json], member: str) -> str:
-    """Return a member that has to be a non-empty text."""
+    """Return a member that must be a non-empty string."""
     text = value.get(member)
     if not isinstance(text, str) or not text:
-        raise MalformedAnswer(f"the node's answer has no text `{member}`")
+        raise MalformedAnswer(f"the node's answer lacks the text `{member}`")
     return text
 
 
 def required_number(value: Mapping[str, Json], member: str) -> float:
-    """Return a member that has to be a number."""
+    """Return a member that must be a number."""
     number = value.get(member)
     if isinstance(number, bool) or not isinstance(number, int | float):
-        raise MalformedAnswer(f"the node's answer has no number `{member}`")
+        raise MalformedAnswer(f"the node's answer lacks the number `{member}`")
     return float(number)
 
 
 def texts_of(value: Mapping[str, Json], member: str) -> tuple[str, ...]:
-    """Return the texts of a list member; an absent member is an empty list."""
+    """Return the strings of a list member; an absent member is an empty list."""
     items = value.get(member, [])
     if not isinstance(items, list):
-        raise MalformedAnswer(f"the node's answer has no list `{member}`")
+        raise MalformedAnswer(f"the member `{member}` of the node's answer is not a list")
     return tuple(item for item in items if isinstance(item, str))
 
 
 Page = TypeVar("Page")
 
 MAX_PAGES: Final = 100_000
-"""Pages of one listing: a hundred million keys in full ones. A node can always make up one more
-page."""
+"""Most pages of one listing, enough for a hundred million keys; a hostile node could go on for
+ever."""
 
 
 async def read_pages(
@@ -77,8 +77,10 @@ async def read_pages(
     *,
     most_pages: int = MAX_PAGES,
 ) -> AsyncIterator[Page]:
-    """Yield the pages of a list: `ask` returns the page at a place, `place_of` says where the next
-    one is."""
+    """Yield the pages of a list.
+
+    `ask` fetches the page at a cursor; `place_of` returns the cursor of the next page, or None.
+    """
     place: str | None = None
     for _ in range(most_pages):
         page = await ask(place)
@@ -90,28 +92,29 @@ async def read_pages(
             raise MalformedAnswer("the node's list does not advance")
         place = following
     raise MalformedAnswer(
-        f"the node's list has more than {most_pages} pages", hint="list with larger pages"
+        f"the node's list has more than {most_pages} pages", hint="list it with larger pages"
     )
 
 
 def require_advance(
     keys: Sequence[str], *, prefix: str, after: str | None, limit: int, is_last: bool
 ) -> None:
-    """Check that a page of keys is valid, and follows what was listed before; raises
-    MalformedAnswer.
+    """Check that a page of keys is valid and follows the page before; raises MalformedAnswer.
 
-    Keys have to begin with `prefix` and to ascend from `after`, the last key before (None: not
-    known). A page that is not the last one holds 1 to `limit` keys; the last may hold more, of a
-    node that sends everything at once.
+    Keys must begin with `prefix` and ascend from `after`, the last key before (None: not known). A
+    page
+    before the last one has 1 to `limit` keys. The last one may have more, because some nodes send
+    all
+    keys at once.
     """
     if not is_last and not 0 < len(keys) <= limit:
-        raise MalformedAnswer("a page of the node's list is empty, or longer than was asked for")
+        raise MalformedAnswer("a page of the node's list is empty, or longer than requested")
     before = after
     for key in keys:
         if not key.startswith(prefix):
-            raise MalformedAnswer("the node's list holds keys that were not asked for")
+            raise MalformedAnswer("the node's list contains keys that were not requested")
         if before is not None and key <= before:
             raise MalformedAnswer(
-                "the node's list does not advance", hint="list with one page that holds all keys"
+                "the node's list does not advance", hint="list with one page that fits all keys"
             )
         before = key

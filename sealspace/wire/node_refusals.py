@@ -1,4 +1,4 @@
-"""The exception for each HTTP error, which says what it means (J8)."""
+"""The mapping from a node's HTTP errors to exceptions (J8)."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -29,14 +29,14 @@ _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _REPLAY_UNKNOWN = "duplicate invocation cannot be ruled out"
 _AFTER_A_RESTORE = (
-    "a node that was restored answers some minutes after the restore: wait and repeat; its start"
-    " says from when on; else set the clocks of this machine and of the node"
+    "wait some minutes and try again: a restored node rejects such requests until the time in its"
+    " start message; otherwise correct the clocks of this machine and of the node"
 )
-# What the text of a 401 or 403 means; the groups are the error's own members.
+# The error for each text of a 401 or 403; the groups are the error's attributes.
 _UNAUTHORIZED: Final[tuple[tuple[Callable[..., Unauthorized], str], ...]] = (
-    # I36: the resource runs to the last " / " before an ability of the tinycloud family or ours.
-    # Blanks around it are taken off afterwards: an expression that looks for them takes minutes for
-    # a text of blanks.
+    # I36: the resource ends at the last "/" before an ability of the tinycloud family or ours.
+    # Blanks around it are stripped afterwards: an expression that matches them takes minutes for a
+    # hostile text of blanks.
     (
         ActionNotAuthorized,
         (
@@ -58,7 +58,7 @@ _UNAUTHORIZED: Final[tuple[tuple[Callable[..., Unauthorized], str], ...]] = (
 
 
 class _Problem(msgspec.Struct):
-    """The members of a problem document (RFC 9457) that this client reads."""
+    """The members that this client reads of a problem document (RFC 9457)."""
 
     code: str = ""
     detail: str = ""
@@ -69,7 +69,7 @@ class _Problem(msgspec.Struct):
 def refusal_of(
     status: int, headers: Mapping[str, str], body: bytes, *, asked: str = ""
 ) -> NodeRefused:
-    """Return the exception for an answer that is no success; total, whatever the bytes."""
+    """Return the exception for an error answer, for any bytes."""
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     problem = _Problem()
     text = ""
@@ -78,7 +78,7 @@ def refusal_of(
             problem = msgspec.json.decode(body, type=_Problem)
         text = problem.detail or problem.title or problem.code
     elif kind != "text/html":
-        # a framework page is HTML for people; only its status means something
+        # HTML is a proxy's error page: only its status is useful.
         text = body[: 4 * _MAX_TEXT_CHARS].decode("utf-8", "replace")
     refusal = _refusal(status, text[:_MAX_TEXT_CHARS].strip(), asked)
     refusal.problem = problem.code[:100]

@@ -1,16 +1,15 @@
-"""The portable form of a delegation: JSON that is handed to its recipient, as other clients write
-and read it.
+"""The portable form of a delegation: JSON for its recipient, compatible with other clients.
 
     {"cid", "delegationHeader": {"Authorization"}, "spaceId", "path", "actions", "resources": [...],
      "disableSubDelegation", "expiry", "delegateDID", "ownerAddress", "chainId", "host"}
 
-Several delegations for one recipient travel as a bundle, in which each is the text of this form:
+Several delegations for one recipient are sent as a bundle, with each as a text of this form:
 
     {"format": "listen.delegation-bundle", "version": 1, "delegations": [...]}
 
-Only the token in it has authority; everything else describes it, and must not claim more than the
-token grants (MF14 to MF16). The form is no secret key, but the delegate can use what it grants:
-hand it over as you would a password.
+Only the token has authority. The other members describe it, and must not claim more than it grants
+(MF14 to MF16). The form contains no secret key, but it lets its recipient use the grant, so protect
+it like a password.
 
 Example:
     text = encode_portable(portable)
@@ -53,16 +52,16 @@ MAX_BUNDLED: Final = 32
 """Most delegations in a bundle: a recipient registers each of them at a node."""
 
 BUNDLE_FORMAT: Final = "listen.delegation-bundle"
-"""The name that the protocol's other clients write."""
+"""The format name that the protocol's other clients write."""
 
 _ENCRYPTION: Final = "encryption"
 _ROUNDING_S: Final = 1.0
-"""Between the expiry of a token and that beside it: one of them may be in whole seconds."""
+"""Tolerance between the token's expiry and the member `expiry`, which may be in whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class GrantedResource:
-    """One resource of a delegation, described.
+    """The description of one resource in a delegation.
 
     Attributes:
         service: short name ("kv"), or "encryption" for a network.
@@ -79,21 +78,20 @@ class GrantedResource:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PortableDelegation:
-    """A delegation on its way to its recipient; made by `Delegations.delegate` and
-    `decode_portable`.
+    """A delegation in its portable form; made by `Delegations.delegate` and `decode_portable`.
 
     Attributes:
         cid: id of the delegation.
         header: the token.
-        delegate_did: the recipient.
-        owner: the owner of the data.
-        resources: what it grants, described; in the order of the token.
+        delegate_did: DID of the recipient.
+        owner: owner of the data.
+        resources: description of what it grants, in the order of the token.
         expires_at: epoch seconds; None: never.
-        host: address of the node where it is registered; "" where the writer did not say.
-        space_id: what it names as its space: that of the first resource, for networks any of the
-            owner's; "": as such.
-        sub_delegation: whether its writer means it to be passed on; the token decides.
-        parent_cid: id of the delegation that it rests on, where the writer says so.
+        host: address of the node where it is registered; "" if the writer did not say.
+        space_id: the member `spaceId`: the first resource's space, or any space of the owner for
+            networks; "" if the writer did not say.
+        sub_delegation: whether its writer wants it to be passed on; the token decides.
+        parent_cid: id of its parent delegation, if the writer says so.
     """
 
     cid: str
@@ -115,12 +113,12 @@ class PortableDelegation:
 
     @property
     def space(self) -> str | None:
-        """Id of the first space it is about; None for networks only."""
+        """Id of the first space in it; None if it is only about networks."""
         return next((one.space for one in self.resources if one.space != _ENCRYPTION), None)
 
 
 def portable_of(grant: Grant, *, owner: Principal, host: str) -> PortableDelegation:
-    """Describe a grant for its recipient."""
+    """Return the portable form of a grant."""
     resources = described(grant.capabilities)
     spaces = (one.space for one in resources if one.space != _ENCRYPTION)
     return PortableDelegation(
@@ -131,31 +129,31 @@ def portable_of(grant: Grant, *, owner: Principal, host: str) -> PortableDelegat
         resources=resources,
         expires_at=grant.expires_at,
         host=host,
-        # Other clients refuse an empty one; for networks they take any space of the owner's.
+        # Other clients reject an empty id; for networks they accept any space of the owner.
         space_id=next(spaces, None) or space_of(owner, "default").text,
     )
 
 
 def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
-    """Check a portable delegation against the token in it, and return what the token says.
+    """Check a portable delegation against its token, and return the token's grant.
 
     Args:
         portable: untrusted.
         now: epoch seconds.
     Raises:
         InvalidPortableDelegation: the token cannot be read, differs from the members beside it, or
-            has ended.
+            has expired.
     """
     grant = read_grant(portable.header)
-    # The members beside the token are for people and for routing; authority is only what the token
-    # says.
+    # The members beside the token are only for people and for routing. A person may decide by them,
+    # so they must not claim more than the token grants.
     if portable.cid != grant.cid or not same_principal(portable.delegate_did, grant.delegate):
         raise _differs("another id or recipient")
     held = {(_place(one.resource), one.ability) for one in grant.capabilities}
     for index, one in enumerate(portable.resources):  # MF16
         place = _described_place(one)
         if any((place, action) not in held for action in one.actions):
-            raise _differs(f"resources[{index}] says more than it grants")
+            raise _differs(f"resources[{index}] claims more than the token grants")
     # MF16
     if (
         grant.expires_at is not None
@@ -164,17 +162,16 @@ def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
         raise _differs("expiry is later")
     if not grant.is_live(now):
         raise InvalidPortableDelegation(
-            "the delegation has ended", hint="ask the owner for a new one"
+            "the delegation has expired", hint="ask the owner for a new one"
         )
     return grant
 
 
 def encode_portable(portable: PortableDelegation) -> bytes:
-    """Write the portable form, byte for byte as other clients write what a session granted
-    (MF14)."""
-    # The flat members mirror the first resource: older readers know only those.
+    """Write the portable form, byte for byte like other clients (MF14)."""
+    # The flat members repeat the first resource, because older readers know only these.
     first = portable.resources[0] if portable.resources else GrantedResource("kv", "", "", ())
-    # in the order of the protocol's other clients, which is that of their text
+    # The members have the order of the protocol's other clients.
     value: dict[str, object] = {
         "cid": portable.cid,
         "delegationHeader": {"Authorization": portable.header},
@@ -205,10 +202,12 @@ def encode_bundle(portables: Sequence[PortableDelegation]) -> bytes:
     Args:
         portables: 1 to 32.
     Raises:
-        InvalidInput: none, or too many.
+        InvalidInput: the list is empty or too long.
     """
     if not 1 <= len(portables) <= MAX_BUNDLED:
-        raise InvalidInput(f"a bundle holds 1 to {MAX_BUNDLED} delegations")
+        raise InvalidInput(
+            f"a bundle must have 1 to {MAX_BUNDLED} delegations, not {len(portables)}"
+        )
     if len(portables) == 1:
         return encode_portable(portables[0])
     texts = [encode_portable(one).decode() for one in portables]
@@ -218,7 +217,7 @@ def encode_bundle(portables: Sequence[PortableDelegation]) -> bytes:
 # --- reading --------------------------------------------------------------------------------------
 
 _HINT: Final = (
-    "hand over the delegation as its writer made it, whole; if it stays, ask for a new one"
+    "use the complete original text of the delegation; if it fails again, ask for a new one"
 )
 _COMPANION: Final = "publicDelegation"
 
@@ -236,7 +235,7 @@ class _Resource(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Flat(msgspec.Struct):
-    """The only resource, where `resources` is absent."""
+    """The only resource, if the member `resources` is absent."""
 
     spaceId: str
     actions: Annotated[list[Text], msgspec.Meta(min_length=1)]
@@ -258,7 +257,7 @@ class _Form(msgspec.Struct, forbid_unknown_fields=True):
     ownerDID: Any = None
     host: str = ""
     parentCid: str = ""
-    # What some writers add (MF15).
+    # Members that only some writers add (MF15).
     allowSubDelegation: bool | None = None
     authHeader: str | msgspec.UnsetType = msgspec.UNSET
     caveats: Any = None
@@ -279,24 +278,23 @@ def decode_portable(data: bytes) -> PortableDelegation:
     """Read the portable form, untrusted.
 
     Raises:
-        InvalidPortableDelegation: it is something else; the message names the first member that is
-            wrong.
+        InvalidPortableDelegation: the data is malformed; the message names the first wrong member.
     Does not check:
-        The token: `Delegations.accept` compares it with the members beside it, and the node judges
-            it.
+        The token: `Delegations.accept` compares it with the members beside it, and the node
+            verifies it.
     """
     return _read(_object(data), "")[0]
 
 
 def decode_bundle(data: bytes) -> tuple[PortableDelegation, ...]:
-    """Read one delegation, or a bundle of them; what a delegation says of the owner's public space
-    stands for itself.
+    """Read one delegation, or a bundle of them.
+
+    A delegation for the owner's public space inside another one is returned as one of its own.
 
     Args:
         data: untrusted; a bundle has at most 32 delegations.
     Raises:
-        InvalidPortableDelegation: it is something else; the message names the first member that is
-            wrong.
+        InvalidPortableDelegation: the data is malformed; the message names the first wrong member.
     Does not check:
         The tokens, as `decode_portable`.
     """
@@ -321,14 +319,14 @@ def _object(data: bytes, at: str = "") -> dict[str, Json]:
 
 
 def _read(value: Json, at: str) -> tuple[PortableDelegation, ...]:
-    """Read one delegation, and the one for the public space that some writers put into it."""
+    """Read one delegation, and the one for the public space that some writers include."""
     form = shaped_at(at, value, _Form, _wrong)
     header = _token(form.delegationHeader.Authorization)
     if form.authHeader is not msgspec.UNSET and _token(form.authHeader) != header:
         _wrong(below(at, "authHeader"), "differs from the token in delegationHeader")
     if form.isRevoked:
         _wrong(below(at, "isRevoked"), "says that it was revoked")
-    if form.resources is None:  # the flat members are the only one
+    if form.resources is None:  # then the flat members describe the only resource
         flat = shaped_at(at, value, _Flat, _wrong)
         by_service: dict[str, list[str]] = {}
         for action in _full(flat.actions, ""):
@@ -352,7 +350,7 @@ def _read(value: Json, at: str) -> tuple[PortableDelegation, ...]:
     try:
         expires_at = None if form.expiry is None else parse_rfc3339(form.expiry)
     except InvalidIdentifier:
-        _wrong(below(at, "expiry"), "is no time")
+        _wrong(below(at, "expiry"), "is not a time")
     main = PortableDelegation(
         cid=form.cid,
         header=header,
@@ -362,7 +360,7 @@ def _read(value: Json, at: str) -> tuple[PortableDelegation, ...]:
         expires_at=expires_at,
         host=form.host,
         space_id=form.spaceId,
-        # Former writers said it the other way round.
+        # Some writers use the opposite member, `allowSubDelegation`.
         sub_delegation=not form.disableSubDelegation and form.allowSubDelegation is not False,
         parent_cid=form.parentCid or None,
     )
@@ -374,7 +372,7 @@ def _read(value: Json, at: str) -> tuple[PortableDelegation, ...]:
 
 
 def _token(text: str) -> str:
-    """Return a token without the scheme that some writers put in front."""
+    """Return a token without the prefix "Bearer " that some writers add."""
     return text[7:] if text[:7].lower() == "bearer " else text
 
 
@@ -390,14 +388,14 @@ def _owner(form: _Form, at: str) -> Principal:
     did, address = form.ownerDID, form.ownerAddress
     if address is not None:
         if type(form.chainId) is not int:  # not a bool
-            _wrong(below(at, "chainId"), "is no number of a chain")
+            _wrong(below(at, "chainId"), "is not a chain number")
         did = f"did:pkh:eip155:{form.chainId}:{address}" if isinstance(address, str) else None
     try:
         return parse_principal(did if isinstance(did, str) else "")
     except CapabilityError:
         _wrong(
             below(at, "ownerAddress" if did is None or address is not None else "ownerDID"),
-            "is no owner",
+            "is not a valid owner",
         )
 
 
@@ -412,12 +410,12 @@ def _wrong(path: str, what: str) -> NoReturn:
     raise InvalidPortableDelegation(f"{subject} {what}", hint=_HINT)
 
 
-# --- describing -----------------------------------------------------------------------------------
+# --- descriptions ---------------------------------------------------------------------------------
 
 
 def _place(resource: Resource) -> str:
-    """Return a resource in one spelling: no path and an empty one are described alike, a network
-    has one id."""
+    """Return a resource in canonical spelling: an empty path is no path, and a network has one
+    id."""
     if isinstance(resource, SpaceResource):
         return SpaceResource(resource.space, resource.service, resource.path or None).text
     network = network_of(resource)
@@ -425,7 +423,8 @@ def _place(resource: Resource) -> str:
 
 
 def _described_place(described: GrantedResource) -> str | None:
-    """Return the resource that a description means, spelled alike; None: it is in no space."""
+    """Return the resource of a description in canonical spelling; None if its space is not
+    valid."""
     if described.service == _ENCRYPTION:
         return _place(OpaqueResource(described.path))
     try:
@@ -437,7 +436,7 @@ def _described_place(described: GrantedResource) -> str | None:
 
 
 def described(capabilities: Iterable[Capability]) -> tuple[GrantedResource, ...]:
-    """Gather the abilities of each resource; the token's own order is by resource."""
+    """Return the abilities of each resource; resources keep the order of the token."""
     actions: dict[Resource, list[str]] = {}
     for one in capabilities:
         actions.setdefault(one.resource, []).append(one.ability)

@@ -1,4 +1,4 @@
-"""Signing in: what is asked of a wallet or a key, and making sure that the spaces are hosted (J4,
+"""Sign-in: the requested rights, the wallet's or key's signature, and the hosting of spaces (J4,
 D43)."""
 
 import math
@@ -60,10 +60,10 @@ from .portable import PortableDelegation, grant_of
 from .transport import Request, path_segment
 
 SESSION_TTL_S: Final = 7 * 86_400.0
-"""How long a sign-in lasts unless the caller says otherwise."""
+"""Default lifetime of a sign-in, seconds."""
 
 MAX_SESSION_TTL_S: Final = float(MAX_LIFE_S)
-"""A node counts a session key as its owner in person only up to this lifetime (IP2)."""
+"""Longest lifetime of a session key that a node treats as its owner in person, seconds (IP2)."""
 
 KV_ABILITIES: Final = (KV_GET, KV_PUT, KV_DELETE, KV_LIST, KV_METADATA)
 DELEGATION_ABILITIES: Final = (DELEGATION_LIST, REVOKE, DELEGATION_STATUS)
@@ -74,28 +74,25 @@ _HOST_GRANT_TTL_S = 3_600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignIn:
-    """What a sign-in asks for.
+    """The rights and the lifetime that a sign-in requests.
 
     Attributes:
-        space: short name or full id of the primary space; None: "default", or what the manifests
-            say.
-        spaces: further spaces of the owner, asked for as a whole.
-        request: composed manifests; their resources are asked for in place of the primary space as
-            a whole.
-        secrets: whether the owner's secrets are asked for.
-        spaces_rights: whether the rights to list and make the owner's spaces are asked for; see
+        space: short name or full id of the primary space; None: "default", or the manifests' space.
+        spaces: further spaces of the owner, with all rights on them.
+        request: composed manifests; their resources replace the rights on the whole primary space.
+        secrets: whether to request the owner's secrets.
+        spaces_rights: whether to request the rights to list and create the owner's spaces; see
             `Spaces.rights`.
         network_abilities: abilities on the owner's default encryption network.
-        exactly: these capabilities in place of spaces, manifests, secrets and network: `space` then
-            only names the primary one; see `sealspace.apps.escalation.sign_in_for`. None: what the
-            members above say.
-        leave_out_unserved: leave out what a manifest states for services that the node does not
-            serve, instead of refusing it.
+        exactly: these capabilities instead of all of the above; `space` then only names the primary
+            space. See `sealspace.apps.escalation.sign_in_for`.
+        leave_out_unserved: leave out services that a manifest requests and the node does not serve,
+            instead of raising.
         ttl_s: lifetime in seconds, at most 30 days.
-        received: delegations to the wallet that the session shall use too; what is asked for of
-            other owners has to be among them. The wallet passes on each in a separate message, one
-            signature for each: the owner of any space in a delegation can revoke all of it (W22).
-        domain: authority that asks, shown to the person in the wallet.
+        received: delegations to the wallet that the session shall use too. They have to include all
+            requested rights of other owners. The wallet passes on each with a signature of its own,
+            because the owner of any space in a delegation can revoke all of it (W22).
+        domain: the requesting authority, which the wallet shows to the person who signs.
         statement: the program's own text, shown before the sentence about the capabilities.
     """
 
@@ -114,15 +111,15 @@ class SignIn:
 
 
 async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Session:
-    """Have a wallet sign one message to a fresh session key, and register it; raises as
+    """Have a wallet sign in a fresh session key, and register the sign-in; raises as
     `Client.sign_in`."""
     if not 0 < asked.ttl_s <= MAX_SESSION_TTL_S:
-        raise InvalidInput("a session lasts more than 0 s and at most 30 days")
+        raise InvalidInput("the lifetime of a session must be more than 0 s and at most 30 days")
     try:
         owner = parse_principal(wallet.did)
     except CapabilityError as exc:
         raise InvalidInput(
-            "the wallet's DID is none", hint="did:pkh:eip155:<chain>:<address>"
+            "the wallet's DID is not valid", hint="return did:pkh:eip155:<chain>:<address>"
         ) from exc
     received = [grant_of(portable, now=caller.clock.now()) for portable in asked.received]
     for grant in received:
@@ -177,8 +174,7 @@ async def pass_on(
     ttl_s: float,
     domain: str,
 ) -> Grant:
-    """Have the wallet pass on a whole grant to its own session key, in a message that names nothing
-    else (W22)."""
+    """Have the wallet pass on a whole grant to its session key, in a message of its own (W22)."""
     passed_on = sign_grant(
         caller, wallet, signer.did_url, grant.capabilities, ttl_s=ttl_s, domain=domain, parent=grant
     )
@@ -198,8 +194,8 @@ def sign_grant(
     resources: Sequence[str] = (),
     statement: str | None = None,
 ) -> Grant:
-    """Have a wallet sign a grant, which ends with the one that it rests on; `sign_message`
-    describes the rest."""
+    """Have a wallet sign a grant that ends with its parent; `sign_message` describes the
+    arguments."""
     now = caller.clock.now()
     ends_at = math.inf if parent is None or parent.expires_at is None else parent.expires_at
     return read_grant(
@@ -221,8 +217,7 @@ def sign_grant(
 async def key_sign_in(
     caller: Caller, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()
 ) -> Session:
-    """Let a key act for itself, and have spaces of its own hosted; raises as
-    `Client.sign_in_with_key`."""
+    """Let a key act for itself, and host its spaces; raises as `Client.sign_in_with_key`."""
     session = replace(key_session(key), node_id=await caller.node_id())
     if not spaces:
         return session
@@ -240,8 +235,7 @@ async def key_sign_in(
 def _own_part(
     owner: Principal, wanted: Sequence[Capability], received: Sequence[Grant]
 ) -> tuple[Capability, ...]:
-    """Return the owner's own capabilities among those asked for; all others have to be in a
-    received delegation."""
+    """Return the owner's own capabilities; all others must be in a received delegation."""
     named = {_place(one) for grant in received for one in grant.capabilities}
     own = []
     for one in wanted:
@@ -252,29 +246,29 @@ def _own_part(
             raise NotGranted(
                 f"{_place(one)} belongs to another owner, and no delegation to {owner} names it",
                 missing=(one,),
-                hint="ask its owner for a delegation, and pass it in `SignIn(received=…)`",
+                hint="ask its owner for a delegation, then pass it in `SignIn(received=…)`",
                 step=NotGranted.default_step,
             )
     return tuple(own)
 
 
 def _place(one: Capability) -> str:
-    """The space or network that a capability is about."""
+    """Return the space or network of a capability."""
     return one.resource.space.text if isinstance(one.resource, SpaceResource) else one.resource.text
 
 
 def sign_in_capabilities(
     owner: Principal, asked: SignIn, *, features: Sequence[str] = ()
 ) -> tuple[Capability, ...]:
-    """Return what a wallet's sign-in asks for, distinct, in order.
+    """Return the capabilities that a wallet's sign-in requests, without duplicates.
 
-    The primary space (or the manifests' resources, as far as the node serves them), the right to
-    see and end what was delegated, the secrets, and the owner's default network; or `exactly` what
-    was named.
+    They are `exactly` those named, or else: the primary space or the manifests' resources that the
+    node
+    serves, the right to list and revoke delegations, the secrets, and the owner's default network.
     """
     if asked.exactly is not None:
         if not asked.exactly:
-            raise InvalidInput("a sign-in asks for at least one capability")
+            raise InvalidInput("the sign-in requests nothing: at least one capability is needed")
         return distinct_capabilities(asked.exactly)
     primary = space_of(owner, _primary_space(asked))
     wanted: list[Capability] = []
@@ -303,11 +297,11 @@ def sign_in_capabilities(
 
 
 async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:
-    """Post a delegation and return the spaces in it that are not hosted (J2).
+    """Register a delegation, and return the spaces in it that the node does not host (J2).
 
-    Posting is idempotent, so it is repeatable; a delegation is not used up by it. Of the spaces
-    that the node lists as skipped, only those of this delegation count: no owner is made to sign
-    for others.
+    The request may be repeated, because registration is idempotent. The node may list other spaces
+    as
+    skipped; they are ignored, so that a hostile node cannot make an owner sign for them.
     """
     request = Request("POST", "/delegate", mint=lambda: grant.header, repeatable=True)
     skipped = frozenset(texts_of(json_object(await caller.transport.require(request)), "skipped"))
@@ -319,21 +313,22 @@ async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:
 
 
 async def _hosting(caller: Caller, spaces: Sequence[SpaceId]) -> tuple[str, list[Capability]]:
-    """Ask under which DID the node hosts spaces (J3), and return it with what is granted to it."""
+    """Return the DID under which the node hosts spaces (J3), and the capabilities to grant to
+    it."""
     path = f"/peer/generate/{path_segment(spaces[0].text)}"
     answer = await caller.transport.require(
         Request("GET", path, repeatable=True, max_answer_bytes=4096)
     )
     did = answer.body.decode("ascii", "replace")
     if not did.startswith("did:key:z") or not did.removeprefix("did:key:").isalnum():
-        raise MalformedAnswer("the node's answer is no DID")
+        raise MalformedAnswer("the node's answer is not a did:key")
     return did, [space_capability(space, "space", None, HOST) for space in spaces]
 
 
 def _own_grant(
     caller: Caller, session: Session, audience: str, wanted: Sequence[Capability]
 ) -> Grant:
-    """Return a key's delegation of its own spaces; needs no parent."""
+    """Return a key's delegation of its own spaces, which needs no parent."""
     return read_grant(
         mint(
             session.signer,
@@ -363,7 +358,7 @@ def _whole_space(space: SpaceId) -> list[Capability]:
 
 
 def _account_of(space: SpaceId) -> list[Capability]:
-    """Return the rights to see what was delegated in a space, and to end it."""
+    """Return the rights to list and revoke what was delegated in a space."""
     delegation = [
         space_capability(space, "delegation", None, ability) for ability in DELEGATION_ABILITIES
     ]

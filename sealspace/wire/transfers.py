@@ -1,4 +1,4 @@
-"""Values on their way from and to files: read and written in pieces, off the event loop."""
+"""Transfers of values from and to files, in pieces, with file access off the event loop."""
 
 import asyncio
 import os
@@ -29,33 +29,35 @@ from .values import Value, require_version_of, whole_value_of
 
 MOST_READS: Final = 100
 MOST_WRITES: Final = 250
-"""What a node takes in one token."""
+"""Most keys in one request: a node's limits for reads and writes of one token."""
 
 MAX_SMALL_BYTES: Final = 64 * 1024
-"""A larger value is written by itself: a node keeps it beside its commits, of which each has a
-bound of rows."""
+"""Largest value in a batch, bytes; larger ones are written alone.
 
-_MAX_VALUES_BYTES: Final = 4 * 1024 * 1024  # a node's commit holds twice as much, metadata included
-# keys stand in the token, and a node reads a header line of 384 KiB
+A node stores larger values outside its commits, each of which has a limit.
+"""
+
+_MAX_VALUES_BYTES: Final = 4 * 1024 * 1024  # half of a node's commit, which also has the metadata
+# The token contains the keys, and a node accepts header lines of up to 384 KiB.
 _MAX_KEYS_BYTES: Final = 96 * 1024
-_PER_CAPABILITY_BYTES: Final = 160  # the space and the ability beside each key, at most
+_PER_CAPABILITY_BYTES: Final = 160  # upper bound for the space and the ability beside each key
 
 
 class Part(NamedTuple):
-    """A value to be written: its bytes, and the headers of content type and metadata."""
+    """A value to write: its bytes, and the headers for content type and metadata."""
 
     body: bytes
     headers: Mapping[str, str]
 
 
 def packed_keys(keys: Iterable[str], most: int) -> list[list[str]]:
-    """Divide keys, each once, into requests that a node takes."""
+    """Split keys, without duplicates, into requests within a node's limits."""
     return _packed(dict.fromkeys(keys, 0), most)
 
 
 def packed_parts(parts: Mapping[str, Part]) -> list[list[str]]:
-    """Divide values into commits that a node takes: small ones together, each large one by itself,
-    in this order."""
+    """Split values into commits within a node's limits: small ones together, then each large one
+    alone."""
     sizes = {key: len(part.body) for key, part in parts.items()}
     large = [[key] for key, size_bytes in sizes.items() if size_bytes > MAX_SMALL_BYTES]
     return (
@@ -85,7 +87,8 @@ def _packed(sizes: Mapping[str, int], most: int) -> list[list[str]]:
 async def in_order(
     packs: Sequence[Sequence[str]], write: Callable[[Sequence[str]], Awaitable[None]]
 ) -> None:
-    """Await the write of each pack of keys."""
+    """Write each pack of keys in turn; raises BatchIncomplete if one fails after another
+    succeeded."""
     done: list[str] = []
     for number, keys in enumerate(packs):
         try:
@@ -99,8 +102,10 @@ async def in_order(
 
 
 def multipart(parts: Mapping[str, Part], entropy: Entropy) -> tuple[bytes, str]:
-    """Return a form with one part for each value, and its content type; a key is percent-encoded
-    once more."""
+    """Return a multipart form with one part for each value, and its content type.
+
+    Each key is percent-encoded once more as the name of its part.
+    """
     boundary = entropy.token(24).hex()
     pieces: list[bytes] = []
     for key, part in parts.items():
@@ -144,18 +149,18 @@ _ABSENT: Final = "KV_NOT_FOUND"
 
 
 def require_written(answer: Answer, keys: Sequence[str]) -> None:
-    """Check that a batch of puts wrote exactly what was asked for (J9); raises MalformedAnswer."""
-    said = decoded(_WRITTEN, answer, "that to a batch")
-    if said.count != len(keys) or sorted(said.written) != sorted(keys):
-        raise MalformedAnswer(f"{answer.asked}: the node wrote other keys than were asked for")
+    """Check that a batch of puts wrote exactly the requested keys (J9); raises MalformedAnswer."""
+    result = decoded(_WRITTEN, answer, "the result of a batch")
+    if result.count != len(keys) or sorted(result.written) != sorted(keys):
+        raise MalformedAnswer(f"{answer.asked}: the node wrote other keys than requested")
 
 
 def found_in(answer: Answer, keys: Sequence[str]) -> dict[str, Value]:
-    """Return the values that were there, in the order of the keys, each compared with its
+    """Return the values of a batch answer, in the order of the keys, each compared with its
     version."""
-    results = decoded(_RESULTS, answer, "that to a batch").results
+    results = decoded(_RESULTS, answer, "the result of a batch").results
     if sorted(one.key for one in results) != sorted(keys):
-        raise MalformedAnswer(f"{answer.asked}: the node read other keys than were asked for")
+        raise MalformedAnswer(f"{answer.asked}: the node read other keys than requested")
     by_key = {one.key: one for one in results}
     found: dict[str, Value] = {}
     for key in keys:
@@ -164,7 +169,7 @@ def found_in(answer: Answer, keys: Sequence[str]) -> dict[str, Value]:
             headers = CIMultiDictProxy(CIMultiDict(one.headers))
             found[key] = whole_value_of(Answer(200, headers, one.data_base64, key))
         elif one.error is None or one.error.code != _ABSENT:
-            raise MalformedAnswer(f"{answer.asked}: the node says nothing usable about {key}")
+            raise MalformedAnswer(f"{answer.asked}: the node's result for {key} is not usable")
     return found
 
 
@@ -175,11 +180,11 @@ class Readable(Protocol):
     """A file that is open for reading bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """Return at most so many bytes; none at the end."""
+        """Return at most `size` bytes; b"" at the end."""
 
 
 Source: TypeAlias = str | Path | Readable | AsyncIterable[bytes] | Iterable[bytes]
-"""What is uploaded: the path of a file, an open binary file, or pieces."""
+"""A source of an upload: the path of a file, an open binary file, or pieces of bytes."""
 
 
 async def checked(stream: Stream) -> AsyncIterator[bytes]:
@@ -194,23 +199,22 @@ async def checked(stream: Stream) -> AsyncIterator[bytes]:
         of = "" if stream.size_bytes is None else f" of {stream.size_bytes}"
         moved_bytes = stream.moved_bytes
         raise TransferBroken(
-            f"{stream.asked}: broke off after {moved_bytes}{of} bytes", moved_bytes=moved_bytes
+            f"{stream.asked}: the transfer was cut off after {moved_bytes}{of} bytes",
+            moved_bytes=moved_bytes,
         ) from exc
     require_version_of(digest.hexdigest(), stream, moved_bytes=stream.moved_bytes)
 
 
 async def save(stream: Stream, to: str | Path | BinaryIO, progress: Progress | None) -> None:
-    """Write a value to a file. A path is replaced as a whole when everything is there, and else
-    left as it was."""
+    """Write a value to a file; a path is replaced atomically at the end, or stays as it is."""
     if not isinstance(to, str | Path):
         await _copy(stream, to, progress)
         return
     path = Path(to)
     if await asyncio.to_thread(path.exists) and not await asyncio.to_thread(path.is_file):
-        # A superuser may replace /dev/stdout, for everybody.
+        # Run as root, a rename onto /dev/stdout would replace the device for every process.
         raise InvalidInput(
-            f"{path} is no regular file",
-            hint="name a file, or open it yourself and pass the open file",
+            f"{path} is not a regular file", hint="pass the path of a file, or an open file"
         )
     draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
     file = await asyncio.to_thread(draft.open, "xb")
@@ -225,32 +229,34 @@ async def save(stream: Stream, to: str | Path | BinaryIO, progress: Progress | N
 
 
 async def _copy(stream: Stream, file: BinaryIO, progress: Progress | None) -> None:
-    held = bytearray()
+    buffer = bytearray()
     async for piece in checked(stream):
-        held += piece
-        if len(held) >= PIECE_BYTES:
-            await asyncio.to_thread(file.write, bytes(held))
-            held.clear()
+        buffer += piece
+        if len(buffer) >= PIECE_BYTES:  # fewer and larger writes: each one changes the thread
+            await asyncio.to_thread(file.write, bytes(buffer))
+            buffer.clear()
         if progress is not None:
             progress(stream.moved_bytes, stream.size_bytes)
-    await asyncio.to_thread(file.write, bytes(held))
+    await asyncio.to_thread(file.write, bytes(buffer))
     await asyncio.to_thread(file.flush)
 
 
 async def upload_of(source: Source, progress: Progress | None) -> Upload:
-    """Return a source as a body, which can be sent again where its size is known; raises
-    InvalidInput, OSError."""
+    """Return a source as a request body, which can be sent again if its size is known.
+
+    Raises InvalidInput and OSError.
+    """
     if isinstance(source, str | Path):
         path = Path(source)
         found = await asyncio.to_thread(path.stat)
         if not stat.S_ISREG(found.st_mode):
             raise InvalidInput(
-                f"{path} is no regular file", hint="open it yourself, and pass the open file"
+                f"{path} is not a regular file", hint="open it and pass the open file"
             )
         return Upload(lambda: _of_path(path), found.st_size, progress)
     if isinstance(source, bytes | bytearray | memoryview):
         raise InvalidInput(
-            "an upload reads a file or pieces", hint="bytes and texts are written by `put`"
+            "an upload reads a file or pieces, not bytes", hint="write bytes with `put`"
         )
     if hasattr(source, "read"):
         return await asyncio.to_thread(_of_open_file, source, progress)
@@ -259,13 +265,13 @@ async def upload_of(source: Source, progress: Progress | None) -> Upload:
     if isinstance(source, Iterable):
         return Upload(lambda: _of_iterable(source), None, progress)
     raise InvalidInput(
-        f"{type(source).__name__} is no source of bytes",
+        f"an object of type {type(source).__name__} cannot be uploaded",
         hint="pass a path, an open binary file or pieces",
     )
 
 
 def of_bytes(body: bytes) -> bytes | Upload:
-    """Return a long body as one that is sent in pieces, so that a slow way has time for it."""
+    """Return a long body as pieces, so that a slow connection gets time for each of them."""
     if len(body) <= PIECE_BYTES:
         return body
 
@@ -277,7 +283,7 @@ def of_bytes(body: bytes) -> bytes | Upload:
     return Upload(pieces, len(body))
 
 
-# Any: an open file of whatever class; what it gives is checked piece by piece.
+# Any: an open file of any class; the pieces that it returns are checked.
 def _of_open_file(file: Any, progress: Progress | None) -> Upload:
     if not (hasattr(file, "seekable") and file.seekable()):
         return Upload(lambda: _of_file(file), None, progress)

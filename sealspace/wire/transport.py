@@ -1,11 +1,10 @@
-"""Requests to one node: bounded, retried only where a second try cannot do harm, errors mapped to
-typed ones.
+"""HTTP requests to one node: bounded, retried only when that is safe, with typed errors.
 
-A token is valid once. Therefore a request does not carry a token but a way to mint one, and every
-try mints its own; nothing here ever sends a used token again. A request whose fate is unknown (the
-connection broke after it was sent) is tried again only if it says that it is repeatable.
+A token is valid once. A request therefore carries a function that mints tokens, and every try uses
+a token of its own. A request that may have been carried out, because the connection broke after it
+was sent, is tried again only if it is marked repeatable.
 
-A node that is slow is waited for as long as bytes move; see `TransportSettings.timeout_s`.
+A slow node is not timed out while bytes move; see `TransportSettings.timeout_s`.
 
 Example:
     async with Transport(url) as transport:
@@ -36,17 +35,19 @@ from ..errors import (
 from .node_refusals import refusal_of
 
 BYTES_PER_S: Final = 16 * 1024
-"""The slowest transfer that goes on for ever: a node that trickles below it is given up."""
+"""Slowest acceptable transfer, bytes per second; a slower one uses up its time and ends."""
 
 
 Progress: TypeAlias = Callable[[int, int | None], object]
-"""Called with the bytes moved so far, and with all there are; None where that is not known."""
+"""Called with the bytes moved so far and the total, or None if the total is unknown."""
 
 
 @dataclass
 class Upload:
-    """A body that is read while it is sent, from its beginning for each try; one of known size has
-    to keep it."""
+    """A request body that is read while it is sent, from the beginning on each try.
+
+    A body of known size must keep that size.
+    """
 
     pieces: Callable[[], AsyncIterator[bytes]]
     size_bytes: int | None
@@ -60,30 +61,29 @@ class Upload:
             async for piece in self.pieces():
                 if not isinstance(piece, bytes | bytearray | memoryview):
                     raise InvalidInput(
-                        f"the source gives {type(piece).__name__}, not bytes",
-                        hint="open files with `rb`",
+                        f"the source yields {type(piece).__name__}, not bytes",
+                        hint='open files in binary mode ("rb")',
                     )
                 moved_bytes += len(piece)
                 if self.size_bytes is not None and moved_bytes > self.size_bytes:
                     break
                 if not piece:
-                    continue  # an empty chunk would end the body
+                    continue  # an empty chunk would end a chunked body
                 yield bytes(piece)
                 if self.progress is not None:
                     self.progress(moved_bytes, self.size_bytes)
             if self.size_bytes not in (None, moved_bytes):
                 raise InvalidInput(
                     "the file changed its size while it was read",
-                    hint="upload it when nobody writes to it",
+                    hint="upload it again while no other program writes to it",
                 )
         except Exception as exc:
-            self.failure = exc  # the HTTP library puts an error of its own in its place
+            self.failure = exc  # kept because the HTTP library raises an error of its own instead
             raise
 
 
 class Pace:
-    """What one try may still wait for the node: waiting uses time up, and bytes that move earn it
-    back."""
+    """The waiting time left for one try: waiting uses it up, and moved bytes earn it back."""
 
     def __init__(self, timeout_s: float) -> None:
         self._most_s = self._left_s = timeout_s
@@ -91,7 +91,7 @@ class Pace:
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Bound what is done in the block by the time that is left, and take it off; raises
+        """Limit a block by the time that is left, and subtract the time it takes; raises
         TimeoutError."""
         try:
             async with asyncio.timeout(self._left_s) as self._limit:
@@ -101,15 +101,15 @@ class Pace:
             self._limit = None
 
     def moved(self, size_bytes: int) -> None:
-        """Earn time back for bytes that moved."""
+        """Add time for moved bytes."""
         self._left_s = min(self._most_s, self._left_s + size_bytes / BYTES_PER_S)
 
     async def sent(self, upload: Upload) -> AsyncIterator[bytes]:
-        """Yield the pieces of a body; while its source is read, nobody waits for the node."""
+        """Yield the pieces of a body; the clock is stopped while its source is read."""
         self._pause()
         async for piece in upload:
             self._reschedule(_now_s() + self._left_s)
-            yield piece  # continued when the node, or the buffer before it, has taken it
+            yield piece  # continues when the node, or a buffer before it, has accepted the piece
             self._pause()
             self.moved(len(piece))
         self._reschedule(_now_s() + self._left_s)
@@ -124,7 +124,7 @@ class Pace:
             self._left_s = max(0.0, ends_at_s - _now_s())
 
     def _reschedule(self, when_s: float | None) -> None:
-        if self._limit is not None:  # the node may have answered before it has taken the body
+        if self._limit is not None:  # None: the node answered before it read the whole body
             self._limit.reschedule(when_s)
 
 
@@ -135,21 +135,28 @@ def _now_s() -> float:
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
-"""Longest answer unless the request says otherwise. Values may be larger: `Kv.get` has its own
-bound."""
+"""Default limit for an answer; values may be larger, see `Kv.get`."""
 
 MAX_ERROR_BYTES = 64 * 1024
-"""Longest answer that is not a success; it is for people, and cut when it is shown."""
+"""Limit for an error answer."""
 
 MAX_HEADER_LINE_BYTES = 32 * 1024
-"""Stored metadata comes back as headers; a node keeps at most 16 KiB of it for a value."""
+"""Limit for a header line: stored metadata is returned in headers, up to 16 KiB for a value."""
 
 _MAX_ASKED_CHARS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class TransportSettings:
-    """Timeouts and retries of a client."""
+    """Timeouts and retries of a client.
+
+    Attributes:
+        timeout_s: seconds to wait for the node. Each 16 KiB that move earn back a second, so a long
+            transfer may take longer.
+        tries: most tries of a request, the first included.
+        backoff_s: pause before the second try, seconds; doubled for each further one.
+        allow_plain_http: accept `http://` to other machines, on a network that you trust.
+    """
 
     timeout_s: float = 30.0
     tries: int = 3
@@ -159,7 +166,7 @@ class TransportSettings:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request to a node; by default an invocation."""
+    """A request to a node; by default an invocation."""
 
     method: Method = "POST"
     path: str = "/invoke"
@@ -173,7 +180,7 @@ class Request:
 
     @property
     def subject(self) -> str:
-        """What errors say that was asked for: no query, which may hold a nonce, and no token."""
+        """The description of this request in errors, without the query and the token."""
         return (self.asked or f"{self.method} {unquote(self.path.partition('?')[0])}")[
             :_MAX_ASKED_CHARS
         ]
@@ -192,7 +199,7 @@ def json_request(method: Method, path: str, body: bytes, *, serves_once: bool = 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a node answered."""
+    """A node's answer, read as a whole."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -208,25 +215,24 @@ class Answer:
         """Return this answer if it is a success.
 
         Raises:
-            NodeRefused: it is not; the class says what it means (J8).
+            NodeRefused: the answer is an error; the class depends on status and text (J8).
         """
         if not self.is_success:
             raise self.refusal()
         return self
 
     def refusal(self) -> NodeRefused:
-        """Return the error that this answer means, which is no success."""
+        """Return the exception for this error answer."""
         return refusal_of(self.status, self.headers, self.body, asked=self.asked)
 
 
 def path_segment(text: str) -> str:
-    """Percent-encode a text as one path segment, as `encodeURIComponent` does (every ":" and "/"
-    included)."""
+    """Percent-encode a text as one path segment, like JavaScript's `encodeURIComponent`."""
     return quote(text, safe="!'()*")
 
 
 class Transport:
-    """The HTTP side of a client; belongs to the event loop it is first used on."""
+    """The HTTP connection of a client; belongs to the event loop of its first use."""
 
     def __init__(self, url: str, *, settings: TransportSettings | None = None) -> None:
         self._settings = settings or TransportSettings()
@@ -236,11 +242,11 @@ class Transport:
         self._is_closed = False
         self._left: list[aiohttp.ClientSession | None] = []
         self.before_tokens: Callable[[], Awaitable[object]] | None = None
-        """Awaited before each try that carries a token; what it raises ends the request unsent."""
+        """Awaited before each try that carries a token; an exception prevents the request."""
 
     async def check_node(self) -> None:
-        """Run the check that precedes a token: for answers that are trusted, or sealed to, without
-        one."""
+        """Run the check that precedes a token, for requests without one whose answers are
+        trusted."""
         self.require_open("a request to the node")
         if self.before_tokens is not None:
             await self.before_tokens()
@@ -252,44 +258,45 @@ class Transport:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections, for good: later requests raise ClientClosed."""
+        """Close the connections permanently; later requests raise ClientClosed."""
         self._is_closed = True
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
     def require_open(self, asked: str) -> None:
-        """Go on only where this was not closed."""
+        """Raise ClientClosed if this transport was closed."""
         if self._is_closed:
             raise ClientClosed(f"{asked}: this client of {self.url} was closed")
 
     def leave_connections(self) -> None:
-        """Give up the connections without closing them; they are kept, because collecting them
-        would close them."""
+        """Drop the connections without closing them; they stay referenced, because collection
+        closes them."""
         self._left.append(self._session)
         self._session = None
 
     async def require(self, request: Request) -> Answer:
-        """Make a request and return its answer if that is a success.
+        """Send a request and return its answer if it is a success.
 
         Raises:
-            NodeRefused: the node answered with an error, mapped by status and text (J8).
+            NodeRefused: the answer is an error; the class depends on status and text (J8).
             TransportError: as `exchange`.
         """
         return (await self.exchange(request)).require()
 
     async def exchange(self, request: Request) -> Answer:
-        """Make a request and return the node's answer, a refusal included.
+        """Send a request and return the node's answer, which may be an error.
 
-        A 503 says that nothing was done, so it is tried again with a fresh token, unless the
-        request serves once; so is a connection that was never made. A connection that broke, or
-        took too long, is tried again only for a repeatable request.
+        A 503 guarantees that nothing was done, so it is tried again with a fresh token, unless the
+        request
+        is marked `serves_once`; so is a failure to connect. After a broken connection or a timeout,
+        only a
+        repeatable request is tried again.
         """
         return await self._retried(request, Stream.whole)
 
     async def stream(self, request: Request) -> "Stream":
-        """Make a request and return the node's answer with its body unread; the caller closes
-        it."""
+        """Send a request and return the answer with its body unread; the caller closes it."""
         tried = await self._retried(request, Stream.unread_if_success)
         if isinstance(tried, Stream):
             return tried
@@ -315,25 +322,24 @@ class Transport:
                     raise NodeUnreachable(f"{what}: no connection to {self.url}") from exc
             except (TimeoutError, aiohttp.ClientError) as exc:
                 if isinstance(request.body, Upload) and request.body.failure is not None:
-                    # What the source of the body raised, in place of what the HTTP library made of
-                    # it.
+                    # The source's own error says more than the HTTP library's.
                     raise request.body.failure from exc
                 if tries_left <= 0 or not request.repeatable:
                     if isinstance(exc, TimeoutError):
                         waited = f"within {self._settings.timeout_s:g} s"
                         raise NodeTimeout(f"{what}: no answer from {self.url} {waited}") from exc
                     raise NodeUnreachable(
-                        f"{what}: the connection to {self.url} broke off"
+                        f"{what}: the connection to {self.url} was cut off"
                     ) from exc
             await asyncio.sleep(pause_s)
             pause_s *= 2
 
     async def _open(self, request: Request) -> "Stream":
-        """Make one try, with a token of its own, until the head of the answer is there."""
+        """Make one try with its own token, up to the head of the answer."""
         self.require_open(request.subject)
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                # `Pace` bounds every wait
+                # `Pace` limits every wait instead.
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
                 headers={"Accept-Encoding": "identity"},
                 auto_decompress=False,
@@ -355,7 +361,7 @@ class Transport:
         else:
             body = request.body
         async with pace.waiting():
-            # Redirects are not followed: a token is for the node it was made for.
+            # Redirects are not followed: they would send the token to another server.
             response = await self._session.request(
                 request.method,
                 URL(self.url + request.path, encoded=True),
@@ -367,25 +373,25 @@ class Transport:
         return Stream(response, pace, request)
 
 
-class _BrokeOff(aiohttp.ClientError):
-    """The connection broke after the request may have been sent."""
+class _ConnectionLost(aiohttp.ClientError):
+    """A connection that was lost after the request may have been sent."""
 
 
 async def _send_once(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Keep the library from repeating GET and PUT by itself: the repeated request would carry a
-    used token."""
+    """Keep the HTTP library from repeating GET and PUT, which would send a used token again."""
     try:
         return await handler(request)
     except aiohttp.ClientConnectorError:
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
-        raise _BrokeOff("connection broke off") from exc
+        raise _ConnectionLost("connection lost") from exc
 
 
 class Stream:
-    """An answer whose body is read piece by piece; made by `Transport.stream`, to be closed."""
+    """An answer whose body is read piece by piece; made by `Transport.stream`, closed by the
+    caller."""
 
     def __init__(self, response: aiohttp.ClientResponse, pace: Pace, request: Request) -> None:
         self._response = response
@@ -398,14 +404,14 @@ class Stream:
         self.asked = request.subject
 
     def close(self) -> None:
-        """Give the connection back, or end it where something of the body is unread."""
+        """Release the connection, or close it if part of the body is unread."""
         if self._response.content.at_eof():
             self._response.release()
         else:
             self._response.close()
 
     async def whole(self) -> Answer:
-        """Read the body into an answer, and close this."""
+        """Read the whole body into an Answer, and close this stream."""
         with closing(self):
             body = bytearray()
             async for chunk in self.pieces():
@@ -413,7 +419,7 @@ class Stream:
         return Answer(self.status, self.headers, bytes(body), self.asked)
 
     async def unread_if_success(self) -> "Stream | Answer":
-        """Return this, or a refusal as a whole."""
+        """Return this stream for a success, and the whole answer for an error."""
         return self if 200 <= self.status < 300 else await self.whole()
 
     async def pieces(self) -> AsyncIterator[bytes]:
@@ -436,9 +442,9 @@ _Tried = TypeVar("_Tried", bound=Answer | Stream)
 
 
 def _checked_base(url: str, *, allow_plain_http: bool) -> str:
-    """Check the node's address and take off a trailing slash."""
+    """Check the node's address and remove a trailing slash."""
     try:
-        url.encode()  # a lone surrogate is a ValueError too
+        url.encode()  # raises for a lone surrogate
         parsed = URL(url)
         host = parsed.host
     except ValueError as exc:
@@ -449,10 +455,10 @@ def _checked_base(url: str, *, allow_plain_http: bool) -> str:
             hint="for a node on this machine: http://127.0.0.1:8000",
         )
     if parsed.user is not None or parsed.query_string or parsed.fragment:
-        raise InvalidInput("the node's address may not hold credentials, a query or a fragment")
+        raise InvalidInput("the node's address must not have credentials, a query or a fragment")
     if parsed.scheme == "http" and not allow_plain_http and not _is_loopback(host):
         raise InvalidInput(
-            "plain http:// is only for a node on this machine",
+            "plain http:// is allowed only for a node on this machine",
             hint=(
                 "use https://, or pass TransportSettings(allow_plain_http=True) on a network you"
                 " trust"
@@ -463,7 +469,7 @@ def _checked_base(url: str, *, allow_plain_http: bool) -> str:
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine."""
+    """Return whether a host name or address means this machine."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

@@ -1,4 +1,4 @@
-"""A stored value, and the headers that carry what is stored with it."""
+"""Stored values, and the HTTP headers of their versions and metadata."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,14 @@ _DIGEST: Final = re.compile(r'"blake3-([0-9a-f]{64})"', re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A stored value."""
+    """A stored value.
+
+    Attributes:
+        body: the bytes; empty if only the metadata was read.
+        etag: version of the value, as in `if_match`.
+        content_type: as stored; None if it was not given.
+        metadata: names in lower case, to texts.
+    """
 
     body: bytes = field(repr=False)
     etag: str
@@ -26,23 +33,25 @@ class Value:
 
 
 def whole_value_of(answer: Answer) -> Value:
-    """Read a value from an answer that holds its body, compared with its version; raises
-    TransferBroken."""
+    """Read a value from an answer, and compare its body with its version; raises TransferBroken."""
     require_version_of(blake3(answer.body).hexdigest(), answer, moved_bytes=len(answer.body))
     return value_of(answer, answer.body)
 
 
 def require_version_of(digest: str, answer: Answer | Stream, *, moved_bytes: int) -> None:
-    """Compare the BLAKE3 of a body, in hex, with the version that the node announced (M1, J16).
+    """Compare the BLAKE3 of a body, in hex, with the digest in its ETag (M1, J16).
 
-    An ETag of another form says nothing about the body. One of this form is not signed either: the
-    comparison finds bodies that were damaged or changed alone, not a party on the way that changes
-    both.
+    An ETag of another form gives no digest to compare. The ETag is not signed: the check finds
+    damaged
+    bodies, not an attacker on the connection who changes both.
+
+    Raises:
+        TransferBroken: the digests differ.
     """
     announced = _DIGEST.fullmatch(answer.headers.get("ETag", ""))
     if announced is not None and announced[1] != digest:
         raise TransferBroken(
-            f"{answer.asked}: the bytes are not those of the ETag", moved_bytes=moved_bytes
+            f"{answer.asked}: the bytes do not match the ETag", moved_bytes=moved_bytes
         )
 
 
@@ -62,7 +71,7 @@ def value_of(answer: Answer | Stream, body: bytes = b"") -> Value:
 
 
 def etag_of(answer: Answer | Stream) -> str:
-    """Return the version that an answer names."""
+    """Return the version of a value from an answer."""
     etag = answer.headers.get("ETag")
     if not etag:
         raise MalformedAnswer("the node's answer has no ETag")
@@ -70,17 +79,21 @@ def etag_of(answer: Answer | Stream) -> str:
 
 
 def bytes_of(body: object) -> bytes:
-    """Return what is stored; the HTTP library would send a mapping as a form, and that would be
-    stored."""
+    """Return the bytes to store for a body; the HTTP library would send a mapping as a form."""
     if isinstance(body, str):
         try:
             return body.encode()
         except UnicodeEncodeError as exc:
-            raise InvalidInput("a value that is a text is Unicode without lone surrogates") from exc
+            raise InvalidInput(
+                "the text cannot be written as UTF-8: it contains a lone surrogate"
+            ) from exc
     if isinstance(body, bytes | bytearray | memoryview):
         return bytes(body)
-    hint = "of anything else, json.dumps(value) makes a text"
-    raise InvalidInput("a value is bytes or a text", hint=hint, step="write it as JSON")
+    raise InvalidInput(
+        f"a value must be bytes or text, not {type(body).__name__}",
+        hint="convert anything else to text, as with json.dumps(value)",
+        step="write it as JSON",
+    )
 
 
 def stored_headers(
@@ -92,7 +105,7 @@ def stored_headers(
         for name, text in (metadata or {}).items()
     }
     if sum(len(name) + len(text) for name, text in headers.items()) > _MAX_METADATA_BYTES:
-        raise InvalidInput(f"metadata is longer than {_MAX_METADATA_BYTES} bytes")
+        raise InvalidInput(f"the metadata is longer than {_MAX_METADATA_BYTES} bytes")
     if content_type is None and isinstance(body, str):
         content_type = "text/plain;charset=UTF-8"
     if content_type is not None:
@@ -103,7 +116,7 @@ def stored_headers(
 def condition(*, if_absent: bool = False, if_match: str | None) -> dict[str, str]:
     """Return the headers of a conditional write."""
     if if_absent and if_match is not None:
-        raise InvalidInput("a put is either for an absent key or over a known value")
+        raise InvalidInput("`if_absent` and `if_match` cannot be combined")
     if if_absent:
         return {"If-None-Match": "*"}
     return {} if if_match is None else {"If-Match": header_value(if_match)}
@@ -111,12 +124,14 @@ def condition(*, if_absent: bool = False, if_match: str | None) -> dict[str, str
 
 def _header_name(name: str) -> str:
     if not name or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
-        raise InvalidInput("a metadata name holds letters, digits, `-` and `_` only")
+        raise InvalidInput("a metadata name may contain only letters, digits, `-` and `_`")
     return name.lower()
 
 
 def header_value(text: str) -> str:
-    """Return a text that a header can carry as it is; raises InvalidInput."""
+    """Return a text that is a valid header value; raises InvalidInput."""
     if not text.isascii() or not text.isprintable() or text != text.strip():
-        raise InvalidInput("a header holds printable ASCII only, without spaces at its ends")
+        raise InvalidInput(
+            "a header value may contain only printable ASCII, without spaces at its ends"
+        )
     return text

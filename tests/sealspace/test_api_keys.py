@@ -120,7 +120,7 @@ def test_a_key_ends() -> None:
 
 
 def test_statements_of_others() -> None:
-    """RN87: what somebody else signed, or signed as something else, is no key of this owner."""
+    """RN87: a key signed by another DID, or as another type of statement, is rejected."""
     for kind, signer in ((KEY_TYPE, BOB), ("sealspace.program.active/v1", ALICE)):
         with pytest.raises(StatementInvalid):
             read_api_key(

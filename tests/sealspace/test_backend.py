@@ -131,8 +131,7 @@ async def test_other_code_is_refused(bench) -> None:
 
 
 async def test_the_network_s_policy_can_be_the_approval(bench) -> None:
-    """What the owner states on the network counts for every grant; taken away, it counts no
-    more."""
+    """A network's policy approves code for every grant until the owner removes it."""
     one = await granted(bench, policy=None)
     network = one.client.encryption.network()
     await one.client.delegations.add_right(
@@ -163,7 +162,7 @@ async def test_a_policy_can_bind_keys_to_one_path(bench) -> None:
 
 
 async def test_keys_are_wrapped_to_the_attested_receiver_only(bench) -> None:
-    """Whoever has the session's key but not the receiver key gets nothing."""
+    """A thief with the session's key, but without the receiver key, gets no key."""
     one = await granted(bench)
     await one.backend.attest(one.client.encryption.network())
     thief = await bench.client(one.agent.session)
@@ -317,7 +316,7 @@ async def test_only_who_was_granted_decrypt_may_attest(bench) -> None:
 
 
 async def test_a_source_that_fails_is_the_caller_s_to_handle(bench) -> None:
-    """What the platform raises comes through as it is; no evidence is recorded."""
+    """An error of the platform reaches the caller unchanged, and no evidence is recorded."""
 
     class Broken:
         def quote(self, data: bytes) -> Quoted:

@@ -1,5 +1,5 @@
-"""Granting to what was seen: real HTTP backends on a simulated platform, a real node, and whoever
-stands between."""
+"""Grants to backends: real HTTP backends on a simulated platform, a real node, and attackers
+between."""
 
 import asyncio
 import hashlib
@@ -242,21 +242,28 @@ async def test_a_grant_reaches_no_other_secret(bench, site, look) -> None:
 
 
 async def test_scoped_secrets_are_named_with_their_scope(bench, site, look) -> None:
-    """What a manifest asks for is shown as `NAME` or `scope/NAME`; folders and writing are no part
-    of a grant."""
+    """A manifest's secrets are shown as `NAME` or `scope/NAME`; a grant excludes folders and
+    writing."""
     owner, _ = await bench.owner()
     there = await site(
         secrets={"API_KEY": True, "TOKEN": {"scope": "Mail Box"}, "LOG": ["write"]},
-        permissions=[{"service": "tinycloud.kv", "space": "secrets", "path": "vault/secrets/", "actions": ["get"],
-                      "skipPrefix": True}],
-    )  # fmt: skip
+        permissions=[
+            {
+                "service": "tinycloud.kv",
+                "space": "secrets",
+                "path": "vault/secrets/",
+                "actions": ["get"],
+                "skipPrefix": True,
+            }
+        ],
+    )
     seen = await look(there.url)
     assert [one.label for one in seen.wanted] == ["API_KEY", "mail-box/TOKEN"]
     assert len(seen.further_wishes) == 2
     (resource,) = owner.backends.resources(seen, ["mail-box/TOKEN"])
     assert resource == owner.secrets().resource("TOKEN", scope="mail-box")
     with pytest.raises(
-        InvalidInput, match="does not ask for LOG: it asks for API_KEY, mail-box/TOKEN"
+        InvalidInput, match="does not request LOG: it requests API_KEY, mail-box/TOKEN"
     ) as reported:
         owner.backends.resources(seen, ["LOG"])
     assert reported.value.hint
@@ -269,7 +276,7 @@ async def test_what_was_seen_long_ago_is_looked_at_again(bench, site, look) -> N
     bench.clock.advance(LOOK_TTL_S + 1)
     with pytest.raises(BackendNotAcceptable) as reported:
         await owner.backends.grant(seen)
-    assert (reported.value.problem, reported.value.hint) == ("age", "look again")
+    assert (reported.value.problem, reported.value.hint) == ("age", "fetch the evidence again")
 
 
 # --- plain words ----------------------------------------------------------------------------------
@@ -283,8 +290,20 @@ async def test_what_was_seen_is_said_in_plain_words(bench, site, look) -> None:
         seen, paths=["tinycloud:key:z6Mk:secrets/kv/vault/secrets/API_KEY"], ttl_s=60
     )
     said = "\n".join(in_plain_words(seen, policy))
-    for shown in ("Notes", seen.did, "API_KEY", COMPOSE_HASH.hex(), "kms", "debug off", "UpToDate", "NOT Intel",
-                  "1 h old", IMAGE.mrtd.hex(), "MRTD, RTMR0-2", "warning: the platform's root"):  # fmt: skip
+    for shown in (
+        "Notes",
+        seen.did,
+        "API_KEY",
+        COMPOSE_HASH.hex(),
+        "kms",
+        "debug off",
+        "UpToDate",
+        "NOT Intel",
+        "1 h old",
+        IMAGE.mrtd.hex(),
+        "MRTD, RTMR0-2",
+        "warning: the platform's root",
+    ):
         assert shown in said, shown
     reported = json.loads(json.dumps(as_json(seen, policy)))
     assert (reported["composeHash"], reported["debug"], reported["secrets"]) == (
@@ -302,8 +321,8 @@ async def test_what_an_outsider_wrote_cannot_steer_a_terminal(bench, site, look)
 
 
 async def test_warnings(bench, site, look) -> None:
-    """What an owner should think about is said: no log, no compose file, advisories, collateral
-    that ends soon."""
+    """An owner is warned of a missing log or compose file, advisories, and collateral that ends
+    soon."""
     bare = await look(
         (await site(Domain(bench.platform, measurements_of("notes")), compose=None)).url
     )
@@ -315,8 +334,8 @@ async def test_warnings(bench, site, look) -> None:
     for shown in (
         "SWHardeningNeeded",
         "INTEL-SA-00615",
-        "the collateral ends at",
-        "does not show its compose file",
+        "the collateral expires at",
+        "does not publish its compose file",
     ):
         assert shown in risky
 
@@ -350,16 +369,14 @@ async def test_another_measurement_than_expected(bench, site, look) -> None:
     ids=["did", "manifest", "compose", "no-compose"],
 )
 async def test_a_changed_statement(site, look, stack, change) -> None:
-    """Whoever stands between can change neither DID nor manifest nor compose file: the quote binds
-    them (AT51)."""
+    """A man in the middle cannot change the DID, the manifest or the compose file (AT51)."""
     url = await stack.enter_async_context(serving(through((await site()).url, change)))
     assert (await refusal(look(url), BackendNotProven)).problem == "report-data"
 
 
 @pytest.mark.parametrize("honest", [True, False], ids=["as-it-was", "under-our-nonce"])
 async def test_recorded_evidence(site, look, stack, honest) -> None:
-    """Evidence that answered somebody else is refused, also when it says that it answers us
-    (AT52)."""
+    """Evidence recorded for another nonce is rejected, even if it claims ours (AT52)."""
     there = await site()
     recorded = await _answer(f"{there.url}{EVIDENCE_PATH}?nonce={encode_url(bytes(32))}")
 
@@ -632,7 +649,8 @@ async def test_quotes_are_made_one_at_a_time(bench, stack) -> None:
 
 
 async def test_a_platform_that_gives_no_quote(stack) -> None:
-    """What the platform says stays with the backend; who asks learns that there is no quote now."""
+    """A platform's error stays in the backend; the client learns only that there is no quote
+    now."""
 
     class Broken:
         def quote(self, report_data: bytes) -> Quoted:
@@ -655,7 +673,7 @@ async def test_a_platform_that_gives_no_quote(stack) -> None:
     ids=["empty", "no-json", "too-long"],
 )
 async def test_grants_that_are_none(site, body, status, code) -> None:
-    """What is no grant never reaches the application."""
+    """A malformed grant never reaches the application."""
     there = await site()
     said = await _asked(there.url, "POST", GRANTS_PATH, body)
     assert (said[0], said[1]["code"]) == (status, code)
@@ -684,7 +702,7 @@ async def test_a_grant_for_another(bench, site, look) -> None:
     ],
 )
 def test_a_surface_that_owners_would_refuse_is_not_made(bench, members) -> None:
-    """A manifest that is none, or another's, is a mistake of the program, said when it starts."""
+    """A program with an invalid manifest, or with another program's, fails when it starts."""
     with pytest.raises(ValueError, match="manifest"):
         BackendSurface(
             Domain(bench.platform, IMAGE), did=key_session(SEED).did, manifest=manifest(**members)

@@ -104,7 +104,7 @@ async def test_a_manifest_decides_what_is_signed_for(bench) -> None:
 
 
 async def test_a_stored_session_goes_on_without_the_wallet(bench) -> None:
-    """What was kept acts as before, at the node it was made at."""
+    """A stored session acts as before, at the node where it was made."""
     client, wallet = await bench.owner()
     await client.kv().put("a", b"1")
     again = await bench.client(decode_session(encode_session(client.session)))
@@ -367,8 +367,7 @@ async def test_a_network_is_made_once_and_ended_for_ever(bench) -> None:
 
 
 async def test_an_outsider_opens_nothing(bench) -> None:
-    """Without a grant a request is not even sent; with somebody else's right to read it is
-    refused."""
+    """A request without a grant is not sent; with another owner's right to read, it is refused."""
     client, _ = await bench.owner()
     envelope = await client.encryption.encrypt(b"payload", network=client.encryption.network())
     outsider, _ = await bench.owner()
@@ -483,7 +482,7 @@ async def test_a_later_session_revokes_what_an_earlier_one_granted(bench) -> Non
 
 
 async def test_an_outsider_revokes_nothing(bench) -> None:
-    """Whoever has nothing to do with a grant cannot end it."""
+    """A user who is not a party to a grant cannot revoke it."""
     owner, _ = await bench.owner()
     portable, _ = await granted_to_agent(bench, owner)
     outsider, _ = await bench.owner()
@@ -507,8 +506,8 @@ async def test_a_grant_for_a_wallet_is_passed_on_to_its_session(bench) -> None:
 
 
 async def test_signing_in_with_what_others_granted(bench) -> None:
-    """What a sign-in's manifests ask for of another owner comes from a delegation that the wallet
-    hands on (W22)."""
+    """A manifest's rights on another owner's space come from a delegation that the wallet passes on
+    (W22)."""
     owner, _ = await bench.owner()
     space = owner.kv().space.text
     await owner.kv().put("shared/note", b"1")
@@ -539,8 +538,8 @@ async def test_signing_in_with_what_others_granted(bench) -> None:
 
 
 async def test_signing_in_with_a_delegation_of_another_client(bench) -> None:
-    """What was received for another wallet, or has ended, stops a sign-in before the wallet is
-    asked."""
+    """A delegation for another wallet, or an expired one, stops a sign-in before the wallet
+    signs."""
     owner, _ = await bench.owner()
     (_, wallet), (_, other) = await bench.owner(), await bench.owner()
     rights = [allow(f"{owner.kv().space.text}/kv/shared/", GET)]
@@ -571,8 +570,8 @@ async def test_what_is_not_held_is_not_granted(bench) -> None:
 async def test_a_grant_to_a_manifest_s_target_signs_nobody_in(
     bench, signed_by_wallet: bool
 ) -> None:
-    """Whoever a manifest names by a DID URL is granted to by the DID, and reads no capabilities
-    (IP2, J4)."""
+    """A target named by a DID URL gets a grant to its DID, without reading capabilities (IP2,
+    J4)."""
     target = Ed25519Signer(SEED)
     asked = compose_manifests([parse_manifest({"app_id": "a", "name": "A", "did": target.did_url})])
     owner, wallet = await bench.owner(SignIn(request=asked))
@@ -623,7 +622,7 @@ async def test_a_description_that_differs_from_its_token_is_refused(bench) -> No
 
 
 async def test_a_refusal_by_the_node_names_what_is_missing(bench) -> None:
-    """What the node refuses is told apart: resource and action are those it printed."""
+    """A refusal by the node names the resource and the action from the node's text."""
     owner, _ = await bench.owner()
     portable, agent = await granted_to_agent(bench, owner)
     await agent.delegations.accept(portable)

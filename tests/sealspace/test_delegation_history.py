@@ -73,7 +73,7 @@ async def test_an_account_is_reported_page_by_page(bench) -> None:
             record.cid async for record in owner.delegations.query(page_items=page_items)
         ]
     (revoked,) = [record async for record in owner.delegations.query(status="revoked")]
-    assert (revoked.cid, revoked.standing, revoked.revoked_by) == (
+    assert (revoked.cid, revoked.status, revoked.revoked_by) == (
         grants[0].cid,
         "revoked",
         owner.session.did,
@@ -159,8 +159,7 @@ def answer(body: bytes, status: int = 200) -> Answer:
     ],
 )
 def test_no_status(body: bytes) -> None:
-    """What is no status, is about another delegation, or contradicts its status code is not
-    believed (J10)."""
+    """A malformed status, or one that contradicts its HTTP status or cid, is rejected (J10)."""
     with pytest.raises(MalformedAnswer):
         status_of(answer(body), "a")
 
@@ -184,7 +183,7 @@ def test_a_status_that_contradicts_itself() -> None:
     ],
 )
 def test_no_page(body: bytes) -> None:
-    """What is no page of delegations is an error of its own."""
+    """A malformed page of delegations raises MalformedAnswer."""
     with pytest.raises(MalformedAnswer):
         decoded(PAGE, answer(body), "a page")
 
@@ -205,8 +204,7 @@ async def holders(owner, network: str = "default") -> dict[str, int]:
 
 
 async def test_every_right_to_decrypt_is_counted(bench) -> None:
-    """Whoever made it, with the right to read or without; what ended, other networks and own
-    sign-ins are not."""
+    """Grants of every client count, with or without reading; ended ones and own sign-ins do not."""
     owner, wallet = await bench.owner()
     later = await bench.client()
     await later.sign_in(wallet)
@@ -228,8 +226,8 @@ async def test_every_right_to_decrypt_is_counted(bench) -> None:
 
 
 def test_a_passed_on_sign_in_is_a_grant() -> None:
-    """What a session lets read capabilities is no sign-in of the owner: only what the owner's own
-    key signed is one."""
+    """A session's grant to read capabilities is not a sign-in; only the owner's own signature makes
+    one."""
     right = HeldRight("tinycloud:key:z6Mk:a/capabilities", ("tinycloud.capabilities/read",), ({},))
 
     def record(delegator: str, delegate: str) -> DelegationRecord:

@@ -76,7 +76,7 @@ def test_an_interrupted_demo_cleans_up(tmp_path: Path, number: signal.Signals) -
 
 
 def test_a_delegation_in_other_bytes_has_the_same_signature_and_another_id() -> None:
-    """What the demo posts as the same grant is one, by the signature, and is not, by its id."""
+    """The demo's second spelling of a grant has the same signature and another id."""
     agent = "did:key:z6MkuEUybFgDhSyrmvPMUbezRNH8hHdv8PYpg6PsTcrLXswS"
     respell = runpy.run_path(str(DEMO))["respell"]
     for seed in range(8):

@@ -75,14 +75,13 @@ def test_a_whole_grant() -> None:
     of_project = RunStatement(programs=(ByHash(HASH, parse_project(f"{ALICE}/digest")),))
     assert run_words(of_project)[0] == f"for the program {HASH} of {ALICE}/digest"
     assert run_words(RunStatement(programs=(ByHash(HASH),)))[2:] == (
-        "it may send to: nobody",
+        "it may send to: no host",
         "limits of a run: those of the runner",
     )
 
 
 def test_a_long_one_is_cut_in_a_table() -> None:
-    """What others may fill at will fills no screen, and hides neither who may call nor where it
-    sends."""
+    """A long list of programs or hosts is cut, and hides neither the callers nor the limits."""
     programs = tuple(ByHash(f"{number:064x}") for number in range(64))
     hosts = tuple(f"{number}.example" for number in range(64))
     run = RunStatement(

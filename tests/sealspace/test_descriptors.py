@@ -1,4 +1,4 @@
-"""What a client seals to: a key that the node signed for this question, and that does not
+"""Descriptors: a client seals only to a key that the node signed for its nonce and did not
 change."""
 
 import json
@@ -73,7 +73,8 @@ class Scene:
         )
 
     def sign_another_key(self, answer: Answer) -> None:
-        """Answer as a node that lost its networks, or as somebody who took over its identity."""
+        """Answer like a node that lost its networks, or like an attacker with the node's
+        identity."""
         keyring = self.bench.node.services.keyring
         record = create_network(self.network, now=0, keyring=keyring, entropy=self.bench.entropy)
         nonce = answer.query.removeprefix("nonce=")
@@ -99,7 +100,7 @@ def unsigned(answer: Answer) -> None:
 
 
 async def test_each_question_has_a_nonce_of_its_own(scene: Scene) -> None:
-    """Whoever asks again asks with another nonce: nobody has the answer beforehand (EN29)."""
+    """Each request has a fresh nonce, so an answer cannot be prepared in advance (EN29)."""
     asked: list[str] = []
     scene.describe(lambda answer: asked.append(answer.query))
     for _ in range(2):
@@ -111,8 +112,8 @@ async def test_each_question_has_a_nonce_of_its_own(scene: Scene) -> None:
 @pytest.mark.parametrize("lenient", [False, True])
 @pytest.mark.parametrize("signature", [None, "", "AA==", 1, [], encode_standard(bytes(64))])
 async def test_a_signature_that_does_not_hold(scene: Scene, signature: Any, lenient: bool) -> None:
-    """Nothing is sealed under one that is none or of something else, not even by who takes unsigned
-    ones (EN29)."""
+    """Nothing is sealed under an invalid signature, even by a client that accepts unsigned keys
+    (EN29)."""
 
     def forged(answer: Answer) -> None:
         answer.body = json.dumps(json.loads(answer.body) | {"nodeSignature": signature}).encode()
@@ -149,7 +150,7 @@ async def test_a_node_that_cannot_sign(scene: Scene) -> None:
 async def test_unsigned_is_not_unchecked(
     scene: Scene, members: Any, kind: type[SealspaceError]
 ) -> None:
-    """What a descriptor without signature says is held against what was asked all the same."""
+    """An unsigned descriptor is still compared with the request."""
 
     def changed(answer: Answer) -> None:
         unsigned(answer)
@@ -162,7 +163,7 @@ async def test_unsigned_is_not_unchecked(
 
 
 async def test_a_key_that_changes(scene: Scene, tmp_path: Path) -> None:
-    """A kept session holds a network to the key that it used, whoever signs another one (EN30)."""
+    """A stored session rejects a changed network key, even if the node signed it (EN30)."""
     client = await scene.client()
     first = await client.encryption.descriptor(scene.network)
     save_session(client.session, tmp_path / "session.json")
@@ -195,8 +196,8 @@ async def test_an_unsigned_key_is_held_to_as_well(scene: Scene, lenient: bool) -
 
 
 async def test_a_change_is_accepted_by_name(scene: Scene) -> None:
-    """Who knows why a key changed accepts that key and no other; the one before is refused from
-    then on (EN30)."""
+    """Accepting a changed key accepts only that key; the earlier one is rejected from then on
+    (EN30)."""
     scene.describe(scene.sign_another_key)
     client = await scene.client(scene.owner.session)
     with pytest.raises(NetworkKeyChanged) as refused:

@@ -20,8 +20,8 @@ async def test_what_is_missing_is_named_and_signed_for(bench) -> None:
     photo = f"{owner.session.own_space('photos').text}/kv/a"
     with pytest.raises(NotGranted) as refusal:
         await owner.kv("photos").put("a", b"1")
-    assert refusal.value.message == f"nothing that this session holds covers {KV_PUT} on {photo}"
-    assert "sign in again for it" in refusal.value.hint
+    assert refusal.value.message == f"no grant of this session covers {KV_PUT} on {photo}"
+    assert "sign in again with the missing rights" in refusal.value.hint
     assert missing_of(refusal.value) == (allow(photo, KV_PUT),)
     await owner.sign_in(wallet, sign_in_for(owner.session, refusal.value.missing))
     await owner.kv("photos").put("a", b"1")
@@ -48,7 +48,7 @@ async def test_several_missing_permissions_are_all_named(bench) -> None:
             "did:key:z6MkuEUybFgDhSyrmvPMUbezRNH8hHdv8PYpg6PsTcrLXswS", wanted[:3]
         )
     lines = [f"{ability} on {photos}/kv/a" for ability in (KV_GET, KV_PUT)]
-    assert refusal.value.message == f"nothing that this session holds covers {lines[0]}; {lines[1]}"
+    assert refusal.value.message == f"no grant of this session covers {lines[0]}; {lines[1]}"
     assert refusal.value.__notes__ == [f"missing: {line}" for line in lines]
     asked = sign_in_for(owner.session, refusal.value.missing, ttl_s=60)
     assert (asked.ttl_s, asked.space) == (60, owner.kv().space.text)
@@ -68,7 +68,8 @@ async def test_a_message_names_a_few_and_the_error_all(bench) -> None:
 
 
 async def test_reading_a_secret_needs_two_rights_named_at_once(bench) -> None:
-    """Whoever may neither read nor open a secret asks for both in one sign-in (MF13, EN27)."""
+    """A session that may neither read nor open a secret learns of both rights at once (MF13,
+    EN27)."""
     owner, wallet = await bench.owner()
     await owner.secrets().put("API_KEY", "value")
     other = await bench.client()
@@ -90,7 +91,7 @@ async def test_what_others_own_is_not_signed_for(bench) -> None:
     with pytest.raises(NotGranted, match="belongs to another owner") as second:
         sign_in_for(owner.session, refusal.value.missing)
     assert second.value.missing == refusal.value.missing
-    with pytest.raises(InvalidInput, match="nothing is missing"):
+    with pytest.raises(InvalidInput, match="no missing capability"):
         sign_in_for(owner.session, ())
     with pytest.raises(InvalidInput, match="at least one capability"):
         await owner.sign_in((await bench.owner())[1], SignIn(exactly=()))

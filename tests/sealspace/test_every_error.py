@@ -85,16 +85,18 @@ def test_every_class_has_a_code_of_its_own_and_a_hint() -> None:
 
 CODES = """
 action-not-authorized attestation-refused backend backend-answer-invalid backend-not-acceptable
-backend-not-expected backend-not-proven backend-unreachable batch-incomplete call-refused client-closed
-client-not-ready collateral-needed decrypt-denied delegation-revoked descriptor-unsigned duplicate-request
-encryption grant-not-taken grants-full invalid-envelope invalid-input invalid-keystore invalid-network-id
-invalid-policy invalid-portable-delegation invalid-response invalid-secret-name invalid-secret-payload
-invalid-secret-scope invalid-secret-value invalid-session label-mismatch lifetime-too-long malformed-answer
-manifest-invalid network-key-changed network-not-active network-not-found node-evidence-refused node-failure
-node-mismatch node-refused node-timeout node-unreachable not-found not-granted not-signed-in precondition-failed
-quota-exceeded rate-limited receipt-invalid release-refused response-binding-mismatch response-signature-invalid
-response-too-large sealspace session-expired space-not-found spaces-not-hosted statement-invalid
-token-outside-window transfer-broken transport unauthorized value-too-large wrong-password
+backend-not-expected backend-not-proven backend-unreachable batch-incomplete call-refused
+client-closed client-not-ready collateral-needed decrypt-denied delegation-revoked
+descriptor-unsigned duplicate-request encryption grant-not-taken grants-full invalid-envelope
+invalid-input invalid-keystore invalid-network-id invalid-policy invalid-portable-delegation
+invalid-response invalid-secret-name invalid-secret-payload invalid-secret-scope
+invalid-secret-value invalid-session label-mismatch lifetime-too-long malformed-answer
+manifest-invalid network-key-changed network-not-active network-not-found node-evidence-refused
+node-failure node-mismatch node-refused node-timeout node-unreachable not-found not-granted
+not-signed-in precondition-failed quota-exceeded rate-limited receipt-invalid release-refused
+response-binding-mismatch response-signature-invalid response-too-large sealspace session-expired
+space-not-found spaces-not-hosted statement-invalid token-outside-window transfer-broken transport
+unauthorized value-too-large wrong-password
 """
 
 

@@ -1,4 +1,4 @@
-"""What importing the SDK costs."""
+"""The cost of importing the SDK."""
 
 import ast
 import inspect

@@ -313,7 +313,7 @@ async def test_grants_that_are_handed_in_together(machine: Machine, owner: Clien
     )
     parts = [await granted(owner, backend, [one]) for one in (for_kv(owner), for_keys(owner))]
     async with serving(surface) as url:
-        with pytest.raises(GrantNotTaken, match="does not take"):
+        with pytest.raises(GrantNotTaken, match="did not accept"):
             await deliver(url, parts[0])
         assert [] == states(backend)
         await deliver(url, *parts)
@@ -393,7 +393,7 @@ async def test_what_was_held_stays_where_the_disk_is_full(
 
 
 async def test_a_read_does_not_need_the_disk(machine: Machine, owner: Client, full, caplog) -> None:
-    """What is learnt by a read is not kept then; the log says so, and the value is given."""
+    """With a full disk, a read succeeds, and the log warns that its result was not stored."""
     backend = await machine.start()
     await backend.accept(await granted(owner, backend))
     full()

@@ -1,4 +1,4 @@
-"""A node, or somebody before it, that answers what the client must not believe."""
+"""A node, or a man in the middle, whose false answers the client must reject."""
 
 import json
 from collections.abc import AsyncIterator
@@ -73,7 +73,7 @@ async def scene(bench: Any) -> AsyncIterator[Scene]:
 
 
 async def test_an_honest_answer_is_believed(scene: Scene) -> None:
-    """What is refused below is refused for what was changed in it."""
+    """Unchanged answers are accepted, so the refusals below are caused by the changes."""
     assert await scene.client.secrets().get("API_KEY") == "value"
     assert [key async for key in scene.client.kv().list("list/", page_keys=2)] == [
         "list/a",
@@ -99,7 +99,7 @@ async def test_a_body_that_is_not_of_its_version(scene: Scene) -> None:
         lambda: kv.get_many(["list/a", "list/b"]),
         lambda: kv.get_if_changed("list/a", '"another"'),
     ):
-        with pytest.raises(TransferBroken, match="the bytes are not those of the ETag"):
+        with pytest.raises(TransferBroken, match="the bytes do not match the ETag"):
             await call()
     assert etag == (await kv.metadata("list/a")).etag
 
@@ -128,8 +128,7 @@ async def test_a_node_has_the_name_under_which_the_session_was_made(scene: Scene
 
 @pytest.mark.parametrize("node_id", ["nobody", "did:key:zz", "did:pkh:eip155:1:0x" + "0" * 40])
 async def test_a_node_is_a_key(scene: Scene, bench: Any, node_id: str) -> None:
-    """A node that names itself by no key is no node, also to somebody who has not been here
-    before."""
+    """A node whose id is not a key is rejected, even by a client without a session."""
     scene.lie("/info", nodeId=node_id)
     async with Client(
         scene.client.url, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy
@@ -157,8 +156,7 @@ async def test_a_node_is_a_key(scene: Scene, bench: Any, node_id: str) -> None:
 async def test_nothing_is_sealed_to_a_network_that_is_described_wrongly(
     scene: Scene, members: dict[str, Any], kind: type[SealspaceError]
 ) -> None:
-    """A descriptor of another network, of another algorithm, or with a key that is none, is not
-    used."""
+    """A descriptor of another network or algorithm, or with an invalid key, is not used."""
     scene.lie("/encryption/networks/", **members)
     with pytest.raises(kind):
         await scene.client.encryption.encrypt(b"payload", network=scene.client.encryption.network())
@@ -227,7 +225,7 @@ async def test_a_list_that_is_cut_short_or_stands_still(scene: Scene) -> None:
     "url", ["https://elsewhere.example/signed/a", "//elsewhere.example/", "/public/a", ""]
 )
 async def test_a_signed_url_leads_to_the_node(scene: Scene, url: str) -> None:
-    """A URL of somebody else is not handed on as the node's."""
+    """A signed URL of another host is rejected."""
     scene.lie("/signed/kv", url=url)
     with pytest.raises(MalformedAnswer):
         await scene.client.kv().signed_url("list/a")
@@ -268,8 +266,7 @@ async def test_several_revocations_are_over_when_the_node_names_them(
 async def test_receipts_that_are_no_page_or_do_not_advance(
     scene: Scene, members: dict[str, Any]
 ) -> None:
-    """A list of receipts that is none, or that goes on for ever with nothing in it, ends with an
-    error."""
+    """A malformed list of receipts, or an endless one of empty pages, ends with an error."""
     asked: list[str] = []
 
     def twist(answer: Answer) -> None:
@@ -315,8 +312,7 @@ async def test_terms_that_are_none(scene: Scene, members: dict[str, Any]) -> Non
     "members", [{"policy": []}, {"policy": {"surprise": 1}}, {"policy": None, "more": 1}]
 )
 async def test_a_policy_that_is_none(scene: Scene, members: dict[str, Any]) -> None:
-    """What is no policy is not taken for that of the network; an unknown member might mean
-    anything."""
+    """A malformed policy is rejected, also for an unknown member."""
     network = scene.owner.encryption.network()
     await scene.owner.delegations.add_right(
         scene.wallet, [allow(network.text, "sealspace.encryption/policy")]
@@ -340,7 +336,7 @@ async def test_what_cannot_be_a_secret_is_not_sent(scene: Scene, value: str) -> 
     "payload", [b"not json", b"[]", b'{"value":"x"}', b'{"value":1,"createdAt":"","updatedAt":""}']
 )
 async def test_a_plaintext_that_is_no_secret_is_not_shown(scene: Scene, payload: bytes) -> None:
-    """Whoever may write a secret may seal anything; the error says nothing of what it was."""
+    """A plaintext that is not a secret is rejected without being repeated in the error."""
     kv, encryption = scene.owner.kv("secrets"), scene.owner.encryption
     label = f"tinycloud.vault:{kv.space.text}:secrets/API_KEY".encode()
     envelope = await encryption.encrypt(payload, network=encryption.network(), label=label)

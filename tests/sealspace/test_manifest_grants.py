@@ -41,9 +41,15 @@ async def test_a_manifest_s_did_gets_one_delegation_for_all_spaces(bench, by_wal
     request = request_of()
     owner, wallet = await bench.owner(SignIn(request=request))
     asked = wallet.signatures
-    await owner.delegations.add_right(wallet, requested_capabilities(
-        request_of(permissions=[{"service": "tinycloud.kv", "path": "inbox/", "actions": ["put"]}]).resources,
-        space_id=lambda name: owner.session.own_space(name).text))  # fmt: skip
+    await owner.delegations.add_right(
+        wallet,
+        requested_capabilities(
+            request_of(
+                permissions=[{"service": "tinycloud.kv", "path": "inbox/", "actions": ["put"]}]
+            ).resources,
+            space_id=lambda name: owner.session.own_space(name).text,
+        ),
+    )
     await owner.kv("applications").put("com.example.bot/inbox/1", b"1")
     await owner.secrets().put("API_KEY", "value")
     granted = await owner.delegations.delegate_to_target(
@@ -70,8 +76,8 @@ async def test_a_manifest_s_did_gets_one_delegation_for_all_spaces(bench, by_wal
 
 
 async def test_a_target_with_decrypt_gets_the_network_too(bench) -> None:
-    """What `with_decrypt` adds is part of the grant, and ends with it; the release gate stays what
-    it was (MF12)."""
+    """The right that `with_decrypt` adds is in the same grant, and the release check still applies
+    (MF12)."""
     owner, _ = await bench.owner()
     network = owner.encryption.network().text
     request = with_decrypt(request_of(permissions=[]), network)
@@ -90,8 +96,16 @@ async def test_a_target_with_decrypt_gets_the_network_too(bench) -> None:
 async def test_nothing_is_granted_unless_all_of_it_can_be(bench) -> None:
     """A session that lacks a part of it grants nothing, and names each permission that is missing
     (MF12, MF13)."""
-    request = request_of(permissions=[
-        {"service": "tinycloud.kv", "path": "x", "actions": ["get", "put"], "space": "elsewhere"}])  # fmt: skip
+    request = request_of(
+        permissions=[
+            {
+                "service": "tinycloud.kv",
+                "path": "x",
+                "actions": ["get", "put"],
+                "space": "elsewhere",
+            }
+        ]
+    )
     owner, wallet = await bench.owner()
     other, other_wallet = await bench.owner()
     target = request.delegation_targets[0]
@@ -99,7 +113,7 @@ async def test_nothing_is_granted_unless_all_of_it_can_be(bench) -> None:
         await owner.delegations.delegate_to_target(target)
     place = f"{owner.session.own_space('elsewhere').text}/kv/com.example.bot/x"
     wanted = [f"tinycloud.kv/{word} on {place}" for word in ("get", "put")]
-    assert refusal.value.message == f"nothing that this session holds covers {'; '.join(wanted)}"
+    assert refusal.value.message == f"no grant of this session covers {'; '.join(wanted)}"
     assert refusal.value.__notes__ == [f"missing: {one}" for one in wanted]
     with pytest.raises(NotGranted):
         await owner.delegations.delegate_to_target(target, wallet=other_wallet)
@@ -113,8 +127,8 @@ async def test_nothing_is_granted_unless_all_of_it_can_be(bench) -> None:
 
 
 async def test_services_that_the_node_lacks_are_not_granted(bench) -> None:
-    """What only defaults ask for is left out; what the manifest states is refused, unless it is
-    left out (MF9)."""
+    """Unserved defaults are left out; unserved permissions are refused unless left out by name
+    (MF9)."""
     owner, _ = await bench.owner(SignIn(request=request_of(defaults=True)))
     assert not [one for one in owner.session.grants[0].capabilities if "sql" in one.ability]
     granted = await owner.delegations.delegate_to_target(

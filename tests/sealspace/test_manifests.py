@@ -100,7 +100,7 @@ def stated(resources: Any) -> tuple[Any, ...]:
     ],
 )
 def test_a_known_service_has_known_actions(service: str, action: str, said: str) -> None:
-    """What no node serves is a misspelt wish, and named with the nearest that there is (MF19)."""
+    """An unknown action of a known service is refused, with the nearest one named (MF19)."""
     entry: Json = {"service": service, "path": "a", "actions": [action]}
     (fault,) = check_manifest({"app_id": "com.x", "name": "X", "permissions": [entry]})
     assert said in fault.text
@@ -108,7 +108,7 @@ def test_a_known_service_has_known_actions(service: str, action: str, said: str)
 
 @pytest.mark.parametrize(("service", "action"), [("tinycloud.kv", "*"), ("tinycloud.hooks", "lst")])
 def test_another_service_has_any_actions(service: str, action: str) -> None:
-    """What is not known here is asked for as it stands (MF19)."""
+    """Any action of an unknown service is requested as it is written (MF19)."""
     assert manifest(
         permissions=[{"service": service, "path": "a", "actions": [action]}]
     ).permissions
@@ -200,7 +200,7 @@ def test_there_are_bounds() -> None:
     ["hunter2-long-value", ["read", "hunter2-long-value"], {"actions": "hunter2-long-value"}],
 )
 def test_a_value_written_in_place_of_an_action_is_not_repeated(spec: Json) -> None:
-    """Whoever writes a secret into a manifest reads where, and not what (MF5)."""
+    """A secret's value in place of an action is located in the error, but not repeated (MF5)."""
     faults = check_manifest({**NOTES, "secrets": {"API_KEY": spec}})
     assert [one.path for one in faults] == ["secrets.API_KEY"]
     assert "hunter2" not in repr(faults)
@@ -301,7 +301,7 @@ def test_what_a_manifest_states_is_refused_where_it_is_not_served() -> None:
         ),
         "tinycloud.hooks is not served by this node: subscribe on applications/h",
     ]
-    assert "take these entries out" in refusal.value.hint
+    assert "remove these entries" in refusal.value.hint
     assert served(resources, ["sql", "hooks"]) == resources
     assert {one.service for one in served(resources, leave_out=True)} == {
         "tinycloud.kv",
@@ -345,7 +345,7 @@ def test_an_action_is_of_the_service_that_it_is_asked_of(service: str, action: s
     entry: Json = {"service": service, "path": "a", "actions": [action]}
     (fault,) = check_manifest({**NOTES, "permissions": [entry]})
     assert fault.path == "permissions[0].actions[0]"
-    assert f"is no action of {service}" in fault.text
+    assert f"is not an action of {service}" in fault.text
 
 
 def test_a_did_gets_one_grant_for_the_rights_of_an_owner() -> None:
@@ -496,7 +496,7 @@ def test_an_explanation_says_who_gets_what_and_for_how_long() -> None:
 
 @pytest.mark.parametrize(
     ("members", "why"),
-    [({}, "because it does not say otherwise"), ({"defaults": True}, "defaults")],
+    [({}, "because it states no defaults"), ({"defaults": True}, "defaults")],
 )
 def test_an_explanation_says_what_defaults_brought(members: dict[str, Json], why: str) -> None:
     """A manifest that does not say `"defaults": false` is told so, in one line and one for SQL

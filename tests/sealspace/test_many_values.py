@@ -24,8 +24,7 @@ SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 
 
 async def test_values_are_written_read_and_deleted_together(bench) -> None:
-    """What comes back is what was put, with its versions and types; what is not there is left
-    out."""
+    """A batch returns the written values with their versions and types, without missing keys."""
     kv = (await bench.owner())[0].kv()
     values = {"a": b"\x00\xff", "b": "ä", "empty": b"", "d/%20x": b"4"}
     etags = await kv.put_many(values)
@@ -88,8 +87,7 @@ async def test_values_that_do_not_fit_into_one_answer(bench) -> None:
 
 
 async def test_a_write_is_all_or_nothing(bench) -> None:
-    """What one commit takes is done as a whole: a key never written ends a deletion, a bad key a
-    put."""
+    """A commit is atomic: an unknown key stops a deletion, and an invalid key a put."""
     kv = (await bench.owner())[0].kv()
     await kv.put("a", b"1")
     with pytest.raises(NotFound):
@@ -109,7 +107,8 @@ async def test_what_is_known_when_a_later_commit_fails(bench) -> None:
     with pytest.raises(BatchIncomplete) as reported:
         await kv.delete_many([*keys, "never"])
     assert (tuple(keys), ("never",)) == (reported.value.done, reported.value.left)
-    assert isinstance(reported.value.__cause__, NotFound) and "250 are done" in str(reported.value)
+    assert isinstance(reported.value.__cause__, NotFound)
+    assert "250 of 251 keys are done" in str(reported.value)
     assert [] == [key async for key in kv.list()]
 
 
@@ -143,7 +142,7 @@ async def test_who_may_not_is_refused(bench) -> None:
     ],
 )
 async def test_answers_to_a_read_that_are_not_believed(bench, said: bytes) -> None:
-    """An answer about other keys, without a version, or of another shape, is none."""
+    """A batch answer about other keys, without a version, or malformed is rejected."""
     owner, _ = await bench.owner()
     await owner.kv().put_many({"a": b"1", "b": b"2"})
     async with (

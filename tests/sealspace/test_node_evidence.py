@@ -101,7 +101,7 @@ async def test_a_node_that_runs_approved_code(stage: Stage, by: str) -> None:
 
 
 async def test_a_client_that_does_not_insist(stage: Stage) -> None:
-    """Nobody has to insist; then nothing is asked, and there is no evidence to show."""
+    """A client without a requirement requests no evidence, and has none to return."""
     relay, url = await stage.relay(await stage.start())
     client = await stage.client(url, None)
     await client.sign_in(CountingWallet())
@@ -207,7 +207,7 @@ async def test_another_nonce(stage: Stage) -> None:
 
 
 async def test_replayed_evidence(stage: Stage) -> None:
-    """An answer that was good once is good for nobody else, whatever nonce it says it is about."""
+    """Evidence recorded for one nonce is rejected for another, even if it claims the new nonce."""
     node = await stage.start()
     relay, url = await stage.relay(node)
     seen: list[bytes] = []
@@ -404,7 +404,7 @@ async def test_no_trust_domain(stage: Stage) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"\xff", b'{"mode":"dstack"}', b"<html>"])
 async def test_garbage(stage: Stage, body: bytes) -> None:
-    """An answer that is none is refused."""
+    """A malformed answer is rejected."""
     relay, url = await stage.relay(await stage.start())
     relay.tamper = lambda _body: body
     assert (await refused(stage, url, stage.requirement(), relay)).reason == "malformed"
@@ -499,7 +499,7 @@ def test_members_that_are_none(member: str, value: Any) -> None:
         parse_node_attestation(json.dumps({**ANSWER, member: value}).encode(), nonce="n")
     assert (refusal.value.reason, True) == (
         "malformed",
-        "formula" in str(refusal.value) or member in str(refusal.value),
+        "report data" in str(refusal.value) or member in str(refusal.value),
     )
 
 

@@ -1,4 +1,4 @@
-"""What has one of our six names and is not ours is named where somebody first meets it."""
+"""Foreign packages with one of our six names are reported on their first import."""
 
 import os
 import subprocess
@@ -66,20 +66,20 @@ def test_a_module_or_a_package_hides_ours(first: Path, name: str) -> None:
         sys.path_importer_cache.clear()
         clash = hidden_by(*PACKAGES)
         assert clash is not None
-        assert clash.text == f"{culprit} is imported in place of sealspace's own package {name}"
+        assert clash.text == f"{culprit} hides sealspace's own package {name}"
         assert clash.hint == f"rename it, or keep {first} off the import path"
 
 
 def test_one_that_is_installed(
     tmp_path: Path, first: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What lies among installed packages is not to be renamed: the environment is to be another."""
+    """For a clash with an installed package, the hint is a separate environment."""
     site = tmp_path / "site-packages"
     site.mkdir()
     _package(site, "spaces")
     monkeypatch.syspath_prepend(site)
     clash = hidden_by("spaces")
-    assert clash is not None and clash.hint.startswith("give sealspace an environment of its own")
+    assert clash is not None and clash.hint.startswith("install sealspace into its own environment")
 
 
 def test_another_path_to_our_folder(first: Path) -> None:
@@ -91,8 +91,7 @@ def test_another_path_to_our_folder(first: Path) -> None:
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_distribution_with_one_of_our_names(name: str) -> None:
-    """It is named, whether its files stand beside ours or alone; our own distribution is none, in
-    whatever case."""
+    """A distribution with one of our package names is reported, but not our own in any case."""
     for owners in (["Sealspace", "culprit", "culprit"], ["culprit"]):
         clash = claimed_by({"aiohttp": ["aiohttp"], name: owners})
         assert (
@@ -106,17 +105,16 @@ def test_a_distribution_with_one_of_our_names(name: str) -> None:
 def test_the_sdk_says_so(first: Path, name: str) -> None:
     """`import sealspace` ends in one sentence with the path."""
     culprit = _module(first, name)
-    with pytest.raises(ImportError, match="is imported in place of") as refused:
+    with pytest.raises(ImportError, match="hides") as refused:
         __import__("sealspace.sync")
     assert (
-        str(refused.value)
-        == f"{culprit} is imported in place of sealspace's own package {name}: rename it, or keep"
+        str(refused.value) == f"{culprit} hides sealspace's own package {name}: rename it, or keep"
         f" {first} off the import path"
     )
 
 
 def test_the_sdk_needs_neither_the_node_nor_its_storage(first: Path) -> None:
-    """Somebody with a package `spaces` or `node` of their own can use the SDK beside it."""
+    """The SDK works beside a user's own package `spaces` or `node`."""
     for name in ("node", "spaces", "tee_backend"):
         _package(first, name)
     assert __import__("sealspace.sync").__name__ == "sealspace"
@@ -131,7 +129,7 @@ def test_the_command_line_says_so(
     assert main() == FOREIGN
     said = capsys.readouterr().err.splitlines()
     assert said == [
-        f"sealspace: {culprit} is imported in place of sealspace's own package {name}",
+        f"sealspace: {culprit} hides sealspace's own package {name}",
         f"next: rename it, or keep {first} off the import path",
     ]
 
@@ -173,7 +171,7 @@ def test_processes_say_so(tmp_path: Path) -> None:
         folder.mkdir()
         culprit = _package(folder, name)
         said = [
-            f"sealspace: {culprit} is imported in place of sealspace's own package {name}",
+            f"sealspace: {culprit} hides sealspace's own package {name}",
             f"next: rename it, or keep {folder} off the import path",
         ]
         serve = ("serve", "--data", str(tmp_path / "data"), "--port", "0")

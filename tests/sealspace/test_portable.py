@@ -162,8 +162,8 @@ def as_other_clients_write_it(grant: Grant, cid: str, *, resources: bool) -> str
 
 @pytest.mark.shared
 def test_recorded_grants_cross_byte_for_byte() -> None:
-    """What another client granted is read, agrees with its token, and is written again in the same
-    bytes (MF14)."""
+    """A recorded grant of another client matches its token, and is written again in the same bytes
+    (MF14)."""
     compared = 0
     for header, cid in recorded():
         grant = read_grant(header)
@@ -180,7 +180,7 @@ def test_recorded_grants_cross_byte_for_byte() -> None:
 
 @pytest.mark.shared
 def test_recorded_grants_of_one_resource_are_read_without_the_list() -> None:
-    """What a wallet of another client signed is described by the flat members alone (MF15)."""
+    """A recorded grant of one resource is read from the flat members alone (MF15)."""
     compared = 0
     for header, cid in recorded():
         grant = read_grant(header)

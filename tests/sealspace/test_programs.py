@@ -43,7 +43,7 @@ P1 = "wasm32-wasip1"
 
 
 class Program(NamedTuple):
-    """What a reader found: `active` is None where a program was read by its hash."""
+    """The result of reading a program; `active` is None if it was read by its hash."""
 
     version: Version
     code: bytes
@@ -129,7 +129,7 @@ async def test_another_signer_and_impossible_programs_are_refused_before_anythin
     client, wallet = await bench.owner(PROJECTS)
     programs = client.programs()
     for signer in (new_wallet(), Ed25519Signer(bytes(32)), client.session.signer):
-        with pytest.raises(InvalidInput, match="developer's own"):
+        with pytest.raises(InvalidInput, match="must be signed by its developer"):
             await programs.publish("digest", OLD, target=P1, signer=signer)
     for name in ("", "-a", "A", "a/b", "a" * 65):
         with pytest.raises(InvalidInput):

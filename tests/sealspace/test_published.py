@@ -1,5 +1,4 @@
-"""What a backend publishes, as bytes: one document in, what it says out; anything else is an error
-of ours."""
+"""The bytes of a backend's published document: valid ones are read, all others raise our errors."""
 
 import json
 from contextlib import suppress
@@ -83,7 +82,7 @@ def test_every_part_of_a_statement_counts() -> None:
 
 
 def test_another_nonce() -> None:
-    """A document that answers somebody else was recorded (AT52)."""
+    """A document for another nonce was recorded, and is rejected (AT52)."""
     with pytest.raises(BackendNotProven) as reported:
         parse_published(DOCUMENT, nonce=bytes(32))
     assert reported.value.hint
@@ -170,9 +169,12 @@ def test_fuzz_expectations(text: str) -> None:
 
 
 @fuzzed()
-@given(st.binary(max_size=200) | json_values("release.authorised", members=("action", "detail")).map(
-    lambda value: json.dumps(value).encode()
-))  # fmt: skip
+@given(
+    st.binary(max_size=200)
+    | json_values("release.authorised", members=("action", "detail")).map(
+        lambda value: json.dumps(value).encode()
+    )
+)
 def test_fuzz_audit_entries(entry: bytes) -> None:
     """Any line names a receipt or none."""
     digest = named_receipt(entry)

@@ -59,7 +59,7 @@ async def test_receipts_come_in_pages(bench) -> None:
 
 
 async def test_receipts_are_the_owner_s(bench) -> None:
-    """Who was granted decrypt alone reads no receipts; nothing is sent."""
+    """A session without the right to receipts sends no request."""
     owner = await owner_of(bench)
     await backend_of(bench, owner)
     outsider = await bench.client(key_session(bytes(32)))
@@ -121,8 +121,7 @@ async def test_a_receipt_stands_in_the_audit_chain(bench) -> None:
 
 
 async def test_a_node_that_gives_another_document(bench) -> None:
-    """What comes under a digest is compared with it; a page that does not fit the network is
-    refused."""
+    """A document with another digest, and a malformed page of receipts, are rejected."""
     owner = await owner_of(bench)
     info = await owner.info()
 
@@ -189,12 +188,13 @@ async def test_what_cannot_be_withdrawn(bench) -> None:
         assert reported.value.hint
     outsider = await bench.client(key_session(bytes(32)))
     with pytest.raises(NotGranted):
-        await outsider.withdrawals.withdraw_backend("did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK",
-                                                    owner.encryption.network())  # fmt: skip
+        await outsider.withdrawals.withdraw_backend(
+            "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK", owner.encryption.network()
+        )
 
 
 async def test_a_delegate_cannot_withdraw(bench) -> None:
-    """Whoever was granted the right by the session is not the owner in person."""
+    """A delegate with the right to withdraw is refused, because it is not the owner in person."""
     owner = await owner_of(bench)
     network = owner.encryption.network()
     helper = await bench.client(key_session(bytes(32)))

@@ -1,4 +1,4 @@
-"""What another client sent to a node and got back, read and judged by our client."""
+"""Recorded exchanges of another client with a node, read and judged by our client."""
 
 import base64
 import json
@@ -263,7 +263,7 @@ def test_times_are_written_with_milliseconds() -> None:
 
 
 def test_a_recap_is_the_last_resource() -> None:
-    """What grants stands last, whatever stands before it (S1)."""
+    """The ReCap is the last resource of a sign-in text (S1)."""
     signed = parse_cacao(
         header_bytes(
             sign_message(

@@ -73,10 +73,9 @@ def test_status_and_text_name_the_error(status: int, text: str, kind: type[NodeR
 
 
 def test_a_restored_node_is_waited_for() -> None:
-    """Who is refused because minutes are closed is not sent to make the request anew, which does
-    not help (BK5)."""
+    """After a restore, the hint is to wait: a new token would be refused too (BK5)."""
     refusal = refusal_of(409, TEXT, str(Refusal("replay-unknown")).encode())
-    assert type(refusal) is DuplicateRequest and "wait and repeat" in refusal.hint
+    assert type(refusal) is DuplicateRequest and "wait some minutes" in refusal.hint
     assert refusal_of(409, TEXT, b"duplicate invocation").hint == DuplicateRequest.default_hint
 
 
@@ -93,8 +92,7 @@ def test_what_is_missing_is_read_out_of_the_text() -> None:
 
 
 def test_no_text_of_a_node_takes_long_to_read() -> None:
-    """Blanks in a refusal cost no more than letters: a client that waits for one answers nobody
-    meanwhile."""
+    """A hostile refusal full of blanks is read quickly, so that the event loop is not blocked."""
     began_s = time.process_time()
     for text in (
         "Unauthorized Action:" + " " * 1900 + "x",
@@ -121,7 +119,7 @@ def test_the_reason_of_the_gate_is_named() -> None:
 
 
 def test_a_problem_document_gives_its_code_and_hint() -> None:
-    """What the node suggests is what the error suggests."""
+    """The hint of a problem document becomes the hint of the error."""
     body = json.dumps(
         {"title": "Too old", "status": 400, "code": "challenge-expired", "hint": "ask anew"}
     ).encode()
@@ -146,7 +144,7 @@ def test_a_problem_document_gives_its_code_and_hint() -> None:
     ],
 )
 def test_when_to_come_again(said: str, read: float | None) -> None:
-    """What the node says of a further try is read in seconds; another form says nothing."""
+    """`Retry-After` is read only as a number of seconds."""
     for kind in ("text/plain", "application/problem+json"):
         assert (
             refusal_of(503, {"Content-Type": kind, "Retry-After": said}, b"{}").retry_after_s

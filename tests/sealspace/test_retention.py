@@ -1,5 +1,4 @@
-"""What a node forgets and what it keeps: receipts, documents, evidence, spellings, audit, as an
-owner sees it."""
+"""Retention at a node, as an owner sees it: receipts, documents, evidence, spellings, audit."""
 
 import json
 from collections.abc import Awaitable, Callable

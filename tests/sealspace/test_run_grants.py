@@ -124,9 +124,9 @@ BOB = Ed25519Signer(bytes(range(32, 64)))
 @pytest.mark.parametrize(
     ("att", "part"),
     [
-        (att_of(BOB), "what its signer owns"),  # RN42
-        (att_of(KEY) | {at(BOB, "B"): [GET]}, "what its signer owns"),
-        (att_of(KEY) | {network_of(BOB): [DECRYPT]}, "what its signer owns"),
+        (att_of(BOB), "its signer's own resources"),  # RN42
+        (att_of(KEY) | {at(BOB, "B"): [GET]}, "its signer's own resources"),
+        (att_of(KEY) | {network_of(BOB): [DECRYPT]}, "its signer's own resources"),
         (att_of(KEY) | {at(KEY, "API_KEY"): [GET, "tinycloud.kv/put"]}, "not tinycloud.kv/put"),
         (
             att_of(KEY) | {f"{space_of(KEY)}/capabilities/all": ["tinycloud.capabilities/read"]},
@@ -145,14 +145,14 @@ BOB = Ed25519Signer(bytes(range(32, 64)))
         (att_of(KEY, "A/B"), "one by one"),
         (att_of(KEY, "A?x"), "one by one"),
         (att_of(KEY, "A#x"), "one by one"),
-        (att_of(KEY, "../secrets/A"), "what its signer owns"),  # no path of a space
+        (att_of(KEY, "../secrets/A"), "its signer's own resources"),  # no path of a space
         ({f"{space_of(KEY)}/kv/secrets/A": [GET], network_of(KEY): [DECRYPT]}, "one by one"),
         ({f"{space_of(KEY)}/sql/vault/secrets/A": [GET], network_of(KEY): [DECRYPT]}, "one by one"),
         (
             {at(KEY, "A").replace(":secrets/", ":default/"): [GET], network_of(KEY): [DECRYPT]},
             "one by one",
         ),
-        ({at(KEY, "API_KEY"): {GET: [{"path": "x"}]}, network_of(KEY): [DECRYPT]}, "conditions"),
+        ({at(KEY, "API_KEY"): {GET: [{"path": "x"}]}, network_of(KEY): [DECRYPT]}, "caveats"),
     ],
 )
 def test_what_a_run_grant_may_not_hold(att: Any, part: str) -> None:
@@ -161,13 +161,13 @@ def test_what_a_run_grant_may_not_hold(att: Any, part: str) -> None:
 
 def test_parents_and_others_runners() -> None:
     parent = "bafkr4iapdmm3hhvtkmcjdihqdfcpb2l7xz2hmsgcqzpqm6hixtpamehlqe"
-    assert "rests on no other delegation" in refused(by_key(prf=[parent]))  # RN41
+    assert "without a parent delegation" in refused(by_key(prf=[parent]))  # RN41
     assert "for this runner" in refused(by_key(audience=BOB.did))
     # a fragment would make it a sign-in (IP2)
     assert "for this runner" in refused(by_wallet(audience=RUNNER.did_url))
-    assert "signature does not hold" in refused(by_key()[:-8] + "AAAAAAA=")
+    assert "signature is not valid" in refused(by_key()[:-8] + "AAAAAAA=")
     token = by_key()
-    assert "signature does not hold" in refused(
+    assert "signature is not valid" in refused(
         token.replace(token.split(".")[1], by_key(facts=[]).split(".")[1])
     )
 
@@ -194,17 +194,20 @@ def test_parents_and_others_runners() -> None:
             [{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: {**STATED, "more": 1}}],
             "more is no known member",
         ),
-        ([{RUN_FACT: STATED}], "has a policy"),  # RN46
+        ([{RUN_FACT: STATED}], "lacks a policy"),  # RN46
         (
             [{ATTESTATION_FACT: policy_for(KEY, measurements=())}, {RUN_FACT: STATED}],
-            "has a policy",
+            "lacks a policy",
         ),
         (
             [{ATTESTATION_FACT: policy_for(KEY, receiver="signed")}, {RUN_FACT: STATED}],
-            "has a policy",
+            "lacks a policy",
         ),
-        ([{ATTESTATION_FACT: policy_for(KEY, paths=())}, {RUN_FACT: STATED}], "has a policy"),
-        ([{ATTESTATION_FACT: policy_for(KEY, "API_KEY", "B")}, {RUN_FACT: STATED}], "has a policy"),
+        ([{ATTESTATION_FACT: policy_for(KEY, paths=())}, {RUN_FACT: STATED}], "lacks a policy"),
+        (
+            [{ATTESTATION_FACT: policy_for(KEY, "API_KEY", "B")}, {RUN_FACT: STATED}],
+            "lacks a policy",
+        ),
         ([{ATTESTATION_FACT: {"more": 1}}, {RUN_FACT: STATED}], "policy of the run grant"),
     ],
 )

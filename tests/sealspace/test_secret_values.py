@@ -93,7 +93,7 @@ async def test_what_is_no_value_is_refused(bench, value: object) -> None:
     ],
 )
 async def test_payloads_that_are_not_understood(bench, payload: dict[str, object] | bytes) -> None:
-    """What another client marked or damaged is not passed off as a value."""
+    """A damaged payload, or one with an unknown encoding, is not returned as a value."""
     client, _ = await bench.owner()
     if isinstance(payload, dict):
         payload = {
@@ -207,7 +207,7 @@ async def test_deleting_what_is_not_there(bench) -> None:
         assert refused.value.message.startswith(
             f"there is no secret mail/{name} in the space tinycloud:"
         )
-        assert refused.value.hint.endswith('.list(scope="mail")` shows which names there are')
+        assert refused.value.hint.endswith('.list(scope="mail")`')
 
 
 async def test_another_network_than_the_default_one(bench) -> None:

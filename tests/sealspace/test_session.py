@@ -68,7 +68,7 @@ def granted(*capabilities: Capability, delegate: str = AGENT.did, ttl_s: float =
 
 
 def test_a_parent_that_is_no_cid_is_not_signed() -> None:
-    """What a wallet would sign rests on delegations alone."""
+    """A wallet does not sign a message whose parent is not a cid."""
     with pytest.raises(InvalidInput, match="not the id of a delegation"):
         sign_message(
             WALLET,
@@ -98,7 +98,7 @@ def test_several_grants_are_cited_where_none_covers_all() -> None:
 
 
 def test_the_owner_of_a_space_cites_nothing() -> None:
-    """Who is root needs no proof."""
+    """The owner of a space needs no proof."""
     own = allow(f"{space_of(AGENT.did, 'default').text}/kv/a", "tinycloud.kv/put")
     assert key_session(SEED).proofs_for([own], now=NOW) == ()
     assert key_session(SEED, grants=[granted(GET_NOTES)]).proofs_for([own], now=NOW) == ()
@@ -151,7 +151,8 @@ def test_a_token_is_read_as_a_grant() -> None:
 
 
 def test_a_session_is_kept_and_read_back(tmp_path: Path) -> None:
-    """What is read is what was kept; the file is for its owner only, and replaced as a whole."""
+    """A stored session is read back unchanged, from a file of mode 0600 that is replaced
+    atomically."""
     session = Session(
         signer=AGENT,
         owner=Principal(WALLET.did),
@@ -250,7 +251,7 @@ def test_what_is_printed_is_one_short_line() -> None:
         assert len(str(shown)) < 400 and "\n" not in str(shown) and str(named) in str(shown)
         assert grants[0].header not in str(shown) and "resource" not in str(shown)
     assert "20 grants" in str(session) and "2026-11-18T" in str(grants[0])
-    assert "until no time" in str(replace(grants[0], expires_at=1e300))
+    assert "until an impossible time" in str(replace(grants[0], expires_at=1e300))
     assert "without an end" in str(replace(grants[0], expires_at=None))
 
 
@@ -297,7 +298,7 @@ def test_a_damaged_session_is_read_or_refused(position: int, change: bytes) -> N
     "name", ["", "a/b", "a b", "a:b/", "tinycloud:", "tinycloud:key:z6Mk", "ä", "..?"]
 )
 def test_names_that_are_no_space(name: str) -> None:
-    """What cannot be a space's name is refused before anything is sent."""
+    """An invalid name of a space is rejected before anything is sent."""
     with pytest.raises(InvalidInput):
         space_of(WALLET.did, name)
 

@@ -28,8 +28,7 @@ async def fetch(url: str) -> tuple[int, bytes]:
 
 
 async def test_a_signed_url_is_for_anybody(bench) -> None:
-    """Whoever has the URL reads the value, as long as was asked for; printing it does not show
-    it."""
+    """A signed URL lets anyone read the value until it expires, and is hidden when printed."""
     client, _ = await bench.owner()
     await client.kv().put("a", b"hello")
     signed = await client.kv().signed_url("a", ttl_s=30)
@@ -91,7 +90,7 @@ async def test_a_public_space_is_read_without_a_session(bench) -> None:
 
 
 async def test_public_reads_are_counted(bench) -> None:
-    """Who reads too often is told so; a space that nobody has is empty."""
+    """Public reads are rate-limited; an unknown space is empty."""
     public = (await bench.client()).public(
         "tinycloud:key:z6MkehRgf7yJbgaGfYsdoAsKdBPE3dj2CYhowQdcjqSJgvVd:public"
     )
@@ -133,7 +132,7 @@ async def test_a_lifetime_that_is_not_possible(bench) -> None:
 
 
 async def test_a_node_that_allows_less(bench) -> None:
-    """What counts is when the node says that the URL ends."""
+    """A URL that the node ends earlier than requested raises an error."""
     owner, _ = await bench.owner()
     await owner.kv().put("a", b"1")
     async with (

@@ -75,7 +75,7 @@ async def test_a_sign_in_asks_for_it(bench) -> None:
 
 
 async def test_a_key_has_the_right_on_its_own(bench) -> None:
-    """A key that owns a space needs nobody's word."""
+    """A key creates and lists its own spaces without a grant."""
     client = await bench.client()
     await client.sign_in_with_key(SEED, spaces=("home",))
     await client.spaces().create("notes")
@@ -92,7 +92,7 @@ async def test_a_strict_node_makes_none(strict_bench) -> None:
 
 
 async def test_another_clients_space_is_not_found(bench) -> None:
-    """What others have is not told."""
+    """Another owner's space looks like one that does not exist."""
     client, other = await bench.client(), (await bench.owner())[0]
     await client.sign_in_with_key(SEED, spaces=("home",))
     with pytest.raises(SpaceNotFound):
@@ -103,7 +103,7 @@ async def test_another_clients_space_is_not_found(bench) -> None:
     "body", [b"", b"{}", b'[{"id":"x","owner":"y"}]', b'[{"id":1}]', b"\xff", b"[" * 100_000]
 )
 def test_an_answer_that_tells_no_spaces(body: bytes) -> None:
-    """What is no list of spaces, or no space, is an error of its own."""
+    """A malformed space, or list of spaces, raises MalformedAnswer."""
     answer = Answer(200, CIMultiDictProxy(CIMultiDict()), body)
     for read in (entries_of, entry_of):
         with pytest.raises(MalformedAnswer):

@@ -52,7 +52,7 @@ MEMBERS = [
 
 
 def test_every_service_has_its_counterpart() -> None:
-    """What a client of the asynchronous SDK can reach, one of the synchronous SDK can."""
+    """Every asynchronous service has a synchronous counterpart."""
     assert len(SERVICES) == 13
     assert {service.__name__: service.__name__ for service in SERVICES} == {
         service.__name__: model_of(service).__name__ for service in SERVICES
@@ -121,7 +121,7 @@ def test_names() -> None:
     "documented", [sync, client_module, services, *SERVICES], ids=lambda one: one.__name__
 )
 def test_no_text_speaks_of_awaiting(documented: Any) -> None:
-    """What `help` shows can be typed as it stands."""
+    """No text of `help` tells a synchronous user to await something."""
     members = [found for name, found in vars(documented).items() if not name.startswith("_")]
     texts = [
         inspect.getdoc(one) or ""
@@ -226,7 +226,9 @@ def test_a_program_is_checked_as_it_is_with_the_asynchronous_client(tmp_path: Pa
 def test_the_program_of_the_module(tmp_path: Path) -> None:
     """The module's example runs as it stands."""
     text = inspect.getdoc(sync) or ""
-    example = inspect.cleandoc("\n" + text.partition("Example:\n")[2].partition("\n\nWhat")[0])
+    example = inspect.cleandoc(
+        "\n" + text.partition("Example:\n")[2].partition("\n\nGuarantees")[0]
+    )
     assert example.count("http://127.0.0.1:8000") == 1
     with running_node(tmp_path, workers=1) as node:
         command = [

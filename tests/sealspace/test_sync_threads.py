@@ -97,7 +97,7 @@ def outcome(ran: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
 
 
 def test_many_threads_use_one_client(client: Client) -> None:
-    """Each call gets its own answer, whoever else asks meanwhile; one thread serves them all."""
+    """Concurrent calls each get their own answer, and share one thread."""
     kv, before = client.kv(), len(loop_threads())
 
     def put_and_get(at: int) -> bytes:
@@ -156,7 +156,7 @@ def test_a_client_that_nobody_refers_to_ends_its_thread(node: RunningNode) -> No
 
 
 def test_closing_ends_the_calls_of_other_threads() -> None:
-    """A call that is under way when the client is closed says so, and nobody waits for ever."""
+    """Closing the client ends running calls of other threads with ClientClosed."""
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
         ThreadPoolExecutor(2) as pool,
@@ -169,7 +169,7 @@ def test_closing_ends_the_calls_of_other_threads() -> None:
             assert connection.recv(4096)
         client.close()
         for call in calls:
-            with pytest.raises(ClientClosed, match="under way"):
+            with pytest.raises(ClientClosed, match="during this call"):
                 call.result(WAIT_S)
 
 
@@ -184,7 +184,7 @@ def test_a_wallet_may_not_use_the_client_that_asks_it(client: Client) -> None:
             client.kv().get("a")
             return WALLET.sign_eip191(text)
 
-    with pytest.raises(ClientNotReady, match="wait for itself"):
+    with pytest.raises(ClientNotReady, match="would wait for ever"):
         client.sign_in(Curious())
     client.kv().put("a", "1")
 
@@ -326,7 +326,7 @@ async def test_a_loop_that_runs_in_the_same_thread(client: Client) -> None:
 
 
 def test_a_call_inside_a_loop_inside_a_call(client: Client, node: RunningNode) -> None:
-    """What a wallet does with another client, in a loop of its own, meets neither's loop."""
+    """A wallet can call another client while it signs."""
     with Client(node.url) as other:
         other.sign_in(new_wallet())
 
@@ -446,7 +446,8 @@ def test_an_interrupt_before_the_loop_has_the_call(node: RunningNode) -> None:
 FORKED = """
 import os, sys, threading
 from sealspace.wire.transport import TransportSettings
-client = Client(client.url, session=client.session, settings=TransportSettings(tries=1, timeout_s=30))
+settings = TransportSettings(tries=1, timeout_s=30)
+client = Client(client.url, session=client.session, settings=settings)
 kv = client.kv()
 kv.put("before", "1")
 busy = [threading.Thread(target=lambda: [kv.get("before") for _ in range(40)]) for _ in range(4)]
@@ -483,8 +484,7 @@ def test_a_client_works_on_both_sides_of_a_fork(
 
 
 def test_a_pool_of_forked_processes(node: RunningNode, tmp_path: Path) -> None:
-    """What a web server's workers do with a client that was made, and used, before they were
-    started."""
+    """A client that was used before a fork works in the worker processes."""
     text = """
 import multiprocessing
 kv = client.kv()

@@ -137,7 +137,7 @@ async def test_forms_of_a_source(bench, folder: Path) -> None:
     "source", [b"bytes", bytearray(b"x"), 5, None, io.StringIO, ["text"], [None, 1], "/"]
 )
 async def test_what_is_no_source(bench, source: object) -> None:
-    """What gives no bytes is refused, and nothing is stored."""
+    """A source that does not yield bytes is rejected, and nothing is stored."""
     kv = (await bench.owner())[0].kv()
     if source is io.StringIO:
         source = io.StringIO("text")  # one of each test's own: it is read
@@ -169,7 +169,7 @@ async def test_a_file_that_cannot_be_read(bench, folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", [ArithmeticError, TimeoutError, OSError, InvalidInput])
 async def test_a_source_that_fails_on_the_way(bench, kind: type[Exception]) -> None:
-    """What the source raises is what the caller gets, and nothing is stored."""
+    """An error of the source reaches the caller unchanged, and nothing is stored."""
     kv = (await bench.owner())[0].kv()
 
     def failing() -> Iterator[bytes]:
@@ -318,7 +318,7 @@ async def test_a_stream_has_a_bound(bench, folder: Path) -> None:
 
 
 async def test_a_reader_who_stops_gives_the_connection_back(bench) -> None:
-    """Whoever leaves a stream unread can go on with the client."""
+    """The client stays usable after a stream is closed before its end."""
     kv = (await bench.owner())[0].kv()
     await kv.put("large", LARGE)
     stream = kv.stream("large")
@@ -328,7 +328,7 @@ async def test_a_reader_who_stops_gives_the_connection_back(bench) -> None:
 
 
 async def test_a_node_that_trickles_is_given_up(bench) -> None:
-    """Bytes earn time, too few of them do not: nobody is kept waiting for ever."""
+    """A transfer slower than the limit times out."""
 
     async def trickle(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"ETag": '"1"', "Content-Length": str(MIB)})
@@ -345,7 +345,7 @@ async def test_a_node_that_trickles_is_given_up(bench) -> None:
 
 
 async def test_a_node_that_takes_nothing_is_given_up(bench) -> None:
-    """An upload that nobody reads ends too."""
+    """An upload that the node does not read times out."""
 
     async def deaf(_request: web.Request) -> web.Response:
         await asyncio.Event().wait()

@@ -189,7 +189,7 @@ def test_files_that_are_no_keystore(tmp_path: Path, changed: dict[str, object]) 
     ],
 )
 def test_keystores_of_another_kind(tmp_path: Path, value: dict[str, Any]) -> None:
-    """Another version, another address than the key's, or a key that is none."""
+    """A keystore of another version, with another address, or with an invalid key is rejected."""
     with pytest.raises(InvalidKeystore):
         wallet_from_keystore(written(tmp_path, value), PASSWORD)
 
@@ -296,6 +296,6 @@ def test_the_library_itself() -> None:
 
 
 def test_no_wallet_prints_its_key() -> None:
-    """What is printed of a wallet is its DID."""
+    """The repr of a wallet shows its DID, not its key."""
     for wallet in (new_wallet(), WALLET, wallet_of(Account(SECRET))):
         assert wallet.did in repr(wallet) and SECRET.hex() not in repr(wallet)

@@ -366,7 +366,7 @@ async def test_what_is_not_held_is_asked_for_as_a_grant(desk: Desk) -> None:
     ran = await desk.run("kv", "get", "a", "--space", space)
     assert (ran.status, ran.next) == (
         22,
-        f"ask {did} for a grant of it, then: sealspace grant accept FILE",
+        f"ask {did} for a grant, then run: sealspace grant accept FILE",
     ), ran
 
 

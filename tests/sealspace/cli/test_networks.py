@@ -17,7 +17,7 @@ async def test_what_the_node_demands(desk: Desk) -> None:
     await desk.log_in()
     ran = await desk.run("network", "show")
     assert (ran.status, "from everyone else proof of approved code" in ran.out) == (0, True), ran
-    assert "NOT Intel" in ran.out and "nothing is stated about code" in ran.out
+    assert "NOT Intel" in ran.out and "there is no policy on code" in ran.out
     value = json.loads((await desk.run("network", "show", "--json")).out)
     assert (value["state"], value["terms"]["attestation"], value["policy"]) == (
         "active",
@@ -60,7 +60,7 @@ async def test_a_policy_set_from_a_file(desk: Desk) -> None:
     ran = await desk.run("network", "policy", "--set", str(file))
     assert (ran.status, ran.next) == (2, "add --yes")
     assert (
-        f"+ code MRTD {IMAGE.mrtd.hex()}" in ran.err and "- nothing is stated about code" in ran.err
+        f"+ code MRTD {IMAGE.mrtd.hex()}" in ran.err and "- there is no policy on code" in ran.err
     )
     assert (await desk.run("network", "policy", "--json")).out == "null\n"
     for typed, status in (("n\n", 1), ("y\n", 0)):
@@ -78,7 +78,7 @@ async def test_a_policy_set_from_a_file(desk: Desk) -> None:
     shown = await desk.run("network", "policy")
     assert IMAGE.mrtd.hex() in shown.out
     assert (await desk.run("network", "policy", "--remove", "--yes")).status == 0
-    assert (await desk.run("network", "policy")).out == "nothing is stated about code\n"
+    assert (await desk.run("network", "policy")).out == "there is no policy on code\n"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"surprise": 1}', '{"measurements": []}'])

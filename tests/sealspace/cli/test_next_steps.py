@@ -112,7 +112,12 @@ def test_what_comes_next(error: errors.SealspaceError, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["sign in again", "kms:<hex>, with the id that `backend show` says", "wait a minute"]
+    "text",
+    [
+        "sign in again",
+        "use kms:<hex>, with the id that `sealspace backend show` prints",
+        "wait a minute",
+    ],
 )
 def test_words_for_people(text: str) -> None:
     """Options, commands and abilities are no Python."""

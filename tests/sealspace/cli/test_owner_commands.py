@@ -240,7 +240,7 @@ async def test_no_grant_that_the_node_could_not_judge(desk: Desk) -> None:
                 "--trust-root",
             ),
             ({"collateral": None}, "has no collateral", "sealspace admin collateral import"),
-            ({"key_providers": ("tpm",)}, "takes no evidence", "its operator accepts tpm"),
+            ({"key_providers": ("tpm",)}, "does not accept", "that the node accepts: tpm"),
         )
     ):
         config = believing(desk.folder / f"other{number}", desk.platform, release=release)

@@ -431,7 +431,7 @@ async def test_what_is_no_file_is_not_replaced(owner: Owner, tmp_path: Path, kin
         target.symlink_to(pipe)
     for command in (("template", "-"), ("secret", "export", "--yes")):
         ran = await owner.desk.run(*command, "--out", str(target), given=b"no place")
-        assert (ran.status, "no ordinary file" in ran.err) == (1, True), ran
+        assert (ran.status, "not a regular file" in ran.err) == (1, True), ran
     assert stat.S_ISFIFO(pipe.stat().st_mode) and (
         target.is_symlink() == (kind == "link to a pipe")
     )
