@@ -1,15 +1,15 @@
-"""A backend in 15 lines: it proves which code it is, is granted a secret, and works with it.
+"""A backend in 15 lines that proves its code, accepts a grant, and uses a secret.
 
-    sealspace backend simulate tee             # a simulated TDX platform in the folder tee; it proves nothing
-    sealspace serve --data ./data --trust-root tee/root-ca.pem --collateral tee/collateral    # in another terminal
-    python examples/backend.py                                                                # in a third one
-    sealspace login http://127.0.0.1:8000 --new --trust-root tee/root-ca.pem --collateral tee/collateral
+    sealspace backend simulate tee      # a simulated TDX platform in the folder tee; proves nothing
+    trust="--trust-root tee/root-ca.pem --collateral tee/collateral"
+    sealspace serve --data ./data $trust           # in another terminal
+    python examples/backend.py                     # in a third terminal
+    sealspace login http://127.0.0.1:8000 --new $trust
     sealspace secret put API_KEY
     sealspace backend grant http://127.0.0.1:8080
-    curl 'http://127.0.0.1:8080/work?owner=DID'    # the owner's, which `sealspace whoami` prints
+    curl 'http://127.0.0.1:8080/work?owner=DID'    # the DID that `sealspace whoami` prints
 
-Inside a TDX guest `agent = DstackSource.find()` takes the place of the simulation; nothing else
-changes.
+Inside a TDX guest, use `agent = DstackSource.find()` instead of the simulation.
 """
 
 import os

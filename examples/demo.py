@@ -566,8 +566,8 @@ class Story:
             )
 
     def _policy(self) -> Policy:
-        """What the owner demands of the holder that opens the secret: this code, and keys of this
-        one path only."""
+        """Return the owner's policy: only this code may open the secret, and only keys of one
+        path."""
         return Policy(
             measurements=(measurements_of(APPROVED),),
             paths=(self.owner.secrets().resource(SECRET),),
@@ -616,7 +616,7 @@ def checksum(data: bytes) -> str:
 
 
 class RunnerStory:
-    """The second act: the owner's secret in a program of somebody else, on a runner."""
+    """The second act: a runner executes another developer's program with the owner's secret."""
 
     def __init__(self, first: Story, runner: Process) -> None:
         self._first = first

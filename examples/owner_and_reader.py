@@ -1,4 +1,4 @@
-"""An owner lets somebody read one folder of values, and ends it again.
+"""An owner grants another party read access to one folder of values, and revokes it again.
 
     sealspace serve --data ./data              # in another terminal
     python examples/owner_and_reader.py
@@ -19,7 +19,7 @@ with Client(NODE) as owner, Client(NODE) as reader:
 
     values = owner.kv()
     values.put("shared/menu", "soup, bread")
-    values.put("diary", "nobody else reads this")
+    values.put("diary", "only the owner reads this")
 
     may_read = allow(f"{values.space.text}/kv/shared", "tinycloud.kv/get")
     grant = owner.delegations.delegate(reader.session.did, [may_read], ttl_s=3600)

@@ -1,5 +1,4 @@
-"""An application that states in a manifest what it needs: notes, kept in the space of whoever uses
-it.
+"""An application with a manifest that stores notes in the space of each of its users.
 
     sealspace serve --data ./data                            # in another terminal
     sealspace login http://127.0.0.1:8000 --new
