@@ -146,8 +146,8 @@ def login(
 ) -> None:
     """Sign in to the node at URL as an owner, and store the session for later commands.
 
-    Without URL and --node, this signs in to the node of the last login. The wallet signs a message. The
-    owner's secrets space and encryption network are created if they do not exist yet.
+    Without URL and --node, this signs in to the node of the last login. The wallet signs a message.
+    The owner's secrets space and encryption network are created if they do not exist yet.
     """
     home = owner_home()
     before = Profile(node="", owner="", key_file=home.default_key_file.absolute())

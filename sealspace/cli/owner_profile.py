@@ -397,7 +397,7 @@ def dids_of(target: str) -> list[str]:
 
 
 def known_grants(target: str) -> tuple[KeptGrant, ...]:
-    """Return the grants made on this machine to a backend; raise NotThere if there are none."""
+    """Return the grants made on this machine to a backend, or raise NotThere."""
     grants = owner_home().grants_to(target)
     if not grants:
         raise NotThere(

@@ -93,7 +93,7 @@ def write_grants(path: Path, portables: Sequence[PortableDelegation]) -> None:
 
 
 def make_receipt_folder(folder: Path) -> None:
-    """Create a folder for receipts and their documents; it stays empty if there are none."""
+    """Create the folders for receipts and their documents."""
     for made in ("receipts", "documents"):
         (folder / made).mkdir(parents=True, exist_ok=True)
 

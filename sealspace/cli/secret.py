@@ -319,7 +319,7 @@ def written_meanwhile(names: str) -> AlreadyThere:
 
 
 async def _near_names(secrets: Secrets, name: str, scope: str | None) -> str:
-    """Return existing names that are similar to a name, joined by "or"; empty if there are none."""
+    """Return similar existing names, joined by "or", or an empty string."""
     try:
         existing = await secrets.list(scope=scope)
     except SealspaceError:  # the command has failed already; this would only add a suggestion

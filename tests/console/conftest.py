@@ -49,7 +49,7 @@ def node(loop: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture
 def wallet() -> BrowserWallet:
-    """A wallet that nobody has seen, announced to the page."""
+    """A new wallet, announced to the page."""
     return BrowserWallet(new_wallet())
 
 

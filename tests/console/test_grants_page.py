@@ -172,7 +172,7 @@ def attesting(
 def owned(
     browser: Browser, attesting: EmbeddedNode, platform: SimulatedPlatform, wallet: BrowserWallet
 ) -> Owned:
-    """An owner whom nobody has seen."""
+    """A new owner, unknown to the node."""
     return Owned(browser, attesting, platform, wallet)
 
 

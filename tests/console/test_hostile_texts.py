@@ -54,7 +54,7 @@ PLACES: Final = (
 
 @pytest.fixture
 def hostile(console: ConsolePage) -> Iterator[ConsolePage]:
-    """The console with a canary that whatever runs would call; at the end nobody did."""
+    """The console with a canary function that injected script would call; it must not be called."""
     console.run(console.tab.add_init_script("window.canary = () => { window.__sang = true; };"))
     yield console
     assert console.run(console.tab.evaluate("window.__sang")) is None
@@ -133,8 +133,8 @@ def test_keys_values_and_types(
 def test_programs_and_names_of_files(
     hostile: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """What is stated about a program, by whoever wrote it there; a file is named as its maker
-    likes."""
+    """Text that a developer states about a program, and names of uploaded files, are shown as
+    text."""
     sha256 = "ab" * 32
     stated: dict[str, Any] = dict.fromkeys(("bytes", "target", "publishedAt", "source"), ALL)
     lists = {"secrets": list(CORPUS), "hosts": list(CORPUS)}
@@ -349,7 +349,7 @@ def test_what_a_node_signs(hostile: ConsolePage, node: EmbeddedNode) -> None:
 
 
 def test_wallets(browser: Browser, node: EmbeddedNode) -> None:
-    """What announces itself as a wallet: its names, pictures, answers and errors."""
+    """Names, pictures, answers and errors of a wallet are shown as text."""
     with console_page(browser, node.url) as console:
         console.run(
             console.tab.add_init_script(
@@ -380,7 +380,7 @@ def test_wallets(browser: Browser, node: EmbeddedNode) -> None:
 
 
 def test_addresses(hostile: ConsolePage) -> None:
-    """What stands in an address names a place, a scope or a folder, or nothing."""
+    """An address only selects a page, a scope or a folder."""
     hostile.sign_in()
     for text in (CORPUS[0], CORPUS[8], "..%2f..%2f", "%E0%A4%A", "__proto__"):
         said = quote(text, safe="%/")

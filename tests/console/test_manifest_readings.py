@@ -275,8 +275,7 @@ def drawn(random: Random) -> dict[str, Json]:
 
 
 def read_by_commands(value: Json) -> dict[str, Any] | str:
-    """What `sealspace manifest` makes of it: resources, and for this owner the rights and the
-    lifetime of the grant."""
+    """Return the resources, rights and lifetime that `sealspace manifest` reads from a manifest."""
     try:
         manifest = parse_manifest(value)
     except ManifestInvalid:

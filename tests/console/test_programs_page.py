@@ -14,8 +14,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 def test_projects_and_their_versions(
     console: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """What the owner published for everybody is there, once the wallet lets the session see that
-    space."""
+    """Public programs are listed once the wallet allows the session to read their space."""
 
     async def published() -> tuple[str, str]:
         async with Client(node.url) as client:

@@ -90,7 +90,7 @@ def add(console: ConsolePage, name: str, value: str) -> None:
 
 
 def downloaded(console: ConsolePage) -> bytes:
-    """What the page saves for the app."""
+    """Return the file that the page downloads for the app."""
 
     async def saved() -> bytes:
         async with console.tab.expect_download() as begun:
@@ -172,7 +172,7 @@ async def _backend(url: str, domain: Domain) -> Backend:
 
 
 async def _shown(surface: BackendSurface, folder: Path) -> tuple[str, str]:
-    """What a backend publishes, and what `sealspace backend show --json` prints of it."""
+    """Return what a backend publishes, and the output of `sealspace backend show --json` for it."""
     inspector = Inspector(
         CollateralFolder(folder / "collateral"), root=read_trust_root(folder / "root.pem")
     )

@@ -18,7 +18,7 @@ FILE = (
 def stored(
     browser: Browser, node: EmbeddedNode, wallet: BrowserWallet, *names: str
 ) -> list[str | bytes]:
-    """What the SDK reads of the owner's secrets of scope `mail`."""
+    """Return the owner's secrets of scope `mail` as the SDK reads them."""
 
     async def read() -> list[str | bytes]:
         async with Client(node.url) as client:
@@ -35,7 +35,8 @@ def test_a_file_of_secrets(
     wallet: BrowserWallet,
     tmp_path: Path,
 ) -> None:
-    """What is wrong is named by its line; nothing is replaced unasked; no value is shown (CN4)."""
+    """Faults are reported by line, nothing is replaced without being chosen, and no value is shown
+    (CN4)."""
     console.sign_in()
     console.click("Add many", within="header >> nth=-1")
     console.type("Names and values", "API_KEY=1\nlower=2\nAPI_KEY=3\n")
@@ -83,7 +84,7 @@ def test_a_file_of_secrets(
 
 
 def test_a_file_of_which_a_part_arrives(console: ConsolePage) -> None:
-    """What is left is sent by the next press, and what arrived is not sent again (CN4)."""
+    """After a partial failure, saving again sends only the remaining secrets (CN4)."""
     console.sign_in()
     console.click("Add many", within="header >> nth=-1")
     sent: list[int] = []

@@ -1,5 +1,4 @@
-"""What the console weighs, and how soon a page of it is there; each figure is printed (`pytest
--s`)."""
+"""Size and load time of the console; the figures are printed (`pytest -s`)."""
 
 from browser import Browser
 from console_stage import ConsolePage, console_page
@@ -41,7 +40,7 @@ def test_what_is_sent() -> None:
 
 
 def test_the_page_of_sign_in(browser: Browser, node: EmbeddedNode) -> None:
-    """What a first visit loads, and when its largest text is painted."""
+    """The sizes and the largest paint of a first visit stay below their limits."""
     with console_page(browser, node.url) as console:
         answers = watched(console)
         console.open("connect")

@@ -29,7 +29,7 @@ CANARY = "canary-of-the-whole-story-4711"
 
 
 async def _published(url: str, inspector: Inspector) -> tuple[str, str]:
-    """What the backend publishes, and what `sealspace backend show --json` prints of it."""
+    """Return what the backend publishes, and the output of `sealspace backend show --json`."""
     seen = await fetch_evidence(url, inspector)
     nonce = base64.urlsafe_b64encode(bytes(32)).decode().rstrip("=")
     published = await ask_backend(url, Request("GET", f"{EVIDENCE_PATH}?nonce={nonce}"))

@@ -1,5 +1,5 @@
-"""What others tell the console's modules: a node any JSON, an app its wishes, another tab that the
-session is over."""
+"""Hostile input to the console's modules: any JSON from a node, an app's request, messages of other
+tabs."""
 
 import json
 from collections.abc import Iterator
@@ -240,8 +240,8 @@ def test_a_session_that_another_tab_ended(page: Page) -> None:
 
 
 def test_which_grant_is_cited(scripts: Scripts) -> None:
-    """None that ended, is narrower, or is of another owner: by the node's own rule of what covers
-    what."""
+    """A grant is cited only if it is live, of this owner, and covers the request by the node's
+    rules."""
     space, other = (
         "tinycloud:pkh:eip155:1:0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A",
         "tinycloud:key:z6Mk",

@@ -1,4 +1,4 @@
-"""What the console's modules do at a real node, beside the SDK on the same spaces."""
+"""The console's modules at a real node, compared with the SDK on the same spaces."""
 
 import json
 
@@ -148,7 +148,7 @@ def test_secrets_of_either_side_are_read_by_the_other(
 
 
 def test_a_first_secret_makes_the_network(scripts: Scripts) -> None:
-    """Nobody else has to set anything up."""
+    """The first secret creates the owner's network without any other step."""
     said = in_page(
         scripts,
         """

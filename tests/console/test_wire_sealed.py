@@ -40,7 +40,7 @@ def test_envelopes_are_read_as_the_vectors_say(shared_scripts: Scripts) -> None:
 
 
 def test_wrapped_keys_are_opened_as_the_vectors_say(shared_scripts: Scripts) -> None:
-    """What is broken or of low order is refused; what is wrapped here opens here."""
+    """Malformed and low-order keys are refused; a key wrapped here opens here."""
     cases = [one for one in _cases("keywrap.json") if one["operation"] == "open"]
     answers = in_page(
         shared_scripts,

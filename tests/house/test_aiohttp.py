@@ -1,5 +1,4 @@
-"""What of aiohttp is private and used all the same: each member is listed here with its reason, and
-nothing else is.
+"""Each use of a private member of aiohttp is listed here with its reason.
 
 A minor version of aiohttp may change such members without a word; so the distribution is pinned
 below the next one.
@@ -131,8 +130,8 @@ def test_each_private_member_is_listed() -> None:
 
 
 def test_aiohttp_is_pinned_below_its_next_minor_version() -> None:
-    """What is installed, and what the lock names, is of the one minor version that the distribution
-    takes."""
+    """The installed and the locked aiohttp are of the minor version that the distribution
+    allows."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
     (requirement,) = [text for text in project["dependencies"] if text.startswith("aiohttp")]
     match = re.fullmatch(r"aiohttp>=(\d+)\.(\d+),<(\d+)\.(\d+)", requirement)

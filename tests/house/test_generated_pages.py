@@ -1,4 +1,4 @@
-"""What `make pages` writes and `make check` compares."""
+"""The generated pages that `make pages` writes and `make check` compares."""
 
 from pathlib import Path
 

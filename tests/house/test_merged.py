@@ -1,4 +1,4 @@
-"""What a merge leaves behind is in no file."""
+"""No file contains the markers of an unfinished merge."""
 
 import re
 

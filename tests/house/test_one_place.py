@@ -1,4 +1,4 @@
-"""What several packages write in one spelling has one name, in one module."""
+"""Constants that several packages share are defined in one module."""
 
 import ast
 import re

@@ -70,7 +70,7 @@ def _console() -> set[str]:
 
 
 def test_source_distribution_holds_the_console() -> None:
-    """What a wheel is built from has the static files too."""
+    """The source distribution contains the console's static files."""
     held = {
         file.distribution_path for file in SdistBuilder(str(REPOSITORY)).recurse_included_files()
     }

@@ -1,5 +1,4 @@
-"""What no file of the repository holds: notes to oneself, places of one machine, silenced checks
-without a reason."""
+"""No file contains notes to oneself, paths of one machine, or silenced checks without a reason."""
 
 import re
 from collections.abc import Iterator

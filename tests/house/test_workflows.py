@@ -1,5 +1,4 @@
-"""What runs on the forge and before a commit is what `make` runs, with actions of known
-contents."""
+"""Workflows and hooks run only `make` targets and pinned actions."""
 
 import re
 from collections.abc import Iterator
@@ -60,7 +59,7 @@ def test_supported_versions_are_tested() -> None:
 
 
 def test_hooks_run_make_targets() -> None:
-    """What runs before a commit is a target of the Makefile."""
+    """Every pre-commit hook runs a target of the Makefile."""
     hooks = list(_values((REPOSITORY / ".pre-commit-config.yaml").read_text("utf-8"), "entry"))
     assert hooks
     assert [hook for hook in hooks if not _is_target(hook)] == []

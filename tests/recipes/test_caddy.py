@@ -239,8 +239,8 @@ def test_the_caddyfile_is_valid(tmp_path: Path) -> None:
 
 
 def test_its_bounds_are_those_of_the_node() -> None:
-    """What the node takes passes, what it would refuse may end at Caddy, and idle connections end
-    there first."""
+    """Caddy passes all requests that the node accepts, and closes idle connections before the node
+    does."""
     text, http = (DEPLOY / "Caddyfile").read_text("utf-8"), Http()
     assert http.max_body_bytes == 1_000_000_000 and "max_size 1GB" in text
     assert http.max_header_line_bytes + (64 << 10) < 512_000 and "max_header_size 512KB" in text

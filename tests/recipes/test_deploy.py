@@ -1,4 +1,4 @@
-"""What `examples/deploy` has for containers, as far as a machine without an engine can check it.
+"""The container files of `examples/deploy`, as far as they can be checked without an engine.
 
 The image is built and run by hand: `make test-image`. No service is started as the compose file has
 it; `test_caddy.py` runs Caddy and a node with its settings.
@@ -63,7 +63,7 @@ def test_what_the_image_is_made_of_exists() -> None:
 
 
 def test_steps_are_those_of_the_script() -> None:
-    """What is run in a stage is a script that the stage has, and a shell reads it."""
+    """Each build stage runs a script that it contains and that a shell can parse."""
     runs = [one.words for one in _all("RUN") if one.stage < LAST]
     assert [words[0] for words in runs] == ["sh", "sh"]
     for words, one in zip(runs, _all("RUN"), strict=False):

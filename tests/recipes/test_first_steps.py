@@ -1,4 +1,4 @@
-"""What somebody new does first, and the mistakes that everybody makes once."""
+"""The first steps of a new user, and the usual mistakes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +42,7 @@ async def test_a_session_is_kept_as_the_readme_says(tmp_path: Path) -> None:
     ids=["address", "plain-http", "public-space", "resource", "ability"],
 )
 async def test_a_mistake_says_what_to_do(mistake: Callable[[], object]) -> None:
-    """What cannot be sent is refused with words for what is wrong, and a hint at what is right."""
+    """Invalid input is refused with an explanation and a hint at the right form."""
     with pytest.raises(InvalidInput) as refused:
         mistake()
     assert str(refused.value)

@@ -31,8 +31,8 @@ OWN_NODE = ("sealspace serve ", "sealspace dev")
 
 @dataclass(frozen=True)
 class Supposed:
-    """What a page supposes: a node at its usual address, and beside the reader the platform that
-    this node believes."""
+    """The environment that a page assumes: a node at its usual address, and a platform that it
+    trusts."""
 
     port: int
     tee: Path
@@ -40,7 +40,7 @@ class Supposed:
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What pages run that goes on for a moment only."""
+    """Return stand-ins for programs that pages run only for a moment."""
     with forked_programs(tmp_path_factory.mktemp("programs")) as folder:
         yield folder
 
@@ -166,7 +166,7 @@ def test_a_block_that_nobody_would_run_is_a_fault(page: str) -> None:
 def test_a_page_that_is_wrong_is_found_out(
     page: str, found: str, tmp_path: Path, programs: Path
 ) -> None:
-    """What does not end as it says, or prints something else, is named."""
+    """A page is reported if a command's status or output differs from what it says."""
     folder = tmp_path / "folder"
     folder.mkdir()
     problem = run_page(page, folder, programs=programs).problem

@@ -41,7 +41,7 @@ class Machine:
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """What a login shell has, and nothing of the tests."""
+        """Return the environment of a login shell, without the variables of the tests."""
         # the Python for which the dependencies are there
         path = f"{sys.base_prefix}/bin:{os.defpath}"
         return {"HOME": str(self.folder / "home"), "PATH": path, "LANG": "C.UTF-8", "TERM": "xterm"}

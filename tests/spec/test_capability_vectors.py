@@ -184,7 +184,7 @@ def test_token(case: Any) -> None:
 
 
 class _Registry:
-    """What is registered in a case: by digest and by name."""
+    """The registered delegations of a case, by digest and by name."""
 
     def __init__(self) -> None:
         self._by_digest: dict[Digest, Registered] = {}

@@ -1,5 +1,4 @@
-"""What code, tests and pages cite is on a page of spec/: a section, a rule, a row of a table, a
-file."""
+"""Every section, rule, table row and file that code, tests and pages cite exists in spec/."""
 
 import re
 from collections.abc import Iterator

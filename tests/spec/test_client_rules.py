@@ -1,4 +1,4 @@
-"""What the SDK signs, as other clients of the protocol sign it."""
+"""The SDK signs what other clients of the protocol sign."""
 
 import re
 from pathlib import Path

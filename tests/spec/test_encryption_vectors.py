@@ -149,7 +149,7 @@ def test_keywrap(case: Any) -> None:
     "case", [case for case in _cases("descriptor") if "asked" in case.values[0]]
 )
 def test_nonces(case: Any) -> None:
-    """What is signed with a descriptor has one spelling and a bounded size."""
+    """The nonce of a signed descriptor has one spelling and a bounded size."""
     assert case["expect"] == (
         {"is_nonce": True} if is_nonce(case["asked"]) else {"code": "bad-nonce"}
     )

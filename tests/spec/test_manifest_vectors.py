@@ -92,7 +92,7 @@ def test_manifests_compose(case: Any) -> None:
 
 @pytest.mark.parametrize("case", cases("subset"))
 def test_subsets(case: Any) -> None:
-    """What is missing of a request is said action by action."""
+    """Missing rights of a request are reported action by action."""
 
     def resource(row: list[str]) -> ResourceRequest:
         return ResourceRequest(row[0], row[1], row[2], tuple(row[3].split()))
@@ -138,7 +138,7 @@ def test_delegations_as_json(case: Any) -> None:
 
 @pytest.mark.parametrize("case", cases("portable", failing=True))
 def test_delegations_as_json_are_refused(case: Any) -> None:
-    """What is wrong is named by its path."""
+    """An invalid member is reported by its path."""
     with pytest.raises(InvalidPortableDelegation) as refusal:
         for one in decode_bundle(case["text"].encode()):
             grant_of(one, now=document("portable")["now"])

@@ -35,7 +35,7 @@ GET = "tinycloud.kv/get"
 
 @dataclass
 class Here(Stage):
-    """A node in this process, which gives out few challenges, and whoever acts there."""
+    """A node in this process with a small supply of challenges, and the parties that act there."""
 
     embedded: EmbeddedNode | None = None
 
@@ -99,7 +99,7 @@ async def delegate_of(
 
 
 async def test_delegates_create_and_revoke(here: Here) -> None:
-    """Whoever holds the ability makes and ends the owner's networks (EN16, enc-W10)."""
+    """A delegate with the ability creates and revokes the owner's networks (EN16, enc-W10)."""
     owner = await here.owner()
     network = network_id(owner.client.session.owner, "more").text
     helper = await delegate_of(here, owner, NETWORK_CREATE, NETWORK_REVOKE, network=network)
@@ -220,8 +220,8 @@ async def test_each_decision_is_recorded(here: Here) -> None:
 
 
 async def test_a_policy_that_is_refused(here: Here) -> None:
-    """What is no policy, no network, or not the owner's in-person word has a code of its own
-    (RL18)."""
+    """An invalid policy, an unknown network and a call not in person are refused with different
+    codes (RL18)."""
     owner = await here.owner()
     session = owner.session
     assert (await _put(here, session, owner.network, {"surprise": 1})).value[
@@ -250,8 +250,8 @@ async def test_a_policy_that_is_refused(here: Here) -> None:
 
 
 async def test_a_policy_is_read_by_whoever_may(here: Here) -> None:
-    """The owner, and a delegate with the ability, read what is stated; nobody else, and a token
-    once (RL20)."""
+    """Only the owner and a delegate with the ability read the policy, with each token once
+    (RL20)."""
     owner = await here.owner()
     session = owner.session
     session.proofs.append(

@@ -166,8 +166,7 @@ async def test_repeat_of_a_dead_delegation(nodes: Nodes) -> None:
 
 
 async def test_a_registration_outlives_the_process(nodes: Nodes) -> None:
-    """What was acknowledged stands after a start of another node on the folder: delegation, space
-    and value (D8)."""
+    """Acknowledged delegations, spaces and values survive a restart on the same folder (D8)."""
     async with nodes() as node:
         await node.delegate(sign_in())
         assert (await node.invoke(one(PUT, "a", sign_in()), b"kept")).status == 200
@@ -195,8 +194,8 @@ async def test_no_replay_rule_for_delegations(nodes: Nodes) -> None:
 
 
 async def test_hosting_by_a_delegate(nodes: Nodes) -> None:
-    """Whoever was granted space/host hosts, naming any audience, and the space stays when the grant
-    ends (D41, D42)."""
+    """A delegate with space/host can host for any audience, and the space outlives the grant (D41,
+    D42)."""
     right = {f"{SPACE}/space": plain("tinycloud.space/host"), f"{SPACE}/kv": plain(PUT)}
     grant = sign_in(right)
     host = Jwt(
@@ -228,7 +227,7 @@ async def test_decrypt_takes_its_own_way(nodes: Nodes) -> None:
 
 @pytest.mark.parametrize(("service", "name"), [("sql", "SQL"), ("duckdb", "DuckDB")])
 async def test_services_that_are_not_offered(nodes: Nodes, service: str, name: str) -> None:
-    """SQL and DuckDB are 501 for whoever is authorised, 401 for everybody else (I7, I8)."""
+    """SQL and DuckDB answer 501 to authorised callers and 401 to others (I7, I8)."""
     att = {f"{SPACE}/{service}/db": plain(f"tinycloud.{service}/read")}
     grant = sign_in({f"{SPACE}/{service}": plain(f"tinycloud.{service}/read")})
     async with nodes() as node:

@@ -29,8 +29,8 @@ async def test_a_put_makes_a_deleted_key_live_again(tmp_path: Path) -> None:
 
 
 async def test_delegation_abilities_do_nothing_on_invoke(tmp_path: Path) -> None:
-    """`tinycloud.delegation/*` on `/invoke` is authorised, for whoever holds it, and does nothing
-    (wire 4.6)."""
+    """`tinycloud.delegation/*` on `/invoke` is authorised for its holders and has no effect (wire
+    4.6)."""
     config = Config(http=Http(port=0, drain_s=0), store=store_at(tmp_path))
     async with embedded_node(config) as node, Client(node.url) as client:
         session = await client.sign_in(new_wallet())
@@ -81,8 +81,8 @@ async def test_each_space_is_hosted_for_itself(tmp_path: Path) -> None:
 @pytest.mark.slow
 @needs_folder()
 def test_the_data_folder_is_its_owners(tmp_path: Path) -> None:
-    """Nobody but the node's user reaches the socket that takes commits, the secret, or what is kept
-    (store §5)."""
+    """Only the node's user can reach the commit socket, the secret and the stored data (store
+    §5)."""
     with running_node(tmp_path) as node:
         assert node.url
         data = tmp_path / "data"

@@ -242,15 +242,15 @@ async def test_each_command_of_the_base_install(
 def test_a_process_names_the_extra_that_it_needs(
     environments: dict[str, Environment], arguments: str
 ) -> None:
-    """What runs first in a fresh process ends the same way: two lines and status 20."""
+    """A missing extra ends a fresh process with two lines and status 20."""
     assert _names_the_extra(environments["base"].run(*arguments.split()), "node")
 
 
 def test_a_login_that_demands_evidence_names_the_extra(
     environments: dict[str, Environment], tmp_path: Path
 ) -> None:
-    """What only an option needs is named when it is needed: before the node is asked, and no login
-    is kept."""
+    """An extra that only an option needs is reported before the node is asked, and no login is
+    stored."""
     policy, home = tmp_path / "policy.json", tmp_path / "home"
     code = Policy(measurements=(measurements_of("image"),))
     policy.write_text(json.dumps(policy_json(code)))
@@ -263,8 +263,8 @@ def test_a_login_that_demands_evidence_names_the_extra(
 def test_a_demand_that_is_remembered_is_not_dropped(
     environments: dict[str, Environment], tmp_path: Path
 ) -> None:
-    """What a login demanded of the node cannot be judged without the extra, and no command goes on
-    without it."""
+    """Without the extra, a required proof of the node cannot be checked, and every command
+    fails."""
     demanded = NodePolicy(code=Policy(measurements=(measurements_of("image"),)))
     session = key_session(bytes(range(32)))
     login = Profile(
@@ -293,8 +293,7 @@ def test_a_demand_that_is_remembered_is_not_dropped(
 async def test_a_client_that_is_not_installed_names_its_extra(
     environments: dict[str, Environment], tmp_path: Path, arguments: str, extra: str
 ) -> None:
-    """What only a setting needs is named too, by `serve` before it starts a process: it says
-    nothing else."""
+    """`serve` reports an extra that only a setting needs before it starts a process."""
     config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "data")))
     async with embedded_node(config):
         pass
@@ -325,7 +324,7 @@ def test_another_module_that_is_missing_is_a_fault() -> None:
 def test_the_extra_is_enough_to_run_a_node(
     environments: dict[str, Environment], tmp_path: Path
 ) -> None:
-    """What the hint installs serves, on the standard event loop."""
+    """The extra that the hint names is enough to serve, on the standard event loop."""
     _serves(
         environments["node"],
         "serve",

@@ -353,7 +353,7 @@ def test_every_exit_status_is_reached() -> None:
 
 
 def test_the_process_ends_with_the_status(tmp_path: Path) -> None:
-    """What `main` returns is the status of the process."""
+    """The process ends with the status that `main` returns."""
     command = [*COMMAND, "secret", "list", "--home", str(tmp_path)]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "HOME": str(tmp_path)}
     ended = subprocess.run(

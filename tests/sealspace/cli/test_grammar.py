@@ -64,7 +64,7 @@ def test_shared_options_are_taken_anywhere(
 
 
 def test_the_last_one_holds(noun: list[Shared], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is given after the verb holds over what is given before, and both over the variables."""
+    """An option after the verb overrides one before it; both override the variables."""
     monkeypatch.setenv("SEALSPACE_NODE", "https://a.example")
     monkeypatch.setenv("SEALSPACE_HOME", "a")
     assert main(["noun", "verb"]) == 0
@@ -93,7 +93,8 @@ def test_the_last_one_holds(noun: list[Shared], monkeypatch: pytest.MonkeyPatch)
 def test_without_options(
     noun: list[Shared], monkeypatch: pytest.MonkeyPatch, text: str | None
 ) -> None:
-    """The folder is `~/.sealspace`, the node that of the login; an empty variable is none."""
+    """The defaults are `~/.sealspace` and the node of the login; an empty variable counts as
+    unset."""
     if text is not None:
         monkeypatch.setenv("SEALSPACE_NODE", text)
         monkeypatch.setenv("SEALSPACE_HOME", text)
@@ -176,7 +177,7 @@ def test_variables_of_the_command_line_are_no_settings() -> None:
 def test_errors_of_usage_are_two_lines(
     arguments: str, first: str, second: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is mistyped is named, with what is alike, and the next step."""
+    """A mistyped command or option is reported with the closest match and the next step."""
     assert main(arguments.split()) == 2
     assert capsys.readouterr() == ("", f"sealspace: {first}\nnext: {second}\n")
 
@@ -234,8 +235,8 @@ def test_a_table_for_programs_and_for_people(
 
 
 def test_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a person a question is an error that names the option; with the option nobody is
-    asked."""
+    """Without a terminal a question fails and names the option; with the option there is no
+    question."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     with pytest.raises(InvalidInput, match="cannot ask for confirmation") as refused:
         confirm("delete it?", yes=False)

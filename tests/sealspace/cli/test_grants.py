@@ -23,7 +23,8 @@ UNKNOWN = cid_text(Digest(bytes(32)))
 
 
 async def second_person(desk: Desk) -> tuple[Path, str]:
-    """Somebody else with a home of their own, at the same node; the DID of their wallet."""
+    """Log in a second person with their own folder at the same node; return the folder and their
+    DID."""
     other = desk.folder / "other"
     ran = await desk.run("login", desk.node, "--new", "--home", str(other), home=False)
     assert ran.status == 0, ran
@@ -167,8 +168,7 @@ async def test_who_may_open_a_secret(desk: Desk) -> None:
 
 
 async def test_a_folder_of_secrets_says_what_is_in_it(desk: Desk) -> None:
-    """A grant to all secrets, or to those of a scope, names the generated ones too, which nobody
-    lists."""
+    """A grant to all secrets, or to a scope, says that it includes the generated secrets."""
     await desk.log_in()
     _, did = await second_person(desk)
     for path, words in (
@@ -229,8 +229,8 @@ async def test_what_is_no_grant(
 
 
 async def test_grants_that_are_not_what_they_say(desk: Desk) -> None:
-    """For somebody else, changed beside the token, a broken signature, no grant at all: named, and
-    nothing is kept."""
+    """A grant for another DID, an altered or forged one, and a file without a grant are refused and
+    not stored."""
     await desk.log_in()
     other, did = await second_person(desk)
     file = desk.folder / "grant.json"
@@ -267,8 +267,8 @@ async def test_grants_that_are_not_what_they_say(desk: Desk) -> None:
 
 
 async def test_commands_that_a_grant_suggests_are_safe_to_paste(desk: Desk) -> None:
-    """Whoever made the grant chose its paths: a shell takes each as one word, and no command as an
-    option."""
+    """Suggested commands quote the granter's paths, so that a shell reads each as one plain
+    word."""
     await desk.log_in()
     other, did = await second_person(desk)
     paths = ("$(id)", "a;id&", "--home=elsewhere", "it's")

@@ -1,4 +1,4 @@
-"""What an owner keeps: `secret`, `kv` and `space`, one at a time."""
+"""The commands `secret`, `kv` and `space`."""
 
 import asyncio
 import hashlib
@@ -193,7 +193,7 @@ async def test_what_was_asked_about_is_what_is_replaced(desk: OwnerDesk, tmp_pat
 
 
 async def test_deleting_says_what_there_was(desk: OwnerDesk) -> None:
-    """What was deleted before and what never was get the same answer; a person is asked."""
+    """A deleted value and one that never existed get the same answer; deleting asks first."""
     await desk.run("secret", "put", "API_KEY", given=SECRET)
     assert (await desk.run("secret", "delete", "API_KEY", typed="n\n")).status == 1
     assert (await desk.run("secret", "delete", "API_KEY")).status == 0
@@ -221,8 +221,7 @@ async def test_lists(desk: OwnerDesk) -> None:
 
 @pytest.mark.parametrize("alphabet", ALPHABETS)
 async def test_generate(desk: OwnerDesk, alphabet: str) -> None:
-    """A value of the length and alphabet that is asked for; nobody sees it, unless that is asked
-    for too."""
+    """The value has the requested length and alphabet, and is printed only with --show."""
     made = await desk.run("secret", "generate", "KEY", "--length", "40", "--alphabet", alphabet)
     value = (await desk.read("secret", "get", "KEY")).decode()
     assert (made.status, made.out, len(value), set(value) <= set(ALPHABETS[alphabet])) == (

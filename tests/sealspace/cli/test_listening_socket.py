@@ -19,7 +19,7 @@ def _uvloop() -> asyncio.AbstractEventLoop:
 
 
 def test_a_taken_port_is_refused() -> None:
-    """Whoever binds an address at which somebody listens is told so."""
+    """Binding an address that is in use fails and names the process."""
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
         pytest.raises(ConfigurationError) as refused,

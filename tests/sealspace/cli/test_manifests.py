@@ -56,7 +56,7 @@ async def test_an_action_that_no_node_has(desk: Desk) -> None:
 
 
 async def test_explain(desk: Desk) -> None:
-    """In words, and the same as JSON; nobody has to be logged in."""
+    """A manifest is explained in words and as JSON, without a login."""
     path = manifest(desk.folder, secrets={"API_KEY": True})
     ran = await desk.run("manifest", "explain", path, home=False)
     assert (ran.status, "the secret API_KEY" in ran.out) == (0, True), ran
@@ -120,7 +120,7 @@ async def test_an_application_gets_what_it_asks_for(desk: Desk) -> None:
 async def test_what_cannot_be_granted(
     desk: Desk, members: dict[str, object], options: tuple[str, ...], said: str
 ) -> None:
-    """Nobody to grant to, nothing to grant, a service that the node does not serve: nothing is
+    """Without a recipient, without rights, or for a service that the node lacks, nothing is
     signed."""
     await desk.log_in()
     ran = await desk.run("manifest", "grant", manifest(desk.folder, **members), *options)

@@ -52,8 +52,8 @@ async def test_a_network_made_and_ended(desk: Desk) -> None:
 
 
 async def test_a_policy_set_from_a_file(desk: Desk) -> None:
-    """What changes is shown before anybody is asked; set, it is in force and is read back; removed,
-    it is gone."""
+    """Changes of a policy are shown before the question; the policy is then set, read back and
+    removed."""
     await desk.log_in()
     file = desk.folder / "policy.json"
     file.write_text(json.dumps(policy_json(POLICY)))

@@ -1,4 +1,4 @@
-"""Every hint that reaches somebody at a terminal is one that can be followed there."""
+"""Every hint that is shown at a terminal can be followed there."""
 
 import ast
 import inspect
@@ -79,7 +79,7 @@ def test_hints_in_the_sdk_are_found() -> None:
 
 
 def test_a_hint_for_programs_has_a_step_beside_it() -> None:
-    """What an error says to a program is said anew for a person; so are the hints of its class."""
+    """A hint for programs has a separate step for people, also in the hints of its class."""
     assert [] == [
         (where, text)
         for where, text, has_step in hints_given()

@@ -101,8 +101,8 @@ async def test_nobody_confirms_for_the_owner(desk: Desk) -> None:
 
 
 async def test_a_part_of_the_code_is_not_enough(desk: Desk) -> None:
-    """A compose hash alone could stand in any image's log, and be given keys by anybody: somebody
-    asks (AT22, AT53)."""
+    """A compose hash alone does not identify code, because any image's log can contain it (AT22,
+    AT53)."""
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
@@ -127,8 +127,7 @@ async def test_a_part_of_the_code_is_not_enough(desk: Desk) -> None:
 
 
 async def test_another_key_provider_than_expected(desk: Desk) -> None:
-    """Who gives the application its keys is compared like everything else that is expected
-    (AT53)."""
+    """The key provider is compared like every other expected fact (AT53)."""
     there = await desk.backend()
     await desk.log_in()
     for other in ("tpm", PROVIDER + "00", "local-sgx:00"):
@@ -190,7 +189,7 @@ async def test_files_that_approve_nothing(desk: Desk, text: str) -> None:
 
 @pytest.mark.parametrize(("typed", "status"), [("y\n", 0), ("n\n", 1), ("", 1)])
 async def test_an_owner_at_a_terminal_is_asked(desk: Desk, typed: str, status: int) -> None:
-    """What was seen is shown, and the owner decides: no answer is no."""
+    """The evidence is shown and the owner decides; an empty answer means no."""
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
@@ -283,8 +282,7 @@ async def test_a_grant_by_file(desk: Desk) -> None:
 
 
 async def test_receipts(desk: Desk) -> None:
-    """Who got keys, for which secret, each signed by the node; kept in a folder they are judged
-    anew without it."""
+    """Receipts are listed with recipient and secret; saved ones verify again without the node."""
     there = await desk.backend()
     await desk.log_in()
     nothing = await desk.run("receipts", "list")
@@ -464,7 +462,8 @@ async def test_a_network_s_key_that_changed(desk: Desk) -> None:
 async def test_arguments_that_make_no_sense(
     desk: Desk, more: tuple[str, ...], status: int, hint: str
 ) -> None:
-    """A secret that is not asked for, a time that is none: said before anything is granted."""
+    """A secret that the manifest lacks and an invalid time are refused before anything is
+    granted."""
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)

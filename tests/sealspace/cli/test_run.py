@@ -30,7 +30,7 @@ LIMIT_S = PATIENCE_S
 
 @dataclass(frozen=True)
 class Machine:
-    """A home, a folder for temporary files and a current folder; nobody is logged in."""
+    """A home, a temporary folder and a current folder, without a login."""
 
     folder: Path
 
@@ -88,7 +88,7 @@ def _new_machine(folder: Path) -> Machine:
 
 @dataclass(frozen=True)
 class Owner(Machine):
-    """Somebody who is logged in, with a machine of its own."""
+    """A logged-in owner with a machine of their own."""
 
     desk: OwnerDesk
 
@@ -466,8 +466,7 @@ async def test_a_template_with_a_missing_secret(
     ],
 )
 async def test_a_broken_place(owner: Owner, place: bytes) -> None:
-    """What begins like a place for a secret and is none is refused by its line, and never
-    copied."""
+    """A malformed placeholder is refused with its line, and is not copied to the output."""
     ran = await owner.desk.run("template", "-", given=b"one\ntwo " + place + b"\n")
     assert (ran.status, ran.out, ran.happened[:8]) == (2, "", "line 2: ")
     assert '{{ secret "NAME" }}' in ran.next

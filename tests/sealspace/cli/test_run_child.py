@@ -141,7 +141,7 @@ def test_input_is_the_callers(tmp_path: Path) -> None:
 
 
 def test_what_outlives_the_command_is_not_waited_for(tmp_path: Path) -> None:
-    """A process that the command leaves behind holds the outputs, and nobody waits for it."""
+    """A background process that holds the outputs open does not delay the end."""
     ran = run("sh", "-c", "sleep 300 & echo $!", folder=tmp_path)
     left = int(ran.stdout)
     try:

@@ -86,7 +86,7 @@ def test_only_what_may_be_a_value_is_held(
 
 
 def test_a_prompt_is_not_held_back() -> None:
-    """What cannot be the beginning of a value comes at once, without a line break."""
+    """Output that cannot be the beginning of a value is passed on at once, without a line break."""
     masker = Masker([b"open sesame"])
     assert masker.feed(b"continue? [y/N] ") == b"continue? [y/N] "
     assert (masker.feed(b"o"), masker.feed(b"k\n"), masker.end()) == (b"", b"ok\n", b"")

@@ -261,8 +261,8 @@ async def test_versions_of_a_project(desk: Desk, tmp_path: Path) -> None:
 
 
 async def test_programs_that_are_not_published(desk: Desk, tmp_path: Path) -> None:
-    """No WebAssembly, an import that nobody offers, the wrong target, and a login without the space
-    are refused."""
+    """A file that is not WebAssembly, an unknown import, a wrong target, and a login without the
+    space are refused."""
     await desk.log_in()
     (tmp_path / "text").write_text("text")
     ran = await desk.run("project", "publish", "bad", str(tmp_path / "text"))
@@ -278,8 +278,8 @@ async def test_programs_that_are_not_published(desk: Desk, tmp_path: Path) -> No
 
 
 async def test_grants_that_are_not_made(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
-    """A secret or a version that is not there, a reserved name, a contradiction, nobody to ask:
-    nothing is granted."""
+    """An absent secret or version, a reserved name, a contradiction or a missing terminal: nothing
+    is granted."""
     await with_secret(desk)
     await desk.run("project", "publish", "digest", program(tmp_path))
     (tmp_path / "condition.json").write_text('"AllowAll", "x": 1')
@@ -379,8 +379,8 @@ async def test_secrets_that_the_runner_makes(
 
 
 async def test_what_is_not_generated(desk: Desk, stage: RunnerStage) -> None:
-    """RN141, RN142: names and types that are none, a name twice, and nobody to ask: nothing is
-    made."""
+    """RN141, RN142: invalid names and types, a repeated name or a missing terminal: nothing is
+    generated."""
     await with_secret(desk)
     by = ("runner", "generate", stage.url)
     for arguments, part in (
@@ -425,8 +425,8 @@ async def test_secrets_that_other_code_made(desk: Desk, stage: RunnerStage, tmp_
 
 
 async def test_a_private_program_is_shared(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
-    """RN152: published for nobody, shared with one runner, run there, listed and shown to its
-    developer alone."""
+    """RN152: a private program is shared with one runner, run there, and listed only for its
+    developer."""
     await desk.log_in()
     private = ("project", "publish", "mine", program(tmp_path, ECHO), "--private")
     refused = await desk.run(*private)
@@ -457,8 +457,8 @@ async def test_a_private_program_is_shared(desk: Desk, stage: RunnerStage, tmp_p
 async def test_a_runner_is_shown_with_what_was_granted_to_it(
     desk: Desk, stage: RunnerStage, tmp_path: Path
 ) -> None:
-    """What `backend show`, `grant list` and `grant show` say of a runner: programs, callers and
-    hosts, in words."""
+    """`backend show`, `grant list` and `grant show` describe a runner's programs, callers and
+    hosts."""
     owner = await with_secret(desk)
     await desk.run("project", "publish", "digest", program(tmp_path))
     before = await desk.run("backend", "show", stage.url)

@@ -213,7 +213,7 @@ def test_a_key_that_cannot_be_had(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_loopback_is_for_a_simulated_domain_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """RN111: elsewhere whoever starts a runner could answer for a host; and the file has to hold a
+    """RN111: loopback hosts work only in a simulated domain, and the file has to contain a
     certificate."""
     SimulatedPlatform.from_seed(b"the platform of the commands").save(tmp_path / "tee")
     (tmp_path / "ca.pem").write_text("none")

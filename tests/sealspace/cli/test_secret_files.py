@@ -173,7 +173,7 @@ def test_long_lines_take_no_long_time(text: str) -> None:
 
 
 async def test_import_and_export(desk: OwnerDesk, tmp_path: Path) -> None:
-    """What is imported is exported again: as .env and JSON, texts and bytes."""
+    """Imported secrets, texts and bytes, are exported unchanged as .env and JSON."""
     file, env, out = tmp_path / "values.json", tmp_path / ".env", tmp_path / "out.json"
     values: dict[str, str | bytes] = {"A": "it's\nää", "B": bytes(range(256)), "C": ""}
     file.write_text(json.dumps(values_json(values)))
@@ -217,7 +217,7 @@ async def test_a_dry_run_stores_nothing(desk: OwnerDesk, tmp_path: Path) -> None
 
 
 async def test_what_an_import_replaces_is_asked_about(desk: OwnerDesk, tmp_path: Path) -> None:
-    """A person is asked, and shown the names; nobody is not taken for consent; no is no."""
+    """An import shows the names and asks; without a terminal it fails, and no means no."""
     env = tmp_path / ".env"
     env.write_text("A=1\nB=2\n")
     asked = await desk.run("secret", "import", str(env), typed="n\n")

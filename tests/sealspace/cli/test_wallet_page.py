@@ -124,8 +124,7 @@ async def test_the_page_shows_what_is_signed(
 async def test_later_commands_ask_the_same_wallet(
     desk: OwnerDesk, run: Run, wallet: WalletSigner
 ) -> None:
-    """What the wallet signs with a key in a file, it signs in the page: spaces, grants,
-    revocations, another login."""
+    """Spaces, grants, revocations and logins can be signed in the page as with a key file."""
     await run("login", desk.node, "--browser")
     made, _ = await run("space", "create", "notes")
     assert made.status == 0, made
@@ -204,7 +203,7 @@ async def test_commands_that_sign_nothing_open_no_page(
 async def test_a_login_with_a_key_takes_the_place_of_one_in_a_browser(
     desk: OwnerDesk, run: Run
 ) -> None:
-    """What is named decides; what is remembered serves where nothing is named."""
+    """Options choose the wallet; without options the remembered one is used."""
     await run("login", desk.node, "--browser")
     assert (await desk.run("login", "--new")).status == 0
     assert OwnerHome(desk.home).profile().key_file == desk.home / "wallet.key"
@@ -249,7 +248,7 @@ async def test_it_is_cancelled_in_the_page(desk: OwnerDesk, run: Run) -> None:
 
 
 async def test_the_address_is_dead_when_the_command_ends(desk: OwnerDesk, run: Run) -> None:
-    """One sign-in, and nobody listens there any more."""
+    """After a sign-in, the page's port is closed."""
     _, tab = await run("login", desk.node, "--browser")
     with pytest.raises(ConnectionRefusedError):
         tab.ask("GET", "")

@@ -313,7 +313,7 @@ def test_the_tab_that_was_opened_last_answers(server: WalletPage) -> None:
 
 @pytest.mark.parametrize("name", ["", "short", "G" * 32, A + "0", 7])
 def test_a_tab_has_a_name(server: WalletPage, name: Json) -> None:
-    """What names itself otherwise is not listened to."""
+    """A tab whose id is malformed is refused."""
     with pytest.raises(AnswerRefused):
         server.exchange({"tab": name, "version": 0})
 

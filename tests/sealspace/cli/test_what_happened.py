@@ -98,7 +98,7 @@ def test_what_happened(error: errors.SealspaceError, said: str) -> None:
 
 
 def test_the_cause_of_an_incomplete_batch() -> None:
-    """What is written is counted, and the cause said in the same words."""
+    """The message counts the written values, and describes the cause in the usual words."""
     cause = errors.QuotaExceeded(402, "", asked=ASKED)
     error = errors.BatchIncomplete(cause, done=("a",), left=("b", "c"))
     error.__cause__ = cause

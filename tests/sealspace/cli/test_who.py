@@ -1,4 +1,4 @@
-"""Who acts: `login`, `logout`, `whoami` and `status`."""
+"""The commands `login`, `logout`, `whoami` and `status`."""
 
 import hashlib
 import json
@@ -225,8 +225,7 @@ async def test_status_says_whether_commands_would_work(desk: OwnerDesk) -> None:
 
 
 async def test_logout_ends_the_session_everywhere(desk: OwnerDesk) -> None:
-    """Whoever copied the session has nothing of it; the key stays, and a login without words
-    follows."""
+    """A copied session is useless after logout; the key stays, and a plain login works again."""
     await desk.log_in()
     copied = desk.home.parent / "copied.json"
     async with desk.client() as client:
