@@ -71,6 +71,8 @@ _QUIET.setLevel(logging.CRITICAL)  # otherwise each early disconnect would log a
 
 _Result = TypeVar("_Result")
 
+# Complete responses. They are written to the transport directly, because no request was parsed that
+# aiohttp could answer.
 _REFUSALS: Final = {
     408: b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
     431: (

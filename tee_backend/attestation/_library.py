@@ -91,6 +91,7 @@ _STEMS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
 }
 
+# Texts that name only the failed step. Another call of the library reports the cause.
 _STEPS_WITH_A_CAUSE: Final = (
     "Failed to verify certificate chain",
     "Failed to parse root CA CRL",

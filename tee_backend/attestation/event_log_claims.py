@@ -139,6 +139,7 @@ def check_mr_config_id(mr_config_id: bytes, claims: EventLogClaims) -> None:
         return
     version = mr_config_id[0]
     possible = {bytes([version]) + digest for digest in _possible_digests(version, claims)}
+    # An id without 15 zero bytes at its end stays longer than any possible one, so it is refused.
     if mr_config_id.removesuffix(bytes(15)) not in possible:
         raise QuoteRefused(
             "event-log", f"MRCONFIGID of version {version} states another application"

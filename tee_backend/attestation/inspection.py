@@ -102,6 +102,7 @@ class CollateralFolder:
         for path in sorted(self._folder.glob("*.json")):
             try:
                 with path.open("rb") as stream:
+                    # One byte more than allowed, so that the parser refuses a longer document.
                     documents.append(stream.read(MAX_COLLATERAL_BYTES + 1))
             except OSError as error:
                 raise CollateralNeeded(
@@ -166,7 +167,7 @@ class Inspector:
         """Verify a quote of any purpose that has to name a binding."""
         try:
             bound = bind_quote(quote, binding, event_log=event_log, accepted=DEFAULT_KEY_PROVIDERS)
-            _check_compose(compose, bound.claims)
+            _check_compose(compose, bound.claims)  # cheap, so before collateral is fetched
             evidence, collateral = await examine_with(bound, self._source, root=self._root, now=now)
         except AttestationError as exc:
             raise _as_refusal(exc) from exc

@@ -58,6 +58,7 @@ UpdateMode = Literal["standard", "early"]
 
 _FMSPC_BYTES: Final = 6
 _CHUNK_BYTES: Final = 16 * 1024
+# Only the form of Retry-After in seconds is read; a date is ignored.
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _HEX_TEXT = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
 _PEM_CRL: Final = b"-----BEGIN X509 CRL-----"

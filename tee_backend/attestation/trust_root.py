@@ -70,6 +70,6 @@ def parse_trust_root(data: bytes) -> TrustRoot:
 def intel_root() -> TrustRoot:
     """Return Intel's production root after comparing it with its pinned digest."""
     root = parse_trust_root(_INTEL_ROOT_FILE.read_bytes())
-    if not root.is_intel:
+    if not root.is_intel:  # the file beside this module was replaced or damaged
         raise QuoteRefused("untrusted-root", "the packaged root certificate does not match its pin")
     return root

@@ -88,6 +88,7 @@ PATIENCE_S: Final = 60.0
 """Seconds for which `attest` waits for a node that asks for a later retry, for example while it
 fetches collateral (AT39)."""
 
+# Minimum wait between attempts: with `Retry-After: 0` the total would never reach `patience_s`.
 _SHORTEST_PAUSE_S: Final = 1.0
 _UNAVAILABLE: Final = 503
 # Refusals that new evidence resolves: the node lost the old evidence, its clock differs, or an
@@ -365,6 +366,7 @@ class Backend:
             waited_s += pause_s
 
     async def _attest_once(self, network: NetworkId) -> Attestation:
+        # A new key for each attestation; it exists in this process only.
         receiver = new_receiver_key(self._entropy)
         challenge = await self._client.attestation.challenge()
         key = receiver.public_key

@@ -101,6 +101,7 @@ class GrantFolder:
             for folder in (path, self._grants):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._require_own(folder)
+            # O_NOFOLLOW: the host may own the disk, and a link could lead to any file.
             lock = os.open(
                 path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
             )
@@ -108,7 +109,8 @@ class GrantFolder:
         try:
             with self._using():
                 self._take(lock)
-                # Left behind by a process that was killed before it renamed them.
+                # Left behind by a process that was killed before it renamed them. Removed only
+                # under the lock, because a running process may be writing one.
                 for draft in (*self._path.glob(DRAFTS), *self._grants.glob(DRAFTS)):
                     draft.unlink()
                 self._load_state()
@@ -219,7 +221,7 @@ class GrantFolder:
         names = sorted(
             entry.name for entry in os.scandir(self._grants) if entry.name.endswith(".json")
         )
-        if len(names) > MOST:  # counted before any of them is read
+        if len(names) > MOST:  # counted first, so that a host cannot make the start read for ever
             raise self._damaged(self._grants, f"more than {MOST} grants")
         for name in names:
             path = self._grants / name

@@ -104,7 +104,7 @@ class HeldGrants:
         unread = [one for one in among if one.cid not in self.read]
         if not revoked and not unread:
             raise GrantsFull(f"the limit of {most} grants is reached, and all of them are in use")
-        kept.remove((revoked or unread)[-1])
+        kept.remove((revoked or unread)[-1])  # newest first, so the last one is the oldest
 
 
 def owners_of(grant: Grant) -> frozenset[Principal]:

@@ -100,7 +100,7 @@ BODY_S: Final = 10.0
 MOST_GRANTS_UNDER_WAY: Final = 4
 """Requests with grants that may be in progress at one time; further ones get 503."""
 
-_MAX_QUERY_CHARS: Final = 1024
+_MAX_QUERY_CHARS: Final = 1024  # cut before parsing; a nonce has 43 characters
 _log = logging.getLogger(__name__)
 
 # Messages of ASGI are dictionaries whose values depend on their type.
@@ -407,6 +407,7 @@ def _nonce_of(query: str) -> str | None:
 async def _bounded_body(request: SurfaceRequest) -> bytes | None:
     """Read a body; return None as soon as it is, or announces to be, longer than a grant may be."""
     stated = request.header("content-length") or ""
+    # The number of digits first, because int() raises ValueError for very long numbers.
     if stated.isdecimal() and (len(stated) > 12 or int(stated) > MAX_GRANT_BYTES):
         return None
     body = bytearray()

@@ -82,7 +82,7 @@ from .grants import limit_options
 from .program_commands import project_of, reader
 from .trust_files import read_trust_root
 
-_SHOWN_TTL_S: Final = 86_400.0
+_SHOWN_TTL_S: Final = 86_400.0  # of the policy that `show` prints; it grants nothing
 _MAX_APPROVED_BYTES: Final = 256 * 1024
 
 
@@ -584,6 +584,7 @@ async def share(client: Client, url: str, inspection: Inspection, name: str, ttl
 
 
 _DEFAULT_TYPE = "hex32"
+# The policy is used for the question and for checking the answer, not for a grant.
 _GENERATE_TTL_S = 600.0
 
 

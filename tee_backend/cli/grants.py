@@ -87,7 +87,7 @@ async def revoke(client: Client, target: str, yes: bool) -> None:
     try:
         await client.delegations.revoke(*grants)
     except NodeRefused:
-        await _revoke_each(client, grants, wallet)
+        await _revoke_each(client, grants, wallet)  # one refused grant must not keep the others
     words(f"revoked {number}" if left else "all grants were already revoked")
     print_found({"revoked": left}, ())
 

@@ -125,6 +125,7 @@ async def publish(
             f"{file} is not a WebAssembly program",
             hint="build it for wasm32-wasip1 or wasm32-wasip2",
         )
+    # Before the upload: a version that does not compile would be published and never run.
     if is_installed("runner"):
         from . import program_check  # needs the extra
 
@@ -433,6 +434,7 @@ def _body(program: str, data: bytes | None, secrets: str | None) -> dict[str, Js
 async def with_call_right(client: Client, ask: Callable[[Client], Awaitable[_Result]]) -> _Result:
     """Call a runner in the owner's name; if needed, the wallet first grants the session a right to
     call."""
+    # Tried first without the wallet, because the session may have the right from an earlier call.
     try:
         return await ask(client)
     except NotGranted:

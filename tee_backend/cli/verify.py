@@ -44,6 +44,7 @@ from .grants import hosts_words
 from .node_judging import as_json, ask_node, in_words, node_verifier
 from .trust_files import read_collateral_file, read_trust_root
 
+# The evidence of a node, or the receipt of a run together with the runner's start document.
 _MAX_DOCUMENT_BYTES: Final = max(
     MAX_ATTESTATION_BYTES, MAX_PUBLISHED_BYTES + 2 * MAX_STATEMENT_BYTES
 )

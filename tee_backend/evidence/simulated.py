@@ -181,7 +181,7 @@ class SimulatedPlatform:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for role, key in self._pki.keys.items():
             path = folder / f"{role}.key"
-            path.touch(mode=0o600)
+            path.touch(mode=0o600)  # before the key is in it, so that others can never read it
             path.write_bytes(
                 key.private_bytes(
                     serialization.Encoding.PEM,

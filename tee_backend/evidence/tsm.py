@@ -104,10 +104,12 @@ class TsmSource:
         try:
             before = self._generation(report)
             self._files.write(report / "inblob", report_data)
+            # One byte more than allowed, so that `checked_quote` notices a longer quote.
             quote = self._files.read(report / "outblob", most_bytes=MAX_QUOTE_BYTES + 1)
             after = self._generation(report)
         except OSError as exc:
             raise SourceRefused(f"the platform made no quote: {exc.strerror}") from exc
+        # Our write adds one; a larger difference means that the quote may be over other data.
         if after != before + 1:
             raise SourceRefused("another process wrote into the report")
         return quote
