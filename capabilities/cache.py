@@ -47,7 +47,10 @@ class Recent(OrderedDict[Entry, Value]):
 def remembered(
     most: int, *, longest: int = MAX_REMEMBERED
 ) -> Callable[[Callable[[Key], Result]], Callable[[Key], Result]]:
-    """Cache a function's results for up to `most` texts or byte strings, of at most `longest`."""
+    """Cache a function of one text or byte string.
+
+    `most` is the number of results in the cache; inputs longer than `longest` are not cached.
+    """
 
     def decorate(read: Callable[[Key], Result]) -> Callable[[Key], Result]:
         cached = lru_cache(maxsize=most)(read)

@@ -57,7 +57,7 @@ class WrongKind(CapabilityError):
 
 
 class CaveatRefused(CapabilityError):
-    """A caveat is dropped, changed, unknown or not met; the text is the rule's name (3.5)."""
+    """A caveat is dropped, changed, unknown or not met; the text names the rule (3.5)."""
 
     code = "caveat-refused"
 

@@ -140,7 +140,7 @@ def _sole_selector(caveats: Caveats) -> _Selector | None:
 
 
 def _selected(value: str, *, beside: Resource) -> Resource | None:
-    """Return the resource in a selector: a whole one, or a path in the service of `beside`."""
+    """Return the resource that a selector's value names, or None if it names no resource."""
     if value.startswith(_WHOLE):
         try:
             return parse_resource(value)

@@ -383,7 +383,7 @@ def _closure(delegation: Delegation, above: Mapping[ContentKey, Ancestor]) -> tu
 
 
 def _accounts_above(delegation: Delegation, parents: Iterable[Registered]) -> tuple[Principal, ...]:
-    """Return the accounts that list a delegation: its parents', and its signer's if any."""
+    """Return the accounts that list a delegation, which are its parents' and its signer's."""
     signer = delegation.delegator
     # Only wallets and owners of the granted spaces have accounts; a key that delegates further
     # has none.
@@ -568,7 +568,7 @@ def _is_in_window(grant: Registered, now: float) -> bool:
 
 
 def _gives_control(row: Capability, proof: Delegation, names: set[str]) -> bool:
-    """Return whether a row of a proof lets its holder act on a delegation with one of these names.
+    """Return whether a row of a proof lets its holder act on a delegation with one of these URNs.
 
     A row with caveats does not: no caveat is defined for these actions, and an unknown caveat must
     not be ignored.

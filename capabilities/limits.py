@@ -64,5 +64,8 @@ def counted_address(address: str | None) -> str | None:
 
 
 def counted_client(address: str | None) -> str | None:
-    """Return the name under which a client is counted; other text than addresses is kept."""
+    """Return the name under which a client is counted, or None for local and unknown clients.
+
+    A text that is not an address is returned as it is.
+    """
     return address if parsed_address(address) is None else counted_address(address)

@@ -1,4 +1,4 @@
-"""Delegations that a token cites by CID: its proofs, or the targets of a revocation (E8, V1 to V5).
+"""Delegations that a token cites by CID, as proofs or as targets of a revocation (E8, V1 to V5).
 
 Example:
     parents = cited_parents(payload.prf)

@@ -152,7 +152,7 @@ def owner_authority(facts: AuthorityFacts) -> OwnerAuthority:
 
 
 def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:
-    """Return the principals whose sessions have to be looked up beyond the given links.
+    """Return the principals whose sessions the node has to look up, beyond the given links.
 
     These are the invoker, if all its proofs are sign-ins of the owner (IP2), and the signers of
     delegations that cite only such sign-ins (RL4). Principals for whom a link is already a session

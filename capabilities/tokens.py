@@ -151,7 +151,7 @@ class Delegation(_DelegationFields, frozen=True, gc=False):
 
 
 class _InvocationFields(_Token, frozen=True, gc=False):
-    """The contents of an invocation, which may be used once, by its content key.
+    """The contents of an invocation, which may be used once.
 
     Attributes:
         invoker: The principal that acts.

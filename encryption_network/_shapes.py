@@ -47,7 +47,7 @@ _PARSER_TEXTS: Final = {
 
 
 class ShapeError(Exception):
-    """A value does not have the required members; the text is the reason as the wire has it."""
+    """A value does not have the required members; the text is the wire's reason."""
 
 
 @dataclass(frozen=True, slots=True)

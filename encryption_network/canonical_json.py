@@ -41,7 +41,7 @@ _Nested: TypeAlias = _Leaf | list[_Flat] | dict[str, _Flat]
 
 
 class _Compact(Struct):
-    """A value of the limited nesting that the protocol's values have."""
+    """A wrapper for values with as few levels of nesting as the protocol's have."""
 
     value: _Leaf | list[_Nested] | dict[str, _Nested]
 

@@ -75,7 +75,7 @@ def are_accepted(inner: Iterable[str], outer: Collection[str]) -> bool:
 
 
 def accepted_by_both(one: Collection[str], other: Collection[str]) -> tuple[str, ...]:
-    """Return the sorted list that accepts the key providers which both lists accept."""
+    """Return the sorted entries that accept the providers which two lists have in common."""
     narrower = {entry for entry in one if is_accepted(entry, other)}
     return tuple(sorted(narrower | {entry for entry in other if is_accepted(entry, one)}))
 

@@ -43,7 +43,7 @@ class DescriptorError(EncryptionError):
 
 
 class RecordError(EncryptionError):
-    """A stored row cannot be parsed, so that nothing may be decided from it."""
+    """A stored row cannot be parsed, so no decision may rely on it."""
 
     code = "invalid-record"
 

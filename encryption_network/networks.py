@@ -186,7 +186,7 @@ def revoked(record: NetworkRecord, now: float) -> NetworkRecord:
 
 
 def with_policy(record: NetworkRecord, policy: Policy | None, now: float) -> NetworkRecord:
-    """Return the record with another policy of its owner.
+    """Return the record with another policy set by its owner.
 
     Does not check:
         That the request comes from the owner.
@@ -263,7 +263,7 @@ _WELL_KNOWN: Final = (
 
 
 def parse_path_id(text: str) -> NetworkId:
-    """Parse the network id of a path segment, already percent-decoded once."""
+    """Parse the network id of a path segment that was percent-decoded once."""
     try:
         return parse_network_id(text)
     except InvalidIdentifier as exc:

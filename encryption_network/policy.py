@@ -1,4 +1,4 @@
-"""Evidence about an invoker's code, and policies that it is judged by.
+"""Evidence about an invoker's code, and the policies by which it is judged.
 
 Evidence contains facts without a verdict and is judged at every release, so that a policy which was
 narrowed after the attestation applies to the next release. A policy is a JSON object in the
@@ -125,7 +125,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurements:
-    """One approved image and its code; the registers belong together (RL10)."""
+    """An approved image and its code, as registers that belong together (RL10)."""
 
     mrtd: bytes
     rtmr0: bytes
