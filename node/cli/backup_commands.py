@@ -276,7 +276,7 @@ def restore(
             )
         except (StoreMisused, SpaceError) as error:
             hints = {
-                BackupDamaged.code: f"use another copy of the backup; compare its size: ls -l {file}",
+                BackupDamaged.code: f"use another copy of the backup; see its size: ls -l {file}",
                 StoreFull.code: "free disk space, or restore into a folder on another disk",
             }
             hint = getattr(error, "next_step", None) or hints.get(error.code, "sealspace doctor")

@@ -1,6 +1,6 @@
-"""A dstack guest agent on a Unix socket, both generations, with faults on request.
+"""A simulated dstack guest agent on a Unix socket, of both generations, with faults on request.
 
-What it attests is a simulated trust domain: quotes, registers and event log fit each other.
+It attests a simulated trust domain: quotes, registers and event log are consistent.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ Fault = Literal[
 
 @dataclass
 class AgentSimulator:
-    """What the agent knows, and how it misbehaves.
+    """A simulated guest agent and its faults.
 
     Attributes:
         platform: makes the quotes.
@@ -85,7 +85,7 @@ class AgentSimulator:
 
 
 class _Refused(Exception):
-    """The agent says no."""
+    """A refusal of the agent."""
 
 
 @asynccontextmanager

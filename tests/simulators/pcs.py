@@ -1,5 +1,4 @@
-"""Intel's collateral service on loopback: serves documents that were published to it, and
-misbehaves on request."""
+"""A simulation of Intel's collateral service on loopback, with faults on request."""
 
 import asyncio
 import json
@@ -28,7 +27,7 @@ CERTIFICATES = "/IntelSGXRootCA.der"
 
 @dataclass
 class PcsSimulator:
-    """What the service publishes, and what it answers instead.
+    """A simulated collateral service: its documents and its faults.
 
     Attributes:
         standard: documents by FMSPC in upper-case hex: the edition that is served without a number.
@@ -60,7 +59,7 @@ class PcsSimulator:
         (self.early if early else self.standard)[fmspc] = json.loads(document)
 
     def answer_of(self, request: web.Request) -> web.Response:
-        """Return the answer of a service in order."""
+        """Return the answer of a service without faults."""
         path, query = request.path, request.query
         if path == NUMBERS:
             return self._numbers()
@@ -103,7 +102,7 @@ class PcsSimulator:
         )
 
     def tcb_answer(self, document: dict[str, Any]) -> web.Response:
-        """Return the answer about a platform family out of a document."""
+        """Return the answer about a platform family from a document."""
         body = (
             f'{{"tcbInfo":{document["tcb_info"]},"signature":"{document["tcb_info_signature"]}"}}'
         )
@@ -113,7 +112,8 @@ class PcsSimulator:
 
     def _shared(self, path: str, document: dict[str, Any]) -> web.Response:
         if path == IDENTITY:
-            body = f'{{"enclaveIdentity":{document["qe_identity"]},"signature":"{document["qe_identity_signature"]}"}}'
+            signature = document["qe_identity_signature"]
+            body = f'{{"enclaveIdentity":{document["qe_identity"]},"signature":"{signature}"}}'
             chain = quote(document["qe_identity_issuer_chain"])
             return web.Response(text=body, headers={"SGX-Enclave-Identity-Issuer-Chain": chain})
         if path == PCK_CRL:

@@ -1,5 +1,4 @@
-"""The kernel's report interface on an ordinary folder: real files, and what the kernel does when
-they are touched."""
+"""A simulation of the kernel's report interface in an ordinary folder, with real files."""
 
 import errno
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from tee_backend.evidence.tsm import ReportFiles
 
 @dataclass
 class TsmSimulator(ReportFiles):
-    """Makes report folders come alive.
+    """A simulated report interface that reacts to reads and writes of its files.
 
     Attributes:
         make_quote: what the platform does with an inblob.

@@ -1,5 +1,4 @@
-"""A node in this process that believes a simulated platform, with any release settings, and people
-on it.
+"""A node that trusts a simulated platform, with any release settings, and its users.
 
 Example:
     async with staying(tmp_path, platform, key_providers=("tpm",)) as here:
@@ -39,13 +38,13 @@ class Here(Stage):
     clock: FixedClock
 
     async def granted(self, *, policy: Policy) -> tuple[Owner, Delegate]:
-        """Return an owner, and a backend with a grant to decrypt under a policy."""
+        """Return an owner and a backend with a grant to decrypt under a policy."""
         owner, delegate = await self.owner(), Delegate()
         delegate.proofs = [await self.register(owner.grant_decrypt(delegate.did, policy=policy))]
         return owner, delegate
 
     async def attest_with_log(self, delegate: Delegate, owner: Owner, log: MintedLog) -> Reply:
-        """Hand in a quote of the image "approved" on which a log was written."""
+        """Attest with a quote of the image "approved" and the given event log."""
         nonce = await self.nonce(delegate.did)
         bound = self.report_data(delegate.did, delegate.receiver.public_key, nonce)
         image = replace(measurements_of("approved"), rtmr3=None)

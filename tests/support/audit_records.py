@@ -14,7 +14,7 @@ from spaces.store.contract import Range, Store, pages_of
 
 
 async def audit_records(store: Store) -> tuple[AuditRecord, ...]:
-    """Return the records of the chain in its order, then those that wait, in the order of time."""
+    """Return the records in the chain in order, then the unsealed ones in order of time."""
     chain = [page async for page in pages_of(store, Range(SEALED_PREFIX))]
     queue = [page async for page in pages_of(store, Range(AUDIT_PREFIX))]
     sealed = [

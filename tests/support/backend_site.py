@@ -1,4 +1,4 @@
-"""Backends that publish evidence, on real sockets, and whoever stands between them and an owner.
+"""Backends that publish evidence on real sockets, and relays between them and an owner.
 
 Example:
     async with serving(surface) as url:
@@ -43,7 +43,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class Domain:
-    """A simulated trust domain with or without an event log; counts its quotes."""
+    """A simulated trust domain with or without an event log, which counts its quotes."""
 
     platform: SimulatedPlatform
     image: Measurements
@@ -60,7 +60,7 @@ class Domain:
 
 @dataclass
 class Documents:
-    """Collateral as an owner holds it."""
+    """Collateral as an owner stores it."""
 
     platform: SimulatedPlatform
     now: float
@@ -72,7 +72,7 @@ class Documents:
 
 @dataclass
 class Program:
-    """A backend's program: takes up what arrives, attests, and reads what it was granted."""
+    """A backend's program: accepts grants, attests, and reads granted secrets."""
 
     client: Client
     backend: Backend
@@ -92,13 +92,12 @@ async def serving(
     bound: socket | None = None,
     limits: ConnectionLimits = LIMITS,
 ) -> AsyncIterator[str]:
-    """Serve a surface, an application, or one handler for whatever is asked, on loopback; yields
-    its address.
+    """Serve a surface, an application or a handler on loopback; yield its address.
 
     Args:
-        site: what answers.
-        bound: a socket of IPv4 whose address somebody had to know before; None: any free port.
-        limits: of its connections.
+        site: What to serve. A handler answers every request.
+        bound: An IPv4 socket whose address is known before; None for any free port.
+        limits: Limits of its connections.
     """
     app = site if isinstance(site, web.Application) else web.Application()
     if isinstance(site, web.Application):
@@ -113,7 +112,7 @@ async def serving(
 
 
 async def owner_of(bench: Any) -> Client:
-    """An owner who signed in with the rights that the command line asks for, and keeps a secret."""
+    """Return a signed-in owner with the command line's rights and a stored secret."""
     client: Client = await bench.client()
     await client.sign_in(
         new_wallet(entropy=bench.entropy), SignIn(network_abilities=OWNER_ABILITIES)
@@ -125,7 +124,7 @@ async def owner_of(bench: Any) -> Client:
 async def backend_of(
     bench: Any, owner: Client, *, measured: Measurements = NOTES, seed: bytes = bytes(32)
 ) -> Backend:
-    """A backend that was granted the secret, and attested."""
+    """Return a backend that was granted the secret and has attested."""
     client = await bench.client(key_session(seed))
     grant = [allow(owner.secrets().resource("API_KEY"), "tinycloud.kv/get")]
     grant.append(allow(owner.encryption.network().text, "tinycloud.encryption/decrypt"))

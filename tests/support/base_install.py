@@ -54,8 +54,7 @@ _WAIT_S = PATIENCE_S
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended, and what it printed; the status is -1 where an exception came out of
-    it."""
+    """The exit status and output of a command; status -1 after an exception."""
 
     status: int
     out: str
@@ -79,7 +78,7 @@ class Environment:
         )
 
     def start_example(self, path: Path, folder: Path) -> "subprocess.Popen[str]":
-        """Start a program on a free port in a folder; its standard output can be read."""
+        """Start an example program on a free port; its standard output can be read."""
         program = (
             "import os, runpy, sys; os.environ['PORT'] = '0';"
             f" sys.stdout.reconfigure(line_buffering=True); runpy.run_path({str(path)!r},"
@@ -94,14 +93,14 @@ class Environment:
         return self._run(_ONE, arguments)
 
     def run_all(self, calls: Sequence[tuple[Sequence[str], str]]) -> list[Ended]:
-        """Run `sealspace` with each call's arguments and standard input, one after the other in one
-        process."""
+        """Run `sealspace` once per call in one process, with arguments and standard input of
+        each."""
         ran = self._run(_MANY, given=json.dumps(calls))
         assert ran.status == 0, ran
         return [Ended(*one) for one in json.loads(ran.out)]
 
     def absent(self, *modules: str) -> list[str]:
-        """Return those modules that cannot be imported in it."""
+        """Return the modules that the environment cannot import."""
         program = (
             "from importlib.util import find_spec\nprint(*(name for name in sys.argv[1:] if"
             " find_spec(name) is None))"
@@ -143,7 +142,7 @@ class Environment:
 
 
 def environment(folder: Path, *extras: str) -> Environment:
-    """Make the environment of `pip install 'sealspace[…]'` in a folder that is not there yet."""
+    """Make the environment of `pip install 'sealspace[…]'` in a new folder."""
     site = folder / "site"
     site.mkdir(parents=True)
     for package in PACKAGES:
@@ -158,15 +157,14 @@ def environment(folder: Path, *extras: str) -> Environment:
 
 
 def link_dependencies(site: Path, *extras: str) -> None:
-    """Put links into a folder of packages to all that the base install and some extras require."""
+    """Link everything that the base install and some extras require into a folder of packages."""
     for found in _closure([*_project()["dependencies"], *requirements_of(*extras)]):
         for name in top_level(found):
             _link(site / name, Path(str(found.locate_file(name))))
 
 
 def _link(place: Path, package: Path) -> None:
-    """Put a link to a package, or to a module, and one to what is compiled of it where that is kept
-    elsewhere."""
+    """Link a package or module, and its compiled files where those are stored elsewhere."""
     place.symlink_to(package)
     if sys.pycache_prefix is None or not package.is_dir():
         return
@@ -180,12 +178,12 @@ def _link(place: Path, package: Path) -> None:
 
 
 def stated_extras() -> dict[str, list[str]]:
-    """Return each extra that the distribution states, with its own requirements."""
+    """Return each extra of the distribution with its own requirements."""
     return dict(_project()["optional-dependencies"])
 
 
 def requirements_of(*extras: str) -> list[str]:
-    """Return what extras require, those of other extras that they name included."""
+    """Return the requirements of extras, including those of extras that they name."""
     stated, found = stated_extras(), []
     for extra in extras:
         for text in stated[extra]:
@@ -195,15 +193,13 @@ def requirements_of(*extras: str) -> list[str]:
 
 
 def top_level(found: Distribution) -> list[str]:
-    """Return the names of the files and folders that a distribution puts into an environment's
-    packages."""
+    """Return the files and folders that a distribution adds to an environment."""
     assert found.files
     return sorted({file.parts[0] for file in found.files} - {"..", "__pycache__"})
 
 
 def _closure(wanted: Sequence[str]) -> Iterator[Distribution]:
-    """Yield the installed distributions that satisfy requirements, and those that they require in
-    turn, once each."""
+    """Yield each installed distribution that requirements need, directly or indirectly, once."""
     seen: set[str] = set()
     queue = list(wanted)
     while queue:

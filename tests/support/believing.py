@@ -1,4 +1,4 @@
-"""Settings of nodes that believe a simulated platform.
+"""Settings of nodes that trust a simulated platform.
 
 Example:
     async with embedded_node(believing(tmp_path, platform)) as node: ...
@@ -14,7 +14,7 @@ from engines import store_at
 from node.config.tree import Config, Http, Limits, Release
 
 MANY_CHALLENGES = Limits(challenges_per_minute=1_000_000)
-"""Of a node whose tests all come from one address."""
+"""Limits of a node whose tests all use one client address."""
 
 
 def trust_files(
@@ -36,7 +36,7 @@ def trust_files(
 
 
 def trust_arguments(folder: Path, platform: SimulatedPlatform) -> tuple[str, ...]:
-    """Do the same, and return the arguments of a command that name both."""
+    """Write the trust files, and return the arguments of a command that name them."""
     root, collateral = trust_files(folder, platform)
     return ("--trust-root", root, "--collateral", collateral)
 

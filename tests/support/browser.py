@@ -49,16 +49,20 @@ WALLET = """
   const listeners = {};
   const provider = {
     on(name, listener) { (listeners[name] ??= []).push(listener); },
-    removeListener(name, listener) { listeners[name] = (listeners[name] ?? []).filter((one) => one !== listener); },
+    removeListener(name, listener) {
+      listeners[name] = (listeners[name] ?? []).filter((one) => one !== listener);
+    },
     async request({ method, params }) {
       const answer = await window.__walletRequest(method, params ?? []);
       if (answer.error) throw Object.assign(new Error(answer.error.message), answer.error);
       return answer.result;
     },
   };
-  window.__walletEmit = (name, value) => (listeners[name] ?? []).forEach((listener) => listener(value));
+  window.__walletEmit = (name, value) =>
+    (listeners[name] ?? []).forEach((listener) => listener(value));
   const info = {
-    uuid: "8f3cbbd0-0000-4000-8000-000000000001", name: "Test Wallet", icon: "data:,", rdns: "example.wallet",
+    uuid: "8f3cbbd0-0000-4000-8000-000000000001", name: "Test Wallet", icon: "data:,",
+    rdns: "example.wallet",
   };
   const announce = () => window.dispatchEvent(
     new CustomEvent("eip6963:announceProvider", { detail: Object.freeze({ info, provider }) }));
@@ -128,7 +132,8 @@ class Page:
 
 
 CALL = """async ({module, name, args}) => {
-  const bytes = (one) => Array.isArray(one) && one.every(Number.isInteger) ? new Uint8Array(one) : one;
+  const bytes = (one) =>
+    Array.isArray(one) && one.every(Number.isInteger) ? new Uint8Array(one) : one;
   const shown = (one) => one instanceof Uint8Array
     ? Array.from(one, (byte) => byte.toString(16).padStart(2, "0")).join("") : one;
   const value = await (await import(`/console/wire/${module}`))[name](...args.map(bytes));
@@ -137,7 +142,7 @@ CALL = """async ({module, name, args}) => {
 
 
 class Browser(LoopThread):
-    """A running Chromium, with the loop that drives it."""
+    """A running Chromium and the event loop that drives it."""
 
     def __init__(self, loop: LoopThread, chromium: Chromium) -> None:
         super().__init__(loop.loop)
@@ -145,7 +150,7 @@ class Browser(LoopThread):
 
     @contextmanager
     def page(self, origin: str, *, wallet: BrowserWallet | None = None) -> Iterator[Page]:
-        """Open an empty page at an origin, with the files of the console under `/console/`."""
+        """Open an empty page of an origin, with the console's files under `/console/`."""
         page = self.run(self._open(origin, wallet))
         try:
             yield page
@@ -153,8 +158,7 @@ class Browser(LoopThread):
             self.run(page.context.close())
 
     async def context(self, **more: Any) -> BrowserContext:
-        """Open a profile of its own, in which nothing moves and a busy machine has time for
-        everything."""
+        """Open a new browser profile without animations and with long time limits."""
         context = await self.chromium.new_context(reduced_motion="reduce", **more)
         context.set_default_timeout(PATIENCE_S * 1000)
         return context
@@ -200,7 +204,7 @@ async def _serve(route: Route) -> None:
 
 
 def _environment() -> dict[str, str | float | bool]:
-    """Return the environment without what names folders of the person who runs the tests."""
+    """Return the environment without variables that name the user's folders."""
     return {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
 
 

@@ -1,4 +1,4 @@
-"""People, tokens and a store in memory for the tests of this folder. All keys are public test
+"""Principals, tokens and a store in memory for tests of capabilities. All keys are public test
 material."""
 
 from collections.abc import Mapping, Sequence
@@ -97,7 +97,7 @@ def raw_ucan(payload: bytes, *, header: bytes | None = None, signer: Signs = SES
 
 
 def claims(**changes: Any) -> bytes:
-    """Return the JSON of a plain delegation's claims with some changed; `...` leaves one out."""
+    """Return the JSON of a plain delegation's claims with some changed; `...` removes one."""
     plain = {
         "iss": SESSION.did_url,
         "aud": BOB.did,
@@ -133,7 +133,7 @@ def message(
 
 
 def cacao(att: Att | None = None, **fields: Any) -> str:
-    """Return a message of the owner as a signed header."""
+    """Return a sign-in message of the owner as a signed header."""
     return header_text(encode_cacao(sign_cacao(message(att, **fields), OWNER)))
 
 
@@ -143,7 +143,7 @@ def base58(cid: str) -> str:
 
 
 class World:
-    """What a node would know: registered delegations, their aliases, their marks."""
+    """A node's knowledge: registered delegations, their aliases and their revocations."""
 
     def __init__(self, now: float = NOW) -> None:
         self.now = now
@@ -152,12 +152,12 @@ class World:
         self._contents: dict[Digest, ContentKey] = {}
 
     def find(self, digest: Digest | None) -> Registered | None:
-        """Return what is registered under a cid."""
+        """Return the delegation registered under a cid."""
         key = None if digest is None else self._contents.get(digest)
         return None if key is None else self._by_content.get(key)
 
     def put(self, registered: Registered) -> str:
-        """Store a registered delegation without judging it; return its cid text."""
+        """Store a registered delegation without checks; return its cid text."""
         delegation = registered.delegation
         self._by_content[delegation.content_key] = registered
         self._contents[delegation.cid] = delegation.content_key
@@ -165,7 +165,7 @@ class World:
         return cid_text(delegation.cid)
 
     def alias(self, cid: Digest, content_key: ContentKey) -> None:
-        """Let another spelling of a registered delegation be found."""
+        """Make a registered delegation available under another spelling."""
         self._contents[cid] = content_key
 
     def judge(self, header: str) -> Registered:
@@ -185,7 +185,7 @@ class World:
         return found.delegation
 
     def mark_revoked(self, cid: str) -> None:
-        """Revoke without a token."""
+        """Revoke a delegation without a token."""
         self.marks[self.delegation(cid).content_key] = Mark.REVOKED
 
     def invoke(self, header: str) -> Authority:

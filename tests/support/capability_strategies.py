@@ -1,4 +1,4 @@
-"""What hypothesis draws for the tests of this folder."""
+"""Hypothesis strategies for the tests of capabilities."""
 
 from hypothesis import strategies as st
 

@@ -31,17 +31,17 @@ class Node:
 
     @property
     def is_group(self) -> bool:
-        """Whether it only holds others."""
+        """Return whether the node is a group of commands."""
         return isinstance(self.command, click.Group)
 
 
 def command_tree() -> Iterator[Node]:
-    """Yield every group before its commands, all in the order of help."""
+    """Yield every group before its commands, in the order of help."""
     return _below(cli, (), None)
 
 
 def leaves() -> list[Node]:
-    """Return the commands that do something."""
+    """Return the commands that are not groups."""
     return [node for node in command_tree() if not node.is_group]
 
 

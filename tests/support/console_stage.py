@@ -24,7 +24,8 @@ AXE_ABSENT: Final = "axe-core is not installed: `make check` does, where npm is"
 _HEIGHT: Final = 900
 _TAKES_SHOTS: Final = "CONSOLE_SCREENSHOTS" in os.environ
 _SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
-_EXCESS: Final = """() => Math.max(...[document.documentElement, ...document.querySelectorAll("dialog")].map(
+_EXCESS: Final = """() => Math.max(
+  ...[document.documentElement, ...document.querySelectorAll("dialog")].map(
   (one) => one.scrollWidth - one.clientWidth))"""
 _COUNT_VIOLATIONS: Final = """
 window.__violations = [];
@@ -69,8 +70,7 @@ class ConsolePage:
         return self._browser.run(awaited)
 
     def listen(self, event: str, listener: Callable[[Any], None]) -> None:
-        """Have a function called at each event of the tab; the driver needs it to be added on its
-        own loop."""
+        """Call a function at each event of the tab. The driver needs it added on its own loop."""
 
         async def add() -> None:
             self.tab.on(event, listener)  # type: ignore[call-overload]  # one of its literals
@@ -78,7 +78,7 @@ class ConsolePage:
         self.run(add())
 
     def open(self, place: str = "") -> None:
-        """Load the console anew at one of its places, for example `node`."""
+        """Load the console at one of its places, for example `node`."""
 
         address = f"{self.origin}/console/#/{place}"
 
@@ -94,11 +94,11 @@ class ConsolePage:
         self.run(load())
 
     def see(self, text: str) -> None:
-        """Wait until a text is to be seen."""
+        """Wait until a text is visible."""
         self.run(expect(self.tab.get_by_text(text).first).to_be_visible())
 
     def click(self, name: str, *, role: Any = "button", within: str = "body") -> None:
-        """Click what has this accessible name."""
+        """Click the element with this accessible name."""
         self.run(self.tab.locator(within).get_by_role(role, name=name, exact=True).click())
 
     def type(self, label: str, text: str) -> None:
@@ -112,13 +112,12 @@ class ConsolePage:
         self.signed_in()
 
     def signed_in(self) -> None:
-        """Wait until there is a session; the page of sign-in says *Sign out* too, in a sentence."""
+        """Wait until there is a session."""
         button = self.tab.get_by_role("button", name="Sign out", exact=True)
         self.run(expect(button).to_be_visible())
 
     def shot(self, name: str) -> None:
-        """Show the page at three widths: nothing may be wider than it. Take screenshots if asked
-        to."""
+        """Check the page at three widths for overflow, and take screenshots if requested."""
         self.run(self._shots(name))
 
     async def _shots(self, name: str) -> None:
@@ -134,7 +133,7 @@ class ConsolePage:
         await self.tab.set_viewport_size({"width": WIDTHS[-1], "height": _HEIGHT})
 
     def faults(self) -> list[str]:
-        """Return what the policy refused, what went to another origin, and errors of scripts."""
+        """Return violations of the policy, requests to other origins, and script errors."""
         violations: list[str] = self.run(self.tab.evaluate("() => window.__violations"))
         return [*violations, *self.foreign, *self.errors]
 
@@ -171,7 +170,7 @@ class ConsolePage:
 def console_page(
     browser: Browser, origin: str, *, wallet: BrowserWallet | None = None
 ) -> Iterator[ConsolePage]:
-    """Open a tab at the console of a node, in a profile of its own; `open` loads it."""
+    """Open a tab for a node's console in a new profile; `open` loads it."""
 
     async def opened() -> ConsolePage:
         context = await browser.context(viewport={"width": WIDTHS[-1], "height": _HEIGHT})

@@ -15,7 +15,8 @@ from node_js import Scripts
 SIGN_IN = """
   const at = (name) => import(`/console/wire/${name}.js`);
   const caught = async (work) => { try { return await work(); } catch (error) {
-    return { code: error.code ?? String(error), message: error.message, hint: error.hint, details: error.details }; } };
+    return { code: error.code ?? String(error), message: error.message, hint: error.hint,
+      details: error.details }; } };
   const { discover, connect } = await at("wallets");
   const session = await at("session");
   const signedIn = async (asked) => {
@@ -27,27 +28,27 @@ SIGN_IN = """
 
 
 def in_page(page: Page | Scripts, script: str, argument: object = None) -> Any:
-    """Run a script that has the wallets and the sessions at hand; `given` is the argument."""
+    """Run a script with the wallets and sessions available; `given` is its argument."""
     return page.evaluate(f"async (given) => {{ {SIGN_IN} {script} }}", argument)
 
 
 def in_console(console: ConsolePage, script: str, argument: object = None) -> Any:
-    """Run such a script in a page of the console itself, with its modules and under its policy."""
+    """Run a script in a page of the console, with its modules and policy."""
     source = 'new URL("wire/", document.querySelector("script[src]").src).href'
     ready = SIGN_IN.replace("`/console/wire/${name}.js`", f"`${{{source}}}${{name}}.js`")
     return console.run(console.tab.evaluate(f"async (given) => {{ {ready} {script} }}", argument))
 
 
 WRITTEN_AGAIN = """
-  const { encodeCbor } = await import("/console/wire/cacao.js"), { hex } = await import("/console/wire/bytes.js");
+  const { encodeCbor } = await import("/console/wire/cacao.js");
+  const { hex } = await import("/console/wire/bytes.js");
   const revived = (_, one) => one?.bytes ? Uint8Array.from(one.bytes) : one;
   const written = (text) => hex(encodeCbor(JSON.parse(text, revived)));
 """
 
 
 def members(data: bytes) -> str:
-    """Return the members of a CACAO as JSON, byte strings as `{"bytes": […]}`: what `written`
-    encodes again."""
+    """Return the members of a CACAO as JSON, with byte strings as `{"bytes": […]}`."""
     return json.dumps(libipld.decode_dag_cbor(data), default=lambda one: {"bytes": list(one)})
 
 
@@ -62,11 +63,11 @@ _STORE = """async (names) => {
 
 
 def store_secrets(console: ConsolePage, names: list[str]) -> None:
-    """Store a secret of each name with the session of a page: the first is global, the others in
-    scopes by turns."""
+    """Store a secret per name with the page's session: the first global, the others in alternating
+    scopes."""
     console.run(console.tab.evaluate(_STORE, names))
 
 
 def key_names(count: int) -> list[str]:
-    """Return `KEY_0` and so on."""
+    """Return the names `KEY_0`, `KEY_1` and so on."""
     return [f"KEY_{at}" for at in range(count)]

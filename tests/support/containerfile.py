@@ -30,18 +30,18 @@ class Instruction:
 
     @property
     def words(self) -> list[str]:
-        """Its words, as a shell splits them, without options."""
+        """Return the words as a shell splits them, without options."""
         return [word for word in shlex.split(self.text) if not word.startswith("--")]
 
     @property
     def options(self) -> dict[str, str]:
-        """Its options: `--from=wheel` is from -> wheel."""
+        """Return the options; `--from=wheel` is from -> wheel."""
         found = re.findall(r"(?:^| )--([a-z-]+)=(\S+)", self.text)
         return dict(found)
 
     @property
     def command(self) -> Sequence[str] | None:
-        """The command in exec form; None where it is text for a shell."""
+        """Return the command in exec form, or None if it is shell text."""
         text = self.text[self.text.find("[") :] if "[" in self.text else ""
         try:
             return [str(word) for word in json.loads(text)]
@@ -50,13 +50,12 @@ class Instruction:
 
     @property
     def pairs(self) -> dict[str, str]:
-        """The names and values of `ENV`, `ARG` and `LABEL`; an argument without a value has
-        none."""
+        """Return names and values of `ENV`, `ARG` and `LABEL`; an argument may have no value."""
         return {name: value for name, _, value in (word.partition("=") for word in self.words)}
 
 
 def read_containerfile(path: Path) -> list[Instruction]:
-    """Return the instructions of a Containerfile; comments are left out."""
+    """Return the instructions of a Containerfile without comments."""
     lines = [
         line for line in path.read_text("utf-8").splitlines() if not line.lstrip().startswith("#")
     ]

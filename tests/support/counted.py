@@ -1,4 +1,4 @@
-"""What processes wrote into a folder of metrics, as a scrape shows it."""
+"""Metrics that processes wrote into a folder, as a scrape shows them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 def families(folder: Path) -> dict[str, Metric]:
-    """Return what a reader of the format makes of the text, by the name of each family without
-    `_total`."""
+    """Parse the text and return its families by name without `_total`."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]  # the library has no types here
     return {
@@ -20,7 +19,7 @@ def families(folder: Path) -> dict[str, Metric]:
 
 
 def numbers(folder: Path) -> Mapping[tuple[str, ...], float]:
-    """Return all numbers, by the name of the sample and the values of its labels."""
+    """Return all samples by name and label values."""
     return {
         (sample.name, *sample.labels.values()): sample.value
         for family in families(folder).values()

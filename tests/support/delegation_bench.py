@@ -1,5 +1,5 @@
-"""People who grant, pass on, revoke and ask, at a node that tests run: what tests of reporting
-routes share."""
+"""Users who grant, delegate, revoke and query at a node; shared by tests of the reporting
+routes."""
 
 import itertools
 import json
@@ -37,7 +37,7 @@ def space(owner: WalletSigner | Ed25519Signer = ALICE, name: str = "default") ->
 
 
 def everything(owner: WalletSigner | Ed25519Signer = ALICE) -> Grants:
-    """What a sign-in asks for."""
+    """Return the rights of a sign-in."""
     home = space(owner)
     return {
         f"{home}/kv": [GET, PUT],
@@ -47,7 +47,7 @@ def everything(owner: WalletSigner | Ed25519Signer = ALICE) -> Grants:
 
 
 class Delegating:
-    """What people do at a node; whatever is registered is taken."""
+    """Users of a node, whose delegations are all registered."""
 
     def __init__(
         self, node: EmbeddedNode, session: aiohttp.ClientSession, clock: FixedClock
@@ -115,7 +115,7 @@ class Delegating:
         *,
         lifetime_s: float = 3600,
     ) -> str:
-        """A wallet's word to a key, registered."""
+        """Register a delegation of a wallet to a key."""
         return await self.register(self.wallet_token(wallet, key, grants, lifetime_s=lifetime_s))
 
     async def grant(
@@ -127,7 +127,7 @@ class Delegating:
         lifetime_s: float = 600,
         facts: Sequence[Json] = (),
     ) -> str:
-        """A key's word to somebody, registered."""
+        """Register a delegation of a key."""
         token = self.token(signer, grants, *proofs, audience=to, lifetime_s=lifetime_s, facts=facts)
         return await self.register(token)
 
@@ -137,7 +137,7 @@ class Delegating:
         return token
 
     async def revoke(self, token: str, by: Ed25519Signer | WalletSigner) -> None:
-        """End a delegation on somebody's own word."""
+        """Revoke a delegation by the signer's own authority, without a proof."""
         if isinstance(by, WalletSigner):
             header = self._signed(by, f"ucan:{token_id(token)}", None)
         else:
@@ -171,7 +171,7 @@ class Delegating:
         return encode_ucan(payload, signer)
 
     async def status_of(self, asker: Ed25519Signer, target: str, *proofs: str) -> Any:
-        """What is said of a delegation; the whole answer in one."""
+        """Return the whole status answer of a delegation."""
         cid = token_id(target)
         token = self.token(asker, {f"urn:cid:{cid}": [STATUS]}, *proofs)
         reply = await self.json("/delegation/status", token, json.dumps({"cid": cid}).encode())
@@ -187,7 +187,7 @@ class Delegating:
         owner: WalletSigner | Ed25519Signer = ALICE,
         **filters: Json,
     ) -> Any:
-        """A page of an account's delegations."""
+        """Return a page of an account's delegations."""
         reply = await self.asked(asker, *proofs, owner=owner, **filters)
         assert reply.status == 200, reply.text
         return reply.reported
@@ -199,7 +199,7 @@ class Delegating:
         owner: WalletSigner | Ed25519Signer = ALICE,
         **filters: Json,
     ) -> Reply:
-        """The answer to a query, whatever it is."""
+        """Return the answer to a query, whether or not it succeeded."""
         token = self.token(asker, {f"{space(owner)}/delegation": [LIST]}, *proofs)
         return await self.json("/delegation/query", token, json.dumps(filters).encode())
 

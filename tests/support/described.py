@@ -23,8 +23,7 @@ _NOT_OFFERED: Final = ("/hooks/", "/policy/v3/", "/share/")
 
 
 def closed(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a description in which objects have the members that it names and no other: no answer
-    says more."""
+    """Return a description whose objects allow no additional members."""
     tight = deepcopy(dict(document))
     for schema in tight["components"]["schemas"].values():
         if "properties" in schema:
@@ -51,7 +50,7 @@ _TEMPLATES: Final = [
 
 
 def template_of(target: str) -> str | None:
-    """Return the path of the description that a request target, query or none, fits."""
+    """Return the described path that a request target matches."""
     path = re.sub(r"^(.+)/$", r"\1", target.partition("?")[0])
     return next((template for pattern, template in _TEMPLATES if pattern.fullmatch(path)), None)
 
@@ -97,8 +96,7 @@ def described_fault(
 
 
 def is_described_code(method: str, template: str, status: int, code: str | None) -> bool:
-    """Whether a route of the description answers a code with a status, as a line of the log of
-    requests says."""
+    """Return whether the route answers this code with this status, according to the description."""
     operations = DOCUMENT["paths"].get(template, {})
     operation = operations.get("get" if method == "HEAD" else method.lower())
     if code is None or operation is None:
@@ -112,7 +110,7 @@ def is_described_code(method: str, template: str, status: int, code: str | None)
 
 
 def _undescribed(method: str, target: str, operations: Mapping[str, Any]) -> set[int]:
-    """Return the statuses of what the description leaves to its preamble."""
+    """Return the statuses that the description covers in its preamble."""
     before = {400, 408, 414, 417, 429, 431}
     if method == "OPTIONS":
         return before | {200, 204}

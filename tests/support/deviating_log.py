@@ -1,5 +1,4 @@
-"""Event logs of a simulated trust domain that deviate from that of an ordinary one, in what a test
-says."""
+"""Event logs of a simulated trust domain with chosen deviations."""
 
 import json
 from collections.abc import Sequence
@@ -49,7 +48,7 @@ class LogOptions:
 
 
 def text_of(minted: MintedLog) -> str:
-    """Return a log as JSON text, as guest agents return it."""
+    """Return a log as the JSON text of guest agents."""
     return json.dumps(minted.log.to_json(), separators=(",", ":"))
 
 

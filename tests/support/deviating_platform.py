@@ -96,7 +96,7 @@ root."""
 
 @dataclass(frozen=True, slots=True)
 class _FamilyPki(Pki):
-    """The certificates of a machine under the root of a machine of another family."""
+    """The certificates of a machine of another family under the same root."""
 
     home_fmspc: bytes
 
@@ -105,7 +105,7 @@ class _FamilyPki(Pki):
 
 
 def _with_revoked(pki: Pki, crl: bytes, issuer: str, revoked: Sequence[str]) -> bytes:
-    """Return a revocation list that names the certificates of some roles."""
+    """Return a revocation list with the certificates of some roles."""
     loaded = x509.load_der_x509_crl(crl)
     builder = x509.CertificateRevocationListBuilder(
         loaded.issuer, loaded.last_update_utc, loaded.next_update_utc, list(loaded.extensions)
@@ -118,7 +118,7 @@ def _with_revoked(pki: Pki, crl: bytes, issuer: str, revoked: Sequence[str]) -> 
 
 
 class SimulatedPlatform(simulated.SimulatedPlatform):
-    """One machine with its certificate authorities, which makes what it is told to."""
+    """A machine with its certificate authorities, which produces any quote or collateral."""
 
     def another_machine(self, seed: bytes, *, fmspc: bytes | None = None) -> Self:
         """Return another machine under the same root and the same authorities, with keys and a PPID

@@ -1,5 +1,4 @@
-"""A whole node in the process of the tests, on a real socket of loopback; the store's writer is a
-thread."""
+"""A node in the process of the tests, on a real loopback socket; its storekeeper is a thread."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +20,7 @@ from sealspace.cli.listening_socket import bind_socket, url_of
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedNode:
-    """A running node: where it listens, and its services."""
+    """A running node: its address and its services."""
 
     url: str
     services: Services

@@ -24,29 +24,29 @@ POSTGRESQL = "postgresql"
 
 
 def is_on_postgresql() -> bool:
-    """Tell whether nodes keep their stores in a database in this run."""
+    """Return whether nodes keep their stores in a database in this run."""
     engine = os.environ.get(ENGINE_VARIABLE, "lmdb")
     assert engine in ("lmdb", POSTGRESQL), engine
     return engine == POSTGRESQL
 
 
 def needs_folder() -> pytest.MarkDecorator:
-    """Return the mark of tests that look at or damage what lies in the folder of LMDB."""
+    """Return the mark of tests that inspect or damage the LMDB folder."""
     return pytest.mark.skipif(is_on_postgresql(), reason="about the store in the data folder")
 
 
 def store_at(folder: Path | str) -> Store:
-    """Return the settings of a store that belongs to a folder."""
+    """Return the settings of a folder's store."""
     return Store(data=str(folder), url=database_of(folder) if is_on_postgresql() else None)
 
 
 def store_arguments(folder: Path | str) -> tuple[str, ...]:
-    """Return the arguments of `serve` for a store that belongs to a folder, beside `--data`."""
+    """Return the arguments of `serve` for a folder's store, without `--data`."""
     return ("--store", database_of(folder)) if is_on_postgresql() else ()
 
 
 def database_of(folder: Path | str) -> str:
-    """Return the address of a folder's database; it is empty the first time."""
+    """Return the address of a folder's database, which is empty at first."""
     return _database(str(Path(folder).absolute()))
 
 

@@ -73,7 +73,7 @@ MANIFEST: dict[str, Any] = {
 
 @dataclass
 class World:
-    """A node with nobody on it, and what is needed to be refused by it."""
+    """A node without users, and the means to be refused by it."""
 
     bench: Any
     bench_with: Callable[[Config], Awaitable[Any]]
@@ -81,7 +81,7 @@ class World:
     stack: AsyncExitStack
 
     async def host(self, hosting: Hosting) -> None:
-        """Go on with a node that hosts on other terms."""
+        """Restart the node with other hosting settings."""
         config = believing(self.folder, self.bench.platform, published_at=self.bench.clock.now())
         self.bench = await self.bench_with(structs.replace(config, hosting=hosting))
 
@@ -103,7 +103,7 @@ class World:
         return await self.stack.enter_async_context(Client(url, session=session, **given))
 
     async def lied_to(self, part: str, lie: Callable[[Answer], None], session: Session) -> Client:
-        """A client whose answers from paths that hold a text are changed."""
+        """Return a client whose answers are changed for matching paths."""
         relay = await self.stack.enter_async_context(relay_before(self.bench.node.url))
 
         def twist(answer: Answer) -> None:
@@ -117,7 +117,7 @@ class World:
         return await self.stack.enter_async_context(serving(handler))
 
     async def backend(self) -> str:
-        """The address of a backend that shows its evidence."""
+        """Return the address of a backend that shows its evidence."""
         domain = Domain(self.bench.platform, measurements_of("notes"))
         client = await self.agent()
         backend = Backend(client, domain, clock=self.bench.clock, entropy=self.bench.entropy)
@@ -140,7 +140,7 @@ class World:
 Cause = Callable[[World], Awaitable[object]]
 CAUSES: dict[type[SealspaceError], Cause] = {}
 BASES: set[type[SealspaceError]] = {SealspaceError, TransportError, BackendError, EncryptionError}
-"""What nothing is raised as: names for several at once."""
+"""Base classes that are never raised themselves."""
 
 
 def cause(kind: type[SealspaceError]) -> Callable[[Cause], Cause]:

@@ -1,4 +1,4 @@
-"""Verifying quotes whatever they are bound to."""
+"""Verification of quotes with any report data."""
 
 import math
 
@@ -12,7 +12,7 @@ from tee_backend.attestation.trust_root import TrustRoot
 
 
 def verify_quote(quote: bytes, collateral: Collateral, *, root: TrustRoot, now: float) -> Evidence:
-    """Return the evidence of a quote, which lasts as long as its collateral."""
+    """Return the evidence of a quote, valid as long as its collateral."""
     parsed = parse_quote(quote)
     binding = Binding(report_data=parsed.report.report_data, holder=Principal("did:key:zHolder"))
     return examine(

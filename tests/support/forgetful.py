@@ -1,10 +1,10 @@
-"""A node that has just been started, as far as its memory of delegations goes."""
+"""A node whose cache of delegations is empty, as after a start."""
 
 from node.services import Services
 
 
 def forget_delegations(services: Services) -> None:
-    """Drop every decoded delegation that a process remembers."""
+    """Drop every cached delegation of a process."""
     delegations = services.delegations
     delegations._by_content.clear()
     delegations._aliases.clear()

@@ -82,7 +82,7 @@ def _serve(place: str) -> NoReturn:
 
 
 def _answer(line: socket.socket) -> NoReturn:
-    """Be the program that was asked for, and tell how it ended."""
+    """Run the requested program in this process, and report how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     status = 255
     try:

@@ -1,5 +1,4 @@
-"""What fuzz tests draw: bytes, damaged originals, JSON of any shape, and texts that are long or
-deep."""
+"""Strategies for fuzz tests: bytes, damaged originals, any JSON, and long or deep texts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +14,7 @@ LEAVES = st.none() | st.booleans() | NUMBERS | st.text(max_size=12)
 
 
 def json_values(*leaves: str | int, members: Sequence[str] = ()) -> st.SearchStrategy[Any]:
-    """Return any JSON value; given leaves and names of members come up often."""
+    """Return any JSON value; given leaves and member names are drawn often."""
     all_leaves = LEAVES | st.sampled_from(leaves) if leaves else LEAVES
     names = st.text(max_size=6) | st.sampled_from(members) if members else st.text(max_size=6)
     return st.recursive(
@@ -47,7 +46,7 @@ def _spliced(original: Any, position: int, removed: int, inserted: Any) -> Any:
 
 
 def damaged_bytes(*originals: bytes, most: int = 64) -> st.SearchStrategy[bytes]:
-    """Return one of the originals with a part replaced, or cut off."""
+    """Return one of the originals with a part replaced or cut off."""
     few = st.binary(max_size=4) | st.binary(max_size=most)
     return st.builds(
         _spliced, st.sampled_from(originals), st.integers(0, 1 << 20), st.integers(0, most), few
@@ -55,7 +54,7 @@ def damaged_bytes(*originals: bytes, most: int = 64) -> st.SearchStrategy[bytes]
 
 
 def damaged_text(*originals: str, most: int = 16) -> st.SearchStrategy[str]:
-    """Return one of the originals with a part replaced, or cut off."""
+    """Return one of the originals with a part replaced or cut off."""
     few = st.text(max_size=3) | st.text(max_size=most)
     return st.builds(
         _spliced, st.sampled_from(originals), st.integers(0, 1 << 20), st.integers(0, most), few

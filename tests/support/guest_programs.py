@@ -31,24 +31,24 @@ _SECONDS = itertools.count(0, 7)
 
 @dataclass(frozen=True)
 class Guest:
-    """A program: its bytes, and its publication."""
+    """A program and its publication."""
 
     data: bytes
     target: Target
 
     @property
     def sha256(self) -> str:
-        """The program's identity."""
+        """Return the SHA-256 that identifies the program."""
         return hashlib.sha256(self.data).hexdigest()
 
     async def load(self) -> bytes:
-        """Return the bytes, as whoever keeps programs does."""
+        """Return the program's bytes, as a program store does."""
         return self.data
 
 
 @cache
 def guest(name: str) -> Guest:
-    """Return a guest by its name."""
+    """Return a guest program by name."""
     data = (BUILT / f"{name}.wasm").read_bytes()
     return Guest(data, Target.WASIP2 if data.startswith(_COMPONENT) else Target.WASIP1)
 
@@ -62,7 +62,7 @@ def asked(
     fresh: bool = False,
     **limits: int,
 ) -> RunRequest:
-    """Return a request; limits are small, so that a test that meets one ends soon."""
+    """Return a request with small limits, so that tests of limits end soon."""
     few = {"max_instructions": 200_000_000, "max_memory_mb": 16, "max_execution_s": 30} | limits
     return RunRequest(
         program.sha256,
@@ -76,13 +76,13 @@ def asked(
 
 
 async def ran(executor: Executor, program: Guest, given: bytes = b"", **about: object) -> RunResult:
-    """Run a guest once."""
+    """Run a guest program once."""
     request = asked(program, given, **about)  # type: ignore[arg-type]  # what `asked` takes
     return await executor.run(request, program.load)
 
 
 def detail_of(result: RunResult) -> str:
-    """Return what the reason of a run is about; empty where it completed."""
+    """Return the detail of a result's reason; empty for a completed run."""
     return "" if result.reason is None else result.reason.detail
 
 
@@ -92,7 +92,7 @@ def code(result: RunResult) -> str:
 
 
 def children(of: int | None = None, *, kind: str = "_child") -> list[int]:
-    """Return the processes that run for an executor of a process, of one kind."""
+    """Return the child processes of one kind that run for an executor."""
     found = []
     for path in Path(f"/proc/{of or os.getpid()}/task").glob("*/children"):
         for child in map(int, path.read_text().split()):
@@ -104,8 +104,7 @@ def children(of: int | None = None, *, kind: str = "_child") -> list[int]:
 
 
 def opened(process: int) -> list[str]:
-    """Return what a process has open. It goes on meanwhile: what it closes after the listing is
-    left out."""
+    """Return the open files of a process, without those closed during the listing."""
     names = []
     with suppress(FileNotFoundError, ProcessLookupError):  # it ended
         for entry in Path(f"/proc/{process}/fd").iterdir():
@@ -115,7 +114,7 @@ def opened(process: int) -> list[str]:
 
 
 def bounds_of(process: int) -> dict[str, str]:
-    """Return the resource limits of a process, by the names that the kernel gives them."""
+    """Return the resource limits of a process by their kernel names."""
     lines = Path(f"/proc/{process}/limits").read_text().splitlines()[1:]
     return {line[:25].strip(): line[25:46].strip() for line in lines}
 
@@ -150,8 +149,7 @@ async def running(
 
 
 def cpu_bound_s(process: int) -> int:
-    """Return what the last guest of a child bounded its time to; 0 where there was none yet, or the
-    child is gone."""
+    """Return the CPU limit of the last run in a child; 0 without a run, or if the child ended."""
     try:
         bound = bounds_of(process)["Max cpu time"]
     except (FileNotFoundError, ProcessLookupError):
@@ -162,7 +160,7 @@ def cpu_bound_s(process: int) -> int:
 
 
 def are_gone(processes: Iterable[int], within_s: float = PATIENCE_S) -> bool:
-    """Wait until processes have ended; False where one has not in this time."""
+    """Wait until processes have ended; return False on a timeout."""
     for process in processes:
         try:
             watched = os.pidfd_open(process)

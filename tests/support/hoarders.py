@@ -1,6 +1,6 @@
-"""Connections that ask for an answer, never read it, and go on sending as much as anybody takes.
+"""Clients that request a large answer, never read it, and keep sending as much as possible.
 
-Nothing here waits: a socket that takes nothing now is tried again after somebody else was served.
+Nothing here waits: a socket that accepts nothing now is tried again after the others.
 
 Example:
     hoarder = Hoarder(port, "/public/…/kv/large", long_heads())
@@ -24,14 +24,13 @@ _WAIT_S: Final = AT_ONCE_S
 
 
 def long_heads() -> bytes:
-    """Return as many header lines as a request may have, each nearly as long as one may be: 37 MB
-    of one head."""
+    """Return the largest head that a request may have: 37 MB."""
     lines = [b"x-%d: " % number + b"a" * _LINE_BYTES for number in range(_LINES)]
     return b"\r\n".join([b"GET / HTTP/1.1", *lines, b""])
 
 
 def small_requests() -> bytes:
-    """Return many small requests of many short lines, whose answers are more than buffers hold."""
+    """Return many small requests whose answers exceed all buffers."""
     lines = [b"a%d:b" % number for number in range(90)]
     return b"\r\n".join([b"GET /info HTTP/1.1", b"Host: node", *lines, b"", b""]) * _REQUESTS
 
@@ -63,7 +62,7 @@ class Hoarder:
 
     @property
     def is_done(self) -> bool:
-        """Whether everything was sent that there is."""
+        """Return whether everything was sent."""
         return self.sent_bytes == len(self._more)
 
     def fileno(self) -> int:
@@ -71,7 +70,7 @@ class Hoarder:
         return self._socket.fileno()
 
     def push(self) -> int:
-        """Send as much as is taken now; return how many bytes that were."""
+        """Send as much as the socket accepts now; return the number of bytes."""
         before = self.sent_bytes
         with suppress(BlockingIOError):
             while not (self.is_ended or self.is_done):
@@ -84,7 +83,7 @@ class Hoarder:
         return self.sent_bytes - before
 
     def read_all(self) -> bytes:
-        """Read until the other side closes the connection, and go on sending meanwhile."""
+        """Read until the other side closes the connection, while sending."""
         pieces = []
         with suppress(ConnectionResetError):
             while True:
@@ -105,6 +104,6 @@ class Hoarder:
 
 
 def resident_bytes(pid: int) -> int:
-    """Return the resident memory of a process that is its own, without files that it has mapped."""
+    """Return the resident memory of a process without mapped files."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("RssAnon:")[2].split()[0]) << 10

@@ -42,7 +42,7 @@ class Service:
     server_names: list[str | None] = field(default_factory=list)
 
     async def resolve(self, host: str) -> list[str]:
-        """Answer for a name."""
+        """Resolve a name to the next of its addresses."""
         self.looked_up.append(host)
         answers = self.names.get(host)
         if answers is None:
@@ -55,8 +55,7 @@ class Service:
 
 
 def _certificates(folder: Path, names: list[str]) -> tuple[Path, Path]:
-    """Make an authority, and a certificate for names; return their files, the latter with its
-    key."""
+    """Make a certificate authority and a certificate for names; return their files."""
     now = datetime.datetime.now(datetime.UTC)
 
     def made(subject: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:

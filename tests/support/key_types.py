@@ -1,5 +1,4 @@
-"""Keys that sign tokens besides Ed25519: what only tests need, made with general libraries. Public
-test material."""
+"""Signing keys of other types than Ed25519, made with general libraries. Public test material."""
 
 import base64
 import hashlib
@@ -34,33 +33,33 @@ def did_key(codec: bytes, public_key: bytes) -> str:
 
 
 def twin(signature: bytes, order: int) -> bytes:
-    """Return the other spelling of an ECDSA signature: s -> n - s, and the other recovery byte if
-    there is one."""
+    """Return the other spelling of an ECDSA signature: s becomes n - s, with the other recovery
+    byte."""
     s = order - int.from_bytes(signature[32:64], "big")
     return signature[:32] + s.to_bytes(32, "big") + bytes(byte ^ 1 for byte in signature[64:])
 
 
 class TokenSigner(Protocol):
-    """A key with all that a token's header and claims say of it."""
+    """A key with the header and claims that describe it in a token."""
 
     @property
     def algorithm(self) -> str:
-        """The JWS name."""
+        """Return the JWS algorithm."""
         ...
 
     @property
     def did(self) -> str:
-        """The DID without fragment."""
+        """Return the DID without fragment."""
         ...
 
     @property
     def issuer(self) -> str:
-        """What clients put into `iss`."""
+        """Return the value of `iss` in tokens of clients."""
         ...
 
     @property
     def jwk(self) -> dict[str, Any]:
-        """The public key."""
+        """Return the public key as a JWK."""
         ...
 
     def sign(self, message: bytes) -> bytes:
@@ -70,7 +69,7 @@ class TokenSigner(Protocol):
 
 @dataclass(frozen=True)
 class Ed25519Key:
-    """An Ed25519 key, by its did:key."""
+    """An Ed25519 key, identified by its did:key."""
 
     seed: bytes
     algorithm: str = "EdDSA"
@@ -97,7 +96,7 @@ class Ed25519Key:
 
 @dataclass(frozen=True)
 class P256Key:
-    """A P-256 key, by its did:key."""
+    """A P-256 key, identified by its did:key."""
 
     number: int
     algorithm: str = "ES256"
@@ -133,7 +132,7 @@ class P256Key:
 
 @dataclass(frozen=True)
 class Secp256k1Key:
-    """A secp256k1 key, by its did:key."""
+    """A secp256k1 key, identified by its did:key."""
 
     secret: bytes
     algorithm: str = "ES256K"
@@ -175,7 +174,7 @@ def _sha256(message: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class WalletKey(Secp256k1Key):
-    """A secp256k1 key, by the account it is on a chain."""
+    """A secp256k1 key, identified by its account on a chain."""
 
     chain: str = "1"
 
@@ -194,7 +193,7 @@ class WalletKey(Secp256k1Key):
 
 @dataclass(frozen=True)
 class SolanaKey(Ed25519Key):
-    """An Ed25519 key, by the account it is on Solana."""
+    """An Ed25519 key, identified by its Solana account."""
 
     network: str = "4sGjMW1sUnHzSxGspuhpqLDx6wiyjNtZ"
 
@@ -209,7 +208,7 @@ class SolanaKey(Ed25519Key):
 
 @dataclass(frozen=True)
 class JwkKey:
-    """A key of any type, by its did:jwk."""
+    """A key of any type, identified by its did:jwk."""
 
     key: TokenSigner
 
@@ -267,12 +266,12 @@ assert WALLET.did == OWNER.did
 
 
 def name_of(signer: TokenSigner) -> str:
-    """Return what a test case is called."""
+    """Return the name of a test case."""
     return f"{signer.did.split(':')[1]}-{signer.algorithm}"
 
 
 def header_of(signer: TokenSigner, **changes: Any) -> bytes:
-    """Return the header of a token; `...` leaves a member out."""
+    """Return the header of a token; `...` removes a member."""
     plain = {"alg": signer.algorithm, "jwk": signer.jwk, "typ": "JWT", "ucv": "0.10.0"}
     return msgspec.json.encode(
         {name: value for name, value in (plain | changes).items() if value is not ...}
@@ -280,7 +279,7 @@ def header_of(signer: TokenSigner, **changes: Any) -> bytes:
 
 
 def token(signer: TokenSigner, *, header: Mapping[str, Any] | None = None, **changes: Any) -> str:
-    """Return a token by a key of any type: the claims of a plain delegation with some changed."""
+    """Return a token of a key of any type, with the claims of a plain delegation and changes."""
     return raw_ucan(
         claims(**{"iss": signer.issuer} | changes),
         header=header_of(signer, **header or {}),
@@ -291,4 +290,5 @@ def token(signer: TokenSigner, *, header: Mapping[str, Any] | None = None, **cha
 def twin_of(header: str, order: int) -> str:
     """Return a token with the other spelling of its ECDSA signature."""
     signed, _, signature = header.rpartition(".")
-    return f"{signed}.{b64(twin(base64.urlsafe_b64decode(signature + '=' * (-len(signature) % 4)), order))}"
+    decoded = base64.urlsafe_b64decode(signature + "=" * (-len(signature) % 4))
+    return f"{signed}.{b64(twin(decoded, order))}"

@@ -1,4 +1,4 @@
-"""Somebody with a key of their own, who owns spaces and calls a node over HTTP."""
+"""A client with a key of its own that owns spaces and calls a node over HTTP."""
 
 import io
 import itertools
@@ -33,7 +33,7 @@ Body = bytes | AsyncIterator[bytes] | None
 
 
 class Owner:
-    """Calls a node with tokens of its own key; its first put hosts its space."""
+    """A client that calls a node with tokens of its own key. Its first put hosts its space."""
 
     def __init__(
         self, node: EmbeddedNode, session: aiohttp.ClientSession, clock: FixedClock
@@ -52,7 +52,7 @@ class Owner:
 
     @property
     def objects(self) -> Path:
-        """Where the node keeps large bodies."""
+        """Return the node's place for large values."""
         return self.node.services.config.data / "blobs"
 
     def files(self) -> list[Path]:
@@ -115,7 +115,7 @@ class Owner:
         return await self.invoke(("get", path))
 
     async def used_bytes(self) -> int:
-        """What the node says that the space holds."""
+        """Return the usage of the space that the node reports."""
         return counter_of(
             (await self.node.services.store.read((usage_key(self.space),))).records[0]
         )
@@ -132,7 +132,7 @@ class Owner:
 async def owner_at(
     folder: Path, clock: FixedClock, *, http: Http, hosting: Hosting
 ) -> AsyncIterator[Owner]:
-    """An owner of spaces at a node of their own in this process."""
+    """Return an owner of spaces at a new node in this process."""
     config = Config(http=http, store=store_at(folder), hosting=hosting)
     async with embedded_node(config, clock=clock) as node, aiohttp.ClientSession() as session:
         yield Owner(node, session, clock)
@@ -142,7 +142,7 @@ FORM_TYPE = {"Content-Type": "multipart/form-data; boundary=probe"}
 
 
 def form(values: Mapping[str, bytes], *, headers: Sequence[str] = ()) -> bytes:
-    """Lay out values as a form; the names are taken as they are."""
+    """Encode values as a form with unchanged names."""
     lines = "".join(f"{line}\r\n" for line in headers).encode()
     parts = [
         b'--probe\r\nContent-Disposition: form-data; name="%b"\r\n%b\r\n%b\r\n'
@@ -153,5 +153,5 @@ def form(values: Mapping[str, bytes], *, headers: Sequence[str] = ()) -> bytes:
 
 
 def etag(body: bytes) -> str:
-    """The ETag of a body."""
+    """Return the ETag of a body."""
     return f'"blake3-{blake3(body).hexdigest()}"'

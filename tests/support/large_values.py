@@ -47,7 +47,7 @@ class _Remote:
 
 
 async def measure(folder: Path, *, size_bytes: int, at_once: int) -> Memory:
-    """Put `at_once` values of a size at the same time, then get them at the same time."""
+    """Put `at_once` values of a size concurrently, then get them concurrently."""
     environment = {"SEALSPACE_HOSTING__DEFAULT_QUOTA_BYTES": "0"}
     with running_node(folder, workers=1, environment=environment) as node:
         (worker,) = node.children("worker")
@@ -71,7 +71,7 @@ async def measure(folder: Path, *, size_bytes: int, at_once: int) -> Memory:
 
 
 async def _made(path: str, size_bytes: int) -> AsyncIterator[bytes]:
-    """Yield the bytes of a value: the same for the same path, and different everywhere else."""
+    """Yield the bytes of a value, which depend on its path only."""
     for offset in range(0, size_bytes, _PIECE_BYTES):
         block = blake3(f"{path}/{offset}".encode()).digest() * (_PIECE_BYTES // 32)
         yield block[: size_bytes - offset]
@@ -99,7 +99,7 @@ async def _get(owner: Owner, path: str, size_bytes: int) -> None:
 
 
 def _reset_peak(pid: int) -> int:
-    """Begin to watch the peak of a process's resident memory anew; return what it has now."""
+    """Reset the recorded peak of a process's resident memory; return its current memory."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
     return _status_bytes(pid, "VmRSS")
 

@@ -1,10 +1,10 @@
-"""Processes of this machine."""
+"""Running processes of this machine."""
 
 from pathlib import Path
 
 
 def processes_that_name(folder: Path) -> list[str]:
-    """Command lines of live processes that name a folder."""
+    """Return the command lines of running processes that contain a folder's name."""
     lines = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """A loop that runs in another thread."""
+    """An event loop that runs in another thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop

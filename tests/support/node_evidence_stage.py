@@ -1,5 +1,4 @@
-"""A node in a trust domain, whoever stands between it and its clients, and clients that insist on
-its evidence.
+"""A node in a trust domain, a relay in front of it, and clients that require its evidence.
 
 Example:
     async with evidence_stage(tmp_path, clock) as stage:
@@ -106,7 +105,7 @@ class Relay:
 
 @dataclass
 class Stage:
-    """A node in a trust domain, a relay in front of it, and clients that insist."""
+    """A node in a trust domain, a relay in front of it, and clients that require its evidence."""
 
     folder: Path
     machine: SimulatedPlatform
@@ -172,7 +171,7 @@ def replace_section(config: Config, section: str, values: dict[str, Any]) -> Con
 
 
 class CountingWallet:
-    """A wallet that counts how often it is asked."""
+    """A wallet that counts its signatures."""
 
     def __init__(self) -> None:
         self._signer = new_wallet(entropy=CountingEntropy(b"wallet"))

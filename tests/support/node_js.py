@@ -24,7 +24,7 @@ _LOWEST: Final = 20
 
 
 def _program() -> str | None:
-    """Return the path of node.js, unless it is absent or too old for Ed25519 and X25519."""
+    """Return the path of node.js, or skip if it is absent or lacks Ed25519 and X25519."""
     found = shutil.which("node")
     said = (
         found

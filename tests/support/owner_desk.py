@@ -28,7 +28,7 @@ from sealspace.session import load_session
 
 @dataclass
 class Ran:
-    """How a command ended and what it said."""
+    """The exit status and output of a command."""
 
     status: int
     out: str
@@ -36,13 +36,13 @@ class Ran:
 
     @property
     def happened(self) -> str:
-        """What an error says happened."""
+        """Return the first line of an error: what happened."""
         first, _ = self.err.splitlines()
         return first.removeprefix("sealspace: ")
 
     @property
     def next(self) -> str:
-        """What an error says to do."""
+        """Return the second line of an error: the next step."""
         last = self.err.splitlines()[-1]
         assert last.startswith("next: "), self
         return last.removeprefix("next: ")
@@ -50,7 +50,7 @@ class Ran:
 
 @dataclass
 class OwnerDesk:
-    """An owner's machine, and the address of a node."""
+    """An owner's machine and the address of a node."""
 
     served: EmbeddedNode
     node: str
@@ -66,8 +66,8 @@ class OwnerDesk:
         home: Path | None = None,
         meanwhile: Callable[[], None] | None = None,
     ) -> Ran:
-        """Run a command; `given` comes through a pipe, `typed` from a person, who says yes after
-        `meanwhile`."""
+        """Run a command. `given` is piped input; `typed` comes from a terminal, after `meanwhile`
+        ran."""
         text = given.decode("latin-1") if isinstance(given, bytes) else given
         stdin = Input(typed or text, is_terminal=typed is not None)
         if isinstance(given, bytes):
@@ -90,8 +90,7 @@ class OwnerDesk:
         return Ran(status, reported.out, reported.err)
 
     async def read(self, *arguments: str) -> bytes:
-        """Run a command that must not fail, and return the bytes that it printed, as a pipe gets
-        them."""
+        """Run a command that must succeed, and return its output as bytes."""
         self.monkeypatch.setattr(sys, "stdin", Input())
         with self.monkeypatch.context() as patch:
             pipe = io.TextIOWrapper(io.BytesIO())
@@ -104,7 +103,7 @@ class OwnerDesk:
         return held.getvalue()
 
     def shows_a_terminal(self) -> None:
-        """Have what commands print go to a terminal from now on."""
+        """Let standard output be a terminal from now on."""
         self.monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
 
     async def log_in(self, *more: str) -> Ran:
@@ -114,7 +113,7 @@ class OwnerDesk:
         return ran
 
     def client(self) -> Client:
-        """Return the SDK's client with the session that was stored."""
+        """Return an SDK client with the stored session."""
         return Client(self.node, session=load_session(self.home / "session.json"))
 
 
@@ -126,7 +125,7 @@ async def owner_desk(
     *,
     hosting: Hosting | None = None,
 ) -> AsyncIterator[OwnerDesk]:
-    """Start a node; the folder of the owner is not there yet."""
+    """Start a node, with an owner's folder that does not exist yet."""
     for variable in ("SEALSPACE_NODE", "SEALSPACE_HOME", "SEALSPACE_KEYSTORE_PASSWORD"):
         monkeypatch.delenv(variable, raising=False)
     config = Config(

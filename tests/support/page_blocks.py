@@ -4,14 +4,15 @@ What is in a block is told by the word after its fence:
 
     sh, bash, console   commands: they are run, and end with status 0
     python              a program: it is run, and ends with status 0
-    text                what these print, on both streams; `…` is anything within a line, a line of `…` any lines
-    any other, or title="NAME" behind the word: the file NAME, which is put where the commands are run
+    text                what these print, on both streams; `…` is anything within a line, and a
+                        line of `…` any lines
+    any other, or title="NAME" behind the word: the file NAME, put where the commands are run
 
 An HTML comment right above a block says what is different about it:
 
     <!-- not run: WHY -->           nothing is done with it; WHY is printed
     <!-- run by: TEST, … -->        another test runs it
-    <!-- stays -->                  it goes on running, beside what follows it, once it has said where it listens
+    <!-- stays -->                  it keeps running beside the next blocks, once it listens
     <!-- typed: TEXT -->            what is given to it on standard input
     <!-- status: NUMBER -->         how its last command ends
 
@@ -63,7 +64,7 @@ class Block:
 
 
 class PageError(Exception):
-    """A block of which nobody would know what to do with it."""
+    """A block without a clear way to handle it."""
 
 
 def blocks_of(page: str) -> list[Block]:

@@ -1,5 +1,4 @@
-"""Running the blocks of a page as a reader does: in one shell, in a new home and an empty folder,
-in order.
+"""Execution of a page's blocks as a reader would: in order, in one shell, in a new home and folder.
 
 Example:
     ended = run_page(PAGE.read_text("utf-8"), folder, node=url)
@@ -79,7 +78,7 @@ def _free_ports(number: int) -> Iterator[int]:
 
 
 def _script(beside: Path, at: int, block: Block) -> str:
-    """Return what the shell does with one block."""
+    """Return the shell commands for one block."""
     text = beside / f"{at}.{'py' if block.kind == 'program' else 'sh'}"
     text.write_text(block.text, "utf-8")
     (beside / f"{at}.typed").write_text(f"{block.typed}\n" if block.typed else "", "utf-8")
@@ -105,7 +104,7 @@ def _script(beside: Path, at: int, block: Block) -> str:
 
 _FUNCTIONS = """
 set -euo pipefail
-trap 'kill $(jobs -p) 2> /dev/null || true' EXIT  # what is left running must not go on holding the pipe
+trap 'kill $(jobs -p) 2> /dev/null || true' EXIT  # or the pipe would stay open
 is_listening() {
     until grep -Eq '(listening|[Rr]unning) on http' "$1"; do
         kill -0 "$2" 2> /dev/null || { cat "$1"; return 1; }
@@ -118,7 +117,7 @@ ended() { [ "$1" = "$2" ] || { echo "ended with $2"; exit 1; }; }
 
 
 def _run(script: str, folder: Path, programs: Path, port: int) -> tuple[int, str]:
-    """Run a script in a session of its own, and end whatever it left running."""
+    """Run a script in a session of its own, and end all processes it left running."""
     home = folder.parent / f"{folder.name}-home"
     home.mkdir()
     kept = {

@@ -1,5 +1,4 @@
-"""How long tests wait: no test is judged by the time that something takes, for the machine may be
-busy."""
+"""Waiting in tests. No test depends on how long something takes, since the machine may be busy."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +13,7 @@ AT_ONCE_S: Final = 25.0
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until a condition holds."""
+    """Run the event loop until a condition is true."""
     async with asyncio.timeout(PATIENCE_S):
         while not condition():
             await asyncio.to_thread(lambda: None)

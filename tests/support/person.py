@@ -89,7 +89,7 @@ class Person:
         os.write(self.terminal, keys)
 
     def sees(self, pattern: str) -> re.Match[bytes]:
-        """Return the first match in what was shown since the last one, waiting for it."""
+        """Wait for the next match in the terminal's output and return it."""
         deadline = time.monotonic() + _WAIT_S
         while (match := re.search(pattern.encode(), self.seen, re.DOTALL)) is None:
             left = deadline - time.monotonic()
@@ -102,7 +102,7 @@ class Person:
         return match
 
     def end(self) -> int:
-        """Wait for the end of the process, reading on; return its exit status."""
+        """Wait for the end of the process while reading; return its exit status."""
         deadline = time.monotonic() + _WAIT_S
         while self.process.poll() is None:
             assert time.monotonic() < deadline, self.seen
@@ -114,7 +114,7 @@ class Person:
 
     @property
     def is_raw(self) -> bool:
-        """Whether keys reach the program as they are pressed."""
+        """Return whether keys reach the program unprocessed."""
         return not termios.tcgetattr(self._its)[3] & termios.ICANON
 
     def interrupt(self) -> None:
@@ -122,5 +122,5 @@ class Person:
         self.type(b"\x03")
 
     def stop(self) -> None:
-        """End the process from elsewhere."""
+        """Terminate the process from outside."""
         self.process.send_signal(signal.SIGTERM)

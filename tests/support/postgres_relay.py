@@ -22,15 +22,15 @@ _COMMITS = b"insert into sealspace_map"
 
 
 class Loss(enum.Enum):
-    """What is lost with a connection."""
+    """The part of a round trip that is lost with a connection."""
 
-    QUESTION = enum.auto()  # the database never hears it
-    ANSWER = enum.auto()  # the database has done it
-    LISTENER = enum.auto()  # the database goes on, and nobody listens
+    QUESTION = enum.auto()  # the database never receives it
+    ANSWER = enum.auto()  # the database has executed it
+    LISTENER = enum.auto()  # the database continues without a client
 
 
 class Relay:
-    """What goes through, and what becomes of it."""
+    """A relay that counts round trips, and delays or drops them."""
 
     def __init__(self, folder: Path, upstream: Path) -> None:
         self.folder = folder
@@ -47,17 +47,17 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def lose(self, loss: Loss) -> None:
-        """Lose this with the next question."""
+        """Drop this at the next round trip."""
         self._next_loss = loss
         self.lost.clear()
 
     async def open(self) -> None:
-        """Take connections."""
+        """Accept connections."""
         self._is_shut.clear()
         self._server = await asyncio.start_unix_server(self._serve, str(self.folder / _SOCKET))
 
     async def shut(self) -> None:
-        """Be away: no connection is taken, and those that stand are cut."""
+        """Refuse new connections and close the open ones."""
         assert self._server is not None
         self._server.close()
         self._is_shut.set()
@@ -93,7 +93,7 @@ class Relay:
         back: "asyncio.Future[None]",
         of: "_Kind",
     ) -> None:
-        """Pass on one whole question after the other."""
+        """Forward one complete request after the other."""
         head = await client_in.readexactly(4)
         base_out.write(head + await client_in.readexactly(int.from_bytes(head, "big") - 4))
         question = b""
@@ -147,10 +147,10 @@ class Relay:
 
 @dataclass
 class _Kind:
-    """What a connection is for.
+    """The purpose of a connection.
 
     Attributes:
-        commits: it carries commits.
+        commits: Whether it carries commits.
     """
 
     commits: bool = False
@@ -159,7 +159,7 @@ class _Kind:
 async def _have_done(
     question: bytes, base_in: asyncio.StreamReader, base_out: asyncio.StreamWriter
 ) -> None:
-    """Let the database do it, and wait until it has: it hears a goodbye after it, and hangs up."""
+    """Forward a request with a Terminate message, and wait until the database closes."""
     base_out.write(question + b"X\0\0\0\4")
     with suppress(ConnectionError):
         while await base_in.read(_CHUNK):
@@ -168,7 +168,7 @@ async def _have_done(
 
 @asynccontextmanager
 async def relayed(url: str) -> AsyncIterator[tuple[str, Relay]]:
-    """Put a relay before the database of an address, and give the address of the relay."""
+    """Start a relay in front of a database and yield the relay's address."""
     parts = urlsplit(url)
     upstream = Path(parse_qs(parts.query)["host"][0])
     folder = Path(tempfile.mkdtemp(prefix="sealspace-relay-", dir="/tmp"))

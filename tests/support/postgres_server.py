@@ -1,5 +1,4 @@
-"""A PostgreSQL server of the tests' own: one for each test process, on a Unix socket in a temporary
-folder.
+"""A PostgreSQL server for the tests: one per test process, on a Unix socket in a temporary folder.
 
 It is started when a test first asks for it, and ends with the process, however that ends.
 PostgreSQL refuses to run as root; then it runs as `postgres` or `nobody`. Where its programs are
@@ -83,7 +82,7 @@ class PostgresServer:
         return f"postgresql://{_SUPERUSER}@/{database}?host={quote(str(self.folder), safe='')}"
 
     def run(self, database: str, statement: str) -> str:
-        """Run statements by hand, and return what they print."""
+        """Run statements and return their output."""
         psql = [
             str(_program("psql")),
             "-X",
@@ -105,10 +104,10 @@ class PostgresServer:
         return self.url(name)
 
     def clocked_database(self) -> tuple[str, Callable[[float], None]]:
-        """Make an empty database with a clock that a test sets; return its address and what sets
-        it, epoch seconds.
+        """Make an empty database with its own clock; return its address and a function to set the
+        clock.
 
-        A function of its own stands before the server's, for whoever names neither.
+        The clock is set in epoch seconds. A function in the database shadows the server's.
         """
         name = f"test_{next(_NUMBERS)}"
         self.run("postgres", f"create database {name}")
@@ -120,8 +119,7 @@ class PostgresServer:
         return f"{self.url(name)}&search_path=public,pg_catalog", set_clock
 
     def new_schema(self) -> str:
-        """Make an empty schema in a database that others share, and return the address of it:
-        quicker to make."""
+        """Make an empty schema in a shared database and return its address; this is faster."""
         if not self._has_schemas:
             self.run("postgres", f"create database {_SCHEMAS}")
             self._has_schemas = True
@@ -132,7 +130,7 @@ class PostgresServer:
         return f"{self.url(_SCHEMAS)}&search_path={self._schemas.pop()}"
 
     def start(self) -> None:
-        """Start it on its data, and wait until it takes connections."""
+        """Start the server on its data and wait until it accepts connections."""
         settings = {**_SETTINGS, **self.settings}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         self._process = subprocess.Popen(
@@ -152,11 +150,11 @@ class PostgresServer:
         _wait_until_ready(self.folder, self._process)
 
     def stop(self) -> None:
-        """End it at once: sessions are cut, and what was not committed is gone."""
+        """Stop the server at once; uncommitted work is lost."""
         self._end(signal.SIGINT)
 
     def kill(self) -> None:
-        """End it as a crash of the machine would, but for the disk: nothing is written any more."""
+        """Kill the server as a machine crash would, with the disk intact."""
         self._end(signal.SIGQUIT)
 
     def _end(self, how: signal.Signals) -> None:
@@ -212,14 +210,14 @@ def new_server(
 
 
 def _run(command: list[str], *, user: str | None, folder: Path) -> None:
-    """Run a program that makes a server's data; what it says is shown where it fails."""
+    """Run a program that creates a server's data, and show its output if it fails."""
     ran = subprocess.run(command, capture_output=True, text=True, user=user, cwd=folder)
     assert ran.returncode == 0, ran.stderr
 
 
 @functools.cache
 def postgres_server() -> PostgresServer:
-    """Return the server of this process; start it when it does not run yet."""
+    """Return the server of this process, and start it if it does not run."""
     server = new_server()
     server.start()
     return server
@@ -232,7 +230,7 @@ def _program(name: str) -> Path:
 
 
 def unprivileged_user() -> str | None:
-    """Return as whom the programs run; None: as ourselves."""
+    """Return the user that runs the programs; None for the current one."""
     if os.geteuid() != 0:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
@@ -240,7 +238,7 @@ def unprivileged_user() -> str | None:
 
 
 def _end_with_parent() -> None:
-    """Let the kernel end the server at once when this process dies without saying goodbye."""
+    """Let the kernel kill the server when this process dies."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 

@@ -1,4 +1,4 @@
-"""The node's table of refusals as tests ask it, and the error classes that it is about."""
+"""The node's table of refusals and its error classes, for tests."""
 
 import importlib
 import pkgutil
@@ -18,18 +18,17 @@ from node.refusal import REFUSALS, Refusal
 
 
 def on_route(error: EncryptionError) -> tuple[int, str | None]:
-    """Status and text on the dedicated routes of encryption networks; None: a framework page."""
+    """Return status and text on the routes of encryption networks; None as text means a problem."""
     return wire_form(error, TABLE[code_of(error)])
 
 
 def on_invoke(error: EncryptionError) -> tuple[int, str | None]:
-    """Status and text on `/invoke`."""
+    """Return status and text on `/invoke`."""
     return wire_form(error, TABLE[code_of(error)], "invoked-decrypt")
 
 
 def error_classes() -> set[type[Exception]]:
-    """Return every error class that the packages below the command line and the node itself
-    define."""
+    """Return every error class of the node and the packages below the command line."""
     return {
         thing
         for package in (capabilities, encryption_network, spaces, tee_backend, node)
@@ -42,8 +41,7 @@ def error_classes() -> set[type[Exception]]:
 
 
 def codes_of(kind: type[Exception]) -> tuple[str, ...]:
-    """Return the codes that an error class states itself: its only one, or those that its
-    constructor takes."""
+    """Return the codes of an error class: its own, or those that its constructor accepts."""
     texts = {RequestError: TEXTS, ChainError: CHAIN_TEXTS, Refusal: REFUSALS}
     if kind in texts:
         return tuple(texts[kind])

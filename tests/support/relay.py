@@ -1,4 +1,4 @@
-"""Whoever ends the connection between a client and a node, and may change what passes.
+"""A relay between a client and a node that may change answers.
 
 Example:
     async with relay_before(node.url) as relay:
@@ -23,7 +23,7 @@ _PASSED_BACK = ("content-type", "etag", "x-tinycloud-truncated", "x-tinycloud-ne
 
 @dataclass
 class Answer:
-    """What a node answers, to be changed, and what it was asked.
+    """A node's answer, which can be changed, and its request.
 
     Attributes:
         path, query: of the request.
@@ -38,13 +38,13 @@ class Answer:
     body: bytes
 
     def drop(self, member: str) -> None:
-        """Take a member of the JSON object away."""
+        """Remove a member of the JSON object."""
         value = json.loads(self.body)
         value.pop(member, None)
         self.body = json.dumps(value).encode()
 
     def change(self, **members: Any) -> None:
-        """Give members of the JSON object, or of the descriptor in it, other values."""
+        """Change members of the JSON object, or of the descriptor in it."""
         value = json.loads(self.body)
         value.get("descriptor", value).update(members)
         self.body = json.dumps(value).encode()
@@ -87,7 +87,7 @@ class Relay:
 
 
 async def _at_once(_: web.Request) -> None:
-    """Hold nothing."""
+    """Do not delay anything."""
 
 
 @asynccontextmanager

@@ -96,7 +96,7 @@ TRAP = '(module (memory (export "memory") 1) (func (export "_start") unreachable
 
 @dataclass
 class RunnerStage:
-    """Everybody, and how they act."""
+    """A runner with its owner, developer and callers."""
 
     node: EmbeddedNode
     platform: SimulatedPlatform
@@ -114,12 +114,13 @@ class RunnerStage:
 
     @property
     def at(self) -> RunnerAt:
-        """What calls are signed for."""
+        """Return the runner and the start that calls are signed for."""
         return RunnerAt(self.runner.did, self.runner.identity.start_hash)
 
     @property
     def developer(self) -> str:
-        """The owner publishes the programs too; whose they are does not matter to a grant."""
+        """Return the DID of the programs' developer, which is the owner's. Grants do not depend on
+        it."""
         return str(self.wallet.did)
 
     async def another(
@@ -187,8 +188,7 @@ class RunnerStage:
             return answer.status, json.loads(await answer.read())
 
     async def key(self, name: str | None, **stated: Any) -> str:
-        """Make an API key of the owner's for a program, or for any, and return what its holder
-        shows."""
+        """Make an API key for a program, or for any, and return its text."""
         projects = None if name is None else [parse_project(f"{self.developer}/{name}")]
         now = SystemClock().now()
         asked: dict[str, Any] = {
@@ -222,7 +222,7 @@ class RunnerStage:
         owner: str | None = None,
         **headers: str,
     ) -> tuple[int, dict[str, Any]]:
-        """Call as OutLayer's clients do."""
+        """Call the API as OutLayer's clients do."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if key is not None:
             sent["X-Payment-Key"] = key
@@ -236,7 +236,7 @@ class RunnerStage:
             return answer.status, json.loads(await answer.read())
 
     async def polled(self, job: str, key: str) -> tuple[int, dict[str, Any]]:
-        """Ask for the answer of an asynchronous call until it is there."""
+        """Poll the answer of an asynchronous call until it is available."""
         async with asyncio.timeout(30):
             while True:
                 async with self.http.get(
@@ -250,7 +250,7 @@ class RunnerStage:
     async def signed(
         self, method: str, path: str, about: str, session: Session | None = None
     ) -> tuple[int, dict[str, Any]]:
-        """Ask for something of the owner's, or of another session's."""
+        """Send a signed request of the owner's session, or of another."""
         session = session or await self.calling_session()
         now, entropy = SystemClock().now(), SystemEntropy()
         headers = call_headers(
@@ -273,7 +273,7 @@ class RunnerStage:
         profile: str = "default",
         **members: Any,
     ) -> tuple[int, dict[str, Any]]:
-        """Call a published program; by default as a key that nobody knows."""
+        """Call a published program, by default with a new key."""
         asked: dict[str, Any] = {"source": {"project": f"{self.developer}/{name}"}, **members}
         if secrets is not None:
             asked["secretsRef"] = {"profile": profile, "owner": secrets}
@@ -356,7 +356,7 @@ async def _started(
     bound: socket | None = None,
     connections: ConnectionLimits = LIMITS,
 ) -> tuple[Runner, str]:
-    """Start a runner; the stack ends it."""
+    """Start a runner, which the stack stops."""
     log = mint_event_log(sha256(COMPOSE.encode()).digest())
     domain = Domain(platform, measurements_of(image), log)
     client = Client(node, session=key_session(seed))

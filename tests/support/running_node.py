@@ -102,7 +102,7 @@ class RunningNode:
                 self._said.notify_all()
 
     def wait_for(self, pattern: str) -> re.Match[str]:
-        """Return the first line that matches, waiting for it."""
+        """Wait for the first line that matches, and return it."""
 
         def found() -> re.Match[str] | None:
             return next((match for line in self.lines if (match := re.search(pattern, line))), None)
@@ -114,7 +114,7 @@ class RunningNode:
 
     @property
     def url(self) -> str:
-        """Where it listens, once it does."""
+        """Return the node's address once it listens."""
         return self.wait_for(r"^listening on (http://127\.0\.0\.1:\d+)$").group(1)
 
     def children(self, command: str) -> list[int]:
@@ -156,14 +156,14 @@ class RunningNode:
         self._hang_up()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """End it as an operator does, by a signal; return the exit status."""
+        """Stop the node by a signal, as an operator does; return the exit status."""
         self.process.send_signal(number)
         status = self.process.wait(_WAIT_S)
         self._hang_up()
         return status
 
     def close(self) -> None:
-        """End it however it stands."""
+        """Stop the node, whatever its state."""
         if self.process.poll() is None:
             self.kill()
         self._hang_up()
@@ -182,7 +182,7 @@ def _runs(pid: int, command: str) -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process runs; one that ended and was not waited for does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -190,12 +190,12 @@ def is_alive(pid: int) -> bool:
 
 
 def stands_still(pid: int) -> bool:
-    """Tell whether a process was stopped by a signal, and has come to a stop."""
+    """Return whether a process has been stopped by a signal."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds; fail when it does not in good time."""
+    """Wait until a condition is true; fail after a time limit."""
     deadline = time.monotonic() + _WAIT_S
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"
@@ -237,7 +237,7 @@ def running_node(
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer as it came; header names in lower case."""
+    """An answer, with header names in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -245,23 +245,23 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """The body as text."""
+        """Return the body as text."""
         return self.body.decode()
 
     @property
     def said(self) -> tuple[int, str]:
-        """What most tests compare."""
+        """Return status and text, which most tests compare."""
         return self.status, self.text
 
     @property
     def value(self) -> dict[str, Json]:
-        """The body as a JSON object."""
+        """Return the body as a JSON object."""
         value: dict[str, Json] = json.loads(self.body)
         return value
 
     @property
     def reported(self) -> Any:
-        """The body as JSON of whatever kind, for tests that know what they look for in it."""
+        """Return the body as JSON of any type."""
         return json.loads(self.body)
 
 
@@ -316,12 +316,12 @@ def network_path(network: str, leaf: str) -> str:
 
 
 def fresh_nonce() -> str:
-    """Return seventeen letters and digits never used before."""
+    """Return a random nonce of seventeen letters and digits."""
     return f"n{secrets.token_hex(8)}"
 
 
 def time_text(epoch_s: float) -> str:
-    """Return a time as it stands in a sign-in text."""
+    """Return a time in the format of sign-in texts."""
     return datetime.fromtimestamp(epoch_s, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
@@ -382,7 +382,7 @@ def key_token(
     issuer: str | None = None,
     caveats: Sequence[Mapping[str, Json]] = ({},),
 ) -> str:
-    """Return a UCAN by a key: a delegation or an invocation. `proofs` are tokens or ids."""
+    """Return a UCAN of a key: a delegation or an invocation. `proofs` are tokens or ids."""
     listed = [dict(caveat) for caveat in caveats]
     payload = UcanPayload(
         iss=issuer or signer.did_url,
@@ -398,12 +398,12 @@ def key_token(
 
 
 def id_of(token: str) -> str:
-    """Return the id of a token; an id is its own."""
+    """Return the id of a token; an id is returned unchanged."""
     return token if token.startswith("bafkr4i") else token_id(token)
 
 
 def new_key() -> Ed25519Signer:
-    """Return a key nobody has seen."""
+    """Return a new random key."""
     return Ed25519Signer(secrets.token_bytes(32))
 
 

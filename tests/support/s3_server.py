@@ -30,20 +30,20 @@ class S3Server:
     _server: ThreadedMotoServer | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Take connections, on the port it had before."""
+        """Accept connections on the same port as before."""
         logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
         self._server = ThreadedMotoServer(ip_address=_HOST, port=self.port, verbose=False)
         self._server.start()
         self.port = self._server.get_host_and_port()[1]
 
     def stop(self) -> None:
-        """Be away."""
+        """Stop accepting connections."""
         assert self._server is not None
         self._server.stop()
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """Be away while the block runs."""
+        """Be unreachable while the block runs."""
         self.stop()
         try:
             yield
@@ -52,16 +52,16 @@ class S3Server:
 
     @property
     def endpoint(self) -> str:
-        """Its address."""
+        """Return the server's address."""
         return f"http://{_HOST}:{self.port}"
 
     @property
     def access(self) -> BucketAccess:
-        """How to reach it."""
+        """Return how to reach the server."""
         return BucketAccess(key_id=KEY_ID, secret_key=SECRET_KEY, endpoint=self.endpoint)
 
     def ask(self, method: str, path: str) -> bytes:
-        """Send a request by hand."""
+        """Send a single request."""
         connection = HTTPConnection(_HOST, self.port, timeout=PATIENCE_S)
         try:
             connection.request(method, path, headers={"Content-Length": "0"})
@@ -70,13 +70,13 @@ class S3Server:
             connection.close()
 
     def new_bucket(self) -> BucketPlace:
-        """Make an empty bucket, and return a place in it."""
+        """Make an empty bucket and return a place in it."""
         name = f"bodies-{next(_NUMBERS)}"
         self.ask("PUT", f"/{name}")
         return BucketPlace(name, "some/node")
 
     def unfinished(self, place: BucketPlace) -> int:
-        """Return how many uploads in parts were begun and neither ended nor aborted."""
+        """Return the number of multipart uploads that were neither completed nor aborted."""
         return self.ask("GET", f"/{place.bucket}?uploads").count(b"<UploadId>")
 
     def keys(self, place: BucketPlace) -> list[str]:
@@ -91,7 +91,7 @@ _NUMBERS = iter(range(1, 1_000_000))
 
 @functools.cache
 def s3_server() -> S3Server:
-    """Return the server of this process; start it when it does not run yet."""
+    """Return the server of this process, and start it if it does not run."""
     server = S3Server()
     server.start()
     return server

@@ -1,4 +1,4 @@
-"""People with keys who call a node in this process, with any settings, on a folder of the test."""
+"""Users who call a node in this process, with any settings, on a folder of the test."""
 
 import asyncio
 import itertools
@@ -24,8 +24,7 @@ _COUNT = itertools.count()
 
 
 class Serving:
-    """A running node: `owner` has spaces on it, `friend` may be granted something, `other` is a
-    stranger."""
+    """A running node: `owner` has spaces on it, `friend` may get grants, `other` has nothing."""
 
     def __init__(
         self, node: EmbeddedNode, session: aiohttp.ClientSession, clock: FixedClock
@@ -104,11 +103,11 @@ class Serving:
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Serving]]
-"""What runs a node with some sections of the settings."""
+"""A function that runs a node with some sections of the settings."""
 
 
 def serve_at(folder: Path, clock: FixedClock) -> Serve:
-    """Return what runs a node with some sections of the settings; on one folder, however often."""
+    """Return a function that runs a node with some settings, always on the same folder."""
 
     @asynccontextmanager
     async def run(**sections: object) -> AsyncIterator[Serving]:
@@ -122,7 +121,7 @@ def serve_at(folder: Path, clock: FixedClock) -> Serve:
 
 @contextmanager
 def node_in_a_thread(config: Config, clock: FixedClock) -> Iterator[EmbeddedNode]:
-    """Run a node beside a test that waits for its answers, such as one of Hypothesis."""
+    """Run a node for tests that block, such as those of Hypothesis."""
     is_up, made, loops = threading.Event(), list[EmbeddedNode](), []
 
     async def run() -> None:

@@ -1,4 +1,4 @@
-"""Delegations as clients make them, for what the rooms store."""
+"""Delegations as clients make them, for tests of stored rows."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ def ucan(
     lifetime_s: float = HOUR_S,
     nonce: str = "n",
 ) -> Delegation:
-    """A UCAN that grants abilities on resources."""
+    """Return a UCAN that grants abilities on resources."""
     payload = UcanPayload(
         iss=signer.did_url,
         aud=delegate,
@@ -62,7 +62,7 @@ def cacao(
     issued_at: float = NOW,
     resources: tuple[str, ...] = (),
 ) -> Delegation:
-    """A wallet's sign-in that grants abilities on resources."""
+    """Return a wallet's sign-in that grants abilities on resources."""
     message = SiweMessage(
         domain="app.example",
         address=wallet.address,
@@ -84,11 +84,11 @@ def cacao(
 
 
 def registered(delegation: Delegation, *parents: Registered) -> Registered:
-    """Judge a delegation as a node does, with every ancestor live."""
+    """Check a delegation as a node does, with every ancestor live."""
     marks = {member.content_key: Mark.LIVE for parent in parents for member in parent.closure}
     return replace(judge_registration(delegation, parents, marks, now=NOW + 1), registered_at=NOW)
 
 
 def iso(at: float) -> str:
-    """Write epoch seconds as a SIWE text has them."""
+    """Return epoch seconds in the format of SIWE texts."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

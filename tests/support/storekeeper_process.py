@@ -27,7 +27,7 @@ sys.exit(run_storekeeper(folder, ready=lambda: print("ready", flush=True), **opt
 
 
 class StorekeeperProcess:
-    """Starts, kills and starts again."""
+    """A storekeeper process that can be killed and restarted."""
 
     def __init__(self, folder: Path, **options: int) -> None:
         self.folder = folder
@@ -35,7 +35,7 @@ class StorekeeperProcess:
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it takes connections."""
+        """Start the process and wait until it accepts connections."""
         arguments = json.dumps({"folder": str(self.folder), **self._options})
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _MAIN, arguments], stdout=subprocess.PIPE, text=True
@@ -46,17 +46,17 @@ class StorekeeperProcess:
         assert self._process.stdout.readline() == "ready\n"
 
     def kill(self) -> None:
-        """End it as a power cut of the process would."""
+        """Kill the process without notice."""
         self.end(signal.SIGKILL)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal, wait for the end, return the exit status."""
+        """Send a signal, wait for the end and return the exit status."""
         assert self._process is not None
         self._process.send_signal(number)
         return self.wait()
 
     def wait(self) -> int:
-        """Wait for the end, return the exit status."""
+        """Wait for the end and return the exit status."""
         assert self._process is not None
         assert self._process.stdout is not None
         status = self._process.wait(START_WITHIN_S)

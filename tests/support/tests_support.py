@@ -1,5 +1,4 @@
-"""What every test may use: the reference vectors beside the checkout, a clock and a random source
-that stand still, and how long fuzz tests run.
+"""Helpers for all tests: reference vectors, fixed clock, reproducible random source, fuzz settings.
 
 Tests that read the reference vectors are marked `shared`; in a checkout without them they are
 skipped by name, and the number is printed at the end of the run.
@@ -62,8 +61,7 @@ settings.load_profile("fuzz" if FUZZ_VARIABLE in os.environ else "suite")
 
 
 def fuzzed(share: float = _ORDINARY_SHARE) -> settings:
-    """Return the settings of a fuzz test that takes a share of the examples; a dear one takes a
-    small share."""
+    """Return the settings of a fuzz test; an expensive test gets a small share of the examples."""
     profile = settings.get_profile("fuzz")
     return settings(
         profile, max_examples=max(_FEWEST_EXAMPLES, round(profile.max_examples * share))
@@ -84,12 +82,12 @@ def json_lines(path: Path) -> Iterator[Any]:
 
 
 def coded(code: str) -> Callable[[Exception], bool]:
-    """Return a check for `pytest.raises`: the error has this code."""
+    """Return a check for `pytest.raises` that an error has this code."""
     return lambda error: getattr(error, "code", None) == code
 
 
 def altered(value: Any, **changes: object) -> Any:
-    """Return a frozen value with some fields replaced, whichever kind of record it is."""
+    """Return a copy of a frozen record with some fields replaced."""
     return (
         msgspec.structs.replace(value, **changes)
         if isinstance(value, msgspec.Struct)
@@ -98,7 +96,7 @@ def altered(value: Any, **changes: object) -> Any:
 
 
 class FixedClock:
-    """A clock that stands still until it is moved."""
+    """A clock that changes only when it is moved."""
 
     def __init__(self, now: float = 1_795_000_000.0) -> None:
         self.time = now
@@ -127,7 +125,7 @@ class CountingEntropy:
 
 @pytest.fixture
 def clock() -> FixedClock:
-    """A clock that stands still until it is moved."""
+    """A clock that changes only when it is moved."""
     return FixedClock()
 
 
@@ -138,8 +136,7 @@ def entropy() -> CountingEntropy:
 
 
 class Input:
-    """Standard input as a program sees it: a pipe that holds a text, or a terminal at which it is
-    typed."""
+    """Standard input as a program sees it: a pipe with a text, or a terminal."""
 
     def __init__(self, text: str = "", *, is_terminal: bool = False) -> None:
         self.buffer = io.BytesIO(text.encode())
@@ -147,11 +144,11 @@ class Input:
         self.before_yes: Callable[[], None] | None = None
 
     def isatty(self) -> bool:
-        """Whether somebody types."""
+        """Return whether the input is a terminal."""
         return self._is_terminal
 
     def readline(self, *_: int) -> str:
-        """Return the next line; what happens before somebody says yes, happens now."""
+        """Return the next line, after the actions that happen before the user answers."""
         line = self.buffer.readline().decode()
         if line == "y\n" and self.before_yes is not None:
             self.before_yes()
@@ -160,7 +157,7 @@ class Input:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Collect without looking for garbage: all that is made meanwhile stays, and is much."""
+    """Collect tests without garbage collection, since nearly everything stays alive."""
     gc.disable()
     try:
         return (yield)
@@ -169,8 +166,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip by name what needs the reference vectors where they are absent; leave out what another
-    run does; begin with what takes long."""
+    """Skip tests without reference vectors, leave out those of other runs, start with slow ones."""
     if not SHARED_VECTORS.is_dir():
         for item in items:
             if item.get_closest_marker("shared") is not None:
@@ -185,12 +181,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def starts_a_server(item: pytest.Item) -> bool:
-    """Whether a test runs on a database of its own, whichever engine the nodes of this run have."""
+    """Return whether a test uses a database of its own, whatever the run's engine."""
     return any(mark.kwargs.get("reason") == PROGRAMS_ABSENT for mark in item.iter_markers("skipif"))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print how many tests were left out for want of something that this machine does not have."""
+    """Print how many tests were left out because this machine lacks something."""
     skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
     for reason in (VECTORS_ABSENT, PROGRAMS_ABSENT, PGBOUNCER_ABSENT):
         number = sum(reason in reported for reported in skipped)

@@ -1,4 +1,4 @@
-"""A store with values as operations use them, and bodies that come piece by piece."""
+"""A store with values as operations use them, and bodies that arrive in pieces."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ SMALL = b"small"
 
 @dataclass(frozen=True)
 class Write:
-    """A write with its body at hand; None deletes."""
+    """A write with its whole body; None deletes."""
 
     path: str
     body: bytes | None
@@ -42,7 +42,7 @@ async def in_pieces(body: bytes, size_bytes: int = 50_000) -> AsyncIterator[byte
 
 @dataclass(frozen=True)
 class DraftedPlan:
-    """A plan and what it was made of."""
+    """A plan and its inputs."""
 
     plan: WritePlan
     draft: Draft
@@ -62,7 +62,7 @@ class Bench:
     async def plan(
         self, *writes: Write, space: SpaceId = SPACE, staging: Staging | None = None
     ) -> DraftedPlan:
-        """Plan writes; what is staged for them stays, unless a staging is given."""
+        """Plan writes. Their staged bodies are kept, unless a staging is given."""
         staging = staging or self.values.staging()
         bodies = [
             None if write.body is None else await staging.receive(in_pieces(write.body))

@@ -33,7 +33,7 @@ class WalletTab:
 
     @property
     def texts(self) -> list[str]:
-        """What it was asked to sign."""
+        """Return the texts that the wallet was asked to sign."""
         return [view["text"] for view in self.views if view["kind"] == "sign"]
 
     def ask(
@@ -93,7 +93,7 @@ class WalletTab:
         return self.post(answer={"signature": self.wallet.sign_eip191(view["text"]).hex()})
 
     def serve(self) -> dict[str, Any]:
-        """Answer everything, until the command ends; return the last view."""
+        """Answer every view until the command ends; return the last view."""
         while True:
             view = self.next()
             if view["kind"] == "connect":

@@ -81,8 +81,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An HTTP request as it was sent; `host` and `content-length` are left out. `body` is None
-    where none was sent."""
+    """An HTTP request as sent, without `host` and `content-length`. `body` may be absent."""
 
     method: str
     path: str
@@ -91,7 +90,7 @@ class Request:
 
     @property
     def token(self) -> str | None:
-        """The first `Authorization` value (E1), without the blanks around it."""
+        """Return the first `Authorization` value (E1), without surrounding blanks."""
         return next(
             (value.strip(" \t") for name, value in self.headers if name == "authorization"), None
         )
@@ -99,8 +98,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request, when it was sent (epoch seconds), and what was answered. `number`: of an SDK's
-    exchange."""
+    """A request with its time (epoch seconds) and answer. `number` is that of an SDK exchange."""
 
     at: float
     request: Request
@@ -127,8 +125,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One question about one rule: the exchanges that come first, the decisive one, and its
-    comparable answer."""
+    """A test case of one rule: preparatory exchanges, the decisive one, and its expected answer."""
 
     name: str
     fault: str
@@ -140,12 +137,12 @@ class Case:
 
     @property
     def group(self) -> str:
-        """The part of the name before the first dot."""
+        """Return the part of the name before the first dot."""
         return self.name.partition(".")[0]
 
     @property
     def exchanges(self) -> tuple[Exchange, ...]:
-        """All exchanges in order, the decisive one last."""
+        """Return all exchanges in order, the decisive one last."""
         return (*self.setup, self.last)
 
 
@@ -168,7 +165,7 @@ def load_scenario(name: str) -> list[Exchange]:
 
 
 def load_network_keys() -> dict[str, bytes]:
-    """Return network id -> X25519 private key of the networks that the cases create."""
+    """Return the X25519 private keys of the networks that the cases create, by network id."""
     path = shared_vectors("wire/probes-networks.jsonl")
     lines = json_lines(path) if path.exists() else ()
     return {line["networkId"]: base64.b64decode(line["privateKey"]) for line in lines}
@@ -240,7 +237,7 @@ def token_id(token: str) -> str:
 
 
 def token_payload(token: str) -> dict[str, Any]:
-    """Return the payload of a UCAN, unverified; nothing for a CACAO or what cannot be read."""
+    """Return the unverified payload of a UCAN; empty for a CACAO or an unreadable token."""
     parts = token.split(".")
     if len(parts) != 3:
         return {}
@@ -252,7 +249,7 @@ def token_payload(token: str) -> dict[str, Any]:
 
 
 def _token_ids(case: Case) -> list[str]:
-    """The ids of the tokens of a case, each once, in the order in which they were first sent."""
+    """Return the ids of a case's tokens, each once, in the order of first use."""
     ids: dict[str, None] = {}
     for exchange in case.exchanges:
         token = exchange.request.token
@@ -266,7 +263,7 @@ def _token_ids(case: Case) -> list[str]:
 
 
 def key_name(key: Key) -> str | None:
-    """Return what stands for a key's holder in a DID: the wallet's address, or the `z…` of a
+    """Return the part of a DID that names the key: the wallet's address, or the `z…` of a
     did:key."""
     match key.kind:
         case "EdDSA":
@@ -313,7 +310,7 @@ def _keccak256(data: bytes) -> bytes:
 
 
 def replacements(case: Case) -> list[tuple[str, str]]:
-    """Return what stands in the answers of a case for ids, people and places -> its placeholder."""
+    """Return the placeholders of a case's ids, users and places in its answers."""
     pairs = [(cid, f"{{cid{number}}}") for number, cid in enumerate(_token_ids(case), 1)]
     pairs += [
         (name, f"{{{role}}}")
@@ -329,7 +326,7 @@ def replacements(case: Case) -> list[tuple[str, str]]:
 
 
 def _sole_signer(case: Case) -> list[tuple[str, str]]:
-    """The one signer of a case by whatever DID method its token names it: the owner."""
+    """Return the owner: the only signer of a case, by the DID method that its token uses."""
     if len(case.keys) != 1:
         return []
     issuers = (
@@ -389,8 +386,8 @@ _UNTELLING = frozenset(
 
 
 def is_page(answer: Answer) -> bool:
-    """Return whether an answer is one of H2: a problem, `{"error"}`, or a page of HTML by the
-    recorded node."""
+    """Return whether an answer is a problem, `{"error"}`, or an HTML page of the recorded node
+    (H2)."""
     if answer.status < 400:
         return False
     if answer.header("content-type") == "application/problem+json":
@@ -426,13 +423,13 @@ def _json_text(value: Any, pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def _usage_text(spaces: Sequence[Any], pairs: Sequence[tuple[str, str]]) -> str:
-    """The usage of the case's own spaces: others of the same server are not the question."""
+    """Return the usage of the case's own spaces, without other spaces of the server."""
     own = [row for row in (_placed(space, pairs) for space in spaces) if "{" in row["space_id"]]
     return json.dumps(own, sort_keys=True)
 
 
 def _placed(value: Any, pairs: Sequence[tuple[str, str]], member: str = "") -> Any:
-    """Return a JSON value with placeholders, its free lists sorted."""
+    """Return a JSON value with placeholders and its unordered lists sorted."""
     if member in _MASKED and value is not None:
         return f"{{{member}}}"
     if isinstance(value, dict):
@@ -455,7 +452,7 @@ def _sort_key(item: Any) -> str:
 
 
 def _parent(item: Any, pairs: Sequence[tuple[str, str]]) -> str:
-    """A parent's id: as text, or as the array of its 36 bytes (4.5)."""
+    """Return a parent's id as text, from text or from the array of its 36 bytes (4.5)."""
     if isinstance(item, list):
         return f"{{{len(item)} bytes of a cid}}"
     return _replaced(item, pairs)
@@ -480,8 +477,7 @@ def _replaced(text: str, pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def hidden_members(answer: Answer) -> list[tuple[str, str]]:
-    """Return the members of a JSON answer that `normalise` hides although two servers must agree on
-    them, sorted."""
+    """Return the sorted members that `normalise` hides although two servers must agree on them."""
     return sorted(
         (name, value) for name, value in _members(_json_body(answer)) if name in _REPRODUCIBLE
     )
@@ -542,8 +538,7 @@ def release_fault(case: Case, answer: Answer) -> str:
 
 
 def node_signed(value: Mapping[str, Any], *, secret: bytes = NODE_SECRET) -> bool:
-    """Tell whether `nodeSignature` is the node's Ed25519 signature over the canonical JSON of the
-    other members."""
+    """Return whether `nodeSignature` signs the canonical JSON of the other members."""
     signed = canonical({name: item for name, item in value.items() if name != "nodeSignature"})
     seed = blake3(secret + b"tinycloud/node/identity").digest()
     try:
@@ -561,12 +556,11 @@ def canonical(value: Any) -> bytes:
 
 
 def opened(wrapped_key: str, private_key: bytes) -> bytes | None:
-    """Return what is wrapped (5.8: ephemeral key, 0x01, nonce, ciphertext), or None when it does
-    not open."""
-    object_name = base64.b64decode(wrapped_key)
-    ephemeral = X25519PublicKey.from_public_bytes(object_name[:32])
+    """Return the wrapped bytes, or None if they cannot be opened (5.8)."""
+    wrapped = base64.b64decode(wrapped_key)
+    ephemeral = X25519PublicKey.from_public_bytes(wrapped[:32])
     try:
         shared = X25519PrivateKey.from_private_bytes(private_key).exchange(ephemeral)
-        return AESGCM(shared).decrypt(object_name[33:45], object_name[45:], None)
+        return AESGCM(shared).decrypt(wrapped[33:45], wrapped[45:], None)
     except (InvalidTag, ValueError):
         return None
