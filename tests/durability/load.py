@@ -33,7 +33,7 @@ LARGE_BYTES = INLINE_BYTES + 20_000
 """A body of this size lies in a file."""
 
 LOST = (aiohttp.ClientError, ConnectionError, TimeoutError)
-"""What a caller sees of a node that died under way."""
+"""The errors that a caller gets if the node dies during a call."""
 
 
 def state_of(name: str, number: int) -> bytes | None:
@@ -146,7 +146,7 @@ class Granter:
 
     @property
     def resource(self) -> str:
-        """What every grant is about; nothing is ever written there."""
+        """The resource of every grant; nothing is written there."""
         return f"{self.space}/kv/nothing"
 
     async def run_until(

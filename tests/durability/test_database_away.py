@@ -26,7 +26,8 @@ begin;
 lock table sealspace_map in exclusive mode;
 do $$ begin
     while not exists (
-        select 1 from pg_stat_activity where application_name = 'sealspace' and wait_event_type = 'Lock'
+        select 1 from pg_stat_activity
+        where application_name = 'sealspace' and wait_event_type = 'Lock'
     ) loop perform pg_stat_clear_snapshot(); end loop;
 end $$;
 select count(pg_terminate_backend(pid)) from pg_stat_activity
@@ -104,7 +105,7 @@ def node(tmp_path: Path, server: PostgresServer, database: str) -> Iterator[Runn
 
 
 async def put(session: aiohttp.ClientSession, url: str) -> Reply:
-    """Put a value of somebody nobody knows."""
+    """Put a value of an owner who has no other rows."""
     key = new_key()
     resource = f"tinycloud:{key.did.removeprefix('did:')}:default/kv/a"
     token = key_token(key, key.did, {resource: [PUT]})

@@ -1,4 +1,4 @@
-"""What the node does at the edges of its store: no room, and a secret that is not the store's."""
+"""A node without disk space, and a node with another store's secret."""
 
 import asyncio
 import secrets

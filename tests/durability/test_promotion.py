@@ -155,8 +155,10 @@ Act = Callable[[], Awaitable[object]]
 
 
 def acts_on(node: EmbeddedNode, people: People, beside: AnyStore) -> dict[str, Act]:
-    """Return what is done once in vain and then again; each raises StoreUnavailable where a node
-    answers 503."""
+    """Return the acts that fail once and are then repeated.
+
+    Each raises StoreUnavailable where a node answers 503.
+    """
     clock, entropy, revocation = SystemClock(), SystemEntropy(), people.revocation()
     keyring, store_id = node.services.keyring, node.services.store_id
     chain = Chain(node_did=keyring.node_did, store_id=store_id, sign=keyring.node_signer.sign)

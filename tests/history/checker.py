@@ -1,4 +1,4 @@
-"""Whether a recorded history can have come from a store that keeps its promises.
+"""A checker that tells whether a recorded history fits the contract of the store.
 
 A history is what callers saw of one space with a few keys, one grant and one limit of bytes: for
 each call when it was sent and when its answer was there, on one clock, and what the answer was. It
@@ -7,7 +7,7 @@ what it would do alone: a put is written while the grant stands and the space ha
 the last value written, a revocation ends the grant. Nothing of the product is imported: the rules
 are those of spec/store.md (ST1, ST2, ST4, ST7), written once more.
 
-A call of which nobody knows whether it happened may be put anywhere after its sending, or left out.
+A call whose outcome is unknown may be put anywhere after its sending, or left out.
 """
 
 import enum
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 
 class Did(enum.Enum):
-    """What a call asks for."""
+    """The request of a call."""
 
     PUT = enum.auto()
     DELETE = enum.auto()
@@ -28,7 +28,7 @@ class Did(enum.Enum):
 
 
 class Said(enum.Enum):
-    """What its answer was."""
+    """The answer to a call."""
 
     DONE = enum.auto()
     NOTHING_THERE = enum.auto()
@@ -71,7 +71,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the store holds: whether the grant stands, and each key's value with its size."""
+    """The contents of the store: whether the grant is live, and each key's value with its size."""
 
     stands: bool = True
     values: tuple[tuple[str, str, int], ...] = ()
@@ -129,14 +129,14 @@ def _spent_twice(history: Sequence[Call]) -> Iterator[str]:
         ):
             yield f"the token of a {calls[0].did.name} was used twice"
         if all(call.said is Said.USED_BEFORE for call in calls):
-            yield f"the token of a {calls[0].did.name} was refused as used, and nobody had used it"
+            yield f"the token of a {calls[0].did.name} was refused as used, but was not used before"
 
 
 def _foreign_values(history: Sequence[Call]) -> Iterator[str]:
     put = {(call.key, call.value) for call in history if call.did is Did.PUT}
     for call in history:
         if call.did is Did.GET and call.said is Said.DONE and (call.key, call.value) not in put:
-            yield "a value was read that nobody put"
+            yield "a value was read that was never put"
 
 
 def _has_order(history: Sequence[Call], limit_bytes: int, slack_bytes: int) -> bool:

@@ -45,7 +45,7 @@ _PROGRAM = "approved"
 
 @dataclass
 class Report:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
         interleavings: how many were run.

@@ -125,7 +125,7 @@ UNSOUND = {
     ],
     "a token used twice": [put(0, 1, "1", token=-1), put(2, 3, "1", token=-1)],
     "a token used twice for nothing": [get(0, 1, None, token=-1), get(0, 1, None, token=-1)],
-    "a token refused as used by nobody": [put(0, 1, "1", Said.USED_BEFORE, token=-1)],
+    "an unused token refused as used": [put(0, 1, "1", Said.USED_BEFORE, token=-1)],
     "over the limit": [put(0, 1, "1", size_bytes=60), put(2, 3, "2", key="b", size_bytes=60)],
     "over the limit at one moment": [
         put(0, 9, "1", size_bytes=60),
@@ -165,7 +165,7 @@ def test_faults_are_named() -> None:
         in faults(UNSOUND["a put after the revocation"], limit_bytes=LIMIT)[0]
     )
     assert "used twice" in faults(UNSOUND["a token used twice"], limit_bytes=LIMIT)[0]
-    assert "nobody put" in faults(UNSOUND["a value from nowhere"], limit_bytes=LIMIT)[0]
+    assert "never put" in faults(UNSOUND["a value from nowhere"], limit_bytes=LIMIT)[0]
     assert faults(UNSOUND["a lost write"], limit_bytes=LIMIT) == [NO_ORDER]
 
 

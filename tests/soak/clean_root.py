@@ -33,7 +33,7 @@ _STEP_S, _WAIT_S = 900, 60
 
 @dataclass(frozen=True)
 class Image:
-    """What was built.
+    """An image that was built.
 
     Attributes:
         root: its file system.

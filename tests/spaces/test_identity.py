@@ -1,4 +1,4 @@
-"""Whose store it is, and what else is written in few rows."""
+"""The identity of a store, and other single rows."""
 
 import asyncio
 

@@ -119,7 +119,7 @@ def test_newest_times_sort_first(one: float, other: float) -> None:
 
 @given(owner=st.text(max_size=40), name=st.text(max_size=40) | st.just("n" * 600))
 def test_keys_of_a_space_are_those_that_are_laid_out_one_by_one(owner: str, name: str) -> None:
-    """What is remembered of a space is what its text gives, for names of any length."""
+    """The cached keys of a space equal those made from its text, for names of any length."""
     space = SpaceId(Principal("did:" + owner), name)
     space16 = keyspace.space_id16(space)
     assert space16 == x16(space.text)

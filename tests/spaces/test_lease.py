@@ -28,7 +28,7 @@ async def test_one_of_many_wins(one_store: Store) -> None:
 
 
 async def test_holder_keeps_it_by_renewing(one_store: Store) -> None:
-    """A lease is renewed from half its time on, and nobody else gets it meanwhile."""
+    """A lease is renewed from half its time on, and no other process gets it meanwhile."""
     mine, other = lease(one_store, "mine"), lease(one_store, "other")
     assert await mine.take(now=NOW)
     for later_s in range(0, 600, 40):
@@ -37,8 +37,7 @@ async def test_holder_keeps_it_by_renewing(one_store: Store) -> None:
 
 
 async def test_another_takes_over(one_store: Store) -> None:
-    """A lease that was not renewed goes to whoever asks first, and what was noted under it
-    stays."""
+    """An expired lease goes to the next process that asks, and its notes stay."""
     mine, other = lease(one_store, "mine"), lease(one_store, "other")
     await mine.take(now=NOW)
     assert await mine.note("sweep", now=NOW)
@@ -50,7 +49,7 @@ async def test_another_takes_over(one_store: Store) -> None:
 
 
 async def test_released_lease_is_free(one_store: Store) -> None:
-    """A holder that ends gives the lease back; whoever does not hold it gives nothing back."""
+    """A holder that ends releases the lease; other processes cannot release it."""
     mine, other = lease(one_store, "mine"), lease(one_store, "other")
     await mine.release()
     assert await mine.begun() == {}
@@ -63,7 +62,7 @@ async def test_released_lease_is_free(one_store: Store) -> None:
 
 @pytest.mark.parametrize("ahead_s", [300.0, 365 * 86_400.0])
 async def test_end_that_a_clock_ahead_wrote_is_nobody_s(one_store: Store, ahead_s: float) -> None:
-    """A holder whose clock stood ahead, and that died, keeps nobody from the lease (ST10)."""
+    """A dead holder whose clock was ahead does not block the lease (ST10)."""
     dead, mine, other = (
         lease(one_store, "dead"),
         lease(one_store, "mine"),

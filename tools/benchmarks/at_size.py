@@ -1,7 +1,7 @@
-"""What a node costs on a store of millions of values, beside one on a store of ten thousand.
+"""Compare the cost of a node on a store of millions of values with one of ten thousand.
 
     python tools/benchmarks/at_size.py --keys 10000000         values in one space
-    python tools/benchmarks/at_size.py --spaces 1000000        spaces of ten values, each of another owner
+    python tools/benchmarks/at_size.py --spaces 1000000        ten values a space, one owner each
     python tools/benchmarks/at_size.py --keys 10000000 --folder /big/disk --json
 
 Both stores are filled through the store's contract, a node with one worker runs on each, and both

@@ -50,7 +50,7 @@ _DURABLE = {"fsync": "on", "full_page_writes": "on", "track_wal_io_timing": "on"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a setting came to.
+    """The measurements of one setting.
 
     Attributes:
         per_s: commits a second.
@@ -221,7 +221,8 @@ def compare(seconds: float) -> Iterator[str]:
         f" µs, the rest {costs.trip:.0f}"
     )
     yield (
-        f"{'':<34}{'measured':>12}{'model':>10}{'':>8}{'a sync':>8}{'model':>7}{'sync µs':>9}{'others':>8}"
+        f"{'':<34}{'measured':>12}{'model':>10}{'':>8}{'a sync':>8}{'model':>7}{'sync µs':>9}"
+        f"{'others':>8}"
     )
     for setting in POINTS:
         found = measure(server, setting, seconds)
@@ -235,7 +236,8 @@ def _line(setting: Setting, found: Measured, said: Carried) -> str:
         f" {'one space' if setting.spaces else 'many spaces'}"
     )
     return (
-        f"{name:<34}{found.per_s:>10,.0f}/s{said.per_s:>8,.0f}/s{said.per_s / found.per_s - 1:>+8.0%}"
+        f"{name:<34}{found.per_s:>10,.0f}/s"
+        f"{said.per_s:>8,.0f}/s{said.per_s / found.per_s - 1:>+8.0%}"
         f"{found.per_sync:>8.1f}{said.per_sync:>7.1f}{found.sync_us:>9.0f}{found.others:>8.2f}"
         f"   CPU {found.worker_us:.0f} + {found.database_us:.0f} µs"
     )

@@ -19,7 +19,7 @@ class RequestFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Drive:
-    """What one drive came to.
+    """The measurements of one drive.
 
     Attributes:
         took_s: from the first request to the last answer.

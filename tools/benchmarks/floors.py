@@ -1,5 +1,4 @@
-"""What no node can be below, measured in the same rounds: HTTP alone, and the signature of a
-token."""
+"""The least CPU time of any node: HTTP alone, and the signature of a token."""
 
 import time
 from collections.abc import Mapping, Sequence

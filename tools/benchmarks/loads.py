@@ -1,4 +1,4 @@
-"""What is asked of a node: for each kind of request a maker of fresh ones.
+"""The kinds of requests that a node is sent: for each, a function that makes fresh ones.
 
 Every request carries a token of its own, signed before the clock runs; nothing here is specific to
 our node.
@@ -87,7 +87,7 @@ async def small_puts(place: Place, count: int) -> list[bytes]:
 
 
 async def sized_puts(place: Place, count: int, *, size_bytes: int) -> list[bytes]:
-    """Write a larger value that nobody wrote before, over another one."""
+    """Write a larger value under a new key, over another one."""
     rest = secrets.token_bytes(size_bytes - 16)
     paths = [f"large/{size_bytes}/{number % 50:03}" for number in range(count)]
     return [
@@ -114,8 +114,8 @@ def _batch_put(place: Place, folder: str, value: bytes) -> bytes:
     paths = [f"{folder}/{number}" for number in range(BATCH)]
     grants = {f"{place.space}/kv/{path}": ["tinycloud.kv/put"] for path in paths}
     heads = [
-        f'--{_BOUNDARY}\r\ncontent-disposition: form-data; name="{quote(path, safe="")}"\r\n\r\n'.encode()
-        for path in paths
+        f'--{_BOUNDARY}\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n'.encode()
+        for name in [quote(path, safe="") for path in paths]
     ]
     body = b"".join([head + value + b"\r\n" for head in heads]) + f"--{_BOUNDARY}--\r\n".encode()
     form = f"multipart/form-data; boundary={_BOUNDARY}"

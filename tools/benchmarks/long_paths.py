@@ -1,5 +1,4 @@
-"""What a page costs in a space with very many long keys that begin alike, beside one in a space
-with ten.
+"""Compare the cost of a page in a space with many long keys with one in a space with ten.
 
     python tools/benchmarks/long_paths.py
     python tools/benchmarks/long_paths.py --keys 150000 --rounds 7 --json

@@ -1,5 +1,4 @@
-"""What reports on delegations, and a call under the newest of them, cost an owner with many grants
-and one with few.
+"""Compare the cost of reports and calls for an owner with many grants and one with few.
 
 Two stores are made, one with 100 and one with 100,000 grants of one wallet: half of them sign-ins
 of the wallet to keys of their own, half grants that one session passed on. Every token is signed

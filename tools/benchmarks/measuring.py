@@ -140,7 +140,7 @@ async def measured(node: Node, requests: Sequence[bytes], connections: int) -> R
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is measured: loads on nodes, each over some numbers of connections."""
+    """A plan of measurements: loads on nodes, each over some numbers of connections."""
 
     loads: Mapping[str, Load]
     nodes: Sequence[Node]

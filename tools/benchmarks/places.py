@@ -43,7 +43,7 @@ SETUP_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """Who asks: a key, and the delegations it cites."""
+    """A caller: a key, and the delegations it cites."""
 
     signer: Ed25519Signer
     proofs: tuple[str, ...]

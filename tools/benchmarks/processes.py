@@ -1,4 +1,4 @@
-"""What the processes of a node have used so far: CPU time and memory, as the kernel counts them."""
+"""CPU time and memory of the processes of a node, as the kernel counts them."""
 
 import os
 import time
@@ -15,7 +15,7 @@ _CPUCLOCK_SCHED = 2
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What a process and everything below it have used.
+    """The resources that a process and everything below it have used.
 
     Attributes:
         cpu_s: user and system time of each process by its id, in nanoseconds' resolution.

@@ -15,7 +15,7 @@ MANY = 16  # the number of connections at which a node's cost is compared with o
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one run found.
+    """The results of one run.
 
     Attributes:
         loads: a row for each load, node and number of connections; see `Total.figures`, and besides
@@ -97,8 +97,9 @@ def printed(report: Report) -> Iterator[str]:
 
 
 class Baseline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a run is compared with: multiples of the floor, which machines agree on better than on
-    times.
+    """The stored results that a run is compared with, as multiples of the floor.
+
+    Machines agree on multiples better than on times.
 
     Attributes:
         noise: how much larger a multiple may be and still count as the same.

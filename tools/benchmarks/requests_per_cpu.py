@@ -1,9 +1,10 @@
-"""`make bench`: CPU time, rate and latency of a node's requests, on loopback, over all of its
-processes.
+"""`make bench`: CPU time, rate and latency of a node's requests on loopback.
 
-    python tools/benchmarks/requests_per_cpu.py                         our node, started on an empty folder
-    python tools/benchmarks/requests_per_cpu.py --url URL --pid PID     another node of the protocol beside it
-    python tools/benchmarks/requests_per_cpu.py --compare               what has become dearer since the baseline
+CPU time is that of all of its processes.
+
+    python tools/benchmarks/requests_per_cpu.py                      this node, on an empty folder
+    python tools/benchmarks/requests_per_cpu.py --url URL --pid PID  and another node beside it
+    python tools/benchmarks/requests_per_cpu.py --compare            compare with the baseline
     python tools/benchmarks/requests_per_cpu.py --only "get 1 KiB" --connections 16
 
 The other node's requests come in the same rounds, in turns. CPU time is the server's alone, user

@@ -1,5 +1,6 @@
-"""What a run costs beside a bare loop over wasmtime in this process: `python
-tools/benchmarks/runner.py`.
+"""Compare the cost of a run with a bare loop over wasmtime in this process.
+
+Usage: `python tools/benchmarks/runner.py`.
 
 Prints JSON. A bare call makes a store, instantiates the same compiled program and runs it with the
 same input, without limits of memory or time. Wall times are medians; the shares of processor time

@@ -1,7 +1,6 @@
-"""Clients of a runner that read none of its answers, and clients that say nothing; and the runner's
-memory meanwhile.
+"""Measure a runner's memory while clients read no answers, or connect and send nothing.
 
-    python tools/benchmarks/runner_connection_attacks.py                  60 seconds of each, 60 seconds after each
+    python tools/benchmarks/runner_connection_attacks.py    60 s of each, 60 s after each
     python tools/benchmarks/runner_connection_attacks.py --seconds 5
 
 Each attack is a coroutine that another program can run beside its own load, until an event is set.
@@ -164,7 +163,7 @@ def _headers(runner: RunnerAt, program: str, body: bytes, caller: bytes) -> dict
 
 
 def _call(runner: RunnerAt, project: str, **members: Any) -> bytes:
-    """Return the request of a call by a key that nobody knows."""
+    """Return the request of a call by an unknown key."""
     body = _body(project, **members)
     return _request("POST", "/run", _headers(runner, project, body, secrets.token_bytes(32)), body)
 

@@ -1,4 +1,4 @@
-"""What a key holder of a runner notices of attacks on it: latency and the runner's memory.
+"""Measure how attacks on a runner affect a key holder: latency and the runner's memory.
 
     python tools/benchmarks/runner_under_attack.py
     python tools/benchmarks/runner_under_attack.py --seconds 20 --only compile_bombs

@@ -1,5 +1,4 @@
-"""What a table of loads does not show: a start, one quote alone, floods beside honest callers, a
-second worker."""
+"""Measurements other than loads: a start, one quote, floods beside callers, a second worker."""
 
 import asyncio
 import statistics

@@ -1,13 +1,12 @@
-"""Commits of many workers at one database: a queueing model, and how far it is from a PostgreSQL
-that was measured.
+"""A queueing model of commits of many workers at one database, compared with a real PostgreSQL.
 
-    python tools/benchmarks/simulate_database.py                  the model alone, with the costs written below
-    python tools/benchmarks/simulate_database.py --measure        start a PostgreSQL, measure, compare
+    python tools/benchmarks/simulate_database.py              the model alone, with fixed costs
+    python tools/benchmarks/simulate_database.py --measure    start a PostgreSQL, measure, compare
 
 The model. A worker has four connections that commit, and one thread. A commit takes the worker's
 thread and a core for its share of work, then a core of the database for its statement, then the
 lock of its space's counter if it weighs into one, then a sync of the log. One sync runs at a time;
-whoever asks meanwhile waits for the next one and shares it with all who asked. The lock is held
+commits that arrive meanwhile wait for the next one and share it. The lock is held
 until the sync has ended. Cores are given in the order they are asked for. Nothing else is modelled:
 no network but a stated delay, no checkpoint, no reader.
 
@@ -29,7 +28,7 @@ LANES = 4  # connections of one worker that commit
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What one commit takes, in microseconds.
+    """The costs of one commit, in microseconds.
 
     Attributes:
         worker: CPU of the worker's thread.
@@ -46,7 +45,7 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Who commits where.
+    """A setting of the model: workers, spaces and cores.
 
     Attributes:
         workers: processes, each with one thread.
@@ -66,7 +65,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What came of it.
+    """The results of a simulation.
 
     Attributes:
         per_s: commits a second.

@@ -187,7 +187,7 @@ def test_steps_of_a_release() -> None:
 
 
 def test_regressions(tmp_path: Path) -> None:
-    """What is dearer than the stored baseline by more than the noise is named, and nothing else."""
+    """Loads that cost more than the stored baseline by more than the noise are named."""
     write_baseline(
         baseline_of(report_of([totals_of([200.0])], FLOORS, {}), noise=0.25),
         tmp_path / "baseline.json",

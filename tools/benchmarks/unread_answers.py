@@ -1,7 +1,6 @@
-"""What clients cost who do not read their answers: memory of a worker, and the wait of whoever is
-entitled.
+"""Measure the cost of clients that do not read their answers: worker memory and others' latency.
 
-    python tools/benchmarks/unread_answers.py                          100 connections, 60 seconds, two workers
+    python tools/benchmarks/unread_answers.py                 100 connections, 60 s, two workers
     python tools/benchmarks/unread_answers.py --connections 20 --seconds 5
 
 A node is started on an empty folder. An owner's gets run alone for a while, then beside the

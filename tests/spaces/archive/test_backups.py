@@ -223,7 +223,7 @@ async def test_a_backup_of_format_1(tmp_path: Path) -> None:
 
 
 async def test_the_mark_is_one_moment(bench: Bench, tmp_path: Path) -> None:
-    """What is written while the backup is copied is not in it, and disturbs nothing (BK1)."""
+    """Rows written while the backup is copied are not in it, and do not disturb it (BK1)."""
     await fill(bench)
 
     async def write() -> None:
@@ -423,8 +423,7 @@ async def test_a_folder_is_no_store_until_it_is_verified(bench: Bench, tmp_path:
 
 @pytest.mark.parametrize("name", ["secret", "store", BODIES])
 async def test_what_appears_during_a_restore(bench: Bench, tmp_path: Path, name: str) -> None:
-    """What a process made that looked before the restore began is not replaced, and the restore is
-    refused (BK4)."""
+    """A store that another process creates during a restore is kept; the restore fails (BK4)."""
     await fill(bench)
     data, folder = await backup_of(bench, tmp_path), tmp_path / "restored"
     backup = OpenedBackup(BytesIO(data))
@@ -609,8 +608,7 @@ async def test_a_clock_that_is_behind_the_backup(bench: Bench, tmp_path: Path) -
 
 
 async def test_minutes_that_were_closed_stay_closed(bench: Bench, tmp_path: Path) -> None:
-    """What the original had forgotten of a clock that was ahead is forgotten in the restored store
-    too (BK5, ST9)."""
+    """Minutes that a fast clock closed in the original are closed in the restored store (BK5)."""
     await fill(bench)
     ahead = OPEN_MINUTE + 5000
     closed = b"".join(number.to_bytes(4, "big") for number in (0, ahead, ahead + 1))

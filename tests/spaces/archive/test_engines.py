@@ -1,5 +1,4 @@
-"""What an archive of a database has beside one of LMDB: sessions, locks, and a database that is
-filled."""
+"""Archives of a store in a database: its sessions and locks, and restores into a database."""
 
 import asyncio
 import time

@@ -112,7 +112,7 @@ async def test_move_and_return(tmp_path: Path, url: str) -> None:
 
 
 class Interrupted(Exception):
-    """What ends a move in the middle."""
+    """The error that interrupts a move."""
 
 
 def interrupt(_rows: int) -> None:
@@ -205,8 +205,10 @@ async def refusal_of(url: str) -> StoreMoved | None:
 
 
 async def test_folder_that_was_moved_is_no_store_any_more(tmp_path: Path, url: str) -> None:
-    """Nobody opens it to serve from, and the refusal names the database without its password; it
-    can be read (ST12)."""
+    """A folder that was moved does not open to serve, but can be read (ST12).
+
+    The refusal names the database without its password.
+    """
     before = await filled(tmp_path)
     await move_to_postgres(tmp_path, url, progress=ignore)
     for opening in (open_lmdb, connect_lmdb):
@@ -226,8 +228,10 @@ async def test_folder_that_was_moved_is_no_store_any_more(tmp_path: Path, url: s
 
 
 async def test_database_that_was_moved_is_no_store_any_more(tmp_path: Path, url: str) -> None:
-    """Nobody opens it to serve from, whoever has it open writes and claims nothing more; it can be
-    read (ST12)."""
+    """A database that was moved accepts no write from processes that have it open (ST12).
+
+    It does not open to serve, but can be read.
+    """
     running = open_postgres(url)
     before = await fill(running)
     await move_from_postgres(url, tmp_path, progress=ignore)
@@ -252,8 +256,7 @@ async def test_database_that_was_moved_is_no_store_any_more(tmp_path: Path, url:
 
 
 async def test_versions_that_know_no_moves_refuse_what_was_left(tmp_path: Path, url: str) -> None:
-    """The form of a folder and the version of tables that were moved are none that any version has
-    (ST12)."""
+    """No version of the software has the version number of a moved folder or database (ST12)."""
     await filled(tmp_path)
     await move_to_postgres(tmp_path, url, progress=ignore)
     with open_for_reading(tmp_path, may_be_moved=True) as env, env.begin() as txn:
@@ -336,8 +339,7 @@ async def test_database_that_changed_meanwhile_stays_the_store(tmp_path: Path, u
 
 
 async def test_what_was_left_is_not_moved_to_a_second_place(tmp_path: Path, url: str) -> None:
-    """A move to elsewhere is refused, in both directions, unless somebody says that the first
-    target is lost (ST12)."""
+    """A moved store is not moved to a second place unless the first is stated to be lost (ST12)."""
     await filled(tmp_path / "one")
     await move_to_postgres(tmp_path / "one", url, progress=ignore)
     second = postgres_server().new_database()

@@ -174,7 +174,7 @@ async def test_whose_store_it_is(bench: Bench, key: bytes) -> None:
 
 
 async def test_readers_of_opaque_rows(bench: Bench) -> None:
-    """What a layer above reads has to decode, and to belong under its key."""
+    """Rows that a layer above reads have to decode and belong under their keys."""
     await fill(bench)
     key = b"N" + bytes(16)
     await bench.store.commit(Commit(puts=(Put(key, key),)))

@@ -1,5 +1,4 @@
-"""The chain over the audit records: nothing is lost, nothing is twice, and whoever has the file can
-check it."""
+"""The audit chain: no record is lost or chained twice, and the exported file can be verified."""
 
 import asyncio
 import json
@@ -93,7 +92,7 @@ def entries(lines: list[bytes]) -> list[Any]:
 
 
 def verified(lines: list[bytes]) -> VerifiedExport:
-    """What an export holds."""
+    """Verify an export and return its entries."""
     return verify_export(lines, node_did=NODE.did)
 
 
@@ -236,8 +235,7 @@ class Losing:
 @pytest.mark.parametrize("is_done", [False, True])
 @pytest.mark.parametrize("at", range(3))
 async def test_a_holder_may_die_at_any_commit(one_store: Store, at: int, is_done: bool) -> None:
-    """Whoever goes on after a death, whether its last commit came about or not, makes the same
-    whole chain (RC4)."""
+    """A process that continues after another one died builds the same whole chain (RC4)."""
     await write(one_store, *(record(number) for number in range(8)))
     with pytest.raises(ConnectionResetError):
         await seal_all(Losing(one_store, at=at, is_done=is_done), limit=3)
@@ -361,7 +359,7 @@ async def test_another_nodes_export(lines: list[bytes]) -> None:
 
 
 async def test_a_chain_made_anew_needs_the_nodes_key(lines: list[bytes]) -> None:
-    """Whoever rewrites an entry and all hashes after it still has no head over them (RC5)."""
+    """Rewriting an entry and all hashes after it leaves no valid head over them (RC5)."""
     forged, previous = [lines[0]], genesis_hash(STORE_ID)
     for line in lines[1:]:
         members = json.loads(line)

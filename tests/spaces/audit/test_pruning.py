@@ -197,7 +197,7 @@ async def test_ST16_an_export_that_was_noted_is_noted_again(
 async def test_exports_that_are_noted_at_once_all_count(
     store: Store, entropy: CountingEntropy
 ) -> None:
-    """Who meets another's note tries again, and none takes a later one back."""
+    """Concurrent notes of exports are retried, and none replaces a later one."""
     await days_of_records(store, entropy)
     assert all(await asyncio.gather(*[keep(store, upto=number) for number in (4, 12, 7, 9)]))
     assert (await read_pruning(store)).exported == 12

@@ -164,8 +164,7 @@ async def test_nothing_is_swept_before_its_time(one_store: Store, entropy: Count
 
 
 async def test_a_walk_goes_on_where_it_was(one_store: Store) -> None:
-    """Whoever comes next goes on behind the rows that were dealt with, and at the end from the
-    beginning."""
+    """A sweep continues after the rows of the one before, and at the end begins again."""
     rows = [b"zz%d" % number for number in range(5)]
     await one_store.commit(Commit(puts=tuple(Put(key, b"") for key in rows)))
     seen = []

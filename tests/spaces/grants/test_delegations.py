@@ -75,7 +75,7 @@ def fresh(store: Store) -> Delegations:
 
 
 async def test_registered_delegation_is_found_by_cid(one_store: Store) -> None:
-    """What was registered comes back equal, closure and window included."""
+    """A registered delegation is read back equal, closure and window included."""
     parent = registered(ucan(FILES))
     child = registered(
         ucan(
@@ -94,7 +94,7 @@ async def test_registered_delegation_is_found_by_cid(one_store: Store) -> None:
 
 
 async def test_second_lookup_needs_no_read(one_store: Store) -> None:
-    """What was decoded once is found in memory."""
+    """A delegation that was decoded once is found in memory."""
     known = registered(ucan(FILES))
     await register(one_store, known)
     delegations = fresh(one_store)
@@ -138,7 +138,7 @@ async def test_alias_leads_to_the_same_delegation(one_store: Store) -> None:
 
 
 async def test_second_registration_is_refused(one_store: Store) -> None:
-    """A registration happens once; whoever comes second finds it registered."""
+    """Of two registrations of one delegation the second is refused."""
     known = registered(ucan(FILES))
     assert isinstance(await register(one_store, known), Committed)
     assert isinstance(await register(one_store, known), Refused)
@@ -182,8 +182,7 @@ def test_damaged_mark_is_not_live(value: bytes) -> None:
 
 
 async def test_parties_find_their_delegations(one_store: Store) -> None:
-    """Who signed and who received find a delegation, latest issued first, what says no time last
-    and by cid."""
+    """Signer and recipient find a delegation: latest issued first, undated ones last, by cid."""
     dated = [
         registered(cacao(OWN_FILES, nonce=f"nonce000{at}", issued_at=NOW + at)) for at in (0, 1)
     ]

@@ -93,7 +93,7 @@ async def test_wallets_grant_hosts_its_spaces(one_store: Store) -> None:
 
 
 async def test_grant_over_anothers_space_hosts_nothing(one_store: Store) -> None:
-    """Whoever is not the space's DID does not host it: not by naming it, not with a parent."""
+    """A signer that is not the space's DID does not host it, with or without a parent."""
     outsider = grant("default", signer=STRANGER)
     assert await host(one_store, outsider) == ([], ["default"])
     parent = grant("default")
@@ -133,7 +133,7 @@ async def test_explicit_mode_asks_for_a_host_grant(one_store: Store) -> None:
 
 
 async def test_host_grant_by_a_delegate(one_store: Store) -> None:
-    """A host grant works in every mode and from whoever was granted it (D41)."""
+    """A host grant works in every mode, also from a delegate of the owner (D41)."""
     parent = grant(host=("default",))
     child = grant(host=("default",), signer=FRIEND, delegate=STRANGER.did, parents=[parent])
     assert await host(one_store, child) == (["default"], [])
@@ -191,7 +191,7 @@ async def test_owners_are_admitted_one_by_one(one_store: Store) -> None:
 
 
 async def test_removal_before_the_commit(one_store: Store) -> None:
-    """Who is removed after the plan was made is not hosted, and nothing is counted (ST14)."""
+    """An owner who is removed after the plan hosts nothing, and nothing is counted (ST14)."""
     await one_store.commit(Commit(puts=(admission_put(OWNER_P, now=NOW),)))
     wanted = hosting_by_grant(grant("default", host=("more",)), PERMIT, client=CLIENT, now=NOW)
     planned = await plan(one_store, wanted)

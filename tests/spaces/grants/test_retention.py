@@ -118,7 +118,7 @@ async def test_a_mark_stays_as_long_as_its_delegation_could_return(one_store: St
 async def test_an_endless_grant_on_an_ending_one_is_only_taken_from_the_index(
     one_store: Store,
 ) -> None:
-    """What has no end of its own stays, though what it cites has ended."""
+    """A delegation without an expiry stays after its parent has expired."""
     short = registered(wallet_grant(WALLETS, lifetime_s=60, nonce="nonce0001"))
     parents_window = registered(wallet_grant(WALLETS, lifetime_s=None))
     endless = replace(parents_window, not_before=None, expires_at=short.expires_at)

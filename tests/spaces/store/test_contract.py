@@ -131,7 +131,7 @@ async def test_expected_stamp(store: Store) -> None:
 
 
 async def test_stamp_of_a_tombstone_can_be_expected(store: Store) -> None:
-    """What was read as deleted may be written over only as long as it is that tombstone."""
+    """A put that expects a tombstone's stamp is refused once the row has changed."""
     await put(store, (b"Ka", None))
     expected = await stamp(store, b"Ka")
     assert isinstance(
@@ -269,7 +269,7 @@ async def test_replay_record_is_exact_among_tasks(store: Store) -> None:
 
 
 async def test_read_sees_durable_claims(store: Store) -> None:
-    """What a commit claimed is no first use for any read (ST4)."""
+    """A token that a commit used is not a first use for any read (ST4)."""
     assert isinstance(await store.commit(Commit(replay_record=claim(b"one"))), Committed)
     assert (await store.read(replay_record=claim(b"one"))).is_first_use is False
 

@@ -1,4 +1,4 @@
-"""What happens when processes die, disks fill up and syncs fail."""
+"""The store when processes die, disks fill up and syncs fail."""
 
 import asyncio
 import json
@@ -122,7 +122,7 @@ async def test_stopped_storekeeper_answers_and_the_next_takes_over(tmp_path: Pat
 async def test_without_a_storekeeper_commits_are_unavailable_and_reads_go_on(
     tmp_path: Path,
 ) -> None:
-    """Nobody to write: an error within two seconds or so, and reads as before."""
+    """Without a storekeeper a commit fails within about two seconds, and reads continue."""
     with StorekeeperProcess(tmp_path / "data") as keeper:
         store = connect_lmdb(keeper.folder)
         await store.commit(Commit(puts=(Put(b"Ka", b"1"),)))
@@ -258,7 +258,8 @@ async def main():
     sys.stdin.readline()
     won = []
     for number in range(int(sys.argv[2])):
-        snapshot = await store.read(replay_record=ReplayRecord(number.to_bytes(32, "little"), 4_000_000_000))
+        record = ReplayRecord(number.to_bytes(32, "little"), 4_000_000_000)
+        snapshot = await store.read(replay_record=record)
         if snapshot.is_first_use:
             won.append(number)
     print(json.dumps(won), flush=True)

@@ -35,7 +35,7 @@ STALE = b"\0" * 16  # a stamp that no row has
 
 @dataclass
 class Model:
-    """What the store must hold; stamps are learnt by reading."""
+    """The expected contents of the store; stamps are learnt by reading."""
 
     rows: dict[bytes, Record] = field(default_factory=dict)
     weights: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)

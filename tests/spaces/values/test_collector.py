@@ -1,5 +1,4 @@
-"""The collector: bodies that nobody refers to go, and no put that was acknowledged loses its
-body."""
+"""The collector: unreferenced bodies are removed, and no acknowledged put loses its body."""
 
 import os
 

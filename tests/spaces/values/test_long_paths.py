@@ -1,5 +1,4 @@
-"""Rows that lead to long paths: there as long as a path lies below them, whoever comes and goes
-meanwhile."""
+"""Index rows of long paths exist as long as a path below them does, under concurrent writes."""
 
 import asyncio
 import itertools
@@ -101,8 +100,7 @@ async def test_the_last_of_two_groups_leave_at_once(bench: Bench) -> None:
 
 
 async def test_paths_are_bounded(bench: Bench) -> None:
-    """A path of 100,000 bytes can be put and deleted in one commit each; a longer one is
-    refused."""
+    """A path of 100,000 bytes is put and deleted in one commit each; a longer one is refused."""
     path = "p" * MAX_PATH_BYTES
     await bench.write(Write(path, b"x"))
     assert (await list_paths(bench.store, ListingQuery(SPACE))).paths == (path,)

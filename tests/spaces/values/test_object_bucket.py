@@ -46,8 +46,7 @@ async def bucket(server: S3Server, place: BucketPlace) -> ObjectBucket:
 async def test_place_belongs_to_one_store(
     server: S3Server, place: BucketPlace, bucket: ObjectBucket
 ) -> None:
-    """Nodes of one store share a place; another store is refused, and nobody sweeps a place that is
-    not theirs."""
+    """Nodes of one store share a prefix; another store is refused, and cannot sweep it."""
     await ObjectBucket(place, server.access).claim(STORE_ID)
     other = ObjectBucket(place, server.access)
     with pytest.raises(BodiesElsewhere):
@@ -62,8 +61,7 @@ async def test_place_belongs_to_one_store(
 
 @pytest.mark.parametrize("inner", ["x", "ff", "x/ff/y"])
 async def test_place_inside_another_is_refused(server: S3Server, inner: str) -> None:
-    """Whoever comes second, inside or around, is refused and leaves no marker; places side by side
-    are none of that."""
+    """A prefix inside or around another store's is refused; one beside it is accepted."""
     name = server.new_bucket().bucket
     for first, second in ((f"a/{inner}", "a"), ("b", f"b/{inner}")):
         await ObjectBucket(BucketPlace(name, first), server.access).claim(STORE_ID)
@@ -93,7 +91,7 @@ async def test_places_that_were_made_inside_each_other_are_reported(server: S3Se
 
 
 async def test_objects_called_store_that_are_no_markers(server: S3Server) -> None:
-    """What only has the name of a marker keeps nobody out."""
+    """An object that only has the name of a marker does not block a prefix."""
     name = server.new_bucket().bucket
     whole = ObjectBucket(BucketPlace(name), server.access).objects
     for key, value in (("store", b"a shop"), ("a/store", b"g" * 32), ("a/b/c/store", b"0" * 31)):
@@ -117,8 +115,7 @@ async def test_too_much_below_a_new_place(
 async def test_sweeps_keep_to_names_of_their_own(
     server: S3Server, place: BucketPlace, bucket: ObjectBucket
 ) -> None:
-    """What lies further down, or has another form, is neither listed as a body nor removed as
-    unfinished."""
+    """Objects further down or with other names are neither listed as bodies nor removed."""
     name = ObjectName(b"s" * 16, bytes(32), b"g" * 16)
     own, others = (
         f"00/{name.file_name}",
@@ -149,7 +146,7 @@ def test_prefix_inside_what_is_on_its_way() -> None:
 async def test_two_nodes_share_a_bucket(
     server: S3Server, place: BucketPlace, bucket: ObjectBucket
 ) -> None:
-    """What one keeps another reads."""
+    """A body that one node stores is read by another."""
     other = ObjectBucket(place, server.access)
     for size_bytes in (len(LARGE), PART_BYTES + 1):
         async with Staging(bucket) as staging:
@@ -248,7 +245,7 @@ async def test_bucket_that_goes_away_while_a_body_is_read(
 
 
 async def test_body_that_vanishes_is_damaged(bucket: ObjectBucket) -> None:
-    """A body that somebody deleted, or cut short, while it was read is damaged, not unavailable."""
+    """A body that is deleted or cut short while it is read is damaged, not unavailable."""
     async with Staging(bucket) as staging:
         body = await staging.receive(in_pieces(BIG))
         assert body.file is not None
@@ -277,7 +274,7 @@ async def test_wrong_bucket_is_found_out(server: S3Server, bucket: ObjectBucket)
 async def test_trying_out_leaves_nothing(
     server: S3Server, place: BucketPlace, bucket: ObjectBucket
 ) -> None:
-    """What a trial writes it removes."""
+    """A trial removes the objects that it wrote."""
     await bucket.try_out()
     assert server.keys(place) == ["store"]
 

@@ -1,4 +1,4 @@
-"""What every place of bodies does alike, a folder and a bucket."""
+"""The common behaviour of all places of bodies: a folder and a bucket."""
 
 import asyncio
 import time
@@ -180,7 +180,7 @@ async def test_bodies_that_are_not_there(place: Place) -> None:
 
 
 async def test_last_piece_of_a_damaged_body_is_kept_back(place: Place) -> None:
-    """What does not have its digest is never handed out whole (M13)."""
+    """A body that does not match its digest is never yielded whole (M13)."""
     data = made(3 * PIECE_BYTES + 7)
     name = await kept(place, data)
     place.spoil(name, data[:-1] + bytes((data[-1] ^ 1,)))

@@ -116,7 +116,7 @@ async def test_the_largest_spaces_come_first(one_store: Store) -> None:
 
 @pytest.mark.usefixtures("_steps")
 async def test_rows_make_a_space_large_too(one_store: Store) -> None:
-    """What the rows of values take counts in the order, also where there are no bodies (M54)."""
+    """The rows of values count when spaces are ordered by size, also without bodies (M54)."""
     for name, (used_bytes, row_bytes) in {
         "a": (5, 1),
         "b": (0, 8),

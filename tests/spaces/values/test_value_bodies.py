@@ -69,7 +69,7 @@ def files(tmp_path: Path) -> ObjectFolder:
 
 
 def left(folder: Path) -> list[Path]:
-    """What lies in the folder of bodies."""
+    """Return the files in the folder of bodies."""
     return [place for place in (folder / "blobs").rglob("*") if place.is_file()]
 
 
@@ -154,8 +154,7 @@ async def test_cancelled_upload_leaves_nothing(files: ObjectFolder, tmp_path: Pa
 
 @pytest.mark.parametrize("what", ["reading", "upload"])
 async def test_cancelled_end_closes_the_file(files: ObjectFolder, what: str) -> None:
-    """Whoever is cancelled while the file is to be closed, and all threads are busy, leaves no
-    descriptor."""
+    """A body that is cancelled while it is closed, with all threads busy, leaves no descriptor."""
     threads, go_on = CountingThreads(1), threading.Event()
     asyncio.get_running_loop().set_default_executor(threads)
     incoming = await files.begin()
@@ -213,8 +212,7 @@ async def test_unusable_folder(tmp_path: Path) -> None:
 async def test_named_files_stay_only_where_a_commit_may_refer_to_them(
     bench: Bench, error: BaseException, stays: bool
 ) -> None:
-    """A file that was named for a commit goes when nothing was written, and stays when nobody can
-    say."""
+    """A named file is removed if its commit wrote nothing, and stays if the outcome is unknown."""
     with pytest.raises(type(error)):
         async with bench.values.staging() as staging:
             await bench.plan(Write("a", LARGE), staging=staging)
@@ -281,7 +279,7 @@ async def test_ranges(bench: Bench) -> None:
 
 
 async def test_reading_goes_on_after_the_file_is_gone(bench: Bench) -> None:
-    """Whoever has a body open reads it to its end, whatever the collector does."""
+    """An open body is read to its end, even if the collector removes its file."""
     place = await written(bench, HUGE)
     head = await bench.head("a")
     assert head is not None
@@ -355,8 +353,7 @@ async def test_what_is_in_memory_is_read_without_a_thread(
 
 
 async def test_many_readings_read_one_piece_in_a_round_of_the_loop(bench: Bench) -> None:
-    """However many bodies are read at once, a short request waits for one piece; who is cancelled
-    keeps nobody back."""
+    """However many bodies are read, a short request waits for one piece only."""
     place = await written(bench, HUGE)
     if not knows_how_not_to_wait(place):
         pytest.skip("this file system does not say what it has in memory")
@@ -411,8 +408,7 @@ async def test_files_that_are_not_whole(bench: Bench, damage: str) -> None:
 
 
 async def test_bodies_on_their_way_hold_a_bounded_memory(files: ObjectFolder) -> None:
-    """What all operations hold together is bounded; a body beyond it is refused, and what ends
-    gives its part back."""
+    """A body beyond the memory limit of all operations is refused; ended ones free their part."""
     intake = Intake(2 * PIECE_BYTES)
     async with Staging(files, intake) as first, Staging(files, intake) as second:
         await first.receive(in_pieces(HUGE))  # most of it lies on the disk
@@ -483,7 +479,7 @@ async def test_any_number_of_pieces_is_written_at_once(files: ObjectFolder) -> N
 
 
 async def test_write_that_ends_early(files: ObjectFolder, tmp_path: Path) -> None:
-    """What the disk took a part of is not taken for the whole."""
+    """A body that the disk wrote only in part fails and leaves no file."""
     _, hard = was = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (PIECE_BYTES + 1, hard))
     try:

@@ -60,7 +60,7 @@ class Listener:
 
 @pytest.fixture
 async def listener(tmp_path: Path) -> AsyncIterator[Listener]:
-    """Somebody who listens at the place."""
+    """Listen on the socket in place of a storekeeper."""
     listener = Listener()
     server = await asyncio.start_unix_server(listener.hear, tmp_path / "sock")
     yield listener
@@ -89,7 +89,7 @@ async def test_what_the_storekeeper_does_not_write_is_an_error(
 async def test_bytes_that_are_no_answer_end_the_connection(
     link: StoreConnection, listener: Listener
 ) -> None:
-    """What was asked is asked again, as it was, on another connection."""
+    """A request is sent again unchanged on another connection after an invalid reply."""
     asking = asyncio.create_task(link.commit(COMMIT))
     first = await listener.next()
     listener.say(b"\0\0\0\1\xc1")
@@ -102,7 +102,7 @@ async def test_bytes_that_are_no_answer_end_the_connection(
 async def test_caller_that_goes_away_takes_nothing_from_the_others(
     link: StoreConnection, listener: Listener
 ) -> None:
-    """The outcome of a cancelled commit is nobody's; that of the next one arrives."""
+    """The outcome of a cancelled commit is dropped; that of the next one arrives."""
     leaving, staying = (asyncio.create_task(link.commit(COMMIT)) for _ in range(2))
     first, second = await listener.next(), await listener.next()
     leaving.cancel()

@@ -41,7 +41,7 @@ def said(folder: Path) -> tuple[bytes | None, int]:
 
 
 def test_an_environment_says_its_form_once(tmp_path: Path) -> None:
-    """One that is new says it, and opening it once more writes nothing."""
+    """A new environment records its format version, and opening it again writes nothing."""
     open_for_writing(tmp_path).close()
     form, transaction = said(tmp_path)
     assert form == FORMAT_VERSION.to_bytes(4, "big")

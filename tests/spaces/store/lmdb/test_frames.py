@@ -59,7 +59,7 @@ def test_no_frame_is_beyond_its_bounds() -> None:
 
 
 def test_a_frame_of_too_many_is_refused() -> None:
-    """A frame of nothing, or of more commits or outcomes than a batch has, is none."""
+    """A frame that is empty, or has more entries than a batch, is refused."""
     (full,) = request_frames([encode_request(_ask(1))] * BATCH_COMMITS)
     start = full.index(b"\xdd")  # the array of questions; its length follows
     over = (

@@ -1,4 +1,4 @@
-"""What the writer forgets, and what it must not forget, however its clock goes."""
+"""The writer's sweeps: what they delete and what they keep, however the clock changes."""
 
 import asyncio
 import os
@@ -265,7 +265,7 @@ def test_many_spans_become_fewer() -> None:
 
 
 def test_the_last_minute_is_never_passed() -> None:
-    """What may be used once for good lies under the last minute, which no sweep reaches."""
+    """Replay records that must stay for ever are in the last minute, which no sweep reaches."""
     closed = with_closed(b"", {minute4((1 << 32) - 2)})
     assert not is_closed(closed, minute4((1 << 32) - 1))
 
@@ -273,7 +273,7 @@ def test_the_last_minute_is_never_passed() -> None:
 async def test_a_commit_is_answered_whatever_becomes_of_housekeeping(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error that nobody foresaw in the round that follows a commit keeps no caller waiting."""
+    """An unexpected error in the housekeeping after a commit does not delay its answer."""
 
     def fail(_: Housekeeping) -> None:
         raise RuntimeError("unforeseen")

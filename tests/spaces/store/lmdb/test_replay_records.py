@@ -99,7 +99,7 @@ def test_threads_of_one_process_share_the_record(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_killed_process_loses_no_claim(tmp_path: Path) -> None:
-    """What was acknowledged before a SIGKILL stays used, and those who live go on."""
+    """A replay record survives a SIGKILL of its process, and other processes continue."""
     program = """
 first, told = int(sys.argv[2]), open(sys.argv[3], "ab", buffering=0)
 for number in range(first, first + (1 << 20)):

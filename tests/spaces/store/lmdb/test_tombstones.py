@@ -85,7 +85,7 @@ class Folder:
             self.rows[key] = value
 
     def put_where_absent(self, key: bytes) -> None:
-        """Write a row where there is none."""
+        """Write a row that does not exist."""
         if isinstance(self._apply(Put(key, b"new", expect=ABSENT)), Committed):
             assert key not in self.rows
             self.deleted.pop(key, None)
@@ -152,8 +152,7 @@ def test_any_life_of_a_store_equals_the_model(
 async def test_deleted_rows_do_not_lengthen_a_page(
     one_store: Store, reverse: bool, keys_only: bool
 ) -> None:
-    """However many rows were deleted in between: one page has as many rows as were asked for, and
-    tells of more."""
+    """A page has the requested number of rows, however many were deleted in between."""
     keys = [b"K%05d" % at for at in range(20_000)]
     for first in range(0, len(keys), 250):
         await one_store.commit(

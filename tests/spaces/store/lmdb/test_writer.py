@@ -76,8 +76,7 @@ def test_sweeping_without_room_removes_nothing(small: lmdb.Environment, clock: F
 
 
 def test_writer_that_failed_once_writes_nothing_more(tmp_path: Path, clock: FixedClock) -> None:
-    """After a write that the disk refused nobody knows what it holds: nothing is acknowledged,
-    though it would work."""
+    """After a failed write the writer acknowledges nothing more, even if the disk works again."""
     env = open_for_writing(tmp_path)
     writer = Writer(env, FreeSpace(reserve_bytes=0), clock)
     assert writer.apply([asked(b"Ka", b"1")]) == [Committed()]

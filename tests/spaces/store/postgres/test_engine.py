@@ -381,7 +381,7 @@ async def test_standby_is_refused(url: str) -> None:
 
 
 async def test_address_is_in_no_message(url: str) -> None:
-    """What goes wrong with a connection is told without the password of the address."""
+    """Errors of a connection do not contain the password of the address."""
     store = open_postgres("postgresql://user:hush@127.0.0.1:1/db")
     with pytest.raises(StoreUnavailable) as raised:
         await store.commit(Commit())
@@ -446,7 +446,7 @@ async def test_commit_that_was_never_heard_is_sent_again(
 async def test_refusal_after_a_lost_answer_is_not_trusted(
     through_relay: tuple[Store, Relay],
 ) -> None:
-    """What is refused on the second try may still pass on the first: the outcome is unknown."""
+    """After a lost reply a refusal of the repeated commit leaves the outcome unknown."""
     store, relay = through_relay
     relay.lose(Loss.ANSWER)
     with pytest.raises(StoreUnavailable):

@@ -1,5 +1,4 @@
-"""What the database's errors mean: what is asked again, what is told, and what is kept to
-ourselves."""
+"""Errors of the database: which are retried or reported, and what messages leave out."""
 
 import asyncpg
 import pytest
@@ -10,7 +9,7 @@ from spaces.store.postgres._statements import OVERTAKEN_STATE
 
 
 def error(state: str) -> asyncpg.PostgresError:
-    """What the client raises for a state that a server sent, with a message that quotes a row."""
+    """Return the client's error for an SQLSTATE, with a message that quotes a row."""
     return asyncpg.PostgresError.new({"C": state, "M": "key (k)=(a secret row) already exists"})
 
 
@@ -40,7 +39,7 @@ def test_states(state: str, meaning: Meaning) -> None:
     "exc", [TimeoutError(), ConnectionResetError(), asyncpg.InterfaceError("closed")]
 )
 def test_what_no_server_said_leaves_the_outcome_open(exc: Exception) -> None:
-    """Nobody can say what became of a statement whose connection broke."""
+    """The outcome of a statement whose connection broke is unknown."""
     assert isinstance(exc, CONNECTION_ERRORS)
     assert meaning_of(exc) is Meaning.LOST
 

@@ -1,4 +1,4 @@
-"""What becomes of a commit or a read of which the database says something else than its answer."""
+"""Outcomes of commits and reads when the database answers with an error."""
 
 import asyncio
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("passing", ["40001", "40P01", OVERTAKEN_STATE, "08006"])
 async def test_commit_that_was_undone_is_sent_again(passing: str) -> None:
-    """What passes is tried again with the very same arguments, so that it can happen only once."""
+    """A rolled-back commit is sent again with the same arguments, so that it happens only once."""
     database = Database(state(passing), [(COMMITTED,)])
     assert await commits(database).commit(COMMIT) == Committed()
     assert len(database.asked) == 2
@@ -113,8 +113,7 @@ async def test_counter_that_would_not_fit_refuses() -> None:
     [("40001", StoreBusy), (OVERTAKEN_STATE, StoreBusy), ("08006", StoreUnavailable)],
 )
 async def test_commit_is_not_tried_for_ever(passing: str, kind: type[StoreError]) -> None:
-    """Who was undone again and again is told to come back; who lost the connection, that the
-    outcome is unknown."""
+    """A commit that is rolled back repeatedly is StoreBusy; after a lost connection, unknown."""
     with pytest.raises(StoreError) as reported:
         await commits(Database(state(passing))).commit(COMMIT)
     assert type(reported.value) is kind
@@ -162,7 +161,7 @@ async def test_commit_that_waits_for_another_of_its_rows_too_long(
 
 
 async def test_caller_that_goes_away_leaves_its_commit_under_way() -> None:
-    """A commit that was begun ends, also badly, when nobody waits for it any longer."""
+    """A commit runs to its end, even to an error, after its caller was cancelled."""
     for ends_in in ([(COMMITTED,)], state("42501")):
         held = asyncio.get_running_loop().create_future()
         database = Database(held)

@@ -1,5 +1,4 @@
-"""What a database has to promise, looked at on real servers: its disk, its standbys, a proxy before
-it."""
+"""The requirements on a database, tested on real servers: disk, standbys, and a pooling proxy."""
 
 from collections.abc import Iterator
 
@@ -40,7 +39,7 @@ async def test_server_that_does_not_sync() -> None:
 
 
 async def test_server_that_acknowledges_too_early(sound_server: PostgresServer) -> None:
-    """A role or database for which commits do not wait for the disk is found, whoever set it."""
+    """Commits that do not wait for the disk are found, set on the role or the database."""
     url = sound_server.new_database()
     name = url.partition("@/")[2].partition("?")[0]
     assert wrong(await examine(url)) == []

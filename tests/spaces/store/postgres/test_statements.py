@@ -78,8 +78,7 @@ def test_every_feature_is_documented() -> None:
 
 
 def test_no_statement_stands_elsewhere() -> None:
-    """What looks like a statement stands in the modules that the page is compared with; hints to a
-    session apart."""
+    """Statements are only in the modules that the page covers, apart from session settings."""
     homes = {"_statements.py", "requirements.py"}
     elsewhere = {
         (path.name, node.value)
