@@ -18,7 +18,7 @@ from tests_support import FixedClock
 
 @pytest.fixture(scope="session")
 def platform() -> SimulatedPlatform:
-    """A platform in software that the node was told to believe."""
+    """A simulated platform that the node is configured to trust."""
     return SimulatedPlatform.from_seed(b"platform of the attacks")
 
 
@@ -34,7 +34,7 @@ def attacked_node(
 
 @pytest.fixture
 def operated_node(attacked_node: RunningNode, monkeypatch: pytest.MonkeyPatch) -> RunningNode:
-    """The node, whose store the operator's commands find, wherever it is."""
+    """The node, with a store that the operator's commands can find."""
     if is_on_postgresql():
         monkeypatch.setenv("SEALSPACE_STORE__URL", database_of(attacked_node.folder))
     return attacked_node
@@ -42,21 +42,20 @@ def operated_node(attacked_node: RunningNode, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 async def stage(operated_node: RunningNode, platform: SimulatedPlatform) -> AsyncIterator[Stage]:
-    """The node, and nobody on it that another test knows."""
+    """The node as a stage, without parties of other tests."""
     async with AsyncExitStack() as clients:
         yield replace(await stage_on(operated_node.url, platform, clients), node=operated_node)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder for a node of a test's own."""
+    """A folder for one test's own node."""
     return tmp_path / "own"
 
 
 @pytest.fixture
 async def held(tmp_path: Path, platform: SimulatedPlatform) -> AsyncIterator[HeldStage]:
-    """A node of this test's own, in this process, whose store can hold a commit and whose clock can
-    be moved."""
+    """A node in this process, whose store can delay a commit and whose clock can be moved."""
     clock = FixedClock(time.time())
     config = believing(tmp_path, platform, limits=MANY_CHALLENGES)
     async with held_node(config, clock=clock) as (node, store), AsyncExitStack() as clients:

@@ -1,5 +1,4 @@
-"""A node in this process whose store holds one commit back, so that something can happen between
-read and write.
+"""A node in this process whose store can delay a commit, so that a test can act in between.
 
 Example:
     async with held_node(config, clock=clock) as (node, store):
@@ -63,19 +62,18 @@ class Held:
 
 
 class HeldStore:
-    """A real store in front of which one commit can be made to wait."""
+    """A real store that can delay one commit."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._held: Held | None = None
         self.rows_read = 0
-        """Rows of pages that reads have returned, since the beginning."""
+        """Number of rows of pages that reads have returned so far."""
         self.is_first_use = asyncio.Event()
-        """Set once a read has claimed a first use: a call was authorised, or refused, on what that
-        read saw."""
+        """Set once a read found no replay record: a call was judged on what that read returned."""
 
     def hold(self, wanted: Callable[[Commit], bool]) -> Held:
-        """Hold the next commit that is wanted."""
+        """Delay the next commit that matches."""
         self._held = Held(wanted)
         return self._held
 

@@ -1,5 +1,4 @@
-"""Who receives a key, and who of them counts as the owner in person: the truth table that the tests
-play (IP1, IP2).
+"""The truth table of callers who receive a key, and of the owner in person (IP1, IP2).
 
 `test_in_person_table.py` asks a node about every row, and `pages/in_person_page.py` makes the page
 that shows it.
@@ -25,7 +24,7 @@ Who = Literal[
     "attested backend",
 ]
 Stated = Literal["nothing", "in the grant", "on the network"]
-"""Where measurements are stated."""
+"""The place where measurements are stated."""
 Mode = Literal["delegates", "everyone", "off"]
 
 POLICIES: Final[tuple[Stated, ...]] = get_args(Stated)
@@ -33,7 +32,7 @@ MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 OPENS: Final = "opens"
 
 Answers = Mapping[Stated, tuple[str, str, str]]
-"""Where measurements are stated -> the answer in each of the modes, in their order."""
+"""For each place of measurements, the answer in each mode, in the order of the modes."""
 
 _PERSON: Final[Answers] = {
     "nothing": (OPENS, "mode", OPENS),

@@ -1,5 +1,4 @@
-"""Two ends of one store: two workers of a node, or two servers on one database. A test chooses
-which of them it asks.
+"""Two workers of a node, or two servers on one database, each of which a test can address.
 
 Example:
     with pair.at(0) as stage:
@@ -38,8 +37,7 @@ class Pair:
 
     @contextmanager
     def at(self, end: End) -> Iterator[Stage]:
-        """Ask one end alone while the block runs; only on new connections, and nothing may be under
-        way."""
+        """Send requests to one end only while the block runs; it needs new connections."""
         stage = self.stages[end]
         if self.store_url is not None:
             yield stage
@@ -48,7 +46,7 @@ class Pair:
             yield stage
 
     def processes(self, end: End) -> set[int]:
-        """Return the workers that answer at one end, as the kernel sees them."""
+        """Return the workers of one end, as the kernel lists them."""
         with self.at(end) as stage:
             return {pid for pid in _node_of(stage).children("worker") if not stands_still(pid)}
 
@@ -82,7 +80,7 @@ class Pair:
         return owner, delegate
 
     async def attested(self) -> tuple[Owner, Delegate]:
-        """The same, and the backend has proved its code at the first end."""
+        """As `ready`, with the backend attested at the first end."""
         owner, delegate = await self.ready()
         with self.at(0) as stage:
             await stage.attest(delegate, owner.network, program=delegate.did)
@@ -91,8 +89,7 @@ class Pair:
 
 @asynccontextmanager
 async def acting(stage: Stage, owner: Owner) -> AsyncIterator[Client]:
-    """Yield a client of the owner's session on connections of its own: it talks to whoever answers
-    now."""
+    """Yield a client of the owner's session with connections of its own."""
     async with Client(stage.url, session=owner.client.session, settings=SETTINGS) as client:
         yield client
 

@@ -1,12 +1,13 @@
-"""Who takes part in an attack: an owner with a secret, a delegate with a key of its own, a quote
-made for either.
+"""The parties of an attack: an owner with a secret, a delegate with its own key, and quotes for
+both.
 
 Everything a delegate sends is minted here, so that each part of it can be wrong on its own.
 
 Example:
     owner = await stage.owner()
     delegate = Delegate(new_key())
-    delegate.take(await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved"))))
+    grant = owner.grant_decrypt(delegate.did, policy=policy_for("approved"))
+    delegate.take(await stage.register(grant))
     await stage.attest(delegate, owner.network)
     reply = await stage.ask(delegate, owner)
 """
@@ -61,7 +62,7 @@ ROUTES: tuple[Route, ...] = ("route", "invoke")
 
 
 def refused(code: str, route: Route = "route") -> tuple[int, str]:
-    """What a release that the gate refuses says on a route (RL14)."""
+    """Return the expected answer of a route for a release that the gate refuses (RL14)."""
     return (401 if route == "route" else 403), f"release refused: {code}"
 
 
@@ -72,7 +73,7 @@ def policy_for(*programs: str, **members: Any) -> Policy:
 
 @dataclass
 class Delegate:
-    """A key that acts at the node, what it was granted, and the receiver key it attests."""
+    """A key that acts at the node, with its grants and its attested receiver key."""
 
     signer: Ed25519Signer = field(default_factory=new_key)
     proofs: list[str] = field(default_factory=list)
@@ -80,12 +81,12 @@ class Delegate:
 
     @property
     def did(self) -> str:
-        """What owners delegate to."""
+        """The DID that owners delegate to."""
         return self.signer.did
 
     @property
     def did_url(self) -> str:
-        """What a wallet's sign-in names (J4)."""
+        """The DID URL that a wallet's sign-in names (J4)."""
         return self.signer.did_url
 
     def grant(
@@ -99,7 +100,7 @@ class Delegate:
 
 @dataclass(frozen=True)
 class Owner:
-    """Somebody who signed in and keeps one secret."""
+    """A user who has signed in and stored one secret."""
 
     client: Client
     wallet: WalletSigner
@@ -150,7 +151,7 @@ class Decrypt:
 
 @dataclass
 class Stage:
-    """One running node, the platform it believes, and whoever acts there.
+    """A running node, its trusted platform, and the parties that act on it.
 
     Attributes:
         url: where the node listens.
@@ -172,11 +173,11 @@ class Stage:
         return self.node.only(worker)
 
     async def client(self) -> Client:
-        """Return a client that ends with the stage; nobody has signed in."""
+        """Return a client without a session, which is closed with the stage."""
         return await self.clients.enter_async_context(Client(self.url, settings=SETTINGS))
 
     async def owner(self, *spaces: str) -> Owner:
-        """Sign a new owner in and keep a secret."""
+        """Sign in a new owner who stores a secret."""
         client = await self.client()
         wallet = new_wallet()
         await client.sign_in(wallet, SignIn(spaces=spaces))
@@ -189,7 +190,7 @@ class Stage:
         return await send(self.url, "POST", path, token=token)
 
     async def register(self, token: str) -> str:
-        """Post a delegation that has to be taken, and return it."""
+        """Post a delegation that must be accepted, and return it."""
         reply = await self.post("/delegate", token)
         assert reply.status == 200, reply.said
         return token
@@ -221,7 +222,7 @@ class Stage:
     def report_data(
         self, holder: str, receiver: bytes, nonce: bytes, *, mode: ReceiverMode = "attested"
     ) -> bytes:
-        """Return what a quote has to be bound to."""
+        """Return the report data that a quote must contain."""
         return session_binding(
             nonce, self.node_did, parse_principal(holder), mode, receiver
         ).report_data
@@ -251,7 +252,7 @@ class Stage:
         more: Mapping[str, Json] | None = None,
         ttl_s: float = 60,
     ) -> Reply:
-        """Send a quote with the delegate's authority, whatever is in it."""
+        """Send a quote, with any content, by the delegate's authority."""
         token, body = self.session_request(
             delegate, network, nonce=nonce, quote=quote, mode=mode, more=more, ttl_s=ttl_s
         )
@@ -366,7 +367,7 @@ async def stage_on(url: str, platform: SimulatedPlatform, clients: AsyncExitStac
 
 
 def opens(reply: Reply, delegate: Delegate, owner: Owner) -> bool:
-    """Tell whether an answer gave the delegate the owner's content key."""
+    """Return whether an answer gave the delegate the owner's content key."""
     assert reply.status == 200, reply.said
     wrapped = libipld.decode_multibase("M" + str(reply.value["wrappedKey"]))[1]
     key = open_wrapped(delegate.receiver.private_key, wrapped)

@@ -93,7 +93,7 @@ async def test_an_admitted_owner_makes_spaces(tmp_path: Path, platform: Simulate
 
 
 async def test_bounds_of_an_admitted_owner(tmp_path: Path, platform: SimulatedPlatform) -> None:
-    """Who is admitted has 32 spaces and 16 a grant, as everybody (ST15)."""
+    """An admitted owner has 32 spaces, 16 in one grant, as every owner (ST15)."""
     async with hosting_stage(tmp_path, platform, PERMIT) as stage:
         who, _ = await admitted_pair(stage)
         activated = []
@@ -105,8 +105,7 @@ async def test_bounds_of_an_admitted_owner(tmp_path: Path, platform: SimulatedPl
 
 
 async def test_what_a_removal_leaves(tmp_path: Path, platform: SimulatedPlatform) -> None:
-    """A removed owner gets nothing new; what is hosted is read and written on, by owner and
-    grantees (ST14)."""
+    """A removed owner gets nothing new, but its hosted spaces stay usable (ST14)."""
     async with hosting_stage(tmp_path, platform, PERMIT) as stage:
         who, wallet = await admitted_pair(stage)
         friend = Delegate()
@@ -139,7 +138,7 @@ async def test_what_a_removal_leaves(tmp_path: Path, platform: SimulatedPlatform
 async def test_removed_between_read_and_commit(
     tmp_path: Path, platform: SimulatedPlatform, way: Way
 ) -> None:
-    """What is removed after hosting was decided and before it is durable is not hosted (ST14)."""
+    """An owner removed between decision and commit gets no space (ST14)."""
     async with hosting_stage(tmp_path, platform, PERMIT) as stage:
         who, wallet = await admitted_pair(stage)
         before = 0
@@ -161,8 +160,7 @@ async def test_removed_between_read_and_commit(
 async def test_network_of_an_owner_removed_under_way(
     tmp_path: Path, platform: SimulatedPlatform, is_repeat: bool
 ) -> None:
-    """A sign-in for a network alone, whose owner is removed before it is durable, makes none,
-    posted again either."""
+    """A sign-in of an owner removed before the commit creates no network."""
     async with hosting_stage(tmp_path, platform, PERMIT) as stage:
         wallet, session = new_wallet(), Delegate()
         sign_in = wallet_token(wallet, session.did, {default_network(wallet): [CREATE_NETWORK]})
@@ -196,7 +194,7 @@ def closed_node(
 def test_who_is_removed_and_still_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An owner whom the settings list stays admitted, and the commands say so (ST13)."""
+    """An owner in the settings' list stays admitted, and the commands say so (ST13)."""
     data, listed = str(tmp_path / "data"), Delegate().did
     if is_on_postgresql():
         monkeypatch.setenv("SEALSPACE_STORE__URL", database_of(data))
@@ -224,7 +222,7 @@ def test_who_is_removed_and_still_listed(
 
 
 async def owners(node: RunningNode, *arguments: str) -> int:
-    """Run the operator's command in this process, while the node runs."""
+    """Run the operator's command in this process beside the node."""
     return await asyncio.to_thread(
         main, ["admin", "owners", arguments[0], "--data", data_of(node), *arguments[1:]]
     )
@@ -234,12 +232,11 @@ async def owners(node: RunningNode, *arguments: str) -> int:
 async def test_the_operator_admits_and_removes_at_once(
     closed_node: RunningNode, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each worker heeds the operator's commands without being started anew, on either engine
-    (ST14)."""
+    """Each worker applies the operator's commands at once, on either engine (ST14)."""
     wallet, who = new_wallet(), new_key()
 
     async def hosts(name: str) -> list[bool]:
-        """Ask each worker for a space of the wallet's, by a grant of its own."""
+        """Request a space of the wallet's from each worker."""
         activated = []
         for worker in (0, 1):
             space = own_space(wallet.did, f"{name}{worker}")
@@ -266,8 +263,7 @@ async def test_the_operator_admits_and_removes_at_once(
 
 
 async def test_admissions_are_audited(tmp_path: Path, platform: SimulatedPlatform) -> None:
-    """What changes who may have spaces is in the audit, once for each change; what changes nothing
-    is not."""
+    """Each change of an admission is audited once; a repetition is not."""
     async with hosting_stage(tmp_path, platform, PERMIT) as stage:
         did = new_key().did
         changes = []
@@ -285,7 +281,7 @@ async def test_admissions_are_audited(tmp_path: Path, platform: SimulatedPlatfor
 
 
 async def test_a_list_of_many_owners(tmp_path: Path, platform: SimulatedPlatform) -> None:
-    """The list goes on past a page, and tells each owner once."""
+    """A list longer than a page names each owner once."""
     async with hosting_stage(tmp_path, platform, PERMIT) as stage:
         store = stage.services.store
         dids = {Principal(f"did:example:{number}") for number in range(1100)}
@@ -299,7 +295,7 @@ async def test_a_list_of_many_owners(tmp_path: Path, platform: SimulatedPlatform
 async def test_a_store_that_nobody_serves(
     tmp_path: Path, platform: SimulatedPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Owners are admitted while no node runs too, but to no store that is not there."""
+    """Owners can be admitted while no node runs, but not in a missing store."""
     data = str(tmp_path / "data")
     who, wallet = Delegate(), new_wallet()
     if is_on_postgresql():

@@ -1,5 +1,4 @@
-"""What holders of keys, strangers and the host try against a runner's HTTPS API, its accounts and
-its jobs."""
+"""Attacks of key holders, outsiders and the host on a runner's HTTPS API, accounts and jobs."""
 
 import asyncio
 import json
@@ -32,8 +31,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunnerStage]:
-    """A node and its parties; each test that needs a journal of its own starts a runner of its
-    own."""
+    """A node and its parties; some tests start a runner with its own journal."""
     async with AsyncExitStack() as stack:
         staged = await runner_stage(stack, tmp_path_factory.mktemp("runner"), price=PRICE)
         await staged.publish("echo", ECHO)
@@ -56,7 +54,7 @@ def edit(folder: Path, *statements: str) -> None:
 async def test_one_key_a_hundred_times_with_balance_for_one(
     stage: RunnerStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN93: of calls that arrive together one is paid, and every other one is refused."""
+    """RN93: of 100 concurrent calls with balance for one, one is accepted."""
     monkeypatch.setattr(calls, "AT_ONCE", 1000)
     monkeypatch.setattr(shares, "_PARTS", 1)
     async with AsyncExitStack() as stack:
@@ -84,8 +82,7 @@ async def test_more_than_a_call_may_cost(stage: RunnerStage) -> None:
 
 
 async def test_seconds_alone_have_a_price(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN94: where nothing but time costs something, a limit of nothing buys no run: it would have
-    no bound of time."""
+    """RN94: with a price for seconds only, a compute limit of 0 is refused."""
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", price=Price(second=5))
         await runner.credit(5)
@@ -103,7 +100,7 @@ async def test_seconds_alone_have_a_price(stage: RunnerStage, tmp_path: Path) ->
 
 
 async def test_somebody_else_s_job(stage: RunnerStage) -> None:
-    """RN98: without the whole credential a job is one that is not there, whoever asks."""
+    """RN98: a job is not found without the whole credential of its call."""
     key = await stage.key("echo")
     job = (await stage.api("echo", key, {"input": 1, "async": True}))[1]["call_id"]
     owner, nonce, secret = key.rsplit(":", 2)
@@ -129,8 +126,7 @@ async def test_somebody_else_s_job(stage: RunnerStage) -> None:
 
 
 async def test_what_a_crash_leaves(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN99: what had started failed and is paid back, what waited runs, what was answered stays;
-    each once."""
+    """RN99: after a crash, started jobs are refunded and waiting ones run, each once."""
     sent: Any = {"input": 1, "async": True}
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", price=PRICE)
@@ -172,8 +168,7 @@ async def test_what_a_crash_leaves(stage: RunnerStage, tmp_path: Path) -> None:
 async def test_a_key_that_is_revoked_while_its_call_waits(
     stage: RunnerStage, tmp_path: Path
 ) -> None:
-    """RN89: a call that was accepted before and starts after the revocation does not run, and costs
-    nothing."""
+    """RN89: a waiting call whose key is revoked does not run and costs nothing."""
     sent: Any = {"input": 1, "async": True}
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", price=PRICE)
@@ -220,7 +215,7 @@ async def test_a_key_that_is_revoked_while_its_call_waits(
 async def test_rows_that_the_host_edits_or_moves(
     stage: RunnerStage, tmp_path: Path, statement: str
 ) -> None:
-    """RN92: an edited key or account calls nothing; the runner goes on for others."""
+    """RN92: an edited key or account is refused, and others are not affected."""
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", price=PRICE)
         await runner.credit(2000)
@@ -238,7 +233,7 @@ async def test_rows_that_the_host_edits_or_moves(
 async def test_a_revoked_key_whose_statement_is_sent_again(
     stage: RunnerStage, tmp_path: Path
 ) -> None:
-    """RN91: a revocation outlives a restart."""
+    """RN91: a revoked key cannot be added again, even after a restart."""
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", price=PRICE)
         key = await runner.key(None, max_per_call=1000)
@@ -270,8 +265,7 @@ ODD = (
 
 @pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
 async def test_odd_names(stage: RunnerStage, odd: str) -> None:
-    """A NUL, a line end, a statement or a path in any name is refused, without a failure of the
-    runner."""
+    """A NUL, a line end, a statement or a path in a name is refused."""
     key, address = await stage.key(None), quote(odd, safe="")
     base, developer = stage.url, quote(stage.developer, safe=":")
     for method, path in (
@@ -306,8 +300,7 @@ async def test_odd_names(stage: RunnerStage, odd: str) -> None:
 async def test_a_key_leaves_no_trace(
     stage: RunnerStage, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No log and no file of the runner contains the secret of a key, an input or an output,
-    whatever came of a call."""
+    """No log or file of the runner contains a key's secret, an input or an output."""
     caplog.set_level(logging.DEBUG)
     canary = "the canary of this call"
     async with AsyncExitStack() as stack:

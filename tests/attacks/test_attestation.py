@@ -1,4 +1,4 @@
-"""Cheating while attesting: quotes, challenges, collateral and modes that do not hold."""
+"""Attempts to cheat in attestation by quotes, challenges, collateral or modes."""
 
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -39,7 +39,7 @@ def code_of(reply: Reply) -> tuple[int, object]:
 
 
 async def test_a_quote_for_another_holder_is_refused(stage: Stage) -> None:
-    """A delegate hands in a quote whose report data name somebody else."""
+    """A quote whose report data name another DID is refused."""
     owner, delegate = await granted(stage)
     nonce = await stage.nonce(delegate.did)
     for holder in (Delegate().did, owner.wallet.did):
@@ -51,7 +51,7 @@ async def test_a_quote_for_another_holder_is_refused(stage: Stage) -> None:
 
 
 async def test_a_quote_for_another_receiver_key_is_refused(stage: Stage) -> None:
-    """A man in the middle swaps the receiver key beside a good quote."""
+    """A quote with a swapped receiver key is refused."""
     owner, delegate = await granted(stage)
     nonce = await stage.nonce(delegate.did)
     quote = stage.quote(delegate.did, Delegate().receiver.public_key, nonce)
@@ -59,8 +59,7 @@ async def test_a_quote_for_another_receiver_key_is_refused(stage: Stage) -> None
 
 
 async def test_the_receiver_mode_is_part_of_the_quote(stage: Stage) -> None:
-    """A delegate claims mode `signed`, which takes any receiver key, for a quote of mode
-    `attested`."""
+    """A quote of mode `attested` is refused under mode `signed`."""
     owner, delegate = await granted(stage)
     nonce = await stage.nonce(delegate.did)
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce)
@@ -70,7 +69,7 @@ async def test_the_receiver_mode_is_part_of_the_quote(stage: Stage) -> None:
 
 
 async def test_mode_signed_needs_every_policy_s_word(stage: Stage) -> None:
-    """Evidence of mode `signed` under a policy that says nothing about receivers."""
+    """Evidence of mode `signed` is refused by a policy that does not allow it."""
     owner, delegate = await granted(stage)
     nonce = await stage.nonce(delegate.did)
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce, mode="signed")
@@ -81,8 +80,7 @@ async def test_mode_signed_needs_every_policy_s_word(stage: Stage) -> None:
 
 
 async def test_a_challenge_serves_once_anywhere(stage: Stage) -> None:
-    """A nonce is used again with a new quote: on the same worker, on the other one, for another
-    network's grant."""
+    """A nonce used a second time is refused at every worker and network."""
     owner, delegate = await granted(stage)
     nonce = await stage.nonce(delegate.did)
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce)
@@ -100,7 +98,7 @@ async def test_a_challenge_serves_once_anywhere(stage: Stage) -> None:
 
 
 async def test_a_failed_quote_uses_the_challenge_up(stage: Stage) -> None:
-    """A challenge is tried with a bad quote first: guessing costs a nonce each time."""
+    """A nonce sent with a bad quote is used up."""
     owner, delegate = await granted(stage)
     nonce = await stage.nonce(delegate.did)
     good = stage.quote(delegate.did, delegate.receiver.public_key, nonce)
@@ -114,7 +112,7 @@ async def test_a_failed_quote_uses_the_challenge_up(stage: Stage) -> None:
 
 
 async def test_a_challenge_belongs_to_who_asked(stage: Stage) -> None:
-    """A delegate uses a nonce that was made for another DID, with a quote over it."""
+    """A nonce that was made for another DID is refused."""
     owner, delegate = await granted(stage)
     nonce = await stage.nonce(Delegate().did)
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce)
@@ -123,7 +121,7 @@ async def test_a_challenge_belongs_to_who_asked(stage: Stage) -> None:
 
 
 async def test_a_challenge_cannot_be_made_up(stage: Stage) -> None:
-    """A nonce with a later expiry, a flipped bit, or none of the node's at all."""
+    """A changed or invented nonce is refused."""
     owner, delegate = await granted(stage)
     nonce = await stage.nonce(delegate.did)
     later = (
@@ -144,7 +142,7 @@ async def test_a_challenge_cannot_be_made_up(stage: Stage) -> None:
 
 
 async def test_one_flipped_bit_anywhere_in_the_quote(stage: Stage) -> None:
-    """A bit of header, body, signature, quoting enclave or certificates is flipped."""
+    """A quote with any flipped bit is refused."""
     owner, delegate = await granted(stage)
     size_bytes = len(stage.quote(delegate.did, delegate.receiver.public_key, bytes(32)))
     # Header, SVN, measurements, attributes, report data, both signatures, quoting enclave,
@@ -174,7 +172,7 @@ async def test_one_flipped_bit_anywhere_in_the_quote(stage: Stage) -> None:
 
 
 async def test_a_debug_domain_opens_nothing(stage: Stage) -> None:
-    """The right code in a trust domain whose memory the host can read."""
+    """A quote of a debug trust domain is refused."""
     owner, delegate = await granted(stage)
     nonce = await stage.nonce(delegate.did)
     bound = stage.report_data(delegate.did, delegate.receiver.public_key, nonce)
@@ -186,8 +184,7 @@ async def test_a_debug_domain_opens_nothing(stage: Stage) -> None:
 
 
 async def test_collateral_of_the_caller_is_not_taken(stage: Stage) -> None:
-    """An attacker with a platform of their own sends a quote with the collateral that makes it
-    good."""
+    """Collateral that a caller sends with its quote is not used."""
     owner, delegate = await granted(stage)
     mine = SimulatedPlatform.from_seed(b"a platform of the attacker")
     nonce = await stage.nonce(delegate.did)
@@ -206,8 +203,7 @@ async def test_collateral_of_the_caller_is_not_taken(stage: Stage) -> None:
 
 
 async def test_a_session_s_token_is_bound_to_its_body(stage: Stage) -> None:
-    """Somebody on the way exchanges the body under the delegate's token, or uses the token for a
-    key."""
+    """A token with an exchanged body, or sent for a key, is refused."""
     owner, delegate = await granted(stage)
     nonce = await stage.nonce(delegate.did)
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce)
@@ -227,8 +223,7 @@ async def test_a_session_s_token_is_bound_to_its_body(stage: Stage) -> None:
 
 
 async def test_an_outsider_s_quote_is_not_looked_at(stage: Stage) -> None:
-    """Somebody without any grant, with a revoked grant, or with a token for another node hands in a
-    good quote."""
+    """A quote without a valid grant for this node is refused unread."""
     owner, delegate = await granted(stage)
     outsider = Delegate()
     nonce = await stage.nonce(outsider.did)
@@ -247,8 +242,7 @@ async def test_an_outsider_s_quote_is_not_looked_at(stage: Stage) -> None:
 async def test_mode_everyone_lets_nobody_in_in_person(
     folder: Path, platform: SimulatedPlatform
 ) -> None:
-    """On a node where nobody is in person, the owner's session, and a wallet's, ask for a key
-    without evidence."""
+    """In mode `everyone` the owner's own session gets no key without evidence."""
     with running_node(folder, "--attestation", "everyone", platform=platform) as node:
         async with AsyncExitStack() as clients:
             stage = await stage_on(node.url, platform, clients)

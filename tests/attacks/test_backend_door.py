@@ -1,4 +1,4 @@
-"""Strangers at a backend's door who send half a grant, or one that is packed."""
+"""Incomplete and compressed grants that are sent to a backend."""
 
 import asyncio
 import gzip
@@ -51,7 +51,7 @@ async def _connected(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
 async def test_half_a_grant_is_not_held_for_ever(
     platform: SimulatedPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who sends a part of a grant and waits is answered when the time for it is over (AT57)."""
+    """A grant that is sent only in part is answered after a timeout (AT57)."""
     monkeypatch.setattr(publishing, "BODY_S", 0.1)
     async with (
         serving(_surface(platform)) as url,
@@ -64,8 +64,7 @@ async def test_half_a_grant_is_not_held_for_ever(
 
 
 async def test_a_packed_grant_is_not_unpacked(platform: SimulatedPlatform) -> None:
-    """The example backend reads bodies as they are sent: a packed one is no grant, however small or
-    large (AT57)."""
+    """A compressed grant is refused and never decompressed (AT57)."""
     sent: list[bytes] = []
 
     async def note(request: web.Request) -> web.Response:

@@ -1,5 +1,4 @@
-"""What a page in somebody's browser may do: call the node as any client does, and neither more nor
-in its name."""
+"""Pages in a browser can call the node as any client, but not in a user's name."""
 
 import json
 import re
@@ -88,8 +87,8 @@ def _names(text: str) -> list[str]:
 
 
 def _may_send(preflight: Reply, method: str, names: Sequence[str]) -> bool:
-    """What a browser decides by the answer to a preflight, for a request without credentials
-    (Fetch, 4.8 and 4.10)."""
+    """Return what a browser decides from the answer to a preflight, without credentials (Fetch, 4.8
+    and 4.10)."""
     allowed = preflight.headers
     methods = _names(allowed.get("access-control-allow-methods", ""))
     headers = _names(allowed.get("access-control-allow-headers", ""))
@@ -122,8 +121,7 @@ def _calls() -> Iterator[tuple[Exchange, list[str]]]:
 
 @pytest.mark.shared
 async def test_a_page_of_any_origin_calls_what_the_sdk_calls(stage: Stage) -> None:
-    """Whatever the JavaScript SDK sends a browser lets a page send, and it lets the page read the
-    answer (wire 5.2)."""
+    """A page may send each call of the JavaScript SDK and read the answer (wire 5.2)."""
     calls = list(_calls())
     for exchange, names in calls:
         method, path = exchange.request.method, exchange.request.path
@@ -151,8 +149,7 @@ async def test_a_page_of_any_origin_calls_what_the_sdk_calls(stage: Stage) -> No
 
 
 async def test_the_operator_is_closed_to_pages(folder: Path) -> None:
-    """No page of another origin reads what the operator is told, or the metrics, whatever pages may
-    do otherwise."""
+    """A page of another origin cannot read the operator's routes or the metrics."""
     environment = {
         "SEALSPACE_ADMIN__SECRET": "operator",
         "SEALSPACE_METRICS__LISTEN": "127.0.0.1:0",
@@ -196,8 +193,7 @@ async def test_the_operator_is_closed_to_pages(folder: Path) -> None:
 
 
 async def test_no_value_is_a_page_of_the_nodes_origin(folder: Path) -> None:
-    """A public or signed value is shown under a type that runs nothing; on `/invoke` as it was
-    stored (wire 5.10)."""
+    """A public or signed value is served with a type that runs no script (wire 5.10)."""
     with running_node(
         folder, workers=1, environment={"SEALSPACE_PUBLIC_SPACES__REQUESTS_PER_MINUTE": "0"}
     ) as node:

@@ -1,5 +1,4 @@
-"""Addresses in other spellings: of IPv4 with `::ffff:` in front, on a socket of both families; with
-a port behind."""
+"""Client addresses in other spellings: IPv4-mapped ones, and addresses with a port."""
 
 import socket
 from contextlib import ExitStack
@@ -30,8 +29,7 @@ def _has_both() -> bool:
 
 @pytest.mark.skipif(not _has_both(), reason="no socket here listens on both families")
 async def test_a_proxy_is_known_under_either_address(tmp_path: Path) -> None:
-    """Clients behind a trusted proxy of IPv4 are counted apart, and its connections are not one
-    client's."""
+    """A trusted IPv4 proxy is recognised by its IPv4-mapped address."""
     http = Http(
         host="::", port=0, drain_s=0, trusted_proxies=("127.0.0.1",), connections_per_client=2
     )
@@ -63,8 +61,7 @@ async def test_a_proxy_is_known_under_either_address(tmp_path: Path) -> None:
     "spelling", ["192.0.2.1:{}", "[2001:db8::1]:{}", "192.0.2.1:{}, 127.0.0.1:99"]
 )
 async def test_a_port_makes_no_other_client(tmp_path: Path, spelling: str) -> None:
-    """A proxy forwards addresses with the port of each connection: they are one client, and the
-    proxy none."""
+    """A forwarded address counts as one client, whatever its port is."""
     http = Http(port=0, drain_s=0, trusted_proxies=("127.0.0.1",))
     config = Config(
         http=http, store=store_at(tmp_path), limits=Limits(unauthenticated_per_minute=2)

@@ -1,4 +1,4 @@
-"""Nodes on one store whose clocks are not the same: one is five minutes ahead, or a year.
+"""Nodes on one store with different clocks, one of which is five minutes or a year ahead.
 
 Time is told by clocks that a test moves: that of each node, and the database's.
 """
@@ -40,7 +40,7 @@ DUPLICATE = (409, "duplicate invocation")
 
 @dataclass
 class Node:
-    """A node, its clock, and what keeps house for it."""
+    """A node, its clock, and its housekeeping."""
 
     url: str
     clock: FixedClock
@@ -48,8 +48,7 @@ class Node:
     housekeeper: Housekeeper
 
     async def do_housekeeping(self) -> bool:
-        """Take the turns that are due each minute; tell whether this node did what one does for
-        all."""
+        """Do the housekeeping that is due, and return whether this node had its turn."""
         await do_housekeeping(
             self.connections, DatabaseClock(self.clock), longest_life_s=LONGEST_LIFE_S
         )
@@ -67,7 +66,7 @@ class Node:
 
 @dataclass
 class Cluster:
-    """Two nodes on one database, whose clock is the first one's."""
+    """Two nodes on one database, whose clock is the first node's."""
 
     right: Node
     wrong: Node
@@ -81,13 +80,13 @@ class Cluster:
         self.set_database(self.right.clock.now())
 
     async def use(self, node: Node, owner: Ed25519Signer, *, life_s: float) -> Reply:
-        """Use a fresh token once; it is asked for again later."""
+        """Use a fresh token once, and remember it for `repeats`."""
         token = node.token(owner, GET, life_s=life_s)
         self.used.append((node.clock.now() + life_s, node, token))
         return await node.ask(token)
 
     async def repeats(self) -> list[tuple[int, str]]:
-        """Ask again for everything that was used and is in time; return the answers."""
+        """Repeat all used tokens that are still in time, and return the answers."""
         return [
             (await node.ask(token)).said
             for ends_at, node, token in self.used
@@ -95,7 +94,7 @@ class Cluster:
         ]
 
     async def oldest_claim_s(self) -> float:
-        """How long ago the oldest claim that is kept was over."""
+        """Return the age of the oldest replay record in seconds."""
         rows = await self.database.run(
             "select k from sealspace_claims where k < $1 order by k limit 1", [b"\xff"]
         )
@@ -106,7 +105,7 @@ class Cluster:
 async def node_on(
     url: str, folder: Path, keyring: Keyring, clock: FixedClock
 ) -> AsyncIterator[Node]:
-    """Run a node on a database until the block ends; it keeps house when it is told to."""
+    """Run a node on a database until the block ends, with housekeeping on request."""
     config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(folder), url=url))
     async with AsyncExitStack() as opened:
         store = open_postgres(url, clock=clock)
@@ -124,7 +123,7 @@ async def node_on(
 
 @asynccontextmanager
 async def cluster_of(folder: Path, *, ahead_s: float) -> AsyncIterator[Cluster]:
-    """Run two nodes, of which the second is so far ahead."""
+    """Run two nodes, the second of which has a clock this far ahead."""
     url, set_database = postgres_server().clocked_database()
     keyring, now = Keyring(b"secret of the cluster".ljust(32, b".")), time.time()
     set_database(now)
@@ -149,8 +148,7 @@ async def cluster_of(folder: Path, *, ahead_s: float) -> AsyncIterator[Cluster]:
 async def test_one_wrong_clock_locks_nobody_out(
     tmp_path: Path, ahead_s: float, wrong_is_first: bool
 ) -> None:
-    """Whoever comes first to keep house, no good token is refused, no used one taken, and house is
-    kept (ST4, ST9)."""
+    """A wrong clock neither refuses fresh tokens nor admits used ones (ST4, ST9)."""
     owner = new_key()
     async with cluster_of(tmp_path, ahead_s=ahead_s) as cluster:
         right, wrong = cluster.right, cluster.wrong
@@ -173,7 +171,7 @@ async def test_one_wrong_clock_locks_nobody_out(
 
 @needs_postgres()
 async def test_a_token_that_the_store_forgot_is_reported_why(tmp_path: Path) -> None:
-    """Under a minute that was swept nobody can say what was used, and the refusal says so (ST4)."""
+    """A token whose replay records were deleted is refused with that reason (ST4)."""
     owner = new_key()
     async with cluster_of(tmp_path, ahead_s=-10 * MINUTE_S) as cluster:
         wrong = cluster.wrong
@@ -186,8 +184,7 @@ async def test_a_token_that_the_store_forgot_is_reported_why(tmp_path: Path) -> 
 
 @needs_postgres()
 async def test_a_floor_that_a_wrong_clock_raised_is_lowered(tmp_path: Path) -> None:
-    """What an earlier version left ahead of the time refuses tokens for no longer than what it
-    forgot could be used."""
+    """A deletion mark in the future refuses tokens only as long as needed."""
     owner = new_key()
     async with cluster_of(tmp_path, ahead_s=0.0) as cluster:
         right = cluster.right
@@ -207,8 +204,7 @@ async def test_a_floor_that_a_wrong_clock_raised_is_lowered(tmp_path: Path) -> N
 
 
 async def test_a_revoked_grant_outlives_a_clock_that_stood_ahead(held: HeldStage) -> None:
-    """A node whose clock stood a year ahead for an hour forgets no revocation: the grant stays
-    revoked (ST11)."""
+    """A node whose clock was a year ahead deletes no revocation (ST11)."""
     owner, delegate = await held.owner(), new_key()
     grants = {f"{owner.space()}/kv/a": [GET]}
     grant = await held.register(owner.grant(delegate.did, grants, ttl_s=3600))

@@ -1,4 +1,4 @@
-"""Encryption networks of owners who get no space on a node that its operator closed (EN32)."""
+"""Networks of owners who get no space on a closed node (EN32)."""
 
 import asyncio
 from pathlib import Path
@@ -29,17 +29,17 @@ async def create(stage: HeldStage, who: Delegate, network: str) -> Reply:
 
 
 async def exists(stage: HeldStage, network: str) -> bool:
-    """Whether somebody made it."""
+    """Return whether a network exists."""
     return (await send(stage.url, "GET", network_path(network, "")[:-1])).status == 200
 
 
 def refused(network: str) -> tuple[int, str]:
-    """What a create answers that nobody may make."""
+    """Return the expected answer to a refused create."""
     return 401, f"Unauthorized Action: {network} / {NETWORK_CREATE}"
 
 
 async def helper_of(stage: HeldStage, wallet: WalletSigner, network: str) -> Delegate:
-    """Return a key that the wallet lets create the network."""
+    """Return a key that the wallet allows to create the network."""
     helper = Delegate()
     grant = wallet_token(wallet, helper.did, {network: [NETWORK_CREATE, DECRYPT]})
     helper.proofs = [await stage.register(grant)]
@@ -53,7 +53,7 @@ async def admit(stage: HeldStage, owner: str) -> None:
 
 
 async def remove(stage: HeldStage, owner: str) -> None:
-    """Take the admission back."""
+    """Remove an admitted owner."""
     record = (await stage.services.store.read((admission_key(Principal(owner)),))).records[0]
     assert record is not None
     removal = Put(admission_key(Principal(owner)), None, expect=record.stamp)
@@ -64,8 +64,7 @@ async def remove(stage: HeldStage, owner: str) -> None:
 async def test_a_network_of_an_outsider(
     tmp_path: Path, platform: SimulatedPlatform, hosting: Hosting
 ) -> None:
-    """A stranger, and a key that a strange wallet sends, leave no network on a closed node
-    (EN32)."""
+    """An outsider creates no network on a closed node, by key or by wallet (EN32)."""
     async with hosting_stage(tmp_path, platform, hosting) as stage:
         outsider, wallet = Delegate(), new_wallet()
         own, walleted = f"urn:tinycloud:encryption:{outsider.did}:n", default_network(wallet)
@@ -79,7 +78,7 @@ async def test_a_network_of_an_outsider(
 async def test_a_network_of_an_owner_who_is_let_in(
     tmp_path: Path, platform: SimulatedPlatform, mode: str
 ) -> None:
-    """An owner who is listed or admitted creates networks, and so does whoever holds their word."""
+    """A listed or admitted owner creates networks, and so do its delegates."""
     wallet = new_wallet()
     hosting = Hosting(mode="permit", listed=(wallet.did,)) if mode == "listed" else CLOSED[mode]
     async with hosting_stage(tmp_path, platform, hosting) as stage:
@@ -94,8 +93,7 @@ async def test_a_network_of_an_owner_who_is_let_in(
 async def test_a_removal_between_reading_and_writing(
     tmp_path: Path, platform: SimulatedPlatform
 ) -> None:
-    """The operator removes the owner while the network is on its way into the store: none is made
-    (EN32)."""
+    """A create fails if its owner is removed before the commit (EN32)."""
     async with hosting_stage(tmp_path, platform, CLOSED["permit"]) as stage:
         wallet = new_wallet()
         network = default_network(wallet).replace(":default", ":more")
@@ -111,7 +109,7 @@ async def test_a_removal_between_reading_and_writing(
 
 
 async def test_a_network_that_exists_stays(tmp_path: Path, platform: SimulatedPlatform) -> None:
-    """What a sign-in made is claimed, found taken and read after the owner was removed (EN32)."""
+    """A removed owner's network stays, and can be claimed and read (EN32)."""
     async with hosting_stage(tmp_path, platform, CLOSED["permit"]) as stage:
         wallet = new_wallet()
         network, who = default_network(wallet), Delegate()

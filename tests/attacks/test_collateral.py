@@ -1,5 +1,4 @@
-"""Collateral from an untrusted mirror: revocation lists that the PCK authority never signed, and
-older lists."""
+"""Collateral from an untrusted mirror, with forged or older revocation lists."""
 
 import json
 from dataclasses import replace
@@ -27,8 +26,7 @@ FAMILY = b"family"
 
 
 def without_authority(document: bytes) -> bytes:
-    """The same document as careless mirrors write it: with the TCB signer in place of the PCK
-    authority."""
+    """The same document with the TCB signer in place of the PCK authority."""
     members = json.loads(document)
     return json.dumps(
         {**members, "pck_crl_issuer_chain": members["tcb_info_issuer_chain"]}
@@ -36,15 +34,14 @@ def without_authority(document: bytes) -> bytes:
 
 
 def respelled(name: x509.Name) -> x509.Name:
-    """The same name in another encoding of its texts."""
+    """The same name with its texts in another encoding."""
     return x509.Name(
         [x509.NameAttribute(one.oid, one.value, _ASN1Type.PrintableString) for one in name]
     )
 
 
 def with_forged_list(document: bytes, *, now: float, is_respelled: bool = False) -> bytes:
-    """The same with a PCK list of right now, in the authority's name, by a key of the
-    attacker's."""
+    """The same document with a newer PCK list that an attacker's key signed."""
     members = json.loads(document)
     genuine = x509.load_der_x509_crl(bytes.fromhex(members["pck_crl"])).issuer
     issuer, at = (
@@ -58,7 +55,7 @@ def with_forged_list(document: bytes, *, now: float, is_respelled: bool = False)
 
 
 async def bring(held: HeldStage, document: bytes) -> None:
-    """Have a document taken in, as an import or a fetch does."""
+    """Import a document, as a command or a fetch does."""
     services = held.services
     await import_collateral(
         services.store, document, root=services.trust_root, clock=held.clock, source="a.json"
@@ -66,15 +63,14 @@ async def bring(held: HeldStage, document: bytes) -> None:
 
 
 async def stored(held: HeldStage, document: bytes) -> None:
-    """Have a document stored that an import refuses, as its own root list revokes one of its
-    signers."""
+    """Store a document that an import refuses, because its root list revokes a signer."""
     fmspc = bytes.fromhex(json.loads(json.loads(document)["tcb_info"])["fmspc"])
     put = Put(collateral_key(fmspc, "platform"), document)
     assert not isinstance(await held.store.commit(Commit(puts=(put,))), Refused)
 
 
 async def kept(held: HeldStage, platform: SimulatedPlatform) -> bytes | None:
-    """What the node holds for a platform."""
+    """Return the collateral that the node has for a platform."""
     (row,) = (await held.store.read((collateral_key(platform.fmspc, "platform"),))).records
     return None if row is None else row.value
 
@@ -85,8 +81,7 @@ async def kept(held: HeldStage, platform: SimulatedPlatform) -> bytes | None:
 async def test_a_forged_list_does_not_replace_the_authority_s_own(
     held: HeldStage, is_respelled: bool
 ) -> None:
-    """A document leaves the PCK authority out, so that nobody sees that its list is forged:
-    backends go on (AT55)."""
+    """A forged list in a document without the PCK authority is not used (AT55)."""
     genuine = held.platform.collateral_json(held.clock.now())
     await bring(held, genuine)
     forged = with_forged_list(genuine, now=held.clock.now(), is_respelled=is_respelled)
@@ -111,8 +106,7 @@ async def test_a_forged_list_does_not_replace_the_authority_s_own(
 async def test_a_forged_list_gives_way_to_a_genuine_one(
     held: HeldStage, is_respelled: bool
 ) -> None:
-    """A forged list of this moment was kept first: a document with the authority replaces it all
-    the same (AT55)."""
+    """A document with the authority replaces a forged list of the same time (AT55)."""
     machine = held.platform.another_machine(b"of another family", fmspc=FAMILY)
     genuine = machine.collateral_json(held.clock.now())
     forged = without_authority(
@@ -125,8 +119,7 @@ async def test_a_forged_list_gives_way_to_a_genuine_one(
 
 
 async def test_an_older_list_by_the_authority_is_still_older(held: HeldStage) -> None:
-    """A document with the authority does not take a genuine list back in time that came without it
-    (AT19, AT55)."""
+    """An older list does not replace a newer genuine one (AT19, AT55)."""
     machine = held.platform.another_machine(b"of another family", fmspc=FAMILY)
     now = held.clock.now()
     newer = without_authority(machine.collateral_json(now))
@@ -165,7 +158,7 @@ def listing(
 async def attesting(
     held: HeldStage, owner: Owner, delegate: Delegate, machine: SimulatedPlatform
 ) -> Reply:
-    """Have a program on a machine attest."""
+    """Attest a program on a machine."""
     stage = replace(held, platform=machine)
     nonce = await stage.nonce(delegate.did)
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce)
@@ -173,7 +166,7 @@ async def attesting(
 
 
 async def admitted(held: HeldStage) -> tuple[Owner, Delegate]:
-    """An owner, and a delegate whose program may have the key once it attests."""
+    """Return an owner, and a delegate whose program may have the key once it attests."""
     owner, delegate = await held.owner(), Delegate()
     delegate.proofs = [
         await held.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))
@@ -185,8 +178,7 @@ async def admitted(held: HeldStage) -> tuple[Owner, Delegate]:
 async def test_AT19_a_revoked_machine_hides_behind_no_older_list(
     held: HeldStage, role: str
 ) -> None:
-    """AT19: a node that holds a newer list with another family uses it; the machine's own family
-    has an older one."""
+    """AT19: a newer list stored with another family revokes a machine."""
     owner, delegate = await admitted(held)
     assert (await attesting(held, owner, delegate, held.platform)).status == 200
     now = held.clock.now()
@@ -210,8 +202,7 @@ async def test_AT19_a_revoked_machine_hides_behind_no_older_list(
 
 
 async def test_AT19_the_list_of_the_first_family_judges_the_second(held: HeldStage) -> None:
-    """AT19: it is the same the other way round: a family that is new here comes with an older list
-    than is held."""
+    """AT19: a new family's older list does not replace a newer one."""
     owner, delegate = await admitted(held)
     now = held.clock.now()
     other = held.platform.another_machine(b"of another family", fmspc=FAMILY)
@@ -223,8 +214,7 @@ async def test_AT19_the_list_of_the_first_family_judges_the_second(held: HeldSta
 
 
 async def test_AT60_a_forged_list_of_another_family_has_no_effect(held: HeldStage) -> None:
-    """AT60: a list that the authority never signed, kept with a document without the authority,
-    judges no quote."""
+    """AT60: a forged list in a document without the authority judges no quote."""
     owner, delegate = await admitted(held)
     other = held.platform.another_machine(b"of another family", fmspc=FAMILY)
     forged = with_forged_list(other.collateral_json(held.clock.now()), now=held.clock.now())
@@ -233,8 +223,7 @@ async def test_AT60_a_forged_list_of_another_family_has_no_effect(held: HeldStag
 
 
 async def test_AT60_two_lists_of_one_time_stop_sessions(held: HeldStage) -> None:
-    """AT60: where two different lists have one time the node judges no quote; the next list ends
-    that."""
+    """AT60: two different lists of one time refuse all quotes until a newer list."""
     owner, delegate = await admitted(held)
     now = held.clock.now()
     other = held.platform.another_machine(b"of another family", fmspc=FAMILY)
@@ -247,8 +236,7 @@ async def test_AT60_two_lists_of_one_time_stop_sessions(held: HeldStage) -> None
 
 
 async def test_AT19_the_receipt_names_the_lists_that_were_used(held: HeldStage) -> None:
-    """AT19: what a release's receipt names as collateral has the lists that the quote was judged
-    with."""
+    """AT19: a receipt names the lists that judged the quote."""
     owner, delegate = await admitted(held)
     await reader(held, owner)
     other = held.platform.another_machine(b"of another family", fmspc=FAMILY)

@@ -1,5 +1,4 @@
-"""Calls under conditions: what a grant says about its use binds, however faithfully it is repeated
-(I39)."""
+"""Conditions of a grant apply to every call, however a call repeats them (I39)."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -39,14 +38,13 @@ Conditions = Sequence[Mapping[str, Json]]
 
 
 def selector(kind: str, value: str) -> Conditions:
-    """Return the condition that names what a grant is about."""
+    """Return a condition that selects a part of a grant's resources."""
     return [{"type": "xyz.tinycloud.resource/selector", "kind": kind, "value": value}]
 
 
 @dataclass(frozen=True)
 class Conditioned:
-    """A delegate who holds all of a space's values under conditions, and repeats them with every
-    call.
+    """A delegate who has all of a space's values under conditions, and repeats them in each call.
 
     The owner is a key: between two delegations a selector is taken only where the upper one has it
     too (3.5), and a wallet's has none (S5).
@@ -59,7 +57,7 @@ class Conditioned:
 
     @classmethod
     async def by(cls, stage: Stage, conditions: Conditions) -> "Conditioned":
-        """Have a new owner grant it."""
+        """Return a delegate whose grant is by a new owner."""
         held = cls(stage, new_key(), Delegate(), conditions)
         for path, value in VALUES.items():
             reply = await stage.invoke(held.owner, {f"{held.space}/kv/{path}": [PUT]}, body=value)
@@ -94,13 +92,12 @@ class Conditioned:
         return await send(self.stage.url, "POST", route, token=token, body=body)
 
     async def value(self, path: str) -> bytes:
-        """Return what is stored."""
+        """Return the stored value."""
         return (await self.stage.invoke(self.owner, {f"{self.space}/kv/{path}": [GET]})).body
 
 
 async def test_a_repeated_selector_restricts(stage: Stage) -> None:
-    """A grant of all values under a selector of one of them is repeated with each call: that one
-    alone is read."""
+    """A grant with a selector of one value reads only that value."""
     held = await Conditioned.by(stage, selector("exact", "public.txt"))
     assert (await held.ask(GET, "public.txt")).body == b"for all"
     for ability in (GET, METADATA, PUT, DELETE, LIST):
@@ -112,8 +109,7 @@ async def test_a_repeated_selector_restricts(stage: Stage) -> None:
 
 
 async def test_a_selector_restricts_signed_urls(stage: Stage) -> None:
-    """A signed URL is asked for under a grant of all values that selects one of them: only that one
-    has it."""
+    """A grant with a selector makes signed URLs only for the selected value."""
     held = await Conditioned.by(stage, selector("exact", "public.txt"))
     for asked, resource, expected in (
         ("public.txt", "public.txt", (200, None)),
@@ -138,16 +134,14 @@ async def test_a_selector_restricts_signed_urls(stage: Stage) -> None:
 async def test_a_selector_restricts_lists(
     stage: Stage, conditions: Conditions, path: str, listed: list[str]
 ) -> None:
-    """A list under a selector has what is selected, and nothing that only begins in the same
-    way."""
+    """A list under a selector contains only what is selected."""
     held = await Conditioned.by(stage, conditions)
     reply = await held.ask(LIST, path)
     assert (reply.status, json.loads(reply.body)) == (200, listed)
 
 
 async def test_a_selector_widens_no_list(stage: Stage) -> None:
-    """A call with a grant of one path states a selector of all values, as the grant does or not: it
-    stays narrow."""
+    """A selector in a call does not widen a grant of one path."""
     held = await Conditioned.by(stage, selector("exact", "elsewhere"))
     resource = f"{held.space}/kv/public.txt"
     wide = selector("prefix", f"{held.space}/kv")
@@ -160,8 +154,7 @@ async def test_a_selector_widens_no_list(stage: Stage) -> None:
 
 
 async def test_a_wider_conditioned_grant_adds_nothing_to_a_list(stage: Stage) -> None:
-    """Beside a plain grant of one path the delegate cites one of all values under a selector: the
-    list stays narrow."""
+    """A second grant under a selector adds nothing to a list."""
     held = await Conditioned.by(stage, selector("exact", "elsewhere"))
     resource = f"{held.space}/kv/public.txt"
     proofs = [await held.grant({resource: [LIST]}), *held.delegate.proofs]
@@ -171,8 +164,7 @@ async def test_a_wider_conditioned_grant_adds_nothing_to_a_list(stage: Stage) ->
 
 @pytest.mark.parametrize("ability", [GET, METADATA, LIST, PUT, DELETE])
 async def test_what_nobody_understands_is_not_run(stage: Stage, ability: str) -> None:
-    """A grant states a condition of its own invention, and the call repeats it: refused, and
-    nothing changed."""
+    """A call under an unknown condition is refused."""
     held = await Conditioned.by(stage, [{"onlyOn": "Sundays"}])
     assert (
         await held.ask(ability, "public.txt", body=b"x" if ability == PUT else None)
@@ -185,7 +177,7 @@ async def test_what_nobody_understands_is_not_run(stage: Stage, ability: str) ->
 async def test_no_key_under_an_unmet_condition(
     stage: Stage, route: Route, conditions: Conditions
 ) -> None:
-    """The owner's own session asks for a key under a condition that is not met: it gets none."""
+    """The owner's session gets no key under an unmet condition."""
     owner = await stage.owner()
     session = owner.session
     request = stage.decrypt(session, owner, caveats=conditions)
@@ -196,7 +188,7 @@ async def test_no_key_under_an_unmet_condition(
 
 
 async def test_capabilities_are_not_read_under_a_condition(stage: Stage) -> None:
-    """The list of grants is asked for under a condition that is not understood."""
+    """Reading grants under an unknown condition is refused."""
     owner = await stage.owner()
     session = owner.session
     resource = f"{owner.space()}/capabilities/all"
@@ -220,8 +212,7 @@ async def test_capabilities_are_not_read_under_a_condition(stage: Stage) -> None
     ],
 )
 async def test_a_policy_that_nobody_would_read_is_refused(stage: Stage, fact: Json) -> None:
-    """A delegation states its policy in another case, or in a list: it is not registered as one
-    without (RL8)."""
+    """A delegation with a misspelt policy is refused (RL8)."""
     owner, delegate = await stage.owner(), Delegate()
     session = owner.session
     token = key_token(

@@ -1,4 +1,4 @@
-"""What a client costs that nobody knows: memory, connections and time of a worker."""
+"""Memory, connections and time that an unknown client can take from a worker."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack
@@ -37,7 +37,7 @@ async def _value() -> AsyncIterator[bytes]:
 
 
 async def _put_public(stage: Stage) -> str:
-    """Put a large value into a stranger's public space, and return where everybody may read it."""
+    """Store a large public value, and return its URL."""
     outsider = new_key()
     space = f"tinycloud:{outsider.did.removeprefix('did:')}:public"
     reply = await stage.invoke(outsider, {f"{space}/kv/large": [PUT]}, body=_value())
@@ -46,8 +46,7 @@ async def _put_public(stage: Stage) -> str:
 
 
 async def test_heads_behind_an_unread_answer_take_no_memory(narrow: Stage) -> None:
-    """A worker stops reading from whoever does not read its answer, and goes on where that answer
-    is read."""
+    """A worker reads no further requests while an answer is unread."""
     assert narrow.node is not None
     path = await _put_public(narrow)
     [worker] = narrow.node.children("worker")

@@ -1,5 +1,4 @@
-"""What somebody may cost the node without it showing: rows that a page reads, and bytes that nobody
-is charged."""
+"""Hidden costs that a client can cause: rows that a page reads, and uncharged bytes."""
 
 import json
 from collections.abc import Sequence
@@ -41,8 +40,7 @@ def _listing(space: str, **asked: str) -> str:
 
 @pytest.mark.parametrize("shared", [LONG, LONG * 3], ids=["400 bytes", "1200 bytes"])
 async def test_long_paths_beside_cost_nobody_a_page(held: HeldStage, shared: str) -> None:
-    """Many long paths with one beginning lie in a public space: a page costs its own length, and
-    pages are complete."""
+    """Long paths with a common prefix do not slow other pages of a public space."""
     owner = await held.owner("public")
     space = owner.space("public")
     paths = [f"{shared}{number:03}" for number in range(0, 400, 2)]
@@ -63,8 +61,7 @@ async def test_long_paths_beside_cost_nobody_a_page(held: HeldStage, shared: str
 
 
 async def test_paths_beside_a_grant_are_not_read(held: HeldStage) -> None:
-    """Many paths begin like the one that was granted and lie outside the grant: a page does not go
-    through them."""
+    """A page reads no paths outside the grant, even with the same prefix."""
     owner, delegate = await held.owner(), Delegate()
     space = owner.space()
     grants = {f"{space}/kv/photos": [LIST]}
@@ -87,8 +84,7 @@ async def test_paths_beside_a_grant_are_not_read(held: HeldStage) -> None:
 
 
 async def test_keys_and_metadata_are_charged(held: HeldStage) -> None:
-    """Values without a body, all key and metadata, fill a space as bodies do, and give the room
-    back (M54)."""
+    """Keys and metadata of empty values count towards the quota (M54)."""
     owner = await held.owner()
     space = owner.space()
     services = held.services
@@ -102,8 +98,7 @@ async def test_keys_and_metadata_are_charged(held: HeldStage) -> None:
 
 
 async def test_delegations_are_charged_by_their_size(held: HeldStage) -> None:
-    """A key that was granted one path, and hosts nothing, fills the store with large delegations of
-    its own."""
+    """Large delegations of a delegate count towards a quota."""
     owner, delegate = await held.owner(), Delegate()
     path = {f"{owner.space()}/kv/mine": [GET]}
     delegate.proofs = [await held.register(owner.grant(delegate.did, path))]
@@ -122,8 +117,7 @@ async def test_delegations_are_charged_by_their_size(held: HeldStage) -> None:
 
 
 async def test_a_repeated_revocation_writes_nothing(held: HeldStage) -> None:
-    """A stranger repeats revocations of one delegation: one is recorded, the repeats confirm its
-    mark (W24, ST16)."""
+    """A repeated revocation writes nothing (W24, ST16)."""
     outsider, commits = new_key(), list[Commit]()
 
     def noted(commit: Commit) -> bool:

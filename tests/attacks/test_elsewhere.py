@@ -1,4 +1,4 @@
-"""What is used or said through one worker or one server holds on the other, at once.
+"""A change at one worker or server is effective at the other at once.
 
 Each test runs on two workers of one node over LMDB, and on two servers on one PostgreSQL database.
 Before something is taken away the other end has made a release, so that whatever it might remember
@@ -80,7 +80,7 @@ def two_servers(
 
 
 def arguments_of(folder: Path, url: str) -> tuple[str, ...]:
-    """What servers on one database are started with."""
+    """Return the arguments that servers on one database are started with."""
     secret = folder / "secret"
     if not secret.exists():
         secret.write_bytes(os.urandom(32))
@@ -92,7 +92,7 @@ def arguments_of(folder: Path, url: str) -> tuple[str, ...]:
 async def pair(
     request: pytest.FixtureRequest, platform: SimulatedPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Pair]:
-    """Two ends of one store."""
+    """Two workers or servers on one store."""
     async with AsyncExitStack() as clients:
         if request.param == "workers":
             node: RunningNode = request.getfixturevalue("operated_node")
@@ -110,7 +110,7 @@ async def pair(
 
 @pytest.fixture(params=ENDS, ids=["through the first", "through the second"])
 def through(request: pytest.FixtureRequest) -> End:
-    """The end at which something happens; the other one has to know."""
+    """The end at which the test acts; the other end has to notice it."""
     end: End = request.param
     return end
 
@@ -120,7 +120,7 @@ def other(end: End) -> End:
 
 
 async def opens_everywhere(pair: Pair, delegate: Delegate, owner: Owner) -> None:
-    """Both ends make a release: whatever they remember of it, they remember now."""
+    """Make a release at both ends, so that their caches are filled."""
     for end in ENDS:
         with pair.at(end) as stage:
             assert opens(await stage.ask(delegate, owner), delegate, owner)
@@ -129,14 +129,14 @@ async def opens_everywhere(pair: Pair, delegate: Delegate, owner: Owner) -> None
 async def refused_everywhere(
     pair: Pair, delegate: Delegate, owner: Owner, *, first: End, said: tuple[int, str]
 ) -> None:
-    """Both ends refuse, the first one asked at once."""
+    """Expect a refusal at both ends at once."""
     for end in (first, other(first)):
         with pair.at(end) as stage:
             assert (await stage.ask(delegate, owner)).said == said
 
 
 def test_the_ends_are_different_processes(pair: Pair) -> None:
-    """What these tests rest on: each end is one worker, and they are two."""
+    """The two ends are two different processes, which the other tests rely on."""
     first, second = pair.processes(0), pair.processes(1)
     assert (len(first), len(second), first & second) == (1, 1, set())
 
@@ -145,13 +145,13 @@ def test_the_ends_are_different_processes(pair: Pair) -> None:
 
 
 async def hand_in(stage: Stage, delegate: Delegate, owner: Owner, nonce: bytes) -> Reply:
-    """Hand in a fresh quote of the delegate's program over a nonce."""
+    """Send a fresh quote of the delegate's program for a nonce."""
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce, program=delegate.did)
     return await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
 
 
 async def test_a_challenge_of_one_end_serves_once_at_the_other(pair: Pair, through: End) -> None:
-    """A nonce drawn at one end is taken at the other, and is then used up at both (AT2, AT3)."""
+    """A nonce of one end can be used once, at either end (AT2, AT3)."""
     owner, delegate = await pair.ready()
     with pair.at(through) as stage:
         nonce = await stage.nonce(delegate.did)
@@ -164,7 +164,7 @@ async def test_a_challenge_of_one_end_serves_once_at_the_other(pair: Pair, throu
 
 
 async def test_a_challenge_that_failed_is_used_up_elsewhere(pair: Pair, through: End) -> None:
-    """A bad quote costs the nonce at the other end too: guesses cannot be spread (AT3, AT5)."""
+    """A nonce sent with a bad quote is used up at both ends (AT3, AT5)."""
     owner, delegate = await pair.ready()
     nonce = await pair.stages[0].nonce(delegate.did)
     with pair.at(through) as stage:
@@ -178,8 +178,7 @@ async def test_a_challenge_that_failed_is_used_up_elsewhere(pair: Pair, through:
 
 
 async def test_of_many_uses_of_a_challenge_one_counts(pair: Pair) -> None:
-    """One nonce is handed in at both ends at the same moment, with quotes that are all good (AT3,
-    ST4)."""
+    """Of concurrent uses of a nonce at both ends one succeeds (AT3, ST4)."""
     owner, delegate = await pair.ready()
     nonce = await pair.stages[0].nonce(delegate.did)
     replies = await asyncio.gather(
@@ -189,7 +188,7 @@ async def test_of_many_uses_of_a_challenge_one_counts(pair: Pair) -> None:
 
 
 async def test_evidence_opens_at_the_other_end(pair: Pair, through: End) -> None:
-    """Evidence that one end took speaks for the backend at both (AT24, ST1)."""
+    """Evidence that one end accepted is valid at both (AT24, ST1)."""
     owner, delegate = await pair.ready()
     for end in ENDS:
         with pair.at(end) as stage:
@@ -202,8 +201,7 @@ async def test_evidence_opens_at_the_other_end(pair: Pair, through: End) -> None
 
 
 async def test_worse_evidence_replaces_the_good_at_the_other_end(pair: Pair, through: End) -> None:
-    """A backend that attests other code with the same receiver key at one end is refused at the
-    other (AT24, RL13)."""
+    """Evidence of other code at one end ends releases at the other (AT24, RL13)."""
     owner, delegate = await pair.attested()
     await opens_everywhere(pair, delegate, owner)
     with pair.at(through) as stage:
@@ -216,8 +214,7 @@ async def test_worse_evidence_replaces_the_good_at_the_other_end(pair: Pair, thr
 async def test_evidence_ends_at_both_ends(
     pair: Pair, platform: SimulatedPlatform, tmp_path: Path
 ) -> None:
-    """Evidence that rests on a document ends with it, wherever it was taken and wherever a key is
-    asked for (AT17)."""
+    """Evidence ends with its collateral at both ends (AT17)."""
     owner, delegate = await pair.ready()
     machine = platform.another_machine(os.urandom(16), fmspc=os.urandom(6))
     # Its lists are older than those of the other tests, which would end with them otherwise (AT19).
@@ -247,8 +244,7 @@ async def test_evidence_ends_at_both_ends(
 
 
 async def test_replicas_side_by_side(pair: Pair) -> None:
-    """Replicas of one backend attest a receiver key each, at either end; renewing one ends no other
-    (AT24, RL7)."""
+    """Renewing the evidence of one replica does not affect the others (AT24, RL7)."""
     owner, first = await pair.ready()
     second, third = (replace(first, receiver=new_receiver_key(ENTROPY)) for _ in range(2))
     replicas = (first, second, third)
@@ -267,8 +263,7 @@ async def test_replicas_side_by_side(pair: Pair) -> None:
 
 
 async def test_replicas_that_attest_at_one_moment(pair: Pair) -> None:
-    """Ten replicas of one backend start at once, spread over both ends: each has its evidence
-    (AT24)."""
+    """Ten replicas that attest at one time all get their evidence (AT24)."""
     owner, first = await pair.ready()
     replicas = [replace(first, receiver=new_receiver_key(ENTROPY)) for _ in range(10)]
     stages = [pair.stages[at % 2] for at in range(10)]
@@ -287,8 +282,7 @@ async def test_replicas_that_attest_at_one_moment(pair: Pair) -> None:
 
 
 async def test_one_replica_withdrawn(pair: Pair, through: End) -> None:
-    """The owner withdraws the evidence of one replica at one end: that one is refused, the others
-    go on (RC20)."""
+    """A withdrawal of one replica's evidence does not affect the others (RC20)."""
     owner, first = await pair.ready()
     second = replace(first, receiver=new_receiver_key(ENTROPY))
     digests = []
@@ -309,7 +303,7 @@ async def test_one_replica_withdrawn(pair: Pair, through: End) -> None:
 
 
 async def named(pair: Pair, kind: str, owner: Owner, delegate: Delegate) -> str:
-    """What names the backend's release, in one of three ways."""
+    """The name of the backend's release, in one of three forms."""
     if kind == "did":
         return delegate.did
     if kind == "measurement":
@@ -333,7 +327,7 @@ async def test_the_owner_withdraws_at_one_end(pair: Pair, kind: str, through: En
 @pytest.mark.parametrize("first", ENDS)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_operator_withdraws(pair: Pair, kind: str, first: End) -> None:
-    """The operator's command on one machine refuses the next release at both ends (RC21, RC24)."""
+    """A withdrawal by the operator's command is effective at both ends (RC21, RC24)."""
     owner, delegate = await pair.attested()
     value = await named(pair, kind, owner, delegate)
     await opens_everywhere(pair, delegate, owner)
@@ -344,8 +338,7 @@ async def test_the_operator_withdraws(pair: Pair, kind: str, first: End) -> None
 async def asked_while(
     pair: Pair, delegate: Delegate, owner: Owner, change: "asyncio.Task[None]"
 ) -> list[Reply]:
-    """Ask at both ends without a break until the change is acknowledged; return what was answered
-    afterwards."""
+    """Request keys at both ends until a change is acknowledged; return the answers after it."""
     late: list[Reply] = []
     while not late:
         acknowledged = change.done()
@@ -360,8 +353,7 @@ async def asked_while(
 
 @pytest.mark.parametrize("by", ["withdrawal", "policy", "revocation"])
 async def test_no_window_after_the_acknowledgement(pair: Pair, by: str) -> None:
-    """While releases go on at both ends, what is asked for after the owner was told so is refused
-    (RC21, ST1, ST2)."""
+    """No release succeeds after its withdrawal was acknowledged (RC21, ST1, ST2)."""
     owner, delegate = await pair.attested()
     await opens_everywhere(pair, delegate, owner)
     (cid,) = ids(*delegate.proofs)
@@ -387,8 +379,7 @@ async def test_no_window_after_the_acknowledgement(pair: Pair, by: str) -> None:
 
 
 async def test_a_policy_tightened_at_one_end(pair: Pair, through: End) -> None:
-    """The owner's policy, written at one end, is judged by at the other, and so is its end (RL13,
-    RL17)."""
+    """A policy written or removed at one end is effective at the other (RL13, RL17)."""
     owner, delegate = await pair.attested()
     await opens_everywhere(pair, delegate, owner)
     for policy, said in ((policy_for("another"), refused("measurement")), (None, None)):
@@ -403,8 +394,7 @@ async def test_a_policy_tightened_at_one_end(pair: Pair, through: End) -> None:
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_a_policy_that_asks_the_owner_too(pair: Pair, through: End, route: Route) -> None:
-    """The owner asks everybody for evidence at one end: nobody is in person at the other any more
-    (RL1)."""
+    """A policy that demands evidence of the owner is effective at the other end (RL1)."""
     owner, _ = await pair.ready()
     session = owner.session
     await opens_everywhere(pair, session, owner)
@@ -505,8 +495,7 @@ async def test_a_decrypt_token_at_both_ends_at_one_moment(pair: Pair) -> None:
 
 
 async def test_receipts_of_one_end_verify_at_the_other(pair: Pair, through: End) -> None:
-    """A release at one end has its receipt and documents at the other, and they bear it out (RC8,
-    RC14 to RC18)."""
+    """A receipt of one end can be read and verified at the other (RC8, RC14 to RC18)."""
     owner, delegate = await pair.attested()
     with pair.at(through) as stage:
         assert opens(await stage.ask(delegate, owner), delegate, owner)
@@ -528,8 +517,7 @@ async def test_receipts_of_one_end_verify_at_the_other(pair: Pair, through: End)
 
 
 async def test_receipts_of_both_ends_are_one_list(pair: Pair) -> None:
-    """Releases at both ends in turn stand in one list, oldest first, without one that is missing
-    (RC14)."""
+    """Receipts of both ends form one complete list, oldest first (RC14)."""
     owner, delegate = await pair.attested()
     for end in (0, 1, 1, 0):
         with pair.at(ENDS[end]) as stage:
@@ -597,8 +585,7 @@ async def test_a_looser_server_does_not_join(
     tmp_path: Path,
     what: str,
 ) -> None:
-    """A second server with looser settings than the release record refuses to start; the first goes
-    on (RL16)."""
+    """A server with looser settings than the release record refuses to start (RL16)."""
     folder, url, node = strict_server
     flags, environment, said = LOOSER[what]
     believed = (
@@ -634,8 +621,7 @@ async def test_a_looser_server_does_not_join(
 async def test_terms_set_on_one_machine_hold_on_both(
     platform: SimulatedPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`sealspace admin release set` on one machine asks for evidence on the other at once, and a
-    restart cannot undo it (RL16)."""
+    """Settings by `sealspace admin release set` apply on both machines (RL16)."""
     url = postgres_server().new_database()
     monkeypatch.setenv(STORE_URL, url)
     with (

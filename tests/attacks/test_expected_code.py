@@ -1,4 +1,4 @@
-"""Backends that an owner is not asked about, since all that runs there seems to be named."""
+"""Backends that an owner need not confirm, because all their code seems to be named."""
 
 import hashlib
 import time
@@ -42,8 +42,7 @@ MANIFEST: dict[str, Json] = {
 async def test_a_key_provider_without_an_id_is_anybody(
     tmp_path: Path, platform: SimulatedPlatform, name: KeyProviderName, provider_id: bytes
 ) -> None:
-    """A log names a kind of key provider and no id, and the owner expects, or approved, the kind
-    alone (AT53)."""
+    """A key provider without an id needs the owner's confirmation (AT53)."""
     (tmp_path / "platform.json").write_bytes(platform.collateral_json(time.time()))
     log = mint_event_log(
         COMPOSE_SHA256, options=LogOptions(key_provider=KeyProvider(name, provider_id))

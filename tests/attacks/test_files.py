@@ -1,5 +1,4 @@
-"""Files and streams that commands are given and that are something else: two lines, and a node that
-serves."""
+"""Unusable files and streams of commands: an error has two lines, and a node keeps serving."""
 
 import asyncio
 import os
@@ -32,7 +31,7 @@ def _said(capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_a_compose_file_without_an_end_is_not_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of a file of eight terabytes no more is read than a compose file may have."""
+    """Of a file of eight terabytes only the allowed length is read."""
     compose = tmp_path / "compose.yaml"
     compose.touch()
     os.truncate(compose, TOO_LARGE_BYTES)
@@ -55,7 +54,7 @@ def test_a_compose_file_without_an_end_is_not_read(
 def test_a_folder_that_cannot_be_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """What the system has against a named folder is said in two lines, as every error is."""
+    """A folder that cannot be created is an error of two lines."""
     (tmp_path / "file").touch()
     asyncio.run(open_lmdb(tmp_path / "data").close())
     status = main(
@@ -77,7 +76,7 @@ def _ready(port: int) -> bool:
 
 
 def _started(folder: Path, port: int, stderr: int | None) -> subprocess.Popen[bytes]:
-    """Start a node; None: with standard error closed."""
+    """Start a node with standard error at a file, or closed for None."""
     # Without one the shell closes it, for `subprocess` cannot.
     command = [
         *COMMAND,
@@ -99,8 +98,7 @@ def _started(folder: Path, port: int, stderr: int | None) -> subprocess.Popen[by
 @pytest.mark.slow
 @pytest.mark.parametrize("nobody", ["full", "broken", "closed"])
 def test_a_node_whose_words_nobody_takes_serves(tmp_path: Path, nobody: str) -> None:
-    """A node starts and serves when standard error is a full device, a pipe without a reader, or
-    closed."""
+    """A node serves with standard error full, broken or closed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
@@ -126,8 +124,7 @@ def test_a_node_whose_words_nobody_takes_serves(tmp_path: Path, nobody: str) -> 
 
 
 def test_a_file_does_not_take_the_place_of_standard_error(tmp_path: Path) -> None:
-    """What is opened by a command that was started with standard error closed has another
-    number."""
+    """A command with standard error closed opens no file under its number."""
     program = (
         "from sealspace.cli.root import main; main(['version']); print(open('file', 'w').fileno()"
         " > 2)"
@@ -146,7 +143,7 @@ def test_a_file_does_not_take_the_place_of_standard_error(tmp_path: Path) -> Non
 
 
 def test_a_log_without_a_place_loses_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that embeds a node and has no standard error logs nothing, and goes on."""
+    """A program without standard error that embeds a node logs nothing, and goes on."""
     monkeypatch.setattr(sys, "stderr", None)
     configure_logs("info")
     log_event("nobody-listens")

@@ -1,5 +1,4 @@
-"""What was handed in before an update, in a text that is refused by now, bars nobody's way after
-it."""
+"""Tokens stored before an update, in texts that are refused now, block no later action."""
 
 import base64
 from collections.abc import Callable
@@ -36,7 +35,7 @@ def respelt(wallet: WalletSigner, audience: str, grants: Grants) -> Delegation:
 
 
 def of_many_resources(wallet: WalletSigner, audience: str, grants: Grants) -> Delegation:
-    """More resources than a payload names by now (C11)."""
+    """A payload with more resources than are allowed now (C11)."""
     message = parse_cacao(base64.urlsafe_b64decode(wallet_token(wallet, audience, grants))).message
     others = tuple([f"urn:other:{number}" for number in range(cacao.MAX_RESOURCES)])
     longer = replace(message, resources=(*others, *message.resources))
@@ -48,7 +47,7 @@ def of_many_resources(wallet: WalletSigner, audience: str, grants: Grants) -> De
 
 
 def with_a_link(wallet: WalletSigner, audience: str, grants: Grants) -> Delegation:
-    """A signature that reads as a CID, and so was written as a link (C2)."""
+    """A signature that parses as a CID, and so was encoded as a link (C2)."""
     while True:
         delegation = verify_delegation(parse_delegation(wallet_token(wallet, audience, grants)))
         written = libipld.encode_dag_cbor(libipld.decode_dag_cbor(header_bytes(delegation.header)))
@@ -60,7 +59,7 @@ FORMER = [respelt, of_many_resources, with_a_link]
 
 
 async def register_formerly(held: HeldStage, delegation: Delegation) -> None:
-    """Store a delegation with the text that an earlier version took."""
+    """Store a delegation in a text that an earlier version accepted."""
     own = Ancestor(delegation.content_key, delegation.cid)
     whole = Registered(
         delegation,
@@ -77,14 +76,13 @@ async def register_formerly(held: HeldStage, delegation: Delegation) -> None:
 
 
 async def received(owner: Owner) -> set[str]:
-    """Return the ids of what the owner received."""
+    """Return the ids of the delegations that the owner received."""
     return {record.cid async for record in owner.client.delegations.query(direction="received")}
 
 
 @pytest.mark.parametrize("former", FORMER)
 async def test_an_outsider_s_text_bars_no_list(held: HeldStage, former: Former) -> None:
-    """A stranger's grant to an owner, in a text that is refused by now, is listed like any other
-    (D13)."""
+    """An outsider's grant in a refused text is listed as any other (D13)."""
     owner, outsider = await held.owner(), new_wallet()
     space = f"tinycloud:{outsider.did.removeprefix('did:')}:default"
     before = await received(owner)
@@ -95,7 +93,7 @@ async def test_an_outsider_s_text_bars_no_list(held: HeldStage, former: Former) 
 
 @pytest.mark.parametrize("former", FORMER)
 async def test_a_former_grant_is_used_and_revoked(held: HeldStage, former: Former) -> None:
-    """A grant in a text that is refused by now stands until its owner revokes it (D13)."""
+    """A stored grant in a refused text can be used and revoked (D13)."""
     owner, friend = await held.owner(), Delegate()
     await owner.client.kv().put("a", b"value")
     grant = former(owner.wallet, friend.did, {f"{owner.space()}/kv/a": [GET]})

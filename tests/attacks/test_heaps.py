@@ -1,5 +1,4 @@
-"""Somebody piles things up: what is piled up neither hides what stands nor costs more than a
-bounded amount."""
+"""Many sign-ins, evidence or values neither hide valid ones nor cause unbounded work."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,8 +18,7 @@ LARGE_BYTES = 17 << 20
 
 
 async def test_many_sign_ins_of_one_key_hide_none(held: HeldStage) -> None:
-    """A key that was signed in a hundred times, and signed out of all but one, is in person by that
-    one (IP2)."""
+    """A key with one valid sign-in among a hundred ended ones is in person (IP2)."""
     owner, key = await held.owner(), Delegate()
     sign_ins = [await held.register(owner.sign_in(key.did_url)) for _ in range(100)]
     for sign_in in sign_ins[1:]:
@@ -32,8 +30,7 @@ async def test_many_sign_ins_of_one_key_hide_none(held: HeldStage) -> None:
 
 
 async def test_evidence_that_has_ended_does_not_pile_up(held: HeldStage) -> None:
-    """A backend of mode `signed` attests again and again with new keys: the evidence that stands is
-    found (AT24)."""
+    """Valid evidence is found among much that has ended (AT24)."""
     owner, backend = await held.owner(), Delegate()
     policy = policy_for("approved", receiver="signed")
     backend.proofs = [
@@ -56,7 +53,7 @@ async def test_evidence_that_has_ended_does_not_pile_up(held: HeldStage) -> None
 async def _attest_anew(
     held: HeldStage, backend: Delegate, network: str, mode: ReceiverMode, *, ahead_s: float = 0
 ) -> None:
-    """Hand in evidence with a receiver key of its own."""
+    """Attest with a new receiver key."""
     fresh = Delegate(backend.signer, backend.proofs)
     nonce = await held.nonce(fresh.did)
     quote = held.quote(fresh.did, fresh.receiver.public_key, nonce, mode=mode)
@@ -67,8 +64,7 @@ async def _attest_anew(
 
 
 async def test_large_values_at_a_policy_s_paths_are_not_read(held: HeldStage) -> None:
-    """A session hands on with a policy whose paths hold values of many megabytes: they are left
-    alone (RL12)."""
+    """Large values at a policy's paths are not read (RL12)."""
     owner, helper = await held.owner(), Delegate()
     key, large = owner.session, f"{owner.space()}/kv/large"
     envelope = encode_envelope(owner.envelope)
@@ -92,7 +88,7 @@ async def test_large_values_at_a_policy_s_paths_are_not_read(held: HeldStage) ->
 
 
 async def test_a_body_is_not_waited_for_without_authority(held: HeldStage) -> None:
-    """A stranger announces a gigabyte, and sends nothing: the answer comes at once."""
+    """A request without authority is refused before its body arrives."""
     outsider, owner = Delegate(), await held.owner()
     token = key_token(outsider.signer, outsider.did, {f"{owner.space()}/kv/a": [PUT]})
     reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(held.url).port)

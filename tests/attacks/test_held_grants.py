@@ -1,5 +1,4 @@
-"""Strangers and other delegates around a backend that holds grants: what an owner granted it opens
-all the same."""
+"""Attacks of outsiders and other delegates on the grants of a backend."""
 
 import asyncio
 from dataclasses import replace
@@ -39,8 +38,7 @@ async def _grant(
 
 
 async def test_grants_that_arrive_together_are_all_held(stage: Stage) -> None:
-    """A grant that is taken up while another one is on its way to the node is held as that one is
-    (AT56)."""
+    """Grants that arrive concurrently are all stored (AT56)."""
     _, backend = await _backend(stage)
     owner, outsider = await stage.owner(), await stage.owner()
     both = [await _grant(one, backend.did) for one in (owner, outsider)]
@@ -51,8 +49,7 @@ async def test_grants_that_arrive_together_are_all_held(stage: Stage) -> None:
 
 
 async def test_another_delegate_s_grant_hides_none(stage: Stage) -> None:
-    """Who holds decrypt for one secret hands that on to a backend, which opens its own as before
-    (AT56)."""
+    """Another delegate's grant does not hide the owner's own (AT56)."""
     _, backend = await _backend(stage)
     other, _ = await _backend(stage, "another")
     owner = await stage.owner()
@@ -70,8 +67,7 @@ async def test_another_delegate_s_grant_hides_none(stage: Stage) -> None:
 
 
 async def test_an_envelope_of_another_owner_is_no_secret_of_an_outsider(stage: Stage) -> None:
-    """An owner's envelope, kept as a stranger's own, is not opened by a backend that both granted
-    to (J15)."""
+    """A backend does not open an owner's envelope for an outsider who copied it (J15)."""
     _, backend = await _backend(stage)
     owner, outsider = await stage.owner(), await stage.owner()
     for one in (owner, outsider):
@@ -85,8 +81,7 @@ async def test_an_envelope_of_another_owner_is_no_secret_of_an_outsider(stage: S
 
 
 async def test_evidence_is_renewed_under_a_grant_that_stands(held: HeldStage) -> None:
-    """A grant that another delegate handed on and revoked does not stop the renewal under the
-    owner's own (AT56)."""
+    """Another delegate's revoked grant does not stop a renewal (AT56)."""
     _, backend = await _backend(held)
     other, _ = await _backend(held, "another")
     owner = await held.owner()
@@ -105,8 +100,7 @@ async def test_evidence_is_renewed_under_a_grant_that_stands(held: HeldStage) ->
 
 
 async def test_keys_of_owners_whose_grants_ended_are_forgotten(held: HeldStage) -> None:
-    """A backend keeps the network keys of those alone whose grants it holds: anybody may hand in
-    grants (AT54)."""
+    """A backend drops network keys of owners without a live grant (AT54)."""
     client, backend = await _backend(held)
     outsiders = [await held.owner() for _ in range(3)]
     for one in outsiders:

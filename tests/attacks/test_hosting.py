@@ -1,5 +1,4 @@
-"""Spaces of strangers on a node whose operator closed it, and more of them than a node has bounds
-for (store §6)."""
+"""Spaces of outsiders on a closed node, and more spaces than a node allows (store §6)."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -44,19 +43,19 @@ async def hosting_stage(
 
 
 def reported(reply: Reply, member: Literal["activated", "skipped"]) -> list[str]:
-    """Spaces that an answer lists."""
+    """Return the spaces that an answer lists."""
     spaces = reply.value[member]
     assert isinstance(spaces, list)
     return [str(space) for space in spaces]
 
 
 def own_space(did: str, name: str = "default") -> str:
-    """Id of a space of a DID."""
+    """Return the id of a space of a DID."""
     return f"tinycloud:{did.removeprefix('did:')}:{name}"
 
 
 async def hosted_in_all(stage: HeldStage) -> int:
-    """How many spaces the node hosts."""
+    """Return the number of spaces that the node hosts."""
     return counter_of((await stage.services.store.read((TOTAL_SPACES_COUNTER,))).records[0])
 
 
@@ -66,12 +65,12 @@ async def post_from(stage: HeldStage, client: str, token: str, *, path: str = "/
 
 
 async def host_grant_of_a_key(stage: HeldStage, who: Delegate, wallet: WalletSigner) -> Reply:
-    """A key's own word that its space shall be hosted."""
+    """Return a key's own host grant."""
     return await stage.post("/delegate", who.grant(PEER, {f"{own_space(who.did)}/space": [HOST]}))
 
 
 async def host_grant_of_a_wallet(stage: HeldStage, who: Delegate, wallet: WalletSigner) -> Reply:
-    """A wallet's own word that its space shall be hosted."""
+    """Return a wallet's own host grant."""
     return await stage.post(
         "/delegate",
         wallet_token(wallet, stage.node_did, {f"{own_space(wallet.did)}/space": [HOST]}),
@@ -79,7 +78,7 @@ async def host_grant_of_a_wallet(stage: HeldStage, who: Delegate, wallet: Wallet
 
 
 async def host_grant_handed_on(stage: HeldStage, who: Delegate, wallet: WalletSigner) -> Reply:
-    """A wallet lets a key give that word."""
+    """Return a host grant by a key that a wallet delegated to."""
     right = {f"{own_space(wallet.did)}/space": [HOST]}
     parent = wallet_token(wallet, who.did, right)
     assert (await stage.post("/delegate", parent)).status == 200
@@ -87,7 +86,7 @@ async def host_grant_handed_on(stage: HeldStage, who: Delegate, wallet: WalletSi
 
 
 def default_network(wallet: WalletSigner) -> str:
-    """Id of a wallet's default network."""
+    """Return the id of a wallet's default network."""
     return f"urn:tinycloud:encryption:{wallet.did}:default"
 
 
@@ -98,23 +97,23 @@ def sign_in_token(wallet: WalletSigner, who: Delegate) -> str:
 
 
 async def has_network(stage: HeldStage, wallet: WalletSigner) -> bool:
-    """Whether a wallet's default network is there."""
+    """Return whether a wallet's default network exists."""
     path = f"/encryption/networks/{quote(default_network(wallet), safe='')}"
     return (await send(stage.url, "GET", path)).status == 200
 
 
 async def sign_in_of_a_wallet(stage: HeldStage, who: Delegate, wallet: WalletSigner) -> Reply:
-    """A sign-in."""
+    """A sign-in by a wallet."""
     return await stage.post("/delegate", sign_in_token(wallet, who))
 
 
 async def put_of_a_key(stage: HeldStage, who: Delegate, wallet: WalletSigner) -> Reply:
-    """A value in the key's own space."""
+    """Put a value into the key's own space."""
     return await stage.invoke(who.signer, {f"{own_space(who.did)}/kv/x": [PUT]}, body=b"x")
 
 
 async def creation_by_a_key(stage: HeldStage, who: Delegate, wallet: WalletSigner) -> Reply:
-    """A space made by its owner's word to the space service."""
+    """Create a space through the space service, by its owner's key."""
     return await stage.invoke(who.signer, {f"{own_space(who.did)}/space/notes": [CREATE]})
 
 
@@ -138,8 +137,7 @@ CLOSED = {
 async def test_an_outsider_on_a_closed_node(
     tmp_path: Path, platform: SimulatedPlatform, hosting: Hosting, way: Way
 ) -> None:
-    """Whoever is neither listed nor admitted gets no space there, not by a host grant either (ST13,
-    ST14)."""
+    """An outsider gets no space on a closed node, even by a host grant (ST13, ST14)."""
     async with hosting_stage(tmp_path, platform, hosting) as stage:
         wallet = new_wallet()
         reply = await way(stage, Delegate(), wallet)
@@ -156,8 +154,7 @@ async def test_an_outsider_on_a_closed_node(
 
 
 async def test_an_owner_on_the_list(tmp_path: Path, platform: SimulatedPlatform) -> None:
-    """A listed owner's spaces are hosted in every way; beside one of a stranger's, in one grant,
-    only its own are."""
+    """Of a grant for two owners' spaces only the listed owner's are hosted."""
     who, outsider = Delegate(), new_wallet()
     async with hosting_stage(
         tmp_path, platform, Hosting(mode="permit", listed=(who.did,))
@@ -182,8 +179,7 @@ BOUNDED = {
 async def test_spaces_of_one_outsider(
     tmp_path: Path, platform: SimulatedPlatform, hosting: Hosting
 ) -> None:
-    """Host grants for 64 spaces each, one after another, come to 16 a grant and 32 an owner
-    (ST15)."""
+    """One outsider gets at most 16 spaces in a grant and 32 in all (ST15)."""
     async with hosting_stage(tmp_path, platform, hosting) as stage:
         outsider, activated = Delegate(), []
         for at in range(8):
@@ -201,8 +197,7 @@ async def test_spaces_of_one_outsider(
 async def test_new_owners_from_one_address(
     tmp_path: Path, platform: SimulatedPlatform, hosting: Hosting
 ) -> None:
-    """One address brings so many owners an hour, who sign host grants for themselves, and another
-    address more."""
+    """An address can bring only so many new owners in an hour."""
     async with hosting_stage(tmp_path, platform, hosting) as stage:
         for client, expected in (("203.0.113.7", 3), ("203.0.113.8", 6)):
             for _ in range(5):
@@ -213,7 +208,7 @@ async def test_new_owners_from_one_address(
 
 
 async def test_the_total_in_explicit(tmp_path: Path, platform: SimulatedPlatform) -> None:
-    """A node is full at its total, whoever asks (ST15)."""
+    """A node that has its total of spaces refuses every further one (ST15)."""
     async with hosting_stage(tmp_path, platform, Hosting(mode="explicit", spaces_total=2)) as stage:
         for _ in range(4):
             await host_grant_of_a_key(stage, Delegate(), new_wallet())

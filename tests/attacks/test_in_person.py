@@ -1,5 +1,4 @@
-"""Passing for the owner in person: grants that look like a sign-in, and sign-ins that are none any
-more (IP2)."""
+"""Attempts to pass for the owner by grants that resemble a sign-in, or by ended sign-ins (IP2)."""
 
 from collections.abc import Callable
 
@@ -24,8 +23,7 @@ DAY_S = 86_400
 
 
 async def test_a_sign_in_opens_without_evidence(stage: Stage) -> None:
-    """A wallet's sign-in to a fresh key is the owner in person on both routes: what fails below
-    fails for itself."""
+    """As a control, a wallet's sign-in opens without evidence on both routes."""
     owner, key = await stage.owner(), Delegate()
     key.proofs = [await stage.register(owner.sign_in(key.did_url))]
     for route in ROUTES:
@@ -36,8 +34,7 @@ async def test_a_sign_in_opens_without_evidence(stage: Stage) -> None:
 async def test_measurements_bind_a_backend_that_also_reads_capabilities(
     stage: Stage, route: Route
 ) -> None:
-    """A backend whose wallet grant states measurements, and holds capabilities/read, asks without
-    evidence (IP2)."""
+    """A grant with measurements and capabilities/read still needs evidence (IP2)."""
     owner, backend = await stage.owner(), Delegate()
     backend.proofs = [
         await stage.register(owner.sign_in(backend.did, policy=policy_for("approved")))
@@ -47,8 +44,7 @@ async def test_measurements_bind_a_backend_that_also_reads_capabilities(
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_a_harmless_grant_does_not_lift_measurements(stage: Stage, route: Route) -> None:
-    """A backend holds measurements' grant of decrypt, and another that reads the capabilities of
-    some space (IP2)."""
+    """A second grant without measurements does not lift those of the first (IP2)."""
     owner, backend = await stage.owner(), Delegate()
     listed = await stage.register(owner.grant_decrypt(backend.did, policy=policy_for("approved")))
     grants = {f"{owner.space('notes')}/capabilities": [READ_CAPABILITIES]}
@@ -61,8 +57,7 @@ async def test_a_harmless_grant_does_not_lift_measurements(stage: Stage, route: 
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_a_sign_in_with_a_policy_is_nobody_in_person(stage: Stage, route: Route) -> None:
-    """A key whose sign-in states measurements asks without evidence, also with a sign-in that
-    states none (IP2)."""
+    """A key with a sign-in that has a policy is not in person (IP2)."""
     owner, key = await stage.owner(), Delegate()
     listed = await stage.register(owner.sign_in(key.did_url, policy=policy_for("approved")))
     assert (await stage.ask(key, owner, route, proofs=[listed])).said == refused(
@@ -77,8 +72,7 @@ async def test_a_sign_in_with_a_policy_is_nobody_in_person(stage: Stage, route: 
 
 
 async def test_a_policy_in_the_standing_sign_in_counts_too(stage: Stage) -> None:
-    """A key that was signed in under measurements alone cites another grant of the wallet to it,
-    without any (IP2)."""
+    """A policy in the live sign-in applies to other grants of the key (IP2)."""
     owner, key = await stage.owner(), Delegate()
     await stage.register(owner.sign_in(key.did_url, policy=policy_for("approved")))
     spare = await stage.register(owner.grant_decrypt(key.did_url))
@@ -97,16 +91,14 @@ AUDIENCES: dict[str, Callable[[Delegate], str]] = {
 async def test_only_a_key_s_own_did_url_is_signed_in(
     stage: Stage, audience: Callable[[Delegate], str]
 ) -> None:
-    """A backend's wallet grant holds all that a sign-in does, and names the backend otherwise than
-    a sign-in (IP2)."""
+    """A grant that names a backend not as a sign-in does is no sign-in (IP2)."""
     owner, backend = await stage.owner(), Delegate()
     backend.proofs = [await stage.register(owner.sign_in(audience(backend)))]
     assert (await stage.ask(backend, owner)).said == refused("no_policy")
 
 
 async def test_an_old_grant_posted_today_is_not_in_person(stage: Stage) -> None:
-    """A wallet's sign-in of ten years ago that ends in 29 days was found, and is posted today
-    (IP2)."""
+    """A sign-in of ten years ago that is posted today is not in person (IP2)."""
     owner, thief = await stage.owner(), Delegate()
     for age_s in (3650 * DAY_S, 2 * DAY_S):
         old = owner.sign_in(thief.did_url, ttl_s=29 * DAY_S, age_s=age_s)
@@ -119,8 +111,7 @@ async def test_an_old_grant_posted_today_is_not_in_person(stage: Stage) -> None:
 
 
 async def test_a_sign_in_of_the_future_is_not_in_person_yet(held: HeldStage) -> None:
-    """A wallet's message says that it is signed in seven minutes: a key gets nothing by it before
-    two of them (IP2)."""
+    """A sign-in dated in the future is not in person yet (IP2)."""
     owner, key = await held.owner(), Delegate()
     key.proofs = [await held.register(owner.sign_in(key.did_url, age_s=-420))]
     spare = [await held.register(owner.grant_decrypt(key.did_url))]
@@ -132,8 +123,7 @@ async def test_a_sign_in_of_the_future_is_not_in_person_yet(held: HeldStage) -> 
 
 
 async def test_a_clock_that_was_ahead_leaves_no_long_sign_in(held: HeldStage) -> None:
-    """A sign-in for a year is registered while the node's clock is eleven months ahead, and put
-    right later (IP2)."""
+    """A sign-in for a year is not in person, even if the clock was ahead (IP2)."""
     owner, key = await held.owner(), Delegate()
     held.clock.advance(340 * DAY_S)
     key.proofs = [await held.register(owner.sign_in(key.did_url, ttl_s=365 * DAY_S))]
@@ -142,7 +132,7 @@ async def test_a_clock_that_was_ahead_leaves_no_long_sign_in(held: HeldStage) ->
 
 
 async def approves_nothing(stage: Stage, owner: Owner, key: Delegate) -> None:
-    """What the key approves, and the policy it writes for the owner, count for nothing."""
+    """Expect that neither the key's approval nor its policy has an effect."""
     backend = Delegate()
     granted = key.grant(
         backend.did, {owner.network: ["tinycloud.encryption/decrypt"]}, policy=policy_for("mine")
@@ -154,8 +144,7 @@ async def approves_nothing(stage: Stage, owner: Owner, key: Delegate) -> None:
 
 @pytest.mark.parametrize("how", ["the DID as given", "old"])
 async def test_a_client_that_is_not_in_person_approves_no_code(stage: Stage, how: str) -> None:
-    """A backend with a wallet's grant that looks like a sign-in approves its own image for a helper
-    (RL4)."""
+    """A backend whose grant resembles a sign-in cannot approve its own code (RL4)."""
     owner, backend = await stage.owner(), Delegate()
     grant = (
         owner.sign_in(backend.did)
@@ -167,8 +156,7 @@ async def test_a_client_that_is_not_in_person_approves_no_code(stage: Stage, how
 
 
 async def test_a_backend_that_reads_capabilities_writes_no_policy(stage: Stage) -> None:
-    """A backend with a wallet's grant of decrypt, policies and capabilities/read replaces the
-    owner's policy (RL17)."""
+    """A backend cannot replace the owner's policy by its grant (RL17)."""
     owner, backend = await stage.owner(), Delegate()
     grants = {
         owner.network: ["tinycloud.encryption/decrypt", "sealspace.encryption/policy"],

@@ -31,7 +31,7 @@ from sealspace.wallets import new_wallet
 pytestmark = pytest.mark.slow
 
 Caller = tuple[Delegate, Owner]
-"""Who asks, and whose key."""
+"""Each caller of the table, with its key."""
 
 
 async def _owner(stage: Stage, on_network: Policy | None) -> Owner:
@@ -131,7 +131,7 @@ CALLERS: dict[Who, Callable[[Stage, Policy | None, Policy | None], Awaitable[Cal
 
 @pytest.fixture
 async def stage_in(tmp_path: Path, platform: SimulatedPlatform, mode: Mode) -> AsyncIterator[Stage]:
-    """A node of this test's own, in a mode."""
+    """A stage in this process, in the given mode."""
     config = believing(tmp_path, platform, release={"attestation": mode}, limits=MANY_CHALLENGES)
     async with embedded_node(config) as node, AsyncExitStack() as clients:
         yield Stage(node.url, platform, clients, node.services.keyring.node_did)
@@ -140,7 +140,7 @@ async def stage_in(tmp_path: Path, platform: SimulatedPlatform, mode: Mode) -> A
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("row", TABLE, ids=[row.who for row in TABLE])
 async def test_row(stage_in: Stage, row: Row, mode: Mode) -> None:
-    """A caller gets on both routes what the table says, wherever measurements are stated."""
+    """A caller gets the answer of the table on both routes, wherever measurements are stated."""
     for policy in POLICIES:
         caller, owner = await CALLERS[row.who](stage_in, *_stated(policy))
         expected = row.answer(policy, mode)

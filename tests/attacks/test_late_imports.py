@@ -1,5 +1,4 @@
-"""A process that runs imports nothing more: an import opens files, and fails where descriptors have
-run out."""
+"""A running process imports no further modules: an import would fail without free descriptors."""
 
 import json
 import os
@@ -25,7 +24,8 @@ pytestmark = pytest.mark.slow
 # memory.
 _NOTING = """
 import os, sys
-_noted = os.open(os.path.join(os.environ["IMPORTS_NOTED_IN"], str(os.getpid())), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+_path = os.path.join(os.environ["IMPORTS_NOTED_IN"], str(os.getpid()))
+_noted = os.open(_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 def _note(event, arguments):
     if event == "import":
         os.write(_noted, arguments[0].encode() + b"\\n")
@@ -34,7 +34,7 @@ sys.addaudithook(_note)
 
 
 class Notes:
-    """What processes have imported."""
+    """The recorded imports of processes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "imports"
@@ -49,7 +49,7 @@ class Notes:
 
     @contextmanager
     def nothing_more(self, *processes: int) -> Iterator[None]:
-        """Hold that processes which have imported something import nothing while the block runs."""
+        """Check that processes import nothing further while the block runs."""
         before = {pid: self._of(pid) for pid in processes}
         assert all(before.values())
         yield
@@ -63,14 +63,14 @@ class Notes:
 
 @pytest.fixture
 def notes(tmp_path: Path) -> Notes:
-    """Where processes note what they import."""
+    """A folder in which processes record their imports."""
     return Notes(tmp_path / "notes")
 
 
 async def test_no_request_imports(
     tmp_path: Path, platform: SimulatedPlatform, notes: Notes
 ) -> None:
-    """Whatever is asked, and however it ends, no process of a node imports anything for it."""
+    """No request makes a process of a node import a module."""
     environment = {**notes.environment, "SEALSPACE_METRICS__LISTEN": "127.0.0.1:0"}
     with running_node(tmp_path / "node", platform=platform, environment=environment) as node:
         metrics = node.wait_for(r'"url": "(http://127\.0\.0\.1:\d+)/metrics"').group(1)
@@ -173,7 +173,7 @@ asyncio.run(main())
 
 
 class Keeping:
-    """A node of this test's own that keeps house when it is told to."""
+    """A test's own node, whose housekeeping the test starts."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
@@ -181,8 +181,7 @@ class Keeping:
         self.url = str(self._answer())
 
     def turn(self, *, descriptors: int = 0) -> bool:
-        """Have it keep house, a day later than the last time, and tell whether it came to the
-        end."""
+        """Do the housekeeping of the next day, and return whether it completed."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{descriptors}\n")
         self._process.stdin.flush()
@@ -199,7 +198,7 @@ class Keeping:
 def housekeeping(
     folder: Path, platform: SimulatedPlatform, notes: Notes
 ) -> Iterator[tuple[Keeping, Path]]:
-    """Run such a node; beside it comes the file of its log."""
+    """Run a node with housekeeping, and yield it with the file of its log."""
     root, collateral = trust_files(folder, platform)
     settings, log = folder / "settings.toml", folder / "log"
     settings.write_text(
@@ -232,8 +231,7 @@ def _failed(log: Path) -> list[str]:
 async def test_no_sweep_imports(
     tmp_path: Path, platform: SimulatedPlatform, notes: Notes, descriptors: int
 ) -> None:
-    """Housekeeping imports nothing; where descriptors have run out, what fails for it is logged,
-    and done later."""
+    """Housekeeping imports nothing, and repeats what failed without descriptors."""
     with housekeeping(tmp_path / "node", platform, notes) as (node, log):
         with notes.nothing_more(node.pid):
             async with AsyncExitStack() as clients:

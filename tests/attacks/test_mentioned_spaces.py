@@ -1,5 +1,4 @@
-"""Whoever owns a space that a delegation merely mentions can revoke all of it (W22): what that
-costs a sign-in."""
+"""An owner can revoke each delegation that mentions its space, and the effect on sign-ins (W22)."""
 
 import pytest
 from attacks.parties import GET, PUT, Owner, Stage
@@ -13,7 +12,7 @@ from sealspace.wire.portable import PortableDelegation
 
 
 class CountingWallet:
-    """A wallet that counts how often it is asked."""
+    """A wallet that counts its signatures."""
 
     def __init__(self) -> None:
         self._signer = new_wallet()
@@ -30,7 +29,7 @@ class CountingWallet:
 
 
 async def shared_with(other: Owner, wallet: Wallet) -> PortableDelegation:
-    """Another owner grants reading and writing in a space of its own to a wallet."""
+    """Return another owner that grants reading and writing in its space to a wallet."""
     space = other.space("shared")
     return await other.client.delegations.delegate(
         wallet.did, [allow(f"{space}/kv", GET), allow(f"{space}/kv", PUT)]
@@ -40,7 +39,7 @@ async def shared_with(other: Owner, wallet: Wallet) -> PortableDelegation:
 async def signed_in(
     stage: Stage, other: Owner, wallet: Wallet
 ) -> tuple[Client, PortableDelegation]:
-    """Sign in for spaces of the wallet's own and for another owner's."""
+    """Sign in for the wallet's own spaces and another owner's."""
     client, portable = await stage.client(), await shared_with(other, wallet)
     await client.sign_in(
         wallet, SignIn(spaces=("notes", other.space("shared")), received=(portable,))
@@ -51,8 +50,7 @@ async def signed_in(
 
 
 async def test_the_other_owner_revokes_what_mentions_its_space(stage: Stage) -> None:
-    """Another owner revokes every delegation that the wallet signed; the sign-in stands, with all
-    of its own spaces."""
+    """Another owner's revocations do not end the sign-in for own spaces."""
     other, wallet = await stage.owner("shared"), CountingWallet()
     client, _ = await signed_in(stage, other, wallet)
     own, handed_on = client.session.grants
@@ -66,7 +64,7 @@ async def test_the_other_owner_revokes_what_mentions_its_space(stage: Stage) -> 
 
 
 async def test_the_message_of_the_sign_in_names_own_spaces_alone(stage: Stage) -> None:
-    """One signature is for the wallet's own, one for each delegation that it received."""
+    """A sign-in has one signature for own spaces and one for each received delegation."""
     other, wallet = await stage.owner("shared"), CountingWallet()
     client, portable = await signed_in(stage, other, wallet)
     first, second = client.session.grants
@@ -77,8 +75,7 @@ async def test_the_message_of_the_sign_in_names_own_spaces_alone(stage: Stage) -
 
 
 async def test_another_owners_space_without_a_grant(stage: Stage) -> None:
-    """A sign-in that asks for a space of somebody else, who granted nothing, is refused before the
-    wallet is asked."""
+    """A sign-in for another owner's space without a grant is refused unsigned."""
     other, wallet = await stage.owner("shared"), CountingWallet()
     client = await stage.client()
     with pytest.raises(NotGranted):
@@ -94,8 +91,7 @@ async def test_another_owners_space_without_a_grant(stage: Stage) -> None:
 
 
 async def test_one_message_for_all_is_everybodys(stage: Stage) -> None:
-    """A client that signs in with one message for spaces of two owners loses all of it to either
-    (W22)."""
+    """A sign-in of one message for two owners' spaces can be revoked by either (W22)."""
     other, wallet, session = await stage.owner("shared"), new_wallet(), new_key()
     space = other.space("shared")
     granted = await stage.register(other.grant(wallet.did, {f"{space}/kv": [GET]}))

@@ -1,5 +1,4 @@
-"""Texts that were signed for one thing are sent where they would do another; tokens are taken from
-node to node."""
+"""Tokens that are sent to another route or another node than they were signed for."""
 
 import json
 
@@ -19,7 +18,7 @@ STATUS = "tinycloud.delegation/status"
 
 
 async def signed(stage: Stage, owner: Owner, token: str, path: str = "notes/one") -> Reply:
-    """Ask for a signed URL of a value of the owner's."""
+    """Request a signed URL of the owner's value."""
     body = json.dumps({"space": owner.space(), "path": path}).encode()
     return await send(stage.url, "POST", "/signed/kv", token=token, body=body)
 
@@ -30,7 +29,7 @@ async def invoked(stage: Stage, token: str, body: bytes | None = None) -> Reply:
 
 
 async def noted(stage: Stage) -> Owner:
-    """Return an owner who keeps one value."""
+    """Return an owner who has stored one value."""
     owner = await stage.owner()
     await owner.client.kv().put("notes/one", b"first")
     return owner
@@ -41,7 +40,7 @@ async def noted(stage: Stage) -> Owner:
 
 @pytest.mark.parametrize("ttl_s", [200, 3600])
 async def test_a_revoked_grant_makes_no_signed_url(stage: Stage, ttl_s: float) -> None:
-    """The text of a revoked grant is sent for signed URLs, in the name of its delegator (T8)."""
+    """A revoked grant that is sent as an invocation makes no signed URL (T8)."""
     owner, delegate = await noted(stage), Delegate()
     grant = owner.session.grant(delegate.did, {f"{owner.space()}/kv/notes/one": [GET]}, ttl_s=ttl_s)
     await stage.register(grant)
@@ -56,8 +55,7 @@ async def test_a_revoked_grant_makes_no_signed_url(stage: Stage, ttl_s: float) -
 
 @pytest.mark.parametrize("ability", [GET, PUT, DELETE, LIST])
 async def test_a_grant_is_no_invocation(stage: Stage, ability: str) -> None:
-    """The text of a short grant, registered or not, is sent to `/invoke`, in the name of its
-    delegator (T8)."""
+    """A grant that is sent to `/invoke` is refused (T8)."""
     owner, delegate = await noted(stage), Delegate()
     for is_registered in (False, True):
         grant = owner.session.grant(
@@ -72,8 +70,7 @@ async def test_a_grant_is_no_invocation(stage: Stage, ability: str) -> None:
 
 @pytest.mark.parametrize("is_revoked", [False, True])
 async def test_a_grant_to_oneself_is_no_invocation(stage: Stage, is_revoked: bool) -> None:
-    """The text of a grant that a key gave itself, which its shape does not betray, is sent as an
-    invocation (T9)."""
+    """A key's grant to itself that is sent as an invocation is refused (T9)."""
     owner = await noted(stage)
     session = owner.session
     grants = {f"{owner.space()}/kv/notes/one": [GET]}
@@ -90,8 +87,7 @@ async def test_a_grant_to_oneself_is_no_invocation(stage: Stage, is_revoked: boo
 
 @pytest.mark.parametrize("addressed", ["node", "issuer"])
 async def test_an_invocation_is_no_grant(stage: Stage, addressed: str) -> None:
-    """The text of an invocation is posted as a delegation: refused, or no more than what its key
-    has (T10)."""
+    """An invocation that is posted as a delegation grants nothing new (T10)."""
     owner = await noted(stage)
     session = owner.session
     audience = stage.node_did if addressed == "node" else session.did
@@ -112,8 +108,7 @@ async def test_an_invocation_is_no_grant(stage: Stage, addressed: str) -> None:
 async def test_what_is_bound_to_another_route_is_no_call(
     stage: Stage, fact: str, headers: dict[str, str]
 ) -> None:
-    """A token for one value says by a fact that it is for another route: it is not carried out
-    (T12)."""
+    """A token that names another route by a fact is not executed (T12)."""
     owner = await noted(stage)
     session, grants = owner.session, {f"{owner.space()}/kv/notes/one": [DELETE]}
     token = session.grant(stage.node_did, grants, ttl_s=60, facts=[{"type": fact}])
@@ -127,7 +122,7 @@ async def test_what_is_bound_to_another_route_is_no_call(
 
 @pytest.mark.parametrize("ability", [GET, PUT, DELETE, LIST])
 async def test_a_call_to_another_node_is_not_replayed_here(stage: Stage, ability: str) -> None:
-    """A hostile node sends on what it was told by a client that names its node (T8)."""
+    """A call that another node forwards is refused (T8)."""
     owner = await noted(stage)
     token = owner.session.grant(
         new_key().did, {f"{owner.space()}/kv/notes/one": [ability]}, ttl_s=60
@@ -138,8 +133,7 @@ async def test_a_call_to_another_node_is_not_replayed_here(stage: Stage, ability
 
 
 async def test_whom_an_invocation_may_address(stage: Stage) -> None:
-    """Its own issuer, in any spelling of an address (P4), or this node; nobody else, however
-    alike."""
+    """An invocation may address its own issuer (P4) or this node only."""
     owner = await noted(stage)
     session = owner.session
     grants = {f"{owner.space()}/kv/notes/one": [GET]}
@@ -165,8 +159,7 @@ async def test_whom_an_invocation_may_address(stage: Stage) -> None:
 
 
 async def test_a_token_makes_one_signed_url(stage: Stage) -> None:
-    """One token is sent again and again for URLs, on every worker, before and after it served on
-    `/invoke` (I23)."""
+    """A token makes one signed URL only, whichever worker and route it is sent to (I23)."""
     owner = await noted(stage)
     grants = {f"{owner.space()}/kv/notes/one": [GET]}
     used, invoked_first = (
@@ -183,7 +176,7 @@ async def test_a_token_makes_one_signed_url(stage: Stage) -> None:
 
 
 async def test_a_token_that_lives_long_makes_no_signed_url(stage: Stage) -> None:
-    """A token that outlives what one may is sent for a URL (I4)."""
+    """A token with too long a lifetime makes no signed URL (I4)."""
     owner = await noted(stage)
     token = owner.session.grant(
         owner.session.did, {f"{owner.space()}/kv/notes/one": [GET]}, ttl_s=400
@@ -198,7 +191,7 @@ async def test_a_token_that_lives_long_makes_no_signed_url(stage: Stage) -> None
 
 
 def revoking_texts(owner: Owner, target: str) -> dict[str, str]:
-    """Return what is no revocation and names a delegation, each signed by who may revoke it."""
+    """Return tokens that name a delegation but are no revocation."""
     session, resource = owner.session, f"urn:cid:{token_id(target)}"
     space = {f"{owner.space()}/kv/notes/one": [GET]}
 
@@ -224,8 +217,7 @@ def revoking_texts(owner: Owner, target: str) -> dict[str, str]:
 
 
 async def test_what_is_no_revocation_revokes_nothing(stage: Stage) -> None:
-    """Tokens that only look, read or grant are sent to `/revoke`, by the delegator of what they
-    name (V1, V3, V5)."""
+    """Tokens that read or grant are refused at `/revoke` (V1, V3, V5)."""
     owner, delegate = await noted(stage), Delegate()
     grants = {f"{owner.space()}/kv/notes/one": [GET]}
     delegate.proofs = [await stage.register(owner.session.grant(delegate.did, grants, ttl_s=600))]
@@ -243,8 +235,7 @@ async def test_what_is_no_revocation_revokes_nothing(stage: Stage) -> None:
 
 
 async def test_a_right_over_one_delegation_cannot_be_registered(stage: Stage) -> None:
-    """Whoever may revoke signs a grant of it that names the cid: its text could not be told from a
-    revocation (T11)."""
+    """A grant to revoke one delegation is refused, since it reads as a revocation (T11)."""
     owner, delegate, helper = await noted(stage), Delegate(), Delegate()
     grants = {f"{owner.space()}/kv/notes/one": [GET]}
     target = await stage.register(owner.session.grant(delegate.did, grants, ttl_s=600))
@@ -262,7 +253,7 @@ async def test_a_right_over_one_delegation_cannot_be_registered(stage: Stage) ->
 
 
 async def test_a_wallet_s_revocation_is_no_grant(stage: Stage) -> None:
-    """The text by which a wallet revokes is posted as a delegation (V3)."""
+    """A wallet's revocation that is posted as a delegation is refused (V3)."""
     owner, delegate = await noted(stage), Delegate()
     target = owner.session.grant(delegate.did, {f"{owner.space()}/kv/notes/one": [GET]}, ttl_s=600)
     text = wallet_token(owner.wallet, f"ucan:{token_id(target)}", {}, ttl_s=60)

@@ -1,4 +1,4 @@
-"""The default network that a sign-in made, and whoever creates it afterwards."""
+"""Claims of a default network that a sign-in created."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ EXISTS = (409, "network already exists")
 async def administer(
     stage: Stage, who: Delegate, network: str, action: str, body: dict[str, Json], path: str
 ) -> Reply:
-    """Ask with a token of network administration."""
+    """Send a token of network administration."""
     fact = admin_fact(network, target_node=stage.node_did, action=action, body=body)
     token = key_token(
         who.signer, stage.node_did, {network: [action]}, proofs=who.proofs, facts=[fact]
@@ -44,13 +44,12 @@ async def create(stage: Stage, who: Delegate, owner: Owner) -> Reply:
 
 
 async def descriptor(stage: Stage, owner: Owner) -> Json:
-    """Return the descriptor that everybody reads."""
+    """Return the public descriptor of the network."""
     return (await send(stage.url, "GET", network_path(owner.network, "")[:-1])).value["descriptor"]
 
 
 async def test_the_first_create_after_a_sign_in(stage: Stage) -> None:
-    """A client that creates its network itself gets the one that its sign-in made, once, as it
-    stands (EN31)."""
+    """The first create after a sign-in returns the existing network (EN31)."""
     owner = await stage.owner()
     made = await descriptor(stage, owner)
     first = await create(stage, owner.session, owner)
@@ -60,15 +59,14 @@ async def test_the_first_create_after_a_sign_in(stage: Stage) -> None:
 
 
 async def test_only_one_of_many_creates(stage: Stage) -> None:
-    """Of creates that come together, on any worker, one is answered as if it had made the network
-    (EN31)."""
+    """Of concurrent creates one is answered as if it had made the network (EN31)."""
     owner = await stage.owner()
     replies = await asyncio.gather(*[create(stage, owner.session, owner) for _ in range(8)])
     assert sorted(reply.status for reply in replies) == [200] + [409] * 7
 
 
 async def test_an_outsider_claims_nothing(stage: Stage) -> None:
-    """A key without the ability is refused as before, and takes nothing from whoever has it."""
+    """A key without the ability cannot claim the network."""
     owner, outsider, delegate = await stage.owner(), Delegate(), Delegate()
     assert (await create(stage, outsider, owner)).status == 401
     delegate.proofs = [await stage.register(owner.grant_decrypt(delegate.did))]
@@ -77,7 +75,7 @@ async def test_an_outsider_claims_nothing(stage: Stage) -> None:
 
 
 async def test_signing_in_again_gives_no_further_claim(stage: Stage) -> None:
-    """Neither a further sign-in nor the same one again makes a claimed network unclaimed (EN31)."""
+    """A further sign-in does not make a claimed network unclaimed (EN31)."""
     owner = await stage.owner()
     assert (await create(stage, owner.session, owner)).status == 200
     await stage.register(owner.client.session.grants[0].header)
@@ -86,7 +84,7 @@ async def test_signing_in_again_gives_no_further_claim(stage: Stage) -> None:
 
 
 async def test_a_network_that_was_created(stage: Stage) -> None:
-    """What somebody created exists for everybody who creates it afterwards."""
+    """A second create of a network fails because it exists."""
     owner = await stage.owner()
     more = owner.network.replace(":default", ":more")
     helper = Delegate()
@@ -100,7 +98,7 @@ async def test_a_network_that_was_created(stage: Stage) -> None:
 
 
 async def test_a_revoked_network_is_not_claimed(stage: Stage) -> None:
-    """A network that was revoked before anybody created it keeps its id taken (EN7)."""
+    """A revoked network cannot be claimed, and its id stays taken (EN7)."""
     owner = await stage.owner()
     helper = Delegate()
     helper.proofs = [
@@ -112,7 +110,7 @@ async def test_a_revoked_network_is_not_claimed(stage: Stage) -> None:
 
 
 async def _without_mark(held: HeldStage, network: NetworkId) -> None:
-    """Write a network's row as it was written before it said who claimed it."""
+    """Write a network's row without its claim, as former versions did."""
     store = held.services.store
     row = (await store.read((network_row_key(network),))).records[0]
     assert row is not None and row.value is not None
@@ -124,8 +122,7 @@ async def _without_mark(held: HeldStage, network: NetworkId) -> None:
 
 @pytest.mark.parametrize("was_claimed", [False, True])
 async def test_a_record_of_before(held: HeldStage, was_claimed: bool) -> None:
-    """A record that does not say counts as unclaimed; the claim is audited, and the key stays
-    (EN31)."""
+    """A network's row without a claim counts as unclaimed (EN31)."""
     owner = await held.owner()
     made = await descriptor(held, owner)
     if was_claimed:

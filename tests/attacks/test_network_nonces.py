@@ -1,4 +1,4 @@
-"""The nonce of a network's administration: it serves one token, and is not kept for ever."""
+"""Nonces of network administration are used once, and are not stored for ever."""
 
 import json
 import time
@@ -21,7 +21,7 @@ USED = (401, "nonce already used")
 
 @dataclass(frozen=True)
 class RequestParameters:
-    """A request for the administration of a network of a key's own."""
+    """A request to administer a key's own network."""
 
     path: str
     token: str
@@ -29,14 +29,14 @@ class RequestParameters:
 
 
 def network_of(key: Delegate, name: str) -> str:
-    """Return the id of a network of a key's own."""
+    """Return the id of a key's own network."""
     return f"urn:tinycloud:encryption:{key.did}:{name}"
 
 
 def creation(
     held: HeldStage, key: Delegate, name: str, *, nonce: str, ttl_s: float
 ) -> RequestParameters:
-    """Return a request to create, by a token that lives so long by the node's clock."""
+    """Return a request to create a network, with a token of this lifetime."""
     body: dict[str, Json] = {"name": name, "ownerDid": key.did, "threshold": {"n": 1, "t": 1}}
     token = admin_token(
         held, key, network_of(key, name), NETWORK_CREATE, body=body, nonce=nonce, ttl_s=ttl_s
@@ -47,7 +47,7 @@ def creation(
 def revocation(
     held: HeldStage, key: Delegate, name: str, *, nonce: str, ttl_s: float
 ) -> RequestParameters:
-    """Return a request to revoke, by a token that lives so long by the node's clock."""
+    """Return a request to revoke a network, with a token of this lifetime."""
     network = network_of(key, name)
     token = admin_token(held, key, network, NETWORK_REVOKE, body={}, nonce=nonce, ttl_s=ttl_s)
     return RequestParameters(network_path(network, "revoke"), token, b"{}")
@@ -81,8 +81,7 @@ async def ask(held: HeldStage, asked: RequestParameters) -> Reply:
 
 @pytest.mark.parametrize("first_s", [30, 60, 299])
 async def test_a_nonce_serves_one_token_whenever_each_ends(held: HeldStage, first_s: int) -> None:
-    """A used nonce comes again in tokens that end earlier or later, up to the first one's last
-    second (EN15)."""
+    """A used nonce is refused until its first token expires (EN15)."""
     key = Delegate()
     assert (await ask(held, creation(held, key, "first", nonce="one", ttl_s=first_s))).status == 200
     for later_s in (0, first_s // 2, first_s - first_s // 2 - 1):
@@ -97,8 +96,7 @@ async def test_a_nonce_serves_one_token_whenever_each_ends(held: HeldStage, firs
 
 
 async def test_a_token_that_lives_long_does_nothing_twice(held: HeldStage) -> None:
-    """A token of a year, whose nonce is not kept as long, is sent again after months: what it did
-    is done for good."""
+    """A token of a year that is repeated after months has no further effect."""
     key, year_s = Delegate(), 365 * 86_400.0
     creating = creation(held, key, "first", nonce="one", ttl_s=year_s)
     revoking = revocation(held, key, "first", nonce="two", ttl_s=year_s)
@@ -115,8 +113,7 @@ async def test_a_token_that_lives_long_does_nothing_twice(held: HeldStage) -> No
 
 @pytest.mark.parametrize("is_refused", [False, True])
 async def test_a_nonce_is_forgotten(held: HeldStage, is_refused: bool) -> None:
-    """What is kept of a nonce goes when no token of its time can live, whether its call succeeded
-    or not (EN15)."""
+    """A nonce is deleted once no token with it can be valid (EN15)."""
     key = Delegate()
     assert (await ask(held, creation(held, key, "first", nonce="one", ttl_s=60))).status == 200
     nonce = "one"

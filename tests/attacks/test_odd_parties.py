@@ -1,5 +1,4 @@
-"""Sessions and wallets that are damaged or odd: what the SDK does not understand is not taken for
-nothing."""
+"""The SDK refuses damaged sessions and wallets instead of ignoring their faults."""
 
 import json
 from dataclasses import replace
@@ -18,7 +17,7 @@ SESSION = replace(
 
 
 class OddWallet:
-    """A wallet that names itself by something else."""
+    """A wallet with an invalid name."""
 
     def __init__(self, did: str) -> None:
         self._signer = new_wallet()
@@ -30,7 +29,7 @@ class OddWallet:
 
 @pytest.mark.parametrize("damage", [{"nodeId": 5}, {"nodeId": ["x"]}, {"space": 5}, {"v": True}])
 def test_a_damaged_session_is_none(damage: dict[str, Any]) -> None:
-    """A node's name that cannot be read does not make a session of any node."""
+    """A session with an unreadable node name is refused."""
     stored = json.loads(encode_session(SESSION))
     assert decode_session(json.dumps(stored).encode()).node_id == SESSION.node_id
     with pytest.raises(InvalidSession):
@@ -39,8 +38,7 @@ def test_a_damaged_session_is_none(damage: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("did", ["", "did:x:\x1b", "did:pkh", "0x" + "1" * 40])
 async def test_a_wallet_without_a_did(did: str) -> None:
-    """A wallet whose DID is none is refused as odd input, before it is asked and before anything is
-    sent."""
+    """A wallet without a valid DID is refused before it signs."""
     async with Client("http://127.0.0.1:1") as client:
         with pytest.raises(InvalidInput):
             await client.sign_in(OddWallet(did))

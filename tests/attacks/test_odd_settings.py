@@ -1,5 +1,4 @@
-"""Settings and addresses that are torn or no Unicode: two lines, and no byte of a password in
-them."""
+"""Malformed settings and addresses: an error has two lines and shows no part of a password."""
 
 from pathlib import Path
 
@@ -31,8 +30,7 @@ def test_a_torn_address_shows_no_password(
     capsys: pytest.CaptureFixture[str],
     address: str,
 ) -> None:
-    """An address with signs in its password that end it sooner is refused before anything reads it,
-    and not shown."""
+    """An address with separators in its password is refused and not shown."""
     monkeypatch.setattr("os.environ", {"SEALSPACE_STORE__URL": address})
     status = main(["admin", "owners", "list", "--data", str(tmp_path)])
     reported, following = capsys.readouterr().err.splitlines()
@@ -45,13 +43,13 @@ def test_a_torn_address_shows_no_password(
     ["h", "h:5432", "[::1]", "[::1]:5432", "h:1,h:2", "[::1]:1,h", "", "u@h", "u:p%2F@h:1"],
 )
 def test_whole_addresses_are_taken(address: str) -> None:
-    """What is an address stays one."""
+    """A well-formed address is accepted."""
     url = f"postgresql://{address}/d"
     assert load_config(environment={"SEALSPACE_STORE__URL": url}).store.url == url
 
 
 def test_a_password_of_a_key_is_no_argument() -> None:
-    """The password of a client's key belongs into no argument either."""
+    """The password of a client's key is refused as an argument."""
     with pytest.raises(ConfigurationError):
         load_config(
             environment={}, flags={"store.url": f"postgresql://u@h/d?sslpassword={PASSWORD}"}
@@ -65,6 +63,6 @@ def test_a_variable_that_is_no_text() -> None:
 
 
 def test_an_address_of_a_node_that_is_no_text() -> None:
-    """A node's address that is not UTF-8 is refused before anybody signs in there."""
+    """A node's address that is not UTF-8 is refused before a sign-in."""
     with pytest.raises(InvalidInput):
         Transport("http://127.0.0.1:8000/\udcff")

@@ -1,4 +1,4 @@
-"""What somebody without any grant learns: nothing that tells what exists from what does not."""
+"""An outsider cannot tell from an answer whether a thing exists."""
 
 from collections.abc import Callable
 
@@ -26,8 +26,7 @@ METADATA = "tinycloud.kv/metadata"
 
 
 def _without_names(reply: Reply, *names: str) -> tuple[int, str, dict[str, str]]:
-    """Status, body and headers with what the caller asked for taken out, and what differs from call
-    to call."""
+    """Return status, body and headers without the requested names and varying parts."""
     text = reply.text
     for name in sorted(names, key=len, reverse=True):
         text = text.replace(name, "…")
@@ -66,8 +65,7 @@ ASKED: dict[str, Callable[[str], dict[str, list[str]]]] = {
 async def test_spaces_and_values_cannot_be_distinguished(
     stage: Stage, what: str, with_proof: bool
 ) -> None:
-    """A stranger asks for a value that is there, for one that is not, and in a space that is not:
-    equal answers."""
+    """An outsider gets equal answers for existing and missing values and spaces."""
     owner = await stage.owner()
     outsider = await _outsider(stage, with_proof=with_proof)
     answers = set()
@@ -84,8 +82,7 @@ async def test_spaces_and_values_cannot_be_distinguished(
 
 
 async def test_values_of_a_space_cannot_be_distinguished(stage: Stage) -> None:
-    """A delegate with one path asks for other paths of the same space, there and not there, with
-    conditions too."""
+    """A delegate gets equal answers for existing and missing values outside its grant."""
     owner, delegate = await stage.owner(), Delegate()
     space = owner.space("secrets")
     delegate.proofs = [
@@ -123,8 +120,7 @@ async def _outsider(stage: Stage, *, with_proof: bool) -> Delegate:
 
 
 async def test_keys_of_networks_cannot_be_distinguished(stage: Stage) -> None:
-    """A stranger asks for keys on a network that is there and on one that is not, on both
-    routes."""
+    """An outsider gets equal answers for existing and missing networks."""
     owner, absent, outsider = await stage.owner(), _absent_owner(await stage.owner()), Delegate()
     for proofs in ([], (await _outsider(stage, with_proof=True)).proofs):
         for route in ("route", "invoke"):
@@ -137,7 +133,7 @@ async def test_keys_of_networks_cannot_be_distinguished(stage: Stage) -> None:
 
 
 class _Absent(Owner):
-    """An owner that the node has never seen, with an envelope of somebody else."""
+    """An owner that the node does not know, with another owner's envelope."""
 
     @property
     def network(self) -> str:
@@ -149,8 +145,7 @@ def _absent_owner(like: Owner) -> Owner:
 
 
 async def test_evidence_and_policies_cannot_be_distinguished(stage: Stage) -> None:
-    """A stranger hands in a quote, and a policy, for a network that is there and for one that is
-    not."""
+    """Quotes and policies get equal answers for existing and missing networks."""
     owner, absent, outsider = await stage.owner(), _absent_owner(await stage.owner()), Delegate()
     said = set()
     for who in (owner, absent):
@@ -173,8 +168,7 @@ async def test_evidence_and_policies_cannot_be_distinguished(stage: Stage) -> No
 
 
 async def test_delegations_cannot_be_distinguished(stage: Stage) -> None:
-    """A stranger revokes what is there and what is not, and delegates in spaces that are there or
-    not."""
+    """Revocations get equal answers for existing and missing delegations."""
     owner, outsider = await stage.owner(), Delegate()
     there = owner.client.session.grants[0].cid
     absent = "bafkr4ibxxskb2v2jyxzgfyiwzx3wwopsyo6cpcjthzxmwz4ojmqykhrxjq"
@@ -196,8 +190,7 @@ async def test_delegations_cannot_be_distinguished(stage: Stage) -> None:
 
 
 async def test_a_wallet_of_another_chain_is_another_owner(stage: Stage) -> None:
-    """The owner's address on another chain, or an address that differs in one digit, is a
-    stranger."""
+    """The owner's address on another chain is another owner."""
     owner = await stage.owner()
     address = owner.wallet.did.rpartition(":")[2]
     digit = "0" if address[-1] != "0" else "1"
@@ -213,7 +206,7 @@ async def test_a_wallet_of_another_chain_is_another_owner(stage: Stage) -> None:
 
 
 async def test_an_outsider_cannot_take_a_space(stage: Stage) -> None:
-    """Somebody hosts, registers or writes in a space whose owner has not come yet."""
+    """An outsider cannot host, register or write in a space before its owner comes."""
     wallet, outsider = new_wallet(), Delegate()
     space = _space_of(wallet)
     host = key_token(

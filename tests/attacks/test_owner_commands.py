@@ -1,5 +1,4 @@
-"""An owner's machine on which grants of another wallet lie too: ending one's own does not depend on
-them."""
+"""An owner's commands on a machine with grants of another wallet."""
 
 import asyncio
 from pathlib import Path
@@ -44,7 +43,7 @@ async def _kept(home: OwnerHome, client: Client) -> PortableDelegation:
 
 
 async def test_grants_of_another_wallet_do_not_keep_the_own(stage: Stage, tmp_path: Path) -> None:
-    """One that another wallet made, and that comes first, leaves no grant of the owner's behind."""
+    """Another wallet's grant does not stop the revocation of the owner's grants."""
     home = OwnerHome(tmp_path / "home")
     await _logged_in(stage, home, "another.key")
     async with home.client() as client:
@@ -65,8 +64,7 @@ async def test_grants_of_another_wallet_do_not_keep_the_own(stage: Stage, tmp_pa
 async def test_one_grant_that_is_not_revoked_does_not_keep_the_others(
     stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A grant that the node does not know is named, the others are revoked, and the command says
-    that it failed."""
+    """An unknown grant is named; the others are revoked and the command fails."""
     home = OwnerHome(tmp_path / "home")
     await _logged_in(stage, home, "own.key")
     async with home.client() as client:

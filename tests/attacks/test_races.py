@@ -1,4 +1,4 @@
-"""Between the read and the commit: what the owner decides in that moment wins (ST2, RL15)."""
+"""Changes by an owner between a request's read and its commit prevail (ST2, RL15)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -40,12 +40,12 @@ RECEIPT, HEAD, DELEGATION = b"R", b"K", b"G"
 
 
 def puts_row(prefix: bytes) -> Callable[[Commit], bool]:
-    """Tell commits that write a kind of row."""
+    """Return a test for commits that write a kind of row."""
     return lambda commit: any(put.key.startswith(prefix) for put in commit.puts)
 
 
 def is_release(commit: Commit) -> bool:
-    """Tell the commit that makes a release durable: audit record, receipt, checks and claim."""
+    """Return whether a commit makes a release durable."""
     return (
         bool(commit.checks)
         and commit.replay_record is not None
@@ -56,7 +56,7 @@ def is_release(commit: Commit) -> bool:
 async def meanwhile(
     asking: Awaitable[Reply], held: Held, change: Callable[[], Awaitable[object]]
 ) -> Reply:
-    """Let a request come to its commit, change something, let it go on."""
+    """Delay a request at its commit, make a change, and let the request go on."""
     task = asyncio.ensure_future(asking)
     try:
         await asyncio.wait_for(held.reached.wait(), PATIENCE_S)
@@ -67,7 +67,7 @@ async def meanwhile(
 
 
 async def ready(stage: Stage) -> tuple[Owner, Delegate]:
-    """An owner who may write policies, and an approved and attested backend."""
+    """An owner who may write policies, and an approved backend with evidence."""
     owner, delegate = await stage.owner(), Delegate()
     await owner.client.delegations.add_right(
         owner.wallet, [allow(owner.network, SET_POLICY), allow(owner.network, NETWORK_REVOKE)]
@@ -81,14 +81,13 @@ async def ready(stage: Stage) -> tuple[Owner, Delegate]:
 
 
 def release_records(held: Held) -> int:
-    """How many of the held commits came about."""
+    """Return how many of the delayed commits succeeded."""
     return sum(isinstance(outcome, Committed) for outcome in held.outcomes)
 
 
 @pytest.mark.parametrize("route", ["route", "invoke"])
 async def test_a_policy_tightened_before_the_commit(held: HeldStage, route: Route) -> None:
-    """The owner states that other code may have keys after the release was judged and before it is
-    durable."""
+    """A release is refused if the owner's policy changes before the commit."""
     owner, delegate = await ready(held)
     waiting = held.store.hold(is_release)
 
@@ -104,7 +103,7 @@ async def test_a_policy_tightened_before_the_commit(held: HeldStage, route: Rout
 
 
 async def test_a_policy_that_changes_nothing_for_the_caller(held: HeldStage) -> None:
-    """The policy is replaced by one that still approves: the release is judged again, and made."""
+    """A release is judged again, and made, under a new policy that approves it."""
     owner, delegate = await ready(held)
     waiting = held.store.hold(is_release)
 
@@ -120,7 +119,7 @@ async def test_a_policy_that_changes_nothing_for_the_caller(held: HeldStage) -> 
 
 @pytest.mark.parametrize("route", ["route", "invoke"])
 async def test_a_grant_revoked_before_the_commit(held: HeldStage, route: Route) -> None:
-    """The owner revokes the grant after the release was judged and before it is durable."""
+    """A release is refused if its grant is revoked before the commit."""
     owner, delegate = await ready(held)
     waiting = held.store.hold(is_release)
     cid = ids(*delegate.proofs)[0]
@@ -134,8 +133,7 @@ async def test_a_grant_revoked_before_the_commit(held: HeldStage, route: Route) 
 
 
 async def test_the_session_behind_an_approval_revoked_before_the_commit(held: HeldStage) -> None:
-    """The list was stated by the owner's session key, which is revoked in between; the grant rests
-    on another one."""
+    """A release is refused if the session that approved it is revoked."""
     owner, backend = await held.owner(), Delegate()
     session = owner.session
     spare = await held.register(owner.grant_decrypt(session.did_url))
@@ -157,8 +155,7 @@ async def test_the_session_behind_an_approval_revoked_before_the_commit(held: He
 
 
 async def test_the_owner_s_session_revoked_before_the_commit(held: HeldStage) -> None:
-    """The session that makes its key the owner in person is revoked in between; its other grant
-    stands (IP2)."""
+    """A key whose session is revoked before the commit is not in person (IP2)."""
     owner = await held.owner()
     session = owner.session
     spare = await held.register(owner.grant_decrypt(session.did_url))
@@ -175,7 +172,7 @@ async def test_the_owner_s_session_revoked_before_the_commit(held: HeldStage) ->
 
 
 async def test_evidence_withdrawn_before_the_commit(held: HeldStage) -> None:
-    """The evidence is taken away, or replaced by that of other code, in between."""
+    """A release is refused if its evidence is withdrawn or replaced before the commit."""
     owner, delegate = await ready(held)
     waiting = held.store.hold(is_release)
     key = evidence_row_key(parse_principal(delegate.did), delegate.receiver.public_key)
@@ -198,7 +195,7 @@ async def test_evidence_withdrawn_before_the_commit(held: HeldStage) -> None:
 
 
 async def test_a_network_revoked_before_the_commit(held: HeldStage) -> None:
-    """The owner ends the whole network in between."""
+    """A release is refused if its network is revoked before the commit."""
     owner, delegate = await ready(held)
     network = owner.client.encryption.network()
     waiting = held.store.hold(is_release)
@@ -210,7 +207,7 @@ async def test_a_network_revoked_before_the_commit(held: HeldStage) -> None:
 
 
 async def test_the_node_s_terms_tightened_before_the_commit(held: HeldStage) -> None:
-    """The operator trusts another root, or lets nobody in in person, in between (RL16)."""
+    """A release is refused if the operator's terms change before the commit (RL16)."""
     owner, delegate = await ready(held)
     row = (await held.store.read((RELEASE_RECORD_KEY,))).records[0]
     assert row is not None and row.value is not None
@@ -233,7 +230,7 @@ async def test_the_node_s_terms_tightened_before_the_commit(held: HeldStage) -> 
 
 
 async def test_an_envelope_moved_away_before_the_commit(held: HeldStage) -> None:
-    """The policy names a path; the owner replaces the secret there in between."""
+    """A release is refused if the secret at the policy's path is replaced."""
     owner, delegate = await held.owner(), Delegate()
     policy = policy_for("approved", paths=(owner.secret,))
     delegate.proofs = [await held.register(owner.grant_decrypt(delegate.did, policy=policy))]
@@ -249,7 +246,7 @@ async def test_an_envelope_moved_away_before_the_commit(held: HeldStage) -> None
 
 
 async def test_an_envelope_deleted_before_the_commit(held: HeldStage) -> None:
-    """The policy names a path; the owner deletes what stands there in between (RL19)."""
+    """A release is refused if the secret at the policy's path is deleted (RL19)."""
     owner, delegate = await held.owner(), Delegate()
     path = f"{owner.space()}/kv/sealed"
     who = owner.session
@@ -271,8 +268,7 @@ async def test_an_envelope_deleted_before_the_commit(held: HeldStage) -> None:
 
 
 async def test_a_put_revoked_before_the_commit(held: HeldStage) -> None:
-    """A delegate's value is on its way to the disk when the grant is revoked: nothing is written
-    (ST2)."""
+    """A put is refused if its grant is revoked before the commit (ST2)."""
     owner, delegate = await held.owner(), Delegate()
     grants = {f"{owner.space()}/kv/a": [PUT]}
     delegate.proofs = [await held.register(owner.grant(delegate.did, grants))]
@@ -288,7 +284,7 @@ async def test_a_put_revoked_before_the_commit(held: HeldStage) -> None:
 
 
 async def test_a_put_whose_grandparent_is_revoked_before_the_commit(held: HeldStage) -> None:
-    """The same, two links above (ST2)."""
+    """A put is refused if a grandparent of its grant is revoked (ST2)."""
     owner, first, second = await held.owner(), Delegate(), Delegate()
     grants = {f"{owner.space()}/kv/a": [PUT]}
     first.proofs = [await held.register(owner.grant(first.did, grants))]
@@ -304,8 +300,7 @@ async def test_a_put_whose_grandparent_is_revoked_before_the_commit(held: HeldSt
 
 
 async def test_a_registration_whose_parent_is_revoked_before_the_commit(held: HeldStage) -> None:
-    """A sub-delegation is being registered when the grant above it is revoked: it never stands
-    (ST2)."""
+    """A delegation is refused if its parent is revoked before the commit (ST2)."""
     owner, first, second = await held.owner(), Delegate(), Delegate()
     grants = {f"{owner.space()}/kv/a": [GET]}
     first.proofs = [await held.register(owner.grant(first.did, grants))]
@@ -322,8 +317,7 @@ async def test_a_registration_whose_parent_is_revoked_before_the_commit(held: He
 
 
 async def test_evidence_whose_grant_is_revoked_before_the_commit(held: HeldStage) -> None:
-    """A quote was verified; the grant that let it be handed in is revoked before the evidence is
-    kept (ST2)."""
+    """Evidence is refused if its grant is revoked before the commit (ST2)."""
     owner, delegate = await held.owner(), Delegate()
     delegate.proofs = [
         await held.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))
@@ -344,8 +338,7 @@ async def test_evidence_whose_grant_is_revoked_before_the_commit(held: HeldStage
 async def test_a_policy_written_by_a_session_that_is_revoked_before_the_commit(
     held: HeldStage,
 ) -> None:
-    """Whoever stole a session loosens the policy while the owner revokes it: the policy stays
-    (RL17)."""
+    """A policy of a session that is revoked before the commit is refused (RL17)."""
     owner, delegate = await ready(held)
     client = owner.client
     await client.encryption.set_policy(client.encryption.network(), policy_for("another"))
@@ -365,7 +358,7 @@ async def test_a_policy_written_by_a_session_that_is_revoked_before_the_commit(
 
 
 async def test_two_releases_of_one_token(held: HeldStage) -> None:
-    """While one use of a token waits for the disk, the token is used again (ST4)."""
+    """A second use of a token is refused while the first waits for its commit (ST4)."""
     owner, delegate = await ready(held)
     request = held.decrypt(delegate, owner)
     waiting = held.store.hold(is_release)
@@ -387,8 +380,7 @@ async def test_two_releases_of_one_token(held: HeldStage) -> None:
 async def test_a_value_that_arrives_after_its_grant_has_ended(
     held: HeldStage, late_s: int, form: tuple[bytes, bytes]
 ) -> None:
-    """A delegate begins an upload while its grant holds, and sends the last byte when the grant has
-    ended (I33).
+    """A put is refused if its grant ends before its last byte arrives (I33).
 
     As a value of its own or as the only one of a batch.
     """

@@ -1,5 +1,4 @@
-"""Receipts from a node that runs: what they say, who gets them, and that nothing in them can be
-changed unnoticed."""
+"""Receipts of a running node: their content, their readers, and every change to them is noticed."""
 
 import hashlib
 import json
@@ -36,13 +35,13 @@ from tee_backend.attestation.trust_root import parse_trust_root
 async def fetch(
     stage: Stage, who: Delegate, network: str, leaf: str = "receipts", **more: Any
 ) -> Reply:
-    """Ask for receipts or a document with a token of whoever."""
+    """Request receipts or a document with a token of any key."""
     token = who.grant(stage.node_did, {network: [READ_RECEIPTS]}, ttl_s=60, **more)
     return await send(stage.url, "GET", network_path(network, leaf), token=token)
 
 
 async def receipts_of(stage: Stage, owner: Owner) -> list[bytes]:
-    """Every receipt of the owner's network, as its signed text."""
+    """Return every receipt of the owner's network as its signed text."""
     texts: list[bytes] = []
     after = ""
     while True:
@@ -58,13 +57,13 @@ async def receipts_of(stage: Stage, owner: Owner) -> list[bytes]:
 
 
 def canonical(value: Any) -> bytes:
-    """The text of a receipt that came as a part of an answer."""
+    """Return the signed text of a receipt within an answer."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 @dataclass
 class Kept:
-    """A release as its owner keeps it: the receipt and the documents, by digest."""
+    """A release as its owner stores it: the receipt and the documents by digest."""
 
     text: bytes
     documents: dict[bytes, bytes]
@@ -78,22 +77,20 @@ class Kept:
     def verify(
         self, *, node_did: str | None = None, platform: SimulatedPlatform | None = None
     ) -> VerifiedRelease:
-        """Judge it again."""
+        """Verify the receipt again."""
         root = parse_trust_root((platform or self.stage.platform).root_der)
         return verify_release(
             self.text, self.documents.get, root=root, node_did=node_did or self.stage.node_did
         )
 
     def signed_anew(self, **changes: Any) -> "Kept":
-        """The same under a receipt that the node signed with other members: what a faulty node
-        would do."""
+        """The same release under a false receipt that the node has signed."""
         changed = altered(self.receipt, **changes)
         signer = self.stage.services.keyring.node_signer
         return Kept(signed_text(changed, signer), self.documents, self.stage)
 
     def with_evidence(self, **changes: Any) -> "Kept":
-        """The same with evidence that says something else, under a receipt that the node signed for
-        it."""
+        """The same release with false evidence and a receipt that the node signed for it."""
         judged = self.receipt.evidence
         assert judged is not None
         record = encode_evidence(altered(decode_evidence(self.documents[judged.record]), **changes))
@@ -102,7 +99,7 @@ class Kept:
         return whole.signed_anew(evidence=altered(judged, record=digest))
 
     def with_log(self, quote: bytes, log: bytes, **changes: Any) -> "Kept":
-        """The same with another quote and event log, and evidence that says what these say."""
+        """The same release with another quote and event log, and evidence that matches them."""
         judged, parsed = self.receipt.evidence, parse_quote(quote)
         assert judged is not None
         found: dict[bytes, bytes] = {
@@ -116,7 +113,7 @@ class Kept:
 
 
 async def kept(stage: HeldStage, owner: Owner, index: int = -1) -> Kept:
-    """Fetch a receipt and everything it names, through the routes."""
+    """Fetch a receipt and all its documents through the routes."""
     text = (await receipts_of(stage, owner))[index]
     receipt = parse_receipt(text)
     judged = receipt.evidence
@@ -144,15 +141,14 @@ async def reader(stage: Stage, owner: Owner) -> None:
 
 @pytest.fixture
 async def released(held: HeldStage) -> tuple[HeldStage, Owner, Delegate]:
-    """An owner who reads receipts, and an attested backend that got a key once."""
+    """An owner who reads receipts, and a backend that received a key once."""
     owner, delegate = await ready(held)
     await reader(held, owner)
     return held, owner, delegate
 
 
 async def test_a_release_leaves_a_receipt(released: Any) -> None:
-    """The receipt says who got a key of which network, by which chain, code and policies (RC7,
-    RC8)."""
+    """A receipt names receiver, network, chain, code and policies of a release (RC7, RC8)."""
     stage, owner, delegate = released
     (text,) = await receipts_of(stage, owner)
     policy = policy_for("approved")
@@ -182,7 +178,7 @@ async def test_a_release_leaves_a_receipt(released: Any) -> None:
 
 
 async def test_a_receipt_is_judged_again_offline(released: Any) -> None:
-    """Receipt and documents alone bear out the release, at its own time (RC16 to RC18)."""
+    """A receipt and its documents suffice to verify a release offline (RC16 to RC18)."""
     stage, owner, _ = released
     release = (await kept(stage, owner)).verify()
     assert release.evidence is not None
@@ -191,8 +187,7 @@ async def test_a_receipt_is_judged_again_offline(released: Any) -> None:
 
 
 async def test_every_flipped_byte_is_named(released: Any) -> None:
-    """A byte changed in the receipt or in any document is found, and the document is named
-    (RC17)."""
+    """A changed byte is found, and its document is named (RC17)."""
     stage, owner, _ = released
     whole = await kept(stage, owner)
     for digest, document in whole.documents.items():
@@ -215,7 +210,7 @@ async def test_every_flipped_byte_is_named(released: Any) -> None:
 
 
 async def test_a_receipt_of_another_node_or_root(released: Any) -> None:
-    """Whoever verifies names the node and the root that they accept (RC16, RC18)."""
+    """A receipt of another node or root than the expected one is refused (RC16, RC18)."""
     stage, owner, _ = released
     whole = await kept(stage, owner)
     with pytest.raises(ReceiptInvalid, match="another node"):
@@ -225,7 +220,7 @@ async def test_a_receipt_of_another_node_or_root(released: Any) -> None:
 
 
 Change = Callable[[Any], dict[str, Any]]
-"""Receipt to the members that lie; which has evidence, the name says."""
+"""Functions that return false members of a receipt, by what is false."""
 LIES: dict[str, Change] = {
     "another invoker": lambda receipt: {"invoker": receipt.owner},
     "another receiver key": lambda receipt: {"receiver_public_key_hash": "00" * 32},
@@ -259,7 +254,7 @@ LIES: dict[str, Change] = {
     "a log that was not": lambda receipt: {
         "evidence": altered(receipt.evidence, event_log=receipt.policies[0])
     },
-    "a policy that is none": lambda receipt: {"policies": (receipt.evidence.collateral,)},
+    "an invalid policy": lambda receipt: {"policies": (receipt.evidence.collateral,)},
     "before the evidence": lambda receipt: {"at_micros": receipt.at_micros - 3_600_000_000},
     "after the evidence": lambda receipt: {"at_micros": receipt.at_micros + 3_600_000_000},
     "after the collateral": lambda receipt: {"at_micros": receipt.at_micros + 10**15},
@@ -268,8 +263,7 @@ LIES: dict[str, Change] = {
 
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
 async def test_a_node_that_lies_is_found_out(released: Any, lie: Change) -> None:
-    """A receipt that the node itself signed, but that its documents do not bear out, is refuted
-    (RC18)."""
+    """A node's signed receipt that its documents contradict is refuted (RC18)."""
     stage, owner, _ = released
     whole = await kept(stage, owner)
     with pytest.raises(ReceiptInvalid):
@@ -277,8 +271,7 @@ async def test_a_node_that_lies_is_found_out(released: Any, lie: Change) -> None
 
 
 async def test_a_release_of_a_node_that_asks_for_nothing(released: Any) -> None:
-    """Where the mode is off and nobody stated a policy, no evidence belongs to a release, and none
-    is missed (RC18)."""
+    """A release without mode and policy needs no evidence (RC18)."""
     stage, owner, _ = released
     whole = await kept(stage, owner)
     assert (
@@ -291,8 +284,7 @@ async def test_a_release_of_a_node_that_asks_for_nothing(released: Any) -> None:
 
 
 async def test_no_code_was_judged_by_no_policy(released: Any) -> None:
-    """A node of mode off claims that code attested, under no policy, by evidence that ended days
-    before (RC32)."""
+    """A receipt that names ended evidence under no policy is refuted (RC32)."""
     stage, owner, _ = released
     whole = await kept(stage, owner)
     for later_s in (0, 5 * 86_400):
@@ -320,8 +312,7 @@ FALSE_EVIDENCE: dict[str, dict[str, Any]] = {
 async def test_evidence_has_to_say_what_its_quote_says(
     released: Any, false: dict[str, Any]
 ) -> None:
-    """A node that keeps other evidence than it was shown, and signs for it, is found out by the
-    quote (RC18)."""
+    """Stored evidence that its quote contradicts is refuted (RC18)."""
     stage, owner, _ = released
     whole = await kept(stage, owner)
     assert whole.with_evidence().verify().evidence is not None
@@ -330,7 +321,7 @@ async def test_evidence_has_to_say_what_its_quote_says(
 
 
 async def test_todays_collateral_judges_anew(released: Any) -> None:
-    """The code of a release is judged by what is known today: kept, or found outdated (RC19)."""
+    """A release can be judged again by today's collateral (RC19)."""
     stage, owner, _ = released
     release = (await kept(stage, owner)).verify()
     root, now = parse_trust_root(stage.platform.root_der), stage.clock.now() + 86_400
@@ -347,8 +338,7 @@ async def test_todays_collateral_judges_anew(released: Any) -> None:
 
 
 async def test_the_owner_in_person_leaves_a_receipt_too(released: Any) -> None:
-    """A release without evidence says its ground, and verifies; there is no code to judge by today
-    (RC7, RC19)."""
+    """A release to the owner in person has a receipt without code (RC7, RC19)."""
     stage, owner, _ = released
     session = owner.session
     stage.clock.advance(1)
@@ -360,8 +350,7 @@ async def test_the_owner_in_person_leaves_a_receipt_too(released: Any) -> None:
 
 
 async def test_an_event_log_is_kept_and_replayed(held: HeldStage) -> None:
-    """Where a compose hash was judged, the receipt names the log, and the log is replayed again
-    (RC13, RC18)."""
+    """A receipt names the event log that verified a compose hash (RC13, RC18)."""
     owner, delegate = await held.owner(), Delegate()
     await reader(held, owner)
     log = mint_event_log(b"\xc0" * 32)
@@ -389,8 +378,7 @@ async def test_an_event_log_is_kept_and_replayed(held: HeldStage) -> None:
 
 
 async def test_an_application_that_nobody_gave_keys(held: HeldStage) -> None:
-    """A node claims a release to an application without a key provider, which none may make (AT29,
-    RC32)."""
+    """A receipt for an application without a key provider is refuted (AT29, RC32)."""
     owner, delegate = await held.owner(), Delegate()
     await reader(held, owner)
     image = policy_for("approved").measurements[0]
@@ -419,8 +407,7 @@ async def test_an_application_that_nobody_gave_keys(held: HeldStage) -> None:
 
 
 async def test_documents_stay_when_evidence_is_renewed(released: Any) -> None:
-    """New evidence takes the place of the old; what a receipt names stays, what none names goes
-    (RC13)."""
+    """Only documents that a receipt names survive new evidence (RC13)."""
     stage, owner, delegate = released
     first = await kept(stage, owner)
     beside = basis_beside(evidence_row_key(delegate.did, delegate.receiver.public_key))
@@ -434,8 +421,7 @@ async def test_documents_stay_when_evidence_is_renewed(released: Any) -> None:
 
 
 async def test_evidence_without_its_basis_still_releases(released: Any) -> None:
-    """Evidence from before there were receipts releases; its receipt says that the quote is not
-    kept (RC13)."""
+    """The receipt for old evidence says that its quote was not stored (RC13)."""
     stage, owner, delegate = released
     beside = basis_beside(evidence_row_key(delegate.did, delegate.receiver.public_key))
     await stage.services.store.commit(Commit(puts=(Put(beside, None),)))
@@ -449,8 +435,7 @@ async def test_evidence_without_its_basis_still_releases(released: Any) -> None:
 
 
 async def test_documents_are_written_once(released: Any) -> None:
-    """A further release on the same evidence names the documents that the first one wrote, and
-    writes none (RC8)."""
+    """A further release with the same evidence writes no document (RC8)."""
     stage, owner, delegate = released
     first = await kept(stage, owner)
     rows = [document_key(digest) for digest in first.documents]
@@ -485,8 +470,7 @@ async def test_pages_go_on_where_they_stopped(
 
 
 async def test_who_reads_receipts(released: Any) -> None:
-    """The owner, and a delegate that holds the ability; nobody else, and a token once (RC14,
-    RC15)."""
+    """Only the owner and a delegate with the ability read receipts (RC14, RC15)."""
     stage, owner, delegate = released
     reading = Delegate()
     assert (await fetch(stage, delegate, owner.network)).status == 401
@@ -527,15 +511,14 @@ async def test_who_reads_receipts(released: Any) -> None:
 async def test_what_is_no_place_or_document(
     released: Any, leaf: str, status: int, code: str
 ) -> None:
-    """A place or a digest that is none is refused, and an unknown document is not found (RC14,
-    RC15)."""
+    """An invalid cursor or digest is refused, and an unknown document is not found (RC14, RC15)."""
     stage, owner, _ = released
     reply = await fetch(stage, owner.session, owner.network, leaf)
     assert (reply.status, reply.value["code"]) == (status, code)
 
 
 async def test_a_network_that_is_not(released: Any) -> None:
-    """An owner's network that was never made has no receipts; the owner is told so (RC14)."""
+    """A network that was never made has no receipts, and its owner is told so (RC14)."""
     stage, owner, _ = released
     absent = owner.network.replace(":default", ":absent")
     holder = Delegate()
@@ -544,8 +527,7 @@ async def test_a_network_that_is_not(released: Any) -> None:
 
 
 async def test_no_receipt_without_a_release(released: Any) -> None:
-    """A release that the owner stops before its commit leaves no receipt: it is in that commit
-    (RC8)."""
+    """A release that is stopped before its commit leaves no receipt (RC8)."""
     stage, owner, delegate = released
     waiting = stage.store.hold(is_release)
 

@@ -1,4 +1,4 @@
-"""Whoever ends TLS before a genuine node tries to read what is sealed through it."""
+"""Attacks of a relay that ends TLS before a genuine node."""
 
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
@@ -19,7 +19,7 @@ from sealspace.errors import SealspaceError
 
 @dataclass
 class Thief:
-    """A relay with a key pair of its own, and what it opened of the envelopes that passed."""
+    """A relay with its own key pair, and the envelopes that it could open."""
 
     relay: Relay
     key: ReceiverKey = field(default_factory=lambda: new_receiver_key(ENTROPY))
@@ -27,7 +27,7 @@ class Thief:
     read: list[bytes] = field(default_factory=list)
 
     def swap(self, *paths: str) -> None:
-        """Put the own key into every answer whose path ends so."""
+        """Put the relay's key into every answer whose path has this ending."""
         self.relay.twist = lambda answer: self._twist(answer, paths)
 
     def _twist(self, answer: Answer, paths: tuple[str, ...]) -> None:
@@ -46,13 +46,13 @@ class Thief:
 
 @pytest.fixture
 async def thief(stage: Stage) -> AsyncIterator[Thief]:
-    """A relay before the node; it passes everything on until it is told otherwise."""
+    """A relay before the node, which changes nothing by default."""
     async with relay_before(stage.url) as relay:
         yield Thief(relay)
 
 
 async def through(stage: Stage, thief: Thief, owner: Owner) -> Client:
-    """Return a client of the owner's session that talks to the relay."""
+    """Return a client of the owner's session that connects through the relay."""
     return await stage.clients.enter_async_context(
         Client(thief.relay.url, session=owner.client.session, settings=SETTINGS)
     )
@@ -68,8 +68,7 @@ async def outcome(asked: Awaitable[object]) -> str:
 
 
 async def test_a_relay_that_changes_nothing(stage: Stage, thief: Thief) -> None:
-    """Through an honest relay secrets are put and read; what is refused below is refused for what
-    was changed."""
+    """As a control, secrets are stored and read through an honest relay."""
     owner = await stage.owner()
     client = await through(stage, thief, owner)
     thief.swap("/nowhere")
@@ -79,8 +78,7 @@ async def test_a_relay_that_changes_nothing(stage: Stage, thief: Thief) -> None:
 
 
 async def test_a_relay_that_swaps_a_network_s_key(stage: Stage, thief: Thief) -> None:
-    """A relay that puts its own key into a descriptor reads nothing: nothing is sealed to it (EN28,
-    EN29)."""
+    """A descriptor with the relay's key is refused, so nothing is encrypted to it (EN28, EN29)."""
     owner = await stage.owner()
     client = await through(stage, thief, owner)
     thief.swap("/networks/" + owner.network)
@@ -92,7 +90,7 @@ async def test_a_relay_that_swaps_a_network_s_key(stage: Stage, thief: Thief) ->
 
 
 async def test_a_relay_that_takes_the_signature_away(stage: Stage, thief: Thief) -> None:
-    """An unsigned descriptor is refused, as if the node could not sign (EN29)."""
+    """An unsigned descriptor is refused (EN29)."""
     owner = await stage.owner()
     client = await through(stage, thief, owner)
 
@@ -112,8 +110,7 @@ async def test_a_relay_that_takes_the_signature_away(stage: Stage, thief: Thief)
 
 
 async def test_a_relay_that_swaps_the_key_of_a_new_network(stage: Stage, thief: Thief) -> None:
-    """The answer to creating a network is not believed: what is sealed to was read back, signed
-    (EN29)."""
+    """A client reads a new network's key back and verifies its signature (EN29)."""
     client = await stage.clients.enter_async_context(Client(thief.relay.url, settings=SETTINGS))
     await client.sign_in_with_key(ENTROPY.token(32), spaces=["secrets"])
     thief.swap("/encryption/networks")
@@ -125,8 +122,7 @@ async def test_a_relay_that_swaps_the_key_of_a_new_network(stage: Stage, thief: 
 
 
 async def test_a_relay_that_answers_with_a_descriptor_of_before(stage: Stage, thief: Thief) -> None:
-    """A descriptor that was signed for another question says nothing about now: a revoked network
-    stays revoked."""
+    """An older signed descriptor is refused, so a revoked network stays revoked."""
     owner = await stage.owner()
     client = await through(stage, thief, owner)
     kept: list[bytes] = []

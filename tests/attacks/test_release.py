@@ -1,4 +1,4 @@
-"""Getting a key without being the owner or approved code: every way that was thought of fails."""
+"""Attempts to get a key without being the owner or approved code."""
 
 import pytest
 from attacks.held_store import HeldStage
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 async def approved(
     stage: Stage, owner: Owner, *, program: str = "approved", policy: Policy | None = None
 ) -> Delegate:
-    """A backend with a grant that approves code, which attested that it runs a program."""
+    """A backend with a grant that approves its code, and with evidence."""
     delegate = Delegate()
     grant = owner.grant_decrypt(delegate.did, policy=policy or policy_for("approved"))
     delegate.proofs = [await stage.register(grant)]
@@ -44,8 +44,7 @@ async def approved(
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_the_way_in_is_open_to_the_approved(stage: Stage, route: Route) -> None:
-    """Approved code with its receiver key gets the key on both routes: what fails below fails for
-    its own reason."""
+    """As a control, approved code gets the key on both routes."""
     owner = await stage.owner()
     delegate = await approved(stage, owner)
     assert opens(await stage.ask(delegate, owner, route), delegate, owner)
@@ -53,7 +52,7 @@ async def test_the_way_in_is_open_to_the_approved(stage: Stage, route: Route) ->
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_a_grant_alone_opens_nothing(stage: Stage, route: Route) -> None:
-    """A delegate that proved nothing asks on either route: both go through the same gate."""
+    """A delegate without evidence gets no key on either route."""
     owner = await stage.owner()
     delegate = Delegate()
     delegate.proofs = [
@@ -64,7 +63,7 @@ async def test_a_grant_alone_opens_nothing(stage: Stage, route: Route) -> None:
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_a_genuine_quote_without_approval_opens_nothing(stage: Stage, route: Route) -> None:
-    """Code that the owner never named attests with a genuine quote."""
+    """Attested code that the owner did not approve gets no key."""
     owner = await stage.owner()
     delegate = Delegate()
     delegate.proofs = [await stage.register(owner.grant_decrypt(delegate.did))]
@@ -74,14 +73,14 @@ async def test_a_genuine_quote_without_approval_opens_nothing(stage: Stage, rout
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_other_code_is_refused(stage: Stage, route: Route) -> None:
-    """Code with other measurements attests under a grant that approves somebody else."""
+    """Code with other measurements than the approved ones gets no key."""
     owner = await stage.owner()
     delegate = await approved(stage, owner, program="other")
     assert (await stage.ask(delegate, owner, route)).said == refused("measurement", route)
 
 
 async def test_registers_of_two_approved_images_do_not_mix(stage: Stage) -> None:
-    """An image made of the first registers of one approved program and the last ones of another."""
+    """An image with registers of two approved images gets no key."""
     owner = await stage.owner()
     one, other = policy_for("one").measurements[0], policy_for("other").measurements[0]
     mixed = policy_for("one", "other")
@@ -101,8 +100,7 @@ async def test_registers_of_two_approved_images_do_not_mix(stage: Stage) -> None
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_a_receiver_key_that_was_not_attested(stage: Stage, route: Route) -> None:
-    """Whoever stole the session's key asks for the content key under a receiver key of their
-    own."""
+    """A request with a receiver key that was not attested gets no key."""
     owner = await stage.owner()
     delegate = await approved(stage, owner)
     thief = Delegate(delegate.signer, delegate.proofs)
@@ -111,8 +109,7 @@ async def test_a_receiver_key_that_was_not_attested(stage: Stage, route: Route) 
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_a_share_key_signed_by_the_wallet_needs_evidence(stage: Stage, route: Route) -> None:
-    """A key that the wallet itself granted decrypt, but never signed in, passes itself off as the
-    owner (IP2)."""
+    """A key with a wallet's grant but no sign-in is not in person (IP2)."""
     owner = await stage.owner()
     share = Delegate()
     share.proofs = [await stage.register(owner.grant_decrypt(share.did_url))]
@@ -122,7 +119,7 @@ async def test_a_share_key_signed_by_the_wallet_needs_evidence(stage: Stage, rou
 
 
 async def test_a_session_longer_than_thirty_days_is_not_in_person(stage: Stage) -> None:
-    """A wallet's sign-in that holds everything, but never ends or ends after 30 days (IP2)."""
+    """A sign-in of more than 30 days is not in person (IP2)."""
     owner = await stage.owner()
     for ttl_s in (None, 31 * 86_400):
         key = Delegate()
@@ -131,7 +128,7 @@ async def test_a_session_longer_than_thirty_days_is_not_in_person(stage: Stage) 
 
 
 async def test_a_sign_in_with_a_parent_is_not_in_person(stage: Stage) -> None:
-    """A wallet's message that also cites a delegation is no sign-in, whatever it grants (IP2)."""
+    """A sign-in that cites a delegation is not in person (IP2)."""
     owner = await stage.owner()
     parent = await stage.register(owner.grant(owner.wallet.did, {f"{owner.space()}/kv": [GET]}))
     key = Delegate()
@@ -140,7 +137,7 @@ async def test_a_sign_in_with_a_parent_is_not_in_person(stage: Stage) -> None:
 
 
 async def test_a_sign_in_to_another_owner_does_not_count(stage: Stage) -> None:
-    """A delegate signs in to itself with a wallet of its own and cites both (IP2)."""
+    """A sign-in by another wallet is not in person (IP2)."""
     owner, accomplice = await stage.owner(), await stage.owner()
     key = accomplice.session
     grant = await stage.register(owner.grant_decrypt(key.did_url))
@@ -150,8 +147,7 @@ async def test_a_sign_in_to_another_owner_does_not_count(stage: Stage) -> None:
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_a_sub_delegation_of_a_session_is_not_the_session(stage: Stage, route: Route) -> None:
-    """A helper that the owner's session key delegated decrypt to passes itself off as the owner
-    (IP2)."""
+    """A delegate of the session's key is not in person (IP2)."""
     owner = await stage.owner()
     helper = Delegate()
     grants = {owner.network: [DECRYPT], f"{owner.space()}/capabilities": [READ_CAPABILITIES]}
@@ -161,8 +157,7 @@ async def test_a_sub_delegation_of_a_session_is_not_the_session(stage: Stage, ro
 
 @pytest.mark.parametrize("to_itself", [True, False])
 async def test_a_delegate_cannot_approve_itself(stage: Stage, to_itself: bool) -> None:
-    """A backend hands its grant on, to itself or to a helper, with a policy that names its own
-    image."""
+    """A delegate's own policy does not approve its code."""
     owner = await stage.owner()
     backend = Delegate()
     backend.proofs = [await stage.register(owner.grant_decrypt(backend.did))]
@@ -177,8 +172,7 @@ async def test_a_delegate_cannot_approve_itself(stage: Stage, to_itself: bool) -
 
 
 async def test_a_delegate_can_only_narrow(stage: Stage) -> None:
-    """A backend that is approved hands on with a policy that names another image: both have to be
-    satisfied."""
+    """Under two policies of a chain, code must satisfy both."""
     owner = await stage.owner()
     backend, helper = Delegate(), Delegate()
     backend.proofs = [
@@ -193,8 +187,7 @@ async def test_a_delegate_can_only_narrow(stage: Stage) -> None:
 
 
 async def test_a_share_key_cannot_approve_code(stage: Stage) -> None:
-    """A key with decrypt by the wallet, which never signed in, grants to a helper and names the
-    helper's image."""
+    """A key without a sign-in cannot approve a helper's code."""
     owner = await stage.owner()
     share, helper = Delegate(), Delegate()
     share.proofs = [await stage.register(owner.grant_decrypt(share.did, ttl_s=3600))]
@@ -205,7 +198,7 @@ async def test_a_share_key_cannot_approve_code(stage: Stage) -> None:
 
 
 async def test_a_list_for_another_purpose_is_no_approval(stage: Stage) -> None:
-    """A delegate cites, beside decrypt without a list, the owner's approval of code for a value."""
+    """An approval of code for a value does not approve decryption."""
     owner = await stage.owner()
     backend = Delegate()
     decrypt = await stage.register(owner.grant_decrypt(backend.did))
@@ -218,7 +211,7 @@ async def test_a_list_for_another_purpose_is_no_approval(stage: Stage) -> None:
 
 
 async def test_a_list_for_another_client_is_no_approval(stage: Stage) -> None:
-    """A delegate gets hold of another delegate's approval and rests a grant of its own on it."""
+    """An approval of another delegate's code does not count."""
     owner = await stage.owner()
     other, backend = Delegate(), Delegate()
     listed = await stage.register(owner.grant_decrypt(other.did, policy=policy_for("mine")))
@@ -242,8 +235,7 @@ async def test_a_list_for_another_client_is_no_approval(stage: Stage) -> None:
 
 
 async def test_the_in_person_way_ends_with_the_session(stage: Stage) -> None:
-    """A session is revoked; its key goes on with another grant of the wallet that still stands
-    (IP2)."""
+    """A key whose session was revoked is not in person by another grant (IP2)."""
     owner = await stage.owner()
     session = owner.session
     spare = await stage.register(owner.grant_decrypt(session.did_url))
@@ -258,8 +250,7 @@ async def test_the_in_person_way_ends_with_the_session(stage: Stage) -> None:
 
 
 async def test_what_a_revoked_session_approved_counts_no_more(stage: Stage) -> None:
-    """Code that only the owner's session key approved asks after that session was revoked, resting
-    on another grant."""
+    """An approval by a revoked session does not count."""
     owner = await stage.owner()
     session, backend = owner.session, Delegate()
     spare = await stage.register(owner.grant_decrypt(session.did_url))
@@ -280,8 +271,7 @@ async def test_what_a_revoked_session_approved_counts_no_more(stage: Stage) -> N
 
 
 async def test_a_delegate_cannot_write_the_owner_s_policy(stage: Stage) -> None:
-    """A backend that was granted the right to state policies approves its own image on the
-    network."""
+    """A delegate's policy on the network does not approve its code."""
     owner = await stage.owner()
     backend = Delegate()
     rights = {owner.network: [DECRYPT, SET_POLICY]}
@@ -300,7 +290,7 @@ async def test_a_delegate_cannot_write_the_owner_s_policy(stage: Stage) -> None:
 
 
 async def test_evidence_of_another_holder_is_of_no_use(stage: Stage) -> None:
-    """A delegate asks with its own key for the receiver key that an approved backend attested."""
+    """A delegate cannot use a receiver key that another one attested."""
     owner = await stage.owner()
     backend = await approved(stage, owner)
     thief = Delegate(receiver=backend.receiver)
@@ -311,7 +301,7 @@ async def test_evidence_of_another_holder_is_of_no_use(stage: Stage) -> None:
 
 
 async def test_a_path_in_the_policy_binds_the_key(stage: Stage) -> None:
-    """A backend approved for one path asks for the key of another value of the same network."""
+    """A backend approved for one path gets no key of another value."""
     owner = await stage.owner()
     delegate = await approved(stage, owner, policy=policy_for("approved", paths=(owner.secret,)))
     assert opens(await stage.ask(delegate, owner), delegate, owner)
@@ -325,8 +315,7 @@ async def test_a_path_in_the_policy_binds_the_key(stage: Stage) -> None:
 
 
 async def test_a_low_order_receiver_key_gets_nothing(stage: Stage) -> None:
-    """The owner's own session asks for the key under a receiver key whose shared secret anybody
-    knows."""
+    """A receiver key of low order is refused."""
     owner = await stage.owner()
     for low_order in (
         bytes(32),
@@ -341,8 +330,7 @@ async def test_a_low_order_receiver_key_gets_nothing(stage: Stage) -> None:
 
 
 async def test_an_outsider_gets_the_chain_s_answer(stage: Stage) -> None:
-    """Somebody with a good quote under a network of their own asks for the owner's key without any
-    grant."""
+    """An outsider with a valid quote gets no key without a grant."""
     owner, stranger_owner = await stage.owner(), await stage.owner()
     outsider = await approved(stage, stranger_owner)
     reply = await stage.ask(outsider, owner, proofs=[])
@@ -352,8 +340,7 @@ async def test_an_outsider_gets_the_chain_s_answer(stage: Stage) -> None:
 
 
 async def test_a_key_that_owns_a_network_cannot_lend_its_person(stage: Stage) -> None:
-    """A delegate of a did:key owner, who is in person by its own key alone (IP1), asks without
-    evidence or list."""
+    """A delegate of an owner by did:key needs evidence (IP1)."""
     client = await stage.client()
     key = new_key()
     await client.sign_in_with_key(key, spaces=["secrets"])
@@ -376,8 +363,7 @@ async def test_a_key_that_owns_a_network_cannot_lend_its_person(stage: Stage) ->
 async def test_rows_that_are_missing_or_damaged_release_nothing(
     held: HeldStage, missing: str, how: str
 ) -> None:
-    """Somebody who can take away a row that narrows releases gets no key without it: not even the
-    owner does."""
+    """A missing or damaged row that narrows releases refuses every key."""
     owner = await held.owner()
     delegate = await approved(held, owner)
     assert opens(await held.ask(delegate, owner), delegate, owner)

@@ -1,5 +1,4 @@
-"""What callers, hosts, developers and other runners try against a runner, at a node that believes
-its platform."""
+"""Attacks on a runner by callers, hosts, developers and other runners."""
 
 import asyncio
 import json
@@ -62,7 +61,7 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
 async def stage(
     tmp_path_factory: pytest.TempPathFactory, service: Service
 ) -> AsyncIterator[RunnerStage]:
-    """One runner for the tests of this module; each publishes programs of its own."""
+    """One runner for the tests of this module; each test publishes its own programs."""
     outbound = Outbound(loopback_ca=service.ca, resolve=service.resolve)
     async with AsyncExitStack() as stack:
         staged = await runner_stage(stack, tmp_path_factory.mktemp("runner"), outbound=outbound)
@@ -72,7 +71,7 @@ async def stage(
 
 
 def distinct(name: str, program: str = ENVIRONMENT) -> str:
-    """A program of other bytes that does the same."""
+    """A program that does the same with other bytes."""
     return f'{program.rstrip().removesuffix(")")} (data (i32.const 1024) "{name}"))'
 
 
@@ -85,7 +84,7 @@ def code(answered: tuple[int, dict[str, Any]]) -> tuple[int, str]:
 def signed(
     stage: RunnerStage, name: str, *, caller: bytes = bytes(32), **members: Any
 ) -> tuple[bytes, dict[str, str]]:
-    """A call of a published program, good for one use."""
+    """Return a signed call of a published program, valid for one use."""
     program = f"{stage.developer}/{name}"
     body = json.dumps({"source": {"project": program}, **members}).encode()
     now, entropy = SystemClock().now(), SystemEntropy()
@@ -99,7 +98,7 @@ def signed(
 
 
 async def test_one_token_fifty_times_at_once_runs_once(stage: RunnerStage) -> None:
-    """RN65: of calls that arrive together with one token, one runs."""
+    """RN65: of 50 concurrent calls with one token one runs."""
     await stage.publish("echo", ECHO)
     body, headers = signed(stage, "echo", input="once")
     answers = await asyncio.gather(*(stage.post(body, headers) for _ in range(50)))
@@ -110,8 +109,7 @@ async def test_one_token_fifty_times_at_once_runs_once(stage: RunnerStage) -> No
 
 
 async def test_a_used_token_stays_used_after_a_restart(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN65, RN178: what was called before a runner ended is not called again at the one that took
-    its place."""
+    """RN65, RN178: a token used before a restart is refused after it."""
     await stage.publish("echo", ECHO)
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner")
@@ -124,7 +122,7 @@ async def test_a_used_token_stays_used_after_a_restart(stage: RunnerStage, tmp_p
 
 
 async def test_a_token_that_ends_while_its_body_arrives(stage: RunnerStage) -> None:
-    """RN65: it may have been used, and nobody remembers tokens that have ended."""
+    """RN65: a token that expires while the body arrives is refused."""
     body, headers = signed(stage, "echo")
     call = await stage.runner.verify_caller(headers["Authorization"], None)
     with pytest.raises(RunRefused, match="call-repeated"):
@@ -135,7 +133,7 @@ async def test_a_token_that_ends_while_its_body_arrives(stage: RunnerStage) -> N
 
 
 async def test_a_body_that_was_changed_after_signing(stage: RunnerStage) -> None:
-    """RN62: not a byte of a call is anybody's but its caller's."""
+    """RN62: a call whose body was changed after signing is refused."""
     await stage.publish("echo", ECHO)
     body, headers = signed(stage, "echo", input="pay bob")
     assert code(await stage.post(body.replace(b"bob", b"eve"), headers)) == (401, "call-refused")
@@ -146,7 +144,7 @@ async def test_a_body_that_was_changed_after_signing(stage: RunnerStage) -> None
 
 
 async def test_names_of_secrets_are_told_to_their_owner_alone(stage: RunnerStage) -> None:
-    """RN81: whoever may call learns that a secret is missing, and not which one."""
+    """RN81: only the owner learns the name of a missing secret."""
     await stage.owner.secrets().put("GONE", "x", scope="names")
     version = await stage.publish("names", distinct("names"))
     await stage.grant(
@@ -168,8 +166,7 @@ async def test_names_of_secrets_are_told_to_their_owner_alone(stage: RunnerStage
 async def test_slow_bodies_and_too_many_calls(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN67: a body that does not arrive ends, and calls beyond the bounds are refused, with a code
-    and a sentence.
+    """RN67: slow bodies and calls over the limits are refused with a code and a sentence.
 
     Neither strangers nor the keys of one owner take the places of those who show keys or have an
     account. Nothing is read from anybody who shows no signature.
@@ -234,7 +231,7 @@ async def test_slow_bodies_and_too_many_calls(
 async def test_unknown_payers_send_so_many_bytes_at_once(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN163: reading and parsing their bodies uses the event loop that all calls share."""
+    """RN163: bodies of unknown payers are read at a limited rate."""
     monkeypatch.setattr(routes, "UNKNOWN_BYTES", 0)
     await stage.publish("echo", ECHO)
     await stage.key(None, signer=Ed25519Signer(bytes(range(32))))
@@ -248,8 +245,7 @@ async def test_unknown_payers_send_so_many_bytes_at_once(
 
 
 async def test_a_grant_that_is_replayed_to_other_code(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN46: other code with the same key and the same grants gets no key, whoever put the grants
-    into its folder."""
+    """RN46: other code with the same key and grants gets no secret."""
     version = await stage.publish("replayed", distinct("replayed"))
     portable = await stage.grant(
         ["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY)
@@ -270,8 +266,7 @@ async def test_a_grant_that_is_replayed_to_other_code(stage: RunnerStage, tmp_pa
 async def test_grants_that_the_host_puts_into_the_folder(
     stage: RunnerStage, tmp_path: Path
 ) -> None:
-    """RN80: a grant without a run statement opens nothing for any program, though the node would
-    release by it."""
+    """RN80: a grant without a run statement is not used for any program."""
     version = await stage.publish("planted", distinct("planted"))
     seen, owner = await stage.look(), stage.owner
     resource = owner.secrets().resource("API_KEY")
@@ -310,7 +305,7 @@ async def test_grants_that_the_host_puts_into_the_folder(
 
 
 async def test_a_version_that_its_developer_did_not_sign(stage: RunnerStage) -> None:
-    """RN52: whoever may write into a developer's space has no program run."""
+    """RN52: a version that the developer did not sign does not run."""
     version = await stage.publish("forged", distinct("forged"))
     project, space = parse_project(f"{stage.developer}/forged"), stage.owner.kv("public")
     key = project.version_key(version.sha256)
@@ -322,8 +317,7 @@ async def test_a_version_that_its_developer_did_not_sign(stage: RunnerStage) -> 
 
 
 async def test_an_older_active_version_that_is_put_back(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN54: a node that shows an older statement, after a restart too, does not get the older
-    version run."""
+    """RN54: an older active version is refused, also after a restart."""
     await stage.publish("back", distinct("back one", ECHO))
     project = parse_project(f"{stage.developer}/back")
     older = (await stage.owner.kv("public").get(project.active_key)).body
@@ -338,7 +332,7 @@ async def test_an_older_active_version_that_is_put_back(stage: RunnerStage, tmp_
 
 
 async def test_somebody_else_s_project_of_the_same_bytes(stage: RunnerStage) -> None:
-    """RN45: a grant that follows a project is not for the same bytes under another name."""
+    """RN45: a grant for a project is not used for another one with the same bytes."""
     version = await stage.publish("mine", distinct("shared"))
     await stage.publish("theirs", distinct("shared"))
     followed = RunStatement(
@@ -355,8 +349,7 @@ async def test_somebody_else_s_project_of_the_same_bytes(stage: RunnerStage) -> 
 
 
 async def test_what_others_state_about_the_same_bytes(stage: RunnerStage) -> None:
-    """RN55: a program that is called by its hash runs whatever target and manifest others state
-    about its bytes."""
+    """RN55: others' statements do not affect a program that is called by its hash."""
     version = await stage.publish("bytes", distinct("bytes"))
     await stage.grant(
         ["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY)
@@ -379,14 +372,13 @@ async def test_what_others_state_about_the_same_bytes(stage: RunnerStage) -> Non
 
 
 def another(name: str, program: str) -> bytes:
-    """A built program of other bytes that does the same: with a section that means nothing."""
+    """Return a program that does the same with other bytes, by an added custom section."""
     said = bytes([len(name)]) + name.encode()
     return guest(program).data + bytes([0, len(said)]) + said
 
 
 async def sends(stage: RunnerStage, name: str, url: str, **about: Any) -> tuple[str, list[str]]:
-    """Have a program send its key in a header; return what it says first, and whom its receipt
-    names."""
+    """Have a program send its key in a header; return its first line, and the receipt's hosts."""
     status, answer = await stage.call(name, input=f"POST {url} X-Key:$API_KEY\n", **about)
     assert (status, answer["status"]) == (200, "completed"), answer
     return answer["output"].split("\n")[0], answer["receipt"]["statement"]["hosts"]
@@ -398,8 +390,7 @@ BOTH_HOSTS = ProgramManifest(hosts=("api.test", "other.test"))
 async def test_a_secret_goes_to_the_hosts_of_its_grant_alone(
     stage: RunnerStage, service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """RN102, RN103: not to another host of the manifest, and not to one of another secret's
-    grant."""
+    """RN102, RN103: a program sends a secret only to hosts of the manifest and every grant."""
     caplog.set_level(logging.DEBUG)
     version = await stage.publish(
         "sender", another("sender", "fetcher-wasip1"), manifest=BOTH_HOSTS
@@ -433,8 +424,7 @@ async def test_a_secret_goes_to_the_hosts_of_its_grant_alone(
 
 
 async def test_a_grant_without_hosts_lets_nothing_out(stage: RunnerStage, service: Service) -> None:
-    """RN103: what an owner did not name is not reached with the owner's secret, whatever the
-    manifest says."""
+    """RN103: under a grant without hosts a program contacts no host."""
     version = await stage.publish(
         "quiet", another("quiet", "fetcher-wasip2"), target=P2, manifest=BOTH_HOSTS
     )
@@ -447,8 +437,7 @@ async def test_a_grant_without_hosts_lets_nothing_out(stage: RunnerStage, servic
 
 
 async def test_hosts_without_secrets(stage: RunnerStage, service: Service) -> None:
-    """RN103: the manifest alone decides; without one, or called by its hash, a program reaches
-    nobody."""
+    """RN103: without secrets the manifest alone decides which hosts a program contacts."""
     get = f"GET {service.url()}\n"
     version = await stage.publish("open", another("open", "fetcher-wasip1"), manifest=BOTH_HOSTS)
     await stage.publish("silent", another("silent", "fetcher-wasip1"))
@@ -468,8 +457,7 @@ async def test_hosts_without_secrets(stage: RunnerStage, service: Service) -> No
 async def test_the_examples_ask_with_a_secret(
     stage: RunnerStage, service: Service, program: str, target: Target
 ) -> None:
-    """`examples/program`: in each language the key is in the request, and what the service says in
-    the answer."""
+    """The examples in each language send the key and return the service's answer."""
     manifest = ProgramManifest(secrets=("API_KEY",), hosts=("api.test",))
     version = await stage.publish(
         program.replace("_", "-"), guest(program).data, target=target, manifest=manifest
@@ -488,7 +476,7 @@ async def test_the_examples_ask_with_a_secret(
 async def test_a_secret_is_with_whom_it_was_sent_to_when_time_is_over(
     stage: RunnerStage, service: Service
 ) -> None:
-    """RN110: a run that is ended while it waits has a receipt that names the host.
+    """RN110: the receipt of a run that times out in a request names the host.
 
     A revocation meanwhile holds from the next run on.
     """
@@ -518,7 +506,7 @@ async def test_a_secret_is_with_whom_it_was_sent_to_when_time_is_over(
 
 
 async def test_a_salt_does_not_reach_into_the_data(stage: RunnerStage) -> None:
-    """RN74: a receipt for `salt ‖ data` is none for a longer salt and the end of the data."""
+    """RN74: a receipt is not valid for a longer salt and shorter data."""
     await stage.publish("echo", ECHO)
     _, answer = await stage.call("echo", input="abc")
     verified = await verify_run(
@@ -533,8 +521,7 @@ async def test_a_salt_does_not_reach_into_the_data(stage: RunnerStage) -> None:
 
 
 async def test_a_quote_for_a_client_is_none_of_a_start(stage: RunnerStage) -> None:
-    """RN71: what the runner has quoted for whoever asks does not make somebody's own key a receipt
-    key."""
+    """RN71: a quote made for a client does not prove a receipt key."""
     published = (await stage.look()).published
     start = parse_start(stage.runner.identity.start)
     assert published.statement == start.statement
@@ -554,7 +541,7 @@ async def test_a_quote_for_a_client_is_none_of_a_start(stage: RunnerStage) -> No
 async def test_a_secret_leaves_no_trace(
     stage: RunnerStage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No log, error, receipt, or file of the runner contains a value, whatever came of the run."""
+    """No log, error, receipt or file of the runner contains a secret."""
     caplog.set_level(logging.DEBUG)
     manifest = ProgramManifest(secrets=("API_KEY", "ABSENT"))
     answers = []

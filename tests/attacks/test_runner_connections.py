@@ -1,5 +1,4 @@
-"""Clients of a runner that do not read its answers: what they occupy, and what others get
-meanwhile."""
+"""Clients of a runner that do not read its answers."""
 
 import asyncio
 import json
@@ -38,7 +37,7 @@ MiB = 1 << 20
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunnerStage]:
-    """One runner, which disconnects clients early, for the tests of this module."""
+    """One runner with short timeouts, for the tests of this module."""
     async with AsyncExitStack() as stack:
         staged = await runner_stage(stack, tmp_path_factory.mktemp("runner"), connections=LIMITS)
         await staged.publish("flood", FLOOD)
@@ -56,7 +55,7 @@ def _headers(stage: RunnerStage, program: str, body: bytes = b"") -> dict[str, s
 async def _unread(
     stage: RunnerStage, method: str, path: str, program: str, body: bytes = b""
 ) -> asyncio.StreamWriter:
-    """Send a request, read the status of its answer, which has to be 200, and nothing more."""
+    """Send a request, read the status 200, and nothing more."""
     reader, writer = await asyncio.open_connection(
         "127.0.0.1", urlsplit(stage.url).port, limit=1 << 10
     )
@@ -74,7 +73,7 @@ async def _unread_flood(stage: RunnerStage) -> asyncio.StreamWriter:
 
 
 async def _kept(stage: RunnerStage) -> str:
-    """Return the job of an asynchronous call whose long answer is kept."""
+    """Return the job of an asynchronous call with a long stored answer."""
     members: dict[str, Any] = {"responseFormat": "Bytes", "async": True}
     _, said = await stage.call("flood", **members)
     job = str(said["job"])
@@ -95,8 +94,7 @@ async def _poll(stage: RunnerStage, job: str) -> dict[str, Any]:
 async def test_unread_answers_are_bounded(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN157, RN158: beyond the bound 503 with `Retry-After`, for strangers alone; who reads nothing
-    is disconnected."""
+    """RN157, RN158: unread answers of unknown payers are limited; slow clients are disconnected."""
     monkeypatch.setattr(routes, "MOST_ANSWER_BYTES", 16 * MiB)
     key = await stage.key("flood")
     async with asyncio.timeout(PATIENCE_S):
@@ -122,7 +120,7 @@ async def test_unread_answers_are_bounded(
 async def test_a_refusal_for_now_says_when_to_come_back(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN158: a client whose answer has no room is told how long to wait."""
+    """RN158: an answer that does not fit now is 503 with `Retry-After`."""
     monkeypatch.setattr(routes, "MOST_ANSWER_BYTES", 0)
     project = f"{stage.developer}/flood"
     body = json.dumps({"source": {"project": project}, "responseFormat": "Bytes"}).encode()
@@ -135,7 +133,7 @@ async def test_a_refusal_for_now_says_when_to_come_back(
 async def test_a_client_that_reads_too_slowly(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN157: an answer whose time is over ends the connection, and nothing is sent in its place."""
+    """RN157: a client that reads too slowly is disconnected, and gets no other answer."""
     monkeypatch.setattr(routes, "ANSWER_S", 0.0)
     monkeypatch.setattr(routes, "ANSWER_BYTES", 1 << 40)
     with pytest.raises(aiohttp.ClientError):
@@ -145,8 +143,7 @@ async def test_a_client_that_reads_too_slowly(
 async def test_unread_polls_share_one_answer(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN158: whoever asks for a kept answer and does not read it occupies two pieces of it, not
-    all."""
+    """RN158: an unread stored answer takes the memory of two pieces."""
     job, polls = await _kept(stage), 12
     monkeypatch.setattr(routes, "MOST_ANSWER_BYTES", polls * 2 * ledger.PIECE_BYTES)
     writers = []
@@ -161,8 +158,7 @@ async def test_unread_polls_share_one_answer(
 
 
 async def test_a_kept_answer_that_goes_while_it_is_read(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN158: a piece that is not there any more ends the connection; what was sent is not taken for
-    the whole."""
+    """RN158: a connection ends if a piece of its answer was deleted."""
     folder = tmp_path / "another"
     async with AsyncExitStack() as stack:
         job = await _kept(await stage.another(stack, folder))
@@ -175,8 +171,7 @@ async def test_a_kept_answer_that_goes_while_it_is_read(stage: RunnerStage, tmp_
 
 @pytest.mark.parametrize("format", ["Text", "Bytes"])
 async def test_what_is_longer_as_json(stage: RunnerStage, format: str) -> None:
-    """RN159: ten million bytes are an answer as base64; as text, where each is escaped, they are
-    more than one has."""
+    """RN159: ten million bytes fit as base64, but not as escaped text."""
     _, said = await stage.call("flood", responseFormat=format)
     assert said.get("error", {}).get("code") == ("limit-output" if format == "Text" else None)
 
@@ -185,21 +180,20 @@ async def test_what_is_longer_as_json(stage: RunnerStage, format: str) -> None:
     "text", ["", "é" * 70_000, "a" + "\U0001f512" * 50_000, '"\\\n\0' * 40_000]
 )
 async def test_text_is_quoted_as_a_whole(text: str) -> None:
-    """RN3: an output is the same JSON string, whatever is at the place where it is cut to be
-    quoted."""
+    """RN3: a text is the same JSON string wherever it is cut for encoding."""
     assert json.loads(answer_of(text.encode(), ResponseFormat.TEXT)) == text
     assert answer_of(text.encode(), ResponseFormat.TEXT) == msgspec.json.encode(text)
 
 
 @pytest.mark.parametrize("broken", [b"\xff", b"a" * 65_535 + b"\xc3", b"a" * 70_000 + b"\xc3("])
 async def test_output_that_is_no_text(broken: bytes) -> None:
-    """RN3: bytes that are not UTF-8 are no text, also where they are cut."""
+    """RN3: output that is not UTF-8 is refused as text, also at a cut."""
     with pytest.raises(RunRefused, match="output-format"):
         answer_of(broken, ResponseFormat.TEXT)
 
 
 async def test_the_longest_output_is_an_answer_as_base64() -> None:
-    """RN159: the bound of an answer is above the longest output in base64."""
+    """RN159: the longest output fits into an answer as base64."""
     assert (
         len(answer_of(bytes(runs.MAX_OUTPUT_BYTES), ResponseFormat.BYTES)) < runs.MAX_ANSWER_BYTES
     )

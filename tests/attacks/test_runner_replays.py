@@ -1,5 +1,4 @@
-"""What is shown to a runner once more or elsewhere: calls, statements about versions, and the bytes
-of others."""
+"""Calls, statements and program bytes that are replayed or used elsewhere."""
 
 import json
 from collections.abc import AsyncIterator
@@ -47,7 +46,7 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
 async def stage(
     tmp_path_factory: pytest.TempPathFactory, service: Service
 ) -> AsyncIterator[RunnerStage]:
-    """One runner for the tests of this module; each publishes programs of its own."""
+    """One runner for the tests of this module; each test publishes its own programs."""
     outbound = Outbound(loopback_ca=service.ca, resolve=service.resolve)
     async with AsyncExitStack() as stack:
         staged = await runner_stage(stack, tmp_path_factory.mktemp("runner"), outbound=outbound)
@@ -58,7 +57,7 @@ async def stage(
 
 
 def another(name: str) -> bytes:
-    """A program of other bytes that fetches what its input says."""
+    """Return a program of other bytes that fetches what its input names."""
     said = bytes([len(name)]) + name.encode()
     return guest("fetcher-wasip1").data + bytes([0, len(said)]) + said
 
@@ -69,7 +68,7 @@ def code(answered: tuple[int, dict[str, Any]]) -> tuple[int, str]:
 
 
 def signed(stage: RunnerStage, name: str, **members: Any) -> tuple[bytes, dict[str, str]]:
-    """A call of a published program, good for one use at this runner."""
+    """Return a signed call of a published program, valid for one use at this runner."""
     program = f"{stage.developer}/{name}"
     body = json.dumps({"source": {"project": program}, **members}).encode()
     now, entropy = SystemClock().now(), SystemEntropy()
@@ -84,7 +83,7 @@ def signed(stage: RunnerStage, name: str, **members: Any) -> tuple[bytes, dict[s
 
 
 async def fetched(stage: RunnerStage, name: str, url: str, **about: Any) -> tuple[str, list[str]]:
-    """Have a program send a request; return what it says first, and the hosts in its receipt."""
+    """Have a program send a request; return its first line and the receipt's hosts."""
     status, answer = await stage.call(name, input=f"GET {url}\n", **about)
     assert (status, answer["status"]) == (200, "completed"), answer
     return answer["output"].split("\n")[0], answer["receipt"]["statement"]["hosts"]
@@ -94,8 +93,7 @@ async def fetched(stage: RunnerStage, name: str, url: str, **about: Any) -> tupl
 
 
 async def test_one_token_at_two_runners_of_one_identity(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN178: a platform's key service gives two runners one DID, and a call that is signed for one
-    runs at no other."""
+    """RN178: of two runners with one DID, a call runs only at the one it is signed for."""
     async with AsyncExitStack() as stack:
         twin = await stage.another(stack, tmp_path / "runner")
         assert twin.runner.did == stage.runner.did
@@ -110,8 +108,7 @@ async def test_one_token_at_two_runners_of_one_identity(stage: RunnerStage, tmp_
 async def test_requests_of_owners_at_two_runners_of_one_identity(
     stage: RunnerStage, tmp_path: Path
 ) -> None:
-    """RN178: lists and revocations of keys, secrets to be made, and polls for an answer are for one
-    start too."""
+    """RN178: every other signed request is for one start of a runner, too."""
     session, now, entropy = await stage.calling_session(), SystemClock().now(), SystemEntropy()
     about = {
         ("GET", "/keys"): "keys",
@@ -138,8 +135,7 @@ async def test_requests_of_owners_at_two_runners_of_one_identity(
 
 
 async def test_a_client_asks_once_more_after_a_restart(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN178: the SDK signs anew for the start that it finds then, and not where the same start is
-    stated again."""
+    """RN178: the SDK signs again only if the runner states another start."""
     paths: list[str] = []
     async with AsyncExitStack() as stack:
         twin = await stage.another(stack, tmp_path / "runner")
@@ -181,8 +177,7 @@ async def test_a_client_asks_once_more_after_a_restart(stage: RunnerStage, tmp_p
 async def test_a_stranger_s_manifest_for_the_bytes_of_a_grant(
     stage: RunnerStage, service: Service
 ) -> None:
-    """RN176: a project of the same bytes with wider hosts, or other names of secrets, does nothing
-    for its callers."""
+    """RN176: another project of the same bytes gets no wider hosts or secrets."""
     data, hosts = another("bytes"), ("api.test", "other.test")
     version = await stage.publish(
         "narrow", data, manifest=ProgramManifest(secrets=("API_KEY",), hosts=("api.test",))
@@ -208,8 +203,7 @@ async def test_a_stranger_s_manifest_for_the_bytes_of_a_grant(
 
 
 async def test_a_grant_of_bytes_without_a_project(stage: RunnerStage, service: Service) -> None:
-    """RN176: no manifest counts, so that the program has all that was granted, and reaches
-    nobody."""
+    """RN176: a program granted by its hash gets its secrets and contacts no host."""
     version = await stage.publish(
         "bare", another("bare"), manifest=ProgramManifest(secrets=(), hosts=("api.test",))
     )
@@ -225,8 +219,7 @@ async def test_a_grant_of_bytes_without_a_project(stage: RunnerStage, service: S
 async def test_a_former_grant_of_hosts_without_a_project(
     stage: RunnerStage, service: Service
 ) -> None:
-    """RN176: hosts that were granted without saying whose manifest bounds them are refused, with
-    what to do."""
+    """RN176: a grant of hosts without a project is refused with the remedy."""
     version = await stage.publish("former", another("former"), manifest=BOTH_HOSTS)
     former = RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY, hosts=("api.test",))
     with pytest.raises(InvalidInput, match="named projects"):
@@ -265,8 +258,7 @@ async def test_a_former_grant_of_hosts_without_a_project(
 async def test_an_older_statement_about_the_active_version(
     stage: RunnerStage, service: Service
 ) -> None:
-    """RN177: the developer's own signature under a wider manifest for the same bytes does not bring
-    it back."""
+    """RN177: an older signed manifest of the same bytes is not used."""
     data, other = another("restated"), service.url(host="other.test")
     version = await stage.publish("restated", data, manifest=BOTH_HOSTS)
     space, key = stage.owner.kv("public"), version.project.version_key(version.sha256)
@@ -282,8 +274,7 @@ async def test_an_older_statement_about_the_active_version(
 
 
 async def test_an_active_version_of_a_former_release(stage: RunnerStage) -> None:
-    """RN177: without the hash of a statement nothing runs, until the developer activates the
-    version again."""
+    """RN177: an active version without a statement's hash does not run."""
     version = await stage.publish("unstated", ECHO)
     stated: dict[str, Json] = {
         "project": version.project.text,
@@ -301,8 +292,7 @@ async def test_an_active_version_of_a_former_release(stage: RunnerStage) -> None
 
 
 async def test_a_statement_s_hash_is_no_version(stage: RunnerStage) -> None:
-    """RN177: what is remembered as the active version answers to no call that names its statement
-    as a version."""
+    """RN177: a statement's hash cannot be called as a version."""
     version = await stage.publish("named", ECHO)
     # remembered from now on, by the hash of its statement
     assert (await stage.call("named"))[0] == 200

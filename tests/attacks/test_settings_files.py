@@ -1,4 +1,4 @@
-"""A settings file of somebody else, in a folder in which an operator starts the node."""
+"""A settings file of another user, in the folder where an operator starts the node."""
 
 from pathlib import Path
 
@@ -12,8 +12,7 @@ _HOSTILE = '[release]\nattestation = "off"\n[hosting]\nmode = "explicit"\n'
 
 
 async def test_a_settings_file_in_the_current_folder(tmp_path: Path) -> None:
-    """A node that is started in a folder with a settings file keeps its own settings, and says that
-    it does."""
+    """A node ignores a settings file in the current folder, and says so."""
     trap = tmp_path / "trap"
     (trap / "data").mkdir(parents=True)
     for folder in (trap, trap / "data"):
@@ -33,7 +32,7 @@ async def test_a_settings_file_in_the_current_folder(tmp_path: Path) -> None:
 
 
 async def test_a_settings_file_in_the_data_folder(tmp_path: Path) -> None:
-    """The same file in the data folder that the operator named is the operator's."""
+    """A node uses a settings file in its data folder."""
     data = tmp_path / "own" / "data"
     data.mkdir(parents=True, mode=0o700)
     (data / "sealspace.toml").write_text(_HOSTILE)

@@ -1,4 +1,4 @@
-"""One token that revokes several delegations: all of them end, or none (V5)."""
+"""A token that revokes several delegations ends all of them or none (V5)."""
 
 import json
 
@@ -18,14 +18,14 @@ pytestmark = pytest.mark.slow
 
 
 def revocation(owner: Owner, *targets: str, proofs: tuple[str, ...] = ()) -> str:
-    """Return a token of the session that revokes delegations, in this order."""
+    """Return a token of the session that revokes delegations in this order."""
     session = owner.session
     grants = {f"urn:cid:{cid}": [REVOKE] for cid in ids(*targets)}
     return key_token(session.signer, session.did, grants, proofs=proofs or session.proofs, ttl_s=60)
 
 
 async def delegates(held: HeldStage, owner: Owner, number: int) -> list[Delegate]:
-    """Return so many delegates, each with a grant of the wallet to read one value."""
+    """Return this many delegates, each with a wallet's grant to read one value."""
     await owner.client.kv().put("a", b"a")
     made = [Delegate() for _ in range(number)]
     for one in made:
@@ -40,7 +40,7 @@ async def reads(held: HeldStage, owner: Owner, delegate: Delegate) -> int:
 
 
 def commits_of(held: HeldStage) -> list[Commit]:
-    """Return a list of the commits from now on."""
+    """Return a list that receives all commits from now on."""
     commits = list[Commit]()
 
     def noted(commit: Commit) -> bool:
@@ -52,8 +52,7 @@ def commits_of(held: HeldStage) -> list[Commit]:
 
 
 async def test_V5_one_approval_ends_at_once(held: HeldStage) -> None:
-    """Two grants of one approval, to read and to open, end in one commit; the answer has both in
-    the token's order."""
+    """Two grants of one approval end in one commit, and the answer names both in order."""
     owner, program = await held.owner(), Delegate()
     read = await held.register(owner.grant(program.did, {owner.secret: [GET]}))
     opening = await held.register(owner.grant_decrypt(program.did, policy=policy_for("approved")))
@@ -79,8 +78,7 @@ async def test_V5_one_approval_ends_at_once(held: HeldStage) -> None:
 
 
 async def test_V5_if_one_may_not_be_revoked_none_is(held: HeldStage) -> None:
-    """Beside an unknown delegation, or one of another owner, nothing ends; the first one is refused
-    (W20, W22)."""
+    """With one delegation that may not be revoked, none is (W20, W22)."""
     owner, other = await held.owner(), await held.owner()
     mine = await delegates(held, owner, 2)
     (foreign,) = await delegates(held, other, 1)
@@ -101,8 +99,7 @@ async def test_V5_if_one_may_not_be_revoked_none_is(held: HeldStage) -> None:
 
 
 async def test_V5_spellings_of_one_delegation(held: HeldStage) -> None:
-    """Two cids of one delegation are two targets: its mark is written once, and both are named in
-    the answer."""
+    """Two cids of one delegation are two targets with one mark."""
     owner = await held.owner()
     (delegate,) = await delegates(held, owner, 1)
     grant = delegate.proofs[0]
@@ -118,8 +115,7 @@ async def test_V5_spellings_of_one_delegation(held: HeldStage) -> None:
 
 
 async def test_V5_W25_what_was_revoked_before_is_confirmed(held: HeldStage) -> None:
-    """Of two delegations one is revoked already: the commit that ends the other is on condition of
-    its mark (ST16)."""
+    """A delegation that is revoked already is confirmed by its mark (ST16)."""
     owner = await held.owner()
     first, second = await delegates(held, owner, 2)
     assert (await held.post("/revoke", revocation(owner, first.proofs[0]))).status == 200
@@ -136,8 +132,7 @@ async def test_V5_W25_what_was_revoked_before_is_confirmed(held: HeldStage) -> N
 
 
 async def test_V5_a_session_ends_itself_with_others(held: HeldStage) -> None:
-    """A sign-in that is its own proof may be among the targets, and a token that was sent before is
-    refused after."""
+    """A sign-in may revoke itself among others; its tokens are refused afterwards."""
     owner = await held.owner()
     (delegate,) = await delegates(held, owner, 1)
     (sign_in,) = owner.session.proofs
@@ -148,7 +143,7 @@ async def test_V5_a_session_ends_itself_with_others(held: HeldStage) -> None:
 
 
 async def test_V5_the_most_targets_fit_one_commit(held: HeldStage) -> None:
-    """32 delegations end in one commit; 33 in one token are refused, and nothing ends."""
+    """A token revokes 32 delegations in one commit; 33 are refused."""
     owner = await held.owner()
     made = await delegates(held, owner, 33)
     targets = [one.proofs[0] for one in made]
@@ -163,7 +158,7 @@ async def test_V5_the_most_targets_fit_one_commit(held: HeldStage) -> None:
 
 
 async def test_W27_one_target_is_answered_as_ever(held: HeldStage) -> None:
-    """The answer for one target has no further member, and is the same byte for byte."""
+    """The answer for one target is byte for byte as before."""
     owner = await held.owner()
     (delegate,) = await delegates(held, owner, 1)
     reply: Reply = await held.post("/revoke", revocation(owner, delegate.proofs[0]))
@@ -172,7 +167,7 @@ async def test_W27_one_target_is_answered_as_ever(held: HeldStage) -> None:
 
 
 async def test_ST16_a_repeat_leaves_no_row(held: HeldStage) -> None:
-    """A revocation and a sign-in that are sent again and again leave the store as it was."""
+    """Repeated revocations and sign-ins leave the store unchanged."""
     owner = await held.owner()
     (delegate,) = await delegates(held, owner, 1)
     token, (sign_in,) = revocation(owner, delegate.proofs[0]), owner.session.proofs

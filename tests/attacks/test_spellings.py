@@ -1,4 +1,4 @@
-"""One delegation under many names: who signs it anew makes another cid of it each time (Q25)."""
+"""A delegation that is signed again and again gets another cid each time (Q25)."""
 
 import time
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ DAY_S = 86_400
 
 @dataclass(frozen=True)
 class Signer:
-    """A P-256 key, whose signatures of one text all differ."""
+    """A P-256 key whose signatures of one text all differ."""
 
     key: ec.EllipticCurvePrivateKey = field(
         default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
@@ -42,12 +42,12 @@ class Signer:
 
     @property
     def did(self) -> str:
-        """What it goes by."""
+        """The DID of the key."""
         point = self.key.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
         return "did:key:" + str(libipld.encode_multibase("z", b"\x80\x24" + point))
 
     def text(self, audience: str, resource: str, ability: str) -> str:
-        """Return a token that is not signed yet."""
+        """Return a token without its signature."""
         point = self.key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         jwk: Json = {
             "kty": "EC",
@@ -67,13 +67,13 @@ class Signer:
         return f"{encode_url(canonical_bytes(header))}.{encode_url(canonical_bytes(payload))}"
 
     def sign(self, text: str) -> str:
-        """Sign a text, in another way each time."""
+        """Sign a text with another signature each time."""
         r, s = decode_dss_signature(self.key.sign(text.encode(), ec.ECDSA(SHA256())))
         return f"{text}.{encode_url(r.to_bytes(32, 'big') + min(s, ORDER - s).to_bytes(32, 'big'))}"
 
 
 async def _charged(stage: HeldStage) -> tuple[int, int]:
-    """What the address is charged with, and how many cids lead to delegations."""
+    """Return what the address is charged, and how many cids lead to delegations."""
     counter, page = client_bytes_counter(x16(CLIENT), hosts=False), Range(ALIASES_PREFIX, limit=900)
     found = await stage.services.store.read((counter,), ranges=(page,))
     return counter_of(found.records[0]), len(found.pages[0].rows)
@@ -82,8 +82,7 @@ async def _charged(stage: HeldStage) -> tuple[int, int]:
 async def test_names_of_one_delegation_are_charged(
     tmp_path: Path, platform: SimulatedPlatform
 ) -> None:
-    """A stranger signs one delegation anew again and again: each name costs bytes and a request,
-    within the bounds."""
+    """Each further cid of a delegation costs its signer bytes and a request."""
     limits = Limits(unhosted_bytes_per_address=4_000, unauthenticated_per_minute=200)
     async with hosting_stage(tmp_path, platform, Hosting(mode="permit"), limits=limits) as stage:
         signer = Signer()

@@ -1,5 +1,4 @@
-"""Nodes and backends that answer with what steers a terminal: an owner reads printable lines, each
-one of ours."""
+"""Answers with control characters print as harmless lines."""
 
 import ast
 import asyncio
@@ -49,8 +48,7 @@ IMAGE = replace(measurements_of("image"), rtmr3=None)
 _PASSED_BACK = ("content-type", "etag", "x-tinycloud-truncated", "x-tinycloud-next-cursor")
 
 Place = tuple[str, tuple[str, ...]]
-"""Of a text in an answer: method and path without their numbers, then the members that lead to
-it."""
+"""Texts in an answer: method and path without numbers, then the members that lead to the text."""
 
 
 def _texts(value: object, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -91,8 +89,7 @@ CHANGES: dict[str, Callable[[str], str]] = {
 
 @dataclass
 class Between:
-    """Somebody between an owner and a node or a backend, who writes other texts into its
-    answers."""
+    """A proxy between an owner and a node or backend that changes texts in answers."""
 
     target: str = ""
     seen: dict[Place, None] = field(default_factory=dict)
@@ -103,7 +100,7 @@ class Between:
     rewrite: tuple[str, Callable[[Any], Any]] | None = None
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Pass a request on, and its answer back as it shall be read."""
+        """Forward a request, and change its answer."""
         headers = CIMultiDict(request.headers)
         headers.pop("Host")
         address = URL(self.target + request.path_qs, encoded=True)
@@ -143,7 +140,7 @@ async def _between(target: str) -> AsyncIterator[tuple[str, Between]]:
 
 @dataclass
 class Desk:
-    """An owner's machine; node and backend are reached through somebody else."""
+    """An owner's machine, whose connections to node and backend go through a proxy."""
 
     node: EmbeddedNode
     node_url: str
@@ -154,7 +151,7 @@ class Desk:
     monkeypatch: pytest.MonkeyPatch
 
     async def run(self, *arguments: str, home: str = "home") -> tuple[int, str]:
-        """Run a command on a thread of its own; return its status and all that it printed."""
+        """Run a command in a thread; return its status and output."""
         self.monkeypatch.setattr(sys, "stdin", Input("a secret\n"))
         self.capsys.readouterr()
         status = await asyncio.to_thread(main, [*arguments, "--home", str(self.folder / home)])
@@ -162,7 +159,7 @@ class Desk:
         return status, reported.out + reported.err
 
     def trust(self) -> tuple[str, ...]:
-        """Options that name the platform's root and collateral."""
+        """Return the options that name the platform's root and collateral."""
         return (
             "--trust-root",
             str(self.folder / "root.pem"),
@@ -178,7 +175,7 @@ async def desk(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Desk]:
-    """A node that believes the simulated platform, and a backend on it."""
+    """A node that trusts the simulated platform, and a backend on that platform."""
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(
             embedded_node(believing(tmp_path, platform, limits=MANY_CHALLENGES))
@@ -212,14 +209,13 @@ async def desk(
 
 
 def _is_fit(printed: str) -> bool:
-    """Tell whether a terminal shows what we wrote, line by line, and nothing else."""
+    """Return whether a terminal shows exactly the lines that the command wrote."""
     lines = printed.split("\n")
     return all(line.isprintable() and not line.startswith(FORGED) for line in lines)
 
 
 async def test_every_text_of_every_answer(desk: Desk) -> None:
-    """Whichever text of an answer is hostile, and however, no command prints what it would do to a
-    terminal."""
+    """No command prints a hostile text of an answer unescaped."""
     commands = {
         ("login", "--node", desk.node_url, "--new", *desk.trust()): 0,
         ("secret", "list"): 0,
@@ -264,8 +260,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
 async def test_every_refusal(desk: Desk, refusal: bytes) -> None:
-    """A refusal says what happened and what to do next in two lines, whatever the node or the
-    backend wrote."""
+    """A refusal has two lines, whatever the node or backend wrote."""
     for middle in desk.middles:
         middle.refusal = refusal
     for command in (
@@ -280,7 +275,7 @@ async def test_every_refusal(desk: Desk, refusal: bytes) -> None:
 
 
 async def test_receipts_that_a_node_signed(desk: Desk) -> None:
-    """Whoever got keys and however the node calls it: the list has one line for each receipt."""
+    """The list has one line for each receipt, whatever names it contains."""
     assert (await desk.run("backend", "grant", desk.backend_url, "--yes"))[0] == 0
     page = "/receipts"
     signer = desk.node.services.keyring.node_signer
@@ -322,8 +317,7 @@ async def test_statements_that_a_quote_binds(
     member: Callable[[str], dict[str, Any]],
     change: Callable[[str], str],
 ) -> None:
-    """A backend in a genuine trust domain says of itself what it likes: it stays inside the lines
-    that tell it."""
+    """A hostile statement of a genuine backend stays within its lines."""
     domain = Domain(platform, IMAGE, mint_event_log(hashlib.sha256(COMPOSE.encode()).digest()))
     manifest: dict[str, Any] = {
         "app_id": "com.example",
@@ -355,14 +349,13 @@ async def test_statements_that_a_quote_binds(
     "did", [f"did:{HOSTILE}:x", "did:a\nb:x", "did:Key:x", "did:k\u00e9y:x", "did::x", "did:x:a b"]
 )
 def test_what_is_no_did(did: str) -> None:
-    """A method is made of small letters and digits, and what follows of printable characters
-    (P3)."""
+    """A DID method has lower-case letters and digits; the rest is printable (P3)."""
     with pytest.raises(InvalidIdentifier):
         parse_principal(did)
 
 
 def test_commands_print_through_one_module() -> None:
-    """No command prints by itself."""
+    """Commands print through one module only."""
     printing = {"click.echo", "click.secho", "print", "sys.stdout.write", "sys.stderr.write"}
     found = {
         path.name

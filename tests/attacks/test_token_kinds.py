@@ -1,5 +1,4 @@
-"""Every kind of token sent to every route that takes one, as the table in spec/capabilities.md has
-it (§2.8)."""
+"""Every kind of token at every route, as the table of `spec/capabilities.md` §2.8 says."""
 
 import inspect
 import json
@@ -49,7 +48,7 @@ _KEPT: Final = b"GILSsKPMXENARDatVTOBQ"
 
 @dataclass(frozen=True)
 class Sent:
-    """A token, and the body that it is bound to; None: any that the route takes."""
+    """A token and the body that it is bound to; None means any body that the route accepts."""
 
     token: str
     body: bytes | None = None
@@ -57,8 +56,7 @@ class Sent:
 
 @dataclass
 class Scene:
-    """An owner with a value, two networks and a delegation, whose session may do everything that
-    has a route."""
+    """An owner with a value, two networks and a delegation, whose session has all rights."""
 
     held: HeldStage
     owner: Owner
@@ -71,24 +69,23 @@ class Scene:
 
     @property
     def gets(self) -> Grants:
-        """What reads the value."""
+        """Return an invocation that reads the value."""
         return {f"{self.owner.space()}/kv/{_PATH}": [GET]}
 
     def to_itself(self, grants: Grants, *, proofs: Sequence[str] | None = None) -> Sent:
-        """Return a token of the session's that addresses itself, as the protocol's other clients
-        sign."""
+        """Return a token of the session that addresses itself, as other clients sign."""
         proofs = self.session.proofs if proofs is None else proofs
         return Sent(
             key_token(self.session.signer, self.session.did, grants, proofs=proofs, ttl_s=60)
         )
 
     def to_node(self, grants: Grants, *facts: Json, body: Json = None) -> Sent:
-        """Return a token of the session's that addresses the node, as our own client signs."""
+        """Return a token of the session that addresses the node, as our client signs."""
         token = self.session.grant(self.held.node_did, grants, facts=facts, ttl_s=60)
         return Sent(token, None if body is None else canonical_bytes(body))
 
     def bound(self, name: str, ability: str, fact_type: str, body: Json) -> Sent:
-        """Return a request that is bound to its body by a fact."""
+        """Return a request that a fact binds to its body."""
         network = self.network(name)
         shared = {"targetNode": self.held.node_did, "networkId": network}
         return self.to_node(
@@ -105,7 +102,7 @@ class Scene:
 
 
 async def scene_on(held: HeldStage, kind: str) -> Scene:
-    """Set the scene for a kind: the second network is there unless it is what the kind creates."""
+    """Prepare the scene for a kind; the second network is missing if the kind creates it."""
     owner = await held.owner()
     client = owner.client
     await client.kv().put(_PATH, b"first")
@@ -180,12 +177,12 @@ async def wallet_revocation(scene: Scene) -> Sent:
 
 
 async def status(scene: Scene) -> Sent:
-    """A question how a delegation stands."""
+    """A request for the status of a delegation."""
     return scene.to_itself({f"urn:cid:{token_id(scene.target)}": [STATUS]}, proofs=())
 
 
 async def query(scene: Scene) -> Sent:
-    """A question for an account's delegations."""
+    """A request for an account's delegations."""
     grants = {f"{scene.owner.space()}/delegation": [LIST_DELEGATIONS]}
     return scene.to_itself(grants, proofs=scene.session.proofs[:1])
 
@@ -226,12 +223,12 @@ async def withdrawal(scene: Scene) -> Sent:
 
 
 async def receipts(scene: Scene) -> Sent:
-    """A question for receipts."""
+    """A request for receipts."""
     return scene.to_node({scene.owner.network: [READ_RECEIPTS]})
 
 
 async def policy_question(scene: Scene) -> Sent:
-    """A question for the owner's policy."""
+    """A request for the owner's policy."""
     return scene.to_node({scene.owner.network: [SET_POLICY]})
 
 
@@ -264,7 +261,7 @@ Body = Callable[[Scene], Awaitable[bytes | None]]
 
 @dataclass(frozen=True)
 class Place:
-    """A route: where it is, with which body it is asked, and for which network."""
+    """A route with its address, its body and its network."""
 
     method: str
     path: str
@@ -272,7 +269,7 @@ class Place:
     network: str = "default"
 
     def path_on(self, scene: Scene) -> str:
-        """Return the path with what the scene fills in."""
+        """Return the path with the scene's values filled in."""
         head, _, leaf = self.path.partition("{network}/")
         return (
             network_path(scene.network(self.network), leaf.format(digest="00" * 32))
@@ -282,12 +279,12 @@ class Place:
 
 
 async def no_body(_: Scene) -> bytes | None:
-    """Nothing."""
+    """Return no body."""
     return None
 
 
 def body_of(kind: Callable[[Scene], Awaitable[Sent]]) -> Body:
-    """Return the body of the kind that the route takes."""
+    """Return a body that the route accepts."""
 
     async def body(scene: Scene) -> bytes | None:
         return (await kind(scene)).body
@@ -296,17 +293,17 @@ def body_of(kind: Callable[[Scene], Awaitable[Sent]]) -> Body:
 
 
 async def asked_cid(scene: Scene) -> bytes | None:
-    """The delegation asked about."""
+    """Return the delegation that is asked about."""
     return canonical_bytes({"cid": token_id(scene.target)})
 
 
 async def no_filters(_: Scene) -> bytes | None:
-    """All delegations."""
+    """Return filters that select all delegations."""
     return b"{}"
 
 
 async def asked_value(scene: Scene) -> bytes | None:
-    """The value that a URL is asked for."""
+    """Return the value that a URL is requested for."""
     return json.dumps({"space": scene.owner.space(), "path": _PATH}).encode()
 
 
@@ -342,7 +339,7 @@ async def rows(scene: Scene) -> dict[bytes, tuple[bytes | None, bytes]]:
 
 
 def table() -> dict[str, dict[str, str]]:
-    """Return the table of the page: kind to route to cell."""
+    """Return the page's table as kind to route to cell."""
     section = _PAGE.read_text().partition("### 2.8 ")[2].partition("\n## ")[0]
     lines = [line.strip("| ").split("|") for line in section.splitlines() if line.startswith("|")]
     (_, *routes), _, *kinds = [[cell.strip().strip("`") for cell in line] for line in lines]
@@ -353,7 +350,7 @@ TABLE: Final = table()
 
 
 def cell_of(reply: Reply, place: str, *, wrote: bool) -> str:
-    """Return what an answer is in the words of the table."""
+    """Return an answer in the words of the table."""
     # the latter: the token served, and named nothing
     if reply.status < 300 or "document-unknown" in reply.text:
         if place == "/invoke" and not reply.body:
@@ -365,8 +362,7 @@ def cell_of(reply: Reply, place: str, *, wrote: bool) -> str:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_kind_on_every_route(held: HeldStage, kind: str) -> None:
-    """Each route takes a token of this kind, or refuses it and writes nothing, as the table has it
-    (T8 to T12)."""
+    """Each route accepts or refuses a kind of token as the table says (T8 to T12)."""
     scene = await scene_on(held, kind)
     found: dict[str, str] = {}
     # What a token may do it does last: a network that is revoked would be the reason for what comes
@@ -393,8 +389,7 @@ async def test_a_kind_on_every_route(held: HeldStage, kind: str) -> None:
 
 
 def test_the_table_is_whole() -> None:
-    """Every kind and every route that reads a token is in the table, and every kind has a route
-    that takes it."""
+    """The table has every kind and every route that reads a token."""
     assert list(TABLE) == list(KINDS)
     for kind, cells in TABLE.items():
         assert list(cells) == list(PLACES)

@@ -1,5 +1,4 @@
-"""Tokens that were used, revoked, stretched or written anew: none does more than it was signed
-for."""
+"""Tokens that are repeated, revoked, prolonged or re-encoded."""
 
 import asyncio
 import base64
@@ -44,7 +43,7 @@ DUPLICATE = (409, "duplicate invocation")
 async def test_a_decrypt_token_serves_once_anywhere(
     stage: Stage, first: Route, second: Route
 ) -> None:
-    """A request for a key is sent again: to the same worker, to the other one, on either route."""
+    """A used decrypt token is refused by every worker and route."""
     owner = await stage.owner()
     request = stage.decrypt(owner.session, owner)
     with stage.only(0):
@@ -56,7 +55,7 @@ async def test_a_decrypt_token_serves_once_anywhere(
 
 @pytest.mark.parametrize("first", ROUTES)
 async def test_a_refused_decrypt_token_is_used_up(stage: Stage, first: Route) -> None:
-    """A request that the gate refused is sent again after the evidence is there."""
+    """A decrypt token that was refused stays refused after evidence arrives."""
     owner, delegate = await stage.owner(), Delegate()
     delegate.proofs = [
         await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))
@@ -70,7 +69,7 @@ async def test_a_refused_decrypt_token_is_used_up(stage: Stage, first: Route) ->
 
 @pytest.mark.parametrize("ability", [GET, PUT, DELETE, LIST])
 async def test_a_token_serves_once_on_every_worker(stage: Stage, ability: str) -> None:
-    """A token for a value is sent again to the worker that has not seen it."""
+    """A token used at one worker is refused by the other."""
     owner = await stage.owner()
     await owner.client.kv().put("notes/one", b"first")
     session = owner.session
@@ -85,7 +84,7 @@ async def test_a_token_serves_once_on_every_worker(stage: Stage, ability: str) -
 
 
 async def test_of_many_uses_at_one_moment_one_succeeds(stage: Stage) -> None:
-    """One token is sent thirty times at once, to all workers."""
+    """Of 30 concurrent uses of a token one succeeds."""
     owner = await stage.owner()
     for request in (stage.decrypt(owner.session, owner), stage.decrypt(owner.session, owner)):
         replies = await asyncio.gather(
@@ -95,8 +94,7 @@ async def test_of_many_uses_at_one_moment_one_succeeds(stage: Stage) -> None:
 
 
 async def test_a_used_token_in_another_spelling(stage: Stage) -> None:
-    """A used token comes with padding, with spare bits set, with another issuer fragment, or
-    re-signed (Q25)."""
+    """A used token is refused in other spellings and with a new signature (Q25)."""
     owner = await stage.owner()
     request = stage.decrypt(owner.session, owner)
     assert (await stage.send_decrypt(request)).status == 200
@@ -122,8 +120,7 @@ async def test_a_used_token_in_another_spelling(stage: Stage) -> None:
 
 
 async def test_a_used_curve_token_with_its_twin_signature(stage: Stage) -> None:
-    """The signature of a used token is replaced by an equivalent one that the curve allows
-    (Q25)."""
+    """A used token with an equivalent signature is refused (Q25)."""
     owner = await stage.owner()
     request = stage.decrypt(owner.session, owner)
     head, payload, signature = request.token.split(".")
@@ -142,8 +139,7 @@ async def test_a_used_curve_token_with_its_twin_signature(stage: Stage) -> None:
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_a_decrypt_token_does_nothing_else(stage: Stage, route: Route) -> None:
-    """A token for a key also names a put and a delete: the key is opened, nothing is written,
-    nothing deleted."""
+    """A decrypt token that also names a put and a delete changes nothing."""
     owner = await stage.owner()
     await owner.client.kv().put("kept", b"here")
     also = {f"{owner.space()}/kv/kept": [DELETE], f"{owner.space()}/kv/new": [PUT]}
@@ -154,8 +150,7 @@ async def test_a_decrypt_token_does_nothing_else(stage: Stage, route: Route) -> 
 
 
 async def test_a_decrypt_token_needs_all_it_names(stage: Stage) -> None:
-    """A token for a key also names a value that its holder has no right to: nothing at all
-    happens."""
+    """A decrypt token that also names a forbidden value opens nothing."""
     owner, other = await stage.owner(), await stage.owner()
     expected: dict[Route, int] = {"route": 401, "invoke": 403}
     for route, status in expected.items():
@@ -167,8 +162,7 @@ async def test_a_decrypt_token_needs_all_it_names(stage: Stage) -> None:
 
 @pytest.mark.parametrize("abilities", [[PUT, DELETE], [GET, DELETE], [PUT, GET]])
 async def test_two_operations_in_one_token_run_none(stage: Stage, abilities: list[str]) -> None:
-    """A token names two operations whose outcomes cannot share an answer: 400 before either
-    (Q3)."""
+    """A token of two operations without a common answer is refused with 400 (Q3)."""
     owner = await stage.owner()
     await owner.client.kv().put("a", b"a")
     session = owner.session
@@ -182,13 +176,12 @@ async def test_two_operations_in_one_token_run_none(stage: Stage, abilities: lis
 
 
 class UnluckyWallet(WalletSigner):
-    """A wallet each of whose signatures begins as a CID does: version 1, a codec, a hash code, a
-    length that fits."""
+    """A wallet whose signatures all start like a CID."""
 
     __slots__ = ()
 
     def sign_eip191(self, text: str) -> bytes:
-        """Sign with one nonce after another until the signature is such a one."""
+        """Sign with different nonces until a signature parses as a CID."""
         digest = eip191_digest(text.encode())
         for attempt in range(1_000_000):
             signature, odd = recovery.sign(digest, self._secret, attempt.to_bytes(32, "big"))
@@ -198,8 +191,7 @@ class UnluckyWallet(WalletSigner):
 
 
 async def test_C1_a_signature_that_reads_as_a_cid(stage: Stage) -> None:
-    """A wallet whose signatures read as CIDs signs in, keeps a secret and grants: none of it is
-    refused."""
+    """A wallet with signatures that parse as CIDs can sign in, store and grant."""
     wallet, client, delegate = UnluckyWallet(ENTROPY.token(32)), await stage.client(), Delegate()
     await client.sign_in(wallet)
     await client.secrets().put("API_KEY", "open sesame")
@@ -218,7 +210,7 @@ async def test_C1_a_signature_that_reads_as_a_cid(stage: Stage) -> None:
 
 
 def spellings_of(header: str, wallet_address: str) -> dict[str, str]:
-    """Other bytes with one and the same signed text."""
+    """Return other encodings of the same signed text."""
     cacao = libipld.decode_dag_cbor(base64.urlsafe_b64decode(header))
 
     def spelled(**changes: Any) -> str:
@@ -248,8 +240,7 @@ def spellings_of(header: str, wallet_address: str) -> dict[str, str]:
 
 
 async def test_a_revoked_grant_in_another_spelling(stage: Stage) -> None:
-    """The delegate of a revoked grant posts it in other bytes, gets another id, and goes on
-    (Q25)."""
+    """A revoked grant is refused in another spelling (Q25)."""
     owner, delegate = await stage.owner(), Delegate()
     await owner.client.kv().put("a", b"a")
     grants = {f"{owner.space()}/kv/a": [GET]}
@@ -274,8 +265,7 @@ async def test_a_revoked_grant_in_another_spelling(stage: Stage) -> None:
 
 
 async def test_a_grant_revoked_under_another_spelling(stage: Stage) -> None:
-    """The owner revokes the spelling that is at hand; the delegate goes on with the one that was
-    registered (Q25)."""
+    """A revocation of one spelling ends all spellings of a grant (Q25)."""
     owner, delegate = await stage.owner(), Delegate()
     grants = {f"{owner.space()}/kv/a": [PUT]}
     grant = await stage.register(owner.grant(delegate.did, grants))
@@ -288,7 +278,7 @@ async def test_a_grant_revoked_under_another_spelling(stage: Stage) -> None:
 
 
 async def test_what_rests_on_a_revoked_grant(stage: Stage) -> None:
-    """A sub-delegation is used, handed on or registered after the grant above it was revoked."""
+    """Delegations below a revoked grant can be neither used nor registered."""
     owner, first, second, third = await stage.owner(), Delegate(), Delegate(), Delegate()
     grants = {f"{owner.space()}/kv/a": [PUT, GET]}
     first.proofs = [await stage.register(owner.grant(first.did, grants))]
@@ -308,7 +298,7 @@ async def test_what_rests_on_a_revoked_grant(stage: Stage) -> None:
 
 
 async def test_a_revoked_session_takes_its_grants_along(stage: Stage) -> None:
-    """A backend that the session's key granted decrypt asks after the sign-in was revoked."""
+    """A grant by a session ends with the session."""
     owner, backend = await stage.owner(), Delegate()
     grant = owner.session.grant(
         backend.did, {owner.network: [DECRYPT]}, policy=policy_for("approved")
@@ -326,8 +316,7 @@ async def test_a_revoked_session_takes_its_grants_along(stage: Stage) -> None:
 
 
 async def test_an_outsider_cannot_revoke(stage: Stage) -> None:
-    """Somebody else, a sub-delegate, or a delegate with the right to revoke in another space
-    revokes a grant."""
+    """A revocation by a key without the right is refused."""
     owner, other, delegate, helper = (
         await stage.owner(),
         await stage.owner(),
@@ -357,8 +346,7 @@ async def test_an_outsider_cannot_revoke(stage: Stage) -> None:
 
 
 async def test_a_foreign_audience(stage: Stage) -> None:
-    """A delegation to somebody else is cited, and a request for a key is addressed to another
-    node."""
+    """A delegation to another key, and a request to another node, are refused."""
     owner, thief = await stage.owner(), Delegate()
     reply = await stage.ask(thief, owner, proofs=owner.session.proofs)
     assert reply.said == (401, "Unauthorized Invoker")
@@ -367,8 +355,7 @@ async def test_a_foreign_audience(stage: Stage) -> None:
 
 
 async def test_times_are_kept(stage: Stage) -> None:
-    """Tokens that are over, have not begun, or live longer than the node allows, and grants that
-    are over."""
+    """Tokens and grants outside their times, or with too long ones, are refused."""
     owner = await stage.owner()
     session, resource = owner.session, f"{owner.space()}/kv/a"
     over = await stage.invoke(session.signer, {resource: [GET]}, proofs=session.proofs, ttl_s=-1)
@@ -392,8 +379,7 @@ async def test_times_are_kept(stage: Stage) -> None:
 
 
 async def test_a_child_is_no_wider_than_its_parent(stage: Stage) -> None:
-    """A delegate hands on another path, another ability, a longer time, or a space it has no part
-    in."""
+    """A delegation wider than its parent is refused."""
     owner, delegate, helper = await stage.owner(), Delegate(), Delegate()
     space = owner.space()
     delegate.proofs = [
@@ -417,7 +403,7 @@ async def test_a_child_is_no_wider_than_its_parent(stage: Stage) -> None:
 
 
 async def test_a_gap_in_the_chain(stage: Stage) -> None:
-    """A grandchild cites the owner's grant directly, or a parent that the node never saw."""
+    """A chain that omits a delegation is refused."""
     owner, delegate, helper = await stage.owner(), Delegate(), Delegate()
     grants = {f"{owner.space()}/kv/a": [GET]}
     top = await stage.register(owner.grant(delegate.did, grants))
@@ -440,7 +426,7 @@ async def test_a_gap_in_the_chain(stage: Stage) -> None:
 
 
 async def test_authority_is_not_assembled(stage: Stage) -> None:
-    """Two grants, each with half of what is asked, are cited together."""
+    """Two grants with half of the rights each do not add up."""
     owner, delegate = await stage.owner(), Delegate()
     space = owner.space()
     halves = [{f"{space}/kv/a": [GET]}, {f"{space}/kv/b": [PUT]}]
@@ -452,8 +438,7 @@ async def test_authority_is_not_assembled(stage: Stage) -> None:
 
 
 async def test_a_forged_delegation(stage: Stage) -> None:
-    """A delegation with a flipped signature, without one, under `alg: none`, or in another's
-    name."""
+    """A delegation without a valid signature of its issuer is refused."""
     owner, thief = await stage.owner(), Delegate()
     grants = {f"{owner.space()}/kv/a": [GET]}
     good = owner.session.grant(thief.did, grants)

@@ -1,4 +1,4 @@
-"""Withdrawing code, backends and evidence while releases are under way, and on other workers."""
+"""Withdrawals of code, backends and evidence, during releases and on other workers."""
 
 import asyncio
 import hashlib
@@ -51,7 +51,7 @@ APPROVED = measurements_of("approved")
 async def withdraw(
     stage: Stage, who: Delegate, network: str, value: Json, *, fact: str = WITHDRAWAL_FACT
 ) -> Reply:
-    """Ask to withdraw something for a network."""
+    """Request a withdrawal for a network."""
     said: Json = {
         "type": fact,
         "targetNode": stage.node_did,
@@ -72,7 +72,7 @@ async def withdraw(
 
 
 def withdrawal(kind: str, delegate: Delegate, evidence: str) -> dict[str, Json]:
-    """What names the backend's release, in one of four ways."""
+    """The name of the backend's release, in one of four forms."""
     ways: dict[str, dict[str, Json]] = {
         "measurement": {"measurement": APPROVED.mrtd.hex()},
         "register": {"measurement": (APPROVED.rtmr3 or b"").hex()},
@@ -86,7 +86,7 @@ KINDS = ("measurement", "register", "did", "evidence")
 
 
 async def accepted_evidence(held: HeldStage) -> str:
-    """The digest of the evidence that was taken last, as the audit names it."""
+    """Return the digest of the last accepted evidence, as the audit names it."""
     records = await audit_records(held.services.store)
     return [record.detail.decode() for record in records if record.action == "evidence.accepted"][
         -1
@@ -98,8 +98,7 @@ async def accepted_evidence(held: HeldStage) -> str:
 async def test_withdrawn_between_read_and_commit(
     held: HeldStage, kind: str, by_owner: bool
 ) -> None:
-    """What is withdrawn after the release was judged and before it is durable is not released
-    (RC21)."""
+    """A release is refused if its code is withdrawn before the commit (RC21)."""
     owner, delegate = await ready(held)
     value = withdrawal(kind, delegate, await accepted_evidence(held))
     waiting = held.store.hold(is_release)
@@ -118,7 +117,7 @@ async def test_withdrawn_between_read_and_commit(
 
 
 async def test_a_withdrawal_of_something_else_in_between(held: HeldStage) -> None:
-    """A withdrawal that does not concern the release makes it be judged again, and made (RC21)."""
+    """An unrelated withdrawal makes a release be judged again, and it succeeds (RC21)."""
     owner, delegate = await ready(held)
     waiting = held.store.hold(is_release)
 
@@ -133,8 +132,7 @@ async def test_a_withdrawal_of_something_else_in_between(held: HeldStage) -> Non
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_the_owner_withdraws_for_one_network(held: HeldStage, route: Route) -> None:
-    """The owner's withdrawal holds for that network and is audited; another owner's goes on (RC20,
-    RC22)."""
+    """An owner's withdrawal applies to one network only, and is audited (RC20, RC22)."""
     owner, delegate = await ready(held)
     other, backend = await ready(held)
     value: Json = {"measurement": APPROVED.mrtd.hex()}
@@ -155,7 +153,7 @@ async def test_the_owner_withdraws_for_one_network(held: HeldStage, route: Route
 
 
 async def test_a_policy_written_later_keeps_withdrawals(held: HeldStage) -> None:
-    """A new policy of the network does not bring back what was withdrawn (RC20)."""
+    """A new policy does not undo a withdrawal (RC20)."""
     owner, delegate = await ready(held)
     await withdraw(held, owner.session, owner.network, {"did": delegate.did})
     await owner.client.encryption.set_policy(
@@ -165,8 +163,7 @@ async def test_a_policy_written_later_keeps_withdrawals(held: HeldStage) -> None
 
 
 async def test_a_withdrawn_backend_hands_nothing_on(held: HeldStage) -> None:
-    """A backend that was withdrawn makes a delegation to a fresh key that runs the same code
-    (RC20)."""
+    """A delegate of a withdrawn backend with the same code is refused (RC20)."""
     owner, delegate = await ready(held)
     fresh = Delegate()
     fresh.proofs = [await held.register(delegate.grant(fresh.did, {owner.network: [DECRYPT]}))]
@@ -179,7 +176,7 @@ async def test_a_withdrawn_backend_hands_nothing_on(held: HeldStage) -> None:
 async def hand_in_log(
     held: HeldStage, delegate: Delegate, owner: Owner, log: MintedLog, *, shown: bool
 ) -> None:
-    """Attest the approved image on which a log was written, with the log or without."""
+    """Attest the approved image with or without its event log."""
     nonce = await held.nonce(delegate.did)
     bound = held.report_data(delegate.did, delegate.receiver.public_key, nonce)
     quote = held.platform.mint_quote(log.run_on(APPROVED), bound)
@@ -190,8 +187,7 @@ async def hand_in_log(
 
 @pytest.mark.parametrize("by_owner", [True, False], ids=["owner", "operator"])
 async def test_a_withdrawn_application_leaves_its_log_out(held: HeldStage, by_owner: bool) -> None:
-    """An application, withdrawn by its compose hash, attests anew without the event log that tells
-    the hash (RC30)."""
+    """An application withdrawn by its compose hash is refused without its log, too (RC30)."""
     owner, delegate = await ready(held)
     log, another, other = mint_event_log(b"\xc0" * 32), mint_event_log(b"\xc1" * 32), Delegate()
     policy, rest = (Policy(measurements=(one.run_on(APPROVED),)) for one in (log, another))
@@ -216,7 +212,7 @@ async def test_a_withdrawn_application_leaves_its_log_out(held: HeldStage, by_ow
 
 
 async def test_who_may_withdraw(held: HeldStage) -> None:
-    """Only the owner in person, with a token that says so, and not the owner's own DID (RC22)."""
+    """Only the owner in person may withdraw, and not its own DID (RC22)."""
     owner, delegate = await ready(held)
     rival = Delegate()
     rival.proofs = [await held.register(owner.grant(rival.did, {owner.network: [SET_POLICY]}))]
@@ -243,8 +239,7 @@ async def test_who_may_withdraw(held: HeldStage) -> None:
 
 @pytest.mark.parametrize("by_owner", [True, False], ids=["owner", "operator"])
 async def test_a_withdrawn_session_changes_nothing_more(held: HeldStage, by_owner: bool) -> None:
-    """A session's key that was withdrawn loosens the policy, and withdraws others, before it is
-    revoked (RC31)."""
+    """A withdrawn session key cannot loosen the policy or withdraw others (RC31)."""
     owner, thief = await held.owner(), Delegate()
     grants = {
         owner.network: [DECRYPT, SET_POLICY],
@@ -272,8 +267,7 @@ async def test_a_withdrawn_session_changes_nothing_more(held: HeldStage, by_owne
 
 
 async def test_withdrawn_before_a_policy_is_written(held: HeldStage) -> None:
-    """The operator withdraws a session's key while its policy waits for the disk: the policy stays
-    (RC31)."""
+    """A policy of a session key that is withdrawn before the commit is refused (RC31)."""
     owner, thief = await held.owner(), Delegate()
     grants = {
         owner.network: [DECRYPT, SET_POLICY],
@@ -292,7 +286,7 @@ async def test_withdrawn_before_a_policy_is_written(held: HeldStage) -> None:
 
 
 async def test_a_network_that_is_not(held: HeldStage) -> None:
-    """Nothing can be withdrawn for a network that was never made (RC22)."""
+    """A withdrawal for a missing network is refused (RC22)."""
     owner = await held.owner()
     absent = owner.network.replace(":default", ":absent")
     holder = Delegate()
@@ -303,7 +297,7 @@ async def test_a_network_that_is_not(held: HeldStage) -> None:
 
 
 async def test_two_withdrawals_at_once(held: HeldStage) -> None:
-    """Of many who withdraw at the same time none is forgotten (RC21)."""
+    """Of concurrent withdrawals none is lost (RC21)."""
     owner, _ = await ready(held)
     values: list[dict[str, Json]] = [
         {"measurement": f"{number:02x}" * 48} for number in range(1, 9)
@@ -325,7 +319,7 @@ async def test_two_withdrawals_at_once(held: HeldStage) -> None:
 
 
 async def test_a_list_that_is_missing_or_damaged(held: HeldStage) -> None:
-    """Without a list that can be read nothing is released: no list is no empty list (RC21)."""
+    """Without a readable list of withdrawals nothing is released (RC21)."""
     owner, delegate = await ready(held)
     key = WITHDRAWALS_KEY
     for value in (None, b"\x90"):
@@ -337,7 +331,7 @@ async def test_a_list_that_is_missing_or_damaged(held: HeldStage) -> None:
 
 
 async def test_a_full_list(held: HeldStage) -> None:
-    """The operator's list is bounded, and says so (RC23)."""
+    """The operator's list is limited, and a withdrawal over the limit is refused (RC23)."""
     full = Withdrawals(
         measurements=frozenset(n.to_bytes(48, "big") for n in range(1, MAX_NODE_ENTRIES + 1))
     )
@@ -360,7 +354,7 @@ def data_of(node: RunningNode) -> str:
 
 
 async def approved(stage: Stage) -> tuple[Owner, Delegate]:
-    """An owner, and a backend that is approved under a program of its own and attested."""
+    """An owner, and a backend that is approved for its own program and attested."""
     owner, delegate = await stage.owner(), Delegate()
     program = delegate.did  # what is withdrawn here concerns no other test
     delegate.proofs = [
@@ -375,7 +369,7 @@ async def approved(stage: Stage) -> tuple[Owner, Delegate]:
 async def test_the_operator_withdraws_everywhere_at_once(
     stage: Stage, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """After the operator's command each worker refuses, without being started anew (RC21, RC24)."""
+    """The operator's withdrawal is effective on each worker at once (RC21, RC24)."""
     owner, delegate = await approved(stage)
     for worker in (0, 1):
         with stage.only(worker):
@@ -394,8 +388,7 @@ async def test_the_operator_withdraws_everywhere_at_once(
 async def test_the_operators_files_are_verified_without_the_node(
     stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exported receipts, documents and audit verify on their own, and a changed byte is found (RC6,
-    RC15, RC17)."""
+    """Exported files verify offline, and a changed byte is found (RC6, RC15, RC17)."""
     owner, delegate = await approved(stage)
     assert opens(await stage.ask(delegate, owner), delegate, owner)
     assert stage.node is not None
@@ -457,13 +450,13 @@ async def test_the_operators_files_are_verified_without_the_node(
 
 
 def bytes_of_details(lines: str) -> str:
-    """The details of the entries of an export, as texts one after the other."""
+    """Return the details of an export's entries as one text."""
     details = (json.loads(line).get("detail", "") for line in lines.splitlines())
     return "\n".join(bytes.fromhex(detail).decode() for detail in details)
 
 
 def collateral_of(stage: Stage, advisories: tuple[str, ...]) -> bytes:
-    """Collateral of today, under which the platform has some advisories."""
+    """Return today's collateral, in which the platform has these advisories."""
     import time
 
     from deviating_platform import CollateralOptions
@@ -483,7 +476,7 @@ def collateral_of(stage: Stage, advisories: tuple[str, ...]) -> bytes:
     ],
 )
 def test_commands_that_say_nothing_useful(arguments: list[str]) -> None:
-    """Options that name nothing, two things or no thing at all are status 2."""
+    """Options that name nothing, two things or an unknown thing have status 2."""
     assert main(arguments) == 2
 
 
@@ -491,7 +484,7 @@ def test_commands_that_say_nothing_useful(arguments: list[str]) -> None:
 def test_files_that_are_none(
     tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A file that is nothing of what is judged is status 12, one that is absent 2, in two lines."""
+    """An unusable file has status 12, a missing one 2, each with two lines."""
     path = tmp_path / "file"
     path.write_bytes(content)
     did = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"

@@ -18,7 +18,7 @@ from node.config.tree import Hosting
 
 @pytest.fixture
 async def stage_with(tmp_path: Path, platform: SimulatedPlatform) -> AsyncIterator[OpenStage]:
-    """Open a node in this process with some settings, and a stage on it."""
+    """Open a node in this process with the given settings, and a stage on it."""
     async with AsyncExitStack() as opened:
 
         async def open_stage(

@@ -1,5 +1,4 @@
-"""Policies that name paths, against whoever may write there: texts that two readers could read as
-two keys (RL19)."""
+"""Envelopes at a policy's path that two parsers could read as two different keys (RL19)."""
 
 import json
 
@@ -74,8 +73,7 @@ def members(*pairs: tuple[str, object], last: dict[str, object] = HONEST) -> str
     ],
 )
 def test_a_note_says_what_every_reader_reads(body: str) -> None:
-    """No note, or that of the key which readers see: the strict one refuses, the lax one takes the
-    last (RL19)."""
+    """An envelope with repeated members gets no note, or that of the key all readers see (RL19)."""
     data = body.encode()
     noted = sealed_key_of(inline_body(data))
     if noted == NO_ENVELOPE:
@@ -89,8 +87,7 @@ def test_a_note_says_what_every_reader_reads(body: str) -> None:
 
 
 def test_another_spelling_of_a_wrapped_key_is_another_key() -> None:
-    """The text is compared, so that spare bits and other alphabets of base64 stand nowhere
-    (RL19)."""
+    """A wrapped key in another base64 spelling is rejected (RL19)."""
     wrapped = str(HONEST[KEY])
     for other in (wrapped + "\n", wrapped + "=", wrapped.replace("+", "-").replace("/", "_"), ""):
         assert key_digest(other) != key_digest(wrapped)

@@ -1,5 +1,4 @@
-"""Releases: approvals that do not count although they stand, and evidence that is not found
-although it stands."""
+"""Releases with ineffective approvals, and evidence that is hard to find."""
 
 import asyncio
 import time
@@ -52,8 +51,7 @@ async def sign_in_twice(stage: Stage, owner: Owner, session: Delegate) -> tuple[
 async def test_an_approval_counts_whichever_spelling_of_the_sign_in_came_first(
     stage: Stage,
 ) -> None:
-    """Somebody posts the owner's sign-in in another spelling first: what the session approves
-    counts all the same."""
+    """A session's approval counts even if another spelling of its sign-in was posted first."""
     owner, session, backend = await stage.owner(), Delegate(), Delegate()
     usual, other = await sign_in_twice(stage, owner, session)
     await stage.register(other)
@@ -65,8 +63,7 @@ async def test_an_approval_counts_whichever_spelling_of_the_sign_in_came_first(
 
 
 async def test_what_a_process_remembers_of_a_chain_decides_nothing(stage: Stage) -> None:
-    """With the cited delegations in memory, so that sign-ins are read with the call, and without:
-    one answer (IP2)."""
+    """A chain gets the same answer with its delegations cached or not (IP2)."""
     owner, share, backend, thief = await stage.owner(), Delegate(), Delegate(), Delegate()
     services = inside(stage).services
     session = owner.session
@@ -118,8 +115,7 @@ async def test_evidence_of_mode_signed_is_found_among_many(stage: Stage) -> None
 
 
 async def test_evidence_rests_on_the_collateral_that_is_held_when_it_is_kept(stage: Stage) -> None:
-    """Newer collateral is imported while a quote waits for its turn: what is kept was not judged by
-    the older one."""
+    """A waiting quote is judged by the collateral that arrived in the meantime."""
     owner, backend = await stage.owner(), Delegate()
     backend.proofs = [
         await stage.register(owner.grant_decrypt(backend.did, policy=policy_for("approved")))
@@ -143,7 +139,7 @@ async def test_evidence_rests_on_the_collateral_that_is_held_when_it_is_kept(sta
 
 
 async def test_a_policy_stated_twice_in_one_fact_refuses_the_delegation(stage: Stage) -> None:
-    """Of two policies under one name in one fact neither is passed over in silence."""
+    """A fact with two policies under one name refuses the delegation."""
     owner, backend = await stage.owner(), Delegate()
     strict, loose = (
         policy_json(one) for one in (policy_for("approved", in_person=False), Policy())
@@ -167,7 +163,7 @@ async def test_a_policy_stated_twice_in_one_fact_refuses_the_delegation(stage: S
 
 
 async def test_an_outsider_stays_refused(stage: Stage) -> None:
-    """The control of this file: without a list nothing opens."""
+    """As a control, an outsider without an approval is refused."""
     owner, backend = await stage.owner(), Delegate()
     backend.proofs = [await stage.register(owner.grant_decrypt(backend.did))]
     await stage.attest(backend, owner.network)

@@ -1,5 +1,4 @@
-"""Strangers around a backend that publishes evidence: what they write, what they hand in, what they
-make it do."""
+"""Attacks on a backend that publishes evidence and accepts grants."""
 
 import asyncio
 import io
@@ -50,7 +49,7 @@ SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 
 @dataclass
 class Yard:
-    """A node on a clock that can be moved, and clients on it."""
+    """A node with a movable clock, and its clients."""
 
     url: str
     folder: Path
@@ -67,7 +66,7 @@ class Yard:
         return await self.stack.enter_async_context(client)
 
     async def backend(self, **asked: Any) -> tuple[str, Program]:
-        """A backend that takes grants from whoever hands them in."""
+        """A backend that accepts grants from any client."""
         self.backends += 1
         domain = Domain(self.platform, CODE)
         client = await self.client(key_session(bytes(31) + bytes([self.backends])))
@@ -87,7 +86,7 @@ class Yard:
         return await self.stack.enter_async_context(serving(surface)), program
 
     async def look(self, url: str) -> Seen:
-        """Look at a backend as an owner does."""
+        """Inspect a backend as an owner does."""
         root = parse_trust_root(self.platform.root_der)
         inspector = Inspector(Documents(self.platform, self.clock.now()), root=root)
         return await fetch_evidence(
@@ -116,7 +115,7 @@ async def yard(
 
 
 class Input(io.TextIOWrapper):
-    """Standard input with or without somebody there."""
+    """A standard input with or without a terminal."""
 
     def isatty(self) -> bool:
         return self.name == "terminal"
@@ -137,7 +136,7 @@ class Machine:
         return self.yard.folder
 
     async def run(self, *arguments: str, given: str = "", typed: str | None = None) -> int:
-        """Run a command; what it said is kept."""
+        """Run a command, and store its output."""
         self.monkeypatch.setattr(
             sys, "stdin", standard_input(given if typed is None else typed, typed is not None)
         )
@@ -148,7 +147,7 @@ class Machine:
         return status
 
     def seen(self, seen: Seen) -> str:
-        """What `show --json` prints."""
+        """The parsed output of `show --json`."""
         return msgspec.json.encode(as_json(seen, policy_for(seen, ttl_s=60))).decode()
 
 
@@ -176,7 +175,7 @@ async def machine(
 
 
 async def posted(url: str, body: bytes) -> int:
-    """Hand something in, and return the status."""
+    """Send a grant, and return the status."""
     async with (
         aiohttp.ClientSession() as session,
         session.post(url + GRANTS_PATH, data=body) as answer,
@@ -189,8 +188,7 @@ async def posted(url: str, body: bytes) -> int:
 
 
 async def test_an_outsider_s_grant_cannot_stop_the_renewal_for_others(yard: Yard) -> None:
-    """A stranger hands in a grant of their own and revokes it: what others granted opens as before
-    (AT54)."""
+    """An outsider's revoked grant does not stop others' grants (AT54)."""
     url, program = await yard.backend()
     owner = await owner_of(yard)
     await deliver(url, await yard.grant(owner, program.backend.did), settings=SETTINGS)
@@ -205,8 +203,8 @@ async def test_an_outsider_s_grant_cannot_stop_the_renewal_for_others(yard: Yard
 
 
 async def test_a_flood_of_grants_does_not_stop_the_backend(yard: Yard) -> None:
-    """A node counts refused and new tokens by address: a backend passes on no more than it can
-    afford (AT54)."""
+    """A backend limits the grants that it forwards, so a flood does not exhaust its quota
+    (AT54)."""
     url, program = await yard.backend()
     owner, outsider = await owner_of(yard), await yard.client(key_session(b"s" * 32))
     await deliver(url, await yard.grant(owner, program.backend.did), settings=SETTINGS)
@@ -228,8 +226,7 @@ async def test_a_flood_of_grants_does_not_stop_the_backend(yard: Yard) -> None:
 
 
 async def test_outsiders_grants_do_not_stay_for_ever(yard: Yard) -> None:
-    """Whoever grants what is good for nothing, a thousand times: ended grants go, and what an owner
-    granted stays."""
+    """A thousand useless grants end without displacing an owner's grant."""
     _, program = await yard.backend()
     backend, did, now = program.backend, program.backend.did, int(yard.clock.now())
     owner, outsider = await owner_of(yard), await yard.client(key_session(b"s" * 32))
@@ -261,8 +258,7 @@ async def test_outsiders_grants_do_not_stay_for_ever(yard: Yard) -> None:
 
 
 async def test_one_client_cannot_shut_the_door(yard: Yard) -> None:
-    """One address that hands in grants without end is refused by itself, and others' grants are
-    taken up (AT54)."""
+    """Only the address that floods a backend with grants is refused (AT54)."""
     _, program = await yard.backend()
     domain = Domain(yard.platform, CODE)
     manifest: dict[str, Any] = {"app_id": "com.example", "name": "Notes", "defaults": False}
@@ -293,8 +289,7 @@ async def test_one_client_cannot_shut_the_door(yard: Yard) -> None:
 
 
 async def test_an_outsider_s_grants_use_up_no_attestations(yard: Yard) -> None:
-    """One grant handed in over and over makes no quote each time: a node counts attestations
-    (AT54)."""
+    """A repeated grant does not cause a new quote each time (AT54)."""
     url, program = await yard.backend()
     owner, outsider = await owner_of(yard), await owner_of(yard)
     grant = await yard.grant(outsider, program.backend.did)
@@ -324,8 +319,7 @@ async def test_an_outsider_s_grants_use_up_no_attestations(yard: Yard) -> None:
     ],
 )
 async def test_descriptions_that_lie(yard: Yard, change: dict[str, Any], is_attested: bool) -> None:
-    """What stands beside the token is a stranger's word: one that the grant does not bear out is
-    refused (AT54)."""
+    """A description that the grant's token does not confirm is refused (AT54)."""
     url, program = await yard.backend()
     owner, outsider = await owner_of(yard), await owner_of(yard)
     if is_attested:
@@ -338,8 +332,7 @@ async def test_descriptions_that_lie(yard: Yard, change: dict[str, Any], is_atte
 
 
 async def test_descriptions_without_effect(yard: Yard) -> None:
-    """Other resources and another node beside the token change nothing: the backend asks its own
-    node."""
+    """Forged resources or node addresses in a description have no effect."""
     url, program = await yard.backend()
     owner = await owner_of(yard)
     value = json.loads(encode_portable(await yard.grant(owner, program.backend.did)))
@@ -365,7 +358,7 @@ async def test_descriptions_without_effect(yard: Yard) -> None:
     ],
 )
 def test_a_manifest_that_is_refused_cannot_steer_a_terminal(asked: dict[str, Any]) -> None:
-    """The words of a refusal hold no sign that a stranger could steer with, and end soon (AT52)."""
+    """A refusal contains no control characters of the refused manifest (AT52)."""
     stated: dict[str, Json] = {
         "did": key_session(bytes(32)).did,
         "manifest": {"app_id": "a", "name": "n", **asked},
@@ -377,8 +370,7 @@ def test_a_manifest_that_is_refused_cannot_steer_a_terminal(asked: dict[str, Any
 
 
 def test_names_have_no_room_for_lines_of_their_own() -> None:
-    """Blanks and length would let a name go on in the next line of a terminal, and look like a fact
-    there."""
+    """A long or padded name cannot imitate another line on the terminal."""
     for blank in (" ", "\u2800", "\u3164", "\u00a0", "\t"):
         shown = printable("Notes" + blank * 60 + "root" + blank * 11 + "Intel", most=40)
         assert len(shown) <= 40 and "root           Intel" not in shown
@@ -386,8 +378,7 @@ def test_names_have_no_room_for_lines_of_their_own() -> None:
 
 
 async def test_what_an_outsider_lists_is_cut(yard: Yard) -> None:
-    """Hundreds of wishes and endless names do not push away what matters; a number tells of the
-    rest."""
+    """A long list of requests is shortened, with the number of those left out."""
     many = {f"S{number}": ["read", "write"] for number in range(256)}
     url, _ = await yard.backend(secrets=many, name="N" * 20_000, app_id="A" * 20_000)
     said = in_plain_words(await yard.look(url))
@@ -396,14 +387,13 @@ async def test_what_an_outsider_lists_is_cut(yard: Yard) -> None:
 
 
 def test_errors_of_the_command_line_are_printable(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever a node or a backend said, an error is two printable lines."""
+    """An error is two printable lines, whatever the node or backend answered."""
     assert fail("x", "the node said \x1b[2J\u202e\x9b", "try \x07 again") == 1
     assert all(line.isprintable() for line in capsys.readouterr().err.splitlines())
 
 
 async def test_approved_code_gets_no_secret_that_nobody_named(yard: Yard, machine: Machine) -> None:
-    """The same code asks for more than when it was approved: somebody is asked, or nothing is
-    granted (AT53)."""
+    """Approved code that requests more secrets needs a new confirmation (AT53)."""
     url, program = await yard.backend()
     approved = machine.folder / "approved.json"
     approved.write_text(machine.seen(await yard.look(url)))
@@ -426,14 +416,14 @@ async def test_approved_code_gets_no_secret_that_nobody_named(yard: Yard, machin
 
 
 async def test_json_is_ascii(yard: Yard, machine: Machine) -> None:
-    """A name with signs for the terminal stands in the JSON, and reaches no terminal as it is."""
+    """Control characters in a name are escaped in JSON output."""
     url, _ = await yard.backend(name="\x9b2J\u202eNotes")
     assert await machine.run("backend", "show", url, "--json") == 0
     assert machine.out.isascii() and json.loads(machine.out)["name"] == "\x9b2J\u202eNotes"
 
 
 async def test_nobody_is_asked_about_what_is_not_shown(yard: Yard, machine: Machine) -> None:
-    """With --json the words go to standard error: the question is about exactly them (AT53)."""
+    """With --json the facts that are confirmed go to standard error (AT53)."""
     url, program = await yard.backend()
     assert await machine.run("backend", "grant", url, "--json", typed="n\n") == 1
     assert program.read == {}
@@ -444,8 +434,7 @@ async def test_nobody_is_asked_about_what_is_not_shown(yard: Yard, machine: Mach
 
 
 async def test_a_folder_that_others_write_to_is_not_believed(machine: Machine) -> None:
-    """Whoever may put a profile there could name a root of their own: every command refuses, and
-    says what to do."""
+    """Commands refuse a folder of profiles that other users can write to."""
     home = machine.folder / "home"
     for mode in (0o770, 0o702, 0o777):
         home.chmod(mode)
@@ -461,7 +450,7 @@ async def test_a_folder_that_others_write_to_is_not_believed(machine: Machine) -
 
 
 async def test_a_key_file_is_judged_by_what_is_read(machine: Machine) -> None:
-    """A link to a key that others may read is no better than that key."""
+    """A link to a key file that others can read is refused like the file."""
     home = machine.folder / "home"
     (home / "wallet.key").rename(machine.folder / "open.key")
     (machine.folder / "open.key").chmod(0o640)

@@ -1,4 +1,4 @@
-"""KV calls: what a grant shows, and what is kept for a call that is refused."""
+"""KV calls that a grant does not cover, and bodies of refused calls."""
 
 import asyncio
 import time
@@ -54,8 +54,7 @@ async def test_what_a_put_stores_counts_towards_the_quota(stage_with: OpenStage)
 
 
 async def slow_put(stage: Stage, token: str, *, meanwhile: Callable[[], Awaitable[None]]) -> int:
-    """Begin a put, let something happen once its body is waited for, then send the body; return the
-    status."""
+    """Start a put, act before its body, send the body, and return the status."""
     reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(stage.url).port)
     try:
         head = (
@@ -76,7 +75,7 @@ async def slow_put(stage: Stage, token: str, *, meanwhile: Callable[[], Awaitabl
 
 
 async def test_a_revocation_wins_over_an_upload_under_way(stage: Stage) -> None:
-    """A grant is revoked while a put that rests on it waits for its body: the put is refused."""
+    """A put is refused if its grant is revoked before its body arrives."""
     owner, guest = new_key(), new_key()
     target = f"tinycloud:{owner.did[4:]}:default/kv/a"
     assert (await stage.invoke(owner, {target: [PUT]}, body=b"old")).status == 200
@@ -93,8 +92,7 @@ async def test_a_revocation_wins_over_an_upload_under_way(stage: Stage) -> None:
 
 
 async def test_an_upload_does_not_outlive_its_grant(stage_with: OpenStage) -> None:
-    """A grant and the token end while a put waits for its body: nothing is written an hour after
-    both."""
+    """A put is refused if its grant and token end before its body arrives."""
     clock = FixedClock(time.time())
     stage = await stage_with(clock=clock)
     owner, guest = new_key(), new_key()

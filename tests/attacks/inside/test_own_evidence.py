@@ -1,5 +1,4 @@
-"""The node's own evidence under attack: a program's demand for it cannot be walked around, and
-asking costs little."""
+"""Attacks on the node's own evidence: a client that requires evidence always gets it, cheaply."""
 
 import asyncio
 import os
@@ -47,7 +46,7 @@ async def stage(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Stage]:
 async def insisting(
     stage: Stage, url: str, *, tries: int = 1, renew_after_s: float = 600.0
 ) -> Client:
-    """Return a client that insists on evidence, and tries so often."""
+    """Return a client that requires evidence, with this number of attempts."""
     settings = TransportSettings(timeout_s=PATIENCE_S, tries=tries, backoff_s=0)
     required = replace(stage.requirement(), renew_after_s=renew_after_s)
     client = Client(url, require_node_evidence=required, settings=settings, clock=stage.clock)
@@ -57,7 +56,7 @@ async def insisting(
 async def signed_in(
     stage: Stage, url: str, *, tries: int = 1, renew_after_s: float = 600.0
 ) -> Client:
-    """Return the same after it signed in and stored a value."""
+    """Return a client that has signed in and stored a value."""
     client = await insisting(stage, url, tries=tries, renew_after_s=renew_after_s)
     await client.sign_in(CountingWallet())
     await client.kv().put("a", b"value")
@@ -65,7 +64,7 @@ async def signed_in(
 
 
 async def failure_of(asked: Awaitable[object]) -> SealspaceError:
-    """What a call ends with."""
+    """Return the code of the error with which a call ends."""
     with pytest.raises(SealspaceError) as failure:
         await asked
     return failure.value
@@ -75,8 +74,7 @@ async def failure_of(asked: Awaitable[object]) -> SealspaceError:
 
 
 async def test_no_token_while_the_evidence_is_on_its_way(stage: Stage) -> None:
-    """Calls side by side wait until the evidence was judged; when it is bad none of them has sent
-    anything (AT45)."""
+    """Concurrent calls send no token until the evidence is judged (AT45)."""
     relay, url = await stage.relay(await stage.start())
     client = await signed_in(stage, url, renew_after_s=10)
     stage.clock.advance(11)
@@ -100,8 +98,7 @@ async def test_no_token_while_the_evidence_is_on_its_way(stage: Stage) -> None:
 
 
 async def test_one_question_that_fails_is_the_answer_for_all_who_waited(stage: Stage) -> None:
-    """A node that makes no quote is not asked once for each call in turn: the last would wait for
-    all before (AT45)."""
+    """One failed request for evidence fails all waiting calls (AT45)."""
     relay, url = await stage.relay(await stage.start())
     client = await insisting(stage, url)
     stage.agent.fault = "refuses"
@@ -116,8 +113,7 @@ async def test_one_question_that_fails_is_the_answer_for_all_who_waited(stage: S
 
 
 async def test_who_asks_and_is_given_up_leaves_nobody_waiting(stage: Stage) -> None:
-    """The call that asked for all is cancelled: the next one asks, and nobody takes that for
-    consent (AT45)."""
+    """A cancelled request for evidence is repeated by the next call (AT45)."""
     relay, url = await stage.relay(await stage.start())
     client = await insisting(stage, url)
     asked, go = asyncio.Event(), asyncio.Event()
@@ -139,7 +135,7 @@ async def test_who_asks_and_is_given_up_leaves_nobody_waiting(stage: Stage) -> N
 
 
 async def test_evidence_is_as_old_as_the_question(stage: Stage) -> None:
-    """A relay that holds an answer back does not make the evidence in it younger (AT45)."""
+    """Evidence that a relay delays counts from the request (AT45)."""
     relay, url = await stage.relay(await stage.start())
 
     async def late(request: web.Request) -> None:
@@ -156,8 +152,7 @@ async def test_evidence_is_as_old_as_the_question(stage: Stage) -> None:
 
 @pytest.mark.parametrize("how", ["busy", "broken off"])
 async def test_each_try_asks_again(stage: Stage, how: str) -> None:
-    """A request is tried again: the evidence has grown old meanwhile, the code is another, and no
-    token leaves (AT45)."""
+    """A retry fetches evidence again, so changed code gets no token (AT45)."""
     relay, url = await stage.relay(await stage.start())
     client = await signed_in(stage, url, tries=3, renew_after_s=10)
     before = relay.tokens
@@ -181,8 +176,7 @@ async def test_each_try_asks_again(stage: Stage, how: str) -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("path", ["/info", "/attestation", "token"])
 async def test_redirects_lead_nowhere(stage: Stage, path: str, status: int) -> None:
-    """A node that points elsewhere is not followed: not for what it says of itself, not with a
-    token (AT45)."""
+    """A redirect is never followed, with or without a token (AT45)."""
     relay, url = await stage.relay(await stage.start())
     elsewhere, where = await stage.relay(await stage.start("other"))
     if path == "token":
@@ -202,8 +196,7 @@ async def test_redirects_lead_nowhere(stage: Stage, path: str, status: int) -> N
 
 
 async def test_a_stored_session_asks_first(stage: Stage) -> None:
-    """A client that goes on with a session has no evidence yet, and asks before it uses it
-    (AT45)."""
+    """A client with a stored session fetches evidence before it sends a token (AT45)."""
     relay, url = await stage.relay(await stage.start())
     session = (await signed_in(stage, url)).session
     client = await insisting(stage, url)
@@ -230,8 +223,8 @@ async def refusal_under(stage: Stage, required: NodeRequirement, relay: Relay, u
 
 
 async def test_an_answer_without_the_log_hides_no_key_provider(stage: Stage) -> None:
-    """Who gave the secret stands in the event log: a relay or node that leaves the log out is
-    refused, though the measurements are approved (AT29, AT42, AT45)."""
+    """Evidence without its event log is refused although its measurements are approved (AT29, AT42,
+    AT45)."""
     stage.agent.minted = mint_event_log(
         COMPOSE, options=LogOptions(key_provider=KeyProvider("local-sgx", b"\x01" * 8))
     )
@@ -242,8 +235,7 @@ async def test_an_answer_without_the_log_hides_no_key_provider(stage: Stage) -> 
 
 
 async def test_a_key_service_of_the_attackers(stage: Stage) -> None:
-    """Approved code over a key service that anybody runs: where the measurements do not tell which
-    one it is, the program has to name it (AT29, AT42, AT45)."""
+    """A program must name the key provider if the measurements do not (AT29, AT42, AT45)."""
     mine = KeyProvider("kms", b"a service of mine")
     stage.agent.minted = mint_event_log(COMPOSE, options=LogOptions(key_provider=mine))
     relay, url = await stage.relay(await stage.start())
@@ -260,8 +252,8 @@ async def test_a_key_service_of_the_attackers(stage: Stage) -> None:
 
 
 async def test_one_strict_process_does_not_speak_for_the_store(stage: Stage) -> None:
-    """The evidence tells the mode of the release record: another machine of the store may be no
-    stricter (AT40, AT45, RL16)."""
+    """Evidence states the release record's mode, which holds for all machines (AT40, AT45,
+    RL16)."""
     await stage.start()
     await stage.stack.aclose()
     relay, url = await stage.relay(await stage.start(release={"attestation": "everyone"}))
@@ -330,8 +322,7 @@ def raw_agent(path: Path, answer: bytes) -> Iterator[None]:
 async def test_an_agent_that_fails_tells_nothing_of_itself(
     stage: Stage, answer: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever an agent answers, the caller learns a code and the log a code; neither sees its
-    bytes or its place (AT44)."""
+    """An agent's answer appears neither in the error nor in the log (AT44)."""
     path = stage.folder / "failing.sock"
     node = await stage.start(secret={"platform": False}, platform={"socket": str(path)})
     with raw_agent(path, answer):
@@ -345,8 +336,7 @@ async def test_an_agent_that_fails_tells_nothing_of_itself(
 
 
 def test_an_agent_without_end_is_cut_off(tmp_path: Path) -> None:
-    """An agent that claims a chunk of no size and never ends is read no further than an answer may
-    be long."""
+    """An endless answer of an agent is cut off at the limit."""
     path, sent = tmp_path / "s.sock", 0
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(path))
@@ -374,8 +364,7 @@ def test_an_agent_without_end_is_cut_off(tmp_path: Path) -> None:
 
 
 async def test_outsiders_who_hang_up_keep_no_place(stage: Stage) -> None:
-    """Strangers ask for as many quotes as may wait, and leave: once the platform woke up, others
-    are served (AT43)."""
+    """Clients that request quotes and disconnect free their places (AT43)."""
     stage.agent.gate = asyncio.Event()
     node = await stage.start(platform={"quotes_waiting": 4, "quote_s": 60.0})
     async with aiohttp.ClientSession() as session:
@@ -405,7 +394,7 @@ async def _status(session: aiohttp.ClientSession, address: str) -> int:
 
 @asynccontextmanager
 async def agent_beside(folder: Path) -> AsyncIterator[AgentSimulator]:
-    """A guest agent for a node that runs as a process."""
+    """A guest agent for a node in a process of its own."""
     machine = SimulatedPlatform.from_seed(b"the platform of nodes")
     agent = AgentSimulator(machine, replace(IMAGE, rtmr3=None), mint_event_log(COMPOSE))
     async with agent_on(folder / "agent.sock", agent):
@@ -422,7 +411,7 @@ def on_the_platform(folder: Path) -> dict[str, str]:
 
 
 async def does_not_start(folder: Path, environment: dict[str, str], *arguments: str) -> None:
-    """Start a node that must refuse the store, and look at what it says."""
+    """Start a node that must refuse the store, and check its message."""
     node = await asyncio.to_thread(
         RunningNode, folder, "--workers", "1", *arguments, environment=environment
     )
@@ -442,7 +431,7 @@ async def node_id(url: str) -> object:
 
 
 async def stored(url: str) -> Client:
-    """Sign in and keep a secret; return the client."""
+    """Sign in, store a secret and return the client."""
     client = Client(url, settings=TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0))
     await client.sign_in(CountingWallet())
     await client.secrets().put("API_KEY", "the value")
@@ -451,8 +440,7 @@ async def stored(url: str) -> Client:
 
 @pytest.mark.slow
 async def test_an_update_that_gets_another_key_refuses_the_store(tmp_path: Path) -> None:
-    """The agent answers another key after an update of the application: the node refuses the store,
-    harms nothing, and opens it again when the key is back (AT42)."""
+    """A node refuses a store of another key, without damage to it (AT42)."""
     environment = on_the_platform(tmp_path)
     async with agent_beside(tmp_path) as agent:
 
@@ -481,8 +469,7 @@ async def test_an_update_that_gets_another_key_refuses_the_store(tmp_path: Path)
 
 @pytest.mark.slow
 async def test_a_worker_that_died_comes_back_with_the_same_key(tmp_path: Path) -> None:
-    """While a node runs its agent may answer what it likes: a new worker gets the secret that the
-    node began with (AT42)."""
+    """A restarted worker gets the secret that the node started with (AT42)."""
     async with agent_beside(tmp_path) as agent:
 
         def run() -> RunningNode:
@@ -505,8 +492,7 @@ async def test_a_worker_that_died_comes_back_with_the_same_key(tmp_path: Path) -
 @pytest.mark.slow
 @needs_postgres()
 async def test_a_second_machine_with_another_key_does_not_join(tmp_path: Path) -> None:
-    """Two machines on one database, and the platform of the second gives another key: it refuses
-    the store (AT42)."""
+    """A second machine whose platform gives another key refuses the store (AT42)."""
     url = postgres_server().new_database()
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
@@ -531,8 +517,7 @@ async def test_a_second_machine_with_another_key_does_not_join(tmp_path: Path) -
 
 @pytest.mark.slow
 async def test_a_platform_that_hangs_does_not_keep_the_node_from_ending(tmp_path: Path) -> None:
-    """An operator stops a node while its agent stalls: it ends, and the store opens again
-    (AT43)."""
+    """A stalled agent does not keep a node from ending (AT43)."""
     environment = {
         **on_the_platform(tmp_path),
         "SEALSPACE_PLATFORM__QUOTE_S": "60",

@@ -1,4 +1,4 @@
-"""A sweep of documents and releases that refer to them, at the same moment, on both engines."""
+"""Concurrent sweeps of documents and releases that refer to them, on both engines."""
 
 import asyncio
 import hashlib
@@ -41,8 +41,7 @@ async def referred(store: Store, documents: list[bytes]) -> None:
 
 
 async def test_a_sweep_and_releases_at_the_same_moment(store: Store) -> None:
-    """Two sweeps and many releases side by side: what a release referred to is there afterwards
-    (RC26)."""
+    """Sweeps delete no document that a concurrent release refers to (RC26)."""
     documents = [b"document %d" % number for number in range(40)]
     for document in documents:
         await store.commit(Commit(puts=document_use_puts(document, now=SPAN_AT)))

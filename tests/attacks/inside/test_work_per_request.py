@@ -1,4 +1,4 @@
-"""What one request of a stranger can make the node do."""
+"""The work that one request of an outsider can cause at the node."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ DECRYPT = "tinycloud.encryption/decrypt"
 
 
 async def own_network(stage: Stage, key: Ed25519Signer) -> str:
-    """Make a network of a key that nobody knows."""
+    """Create a network with a new key."""
     network = f"urn:tinycloud:encryption:{key.did}:default"
     body: dict[str, Json] = {"name": "default", "ownerDid": key.did}
     fact = admin_fact(network, target_node=stage.node_did, action=NETWORK_CREATE, body=body)
@@ -38,7 +38,7 @@ async def own_network(stage: Stage, key: Ed25519Signer) -> str:
 
 
 async def ask_with_path(stage: Stage, key: Ed25519Signer, path: str) -> tuple[int, str]:
-    """Ask for a key of one's own network under a grant of one's own whose policy names a path."""
+    """Request a key of an own network under an own grant whose policy names a path."""
     network = await own_network(stage, key)
     policy = policy_json(Policy(paths=(path,)))
     grant = await stage.register(
@@ -62,8 +62,7 @@ async def ask_with_path(stage: Stage, key: Ed25519Signer, path: str) -> tuple[in
 
 
 async def store_large(stage: Stage, key: Ed25519Signer, size_bytes: int) -> str:
-    """Store a value in a file, take the file away, and return the value's resource: whoever reads
-    it meets a fault."""
+    """Store a large value, delete its file, and return its resource; reading it fails."""
     path = f"tinycloud:{key.did[4:]}:default/kv/large"
     reply = await stage.invoke(key, {path: [PUT]}, body=b"[" + b" " * size_bytes + b"]")
     assert reply.status == 200, reply.said
@@ -74,8 +73,7 @@ async def store_large(stage: Stage, key: Ed25519Signer, size_bytes: int) -> str:
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 async def test_what_is_no_envelope_by_its_size_is_not_read_for_a_policy(stage: Stage) -> None:
-    """A policy names a path with a value far larger than any secret: the value is not loaded and
-    parsed for it.
+    """A value that is too large for an envelope is not loaded for a policy.
 
     Parsing 48 MB of nested arrays holds the event loop for thirteen seconds, and a request may name
     256 such paths, all of them one file.
@@ -87,8 +85,7 @@ async def test_what_is_no_envelope_by_its_size_is_not_read_for_a_policy(stage: S
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 async def test_looking_for_an_envelope_does_not_hold_the_event_loop(stage: Stage) -> None:
-    """A policy names a path with twelve megabytes of nested arrays: others are answered while it is
-    looked at."""
+    """A policy that names a value of 12 MB does not block other requests."""
     outsider = new_key()
     path = f"tinycloud:{outsider.did[4:]}:default/kv/nested"
     nested = b'{"v":1,"x":[' + b"[]," * 4_000_000 + b"[]]}"
@@ -110,8 +107,7 @@ async def test_looking_for_an_envelope_does_not_hold_the_event_loop(stage: Stage
 
 
 async def test_a_policy_does_not_make_the_node_read_other_peoples_values(stage: Stage) -> None:
-    """A stranger's policy names a path in the space of somebody who never heard of the stranger's
-    network."""
+    """A policy cannot make the node read values in another owner's space."""
     victim, outsider = new_key(), new_key()
     path = await store_large(stage, victim, 80_000)
     assert await ask_with_path(stage, outsider, path) == (401, "release refused: path")
@@ -120,8 +116,7 @@ async def test_a_policy_does_not_make_the_node_read_other_peoples_values(stage: 
 async def test_more_proofs_than_a_chain_may_have_are_refused_before_they_are_read(
     stage: Stage,
 ) -> None:
-    """A token that cites 65 delegations is refused without decoding them; each may take 16 ms of
-    the event loop."""
+    """A token with 65 proofs is refused before any is decoded."""
     key = new_key()
     resource = f"tinycloud:{key.did[4:]}:default/kv/a"
     grants = [
@@ -136,8 +131,7 @@ async def test_more_proofs_than_a_chain_may_have_are_refused_before_they_are_rea
 
 
 def seconds_to_judge(resources: list[str], ability: str) -> float:
-    """Return the CPU time in which a delegation of many resources is judged against a parent with
-    the same ones."""
+    """Return the CPU time to judge a delegation of many resources against its parent."""
     one, other = new_key(), new_key()
     grants: Grants = {
         resource.format(did=one.did, key=one.did[4:]): [ability] for resource in resources
@@ -155,8 +149,7 @@ def seconds_to_judge(resources: list[str], ability: str) -> float:
 
 
 def test_comparing_networks_costs_no_more_than_comparing_paths() -> None:
-    """The bound on comparisons is stated for some 80 ms; networks are parsed anew in every single
-    comparison."""
+    """Comparing networks costs no more than comparing paths."""
     numbers = [f"{number:03}" for number in range(512)]
     paths = seconds_to_judge([f"tinycloud:{{key}}:default/kv/{number}" for number in numbers], GET)
     networks = seconds_to_judge(
@@ -166,7 +159,7 @@ def test_comparing_networks_costs_no_more_than_comparing_paths() -> None:
 
 
 def test_aliases_do_not_drive_delegations_out_of_memory() -> None:
-    """However many cids were looked up, a delegation that is used now stays in memory."""
+    """Look-ups of many cids do not evict a delegation in use."""
     key = new_key()
     token = verify_delegation(
         parse_delegation(key_token(key, key.did, {f"tinycloud:{key.did[4:]}:a/kv": [GET]}))
@@ -180,7 +173,7 @@ def test_aliases_do_not_drive_delegations_out_of_memory() -> None:
 
 
 async def test_outsiders_cannot_make_the_node_sync_its_disk(stage: Stage) -> None:
-    """Asking twice in one moment whether the node is ready writes at most once."""
+    """Two readiness requests in one moment write at most once."""
     store = inside(stage).services.store
     stamps = set()
     for _ in range(3):

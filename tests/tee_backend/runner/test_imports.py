@@ -8,7 +8,7 @@ from tests_support import PACKAGES, REPOSITORY
 
 _PARENT = """
 import sys
-sys.modules["wasmtime"] = None  # whoever imports it fails
+sys.modules["wasmtime"] = None  # its import then fails
 import tee_backend.runner.guest.executor
 """
 _CHILD = """

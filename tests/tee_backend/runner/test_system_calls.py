@@ -284,7 +284,7 @@ async def test_a_child_opens_nothing(
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="by the numbers of x86-64")
 @pytest.mark.parametrize("kind", KINDS)
 async def test_calls_of_a_child(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN180 to RN182: every listed call fails with EPERM in a child, also by its x32 number."""
+    """RN180, RN181, RN182: every listed call fails with EPERM, also by its x32 number."""
     numbers = [
         int(line.split()[1])
         for line in (ALWAYS + ONCE_READY).split("\n")

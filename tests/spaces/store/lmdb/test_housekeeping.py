@@ -80,8 +80,8 @@ def claim(name: bytes, clock: FixedClock, *, life_s: int = 60) -> ReplayRecord:
     return ReplayRecord(key=name.ljust(32, b"."), expires_at=int(clock.now()) + life_s)
 
 
-def durable_key(is_first_use: ReplayRecord) -> bytes:
-    return replay_key(replay_minute4(is_first_use.expires_at), is_first_use.key[:16])
+def durable_key(record: ReplayRecord) -> bytes:
+    return replay_key(replay_minute4(record.expires_at), record.key[:16])
 
 
 def test_claims_are_forgotten_after_their_expiry_and_stay_refused(
