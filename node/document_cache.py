@@ -41,7 +41,7 @@ class DocumentCache:
 
     def note(self, span: int, *, policies: Iterable[str], judged: QuoteVerdict | None) -> None:
         """Remember documents that are durable now; ignored if the span has changed."""
-        if span == self._span:
+        if span == self._span:  # a later span has to store its documents again
             for sha256 in policies:
                 self._policies.put(sha256, None)
             if judged is not None:

@@ -26,6 +26,7 @@ class AdminKey:
 
         The time depends on the length of the value only.
         """
+        # Digests have equal length, so the time does not reveal the secret's length either.
         return compare_digest(
             blake3(header.encode("utf-8", "surrogateescape")).digest(), self.digest
         )

@@ -37,7 +37,7 @@ _MOST_LOG_N: Final = 18  # what `age` itself chooses; 256 MiB
 _FILE_KEY_BYTES: Final = 16
 _NONCE_BYTES: Final = 16
 _TAG_BYTES: Final = 16
-_WRAP_NONCE: Final = bytes(12)
+_WRAP_NONCE: Final = bytes(12)  # constant: each file has a wrap key of its own, by its random salt
 _LAST_CHUNK: Final = bytes(11) + b"\x01"
 _FORM: Final = re.compile(
     rb"(?P<head>age-encryption\.org/v1\n-> scrypt (?P<salt>[A-Za-z0-9+/]{22})"

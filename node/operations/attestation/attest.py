@@ -248,6 +248,7 @@ def _bound(invocation: Invocation, decoded: _DecodedRequest) -> tuple[NetworkId,
 
 
 async def _use_challenge(services: Services, replay_record: ReplayRecord) -> None:
+    # A challenge is good for one session, so that a captured quote cannot be sent again.
     snapshot = await services.store.read(replay_record=replay_record)
     if snapshot.is_forgotten:
         hint = "the node's store counts it as expired: set the node's clock, then request a new one"

@@ -115,7 +115,10 @@ async def _fetch(services: Services, source: CollateralSource, family: Family) -
 def _failed(
     services: Services, family: Family, state: CollateralState, error: AttestationError
 ) -> CollateralState:
-    """Return the refresh state after a failed fetch; the wait grows with each failure (AT31)."""
+    """Return the refresh state after a failed fetch, with the time of the next try (AT31).
+
+    The wait for a wish doubles with each failure, up to `collateral.retry_s`.
+    """
     now, failures = services.clock.now(), state.failures + 1
     wait_s: float = services.config.collateral.retry_s
     requested_s = error.retry_after_s if isinstance(error, CollateralUnusable) else None

@@ -43,7 +43,7 @@ def admitted_for_network(
 def admitted_reader(
     services: Services, header: str, path_id: str, ability: str
 ) -> tuple[Invocation, NetworkId]:
-    """Admit a token for reading that has one ability and is not bound to another route."""
+    """Admit a reader's token that has one ability and is not bound to another route."""
     invocation, network = admitted_for_network(services, header, path_id, ability)
     check_unbound(invocation)  # T12: a token signed to change a policy must not read one
     return invocation, network

@@ -92,7 +92,7 @@ class NewReceipt(Struct, frozen=True, gc=False):
 
 
 async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
-    """Make the receipt of a release, with the documents that it refers to."""
+    """Make the receipt of a release, and the puts of the documents that it refers to."""
     span = document_span(services.clock.now())
     services.kept.enter(span)
     documents, policies = list[bytes](), list[str]()

@@ -44,6 +44,7 @@ def parse_cursor(keyring: Keyring, text: str, origin: Sequence[str]) -> str:
     """
     raw = (decode_url(text) if len(text) <= MAX_CURSOR_CHARS else None) or b""
     path, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
+    # In constant time, so that a client cannot find a valid MAC byte by byte.
     if not compare_digest(mac, _mac(keyring, origin, path)):
         raise Refusal("bad-option", "Invalid KV list cursor")
     last: str = path.decode("utf-8", "surrogatepass")
