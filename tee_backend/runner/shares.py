@@ -30,7 +30,7 @@ Parts: TypeAlias = Mapping[Hashable, int]
 
 
 class Payer(NamedTuple):
-    """The account that a call counts to: the owner of its API key, or the caller who signed it."""
+    """The payer of a call, which is the owner of its API key or the caller who signed it."""
 
     did: Principal
     is_known: bool = True

@@ -175,7 +175,7 @@ class PublishedPrograms:
         return version
 
     async def load(self, version: Version) -> bytes:
-        """Read the bytes of a version.
+        """Read the bytes of a program's version from the node.
 
         Raises:
             RunRefused: `program-mismatch`, `program-unknown` or `node-unavailable`.

@@ -116,7 +116,7 @@ def salted(salt: bytes, data: bytes | memoryview) -> bytes:
 
 
 def names_hash(names: Iterable[str]) -> str:
-    """Return the SHA-256 of the sorted names as canonical JSON, in base64url."""
+    """Return the SHA-256 of the sorted names of variables as canonical JSON, in base64url."""
     return encode_url(hashlib.sha256(canonical_bytes([*sorted(names)])).digest())
 
 

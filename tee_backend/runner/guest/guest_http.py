@@ -141,7 +141,7 @@ class GuestHttp:
 def imported_fetch(
     engine: Engine, imported: components.ComponentItem
 ) -> components.FuncType | None:
-    """Return the type of the `fetch` that a component imports, or None if it is not ours."""
+    """Return the type of a component's import `fetch`, or None if it is not the interface's."""
     ours = components.Component(engine, _TYPE).type.imports(engine)[INTERFACE].ty
     expected, found = _function(engine, ours), _function(engine, imported)
     if (
