@@ -79,7 +79,7 @@ class NodeEvidenceRefused(SealspaceError):
 
     def __init__(self, reason: str, detail: str, *, hint: str | None = None) -> None:
         super().__init__(
-            f"the node's evidence was rejected ({reason}): {detail}",
+            f"the node's evidence was refused ({reason}): {detail}",
             hint=hint or _NODE_HINTS.get(reason),
         )
         self.reason = reason

@@ -222,7 +222,7 @@ async def test_a_former_grant_of_hosts_without_a_project(
     """RN176: a grant of hosts without a project is refused with the remedy."""
     version = await stage.publish("former", another("former"), manifest=BOTH_HOSTS)
     former = RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY, hosts=("api.test",))
-    with pytest.raises(InvalidInput, match="named projects"):
+    with pytest.raises(InvalidInput, match="without a project"):
         await stage.grant(["API_KEY"], former)
     seen, owner = await stage.look(), stage.owner
     resource = owner.secrets().resource("API_KEY")

@@ -43,7 +43,7 @@ P1 = "wasm32-wasip1"
 
 
 class Program(NamedTuple):
-    """The result of reading a program; `active` is None if it was read by its hash."""
+    """The result of reading a program; without `active` if it was read by its hash."""
 
     version: Version
     code: bytes

@@ -135,7 +135,7 @@ async def test_other_code_is_reported(bench: Bench, capsys: Captured) -> None:
     other = Policy(measurements=(measurements_of("another"),))
     assert await bench.attest(*bench.policy(other)) == 1
     said = capsys.readouterr().out
-    assert "refused (measurement)" in said and "next: the node runs other code" in said
+    assert "refused (measurement)" in said and "next: read the source of the code" in said
 
 
 async def test_other_roots_are_named(bench: Bench, capsys: Captured) -> None:

@@ -109,7 +109,7 @@ async def test_every_command_insists(desk: Desk) -> None:
         assert await desk.run(*arguments, given="value") == REFUSED
         first, second = desk.err.splitlines()
         assert "refused (measurement)" in first and second.startswith(
-            "next: the node runs other code"
+            "next: read the source of the code"
         )
     assert desk.relay.tokens == before
 

@@ -99,4 +99,7 @@ async def test_a_network_that_is_not_there(desk: Desk, arguments: tuple[str, ...
     """It is said, with the command that makes it."""
     await desk.log_in()
     ran = await desk.run("network", *arguments)
-    assert (ran.status, ran.next) == (21, "sealspace network create NAME"), ran
+    assert (ran.status, ran.next) == (
+        21,
+        "create it as the owner: sealspace network create NAME",
+    ), ran

@@ -235,7 +235,7 @@ async def test_no_grant_that_the_node_could_not_judge(desk: Desk) -> None:
         (
             (
                 {"trust_root": None, "collateral": None},
-                "trusts another root certificate",
+                "does not trust the backend's platform",
                 "--trust-root",
             ),
             ({"collateral": None}, "has no collateral", "sealspace admin collateral import"),

@@ -93,7 +93,7 @@ async def test_from_a_program_to_a_receipt_that_holds(
     for said in (
         f"for the program {version['sha256']}",
         "callers: you alone",
-        "it may send to: nobody",
+        "it may send to: no host",
         "maxMemoryMb 64",
     ):
         assert said in granted.out, granted
@@ -300,7 +300,7 @@ async def test_grants_that_are_not_made(desk: Desk, stage: RunnerStage, tmp_path
             (*by, "--program", "digest", "--condition", str(tmp_path / "condition.json")),
             "is not a condition",
         ),
-        ((*by, "--program", "digest", "--caller", "alice"), "no DID"),
+        ((*by, "--program", "digest", "--caller", "alice"), "not a DID"),
         ((*by, "--program", "digest", "--host", "127.0.0.1"), "without scheme"),
         ((*by, "--program", "digest"), "cannot ask for confirmation"),
     ):
@@ -360,7 +360,7 @@ async def test_secrets_that_the_runner_makes(
     await desk.run("project", "publish", "digest", program(tmp_path))
     grant = ("runner", "grant", stage.url, "--program", "digest", "--like", str(approved))
     mixed = await desk.run(*grant, "--secret", "API_KEY", "--secret", "PROTECTED_PIN")
-    assert mixed.status == 2 and "another network" in mixed.err
+    assert mixed.status == 2 and "networks differ" in mixed.err
     assert (await desk.run(*grant, "--secret", "PROTECTED_PIN")).status == 0
     called = await desk.run("runner", "call", stage.url, f"{owner}/digest", "--secrets", "me")
     (pin,) = (one for one in called.out.split("\0") if one.startswith("PROTECTED_PIN="))
@@ -384,9 +384,9 @@ async def test_what_is_not_generated(desk: Desk, stage: RunnerStage) -> None:
     await with_secret(desk)
     by = ("runner", "generate", stage.url)
     for arguments, part in (
-        (("KEY", "--yes"), "begins with PROTECTED_"),
-        (("PROTECTED_KEY:base64", "--yes"), "no such type"),
-        (("PROTECTED_KEY:password:7", "--yes"), "no such type"),
+        (("KEY", "--yes"), "must begin with PROTECTED_"),
+        (("PROTECTED_KEY:base64", "--yes"), "unknown type"),
+        (("PROTECTED_KEY:password:7", "--yes"), "unknown type"),
         (("PROTECTED_KEY", "PROTECTED_KEY:hex16", "--yes"), "named twice"),
         (tuple(f"PROTECTED_{number}" for number in range(17)), "1 to 16"),
         (("PROTECTED_KEY", "--scope", "default", "--yes"), "reserved"),

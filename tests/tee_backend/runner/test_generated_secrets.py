@@ -157,7 +157,7 @@ async def test_a_profile_and_another_secret_beside_it(stage: RunnerStage) -> Non
     await stage.owner.secrets().put("API_KEY", "open sesame", scope="prod")
     version = await stage.publish("both", distinct("both"))
     statement = RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY)
-    with pytest.raises(InvalidInput, match="another network"):
+    with pytest.raises(InvalidInput, match="networks differ"):
         await stage.grant(["prod/API_KEY", "prod/PROTECTED_PIN"], statement)
     await stage.grant(["prod/API_KEY"], statement)
     await stage.grant(["prod/PROTECTED_PIN"], statement)
