@@ -216,10 +216,8 @@ def stop_if_asked() -> None:
 
 def digest_of(secret: str | bytes) -> str:
     """Return the part of a secret that may be shown: the beginning of its SHA-256."""
-    return (
-        "sha256"
-        f" {hashlib.sha256(secret.encode() if isinstance(secret, str) else secret).hexdigest()[:16]}…"
-    )
+    data = secret.encode() if isinstance(secret, str) else secret
+    return f"sha256 {hashlib.sha256(data).hexdigest()[:16]}…"
 
 
 def short(did: str) -> str:

@@ -14,8 +14,7 @@ _PAGE = "before\n<!-- generated: numbers (make pages) -->\n1\n<!-- end of number
 def test_a_stale_page_fails_and_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A page that is out of date or absent is named with the command that writes it; a current one
-    is not."""
+    """A page that is out of date or missing is reported with the command that writes it."""
     (tmp_path / "current.md").write_text("now")
     (tmp_path / "stale.md").write_text("then")
     pages = [
@@ -32,8 +31,7 @@ def test_a_stale_page_fails_and_is_named(
 def test_a_page_without_its_source_is_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where the source of a page is absent the page is neither made nor compared, and that is
-    said."""
+    """A page whose source is missing is neither written nor compared, and this is reported."""
     page = tmp_path / "kept.md"
     page.write_text("kept")
 
@@ -47,7 +45,7 @@ def test_a_page_without_its_source_is_left_out(
 
 
 def test_only_what_is_between_markers_changes() -> None:
-    """A part replaces what is between its markers and nothing else."""
+    """Generating a part of a page changes only the text between its markers."""
     assert with_part(_PAGE, "numbers", "2\n3\n") == _PAGE.replace("\n1\n", "\n2\n3\n")
     assert with_part(_PAGE, "numbers", "1\n") == _PAGE
 
@@ -62,7 +60,7 @@ def test_a_page_needs_its_markers_once(text: str) -> None:
 
 
 def test_a_generator_has_a_line_in_the_list() -> None:
-    """Each module of the folder that makes a page is listed."""
+    """Each generator module of the folder is listed."""
     folder = REPOSITORY / "tools" / "pages"
     listed = (folder / "__main__.py").read_text()
     makers = {path.stem for path in folder.glob("*.py") if "\ndef page(" in path.read_text()}

@@ -56,8 +56,7 @@ def _layers() -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("package", MOST_BESIDE)
 def test_what_lies_side_by_side(graph: grimp.ImportGraph, package: str) -> None:
-    """A package directly holds so many modules and folders, with so many pairs of which one imports
-    the other."""
+    """The number of modules in a package and of imports between them stays below its limits."""
     most, most_pairs = MOST_BESIDE[package]
     children = graph.find_children(package)
     pairs = {
@@ -71,8 +70,7 @@ def test_what_lies_side_by_side(graph: grimp.ImportGraph, package: str) -> None:
 
 
 def test_packages_have_an_order() -> None:
-    """The linter holds an order for each package that is large enough to need one, and the page
-    shows the same."""
+    """The linter checks an order for each large package, and the page shows the same order."""
     layers = _layers()
     assert {"node", "node.http", "node.operations", "spaces"} <= layers.keys()
     page = PAGE.read_text("utf-8")

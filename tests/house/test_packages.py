@@ -79,7 +79,7 @@ def test_source_distribution_holds_the_console() -> None:
 
 @pytest.mark.slow
 def test_wheel_holds_the_six_packages(tmp_path: Path) -> None:
-    """The built wheel holds the packages with their data and type markers, and neither tests nor
+    """The built wheel contains the packages with data and type markers, but no tests and no
     spec."""
     command = [
         sys.executable,

@@ -44,7 +44,7 @@ def _files() -> Iterator[Path]:
 
 @pytest.mark.parametrize("what", FORBIDDEN)
 def test_words_that_stand_nowhere(what: str) -> None:
-    """No file holds what only its writer understands."""
+    """No file contains words that only its author understands."""
     pattern = re.compile(FORBIDDEN[what])
     found = [
         f"{path.relative_to(REPOSITORY)}:{number}: {line.strip()}"
@@ -56,8 +56,7 @@ def test_words_that_stand_nowhere(what: str) -> None:
 
 
 def test_a_silenced_check_says_why() -> None:
-    """Each silenced check of the product, and of types in tests, names what it silences, and a
-    reason beside."""
+    """Each silenced check names the check and gives a reason."""
     bare = []
     for folder in (*PACKAGES, "tests", "tools"):
         for path in sorted((REPOSITORY / folder).rglob("*.py")):

@@ -51,7 +51,8 @@ async def main():
             size += len(piece)
         assert streamed.digest() == hashlib.sha256(b"".join(pieces())).digest()
         await client.secrets().put("API_KEY", "open sesame")
-        print((await values.get("greeting")).body.decode(), size, await client.secrets().get("API_KEY"))
+        greeting = (await values.get("greeting")).body.decode()
+        print(greeting, size, await client.secrets().get("API_KEY"))
 
 asyncio.run(main())
 """
@@ -115,7 +116,7 @@ def _free_ports(count: int) -> list[int]:
 
 @contextmanager
 def _caddy(folder: Path, node: str) -> Iterator[Front]:
-    """Run Caddy with the Caddyfile, on loopback alone."""
+    """Run Caddy with the Caddyfile, only on loopback."""
     text = (DEPLOY / "Caddyfile").read_text("utf-8")
     assert text.count("\tadmin off\n") == 1
     file = folder / "Caddyfile"
@@ -225,7 +226,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
 
 
 def test_the_caddyfile_is_valid(tmp_path: Path) -> None:
-    """Caddy takes it as it stands, and refuses it with a misspelt word."""
+    """Caddy accepts the Caddyfile, and rejects it with a misspelt word."""
     text = (DEPLOY / "Caddyfile").read_text("utf-8")
     for written, expected in ((text, 0), (text.replace("request_body", "request_bodies"), 1)):
         file = tmp_path / "Caddyfile"
@@ -251,8 +252,8 @@ def test_its_bounds_are_those_of_the_node() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(CURL is None, reason="curl is not installed")
 def test_errors_name_no_request(tmp_path: Path) -> None:
-    """Where the node does not answer, the log says so, and holds neither the token nor the address
-    of the request."""
+    """If the node does not answer, the log says so without the token and the address of the
+    request."""
     with _caddy(tmp_path, "http://127.0.0.1:1") as front:
         assert front.curl("--header", "Authorization: canary-1", "/signed/canary-2?q=canary-3") == [
             "502 2"
@@ -270,7 +271,7 @@ class TestPlayed:
     """A node, PostgreSQL and Caddy."""
 
     def test_the_sdk_works_through_it(self, front: Front) -> None:
-        """Values, a large one in pieces, and a secret."""
+        """The SDK stores values, a large value in pieces, and a secret through Caddy."""
         variables = {**os.environ, "SSL_CERT_FILE": str(front.root)}
         command = [sys.executable, "-c", PROGRAM, front.url]
         ran = subprocess.run(
@@ -279,8 +280,7 @@ class TestPlayed:
         assert (ran.returncode, ran.stdout) == (0, f"hello {LARGE_BYTES} open sesame\n"), ran.stderr
 
     def test_clients_are_counted_apart(self, front: Front) -> None:
-        """One client's refusals end at a limit that another does not share, whatever address it
-        claims."""
+        """Each client has its own limit of refusals, whatever address it claims."""
         claims = ("--header", "X-Forwarded-For: 192.0.2.9", "--header", "X-Real-IP: 192.0.2.9")
         refused = ("--request", "POST", "--header", "Authorization: none", *claims)
         answers = front.curl(*refused, *["/invoke"] * (2 * REFUSALS), client="127.0.0.2")

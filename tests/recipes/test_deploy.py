@@ -89,7 +89,7 @@ def test_the_base_is_an_argument() -> None:
 
 
 def test_the_image_runs_without_rights() -> None:
-    """It has a numeric user, commands without a shell, one place for data, a health check, and no
+    """The image has a numeric user, commands without a shell, one data folder, a health check, no
     secret."""
     (user,) = _all("USER", LAST)
     assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", user.text)
@@ -107,7 +107,7 @@ def test_the_image_runs_without_rights() -> None:
 
 @pytest.mark.skipif(COMPOSER is None, reason="docker-compose is not installed")
 def test_compose_takes_the_file(tmp_path: Path) -> None:
-    """It follows the schema, and what is set outside reaches the services."""
+    """The compose file follows the schema, and variables from outside reach the services."""
     # Version 1, which Debian has, does not know the project's name.
     text = (DEPLOY / "compose.yaml").read_text("utf-8").replace("name: sealspace\n", "", 1)
     (tmp_path / "compose.yaml").write_text(text)
@@ -135,8 +135,7 @@ def test_compose_takes_the_file(tmp_path: Path) -> None:
 
 
 def test_services_are_confined() -> None:
-    """Each has a read-only root and no right but those named; only Caddy is published, apart from
-    the database."""
+    """Services have a read-only root and only the listed capabilities; only Caddy is published."""
     for name, service in SERVICES.items():
         assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
@@ -207,8 +206,7 @@ def test_the_node_believes_caddy_alone(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_secrets_are_made_once(tmp_path: Path) -> None:
-    """Each is readable by one user; the database's password is the node's, and a second run changes
-    nothing."""
+    """Each secret is readable by one user, and a second run changes nothing."""
     me = str(os.getuid())
     command = ["sh", str(DEPLOY / "new-secrets.sh")]
     variables = {**os.environ, "NODE_USER": me, "DATABASE_USER": me}

@@ -107,7 +107,7 @@ async def test_flask_page(bench: Bench) -> None:
 
 
 async def test_manifest_application(bench: Bench) -> None:
-    """The owner is shown what the application wants, grants it, and the application keeps notes."""
+    """The owner sees what the application asks for, grants it, and the application stores notes."""
     folder = EXAMPLES / "manifest"
     *_, explain, _, grant, keep = _commands(folder / "notes.py")
     explained = await bench.desk.run(*explain[1:3], str(folder / explain[3]))
@@ -140,8 +140,7 @@ async def _work(url: str, owner: str) -> tuple[int, str]:
 
 
 async def test_backend(tmp_path: Path) -> None:
-    """It shows its evidence, is granted the secret for the code that it proves, works with it,
-    after a restart too."""
+    """The backend shows its evidence, accepts a grant and uses the secret, also after a restart."""
     platform = SimulatedPlatform.from_seed(b"the platform of the examples")
     platform.save(tmp_path / "tee")
     inspector = Inspector(
@@ -165,8 +164,7 @@ async def test_backend(tmp_path: Path) -> None:
 
 
 async def test_workflow(bench: Bench, tmp_path: Path) -> None:
-    """Its `run:` lines, one after the other as a runner runs them: the program gets the value, the
-    log does not."""
+    """The workflow's `run:` lines give the program the secret and keep it out of the log."""
     workflow = (EXAMPLES / "workflow.yml").read_text("utf-8")
     assert "\npermissions: {}\n" in workflow and "write" not in workflow
     assert re.findall(r"uses: (?![\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d)", workflow) == []

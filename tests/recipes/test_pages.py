@@ -47,7 +47,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def supposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supposed]:
-    """One node for all pages that start none; each has an owner of its own there."""
+    """One node for all pages that start none; each page has its own owner."""
     folder = tmp_path_factory.mktemp("supposed")
     tee = folder / "tee"
     assert main(["backend", "simulate", str(tee), "--quiet"]) == 0
@@ -70,7 +70,7 @@ def starts_a_node(block: Block) -> bool:
 def test_every_block_does_what_it_says(
     name: str, tmp_path: Path, programs: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Each block succeeds, or ends as the page says, and prints what stands below it."""
+    """Each block ends as the page says, and prints the output below it."""
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "ENV").symlink_to(sys.prefix)  # as the README's installation leaves it

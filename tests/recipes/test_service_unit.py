@@ -37,8 +37,7 @@ def unit(tmp_path: Path) -> Path:
 
 
 def test_systemd_accepts_the_unit(unit: Path) -> None:
-    """Nothing in it is unknown or contradictory; with a misspelt setting the same check
-    complains."""
+    """systemd accepts the unit; with a misspelt setting the same check fails."""
     found = _analysed(unit, "verify", "--man=no")
     assert (found.returncode, found.stdout + found.stderr) == (0, "")
     unit.write_text(unit.read_text().replace("ProtectHome=yes", "ProtectHomes=yes"))

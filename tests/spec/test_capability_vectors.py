@@ -207,11 +207,11 @@ class _Registry:
         self.marks[_read("delegation", CHAIN["tokens"][name]).content_key] = Mark.REVOKED
 
     def cited(self, parents: tuple[CitedDelegation, ...]) -> list[Registered | None]:
-        """Return what stands for each proof."""
+        """Return the delegation for each proof."""
         return [self.found(parent.digest) for parent in parents]
 
     def found(self, digest: Digest | None) -> Registered | None:
-        """Return what stands under a digest."""
+        """Return the delegation with a digest."""
         return None if digest is None else self._by_digest.get(digest)
 
     def named(self, keys: Iterator[ContentKey]) -> list[str]:

@@ -139,8 +139,7 @@ def test_cited_rules_stand() -> None:
 
 
 def test_cited_files_stand() -> None:
-    """Each Markdown file that is named stands in the repository, seen from its root or from the
-    page that names it."""
+    """Each Markdown file that a page names exists, relative to the root or to the page."""
     missing = set()
     for name, text in _texts().items():
         for cited in _MARKDOWN.findall(text):

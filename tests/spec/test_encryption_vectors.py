@@ -189,7 +189,7 @@ def test_descriptor(case: Any) -> None:
 
 @pytest.mark.parametrize("case", _cases("envelope"))
 def test_envelope(case: Any) -> None:
-    """An envelope is read and opened, or refused at the step the vector names."""
+    """An envelope is opened, or refused at the step that the vector names."""
     expect = case["expect"]
     if "code" in expect:
         with pytest.raises(EnvelopeError) as unread:

@@ -134,7 +134,7 @@ async def test_undecodable_delegation(nodes: Nodes) -> None:
 
 
 async def test_repeat_of_a_live_delegation(nodes: Nodes) -> None:
-    """A live delegation posted again answers the true lists, also after another grant hosted its
+    """Posting a live delegation again returns the current lists, even if another grant hosted its
     space (D4, D9)."""
     host = SignIn(
         wallet=ALICE, audience=NODE.did, att={f"{SPACE}/space": plain("tinycloud.space/host")}

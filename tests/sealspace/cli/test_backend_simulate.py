@@ -9,8 +9,8 @@ from sealspace.cli.root import main
 
 
 def test_a_simulated_platform(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is made once, and its collateral anew each time; a folder with something else in it is
-    left alone."""
+    """The platform is created once, its collateral each time; a folder with other files is not
+    touched."""
     folder = tmp_path / "tee"
     assert 0 == main(["backend", "simulate", str(folder)])
     made = capsys.readouterr()

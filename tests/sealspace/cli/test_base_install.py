@@ -170,7 +170,7 @@ def test_the_environments_hold_what_they_say(environments: dict[str, Environment
 
 
 def test_the_table_of_extras_is_the_distribution_s() -> None:
-    """Each extra that a command can miss installs exactly the modules that the table gives it."""
+    """Each extra in the table installs exactly the listed modules."""
     assert EXTRAS.keys() == stated_extras().keys() - {"fast", "dev"}  # nobody misses those
     for extra, modules in EXTRAS.items():
         installed = {
@@ -190,8 +190,7 @@ def test_every_command_has_an_entry() -> None:
 
 @pytest.mark.parametrize("place", ["base", "verify", "node"])
 def test_help_is_there_for_what_can_run(environments: dict[str, Environment], place: str) -> None:
-    """A command is imported where its extra is installed, and its help names the extra where it is
-    not."""
+    """Help of a command whose extra is missing names the extra."""
     extras: dict[str, tuple[str | None, ...]] = {
         "base": (),
         "verify": ("verify",),
@@ -313,8 +312,7 @@ def test_yaml_names_its_extra(environments: dict[str, Environment], tmp_path: Pa
 
 
 def test_another_module_that_is_missing_is_a_fault() -> None:
-    """Only a module that an extra installs is explained; a module of ours that is not there is an
-    error of ours."""
+    """Only a missing module of an extra is explained; a missing module of ours raises an error."""
     group = LazyGroup({"absent": Row("sealspace.cli.absent", "Is not there.")}, name="group")
     with pytest.raises(ModuleNotFoundError, match=r"sealspace\.cli\.absent"):
         group.main(["absent"], standalone_mode=False)

@@ -117,5 +117,5 @@ def test_an_option_imports_its_command_only() -> None:
 
 
 def test_mistakes_are_completed_in_silence() -> None:
-    """Behind a word that is no command nothing is said."""
+    """After an unknown command, completion prints nothing."""
     assert _completed("nothing", "--sc") == ([], set())

@@ -285,8 +285,7 @@ def test_each_exit_status(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A command ends with it; unless all is well, the last two lines say what happened and what
-    comes next."""
+    """A failing command ends with its status and two lines: what happened, and what to do next."""
     for name in [name for name in os.environ if name.startswith("SEALSPACE_")]:
         monkeypatch.delenv(name)
     machine = Machine(tmp_path, monkeypatch, platform)

@@ -105,8 +105,7 @@ def test_without_options(
 
 
 def test_every_command_takes_the_shared_options() -> None:
-    """Each has exactly the shared ones, none of its own by such a name, and a second import adds
-    none."""
+    """Every command has the shared options exactly once, and none of its own with the same name."""
     nodes = list(command_tree())
     assert len(nodes) > 30
     for node in nodes:
@@ -183,7 +182,7 @@ def test_errors_of_usage_are_two_lines(
 
 
 def test_a_noun_alone_says_its_verbs(capsys: pytest.CaptureFixture[str]) -> None:
-    """A noun without a verb is an error of usage that lists the verbs."""
+    """A command group without a command is a usage error that lists its commands."""
     assert main(["secret"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and "\n  put " in err

@@ -42,8 +42,8 @@ async def read(desk: Desk, home: Path, space: str, key: str) -> str:
 
 
 async def test_ST16_a_grant_that_is_shown_as_revoked_is_revoked_again(desk: Desk) -> None:
-    """Only the answer to a revocation says that it outlives a failover, so each command sends
-    one."""
+    """A revoked grant is revoked again, because only the answer confirms that it survives a
+    failover."""
     sent: list[str] = []
     async with relay_before(desk.node) as relay:
         relay.twist = lambda answer: sent.append(answer.path)
@@ -186,7 +186,8 @@ async def test_a_folder_of_secrets_says_what_is_in_it(desk: Desk) -> None:
         )
         assert (made.status, words in made.err) == (0, True), made
     value = {"app_id": "a", "name": "A", "defaults": False, "permissions": [
-        {"service": "tinycloud.vault", "space": "secrets", "path": path, "actions": ["read"], "skipPrefix": True}
+        {"service": "tinycloud.vault", "space": "secrets", "path": path, "actions": ["read"],
+         "skipPrefix": True}
         for path in ("secrets", "secrets/scoped/mail")]}  # fmt: skip
     file = desk.folder / "manifest.json"
     file.write_text(json.dumps(value))
@@ -219,7 +220,7 @@ async def test_a_folder_of_secrets_says_what_is_in_it(desk: Desk) -> None:
 async def test_what_is_no_grant(
     desk: Desk, arguments: tuple[str, ...], status: int, said: str
 ) -> None:
-    """One error that names the part, in the words of the command line; nothing is granted."""
+    """An invalid grant option gives one error that names it, and nothing is granted."""
     await desk.log_in()
     _, did = await second_person(desk)
     ran = await desk.run(*(did if one == "DID" else one for one in arguments))
@@ -316,8 +317,8 @@ async def test_grants_of_nobody(desk: Desk) -> None:
 
 @pytest.mark.parametrize(("mode", "status"), [("off", 0), ("delegates", 22)])
 async def test_a_secret_of_somebody_else(desk: Desk, mode: str, status: int) -> None:
-    """A granted secret is read where the node demands no code; where it does, that is said with
-    what to do."""
+    """A granted secret can be read if the node requires no code; otherwise the error says what to
+    do."""
     config = believing(desk.folder / mode, desk.platform, release={"attestation": mode})
     desk.node = (await desk.stack.enter_async_context(embedded_node(config))).url
     await desk.log_in()
@@ -341,7 +342,7 @@ async def test_a_secret_of_somebody_else(desk: Desk, mode: str, status: int) -> 
             and "backend grant URL" in ran.next
         )
         assert (
-            "the node refuses to open it: it belongs to another owner, and no code is approved to open it"
+            "the node refuses to open it: it belongs to another owner, and no code is approved"
             in ran.err
         )
 
@@ -371,8 +372,7 @@ async def test_what_is_not_held_is_asked_for_as_a_grant(desk: Desk) -> None:
 
 
 async def test_a_grant_made_ahead_of_time(desk: Desk) -> None:
-    """A secret that is not stored yet is named in a sentence for a person; what a program reads
-    stays the same."""
+    """A secret that is not stored yet is reported in words; the JSON output is the same."""
     await desk.log_in()
     _, did = await second_person(desk)
     assert (await desk.run("secret", "put", "THERE", given="x")).status == 0

@@ -58,8 +58,7 @@ async def test_a_secret_is_read_back_exactly(desk: OwnerDesk, tmp_path: Path) ->
 
 
 async def test_a_name_that_was_mistyped(desk: OwnerDesk) -> None:
-    """The names that may be meant are said, where the session may list them; the status stays what
-    it was."""
+    """Similar names are suggested if the session may list them; the exit status is the same."""
     await desk.run("secret", "put", "STRIPE_KEY", given=SECRET)
     for name, status in (("stripe_key", 2), ("STRIPE_KEYS", 21)):
         ran = await desk.run("secret", "get", name)
@@ -97,7 +96,7 @@ async def test_what_a_terminal_is_shown(desk: OwnerDesk) -> None:
 
 @pytest.mark.parametrize("arguments", [("API_KEY", SECRET), (f"API_KEY={SECRET}",)])
 async def test_a_value_is_never_an_argument(desk: OwnerDesk, arguments: tuple[str, ...]) -> None:
-    """It is refused with the reason, without being repeated; nothing is stored."""
+    """A value as argument is refused with the reason, and is neither repeated nor stored."""
     for noun in ("secret", "kv")[: len(arguments)]:
         ran = await desk.run(noun, "put", *arguments, given="x")
         assert (ran.status, SECRET in ran.err, "process lists" in ran.err) == (2, False, True)
@@ -125,8 +124,7 @@ def _typed(desk: OwnerDesk, *arguments: str, answers: Mapping[str, str]) -> tupl
 
 @pytest.mark.slow
 async def test_a_person_types_a_value(desk: OwnerDesk) -> None:
-    """It is asked for twice, shown never, and asked about once more where it replaces another;
-    Ctrl-C ends it."""
+    """A typed value is asked for twice and never shown; replacing asks again; Ctrl-C aborts."""
     put = ("secret", "put", "API_KEY")
     twice = {"value: ": f"{SECRET}\n", "Repeat for confirmation: ": f"{SECRET}\n"}
     status, shown = await asyncio.to_thread(_typed, desk, *put, answers=twice)
@@ -164,8 +162,7 @@ async def test_over_an_older_secret_a_person_is_asked(desk: OwnerDesk) -> None:
 
 
 async def test_what_was_asked_about_is_what_is_replaced(desk: OwnerDesk, tmp_path: Path) -> None:
-    """Another writer between the question and its answer loses nothing: the command ends, and says
-    what happened."""
+    """A change between question and answer is not overwritten: the command ends with an error."""
     (tmp_path / "mine").write_text("mine")
     (tmp_path / ".env").write_text("API_KEY=mine\nOTHER=mine\n")
 
@@ -253,7 +250,7 @@ async def test_names_that_do_not_fit(desk: OwnerDesk, arguments: tuple[str, ...]
 
 
 async def test_an_empty_and_a_huge_value(desk: OwnerDesk, tmp_path: Path) -> None:
-    """Neither is stored, and nothing of the value is said."""
+    """Empty and oversized values are not stored, and the message does not quote them."""
     huge = tmp_path / "huge"
     huge.write_bytes(b"x" * (1 << 21))
     for source in (("--file", os.devnull), ("--file", str(huge)), ()):
@@ -298,8 +295,7 @@ async def test_values(desk: OwnerDesk, tmp_path: Path) -> None:
 
 
 async def test_conditions_on_values(desk: OwnerDesk, tmp_path: Path) -> None:
-    """Only if absent, only over a version; a person is asked before a value or a file is
-    replaced."""
+    """`--if-absent` and `--if-match` are enforced; replacing a value or a file asks first."""
     file = tmp_path / "file"
     file.write_text("new")
     await desk.run("kv", "put", "a", given="old")

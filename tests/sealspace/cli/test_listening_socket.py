@@ -33,7 +33,7 @@ def test_a_taken_port_is_refused() -> None:
 
 
 def test_the_process_is_named() -> None:
-    """The process that listens is found by its port; this one is not named to itself."""
+    """The listening process is found by its port; the own process is not reported."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert process_at(port) == ""

@@ -1,4 +1,4 @@
-"""Manifests on the command line: checked, said in words, granted."""
+"""The commands of `sealspace manifest`."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,7 @@ async def test_check_names_a_fault(desk: Desk) -> None:
 
 
 async def test_an_action_that_no_node_has(desk: Desk) -> None:
-    """It is named with the nearest one by every verb, and nothing is granted (MF19)."""
+    """An unknown action is reported with the nearest one, and nothing is granted (MF19)."""
     entry = {"service": "tinycloud.kv", "path": "x", "actions": ["lst"]}
     path = manifest(desk.folder, permissions=[entry], did=SOMEBODY)
     for verb, status in (("check", 1), ("explain", 2), ("grant", 2)):

@@ -83,7 +83,7 @@ async def test_a_policy_set_from_a_file(desk: Desk) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"surprise": 1}', '{"measurements": []}'])
 async def test_what_is_no_policy(desk: Desk, text: str) -> None:
-    """A file that holds no policy changes nothing, and is named."""
+    """A file without a valid policy is reported and changes nothing."""
     await desk.log_in()
     file = desk.folder / "policy.json"
     file.write_text(text)
@@ -96,7 +96,7 @@ async def test_what_is_no_policy(desk: Desk, text: str) -> None:
     "arguments", [("show", "absent"), ("revoke", "absent", "--yes"), ("policy", "absent")]
 )
 async def test_a_network_that_is_not_there(desk: Desk, arguments: tuple[str, ...]) -> None:
-    """It is said, with the command that makes it."""
+    """A missing network is reported with the command that creates it."""
     await desk.log_in()
     ran = await desk.run("network", *arguments)
     assert (ran.status, ran.next) == (

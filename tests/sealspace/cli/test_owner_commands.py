@@ -45,8 +45,7 @@ async def test_from_an_address_to_a_granted_and_a_refused_backend(desk: Desk) ->
 
 
 async def test_nothing_secret_is_said_or_left_open(desk: Desk) -> None:
-    """No value and no key stands in what is printed; everything that is kept is the owner's
-    alone."""
+    """Output contains no value and no key; all stored files are readable only by the owner."""
     there = await desk.backend()
     said = [await desk.log_in()]
     said.append(await desk.run("secret", "put", "API_KEY", given=SECRET))
@@ -69,7 +68,7 @@ async def test_nothing_secret_is_said_or_left_open(desk: Desk) -> None:
 
 
 async def test_show_needs_no_login(desk: Desk) -> None:
-    """Anybody may look: what runs there, in plain words or as JSON."""
+    """`backend show` works without a login, in words and as JSON."""
     there = await desk.backend()
     trust = (
         "--trust-root",
@@ -199,8 +198,8 @@ async def test_an_owner_at_a_terminal_is_asked(desk: Desk, typed: str, status: i
 
 
 async def test_how_grants_stand(desk: Desk) -> None:
-    """A list of what was granted from here; a revoked grant ends at once, twice is said, a new one
-    may follow."""
+    """`backend list` shows grants; revoking works at once, a repeat is reported, and a new grant
+    works."""
     there = await desk.backend()
     await desk.log_in()
     nothing = await desk.run("backend", "list")
@@ -258,8 +257,7 @@ async def test_no_grant_that_the_node_could_not_judge(desk: Desk) -> None:
 
 @pytest.mark.parametrize("verb", ["show", "grant"])
 async def test_what_is_no_address_is_not_asked(desk: Desk, verb: str) -> None:
-    """A text that is no address is refused before anything else, and before it is said that it is
-    asked."""
+    """An invalid address is refused before any other step."""
     ran = await desk.run("backend", verb, "nonsense")
     assert (ran.status, ran.out, "asking" in ran.err, "https://" in ran.next) == (
         2,
@@ -442,8 +440,7 @@ async def test_what_is_broken_is_named(
 
 
 async def test_a_network_s_key_that_changed(desk: Desk) -> None:
-    """A login holds the network to the key that it found, and nothing is sealed to another one
-    (EN30)."""
+    """A login pins the network's key, and nothing is encrypted to another one (EN30)."""
     await desk.log_in()
     _other_network_key(desk)
     ran = await desk.run("secret", "put", "API_KEY", given=SECRET)
@@ -493,7 +490,7 @@ async def test_a_secret_that_is_not_there(desk: Desk) -> None:
 async def test_ending_what_there_is_not(
     desk: Desk, arguments: tuple[str, ...], status: int
 ) -> None:
-    """Nothing is ended by mistake: exactly one thing is named, and it is known."""
+    """Revoking needs exactly one known target."""
     await desk.log_in()
     assert (await desk.run("backend", *arguments)).status == status
 

@@ -143,7 +143,8 @@ async def test_a_secret_of_bytes_is_handed_over_in_base64(owner: Owner) -> None:
 
 @pytest.mark.slow
 async def test_only_and_scope(owner: Owner) -> None:
-    """`--only` and `--scope` choose; what is missing is named, and nothing is started."""
+    """`--only` and `--scope` select secrets; a missing one is reported and the command is not
+    started."""
     await owner.keeps(A_KEY="first of all", B_KEY="second of all")
     await owner.keeps("ci", A_KEY="scoped to it", C_KEY="third of it")
     names = ("sh", "-c", "env | grep -o '^[ABC]_KEY=' | sort | tr -d '\\n'")
@@ -158,7 +159,7 @@ async def test_only_and_scope(owner: Owner) -> None:
 
 
 async def test_no_secret_to_hand_over(owner: Owner) -> None:
-    """A command whose owner or scope has none is not started, unless that is what is meant."""
+    """Without secrets in the scope the command is not started, unless `--allow-empty` is given."""
     await owner.keeps(API_KEY=CANARY)
     ran = await owner.ran("run", "--scope", "prd", "--", "echo", "started")
     assert (ran.returncode, ran.stdout) == (21, b"")
@@ -226,8 +227,8 @@ OTHERS = (
 
 
 async def test_CL1_only_names_of_secrets_are_handed_over_unasked(owner: Owner) -> None:
-    """CL1: without `--only`, a secret whose name is not that of a secret does not reach the
-    command; it is listed."""
+    """CL1: without `--only`, only secrets with names like API_KEY are passed; the others are
+    listed."""
     await owner.keeps(**dict.fromkeys((*SECRETS, *OTHERS), CANARY))
     ran = await owner.ran("run", "--", "env")
     assert sorted(SECRETS) == sorted(
@@ -263,8 +264,8 @@ async def test_CL1_the_list_of_others_is_short(owner: Owner) -> None:
 
 
 async def test_names_that_direct_programs(owner: Owner) -> None:
-    """A secret named like a variable that decides what code runs is handed over only if it is named
-    for that."""
+    """A secret with the name of a variable that controls programs is passed only with --allow-
+    override."""
     await owner.keeps(LD_PRELOAD="/nowhere/evil.so", API_KEY=CANARY)
     ran = await owner.ran("run", "--only", "API_KEY,LD_PRELOAD", "--", "touch", "started")
     assert (
@@ -312,8 +313,7 @@ def test_directing_names(name: str) -> None:
 
 
 async def test_values_that_no_variable_holds(owner: Owner) -> None:
-    """A value with a zero byte, or longer than the kernel takes, is named and not handed over in
-    part."""
+    """A value with a zero byte, or too long for the kernel, is refused and not passed in part."""
     for value, what in (("a\0b", "zero byte"), ("x" * 131_072, "too long")):
         await owner.keeps(API_KEY=value)
         ran = await owner.ran("run", "--", "touch", "started")
@@ -358,8 +358,8 @@ async def test_a_terminal_is_told_of_the_other_way(owner: Owner) -> None:
 
 
 async def test_nothing_is_left_on_disk(owner: Owner) -> None:
-    """While the command runs, and after its parent was killed, no file and no argument holds the
-    value."""
+    """No file and no argument contains the value, while the command runs and after its parent is
+    killed."""
     await owner.keeps(API_KEY=CANARY)
     with owner.started(
         "run", "--", "sh", "-c", "echo $$; echo it is $API_KEY; exec sleep 300"
@@ -404,8 +404,7 @@ FILLED = (
 
 
 async def test_a_template_is_filled(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each place becomes the value as it is; everything else stays byte for byte; a file is the
-    owner's alone."""
+    """Each placeholder is replaced, all other bytes stay, and only the owner can read the file."""
     await owner.keeps(API_KEY=CANARY, B="$1 \\g<1> é")
     (owner.here / "app.tmpl").write_bytes(TEMPLATE)
     monkeypatch.chdir(owner.here)
@@ -440,7 +439,7 @@ async def test_what_is_no_file_is_not_replaced(owner: Owner, tmp_path: Path, kin
 async def test_a_template_with_a_missing_secret(
     owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A missing secret is named and nothing is written, nor is a file that is there touched."""
+    """A missing secret is reported, and no file is written or changed."""
     await owner.keeps(API_KEY=CANARY)
     target = owner.here / "app.yaml"
     target.write_text("former")

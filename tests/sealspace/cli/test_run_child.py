@@ -177,7 +177,9 @@ COUNTING = """
     import os, select, signal
     got = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):
-        signal.signal(number, lambda number, _: (got.append(number), os.write(1, b"got %d;" % number)))
+        signal.signal(
+            number, lambda number, _: (got.append(number), os.write(1, b"got %d;" % number))
+        )
     os.write(1, b"ready;")
     while not select.select([0], [], [], 0.02)[0] or os.read(0, 1) != b"q":
         pass

@@ -221,7 +221,7 @@ async def test_what_is_no_receipt(desk: Desk, tmp_path: Path, kept: str) -> None
 
 
 async def test_versions_of_a_project(desk: Desk, tmp_path: Path) -> None:
-    """One is published beside the active one, activated, and shown with what it wants."""
+    """A second version is published, activated, and shown with its requirements."""
     await with_secret(desk)
     assert (
         (await desk.run("project", "list"))
@@ -498,8 +498,7 @@ async def test_a_runner_is_shown_with_what_was_granted_to_it(
 async def test_a_key_from_its_making_to_its_end(
     desk: Desk, stage: RunnerStage, tmp_path: Path
 ) -> None:
-    """Made, used by a file, listed with the account, revoked: each by one command, and the key is
-    printed once."""
+    """An API key is created, used, listed and revoked, and is printed only once."""
     owner = await with_secret(desk)
     await desk.run("project", "publish", "echo", program(tmp_path, ECHO))
     create = ("runner", "keys", "create", stage.url)

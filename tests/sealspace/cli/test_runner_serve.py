@@ -155,8 +155,7 @@ def self_signed(folder: Path) -> ssl.SSLContext:
 
 
 def test_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A limit beyond its bound, a platform that is not named, and no node are refused in two
-    lines."""
+    """An excessive limit, an unnamed platform and a missing node are refused in two lines."""
     SimulatedPlatform.from_seed(b"the platform of the commands").save(tmp_path / "tee")
     serve = ("runner", "serve", "--data", str(tmp_path / "kept"))
     node, tee = ("--node", "http://127.0.0.1:1"), ("--simulate", str(tmp_path / "tee"))

@@ -43,7 +43,7 @@ async def desk(
 
 
 def test_what_a_dotenv_file_says() -> None:
-    """Comments, `export`, three kinds of values, over several lines; nothing is expanded."""
+    """A .env file has comments, `export` and three kinds of values, and nothing is expanded."""
     text = r"""
 # a comment
   export A = as it stands $HOME 'too'   # a comment
@@ -83,7 +83,7 @@ G="x"
     ],
 )
 def test_a_broken_line_is_named_by_its_number(text: str, place: str) -> None:
-    """And by nothing that stands in it."""
+    """A broken line is reported by its number, and its content is not quoted."""
     with pytest.raises(BrokenEntry, match=rf"^{place} [^;]*") as broken:
         parse_dotenv(text.encode())
     assert CANARY not in str(broken.value) and broken.value.hint
@@ -116,7 +116,8 @@ def test_all_that_is_broken_is_named_at_once() -> None:
     "member", [5, None, True, [], {}, {"value": CANARY}, {"value": CANARY, "encoding": "base64"}]
 )
 def test_a_broken_member_is_named_by_its_number(member: Json) -> None:
-    """Only texts are taken, and bytes in base64: a number has several texts."""
+    """Only strings and base64 bytes are accepted, because a number can be written in several
+    ways."""
     with pytest.raises(BrokenEntry, match=r"^member 2 ") as broken:
         parse_values(json.dumps({"A": "1", "B": member}).encode())
     assert CANARY not in str(broken.value)
@@ -134,7 +135,7 @@ def test_what_is_no_text(data: bytes) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"A": "1", "A": "2"}', b'{"A": "1"} x', b"{" * 100])
 def test_what_is_no_json_object(data: bytes) -> None:
-    """One object, no name twice."""
+    """A file that is not one JSON object with unique names is refused."""
     with pytest.raises(InvalidInput, match="not one JSON object"):
         parse_values(data)
 
@@ -205,7 +206,7 @@ async def test_import_and_export(desk: OwnerDesk, tmp_path: Path) -> None:
 
 
 async def test_a_dry_run_stores_nothing(desk: OwnerDesk, tmp_path: Path) -> None:
-    """It prints what is new and what would be replaced: names, and no value."""
+    """A dry run prints the names that are new or would be replaced, and no values."""
     await desk.run("secret", "put", "A", given="1")
     env = tmp_path / ".env"
     env.write_text(f"A={CANARY}\nB={CANARY}\n")
@@ -256,7 +257,7 @@ async def test_nothing_is_half_done(desk: OwnerDesk, tmp_path: Path) -> None:
 async def test_files_that_are_not_read(
     desk: OwnerDesk, tmp_path: Path, name: str, text: str, more: tuple[str, ...], hint: str
 ) -> None:
-    """Each is answered with what to do."""
+    """Each unreadable file gives an error with a next step."""
     (tmp_path / name).write_text(text)
     ran = await desk.run(
         "secret", "import", name if name == "-" else str(tmp_path / name), *more, given=text
@@ -265,7 +266,7 @@ async def test_files_that_are_not_read(
 
 
 async def test_a_broken_line_is_said_with_its_file(desk: OwnerDesk, tmp_path: Path) -> None:
-    """File and line, and nothing of what stands there."""
+    """A broken line is reported with file and line, without its content."""
     (tmp_path / ".env").write_text(f"A=1\n{CANARY}\n")
     ran = await desk.run("secret", "import", str(tmp_path / ".env"))
     assert (ran.status, CANARY in ran.err) == (2, False), ran
@@ -273,7 +274,8 @@ async def test_a_broken_line_is_said_with_its_file(desk: OwnerDesk, tmp_path: Pa
 
 
 async def test_an_export_replaces_no_file_unasked(desk: OwnerDesk, tmp_path: Path) -> None:
-    """A person is asked; without one it takes a word; and nothing to export is said."""
+    """Replacing a file asks first, needs --yes without a terminal, and an empty export is
+    reported."""
     out = tmp_path / "out"
     empty = await desk.run("secret", "export")
     assert (empty.out, "no secrets yet" in empty.err) == ("", True)

@@ -76,7 +76,7 @@ def run(desk: OwnerDesk, wallet: WalletSigner, monkeypatch: pytest.MonkeyPatch) 
 async def test_a_wallet_in_a_browser_signs_in(
     desk: OwnerDesk, run: Run, wallet: WalletSigner
 ) -> None:
-    """One signature, no key on this machine, and what follows needs none."""
+    """A login takes one signature, stores no key, and later commands need no other signature."""
     ran, tab = await run("login", desk.node, "--browser")
     assert (ran.status, [view["kind"] for view in tab.views if view["kind"] != "working"]) == (
         0,
@@ -137,8 +137,7 @@ async def test_later_commands_ask_the_same_wallet(
 
 
 async def test_a_grant_of_the_wallet_is_revoked_in_the_page(desk: OwnerDesk, run: Run) -> None:
-    """A grant in which the session has no say is revoked in the page, whose text leaves a person
-    time to sign it."""
+    """The wallet revokes in the page a grant that the session cannot revoke."""
     await run("login", desk.node, "--browser")
     await run("space", "create", "notes")
     friend = new_wallet().did
@@ -213,7 +212,7 @@ async def test_a_login_with_a_key_takes_the_place_of_one_in_a_browser(
     "more", [["--new"], ["--key-file", "/dev/null"], ["--keystore", "/dev/null"]]
 )
 async def test_a_key_and_a_browser_exclude_each_other(desk: OwnerDesk, more: list[str]) -> None:
-    """One of them is the wallet."""
+    """A key file and a browser wallet cannot be combined."""
     ran = await desk.run("login", desk.node, "--browser", *more)
     assert (ran.status, "--browser" in ran.happened) == (2, True)
 
@@ -257,8 +256,8 @@ async def test_the_address_is_dead_when_the_command_ends(desk: OwnerDesk, run: R
 async def test_only_the_account_that_was_named_signs(
     desk: OwnerDesk, run: Run, wallet: WalletSigner
 ) -> None:
-    """Another key, another text and something else than a signature are refused; then the right one
-    still serves."""
+    """A signature by another key, over another text, or a malformed one is refused; the right one
+    still works."""
 
     def acts(tab: WalletTab) -> None:
         while tab.next()["kind"] != "connect":

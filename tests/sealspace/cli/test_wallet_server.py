@@ -56,7 +56,7 @@ def _address(server: WalletPage) -> tuple[str, int]:
 
 
 def test_LP1_the_system_says_whose_a_connection_is(server: WalletPage) -> None:
-    """Both ends are named: the user of this process."""
+    """LP1: the kernel's table names this user for both ends of a connection."""
     with socket.create_connection(_address(server)) as client:
         assert peer_user(client.getsockname(), client.getpeername()) == os.geteuid()
         assert peer_user(client.getpeername(), ("127.0.0.1", 1)) is None
@@ -108,7 +108,7 @@ def client_of(server: WalletPage) -> tuple[str, int]:
     ],
 )
 def test_LP1_a_closed_socket_is_nobody_s(tmp_path: Path, row: str, user: int | None) -> None:
-    """The system lists it as root's, who is let in: a client may not get in by closing early."""
+    """LP1: a closed socket, which the kernel lists under root, does not let another user in."""
     if sys.byteorder != "little":
         pytest.skip("the rows are those of a little-endian machine")
     table = tmp_path / "tcp"
@@ -151,7 +151,7 @@ def test_LP2_only_under_the_address_that_was_printed(
 
 
 def test_LP3_only_below_the_token(server: WalletPage, tab: WalletTab) -> None:
-    """Its whole length counts; what is refused says nothing of it."""
+    """LP3: only the complete token is accepted, and a refusal reveals nothing about it."""
     token = server.token
     assert len(token) == 43
     others = (token[:-1], token + "A", token.swapcase(), "", "%2e", token[::-1], "%c3%a9")
@@ -180,7 +180,7 @@ def test_LP3_only_below_the_token(server: WalletPage, tab: WalletTab) -> None:
 def test_LP4_what_changes_something_comes_from_the_page(
     tab: WalletTab, headers: dict[str, str | None]
 ) -> None:
-    """A form or a script of another origin sends no JSON of this one, whatever it knows."""
+    """LP4: a form or a script of another origin cannot send an accepted request."""
     for said in ({"answer": {}}, {"answer": None}, {}):
         body = json.dumps({"tab": tab.name, "version": 1, **said}).encode()
         assert tab.ask("POST", "", body=body, headers=headers)[0] == 403
@@ -214,7 +214,7 @@ def test_LP5_bodies_are_bounded_and_strict(
 
 
 def test_LP5_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One too many is closed at once, and a silent one after a while."""
+    """LP5: a connection over the limit is closed at once, and a silent one after a timeout."""
     monkeypatch.setattr("sealspace.cli.wallet_page._Exchange.timeout", 1.0)
     with WalletPage(*OF) as server:
         held = [
@@ -229,7 +229,7 @@ def test_LP5_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_answer_has_the_console_s_headers(server: WalletPage, tab: WalletTab) -> None:
-    """Files, answers and refusals; nothing is kept by a cache."""
+    """Files, answers and refusals have the console's headers, and are not cached."""
     for method, path in [
         ("GET", ""),
         ("GET", "files/style.css"),
@@ -275,7 +275,7 @@ def test_only_files_of_the_console(tab: WalletTab, path: str) -> None:
 def test_nobody_answers_in_time(
     opened: bool, kind: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error says how far it came, and what to do."""
+    """A timeout says how far the sign-in got, and what to do."""
     monkeypatch.setattr("sealspace.cli.wallet_page.LIMIT_S", 0.06)
     page = WalletPage(*OF)
     if opened:
@@ -319,7 +319,7 @@ def test_a_tab_has_a_name(server: WalletPage, name: Json) -> None:
 
 
 def test_one_question_has_one_answer(server: WalletPage) -> None:
-    """A second one, one to an earlier question, and one to none are refused."""
+    """A second answer, an answer to an earlier question, and one without a question are refused."""
 
     def answer(to: Json, **said: Json) -> None:
         server.exchange({"tab": A, "version": to, "answer": said})

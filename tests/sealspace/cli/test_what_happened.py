@@ -92,7 +92,7 @@ ASKED = f"tinycloud.kv/get on {SPACE.removesuffix('notes')}secrets/kv/vault/secr
     ],
 )
 def test_what_happened(error: errors.SealspaceError, said: str) -> None:
-    """One line without a route, an ability or a resource as tokens have them."""
+    """The message is one line without routes, ability names or resource ids."""
     assert said == what_happened(error)
     assert not re.search(r"tinycloud\.|POST /|urn:", said)
 

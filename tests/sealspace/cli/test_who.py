@@ -43,8 +43,7 @@ def _owner(desk: OwnerDesk) -> str:
 
 
 async def test_a_login_is_remembered(desk: OwnerDesk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The address, the key and the spaces of a login serve the next one, in which only what changes
-    is named."""
+    """A login reuses the address, key and spaces of the last one unless options change them."""
     await desk.log_in("--space", "notes")
     owner = _owner(desk)
     again = await desk.run("login", "--space", "more", "--json")
@@ -93,7 +92,7 @@ async def test_a_login_that_fails_leaves_nothing(
 
 @pytest.mark.parametrize("broken", ["session.json", "profile.json"])
 async def test_the_key_outlives_a_login_that_is_not_stored(desk: OwnerDesk, broken: str) -> None:
-    """The node knows the owner already: without the key nothing of theirs could be opened again."""
+    """The key is kept if storing the login fails, because the owner's data depends on it."""
     (desk.home / broken).mkdir(parents=True, mode=0o700)
     desk.home.chmod(0o700)
     ran = await desk.run("login", desk.node, "--new")
@@ -118,8 +117,7 @@ async def test_what_is_no_node_does_not_say_what_is_absent(desk: OwnerDesk) -> N
 
 
 async def test_commands_at_once_lose_nothing_of_a_session(desk: OwnerDesk) -> None:
-    """Each adds a grant to the session that it opened; a session that was ended meanwhile is not
-    brought back."""
+    """Concurrent commands each add a grant to the session, and do not restore an ended session."""
     await desk.log_in()
     home = OwnerHome(desk.home)
     opened = home.session()
@@ -174,8 +172,7 @@ async def test_a_key_that_is_in_use_is_not_replaced(desk: OwnerDesk) -> None:
 async def test_an_owner_who_is_not_admitted_keeps_the_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The operator is to admit exactly this owner: the key is kept, and --new again takes the same
-    one."""
+    """The key of an owner who is not admitted is kept, and `--new` uses it again."""
     async with owner_desk(tmp_path, capsys, monkeypatch, hosting=Hosting(mode="permit")) as desk:
         first = await desk.run("login", desk.node, "--new")
         (owner,) = re.findall(r"did:pkh:\S+(?=,)", first.next)
@@ -190,7 +187,7 @@ async def test_an_owner_who_is_not_admitted_keeps_the_key(
 
 
 async def test_whoami_asks_no_node(desk: OwnerDesk) -> None:
-    """It says who acts where, and until when."""
+    """`whoami` prints the owner, the node and the end of the session."""
     assert (await desk.run("whoami")).status == 10
     await desk.log_in()
     said = json.loads((await desk.run("whoami", "--json", "--node", NOBODY)).out)
@@ -269,7 +266,8 @@ async def test_a_home_that_was_copied_has_its_own_key(desk: OwnerDesk) -> None:
 
 
 async def test_logout_without_the_node(desk: OwnerDesk) -> None:
-    """A node that is away does not keep anybody logged in on this machine; what remains is said."""
+    """Logout without the node still removes the session from this machine, and reports the
+    failure."""
     await desk.log_in()
     ran = await desk.run("logout", "--node", NOBODY)
     assert (ran.status, "could not end the session" in ran.err, bool(RFC3339.search(ran.err))) == (
@@ -281,7 +279,7 @@ async def test_logout_without_the_node(desk: OwnerDesk) -> None:
 
 
 def _keystore(path: Path, secret: bytes, password: str) -> None:
-    """Write a Web3 keystore of version 3, as wallets do, with little work in it."""
+    """Write a Web3 keystore (version 3) with a low work factor."""
     key = hashlib.scrypt(password.encode(), salt=bytes(32), n=2, r=8, p=1, dklen=32)
     encryptor = Cipher(AES(key[:16]), CTR(bytes(16))).encryptor()
     ciphertext = encryptor.update(secret) + encryptor.finalize()
@@ -302,8 +300,8 @@ def _keystore(path: Path, secret: bytes, password: str) -> None:
 async def test_a_keystore_signs_in(
     desk: OwnerDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its password is typed, or stands in the environment; it is remembered where the key is, and
-    nothing of either."""
+    """A keystore's password is typed or in the environment; the login stores only the keystore's
+    path."""
     path, secret = tmp_path / "UTC--keystore", bytes([7]) * 32
     _keystore(path, secret, "open sesame")
     assert (

@@ -81,7 +81,7 @@ def test_values_are_as_written(text: str, values: Mapping[str, str | bytes]) -> 
     ],
 )
 def test_what_is_no_text_is_refused(text: str, where: str) -> None:
-    """The place is named, and nothing that the file contains."""
+    """The error gives the place and quotes nothing of the file."""
     with pytest.raises((BrokenEntry, InvalidInput)) as refused:
         parse_yaml_values(text.encode())
     assert where in str(refused.value)
