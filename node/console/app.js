@@ -1,5 +1,5 @@
 // @ts-check
-// The house around the pages: places, bar, banners, routes. A page is a module of `pages/`; see README.md.
+// The frame around the pages: navigation, bar, banners, routes. Each page is a module of `pages/`; see README.md.
 import { fill, h, icon } from "./elements.js";
 import { navigation } from "./parts/navigation.js";
 import { banner, emptyState, failure, skeleton } from "./parts/states.js";
@@ -11,7 +11,7 @@ import { info } from "./wire/node.js";
 import { onOtherTab, restore, signOut } from "./wire/session.js";
 
 /**
- * What a page gets.
+ * The argument of a page's `render`.
  * @typedef {object} Context
  * @property {URLSearchParams} parameters of the address, after `?`
  * @property {AbortSignal} signal aborted when the page is left

@@ -1,15 +1,15 @@
 // @ts-check
-// Every text about a runner: most pages, and nodes without one, need none of them.
+// All texts about runners; a separate file, because most pages do not need them.
 
 export const runner = {
   title: "Runner",
-  lead: "Your node's operator named it. It runs programs for whoever has an API key, in the name and at the cost of the owner who made the key.",
+  lead: "Your node's operator chose this runner. It runs programs for holders of an API key, on behalf and at the cost of the owner who made the key.",
   did: "DID",
   address: "Address",
   account: { balance: "Balance", reserved: "Reserved for calls under way", charged: "Spent" },
   /** @param {number} n */
   micro: (n) => `${n.toLocaleString("en")} micro-units`,
-  noCalls: "A runner lists no calls. Whoever calls keeps the receipt of an answer:",
+  noCalls: "A runner lists no calls. The caller keeps the receipt of each answer:",
   /** @param {string} url */
   call: (url) => `sealspace runner call ${url} DID/NAME --receipt FILE`,
   allowTitle: "This session may not call the runner yet",
@@ -17,15 +17,15 @@ export const runner = {
   allowText: "Lets this browser call the runner in your name for a day: see your account, list and revoke your API keys. A runner does not learn of a revocation before that.",
   allow: "Allow it",
   changedTitle: "This is another runner than last time",
-  changed: "The runner answered with another identity. If it was not set up anew, another party may stand in its place. The console asks it nothing and signs nothing for it.",
-  changedNext: "Ask the operator, over another way, which of the two is right.",
-  accept: "Go on with the new runner",
+  changed: "The runner answered with another identity. Unless it was reinstalled, another party may be answering. The console sends it no requests and signs nothing for it.",
+  changedNext: "Ask the operator through another channel which of the two is right.",
+  accept: "Continue with the new runner",
   acceptText: "API keys, accounts and grants belong to the former one; it keeps them.",
   keys: "API keys",
   noKeys: "You have no API key here.",
   create: "New API key",
   createTitle: "New API key",
-  createText: "Whoever has the key calls programs in your name and at your cost, within these bounds.",
+  createText: "Any holder of the key can call programs on your behalf and at your cost, within these limits.",
   createWhy: "Signs what the API key may do. It moves no money.",
   projects: "Programs",
   projectsHint: "One a line: the name of a program of yours, or DID/NAME of another developer's. * for any.",
@@ -59,7 +59,7 @@ export const runner = {
   revokeWord: "revoke",
   revoked: "The API key is revoked",
   generateTitle: "Generate in the runner",
-  generateText: "The runner draws the value and seals it. Nobody is shown it, not even you: only programs on the runner get it, where you grant it to them. Opening it in person needs a change of your network protected, and leaves a receipt.",
+  generateText: "The runner generates the value and encrypts it. It is never shown, not even to you: only programs on the runner get it, if you grant it to them. To open it in person you have to change your network protected, which leaves a receipt.",
   generateUnproved: "The console does not verify which code the runner is; that it keeps to this is the operator's word. To have it verified:",
   /** @param {string} url */
   generateCommand: (url) => `sealspace runner generate ${url} PROTECTED_NAME`,
@@ -74,7 +74,7 @@ export const runner = {
   type: "Kind",
   /** @type {Record<string, string>} */
   types: { hex32: "32 bytes, hexadecimal", hex16: "16 bytes, hexadecimal", hex64: "64 bytes, hexadecimal", ed25519: "Ed25519 key", ed25519_seed: "Ed25519 seed, hexadecimal", password: "Password, 32 letters and digits" },
-  isThere: "There is a secret of this name in this scope. It is as it was.",
+  isThere: "A secret with this name exists in this scope. It was not changed.",
   /** @param {string} name */
   made: (name) => `${name} is made`,
 };

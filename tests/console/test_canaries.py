@@ -78,8 +78,7 @@ _LOAD = """async (urls) => {
 
 @pytest.fixture(scope="module")
 def node(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNode]:
-    """A node that writes a line for each request, in which paths and addresses stand as they
-    are."""
+    """A node that logs each request with its plain path and address."""
     store = store_at(tmp_path_factory.mktemp("canaries") / "data")
     config = Config(http=Http(port=0, drain_s=0), store=store, log=Log(requests="plain"))
     with browser.entered(embedded_node(config)) as running:

@@ -25,8 +25,8 @@ def data(console: ConsolePage) -> ConsolePage:
 def test_a_text_and_what_another_party_makes_of_it(
     data: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """It is written, found in its folder, edited; what changed meanwhile is shown, and nothing
-    typed is lost."""
+    """A text is created and edited; a change by another program is shown, and no typed text is
+    lost."""
     data.see("Nothing is stored here")
     data.shot("data-empty")
     data.click("New text", within="header >> nth=-1")
@@ -85,7 +85,7 @@ def test_files_go_up_and_come_down(
     data.click("Close", within="dialog .actions")
     data.see("128.0 KiB of 1.0 GiB stored")
     data.run(chosen.set_input_files([tmp_path / "page.html"]))
-    data.see("There is a value of this name.")
+    data.see("A value with this name exists.")
     data.click("Replace it")
     data.see("page.html is stored")
     data.click("Close", within="dialog .actions")
@@ -103,7 +103,7 @@ def test_files_go_up_and_come_down(
     assert data.run(data.tab.title()).startswith("Data")
     data.click("Close", within="dialog header")
     data.click("Open bytes")
-    data.see("The value is no text")
+    data.see("The value is not text")
 
 
 def test_another_space_needs_the_wallet(

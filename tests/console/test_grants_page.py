@@ -96,7 +96,7 @@ class Owned:
         return self.browser.run(keep())
 
     def open_kept(self, seed: int, portables: Sequence[PortableDelegation], envelope: bytes) -> str:
-        """Open a kept value as that backend, with whichever of its grants is left; `opened`, or the
+        """Open a kept value as that backend with its remaining grants; return `opened` or the
         refusal."""
 
         async def opened() -> str:
@@ -321,8 +321,8 @@ def _link(manifest: object) -> str:
 
 
 def test_what_was_approved_at_once_ends_at_once(console: ConsolePage, owned: Owned) -> None:
-    """An approval is one grant; revoked, the key of a sealed value that the backend kept is refused
-    too (MF12, CN7)."""
+    """An approval is one grant; after its revocation the key of a kept sealed value is refused too
+    (MF12, CN7)."""
     console.sign_in()
     console.run(console.tab.get_by_role("button", name="Add a secret").first.click())
     console.type("Name", "API_KEY")
@@ -335,7 +335,7 @@ def test_what_was_approved_at_once_ends_at_once(console: ConsolePage, owned: Own
     policy = policy_json(Policy(measurements=(NOTES,)))
     console.type("The code, as sealspace backend show --json printed it", json.dumps(policy))
     console.click("Approve")
-    console.see("It is in force")
+    console.see("The grant is in force")
 
     async def saved() -> bytes:
         async with console.tab.expect_download() as begun:
@@ -354,7 +354,7 @@ def test_what_was_approved_at_once_ends_at_once(console: ConsolePage, owned: Own
     assert "revoked" in refusal, refusal
     console.open("secrets")
     console.click("Open API_KEY")
-    console.see("You alone")
+    console.see("Only you")
 
 
 @pytest.mark.parametrize("by_wallet", [True, False])
@@ -403,5 +403,5 @@ def test_a_right_to_decrypt_is_counted_alone(console: ConsolePage, owned: Owned)
     console.click("Close", within="dialog header")
     console.run(console.tab.route("**/delegation/query", lambda route: route.abort()))
     console.click("Open API_KEY")
-    console.see("Who may open it is not known now")
+    console.see("Cannot tell at present who may open it")
     console.run(console.tab.unroute("**/delegation/query"))

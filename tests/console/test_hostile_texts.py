@@ -95,8 +95,8 @@ def answering(console: ConsolePage, pattern: str, **changes: Any) -> None:
 def test_keys_values_and_types(
     hostile: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """Stored by another program: each is listed, opened and named in a dialog; what is invisible
-    stays encoded."""
+    """Keys, values and types of other programs are shown as text; invisible characters stay
+    encoded."""
 
     async def store() -> None:
         async with Client(node.url) as client:
@@ -213,8 +213,7 @@ def test_secrets_and_what_is_none(
 
 
 def test_what_the_node_says(hostile: ConsolePage) -> None:
-    """Its version, features and terms; its refusals as text, as a problem and as HTML; evidence; on
-    every page."""
+    """Version, features, terms, refusals and evidence of a node are shown as text on every page."""
     hostile.sign_in()
     words: dict[str, Any] = {
         "version": ALL,

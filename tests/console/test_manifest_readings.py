@@ -316,8 +316,7 @@ READ: Final = """
 
 @pytest.mark.parametrize("seed", range(4))
 def test_page_and_commands_read_every_manifest_alike(scripts: Scripts, seed: int) -> None:
-    """Both refuse the same manifests, resolve others to the same resources, and grant the same
-    rights for as long."""
+    """Page and commands refuse the same manifests, and grant the same rights for the same time."""
     random = Random(seed)
     values = [drawn(random) for _ in range(400)]
     by_commands = [read_by_commands(value) for value in values]
@@ -356,14 +355,14 @@ def test_a_grant_with_a_query_is_counted(scripts: Scripts) -> None:
 
 
 def link(manifest: object) -> str:
-    """The place of a request, as an app links to it."""
+    """Return the link of a request, as apps use it."""
     return "requests?manifest=" + base64.urlsafe_b64encode(
         json.dumps(manifest).encode()
     ).decode().rstrip("=")
 
 
 def permission(path: str, *actions: str, service: str = KV, **more: Json) -> dict[str, Json]:
-    """One entry of a manifest, taken as it is."""
+    """Return one entry of a manifest, unchanged."""
     return {"service": service, "path": path, "actions": list(actions), "skipPrefix": True, **more}
 
 
@@ -481,12 +480,12 @@ def test_what_is_listed_is_what_is_signed(console: ConsolePage) -> None:
         if asks and console.run(console.tab.get_by_text("State no code").count()):
             console.run(console.tab.get_by_text("State no code").click())
         console.click("Approve")
-        ready = console.tab.get_by_text("It is in force").first
+        ready = console.tab.get_by_text("The grant is in force").first
         wallet = console.tab.get_by_role("button", name="Test Wallet")
         console.run(expect(ready.or_(wallet).first).to_be_visible())
         if console.run(wallet.count()):
             console.run(wallet.first.click())
-        console.see("It is in force")
+        console.see("The grant is in force")
         rights, count = signed(console)
         assert (rights, count) == (lines, 1), manifest
         assert asks == any(ability.endswith("/decrypt") for _, ability in rights)

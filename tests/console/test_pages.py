@@ -73,8 +73,7 @@ def test_the_other_pages(console: ConsolePage) -> None:
 
 
 def test_the_end_of_a_secret(console: ConsolePage) -> None:
-    """Replaced over what was there before; deleted only after its name is typed; the search and the
-    focus stay."""
+    """A secret is replaced, then deleted after its name is typed; search and focus are kept."""
     console.sign_in()
     add(console, "API_KEY", "first")
     console.type("Find a secret", "api")
@@ -100,8 +99,8 @@ def test_the_end_of_a_secret(console: ConsolePage) -> None:
 
 
 def test_nothing_typed_is_lost(console: ConsolePage) -> None:
-    """A failure leaves the form as it was; Escape asks; a wrong name is named where it is; the
-    focus returns."""
+    """A failure keeps the form, Escape asks, a bad name is reported at its field, and focus
+    returns."""
     console.sign_in()
     console.click("Add a secret", within="header >> nth=-1")
     console.type("Name", "1st key")
@@ -133,7 +132,7 @@ def test_nothing_typed_is_lost(console: ConsolePage) -> None:
 
 
 def test_a_revealed_value_goes(console: ConsolePage) -> None:
-    """It is shown for 30 seconds; then it is not in the page any more."""
+    """A revealed value is shown for 30 seconds, then removed from the page."""
     console.sign_in()
     add(console, "API_KEY", "open sesame")
     console.run(console.tab.clock.install())
@@ -147,7 +146,7 @@ def test_a_revealed_value_goes(console: ConsolePage) -> None:
 
 
 def test_a_wallet_that_refuses(console: ConsolePage, wallet: BrowserWallet) -> None:
-    """It is said, nothing is stored, and the next try works."""
+    """A refused signature is reported, nothing is stored, and the next attempt works."""
     wallet.refusal = (4001, "User rejected the request.")
     console.open("connect")
     console.run(console.tab.get_by_role("button", name="Test Wallet").click())
@@ -193,9 +192,9 @@ def test_another_node(console: ConsolePage) -> None:
     console.see("did:key:z6MkFormer")
     assert console.run(console.tab.get_by_role("navigation").count()) == 0
     console.shot("another-node")
-    console.click("Go on with the new node")
+    console.click("Continue with the new node")
     console.type("Type trust to confirm", "trust")
-    console.click("Go on with the new node", within="dialog")
+    console.click("Continue with the new node", within="dialog")
     console.see("Sign in to see this page")
 
 
@@ -217,7 +216,7 @@ def test_a_node_that_is_away(console: ConsolePage) -> None:
 
 
 def test_a_node_to_be_wary_of(console: ConsolePage) -> None:
-    """A trust root that is not Intel's, and attestation that is off, stand above every page."""
+    """Every page warns of a trust root that is not Intel's and of disabled attestation."""
 
     async def loose(route: Route) -> None:
         answer = await route.fetch()

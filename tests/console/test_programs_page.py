@@ -35,7 +35,7 @@ def test_projects_and_their_versions(
     console.click("Programs", role="link")
     console.click("Allow it")
     console.click("Test Wallet example.wallet", within="dialog")
-    console.see("for everybody")
+    console.see("for everyone")
     console.shot("programs")
     rows = console.tab.locator(".versions li")
     console.run(expect(rows).to_have_count(2))

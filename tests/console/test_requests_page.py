@@ -73,7 +73,7 @@ def wary(browser: Browser, believer: EmbeddedNode, wallet: BrowserWallet) -> Ite
 
 
 def link(manifest: object) -> str:
-    """The place of a request, as an app links to it."""
+    """Return the link of a request, as apps use it."""
     return "requests?manifest=" + base64.urlsafe_b64encode(
         json.dumps(manifest).encode()
     ).decode().rstrip("=")
@@ -108,8 +108,7 @@ def test_a_backend_reads_what_was_approved(
     platform: SimulatedPlatform,
     folder: Path,
 ) -> None:
-    """One of two secrets, to stated code: it is read, the other refused; the next time the node
-    knows the code."""
+    """A backend with approved code reads one of two secrets; the other is refused."""
     wary.sign_in()
     add(wary, "API_KEY", "open sesame")
     add(wary, "DB_PASSWORD", "keep out")
@@ -140,7 +139,7 @@ def test_a_backend_reads_what_was_approved(
     wary.shot("requests-code")
     before = len(wallet.asked)
     wary.click("Approve")
-    wary.see("It is in force")
+    wary.see("The grant is in force")
     wary.shot("requests-approved")
     assert len(wallet.asked) == before
     portables = decode_bundle(downloaded(wary))
@@ -253,7 +252,7 @@ def test_what_the_session_lacks_is_signed_once(console: ConsolePage, wallet: Bro
     console.run(expect(console.tab.get_by_label("When it ends")).to_have_value("86400"))
     console.click("Approve")
     console.click("Test Wallet example.wallet", within="dialog")
-    console.see("It is in force")
+    console.see("The grant is in force")
     assert len(wallet.asked) == before + 1
     made = decode_bundle(downloaded(console))
     assert {one.delegate_did for one in made} == {DID}
@@ -279,8 +278,7 @@ PATHS = {
 
 
 def test_which_secrets_a_path_contains(scripts: Scripts) -> None:
-    """Only the whole name of a secret is said to be one; every way to all of them is known to be
-    one."""
+    """A path counts as one secret only by a full name; every path to all secrets is recognised."""
     script = """async (paths) => {
       const { requestedRight, secretOf } = await import("/console/wire/grants.js");
       const right = { service: "tinycloud.kv", space: "secrets", actions: ["tinycloud.kv/get"] };
@@ -290,7 +288,7 @@ def test_which_secrets_a_path_contains(scripts: Scripts) -> None:
 
 
 def test_bad_requests(console: ConsolePage) -> None:
-    """Each is a sentence and the next step, and what was pasted stays."""
+    """A bad request gives a sentence and a next step, and the pasted text stays."""
     console.sign_in()
     console.click("Requests", role="link")
     console.see("Open a request")
@@ -298,7 +296,7 @@ def test_bad_requests(console: ConsolePage) -> None:
     field = console.tab.get_by_label("What the app asks for")
     for text, said in (
         ("", "Paste the manifest"),
-        ("{", "This is no JSON"),
+        ("{", "This is not JSON"),
         ("[]", "This request cannot be used"),
         (json.dumps({**MANIFEST, "colour": "red", "name": ""}), "is no known member"),
         (

@@ -40,11 +40,11 @@ def test_a_file_of_secrets(
     console.sign_in()
     console.click("Add many", within="header >> nth=-1")
     console.type("Names and values", "API_KEY=1\nlower=2\nAPI_KEY=3\n")
-    console.see("Line 2 has no fit name")
-    console.see("Line 3 repeats a name")
+    console.see("Line 2 does not begin with a valid secret name")
+    console.see("Line 3 repeats the name of an earlier entry")
     console.shot("secrets-many-faults")
     console.click("Seal and save")
-    console.see("Nothing is saved before these lines are right")
+    console.see("Correct these lines before saving")
     file = tmp_path / "production.env"
     file.write_text(FILE)
     console.run(
@@ -100,7 +100,7 @@ def test_a_file_of_which_a_part_arrives(console: ConsolePage) -> None:
     console.type("Names and values", "".join(f"KEY_{at}=x\n" for at in range(260)))
     console.see("260 new")
     console.click("Seal and save")
-    console.see("Only a part was saved")
+    console.see("Only some values were saved")
     console.see("Save again")
     console.click("Seal and save")
     console.see("10 secrets are saved")
@@ -161,7 +161,7 @@ def test_values_that_are_no_text_or_do_not_open(
     console.click("Close")
     console.click("Open BROKEN")
     console.click("Reveal")
-    console.see("What is stored there is no secret, or is damaged")
+    console.see("The stored value is not a secret, or is damaged")
     console.see("Replace it with a value that you know")
     console.shot("secret-broken")
     console.click("Replace")
@@ -174,7 +174,7 @@ def test_values_that_are_no_text_or_do_not_open(
 
 
 def test_a_phrase_behind_a_passkey(browser: Browser, node: EmbeddedNode) -> None:
-    """A phrase that is kept signs in again after a sign-out, until it is forgotten."""
+    """A stored phrase signs in again after a sign-out, until it is removed."""
     with console_page(browser, node.url.replace("127.0.0.1", "localhost")) as console:
 
         async def add() -> None:
@@ -211,7 +211,7 @@ def test_a_phrase_behind_a_passkey(browser: Browser, node: EmbeddedNode) -> None
         console.run(console.tab.get_by_role("button", name="Forget the phrase kept here").click())
         console.type("Type forget to confirm", "forget")
         console.click("Forget the phrase kept here", within="dialog")
-        console.see("no longer kept here")
+        console.see("was removed from this browser")
         console.run(
             expect(console.tab.get_by_role("button", name="Use the passkey")).to_have_count(0)
         )

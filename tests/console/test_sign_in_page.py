@@ -90,8 +90,8 @@ def test_a_wallet_in_the_browser_signs_the_command_line_in(
     tmp_path: Path,
     environment: dict[str, str],
 ) -> None:
-    """Connected, read, signed; the command goes on, the page says it can be closed, and a secret is
-    kept and read."""
+    """The browser wallet connects and signs, the command continues, and a secret is stored and
+    read."""
     with _command(
         ["login", node.url, "--browser"], browser, wallet, tmp_path / "home", environment
     ) as login:

@@ -55,7 +55,8 @@ def test_the_page_of_sign_in(browser: Browser, node: EmbeddedNode) -> None:
 
 
 def test_a_thousand_secrets(console: ConsolePage) -> None:
-    """The first rows stand within a second, by one request for all names; few rows exist."""
+    """With a thousand secrets, the first rows appear within a second, by one request for all
+    names."""
     console.sign_in()
     console.see("No secrets yet")
     store_secrets(console, key_names(SECRETS))

@@ -90,7 +90,7 @@ def test_from_the_first_secret_to_its_revocation(
         console.click("Read it")
         console.type("The code, as sealspace backend show --json printed it", shown)
         console.click("Approve")
-        console.see("It is in force")
+        console.see("The grant is in force")
 
         async def saved() -> bytes:
             async with console.tab.expect_download() as begun:

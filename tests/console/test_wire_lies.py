@@ -57,14 +57,14 @@ def wallet() -> BrowserWallet:
 
 @pytest.fixture(scope="module")
 def page(browser: Browser, node: EmbeddedNode, wallet: BrowserWallet) -> Iterator[Page]:
-    """One page for all tests here; each signs in anew."""
+    """One page for all tests of this module; each test signs in again."""
     with browser.page(node.url, wallet=wallet) as opened:
         yield opened
 
 
 def test_any_json_of_a_node_is_read_or_refused(scripts: Scripts) -> None:
-    """Each member of its answers in turn is left out, or something else: it is read, or fails as
-    modules do (CN5)."""
+    """Answers with a missing or altered member are read, or fail with the module's own error
+    (CN5)."""
     said = in_page(
         scripts,
         _TWISTED
@@ -208,8 +208,7 @@ def test_a_wallet_signs_nothing_that_a_node_chose(scripts: Scripts, wallet: Brow
 
 
 def test_a_session_that_another_tab_ended(page: Page) -> None:
-    """It is not kept again (CN3); what two tabs got is kept together, and of two keys of a network
-    the first."""
+    """A session that another tab ended is not stored again (CN3); grants of two tabs are merged."""
     said = in_page(
         page,
         """
@@ -294,8 +293,8 @@ def _row(one: Capability) -> dict[str, str]:
 
 
 def test_what_an_app_asks_for_is_not_belittled(page: Page) -> None:
-    """A folder of secrets is no secret and has generated ones too (CN8); another service's actions
-    stand as written."""
+    """A folder of secrets is not shown as one secret (CN8); unknown actions are shown as
+    written."""
     said = in_page(
         page,
         """

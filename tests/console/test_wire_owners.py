@@ -124,8 +124,8 @@ def test_a_phrase_under_a_passkey(browser: Browser, node: EmbeddedNode) -> None:
 def test_a_manifest_is_granted_and_revoked(
     scripts: Scripts, wallet: BrowserWallet, node: EmbeddedNode, loop: LoopThread
 ) -> None:
-    """One more signature for what the session lacks; the app reads with what it is handed, until it
-    is revoked."""
+    """A missing right takes one more signature; the app reads with its grant until it is
+    revoked."""
     app = Ed25519Signer(bytes(range(32)))
     manifest = {
         "app_id": "com.example.notes",

@@ -17,7 +17,7 @@ from sealspace.client import Client
 def test_sign_in_and_values(
     page: Page, wallet: BrowserWallet, node: EmbeddedNode, browser: Browser
 ) -> None:
-    """One signature signs in; values are written and read by both sides."""
+    """After one signature, the console and the SDK read and write the same values."""
     said = in_page(
         page,
         """

@@ -44,7 +44,7 @@ const passkeys = () => import("../wire/passkey.js");
 /** A passkey belongs to a name; at a bare address there is none. */
 const hasPasskeys = "PublicKeyCredential" in globalThis && isSecureContext && !/^[\d.]+$|:/.test(location.hostname);
 
-/** What a phrase that is kept here is for; nothing where none is. @param {HTMLElement} list @param {Enter} enter @param {AbortSignal} signal */
+/** Show the choices for a stored recovery phrase, if there is one. @param {HTMLElement} list @param {Enter} enter @param {AbortSignal} signal */
 async function showKept(list, enter, signal) {
   const { forgetPhrase, isKept, keptPhrase } = await passkeys();
   if (!(await isKept()) || signal.aborted) return;

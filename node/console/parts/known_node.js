@@ -5,7 +5,7 @@ import { confirmByWord } from "./dialog.js";
 import { copyField, facts } from "./values.js";
 
 const KEY = "sealspace.node";
-/** Origin of the runner that the node's operator named; none where none is. The page's policy lets requests go there. */
+/** Origin of the runner that the node's operator chose, or empty. The page's Content-Security-Policy allows requests to it. */
 export const runnerUrl = document.documentElement.dataset.runner ?? "";
 
 /** @typedef {{ before: string, now: string }} Change of the node behind this address */
@@ -20,7 +20,7 @@ export function knownNode(did, key = KEY) {
   return before === null || before === did ? null : { before, now: did };
 }
 
-/** What stands in place of everything else while the node is another one. @param {Change} change @param {() => Promise<void>} accepted */
+/** The warning that replaces the page while the node has another identity than before. @param {Change} change @param {() => Promise<void>} accepted */
 export function stopped({ before, now }, accepted) {
   const accept = async () => {
     await confirmByWord({ title: state.acceptTitle, text: state.acceptText, word: state.acceptWord, action: state.accept, run: async () => {

@@ -12,7 +12,7 @@ import { quoted } from "./quoted.js";
 /** @param {string} text */
 const named = (text) => quoted(text, { mono: true });
 
-/** "read and write the secret “API_KEY”". @param {Right} right @param {string} owner DID of whoever is at the console */
+/** "read and write the secret “API_KEY”". @param {Right} right @param {string} owner DID of the user of the console */
 export function rightWords(right, owner) {
   const actions = right.actions.map((one) => one.replace(/^tinycloud\./, ""));
   const isDeed = actions.every((one) => Object.hasOwn(words.deeds, one));
@@ -32,7 +32,7 @@ function placeOf(right, owner, isDeed) {
   const secret = secretOf(right);
   if (secret !== null) {
     const which = secret ? [isFolder(secret) ? words.secretsBelow : words.theSecret, named(secret)] : isYours ? words.yourSecrets : words.everySecret;
-    // A folder has the names that only a runner makes too, which nobody would tick one by one.
+    // A folder includes names that only a runner generates. Say so: they cannot be ticked one by one.
     return [which, !isYours && [words.of, named(ownerOfSpace(space))], isFolder(secret) && words.andProtected];
   }
   const isWhole = ["", "/"].includes(path);

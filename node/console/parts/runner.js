@@ -71,7 +71,7 @@ export function runnerPanel({ client, signal }) {
     h("p", { class: "dim small" }, words.noCalls, " ", h("code", {}, words.call(runnerUrl))));
 }
 
-/** What stands there while another runner answers than last time. @param {import("./known_node.js").Change} change @param {() => void} accepted */
+/** The warning that is shown while the runner answers with another identity than last time. @param {import("./known_node.js").Change} change @param {() => void} accepted */
 function changed({ before, now }, accepted) {
   const accept = async () => {
     const run = async () => localStorage.setItem(RUNNER, now);

@@ -16,7 +16,7 @@ export function isHeld({ session }, { id }) {
     capabilities.some(({ resource, ability }) => resource === wanted.resource && ability === wanted.ability));
 }
 
-/** What stands in place of spaces that the session does not hold. @param {Client} client @param {Space[]} spaces @param {() => void} allowed */
+/** The text that is shown for spaces to which the session has no right. @param {Client} client @param {Space[]} spaces @param {() => void} allowed */
 export function askForRights(client, spaces, allowed) {
   const names = spaces.map(({ name }) => name).join(", ");
   const failed = h("div", { role: "alert" });

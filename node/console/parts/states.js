@@ -11,12 +11,12 @@ export function banner({ kind = "", title, text, action }) {
     action && h("button", { type: "button", on: { click: action.run } }, action.label)));
 }
 
-/** What stands where something is being loaded. @param {number} [lines] */
+/** The placeholder that is shown while content is loading. @param {number} [lines] */
 export const skeleton = (lines = 6) =>
   h("div", { class: "skeleton", role: "status" }, h("span", { class: "sr" }, app.loading), Array.from({ length: lines }, () => h("i")));
 
 /**
- * What stands where nothing is.
+ * The text that is shown instead of an empty list.
  * @param {{ icon: any, title: string, text: import("../elements.js").Child, actions?: Element[] }} options
  */
 export const emptyState = ({ icon: name, title, text, actions = [] }) =>

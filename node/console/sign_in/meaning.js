@@ -1,5 +1,5 @@
 // @ts-check
-/** What a text allows that a wallet is asked to sign, read out of the text itself, so that the two cannot differ. */
+/** The rights that a text to sign grants, parsed from the text itself so that the two cannot differ. */
 
 import { rightOf } from "../wire/grants.js";
 import { fromBase64url, text as decoded } from "../wire/bytes.js";

@@ -51,7 +51,7 @@ async function signedStatement(type, statement, owner) {
 /**
  * Make a key: its secret is drawn here, and the runner gets its hash.
  * @param {import("./wallets.js").Owner} owner @param {Runner} runner @param {Stated} stated
- * @returns {Promise<string>} what its holder shows; nobody can show it again
+ * @returns {Promise<string>} the key that its holder sends; it is shown only once
  */
 export async function createKey(owner, runner, { projects, profiles, maxPerCall, expiresS }) {
   const isNamed = projects.length > 0 && projects.length <= MAX_NAMED && profiles.length <= MAX_NAMED && profiles.every(isProfile);

@@ -33,7 +33,7 @@ export async function isSignedBy(did, said, signature) {
   try {
     signed = canonicalBytes(said);
   } catch {
-    return false; // of what has no canonical text nobody signs one
+    return false; // a value without canonical text cannot have been signed
   }
   const verifier = await crypto.subtle.importKey("raw", key, "Ed25519", false, ["verify"]);
   return crypto.subtle.verify("Ed25519", verifier, bytes, signed);

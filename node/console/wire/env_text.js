@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * Files of names and values, as the command line imports them: `NAME=VALUE`, `export` before it or not; a value as it
- * stands up to ` #`, or in single quotes literally, or in double quotes with escapes. Nothing is expanded. What is
- * broken is named by its line, never by its content.
+ * Reading of .env files, by the same rules as `sealspace secret import`: `NAME=VALUE`, optionally after `export`. A value is
+ * taken literally up to ` #`; or literally in single quotes; or with escapes in double quotes. Variables are not expanded.
+ * Errors give the line and never quote it, because it may contain a secret.
  */
 
 import { ConsoleError } from "./errors.js";
@@ -31,13 +31,13 @@ function valueAt(text, at) {
   if (text[at] === "'" || text[at] === '"') {
     const found = matchAt(QUOTED, text, at);
     const end = found && matchAt(NOTHING, text, at + found[0].length);
-    if (!found || !end) return "has a quote that does not end, or text behind it";
+    if (!found || !end) return "has an unclosed quote, or text after the closing quote";
     const value = found[1] ?? found[2].replace(/\\([^])/g, (whole, letter) => ESCAPED[letter] ?? whole);
     return [value, at + found[0].length + end[0].length];
   }
   const following = nextLine(text, at);
   const line = text.slice(at, following).replace(/\n$/, "");
-  if (line.startsWith("#") && text[at - 1] === "=") return "has a value that begins with #: put it into single quotes";
+  if (line.startsWith("#") && text[at - 1] === "=") return "has a value that begins with #: put the value in single quotes";
   const whole = text[at - 1] + line;
   const comment = whole.search(/[ \t]#/);
   return [(comment < 0 ? line : line.slice(0, comment)).replace(/^[ \t]+|(?<![ \t])[ \t]+$/g, ""), following];
@@ -63,9 +63,9 @@ export function parseEnv(file) {
     const name = start?.[1] ?? "";
     let wrong = "";
     if (!start) wrong = "is not NAME=VALUE";
-    else if (!NAME_PATTERN.test(name)) wrong = "has no fit name: capitals, digits and underscores, a capital first";
-    else if (values.has(name)) wrong = "repeats a name";
-    else if (values.size === MAX_ENTRIES) wrong = `is one entry more than ${MAX_ENTRIES}`;
+    else if (!NAME_PATTERN.test(name)) wrong = "does not begin with a valid secret name: capitals, digits and underscores, a capital first";
+    else if (values.has(name)) wrong = "repeats the name of an earlier entry";
+    else if (values.size === MAX_ENTRIES) wrong = `exceeds the limit of ${MAX_ENTRIES} entries`;
     const read = wrong || valueAt(text, at + (start?.[0].length ?? 0));
     if (typeof read === "string") {
       faults.push({ line, text: read });

@@ -1,5 +1,5 @@
 // @ts-check
-/** Secrets that a runner makes, and that are sealed to a network which nobody opens in person. */
+/** Secrets that a runner generates, encrypted to a network that the owner cannot open in person. */
 
 import { tokenCid } from "./cid.js";
 import { networkId, spaceId } from "./did.js";

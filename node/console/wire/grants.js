@@ -210,7 +210,7 @@ export async function revoke(client, grants) {
 export async function grant(client, did, capabilities, { expiresS = 7 * 86400, policy } = {}) {
   const { session } = client;
   const recipient = principalOf(did);
-  // Reading capabilities is what makes a session of the owner in person; it is granted to nobody else.
+  // The right to read capabilities marks a session as the owner in person, so it is never granted to others.
   const granted = distinctCapabilities(capabilities).filter(({ ability }) => !/^tinycloud\.(capabilities\/(read|\*)|\*)/.test(ability));
   if (!granted.length || !isDid(recipient) || !(expiresS > 0)) {
     throw new ConsoleError("invalid-input", "a grant names a DID, at least one right, and a time");

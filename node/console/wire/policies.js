@@ -27,7 +27,7 @@ const NUMBERS = ["tcbGraceSeconds", "minEvaluationNumber", "maxAgeSeconds"];
 /** @param {any} value @returns {value is {[name: string]: any}} */
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
-/** @param {any} policy @returns {string} the member that is wrong; nothing where none is */
+/** @param {any} policy @returns {string} the name of an invalid member, or an empty string */
 function faultOf(policy) {
   if (!isObject(policy)) return "policy";
   for (const [member, value] of Object.entries(policy)) {
