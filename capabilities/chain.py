@@ -406,7 +406,7 @@ def _check_found(
     if dependent and not cited:  # D21, I31
         raise ChainError("parent-not-found")
     if len(cited) != len(found):
-        raise RuntimeError("one stored delegation, or None, is needed for each cited proof")
+        raise RuntimeError("pass the stored delegation, or None, for each cited proof")
     if len(known) != len(cited):  # D22, I31
         raise ChainError("parent-not-found")
     for grant in known:

@@ -405,7 +405,7 @@ def _evidence_for(request: ReleaseRequest) -> tuple[Evidence, RowStamp]:
     if evidence is None or row is None:
         raise _refused("not_attested", "no evidence")
     if evidence.invoker != request.invoker:
-        raise _refused("not_attested", "evidence of another invoker")
+        raise _refused("not_attested", "the evidence belongs to another invoker")
     if evidence.root_ca_sha256 not in request.release_record.trust_roots:
         raise _refused("trust_root", "evidence with a root that is not trusted")
     # AT29: the node may have narrowed its list after it accepted this evidence.

@@ -116,7 +116,8 @@ async def play(folder: Path) -> int:
                 )
             else:
                 print(
-                    "\nthe same secret in somebody else's program, on a runner in a simulated TEE\n"
+                    "\nthe same secret in another developer's program,"
+                    " on a runner in a simulated TEE\n"
                 )
                 await RunnerStory(story, runner).play()
     except StepFailed as failed:
@@ -713,7 +714,7 @@ class RunnerStory:
 
     async def _call(self) -> dict[str, Any]:
         with self._narrator.step(
-            "whoever has the key calls, and gets what the program made with the secret"
+            "a holder of the key calls the program and gets its result, made with the secret"
         ):
             answer = await self._asked()
             expected = checksum(f"{SECRET}={self._first.value}".encode() + compact(INPUT))

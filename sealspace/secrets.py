@@ -429,7 +429,7 @@ class Secrets:
         # J15: one owner could store an envelope of another owner's network. A reader with rights of
         # both would open it and take the value for the first owner's.
         if not same_principal(envelope.network.owner, self._space.owner):
-            raise InvalidEnvelope(f"{secret.path} is sealed to a network of another owner")
+            raise InvalidEnvelope(f"{secret.path} is sealed to another owner's network")
         return envelope
 
     @contextmanager
@@ -478,7 +478,7 @@ class Secrets:
             ) from None
         if len(encoded) > MAX_SECRET_BYTES:
             raise InvalidSecretValue(
-                f"the secret is too long: at most {MAX_SECRET_BYTES} bytes are possible",
+                f"the secret is too long: the limit is {MAX_SECRET_BYTES} bytes",
                 hint="store the data as a value, and only its key as a secret",
             )
         return encoded

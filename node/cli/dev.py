@@ -255,7 +255,8 @@ async def _start_backend(stack: AsyncExitStack, node: str, platform: Path, name:
         )
     except ValueError as error:
         raise ProcessFailed(
-            f"cannot publish the backend: {error}", hint="name the secret like API_KEY"
+            f"cannot publish the backend: {error}",
+            hint="use a name in capitals and underscores, such as API_KEY",
         ) from None
     app = web.Application()
     app.router.add_get("/", state)

@@ -92,7 +92,7 @@ async def show(config: Config, store: Store) -> None:
 @click.option(
     "--attestation",
     type=click.Choice(get_args(AttestationMode)),
-    help="Who must prove which code they run.",
+    help="Which callers have to prove the code that they run.",
 )
 @click.option("--trust-root", type=FILE, help="Trust this root certificate instead of Intel's.")
 @click.option("--intel-root", is_flag=True, help="Trust Intel's root certificate.")
@@ -101,7 +101,7 @@ async def show(config: Config, store: Store) -> None:
 @click.option(
     "--node-policy-suffices/--owner-policy-needed",
     default=None,
-    help="Whether the node's policy is enough where the owner has none.",
+    help="Whether the node's policy suffices if the owner has not set one.",
 )
 @click.option(
     "--key-provider",

@@ -53,7 +53,7 @@ _HOSTING = (
     "--attestation",
     "release__attestation",
     type=click.Choice(get_args(AttestationMode)),
-    help="Who must prove which code they run.",
+    help="Which callers have to prove the code that they run.",
 )
 @where_options
 @trust_root_option

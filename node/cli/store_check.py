@@ -83,7 +83,7 @@ async def _check_large_values(config: Config, store: Store, identity: Identity |
     if identity is not None and recorded != place_text(config):
         raise StoreMisused(
             f"large values are stored in {recorded}, but the settings name {place_text(config)}",
-            hint="correct objects.url, or move them: sealspace admin migrate-objects",
+            hint="correct objects.url, or move the large values: sealspace admin migrate-objects",
         )
     if config.objects.url is None:
         return

@@ -239,12 +239,15 @@ def _held(sign_in: str | None, now: float) -> Registered:
     delegation: Delegation = verify_delegation(parse_delegation(sign_in))
     if delegation.form != "cacao" or delegation.parents or delegation.issued_at is None:
         raise CallRefused(
-            "the sign-in of the call must be signed by a wallet, without a parent delegation"
+            "the sign-in sent with the call must be signed by a wallet, without a parent"
         )
     if not -_CLOCKS_APART_S <= now - delegation.issued_at <= MAX_SIGN_IN_AGE_S:
-        raise CallRefused("the sign-in of the call is older than a day", hint="sign in again")
+        raise CallRefused(
+            "the sign-in sent with the call is more than a day old", hint="sign in again"
+        )
     if delegation.facts:  # for example a policy on code, which a runner cannot apply
         raise CallRefused(
-            "the sign-in of the call has conditions", hint="sign in without conditions"
+            "the sign-in sent with the call must not contain conditions",
+            hint="sign in without conditions",
         )
     return judge_registration(delegation, (), {}, now=now)

@@ -69,7 +69,7 @@ def checked_project_name(name: str) -> str:
     """Return the name of a project if it is valid; raises InvalidInput."""
     if _NAME.fullmatch(name) is None:
         raise InvalidInput(
-            "not a project name: it may have 1 to 64 lower-case letters, digits and inner dashes",
+            "not a project name: use 1 to 64 lower-case letters and digits, with dashes between",
             hint="choose a name such as `mail-digest`",
         )
     return name

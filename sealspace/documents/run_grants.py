@@ -337,7 +337,7 @@ def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Del
         raise InvalidPortableDelegation(
             "the run grant must be signed by the owner itself, without a parent delegation, and be"
             " for this runner's DID",
-            hint=f"sign it with the owner's wallet or key, for {runner}",
+            hint=f"sign it again with the owner's wallet or key, naming the runner {runner}",
         )
     if delegation.expires_at is None:
         raise InvalidPortableDelegation("the run grant has no end")

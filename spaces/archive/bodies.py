@@ -100,7 +100,7 @@ async def move_bodies(
     reads them from the source.
     """
     if await recorded_place(store) not in (origin, to):
-        raise BodiesElsewhere("the large values of this store are in a third place")
+        raise BodiesElsewhere("this store keeps its large values in a third place")
     moved = MovedBodies()
     with tempfile.TemporaryFile() as notes:
         async with aclosing(rows.parts()) as parts:

@@ -201,7 +201,7 @@ class ObjectBucket:
             options: obstore.GetOptions = {"range": (0, PIECE_BYTES)}
             found = await obstore.get_async(self.objects, key_of(name), options=options)
             if found.meta["size"] != size_bytes:
-                raise RecordDamaged("a body does not have the size of its head")
+                raise RecordDamaged("the size of a body differs from the size recorded for it")
             return OpenObject(self.objects, name, size_bytes, bytes(await found.bytes_async()))
 
     async def remove(self, name: ObjectName) -> None:

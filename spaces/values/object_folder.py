@@ -315,7 +315,7 @@ class OpenBody(OpenedBody):
             except FileNotFoundError as exc:
                 raise RecordDamaged("the file of a body is missing") from exc
             if os.fstat(self._descriptor).st_size != self.size_bytes:
-                raise RecordDamaged("a body does not have the size of its head")
+                raise RecordDamaged("the size of a body differs from the size recorded for it")
 
     async def _piece(self, start: int, end: int, hasher: "blake3 | None") -> bytearray:
         # The first piece need not wait for a turn: it takes no longer than a large row.

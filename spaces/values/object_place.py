@@ -37,7 +37,7 @@ async def claim_place(store: Store, place: str) -> None:
             return
         if counter_of(counter):
             place = "the folder blobs of its data" if recorded == FOLDER else recorded
-            raise BodiesElsewhere(f"large values of this store are in {place}")
+            raise BodiesElsewhere(f"this store keeps its large values in {place}")
         put = Put(BODIES_PLACE_KEY, place.encode(), expect=stamp_of(row))
         # The limit of 0 bytes refuses the commit if another one named a body meanwhile.
         if not isinstance(

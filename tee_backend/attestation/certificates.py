@@ -101,7 +101,9 @@ def parse_pem_chain(pem: bytes, *, most: int) -> tuple[Certificate, ...]:
     that no two readers of the same text see different certificates.
     """
     if len(pem) > MAX_CHAIN_BYTES:
-        raise MalformedCertificate(f"certificate chain of {len(pem)} bytes")
+        raise MalformedCertificate(
+            f"certificate chain has {len(pem)} bytes, more than {MAX_CHAIN_BYTES}"
+        )
     found = _PEM_BLOCK.findall(pem)
     if not 0 < len(found) <= most or _PEM_BLOCK.sub(b"", pem):
         raise MalformedCertificate(f"certificate chain is not PEM with 1 to {most} certificates")

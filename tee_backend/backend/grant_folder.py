@@ -205,14 +205,13 @@ class GrantFolder:
             raise self._damaged(path, _reason(error)) from None
         pins = parse_pins(state.networks)
         if pins is None:
-            raise self._damaged(path, "the keys of networks in it cannot be read")
+            raise self._damaged(path, "its list of network keys cannot be read")
         if state.did != self._did:
             raise FolderOfAnother(
-                f"{self._path} was made by {state.did}, and this backend is {self._did}",
+                f"{self._path} belongs to {state.did}, but this backend is {self._did}",
                 hint=(
-                    "start with the key that made the folder (the same application and key"
-                    " provider, or its key file); or name another folder and ask owners to grant"
-                    " to the new DID"
+                    "start with the key of that DID (the same key file, or the same application and"
+                    " key provider), or use a new folder and ask owners to grant to the new DID"
                 ),
             )
         self.pins = pins

@@ -101,7 +101,12 @@ _private = click.option(
     help="Compilation target of the file; detected by default.",
 )
 @click.option("--source", metavar="URL", help="Address of the source code.")
-@click.option("--manifest", "manifest_file", type=FILE, help="The secrets and hosts it needs.")
+@click.option(
+    "--manifest",
+    "manifest_file",
+    type=FILE,
+    help="JSON manifest: the secrets and hosts that the program needs.",
+)
 @click.option("--no-activate", is_flag=True, help="Do not change the active version.")
 @_private
 @at_node

@@ -1,7 +1,7 @@
 """Expectations of OutLayer's users of a runner, and attacks on one, each with its tests.
 
-`spec/runner/cases.md` shows them. A row is an expectation and the tests that show it, or a text that
-says why no test exists.
+`spec/runner/cases.md` shows them. A row is an expectation and its tests, or the reason why it has
+no test.
 """
 
 from typing import TypeAlias

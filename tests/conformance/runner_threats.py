@@ -53,7 +53,7 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         _RUNNER + "test_names_of_secrets_are_told_to_their_owner_alone",
         _CALLS + "test_the_owner_calls_and_sees_the_errors_of_the_program",
     ),
-    "3.8 whoever sees a receipt tries inputs out": (
+    "3.8 a reader of a receipt tries inputs out": (
         _RUNNER + "test_a_salt_does_not_reach_into_the_data",
     ),
     "3.8 a receipt is shown for other code, another run, other data": (
@@ -125,8 +125,8 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         _OUTBOUND + "test_bodies_are_bounded",
         _OUTBOUND + "test_a_request_has_a_time_of_its_own",
     ),
-    "3.8 an owner, or whoever may write its secrets, passes a value of its own for one that "
-    "nobody has seen": (
+    "3.8 an owner, or a delegate who may write its secrets, passes off a value of its own as a "
+    "generated one": (
         _GENERATED + "test_what_was_not_made_here_is_not_delivered",
         "tee_backend/runner/test_generation.py::test_a_tag_fits_one_value_at_one_place",
     ),

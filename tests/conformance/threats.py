@@ -519,7 +519,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _WALLET_PAGE + "test_only_the_account_that_was_named_signs",
         _WALLET_PAGE + "test_the_page_shows_what_is_signed",
     ),
-    "3.5 a page that nobody answers keeps a command waiting": (
+    "3.5 a page without an answer keeps a command waiting": (
         _WALLET_SERVER + "test_nobody_answers_in_time",
         _WALLET_SERVER + "test_LP5_bodies_are_bounded_and_strict",
         _WALLET_SERVER + "test_LP5_connections_are_bounded",
@@ -557,7 +557,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
 }
 
 UNHELD_THREATS: dict[str, str] = {
-    "3.2 an operator, or whoever changes the node's files, changes the console's": (
+    "3.2 an operator, or an attacker who changes the node's files, changes the console's": (
         "outside the program"
     ),
     "3.2 traffic read or changed on the way": (

@@ -139,7 +139,7 @@ def unpack_parts(message: bytes, most: int | None = None) -> list[bytes]:
         if len(parts) == most:  # a megabyte of empty parts would take the runner 0.1 s
             raise ValueError("the message has too many parts")
         if len(message) - at < _PART.size:
-            raise ValueError("the message ends within a length")
+            raise ValueError("the message is cut off in the middle of a length")
         (length,) = _PART.unpack_from(message, at)
         at += _PART.size
         if length > len(message) - at:

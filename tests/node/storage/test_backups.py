@@ -269,7 +269,7 @@ async def test_large_values_in_a_bucket(tmp_path: Path) -> None:
     async with embedded_node(replace(config_of(here), objects=bucket), clock=clock) as node:
         wallet = await people(node, clock)
         assert not (here / "blobs").exists()
-        with pytest.raises(StoreMisused, match="large values of this store are in s3://"):
+        with pytest.raises(StoreMisused, match="this store keeps its large values in s3://"):
             await stored_objects(config_of(here), node.services.store)
         await back_up_node(node, tmp_path / "backup")
     shutil.move(here, tmp_path / "lost")

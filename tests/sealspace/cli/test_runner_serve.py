@@ -204,7 +204,7 @@ def test_a_key_that_cannot_be_had(tmp_path: Path, capsys: pytest.CaptureFixture[
     )
     (tmp_path / "kept" / "backend.json").chmod(0o600)
     status, said = refused(*from_file)
-    assert status == 1 and "was made by did:key:z6MkA" in said
+    assert status == 1 and "belongs to did:key:z6MkA" in said
     # the process's own logs stay as they were
     assert logging.getLogger("aiohttp").level == logging.NOTSET
 
