@@ -131,7 +131,7 @@ def test_what_bad_input_gets(
     status, _, said = admin("restore", file, "--data", used)
     assert (status, "is not empty" in said) == (1, True)
     status, _, said = admin("backup", file, "--data", used)
-    assert (status, "exists already" in said, file.read_bytes() == whole) == (1, True, True)
+    assert (status, "already exists" in said, file.read_bytes() == whole) == (1, True, True)
     assert admin("backup", tmp_path / "other", "--data", tmp_path / "nothing")[0] == misused
     assert admin("check", "--data", tmp_path / "nothing")[0] == misused
     monkeypatch.setenv("SEALSPACE_STORE__URL", "postgresql://nowhere.example/none")
@@ -161,7 +161,7 @@ def test_a_damaged_store_is_named(used: Path, tmp_path: Path, admin: Admin) -> N
 
 
 @pytest.mark.parametrize(
-    ("how", "text"), [("cut", "ended the process (SIGBUS)"), ("zeros", "does not open (Corrupt")]
+    ("how", "text"), [("cut", "crashed with SIGBUS"), ("zeros", "cannot be opened (Corrupt")]
 )
 def test_damaged_pages_are_named(
     used: Path, tmp_path: Path, admin: Admin, how: str, text: str

@@ -166,7 +166,7 @@ def test_store_moves_into_a_database_and_the_node_goes_on(tmp_path: Path, url: s
     served = _command("serve", "--data", str(tmp_path / "data"), "--port", "0")
     assert served.returncode == EXIT_STATUS["store-moved"], served.stderr
     assert f"the store was moved to {place_of_database(url)}" in served.stderr
-    assert "next: sealspace serve --store postgresql://" in served.stderr
+    assert "sealspace serve --store postgresql://" in served.stderr
     with running_node(tmp_path, "--workers", "1", "--store", url) as node:
         assert before == _get(f"{node.url}/info")["nodeId"]
     again = _command(
