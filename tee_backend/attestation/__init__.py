@@ -1,1 +1,1 @@
-"""Verification of TDX quotes, event logs and collateral, and the evidence that results."""
+"""Verification of TDX quotes with their event logs and collateral."""

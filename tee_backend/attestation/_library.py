@@ -1,4 +1,4 @@
-"""The only caller of the verifier library, and the table from its error texts to our error codes.
+"""The only module that calls the quote verifier library. It maps the library's errors to codes.
 
 The library reports every failure as a ValueError with a text. A text that is not in the table is
 also a refusal, with a code that notifies the operator. So if a later version changes a text, the
@@ -100,7 +100,7 @@ _STEPS_WITH_A_CAUSE: Final = (
 
 
 def claims_json(raw_quote: bytes, collateral: Collateral, *, root_der: bytes, now_s: int) -> bytes:
-    """Verify a quote with the library, and return its claims as JSON.
+    """Verify a quote with the verifier library, and return the library's claims as JSON.
 
     The collateral is passed member by member. A document may carry another quote's certificates,
     and the library would prefer them to those in the quote, so they are not passed.
@@ -144,7 +144,10 @@ def _cause_of(
     root_der: bytes,
     now_s: int,
 ) -> str:
-    """Return the cause of a failed chain from the library's other entry point, which reports it."""
+    """Return the library's error text with the cause of a failed certificate chain.
+
+    Only the library's other entry point reports this cause.
+    """
     if not any(step in text for step in _STEPS_WITH_A_CAUSE):
         return text
     try:
@@ -155,7 +158,7 @@ def _cause_of(
 
 
 def error_of_text(text: str) -> AttestationError:
-    """Return our error for an error text of the library; `verdict-unknown` for an unknown text."""
+    """Map the library's error text to our exception. The default code is `verdict-unknown`."""
     flat = " ".join(text.split())
     for code, stems in _STEMS.items():
         if any(stem in flat for stem in stems):

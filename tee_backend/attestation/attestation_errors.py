@@ -86,8 +86,7 @@ class AttestationError(Exception):
 
     @property
     def alarms(self) -> bool:
-        """Whether this error points at a fault of this installation, so that its operator is
-        notified."""
+        """Whether the operator is alerted, because the error suggests a faulty installation."""
         return self.code in ("evidence-invalid", "verdict-unknown", "service-answer")
 
 
@@ -99,7 +98,7 @@ class QuoteRefused(AttestationError):
 
 
 class CollateralUnusable(AttestationError):
-    """The collateral cannot judge a quote, or its service did not deliver any."""
+    """The collateral cannot be used to verify a quote, or its service did not deliver any."""
 
     def __init__(
         self, code: CollateralCode, detail: str, *, retry_after_s: float | None = None
@@ -109,7 +108,7 @@ class CollateralUnusable(AttestationError):
 
 
 class MalformedCertificate(AttestationError):
-    """The bytes are not a certificate, or a field that its role needs is missing.
+    """A certificate or revocation list cannot be parsed, or lacks a required field.
 
     The reader of a quote or of collateral turns this into an error of its own, which names where
     the certificate was. So this error never reaches a client of the node (AT7).

@@ -1,4 +1,4 @@
-"""Reading X.509 for attestation: strict PEM chains, names, validity, and a PCK leaf's platform.
+"""A strict parser for the X.509 certificates and revocation lists used in attestation.
 
 Nothing here decides trust. This module reads the facts to which the rules about roles and platforms
 apply; the verifier checks signatures and revocation.
@@ -72,7 +72,7 @@ serial number, is refused."""
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Facts of one certificate; untrusted until its chain has been verified."""
+    """Fields of one certificate, untrusted until the certificate chain is verified."""
 
     der: bytes
     common_name: str
@@ -85,7 +85,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """Facts in a PCK leaf about its machine; untrusted until the chain has been verified."""
+    """Platform fields of a PCK leaf certificate, untrusted until the chain is verified."""
 
     fmspc: bytes
     pce_id: bytes
@@ -95,7 +95,7 @@ class Platform:
 
 
 def parse_pem_chain(pem: bytes, *, most: int) -> tuple[Certificate, ...]:
-    """Parse a PEM text that contains certificates and nothing else.
+    """Parse PEM data that contains certificates and nothing else.
 
     Text between the blocks, other labels, spare base64 bits and over-long lines are refused, so
     that no two readers of the same text see different certificates.
@@ -119,7 +119,7 @@ def _decode_base64(lines: bytes) -> bytes:
 
 @lru_cache(_REMEMBERED)
 def parse_certificate(der: bytes) -> Certificate:
-    """Read the facts of one certificate.
+    """Parse one certificate in DER.
 
     Args:
         der: at most MAX_CERTIFICATE_BYTES; untrusted.
@@ -144,14 +144,14 @@ def parse_certificate(der: bytes) -> Certificate:
 
 
 def load_certificate(der: bytes) -> x509.Certificate:
-    """Load a DER certificate with the X.509 library; raise MalformedCertificate."""
+    """Load a certificate in DER. Raises MalformedCertificate if it cannot be parsed."""
     return _loaded(
         der, x509.load_der_x509_certificate, "certificate", max_bytes=MAX_CERTIFICATE_BYTES
     )
 
 
 def load_crl(der: bytes) -> x509.CertificateRevocationList:
-    """Load a DER revocation list with the X.509 library; raise MalformedCertificate."""
+    """Load a revocation list in DER. Raises MalformedCertificate if it cannot be parsed."""
     return _loaded(der, x509.load_der_x509_crl, "revocation list", max_bytes=MAX_CRL_BYTES)
 
 
@@ -165,7 +165,7 @@ def _loaded(der: bytes, load: Callable[[bytes], Loaded], what: str, *, max_bytes
 
 
 def common_name_of(name: x509.Name) -> str:
-    """Return the only CN of a name; raise MalformedCertificate unless there is exactly one."""
+    """Return the CN of a name. Raises MalformedCertificate unless there is exactly one CN."""
     found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     if len(found) != 1 or not isinstance(found[0].value, str):
         raise MalformedCertificate("a name needs exactly one common name")
@@ -181,7 +181,7 @@ def _is_authority(loaded: x509.Certificate) -> bool:
 
 @lru_cache(_REMEMBERED)
 def parse_platform(leaf: Certificate, issuer: Certificate) -> Platform:
-    """Read the facts about the machine from a PCK leaf."""
+    """Parse the platform fields of a PCK leaf certificate."""
     entries = _sgx_entries(leaf.der)
     return Platform(
         fmspc=_octets(entries, "4", 6),
@@ -193,8 +193,10 @@ def parse_platform(leaf: Certificate, issuer: Certificate) -> Platform:
 
 
 def authority_kind(common_name: str) -> PlatformCa:
-    """Return which of the two PCK authorities a CN names; raise MalformedCertificate for another
-    CN."""
+    """Return which of the two PCK authorities has a common name.
+
+    Raises MalformedCertificate for any other name.
+    """
     if common_name.endswith("PCK Platform CA"):
         return "platform"
     if common_name.endswith("PCK Processor CA"):
@@ -219,7 +221,7 @@ class _Wrapped:
 
 
 def _sgx_entries(der: bytes) -> dict[str, asn1.TLV]:
-    """Map the last number of each entry's OID to its value."""
+    """Return the entries of the SGX extension, keyed by the last number of the OID."""
     try:
         extension = load_certificate(der).extensions.get_extension_for_oid(_SGX_EXTENSION).value
         if not isinstance(extension, x509.UnrecognizedExtension):

@@ -57,7 +57,7 @@ def issue_challenge(
 def check_challenge(
     key: bytes, scope: ChallengeScope, nonce: bytes, *, now: float, ttl_s: int = CHALLENGE_TTL_S
 ) -> int:
-    """Check that a nonce was made with this key for this scope and has not expired.
+    """Check that a nonce was issued with this key for this scope and has not expired.
 
     Args:
         key: the secret with which nonces are made, at least 32 bytes.

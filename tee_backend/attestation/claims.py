@@ -1,4 +1,4 @@
-"""The verifier library's claims: read strictly, and compared with our own reading of the quote.
+"""Strict parsing of the verifier library's claims, and a comparison with our own quote parser.
 
 Two parsers read every quote. If they disagree, the quote is refused, whichever of them is wrong.
 
@@ -62,7 +62,7 @@ class _Qe(Struct):
 
 
 class Claims(Struct):
-    """The part of the library's claims that is compared or judged; other members are ignored."""
+    """Claims of the verifier library that are compared or evaluated. Other members are ignored."""
 
     tee_type: Literal[0x81]
     header: _Header
@@ -73,7 +73,7 @@ class Claims(Struct):
 
 
 def parse_claims(data: bytes) -> Claims:
-    """Parse the library's claims."""
+    """Parse the JSON claims of the verifier library."""
     try:
         claims = shaped(parse_json(data, max_bytes=MAX_CLAIMS_BYTES), Claims)
     except InvalidJson as exc:

@@ -1,5 +1,6 @@
-"""Collateral: the signed documents that a quote is judged by, in the JSON form of
-QuoteCollateralV3.
+"""Collateral, which is the set of signed documents for verifying a quote.
+
+The JSON format is QuoteCollateralV3.
 
 | member | form |
 |---|---|
@@ -70,7 +71,7 @@ class Window:
 
 
 class Stated(Struct, frozen=True, rename="camel"):
-    """The members that all signed documents have; others are ignored."""
+    """The JSON members that all signed collateral documents share. Other members are ignored."""
 
     id: str
     version: int
@@ -83,7 +84,7 @@ AnyStated = TypeVar("AnyStated", bound=Stated)
 
 @dataclass(frozen=True, slots=True)
 class IssuerChain:
-    """The certificates of a document's signer and its root; `pem` is the text as received."""
+    """The signer and root certificates of a signed document. `pem` is the chain as received."""
 
     pem: str
     signer: Certificate
@@ -92,7 +93,7 @@ class IssuerChain:
 
 @dataclass(frozen=True, slots=True)
 class SignedDocument(Generic[AnyStated]):
-    """A signed text, its signature, and its parsed members; all unverified."""
+    """A signed JSON document with its signature and its parsed members, all unverified."""
 
     text: str
     signature: bytes
@@ -102,7 +103,10 @@ class SignedDocument(Generic[AnyStated]):
 
 
 def read_members(data: bytes, shape: type[Shape], *, max_bytes: int, what: str) -> Shape:
-    """Parse a JSON object of a shape; raise CollateralUnusable with `what` in its detail."""
+    """Parse a JSON object as the type `shape`. Errors are raised as CollateralUnusable.
+
+    The error's detail contains `what`.
+    """
     with refusing(what):
         return shaped(parse_json(data, max_bytes=max_bytes), shape)
 
@@ -114,7 +118,7 @@ def signed_document(
     shape: type[AnyStated],
     expected: tuple[str, range],
 ) -> SignedDocument[AnyStated]:
-    """Parse a signed text; raise CollateralUnusable, also for a document of another technology.
+    """Parse a signed document. Raises CollateralUnusable if it is malformed or of another kind.
 
     Args:
         text: the text as it was signed.
@@ -136,7 +140,7 @@ def signed_document(
 
 @contextmanager
 def refusing(what: str, *, code: CollateralCode = "collateral-malformed") -> Iterator[None]:
-    """Turn parsing errors into CollateralUnusable that names the part of the document."""
+    """Convert parsing errors to CollateralUnusable with the name of the document part."""
     try:
         yield
     except InvalidJson as exc:
@@ -146,14 +150,14 @@ def refusing(what: str, *, code: CollateralCode = "collateral-malformed") -> Ite
 
 
 def window_of(starts_at: float, ends_at: float) -> Window:
-    """Return a validity period; raise CollateralUnusable if it ends before it starts."""
+    """Return a validity period. Raises CollateralUnusable if the end is before the start."""
     if ends_at < starts_at:
         raise CollateralUnusable("collateral-malformed", "a window ends before it starts")
     return Window(starts_at, ends_at)
 
 
 def time_of(text: TimeText) -> float:
-    """Return a time as epoch seconds; raise CollateralUnusable for an impossible date."""
+    """Convert a time string to epoch seconds. Raises CollateralUnusable for an impossible date."""
     try:
         return datetime.fromisoformat(text).timestamp()  # not strptime: its first call imports
     except (ValueError, OverflowError) as exc:
@@ -163,7 +167,7 @@ def time_of(text: TimeText) -> float:
 
 
 def issuer_chain(pem: str, name: str) -> IssuerChain:
-    """Return a chain of exactly signer and root; raise CollateralUnusable."""
+    """Parse a PEM chain of signer and root. Raises CollateralUnusable for any other chain."""
     with refusing(name):
         chain = parse_pem_chain(pem.encode(), most=_SIGNER_CHAIN_CERTIFICATES)
     if len(chain) != _SIGNER_CHAIN_CERTIFICATES:
@@ -176,7 +180,10 @@ class _Signed(Struct):
 
 
 def cut_signed_body(body: bytes, *, member: str, max_bytes: int) -> tuple[str, SignatureHex]:
-    """Return the exact text of a signed object in an answer, and its signature; both unverified."""
+    """Return the exact JSON text of a signed object in a response, and its signature.
+
+    Both are unverified.
+    """
     signature = read_members(body, _Signed, max_bytes=max_bytes, what=member).signature
     # The strict parser above has refused repeated members, so both parsers see the same object.
     parts = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
@@ -218,7 +225,7 @@ class QeIdentity(Stated, frozen=True, rename="camel"):
 
 
 class TcbInfo(QeIdentity, frozen=True, rename="camel"):
-    """TCB info of one platform family; FMSPC and PCEID in hex."""
+    """TCB info of one platform family. FMSPC and PCEID are in hex."""
 
     fmspc: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{12}\Z")]
     pce_id: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{4}\Z")]
@@ -238,7 +245,7 @@ class RevocationList:
 
 @dataclass(frozen=True, slots=True)
 class Collateral:
-    """One parsed collateral document; all of it is unverified.
+    """A parsed collateral document. None of its parts has been verified.
 
     Attributes:
         raw: the document as imported.
@@ -269,17 +276,17 @@ class Collateral:
 
     @property
     def fmspc(self) -> bytes:
-        """Platform family, 6 bytes."""
+        """The FMSPC, which identifies the platform family (6 bytes)."""
         return bytes.fromhex(self.tcb_info.stated.fmspc)
 
     @property
     def carries_authority(self) -> bool:
-        """Whether the document contains the certificate of the PCK list's authority."""
+        """Whether the document contains the certificate of the PCK list's issuer."""
         return self.pck_crl_issuer_chain.signer.subject == self.pck_crl.issuer
 
     @property
     def windows(self) -> tuple[tuple[str, Window], ...]:
-        """Name and validity period of every part that has one, certificates included."""
+        """The name and validity period of each part, including the certificates."""
         chains = (
             self.tcb_info.issuer_chain,
             self.qe_identity.issuer_chain,
@@ -296,24 +303,26 @@ class Collateral:
 
     @property
     def ends_at(self) -> float:
-        """The earliest expiry of all parts, epoch seconds."""
+        """The earliest expiry time of the document's parts, in epoch seconds."""
         return min(window.ends_at for _, window in self.windows)
 
 
 class CollateralProvider(Protocol):
-    """A verifier's source of collateral by platform family, such as `HeldCollateral`.
+    """A source from which a verifier gets collateral for a platform family.
 
     It is never the prover, who would choose the more lenient document.
     """
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
-        """Return the document of a platform family and authority; raise CollateralUnusable without
-        one."""
+        """Return the collateral for a platform family and authority.
+
+        Raises CollateralUnusable if there is none.
+        """
         ...
 
 
 def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool = True) -> None:
-    """Refuse a document that is older than the stored one of its platform family.
+    """Refuse collateral that is older than the stored collateral for the same platform family.
 
     For about a month, two documents with different verdicts are both validly signed. The older,
     more lenient one must not replace the newer one.
@@ -411,8 +420,9 @@ def _pck_chain(document: _Document) -> tuple[bytes, ...] | None:
 
 
 class HeldCollateral:
-    """Stored documents by platform family and authority; for each family the newest edition is
-    used.
+    """Stored collateral, looked up by platform family and authority.
+
+    If several documents match, the newest edition is used.
 
     Args:
         documents: documents as `parse_collateral` reads them, in any order.
@@ -426,8 +436,9 @@ class HeldCollateral:
         self._held = tuple(map(parse_collateral, documents))
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
-        """Return the newest document of a platform family and authority, with all documents beside
-        it.
+        """Return the newest document for a platform family and authority.
+
+        Its `beside` contains all stored documents.
 
         Raises:
             CollateralUnusable: `platform-unknown`, no document of the family is stored.
@@ -443,13 +454,15 @@ class HeldCollateral:
 
 
 def _numbers(document: Collateral) -> tuple[int, int]:
-    """Return the evaluation numbers of TCB info and QE identity."""
+    """Return the evaluation numbers of a document's TCB info and QE identity."""
     return document.tcb_info.stated.evaluation_number, document.qe_identity.stated.evaluation_number
 
 
 def _edition(document: Collateral) -> tuple[float, ...]:
-    """Return the sort key of a family's documents: first the edition, since old editions are
-    reissued."""
+    """Return a sort key that orders a family's documents by edition, then by issue date.
+
+    The edition comes first because old editions are reissued.
+    """
     return (
         *_numbers(document),
         document.tcb_info.window.starts_at,

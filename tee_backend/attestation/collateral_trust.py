@@ -1,4 +1,4 @@
-"""Trust in collateral: validity periods, the roles of its signers, and its signatures.
+"""Verification of the validity periods, signer roles and signatures of collateral.
 
 `check_windows` and `check_roles` are part of every quote's verification. They add checks that the
 verifier library does not make: for revocation lists from the future, and for TCB info signed by
@@ -34,7 +34,9 @@ _CRYPTO_ERRORS = (InvalidSignature, MalformedCertificate, *READER_ERRORS)
 
 
 def check_windows(collateral: Collateral, *, now: float) -> None:
-    """Check that every part is valid at `now`, its start included and its end excluded.
+    """Check that `now` is within the validity period of every collateral part.
+
+    A period includes its start and excludes its end.
 
     The library treats the end of revocation lists in the same way, and so does evidence.
     """
@@ -45,7 +47,7 @@ def check_windows(collateral: Collateral, *, now: float) -> None:
 
 
 def check_roles(collateral: Collateral, *, root: TrustRoot) -> None:
-    """Check that each part names the signer whose role it is, under `root`.
+    """Check that each collateral part names a signer with the right role under `root`.
 
     Args:
         collateral: parsed; untrusted.
@@ -84,7 +86,7 @@ def _check_tcb_signer(signer: Certificate, *, root: TrustRoot) -> None:
 
 
 def verify_collateral(collateral: Collateral, *, root: TrustRoot, now: float) -> None:
-    """Verify a document on its own, before it is stored.
+    """Verify a collateral document without a quote, before the document is stored.
 
     Args:
         collateral: parsed; untrusted.
@@ -140,8 +142,7 @@ def check_replaces(offered: Collateral, held: Collateral) -> None:
 def with_newest_lists(
     collateral: Collateral, held: Sequence[Collateral], quote: Quote, root: TrustRoot
 ) -> Collateral:
-    """Return collateral with the newest stored revocation lists of the quote's PCK authority and
-    the root.
+    """Return the collateral, with its revocation lists replaced by the newest stored lists.
 
     Args:
         collateral: document of the quote's platform family; untrusted.
@@ -175,7 +176,7 @@ def with_newest_lists(
 def _newest(
     lists: Sequence[RevocationList], issuer: Certificate, own: RevocationList
 ) -> RevocationList:
-    """Return the newest list that an issuer signed, or else the document's own list."""
+    """Return the newest revocation list signed by an issuer, or the document's own list."""
     signed = [one for one in lists if _is_signed(one, issuer)]
     newest = max(signed, key=lambda one: one.window.starts_at, default=own)
     # AT60: compared without signatures, which differ each time the same list is signed.
@@ -189,7 +190,7 @@ def _newest(
 def verify_signed_text(
     document: SignedDocument[Any], *, root: TrustRoot, root_crl: RevocationList, now: float
 ) -> None:
-    """Verify that the TCB signer under a root signed a text.
+    """Verify that a document was signed by a TCB signer whose certificate the root issued.
 
     Args:
         document: unverified.

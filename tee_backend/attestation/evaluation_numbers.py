@@ -1,4 +1,4 @@
-"""Evaluation numbers: which edition of the TCB levels is in force, and which one follows.
+"""Evaluation numbers, which identify the current and the next edition of Intel's TCB levels.
 
 Each time vulnerabilities are fixed, Intel publishes new levels under the next number. The update
 mode "early" serves the newest at once; "standard" serves a number one year after its recovery
@@ -52,8 +52,10 @@ class Evaluation(Struct, frozen=True, rename="camel"):
 
     @property
     def standard_from(self) -> float:
-        """When this number becomes the standard one, to about a day: a year after its event; epoch
-        seconds."""
+        """The time when this edition becomes the standard one, in epoch seconds.
+
+        It is a year after the recovery event, accurate to about a day.
+        """
         return time_of(self.tcb_recovery_event_date) + YEAR_S
 
 
@@ -63,22 +65,25 @@ class _StatedNumbers(Stated, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class EvaluationNumbers:
-    """The published list, unverified. It has at least one entry, highest number first."""
+    """The published list of evaluation numbers, unverified and sorted by descending number.
+
+    It has at least one entry.
+    """
 
     document: SignedDocument[_StatedNumbers]
     evaluations: tuple[Evaluation, ...]
 
     def standard(self, *, now: float) -> Evaluation | None:
-        """Return the edition that is standard at `now`, or None before the first one."""
+        """Return the edition that is standard at `now`, or None if no edition is standard yet."""
         return next((e for e in self.evaluations if e.standard_from <= now), None)
 
     def following(self, number: int) -> Evaluation | None:
-        """Return the next edition after `number`; None for the newest."""
+        """Return the edition that follows `number`, or None if `number` is the newest."""
         return next((e for e in reversed(self.evaluations) if e.number > number), None)
 
 
 def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> EvaluationNumbers:
-    """Parse the service's list of evaluation numbers for TDX.
+    """Parse the list of TDX evaluation numbers from the collateral service.
 
     Args:
         body: `{"tcbEvaluationDataNumbers": {…}, "signature": hex}`; at most MAX_DOCUMENT_BYTES;
@@ -110,7 +115,7 @@ def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> Evaluatio
 def verify_evaluation_numbers(
     numbers: EvaluationNumbers, *, root: TrustRoot, root_crl: RevocationList, now: float
 ) -> None:
-    """Verify the validity period and the signature of a list."""
+    """Verify the validity period and the signature of a list of evaluation numbers."""
     window = numbers.document.window
     if not window.starts_at <= now < window.ends_at:
         raise CollateralUnusable(
@@ -120,7 +125,9 @@ def verify_evaluation_numbers(
 
 
 def check_edition(collateral: Collateral, numbers: EvaluationNumbers, *, now: float) -> None:
-    """Refuse collateral of an edition that the standard one has replaced; mirrors may lag by weeks.
+    """Refuse collateral whose edition was superseded more than EDITION_GRACE_S ago.
+
+    Mirrors may lag by weeks.
 
     Only the TCB info's number counts; the QE identity may lag until it expires.
 

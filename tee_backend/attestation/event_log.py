@@ -1,4 +1,4 @@
-"""Event logs of a trust domain's guest: the entries that were extended into its RTMRs.
+"""Event logs of TDX guests, with the entries that were extended into the RTMRs.
 
 A log is a JSON array of entries:
 
@@ -65,7 +65,7 @@ _HEX: Final = r"^(?:[0-9a-f]{2})*\Z"
 
 
 class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One unverified entry. An empty digest or a missing preimage makes no claim."""
+    """An unverified event log entry. The digest may be empty, and the preimage may be missing."""
 
     register: Annotated[int, Meta(ge=0, le=RUNTIME_REGISTER)] = field(name="imr")
     event_type: Annotated[int, Meta(ge=0, le=2**32 - 1)]
@@ -88,7 +88,7 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 
 
 class EventLog(Struct, frozen=True, forbid_unknown_fields=True):
-    """A log of at most MAX_ENTRIES entries in their order; all unverified."""
+    """An unverified, ordered event log with at most MAX_ENTRIES entries."""
 
     entries: Annotated[tuple[Event, ...], Meta(max_length=MAX_ENTRIES)]
 
@@ -106,7 +106,7 @@ class EventLog(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def parse_event_log(data: bytes) -> EventLog:
-    """Parse the JSON text of a log, as guest agents return it."""
+    """Parse an event log from the JSON that guest agents return."""
     if len(data) > MAX_LOG_BYTES:
         raise QuoteRefused("event-log-malformed", f"event log of {len(data)} bytes")
     try:
@@ -119,7 +119,7 @@ def parse_event_log(data: bytes) -> EventLog:
 
 
 def read_event_log(value: Json) -> EventLog:
-    """Read a log from JSON that was parsed strictly.
+    """Convert strictly parsed JSON to an event log.
 
     Args:
         value: the array; untrusted, its text bounded by the caller.
@@ -145,7 +145,7 @@ def _read(wrapped: Json) -> EventLog:
 
 
 def runtime_entries(log: EventLog) -> tuple[Event, ...]:
-    """Return the entries of register 3 after checking each against its recomputed digest.
+    """Return the entries of register 3 after checking their digests and preimages.
 
     Raises:
         QuoteRefused: `event-log`, an entry of register 3 with another type, or a run-time event in
@@ -174,7 +174,7 @@ def runtime_entries(log: EventLog) -> tuple[Event, ...]:
 
 
 def replay(events: Iterable[Event]) -> bytes:
-    """Return the value of a register after these run-time events, 48 bytes."""
+    """Compute the 48-byte register value that results from a sequence of run-time events."""
     register = bytes(REGISTER_BYTES)
     for event in events:
         register = hashlib.sha384(
@@ -184,12 +184,12 @@ def replay(events: Iterable[Event]) -> bytes:
 
 
 def event_digest(name: str, payload: bytes, *, version: EventVersion = 1) -> bytes:
-    """Return the digest with which a run-time event extends its register, 48 bytes."""
+    """Return the 48-byte digest with which a run-time event extends its register."""
     return hashlib.sha384(event_preimage(name, payload, version=version)).digest()
 
 
 def event_preimage(name: str, payload: bytes, *, version: EventVersion = 1) -> bytes:
-    """Return the bytes over which `event_digest` computes its hash."""
+    """Return the bytes that `event_digest` hashes."""
     if version == 1:
         return RUNTIME_EVENT_TYPE.to_bytes(4, "little") + b":" + name.encode() + b":" + payload
     return canonical_bytes({"name": name, "payload": payload.hex(), "type": RUNTIME_EVENT_TYPE})

@@ -54,20 +54,20 @@ INSTANCE_ID_BYTES: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class KeyProvider:
-    """The provider of an application's disk and application keys."""
+    """The provider of an application's keys, including the disk key."""
 
     name: KeyProviderName
     id: bytes
 
     @property
     def text(self) -> str:
-        """The provider as evidence and policies write it."""
+        """The provider as a string, in the format of evidence and policies."""
         return f"{self.name}:{self.id.hex()}" if self.id else self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventLogClaims:
-    """The system's entries about an application, written before it was started.
+    """Facts about an application that the system logged before it started the application.
 
     They are true of the trust domain whose quote matches the log, but only if MRTD and RTMR0 to
     RTMR2 are those of an image that is known to write the truth (AT22).
@@ -82,7 +82,7 @@ class EventLogClaims:
 
 
 def check_key_provider(provider: KeyProvider | None, accepted: Collection[str]) -> None:
-    """Refuse an application whose keys may be known to an unaccepted party.
+    """Refuse an application whose key provider is not accepted.
 
     Args:
         provider: from a verified log; None: no log names a provider.
@@ -126,7 +126,7 @@ _DOCUMENT_DOMAIN: Final = b"dstack-mr-config-v3:\x00"
 
 
 def check_mr_config_id(mr_config_id: bytes, claims: EventLogClaims) -> None:
-    """Compare the host's configuration id with the log.
+    """Check that a quote's MRCONFIGID, which the host sets, matches the event log.
 
     Args:
         mr_config_id: 48 bytes of a quote.
@@ -162,7 +162,7 @@ def _possible_digests(version: int, claims: EventLogClaims) -> Iterator[bytes]:
 
 
 def _possible_documents(claims: EventLogClaims) -> Iterator[bytes]:
-    """Yield every configuration document of version 3 that the claims allow; at most 32."""
+    """Yield every version 3 configuration document that the claims allow. There are at most 32."""
     always: dict[str, Json] = {
         "compose_hash": claims.compose_hash.hex(),
         "key_provider": claims.key_provider.name.removesuffix("-sgx"),
@@ -214,7 +214,7 @@ _MAX_INIT_SCRIPTS: Final = 64
 
 
 def verify_event_log(log: EventLog, report: TdReport) -> EventLogClaims:
-    """Verify that a log matches a report's registers, and return its claims.
+    """Verify that an event log matches a report's registers, and return the log's claims.
 
     Args:
         log: parsed; untrusted.
@@ -244,8 +244,10 @@ def verify_event_log(log: EventLog, report: TdReport) -> EventLogClaims:
 
 
 def _system_entries(entries: Sequence[Event]) -> tuple[Event, ...]:
-    """Return the entries up to the first `system-ready`; required names occur once each, in order
-    (AT21)."""
+    """Return the entries up to the first `system-ready` entry (AT21).
+
+    Each required entry must occur once, in the required order.
+    """
     names = [event.name for event in entries]
     if SYSTEM_READY not in names:
         raise QuoteRefused("event-log", "there is no system-ready entry")

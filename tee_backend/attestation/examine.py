@@ -1,4 +1,4 @@
-"""Examination of a quote: it yields evidence that policies judge, or a refusal.
+"""Verification of quotes. A verified quote yields evidence, which policies evaluate.
 
 All quotes are examined here: those with which backends attest to a node, those that owners inspect,
 a node's own that clients require, and those behind receipts. They differ in what the quote has to
@@ -42,7 +42,7 @@ from .trust_root import TrustRoot
 
 
 def check_quote_root(quote: Quote, *, root: TrustRoot) -> None:
-    """Check that a quote's chain ends at the configured root.
+    """Check that a quote's certificate chain ends at the configured root.
 
     The root certificate in the quote is compared, never trusted.
 
@@ -55,7 +55,7 @@ def check_quote_root(quote: Quote, *, root: TrustRoot) -> None:
 
 
 def check_pck_roles(quote: Quote, *, root: TrustRoot, now: float) -> None:
-    """Check that the certificates of a quote have their roles, form a chain and are valid at `now`.
+    """Check the roles, issuers and validity periods of a quote's certificates.
 
     Raises:
         QuoteRefused: `certificate-chain`, a name, an issuer or a validity period is wrong.
@@ -188,7 +188,7 @@ EVIDENCE_TTL_S: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class BoundQuote:
-    """A quote with the expected report data and a matching event log, not yet verified."""
+    """An unverified quote whose report data and event log have been checked."""
 
     quote: Quote
     binding: Binding
@@ -196,7 +196,7 @@ class BoundQuote:
 
     @property
     def family(self) -> tuple[bytes, PlatformCa]:
-        """Platform family and authority that the quote claims, by which its collateral is found."""
+        """The platform family and authority in the quote, by which collateral is looked up."""
         return self.quote.platform.fmspc, self.quote.platform.ca
 
 
@@ -207,7 +207,7 @@ def bind_quote(
     event_log: Sequence[Json] | bytes | None,
     accepted: Collection[str],
 ) -> BoundQuote:
-    """Parse a quote and its event log, and make all checks that need no collateral.
+    """Parse a quote and its event log, and run all checks that need no collateral.
 
     Args:
         quote: untrusted.
@@ -303,7 +303,7 @@ def examine(
 
 
 def _verify(quote: Quote, collateral: Collateral, *, root: TrustRoot, now: float) -> Claims:
-    """Check a quote against collateral, and return the library's claims about it."""
+    """Verify a quote with collateral, and return the library's claims about the quote."""
     # 1. States that no policy may accept.
     check_trust_domain(quote.report)
     # 2. The quote's chain ends at our root. Checked before the documents, because a quote under
@@ -330,7 +330,7 @@ def _verify(quote: Quote, collateral: Collateral, *, root: TrustRoot, now: float
 async def examine_with(
     bound: BoundQuote, provider: CollateralProvider, *, root: TrustRoot, now: float
 ) -> tuple[Evidence, Collateral]:
-    """Examine a quote in a thread, with a provider's collateral for its platform family.
+    """Verify a bound quote in a thread, with collateral from a provider.
 
     Returns:
         The evidence, and the collateral that was used. Its revocation lists are the newest that the

@@ -1,5 +1,4 @@
-"""Verification of a backend's published evidence, on the machine of an owner who may grant to it
-(AT52).
+"""Verification of a backend's published evidence on the owner's machine (AT52).
 
 It uses the same code as a node, with collateral that the owner chose: a folder of documents, or
 Intel's service. Statements of the backend about its own platform are not used.
@@ -69,13 +68,16 @@ _FINDINGS: Final[dict[str, tuple[str, str]]] = {
 
 
 class CollateralFolder:
-    """Collateral as `*.json` files in a folder, in the form that nodes import."""
+    """A collateral source that reads `*.json` files from a folder.
+
+    The files have the format that nodes import.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
-        """Return the newest document of a platform family."""
+        """Return the newest collateral document for a platform family."""
         documents = await asyncio.to_thread(self._read)
         try:
             held = HeldCollateral(documents)
@@ -114,10 +116,10 @@ class CollateralFolder:
 
 
 class FetchedCollateral:
-    """Collateral from Intel's service, fetched each time."""
+    """A collateral source that queries Intel's service on every call."""
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
-        """Fetch the document of a platform family."""
+        """Fetch the collateral document for a platform family."""
         try:
             return await CollateralService().collateral(fmspc, ca)
         except CollateralUnusable as exc:
@@ -132,14 +134,14 @@ class FetchedCollateral:
 
 
 class Inspector:
-    """A verifier of backends for owners; implements the SDK's `EvidenceVerifier`."""
+    """A verifier with which owners check backends. Implements the SDK's `EvidenceVerifier`."""
 
     def __init__(self, source: CollateralProvider, *, root: TrustRoot | None = None) -> None:
         self._source = source
         self._root = root or intel_root()
 
     async def verify(self, published: Published, *, now: float) -> Verified:
-        """Verify a backend's quote, its event log, and its statement; cheap checks first.
+        """Verify a backend's quote, event log and statement. Cheap checks run first.
 
         Raises:
             BackendNotProven: a check failed; `problem` names it.
@@ -164,7 +166,7 @@ class Inspector:
         compose: str | None,
         now: float,
     ) -> Verified:
-        """Verify a quote of any purpose that has to name a binding."""
+        """Verify that a quote is genuine and matches a binding, whatever the quote's purpose."""
         try:
             bound = bind_quote(quote, binding, event_log=event_log, accepted=DEFAULT_KEY_PROVIDERS)
             _check_compose(compose, bound.claims)  # cheap, so before collateral is fetched
@@ -182,7 +184,7 @@ class Inspector:
 
 
 def _check_compose(compose: str | None, claims: EventLogClaims | None) -> None:
-    """Refuse a compose file that the event log does not name (AT52)."""
+    """Refuse a compose file that does not match the hash in the event log (AT52)."""
     if compose is None:
         return
     if claims is None:

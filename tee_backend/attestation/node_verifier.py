@@ -1,4 +1,4 @@
-"""Verification of a node's own evidence, for clients of nodes that run in TDX trust domains.
+"""Client-side verification of nodes that run in TDX trust domains.
 
 `TdxNodeVerifier` is a verifier for `sealspace.documents.node_evidence`.
 
@@ -27,7 +27,7 @@ from .trust_root import TrustRoot
 
 
 class TdxNodeVerifier:
-    """A verifier of a node's quote that uses its own collateral, never the node's."""
+    """A verifier of node quotes. It never uses collateral from the node."""
 
     def __init__(self, root: TrustRoot, collateral: CollateralProvider) -> None:
         self._root = root
@@ -52,7 +52,7 @@ class TdxNodeVerifier:
         return NodeEvidence(statement=attestation.statement, facts=facts)
 
     async def examine(self, attestation: NodeAttestation, *, now: float) -> Evidence:
-        """Return the facts of a node's quote if it is genuine and names nonce and statement.
+        """Return the facts in a node's quote after verifying quote, nonce and statement.
 
         Args:
             attestation: the node's answer; untrusted.

@@ -1,4 +1,6 @@
-"""A client of Intel's collateral service or a mirror, returning documents in their stored form.
+"""A client for Intel's collateral service or a mirror.
+
+It returns documents in the format in which they are stored.
 
 | document | path below the base | issuer chain in header |
 |---|---|---|
@@ -67,7 +69,7 @@ _BUSY: Final = frozenset({429, 500, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
-    """Address of a collateral service, and the edition that is requested."""
+    """Settings of a collateral service, with its URLs, the requested edition and the timeout."""
 
     base_url: str = INTEL_SERVICE_URL
     root_crl_url: str | None = INTEL_ROOT_CRL_URL
@@ -77,14 +79,14 @@ class ServiceSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """A response body, and the issuer chain from its header in PEM (empty: no header)."""
+    """A response body with the PEM issuer chain from a header, or an empty chain."""
 
     body: bytes
     chain: str
 
 
 class CollateralService:
-    """A client of one collateral service.
+    """A client for one collateral service.
 
     Each document uses its own connections, because documents are fetched only once a day.
     """
@@ -93,7 +95,7 @@ class CollateralService:
         self.settings = settings or ServiceSettings()
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
-        """Fetch the collateral of one platform family and authority.
+        """Fetch the collateral for one platform family and authority.
 
         Args:
             fmspc: platform family, 6 bytes.
@@ -153,7 +155,7 @@ class CollateralService:
 
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator[partial[Coroutine[Any, Any, _Answer]]]:
-        """Yield `_ask` with a session; one time limit applies to all requests of the block."""
+        """Yield a request function with an HTTP session. All requests share one time limit."""
         try:
             async with asyncio.timeout(self.settings.timeout_s), aiohttp.ClientSession() as session:
                 yield partial(_ask, session)
@@ -209,8 +211,10 @@ async def _bounded_body(answer: aiohttp.ClientResponse) -> bytes:
 
 
 def _chain(answer: aiohttp.ClientResponse, names: tuple[str, ...]) -> str:
-    """Return the chain from the first header that is present. Without one, the empty text is
-    refused later."""
+    """Return the PEM issuer chain from the first header that is present.
+
+    Without such a header, return an empty string, which is refused later.
+    """
     encoded = next((answer.headers[name] for name in names if name in answer.headers), "")
     pem = unquote_to_bytes(encoded)
     if len(pem) > MAX_CHAIN_BYTES or not pem.isascii():
@@ -245,7 +249,10 @@ def _stored_form(
 
 
 def _crl_der(body: bytes) -> bytes:
-    """Return a revocation list as DER; the bytes are checked when the document is parsed."""
+    """Convert a revocation list in PEM, hex or DER to DER.
+
+    The bytes are checked when the document is parsed.
+    """
     text = body.strip()
     if text.startswith(_PEM_CRL):
         try:

@@ -1,4 +1,4 @@
-"""A strict parser for TDX quotes, the first code that reads their bytes.
+"""A strict parser for TDX quotes. Untrusted quotes are parsed here before any other use.
 
     quote v4 := header(48) body(584) auth_size:u32 auth
     quote v5 := header(48) body_type:u16 body_size:u32 body(body_size) auth_size:u32 auth
@@ -52,7 +52,7 @@ _AUTH_FIXED_BYTES = 134  # signature, attestation key, head of outer
 
 
 class BodyKind(Enum):
-    """The kind of trust domain report; the value is its size in bytes."""
+    """The kinds of trust domain report. Each value is the size of the report in bytes."""
 
     TD10 = 584
     TD15 = 648
@@ -72,7 +72,7 @@ _BODY_FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class TdReport:
-    """The TDX module's report on a trust domain, as unverified bytes of the quote."""
+    """The fields of a trust domain report, as unverified bytes from a quote."""
 
     tee_tcb_svn: bytes
     mr_seam: bytes
@@ -96,7 +96,7 @@ class TdReport:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A parsed quote; all of it is unverified."""
+    """A parsed quote. None of its fields has been verified."""
 
     version: int
     report: TdReport
@@ -108,7 +108,7 @@ class Quote:
 
     @property
     def statement_sha256(self) -> bytes:
-        """SHA-256 of header, body and attestation key.
+        """SHA-256 of the quote's header, body and attestation key.
 
         It is the same for every encoding of one statement. A hash of all bytes would not identify
         it: anyone can change an ECDSA signature into another valid one, and lengths and padding are
@@ -118,14 +118,14 @@ class Quote:
 
 
 class _Reader:
-    """A reader of fields from the front that never reads past the end."""
+    """A sequential reader of binary fields that never reads past the end."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self.offset = 0
 
     def take(self, fields: str) -> tuple[Any, ...]:
-        """Return the next little-endian fields, in the notation of the struct module."""
+        """Read the next little-endian fields according to a format string of the struct module."""
         try:
             taken = struct.unpack_from(f"<{fields}", self._data, self.offset)
         except struct.error as exc:
@@ -193,7 +193,7 @@ def parse_quote(data: bytes) -> Quote:
 
 
 def _read_header(reader: _Reader) -> int:
-    """Check the 48 bytes of the header and return the version."""
+    """Check the 48-byte header of a quote and return the quote's version."""
     version, key_type, tee_type, reserved, vendor, _ = reader.take("HHI4s16s20s")
     if version not in (4, 5):
         raise QuoteRefused("unsupported", f"quote version {version}")
@@ -209,7 +209,7 @@ def _read_header(reader: _Reader) -> int:
 
 
 def _read_body_kind(reader: _Reader) -> BodyKind:
-    """Read body type and size, which version 5 puts before the body."""
+    """Read the type and size that precede the body in a version 5 quote."""
     body_type, body_size = reader.take("HI")
     kind = _BODY_KINDS_V5.get(body_type)
     if kind is None:
@@ -220,7 +220,7 @@ def _read_body_kind(reader: _Reader) -> BodyKind:
 
 
 def _read_certification_head(reader: _Reader, expected_type: int) -> int:
-    """Read the type and size of certification data; return the size."""
+    """Check the type of the certification data and return the size in bytes."""
     found, size_bytes = reader.take("HI")
     if found != expected_type:
         raise QuoteRefused(

@@ -1,4 +1,4 @@
-"""Verification of release receipts without the node, from the documents they name (RC16 to RC19).
+"""Offline verification of release receipts from the documents they name (RC16 to RC19).
 
     step  what is checked
     1     the receipt is canonical, and signed by the node
@@ -65,7 +65,10 @@ class VerifiedRelease:
 
 
 def documents_in(folder: Path) -> Documents:
-    """Return a lookup of documents stored as files of a folder, named by their SHA-256 in hex."""
+    """Return a function that reads documents from a folder by their SHA-256.
+
+    File names are the hashes in hex.
+    """
 
     def find(sha256: bytes) -> bytes | None:
         try:
@@ -80,7 +83,7 @@ def documents_in(folder: Path) -> Documents:
 def verify_release(
     data: bytes, documents: Documents, *, root: TrustRoot, node_did: str
 ) -> VerifiedRelease:
-    """Verify a receipt from stored documents, as of its own time.
+    """Verify a receipt with stored documents, as of the time in the receipt.
 
     Args:
         data: the receipt, untrusted.
@@ -115,8 +118,7 @@ def verify_release(
 def judge_with(
     release: VerifiedRelease, collateral: bytes, *, root: TrustRoot, now: float
 ) -> dict[str, str | None]:
-    """Judge the code of a release by other collateral and at another time, as if it attested then
-    (RC19).
+    """Evaluate the code of a release again, with other collateral and at another time (RC19).
 
     Args:
         release: from `verify_release`, with evidence.
@@ -186,7 +188,7 @@ def _evidence(
 def _bound(
     receipt: Receipt, judged: QuoteVerdict, evidence: Evidence, documents: Documents
 ) -> BoundQuote:
-    """Return the quote, bound to challenge, node, invoker and receiver key (step 5)."""
+    """Return the quote, which must name challenge, node, invoker and receiver key (step 5)."""
     if judged.quote is None or judged.nonce is None:
         raise _refuted("quote", "the node no longer had it when it made the receipt")
     key_hash = canonical_hash(encode_standard(evidence.receiver_public_key))
@@ -221,7 +223,7 @@ def _bound(
 def _check_facts(
     receipt: Receipt, evidence: Evidence, bound: BoundQuote, collateral: Collateral, root: TrustRoot
 ) -> None:
-    """Examine the quote at the receipt's time, and compare its facts with the evidence (step 6)."""
+    """Verify the quote at the receipt's time, and compare its facts with the evidence (step 6)."""
     with _naming("quote"):
         # Unlimited, so that the result expires with its collateral and can be compared below.
         shown = examine(bound, collateral, root=root, now=receipt.at, ttl_s=math.inf)
@@ -254,7 +256,7 @@ def _read(documents: Documents, what: str, digest: bytes, parse: Callable[[bytes
 
 @contextmanager
 def _naming(what: str, *, log: str = "event log") -> Iterator[None]:
-    """Turn a refusal into ReceiptInvalid that names the document, or the log if it is at fault."""
+    """Convert refusals to ReceiptInvalid with the name of the refused document."""
     try:
         yield
     except AttestationError as error:

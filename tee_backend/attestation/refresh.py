@@ -1,4 +1,4 @@
-"""Schedule of collateral renewal, and the alarms for operators. Pure: nothing is fetched here.
+"""The schedule for renewing collateral, and the alarms for operators. Nothing is fetched here.
 
 A document is renewed daily, long before it expires, so that a service may fail for days before any
 caller is refused. An expired document is never used, and there is no grace period. A newer document
@@ -26,7 +26,7 @@ AlarmKind = Literal["refresh-failing", "ends-soon", "ended", "stale"]
 
 @dataclass(frozen=True, slots=True)
 class RefreshRules:
-    """Intervals of renewal and alarms, in seconds."""
+    """Intervals for renewal and alarms, in seconds."""
 
     every_s: float = DAY_S
     ahead_s: float = 7 * DAY_S
@@ -55,7 +55,7 @@ def due_at(
     tried_at: float,
     rules: RefreshRules = DEFAULT_RULES,
 ) -> float:
-    """Return when a document has to be fetched again, epoch seconds.
+    """Return the time when a document has to be fetched again, in epoch seconds.
 
     The result is never earlier than `retry_s` after the last attempt, so that a failing service is
     not queried in a loop.
@@ -73,7 +73,7 @@ def alarms_of(
     now: float,
     rules: RefreshRules = DEFAULT_RULES,
 ) -> Iterator[Alarm]:
-    """Yield the alarms about a document at a time in epoch seconds."""
+    """Yield the alarms for a document at the time `now`, in epoch seconds."""
     part, window = min(collateral.windows, key=lambda named: named[1].ends_at)
     if now >= window.ends_at:
         yield Alarm("ended", part, window.ends_at)

@@ -1,4 +1,4 @@
-"""The 64 bytes of report data with which a quote names its purpose.
+"""The 64 bytes of report data that bind a quote to its purpose.
 
     report_data := SHA-512( field(label) ‖ field(nonce) ‖ field(audience) ‖ field(holder)
                             ‖ field(mode) ‖ field(key) )
@@ -34,7 +34,10 @@ RECEIVER_KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """The facts that a quote has to name, and their report data. Made by the functions below."""
+    """The facts to which a quote is bound, and the report data computed from them.
+
+    Obtain a binding with the functions below.
+    """
 
     report_data: bytes
     holder: Principal
@@ -45,7 +48,7 @@ class Binding:
 def session_binding(
     nonce: bytes, audience: str, holder: Principal, mode: ReceiverMode, receiver_key: bytes
 ) -> Binding:
-    """Return the binding of a quote with which a backend attests to a node (AT9).
+    """Return the binding for a quote with which a backend attests to a node (AT9).
 
     Args:
         nonce: from the node's challenge.
@@ -65,7 +68,7 @@ def session_binding(
 
 
 def published_binding(nonce: bytes, holder: Principal, statement_sha256: bytes) -> Binding:
-    """Return the binding of a quote that a backend publishes to any client (AT51).
+    """Return the binding for a quote that a backend publishes to any client (AT51).
 
     Args:
         nonce: chosen by the client.
@@ -79,8 +82,9 @@ def published_binding(nonce: bytes, holder: Principal, statement_sha256: bytes) 
 
 
 def runner_binding(holder: Principal, receipt_key: bytes, statement_sha256: bytes) -> Binding:
-    """Return the binding of the quote made when a runner starts (RN71), which names its receipt
-    key.
+    """Return the binding for the quote that is made when a runner starts (RN71).
+
+    The quote names the runner's receipt key.
 
     No client chooses any part of it. A quote made on request has another label, so it cannot pass
     for this one.
@@ -96,7 +100,9 @@ def runner_binding(holder: Principal, receipt_key: bytes, statement_sha256: byte
 
 
 def node_binding(nonce: str, statement: NodeStatement) -> Binding:
-    """Return the binding of a node's own quote (AT41), with the node's public key as receiver key.
+    """Return the binding for a node's own quote (AT41).
+
+    Its receiver key is the node's public key.
 
     Raises:
         InvalidIdentifier: the node's DID is malformed.
@@ -136,7 +142,7 @@ def node_report_data(nonce: str, statement: NodeStatement) -> bytes:
 
 
 def joined(*fields: bytes | str) -> bytes:
-    """Return fields as one byte string, each preceded by its length; texts are encoded as UTF-8."""
+    """Concatenate fields, each preceded by its length. Strings are encoded as UTF-8."""
     encoded = [field.encode() if isinstance(field, str) else field for field in fields]
     return b"".join(len(field).to_bytes(4, "big") + field for field in encoded)
 

@@ -1,4 +1,4 @@
-"""The root certificate at which every chain has to end: Intel's, or a configured one.
+"""The trusted root certificate, either Intel's or one that the operator configured.
 
 `intel_sgx_root_ca.der` beside this module is Intel's public root certificate for SGX and TDX, as
 published at https://certificates.trustedservices.intel.com/ (subject CN "Intel SGX Root CA", P-256,
@@ -46,7 +46,7 @@ class TrustRoot:
 
 
 def parse_trust_root(data: bytes) -> TrustRoot:
-    """Parse the bytes of a root certificate file, PEM or DER."""
+    """Parse a root certificate file in PEM or DER."""
     try:
         certificate = (
             parse_pem_chain(data, most=1)[0]

@@ -1,4 +1,4 @@
-"""A backend inside a TEE: it proves which code it is, then reads the secrets granted to it.
+"""A backend in a TEE, which attests its code and then reads the secrets granted to it.
 
 Receiver keys are made inside the trust domain and never leave it. A quote's report data contain the
 node's challenge, the node's DID, the backend's DID and the receiver key. The node wraps content
@@ -99,7 +99,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """Evidence of this backend that the node has stored.
+    """Evidence about a backend, as stored by the node.
 
     Attributes:
         network: the network under whose grant the evidence was submitted.
@@ -162,8 +162,10 @@ class Backend:
 
     @classmethod
     def open(cls, url: str, source: EvidenceSource, *, folder: Path, keys: KeySource) -> Self:
-        """Return a backend with its stored grants and the DID that it had before. May block; sends
-        no request.
+        """Open a backend with its own key and its stored grants.
+
+        May block, but sends no request. The DID is derived from the key, so each start has the same
+        DID.
 
         A program that has further demands on the node builds the client itself, from `backend_seed`
         and `GrantFolder`, as this method does.
@@ -204,20 +206,19 @@ class Backend:
 
     @property
     def grants(self) -> tuple[HeldGrant, ...]:
-        """All grants of this backend in the order of their use, revoked and expired ones
-        included."""
+        """All grants of this backend in the order of use, including revoked and expired grants."""
         now = self._clock.now()
         return tuple(self._held.described(grant, now=now) for grant in self._client.session.grants)
 
     @property
     def owners(self) -> tuple[Principal, ...]:
-        """Owners of the resources in all grants that have not expired, newest grant first."""
+        """The owners of the resources in all unexpired grants, in the order of `grants`."""
         now = self._clock.now()
         live = (grant for grant in self._client.session.grants if grant.is_live(now))
         return tuple(dict.fromkeys(owner for grant in live for owner in sorted(owners_of(grant))))
 
     async def accept(self, *portables: PortableDelegation) -> Attestation:
-        """Add grants in front of all earlier ones, store them, and attest under them.
+        """Store new grants ahead of all earlier grants, and attest with the new grants.
 
         New grants come first because an owner who grants again means the new grant; an earlier one
         may be revoked. Evidence submitted within the last QUIET_S seconds is kept: the node judges
@@ -252,7 +253,7 @@ class Backend:
         return await self.attest(networks[0])
 
     async def hold(self, *portables: PortableDelegation) -> None:
-        """Add grants that release no key, for example to write values, without attesting for them.
+        """Add grants without attesting, for example grants that only allow writing values.
 
         Args:
             portables: one grant or several; all of them are accepted, or none.
@@ -284,8 +285,7 @@ class Backend:
                 raise
 
     def _require_usable(self, new: Sequence[Grant], networks: Sequence[NetworkId]) -> None:
-        """Refuse grants for another DID, above the limit, or with an owner other than the
-        token's."""
+        """Check that new grants are for this DID, fit the limit, and match the stated owner."""
         session = self._client.session
         for grant in new:
             session.with_grant(grant)
@@ -294,14 +294,14 @@ class Backend:
             joined.proofs_for([allow(network.text, DECRYPT)], now=self._clock.now())
 
     def _with_new(self, new: Sequence[Grant]) -> tuple[Grant, ...]:
-        """Return the grants to hold from now on, the new ones first."""
+        """Return the grants to keep after adding new grants. The new grants come first."""
         grants, now = self._client.session.grants, self._clock.now()
         for grant in new:
             grants = self._held.with_new(grant, grants, now=now)
         return grants
 
     def _hold(self, new: Sequence[Grant]) -> None:
-        """Use new grants from now on, and drop those that no longer fit."""
+        """Start using new grants, and drop expired and evicted grants."""
         session, held = self._client.session, self._with_new(new)
         self._held.hold(held)
         # Drop the pinned keys of owners without a grant. Any client may send grants, so otherwise
@@ -314,7 +314,7 @@ class Backend:
         }
 
     def _restore(self, new: Sequence[Grant], before: Sequence[Grant]) -> None:
-        """Return to the grants from before a failed `accept`, except what other calls changed."""
+        """Undo the changes of a failed `accept`, but keep the changes made by other calls."""
         session, known = self._client.session, {one.cid for one in before}
         held = [one for one in session.grants if one.cid in known or one not in new]
         held += [one for one in before if one not in held]
@@ -332,7 +332,7 @@ class Backend:
         return Holding(grants, session.pins, self._held.read, self._held.revoked)
 
     async def attest(self, network: NetworkId) -> Attestation:
-        """Prove to the node which code this backend runs; earlier evidence is replaced.
+        """Prove to the node which code this backend runs. New evidence replaces earlier evidence.
 
         If the node cannot judge the quote now and says when to retry, this method retries then with
         a new challenge and a new quote, for at most `patience_s`.
@@ -384,13 +384,16 @@ class Backend:
     async def read_secret(
         self, owner: str, name: str, *, scope: str | None = None, by: Grant | None = None
     ) -> str | bytes:
-        """Return the value of a secret that an owner granted to this backend; see `open_secret`."""
+        """Return the value of a secret that an owner granted to this backend.
+
+        See `open_secret`.
+        """
         return (await self.open_secret(owner, name, scope=scope, by=by)).value
 
     async def open_secret(
         self, owner: str, name: str, *, scope: str | None = None, by: Grant | None = None
     ) -> Secret:
-        """Read and decrypt a secret that an owner granted to this backend, with its metadata.
+        """Return the decrypted value and the metadata of a secret granted to this backend.
 
         Evidence that is about to end is renewed first. It is renewed once more if the node lost it
         or finds it too old. After a restart with stored grants the backend attests before it reads.
@@ -459,8 +462,9 @@ class Backend:
     async def put_generated(
         self, owner: str, secret: SecretName, value: str, generated: Generated, *, by: Grant
     ) -> str:
-        """Seal a generated secret to the owner's network `protected`, and store it if the name is
-        free.
+        """Encrypt a generated secret, and store it if the name is free.
+
+        The secret is encrypted to the owner's network `protected`.
 
         Args:
             owner: the owner's DID.
@@ -503,15 +507,14 @@ class Backend:
         return value.body
 
     def _pin_as(self, client: Client) -> None:
-        """Pin the network keys that another client of this backend has pinned."""
+        """Copy the pinned network keys of another client of this backend."""
         for pin in client.session.pins:
             self._client.use(self._client.session.with_pin(pin))
 
     async def _evidence_for(
         self, network: NetworkId, *, refused: Attestation | None
     ) -> Attestation | None:
-        """Return evidence to read with. Of concurrent readers one attests, and all use its
-        evidence.
+        """Return evidence for reading on a network. Concurrent readers share one attestation.
 
         `refused` is evidence that the node no longer accepts; None: the current evidence may be
         used.
@@ -537,7 +540,7 @@ class Backend:
         return self._client.encryption.network(owner=owner)
 
     def _network_in(self, grant: Grant, owner: str) -> NetworkId:
-        """Return the owner's network that a grant opens, or the default network."""
+        """Return the owner's network that a grant can decrypt, or the owner's default network."""
         opened = (network_of(one.resource) for one in grant.capabilities if one.ability == DECRYPT)
         own = (one for one in opened if one is not None and same_principal(one.owner, owner))
         return next(own, None) or self._network_of(owner)
@@ -550,15 +553,14 @@ class Backend:
             await self._store_marks()
 
     async def _store_marks(self) -> None:
-        """Store which grants were read or revoked. A failure is logged only: the read itself
-        succeeded."""
+        """Store which grants were read or revoked. A failure is logged but not raised."""
         try:
             await self._store()
         except FolderUnusable as error:
             _log.warning("cannot store which grants were read or revoked: %s", error)
 
     def _client_citing(self, grant: Grant) -> Client:
-        """Return a client that cites only this grant."""
+        """Return a client that cites only the given grant."""
         client = self._by_grant.get(grant.cid)
         if client is None:
             session = self._client.session
@@ -573,8 +575,7 @@ class Backend:
     async def _demote(
         self, wanted: Capability, cited: tuple[str, ...], refusal: Unauthorized, passed: set[str]
     ) -> bool:
-        """Move refused grants behind all others; return whether another grant covers the
-        capability.
+        """Move refused grants to the end, and return whether another grant covers the capability.
 
         Another holder of a grant of the owner can delegate it to this backend under own conditions,
         and revoke it. So the newest grant is not the only one that counts (AT54). `passed` collects
@@ -594,7 +595,7 @@ class Backend:
         return passed.isdisjoint(self._cited(self._client, wanted)) and bool(cited)
 
     async def _attest_by_any(self, network: NetworkId) -> Attestation:
-        """Attest under the first grant on a network that the node accepts."""
+        """Attest on a network, trying grants in order until the node accepts one."""
         decrypt, passed = allow(network.text, DECRYPT), set[str]()
         while True:
             cited = self._cited(self._client, decrypt)

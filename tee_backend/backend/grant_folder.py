@@ -70,7 +70,10 @@ class _Row(Struct, rename="camel", forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """A snapshot of a backend's grants, pinned network keys, and the marks of its grants."""
+    """A snapshot of a backend's grants and pinned network keys.
+
+    `read` and `revoked` contain the ids of the grants with these marks.
+    """
 
     grants: Sequence[Grant]
     pins: tuple[NetworkPin, ...]
@@ -79,7 +82,7 @@ class Holding:
 
 
 class GrantFolder:
-    """The folder of one backend; one process at a time may use it.
+    """The folder of one backend, locked for one process at a time.
 
     Args:
         path: the folder; made with mode 0700 if missing.
@@ -121,7 +124,7 @@ class GrantFolder:
 
     @property
     def kept(self) -> Holding:
-        """The stored state: newest grants first, revoked grants after all others."""
+        """The stored state, with the newest grants first and revoked grants at the end."""
         rows = sorted(self._rows.items(), key=lambda kept: (kept[1].was_revoked, -kept[1].number))
         return Holding(
             grants=tuple(read_grant(row.grant) for _, row in rows),
@@ -131,15 +134,14 @@ class GrantFolder:
         )
 
     def close(self) -> None:
-        """Unlock the folder once no write is under way. A second call does nothing."""
+        """Unlock the folder after any running write. A second call does nothing."""
         with self._writing:
             lock, self._lock = self._lock, None
             if lock is not None:
                 os.close(lock)
 
     def store(self, current: Callable[[], Holding]) -> None:
-        """Replace the stored state by the current one; durable on return. Blocks; safe to call from
-        several threads.
+        """Write the current state durably to the folder. Blocks and is thread-safe.
 
         Args:
             current: returns the state to store. It is called under the lock, so that of two calls
@@ -291,7 +293,7 @@ def _read(path: Path, shape: type[Shape], *, most_bytes: int) -> Shape:
 
 
 def _reason(error: Exception) -> str:
-    """Return why a file cannot be used, without any of its bytes."""
+    """Return the reason why a file cannot be used, without quoting the file."""
     if isinstance(error, OSError):
         return error.strerror or "cannot be read"
     return (

@@ -1,4 +1,4 @@
-"""The grants that a backend keeps: a bounded set, because any client may submit grants (AT54).
+"""The bounded set of grants that a backend keeps. Any client may submit grants (AT54).
 
 Expired grants are dropped first. If one owner's grants or all together exceed the limit, the oldest
 grant that the node reported as revoked is dropped; without a revoked one, the oldest grant that was
@@ -41,7 +41,7 @@ class HeldGrant:
 
 
 class HeldGrants:
-    """The rules of which grants to keep, with the ids of those that were read with or revoked."""
+    """Rules for keeping grants, and the ids of grants that were used for reading or revoked."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class HeldGrants:
         self.revoked: frozenset[str] = frozenset(revoked)
 
     def with_new(self, grant: Grant, held: Sequence[Grant], *, now: float) -> tuple[Grant, ...]:
-        """Return the grants to keep after adding one, the new one first.
+        """Return the grants to keep after adding a grant. The new grant comes first.
 
         Args:
             grant: the new grant.
@@ -78,13 +78,13 @@ class HeldGrants:
         return (grant, *kept)
 
     def hold(self, grants: Iterable[Grant]) -> None:
-        """Set the current grants, and forget the marks of all others."""
+        """Set the current grants, and drop the marks of grants that are no longer kept."""
         self.cids = frozenset(one.cid for one in grants)
         self.read &= self.cids
         self.revoked &= self.cids
 
     def was_read(self, cids: Iterable[str]) -> None:
-        """Mark grants with which a secret was opened or a value read."""
+        """Mark grants that were used to open a secret or to read a value."""
         self.read |= frozenset(cids)
 
     def was_revoked(self, cids: Iterable[str]) -> None:

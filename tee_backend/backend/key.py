@@ -1,4 +1,4 @@
-"""The backend's own key, the same after each start: from a key service or from a key file.
+"""The backend's persistent key, from a key service or a key file.
 
 The program chooses one of the two once. They give different keys, and so different DIDs.
 
@@ -57,7 +57,9 @@ def backend_seed(keys: KeySource) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
-    """A key file for platforms without a key service: 32 random bytes as 64 hex digits, mode 0600.
+    """A key file for platforms without a key service. It contains 32 random bytes as 64 hex digits.
+
+    The file has mode 0600.
 
     Attributes:
         path: the file. It is made at the first use and never overwritten.
@@ -69,7 +71,7 @@ class KeyFile:
     entropy: Entropy = field(default_factory=SystemEntropy, repr=False)
 
     def key(self, path: str) -> bytes:
-        """Return 32 secret bytes for a path, as `KeySource.key` does.
+        """Return the 32-byte secret key for a derivation path.
 
         Args:
             path: name of the key; each path has its own key.

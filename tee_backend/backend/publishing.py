@@ -1,5 +1,4 @@
-"""HTTP routes of a backend: evidence for any client with a nonce, and delivery of grants (AT50 to
-AT54).
+"""HTTP routes that publish a backend's evidence and accept grants (AT50 to AT54).
 
     GET  /.well-known/sealspace/backend?nonce=    the backend's statement, and a fresh quote that
                                                   binds it to the nonce
@@ -65,7 +64,7 @@ MOST_CLIENTS: Final = 4096
 
 
 class GrantRates(Rates[str | None]):
-    """The grants that a backend accepts per minute: in total, and from one client (AT54).
+    """Limits on the grants that a backend accepts per minute, in total and from one client (AT54).
 
     The bucket for the total has the key None. At most MOST_CLIENTS buckets are kept, and the least
     recently used one is dropped. At the total rate, filling that many takes more than an hour, so a
@@ -76,8 +75,9 @@ class GrantRates(Rates[str | None]):
         super().__init__(MOST_CLIENTS)
 
     def let_through(self, client: str | None, *, now: float, grants: int = 1) -> bool:
-        """Take capacity for some grants from both buckets if both have enough; return whether they
-        had.
+        """Return whether a client may submit some grants now. If so, count the grants.
+
+        Both the client's bucket and the total bucket need enough capacity.
 
         Args:
             client: address of the sender; None: counted in the total only.
@@ -131,13 +131,13 @@ class SurfaceRequest:
     body: AsyncIterator[bytes] = field(repr=False)
 
     def header(self, name: str) -> str | None:
-        """Return the value of the first header with this name, in any case; None without one."""
+        """Return the value of the first header with this name, ignoring case, or None."""
         return next((value for given, value in self.headers if given == name.lower()), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SurfaceAnswer:
-    """An HTTP response. For HEAD the server leaves out the body.
+    """An HTTP response. For HEAD requests the server omits the body.
 
     Attributes:
         status: HTTP status.
@@ -155,11 +155,13 @@ class ClientGone(Exception):
 
 
 class OnGrant(Protocol):
-    """A callback that accepts grants that belong together, as `Backend.accept` does."""
+    """A callback that accepts a group of grants, such as `Backend.accept`."""
 
     def __call__(self, *portables: PortableDelegation) -> Awaitable[object]:
-        """Accept all grants or none. Raises SealspaceError if they are unusable; its text is sent
-        back."""
+        """Accept all grants or none.
+
+        Raises SealspaceError if a grant is unusable. The error's text is sent to the client.
+        """
         ...
 
 
@@ -168,7 +170,7 @@ ClientOf = Callable[[SurfaceRequest], str | None]
 
 
 class BackendSurface:
-    """The HTTP routes that publish a backend's evidence and receive its grants.
+    """The HTTP routes that publish a backend's evidence and accept grants for it.
 
     Args:
         source: makes quotes; see `tee_backend.evidence`.
@@ -215,7 +217,7 @@ class BackendSurface:
     # --- the two kinds of servers -----------------------------------------------------------------
 
     def mount(self, app: web.Application) -> None:
-        """Add the routes to an aiohttp application; all other paths are left alone."""
+        """Add the routes to an aiohttp application. Other paths are not affected."""
 
         async def handle(request: web.Request) -> web.Response:
             asked = SurfaceRequest(
@@ -239,7 +241,7 @@ class BackendSurface:
         app.router.add_route("*", EVIDENCE_PATH + "{rest:(?:/.*)?}", handle)
 
     def asgi(self, inner: AsgiApplication | None = None) -> AsgiApplication:
-        """Return an ASGI application that answers the surface's paths.
+        """Return an ASGI application that serves these routes.
 
         Args:
             inner: the program's own application. It gets all other requests, and the lifespan
@@ -291,7 +293,7 @@ class BackendSurface:
     # --- responses --------------------------------------------------------------------------------
 
     async def answer(self, request: SurfaceRequest) -> SurfaceAnswer:
-        """Return the response to a request; the same for every kind of server.
+        """Return the response to a request, independent of the server that received it.
 
         Args:
             request: untrusted.
@@ -313,7 +315,7 @@ class BackendSurface:
         return await answer(request)
 
     async def _evidence(self, request: SurfaceRequest) -> SurfaceAnswer:
-        """Answer a nonce with a quote that names it."""
+        """Return evidence with a quote that names the nonce in the request."""
         nonce = decode_url(_nonce_of(request.query))
         if nonce is None or len(nonce) != NONCE_BYTES:
             return _problem(
@@ -337,7 +339,7 @@ class BackendSurface:
         return SurfaceAnswer(status=200, headers=headers, body=body)
 
     async def _quote(self, report_data: bytes) -> Quoted:
-        """Make a quote when its turn comes, and free the request's waiting place."""
+        """Wait for the lock, make a quote, and decrement the number of waiting requests."""
         try:
             async with self._quoting:
                 # In a thread: a quote is read from a file system or a socket, which blocks.
@@ -405,7 +407,7 @@ def _nonce_of(query: str) -> str | None:
 
 
 async def _bounded_body(request: SurfaceRequest) -> bytes | None:
-    """Read a body; return None as soon as it is, or announces to be, longer than a grant may be."""
+    """Read the body of a request, or return None if the body is longer than MAX_GRANT_BYTES."""
     stated = request.header("content-length") or ""
     # The number of digits first, because int() raises ValueError for very long numbers.
     if stated.isdecimal() and (len(stated) > 12 or int(stated) > MAX_GRANT_BYTES):
@@ -439,7 +441,7 @@ async def _body_of(receive: Receive) -> AsyncIterator[bytes]:
 
 
 async def _live(receive: Receive, send: Send) -> None:
-    """Answer the server's lifespan events, for a program without an application of its own."""
+    """Acknowledge ASGI lifespan events if there is no inner application."""
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})

@@ -1,4 +1,4 @@
-"""Sources of quotes: dstack's guest agent, the kernel, or a simulated platform.
+"""Sources of quotes, namely dstack's guest agent, the kernel and a simulated platform.
 
 `tee_backend.attestation` verifies the quotes.
 """

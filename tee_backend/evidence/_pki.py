@@ -35,7 +35,7 @@ _SGX_OID = bytes.fromhex("2a864886f84d010d01")
 
 
 def derive_key(seed: bytes, role: str) -> ec.EllipticCurvePrivateKey:
-    """Derive the P-256 key of a role from a seed; the modular bias is below 2^-250."""
+    """Derive a role's P-256 key from a seed. The modular bias is below 2^-250."""
     wide = hashlib.sha512(
         b"sealspace/simulated-platform/1\x00" + role.encode() + b"\x00" + seed
     ).digest()
@@ -43,7 +43,7 @@ def derive_key(seed: bytes, role: str) -> ec.EllipticCurvePrivateKey:
 
 
 def sign_raw(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
-    """Sign with deterministic ECDSA P-256 SHA-256; return r then s, 64 bytes."""
+    """Sign with deterministic ECDSA P-256 SHA-256, and return 64 bytes (r, then s)."""
     r, s = decode_dss_signature(
         key.sign(message, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
     )
@@ -51,7 +51,7 @@ def sign_raw(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
 
 
 def raw_point(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Return the public key as x then y, 64 bytes."""
+    """Return the public key as 64 bytes (x, then y)."""
     encoded = key.public_key().public_bytes(
         serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
     )
@@ -59,7 +59,7 @@ def raw_point(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def pem_of(*certificates: x509.Certificate) -> str:
-    """Return certificates as one PEM text."""
+    """Return certificates as one PEM string."""
     return "".join(c.public_bytes(serialization.Encoding.PEM).decode() for c in certificates)
 
 
@@ -72,7 +72,7 @@ class Pki:
 
     @property
     def ppid(self) -> bytes:
-        """Platform identifier, 16 bytes, derived from this platform's own key."""
+        """The 16-byte platform identifier (PPID), derived from the platform's own key."""
         return hashlib.sha256(b"ppid" + raw_point(self.keys["pck"])).digest()[:16]
 
     def certificate(self, role: str) -> x509.Certificate:
@@ -107,7 +107,7 @@ class Pki:
         return builder.sign(issuer_key, hashes.SHA256(), ecdsa_deterministic=True)
 
     def crl(self, issuer: str, *, this_update: datetime, next_update: datetime) -> bytes:
-        """Return an issuer's revocation list in DER, with no revoked certificates."""
+        """Return an issuer's revocation list in DER. The list is empty."""
         key = self.keys[issuer]
         builder = (
             x509.CertificateRevocationListBuilder()
@@ -175,7 +175,7 @@ def _key_usage(*, is_authority: bool) -> x509.KeyUsage:
 
 
 def _entry(number: int, inner: int | None, value: bytes) -> bytes:
-    """Return one SEQUENCE { OID, value } of the SGX extension."""
+    """Return one entry of the SGX extension, a DER sequence of OID and value."""
     oid = _SGX_OID + bytes([number]) + (b"" if inner is None else bytes([inner]))
     return _der(0x30, _der(0x06, oid), value)
 

@@ -69,7 +69,7 @@ _KEY_REQUESTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class DstackSource:
-    """A source of quotes and keys from a guest agent."""
+    """A source of quotes and keys that queries a dstack guest agent."""
 
     socket_path: Path
     generation: Generation = "dstack"
@@ -83,7 +83,10 @@ class DstackSource:
         generations: tuple[Generation, ...] = _GENERATIONS,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> "DstackSource":
-        """Return the source of the first agent socket found; the generation named first wins."""
+        """Return a source for the first guest agent socket that exists.
+
+        The generations are tried in the given order.
+        """
         for generation, folder in product(generations, folders):
             path = folder / f"{generation}.sock"
             if path.is_socket():
@@ -102,7 +105,7 @@ class DstackSource:
         return Quoted(quote, _event_log(answer))
 
     def key(self, path: str) -> bytes:
-        """Return the key of this application for a path. Blocks up to `timeout_s`."""
+        """Return this application's key for a derivation path. Blocks up to `timeout_s`."""
         target, name = _KEY_REQUESTS[self.generation]
         key = _hex(self._exchange(target, {"path": path}), name)
         if len(key) < MIN_KEY_BYTES:
@@ -110,7 +113,7 @@ class DstackSource:
         return key
 
     def _exchange(self, target: str, members: dict[str, str]) -> dict[str, Json]:
-        """Send one request on its own connection, and return the JSON object of the answer."""
+        """Send one request on a new connection, and return the JSON object in the response."""
         connection = http.client.HTTPConnection("localhost")
         try:
             connection.sock = _DeadlineSocket(deadline=time.monotonic() + self.timeout_s)
@@ -162,7 +165,7 @@ def _event_log(answer: dict[str, Json]) -> EventLog | None:
 
 
 class _DeadlineSocket(socket.socket):
-    """A socket with one deadline and one byte limit for all its operations together.
+    """A socket with one deadline for all operations and one limit on the received bytes.
 
     With a timeout for each operation, an agent could trickle bytes for ever. A limit on the body is
     not enough either, because the HTTP library reads a chunk of size -1 to its end.

@@ -1,4 +1,4 @@
-"""Errors of quote sources: the platform made no quote, no key, or an unreadable one.
+"""Errors of the quote and key sources.
 
 Each message ends with what to do next. `detail` may contain text from the platform and is for the
 backend's own log. The codes are not in kebab-case, because a response body ends with them (`GET
@@ -12,7 +12,7 @@ MAX_DETAIL_CHARS = 400
 
 
 class EvidenceSourceError(Exception):
-    """The platform did not make a quote or a key."""
+    """The platform did not return a usable quote or key."""
 
     code: ClassVar[str] = "evidence_source"
     hint: ClassVar[str] = "sealspace doctor"
@@ -23,7 +23,7 @@ class EvidenceSourceError(Exception):
 
 
 class SourceUnavailable(EvidenceSourceError):
-    """The interface is missing, belongs to another technology, or does not answer in time."""
+    """The quote interface is missing, is not for TDX, or does not respond in time."""
 
     code = "source_unavailable"
     hint = (
@@ -33,14 +33,14 @@ class SourceUnavailable(EvidenceSourceError):
 
 
 class SourceRefused(EvidenceSourceError):
-    """The interface refused a correct request, or another process used it at the same time."""
+    """The quote interface refused a correct request, or another process was using it."""
 
     code = "source_refused"
     hint = "try again; if it stays, read the log of the guest agent, or of the kernel"
 
 
 class SourceMalformed(EvidenceSourceError):
-    """The answer is too large, has an unexpected shape, or its quote has other report data."""
+    """The response is too large, has an unexpected shape, or its quote has other report data."""
 
     code = "source_malformed"
     hint = "check which program answers on the agent's socket, and that it is a version of dstack"

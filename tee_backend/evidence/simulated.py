@@ -75,12 +75,12 @@ class MintedLog:
     rtmr3: bytes
 
     def run_on(self, image: Measurements) -> Measurements:
-        """Return the measurements of an image with RTMR3 after this log."""
+        """Return the measurements of an image, with RTMR3 set to the value after this log."""
         return replace(image, rtmr3=self.rtmr3)
 
 
 def mint_event_log(compose_hash: bytes) -> MintedLog:
-    """Return the log of an application that started normally, on a simulated platform."""
+    """Return the event log of an application that started normally on a simulated platform."""
     provider = {"name": SIMULATED_KEY_PROVIDER.name, "id": SIMULATED_KEY_PROVIDER.id.hex()}
     entries = {
         "system-preparing": b"",
@@ -136,7 +136,7 @@ class PlatformFolderError(EvidenceSourceError):
 
 
 def measurements_of(code: str) -> Measurements:
-    """Return simulated measurements of a named program; equal names have equal measurements."""
+    """Return simulated measurements for a program name. Equal names have equal measurements."""
     mrtd, rtmr0, rtmr1, rtmr2, rtmr3 = (
         hashlib.sha384(f"{register}\x00{code}".encode()).digest()
         for register in ("mrtd", "0", "1", "2", "3")
@@ -154,7 +154,7 @@ class SimulatedPlatform:
 
     @classmethod
     def from_seed(cls, seed: bytes, *, fmspc: bytes = DEFAULT_FMSPC) -> Self:
-        """Make the platform of a seed; the same seed gives the same root and the same quotes."""
+        """Create a platform from a seed. Equal seeds give equal roots and quotes."""
         if len(seed) < MIN_SEED_BYTES or len(fmspc) != len(DEFAULT_FMSPC):
             raise ValueError("a platform needs a seed of at least 16 bytes and an FMSPC of 6")
         return cls(Pki(keys={role: derive_key(seed, role) for role in KEYS}, fmspc=fmspc))
@@ -176,8 +176,10 @@ class SimulatedPlatform:
         return platform
 
     def save(self, folder: Path) -> None:
-        """Write keys (mode 0600), root and chain as PEM into a folder, and make the folder if
-        missing."""
+        """Write the platform's keys, root and chain as PEM files into a folder.
+
+        Key files have mode 0600. A missing folder is created.
+        """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for role, key in self._pki.keys.items():
             path = folder / f"{role}.key"
@@ -194,17 +196,17 @@ class SimulatedPlatform:
 
     @property
     def root_der(self) -> bytes:
-        """The root certificate in DER; an operator has to configure it as trusted."""
+        """The root certificate in DER, which an operator has to configure as trusted."""
         return self._root.public_bytes(serialization.Encoding.DER)
 
     @property
     def root_pem(self) -> str:
-        """The root certificate, PEM."""
+        """The root certificate as a PEM string."""
         return pem_of(self._root)
 
     @property
     def pck_chain_pem(self) -> str:
-        """Leaf, authority and root in PEM, as every quote contains them."""
+        """The PEM certificate chain in every quote, from leaf to root."""
         return pem_of(*self._chain)
 
     @property
@@ -217,15 +219,15 @@ class SimulatedPlatform:
 
     @property
     def fmspc(self) -> bytes:
-        """Platform family, 6 bytes."""
+        """The FMSPC, which identifies the platform family (6 bytes)."""
         return self._pki.fmspc
 
     def mint_quote(self, measurements: Measurements, report_data: bytes) -> bytes:
-        """Return a quote of a trust domain on this platform."""
+        """Return a quote for a trust domain on this platform."""
         return self.signed_quote(_HEADER + _body(measurements, report_data))
 
     def signed_quote(self, signed: bytes) -> bytes:
-        """Return a quote over any header and report, valid or not."""
+        """Sign a header and report as a quote, without checking whether they are valid."""
         attestation_key = self._pki.keys["attestation"]
         point = raw_point(attestation_key)
         qe_report = _qe_report(hashlib.sha256(point + _QE_AUTH).digest())
@@ -241,7 +243,7 @@ class SimulatedPlatform:
         return signed + len(auth).to_bytes(4, "little") + auth
 
     def collateral_json(self, now: float) -> bytes:
-        """Return the collateral of this platform in its JSON form."""
+        """Return the platform's collateral as JSON."""
         this_update = datetime.fromtimestamp(int(now) - ISSUED_BEFORE_S, UTC)
         next_update = this_update + timedelta(seconds=VALID_FOR_S)
         window = {"issueDate": time_text(this_update), "nextUpdate": time_text(next_update)}
@@ -271,7 +273,7 @@ class SimulatedPlatform:
         return json.dumps(document).encode()
 
     def tcb_info(self) -> dict[str, object]:
-        """Return the platform family's TCB info without its validity dates."""
+        """Return the TCB info of the platform family, without validity dates."""
         module = {"mrsigner": "00" * 48, "attributes": "00" * 8, "attributesMask": "FF" * 8}
         # Components 0 and 1 of a level are judged by the module's identity instead.
         tdx_components = (5, 0, 4, *(0 for _ in range(13)))
@@ -320,18 +322,18 @@ class SimulatedSource:
 
     @classmethod
     def load(cls, folder: Path, *, compose: str) -> "SimulatedSource":
-        """Return a simulated domain on a saved platform, with a compose file as its application."""
+        """Return a simulated trust domain that runs a compose file on a saved platform."""
         minted = mint_event_log(hashlib.sha256(compose.encode()).digest())
         return cls(
             SimulatedPlatform.load(folder), minted.run_on(measurements_of(_IMAGE)), minted.log
         )
 
     def quote(self, report_data: bytes) -> Quoted:
-        """Return a quote over 64 bytes of report data, with the log."""
+        """Return a quote over 64 bytes of report data, with the event log."""
         return Quoted(self.platform.mint_quote(self.measurements, report_data), self.event_log)
 
     def key(self, path: str) -> bytes:
-        """Return a key for a path, the same for the same platform and code."""
+        """Return the key for a path. The key depends only on path, platform and code."""
         measured = self.measurements
         registers = (
             measured.mrtd,
@@ -368,7 +370,7 @@ def _body(measurements: Measurements, report_data: bytes) -> bytes:
 
 
 def _qe_report(bound: bytes) -> bytes:
-    """Return a quoting enclave's report over the hash that binds the attestation key."""
+    """Return a quoting enclave report that contains the given hash of the attestation key."""
     report = bytearray(384)
     report[48:64] = _QE_ATTRIBUTES
     report[64:96] = hashlib.sha256(b"simulated quoting enclave").digest()
@@ -380,7 +382,7 @@ def _qe_report(bound: bytes) -> bytes:
 
 
 def qe_identity_document() -> dict[str, object]:
-    """Return the quoting enclave's identity without its validity dates."""
+    """Return the identity of the quoting enclave, without validity dates."""
     return {
         "id": "TD_QE",
         "version": 2,
@@ -396,12 +398,12 @@ def qe_identity_document() -> dict[str, object]:
 
 
 def _sized(kind: int, content: bytes) -> bytes:
-    """Return certification data: type, size, content."""
+    """Encode certification data as type, size and content."""
     return kind.to_bytes(2, "little") + len(content).to_bytes(4, "little") + content
 
 
 def time_text(time: datetime) -> str:
-    """Return a time in the format of Intel's documents."""
+    """Return a time as a string in the format of Intel's documents."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -1,4 +1,4 @@
-"""Interfaces of a platform that makes quotes over 64 bytes, and perhaps keeps an event log or keys.
+"""Interfaces for platforms that make quotes and may have a key service.
 
 Example:
     source = DstackSource.find()
@@ -19,14 +19,14 @@ from .evidence_errors import SourceMalformed
 
 @dataclass(frozen=True, slots=True)
 class Quoted:
-    """A quote, and the event log from the moment when it was made."""
+    """A quote, with the event log as it was when the quote was made."""
 
     quote: bytes = field(repr=False)
     event_log: EventLog | None = field(default=None, repr=False)
 
     @property
     def log_entries(self) -> list[Json] | None:
-        """The run-time entries of the log as JSON; None without a log."""
+        """The run-time entries of the event log as JSON, or None without a log."""
         return None if self.event_log is None else self.event_log.to_json()
 
 
@@ -38,27 +38,30 @@ class EvidenceSource(Protocol):
     """
 
     def quote(self, report_data: bytes) -> Quoted:
-        """Return a quote over 64 bytes of report data, and its log. May block."""
+        """Return a quote over 64 bytes of report data, with its event log. May block."""
         ...
 
 
 @runtime_checkable
 class KeySource(Protocol):
-    """A platform with a key service, which gives an application the same keys after each start."""
+    """A key service that gives an application the same keys after each start."""
 
     def key(self, path: str) -> bytes:
-        """Return at least 32 secret bytes for a path. May block."""
+        """Return a secret key of at least 32 bytes for a derivation path. May block."""
         ...
 
 
 def check_report_data_size(report_data: bytes) -> None:
-    """Raise ValueError unless report data have 64 bytes; platforms differ in how they pad fewer."""
+    """Raise ValueError unless the report data have 64 bytes.
+
+    Platforms pad shorter data differently.
+    """
     if len(report_data) != REPORT_DATA_BYTES:
         raise ValueError(f"report data has {REPORT_DATA_BYTES} bytes")
 
 
 def checked_quote(quote: bytes, report_data: bytes) -> bytes:
-    """Return a quote after checking that it is a TDX quote over this report data.
+    """Return a quote after checking that it is a TDX quote over the given report data.
 
     The process that serves the interface may have mixed up two callers, or may have hashed the
     data. Detected here, the reason is clearer than in a node's refusal.

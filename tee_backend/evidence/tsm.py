@@ -37,19 +37,18 @@ _MAX_TEXT_BYTES: Final = 64
 
 
 class ReportFiles:
-    """The four file operations on report folders; tests replace them."""
+    """File operations on report folders. Tests replace this class."""
 
     def make(self, folder: Path) -> None:
-        """Make a folder that does not exist yet."""
+        """Create a folder that does not exist yet."""
         folder.mkdir(mode=0o700)
 
     def remove(self, folder: Path) -> None:
-        """Remove a folder; the kernel removes its files."""
+        """Remove a report folder. The kernel removes the files in it."""
         folder.rmdir()
 
     def write(self, path: Path, data: bytes) -> None:
-        """Write an existing file in one call, because the kernel takes each call as the whole
-        content."""
+        """Write an existing file in one call. The kernel takes each call as the whole content."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(descriptor, data)
