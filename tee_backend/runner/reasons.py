@@ -1,4 +1,4 @@
-"""Reasons for which a run is refused or fails, each with a stable code.
+"""Reasons why a run is refused or fails, each with a stable code.
 
 `REASONS` is the only table: `spec/runner.md` shows it, and answers to callers take code and
 sentence from it. A sentence never contains data of a request. A detail may name imports and
@@ -17,7 +17,7 @@ MAX_DETAIL_CHARS: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A reason for which a run failed, with its HTTP status and the detail of this case."""
+    """The reason why a run was refused or failed, with its HTTP status and a detail."""
 
     code: str
     sentence: str
@@ -26,7 +26,7 @@ class Reason:
 
     @property
     def ran(self) -> bool:
-        """Whether the program was started; then the HTTP status is 200 even if it failed."""
+        """Whether the program was started. The HTTP status is then 200, even after a failure."""
         return self.status == 200
 
 

@@ -30,7 +30,7 @@ Parts: TypeAlias = Mapping[Hashable, int]
 
 
 class Payer(NamedTuple):
-    """The payer of a call, which is the owner of its API key or the caller who signed it."""
+    """The payer of a call, either the API key's owner or the caller who signed the call."""
 
     did: Principal
     is_known: bool = True
@@ -41,13 +41,13 @@ OPERATOR: Final = Payer(Principal("operator"))
 
 
 class InUse:
-    """Counters of amounts in use: one for each payer, API key or named group of callers."""
+    """Counters of amounts in use, one for each payer, API key or group of callers."""
 
     def __init__(self) -> None:
         self._amounts = Counter[Hashable]()
 
     def add(self, parts: Parts, amount: int, most: int | None = None) -> None:
-        """Add an amount to counters, or release it with a negative amount.
+        """Add an amount to the given counters. A negative amount releases it.
 
         Args:
             parts: the counters.
@@ -68,7 +68,10 @@ class InUse:
 
     @contextmanager
     def reserve(self, parts: Parts, amount: int, most: int | None) -> Iterator[None]:
-        """Add an amount to counters until the block ends; raises as `add`."""
+        """Add an amount to the given counters until the block ends.
+
+        Raises the same errors as `add`.
+        """
         self.add(parts, amount, most)
         try:
             yield
@@ -77,7 +80,10 @@ class InUse:
 
 
 class Bounds:
-    """Limits on concurrent calls and their bytes, in all, for unknown payers and for each payer."""
+    """Limits on concurrent calls and their bytes, both for each payer and in total.
+
+    Unknown payers together get at most half of the total.
+    """
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self._most = most, most_bytes
@@ -85,7 +91,7 @@ class Bounds:
 
     @contextmanager
     def reserve(self, payer: Payer, size_bytes: int, *, is_new: bool = True) -> Iterator[None]:
-        """Count a call until the block ends.
+        """Count a call towards the limits until the block ends.
 
         Args:
             payer: the payer of the call.
@@ -107,7 +113,7 @@ class Bounds:
 
 
 class Turns:
-    """A semaphore whose places payers take in turns."""
+    """A semaphore that payers acquire in turns."""
 
     def __init__(self, places: int, *, beside: bool) -> None:
         self._places = places
@@ -118,7 +124,7 @@ class Turns:
 
     @asynccontextmanager
     async def place(self, payer: Payer) -> AsyncIterator[None]:
-        """Wait for a place, and use it until the block ends."""
+        """Wait for a free place, and occupy it until the block ends."""
         turn = asyncio.get_running_loop().create_future()
         self._waiting[turn] = payer
         self._hand_out()
@@ -145,7 +151,7 @@ class Turns:
                 self._waiting[other] = self._waiting.pop(other)
 
     def _next(self) -> "asyncio.Future[None] | None":
-        """Return the next waiter that may have a place, or None (RN161, RN162)."""
+        """Return the next waiting call that may take a place, or None (RN161, RN162)."""
         if self._used.total() >= self._total:
             return None
         used = Counter(one.is_known for one in self._used.elements())
@@ -179,7 +185,7 @@ def keep(
     cost: int,
     most: int,
 ) -> None:
-    """Count a stored answer or receipt, and delete older ones if the payer's share is full.
+    """Count a stored response or receipt, and delete older entries if the share is full.
 
     The payer that uses most of the share loses its oldest. Triggers of the journal delete the
     answers and receipts themselves.

@@ -1,1 +1,1 @@
-"""Calls of programs: authorisation, payment, secrets, receipts and stored answers."""
+"""Handling of calls to programs, from authorisation and payment to the signed receipt."""

@@ -1,4 +1,4 @@
-"""JSON answers to calls, for `POST /run` and, in OutLayer's format, for `POST /call` (RN96).
+"""JSON responses to `POST /run`, and to `POST /call` in OutLayer's format (RN96).
 
 Example:
     answer = run_answer(outcome)
@@ -19,7 +19,10 @@ from .service import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status and body of an answer; `kept` yields the pieces of a stored one instead."""
+    """HTTP status and body of a response to a call.
+
+    For a stored response, `kept` yields the body in pieces, and `body` is empty.
+    """
 
     status: int
     body: bytes = field(default=b"", repr=False)
@@ -27,7 +30,7 @@ class Answer:
 
 
 def run_answer(outcome: Outcome) -> Answer:
-    """Return the answer of `POST /run`; the output is JSON text, which is embedded unchanged."""
+    """Return the response to `POST /run`, which embeds the output's JSON text unchanged."""
     facts, result = outcome.facts, outcome.result
     value: dict[str, object] = {
         "job": facts.job,
@@ -48,7 +51,10 @@ def run_answer(outcome: Outcome) -> Answer:
 
 
 def api_answer(outcome: Outcome, *, charged: int) -> Answer:
-    """Return the answer of `POST /call`, which OutLayer's clients read; money is decimal text."""
+    """Return the response to `POST /call` in OutLayer's format.
+
+    The amount charged is a decimal string.
+    """
     facts, result = outcome.facts, outcome.result
     value = {
         "call_id": facts.job,
@@ -69,28 +75,28 @@ def api_answer(outcome: Outcome, *, charged: int) -> Answer:
 
 
 def pending(job: str, *, is_api: bool) -> Answer:
-    """Return the answer for a job that has not ended."""
+    """Return the response for a job that has not ended yet."""
     named = {"call_id": job, "poll_url": f"/calls/{job}"} if is_api else {"job": job}
     return answer_with({"status": "pending", **named})
 
 
 def refused(reason: Reason) -> Answer:
-    """Return the answer to a call that is refused before it becomes a job, so without receipt."""
+    """Return the response to a call that was refused before it became a job. It has no receipt."""
     return answer_with({"status": "refused", "error": error_of(reason)}, reason)
 
 
 def api_refused(reason: Reason) -> Answer:
-    """Return the answer to a refused call in OutLayer's format."""
+    """Return the response to a refused call in OutLayer's format."""
     return answer_with({"error": _sentence(reason), "code": reason.code}, reason)
 
 
 def answer_with(members: Mapping[str, object], reason: Reason | None = None) -> Answer:
-    """Return an answer with these members and the status of a reason, or 200 without one."""
+    """Return a response with the given JSON members and the reason's status, by default 200."""
     return Answer(200 if reason is None else reason.status, msgspec.json.encode(members))
 
 
 def error_of(reason: Reason) -> dict[str, Json]:
-    """Return the `error` member of an answer."""
+    """Return the JSON object that describes a reason in a response's `error` member."""
     error: dict[str, Json] = {"code": reason.code, "message": reason.sentence}
     return error | ({"detail": reason.detail} if reason.detail else {})
 

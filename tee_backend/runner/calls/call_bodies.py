@@ -52,7 +52,7 @@ MAX_PROFILE_CHARS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class SecretsRef:
-    """The owner and the scope of the secrets that a call asks for."""
+    """The owner and the scope of the secrets that a call requests."""
 
     owner: Principal
     scope: str | None
@@ -60,7 +60,7 @@ class SecretsRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallBody:
-    """A parsed body; the keys of `limits` are members of `Limits`."""
+    """A parsed request body. The keys of `limits` are attribute names of `Limits`."""
 
     project: ProjectId | None
     sha256: str | None
@@ -73,7 +73,7 @@ class CallBody:
 
     @property
     def program(self) -> str:
-        """The program that the caller's token must name."""
+        """The project or the program's SHA-256, which the caller's token must name."""
         return self.project.text if self.project is not None else self.sha256 or ""
 
 
@@ -92,7 +92,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 def _texts_of(body: type[msgspec.Struct], *inputs: str) -> type[msgspec.Struct]:
-    """Return a variant of a body type whose members stay raw JSON, so that nothing is built."""
+    """Return a copy of a body type whose members stay raw JSON instead of being parsed."""
     names = (*inputs, *body.__struct_encode_fields__)
     return msgspec.defstruct(
         "_Texts", [(name, msgspec.Raw, msgspec.Raw()) for name in names], forbid_unknown_fields=True
@@ -105,7 +105,7 @@ _TEXTS: Final = _texts_of(_Body, *_INPUTS)
 
 @contextmanager
 def refusing_invalid() -> Iterator[None]:
-    """Turn each error of parsing into `request-invalid`."""
+    """Turn each parsing error in the block into a refusal with the code `request-invalid`."""
     try:
         yield
     except msgspec.ValidationError as exc:
@@ -232,7 +232,7 @@ def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
 
 
 def _bounded(data: bytes, shape: type[msgspec.Struct], *inputs: str) -> dict[str, msgspec.Raw]:
-    """Return the raw members of an untrusted body, whose length beside the input is limited (RN66).
+    """Return the raw JSON members of an untrusted body after checking its length (RN66).
 
     Raises:
         RunRefused: `input-too-large` for the whole body, `request-invalid` for the other members.
@@ -248,7 +248,10 @@ def _bounded(data: bytes, shape: type[msgspec.Struct], *inputs: str) -> dict[str
 
 
 def _limits_of(stated: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
-    """Return a caller's limits by their names in `Limits`, with at least 10⁶ instructions (RN1)."""
+    """Return a caller's limits, keyed by attribute name of `Limits`.
+
+    A positive instruction limit below one million is raised to one million (RN1).
+    """
     if not stated.keys() <= names.keys():
         raise RunRefused("request-invalid", "limits")
     limits = {names[name]: limit for name, limit in stated.items()}
@@ -258,7 +261,7 @@ def _limits_of(stated: Mapping[str, int], names: Mapping[str, str]) -> dict[str,
 
 
 def scope_of(profile: Any) -> str | None:
-    """Return the scope of an untrusted profile; None for the default profile.
+    """Return the scope that an untrusted profile names, or None for the default profile.
 
     Raises:
         RunRefused: `bad-profile`.

@@ -1,4 +1,4 @@
-"""Synchronous and asynchronous calls, with their payment (RN93 to RN99).
+"""Synchronous and asynchronous calls of programs, and their payment (RN93 to RN99).
 
     POST /run     the caller signs the call and pays for it
     POST /call    the caller shows an API key, whose owner pays
@@ -58,7 +58,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(eq=False, repr=False)
 class Calls:
-    """The calls of one runner; entering the context resumes the jobs of its last start."""
+    """Context manager for the calls of one runner.
+
+    Entering it handles the jobs that the runner's last start left unfinished.
+    """
 
     runner: Runner
     ledger: Ledger
@@ -74,7 +77,7 @@ class Calls:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        """Fail the jobs that were interrupted, and queue the waiting ones again (RN99)."""
+        """Settle interrupted jobs as failed, and queue waiting jobs again (RN99)."""
         for job, record in await self.ledger.unfinished():
             if record is None:
                 _log.error("a job is not run: its row in the journal was edited or moved")
@@ -93,7 +96,10 @@ class Calls:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Cancel all jobs; those that have started fail with `interrupted` at the next start."""
+        """Cancel the tasks of all asynchronous jobs.
+
+        Jobs that have started fail with `interrupted` at the next start of the runner.
+        """
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -136,7 +142,7 @@ class Calls:
         return await self._start_job(parsed, Payer(key.owner), key.nonce, budget, body)
 
     async def add_key(self, statement: bytes) -> ApiKey:
-        """Store an API key that its owner signed (RN91).
+        """Store an API key, given as a statement that its owner signed (RN91).
 
         The owner needs an account or, if runs are free, a grant to this runner.
 
@@ -156,7 +162,7 @@ class Calls:
             raise RunRefused("key-statement", invalid.message) from invalid
 
     async def answer_of(self, job: str, holder: Principal, key: int | None) -> Answer | None:
-        """Return the answer of an asynchronous call to its caller (RN98); None for other clients.
+        """Return an asynchronous call's response, or None if the client has no such call (RN98).
 
         Args:
             job: id of the call.
@@ -181,7 +187,7 @@ class Calls:
     async def _start_job(
         self, parsed: CallBody, payer: Payer, key: int | None, budget: int, request: bytes
     ) -> Answer:
-        """Run a job now or queue it, and return its answer."""
+        """Run a job now or queue it, and return the response to the call."""
         job = self.runner.entropy.token(16).hex()
         with ExitStack() as reservations:
             if key is not None and not parsed.is_async:
@@ -236,7 +242,7 @@ class Calls:
         )
 
     def _begin(self, job: str, payer: Payer, reservations: ExitStack) -> None:
-        """Start a task that runs an asynchronous call when it is its payer's turn."""
+        """Start a task that runs an asynchronous call once its payer's turn comes."""
 
         async def later() -> None:
             with reservations:
@@ -277,7 +283,7 @@ class Calls:
         await self._settle(outcome, record)
 
     async def _settle(self, outcome: Outcome, record: JobRecord) -> Answer:
-        """Charge a job in the ledger, end it, and return its answer.
+        """Charge and end a job in the ledger, and return the response to its call.
 
         The charge is the cost of run and compilation, at most the reserved amount (RN94, RN166).
         """
@@ -302,7 +308,7 @@ class Calls:
     # --- money ------------------------------------------------------------------------------------
 
     def _budget(self, key: ApiKey, stated: str | None) -> int:
-        """Return the amount to reserve for a call: its compute limit or the default (RN94).
+        """Return the amount to reserve for a call, either its compute limit or the default (RN94).
 
         Raises:
             RunRefused: `request-invalid`, `compute-limit` if the amount is too low for any run,
@@ -321,7 +327,7 @@ class Calls:
         return budget
 
     def _api_body(self, body: bytes, project: ProjectId, budget: int, key: ApiKey) -> CallBody:
-        """Parse the body of `POST /call`, and lower its limits to what its budget covers.
+        """Parse the body of `POST /call`, and lower its limits to what the call's budget covers.
 
         Raises:
             RunRefused: `key-profile` if the key does not name the profile of the secrets (RN90).

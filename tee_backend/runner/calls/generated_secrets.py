@@ -1,4 +1,4 @@
-"""Secrets that the runner itself generates for their owners and never shows (RN140 to RN151).
+"""Secrets that the runner generates for their owners without revealing them (RN140 to RN151).
 
     verify that the owner signed the request -> find the grant for exactly these secrets
     -> each secret: draw, tag, encrypt to the owner's network `protected`, write -> statement
@@ -68,7 +68,7 @@ _log = logging.getLogger(__name__)
 
 
 def draw_value(kind: str, entropy: Entropy) -> str:
-    """Generate a random value of a type (RN141).
+    """Generate a random secret value of the given type (RN141).
 
     Args:
         kind: a checked type, such as `hex32` or `password:24`.
@@ -101,7 +101,7 @@ class _Request(msgspec.Struct, forbid_unknown_fields=True):
 
 @refusing_invalid()
 def parse_generation(data: bytes) -> tuple[Principal, str | None, dict[SecretName, str]]:
-    """Parse an untrusted body; return its owner, its scope, and the types of the new secrets."""
+    """Parse an untrusted body into the owner, the scope, and the type of each new secret."""
     if len(data) > MAX_GENERATION_BODY_BYTES:
         raise RunRefused("input-too-large")
     request = shaped(parse_json(data, max_bytes=MAX_GENERATION_BODY_BYTES), _Request)
@@ -117,7 +117,7 @@ def parse_generation(data: bytes) -> tuple[Principal, str | None, dict[SecretNam
 async def generate(
     runner: Runner, authorization: str | None, sign_in: str | None, body: bytes
 ) -> Answer:
-    """Generate the secrets of a request and write them to the node.
+    """Generate the secrets that a request names, and write them to the node.
 
     Each secret is written separately. If one fails, the request ends: the secrets before it exist,
     and the answer names them.
@@ -172,13 +172,13 @@ async def generate(
 
 
 def refused(reason: Reason) -> Answer:
-    """Return the answer to a request that is refused before any secret is generated."""
+    """Return the response to a request that is refused before any secret is generated."""
     nothing: dict[str, Json] = {"status": "refused", "generated": [], "existing": []}
     return answer_with({**nothing, "error": error_of(reason)}, reason)
 
 
 def _grant_for(runner: Runner, owner: Principal, wanted: Mapping[SecretName, str]) -> Grant:
-    """Return the newest live grant for exactly these secrets (RN143).
+    """Return the newest live grant for exactly the requested secrets (RN143).
 
     Raises:
         RunRefused: `generation-not-granted`.
@@ -195,7 +195,10 @@ def _grant_for(runner: Runner, owner: Principal, wanted: Mapping[SecretName, str
 async def _write(
     runner: Runner, owner: Principal, secret: SecretName, kind: str, grant: Grant
 ) -> str | None:
-    """Generate and write one secret; return its version, or None if it exists already (RN145)."""
+    """Generate a secret, and write it to the node unless the secret already exists (RN145).
+
+    Returns the version that was written, or None if the secret exists already.
+    """
     value, at = draw_value(kind, runner.entropy), iso_time(SystemClock.now())
     generated = Generated(kind, at, runner.tags.tag(owner, secret, kind=kind, at=at, value=value))
     try:
@@ -212,7 +215,7 @@ async def _write(
 
 
 def token_digest(authorization: str) -> str:
-    """Return the SHA-256 of a request's token in base64url, which its statement names."""
+    """Return the SHA-256 of a request's token in base64url, for the signed statement."""
     return encode_url(hashlib.sha256(authorization.encode("utf-8", "surrogatepass")).digest())
 
 

@@ -1,4 +1,4 @@
-"""The runner's SQLite file of used tokens, program versions, receipts, keys and jobs (RN54, RN65).
+"""The runner's SQLite database of tokens, versions, receipts, keys and jobs (RN54, RN65).
 
 The file has mode 0600, and is in WAL mode with full synchronisation: when a method returns, its
 changes are on disk. Rows of keys, accounts and jobs are encrypted by `RowSealer`. No other row
@@ -114,7 +114,7 @@ _NONCE_BYTES: Final = 12
 
 
 class Journal:
-    """The runner's SQLite file, which one process has open at a time."""
+    """The runner's SQLite database, which only one process can open at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -150,7 +150,7 @@ class Journal:
         return await self.write(used)
 
     async def record_version(self, project: str, sequence: int, sha256: str) -> bool:
-        """Record a project's active version, and return whether it is no step back (RN54).
+        """Record a project's active version unless a newer version is recorded (RN54).
 
         False means that a higher sequence was seen before, or another version of this sequence.
         """
@@ -172,17 +172,17 @@ class Journal:
         return await self.write(recorded)
 
     async def keep(self, job: str, receipt: bytes, payer: Payer) -> None:
-        """Store a receipt; older ones are deleted if the payer's share is full."""
+        """Store a job's receipt, and delete older receipts if the storage share is full."""
         await self.write(lambda connection: keep_receipt(connection, job, receipt, payer))
 
     async def receipt(self, job: str) -> bytes | None:
-        """Return the receipt of a job, or None if it is not stored."""
+        """Return a job's receipt, or None if no receipt is stored."""
         statement = "SELECT receipt FROM receipts WHERE job = ?"
         row = await self.write(lambda connection: connection.execute(statement, (job,)).fetchone())
         return None if row is None else bytes(row[0])
 
     async def write(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        """Run a function as one transaction in the journal's thread; an exception rolls it back."""
+        """Run a function as one transaction in the journal's thread. An exception rolls it back."""
 
         def written() -> _Result:
             with self._connection as connection:
@@ -212,7 +212,10 @@ class Journal:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Create or migrate the tables; fail on files of other programs or in use elsewhere."""
+        """Create the tables of a new journal, or migrate an older journal's tables.
+
+        Fails if another program wrote the file, or another process uses it.
+        """
         kind, version, tables = (
             connection.execute(question).fetchone()[0]
             for question in (
@@ -236,13 +239,13 @@ class Journal:
 
 
 def keep_receipt(connection: sqlite3.Connection, job: str, receipt: bytes, payer: Payer) -> None:
-    """Store a receipt within a transaction; older ones are deleted if the share is full."""
+    """Store a receipt within a transaction, and delete older receipts if the share is full."""
     connection.execute("INSERT INTO receipts (job, receipt) VALUES (?, ?)", (job, receipt))
     keep(connection, "receipt", job, payer, cost=1, most=_MOST_RECEIPTS)
 
 
 class RowSealer:
-    """Encryption of rows that grant authority or contain data, so that the host cannot edit them.
+    """Encryption of journal rows, which the host could otherwise edit.
 
     Rows are encrypted by AES-256-GCM with table, id and version as associated data. A row that was
     changed, or moved to another place, cannot be decrypted. An older state of a row, restored with

@@ -1,4 +1,4 @@
-"""API keys in the runner's journal, stored as the statements that their owners signed (RN89, RN91).
+"""API keys in the runner's journal, stored as statements signed by their owners (RN89, RN91).
 
 Each use verifies the statement again, so that a row of the journal alone grants nothing. A revoked
 key stays recorded until its expiry: its statement keeps a valid signature, and could be sent again.
@@ -52,7 +52,7 @@ class KeptKeys:
     runner: Principal
 
     async def add(self, statement: bytes, owner: Principal) -> ApiKey:
-        """Store an API key that its owner signed; storing it again changes nothing.
+        """Store an API key that its owner signed. Storing it again changes nothing.
 
         Raises:
             StatementInvalid: the statement is not a valid key of this owner for this runner.
@@ -81,7 +81,7 @@ class KeptKeys:
         return key
 
     async def live_key(self, owner: Principal, nonce: int) -> ApiKey:
-        """Return a live key; the caller must still compare its secret (RN89).
+        """Return an owner's live API key. The caller must still compare its secret (RN89).
 
         Raises:
             RunRefused: `key-refused` if it is unknown, was revoked or has ended.
@@ -91,7 +91,7 @@ class KeptKeys:
         raise RunRefused("key-refused")
 
     async def live_keys(self, owner: Principal, nonce: int | None = None) -> list[ApiKey]:
-        """Return the live keys of an owner, or only the one with a nonce."""
+        """Return an owner's live API keys, or only the key with the given nonce."""
         keys = []
         for number, _, kept in await self.journal.write(
             lambda connection: self._kept(connection, owner, nonce)
@@ -103,7 +103,7 @@ class KeptKeys:
         return keys
 
     async def revoke(self, owner: Principal, nonce: int) -> bool:
-        """Revoke a key at once, and return whether it exists."""
+        """Revoke an API key, and return whether it exists."""
 
         def revoked(connection: sqlite3.Connection) -> bool:
             for _, version, kept in self._kept(connection, owner, nonce):
@@ -121,7 +121,10 @@ class KeptKeys:
     def _kept(
         self, connection: sqlite3.Connection, owner: str, nonce: int | None
     ) -> list[tuple[int, int, _Kept]]:
-        """Return nonce, version and content of an owner's rows, or only of the one with a nonce."""
+        """Return the nonce, version and content of each row that stores an owner's key.
+
+        If `nonce` is given, only the row with that nonce is returned.
+        """
         first, last = (0, _MAX_NONCE) if nonce is None else (nonce, nonce)
         statement = (
             "SELECT nonce, version, sealed FROM api_keys WHERE owner = ? AND nonce BETWEEN ? AND ?"

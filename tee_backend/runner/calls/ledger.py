@@ -1,4 +1,4 @@
-"""Accounts of owners and jobs of calls in the runner's journal (RN92, RN93, RN98, RN99).
+"""Accounts and jobs in the runner's journal (RN92, RN93, RN98, RN99).
 
 Amounts are integer micro-units. A job reserves an amount before it starts, and is charged when it
 ends. Each step is one transaction with the job's row. So no crash, retry or race makes a balance
@@ -43,7 +43,7 @@ State = Literal["waiting", "started", "done"]
 
 
 class Account(NamedTuple):
-    """An owner's account: three amounts in micro-units."""
+    """An owner's balance, reserved amount and total charges, in micro-units."""
 
     balance: int = 0
     reserved: int = 0
@@ -51,12 +51,15 @@ class Account(NamedTuple):
 
     @property
     def as_json(self) -> dict[str, str]:
-        """The amounts as decimal text, for JSON answers."""
+        """The amounts as decimal strings, for JSON responses."""
         return {name: str(amount) for name, amount in self._asdict().items()}
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A job's row without its input; enough to write the receipt of an interrupted job."""
+    """A job as stored in the ledger, without its input.
+
+    A record suffices to write the receipt of an interrupted job.
+    """
 
     state: State
     caller: str
@@ -75,7 +78,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def payer(self) -> Payer:
-        """The payer whose share the job counts to."""
+        """The payer whose limits apply to the job."""
         return Payer(Principal(self.caller), self.is_known)
 
 
@@ -103,7 +106,9 @@ class Ledger:
         return account if version else None
 
     async def credit(self, owner: str, amount: int, *, reference: str) -> Account:
-        """Credit an owner's account, and create it if needed; repeating a reference does nothing.
+        """Add an amount to an owner's account.
+
+        The account is created if needed. Repeating a credit with its reference changes nothing.
 
         Raises:
             ValueError: the reference was used for another credit, or the balance gets too high.
@@ -127,7 +132,7 @@ class Ledger:
     # --- jobs -------------------------------------------------------------------------------------
 
     async def accept(self, job: str, record: JobRecord, *, request: bytes | None) -> None:
-        """Record a new job, and reserve its amount.
+        """Record a new job, and reserve its amount in the payer's account.
 
         Raises:
             RunRefused: `balance-too-low`.
@@ -150,7 +155,10 @@ class Ledger:
         await self.journal.write(accepted)
 
     async def start(self, job: str) -> bytes:
-        """Mark a waiting job as started, and return its request, which is deleted here."""
+        """Mark a waiting job as started, and return its request.
+
+        The stored request is deleted.
+        """
 
         def started(connection: sqlite3.Connection) -> bytes:
             request = self._content(connection, job, "request")
@@ -165,7 +173,9 @@ class Ledger:
     async def settle(
         self, job: str, *, charged: int, receipt: bytes | None, answer: bytes | None, now: float
     ) -> None:
-        """End a started job: charge it, release the rest, and store its receipt and answer.
+        """Charge and end a started job, and store its receipt and its response.
+
+        The rest of the reserved amount is released.
 
         Args:
             job: id of the job.
@@ -208,7 +218,7 @@ class Ledger:
         return (await self.journal.write(lambda connection: self._job(connection, job)))[0]
 
     async def answer(self, job: str, record: JobRecord) -> AsyncGenerator[bytes, None]:
-        """Yield the pieces of a finished job's answer.
+        """Yield the stored response of a finished job in pieces.
 
         Raises:
             FolderDamaged: a piece is not stored any more.
@@ -243,7 +253,7 @@ class Ledger:
     # --- rows -------------------------------------------------------------------------------------
 
     def _account(self, connection: sqlite3.Connection, owner: str) -> tuple[Account, int]:
-        """Return an account and the version of its row, 0 for a new account (RN92).
+        """Return an account and its row's version, which is 0 for a new account (RN92).
 
         Raises:
             FolderDamaged: the row was edited or moved, or its columns differ from its content.
@@ -260,7 +270,7 @@ class Ledger:
         return Account(*amounts), version
 
     def _move(self, connection: sqlite3.Connection, owner: str, change: Account) -> Account:
-        """Add signed changes to all amounts of an account (RN93).
+        """Add changes, which may be negative, to the amounts of an account (RN93).
 
         Raises:
             RunRefused: `balance-too-low`.
@@ -282,7 +292,7 @@ class Ledger:
         return account
 
     def _job(self, connection: sqlite3.Connection, job: str) -> tuple[JobRecord | None, int]:
-        """Return a job's record and the version of its row; None and 0 if there is no such job."""
+        """Return a job's record and its row's version, or None and 0 for an unknown job."""
         row = connection.execute(
             "SELECT state, version, sealed FROM jobs WHERE id = ?", (job,)
         ).fetchone()
@@ -291,7 +301,7 @@ class Ledger:
     def _replace(
         self, connection: sqlite3.Connection, job: str, before: State, **changed: State | int
     ) -> JobRecord:
-        """Change a job that is in a given state, and return its former record."""
+        """Change a job that must be in a given state, and return its previous record."""
         record, version = self._job(connection, job)
         if record is None or record.state != before:
             raise FolderDamaged(f"a job in the runner's journal is not {before}")
@@ -320,5 +330,8 @@ class Ledger:
 
 
 def _piece(number: int) -> str:
-    """Return the `kind` of an answer's piece; the first is named as whole answers once were."""
+    """Return the value of `kind` for a piece of a stored response.
+
+    The first piece has the name that whole responses had in an older schema.
+    """
     return f"answer.{number}" if number else "answer"

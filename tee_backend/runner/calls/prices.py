@@ -1,4 +1,4 @@
-"""Price of a run in micro-units: a base for each call, instructions and whole seconds (RN94).
+"""Prices of runs in micro-units, which depend on instructions and seconds (RN94).
 
 Example:
     price = Price(call=1000, million_instructions=1, second=1)
@@ -14,7 +14,7 @@ from ..guest.runs import MAX_COMPILE_S, MILLION, Limits
 
 
 class Price(msgspec.Struct, frozen=True, rename="camel"):
-    """Prices in micro-units; if all are 0, runs are free.
+    """Prices in micro-units. Runs are free if all prices are 0.
 
     Attributes:
         call: price of each run that was started.
@@ -33,11 +33,14 @@ class Price(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def least(self) -> int:
-        """The lowest budget of a call, which pays for a million instructions or for a second."""
+        """The lowest budget that a call may have, in micro-units.
+
+        It pays for one million instructions or one second, whichever costs more.
+        """
         return self.call + max(self.million_instructions, self.second)
 
     def cost(self, *, instructions: int, time_ms: int) -> int:
-        """Return the price of a run."""
+        """Return the price of a run in micro-units."""
         return (
             self.call
             + instructions // MILLION * self.million_instructions
@@ -45,12 +48,12 @@ class Price(msgspec.Struct, frozen=True, rename="camel"):
         )
 
     def most(self, limits: Limits) -> int:
-        """Return the price of a run that reaches its limits."""
+        """Return the price in micro-units of a run that reaches its limits."""
         millions = -(-limits.max_instructions // MILLION)
         return self.cost(instructions=millions * MILLION, time_ms=limits.max_execution_s * 1000)
 
     def compile_s(self, budget: int) -> int:
-        """Return the CPU seconds of compilation that a budget pays for, at most 20 (RN166)."""
+        """Return how many CPU seconds of compilation a budget covers, at most 20 (RN166)."""
         return (
             min((budget - self.call) // self.second, MAX_COMPILE_S)
             if self.second
@@ -58,7 +61,10 @@ class Price(msgspec.Struct, frozen=True, rename="camel"):
         )
 
     def affordable(self, budget: int) -> dict[str, int]:
-        """Return limits with which neither instructions nor time alone costs more than a budget."""
+        """Return the highest instruction and time limits that a budget covers.
+
+        Each limit is computed alone. A limit is left out if its price is 0.
+        """
         left, limits = budget - self.call, {}
         if self.million_instructions:
             limits["max_instructions"] = max(left // self.million_instructions, 1) * MILLION
@@ -71,7 +77,7 @@ FREE: Final = Price()
 
 
 def smallest(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    """Merge two sets of limits, and take the smaller value of each."""
+    """Merge two mappings of limits. For a limit in both, the smaller value counts."""
     return {
         name: min(stated[name] for stated in (one, other) if name in stated)
         for name in {**one, **other}

@@ -1,4 +1,4 @@
-"""Look-up of programs that developers published at the node (RN53, RN54).
+"""Look-up of programs that developers published on the node (RN53, RN54).
 
 A project that its developer granted to this runner is read by the grant, any other one from the
 developer's space `public` (RN153).
@@ -68,7 +68,7 @@ _Read = TypeVar("_Read")
 def live_grants(
     backend: Backend, read: Callable[[str], _Read]
 ) -> Callable[[], list[tuple[Grant, _Read]]]:
-    """Return a function that lists the live grants that `read` accepts, newest first.
+    """Return a function that lists all live grants accepted by `read`, newest first.
 
     Grants may come from the disk, which the host controls. So each is verified as if it had just
     arrived; the result is cached.
@@ -90,7 +90,7 @@ def live_grants(
 
 @dataclass(eq=False, repr=False)
 class PublishedPrograms:
-    """The runner's view of published programs, with caches."""
+    """Reader for published programs, which caches their versions."""
 
     client: Client
     journal: Journal
@@ -108,7 +108,9 @@ class PublishedPrograms:
         self._reading: dict[tuple[ProjectId, str | None], asyncio.Task[Version]] = {}
 
     async def find(self, project: ProjectId | None, sha256: str | None) -> Version:
-        """Find a version of a project, by default the active one, or a known program by its hash.
+        """Find a program version by its project, or a known program by its hash.
+
+        Without a hash, the project's active version is returned.
 
         Raises:
             RunRefused: `program-unknown`, `program-older`, `program-statement` or
@@ -137,7 +139,7 @@ class PublishedPrograms:
         return await asyncio.shield(task)
 
     def _fresh_version(self, project: ProjectId, name: str, is_active: bool) -> Version | None:
-        """Return a cached version, or None.
+        """Return a cached program version, or None if it is absent or too old.
 
         `name` is the program's SHA-256 or, for the active version, that of its statement (RN177).
         """
@@ -175,7 +177,7 @@ class PublishedPrograms:
         return version
 
     async def load(self, version: Version) -> bytes:
-        """Read the bytes of a program's version from the node.
+        """Read the bytes of a program version from the node.
 
         Raises:
             RunRefused: `program-mismatch`, `program-unknown` or `node-unavailable`.
@@ -201,7 +203,10 @@ class PublishedPrograms:
         return code
 
     def _private_reader(self, project: ProjectId, max_bytes: int) -> Reader:
-        """Return a reader that uses the newest grant for a project, or finds nothing (RN153)."""
+        """Return a function that reads values of a project with its newest grant (RN153).
+
+        Without a valid grant, the function returns None.
+        """
         space = space_of(project.developer, PROJECTS_SPACE).text
         by = next((grant for grant, read in self._grants() if _names(read, project)), None)
 

@@ -1,4 +1,4 @@
-"""Receipts, which prove with a quote of the runner's start what a run did (RN70 to RN74).
+"""Signed receipts of runs, verified with the runner's attestation quote (RN70 to RN74).
 
 At its start a runner makes a receipt key inside the trust domain. The start document contains a
 quote that names this key, the runner's DID, its manifest and its compose file. Each run, also a
@@ -56,7 +56,7 @@ SALT_BYTES: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """A parsed start document, not verified; `parse_start` makes it."""
+    """A start document that `parse_start` has parsed but not verified."""
 
     statement: Statement
     receipt_key: Principal
@@ -66,7 +66,10 @@ class Start:
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The facts of a run in its receipt; hashes are in base64url."""
+    """The facts that a receipt states about a run.
+
+    `program` is a SHA-256 in hexadecimal digits. All other hashes are in base64url.
+    """
 
     job: str
     program: str
@@ -89,14 +92,14 @@ _MEMBERS: Final = frozenset({*RunFacts.__struct_encode_fields__, "status", "runn
 
 @dataclass(frozen=True, slots=True)
 class VerifiedRun:
-    """A verified receipt, with the verified evidence of its runner."""
+    """A verified receipt and the verified evidence of the runner that signed it."""
 
     stated: dict[str, Json]
     start: Start
     runner: Verified
 
     def is_about(self, *, salt: bytes, input: bytes, output: bytes) -> bool:
-        """Return whether the receipt is about this input and output (RN74).
+        """Return whether the receipt's hashes match the given input and output (RN74).
 
         A salt of another length is refused: bytes could be moved between the salt and the data
         without changing the hash.
@@ -109,14 +112,17 @@ class VerifiedRun:
 
 
 def salted(salt: bytes, data: bytes | memoryview) -> bytes:
-    """Return SHA-256(salt ‖ data)."""
+    """Return the SHA-256 of a salt followed by data."""
     hashed = hashlib.sha256(salt)
     hashed.update(data)
     return hashed.digest()
 
 
 def names_hash(names: Iterable[str]) -> str:
-    """Return the SHA-256 of the sorted names of variables as canonical JSON, in base64url."""
+    """Return the SHA-256 of variable names in base64url.
+
+    The names are hashed as a sorted list in canonical JSON.
+    """
     return encode_url(hashlib.sha256(canonical_bytes([*sorted(names)])).digest())
 
 
@@ -163,7 +169,7 @@ def parse_start(data: bytes) -> Start:
 
 
 def sign_receipt(facts: RunFacts, *, runner: str, start: str, key: Ed25519Signer) -> bytes:
-    """Sign the receipt of a run (RN72)."""
+    """Return the signed receipt of a run (RN72)."""
     stated: dict[str, Json] = msgspec.to_builtins(facts)
     stated |= {
         "status": "completed" if facts.code is None else "failed",
@@ -174,7 +180,7 @@ def sign_receipt(facts: RunFacts, *, runner: str, start: str, key: Ed25519Signer
 
 
 async def verify_run(receipt: bytes, start: bytes, inspector: "Inspector") -> VerifiedRun:
-    """Verify a receipt as of the time that it states (RN73).
+    """Verify a receipt as of the time stated in the receipt (RN73).
 
     Args:
         receipt: the receipt, untrusted.
@@ -195,7 +201,10 @@ async def verify_run(receipt: bytes, start: bytes, inspector: "Inspector") -> Ve
 async def verify_signed(
     receipt: bytes, start: bytes, inspector: "Inspector", *, kind: str, members: frozenset[str]
 ) -> VerifiedRun:
-    """Verify a statement of any type that a runner's receipt key signed; as `verify_run`."""
+    """Verify a statement of type `kind` that a runner's receipt key signed.
+
+    Checks and errors are those of `verify_run`.
+    """
     read = parse_start(start)
     stated = read_statement(receipt, kind, signer=read.receipt_key)
     if stated.keys() != members or stated["runner"] != read.statement.did:

@@ -1,4 +1,4 @@
-"""Tags that prove that a runner generated a `PROTECTED_` secret (RN147, RN148).
+"""HMAC tags, which prove that a runner generated a `PROTECTED_` secret (RN147, RN148).
 
 A tag is an HMAC-SHA256 over owner, path, type, time and value, under a key of the application's key
 service. So it is valid for one value at one path of one owner only.
@@ -26,18 +26,18 @@ _TAG_LABEL: Final = b"sealspace/generated-secret/1"
 
 @dataclass(frozen=True, slots=True)
 class SecretTags:
-    """A key that makes and verifies the tags of generated secrets."""
+    """The key that creates and verifies tags of generated secrets."""
 
     key: bytes = field(repr=False)
 
     @classmethod
     def of(cls, keys: KeySource) -> "SecretTags":
-        """Derive the key for tags from the application's key service; may block."""
+        """Derive the tag key from a key of the application's key service. This call may block."""
         # Derived, so that other keys from the same service reveal nothing about this one.
         return cls(hmac.digest(_TAG_LABEL, keys.key(KEY_PATH), hashlib.sha256))
 
     def tag(self, owner: Principal, secret: SecretName, *, kind: str, at: str, value: str) -> bytes:
-        """Return the tag of a value at its place (RN147)."""
+        """Return the tag of a generated secret (RN147)."""
         message = bytearray(_TAG_LABEL)
         for part in (owner, secret.path, kind, at, value):
             data = part.encode("utf-8", "surrogatepass")
@@ -46,7 +46,7 @@ class SecretTags:
         return hmac.digest(self.key, bytes(message), hashlib.sha256)
 
     def is_valid(self, owner: Principal, secret: SecretName, opened: Secret) -> bool:
-        """Return whether a secret was generated for this owner and path (RN148)."""
+        """Return whether a secret's tag is valid for its owner, path and value (RN148)."""
         stated = opened.generated
         if stated is None or not isinstance(opened.value, str):
             return False

@@ -1,4 +1,4 @@
-"""A runner that verifies callers, reads programs and secrets, runs programs and signs receipts.
+"""The runner, which authorises calls, executes programs and signs receipts.
 
     verify the caller -> use the token up -> find program -> choose grants -> read secrets -> run
                       -> sign the receipt
@@ -74,7 +74,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A runner's receipt key, and the start document that proves it.
+    """A runner's receipt key and the start document whose quote names that key.
 
     `start_hash` is the SHA-256 of the document in base64url.
     """
@@ -85,14 +85,17 @@ class Identity:
 
 
 def manifest_of(did: str, name: str) -> dict[str, Json]:
-    """Return the manifest that a runner publishes; it requests nothing, since owners choose."""
+    """Return the manifest that a runner publishes.
+
+    The manifest requests no permissions, because owners choose what they grant.
+    """
     return {"app_id": RUNNER_APP_ID, "name": name, "did": did, "defaults": False}
 
 
 async def begin(
     source: EvidenceSource, *, did: Principal, manifest: Mapping[str, Json], compose: str | None
 ) -> Identity:
-    """Make a receipt key, and a start document whose quote names it (RN71)."""
+    """Create a receipt key and a start document whose quote names that key (RN71)."""
     key = Ed25519Signer(SystemEntropy().token(32))
     stated = statement_json(did, dict(manifest), compose)
     binding = runner_binding(did, key.public_key, parse_statement(stated).sha256)
@@ -104,7 +107,7 @@ async def begin(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of a job, with its signed receipt.
+    """The result and the signed receipt of a job.
 
     `stores_receipt` is False for free refused calls, whose receipts could fill the store (RN169).
     """
@@ -118,7 +121,7 @@ class Outcome:
 
 @dataclass(eq=False, repr=False)
 class Runner:
-    """A runner, which runs programs for callers within its own limits `most`."""
+    """A runner, which executes programs for callers. Its attribute `most` limits every run."""
 
     backend: Backend
     programs: PublishedPrograms
@@ -135,7 +138,9 @@ class Runner:
         self._verifying = asyncio.Semaphore(_MOST_VERIFYING)
 
     async def accept(self, *portables: PortableDelegation) -> None:
-        """Accept grants, all or none; all must be run grants, or none may be.
+        """Accept all of the given grants, or none if one is invalid.
+
+        Run grants cannot be accepted together with grants of other kinds.
 
         Raises:
             InvalidPortableDelegation: one is not a grant for this runner (RN41 to RN46, RN143,
@@ -156,7 +161,7 @@ class Runner:
         await (self.backend.accept if is_releasing else self.backend.hold)(*portables)
 
     async def verify_caller(self, authorization: str | None, sign_in: str | None) -> SignedCall:
-        """Verify the token of a call, which must be for this start of the runner (RN178).
+        """Verify the token of a call, which must name the runner's current start (RN178).
 
         Args:
             authorization: the caller's token, untrusted, or None.
@@ -180,7 +185,7 @@ class Runner:
         return call
 
     async def use_token(self, call: SignedCall, program: str, body: bytes) -> Principal:
-        """Record a call's token as used, and return the caller (RN65).
+        """Record a call's token as used, and return the caller's DID (RN65).
 
         Args:
             call: a verified call.
@@ -205,13 +210,13 @@ class Runner:
         return call.caller
 
     def limits(self, body: CallBody) -> Limits:
-        """Return the smaller of the runner's limits and those of a call's body."""
+        """Return the runner's limits, lowered to the limits in a call's body."""
         return _smallest(self.most, body.limits)
 
     async def perform(
         self, job: str, record: JobRecord, body: CallBody, *, compile_s: int
     ) -> Outcome:
-        """Run a program and sign its receipt, also if the run is refused.
+        """Run a program and sign a receipt. A refused run has a receipt too.
 
         The receipt is returned, not stored.
 
@@ -257,7 +262,7 @@ class Runner:
         return await asyncio.to_thread(self._outcome, job, record, request, result)
 
     def outcome_without_run(self, job: str, record: JobRecord, code: str) -> Outcome:
-        """Return the outcome of an accepted job that was not run, or whose run was interrupted."""
+        """Return the outcome of a job that was interrupted or never ran."""
         limits, has_secrets = Limits(*record.limits), record.has_secrets
         request = RunRequest(
             record.program or "", Target.WASIP1, limits=limits, secrets_delivered=has_secrets
@@ -270,7 +275,7 @@ class Runner:
     async def _prepared(
         self, job: str, body: CallBody, manifest: ProgramManifest, request: RunRequest
     ) -> RunRequest:
-        """Complete a request with its limits, its hosts and the secrets that are granted for it."""
+        """Return the request with its limits, its allowed hosts and the granted secrets."""
         caller = request.payer.did
         limits, hosts, secrets = self.limits(body), frozenset(manifest.hosts), dict[str, str]()
         if body.secrets is not None:
@@ -298,7 +303,7 @@ class Runner:
     async def _values(
         self, chosen: Mapping[str, Sequence[RunGrant]], scope: str | None
     ) -> dict[str, tuple[RunGrant, str]]:
-        """Read all secrets concurrently; the first failure refuses the run."""
+        """Read all secrets concurrently. The first failure refuses the run."""
         tasks = [
             asyncio.create_task(self._value(name, grants, scope)) for name, grants in chosen.items()
         ]
@@ -312,7 +317,10 @@ class Runner:
     async def _value(
         self, name: str, grants: Sequence[RunGrant], scope: str | None
     ) -> tuple[RunGrant, str]:
-        """Read a secret by the first of its grants that is not revoked; one in each read (RN83)."""
+        """Read a secret with the first of its grants that is not revoked.
+
+        Each read cites exactly one grant (RN83).
+        """
         for run_grant in grants:
             grant = next(
                 (one.grant for one in self.backend.grants if one.grant.header == run_grant.header),
@@ -348,7 +356,7 @@ class Runner:
     def _outcome(
         self, job: str, record: JobRecord, request: RunRequest, result: RunResult
     ) -> Outcome:
-        """Sign a run's receipt and return it with the result."""
+        """Sign a run's receipt, and return the receipt with the run's result."""
         code = None if result.reason is None else result.reason.code
         facts = RunFacts(
             job=job,
@@ -384,7 +392,7 @@ def _choose(
     scope: str | None,
     names: tuple[str, ...] | None,
 ) -> Mapping[str, Sequence[RunGrant]]:
-    """Return for each secret the grants by which it may be read, newest first (RN80 to RN83).
+    """Map each secret's name to the grants that allow reading it, newest first (RN80 to RN83).
 
     Each read cites one grant that names the secret, the program and the caller. So the node applies
     that grant's policy, and not a looser one of another grant.
@@ -447,7 +455,7 @@ def _choose(
 
 
 def _smallest(limits: Limits, stated: Mapping[str, int | None]) -> Limits:
-    """Return the smaller value of each limit (RN86).
+    """Return the smaller of two values for each limit (RN86).
 
     Instructions are rounded down to whole millions (RN1), except below one million, which a grant
     or a runner may set.
@@ -469,7 +477,7 @@ def _smallest(limits: Limits, stated: Mapping[str, int | None]) -> Limits:
 
 
 def _system(job: str, caller: str, project: ProjectId | None, limits: Limits) -> dict[str, str]:
-    """Return the runner's own variables of a run, under OutLayer's names (RN84)."""
+    """Return the environment variables that the runner sets, with OutLayer's names (RN84)."""
     nothing = dict.fromkeys(
         (
             "NEAR_NETWORK_ID",

@@ -1,4 +1,4 @@
-"""Cache of compiled programs, which a separate child process compiles.
+"""Cache of compiled programs. Each program is compiled in a separate child process.
 
 wasmtime runs an artefact without checking its integrity. So artefacts are never read from disk.
 Each is an anonymous file in memory, sealed so that no process can write to it, this one included.
@@ -46,7 +46,7 @@ _SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | f
 
 
 class Artefacts:
-    """A cache of compiled programs, bounded in bytes and number.
+    """A cache of compiled programs, limited in total size and number.
 
     When it is full, the payer that uses most of it loses its least recently used program.
     """
@@ -67,7 +67,7 @@ class Artefacts:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self, request: RunRequest, load: Load, compile_s: list[float]) -> int:
-        """Return a file descriptor of a compiled program, and compile the program if needed.
+        """Return a file descriptor of a compiled program, compiling the program if needed.
 
         The caller closes the descriptor. Concurrent calls of one payer for the same program and
         origin share one compilation: only the first call's `load` runs, and all get its exception.
@@ -172,7 +172,7 @@ class Artefacts:
             self._keep(key, file, request.payer)
 
     def _keep(self, key: str, file: int, payer: Payer) -> None:
-        """Add a compiled program to the cache, and evict programs of the largest payer (RN167)."""
+        """Cache a compiled program, and evict other programs if the cache is full (RN167)."""
         self._files[key] = file, os.fstat(file).st_size, payer if payer.is_known else None
         # The new one stays, however large it is, because a call waits for it.
         while len(self._files) > 1:
@@ -191,7 +191,7 @@ class Artefacts:
             os.close(self._files.pop(displaced)[0])
 
     async def _compile(self, program: bytes, request: RunRequest, compile_s: list[float]) -> int:
-        """Compile a program in a child process that sees no other program (RN18)."""
+        """Compile a program in a child process that handles no other program (RN18)."""
         source = os.memfd_create("program")
         artefact = os.memfd_create("artefact", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:

@@ -1,4 +1,4 @@
-"""The runner's side of its child processes: start, fork, send requests, kill and reap."""
+"""Management of the runner's child processes, from their start to their end."""
 
 import asyncio
 import logging
@@ -48,7 +48,7 @@ class ChildEnded(Exception):
 
 
 class Template:
-    """The runner's handle of the process that children are forked from."""
+    """The runner's handle for the template process, which forks all children."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", connection: socket.socket) -> None:
         self.forks = 0
@@ -57,7 +57,7 @@ class Template:
 
     @classmethod
     def start(cls) -> "Template":
-        """Start a template process; OSError if that fails.
+        """Start a template process. Raises OSError if that fails.
 
         Call it in the main thread: the template and its children end with the calling thread.
         """
@@ -82,7 +82,10 @@ class Template:
         return cls(process, ours)
 
     async def ready(self) -> None:
-        """Wait until the template can fork; EOFError or OSError if it ended or took too long."""
+        """Wait until the template can fork.
+
+        Raises EOFError or OSError if the template ended or took too long.
+        """
         try:
             async with asyncio.timeout(_START_S):
                 if not await asyncio.get_running_loop().sock_recv(self._connection, 1):
@@ -93,7 +96,9 @@ class Template:
             raise
 
     def fork(self, module: Literal["_run_child", "_compile_child"], uid: int | None) -> "Child":
-        """Request a child that runs a module of this folder; OSError if the template is gone.
+        """Ask the template to fork a child that runs the given module.
+
+        Raises OSError if the template has ended.
 
         The child exists only once its `ready` has returned.
         """
@@ -124,7 +129,7 @@ class Template:
             return False
 
     def kill(self) -> None:
-        """Kill the template process, so that it forks no further child."""
+        """Kill the template process so that it forks no more children."""
         self._process.kill()
 
     async def end(self) -> None:
@@ -141,7 +146,7 @@ class Template:
 
 
 class Child:
-    """The runner's handle of one child process, which serves one request at a time."""
+    """The runner's handle for a child process, which serves one request at a time."""
 
     def __init__(self, template: Template, connection: socket.socket, uid: int | None) -> None:
         self.uid = uid
@@ -160,7 +165,10 @@ class Child:
         self._begin_task = asyncio.create_task(self._begin())
 
     async def ready(self) -> None:
-        """Wait until the child is confined; ChildEnded if it failed to start or to confine."""
+        """Wait until the child has confined itself.
+
+        Raises ChildEnded if the child failed to start or to confine itself.
+        """
         if not await asyncio.shield(self._begin_task):
             await self.end()
             _log_unfiltered(self._status)
@@ -175,7 +183,7 @@ class Child:
         within_s: float,
         fetch: Fetch | None = None,
     ) -> bytearray:
-        """Send a request to the child, and return the body of its answer.
+        """Send a request to the child, and return the body of the response.
 
         Args:
             payload: body of the request.
@@ -201,7 +209,7 @@ class Child:
         raise ChildEnded(late=bool(late), status=self._status)
 
     def mark_loaded(self, program: str, size: int) -> list[str]:
-        """Record a program as loaded and last used, and return the programs to unload for it."""
+        """Record a program as just used, and return the programs that the child has to unload."""
         self.loaded[program] = max(size, _LEAST_LOADED_BYTES)
         self.loaded.move_to_end(program)
         evicted = []
@@ -238,7 +246,7 @@ class Child:
         self._connection.close()
 
     def _kill(self) -> bool:
-        """Kill the process if it is running, and return whether it was."""
+        """Kill the child process, and return whether it was still running."""
         alive = self.is_alive()
         if alive:
             os.kill(self._process, signal.SIGKILL)
@@ -255,7 +263,10 @@ class Child:
         return self._status is not None
 
     async def _begin(self) -> bool:
-        """Wait for the child's process id and for its confinement; return whether both arrived."""
+        """Wait for the child's process id and its report of confinement.
+
+        Returns whether both arrived.
+        """
         named = confined = False
         try:
             async with asyncio.timeout(_START_S):
@@ -295,7 +306,10 @@ class Child:
         return await self._exactly(length)
 
     async def _unless_ended(self, work: Coroutine[None, None, bytes]) -> bytes:
-        """Return the result of a coroutine; EOFError if the child ends or sends bytes first."""
+        """Return the result of a coroutine unless the child ends first.
+
+        Raises EOFError if the child ends or sends bytes before the coroutine has finished.
+        """
         working, reading = asyncio.create_task(work), asyncio.create_task(self._exactly(1))
         try:
             await asyncio.wait([working, reading], return_when=asyncio.FIRST_COMPLETED)
@@ -329,7 +343,7 @@ def _log_unfiltered(status: int | None) -> None:
 
 
 async def _wait_for_end(process: int) -> None:
-    """Wait for a child process to end, without blocking the event loop or reaping it."""
+    """Wait for a child process to end, without reaping it or blocking the event loop."""
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     try:
         watched = os.pidfd_open(process)
@@ -348,7 +362,7 @@ async def _wait_for_end(process: int) -> None:
 
 
 def _import_paths() -> list[str]:
-    """Return the import path of a child: the folders of this package and of wasmtime."""
+    """Return the folders from which a child imports this project and wasmtime."""
     wasmtime = find_spec("wasmtime")
     if wasmtime is None or wasmtime.origin is None:
         raise ModuleNotFoundError("the runner needs the extra `runner`", name="wasmtime")

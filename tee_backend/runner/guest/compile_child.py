@@ -1,4 +1,4 @@
-"""Main function of a compiling child, which compiles one program and runs none.
+"""Main function of a child process that compiles one program and runs none.
 
 The template forks it, and the runner's own process never imports this module. It imports wasmtime
 and, of this project, only modules of this folder.
@@ -21,7 +21,10 @@ _ARTEFACT_BYTES = 256 * 1024 * 1024
 
 
 def main(connection: socket.socket, uid: int | None, parent: int) -> None:
-    """Confine this process, report readiness and compile one program; then the caller exits."""
+    """Confine this process, report readiness, and compile one program.
+
+    The caller exits afterwards.
+    """
     engine = Engine(_wasm.configured())
     confine(uid, parent)
     limit(_ARTEFACT_BYTES)
@@ -41,7 +44,10 @@ def main(connection: socket.socket, uid: int | None, parent: int) -> None:
 
 
 def _compile(engine: Engine, target: str, source: int, artefact: int) -> tuple[str, str]:
-    """Compile a program from one file into another; return a code of `COMPILED` and its detail."""
+    """Compile a program file, and return a code of `COMPILED` with its detail.
+
+    The compiled program is written to the file `artefact`.
+    """
     kind = Module if target == _wasm.PREVIEW_1 else components.Component
     try:
         program = kind(engine, os.pread(source, os.fstat(source).st_size, 0))

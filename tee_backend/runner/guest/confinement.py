@@ -1,4 +1,4 @@
-"""Confinement of a child process: its uid, privileges, resource limits and core dumps.
+"""Confinement of a child process by its uid, privileges and resource limits.
 
 A child imports everything it needs before it confines itself. Afterwards it may be unable to read
 the files of its modules.
@@ -25,7 +25,10 @@ def _prctl(option: int, value: int) -> None:
 
 
 def confine(uid: int | None, parent: int) -> None:
-    """Drop privileges and core dumps, and change to a given uid; OSError if that fails."""
+    """Drop privileges, disable core dumps, and switch to `uid` unless it is None.
+
+    Raises OSError if one of these steps fails.
+    """
     if uid is not None:  # RN20
         os.setgroups([])
         os.setresgid(uid, uid, uid)
@@ -44,12 +47,12 @@ def name(of_process: str) -> None:
 
 
 def undump() -> None:
-    """Disable core dumps and reads of this process's memory by others of its uid (RN23)."""
+    """Disable core dumps, and memory access by other processes of the same uid (RN23)."""
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def limit(file_bytes: int) -> None:
-    """Limit this process's open files and file sizes; forbid new processes and threads (RN24)."""
+    """Limit this process's files, and forbid it new processes and threads (RN24)."""
     for kind in (resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_MEMLOCK):
         resource.setrlimit(kind, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_FILES, _MOST_FILES))
@@ -57,18 +60,18 @@ def limit(file_bytes: int) -> None:
 
 
 def open_statm() -> int:
-    """Open `/proc/self/statm` for `limit_data`, because later no file can be opened (RN181)."""
+    """Open `/proc/self/statm` for `limit_data` while files can still be opened (RN181)."""
     return os.open("/proc/self/statm", os.O_RDONLY)
 
 
 def limit_data(statm: int, more_bytes: int, hard_bytes: int) -> None:
-    """Limit private memory to the current size plus `more_bytes`, under a hard limit (RN24)."""
+    """Limit private memory to its current size plus `more_bytes`, at most `hard_bytes` (RN24)."""
     now = int(os.pread(statm, 100, 0).split()[5]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_DATA, (min(now + more_bytes, hard_bytes), hard_bytes))
 
 
 def limit_cpu(more_s: int) -> None:
-    """Limit CPU time to the time used so far plus `more_s`; then the kernel kills it (RN24)."""
+    """Let the kernel kill this process after `more_s` further seconds of CPU time (RN24)."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     most = int(used.ru_utime + used.ru_stime) + 1 + more_s
     resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))

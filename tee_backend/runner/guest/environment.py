@@ -41,7 +41,7 @@ def is_reserved(name: str) -> bool:
 
 
 def environment_of(system: Mapping[str, str], secrets: Mapping[str, str]) -> Environment:
-    """Return the environment of a run: the runner's own variables first, then the secrets.
+    """Return a run's environment, with the runner's variables before the secrets.
 
     Args:
         system: the runner's variables; each name must be reserved.

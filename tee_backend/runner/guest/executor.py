@@ -76,12 +76,12 @@ class Executor:
         await self.outbound.__aexit__()
 
     async def compile(self, wasm_sha256: str, target: Target, load: Load) -> None:
-        """Compile a program unless it is in the cache."""
+        """Compile a program unless it is already in the cache."""
         self._refuse_closed()
         os.close(await self._artefacts.open(RunRequest(wasm_sha256, target), load, []))
 
     async def run(self, request: RunRequest, load: Load) -> RunResult:
-        """Run a program once, and return its result; a refused run has a result too.
+        """Run a program once, and return its result. A refused run has a result too.
 
         Cancelling the call kills the run.
         """
@@ -157,7 +157,7 @@ class Executor:
 
 
 def _payload(request: RunRequest, program: str, evicted: list[str]) -> bytes:
-    """Return the frame of a run's request to a child."""
+    """Return the body of the request that makes a child run a program."""
     limits = request.limits
     head = {
         "program": program,
@@ -204,7 +204,10 @@ async def _result(
 
 
 def _require_completed(answer: _frames.Answer) -> None:
-    """Refuse a failed run with its reason, taken from its end and flags, never a text (RN28)."""
+    """Raise RunRefused if a run failed, with the reason of the failure (RN28).
+
+    The reason follows from how the run ended and from its flags, never from an error text.
+    """
     detail = str(answer.exit_code) if answer.ended == _frames.EXITED else ""
     if answer.flags & _frames.NO_FUEL:  # RN175: also if the program came to its end
         raise RunRefused("limit-instructions", detail)

@@ -69,13 +69,13 @@ _ANSWER: Final = struct.Struct("!BBiQQQQI")
 
 
 def pack_request(head: Mapping[str, object], standard_input: bytes) -> bytes:
-    """Encode the body of a run's request, in the runner."""
+    """Encode the body of the runner's request to run a program."""
     text = json.dumps(head).encode()
     return LENGTH.pack(len(text)) + text + standard_input
 
 
 def unpack_request(body: bytes) -> tuple[dict[str, Any], bytes]:
-    """Decode the body of a run's request, in the child; return its JSON and the input.
+    """Decode the body of the runner's request into its JSON and the program's input.
 
     The input is not checked, because a child trusts the runner.
     """
@@ -85,7 +85,7 @@ def unpack_request(body: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 class Answer(NamedTuple):
-    """A child's report of how a run ended and what it used.
+    """A child's report of how a run ended and which resources it used.
 
     `stderr_bytes` counts all that the guest wrote to standard error. In the frame, `output_bytes`
     bytes of standard output follow, then the part of standard error that was kept.
@@ -105,13 +105,13 @@ ANSWER_BYTES: Final = _ANSWER.size
 
 
 def pack(answer: Answer, output: bytes, stderr: bytes) -> bytes:
-    """Encode the frame of an answer, in the child."""
+    """Encode a child's answer as a frame."""
     body = _ANSWER.pack(*answer) + output + stderr
     return LENGTH.pack(len(body)) + body
 
 
 def unpack(body: bytes | bytearray) -> tuple[Answer, memoryview, bytes]:
-    """Decode an untrusted answer, in the runner; ValueError if it is malformed.
+    """Decode a child's untrusted answer. Raises ValueError if it is malformed.
 
     Returns:
         The answer, standard output and standard error.
@@ -127,12 +127,15 @@ def unpack(body: bytes | bytearray) -> tuple[Answer, memoryview, bytes]:
 
 
 def pack_parts(parts: Iterable[bytes]) -> bytes:
-    """Encode a message of these parts."""
+    """Encode a message that consists of the given parts."""
     return b"".join(_PART.pack(len(part)) + part for part in parts)
 
 
 def unpack_parts(message: bytes, most: int | None = None) -> list[bytes]:
-    """Decode an untrusted message; ValueError if it is malformed or has more than `most` parts."""
+    """Decode an untrusted message into its parts.
+
+    Raises ValueError if the message is malformed or has more than `most` parts.
+    """
     parts: list[bytes] = []
     at = 0
     while at < len(message) or not parts:
@@ -150,7 +153,7 @@ def unpack_parts(message: bytes, most: int | None = None) -> list[bytes]:
 
 
 def exchange(connection: socket.socket, message: bytes) -> bytes:
-    """Send a guest's HTTP request, in the child, and return the answering message.
+    """Send a guest's HTTP request to the runner, and return the response message.
 
     Raises EOFError if the runner has closed the connection.
     """
@@ -160,7 +163,10 @@ def exchange(connection: socket.socket, message: bytes) -> bytes:
 
 
 def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    """Read one request and its file descriptors, in the child; EOFError at the end."""
+    """Read one request of the runner, with its file descriptors.
+
+    Raises EOFError if the connection was closed or the request is too long.
+    """
     prefix, files, _flags, _address = socket.recv_fds(connection, LENGTH.size, MAX_FILES)
     (length,) = LENGTH.unpack(prefix + _exactly(connection, LENGTH.size - len(prefix)))
     if length > MAX_REQUEST_BYTES:

@@ -47,7 +47,7 @@ DATA_BYTES: Final = 5 * _VALUE_BYTES * MAX_MESSAGE_BYTES
 
 
 class GuestHttp:
-    """The HTTP client that is offered to the guests of this process, one run at a time."""
+    """HTTP client for the guests of this process, which run one at a time."""
 
     def __init__(self, exchange: Callable[[bytes], bytes]) -> None:
         self._exchange = exchange
@@ -56,17 +56,20 @@ class GuestHttp:
         self._callback = ffi.wasmtime_component_func_callback_t(self._fetch_component)
 
     def begin(self, fetch: components.FuncType | None) -> None:
-        """Reset the state for a new run; `fetch` is the type of a component's import, or None."""
+        """Reset this client for a new run.
+
+        `fetch` is the type of a component's import `fetch`, or None if there is no such import.
+        """
         self._type, self._answer, self._exhausted = fetch, memoryview(b""), False
 
     def define(self, linker: Linker) -> None:
-        """Define `fetch` and `read` for modules."""
+        """Define the functions `fetch` and `read` in a linker for modules."""
         signature = FuncType([_I32, _I32], [_I32])
         linker.define_func(INTERFACE, "fetch", signature, self._fetch, access_caller=True)
         linker.define_func(INTERFACE, "read", signature, self._read, access_caller=True)
 
     def define_component(self, linker: components.Linker) -> None:
-        """Define the interface for components.
+        """Define the HTTP interface in a linker for components.
 
         It calls wasmtime's C functions. The Python binding would make an object of each byte of a
         body, which takes a second for a megabyte.
@@ -100,7 +103,7 @@ class GuestHttp:
         return len(part)
 
     def _send(self, message: bytes) -> bytes:
-        """Send a message to the runner and return the answer.
+        """Send a message to the runner, and return the response message.
 
         Once the run has no requests left, further ones are answered here (RN109).
         """
@@ -141,7 +144,7 @@ class GuestHttp:
 def imported_fetch(
     engine: Engine, imported: components.ComponentItem
 ) -> components.FuncType | None:
-    """Return the type of a component's import `fetch`, or None if it is not the interface's."""
+    """Return the type of a component's imported `fetch`, or None if the type is wrong."""
     ours = components.Component(engine, _TYPE).type.imports(engine)[INTERFACE].ty
     expected, found = _function(engine, ours), _function(engine, imported)
     if (
@@ -162,7 +165,10 @@ def _function(engine: Engine, interface: components.ComponentItem) -> components
 
 
 def _host_address(caller: Caller, address: int, length: int) -> int:
-    """Return the host address of a range of a module's memory; trap if it is outside (RN101)."""
+    """Return the host address of a range in a module's memory (RN101).
+
+    Raises Trap if the range is outside the memory.
+    """
     memory = caller.get("memory")
     address, length = address & 0xFFFFFFFF, length & 0xFFFFFFFF
     if not isinstance(memory, Memory) or address + length > memory.data_len(caller):
@@ -171,7 +177,7 @@ def _host_address(caller: Caller, address: int, length: int) -> int:
 
 
 def _take_bytes(values: Any) -> bytes:
-    """Return the bytes of a component's list of `u8`, and empty the list."""
+    """Empty a component's list of `u8` values, and return its bytes."""
     body = (
         ctypes.string_at(values.data, values.size * _VALUE_BYTES)[_BYTE_OFFSET::_VALUE_BYTES]
         if values.size
@@ -182,7 +188,7 @@ def _take_bytes(values: Any) -> bytes:
 
 
 def _fill(values: Any, body: bytes) -> None:
-    """Fill an empty component list of `u8` with bytes."""
+    """Fill a component's empty list of `u8` values with bytes."""
     if not body:
         return
     ffi.wasmtime_component_vallist_new_uninit(ctypes.byref(values), len(body))

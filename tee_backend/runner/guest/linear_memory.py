@@ -1,4 +1,4 @@
-"""One memory budget for all linear memories of a run, exact to the byte.
+"""Memory budget that all linear memories of a run share, exact to the byte.
 
 wasmtime's own limiter bounds each memory separately, and does not report that it refused one. So
 this module allocates the memories: it reserves the address range that wasmtime asks for without
@@ -59,7 +59,7 @@ class _Memory:
 
 
 class MemoryBudget:
-    """Allocator of an engine's linear memories, with a budget for each run."""
+    """Allocator for an engine's linear memories, with a budget for each run."""
 
     def __init__(self) -> None:
         self._memories: dict[int, _Memory] = {}
@@ -74,7 +74,7 @@ class MemoryBudget:
         )
 
     def serve(self, config: Config) -> None:
-        """Install this allocator in a configuration of wasmtime."""
+        """Install this allocator in a wasmtime configuration."""
         # An exception in a callback would be lost in wasmtime's C code, and the guest would go on.
         # So any such exception ends the process; this covers the callbacks of other modules too.
         sys.unraisablehook = lambda _: os._exit(1)
@@ -82,7 +82,10 @@ class MemoryBudget:
         ffi.wasmtime_config_host_memory_creator_set(config.ptr(), ctypes.byref(creator))
 
     def begin(self, budget: int) -> None:
-        """Set the next run's budget in bytes; RuntimeError if a memory of the last one remains."""
+        """Set the budget of the next run in bytes.
+
+        Raises RuntimeError if a memory of the last run still exists.
+        """
         if self._memories:
             raise RuntimeError("a memory outlived its run")
         self.left = self._budget = budget
@@ -130,7 +133,7 @@ class MemoryBudget:
         _libc.munmap(memory.base - _GUARD_BYTES, memory.mapped)
 
     def _open(self, memory: _Memory, size: int) -> bool:
-        """Make a memory's first `size` bytes accessible; return False if the budget forbids it."""
+        """Make a memory's first `size` bytes accessible, and return whether that succeeded."""
         more = size - memory.size
         # RN14
         if more > self.left or size > memory.capacity or _libc.mprotect(memory.base, size, _OPEN):

@@ -59,7 +59,10 @@ _OWN: Final = frozenset(
 
 
 class RequestRefused(Exception):
-    """A guest's request failed or is not allowed; `code` is one of `FETCH_ERRORS`."""
+    """A guest's HTTP request failed or is not allowed.
+
+    `code` is one of `FETCH_ERRORS`.
+    """
 
     def __init__(self, code: str) -> None:
         self.code = code
@@ -68,7 +71,7 @@ class RequestRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OutboundRequest:
-    """A checked request of a guest; only the addresses of its host are not checked yet."""
+    """A guest's checked HTTP request. The addresses of its host are not checked yet."""
 
     method: str
     host: str
@@ -79,7 +82,7 @@ class OutboundRequest:
 
 
 def parse_request(message: bytes, *, hosts: Set[str], any_port: bool) -> OutboundRequest:
-    """Parse and check a guest's request.
+    """Parse and check a guest's HTTP request.
 
     Args:
         message: a message as `frames` describes it, untrusted, at most `MAX_MESSAGE_BYTES`.
@@ -154,7 +157,7 @@ _SPECIAL: Final = tuple(
 
 
 def is_public(text: str) -> bool:
-    """Return whether a text is an IP address of the public internet."""
+    """Return whether a string is a public IP address."""
     address = _address(text)
     if address is None or (address.version == 6 and address not in _IPV6_PUBLIC):
         return False
@@ -162,7 +165,10 @@ def is_public(text: str) -> bool:
 
 
 def is_loopback(text: str) -> bool:
-    """Return whether a text is a loopback address: 127.0.0.0/8 or ::1, not IPv4-mapped."""
+    """Return whether a string is a loopback address.
+
+    Loopback addresses are 127.0.0.0/8 and ::1, but not their IPv4-mapped forms.
+    """
     address = _address(text)
     return (
         address is not None
@@ -203,7 +209,10 @@ Resolve: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
 
 @dataclass(eq=False, repr=False)
 class Outbound:
-    """HTTPS client for all runs of an executor; a context manager on asyncio's own event loop."""
+    """HTTPS client that all runs of an executor share.
+
+    It is an asynchronous context manager and needs asyncio's own event loop.
+    """
 
     loopback_ca: Path | None = None
     resolve: Resolve | None = None
@@ -248,7 +257,7 @@ class Outbound:
         self._lookups.shutdown(wait=False, cancel_futures=True)
 
     async def send(self, request: OutboundRequest) -> bytes:
-        """Send one request, and return the response as a message.
+        """Send an HTTP request, and return the response as a message.
 
         Raises:
             RequestRefused: no valid response arrived.
@@ -296,7 +305,7 @@ class RunClient:
         self.contacted: set[str] = set()
 
     async def answer(self, message: bytes) -> bytes:
-        """Answer a guest's untrusted message with a response or an error of `FETCH_ERRORS`.
+        """Send a guest's untrusted request, and return a response or an error as a message.
 
         Raises:
             EOFError: the child sends another request after `requests-exhausted` (RN109).
@@ -323,7 +332,7 @@ class RunClient:
 
 
 class _CheckedResolver(AbstractResolver):
-    """Resolver that returns only addresses that may be contacted (RN106).
+    """DNS resolver that refuses host names with a forbidden address (RN106).
 
     aiohttp connects to the returned addresses, so DNS rebinding after the check has no effect.
     """
@@ -357,7 +366,7 @@ class _CheckedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Do nothing: this resolver holds no resources."""
+        """Do nothing, because this resolver holds no resources."""
 
 
 async def _this_machine(host: str) -> list[str]:
@@ -391,7 +400,7 @@ class _CountedSocket(socket.socket):
 
 
 def _tls(loopback_ca: Path | None) -> ssl.SSLContext:
-    """Return the TLS settings, with no certificate or key file from the environment (RN108)."""
+    """Return TLS settings that ignore certificate and key files from the environment (RN108)."""
     # This protocol requires a valid certificate for the host's name.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -407,7 +416,7 @@ def _tls(loopback_ca: Path | None) -> ssl.SSLContext:
 
 
 async def _message(response: aiohttp.ClientResponse) -> bytes:
-    """Read a response and encode it as a message."""
+    """Read an HTTP response and encode it as a message."""
     head = [str(response.status).encode()]
     for name, value in response.raw_headers:
         head += [name.lower(), value]

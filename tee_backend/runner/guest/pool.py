@@ -1,4 +1,4 @@
-"""Pool of child processes: unused ones, and used ones that ran programs without secrets.
+"""Pool of child processes, which are reused only after runs without secrets.
 
 A run with secrets gets an unused child, which ends after that run. Other runs prefer a used child
 that has the program loaded. The executor limits how many children run programs at one time.
@@ -48,7 +48,10 @@ class Pool:
         self._closed = False
 
     async def fill(self) -> None:
-        """Start children one after the other until enough are unused; raises as `start`."""
+        """Start child processes until enough unused ones are ready.
+
+        Raises the same errors as `start`.
+        """
         async with self._fill_lock:
             # RN135: here, because no call waits for a refill
             if self._template is not None and self._template.forks >= _MOST_FORKS:
@@ -57,7 +60,9 @@ class Pool:
                 self._unused.append(await self.start("_run_child"))
 
     async def start(self, module: Literal["_run_child", "_compile_child"]) -> Child:
-        """Start a child and wait until it is confined; the caller must end it.
+        """Start a child process, and wait until it is confined.
+
+        The caller must end the child.
 
         Raises:
             RunRefused: `runner-failed`: it does not start.
@@ -87,7 +92,10 @@ class Pool:
         return child
 
     async def take(self, *, unused: bool, program: str) -> Child:
-        """Lend out a child for one run, an unused one if required (RN26); raises as `start`."""
+        """Return a child process for one run. It is a fresh process if `unused` is true (RN26).
+
+        Raises the same errors as `start`.
+        """
         used = [] if unused else self._used
         while used:
             index = next((i for i, child in enumerate(used) if program in child.loaded), -1)
@@ -103,7 +111,7 @@ class Pool:
         return await self.start("_run_child")
 
     def give_back(self, child: Child) -> None:
-        """Take back a child that ran a program without secrets and answered."""
+        """Take back a child process that has finished a run without secrets."""
         child.runs += 1
         if self._closed or child.runs >= _MOST_RUNS:
             self.end(child)
@@ -111,11 +119,11 @@ class Pool:
             self._used.append(child)
 
     def end(self, child: Child) -> None:
-        """Kill a child, and reap it in the background."""
+        """Kill a child process, and reap it in the background."""
         self._run_in_background(self.end_and_wait(child))
 
     async def end_and_wait(self, child: Child) -> None:
-        """Kill a child, wait until it is reaped, and free its uid."""
+        """Kill a child process, wait until it is reaped, and free its uid."""
         await child.end()
         if child in self._alive:
             self._alive.remove(child)
@@ -123,7 +131,7 @@ class Pool:
                 self._uids.append(child.uid)
 
     async def close(self) -> None:
-        """End every child, also running ones, and wait until all are reaped."""
+        """End all child processes, including running ones, and wait until all are reaped."""
         self._closed = True
         async with self._template_lock:
             pass  # waits for a template that is being started; no child starts after that
@@ -137,7 +145,10 @@ class Pool:
             block.close()
 
     async def _replace_template(self, former: Template | None) -> Template:
-        """Replace a template unless another task already has; RunRefused if none starts."""
+        """Replace the template process unless another task has already replaced it.
+
+        Raises RunRefused if no template starts.
+        """
         async with self._template_lock:
             if self._template is not None and self._template is not former:
                 return self._template
@@ -154,7 +165,7 @@ class Pool:
         return template
 
     def _reserve_uids(self) -> None:
-        """Reserve a block of uids that no other runner of this machine uses, if one is free.
+        """Reserve a block of uids for this runner, if any block is free.
 
         An abstract socket name reserves the block until this process ends, even by a crash. A lock
         file would need a writable folder, which a container with a read-only root lacks. The name

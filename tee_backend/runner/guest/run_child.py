@@ -1,4 +1,4 @@
-"""Main function of a running child, which runs guests one after the other for the runner.
+"""Main function of a child process that runs guests one after another.
 
 The template forks it, and the runner's own process never imports this module. It imports wasmtime
 and, of this project, only modules of this folder.
@@ -55,7 +55,7 @@ class _Prepared(NamedTuple):
 
 
 class _Output:
-    """Standard output and standard error of one run, with limits.
+    """Standard output and standard error of one run, both limited in length.
 
     wasmtime's C code calls these callbacks directly. Those of the Python binding copy the data
     before its length can be checked. They also turn a failure into an error for the guest, which
@@ -72,7 +72,7 @@ class _Output:
         self.stderr_bytes = 0
 
     def _write(self, _: object, data: Any, size: int) -> int:
-        """Keep a part of standard output; the first byte over the limit ends the process (RN16)."""
+        """Store a part of standard output, or end the process if it exceeds the limit (RN16)."""
         if size > self._left:
             answer = Answer(_frames.OVERFLOWED, 0, 0, 0, 0, 0, 0, 0)
             self._connection.sendall(_frames.pack(answer, b"", b""))
@@ -82,14 +82,14 @@ class _Output:
         return size
 
     def _write_error(self, _: object, data: Any, size: int) -> int:
-        """Keep the first part of standard error, and only count the rest (RN16)."""
+        """Store standard error up to a limit, and only count further bytes (RN16)."""
         self.stderr_bytes += size
         self.stderr += ctypes.string_at(data, min(size, _MAX_STDERR_BYTES - len(self.stderr)))
         return size
 
 
 class Guests:
-    """The engine and the loaded programs of a child.
+    """The wasmtime engine and the loaded programs of a child process.
 
     The template makes it once, so that each child has it immediately after the fork.
     """
@@ -108,7 +108,7 @@ class Guests:
         self._own_program = Module(self._engine, bytes(wat2wasm(_OWN_PROGRAM))).serialize()
 
     def open_files(self) -> socket.socket:
-        """Open files that later runs need, and send the request that `warm_up` will answer.
+        """Open the files that later runs need, and send a request that `warm_up` will answer.
 
         Call it before `limit`. It returns the socket from which the answer is read.
         """
@@ -133,7 +133,7 @@ class Guests:
         return ours
 
     def warm_up(self, ours: socket.socket) -> None:
-        """Run the runner's own program once, as any other, then unload it (RN138).
+        """Run the runner's own program once, so that later runs are faster (RN138).
 
         A first run writes to some 500 pages, each of which is copied after the fork. Here no call
         waits for that.
@@ -158,7 +158,7 @@ class Guests:
         self._run(request, standard_input)
 
     def _prepare(self, request: dict[str, Any], files: list[int]) -> None:
-        """Unload the programs that a request names, and load the program whose file it carries."""
+        """Unload and load programs as a request requires."""
         for key in request["forget"]:
             del self._prepared[key]
         for file in files:
@@ -226,7 +226,7 @@ class Guests:
         store.close()  # frees the run's memories, which `MemoryBudget.begin` requires
 
     def _execute(self, store: Store, prepared: _Prepared) -> tuple[int, int]:
-        """Run a program, and return how it ended and its exit code."""
+        """Run a program, and return how it ended together with its exit code."""
         ended, program = _frames.REFUSED, prepared.program
         of_modules, of_components = self._linkers[prepared.makes_requests]
         try:
@@ -251,7 +251,10 @@ class Guests:
 
 
 def _wasi(environment: list[tuple[str, str]], standard_input: bytes, output: _Output) -> WasiConfig:
-    """Return a guest's WASI: environment, standard streams, clocks, random; no files (RN12)."""
+    """Return a WASI configuration that gives a guest no access to files (RN12).
+
+    The guest gets an environment, standard streams, clocks and random numbers.
+    """
     wasi = WasiConfig()
     wasi.env = environment
     data = ffi.wasm_byte_vec_t()
@@ -265,7 +268,10 @@ def _wasi(environment: list[tuple[str, str]], standard_input: bytes, output: _Ou
 
 
 def main(guests: Guests, connection: socket.socket, uid: int | None, parent: int) -> None:
-    """Confine this process, report readiness and run guests; then the caller exits."""
+    """Confine this process, report readiness, and run guests until the runner disconnects.
+
+    The caller exits afterwards.
+    """
     confine(uid, parent)
     ours = guests.open_files()
     limit(file_bytes=0)

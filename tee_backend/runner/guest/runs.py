@@ -47,14 +47,14 @@ Load: TypeAlias = Callable[[], Awaitable[bytes]]
 
 
 class Target(StrEnum):
-    """The declared kind of a program; a binary of another kind is refused."""
+    """The declared kind of a program. A binary of another kind is refused."""
 
     WASIP1 = "wasm32-wasip1"
     WASIP2 = "wasm32-wasip2"
 
 
 class ResponseFormat(StrEnum):
-    """The encoding of standard output in an answer."""
+    """The encoding of a program's standard output in a response."""
 
     TEXT = "Text"
     JSON = "Json"
@@ -63,7 +63,7 @@ class ResponseFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Upper limits of what a run may use."""
+    """Upper limits on the resources that a run may use."""
 
     max_instructions: int = 10_000_000_000
     max_memory_mb: int = 128
@@ -77,7 +77,7 @@ class Limits:
 
     @property
     def as_json(self) -> dict[str, int]:
-        """The limits that callers can set, by their JSON names."""
+        """The limits that callers can set, keyed by their JSON names."""
         return {name: getattr(self, member) for name, member in LIMIT_NAMES.items()}
 
 
@@ -91,7 +91,7 @@ _MOST: Final = {
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """A run that is authorised and may start."""
+    """A request to run a program, which is already authorised."""
 
     wasm_sha256: str
     target: Target
@@ -109,7 +109,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """The result of a run; a completed run has no `reason`."""
+    """The result of a run. For a completed run, `reason` is None."""
 
     reason: Reason | None
     output: bytes | memoryview = field(default=b"", repr=False)
@@ -130,17 +130,17 @@ class RunResult:
 
     @property
     def rounded_instructions(self) -> int:
-        """Instructions rounded up to a million, since exact ones would reveal secrets (RN2)."""
+        """Instructions rounded up to whole millions. Exact counts would reveal secrets (RN2)."""
         return -(-self.instructions // MILLION) * MILLION
 
     @property
     def rounded_time_ms(self) -> int:
-        """Milliseconds rounded up to ten, since exact ones would reveal secrets (RN2)."""
+        """Run time in milliseconds, rounded up to tens. Exact times would reveal secrets (RN2)."""
         return -(-self.time_ns // 10_000_000) * 10
 
 
 def answer_of(output: bytes | memoryview, response_format: ResponseFormat) -> bytes:
-    """Encode standard output as the JSON text of an answer.
+    """Encode a program's standard output as JSON text for a response.
 
     Args:
         output: at most `MAX_OUTPUT_BYTES`, untrusted.

@@ -1,4 +1,4 @@
-"""Seccomp filters that refuse system calls to the template and its children (RN180 to RN183).
+"""Seccomp filters for the template process and its children (RN180 to RN183).
 
 The maintained bindings of libseccomp need a compiler or that library on the machine, and
 `pyseccomp` has had no release since 2021. So the filter is assembled here.
@@ -156,7 +156,9 @@ _libc.syscall.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_
 
 
 def program(calls: str, machine: str) -> bytes:
-    """Assemble the BPF program that refuses the calls of a table; KeyError for other machines.
+    """Assemble a BPF program that refuses the system calls listed in a table.
+
+    Raises KeyError for an unsupported machine.
 
     An instruction is an operation, the number of instructions to skip if a comparison is true, the
     number to skip if it is false, and an operand.
@@ -184,7 +186,7 @@ def program(calls: str, machine: str) -> bytes:
 
 
 def refuse(calls: str) -> None:
-    """Install a filter for this process, its threads and later children; it cannot be removed.
+    """Install a permanent filter for this process, its threads and later children.
 
     Call it after `no_new_privs` is set. If the filter cannot be installed, the process exits
     (RN183).

@@ -1,4 +1,4 @@
-"""Main function of the template, the process from which all children are forked.
+"""Main function of the template process, from which all children are forked.
 
 `child.Template` starts it, and the runner's own process never imports this module. Each child
 inherits all its memory: an engine, linkers and the runner's own program (RN138), but no secret, no
@@ -30,7 +30,7 @@ _python.syscall.restype = ctypes.c_long
 
 
 def main(connection: socket.socket, parent: int) -> None:
-    """Confine this process, report readiness, and fork a child for each request until the end."""
+    """Confine this process, report readiness, and fork a child for each request."""
     try:
         name("_template")
         guests = _run_child.Guests()
@@ -58,7 +58,7 @@ def main(connection: socket.socket, parent: int) -> None:
 def _run_main(
     module: str, guests: _run_child.Guests, connection: socket.socket, uid: int, parent: int
 ) -> None:
-    """Run the main function of a child; never returns."""
+    """Run the main function of a child process, then exit."""
     try:
         name(module)
         os.setsid()
@@ -71,7 +71,7 @@ def _run_main(
 
 
 def _fork() -> int:
-    """Fork a child of the runner, not of the template (RN132).
+    """Fork a child process whose parent is the runner instead of the template (RN132).
 
     So the runner can wait for the child, no other process gets the child's id before that, and the
     child ends with the runner. The C library's `fork` cannot set the parent. Beyond the system call
@@ -90,7 +90,7 @@ def _fork() -> int:
 
 
 def _require_forkable() -> None:
-    """Raise RuntimeError if this process has a second thread or memory that it would share.
+    """Raise RuntimeError if this process has a second thread or writable shared memory.
 
     A thread would be lost in a fork. Shared memory would let one child write to others.
     """

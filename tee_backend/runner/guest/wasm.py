@@ -38,7 +38,7 @@ _RUN: Final = re.compile(r"wasi:cli/run@0\.2\.[0-9]+")
 
 
 def configured() -> Config:
-    """Return the configuration of wasmtime, which compiling and running children must share."""
+    """Return the wasmtime configuration that compiling and running children must share."""
     config = Config()
     config.consume_fuel = True  # RN10
     # RN11: features that add memories or threads would get around the limits of a run.
@@ -56,7 +56,7 @@ def configured() -> Config:
 
 
 def linkers(engine: Engine, http: GuestHttp) -> Linkers:
-    """Return the linkers, which define all functions that a guest may call (RN12)."""
+    """Return the linkers that define every host function a guest may call (RN12)."""
     made: Linkers = {}
     for with_http in (False, True):
         preview_1 = Linker(engine)
@@ -79,7 +79,10 @@ def makes_requests(engine: Engine, program: Program) -> bool:
 
 
 def missing_imports(engine: Engine, program: Program) -> list[str]:
-    """Return the names of a program's imports that the runner does not offer (RN13)."""
+    """Return the names of a program's imports that the runner does not offer (RN13).
+
+    For an import with a wrong type, the list has wasmtime's error message instead.
+    """
     if isinstance(program, components.Component):
         imports = program.type.imports(engine)
         return sorted(
@@ -118,7 +121,7 @@ def _is_offered(linker: Linker, store: Store, module: str, name: str) -> bool:
 
 
 def start_of(engine: Engine, program: Program) -> str | None:
-    """Return the name of a program's entry point, or None if it has none of the right type.
+    """Return the name of a program's entry point, or None if there is no valid entry point.
 
     A module's is the function `_start`, a component's an instance of `wasi:cli/run`.
     """

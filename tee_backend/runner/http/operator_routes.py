@@ -1,4 +1,4 @@
-"""The operator's interface of a runner, on a Unix socket in the runner's folder (RN95).
+"""Interface for a runner's operator, on a Unix socket in the runner's folder (RN95).
 
     POST /credits   {"owner", "amount", "reference"}: adds an amount to an owner's account
 
@@ -44,7 +44,7 @@ class _Credit(msgspec.Struct):
 
 @asynccontextmanager
 async def serving_operator(ledger: Ledger, folder: Path) -> AsyncIterator[None]:
-    """Serve the operator's interface on a socket in a folder until the block ends."""
+    """Serve the operator's interface on a Unix socket in a folder until the block ends."""
 
     async def credit(request: web.Request) -> web.Response:
         try:
@@ -81,7 +81,7 @@ async def serving_operator(ledger: Ledger, folder: Path) -> AsyncIterator[None]:
 
 
 async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> dict[str, Json]:
-    """Credit an account at the runner that uses a folder, and return the account."""
+    """Ask the runner that uses a folder to credit an account, and return the account."""
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     try:
         with _short(folder) as path:
@@ -104,7 +104,10 @@ async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> dict[str, Js
 
 @contextmanager
 def _short(folder: Path) -> Iterator[str]:
-    """Yield a short path of the socket, because the kernel accepts only some 100 characters."""
+    """Yield a path to the socket that is short enough for the kernel.
+
+    The kernel accepts only some 100 characters.
+    """
     opened = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{opened}/{SOCKET}"

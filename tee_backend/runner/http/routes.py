@@ -113,7 +113,7 @@ async def mounted(
     price: Price = FREE,
     workers: int = 2,
 ) -> AsyncIterator[None]:
-    """Add a runner's routes to an application, and serve its operator, until the block ends.
+    """Mount a runner's routes, and serve its operator's socket until the block ends.
 
     The journal's encryption key is derived from `seed`. The application's server must not
     decompress bodies: their limits count the bytes that arrive.
@@ -132,7 +132,7 @@ async def mounted(
 
 
 class RunnerSurface:
-    """The routes of one runner, with limits on requests and answers."""
+    """The HTTP routes of one runner, with limits on requests and responses."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -184,7 +184,7 @@ class RunnerSurface:
             return await self._calls.call(key, named["owner"], named["project"], stated, body)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        """Return the answer of an asynchronous call; 404 for another caller's job."""
+        """Return the response to an asynchronous call, or status 404 to other callers."""
         job, owner = request.match_info["id"][:64], None
         try:
             if KEY_HEADER in request.headers:
@@ -228,7 +228,7 @@ class RunnerSurface:
         )
 
     async def _key(self, request: web.Request) -> ApiKey:
-        """Return the API key of a request (RN88, RN89).
+        """Verify and return the API key in a request's header (RN88, RN89).
 
         Raises:
             RunRefused: `key-in-clear` without TLS, `key-malformed`, or `key-refused` if the key is
@@ -262,7 +262,7 @@ class RunnerSurface:
     async def _send(
         self, request: web.Request, answer: Answer, *, owner: Principal | None = None
     ) -> web.StreamResponse:
-        """Send an answer in pieces, and count it until the kernel has all of it (RN158).
+        """Send a response in pieces, and count it towards the limits until it is sent (RN158).
 
         Args:
             request: a request that has not been answered.
@@ -310,7 +310,7 @@ class RunnerSurface:
         most_bytes: int = MAX_BODY_BYTES,
         owner: Principal | None = None,
     ) -> AsyncIterator[bytes]:
-        """Read the body of a request, and count the request until the block ends (RN67).
+        """Read a request's body, which counts towards the limits until the block ends (RN67).
 
         Args:
             request: a request whose body has not been read.
@@ -347,7 +347,7 @@ class RunnerSurface:
                 self._body_bytes.add(parts, -len(body))
 
     def _wait_s(self, owner: Principal | None, size_bytes: int) -> float:
-        """Count bytes of a body, and return the seconds until more of it may be read (RN163).
+        """Count bytes of a body, and return how many seconds to wait before reading on (RN163).
 
         Raises:
             RunRefused: `runner-busy` if that takes too long.
@@ -392,7 +392,7 @@ class RunnerSurface:
 
 
 def _parts(owner: Principal | None) -> Parts:
-    """Return the counters of a request, each with its divisor of the limit.
+    """Return which counters a request uses, and by what each counter's limit is divided.
 
     Unknown payers have counters of their own, so that they take no place from known ones. One owner
     gets at most half of the places of known payers.
@@ -406,7 +406,7 @@ async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
 
 
 def _answering(handler: Handler, refuse: Callable[[Reason], Answer] = refused) -> Handler:
-    """Wrap a handler so that refusals and errors of the journal become answers."""
+    """Wrap a handler so that refusals and journal errors become HTTP responses."""
 
     async def answered(request: web.Request) -> web.StreamResponse:
         try:
@@ -421,7 +421,7 @@ def _answering(handler: Handler, refuse: Callable[[Reason], Answer] = refused) -
 
 
 def _respond(answer: Answer) -> web.Response:
-    """Convert an answer to a response."""
+    """Convert an `Answer` to an HTTP response."""
     # RN158, RN163: without `Retry-After` many clients would retry at once.
     later = {"Retry-After": str(RETRY_AFTER_S)} if answer.status in (429, 503) else {}
     return web.Response(
@@ -435,7 +435,7 @@ def _not_found(message: str) -> web.Response:
 
 
 def _credentials(request: web.Request) -> tuple[str | None, str | None]:
-    """Return the caller's token and the wallet sign-in that it cites."""
+    """Return the caller's token and the wallet sign-in that the token cites."""
     return request.headers.get("Authorization"), request.headers.get(SIGN_IN_HEADER)
 
 
@@ -462,7 +462,7 @@ def _is_confidential(request: web.Request) -> bool:
 
 
 async def _preflight(request: web.Request) -> web.Response:
-    """Answer a browser's CORS preflight; nothing is read, verified or counted."""
+    """Respond to a browser's CORS preflight without reading or verifying anything."""
     return web.Response(
         status=204,
         headers={**_PREFLIGHT, "Access-Control-Allow-Methods": _METHODS[_route_path(request)]},
@@ -475,7 +475,7 @@ async def _allow_any_origin(request: web.Request, response: web.StreamResponse) 
 
 
 def _route_path(request: web.Request) -> str:
-    """Return the path of a request's route.
+    """Return the path pattern of the route that a request matches.
 
     The route of grants matches several paths, so its own path is compared first.
     """
