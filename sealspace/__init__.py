@@ -1,4 +1,4 @@
-"""The Python SDK: sign in, store values and secrets, delegate rights, and grant to backends.
+"""Python SDK to sign in, store values and secrets, delegate rights, and grant access to backends.
 
 It needs no server packages. The most common names can be imported from this package:
 `from sealspace import Client, SignIn, NotFound`. Each name is imported on first use, so importing
@@ -64,7 +64,7 @@ __all__ += ["__version__"]
 
 
 def __getattr__(name: str) -> object:
-    """Import a name of `__all__` on first use."""
+    """Import an exported name when it is first used."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
@@ -75,5 +75,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Return the names that can be imported from here, loaded or not."""
+    """Return all names that this module exports, including names that are not loaded yet."""
     return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""The entry point of `sealspace`, and of `python -m` with `sealspace` or `node`.
+"""Entry point for `sealspace`, `python -m sealspace` and `python -m node`.
 
 Before it imports the command line, this module checks for foreign packages with our names, so that
 the error can name them.
@@ -14,7 +14,7 @@ _FOREIGN_PACKAGE = 3  # as in `sealspace.cli.exit_status`, which a foreign packa
 
 
 def main() -> int:
-    """Run the command line with the arguments of this process, and return its exit status."""
+    """Run the command line with this process's arguments and return the exit status."""
     clash = hidden_by("node", "tee_backend", *NEEDED)
     if clash is not None:
         return _report(clash)

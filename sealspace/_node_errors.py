@@ -70,8 +70,7 @@ class SealspaceError(Exception):
 
 
 class NodeEvidenceRefused(SealspaceError):
-    """Evidence of a node that does not meet the program's requirements; no token was sent to the
-    node."""
+    """Node evidence that does not meet the program's requirements. No token was sent."""
 
     default_hint = (
         "do not use this node until its operator has explained the finding in the message"
@@ -87,7 +86,7 @@ class NodeEvidenceRefused(SealspaceError):
 
 
 class SpacesNotHosted(SealspaceError):
-    """Spaces of a sign-in that the node does not host, even after the owner asked for hosting."""
+    """A sign-in to spaces that the node does not host, even after the owner requested hosting."""
 
     default_hint = (
         "ask the node's operator to host them: the node may limit the owners, or the spaces of each"
@@ -99,25 +98,25 @@ class SpacesNotHosted(SealspaceError):
 
 
 class TransportError(SealspaceError):
-    """A request to a node that got no usable answer."""
+    """A request to a node that got no usable response."""
 
     default_hint = "try again; if it fails again, ask the node's operator"
 
 
 class NodeUnreachable(TransportError):
-    """A connection to the node that failed or was cut off."""
+    """A failed or interrupted connection to the node."""
 
     default_hint = "check the address, including http:// or https://, and that the node is running"
 
 
 class NodeTimeout(TransportError):
-    """A node that did not answer in time; the request may have been carried out."""
+    """A timeout while waiting for the node. The request may have been carried out."""
 
     default_hint = "read the value back before you repeat a write: it may have succeeded"
 
 
 class TransferBroken(TransportError):
-    """A transfer of a value that was cut off, or whose bytes do not match the announced digest.
+    """A transfer that was interrupted, or whose bytes do not match the announced digest.
 
     Bytes that were already received must not be used.
 
@@ -134,14 +133,14 @@ class TransferBroken(TransportError):
 
 
 class ResponseTooLarge(TransportError):
-    """An answer that is longer than this client accepts."""
+    """A response that is longer than this client accepts."""
 
     default_hint = "raise `max_bytes`, or read the value as a stream"
     default_step = "sealspace kv get KEY --out FILE"
 
 
 class MalformedAnswer(TransportError):
-    """An answer that does not follow the protocol."""
+    """A response that does not follow the protocol."""
 
     default_hint = "check that this is the address of a sealspace or TinyCloud node"
 
@@ -157,7 +156,7 @@ class NodeMismatch(TransportError):
 
 
 class NodeRefused(SealspaceError):
-    """An error that the node answered with.
+    """An error response from the node.
 
     Attributes:
         status: the HTTP status.
@@ -194,7 +193,7 @@ class Unauthorized(NodeRefused):
 
 
 class ActionNotAuthorized(Unauthorized):
-    """A request with a capability that the cited grants do not cover (J8)."""
+    """A request for a capability that the cited grants do not cover (J8)."""
 
     default_hint = "ask the owner for a delegation that covers this resource and action"
     default_step = (
@@ -221,8 +220,7 @@ class DelegationRevoked(Unauthorized):
 
 
 class TokenOutsideWindow(Unauthorized):
-    """A token or delegation that is expired, not yet valid, or valid for longer than the node
-    allows."""
+    """A token or delegation that is expired, not yet valid, or valid for too long."""
 
     default_hint = default_step = (
         "check this machine's clock; if the delegation has expired, ask for a new one"
@@ -230,8 +228,7 @@ class TokenOutsideWindow(Unauthorized):
 
 
 class ReleaseRefused(Unauthorized):
-    """A key that the node does not release: evidence is missing, stale, or not approved by the
-    owner."""
+    """A refusal to release a key. Evidence is missing, stale, or not approved by the owner."""
 
     default_hint = "attest first; if that does not help, ask the owner to approve this code"
     default_step = (
@@ -246,7 +243,7 @@ class ReleaseRefused(Unauthorized):
 
 
 class AttestationRefused(NodeRefused):
-    """An attestation that the node rejected; `problem` names the reason."""
+    """An attestation that the node rejected. `problem` names the reason."""
 
     default_hint = (
         "request a new challenge and make a new quote; a challenge serves once, for a few minutes"
@@ -260,7 +257,7 @@ class NotFound(NodeRefused):
     reason_in_words = "not found"
 
     def restate(self, missing: str, *, hint: str) -> None:
-        """Replace the message by the missing thing as the caller named it, and set the hint."""
+        """Replace the error's message by one that names the missing item, and set the hint."""
         self.message, self.hint = f"there is no {missing}", hint
         self.args = (self.message,)
 
@@ -275,7 +272,7 @@ class SpaceNotFound(NotFound):
 
 
 class DuplicateRequest(NodeRefused):
-    """A request whose token was used before, or whose object already exists."""
+    """A request that reuses a token, or that creates an object that already exists."""
 
     default_hint = "make a new request: a token serves once"
     reason_in_words = "the token was used before, or the object already exists"
@@ -305,21 +302,21 @@ class ValueTooLarge(NodeRefused):
 
 
 class RateLimited(NodeRefused):
-    """A request beyond the rate that the node allows this client."""
+    """A request that exceeds the node's rate limit for this client."""
 
     default_hint = "wait a minute, then try again"
     reason_in_words = "too many requests"
 
 
 class NodeFailure(NodeRefused):
-    """A failure of the node (status 5xx); only a 503 guarantees that nothing was done."""
+    """A failure in the node (status 5xx). Only a 503 guarantees that nothing was done."""
 
     default_hint = "try again in a minute; read the value back before you repeat a write"
     reason_in_words = "the node failed"
 
 
 class EncryptionError(SealspaceError):
-    """The base class of errors between envelope, network and plaintext."""
+    """The base class of errors about encryption, decryption and encryption networks."""
 
     default_hint = "do not use the data; ask the owner to store it again"
 
@@ -333,7 +330,7 @@ class NetworkNotFound(EncryptionError):
 
 @contextmanager
 def about_network(network: str) -> Iterator[None]:
-    """Turn a NotFound of the node into NetworkNotFound."""
+    """Convert the node's NotFound error to NetworkNotFound."""
     try:
         yield
     except NotFound as exc:
@@ -353,7 +350,7 @@ class NetworkNotActive(EncryptionError):
 
 
 class NetworkKeyChanged(EncryptionError):
-    """A network key that differs from the one that the session pinned; nothing was sealed.
+    """A network key that differs from the key pinned by the session. Nothing was sealed.
 
     Attributes:
         pinned: the key that the session used before.
@@ -378,7 +375,7 @@ class NetworkKeyChanged(EncryptionError):
 
 
 class DescriptorUnsigned(EncryptionError):
-    """A network key without the node's signature, which could be forged; nothing was sealed."""
+    """A network key that the node did not sign, so it could be forged. Nothing was sealed."""
 
     default_hint = (
         "check the node's address and version; for a node that cannot sign, over a connection that"
@@ -394,13 +391,13 @@ class InvalidEnvelope(EncryptionError):
 
 
 class LabelMismatch(EncryptionError):
-    """An envelope whose label names another path than the one it was read from."""
+    """An envelope whose label does not match the path from which it was read."""
 
     default_hint = "ask the owner to store the secret again: the envelope was moved or copied"
 
 
 class DecryptDenied(EncryptionError):
-    """A decrypt request that the node refused; `refusal` is the node's error."""
+    """A decrypt request that the node refused. `refusal` is the node's error."""
 
     def __init__(self, refusal: Unauthorized) -> None:
         super().__init__(
@@ -412,13 +409,13 @@ class DecryptDenied(EncryptionError):
 
 
 class InvalidResponse(EncryptionError):
-    """An unusable answer to a decrypt request, or a local decryption that failed."""
+    """An unusable response to a decrypt request, or a failed local decryption."""
 
     default_hint = "try again; if it fails again, ask the owner to store the secret again"
 
 
 class ResponseBindingMismatch(EncryptionError):
-    """An answer to a decrypt request that belongs to another request; `field` names the member."""
+    """A decrypt response for another request. `field` names the JSON member that differs."""
 
     default_hint = "do not use this node until its operator has explained the wrong answer"
 
@@ -428,7 +425,7 @@ class ResponseBindingMismatch(EncryptionError):
 
 
 class ResponseSignatureInvalid(EncryptionError):
-    """An answer of a node whose signature is not valid."""
+    """A node's response with an invalid signature."""
 
     default_hint = "do not use the answer: it was not signed by the node that it names"
 

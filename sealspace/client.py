@@ -1,4 +1,4 @@
-"""The client: one node, and the session that acts on it.
+"""The asynchronous client, which connects to one node and acts with one session.
 
 A client owns its connections: use it in `async with`, or call `close`. It belongs to one event
 loop.
@@ -49,7 +49,7 @@ _NONCE_BYTES: Final = 32
 
 
 async def fetch_node_attestation(transport: Transport, entropy: Entropy) -> NodeAttestation:
-    """Fetch a node's evidence for a fresh nonce; nothing of the answer is verified."""
+    """Fetch a node's evidence for a fresh nonce, without verifying it."""
     nonce = encode_url(entropy.token(_NONCE_BYTES))
     request = Request(
         "GET",
@@ -62,7 +62,7 @@ async def fetch_node_attestation(transport: Transport, entropy: Entropy) -> Node
 
 
 class NodeGuard:
-    """A check of a node's evidence, shared by all waiting callers and renewed when it is old."""
+    """A cached check of a node's evidence, which is repeated when the evidence is old."""
 
     def __init__(self, caller: Caller, requirement: NodeRequirement) -> None:
         self._caller = caller
@@ -73,7 +73,7 @@ class NodeGuard:
         self._failed: SealspaceError | None = None
 
     async def require(self) -> NodeEvidence:
-        """Return evidence that is valid now; fetch and verify it if there is none or it is old.
+        """Return the cached evidence if it is still valid, or fetch and verify new evidence.
 
         Raises:
             NodeEvidenceRefused: the evidence was rejected. Callers that waited for this request get
@@ -99,8 +99,7 @@ class NodeGuard:
                 raise
 
     def leave_turn(self) -> None:
-        """Replace the lock in a forked process: the parent's task, which holds it, does not run
-        here."""
+        """Replace the lock after a fork, because no task in the child can release it."""
         self._turn = asyncio.Lock()
 
     async def _ask(self) -> NodeEvidence:
@@ -129,7 +128,7 @@ __all__ = ["Client", "NodeInfo", "SignIn", "TransportSettings"]
 
 
 class Client:
-    """A connection to a node, and the session that acts there.
+    """A client for one node, and the session with which it acts.
 
     Args:
         url: address of the node; `http://` only for this machine, see `TransportSettings`.
@@ -186,8 +185,7 @@ class Client:
         await self._transport.close()
 
     def leave_connections(self) -> None:
-        """Drop the connections without closing them: in a forked process they belong to the
-        parent."""
+        """Drop the connections after a fork without closing them. They belong to the parent."""
         self._transport.leave_connections()
         if self._guard is not None:
             self._guard.leave_turn()
@@ -207,7 +205,7 @@ class Client:
         return self._caller.session
 
     async def info(self) -> NodeInfo:
-        """Return the node's identity, version and features; requested once and then cached.
+        """Return the node's identity, version and features. The result is cached.
 
         Raises:
             NodeMismatch: the node uses another protocol version, or is not the pinned node.
@@ -216,8 +214,9 @@ class Client:
         return await self._caller.info()
 
     async def release_terms(self, family: Family | None = None) -> ReleaseTerms:
-        """Return the node's unsigned terms for evidence, and its collateral status for a platform
-        family.
+        """Return the node's evidence terms and its collateral status for a platform family.
+
+        The terms are not signed.
 
         Args:
             family: the platform family to ask about; None: no family.
@@ -239,8 +238,7 @@ class Client:
         return await fetch_node_attestation(self._transport, self._caller.entropy)
 
     async def node_evidence(self) -> NodeEvidence:
-        """Return verified evidence of the node that meets `require_node_evidence`; it is renewed
-        when old.
+        """Return verified evidence that meets `require_node_evidence`, and renew it when it is old.
 
         Raises:
             NodeEvidenceRefused: the evidence was rejected.
@@ -256,7 +254,7 @@ class Client:
         return await self._guard.require()
 
     async def sign_in(self, wallet: AnyWallet, asked: SignIn | None = None) -> Session:
-        """Sign in with a wallet, which signs one message to a fresh session key.
+        """Sign in with a wallet that signs one message to authorise a fresh session key.
 
         On a node that hosts spaces by itself (the default), the owner's space for secrets and
         default
@@ -287,7 +285,7 @@ class Client:
     async def sign_in_with_key(
         self, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()
     ) -> Session:
-        """Let a key act for itself: as an agent, or as the owner of spaces under its did:key.
+        """Sign in with a key that acts for itself, as an agent or as the owner of its own spaces.
 
         Args:
             key: a signer or a 32-byte seed; only a session made from a seed can be stored.
@@ -303,12 +301,11 @@ class Client:
         return self.session
 
     def use(self, session: Session) -> None:
-        """Act as another session from now on."""
+        """Use another session for all later requests."""
         self._caller.session = session
 
     def acting(self, session: Session) -> Self:
-        """Return a client for another session at the same node that shares this client's
-        connections.
+        """Return a client for another session that shares this client's connections to the node.
 
         The two clients' sessions are independent. Close only this client, after the last use of
         both.
@@ -319,7 +316,7 @@ class Client:
         return other
 
     def kv(self, space: str | None = None) -> Kv:
-        """Return the values of a space.
+        """Return an object to read and write the values of a space.
 
         Args:
             space: short name of a space of the owner, or any full id; None: the session's primary
@@ -331,7 +328,7 @@ class Client:
         return Kv(self._caller, self.session.chosen_space(space))
 
     def spaces(self, space: str | None = None) -> Spaces:
-        """Return the spaces of an owner.
+        """Return an object to list and create an owner's spaces.
 
         Args:
             space: a hosted space of that owner, by short name or full id; None: the session's
@@ -344,7 +341,7 @@ class Client:
         return Spaces(self._caller, self.kv(space).space)
 
     def public(self, space: str) -> PublicKv:
-        """Return the values of a public space; no sign-in is needed.
+        """Return an object to read the values of a public space. No sign-in is needed.
 
         Args:
             space: full id of a space named `public`.
@@ -361,7 +358,7 @@ class Client:
             ) from exc
 
     def secrets(self, owner: str | None = None, *, network: str = DEFAULT_NETWORK) -> Secrets:
-        """Return an owner's secrets.
+        """Return an object to read and write an owner's secrets.
 
         Args:
             owner: DID; None: the owner for whom this session acts.
@@ -376,7 +373,7 @@ class Client:
         return Secrets(self._caller, self._encryption, space, network=network)
 
     def programs(self, developer: str | None = None, *, public: bool = False) -> Programs:
-        """Return the projects of a developer.
+        """Return an object to access the projects of a developer.
 
         Args:
             developer: DID; None: the owner for whom this session acts.
@@ -389,35 +386,35 @@ class Client:
 
     @property
     def encryption(self) -> Encryption:
-        """The encryption networks of the node."""
+        """Access to the node's encryption networks."""
         return self._encryption
 
     @property
     def delegations(self) -> Delegations:
-        """The grants by and to this session."""
+        """Methods to grant, accept, list and revoke delegations."""
         return Delegations(self._caller)
 
     @property
     def attestation(self) -> Attestation:
-        """The attestation routes of the node, for backends."""
+        """Access to the node's attestation routes, for backends."""
         return Attestation(self._caller)
 
     @property
     def backends(self) -> Backends:
-        """The grants to backends whose evidence was verified."""
+        """Methods to grant capabilities to backends whose evidence was verified."""
         return Backends(self._caller, self.delegations)
 
     @property
     def runners(self) -> Runners:
-        """The grants of secrets to runners, for named programs and callers."""
+        """Methods to grant secrets to runners, for named programs and callers."""
         return Runners(self._caller, self.backends, self.delegations, self._encryption)
 
     @property
     def receipts(self) -> Receipts:
-        """The receipts of key releases."""
+        """Access to the receipts of key releases."""
         return Receipts(self._caller)
 
     @property
     def withdrawals(self) -> Withdrawals:
-        """The owner's withdrawals of code, backends and evidence."""
+        """Methods to withdraw code, backends and evidence for the owner."""
         return Withdrawals(self._caller)

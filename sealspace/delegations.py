@@ -1,4 +1,4 @@
-"""Delegations: grant rights, accept grants, revoke them, and query their status.
+"""Delegations: grant rights, accept and revoke grants, and query their status.
 
 A grant is signed by the session's key, or by the owner's wallet if the session lacks the right. The
 wallet then signs one more message. The grant is registered at the node, and given to the recipient
@@ -88,7 +88,7 @@ _REVOCATION: Final = Request("POST", "/revoke", repeatable=True)
 
 
 def allow(resource: str, ability: str) -> Capability:
-    """Make one capability for a grant.
+    """Create a capability for a grant.
 
     Args:
         resource: a resource of a space (`tinycloud:…:secrets/kv/vault/secrets/NAME`), or the id of
@@ -101,7 +101,7 @@ def allow(resource: str, ability: str) -> Capability:
 
 
 class Delegations:
-    """The grants by and to a session; made by `Client.delegations`."""
+    """Access to the grants of a session. Obtain it with `Client.delegations`."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -118,7 +118,7 @@ class Delegations:
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> PortableDelegation:
-        """Grant capabilities to a DID; the grant is registered at the node when this returns.
+        """Grant capabilities to a DID and register the grant at the node.
 
         The owner of any space in a grant can revoke all of it (W22), so resources of different
         owners
@@ -192,8 +192,7 @@ class Delegations:
         leave_out: bool = False,
         domain: str = "localhost",
     ) -> tuple[PortableDelegation, ...]:
-        """Grant the rights that a manifest requests for a DID: one delegation for each owner
-        (MF12).
+        """Grant a DID the rights that a manifest requests, in one delegation per owner (MF12).
 
         Each grant has the shortest lifetime that the manifest requests, or ends with the session's
         grants. Nothing is signed unless everything can be granted. `portable.encode_bundle` makes
@@ -249,7 +248,7 @@ class Delegations:
         ttl_s: float = SUB_DELEGATION_TTL_S,
         domain: str = "localhost",
     ) -> None:
-        """Use a delegation from now on.
+        """Register a delegation at the node and add it to the session.
 
         A delegation to this session's key is used as it is. For a delegation to the wallet, the
         wallet
@@ -283,7 +282,9 @@ class Delegations:
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> None:
-        """Use several delegations from now on, such as those of `portable.decode_bundle`.
+        """Register several delegations, such as a decoded bundle, and add them to the session.
+
+        `portable.decode_bundle` decodes a bundle.
 
         All are checked before the first is used. The wallet signs once for each delegation to it.
 
@@ -317,7 +318,7 @@ class Delegations:
         ttl_s: float = SUB_DELEGATION_TTL_S,
         domain: str = "localhost",
     ) -> None:
-        """Have the wallet grant this session a further right of the owner, with one signature.
+        """Add further rights of the owner to this session, with one signature by the wallet.
 
         Args:
             wallet: the wallet of this session's owner.
@@ -338,7 +339,7 @@ class Delegations:
         self._caller.session = self._caller.session.with_grant(grant)
 
     async def revoke(self, *delegations: PortableDelegation | str) -> None:
-        """Revoke delegations with the session's key, permanently and at once (V2, V5).
+        """Permanently revoke delegations with the session's key, effective immediately (V2, V5).
 
         A key revokes what it issued on its own authority. Otherwise the session acts for the owner,
         with
@@ -369,8 +370,7 @@ class Delegations:
             )
 
     async def holders(self, secret: str, network: str) -> tuple[DelegationRecord, ...]:
-        """Return the active grants by which others may open or read a secret, whichever client made
-        them.
+        """Return the active and pending grants that let others read or decrypt a secret.
 
         A right to decrypt on the network counts: it is enough for a recipient with a copy of the
         envelope.
@@ -403,7 +403,7 @@ class Delegations:
     async def revoke_by_wallet(
         self, delegation: PortableDelegation | str, wallet: AnyWallet, *, domain: str = "localhost"
     ) -> None:
-        """Revoke a delegation with the owner's wallet, permanently and at once (V3).
+        """Permanently revoke a delegation with the owner's wallet, effective immediately (V3).
 
         Raises:
             Unauthorized: the wallet did not issue it, and is neither its recipient nor the owner of
@@ -453,8 +453,7 @@ class Delegations:
         account: str | None = None,
         page_items: int = 50,
     ) -> AsyncIterator[DelegationRecord]:
-        """Yield the delegations that an account granted and received; they are fetched page by
-        page.
+        """Yield the delegations issued by or to an account, fetching one page at a time.
 
         The latest come first. Delegations signed by a key state no time of issue: they come last,
         in
@@ -508,7 +507,7 @@ class Delegations:
                 yield record
 
     def _right_to(self, ability: str) -> tuple[str, ...]:
-        """Return the cid of a grant with this ability; empty if the key acts for itself (W21)."""
+        """Return the cid of a live grant with this ability, or an empty tuple (W21)."""
         now = self._caller.clock.now()
         for grant in self._caller.session.grants:
             if grant.is_live(now) and any(held.ability == ability for held in grant.capabilities):

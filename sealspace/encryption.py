@@ -1,4 +1,4 @@
-"""Encryption networks: seal data to a network, open it with the node's help, and manage networks.
+"""Encryption networks: seal data, open it with the node's help, and manage the networks.
 
 Sealing needs no permission. Opening goes through the node, which checks the caller's rights and,
 except for the owner in person, the caller's code. The node wraps the content key to a receiver key
@@ -87,8 +87,10 @@ _ECHOED = (
 def decrypt_body(
     envelope: InlineEnvelope, *, target_node: str, receiver_public_key: bytes
 ) -> dict[str, Json]:
-    """Make the request body for an envelope's content key, wrapped to a 32-byte X25519 public
-    key."""
+    """Create the request body to rewrap an envelope's content key to an X25519 public key.
+
+    The public key has 32 bytes.
+    """
     return decrypt_body_json(
         envelope.network.text,
         target_node=target_node,
@@ -102,7 +104,7 @@ def decrypt_body(
 def verify_answer(
     answer: Mapping[str, Json], body: dict[str, Json], *, invocation_cid: str
 ) -> bytes:
-    """Verify a node's answer to a decrypt request, and return the key in it, still wrapped.
+    """Verify the node's response to a decrypt request and return the wrapped content key.
 
     Args:
         answer: the JSON object of the answer, untrusted.
@@ -138,7 +140,7 @@ def verify_answer(
 
 
 def _verify_signature(answer: Mapping[str, Json], *, node_did: str) -> None:
-    """Verify the node's signature, which covers every other member, including unknown ones."""
+    """Verify the node's signature over every other JSON member, including unknown members."""
     public_key = ed25519_public_key(node_did)
     signature = decode_standard(answer.get("nodeSignature"))
     if public_key is None or signature is None or len(signature) != 64:
@@ -151,7 +153,7 @@ def _verify_signature(answer: Mapping[str, Json], *, node_did: str) -> None:
 
 
 class Withdrawals:
-    """The owner's withdrawals of code, backends and evidence; made by `Client.withdrawals`."""
+    """Access to the owner's withdrawals. Obtain it with `Client.withdrawals`."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -159,7 +161,7 @@ class Withdrawals:
     async def withdraw_measurement(
         self, measurement: bytes, network: NetworkId | None = None
     ) -> None:
-        """Withdraw code, so that the node releases no more keys to it.
+        """Withdraw a code measurement, so that the node releases no more keys to that code.
 
         Args:
             measurement: a register of 48 bytes (MRTD, RTMR0 to RTMR3, MRSEAM), or a compose hash of
@@ -171,7 +173,7 @@ class Withdrawals:
         await self._withdraw({"measurement": measurement.hex()}, network)
 
     async def withdraw_backend(self, did: str, network: NetworkId | None = None) -> None:
-        """Withdraw a backend, with every delegation that it signed or received.
+        """Withdraw a backend and every delegation that was signed by it or issued to it.
 
         Args:
             did: DID of the backend.
@@ -218,7 +220,7 @@ _MOST_ANSWERED_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ReceiverKey:
-    """An X25519 key pair to which the node wraps a content key; made by `new_receiver_key`.
+    """An X25519 key pair to which the node wraps a content key. Create it with `new_receiver_key`.
 
     Attributes:
         private_key: 32 bytes.
@@ -236,8 +238,7 @@ def new_receiver_key(entropy: Entropy) -> ReceiverKey:
 
 
 class Encryption:
-    """The encryption networks of a node, used with a session's rights; made by
-    `Client.encryption`."""
+    """Access to a node's encryption networks. Obtain it with `Client.encryption`."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -289,7 +290,7 @@ class Encryption:
         return descriptor
 
     def accept(self, pin: NetworkPin) -> None:
-        """Pin this key for a network from now on, in place of the pinned one.
+        """Pin a network's key, replacing any key pinned earlier.
 
         Args:
             pin: `NetworkKeyChanged.offered`, once it is clear why the key changed; or a key that
@@ -302,7 +303,7 @@ class Encryption:
         self._caller.session = self._caller.session.with_pin(pin)
 
     async def ensure_network(self, name: str = DEFAULT_NETWORK) -> Descriptor:
-        """Return the owner's network of this name; create it if it does not exist.
+        """Return the descriptor of the owner's named network. Create the network if necessary.
 
         Raises:
             NotGranted: the session may not create networks.
@@ -319,7 +320,7 @@ class Encryption:
         return descriptor
 
     async def revoke_network(self, network: NetworkId) -> None:
-        """Revoke a network, permanently: the node opens nothing sealed to it any more.
+        """Permanently revoke a network. The node no longer opens data sealed to it.
 
         Raises:
             NotGranted: the session does not have `tinycloud.encryption/network.revoke` on it.
@@ -337,7 +338,7 @@ class Encryption:
         )
 
     async def policy(self, network: NetworkId) -> Policy | None:
-        """Return a network's policy on code; None if it has no policy.
+        """Return a network's code policy, or None if it has no policy.
 
         Raises:
             NotGranted: the session does not have `sealspace.encryption/policy` on the network.
@@ -354,7 +355,7 @@ class Encryption:
             raise MalformedAnswer("the node's answer is not a network's policy") from exc
 
     async def set_policy(self, network: NetworkId, policy: Policy | None) -> None:
-        """Replace a network's policy on code; the new one applies at once.
+        """Replace a network's code policy. The new policy applies immediately.
 
         Only the owner in person may do this: with a grant that the wallet signed to this session
         (`Delegations.add_right`), or with the key that owns the network.
@@ -379,7 +380,7 @@ class Encryption:
         label: bytes | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> InlineEnvelope:
-        """Seal data to a network, in this process; needs no rights.
+        """Encrypt data to a network in this process. No rights are needed.
 
         Args:
             plaintext: the data.
@@ -407,7 +408,7 @@ class Encryption:
         expected_label: bytes | None = None,
         receiver: ReceiverKey | None = None,
     ) -> bytes:
-        """Open sealed data with the node's help.
+        """Decrypt an envelope with the node's help.
 
         Args:
             envelope: an envelope or its JSON text.
@@ -447,7 +448,7 @@ class Encryption:
             ) from exc
 
     async def _ask(self, body: dict[str, Json], network: NetworkId) -> bytes:
-        """Have the node wrap a content key anew, verify the answer, and return the wrapped key."""
+        """Have the node rewrap a content key, verify the response, and return the wrapped key."""
         sent: list[str] = []
         asked = await self._caller.authorized(
             replace(
@@ -528,7 +529,7 @@ class Encryption:
 
 
 def envelope_bytes(envelope: InlineEnvelope) -> bytes:
-    """Return an envelope in its stored form, JSON.
+    """Encode an envelope as JSON for storage.
 
     Raises:
         InvalidInput: a label or metadata text is not valid Unicode.
@@ -547,7 +548,7 @@ def _require_usable(descriptor: Descriptor) -> None:
 async def _administer(
     caller: Caller, network: NetworkId, ability: str, request: Request, *facts: dict[str, Json]
 ) -> Answer:
-    """Send a request with one right on a network; turns NotFound into NetworkNotFound."""
+    """Send a request that needs one right on a network. NotFound becomes NetworkNotFound."""
     asked = await caller.authorized(request, [capability(network.text, ability)], facts=facts)
     with about_network(network.text):
         return await caller.transport.require(asked)
@@ -556,7 +557,7 @@ async def _administer(
 async def _change(
     caller: Caller, network: NetworkId, request: Request, fact_type: str, body: Json
 ) -> None:
-    """Send a change by the network's owner, with a fact that binds the token to the body."""
+    """Send an owner's change to a network. The token contains a fact that binds it to the body."""
     fact = change_fact(fact_type, network.text, target_node=await caller.node_id(), body=body)
     await _administer(caller, network, SET_POLICY, request, fact)
 

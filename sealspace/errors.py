@@ -93,7 +93,7 @@ if TYPE_CHECKING:  # a program that only maps errors loads no tokens for them
 
 
 class InvalidInput(SealspaceError):
-    """An argument that breaks a rule; nothing was sent."""
+    """An invalid argument. Nothing was sent."""
 
     default_hint = "correct the argument named in the message; nothing was sent"
 
@@ -105,7 +105,7 @@ class InvalidSecretName(InvalidInput):
 
 
 class InvalidSecretScope(InvalidInput):
-    """A secret scope that is empty, reserved, or without a usable character."""
+    """A secret scope that is empty, reserved, or contains no usable character."""
 
     default_hint = (
         "use letters, digits and dashes, but not `default` or `global`; for a global secret, leave"
@@ -121,7 +121,7 @@ class InvalidSecretValue(InvalidInput):
 
 
 class InvalidKeystore(InvalidInput):
-    """A file that is not a version 3 Web3 keystore, or costs too much work to open."""
+    """A file that is not a version 3 Web3 keystore, or that is too expensive to open."""
 
     default_hint = (
         "export the key again as a version 3 keystore file (scrypt or pbkdf2, aes-128-ctr)"
@@ -137,7 +137,7 @@ class WrongPassword(InvalidInput):
 
 
 class InvalidNetworkId(InvalidInput):
-    """A text that is not the id of an encryption network."""
+    """A string that is not the id of an encryption network."""
 
     default_hint = "use the owner's DID and a name of lower-case letters, digits and dashes"
 
@@ -175,7 +175,7 @@ class Fault:
 
     @property
     def text(self) -> str:
-        """The detail, followed by the path unless the detail contains it."""
+        """The detail, followed by the path if the detail does not contain the path."""
         return (
             self.detail
             if not self.path or self.path in self.detail
@@ -184,7 +184,7 @@ class Fault:
 
 
 class ManifestInvalid(InvalidInput):
-    """An app manifest that breaks a rule; the message and `faults` name the member."""
+    """An invalid app manifest. The message and `faults` name the invalid JSON members."""
 
     default_hint = "correct the member of the manifest named in the message"
     default_step = "correct the manifest, then run: sealspace manifest check FILE"
@@ -198,14 +198,14 @@ class ClientNotReady(SealspaceError, RuntimeError):
 
 
 class NotSignedIn(ClientNotReady):
-    """A call that needs a session, when none is signed in."""
+    """A call that needs a session, on a client that is not signed in."""
 
     default_hint = "call `client.sign_in(wallet)` first, or create the client with a session"
     default_step = "sealspace login"
 
 
 class ClientClosed(ClientNotReady):
-    """A call on a client that was closed."""
+    """A call on a closed client."""
 
     default_hint = (
         "create a new client with the same session, or make the call inside the `with` block"
@@ -213,7 +213,7 @@ class ClientClosed(ClientNotReady):
 
 
 class NotGranted(SealspaceError):
-    """A request that no grant of the session covers; nothing was sent.
+    """A request that the session's grants do not cover. Nothing was sent.
 
     Attributes:
         missing: the capabilities that the session lacks; see `sealspace.apps.escalation`.
@@ -241,14 +241,14 @@ class NotGranted(SealspaceError):
 
 
 class SessionExpired(SealspaceError):
-    """A session, or a grant that it needs, that has ended or ends within a minute."""
+    """A session or required grant that has expired or expires within a minute."""
 
     default_hint = "sign in again"
     default_step = "sealspace login"
 
 
 class LifetimeTooLong(SealspaceError):
-    """A requested lifetime that is longer than possible; nothing was issued.
+    """A requested lifetime that exceeds the longest possible lifetime. Nothing was issued.
 
     Attributes:
         asked_s: the requested lifetime, seconds.
@@ -270,7 +270,7 @@ class LifetimeTooLong(SealspaceError):
 
 
 class BatchIncomplete(SealspaceError):
-    """A batch of writes that failed after some of its commits; `__cause__` is the failure.
+    """A batch that failed after some of its writes were committed. `__cause__` is the failure.
 
     Attributes:
         done: the keys that are durably written or deleted.
@@ -292,7 +292,7 @@ class BatchIncomplete(SealspaceError):
 
 
 class BackendError(SealspaceError):
-    """A backend that must not get a grant, as far as this client can tell.
+    """The base class of errors about grants to a backend.
 
     Attributes:
         problem: the stable name of the problem; "" if it has none.
@@ -306,19 +306,19 @@ class BackendError(SealspaceError):
 
 
 class BackendUnreachable(BackendError):
-    """A connection to a backend that failed, was cut off or timed out."""
+    """A connection to a backend that failed, was interrupted or timed out."""
 
     default_hint = "check the address and that the backend is running, then try again"
 
 
 class BackendAnswerInvalid(BackendError):
-    """A backend's answer that is truncated, too long or malformed."""
+    """A truncated, oversized or malformed response from a backend."""
 
     default_hint = "try again; if it fails again, check the address with the backend's operator"
 
 
 class BackendNotProven(BackendError):
-    """Evidence of a backend that is not valid: the quote, the event log, or the data bound to them.
+    """Backend evidence in which the quote, the event log or the data bound to them is invalid.
 
     Attributes:
         problem: the stable name of the problem, the same as at a node: `report-data`,
@@ -329,7 +329,7 @@ class BackendNotProven(BackendError):
 
 
 class CollateralNeeded(BackendError):
-    """Missing or outdated collateral, without which a backend's quote cannot be verified.
+    """Missing or outdated collateral that is needed to verify a backend's quote.
 
     Attributes:
         problem: the stable name of the problem: `collateral-missing`, `collateral-window`, …
@@ -339,7 +339,7 @@ class CollateralNeeded(BackendError):
 
 
 class BackendNotExpected(BackendError):
-    """A backend with valid evidence that runs other code than expected."""
+    """A backend whose evidence is valid but shows different code than expected."""
 
     default_hint = (
         "do not grant; find out what changed, and expect the new values only if the change is right"
@@ -347,7 +347,7 @@ class BackendNotExpected(BackendError):
 
 
 class BackendNotAcceptable(BackendError):
-    """A backend whose evidence the node would reject, so that a grant to it would open nothing.
+    """A backend whose evidence the node would reject, so a grant to it would be useless.
 
     Attributes:
         problem: the reason for which the node would reject it: `tcb_status`, `advisory`, …
@@ -355,13 +355,13 @@ class BackendNotAcceptable(BackendError):
 
 
 class GrantNotTaken(BackendError):
-    """A grant that is registered at the node, but that the backend did not accept."""
+    """A grant that the node registered but the backend did not accept."""
 
     default_hint = "deliver the grant to the backend another way, or revoke it: it is still active"
 
 
 class GrantsFull(BackendError):
-    """A backend that has no room for another grant, for this owner or in all."""
+    """A refusal by a backend that has no room for another grant, for this owner or in total."""
 
     default_hint = (
         "revoke grants to this backend that are no longer needed, and wait until they have ended"
@@ -369,19 +369,19 @@ class GrantsFull(BackendError):
 
 
 class ReceiptInvalid(SealspaceError):
-    """A receipt or a document that was changed, or belongs to another node or release."""
+    """A receipt or document that was altered, or that belongs to another node or release."""
 
     default_hint = "fetch it again; if it fails again, keep both copies and ask the node's operator"
 
 
 class StatementInvalid(SealspaceError):
-    """A signed statement that is unreadable, badly signed, or of another type or signer."""
+    """A signed statement that is malformed, invalidly signed, or has a wrong type or signer."""
 
     default_hint = "ask the signer to publish the statement again"
 
 
 class CallRefused(SealspaceError):
-    """A call to a runner without valid authority for exactly this call."""
+    """A call to a runner that lacks valid authority for exactly this call."""
 
     default_hint = "sign a new call for this runner, this program and this body; each serves once"
 

@@ -1,4 +1,4 @@
-"""The values of a space: put, get, list and delete them, singly, in batches, or as streams.
+"""Key-value access to a space, for single values, batches and streams.
 
 A key is the raw text of a URI path. The caller percent-encodes what a URI cannot contain, such as
 spaces and non-ASCII. Nothing decodes it again, so `a%20b` is a key of its own (U13).
@@ -130,7 +130,7 @@ class SignedUrl:
 
 
 class Kv:
-    """The values of one space; made by `Client.kv`.
+    """Access to the values of one space. Obtain it with `Client.kv`.
 
     Args:
         caller: sends requests with the session's authority.
@@ -164,7 +164,7 @@ class Kv:
     async def get_if_changed(
         self, key: str, etag: str, *, max_bytes: int = MAX_VALUE_BYTES
     ) -> Value | None:
-        """Read a value, unless its version is still `etag`.
+        """Read a value if its version differs from `etag`.
 
         Returns:
             The value, or None if its version is `etag`.
@@ -179,7 +179,7 @@ class Kv:
             return whole_value_of(answer.require())
 
     async def metadata(self, key: str) -> Value:
-        """Read a value's version and metadata; the result's body is empty.
+        """Read a value's version and metadata. The `body` of the result is empty.
 
         Raises:
             SealspaceError: as `get`.
@@ -187,7 +187,7 @@ class Kv:
         return value_of(await self._invoke(KV_METADATA, key, Request(repeatable=True)))
 
     async def size_bytes(self, key: str) -> int:
-        """Return the size of a value without reading it; needs `kv/get`.
+        """Return a value's size in bytes without reading the body. This needs `kv/get`.
 
         Raises:
             SealspaceError: as `get`.
@@ -207,7 +207,7 @@ class Kv:
         if_absent: bool = False,
         if_match: str | None = None,
     ) -> str:
-        """Write a value; it is durable when this returns.
+        """Write a value. It is durable when the call returns.
 
         Args:
             key: the key.
@@ -234,7 +234,7 @@ class Kv:
     async def get_many(
         self, keys: Iterable[str], *, max_bytes: int = MAX_VALUE_BYTES
     ) -> dict[str, Value]:
-        """Read several values, up to 100 in one request.
+        """Read several values, with up to 100 in each request.
 
         Values of one request are read at the same moment.
 
@@ -254,7 +254,7 @@ class Kv:
     async def put_many(
         self, values: Mapping[str, bytes | str], *, content_type: str | None = None
     ) -> dict[str, str]:
-        """Write several values in as few commits as possible; they are durable when this returns.
+        """Write several values durably, in as few commits as possible.
 
         One commit takes up to 250 values of at most 64 KiB each, 4 MiB together, and writes all of
         them
@@ -295,7 +295,7 @@ class Kv:
         return {key: f'"blake3-{blake3(part.body).hexdigest()}"' for key, part in parts.items()}
 
     async def delete_many(self, keys: Iterable[str]) -> None:
-        """Delete several values, up to 250 in one commit, which deletes all of them or none.
+        """Delete several values in atomic commits of up to 250 values each.
 
         Raises:
             NotFound: one of the keys never had a value.
@@ -309,7 +309,7 @@ class Kv:
         await in_order(packed_keys(keys, MOST_WRITES), write)
 
     async def stream(self, key: str, *, max_bytes: int = MAX_STREAM_BYTES) -> AsyncIterator[bytes]:
-        """Yield a value piece by piece, with one piece in memory at a time.
+        """Yield the bytes of a value in pieces, with only one piece in memory at a time.
 
         Args:
             key: the key.
@@ -332,7 +332,7 @@ class Kv:
         progress: Progress | None = None,
         max_bytes: int = MAX_STREAM_BYTES,
     ) -> Value:
-        """Read a value of any size into a file, with little memory.
+        """Download a value of any size to a file, one piece at a time.
 
         Args:
             key: the key.
@@ -365,8 +365,7 @@ class Kv:
         if_match: str | None = None,
         progress: Progress | None = None,
     ) -> str:
-        """Write a value of any size from a file, with little memory; it is durable when this
-        returns.
+        """Upload a value of any size from a file. It is durable when the call returns.
 
         Args:
             key: the key.
@@ -392,7 +391,7 @@ class Kv:
         return etag_of(await self._invoke(KV_PUT, key, request))
 
     async def delete(self, key: str, *, if_match: str | None = None) -> str | None:
-        """Delete a value; the deletion is durable when this returns.
+        """Delete a value. The deletion is durable when the call returns.
 
         Returns:
             The version of the removed value; None if it was already deleted.
@@ -407,7 +406,7 @@ class Kv:
     async def signed_url(
         self, key: str, *, ttl_s: int | None = None, at_most: bool = False, etag: str | None = None
     ) -> SignedUrl:
-        """Make a URL that lets anyone read this version of a value for some minutes.
+        """Create a URL that lets anyone read one version of a value for up to five minutes.
 
         The URL stops working when a grant of this session expires or is revoked, or when the value
         changes.
@@ -495,7 +494,7 @@ class Kv:
         return Page(tuple(keys), following)
 
     async def list(self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS) -> AsyncIterator[str]:
-        """Yield every key that begins with a prefix, ascending; the keys are fetched page by page.
+        """Yield all keys with a prefix in ascending order, fetching one page at a time.
 
         Raises:
             SealspaceError: as `pages`.
@@ -507,7 +506,7 @@ class Kv:
     async def pages(
         self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS
     ) -> AsyncIterator[Page]:
-        """Yield the keys that begin with a prefix in pages, ascending.
+        """Yield pages of the keys that begin with a prefix, in ascending order.
 
         Raises:
             MalformedAnswer: the list does not advance or has no end.
@@ -536,7 +535,7 @@ class Kv:
             return await self._caller.transport.stream(request)
 
     async def _read(self, keys: Sequence[str], max_bytes: int) -> dict[str, Value]:
-        """Read keys in one request, or in several if the values do not fit into one answer."""
+        """Read the values of several keys, splitting the request if they exceed one response."""
         if len(keys) == 1:
             try:
                 return {keys[0]: await self.get(keys[0], max_bytes=max_bytes)}
@@ -571,7 +570,7 @@ class Kv:
 
     @contextmanager
     def _about(self, key: str) -> Iterator[None]:
-        """Name the key and the space in the error for a missing value."""
+        """Add the key and the space to the error for a missing value."""
         try:
             yield
         except SpaceNotFound:
@@ -585,7 +584,7 @@ class Kv:
 
 
 def _reading(max_bytes: int, *, other_than: str | None = None) -> Request:
-    """Return a request for at most `max_bytes` of values, except for the version `other_than`."""
+    """Return a request to read at most `max_bytes`, unless the version is still `other_than`."""
     headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
     if other_than is not None:
         headers["If-None-Match"] = header_value(other_than)

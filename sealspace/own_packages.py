@@ -1,4 +1,4 @@
-"""A check that imports of our six packages find ours, because their names are common words.
+"""Detection of other packages that hide or replace one of sealspace's six packages.
 
 A module `capabilities.py` or a folder `node` earlier on the import path hides ours, and pip
 replaces files of another distribution without a warning (spec/decisions/0001-flat-packages.md).
@@ -35,14 +35,14 @@ _PROGRAMS: Final = (f"{os.sep}sealspace", f"{_BESIDE}{os.sep}node{os.sep}__main_
 
 
 class Clash(NamedTuple):
-    """A foreign package with one of our names."""
+    """A conflict with another project's package of the same name."""
 
     text: str
     hint: str
 
 
 def hidden_by(*names: str) -> Clash | None:
-    """Return the first foreign package that hides one of ours, or None.
+    """Return a clash with the first package that hides one of sealspace's packages, or None.
 
     The check reads only file names, which takes some 70 µs for each package. Packages that are
     missing, or are not loaded from files, are left to the import system.
@@ -73,7 +73,7 @@ def hidden_by(*names: str) -> Clash | None:
 
 
 def claimed_by(owners: Mapping[str, Sequence[str]] | None = None) -> Clash | None:
-    """Return an installed distribution that also has a package of one of our names, or None."""
+    """Return a clash with a distribution that installs a package of the same name, or None."""
     if owners is None:
         from importlib.metadata import packages_distributions
 
@@ -90,6 +90,8 @@ def claimed_by(owners: Mapping[str, Sequence[str]] | None = None) -> Clash | Non
 
 
 def is_command_line() -> bool:
-    """Return whether this process is `sealspace` or `python -m node`, which report a clash
-    themselves."""
+    """Return whether this process is `sealspace` or `python -m node`.
+
+    These programs report a clash themselves.
+    """
     return any(started.endswith(_PROGRAMS) for started in sys.argv[:1])

@@ -1,4 +1,4 @@
-"""Untrusted text made safe for a terminal.
+"""Functions that make untrusted text safe to print on a terminal.
 
 Only printable characters reach a terminal (spec/operations/running.md). Otherwise a text could move
 the cursor, hide the text before it, or look like a separate line.
@@ -16,10 +16,10 @@ _BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 
 def printable(text: str, *, most: int = _MAX_SHOWN_CHARS) -> str:
-    """Return a text as one line of at most `most` printable characters."""
+    """Return text as a single line of at most `most` printable characters."""
     return " ".join(printable_line(text[: 2 * most]).split())[:most]
 
 
 def printable_line(line: str) -> str:
-    """Return a line with every unprintable character replaced; spaces stay as they are."""
+    """Replace every unprintable character in a line. Spaces are kept."""
     return "".join(sign if sign.isprintable() and sign not in _BLANK else "\ufffd" for sign in line)

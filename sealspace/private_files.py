@@ -1,4 +1,4 @@
-"""Files that only this program's user can read: written atomically and durably, read up to a limit.
+"""Private files, readable only by the current user, with atomic writes and size-limited reads.
 
 A file in a folder of another user is untrusted. Symbolic links are not followed, only regular files
 are opened, and no more than the limit is read.
@@ -24,7 +24,7 @@ DRAFTS: Final = ".*.new"
 
 
 def read_file(path: Path, *, most_bytes: int) -> bytes:
-    """Return the contents of a private regular file; raises OSError if it is readable by others."""
+    """Read a private regular file. Raises OSError if other users can read it."""
     # O_NONBLOCK: opening a named pipe would wait for ever. O_NOFOLLOW: a link could name any file.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
@@ -40,7 +40,7 @@ def read_file(path: Path, *, most_bytes: int) -> bytes:
 
 
 def read_setting(path: Path, what: str, refused: type[SealspaceError], *, most_bytes: int) -> bytes:
-    """Return the contents of a file that the user named, up to one byte over the limit.
+    """Read a file that the user named, up to one byte more than the limit.
 
     Mode and owner are not checked, because the user chose the file. `refused` is the error to
     raise.
@@ -54,7 +54,7 @@ def read_setting(path: Path, what: str, refused: type[SealspaceError], *, most_b
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a file atomically in place of an older one; it is durable when this returns.
+    """Write a file atomically and durably, replacing any existing file.
 
     A symbolic link is replaced; its target stays as it is.
     """
@@ -67,7 +67,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def make_file(path: Path, data: bytes) -> None:
-    """Write a new file atomically; it is durable when this returns."""
+    """Create a file atomically and durably. Raises FileExistsError if it already exists."""
     with _draft(path, data) as draft:
         # A link fails if the file exists; a rename would overwrite another process's file.
         os.link(draft, path)
@@ -75,7 +75,7 @@ def make_file(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the directory entries of a folder durable."""
+    """Flush a folder's directory entries to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -85,7 +85,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def _draft(path: Path, data: bytes) -> Iterator[Path]:
-    """Write data to a temporary file of mode 0600 that is removed when the block ends."""
+    """Write data to a temporary file with mode 0600, and delete the file when the block ends."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
     draft = Path(name)
     try:

@@ -54,7 +54,7 @@ class ReceiptPage:
 
 
 class Receipts:
-    """The receipts of a node, read with a session's rights; made by `Client.receipts`."""
+    """Access to a node's receipts of key releases. Obtain it with `Client.receipts`."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -88,8 +88,7 @@ class Receipts:
         return ReceiptPage(receipts, following)
 
     async def all(self, network: NetworkId | None = None) -> AsyncIterator[Receipt]:
-        """Yield every receipt of a network, oldest first and verified; they are fetched page by
-        page.
+        """Yield every verified receipt of a network, oldest first, fetching one page at a time.
 
         Raises:
             MalformedAnswer: the list does not advance or has no end.
@@ -108,7 +107,7 @@ class Receipts:
             last = page.receipts[-1:]
 
     async def document(self, sha256: bytes, network: NetworkId | None = None) -> bytes:
-        """Return a document that receipts name, after comparing its digest.
+        """Fetch a document that a receipt names, and verify its digest.
 
         Args:
             sha256: digest from a receipt, 32 bytes; see `documents_of`.
@@ -132,7 +131,7 @@ class Receipts:
     async def documents(
         self, receipt: Receipt, network: NetworkId | None = None
     ) -> dict[bytes, bytes]:
-        """Return the documents that a receipt names and the node still has, by digest.
+        """Return the documents that a receipt names and that the node still has, keyed by digest.
 
         Raises:
             SealspaceError: as `document`, except NotFound.
@@ -158,7 +157,7 @@ def _require_in_order(receipts: Sequence[Receipt]) -> None:
 
 
 def check_receipt(value: Json, *, node: str, network: str) -> Receipt:
-    """Read a receipt, and verify its signature, node and network.
+    """Parse a receipt and verify its signature, node and network.
 
     Args:
         value: the receipt's JSON object, untrusted.
@@ -189,12 +188,12 @@ def documents_of(receipt: Receipt) -> tuple[bytes, ...]:
 
 
 def digest_of(receipt: Receipt) -> bytes:
-    """Return the SHA-256 that names a receipt in the audit chain, 32 bytes."""
+    """Return the 32-byte SHA-256 digest that identifies a receipt in the audit chain."""
     return hashlib.sha256(encode_receipt(receipt)).digest()
 
 
 def named_receipt(entry: bytes) -> bytes | None:
-    """Return the digest of the receipt that an audit entry records; None for other entries (RC8).
+    """Return the digest of the receipt in an audit entry, or None for other entries (RC8).
 
     Args:
         entry: a line of an export, untrusted.

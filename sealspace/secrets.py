@@ -1,5 +1,4 @@
-"""Secrets: named texts or bytes, encrypted in this process and stored in the owner's `secrets`
-space.
+"""Named secrets, encrypted in this process and stored in the owner's `secrets` space.
 
 A secret is stored as a value that contains an encrypted envelope. A client that may read the path
 sees the envelope. To open it, the client also needs decrypt on the owner's network, and has to pass
@@ -104,7 +103,7 @@ _VAULT_METADATA: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """Statements about a generated secret, stored in its plaintext beside the value (EN26).
+    """Metadata about a generated secret, encrypted together with its value (EN26).
 
     Attributes:
         type: the type of secret that was generated: `hex32`, `password:64`.
@@ -145,7 +144,7 @@ class _Payload(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class Secrets:
-    """The secrets of one owner; made by `Client.secrets`.
+    """Access to the secrets of one owner. Obtain it with `Client.secrets`.
 
     Args:
         caller: sends requests with the session's authority.
@@ -171,7 +170,7 @@ class Secrets:
         self._network = network_of_owner(space.owner, network)
 
     def resource(self, name: str, *, scope: str | None = None) -> str:
-        """Return the resource of a secret's envelope, which a grant to read the secret names.
+        """Return the resource URI that a grant to read the secret must name.
 
         Raises:
             InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
@@ -187,7 +186,7 @@ class Secrets:
         if_absent: bool = False,
         if_match: str | None = None,
     ) -> str:
-        """Encrypt and store a secret; it is durable when this returns.
+        """Encrypt and store a secret. It is durable when the call returns.
 
         This needs `kv/put` on the path, but not decrypt. Both stored times are those of this call,
         even
@@ -221,7 +220,7 @@ class Secrets:
     async def put_generated(
         self, name: str, value: str, generated: Generated, *, scope: str | None = None
     ) -> str:
-        """Encrypt and store a secret that a runner generated, if the name is not in use (RN145).
+        """Encrypt and store a runner-generated secret, unless its name is already in use (RN145).
 
         Args:
             name: begins with `PROTECTED_`.
@@ -241,7 +240,7 @@ class Secrets:
     async def put_many(
         self, values: Mapping[str, str | bytes], *, scope: str | None = None
     ) -> None:
-        """Encrypt and store several secrets of one scope, up to 250 in one commit.
+        """Encrypt and store several secrets of one scope, with up to 250 in each commit.
 
         A commit stores all of its secrets or none.
 
@@ -257,7 +256,7 @@ class Secrets:
     async def get(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> str | bytes:
-        """Read and decrypt a secret; text is returned as text, bytes as bytes.
+        """Read and decrypt a secret. Return a string or bytes, depending on what was stored.
 
         Raises:
             SealspaceError: as `read`.
@@ -267,7 +266,7 @@ class Secrets:
     async def get_text(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> str:
-        """Read and decrypt a secret that is text.
+        """Read and decrypt a secret, and return it as a string.
 
         Raises:
             InvalidSecretPayload: the secret is bytes.
@@ -313,7 +312,7 @@ class Secrets:
     async def read(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> Secret:
-        """Read and decrypt a secret, with its times and version.
+        """Read and decrypt a secret, including its timestamps and version.
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
@@ -345,7 +344,7 @@ class Secrets:
             return await self._open(secret, stored, receiver)
 
     async def version(self, name: str, *, scope: str | None = None) -> str:
-        """Return the version of a secret's stored envelope; needs only `kv/metadata` on the path.
+        """Return the version of a secret's envelope. This needs only `kv/metadata` on the path.
 
         Raises:
             NotFound: there is no such secret.
@@ -356,7 +355,7 @@ class Secrets:
             return (await self._kv.metadata(secret.path)).etag
 
     async def envelope(self, name: str, *, scope: str | None = None) -> InlineEnvelope:
-        """Read a secret's envelope without decrypting it; needs only `kv/get` on the path.
+        """Read a secret's envelope without decrypting it. This needs only `kv/get` on the path.
 
         Raises:
             SealspaceError: as `read`, except for the errors of decryption.
@@ -367,7 +366,7 @@ class Secrets:
             )
 
     async def delete(self, name: str, *, scope: str | None = None) -> None:
-        """Delete a secret; the deletion is durable when this returns.
+        """Delete a secret. The deletion is durable when the call returns.
 
         Raises:
             NotFound: there is no such secret; it was deleted already or never existed.
@@ -379,7 +378,7 @@ class Secrets:
                 raise NotFound(200, "already deleted", asked=f"deleting the secret {secret.label}")
 
     async def list(self, *, scope: str | None = None) -> tuple[str, ...]:
-        """Return the names of the secrets in one scope, ascending.
+        """Return the names of the secrets in one scope, in ascending order.
 
         Args:
             scope: None for global secrets only.
@@ -392,8 +391,9 @@ class Secrets:
         return tuple(name for name in names if is_secret_name(name))
 
     async def scopes(self) -> tuple[str, ...]:
-        """Return the scopes that contain secrets, ascending; needs `kv/list` on
-        `vault/secrets/scoped/`.
+        """Return the scopes that contain secrets, in ascending order.
+
+        This needs `kv/list` on `vault/secrets/scoped/`.
 
         Raises:
             NotGranted, NodeRefused, TransportError: the request failed.
@@ -434,7 +434,7 @@ class Secrets:
 
     @contextmanager
     def _about(self, secret: SecretName) -> Iterator[SecretName]:
-        """Add the secret's name to errors, and restate NotFound in terms of secrets."""
+        """Add the secret's name to errors, and describe NotFound as a missing secret."""
         try:
             yield secret
         except SealspaceError as error:
@@ -453,7 +453,7 @@ class Secrets:
         return f"tinycloud.vault:{self._space.text}:{secret.vault_key}".encode()
 
     def _payload(self, value: object, generated: Generated | None = None) -> bytes:
-        """Return a secret's plaintext (EN26); errors contain no part of the value."""
+        """Encode a secret's plaintext (EN26). Errors contain no part of the value."""
         now = iso_time(self._caller.clock.now())
         payload = _Payload(value="", created_at=now, updated_at=now)
         if isinstance(value, str):
@@ -485,7 +485,7 @@ class Secrets:
 
 
 def _by_hand(name: str, scope: str | None) -> SecretName:
-    """Return a secret's name, unless only runners may write such secrets (RN140)."""
+    """Parse a secret's name and reject names that are reserved for runners (RN140)."""
     secret = parse_secret_name(name, scope=scope)
     if is_protected(secret.name):
         raise InvalidSecretName(
@@ -496,7 +496,7 @@ def _by_hand(name: str, scope: str | None) -> SecretName:
 
 
 def read_payload(plaintext: bytes, etag: str) -> Secret:
-    """Read the plaintext of a secret (EN26); errors contain no part of it."""
+    """Parse the plaintext of a secret (EN26). Errors contain no part of the plaintext."""
     try:
         payload = shaped(parse_json(plaintext, max_bytes=MAX_SECRET_BYTES), _Payload)
     except CapabilityError:

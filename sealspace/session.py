@@ -63,7 +63,7 @@ from .wallets import SiteWallet, Wallet
 
 
 def capability(resource: str, ability: str) -> Capability:
-    """Make a capability from its text, with a network's owner in canonical spelling.
+    """Create a capability from a resource URI and an ability. Network ids are normalised.
 
     Args:
         resource: a whole URI (`tinycloud:…:notes/kv/KEY`), or the id of a network.
@@ -85,7 +85,7 @@ def capability(resource: str, ability: str) -> Capability:
 
 
 def space_capability(space: SpaceId, service: str, path: str | None, ability: str) -> Capability:
-    """Make a capability on the raw path of a space.
+    """Create a capability for a raw path in a space.
 
     Args:
         space: the space.
@@ -106,7 +106,7 @@ def space_capability(space: SpaceId, service: str, path: str | None, ability: st
 
 
 def covers(held: Capability, wanted: Capability) -> bool:
-    """Return whether a grant of `held` allows `wanted`, by the node's own rule of containment.
+    """Return whether the capability `held` includes `wanted`, by the same rule as at the node.
 
     A capability with caveats covers nothing here: only the node judges caveats.
     """
@@ -118,8 +118,10 @@ def covers(held: Capability, wanted: Capability) -> bool:
 
 
 def attenuations(capabilities: Iterable[Capability]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Return capabilities as tokens and ReCaps write them: resource to ability to one empty
-    caveat."""
+    """Return capabilities in the JSON form of tokens and ReCaps.
+
+    Each resource maps its abilities to one empty caveat.
+    """
     granted: dict[str, dict[str, list[dict[str, Any]]]] = {}  # Any: caveats, all empty
     for one in capabilities:
         granted.setdefault(one.resource.text, {})[one.ability] = [{}]
@@ -155,7 +157,7 @@ def mint(
     facts: Sequence[Json] = (),
     issuer: str | None = None,
 ) -> str:
-    """Return a token signed by a session key (J5, J6).
+    """Create a token and sign it with a session key (J5, J6).
 
     Args:
         signer: the session's key.
@@ -237,18 +239,18 @@ def sign_message(
 
 
 def token_cid(token: str) -> str:
-    """Return the cid of a token as it is sent (E6, E7)."""
+    """Return the cid of an encoded token (E6, E7)."""
     return cid_text(digest_of(token.encode("ascii")))
 
 
 def iso_time(epoch_s: float) -> str:
-    """Return a time as other clients write it: UTC with milliseconds and `Z`."""
+    """Format a time in UTC with milliseconds and `Z`, as other clients do."""
     moment = datetime.fromtimestamp(round(epoch_s, 3), tz=UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def shown_time(epoch_s: float) -> str:
-    """Return a time for people: UTC, to the second."""
+    """Format a time for display, in UTC with whole seconds."""
     return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -262,7 +264,7 @@ _MOST_NAMED, _MOST_NOTED = 4, 20
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Grant:
-    """A delegation that a session can cite; made by `read_grant`.
+    """A delegation that a session can cite. Create it with `read_grant`.
 
     Attributes:
         header: the delegation as text, as it is sent to nodes.
@@ -281,7 +283,7 @@ class Grant:
     expires_at: float | None
 
     def is_live(self, now: float) -> bool:
-        """Return whether the grant has not expired at a time in epoch seconds."""
+        """Return whether the grant is unexpired at the given time in epoch seconds."""
         return self.expires_at is None or now < self.expires_at
 
     def __repr__(self) -> str:
@@ -318,7 +320,7 @@ def read_grant(header: str) -> Grant:
 
 
 def require_recipient(grant: Grant, *ours: str, holder: str = "session") -> None:
-    """Require that a grant is for one of a holder's DIDs.
+    """Require that a grant is addressed to one of the holder's DIDs.
 
     Args:
         grant: the grant to check.
@@ -371,11 +373,11 @@ class Session:
 
     @property
     def expires_at(self) -> float | None:
-        """The end of the sign-in, epoch seconds; None if it never ends, or without a sign-in."""
+        """Expiry of the sign-in in epoch seconds. None means no expiry or no sign-in."""
         return self.grants[0].expires_at if self.grants else None
 
     def own_space(self, name: str) -> SpaceId:
-        """Return a space of the owner by its short name, or any space by its full id.
+        """Return the id of the owner's space with this short name, or parse a full space id.
 
         Raises:
             InvalidInput: the text is neither a name nor an id.
@@ -383,7 +385,7 @@ class Session:
         return space_of(self.owner, name)
 
     def chosen_space(self, name: str | None) -> SpaceId:
-        """Return a space by name or id; the primary space for None.
+        """Return the id of the named space, or of the primary space if the name is None.
 
         Raises:
             InvalidInput: the text is neither a name nor an id.
@@ -399,7 +401,7 @@ class Session:
         return self.space
 
     def proofs_for(self, wanted: Sequence[Capability], *, now: float) -> tuple[str, ...]:
-        """Return the cids of as few grants as cover a request; empty if the key itself is the root.
+        """Return the cids of the grants to cite for a request. The key's own resources need none.
 
         A single grant that covers everything is preferred, in the order of `grants`: the cited
         grants
@@ -431,7 +433,7 @@ class Session:
         return tuple(cited)
 
     def with_grant(self, grant: Grant) -> "Session":
-        """Return a session that also has this grant.
+        """Return a session that also contains the grant.
 
         Raises:
             InvalidPortableDelegation: the grant is for another key.
@@ -442,11 +444,11 @@ class Session:
         return replace(self, grants=(*self.grants, grant))
 
     def pin_of(self, network: NetworkId) -> NetworkPin | None:
-        """Return the pinned key of a network; None if the session has not used the network."""
+        """Return a network's pinned key, or None if the session has not used the network."""
         return next((pin for pin in self.pins if pin.network == network.text), None)
 
     def with_pin(self, pin: NetworkPin) -> "Session":
-        """Return a session with this pin in place of any earlier pin of the same network."""
+        """Return a session with the pin added, replacing any earlier pin of the same network."""
         if pin in self.pins:
             return self
         return replace(
@@ -455,7 +457,7 @@ class Session:
 
 
 def _not_granted(missing: Sequence[Capability], *, owner: Principal) -> NotGranted:
-    """Make the error that names the missing capabilities and their owners (MF13)."""
+    """Create a NotGranted error that names the missing capabilities and their owners (MF13)."""
     lines = [f"{one.ability} on {one.resource.text}" for one in missing]
     more = len(lines) - _MOST_NAMED
     text = "; ".join(lines[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
@@ -483,7 +485,7 @@ def _not_granted(missing: Sequence[Capability], *, owner: Principal) -> NotGrant
 
 
 def until(expires_at: float | None) -> str:
-    """Return the end of something in words."""
+    """Describe an expiry time in words."""
     if expires_at is None:
         return "without an end"
     try:
@@ -501,7 +503,7 @@ def _is_covered(grant: Grant, wanted: Capability) -> bool:
 
 
 def key_session(key: Ed25519Signer | bytes, *, grants: Sequence[Grant] = ()) -> Session:
-    """Return the session of a key that acts for itself: a did:key owner, or an agent.
+    """Create a session for a key that acts for itself, as a did:key owner or as an agent.
 
     Args:
         key: a signer, or a 32-byte seed; only a session made from a seed can be stored.
@@ -521,7 +523,7 @@ def key_session(key: Ed25519Signer | bytes, *, grants: Sequence[Grant] = ()) -> 
 
 
 def space_of(owner: str, name: str) -> SpaceId:
-    """Return a space of an owner by its short name, or any space by its full id.
+    """Return the id of the owner's space with this short name, or parse a full space id.
 
     Args:
         owner: DID.
@@ -559,7 +561,7 @@ def network_of_owner(owner: str, name: str = DEFAULT_NETWORK) -> NetworkId:
 
 
 def encode_session(session: Session) -> bytes:
-    """Return a session as JSON, which contains the session's secret key.
+    """Encode a session as JSON, including its secret key.
 
     Protect the text like a password.
 
@@ -595,7 +597,7 @@ class _Stored(msgspec.Struct, rename="camel", kw_only=True):
 
 
 def decode_session(data: bytes) -> Session:
-    """Read a session that `encode_session` wrote.
+    """Decode a session that `encode_session` wrote.
 
     Args:
         data: JSON, untrusted.
@@ -625,7 +627,7 @@ def decode_session(data: bytes) -> Session:
 
 
 def save_session(session: Session, path: str | Path) -> None:
-    """Write a session to a file of mode 0600; an older file is replaced atomically.
+    """Write a session to a file with mode 0600, atomically replacing any existing file.
 
     Raises:
         InvalidSession: the session cannot be stored.

@@ -38,7 +38,7 @@ from .wire.values import Value, header_value, whole_value_of
 
 
 class PublicKv:
-    """The values of a public space; made by `Client.public`.
+    """Read access to a public space. Obtain it with `Client.public`.
 
     Args:
         transport: connection to the node; no token is sent.
@@ -56,7 +56,7 @@ class PublicKv:
         return self._space
 
     async def get(self, key: str, *, max_bytes: int = MAX_VALUE_BYTES) -> Value:
-        """Read a value; its metadata is empty, because nodes publish only the content type.
+        """Read a value. Its metadata is empty because nodes publish only the content type.
 
         Args:
             key: the key.
@@ -81,7 +81,7 @@ class PublicKv:
         return None if answer.status == 304 else self._value(key, answer)
 
     async def list(self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS) -> AsyncIterator[str]:
-        """Yield every key that begins with a prefix, ascending; an unknown space has no keys.
+        """Yield all keys with a prefix in ascending order. An unknown space has no keys.
 
         The keys are fetched page by page.
 
@@ -167,7 +167,7 @@ _MANY: Final = msgspec.json.Decoder(list[_Entry])
 
 
 class Spaces:
-    """The spaces of an owner; made by `Client.spaces`.
+    """Access to the spaces of an owner. Obtain it with `Client.spaces`.
 
     Args:
         caller: sends requests with the session's authority.
@@ -180,13 +180,13 @@ class Spaces:
 
     @property
     def rights(self) -> tuple[Capability, ...]:
-        """The rights that a session needs for this class; see `Delegations.add_right`."""
+        """The capabilities that a session needs to use this class. See `Delegations.add_right`."""
         return tuple(
             space_capability(self._space, "space", None, ability) for ability in SPACES_ABILITIES
         )
 
     async def list(self) -> tuple[SpaceEntry, ...]:
-        """Return the owner's spaces, by id.
+        """Return the owner's spaces, ordered by id.
 
         Raises:
             NotGranted, Unauthorized: the session may not list them.
@@ -195,7 +195,7 @@ class Spaces:
         return entries_of(await self._invoke("", SPACE_LIST, repeatable=True))
 
     async def create(self, name: str) -> SpaceEntry:
-        """Have the node host a new space of the owner.
+        """Create a space for the owner at the node.
 
         Args:
             name: letters, digits, `-` and `_`; a node may accept more.
@@ -210,7 +210,7 @@ class Spaces:
         return entry_of(await self._invoke(path, SPACE_CREATE))
 
     async def info(self, name: str) -> SpaceEntry:
-        """Return one space of the owner.
+        """Return the description of one of the owner's spaces.
 
         Args:
             name: short name or id.
@@ -227,7 +227,7 @@ class Spaces:
 
 
 def entry_of(answer: Answer) -> SpaceEntry:
-    """Read the description of one space.
+    """Parse a response that describes one space.
 
     Raises:
         MalformedAnswer: the answer is not a space.

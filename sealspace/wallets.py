@@ -102,7 +102,7 @@ def keystore_secret(data: bytes, password: str | bytes) -> tuple[bytes, str | No
 
 
 def _derived(crypto: _Crypto, password: bytes) -> bytes:
-    """Return the key derived from a password; the cost parameters are checked first."""
+    """Derive a key from a password, after checking the cost parameters."""
     params = crypto.kdfparams
     salt = _bytes(params.salt, None)
     if crypto.kdf == "scrypt":
@@ -136,8 +136,7 @@ def _derived(crypto: _Crypto, password: bytes) -> bytes:
 
 
 def _bytes(text: str, size_bytes: int | None) -> bytes:
-    """Return the bytes of hex digits: exactly `size_bytes`, or with None up to the limit of a
-    salt."""
+    """Decode hex digits to `size_bytes` bytes. None allows any length up to the salt limit."""
     try:
         data = bytes.fromhex(text.removeprefix("0x"))
     except ValueError:
@@ -157,27 +156,27 @@ class Wallet(Protocol):
 
     @property
     def chain_id(self) -> int:
-        """The EIP-155 chain that is part of the owner's DID; 1 for mainnet."""
+        """The EIP-155 chain id in the owner's DID, such as 1 for mainnet."""
 
     @property
     def did(self) -> str:
-        """`did:pkh:eip155:<chain>:<EIP-55 address>`."""
+        """The owner's DID, `did:pkh:eip155:<chain>:<EIP-55 address>`."""
 
     def sign_eip191(self, text: str) -> bytes:
-        """Return the 65-byte signature r ‖ s ‖ v over the text as a personal message."""
+        """Sign a string as a personal message and return the 65-byte signature r ‖ s ‖ v."""
 
 
 @runtime_checkable
 class SiteWallet(Wallet, Protocol):
-    """A browser wallet, which warns if a text names another domain than the page's."""
+    """A browser wallet that warns if a message does not name the page's domain."""
 
     @property
     def domain(self) -> str:
-        """The domain of the page, which texts name in place of the caller's `domain`."""
+        """The page's domain, which messages name instead of the caller's `domain`."""
 
 
 class _Signed(Protocol):
-    """The result of signing with an account of eth-account."""
+    """The object that eth-account returns for a signature."""
 
     @property
     def signature(self) -> bytes: ...
@@ -185,12 +184,11 @@ class _Signed(Protocol):
 
 @runtime_checkable
 class EthAccount(Protocol):
-    """An account object of the library eth-account (`Account.from_key(…)`), or one with its
-    members."""
+    """An account object of the eth-account library, or a compatible object."""
 
     @property
     def address(self) -> str:
-        """The account: 0x and 40 hex digits."""
+        """The account's address, as 0x and 40 hex digits."""
 
     # Any: the library names its own class for the message, which this package does not import.
     def sign_message(self, signable_message: Any) -> _Signed:
@@ -202,7 +200,7 @@ AnyWallet: TypeAlias = Wallet | EthAccount
 
 
 class _PersonalMessage(NamedTuple):
-    """A personal message as eth-account's `SignableMessage` (EIP-191, version `E`)."""
+    """A personal message in the form of eth-account's `SignableMessage` (EIP-191, version `E`)."""
 
     version: bytes
     header: bytes
@@ -237,7 +235,7 @@ class EthAccountWallet:
         self.did = f"did:pkh:eip155:{chain_id}:{eip55(self.address)}"
 
     def sign_eip191(self, text: str) -> bytes:
-        """Return the account's signature on the text as a personal message, 65 bytes.
+        """Sign a string as a personal message and return the 65-byte signature.
 
         Raises:
             InvalidInput: the signature is not valid for the account's address.
@@ -261,7 +259,7 @@ class EthAccountWallet:
 
 
 def wallet_of(wallet: AnyWallet) -> Wallet:
-    """Return a wallet as it is, and an account of eth-account as a wallet on chain 1.
+    """Return a wallet unchanged, or wrap an account of eth-account as a wallet on chain 1.
 
     Raises:
         InvalidInput: the object is neither.
@@ -281,13 +279,13 @@ def wallet_of(wallet: AnyWallet) -> Wallet:
 
 
 def new_wallet(*, entropy: Entropy | None = None) -> WalletSigner:
-    """Return a wallet with a fresh key, which is kept only in memory."""
+    """Create a wallet with a fresh key that is kept only in memory."""
     # Almost every 32-byte number is a valid secret; the signer rejects the few that are not.
     return WalletSigner((entropy or SystemEntropy()).token(32))
 
 
 def wallet_from_key(key: bytes | str, *, chain_id: int = 1) -> WalletSigner:
-    """Return the wallet of a secret key.
+    """Create a wallet from a secret key.
 
     Args:
         key: 32 bytes, or 64 hex digits with or without `0x`.
@@ -307,7 +305,7 @@ def wallet_from_key(key: bytes | str, *, chain_id: int = 1) -> WalletSigner:
 def wallet_from_keystore(
     path: str | Path, password: str | bytes, *, chain_id: int = 1
 ) -> WalletSigner:
-    """Return the wallet of a version 3 Web3 keystore file; key derivation takes about a second.
+    """Load a wallet from a version 3 Web3 keystore file. Key derivation takes about a second.
 
     Args:
         path: the file, at most 64 KiB.

@@ -1,4 +1,4 @@
-"""The SDK without `await`: for Flask and Django, scripts and notebooks, and threaded programs.
+"""Synchronous SDK for Flask, Django, scripts, notebooks and threaded programs.
 
 This package has every name of `sealspace`, with the same arguments, results and errors. Methods
 wait for their result, and lists are plain iterators. Data classes, errors, wallets and sessions are
@@ -47,7 +47,7 @@ __all__ = list(dict.fromkeys((*sealspace.__all__, *_OWN)))
 
 
 def __getattr__(name: str) -> object:
-    """Import a name on first use, from here if it is synchronous, otherwise from `sealspace`."""
+    """Import an exported name on first use, preferring the synchronous implementation."""
     if name in _OWN:
         from importlib import import_module
 
@@ -61,5 +61,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Return the names that can be imported from here, loaded or not."""
+    """Return all names that this module exports, including names that are not loaded yet."""
     return sorted({*globals(), *__all__})

@@ -43,14 +43,13 @@ class Bridged:
         self._thread = thread
 
     def _bridged(self, value: object) -> object:
-        """Return the synchronous counterpart of an asynchronous service; other values as they
-        are."""
+        """Return the synchronous counterpart of a service, or any other value unchanged."""
         found = COUNTERPARTS.get(type(value))
         return value if found is None else found(value, self._thread)
 
 
 def _counterpart(member: Any) -> object:
-    """Return the synchronous counterpart of a member."""
+    """Return the synchronous counterpart of a class member."""
     if isinstance(member, property):
         return property(lambda self: self._bridged(member.__get__(self._inner)), doc=member.__doc__)
     returns = inspect.signature(member).return_annotation
@@ -88,7 +87,7 @@ def _counterpart(member: Any) -> object:
 
 
 def alone(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a synchronous function that runs an asynchronous one in a loop of its own."""
+    """Wrap an asynchronous function so that it runs synchronously in its own event loop."""
 
     def call(*args: Any, **kwargs: Any) -> object:
         thread = LoopThread(close=_nothing, leave=lambda: None)
@@ -101,11 +100,11 @@ def alone(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 async def _nothing() -> None:
-    """Close nothing: the function closes what it opens."""
+    """Do nothing on close, because the wrapped function closes its own resources."""
 
 
 def described(method: Any, returns: object = None) -> Callable[[Any], Callable[..., Any]]:
-    """Give a function the name, signature and documentation of the one that it wraps.
+    """Return a decorator that copies a function's name, signature and documentation.
 
     Args:
         method: the wrapped function.

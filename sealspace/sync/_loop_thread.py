@@ -1,4 +1,4 @@
-"""An event loop in its own thread, which runs the asynchronous client behind a synchronous one.
+"""An event loop in its own thread that runs the asynchronous client for synchronous callers.
 
 Each client has its own loop. A wallet that waits for a person, or a slow verifier, blocks only its
 own client, and a closed client leaves nothing behind. The thread is a daemon, because the
@@ -34,7 +34,7 @@ _END: Final = object()
 
 
 class LoopThread:
-    """A thread that runs coroutines for callers in other threads; it starts with the first call.
+    """A thread that runs coroutines for other threads. It starts with the first call.
 
     Args:
         close: closes the resources of the coroutines; awaited in the loop after the last call.
@@ -62,7 +62,9 @@ class LoopThread:
         coroutine: Coroutine[object, object, Result],
         calls: Calls | None = None,
     ) -> Result:
-        """Run a coroutine in the loop, and wait for its result; it is closed if it cannot run.
+        """Run a coroutine in the loop and wait for its result.
+
+        A coroutine that cannot run is closed.
 
         Args:
             coroutine: the coroutine.
@@ -92,7 +94,7 @@ class LoopThread:
             del future  # breaks the cycle future, exception, traceback, this frame
 
     def iterate(self, items: AsyncIterator[Result]) -> Iterator[Result]:
-        """Yield the items of an asynchronous iterator, and wait for each on demand.
+        """Yield the items of an asynchronous iterator, fetching each item on demand.
 
         An abandoned iteration needs no cleanup: the loop closes asynchronous generators when they
         are
@@ -102,8 +104,7 @@ class LoopThread:
             yield item  # type: ignore[misc]  # only the sentinel is no item
 
     def close(self, *, wait_s: float | None = None) -> None:
-        """Cancel running calls, close their resources, and wait for the thread; later calls do
-        nothing."""
+        """Cancel running calls, close the resources, and wait for the thread to end."""
         with self._lock:
             self._closed = True
             thread = self._thread
@@ -114,7 +115,7 @@ class LoopThread:
             thread.join(wait_s)
 
     def abandon(self) -> None:
-        """Start anew in a forked process, which has the parent's connections but not its thread.
+        """Reset this object after a fork, because the child process does not have the thread.
 
         Nothing of the parent's loop may be closed or collected here. Both processes share one epoll
         instance, so a socket removed from it here is removed for the parent too. The thread's stack
@@ -155,7 +156,7 @@ class LoopThread:
         return self._loop
 
     def _end(self, coroutine: Coroutine[object, object, Result]) -> None:
-        """Cancel a coroutine whose caller was interrupted; without effect on a finished one.
+        """Cancel a coroutine whose caller was interrupted. A finished coroutine is ignored.
 
         A signal handler may raise at any line, even after the loop got the coroutine and before
         this
@@ -188,7 +189,7 @@ def _serve(
     stopping: asyncio.Event,
     close: Callable[[], Coroutine[object, object, None]],
 ) -> None:
-    """Run a loop until it is told to stop."""
+    """Run an event loop until the `stopping` event is set."""
     with runner:
         while not stopping.is_set():
             # If a call raises one of these, as a wallet may, asyncio stops the loop. The caller
@@ -199,7 +200,7 @@ def _serve(
 
 
 def _cancel(coroutine: Coroutine[object, object, object]) -> None:
-    """Cancel the task of a coroutine, or close it if it never started."""
+    """Cancel the task of a coroutine, or close the coroutine if it never started."""
     task = next((one for one in asyncio.all_tasks() if one.get_coro() is coroutine), None)
     if task is None:
         coroutine.close()
@@ -228,7 +229,7 @@ async def _next(items: AsyncIterator[object]) -> object:
 
 
 def _at_exit() -> None:
-    """Stop the loops of unclosed clients; a loop that does not stop in time is abandoned."""
+    """Stop the loops of unclosed clients, and abandon loops that do not stop in time."""
     threads = list(_THREADS)
     for thread in threads:
         thread.close(wait_s=0)

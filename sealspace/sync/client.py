@@ -1,4 +1,4 @@
-"""The synchronous client: a node, and the session that acts on it.
+"""The synchronous client, which connects to one node and acts with one session.
 
 It is `sealspace.client.Client` with calls that wait for their result.
 
@@ -17,7 +17,7 @@ from ._loop_thread import LoopThread
 
 
 class Client(Bridged, of=asynchronous.Client):
-    """A connection to a node, and the session that acts there.
+    """A synchronous client for one node, and the session with which it acts.
 
     Use it in `with`, or call `close`. Any number of threads may use it at once. Its arguments and
     errors are those of `sealspace.client.Client`.

@@ -27,7 +27,7 @@ from sealspace.wire.sign_in import SignIn
 from sealspace.wire.transport import TransportSettings
 
 class Client:
-    """A connection to a node, and the session that acts there.
+    """A synchronous client for one node, and the session with which it acts.
 
     Use it in `with`, or call `close`. Any number of threads may use it at once. Its arguments and
     errors are those of `sealspace.client.Client`.
@@ -66,7 +66,7 @@ class Client:
         """
 
     def info(self) -> NodeInfo:
-        """Return the node's identity, version and features; requested once and then cached.
+        """Return the node's identity, version and features. The result is cached.
 
         Raises:
             NodeMismatch: the node uses another protocol version, or is not the pinned node.
@@ -74,8 +74,9 @@ class Client:
         """
 
     def release_terms(self, family: Family | None = None) -> ReleaseTerms:
-        """Return the node's unsigned terms for evidence, and its collateral status for a platform
-        family.
+        """Return the node's evidence terms and its collateral status for a platform family.
+
+        The terms are not signed.
 
         Args:
             family: the platform family to ask about; None: no family.
@@ -95,8 +96,7 @@ class Client:
         """
 
     def node_evidence(self) -> NodeEvidence:
-        """Return verified evidence of the node that meets `require_node_evidence`; it is renewed
-        when old.
+        """Return verified evidence that meets `require_node_evidence`, and renew it when it is old.
 
         Raises:
             NodeEvidenceRefused: the evidence was rejected.
@@ -105,7 +105,7 @@ class Client:
         """
 
     def sign_in(self, wallet: AnyWallet, asked: SignIn | None = None) -> Session:
-        """Sign in with a wallet, which signs one message to a fresh session key.
+        """Sign in with a wallet that signs one message to authorise a fresh session key.
 
         On a node that hosts spaces by itself (the default), the owner's space for secrets and
         default
@@ -131,7 +131,7 @@ class Client:
     def sign_in_with_key(
         self, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ...
     ) -> Session:
-        """Let a key act for itself: as an agent, or as the owner of spaces under its did:key.
+        """Sign in with a key that acts for itself, as an agent or as the owner of its own spaces.
 
         Args:
             key: a signer or a 32-byte seed; only a session made from a seed can be stored.
@@ -145,10 +145,10 @@ class Client:
         """
 
     def use(self, session: Session) -> None:
-        """Act as another session from now on."""
+        """Use another session for all later requests."""
 
     def kv(self, space: str | None = None) -> Kv:
-        """Return the values of a space.
+        """Return an object to read and write the values of a space.
 
         Args:
             space: short name of a space of the owner, or any full id; None: the session's primary
@@ -159,7 +159,7 @@ class Client:
         """
 
     def spaces(self, space: str | None = None) -> Spaces:
-        """Return the spaces of an owner.
+        """Return an object to list and create an owner's spaces.
 
         Args:
             space: a hosted space of that owner, by short name or full id; None: the session's
@@ -171,7 +171,7 @@ class Client:
         """
 
     def public(self, space: str) -> PublicKv:
-        """Return the values of a public space; no sign-in is needed.
+        """Return an object to read the values of a public space. No sign-in is needed.
 
         Args:
             space: full id of a space named `public`.
@@ -180,7 +180,7 @@ class Client:
         """
 
     def secrets(self, owner: str | None = None, *, network: str = ...) -> Secrets:
-        """Return an owner's secrets.
+        """Return an object to read and write an owner's secrets.
 
         Args:
             owner: DID; None: the owner for whom this session acts.
@@ -193,7 +193,7 @@ class Client:
         """
 
     def programs(self, developer: str | None = None, *, public: bool = False) -> Programs:
-        """Return the projects of a developer.
+        """Return an object to access the projects of a developer.
 
         Args:
             developer: DID; None: the owner for whom this session acts.
@@ -205,28 +205,28 @@ class Client:
 
     @property
     def encryption(self) -> Encryption:
-        """The encryption networks of the node."""
+        """Access to the node's encryption networks."""
 
     @property
     def delegations(self) -> Delegations:
-        """The grants by and to this session."""
+        """Methods to grant, accept, list and revoke delegations."""
 
     @property
     def attestation(self) -> Attestation:
-        """The attestation routes of the node, for backends."""
+        """Access to the node's attestation routes, for backends."""
 
     @property
     def backends(self) -> Backends:
-        """The grants to backends whose evidence was verified."""
+        """Methods to grant capabilities to backends whose evidence was verified."""
 
     @property
     def runners(self) -> Runners:
-        """The grants of secrets to runners, for named programs and callers."""
+        """Methods to grant secrets to runners, for named programs and callers."""
 
     @property
     def receipts(self) -> Receipts:
-        """The receipts of key releases."""
+        """Access to the receipts of key releases."""
 
     @property
     def withdrawals(self) -> Withdrawals:
-        """The owner's withdrawals of code, backends and evidence."""
+        """Methods to withdraw code, backends and evidence for the owner."""

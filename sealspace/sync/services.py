@@ -1,4 +1,4 @@
-"""The synchronous services of a client, with the methods of their counterparts in `sealspace`."""
+"""Synchronous versions of the client's services, with the same methods."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,72 +12,90 @@ deliver = alone(backends.deliver)
 
 
 class Kv(Bridged, of=aio.Kv):
-    """The values of one space; made by `Client.kv`. As `sealspace.kv.Kv`."""
+    """Access to the values of one space. Obtain it with `Client.kv`.
+
+    See `sealspace.kv.Kv`.
+    """
 
     @described(aio.Kv.list, Iterator[str])
     def list(self, *args: Any, **kwargs: Any) -> Any:
-        """Iterate by pages, not by keys: a change of threads takes 80 µs."""
+        """Yield all keys with a prefix, page by page, because each thread switch takes 80 µs."""
         for page in self.pages(*args, **kwargs):
             yield from page.keys
 
 
 class PublicKv(Bridged, of=aio.PublicKv):
-    """The values of a public space; made by `Client.public`. As `sealspace.spaces.PublicKv`."""
+    """Read access to a public space. Obtain it with `Client.public`.
+
+    See `sealspace.spaces.PublicKv`.
+    """
 
 
 class Secrets(Bridged, of=aio.Secrets):
-    """The secrets of one owner; made by `Client.secrets`. As `sealspace.secrets.Secrets`."""
+    """Access to the secrets of one owner. Obtain it with `Client.secrets`.
+
+    See `sealspace.secrets.Secrets`.
+    """
 
 
 class Spaces(Bridged, of=aio.Spaces):
-    """The spaces of an owner; made by `Client.spaces`. As `sealspace.spaces.Spaces`."""
+    """Access to the spaces of an owner. Obtain it with `Client.spaces`.
+
+    See `sealspace.spaces.Spaces`.
+    """
 
 
 class Encryption(Bridged, of=aio.Encryption):
-    """The encryption networks of a node; made by `Client.encryption`.
+    """Access to a node's encryption networks. Obtain it with `Client.encryption`.
 
-    As `sealspace.encryption.Encryption`.
+    See `sealspace.encryption.Encryption`.
     """
 
 
 class Delegations(Bridged, of=aio.Delegations):
-    """The grants by and to a session; made by `Client.delegations`.
+    """Access to the grants of a session. Obtain it with `Client.delegations`.
 
-    As `sealspace.delegations.Delegations`.
+    See `sealspace.delegations.Delegations`.
     """
 
 
 class Attestation(Bridged, of=aio.Attestation):
-    """The attestation routes of a node; made by `Client.attestation`.
+    """Access to a node's attestation routes. Obtain it with `Client.attestation`.
 
-    As `sealspace.apps.attestation.Attestation`.
+    See `sealspace.apps.attestation.Attestation`.
     """
 
 
 class Backends(Bridged, of=aio.Backends):
-    """The grants to backends; made by `Client.backends`.
+    """Access to grants for backends. Obtain it with `Client.backends`.
 
-    As `sealspace.apps.backends.Backends`.
+    See `sealspace.apps.backends.Backends`.
     """
 
 
 class Programs(Bridged, of=aio.Programs):
-    """The projects of a developer; made by `Client.programs`.
+    """Access to the projects of a developer. Obtain it with `Client.programs`.
 
-    As `sealspace.apps.programs.Programs`.
+    See `sealspace.apps.programs.Programs`.
     """
 
 
 class Runners(Bridged, of=aio.Runners):
-    """The grants to runners; made by `Client.runners`. As `sealspace.apps.runners.Runners`."""
+    """Access to grants for runners. Obtain it with `Client.runners`.
+
+    See `sealspace.apps.runners.Runners`.
+    """
 
 
 class Receipts(Bridged, of=aio.Receipts):
-    """The receipts of a node; made by `Client.receipts`. As `sealspace.receipts.Receipts`."""
+    """Access to a node's receipts of key releases. Obtain it with `Client.receipts`.
+
+    See `sealspace.receipts.Receipts`.
+    """
 
 
 class Withdrawals(Bridged, of=aio.Withdrawals):
-    """The owner's withdrawals; made by `Client.withdrawals`.
+    """Access to the owner's withdrawals. Obtain it with `Client.withdrawals`.
 
-    As `sealspace.encryption.Withdrawals`.
+    See `sealspace.encryption.Withdrawals`.
     """

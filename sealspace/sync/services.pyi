@@ -78,7 +78,10 @@ def deliver(
     """
 
 class Kv:
-    """The values of one space; made by `Client.kv`. As `sealspace.kv.Kv`."""
+    """Access to the values of one space. Obtain it with `Client.kv`.
+
+    See `sealspace.kv.Kv`.
+    """
 
     @property
     def space(self) -> SpaceId:
@@ -99,7 +102,7 @@ class Kv:
         """
 
     def get_if_changed(self, key: str, etag: str, *, max_bytes: int = ...) -> Value | None:
-        """Read a value, unless its version is still `etag`.
+        """Read a value if its version differs from `etag`.
 
         Returns:
             The value, or None if its version is `etag`.
@@ -108,14 +111,14 @@ class Kv:
         """
 
     def metadata(self, key: str) -> Value:
-        """Read a value's version and metadata; the result's body is empty.
+        """Read a value's version and metadata. The `body` of the result is empty.
 
         Raises:
             SealspaceError: as `get`.
         """
 
     def size_bytes(self, key: str) -> int:
-        """Return the size of a value without reading it; needs `kv/get`.
+        """Return a value's size in bytes without reading the body. This needs `kv/get`.
 
         Raises:
             SealspaceError: as `get`.
@@ -131,7 +134,7 @@ class Kv:
         if_absent: bool = False,
         if_match: str | None = None,
     ) -> str:
-        """Write a value; it is durable when this returns.
+        """Write a value. It is durable when the call returns.
 
         Args:
             key: the key.
@@ -152,7 +155,7 @@ class Kv:
         """
 
     def get_many(self, keys: Iterable[str], *, max_bytes: int = ...) -> dict[str, Value]:
-        """Read several values, up to 100 in one request.
+        """Read several values, with up to 100 in each request.
 
         Values of one request are read at the same moment.
 
@@ -168,7 +171,7 @@ class Kv:
     def put_many(
         self, values: Mapping[str, bytes | str], *, content_type: str | None = None
     ) -> dict[str, str]:
-        """Write several values in as few commits as possible; they are durable when this returns.
+        """Write several values durably, in as few commits as possible.
 
         One commit takes up to 250 values of at most 64 KiB each, 4 MiB together, and writes all of
         them
@@ -186,7 +189,7 @@ class Kv:
         """
 
     def delete_many(self, keys: Iterable[str]) -> None:
-        """Delete several values, up to 250 in one commit, which deletes all of them or none.
+        """Delete several values in atomic commits of up to 250 values each.
 
         Raises:
             NotFound: one of the keys never had a value.
@@ -195,7 +198,7 @@ class Kv:
         """
 
     def stream(self, key: str, *, max_bytes: int = ...) -> Iterator[bytes]:
-        """Yield a value piece by piece, with one piece in memory at a time.
+        """Yield the bytes of a value in pieces, with only one piece in memory at a time.
 
         Args:
             key: the key.
@@ -215,7 +218,7 @@ class Kv:
         progress: Progress | None = None,
         max_bytes: int = ...,
     ) -> Value:
-        """Read a value of any size into a file, with little memory.
+        """Download a value of any size to a file, one piece at a time.
 
         Args:
             key: the key.
@@ -244,8 +247,7 @@ class Kv:
         if_match: str | None = None,
         progress: Progress | None = None,
     ) -> str:
-        """Write a value of any size from a file, with little memory; it is durable when this
-        returns.
+        """Upload a value of any size from a file. It is durable when the call returns.
 
         Args:
             key: the key.
@@ -266,7 +268,7 @@ class Kv:
         """
 
     def delete(self, key: str, *, if_match: str | None = None) -> str | None:
-        """Delete a value; the deletion is durable when this returns.
+        """Delete a value. The deletion is durable when the call returns.
 
         Returns:
             The version of the removed value; None if it was already deleted.
@@ -279,7 +281,7 @@ class Kv:
     def signed_url(
         self, key: str, *, ttl_s: int | None = None, at_most: bool = False, etag: str | None = None
     ) -> SignedUrl:
-        """Make a URL that lets anyone read this version of a value for some minutes.
+        """Create a URL that lets anyone read one version of a value for up to five minutes.
 
         The URL stops working when a grant of this session expires or is revoked, or when the value
         changes.
@@ -318,14 +320,14 @@ class Kv:
         """
 
     def list(self, prefix: str = "", *, page_keys: int = ...) -> Iterator[str]:
-        """Yield every key that begins with a prefix, ascending; the keys are fetched page by page.
+        """Yield all keys with a prefix in ascending order, fetching one page at a time.
 
         Raises:
             SealspaceError: as `pages`.
         """
 
     def pages(self, prefix: str = "", *, page_keys: int = ...) -> Iterator[Page]:
-        """Yield the keys that begin with a prefix in pages, ascending.
+        """Yield pages of the keys that begin with a prefix, in ascending order.
 
         Raises:
             MalformedAnswer: the list does not advance or has no end.
@@ -333,14 +335,17 @@ class Kv:
         """
 
 class PublicKv:
-    """The values of a public space; made by `Client.public`. As `sealspace.spaces.PublicKv`."""
+    """Read access to a public space. Obtain it with `Client.public`.
+
+    See `sealspace.spaces.PublicKv`.
+    """
 
     @property
     def space(self) -> SpaceId:
         """The id of this space."""
 
     def get(self, key: str, *, max_bytes: int = ...) -> Value:
-        """Read a value; its metadata is empty, because nodes publish only the content type.
+        """Read a value. Its metadata is empty because nodes publish only the content type.
 
         Args:
             key: the key.
@@ -360,7 +365,7 @@ class PublicKv:
         """
 
     def list(self, prefix: str = "", *, page_keys: int = ...) -> Iterator[str]:
-        """Yield every key that begins with a prefix, ascending; an unknown space has no keys.
+        """Yield all keys with a prefix in ascending order. An unknown space has no keys.
 
         The keys are fetched page by page.
 
@@ -374,10 +379,13 @@ class PublicKv:
         """
 
 class Secrets:
-    """The secrets of one owner; made by `Client.secrets`. As `sealspace.secrets.Secrets`."""
+    """Access to the secrets of one owner. Obtain it with `Client.secrets`.
+
+    See `sealspace.secrets.Secrets`.
+    """
 
     def resource(self, name: str, *, scope: str | None = None) -> str:
-        """Return the resource of a secret's envelope, which a grant to read the secret names.
+        """Return the resource URI that a grant to read the secret must name.
 
         Raises:
             InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
@@ -392,7 +400,7 @@ class Secrets:
         if_absent: bool = False,
         if_match: str | None = None,
     ) -> str:
-        """Encrypt and store a secret; it is durable when this returns.
+        """Encrypt and store a secret. It is durable when the call returns.
 
         This needs `kv/put` on the path, but not decrypt. Both stored times are those of this call,
         even
@@ -422,7 +430,7 @@ class Secrets:
     def put_generated(
         self, name: str, value: str, generated: Generated, *, scope: str | None = None
     ) -> str:
-        """Encrypt and store a secret that a runner generated, if the name is not in use (RN145).
+        """Encrypt and store a runner-generated secret, unless its name is already in use (RN145).
 
         Args:
             name: begins with `PROTECTED_`.
@@ -437,7 +445,7 @@ class Secrets:
         """
 
     def put_many(self, values: Mapping[str, str | bytes], *, scope: str | None = None) -> None:
-        """Encrypt and store several secrets of one scope, up to 250 in one commit.
+        """Encrypt and store several secrets of one scope, with up to 250 in each commit.
 
         A commit stores all of its secrets or none.
 
@@ -449,7 +457,7 @@ class Secrets:
     def get(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> str | bytes:
-        """Read and decrypt a secret; text is returned as text, bytes as bytes.
+        """Read and decrypt a secret. Return a string or bytes, depending on what was stored.
 
         Raises:
             SealspaceError: as `read`.
@@ -458,7 +466,7 @@ class Secrets:
     def get_text(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> str:
-        """Read and decrypt a secret that is text.
+        """Read and decrypt a secret, and return it as a string.
 
         Raises:
             InvalidSecretPayload: the secret is bytes.
@@ -479,7 +487,7 @@ class Secrets:
     def read(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> Secret:
-        """Read and decrypt a secret, with its times and version.
+        """Read and decrypt a secret, including its timestamps and version.
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
@@ -498,7 +506,7 @@ class Secrets:
         """
 
     def version(self, name: str, *, scope: str | None = None) -> str:
-        """Return the version of a secret's stored envelope; needs only `kv/metadata` on the path.
+        """Return the version of a secret's envelope. This needs only `kv/metadata` on the path.
 
         Raises:
             NotFound: there is no such secret.
@@ -507,14 +515,14 @@ class Secrets:
         """
 
     def envelope(self, name: str, *, scope: str | None = None) -> InlineEnvelope:
-        """Read a secret's envelope without decrypting it; needs only `kv/get` on the path.
+        """Read a secret's envelope without decrypting it. This needs only `kv/get` on the path.
 
         Raises:
             SealspaceError: as `read`, except for the errors of decryption.
         """
 
     def delete(self, name: str, *, scope: str | None = None) -> None:
-        """Delete a secret; the deletion is durable when this returns.
+        """Delete a secret. The deletion is durable when the call returns.
 
         Raises:
             NotFound: there is no such secret; it was deleted already or never existed.
@@ -523,7 +531,7 @@ class Secrets:
         """
 
     def list(self, *, scope: str | None = None) -> tuple[str, ...]:
-        """Return the names of the secrets in one scope, ascending.
+        """Return the names of the secrets in one scope, in ascending order.
 
         Args:
             scope: None for global secrets only.
@@ -533,22 +541,26 @@ class Secrets:
         """
 
     def scopes(self) -> tuple[str, ...]:
-        """Return the scopes that contain secrets, ascending; needs `kv/list` on
-        `vault/secrets/scoped/`.
+        """Return the scopes that contain secrets, in ascending order.
+
+        This needs `kv/list` on `vault/secrets/scoped/`.
 
         Raises:
             NotGranted, NodeRefused, TransportError: the request failed.
         """
 
 class Spaces:
-    """The spaces of an owner; made by `Client.spaces`. As `sealspace.spaces.Spaces`."""
+    """Access to the spaces of an owner. Obtain it with `Client.spaces`.
+
+    See `sealspace.spaces.Spaces`.
+    """
 
     @property
     def rights(self) -> tuple[Capability, ...]:
-        """The rights that a session needs for this class; see `Delegations.add_right`."""
+        """The capabilities that a session needs to use this class. See `Delegations.add_right`."""
 
     def list(self) -> tuple[SpaceEntry, ...]:
-        """Return the owner's spaces, by id.
+        """Return the owner's spaces, ordered by id.
 
         Raises:
             NotGranted, Unauthorized: the session may not list them.
@@ -556,7 +568,7 @@ class Spaces:
         """
 
     def create(self, name: str) -> SpaceEntry:
-        """Have the node host a new space of the owner.
+        """Create a space for the owner at the node.
 
         Args:
             name: letters, digits, `-` and `_`; a node may accept more.
@@ -567,7 +579,7 @@ class Spaces:
         """
 
     def info(self, name: str) -> SpaceEntry:
-        """Return one space of the owner.
+        """Return the description of one of the owner's spaces.
 
         Args:
             name: short name or id.
@@ -577,9 +589,9 @@ class Spaces:
         """
 
 class Encryption:
-    """The encryption networks of a node; made by `Client.encryption`.
+    """Access to a node's encryption networks. Obtain it with `Client.encryption`.
 
-    As `sealspace.encryption.Encryption`.
+    See `sealspace.encryption.Encryption`.
     """
 
     def network(self, name: str = ..., *, owner: str | None = None) -> NetworkId:
@@ -613,7 +625,7 @@ class Encryption:
         """
 
     def accept(self, pin: NetworkPin) -> None:
-        """Pin this key for a network from now on, in place of the pinned one.
+        """Pin a network's key, replacing any key pinned earlier.
 
         Args:
             pin: `NetworkKeyChanged.offered`, once it is clear why the key changed; or a key that
@@ -624,7 +636,7 @@ class Encryption:
         """
 
     def ensure_network(self, name: str = ...) -> Descriptor:
-        """Return the owner's network of this name; create it if it does not exist.
+        """Return the descriptor of the owner's named network. Create the network if necessary.
 
         Raises:
             NotGranted: the session may not create networks.
@@ -633,7 +645,7 @@ class Encryption:
         """
 
     def revoke_network(self, network: NetworkId) -> None:
-        """Revoke a network, permanently: the node opens nothing sealed to it any more.
+        """Permanently revoke a network. The node no longer opens data sealed to it.
 
         Raises:
             NotGranted: the session does not have `tinycloud.encryption/network.revoke` on it.
@@ -641,7 +653,7 @@ class Encryption:
         """
 
     def policy(self, network: NetworkId) -> Policy | None:
-        """Return a network's policy on code; None if it has no policy.
+        """Return a network's code policy, or None if it has no policy.
 
         Raises:
             NotGranted: the session does not have `sealspace.encryption/policy` on the network.
@@ -650,7 +662,7 @@ class Encryption:
         """
 
     def set_policy(self, network: NetworkId, policy: Policy | None) -> None:
-        """Replace a network's policy on code; the new one applies at once.
+        """Replace a network's code policy. The new policy applies immediately.
 
         Only the owner in person may do this: with a grant that the wallet signed to this session
         (`Delegations.add_right`), or with the key that owns the network.
@@ -672,7 +684,7 @@ class Encryption:
         label: bytes | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> InlineEnvelope:
-        """Seal data to a network, in this process; needs no rights.
+        """Encrypt data to a network in this process. No rights are needed.
 
         Args:
             plaintext: the data.
@@ -692,7 +704,7 @@ class Encryption:
         expected_label: bytes | None = None,
         receiver: ReceiverKey | None = None,
     ) -> bytes:
-        """Open sealed data with the node's help.
+        """Decrypt an envelope with the node's help.
 
         Args:
             envelope: an envelope or its JSON text.
@@ -713,9 +725,9 @@ class Encryption:
         """
 
 class Delegations:
-    """The grants by and to a session; made by `Client.delegations`.
+    """Access to the grants of a session. Obtain it with `Client.delegations`.
 
-    As `sealspace.delegations.Delegations`.
+    See `sealspace.delegations.Delegations`.
     """
 
     def delegate(
@@ -730,7 +742,7 @@ class Delegations:
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> PortableDelegation:
-        """Grant capabilities to a DID; the grant is registered at the node when this returns.
+        """Grant capabilities to a DID and register the grant at the node.
 
         The owner of any space in a grant can revoke all of it (W22), so resources of different
         owners
@@ -769,8 +781,7 @@ class Delegations:
         leave_out: bool = False,
         domain: str = "localhost",
     ) -> tuple[PortableDelegation, ...]:
-        """Grant the rights that a manifest requests for a DID: one delegation for each owner
-        (MF12).
+        """Grant a DID the rights that a manifest requests, in one delegation per owner (MF12).
 
         Each grant has the shortest lifetime that the manifest requests, or ends with the session's
         grants. Nothing is signed unless everything can be granted. `portable.encode_bundle` makes
@@ -802,7 +813,7 @@ class Delegations:
         ttl_s: float = ...,
         domain: str = "localhost",
     ) -> None:
-        """Use a delegation from now on.
+        """Register a delegation at the node and add it to the session.
 
         A delegation to this session's key is used as it is. For a delegation to the wallet, the
         wallet
@@ -827,7 +838,9 @@ class Delegations:
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> None:
-        """Use several delegations from now on, such as those of `portable.decode_bundle`.
+        """Register several delegations, such as a decoded bundle, and add them to the session.
+
+        `portable.decode_bundle` decodes a bundle.
 
         All are checked before the first is used. The wallet signs once for each delegation to it.
 
@@ -855,7 +868,7 @@ class Delegations:
         ttl_s: float = ...,
         domain: str = "localhost",
     ) -> None:
-        """Have the wallet grant this session a further right of the owner, with one signature.
+        """Add further rights of the owner to this session, with one signature by the wallet.
 
         Args:
             wallet: the wallet of this session's owner.
@@ -868,7 +881,7 @@ class Delegations:
         """
 
     def revoke(self, *delegations: PortableDelegation | str) -> None:
-        """Revoke delegations with the session's key, permanently and at once (V2, V5).
+        """Permanently revoke delegations with the session's key, effective immediately (V2, V5).
 
         A key revokes what it issued on its own authority. Otherwise the session acts for the owner,
         with
@@ -886,8 +899,7 @@ class Delegations:
         """
 
     def holders(self, secret: str, network: str) -> tuple[DelegationRecord, ...]:
-        """Return the active grants by which others may open or read a secret, whichever client made
-        them.
+        """Return the active and pending grants that let others read or decrypt a secret.
 
         A right to decrypt on the network counts: it is enough for a recipient with a copy of the
         envelope.
@@ -907,7 +919,7 @@ class Delegations:
     def revoke_by_wallet(
         self, delegation: PortableDelegation | str, wallet: AnyWallet, *, domain: str = "localhost"
     ) -> None:
-        """Revoke a delegation with the owner's wallet, permanently and at once (V3).
+        """Permanently revoke a delegation with the owner's wallet, effective immediately (V3).
 
         Raises:
             Unauthorized: the wallet did not issue it, and is neither its recipient nor the owner of
@@ -940,8 +952,7 @@ class Delegations:
         account: str | None = None,
         page_items: int = 50,
     ) -> Iterator[DelegationRecord]:
-        """Yield the delegations that an account granted and received; they are fetched page by
-        page.
+        """Yield the delegations issued by or to an account, fetching one page at a time.
 
         The latest come first. Delegations signed by a key state no time of issue: they come last,
         in
@@ -962,9 +973,9 @@ class Delegations:
         """
 
 class Attestation:
-    """The attestation routes of a node; made by `Client.attestation`.
+    """Access to a node's attestation routes. Obtain it with `Client.attestation`.
 
-    As `sealspace.apps.attestation.Attestation`.
+    See `sealspace.apps.attestation.Attestation`.
     """
 
     def challenge(self) -> Challenge:
@@ -997,9 +1008,9 @@ class Attestation:
         """
 
 class Backends:
-    """The grants to backends; made by `Client.backends`.
+    """Access to grants for backends. Obtain it with `Client.backends`.
 
-    As `sealspace.apps.backends.Backends`.
+    See `sealspace.apps.backends.Backends`.
     """
 
     def look(self, url: str, verifier: EvidenceVerifier) -> Seen:
@@ -1062,9 +1073,9 @@ class Backends:
         """
 
 class Programs:
-    """The projects of a developer; made by `Client.programs`.
+    """Access to the projects of a developer. Obtain it with `Client.programs`.
 
-    As `sealspace.apps.programs.Programs`.
+    See `sealspace.apps.programs.Programs`.
     """
 
     @property
@@ -1146,7 +1157,10 @@ class Programs:
         """
 
 class Runners:
-    """The grants to runners; made by `Client.runners`. As `sealspace.apps.runners.Runners`."""
+    """Access to grants for runners. Obtain it with `Client.runners`.
+
+    See `sealspace.apps.runners.Runners`.
+    """
 
     def grant(
         self,
@@ -1282,7 +1296,10 @@ class Runners:
         """
 
 class Receipts:
-    """The receipts of a node; made by `Client.receipts`. As `sealspace.receipts.Receipts`."""
+    """Access to a node's receipts of key releases. Obtain it with `Client.receipts`.
+
+    See `sealspace.receipts.Receipts`.
+    """
 
     def page(self, network: NetworkId | None = None, *, after: str | None = None) -> ReceiptPage:
         """Return a page of at most 100 verified receipts.
@@ -1299,8 +1316,7 @@ class Receipts:
         """
 
     def all(self, network: NetworkId | None = None) -> Iterator[Receipt]:
-        """Yield every receipt of a network, oldest first and verified; they are fetched page by
-        page.
+        """Yield every verified receipt of a network, oldest first, fetching one page at a time.
 
         Raises:
             MalformedAnswer: the list does not advance or has no end.
@@ -1308,7 +1324,7 @@ class Receipts:
         """
 
     def document(self, sha256: bytes, network: NetworkId | None = None) -> bytes:
-        """Return a document that receipts name, after comparing its digest.
+        """Fetch a document that a receipt names, and verify its digest.
 
         Args:
             sha256: digest from a receipt, 32 bytes; see `documents_of`.
@@ -1320,20 +1336,20 @@ class Receipts:
         """
 
     def documents(self, receipt: Receipt, network: NetworkId | None = None) -> dict[bytes, bytes]:
-        """Return the documents that a receipt names and the node still has, by digest.
+        """Return the documents that a receipt names and that the node still has, keyed by digest.
 
         Raises:
             SealspaceError: as `document`, except NotFound.
         """
 
 class Withdrawals:
-    """The owner's withdrawals; made by `Client.withdrawals`.
+    """Access to the owner's withdrawals. Obtain it with `Client.withdrawals`.
 
-    As `sealspace.encryption.Withdrawals`.
+    See `sealspace.encryption.Withdrawals`.
     """
 
     def withdraw_measurement(self, measurement: bytes, network: NetworkId | None = None) -> None:
-        """Withdraw code, so that the node releases no more keys to it.
+        """Withdraw a code measurement, so that the node releases no more keys to that code.
 
         Args:
             measurement: a register of 48 bytes (MRTD, RTMR0 to RTMR3, MRSEAM), or a compose hash of
@@ -1344,7 +1360,7 @@ class Withdrawals:
         """
 
     def withdraw_backend(self, did: str, network: NetworkId | None = None) -> None:
-        """Withdraw a backend, with every delegation that it signed or received.
+        """Withdraw a backend and every delegation that was signed by it or issued to it.
 
         Args:
             did: DID of the backend.

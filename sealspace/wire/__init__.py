@@ -1,1 +1,1 @@
-"""The SDK's protocol with a node: requests, tokens, sign-in, and portable grants."""
+"""Client side of the node protocol: requests, tokens, sign-in and portable grants."""

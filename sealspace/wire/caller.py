@@ -1,4 +1,4 @@
-"""Authorised requests to one node: they cite grants, mint tokens, and check the node's identity."""
+"""Authorised requests to one node, with fresh tokens and a check of the node's identity."""
 
 import copy
 import math
@@ -36,7 +36,7 @@ class NodeInfo:
 
 @dataclass(kw_only=True)
 class Caller:
-    """A sender of requests to one node for the current session, `signed_in`."""
+    """Sender of authorised requests to one node for the current session."""
 
     transport: Transport
     clock: Clock
@@ -60,13 +60,13 @@ class Caller:
         self.signed_in = session
 
     def acting(self, session: Session) -> "Caller":
-        """Return a caller for another session, with the same connections to the same node."""
+        """Return a caller for another session that shares the connections to the node."""
         other = copy.copy(self)
         other.session = session
         return other
 
     async def info(self) -> NodeInfo:
-        """Return the node's published information; requested once and then cached.
+        """Return the node's published information. The result is cached.
 
         Raises:
             NodeMismatch: the node uses another protocol version, or is not the pinned node (J1).
@@ -103,11 +103,11 @@ class Caller:
         return self._info
 
     async def node_id(self) -> str:
-        """Return the node's DID after the checks of `info`."""
+        """Return the node's DID, after the same checks as in `info`."""
         return (await self.info()).node_id
 
     def held_for_s(self, wanted: Sequence[Capability]) -> float:
-        """Return for how many seconds the session keeps the wanted capabilities.
+        """Return for how many seconds the session's grants still cover the wanted capabilities.
 
         Raises:
             NotGranted, SessionExpired: the session does not have them now.
@@ -131,7 +131,7 @@ class Caller:
         minted: Callable[[str], None] | None = None,
         ttl_s: float = INVOCATION_TTL_S,
     ) -> Request:
-        """Return a request that mints a fresh token for each try, valid only at this node (J5).
+        """Return a request with a fresh token for each try, valid only at this node (J5).
 
         Args:
             request: the request, without a token.
@@ -164,16 +164,16 @@ class Caller:
         return replace(request, mint=mint_one)
 
     async def invocation(self, wanted: Sequence[Capability], request: Request) -> Request:
-        """Return an authorised request to `/invoke` that errors describe by its capabilities."""
+        """Return an authorised request to `/invoke`. Errors describe it by its capabilities."""
         return await self.authorized(replace(request, asked=in_words(wanted)), wanted)
 
     async def invoke(self, wanted: Sequence[Capability], request: Request) -> Answer:
-        """Invoke capabilities and return the node's answer, which may be a refusal."""
+        """Invoke capabilities and return the node's response, which may be an error."""
         return await self.transport.exchange(await self.invocation(wanted, request))
 
 
 def in_words(wanted: Sequence[Capability]) -> str:
-    """Return a short description of capabilities: the first one, and the number of others."""
+    """Describe capabilities briefly, by the first capability and the number of others."""
     first = f"{wanted[0].ability} on {wanted[0].resource.text}"
     return first if len(wanted) == 1 else f"{first} and {len(wanted) - 1} more"
 

@@ -1,4 +1,4 @@
-"""A node's answers about delegations: their status, and the history of an account.
+"""Node responses about the status of delegations and the history of an account.
 
 Example:
     status = await client.delegations.status(cid)
@@ -38,15 +38,14 @@ MAX_PAGE_ITEMS: Final = 100
 
 
 class DelegationStatus(msgspec.Struct, frozen=True):
-    """A node's answer about the status of one delegation."""
+    """A node's response about the status of one delegation."""
 
     cid: str
     word: Word = msgspec.field(name="status")
 
     @property
     def is_active(self) -> bool:
-        """Whether the delegation can be used now; the node does not consider the expiry of
-        ancestors."""
+        """Whether the delegation can be used now. The node ignores the expiry of ancestors."""
         return self.word == "active"
 
 
@@ -64,12 +63,12 @@ class HeldRight(msgspec.Struct, frozen=True):
 
     @property
     def parsed(self) -> Resource:
-        """The parsed resource, with networks in canonical spelling; raises InvalidInput."""
+        """The parsed resource, with network ids in canonical form. Raises InvalidInput."""
         return capability(self.resource, KV_GET).resource
 
 
 class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A delegation in an account's history; times are UTC texts in the node's format, or None."""
+    """A delegation in an account's history. Times are UTC strings in the node's format, or None."""
 
     cid: str
     direction: Direction
@@ -87,7 +86,7 @@ class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
 
 
 def sign_ins(records: Sequence[DelegationRecord], owner: str) -> frozenset[str]:
-    """Return the cids of an owner's sign-ins, and of other grants by the owner to the same keys.
+    """Return the cids of an owner's sign-ins and of the owner's other grants to the same keys.
 
     A grant by a session key is not a sign-in, even if it lets the recipient read capabilities.
     """
@@ -103,7 +102,7 @@ def sign_ins(records: Sequence[DelegationRecord], owner: str) -> frozenset[str]:
 def ending_with(
     records: Sequence[DelegationRecord], grant: DelegationRecord, owner: str
 ) -> tuple[str, ...]:
-    """Return the cids that have to be revoked together with a grant, its own first.
+    """Return the cids of the delegations to revoke so that a grant's recipient loses access.
 
     The others are active grants to the same recipient that open the same data: a recipient with a
     copy
@@ -135,15 +134,14 @@ def ending_with(
 
 
 def _can_revoke(owner: str, record: DelegationRecord) -> bool:
-    """Return whether an owner signed a grant, or a space in it is the owner's (W22)."""
+    """Return whether an owner signed a grant or owns a space in it (W22)."""
     resources = [right.parsed for right in record.rights]
     spaces = [one.space.owner for one in resources if not isinstance(one, OpaqueResource)]
     return any(same_principal(one, owner) for one in (record.delegator, *spaces))
 
 
 def _opened(record: DelegationRecord, owner: str) -> set[bool]:
-    """Return which networks a grant opens data of: True for `protected`, False for others
-    (RN144)."""
+    """Return the kinds of networks whose data a grant opens. True means `protected` (RN144)."""
     found = set[bool]()
     for right in record.rights:
         resource = right.parsed
@@ -161,8 +159,7 @@ def _opened(record: DelegationRecord, owner: str) -> set[bool]:
 
 
 class HistoryPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A page of an account's delegations; `cursor` is where the next one begins, None at the
-    end."""
+    """A page of an account's delegations. `cursor` points to the next page, if any."""
 
     schema_version: Literal[2]
     records: tuple[DelegationRecord, ...] = msgspec.field(name="items")
@@ -174,7 +171,7 @@ _STATUS: Final = msgspec.json.Decoder(DelegationStatus)
 
 
 def status_of(answer: Answer, cid: str) -> DelegationStatus:
-    """Read a node's answer about the status of one delegation (J10).
+    """Parse a node's response about the status of one delegation (J10).
 
     Raises:
         MalformedAnswer: the answer is about another delegation, or contradicts its HTTP status.

@@ -1,4 +1,4 @@
-"""Strict readers for a node's answers, which may be hostile.
+"""Strict parsers for node responses, which may be hostile.
 
 Lists in pages must end, and each page must follow the one before (J14).
 """
@@ -19,8 +19,7 @@ _TEXTS = msgspec.json.Decoder(list[str])
 
 
 def decoded(decoder: "msgspec.json.Decoder[Decoded]", answer: Answer, what: str) -> Decoded:
-    """Decode the body of an answer; raises a MalformedAnswer that names the expected thing,
-    `what`."""
+    """Decode a response body. `what` names the expected content in a MalformedAnswer error."""
     try:
         return decoder.decode(answer.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
@@ -28,7 +27,7 @@ def decoded(decoder: "msgspec.json.Decoder[Decoded]", answer: Answer, what: str)
 
 
 def json_object(answer: Answer) -> dict[str, Json]:
-    """Return the JSON object of an answer; raises MalformedAnswer."""
+    """Return the JSON object in a response. Raises MalformedAnswer."""
     try:
         return parse_json(answer.body, max_bytes=MAX_ANSWER_BYTES)
     except CapabilityError as exc:
@@ -36,12 +35,12 @@ def json_object(answer: Answer) -> dict[str, Json]:
 
 
 def text_list(answer: Answer) -> list[str]:
-    """Return the JSON array of strings of an answer."""
+    """Return the JSON array of strings in a response."""
     return decoded(_TEXTS, answer, "a list of strings")
 
 
 def required_text(value: Mapping[str, Json], member: str) -> str:
-    """Return a member that must be a non-empty string."""
+    """Return a JSON member that must be a non-empty string."""
     text = value.get(member)
     if not isinstance(text, str) or not text:
         raise MalformedAnswer(f"the node's answer lacks the text `{member}`")
@@ -49,7 +48,7 @@ def required_text(value: Mapping[str, Json], member: str) -> str:
 
 
 def required_number(value: Mapping[str, Json], member: str) -> float:
-    """Return a member that must be a number."""
+    """Return a JSON member that must be a number."""
     number = value.get(member)
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise MalformedAnswer(f"the node's answer lacks the number `{member}`")
@@ -57,7 +56,7 @@ def required_number(value: Mapping[str, Json], member: str) -> float:
 
 
 def texts_of(value: Mapping[str, Json], member: str) -> tuple[str, ...]:
-    """Return the strings of a list member; an absent member is an empty list."""
+    """Return the strings in a JSON array member, or an empty tuple if the member is absent."""
     items = value.get(member, [])
     if not isinstance(items, list):
         raise MalformedAnswer(f"the member `{member}` of the node's answer is not a list")
@@ -77,7 +76,7 @@ async def read_pages(
     *,
     most_pages: int = MAX_PAGES,
 ) -> AsyncIterator[Page]:
-    """Yield the pages of a list.
+    """Yield the pages of a list by following their cursors.
 
     `ask` fetches the page at a cursor; `place_of` returns the cursor of the next page, or None.
     """
@@ -99,7 +98,7 @@ async def read_pages(
 def require_advance(
     keys: Sequence[str], *, prefix: str, after: str | None, limit: int, is_last: bool
 ) -> None:
-    """Check that a page of keys is valid and follows the page before; raises MalformedAnswer.
+    """Check that a page of keys is valid and continues the previous page. Raises MalformedAnswer.
 
     Keys must begin with `prefix` and ascend from `after`, the last key before (None: not known). A
     page

@@ -58,7 +58,7 @@ _UNAUTHORIZED: Final[tuple[tuple[Callable[..., Unauthorized], str], ...]] = (
 
 
 class _Problem(msgspec.Struct):
-    """The members that this client reads of a problem document (RFC 9457)."""
+    """The JSON members of a problem document (RFC 9457) that this client reads."""
 
     code: str = ""
     detail: str = ""
@@ -69,7 +69,7 @@ class _Problem(msgspec.Struct):
 def refusal_of(
     status: int, headers: Mapping[str, str], body: bytes, *, asked: str = ""
 ) -> NodeRefused:
-    """Return the exception for an error answer, for any bytes."""
+    """Return the exception for an error response, whatever bytes its body contains."""
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     problem = _Problem()
     text = ""

@@ -1,4 +1,4 @@
-"""The portable form of a delegation: JSON for its recipient, compatible with other clients.
+"""The portable JSON form of a delegation, compatible with other clients.
 
     {"cid", "delegationHeader": {"Authorization"}, "spaceId", "path", "actions", "resources": [...],
      "disableSubDelegation", "expiry", "delegateDID", "ownerAddress", "chainId", "host"}
@@ -78,7 +78,9 @@ class GrantedResource:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PortableDelegation:
-    """A delegation in its portable form; made by `Delegations.delegate` and `decode_portable`.
+    """A delegation in its portable form.
+
+    Obtain it with `Delegations.delegate` or `decode_portable`.
 
     Attributes:
         cid: id of the delegation.
@@ -113,7 +115,7 @@ class PortableDelegation:
 
     @property
     def space(self) -> str | None:
-        """Id of the first space in it; None if it is only about networks."""
+        """The id of the first space in the delegation, or None if it names only networks."""
         return next((one.space for one in self.resources if one.space != _ENCRYPTION), None)
 
 
@@ -168,7 +170,7 @@ def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
 
 
 def encode_portable(portable: PortableDelegation) -> bytes:
-    """Write the portable form, byte for byte like other clients (MF14)."""
+    """Encode a portable delegation, byte for byte like other clients (MF14)."""
     # The flat members repeat the first resource, because older readers know only these.
     first = portable.resources[0] if portable.resources else GrantedResource("kv", "", "", ())
     # The members have the order of the protocol's other clients.
@@ -197,7 +199,7 @@ def encode_portable(portable: PortableDelegation) -> bytes:
 
 
 def encode_bundle(portables: Sequence[PortableDelegation]) -> bytes:
-    """Write several delegations for one recipient; a single one is written as itself.
+    """Encode several delegations for one recipient. A single delegation is not bundled.
 
     Args:
         portables: 1 to 32.
@@ -235,7 +237,7 @@ class _Resource(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Flat(msgspec.Struct):
-    """The only resource, if the member `resources` is absent."""
+    """The JSON members that describe the only resource if `resources` is absent."""
 
     spaceId: str
     actions: Annotated[list[Text], msgspec.Meta(min_length=1)]
@@ -275,7 +277,7 @@ class _Bundle(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def decode_portable(data: bytes) -> PortableDelegation:
-    """Read the portable form, untrusted.
+    """Parse an untrusted portable delegation.
 
     Raises:
         InvalidPortableDelegation: the data is malformed; the message names the first wrong member.
@@ -287,7 +289,7 @@ def decode_portable(data: bytes) -> PortableDelegation:
 
 
 def decode_bundle(data: bytes) -> tuple[PortableDelegation, ...]:
-    """Read one delegation, or a bundle of them.
+    """Parse a single delegation or a bundle of delegations.
 
     A delegation for the owner's public space inside another one is returned as one of its own.
 
@@ -319,7 +321,7 @@ def _object(data: bytes, at: str = "") -> dict[str, Json]:
 
 
 def _read(value: Json, at: str) -> tuple[PortableDelegation, ...]:
-    """Read one delegation, and the one for the public space that some writers include."""
+    """Parse a delegation and, if present, the public-space delegation inside it."""
     form = shaped_at(at, value, _Form, _wrong)
     header = _token(form.delegationHeader.Authorization)
     if form.authHeader is not msgspec.UNSET and _token(form.authHeader) != header:
@@ -414,8 +416,7 @@ def _wrong(path: str, what: str) -> NoReturn:
 
 
 def _place(resource: Resource) -> str:
-    """Return a resource in canonical spelling: an empty path is no path, and a network has one
-    id."""
+    """Return a resource as a canonical string. Empty paths and network ids are normalised."""
     if isinstance(resource, SpaceResource):
         return SpaceResource(resource.space, resource.service, resource.path or None).text
     network = network_of(resource)
@@ -423,8 +424,7 @@ def _place(resource: Resource) -> str:
 
 
 def _described_place(described: GrantedResource) -> str | None:
-    """Return the resource of a description in canonical spelling; None if its space is not
-    valid."""
+    """Return the canonical resource of a description, or None if its space is invalid."""
     if described.service == _ENCRYPTION:
         return _place(OpaqueResource(described.path))
     try:
@@ -436,7 +436,7 @@ def _described_place(described: GrantedResource) -> str | None:
 
 
 def described(capabilities: Iterable[Capability]) -> tuple[GrantedResource, ...]:
-    """Return the abilities of each resource; resources keep the order of the token."""
+    """Group capabilities by resource, in the order of the token."""
     actions: dict[Resource, list[str]] = {}
     for one in capabilities:
         actions.setdefault(one.resource, []).append(one.ability)

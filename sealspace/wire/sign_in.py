@@ -1,5 +1,4 @@
-"""Sign-in: the requested rights, the wallet's or key's signature, and the hosting of spaces (J4,
-D43)."""
+"""Sign-in: the requested rights, the signature, and the hosting of spaces (J4, D43)."""
 
 import math
 from collections.abc import Sequence
@@ -111,8 +110,10 @@ class SignIn:
 
 
 async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Session:
-    """Have a wallet sign in a fresh session key, and register the sign-in; raises as
-    `Client.sign_in`."""
+    """Sign in a fresh session key with a wallet, and register the sign-in at the node.
+
+    Raises the same errors as `Client.sign_in`.
+    """
     if not 0 < asked.ttl_s <= MAX_SESSION_TTL_S:
         raise InvalidInput("the lifetime of a session must be more than 0 s and at most 30 days")
     try:
@@ -174,7 +175,7 @@ async def pass_on(
     ttl_s: float,
     domain: str,
 ) -> Grant:
-    """Have the wallet pass on a whole grant to its session key, in a message of its own (W22)."""
+    """Have the wallet delegate a whole grant to its session key, in a separate message (W22)."""
     passed_on = sign_grant(
         caller, wallet, signer.did_url, grant.capabilities, ttl_s=ttl_s, domain=domain, parent=grant
     )
@@ -194,8 +195,10 @@ def sign_grant(
     resources: Sequence[str] = (),
     statement: str | None = None,
 ) -> Grant:
-    """Have a wallet sign a grant that ends with its parent; `sign_message` describes the
-    arguments."""
+    """Have a wallet sign a grant that expires no later than its parent.
+
+    `sign_message` describes the arguments.
+    """
     now = caller.clock.now()
     ends_at = math.inf if parent is None or parent.expires_at is None else parent.expires_at
     return read_grant(
@@ -217,7 +220,10 @@ def sign_grant(
 async def key_sign_in(
     caller: Caller, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()
 ) -> Session:
-    """Let a key act for itself, and host its spaces; raises as `Client.sign_in_with_key`."""
+    """Sign in with a key that acts for itself, and have the node host its spaces.
+
+    Raises the same errors as `Client.sign_in_with_key`.
+    """
     session = replace(key_session(key), node_id=await caller.node_id())
     if not spaces:
         return session
@@ -235,7 +241,7 @@ async def key_sign_in(
 def _own_part(
     owner: Principal, wanted: Sequence[Capability], received: Sequence[Grant]
 ) -> tuple[Capability, ...]:
-    """Return the owner's own capabilities; all others must be in a received delegation."""
+    """Return the owner's own capabilities. All others must be in a received delegation."""
     named = {_place(one) for grant in received for one in grant.capabilities}
     own = []
     for one in wanted:
@@ -253,7 +259,7 @@ def _own_part(
 
 
 def _place(one: Capability) -> str:
-    """Return the space or network of a capability."""
+    """Return the id of the space or network that a capability names."""
     return one.resource.space.text if isinstance(one.resource, SpaceResource) else one.resource.text
 
 
@@ -297,7 +303,7 @@ def sign_in_capabilities(
 
 
 async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:
-    """Register a delegation, and return the spaces in it that the node does not host (J2).
+    """Register a delegation and return its spaces that the node does not host (J2).
 
     The request may be repeated, because registration is idempotent. The node may list other spaces
     as
@@ -313,8 +319,7 @@ async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:
 
 
 async def _hosting(caller: Caller, spaces: Sequence[SpaceId]) -> tuple[str, list[Capability]]:
-    """Return the DID under which the node hosts spaces (J3), and the capabilities to grant to
-    it."""
+    """Return the node's DID for hosting spaces (J3), and the capabilities to grant to that DID."""
     path = f"/peer/generate/{path_segment(spaces[0].text)}"
     answer = await caller.transport.require(
         Request("GET", path, repeatable=True, max_answer_bytes=4096)
@@ -328,7 +333,7 @@ async def _hosting(caller: Caller, spaces: Sequence[SpaceId]) -> tuple[str, list
 def _own_grant(
     caller: Caller, session: Session, audience: str, wanted: Sequence[Capability]
 ) -> Grant:
-    """Return a key's delegation of its own spaces, which needs no parent."""
+    """Sign a delegation of a key's own spaces, which needs no parent delegation."""
     return read_grant(
         mint(
             session.signer,
@@ -358,7 +363,7 @@ def _whole_space(space: SpaceId) -> list[Capability]:
 
 
 def _account_of(space: SpaceId) -> list[Capability]:
-    """Return the rights to list and revoke what was delegated in a space."""
+    """Return the capabilities to manage the delegations in a space."""
     delegation = [
         space_capability(space, "delegation", None, ability) for ability in DELEGATION_ABILITIES
     ]

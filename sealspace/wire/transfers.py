@@ -1,4 +1,4 @@
-"""Transfers of values from and to files, in pieces, with file access off the event loop."""
+"""Transfers of values to and from files, in pieces and without blocking the event loop."""
 
 import asyncio
 import os
@@ -44,20 +44,19 @@ _PER_CAPABILITY_BYTES: Final = 160  # upper bound for the space and the ability 
 
 
 class Part(NamedTuple):
-    """A value to write: its bytes, and the headers for content type and metadata."""
+    """The bytes of a value to write, with the headers for its content type and metadata."""
 
     body: bytes
     headers: Mapping[str, str]
 
 
 def packed_keys(keys: Iterable[str], most: int) -> list[list[str]]:
-    """Split keys, without duplicates, into requests within a node's limits."""
+    """Group distinct keys into requests that stay within a node's limits."""
     return _packed(dict.fromkeys(keys, 0), most)
 
 
 def packed_parts(parts: Mapping[str, Part]) -> list[list[str]]:
-    """Split values into commits within a node's limits: small ones together, then each large one
-    alone."""
+    """Group values into commits within a node's limits. Each large value gets its own commit."""
     sizes = {key: len(part.body) for key, part in parts.items()}
     large = [[key] for key, size_bytes in sizes.items() if size_bytes > MAX_SMALL_BYTES]
     return (
@@ -87,8 +86,7 @@ def _packed(sizes: Mapping[str, int], most: int) -> list[list[str]]:
 async def in_order(
     packs: Sequence[Sequence[str]], write: Callable[[Sequence[str]], Awaitable[None]]
 ) -> None:
-    """Write each pack of keys in turn; raises BatchIncomplete if one fails after another
-    succeeded."""
+    """Write groups of keys in order. A failure after the first group raises BatchIncomplete."""
     done: list[str] = []
     for number, keys in enumerate(packs):
         try:
@@ -102,7 +100,7 @@ async def in_order(
 
 
 def multipart(parts: Mapping[str, Part], entropy: Entropy) -> tuple[bytes, str]:
-    """Return a multipart form with one part for each value, and its content type.
+    """Return a multipart form with one part for each value, and the form's content type.
 
     Each key is percent-encoded once more as the name of its part.
     """
@@ -149,15 +147,17 @@ _ABSENT: Final = "KV_NOT_FOUND"
 
 
 def require_written(answer: Answer, keys: Sequence[str]) -> None:
-    """Check that a batch of puts wrote exactly the requested keys (J9); raises MalformedAnswer."""
+    """Check that a batch wrote exactly the requested keys (J9). Raises MalformedAnswer."""
     result = decoded(_WRITTEN, answer, "the result of a batch")
     if result.count != len(keys) or sorted(result.written) != sorted(keys):
         raise MalformedAnswer(f"{answer.asked}: the node wrote other keys than requested")
 
 
 def found_in(answer: Answer, keys: Sequence[str]) -> dict[str, Value]:
-    """Return the values of a batch answer, in the order of the keys, each compared with its
-    version."""
+    """Return the values in a batch response, in the order of `keys`.
+
+    Each value is compared with its ETag.
+    """
     results = decoded(_RESULTS, answer, "the result of a batch").results
     if sorted(one.key for one in results) != sorted(keys):
         raise MalformedAnswer(f"{answer.asked}: the node read other keys than requested")
@@ -180,7 +180,7 @@ class Readable(Protocol):
     """A file that is open for reading bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes; b"" at the end."""
+        """Return at most `size` bytes, or b"" at the end."""
 
 
 Source: TypeAlias = str | Path | Readable | AsyncIterable[bytes] | Iterable[bytes]
@@ -188,8 +188,7 @@ Source: TypeAlias = str | Path | Readable | AsyncIterable[bytes] | Iterable[byte
 
 
 async def checked(stream: Stream) -> AsyncIterator[bytes]:
-    """Yield the body of a value, and compare it with its version at the end (M1); raises
-    TransferBroken."""
+    """Yield the body of a value, then check it against its ETag (M1). Raises TransferBroken."""
     digest = blake3()
     try:
         async for piece in stream.pieces():
@@ -206,7 +205,7 @@ async def checked(stream: Stream) -> AsyncIterator[bytes]:
 
 
 async def save(stream: Stream, to: str | Path | BinaryIO, progress: Progress | None) -> None:
-    """Write a value to a file; a path is replaced atomically at the end, or stays as it is."""
+    """Write a value to a file. A file given by path is replaced atomically after the transfer."""
     if not isinstance(to, str | Path):
         await _copy(stream, to, progress)
         return
@@ -242,7 +241,7 @@ async def _copy(stream: Stream, file: BinaryIO, progress: Progress | None) -> No
 
 
 async def upload_of(source: Source, progress: Progress | None) -> Upload:
-    """Return a source as a request body, which can be sent again if its size is known.
+    """Create a request body from a source. It can be sent again if its size is known.
 
     Raises InvalidInput and OSError.
     """
@@ -271,7 +270,7 @@ async def upload_of(source: Source, progress: Progress | None) -> Upload:
 
 
 def of_bytes(body: bytes) -> bytes | Upload:
-    """Return a long body as pieces, so that a slow connection gets time for each of them."""
+    """Split a long body into pieces, so that a slow connection gets extra time for each piece."""
     if len(body) <= PIECE_BYTES:
         return body
 

@@ -1,4 +1,4 @@
-"""HTTP requests to one node: bounded, retried only when that is safe, with typed errors.
+"""HTTP requests to one node, with size and time limits, safe retries and typed errors.
 
 A token is valid once. A request therefore carries a function that mints tokens, and every try uses
 a token of its own. A request that may have been carried out, because the connection broke after it
@@ -44,7 +44,7 @@ Progress: TypeAlias = Callable[[int, int | None], object]
 
 @dataclass
 class Upload:
-    """A request body that is read while it is sent, from the beginning on each try.
+    """A request body that is read while it is sent. Each try reads it from the beginning.
 
     A body of known size must keep that size.
     """
@@ -83,7 +83,7 @@ class Upload:
 
 
 class Pace:
-    """The waiting time left for one try: waiting uses it up, and moved bytes earn it back."""
+    """The time left for one try. Waiting uses it up, and transferred bytes earn it back."""
 
     def __init__(self, timeout_s: float) -> None:
         self._most_s = self._left_s = timeout_s
@@ -91,8 +91,10 @@ class Pace:
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Limit a block by the time that is left, and subtract the time it takes; raises
-        TimeoutError."""
+        """Limit a block to the time that is left, and subtract the time that it takes.
+
+        Raises TimeoutError.
+        """
         try:
             async with asyncio.timeout(self._left_s) as self._limit:
                 yield
@@ -101,11 +103,11 @@ class Pace:
             self._limit = None
 
     def moved(self, size_bytes: int) -> None:
-        """Add time for moved bytes."""
+        """Add time for transferred bytes."""
         self._left_s = min(self._most_s, self._left_s + size_bytes / BYTES_PER_S)
 
     async def sent(self, upload: Upload) -> AsyncIterator[bytes]:
-        """Yield the pieces of a body; the clock is stopped while its source is read."""
+        """Yield the pieces of a body. The clock stops while the source is read."""
         self._pause()
         async for piece in upload:
             self._reschedule(_now_s() + self._left_s)
@@ -166,7 +168,7 @@ class TransportSettings:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request to a node; by default an invocation."""
+    """A request to a node, by default a POST to `/invoke`."""
 
     method: Method = "POST"
     path: str = "/invoke"
@@ -180,7 +182,7 @@ class Request:
 
     @property
     def subject(self) -> str:
-        """The description of this request in errors, without the query and the token."""
+        """The description of this request in errors, without its query and token."""
         return (self.asked or f"{self.method} {unquote(self.path.partition('?')[0])}")[
             :_MAX_ASKED_CHARS
         ]
@@ -199,7 +201,7 @@ def json_request(method: Method, path: str, body: bytes, *, serves_once: bool = 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A node's answer, read as a whole."""
+    """A node's response with its whole body."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -212,7 +214,7 @@ class Answer:
         return 200 <= self.status < 300
 
     def require(self) -> Self:
-        """Return this answer if it is a success.
+        """Return this response if it is a success.
 
         Raises:
             NodeRefused: the answer is an error; the class depends on status and text (J8).
@@ -222,17 +224,17 @@ class Answer:
         return self
 
     def refusal(self) -> NodeRefused:
-        """Return the exception for this error answer."""
+        """Return the exception for this error response."""
         return refusal_of(self.status, self.headers, self.body, asked=self.asked)
 
 
 def path_segment(text: str) -> str:
-    """Percent-encode a text as one path segment, like JavaScript's `encodeURIComponent`."""
+    """Percent-encode a string as one path segment, like JavaScript's `encodeURIComponent`."""
     return quote(text, safe="!'()*")
 
 
 class Transport:
-    """The HTTP connection of a client; belongs to the event loop of its first use."""
+    """The HTTP connections of a client, bound to the event loop in which they are first used."""
 
     def __init__(self, url: str, *, settings: TransportSettings | None = None) -> None:
         self._settings = settings or TransportSettings()
@@ -245,8 +247,7 @@ class Transport:
         """Awaited before each try that carries a token; an exception prevents the request."""
 
     async def check_node(self) -> None:
-        """Run the check that precedes a token, for requests without one whose answers are
-        trusted."""
+        """Run the node check for a request that has no token but whose response is trusted."""
         self.require_open("a request to the node")
         if self.before_tokens is not None:
             await self.before_tokens()
@@ -258,7 +259,7 @@ class Transport:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections permanently; later requests raise ClientClosed."""
+        """Close the connections permanently. Later requests raise ClientClosed."""
         self._is_closed = True
         session, self._session = self._session, None
         if session is not None:
@@ -270,13 +271,15 @@ class Transport:
             raise ClientClosed(f"{asked}: this client of {self.url} was closed")
 
     def leave_connections(self) -> None:
-        """Drop the connections without closing them; they stay referenced, because collection
-        closes them."""
+        """Drop the connections without closing them.
+
+        References to them are kept, because garbage collection would close them.
+        """
         self._left.append(self._session)
         self._session = None
 
     async def require(self, request: Request) -> Answer:
-        """Send a request and return its answer if it is a success.
+        """Send a request and return the response if it is a success.
 
         Raises:
             NodeRefused: the answer is an error; the class depends on status and text (J8).
@@ -285,7 +288,7 @@ class Transport:
         return (await self.exchange(request)).require()
 
     async def exchange(self, request: Request) -> Answer:
-        """Send a request and return the node's answer, which may be an error.
+        """Send a request and return the node's response, which may be an error.
 
         A 503 guarantees that nothing was done, so it is tried again with a fresh token, unless the
         request
@@ -296,7 +299,7 @@ class Transport:
         return await self._retried(request, Stream.whole)
 
     async def stream(self, request: Request) -> "Stream":
-        """Send a request and return the answer with its body unread; the caller closes it."""
+        """Send a request and return the response with its body unread. The caller must close it."""
         tried = await self._retried(request, Stream.unread_if_success)
         if isinstance(tried, Stream):
             return tried
@@ -335,7 +338,7 @@ class Transport:
             pause_s *= 2
 
     async def _open(self, request: Request) -> "Stream":
-        """Make one try with its own token, up to the head of the answer."""
+        """Send the request once with a fresh token, and return when the response headers arrive."""
         self.require_open(request.subject)
         if self._session is None:
             self._session = aiohttp.ClientSession(
@@ -380,7 +383,7 @@ class _ConnectionLost(aiohttp.ClientError):
 async def _send_once(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Keep the HTTP library from repeating GET and PUT, which would send a used token again."""
+    """Keep the HTTP library from repeating GET and PUT, because that would resend a used token."""
     try:
         return await handler(request)
     except aiohttp.ClientConnectorError:
@@ -390,8 +393,10 @@ async def _send_once(
 
 
 class Stream:
-    """An answer whose body is read piece by piece; made by `Transport.stream`, closed by the
-    caller."""
+    """A response whose body is read piece by piece. The caller must close it.
+
+    Obtain it with `Transport.stream`.
+    """
 
     def __init__(self, response: aiohttp.ClientResponse, pace: Pace, request: Request) -> None:
         self._response = response
@@ -404,14 +409,14 @@ class Stream:
         self.asked = request.subject
 
     def close(self) -> None:
-        """Release the connection, or close it if part of the body is unread."""
+        """Release the connection, or close it if the body was not read completely."""
         if self._response.content.at_eof():
             self._response.release()
         else:
             self._response.close()
 
     async def whole(self) -> Answer:
-        """Read the whole body into an Answer, and close this stream."""
+        """Read the whole body, close this stream, and return the complete response."""
         with closing(self):
             body = bytearray()
             async for chunk in self.pieces():
@@ -419,11 +424,11 @@ class Stream:
         return Answer(self.status, self.headers, bytes(body), self.asked)
 
     async def unread_if_success(self) -> "Stream | Answer":
-        """Return this stream for a success, and the whole answer for an error."""
+        """Return this stream for a success, or the whole response for an error."""
         return self if 200 <= self.status < 300 else await self.whole()
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the body piece by piece."""
+        """Yield the response body piece by piece."""
         while True:
             async with self._pace.waiting():
                 chunk = await self._response.content.readany()
@@ -469,7 +474,7 @@ def _checked_base(url: str, *, allow_plain_http: bool) -> str:
 
 
 def _is_loopback(host: str) -> bool:
-    """Return whether a host name or address means this machine."""
+    """Return whether a host name or address refers to this machine."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

@@ -33,13 +33,13 @@ class Value:
 
 
 def whole_value_of(answer: Answer) -> Value:
-    """Read a value from an answer, and compare its body with its version; raises TransferBroken."""
+    """Read a value from a response and check its body against its ETag. Raises TransferBroken."""
     require_version_of(blake3(answer.body).hexdigest(), answer, moved_bytes=len(answer.body))
     return value_of(answer, answer.body)
 
 
 def require_version_of(digest: str, answer: Answer | Stream, *, moved_bytes: int) -> None:
-    """Compare the BLAKE3 of a body, in hex, with the digest in its ETag (M1, J16).
+    """Compare the hex BLAKE3 digest of a body with the digest in its ETag (M1, J16).
 
     An ETag of another form gives no digest to compare. The ETag is not signed: the check finds
     damaged
@@ -56,7 +56,7 @@ def require_version_of(digest: str, answer: Answer | Stream, *, moved_bytes: int
 
 
 def value_of(answer: Answer | Stream, body: bytes = b"") -> Value:
-    """Read a value's version and metadata from an answer."""
+    """Read a value's version and metadata from a response."""
     own = {
         name.lower().removeprefix(_METADATA_PREFIX): text
         for name, text in answer.headers.items()
@@ -71,7 +71,7 @@ def value_of(answer: Answer | Stream, body: bytes = b"") -> Value:
 
 
 def etag_of(answer: Answer | Stream) -> str:
-    """Return the version of a value from an answer."""
+    """Return the version of a value from the ETag of a response."""
     etag = answer.headers.get("ETag")
     if not etag:
         raise MalformedAnswer("the node's answer has no ETag")
@@ -79,7 +79,7 @@ def etag_of(answer: Answer | Stream) -> str:
 
 
 def bytes_of(body: object) -> bytes:
-    """Return the bytes to store for a body; the HTTP library would send a mapping as a form."""
+    """Return a body as bytes. Mappings are rejected, because the HTTP library would send a form."""
     if isinstance(body, str):
         try:
             return body.encode()
@@ -99,7 +99,7 @@ def bytes_of(body: object) -> bytes:
 def stored_headers(
     body: object, content_type: str | None, metadata: Mapping[str, str] | None
 ) -> dict[str, str]:
-    """Return the headers that are stored with a value."""
+    """Return the HTTP headers that are stored with a value."""
     headers = {
         _METADATA_PREFIX + _header_name(name): header_value(text)
         for name, text in (metadata or {}).items()
@@ -114,7 +114,7 @@ def stored_headers(
 
 
 def condition(*, if_absent: bool = False, if_match: str | None) -> dict[str, str]:
-    """Return the headers of a conditional write."""
+    """Return the HTTP headers for a conditional write."""
     if if_absent and if_match is not None:
         raise InvalidInput("`if_absent` and `if_match` cannot be combined")
     if if_absent:
@@ -129,7 +129,7 @@ def _header_name(name: str) -> str:
 
 
 def header_value(text: str) -> str:
-    """Return a text that is a valid header value; raises InvalidInput."""
+    """Return a string that is a valid header value, or raise InvalidInput."""
     if not text.isascii() or not text.isprintable() or text != text.strip():
         raise InvalidInput(
             "a header value may contain only printable ASCII, without spaces at its ends"
