@@ -61,7 +61,7 @@ _ASCII_ABILITY = re.compile(r"[A-Za-z0-9\-_.+*]+/[A-Za-z0-9\-_.+*]+")
 
 @lru_cache(maxsize=1024)
 def parse_ability(text: str) -> str:
-    """Check an ability and return it unchanged (A1).
+    """Check that a string is a valid ability, and return it unchanged (A1).
 
     The form is `namespace/name`; both parts are Unicode letters, digits and `-_.+*`.
 
@@ -81,18 +81,21 @@ def _is_ability(text: str) -> bool:
 
 
 def resolve_alias(ability: str) -> str:
-    """Return the current name of an ability; any name but an alias is returned as is (A3)."""
+    """Return the current name of an ability (A3).
+
+    Names that are not aliases are returned unchanged.
+    """
     return _ALIASES.get(ability, ability)
 
 
 @lru_cache(maxsize=1024)
 def sufficient_for(required: str) -> frozenset[str]:
-    """Return every ability, aliases included, that satisfies the required one (A5)."""
+    """Return every ability that satisfies a required ability, including aliases (A5)."""
     target = resolve_alias(required)
     holders = {target, *(held for held, implied in _IMPLIED.items() if target in implied)}
     return frozenset(holders | {alias for alias, ability in _ALIASES.items() if ability in holders})
 
 
 def satisfies(held: str, required: str) -> bool:
-    """Return whether one ability allows what another requires (A5)."""
+    """Return whether the held ability is sufficient where another ability is required (A5)."""
     return held in sufficient_for(required)

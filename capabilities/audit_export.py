@@ -40,7 +40,10 @@ _GENESIS_LABEL: Final = b"sealspace/audit-genesis/v1\0"
 
 @dataclass
 class VerifiedExport:
-    """The part of an export that was read so far; `is_covered` if it ends with a signed head."""
+    """The state of an export after the lines that were verified so far.
+
+    `is_covered` is True if the last of these lines is a signed head.
+    """
 
     store_id: bytes = b""
     after: int = 0
@@ -52,17 +55,20 @@ class VerifiedExport:
 
 
 def canonical(members: Mapping[str, Json]) -> bytes:
-    """Return the canonical JSON of an object of strings, integers and lists of strings (RC1)."""
+    """Encode an object as canonical JSON (RC1).
+
+    Its values have to be strings, integers or lists of strings.
+    """
     return json.dumps(members, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
 def entry_hash(entry: bytes) -> bytes:
-    """Return the SHA-256 that identifies an audit entry, computed over its canonical JSON (RC2)."""
+    """Return the SHA-256 hash that identifies an audit entry, given its canonical JSON (RC2)."""
     return hashlib.sha256(_ENTRY_LABEL + entry).digest()
 
 
 def genesis_hash(store_id: bytes) -> bytes:
-    """Return the hash that the first entry of a store's audit chain follows (RC3)."""
+    """Return the hash that a store's first audit entry cites as its predecessor (RC3)."""
     return hashlib.sha256(_GENESIS_LABEL + store_id).digest()
 
 
@@ -124,7 +130,7 @@ class _Head(Struct, rename="camel"):
 
 
 class _Reader:
-    """The state of reading one export."""
+    """A reader that verifies one export line by line."""
 
     def __init__(
         self, node_did: str, public_key: bytes, on_entry: Callable[[int, bytes], None] | None
@@ -135,7 +141,7 @@ class _Reader:
         self.export = VerifiedExport()
 
     def read(self, line: bytes, *, is_first: bool) -> None:
-        """Check the next line against the lines before it."""
+        """Check the next line of the export against the lines before it."""
         members = parse_json(line, max_bytes=MAX_ENTRY_BYTES)
         if canonical(members) != line:
             raise ValueError("not canonical JSON")

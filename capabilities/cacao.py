@@ -35,7 +35,7 @@ _NULL: Final = b"\xf6"
 
 
 def encode_dag_cbor(value: object) -> bytes:
-    """Return the canonical DAG-CBOR of a value; keys of maps are strings."""
+    """Encode a value as canonical DAG-CBOR. The keys of maps have to be strings."""
     if isinstance(value, str):
         text = value.encode()
         return _cbor_head(_TEXT, len(text)) + text
@@ -57,7 +57,7 @@ def encode_dag_cbor(value: object) -> bytes:
 
 
 def _cbor_head(major: int, number: int) -> bytes:
-    """Return the initial bytes of a CBOR item: its major type and a length or number."""
+    """Return the first bytes of a CBOR item, which encode its major type and length or value."""
     if not 0 <= number < 1 << 32:
         raise ValueError("number out of range")
     if number < 24:
@@ -150,7 +150,7 @@ def parse_cacao(data: bytes) -> Cacao:
 
 
 def restore_cacao(data: bytes) -> Cacao:
-    """Parse a CACAO from the store, where `parse_cacao` or an earlier version accepted it.
+    """Parse a stored CACAO, which `parse_cacao` or an earlier version accepted.
 
     Earlier versions accepted messages that `parse_cacao` rejects: signatures encoded as links
     (tag 42), and more than MAX_RESOURCES resources. The caller guarantees that the store is intact.
@@ -159,7 +159,7 @@ def restore_cacao(data: bytes) -> Cacao:
 
 
 def encode_cacao(cacao: Cacao) -> bytes:
-    """Return the canonical bytes of a CACAO, with the address in EIP-55 case (C1)."""
+    """Return the canonical bytes of a CACAO, with the address in EIP-55 mixed case (C1)."""
     message = cacao.message
     payload = _Payload(
         domain=message.domain,
@@ -180,14 +180,14 @@ def encode_cacao(cacao: Cacao) -> bytes:
 
 
 def sign_cacao(message: SiweMessage, wallet: WalletSigner) -> Cacao:
-    """Sign a message with the wallet that it names."""
+    """Sign a sign-in message with the wallet that the message names."""
     if message.address != wallet.address:
         raise ValueError("the message is for another wallet")
     return Cacao(message, wallet.sign_eip191(siwe_text(message)))
 
 
 def verify_cacao(cacao: Cacao) -> None:
-    """Check that the wallet named in a message signed its text (C5).
+    """Check that a sign-in message was signed by the wallet that it names (C5).
 
     Raises:
         BadSignature: Another key signed it; also for contract wallets, which are not supported
@@ -198,12 +198,12 @@ def verify_cacao(cacao: Cacao) -> None:
 
 
 def header_text(data: bytes) -> str:
-    """Encode CACAO bytes for a header: base64url with padding (E3)."""
+    """Encode CACAO bytes for an HTTP header, as base64url with padding (E3)."""
     return encode_padded_url(data)
 
 
 def header_bytes(text: str) -> bytes:
-    """Decode a CACAO from the base64url text of a header (E3).
+    """Decode CACAO bytes from the padded base64url in an HTTP header (E3).
 
     Raises:
         MalformedToken: Another alphabet, padding missing, too much or before the end, spare bits
@@ -216,7 +216,10 @@ def header_bytes(text: str) -> bytes:
 
 
 def restore_header_bytes(text: str) -> bytes:
-    """Decode a stored CACAO header; earlier versions accepted padding before the end."""
+    """Decode a stored CACAO header.
+
+    Padding before the end is accepted, because earlier versions stored such headers.
+    """
     try:
         return libipld.decode_multibase("U" + text)[1]
     except ValueError as exc:
@@ -224,7 +227,7 @@ def restore_header_bytes(text: str) -> bytes:
 
 
 def _decoded(data: bytes) -> tuple[object, _Envelope]:
-    """Decode DAG-CBOR; return the raw value, and the same as an envelope of known fields."""
+    """Decode a CACAO from DAG-CBOR. Return both the plain value and the typed envelope."""
     if len(data) > MAX_CACAO_BYTES:
         raise MalformedToken("CACAO too large")
     try:

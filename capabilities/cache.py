@@ -37,7 +37,7 @@ class Recent(OrderedDict[Entry, Value]):
         self._most = most
 
     def put(self, key: Entry, value: Value) -> None:
-        """Add or refresh an entry, and drop the oldest one if there are too many."""
+        """Add or replace an entry. Drop the oldest entry if there are too many."""
         self[key] = value
         self.move_to_end(key)
         if len(self) > self._most:
@@ -47,7 +47,7 @@ class Recent(OrderedDict[Entry, Value]):
 def remembered(
     most: int, *, longest: int = MAX_REMEMBERED
 ) -> Callable[[Callable[[Key], Result]], Callable[[Key], Result]]:
-    """Cache a function of one text or byte string.
+    """Cache the results of a function that takes one string or byte string.
 
     `most` is the number of results in the cache; inputs longer than `longest` are not cached.
     """
@@ -67,7 +67,10 @@ def remembered(
 def remembered_of(
     *, values: int
 ) -> Callable[[Callable[[Value], Result]], Callable[[Value], Result]]:
-    """Cache a function of one immutable object; the cache is emptied when it is full."""
+    """Cache the results of a function that takes one immutable object.
+
+    The whole cache is emptied when it is full.
+    """
 
     def decorate(compute: Callable[[Value], Result]) -> Callable[[Value], Result]:
         cached: dict[int, tuple[Value, Result]] = {}

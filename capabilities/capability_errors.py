@@ -9,7 +9,7 @@ from typing import Final
 
 
 class CapabilityError(Exception):
-    """Base of the errors that this package raises for invalid data.
+    """Base class of the errors that this package raises for invalid data.
 
     Attributes:
         code: Stable name of the cause.
@@ -25,39 +25,42 @@ class CapabilityError(Exception):
 
 
 class InvalidJson(CapabilityError):
-    """The bytes are not strict JSON, or not an object where one is required."""
+    """The bytes are not strict JSON, or the JSON value does not have the required form."""
 
     code = "json-invalid"
 
 
 class MalformedToken(CapabilityError):
-    """The token cannot be decoded, or no rule allows its shape; answers give no reason (E5)."""
+    """The token cannot be decoded, or its form is not allowed. Responses give no reason (E5)."""
 
     code = "token-malformed"
 
 
 class InvalidIdentifier(CapabilityError):
-    """The text is not a valid DID, space id, resource, network id, ability or CID."""
+    """The string is not a valid DID, space id, resource, network id, ability or CID."""
 
     code = "identifier-invalid"
 
 
 class BadSignature(CapabilityError):
-    """The signature, its key or its algorithm is invalid; all causes have one text (K9, C5)."""
+    """The signature, its key or its algorithm is invalid. All causes have one message (K9, C5)."""
 
     code = "signature-invalid"
     wording = "Failed to verify signature"
 
 
 class WrongKind(CapabilityError):
-    """The token was signed for another purpose than the route's; one text for all (T8 to T12)."""
+    """The token was signed for a purpose that does not fit the route (T8 to T12).
+
+    The message is the same for all causes.
+    """
 
     code = "token-kind"
     wording = "Token of another kind"
 
 
 class CaveatRefused(CapabilityError):
-    """A caveat is dropped, changed, unknown or not met; the text names the rule (3.5)."""
+    """A caveat is missing, changed, unknown or not met. The message names the rule (3.5)."""
 
     code = "caveat-refused"
 
@@ -108,7 +111,7 @@ CHAIN_TEXTS: Final = {
 
 
 class ChainError(CapabilityError):
-    """A token is well-formed and signed, but its chain does not support it."""
+    """The token is well-formed and signed, but its delegation chain does not authorise it."""
 
     def __init__(self, code: str, *about: str) -> None:
         super().__init__(CHAIN_TEXTS[code].format(*about))

@@ -1,4 +1,4 @@
-"""Caveats: conditions on a capability, and the rules for narrowing them (section 3.5, rule T2).
+"""Caveats (conditions on a capability) and the rules for narrowing them (section 3.5, rule T2).
 
 In a token a capability carries a list of objects. `[{}]` means no condition and becomes the empty
 map; any other list becomes a map from decimal index to object.
@@ -54,7 +54,7 @@ def check_delegated(parent: Caveats, child: Caveats) -> None:
 
 
 def check_invoked(parent: Caveats, invoked: Caveats) -> None:
-    """Check that an invocation repeats the conditions of the grant it uses (I35).
+    """Check that an invocation repeats the conditions of the grant that it uses (I35).
 
     Selectors have no rule of their own here.
 
@@ -70,7 +70,7 @@ def check_invoked(parent: Caveats, invoked: Caveats) -> None:
 
 
 class Selection(Struct, frozen=True, gc=False):
-    """The part of a request that its conditions allow."""
+    """A selected resource, either alone or with everything below it."""
 
     resource: Resource
     is_exact: bool
@@ -102,7 +102,7 @@ def selection_of(resource: Resource, caveats: Caveats) -> Selection | None:
 
 
 def same_json(one: Json, other: Json) -> bool:
-    """Return whether two JSON values are equal; 1, 1.0 and true are different values."""
+    """Return whether two JSON values are equal, where 1, 1.0 and true all differ."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict) and isinstance(other, dict):
@@ -130,7 +130,7 @@ def _selector_within(parent: Caveats, child: Caveats) -> bool:
 
 
 def _sole_selector(caveats: Caveats) -> _Selector | None:
-    """Return the selector if the map is exactly one well-formed selector, else None."""
+    """Return the only caveat if it is a well-formed selector, or None otherwise."""
     if len(caveats) != 1:
         return None
     try:

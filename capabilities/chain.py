@@ -39,7 +39,7 @@ MAX_LIFETIME_S: Final = 300
 
 
 class Mark(Enum):
-    """Whether a registered delegation is live or revoked."""
+    """The state of a registered delegation, which is live or revoked."""
 
     LIVE = "live"
     REVOKED = "revoked"
@@ -146,7 +146,7 @@ def judge_registration(
 def judge_invocation(
     invocation: Invocation, cited: Sequence[Registered | None], marks: Marks, *, now: float
 ) -> Authority:
-    """Decide whether an invocation may act (I13, I30 to I35, I39).
+    """Decide whether an invocation is authorised (I13, I30 to I35, I39).
 
     Args:
         invocation: Verified.
@@ -188,7 +188,7 @@ def judge_invocation(
 def check_lifetime(
     invocation: Invocation, now: float, max_lifetime_s: int = MAX_LIFETIME_S
 ) -> None:
-    """Check that an invocation does not live longer than the server allows (I4).
+    """Check that an invocation does not expire later than the server allows (I4).
 
     Raises:
         ChainError: `lifetime-too-long`: it expires later than the current second plus
@@ -262,7 +262,7 @@ def acting_principal(
     marks: Marks,
     now: float,
 ) -> Principal | None:
-    """Return the principal for whom a token acts on a delegation (W21, W23).
+    """Return the principal on whose behalf a token acts on a delegation (W21, W23).
 
     Without a proof this is the signer; with one, the delegator of the proof.
 
@@ -300,7 +300,7 @@ def acting_principal(
 
 
 def is_in_force(grant: Registered, marks: Marks, *, now: float) -> bool:
-    """Return whether a delegation and all its ancestors are live and in their windows (I32, I33).
+    """Return whether a delegation and all its ancestors are live and valid at `now` (I32, I33).
 
     Args:
         grant: The delegation.
@@ -323,7 +323,9 @@ def has_say(principal: Principal, target: Delegation) -> bool:
 
 
 def hosted_spaces(delegation: Delegation) -> tuple[SpaceId, ...]:
-    """Return the spaces that a delegation hosts, by `space/host` on `<space>/space` (D40, D44).
+    """Return the spaces that a delegation hosts (D40, D44).
+
+    It hosts each space for which it grants `space/host` on `<space>/space`.
 
     The chain rules decide whether its signer may host them (D41). The audience is not checked
     (D42).
@@ -336,7 +338,7 @@ def hosted_spaces(delegation: Delegation) -> tuple[SpaceId, ...]:
 
 
 def mentioned_spaces(capabilities: Iterable[Capability]) -> tuple[SpaceId, ...]:
-    """Return the distinct spaces of all resources, in the order of the capabilities."""
+    """Return the spaces that the capabilities name, in order and without duplicates."""
     spaces: dict[SpaceId, None] = {}
     for capability in capabilities:
         resource = capability.resource
@@ -346,7 +348,7 @@ def mentioned_spaces(capabilities: Iterable[Capability]) -> tuple[SpaceId, ...]:
 
 
 def _dependent(principal: Principal, capabilities: Iterable[Capability]) -> tuple[Capability, ...]:
-    """Return the capabilities for which the principal is not root (R1 to R3), in order (T7)."""
+    """Return, in order, the capabilities for which the principal is not root (R1 to R3, T7)."""
     dependent = []
     for capability in capabilities:
         resource = capability.resource
@@ -359,7 +361,7 @@ def _dependent(principal: Principal, capabilities: Iterable[Capability]) -> tupl
 def _found(
     cited: Iterable[Registered | None],
 ) -> tuple[list[Registered], dict[ContentKey, Ancestor]]:
-    """Return the delegations that were found, and the union of their closures."""
+    """Return the delegations that were found, and a map of them and all their ancestors."""
     known, members = [], {}
     for grant in cited:
         if grant is not None:
@@ -370,7 +372,7 @@ def _found(
 
 
 def _closure(delegation: Delegation, above: Mapping[ContentKey, Ancestor]) -> tuple[Ancestor, ...]:
-    """Return the delegation and all its ancestors, itself first.
+    """Return the delegation itself, followed by all its ancestors.
 
     A delegation cannot be its own ancestor, because its hash is unknown before it is signed (D31).
     If the store contains such a cycle, the member is counted once and no loop is endless.
@@ -383,7 +385,10 @@ def _closure(delegation: Delegation, above: Mapping[ContentKey, Ancestor]) -> tu
 
 
 def _accounts_above(delegation: Delegation, parents: Iterable[Registered]) -> tuple[Principal, ...]:
-    """Return the accounts that list a delegation, which are its parents' and its signer's."""
+    """Return the accounts in which a delegation is listed.
+
+    These are the account of its signer, if there is one, and the accounts of its parents.
+    """
     signer = delegation.delegator
     # Only wallets and owners of the granted spaces have accounts; a key that delegates further
     # has none.
@@ -402,7 +407,7 @@ def _check_found(
     known: Sequence[Registered],
     dependent: Sequence[Capability],
 ) -> None:
-    """Check that required proofs are cited, that all are stored with ancestors, and none twice."""
+    """Check that proofs are cited if needed, are stored with their ancestors, and are distinct."""
     if dependent and not cited:  # D21, I31
         raise ChainError("parent-not-found")
     if len(cited) != len(found):
@@ -424,7 +429,7 @@ def _check_live(
     code: str,
     role: str,
 ) -> None:
-    """Check that every member of every closure is known and live.
+    """Check that the cited delegations and all their ancestors are known and live.
 
     `code` is the error for a revoked proof; a revoked ancestor has its own error, in which `role`
     names the proof.
@@ -460,7 +465,7 @@ def _check_usable(
     marks: Marks,
     now: float,
 ) -> None:
-    """Check that the cited grants belong to the invoker, are live and are in their windows."""
+    """Check that the cited grants are made to the invoker, are live, and are currently valid."""
     for grant in grants:
         if grant.delegation.delegate != invocation.invoker:  # I32
             raise ChainError("invoker-unauthorized")
@@ -478,7 +483,10 @@ def _check_covered(
     *,
     boundary: Literal["delegation", "invocation"],
 ) -> None:
-    """Check that one row of a directly cited grant covers each capability, with its caveats."""
+    """Check that each capability is covered by a single capability of a cited grant.
+
+    Caveats are compared too. Ancestors of the cited grants do not count.
+    """
     _check_cost(dependent, grants)
     check_caveats = check_delegated if boundary == "delegation" else check_invoked  # D28, I35
     for capability in dependent:  # D27, I34, I37
@@ -491,7 +499,7 @@ def _check_covered(
 
 
 def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list[Delegation]:
-    """Return the parents whose own window contains the child's (D25)."""
+    """Return the parents whose own validity window contains the child's window (D25)."""
     supporting, expiry_failed = [], False
     for parent in parents:
         outer = parent.delegation
@@ -509,7 +517,7 @@ def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list
 
 
 def _check_cost(dependent: Sequence[Capability], grants: Sequence[Delegation]) -> None:
-    """Reject a token that needs more comparisons than one request may cost."""
+    """Reject a token that needs more comparisons than are allowed for one request."""
     # The upper bound settles ordinary tokens without counting the rows of their grants.
     if len(dependent) * len(grants) * MAX_CAPABILITIES <= MAX_COMPARISONS:
         return
@@ -522,7 +530,7 @@ def _missing(
     grants: Iterable[Delegation],
     check_caveats: Callable[[Caveats, Caveats], None],
 ) -> str | None:
-    """Return why no single row covers a capability, or None if one does.
+    """Return why no single row of the grants covers a capability, or None if a row does.
 
     The reason is the caveat rule that failed last, or "" if no row has the resource and ability.
     Authority is never assembled from two rows (D27, I34).
@@ -558,7 +566,7 @@ def _joint_window(
 
 
 def _is_in_window(grant: Registered, now: float) -> bool:
-    """Return whether every window of a closure includes now (I33).
+    """Return whether a delegation and all its ancestors are valid at `now` (I33).
 
     The expiry is exclusive here, unlike in a token's own window (T4).
     """
@@ -568,7 +576,7 @@ def _is_in_window(grant: Registered, now: float) -> bool:
 
 
 def _gives_control(row: Capability, proof: Delegation, names: set[str]) -> bool:
-    """Return whether a row of a proof lets its holder act on a delegation with one of these URNs.
+    """Return whether a row of a proof allows acting on the delegation with the given URNs.
 
     A row with caveats does not: no caveat is defined for these actions, and an unknown caveat must
     not be ignored.

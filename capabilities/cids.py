@@ -43,13 +43,16 @@ class Cid(Struct, frozen=True, gc=False):
 
     @property
     def digest32(self) -> Digest | None:
-        """The digest if the hash is BLAKE3-256, the only one that is ever found (E8); else None."""
+        """The digest if it is a BLAKE3-256 hash, otherwise None.
+
+        CIDs with other hashes never match a stored token (E8).
+        """
         if self.hash_code != BLAKE3_256 or len(self.digest) != 32:
             return None
         return Digest(self.digest)
 
     def text(self) -> str:
-        """Return the CID as version 1 in lower-case base32."""
+        """Return the CID as a version 1 string in lower-case base32."""
         if self.codec == RAW and (digest := self.digest32) is not None:
             return cid_text(digest)
         parts = (1, self.codec, self.hash_code, len(self.digest))
@@ -57,12 +60,12 @@ class Cid(Struct, frozen=True, gc=False):
 
 
 def digest_of(event_bytes: bytes) -> Digest:
-    """Return the BLAKE3-256 of a token's bytes as received (E6)."""
+    """Return the BLAKE3-256 digest of a token's bytes, exactly as received (E6)."""
     return Digest(blake3(event_bytes).digest())
 
 
 def cid_text(digest: Digest) -> str:
-    """Return the CID of a digest as it is written on the wire (E7).
+    """Return the CID string for a digest, in the form used on the wire (E7).
 
     It is version 1, raw, BLAKE3-256, in base32: 59 characters that begin with `bafkr4i`.
     """
@@ -89,12 +92,12 @@ def parse_cid(text: str) -> Cid:
 
 
 def content_key_of_cacao(signer: str, eip191_digest: bytes) -> ContentKey:
-    """Return the content key for a wallet's canonical DID and the digest that it signed."""
+    """Return the content key of a CACAO from its signer's canonical DID and the signed digest."""
     return ContentKey(blake3(b"%b%b\0%b" % (_CACAO_LABEL, signer.encode(), eip191_digest)).digest())
 
 
 def content_key_of_ucan(signer: str, signing_input: bytes) -> ContentKey:
-    """Return the content key for a UCAN's canonical issuer and its text before the last dot."""
+    """Return the content key of a UCAN from its canonical issuer and its signing input."""
     return ContentKey(blake3(b"%b%b\0%b" % (_UCAN_LABEL, signer.encode(), signing_input)).digest())
 
 

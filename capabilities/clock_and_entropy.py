@@ -1,4 +1,4 @@
-"""Interfaces for time and randomness, and their implementations by the operating system.
+"""Interfaces for time and randomness, with implementations that use the operating system.
 
 Domain code takes both as arguments, so that tests and replays of recorded exchanges can set them.
 
@@ -16,7 +16,7 @@ class Clock(Protocol):
     """A source of the current time."""
 
     def now(self) -> float:
-        """Return seconds since the epoch (UTC), with a fraction."""
+        """Return the current UTC time as fractional seconds since the epoch."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Facts: statements in a token beside its capabilities.
+"""Facts, which are the statements in a token besides its capabilities.
 
 The node reads three kinds: a delegation that may not be passed on (3.4), policy objects that are
 not ordinary grants (3.8), and an owner's conditions on who may open keys. The last are only
@@ -38,15 +38,14 @@ _SESSION_PROFILE: Final = "policy-session-ucan/v1"
 
 
 def is_terminal(facts: Iterable[Json]) -> bool:
-    """Return whether a fact makes the delegation terminal, so that it cannot be passed on (3.4)."""
+    """Return whether the facts of a delegation forbid passing it on (3.4)."""
     return any(
         isinstance(fact, dict) and fact.get(_DELEGATION_MODE) == "terminal" for fact in facts
     )
 
 
 def policy_profile_refusal(facts: tuple[Json, ...]) -> str | None:
-    """Return why a delegation with these facts is not an ordinary grant, or None if it is one
-    (3.8).
+    """Return the reason why these facts rule out an ordinary grant, or None (3.8).
 
     Only a sole fact counts. A role alone is an ordinary fact; with any member beside it, the fact
     counts as a policy root.
@@ -80,18 +79,18 @@ def contains_policy(facts: Iterable[Json]) -> bool:
 
 
 def is_policy_name(name: str) -> bool:
-    """Return whether a member's name is that of a policy, in any version and any case."""
+    """Return whether a JSON member name denotes a policy, in any version and letter case."""
     return name[: len(_FACT_FAMILY)].lower() == _FACT_FAMILY
 
 
 def attestation_resource(statement: Mapping[str, Json]) -> str:
-    """Encode a policy statement as a resource for a sign-in text."""
+    """Encode a policy statement as a resource for a sign-in message."""
     body = msgspec.json.encode(statement, order="deterministic")
     return ATTESTATION_URN + encode_url(body)
 
 
 def attestation_facts(resources: Iterable[str]) -> tuple[Json, ...]:
-    """Return the policy statements in a sign-in text's resources, in the form of UCAN facts."""
+    """Return the policy statements among a sign-in message's resources, as UCAN facts."""
     # Any case matches: a misspelt prefix has to be rejected below. Ignoring it would drop the
     # owner's condition.
     return tuple(

@@ -43,7 +43,7 @@ _CURVES: Final[Mapping[str, Callable[[bytes], Verifier]]] = {
 
 
 class VerificationKey(NamedTuple):
-    """A key that an issuer signs with.
+    """A public key that verifies the signatures of an issuer.
 
     Attributes:
         verifier: Checks signatures with the public key.
@@ -136,7 +136,7 @@ def verify_jws(
 
 
 def verification_key(issuer: str, jwk: Mapping[str, Json] | None = None) -> VerificationKey:
-    """Return the verification key of an issuer, which is a DID or DID URL.
+    """Return the verification key of an issuer, given as a DID or DID URL.
 
     Raises:
         BadSignature: The DID has no key of a supported type, the `jwk` does not belong to the

@@ -1,4 +1,4 @@
-"""Rate limits for clients and payers, and the names under which clients are counted.
+"""Rate limits for clients and payers, and the keys under which clients are counted.
 
 Example:
     rates = Rates[str](most=1000)
@@ -15,13 +15,13 @@ _Key = TypeVar("_Key")
 
 
 class Rates(Recent[_Key, tuple[float, float]]):
-    """Amounts that were spent recently; they are refunded at a constant rate.
+    """The amount that each key spent recently, which is refunded at a constant rate.
 
     `now` may come from any clock, as long as it is always the same one.
     """
 
     def spent(self, key: _Key, *, per_s: float, now: float) -> float:
-        """Return the amount that is spent and not refunded yet."""
+        """Return the amount that a key has spent and that is not refunded yet."""
         spent, at = self.get(key, (0.0, now))
         return max(spent - max(now - at, 0.0) * per_s, 0.0)
 
@@ -31,7 +31,7 @@ class Rates(Recent[_Key, tuple[float, float]]):
 
 
 def parsed_address(address: str | None) -> IPv4Address | IPv6Address | None:
-    """Parse an IP address, or return None if the text is not one.
+    """Parse an IP address. Return None for any other string.
 
     An IPv4 address in IPv6 form (`::ffff:`), as dual-stack sockets report it, becomes IPv4.
     """
@@ -43,7 +43,7 @@ def parsed_address(address: str | None) -> IPv4Address | IPv6Address | None:
 
 
 def counted_as(address: IPv4Address | IPv6Address) -> str:
-    """Return the name under which an address is counted: the address, or the /64 network of IPv6.
+    """Return the rate-limit key of an address, which is the IPv4 address or IPv6 /64 network.
 
     One client usually has a whole /64 network and could change its address at will.
     """
@@ -53,8 +53,7 @@ def counted_as(address: IPv4Address | IPv6Address) -> str:
 
 
 def counted_address(address: str | None) -> str | None:
-    """Return the name under which the client at an address is counted, or None if it is not
-    counted.
+    """Return the rate-limit key of a client's address, or None if the client is not counted.
 
     Clients without an address and on the loopback interface are not counted: all clients of a local
     proxy would share one name.
@@ -64,7 +63,7 @@ def counted_address(address: str | None) -> str | None:
 
 
 def counted_client(address: str | None) -> str | None:
-    """Return the name under which a client is counted, or None for local and unknown clients.
+    """Return the rate-limit key of a client, or None for local and unknown clients.
 
     A text that is not an address is returned as it is.
     """

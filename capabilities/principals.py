@@ -54,7 +54,7 @@ def parse_principal(text: str) -> Principal:
 
 
 def principal_of(text: str) -> Principal:
-    """Return the principal that a token names, in canonical form if it has one.
+    """Return the principal that a token's DID identifies, in canonical form if possible.
 
     Other text, even if it is not a DID, is returned without its fragment (P4, P5). It equals only
     itself.
@@ -147,7 +147,10 @@ def _canonical_account(did: str) -> Principal:
 
 
 def parse_chain_id(text: str) -> int:
-    """Parse a chain id: an unsigned 64-bit decimal; leading zeros and `+` are allowed (P2, C9)."""
+    """Parse a chain id, which is an unsigned 64-bit decimal number (P2, C9).
+
+    Leading zeros and a leading `+` are allowed.
+    """
     match = _DECIMAL.fullmatch(text)
     digits = match.group(1).lstrip("0") if match else ""
     if match is None or len(digits) > 20 or int(digits or "0") > _MAX_CHAIN:
@@ -156,7 +159,10 @@ def parse_chain_id(text: str) -> int:
 
 
 def parse_address(text: str) -> bytes:
-    """Parse `0x` and 40 hex digits of any case; a wrong checksum is accepted (P6)."""
+    """Parse an Ethereum address, which is `0x` and 40 hex digits in any case (P6).
+
+    A wrong checksum is accepted.
+    """
     if not text.startswith("0x"):
         raise InvalidIdentifier("invalid EIP-155 address prefix")
     digits = text[2:]

@@ -1,4 +1,4 @@
-"""ReCap: the capabilities inside a sign-in text (section 2.4, rules S1 to S8).
+"""ReCap, the encoding of capabilities in a sign-in message (section 2.4, rules S1 to S8).
 
 The last resource of the text may be `urn:recap:` and the base64url of `{"att": {resource:
 {ability: [{}]}}, "prf": [cid]}`. The statement then ends with a sentence that lists the same
@@ -38,7 +38,7 @@ Attenuations = Mapping[str, Mapping[str, Sequence[Mapping[str, None]]]]
 
 
 class Recap(msgspec.Struct, frozen=True):
-    """The capabilities that a wallet grants in a sign-in text.
+    """The capabilities that a wallet grants in a sign-in message.
 
     Attributes:
         att: Resource as written to ability to caveat list; a resource without ability grants
@@ -87,7 +87,10 @@ def parse_recap(uri: str) -> Recap:
 
 
 def encode_recap(recap: Recap) -> str:
-    """Encode a ReCap as a resource: canonical JSON (RFC 8785) in unpadded base64url (S2, S3)."""
+    """Encode a ReCap as a resource for a sign-in message (S2, S3).
+
+    The encoding is canonical JSON (RFC 8785) in unpadded base64url.
+    """
     att = {
         resource: {
             ability: [dict(sorted(caveat.items(), key=_utf16)) for caveat in caveats]
@@ -104,7 +107,7 @@ def _utf16(member: tuple[str, object]) -> bytes:
 
 
 def recap_sentence(recap: Recap) -> str:
-    """Return the sentence with which the statement must end (S8)."""
+    """Return the sentence that describes a ReCap at the end of a message's statement (S8)."""
     sentence = _INTRODUCTION
     number = 0
     for resource, abilities in sorted(recap.att.items()):
@@ -117,7 +120,7 @@ def recap_sentence(recap: Recap) -> str:
 
 
 def attach(message: SiweMessage, recap: Recap) -> SiweMessage:
-    """Add a ReCap to a message: a last resource, and a sentence after the statement (S7)."""
+    """Add a ReCap to a message, as its last resource and at the end of its statement (S7)."""
     sentence = recap_sentence(recap)
     statement = sentence if message.statement is None else f"{message.statement} {sentence}"
     return replace(

@@ -31,7 +31,7 @@ _MEMOISED_PROOF_CHARS: Final = 128
 
 
 class CitedDelegation(Struct, frozen=True, gc=False):
-    """A delegation that a token cites by CID: a proof or the target of a revocation.
+    """A delegation that a token cites by CID, as a proof or as the target of a revocation.
 
     Attributes:
         text: The CID as given.
@@ -47,14 +47,14 @@ class CitedDelegation(Struct, frozen=True, gc=False):
 
 
 def cited_parents(texts: Sequence[str]) -> tuple[CitedDelegation, ...]:
-    """Parse the untrusted proofs of a token, in signed order."""
+    """Parse the proofs that an untrusted token cites, in the token's order."""
     if len(texts) > MAX_PARENTS:
         raise MalformedToken("too many proofs")
     return tuple(map(_cited, texts))
 
 
 def targets_among(resources: Iterable[str]) -> tuple[CitedDelegation, ...]:
-    """Return the revocation targets among resources, in the order given (V1, V5).
+    """Return the revocation targets that a list of resources names, in order (V1, V5).
 
     Raises:
         MalformedToken: No resource names a CID. A target is never guessed from the proofs (V4, Q8).
@@ -70,7 +70,7 @@ def targets_among(resources: Iterable[str]) -> tuple[CitedDelegation, ...]:
 
 
 def target_of(text: str) -> CitedDelegation:
-    """Parse a CID as the target of a revocation."""
+    """Parse the CID of a delegation that is to be revoked."""
     cid = _cid(text)
     return CitedDelegation(text, cid.digest32, cid.text())
 

@@ -1,4 +1,4 @@
-"""Spaces, resources and encryption networks, and the rules for which resource contains which.
+"""Spaces, resources and networks, and the rules by which one resource contains another.
 
 Rules U1 to U16 (texts), X1 to X10 (containment), R1 to R3 (root authority), section 1.6 (networks).
 Texts are compared as they are and never decoded (U13). Only the address of an Ethereum owner is
@@ -27,7 +27,7 @@ _MEMOISED_CHARS: Final = 512
 
 
 class SpaceId(Struct, frozen=True, gc=False, cache_hash=True):
-    """A space: its owner and its name.
+    """The identifier of a space, which consists of an owner and a name.
 
     Attributes:
         owner: Canonical principal of the owner (U5).
@@ -39,7 +39,7 @@ class SpaceId(Struct, frozen=True, gc=False, cache_hash=True):
 
     @property
     def text(self) -> str:
-        """The canonical text of the space id (U6)."""
+        """The space id as a canonical string (U6)."""
         return f"{_SCHEME}{self.owner[4:]}:{self.name}"
 
 
@@ -62,7 +62,7 @@ class SpaceResource(Struct, frozen=True, gc=False):
 
     @property
     def text(self) -> str:
-        """The canonical text of the resource (U6, U14)."""
+        """The resource as a canonical string (U6, U14)."""
         text = f"{self.space.text}/{self.service}"
         if self.path is not None:
             text += f"/{self.path}"
@@ -74,13 +74,13 @@ class SpaceResource(Struct, frozen=True, gc=False):
 
 
 class OpaqueResource(Struct, frozen=True, gc=False):
-    """A URI that is not in a space, kept as written (U16)."""
+    """A URI that is not in a space, stored exactly as written (U16)."""
 
     text: str
 
 
 class NetworkId(Struct, frozen=True, gc=False):
-    """An encryption network: its owner and its name.
+    """The identifier of an encryption network, which consists of an owner and a name.
 
     Attributes:
         owner: A DID, or any other text. A DID is canonical if P2 applies, otherwise as written. A
@@ -93,7 +93,7 @@ class NetworkId(Struct, frozen=True, gc=False):
 
     @property
     def text(self) -> str:
-        """The canonical text of the network id."""
+        """The network id as a canonical string."""
         return f"{NETWORK_PREFIX}{self.owner}:{self.name}"
 
 
@@ -132,7 +132,7 @@ _ESCAPES = re.compile(r"%(..)")
 
 
 def is_uri(text: str) -> bool:
-    """Return whether a text is an absolute URI (RFC 3986): ASCII, with a scheme."""
+    """Return whether a string is an ASCII URI with a scheme (RFC 3986)."""
     return _parts_of(text) is not None
 
 
@@ -141,22 +141,22 @@ def _parts_of(text: str) -> re.Match[str] | None:
 
 
 def has_valid_escapes(text: str) -> bool:
-    """Return whether each `%` of a text is followed by two hexadecimal digits."""
+    """Return whether every `%` in a string is followed by two hexadecimal digits."""
     return "%" not in text or _NO_ESCAPE.search(text) is None
 
 
 def is_authority(text: str) -> bool:
-    """Return whether a text is a non-empty RFC 3986 authority such as `localhost:5173`."""
+    """Return whether a string is a non-empty RFC 3986 authority such as `localhost:5173`."""
     return bool(text) and has_valid_escapes(text) and _AUTHORITY.fullmatch(text) is not None
 
 
 def is_scheme(text: str) -> bool:
-    """Return whether a text is an RFC 3986 scheme, without its colon."""
+    """Return whether a string is an RFC 3986 scheme without its colon."""
     return _URI_SCHEME.fullmatch(text) is not None
 
 
 def parse_space_id(text: str) -> SpaceId:
-    """Parse a space id, `tinycloud:<owner without did:>:<name>`.
+    """Parse a space id of the form `tinycloud:<owner without did:>:<name>`.
 
     Raises:
         InvalidIdentifier: Not a URI, not normalised (U3), or not of that shape (U1, U2, U4, U5).
@@ -179,7 +179,7 @@ def parse_space_id(text: str) -> SpaceId:
 # Many tokens name the same few resources.
 @remembered(4096, longest=_MEMOISED_CHARS)
 def parse_resource(text: str) -> Resource:
-    """Parse a resource of a space; any other URI becomes an opaque resource (U10 to U16).
+    """Parse a resource of a space. Any other URI becomes an opaque resource (U10 to U16).
 
     Raises:
         InvalidIdentifier: The text is not a URI (T1).
@@ -207,7 +207,7 @@ def _space_resource(text: str, parts: re.Match[str]) -> SpaceResource | None:
 
 
 def _escapes_are_normal(text: str) -> bool:
-    """Return whether escapes are in upper case and encode only reserved characters (U3)."""
+    """Return whether percent escapes are upper case and encode no unreserved character (U3)."""
     return all(
         code == code.upper() and chr(int(code, 16)) not in _UNRESERVED
         for code in _ESCAPES.findall(text)
@@ -229,7 +229,7 @@ def _space_of(head: str) -> SpaceId | None:
 # One key request contains the same id in token, fact, body and path.
 @remembered(4096, longest=_MEMOISED_CHARS)
 def parse_network_id(text: str) -> NetworkId:
-    """Parse a network id, `urn:tinycloud:encryption:<owner>:<name>`, into canonical form."""
+    """Parse `urn:tinycloud:encryption:<owner>:<name>` into a canonical network id."""
     if not text.startswith(NETWORK_PREFIX):
         raise InvalidIdentifier(f"missing {NETWORK_PREFIX} prefix")
     owner, separator, name = text[len(NETWORK_PREFIX) :].rpartition(":")
@@ -239,7 +239,7 @@ def parse_network_id(text: str) -> NetworkId:
 
 
 def network_id(owner: str, name: str) -> NetworkId:
-    """Build a canonical network id from an owner and a name, and check both."""
+    """Check an owner and a name, and return their canonical network id."""
     if not owner:
         raise InvalidIdentifier("empty owner DID")
     if not name:
@@ -262,7 +262,7 @@ def _network_owner(owner: str) -> str:
 
 
 def network_of(resource: Resource) -> NetworkId | None:
-    """Return the network that an opaque resource names, or None."""
+    """Return the id of the network that a resource names, or None."""
     if not isinstance(resource, OpaqueResource) or not resource.text.startswith(NETWORK_PREFIX):
         return None
     return _network_in(resource.text)
@@ -314,8 +314,10 @@ def _within_opaque(child: OpaqueResource, parent: OpaqueResource) -> bool:
 
 
 def root_of(resource: Resource) -> Principal | None:
-    """Return the root principal of a resource; None if it has no root, so that a proof is needed
-    (R3)."""
+    """Return the root principal of a resource, or None if it has no root (R3).
+
+    A resource without a root always needs a proof.
+    """
     if isinstance(resource, SpaceResource):
         return resource.space.owner  # R1
     network = network_of(resource)

@@ -1,4 +1,4 @@
-"""Rules for when an invoker is the owner in person (IP1, IP2).
+"""Rules that decide whether an invoker is the owner in person (IP1, IP2).
 
 O is the owner, I the invoker:
 
@@ -52,7 +52,7 @@ _SEAL: Final = object()
 
 
 def is_sign_in(delegation: Delegation, *, registered_at: float) -> bool:
-    """Return whether a delegation is a wallet's message to its own session key (IP2).
+    """Return whether a delegation is a sign-in by a wallet to its own session key (IP2).
 
     Args:
         delegation: verified.
@@ -83,12 +83,12 @@ def is_sign_in(delegation: Delegation, *, registered_at: float) -> bool:
 
 
 def is_issued(delegation: Delegation, *, now: float) -> bool:
-    """Return whether a message's issue time is not after now, with MAX_AHEAD_S allowed."""
+    """Return whether a delegation's issue time is at most MAX_AHEAD_S seconds after `now`."""
     return delegation.issued_at is not None and delegation.issued_at <= now + MAX_AHEAD_S
 
 
 def is_session(delegation: Delegation, *, registered_at: float) -> bool:
-    """Return whether a delegation is a sign-in that reads its signer's own capabilities."""
+    """Return whether a delegation is a sign-in that allows reading the signer's capabilities."""
     if not is_sign_in(delegation, registered_at=registered_at):
         return False
     owner = delegation.delegator
@@ -117,7 +117,9 @@ class AuthorityFacts(Struct, frozen=True, kw_only=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class OwnerAuthority:
-    """The decision whether an invoker is the owner in person; made by `owner_authority` only.
+    """The decision whether an invoker is the owner in person.
+
+    Only `owner_authority` creates it.
 
     Attributes:
         facts: the input of the decision.
@@ -132,7 +134,7 @@ class OwnerAuthority:
     seal: InitVar[object]
 
     def __post_init__(self, seal: object) -> None:
-        """Reject construction by other code than `owner_authority`."""
+        """Reject construction by any code other than `owner_authority`."""
         if seal is not _SEAL:
             raise RuntimeError("an owner's authority is computed by sign_ins.owner_authority only")
 
@@ -152,7 +154,7 @@ def owner_authority(facts: AuthorityFacts) -> OwnerAuthority:
 
 
 def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:
-    """Return the principals whose sessions the node has to look up, beyond the given links.
+    """Return the principals whose sessions the caller still has to look up.
 
     These are the invoker, if all its proofs are sign-ins of the owner (IP2), and the signers of
     delegations that cite only such sign-ins (RL4). Principals for whom a link is already a session
@@ -173,7 +175,7 @@ def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:
 
 
 def owner_word_marks(facts: AuthorityFacts, link: Registered) -> tuple[ContentKey, ...] | None:
-    """Return the content keys on which a statement of the owner depends (RL4).
+    """Return the content keys of the sessions that a statement of the owner depends on (RL4).
 
     A delegation counts as a statement of O if O signed it, or a session key of O in person.
 
@@ -192,7 +194,7 @@ def owner_word_marks(facts: AuthorityFacts, link: Registered) -> tuple[ContentKe
 
 
 def _cites_only_sign_ins(facts: AuthorityFacts, link: Registered) -> bool:
-    """Return whether a delegation cites only sign-ins of the owner to its signer (RL4)."""
+    """Return whether all proofs of a delegation are sign-ins by the owner for its signer (RL4)."""
     delegation = link.delegation
     if not delegation.parents:
         return False
@@ -200,20 +202,23 @@ def _cites_only_sign_ins(facts: AuthorityFacts, link: Registered) -> bool:
 
 
 def cited_links(facts: AuthorityFacts, link: Registered) -> list[Registered] | None:
-    """Return the delegations that a link cites, or None if one of them is not given."""
+    """Return the stored delegations that a delegation cites, or None if any is missing."""
     return _links(facts, link.parents, len(link.delegation.parents))
 
 
 def _links(
     facts: AuthorityFacts, keys: tuple[ContentKey, ...], count: int
 ) -> list[Registered] | None:
-    """Return the links with these content keys, or None if fewer than `count` are given."""
+    """Return the delegations with these content keys, or None if fewer than `count` exist."""
     found = [facts.links[key] for key in keys if key in facts.links]
     return found if len(found) == count else None
 
 
 def _are_sign_ins(facts: AuthorityFacts, links: list[Registered] | None, holder: Principal) -> bool:
-    """Return whether there are links and all are sign-ins of the owner to this holder (IP2)."""
+    """Return whether all of the delegations are sign-ins by the owner for this holder (IP2).
+
+    The result is False if there are no delegations.
+    """
     if not links:
         return False
     for link in links:
@@ -227,7 +232,7 @@ def _are_sign_ins(facts: AuthorityFacts, links: list[Registered] | None, holder:
 
 
 def _is_from_owner_to(facts: AuthorityFacts, delegation: Delegation, holder: Principal) -> bool:
-    """Return whether O issued a delegation to the holder and its issue time is not after now."""
+    """Return whether a delegation is from the owner to the holder and is already issued."""
     return (
         delegation.delegator == facts.owner
         and delegation.delegate == holder
@@ -238,7 +243,7 @@ def _is_from_owner_to(facts: AuthorityFacts, delegation: Delegation, holder: Pri
 def _live_session(
     facts: AuthorityFacts, holder: Principal, links: Iterable[Registered]
 ) -> tuple[ContentKey, ...] | None:
-    """Return the content key of a session of O with the holder that is in force now (IP2)."""
+    """Return the content key of a session in force between owner and holder, or None (IP2)."""
     for link in links:
         delegation = link.delegation
         if (

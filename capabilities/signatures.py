@@ -1,4 +1,4 @@
-"""Ed25519 and EIP-191 signatures: verification, and the two signers that clients need (K7, C5).
+"""Verification of Ed25519 and EIP-191 signatures, and two signers for clients (K7, C5).
 
 Where a scheme allows several forms of one signature, only one is accepted: the scalar in range, no
 small-order key, low `s`, and `v` of 0, 1, 27 or 28. `verifiers` and `issuers` check the signatures
@@ -42,7 +42,7 @@ def verify_ed25519(public_key: bytes, message: bytes, signature: bytes) -> None:
 
 
 def keccak256(data: bytes) -> bytes:
-    """Return the 32-byte Keccak-256 of the data, the hash that Ethereum uses."""
+    """Return the 32-byte Keccak-256 hash of the data, as used by Ethereum."""
     digest: bytes = sha3.keccak_256(data).digest()
     return digest
 
@@ -116,7 +116,10 @@ class WalletSigner:
     """An Ethereum key pair for signing, for tests, services and the command line."""
 
     def __init__(self, secret: bytes, chain_id: int = 1) -> None:
-        """Derive the wallet from a 32-byte secret, a number between 1 and the curve's order."""
+        """Derive the wallet's key pair from a 32-byte secret.
+
+        The secret is a number from 1 up to, but not including, the curve's order.
+        """
         if len(secret) != 32:
             raise ValueError("a wallet secret has 32 bytes")
         self._secret = secret

@@ -1,4 +1,4 @@
-"""Strict base64 in both alphabets, with exactly one accepted text for each byte string.
+"""Strict base64 in both alphabets. Each byte string has exactly one accepted encoding.
 
 Python's own decoders ignore the spare bits of the last character, so that one value would have
 several texts. The multibase decoder rejects them.
@@ -11,7 +11,7 @@ from libipld import decode_multibase, encode_multibase
 
 
 def decode_standard(text: object) -> bytes | None:
-    """Decode canonical standard base64 with padding; return None for anything else."""
+    """Decode canonical standard base64 with padding. Return None for any other input."""
     return _padded("M", text)
 
 
@@ -21,7 +21,7 @@ def encode_standard(data: bytes) -> str:
 
 
 def decode_url(text: object) -> bytes | None:
-    """Decode canonical base64url without padding; return None for anything else."""
+    """Decode canonical base64url without padding. Return None for any other input."""
     return _decoded("u", text)
 
 
@@ -31,7 +31,7 @@ def encode_url(data: bytes) -> str:
 
 
 def decode_padded_url(text: object) -> bytes | None:
-    """Decode canonical base64url with padding; return None for anything else."""
+    """Decode canonical base64url with padding. Return None for any other input."""
     return _padded("U", text)
 
 
@@ -47,7 +47,7 @@ def _padded(code: str, text: object) -> bytes | None:
 
 
 def _decoded(code: str, text: object) -> bytes | None:
-    """Decode a text in the alphabet that a multibase code names."""
+    """Decode a base64 string in the alphabet that a multibase code selects."""
     if not isinstance(text, str):
         return None
     try:

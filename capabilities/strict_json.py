@@ -63,7 +63,10 @@ def parse_json(data: bytes, *, max_bytes: int) -> dict[str, Json]:
 def shaped(
     value: Json, shape: type[Shape], *, dec_hook: Callable[[type, Any], object] | None = None
 ) -> Shape:
-    """Convert a JSON value to a typed object; `dec_hook` converts types that JSON does not have."""
+    """Convert a JSON value to a typed object.
+
+    `dec_hook` converts types that JSON does not have.
+    """
     try:
         return msgspec.convert(value, shape, dec_hook=dec_hook)
     except msgspec.ValidationError as exc:
@@ -80,7 +83,7 @@ def shaped(
 
 
 def check_text(data: bytes, *, max_bytes: int) -> None:
-    """Reject text that is too long, not UTF-8 or nested deeper than MAX_NESTING.
+    """Reject JSON text that is too long, not UTF-8, or nested deeper than MAX_NESTING.
 
     The JSON grammar is not checked.
     """
@@ -97,7 +100,7 @@ def check_text(data: bytes, *, max_bytes: int) -> None:
 
 
 def repeats_member(data: bytes, names: frozenset[str]) -> bool:
-    """Return whether the outermost object of valid JSON repeats one of the named members."""
+    """Return whether the top-level object of valid JSON repeats one of the named members."""
     # Fast path: without escapes, a name that is quoted once at most cannot be repeated.
     if _BACKSLASH not in data and max(map(data.count, _quoted(names))) < 2:
         return False
@@ -127,7 +130,7 @@ def _refuse_repeats(data: bytes) -> None:
 
 
 def _nesting(data: bytes) -> int:
-    """Return the nesting depth of a text; counting stops above MAX_NESTING."""
+    """Return the nesting depth of JSON text. Counting stops above MAX_NESTING."""
     deepest = depth = 0
     for byte in _STRINGS.sub(b"", data).translate(None, _NO_BRACKETS):
         depth += 1 if byte in b"[{" else -1

@@ -1,4 +1,4 @@
-"""Checks that a token is used for its own purpose, as a grant or as a request (T8 to T10).
+"""Checks that a token is used for its intended purpose, as a grant or as a request (T8 to T10).
 
 Often parsing decides the kind: a CACAO is not an invocation (E4), a revocation revokes (V1, V3).
 All other tokens are UCANs of the same shape, which differ in their audience. A grant addresses

@@ -105,7 +105,7 @@ _HIDDEN: Final = frozenset({"header", "envelope"})
 
 
 class _StoredToken(_Token, frozen=True, gc=False):
-    """A token of either form that is stored.
+    """The additional fields of a token that is stored as a UCAN or a CACAO.
 
     Attributes:
         form: The envelope.
@@ -141,17 +141,23 @@ class _DelegationFields(_StoredToken, frozen=True, gc=False):
 
 
 class UnverifiedDelegation(_DelegationFields, frozen=True, gc=False):
-    """A delegation whose signature is not checked yet; checking it needs `envelope`."""
+    """A delegation whose signature is not verified yet.
+
+    Verification uses the `envelope`.
+    """
 
     envelope: Cacao | UcanToken
 
 
 class Delegation(_DelegationFields, frozen=True, gc=False):
-    """A delegation with a valid signature, from verify_delegation or restore_delegation."""
+    """A delegation whose signature was verified.
+
+    Obtain it with `verify_delegation` or `restore_delegation`.
+    """
 
 
 class _InvocationFields(_Token, frozen=True, gc=False):
-    """The contents of an invocation, which may be used once.
+    """The contents of an invocation, which can be used only once.
 
     Attributes:
         invoker: The principal that acts.
@@ -173,18 +179,24 @@ class _InvocationFields(_Token, frozen=True, gc=False):
 
     @property
     def cid(self) -> Digest:
-        """The BLAKE3-256 of the token's text (E6, E7)."""
+        """The BLAKE3-256 digest of the token's text (E6, E7)."""
         return digest_of(self.header.encode())
 
 
 class UnverifiedInvocation(_InvocationFields, frozen=True, gc=False):
-    """An invocation whose signature is not checked yet; checking it needs `envelope`."""
+    """An invocation whose signature is not verified yet.
+
+    Verification uses the `envelope`.
+    """
 
     envelope: UcanToken
 
 
 class Invocation(_InvocationFields, frozen=True, gc=False):
-    """An invocation with a valid signature, from verify_invocation."""
+    """An invocation whose signature was verified.
+
+    Obtain it with `verify_invocation`.
+    """
 
 
 class _RevocationFields(_StoredToken, frozen=True, gc=False):
@@ -203,13 +215,19 @@ class _RevocationFields(_StoredToken, frozen=True, gc=False):
 
 
 class UnverifiedRevocation(_RevocationFields, frozen=True, gc=False):
-    """A revocation whose signature is not checked yet; checking it needs `envelope`."""
+    """A revocation whose signature is not verified yet.
+
+    Verification uses the `envelope`.
+    """
 
     envelope: Cacao | UcanToken
 
 
 class Revocation(_RevocationFields, frozen=True, gc=False):
-    """A revocation with a valid signature, from verify_revocation."""
+    """A revocation whose signature was verified.
+
+    Obtain it with `verify_revocation`.
+    """
 
 
 Token: TypeAlias = (
@@ -223,7 +241,9 @@ Token: TypeAlias = (
 
 
 def parse_delegation(header: str) -> UnverifiedDelegation:
-    """Parse a delegation: a UCAN if the text contains a dot, else a CACAO (E2, E4).
+    """Parse a delegation, which is a UCAN or a CACAO (E2, E4).
+
+    A text that contains a dot is parsed as a UCAN.
 
     Args:
         header: Untrusted header value, which is the token alone (E1).
@@ -275,7 +295,9 @@ def parse_invocation(header: str) -> UnverifiedInvocation:
 
 
 def parse_revocation(header: str) -> UnverifiedRevocation:
-    """Parse a revocation: a UCAN if the text contains a dot, else a CACAO (E2, E4).
+    """Parse a revocation, which is a UCAN or a CACAO (E2, E4).
+
+    A text that contains a dot is parsed as a UCAN.
 
     Args:
         header: Untrusted header value, which is the token alone (E1).
@@ -342,7 +364,7 @@ def restore_delegation(header: str) -> Delegation:
 
 
 def check_window(token: Token, now: float) -> None:
-    """Check that a token is valid at a moment, without leeway (T4, C8, H7).
+    """Check that a time is inside a token's validity window, without leeway (T4, C8, H7).
 
     Args:
         token: Verified or not: the time may be checked first.
@@ -479,7 +501,10 @@ def _cacao_revocation(header: str, data: bytes, cacao: Cacao) -> UnverifiedRevoc
 def _capabilities(
     att: Mapping[str, Mapping[str, Sequence[Mapping[str, Json]]]],
 ) -> tuple[Capability, ...]:
-    """Return the capabilities in order (T7); different texts of one capability are merged (Q19)."""
+    """Return the capabilities of a token in order (T7).
+
+    Different spellings of one capability are merged (Q19).
+    """
     if len(att) == 1:  # fast path: nearly every invocation has one capability
         ((text, abilities),) = att.items()
         if len(abilities) == 1:

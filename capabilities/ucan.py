@@ -81,7 +81,7 @@ _DID_URL = re.compile(rf"{_DID_TEXT}(?:[/?]{_TAIL})?(?:#{_TAIL})?")
 
 
 class UcanHeader(msgspec.Struct, frozen=True, gc=False):
-    """The members of a JOSE header that are used.
+    """The JOSE header members that verification uses.
 
     Attributes:
         alg: A known algorithm name.
@@ -106,7 +106,7 @@ class UcanPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
 
 class UcanToken(msgspec.Struct, frozen=True, gc=False):
-    """A parsed UCAN whose signature is not checked yet.
+    """A parsed UCAN whose signature is not verified yet.
 
     Attributes:
         header: The JOSE header.
@@ -198,7 +198,7 @@ def _read_payload(data: bytes) -> UcanPayload:
 
 
 def _count_strings(payload: UcanPayload) -> int:
-    """Check the abilities, and count the strings that were decoded.
+    """Check the abilities in a payload, and return how many strings were decoded from it.
 
     Strings in caveats and nested facts are not counted. A string has two quotes, or more if one is
     escaped. Decoding drops repeated and unknown members, so the quotes of their names remain
@@ -226,7 +226,7 @@ def _count_strings(payload: UcanPayload) -> int:
 
 
 def _count_fact_strings(facts: list[Json]) -> int:
-    """Count the strings in the facts, including the name `fct`.
+    """Return the number of strings in the facts, including the member name `fct`.
 
     Return 0 if a fact is nested: then the quotes do not add up, and the payload is checked fully.
     """
@@ -247,7 +247,10 @@ def _count_fact_strings(facts: list[Json]) -> int:
 
 
 def _check_repeats(data: bytes, payload: UcanPayload) -> None:
-    """Check a payload for repeated members when counting its quotes is not enough (T7)."""
+    """Reject a payload that repeats a member (T7).
+
+    This check is needed only if counting the quotes is not enough.
+    """
     check_text(data, max_bytes=MAX_PAYLOAD_BYTES)
     if repeats_member(data, _PAYLOAD_MEMBERS):
         raise MalformedToken("payload repeats a member")

@@ -61,11 +61,11 @@ class Verifier(ABC):
 
     @abstractmethod
     def _verify(self, algorithm: str, message: bytes, signature: bytes) -> None:
-        """Verify a signature by an algorithm that fits the key."""
+        """Verify a signature with an algorithm that the key supports."""
 
 
 class Ed25519Verifier(Verifier):
-    """An Ed25519 public key that verifies as libsodium does (K7).
+    """An Ed25519 public key that verifies by the same rules as libsodium (K7).
 
     `s` is below the order, and neither the key nor the point is of small order.
     """
@@ -73,7 +73,10 @@ class Ed25519Verifier(Verifier):
     algorithms = frozenset({"EdDSA"})
 
     def __init__(self, public_key: bytes) -> None:
-        """Store a 32-byte public key; whether it is a valid point is found when verifying."""
+        """Store a 32-byte public key.
+
+        Whether the key is a valid point is checked at verification.
+        """
         if len(public_key) != 32:
             raise BadSignature
         self.public_key = public_key
@@ -88,7 +91,7 @@ class P256Verifier(Verifier):
     algorithms = frozenset({"ES256"})
 
     def __init__(self, point: bytes) -> None:
-        """Decode a public key: a compressed point of 33 bytes, or a plain one of 65 (K6)."""
+        """Decode a public key from a compressed (33-byte) or uncompressed (65-byte) point (K6)."""
         _check_form(point)
         try:
             self._key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
@@ -109,7 +112,7 @@ class Secp256k1Verifier(Verifier):
     algorithms = frozenset({"ES256K", "ES256K-R", "ESKeccakKR"})
 
     def __init__(self, point: bytes) -> None:
-        """Decode a public key: a compressed point of 33 bytes, or a plain one of 65 (K6)."""
+        """Decode a public key from a compressed (33-byte) or uncompressed (65-byte) point (K6)."""
         _check_form(point)
         try:
             key = keys.parse(point)
@@ -136,13 +139,16 @@ class Secp256k1Verifier(Verifier):
 
 
 def _check_form(point: bytes) -> None:
-    """Reject the hybrid point form, which the libraries accept as a third spelling of a key."""
+    """Reject points that are neither compressed nor uncompressed, such as the hybrid form.
+
+    The libraries accept the hybrid form, which would be a third spelling of a key.
+    """
     if not (len(point) == 33 and point[0] in (2, 3)) and not (len(point) == 65 and point[0] == 4):
         raise BadSignature
 
 
 def _low_der(signature: bytes, order: int) -> bytes:
-    """Convert r ‖ s to DER, once r is in range and s in its lower half (K7, Q25)."""
+    """Convert a signature r ‖ s to DER. Reject it unless r is in range and s is low (K7, Q25)."""
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
     if len(signature) != 64 or not 0 < r < order or not 0 < s <= order // 2:
         raise BadSignature

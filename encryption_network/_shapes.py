@@ -1,4 +1,4 @@
-"""Parsing of request bodies, with the wire's error texts for malformed ones.
+"""Parsing of request bodies, with the protocol's error messages for malformed bodies.
 
 A body is checked in two steps, as in the ladders: its JSON grammar first (row 1 of enc 2.7), its
 members much later (row 5). The error texts are those that the protocol's clients know.
@@ -47,12 +47,15 @@ _PARSER_TEXTS: Final = {
 
 
 class ShapeError(Exception):
-    """A value does not have the required members; the text is the wire's reason."""
+    """A JSON value does not have the required members.
+
+    The message is the reason as it is sent to the client.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The members that an object must have, and their kinds."""
+    """The members that a JSON object must have, and the kind of each value."""
 
     members: Mapping[str, Kind]
     optional: frozenset[str] = frozenset()
@@ -72,7 +75,7 @@ def read_body(data: bytes, *, max_bytes: int) -> Json:
 
 
 def check_members(value: Json, shape: Shape) -> dict[str, Json]:
-    """Check that a value is an object with the members of a shape, and return it.
+    """Check that a JSON value is an object with the required members, and return the object.
 
     Raises:
         ShapeError: with the wire's text for the first fault, members in the order of their names.
@@ -131,7 +134,7 @@ def _describe(value: Json) -> str:
 
 
 def _parser_text(data: bytes) -> str:
-    """Return the position and reason of a JSON syntax error, in the texts of `/invoke`."""
+    """Return the error message of `/invoke` for a JSON syntax error, with its position."""
     text = data.decode("utf-8", "replace")
     start = len(text) - len(text.lstrip(" \t\r\n"))
     literal = _LITERALS.get(text[start : start + 1])
@@ -156,6 +159,6 @@ def _parser_text(data: bytes) -> str:
 
 
 def _position(text: str, end: int) -> str:
-    """Return line and column of the last character before `end`."""
+    """Return the line and column of the last character before the index `end`."""
     lines = text[:end].split("\n")
     return f"line {len(lines)} column {len(lines[-1])}"

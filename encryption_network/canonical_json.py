@@ -41,7 +41,7 @@ _Nested: TypeAlias = _Leaf | list[_Flat] | dict[str, _Flat]
 
 
 class _Compact(Struct):
-    """A wrapper for values with as few levels of nesting as the protocol's have."""
+    """A wrapper for values that are nested no deeper than the protocol's values."""
 
     value: _Leaf | list[_Nested] | dict[str, _Nested]
 
@@ -59,7 +59,7 @@ def canonical_bytes(value: Json) -> bytes:
 
 
 def canonical_members(members: Struct | Mapping[str, str | int | Sequence[str] | None]) -> bytes:
-    """Encode an object as canonical JSON without checking its members, whose types are known."""
+    """Encode an object as canonical JSON without checking the types of its members."""
     try:
         return _compact(members)
     except UnicodeEncodeError as exc:
@@ -67,7 +67,10 @@ def canonical_members(members: Struct | Mapping[str, str | int | Sequence[str] |
 
 
 def canonical_hash(value: Json) -> str:
-    """Return the hex SHA-256 of a value's canonical JSON; a string is hashed with its quotes."""
+    """Return the SHA-256 of a value's canonical JSON, in hex.
+
+    A string is hashed with its quotes.
+    """
     return hashlib.sha256(canonical_bytes(value)).hexdigest()
 
 
@@ -104,7 +107,10 @@ def _text(value: Json, depth: int) -> str:
 
 
 def _float_text(number: float) -> str:
-    """Print the shortest decimal as clients do: plain from 1e-5 to 1e16, else with an exponent."""
+    """Return the shortest decimal form of a number, in the notation that clients use.
+
+    The notation is plain from 1e-5 to 1e16. Other numbers have an exponent.
+    """
     if not math.isfinite(number):
         raise InvalidCanonicalJson("number is not finite")
     text = repr(number)

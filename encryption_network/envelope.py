@@ -1,4 +1,4 @@
-"""Inline envelopes: an encrypted payload with its wrapped content key (enc 3.3, 3.4).
+"""Inline envelopes, each an encrypted payload with its wrapped content key (enc 3.3, 3.4).
 
 The key is wrapped to the network's public key. The JSON text is stored in a space as an ordinary
 value. `aad` and `metadata` are labels without authentication: the protocol's ciphertexts have no
@@ -111,7 +111,10 @@ def parse_envelope(data: bytes, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> Inlin
 
 
 def encode_envelope(envelope: InlineEnvelope) -> bytes:
-    """Encode an envelope as JSON, with members in the order of EN23 and without absent labels."""
+    """Encode an envelope as JSON, with its members in the order of EN23.
+
+    Absent labels are omitted.
+    """
     stated = _EnvelopeJson(
         ENVELOPE_VERSION,
         envelope.network_text,
@@ -137,7 +140,7 @@ def seal_envelope(
     aad: bytes | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> InlineEnvelope:
-    """Encrypt a payload for every principal that may decrypt on a network.
+    """Encrypt a payload for all principals that may decrypt with a network's key.
 
     Args:
         descriptor: the network; its canonical id, algorithm and key version go into the envelope.

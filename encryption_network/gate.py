@@ -62,7 +62,7 @@ MAX_HEADER_BYTES: Final = 8 * 1024 * 1024
 
 
 class _CacheEntry(Struct, frozen=True):
-    """The policies in a delegation's facts."""
+    """A cache entry with the policies in one delegation's facts."""
 
     facts: tuple[Json, ...]
     size_bytes: int
@@ -70,7 +70,7 @@ class _CacheEntry(Struct, frozen=True):
 
 
 class PolicyCache:
-    """A cache of the policies that delegations contain; it evicts the oldest entries.
+    """A cache of the policies in delegations. A full cache evicts its oldest entries.
 
     Decoded delegations are immutable and reused between releases, so the cache is keyed by the
     identity of their facts. Each entry keeps a reference to the facts, so that no other object gets
@@ -83,7 +83,10 @@ class PolicyCache:
         self._entries: OrderedDict[int, _CacheEntry] = OrderedDict()
 
     def of(self, delegation: Delegation) -> tuple[Policy, ...]:
-        """Return the policies in a delegation's facts, see `policies_of`."""
+        """Return the policies in a delegation's facts, from the cache if possible.
+
+        `policies_of` describes the errors.
+        """
         facts = delegation.facts
         if not facts:
             return ()
@@ -108,7 +111,10 @@ class PolicyCache:
 
 
 class RowStamp(Struct, frozen=True, gc=False):
-    """A row that a decision depends on; the commit requires that it is unchanged."""
+    """A row that a decision depends on, with a stamp that shows whether it changed.
+
+    The commit fails if the row has changed.
+    """
 
     key: bytes
     stamp: bytes
@@ -159,7 +165,10 @@ _SEAL: Final = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleasePermit:
-    """The gate's permission to open one key for one request; made by `admit` only."""
+    """The gate's permission to open one key for one request.
+
+    Only `admit` creates it.
+    """
 
     decrypt: CheckedDecrypt
     ground: Ground
@@ -176,13 +185,13 @@ class ReleasePermit:
     seal: InitVar[object]
 
     def __post_init__(self, seal: object) -> None:
-        """Reject construction by other code than `admit`."""
+        """Reject construction by any code other than `admit`."""
         if seal is not _SEAL:
             raise RuntimeError("a permit is made by gate.admit only")
 
 
 def admit(request: ReleaseRequest) -> ReleasePermit:
-    """Decide whether the key of a checked request may be opened (RL5 to RL12).
+    """Decide whether the content key of a checked request may be released (RL5 to RL12).
 
     Args:
         request: the input of the decision, all read at one moment.
@@ -242,7 +251,10 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
 def needs_evidence(
     owner: OwnerAuthority, release_record: ReleaseRecord, in_force: Sequence[Policy]
 ) -> bool:
-    """Return whether `admit` uses evidence for a request, so that the caller has to read it."""
+    """Return whether `admit` needs evidence for a request.
+
+    If it does, its caller has to read the evidence first.
+    """
     if release_record.mode == "off" and not in_force:
         return False
     return owner.in_person is None or _in_person_refusal(release_record.mode, in_force) is not None
@@ -259,7 +271,7 @@ def paths_in_force(policies: Iterable[Policy]) -> frozenset[str]:
 def policies_in_force(
     network_policy: Policy | None, release_record: ReleaseRecord, links: Iterable[Registered]
 ) -> tuple[Policy, ...]:
-    """Return every policy that a release has to satisfy, of node, owner and delegations.
+    """Return every policy of the node, the owner and the delegations that a release must satisfy.
 
     The node's own policy does not apply in mode "off"; all others do.
     """
@@ -280,7 +292,7 @@ def policies_in_force(
 
 
 def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[Registered]:
-    """Require every cited proof and its whole closure; return all these delegations, each once.
+    """Return the cited proofs and all their ancestors. Refuse the release if any is missing.
 
     Unless the invoker is the owner, the proofs have to be live and inside their windows.
     """
@@ -309,7 +321,7 @@ def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[R
 
 
 def _check_paths(request: ReleaseRequest, in_force: tuple[Policy, ...]) -> tuple[RowStamp, ...]:
-    """Require the key at a path of every policy that lists paths; return the rows with it."""
+    """Return a row that contains the key for each policy with paths, or refuse the release."""
     paths_in_force(in_force)
     rows: dict[RowStamp, None] = {}
     for policy in in_force:
@@ -328,7 +340,7 @@ def _check_paths(request: ReleaseRequest, in_force: tuple[Policy, ...]) -> tuple
 
 
 def _in_person_refusal(mode: Mode, in_force: Sequence[Policy]) -> ReleaseRefused | None:
-    """Return why the owner in person needs evidence too, or None if not."""
+    """Return the error if even the owner in person needs evidence, or None otherwise."""
     if mode == "everyone":
         return _refused("mode", "this mode requires evidence from the owner in person, too")
     if not all(policy.in_person for policy in in_force):
@@ -340,7 +352,7 @@ def _in_person_refusal(mode: Mode, in_force: Sequence[Policy]) -> ReleaseRefused
 
 
 def _owner_list_keys(request: ReleaseRequest, facts: AuthorityFacts) -> tuple[ContentKey, ...]:
-    """Find an allow-list that the owner stated, and return the content keys that it depends on.
+    """Find an allow-list by the owner, and return the content keys that the list depends on.
 
     Any list will do: the evidence is judged by all policies in force, so this only shows that the
     owner named code at all.
@@ -361,7 +373,7 @@ def _owner_list_keys(request: ReleaseRequest, facts: AuthorityFacts) -> tuple[Co
 
 
 def _decrypt_grants(request: ReleaseRequest, facts: AuthorityFacts) -> Iterator[Registered]:
-    """Yield the delegations that grant decrypt from the invoker up to the owner.
+    """Yield the delegations that grant the right to decrypt, from the invoker up to the owner.
 
     A closure may contain more, because a delegation that grants nothing may cite any registered
     one. So a link counts only if it grants decrypt on this network, and its audience signed the
@@ -397,7 +409,7 @@ def _holds_decrypt(delegation: Delegation, network: NetworkId) -> bool:
 
 
 def _evidence_for(request: ReleaseRequest) -> tuple[Evidence, RowStamp]:
-    """Return the evidence for the invoker and its row.
+    """Return the evidence for the invoker, and the row that contains the evidence.
 
     The row is required too: without it the commit could not require the evidence unchanged.
     """

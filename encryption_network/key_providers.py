@@ -1,4 +1,4 @@
-"""Key providers of applications, in the form that policies, evidence and settings use.
+"""Key providers of applications, as written in policies, evidence and settings.
 
 A key provider gives an application its disk and application keys.
 
@@ -35,7 +35,7 @@ _NEEDS_ID: Final = "local-sgx"
 
 
 def parse_key_provider(text: str) -> str:
-    """Check an entry of a list of accepted key providers, and return it unchanged."""
+    """Check an entry of a key provider list, and return the entry unchanged."""
     name, colon, id_text = text.partition(":")
     if name not in NAMES:
         raise PolicyError("keyProviders", "unknown kind of key provider")
@@ -47,12 +47,12 @@ def parse_key_provider(text: str) -> str:
 
 
 def is_accepted(provider: str | None, accepted: Collection[str]) -> bool:
-    """Return whether a list accepts a key provider, by its id or by its kind alone."""
+    """Return whether a list accepts a key provider, either by its id or by its kind."""
     return provider is not None and (provider in accepted or provider.partition(":")[0] in accepted)
 
 
 def is_within_terms(provider: str | None, terms: Collection[str]) -> bool:
-    """Return whether a node accepts evidence of an application with this key provider (AT29).
+    """Return whether a node accepts an application's evidence, given its key provider (AT29).
 
     Evidence without an event log names no provider. It is accepted only if `kms` and `tpm` are
     listed without an id; otherwise an excluded application could pass by leaving out its log. For
@@ -70,12 +70,15 @@ def is_within_terms(provider: str | None, terms: Collection[str]) -> bool:
 
 
 def are_accepted(inner: Iterable[str], outer: Collection[str]) -> bool:
-    """Return whether one list accepts every entry of another; an empty list accepts nothing."""
+    """Return whether one list accepts every entry of another list.
+
+    An empty list accepts nothing.
+    """
     return all(is_accepted(entry, outer) for entry in inner)
 
 
 def accepted_by_both(one: Collection[str], other: Collection[str]) -> tuple[str, ...]:
-    """Return the sorted entries that accept the providers which two lists have in common."""
+    """Return the sorted entries that accept exactly the key providers that both lists accept."""
     narrower = {entry for entry in one if is_accepted(entry, other)}
     return tuple(sorted(narrower | {entry for entry in other if is_accepted(entry, one)}))
 

@@ -33,12 +33,12 @@ REQUEST_LOG = "sealspace/request-log"
 
 
 class Keyring:
-    """A set of keys derived from the root secret, which it does not expose."""
+    """The keys derived from a node's root secret. The secret itself is not exposed."""
 
     __slots__ = ("_network_seal", "_secret", "invitation_public_key", "node_did", "node_signer")
 
     def __init__(self, secret: bytes) -> None:
-        """Create the keyring of a root secret of at least 32 bytes."""
+        """Create a keyring from a root secret of at least 32 bytes."""
         if len(secret) < MIN_SECRET_BYTES:
             raise RootSecretTooShort(
                 f"the root secret has {len(secret)} bytes; at least 32 are required"
@@ -61,11 +61,11 @@ class Keyring:
         ).digest()
 
     def space_did(self, space: SpaceId) -> str:
-        """Return the host DID of a space, derived from the space's canonical text (wire 5.7)."""
+        """Return the host DID of a space, derived from the canonical space id (wire 5.7)."""
         return Ed25519Signer(self.derive(space.text)).did
 
     def seal(self, plaintext: bytes, context: str, entropy: Entropy) -> bytes:
-        """Encrypt bytes for storage with the key of a context (enc 1.5)."""
+        """Encrypt bytes for storage with the key for a context (enc 1.5)."""
         return seal_blob(self._seal_key(context), plaintext, entropy)
 
     def open_sealed(self, sealed: bytes, context: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Wrapping of a content key to an X25519 public key, and the sealed blob inside the wrap.
+"""Wrapping of content keys for an X25519 public key, and encryption of blobs with AES-256.
 
     wrapped key:  offset  size  field
                   0       32    ephemeral X25519 public key

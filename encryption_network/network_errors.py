@@ -8,13 +8,13 @@ from typing import Final
 
 
 class EncryptionError(Exception):
-    """Base of all errors of this package."""
+    """Base class of all errors in this package."""
 
     code = "encryption"
 
     @property
     def text(self) -> str:
-        """The wire text on the `/encryption` routes, without keys, tokens and plaintexts."""
+        """The error message on the `/encryption` routes. It contains no key, token or plaintext."""
         return str(self)
 
 
@@ -25,7 +25,7 @@ class RootSecretTooShort(EncryptionError):
 
 
 class InvalidCanonicalJson(EncryptionError):
-    """A value has no canonical JSON, for example a number that is not finite."""
+    """A value cannot be written as canonical JSON, for example a number that is not finite."""
 
     code = "invalid-canonical-json"
 
@@ -49,7 +49,7 @@ class RecordError(EncryptionError):
 
 
 class PolicyError(EncryptionError):
-    """An attestation policy is malformed or accepts something that may never be accepted."""
+    """An attestation policy is malformed, or it accepts something that no policy may accept."""
 
     code = "invalid-policy"
 
@@ -63,7 +63,7 @@ class PolicyError(EncryptionError):
 
 
 class WithdrawalError(EncryptionError):
-    """A withdrawal is malformed, or the list is full."""
+    """A withdrawal is malformed, or the list of withdrawals is full."""
 
     code = "invalid-withdrawal"
 
@@ -153,7 +153,7 @@ _OUTCOMES: Final = {
 
 
 class RequestError(EncryptionError):
-    """A row of the request ladders failed, or a key cannot be used."""
+    """A check of an encryption request failed, or a key cannot be used."""
 
     def __init__(self, code: str, detail: str = "") -> None:
         self.code = code

@@ -1,4 +1,4 @@
-"""Encryption networks: the node's record of a network, and its public descriptor.
+"""The node's record of an encryption network, and the network's public descriptor.
 
 A network is an X25519 key pair that the node keeps for an owner. The record also contains the
 owner's attestation policy and withdrawals. So a release that checks the record's stamp has checked
@@ -50,7 +50,10 @@ NetworkState = Literal["pending", "generating", "active", "rotating", "revoked",
 
 
 class Threshold(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """How many of how many members open a key; stored and returned, without effect (enc-D1)."""
+    """The number of nodes that have a key (n) and the number that must open it together (t).
+
+    Both are stored and returned, but have no effect (enc-D1).
+    """
 
     n: int
     t: int
@@ -62,7 +65,7 @@ _SEALED_BYTES: Final = BLOB_OVERHEAD_BYTES + KEY_BYTES
 class NetworkRecord(
     msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, dict=True
 ):
-    """A network as it is stored; the fields are the row's layout.
+    """A network as it is stored. The fields define the format of the row.
 
     Attributes:
         version: of the layout.
@@ -109,7 +112,7 @@ class NetworkRecord(
 
     @cached_property
     def owner(self) -> Principal:
-        """The principal that owns the network, without the fragment that the id may have."""
+        """The principal that owns the network, without a fragment."""
         return principal_of(self.network_id.owner)
 
     @cached_property
@@ -176,17 +179,23 @@ def create_network(
 
 
 def claim(record: NetworkRecord) -> NetworkRecord:
-    """Return the record as claimed; its public view does not change (EN31)."""
+    """Return a copy of the record that is marked as claimed (EN31).
+
+    The public description of the network does not change.
+    """
     return replace(record, claimed=True)
 
 
 def revoked(record: NetworkRecord, now: float) -> NetworkRecord:
-    """Return the record as revoked, with a new `updatedAt` even if it already was (enc 1.8)."""
+    """Return a copy of the record in the state revoked, with a new `updatedAt` (enc 1.8).
+
+    `updatedAt` changes even if the network was already revoked.
+    """
     return replace(record, state="revoked", updated_at=timestamp(now))
 
 
 def with_policy(record: NetworkRecord, policy: Policy | None, now: float) -> NetworkRecord:
-    """Return the record with another policy set by its owner.
+    """Return a copy of the record with the owner's new policy.
 
     Does not check:
         That the request comes from the owner.
@@ -196,7 +205,7 @@ def with_policy(record: NetworkRecord, policy: Policy | None, now: float) -> Net
 
 
 def with_withdrawals(record: NetworkRecord, withdrawals: Withdrawals, now: float) -> NetworkRecord:
-    """Return the record with further withdrawals added.
+    """Return a copy of the record with additional withdrawals.
 
     Raises:
         WithdrawalError: the list is full (RC23).
@@ -210,7 +219,7 @@ def with_withdrawals(record: NetworkRecord, withdrawals: Withdrawals, now: float
 
 
 def private_key(record: NetworkRecord, keyring: Keyring) -> bytes:
-    """Decrypt a network's private key, and check that it belongs to the public key."""
+    """Decrypt a network's private key, and check that it matches the public key."""
     scalar = keyring.open_sealed(record.sealed_private_key, NETWORK_SEAL)
     pair = record.sealed_private_key + record.public_key
     if pair not in _matching_pairs:
@@ -227,7 +236,7 @@ _matching_pairs: Final = Recent[bytes, None](4096)
 
 
 def descriptor_json(record: NetworkRecord, node_did: str) -> dict[str, Json]:
-    """Return the descriptor as the network routes answer it, without a wrapper (enc 1.7)."""
+    """Return the unwrapped JSON descriptor that the network routes send (enc 1.7)."""
     return {
         "networkId": record.network_id.text,
         "ownerDid": record.network_id.owner,
@@ -245,7 +254,7 @@ def descriptor_json(record: NetworkRecord, node_did: str) -> dict[str, Json]:
 
 
 def well_known_json(record: NetworkRecord) -> dict[str, Json]:
-    """Return the flat record of the well-known route (enc 1.7)."""
+    """Return the flat JSON record that the well-known route sends (enc 1.7)."""
     members = descriptor_json(record, "")
     return {name: members[name] for name in _WELL_KNOWN}
 
@@ -263,7 +272,7 @@ _WELL_KNOWN: Final = (
 
 
 def parse_path_id(text: str) -> NetworkId:
-    """Parse the network id of a path segment that was percent-decoded once."""
+    """Parse the network id in a URL path segment that was percent-decoded once."""
     try:
         return parse_network_id(text)
     except InvalidIdentifier as exc:
@@ -271,7 +280,7 @@ def parse_path_id(text: str) -> NetworkId:
 
 
 def well_known_id(name: str, owner_did: str | None) -> NetworkId:
-    """Return the id of the network in a well-known lookup (enc 2.6).
+    """Return the id of the network that a well-known request asks for (enc 2.6).
 
     Raises:
         RequestError: `body-malformed`, owner and name are not a valid id, or the owner is missing;
@@ -340,7 +349,10 @@ class _DescriptorJson(msgspec.Struct, rename="camel"):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """A network as a client read it, untrusted until `verify_descriptor` accepts it (EN28)."""
+    """The description of a network as a client received it (EN28).
+
+    It is untrusted until `verify_descriptor` accepts it.
+    """
 
     network_id: NetworkId
     public_key: bytes
@@ -351,7 +363,7 @@ class Descriptor:
 
 
 def parse_descriptor(value: Json) -> Descriptor:
-    """Parse a descriptor or a well-known record, wrapped or bare.
+    """Parse a network descriptor or a well-known record, with or without a wrapper.
 
     Args:
         value: untrusted JSON; `principal` is read where `ownerDid` is absent (enc 1.7).

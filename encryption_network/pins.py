@@ -1,4 +1,4 @@
-"""Pinned network keys: a session compares every later descriptor with the key it first sealed to.
+"""Pinned network keys, by which a session detects that a network's key was replaced.
 
 A network never changes its key (EN7). Another key means that the network, the node's store or the
 node's answer was replaced, and a client that knows the earlier key can detect that.
@@ -43,7 +43,7 @@ class NetworkPin:
 
 
 def pin_of(descriptor: Descriptor) -> NetworkPin:
-    """Return the pin of a descriptor's network."""
+    """Return a pin for the network and the key in a descriptor."""
     return NetworkPin(descriptor.network_id.text, descriptor.public_key, descriptor.key_version)
 
 
@@ -60,7 +60,7 @@ def pins_json(pins: Iterable[NetworkPin]) -> list[Json]:
 
 
 def parse_pins(value: Json) -> tuple[NetworkPin, ...] | None:
-    """Parse pins from JSON; return None if malformed or if a network has two pins."""
+    """Parse pins from JSON. Return None if they are malformed or a network has two pins."""
     try:
         stated = shaped(value, list[_PinJson])
     except InvalidJson:

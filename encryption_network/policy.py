@@ -1,4 +1,4 @@
-"""Evidence about an invoker's code, and the policies by which it is judged.
+"""Evidence about an invoker's code, and the policies that the evidence must satisfy.
 
 Evidence contains facts without a verdict and is judged at every release, so that a policy which was
 narrowed after the attestation applies to the next release. A policy is a JSON object in the
@@ -82,7 +82,7 @@ Register = Annotated[bytes, Meta(min_length=48, max_length=48)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """The facts of one verified quote about the code of one invoker."""
+    """Facts about an invoker's code, taken from one verified quote."""
 
     invoker: Principal
     receiver_public_key: Bytes32
@@ -117,7 +117,7 @@ class Evidence:
 
     @property
     def measurements(self) -> "Measurements":
-        """The five registers that identify image and code."""
+        """The five registers that identify the image and its code."""
         return Measurements(
             mrtd=self.mrtd, rtmr0=self.rtmr0, rtmr1=self.rtmr1, rtmr2=self.rtmr2, rtmr3=self.rtmr3
         )
@@ -125,7 +125,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurements:
-    """An approved image and its code, as registers that belong together (RL10)."""
+    """The measurement registers of one approved image and its code (RL10)."""
 
     mrtd: bytes
     rtmr0: bytes
@@ -134,7 +134,10 @@ class Measurements:
     rtmr3: bytes | None = None
 
     def covers(self, other: "Measurements | Evidence") -> bool:
-        """Return whether these measurements match evidence, or include other measurements."""
+        """Return whether the given evidence or measurements match these measurements.
+
+        Measurements without RTMR3 match any RTMR3.
+        """
         return (
             self.mrtd == other.mrtd
             and self.rtmr0 == other.rtmr0
@@ -146,7 +149,7 @@ class Measurements:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Requirements for code that receives a key; an absent member has the strict default.
+    """The requirements that code must meet to receive a key. Defaults are strict.
 
     A caller has to satisfy every policy in force, so a further policy can only narrow. A policy
     that widens a default has to say so itself.
@@ -168,7 +171,7 @@ class Policy:
     in_person: bool = True
 
     def __post_init__(self) -> None:
-        """Raise PolicyError for a policy that accepts nothing, or too much."""
+        """Raise PolicyError if the policy accepts nothing or accepts too much."""
         for member, limit in _LIST_LIMITS.items():
             if len(getattr(self, member)) > limit:
                 raise PolicyError(_JSON_NAMES[member], f"more than {limit} entries")
@@ -189,7 +192,7 @@ class Policy:
         return bool(self.measurements)
 
     def is_within(self, other: "Policy") -> bool:
-        """Return whether this policy accepts nothing that `other` refuses."""
+        """Return whether `other` accepts everything that this policy accepts."""
         return (
             _is_within(self.measurements, other.measurements, Measurements.covers)
             and _is_within(self.compose_hashes, other.compose_hashes)
@@ -226,7 +229,7 @@ _DECODER: Final = msgpack.Decoder(_EvidenceRow)
 
 
 def encode_evidence(evidence: Evidence) -> bytes:
-    """Encode evidence for the store, with a version."""
+    """Encode evidence for the store, together with a format version."""
     return msgpack.encode(_EvidenceRow(version=1, evidence=evidence))
 
 
@@ -280,13 +283,16 @@ def parse_policy(value: Json) -> Policy:
 
 
 def policy_json(policy: Policy) -> dict[str, Json]:
-    """Return a policy as JSON that `parse_policy` reads, without empty and absent members."""
+    """Return a policy as JSON for `parse_policy`, without empty and absent members."""
     members = {_JSON_NAMES[name]: _json_of(value) for name, value in asdict(policy).items()}
     return {name: member for name, member in members.items() if member not in ([], None)}
 
 
 def _json_of(value: Any) -> Json:
-    """Return a policy's member as JSON: bytes as hex, tuples as lists, registers if present."""
+    """Convert the value of a policy member to JSON.
+
+    Bytes become hex strings, tuples become lists, and absent registers are left out.
+    """
     match value:
         case bytes():
             return value.hex()
@@ -306,7 +312,10 @@ def encode_policy(policy: Policy) -> bytes:
 
 @remembered_of(values=256)
 def policy_digest(policy: Policy) -> str:
-    """Return the hex SHA-256 of a policy's canonical JSON; audit records and receipts cite it."""
+    """Return the SHA-256 of a policy's canonical JSON, in hex.
+
+    Audit records and receipts cite it.
+    """
     return hashlib.sha256(encode_policy(policy)).hexdigest()
 
 
@@ -362,7 +371,7 @@ class _MeasurementsJson(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _PolicyJson(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """The JSON members of a policy; null and unknown members are rejected (RL8)."""
+    """The JSON members of a policy. Null and unknown members are rejected (RL8)."""
 
     measurements: Annotated[tuple[_MeasurementsJson, ...], _NOT_EMPTY] = ()
     compose_hashes: Annotated[tuple[_Hex32, ...], _NOT_EMPTY] = ()
@@ -407,7 +416,10 @@ def _kv_path(text: str) -> str:
 def _is_within(
     inner: Sequence[Entry], outer: Sequence[Entry], covers: Callable[[Entry, Entry], bool] = eq
 ) -> bool:
-    """Return whether one list allows no more than another; an empty list allows everything."""
+    """Return whether one list allows only entries that another list allows.
+
+    An empty list allows everything.
+    """
     return not outer or (
         bool(inner) and all(any(covers(allowed, entry) for allowed in outer) for entry in inner)
     )

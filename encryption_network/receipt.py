@@ -1,4 +1,4 @@
-"""Receipts: signed statements of the node about one release each (RC7, RC9, RC10).
+"""Receipts, each a node's signed statement about one release (RC7, RC9, RC10).
 
 A receipt is canonical JSON with exactly these members:
 
@@ -55,13 +55,13 @@ _Text = Annotated[str, Meta(min_length=1, max_length=_MAX_TEXT_CHARS)]
 
 
 class Digest(bytes):
-    """A SHA-256 that canonical JSON encodes as hex."""
+    """A SHA-256 digest that is written in hex in canonical JSON."""
 
 
 class QuoteVerdict(
     Struct, frozen=True, kw_only=True, gc=False, rename="camel", forbid_unknown_fields=True
 ):
-    """The SHA-256 of the documents that the code was judged by, and the challenge's nonce."""
+    """The digests of the documents that the code was verified with, and the challenge's nonce."""
 
     record: Digest
     quote: Digest | None
@@ -73,7 +73,7 @@ class QuoteVerdict(
 class Receipt(
     Struct, frozen=True, kw_only=True, gc=False, rename="camel", forbid_unknown_fields=True
 ):
-    """A receipt for one release; the module describes its members."""
+    """A receipt for one release. The module docstring describes its members."""
 
     type: Literal["sealspace.receipt/v1"] = RECEIPT_TYPE
     node: _Text
@@ -94,12 +94,12 @@ class Receipt(
 
     @property
     def at(self) -> float:
-        """Time of the decision in epoch seconds."""
+        """The time of the decision, in epoch seconds."""
         return self.at_micros / 1_000_000
 
 
 def signed_text(receipt: Receipt, signer: Ed25519Signer) -> bytes:
-    """Sign a receipt with its node's key, and encode it as canonical JSON."""
+    """Sign a receipt with the node's key, and return it as canonical JSON."""
     texts = (receipt.network, receipt.owner, receipt.invoker, receipt.invocation)
     if max(map(len, texts)) > _MAX_TEXT_CHARS:
         raise ReceiptError("an identifier is too long")

@@ -1,4 +1,4 @@
-"""Opening of a content key, the last step of a decrypt request.
+"""The last step of a decrypt request, which opens the content key.
 
 Only this module uses a network's private key.
 
@@ -19,7 +19,7 @@ from .requests import RESULT_TYPE
 
 
 def open_key(permit: ReleasePermit, *, keyring: Keyring, entropy: Entropy) -> dict[str, Json]:
-    """Decrypt the content key of an admitted request, and wrap it to its receiver.
+    """Decrypt the content key of an admitted request, and wrap the key for the receiver.
 
     Args:
         permit: the gate's permission; contains the request and the network.

@@ -1,4 +1,4 @@
-"""The release record: a node's own requirements for releasing a key.
+"""The release record, which contains a node's own requirements for releasing a key.
 
 It is in the store, not in each worker's configuration, so that it is the same for all workers and
 machines. A node with looser settings than the record does not start; only an explicit, audited
@@ -50,7 +50,7 @@ _VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseRecord:
-    """The requirements of the node itself for a release."""
+    """The node's own requirements for releasing a key."""
 
     mode: Mode = "delegates"
     trust_roots: tuple[bytes, ...] = ()
@@ -59,7 +59,10 @@ class ReleaseRecord:
     key_providers: tuple[str, ...] = DEFAULT_KEY_PROVIDERS
 
     def is_looser_than(self, other: "ReleaseRecord") -> bool:
-        """Return whether this record could release a key that `other` refuses; True in doubt."""
+        """Return whether this record could allow a release that `other` refuses.
+
+        The result is True in doubt.
+        """
         policy, stricter = self.node_policy, other.node_policy
         return (
             _STRICTNESS[self.mode] < _STRICTNESS[other.mode]
@@ -72,7 +75,7 @@ class ReleaseRecord:
 
     @property
     def replaces_owner_list(self) -> bool:
-        """True if the node's policy is sufficient where the owner stated no allow-list."""
+        """True if the node's policy is sufficient when the owner stated no allow-list."""
         return (
             self.node_policy_suffices
             and self.node_policy is not None
@@ -89,7 +92,7 @@ the node fetches it. missing: it is absent.
 
 
 class ReleaseTerms(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """The terms by which a node says that it judges backends; unsigned."""
+    """A node's unsigned statement of the terms on which it accepts backends."""
 
     attestation: Mode
     trust_roots: tuple[str, ...]

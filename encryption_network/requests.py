@@ -1,4 +1,4 @@
-"""The request ladders of encryption networks, as pure functions.
+"""The ordered checks of requests to encryption networks, as pure functions.
 
 Each function implements one or more rows of a ladder (enc 2.5, 2.7, 2.8; wire 4.8), in the order of
 the rows, and raises the `RequestError` of the first row that fails. Between them the node verifies
@@ -87,13 +87,13 @@ _NONCE_LABEL: Final = b"sealspace/network-admin-nonce/v1\0"
 
 
 def check_audience(audience: str, node_did: str) -> None:
-    """Check that a token's audience is the node's DID, as text (rows 2 and 3; wire T8)."""
+    """Check that a token's audience is exactly the node's DID (rows 2 and 3; wire T8)."""
     if audience != node_did:
         raise RequestError("audience-mismatch")
 
 
 def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
-    """Return the network of an `/invoke` token's decrypt capabilities, or None without any."""
+    """Return the network that an `/invoke` token's decrypt capabilities name, or None."""
     texts = [
         c.resource.text
         for c in capabilities
@@ -113,7 +113,7 @@ def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
 
 
 def _check_capability(invocation: Invocation, network: NetworkId, action: str) -> None:
-    """Check that the first capability for an action is on the network (rows 11, 12; 13, 14)."""
+    """Check that the first capability for an action names the network (rows 11, 12; 13, 14)."""
     for capability in invocation.capabilities:
         if capability.ability == action:
             if network_of(capability.resource) != network:
@@ -128,7 +128,7 @@ _I64: TypeAlias = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 
 
 class DecryptRequest(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
-    """The body of a decrypt request as its sender states it (enc 2.7).
+    """The JSON members of a decrypt request's body, as sent (enc 2.7).
 
     Hashes are hex SHA-256 over the base64 texts with their quotes.
     """
@@ -185,7 +185,7 @@ class DecryptBody(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class BoundDecrypt(Struct, frozen=True, kw_only=True, gc=False):
-    """A decrypt request whose token, body, path and node agree (rows 6 to 12)."""
+    """A decrypt request whose token matches its body, its path and this node (rows 6 to 12)."""
 
     invocation: Invocation
     body: DecryptBody
@@ -193,7 +193,7 @@ class BoundDecrypt(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class CheckedDecrypt(Struct, frozen=True, kw_only=True, gc=False):
-    """A decrypt request that matches an active network (rows 6 to 21), before the gate."""
+    """A decrypt request that passed every check before the gate (rows 6 to 21)."""
 
     bound: BoundDecrypt
     network: NetworkRecord
@@ -207,7 +207,7 @@ class CheckedDecrypt(Struct, frozen=True, kw_only=True, gc=False):
 
 
 def parse_decrypt_body(value: Json) -> DecryptBody:
-    """Parse the members of a decrypt body (row 5)."""
+    """Parse the body of a decrypt request (row 5)."""
     try:
         stated = convert(value, DecryptRequest)
         network = parse_network_id(stated.network_id)
@@ -218,7 +218,7 @@ def parse_decrypt_body(value: Json) -> DecryptBody:
 
 
 def _fault(value: Json) -> str | None:
-    """Return the wire's text for the first fault in a decrypt body's members, or None."""
+    """Return the error message for the first invalid member of a decrypt body, or None."""
     try:
         check_members(value, _BODY_SHAPE)
     except ShapeError as fault:
@@ -229,7 +229,7 @@ def _fault(value: Json) -> str | None:
 def bind_decrypt(
     invocation: Invocation, body: DecryptBody, network: NetworkId, node_did: str
 ) -> BoundDecrypt:
-    """Check that token, body, path and node of a decrypt request agree (rows 6 to 12)."""
+    """Check that a decrypt token matches its body, its path and this node (rows 6 to 12)."""
     facts, bound_network = _bound_fact(invocation.facts, DecryptFacts)  # row 6
     if facts.type != DECRYPT_TYPE or body.stated.type != DECRYPT_TYPE:  # row 7
         raise RequestError("type-mismatch")
@@ -249,7 +249,7 @@ def check_decrypt(
     *,
     max_lifetime_s: int = MAX_LIFETIME_S,
 ) -> CheckedDecrypt:
-    """Check a bound request against the network's record (rows 13 to 21).
+    """Check a bound decrypt request against the network's record (rows 13 to 21).
 
     Args:
         bound: the bound request.
@@ -298,12 +298,12 @@ def check_decrypt(
 
 
 def request_hash(invocation_cid: str, body_hash: str) -> str:
-    """Return the hex SHA-256 over a CID and a body hash, joined without separator (EN12)."""
+    """Return the SHA-256 of a CID string followed by a body hash, in hex (EN12)."""
     return hashlib.sha256((invocation_cid + body_hash).encode()).hexdigest()
 
 
 def _bound_fact(facts: Sequence[Json], shape: type[Fact]) -> tuple[Fact, NetworkId]:
-    """Return the first fact that has a shape and names a network, with the network's id."""
+    """Return the first fact of the given type, and the id of the network that the fact names."""
     for fact in facts:
         try:
             stated = convert(fact, shape)
@@ -373,7 +373,10 @@ def parse_create(value: Json) -> CreateBody:
 def bind_admin(
     invocation: Invocation, network: NetworkId, *, action: str, body_hash: str, node_did: str
 ) -> str:
-    """Check that a create or revoke token matches its request (rows 7 to 16); return its nonce."""
+    """Check that a create or revoke token matches its request (rows 7 to 16).
+
+    Return the nonce of the token.
+    """
     fact, bound_network = _bound_fact(invocation.facts, AdminFacts)  # row 7
     if fact.type != ADMIN_TYPE:  # row 8
         raise RequestError("type-mismatch")
@@ -402,13 +405,16 @@ def admin_claim_key(invocation: Invocation, nonce: str) -> bytes:
 
 
 def check_create(existing: NetworkRecord | None) -> None:
-    """Check that a network id is free or its network unclaimed (row 18, EN31, EN7)."""
+    """Check that a network id is unused, or that its network is unclaimed (row 18, EN31, EN7)."""
     if existing is not None and (existing.claimed or existing.state != "active"):
         raise RequestError("network-exists")
 
 
 def check_revoke(existing: NetworkRecord | None) -> NetworkRecord:
-    """Check that a network exists; a revoked one may be revoked again (enc 1.8, 2.8)."""
+    """Check that a network exists, and return its record (enc 1.8, 2.8).
+
+    A revoked network may be revoked again.
+    """
     if existing is None:
         raise RequestError("network-not-found")
     return existing
@@ -442,7 +448,7 @@ def decrypt_body_json(
 
 
 def decrypt_fact(body: dict[str, Json]) -> dict[str, Json]:
-    """Return the fact that binds a token to a decrypt body (enc 2.4)."""
+    """Return the fact that binds a token to the body of a decrypt request (enc 2.4)."""
     shared = (
         "targetNode",
         "networkId",
@@ -469,7 +475,7 @@ def admin_fact(
 
 
 def change_fact(fact_type: str, network: str, *, target_node: str, body: Json) -> dict[str, Json]:
-    """Return the fact for a change of a network by its owner in person (RL17, RC22)."""
+    """Return the fact that binds an owner's token to a change of a network (RL17, RC22)."""
     return {
         "type": fact_type,
         "targetNode": target_node,

@@ -45,20 +45,23 @@ _SIGNATURE_BYTES: Final = 64
 
 
 def is_nonce(text: str) -> bool:
-    """Return whether a text is a valid nonce: 16 to 32 bytes in canonical unpadded base64url."""
+    """Return whether a string is a valid nonce.
+
+    A nonce is 16 to 32 bytes in canonical unpadded base64url.
+    """
     nonce = decode_url(text) if len(text) <= _MAX_NONCE_CHARS else None
     return nonce is not None and MIN_NONCE_BYTES <= len(nonce) <= MAX_NONCE_BYTES
 
 
 def sign_descriptor(record: NetworkRecord, nonce: str, signer: Ed25519Signer) -> str:
-    """Sign the descriptor of a network for a client's nonce."""
+    """Return the signature over a network's descriptor and a client's nonce."""
     return encode_standard(signer.sign(_signed_text(record, node_did=signer.did, nonce=nonce)))
 
 
 def verify_descriptor(
     descriptor: Descriptor, signature: Json, *, node_did: str, nonce: str
 ) -> Descriptor:
-    """Verify that a node signed a descriptor for the client's nonce, and return it (EN29).
+    """Verify a node's signature over a descriptor and a nonce, and return the descriptor (EN29).
 
     Args:
         descriptor: as it was read, untrusted.

@@ -1,4 +1,4 @@
-"""Withdrawals: code, backends and evidence that no longer receive keys (RC20 to RC24).
+"""Withdrawals of code, backends and evidence, which end the release of keys (RC20 to RC24).
 
 An owner withdraws for one network, the operator for all. Every release is checked against both
 lists, after all policies. Entries are never removed, and each entry can only refuse more.
@@ -44,7 +44,7 @@ _MAX_DID_CHARS: Final = 512
 class Withdrawals(
     msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True
 ):
-    """A list of withdrawn code, DIDs and evidence; the fields are the row's layout."""
+    """A list of withdrawn code, DIDs and evidence. The fields define the format of the row."""
 
     version: Literal[1] = 1
     measurements: frozenset[bytes] = frozenset()
@@ -55,7 +55,7 @@ class Withdrawals(
         return len(self.measurements) + len(self.dids) + len(self.evidence)
 
     def joined(self, other: "Withdrawals") -> "Withdrawals":
-        """Return the union of two lists."""
+        """Return the union of two lists of withdrawals."""
         return Withdrawals(
             measurements=self.measurements | other.measurements,
             dids=self.dids | other.dids,
@@ -63,13 +63,13 @@ class Withdrawals(
         )
 
     def names_any(self, parties: Iterable[Principal]) -> bool:
-        """Return whether the list contains one of these principals."""
+        """Return whether the list contains at least one of these principals."""
         return bool(self.dids) and any(
             party in self.dids or principal_of(party) in self.dids for party in parties
         )
 
     def covers(self, evidence: Evidence) -> bool:
-        """Return whether the list withdraws evidence, or code that it may hide (RC30)."""
+        """Return whether the list withdraws evidence, or code that the evidence may hide (RC30)."""
         if self.measurements and not self.measurements.isdisjoint(_measured(evidence)):
             return True
         # RC30: a withdrawn application could leave out the event log that contains its compose
@@ -86,7 +86,7 @@ NOTHING_WITHDRAWN: Final = Withdrawals()
 
 @remembered_of(values=1024)  # a backend uses the same evidence for many releases
 def evidence_digest(evidence: Evidence) -> bytes:
-    """Return the SHA-256 of stored evidence, as audit, receipts and withdrawals cite it."""
+    """Return the SHA-256 by which audit records, receipts and withdrawals cite evidence."""
     return hashlib.sha256(encode_evidence(evidence)).digest()
 
 
@@ -103,7 +103,7 @@ def _measured(evidence: Evidence) -> tuple[bytes, ...]:
 
 
 def parse_withdrawal(value: Json) -> Withdrawals:
-    """Parse a request to withdraw."""
+    """Parse a request that withdraws code, a DID or evidence."""
     match value:
         case {"measurement": text, **others} if not others:
             measurement = _hex(
