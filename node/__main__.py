@@ -1,4 +1,4 @@
-"""`python -m node`: the same command line as `sealspace`."""
+"""The entry point of `python -m node`, which runs the `sealspace` command line."""
 
 import sys
 

@@ -16,7 +16,7 @@ from aiohttp import web
 
 
 class Cohort:
-    """The requests of one process that have arrived and are not answered yet."""
+    """The requests of one process that have arrived and have no response yet."""
 
     __slots__ = ("_due",)
 
@@ -24,16 +24,19 @@ class Cohort:
         self._due = 0
 
     def arrived(self, requests: int) -> None:
-        """Count requests whose heads have arrived."""
+        """Count requests whose headers have arrived."""
         self._due += requests
 
     def answered(self, requests: int) -> None:
-        """Subtract requests that were answered or abandoned."""
+        """Subtract requests that were answered or abandoned from the count."""
         self._due -= requests
 
     @types.coroutine
     def yield_to_cohort(self) -> Generator[None, None, None]:
-        """Let the other requests finish the current stage; cheaper than `asyncio.sleep(0)`."""
+        """Let the other requests finish the current stage.
+
+        This is cheaper than `asyncio.sleep(0)`.
+        """
         if self._due > 1:
             yield
 

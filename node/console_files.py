@@ -68,7 +68,7 @@ def headers_with(runner: str | None) -> Mapping[str, str]:
 
 
 def read_files() -> dict[str, bytes]:
-    """Return the contents of all console files, keyed by relative path and sorted by it."""
+    """Return the contents of all console files by relative path, in the order of the paths."""
     return dict(sorted(_read(files("node").joinpath("console"), "").items()))
 
 

@@ -37,14 +37,17 @@ class RequestCounter:
     cells: dict[tuple[str, ...], Any]
 
     def answered(self, operation: Operation, status: int, began_ns: int) -> None:
-        """Count an answer by operation, status and duration, measured with `perf_counter_ns`."""
+        """Count a response by operation, status and duration.
+
+        Durations are measured with `perf_counter_ns`.
+        """
         self.cells["sealspace_request_seconds", operation].observe(
             (perf_counter_ns() - began_ns) / 1e9
         )
         self.cells["sealspace_requests_total", operation, f"{status // 100}xx"].inc()
 
     def refused(self, error: Exception, code: str) -> None:
-        """Count a refused request by the error code of its answer."""
+        """Count a refused request by the error code of its response."""
         self.cells.get(
             ("sealspace_refusals_total", code), self.cells["sealspace_refusals_total", OTHER]
         ).inc()

@@ -25,7 +25,7 @@ class DocumentCache:
         self._judged = Recent[bytes, QuoteVerdict](MAX_EVIDENCE)
 
     def enter(self, span: int) -> None:
-        """Clear the cache if its entries belong to another span."""
+        """Clear the cache if its entries belong to another time span."""
         if span != self._span:
             self._span = span
             self._policies.clear()
@@ -40,7 +40,7 @@ class DocumentCache:
         return self._judged.get(evidence_sha256)
 
     def note(self, span: int, *, policies: Iterable[str], judged: QuoteVerdict | None) -> None:
-        """Remember documents that are durable now; ignored if the span has changed."""
+        """Add documents that are now durable, unless the time span has changed."""
         if span == self._span:  # a later span has to store its documents again
             for sha256 in policies:
                 self._policies.put(sha256, None)

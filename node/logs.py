@@ -27,7 +27,10 @@ _FIELDS: Final = "sealspace_fields"  # attribute of our log records that contain
 
 
 def configure_logs(level: str, *, stream: TextIO | None = None) -> None:
-    """Write log lines of this level and above; those of libraries from level warning."""
+    """Write log lines of the given level and above.
+
+    Lines of libraries are written only from level warning.
+    """
     _lines.stream = stream
     _events.setLevel(_LEVELS[level.upper()])
     root = logging.getLogger()
@@ -38,17 +41,20 @@ def configure_logs(level: str, *, stream: TextIO | None = None) -> None:
 
 
 def log_event(event: str, **fields: Field) -> None:
-    """Write one line at level info; `event` is a stable name in kebab case."""
+    """Write one log line at level info.
+
+    `event` is a stable name in kebab case.
+    """
     _log(logging.INFO, event, fields)
 
 
 def log_warning(event: str, **fields: Field) -> None:
-    """Write one line at level warning."""
+    """Write one log line at level warning."""
     _log(logging.WARNING, event, fields)
 
 
 def tell_operator(sentence: str) -> None:
-    """Print a sentence on standard error; it is lost if standard error is closed."""
+    """Print a message on standard error, or drop it if standard error is closed."""
     with suppress(OSError):
         print(sentence, file=sys.stderr, flush=True)
 
@@ -86,7 +92,10 @@ class _Lines(logging.Handler):
     stream: TextIO | None = None  # None: standard error, whatever it is when a line is written
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a record as JSON: our own with its fields, a library's as its template."""
+        """Return a log record as JSON.
+
+        The node's own record has its fields. A library's has only its message template.
+        """
         fields: Mapping[str, Field] | None = getattr(record, _FIELDS, None)
         event = (
             {"event": "library", **_of_library(record)}

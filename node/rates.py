@@ -1,4 +1,4 @@
-"""Per-client rate limits: token buckets in memory, a bounded number of them in each worker."""
+"""Per-client rate limits, with a bounded number of token buckets in each worker's memory."""
 
 import math
 from functools import lru_cache
@@ -28,7 +28,10 @@ class Rates:
         self._spent = limits.Rates[str](MAX_CLIENTS)
 
     def take(self, client: str | None, *, now: float) -> None:
-        """Take one token from the client's bucket or refuse; None as client is never limited."""
+        """Take one token from the client's bucket, or refuse the request.
+
+        A client of None is never limited.
+        """
         self.require(client, now=now)
         self.charge(client, now=now)
 
@@ -46,11 +49,14 @@ class Rates:
             )
 
     def is_new(self, client: str | None) -> bool:
-        """Return whether nothing is recorded as taken from the client's bucket."""
+        """Return whether the client has no recorded use of its bucket."""
         return self._most >= 1 and (client is None or counted_as(client) not in self._spent)
 
     def charge(self, client: str | None, *, now: float) -> None:
-        """Take one token from the client's bucket; concurrent requests may overdraw it."""
+        """Take one token from the client's bucket.
+
+        Concurrent requests may overdraw it.
+        """
         if client is None or not self._per_second:
             return
         self._spent.add(counted_as(client), 1, per_s=self._per_second, now=now)
@@ -63,5 +69,8 @@ def _counted_as(client: str) -> str:
 
 
 def counted_as(client: str) -> str:
-    """Return the key that a client is counted under: an IPv6 address by its /64, else the text."""
+    """Return the key under which a client is counted.
+
+    An IPv6 address is counted by its /64, any other client by its text.
+    """
     return _counted_as(client[:_MAX_NAME_CHARS])

@@ -1,4 +1,4 @@
-"""The error that the node refuses a request with, and its stable codes.
+"""The error with which the node refuses a request, and its stable codes.
 
 A code states the cause and is independent of HTTP. One table, `node/http/messages/refusals.py`,
 gives the status, title and hint for every code, including those that lower packages raise.

@@ -1,4 +1,4 @@
-"""Release terms: the configured ones, the store's release record, and the combination in force.
+"""The release terms in force, from the configuration and the store's release record.
 
 The first start writes the record from the configuration. A later configuration may be stricter than
 the record but never looser: the ability to start a process with other flags must not open keys.
@@ -36,7 +36,7 @@ def configured_record(release: Release) -> ReleaseRecord:
 
 
 def loosened(release: Release, record: ReleaseRecord) -> str | None:
-    """Return in which respect a configuration is looser than the record, or None if it is not."""
+    """Return a description of how a configuration is looser than the record, or None."""
     configured = replace(configured_record(release), node_policy=record.node_policy)
     if not configured.is_looser_than(record):
         return None
@@ -60,7 +60,7 @@ def loosened(release: Release, record: ReleaseRecord) -> str | None:
 
 
 def in_force(release: Release, record: ReleaseRecord) -> ReleaseRecord:
-    """Return the release record, restricted by the configuration.
+    """Return the release record with the configuration's further restrictions.
 
     The mode is the stricter of the two, and only key providers that both accept remain. Everything
     else is taken from the record.
@@ -77,7 +77,7 @@ def in_force(release: Release, record: ReleaseRecord) -> ReleaseRecord:
 
 
 async def recorded_release(store: Store) -> ReleaseRecord | None:
-    """Return the current release record; None before the first start."""
+    """Return the current release record, or None before the first start."""
     row = await read_row(store, RELEASE_RECORD_KEY)
     return None if row is None or row.value is None else decode_release_record(row.value)
 

@@ -1,4 +1,4 @@
-"""The dependencies of handlers and operations, created once per process; nothing is global."""
+"""The dependencies of handlers and operations, which are created once per process."""
 
 from dataclasses import dataclass, field
 
@@ -57,7 +57,7 @@ class Services:
 
 
 def quota_policy(config: Config) -> QuotaPolicy:
-    """Return the storage limits of spaces from the settings."""
+    """Return the storage limits for spaces from the settings."""
     return QuotaPolicy(
         default_bytes=config.hosting.default_quota_bytes or None,
         public_bytes=config.public_spaces.storage_limit_bytes,

@@ -1,4 +1,4 @@
-"""The node's collateral: its source, its import, and the queue of quotes to verify with it.
+"""The source and the import of collateral, and the queue in which quotes are verified with it.
 
 `tee_backend.attestation` verifies quotes; `spaces.documents.collateral_rows` defines the rows.
 """

@@ -25,7 +25,7 @@ MAX_NAME_CHARS: Final = 255
 
 
 class CollateralSource:
-    """Fetches collateral documents; the caller has to verify them."""
+    """A source of collateral documents, which the caller has to verify."""
 
     def __init__(self, settings: ServiceSettings, *, checks_numbers: bool) -> None:
         self._service = CollateralService(settings)
@@ -45,7 +45,7 @@ class CollateralSource:
     async def check_edition(
         self, document: Document, *, root: TrustRoot, now: float
     ) -> Evaluation | None:
-        """Reject a collateral document of a replaced edition, if the settings require that (AT33).
+        """Reject collateral of a replaced edition, if the settings require that (AT33).
 
         Args:
             document: verified collateral.
@@ -81,7 +81,7 @@ def configured_source(settings: Collateral) -> CollateralSource | None:
 
 
 def refresh_rules(settings: Collateral) -> RefreshRules:
-    """Return when collateral is renewed and when it counts as stale, from the settings."""
+    """Return the configured rules for renewing collateral and for counting it as stale."""
     return RefreshRules(
         every_s=settings.refresh_s,
         ahead_s=settings.lead_s,

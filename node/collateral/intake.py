@@ -1,4 +1,4 @@
-"""Importing collateral: Intel's signed data about one platform family and its authority.
+"""Importing collateral, which is Intel's signed data about one platform family.
 
 A document is verified against the trust root in force before it is stored, and never replaces a
 newer one. Its source, the time when it was last found to be the newest, and the result of the last
@@ -118,7 +118,7 @@ class HeldDocument(NamedTuple):
 
 
 async def held_collateral(store: Store) -> Sequence[HeldDocument]:
-    """Return the collateral of all platform families, in order of the family.
+    """Return the stored collateral and the refresh state of every platform family, in order.
 
     Raises:
         AttestationError: a stored document does not parse.
@@ -136,7 +136,7 @@ async def import_folder(
     clock: Clock,
     rules: RefreshRules = DEFAULT_RULES,
 ) -> int:
-    """Import every JSON file of a folder in order of name, and return their number.
+    """Import all JSON files of a folder in name order, and return the number of files.
 
     Outdated documents, and those older than the stored one, are skipped. Otherwise a folder that
     was filled once would later prevent a node from starting.

@@ -1,4 +1,4 @@
-"""Verifying quotes: one at a time per worker, in a bounded queue, with a pause after each failure.
+"""A bounded queue that verifies quotes one at a time, with a pause after each failure.
 
 The library holds the interpreter lock for the millisecond that a quote takes. In a thread it would
 block other requests just the same, and contend for the lock whenever one of them checks a
@@ -61,7 +61,7 @@ class Quotes:
         now: float,
         ttl_s: float,
     ) -> Evidence:
-        """Verify a quote when its turn comes.
+        """Wait for a turn in the queue, and verify a quote.
 
         Raises:
             Refusal: `quotes-busy`, the queue is full.

@@ -1,1 +1,1 @@
-"""Background work that one process does for all processes of a store, under a lease."""
+"""Background work for a store, done by the one process that holds a lease."""

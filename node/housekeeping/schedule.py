@@ -1,4 +1,4 @@
-"""The schedule of background jobs: every worker competes for a lease, and its holder does the work.
+"""The schedule of background jobs, which run in the worker that holds a lease.
 
 Each worker takes a turn every half minute. The holder of the lease runs the jobs that are due, one
 after another; the other workers try again later. A process that ends in order releases the lease;
@@ -51,7 +51,7 @@ _EVIDENCE: Final = 64
 
 
 async def sweep_receipts(services: Services) -> bool:
-    """Remove receipts and documents past their retention; True if more are due (RC25, RC26).
+    """Remove expired receipts and documents. Return whether more work is due (RC25, RC26).
 
     Raises:
         SpaceError: the store does not answer.
@@ -74,7 +74,9 @@ async def sweep_receipts(services: Services) -> bool:
 
 
 async def prune_audit(services: Services) -> bool:
-    """Prune the audit chain if retention is configured; True if more is due (RC27, RC28).
+    """Prune the audit chain past its retention. Return whether more work is due (RC27, RC28).
+
+    Nothing is pruned if no retention is configured.
 
     Raises:
         RecordDamaged: a row does not decode.
@@ -95,7 +97,7 @@ async def prune_audit(services: Services) -> bool:
 
 
 async def sweep_evidence(services: Services) -> bool:
-    """Remove evidence that expired a day ago, and its basis; True if more is due (RC29).
+    """Remove evidence a day after its expiry. Return whether more work is due (RC29).
 
     A holder that attests again replaces its evidence; this removes that of holders that do not.
     Receipts refer to documents of their own, which stay.
@@ -118,7 +120,7 @@ async def sweep_evidence(services: Services) -> bool:
 
 
 def _is_void(record: Record, now: float) -> bool:
-    """Return whether evidence expired a day ago, or was stored by a clock that was ahead."""
+    """Return whether evidence expired at least a day ago, or is dated in the future."""
     try:
         evidence = decode_evidence(record.value or b"")
         return (
@@ -131,7 +133,7 @@ def _is_void(record: Record, now: float) -> bool:
 
 
 async def sweep_aliases(services: Services) -> bool:
-    """Remove alternative encodings of removed delegations; True if more are due (RC29).
+    """Remove additional CIDs of removed delegations. Return whether more work is due (RC29).
 
     A delegation is removed together with its own CID. CIDs of other encodings that were posted
     later are removed here. A mark exists exactly as long as its delegation.
@@ -158,7 +160,7 @@ BATCH: Final = 64
 
 
 async def sweep_delegations(services: Services, *, limit: int = BATCH) -> int:
-    """Remove a batch of delegations that expired long ago; return how many were processed.
+    """Remove a batch of long-expired delegations, and return how many were processed.
 
     Damaged records are logged and left in place.
     """
@@ -200,7 +202,7 @@ _BATCH: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One kind of background work."""
+    """A background job and its interval."""
 
     name: str
     every_s: float
@@ -267,7 +269,7 @@ JOBS: Final[tuple[Job, ...]] = (
 
 
 class Housekeeper:
-    """Takes turns at housekeeping for one process."""
+    """Runs one process's housekeeping while the process holds the lease."""
 
     def __init__(
         self,
@@ -283,7 +285,7 @@ class Housekeeper:
         self._lease = Lease(services.store, owner=services.entropy.token(16), ttl_s=LEASE_S)
 
     async def turn(self) -> bool:
-        """Run the jobs that are due if this process gets the lease; return whether it kept it."""
+        """Run the due jobs if this process gets the lease, and return whether it still holds it."""
         lease, store = self._lease, self._services.store
         if isinstance(store, SharedStore):
             clocks = await store.clocks()
@@ -311,7 +313,7 @@ class Housekeeper:
         return True
 
     async def _is_steady(self, lease: Lease, noted: Mapping[str, float]) -> bool:
-        """Return whether the clock has not jumped for long enough to delete by age (ST11)."""
+        """Return whether the clock has been steady long enough to delete by age (ST11)."""
         now = self._services.clock.now()
         seen_at, leapt_at = noted.get(_SEEN), noted.get(_LEAPT)
         if seen_at is None and not noted:
@@ -327,7 +329,7 @@ class Housekeeper:
         return leapt_at is None or leapt_at + STEADY_S <= now
 
     async def _do(self, job: Job, lease: Lease) -> bool:
-        """Run one job until nothing is left to do; False if the lease was lost in between."""
+        """Run one job until nothing is left to do. Return False if the lease was lost."""
         now = self._services.clock.now()
         if job.every_s < _NOTED_FROM_S:
             self._begun[job.name] = now
@@ -342,7 +344,7 @@ class Housekeeper:
         return True
 
     async def keep(self) -> None:
-        """Take turns until cancelled."""
+        """Run the due jobs repeatedly until cancelled."""
         is_holder = False
         while True:
             await self._pause(
@@ -363,7 +365,10 @@ class Housekeeper:
 
 @asynccontextmanager
 async def housekeeping(services: Services) -> AsyncIterator[Housekeeper]:
-    """Run the housekeeping during the block; then cancel the current job and release the lease."""
+    """Run the housekeeping during the block.
+
+    At the end of the block, cancel the current job and release the lease.
+    """
     housekeeper = Housekeeper(services)
     task = asyncio.create_task(housekeeper.keep())
     try:

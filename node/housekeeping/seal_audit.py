@@ -22,7 +22,7 @@ _BATCHES: Final = 8
 
 
 async def seal_audit(services: Services, *, window_s: float | None = None) -> bool:
-    """Seal audit records of the last `window_s` seconds, or all; True if more remain."""
+    """Seal the audit records of the last `window_s` seconds, or all. Return whether more remain."""
     chain, after, more = chain_of(services), None, True
     for _ in range(_BATCHES):
         now = services.clock.now()
@@ -40,7 +40,7 @@ seal_delayed: Final = partial(seal_audit, window_s=DELAYED_S)
 
 
 def chain_of(services: Services) -> Chain:
-    """Return the audit chain of this node: its identity, its store and its signing key."""
+    """Return this node's audit chain, with its identity, store and signing key."""
     keyring = services.keyring
     return Chain(
         node_did=keyring.node_did, store_id=services.store_id, sign=keyring.node_signer.sign

@@ -1,4 +1,4 @@
-"""Optimistic commits: read, judge, plan, commit, and retry if a row changed in between (ST3).
+"""Optimistic commits, which are retried if a row changed after it was read (ST3).
 
 A refused commit has written nothing and does not say which row changed, so the whole attempt is
 repeated on a new read. If, for example, a delegation was revoked in between, the second attempt

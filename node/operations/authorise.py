@@ -1,4 +1,4 @@
-"""Authorisation of an invocation: parsing, time, signature, replay and chain (wire §4.1 to §4.3).
+"""Authorising an invocation by its time, signature, replay record and chain (wire §4.1 to §4.3).
 
 Everything that a decision depends on is read at one moment, together with the token's replay
 record, so that one answer reflects one state (I14). The wire specification fixes the order of the
@@ -79,7 +79,7 @@ def admit_token(
 
 
 def admit_signed(unverified: UnverifiedInvocation, *, now: float) -> Invocation:
-    """Check time and signature of a parsed invocation (I2, I3).
+    """Check the time and the signature of a parsed invocation (I2, I3).
 
     Raises:
         ChainError: now is outside the token's window.
@@ -95,7 +95,7 @@ _BINDING_FACTS: Final = (ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT)
 
 
 class Call(Struct, frozen=True, gc=False):
-    """A judged invocation, with the rows and pages that were read at the same moment."""
+    """An authorised invocation, with the rows and pages from the same snapshot."""
 
     invocation: Invocation
     authority: Authority
@@ -108,14 +108,14 @@ class Call(Struct, frozen=True, gc=False):
 
     @property
     def live(self) -> tuple[bytes, ...]:
-        """Keys of the delegations' marks, which a commit requires to be live (ST2).
+        """The keys of the live marks that must still be live when the call commits (ST2).
 
         A concurrent revocation thus wins over the commit.
         """
         return mark_keys(self.authority.live)
 
     def require_hosted(self) -> None:
-        """Raise `space-not-found` unless every mentioned space is hosted (M60, I37)."""
+        """Raise `space-not-found` unless every space in the call is hosted (M60, I37)."""
         if self.unhosted:
             raise Refusal("space-not-found")
 
@@ -128,7 +128,10 @@ class Call(Struct, frozen=True, gc=False):
         *,
         at: float | None = None,
     ) -> Put:
-        """Return an audit record about the call's action, dated now by default."""
+        """Return the put operation that writes an audit record of the call.
+
+        `at` is the time of the action in epoch seconds, by default now.
+        """
         record = AuditRecord(
             at=services.clock.now() if at is None else at,
             action=action,
@@ -150,7 +153,7 @@ async def read_call(
     records_use: bool = True,
     addressed: bool = True,
 ) -> Call:
-    """Read a call's rows at one moment, record the token's use, and judge its kind and chain.
+    """Read a call's rows in one snapshot, record the token as used, and check its chain.
 
     Args:
         invocation: verified; see `admit_token`.
@@ -209,7 +212,7 @@ async def read_call(
 
 
 def check_unbound(invocation: Invocation) -> None:
-    """Reject a token that a fact binds to another route.
+    """Reject a token with a fact that binds it to another route.
 
     Routes that require such a fact check it themselves.
 
@@ -222,7 +225,7 @@ def check_unbound(invocation: Invocation) -> None:
 
 
 def check_proof_count(parents: Sequence[CitedDelegation]) -> None:
-    """Reject more proofs than a chain may have, before any of them is read (I13, D30).
+    """Reject a token with more proofs than a chain may have, before reading any (I13, D30).
 
     Raises:
         ChainError: `chain-too-large`, more than MAX_CHAIN_NODES.
@@ -232,7 +235,7 @@ def check_proof_count(parents: Sequence[CitedDelegation]) -> None:
 
 
 def closure_contents(found: Sequence[Registered | None]) -> tuple[ContentKey, ...]:
-    """Return the content keys of all delegations in some closures, each once.
+    """Return the distinct content keys of the given delegations and all their ancestors.
 
     The result is cut after MAX_CHAIN_NODES + 1 keys, which limits the rows to read. One more than
     the limit is enough for the chain rules to refuse the chain (D30, I13).

@@ -1,4 +1,4 @@
-"""The services of `/invoke`: one row for each ability, and the plan of a call (wire §4, I6 to I15).
+"""The table of abilities that `/invoke` serves, and the planning of a call (wire §4, I6 to I15).
 
     ability, resource → row → plan of the whole token → run → result
 
@@ -66,7 +66,7 @@ Run: TypeAlias = Callable[[Request], Awaitable[object]]
 
 
 class Batch(Struct, frozen=True, eq=False):
-    """How several capabilities of one row share a response.
+    """The rule by which several capabilities of one table row share a response.
 
     Attributes:
         limit_text: how a refusal begins that states `most`.
@@ -105,7 +105,7 @@ class Row(Struct, frozen=True, eq=False):
 
 
 async def _authorise(request: Request) -> None:
-    """Judge the token, with no other effect."""
+    """Authorise the token, with no other effect."""
     call = await read_call(request.services, request.invocation)
     call.require_hosted()
 
@@ -216,7 +216,7 @@ def check_call(invocation: Invocation) -> None:
 
 
 class Plan(Struct, frozen=True):
-    """The plan of a token before anything has run."""
+    """The planned operation for a token, which has not run yet."""
 
     row: Row
     operation: Operation
@@ -225,7 +225,7 @@ class Plan(Struct, frozen=True):
 
 
 def plan_call(services: Services, invocation: Invocation, message: Message) -> Plan:
-    """Decide from a token's capabilities alone what it requests, without running anything.
+    """Plan the operation that a token's capabilities request, without running anything.
 
     A token may have many capabilities. Each one that a row applies to has an outcome; the others
     are authorised and have no effect. Outcomes that cannot share a response are refused (Q3).
@@ -268,7 +268,7 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
 
 
 def _asked(invocation: Invocation) -> tuple[list[Row], tuple[Step, ...]]:
-    """Return the rows of capabilities that have an outcome, and the steps of those on spaces."""
+    """Return the table rows that the capabilities select, and a step for each space resource."""
     rows: list[Row] = []
     steps: list[Step] = []
     for capability in invocation.capabilities:
@@ -281,7 +281,7 @@ def _asked(invocation: Invocation) -> tuple[list[Row], tuple[Step, ...]]:
 
 
 def _plan_batch(rows: Sequence[Row], request: Request, *, is_form: bool) -> Plan:
-    """Decide how several outcomes share one response (4.4.7).
+    """Return the plan for several outcomes that share one response (4.4.7).
 
     Raises:
         Refusal: `bad-option`, they cannot, or there are too many of them.
@@ -308,5 +308,5 @@ def _too_many(limit_text: str, most: int) -> Refusal:
 
 
 def row_of(ability: str) -> Row | None:
-    """Return the row of an ability, by any of its names (T7)."""
+    """Return the table row for an ability, which may have several names (T7)."""
     return _ROWS.get(resolve_alias(ability)) or _ROWS.get(f"{ability.partition('/')[0]}/")

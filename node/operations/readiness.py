@@ -1,4 +1,4 @@
-"""Readiness: a time-limited canary write, the schema and the release record (wire 7.1).
+"""The readiness check: a canary write, the schema and the release record (wire 7.1).
 
 A process can be alive without being able to serve: if the disk is full or the storekeeper has
 ended, /healthz still answers.
@@ -45,14 +45,17 @@ class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ReadinessProbe:
-    """Runs at most one check per second, because each check syncs the disk and needs no token."""
+    """A readiness check that runs at most once per second.
+
+    Each check syncs the disk, and a caller needs no token for it.
+    """
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
         self._known: tuple[float, Readiness] | None = None
 
     async def check(self, services: Services) -> Readiness:
-        """Return the result of the last check if it is less than a second old, else check again."""
+        """Return the last result if it is less than a second old. Otherwise check again."""
         loop = asyncio.get_running_loop()
         async with self._turn:
             if self._known is None or loop.time() - self._known[0] >= _SHARED_S:
@@ -64,7 +67,7 @@ PROBE: web.AppKey[ReadinessProbe] = web.AppKey("readiness", ReadinessProbe)
 
 
 async def _look(services: Services) -> Readiness:
-    """Write the canary, and check the rows that every start leaves in the store."""
+    """Write a canary row, read the schema and release record, and check the body storage."""
     own, ready_s = services.own_quotes, services.config.limits.ready_s
 
     canary = Commit(puts=(Put(key=CANARY_KEY, value=services.entropy.token(8)),))

@@ -1,1 +1,1 @@
-"""The node's platform: its own quotes, its root secret and the operator's secret."""
+"""The node's platform: its quotes, its root secret and the operator's secret."""

@@ -1,4 +1,4 @@
-"""The operator's secret: read once, kept as a digest, compared in constant time."""
+"""The operator's secret, kept as a digest and compared in constant time."""
 
 from dataclasses import dataclass, field
 from hmac import compare_digest
@@ -22,7 +22,7 @@ class AdminKey:
     digest: bytes = field(repr=False)
 
     def opens(self, header: str) -> bool:
-        """Return whether an `Authorization` value is `Bearer ` and the secret, in constant time.
+        """Return whether an `Authorization` header is `Bearer` and the secret, in constant time.
 
         The time depends on the length of the value only.
         """
@@ -33,7 +33,7 @@ class AdminKey:
 
 
 def load_admin_key(admin: Admin) -> AdminKey | None:
-    """Return the operator's key from the settings; None if it is missing or empty."""
+    """Return the operator's key from the settings, or None if it is missing or empty."""
     secret = admin.secret.encode("utf-8", "surrogateescape") if admin.secret else b""
     if admin.secret_file is not None:
         path = Path(admin.secret_file)

@@ -1,4 +1,4 @@
-"""The trust domain that the node runs in: the sources of its quotes and its root secret.
+"""The sources of quotes and of the root secret in the node's trust domain.
 
 The guest agent is looked up at each use, because it may start after the node or be restarted.
 """

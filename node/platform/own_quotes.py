@@ -1,4 +1,4 @@
-"""The node's own quotes: one at a time per worker, in a separate thread, behind a bounded queue.
+"""A bounded queue in which each worker requests the node's own quotes one at a time.
 
 A platform takes some 40 ms for a quote, or any time if it has a fault. A caller waits for a limited
 time. A quote that is still in progress then keeps its place in the queue, so that callers cannot
@@ -38,7 +38,7 @@ class OwnQuotes:
         """Result of the last quote: `untried`, `ok`, or the code of the failure."""
 
     async def quote(self, report_data: bytes) -> Quoted:
-        """Return a quote over 64 bytes of report data when its turn comes.
+        """Wait for a turn in the queue, and return a quote over 64 bytes of report data.
 
         Raises:
             Refusal: `own-quotes-busy`, the queue is full; `own-quote-failed`, with the source's
@@ -77,7 +77,7 @@ class OwnQuotes:
         return Refusal("own-quote-failed", reason)
 
     def _note(self, state: str) -> None:
-        """Remember the result; log changes only, so that a lasting fault does not fill the log."""
+        """Store the state of the last quote, and log it if it has changed."""
         if state != self.state and state != WORKS:
             log_warning("own-quote-failed", code=state)
         elif self.state not in (UNTRIED, state):

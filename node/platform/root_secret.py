@@ -1,4 +1,6 @@
-"""The root secret, from which every key of the node is derived; it is read once and never shown.
+"""The root secret, from which every key of the node is derived.
+
+It is read once and never shown.
 
 It is taken from the first of these that is set: the environment (base64url without padding), a file
 of raw bytes, the platform's key service, the file `secret` in the data folder. The first start
@@ -31,7 +33,7 @@ STORE_FOLDER_NAME = "store"
 def load_root_secret(
     config: Config, entropy: Entropy, *, on_made: Callable[[Path], None] | None = None
 ) -> bytes:
-    """Return the root secret; the first start makes one.
+    """Return the root secret, or create it on the first start.
 
     Args:
         config: states its source.
@@ -88,7 +90,7 @@ def load_root_secret(
 
 
 def secret_origin(config: Config) -> SecretOrigin:
-    """Return who may have the root secret; "platform" is this trust domain alone (AT42)."""
+    """Return "platform" if only this trust domain has the root secret, else "operator" (AT42)."""
     named = config.secret.value is not None or config.secret.file is not None
     return "platform" if config.secret.platform and not named else "operator"
 
@@ -133,7 +135,7 @@ def _bounded(secret: bytes, source: str | Path, config: Config) -> bytes:
 
 
 def _how_to_mend(config: Config, path: Path | None = None) -> str:
-    """Return the hint for an unusable secret, in the file `path` or else in the settings.
+    """Return the hint for an unusable secret in the file `path`, or in the settings.
 
     It never suggests a new secret for an existing store, which would become unreadable.
     """

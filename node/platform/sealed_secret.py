@@ -77,7 +77,7 @@ def seal_secret(secret: bytes, passphrase: str, entropy: Entropy) -> bytes:
 
 
 def open_secret(sealed: bytes, passphrase: str) -> bytes:
-    """Decrypt what `seal_secret` made, or `age --passphrase` for a file as short.
+    """Decrypt a root secret that `seal_secret` or `age --passphrase` encrypted.
 
     Args:
         sealed: untrusted; its limits are checked before any key is derived.

@@ -1,1 +1,1 @@
-"""The processes of a node: supervisor, workers and the storekeeper, the store's single writer."""
+"""The processes of a node: a supervisor, workers, and the storekeeper that writes the store."""

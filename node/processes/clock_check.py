@@ -1,4 +1,4 @@
-"""A plausibility check of this machine's clock, which every validity window is judged by (AT17).
+"""A plausibility check of this machine's clock (AT17).
 
 A clock that was set back makes old collateral, revocation lists and certificates valid again, and a
 new store contains nothing newer to compare them with. A clock before this version's build date is
@@ -25,7 +25,7 @@ LONGEST_USE_S: Final = 10 * 365 * 86_400
 
 
 def check_clock(clock: Clock) -> None:
-    """Refuse to start if the clock is before this version's build date, or over ten years later."""
+    """Refuse to start if the clock is before the build date or over ten years after it."""
     now = clock.now()
     if now < MADE_AT:
         raise ClockWrong(

@@ -42,7 +42,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     again: bool = False
 
     def __repr__(self) -> str:
-        """Return a text without the secret."""
+        """Return a representation without the secret."""
         return (
             f"Launch(config={self.config!r}, listen_fd={self.listen_fd}, first={self.first},"
             f" again={self.again})"
@@ -50,7 +50,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StartRefusal(msgspec.Struct, frozen=True):
-    """A reason not to start that a restart would not change."""
+    """A reason why a process will not start, even after a restart."""
 
     code: str
     text: str
@@ -63,7 +63,9 @@ def encode_launch(launch: Launch) -> bytes:
 
 
 def receive_launch() -> Launch:
-    """Read this process's settings, then set up its logs and have it end with the supervisor.
+    """Read this process's settings, and set up its logs.
+
+    From then on, the process ends when the supervisor ends.
 
     Objects that were imported so far live as long as the process, so the garbage collector skips
     them.
@@ -80,7 +82,7 @@ def receive_launch() -> Launch:
 
 
 def end_with_parent() -> None:
-    """Terminate this process by SIGTERM when its parent closes the pipe of its standard input.
+    """Terminate this process with SIGTERM when its parent closes its standard input.
 
     The settings must have been read from it before.
     """

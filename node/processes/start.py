@@ -1,4 +1,4 @@
-"""Opening a store when a process starts: schema, identity and release record (store §7, RL16).
+"""Checking a store's schema, identity and release record when a process starts (store §7, RL16).
 
 Every process that opens the store does this. The very first one writes the rows; later ones compare
 them. No request is served before.
@@ -51,7 +51,7 @@ async def claim_store(
     again: bool = False,
     counter: RequestCounter | None = None,
 ) -> Services:
-    """Compare the store with the secret and the configuration, and return the node's services.
+    """Check that the store fits the secret and configuration, and return the node's services.
 
     Args:
         again: this process replaces one of a node that has started. A release record that has
@@ -100,7 +100,7 @@ async def claim_store(
 async def _claim_rows(
     config: Config, store: Store, keyring: Keyring, entropy: Entropy, *, again: bool
 ) -> bytes:
-    """Check the store's own rows, or write them if absent; return the store's id."""
+    """Check the store's own rows or create missing ones, and return the store's id."""
     try:
         identity = await open_identity(store, node_did=keyring.node_did, entropy=entropy)
         if not again:
@@ -136,7 +136,10 @@ def hosting_policy(hosting: Hosting) -> HostingPolicy:
 
 
 async def load_collateral(services: Services) -> None:
-    """Import the configured collateral; one process of a node does this."""
+    """Import the configured collateral.
+
+    Only one process of a node does this.
+    """
     folder = services.config.release.collateral
     if folder is None:
         return
@@ -147,7 +150,7 @@ async def load_collateral(services: Services) -> None:
 
 
 async def report_closed_minutes(services: Services) -> None:
-    """Tell the operator, after a restore, until when older tokens are refused (BK5)."""
+    """Tell the operator of a restored store which tokens are still refused (BK5)."""
     floor = await read_row(services.store, REPLAY_FLOOR_KEY)
     if floor is None or not floor.value:
         return
@@ -163,7 +166,7 @@ async def report_closed_minutes(services: Services) -> None:
 
 
 async def _claim_release_record(config: Config, store: Store) -> None:
-    """Write the release record if it is absent, and compare the settings with it."""
+    """Write the release record if it is absent, and compare the configuration with it."""
     record = await recorded_release(store)
     if record is None:
         put = Put(

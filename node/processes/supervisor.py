@@ -1,4 +1,4 @@
-"""The supervisor behind `sealspace serve`: it starts and restarts one storekeeper and N workers.
+"""The supervisor of `sealspace serve`, which runs one storekeeper and N workers.
 
 - With a database (`store.url`) there is no storekeeper; workers are launched once the secret is
   read.
@@ -114,7 +114,7 @@ class NodeProcess:
         self._started_at = time.monotonic()
 
     def send(self, launch: Launch) -> None:
-        """Send the process its settings, which start its work."""
+        """Send the process its settings, so that it starts its work."""
         self.launched = True
         assert self._process is not None and self._process.stdin is not None  # stdin=PIPE
         with suppress(BrokenPipeError):  # it has ended, which its status pipe reports
@@ -143,7 +143,7 @@ class NodeProcess:
             self._process.send_signal(number)
 
     def join(self, deadline: float) -> bool:
-        """Wait for the process to end; return whether it ended before the deadline."""
+        """Wait for the process to end. Return whether it ended before the deadline."""
         if self._process is not None:
             try:
                 self._process.wait(max(0.0, deadline - time.monotonic()))
@@ -202,7 +202,7 @@ class Supervisor:
             self._metrics = SupervisorMetrics(config, [child.name for child in self._children])
 
     def start(self) -> None:
-        """Start all processes, and run checks and imports here while they import."""
+        """Start all processes, and run the startup checks while they load their modules."""
         check_clock(SystemClock())  # AT17
         if self._metrics is not None:
             self._metrics.start()
@@ -232,7 +232,7 @@ class Supervisor:
             self._launch()
 
     def stop(self) -> None:
-        """Stop every process: first the workers, within the drain time, then the storekeeper."""
+        """Stop the workers within the drain time, and then the storekeeper."""
         report_to_manager(MANAGER_STOPPING)
         # Connections that are not accepted yet are refused now instead of after the drain.
         self._bound.close()
@@ -265,7 +265,10 @@ class Supervisor:
         self._selector.register(child.status_fd, selectors.EVENT_READ, child)
 
     def _launch(self) -> None:
-        """Send settings to started processes; workers get theirs once the storekeeper is ready."""
+        """Send settings to the started processes.
+
+        Workers get theirs once the storekeeper is ready.
+        """
         folder = "" if self._metrics is None else self._metrics.folder
         for child in self._children:
             if not child.running or child.launched:
@@ -335,7 +338,10 @@ def check_ownership(owners: Mapping[str, Sequence[str]] | None = None) -> None:
 
 
 def _refuse_pooling(url: str) -> None:
-    """Refuse a database behind a proxy that pools by transaction; workers would fail at random."""
+    """Refuse a database behind a proxy that pools connections by transaction.
+
+    Behind such a proxy, workers would fail at random.
+    """
     import asyncio  # large modules, imported while the workers import theirs
 
     from spaces.space_errors import StoreUnavailable
@@ -386,7 +392,10 @@ def _end(children: tuple[NodeProcess, ...], deadline: float, *, hurry: socket.so
 
 
 def _report_made(path: Path) -> None:
-    """Tell the operator on the first start to copy the root secret, which cannot be made again."""
+    """On the first start, tell the operator to back up the new root secret.
+
+    It cannot be made again.
+    """
     tell_operator(
         f"made the root secret in {path}: copy it to a safe place; without it nothing in this store"
         " can be decrypted"

@@ -1,4 +1,4 @@
-"""One worker: the web application on the supervisor's socket and the node's store.
+"""A worker process, which serves the web application on the supervisor's socket.
 
 No other worker depends on its state. On SIGTERM it accepts no more connections, finishes requests
 in progress and ends.

@@ -1,1 +1,1 @@
-"""Opening the configured storage: the store's engine, and the storage of large values."""
+"""Opening the configured store, and the storage of large values."""

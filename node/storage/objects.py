@@ -31,7 +31,7 @@ def open_objects(config: Config) -> ObjectStore:
 
 
 def open_folder(config: Config) -> ObjectFolder:
-    """Return the folder of bodies in the data folder, even if a bucket is configured."""
+    """Return the storage of value bodies in the data folder, even if a bucket is configured."""
     return ObjectFolder(config.data / _FOLDER_NAME, max_bytes=config.store.max_bytes)
 
 
@@ -67,7 +67,7 @@ def open_bucket(config: Config) -> "ObjectBucket":
 async def claim_objects(
     config: Config, store: Store, objects: ObjectStore, *, store_id: bytes
 ) -> None:
-    """Check that the store and the storage of its bodies belong together.
+    """Check that the store and its configured body storage belong together.
 
     The store records where its bodies are; a bucket also records the id of its store.
     """
@@ -86,7 +86,7 @@ async def claim_objects(
 
 
 async def stored_objects(config: Config, store: Store) -> ObjectStore:
-    """Return the storage of a store's bodies, for commands that read all of them."""
+    """Return the storage of a store's value bodies, for commands that read all of them."""
     objects = open_objects(config)
     await claim_objects(config, store, objects, store_id=await started_id(store))
     return objects
@@ -103,7 +103,7 @@ async def started_id(store: Store) -> bytes:
 
 
 def place_text(config: Config) -> str:
-    """Return where the bodies are, as the store records it, however the address is spelt."""
+    """Return the storage location of value bodies, in the form that the store records."""
     if config.objects.url is None:
         return FOLDER
     bucket, prefix = _bucket_of(config.objects)
@@ -150,7 +150,7 @@ def _endpoint(objects: Objects) -> str | None:
 
 
 def _split(address: str | None) -> SplitResult:
-    """Return the parts of an address; all parts are empty if it is malformed."""
+    """Return the parsed address, or an empty result if the address is malformed."""
     try:
         return urlsplit(address or "")
     except ValueError:

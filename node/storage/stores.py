@@ -23,7 +23,7 @@ _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOO
 
 
 def embedded_store(config: Config, *, clock: Clock | None = None) -> Store:
-    """Open the store for writing in this process; for processes that run without a node."""
+    """Open the store for writing in a process that runs without a node."""
     if config.is_shared:
         return shared_store(config, clock=clock)
     return open_lmdb(config.data, max_bytes=config.store.max_bytes, clock=clock)
@@ -40,7 +40,7 @@ def read_store(config: Config, *, may_be_moved: bool = False) -> Store:
 
 
 def rows_of(config: Config, store: Store) -> RowSource:
-    """Return the reader of all rows of the configured store."""
+    """Return a reader for all rows of the configured store."""
     if config.store.url is None:
         return LmdbRows(store, config.data)
     from spaces.store.postgres.copying import PostgresRows
@@ -49,7 +49,7 @@ def rows_of(config: Config, store: Store) -> RowSource:
 
 
 def start_refused(config: Config, error: StartRefused) -> StoreMisused:
-    """Return the message for a store of another version, or one that was moved away (ST12)."""
+    """Return the error for a store that has another version or was moved away (ST12)."""
     if not isinstance(error, StoreMoved):
         return StoreMisused(str(error), hint="start the version of sealspace that wrote the store")
     if config.is_shared:
@@ -62,7 +62,7 @@ def start_refused(config: Config, error: StartRefused) -> StoreMisused:
 def shared_store(
     config: Config, *, clock: Clock | None = None, may_be_moved: bool = False
 ) -> Store:
-    """Open the database of `store.url`."""
+    """Open the database that `store.url` names."""
     assert config.store.url is not None  # the caller checks it
     from spaces.store.postgres.engine import open_postgres
 
@@ -73,7 +73,7 @@ def shared_store(
 
 
 def longest_life_s(config: Config) -> int:
-    """Return how long before its expiry a token or challenge may be recorded as used, at most.
+    """Return the maximum time in seconds between the use of a token or challenge and its expiry.
 
     One minute of it allows for differing clocks.
     """
@@ -83,12 +83,12 @@ def longest_life_s(config: Config) -> int:
 
 
 def place_of(config: Config) -> str:
-    """Describe where the store is; never by its address, which may contain a password."""
+    """Return a description of the store's location that contains no password."""
     return "the database of store.url" if config.is_shared else str(config.data)
 
 
 async def refuse_beside_original(config: Config, store: Store) -> None:
-    """Refuse to serve a restored store while the store that was backed up still exists here (BK6).
+    """Refuse to serve a restored store while the original store still exists here (BK6).
 
     Two nodes on copies of one store would accept the same token twice.
 
@@ -115,7 +115,10 @@ async def refuse_beside_original(config: Config, store: Store) -> None:
 
 
 async def _holds(folder: Path, store_id: bytes) -> bool:
-    """Return whether a folder contains the store of this id; True if that cannot be determined."""
+    """Return whether a folder contains the store with this id.
+
+    The result is True if that cannot be determined.
+    """
     try:
         if not stat.S_ISDIR((folder / "store").stat().st_mode):
             return False

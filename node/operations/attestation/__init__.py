@@ -1,1 +1,1 @@
-"""Operations on evidence, of backends and of the node itself, and on the collateral to judge it."""
+"""Operations that verify backends' evidence, produce the node's own, and refresh collateral."""

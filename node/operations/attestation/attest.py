@@ -66,20 +66,23 @@ _MOST_ENDED: Final = 64
 
 
 class ChallengeRequest(Struct):
-    """A request for a challenge, with the DID that it is for."""
+    """A request for a challenge, which names the DID that will attest."""
 
     did: Annotated[str, Meta(max_length=512)]
 
 
 class ChallengeMade(Struct, rename="camel"):
-    """A nonce to make a quote over, and its expiry in epoch seconds; the node stores neither."""
+    """A nonce to include in a quote, and its expiry time in epoch seconds.
+
+    The node stores neither of them.
+    """
 
     nonce: str
     expires_at: float
 
 
 def challenge(services: Services, body: bytes) -> ChallengeMade:
-    """Make a challenge for the DID in the body."""
+    """Create a challenge for the DID in the request body."""
     try:
         holder = parse_principal(
             shaped(read_body(body, max_bytes=MAX_CHALLENGE_BODY_BYTES), ChallengeRequest).did
@@ -104,7 +107,10 @@ def _scope(services: Services, holder: Principal) -> ChallengeScope:
 
 
 class SessionOpened(Struct, rename="camel"):
-    """The expiry of the stored evidence in epoch seconds, and its digest as receipts state it."""
+    """The digest of the stored evidence, and its expiry time in epoch seconds.
+
+    Receipts state the same digest.
+    """
 
     expires_at: float
     evidence: str
@@ -114,7 +120,7 @@ _Base64 = Annotated[str, Meta(pattern="^[A-Za-z0-9+/]*={0,2}$")]
 
 
 class SessionRequest(Struct, forbid_unknown_fields=True, rename="camel"):
-    """A backend's evidence of the code that it runs."""
+    """A request for a session, with a backend's evidence of the code that it runs."""
 
     quote: _Base64
     receiver_public_key: _Base64
@@ -123,7 +129,10 @@ class SessionRequest(Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 class _DecodedRequest(Struct, frozen=True):
-    """A session request and its decoded members; sizes are checked, nothing is verified."""
+    """A session request with its decoded JSON members.
+
+    Their sizes are checked, but nothing is verified yet.
+    """
 
     request: SessionRequest
     quote: bytes
@@ -132,7 +141,7 @@ class _DecodedRequest(Struct, frozen=True):
 
 
 async def open_session(services: Services, header: str, body: bytes) -> SessionOpened:
-    """Verify a quote and store it as evidence, valid for the invoker's DID from then on.
+    """Verify a quote, and store it as evidence for the invoker's DID.
 
     Args:
         header: untrusted text of the `Authorization` header: a UCAN to this node with decrypt on
@@ -230,7 +239,7 @@ def _read(body: bytes) -> _DecodedRequest:
 
 
 def _bound(invocation: Invocation, decoded: _DecodedRequest) -> tuple[NetworkId, bytes]:
-    """Return network and nonce of a token that is bound to this body and nothing else."""
+    """Return the network and the nonce from a token that is bound to this request body."""
     only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
     network = network_of(only.resource) if only is not None and only.ability == DECRYPT else None
     facts = [f for f in invocation.facts if isinstance(f, dict) and f.get("type") == SESSION_FACT]
@@ -262,7 +271,7 @@ async def _use_challenge(services: Services, replay_record: ReplayRecord) -> Non
 async def _verified(
     services: Services, call: Call, terms: Record | None, decoded: _DecodedRequest, nonce: bytes
 ) -> tuple[Evidence, Quote, Collateral, Check]:
-    """Verify a quote; return evidence, quote, collateral, and a check of the collateral's row."""
+    """Verify a quote. Return the evidence, the quote, its collateral and a commit check."""
     binding = session_binding(
         nonce,
         services.keyring.node_did,
@@ -287,7 +296,7 @@ async def _verified(
 
 
 async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collateral, Check, float]:
-    """Return the collateral for a quote, the check that it is unchanged, and when it becomes stale.
+    """Return a quote's collateral, a commit check on its row, and the time when it is stale.
 
     Nothing is fetched while the caller waits.
 
@@ -320,7 +329,7 @@ async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collater
 
 
 async def _expired_evidence(services: Services, fresh: Evidence) -> list[Put]:
-    """Return the removals of the holder's expired evidence.
+    """Return the operations that delete the holder's expired evidence.
 
     A holder attests every few minutes with a new key, and a release in mode `signed` searches all
     evidence of a holder, so old rows must not accumulate.

@@ -31,7 +31,7 @@ _KEY_BINDING: Final = r"xyz.tinycloud.share/tee-key/v1\0"
 
 
 class OwnEvidence(msgspec.Struct, frozen=True, kw_only=True):
-    """The node's evidence about itself; bytes are lower-case hex.
+    """The node's evidence about itself, with bytes in lower-case hexadecimal.
 
     Attributes:
         mode: `dstack` or `tsm`.
@@ -76,7 +76,10 @@ class OwnEvidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def checked_nonce(given: list[str]) -> str:
-    """Return the nonce of a request, by default the empty nonce, which proves no freshness."""
+    """Return the nonce of a request, or the empty nonce if it has none.
+
+    The empty nonce proves no freshness.
+    """
     if len(given) > 1:
         raise Refusal("bad-nonce", "send one nonce")
     nonce = given[0] if given else ""
@@ -90,7 +93,7 @@ def checked_nonce(given: list[str]) -> str:
 
 
 async def own_evidence(services: Services, quotes: OwnQuotes, nonce: str) -> OwnEvidence:
-    """Make a quote over the nonce and the node's statement about itself."""
+    """Create a quote over the nonce and the node's statement about itself."""
     record = await current_release(services.store)
     statement = NodeStatement(
         node_did=services.keyring.node_did,

@@ -115,7 +115,7 @@ async def _fetch(services: Services, source: CollateralSource, family: Family) -
 def _failed(
     services: Services, family: Family, state: CollateralState, error: AttestationError
 ) -> CollateralState:
-    """Return the refresh state after a failed fetch, with the time of the next try (AT31).
+    """Return the refresh state after a failed fetch, with the time of the next attempt (AT31).
 
     The wait for a wish doubles with each failure, up to `collateral.retry_s`.
     """
@@ -140,7 +140,7 @@ def _failed(
 
 
 async def wish_for(services: Services, quote: Quote, state: CollateralState | None) -> int | None:
-    """Request collateral for a quote's platform; return when to retry, in seconds (AT39).
+    """Request collateral for a quote's platform, and return the retry delay in seconds (AT39).
 
     The wish is recorded only for a platform that is certified under the root. Otherwise a client
     that invents platforms could fill the store and cause requests to the service.

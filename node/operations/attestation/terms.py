@@ -1,4 +1,4 @@
-"""The terms by which this node judges quotes, shown to owners before they grant access (AT59)."""
+"""The node's release terms, which owners can read before they grant access (AT59)."""
 
 from typing import Final, get_args
 
@@ -20,7 +20,7 @@ _FMSPC_BYTES: Final = 6
 
 
 def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
-    """Read a request's platform family; None if it names none."""
+    """Return the platform family that a request names, or None."""
     if not fmspc and not ca:
         return None
     if len(fmspc) != 1 or len(ca) != 1 or ca[0] not in get_args(PlatformCa):
@@ -37,7 +37,7 @@ def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
 
 
 async def terms_of(services: Services, family: Family | None) -> ReleaseTerms:
-    """Return the terms in force and, for a platform family, whether its quotes can be judged."""
+    """Return the release terms in force, and whether a platform family's collateral is usable."""
     record = await current_release(services.store)
     terms, root = in_force(services.config.release, record), services.trust_root.sha256
     return ReleaseTerms(

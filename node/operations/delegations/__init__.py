@@ -1,1 +1,1 @@
-"""Operations on delegations (register, revoke, report), and on the spaces of an owner."""
+"""Operations that register, revoke and list delegations, and that manage an owner's spaces."""

@@ -36,7 +36,7 @@ DEFAULT_NAME: Final = "default"
 
 
 def _network_of_sign_in(services: Services, delegation: Delegation) -> NetworkId | None:
-    """Return the default network that a sign-in creates; None for other delegations.
+    """Return the default network that a sign-in creates, or None for another delegation.
 
     A plain sign-in of TinyCloud's clients has `network.create` on it, so that the owner can keep
     secrets at once (store §6).
@@ -62,7 +62,7 @@ def _network_commit(
     records: Sequence[Record | None],
     now: float,
 ) -> Commit:
-    """Return the puts of a new network and its audit record; an empty commit if it exists.
+    """Return the commit that creates a network, or an empty commit if the network exists.
 
     In mode `permit` only an admitted owner gets a network, and must still be admitted when it is
     committed.
@@ -84,7 +84,7 @@ def _network_commit(
 
 
 class Registration(Struct, frozen=True, gc=False):
-    """The answer to a registration.
+    """The response to a registration.
 
     Attributes:
         cid: CID of the bytes received (E7).
@@ -98,7 +98,9 @@ class Registration(Struct, frozen=True, gc=False):
 
 
 async def register(services: Services, header: str, *, client: str | None) -> Registration:
-    """Register a delegation durably; repeating a live one returns the current lists of spaces (Q6).
+    """Register a delegation durably.
+
+    Repeating the registration of a live delegation returns the current lists of spaces (Q6).
 
     Args:
         header: untrusted text of the `Authorization` header.
@@ -163,7 +165,7 @@ async def _attempt(
 
 
 class _Posted(Struct, frozen=True):
-    """A posted delegation's rows at one moment, and the plan for its spaces and network."""
+    """The rows read for a posted delegation, and the plan for its spaces and network."""
 
     now: float
     marks: Mapping[ContentKey, Mark]
@@ -180,7 +182,7 @@ async def _read(
     known: Registered | None,
     found: Sequence[Registered | None],
 ) -> _Posted:
-    """Read what a registration depends on at one moment; plan its spaces and network."""
+    """Read the rows for a registration in one snapshot, and plan its spaces and network."""
     now, limits = services.clock.now(), services.config.limits
     contents = (delegation.content_key, *closure_contents((known,) if known else found))
     counters = kept_keys(delegation.delegator, counted_client(client))
@@ -226,7 +228,10 @@ async def _read(
 async def _repeat(
     services: Services, delegation: Delegation, posted: _Posted, known: Registered
 ) -> tuple[Commit, _Outcome]:
-    """Answer for a delegation that is registered, in this encoding or another (D4, Q6, Q25)."""
+    """Return the commit and result for a delegation that is already registered (D4, Q6, Q25).
+
+    The posted encoding may differ from the stored one.
+    """
     is_new_spelling = not any(await services.delegations.by_cid([delegation.cid]))
     for member in known.closure:
         if posted.marks.get(member.content_key) is not Mark.LIVE:
@@ -251,7 +256,7 @@ async def _repeat(
 
 
 def _spelling(delegation: Delegation, posted: _Posted) -> Commit:
-    """Return the commit that maps another CID to a stored delegation, charged to its signer (D12).
+    """Return the commit that maps another CID to a stored delegation (D12).
 
     A signer can make any number of encodings of one delegation, so they count like delegations.
 
@@ -265,7 +270,7 @@ def _spelling(delegation: Delegation, posted: _Posted) -> Commit:
 def _first(
     services: Services, delegation: Delegation, posted: _Posted, found: Sequence[Registered | None]
 ) -> tuple[Commit, _Outcome]:
-    """Judge a delegation that is not registered, and plan its rows (D6 to D8)."""
+    """Check a new delegation, and plan its rows (D6 to D8)."""
     now, hosting, kept, network = posted.now, posted.hosting, posted.kept, posted.network
     # raises for an attestation policy that cannot be parsed: ignoring it would grant more
     policies_of(delegation.facts)

@@ -1,4 +1,4 @@
-"""A delegation as an entry of an account's listing (wire 5.4)."""
+"""The JSON form of a delegation in the list of an account's delegations (wire 5.4)."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,14 +19,14 @@ _LAST_S: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds() - 1
 
 
 class Entries(msgspec.Struct, frozen=True):
-    """A list as it is returned; `truncated` if more was found than fits into an answer."""
+    """The returned part of a list. `truncated` states whether entries were left out."""
 
     shown: Mapping[str, object] | Sequence[object]
     truncated: bool
 
 
 class ListedResource(msgspec.Struct, frozen=True):
-    """The actions that are granted on one resource, and their conditions in the same order."""
+    """The actions granted on one resource, with the conditions of each action."""
 
     resource: str
     actions: tuple[str, ...]
@@ -34,7 +34,7 @@ class ListedResource(msgspec.Struct, frozen=True):
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """A delegation in a page; the last three members are set only after a revocation."""
+    """One delegation in a list. The last three fields are set only after a revocation."""
 
     cid: str
     direction: Direction
@@ -52,7 +52,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
 
 
 def listed_of(stored: Registered, direction: Direction, verdict: Verdict) -> Listed:
-    """Return the entry for a delegation."""
+    """Return the list entry for a delegation."""
     delegation = stored.delegation
     revoked, ancestor = verdict.revoked, verdict.ancestor
     resources = []

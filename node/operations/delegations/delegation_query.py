@@ -117,7 +117,7 @@ async def query_delegations(
 
 
 class _View(Struct, frozen=True):
-    """A query: whose delegations are listed, and by which filters.
+    """The account and the filters of a delegation query.
 
     Attributes:
         parties: the account and the calling key, without repetition.
@@ -128,7 +128,7 @@ class _View(Struct, frozen=True):
     filters: Filters
 
     def direction(self, stored: Registered, members: frozenset[Principal]) -> Direction | None:
-        """Return a delegation's direction for the account; None if the account may not see it."""
+        """Return the direction of a delegation, or None if the account may not see it."""
         delegation = stored.delegation
         if delegation.delegator in self.parties:
             return "granted"
@@ -138,7 +138,7 @@ class _View(Struct, frozen=True):
 
 
 def _account(invocation: Invocation) -> Principal:
-    """Return the account whose delegations the token requests.
+    """Return the account whose delegations the token asks to list.
 
     The token has one capability, on `<space>/delegation` of the account.
     """
@@ -160,7 +160,7 @@ async def _authorised_read(
     place: bytes | None,
     sources: "Sequence[_Source]",
 ) -> None:
-    """Judge the token and read the first rows of every list, at one moment."""
+    """Check the token, and read the first page of every list in the same snapshot."""
     roles = (ROLE_FROM, ROLE_TO)
     keys = (
         []
@@ -194,7 +194,7 @@ async def _authorised_read(
 
 
 class _Source(Struct):
-    """One list of the index, as far as it has been read."""
+    """A list in the index, and the position up to which it has been read."""
 
     principal: Principal
     role: bytes
@@ -204,7 +204,7 @@ class _Source(Struct):
     rows: deque[tuple[bytes, ContentKey]] = field(default_factory=deque)
 
     def wanted(self) -> Range:
-        """Return the range that continues the list."""
+        """Return the key range of the list's next page."""
         return party_range(self.principal, self.role, after=self.after, limit=self.step)
 
     def take_in(self, page: Page) -> None:
@@ -217,7 +217,7 @@ class _Source(Struct):
 async def _merged(
     store: Store, sources: Sequence[_Source]
 ) -> AsyncIterator[tuple[bytes, ContentKey]]:
-    """Yield the places and content keys of all lists in order, without duplicates."""
+    """Yield the index positions and content keys of all lists in order, without duplicates."""
     while True:
         while dry := [source for source in sources if source.more and not source.rows]:
             pages = (await store.read(ranges=[source.wanted() for source in dry])).pages
@@ -269,7 +269,10 @@ async def _page(
 async def _listed(
     services: Services, view: _View, contents: Sequence[ContentKey]
 ) -> list[Listed | None]:
-    """Return the entry for each delegation; None if it may not be seen or does not match."""
+    """Return a list entry for each delegation.
+
+    The entry is None if the account may not see the delegation, or the filters do not match.
+    """
     found = await services.delegations.by_content(contents)
     signers = (stored.delegation.delegator for stored in found if stored is not None)
     # signers other than the account and the calling key, without repetition

@@ -29,7 +29,7 @@ _WORDS: Final[Mapping[str, str]] = {"ancestor_revoked": "revoked", "pending": "u
 
 
 class StatusReport(Struct, frozen=True):
-    """The state of one delegation, with members in the order of the wire."""
+    """The state of one delegation, with the fields in the order of the JSON response."""
 
     cid: str
     status: str

@@ -1,4 +1,4 @@
-"""The filters for listing an account's delegations: the body of `/delegation/query` (wire 5.4)."""
+"""The filters in the body of `/delegation/query`, which lists delegations (wire 5.4)."""
 
 from contextlib import suppress
 from typing import Annotated, Final, Literal, get_args
@@ -23,7 +23,7 @@ Direction = Literal["granted", "received"]
 
 
 class QueryRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of a query; null is the same as absent."""
+    """The body of a delegation query. A null member counts as absent."""
 
     direction: Literal["granted", "received", "all"] | None = None
     status: Status | None = None
@@ -44,7 +44,7 @@ _REASONS: Final = {
 
 
 class Filters(msgspec.Struct, frozen=True):
-    """The parsed filters of a listing."""
+    """The parsed filters of a delegation query."""
 
     direction: Direction | None
     status: Status | None
@@ -54,7 +54,9 @@ class Filters(msgspec.Struct, frozen=True):
 
 
 def parse_filters(body: bytes) -> Filters:
-    """Parse the body of a query; absent and null members filter nothing.
+    """Parse the filters in the body of a delegation query.
+
+    Absent and null members filter nothing.
 
     Args:
         body: untrusted, at most MAX_QUERY_BYTES.
@@ -99,7 +101,7 @@ def _bad(reason: str) -> Refusal:
 
 
 def _after(cursor: str) -> Digest:
-    """Parse a cursor, the base64url text of a CID where an earlier page ended."""
+    """Decode a cursor into the digest of the CID at which the previous page ended."""
     with suppress(UnicodeDecodeError, InvalidIdentifier):
         digest = parse_cid((decode_url(cursor) or b"").decode("ascii")).digest32
         if digest is not None:

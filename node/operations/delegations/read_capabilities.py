@@ -1,4 +1,4 @@
-"""Reading the delegations on a space: a list of them, or one with its chain (wire 4.5).
+"""Reading the list of delegations on a space, or one delegation with its chain (wire 4.5).
 
 A list returns the newest ones. It is bounded by how many are examined, how many are returned and
 their size, and lets other tasks run in between. It reads in steps, so each delegation is returned
@@ -35,7 +35,7 @@ FACT: Final = "capabilitiesReadParams"
 
 
 class GrantFilters(msgspec.Struct, frozen=True):
-    """Filters on the delegations of a space."""
+    """Filters for a list of the delegations on a space."""
 
     direction: str | None = None
     path: str | None = None
@@ -54,7 +54,7 @@ class GrantFilters(msgspec.Struct, frozen=True):
 
 
 class Chain(msgspec.Struct, frozen=True, tag="chain"):
-    """A request for one delegation and its ancestors; `cid` is untrusted text."""
+    """A request for one delegation and its ancestors. `cid` is untrusted."""
 
     cid: str = msgspec.field(name="delegation_cid")
 
@@ -64,7 +64,7 @@ class _List(msgspec.Struct, frozen=True, tag="list"):
 
 
 def asked_of(facts: Iterable[Json]) -> GrantFilters | Chain:
-    """Return the request in the first fact that has a valid one; by default, list everything."""
+    """Return the first valid request among the facts, or a request to list everything."""
     for fact in facts:
         if isinstance(fact, dict):
             with suppress(msgspec.ValidationError):
@@ -86,7 +86,10 @@ _CID_PREFIX: Final = (0x01, 0x55, 0x1E, 0x20)  # E7: version 1, raw, BLAKE3, 32 
 
 
 class ListBounds(msgspec.Struct, frozen=True):
-    """Limits on the cost of one answer; a longer list is cut and marked as truncated."""
+    """Limits on the cost of one response.
+
+    A longer list is cut and marked as truncated.
+    """
 
     reported: int = 1000
     answer_bytes: int = 8 * 1024 * 1024
@@ -111,7 +114,7 @@ async def read_capabilities(
     *,
     bounds: ListBounds = DEFAULT_BOUNDS,
 ) -> Entries:
-    """Return the delegations on a space that the call's facts request, or one with its chain."""
+    """Return the delegations on a space, or one delegation and its chain, as the facts request."""
     asked = asked_of(invocation.facts)
     newest = (
         () if isinstance(asked, Chain) else (space_grants_range(space, limit=bounds.page_rows),)
@@ -133,7 +136,7 @@ async def _list(
     space: SpaceId,
     page: Page,
 ) -> Entries:
-    """Collect the delegations that are in force and pass the filters, starting with `page`."""
+    """Collect the active delegations that pass the filters, starting with the rows of `page`."""
     grants: dict[str, msgspec.Raw] = {}
     examined = size_bytes = 0
     while True:
@@ -165,7 +168,7 @@ async def _in_force(services: Services, contents: Sequence[ContentKey]) -> list[
 
 
 async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListBounds) -> Entries:
-    """Follow first parents upwards while they are in force and mention the space."""
+    """Return a delegation and its first parents, while they are active and mention the space."""
     try:
         digest = parse_cid(asked.cid).digest32
     except InvalidIdentifier:
@@ -191,7 +194,10 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
 
 
 def _is_live(stored: Registered, marks: Marks, now: float) -> bool:
-    """Return whether a delegation itself is unrevoked and in its window; ancestors do not count."""
+    """Return whether a delegation is unrevoked and in its time window.
+
+    Its ancestors are not checked.
+    """
     delegation = stored.delegation
     return marks.get(delegation.content_key) is Mark.LIVE and status_at(delegation, now) == "active"
 

@@ -14,7 +14,9 @@ from ..authorise import closure_contents
 
 
 async def revoke(services: Services, header: str) -> tuple[str, ...]:
-    """Revoke the delegations that the token names; idempotent (W24), and durable when it returns.
+    """Revoke the delegations that the token names, durably.
+
+    Repeating it has no effect (W24).
 
     Args:
         header: untrusted text of the `Authorization` header.

@@ -1,4 +1,4 @@
-"""The spaces of an owner: list them, create one, or describe one (wire 4.7).
+"""Listing, creating and describing an owner's spaces (wire 4.7).
 
 The resource names any space of the owner; the rest of its path names the space in question.
 
@@ -40,7 +40,7 @@ MAX_LISTED: Final = 1000
 
 
 class SpaceEntry(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """The description of a space in an answer."""
+    """The description of a space in a response."""
 
     id: str
     name: str
@@ -70,7 +70,7 @@ def _is_plain(resource: Resource) -> TypeGuard[SpaceResource]:
 async def list_spaces(
     services: Services, invocation: Invocation, owner: Principal, *, limit: int = MAX_LISTED
 ) -> Entries:
-    """Return the hosted spaces of an owner, sorted by id, at most `limit` of them."""
+    """Return at most `limit` of an owner's hosted spaces, sorted by id."""
     call = await read_call(services, invocation, (), (owned_spaces_range(owner, limit=limit),))
     call.require_hosted()
     (page,) = call.pages
@@ -82,7 +82,7 @@ async def list_spaces(
 async def read_space(
     services: Services, invocation: Invocation, owner: Principal, target: str
 ) -> SpaceEntry:
-    """Return the description of an owner's hosted space, by its id or name."""
+    """Return the description of the owner's hosted space with this id or name."""
     space = _target(owner, target)
     keys = (
         () if space is None else (space_row_key(space), usage_key(space), override_row_key(space))
@@ -103,8 +103,10 @@ async def read_space(
 
 
 def _target(owner: Principal, target: str) -> SpaceId | None:
-    """Parse an id, plain or percent-encoded once, or a name; None unless it is a space of the
-    owner."""
+    """Parse a space's id or name. Return None unless the space is the owner's.
+
+    An id may be percent-encoded once.
+    """
     for text in (target, unquote(target), SpaceId(owner, target).text):
         with suppress(InvalidIdentifier):
             space = parse_space_id(text)
@@ -115,7 +117,7 @@ def _target(owner: Principal, target: str) -> SpaceId | None:
 async def make_space(
     services: Services, invocation: Invocation, owner: Principal, name: str, *, client: str | None
 ) -> SpaceEntry:
-    """Host a space of an owner; durable when it returns.
+    """Host an owner's space durably.
 
     The owner's signature suffices if the node hosts that owner's spaces automatically, within the
     same limits. Otherwise only a host grant creates a space.

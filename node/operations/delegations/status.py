@@ -1,4 +1,4 @@
-"""The state of a registered delegation at a moment, for the routes that report on delegations.
+"""The state of a registered delegation at a given time, for routes that report on delegations.
 
     revoked > an ancestor is revoked > expired > not valid yet > active
 
@@ -21,7 +21,10 @@ Status = Literal["revoked", "ancestor_revoked", "expired", "pending", "active"]
 
 
 def status_at(window: Delegation | Registered, now: float) -> Status:
-    """Return the state by a time window: of a delegation alone, or of it and all its ancestors."""
+    """Return whether a delegation's time window is pending, active or expired.
+
+    The window is the delegation's own, or for a `Registered` that of its whole chain.
+    """
     # I33: expired from the second of its expiry on
     if window.expires_at is not None and now >= window.expires_at:
         return "expired"
@@ -31,7 +34,10 @@ def status_at(window: Delegation | Registered, now: float) -> Status:
 
 
 class Verdict(Struct, frozen=True):
-    """The state of a delegation, and the revocation of it or an ancestor that caused the state."""
+    """The state of a delegation, and the revocation that caused it, if any.
+
+    `ancestor` is set if the revocation is an ancestor's.
+    """
 
     status: Status
     revoked: Revoked | None = None
@@ -45,7 +51,10 @@ def verdict_of(
     *,
     now: float,
 ) -> Verdict:
-    """Return the state of a delegation, with `window` as in `status_at`."""
+    """Return the state of a delegation, and the revocation that caused it, if any.
+
+    `window` is as in `status_at`.
+    """
     own, *above = registered.closure
     revoked = revocation_of(marks.get(own.content_key))
     if revoked is not None:

@@ -1,4 +1,4 @@
-"""Operations of encryption networks: networks, policies, releases of keys, receipts, withdrawals.
+"""Operations on encryption networks: policies, key releases, receipts and withdrawals.
 
 `encryption_network.gate` decides on a release. The modules here read what it needs, and write what
 a release records.

@@ -39,7 +39,9 @@ from .release_receipts import NewReceipt, new_receipt
 async def decrypt_on_route(
     services: Services, header: str, *, path_id: str, body: bytes
 ) -> dict[str, Json]:
-    """Answer a request on a network's decrypt route, checked in the order of the rows (enc 2.7).
+    """Respond to a decrypt request on a network's own route (enc 2.7).
+
+    The checks run in the order of the table's rows.
 
     Args:
         header: untrusted text of the `Authorization` header.
@@ -61,9 +63,10 @@ async def decrypt_on_route(
 
 
 def is_about_network(resource: Resource) -> bool:
-    """Return whether a resource is written like a network id, which requests a key (I6).
+    """Return whether a resource has the form of a network id (I6).
 
-    The id may be invalid: such a token is then refused as a decrypt request.
+    A token with such a resource requests a key. If the id is invalid, the token is refused as a
+    decrypt request.
     """
     return isinstance(resource, OpaqueResource) and resource.text.startswith(NETWORK_PREFIX)
 
@@ -71,7 +74,10 @@ def is_about_network(resource: Resource) -> bool:
 async def decrypt_invoked(
     services: Services, invocation: Invocation, message: Message
 ) -> dict[str, Json]:
-    """Answer a decrypt request on `/invoke`, whose token is already admitted (rows 1 and 3)."""
+    """Respond to a decrypt request on `/invoke`.
+
+    Its token has already passed rows 1 and 3.
+    """
     body = await message.whole_body(MAX_BODY_BYTES)
     if body is None:
         raise RequestError("request-too-large", str(MAX_BODY_BYTES))
@@ -129,7 +135,9 @@ async def _decrypt(
 def _authorised_put(
     services: Services, call: Call, permit: ReleasePermit, receipt: NewReceipt
 ) -> Put:
-    """Return the audit record of an authorised release; it is durable before the key is decrypted.
+    """Return the put operation that writes the audit record of an authorised release.
+
+    The record is durable before the key is decrypted.
 
     It contains the SHA-256 of the receipt in hex, so that the chain over the audit covers receipts
     (RC8).
@@ -156,7 +164,10 @@ def _authorised_put(
 async def _record_refusal(
     services: Services, call: Call, refusal: ReleaseRefused | RequestError
 ) -> None:
-    """Write the full cause of a refusal to the audit; the caller gets a coarse one (RL14)."""
+    """Write an audit record with the full cause of a refusal (RL14).
+
+    The caller learns only a coarse cause.
+    """
     detail: dict[str, Json]
     if isinstance(refusal, ReleaseRefused):
         detail = {"reason": refusal.reason, "detail": refusal.detail}

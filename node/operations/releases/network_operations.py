@@ -50,7 +50,9 @@ from ..authorise import Call, admit_signed, read_call
 async def read_descriptor(
     services: Services, path_id: str, nonces: Sequence[str]
 ) -> dict[str, Json]:
-    """Return a network's descriptor in any state, signed if the request has a nonce (EN28).
+    """Return the descriptor of a network in any state (EN28).
+
+    The node signs it if the request contains a nonce.
 
     Args:
         path_id: untrusted.
@@ -71,7 +73,10 @@ async def read_descriptor(
 
 
 async def read_well_known(services: Services, name: str, owner_did: str | None) -> dict[str, Json]:
-    """Return the flat record of an owner's network; the owner's DID is required (enc-W13)."""
+    """Return the flat JSON record of an owner's network (enc-W13).
+
+    The owner's DID is required.
+    """
     return well_known_json(await _read(services, well_known_id(name, owner_did)))
 
 
@@ -85,7 +90,7 @@ async def _read(services: Services, network: NetworkId) -> NetworkRecord:
 async def create(
     services: Services, header: str, body: bytes, *, client: str | None
 ) -> dict[str, Json]:
-    """Create a network, or claim one that a sign-in made; return its descriptor (enc 2.5, EN31).
+    """Create a network or claim one from a sign-in, and return its descriptor (enc 2.5, EN31).
 
     Args:
         header: untrusted text of the `Authorization` header.
@@ -121,7 +126,9 @@ async def create(
 
 
 async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, ...]:
-    """Return what the commit of a new network requires if only admitted owners are hosted (EN32).
+    """Return the commit checks which ensure that a new network's owner is admitted (EN32).
+
+    They are empty if this owner needs no admission.
 
     Raises:
         ChainError: `action-unauthorized`, the owner is not admitted.
@@ -136,7 +143,10 @@ async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, 
 
 
 async def revoke(services: Services, header: str, path_id: str) -> None:
-    """Revoke a network permanently; repeating it has no effect (enc 2.8)."""
+    """Revoke a network permanently (enc 2.8).
+
+    Repeating it has no effect.
+    """
     invocation = _admitted(services, parse_invocation(header))
 
     async def attempt(is_first: bool) -> tuple[Commit, dict[str, Json]]:
@@ -157,7 +167,7 @@ def _admitted(services: Services, unverified: UnverifiedInvocation) -> Invocatio
 
 
 class _Write(Struct, frozen=True):
-    """A call that writes a network, the replay record of its nonce, and the network as read."""
+    """A call that writes a network, with the nonce's replay record and the network's stored row."""
 
     call: Call
     replay_record: ReplayRecord

@@ -14,7 +14,7 @@ from ..authorise import admit_token, check_unbound
 def admitted_for_network(
     services: Services, header: str, path_id: str, ability: str
 ) -> tuple[Invocation, NetworkId]:
-    """Admit a token whose only capability is one ability on the network of the path.
+    """Admit a token whose only capability is the given ability on the network in the path.
 
     Args:
         header: untrusted text of the `Authorization` header: a UCAN to this node.
@@ -43,7 +43,7 @@ def admitted_for_network(
 def admitted_reader(
     services: Services, header: str, path_id: str, ability: str
 ) -> tuple[Invocation, NetworkId]:
-    """Admit a reader's token that has one ability and is not bound to another route."""
+    """Admit a token that reads a network and is not bound to another route."""
     invocation, network = admitted_for_network(services, header, path_id, ability)
     check_unbound(invocation)  # T12: a token signed to change a policy must not read one
     return invocation, network

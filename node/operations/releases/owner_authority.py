@@ -31,7 +31,7 @@ A client that keeps its key replaces its sign-in when it renews it.
 
 
 async def read_owner_authority(services: Services, call: Call, owner: Principal) -> OwnerAuthority:
-    """Return the owner's authority, judged from cited delegations, sign-ins and their marks.
+    """Determine the owner's authority from the cited delegations, sign-ins and live marks.
 
     Sign-ins are read only if the cited delegations alone do not decide.
     """
@@ -59,7 +59,10 @@ async def read_owner_authority(services: Services, call: Call, owner: Principal)
 async def _links(
     services: Services, contents: Sequence[ContentKey]
 ) -> dict[ContentKey, Registered]:
-    """Return stored delegations by content key; the gate detects missing ones itself."""
+    """Return the stored delegations by content key.
+
+    Missing ones are left out, which the gate detects itself.
+    """
     found = await services.delegations.by_content(contents)
     return {
         content: stored

@@ -1,4 +1,4 @@
-"""Changes that a network's owner makes in person: policy and withdrawals (RL17, RL20, RC22).
+"""Changing the policy and withdrawals of a network, for its owner in person (RL17, RL20, RC22).
 
 Both are the same kind of write: a token for exactly this change, the owner in person, a network
 record that replaces the one that was read, and an audit record. "In person" is the gate's term: by
@@ -43,7 +43,9 @@ async def change_in_person(
     detail: bytes,
     in_person: str,
 ) -> None:
-    """Change a network's record on behalf of its owner in person, effective for the next release.
+    """Change a network's record for its owner, who acts in person.
+
+    The change is effective for the next release.
 
     Args:
         header: untrusted text of the `Authorization` header: a UCAN to this node.
@@ -101,7 +103,10 @@ async def change_in_person(
 
 
 async def set_policy(services: Services, header: str, *, path_id: str, body: bytes) -> None:
-    """Replace the owner's policy of a network, effective for the next release; null removes it."""
+    """Replace or remove the owner's policy for a network.
+
+    Null removes it. The change is effective for the next release.
+    """
     value = read_body(body, max_bytes=MAX_POLICY_BYTES)
     policy = None if value is None else parse_policy(value)
     await change_in_person(
@@ -118,7 +123,10 @@ async def set_policy(services: Services, header: str, *, path_id: str, body: byt
 
 
 async def read_policy(services: Services, header: str, *, path_id: str) -> Policy | None:
-    """Return the owner's policy of a network to a holder of `SET_POLICY`; None if unset (RL20)."""
+    """Return the owner's policy for a network, or None if none is set (RL20).
+
+    The caller has to hold `SET_POLICY`.
+    """
     invocation, network = admitted_reader(services, header, path_id, SET_POLICY)
     call = await read_call(services, invocation, (network_row_key(network),))
     return known_network(call.records[0]).policy

@@ -1,4 +1,4 @@
-"""Reading everything that a release is decided on, for the gate (RL12).
+"""Reading all the rows from which the gate decides a key release (RL12).
 
 The gate decides on plain values, which this module reads: the network with its owner's policy and
 withdrawals, the release record, the operator's withdrawals, the evidence for the caller and the
@@ -61,7 +61,7 @@ _PATHS_AT_ONCE: Final = 16
 def release_keys(
     network: NetworkId, invoker: Principal, receiver_public_key: bytes | None
 ) -> tuple[bytes, ...]:
-    """Return the keys of the rows that a release depends on and that its request determines.
+    """Return the row keys of a release that are known from its request alone.
 
     The request is not checked at this point.
     """
@@ -74,7 +74,7 @@ def release_keys(
 async def read_release(
     services: Services, call: Call, keys: Sequence[bytes], bound: BoundDecrypt
 ) -> ReleaseRequest:
-    """Check a bound request against its network, and gather the input of the gate.
+    """Check a bound request against its network, and read the input for the gate.
 
     Args:
         call: read with `keys`.
@@ -132,7 +132,7 @@ def _value(record: Record) -> bytes:
 async def _of_any_receiver(
     services: Services, invoker: Principal
 ) -> tuple[Evidence | None, RowStamp | None]:
-    """Return a DID's evidence for use with any receiver key (RL7)."""
+    """Return a DID's newest evidence that is valid for any receiver key (RL7)."""
     # Choose the newest evidence of mode `signed`. If there is none, take the newest of all, which
     # the gate refuses because of its receiver key.
     page = await read_page(services.store, evidence_range(invoker, limit=_MOST_EVIDENCE))
@@ -147,7 +147,7 @@ async def _of_any_receiver(
 async def _key_paths(
     services: Services, checked: CheckedDecrypt, named: frozenset[str]
 ) -> Mapping[str, RowStamp]:
-    """Return those of the named paths that have an envelope with this wrapped key.
+    """Return the named paths at which an envelope with the requested wrapped key is stored.
 
     Only spaces of the network's owner are examined, so that a policy cannot make the node read
     values of other owners.

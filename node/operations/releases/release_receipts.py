@@ -1,4 +1,4 @@
-"""Receipts: written with each release, and readable by the owner (RC7 to RC10, RC13 to RC15).
+"""Writing a receipt with each release, and reading receipts (RC7 to RC10, RC13 to RC15).
 
 The receipt and the documents that it refers to are written in the release's own commit, so that all
 of it is durable before the key leaves the node. Documents that are stored already are not written
@@ -44,7 +44,7 @@ _SHA256_BYTES: Final = 32
 async def missing_documents(
     services: Services, documents: Sequence[bytes], *, kept: Sequence[bytes] = ()
 ) -> tuple[Put, ...]:
-    """Return the puts that keep documents stored while receipts refer to them (RC26).
+    """Return the put operations that keep documents stored while receipts refer to them (RC26).
 
     Documents whose use is recorded for the current span need none.
 
@@ -74,7 +74,7 @@ async def missing_documents(
 
 
 async def _values(services: Services, keys: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Return the values of some rows by digest, omitting missing rows."""
+    """Return the values of the stored rows by digest, and leave out missing rows."""
     rows = (await services.store.read([*keys.values()])).records if keys else ()
     return {
         digest: row.value
@@ -84,7 +84,10 @@ async def _values(services: Services, keys: Mapping[bytes, bytes]) -> dict[bytes
 
 
 class NewReceipt(Struct, frozen=True, gc=False):
-    """The receipt of a release, not durable yet; call `note` when it is."""
+    """The receipt of a release that is not durable yet.
+
+    Call `note` as soon as it is.
+    """
 
     puts: tuple[Put, ...]
     sha256: str
@@ -92,7 +95,7 @@ class NewReceipt(Struct, frozen=True, gc=False):
 
 
 async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
-    """Make the receipt of a release, and the puts of the documents that it refers to."""
+    """Create a release's receipt, and the put operations for the documents that it refers to."""
     span = document_span(services.clock.now())
     services.kept.enter(span)
     documents, policies = list[bytes](), list[str]()
@@ -144,7 +147,7 @@ def _receipt(services: Services, permit: ReleasePermit, judged: QuoteVerdict | N
 async def _judged(
     services: Services, evidence: Evidence, record: bytes
 ) -> tuple[QuoteVerdict, list[bytes]]:
-    """Return the verdict on evidence and its documents, which may not be stored yet."""
+    """Return the verdict on evidence, and the documents behind it, which may not be stored yet."""
     key = basis_beside(evidence_row_key(evidence.invoker, evidence.receiver_public_key))
     row = await read_row(services.store, key)
     basis = basis_of(row)
@@ -172,7 +175,7 @@ async def _judged(
 
 
 class ReceiptPage(Struct):
-    """Receipts, oldest first, and the `after` of the next page; null on the last page."""
+    """A page of receipts, oldest first. `after` is null on the last page."""
 
     receipts: tuple[Raw, ...]
     after: str | None
@@ -233,7 +236,7 @@ async def read_document(services: Services, header: str, *, path_id: str, digest
 
 
 def lower_hex(text: str, size_bytes: int) -> bytes | None:
-    """Decode bytes from lower-case hex digits; None for any other text."""
+    """Decode lower-case hexadecimal digits, or return None for any other string."""
     if len(text) != 2 * size_bytes or set(text) - set("0123456789abcdef"):
         return None
     return bytes.fromhex(text)

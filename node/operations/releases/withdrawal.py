@@ -38,9 +38,9 @@ _TRIES: Final = 8
 async def withdraw_for_network(
     services: Services, header: str, *, path_id: str, body: bytes
 ) -> None:
-    """Withdraw code, a backend or evidence for one network, by its owner in person (RC22).
+    """Withdraw code, a backend or evidence for one network (RC22).
 
-    It is effective for the next release.
+    Only the network's owner in person may do this. The next release takes it into account.
 
     Args:
         header: untrusted, see `change_in_person`.
@@ -77,7 +77,7 @@ async def withdraw_for_network(
 async def withdraw_everywhere(
     store: Store, entry: Withdrawals, *, now: float, entropy: Entropy
 ) -> Withdrawals:
-    """Add a withdrawal for every network on a store, and return the whole list (RC21).
+    """Add a withdrawal for all networks of a store, and return the whole list (RC21).
 
     Raises:
         WithdrawalError: the list is full (RC23).

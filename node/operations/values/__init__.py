@@ -1,1 +1,1 @@
-"""Operations on values, public values and signed URLs, and on quotas and admissions."""
+"""Operations on values, public values, signed URLs, quotas and admissions."""

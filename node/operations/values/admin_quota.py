@@ -1,4 +1,4 @@
-"""The operator's view of spaces' usage and limits, and limits for single spaces (wire §5.12).
+"""Reading the usage of spaces, and setting their storage limits, for the operator (wire §5.12).
 
 A limit is a row of the store, so it survives restarts and applies on every worker and machine from
 the next put on.
@@ -30,7 +30,7 @@ MAX_OVERRIDES: Final = 10_000
 
 
 class QuotaView(msgspec.Struct, frozen=True):
-    """The limits and the usage of one space."""
+    """The storage limits and the usage of one space."""
 
     space_id: str
     override_bytes: int | None
@@ -39,7 +39,8 @@ class QuotaView(msgspec.Struct, frozen=True):
 
 
 class AllOverrides(msgspec.Struct, omit_defaults=True):
-    """The limits that the operator has set by space, and the default; null is no limit."""
+    """The storage limits that the operator has set for spaces, and the default limit.
+    Null means that there is no limit."""
 
     overrides: Mapping[str, int]
     default_limit_bytes: int | None
@@ -47,7 +48,7 @@ class AllOverrides(msgspec.Struct, omit_defaults=True):
 
 
 async def all_overrides(store: Store, config: Config) -> AllOverrides:
-    """Return the limits that the operator has set, and the default."""
+    """Return the storage limits that the operator has set for spaces, and the default limit."""
     limits, more = await read_overrides(store, limit=MAX_OVERRIDES)
     return AllOverrides(limits, quota_policy(config).default_bytes, more)
 
@@ -75,7 +76,10 @@ async def set_quota(
     now: float,
     entropy: Entropy,
 ) -> QuotaView:
-    """Set a space's own limit, or remove it (None); durable with its audit record."""
+    """Set or remove a space's own storage limit, durably and with an audit record.
+
+    None removes it.
+    """
     space = valid_space(space_text)
     record = AuditRecord(
         at=now,

@@ -19,7 +19,9 @@ _TRIES: Final = 8
 async def change_admission(
     store: Store, owner: Principal, *, admits: bool, now: float, entropy: Entropy
 ) -> bool:
-    """Admit an owner, or stop hosting new spaces of theirs; return whether anything changed.
+    """Admit or remove an owner, and return whether anything changed.
+
+    The node hosts no new spaces of a removed owner.
 
     Durable with its audit record when it returns. Hosted spaces stay hosted, and remain accessible
     to everyone whom their owner granted access.

@@ -1,4 +1,4 @@
-"""Option headers of KV calls: preconditions and limits, checked before the run (I9, wire 4.4.5)."""
+"""The option headers of KV calls, which set preconditions and limits (I9, wire 4.4.5)."""
 
 import re
 from collections.abc import Container, Mapping
@@ -37,7 +37,9 @@ NO_OPTIONS: Final = Options()
 
 
 def asks(headers: Container[str]) -> bool:
-    """Return whether any option header is among these headers, which ignore case.
+    """Return whether a request has any option header.
+
+    Header names are compared without regard to case.
 
     The names are tested one by one because this runs for every call, and few calls have any.
     """

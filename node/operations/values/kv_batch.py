@@ -1,4 +1,4 @@
-"""Several values in one token: puts by multipart, and reads (wire §4.4.6, §4.4.7, Q3, Q22).
+"""Storing or reading several values with one token (wire §4.4.6, §4.4.7, Q3, Q22).
 
 The puts of a token are one commit, so all of them happen or none (M5). Batch reads show one moment.
 """
@@ -30,7 +30,7 @@ class BatchWritten(Struct, frozen=True):
 
 
 async def put_all(request: Request) -> BatchWritten:
-    """Store the values of a batch in one commit; see `put_values`.
+    """Store the values of a batch in one commit. See `put_values`.
 
     Raises:
         Refusal: `bad-option`, the parts are not exactly the signed paths.
@@ -43,7 +43,7 @@ async def put_all(request: Request) -> BatchWritten:
     parts = multipart_parts(message.pieces(), boundary_of(message.headers["Content-Type"]))
 
     async def receive(staging: Staging, admitted: PutReading) -> list[Write]:
-        """Read one part for each signed path."""
+        """Receive one multipart part for each signed path."""
         found: dict[str, Write] = {}
         inline_bytes = taken_bytes = 0
         async for part in parts:
@@ -90,7 +90,7 @@ class BatchFound(Struct, frozen=True, gc=False):
 
 
 async def read_all(request: Request, *, bodies: bool) -> BatchFound:
-    """Return the values under several paths in the order of the steps (Q22), all at one moment.
+    """Return the values at several paths from one snapshot, in the order of the steps (Q22).
 
     Args:
         request: gets or metadata reads; its size limit applies to each value.

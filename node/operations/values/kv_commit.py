@@ -36,13 +36,13 @@ _FRESH_S: Final = 1.0
 
 
 def quota_exceeded(used_bytes: int, limit_bytes: int) -> Refusal:
-    """Return the refusal of a value that does not fit into its space."""
+    """Return the refusal for a value that does not fit into its space."""
     code = "quota-exceeded" if used_bytes >= limit_bytes else "value-exceeds-quota"
     return Refusal(code, used_bytes, limit_bytes)
 
 
 class PutReading(Struct, frozen=True, gc=False):
-    """Everything that a put is judged by, read at one moment.
+    """The stored state that a put request is checked against, read in one snapshot.
 
     Attributes:
         call: the judged call; its records begin with the heads' rows, in the order of the paths.
@@ -66,7 +66,7 @@ class PutReading(Struct, frozen=True, gc=False):
     hosting: HostingPlan
 
     def require_free_space(self, declared_bytes: int) -> None:
-        """Refuse bodies that cannot fit, before they are read (M51).
+        """Refuse bodies that cannot fit into the free space, before they are read (M51).
 
         A full space accepts no further value, not even an empty one. Existing values may be
         replaced by values that are no larger in total.
@@ -79,21 +79,27 @@ class PutReading(Struct, frozen=True, gc=False):
             raise quota_exceeded(self.used_bytes, self.limit_bytes or 0)
 
     def require_taken(self, taken_bytes: int) -> None:
-        """Refuse bodies that have outgrown the free space while being received (M51)."""
+        """Refuse bodies if the bytes that have arrived exceed the free space (M51)."""
         if self.free_bytes is not None and taken_bytes > self.free_bytes:
             raise quota_exceeded(self.used_bytes, self.limit_bytes or 0)
 
     async def within_free_space(
         self, pieces: AsyncIterator[bytes], taken_bytes: int = 0
     ) -> AsyncIterator[bytes]:
-        """Yield a body's pieces, and refuse once all bodies exceed the free space (M51)."""
+        """Yield a body's pieces, and refuse them once they exceed the free space (M51).
+
+        `taken_bytes` counts the bodies before this one.
+        """
         async for piece in pieces:
             taken_bytes += len(piece)
             self.require_taken(taken_bytes)
             yield piece
 
     def quota(self, draft: Draft) -> list[Add]:
-        """Return the limits that a commit must keep, none if the space does not grow."""
+        """Return the counter operations that keep a growing space within its limits.
+
+        There are none if the space does not grow.
+        """
         limit_bytes, adds = self.limit_bytes, list[Add]()
         if limit_bytes is None:
             return adds
@@ -141,7 +147,10 @@ async def _read_put(
 async def _hosting(
     services: Services, call: Call, space: SpaceId, client: str | None
 ) -> HostingPlan:
-    """Return the plan to host a put's space; refuse if a mentioned space stays unhosted."""
+    """Return the plan to host the space of a put request.
+
+    Refuse the request if another space that it mentions stays unhosted.
+    """
     now = services.clock.now()
     wanted = hosting_by_put(
         space, call.invocation.invoker, services.hosting, client=client, now=now
@@ -153,7 +162,10 @@ async def _hosting(
 
 
 def check_conditions(head: Head | None, options: Options) -> None:
-    """Check a call's precondition; a deleted value counts as absent (4.4.5)."""
+    """Check the precondition of a call (4.4.5).
+
+    A deleted value counts as absent.
+    """
     if options.create_only and head is not None:
         raise Refusal("precondition-failed")
     if options.replace_etag is not None and (head is None or head.etag != options.replace_etag):
@@ -169,7 +181,7 @@ async def put_values(
     declared_bytes: int = 0,
     detail: bytes = b"",
 ) -> Sequence[Write]:
-    """Store values with their metadata in one commit, durable when it returns (M2).
+    """Store values and their metadata durably in one commit (M2).
 
     No byte of a body is read before the call is authorised, its condition is met and there is free
     space. All of that is judged again for the later commit.
@@ -220,7 +232,7 @@ async def put_values(
 
 
 def durable_replay_record(services: Services, call: Call) -> ReplayRecord | None:
-    """Return the replay record that a commit writes again (ST4), or None if the token has expired.
+    """Return the replay record to write with a commit, or None if the token has expired (ST4).
 
     A body may arrive that slowly. The token is then refused because of its time, and the store
     accepts no more replay records for its minute.
@@ -230,5 +242,5 @@ def durable_replay_record(services: Services, call: Call) -> ReplayRecord | None
 
 
 def paths_detail(paths: Sequence[str]) -> bytes:
-    """Return the audit detail of a batch: its paths, cut to the limit."""
+    """Return the paths of a batch as the detail of an audit record, cut to its maximum size."""
     return "\n".join(paths).encode("utf-8", "surrogatepass")[:MAX_DETAIL_BYTES]

@@ -12,14 +12,17 @@ from .plan import Request
 
 
 class Value(Struct, frozen=True, gc=False):
-    """A value that was read; without a body if the caller has this version."""
+    """A value that was read.
+
+    Its body is None if the caller already has this version.
+    """
 
     head: Head
     body: bytes | OpenedBody | None
 
 
 async def get(request: Request) -> Value:
-    """Return the value under the step's path."""
+    """Return the value at the step's path."""
     head, options = await metadata(request), request.options
     limit_bytes = options.max_response_bytes
     if matches_weakly(options.if_none_match, head.etag_header):
@@ -32,7 +35,7 @@ async def get(request: Request) -> Value:
 
 
 async def metadata(request: Request) -> Head:
-    """Return the head of the value under the step's path."""
+    """Return the metadata of the value at the step's path."""
     key = head_key(request.step.space, request.step.path)
     call = await read_call(request.services, request.invocation, (key,))
     call.require_hosted()

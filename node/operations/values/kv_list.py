@@ -65,7 +65,7 @@ class Paths(Struct, frozen=True, gc=False):
 
 
 async def list_granted(request: Request) -> Paths:
-    """Return the paths under the step's prefix that were granted to the caller.
+    """Return the paths under the step's prefix that the caller may list.
 
     Raises:
         Refusal: `bad-option`, this call cannot continue from the cursor.
@@ -82,7 +82,7 @@ async def list_granted(request: Request) -> Paths:
     is_path_granted, rest = _granted(call, step)
 
     def within(listed: Sequence[str]) -> Sequence[str]:
-        """Return the paths that were granted."""
+        """Return the listed paths that were granted."""
         if rest == step.path:
             return listed
         return [
@@ -107,7 +107,7 @@ async def list_granted(request: Request) -> Paths:
 
 
 def _granted(call: Call, step: Step) -> tuple[bool, str | None]:
-    """Return which paths under a prefix the grants and the call's own conditions both allow.
+    """Return the paths under a prefix that both the grants and the call's conditions allow.
 
     Returns:
         Whether the path equal to the prefix is granted, and the prefix of the other granted paths,
@@ -143,7 +143,10 @@ def _caveats(call: Call, step: Step) -> Caveats:
 
 
 def _granted_resources(call: Call, step: Step, caveats: Caveats) -> list[Resource]:
-    """Return the granted resources that contain the prefix, under no conditions or the call's."""
+    """Return the granted resources that contain the prefix.
+
+    A grant with conditions counts only if the call states the same conditions.
+    """
     asked, sufficient = SpaceResource(step.space, "kv", step.path), sufficient_for(KV_LIST)
     return [
         row.resource
@@ -156,7 +159,7 @@ def _granted_resources(call: Call, step: Step, caveats: Caveats) -> list[Resourc
 
 
 def _is_of(resource: Resource, step: Step) -> bool:
-    """Return whether a resource is exactly the listed path; query and fragment do not count."""
+    """Return whether a resource is exactly the listed path, ignoring its query and fragment."""
     return isinstance(resource, SpaceResource) and (
         resource.space,
         resource.service,

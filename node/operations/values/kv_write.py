@@ -1,4 +1,4 @@
-"""Putting one value, or deleting some, in one audited commit (wire §4.4.3, §4.4.8)."""
+"""Storing one value, or deleting several, in one audited commit (wire §4.4.3, §4.4.8)."""
 
 from msgspec import Struct
 
@@ -22,7 +22,7 @@ class Written(Struct, frozen=True):
 
 
 async def put(request: Request) -> Written:
-    """Store a value and its metadata under the step's path; see `put_values`."""
+    """Store a value and its metadata at the step's path. See `put_values`."""
     step, message = request.step, request.message
     declared_bytes = message.declared_bytes
 
@@ -45,7 +45,9 @@ async def put(request: Request) -> Written:
 
 
 async def delete(request: Request) -> Written:
-    """Delete values in one commit (M5); deleted values may be deleted again (Q4, M31).
+    """Delete values in one commit (M5).
+
+    A deleted value may be deleted again (Q4, M31).
 
     The result has an etag only if one value is deleted.
 

@@ -47,7 +47,7 @@ def boundary_of(content_type: str) -> bytes:
 
 
 def part_path(name: str) -> str:
-    """Return the path that a part's name stands for, percent-decoded once."""
+    """Return the path in the name of a part, percent-decoded once."""
     raw = unquote_to_bytes(name.encode("utf-8", "surrogateescape"))
     try:
         return raw.decode("utf-8")
@@ -84,14 +84,14 @@ async def multipart_parts(
 
 
 class _Source(Struct):
-    """A body's stream, with a buffer of bytes that were received but not read."""
+    """The stream of a body, with a buffer for bytes that have arrived but are not read yet."""
 
     pieces: AsyncIterator[bytes]
     delimiter: bytes
     held: bytearray = bytearray()
 
     async def more(self) -> bool:
-        """Buffer one more piece; return False at the end."""
+        """Buffer the next piece of the body, or return False at its end."""
         async for piece in self.pieces:
             if piece:
                 self.held += piece
@@ -99,7 +99,7 @@ class _Source(Struct):
         return False
 
     async def take(self, size_bytes: int) -> bytes:
-        """Return the next bytes, fewer at the end."""
+        """Return the next `size_bytes` bytes, or fewer at the end of the body."""
         while len(self.held) < size_bytes and await self.more():
             pass
         taken = bytes(self.held[:size_bytes])
@@ -122,7 +122,7 @@ class _Source(Struct):
         return (await self.take(end + len(_HEAD_END)))[len(_CRLF) : -len(_HEAD_END)]
 
     async def part(self, name: str) -> AsyncIterator[bytes]:
-        """Yield the bytes of a part, up to the delimiter after it."""
+        """Yield the bytes of a part up to the next delimiter."""
         end = _CRLF + self.delimiter
         while (found := self.held.find(end)) < 0:
             # The buffer may end with the first bytes of the delimiter.
@@ -155,7 +155,10 @@ def _headers(head: bytes) -> dict[str, str]:
 
 
 def _parameters(value: str) -> dict[str, str]:
-    """Return the parameters of a header value; empty if any is malformed or repeated."""
+    """Return the parameters of a header value.
+
+    The result is empty if any of them is malformed or repeated.
+    """
     start = value.find(";")
     parameters: dict[str, str] = {}
     while 0 <= start < len(value):

@@ -1,4 +1,4 @@
-"""Requests for values: the parts of a call, and the check of batch puts (wire §4.4, Q3).
+"""The data types for a call on values, and the check of batch puts (wire §4.4, Q3).
 
 Every batch is checked before anything runs.
 """
@@ -25,7 +25,7 @@ _STORED_PREFIX: Final = "x-tinycloud-meta-"
 
 
 class Step(Struct, frozen=True, gc=False):
-    """One operation of a token: its space, and its path exactly as signed (U13)."""
+    """One operation of a token, with its space and its path exactly as signed (U13)."""
 
     space: SpaceId
     path: str
@@ -50,7 +50,7 @@ class Message(Struct, frozen=True):
 
     @property
     def declared_bytes(self) -> int | None:
-        """The declared length of the body."""
+        """The body's length in bytes from the `Content-Length` header."""
         stated = self.headers.get("Content-Length")
         return None if stated is None else int(stated)
 
@@ -61,7 +61,10 @@ class Message(Struct, frozen=True):
 
 
 def stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers to store with a value, by lower-case name; the last one counts (4.4.3)."""
+    """Return the headers to store with a value, by lower-case name (4.4.3).
+
+    If a header is repeated, the last one counts.
+    """
     return {
         name: value
         for key, value in headers.items()
@@ -70,7 +73,7 @@ def stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 class Request(Struct, frozen=True):
-    """The argument of an operation's run."""
+    """The argument of an operation's `run` function."""
 
     services: Services
     invocation: Invocation
@@ -85,7 +88,7 @@ class Request(Struct, frozen=True):
 
 
 def is_value(resource: Resource) -> bool:
-    """Return whether a resource is about values: the service "kv" with a path (4.4).
+    """Return whether a resource is in the service `kv` and has a path (4.4).
 
     Other resources have no effect.
     """
@@ -97,7 +100,7 @@ def is_value(resource: Resource) -> bool:
 
 
 def check_batch_put(request: Request) -> None:
-    """Check that a token contains only puts, to one space, each path once (4.4.6, I10).
+    """Check that a token contains only puts to one space, with each path once (4.4.6, I10).
 
     Raises:
         Refusal: `bad-option`, it does not.

@@ -1,4 +1,4 @@
-"""Values that everyone may read: those in spaces named `public` (wire §5.11, U8)."""
+"""Values in spaces named `public`, which everyone may read (wire §5.11, U8)."""
 
 from itertools import accumulate
 from typing import Final
@@ -26,7 +26,10 @@ def valid_space(text: str) -> SpaceId:
 
 
 def public_space(text: str) -> SpaceId:
-    """Parse the id of a public space, or refuse; the space may not be hosted here."""
+    """Parse the id of a public space, or refuse the request.
+
+    The space need not be hosted here.
+    """
     space = valid_space(text)
     if space.name != PUBLIC_NAME:  # U8
         raise Refusal("not-public")
@@ -34,7 +37,10 @@ def public_space(text: str) -> SpaceId:
 
 
 async def find_public(services: Services, space: SpaceId, paths: tuple[str, ...]) -> Head:
-    """Return the head of the first path that has a live value, all read at one moment."""
+    """Return the head row of the first path that has a live value.
+
+    All paths are read in one snapshot.
+    """
     keys = [head_key(space, path) for path in paths]
     records = (await services.store.read(keys)).records
     for key, record in zip(keys, records, strict=True):
@@ -47,7 +53,10 @@ async def find_public(services: Services, space: SpaceId, paths: tuple[str, ...]
 async def list_public(
     services: Services, space: SpaceId, *, prefix: str, after: str | None, limit: int
 ) -> Listing:
-    """Return one page of a public space's paths; an empty page if the space is not hosted."""
+    """Return one page of a public space's paths.
+
+    The page is empty if the space is not hosted.
+    """
     limit = min(max(limit, 1), MAX_PAGE_PATHS)
     query = ListingQuery(
         space, prefix=prefix, after=after, limit=limit, enough_bytes=_MAX_PAGE_BYTES

@@ -26,7 +26,7 @@ _MEMBER: Final = b'"encryptedSymmetricKey"'
 
 
 class _Sealed(msgspec.Struct, rename="camel"):
-    """The members of an envelope about its key (EN23); the others are skipped."""
+    """The JSON members of an envelope that concern its key (EN23)."""
 
     v: Literal[1]
     encrypted_symmetric_key: str
@@ -37,12 +37,14 @@ _DECODER: Final = msgspec.json.Decoder(_Sealed)
 
 
 def key_digest(wrapped_key: str) -> bytes:
-    """Return the SHA-256 of a wrapped key's base64 text as a JSON string (EN11)."""
+    """Return the SHA-256 of the JSON string that contains a wrapped key in base64 (EN11)."""
     return bytes.fromhex(canonical_hash(wrapped_key))
 
 
 def sealed_key_of(body: Body) -> bytes | None:
-    """Return the key digest for a value's head; NO_ENVELOPE, or None if the body is in a file.
+    """Return the key digest of an envelope, or None if the body is in a file.
+
+    For any other value the result is NO_ENVELOPE.
 
     For values that are not envelopes this costs a search for one word.
     """
@@ -50,7 +52,7 @@ def sealed_key_of(body: Body) -> bytes | None:
 
 
 async def is_stored_at(services: Services, head: Head, digest: bytes, *, most_bytes: int) -> bool:
-    """Return whether a value is an envelope with this wrapped key."""
+    """Return whether a value is an envelope whose wrapped key has this digest."""
     if head.sealed_key is not None:
         return head.sealed_key == digest
     return (

@@ -1,4 +1,4 @@
-"""Signed URLs: public access to one version of one value for minutes (wire §5.10).
+"""Signed URLs, which give public access to one version of a value for minutes (wire §5.10).
 
 A token that may read the value makes one URL; nothing else in that token is executed (Q27). The
 rows that the URL depends on are read again at each use, so a revocation ends it at once (Q24).
@@ -63,7 +63,7 @@ class SignedUrlRequest(msgspec.Struct, rename="camel"):
 async def mint(
     services: Services, invocation: Invocation, asked: SignedUrlRequest
 ) -> tuple[str, float]:
-    """Make a signed URL's ticket for a value, durable when it returns.
+    """Create a signed URL's ticket for a value, and store it durably.
 
     The token is used up, as on `/invoke` (I23), unless it does not cover the requested value.
 
@@ -112,7 +112,10 @@ async def mint(
 
 
 def _covers(invocation: Invocation, value: SpaceResource) -> bool:
-    """Return whether a token requests the value or more; the chain decides whether it may."""
+    """Return whether a token requests the value or a resource that contains it.
+
+    Whether it is allowed to do so is decided by its chain.
+    """
     for asked in invocation.capabilities:
         if satisfies(asked.ability, KV_GET) and extends(value, asked.resource):
             # I39: the conditions of the call have to allow this value, not only the resource above.
@@ -123,7 +126,10 @@ def _covers(invocation: Invocation, value: SpaceResource) -> bool:
 
 
 def _pinned(asked: SignedUrlRequest) -> bytes | None:
-    """Return the digest of the version that the caller names: hexadecimal, `blake3-…` or quoted."""
+    """Return the body digest that the caller names, or None if it names none.
+
+    The text is hexadecimal, with or without `blake3-` and quotes.
+    """
     found: set[bytes] = set()
     for text in (asked.content_hash, asked.snake_hash, asked.etag):
         if text is None:
@@ -146,7 +152,10 @@ def _current(record: Record | None, key: bytes) -> Head:
 
 
 def _expiry(services: Services, call: Call, asked: SignedUrlRequest) -> float:
-    """Return when the URL expires: not after the token or any delegation that it depends on."""
+    """Return the time at which the URL expires.
+
+    It is not after the expiry of the token or of any delegation that it depends on.
+    """
     now = services.clock.now()
     lifetimes = [ttl_s for ttl_s in (asked.ttl_seconds, asked.snake_ttl) if ttl_s is not None]
     ends = [now + min([MAX_TTL_S, *lifetimes]), float(math.floor(call.invocation.expires_at))]
@@ -160,7 +169,7 @@ def _expiry(services: Services, call: Call, asked: SignedUrlRequest) -> float:
 
 
 async def redeem(services: Services, text: str) -> Head:
-    """Return the head of the value that a ticket is for.
+    """Return the head row of the value that a ticket names.
 
     Args:
         text: untrusted; the last part of the URL, percent-decoded.
