@@ -9,31 +9,32 @@ from sealspace.errors import SealspaceError
 
 
 class KeepingError(SealspaceError):
-    """A backend's key or grants cannot be read or stored."""
+    """The backend's key or grants cannot be read or stored."""
 
     code = "backend-keeping"
 
 
 class FolderUnusable(KeepingError):
-    """The folder is open to other users, used by another process, or cannot be read or written."""
+    """The folder cannot be read or written, is open to other users, or is used by another
+    process."""
 
     code = "backend-folder-unusable"
 
 
 class FolderDamaged(KeepingError):
-    """A required file of the folder is missing or damaged, or the folder has too many files."""
+    """A required file in the folder is missing or damaged, or the folder has too many files."""
 
     code = "backend-folder-damaged"
 
 
 class FolderOfAnother(KeepingError):
-    """The folder was made by a backend with another key, and its grants are for that backend."""
+    """The folder belongs to a backend with another key, and contains grants to that backend."""
 
     code = "backend-folder-of-another"
 
 
 class KeyUnusable(KeepingError):
-    """The key file is empty, damaged, open to others, or cannot be made.
+    """The key file is empty, damaged or open to other users, or cannot be created.
 
     An existing key file is never overwritten.
     """

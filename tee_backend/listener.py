@@ -1,4 +1,4 @@
-"""Client connections with limits on their number, on slow clients, and on data sent ahead.
+"""HTTP connections with limits on their number, on slow clients and on unread data.
 
 The node and the runner both serve on these connections (H5, H8, H9; RN155 to RN158). The only
 private members of aiohttp that a connection uses are named in this module; subclasses use no
@@ -85,7 +85,7 @@ _REFUSALS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
-    """Limits on the connections of one process; the defaults are those of a runner."""
+    """Limits on the connections of one process. The defaults are those of a runner."""
 
     max_connections: int = 640
     connections_per_client: int = 128
@@ -98,7 +98,8 @@ class ConnectionLimits:
 
 
 class ConnectionBounds:
-    """The open connections of one process, counted against their limits. Not thread-safe."""
+    """Counts the open connections of one process and applies their limits. It is not
+    thread-safe."""
 
     def __init__(
         self,
@@ -115,7 +116,7 @@ class ConnectionBounds:
         self._discarding_until_s = 0.0
 
     def take(self, peer: str | None) -> bool:
-        """Count a new connection if the limits allow one more; return whether it was counted.
+        """Count a new connection unless a limit is reached. Return whether it was counted.
 
         Each counted connection has to be given back with `give_back`.
 
@@ -142,22 +143,21 @@ class ConnectionBounds:
                 del self._by_client[client]
 
     def discard(self, size_bytes: int, now: float) -> float:
-        """Count discarded bytes; return for how many seconds their connection must not read (H8,
-        RN157)."""
+        """Count discarded bytes. Return the seconds for which reading must pause (H8, RN157)."""
         self._discarding_until_s = (
             max(self._discarding_until_s, now) + size_bytes / _DISCARDED_PER_S
         )
         return self._discarding_until_s - now
 
     def met(self, bound: Bound) -> None:
-        """Note that a connection was closed because of a limit; subclasses count it."""
+        """Record that a limit has closed a connection. Subclasses count such connections."""
 
     def _client(self, peer: str | None) -> str | None:
         return self._client_of(peer) if self.limits.connections_per_client else None
 
 
 class Connection(web.RequestHandler):
-    """An aiohttp client connection with limits, and without a task for each request.
+    """An aiohttp client connection with limits on what a client can send ahead or leave unread.
 
     It reads only what is expected next: a head, or the body of the request that is being answered.
     When anything else arrives, at most one read of it, reading stops until it is expected. So no
@@ -199,8 +199,7 @@ class Connection(web.RequestHandler):
         self._unsent_bytes: int | None = None  # of an answer, at the last check while paused
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start serving if the limits allow one more connection. Requests run in the connection's
-        own task."""
+        """Start serving the connection if the limits allow one more. Otherwise refuse it."""
         peer = transport.get_extra_info("peername")
         peer = peer[0] if isinstance(peer, tuple) else None
         if not (self._is_counted or self.take(peer)):
@@ -212,19 +211,19 @@ class Connection(web.RequestHandler):
         self._loop = own_loop  # type: ignore[assignment]  # the part of a loop used from now on
 
     def take(self, peer: str | None) -> bool:
-        """Count the connection if the limits allow one more from this address; return whether it
-        was counted."""
+        """Count this connection unless a limit is reached. Return whether it was counted."""
         self._peer, self._is_counted = peer, self._bounds.take(peer)
         return self._is_counted
 
     def give_back(self) -> None:
-        """Stop counting the connection."""
+        """Stop counting this connection."""
         if self._is_counted:
             self._is_counted = False
             self._bounds.give_back(self._peer)
 
     def data_received(self, data: bytes) -> None:
-        """Parse received bytes, and limit the size and duration of a request's head."""
+        """Parse received bytes. Limit the size of a request's head and the time it takes to
+        arrive."""
         is_body, is_awaited = not self._body.is_eof(), self._is_awaited()
         super().data_received(data)
         if self._request_count > self._received:
@@ -247,7 +246,7 @@ class Connection(web.RequestHandler):
                 )
 
     def _count_arrived(self) -> None:
-        """Count the requests whose heads are now complete."""
+        """Count the requests whose heads have arrived completely."""
         arrived, self._received = self._request_count - self._received, self._request_count
         self._due += arrived
         self._arrived(arrived)
@@ -258,8 +257,8 @@ class Connection(web.RequestHandler):
             self._late_head = None
 
     def _is_awaited(self) -> bool:
-        """Return whether the next bytes are an expected head or belong to the request being
-        answered."""
+        """Return whether the next bytes are an expected head or part of the current request's
+        body."""
         if self._body.is_eof():
             return not (self._due or self.writing_paused)
         return self._due <= 1
@@ -270,7 +269,7 @@ class Connection(web.RequestHandler):
             self._refuse(408)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Clean up after the connection has ended."""
+        """Release the connection's resources after it has ended."""
         super().connection_lost(exc)
         self.give_back()
         self._arrived(-self._due)
@@ -281,20 +280,19 @@ class Connection(web.RequestHandler):
         self.ended(self)
 
     def pause_writing(self) -> None:
-        """Start checking that a client which reads its answer slowly makes progress."""
+        """Start checking whether a slow client makes progress with reading its response."""
         super().pause_writing()
         self._unsent_bytes = None
         if self._unread_answer is None:
             self._schedule_check()
 
     def resume_writing(self) -> None:
-        """Resume reading once the client has received most of its answer."""
+        """Resume reading requests once the client has received most of its response."""
         super().resume_writing()
         self._release()  # the answer may have been completely written before the client read it
 
     def _check_progress(self) -> None:
-        """Disconnect a client that has read nothing since the last check. A new pause gets two
-        checks."""
+        """Disconnect a client that has read nothing of its response since the last check."""
         transport, self._unread_answer = self.transport, None
         if transport is None or not self.writing_paused:
             return
@@ -312,24 +310,25 @@ class Connection(web.RequestHandler):
         )
 
     def _release(self) -> None:
-        """Resume reading if the next bytes are expected now and nothing else pauses them."""
+        """Resume reading if the connection may receive bytes now and no other pause is in
+        effect."""
         if self._is_paused and self._is_awaited():
             self._is_paused = False
             if not (self._reading_paused or self._buffer_paused):
                 self._resume_transport_reading()
 
     def _resume_transport_reading(self) -> None:
-        """Resume reading when aiohttp's own buffers have space again."""
+        """Resume reading when there is space again in aiohttp's buffers."""
         if not self._is_paused:
             super()._resume_transport_reading()
 
     def pause_reading(self) -> None:
-        """Stop reading and parsing until the received bytes are consumed."""
+        """Stop reading and parsing until the received bytes have been consumed."""
         self._has_paused = True
         super().pause_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Resume reading if it is paused. Every body reader calls this; usually it does nothing.
+        """Resume reading if it is paused. Every reader of a body calls this.
 
         Bytes inside the parser are not visible from here. The parser holds none if it was never
         paused (a pause may reach it with the next piece of a body, long after reading was resumed)
@@ -339,7 +338,7 @@ class Connection(web.RequestHandler):
             super().resume_reading(resume_parser)
 
     def _refuse(self, status: int) -> None:
-        """Send a response with an empty body, then read and discard further bytes for a while."""
+        """Send a response with an empty body, and discard further bytes for a while."""
         self._force_close = True  # aiohttp parses and answers nothing more here
         transport = self.transport
         if transport is None:
@@ -351,17 +350,18 @@ class Connection(web.RequestHandler):
         self._loop.call_later(_LINGER_S, transport.close)
 
     def _note(self, status: int) -> None:
-        """Record a request that reached no route; overridden to log and count it."""
+        """Record a request that reached no route. Subclasses log and count such requests."""
 
     @property
     def is_upgraded(self) -> bool:
-        """Whether the request asks for an upgrade; aiohttp then keeps the bytes that follow it."""
+        """Return whether the request asks for an upgrade, after which aiohttp keeps further
+        bytes."""
         return self._upgraded
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send a response; return whether the client is gone."""
+        """Send a response. Return whether the client has disconnected."""
         if self._due:
             self._due -= 1
             self._arrived(-1)
@@ -379,7 +379,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer a request that cannot be parsed or failed outside every route.
+        """Return the response to a request that cannot be parsed, or that failed outside its route.
 
         The response contains no text of the request.
         """
@@ -404,13 +404,13 @@ class Connection(web.RequestHandler):
     def _fault(
         self, request: web.BaseRequest, status: int, exc: BaseException | None
     ) -> web.StreamResponse:
-        """Return the response to an unparsable request (400) or to one that failed outside every
+        """Return the response to an unparsable request (400) or to one that failed outside its
         route."""
         return web.Response(status=status)
 
 
 class _OwnTaskLoop:
-    """An event loop for a connection that answers requests in the connection's own task.
+    """An event loop that runs a connection's request handlers in the connection's own task.
 
     aiohttp starts a task for each request, which costs two more iterations of the loop. If requests
     are queued on the same connection, the task is started anyway, so that other connections run in
@@ -430,7 +430,7 @@ class _OwnTaskLoop:
 
 @dataclass(frozen=True, slots=True)
 class _Acceptor:
-    """The accept loop of one application; it closes idle connections when there are too many.
+    """The accept loop of an application. It closes idle connections when there are too many.
 
     A connection counts as soon as it is accepted, so that a TLS handshake which never ends counts
     too.
@@ -443,7 +443,7 @@ class _Acceptor:
     connections: dict[Connection, asyncio.Task[None]] = field(default_factory=dict)
 
     async def accept(self) -> None:
-        """Accept connections until cancelled. Cancelling aborts open handshakes only."""
+        """Accept connections until cancelled. Cancelling aborts only open TLS handshakes."""
         try:
             while True:
                 try:
@@ -492,7 +492,7 @@ class _Acceptor:
             accepted.close()
 
     async def _opened(self, connection: Connection, accepted: socket.socket) -> None:
-        """Start serving a connection after its TLS handshake, if there is one."""
+        """Start serving a connection, after its TLS handshake if it uses TLS."""
         within_s = None if self.tls is None else self.bounds.limits.head_s  # RN156
         try:
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
@@ -517,13 +517,14 @@ class _Acceptor:
 
 
 def bound_unsent(listening: socket.socket) -> None:
-    """Limit the unsent bytes that the kernel keeps for each connection accepted from a socket."""
+    """Limit the unsent bytes in the kernel, for each connection accepted from a listening
+    socket."""
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _SMALL_BYTES)
 
 
 @contextmanager
 def in_large_pieces(transport: asyncio.Transport | None) -> Iterator[None]:
-    """Lift the limit on unsent bytes during a block: a large value is faster in large pieces."""
+    """Lift a connection's limit on unsent bytes during the block, to send a large value faster."""
     lifted = None if transport is None else transport.get_extra_info("socket")
     _set_unsent(lifted, _KERNEL_DEFAULT)
     try:

@@ -1,1 +1,1 @@
-"""The operator's commands: `serve`, `doctor`, `config` and `admin`."""
+"""The operator's commands `serve`, `doctor`, `config` and `admin`."""

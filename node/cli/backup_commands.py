@@ -188,8 +188,7 @@ async def _back_up(
 
 
 def _read_passphrase(file: TextIO | None, *, twice: bool) -> str:
-    """Read the passphrase from a file's first line, or ask for it; `twice` if it cannot be
-    checked."""
+    """Return the passphrase from the first line of a file, or from a prompt."""
     if file is not None:
         # one character more than allowed, and the end of the line
         passphrase = file.readline(_MAX_PASSPHRASE_CHARS + 3).rstrip("\r\n")
@@ -239,7 +238,7 @@ def restore(
     future_mark: bool,
     passphrase_file: TextIO | None,
 ) -> int:
-    """Make a data folder from a backup FILE, in a folder that is empty or does not exist.
+    """Restore a backup FILE into a data folder that is empty or does not exist yet.
 
     With --store the rows go into an empty database; large values and the secret go into the folder.
     Nothing can be used before the whole file is verified. Everything written, revoked or withdrawn
@@ -288,7 +287,7 @@ def restore(
 
 
 def _opened(file: Path) -> BinaryIO:
-    """Open the file of a backup. Refuse pipes and devices."""
+    """Open a backup file for reading. Refuse pipes and devices."""
     # O_NONBLOCK: opening a pipe without a writer would wait for ever.
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -301,7 +300,7 @@ def _opened(file: Path) -> BinaryIO:
 
 
 def _opened_secret(backup: OpenedBackup, passphrase_file: TextIO | None) -> bytes | None:
-    """Return the root secret in the backup, if it contains one."""
+    """Return the decrypted root secret of a backup, or None if the backup contains no secret."""
     if backup.sealed_secret is None:
         return None
     secret = open_secret(backup.sealed_secret, _read_passphrase(passphrase_file, twice=False))
@@ -315,7 +314,7 @@ def _opened_secret(backup: OpenedBackup, passphrase_file: TextIO | None) -> byte
 async def _restore(
     config: Config, backup: OpenedBackup, secret: bytes | None, total_bytes: int, *, as_new: bool
 ) -> tuple[Restored, dict[str, str | bool]]:
-    """Restore a backup. Return the result, and more members for the JSON output."""
+    """Restore a backup. Return the result and additional members for the JSON output."""
     async with AsyncExitStack() as filled:
         with restoring_into(config.data) as staging, progress(total_bytes, "restore") as show:
             if secret is not None:
@@ -375,7 +374,7 @@ def _made_servable(
 def _print_restored(
     config: Config, header: Header, restored: Restored, shown: dict[str, str | bool]
 ) -> None:
-    """Print what was restored, what is lost, and what to do next."""
+    """Print which data was restored, which is missing, and the next steps."""
     data, mark, secret_file = (
         config.data,
         time_text(header.marked_at),
@@ -414,7 +413,7 @@ Decoded = TypeVar("Decoded")
 @configured
 @where_options
 def check(config: Config) -> int:
-    """Read every row and every large value, and print each damage on a line of its own.
+    """Read every row and every large value, and print one line for each damage found.
 
     Rows must decode and fit each other, counters must match, and large values must exist with the
     right digest. Nothing is written, and the node may be running. The exit status is 1 if something
@@ -506,8 +505,7 @@ Answer = TypeVar("Answer", bound=msgspec.Struct)
 def run_in_subprocess(
     do: Callable[Arguments, Answer], *task: Arguments.args, **_: Arguments.kwargs
 ) -> Answer:
-    """Call a function of this module in a subprocess, because a damaged LMDB file can crash it
-    (BK9).
+    """Call a function in a subprocess, since a damaged LMDB file can crash its reader (BK9).
 
     Access to damaged pages can end a process by a signal. The subprocess imports modules from where
     this process does, never from the current folder. It reads its task from standard input and
@@ -561,7 +559,7 @@ def run_in_subprocess(
 
 
 def do_task(name: str) -> None:
-    """Run a task of `run_in_subprocess` in the subprocess, and write its answer or its error."""
+    """Run the function that `run_in_subprocess` names, and write its result or its error."""
     do = globals()[name]
     *kinds, _ = get_type_hints(do).values()
     task = msgspec.json.decode(
@@ -582,7 +580,7 @@ def do_task(name: str) -> None:
 
 
 def handle_signals_like_ctrl_c() -> None:
-    """Let SIGTERM and SIGHUP end this process like Ctrl-C, so that it cleans up."""
+    """Raise KeyboardInterrupt on SIGTERM and SIGHUP, so that the command cleans up."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Below `nohup`, SIGHUP stays ignored.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:

@@ -1,4 +1,4 @@
-"""The command `sealspace config`: print the settings in force, or write a settings file."""
+"""The command `sealspace config`, which prints the settings in force or writes a settings file."""
 
 import json
 import textwrap
@@ -31,7 +31,7 @@ _HEAD: Final = """\
 @click.command("show", epilog="Example: `sealspace config show --data ./data`.")
 @configured
 def show(config: Config) -> None:
-    """Print the settings in force as TOML, from all sources and defaults.
+    """Print the settings in force as TOML, combined from all sources and the defaults.
 
     For a secret, only whether it is set.
     """
@@ -40,12 +40,12 @@ def show(config: Config) -> None:
 
 
 def settings_without_secrets(config: Config) -> str:
-    """Return the settings in force as TOML. For a secret, only whether it is set."""
+    """Return the settings in force as TOML, with secrets masked."""
     return "".join(f"{line}\n" for line in _shown_lines(_shown(config)))
 
 
 def _shown(config: Config) -> dict[str, Json]:
-    """Return every setting by its dotted path, with secrets replaced by `…`."""
+    """Return the value of every setting by its dotted path, with secrets masked as `…`."""
     shown: dict[str, Json] = {}
     for path in setting_types():
         section, _, name = path.partition(".")
@@ -79,7 +79,7 @@ def _shown_lines(shown: dict[str, Json]) -> Iterator[str]:
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
 )
 def init(file: Path) -> None:
-    """Write a settings file with every setting described and commented out at its default.
+    """Write a settings file with a description and the commented-out default of every setting.
 
     FILE defaults to `sealspace.toml` in the current folder; `-` is standard output. An existing
     file is not overwritten.
@@ -103,7 +103,7 @@ def init(file: Path) -> None:
 
 
 def settings_file() -> str:
-    """Return the text of a settings file with every setting described and commented out."""
+    """Return a settings file with a description and the commented-out default of every setting."""
     defaults, settings = _shown(Config()), {}
     for path, annotated in setting_types().items():
         assignment = "#" + _assignment(path, defaults[path]).lstrip("#")
@@ -134,7 +134,7 @@ def _comment(text: str) -> list[str]:
 
 
 def _assignment(path: str, value: Json) -> str:
-    """Return a setting as a line of TOML, commented out if it has no value: TOML has no null."""
+    """Return a setting as a line of TOML. A setting without a value is commented out."""
     name = path.partition(".")[2]
     return (
         f"#{name} = none" if value is None else f"{name} = {json.dumps(value, ensure_ascii=False)}"
@@ -142,7 +142,7 @@ def _assignment(path: str, value: Json) -> str:
 
 
 def description_of(annotated: object) -> str:
-    """Return the description of a setting from its annotated type."""
+    """Return the description in a setting's annotated type."""
     description: str = get_args(annotated)[1].description
     return description
 

@@ -1,4 +1,4 @@
-"""The command `sealspace dev`: a node, a simulated backend and an owner, for development.
+"""The command `sealspace dev`, which runs a node, a simulated backend and an owner on one machine.
 
 Everything is on loopback and in one folder, and ends with the command. The node is configured as in
 production except for its trust root, the certificate of the simulated platform. Anyone with access
@@ -76,7 +76,7 @@ _SECRET: Final = "API_KEY"  # noqa: S105  # the name of a secret
     ),
 )
 def dev(port: int, name: str, data: Path | None) -> None:
-    """Run a node, a simulated platform with a backend, and an owner who is logged in.
+    """Run a node, a simulated backend and an owner who is logged in, for development.
 
     Prints the three commands to run next in another terminal. Ctrl-C ends everything.
     """
@@ -145,7 +145,7 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
 
 @asynccontextmanager
 async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
-    """Run a sealspace command until the block ends. Unless it serves, wait for its end first."""
+    """Run a sealspace server during the block, or another sealspace command before the block."""
     process = await asyncio.create_subprocess_exec(
         *own_program("from sealspace.cli.root import main; sys.exit(main())", *arguments),
         stdin=asyncio.subprocess.DEVNULL,
@@ -175,7 +175,7 @@ async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
 
 
 async def _stop(process: asyncio.subprocess.Process, running: "_Process") -> None:
-    """Stop a command in order, and kill it if it does not stop in time."""
+    """Stop a command gracefully. Kill it if it does not stop in time."""
     reading = asyncio.create_task(running.read())  # a full pipe would block it
     # A node that gets a second SIGTERM kills its processes.
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
@@ -190,7 +190,7 @@ async def _stop(process: asyncio.subprocess.Process, running: "_Process") -> Non
 
 
 class _Process:
-    """A running sealspace command, observed by its standard error."""
+    """A running sealspace command whose standard error is read."""
 
     def __init__(self, name: str, stderr: asyncio.StreamReader, log: Path) -> None:
         self.name = name
@@ -201,8 +201,8 @@ class _Process:
         self._next_step = "run it again"
 
     async def read(self, *, until: str | None = None) -> None:
-        """Append the command's output to the log, up to its end or a line that starts with
-        `until`."""
+        """Append the command's output to the log, until a line starts with `until` or the output
+        ends."""
         with self._log.open("ab", buffering=0) as log:
             async for line in self._stderr:
                 log.write(line)
@@ -217,12 +217,12 @@ class _Process:
                     self._next_step = message
 
     def failure(self) -> ProcessFailed:
-        """Return the command's last error message and hint as an error."""
+        """Return an error with the last error message and hint that the command printed."""
         return ProcessFailed(self._message, hint=self._next_step)
 
 
 async def _start_backend(stack: AsyncExitStack, node: str, platform: Path, name: str) -> str:
-    """Serve a backend that reads one secret until the stack ends; return its address."""
+    """Serve a backend that reads one secret, until the exit stack closes. Return its address."""
     source = SimulatedSource.load(platform, compose=_COMPOSE)
     backend = await stack.enter_async_context(
         Backend(Client(node, session=key_session(token_bytes(32))), source)

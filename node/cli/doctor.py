@@ -1,4 +1,4 @@
-"""The command `sealspace doctor`: find problems of an installation, a node or a login."""
+"""The command `sealspace doctor`, which finds problems of an installation, a node or a login."""
 
 import asyncio
 import os
@@ -47,7 +47,7 @@ _LEAST_FREE_BYTES: Final = 1 << 30
 
 
 class Diagnosis(Struct, frozen=True, rename={"name": "check", "next_step": "next"}):
-    """The result of one check. The JSON output uses the member names `check` and `next`."""
+    """The result of one check by `sealspace doctor`."""
 
     name: str
     severity: str
@@ -56,13 +56,13 @@ class Diagnosis(Struct, frozen=True, rename={"name": "check", "next_step": "next
 
 
 class DoctorWarning(NodeError):
-    """A condition that may be intended; reported as a warning."""
+    """A condition that may be intended and is therefore reported as a warning."""
 
     code = "doubtful"
 
 
 def diagnosed(name: str, check: Callable[[], str]) -> Diagnosis:
-    """Run a check and return its result. An expected error becomes a finding."""
+    """Run a check and return its result. An error of sealspace is reported as a finding."""
     try:
         return Diagnosis(name, "ok", check())
     except SealspaceError as error:
@@ -73,8 +73,7 @@ def diagnosed(name: str, check: Callable[[], str]) -> Diagnosis:
 @click.command(epilog="Examples: `sealspace doctor`; `sealspace doctor --data ./data`.")
 @data_options
 def doctor(config_file: Path | None, store__data: str | None) -> int:
-    """Check Python, clock, settings, disk, store, node and login. Exit with 1 if something is
-    wrong.
+    """Check Python, clock, settings, disk, store, node and login. The status is 1 if a check fails.
 
     Settings, disk and store are checked if --config, --data or the environment names them, or if
     the current folder contains a folder `data`. Node and login are checked if an owner is logged
@@ -111,7 +110,7 @@ def _diagnoses(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
 
 
 def python(version: tuple[int, ...] = sys.version_info[:2]) -> str:
-    """Check the version of Python."""
+    """Check that the Python version is supported."""
     if not _OLDEST <= version < _TOO_NEW:
         raise ConfigurationError(
             f"this is Python {'.'.join(map(str, version))}, but sealspace needs 3.11 to 3.15",
@@ -162,7 +161,7 @@ def _disk(config: Config) -> str:
 
 
 def _require_free_disk(folder: Path) -> int:
-    """Check that a folder is writable with enough free disk; return the free bytes."""
+    """Refuse a folder that is not writable or has too little free space. Return the free bytes."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -213,7 +212,7 @@ def _key_and_session(home: OwnerHome, profile: Profile) -> str:
 
 
 async def _node(url: str, home: OwnerHome) -> str:
-    """Check a node's identity and clock, without a token."""
+    """Check the identity and the clock of a node. No token is needed."""
     async with Transport(url, settings=_ONE_TRY) as transport:
         answer = await transport.exchange(Request("GET", "/info", repeatable=True))
     try:

@@ -1,4 +1,4 @@
-"""The commands `sealspace admin owners` and `quota`: admitted owners, and limits of spaces."""
+"""The commands `sealspace admin owners` and `quota`, for admitted owners and limits of spaces."""
 
 import re
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def owners() -> None:
 @on_store
 @_DIDS
 async def add(_: Config, store: Store, dids: Sequence[Principal]) -> None:
-    """Admit owners: their spaces are hosted from now on, within the limits of hosting. Audited."""
+    """Admit owners. The node then hosts their spaces within its limits. The change is audited."""
     for owner in dids:
         is_new = await change_admission(
             store, owner, admits=True, now=SystemClock().now(), entropy=SystemEntropy()
@@ -59,7 +59,7 @@ async def add(_: Config, store: Store, dids: Sequence[Principal]) -> None:
 @on_store
 @_DIDS
 async def remove(config: Config, store: Store, dids: Sequence[Principal]) -> None:
-    """Remove owners: no further spaces of theirs are hosted. Audited.
+    """Remove owners. The node hosts no new spaces for them. The change is audited.
 
     Existing spaces stay hosted, for the owner and for everyone with a grant. To stop writing to a
     space, set its quota to 0 (`sealspace admin quota`).
@@ -78,7 +78,7 @@ async def remove(config: Config, store: Store, dids: Sequence[Principal]) -> Non
 @owners.command("list")
 @on_store
 async def list_owners(config: Config, store: Store) -> None:
-    """Print the owners admitted by `owners add`, and those admitted by hosting.listed."""
+    """Print the owners admitted by `owners add` and by the setting `hosting.listed`."""
     found = [
         {"did": one.owner, "admittedAt": time_text(one.admitted_at)}
         async for one in read_admissions(store)
@@ -133,7 +133,7 @@ def quota() -> None:
 @quota.command("list")
 @on_store
 async def list_(config: Config, store: Store) -> None:
-    """Print the spaces with a limit of their own, and their limits in bytes."""
+    """Print every space that has its own limit, and that limit in bytes."""
     found = await all_overrides(store, config)
     print_rows(
         [{"space": space, "limitBytes": limit} for space, limit in found.overrides.items()],
@@ -160,7 +160,8 @@ async def show(config: Config, store: Store, space: str) -> None:
 @_SPACE
 @click.argument("size", metavar="SIZE", type=_bytes)
 async def set_(config: Config, store: Store, space: str, size: int) -> None:
-    """Set a space's own limit in bytes, KiB, MiB, GiB or TiB; 0 stops all writing. Audited."""
+    """Set a space's own limit in bytes, KiB, MiB, GiB or TiB. A limit of 0 stops all writing. The
+    change is audited."""
     await set_quota(store, config, space, size, now=SystemClock().now(), entropy=SystemEntropy())
     await _show(config, store, space)
 
@@ -169,7 +170,7 @@ async def set_(config: Config, store: Store, space: str, size: int) -> None:
 @on_store
 @_SPACE
 async def clear(config: Config, store: Store, space: str) -> None:
-    """Remove a space's own limit, so that the default applies. Audited."""
+    """Remove a space's own limit, so that the default applies. The change is audited."""
     await set_quota(store, config, space, None, now=SystemClock().now(), entropy=SystemEntropy())
     await _show(config, store, space)
 

@@ -36,7 +36,7 @@ _PRINT_EVERY_BODIES = 100
 )
 @click.option("--again", is_flag=True, help="Move it again because the former target is lost.")
 def migrate_store(config: Config, target: str, again: bool) -> None:
-    """Copy every row to another store, compare both, and print one JSON object.
+    """Copy every row to another store, compare both stores, and print the result as JSON.
 
     Stop every node on the store first. The source then records where the store went, and no node
     serves it. Large values and the root secret stay in the data folder. After an interruption, run
@@ -64,7 +64,7 @@ def migrate_store(config: Config, target: str, again: bool) -> None:
     help="Where to move the large values.",
 )
 def migrate_objects(config: Config, target: str) -> None:
-    """Copy every large value, compare each with its digest, and print one JSON object.
+    """Copy every large value, compare each copy with its digest, and print the result as JSON.
 
     Stop the node first. The source is not changed. After an interruption, run the same command
     again. When it has finished, start the node with settings that name the new place.

@@ -1,4 +1,4 @@
-"""The operator's commands and the modules that contain them, none of which is imported here."""
+"""The table of the operator's commands, with the module that contains each of them."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The store for a command: the running node's if there is one, else opened by the command."""
+"""The store that a command uses, opened through the running node if there is one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 def has_store(config: Config) -> bool:
-    """Return whether the data folder contains a store. A database always counts as one."""
+    """Return whether the settings name a database, or the data folder contains a store."""
     return config.is_shared or (config.data / STORE_FOLDER_NAME).is_dir()
 
 
@@ -28,7 +28,8 @@ def has_store(config: Config) -> bool:
 async def opened_store(
     config: Config, *, may_be_moved: bool = False, is_for_reading: bool = False
 ) -> AsyncIterator[Store]:
-    """Open the existing store of the data folder, or the database of `store.url`."""
+    """Open the store in the data folder or in the database of `store.url`. It must already
+    exist."""
     if not has_store(config):
         raise StoreMisused(
             f"there is no store in {config.data}",
@@ -50,7 +51,7 @@ async def opened_store(
 
 
 def run_on_store(config: Config, work: Callable[[Store], Awaitable[Result]]) -> Result:
-    """Open the store and return the result of some work on it."""
+    """Open the store, run a function on it, and return the function's result."""
 
     async def opened() -> Result:
         async with opened_store(config) as store:
@@ -60,7 +61,7 @@ def run_on_store(config: Config, work: Callable[[Store], Awaitable[Result]]) -> 
 
 
 def on_store(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run a command with the settings, an open store and its own options."""
+    """Wrap a command so that it is called with the settings, an open store and its own options."""
 
     @configured
     @wraps(command)
@@ -79,7 +80,7 @@ def _open(config: Config) -> Store:
 
 
 def as_node_error(error: SpaceError, config: Config, *, what: str, hint: str) -> NodeError:
-    """Convert an error of the store to an error that the command reports."""
+    """Return an error for the user in place of an error of the store."""
     if isinstance(error, StoreMoved):
         return start_refused(config, error)
     return StoreMisused(f"{what}: {error}", hint=hint, code=error.code)

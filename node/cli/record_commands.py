@@ -33,14 +33,15 @@ from .opened_store import on_store
 
 @click.group(cls=Verbs)
 def audit() -> None:
-    """Export the audit chain, and confirm exports so that old records may be removed."""
+    """Export the audit chain, or confirm that an export is kept so that old records may be
+    removed."""
 
 
 @audit.command("export")
 @on_store
 @click.option("--after", type=click.IntRange(min=0), default=0, help="Start after this entry.")
 async def export_audit(config: Config, store: Store, after: int) -> None:
-    """Print the audit chain as JSON lines, with a signed head over all records.
+    """Print the audit chain as JSON lines, followed by a signed head over all records.
 
     Records that are not sealed into the chain are sealed first.
     """
@@ -96,8 +97,8 @@ async def kept(config: Config, store: Store, file: BinaryIO) -> None:
 
 
 async def _chain(config: Config, store: Store) -> Chain:
-    """Return the identity and signer of the store's chain. Refuse a root secret of another
-    store."""
+    """Return the identity and signer of the store's audit chain. Refuse another store's root
+    secret."""
     keyring = Keyring(load_root_secret(config, SystemEntropy()))
     identity = await recorded_identity(store)
     if identity is None or identity.node_did != keyring.node_did:
@@ -130,14 +131,14 @@ _NETWORK = click.option(
 
 @click.group(cls=Verbs)
 def receipts() -> None:
-    """Print or export the receipts of key releases for all networks of the store."""
+    """Print or export the receipts of key releases, for all networks of the store."""
 
 
 @receipts.command("list")
 @on_store
 @_NETWORK
 async def list_(_: Config, store: Store, network: NetworkId | None) -> None:
-    """Print receipts as they were signed, one JSON object per line; with --json, one array."""
+    """Print the signed receipts as JSON objects, one on each line. With --json, print one array."""
     if shared().as_json:
         print_exactly(
             b"[" + b",".join([text async for text in stored_receipts(store, network)]) + b"]"

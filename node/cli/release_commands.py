@@ -55,7 +55,7 @@ from .settings import configured, trust_root_option
     help="Evidence, by its SHA-256 in receipts and audit records.",
 )
 def withdraw(config: Config, **named: str | None) -> None:
-    """Stop releasing keys to code, a backend or evidence, for every network of the store.
+    """Stop releasing keys to the named code, backend or evidence, in every network of the store.
 
     Prints everything that is withdrawn this way.
     """
@@ -122,7 +122,7 @@ def set_terms(
     key_providers: tuple[str, ...],
     no_key_provider: bool,
 ) -> None:
-    """Change the release record for all processes at once. Audited."""
+    """Change the release record for every process on this store. The change is audited."""
     if (
         (trust_root and intel_root)
         or (node_policy and no_node_policy)
@@ -162,7 +162,7 @@ async def _change(config: Config, store: Store, changes: dict[str, Any]) -> Rele
 
 
 async def _stored(config: Config, store: Store) -> tuple[ReleaseRecord, bytes]:
-    """Return the release record and its stamp, on which a change is conditional."""
+    """Return the release record and its stamp, which a change to the record must match."""
     row = await read_row(store, RELEASE_RECORD_KEY)
     if row is None or row.value is None:
         raise StoreMisused(
@@ -190,7 +190,7 @@ def _shown(record: ReleaseRecord) -> dict[str, Json]:
 
 @click.group(cls=Verbs)
 def collateral() -> None:
-    """Import or list Intel's documents about its platforms, one for each platform family."""
+    """Import or list Intel's collateral. Each file describes one platform family."""
 
 
 @collateral.command("import")
@@ -198,7 +198,7 @@ def collateral() -> None:
 @trust_root_option
 @click.argument("files", metavar="FILE...", type=FILE, nargs=-1, required=True)
 async def import_files(config: Config, store: Store, files: tuple[Path, ...]) -> None:
-    """Verify and store each FILE. Print its platform family and its expiry."""
+    """Verify and store each collateral FILE, and print its platform family and its expiry."""
     root = configured_trust_root(config.release)
     record = await recorded_release(store)
     if record is None or root.sha256 not in record.trust_roots:
@@ -225,7 +225,7 @@ async def import_files(config: Config, store: Store, files: tuple[Path, ...]) ->
 @collateral.command("list")
 @on_store
 async def list_held(_: Config, store: Store) -> None:
-    """Print stored and missing collateral, one line for each platform family; --json has more.
+    """Print stored and missing collateral, one line for each platform family. --json prints more.
 
     `source` is "import", or the host that the document was fetched from. `refreshed` is when it was
     last fetched or confirmed to be current, and `failed` is the reason of the last failed fetch. A

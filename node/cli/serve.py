@@ -82,7 +82,7 @@ _HOSTING = (
     ),
 )
 def serve(config: Config) -> int:
-    """Run the node until SIGTERM or SIGINT; a second signal ends it at once.
+    """Run the node until SIGTERM or SIGINT. A second signal ends it immediately.
 
     Prints `listening on http://HOST:PORT` on standard error when it accepts requests. The first
     owner then runs `sealspace login URL --new` in another terminal.

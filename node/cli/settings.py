@@ -1,4 +1,4 @@
-"""Options that several commands share, and their conversion to settings."""
+"""Options that several commands share, and the settings that they set."""
 
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -16,7 +16,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def data_options(command: Command) -> Command:
-    """Add the options that name a data folder and a settings file."""
+    """Add the options for the data folder and the settings file to a command."""
     command = click.option(
         "--config", "config_file", type=click.Path(path_type=Path), help="Settings file."
     )(command)
@@ -24,7 +24,7 @@ def data_options(command: Command) -> Command:
 
 
 def where_options(command: Command) -> Command:
-    """Add the options that name a database and a bucket."""
+    """Add the options for the database and the bucket to a command."""
     command = click.option(
         "--objects",
         "objects__url",
@@ -45,7 +45,7 @@ trust_root_option: Final = click.option(
 
 
 def configured(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the data options and pass the settings in force to the command, including its flags."""
+    """Wrap a command so that it takes the data options and is called with the settings in force."""
 
     @data_options
     @wraps(command)
@@ -57,7 +57,7 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def config_from(config_file: Path | None, flags: Mapping[str, Value]) -> Config:
-    """Return the settings in force. The option `http__port` is the setting `http.port`."""
+    """Return the settings in force. The flag `http__port` stands for the setting `http.port`."""
     # A settings file in the current folder is not read (node.config.loading): tell a user who may
     # expect it.
     if config_file is None and Path(CONFIG_FILE_NAME).is_file():

@@ -1,4 +1,4 @@
-"""The store check of `sealspace doctor`: database or folder, root secret, and large values."""
+"""The checks of `sealspace doctor` on the store, the root secret and large values."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from .opened_store import has_store, opened_store
 
 
 def database_findings(config: Config) -> Sequence[tuple[str, str, str]]:
-    """Check the database of a shared store; return severity, text and next step of each finding."""
+    """Check the database of a shared store. Return severity, text and next step of each finding."""
     if not config.is_shared:
         return []
     from spaces.store.postgres.requirements import examine
@@ -35,7 +35,7 @@ def database_findings(config: Config) -> Sequence[tuple[str, str, str]]:
 
 
 async def check_store(config: Config) -> str:
-    """Open the store as a start would, without changing it or making a secret."""
+    """Check that the node could start with its store, without changing the store."""
     if not has_store(config):
         return "will be created by the first start"
     try:
@@ -78,7 +78,7 @@ async def check_store(config: Config) -> str:
 
 
 async def _check_large_values(config: Config, store: Store, identity: Identity | None) -> None:
-    """Compare the place of large values with the store's record, and test access to a bucket."""
+    """Check that large values are where the settings say, and that their bucket can be used."""
     recorded = await recorded_place(store)
     if identity is not None and recorded != place_text(config):
         raise StoreMisused(

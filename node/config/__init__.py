@@ -1,1 +1,1 @@
-"""The node's settings: definitions, sources, checks and redaction of secrets."""
+"""The node's settings, with their definitions, sources, checks and secrets."""

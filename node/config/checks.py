@@ -1,5 +1,4 @@
-"""Checks between settings: contradictions, and combinations that expose the node
-unintentionally."""
+"""Checks for settings that contradict each other or expose the node unintentionally."""
 
 import re
 from ipaddress import ip_address, ip_network
@@ -89,7 +88,7 @@ def refuse_contradictions(config: Config) -> None:
 
 
 def _refuse_split_address(url: str | None) -> None:
-    """Refuse a database address that is split by an unescaped character in its password."""
+    """Refuse a database address whose password contains unescaped characters such as `/` or `@`."""
     # The driver would take part of the password for a host or port and quote it in its error.
     try:
         hosts = "" if url is None else urlsplit(url).netloc.rpartition("@")[2]
@@ -121,7 +120,7 @@ def _refuse_no_agent(config: Config) -> None:
 
 
 def _is_plain_address(url: str) -> bool:
-    """Return whether an address has neither credentials nor a query."""
+    """Return whether a URL is an HTTP address without credentials, query or fragment."""
     # The address is shown to clients, so it must not contain a secret.
     try:
         parts = urlsplit(url)
@@ -132,7 +131,7 @@ def _is_plain_address(url: str) -> bool:
 
 
 def _refuse_bad_runner(origin: str | None) -> None:
-    """Refuse a runner that is not written as a canonical origin (CN6)."""
+    """Refuse a `http.console_runner` that is not a canonical origin (CN6)."""
     if origin is None:
         return
     found = _RUNNER.fullmatch(origin)
@@ -189,8 +188,7 @@ def _refuse_open_metrics(metrics: Metrics, requests_port: int) -> None:
 
 
 def serves_console(http: Http) -> bool:
-    """Return whether the node serves the console. By default it does if only this machine reaches
-    it."""
+    """Return whether the node serves the console. By default, only a loopback node does."""
     return (
         is_loopback(http.host) and not http.trusted_proxies
         if http.console is None
@@ -199,7 +197,7 @@ def serves_console(http: Http) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a listening address is reachable from this machine only."""
+    """Return whether a listening address can be reached from this machine only."""
     if host == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""Loading of settings from defaults, a settings file, the environment and flags.
+"""Loading of settings from the defaults, a settings file, the environment and flags.
 
 A later source overrides an earlier one. Rules kept here (spec/operations/running.md):
 
@@ -54,7 +54,7 @@ def load_config(
     environment: Mapping[str, str] | None = None,
     flags: Mapping[str, Value] | None = None,
 ) -> Config:
-    """Read the settings from all sources and check them."""
+    """Return the settings from all sources, after checking them."""
     variables = os.environ if environment is None else environment
     path = file or _file_of(variables, flags or {})
     settings = _from_environment(variables)
@@ -73,12 +73,12 @@ def load_config(
 
 
 def variable_of(path: str) -> str:
-    """Return the name of the environment variable of a setting."""
+    """Return the name of the environment variable for a setting."""
     return ENVIRONMENT_PREFIX + path.upper().replace(".", "__")
 
 
 def child_environment() -> dict[str, str]:
-    """Return the environment of a child process, without variables that are settings."""
+    """Return the environment for a child process, without the variables for settings."""
     # A child gets its settings from its parent, so inherited variables must not override them.
     return {
         name: text for name, text in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)
@@ -132,7 +132,7 @@ def _from_environment(variables: Mapping[str, str]) -> _Flat:
 
 
 def _standard_credentials(variables: Mapping[str, str], settings: _Flat) -> _Flat:
-    """Return credentials from the standard AWS variables, unless the settings have any."""
+    """Return bucket credentials from the AWS variables, or none if the settings contain any."""
     if any(
         name in settings
         for name in ("objects.key_id", "objects.secret_key", "objects.secret_key_file")
@@ -144,7 +144,7 @@ def _standard_credentials(variables: Mapping[str, str], settings: _Flat) -> _Fla
 
 
 def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
-    """Convert settings to their types. Refuse unknown settings and wrong types."""
+    """Return the settings converted to their types. Refuse unknown settings and wrong types."""
     known = setting_types()
     result: _Flat = {}
     for path, value in settings.items():

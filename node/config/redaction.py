@@ -1,4 +1,4 @@
-"""Secrets among the settings: hidden in output, and refused from sources that others can read."""
+"""Masking of secret settings in output, and refusal of secrets where others can read them."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -34,10 +34,10 @@ HIDDEN: Final = {*NOT_IN_A_FILE, "store.url", "objects.key_id"}
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True):
-    """A section of settings, named like its class. Its repr hides secrets."""
+    """A section of settings. Its repr masks secrets."""
 
     def __repr__(self) -> str:
-        """Return all settings of the section; for a secret, only whether it is set."""
+        """Return the section with all its settings. Secrets are masked."""
         section = type(self).__name__
         values = {name: getattr(self, name) for name in self.__struct_fields__}
         hidden = {
@@ -58,7 +58,7 @@ def refuse_secrets(settings: Mapping[str, object], *, source: str) -> None:
 
 
 def refuse_password(url: object, *, source: str) -> None:
-    """Refuse a database password in a settings file or in a command's arguments."""
+    """Refuse a database address with a password in a settings file or in command arguments."""
     if not isinstance(url, str):
         return
     try:

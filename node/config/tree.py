@@ -1,4 +1,4 @@
-"""Definition of every setting: section, type, bounds, default and description."""
+"""The definition of every setting, with its section, type, bounds, default and description."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -19,12 +19,12 @@ PlatformSource = Literal["none", "tsm", "dstack", "tappd"]
 
 
 def about(description: str, **bounds: Any) -> Meta:
-    """Return the metadata of a setting: its description, and the bounds of `msgspec.Meta`."""
+    """Return msgspec metadata with the description and the bounds of a setting."""
     return Meta(description=description, **bounds)
 
 
 class Http(Section, frozen=True):
-    """The HTTP listener and the limits of one request."""
+    """The HTTP listener, and the limits of a single request."""
 
     host: Annotated[str, about("Address to listen on.", min_length=1)] = "127.0.0.1"
     port: Annotated[int, about("Port to listen on; 0 picks any free port.", ge=0, le=65535)] = 8000
@@ -138,8 +138,7 @@ class Store(Section, frozen=True):
 
 
 class Objects(Section, frozen=True):
-    """The bucket for large values. Without a URL they are stored in the folder `blobs` of the data
-    folder."""
+    """The bucket for large values. Without a bucket, they are stored in the data folder."""
 
     url: Annotated[str | None, about("Bucket for large values: `s3://bucket/prefix`.")] = None
     endpoint: Annotated[
@@ -167,7 +166,7 @@ class Objects(Section, frozen=True):
 
 
 class Hosting(Section, frozen=True):
-    """Which spaces this node hosts, and their limits."""
+    """The spaces that this node hosts, and their limits."""
 
     mode: Annotated[
         HostingMode,
@@ -234,7 +233,7 @@ class Release(Section, frozen=True):
 
 
 class Collateral(Section, frozen=True):
-    """Where Intel's documents about platforms are fetched from, and how old they may get."""
+    """The source of Intel's collateral for platforms, and its maximum age."""
 
     service_url: Annotated[
         str | None,
@@ -292,7 +291,7 @@ class Collateral(Section, frozen=True):
 
 
 class Platform(Section, frozen=True):
-    """The trust domain that the node itself runs in, if any."""
+    """The trust domain in which the node itself runs, if any."""
 
     source: Annotated[
         PlatformSource,
@@ -327,7 +326,7 @@ class Invocation(Section, frozen=True):
 
 
 class PublicSpaces(Section, frozen=True):
-    """Spaces named `public`, which everyone may read."""
+    """Access to spaces named `public`, which everyone may read."""
 
     storage_limit_bytes: Annotated[
         int, about("Quota of each space named `public`, in bytes.", ge=1)
@@ -344,7 +343,7 @@ class PublicSpaces(Section, frozen=True):
 
 
 class Admin(Section, frozen=True):
-    """The operator's routes below `/admin`. Without a secret they answer 503."""
+    """The operator's routes below `/admin`. They answer 503 unless a secret is set."""
 
     secret: Annotated[
         str | None,
@@ -356,7 +355,7 @@ class Admin(Section, frozen=True):
 
 
 class Limits(Section, frozen=True):
-    """Limits that keep one client from using up the node."""
+    """Limits that prevent a single client from exhausting the node."""
 
     ready_s: Annotated[
         float, about("Seconds that the test write of /readyz may take.", gt=0, le=60)
@@ -421,7 +420,7 @@ class Limits(Section, frozen=True):
 
 
 class Retention(Section, frozen=True):
-    """How long old records are kept."""
+    """The periods for which old records are kept."""
 
     receipts_days: Annotated[
         int,
@@ -451,7 +450,7 @@ class Retention(Section, frozen=True):
 
 
 class Log(Section, frozen=True):
-    """The log on standard error."""
+    """The log that the node writes to standard error."""
 
     level: Annotated[LogLevel, about("Lowest level that is logged.")] = "info"
     requests: Annotated[
@@ -464,7 +463,7 @@ class Log(Section, frozen=True):
 
 
 class Metrics(Section, frozen=True):
-    """Metrics for Prometheus. Without an address nothing is measured."""
+    """Metrics for Prometheus. They are recorded only if an address is set."""
 
     listen: Annotated[
         str | None,
@@ -480,7 +479,7 @@ class Metrics(Section, frozen=True):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Return the host and the port of `listen`, which must be set."""
+        """Return the host and the port in `listen`, which must not be empty."""
         host, _, port = (self.listen or "").rpartition(":")
         host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
         if not host or not port.isdecimal() or not port.isascii() or int(port) > 65535:
@@ -489,7 +488,7 @@ class Metrics(Section, frozen=True):
 
 
 class Secret(Section, frozen=True):
-    """The source of the root secret. Without one, the first start generates it in the data
+    """The source of the root secret. By default, the first start generates it in the data
     folder."""
 
     file: Annotated[str | None, about("File with the root secret as raw bytes, 32 or more.")] = None
@@ -532,8 +531,7 @@ class Config(Section, frozen=True):
 
     @property
     def is_shared(self) -> bool:
-        """Return whether the store is a database. If so, each process writes by itself, without a
-        storekeeper."""
+        """Return whether the store is a database. If so, each process writes to it directly."""
         return self.store.url is not None
 
     @property

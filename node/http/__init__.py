@@ -1,4 +1,4 @@
-"""The HTTP application, its listener, and limits on connections.
+"""The HTTP application, its listener, and the limits on connections.
 
 Routes call operations (`node.operations`), which know nothing of HTTP.
 """

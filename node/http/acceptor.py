@@ -1,4 +1,4 @@
-"""Even distribution of connections over workers that listen on one socket.
+"""Even distribution of new connections over the workers that share a listening socket.
 
 Without this, the first worker to wake takes a whole burst, and clients that keep their connections
 stay on that worker for hours. Therefore a worker that has more connections than another pauses for
@@ -26,7 +26,7 @@ _MAX_AT_ONCE: Final = 64
 
 @dataclass(slots=True, eq=False)
 class Acceptor:
-    """Accepts connections from a socket that workers share, in place of an `asyncio.Server`."""
+    """Accepts a worker's connections from a shared socket, in place of `asyncio.Server`."""
 
     bound: socket.socket
     make: Callable[[], asyncio.Protocol]
@@ -42,7 +42,7 @@ class Acceptor:
     _extra_accepts: int = 0  # may be accepted although other workers have fewer
 
     def start(self) -> None:
-        """Start listening and accepting."""
+        """Start listening on the socket and accepting connections."""
         self.bound.listen(self.backlog)
         self._may_accept()
         self._loop.add_reader(self.bound, self._accept_some)
@@ -61,7 +61,7 @@ class Acceptor:
         self.counts.withdraw(self.worker)  # so that no other worker waits for this one
 
     def lost(self) -> None:
-        """Publish the new count after a connection has ended."""
+        """Publish the worker's new connection count after a connection has ended."""
         if not self._is_closed:
             self._may_accept()
 

@@ -1,4 +1,4 @@
-"""The aiohttp application: the route table bound to a node's services, and common headers.
+"""The aiohttp application, which binds the route table to a node's services.
 
 There is no middleware. Errors become answers where a route is bound (`route.bind`), and the headers
 of every answer, streamed ones included, are set when it is prepared. Paths without placeholders,
@@ -57,7 +57,7 @@ CORS_HEADERS = {
 
 
 def build_app(services: Services) -> web.Application:
-    """Return the application that serves every route of the table with these services.
+    """Return an application that serves every route of the route table with the given services.
 
     The framework limits no bodies: each route has its own limit (H5).
     """
@@ -85,7 +85,7 @@ def build_app(services: Services) -> web.Application:
 
 
 def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:
-    """Return a handler that looks up fixed paths by the exact method and request target.
+    """Return a handler that finds routes without placeholders by exact method and request target.
 
     Everything that needs resolving is left to `otherwise`: a query, an escaped spelling, a
     placeholder, an `Expect` header, or a method that the path does not have.
@@ -120,7 +120,7 @@ def _match_of(app: web.Application, route: web.AbstractRoute) -> web.UrlMappingM
 
 
 async def meet_expectation(request: web.Request) -> web.StreamResponse | None:
-    """Send `100 Continue` to a client that waits for it. Refuse any other expectation."""
+    """Send `100 Continue` to a client that expects it. Refuse any other expectation."""
     # The framework's refusal would repeat the header's text.
     expected = request.headers.get("Expect", "").lower()
     if expected != "100-continue":
@@ -133,12 +133,12 @@ async def meet_expectation(request: web.Request) -> web.StreamResponse | None:
 
 
 def common_headers(http: Http) -> dict[str, str]:
-    """Return the headers that are the same on every answer."""
+    """Return the common response headers, with CORS headers if the settings enable them."""
     return {**FIXED_HEADERS, **(CORS_HEADERS if http.cors else {})}
 
 
 def set_headers(http: Http) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """Return a signal handler that sets the headers of every answer the framework prepares."""
+    """Return a signal handler that adds the common headers to responses sent by the framework."""
     headers = common_headers(http)
 
     async def set_on(request: web.Request, response: web.StreamResponse) -> None:

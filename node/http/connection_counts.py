@@ -1,4 +1,4 @@
-"""A table of connection counts in memory that all processes of a node share.
+"""A shared-memory table with the number of open connections of each worker.
 
 The supervisor makes the table and passes it to the workers with the listening socket. Nothing
 depends on its correctness: a stale row only makes the distribution of connections less even.
@@ -13,36 +13,39 @@ _ABSENT: Final = (1 << 32) - 1
 
 
 class ConnectionCounts:
-    """The number of connections of each worker, or that it accepts none."""
+    """A table with each worker's connection count, or a mark that the worker accepts none."""
 
     def __init__(self, descriptor: int) -> None:
-        """Map the table of a file descriptor, which the caller keeps open."""
+        """Map the table behind a file descriptor into memory. The caller keeps the descriptor
+        open."""
         self._descriptor = descriptor
         self._rows = memoryview(mmap.mmap(descriptor, 0)).cast("I")
 
     @classmethod
     def of(cls, workers: int) -> Self:
-        """Make a table in which no worker accepts connections yet."""
+        """Create a table in which no worker accepts connections yet."""
         descriptor = os.memfd_create("sealspace-connections")
         os.write(descriptor, _ABSENT.to_bytes(_ROW_BYTES, "little") * workers)
         return cls(descriptor)
 
     def fileno(self) -> int:
-        """Return the file descriptor, for a process that inherits it."""
+        """Return the table's file descriptor, which child processes inherit."""
         return self._descriptor
 
     def is_ours(self, worker: int, count: int) -> bool:
-        """Set a worker's count and return whether it should accept the next connection."""
+        """Set a worker's connection count. Return whether that worker should accept the next
+        connection."""
         self._rows[worker] = min(count, _ABSENT - 1)
         least = self.least_beside(worker)
         # With many connections an eighth more is even enough; a pause would only add latency.
         return least is None or count <= least + 1 + least // 8
 
     def withdraw(self, worker: int) -> None:
-        """Mark a worker as accepting no connections."""
+        """Mark a worker as no longer accepting connections."""
         self._rows[worker] = _ABSENT
 
     def least_beside(self, worker: int) -> int | None:
-        """Return the lowest count of the other workers, or None if no other accepts connections."""
+        """Return the lowest connection count among the other workers, or None if no other
+        accepts."""
         least = min((count for at, count in enumerate(self._rows) if at != worker), default=_ABSENT)
         return None if least == _ABSENT else least

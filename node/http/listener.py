@@ -1,4 +1,4 @@
-"""The HTTP listener of a worker: `tee_backend.listener` with this node's answers and limits.
+"""The HTTP listener of a worker, based on `tee_backend.listener`.
 
 Rules kept here and in `tee_backend.listener` (H5, H6):
 
@@ -38,7 +38,7 @@ from .messages.request_log import REQUEST_LOG, RequestLog
 
 
 class ConnectionBounds(listener.ConnectionBounds):
-    """Limits on the open connections of one worker; used only in its event loop's thread.
+    """Limits on the open connections of one worker. Only the event loop's thread may use them.
 
     A client without any token costs a worker a connection and the memory of a request. Connections
     closed for a limit are counted by the name of its setting, and the first of each is logged. A
@@ -46,7 +46,7 @@ class ConnectionBounds(listener.ConnectionBounds):
     """
 
     def __init__(self, http: Http, counter: RequestCounter | None = None) -> None:
-        """Start without connections."""
+        """Read the limits from the settings. No connection is open yet."""
         limits = ConnectionLimits(
             max_connections=http.max_connections,
             connections_per_client=http.connections_per_client,
@@ -63,7 +63,7 @@ class ConnectionBounds(listener.ConnectionBounds):
         self._reported_at: set[Bound] = set()
 
     def met(self, bound: Bound) -> None:
-        """Count a connection that was closed for the limit of a setting."""
+        """Count a connection that was closed because it exceeded a limit."""
         if self._counter is not None:
             self._counter.gave_up(bound)
         if bound not in self._reported_at:
@@ -72,8 +72,7 @@ class ConnectionBounds(listener.ConnectionBounds):
 
 
 class Connection(listener.Connection):
-    """A client connection of a worker. Requests yield to their cohort; most answers are one
-    write."""
+    """A client connection of a worker. Most responses are sent with a single write."""
 
     def __init__(
         self,
@@ -93,7 +92,7 @@ class Connection(listener.Connection):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer, in one write if possible. Return whether the client has disconnected.
+        """Send a response, in one write if possible. Return whether the client has disconnected.
 
         aiohttp's access log and its clean-up of forms are omitted, since neither is used.
         """
@@ -121,14 +120,15 @@ class Connection(listener.Connection):
         return await super().finish_response(request, resp, start_time)
 
     def _note(self, status: int) -> None:
-        """Log a request that reached no route, if requests are logged."""
+        """Log a request that reached no route, if the request log is enabled."""
         if self._log is not None:
             self._log.unrouted(status, self._peer)
 
     def _fault(
         self, request: web.BaseRequest, status: int, exc: BaseException | None
     ) -> web.StreamResponse:
-        """Answer a request that could not be parsed or failed outside every route."""
+        """Return the response to a request that could not be parsed, or that failed outside its
+        route."""
         if exc is not None:
             log_failure(request_id(request), request.method, exc)
         response = status_answer(request, status)
@@ -138,7 +138,7 @@ class Connection(listener.Connection):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A listening application, made by `start_listener`."""
+    """An application that listens for connections. Obtain it with `start_listener`."""
 
     runner: web.AppRunner
     server: asyncio.AbstractServer | Acceptor
@@ -149,8 +149,8 @@ class Listener:
         return 0 if self.runner.server is None else len(self.runner.server.connections)
 
     async def stop(self) -> None:
-        """Stop accepting, let running requests finish within the drain limit, then close
-        everything."""
+        """Stop accepting, let running requests finish within a time limit, and close all
+        connections."""
         self.server.close()
         await self.runner.cleanup()
 

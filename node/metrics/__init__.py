@@ -1,1 +1,1 @@
-"""Prometheus metrics: per-process files in one folder, and the listener that serves them."""
+"""Prometheus metrics. Each process writes its own files, and one listener serves them all."""

@@ -1,4 +1,4 @@
-"""Definitions of all metrics, and the metrics that one process writes.
+"""Definitions of all metrics, and the values that a process records.
 
 Label values never come from callers: operations, status classes and codes are lists in the code,
 and the settings determine the number of processes. So the number of time series is bounded, and
@@ -88,13 +88,14 @@ class Series(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """Return the Prometheus type. By convention, only names of counters end in `_total`."""
+        """Return the Prometheus type of the metric. A name that ends in `_total` is a counter."""
         if self.name.endswith("_total"):
             return "counter"
         return "histogram" if self.buckets else "gauge"
 
     def cells(self, processes: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Any]]:
-        """Yield the label values and the child metric of each time series of these processes."""
+        """Yield the label values and the child metric of each time series for the given
+        processes."""
         labels = dict(self.labels)
         if self.writers:
             labels["process"] = [
@@ -228,10 +229,11 @@ SERIES: Final = (
 
 
 class ProcessMetrics:
-    """The metrics that one process of a node writes."""
+    """The metrics that one process of a node records."""
 
     def __init__(self, folder: str, process: str, *, processes: Sequence[str] = ()) -> None:
-        """Open the metric files of a process and continue the counts of its predecessor."""
+        """Open a process's metric files. Counters continue from an earlier process with that
+        name."""
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]  # the library has no types here
         self.cells = {
@@ -244,7 +246,7 @@ class ProcessMetrics:
         self.cells["sealspace_process_start_time_seconds", process].set(int(time.time()))
 
     def sample(self) -> None:
-        """Record CPU time and resident memory. Resident memory is skipped if it cannot be read."""
+        """Record the process's CPU time and, if it can be read, its resident memory."""
         used_s = time.process_time()
         self.cells["sealspace_process_cpu_seconds_total", self._process].inc(used_s - self._cpu_s)
         self._cpu_s = used_s
@@ -253,7 +255,7 @@ class ProcessMetrics:
             self.cells["sealspace_process_resident_bytes", self._process].set(pages * _PAGE_BYTES)
 
     async def keep_sampling(self) -> None:
-        """Sample once a second until cancelled, and record the delay of the event loop."""
+        """Record process metrics and the delay of the event loop every second, until cancelled."""
         while True:
             self.sample()
             due_at = time.monotonic() + SAMPLING_PERIOD_S

@@ -1,4 +1,4 @@
-"""Metrics of the storekeeper, recorded once per batch of commits."""
+"""Metrics of the storekeeper process, recorded once per batch of commits."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from .series import ProcessMetrics
 
 
 class StorekeeperMetrics(ProcessMetrics):
-    """The storekeeper's metrics; implements the observer of `spaces.store.observing`."""
+    """The storekeeper's metrics, which implement the observer of `spaces.store.observing`."""
 
     def start(self) -> None:
-        """Start sampling the process on the storekeeper's event loop."""
+        """Start recording process metrics on the storekeeper's event loop."""
         self._sampling = asyncio.create_task(self.keep_sampling())
 
     def judged(self, outcomes: Sequence[Committed | Refused | StoreError]) -> None:
-        """Count the outcomes of commits."""
+        """Count commits by their outcome."""
         committed = sum([isinstance(outcome, Committed) for outcome in outcomes])
         refused = sum([isinstance(outcome, Refused) for outcome in outcomes])
         self.cells["sealspace_commits_total", "committed"].inc(committed)
@@ -27,9 +27,9 @@ class StorekeeperMetrics(ProcessMetrics):
             self.cells["sealspace_batch_commits",].observe(committed)
 
     def synced(self, took_ns: int) -> None:
-        """Record the time that writing and syncing a transaction took."""
+        """Record how long it took to write and sync a transaction."""
         self.cells["sealspace_sync_seconds",].observe(took_ns / 1e9)
 
     def used(self, used_bytes: int) -> None:
-        """Record the number of bytes that the rows use."""
+        """Record how many bytes the rows of the store use."""
         self.cells["sealspace_store_used_bytes",].set(used_bytes)

@@ -51,10 +51,11 @@ _BARE_LINE_END: Final = re.compile(rb"(?<!\r)\n")
 
 
 class SupervisorMetrics(ProcessMetrics):
-    """The supervisor's metrics, the folder of all metric files, and the listener."""
+    """The supervisor's metrics, with the listener that serves the metrics of all processes."""
 
     def __init__(self, config: Config, processes: Sequence[str]) -> None:
-        """Bind the address and make a new folder that only this user can open."""
+        """Bind the address, and create a folder for the metric files that only this user can
+        open."""
         host, port = config.metrics.address
         self._bound = bind_socket(host, port, hint="choose another metrics.listen")
         self._scraping = Scraping(self._bound, host, self.text)
@@ -89,7 +90,7 @@ class SupervisorMetrics(ProcessMetrics):
         self.cells["sealspace_process_restarts_total", process].inc()
 
     def text(self) -> bytes:
-        """Return the current numbers of all processes in Prometheus text format."""
+        """Return the current metrics of all processes in Prometheus text format."""
         self.sample()
         with suppress(OSError):  # the data folder does not exist before the first start
             disk = os.statvfs(self._data)
@@ -106,7 +107,7 @@ class SupervisorMetrics(ProcessMetrics):
 
 @dataclass(eq=False, repr=False)
 class Scraping:
-    """The thread that answers scrapes on a bound socket."""
+    """A thread that answers Prometheus scrapes on a bound socket."""
 
     bound: socket.socket
     host: str
@@ -115,12 +116,12 @@ class Scraping:
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
-        """Listen and start the thread."""
+        """Listen on the socket and start the thread."""
         self.bound.listen()
         threading.Thread(target=self._serve, name="metrics", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop answering. A scrape in progress may end without an answer."""
+        """Stop answering scrapes. A scrape in progress may be cut off."""
         self.stopped.set()
         with suppress(OSError):
             self.bound.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept(); close() would not
@@ -154,7 +155,7 @@ class Scraping:
 
 
 def _head_of(client: socket.socket, within_s: float) -> bytes:
-    """Read the head of a request. Raise OSError if it is too slow, too long or incomplete."""
+    """Read the head of a request. Raise OSError if the head is slow, too long or incomplete."""
     deadline = time.monotonic() + within_s
     head = b""
     while b"\r\n\r\n" not in head:
@@ -170,7 +171,8 @@ def _head_of(client: socket.socket, within_s: float) -> bytes:
 
 
 def _status_of(head: bytes, host: str) -> HTTPStatus:
-    """Return the status of a request; only `GET /metrics` under an allowed host is OK."""
+    """Return the HTTP status for a request. Only `GET /metrics` with an allowed host returns
+    200."""
     request = _REQUEST.match(head)
     hosts = [] if request is None else _HOST.findall(request["headers"])
     if request is None or len(hosts) != 1:

@@ -1,4 +1,4 @@
-"""Metrics of a worker. One worker of each node also measures the store."""
+"""Metrics of a worker. One worker of each node also records metrics of the store."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
     async def of(
         self, services: Services, listener: Listener, *, reads_store: bool
     ) -> AsyncIterator[None]:
-        """Measure a worker, and the store if `reads_store`, until the block ends."""
+        """Record a worker's metrics during the block, and those of the store if `reads_store`."""
         tasks = [asyncio.create_task(self.keep_sampling())]
         tasks.append(asyncio.create_task(self._keep_sampling_resources(services, listener)))
         if reads_store:
@@ -58,15 +58,14 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
             await asyncio.sleep(SAMPLING_PERIOD_S)
 
     async def keep_reading_store(self, services: Services) -> None:
-        """Measure the store regularly until cancelled. If it does not answer, keep the last
-        numbers."""
+        """Record metrics of the store regularly. While the store fails, the last values remain."""
         while True:
             with suppress(SpaceError):
                 await self.read_store(services)
             await asyncio.sleep(STORE_PERIOD_S)
 
     async def read_store(self, services: Services) -> None:
-        """Record collateral, large values, audit lag and clocks from the store."""
+        """Record metrics of the store, such as the age of collateral and the audit lag."""
         store, now = services.store, services.clock.now()
         states = [state for _, state, _ in await collateral_states(store)]
         stored = [state for state in states if not state.is_wish]

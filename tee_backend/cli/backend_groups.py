@@ -1,4 +1,4 @@
-"""The commands of backends, runners, receipts and `verify`, with the module that has each.
+"""The tables of the commands for backends, runners, projects and receipts.
 
 No command is imported here, so that `sealspace --help` stays fast.
 """

@@ -1,4 +1,4 @@
-"""`sealspace backend simulate`: a simulated platform for trials."""
+"""The command `sealspace backend simulate`, which creates a simulated platform."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ..evidence.simulated import PlatformFolderError, SimulatedPlatform
 @click.command("simulate")
 @click.argument("folder", type=NEW_FOLDER)
 def simulate(folder: Path) -> None:
-    """Make a simulated platform in DIR, or renew its collateral for 30 days.
+    """Create a simulated platform in DIR, or renew its collateral for 30 days.
 
     Its quotes have the genuine format but prove nothing: anyone with the folder can make them. A
     node accepts them only if it is started with the platform's root certificate.

@@ -1,4 +1,4 @@
-"""Grants to verified code: to a backend, or to a runner for named programs and callers."""
+"""Commands that verify the code of a backend or runner, and grant secrets to it."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -87,7 +87,7 @@ _MAX_APPROVED_BYTES: Final = 256 * 1024
 
 
 class Inspection:
-    """How a command judges a backend: by its options, or else by the settings of the last login.
+    """Verifies backends with a command's options, or else with the settings of the last login.
 
     `approved_secrets` are the secrets that the backend asked for when its code was approved.
     """
@@ -115,33 +115,32 @@ class Inspection:
         self.inspector = Inspector(documents, root=read_trust_root(trust_root))
 
     async def look(self, url: str) -> Seen:
-        """Fetch and verify a backend's evidence; refuse code other than the expected or approved
-        one."""
+        """Return the verified evidence of a backend. Refuse code that was not expected or
+        approved."""
         words(f"requesting a fresh quote from {url}, and verifying it …")
         seen = await fetch_evidence(url, self.inspector)
         self.require(seen)
         return seen
 
     def require(self, seen: Seen) -> None:
-        """Refuse code other than the expected or approved one."""
+        """Refuse a backend whose code was not expected or approved."""
         require_expected(seen, self.expect)
         if self.approved is not None:
             require_like(seen, self.approved)
 
     def knows(self, seen: Seen) -> bool:
-        """Whether the options name all the code. An unnamed part, and its keys, could be anyone's
-        (AT53)."""
+        """Return whether the options name every part of the backend's code (AT53)."""
         by_policy = self.approved is not None and is_whole_policy(seen, self.approved)
         return by_policy or is_whole_code(seen, self.expect)
 
     def policy(self, seen: Seen, paths: Sequence[str] = (), *, ttl_s: float) -> Policy:
-        """Return the policy of a grant to the verified code."""
+        """Return the policy for a grant to the verified code."""
         return policy_for(seen, paths=paths, accept=self.accept, pin=self.pin, ttl_s=ttl_s)
 
     def confirm(
         self, seen: Seen, lines: Iterable[str], *, are_named: bool = True, err: bool = False
     ) -> None:
-        """Print what was found, and ask the user to confirm it.
+        """Print what is granted, and ask the user to confirm the grant.
 
         Everything that is granted is printed first. No question is asked with --yes, or if the
         options name all the code and all that is granted (`are_named`).
@@ -216,7 +215,8 @@ argument `inspection`."""
 
 
 def seen_at_start(run: VerifiedRun) -> Seen:
-    """Return the state of a runner at its start, for comparison with the current one."""
+    """Return the verified state of a runner when it started, for comparison with its current
+    state."""
     start = run.start
     published = Published(
         nonce=b"", statement=start.statement, quote=start.quote, event_log=start.event_log
@@ -238,7 +238,7 @@ def seen_at_start(run: VerifiedRun) -> Seen:
 )
 @inspection_options
 def show(url: str, inspection: Inspection) -> None:
-    """Verify on this machine which code the backend at URL runs, and show what a grant would name.
+    """Verify the code of the backend at URL on this machine, and show what a grant would name.
 
     Nothing is granted.
     """
@@ -272,8 +272,7 @@ def show(url: str, inspection: Inspection) -> None:
 
 
 def _approved_in(path: Path | None) -> tuple[Policy | None, frozenset[str]]:
-    """Return the policy and the secrets in a file that contains the output of `show --json`, or a
-    policy."""
+    """Return the policy and secret names from a policy file or saved output of `show --json`."""
     if path is None:
         return None, frozenset()
     try:
@@ -327,7 +326,7 @@ async def grant(
     ttl_s: float,
     no_hand_over: bool,
 ) -> None:
-    """Verify the backend at URL, show what it runs, and grant secrets to exactly that code.
+    """Verify the backend at URL, show its code, and grant secrets to exactly that code.
 
     The grant names the backend's DID and its code, and keys are released only if both match. The
     wallet signs the grant, and the backend receives it.
@@ -356,7 +355,7 @@ async def grant(
 
 
 async def require_stored(client: Client, labels: Sequence[str]) -> None:
-    """Refuse a grant for a secret that does not exist; otherwise only the backend would notice."""
+    """Refuse a grant for a secret that is not stored at the node."""
     secrets = [parse_secret_label(label) for label in labels]
     stored = {
         scope: await client.secrets().list(scope=scope)
@@ -373,7 +372,7 @@ async def require_stored(client: Client, labels: Sequence[str]) -> None:
 async def deliver(
     url: str, portable: PortableDelegation, *, hands_over: bool = True
 ) -> dict[str, Json]:
-    """Store a grant and send it to the backend; return its id, file and expiry as JSON."""
+    """Save a grant on this machine and send it to the backend. Return its description as JSON."""
     path = owner_home().keep_grant(portable, url=url)
     words(f"granted: {portable.cid}")
     if hands_over:
@@ -394,7 +393,7 @@ _MAX_CONDITION_FILE_BYTES: Final = 64 * 1024
 def _condition(
     callers: tuple[str, ...], anybody: bool, is_owner: bool, file: Path | None
 ) -> Condition:
-    """Return the condition on callers from options of which at most one may be given."""
+    """Return the condition on callers that the options state. At most one option may be given."""
     if sum((bool(callers), anybody, is_owner, file is not None)) > 1:
         raise click.UsageError("--caller, --anybody, --owner and --condition contradict each other")
     if anybody:
@@ -485,8 +484,8 @@ async def grant_runner(
     limits: GrantLimits,
     ttl_s: float,
 ) -> None:
-    """Verify the runner at URL, and grant secrets to its code, for the named programs and callers
-    alone.
+    """Verify the runner at URL, and grant secrets to its code, only for the named programs and
+    callers.
 
     The node releases the secrets only to this code of the runner. The runner's code ensures that
     only these programs run with them, and only for these callers. The wallet signs the grant, and
@@ -527,7 +526,7 @@ async def grant_runner(
 
 
 async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
-    """Return the rule for a program: its current hash, unless the owner follows the developer's
+    """Return the rule for a program, which names its current hash or follows the project's
     versions."""
     if "/" not in text and len(text) == 64:
         if follows:
@@ -562,8 +561,7 @@ async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
 @click.argument("name", metavar="NAME")
 @at_node
 async def share(client: Client, url: str, inspection: Inspection, name: str, ttl_s: float) -> None:
-    """Verify the runner at URL, and let it read and run your private project NAME in all its
-    versions.
+    """Verify the runner at URL, and let it read and run every version of your private project NAME.
 
     Everyone who may call that runner may run the program; it gets secrets only as their owners
     granted them. The node checks that the caller has the runner's DID. Only the runner's platform
@@ -605,7 +603,7 @@ _GENERATE_TTL_S = 600.0
 async def generate(
     client: Client, url: str, inspection: Inspection, names: tuple[str, ...], scope: str | None
 ) -> None:
-    """Have the runner at URL make secrets whose values it never shows, and print their names.
+    """Let the runner at URL generate secrets, and print their names. Their values are never shown.
 
     A name begins with PROTECTED_. TYPE is hex32 (the default), hex16, hex64, ed25519, ed25519_seed,
     password, or password:N with N from 8 to 256. The secrets are sealed to your network
@@ -652,8 +650,7 @@ async def generate(
 def _require_made_by(
     run: VerifiedRun, seen: Seen, policy: Policy, generated: Sequence[str]
 ) -> None:
-    """Refuse secrets made by other code than was verified: it may have had the runner's key
-    (RN149)."""
+    """Refuse generated secrets unless the verified code has generated them (RN149)."""
     require_like(seen_at_start(run), policy)
     stated = run.stated["secrets"]
     names = (

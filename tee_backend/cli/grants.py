@@ -1,4 +1,4 @@
-"""`list`, `revoke` and `withdraw` of `sealspace backend` and `sealspace runner`."""
+"""The commands `list`, `revoke` and `withdraw` for grants to backends and runners."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
@@ -33,7 +33,7 @@ from sealspace.wire.portable import PortableDelegation
 )
 @at_node
 async def list_(client: Client) -> None:
-    """Show the grants to backends made from this machine, and their states at the node."""
+    """Show the grants to backends made from this machine, with their states at the node."""
     listed = [await _listed(client, one) for one in owner_home().grants() if one.url is not None]
     print_rows(
         [shown for shown, _ in listed],
@@ -44,7 +44,7 @@ async def list_(client: Client) -> None:
 
 
 async def _listed(client: Client, one: KeptGrant) -> tuple[dict[str, Json], tuple[str, ...]]:
-    """Return a grant as JSON, and the first cells of its row."""
+    """Return a grant as JSON, and the first cells of its table row."""
     portable, secrets = one.portable, granted_labels(one.portable)
     state, until = await state_at_node(client, portable.cid), optional_time(portable.expires_at)
     shown: dict[str, Json] = {
@@ -63,7 +63,7 @@ async def _listed(client: Client, one: KeptGrant) -> tuple[dict[str, Json], tupl
 @yes_option
 @at_node
 async def revoke(client: Client, target: str, yes: bool) -> None:
-    """Revoke all grants made from this machine to the backend with this address or DID, for good.
+    """Permanently revoke all grants that this machine made to the backend with this address or DID.
 
     New grants can be made afterwards.
     """
@@ -95,7 +95,7 @@ async def revoke(client: Client, target: str, yes: bool) -> None:
 async def _revoke_each(
     client: Client, grants: Sequence[PortableDelegation], wallet: Wallet
 ) -> None:
-    """Revoke grants one by one, so that a refusal for one does not stop the others."""
+    """Revoke grants one by one, and raise the last refusal at the end."""
     refusals = []
     for one in grants:
         try:
@@ -128,8 +128,7 @@ async def _revoke_each(
 async def withdraw(
     client: Client, target: str | None, measurement: str | None, evidence: str | None, yes: bool
 ) -> None:
-    """Bar a backend, code or evidence: it never again receives a key of your network, whatever
-    grants say.
+    """Bar a backend, code or evidence from all keys of your network, regardless of any grants.
 
     This applies from the next request on, and cannot be undone. To end only a grant, use `revoke`.
     """
@@ -160,8 +159,8 @@ def _bytes(text: str) -> bytes:
 @click.command("list", epilog="To end the grants to a runner: `sealspace runner revoke URL`.")
 @at_node
 async def list_runs(client: Client) -> None:
-    """Show the run grants made from this machine: programs, callers, hosts, and their states at the
-    node."""
+    """Show the grants to runners made from this machine, with their programs, callers, hosts and
+    states."""
     found, rows = [], []
     for one in owner_home().grants():
         read = run_grant_of(one.portable)
@@ -183,7 +182,7 @@ async def list_runs(client: Client) -> None:
 
 
 def limit_options(kind: type[Any]) -> Callable[..., Any]:
-    """Return a decorator that adds a run's limits as options, passed as one argument `limits`."""
+    """Return a decorator that adds options for a run's limits, passed together as `limits`."""
     names = ("--max-instructions", "--max-memory-mb", "--max-execution-s")
     options = [
         click.option(name, type=click.IntRange(1, most), default=default, help="Limit of a run.")
@@ -193,6 +192,6 @@ def limit_options(kind: type[Any]) -> Callable[..., Any]:
 
 
 def hosts_words(stated: Json) -> str:
-    """Return the hosts that a run contacted, as an untrusted receipt states them."""
+    """Return the names of the hosts that a run contacted, from an unverified receipt."""
     hosts = stated.get("hosts") if isinstance(stated, dict) else None
     return ", ".join(map(str, hosts if isinstance(hosts, list) else [])) or "none"

@@ -1,4 +1,4 @@
-"""Judging a node's own evidence for commands: its documents, its description, its policy."""
+"""Verification of a node's own evidence by commands."""
 
 from pathlib import Path
 from typing import Final
@@ -31,14 +31,13 @@ _LISTS: Final = {
 
 
 def node_verifier(*, trust_root: Path | None, collateral: Path | None) -> TdxNodeVerifier:
-    """Return a verifier with the collateral of a folder, or of Intel's service if no folder is
-    named."""
+    """Return a verifier of node evidence, with collateral from a folder or from Intel's service."""
     documents = CollateralService() if collateral is None else _held(collateral)
     return TdxNodeVerifier(read_trust_root(trust_root), documents)
 
 
 async def ask_node(client: Client) -> NodeAttestation:
-    """Fetch a node's evidence, and check that it names the same node as /info."""
+    """Fetch a node's evidence, and check that it names the same node as /info does."""
     info, attestation = await client.info(), await client.node_attestation()
     if info.node_id != attestation.statement.node_did:
         raise NodeEvidenceRefused(
@@ -48,7 +47,7 @@ async def ask_node(client: Client) -> NodeAttestation:
 
 
 def in_words(statement: NodeStatement, facts: Evidence) -> tuple[str, ...]:
-    """Return a description of a node's evidence as lines."""
+    """Return lines of text that describe a node's verified evidence."""
     lines = [
         f"node: {statement.node_did}, store {statement.store_id.hex()}",
         f"secret: {_ORIGINS[statement.secret_origin]}",
@@ -72,7 +71,7 @@ def in_words(statement: NodeStatement, facts: Evidence) -> tuple[str, ...]:
 
 
 def as_json(statement: NodeStatement, facts: Evidence) -> dict[str, Json]:
-    """Return a description of a node's evidence as JSON."""
+    """Return a JSON description of a node's verified evidence."""
     return {
         "node": statement.node_did,
         "storeId": statement.store_id.hex(),
@@ -92,7 +91,7 @@ def as_json(statement: NodeStatement, facts: Evidence) -> dict[str, Json]:
 
 
 def exact_code(facts: Evidence) -> Policy:
-    """Return the policy that approves exactly the examined code, in this one start."""
+    """Return a policy that approves only the measurements of the examined start."""
     return Policy(measurements=(facts.measurements,))
 
 

@@ -1,4 +1,4 @@
-"""A trial compilation of a program, as a runner would do it; needs the extra `runner`."""
+"""A trial compilation of a program. It needs the extra `runner`."""
 
 import hashlib
 from typing import Final
@@ -18,7 +18,8 @@ _HINTS: Final = {
 
 
 async def check(wasm: bytes, target: Target) -> None:
-    """Compile a program in a confined child process; raise InvalidInput if that fails."""
+    """Compile a program in a confined child process. Raise InvalidInput if the compilation
+    fails."""
 
     async def load() -> bytes:
         return wasm

@@ -1,5 +1,4 @@
-"""`sealspace project`, and `call` and `keys` of `sealspace runner`: publishing and calling
-programs."""
+"""Commands that publish programs, call them, and manage API keys for calls."""
 
 import asyncio
 import json
@@ -166,7 +165,7 @@ async def publish(
 @_private
 @at_node
 async def activate(client: Client, name: str, sha256: str, private: bool) -> None:
-    """Activate a published version of the project NAME; runners use it within seconds."""
+    """Activate a published version of the project NAME. Runners use it within seconds."""
     checked_sha256(sha256, what="the version")
     with _explained(name, private=private):
         active = await client.programs(public=not private).activate(
@@ -180,7 +179,7 @@ async def activate(client: Client, name: str, sha256: str, private: bool) -> Non
 @click.option("--developer", metavar="DID", help="The developer; by default you.")
 @at_node
 async def list_(client: Client, developer: str | None) -> None:
-    """Print the projects of a developer: the public ones, and your own private ones."""
+    """Print the public projects of a developer, and your own private projects."""
     project = project_of("x" if developer is None else f"{developer}/x")
     names = list(
         dict.fromkeys([key.split("/")[1] for key in await _keys(client, project, "projects/")])
@@ -194,8 +193,7 @@ async def list_(client: Client, developer: str | None) -> None:
 @click.argument("project", metavar="NAME|DID/NAME")
 @at_node
 async def show(client: Client, project: str) -> None:
-    """Show the versions of a project, the active one, and their manifests. Each signature is
-    verified."""
+    """Show a project's versions, manifests and active version, after verifying their signatures."""
     found = project_of(project)
     read, prefix = reader(client, found), found.version_key("")
     listed = [
@@ -240,7 +238,7 @@ async def show(client: Client, project: str) -> None:
 
 @contextmanager
 def _explained(name: str, *, private: bool) -> Iterator[None]:
-    """Turn refusals of the node into messages with a next command."""
+    """Turn the node's refusals into errors that name the next command to run."""
     try:
         yield
     except (NotGranted, SpaceNotFound) as error:
@@ -259,8 +257,7 @@ def _explained(name: str, *, private: bool) -> Iterator[None]:
 
 
 def _places(client: Client, project: ProjectId) -> list[Kv | PublicKv]:
-    """Return where a project may be stored, in the order of runners: your private space first
-    (RN153)."""
+    """Return the spaces that may contain a project. Your private space comes first (RN153)."""
     is_own = same_principal(project.developer, client.session.owner)
     return [
         *([client.kv(PROJECTS_SPACE)] if is_own else []),
@@ -269,7 +266,7 @@ def _places(client: Client, project: ProjectId) -> list[Kv | PublicKv]:
 
 
 def reader(client: Client, project: ProjectId) -> Reader:
-    """Return a function that reads a project's signed statements as runners do."""
+    """Return a function that reads a project's signed statements from the node."""
 
     async def read(key: str) -> bytes | None:
         for place in _places(client, project):
@@ -289,7 +286,7 @@ async def _keys(client: Client, project: ProjectId, prefix: str) -> list[str]:
 
 
 def project_of(text: str) -> ProjectId:
-    """Parse `<DID>/<name>`, or the name of one of the owner's projects."""
+    """Parse `<DID>/<name>`, or a name of one of your own projects."""
     return parse_project(text if "/" in text else f"{owner_home().profile().owner}/{text}")
 
 
@@ -403,7 +400,7 @@ def call(
 
 
 def _show(answer: dict[str, Json], url: str) -> None:
-    """Print the output, or raise the error that the call ended with."""
+    """Print the output of a call, or raise the error that it returned."""
     error, code = answer.get("error"), answer.get("code")
     if shared().as_json:
         print_json(answer)
@@ -437,8 +434,8 @@ def _body(program: str, data: bytes | None, secrets: str | None) -> dict[str, Js
 
 @at_node
 async def with_call_right(client: Client, ask: Callable[[Client], Awaitable[_Result]]) -> _Result:
-    """Call a runner in the owner's name; if needed, the wallet first grants the session a right to
-    call."""
+    """Call a runner in the owner's name. If needed, the wallet first grants the session that
+    right."""
     # Tried first without the wallet, because the session may have the right from an earlier call.
     try:
         return await ask(client)
@@ -450,7 +447,7 @@ async def with_call_right(client: Client, ask: Callable[[Client], Awaitable[_Res
 
 
 def _start(url: str) -> Json:
-    """Return the runner's start document, which is needed to verify a receipt."""
+    """Fetch the runner's start document, which is needed to verify receipts."""
     try:
         return parse_json(asyncio.run(start_of(url)), max_bytes=MAX_PUBLISHED_BYTES)
     except InvalidJson:
@@ -468,7 +465,7 @@ def _key(file: Path) -> str:
 
 
 def _api_body(data: bytes | None, secrets: str | None) -> dict[str, Json]:
-    """Return the request body of a call with an API key."""
+    """Return the JSON request body for a call with an API key."""
     try:
         body: dict[str, Json] = {"input": None if data is None else json.loads(data)}
     except ValueError:
@@ -481,7 +478,8 @@ def _api_body(data: bytes | None, secrets: str | None) -> dict[str, Json]:
 
 
 def _secrets(text: str, member: str) -> dict[str, Json]:
-    """Return whose secrets a call uses; `me` is the owner who is logged in."""
+    """Return the owner and profile of the secrets for a call. `me` stands for the logged-in
+    owner."""
     owner, _, profile = text.partition("/")
     return {
         member: owner_home().profile().owner if owner == "me" else owner,
@@ -547,7 +545,7 @@ async def create_key(
     max_per_call: int,
     ttl_s: float,
 ) -> None:
-    """Make an API key for the runner at URL, and print it. It cannot be printed again.
+    """Create an API key for the runner at URL, and print it. The key cannot be printed again.
 
     Anyone with the key calls in your name and at your cost, within what the wallet signs here. It
     reaches your secrets only in the named profiles, and only if a grant to the runner lets you
@@ -575,7 +573,8 @@ async def create_key(
 @click.command("list")
 @click.argument("url")
 def list_keys(url: str) -> None:
-    """Show your API keys at the runner at URL, and your account there, in micro-units."""
+    """Show your API keys at the runner at URL, and your account there, with amounts in
+    micro-units."""
     listed = with_call_right(lambda client: client.runners.keys(url))
     keys = listed.get("keys")
     rows = [
@@ -606,7 +605,7 @@ def list_keys(url: str) -> None:
 @click.argument("nonce", type=click.IntRange(0, 2**32 - 1))
 @yes_option
 def revoke_key(url: str, nonce: int, yes: bool) -> None:
-    """Revoke the API key NONCE at the runner at URL. Calls with it are refused from now on."""
+    """Revoke the API key NONCE at the runner at URL. The runner refuses new calls with that key."""
     confirm(f"Revoke the API key {nonce} at {url}?", yes=yes)
     with_call_right(lambda client: client.runners.revoke_key(url, nonce))
     words(f"the API key {nonce} is revoked")

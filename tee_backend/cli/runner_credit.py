@@ -1,4 +1,4 @@
-"""`sealspace runner credit`: the operator of a runner adds credit to an owner's account."""
+"""The command `sealspace runner credit`, with which an operator adds credit to an account."""
 
 import asyncio
 import secrets
@@ -31,7 +31,7 @@ from ..runner.http.operator_routes import MAX_REFERENCE_CHARS, ask_operator
 )
 @click.option("--reference", help="Name of this credit; the same name is credited only once.")
 def credit(owner: str, amount: int, folder: Path, reference: str | None) -> None:
-    """Add AMOUNT micro-units to an owner's account at the runner with this folder, and print the
+    """Add AMOUNT micro-units to an owner's account at a runner on this machine, and print the
     account.
 
     An AMOUNT of 0 only prints it. The command talks to the runner over a socket in its folder,

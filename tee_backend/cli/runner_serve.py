@@ -1,4 +1,4 @@
-"""`sealspace runner serve`: a runner in a real or simulated trust domain."""
+"""The command `sealspace runner serve`, for a real or simulated trust domain."""
 
 import asyncio
 import ctypes
@@ -197,8 +197,7 @@ async def _serve(node: str, given: _Options) -> None:
 
 
 def _platform(given: _Options) -> tuple[EvidenceSource, str | None]:
-    """Return the source of quotes, and the compose file to publish (in a real domain only a named
-    one)."""
+    """Return the source of quotes, and the compose file that the runner publishes."""
     compose = None if given.compose_file is None else _read_compose(given.compose_file)
     if given.platform_folder is not None:
         if compose is None:
@@ -214,7 +213,7 @@ def _platform(given: _Options) -> tuple[EvidenceSource, str | None]:
 
 
 def _keys(given: _Options, source: EvidenceSource) -> KeySource:
-    """Return the source of a runner's keys."""
+    """Return the source of the runner's keys."""
     if given.key_kind == "file":
         return KeyFile(given.folder / "backend.key")
     if not isinstance(source, KeySource):
@@ -250,8 +249,7 @@ def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
 
 @asynccontextmanager
 async def _application(node: str, given: _Options) -> AsyncIterator[web.Application]:
-    """Start the runner's application, and close it with its child processes at the end of the
-    block."""
+    """Create the runner's application. Close it and its child processes at the end of the block."""
     source, compose = _platform(given)
     folder, keys = given.folder, _keys(given, source)
     async with (

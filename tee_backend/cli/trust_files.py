@@ -1,4 +1,4 @@
-"""Reading of trust roots and collateral from files that a command or a setting names."""
+"""Reading of trust roots and collateral from files named by options or settings."""
 
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,7 @@ _MAX_TRUST_ROOT_BYTES: Final = 16 * 1024
 
 
 def read_trust_root(path: Path | None) -> TrustRoot:
-    """Return the root certificate in a file, PEM or DER; Intel's root if no file is named."""
+    """Return the root certificate in a PEM or DER file, or Intel's root if no file is named."""
     if path is None:
         return intel_root()
     try:
@@ -29,5 +29,5 @@ def read_trust_root(path: Path | None) -> TrustRoot:
 
 
 def read_collateral_file(path: Path) -> bytes:
-    """Return the bytes of a collateral file, up to the size limit of a document."""
+    """Return the bytes of a collateral file. Refuse a file that is too large."""
     return read_setting(path, "collateral", CollateralRefused, most_bytes=MAX_COLLATERAL_BYTES)

@@ -1,4 +1,4 @@
-"""`sealspace verify`: receipts, audit exports and evidence of nodes, judged on this machine."""
+"""The command `sealspace verify`, for receipts, audit exports and evidence of nodes."""
 
 import asyncio
 from collections.abc import Iterator
@@ -69,7 +69,7 @@ class _Options:
     accepted: Accepted
 
     def require_node_did(self) -> str:
-        """Return the DID of the node that must have signed (RC16)."""
+        """Return the DID of the node that must have signed the document (RC16)."""
         if self.node_did is None:
             raise click.UsageError("name the node that must have signed: --node-did DID")
         return self.node_did
@@ -132,8 +132,7 @@ class _Options:
 @accepting_options
 @click.argument("source", metavar="FILE|URL")
 def verify(source: str, **options: Any) -> int:
-    """Verify FILE, whose type is detected, on this machine; or verify which code the node at URL
-    runs.
+    """Verify the document in FILE, or the code that the node at URL runs, on this machine.
 
     FILE is a receipt, the receipt of a run, an export of the audit chain (- for standard input), or
     a node's answer at /attestation. Options for another type are refused. The status is 1 if the
@@ -182,7 +181,7 @@ def _members(data: bytes) -> dict[str, Json]:
 
 
 def _require_fitting(kind: str, names: set[str]) -> None:
-    """Refuse an option that would be ignored; the user would rely on a check that was not made."""
+    """Refuse an option that does not apply to this kind of document."""
     context = click.get_current_context()
     for parameter in context.command.params:
         is_option = isinstance(parameter, click.Option) and not is_shared(parameter)
@@ -199,7 +198,7 @@ def _require_fitting(kind: str, names: set[str]) -> None:
 
 
 def _receipt(data: bytes, path: Path, given: _Options) -> int:
-    """Verify a receipt from stored documents, as of its own time."""
+    """Verify a receipt with the stored documents, as of the receipt's time."""
     node_did, root = given.require_node_did(), read_trust_root(given.trust_root)
     folder = given.evidence or path.absolute().parent.parent / "documents"
     if given.collateral is not None:
@@ -239,7 +238,7 @@ def _receipt(data: bytes, path: Path, given: _Options) -> int:
 
 
 def _audit(lines: Iterator[bytes], given: _Options) -> int:
-    """Verify an exported audit chain, line by line."""
+    """Verify an exported audit chain line by line."""
     try:
         verified = verify_export(lines, node_did=given.require_node_did())
     except AuditChainBroken as error:
@@ -262,7 +261,7 @@ def _audit(lines: Iterator[bytes], given: _Options) -> int:
 
 
 def _run(kept: dict[str, Json], path: Path, given: _Options) -> int:
-    """Verify the receipt of a run, as of its own time: its signature, its code, and its data.
+    """Verify the receipt of a run as of its own time, with its signature, code and data.
 
     The receipt of unknown code proves nothing. So the status is 1 unless --like or --expect names
     all the code.
@@ -345,7 +344,7 @@ def _canonical(value: Json) -> bytes:
 
 
 async def _node(asked: Client | bytes, given: _Options) -> int:
-    """Judge the live or stored evidence of a node; the status is 1 unless its code is approved."""
+    """Verify a node's live or saved evidence. The exit status is 1 unless its code is approved."""
     code = None if given.policy is None else read_node_policy(given.policy)
     if isinstance(asked, bytes) and given.nonce is None:
         raise click.UsageError(

@@ -1,4 +1,4 @@
-"""Reading of requests and making of answers: tokens, bodies, queries, errors.
+"""Reading of requests, and creation of responses.
 
 Nothing here decides about authority.
 """

@@ -1,4 +1,4 @@
-"""Answers of routes: text, JSON, values, ranges of values, or no body.
+"""Responses with text, JSON, a value, a range of a value, or no body.
 
 A small value is sent in one write. A large one is streamed from its file, 256 KiB at a time and as
 fast as the client reads. The last piece is sent only if the whole value matches its digest, so a
@@ -55,7 +55,7 @@ _ENCODINGS: Final = frozenset({"charset=utf-8", 'charset="utf-8"', "charset=us-a
 
 
 def shown_type(stored: str | None) -> str:
-    """Return the content type under which a value is served to browsers.
+    """Return the content type with which a stored value is served to browsers.
 
     Values of `/public` and `/signed` come from their owners but are served from the node's origin.
     Types that a browser executes (HTML, SVG and other XML, PDF, scripts, style sheets), that
@@ -77,7 +77,7 @@ _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 def parse_range(header: str | None, *, size_bytes: int) -> range | None:
-    """Return the requested bytes of a value (RFC 9110 §14).
+    """Return the byte range of a value that a `Range` header requests (RFC 9110 §14).
 
     None means the whole value, and an empty range that the request cannot be satisfied. Only a
     single range is served; a header that is malformed or asks for several ranges is ignored.
@@ -103,7 +103,7 @@ _IDS_AT_ONCE: Final = 256  # one system call for each id would be its main cost
 
 
 def request_id(request: web.BaseRequest) -> str:
-    """Return the id of a request, and assign one at the first call.
+    """Return the id of a request. The first call assigns it.
 
     The trace header, problem documents and the log use the same id: 32 random hexadecimal digits. A
     counter would tell clients how many requests others make.
@@ -115,7 +115,7 @@ def request_id(request: web.BaseRequest) -> str:
 
 
 def last_id(request: web.BaseRequest) -> str:
-    """Return the id of a request that is being answered, without storing a new one."""
+    """Return the request's id, or a new id that is not stored."""
     return request_id(request) if len(request) else next(_ids)
 
 
@@ -145,11 +145,10 @@ CLOSED_TO_PAGES: Final = web.RequestKey("closed_to_pages", bool)
 
 
 class CommonHead:
-    """The header lines of every answer, rebuilt once a second, and a cache of other header
-    lines."""
+    """The header lines common to all responses, and a cache of other header lines."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
-        """Take the headers that are the same on every answer."""
+        """Store the headers that every response has."""
         own = (TRACE_HEADER, "Date", "Connection", "Content-Length", "Transfer-Encoding")
         self._names = frozenset(name.lower() for name in (*headers, *own))
         self._fixed = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
@@ -157,7 +156,7 @@ class CommonHead:
         self._remembered = lru_cache(maxsize=_MEMOISED_LINES)(self._own_line)
 
     def lines(self) -> str:
-        """Return the current header lines, each with its line end."""
+        """Return the current lines of the common headers, each with its line end."""
         now_s = int(time.time())
         if now_s != self._second:
             self._lines, self._second = (
@@ -167,7 +166,7 @@ class CommonHead:
         return self._lines
 
     def own_lines(self, headers: Mapping[str, str]) -> str | None:
-        """Return the lines of the headers of one answer, each with its line end.
+        """Return the lines of one response's own headers, each with its line end.
 
         None if a header is also in every answer, is set by the framework, or is not printable
         ASCII.
@@ -190,7 +189,7 @@ class CommonHead:
 
 
 def is_typed(headers: Mapping[str, str]) -> bool:
-    """Return whether headers name a content type."""
+    """Return whether the headers include `Content-Type`."""
     return any(name.lower() == CONTENT_TYPE for name in headers)
 
 
@@ -198,7 +197,7 @@ COMMON_HEAD: web.AppKey[CommonHead] = web.AppKey("common_head", CommonHead)
 
 
 class WholeAnswer(web.Response):
-    """An answer with a complete body, and a content type only if its headers name one (J7).
+    """A response whose body is complete. It has no content type unless its headers name one (J7).
 
     Nearly every answer is a 200 on a persistent HTTP/1.1 connection and is sent as one `piece` of
     bytes. The framework would merge, check and write headers one by one, which takes longer than
@@ -206,18 +205,18 @@ class WholeAnswer(web.Response):
     """
 
     def __init__(self, body: bytes, headers: Mapping[str, str], status: int = 200) -> None:
-        """Store the answer. The framework's part is made in `prepare`, only if it is needed."""
+        """Store the response. The framework's own object is initialised only in `prepare`."""
         self._status = status
         self.whole = body
         self.given = headers
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Let the framework send the answer."""
+        """Initialise the framework's response, which then sends the headers."""
         super().__init__(status=self._status, body=self.whole, headers=self.given)
         return await super().prepare(request)
 
     def piece(self, request: web.BaseRequest, common: CommonHead) -> bytes | None:
-        """Return status line, headers and body as bytes, or None if the framework has to send them.
+        """Return the whole response as bytes, or None if the framework has to send it.
 
         A caller that gets the bytes sends them and does not call `prepare`.
         """
@@ -238,29 +237,29 @@ class WholeAnswer(web.Response):
 
 
 class PageAnswer(WholeAnswer):
-    """A file of the console, whose headers override the common headers (CN1)."""
+    """A response with a file of the console. Its own headers override the common headers (CN1)."""
 
 
 class UntypedStream(web.StreamResponse):
-    """A streamed answer without a content type, for a value that was stored without one (J7)."""
+    """A streamed response without a content type, for a value stored without one (J7)."""
 
 
 def json_answer(
     value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """Return a JSON answer to a value that msgspec can encode (H3)."""
+    """Return a response with a value encoded as JSON by msgspec (H3)."""
     return WholeAnswer(_ENCODE(value), _JSON if headers is None else {**headers, **_JSON}, status)
 
 
 def text_answer(
     text: str, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """Return text as the whole body, `text/plain; charset=utf-8` (H1)."""
+    """Return a `text/plain; charset=utf-8` response with the given text as its body (H1)."""
     return web.Response(status=status, text=text, headers=headers)
 
 
 def empty_answer(status: int = 200) -> web.Response:
-    """Return an answer without body and content type (H3)."""
+    """Return a response without a body and without a content type (H3)."""
     return WholeAnswer(b"", {}, status)
 
 
@@ -276,7 +275,7 @@ async def value_answer(
     status: int = 200,
     part: slice = _WHOLE,
 ) -> web.StreamResponse:
-    """Answer with a body, which is closed afterwards, without inventing a content type (J7).
+    """Respond with the body of a value, then close the body. No content type is added (J7).
 
     Args:
         request: The request. The answer to a HEAD has no body.
@@ -302,7 +301,7 @@ async def value_answer(
 async def batch_read_answer(
     request: web.Request, services: Services, found: BatchFound
 ) -> web.StreamResponse:
-    """Answer a batch read with `{"results":[…]}`, with values in base64 (wire §4.4.7).
+    """Respond to a batch read with `{"results":[…]}` and base64-encoded values (wire §4.4.7).
 
     Values are read one after another while they are sent, so memory never contains all of them. A
     file that is removed in between stays readable for an hour.
@@ -324,7 +323,7 @@ async def stream_answer(
     size_bytes: int | None = None,
     status: int = 200,
 ) -> web.StreamResponse:
-    """Send an answer piece by piece, as fast as the client reads it."""
+    """Send a response in pieces, as fast as the client reads them."""
     answer = (web.StreamResponse if is_typed(headers) else UntypedStream)(
         status=status, headers=headers
     )
@@ -400,7 +399,7 @@ async def _base64_pieces(body: bytes | OpenedBody) -> AsyncIterator[bytes]:
 
 
 def _item_headers(head: Head, *, bodies: bool) -> dict[str, str]:
-    """Return the headers of a value in a batch read, sorted, with its size if bodies are sent.
+    """Return the headers of a value in a batch read. The size is included if bodies are sent.
 
     Bytes that are not UTF-8 are replaced, since JSON cannot contain them.
     """

@@ -1,4 +1,4 @@
-"""Reading of requests: token (E1), client address (Q12), query, and limited bodies (H4, H5)."""
+"""Reading of requests: token (E1), client address (Q12), query parameters and bodies (H4, H5)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,13 +17,13 @@ from ...services import Services
 
 
 def whole_number(request: web.Request, name: str, *, default: int) -> int:
-    """Return a query parameter of one to nine digits as a number, or the default."""
+    """Return a query parameter as an integer, or the default if it is not one to nine digits."""
     text = request.query.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else default
 
 
 def token_of(request: web.Request) -> str:
-    """Return the raw token: the first `Authorization` header, unchanged (E1).
+    """Return the raw token, which is the unchanged value of the first `Authorization` header (E1).
 
     Raises:
         Refusal: `unauthenticated`, if there is no such header.
@@ -35,7 +35,7 @@ def token_of(request: web.Request) -> str:
 
 
 def client_address(request: web.Request, http: Http) -> str | None:
-    """Return the client's address as text, or None for a caller without one (a Unix socket).
+    """Return the client's address, or None for a connection over a Unix socket.
 
     Forwarded headers count only if the peer is one of `http.trusted_proxies` (Q12). The client is
     then the last address in `X-Forwarded-For` that is not a trusted proxy. A proxy that sends no
@@ -59,19 +59,19 @@ def client_address(request: web.Request, http: Http) -> str | None:
 
 
 def take_rate(request: web.Request, services: Services, rates: Rates) -> None:
-    """Take one token from the rate limit of the request's client."""
+    """Take one token from the client's token bucket."""
     rates.take(client_address(request, services.config.http), now=services.clock.now())
 
 
 def _without_port(hop: str) -> str:
-    """Return an address without the port that some proxies append."""
+    """Return an address without the port that some proxies append to it."""
     if hop.startswith("["):
         return hop[1:].partition("]")[0]
     return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
 def is_proxy(address: str | None, http: Http) -> bool:
-    """Return whether an address belongs to a trusted proxy, which serves many clients."""
+    """Return whether an address belongs to a trusted proxy."""
     if address is None or not http.trusted_proxies:
         return False
     parsed = parsed_address(address)
@@ -100,7 +100,7 @@ def require_json_type(request: web.Request) -> None:
 
 
 async def limited_body(request: web.Request, *, max_bytes: int) -> bytes:
-    """Read a whole body of at most `max_bytes`."""
+    """Return the whole request body, of at most `max_bytes`."""
     body = body_at_hand(request, max_bytes=max_bytes, too_large="too-large")
     if body is None:
         body = b"".join([piece async for piece in body_pieces(request, max_bytes=max_bytes)])
@@ -114,7 +114,7 @@ async def body_pieces(
     idle_s: float = IDLE_BODY_S,
     too_large: str = "too-large",
 ) -> AsyncIterator[bytes]:
-    """Yield a body of at most `max_bytes` as it arrives, no faster than the caller reads it.
+    """Yield the request body in pieces, as they arrive, up to `max_bytes`.
 
     Args:
         request: The request.
@@ -138,7 +138,7 @@ async def body_pieces(
 
 
 def body_at_hand(request: web.Request, *, max_bytes: int, too_large: str) -> bytes | None:
-    """Return a body that has arrived completely, as small ones mostly have, or None."""
+    """Return the request body if it has arrived completely, otherwise None."""
     content = request.content
     if not content.is_eof() or content.exception() is not None:
         return None
@@ -149,7 +149,7 @@ def body_at_hand(request: web.Request, *, max_bytes: int, too_large: str) -> byt
 
 
 async def _next_piece(content: StreamReader, idle_s: float) -> bytes:
-    """Return the bytes that have arrived or arrive next; empty at the end."""
+    """Return the next bytes of a request body, or b'' at the end of the body."""
     try:
         if content.is_eof():  # everything has arrived: do not pay for a timer
             return await content.readany()
@@ -162,7 +162,7 @@ async def _next_piece(content: StreamReader, idle_s: float) -> bytes:
 
 
 async def json_body(request: web.Request, shape: type[Shape], *, max_bytes: int) -> Shape:
-    """Read a JSON body as `shape`; members that the shape does not name are ignored (H4).
+    """Return the JSON body decoded as `shape`. Unknown members are ignored (H4).
 
     The content type has already been checked: the route table does that for JSON routes.
 

@@ -1,4 +1,4 @@
-"""Conversion of errors to HTTP answers.
+"""Conversion of errors to HTTP responses.
 
 On the wire surface an answer is a text as the whole body (H1), or `application/problem+json` if the
 request failed before its route (H2). On our own surface it is always `application/problem+json`,
@@ -34,7 +34,7 @@ _CODE_OF_STATUS: Final = {
 def error_answer(
     request: web.Request, error: Exception, *, own: bool, place: Place | None = None
 ) -> web.Response:
-    """Return the answer to an error that a route let through.
+    """Return the response to an error that a route handler raised.
 
     An error without a row in the table is a fault of the node. It is answered 500 and logged under
     the request id, without its message, which may contain values.
@@ -55,7 +55,7 @@ def error_answer(
 
 
 def status_answer(request: web.BaseRequest, status: int, *, own: bool = False) -> web.Response:
-    """Return the answer to a request that no route could answer."""
+    """Return an error response with the given status, for a request that no route could handle."""
     return _problem(request, _CODE_OF_STATUS.get(status, "not-readable"), status, own=own)
 
 
@@ -91,7 +91,7 @@ def _problem(
 
 
 def _retry(row: Row, error: Exception | None) -> dict[str, str]:
-    """Return a `Retry-After` header with the time of the error, or else of the table."""
+    """Return a `Retry-After` header if the error or its table row states a delay."""
     known_s = error.retry_after_s if isinstance(error, Refusal) else None
     after_s = row.retry_after_s if known_s is None else known_s
     return {} if after_s is None else {"Retry-After": str(after_s)}

@@ -1,4 +1,4 @@
-"""The table of refusals: status, title and hint of each code, and its form on the wire.
+"""The table of refusals, with the status, title, hint and wire format of each code.
 
 Code that raises errors knows nothing of HTTP: each error has a stable code, and a row here. The
 errors are the node's own (`Refusal`) and those of the packages below. An error without a row is a
@@ -33,7 +33,7 @@ request on `/invoke`."""
 
 
 def reason_of(status: int) -> str:
-    """Return the reason phrase of a status."""
+    """Return the reason phrase of an HTTP status."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:
@@ -46,7 +46,7 @@ caller's input but never a secret; or `application/problem+json` (H2)."""
 
 
 class PlaceAnswer(Struct, frozen=True):
-    """The answer to a code at one `Place`: always text, without `Retry-After`."""
+    """The response to a refusal code on certain routes. It is text and has no `Retry-After`."""
 
     status: int
     text: str | None = None
@@ -65,7 +65,7 @@ class Row(Struct, frozen=True):
 
     @property
     def is_fault(self) -> bool:
-        """Return whether the node is at fault, so that the error has to be logged."""
+        """Return whether the error is the node's fault and therefore has to be logged."""
         return self.status >= 500 and not self.is_expected
 
 
@@ -206,7 +206,7 @@ _TOKENS: Final = {
 
 
 def _untitled(status: int, hint: str, body: Body = "message") -> Row:
-    """Return a row titled by the reason phrase; its wire body is by default the error's message."""
+    """Return a table row whose title is the reason phrase of its status."""
     return Row(status, reason_of(status), hint, body)
 
 
@@ -251,7 +251,8 @@ _DELEGATIONS: Final = {
 def _network(
     status: int, hint: str = _COMPARE, *, invoked: PlaceAnswer = _FORBIDDEN, body: Body = "message"
 ) -> Row:
-    """Return the row of a code of encryption networks: 403 on `/invoke` (enc 2.7)."""
+    """Return the table row for a code of encryption networks. On `/invoke` its status is 403 (enc
+    2.7)."""
     return Row(status, None, hint, body, by_place={"invoked-decrypt": invoked})
 
 
@@ -392,13 +393,12 @@ TABLE: Final[Mapping[str, Row]] = {
 
 
 def code_of(error: Exception) -> str:
-    """Return the code under which an error is answered: its own if the table has it, else
-    `internal`."""
+    """Return the refusal code for an error, or `internal` if the error has no code in the table."""
     return error.code if isinstance(error, Coded) and error.code in TABLE else "internal"
 
 
 def wire_form(error: Exception, row: Row, place: Place | None = None) -> tuple[int, str | None]:
-    """Return status and text of an answer on the wire surface; None as text means problem+json."""
+    """Return the status and text of a wire protocol error. None as text means `problem+json`."""
     at_place = None if place is None else row.by_place.get(place)
     if at_place is not None:
         return at_place.status, str(error) if at_place.text is None else at_place.text

@@ -1,4 +1,4 @@
-"""The request log: one line per request, if the operator enables it (`log.requests`).
+"""The request log, with one line per request if the operator enables `log.requests`.
 
 Lines are for counting and for finding a request again. They must not enable a reader to repeat a
 request: they contain no token, key, value, query, header or body. The route is logged by its
@@ -38,7 +38,7 @@ _METHODS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class RequestLog:
-    """The request log of one worker. A line that cannot be written does not affect its request.
+    """The request log of one worker. A log line that cannot be written does not fail the request.
 
     Attributes:
         key: Key of the hashes, 32 bytes.
@@ -61,7 +61,7 @@ class RequestLog:
         code: str | None = None,
         is_path_shown: bool = False,
     ) -> None:
-        """Write the line of a request."""
+        """Write the log line of a request that matched a route."""
         took_ns, path = time.perf_counter_ns() - began_ns, request.rel_url.raw_path
         with suppress(Exception):  # a failed log line must not fail an answered request
             log_event(
@@ -82,13 +82,13 @@ class RequestLog:
             )
 
     def unrouted(self, status: int, peer: str | None) -> None:
-        """Write the line of a request without a route: its head was too long, too late or not
-        HTTP."""
+        """Write the log line of a request that was refused before a route's handler ran."""
         with suppress(Exception):
             log_event("request", route=None, status=status, client=self._client(peer))
 
     def _client(self, client: str | None) -> str | None:
-        """Return a client address as rate limits count it. Anything but an IP address is hashed."""
+        """Return the client's address for the log, hashed unless it is an IP address in a plain
+        log."""
         if client is None:
             return None
         return (

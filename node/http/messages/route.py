@@ -1,4 +1,4 @@
-"""A row of the route table, and the binding of its handler to the surface.
+"""The rows of the route table, and the binding of their handlers to the application.
 
 A handler reads the typed request, calls one operation and returns its result. Errors become answers
 here: texts and problems of the wire protocol on the surface `wire`, problem+json on `own` (wire
@@ -46,7 +46,7 @@ class RequestBody(Struct, frozen=True):
 
 
 class ResponseShape(Struct, frozen=True):
-    """An answer that is not a refusal."""
+    """The status, headers and body type of a response that is not a refusal."""
 
     shape: object
     status: int = 200
@@ -95,13 +95,12 @@ class Route(Struct, frozen=True):
 
     @property
     def json(self) -> bool:
-        """Return whether the route matches only requests that declare JSON (H4)."""
+        """Return whether the route matches only requests with a JSON content type (H4)."""
         return self.takes is not None and self.takes.shape is not None
 
     @property
     def answers(self) -> tuple[ResponseShape, ...]:
-        """Return every answer that is not a refusal. Handlers that make responses state them in
-        `gives`."""
+        """Return the possible responses of the route, without refusals."""
         shape = self.answer or get_type_hints(self.handler)["return"]
         is_made = shape is object or (
             isinstance(shape, type) and issubclass(shape, web.StreamResponse)
@@ -110,7 +109,8 @@ class Route(Struct, frozen=True):
 
     @property
     def template(self) -> str:
-        """Return the path for descriptions and logs: placeholders without their patterns."""
+        """Return the path for descriptions and logs, with placeholders but without their
+        patterns."""
         return re.sub(r":[^{}]*\}", "}", self.path)
 
 
@@ -120,7 +120,7 @@ def bind(
     services: Services | None = None,
     log: RequestLog | None = None,
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """Return the handler of a route, with results and errors turned into answers.
+    """Return a route's handler, wrapped so that its results and errors become HTTP responses.
 
     Each client address has a token bucket (`limits.unauthenticated_per_minute`). Each refused token
     takes one from it, and so does the first row stored for a signer without rows. With an empty
@@ -207,7 +207,7 @@ def _count_refusal(
 
 
 def _require_as_written(path: str, sent: str) -> None:
-    """Refuse an escaped spelling of a fixed part of a path."""
+    """Refuse a path in which a fixed segment is percent-encoded."""
     # The framework matches decoded paths but leaves `%2F`, so both have the same segments. A
     # pattern with `.*` is always the last segment.
     for expected, segment in zip(path.split("/"), sent.split("/"), strict=False):

@@ -1,1 +1,1 @@
-"""Route handlers. Each reads the request, calls one operation and shapes the answer."""
+"""Route handlers. Each reads the request, calls one operation and returns its response."""

@@ -1,5 +1,4 @@
-"""The operator's routes: quotas and usage (wire §5.12). Without an operator secret they answer
-503."""
+"""The operator's routes for quotas and usage (wire §5.12). They need an operator secret."""
 
 from typing import Annotated, Final
 
@@ -25,13 +24,13 @@ MAX_USAGE_SPACES: Final = 10_000
 
 
 class QuotaRequest(msgspec.Struct):
-    """The body of a PUT. No counter can reach 2^62 bytes."""
+    """The body of a PUT request that sets a limit of at most 2^62 bytes."""
 
     limit_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 
 
 async def get_quotas(request: web.Request) -> AllOverrides:
-    """GET /admin/quota: list the limits of spaces and the default; `"more"` if the list is cut."""
+    """GET /admin/quota: list the spaces' own limits and the default limit."""
     services = _opened(request)
     return await all_overrides(services.store, services.config)
 
@@ -55,14 +54,14 @@ async def delete_quota(request: web.Request) -> QuotaView:
 
 
 async def get_usage(request: web.Request) -> Usage:
-    """GET /admin/usage?limit=: list the largest spaces first, with the number of all spaces."""
+    """GET /admin/usage?limit=: list the largest spaces, and count all spaces."""
     services = _opened(request)
     limit = whole_number(request, "limit", default=DEFAULT_USAGE_SPACES)
     return await largest_spaces(services.store, limit=min(max(limit, 1), MAX_USAGE_SPACES))
 
 
 async def no_route(request: web.Request) -> web.Response:
-    """Refuse any other method and path below /admin."""
+    """Refuse any other path or method below /admin."""
     if request.app[SERVICES].admin_key is None:
         raise Refusal("operator-absent")
     raise Refusal("not-found")
@@ -76,7 +75,7 @@ async def _set(services: Services, request: web.Request, limit_bytes: int | None
 
 
 def _opened(request: web.Request) -> Services:
-    """Return the services, or refuse a request without the operator's secret."""
+    """Return the node's services. Refuse a request without the operator's secret."""
     services = request.app[SERVICES]
     if services.admin_key is None:
         raise Refusal("operator-absent")

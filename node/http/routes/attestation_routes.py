@@ -1,4 +1,4 @@
-"""Routes for the node's own quote (wire 5.9), backends' evidence, and the owner's policy (RL17)."""
+"""Routes for quotes of the node (wire 5.9), evidence of backends and owners' policies (RL17)."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -26,14 +26,14 @@ from ..messages.http_requests import limited_body, take_rate, token_of
 
 
 class StatedPolicy(msgspec.Struct):
-    """The owner's policy, or null if the owner stated none."""
+    """The policy that the owner has set for a network, or null if there is none."""
 
     policy: Mapping[str, object] | None
 
 
 async def get_terms(request: web.Request) -> ReleaseTerms:
-    """GET /attestation/terms?fmspc=&ca=: state how quotes are checked here and if collateral is
-    stored."""
+    """GET /attestation/terms?fmspc=&ca=: describe how the node checks quotes of a platform
+    family."""
     services = request.app[SERVICES]
     take_rate(request, services, services.challenge_rates)
     family = asked_family(request.query.getall("fmspc", []), request.query.getall("ca", []))
@@ -41,15 +41,14 @@ async def get_terms(request: web.Request) -> ReleaseTerms:
 
 
 async def post_challenge(request: web.Request) -> ChallengeMade:
-    """POST /attestation/challenge `{"did"}`: return a nonce for a quote, `{"nonce",
-    "expiresAt"}`."""
+    """POST /attestation/challenge `{"did"}`: return a nonce for a quote, and its expiry."""
     services = request.app[SERVICES]
     take_rate(request, services, services.challenge_rates)
     return challenge(services, await limited_body(request, max_bytes=MAX_CHALLENGE_BODY_BYTES))
 
 
 async def post_session(request: web.Request) -> SessionOpened:
-    """POST /attestation/sessions: verify and store evidence, return `{"expiresAt", "evidence"}`."""
+    """POST /attestation/sessions: verify and store a backend's evidence, and return its expiry."""
     services = request.app[SERVICES]
     header = token_of(request)
     # Check the size first: a refused body takes nothing from the client's rate.
@@ -59,7 +58,7 @@ async def post_session(request: web.Request) -> SessionOpened:
 
 
 async def get_policy(request: web.Request) -> StatedPolicy:
-    """GET /encryption/networks/<id>/policy: return `{"policy"}`, null if the owner stated none."""
+    """GET /encryption/networks/<id>/policy: return the owner's policy, or null if there is none."""
     services = request.app[SERVICES]
     policy = await read_policy(services, token_of(request), path_id=request.match_info["network"])
     return StatedPolicy(None if policy is None else policy_json(policy))
@@ -76,15 +75,14 @@ async def put_policy(request: web.Request) -> web.Response:
 
 
 class NoEvidence(msgspec.Struct):
-    """The answer of a node that does not run in a trust domain."""
+    """The response of a node that does not run in a trust domain."""
 
     mode: Literal["classic"] = "classic"
     message: str = "This instance is not running in a TEE"
 
 
 async def get_attestation(request: web.Request) -> OwnEvidence | NoEvidence:
-    """GET /attestation?nonce=: return a fresh quote over the nonce; `classic` outside a trust
-    domain."""
+    """GET /attestation?nonce=: return a fresh quote of the node that contains the nonce."""
     services = request.app[SERVICES]
     if services.own_quotes is None:
         return NoEvidence()

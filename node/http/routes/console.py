@@ -1,4 +1,4 @@
-"""GET /console: the console, a web page for owners, as static files (spec/operations/console.md).
+"""GET /console: the owner's web page, served as static files (spec/operations/console.md).
 
 The files are read and compressed once per process. Each is served below a digest of all files, so
 modules of different versions never mix in a cache, and a change of one file changes every address.
@@ -32,7 +32,7 @@ _IMMUTABLE: Final = {
 
 
 class ConsoleFiles(Struct, frozen=True):
-    """The console's files in memory."""
+    """The console's files in memory, with their headers."""
 
     digest: str
     bodies: Mapping[str, bytes]
@@ -47,7 +47,7 @@ CONSOLE: Final[web.AppKey[ConsoleFiles]] = web.AppKey("console", ConsoleFiles)
 
 @cache
 def load_console(runner: str | None = None) -> ConsoleFiles:
-    """Read the console's files from the distribution."""
+    """Read the console's files from the installed package."""
     bodies = read_files()
     over_all = blake3()
     for name, body in bodies.items():
@@ -74,7 +74,7 @@ def load_console(runner: str | None = None) -> ConsoleFiles:
 
 
 async def get_console(request: web.Request) -> web.Response:
-    """GET /console: return the page that loads the console, also at the address of its requests."""
+    """GET /console: return the page that loads the console."""
     console = _served(request)
     headers = {"ETag": console.etag, **_REVALIDATED}
     if matches_weakly(request.headers.get("If-None-Match"), console.etag):
@@ -83,7 +83,7 @@ async def get_console(request: web.Request) -> web.Response:
 
 
 async def get_console_file(request: web.Request) -> web.Response:
-    """GET /console/<digest>/<file>: return a file of the console, which never changes."""
+    """GET /console/<digest>/<file>: return a file of the console. It can be cached for ever."""
     console = _served(request)
     digest, _, name = request.match_info["path"].partition("/")
     if digest == console.digest and name in console.packed:

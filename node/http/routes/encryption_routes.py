@@ -21,8 +21,7 @@ from ..messages.http_requests import client_address, limited_body, token_of
 
 
 async def get_receipts(request: web.Request) -> ReceiptPage:
-    """GET /encryption/networks/<id>/receipts?after=: list receipts, oldest first, `{"receipts",
-    "after"}`."""
+    """GET /encryption/networks/<id>/receipts?after=: list a page of receipts, oldest first."""
     return await read_receipts(
         request.app[SERVICES],
         token_of(request),
@@ -32,7 +31,8 @@ async def get_receipts(request: web.Request) -> ReceiptPage:
 
 
 async def get_document(request: web.Request) -> web.Response:
-    """GET /encryption/networks/<id>/receipts/<digest>: return a document that receipts refer to."""
+    """GET /encryption/networks/<id>/receipts/<digest>: return a document to which receipts
+    refer."""
     document = await read_document(
         request.app[SERVICES],
         token_of(request),
@@ -43,7 +43,7 @@ async def get_document(request: web.Request) -> web.Response:
 
 
 async def post_withdrawal(request: web.Request) -> web.Response:
-    """POST /encryption/networks/<id>/withdraw: withdraw one `measurement`, `did` or `evidence`."""
+    """POST /encryption/networks/<id>/withdraw: withdraw a measurement, a DID or evidence."""
     header = token_of(request)
     body = await limited_body(request, max_bytes=MAX_REQUEST_BYTES)
     await withdraw_for_network(
@@ -53,7 +53,7 @@ async def post_withdrawal(request: web.Request) -> web.Response:
 
 
 async def post_network(request: web.Request) -> dict[str, Json]:
-    """POST /encryption/networks: create a network and return its `{"descriptor"}`."""
+    """POST /encryption/networks: create a network and return its descriptor."""
     services, header = request.app[SERVICES], token_of(request)
     body = await limited_body(request, max_bytes=MAX_BODY_BYTES)
     client = client_address(request, services.config.http)
@@ -61,15 +61,14 @@ async def post_network(request: web.Request) -> dict[str, Json]:
 
 
 async def get_network(request: web.Request) -> dict[str, Json]:
-    """GET /encryption/networks/<id>: return a network's descriptor, signed with `?nonce=`
+    """GET /encryption/networks/<id>: return a network's descriptor, signed if a nonce is sent
     (EN28)."""
     nonces = request.query.getall("nonce", [])
     return await read_descriptor(request.app[SERVICES], request.match_info["network"], nonces)
 
 
 async def get_well_known_network(request: web.Request) -> dict[str, Json]:
-    """GET /.well-known/encryption/network/<name>?ownerDid=: return an owner's network as a flat
-    record."""
+    """GET /.well-known/encryption/network/<name>?ownerDid=: return an owner's network."""
     owner_did = request.query.get("ownerDid")
     return await read_well_known(request.app[SERVICES], request.match_info["name"], owner_did)
 

@@ -1,4 +1,4 @@
-"""Routes about the node: /, /info, /version, /healthz, /readyz, /openapi.json (wire 5.1, 7.1)."""
+"""Routes that describe the node and report its health (wire 5.1, 7.1)."""
 
 from importlib.resources import files
 from typing import Final
@@ -23,7 +23,7 @@ _HEADERS: Final = {"ETag": _ETAG, "Cache-Control": "public, max-age=300"}
 
 
 async def get_description(request: web.Request) -> web.Response:
-    """GET /openapi.json: describe every route, with the same bytes on every node of a version."""
+    """GET /openapi.json: return the OpenAPI description of all routes."""
     services = request.app[SERVICES]
     take_rate(request, services, services.public_rates)
     if matches_weakly(request.headers.get("If-None-Match"), _ETAG):
@@ -50,7 +50,7 @@ sealspace --help. The documentation is in README.md and the folder spec of the p
 
 
 class ServiceInformation(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """The answer of /info. Its members keep the order that clients have always seen."""
+    """The response of /info. Its members keep their order for existing clients."""
 
     protocol: int
     version: str
@@ -62,12 +62,12 @@ class ServiceInformation(msgspec.Struct, frozen=True, omit_defaults=True, rename
 
 
 async def get_front(_request: web.Request) -> web.Response:
-    """GET /: return a text for a person who opened the address."""
+    """GET /: return a short text for a person who opens the address in a browser."""
     return text_answer(FRONT)
 
 
 async def get_information(request: web.Request) -> ServiceInformation:
-    """GET /info and /version: return protocol, version, features, node DID and release terms.
+    """GET /info and /version: return the node's DID, version, features and attestation mode.
 
     The attestation mode in force is public, and so is a trust root other than Intel's: evidence
     under such a root proves only what its owner wants (AT26).
@@ -86,7 +86,7 @@ async def get_information(request: web.Request) -> ServiceInformation:
 
 
 async def get_health(request: web.Request) -> web.Response:
-    """GET /healthz: report whether this process runs and its store answers."""
+    """GET /healthz: report whether the process is running and its store responds."""
     try:
         await request.app[SERVICES].store.read(keys=())
     except Exception:  # any error means unhealthy; /readyz names it
@@ -95,6 +95,6 @@ async def get_health(request: web.Request) -> web.Response:
 
 
 async def get_readiness(request: web.Request) -> web.Response:
-    """GET /readyz: test a write within its time limit, the schema and the release record."""
+    """GET /readyz: report whether the node is ready, with the result of each check."""
     report = await request.app[PROBE].check(request.app[SERVICES])
     return json_answer(report, status=200 if report.ready else 503)

@@ -1,4 +1,4 @@
-"""POST /invoke: the operations of a token's capabilities (wire §4)."""
+"""POST /invoke: the route that performs the operation of an invocation token (wire §4)."""
 
 from collections.abc import AsyncIterator
 from typing import Final
@@ -39,7 +39,7 @@ _TOO_LARGE: Final = "body-too-large"  # Q2
 
 
 def message_of(request: web.Request, http: Http) -> Message:
-    """Return the parts of an /invoke request, without its token."""
+    """Return the headers and body of an /invoke request, without its token."""
     # The return types are quoted, or else each request would evaluate them.
 
     def at_hand() -> "bytes | None":
@@ -62,7 +62,7 @@ _CACHE: Final = {"Cache-Control": "private, no-cache"}
 
 
 async def invocation_answer(request: web.Request, services: Services, result: object) -> object:
-    """Return the HTTP answer for the result of an operation."""
+    """Return the HTTP response for an operation's result."""
     match result:
         case Value(head, body):
             headers = {**head.metadata, "ETag": head.etag_header, **_CACHE}
@@ -99,7 +99,7 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
 
 
 async def post_invocation(request: web.Request) -> object:
-    """Perform the operation of the token's capabilities, which alone determine it."""
+    """Perform the operation that the token's capabilities name."""
     services = request.app[SERVICES]
     config = services.config
     invocation = admit_token(

@@ -1,4 +1,4 @@
-"""Shapes for `/openapi.json` of JSON bodies that other packages read and write.
+"""Types of JSON bodies that `/openapi.json` describes but other packages read and write.
 
 These types parse and write nothing. Tests compare answers with the description, and send requests
 that match it.
@@ -16,7 +16,7 @@ _Base64 = Annotated[str, Meta(pattern="^[A-Za-z0-9+/]*={0,2}$")]
 
 
 class Threshold(msgspec.Struct, forbid_unknown_fields=True):
-    """The numbers of members that exist (n) and that are needed to open a key (t)."""
+    """A network's threshold: n nodes have the key, and t of them are needed to use it."""
 
     n: int = 1
     t: int = 1
@@ -38,7 +38,7 @@ class NetworkMember(msgspec.Struct, rename="camel"):
 
 
 class FlatNetwork(msgspec.Struct, rename="camel", kw_only=True):
-    """A network at its well-known address."""
+    """The description of a network at its well-known address."""
 
     network_id: str
     owner_did: str
@@ -66,13 +66,13 @@ class Described(msgspec.Struct):
 
 
 class DescribedOnRequest(Described, rename="camel", omit_defaults=True):
-    """A network, signed by the node if a nonce was sent."""
+    """The description of a network, signed by the node if the request contained a nonce."""
 
     node_signature: str = ""
 
 
 class Released(msgspec.Struct, rename="camel", kw_only=True):
-    """A key, wrapped for the receiver and signed by the node."""
+    """A content key, wrapped for the receiver. The node signs the response."""
 
     type: str
     target_node: str
@@ -89,7 +89,7 @@ class Released(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class Withdrawal(msgspec.Struct, forbid_unknown_fields=True):
-    """Code, a backend or evidence that gets no more keys; exactly one member is set."""
+    """The code, backend or evidence to withdraw. Exactly one member is set."""
 
     measurement: Annotated[str, Meta(pattern="^([0-9a-f]{96}|[0-9a-f]{64})$")] | UnsetType = UNSET
     did: Annotated[str, Meta(max_length=512)] | UnsetType = UNSET

@@ -1,4 +1,4 @@
-"""The route table: every route of the node with its input, answers and refusals.
+"""The route table, with the input, responses and refusals of every route of the node.
 
 The first match wins; `/invoke` is first because it is the busiest. A trailing `/` is ignored (H4).
 The last two rows answer what no other row matches. The operator's routes are closed to pages of
@@ -55,14 +55,13 @@ from . import (
 
 
 async def get_host_did(request: web.Request) -> web.Response:
-    """Return the did:key of a space on this node. It is derived from the root secret; nothing is
-    stored."""
+    """Return the did:key of a space on this node. The key is derived from the root secret."""
     space = parse_space_id(request.match_info["space"])
     return text_answer(request.app[SERVICES].keyring.space_did(space))  # J3: no newline after it
 
 
 class Revoked(msgspec.Struct, omit_defaults=True):
-    """Revoked delegations, named as in the request; `cids` only if the request names several."""
+    """The delegations that were revoked. `cids` is set only if the request named several."""
 
     revoked: bool
     cid: str
@@ -70,13 +69,13 @@ class Revoked(msgspec.Struct, omit_defaults=True):
 
 
 async def post_revocation(request: web.Request) -> Revoked:
-    """Revoke delegations. Return `{"revoked", "cid"}`, and `cids` for several (E8, V5, W27)."""
+    """Revoke the delegations that the request names, and return their CIDs (E8, V5, W27)."""
     echoes = await revoke(request.app[SERVICES], token_of(request))
     return Revoked(True, echoes[0], echoes if len(echoes) > 1 else ())  # V5
 
 
 async def post_delegation(request: web.Request) -> Registration:
-    """Register a delegation and return `{"cid", "activated", "skipped"}`. The body is ignored."""
+    """Register a delegation, and return its CID and the activated and skipped spaces."""
     services = request.app[SERVICES]
     return await register(
         services, token_of(request), client=client_address(request, services.config.http)
@@ -87,13 +86,13 @@ MAX_STATUS_BODY_BYTES: Final = 1024 * 1024
 
 
 class StatusRequest(msgspec.Struct, frozen=True):
-    """The delegation whose status is requested, as the token names it."""
+    """The body of a status request. It names the same delegation as the token."""
 
     cid: str
 
 
 async def post_status(request: web.Request) -> web.Response:
-    """POST /delegation/status: return the status of a delegation, or 404 if the caller may not see
+    """POST /delegation/status: return a delegation's status, or 404 if the caller may not see
     it."""
     token = parse_invocation(token_of(request))
     question = await json_body(request, StatusRequest, max_bytes=MAX_STATUS_BODY_BYTES)
@@ -109,35 +108,35 @@ async def post_query(request: web.Request) -> DelegationPage:
 
 
 class NodeKeys(msgspec.Struct, rename="camel"):
-    """The node's DID and the public key of its invitations."""
+    """The node's DID and the public key for share invitations."""
 
     node_did: str
     share_invitation_public_key: str
 
 
 async def get_node_keys(request: web.Request) -> NodeKeys:
-    """Return the node's DID and the public key of its invitations."""
+    """Return the node's DID and the public key for share invitations."""
     keyring = request.app[SERVICES].keyring
     return NodeKeys(keyring.node_did, keyring.invitation_public_key)
 
 
 async def options_any(_request: web.Request) -> web.Response:
-    """OPTIONS on any path: return an empty answer; CORS headers are added as to any other."""
+    """OPTIONS on any path: return an empty response with the common CORS headers."""
     return empty_answer()
 
 
 async def options_public(_request: web.Request) -> web.Response:
-    """OPTIONS on a key of a public space."""
+    """OPTIONS on a key of a public space: return an empty response."""
     return empty_answer(204)
 
 
 async def no_route(_request: web.Request) -> web.Response:
-    """Refuse a path without a route, or a method that a path does not have."""
+    """Refuse a path that no route matches, or a method that the path does not support."""
     raise Refusal("not-found")
 
 
 def refusing(code: str, *about: str) -> Handler:
-    """Return a handler that refuses every method except the OPTIONS of a CORS preflight."""
+    """Return a handler that refuses every method except OPTIONS, which CORS preflights use."""
 
     async def refuse(request: web.Request) -> web.Response:
         if request.method == "OPTIONS":
@@ -512,7 +511,7 @@ ROUTES: Final[tuple[Route, ...]] = (
 
 
 def _other_methods() -> tuple[Route, ...]:
-    """Return a row for all other methods on each path of our own surface."""
+    """Return rows that refuse all other methods on each path outside the wire protocol."""
     methods: dict[str, list[str]] = {}
     for route in ROUTES:
         if route.surface == "own":

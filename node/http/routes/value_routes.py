@@ -36,7 +36,7 @@ MAX_SIGNED_URL_BODY_BYTES: Final = 1 << 20  # H5
 
 
 class SignedUrl(msgspec.Struct, rename="camel"):
-    """A relative URL with which anyone can read one version of a value until it expires."""
+    """A relative URL that lets anyone read one version of a value until it expires."""
 
     url: str
     ticket_id: str
@@ -44,7 +44,7 @@ class SignedUrl(msgspec.Struct, rename="camel"):
 
 
 async def post_signed_url(request: web.Request) -> SignedUrl:
-    """POST /signed/kv: make a relative signed URL and return `{"url", "ticketId", "expiresAt"}`."""
+    """POST /signed/kv: create a signed URL for a value, and return it with its expiry."""
     services = request.app[SERVICES]
     unverified = parse_invocation(token_of(request))
     body = await json_body(request, SignedUrlRequest, max_bytes=MAX_SIGNED_URL_BODY_BYTES)
@@ -57,7 +57,7 @@ async def post_signed_url(request: web.Request) -> SignedUrl:
 
 
 async def get_signed_value(request: web.Request) -> web.StreamResponse:
-    """GET /signed/kv/<ticket>: return the value, or the part that `Range` names (Q31)."""
+    """GET /signed/kv/<ticket>: return the value, or the byte range that was requested (Q31)."""
     services = request.app[SERVICES]
     head = await redeem(services, request.match_info["ticket"])
     fixed = {
@@ -101,7 +101,7 @@ _FIXED: Final = {
 
 
 async def get_public_value(request: web.Request) -> web.StreamResponse:
-    """GET /public/<space>/kv/<key>: return the value of a key, as spelled or decoded (Q11)."""
+    """GET /public/<space>/kv/<key>: return the value of a key, percent-encoded or not (Q11)."""
     services = request.app[SERVICES]
     take_rate(request, services, services.public_rates)
     space = public_space(request.match_info["space"])
@@ -117,14 +117,14 @@ async def get_public_value(request: web.Request) -> web.StreamResponse:
 
 
 def _paths(request: web.Request) -> tuple[str, ...]:
-    """Return the keys that a URL can mean: its raw text, and its decoded text (Q11)."""
+    """Return the keys that a URL may name: its raw path and its decoded path (Q11)."""
     raw = request.rel_url.raw_path.split("/", 4)[4]
     decoded = "/".join(unquote(part) for part in raw.split("/") if part)
     return (raw,) if raw == decoded else (raw, decoded)
 
 
 async def list_public_keys(request: web.Request) -> web.Response:
-    """GET /public/<space>/kv?prefix=&after=&limit=: list a page of keys in byte order.
+    """GET /public/<space>/kv?prefix=&after=&limit=: list one page of keys in byte order.
 
     A page that is not the last has `x-tinycloud-truncated: true`; the next one starts `after` its
     last key.
