@@ -1,1 +1,1 @@
-"""The SDK's side of applications, backends and runners: granting to them and calling them."""
+"""The part of the SDK that grants rights to applications, backends and runners, and calls them."""

@@ -73,7 +73,7 @@ class _Stated(Struct, forbid_unknown_fields=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """An API key as its holder presents it.
+    """The bearer credential that the holder of an API key sends.
 
     Attributes:
         owner: DID of the key's owner.
@@ -93,7 +93,7 @@ class Credential:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """The owner's statement about an API key; made by `read_api_key`.
+    """An owner's verified statement about an API key. Obtain it with `read_api_key`.
 
     Attributes:
         owner: DID of the signer; calls are in its name and at its cost.
@@ -114,7 +114,7 @@ class ApiKey:
     expires_at: float
 
     def is_of(self, credential: Credential) -> bool:
-        """Return whether a credential has this key's secret, compared in constant time."""
+        """Return whether a credential contains this key's secret, compared in constant time."""
         return hmac.compare_digest(self.secret_sha256, _hash(credential.secret))
 
     def calls(self, project: ProjectId) -> bool:
@@ -123,7 +123,7 @@ class ApiKey:
 
 
 def parse_owner(text: str) -> Principal:
-    """Read an owner as keys and the HTTPS API write it: a DID, or `0x…` for a wallet on Ethereum.
+    """Parse the name of an owner, which is a DID or the `0x…` address of an Ethereum wallet.
 
     Raises:
         InvalidInput: the text is neither.
@@ -136,7 +136,7 @@ def parse_owner(text: str) -> Principal:
 
 
 def parse_credential(text: str) -> Credential:
-    """Read an API key as its holder presents it.
+    """Parse the bearer credential that the holder of an API key sends.
 
     The text is split from the right, because a DID contains colons.
 
@@ -164,7 +164,7 @@ def new_api_key(
     expires_at: float,
     entropy: Entropy,
 ) -> tuple[bytes, Credential]:
-    """Make an API key, and the signed statement of its rights.
+    """Create an API key, and sign the statement of its rights.
 
     Args:
         signer: the owner's key or wallet.
@@ -199,7 +199,7 @@ def new_api_key(
 
 
 def signer_of(statement: bytes) -> Principal:
-    """Return the DID that a statement names as its signer; the signature is not verified.
+    """Return the DID of a statement's signer, without verifying the signature.
 
     Raises:
         StatementInvalid: the statement names no signer.
@@ -212,7 +212,7 @@ def signer_of(statement: bytes) -> Principal:
 
 
 def read_api_key(statement: bytes, *, owner: str, runner: str, now: float) -> ApiKey:
-    """Read an owner's signed statement about an API key (RN87).
+    """Parse and verify an owner's signed statement about an API key (RN87).
 
     Args:
         statement: the signed statement, untrusted.

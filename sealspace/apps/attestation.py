@@ -45,7 +45,7 @@ _ABOUT_THE_EVIDENCE = frozenset({400, 403, 409, 422})
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A nonce of the node, valid once and for the DID that requested it.
+    """A nonce from the node. It is valid once, for the DID that requested it.
 
     Attributes:
         nonce: 32 bytes.
@@ -60,7 +60,7 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Attested:
-    """Evidence that a backend submits.
+    """The evidence that a backend submits to a node.
 
     Attributes:
         quote: TDX quote, as the platform returned it.
@@ -78,7 +78,7 @@ class Attested:
 
 @dataclass(frozen=True, slots=True)
 class AttestationSession:
-    """Evidence that the node has accepted.
+    """Evidence that the node has accepted, and the time at which it expires.
 
     Attributes:
         expires_at: epoch seconds.
@@ -90,13 +90,13 @@ class AttestationSession:
 
 
 class Attestation:
-    """The attestation routes of a node; made by `Client.attestation`."""
+    """The attestation routes of a node. Obtain them with `Client.attestation`."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
     async def challenge(self) -> Challenge:
-        """Request a nonce for this session's DID; the node stores nothing for it.
+        """Request a nonce for this session's DID. The node stores nothing for it.
 
         Raises:
             RateLimited: too many requests.
@@ -114,7 +114,7 @@ class Attestation:
     async def open_session(
         self, network: NetworkId, challenge: Challenge, attested: Attested
     ) -> AttestationSession:
-        """Submit evidence, which then counts for this session's DID until it expires.
+        """Submit evidence, which the node then counts for this session's DID until it expires.
 
         Args:
             network: a network on which the session has decrypt, which shows a need for evidence
@@ -155,7 +155,7 @@ class Attestation:
 
 
 def _accepted(answer: Answer) -> Answer:
-    """Return a success; raise AttestationRefused if the node rejected the evidence."""
+    """Return a successful response. Raises AttestationRefused if the evidence was rejected."""
     try:
         return answer.require()
     except NodeRefused as exc:
@@ -176,7 +176,7 @@ _MAX_TERMS_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A platform family, for which collateral is issued."""
+    """A platform family for which Intel issues collateral."""
 
     fmspc: bytes
     ca: PlatformCa
@@ -186,7 +186,7 @@ _DECODER: Final = msgspec.json.Decoder(ReleaseTerms)
 
 
 async def fetch_terms(transport: Transport, family: Family | None) -> ReleaseTerms:
-    """Fetch a node's terms for evidence, without a token."""
+    """Fetch the terms on which a node accepts evidence. No token is needed."""
     query = "" if family is None else f"?fmspc={family.fmspc.hex()}&ca={family.ca}"
     request = Request(
         "GET", f"/attestation/terms{query}", repeatable=True, max_answer_bytes=_MAX_TERMS_BYTES
@@ -198,7 +198,7 @@ async def fetch_terms(transport: Transport, family: Family | None) -> ReleaseTer
 
 
 def require_judgeable(terms: ReleaseTerms, evidence: Evidence) -> None:
-    """Reject a backend whose evidence the node cannot verify or never accepts, under any grant."""
+    """Reject a backend if the node cannot verify its evidence or would never accept it."""
     root, provider = evidence.root_ca_sha256.hex(), evidence.key_provider
     if root not in terms.trust_roots:
         named = " or ".join(one[:16] + "…" for one in terms.trust_roots) or "none"

@@ -1,4 +1,4 @@
-"""Grants to backends: verify a backend's evidence, then grant secrets to exactly that code.
+"""Grants of secrets to backends whose evidence proves which code they run.
 
 An owner has the address of a backend, and has to know what runs there before granting anything.
 `fetch_evidence` requests evidence for a fresh nonce and verifies it on the owner's machine, with
@@ -94,7 +94,7 @@ _LENIENCY_OF: Final[dict[Refusal, Leniency]] = {
 
 @dataclass(frozen=True, slots=True)
 class ValidWindow:
-    """The validity of a part of the collateral, epoch seconds."""
+    """The period, in epoch seconds, in which one part of the collateral is valid."""
 
     name: str
     starts_at: float
@@ -103,7 +103,7 @@ class ValidWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """The result of verifying a backend's evidence; made by an `EvidenceVerifier`.
+    """The result of verifying a backend's evidence. Obtain it from an `EvidenceVerifier`.
 
     Attributes:
         evidence: the facts in the form that nodes store, without a receiver key.
@@ -141,7 +141,7 @@ WantedSecret: TypeAlias = SecretName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A backend whose evidence was verified; made by `fetch_evidence`.
+    """A backend whose evidence was verified. Obtain it with `fetch_evidence`.
 
     Attributes:
         url: the address of the backend.
@@ -157,17 +157,17 @@ class Seen:
 
     @property
     def did(self) -> str:
-        """The DID that a grant is addressed to."""
+        """The DID to which a grant is addressed."""
         return self.published.statement.did
 
     @property
     def measurements(self) -> Measurements:
-        """The five registers of the quote."""
+        """The five measurement registers in the backend's quote."""
         return self.verified.evidence.measurements
 
     @property
     def is_runner(self) -> bool:
-        """Whether the backend is a runner; see `Client.runners` for grants to it."""
+        """Whether the backend is a runner. Use `Client.runners` for grants to runners."""
         return self.published.statement.manifest.app_id == RUNNER_APP_ID
 
     @property
@@ -181,7 +181,7 @@ class Seen:
 
     @property
     def further_wishes(self) -> tuple[str, ...]:
-        """Other permissions that the manifest requests, as texts; a grant never includes them."""
+        """The other permissions that the manifest requests, as strings. No grant includes them."""
         resources = resolve_manifest(self.published.statement.manifest)
         wishes = []
         for one in resources:
@@ -248,7 +248,7 @@ async def fetch_evidence(
 async def deliver(
     url: str, *portables: PortableDelegation, settings: TransportSettings | None = None
 ) -> None:
-    """Send grants to the backend that they are for; they stay registered at the node in any case.
+    """Send grants to their backend. They stay registered at the node even if it rejects them.
 
     Args:
         url: address of the backend.
@@ -275,7 +275,7 @@ async def deliver(
 
 
 def require_address(url: str) -> None:
-    """Check the address of a backend.
+    """Check that a URL is a valid address of a backend.
 
     Raises:
         InvalidInput: the address is not valid.
@@ -296,7 +296,7 @@ def _transport(url: str, settings: TransportSettings | None = None) -> Transport
 async def ask_backend(
     url: str, request: Request, *, settings: TransportSettings | None = None
 ) -> Answer:
-    """Send a request to a backend; for the modules of this package.
+    """Send a request to a backend. Only modules of this package use this function.
 
     Raises:
         InvalidInput: the address is not valid.
@@ -342,7 +342,7 @@ def _error_text(answer: Answer) -> str:
 
 
 def require_expected(seen: Seen, expected: Sequence[str]) -> None:
-    """Compare a backend with values that the owner knows from elsewhere.
+    """Require that a backend's evidence matches values that the owner knows from elsewhere.
 
     Args:
         seen: from `fetch_evidence`.
@@ -374,8 +374,7 @@ def require_expected(seen: Seen, expected: Sequence[str]) -> None:
 
 
 def is_whole_code(seen: Seen, expected: Sequence[str]) -> bool:
-    """Return whether expected values identify the code completely: the image, the programs, the
-    keys.
+    """Return whether the expected values identify a backend's code completely.
 
     A compose hash alone proves nothing, because another image can write any log (AT22). MRTD and
     RTMR0
@@ -393,8 +392,7 @@ def is_whole_code(seen: Seen, expected: Sequence[str]) -> bool:
 
 
 def is_whole_policy(seen: Seen, policy: Policy) -> bool:
-    """Return whether a policy identifies a backend's code completely, as `is_whole_code` defines
-    it."""
+    """Return whether a policy identifies a backend's code completely; see `is_whole_code`."""
     evidence = seen.verified.evidence
     if _has_provider_named(evidence, policy.key_providers):
         return policy.is_allow_list
@@ -402,14 +400,16 @@ def is_whole_policy(seen: Seen, policy: Policy) -> bool:
 
 
 def _has_provider_named(evidence: Evidence, named: Sequence[str]) -> bool:
-    """Return whether the texts name the key provider with its id; without one, any provider
-    matches."""
+    """Return whether a list contains the evidence's key provider together with the provider's id.
+
+    Any provider of the same kind would match an entry without an id.
+    """
     provider = evidence.key_provider
     return provider is not None and ":" in provider and provider in named
 
 
 def require_like(seen: Seen, policy: Policy) -> None:
-    """Compare a backend with code that the owner approved before.
+    """Require that a backend runs code that the owner approved before.
 
     Args:
         seen: from `fetch_evidence`.
@@ -435,7 +435,7 @@ def require_like(seen: Seen, policy: Policy) -> None:
 
 
 def require_recent(seen: Seen, now: float) -> None:
-    """Require that evidence is recent enough for a grant; raises BackendNotAcceptable."""
+    """Require that evidence is recent enough for a grant. Raises BackendNotAcceptable."""
     if not 0 <= now - seen.seen_at <= LOOK_TTL_S:
         raise BackendNotAcceptable(
             "the backend's evidence is too old for a grant",
@@ -452,7 +452,7 @@ def policy_for(
     pin: Pin = "compose",
     ttl_s: float,
 ) -> Policy:
-    """Return the policy that admits exactly the backend that was seen.
+    """Return a policy that admits the code of the given backend and no other code.
 
     Args:
         seen: from `fetch_evidence`.
@@ -535,20 +535,20 @@ def _not_acceptable(
 
 
 class Backends:
-    """The grants to backends; made by `Client.backends`."""
+    """Access to the grants for backends. Obtain it with `Client.backends`."""
 
     def __init__(self, caller: Caller, delegations: Delegations) -> None:
         self._caller = caller
         self._delegations = delegations
 
     async def look(self, url: str, verifier: EvidenceVerifier) -> Seen:
-        """Request a backend's evidence and verify it, as `fetch_evidence`."""
+        """Request a backend's evidence and verify it, as `fetch_evidence` does."""
         return await fetch_evidence(
             url, verifier, clock=self._caller.clock, entropy=self._caller.entropy
         )
 
     def resources(self, seen: Seen, secrets: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Return the resources of the secrets for a grant.
+        """Return the resources that a grant of the given secrets names.
 
         Args:
             seen: from `look`.
@@ -574,7 +574,7 @@ class Backends:
         return tuple(f"{space.text}/kv/{wanted[label]}" for label in chosen)
 
     async def require_judgeable(self, seen: Seen) -> None:
-        """Require that the node can verify a backend; otherwise a grant to it opens nothing.
+        """Require that the node can verify a backend. Otherwise, a grant would open nothing.
 
         Raises:
             BackendNotAcceptable: the node trusts another root, rejects the key provider, or lacks
@@ -603,8 +603,7 @@ class Backends:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Grant secrets to exactly the backend that was seen; the grant is registered when this
-        returns.
+        """Grant secrets to exactly the code of the given backend, and register the grant.
 
         Args:
             seen: from `look`, at most LOOK_TTL_S ago.
@@ -647,13 +646,15 @@ class Backends:
 
 
 def _secret_of(one: ResourceRequest) -> SecretName | None:
-    """Return the secret that a manifest requests, or None for a folder, which would grant all below
-    it."""
+    """Return the secret that a requested resource names, or None if it names no single secret.
+
+    A grant of a folder would include everything below it.
+    """
     return secret_at(one.path) if one.service == KV and one.space == SECRETS_SPACE else None
 
 
 def _is_provider(text: str) -> bool:
-    """Return whether a text names a key provider; raises InvalidInput if its id is malformed."""
+    """Return whether a string names a key provider. Raises InvalidInput if its id is malformed."""
     if text.partition(":")[0] not in NAMES:
         return False
     try:

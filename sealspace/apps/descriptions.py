@@ -1,4 +1,4 @@
-"""Plain descriptions of rights, manifests, policies, run grants and backends, for all commands.
+"""Descriptions of rights, manifests, policies, run grants and backends in plain words.
 
 Texts of manifests and backends are untrusted; every line is made safe for a terminal.
 
@@ -80,7 +80,7 @@ _REGISTERS: Final = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
 
 
 def granted_resource(resource: str, abilities: tuple[str, ...]) -> GrantedResource:
-    """Return rights on a resource in the form of portable grants."""
+    """Return a resource with its abilities, in the form that portable grants use."""
     try:
         (one,) = described([allow(resource, ability) for ability in abilities])
     except (InvalidInput, ValueError):  # a resource of another kind, or an empty list of abilities
@@ -91,7 +91,7 @@ def granted_resource(resource: str, abilities: tuple[str, ...]) -> GrantedResour
 def rights_words(
     rights: Sequence[GrantedResource], *, by: str, with_below: bool = True
 ) -> tuple[str, ...]:
-    """Describe rights: one line for each resource, but for networks one line for each ability."""
+    """Describe rights in lines, one for each resource or each ability on a network."""
     lines: list[str] = []
     for one in rights:
         place = _place(one, by, with_below=with_below)
@@ -138,8 +138,7 @@ def _verb(ability: str) -> str:
 
 
 def _secrets(space: str, path: str) -> tuple[str, str] | None:
-    """Return the label and the description of a secret or folder of secrets; None for other
-    paths."""
+    """Return the label and the description of a secret or a folder of secrets, or None."""
     prefix = list_prefix(None)
     if space != SECRETS_SPACE or not f"{path}/".startswith(prefix):
         return None
@@ -150,12 +149,12 @@ def _secrets(space: str, path: str) -> tuple[str, str] | None:
 
 
 def granted_labels(portable: PortableDelegation) -> list[str]:
-    """Return the labels of the secrets, and the paths of the other values, that a grant names."""
+    """Return the labels of the secrets and the paths of the other values in a grant."""
     return [label_at(one.path) for one in portable.resources if one.service == "kv"]
 
 
 def label_at(path: str) -> str:
-    """Return the label of the secret at a path, `NAME` or `scope/NAME`; any other path as it is."""
+    """Return the label of the secret at a path, or the path itself if it names no secret."""
     secret = secret_at(path)
     return path if secret is None else secret.label
 
@@ -200,14 +199,14 @@ class ExplainedLine:
     lifetime_ms: int | None = None
 
     def __post_init__(self) -> None:
-        """Make the text safe for a terminal."""
+        """Replace characters in the text that a terminal would interpret."""
         object.__setattr__(self, "text", printable(self.text, most=_MAX_LINE_CHARS))
 
 
 def explain(
     asked: Manifest | ManifestRequest, *, features: Sequence[str] = (), now: float | None = None
 ) -> tuple[ExplainedLine, ...]:
-    """Describe the permissions that a manifest, or a composed request, requests."""
+    """Describe the permissions in a manifest or in a request composed of manifests."""
     if isinstance(asked, Manifest):
         asked = compose_manifests([asked], include_account_registry_permissions=False)
     lines = [
@@ -230,7 +229,10 @@ def _part(
     features: Sequence[str],
     now: float | None,
 ) -> list[ExplainedLine]:
-    """Describe the permissions of one recipient; those of every space are one line."""
+    """Describe the permissions that a manifest requests for one recipient.
+
+    Permissions that exist for every space are described in one line.
+    """
     subject = who or SESSION
     kept = served(resources, features, leave_out=True)
     lines = [
@@ -281,7 +283,7 @@ def _requested(
 
 
 def _requested_place(one: ResourceRequest) -> tuple[Kind, str, str | None]:
-    """Return the kind of a resource, its description, and the path to show."""
+    """Return the kind of a requested resource, its description, and the path to show."""
     if one.service == ENCRYPTION:
         return "network", f"the encryption network {one.path}", None
     whole = one.path in ("", "/")
@@ -302,7 +304,7 @@ def _requested_place(one: ResourceRequest) -> tuple[Kind, str, str | None]:
 
 
 def _defaults(manifest: Manifest) -> ExplainedLine:
-    """Describe the default permissions of a manifest, whether it names them or not."""
+    """Describe the default permissions of an application, and how its manifest can omit them."""
     named = isinstance(manifest.source, dict) and "defaults" in manifest.source
     why = f'by its defaults "{manifest.defaults}"' if named else "because it states no defaults"
     return ExplainedLine(
@@ -330,7 +332,7 @@ _MOST_FACT_CHARS: Final = 200
 
 
 def run_words(run: RunStatement) -> tuple[str, ...]:
-    """Describe a run statement, one line each for programs, callers, hosts and limits."""
+    """Describe a run statement in lines: one each for programs, callers, hosts and limits."""
     return (
         *(f"for the program {program_words(rule)}" for rule in run.programs),
         f"callers: {caller_words(run.callers)}",
@@ -340,7 +342,7 @@ def run_words(run: RunStatement) -> tuple[str, ...]:
 
 
 def run_sentence(run: RunStatement) -> str:
-    """Describe a run statement in one line; each part is cut to a readable length."""
+    """Describe a run statement in one line. Each part is cut to a readable length."""
     programs = _cut(" or ".join(program_words(rule) for rule in run.programs))
     limits = _limits(run)
     callers, hosts = _cut(caller_words(run.callers)), _cut(", ".join(run.hosts)) or "no host"
@@ -349,7 +351,7 @@ def run_sentence(run: RunStatement) -> str:
 
 
 def run_grant_of(portable: PortableDelegation) -> RunGrant | None:
-    """Return a portable delegation as a run grant; None for other delegations."""
+    """Return a portable delegation as a run grant, or None if it is another kind of delegation."""
     try:
         return read_run_grant(portable.header, runner=portable.delegate_did)
     except InvalidPortableDelegation:
@@ -364,7 +366,7 @@ def program_words(rule: ProgramRule) -> str:
 
 
 def caller_words(condition: Condition) -> str:
-    """Describe the callers that a condition admits."""
+    """Describe which callers a condition admits."""
     match condition:
         case Owner():
             return "you alone, or with API keys of yours"  # a key calls in its owner's name (RN90)
@@ -420,7 +422,7 @@ _DAY_S = 86_400
 
 
 def policy_words(policy: Policy | None) -> tuple[str, ...]:
-    """Describe a policy completely, so that policies with the same lines are equal."""
+    """Describe every part of a policy, so that equal descriptions mean equal policies."""
     if policy is None:
         return ("there is no policy on code",)
     lines = [_code(one) for one in policy.measurements] or [
@@ -457,8 +459,7 @@ def policy_words(policy: Policy | None) -> tuple[str, ...]:
 
 
 def policy_changes(before: Policy | None, after: Policy | None) -> tuple[str, ...]:
-    """Describe a change of policy: `- ` before removed lines, `+ ` before added ones, blanks
-    otherwise."""
+    """Describe how a policy changes, with `- ` before removed lines and `+ ` before added lines."""
     old, new = policy_words(before), policy_words(after)
     return (
         *(f"- {line}" for line in old if line not in new),
@@ -472,7 +473,7 @@ def _code(entry: Measurements) -> str:
 
 
 def hex_of(value: bytes | None) -> str | None:
-    """Return a measurement in hex; None if it is missing."""
+    """Return a measurement in hex, or None if there is no measurement."""
     return None if value is None else value.hex()
 
 
@@ -505,7 +506,7 @@ _ATTRIBUTE_BITS: Final = {
 
 
 def in_plain_words(seen: Seen, policy: Policy | None = None) -> tuple[str, ...]:
-    """Describe a backend, the grant that a policy would make, and warnings, one fact a line."""
+    """Describe a backend and the grant that a policy would make, one fact per line."""
     return (
         *_facts(seen),
         *([] if policy is None else _pinned(policy)),
@@ -514,7 +515,7 @@ def in_plain_words(seen: Seen, policy: Policy | None = None) -> tuple[str, ...]:
 
 
 def warnings(seen: Seen) -> tuple[str, ...]:
-    """Return warnings for an owner before a grant."""
+    """Return the warnings that an owner should read before granting to a backend."""
     evidence, found = seen.verified.evidence, []
     if not seen.verified.root_is_intel:
         found.append(
@@ -554,7 +555,7 @@ def warnings(seen: Seen) -> tuple[str, ...]:
 
 
 def as_json(seen: Seen, policy: Policy | None = None) -> dict[str, Json]:
-    """Describe a backend as JSON for programs; bytes are hex, times RFC 3339."""
+    """Return a backend's description as JSON, with bytes in hex and times in RFC 3339."""
     evidence = seen.verified.evidence
     return {
         "url": seen.url,

@@ -1,4 +1,4 @@
-"""Escalation: find the rights that a session lacks, and make the sign-in that adds them (MF13).
+"""Escalation: find the rights that a session lacks, and request them with a new sign-in (MF13).
 
 Example:
     try:
@@ -19,7 +19,7 @@ from ..wire.sign_in import SESSION_TTL_S, SignIn
 
 
 def missing_of(error: SealspaceError) -> tuple[Capability, ...]:
-    """Return the missing capabilities that an error names, from this client or from the node."""
+    """Return the capabilities that an error of the client or the node reports as missing."""
     if isinstance(error, NotGranted):
         return error.missing
     refusal = error.refusal if isinstance(error, DecryptDenied) else error
@@ -34,8 +34,7 @@ def missing_of(error: SealspaceError) -> tuple[Capability, ...]:
 def sign_in_for(
     session: Session, missing: Sequence[Capability], *, ttl_s: float | None = None
 ) -> SignIn:
-    """Make the sign-in that requests the session's own rights again, and the missing ones; nothing
-    else.
+    """Return a sign-in that requests the session's current rights and the missing capabilities.
 
     Args:
         session: the current session.

@@ -1,4 +1,4 @@
-"""A check whether granted resources contain requested ones, before anything is sent (MF11).
+"""A check whether granted resources contain the requested resources (MF11).
 
 The check is stricter than the node's (capabilities X1 to X8): a granted path without a trailing
 slash covers only itself. A node accepts everything that this check accepts. A wildcard such as
@@ -27,7 +27,7 @@ from ..wire.portable import described
 def missing_resources(
     requested: Iterable[ResourceRequest], granted: Sequence[ResourceRequest], *, owner: str
 ) -> tuple[ResourceRequest, ...]:
-    """Return the requested resources that no granted one contains; empty if all are contained."""
+    """Return the parts of the requested resources that the granted resources do not contain."""
     place = partial(_place, owner=owner)
     held = [(place(one), one) for one in granted]
     missing = []
@@ -53,8 +53,7 @@ def missing_resources(
 
 
 def resources_of(capabilities: Iterable[Capability]) -> tuple[ResourceRequest, ...]:
-    """Return a token's capabilities as resources, without those with caveats, whose effect is
-    narrower."""
+    """Return a token's capabilities as resources, leaving out capabilities with caveats."""
     rows = described(one for one in capabilities if not one.caveats)
     return tuple(
         ResourceRequest(_long(one.service), one.space, one.path, one.actions) for one in rows
@@ -62,7 +61,7 @@ def resources_of(capabilities: Iterable[Capability]) -> tuple[ResourceRequest, .
 
 
 def _place(resource: ResourceRequest, *, owner: str) -> tuple[str, str, str]:
-    """Return service, space and path of a resource in canonical spelling."""
+    """Return the service, the space and the path of a resource, each in its canonical form."""
     service = _long(resource.service)
     if service != ENCRYPTION:
         return service, space_of(owner, resource.space).text, resource.path

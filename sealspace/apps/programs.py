@@ -1,4 +1,4 @@
-"""Programs for runners: publish them, and read what developers published (RN50 to RN55).
+"""Programs for runners: publish them, and read published programs (RN50 to RN55).
 
 A developer's project has a name and versions. A version is the program's bytes, and a statement
 about them that the developer signs; another signed statement names the active version. A program is
@@ -77,7 +77,7 @@ _WANTS_NOTHING: Final = ProgramManifest()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """A developer's statement about a version of a program.
+    """A developer's signed statement about one version of a program.
 
     Attributes:
         project: project of the developer who signed.
@@ -103,7 +103,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """A developer's statement which version of a project is active.
+    """A developer's signed statement that names the active version of a project.
 
     Attributes:
         sha256: SHA-256 of the version's bytes.
@@ -118,7 +118,7 @@ class Active:
 
 
 class Programs:
-    """The projects of a developer; made by `Client.programs`."""
+    """Access to the projects of a developer. Obtain it with `Client.programs`."""
 
     def __init__(self, caller: Caller, developer: str, *, public: bool) -> None:
         self._caller = caller
@@ -126,7 +126,7 @@ class Programs:
 
     @property
     def space(self) -> str:
-        """Full id of the space that contains the projects, which a grant to a runner names."""
+        """The full id of the space with the projects. A grant to a runner names this id."""
         return self._kv.space.text
 
     async def publish(
@@ -140,7 +140,7 @@ class Programs:
         manifest: ProgramManifest | None = None,
         activate: bool = True,
     ) -> Version:
-        """Publish a version of a program, and make it the active one.
+        """Publish a version of a program, and make that version the active one.
 
         Args:
             name: name of the project.
@@ -195,7 +195,7 @@ class Programs:
         return parse_version(statement, project, version.sha256)
 
     async def activate(self, name: str, sha256: str, *, signer: StatementSigner) -> Active:
-        """Make a published version the active one.
+        """Make a published version of a program the active one.
 
         Raises:
             NotFound: there is no such version.
@@ -227,7 +227,7 @@ class Programs:
         return active
 
     async def names(self) -> AsyncIterator[str]:
-        """Yield the names of the projects, ascending."""
+        """Yield the names of the projects in ascending order."""
         last = None
         async for key in self._kv.list("projects/"):
             name = key.split("/")[1]
@@ -291,7 +291,7 @@ class Programs:
 
 
 async def read_active(read: Reader, project: ProjectId) -> Active | None:
-    """Read the active version of a project, or None if no version is active.
+    """Read the statement about a project's active version, or None if no version is active.
 
     Raises:
         StatementInvalid: the statement is not valid (RN53).
@@ -331,7 +331,7 @@ async def read_version(read: Reader, project: ProjectId, wanted: str | Active) -
 
 
 async def read_code(read: Reader, version: Version) -> bytes | None:
-    """Read the bytes of a version; None if they are missing.
+    """Read the bytes of a program's version, or None if they are not stored.
 
     Raises:
         StatementInvalid: the bytes are not those that the developer signed (RN52).
@@ -348,7 +348,7 @@ async def read_code(read: Reader, version: Version) -> bytes | None:
 
 
 def version_json(version: Version) -> dict[str, Json]:
-    """Return the JSON of a statement about a version."""
+    """Return the statement about a version as JSON."""
     size_bytes, source, wanted = version.size_bytes, version.source, manifest_json(version.manifest)
     stated = _StatedVersion(
         version.project.text,
@@ -373,7 +373,7 @@ class _StatedVersion(Struct, forbid_unknown_fields=True, rename="camel", omit_de
 
 
 def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
-    """Read a signed statement about a version, untrusted (RN52).
+    """Parse a signed statement about a version and verify its signature (RN52).
 
     Raises:
         StatementInvalid: the statement is malformed, is not the developer's, or is about another
@@ -399,7 +399,7 @@ def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
 
 
 def active_json(project: ProjectId, active: Active) -> dict[str, Json]:
-    """Return the JSON of a statement about the active version."""
+    """Return the statement about the active version as JSON."""
     stated = _StatedActive(
         project.text, active.sha256, active.sequence, active.statement_sha256 or UNSET
     )
@@ -415,7 +415,7 @@ class _StatedActive(Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 def parse_active(data: bytes, project: ProjectId) -> Active:
-    """Read a signed statement about the active version, untrusted (RN53).
+    """Parse a signed statement about the active version and verify its signature (RN53).
 
     A statement without `statementSha256` is accepted, because the next one continues its sequence.
     A
@@ -432,12 +432,12 @@ def parse_active(data: bytes, project: ProjectId) -> Active:
 
 
 def manifest_json(manifest: ProgramManifest) -> dict[str, Json]:
-    """Return the JSON of a program's manifest."""
+    """Return a program's manifest as JSON."""
     return {member: list(names) for member, names in to_builtins(manifest).items()}
 
 
 def parse_program_manifest(value: Json) -> ProgramManifest:
-    """Read a program's manifest: `{"secrets"?: [NAME…], "hosts"?: [host…]}`.
+    """Parse a program's manifest, `{"secrets"?: [NAME…], "hosts"?: [host…]}`.
 
     Raises:
         InvalidInput: a member is unknown, or a name is not valid.

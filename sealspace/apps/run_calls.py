@@ -1,4 +1,4 @@
-"""Calls to a runner: the token that identifies the caller, for one program and one body.
+"""Calls to a runner. A token identifies the caller, and is valid for one program and one body.
 
 The token is an invocation of `sealspace.run/call` on the caller's own resource
 `<a space of the caller>/run/<program>`, addressed to the runner (RN60 to RN64). It has one fact:
@@ -67,7 +67,7 @@ _CLOCKS_APART_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RunnerAt:
-    """The identity of a runner, as it states it; untrusted.
+    """The identity that a runner claims. It is not verified.
 
     Attributes:
         did: DID that grants and calls are addressed to.
@@ -80,7 +80,7 @@ class RunnerAt:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A verified call; made by `read_call`.
+    """A verified call to a runner. Obtain it with `read_call`.
 
     Attributes:
         caller: principal that calls.
@@ -97,7 +97,7 @@ class Call:
     fact: Json
 
     def require(self, program: str, body: bytes) -> None:
-        """Require that the call is signed for this program and body (RN62).
+        """Require that the call is signed for this program and this body (RN62).
 
         Raises:
             CallRefused: the call is signed for another program or body.
@@ -107,7 +107,7 @@ class Call:
 
 
 def call_right(space: str) -> Capability:
-    """Return the right that a wallet's session needs for calls; see `Delegations.add_right`.
+    """Return the right that a wallet's session needs to call programs.
 
     Args:
         space: full id of a space of the wallet.
@@ -118,7 +118,7 @@ def call_right(space: str) -> Capability:
 def call_headers(
     session: Session, *, runner: RunnerAt, program: str, body: bytes, now: float, entropy: Entropy
 ) -> dict[str, str]:
-    """Return the HTTP headers of a call.
+    """Return the HTTP headers of a call to a runner.
 
     Args:
         session: the caller's session.
@@ -157,7 +157,7 @@ def call_headers(
 
 
 def read_call(authorization: str, sign_in: str | None, *, runner: str, now: float) -> Call:
-    """Verify a call, and return its caller (RN60 to RN64, RN178).
+    """Verify a call to a runner, and return the call with its caller (RN60 to RN64, RN178).
 
     Args:
         authorization: the token, untrusted.
@@ -208,14 +208,14 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
 
 
 def _fact(program: str, body: bytes, runner: RunnerAt) -> dict[str, Json]:
-    """Return the fact of a call, with the hash of its body (RN62, RN178)."""
+    """Return the fact that binds a call to its program, its body and its runner (RN62, RN178)."""
     digest = encode_url(hashlib.sha256(body).digest())
     about: dict[str, Json] = {"type": CALL_FACT, "program": program, "bodySha256": digest}
     return about | {"runner": runner.did, "start": runner.start}
 
 
 def _wanted(capabilities: tuple[Capability, ...], program: Json) -> Capability:
-    """Return the only capability of a call (RN61)."""
+    """Return the capability of a call, which must name only the called program (RN61)."""
     if len(capabilities) == 1 and capabilities[0].ability == CALL:
         resource = capabilities[0].resource
         is_named = (
@@ -230,7 +230,7 @@ def _wanted(capabilities: tuple[Capability, ...], program: Json) -> Capability:
 
 
 def _held(sign_in: str | None, now: float) -> Registered:
-    """Return a wallet's own sign-in, a day old at most, without parents or conditions (RN64)."""
+    """Verify a wallet's sign-in that is at most a day old, without parents or conditions (RN64)."""
     if sign_in is None:
         raise CallRefused(
             "the call cites a sign-in that it does not send",

@@ -1,4 +1,4 @@
-"""Grants to runners, and calls to them: an owner's secrets for named programs and callers.
+"""Grants of an owner's secrets to runners for named programs and callers, and calls to runners.
 
 A runner is a backend that executes programs of others. Its evidence is verified like any backend's,
 with `backends`. A grant to it also names the programs, callers and hosts for which the secrets may
@@ -83,7 +83,7 @@ GENERATION_GRANT_TTL_S: Final = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """A runner's answer to a request to generate secrets, untrusted; made by `Runners.generate`.
+    """A runner's unverified response to a request to generate secrets; see `Runners.generate`.
 
     Attributes:
         generated: names of the secrets that it made.
@@ -103,7 +103,7 @@ class Generation:
 
 
 class Runners:
-    """The grants to runners; made by `Client.runners`."""
+    """Access to the grants for runners. Obtain it with `Client.runners`."""
 
     def __init__(
         self, caller: Caller, backends: Backends, delegations: Delegations, encryption: Encryption
@@ -124,7 +124,7 @@ class Runners:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Grant secrets to exactly the runner that was seen, for named programs and callers only.
+        """Grant secrets to exactly the given runner, for named programs and callers only.
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
@@ -181,7 +181,7 @@ class Runners:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> Generation:
-        """Have the runner that was seen generate secrets, whose values no person sees.
+        """Ask the given runner to generate secrets whose values no person sees.
 
         The owner's network `protected` is created if it is missing, with a policy that keeps people
         from opening its secrets. The runner gets a grant for ten minutes to write exactly these
@@ -241,7 +241,7 @@ class Runners:
         ttl_s: float = DELEGATION_TTL_S,
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Let the runner that was seen read a private project of the owner (RN152).
+        """Grant the given runner the right to read a private project of the owner (RN152).
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
@@ -262,7 +262,7 @@ class Runners:
         return portable
 
     def _require_grantable(self, seen: Seen, wallet: AnyWallet | None) -> None:
-        """Require that the owner signs (RN41), and that the evidence is recent."""
+        """Require that the owner signs the grant (RN41) and that the evidence is recent."""
         self._require_owner(wallet, "a run grant")
         require_recent(seen, self._caller.clock.now())
 
@@ -276,8 +276,7 @@ class Runners:
             )
 
     async def _ensure_protected(self, wallet: AnyWallet | None) -> None:
-        """Ensure that the network for generated secrets exists and that people cannot open them
-        (RN144)."""
+        """Ensure that the network for generated secrets exists and is closed to people (RN144)."""
         network = self._encryption.network(PROTECTED_NETWORK)
         try:
             await self._encryption.descriptor(network)
@@ -298,7 +297,7 @@ class Runners:
             )
 
     async def _ensure_rights(self, wallet: AnyWallet | None, wanted: Sequence[Capability]) -> None:
-        """Have the wallet grant the session the rights that it lacks, for an hour."""
+        """Let the wallet grant the rights that the session lacks, for one hour."""
         try:
             self._caller.session.proofs_for(wanted, now=self._caller.clock.now())
         except NotGranted:
@@ -316,8 +315,7 @@ class Runners:
         ttl_s: float = KEY_TTL_S,
         wallet: AnyWallet | None = None,
     ) -> Credential:
-        """Make an API key, with which its holder calls programs in the owner's name and at its
-        cost.
+        """Create an API key for calls to programs in the owner's name and at the owner's cost.
 
         Args:
             url: address of the runner, the only one where the key is valid.
@@ -347,7 +345,7 @@ class Runners:
         return credential
 
     async def keys(self, url: str) -> dict[str, Json]:
-        """Return the owner's API keys and account at a runner, in the form of the runner's answer.
+        """Fetch the JSON object in which a runner lists the owner's API keys and account.
 
         Raises:
             NotGranted, SessionExpired: as `run_calls.call_headers`.
@@ -356,7 +354,7 @@ class Runners:
         return _accepted((await self._signed(url, "GET", "/keys", "keys"))[0])
 
     async def revoke_key(self, url: str, nonce: int) -> None:
-        """Revoke one of the owner's API keys at a runner, at once.
+        """Revoke one of the owner's API keys at a runner with immediate effect.
 
         Raises:
             NotGranted, SessionExpired, BackendUnreachable, BackendAnswerInvalid: as `keys`.
@@ -389,7 +387,7 @@ class Runners:
 
 
 def network_name(named: Sequence[SecretName]) -> str:
-    """Return the name of the network that secrets of one grant belong to (RN146).
+    """Return the name of the encryption network to which a grant's secrets belong (RN146).
 
     Raises:
         InvalidInput: the secrets belong to two networks.
@@ -437,7 +435,7 @@ def _names(answer: Mapping[str, Json], member: str) -> tuple[str, ...]:
 
 
 async def call_runner(url: str, session: Session, body: Mapping[str, Json]) -> dict[str, Json]:
-    """Have a runner run a program, in the name of a session's owner.
+    """Call a program at a runner in the name of a session's owner.
 
     Args:
         url: address of the runner.
@@ -481,7 +479,7 @@ async def _ask_signed(
     clock: Clock,
     entropy: Entropy,
 ) -> tuple[Answer, str]:
-    """Send a request that the caller signs; return the answer and the request's token.
+    """Send a request signed by the caller, and return the response and the request's token.
 
     If the runner restarted between its `/info` and the request, it did nothing, so the request is
     signed and sent once more (RN178).
@@ -527,7 +525,7 @@ async def _ask_signed(
 async def call_with_key(
     url: str, key: str, project: ProjectId, body: Mapping[str, Json]
 ) -> dict[str, Json]:
-    """Have a runner run a program, with an API key.
+    """Call a program at a runner with an API key.
 
     Args:
         url: address of the runner: https, or this machine.
@@ -550,7 +548,7 @@ async def call_with_key(
 
 
 async def start_of(url: str) -> bytes:
-    """Return a runner's start document, untrusted, with which its receipts are verified.
+    """Fetch a runner's unverified start document, which is needed to verify its receipts.
 
     Raises:
         InvalidInput, BackendUnreachable, BackendAnswerInvalid: as `call_runner`.
@@ -562,7 +560,7 @@ async def start_of(url: str) -> bytes:
 
 
 async def runner_at(url: str) -> RunnerAt:
-    """Return the identity and the start that a runner states, untrusted.
+    """Fetch the identity that a runner claims. It is not verified.
 
     A false statement is harmless: only the start that a signed call names runs it (RN178).
 
@@ -577,7 +575,7 @@ async def runner_at(url: str) -> RunnerAt:
 
 
 def _accepted(answer: Answer) -> dict[str, Json]:
-    """Return a runner's answer; raise CallRefused if it is a refusal."""
+    """Return a runner's successful response. Raises CallRefused if the runner refused the call."""
     members = _object(answer.body)
     if answer.is_success:
         return members
@@ -585,7 +583,7 @@ def _accepted(answer: Answer) -> dict[str, Json]:
 
 
 def error_text(error: Json) -> str:
-    """Return the text of a runner's error, untrusted; "" if it has none."""
+    """Return the untrusted error message of a runner's response, or "" if it has none."""
     texts = [error.get(name) for name in ("message", "detail")] if isinstance(error, dict) else []
     return " ".join(one for one in texts if isinstance(one, str))
 

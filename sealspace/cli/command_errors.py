@@ -48,31 +48,31 @@ class StoreMisused(NodeError):
 
 
 class BesideOriginal(StoreMisused):
-    """The store is a restored copy, and the original store is still in place."""
+    """The store is a restored copy, but the original store still exists."""
 
     code = "beside-original"
 
 
 class ReleaseLoosened(NodeError):
-    """The settings allow more than the release record in the store."""
+    """The settings are looser than the release settings recorded in the store."""
 
     code = "release-loosened"
 
 
 class CollateralRefused(NodeError):
-    """A collateral document is unusable, or older than the stored one."""
+    """A collateral document is unusable, or older than the stored document."""
 
     code = "collateral-refused"
 
 
 class AuditRefuted(NodeError):
-    """An exported audit chain fails verification."""
+    """The verification of an exported audit chain failed."""
 
     code = "audit-refuted"
 
 
 class ClockWrong(NodeError):
-    """The system clock is earlier than this version's release, or years later."""
+    """The system clock is earlier than this version's release date, or years after it."""
 
     code = "clock-wrong"
 
@@ -90,7 +90,7 @@ class NotSigned(NodeError):
 
 
 class NotThere(NodeError):
-    """The secret, value, grant or other object that a command names does not exist."""
+    """An object that a command names, such as a secret or a grant, does not exist."""
 
     code = "not-there"
 
@@ -114,13 +114,13 @@ class RunFailed(NodeError):
 
 
 class CommandNotFound(NodeError):
-    """The command that `sealspace run` was given does not exist."""
+    """The program that `sealspace run` should start does not exist."""
 
     code = "command-not-found"
 
 
 class CommandNotExecutable(NodeError):
-    """The command that `sealspace run` was given cannot be started."""
+    """The program that `sealspace run` should start cannot be executed."""
 
     code = "command-not-executable"
 

@@ -41,22 +41,22 @@ _MOST_FAULTS: Final = 20
 
 
 class BrokenEntry(InvalidInput):
-    """Entries of a file cannot be parsed; the message gives their places, never their content."""
+    """Entries of a file cannot be parsed. The message gives locations but no content."""
 
     code = "broken-entry"
 
 
 class _Faults(list[BrokenEntry]):
-    """Faults of one file, collected so that all of them can be reported at once."""
+    """The faults of one file, collected for one error message."""
 
     def note(self, fault: BrokenEntry, where: str) -> bool:
-        """Add a fault with its place; return whether the limit leaves room for another."""
+        """Record a fault with its location, and return whether there is room for another."""
         fault.message = f"{where} {fault.message}"
         self.append(fault)
         return len(self) < _MOST_FAULTS
 
     def require_none(self) -> None:
-        """Raise one error that lists all collected faults, if there are any."""
+        """Raise one error that lists all recorded faults, unless there are none."""
         if self:
             more = "; the rest was not checked" if len(self) == _MOST_FAULTS else ""
             hints = dict.fromkeys(fault.hint for fault in self)
@@ -147,7 +147,7 @@ def values_json(values: Mapping[str, str | bytes]) -> dict[str, Json]:
 
 
 def text_of(data: bytes) -> str:
-    """Decode the content of a file; raise InvalidInput if it is too long or not UTF-8."""
+    """Decode the content of a file. Raises InvalidInput if it is too long or not UTF-8."""
     if len(data) > MAX_FILE_BYTES:
         raise InvalidInput(
             f"the file is longer than {MAX_FILE_BYTES} bytes", hint="keep keys there, not data"
@@ -162,7 +162,7 @@ def text_of(data: bytes) -> str:
 
 
 def require_new_entry(values: Mapping[str, str | bytes], name: str) -> None:
-    """Reject an entry whose name is invalid or used twice, or that exceeds the limit."""
+    """Reject an entry with an invalid or repeated name, or one that exceeds the limit."""
     # Messages do not quote the name: in a malformed file it may be part of a value.
     if not is_secret_name(name):
         raise BrokenEntry("does not begin with a valid secret name", hint=_NAME_HINT)
@@ -179,7 +179,7 @@ def _next_line(text: str, at: int) -> int:
 
 
 def _value(text: str, at: int) -> tuple[str, int]:
-    """Return the value at an offset, and the offset of the next line."""
+    """Parse the value at an offset, and return it with the offset of the next line."""
     quoted = {"'": _SINGLE, '"': _DOUBLE}.get(text[at : at + 1])
     if quoted is None:
         return _plain(text, at)

@@ -15,7 +15,7 @@ _UNITS_S: Final = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 def ttl_s_of(text: str) -> float:
-    """Parse the value of `--expires` into seconds."""
+    """Convert the value of `--expires` to seconds."""
     match = _DURATION.fullmatch(text)
     if match is None:
         raise InvalidInput(
@@ -30,7 +30,7 @@ def ttl_s_of(text: str) -> float:
 
 
 def expires_option(default: str, help: str) -> Callable[..., Any]:
-    """Return the option `--expires`, which a command receives in seconds as `ttl_s`."""
+    """Return the option `--expires`. Commands get its value in seconds as `ttl_s`."""
     return click.option(
         "--expires",
         "ttl_s",

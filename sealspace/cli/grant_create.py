@@ -148,7 +148,7 @@ async def create(
 async def _warn(
     client: Client, names: Sequence[str], scope: str | None, *, is_read: bool, policy: Policy | None
 ) -> None:
-    """Warn about secrets that are not stored yet, and about what the node requires."""
+    """Print warnings about secrets that are not stored yet and about the node's requirements."""
     stored = await client.secrets().list(scope=scope)
     absent = [name for name in names if name.strip() not in stored]
     if absent:  # no error: a secret may be granted before it is stored
@@ -158,7 +158,7 @@ async def _warn(
 
 
 def wallet_for(rights: Iterable[Capability]) -> Wallet | None:
-    """Return the wallet that has to sign a grant, or None if the session's key suffices."""
+    """Return the wallet that has to sign a grant, or None if the session's key can sign it."""
     # A grant by the session ends with the session, so the wallet signs wherever it can: if every
     # resource belongs to the owner.
     home = owner_home()
@@ -176,7 +176,7 @@ def print_granted(portable: PortableDelegation) -> None:
 
 
 async def warn_about_proof(client: Client, policy: Policy | None) -> None:
-    """Warn that secrets open only for attested code, if this grant approves none."""
+    """Print a warning if the node requires attested code but the grant approves none."""
     if (policy is None or not policy.is_allow_list) and await requires_proof(client):
         words(
             f"{NOT_SHARED} that --policy or the network's policy approves; for a backend, use:"
@@ -185,7 +185,7 @@ async def warn_about_proof(client: Client, policy: Policy | None) -> None:
 
 
 async def hand_over_all(url: str, portables: Sequence[PortableDelegation], *, kept: str) -> None:
-    """Send grants to a backend. They are in force even if the backend does not accept them."""
+    """Send grants to a backend. They stay in force even if the backend rejects them."""
     for one in portables:
         try:
             await deliver(url, one)
@@ -199,7 +199,7 @@ async def hand_over_all(url: str, portables: Sequence[PortableDelegation], *, ke
 
 
 async def requires_proof(client: Client) -> bool:
-    """Whether the node requires attested code before it opens a secret for a delegate."""
+    """Return whether the node requires attested code before a delegate can open a secret."""
     terms = await node_terms(client)
     return terms is not None and terms.attestation != "off"
 
@@ -213,7 +213,7 @@ async def node_terms(client: Client) -> ReleaseTerms | None:
 
 
 def _actions(text: str) -> tuple[str, ...]:
-    """Parse the value of `--can` into abilities."""
+    """Convert the value of `--can` to abilities."""
     named = [one.strip() for one in text.split(",")]
     unknown = [one for one in named if one not in ACTIONS]
     if unknown:

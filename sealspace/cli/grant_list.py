@@ -96,7 +96,7 @@ async def list_(client: Client, received: bool, with_sessions: bool, secret: str
 )
 @click.argument("grant", metavar="CID|FILE")
 def show(grant: str) -> int:
-    """Explain what a grant allows: one of yours by its id, or one in a file you were given.
+    """Explain what a grant allows, which you name by its id or by its file.
 
     A file is checked offline: its signature, its times, and whether its description matches the
     signed token. The exit status is 1 if the grant has ended or is not valid yet.
@@ -142,13 +142,13 @@ async def _show_by_id(client: Client, cid: str) -> str:
 
 
 async def state_at_node(client: Client, cid: str) -> str:
-    """Return a grant's status at the node, as a phrase for a person."""
+    """Return a grant's status at the node in words."""
     word = (await client.delegations.status(cid)).word
     return "not known to the node" if word == "not_found" else word
 
 
 def unknown_grant(cid: str) -> NotFound:
-    """Return the error for a grant that is known neither on this machine nor at the node."""
+    """Return the error for a grant that neither this machine nor the node knows."""
     return NotFound(
         404,
         f"you have no grant {cid[:80]}, made or received",
@@ -165,7 +165,7 @@ async def _record(client: Client, cid: str) -> DelegationRecord:
 
 
 async def _list(client: Client, direction: Direction, *, with_sessions: bool) -> list[_Listed]:
-    """Return the grants of the node's list and of this machine."""
+    """List the grants that the node or this machine has stored."""
     local = {one.portable.cid: one.portable for one in owner_home().grants()}
     records = [one async for one in client.delegations.query(direction=direction)]
     hidden = frozenset() if with_sessions else sign_ins(records, client.session.owner)
@@ -193,7 +193,7 @@ async def _list(client: Client, direction: Direction, *, with_sessions: bool) ->
 
 
 async def _holders(client: Client, label: str) -> list[_Listed]:
-    """Return others' live grants to read a secret, or to decrypt on its network."""
+    """List other people's live grants to read a secret or to decrypt on its network."""
     name, secrets = parse_secret_label(label), client.secrets()
     resource = secrets.resource(name.name, scope=name.scope)
     network = (await secrets.envelope(name.name, scope=name.scope)).network_text
@@ -208,7 +208,7 @@ async def _holders(client: Client, label: str) -> list[_Listed]:
 
 
 def _row(record: DelegationRecord, *, made_here: bool) -> _Listed:
-    """Convert a record of the node's list for output."""
+    """Convert a grant from the node's list to a row of output."""
     rights: list[GrantedResource] = [
         granted_resource(one.resource, one.abilities) for one in record.rights
     ]
@@ -237,7 +237,7 @@ _HINT: Final = "ask the sender for the unchanged output of `sealspace grant crea
 
 
 class VerifiedGrant(NamedTuple):
-    """A grant whose signature is valid, with the content of its token."""
+    """A grant with a valid signature, and the content of its token."""
 
     cid: str
     token: Delegation
@@ -247,7 +247,7 @@ class VerifiedGrant(NamedTuple):
     host: str
 
     def state(self) -> str:
-        """Return `active`, `expired` or `not valid yet`, by the times in the grant itself."""
+        """Return `active`, `expired` or `not valid yet` according to the times in the grant."""
         token, now = self.token, SystemClock().now()
         if token.expires_at is not None and token.expires_at <= now:
             return "expired"
@@ -257,7 +257,7 @@ class VerifiedGrant(NamedTuple):
 
 
 def verified_offline(portable: PortableDelegation) -> VerifiedGrant:
-    """Verify a portable grant as far as possible without a node.
+    """Verify everything in a portable grant that can be verified without a node.
 
     Args:
         portable: untrusted.
@@ -288,7 +288,7 @@ def verified_offline(portable: PortableDelegation) -> VerifiedGrant:
 
 
 def describe_grant(grant: VerifiedGrant, state: str) -> list[str]:
-    """Describe a grant for a person, one fact per line."""
+    """Describe a grant in words, one fact per line."""
     token, number = grant.token, len(grant.token.parents)
     others = f"on other grants ({number}), which only the node can check"
     return facts(
@@ -313,7 +313,7 @@ def describe_grant(grant: VerifiedGrant, state: str) -> list[str]:
 
 
 def grant_json(grant: VerifiedGrant, state: str) -> dict[str, object]:
-    """Describe a grant as JSON, with times in RFC 3339."""
+    """Return a grant's description as JSON, with times in RFC 3339."""
     token = grant.token
     return {
         "cid": grant.cid,
@@ -442,7 +442,7 @@ async def accept(client: Client, file: Path) -> None:
 
 
 def _commands(grant: VerifiedGrant) -> list[str]:
-    """Return shell commands that read what a grant allows."""
+    """Return shell commands that read the values to which a grant gives access."""
     commands = []
     for right in grant.rights:
         secret = secret_at(right.path)
@@ -462,7 +462,7 @@ def _commands(grant: VerifiedGrant) -> list[str]:
 
 
 def _command(*words: str, named: str) -> str:
-    """Return a command line that is safe to paste into a shell."""
+    """Return a command line that can be pasted safely into a shell."""
     # The granter chose the names: quoting stops shell injection, and `--` stops a name that would
     # be read as an option.
     before = ("--",) if named.startswith("-") else ()
@@ -470,7 +470,7 @@ def _command(*words: str, named: str) -> str:
 
 
 def _usable(portable: PortableDelegation, ours: tuple[str, ...]) -> VerifiedGrant:
-    """Verify a grant offline; reject it if it is not active or not made out to one of our DIDs."""
+    """Verify a grant offline. It has to be active and made out to a DID of this owner."""
     grant = verified_offline(portable)
     state = grant.state()
     if state != "active":
@@ -486,7 +486,7 @@ def _usable(portable: PortableDelegation, ours: tuple[str, ...]) -> VerifiedGran
 
 
 async def accept_one(client: Client, portable: PortableDelegation, wallet: Wallet | None) -> None:
-    """Accept a grant until it or the session ends."""
+    """Accept a grant for the rest of the session's lifetime."""
     ends = client.session.expires_at
     ttl_s = DELEGATION_TTL_S if ends is None else ends - SystemClock().now()
     await client.delegations.accept(portable, wallet=wallet, ttl_s=ttl_s)
@@ -494,7 +494,7 @@ async def accept_one(client: Client, portable: PortableDelegation, wallet: Walle
 
 @at_node
 async def accept_received_again(client: Client) -> None:
-    """Accept the wallet's stored grants for a new session, and forget those no longer in force."""
+    """Accept stored grants for a new session, and delete those that are no longer in force."""
     home = owner_home()
     for portable in home.received():
         try:

@@ -1,4 +1,4 @@
-"""Tables of the owner commands and the modules that define them.
+"""Tables that list the owner commands and the modules in which they are defined.
 
 The commands themselves are imported only when they are called.
 

@@ -136,7 +136,7 @@ async def put(
 async def get(
     client: Client, key: str, space: str | None, out: Path | None, raw: bool, yes: bool
 ) -> None:
-    """Print a value, byte for byte; on a terminal, only printable text."""
+    """Print a value byte for byte. On a terminal, only printable text is printed."""
     confirm_replacing(out, yes=yes)
     async with _values(client, space, key) as values:
         if out is None and sys.stdout.isatty() and not raw:
@@ -199,7 +199,7 @@ async def list_(client: Client, prefix: str, space: str | None) -> None:
 @yes_option
 @at_node
 async def delete(client: Client, key: str, space: str | None, yes: bool) -> None:
-    """Delete a value; on a terminal, you are asked first."""
+    """Delete a value. On a terminal, you are asked first."""
     if watched():
         confirm(f"delete the value {key}?", yes=yes)
     async with _values(client, space, key) as values:
@@ -210,7 +210,7 @@ async def delete(client: Client, key: str, space: str | None, yes: bool) -> None
 
 @asynccontextmanager
 async def _values(client: Client, space: str | None, key: str) -> AsyncIterator[Kv]:
-    """Yield the values of a space; give refusals a next step on the command line."""
+    """Yield the values of a space. Refusals get a hint that says which command to run next."""
     named = "" if space is None else f" --space {space}"
     try:
         yield client.kv(space)

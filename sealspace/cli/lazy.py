@@ -1,4 +1,4 @@
-"""Command groups that import a command only when it is called, so that the program starts fast.
+"""Command groups that import a command only when it is called, for a fast start.
 
 The row of a command names the extra that it needs; without the extra the command is not imported.
 If an option or a setting imports a missing library later, the same table names the extra to
@@ -46,12 +46,12 @@ _ALSO: Final[Mapping[str, str]] = {
 
 
 def is_installed(extra: str) -> bool:
-    """Return whether all modules of an extra are installed."""
+    """Return whether all modules of an optional dependency group are installed."""
     return all(map(find_spec, EXTRAS[extra]))
 
 
 class Row(NamedTuple):
-    """The module of a command, its summary in help, and the extra that it needs.
+    """An entry of a command table: the module, the summary in the help, and the required extra.
 
     The function in the module is called like the command (`list_` for `list`), unless `module` ends
     with a colon and another name.
@@ -70,12 +70,12 @@ Sections: TypeAlias = Mapping[str, Table]
 
 
 def rows_of(module: str, summaries: Mapping[str, str]) -> Table:
-    """Return the rows for commands of one module that need no extra."""
+    """Return the table rows for several commands in one module."""
     return {name: Row(module, summary) for name, summary in summaries.items()}
 
 
 def provided(name: str) -> Any:
-    """Import a module that a higher package registers as the entry point `sealspace.provided`.
+    """Import an object that a higher package registers as an entry point `sealspace.provided`.
 
     The entry point avoids an import upwards, which the layers forbid. The type is Any because type
     checkers cannot see the module from here.
@@ -92,7 +92,7 @@ class LazyGroup(click.Group):
         self.table = table
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of the commands, in the order of help."""
+        """Return the names of the commands in the order in which help shows them."""
         return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -129,7 +129,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete command names from the table, and options of the group, without imports."""
+        """Complete command names and the group's options without importing any command."""
         names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
         found = [CompletionItem(name, help=self.table[name].summary) for name in names]
         return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
@@ -147,7 +147,7 @@ class LazyGroup(click.Group):
             raise _missing(str(error.name), extra) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands from the table, without importing them."""
+        """Write the list of commands into the help text, without importing the commands."""
         with formatter.section("Commands"):
             formatter.write_dl(
                 [(name, self.table[name].summary) for name in self.list_commands(ctx)]
@@ -155,14 +155,14 @@ class LazyGroup(click.Group):
 
 
 class Verbs(click.Group):
-    """A group of commands in one module; its help shows the first sentence of each command's."""
+    """A group of commands in one module. Its help shows the first sentence of each command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of the commands, in the order of their definition."""
+        """Return the names of the commands in the order of their definition."""
         return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands with their whole first sentence; click would cut it short."""
+        """Write the list of commands into the help text, with the whole first sentence of each."""
         with formatter.section("Commands"):
             formatter.write_dl(
                 [(name, one.get_short_help_str(limit=200)) for name, one in self.commands.items()]

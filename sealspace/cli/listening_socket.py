@@ -1,4 +1,4 @@
-"""The listening socket: bound once, passed to every worker."""
+"""The listening socket, which is bound once and passed to every worker."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ _LISTENING: Final = "0A"  # state of a socket in the kernel's tables
 
 
 def bind_socket(host: str, port: int, *, command: str = _SERVE, hint: str = "") -> socket.socket:
-    """Return a TCP socket bound to an address; with port 0 the system chooses a free port."""
+    """Return a TCP socket bound to an address. For port 0 the system chooses a free port."""
     with ExitStack() as closing:
         try:
             resolved = socket.getaddrinfo(
@@ -36,7 +36,7 @@ def bind_socket(host: str, port: int, *, command: str = _SERVE, hint: str = "") 
 
 
 def begin_to_listen(bound: socket.socket, backlog: int) -> None:
-    """Start to accept connections on a bound socket; a second call changes nothing.
+    """Start to accept connections on a bound socket. Further calls have no effect.
 
     Two processes that start at the same time can bind the same address; the second one fails only
     here. This has to happen before an event loop gets the socket: uvloop closes a socket that
@@ -69,7 +69,7 @@ def _unusable(
 
 
 def process_at(port: int) -> str:
-    """Return `process PID (NAME)` for the listener on a TCP port, or an empty string if unknown."""
+    """Return `process PID (NAME)` for the process that listens on a port, or "" if unknown."""
     named: dict[int, str] = {}
     with suppress(OSError):
         listening = {
@@ -88,7 +88,7 @@ def process_at(port: int) -> str:
 
 
 def sockets(tables: Iterable[Path] = SOCKET_TABLES) -> Iterator[list[str]]:
-    """Yield the columns of each TCP socket in the kernel's tables.
+    """Yield the rows of the kernel's TCP socket tables, each split into columns.
 
     Columns 1 and 2 are the two ends, 3 is the state, 7 the user id and 9 the inode.
     """

@@ -53,7 +53,7 @@ from .terminal import (
 
 @dataclass(frozen=True, slots=True)
 class WalletOptions:
-    """The options of `login` that choose the wallet."""
+    """The options of `login` that select a wallet."""
 
     key_file: Path | None
     keystore: Path | None
@@ -63,11 +63,11 @@ class WalletOptions:
 
     @property
     def is_key(self) -> bool:
-        """Whether the options name a key file or ask for a new key."""
+        """Whether the options name a key file or request a new key."""
         return self.is_new or self.key_file is not None or self.keystore is not None
 
     def __post_init__(self) -> None:
-        """Reject options that name more than one wallet, and an unreadable key file."""
+        """Reject options that name several wallets or an unreadable key file."""
         if self.keystore is not None and (self.is_new or self.key_file is not None):
             raise click.UsageError("--keystore cannot be combined with --new or --key-file")
         if self.in_browser and self.is_key:
@@ -189,7 +189,7 @@ def login(
 def _with_wallet(
     home: OwnerHome, before: Profile, named: WalletOptions, profile: Profile
 ) -> Profile:
-    """Add the wallet that the options name, or that of the last login, to a profile."""
+    """Return a profile with the wallet from the options or from the last login."""
     if named.in_browser or (before.key_file is None and not named.is_key):
         opens = not named.no_open and (named.in_browser or before.opens_browser)
         return replace(profile, opens_browser=opens)
@@ -208,7 +208,7 @@ def _with_wallet(
 
 
 def _open_wallet(profile: Profile, before: Profile, *, is_new: bool) -> tuple[Wallet, bytes | None]:
-    """Open the wallet, or create one and return its secret too, which is not stored yet."""
+    """Open the wallet. For a new wallet, also return the secret that is yet to be stored."""
     path = profile.key_file
     if path is None:
         # Imported here: only browser wallets need the server.
@@ -260,7 +260,7 @@ def _print_login(profile: Profile, session: Session, *, is_new: bool) -> None:
 
 
 def _with_node_policy(before: Profile, demand: Demand, profile: Profile) -> Profile:
-    """Add the policy for the node to a profile: from the options, or from the last login."""
+    """Return a profile with the node policy from the options or from the last login."""
     if demand.insists:
         file = demand.code_file
         code = (
@@ -282,7 +282,7 @@ def _with_node_policy(before: Profile, demand: Demand, profile: Profile) -> Prof
 
 
 async def _approved_code(node: str, demand: Demand) -> Policy:
-    """Show which code the node runs, ask for approval, and return a policy for exactly that."""
+    """Show the code that the node runs, ask for approval, and return a policy for that code."""
     node_judging = provided("node-evidence")  # needs the extra `verify`
 
     verifier = node_judging.node_verifier(
@@ -303,7 +303,7 @@ async def _approved_code(node: str, demand: Demand) -> Policy:
 
 
 async def _sign_in(profile: Profile, wallet: Wallet, *, ttl_s: float) -> tuple[Session, Profile]:
-    """Sign in; return the session, and the profile with its node policy bound to this store."""
+    """Sign in, and return the session and a profile whose node policy requires this store."""
     async with opened(profile, profile.node) as client:
         # One message with all rights, so that a person signs once.
         sign_in = SignIn(
@@ -409,7 +409,7 @@ def _print(document: dict[str, Json]) -> None:
 
 @at_node
 async def _check(client: Client) -> None:
-    """Make the checks that every command makes, and check that the session is not revoked."""
+    """Check the node, and check that the session is not revoked."""
     await client.info()
     for grant in client.session.grants[:1]:  # the sign-in
         word = (await client.delegations.status(grant.cid)).word

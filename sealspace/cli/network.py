@@ -163,7 +163,7 @@ async def policy_(client: Client, name: str, file: Path | None, remove: bool, ye
 
 
 def only_tightens(before: Policy | None, after: Policy | None) -> bool:
-    """Return whether a new policy admits nothing that the old one refused; False in doubt.
+    """Return whether a new policy certainly admits nothing that the old policy refused.
 
     Adding or removing a list of approved code never counts as tightening. Delegates are judged by
     that list (RL5), so the first list admits code that was refused without one.
@@ -174,7 +174,7 @@ def only_tightens(before: Policy | None, after: Policy | None) -> bool:
 
 
 async def right_to(client: Client, network: NetworkId, *abilities: str) -> None:
-    """Ensure that the session has rights on a network; if not, the wallet signs a grant of them.
+    """Ensure that the session has rights on a network. The wallet grants missing rights.
 
     The grant is for this command only: it is not added to the stored session.
     """
@@ -186,7 +186,7 @@ async def right_to(client: Client, network: NetworkId, *abilities: str) -> None:
 
 
 def describe_terms(terms: ReleaseTerms | None) -> tuple[str, ...]:
-    """Describe a node's release terms for a person, one fact per line."""
+    """Describe a node's terms for releasing keys, one fact per line."""
     if terms is None:
         return ("unknown: the node does not publish its terms",)
     lines = [MODE_WORDS[terms.attestation]]

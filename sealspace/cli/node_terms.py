@@ -1,4 +1,4 @@
-"""Requirements of an owner on a node: their command line options and their stored form.
+"""An owner's requirements for a node, as command line options and as stored JSON.
 
 Example:
     @click.command()
@@ -32,7 +32,7 @@ _ROOT_BYTES: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """Deviations from the strict default terms that the caller accepts in a node."""
+    """The exceptions from the strict default requirements that an owner accepts for a node."""
 
     operator_secret: bool = False
     release_roots: tuple[bytes, ...] = ()
@@ -40,7 +40,7 @@ class Accepted:
     key_providers: tuple[str, ...] = DEFAULT_KEY_PROVIDERS
 
     def policy(self, code: Policy) -> NodePolicy:
-        """Return the policy for a node that runs the given code on these terms."""
+        """Return the policy for a node that runs the given code, with these exceptions."""
         return NodePolicy(
             code=code,
             secret_origins=frozenset(
@@ -54,7 +54,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """The options of `login` that say what the node has to prove about itself."""
+    """The options of `login` that state what evidence a node has to give."""
 
     insists: bool | None
     code_file: Path | None
@@ -63,7 +63,7 @@ class Demand:
     collateral: Path | None
 
     def __post_init__(self) -> None:
-        """Reject terms of a requirement that is not made."""
+        """Reject options for node evidence if node evidence is not required."""
         if self.insists is not True and (self.code_file is not None or self.accepted != Accepted()):
             raise click.UsageError("--node-policy and --accept-… need --require-node-evidence")
 
@@ -81,7 +81,7 @@ def _root(text: str) -> bytes:
 def gathering(
     name: str, kind: Callable[..., object], *options: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """Return a decorator that adds options to a command and passes them as one object.
+    """Return a decorator that adds options to a command and passes their values as one object.
 
     Args:
         name: the command's parameter for the object.
@@ -181,7 +181,7 @@ demand_options: Final = gathering(
 
 
 class _StoredPolicy(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """The JSON form of a `NodePolicy` in a profile; the attestation modes are not stored."""
+    """The JSON form of a `NodePolicy` in a profile. Attestation modes are not stored."""
 
     code: Any  # JSON; `parse_policy` judges it
     secret_origins: frozenset[SecretOrigin]
@@ -192,7 +192,7 @@ class _StoredPolicy(msgspec.Struct, rename="camel", forbid_unknown_fields=True, 
 
 
 def node_policy_json(policy: NodePolicy) -> dict[str, Json]:
-    """Encode a policy for a node as JSON, for the profile."""
+    """Return a node policy as JSON for the profile."""
     return {
         "code": policy_json(policy.code),
         "secretOrigins": [*sorted(policy.secret_origins)],
@@ -204,7 +204,7 @@ def node_policy_json(policy: NodePolicy) -> dict[str, Json]:
 
 
 def parse_node_policy(value: Json) -> NodePolicy | None:
-    """Parse the output of `node_policy_json`; return None for anything else."""
+    """Parse a stored node policy, or return None if its JSON is malformed."""
     try:
         stored = msgspec.convert(value, _StoredPolicy)
         return NodePolicy(

@@ -1,4 +1,4 @@
-"""The owner's files on this machine, all of mode 0600.
+"""The files of an owner on this machine, all with mode 0600.
 
     ~/.sealspace/profile.json   node, owner, key file, requirements on the node; no secret
       session.json              the session of the last login, with its private key
@@ -73,7 +73,7 @@ Result = TypeVar("Result")
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The stored settings of a login, apart from the session."""
+    """The settings that a login stores, apart from the session."""
 
     node: str
     owner: str
@@ -86,7 +86,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     opens_browser: bool = True
 
     def wallet(self) -> Wallet:
-        """Open the wallet, asking for the keystore's password if needed."""
+        """Open the wallet. For a keystore, ask for the password if needed."""
         if self.key_file is None:
             # Imported here: only browser wallets need the server. It starts with the first
             # signature.
@@ -97,7 +97,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class KeptGrant(NamedTuple):
-    """A grant made on this machine, with the backend's address if it was made to a backend."""
+    """A grant made on this machine, with the backend's address or None."""
 
     url: str | None
     portable: PortableDelegation
@@ -105,18 +105,18 @@ class KeptGrant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OwnerHome:
-    """An owner's folder, by default ~/.sealspace."""
+    """The folder with an owner's files, by default ~/.sealspace."""
 
     folder: Path
     node: str | None = None
 
     @property
     def default_key_file(self) -> Path:
-        """The wallet's key file, unless the owner named another one."""
+        """The path of the wallet's key file if the owner names no other file."""
         return self.folder / "wallet.key"
 
     def profile(self) -> Profile:
-        """Read the settings that the last login stored."""
+        """Read the settings of the last login."""
         path = self.folder / "profile.json"
         self._require_own()
         try:
@@ -159,7 +159,7 @@ class OwnerHome:
         return is_home and path.parent.resolve() != self.folder.resolve()
 
     def session(self) -> Session:
-        """Read the session that the last login stored; it may have ended."""
+        """Read the session of the last login, which may have expired."""
         profile = self.profile()
         reason = "the last login was not completed"
         try:
@@ -174,7 +174,7 @@ class OwnerHome:
         raise NotSignedIn(reason, hint=_again(profile))
 
     def keep(self, profile: Profile, session: Session) -> None:
-        """Store a login, replacing the previous one."""
+        """Store a login in place of the previous login."""
         key_file, own = profile.key_file, self.folder.absolute()
         if key_file is not None and key_file.is_relative_to(own):
             key_file = key_file.relative_to(own)
@@ -199,7 +199,7 @@ class OwnerHome:
             replace_file(self.folder / "profile.json", data)
 
     def keep_session(self, session: Session) -> None:
-        """Store the session with its new grants, merged with those that other commands stored."""
+        """Store a session, and keep the grants that other commands have added to it."""
         with self._lock():
             stored = self.session()
             if stored.did != session.did:
@@ -211,13 +211,13 @@ class OwnerHome:
             save_session(session, self.folder / "session.json")
 
     def forget_session(self) -> None:
-        """Delete the session with its key; the settings stay for the next login."""
+        """Delete the session with its key. The settings stay for the next login."""
         with self._lock():
             (self.folder / "session.json").unlink(missing_ok=True)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
-        """Yield a client with the stored session, after the node has met the login's policy."""
+        """Yield a client with the stored session. The node has to satisfy the login's policy."""
         profile, session = self.profile(), self.session()
         if has_ended(session):
             raise NotSignedIn("the session of the last login has ended", hint=_again(profile))
@@ -242,14 +242,14 @@ class OwnerHome:
     # --- grants -----------------------------------------------------------------------------------
 
     def keep_grant(self, portable: PortableDelegation, *, url: str | None = None) -> Path:
-        """Store a grant that was made; return its file, which can be sent to the recipient."""
+        """Store a grant, and return the path of its file for sending to the recipient."""
         # The address first: if only the grant were written, it would look like one to a DID.
         if url is not None:
             self._keep("grants", f"{portable.cid}.url", url.encode())
         return self._keep("grants", f"{portable.cid}.json", encode_portable(portable))
 
     def grants(self) -> tuple[KeptGrant, ...]:
-        """Return the grants made on this machine, unordered; unreadable files are skipped."""
+        """Return the readable grants that were made on this machine, in no particular order."""
         found = []
         for path, portable in self._portables("grants"):
             address = path.with_suffix(".url")
@@ -277,7 +277,7 @@ class OwnerHome:
         self._keep("received", f"{portable.cid}.json", encode_portable(portable))
 
     def received(self) -> tuple[PortableDelegation, ...]:
-        """Return the stored grants to the owner's wallet; unreadable files are skipped."""
+        """Return the stored grants to the owner's wallet, without unreadable files."""
         return tuple(portable for _, portable in self._portables("received"))
 
     def _portables(self, folder: str) -> Iterator[tuple[Path, PortableDelegation]]:
@@ -301,7 +301,7 @@ class OwnerHome:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Lock the folder against changes by other commands."""
+        """Hold a lock on the folder, so that no other command changes it."""
         # The kernel releases the lock of a command that is killed.
         folder = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -328,7 +328,7 @@ class OwnerHome:
 async def opened(
     profile: Profile, node: str, session: Session | None = None
 ) -> AsyncIterator[Client]:
-    """Yield a client for a node that has to meet the policy of the login.
+    """Yield a client for a node. The node has to satisfy the policy of the login.
 
     If the node is refused, the error names the option of `login` that would accept it.
     """
@@ -348,12 +348,12 @@ async def opened(
 
 
 def owner_home() -> OwnerHome:
-    """Return the owner's folder for the running command, by its `--home` and `--node`."""
+    """Return the owner's folder, as `--home` and `--node` of the running command select it."""
     return OwnerHome(shared().home_folder, node=shared().node)
 
 
 def own_did() -> str:
-    """Return the DID of the owner who is logged in, or an empty string; for messages."""
+    """Return the DID of the logged-in owner, or an empty string without a login."""
     with suppress(NotSignedIn, KeyFileUnusable):
         return owner_home().profile().owner
     return ""
@@ -362,7 +362,7 @@ def own_did() -> str:
 def at_node(
     work: Callable[Concatenate[Client, Parameters], Awaitable[Result]],
 ) -> Callable[Parameters, Result]:
-    """Decorate a coroutine that needs a client; calling it opens one with the owner's session."""
+    """Decorate a coroutine so that each call opens a client with the owner's session."""
 
     @wraps(work)
     def called(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
@@ -390,14 +390,14 @@ def _read_private(path: Path, max_bytes: int) -> bytes:
 
 
 def dids_of(target: str) -> list[str]:
-    """Return a DID itself, or the DIDs that were granted to at a backend's address."""
+    """Return the given DID, or the DIDs to which grants for a backend's address were made."""
     if target.startswith("did:"):
         return [target]
     return sorted({one.portable.delegate_did for one in known_grants(target)})
 
 
 def known_grants(target: str) -> tuple[KeptGrant, ...]:
-    """Return the grants made on this machine to a backend, or raise NotThere."""
+    """Return the grants made on this machine to a backend. Raises NotThere if there are none."""
     grants = owner_home().grants_to(target)
     if not grants:
         raise NotThere(
@@ -414,7 +414,7 @@ _MAX_KEY_FILE_BYTES: Final = 256
 
 
 def read_wallet(path: Path) -> WalletSigner:
-    """Read a wallet's private key from a file with 64 hex digits, with or without `0x`."""
+    """Read a wallet's private key from a file of 64 hex digits, with or without `0x`."""
     try:
         with path.open("rb") as stream:
             # Check the open file, not its name: another file could take that name meanwhile.

@@ -1,4 +1,4 @@
-"""Path types for options and arguments, and files with grants and receipts."""
+"""Types for path options, and functions that read and write files of grants and receipts."""
 
 import hashlib
 import os
@@ -21,14 +21,14 @@ from .terminal import words
 
 
 class NamedFile(click.Path):
-    """The type of an argument that names an input file; unreadable files are rejected early."""
+    """The type of an argument that names an input file. Unreadable files are rejected early."""
 
     def __init__(self, **more: bool) -> None:
         super().__init__(path_type=Path, dir_okay=False, **more)
 
     # Any: as in click
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path, if the file can be read."""
+        """Return the path if the file is readable."""
         path = Path(value)
         if not (self.allow_dash and str(path) == "-"):
             require_readable(path)
@@ -80,33 +80,33 @@ def _unreadable(path: Path, reason: str, hint: str | None = None) -> FileUnreada
 
 
 def require_free(path: Path) -> None:
-    """Reject an output file that exists or whose folder does not, before anything is signed."""
+    """Reject an output file that exists or whose folder is missing, before anything is signed."""
     if path.exists() or not path.parent.is_dir():
         reason = "the file exists already" if path.exists() else "there is no such folder"
         raise InvalidInput(f"cannot create {path}: {reason}", hint="name another file with --out")
 
 
 def write_grants(path: Path, portables: Sequence[PortableDelegation]) -> None:
-    """Write grants to a new file of mode 0600, and say how the recipient uses it."""
+    """Write grants to a new file with mode 0600, and print how the recipient uses it."""
     make_file(path, encode_bundle(portables) + b"\n")
     words(f"wrote {path}; the recipient runs: sealspace grant accept {path.name}")
 
 
 def make_receipt_folder(folder: Path) -> None:
-    """Create the folders for receipts and their documents."""
+    """Create the folders for receipts and for their documents."""
     for made in ("receipts", "documents"):
         (folder / made).mkdir(parents=True, exist_ok=True)
 
 
 def keep_receipt(folder: Path, receipt: bytes, documents: Mapping[bytes, bytes]) -> None:
-    """Write a receipt to receipts/<SHA-256>.json and its documents to documents/<SHA-256>."""
+    """Write a receipt and its documents to files named by SHA-256."""
     (folder / "receipts" / f"{hashlib.sha256(receipt).hexdigest()}.json").write_bytes(receipt)
     for digest, document in documents.items():
         (folder / "documents" / digest.hex()).write_bytes(document)
 
 
 def read_grants(path: Path) -> tuple[PortableDelegation, ...]:
-    """Read one or more grants from a file; their signatures are not verified."""
+    """Read one or more grants from a file, without verifying their signatures."""
     try:
         return decode_bundle(read_named(path, most_bytes=MAX_PORTABLE_BYTES).strip())
     except InvalidPortableDelegation as error:
@@ -117,7 +117,7 @@ def read_grants(path: Path) -> tuple[PortableDelegation, ...]:
 
 
 def grants_named(text: str) -> tuple[PortableDelegation, ...] | None:
-    """Read grants if the argument names a file; return None if it is the id of a grant."""
+    """Read grants from the named file, or return None if the argument is the id of a grant."""
     if (path := Path(text)).is_file():
         return read_grants(path)
     try:

@@ -1,4 +1,4 @@
-"""`sealspace receipts list`: list and check the receipts of an owner's network."""
+"""`sealspace receipts list`, which lists and checks the receipts of an owner's network."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -42,7 +42,7 @@ _GROUNDS: Final[Mapping[str, str]] = {
 
 
 class _Release(NamedTuple):
-    """A receipt, with the secrets that its policies allow and the secrets that grants name."""
+    """A receipt with the names of the secrets that its policies and grants allow."""
 
     receipt: Receipt
     secrets: list[str]
@@ -138,7 +138,7 @@ def _cells(one: _Release, places: dict[bytes, int] | None) -> tuple[str, ...]:
 
 
 def _json(one: _Release, places: dict[bytes, int] | None) -> dict[str, Json]:
-    """Return a receipt as JSON, with the secrets and the audit entry that were found for it."""
+    """Return a receipt as JSON, with its secrets and its audit entry."""
     shown: dict[str, Json] = {
         **receipt_json(one.receipt),
         "at": time_text(one.receipt.at),
@@ -175,7 +175,7 @@ async def _fetch(
 
 
 async def _paths(client: Client, digest: bytes, network: NetworkId) -> frozenset[str]:
-    """Return the paths in a policy of a receipt, or an empty set if it is not available."""
+    """Return the paths in a receipt's policy, or an empty set if the policy is not available."""
     try:
         document = await client.receipts.document(digest, network)
         return frozenset(parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES)).paths)
@@ -203,7 +203,7 @@ def _label(resource: str) -> str:
 
 
 def _parse_since(text: str) -> float:
-    """Parse the value of `--since` into epoch seconds."""
+    """Convert the value of `--since` to epoch seconds."""
     with suppress(InvalidInput):
         return SystemClock().now() - ttl_s_of(text)
     try:
@@ -220,7 +220,7 @@ def _parse_since(text: str) -> float:
 
 
 def _places(audit: BinaryIO, *, node_did: str) -> dict[bytes, int]:
-    """Verify an audit export; return the entry number of each receipt by its digest."""
+    """Verify an audit export, and return the entry number for each receipt's digest."""
     places: dict[bytes, int] = {}
 
     def note(number: int, entry: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The root command `sealspace`, and the conversion of errors to messages and exit statuses.
+"""The root command `sealspace`, which converts errors to messages and exit statuses.
 
 Data goes to standard output, messages go to standard error. An error is two lines: what happened,
 and what to do next. The error's code determines the exit status.
@@ -24,7 +24,7 @@ _HEADINGS: Final = ("Start", "Who", "Keep", "Share", "Backends", "Use", "Operate
 
 
 def _merged() -> dict[str, dict[str, Row]]:
-    """Return the command tables of all packages by heading, without importing a command."""
+    """Return the command tables of all packages under their headings."""
     merged: dict[str, dict[str, Row]] = {heading: {} for heading in _HEADINGS}
     # Sorted by name, `node` comes first, so that `serve` is the first command in the help.
     for point in sorted(entry_points(group="sealspace.commands"), key=lambda point: point.name):
@@ -40,7 +40,7 @@ COMMANDS: Final[Table] = {
 
 
 class _Root(LazyGroup):
-    """The command `sealspace`; its help groups commands by subject and lists exit statuses."""
+    """The command `sealspace`. Its help groups commands by subject and lists exit statuses."""
 
     def invoke(self, ctx: click.Context) -> Any:  # Any: as in click
         try:
@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def fail(code: str, text: str, hint: str, *, otherwise: int = FAILED) -> int:
-    """Print what happened and what to do next, also with --quiet; return the exit status."""
+    """Print an error and the next step, even with --quiet, and return the exit status."""
     # The text may contain what a node or a backend sent. `print_lines` keeps control characters
     # away from the terminal.
     print_lines(f"sealspace: {text}", f"next: {hint}", err=True)

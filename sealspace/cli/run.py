@@ -1,4 +1,4 @@
-"""`sealspace run` and `template`: pass secrets to programs by environment variables or a file."""
+"""`sealspace run` and `template`, which pass secrets in environment variables or in a file."""
 
 import os
 import re
@@ -25,7 +25,7 @@ from .terminal import words
 
 
 def text_of(value: str | bytes) -> str:
-    """Return a secret's value as text; bytes are encoded in base64."""
+    """Return a secret's value as a string, with bytes encoded in base64."""
     return value if isinstance(value, str) else encode_standard(value)
 
 
@@ -36,7 +36,7 @@ async def read_values(
     *,
     scope: str | None,
 ) -> dict[str, str | bytes]:
-    """Read secrets by name; `names` may be a function that selects from all stored names."""
+    """Read the values of secrets by name. `names` may be a function that selects stored names."""
     secrets = client.secrets()
     selected = names(await secrets.list(scope=scope)) if callable(names) else names
     found = await secrets.get_many(selected, scope=scope)
@@ -91,7 +91,7 @@ _LONGEST_BYTES: Final = 131_071
 def child_environment(
     inherited: Mapping[bytes, bytes], values: Mapping[str, str | bytes], *, allowed: Collection[str]
 ) -> dict[bytes, bytes]:
-    """Return the complete environment of the child: ours, without SEALSPACE_…, plus the secrets."""
+    """Return the child's environment: ours without SEALSPACE_ variables, plus the secrets."""
     refused = sorted(name for name in values if directs_programs(name) and name not in allowed)
     if refused:
         raise InvalidInput(
@@ -109,7 +109,7 @@ def child_environment(
 
 
 def directs_programs(name: str) -> bool:
-    """Return whether a variable can change which code a program runs or whom it trusts."""
+    """Return whether a variable can change which code programs run or what they trust."""
     # Python's own variables are like PYTHONPATH; PYTHON_API_KEY is a user's name.
     is_pythons = name.startswith("PYTHON") and not name.startswith("PYTHON_")
     return name in _NAMES or name.startswith(_PREFIXES) or is_pythons
@@ -207,7 +207,7 @@ def run(
 
 
 def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:
-    """Select the secrets to pass when the caller named none, and print the names of the others."""
+    """Select the secrets that `run` passes by default, and print the names of the others."""
     # CL1: only names that look like secrets are passed. A list of dangerous names is never
     # complete: TAR_OPTIONS, CFLAGS, RSYNC_RSH and PS0 also control programs.
     chosen = [
@@ -224,7 +224,7 @@ def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:
 
 
 def _patterns(values: Mapping[str, str | bytes]) -> frozenset[bytes]:
-    """Return the byte patterns to mask; print a warning for values too short to mask."""
+    """Return the byte patterns to mask. Values too short to mask cause a warning."""
     found: set[bytes] = set()
     for name, value in values.items():
         patterns = patterns_of(text_of(value).encode())
@@ -284,7 +284,7 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
 
 
 def placeholders(text: bytes) -> tuple[str, ...]:
-    """Return the names of the secrets in a template, each once, in order of appearance."""
+    """Return the distinct names of the secrets in a template, in order of appearance."""
     names: dict[str, None] = {}
     for opened in _OPENED.finditer(text):
         place = _PLACE.match(text, opened.start())
@@ -305,5 +305,5 @@ def placeholders(text: bytes) -> tuple[str, ...]:
 
 
 def fill(text: bytes, values: Mapping[str, str | bytes]) -> bytes:
-    """Return a template with its placeholders replaced."""
+    """Return a template with its placeholders replaced by the values."""
     return _PLACE.sub(lambda place: text_of(values[place[1].decode()]).encode(), text)

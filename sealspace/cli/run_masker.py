@@ -1,4 +1,4 @@
-"""Masking of secret values in a stream of bytes that arrives in arbitrary pieces.
+"""A filter that masks secret values in a stream, even across the pieces in which it arrives.
 
 A byte is covered if it is part of an occurrence of a pattern. Each longest run of covered bytes
 becomes one `***`; all other bytes pass unchanged and in order. The result does not depend on how
@@ -79,7 +79,7 @@ def _encoded(value: bytes) -> Iterator[bytes]:
 
 
 class Masker:
-    """A filter that masks patterns in one stream."""
+    """A filter that masks byte patterns in one stream."""
 
     def __init__(self, patterns: Iterable[bytes]) -> None:
         self._patterns = tuple(sorted(set(patterns)))
@@ -88,17 +88,17 @@ class Masker:
         self._in_mask = False  # whether the last decided byte is covered
 
     def feed(self, piece: bytes) -> bytes:
-        """Process the next piece of the stream; return all output that is decided."""
+        """Process the next piece of the stream, and return the output that is certain by now."""
         data = self._held + piece
         ends = (_open_end(data, one) for one in self._patterns)
         return self._decide(data, undecided_from=min(ends, default=len(data)))
 
     def end(self) -> bytes:
-        """End the stream; return the bytes that were held back."""
+        """End the stream, and return the remaining output."""
         return self._decide(self._held, undecided_from=len(self._held))
 
     def flush(self) -> bytes:
-        """Return the bytes held back, if they are too few to reveal a value."""
+        """Return the bytes that were held back, if they are too few to reveal a value."""
         # If the rest of a value follows, that rest is still masked.
         if len(self._held) >= MIN_MASKED_BYTES or self._done == len(self._held):
             return b""
@@ -107,7 +107,7 @@ class Masker:
         return shown
 
     def _decide(self, data: bytes, *, undecided_from: int) -> bytes:
-        """Return the output for all decided bytes from `_done` on, and hold back the others.
+        """Return the output for all bytes that later data cannot affect, and hold back the rest.
 
         Bytes before `undecided_from`, where a value may begin, are decided. Covered bytes directly
         after them are decided too, because later bytes cannot uncover them.
@@ -130,7 +130,7 @@ class Masker:
 
 
 def _runs(data: bytes, patterns: Iterable[bytes]) -> list[tuple[int, int]]:
-    """Return the longest runs of covered bytes as (start, end), in ascending order."""
+    """Return the ranges of data that patterns cover, merged and sorted, as (start, end) pairs."""
     found = sorted((start, start + len(one)) for one in patterns for start in _starts(data, one))
     runs: list[tuple[int, int]] = []
     for start, end in found:
@@ -149,7 +149,7 @@ def _starts(data: bytes, pattern: bytes) -> Iterator[int]:
 
 
 def _open_end(data: bytes, pattern: bytes) -> int:
-    """Return the offset of the longest suffix of the data that is a proper prefix of a pattern."""
+    """Return the first offset at which a pattern begins that only later data can complete."""
     at = data.find(pattern[:1], max(0, len(data) - len(pattern) + 1))
     while at >= 0:
         # Compare 16 bytes first: copying the whole rest at every candidate would be quadratic.

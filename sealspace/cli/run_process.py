@@ -1,4 +1,4 @@
-"""The child process of `sealspace run`: masked output, forwarded signals, same exit status.
+"""The child process of `sealspace run`, with masked output and forwarded signals.
 
 The child inherits standard input; its outputs are pipes. If one of the three standard streams is a
 terminal, the child stays in this process group, and the terminal itself sends Ctrl-C and Ctrl-Z to
@@ -40,12 +40,12 @@ Environment: TypeAlias = Mapping[bytes, bytes]
 
 
 def keep_out_of_core_dumps() -> None:
-    """Forbid core dumps of this process, and reads of its memory by the user's other processes."""
+    """Forbid core dumps of this process and reads of its memory by the user's other processes."""
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def replace_process(command: Sequence[str], environment: Environment) -> None:
-    """Replace this process with a command that gets the given environment; never returns.
+    """Replace this process with a command that gets the given environment. Never returns.
 
     Raises:
         CommandNotFound, CommandNotExecutable.
@@ -57,7 +57,7 @@ def replace_process(command: Sequence[str], environment: Environment) -> None:
 
 
 def run_masked(command: Sequence[str], environment: Environment, patterns: Iterable[bytes]) -> int:
-    """Run a command until it ends, with patterns masked in its output.
+    """Run a command to its end, and mask patterns in its output.
 
     Args:
         command: program and arguments; the program is looked up in the PATH of `environment`.
@@ -105,7 +105,7 @@ def run_masked(command: Sequence[str], environment: Environment, patterns: Itera
 
 
 def _end_with_parent(libc: ctypes.CDLL, parent: int) -> None:
-    """Ask the kernel to send SIGTERM to the child when its parent ends. Runs in the child."""
+    """Ask the kernel to send SIGTERM to the child when its parent ends."""
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:  # the parent ended before the call above
         os.kill(os.getpid(), signal.SIGTERM)
@@ -127,7 +127,7 @@ def _not_started(program: str, error: OSError) -> CommandNotFound | CommandNotEx
 
 
 class _Output:
-    """An output stream of the child: the pipe to read, the descriptor to write, and the masker."""
+    """An output stream of the child process, with its pipe, target descriptor and masker."""
 
     def __init__(self, source: FileIO, target: int, patterns: Iterable[bytes]) -> None:
         self.source = source
@@ -136,7 +136,9 @@ class _Output:
         os.set_blocking(source.fileno(), False)
 
     def forward(self) -> int | None:
-        """Forward available output; return the number of bytes read, 0 at the end, None if none.
+        """Forward available output, and return the number of bytes read.
+
+        Returns 0 at the end of the stream, and None if no output is available.
 
         If the reader of our own output is gone, this returns 0 too. The caller then closes the
         pipe, so that the child's next write fails.
@@ -151,11 +153,11 @@ class _Output:
         )
 
     def flush(self) -> None:
-        """Write the held-back end of a partial line, if it is too short to reveal a value."""
+        """Write the held-back end of an incomplete line, if it is too short to reveal a value."""
         self._write(self._masker.flush())
 
     def rest(self) -> None:
-        """Forward what the child wrote before it ended."""
+        """Forward the output that the child wrote before it ended."""
         # At most one full pipe: a background process that inherited the pipe may write forever.
         left = fcntl.fcntl(self.source, fcntl.F_GETPIPE_SZ)
         while left > 0 and (count := self.forward()) is not None:
@@ -165,7 +167,7 @@ class _Output:
         self._write(self._masker.end())
 
     def _write(self, data: bytes) -> bool:
-        """Write data; return whether the stream still has a reader."""
+        """Write data, and return whether the stream still has a reader."""
         try:
             while data:
                 try:
@@ -182,7 +184,7 @@ class _Output:
 def _forward_until_end(
     child: "subprocess.Popen[bytes]", outputs: Iterable[_Output], *, woken: int
 ) -> None:
-    """Forward the child's output until it has ended and all of it is written."""
+    """Forward the child's output until the child has ended and everything is written."""
     opened = {output.source.fileno(): output for output in outputs}
     ended = os.pidfd_open(child.pid)
     try:
@@ -213,7 +215,7 @@ def _forward_until_end(
 def _passing_on(
     *, is_apart: bool
 ) -> Iterator[tuple[Callable[["subprocess.Popen[bytes]"], None], int]]:
-    """Forward signals to the child, or to its process group if it has its own.
+    """Forward signals to the child, or to the child's process group if it has its own.
 
     Yields a function and a descriptor. The function takes the started child and forwards the
     signals that arrived earlier. The descriptor becomes readable after each signal. Signals that
@@ -239,7 +241,7 @@ def _passing_on(
             send(early.pop(0))
 
     def leave(_number: int, _frame: FrameType | None) -> None:
-        """Ignore the signal: the terminal has sent it to the child too, which decides."""
+        """Ignore a signal that the terminal has also sent to the child, which decides."""
 
     handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(_PASSED_ON, send)
     handlers |= dict.fromkeys(_FROM_TERMINALS, send if is_apart else leave)

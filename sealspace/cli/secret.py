@@ -177,7 +177,7 @@ async def get(client: Client, name: str, scope: str | None, owner: str | None, r
 @click.option("--all", "is_all", is_flag=True, help="List the secrets of all scopes.")
 @at_node
 async def list_(client: Client, scope: str | None, is_all: bool) -> None:
-    """List the names of secrets: those of --scope, of all scopes, or else the global ones."""
+    """List the names of secrets, by default only of global secrets."""
     if is_all and scope is not None:
         raise click.UsageError("--all and --scope cannot be combined")
     secrets = client.secrets()
@@ -200,7 +200,7 @@ async def list_(client: Client, scope: str | None, is_all: bool) -> None:
 @yes_option
 @at_node
 async def delete(client: Client, name: str, scope: str | None, yes: bool) -> None:
-    """Delete a secret, also for everyone it was granted to; on a terminal, you are asked first."""
+    """Delete a secret, also for everyone it was granted to. On a terminal, you are asked first."""
     if watched():
         confirm(f"delete the secret {name}?", yes=yes)
     secrets = client.secrets()
@@ -291,7 +291,7 @@ def _bounded(data: bytes, what: str) -> bytes:
 async def _store(
     client: Client, name: str, value: str | bytes, *, scope: str | None, if_absent: bool, yes: bool
 ) -> None:
-    """Store a secret; on a terminal, ask before replacing one, and replace only that version."""
+    """Store a secret. On a terminal, ask before an existing version is replaced."""
     secrets, version = client.secrets(), None
     try:
         await secrets.put(name, value, scope=scope, if_absent=if_absent or (watched() and not yes))
@@ -311,7 +311,7 @@ async def _store(
 
 
 def written_meanwhile(names: str) -> AlreadyThere:
-    """Return the error for secrets that changed after a person was asked about them."""
+    """Return the error for secrets that changed while a question was being answered."""
     return AlreadyThere(
         f"{names} changed in the meantime; nothing was stored",
         hint="look at it with sealspace secret get, then run the same command again",
@@ -319,7 +319,7 @@ def written_meanwhile(names: str) -> AlreadyThere:
 
 
 async def _near_names(secrets: Secrets, name: str, scope: str | None) -> str:
-    """Return similar existing names, joined by "or", or an empty string."""
+    """Return existing names similar to the given name, joined by "or", or an empty string."""
     try:
         existing = await secrets.list(scope=scope)
     except SealspaceError:  # the command has failed already; this would only add a suggestion
@@ -328,7 +328,7 @@ async def _near_names(secrets: Secrets, name: str, scope: str | None) -> str:
 
 
 async def no_secret(secrets: Secrets, name: str, scope: str | None) -> NotThere:
-    """Return the error for a secret that does not exist, with similar names as a suggestion."""
+    """Return the error for a missing secret, with similar names as a suggestion."""
     near = await _near_names(secrets, name, scope)
     where = "" if scope is None else f" in the scope {scope}"
     meant = f"did you mean {near}? or list all: " if near else ""
@@ -362,7 +362,7 @@ _BY_SUFFIX: Final[Mapping[str, Format]] = {".json": "json", ".yaml": "yaml", ".y
 )
 @yes_option
 def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, yes: bool) -> None:
-    """Store all secrets of FILE, a .env, JSON or YAML file; - is standard input.
+    """Store all secrets of FILE, which is a .env, JSON or YAML file, or - for standard input.
 
     JSON and YAML files contain one object of names and text values. YAML needs the extra `yaml`;
     its values are taken literally as text, also 8080 and yes.
@@ -470,7 +470,7 @@ async def export(
 
 
 async def _versions(client: Client, names: Iterable[str], scope: str | None) -> dict[str, str]:
-    """Return the versions of the existing ones among some secrets, without decrypting them."""
+    """Return the versions of those named secrets that exist, without decrypting them."""
     paths = {name: parse_secret_name(name, scope=scope).path for name in names}
     stored = await client.kv(SECRETS_SPACE).get_many(paths.values())
     return {name: stored[path].etag for name, path in paths.items() if path in stored}

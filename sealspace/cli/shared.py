@@ -46,13 +46,13 @@ class Shared:
 
     @property
     def home_folder(self) -> Path:
-        """The owner's folder: `--home`, SEALSPACE_HOME, or ~/.sealspace."""
+        """The owner's folder from `--home` or SEALSPACE_HOME, by default ~/.sealspace."""
         named = self.given_home or os.environ.get(HOME_VARIABLE)
         return Path(named) if named else Path.home() / FOLDER_NAME
 
     @property
     def node(self) -> str | None:
-        """The node's address from `--node` or SEALSPACE_NODE, or None."""
+        """The node's address from `--node` or SEALSPACE_NODE, or None without either."""
         return self.given_node or os.environ.get(NODE_VARIABLE) or None
 
 
@@ -90,10 +90,10 @@ def _note(context: click.Context, parameter: click.Parameter, value: Any) -> Non
 
 
 class _SharedOption(click.Option):
-    """A shared option; a command's help has one line for all of them, shells complete each."""
+    """A shared option. Help lists all shared options on one line."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return the option's line in help, or None."""
+        """Return the option's entry in help, or None if help does not list it."""
         if ctx.parent is None:
             return super().get_help_record(ctx)
         return (

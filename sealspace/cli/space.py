@@ -99,7 +99,7 @@ def _described(entry: SpaceEntry) -> dict[str, Json]:
 
 
 def time_of(text: str | None) -> str | None:
-    """Normalise a time from a node for output; return text that is not a time unchanged."""
+    """Convert a node's time for output, or return the string unchanged if it is not a time."""
     try:
         return None if text is None else time_text(parse_rfc3339(text))
     except InvalidIdentifier:
@@ -107,7 +107,7 @@ def time_of(text: str | None) -> str | None:
 
 
 async def require_own_space(client: Client, name: str) -> None:
-    """Raise NotThere if the node hosts no space of the owner with this name."""
+    """Require that the node hosts a space of the owner with this name, or raise NotThere."""
     try:
         await client.spaces().info(name)
     except SpaceNotFound:
@@ -118,7 +118,7 @@ async def require_own_space(client: Client, name: str) -> None:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Suggest a new login if the session lacks the right to list and create spaces."""
+    """Add a hint to sign in again if the session may not list and create spaces."""
     try:
         yield
     except NotGranted as refusal:

@@ -1,4 +1,4 @@
-"""Reading policies and key providers from options, settings and files."""
+"""Parsing of policies and key providers from options, settings and files."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -14,7 +14,7 @@ from .command_errors import ConfigurationError
 
 
 def key_providers_named(texts: Collection[str], *, where: str) -> tuple[str, ...]:
-    """Parse a list of key providers (AT29); return it sorted and without duplicates.
+    """Parse a list of key providers, and return it sorted without duplicates (AT29).
 
     Args:
         texts: the entries as the user wrote them.

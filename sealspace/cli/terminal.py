@@ -1,4 +1,4 @@
-"""Output and questions of commands: data on standard output, messages on standard error.
+"""Output and questions of commands. Data goes to standard output, messages to standard error.
 
 Text may come from a node, a backend or a stored row, and control characters in it could manipulate
 the terminal. So lines are made printable here, and JSON is encoded in ASCII.
@@ -37,7 +37,7 @@ from .shared import shared
 
 
 def hold_standard_streams() -> None:
-    """Open the null device for each standard stream that is closed.
+    """Open the null device in place of each standard stream that is closed.
 
     Otherwise the next file to be opened gets the stream's descriptor, and messages of this process
     or its children would be written into that file.
@@ -61,12 +61,12 @@ def print_lines(*lines: str, err: bool = False) -> None:
 
 
 def print_json(value: object) -> None:
-    """Print a value as one line of JSON, in ASCII."""
+    """Print a value as one line of ASCII JSON."""
     click.echo(json.dumps(msgspec.to_builtins(value), separators=(",", ":")))
 
 
 def print_exactly(line: bytes) -> None:
-    """Print a line of signed text unchanged, so that it still verifies; printable on a terminal."""
+    """Print a line of signed text unchanged, or with control characters replaced on a terminal."""
     if sys.stdout.isatty():
         print_lines(line.decode("utf-8", "replace"))
     else:
@@ -74,7 +74,7 @@ def print_exactly(line: bytes) -> None:
 
 
 def print_value(value: str | bytes, *, raw: bool = False) -> None:
-    """Print a stored value unchanged; on a terminal, as printable lines unless `raw`."""
+    """Print a stored value unchanged, or as printable lines on a terminal unless `raw` is set."""
     if raw or not sys.stdout.isatty():
         click.echo(value.encode() if isinstance(value, str) else value, nl=False)
     elif isinstance(value, bytes):
@@ -89,7 +89,7 @@ def print_value(value: str | bytes, *, raw: bool = False) -> None:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows in columns, with headers only on a terminal; print nothing without rows."""
+    """Print rows in columns. Headers appear only on a terminal, and only above rows."""
     shown = [[printable(str(cell)) for cell in row] for row in rows]
     if not shown:
         return
@@ -103,7 +103,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def print_found(found: object, lines: Iterable[str] = ()) -> None:
-    """Print a result: as JSON with `--json`, otherwise as lines."""
+    """Print a result as JSON with `--json`, and as lines otherwise."""
     if shared().as_json:
         print_json(found)
     else:
@@ -113,7 +113,7 @@ def print_found(found: object, lines: Iterable[str] = ()) -> None:
 def print_rows(
     found: object, headers: Sequence[str], rows: Sequence[Sequence[object]], *, nothing: str
 ) -> None:
-    """Print a list: as JSON with `--json`, otherwise as a table, or a message if it is empty."""
+    """Print a list as JSON with `--json`, and as a table otherwise."""
     if shared().as_json:
         print_json(found)
         return
@@ -123,7 +123,7 @@ def print_rows(
 
 
 def facts(named: Mapping[str, object]) -> list[str]:
-    """Format labelled facts as aligned lines, one line per value; None is skipped."""
+    """Format labelled facts as aligned lines, and skip facts whose value is None."""
     labelled = [
         (name, line)
         for name, value in named.items()
@@ -135,12 +135,12 @@ def facts(named: Mapping[str, object]) -> list[str]:
 
 
 def time_text(at: float) -> str:
-    """Format a time for output: RFC 3339, UTC, in seconds."""
+    """Format a time for output in RFC 3339, in UTC and whole seconds."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def optional_time(at: float | None) -> str | None:
-    """Format a time like `time_text`; return None for None."""
+    """Format a time like `time_text`, or return None for None."""
     return None if at is None else time_text(at)
 
 
@@ -168,7 +168,7 @@ _RELEASE: Final = {
 
 
 def what_happened(error: SealspaceError, *, own: str = "") -> str:
-    """Describe an error for a person in one line, without HTTP routes and ability names.
+    """Describe an error in one line, without HTTP routes and ability names.
 
     Args:
         own: DID of the user; their own resources are named without an owner.
@@ -225,7 +225,7 @@ def _what_happened(error: SealspaceError, own: str) -> str:
 
 
 def _right(ability: str, resource: str, own: str) -> str:
-    """Return in words what one ability on one resource allows."""
+    """Describe in words what an ability allows on a resource."""
     # Imported here to keep the start fast.
     from ..apps.descriptions import granted_resource, rights_words
 
@@ -234,7 +234,7 @@ def _right(ability: str, resource: str, own: str) -> str:
 
 
 def watched() -> bool:
-    """Return whether a person can be asked: standard input and standard error are terminals."""
+    """Return whether both standard input and standard error are terminals."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
@@ -256,7 +256,7 @@ yes_option: Final = click.option("--yes", is_flag=True, help="Do not ask for con
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask a question on the terminal; abort if the answer is no, and fail without a terminal."""
+    """Ask for confirmation on the terminal, and abort if the answer is no."""
     if yes:
         return
     if not watched():
@@ -268,13 +268,13 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def confirm_replacing(path: Path | None, *, yes: bool) -> None:
-    """Ask before an existing file is replaced."""
+    """Ask for confirmation before an existing file is replaced."""
     if path is not None and path.exists():
         confirm(f"replace the file {path}?", yes=yes)
 
 
 def counter(what: str, *, every: int, first: int = 0) -> Callable[[int], None]:
-    """Return a function that takes the number of finished items and prints it at intervals."""
+    """Return a function that prints the number of finished items at intervals."""
     following = first
 
     def count(done: int) -> None:
@@ -288,7 +288,7 @@ def counter(what: str, *, every: int, first: int = 0) -> Callable[[int], None]:
 
 @contextmanager
 def progress(total: int | None, label: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a progress bar on a terminal; yield a function that takes the bytes done and in all."""
+    """Show a progress bar on a terminal. Yields a function that updates the bar."""
     if not watched() or shared().quiet:
         yield lambda _done, _total: None
         return

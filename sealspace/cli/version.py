@@ -38,7 +38,7 @@ def completion(shell: str) -> None:
 
 @click.command()
 def version() -> None:
-    """Print the version; with `--json`, also the Python version and the installed extras."""
+    """Print the version. With `--json`, also print the Python version and the installed extras."""
     installed = list(filter(is_installed, EXTRAS))
     found = {"version": __version__, "python": platform.python_version(), "extras": installed}
     print_found(found, [__version__])

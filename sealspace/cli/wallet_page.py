@@ -73,7 +73,7 @@ T = TypeVar("T")
 
 
 class BrowserWallet:
-    """A wallet in the browser, asked through the page of the running command."""
+    """A wallet in the browser. A web page of the running command asks it to sign."""
 
     def __init__(self, did: Principal, node: str, *, opens: bool) -> None:
         self.address = wallet_address(did) or b""
@@ -83,11 +83,11 @@ class BrowserWallet:
 
     @property
     def domain(self) -> str:
-        """Address and port of the page; wallets compare them with the domain in a sign-in text."""
+        """The page's address and port. Wallets compare them with the domain in a sign-in text."""
         return self._page().authority
 
     def sign_eip191(self, text: str) -> bytes:
-        """Show a text in the page, wait for the person, and return the wallet's signature."""
+        """Show a text on the page, and return the wallet's signature once the person has signed."""
 
         def accept(answer: Mapping[str, Json]) -> bytes:
             try:
@@ -140,7 +140,7 @@ def connect_browser(node: str, *, opens: bool, before: str | None) -> BrowserWal
 
 
 def _page(node: str, *, opens: bool) -> "WalletPage":
-    """Return the page of the running command; the first call starts it and prints its address."""
+    """Return the wallet page of the running command, which the first call starts."""
     context = click.get_current_context()
     if _META not in context.meta:
         # LP1: without the table, every connection would be refused.
@@ -164,7 +164,7 @@ def _page(node: str, *, opens: bool) -> "WalletPage":
 
 
 class AnswerRefused(Exception):
-    """A refused request; the page may retry after status 409, other statuses are final."""
+    """The refusal of a page's request. The page may retry only after status 409."""
 
     def __init__(self, status: int, text: str, *, hint: str = "") -> None:
         super().__init__(text)
@@ -172,7 +172,7 @@ class AnswerRefused(Exception):
 
 
 class WalletPage(ThreadingMixIn, TCPServer):
-    """The web server of one command's page; a context manager that serves in its own threads."""
+    """A web server for the wallet page of one command, used as a context manager."""
 
     daemon_threads = True  # an open connection must not keep the command from ending
     request_queue_size = MAX_CONNECTIONS
@@ -253,7 +253,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
     # --- the page ---------------------------------------------------------------------------------
 
     def exchange(self, message: Mapping[str, Json]) -> View:
-        """Process a message of the page: accept an answer, or wait for a new view and return it.
+        """Process a message from the page, which contains an answer or waits for a new view.
 
         Args:
             message: `tab`, the page's own id of 32 hex digits; `version`, the version of the view
@@ -295,7 +295,10 @@ class WalletPage(ThreadingMixIn, TCPServer):
             return {}
 
     def note_delivered(self, version: Json) -> None:
-        """Record the version that the page has received; `__exit__` waits for the last one."""
+        """Record which version of the view the page has received.
+
+        `__exit__` waits until this is the last version.
+        """
         with self._changed:
             self._delivered = version
             self._changed.notify_all()
@@ -303,7 +306,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
     # --- connections ------------------------------------------------------------------------------
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # Any: as in socketserver
-        """Return whether to serve a connection: of this user, and within the limit."""
+        """Return whether a connection is from this user and within the limit of connections."""
         return self._is_of_user(client_address) and self._free.acquire(blocking=False)  # LP5
 
     def _is_of_user(self, client_address: tuple[str, int]) -> bool:
@@ -324,18 +327,18 @@ class WalletPage(ThreadingMixIn, TCPServer):
 
     # Any: as in socketserver
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve a connection, then free its place."""
+        """Serve a connection, and then free its slot for another one."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # Any: as in socketserver
-        """Print nothing: a traceback would contain the token."""
+        """Print nothing, because a traceback would contain the token."""
 
 
 class _Exchange(BaseHTTPRequestHandler):
-    """A connection with one request and its response."""
+    """The handler for one HTTP request to the wallet page."""
 
     server: WalletPage
     timeout = 10.0  # LP5: seconds until a read fails
@@ -358,7 +361,7 @@ class _Exchange(BaseHTTPRequestHandler):
                 )
 
     def _place(self) -> str:
-        """Check a request, and return its path below the token."""
+        """Check a request's headers and token, and return the path after the token."""
         own = self.server.authority
         # LP2: stops DNS rebinding, where another site's name resolves to this machine.
         if self.headers.get_all("Host") != [own]:
@@ -420,12 +423,12 @@ class _Exchange(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse a malformed or unknown request, without repeating what was sent."""
+        """Refuse a malformed or unknown request, without repeating its content."""
         self.close_connection = True
         self._send(code, "text/plain; charset=utf-8", b"bad request\n")
 
     def log_message(self, format: str, *args: Any) -> None:  # Any: as in http.server
-        """Print nothing: a log line would contain the token."""
+        """Print nothing, because a log line would contain the token."""
 
 
 # --- who connects ---------------------------------------------------------------------------------
@@ -434,7 +437,7 @@ class _Exchange(BaseHTTPRequestHandler):
 def peer_user(
     client: tuple[str, int], server: tuple[str, int], *, tables: Sequence[Path] = SOCKET_TABLES
 ) -> int | None:
-    """Return the id of the user at the other end of a loopback connection (LP1).
+    """Return the id of the user who owns the other end of a loopback connection (LP1).
 
     Args:
         client, server: IPv4 address and port of each end.

@@ -1,4 +1,4 @@
-"""Reading secrets from a YAML file, with every value taken literally as text.
+"""Parsing of secrets in a YAML file. Every value is taken literally as a string.
 
 YAML gives plain words a type: `no` is false, `1.10` is a number, `2026-11-20` is a date. Here a
 value is the text in the file, so that a secret is never changed. Everything without such a text is
@@ -27,7 +27,7 @@ _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 
 
 def parse_yaml_values(data: bytes) -> dict[str, str | bytes]:
-    """Parse a YAML mapping of strings, and of bytes tagged `!!binary`."""
+    """Parse a YAML mapping whose values are strings or bytes tagged `!!binary`."""
     text = text_of(data)
     if not _FOLDED.isdisjoint(text):
         raise InvalidInput(

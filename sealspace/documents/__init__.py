@@ -1,1 +1,4 @@
-"""Documents of owners, applications and runners: manifests, grants, published evidence. No I/O."""
+"""Documents of owners, applications and runners, such as manifests, grants and published evidence.
+
+The modules do no I/O.
+"""

@@ -50,7 +50,7 @@ _HASH: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """The facts that a condition is judged by.
+    """The facts about a call against which a condition is evaluated.
 
     Attributes:
         caller: principal that calls.
@@ -72,20 +72,25 @@ class AllowAll:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Admits the owner of the secrets."""
+    """A condition that admits the owner of the secrets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Whitelist:
-    """Admits these DIDs in canonical spelling; an empty list admits no caller, not even the
-    owner."""
+    """A condition that admits the listed DIDs. An empty list does not even admit the owner.
+
+    The DIDs are in canonical spelling.
+    """
 
     accounts: tuple[Principal, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ValidUntil:
-    """Admits calls before a time in epoch seconds; `text` is the time as it was written."""
+    """A condition that admits calls before a time.
+
+    `until` is the time in epoch seconds, and `text` is the same time as it was written.
+    """
 
     until: float
     text: str
@@ -93,15 +98,17 @@ class ValidUntil:
 
 @dataclass(frozen=True, slots=True)
 class WasmHash:
-    """Admits calls of the program with this SHA-256, 64 lower-case hex digits."""
+    """A condition that admits calls of the program with this SHA-256, 64 lower-case hex digits."""
 
     sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Logic:
-    """Admits a call if all conditions do (`And`; true if empty), or one does (`Or`; false if
-    empty)."""
+    """A condition that requires all of its conditions (`And`) or at least one of them (`Or`).
+
+    Without conditions, `And` admits every call and `Or` admits none.
+    """
 
     operator: Literal["And", "Or"]
     conditions: tuple["Condition", ...]
@@ -109,7 +116,7 @@ class Logic:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """Negates a condition; an undecided one stays undecided."""
+    """A condition that negates another one. The negation of an undecided condition is undecided."""
 
     condition: "Condition"
 
@@ -118,7 +125,7 @@ Condition: TypeAlias = AllowAll | Owner | Whitelist | ValidUntil | WasmHash | Lo
 
 
 def parse_condition(value: Json) -> Condition:
-    """Read a condition, untrusted.
+    """Parse an untrusted condition on callers.
 
     Raises:
         InvalidInput: a leaf or member is unknown, a value is not valid for its leaf, or the
@@ -134,7 +141,7 @@ def parse_condition(value: Json) -> Condition:
 
 
 def condition_json(condition: Condition) -> Json:
-    """Return a condition as JSON; the inverse of `parse_condition`."""
+    """Return a condition as JSON that `parse_condition` reads back."""
     match condition:
         case AllowAll():
             return "AllowAll"
@@ -158,7 +165,7 @@ def condition_json(condition: Condition) -> Json:
 
 
 def judge_call(condition: Condition, call: Call) -> Verdict:
-    """Return a condition's verdict on a call; only True admits it."""
+    """Evaluate a condition for a call. Only the result True admits the call."""
     match condition:
         case AllowAll():
             return True
@@ -178,17 +185,17 @@ def judge_call(condition: Condition, call: Call) -> Verdict:
 
 
 def all_of(verdicts: Sequence[Verdict]) -> Verdict:
-    """Combine verdicts: False if any is False, else undecided if any is undecided, else True."""
+    """Return False if any verdict is False, else undecided if any is undecided, else True."""
     return False if False in verdicts else None if None in verdicts else True
 
 
 def any_of(verdicts: Sequence[Verdict]) -> Verdict:
-    """Combine verdicts: True if any is True, else undecided if any is undecided, else False."""
+    """Return True if any verdict is True, else undecided if any is undecided, else False."""
     return True if True in verdicts else None if None in verdicts else False
 
 
 def not_of(verdict: Verdict) -> Verdict:
-    """Return the opposite verdict; None for None."""
+    """Return the opposite of a verdict. The opposite of None is None."""
     return None if verdict is None else not verdict
 
 

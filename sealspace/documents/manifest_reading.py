@@ -1,4 +1,4 @@
-"""Reading and validating app manifests, before they are expanded (MF1 to MF6).
+"""Parsing and validation of app manifests before their expansion (MF1 to MF6).
 
 Types are checked by msgspec, and other rules afterwards. Unknown members are errors; otherwise a
 typo would be ignored. An invalid action of a secret is never repeated in a message, because it may
@@ -54,7 +54,7 @@ _Few = msgspec.Meta(max_length=MAX_PERMISSIONS)
 class Permission(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"skip_prefix": "skipPrefix"}
 ):
-    """An entry of a manifest's `permissions`, validated but not expanded."""
+    """A validated entry of a manifest's `permissions`, before its expansion."""
 
     service: str
     path: str
@@ -94,7 +94,7 @@ class _Members(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A validated manifest; made by `parse_manifest`."""
+    """A validated manifest. Obtain it with `parse_manifest`."""
 
     app_id: str
     name: str
@@ -109,7 +109,7 @@ class Manifest:
 
 
 def check_manifest(value: Json) -> tuple[Fault, ...]:
-    """Return the first error of a manifest, as a tuple; empty if the manifest is valid."""
+    """Return a tuple with the first error in a manifest, or an empty tuple if it is valid."""
     try:
         parse_manifest(value)
     except ManifestInvalid as exc:
@@ -203,7 +203,7 @@ def _check_permission(entry: Permission, where: str) -> None:
 
 
 def _check_place(members: _Members | Permission, where: str) -> None:
-    """Validate the lifetime and the space of a manifest or an entry."""
+    """Validate the lifetime and the space in a manifest or in one of its permissions."""
     _check_expiry(members.expiry, where)
     if members.space is not None and not _is_space(members.space):
         form = "a short name such as notes, or a full id tinycloud:…:notes"
@@ -217,7 +217,7 @@ def _check_expiry(expiry: str | None, where: str) -> None:
 
 
 def _secret(key: str, spec: object) -> Permission:
-    """Return one secret as an entry for the vault."""
+    """Convert one entry of a manifest's `secrets` to a permission on the vault."""
     at = f"secrets.{_shown(key)}"
     if not is_secret_name(key):
         _refuse(at, f"must match {NAME_PATTERN}")
@@ -256,7 +256,7 @@ def _secret(key: str, spec: object) -> Permission:
 
 @contextmanager
 def _at(path: str) -> Iterator[None]:
-    """Add the path of a member to an error of another module."""
+    """Add a JSON member's path to errors that other modules raise."""
     try:
         yield
     except InvalidInput as exc:
@@ -265,7 +265,7 @@ def _at(path: str) -> Iterator[None]:
 
 
 def _refuse(path: str, what: str) -> NoReturn:
-    """Reject a member, with a sentence about it."""
+    """Reject a JSON member. The error consists of the member's path and the given words."""
     _refuse_as(path, f"{below('manifest', path)} {what}")
 
 
@@ -296,7 +296,7 @@ _ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def full_action(service: str, word: str) -> str:
-    """Return the full ability for an action in a manifest (MF7).
+    """Return the full ability for an action named in a manifest (MF7).
 
     Raises:
         ManifestInvalid: a known service has no such action (MF19), or the word is not an action.
@@ -328,7 +328,7 @@ def full_action(service: str, word: str) -> str:
 
 
 def _is_path(path: str) -> bool:
-    """Return whether a raw path can be used in a resource unchanged."""
+    """Return whether a path can be used in a resource without escaping."""
     resource = SpaceResource(parse_space_id("tinycloud:key:z6Mk:notes"), "kv", path)
     try:
         return parse_resource(resource.text) == resource
@@ -349,12 +349,12 @@ def _shown(text: str) -> str:
 
 
 def distinct(items: Iterable[T]) -> tuple[T, ...]:
-    """Return the items without duplicates, in order of first appearance."""
+    """Return the items without duplicates, in the order of their first appearance."""
     return tuple(dict.fromkeys(items))
 
 
 def invalid(detail: str) -> NoReturn:
-    """Reject a part of a manifest."""
+    """Raise ManifestInvalid with the given detail."""
     raise ManifestInvalid(detail)
 
 
@@ -380,7 +380,7 @@ _UNITS_MS: Final[Mapping[str | None, float]] = {
 
 
 def parse_duration_ms(text: str) -> int:
-    """Return a duration in whole milliseconds, at least 1; raises ManifestInvalid."""
+    """Parse a duration into whole milliseconds, at least 1. Raises ManifestInvalid."""
     if not text:
         invalid(f'{_FAILED}expiry must be a non-empty duration string (got "")')
     match = _DURATION.fullmatch(text.lower()) if len(text) <= _MAX_SHOWN_CHARS else None

@@ -1,4 +1,4 @@
-"""App manifests: the permissions that an application requests, and the rights that an owner signs.
+"""App manifests, which state the permissions that an application requests from an owner.
 
 `check_manifest` finds errors, `parse_manifest` reads a manifest, and `resolve_manifest` expands it
 into resources. `compose_manifests` joins several into one request, and `requested_capabilities`
@@ -99,7 +99,7 @@ class ResourceRequest:
 
 @dataclass(frozen=True, slots=True)
 class DelegationTarget:
-    """A DID that an app wants its resources delegated to.
+    """A DID to which an application wants its resources delegated.
 
     Attributes:
         did: the recipient.
@@ -116,7 +116,7 @@ class DelegationTarget:
 
 @dataclass(frozen=True, slots=True)
 class ManifestRequest:
-    """Several manifests composed into one request, for a sign-in.
+    """A sign-in's request, composed from one or more manifests.
 
     Attributes:
         manifests: the checked manifests.
@@ -189,7 +189,7 @@ def resolve_manifest(manifest: Manifest) -> tuple[ResourceRequest, ...]:
 def compose_manifests(
     manifests: Sequence[Manifest], *, include_account_registry_permissions: bool = True
 ) -> ManifestRequest:
-    """Join manifests into one request.
+    """Combine several manifests into one request.
 
     Args:
         manifests: at least one.
@@ -214,7 +214,7 @@ def compose_manifests(
 
 
 def apply_prefix(prefix: str, path: str, *, skip: bool) -> str:
-    """Return a path with the app's prefix in front, unless it is skipped."""
+    """Return a path with the application's prefix in front, or unchanged if `skip` is true."""
     if skip or not prefix:
         return path
     return f"{prefix}/{path.removeprefix('/')}"
@@ -241,7 +241,7 @@ def _expand(entry: Permission, manifest: Manifest, origin: Origin) -> ResourceRe
 
 
 def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
-    """Merge resources of equal service, space, path and lifetime, in place of the first of them."""
+    """Merge resources that have the same service, space, path and lifetime."""
     merged: dict[tuple[str, str, str, int | None], ResourceRequest] = {}
     for one in resources:
         key = (one.service, one.space, one.path, one.expiry_ms)
@@ -257,7 +257,7 @@ def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
 
 
 def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:
-    """Return a request that adds decrypt on a network wherever a secret is read (MF8).
+    """Return a request in which each reader of a secret may also decrypt on a network (MF8).
 
     Args:
         request: from `compose_manifests`.
@@ -293,7 +293,7 @@ _EVERY_NODE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class NotServed:
-    """A service that a manifest requests and the node does not serve.
+    """A service that a manifest requests but the node does not offer.
 
     Attributes:
         service: long name ("tinycloud.sql").
@@ -318,7 +318,7 @@ class NotServed:
 def not_served(
     resources: Iterable[ResourceRequest], features: Sequence[str] = ()
 ) -> tuple[NotServed, ...]:
-    """Return the services that a node does not serve, in order of appearance.
+    """Return the requested services that a node does not offer, in order of appearance.
 
     Args:
         resources: resources of a resolved manifest or a request.
@@ -344,7 +344,7 @@ def not_served(
 def served(
     resources: Sequence[ResourceRequest], features: Sequence[str] = (), *, leave_out: bool = False
 ) -> tuple[ResourceRequest, ...]:
-    """Return the resources that a node serves (MF9).
+    """Return only those resources whose service the node offers (MF9).
 
     Resources that only defaults request are left out. An app needs the resources that its manifest
     states, so their absence is an error, unless the caller accepts it.
@@ -378,7 +378,7 @@ def _is_served(resource: ResourceRequest, features: Sequence[str]) -> bool:
 def requested_capabilities(
     resources: Iterable[ResourceRequest], *, space_id: Callable[[str], str]
 ) -> tuple[Capability, ...]:
-    """Turn resources into the capabilities of a sign-in or a delegation.
+    """Convert resources to the capabilities for a sign-in or a delegation.
 
     Args:
         resources: resources of a resolved manifest or a request.
@@ -418,7 +418,7 @@ class TargetGrant:
 def target_grants(
     target: DelegationTarget, *, owner: str, features: Sequence[str] = (), leave_out: bool = False
 ) -> tuple[TargetGrant, ...]:
-    """Return the grants that a target needs: one for each owner, with the shortest lifetime (MF12).
+    """Return the grants that a delegation target needs, one for each owner (MF12).
 
     The owner of any space in a grant can revoke all of it (W22), so rights of different owners are
     granted separately. Rights of one owner stay together: a right to decrypt that outlives the

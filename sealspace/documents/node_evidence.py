@@ -1,4 +1,4 @@
-"""A node's own evidence: its statement in a quote, and a program's requirements for it.
+"""The evidence of a node, and a client's requirements for that evidence.
 
 `GET /attestation?nonce=` returns a quote. Its report data bind the nonce to the node's DID, its
 store, the origin of its root secret, and its terms for releasing keys. A program that requires
@@ -59,7 +59,7 @@ _WRAPPED: Final = "log"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatement:
-    """A node's statement about itself, bound with the nonce to the report data of its quote."""
+    """A node's statement about itself. The quote's report data binds it to the nonce."""
 
     node_did: str
     store_id: bytes
@@ -72,7 +72,7 @@ class NodeStatement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeAttestation:
-    """A node's evidence, parsed but not verified."""
+    """A node's evidence after parsing and before verification."""
 
     nonce: str
     statement: NodeStatement
@@ -82,7 +82,7 @@ class NodeAttestation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePolicy:
-    """A program's requirements for a node.
+    """A client's requirements for the code and the settings of a node.
 
     Attributes:
         code: policy with the approved measurements.
@@ -103,8 +103,7 @@ class NodePolicy:
     store_id: bytes | None = None
 
     def __post_init__(self) -> None:
-        """Reject policies that approve any code, or restrict receivers and paths, which nodes do
-        not have."""
+        """Reject a policy that approves no code or has restrictions that only apply to backends."""
         if not self.code.is_allow_list:
             raise InvalidPolicy(
                 "the policy approves no code: without measurements, any code would pass",
@@ -123,7 +122,7 @@ class NodePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeEvidence:
-    """A node's verified evidence."""
+    """The verified evidence of a node."""
 
     statement: NodeStatement
     facts: Evidence
@@ -135,8 +134,7 @@ class NodeVerifier(Protocol):
     async def verify(
         self, attestation: NodeAttestation, policy: NodePolicy, *, now: float
     ) -> NodeEvidence:
-        """Return the evidence if the quote is genuine, binds nonce and statement, and satisfies the
-        policy.
+        """Verify a node's quote, and require that the node satisfies the policy.
 
         Raises NodeEvidenceRefused otherwise; `now` is epoch seconds.
         """
@@ -145,8 +143,7 @@ class NodeVerifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NodeRequirement:
-    """A client's requirement for evidence: the verifier, the policy, and the age at which to renew
-    it."""
+    """A client's requirement that a node proves its code, and how often to check it again."""
 
     verifier: NodeVerifier
     policy: NodePolicy
@@ -186,7 +183,7 @@ def parse_node_attestation(body: bytes, *, nonce: str) -> NodeAttestation:
 
 
 class _Answer(msgspec.Struct):
-    """The members that are read; others are ignored."""
+    """The JSON members that are read from a node's response."""
 
     enforcer_did: str
     store_id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
@@ -218,7 +215,7 @@ def _statement(answer: _Answer) -> NodeStatement:
 
 
 def _log(text: str) -> tuple[Json, ...]:
-    """Read the event log, JSON text inside the answer."""
+    """Parse the event log, which the response contains as a string of JSON."""
     try:
         # The strict parser reads only objects, so the text is wrapped in one. A hostile text that
         # closes the wrapper early adds members, which the check below rejects.

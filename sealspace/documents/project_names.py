@@ -1,4 +1,4 @@
-"""Names of projects, `<developer's DID>/<name>`, and the keys of their parts (RN50).
+"""Project names of the form `<developer's DID>/<name>`, and the keys of their values (RN50).
 
 In the developer's space `projects`, or in the space `public` for everybody:
 
@@ -41,20 +41,20 @@ class ProjectId:
 
     @property
     def active_key(self) -> str:
-        """Key of the statement about the active version."""
+        """The key under which the statement about the active version is stored."""
         return f"projects/{self.name}/active"
 
     def code_key(self, sha256: str) -> str:
-        """Return the key of a program's bytes."""
+        """Return the key under which a program's bytes are stored."""
         return f"projects/{self.name}/code/{sha256}"
 
     def version_key(self, sha256: str) -> str:
-        """Return the key of the statement about a version."""
+        """Return the key under which the statement about a version is stored."""
         return f"projects/{self.name}/versions/{sha256}"
 
 
 def parse_project(text: str) -> ProjectId:
-    """Read a project's id, `<DID>/<name>`; raises InvalidInput."""
+    """Parse a project's id, `<DID>/<name>`. Raises InvalidInput if it is malformed."""
     developer, _, name = text.rpartition("/")
     try:
         principal = parse_principal(developer)
@@ -66,7 +66,7 @@ def parse_project(text: str) -> ProjectId:
 
 
 def checked_project_name(name: str) -> str:
-    """Return the name of a project if it is valid; raises InvalidInput."""
+    """Return a project's name if it is valid, or raise InvalidInput."""
     if _NAME.fullmatch(name) is None:
         raise InvalidInput(
             "not a project name: use 1 to 64 lower-case letters and digits, with dashes between",
@@ -76,7 +76,7 @@ def checked_project_name(name: str) -> str:
 
 
 def checked_sha256(value: object, *, what: str) -> str:
-    """Return a SHA-256 if it is 64 lower-case hex digits; raises InvalidInput."""
+    """Return a SHA-256 if it is 64 lower-case hex digits, or raise InvalidInput."""
     if not isinstance(value, str) or _SHA256.fullmatch(value) is None:
         raise InvalidInput(f"{what} must be 64 lower-case hex digits")
     return value

@@ -1,5 +1,4 @@
-"""The document with which a backend proves its code to any client that sends a nonce (AT50 to
-AT52).
+"""The evidence document that a backend publishes in response to a client's nonce (AT50 to AT52).
 
     GET <backend>/.well-known/sealspace/backend?nonce=<base64url of 32 bytes>
 
@@ -55,7 +54,7 @@ _MEMBERS: Final = frozenset({"type", "nonce", "statement", "quote", "eventLog"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """A backend's statement about itself, all of it bound to its quote."""
+    """A backend's statement about itself. The backend's quote confirms all of it."""
 
     did: Principal
     manifest: Manifest
@@ -65,7 +64,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """A parsed document whose quote is not verified yet."""
+    """A backend's evidence document after parsing and before its quote is verified."""
 
     nonce: bytes
     statement: Statement
@@ -74,7 +73,7 @@ class Published:
 
 
 def statement_json(did: str, manifest: dict[str, Json], compose: str | None) -> dict[str, Json]:
-    """Return the JSON object of a statement."""
+    """Return a backend's statement as JSON."""
     return {"did": did, "manifest": manifest, "compose": compose}
 
 
@@ -85,7 +84,7 @@ class _Stated(Struct, forbid_unknown_fields=True):
 
 
 def parse_statement(value: Json) -> Statement:
-    """Read a backend's statement, untrusted; raises BackendAnswerInvalid."""
+    """Parse a backend's untrusted statement. Raises BackendAnswerInvalid if it is malformed."""
     stated = shaped_at("statement", value, _Stated, _refuse)
     try:
         text = canonical_bytes(value)
@@ -118,7 +117,7 @@ def _refuse(member: str, what: str) -> NoReturn:
 def encode_published(
     nonce: bytes, statement: dict[str, Json], *, quote: bytes, event_log: list[Json] | None
 ) -> bytes:
-    """Return the document that answers a nonce, as canonical JSON."""
+    """Return the evidence document for a nonce as canonical JSON."""
     return canonical_bytes(
         {
             "type": DOCUMENT_TYPE,
@@ -131,7 +130,7 @@ def encode_published(
 
 
 def parse_published(data: bytes, *, nonce: bytes) -> Published:
-    """Read a backend's document.
+    """Parse a backend's evidence document.
 
     Args:
         data: untrusted, at most MAX_PUBLISHED_BYTES.

@@ -1,4 +1,4 @@
-"""Grants to runners: secrets for programs and callers, private projects, and secrets to generate.
+"""Grants that let runners use secrets, read private projects, and write generated secrets.
 
 A run grant is a delegation to a runner's DID that the owner signed directly, without a parent (RN41
 to RN46). It has `tinycloud.kv/get` on listed secrets, decrypt on one network of the owner, a policy
@@ -85,7 +85,7 @@ _NUMERIC: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 @dataclass(frozen=True, slots=True)
 class ByHash:
-    """A rule for the program with exactly these bytes.
+    """A rule that allows the program with exactly these bytes.
 
     Attributes:
         wasm_sha256: 64 lower-case hex digits.
@@ -99,7 +99,7 @@ class ByHash:
 
 @dataclass(frozen=True, slots=True)
 class ByProject:
-    """A rule for the active version of a project, so that its developer decides what runs."""
+    """A rule that allows the active version of a project. Its developer decides what runs."""
 
     project: ProjectId
 
@@ -109,8 +109,10 @@ ProgramRule: TypeAlias = ByHash | ByProject
 
 @dataclass(frozen=True, slots=True)
 class GrantLimits:
-    """Limits of a run with these secrets, in the order of `MOST`; None is the runner's own
-    limit."""
+    """Limits of a run with the granted secrets. None stands for the runner's own limit.
+
+    The attributes have the order of `MOST`.
+    """
 
     max_instructions: int | None = None
     max_memory_mb: int | None = None
@@ -118,7 +120,7 @@ class GrantLimits:
 
     @property
     def stated(self) -> dict[str, Json]:
-        """The limits that are set, by the names of `MOST`."""
+        """The limits that are not None, with the names in `MOST`."""
         return {
             name: limit
             for name, limit in zip(MOST, astuple(self), strict=True)
@@ -128,7 +130,7 @@ class GrantLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatement:
-    """The terms of a run grant beside its capabilities.
+    """The terms that a run grant states in addition to its capabilities.
 
     Attributes:
         programs: at least one.
@@ -146,7 +148,7 @@ class RunStatement:
     def rules_for(
         self, wasm_sha256: str, project: ProjectId | None, active_of: ProjectId | None
     ) -> list[ProgramRule]:
-        """Return the rules that apply to a call of a program (RN45, RN176).
+        """Return the rules of the grant that apply to a call of a program (RN45, RN176).
 
         Args:
             wasm_sha256: SHA-256 of the compiled bytes.
@@ -166,7 +168,7 @@ class RunStatement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunGrant:
-    """A verified run grant; made by `read_run_grant`.
+    """A verified run grant. Obtain it with `read_run_grant`.
 
     Attributes:
         header: the delegation as text.
@@ -205,7 +207,7 @@ class _Stated(Struct, forbid_unknown_fields=True):
 
 
 def parse_run_statement(value: Json) -> RunStatement:
-    """Read a run statement, untrusted (RN44).
+    """Parse an untrusted run statement (RN44).
 
     Raises:
         InvalidInput: a member is unknown, missing, of another type, or beyond its limit.
@@ -220,7 +222,7 @@ def parse_run_statement(value: Json) -> RunStatement:
 
 
 def run_statement_json(statement: RunStatement) -> dict[str, Json]:
-    """Return a run statement as JSON; the inverse of `parse_run_statement`."""
+    """Return a run statement as JSON that `parse_run_statement` reads back."""
     programs: list[Json] = []
     for rule in statement.programs:
         named: dict[str, Json] = (
@@ -236,12 +238,12 @@ def run_statement_json(statement: RunStatement) -> dict[str, Json]:
 
 
 def run_resource(statement: RunStatement) -> str:
-    """Return the resource that carries a run statement in a sign-in text."""
+    """Return the resource that contains a run statement in a sign-in text."""
     return RUN_URN + encode_url(canonical_bytes(run_statement_json(statement)))
 
 
 def checked_host(value: Json) -> str:
-    """Return the name of a host that a program may contact, if it is valid.
+    """Return the name of a host that a program may contact, or raise InvalidInput.
 
     Raises:
         InvalidInput: the name is not in lower case, ends with a dot, or is an IP address.
@@ -284,7 +286,7 @@ def _limits(stated: Mapping[str, int]) -> GrantLimits:
 
 
 def read_run_grant(header: str, *, runner: str) -> RunGrant:
-    """Read a run grant, and verify its signature (RN41 to RN46).
+    """Parse a run grant and verify its signature (RN41 to RN46).
 
     Args:
         header: CACAO or UCAN text, untrusted.
@@ -316,7 +318,7 @@ def read_run_grant(header: str, *, runner: str) -> RunGrant:
 
 
 def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Delegation, float]:
-    """Verify a grant to a runner about the signer's own resources, without parents (RN41).
+    """Verify a grant that an owner signed for a runner, without parent delegations (RN41).
 
     Args:
         header: CACAO or UCAN text, untrusted.
@@ -350,7 +352,7 @@ def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Del
 
 
 def _granted(delegation: Delegation) -> tuple[tuple[SecretName, ...], NetworkId]:
-    """Return the secrets and the network of a run grant, which may have nothing else (RN42)."""
+    """Return the secrets and the network of a run grant. Other contents are rejected (RN42)."""
     secrets: list[SecretName] = []
     networks: list[NetworkId] = []
     for one in delegation.capabilities:
@@ -378,7 +380,9 @@ def _granted(delegation: Delegation) -> tuple[tuple[SecretName, ...], NetworkId]
 
 
 def listed_secret(resource: SpaceResource) -> SecretName:
-    """Return the secret that a resource names; a folder would include secrets that are added later.
+    """Return the secret that a resource names. Folders are rejected.
+
+    A folder would include secrets that are added later.
 
     Raises:
         InvalidPortableDelegation: the resource is not that of one secret.
@@ -394,7 +398,7 @@ def listed_secret(resource: SpaceResource) -> SecretName:
 
 
 def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
-    """Return the only run statement of a delegation (RN43)."""
+    """Return the run statement of a delegation, which must have exactly one (RN43)."""
     found = [
         *chain.from_iterable(map(_stated_in_facts, delegation.facts)),
         *_stated_in_text(delegation.envelope),
@@ -410,7 +414,7 @@ def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
 
 
 def _stated_in_facts(value: Json, depth: int = 0) -> Iterator[Json]:
-    """Yield the run statements of a fact; raises for one in an unknown place or version."""
+    """Yield the run statements in a fact. Raises for unknown versions and places."""
     if isinstance(value, dict):
         for name, member in value.items():
             if name == RUN_FACT and depth == 0:
@@ -444,7 +448,7 @@ def _stated_in_text(envelope: Cacao | UcanToken) -> Iterator[Json]:
 
 
 def _require_policy(policies: Sequence[Policy], delegation: Delegation) -> None:
-    """Require a policy that names the runner's code and covers each secret (RN46)."""
+    """Require that a policy names the runner's code and covers each secret (RN46)."""
     paths = {one.resource.text for one in delegation.capabilities if one.ability == KV_GET}
     names_code = any(policy.is_allow_list and policy.receiver == "attested" for policy in policies)
     if not names_code or not any(set(policy.paths) == paths for policy in policies):
@@ -461,12 +465,12 @@ MAX_PROJECTS: Final = 32
 
 
 def project_resource(developer: str, name: str) -> str:
-    """Return the resource of a whole project in the developer's space `projects`."""
+    """Return the resource that covers a whole project in its developer's space `projects`."""
     return f"{space_of(developer, PROJECTS_SPACE).text}/kv/projects/{checked_project_name(name)}"
 
 
 def read_program_grant(header: str, *, runner: str) -> frozenset[ProjectId]:
-    """Read a grant to read projects, and verify its signature (RN152).
+    """Parse a grant to read projects and verify its signature (RN152).
 
     A developer grants `tinycloud.kv/get` on `projects/<name>` in its space `projects`. That
     includes
@@ -524,7 +528,7 @@ _TYPE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationGrant:
-    """A grant by which a runner writes generated secrets; made by `read_generation_grant`."""
+    """A grant to write generated secrets. Obtain it with `read_generation_grant`."""
 
     owner: Principal
     secrets: frozenset[SecretName]
@@ -532,7 +536,7 @@ class GenerationGrant:
 
 
 def checked_generation_type(text: str) -> str:
-    """Return a type of generated secret if it is valid; raises InvalidInput."""
+    """Return a valid type of generated secret, or raise InvalidInput."""
     if _TYPE.fullmatch(text) is None:
         raise InvalidInput(
             "unknown type of generated secret",
@@ -545,7 +549,7 @@ def checked_generation_type(text: str) -> str:
 
 
 def checked_generated_name(name: str) -> str:
-    """Return the name of a generated secret if it is valid; raises InvalidSecretName."""
+    """Return a valid name for a generated secret, or raise InvalidSecretName."""
     if not is_secret_name(name) or not is_protected(name) or len(name) > MAX_NAME_CHARS:
         raise InvalidSecretName(
             f"the name of a generated secret must begin with {PROTECTED_PREFIX}, and have only"
@@ -556,7 +560,7 @@ def checked_generated_name(name: str) -> str:
 
 
 def generation_body(owner: str, scope: str | None, wanted: Mapping[str, str]) -> dict[str, Json]:
-    """Return the body of a request to generate secrets."""
+    """Return the request body that asks a runner to generate secrets."""
     if not 1 <= len(wanted) <= MAX_GENERATED:
         raise InvalidInput(f"a request can generate 1 to {MAX_GENERATED} secrets")
     return {
@@ -570,7 +574,7 @@ def generation_body(owner: str, scope: str | None, wanted: Mapping[str, str]) ->
 
 
 def read_generation_grant(header: str, *, runner: str) -> GenerationGrant:
-    """Read a grant to write generated secrets, and verify its signature (RN143).
+    """Parse a grant to write generated secrets and verify its signature (RN143).
 
     Args:
         header: CACAO or UCAN text, untrusted.

@@ -1,4 +1,4 @@
-"""The names of secrets, and their paths in the `secrets` space.
+"""Names of secrets, and the paths of secrets in the `secrets` space.
 
     name                 vault key                     path of the stored envelope
     NAME                 secrets/NAME                  vault/secrets/NAME
@@ -30,7 +30,7 @@ _RESERVED_SCOPES = frozenset({"default", "global"})
 
 @dataclass(frozen=True, slots=True)
 class SecretName:
-    """A valid name of a secret; made by `parse_secret_name`.
+    """The valid name of a secret. Obtain it with `parse_secret_name`.
 
     Attributes:
         name: `^[A-Z][A-Z0-9_]*$`.
@@ -42,17 +42,17 @@ class SecretName:
 
     @property
     def label(self) -> str:
-        """`NAME` or `scope/NAME`, for people."""
+        """The form of the name for people, `NAME` or `scope/NAME`."""
         return self.name if self.scope is None else f"{self.scope}/{self.name}"
 
     @property
     def vault_key(self) -> str:
-        """The key in the vault, without the prefix `vault/`; part of the envelope's label."""
+        """The secret's key in the vault and in the envelope's label, without `vault/`."""
         return f"secrets/{'' if self.scope is None else 'scoped/'}{self.label}"
 
     @property
     def path(self) -> str:
-        """The path of the stored envelope in the `secrets` space, which a grant names."""
+        """The path of the encrypted secret in the `secrets` space, as grants name it."""
         return VAULT_PREFIX + self.vault_key
 
 
@@ -75,7 +75,7 @@ def parse_secret_name(name: str, *, scope: str | None = None) -> SecretName:
 
 
 def parse_secret_label(label: str) -> SecretName:
-    """Validate a label, `NAME` or `scope/NAME` with a canonical scope."""
+    """Parse the label of a secret, `NAME` or `scope/NAME` with a canonical scope."""
     scope, slash, name = label.rpartition("/")
     secret = parse_secret_name(name, scope=scope if slash else None)
     if secret.label != label:
@@ -84,7 +84,7 @@ def parse_secret_label(label: str) -> SecretName:
 
 
 def secret_at(path: str) -> SecretName | None:
-    """Return the secret at a path; None for a folder and for any other path."""
+    """Return the secret stored at a path, or None if the path names no secret."""
     scope, slash, name = (
         path.removeprefix(SCOPED_PREFIX).removeprefix(f"{VAULT_PREFIX}secrets/").rpartition("/")
     )
@@ -95,12 +95,12 @@ def secret_at(path: str) -> SecretName | None:
 
 
 def is_protected(name: str) -> bool:
-    """Return whether only runners make secrets of this name (RN140)."""
+    """Return whether only runners can create secrets of this name (RN140)."""
     return name.startswith(PROTECTED_PREFIX)
 
 
 def canonical_scope(scope: str) -> str:
-    """Convert a scope to its canonical form: lower case, with dashes for other characters."""
+    """Return a scope in canonical form: lower case, with dashes for other characters."""
     trimmed = scope.strip()
     if not trimmed:
         raise InvalidSecretScope("Secret scope must be non-empty; omit scope for global secrets.")
@@ -116,15 +116,14 @@ def canonical_scope(scope: str) -> str:
 
 
 def list_prefix(scope: str | None) -> str:
-    """Return the path above the secrets of a scope, which a grant to list them has to name
-    exactly."""
+    """Return the path that a grant has to name to list the secrets of a scope."""
     if scope is None:
         return f"{VAULT_PREFIX}secrets/"
     return f"{SCOPED_PREFIX}{canonical_scope(scope)}/"
 
 
 def is_secret_name(text: str) -> bool:
-    """Return whether a listed key is the name of a secret, without a scope."""
+    """Return whether a listed key is the name of a secret without a scope."""
     return _NAME.fullmatch(text) is not None
 
 

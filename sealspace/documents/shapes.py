@@ -1,4 +1,4 @@
-"""Reading JSON values as msgspec types, with the path of the first error.
+"""Conversion of JSON values to msgspec types, with the path of the first error.
 
 Example:
     import msgspec
@@ -31,7 +31,7 @@ _MEMBER: Final = re.compile(
 def shaped_at(
     where: str, value: object, shape: type[T], refuse: Callable[[str, str], NoReturn]
 ) -> T:
-    """Convert a value to a type; calls `refuse` with the path and the text of the first error."""
+    """Convert a value to a msgspec type, or call `refuse` with the path and text of the error."""
     try:
         return msgspec.convert(value, shape)
     except ValueError as exc:  # not only ValidationError: strings may be invalid Unicode
@@ -44,5 +44,5 @@ def shaped_at(
 
 
 def below(where: str, member: str) -> str:
-    """Return the path of a member below another path."""
+    """Append the name of a JSON member to a path."""
     return f"{where}.{member}" if where and member else where or member

@@ -1,4 +1,4 @@
-"""Statements signed by a DID: about a program's version, the active version, or an API key (RN51).
+"""Statements signed with the key of a DID, about programs and API keys (RN51).
 
     {"type": "sealspace.program.version/v1", "signer": DID, "statement": {…},
      "signature": base64url}
@@ -37,7 +37,7 @@ _MEMBERS: Final = frozenset({"type", "signer", "statement", "signature"})
 
 
 def sign_statement(kind: str, statement: Mapping[str, Json], signer: StatementSigner) -> bytes:
-    """Return a signed statement as canonical JSON."""
+    """Sign a statement, and return it as canonical JSON."""
     text = _text(kind, statement)
     if isinstance(signer, Ed25519Signer):
         did, signature = signer.did, signer.sign(text.encode())
@@ -59,7 +59,7 @@ def sign_statement(kind: str, statement: Mapping[str, Json], signer: StatementSi
 
 
 def read_statement(data: bytes, kind: str, *, signer: str) -> dict[str, Json]:
-    """Read a signed statement, and verify its signature.
+    """Parse a signed statement and verify its signature.
 
     Args:
         data: the signed statement, untrusted.
@@ -96,8 +96,7 @@ def read_statement(data: bytes, kind: str, *, signer: str) -> dict[str, Json]:
 
 
 def read_shaped(data: bytes, kind: str, shape: type[Shape], *, signer: str) -> Shape:
-    """Read a signed statement as an object of one shape; raises StatementInvalid, as
-    `read_statement`."""
+    """Parse a signed statement as a msgspec type and verify its signature."""
     try:
         return shaped(read_statement(data, kind, signer=signer), shape)
     except InvalidJson as exc:
