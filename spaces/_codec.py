@@ -1,4 +1,4 @@
-"""Strict MessagePack encoding of row values: each is an array of fields in a fixed order."""
+"""Strict MessagePack encoding of row values as arrays of fields in a fixed order."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -12,7 +12,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Codec(Generic[T]):
-    """The encoder and decoder of one kind of row."""
+    """The encoder and decoder for one kind of row."""
 
     def __init__(self, kind: type[T]) -> None:
         self.encode: Callable[[T], bytes] = msgspec.msgpack.Encoder().encode
@@ -27,9 +27,9 @@ class Codec(Generic[T]):
             raise RecordDamaged(f"a stored {self._name} does not decode") from exc
 
     def of(self, record: Record) -> T:
-        """Decode the value of an existing row; a tombstone raises RecordDamaged."""
+        """Decode the value of an existing row. Raises RecordDamaged for a tombstone."""
         return self.decode(record.value or b"")
 
     def read(self, record: Record | None) -> T | None:
-        """Decode a row's value; return None for a missing row or a tombstone."""
+        """Decode a row's value. Return None for a missing row or a tombstone."""
         return None if record is None or record.value is None else self.decode(record.value)

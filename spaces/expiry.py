@@ -1,4 +1,4 @@
-"""Reading and removing rows whose keys begin with a time, up to a given time.
+"""Reading and removing rows up to a given time, where each key begins with a time.
 
 Sweeps use these functions. A swept row leaves a tombstone for a day, so the beginning of such a
 range is mostly tombstones. Reading continues past them.
@@ -10,7 +10,10 @@ from .store.contract import Commit, Put, Range, Record, Store, pages_of
 async def rows_until(
     store: Store, prefix: bytes, end: bytes, *, limit: int, keys_only: bool = False
 ) -> tuple[tuple[bytes, Record], ...]:
-    """Return the first live rows with keys up to `prefix ‖ end`; bytes after `end` are ignored."""
+    """Return the first live rows with keys up to `prefix ‖ end`.
+
+    The bytes of a key after `end` are ignored.
+    """
     last = prefix + end
     async for page in pages_of(store, Range(prefix, limit=limit, keys_only=keys_only)):
         if page.rows or (page.last_key or b"")[: len(last)] > last:
@@ -19,7 +22,7 @@ async def rows_until(
 
 
 async def remove_until(store: Store, prefix: bytes, end: bytes, *, limit: int) -> int:
-    """Remove the rows that `rows_until` returns; return their number."""
+    """Remove the rows that `rows_until` returns, and return their number."""
     rows = await rows_until(store, prefix, end, limit=limit, keys_only=True)
     if rows:
         await store.commit(Commit(puts=tuple([Put(key, None) for key, _ in rows])))

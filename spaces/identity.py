@@ -19,7 +19,7 @@ STORE_ID_BYTES: Final = 16
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True):
-    """The node DID and the random id that a store records."""
+    """The node DID and the random store id that a store records."""
 
     node_did: str
     store_id: bytes
@@ -31,7 +31,7 @@ identity_row: Final = _CODEC.encode
 
 
 async def recorded_identity(store: Store) -> Identity | None:
-    """Return the identity that a store records; None for a new store.
+    """Return the identity that a store records, or None for a new store.
 
     A caller that gets None may generate a root secret.
     """
@@ -51,7 +51,7 @@ async def recorded_identity(store: Store) -> Identity | None:
 
 
 async def open_identity(store: Store, *, node_did: str, entropy: Entropy) -> Identity:
-    """Write the identity of a new store, or compare the recorded one with this node's DID."""
+    """Write the identity of a new store, or compare the recorded node DID with this node's."""
     identity = await recorded_identity(store)
     if identity is None:
         fresh = Identity(node_did=node_did, store_id=entropy.token(STORE_ID_BYTES))

@@ -124,7 +124,7 @@ ROWS_PREFIX: Final = b"cN"
 # Cached, because every request computes it several times for the same few spaces and principals.
 @remembered(8192, longest=_MEMOISED_CHARS)
 def x16(text: str) -> bytes:
-    """Return the 16-byte BLAKE3 hash of a canonical text."""
+    """Return the 16-byte BLAKE3 hash of a canonical string."""
     return blake3(text.encode("utf-8", "surrogatepass")).digest(length=16)
 
 
@@ -134,7 +134,7 @@ def space_id16(space: SpaceId) -> bytes:
 
 
 class SpaceKeys(Struct, frozen=True, gc=False):
-    """The keys of a space that nearly every request for it needs."""
+    """The keys of a space that almost every request to the space needs."""
 
     space16: bytes
     row: bytes
@@ -144,7 +144,7 @@ class SpaceKeys(Struct, frozen=True, gc=False):
 
 
 def space_keys(space: SpaceId) -> SpaceKeys:
-    """Return the keys of a space; those of spaces with short ids are cached."""
+    """Return the keys of a space. Results for spaces with short ids are cached."""
     is_short = len(space.name) + len(space.owner) <= _MEMOISED_CHARS
     return _short_space_keys(space) if is_short else _lay_out_keys(space)
 
@@ -161,7 +161,7 @@ _short_space_keys = lru_cache(maxsize=8192)(_lay_out_keys)
 
 
 def micros8(at: float | None, *, absent: bytes = b"\0" * 8) -> bytes:
-    """Return a time in epoch seconds as 8 sortable bytes of microseconds.
+    """Encode a time in epoch seconds as 8 sortable bytes of microseconds.
 
     None gives `absent`. Times out of range are clamped.
     """
@@ -171,14 +171,14 @@ def micros8(at: float | None, *, absent: bytes = b"\0" * 8) -> bytes:
 
 
 def newest8(at: float | None) -> bytes:
-    """Return a time in epoch seconds as 8 bytes that sort later times first, and None last."""
+    """Encode a time in epoch seconds as 8 bytes that sort later times first, and None last."""
     if at is None:
         return NEVER8
     return ((1 << 64) - 2 - int.from_bytes(micros8(at), "big")).to_bytes(8, "big")
 
 
 def delegation_key(content: bytes) -> bytes:
-    """Return the key of a stored delegation, by its content key."""
+    """Return the row key of the stored delegation with the given content key."""
     return b"G" + content
 
 
@@ -188,12 +188,12 @@ def alias_key(cid: bytes) -> bytes:
 
 
 def mark_key(content: bytes) -> bytes:
-    """Return the key of a delegation's mark."""
+    """Return the row key of a delegation's live or revoked mark."""
     return b"L" + content
 
 
 def space_key(space16: bytes) -> bytes:
-    """Return the key of a hosted space."""
+    """Return the row key of a hosted space."""
     return SPACES_PREFIX + space16
 
 
@@ -206,7 +206,7 @@ def owned_space_key(owner16: bytes, space16: bytes = b"") -> bytes:
 
 
 def values_prefix(space16: bytes) -> bytes:
-    """Return the key prefix of a space's values under paths of at most 400 bytes.
+    """Return the key prefix for a space's values whose paths have at most 400 bytes.
 
     Index rows of longer paths have the same prefix.
     """
@@ -214,7 +214,7 @@ def values_prefix(space16: bytes) -> bytes:
 
 
 def value_key(space16: bytes, path: str) -> bytes:
-    """Return the key of the head of the value under `path`, of any length."""
+    """Return the key of a value's head row, for a path of any length."""
     raw = path.encode("utf-8", "surrogatepass")
     if len(raw) <= MAX_PLAIN_PATH_BYTES:
         return VALUES_PREFIX + space16 + raw
@@ -222,12 +222,12 @@ def value_key(space16: bytes, path: str) -> bytes:
 
 
 def last_segment(raw: bytes) -> int:
-    """Return where the last segment of a path begins, a multiple of 400 bytes."""
+    """Return the byte offset of a path's last segment, which is a multiple of 400."""
     return max(len(raw) - 1, 0) // MAX_PLAIN_PATH_BYTES * MAX_PLAIN_PATH_BYTES
 
 
 def path_keys(space16: bytes, raw: bytes) -> list[bytes]:
-    """Return the keys of the index rows leading to a path, outermost first, then its own key."""
+    """Return the keys of a path's index rows, outermost first, then the key of its head row."""
     prefix, keys = VALUES_PREFIX + space16, list[bytes]()
     for start in range(0, last_segment(raw), MAX_PLAIN_PATH_BYTES):
         keys.append(prefix + raw[start : start + MAX_PLAIN_PATH_BYTES] + _INDEX_SUFFIX)
@@ -236,7 +236,7 @@ def path_keys(space16: bytes, raw: bytes) -> list[bytes]:
 
 
 def group_of(key: bytes) -> bytes:
-    """Return the prefix of the group that a row is in.
+    """Return the key prefix of the group that contains a row.
 
     A group contains the paths that begin with the same segments and have one segment more, and the
     index rows among them.
@@ -247,17 +247,20 @@ def group_of(key: bytes) -> bytes:
 
 
 def group_below(key: bytes) -> bytes:
-    """Return the prefix of the group that an index row leads to; `key` is the index row's."""
+    """Return the key prefix of the group that an index row leads to.
+
+    `key` is the key of the index row.
+    """
     return LONG_VALUES_PREFIX + key[1:VALUE_PREFIX_BYTES] + blake3(key).digest()
 
 
 def is_index_row(key: bytes) -> bool:
-    """Return whether a key under "K" or "k" is that of an index row, not of a value."""
+    """Return whether a key with prefix "K" or "k" belongs to an index row and not to a value."""
     return len(key) > VALUE_PREFIX_BYTES and key[-1:] == _INDEX_SUFFIX
 
 
 def party_key(principal16: bytes, role: bytes, place: bytes = b"") -> bytes:
-    """Return the key of a delegation in a principal's list.
+    """Return the index row key of a delegation in a principal's list.
 
     `place` is `newest8` of the time of issue, then the text of the cid. Without it, the prefix of
     all delegations under the principal's signature (ROLE_FROM) or for it (ROLE_TO), latest first.
@@ -266,7 +269,7 @@ def party_key(principal16: bytes, role: bytes, place: bytes = b"") -> bytes:
 
 
 def member_key(account16: bytes, member16: bytes, content: bytes = b"") -> bytes:
-    """Return the key of a delegation that lets its delegate list what an account delegated.
+    """Return the index row key of a delegation with the right to list an account.
 
     Without the content key, the prefix of all of them.
     """
@@ -274,7 +277,7 @@ def member_key(account16: bytes, member16: bytes, content: bytes = b"") -> bytes
 
 
 def space_grant_key(space16: bytes, registered8: bytes = b"", content: bytes = b"") -> bytes:
-    """Return the key of a delegation in the list of a space that it names.
+    """Return the index row key that lists a delegation under a space that it names.
 
     `registered8` is `newest8` of its registration. Without both, the prefix of all of the space,
     latest registered first.
@@ -283,7 +286,7 @@ def space_grant_key(space16: bytes, registered8: bytes = b"", content: bytes = b
 
 
 def expiry_key(expiry8: bytes, registered8: bytes, content: bytes) -> bytes:
-    """Return the key of a delegation in the order of expiry, then of registration (`newest8`).
+    """Return the expiry index key of a delegation: by expiry, then latest registration first.
 
     Delegations registered together are then stored together, if their tokens have one lifetime.
     """
@@ -291,12 +294,12 @@ def expiry_key(expiry8: bytes, registered8: bytes, content: bytes) -> bytes:
 
 
 def network_key(network16: bytes) -> bytes:
-    """Return the key of an encryption network."""
+    """Return the row key of an encryption network."""
     return NETWORKS_PREFIX + network16
 
 
 def evidence_key(did16: bytes, receiver32: bytes = b"") -> bytes:
-    """Return the key of the evidence of a DID for one receiver key.
+    """Return the row key of a DID's evidence for one receiver key.
 
     Without the receiver key, the prefix of all evidence of the DID.
     """
@@ -304,12 +307,12 @@ def evidence_key(did16: bytes, receiver32: bytes = b"") -> bytes:
 
 
 def replay_minute4(expires_at: int) -> bytes:
-    """Return the expiry minute under which a replay record is stored, as 4 bytes."""
+    """Return the expiry minute of a replay record as 4 bytes."""
     return (expires_at // 60).to_bytes(4, "big")
 
 
 def floor_ahead_s(floor: bytes, now: float) -> float:
-    """Return how many seconds the floor of replay records is ahead of a time; 0.0 if it is not.
+    """Return how many seconds the replay-record floor lies after the given time, or 0.0.
 
     The floor is the first minute whose replay records are not deleted. `now` is in epoch seconds.
     """
@@ -322,32 +325,32 @@ def replay_key(minute4: bytes, id16: bytes) -> bytes:
 
 
 def object_key(space16: bytes, digest32: bytes) -> bytes:
-    """Return the key of an object record."""
+    """Return the row key of an object record."""
     return OBJECTS_PREFIX + space16 + digest32
 
 
 def due_key(due_at: float, id16: bytes) -> bytes:
-    """Return the key of work that is due at a time."""
+    """Return the row key of work that is due at the given time."""
     return DUE_PREFIX + micros8(due_at) + id16
 
 
 def audit_key(at: float, random16: bytes) -> bytes:
-    """Return the key of an audit record that is not in the chain yet."""
+    """Return the row key of an audit record that is not in the chain yet."""
     return AUDIT_PREFIX + micros8(at) + random16
 
 
 def sealed_key(number: int) -> bytes:
-    """Return the key of an audit record in the chain, by its number."""
+    """Return the row key of the audit-chain entry with the given number."""
     return SEALED_PREFIX + number.to_bytes(8, "big")
 
 
 def audit_head_key(number: int) -> bytes:
-    """Return the key of the signed head of the chain at a record's number."""
+    """Return the row key of the signed head that covers the audit chain up to a number."""
     return AUDIT_HEADS_PREFIX + number.to_bytes(8, "big")
 
 
 def receipt_key(network16: bytes, place24: bytes = b"") -> bytes:
-    """Return the key of a receipt: its network, then its place.
+    """Return the row key of a receipt, which contains its network and its place.
 
     The place is the time in 8 bytes, then 16 random bytes. Without it, the prefix of all receipts
     of the network.
@@ -356,27 +359,27 @@ def receipt_key(network16: bytes, place24: bytes = b"") -> bytes:
 
 
 def document_key(sha256: bytes) -> bytes:
-    """Return the key of a document, by its SHA-256."""
+    """Return the row key of the document with the given SHA-256."""
     return b"D" + sha256
 
 
 def document_use_key(period: int, sha256: bytes) -> bytes:
-    """Return the key of the row recording that receipts of a span of time refer to a document."""
+    """Return the key of the row that marks a document as used by receipts in a period."""
     return DOCUMENT_USES_PREFIX + period.to_bytes(4, "big") + sha256
 
 
 def walk_key(name: str) -> bytes:
-    """Return the key of the row with the position of a scan."""
+    """Return the key of the row that stores the position of a scan."""
     return b"mwalk-" + name.encode("ascii")
 
 
 def basis_beside(evidence_row_key: bytes) -> bytes:
-    """Return the key of the inputs from which the evidence under a key was verified."""
+    """Return the row key of the verification inputs that belong to an evidence row."""
     return b"a" + evidence_row_key[1:]
 
 
 def session_key(owner16: bytes, did16: bytes, content: bytes = b"") -> bytes:
-    """Return the key of a session that the owner granted in person.
+    """Return the index row key of a session that an owner granted in person.
 
     Without the content key, the prefix of all sessions that the DID received from the owner.
     """
@@ -384,42 +387,42 @@ def session_key(owner16: bytes, did16: bytes, content: bytes = b"") -> bytes:
 
 
 def collateral_key(fmspc6: bytes, kind: str) -> bytes:
-    """Return the key of the attestation collateral of one platform family."""
+    """Return the row key of a platform family's attestation collateral."""
     return COLLATERAL_PREFIX + fmspc6 + kind.encode("ascii")
 
 
 def collateral_state_key(fmspc6: bytes, kind: str) -> bytes:
-    """Return the key of the state of the fetches of that collateral."""
+    """Return the row key of the fetch state for a platform family's collateral."""
     return COLLATERAL_STATE_PREFIX + fmspc6 + kind.encode("ascii")
 
 
 def ticket_key(minute4: bytes, id16: bytes) -> bytes:
-    """Return the key of the ticket of a signed URL."""
+    """Return the row key of a signed URL's ticket."""
     return TICKETS_PREFIX + minute4 + id16
 
 
 def usage_counter(space16: bytes) -> bytes:
-    """Return the counter of the bytes of the bodies in a space."""
+    """Return the key of the counter for the size of a space's bodies."""
     return USAGE_PREFIX + space16
 
 
 def rows_counter(space16: bytes) -> bytes:
-    """Return the counter of the bytes of a space's value rows beside the bodies."""
+    """Return the key of the counter for the size of a space's value rows without bodies."""
     return ROWS_PREFIX + space16
 
 
 def kept_counter(signer16: bytes) -> bytes:
-    """Return the counter of a signer's stored delegations."""
+    """Return the key of the counter for a signer's stored delegations."""
     return b"cD" + signer16
 
 
 def kept_bytes_counter(signer16: bytes) -> bytes:
-    """Return the counter of the bytes of a signer's stored delegations."""
+    """Return the key of the counter for the size of a signer's stored delegations."""
     return b"cG" + signer16
 
 
 def client_bytes_counter(client16: bytes, *, hosts: bool) -> bytes:
-    """Return the counter of the bytes of stored delegations from one client address.
+    """Return the key of the counter for the size of delegations from one client address.
 
     Signers who host a space here and those who do not have separate counters.
     """
@@ -427,7 +430,7 @@ def client_bytes_counter(client16: bytes, *, hosts: bool) -> bytes:
 
 
 def owner_counter(owner16: bytes) -> bytes:
-    """Return the counter of an owner's spaces."""
+    """Return the key of the counter for an owner's spaces."""
     return b"cH" + owner16
 
 
@@ -436,5 +439,8 @@ BODIES_COUNTER: Final = b"cB"
 
 
 def newcomers_counter(hour: int, client16: bytes) -> bytes:
-    """Return the counter of new owners from one client address in one hour since the epoch."""
+    """Return the key of the counter for new owners from a client address in one hour.
+
+    `hour` counts the hours since the epoch.
+    """
     return b"ch" + hour.to_bytes(4, "big") + client16

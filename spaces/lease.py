@@ -1,4 +1,4 @@
-"""A lease in the store: one process at a time does work that only one process has to do.
+"""A lease in the store, so that only one process at a time does certain work.
 
 One row records the holder of the lease, its expiry, and when each job last began. The row is
 written by a commit that expects the exact row that was read, so of several concurrent attempts one
@@ -33,14 +33,14 @@ _FREE = _LeaseRow(owner=b"", expires_at=0.0, begun={})
 
 
 class Lease(NamedTuple):
-    """One process's access to the lease."""
+    """A process's handle for the lease."""
 
     store: Store
     owner: bytes
     ttl_s: float
 
     async def take(self, *, now: float) -> bool:
-        """Take the lease if it is free, or renew it; return whether this process has it now.
+        """Take or renew the lease, and return whether this process holds it now.
 
         A lease with more than half of its time left is not rewritten.
 
@@ -59,11 +59,11 @@ class Lease(NamedTuple):
         return await self._write(record, _LeaseRow(self.owner, now + self.ttl_s, row.begun))
 
     async def begun(self) -> Mapping[str, float]:
-        """Return when each job last began, in epoch seconds, whichever process did it."""
+        """Return the time at which each job last began in any process, in epoch seconds."""
         return (await self._read())[1].begun
 
     async def note(self, work: str, *, now: float) -> bool:
-        """Record that a job begins now; return False if another process has the lease."""
+        """Record that a job begins now. Return False if another process holds the lease."""
         record, row = await self._read()
         if row.owner != self.owner:
             return False
@@ -72,7 +72,7 @@ class Lease(NamedTuple):
         )
 
     async def release(self) -> None:
-        """Release the lease, so that another process can take it at once."""
+        """Release the lease so that another process can take it without waiting."""
         record, row = await self._read()
         if row.owner == self.owner:
             await self._write(record, _LeaseRow(b"", 0.0, row.begun))

@@ -1,4 +1,6 @@
-"""Scans through all rows of a kind, one page at a time, for sweeps of rows not ordered by time.
+"""Scans through all rows of one kind, one page at a time.
+
+Sweeps use them for rows that are not ordered by time.
 
 The position of a scan is stored in a row, so that the next holder of the lease continues there. Two
 concurrent scans read some rows twice.
@@ -15,11 +17,11 @@ from .store.contract import Put, Store, read_row
 
 
 async def walk_place(store: Store, name: str) -> bytes | None:
-    """Return the key that a scan continues after; None at the beginning."""
+    """Return the key after which a scan continues, or None at the start."""
     mark = await read_row(store, walk_key(name))
     return None if mark is None else mark.value
 
 
 def walk_put(name: str, place: bytes | None) -> Put:
-    """Return the put that stores a scan's position; None starts it again from the beginning."""
+    """Return the put operation that stores a scan's position. None restarts the scan."""
     return Put(walk_key(name), place)

@@ -28,13 +28,13 @@ class StoreUnavailable(StoreError):
 
 
 class StoreLocked(StoreUnavailable):
-    """Another process is the writer of this data folder."""
+    """Another process has this data folder open for writing."""
 
     code = "store-locked"
 
 
 class StoreFull(StoreError):
-    """The limit of the store or the reserve of free disk space is reached.
+    """The store's size limit or the reserve of free disk space is reached.
 
     Nothing was written. Reads continue to work.
     """
@@ -52,7 +52,7 @@ class StoreBusy(StoreError):
 
 
 class IntakeFull(StoreBusy):
-    """Values in transit use all the memory that one process allows them; nothing was written."""
+    """Values in transit use all the memory that a process allows. Nothing was written."""
 
     code = "intake-full"
 
@@ -64,7 +64,7 @@ class CommitTooLarge(StoreError):
 
 
 class CommitInvalid(StoreError):
-    """A commit or read contradicts itself: a programming error, never caused by request data."""
+    """A commit or read contradicts itself. This is a programming error, not caused by requests."""
 
     code = "commit-invalid"
 
@@ -76,7 +76,7 @@ class RecordDamaged(StoreError):
 
 
 class BackupDamaged(StoreError):
-    """A file is not a backup, or was cut short or altered; nothing was restored from it."""
+    """A file is not a backup, or was cut short or altered. Nothing was restored from it."""
 
     code = "backup-damaged"
 
@@ -100,7 +100,7 @@ class SchemaMismatch(StartRefused):
 
 
 class StoreMoved(StartRefused):
-    """The store was moved; the copy that remains can be read but not served (ST12)."""
+    """The store was moved. The remaining copy can be read but not served (ST12)."""
 
     code = "store-moved"
 
@@ -109,7 +109,7 @@ class StoreMoved(StartRefused):
 
 
 class WrongSecret(StartRefused):
-    """The root secret belongs to another node DID than the one that the store records."""
+    """The root secret belongs to another node DID than the DID recorded in the store."""
 
     code = "wrong-secret"
 
@@ -121,7 +121,7 @@ class WrongSecret(StartRefused):
 
 
 class BodiesElsewhere(StartRefused):
-    """Large values of this store are in another place, or the place belongs to another store."""
+    """The store's large values are in another location, or another store claimed the location."""
 
     code = "bodies-elsewhere"
 

@@ -1,4 +1,4 @@
-"""Archives of a store: backup, restore, check, and moves between engines or places of large values.
+"""Backup, restore and check of a store, and moves to another engine or storage location.
 
 An archive contains all rows of one moment and every body that they name.
 """

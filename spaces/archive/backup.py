@@ -1,4 +1,6 @@
-"""Backups of a store, in use or not: tar archives that any tar program lists and unpacks.
+"""Backups of a store as tar archives, taken while the store is in use or not.
+
+Any tar program lists and unpacks them.
 
     member                   contents
     ───────────────────────  ───────────────────────────────────────────────────────────────────
@@ -70,7 +72,10 @@ _MAX_FILE_NAME_BYTES: Final = 255
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
-    """The first member of a backup, in JSON. A change of its fields needs another `format`."""
+    """The header of a backup: the first tar member, encoded as JSON.
+
+    A change of its fields needs another `format`.
+    """
 
     format: Literal[1, 2]
     node_did: _Text
@@ -89,7 +94,7 @@ MAX_PART_BYTES: Final = PART_ROWS * (MAX_KEY_BYTES + MAX_VALUE_BYTES + 1024)
 
 
 def parse_part(contents: bytes) -> Part:
-    """Decode the rows of a part."""
+    """Decode one part of an archive into its rows."""
     try:
         rows: Part = _PARTS.decode(contents)
     except ValueError as exc:
@@ -119,7 +124,7 @@ def parse_header(contents: bytes) -> Header:
 
 
 class ArchiveWriter:
-    """A writer of tar members that hashes everything; `require_space` is called before each write.
+    """Writes tar members and hashes every byte. Calls `require_space` before each write.
 
     Each method raises StoreFull if there is no free space, and OSError for other errors of the
     disk.
@@ -142,14 +147,14 @@ class ArchiveWriter:
         self.end()
 
     def begin(self, name: str, size_bytes: int) -> None:
-        """Begin a member of a given size."""
+        """Begin a tar member of the given size in bytes."""
         info = TarInfo(name)
         info.size, info.mode, info.mtime = size_bytes, 0o600, self._made_at
         self.write(info.tobuf(GNU_FORMAT))
         self._end_bytes = self.size_bytes + size_bytes
 
     def write(self, data: bytes | bytearray) -> None:
-        """Write the next bytes of the member."""
+        """Write the next bytes of the current tar member."""
         self._require_space()
         with full_disk("the backup"):
             self._stream.write(data)
@@ -157,13 +162,13 @@ class ArchiveWriter:
         self.size_bytes += len(data)
 
     def end(self) -> None:
-        """End the member; fill what is missing of its announced size with zeros."""
+        """End the tar member, and pad it with zeros to its announced size."""
         end_bytes = self._end_bytes + -self._end_bytes % BLOCKSIZE
         while (missing_bytes := end_bytes - self.size_bytes) > 0:
             self.write(bytes(min(missing_bytes, _PIECE_BYTES)))
 
     def close(self) -> str:
-        """Write the digest and the end of the archive; return the digest."""
+        """Write the archive's digest and end marker, and return the digest."""
         digest = self._hasher.hexdigest()
         self.add(DIGEST_NAME, digest.encode() + b"\n")
         self.write(2 * _ZEROS)
@@ -171,7 +176,7 @@ class ArchiveWriter:
 
 
 class ArchiveReader:
-    """A reader that reads an archive once, from its beginning, in bounded memory."""
+    """Reads an archive once, from start to end, in bounded memory."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -180,7 +185,7 @@ class ArchiveReader:
         self.size_bytes = 0
 
     def members(self) -> Iterator[str]:
-        """Yield the names of members, and compare the digest, which is the last member.
+        """Yield the name of each tar member, and verify the archive's digest at the end.
 
         Contents of a member that the caller does not read are skipped.
 
@@ -210,20 +215,23 @@ class ArchiveReader:
             raise BackupDamaged("the backup was altered: it does not end with its digest")
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the contents of the current member, in pieces of at most 256 KiB."""
+        """Yield the contents of the current tar member in pieces of at most 256 KiB."""
         while self._left_bytes:
             piece = self._read(min(self._left_bytes, _PIECE_BYTES))
             self._left_bytes -= len(piece)
             yield piece
 
     def contents(self, most_bytes: int) -> bytes:
-        """Return the contents of the current member."""
+        """Return the contents of the current tar member."""
         if self._left_bytes > most_bytes:
             raise BackupDamaged("the backup was altered: a member is too long")
         return b"".join(self.pieces())
 
     def _header(self) -> TarInfo | None:
-        """Read the header of a member, and a long name with it; None at the end of the archive."""
+        """Read the header of a tar member. Return None at the end of the archive.
+
+        A preceding header with a long name is read with it.
+        """
         if (block := self._read(BLOCKSIZE)) == _ZEROS:
             return None
         info = _parsed(block)
@@ -263,7 +271,10 @@ def _parsed(block: bytes) -> TarInfo:
 
 @contextmanager
 def full_disk(what: str) -> Iterator[None]:
-    """Convert the errors of a full disk to StoreFull; `what` is being written."""
+    """Convert the operating system's errors for a full disk to StoreFull.
+
+    `what` names what is being written.
+    """
     try:
         yield
     except OSError as exc:
@@ -280,7 +291,7 @@ Large values leave as much.
 
 
 class TakenBackup(msgspec.Struct, rename="camel"):
-    """The contents of a backup that was taken."""
+    """A summary of the contents of a finished backup."""
 
     marked_at: float
     bodies: int = 0
@@ -292,7 +303,7 @@ class TakenBackup(msgspec.Struct, rename="camel"):
 
 @contextmanager
 def backup_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file, and give it its name durably if the block ends without an error.
+    """Open a temporary file, and rename it durably if the block ends without an error.
 
     The file has mode 0600 and never replaces another.
     """
@@ -382,7 +393,7 @@ async def take_backup(
 
 
 def _space_guard(stream: BinaryIO, store_folder: Path) -> Callable[[], None]:
-    """Return a function that raises StoreFull when only the store's reserve of disk is free.
+    """Return a function that raises StoreFull if less disk space than the reserve is free.
 
     The reserve counts only if the backup is on the disk of the store (BK3).
     """
@@ -406,7 +417,7 @@ async def _add_body(
     size_bytes: int,
     taken: TakenBackup,
 ) -> None:
-    """Copy a body into the archive.
+    """Copy the body of a value into the archive.
 
     A missing or damaged body leaves a member that does not match its digest (BK3).
     """

@@ -1,4 +1,4 @@
-"""The bodies that the rows of one moment name: listing them, and copying them to another place.
+"""Listing the bodies that a snapshot's rows name, and copying them to another location.
 
 The names are collected in a file, so that memory does not grow with the store.
 
@@ -28,7 +28,7 @@ _NOTE: Final = struct.Struct(">16s32s16sQ")  # space, digest, generation, size
 
 
 def note_bodies(part: Part, notes: BinaryIO) -> None:
-    """Write down the names and sizes of the bodies in use; skip rows that do not decode."""
+    """Write the name and size of each body in use to a file. Skip rows that do not decode."""
     for key, row in part:
         if key[:1] != OBJECTS_PREFIX:
             continue
@@ -45,7 +45,7 @@ def note_bodies(part: Part, notes: BinaryIO) -> None:
 
 
 def noted_bodies(notes: BinaryIO) -> Iterator[tuple[ObjectName, int]]:
-    """Yield the names of the bodies that were written down, and their sizes in bytes."""
+    """Yield each body's name and size in bytes from a file that `note_bodies` wrote."""
     notes.seek(0)
     while note := notes.read(_NOTE.size):
         space16, digest, generation, size_bytes = _NOTE.unpack(note)
@@ -55,7 +55,7 @@ def noted_bodies(notes: BinaryIO) -> Iterator[tuple[ObjectName, int]]:
 async def keep_body(
     target: ObjectStore, name: ObjectName, pieces: AsyncIterator[Piece]
 ) -> int | None:
-    """Write a body under its name; return its size, or None if its digest does not match.
+    """Write a body under its name. Return its size, or None if its digest does not match.
 
     Nothing is stored if the digest does not match.
     """
@@ -76,7 +76,7 @@ async def keep_body(
 
 @dataclass(slots=True)
 class MovedBodies:
-    """The number and size of the bodies in the target, and how many of them were copied."""
+    """The number and total size of the bodies in the target, and the number of copied bodies."""
 
     bodies: int = 0
     size_bytes: int = 0
@@ -93,7 +93,7 @@ async def move_bodies(
     to: str,
     progress: Callable[[int], None],
 ) -> MovedBodies:
-    """Copy all bodies, compare them with their digests, and record their new place.
+    """Copy all bodies, verify their digests, and record the new storage location.
 
     The source is not changed. An interrupted move continues when it is run again, because a body
     gets its name in the target only when it is complete. Until all bodies are there, every node

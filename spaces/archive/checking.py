@@ -1,4 +1,4 @@
-"""The check of a whole store: rows and counters at one moment, then the bodies that they name.
+"""The check of a whole store: all rows and counters of one snapshot, then all bodies.
 
 Nothing is written (BK9). The store may be in use; the collector waits, as it does for a backup. A
 file of LMDB that is cut short or overwritten can end the process by a signal, so run the check in a
@@ -110,13 +110,13 @@ _Kind = Callable[[bytes, Record, Get], Iterable[Booking] | None]
 
 
 def require(holds: bool, text: str) -> None:
-    """Raise RecordDamaged with this text if a condition is false."""
+    """Raise RecordDamaged with the given message if a condition is false."""
     if not holds:
         raise RecordDamaged(text)
 
 
 def delegation_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Check that a delegation has every row of its registration, and book them."""
+    """Check that all rows of a delegation's registration exist, and yield their counts."""
     found = decode_delegation(record)
     if found is None:
         return
@@ -154,7 +154,7 @@ def delegation_bookings(key: bytes, record: Record, get: Get) -> Iterator[Bookin
 
 
 def _rows_of(found: Registered) -> dict[bytes, bytes | None]:
-    """Return the rows that a registration wrote besides the delegation and its expiry row.
+    """Return the expected rows of a registration, except the delegation and its expiry row.
 
     The value is None for a row whose value changes.
     """
@@ -170,7 +170,7 @@ def _rows_of(found: Registered) -> dict[bytes, bytes | None]:
 
 
 def index_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Check that an index row leads to a delegation, and book it."""
+    """Check that an index row leads to a delegation, and yield the row's count."""
     content, kind = (record.value or b"")[:_CONTENT_BYTES], key[:1]
     is_whole = len(record.value or b"") == (_CONTENT_BYTES + 8 if kind == b"X" else _CONTENT_BYTES)
     require(is_whole, "a row has the wrong length for its kind")
@@ -182,14 +182,14 @@ def index_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
 
 
 def check_mark(key: bytes, record: Record, get: Get) -> None:
-    """Check a mark; a live mark needs its delegation."""
+    """Check the mark of a delegation. A live mark requires that the delegation exists."""
     revocation_of(record)
     is_stray = record.value == LIVE_MARK and get(delegation_key(key[1:])) is None
     require(not is_stray, "a mark says live, but its delegation is missing")
 
 
 class _Numbered(Struct):
-    """The fields of an entry or head of the audit chain that the check needs."""
+    """The fields that the check needs from an audit-chain entry or a signed head."""
 
     number: int
     previous: str = ""
@@ -208,7 +208,7 @@ def _cut_number(get: Get) -> int:
 
 
 def _hash_of_entry(number: int, get: Get) -> str:
-    """Return the hash that the entry after a number has to contain.
+    """Return the hash that the audit-chain entry after the given number has to contain.
 
     For number 0 it is the hash that the chain begins with.
     """
@@ -225,7 +225,7 @@ def _hash_of_entry(number: int, get: Get) -> str:
 
 
 def check_entry(key: bytes, record: Record, get: Get) -> None:
-    """Check that an entry of the audit chain follows from the one before.
+    """Check that an audit-chain entry contains the hash of the previous entry.
 
     Entries below the cut are about to be removed and are not compared.
     """
@@ -245,7 +245,7 @@ def check_entry(key: bytes, record: Record, get: Get) -> None:
 
 
 def check_head(key: bytes, record: Record, get: Get) -> None:
-    """Check that a signed head covers the entry with its number."""
+    """Check that a signed head contains the hash of the entry with the same number."""
     head, number = _numbered(record, "a head"), int.from_bytes(key[1:], "big")
     require(
         key == audit_head_key(number) and head.number == number,
@@ -287,9 +287,9 @@ def _schema(key: bytes, record: Record, get: Get) -> None:
 
 
 def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:
-    """Check a row, and yield what it books.
+    """Check a row, and yield the amounts that it adds to counters.
 
-    Its weight is booked first, before anything that may be damaged.
+    The weight of the row comes first, before anything that may be damaged.
     """
     record, account, weight_bytes = row
     if record.value is None:
@@ -332,9 +332,9 @@ def _object(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
 
 
 def _due_work(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Book a file without references until it is unlinked.
+    """Count the size of a body file that has no references and is not yet unlinked.
 
-    Work that deletes a record is booked only while that record exists without references.
+    Work that deletes a record counts only while that record exists without references.
     """
     work = object_work_of(record)
     if work.unlink or object_record_of(get(object_key(work.space16, work.digest))) == ObjectRecord(
@@ -367,7 +367,7 @@ def _document(key: bytes, record: Record, get: Get) -> None:
 
 
 def _network(key: bytes, record: Record, get: Get) -> None:
-    """Check that the row of withdrawals exists if there are networks.
+    """Check that the row of withdrawals exists in a store with encryption networks.
 
     A node writes that row at its first start and reads it before each release.
     """
@@ -390,13 +390,13 @@ def _audit_record(key: bytes, record: Record, get: Get) -> None:
 
 
 def _of_lengths(key_bytes: int, value_bytes: int) -> _Kind:
-    """Return the check of a kind of rows of which only the lengths are known."""
+    """Return a check that compares only the lengths of a row's key and value."""
     text, lengths = "a row has the wrong length for its kind", (key_bytes, value_bytes)
     return lambda key, record, *_: require((len(key), len(record.value or b"")) == lengths, text)
 
 
 def _decoded(decode: Callable[[Record], object]) -> _Kind:
-    """Return the check of a kind of rows that only have to decode."""
+    """Return a check that only decodes a row."""
 
     def kind(key: bytes, record: Record, get: Get) -> None:
         decode(record)
@@ -405,7 +405,7 @@ def _decoded(decode: Callable[[Record], object]) -> _Kind:
 
 
 def _opaque(key: bytes, record: Record, get: Get) -> None:
-    """Accept rows that belong to a layer above."""
+    """Accept any row whose format only a higher layer knows."""
 
 
 # By the first byte of the key as in `keyspace`, or by the whole key for rows under `m`.
@@ -466,7 +466,7 @@ class Damage(Struct, frozen=True):
 
 
 class Checked(Struct, rename="camel"):
-    """The result of a check: what was checked, and what is damaged."""
+    """The result of a check: the number of rows and bodies, and the damage found."""
 
     rows: int = 0
     bodies: int = 0
@@ -484,7 +484,7 @@ class Checked(Struct, rename="camel"):
 async def check_store(
     rows: RowSource, objects: ObjectStore, *, readers: Readers | None = None
 ) -> Checked:
-    """Check every row, counter and body."""
+    """Check every row, counter and body of a store."""
     checked = Checked()
     try:
         with tempfile.TemporaryFile() as notes:
@@ -554,7 +554,7 @@ def _check_rows(
 
 
 def _name_of(key: bytes, snapshot: StoreSnapshot) -> str:
-    """Return a name for a row or an account in messages: its kind, its space, and its path."""
+    """Return a description of a row or counter for messages."""
     if key[:1] in (VALUES_PREFIX, LONG_VALUES_PREFIX):
         return (
             f"value {key[17:].decode('utf-8', 'replace')!r} of {_space_name(key[1:17], snapshot)}"

@@ -1,4 +1,6 @@
-"""Moves of a store from one engine to the other: rows are read as for a backup, and then written.
+"""Moving a store from one engine to the other.
+
+Rows are read as for a backup, and then written.
 
 No node may run on either side. An interrupted move begins again when it is run again. Until it has
 ended, the target does not open as a store. At the end, both sides are compared by a digest. Bodies
@@ -50,7 +52,7 @@ _STAGING: Final = "migrating"
 
 
 class MigrationRefused(StoreError):
-    """The source is missing, the target is not empty, or the two sides differ at the end."""
+    """The source is missing, the target is not empty, or the copy differs from the source."""
 
     code = "migration-refused"
 
@@ -61,20 +63,23 @@ class MigrationRefused(StoreError):
 
 @dataclass(slots=True)
 class Moved:
-    """The rows and replay records that were moved."""
+    """The result of a move: the number of rows and of replay records, and a digest."""
 
     rows: int = 0
     claims: int = 0
     _hasher: blake3 = field(default_factory=blake3)
 
     def add(self, part: Part) -> None:
-        """Count a part and hash its rows."""
+        """Count the rows of a part, and add them to the hash."""
         self.rows += len(part)
         self._hasher.update(encode_part(part))
 
     @property
     def digest(self) -> str:
-        """BLAKE3 of all rows as in an archive, in hexadecimal; equal on both sides."""
+        """The BLAKE3 hash of all moved rows, in hexadecimal.
+
+        The rows are encoded as in an archive. Source and target have the same hash.
+        """
         return self._hasher.hexdigest()
 
 
@@ -82,7 +87,7 @@ class Moved:
 async def filled_database(
     folder: Path, url: str, *, progress: Progress, again: bool = False
 ) -> AsyncIterator[Moved]:
-    """Copy the store of a data folder into an empty database.
+    """Copy the store of a data folder into an empty database, and run the block.
 
     The database opens as a store after the block has ended.
     """
@@ -124,7 +129,7 @@ async def filled_database(
 async def move_to_postgres(
     folder: Path, url: str, *, progress: Progress, again: bool = False
 ) -> Moved:
-    """Move the store of a data folder into an empty database; mark the folder as moved.
+    """Move the store of a data folder into an empty database, and mark the folder as moved.
 
     Args, Raises: as `filled_database`; and StoreLocked if a node runs on the folder.
     """
@@ -144,7 +149,7 @@ async def move_to_postgres(
 async def move_from_postgres(
     url: str, folder: Path, *, progress: Progress, again: bool = False
 ) -> Moved:
-    """Move the store of a database into a data folder without a store; mark the database as moved.
+    """Move a database's store into a data folder without a store. Mark the database as moved.
 
     Args, Raises: as `move_to_postgres`, in the other direction.
     """
@@ -220,7 +225,7 @@ def place_of_folder(folder: Path) -> str:
 
 
 def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
-    """Refuse to move a store that was moved elsewhere; its rows are out of date.
+    """Refuse to move a store that was already moved, because its rows are out of date.
 
     A move to the same place may be run again.
     """
@@ -232,7 +237,7 @@ def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
 
 
 async def _begin(database: Session) -> None:
-    """Mark a database durably as being filled, unless it contains a store."""
+    """Mark an empty database durably as being filled. Refuse a database with a store."""
     schema = await schema_of(database)
     if MIGRATING in schema:
         return

@@ -1,4 +1,4 @@
-"""Restoring a backup into a data folder, which becomes a store only after the backup was verified.
+"""Restoring a backup in a staging folder, which becomes a data folder after verification.
 
 Everything is first written into the subfolder `restoring`. While that exists, no process opens the
 data folder as a store. When the digest at the end of the backup matches, rows are changed so that
@@ -83,7 +83,7 @@ _OF_FORMER_KEYS: Final = (b"N", b"R", b"D", b"d", b"J", b"j", b"y")
 
 
 class Restored(Struct, rename="camel"):
-    """The bodies that were restored, and those that were left out."""
+    """The number and size of the restored bodies, and the names of bodies that were left out."""
 
     bodies: int = 0
     body_bytes: int = 0
@@ -136,7 +136,7 @@ def restoring_into(folder: Path) -> Iterator[Path]:
 
 
 class OpenedBackup:
-    """A backup whose first members were read; nothing of it is verified yet."""
+    """An opened backup whose header was read. Its contents are not verified yet."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.archive = ArchiveReader(stream)
@@ -155,7 +155,7 @@ class OpenedBackup:
 async def restore_backup(
     backup: OpenedBackup, staging: Path, *, done: Callable[[int], None]
 ) -> Restored:
-    """Write the rows and bodies of a backup, and verify its digest (BK4).
+    """Write a backup's rows and bodies to a staging folder, and verify the digest (BK4).
 
     The store is not ready to be served; see `make_servable`.
 
@@ -201,7 +201,10 @@ async def restore_backup(
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[Callable[[bytes], object]]:
-    """Create a file in a new folder, durable when the block ends; yield its `write`."""
+    """Create a new folder with one file, and yield the file's `write` function.
+
+    Both are durable when the block ends.
+    """
     path.parent.mkdir(mode=0o700)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
@@ -212,7 +215,7 @@ def _new_file(path: Path) -> Iterator[Callable[[bytes], object]]:
 
 
 def _body_name(member: str) -> ObjectName | None:
-    """Parse the member name of a body; return None for any other member.
+    """Parse the tar member name of a body. Return None for any other member.
 
     The file is named by the parsed parts, never by the text, so no name can leave the folder.
     """
@@ -224,7 +227,7 @@ def _body_name(member: str) -> ObjectName | None:
 async def _restore_body(
     archive: ArchiveReader, bodies: ObjectFolder, name: ObjectName, restored: Restored
 ) -> None:
-    """Write a body, or list it as left out if its digest does not match.
+    """Write a body of a backup. List the body as left out if its digest does not match.
 
     Such a body was damaged in the store already; otherwise the backup's digest does not match.
     """
@@ -241,7 +244,7 @@ async def _restore_body(
 
 
 def read_all(staging: Path) -> list[str]:
-    """Read every page and row of a store; return the file names of missing large values.
+    """Read all pages of a store, and return the file names of missing large values.
 
     LMDB trusts its file: one that is cut short or overwritten can end the process by a signal. Run
     this in a process of its own.
@@ -273,7 +276,10 @@ def read_all(staging: Path) -> list[str]:
 
 @contextmanager
 def damaged_pages() -> Iterator[None]:
-    """Convert LMDB's errors about the file to BackupDamaged; errors of the system pass."""
+    """Convert LMDB's errors about its file to BackupDamaged.
+
+    Errors of the operating system pass unchanged.
+    """
     try:
         yield
     except (RecordDamaged, StoreUnavailable, lmdb.Error) as exc:
@@ -329,7 +335,7 @@ async def make_servable(
     clock: Clock,
     entropy: Entropy,
 ) -> Servable:
-    """Read all rows of a restored store, and change those that must not stay as they were.
+    """Read all rows of a restored store, and change the rows that must differ from the backup.
 
     The changes are described in spec/operations/backup.md.
 

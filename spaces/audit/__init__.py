@@ -1,1 +1,1 @@
-"""The audit: records of what happened, the hash chain over them, its export and its pruning."""
+"""The audit log: its records, the hash chain over them, its export and its pruning."""

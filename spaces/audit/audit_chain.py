@@ -1,4 +1,4 @@
-"""The audit chain: numbered entries, each with the hash of the one before, and signed heads.
+"""The audit chain: numbered entries, each with the hash of the previous entry, and signed heads.
 
 An audit record is first written to a queue, in the commit of what it records (ST8). One commit then
 moves rows from the queue to the chain: it removes them, writes them under their numbers and
@@ -75,7 +75,7 @@ _PAGE: Final = 200
 
 
 class Chain(NamedTuple):
-    """The node and store of a chain, and the signer of its heads."""
+    """The node and the store of an audit chain, and the signer of its heads."""
 
     node_did: str
     store_id: bytes
@@ -92,7 +92,7 @@ class Chained:
 
 
 class ChainHead(msgspec.Struct, frozen=True, array_like=True):
-    """The state of the chain: its last entry, its last signed head, and the last empty queue.
+    """The state of the audit chain, with its last entry and its last signed head.
 
     Attributes:
         number: of the last entry.
@@ -114,7 +114,7 @@ chain_head: Final = _HEAD_CODEC.of
 
 
 def encode_entry(record: AuditRecord, *, number: int, previous: bytes) -> bytes:
-    """Encode a record as an entry of the chain."""
+    """Encode an audit record as an entry of the chain."""
     # The names are sorted, so the result is that of `canonical`, which is slower.
     return msgspec.json.encode(
         {
@@ -134,7 +134,10 @@ def encode_entry(record: AuditRecord, *, number: int, previous: bytes) -> bytes:
 
 
 def _bounded(text: str) -> str:
-    """Replace a text that is too long for a row; such a record would stop the chain."""
+    """Replace a string that is too long for a row with its SHA-256.
+
+    A record with such a string would stop the chain.
+    """
     if len(text) <= MAX_TEXT_BYTES and text.isascii():
         return text
     raw = text.encode()
@@ -151,7 +154,7 @@ async def seal_batch(
     limit: int = MAX_BATCH,
     after: bytes | None = None,
 ) -> Chained:
-    """Move the oldest records of the queue into the chain; sign a head when one is due.
+    """Move the oldest queued records into the chain. Sign a head if it is due.
 
     All of it is one commit.
 
@@ -188,7 +191,7 @@ async def seal_batch(
 async def oldest_unsealed_at(
     store: Store, chain: Chain, *, now: float, window_s: float
 ) -> float | None:
-    """Return when the oldest record in the queue was written, epoch seconds; None if empty."""
+    """Return the time of the oldest queued record in epoch seconds, or None if none is queued."""
     after = await _queue_start(store, chain, window_s, now)
     async for page in pages_of(store, Range(AUDIT_PREFIX, after=after, limit=1, keys_only=True)):
         if page.rows:
@@ -212,7 +215,7 @@ async def _commit(
     now: float,
     is_last: bool,
 ) -> Chained:
-    """Write one batch, on condition that the head and the queue are unchanged (RC4)."""
+    """Write one batch of entries if the chain's head and queue are unchanged (RC4)."""
     head = _head_of(head_row, chain)
     puts: list[Put] = []
     number, hash_, size_bytes = head.number, head.hash, 0
@@ -272,7 +275,7 @@ def _signed_head(chain: Chain, number: int, hash_: bytes, at: float) -> Put:
 
 
 async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> AsyncIterator[bytes]:
-    """Yield the chain as JSON lines: a header, then the entries in order, with their heads (RC6).
+    """Yield the chain as JSON lines: a header, then the entries and signed heads (RC6).
 
     Each head follows the last entry that it covers. A chain that was cut begins with the head at
     the cut (RC28).

@@ -37,6 +37,6 @@ audit_record_of: Final = _CODEC.of
 
 
 def audit_put(record: AuditRecord, *, entropy: Entropy) -> Put:
-    """Return the put that writes a record."""
+    """Return the put operation that writes an audit record."""
     require_bound("audit detail bytes", len(record.detail), MAX_DETAIL_BYTES)
     return Put(audit_key(record.at, entropy.token(16)), _CODEC.encode(record), expect=ABSENT)

@@ -1,4 +1,4 @@
-"""Removing the oldest part of the audit chain so that the rest can still be verified (RC27, RC28).
+"""Removing the oldest part of the audit chain, so that the rest stays verifiable (RC27, RC28).
 
 The chain is cut only at a signed head, which stays as the checkpoint that the rest follows from.
 Entries are cut only after they were exported, and the export was verified and compared with the
@@ -41,7 +41,9 @@ _TRIES: Final = 8
 
 
 class Pruning(msgspec.Struct, frozen=True, array_like=True):
-    """The last exported entry and the last entry that was cut off, by number; 0 for none.
+    """The numbers of the last exported and the last pruned audit-chain entry.
+
+    0 means that there is no such entry.
 
     An entry counts as exported when a verified export with it is stored elsewhere.
     """
@@ -68,12 +70,12 @@ class Pruned(NamedTuple):
 
 
 async def read_pruning(store: Store) -> Pruning:
-    """Return how far the export and the pruning of the chain have progressed."""
+    """Return how far the export and the pruning of the audit chain have progressed."""
     return pruning_of(await read_row(store, AUDIT_PRUNING_KEY))
 
 
 async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
-    """Record that every entry up to a number is stored elsewhere.
+    """Record that every audit-chain entry up to a number is stored in a verified export.
 
     Args:
         store: with the chain.
@@ -100,7 +102,7 @@ async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
 async def prune_batch(
     store: Store, *, until: float, needs_export: bool, now: float, entropy: Entropy
 ) -> Pruned:
-    """Cut the chain at the last signed head before a time, or remove entries that were cut off."""
+    """Do one step of pruning: move the cut in the audit chain, or remove entries before it."""
     row = await read_row(store, AUDIT_PRUNING_KEY)
     state = pruning_of(row)
     cut, more_heads = await _last_head(store, state, until=until, needs_export=needs_export)
@@ -123,7 +125,7 @@ async def prune_batch(
 async def _last_head(
     store: Store, state: Pruning, *, until: float, needs_export: bool
 ) -> tuple[int, bool]:
-    """Return the number of the head to cut at, and whether later heads have to be examined."""
+    """Return the number of the signed head to cut at, and whether more heads have to be read."""
     page = await read_page(
         store, Range(AUDIT_HEADS_PREFIX, after=audit_head_key(state.pruned), limit=_BATCH)
     )
@@ -140,7 +142,7 @@ async def _last_head(
 
 
 def pruning_of(row: Record | None) -> Pruning:
-    """Decode the row of this module."""
+    """Decode the row that records the progress of export and pruning."""
     return _CODEC.read(row) or Pruning(0, 0)
 
 

@@ -1,4 +1,4 @@
-"""Rows of one opaque document each: networks, evidence, receipts, withdrawals, collateral.
+"""Rows that each contain one opaque document, such as a network, evidence or a receipt.
 
 Their contents are defined by `encryption_network` and `tee_backend.attestation`.
 """

@@ -1,4 +1,4 @@
-"""Rows of collateral: the documents, opaque here, and the state of their fetches (AT31, AT32).
+"""Rows of attestation collateral: the documents, and the state of their fetches (AT31, AT32).
 
 A document is written only when it changes, so that attempts without a new result do not invalidate
 the decisions that rely on it. A separate row records the attempts and when the next one is due.
@@ -29,7 +29,7 @@ Family = tuple[bytes, str]
 
 
 class CollateralState(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """The state of one family's document. Times are epoch seconds."""
+    """The fetch state of one platform family's collateral. Times are in epoch seconds."""
 
     source: str = ""
     refreshed_at: float = 0.0
@@ -41,7 +41,7 @@ class CollateralState(msgspec.Struct, frozen=True, array_like=True, kw_only=True
 
     @property
     def is_wish(self) -> bool:
-        """Whether no document is stored."""
+        """Whether no collateral document is stored yet."""
         return not self.source
 
 
@@ -51,7 +51,7 @@ state_of: Final = _CODEC.read
 
 
 def state_put(family: Family, state: CollateralState | None, *, expect: Expect = ANY) -> Put:
-    """Return the put of a document's state; None removes it."""
+    """Return the put operation for a family's fetch state. A state of None deletes the row."""
     return Put(
         collateral_state_key(*family),
         None if state is None else _CODEC.encode(state),
@@ -60,13 +60,16 @@ def state_put(family: Family, state: CollateralState | None, *, expect: Expect =
 
 
 async def collateral_states(store: Store) -> Sequence[tuple[Family, CollateralState, bytes]]:
-    """Return the states of all families and their rows' stamps; at most twice MAX_FAMILIES."""
+    """Return each platform family with its fetch state and the stamp of its row.
+
+    At most twice MAX_FAMILIES are returned.
+    """
     page = await read_page(store, Range(COLLATERAL_STATE_PREFIX, limit=2 * MAX_FAMILIES))
     return [(_family(key), _CODEC.of(record), record.stamp) for key, record in page.rows]
 
 
 async def collateral_documents(store: Store) -> Sequence[tuple[Family, bytes]]:
-    """Return all documents, by family."""
+    """Return all collateral documents by platform family."""
     found: list[tuple[Family, bytes]] = []
     async for page in pages_of(store, Range(COLLATERAL_PREFIX, limit=_PAGE_ROWS)):
         found += [
@@ -76,5 +79,8 @@ async def collateral_documents(store: Store) -> Sequence[tuple[Family, bytes]]:
 
 
 def _family(key: bytes) -> Family:
-    """Return the family in a key; both kinds of rows have a prefix of one letter."""
+    """Parse the platform family from the key of a collateral row.
+
+    Both kinds of rows have a prefix of one letter.
+    """
     return key[1 : 1 + _FMSPC_BYTES], key[1 + _FMSPC_BYTES :].decode("ascii", "replace")

@@ -1,4 +1,4 @@
-"""Rows of encryption networks: an opaque value with record and policy, sealed by the writer."""
+"""Rows of encryption networks, each with the sealed record and policy of one network."""
 
 from capabilities.resources import NetworkId
 
@@ -7,10 +7,10 @@ from ..store.contract import ABSENT, Expect, Put
 
 
 def network_row_key(network: NetworkId) -> bytes:
-    """Return the key of a network's row."""
+    """Return the row key of an encryption network."""
     return network_key(x16(network.text))
 
 
 def network_put(network: NetworkId, value: bytes, *, expect: Expect = ABSENT) -> Put:
-    """Return the put of a network's row; by default it expects no row."""
+    """Return the put operation for a network's row. By default, the row must not exist."""
     return Put(network_row_key(network), value, expect=expect)

@@ -1,4 +1,4 @@
-"""Rows of receipts, in the order of time, and of the documents that they refer to (RC10, RC13).
+"""Rows of receipts in chronological order, and of the documents they refer to (RC10, RC13).
 
 All of it is opaque here. A document is stored under its SHA-256 and never changed. The inputs from
 which evidence was verified are stored beside the evidence until a release refers to them. Separate
@@ -37,14 +37,14 @@ _PAGE: Final = 200
 
 
 def receipt_put(network: NetworkId, value: bytes, *, at: float, entropy: Entropy) -> Put:
-    """Return the put of the receipt of a release at a time in epoch seconds."""
+    """Return the put operation for a release receipt at a time in epoch seconds."""
     return Put(
         receipt_key(x16(network.text), micros8(at) + entropy.token(16)), value, expect=ABSENT
     )
 
 
 def receipts_range(network: NetworkId, *, after: bytes | None, limit: int) -> Range:
-    """Return the range of a network's receipts, oldest first.
+    """Return the range of a network's receipt rows, oldest first.
 
     It begins after a place of `PLACE_BYTES` bytes; None for the first receipt.
     """
@@ -54,16 +54,19 @@ def receipts_range(network: NetworkId, *, after: bytes | None, limit: int) -> Ra
 
 
 def receipts_of(page: Page) -> tuple[list[bytes], bytes | None]:
-    """Return the receipts in a page of `receipts_range`, and the place to continue after.
+    """Return the receipts in a page of `receipts_range`, and where the next page continues.
 
-    The place is None if no more follow.
+    The second result is the `after` of the next range, or None if no more receipts follow.
     """
     place = None if page.place is None else page.place[-PLACE_BYTES:]
     return [record.value or b"" for _, record in page.rows], place
 
 
 async def stored_receipts(store: Store, network: NetworkId | None = None) -> AsyncIterator[bytes]:
-    """Yield the receipts of a network, oldest first; by default those of every network in turn."""
+    """Yield the receipts of one network, oldest first.
+
+    By default, yield those of every network in turn.
+    """
     prefix = RECEIPTS_PREFIX if network is None else receipt_key(x16(network.text))
     async for page in pages_of(store, Range(prefix, limit=_PAGE)):
         for _, record in page.rows:
@@ -71,7 +74,7 @@ async def stored_receipts(store: Store, network: NetworkId | None = None) -> Asy
 
 
 class Basis(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """The inputs from which evidence was verified."""
+    """The inputs to the verification of evidence."""
 
     evidence_sha256: bytes
     nonce: bytes
@@ -85,7 +88,10 @@ basis_of: Final = _BASIS_CODEC.read
 
 
 def basis_put(holder: Principal, receiver_public_key: bytes, basis: Basis) -> Put:
-    """Return the put of the inputs of evidence, for the commit that writes the evidence."""
+    """Return the put operation for the inputs to the verification of evidence.
+
+    It belongs in the commit that writes the evidence.
+    """
     return Put(
         basis_beside(evidence_row_key(holder, receiver_public_key)), _BASIS_CODEC.encode(basis)
     )
@@ -103,22 +109,22 @@ _WALK: Final = "receipts"
 
 
 def document_use_row_key(sha256: bytes, *, now: float) -> bytes:
-    """Return the key of the row recording that receipts of the current span refer to a document."""
+    """Return the key of the row that marks a document as used in the current period."""
     return document_use_key(document_span(now), sha256)
 
 
 def document_use_puts(document: bytes, *, now: float) -> tuple[Put, Put]:
-    """Return the puts of a document and of its use now, for the commit that refers to it.
+    """Return the put operations for a document and for its use in the current period.
 
-    They are needed once in a span of PERIOD_S: while the row of `document_use_row_key` exists, the
-    document exists too (RC26).
+    They belong in the commit that refers to the document, once in each period. While the row of
+    `document_use_row_key` exists, the document exists too (RC26).
     """
     sha256 = hashlib.sha256(document).digest()
     return Put(document_key(sha256), document), Put(document_use_row_key(sha256, now=now), b"")
 
 
 async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> bool:
-    """Remove receipts from before a time; return True if some were removed and more may be left.
+    """Remove receipts older than a time. Return True if some were removed and more may be left.
 
     It scans the networks and reads only the oldest receipts of each.
     """
@@ -147,7 +153,7 @@ async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> boo
 
 
 async def sweep_documents(store: Store, *, until: float, now: float, limit: int = 64) -> int:
-    """Remove documents without receipts since a time; return the number of rows processed."""
+    """Remove documents without a receipt since a time. Return the number of rows processed."""
     last = document_span(until) - 1
     if last < 0:
         return 0
@@ -158,7 +164,10 @@ async def sweep_documents(store: Store, *, until: float, now: float, limit: int 
 
 
 async def _document_removal(store: Store, key: bytes, record: Record, *, now: float) -> Commit:
-    """Return the commit that removes a use of a document, and the document with its last use."""
+    """Return the commit that removes a document's use in one period.
+
+    With the last use, the commit removes the document too.
+    """
     period, sha256 = int.from_bytes(key[1:5], "big"), key[5:]
     current = document_span(now)
     later = [document_use_key(number, sha256) for number in range(period + 1, current + 2)]
@@ -175,5 +184,5 @@ async def _document_removal(store: Store, key: bytes, record: Record, *, now: fl
 
 
 def document_span(at: float) -> int:
-    """Return the number of the span of PERIOD_S that contains a time."""
+    """Return the index of the PERIOD_S-second period in which a time falls."""
     return max(int(at // PERIOD_S), 0)

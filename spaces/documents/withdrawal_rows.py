@@ -1,4 +1,4 @@
-"""The row of the operator's withdrawals, opaque here.
+"""The row with the operator's withdrawals, which the store does not interpret.
 
 It exists from the first start on, so that a commit can check its stamp (RC21). A network's own
 withdrawals are stored in the network's row.
@@ -9,6 +9,9 @@ from ..store.contract import ABSENT, Commit, Put, Store, read_row
 
 
 async def ensure_withdrawals(store: Store, empty: bytes) -> None:
-    """Write the row if it does not exist; another process may write it at the same time."""
+    """Write the row of withdrawals if it does not exist.
+
+    Another process may write it at the same time.
+    """
     if await read_row(store, WITHDRAWALS_KEY) is None:
         await store.commit(Commit(puts=(Put(WITHDRAWALS_KEY, empty, expect=ABSENT),)))

@@ -1,1 +1,1 @@
-"""Rows of authority: delegations, revocations, sessions, hosted spaces and replay records."""
+"""Rows about authority: delegations, revocations, sessions, hosted spaces and replay records."""

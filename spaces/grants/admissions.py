@@ -1,4 +1,4 @@
-"""Owners whom the operator admitted; in mode `permit` only they get new spaces (ST14).
+"""The owners whom the operator admitted to create spaces in mode `permit` (ST14).
 
 Each has one row. An operation that hosts a space reads the row of its owner in the same read as all
 other rows, and lists it under `checks`. So a removal that was acknowledged before the commit wins,
@@ -31,22 +31,25 @@ admission_of: Final = _CODEC.of
 
 
 def admission_key(owner: Principal) -> bytes:
-    """Return the key of the row of an admitted owner."""
+    """Return the key of the row that admits an owner."""
     return ADMISSIONS_PREFIX + x16(owner)
 
 
 def is_admitted(record: Record | None) -> bool:
-    """Return whether the record under `admission_key` admits the owner."""
+    """Return whether the row under `admission_key` admits the owner."""
     return record is not None and record.value is not None
 
 
 def admission_put(owner: Principal, *, now: float) -> Put:
-    """Return the put that admits an owner who is not admitted yet."""
+    """Return the put operation that admits an owner.
+
+    The commit is refused if the owner is admitted already.
+    """
     return Put(admission_key(owner), _CODEC.encode(Admission(owner, now)), expect=ABSENT)
 
 
 async def read_admissions(store: Store) -> AsyncIterator[Admission]:
-    """Yield every admitted owner, in the order of the hashes of their DIDs."""
+    """Yield every admitted owner, ordered by the hash of the DID."""
     async for page in pages_of(store, Range(ADMISSIONS_PREFIX, limit=_PAGE_ROWS)):
         for _, record in page.rows:
             yield admission_of(record)

@@ -1,4 +1,4 @@
-"""Registered delegations: their rows, the ways to find them, and a cache of their decoded form.
+"""Registered delegations: their rows, their indexes, and a cache of decoded delegations.
 
 A delegation never changes, so its decoded form is cached under its content key. Its mark can change
 (`revocations`) and is read for every answer. A cid is an alias: a delegation can be encoded in
@@ -85,7 +85,9 @@ _ANCESTOR_BYTES: Final = 64
 
 
 def registration_puts(registered: Registered, *, client_account: bytes | None = None) -> list[Put]:
-    """Return the rows of a new registration; the commit is refused if it is registered already.
+    """Return the put operations that register a delegation.
+
+    The commit is refused if the delegation is registered already.
 
     Two of the rows that never change have the size of all of them as their weight: one charges it
     to the signer, one to the client address.
@@ -138,17 +140,17 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
 
 
 def row_bytes(puts: Sequence[Put]) -> int:
-    """Return the size of rows of delegations, including the fixed part of each."""
+    """Return the size in bytes that delegation rows are charged, with a fixed cost for each row."""
     return sum([len(put.key) + len(put.value or b"") for put in puts]) + _ROW_COST_BYTES * len(puts)
 
 
 def charged_bytes(puts: Sequence[Put]) -> int:
-    """Return the number of bytes that the rows of `registration_puts` are charged with."""
+    """Return the number of bytes charged for the rows of `registration_puts`."""
     return puts[0].weight_bytes
 
 
 def place_of(delegation: Delegation) -> bytes:
-    """Return a delegation's place in the list of a principal: latest issued first, then by cid.
+    """Return a delegation's sort key in a principal's list: latest issue first, then by cid.
 
     A UCAN has no time of issue and comes after all delegations that have one.
     """
@@ -156,7 +158,7 @@ def place_of(delegation: Delegation) -> bytes:
 
 
 def _opened_accounts(delegation: Delegation) -> tuple[Principal, ...]:
-    """Return the owners whose delegations this one lets its delegate list.
+    """Return the owners whose list of delegations a delegation gives access to.
 
     The chain rules ensure that the right comes from the owner, through holders of the same right.
     """
@@ -170,18 +172,18 @@ def _opened_accounts(delegation: Delegation) -> tuple[Principal, ...]:
 
 
 def is_account(resource: SpaceResource) -> bool:
-    """Return whether a resource is exactly `<space>/delegation`, a space's list of delegations."""
+    """Return whether a resource is exactly `<space>/delegation`, the list of delegations."""
     is_bare = resource.query is None and resource.fragment is None
     return resource.service == "delegation" and not resource.path and is_bare
 
 
 def alias_put(cid: Digest, content: ContentKey) -> Put:
-    """Return the put that makes a cid lead to a delegation; repeating it does no harm."""
+    """Return the put operation that maps a cid to a delegation. Repeating it is harmless."""
     return Put(alias_key(cid), content)
 
 
 def decode_delegation(record: Record | None) -> Registered | None:
-    """Decode a stored delegation; its signature was verified before it was stored."""
+    """Decode a stored delegation, whose signature was verified before it was stored."""
     row = _CODEC.read(record)
     if row is None:
         return None
@@ -222,7 +224,9 @@ class Delegations:
         self._aliases: OrderedDict[Digest, ContentKey] = OrderedDict()
 
     async def by_cid(self, cids: Sequence[Digest | None]) -> tuple[Registered | None, ...]:
-        """Find delegations by any of their cids, in order; None if not registered, or for None.
+        """Return the delegation for each cid, in order, or None if it is not registered.
+
+        A cid of None gives None. Each cid of a delegation finds it.
 
         All that are not in memory are read at once. The result says nothing about marks: read them
         with `mark_keys` afterwards, in the read that the answer is based on.
@@ -246,7 +250,7 @@ class Delegations:
         return tuple([None if cid is None else found[cid] for cid in cids])
 
     async def by_content(self, contents: Sequence[ContentKey]) -> tuple[Registered | None, ...]:
-        """Find delegations by content key, in order; None if not registered."""
+        """Return the delegation for each content key, in order, or None if it is not registered."""
         found = {content: self.remembered(content) for content in contents}
         missing = [content for content, known in found.items() if known is None]
         if missing:
@@ -260,7 +264,7 @@ class Delegations:
         return tuple([found[content] for content in contents])
 
     def remembered(self, content: ContentKey) -> Registered | None:
-        """Return a delegation from the cache; None says nothing about the store."""
+        """Return a delegation from the cache, or None. The store may contain it even then."""
         entry = self._by_content.get(content)
         if entry is None:
             return None
@@ -268,7 +272,7 @@ class Delegations:
         return entry[0]
 
     def remember(self, stored: Registered, cid: Digest | None = None) -> None:
-        """Cache a delegation that was decoded or made durable, and the cid that leads to it."""
+        """Add a stored delegation to the cache, and optionally a cid that leads to it."""
         content = stored.delegation.content_key
         if content not in self._by_content:
             cost = (
@@ -285,9 +289,9 @@ class Delegations:
             self._shrink()
 
     def _shrink(self) -> None:
-        """Shrink the cache to its limit: first the aliases to their share, then the delegations.
+        """Shrink the cache to its limit by removing aliases first, then delegations.
 
-        Aliases cost little to find again.
+        Aliases cost little to find again, and keep their share.
         """
         most_aliases = self._max_bytes // _SHARE_OF_ALIASES // _COST_OF_ALIAS
         while self.memory_bytes > self._max_bytes and len(self._aliases) > most_aliases:
@@ -299,7 +303,9 @@ class Delegations:
 
 
 def space_grants_range(space: SpaceId, *, after: bytes | None = None, limit: int = 1000) -> Range:
-    """Return the range of the delegations that name a space; decode it with `unexpired_of`.
+    """Return the range of index rows for the delegations that name a space.
+
+    Decode its pages with `unexpired_of`.
 
     The latest registered comes first.
     """
@@ -307,7 +313,10 @@ def space_grants_range(space: SpaceId, *, after: bytes | None = None, limit: int
 
 
 def unexpired_of(page: Page, *, now: float) -> tuple[ContentKey, ...]:
-    """Return the content keys in a page of `space_grants_range` whose closure has not expired."""
+    """Return the content keys of the unexpired delegations in a page of `space_grants_range`.
+
+    A delegation expires with the earliest expiry in its closure.
+    """
     now8 = micros8(now)
     values = [record.value for _, record in page.rows if record.value]
     return tuple(
@@ -318,7 +327,7 @@ def unexpired_of(page: Page, *, now: float) -> tuple[ContentKey, ...]:
 def party_range(
     principal: Principal, role: bytes, *, after: bytes | None = None, limit: int = 1000
 ) -> Range:
-    """Return the range of the delegations signed by a principal (ROLE_FROM) or for it (ROLE_TO).
+    """Return the range of delegations from a principal (ROLE_FROM) or to it (ROLE_TO).
 
     Rows are in the order of `place_of`.
     """
@@ -327,32 +336,35 @@ def party_range(
 
 
 def party_row_key(principal: Principal, role: bytes, place: bytes) -> bytes:
-    """Return the key of the row of `party_range` at a place."""
+    """Return the row key in `party_range` for a place that `place_of` returned."""
     return party_key(x16(principal), role, place)
 
 
 def place_at(key: bytes) -> bytes:
-    """Return the place in the key of a row of `party_range`."""
+    """Extract the place from the key of a row in `party_range`."""
     return key[_PARTY_PREFIX_BYTES:]
 
 
 def cid_at(place: bytes) -> str:
-    """Return the text of the cid in a place."""
+    """Extract the cid string from a place that `place_of` returned."""
     return place[_NEWEST_BYTES:].decode("ascii")
 
 
 def party_rows(page: Page) -> tuple[tuple[bytes, ContentKey], ...]:
-    """Return the place and the content key of each row of a page of `party_range`."""
+    """Return the place and the content key of each row in a page of `party_range`."""
     return tuple(
         [(place_at(key), ContentKey(record.value)) for key, record in page.rows if record.value]
     )
 
 
 def membership_range(account: Principal, member: Principal) -> Range:
-    """Return the range of one delegation that lets a principal list an account's delegations."""
+    """Return a range that finds one delegation with the right to list an account.
+
+    The delegation is for `member`.
+    """
     return Range(member_key(x16(account), x16(member)), limit=1)
 
 
 def contents_of(page: Page) -> tuple[ContentKey, ...]:
-    """Return the content keys that the rows of an index lead to."""
+    """Return the content keys that a page of index rows contains."""
     return tuple([ContentKey(record.value) for _, record in page.rows if record.value])

@@ -55,7 +55,7 @@ _AUTOMATIC_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class HostingMode(Enum):
-    """The rule by which spaces are hosted."""
+    """The rule that decides which spaces a node hosts."""
 
     AUTO = "auto"
     EXPLICIT = "explicit"
@@ -63,7 +63,7 @@ class HostingMode(Enum):
 
 
 class Bounds(NamedTuple):
-    """The limits on the number of spaces, in every mode."""
+    """The limits on the number of hosted spaces. They apply in every mode."""
 
     per_grant: int = 16
     per_owner: int = 32
@@ -73,7 +73,7 @@ class Bounds(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HostingPolicy:
-    """The configured mode, with its list of owners and its limits."""
+    """The configured hosting mode, its list of owners, and its limits."""
 
     mode: HostingMode = HostingMode.AUTO
     listed: frozenset[str] = frozenset()
@@ -81,16 +81,16 @@ class HostingPolicy:
 
     @property
     def is_automatic(self) -> bool:
-        """Whether spaces need no explicit grant."""
+        """Whether spaces are hosted without an explicit grant."""
         return self.mode is not HostingMode.EXPLICIT
 
     def needs_row(self, owner: Principal) -> bool:
-        """Return whether an owner's spaces are hosted only if a row admits the owner."""
+        """Return whether an owner needs an admission row before spaces can be hosted."""
         return self.mode is HostingMode.PERMIT and owner not in self.listed  # ST13, ST14
 
 
 class HostingRequest(msgspec.Struct, frozen=True, gc=False):
-    """The spaces that a request names, and those among them that it would host."""
+    """The spaces that a request names, and the subset that it would add to the hosted spaces."""
 
     mentioned: tuple[SpaceId, ...]
     wanted: tuple[SpaceId, ...] = ()
@@ -100,11 +100,11 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def owners(self) -> tuple[Principal, ...]:
-        """The owners of the spaces that would be hosted, each once."""
+        """The distinct owners of the spaces that would be hosted."""
         return tuple(dict.fromkeys([space.owner for space in self.wanted]))
 
     def keys(self) -> tuple[bytes, ...]:
-        """Return the keys of the rows that `plan_hosting` needs, in its order."""
+        """Return the keys of the rows that `plan_hosting` needs, in the order it expects."""
         spaces = tuple([space_keys(space).row for space in self.mentioned])
         if not self.wanted:  # nothing will be hosted, so the counters are not needed
             return spaces
@@ -118,7 +118,7 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class HostingPlan(msgspec.Struct, frozen=True, gc=False):
-    """The rows that hosting adds to a commit, and the result if it is committed."""
+    """The operations that hosting adds to a commit, and the result if the commit succeeds."""
 
     activated: tuple[SpaceId, ...]
     skipped: tuple[SpaceId, ...]
@@ -147,17 +147,17 @@ space_of: Final = _CODEC.read
 
 
 def space_row_key(space: SpaceId) -> bytes:
-    """Return the key of the row of a space."""
+    """Return the row key of a hosted space."""
     return space_key(space_id16(space))
 
 
 def is_hosted(record: Record | None) -> bool:
-    """Return whether the record under `space_row_key` contains a space."""
+    """Return whether the row under `space_row_key` shows that its space is hosted."""
     return record is not None and record.value is not None
 
 
 def owned_spaces_range(owner: Principal, *, limit: int = 1000) -> Range:
-    """Return the range of the spaces of one owner; decode its rows with `space_of`."""
+    """Return the range of rows that list an owner's spaces. Decode them with `space_of`."""
     return Range(owned_space_key(x16(owner)), limit=limit)
 
 
@@ -169,7 +169,7 @@ def hosting_by_grant(
     now: float,
     is_new: bool = True,
 ) -> HostingRequest:
-    """Return the spaces that a delegation would host when it is registered.
+    """Return the hosting request for a delegation that is being registered.
 
     Args:
         delegation: verified, about to be registered, or registered and live.
@@ -192,9 +192,9 @@ def hosting_by_grant(
 def hosting_by_put(
     space: SpaceId, invoker: Principal, policy: HostingPolicy, *, client: str | None, now: float
 ) -> HostingRequest:
-    """Return whether a put would host the space that it writes to.
+    """Return the hosting request for the space that a value is written to.
 
-    It does so only for the invoker's own space, and only if the mode allows it.
+    Only the invoker's own space is hosted, and only if the mode allows it.
     """
     return _request((space,), (), invoker, policy, client=client, now=now)
 
@@ -208,7 +208,7 @@ def _request(
     client: str | None,
     now: float,
 ) -> HostingRequest:
-    """Return the request for spaces that are granted explicitly or hosted automatically."""
+    """Return the hosting request for spaces granted explicitly or hosted automatically."""
     owner = signer if policy.is_automatic else None
     wanted = tuple([space for space in mentioned if _may_be_named(space, explicit, owner)])
     if not wanted:
@@ -230,7 +230,7 @@ def _may_be_named(space: SpaceId, explicit: Collection[SpaceId], owner: Principa
 def plan_hosting(
     request: HostingRequest, records: Sequence[Record | None], *, now: float
 ) -> HostingPlan:
-    """Decide which spaces a commit hosts.
+    """Decide which of the requested spaces a commit hosts.
 
     A space beyond a limit is skipped. If a commit is refused because another commit reached a limit
     first, it is planned again from a new read, and then skips the space.
@@ -283,7 +283,10 @@ def plan_hosting(
 
 
 def plan_for_hosted(space: SpaceId, key: bytes, record: Record) -> HostingPlan:
-    """Return the plan for a space that is hosted already; the commit requires that it still is."""
+    """Return the plan for a space that is hosted already.
+
+    The commit requires that the space still is hosted.
+    """
     return HostingPlan((space,), (), (), (), (), (Check(key, record.stamp),))
 
 

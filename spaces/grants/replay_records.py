@@ -1,4 +1,4 @@
-"""Replay records of tokens and nonces, which may be used once (ST4).
+"""Replay records for tokens and nonces that may be used only once (ST4).
 
 A record is written with the first read of an operation, and again, durably, with its commit. It is
 stored under the minute of the token's own expiry, never under the current minute. Otherwise a token
@@ -11,14 +11,14 @@ from ..store.contract import ReplayRecord
 
 
 def replay_record_of(key: bytes, *, expires_at: float) -> ReplayRecord:
-    """Return the replay record of a token."""
+    """Return the replay record for a token."""
     return ReplayRecord(key=key, expires_at=math.ceil(expires_at))
 
 
 def replay_records_whenever(
     key: bytes, *, expires_at: float, max_lifetime_s: int
 ) -> tuple[ReplayRecord, ReplayRecord]:
-    """Return the replay records of a value that tokens of different expiry can contain (EN15).
+    """Return the replay records for a value that tokens with different expiries share (EN15).
 
     Such a value is a nonce. A record is stored under its minute and does not block a token that
     expires in another one. Time is therefore divided into spans of the longest lifetime of a token,

@@ -1,4 +1,4 @@
-"""Limits on stored delegations by signer and by client address, and the removal of expired ones.
+"""Limits on stored delegations by signer and client address, and removal after expiry.
 
 Each registration counts in its signer's counter, inside the commit. Its bytes are charged to the
 signer and to the address it came from (`delegations.registration_puts`). A signer who hosts no
@@ -51,7 +51,7 @@ KEPT_AFTER_EXPIRY_S: Final = 30 * 86_400
 
 
 class KeptBounds(NamedTuple):
-    """The limits on stored delegations; 0 for no limit."""
+    """The limits on stored delegations. A limit of 0 means unlimited."""
 
     delegations: int
     signer_bytes: int
@@ -59,7 +59,7 @@ class KeptBounds(NamedTuple):
 
 
 def kept_keys(signer: Principal, client: str | None) -> tuple[bytes, ...]:
-    """Return the rows to read for `kept_of`."""
+    """Return the keys of the rows that `kept_of` decodes."""
     signer16 = x16(signer)
     keys = (kept_counter(signer16), kept_bytes_counter(signer16), owner_counter(signer16))
     if client is None:
@@ -69,7 +69,7 @@ def kept_keys(signer: Principal, client: str | None) -> tuple[bytes, ...]:
 
 
 class _Counter(NamedTuple):
-    """A counter as it was read, its limit, and a name for what it counts."""
+    """A counter's key and value, its limit, and a description of what it counts."""
 
     key: bytes
     value: int
@@ -77,7 +77,7 @@ class _Counter(NamedTuple):
     what: str
 
     def bound(self, more: int) -> tuple[Add, ...]:
-        """Return the condition that a commit which adds `more` stays within the limit."""
+        """Return the condition that a counter stays within its limit after adding `more`."""
         if not self.limit:
             return ()
         if self.value + more > self.limit:
@@ -86,7 +86,7 @@ class _Counter(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """The counters of a signer and of a client address; None without an address."""
+    """The counters of stored delegations for a signer and, if known, for a client address."""
 
     delegations: _Counter
     signer_bytes: _Counter
@@ -94,11 +94,11 @@ class Kept(NamedTuple):
 
     @property
     def client_account(self) -> bytes | None:
-        """The counter that is charged for the address."""
+        """The key of the counter for the client address, or None if the address is unknown."""
         return None if self.client_bytes is None else self.client_bytes.key
 
     def adds(self, size_bytes: int) -> tuple[Add, ...]:
-        """Return the changes that count one more delegation, within the limits.
+        """Return the counter changes for one more delegation, with the limits as conditions.
 
         Its bytes are charged by the weights of its rows.
         """
@@ -107,7 +107,7 @@ class Kept(NamedTuple):
         return (*counted, *self.signer_bytes.bound(size_bytes), *from_address)
 
     def charge(self, alias: Put) -> tuple[Put, tuple[Add, ...]]:
-        """Charge the row of one more cid to its client address, or to the signer without one."""
+        """Charge the row of one more cid to the client address, or else to the signer."""
         counter, size_bytes = self.client_bytes or self.signer_bytes, row_bytes((alias,))
         return replace(alias, weight_bytes=size_bytes, account=counter.key), counter.bound(
             size_bytes
@@ -122,7 +122,10 @@ def kept_of(
     hosting: KeptBounds,
     others: KeptBounds,
 ) -> Kept:
-    """Decode the records under `kept_keys`; `others` limits signers who host no space here."""
+    """Decode the counters under `kept_keys`.
+
+    `others` has the limits for signers who host no space here.
+    """
     count, signer_bytes, spaces, *addresses = zip(keys, map(counter_of, records), strict=True)
     hosts = hosts_now or spaces[1] > 0
     bounds = hosting if hosts else others
@@ -138,7 +141,7 @@ def kept_of(
 def plan_removal(
     due: bytes, stored: Registered | None, record: Record | None, *, now: float
 ) -> Commit:
-    """Return the commit for a delegation that the index lists as expired.
+    """Return the commit that removes a delegation which the index lists as expired.
 
     It removes the delegation, or indexes it again under its own, later expiry.
     """
@@ -159,7 +162,7 @@ def plan_removal(
 
 
 def swept_until(now: float) -> bytes:
-    """Return the latest expiry whose delegations may be removed now, as it is in the index."""
+    """Return the latest expiry time to remove now, encoded as in the expiry index."""
     return micros8(now - KEPT_AFTER_EXPIRY_S)
 
 

@@ -1,4 +1,4 @@
-"""Marks: rows that state whether a delegation is live or revoked.
+"""Rows that mark each delegation as live or revoked.
 
 Registration writes the mark `live`. A revocation replaces it in place and is never undone. So a
 commit that lists a mark under `live` is refused after every revocation that was acknowledged before
@@ -45,17 +45,20 @@ _CODEC: Final = Codec(_Details)
 
 
 def mark_keys(contents: Iterable[ContentKey]) -> tuple[bytes, ...]:
-    """Return the keys of marks, to be read or to be listed under `live`."""
+    """Return the mark keys of delegations, for reading or for the `live` list of a commit."""
     return tuple([_PREFIX + content for content in contents])
 
 
 def live_put(content: ContentKey) -> Put:
-    """Return the put that marks a new delegation live; it expects no mark."""
+    """Return the put operation that marks a new delegation live.
+
+    It expects that no mark exists.
+    """
     return Put(mark_key(content), LIVE_MARK, expect=ABSENT)
 
 
 def revocation_put(content: ContentKey, revoked: Revoked) -> Put:
-    """Return the put that marks a delegation revoked.
+    """Return the put operation that marks a delegation revoked.
 
     A revoked delegation stays revoked. Of two concurrent revocations the later is recorded.
     """
@@ -64,7 +67,7 @@ def revocation_put(content: ContentKey, revoked: Revoked) -> Put:
 
 
 def mark_of(record: Record | None) -> Mark | None:
-    """Return the mark in a record; None if the delegation is not registered.
+    """Decode the mark in a row. Return None if the delegation is not registered.
 
     Every value but `live` counts as revoked.
     """
@@ -76,13 +79,13 @@ def mark_of(record: Record | None) -> Mark | None:
 def marks_of(
     contents: Sequence[ContentKey], records: Sequence[Record | None]
 ) -> dict[ContentKey, Mark]:
-    """Return the marks in the records under `mark_keys`, by content key; leave out unknown ones."""
+    """Decode the rows under `mark_keys` into marks by content key. Omit missing marks."""
     marks = zip(contents, map(mark_of, records), strict=True)
     return {content: mark for content, mark in marks if mark is not None}
 
 
 def revocation_of(record: Record | None) -> Revoked | None:
-    """Return the revocation that a mark contains; None if it contains none."""
+    """Return the revocation in a delegation's mark, or None if it is missing or live."""
     if record is None or record.value is None or record.value == LIVE_MARK:
         return None
     if record.value[:1] != _REVOKED_PREFIX or len(record.value) < _DETAILS_AT:

@@ -14,17 +14,17 @@ from ..store.contract import Put, Range
 
 
 def session_puts(delegation: Delegation, *, now: float) -> list[Put]:
-    """Return the index row of a delegation that is being registered, if it is a session."""
+    """Return the put operations for the session index, [] if a delegation is not a session."""
     if not is_session(delegation, registered_at=now):
         return []
     return [Put(session_row_key(delegation), delegation.content_key)]
 
 
 def session_row_key(delegation: Delegation) -> bytes:
-    """Return the key of the index row that a delegation has if it is a session."""
+    """Return the key under which the session index would list a delegation."""
     return session_key(x16(delegation.delegator), x16(delegation.delegate), delegation.content_key)
 
 
 def sessions_range(owner: Principal, did: Principal, *, limit: int = 64) -> Range:
-    """Return the range of the sessions that an owner granted to one DID."""
+    """Return the range of index rows for the sessions that an owner granted to one DID."""
     return Range(session_key(x16(owner), x16(did)), limit=limit)

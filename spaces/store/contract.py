@@ -1,4 +1,4 @@
-"""The contract of every engine of the store: an ordered map of bytes with atomic reads and commits.
+"""The interface of every store engine: an ordered map of bytes with atomic reads and commits.
 
 Code above this folder does not know which engine is in use. The rules (ST1 to ST8) are in
 spec/store.md. The docstrings here state what a caller may rely on.
@@ -53,7 +53,7 @@ ABSENT: Final[Expect] = b"absent"
 
 
 class ReplayRecord(Struct, frozen=True, array_like=True, gc=False):
-    """A record that a token, nonce or ticket was used, so that it is accepted once.
+    """A record that a token, nonce or ticket was used, so that a second use is refused.
 
     Attributes:
         key: 32 bytes, a digest of what may be used once.
@@ -66,7 +66,7 @@ class ReplayRecord(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def row(self) -> bytes:
-        """The key of the record without its prefix: minute4 ‖ id16."""
+        """The replay record's key without its prefix: minute4 ‖ id16."""
         return replay_minute4(self.expires_at) + self.key[:16]
 
 
@@ -81,7 +81,7 @@ class Range(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def bounds(self) -> tuple[bytes, bytes]:
-        """The first possible key, and the key after the last possible one."""
+        """The first possible key of the range, and the key after its last possible key."""
         first, after, stripped = self.prefix, self.after, self.prefix.rstrip(b"\xff")
         end = stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else KEYS_END
         if after is None:
@@ -90,7 +90,7 @@ class Range(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Follow(Struct, frozen=True, array_like=True, gc=False):
-    """Rows whose values are the ends of other rows' keys.
+    """A request for rows by key, and for the further rows that their values point to.
 
     Both kinds of rows are read in one round trip.
     """
@@ -118,12 +118,12 @@ class Page(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def place(self) -> bytes | None:
-        """The key after which the next page begins; None at the end of the range."""
+        """The key after which the next page begins, or None at the end of the range."""
         return self.last_key if self.more else None
 
 
 class Snapshot(Struct, frozen=True, array_like=True, gc=False):
-    """The result of one read; all of it shows the same moment.
+    """The result of one read. All rows in it are from the same moment.
 
     Attributes:
         is_first_use: whether this read wrote the replay record; False if it existed; None if none
@@ -170,14 +170,14 @@ class Add(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Check(Struct, frozen=True, array_like=True, gc=False):
-    """A row that must still have this stamp when the commit happens."""
+    """A condition that a row still has the given stamp when the commit is written."""
 
     key: bytes
     stamp: bytes
 
 
 class Commit(Struct, frozen=True, array_like=True, gc=False):
-    """Rows to write, and the conditions for writing them; all or nothing.
+    """Rows to write atomically, and the conditions for writing them.
 
     Attributes:
         puts: at most 256; each key once.
@@ -210,7 +210,7 @@ class Committed(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Refused(Struct, frozen=True, array_like=True, gc=False):
-    """A condition was not met and nothing was written. Read again to find out why (ST3)."""
+    """A condition was not met, so nothing was written. Read again to find out why (ST3)."""
 
 
 class Store(Protocol):
@@ -228,7 +228,7 @@ class Store(Protocol):
         ranges: Sequence[Range] = (),
         follow: Follow | None = None,
     ) -> Snapshot:
-        """Read rows and ranges at one moment, and write a replay record.
+        """Read rows and ranges at one moment, and write an optional replay record.
 
         The moment is after every commit acknowledged anywhere before this call (ST1). Replay
         records are exact across processes: of any number of reads with one key, one gets
@@ -244,7 +244,7 @@ class Store(Protocol):
         ...
 
     async def commit(self, commit: Commit) -> Committed | Refused:
-        """Write everything or nothing, durably: the result survives SIGKILL and power loss.
+        """Write a commit atomically and durably. Its result survives SIGKILL and power loss.
 
         Everything that was read before is then durable too. A commit of conditions alone writes no
         row and confirms the rows that it names (ST16).
@@ -258,7 +258,7 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None:
-        """Release all resources. Commits still in flight raise StoreUnavailable."""
+        """Release all resources. Commits that are still in flight raise StoreUnavailable."""
         ...
 
 
@@ -273,19 +273,22 @@ async def read_page(store: Store, range_: Range) -> Page:
 
 
 def stamp_of(record: Record | None) -> Expect:
-    """Return the expectation that a row is unchanged since it was read."""
+    """Return the `expect` value that requires a row to be unchanged since it was read."""
     return ABSENT if record is None else record.stamp
 
 
 def check_of(key: bytes, record: Record | None) -> Check:
-    """Return the check that a row with a value is unchanged since it was read."""
+    """Return a check that an existing row is unchanged since it was read."""
     if record is None or record.value is None:
         raise RecordDamaged("a row that a commit relies on is missing")
     return Check(key, record.stamp)
 
 
 async def pages_of(store: Store, range_: Range) -> AsyncIterator[Page]:
-    """Yield all pages of a range, each read at its own moment; other tasks run in between."""
+    """Yield all pages of a range. Each page is a separate read.
+
+    Other tasks run in between.
+    """
     more = True
     while more:
         page = await read_page(store, range_)
@@ -301,7 +304,7 @@ COUNTER_BYTES: Final = 8
 
 
 def counter_of(record: Record | None) -> int:
-    """Return the value of a counter row; a missing row counts as 0."""
+    """Return the value of a counter row, or 0 if the row is missing."""
     if record is None or record.value is None:
         return 0
     if len(record.value) != COUNTER_BYTES:
@@ -315,7 +318,7 @@ def check_read(
     ranges: Sequence[Range],
     follow: Follow | None,
 ) -> None:
-    """Refuse a read that exceeds the limits; see `Store.read`."""
+    """Refuse a read that exceeds the limits of `Store.read`."""
     require_bound(
         "keys of a read",
         len(keys) if follow is None else len(keys) + 2 * len(follow.keys),
@@ -345,7 +348,7 @@ def check_replay_record(replay_record: ReplayRecord) -> None:
 
 
 def check_commit(commit: Commit) -> None:
-    """Refuse a commit that exceeds the limits or contradicts itself; see `Store.commit`."""
+    """Refuse a commit that contradicts itself or exceeds the limits of `Store.commit`."""
     require_bound("puts", len(commit.puts), MAX_PUTS)  # ST6
     require_bound("live marks", len(commit.live), MAX_LIVE)
     require_bound("checks", len(commit.checks), MAX_CHECKS)
@@ -388,7 +391,7 @@ def _check_puts(puts: Sequence[Put]) -> None:
 
 
 def _check_disjoint(commit: Commit) -> None:
-    """Refuse a key that is put twice, or put and counted.
+    """Refuse a commit that puts a key twice, or puts a counter that it also changes.
 
     The outcome would depend on an order that the contract does not specify.
     """

@@ -10,7 +10,7 @@ NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the directory entries of a folder durable; blocks."""
+    """Sync the directory entries of a folder to disk. This call blocks."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

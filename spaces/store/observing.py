@@ -1,4 +1,4 @@
-"""Interfaces for metrics: the storekeeper's observer, and the pools and clocks of a database."""
+"""Interfaces for metrics of the storekeeper, and of a database's connection pools and clock."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol, runtime_checkable
@@ -8,30 +8,30 @@ from .contract import Committed, Refused
 
 
 class Observer(Protocol):
-    """A receiver of the storekeeper's measurements.
+    """The interface through which the storekeeper reports its measurements.
 
     It is called on the storekeeper's thread while commits wait, so it takes microseconds and never
     raises.
     """
 
     def judged(self, outcomes: Sequence[Committed | Refused | StoreError]) -> None:
-        """Receive the outcomes of one batch of commits, in their order.
+        """Record the outcomes of one batch of commits, in the order of the commits.
 
         It is not called if the writer broke.
         """
 
     def synced(self, took_ns: int) -> None:
-        """Receive how long writing and syncing the transaction of a batch took.
+        """Record how long writing and syncing the transaction of a batch took.
 
         It is not called for a batch that wrote nothing.
         """
 
     def used(self, used_bytes: int) -> None:
-        """Receive the size of the pages in use, at the start and before each batch."""
+        """Record the size of the pages in use, at the start and before each batch."""
 
 
 class PoolUse(NamedTuple):
-    """The number of connections of one kind, by state."""
+    """The number of busy connections, idle connections and waiting statements of a pool."""
 
     busy: int
     idle: int
@@ -53,21 +53,21 @@ class Clocks(NamedTuple):
 
     @property
     def is_skewed(self) -> bool:
-        """Whether the difference is too large for this process to do housekeeping."""
+        """Whether the clocks differ too much for this process to do housekeeping."""
         return abs(self.ahead_s) > MAX_CLOCK_SKEW_S
 
 
 @runtime_checkable
 class SharedStore(Protocol):
-    """A store on a database that processes on several machines share."""
+    """A store in a database that processes on several machines share."""
 
     def pools(self) -> dict[str, PoolUse]:
-        """Return how the connections for `read` and for `commit` are used now."""
+        """Return the current use of the connections for `read` and for `commit`."""
 
     async def clocks(self) -> Clocks:
         """Compare the clock of this process with the database's."""
         ...
 
     async def are_bodies_locked(self) -> bool:
-        """Return whether a backup or check on any machine keeps bodies from being removed (BK2)."""
+        """Return whether a backup or check on any machine prevents the removal of bodies (BK2)."""
         ...

@@ -1,4 +1,4 @@
-"""Values of spaces: heads, bodies in rows, files or a bucket, listings, quotas, signed-URL tickets.
+"""The values of spaces: their storage, listings, quotas and signed URLs.
 
 `node.operations.values` decides what a request may do to a value.
 """

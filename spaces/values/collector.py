@@ -1,4 +1,6 @@
-"""Removing bodies that no head refers to. One lease holder does it; two at once do no harm.
+"""Removal of bodies that no value refers to. One lease holder does it.
+
+Two processes that do it at the same time do no harm.
 
 - `collect`: a commit deletes the record of an object without references. Its file is unlinked an
   hour later, so that a client that read the head before still finds the body. If a put shares the
@@ -42,7 +44,7 @@ _BATCH: Final = 128
 async def collect(
     store: Store, files: ObjectStore, *, now: float, entropy: Entropy, limit: int = 256
 ) -> int:
-    """Do the due work on bodies; return the number of items done.
+    """Do the work on bodies that is due, and return the number of finished items.
 
     Run it again while it returns more than 0. A crash between any two steps leaves the item due,
     and doing an item again does no harm.
@@ -68,7 +70,7 @@ async def collect(
 async def _delete_record(
     store: Store, work: ObjectWork, due: bytes, *, now: float, entropy: Entropy
 ) -> None:
-    """Delete a record that has this generation and no references.
+    """Delete a body's object record if it has the given generation and no references.
 
     The item is done in any case.
     """
@@ -88,7 +90,7 @@ async def _delete_record(
 
 
 async def sweep_orphans(store: Store, files: ObjectStore, *, now: float, entropy: Entropy) -> int:
-    """Schedule the removal of files that are over a day old and that no record names.
+    """Schedule the removal of files that no record names and that are over a day old.
 
     Returns their number.
     """
@@ -122,5 +124,5 @@ async def _note_orphans(
 
 
 async def sweep_unfinished(files: ObjectStore, *, now: float) -> int:
-    """Remove bodies that stopped arriving over an hour ago; return their number."""
+    """Remove bodies that stopped arriving over an hour ago, and return their number."""
     return await files.remove_unfinished(now - UNFINISHED_AFTER_S)

@@ -1,4 +1,4 @@
-"""Listing the paths of a space that have a prefix, in byte order and in pages (M55).
+"""Paged listing of a space's paths with a given prefix, in byte order (M55).
 
 The cost of a page depends on its own length only. Most pages are one range of one read, and its
 keys contain whole paths. Paths longer than 400 bytes are in groups of their own, one for each
@@ -45,7 +45,7 @@ class Listing(Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class _Group:
-    """A group that a listing reads."""
+    """A group of paths that a listing reads, and the reading position in it."""
 
     beginning: bytes
     prefix: bytes
@@ -59,7 +59,7 @@ class _Group:
         return Range(self.row_prefix, after=self.after, limit=limit, keys_only=True)
 
     def take(self, page: Page) -> None:
-        """Add a page that was read."""
+        """Add a page of rows to the group."""
         self.keys = iter([key for key, _ in page.rows])
         self.more, self.after = page.more, page.last_key
 
@@ -74,7 +74,7 @@ class ListingQuery(Struct, frozen=True, gc=False):
     enough_bytes: int | None = None
 
     def ranges(self) -> tuple[Range]:
-        """Return the range of the first read.
+        """Return the range for the first read of the listing.
 
         It can be read together with the rows that authorise the listing.
         """
@@ -84,7 +84,7 @@ class ListingQuery(Struct, frozen=True, gc=False):
         return (self._groups()[-1].range(self.limit + 1),)
 
     def _groups(self) -> list[_Group]:
-        """Return the groups that the listing begins in.
+        """Return the groups in which the listing begins.
 
         They are the group of the prefix, and those on the way to `after`.
         """
@@ -111,7 +111,7 @@ class ListingQuery(Struct, frozen=True, gc=False):
 
 
 async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
-    """Complete a listing whose first page was read; read on past tombstones and into long paths."""
+    """Complete a listing from its first page, reading past tombstones and into long paths."""
     texts = _whole_paths(query, page)
     if texts is not None and (len(texts) > query.limit or not page.more):
         return Listing(paths=tuple(texts[: query.limit]), more=len(texts) > query.limit)
@@ -129,12 +129,12 @@ async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
 
 
 async def list_paths(store: Store, query: ListingQuery) -> Listing:
-    """Read a listing that depends on no other rows."""
+    """Read a complete listing on its own, without other rows."""
     return await complete(store, query, (await store.read(ranges=query.ranges())).pages[0])
 
 
 def _whole_paths(query: ListingQuery, page: Page) -> list[str] | None:
-    """Return the paths of a page, or None if its keys do not contain them whole."""
+    """Return the paths in a page, or None if its keys do not contain whole paths."""
     if not page.rows or not page.rows[0][0].startswith(values_prefix(space_id16(query.space))):
         return None
     if query.after is not None and len(query.after.encode(*_TEXT)) > MAX_PLAIN_PATH_BYTES:
@@ -147,7 +147,7 @@ def _whole_paths(query: ListingQuery, page: Page) -> list[str] | None:
 
 
 async def _walk(store: Store, groups: list[_Group], limit: int) -> AsyncIterator[bytes]:
-    """Yield the paths of groups, and of the groups that their index rows lead to.
+    """Yield the paths in groups, and in the groups that their index rows lead to.
 
     The innermost group is the last in the list.
     """

@@ -1,4 +1,4 @@
-"""Bodies in an S3 bucket, for nodes on several machines or with small disks.
+"""Storage of bodies in an S3 bucket, for nodes on several machines or with small disks.
 
     <prefix>/store                the id of the store whose bodies these are
     <prefix>/incoming/<random>    a body in transit; no commit may name it
@@ -93,7 +93,10 @@ async def _is_marker(objects: S3Store, key: str) -> bool:
 
 
 async def _marker_at(objects: S3Store, key: str) -> bytes | None:
-    """Return the contents of a marker; b"" for an object of another size, None without one."""
+    """Return a marker object's contents, or None if there is no object.
+
+    An object of another size than a marker gives b"".
+    """
     try:
         found = await obstore.get_async(objects, key)
     except FileNotFoundError:
@@ -123,7 +126,7 @@ _ERRORS: Final = (BaseError, OSError, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class BucketPlace:
-    """The bucket and the prefix that bodies are stored under."""
+    """The bucket and the key prefix under which bodies are stored."""
 
     bucket: str
     prefix: str = ""
@@ -150,7 +153,7 @@ class BucketAccess:
 
 
 class ObjectBucket:
-    """The bodies of one store in a bucket; any number of processes may use it."""
+    """The bodies of one store in a bucket. Any number of processes may use it."""
 
     def __init__(
         self, place: BucketPlace, access: BucketAccess, *, max_bytes: int | None = None
@@ -164,11 +167,11 @@ class ObjectBucket:
         self._whole = _objects(BucketPlace(place.bucket), access) if place.prefix else self.objects
 
     def give_back(self, size_bytes: int) -> None:
-        """Release memory that a waiting body used."""
+        """Release memory that a buffered body used."""
         self.held_bytes -= size_bytes
 
     async def claim(self, store_id: bytes) -> None:
-        """Claim the prefix for a store, or refuse one that another store uses.
+        """Claim the bucket prefix for a store. Refuse a prefix that another store uses.
 
         The sweeps of two stores under one prefix would remove each other's bodies as orphans.
         """
@@ -192,7 +195,7 @@ class ObjectBucket:
         await _refuse_above(self._whole, self._prefix)
 
     async def begin(self) -> "IncomingObject":
-        """Begin to receive a body; nothing is sent until it exceeds the memory that it may use."""
+        """Begin to receive a body. It is sent once it exceeds the memory that it may use."""
         return IncomingObject(self)
 
     async def open(self, name: ObjectName, *, size_bytes: int) -> "OpenObject":
@@ -215,7 +218,7 @@ class ObjectBucket:
             await obstore.delete_async(self.objects, key)
 
     async def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
-        """Yield old bodies by the bucket's clock; see `ObjectStore.older_than`."""
+        """Yield the names of old bodies by the bucket's clock; see `ObjectStore.older_than`."""
         with _bucket_errors("the bodies cannot be listed"):
             await self._require_own()
             for folder in (await obstore.list_with_delimiter_async(self.objects))[
@@ -250,7 +253,7 @@ class ObjectBucket:
         return removed
 
     async def check(self) -> None:
-        """Read the marker; see `ObjectStore.check`."""
+        """Read the marker object to test the bucket; see `ObjectStore.check`."""
         with _bucket_errors("the bucket of the bodies cannot be reached"):
             await _marker_at(self.objects, MARKER)
 
@@ -279,7 +282,7 @@ class ObjectBucket:
 
 
 class IncomingObject:
-    """A body in transit, hashed as it arrives.
+    """A body on its way to the bucket, hashed as it arrives.
 
     A small one waits in memory; a larger one is sent to the bucket in parts.
     """
@@ -295,7 +298,7 @@ class IncomingObject:
         self._key: str | None = None
 
     async def append(self, *pieces: Piece) -> None:
-        """Take the next pieces; see `IncomingBody.append`."""
+        """Append the next pieces; see `IncomingBody.append`."""
         piece = b"".join(pieces)
         self._hash.update(piece)
         self._size_bytes += len(piece)
@@ -313,7 +316,7 @@ class IncomingObject:
             await self._upload.send(piece)
 
     async def finish(self) -> tuple[bytes, int]:
-        """End the body; see `IncomingBody.finish`."""
+        """Finish the body; see `IncomingBody.finish`."""
         if self._upload is None and self._bucket.held_bytes + self._size_bytes > _HELD_BYTES:
             await self._send_buffer()
         if self._upload is None:
@@ -326,7 +329,7 @@ class IncomingObject:
         return self._hash.digest(), self._size_bytes
 
     async def rename(self, name: ObjectName) -> None:
-        """Give the body its name; see `IncomingBody.rename`."""
+        """Rename the finished body; see `IncomingBody.rename`."""
         self.is_named = True
         if self._key is None and not self._buffer:
             raise StoreUnavailable("a body was discarded before it was named")
@@ -361,7 +364,7 @@ class IncomingObject:
 
 @dataclass(slots=True)
 class _Upload:
-    """A multipart upload to a key of its own.
+    """A multipart upload to a temporary key.
 
     The queue of pieces is short, so that a slow bucket slows the sender down.
     """
@@ -373,7 +376,7 @@ class _Upload:
     _done: "asyncio.Future[obstore.PutResult] | None" = None
 
     async def send(self, piece: bytes | None) -> None:
-        """Send a piece, or None at the end."""
+        """Send a piece of the body, or None at the end."""
         if self._done is None:
             body = self._pieces_until_end()
             sent = obstore.put_async(
@@ -400,7 +403,7 @@ class _Upload:
             raise StoreUnavailable("the upload of a body was aborted")
 
     async def finish(self) -> str:
-        """Wait until the bucket has the whole body; return its key."""
+        """Wait until the bucket has the whole body, and return its key."""
         await self.send(None)
         assert self._done is not None
         with _bucket_errors("a body cannot be sent to the bucket"):
@@ -408,7 +411,7 @@ class _Upload:
         return self.key
 
     async def abort(self) -> None:
-        """Make the bucket discard the parts that it has."""
+        """Abort the upload, so that the bucket discards the uploaded parts."""
         self._is_aborted = True
         if self._done is None:
             return
@@ -455,24 +458,24 @@ class OpenObject(OpenedBody):
         return piece
 
     async def close(self) -> None:
-        """Discard the buffered range."""
+        """Discard the buffered range of the body."""
         self._is_closed = True
         self._window = b""
 
 
 def key_of(name: ObjectName) -> str:
-    """Return the key of a body, without the prefix."""
+    """Return the object key of a body, without the bucket prefix."""
     return f"{name.digest[:1].hex()}/{name.file_name}"
 
 
 def _name_of(key: str) -> ObjectName | None:
-    """Parse the key of a body; return None for any other key."""
+    """Parse the object key of a body. Return None for any other key."""
     name = parse_file_name(key.rpartition("/")[2])
     return name if name is not None and key_of(name) == key else None
 
 
 def _objects(place: BucketPlace, access: BucketAccess) -> S3Store:
-    """Return the client of a bucket.
+    """Return the S3 client for a bucket.
 
     Every option is set, because the client takes missing ones from environment variables.
     """
@@ -496,7 +499,10 @@ def _objects(place: BucketPlace, access: BucketAccess) -> S3Store:
 
 @contextmanager
 def _bucket_errors(what: str) -> Iterator[None]:
-    """Convert the client's errors into our own, because their text shows addresses and keys."""
+    """Convert errors of the S3 client to store errors.
+
+    The text of the client's errors shows addresses and keys.
+    """
     try:
         yield
     except _ERRORS:

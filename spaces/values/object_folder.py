@@ -1,4 +1,4 @@
-"""Bodies in a folder: files that are written once, in pieces, and read in pieces.
+"""Storage of bodies in a folder, as files that are written once, in pieces.
 
     <folder>/incoming/<random>    a long body in transit; no commit may name it
     <folder>/<first 2 hex of hash>/<space16>-<hash>-<generation>
@@ -41,7 +41,7 @@ from .object_store import PIECE_BYTES, OpenedBody, Piece
 
 
 class ReadCohorts:
-    """A queue that lets one read run in each iteration of the event loop, in order of arrival.
+    """A queue that admits one read in each iteration of the event loop, in order of arrival.
 
     It serves one event loop. If that is closed while reads wait, they wait for ever.
     """
@@ -51,7 +51,7 @@ class ReadCohorts:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def take(self) -> None:
-        """Wait for a turn; return at once if no read has run in this iteration."""
+        """Wait for a turn to read. The first read in an iteration does not wait."""
         loop = asyncio.get_running_loop()
         if self._is_taken:
             turn = loop.create_future()
@@ -85,7 +85,7 @@ _INCOMING: Final = "incoming"
 
 @dataclass
 class ObjectFolder:
-    """A folder with the bodies of one store; any number of processes may have it open."""
+    """A folder with the bodies of one store. Any number of processes may use it."""
 
     _folder: Path
     max_bytes: int | None = None
@@ -94,11 +94,11 @@ class ObjectFolder:
     _cohorts: ReadCohorts = field(default_factory=ReadCohorts)
 
     async def begin(self) -> "IncomingFile":
-        """Return an object that receives a body; the disk is not touched yet."""
+        """Return an object that receives a body. Nothing is written to disk yet."""
         return IncomingFile(self)
 
     def new_place(self) -> tuple[int, Path]:
-        """Create an empty file with an unused name, and return it open; runs on a thread."""
+        """Create and open an empty file with an unused name. Runs on a thread."""
         folder = self._folder / _INCOMING
         self.make_folder(folder)
         self.require_free_space()
@@ -106,7 +106,7 @@ class ObjectFolder:
         return descriptor, Path(place)
 
     def require_free_space(self) -> None:
-        """Raise StoreFull if free disk space is below the reserve; runs on a thread."""
+        """Raise StoreFull if free disk space is below the reserve. Runs on a thread."""
         disk = os.statvfs(self._folder)
         if disk.f_bavail * disk.f_frsize < self.reserve_bytes:
             raise StoreFull("no free space for an object")
@@ -116,7 +116,7 @@ class ObjectFolder:
         return self._folder / name.digest[:1].hex() / name.file_name
 
     def make_folder(self, folder: Path) -> None:
-        """Create a subfolder durably; runs on a thread."""
+        """Create a subfolder durably. Runs on a thread."""
         if folder.is_dir():
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ class ObjectFolder:
         sync_folder(self._folder.parent)
 
     async def open(self, name: ObjectName, *, size_bytes: int) -> "OpenBody":
-        """Open a body for reading; a file that is unlinked afterwards can still be read."""
+        """Open a body for reading. It can still be read after its file is unlinked."""
         body = OpenBody(
             self.place_of(name), digest=name.digest, size_bytes=size_bytes, cohorts=self._cohorts
         )
@@ -141,7 +141,7 @@ class ObjectFolder:
         await asyncio.to_thread(self.place_of(name).unlink, missing_ok=True)
 
     async def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
-        """Yield the names of files last written before a time, one subfolder of 256 at a time."""
+        """Yield the names of files last written before a time, one of 256 subfolders at a time."""
         for first in range(256):
             folder = self._folder / f"{first:02x}"
             names = await asyncio.to_thread(_old_names, folder, before)
@@ -149,7 +149,7 @@ class ObjectFolder:
                 yield names
 
     async def check(self) -> None:
-        """Test whether the folder can be reached; one that does not exist yet is no error."""
+        """Test whether the folder can be reached. A folder that does not exist yet is no error."""
         with (
             _disk_errors("the folder of the bodies cannot be reached"),
             suppress(FileNotFoundError),
@@ -157,7 +157,7 @@ class ObjectFolder:
             await asyncio.to_thread(self._folder.stat)
 
     async def remove_unfinished(self, before: float) -> int:
-        """Remove bodies that were not written to since a time; return their number.
+        """Remove bodies that were not written to since a time, and return their number.
 
         A caller that still receives such a body fails when it names it, so nothing acknowledged is
         lost.
@@ -166,7 +166,7 @@ class ObjectFolder:
 
 
 class IncomingFile:
-    """A body in transit, kept in memory while it is short, otherwise written and hashed in pieces.
+    """A body in transit. A short body stays in memory, a longer body is written in pieces.
 
     Its methods may be cancelled at any moment. `discard` then waits for a thread that is still
     working. Otherwise that thread could write to a descriptor that meanwhile belongs to another
@@ -186,7 +186,7 @@ class IncomingFile:
         self._is_discarded = False
 
     async def append(self, *pieces: Piece) -> None:
-        """Write the next pieces in one step."""
+        """Append the next pieces in one step."""
         buffer = self._buffer
         if buffer is None:
             await asyncio.to_thread(self._append, pieces)
@@ -222,7 +222,7 @@ class IncomingFile:
                     left = left[os.write(descriptor, left) :]
 
     async def finish(self) -> tuple[bytes, int]:
-        """Sync the body; return its BLAKE3 and its size."""
+        """Sync the body to disk, and return its BLAKE3 hash and its size in bytes."""
         if self._buffer is not None:
             return blake3(self._buffer).digest(), len(self._buffer)
         return await asyncio.to_thread(self._finish)
@@ -235,7 +235,7 @@ class IncomingFile:
             return self._hash.digest(), self._size_bytes
 
     async def rename(self, name: ObjectName) -> None:
-        """Give the finished body a name durably; it may have had another one before."""
+        """Rename the finished body durably. It may have had another name before."""
         self.is_named = True
         body, self._buffer = self._buffer, None
         await asyncio.to_thread(self._rename, name, body)
@@ -254,7 +254,7 @@ class IncomingFile:
             sync_folder(place.parent)
 
     def _write_whole(self, place: Path, body: bytes) -> None:
-        """Write a short body directly under its name, which no commit contains yet."""
+        """Write a short body directly under its final name. No commit contains the name yet."""
         self._files.require_free_space()
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._place = place  # so that `discard` removes the file if the next steps fail
@@ -265,7 +265,7 @@ class IncomingFile:
             os.close(descriptor)
 
     async def discard(self) -> None:
-        """Remove the file, whatever its name."""
+        """Remove the body's file, renamed or not."""
         if self._buffer is None:
             await _run_shielded(self._discard)
         else:
@@ -306,7 +306,7 @@ class OpenBody(OpenedBody):
         self._is_closed = False
 
     def open(self) -> None:
-        """Open the file; runs once, on a thread."""
+        """Open the file. Runs once, on a thread."""
         with self._lock, _disk_errors("a body cannot be read"):
             if self._is_closed:
                 return
@@ -328,7 +328,7 @@ class OpenBody(OpenedBody):
         return piece
 
     def _read_cached(self, piece: bytearray, offset: int, hasher: "blake3 | None") -> bool:
-        """Read a piece from the page cache; return False if that would wait or fails."""
+        """Read a piece from the page cache. Return False if the read would wait or fails."""
         if _NOWAIT is None or not self._lock.acquire(blocking=False):
             return False
         try:
@@ -367,13 +367,13 @@ class OpenBody(OpenedBody):
 
 
 async def _run_shielded(step: Callable[[], None]) -> None:
-    """Run a step on a thread, even if all threads are busy and the waiting task is cancelled."""
+    """Run a step on a thread to its end, even if the waiting task is cancelled."""
     await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, step))
 
 
 @contextmanager
 def _disk_errors(what: str) -> Iterator[None]:
-    """Convert errors of the operating system into our own."""
+    """Convert errors of the operating system to store errors."""
     try:
         yield
     except OSError as exc:

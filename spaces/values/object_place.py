@@ -1,4 +1,4 @@
-"""The place of a store's bodies, recorded in the store so that all processes use the same one.
+"""The storage location of bodies, recorded so that all processes use the same location.
 
 A store without the row keeps them in the folder `blobs` of its data. The row is written by the
 first start with a bucket, which is refused if there are bodies in files already, and by a move of
@@ -25,12 +25,15 @@ FOLDER: Final = "folder"
 
 
 async def recorded_place(store: Store) -> str:
-    """Return the recorded place of the bodies: FOLDER, or the address of a bucket."""
+    """Return the recorded storage location of bodies: FOLDER, or the address of a bucket."""
     return _place_of(await read_row(store, BODIES_PLACE_KEY))
 
 
 async def claim_place(store: Store, place: str) -> None:
-    """Compare a place with the recorded one, or record it if there are no bodies in files."""
+    """Compare a storage location with the recorded location, or record it.
+
+    A location is recorded only if no bodies are stored in files or in a bucket.
+    """
     for _ in range(2):
         row, counter = (await store.read((BODIES_PLACE_KEY, BODIES_COUNTER))).records
         if (recorded := _place_of(row)) == place:
@@ -49,7 +52,7 @@ async def claim_place(store: Store, place: str) -> None:
 
 
 async def record_move(store: Store, place: str) -> None:
-    """Record that the bodies were moved to a place."""
+    """Record that the bodies were moved to another storage location."""
     row = await read_row(store, BODIES_PLACE_KEY)
     put = Put(BODIES_PLACE_KEY, place.encode(), expect=stamp_of(row))
     if isinstance(await store.commit(Commit(puts=(put,))), Refused):

@@ -1,4 +1,4 @@
-"""Objects, the bodies that are too large for a row: their file names and reference counts.
+"""File names and reference counts of objects, the bodies that are too large for a row.
 
     <folder>/<first 2 hex of hash>/<space16 hex>-<hash hex>-<generation hex>
 
@@ -30,7 +30,7 @@ UNLINK_AFTER_S: Final = 3600.0
 
 
 class ObjectName(msgspec.Struct, frozen=True, array_like=True):
-    """The identity of a body's file."""
+    """The parts of a body's file name: space, digest and generation."""
 
     space16: bytes
     digest: bytes
@@ -38,12 +38,12 @@ class ObjectName(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def file_name(self) -> str:
-        """The name of the file, without its folder."""
+        """The name of the body's file, without its folder."""
         return f"{self.space16.hex()}-{self.digest.hex()}-{self.generation.hex()}"
 
 
 def parse_file_name(name: str) -> ObjectName | None:
-    """Parse the name of a body's file; return None for other files."""
+    """Parse the name of a body's file. Return None for other files."""
     parts = name.split("-")
     if [len(part) for part in parts] != [32, 64, 32]:
         return None
@@ -63,7 +63,7 @@ class ObjectRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ObjectWork(ObjectName, frozen=True, array_like=True):
-    """Due work on an object: delete its record (`unlink` False), or unlink its file.
+    """A work item for an object: delete its record, or unlink its file if `unlink` is true.
 
     `size_bytes` is the file's share of the size of all bodies; 0 if it was never counted.
     """
@@ -84,6 +84,6 @@ object_work_of: Final = _WORK_CODEC.of
 def due_put(
     name: ObjectName, *, due_at: float, unlink: bool, entropy: Entropy, size_bytes: int = 0
 ) -> Put:
-    """Return the put that schedules work on an object for the collector; see `ObjectWork`."""
+    """Return the put operation that schedules work on an object for the collector."""
     work = ObjectWork(name.space16, name.digest, name.generation, unlink, size_bytes)
     return Put(due_key(due_at, entropy.token(16)), _WORK_CODEC.encode(work))

@@ -1,4 +1,4 @@
-"""The contract of a place for bodies, which are written and read in pieces.
+"""The interface to a storage location for bodies, which are written and read in pieces.
 
 `object_folder` keeps bodies in a folder, `object_bucket` in an S3 bucket; other modules do not know
 which. Both follow the same rules (spec/store.md §4). A body gets a name that a commit may use only
@@ -29,7 +29,7 @@ PIECE_BYTES: Final = 256 * 1024
 
 
 class IncomingBody(Protocol):
-    """A body in transit. Its methods may be cancelled at any moment.
+    """A body that is being written. Its methods may be cancelled at any moment.
 
     Attributes:
         is_named: whether a commit may contain its name; set by `rename`.
@@ -38,24 +38,33 @@ class IncomingBody(Protocol):
     is_named: bool
 
     async def append(self, *pieces: Piece) -> None:
-        """Take the next pieces. After an error or a cancellation the body can only be discarded."""
+        """Append the next pieces.
+
+        After an error or a cancellation, the body can only be discarded.
+        """
         ...
 
     async def finish(self) -> tuple[bytes, int]:
-        """End the body; return its BLAKE3, 32 bytes, and its size. Raises as `append` does."""
+        """Finish the body, and return its 32-byte BLAKE3 hash and its size.
+
+        Raises the errors of `append`.
+        """
         ...
 
     async def rename(self, name: ObjectName) -> None:
-        """Give the finished body a name durably; any earlier name is removed."""
+        """Rename the finished body durably. Any earlier name is removed."""
         ...
 
     async def discard(self) -> None:
-        """Remove the body, whatever its name; if that fails it is swept later."""
+        """Remove the body, renamed or not. If that fails, a sweep removes it later."""
         ...
 
 
 class OpenedBody(ABC):
-    """A body that is being read; its size is that in its head."""
+    """A body that is open for reading.
+
+    Its size is the size in the value's head row.
+    """
 
     def __init__(self, digest: bytes, size_bytes: int) -> None:
         self._digest = digest
@@ -73,7 +82,7 @@ class OpenedBody(ABC):
         await self.close()
 
     async def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
-        """Yield a body, or the bytes from `start` to before `stop`, in pieces of at most 256 KiB.
+        """Yield the body's bytes from `start` to before `stop`, in pieces of at most 256 KiB.
 
         Raises:
             RecordDamaged: the body ends early, or a complete read does not match its digest. The
@@ -97,10 +106,13 @@ class OpenedBody(ABC):
 
     @abstractmethod
     async def _piece(self, start: int, end: int, hasher: "blake3 | None") -> Piece:
-        """Read and hash one piece: PIECE_BYTES from `start`, or fewer up to `end`."""
+        """Read and hash one piece: PIECE_BYTES from `start`, or fewer bytes up to `end`."""
 
     async def read(self) -> bytes:
-        """Return the whole body; raises as `pieces` does."""
+        """Return the whole body.
+
+        Raises the errors of `pieces`.
+        """
         return b"".join([piece async for piece in self.pieces()])
 
     @abstractmethod
@@ -109,13 +121,16 @@ class OpenedBody(ABC):
 
 
 class ObjectStore(Protocol):
-    """A place with the bodies of one store; any number of processes may use it."""
+    """A storage location with the bodies of one store. Any number of processes may use it."""
 
     max_bytes: int | None
     step_bytes: int
 
     async def begin(self) -> IncomingBody:
-        """Begin to receive a body; raises as `IncomingBody.append` does."""
+        """Begin to receive a body.
+
+        Raises the errors of `IncomingBody.append`.
+        """
         ...
 
     async def open(self, name: ObjectName, *, size_bytes: int) -> OpenedBody:
@@ -127,11 +142,11 @@ class ObjectStore(Protocol):
         ...
 
     def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
-        """Yield the names of bodies last written before a time in epoch seconds, some at a time."""
+        """Yield the names of bodies last written before a time in epoch seconds, in batches."""
         ...
 
     async def remove_unfinished(self, before: float) -> int:
-        """Remove unnamed bodies that were not written to since a time; return their number.
+        """Remove unnamed bodies that were not written to since a time. Return their number.
 
         A caller that still receives such a body fails when it names it, so nothing acknowledged is
         lost.
@@ -139,5 +154,5 @@ class ObjectStore(Protocol):
         ...
 
     async def check(self) -> None:
-        """Test whether the place can be reached."""
+        """Test whether the storage location can be reached."""
         ...

@@ -64,22 +64,25 @@ _CODEC: Final = Codec(_Override)
 
 
 def usage_key(space: SpaceId) -> bytes:
-    """Return the key of a space's counter, the account that its bodies are charged to."""
+    """Return the key of the counter that a space's bodies are charged to."""
     return space_keys(space).usage
 
 
 def rows_limit(limit_bytes: int) -> int:
-    """Return the limit on a space's rows if its bodies may take `limit_bytes`."""
+    """Return the size limit for a space's rows, given the size limit for its bodies."""
     return max(limit_bytes, LEAST_ROWS_BYTES)
 
 
 def override_row_key(space: SpaceId) -> bytes:
-    """Return the key of a space's own limit."""
+    """Return the key of the row with a space's own limit."""
     return space_keys(space).override
 
 
 def override_put(space: SpaceId, limit_bytes: int | None) -> Put:
-    """Return the put of a space's own limit; None removes it. The space need not be hosted."""
+    """Return the put operation that sets or removes a space's own limit.
+
+    None removes the limit. The space need not be hosted.
+    """
     if limit_bytes is None:
         return Put(override_row_key(space), None)
     return Put(
@@ -88,7 +91,7 @@ def override_put(space: SpaceId, limit_bytes: int | None) -> Put:
 
 
 def override_of(record: Record | None) -> int | None:
-    """Return a space's own limit from the record under `override_row_key`; None without one."""
+    """Return a space's own limit from the row under `override_row_key`, or None."""
     row = _CODEC.read(record)
     return None if row is None else row.limit_bytes
 
@@ -114,7 +117,7 @@ def effective_limit(space: SpaceId, override: Record | None, policy: QuotaPolicy
 
 
 async def read_overrides(store: Store, *, limit: int) -> tuple[Mapping[str, int], bool]:
-    """Return at most `limit` of the limits that the operator set, and whether there are more."""
+    """Return at most `limit` operator-set limits of spaces, and whether there are more."""
     limits: dict[str, int] = {}
     async for page in pages_of(store, Range(OVERRIDES_PREFIX, limit=_STEP_ROWS)):
         for _, record in page.rows:
@@ -126,7 +129,7 @@ async def read_overrides(store: Store, *, limit: int) -> tuple[Mapping[str, int]
 
 
 class SpaceUsage(msgspec.Struct, frozen=True):
-    """The size of a hosted space: its bodies, and the rows of its values beside them (M54)."""
+    """The size of a hosted space: its bodies, and its value rows without the bodies (M54)."""
 
     space_id: str
     usage_bytes: int
@@ -134,14 +137,14 @@ class SpaceUsage(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """The largest spaces, and the number of all spaces."""
+    """The largest spaces of a node, and the number of all its spaces."""
 
     spaces: tuple[SpaceUsage, ...]
     count: int
 
 
 async def largest_spaces(store: Store, *, limit: int) -> Usage:
-    """Return the spaces with the largest contents.
+    """Return the largest spaces, and the number of all spaces.
 
     The rows of all spaces are scanned once, in steps between which other tasks run. Only the
     `limit` largest are kept in memory. Changes during the scan may be missed.

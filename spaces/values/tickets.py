@@ -1,4 +1,4 @@
-"""Tickets of signed URLs: rows that let any client with the URL read one value for a time.
+"""Tickets of signed URLs: rows that let any client with the URL read a value for a time.
 
 A ticket is 32 bytes, in a URL 43 characters of base64url:
 
@@ -34,7 +34,7 @@ KEPT_AFTER_EXPIRY_S: Final = 3600
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
-    """The value that a signed URL gives access to, until when, and by whose authority."""
+    """The value, expiry and authority of a signed URL."""
 
     value_key: bytes
     digest: bytes
@@ -48,22 +48,25 @@ ticket_of: Final = _CODEC.read
 
 
 def new_ticket(expires_at: float, entropy: Entropy) -> bytes:
-    """Return a new ticket that cannot be guessed."""
+    """Return a new random ticket that cannot be guessed."""
     return replay_minute4(int(expires_at)) + entropy.token(TICKET_BYTES - _MINUTE_BYTES)
 
 
 def ticket_row_key(ticket: bytes) -> bytes:
-    """Return the key of a ticket's row; `ticket` has 32 bytes and may be made up."""
+    """Return the row key of a ticket.
+
+    `ticket` has 32 bytes and may be forged.
+    """
     return ticket_key(ticket[:_MINUTE_BYTES], blake3(ticket).digest(length=_ID_BYTES))
 
 
 def ticket_put(ticket: bytes, row: Ticket) -> Put:
-    """Return the put of a new ticket's row."""
+    """Return the put operation that writes a new ticket."""
     return Put(ticket_row_key(ticket), _CODEC.encode(row), expect=ABSENT)
 
 
 async def sweep_tickets(store: Store, *, now: float, limit: int = 256) -> int:
-    """Remove tickets an hour after they expired; return their number.
+    """Remove tickets an hour after they expired, and return their number.
 
     Run it again while it returns `limit`.
     """

@@ -1,4 +1,4 @@
-"""Bodies in transit into a space: small ones are received in memory, large ones in files.
+"""Receiving the bodies of values: small bodies into memory, large bodies into files.
 
 Bodies are received within a `Staging`. At its end it removes every file that no commit can have
 named. A file named by a commit with an unknown outcome stays; if no head refers to it, it is swept
@@ -50,28 +50,28 @@ class Body(Struct, frozen=True):
 
 
 def inline_body(data: bytes) -> Body:
-    """Return a body of at most INLINE_BYTES from its bytes."""
+    """Create a body from its bytes, at most INLINE_BYTES."""
     if len(data) > INLINE_BYTES:
         raise ValueError("a body of this size belongs in a file")
     return Body(digest=blake3(data).digest(), size_bytes=len(data), inline=data)
 
 
 class Intake:
-    """The memory of one process that bodies in transit use, within a limit."""
+    """The memory that bodies in transit use in one process, and its limit."""
 
     def __init__(self, max_bytes: int = INTAKE_BYTES) -> None:
         self.held_bytes = 0
         self.max_bytes = max_bytes
 
     def take(self, size_bytes: int) -> None:
-        """Count bytes that have arrived; a negative number releases them."""
+        """Count received bytes against the limit. A negative number releases bytes."""
         if self.held_bytes + size_bytes > self.max_bytes:
             raise IntakeFull("too many large values are in transit")
         self.held_bytes += size_bytes
 
 
 class Staging:
-    """The receiver of the bodies of one operation."""
+    """Receives the bodies of one operation."""
 
     def __init__(self, files: ObjectStore, intake: Intake | None = None) -> None:
         self._files = files
@@ -89,7 +89,7 @@ class Staging:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove bodies that are not finished, and those that no commit can have named."""
+        """Remove unfinished bodies, and bodies that no commit can refer to."""
         self._take(-self._taken_bytes)
         if isinstance(error, _NOTHING_WRITTEN):
             self.recall()
@@ -98,12 +98,12 @@ class Staging:
                 await incoming.discard()
 
     def recall(self) -> None:
-        """Note that the last commit was refused, so no head refers to the files that it named."""
+        """Record that the last commit was refused, so that no value refers to its files."""
         for incoming in self._incoming:
             incoming.is_named = False
 
     async def receive(self, pieces: AsyncIterable[bytes]) -> Body:
-        """Receive a body; an exception from `pieces` ends it."""
+        """Receive a body. An exception from `pieces` ends the transfer."""
         held: list[bytes] = []
         held_bytes = 0
         incoming: IncomingBody | None = None
@@ -127,7 +127,10 @@ class Staging:
         return await self._finish(incoming)
 
     async def keep(self, whole: bytes) -> Body:
-        """Receive a body that is given whole; raises as `receive` does."""
+        """Receive a body that is given as a whole.
+
+        Raises the errors of `receive`.
+        """
         size_bytes = len(whole)
         self._take(size_bytes)
         if size_bytes <= INLINE_BYTES and size_bytes <= self._inline_free_bytes:

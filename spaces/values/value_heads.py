@@ -1,4 +1,4 @@
-"""Values of a space: a head under each path, and the body in the head or in a file.
+"""Values of a space: a head row for each path, with the body in the row or in a file.
 
 The ETag is `"blake3-<64 lower hex>"` of the bytes alone (M1). A put replaces body and metadata
 whole (M2). A delete leaves a tombstone: a second delete finds it, and a path never written has no
@@ -83,7 +83,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 
 
 class Write(msgspec.Struct, frozen=True):
-    """A value to be put, or a path to be deleted (`body` None)."""
+    """A value to write to a path, or a path to delete if `body` is None."""
 
     path: str
     body: Body | None
@@ -92,7 +92,7 @@ class Write(msgspec.Struct, frozen=True):
 
 
 class WritePlan(msgspec.Struct, frozen=True, gc=False):
-    """The contents of a commit that makes the writes."""
+    """The operations and conditions of a commit that carries out a draft of writes."""
 
     puts: tuple[Put, ...]
     checks: tuple[Check, ...]
@@ -113,12 +113,12 @@ _CODEC: Final = Codec(_HeadRow)
 
 
 def head_key(space: SpaceId, path: str) -> bytes:
-    """Return the key of the head of a path of any length."""
+    """Return the key of a value's head row, for a path of any length."""
     return value_key(space_id16(space), path)
 
 
 def head_of(record: Record | None, *, key: bytes) -> Head | None:
-    """Decode a head; return None for a deleted path and for one never written (M31).
+    """Decode a head row. Return None for a path that was deleted or never written (M31).
 
     Args:
         record: as it was read.
@@ -144,7 +144,7 @@ def head_of(record: Record | None, *, key: bytes) -> Head | None:
 
 
 def check_metadata(metadata: Mapping[str, str]) -> int:
-    """Refuse metadata that is too large (ST6); return the size of its names and values.
+    """Return the size of a value's metadata. Refuse metadata that is too large (ST6).
 
     Raises:
         MetadataTooLarge: more than 16 KiB.
@@ -167,7 +167,7 @@ def _metadata_bytes(metadata: Mapping[str, str]) -> int:
 
 
 def row_bytes(path: str, metadata: Mapping[str, str]) -> int:
-    """Return the bytes that the row of a value is charged besides the body (M54)."""
+    """Return the size that a value's row is charged, without the body (M54)."""
     return _path_bytes(path) + _metadata_bytes(metadata)
 
 
@@ -177,7 +177,7 @@ def _path_bytes(path: str) -> int:
 
 @dataclass
 class Values:
-    """A reader of bodies that also drafts writes."""
+    """Reads the bodies of values, and drafts writes."""
 
     _store: Store
     files: ObjectStore
@@ -185,18 +185,21 @@ class Values:
     intake: Intake = field(default_factory=Intake)
 
     def staging(self) -> Staging:
-        """Return an object that receives the bodies of one operation; see `value_bodies`."""
+        """Return an object that receives the bodies of one operation."""
         return Staging(self.files, self.intake)
 
     async def open_body(self, head: Head) -> bytes | OpenedBody:
-        """Return the body of a head: its bytes if they are in the row, otherwise the open file."""
+        """Return a value's body: bytes if the head row contains them, otherwise an opened file."""
         if head.body is not None:
             return head.body
         assert head.object_name is not None  # a head has a body or an object
         return await self.files.open(head.object_name, size_bytes=head.size_bytes)
 
     async def read_body(self, head: Head) -> bytes:
-        """Return the whole body of a head, compared with its digest; only for bounded sizes."""
+        """Return the whole body of a value, only for bounded sizes.
+
+        The digest of a body in a file is verified.
+        """
         body = await self.open_body(head)
         if isinstance(body, bytes):
             return body
@@ -233,7 +236,7 @@ class Values:
 
 @dataclass(slots=True)
 class _FileBody:
-    """A body in a file, and the changes that the writes make to its references."""
+    """A body in a file, and the change in the number of its references."""
 
     size_bytes: int
     delta: int = 0
@@ -246,7 +249,9 @@ class _FileBody:
 
 
 class Draft:
-    """Writes together with the values they replace, before the files of large bodies are named.
+    """A draft of writes, with the values that they replace.
+
+    The files of large bodies have no names yet.
 
     Attributes:
         growth_bytes: the change of the space's usage, its bodies; exact for a commit of the plan
@@ -301,7 +306,7 @@ class Draft:
                 )
 
     async def look_up(self, store: Store, max_bytes: int | None, entropy: Entropy) -> None:
-        """Read the other rows of the plan: index rows of long paths, and records of bodies."""
+        """Read the other rows that the plan needs: index rows, and records of large bodies."""
         self._entropy = entropy
         self._max_bytes = max_bytes
         space16 = self._own.space16
@@ -332,7 +337,10 @@ class Draft:
                 self.growth_bytes += body.size_bytes * ((body.fresh.references > 0) - is_shared)
 
     async def plan(self, *, now: float) -> WritePlan:
-        """Name the files of large bodies and return the rows to write; once for each commit."""
+        """Name the files of large bodies, and return the rows to write.
+
+        Call this once for each commit.
+        """
         puts: list[Put] = []
         checks: list[Check] = []
         adds = [Add(self._own.rows, self.row_growth_bytes)] if self.row_growth_bytes else []
@@ -389,7 +397,10 @@ class Draft:
     def _head_put(
         self, write: Write, key: bytes, record: Record | None, generations: Mapping[bytes, bytes]
     ) -> Put:
-        """Return the put of a head; `generations` maps the digest of a body to its file."""
+        """Return the put operation that writes a head row.
+
+        `generations` maps each body digest to its file.
+        """
         expect, body = stamp_of(record), write.body
         if body is None:
             return Put(key, None, expect)

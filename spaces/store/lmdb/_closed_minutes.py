@@ -29,7 +29,7 @@ MAX_SPANS: Final = 16
 def remove_replay_records(
     txn: "lmdb.Transaction[bytes]", prefix: bytes, before_minute: int, most: int
 ) -> tuple[int, set[bytes]]:
-    """Remove the first replay records before a minute; return their number and their minutes."""
+    """Remove the first replay records before a minute. Return their number and their minutes."""
     cursor, end = txn.cursor(), prefix + before_minute.to_bytes(_MINUTE_BYTES, "big")
     found = cursor.set_range(prefix)
     minutes: set[bytes] = set()
@@ -52,7 +52,7 @@ def is_closed(closed: bytes, minute4: bytes) -> bool:
 
 
 def with_closed(closed: bytes, minutes: Collection[bytes] = (), *, before: int = 0) -> bytes:
-    """Return the encoded spans after closing further minutes, and every minute before `before`."""
+    """Add minutes, and all minutes before `before`, to the encoded spans of closed minutes."""
     edges = [
         0,
         *[int.from_bytes(closed[at : at + 4], "big") for at in range(0, max(len(closed), 1), 4)],

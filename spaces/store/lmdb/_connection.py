@@ -1,4 +1,4 @@
-"""A worker's connection to the storekeeper, with many commits in flight at once.
+"""A worker's connection to the storekeeper process, with many commits in flight at once.
 
 Each commit carries an idempotency key of 16 random bytes. When the connection breaks, every
 unanswered commit is sent again unchanged to the storekeeper that listens then. It finds by the
@@ -39,7 +39,7 @@ class _Waiting(Struct, frozen=True):
 
 
 class StoreConnection:
-    """The connection of one worker; it belongs to the event loop of its first commit."""
+    """A worker's connection to the storekeeper, bound to the event loop of its first commit."""
 
     def __init__(self, socket_path: Path, clock: Clock) -> None:
         self._socket_path = socket_path
@@ -132,7 +132,7 @@ class StoreConnection:
             self._connecting = None
 
     def _made(self, connection: FrameConnection) -> None:
-        """Send every unanswered commit, in the original order."""
+        """Send every unanswered commit on a new connection, in the original order."""
         self._connection = connection
         self._outbox.clear()
         if self._waiting:
@@ -148,7 +148,7 @@ class StoreConnection:
             self._connect()
 
     def _answered(self, _: FrameConnection, payload: memoryview) -> None:
-        """Pass outcomes to the callers that wait for them."""
+        """Pass the outcomes in a reply frame to the callers that wait for them."""
         for reply in parse_replies(payload):
             waiting = self._waiting.pop(reply.number, None)
             if waiting is None:
@@ -163,7 +163,7 @@ class StoreConnection:
                 waiting.future.set_result(outcome)
 
     def _fail_overdue(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Fail the commits that were sent too long ago. One timer serves all of them."""
+        """Fail all commits that were sent too long ago. One timer serves all commits."""
         self._watch = None
         self._fail("the storekeeper takes too long", sent_before=loop.time() - ANSWER_WITHIN_S)
         if self._waiting and not self._closed:

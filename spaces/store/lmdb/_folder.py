@@ -1,4 +1,4 @@
-"""The data folder: the paths of its environments and socket, and the lock for writing.
+"""The data folder: the paths of its environments and socket, and its write lock.
 
 <data>/store/                   the LMDB environment with everything durable
 <data>/first-use-<boot id>/     replay records of plain reads
@@ -32,12 +32,12 @@ MAX_SOCKET_PATH_BYTES: Final = 107  # sun_path less its final zero byte
 
 
 def environment_folder(folder: Path) -> Path:
-    """Return the path of the durable environment of a data folder."""
+    """Return the path of a data folder's durable LMDB environment."""
     return folder / "store"
 
 
 def open_for_writing(folder: Path) -> lmdb.Environment:
-    """Open the durable environment of a data folder; create it if it does not exist."""
+    """Open a data folder's durable LMDB environment, and create it if it does not exist."""
     refuse_restoring(folder)
     place = environment_folder(folder)
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -54,14 +54,17 @@ def open_for_writing(folder: Path) -> lmdb.Environment:
 
 
 def open_for_reading(folder: Path, *, may_be_moved: bool = False) -> lmdb.Environment:
-    """Open the durable environment of a data folder read-only."""
+    """Open a data folder's durable LMDB environment read-only."""
     return open_environment(environment_folder(folder), readonly=True, may_be_moved=may_be_moved)
 
 
 def open_environment(
     place: Path, *, readonly: bool = False, may_be_moved: bool = False, sync: bool = True
 ) -> lmdb.Environment:
-    """Open an environment; without `sync` its transactions are durable only after `env.sync`."""
+    """Open an LMDB environment.
+
+    Without `sync`, its transactions are durable only after `env.sync`.
+    """
     refuse_restoring(place.parent)
     with ExitStack() as opened:
         try:
@@ -86,7 +89,7 @@ def open_environment(
 
 
 def refuse_restoring(folder: Path) -> None:
-    """Refuse a data folder with an unfinished restore, running or killed (BK4).
+    """Refuse a data folder with an unfinished restore, running or interrupted (BK4).
 
     Raises:
         StoreUnavailable: the folder contains an unfinished restore; nothing may be created in it.
@@ -100,7 +103,7 @@ def refuse_restoring(folder: Path) -> None:
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock for writing a data folder until the block ends, or the process is killed."""
+    """Hold a data folder's write lock until the block ends or the process is killed."""
     refuse_restoring(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(folder / "storekeeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

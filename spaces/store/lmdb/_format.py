@@ -1,4 +1,4 @@
-"""The table of tombstones of an LMDB environment, and the version of its format.
+"""The tombstone table of an LMDB environment, and its format version.
 
 Tombstones are in a table of their own, so that scans of the rows do not pass them.
 
@@ -41,7 +41,7 @@ _MOVED: Final = 1 << 31
 
 
 def open_table(env: lmdb.Environment) -> "lmdb._Database":
-    """Open the table of tombstones."""
+    """Open the tombstone table."""
     try:
         return env.open_db(TABLE, create=False)
     except lmdb.Error as exc:
@@ -49,7 +49,7 @@ def open_table(env: lmdb.Environment) -> "lmdb._Database":
 
 
 def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -> None:
-    """Refuse an environment with another format version, and one whose store was moved.
+    """Refuse an environment that has another format version or whose store was moved.
 
     A new environment is empty and passes.
     """
@@ -66,7 +66,7 @@ def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -
 
 
 def mark_moved(env: lmdb.Environment, place: str) -> None:
-    """Record durably that the store was moved to a place; repeating it does no harm."""
+    """Record durably where the store was moved to. Repeating it is harmless."""
     try:
         with env.begin(write=True) as txn:
             txn.put(_PLACE_KEY, place.encode())
@@ -76,14 +76,14 @@ def mark_moved(env: lmdb.Environment, place: str) -> None:
 
 
 def moved_to(env: lmdb.Environment) -> str | None:
-    """Return the place that the store was moved to; None if it was not moved."""
+    """Return where the store was moved to, or None if it was not moved."""
     with env.begin() as txn:
         place = txn.get(_PLACE_KEY)
     return None if place is None else place.decode("utf-8", "replace")
 
 
 def give_format(env: lmdb.Environment) -> None:
-    """Create the table of tombstones in a new environment, and record the format version.
+    """Create the tombstone table in a new environment, and record the format version.
 
     Both are one transaction.
     """

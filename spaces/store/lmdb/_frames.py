@@ -29,7 +29,7 @@ MAX_REPLY_BYTES: Final = 64 + 16 * BATCH_COMMITS
 
 
 class FrameInvalid(StoreUnavailable):
-    """The peer does not follow this protocol; the connection is closed."""
+    """The peer violated the frame protocol. The connection is closed."""
 
 
 class Kind(IntEnum):
@@ -42,14 +42,14 @@ class Kind(IntEnum):
 
 
 class CommitReply(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The outcome of one commit, as it is sent to the worker."""
+    """The outcome of one commit in the form that is sent to the worker."""
 
     number: int
     kind: Kind
     already_applied: bool = False
 
     def outcome(self) -> Outcome:
-        """Return the outcome as the caller of `commit` gets it."""
+        """Return the result or exception for the caller of `commit`."""
         match self.kind:
             case Kind.COMMITTED:
                 return Committed(self.already_applied)
@@ -78,7 +78,7 @@ _MAX_REQUESTS_BYTES: Final = MAX_REQUEST_BYTES - len(_REQUESTS_HEAD) - _COUNT_BY
 
 
 def reply_of(number: int, outcome: Outcome) -> CommitReply:
-    """Return the reply that states an outcome."""
+    """Return the reply for the outcome of a commit."""
     if isinstance(outcome, Committed):
         return CommitReply(number, Kind.COMMITTED, outcome.already_applied)
     if isinstance(outcome, Refused):
@@ -87,7 +87,7 @@ def reply_of(number: int, outcome: Outcome) -> CommitReply:
 
 
 def request_frames(requests: Sequence[bytes]) -> list[bytes]:
-    """Put requests into as few frames as the limits allow."""
+    """Pack requests into as few frames as the limits allow."""
     if len(requests) <= BATCH_COMMITS and sum(map(len, requests)) <= _MAX_REQUESTS_BYTES:
         return [_request_frame(requests)]
     frames, batch, size_bytes = [], list[bytes](), 0
@@ -173,7 +173,7 @@ class FrameReader:
         self._needed_bytes = _LENGTH_BYTES  # with fewer bytes in the buffer nothing can be decoded
 
     def feed(self, data: bytes) -> Iterator[memoryview]:
-        """Take bytes, and yield the payloads that are complete, without copying them."""
+        """Add received bytes, and yield each complete payload without copying it."""
         if self._buffer:
             self._buffer += data
             if len(self._buffer) < self._needed_bytes:

@@ -1,4 +1,4 @@
-"""A data folder as its writer process has it: locked, open for writing, and swept every minute."""
+"""The writer process's access to a data folder: locking, writing, and a sweep every minute."""
 
 import time
 from collections import deque
@@ -30,7 +30,7 @@ It is twice a token's lifetime, so that tokens used before the jump have expired
 
 @dataclass
 class Housekeeping:
-    """The writer of a folder and its sweeps, all on one thread."""
+    """The writer of a data folder and its periodic sweeps, all on one thread."""
 
     writer: Writer
     replay_records: ReplayRecords
@@ -39,7 +39,7 @@ class Housekeeping:
     _seen: deque[tuple[float, float]] = field(default_factory=deque)
 
     def do_housekeeping(self) -> None:
-        """Delete expired replay records and old tombstones; free reader slots of dead processes."""
+        """Delete expired replay records and old tombstones. Free reader slots of dead processes."""
         self.writer.env.reader_check()
         self.replay_records.check_readers()
         now = self._steady_now()
@@ -51,7 +51,7 @@ class Housekeeping:
         self.writer.sweep_tombstones(max(before_minute - TOMBSTONE_MINUTES, 0))
 
     def _steady_now(self) -> float | None:
-        """Return the time by the slowest that the clock was in the last STEADY_S seconds.
+        """Return the current time by the slowest clock reading of the last STEADY_S seconds.
 
         A clock that has not been observed for that long gives None.
         """
@@ -68,7 +68,10 @@ class Housekeeping:
 def owned_folder(
     folder: Path, free_space: FreeSpace, clock: Clock, observer: Observer | None = None
 ) -> Iterator[Housekeeping]:
-    """Lock a data folder and open it for writing until the block ends; create it if it is new."""
+    """Lock a data folder and open it for writing until the block ends.
+
+    The folder is created if it does not exist.
+    """
     with ExitStack() as opened:
         opened.enter_context(folder_lock(folder))
         boot = boot_id()

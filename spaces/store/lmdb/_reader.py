@@ -1,4 +1,4 @@
-"""Reads of LMDB: inline, in a read transaction of microseconds that never spans an await."""
+"""Reads from LMDB, run inline in short read transactions that never span an await."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -71,7 +71,7 @@ def read(
 
 
 def _end_of(row: Row | None, follow: Follow) -> bytes | None:
-    """Return the key that a row leads to.
+    """Return the key that a row's value points to.
 
     None if there is no row, or its value is too long for a key.
     """
@@ -86,7 +86,7 @@ def _end_of(row: Row | None, follow: Follow) -> bytes | None:
 def _judged_durably(
     txn: "lmdb.Transaction[bytes]", replay_record: ReplayRecord
 ) -> tuple[bool, bool]:
-    """Return whether a token is used for the first time, and whether its minute is closed.
+    """Return whether a token was never used before, and whether its expiry minute is closed.
 
     Durable replay records and closed minutes survive a crash that loses the unsynced ones (ST4). A
     restored store has closed the minutes of every token that its original may have accepted (BK5).

@@ -1,4 +1,4 @@
-"""Replay records of plain reads: an unsynced LMDB environment that all processes of a folder share.
+"""Replay records of plain reads, in an unsynced LMDB environment that all processes share.
 
     b"f"                    minutes whose replay records were deleted (`_closed_minutes`)
     b"u" minute4 id16       → empty
@@ -41,7 +41,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 def boot_id() -> str:
-    """Return the kernel's id of this boot."""
+    """Return the kernel's id of the current boot."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as exc:
@@ -49,7 +49,10 @@ def boot_id() -> str:
 
 
 def discard_other_boots(folder: Path, boot: str) -> None:
-    """Delete the replay records of other boots; only the writer of a folder calls this."""
+    """Delete the replay records of other boots.
+
+    Only the writer of a data folder calls this.
+    """
     for stale in folder.glob(f"{_FOLDER}*"):
         if stale.name != _FOLDER + boot:
             shutil.rmtree(stale, ignore_errors=True)
@@ -59,7 +62,7 @@ class ReplayRecords:
     """The replay records of plain reads of one data folder."""
 
     def __init__(self, folder: Path, boot: str) -> None:
-        """Open the environment of this boot; create it if it does not exist."""
+        """Open the LMDB environment of the current boot. Create it if it does not exist."""
         place = folder / f"{_FOLDER}{boot}"
         place.mkdir(mode=0o700, exist_ok=True)
         try:
@@ -76,7 +79,7 @@ class ReplayRecords:
             raise _error_of(exc, "the replay records do not open") from exc
 
     def add(self, replay_record: ReplayRecord) -> bool:
-        """Write a replay record; return whether it is the first use of the token."""
+        """Write a replay record, and return whether the token was not used before."""
         row = replay_record.row
         try:
             with self._env.begin(None, None, True) as txn:
@@ -87,7 +90,7 @@ class ReplayRecords:
             raise _error_of(exc, "a replay record cannot be written") from exc
 
     def is_closed(self, replay_record: ReplayRecord) -> bool:
-        """Return whether a replay record is refused because its minute is closed."""
+        """Return whether a replay record is refused because its expiry minute is closed."""
         with self._env.begin() as txn:
             return is_closed(txn.get(_CLOSED, b""), replay_record.row[:4])
 
@@ -101,7 +104,7 @@ class ReplayRecords:
             ]
 
     def sweep(self, before_minute: int) -> int:
-        """Delete the replay records of earlier minutes; return their number.
+        """Delete the replay records from before a minute, and return their number.
 
         A minute is closed in the transaction that deletes its first row. Otherwise a token whose
         record was deleted would be accepted a second time.

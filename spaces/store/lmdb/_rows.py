@@ -39,7 +39,7 @@ Row = bytes
 def encode_row(
     stamp: bytes, value: bytes, *, weight_bytes: int = 0, account: bytes | None = None
 ) -> bytes:
-    """Encode a row with a value."""
+    """Encode a row that has a value."""
     if account is None or weight_bytes == 0:
         return stamp + _FLAG_BYTE[_VALUE] + value
     weighed = weight_bytes.to_bytes(8, "big") + bytes((len(account),)) + account
@@ -47,17 +47,17 @@ def encode_row(
 
 
 def encode_tombstone(stamp: bytes, minute: int) -> bytes:
-    """Encode a tombstone with the minute of the deletion."""
+    """Encode a tombstone with the minute of deletion."""
     return stamp + _FLAG_BYTE[0] + minute.to_bytes(4, "big")
 
 
 def minute_of(row: Row) -> int:
-    """Return the minute of the deletion that a tombstone records."""
+    """Return the minute of deletion that a tombstone records."""
     return int.from_bytes(row[_HEADER_END:], "big")
 
 
 def keys_of_old(tombstones: Iterable[tuple[bytes, Row]], *, before_minute: int) -> list[bytes]:
-    """Return the keys of the tombstones from before a minute."""
+    """Return the keys of the tombstones from before the given minute."""
     before = before_minute.to_bytes(4, "big")
     return [key for key, row in tombstones if row[_HEADER_END:] < before]
 
@@ -101,12 +101,12 @@ def is_live_mark(row: Row | None) -> bool:
 
 
 def has_stamp(row: Row | None, stamp: Expect) -> bool:
-    """Return whether a row exists with this stamp."""
+    """Return whether a row exists and has the given stamp."""
     return row is not None and row[:_STAMP_END] == stamp
 
 
 def charge_of(row: Row) -> tuple[bytes, int] | None:
-    """Return the account that a row is charged to, and its weight in bytes."""
+    """Return the account that a row is charged to and its weight in bytes, or None."""
     if not row[_STAMP_END] & _WEIGHED:
         return None
     weight_bytes = int.from_bytes(row[_HEADER_END:_WEIGHT_END], "big")

@@ -1,4 +1,4 @@
-"""The writer: judges commits one after another in one LMDB transaction, and syncs once for all.
+"""The writer, which checks and writes batches of commits in one LMDB transaction each.
 
 A commit is judged completely before its first row is written. So a refused commit leaves nothing
 behind, and no child transaction is needed. A failure while rows are being written fails the whole
@@ -59,14 +59,14 @@ _REFUSED: Final = Refused()
 
 
 class FreeSpace(NamedTuple):
-    """The limits on the size of a store."""
+    """The maximum size of a store, and the disk space to keep free."""
 
     max_bytes: int | None = None
     reserve_bytes: int = 64 * 1024 * 1024
 
 
 class CommitRequest(Struct, frozen=True, array_like=True, gc=False):
-    """A commit as it is sent to the storekeeper, with its idempotency key.
+    """A commit and its idempotency key, as sent to the storekeeper.
 
     Attributes:
         number: pairs the request with its reply, on one connection.
@@ -82,7 +82,7 @@ class CommitRequest(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def outcome_key(self) -> bytes | None:
-        """The key of the row that proves that the commit happened (ST4).
+        """The key of the row that proves that the commit was written (ST4).
 
         It is the commit's replay record, or a row of its own.
         """
@@ -107,11 +107,11 @@ def _stamps() -> Iterator[bytes]:
 
 
 class WriterBroken(StoreUnavailable):
-    """A sync failed: the contents of the disk are unknown, so nothing more is acknowledged."""
+    """A sync failed, so the disk's state is unknown and no more commits are acknowledged."""
 
 
 class Writer:
-    """The only writer of an environment; used on one thread."""
+    """The only writer of an LMDB environment. It is used on one thread."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class Writer:
                 self._most_bytes(txn)
 
     def apply(self, batch: Sequence[CommitRequest]) -> list[Outcome]:
-        """Judge and write a batch of commits; the returned outcomes are durable."""
+        """Check and write a batch of commits. The returned outcomes are durable."""
         if self._broken:
             raise WriterBroken("the writer stopped after a failed sync")
         minute = int(self._clock.now()) // 60
@@ -229,7 +229,7 @@ class Writer:
         return _COMMITTED
 
     def _judge(self, txn: "lmdb.Transaction[bytes]", commit: Commit) -> dict[bytes, int] | None:
-        """Compare the conditions of a commit with the current rows.
+        """Check the conditions of a commit against the current rows.
 
         Returns the new values of the counters that it changes, or None if it is refused (ST3).
         """
@@ -255,7 +255,7 @@ class Writer:
         return _counters(txn, commit, deltas) if deltas or commit.adds else deltas
 
     def _most_bytes(self, txn: "lmdb.Transaction[bytes]") -> int | None:
-        """Return the number of bytes that a commit may write; None without a limit.
+        """Return how many bytes a commit may write, or None if there is no limit.
 
         Pages that deletes released count as free.
         """
@@ -275,7 +275,7 @@ class Writer:
         return SMALL_COMMIT_BYTES if free_bytes < reserve_bytes or over_bytes >= 0 else None
 
     def sweep_replay_records(self, before_minute: int) -> None:
-        """Delete the durable replay records of earlier minutes, and close these minutes."""
+        """Delete durable replay records from before a minute, and close their minutes."""
         rows = _SWEEP_ROWS
         with self._sweeping():
             while rows:
@@ -291,7 +291,7 @@ class Writer:
 
     @contextmanager
     def _sweeping(self) -> Iterator[None]:
-        """Skip a sweep for which no page is free; the next one continues."""
+        """Skip a sweep if the environment has no free page. The next sweep continues."""
         try:
             yield
         except _FULL:
@@ -300,9 +300,9 @@ class Writer:
             self._break(exc)
 
     def sweep_tombstones(self, before_minute: int) -> int:
-        """Delete tombstones from before a minute, examining the next ones on each call.
+        """Delete tombstones from before the given minute, and return their number.
 
-        Returns the number of deleted tombstones.
+        Each call examines the next tombstones.
         """
         with self.env.begin() as txn, closing(txn.cursor(self._tombstones)) as cursor:
             walk = cursor.iternext() if cursor.set_range(self._swept_up_to or b"\0") else iter(())
@@ -331,7 +331,7 @@ def _closed(txn: "lmdb.Transaction[bytes]") -> bytes:
 def _counters(
     txn: "lmdb.Transaction[bytes]", commit: Commit, deltas: dict[bytes, int]
 ) -> dict[bytes, int] | None:
-    """Return the new values of the counters, weights in `deltas` included (ST7).
+    """Return the new counter values, including the weights in `deltas` (ST7).
 
     None if one of them would exceed its limit.
     """

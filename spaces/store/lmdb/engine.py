@@ -51,7 +51,7 @@ _PendingCommit = tuple[CommitRequest, "Future[Committed | Refused]"]
 # For tests and for programs that embed a node. Beside a busy event loop the thread starves, because
 # both share the interpreter lock. A node with traffic writes in a separate process (`storekeeper`).
 class WriterThread:
-    """A thread that writes the commits of event loops.
+    """A thread that writes the commits that event loops submit.
 
     Commits that arrive during a sync form the next batch.
     """
@@ -76,7 +76,7 @@ class WriterThread:
         return await asyncio.wrap_future(future)
 
     async def close(self) -> None:
-        """Write the commits that are queued, then end the thread."""
+        """Write the queued commits, then end the thread."""
         self._closed = True
         await asyncio.to_thread(self._thread.shutdown)
 
@@ -128,7 +128,7 @@ def open_lmdb(
 def connect_lmdb(
     path: Path, socket_path: Path | None = None, *, clock: Clock | None = None
 ) -> Store:
-    """Open a data folder that a storekeeper writes; each worker calls this once."""
+    """Open a data folder that a storekeeper writes. Each worker calls this once."""
     with ExitStack() as opened:
         env = opened.enter_context(open_for_reading(path))
         replay_records = ReplayRecords(path, boot_id())
@@ -138,7 +138,7 @@ def connect_lmdb(
 
 
 def read_lmdb(path: Path, *, may_be_moved: bool = False) -> Store:
-    """Open the store of a data folder read-only; another process may write it.
+    """Open the store of a data folder read-only. Another process may write it.
 
     Args:
         path: the data folder.
@@ -156,14 +156,14 @@ def read_lmdb(path: Path, *, may_be_moved: bool = False) -> Store:
 
 
 def environment_of(store: Store) -> lmdb.Environment:
-    """Return the LMDB environment of an opened store, for readers of all rows (`snapshots`)."""
+    """Return the LMDB environment of an open store, for reading all of its rows."""
     if not isinstance(store, _LmdbStore):
         raise StoreUnavailable("the store is not on LMDB")
     return store.env
 
 
 class _LmdbStore:
-    """A store on LMDB: reads inline, and commits through the writer if there is one."""
+    """A store on LMDB. Reads run inline, and commits go through a writer."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""All rows of a store at one moment, in parts of bounded size, for backups, checks and moves.
+"""Snapshots of all rows of a store in bounded parts, for backups, checks and moves.
 
 A part contains rows as LMDB stores them, or tombstones. All rows come before the tombstones. The
 same rows are always cut into the same parts, on either engine. A read transaction preserves the
@@ -38,13 +38,13 @@ ParsedRow = tuple[Record, bytes, int]
 
 @dataclass
 class StoreSnapshot:
-    """The store as one read transaction sees it."""
+    """A snapshot of the store in one read transaction."""
 
     _txn: "lmdb.Transaction[bytes]"
     _tombstones: "lmdb._Database"
 
     def parts(self) -> Iterator[Part]:
-        """Yield the rows, then the tombstones that no row hides."""
+        """Yield all rows, then all tombstones whose key has no row."""
         try:
             for table in (None, self._tombstones):
                 rows: Iterator[tuple[bytes, Row]]
@@ -73,17 +73,17 @@ def snapshot_in(env: lmdb.Environment) -> Iterator[StoreSnapshot]:
 
 
 class RowSource(Protocol):
-    """A store whose rows are read for an archive, while it is in use or not."""
+    """A source of all rows of a store for an archive. The store may be in use."""
 
     def lock_bodies(self) -> AbstractAsyncContextManager[None]:
-        """Keep the collector from removing bodies until the block ends (BK2).
+        """Prevent the removal of bodies until the block ends (BK2).
 
         Any number of processes may do so at once.
         """
         ...
 
     def parts(self) -> AsyncGenerator[Part, None]:
-        """Yield all rows of one moment."""
+        """Yield all rows as they are at one moment."""
         ...
 
     def snapshot(self) -> AbstractAsyncContextManager[StoreSnapshot]:
@@ -119,7 +119,7 @@ class LmdbRows:
 
 @contextmanager
 def lock_bodies(folder: Path) -> Iterator[None]:
-    """Keep the collector of a data folder from removing bodies until the block ends (BK2).
+    """Prevent the removal of a data folder's bodies until the block ends (BK2).
 
     The collector removes a body that was in use at some moment an hour later at the earliest. So
     readers of bodies take the lock before that moment. The kernel releases the lock when the
@@ -130,7 +130,7 @@ def lock_bodies(folder: Path) -> Iterator[None]:
 
 
 def are_bodies_locked(folder: Path) -> bool:
-    """Return whether any process keeps the bodies of a data folder from being removed."""
+    """Return whether any process prevents the removal of a data folder's bodies."""
     try:
         with suppress(FileNotFoundError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
             return False
@@ -151,7 +151,7 @@ def _locked(folder: Path, how: int) -> Iterator[None]:
 
 @contextmanager
 def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
-    """Create the store of a folder that has none; yield the function that writes a part.
+    """Create a store in a folder without a store. Yield a function that writes a part.
 
     The store does not open before the block ends.
     """

@@ -53,7 +53,7 @@ def run_storekeeper(
     observer: Observer | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> int:
-    """Write a data folder until a signal arrives; the main function of a process."""
+    """Run the storekeeper process of a data folder until a signal arrives."""
     place = socket_path or socket_path_for(path)
     free_space = FreeSpace(max_bytes=max_bytes, reserve_bytes=reserve_bytes)
     with ExitStack() as opened:
@@ -100,7 +100,7 @@ async def _serve(
 
 
 class _Keeper:
-    """The queue of commits and the writer."""
+    """The storekeeper's queue of commits, and its writer."""
 
     def __init__(self, folder: Housekeeping) -> None:
         self._folder = folder
@@ -110,12 +110,12 @@ class _Keeper:
         self.stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def stop(self, status: int) -> None:
-        """End with this exit status; only the first call counts."""
+        """Stop with the given exit status. Only the first call has an effect."""
         if not self.stopped.done():
             self.stopped.set_result(status)
 
     def take(self, connection: FrameConnection, payload: memoryview) -> None:
-        """Queue the commits of a frame.
+        """Queue the commits in a frame from a worker.
 
         They are written after every socket that is readable now has been read.
         """
@@ -128,7 +128,7 @@ class _Keeper:
             asyncio.get_running_loop().call_soon(self._work)
 
     def _work(self) -> None:
-        """Write one batch and answer it.
+        """Write one batch of commits, and send the replies.
 
         It blocks the event loop on purpose: commits that arrive meanwhile form the next batch.
         """
@@ -157,7 +157,7 @@ class _Keeper:
         self._schedule()
 
     def _next_batch(self) -> list[tuple[FrameConnection, Sequence[CommitRequest]]]:
-        """Take the oldest frame, and the following ones that fit into a batch with it."""
+        """Remove one batch from the queue: the oldest frame, and following frames that fit."""
         batch: list[tuple[FrameConnection, Sequence[CommitRequest]]] = []
         commits = size_bytes = 0
         while self._queue:
@@ -170,7 +170,7 @@ class _Keeper:
         return batch
 
     def _outcomes(self, commits: Sequence[CommitRequest]) -> list[Outcome]:
-        """Write the commits that are within the limits of the contract.
+        """Write the commits within the limits, and return the outcome of each commit.
 
         Workers check them too, but are not trusted to.
         """
@@ -182,14 +182,14 @@ class _Keeper:
         return [refusal or next(written) for refusal in refusals]
 
     def _break(self) -> None:
-        """Acknowledge nothing more; workers have to ask the next storekeeper for the outcomes."""
+        """Stop acknowledging commits. Workers have to ask the next storekeeper for the outcomes."""
         self._queue.clear()
         for connection in self.connections:
             connection.transport.abort()
         self.stop(EXIT_BROKEN)
 
     async def drain(self) -> None:
-        """Answer the commits that were read already, then close the connections."""
+        """Reply to the commits that were already received, then close the connections."""
         while self._queue:
             self._work()
         for connection in list(self.connections):
@@ -200,7 +200,7 @@ class _Keeper:
                     await asyncio.gather(*[connection.closed for connection in self.connections])
 
     def do_housekeeping(self) -> None:
-        """Sweep the folder now, and every minute from now on."""
+        """Sweep the data folder immediately, and again every minute."""
         try:
             self._folder.do_housekeeping()
         except WriterBroken:

@@ -1,4 +1,4 @@
-"""The clock of the database, by which the engine dates everything that it writes itself (ST9).
+"""The clock of the database, which dates everything that the engine itself writes (ST9).
 
 Each process compares its own clock with the database's when it connects, and before each round of
 housekeeping. Between two comparisons it relies on its own. So a machine with a wrong clock neither
@@ -14,7 +14,7 @@ from capabilities.clock_and_entropy import Clock
 
 @dataclass
 class DatabaseClock:
-    """A process's clock, corrected by the difference to the database's."""
+    """A process's clock, corrected by its difference from the database's clock."""
 
     _clock: Clock
     ahead_s: float = 0.0
@@ -25,7 +25,7 @@ class DatabaseClock:
         return self._clock.now() - self.ahead_s
 
     async def compare(self, query: Coroutine[Any, Any, float]) -> None:
-        """Measure the difference to the database's clock, to within half the query's duration."""
+        """Measure the difference from the database's clock, to within half the query's duration."""
         began = self._clock.now()
         database_now = await query  # the coroutine starts here, not where it was created
         self.ahead_s = (began + self._clock.now()) / 2 - database_now

@@ -1,4 +1,4 @@
-"""Commits to PostgreSQL: one statement each, which the database judges and writes at one moment.
+"""Commits to PostgreSQL, each in one statement that checks conditions and writes atomically.
 
 Every commit that writes leaves a row that proves its outcome: its replay record, or a row of its
 own under the same prefix (ST4). When the connection breaks before the reply, the same statement is
@@ -38,7 +38,7 @@ from ._statements import ALREADY_APPLIED, COMMIT, EXPECT_ABSENT, EXPECT_NOTHING_
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """A commit's place in the order of commits."""
+    """A commit's position in the order of commits."""
 
     written: frozenset[bytes]
     conditions: frozenset[bytes]
@@ -56,10 +56,10 @@ _EXPECTATIONS: Final = {ANY: None, ABSENT: EXPECT_ABSENT}
 
 
 class Commits:
-    """Sends commits to the database; those that touch the same rows run one after the other."""
+    """Sends commits to the database. Commits to the same rows run one after the other."""
 
     def __init__(self, connections: Connections, clock: Clock) -> None:
-        """Use these connections; `clock` is the database's, as far as it is known."""
+        """Send commits over the given connections. `clock` estimates the database's clock."""
         self._connections = connections
         self._clock = clock
         self._writers: dict[bytes, Turn] = {}
@@ -99,7 +99,7 @@ class Commits:
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Wait for the outcomes of all commits under way, after the connections were closed."""
+        """Wait for the outcomes of running commits, after the connections were closed."""
         await asyncio.gather(*self._writing, return_exceptions=True)
 
     # Two commits on two connections run in the order of the database's locks, which is arbitrary. A
@@ -107,7 +107,10 @@ class Commits:
     # Commits that would wait for each other in the database wait here instead, where they occupy no
     # connection.
     def _enter(self, *, written: Iterable[bytes], conditions: Iterable[bytes]) -> Turn:
-        """Queue behind every commit that writes a key of this one, or relies on one it writes."""
+        """Queue a commit behind all earlier commits that conflict with it.
+
+        Two commits conflict if one writes a key that the other writes or relies on.
+        """
         turn = Turn(frozenset(written), frozenset(conditions))
         for key in turn.written | turn.conditions:
             if key in self._writers:
@@ -120,7 +123,7 @@ class Commits:
         return turn
 
     def _leave(self, turn: Turn) -> None:
-        """Let the next commits proceed."""
+        """End a commit's turn, so that the commits behind it proceed."""
         turn.done.set()
         turn.before.clear()  # otherwise each turn would keep all earlier ones in memory
         for key in turn.written | turn.conditions:
@@ -134,7 +137,7 @@ class Commits:
     async def _in_turn(
         self, arguments: Sequence[Argument], turn: Turn, size_bytes: int
     ) -> Committed | Refused:
-        """Write a commit after those before it have been written."""
+        """Write a commit after all earlier conflicting commits have ended."""
         give_up_at = asyncio.get_running_loop().time() + ANSWER_WITHIN_S
         self._waiting_bytes += size_bytes
         try:
@@ -150,7 +153,7 @@ class Commits:
             self._leave(turn)
 
     async def _write(self, arguments: Sequence[Argument]) -> Committed | Refused:
-        """Send the statement until it has an outcome.
+        """Send the statement of a commit, and repeat it until the outcome is known.
 
         Raises:
             StoreBusy: overtaken by other commits for too long; nothing was written.
@@ -197,7 +200,9 @@ def _unknown() -> StoreUnavailable:
 
 
 def _counters(commit: Commit) -> dict[bytes, tuple[int, int | None]] | None:
-    """Sum adds and weights by counter, each with its limit; None if a sum does not fit a counter.
+    """Sum the changes of each counter. Return None if a sum does not fit a counter.
+
+    Each sum comes with the counter's limit.
 
     The weights that replaced rows give back are stored in those rows and not known here.
     """
@@ -220,7 +225,7 @@ def _counters(commit: Commit) -> dict[bytes, tuple[int, int | None]] | None:
 
 
 def _account_of(put: Put) -> bytes | None:
-    """Return the account that a put is charged to; None if it has no weight."""
+    """Return the account that a put operation is charged to, or None if it has no weight."""
     return put.account if put.value is not None and put.weight_bytes > 0 else None
 
 
@@ -232,7 +237,7 @@ def _arguments(
     idempotency_key: bytes,
     minute: int,
 ) -> list[Argument]:
-    """Return the arguments of `COMMIT`, in the order of its numbers."""
+    """Return the arguments of the `COMMIT` statement in the order of its parameters."""
     outcome_put = (Put(outcome_key, b"", expect=EXPECT_NOTHING_THERE),) if commit.writes else ()
     puts = (*commit.puts, *outcome_put)
     drawn = os.urandom(16 * (len(commit.puts) + 1))

@@ -1,4 +1,4 @@
-"""Classes of errors of the database, and the errors of the store that callers get for them."""
+"""Classes of database errors, and the store errors that callers get for them."""
 
 import enum
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ _QUERY_CANCELED: Final = "57014"
 
 
 def meaning_of(error: Exception) -> Meaning:
-    """Return the class of an error of the server, of the connection, or of time."""
+    """Return the class of a server error, connection error or timeout."""
     if not isinstance(error, asyncpg.PostgresError):
         return Meaning.LOST
     state = str(error.sqlstate or "08000")
@@ -57,7 +57,7 @@ def meaning_of(error: Exception) -> Meaning:
 
 @contextmanager
 def our_errors() -> Iterator[None]:
-    """Convert errors of the database to errors of the store."""
+    """Convert database errors to store errors."""
     try:
         yield
     except CONNECTION_ERRORS as exc:
@@ -65,7 +65,7 @@ def our_errors() -> Iterator[None]:
 
 
 def store_error_of(error: Exception) -> StoreError:
-    """Return the store's error for an error of the database.
+    """Return the store error for a database error.
 
     Only the SQLSTATE is passed on: the server's message may quote a row.
     """

@@ -1,4 +1,4 @@
-"""A pool of connections that reconnects, and fails fast while the database is down."""
+"""A connection pool that reconnects, and fails fast while the database is down."""
 
 import asyncio
 import random
@@ -37,10 +37,13 @@ Opened: TypeAlias = "Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[No
 
 
 class Connections:
-    """Up to `size` connections of one kind. Belongs to the event loop of its first use."""
+    """A pool of up to `size` connections, bound to the event loop that first uses it."""
 
     def __init__(self, url: str, *, size: int, session: Mapping[str, str], opened: Opened) -> None:
-        """Store the address; `opened` is awaited with every new connection before it is used."""
+        """Create a pool without connections.
+
+        `opened` is awaited with every new connection before it is used.
+        """
         self._url = url
         self._size = size
         self._session = {**_SESSION, **session}
@@ -51,7 +54,7 @@ class Connections:
         self._closed = False
 
     async def run(self, statement: str, arguments: Sequence[Argument]) -> "list[asyncpg.Record]":
-        """Run one statement in one round trip."""
+        """Run one SQL statement in one round trip."""
         if self._closed:
             raise StoreUnavailable("the store is closed")
         if self._pool is None:
@@ -94,7 +97,7 @@ class Connections:
             self._running -= 1
 
     def use(self) -> PoolUse:
-        """Return how the connections are used now."""
+        """Return the current use of the connections."""
         return PoolUse(
             busy=min(self._running, self._size),
             idle=0 if self._pool is None else self._pool.get_idle_size(),
@@ -102,7 +105,7 @@ class Connections:
         )
 
     async def close(self) -> None:
-        """Close the connections; statements under way fail."""
+        """Close the connections. Running statements fail."""
         self._closed = True
         if self._pool is not None:
             self._pool.terminate()
@@ -111,7 +114,7 @@ class Connections:
     async def _connect_within(
         self, url: str, **pool_options: object
     ) -> "asyncpg.Connection[asyncpg.Record]":
-        """Connect, trying again until time is up.
+        """Connect to the database, and retry until the time limit.
 
         While the database is known to be down, try once, so that requests fail at once.
         """
@@ -158,7 +161,7 @@ class Connections:
 
 
 async def pause(longest_s: float = 0.02) -> None:
-    """Wait a random time, so that two statements that collided do not collide again."""
+    """Wait for a random time, so that two statements that collided do not collide again."""
     await asyncio.sleep(random.uniform(0, longest_s))  # noqa: S311  # not for secrets
 
 

@@ -1,4 +1,4 @@
-"""Reads from PostgreSQL: those of one iteration of the event loop share a statement and a moment.
+"""Reads from PostgreSQL, where one statement serves all reads of an event loop iteration.
 
 A read with ranges is sent alone, so that no point read waits for a long page. While every
 connection is busy, reads queue up. A statement that starts later sees at least as much (ST1).
@@ -72,14 +72,14 @@ class Reads:
         return await pending.answer
 
     async def close(self) -> None:
-        """Fail the waiting reads, after the connections were closed."""
+        """Fail the waiting reads after the connections were closed."""
         for pending in self._queue:
             _fail(pending, StoreUnavailable("the store is closed"))
         self._queue.clear()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start a task that reads, unless every connection is busy or a task is about to start."""
+        """Start a read task, unless all connections are busy or another task is about to start."""
         if self._is_due or self._running == READ_CONNECTIONS:
             return
         self._is_due = True
@@ -107,10 +107,10 @@ class Reads:
             self._running -= 1
 
     def _next_batch(self) -> list[_PendingRead]:
-        """Take reads in their order: as many point reads as fit one statement, or one with ranges.
+        """Remove the next reads from the queue, as many as fit into one statement.
 
-        A statement follows rows under one prefix only, so reads with another prefix wait for the
-        next.
+        A read with ranges gets its own statement. A statement follows rows under one prefix only,
+        so reads with another prefix wait for the next statement.
         """
         keys = 0
         taken = 0
@@ -130,7 +130,7 @@ class Reads:
         return batch
 
     async def _rows(self, batch: Sequence[_PendingRead]) -> "list[asyncpg.Record]":
-        """Send the statement, and again after a deadlock or a lost connection.
+        """Send a read statement, and repeat it after a deadlock or a lost connection.
 
         A repeated statement has the same idempotency keys, so no replay record counts twice.
         """
@@ -191,7 +191,7 @@ def _statement_for(batch: Sequence[_PendingRead]) -> tuple[str, list[Argument]]:
 def _snapshots(
     rows: "Iterable[asyncpg.Record]", batch: Sequence[_PendingRead]
 ) -> Iterator[tuple[_PendingRead, Snapshot]]:
-    """Decode the result of one statement, and yield each read with its part of it."""
+    """Decode the result of one statement, and yield each read with its snapshot."""
     records: dict[bytes, Record] = {}
     is_first_use: set[bytes] = set()
     found: dict[int, list[tuple[bytes, Record, int]]] = {}
@@ -233,7 +233,7 @@ def _led_to(records: dict[bytes, Record], key: bytes, prefix: bytes) -> Record |
 def _judged(
     replay_record: ReplayRecord | None, records: dict[bytes, Record], is_first_use: set[bytes]
 ) -> tuple[bool | None, bool]:
-    """Return whether a token is used for the first time, and whether its minute is closed."""
+    """Return whether a token was never used before, and whether its expiry minute is closed."""
     if replay_record is None:
         return None, False
     floor = records.get(REPLAY_FLOOR_KEY)
@@ -248,7 +248,7 @@ def _judged(
 
 
 def value_of(value: bytes | None, number: int | None) -> bytes | None:
-    """Return the value of a row; a counter becomes 8 bytes, as the contract has it."""
+    """Return the value of a row. The value of a counter is encoded as 8 bytes."""
     return value if number is None else number.to_bytes(COUNTER_BYTES, "big", signed=True)
 
 

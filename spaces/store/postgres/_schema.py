@@ -26,7 +26,7 @@ async def prepare_tables(
     may_migrate: bool = False,
     may_be_moved: bool = False,
 ) -> None:
-    """Create missing tables, and compare their version."""
+    """Create missing tables, and check the version of the schema."""
     schema = await schema_of(connection)
     if "version" not in schema:
         await _create(connection)
@@ -41,7 +41,7 @@ async def prepare_tables(
 
 
 async def schema_of(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
-    """Return the numbers in the table `sealspace_schema` by name; empty without tables."""
+    """Return the numbers in the table `sealspace_schema` by name, or {} without the table."""
     try:
         return dict(await connection.fetch(READ_SCHEMA))
     except asyncpg.UndefinedTableError:

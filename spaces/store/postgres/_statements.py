@@ -158,7 +158,7 @@ PARAMETERS_OF_A_RANGE: Final = 3
 def read_statement(
     *, with_claims: bool, with_follow: bool, ranges: tuple[tuple[bool, bool], ...]
 ) -> str:
-    """Return the statement of a read."""
+    """Return the SQL statement for a read."""
     parts = [_CLAIM if with_claims else "", _KEYS, _CLAIMED if with_claims else ""]
     first = 4 if with_claims else 2
     if with_follow:
@@ -172,7 +172,7 @@ def read_statement(
 
 
 def _page(at: int, first: int, *, reverse: bool, keys_only: bool) -> str:
-    """Return the part of a read that returns one range.
+    """Return the part of the SQL statement that reads one range.
 
     It is limited in rows examined, in bytes and in live rows. The last row examined is returned
     even if it is a tombstone, so that the reader knows where to continue.
@@ -226,7 +226,7 @@ READ_VALUE: Final = "select v from sealspace_map where k = $1"
 
 
 def sweep_statement(table: str) -> str:
-    """Return the statement that deletes at most $3 rows with keys from $1 to before $2."""
+    """Return the statement that deletes at most $3 rows with $1 <= key < $2."""
     return (
         f"delete from {table} where k in (select k from {table}"  # noqa: S608  # only fixed words
         " where k >= $1::bytea and k < $2::bytea order by k limit $3::bigint) returning k"

@@ -1,4 +1,4 @@
-"""Copying all rows of one moment out of a database, and rows into one, for backups and moves.
+"""Copying all rows out of a database or into a database, for backups and moves.
 
 Each use has a session of its own, without the time limit on statements that requests have.
 """
@@ -35,7 +35,10 @@ _COUNTERS_PREFIX: Final = b"c"  # the prefix of all counters (`keyspace`)
 async def session(
     url: str, *, may_migrate: bool = False, may_be_moved: bool = False
 ) -> AsyncIterator[Session]:
-    """Open a session until the block ends; raises as `prepare_tables`, and StoreUnavailable."""
+    """Open a database session until the block ends.
+
+    Raises StoreUnavailable, and the errors of `prepare_tables`.
+    """
     with our_errors():
         connection = await asyncpg.connect(
             url, timeout=_OPEN_WITHIN_S, server_settings=_SESSION, target_session_attrs="read-write"
@@ -51,7 +54,7 @@ async def session(
 
 
 async def parts_in(connection: Session) -> AsyncGenerator[Part, None]:
-    """Yield all rows, within the transaction of the session."""
+    """Yield all rows in the session's transaction."""
     for statement in (sql.COPY_ROWS_OUT, sql.COPY_TOMBSTONES_OUT):
         cursor = await connection.cursor(statement)
         while rows := await cursor.fetch(PART_ROWS):
@@ -79,7 +82,7 @@ async def one_moment(connection: Session) -> AsyncIterator[AsyncGenerator[Part, 
 
 
 async def copy_in(connection: Session, part: Part) -> None:
-    """Insert the rows of a part, none of which exists yet."""
+    """Insert the rows of a part. None of them may exist yet."""
     rows = []
     for key, row in part:
         record, account, weight_bytes = parse_row(row)
@@ -99,7 +102,7 @@ class PostgresRows:
 
     @asynccontextmanager
     async def lock_bodies(self) -> AsyncIterator[None]:
-        """Keep the collectors of all nodes from removing bodies (BK2).
+        """Prevent the collectors of all nodes from removing bodies until the block ends (BK2).
 
         The lock ends with the session.
         """
@@ -118,7 +121,7 @@ class PostgresRows:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[StoreSnapshot]:
-        """Copy all rows to a temporary LMDB environment, where a check can look up single rows."""
+        """Copy all rows to a temporary LMDB environment, for checks that look up single rows."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             with new_environment(folder) as write:

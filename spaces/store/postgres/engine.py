@@ -70,7 +70,7 @@ _log: Final = logging.getLogger(__name__)
 async def do_housekeeping(
     connections: Connections, clock: DatabaseClock, *, longest_life_s: int
 ) -> bool:
-    """Do one round of housekeeping; return whether it was done.
+    """Run one round of housekeeping, and return False if it was skipped.
 
     It is skipped if another process did it, or if this process's clock is wrong.
     """
@@ -110,7 +110,10 @@ async def do_housekeeping(
 
 
 async def ask_time(connections: Connections) -> float:
-    """Return the database's time in epoch seconds; raises as `Connections.run`."""
+    """Return the database's current time in epoch seconds.
+
+    Raises the errors of `Connections.run`.
+    """
     database_now: float = (await connections.run(DATABASE_TIME, []))[0][0]
     return database_now
 
@@ -127,7 +130,7 @@ LONGEST_LIFE_S: Final = 86_400
 
 
 class _PostgresStore:
-    """A store in a database; reads and commits use separate connections."""
+    """A store in a database. Reads and commits use separate connections."""
 
     def __init__(
         self,
@@ -137,7 +140,7 @@ class _PostgresStore:
         longest_life_s: int = LONGEST_LIFE_S,
         may_be_moved: bool = False,
     ) -> None:
-        """Open a database for reading and writing; connections are made when they are needed.
+        """Prepare a store in a database. Connections are opened when they are needed.
 
         The first one creates missing tables, so the role must be allowed to do that once.
 
@@ -228,7 +231,7 @@ class _PostgresStore:
         self._is_prepared = True
 
     async def _do_housekeeping(self) -> None:
-        """Run every minute, at a random time within it, so that processes do not run together."""
+        """Run housekeeping every minute, after a random delay that keeps processes apart."""
         await pause(HOUSEKEEPING_S)
         while True:
             with suppress(StoreError, OSError, asyncpg.InterfaceError):

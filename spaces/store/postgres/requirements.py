@@ -1,4 +1,4 @@
-"""Checks that a database meets the engine's needs: a session per connection, and durable commits.
+"""Checks of a database: a session for each connection, and durable commits.
 
 Three faults cause no error. A proxy that pools by transaction passes each statement to any session,
 so settings and prepared statements get lost. A server that acknowledges before it syncs loses
@@ -89,7 +89,7 @@ POOLED: Final = Finding(
 
 
 async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...]:
-    """Examine the database at an address; nothing is written."""
+    """Examine the database at a URL without writing to it."""
     try:
         async with AsyncExitStack() as opened:
             first = await _connection(url, opened)
@@ -154,7 +154,7 @@ async def _is_pooled(
 
 
 def disk_findings(settings: Mapping[str, str]) -> list[Finding]:
-    """Judge whether the server's disk keeps acknowledged writes; unknown settings are skipped."""
+    """Check whether the server's disk keeps acknowledged writes. Skip unknown settings."""
     wrong = [
         Finding("wrong", f"{name} is off: {loss}", step)
         for name, loss, step in _DISK
@@ -164,7 +164,7 @@ def disk_findings(settings: Mapping[str, str]) -> list[Finding]:
 
 
 def standby_findings(settings: Mapping[str, str], standbys: Sequence[str | None]) -> list[Finding]:
-    """Judge whether a standby that may take over has all acknowledged writes."""
+    """Check whether a standby that may take over has all acknowledged writes."""
     names, commit = settings.get("synchronous_standby_names"), settings.get("synchronous_commit")
     if names is None:
         return []
@@ -206,7 +206,7 @@ def standby_findings(settings: Mapping[str, str], standbys: Sequence[str | None]
 
 
 def clock_findings(clocks: Clocks) -> list[Finding]:
-    """Judge whether this machine's clock and the floor of replay records are right."""
+    """Check whether this machine's clock and the replay-record floor are right."""
     found = []
     side = "ahead of" if clocks.ahead_s > 0 else "behind"
     skew = f"this machine's clock is {abs(clocks.ahead_s):.0f} s {side} the database's"
