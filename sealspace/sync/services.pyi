@@ -65,7 +65,7 @@ def fetch_evidence(
 def deliver(
     url: str, *portables: PortableDelegation, settings: TransportSettings | None = None
 ) -> None:
-    """Send grants to the backend that they are for; they stay registered at the node in any case.
+    """Send grants to their backend. They stay registered at the node even if it rejects them.
 
     Args:
         url: address of the backend.
@@ -979,7 +979,7 @@ class Attestation:
     """
 
     def challenge(self) -> Challenge:
-        """Request a nonce for this session's DID; the node stores nothing for it.
+        """Request a nonce for this session's DID. The node stores nothing for it.
 
         Raises:
             RateLimited: too many requests.
@@ -989,7 +989,7 @@ class Attestation:
     def open_session(
         self, network: NetworkId, challenge: Challenge, attested: Attested
     ) -> AttestationSession:
-        """Submit evidence, which then counts for this session's DID until it expires.
+        """Submit evidence, which the node then counts for this session's DID until it expires.
 
         Args:
             network: a network on which the session has decrypt, which shows a need for evidence
@@ -1014,10 +1014,10 @@ class Backends:
     """
 
     def look(self, url: str, verifier: EvidenceVerifier) -> Seen:
-        """Request a backend's evidence and verify it, as `fetch_evidence`."""
+        """Request a backend's evidence and verify it, as `fetch_evidence` does."""
 
     def resources(self, seen: Seen, secrets: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Return the resources of the secrets for a grant.
+        """Return the resources that a grant of the given secrets names.
 
         Args:
             seen: from `look`.
@@ -1027,7 +1027,7 @@ class Backends:
         """
 
     def require_judgeable(self, seen: Seen) -> None:
-        """Require that the node can verify a backend; otherwise a grant to it opens nothing.
+        """Require that the node can verify a backend. Otherwise, a grant would open nothing.
 
         Raises:
             BackendNotAcceptable: the node trusts another root, rejects the key provider, or lacks
@@ -1048,8 +1048,7 @@ class Backends:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Grant secrets to exactly the backend that was seen; the grant is registered when this
-        returns.
+        """Grant secrets to exactly the code of the given backend, and register the grant.
 
         Args:
             seen: from `look`, at most LOOK_TTL_S ago.
@@ -1080,7 +1079,7 @@ class Programs:
 
     @property
     def space(self) -> str:
-        """Full id of the space that contains the projects, which a grant to a runner names."""
+        """The full id of the space with the projects. A grant to a runner names this id."""
 
     def publish(
         self,
@@ -1093,7 +1092,7 @@ class Programs:
         manifest: ProgramManifest | None = None,
         activate: bool = True,
     ) -> Version:
-        """Publish a version of a program, and make it the active one.
+        """Publish a version of a program, and make that version the active one.
 
         Args:
             name: name of the project.
@@ -1119,7 +1118,7 @@ class Programs:
         """
 
     def activate(self, name: str, sha256: str, *, signer: StatementSigner) -> Active:
-        """Make a published version the active one.
+        """Make a published version of a program the active one.
 
         Raises:
             NotFound: there is no such version.
@@ -1129,7 +1128,7 @@ class Programs:
         """
 
     def names(self) -> Iterator[str]:
-        """Yield the names of the projects, ascending."""
+        """Yield the names of the projects in ascending order."""
 
     def versions(self, name: str) -> tuple[Version, ...]:
         """Return the versions of a project, the latest first.
@@ -1173,7 +1172,7 @@ class Runners:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Grant secrets to exactly the runner that was seen, for named programs and callers only.
+        """Grant secrets to exactly the given runner, for named programs and callers only.
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
@@ -1206,7 +1205,7 @@ class Runners:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> Generation:
-        """Have the runner that was seen generate secrets, whose values no person sees.
+        """Ask the given runner to generate secrets whose values no person sees.
 
         The owner's network `protected` is created if it is missing, with a policy that keeps people
         from opening its secrets. The runner gets a grant for ten minutes to write exactly these
@@ -1236,7 +1235,7 @@ class Runners:
     def share_project(
         self, seen: Seen, name: str, *, ttl_s: float = ..., wallet: AnyWallet | None = None
     ) -> PortableDelegation:
-        """Let the runner that was seen read a private project of the owner (RN152).
+        """Grant the given runner the right to read a private project of the owner (RN152).
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
@@ -1261,8 +1260,7 @@ class Runners:
         ttl_s: float = ...,
         wallet: AnyWallet | None = None,
     ) -> Credential:
-        """Make an API key, with which its holder calls programs in the owner's name and at its
-        cost.
+        """Create an API key for calls to programs in the owner's name and at the owner's cost.
 
         Args:
             url: address of the runner, the only one where the key is valid.
@@ -1280,7 +1278,7 @@ class Runners:
         """
 
     def keys(self, url: str) -> dict[str, Json]:
-        """Return the owner's API keys and account at a runner, in the form of the runner's answer.
+        """Fetch the JSON object in which a runner lists the owner's API keys and account.
 
         Raises:
             NotGranted, SessionExpired: as `run_calls.call_headers`.
@@ -1288,7 +1286,7 @@ class Runners:
         """
 
     def revoke_key(self, url: str, nonce: int) -> None:
-        """Revoke one of the owner's API keys at a runner, at once.
+        """Revoke one of the owner's API keys at a runner with immediate effect.
 
         Raises:
             NotGranted, SessionExpired, BackendUnreachable, BackendAnswerInvalid: as `keys`.

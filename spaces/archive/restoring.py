@@ -304,7 +304,9 @@ def require_pages(path: Path) -> None:
             stream.seek(page * page_bytes)
             meta = stream.read(_META.size)
             if len(meta) != _META.size:
-                raise BackupDamaged("the rows of the backup are not an LMDB file, or were cut short")
+                raise BackupDamaged(
+                    "the rows of the backup are not an LMDB file, or were cut short"
+                )
             magic, version, _, map_bytes, its_page_bytes, free_root, last_page = _META.unpack(meta)
             # A copy made for a backup has no list of free pages. A forged one could make LMDB write
             # into
@@ -316,7 +318,9 @@ def require_pages(path: Path) -> None:
                 _NO_PAGE,
             )
             if not is_ours or map_bytes > MAP_BYTES or (last_page + 1) * page_bytes > size_bytes:
-                raise BackupDamaged("the rows of the backup are not an LMDB file, or were cut short")
+                raise BackupDamaged(
+                    "the rows of the backup are not an LMDB file, or were cut short"
+                )
 
 
 class Servable(Struct, frozen=True):

@@ -215,7 +215,7 @@ async def test_a_named_node_is_checked_without_the_login(
 @pytest.mark.parametrize(
     ("change", "about", "what"),
     [
-        (lambda owner: (owner.home / "wallet.key").chmod(0o644), "login", "open to others"),
+        (lambda owner: (owner.home / "wallet.key").chmod(0o644), "login", "other users"),
         (lambda owner: (owner.home / "wallet.key").unlink(), "login", "cannot read"),
         (
             lambda owner: (owner.home / "wallet.key").write_text("01" * 32),
@@ -223,7 +223,7 @@ async def test_a_named_node_is_checked_without_the_login(
             "another wallet",
         ),
         (lambda owner: (owner.home / "profile.json").write_text("{"), "login", "cannot be read"),
-        (lambda owner: owner.home.chmod(0o777), "login", "others may write"),
+        (lambda owner: owner.home.chmod(0o777), "login", "other users"),
     ],
     ids=["open-key", "no-key", "another-key", "broken-login", "open-folder"],
 )

@@ -26,7 +26,7 @@ def test_a_foreign_claim_refuses() -> None:
         ForeignDistribution, match=r"the distribution culprit .* named spaces"
     ) as refused:
         check_ownership({"spaces": ["sealspace", "culprit"]})
-    assert "environment of its own" in refused.value.hint
+    assert "its own environment" in refused.value.hint
 
 
 def test_a_module_on_the_path_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,5 +34,5 @@ def test_a_module_on_the_path_refuses(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "spaces.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "spaces", raising=False)
-    with pytest.raises(ForeignDistribution, match=r"spaces\.py is imported in place of"):
+    with pytest.raises(ForeignDistribution, match="own package spaces"):
         check_ownership({})
