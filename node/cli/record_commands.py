@@ -104,7 +104,7 @@ async def _chain(config: Config, store: Store) -> Chain:
     if identity is None or identity.node_did != keyring.node_did:
         raise StoreMisused(
             "the root secret does not belong to this store",
-            hint="name the store's secret with --config FILE",
+            hint="use --config FILE with the settings that contain the store's secret",
         )
     return Chain(
         node_did=keyring.node_did, store_id=identity.store_id, sign=keyring.node_signer.sign

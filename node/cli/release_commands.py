@@ -108,7 +108,7 @@ async def show(config: Config, store: Store) -> None:
     "key_providers",
     metavar="PROVIDER",
     multiple=True,
-    help="Accept applications of this key provider. Repeatable.",
+    help="Accept applications that use this key provider. Repeatable.",
 )
 @click.option("--no-key-provider", is_flag=True, help="Accept no key provider.")
 def set_terms(

@@ -40,5 +40,5 @@ async def until_committed(
         if not isinstance(await services.store.commit(commit), Refused):  # ST16
             return result
         if loop.time() > deadline:
-            raise StoreBusy("the rows kept changing while this was being written")
+            raise StoreBusy("other writes kept changing the same rows")
         is_first = False

@@ -415,7 +415,9 @@ async def _check(client: Client) -> None:
         word = (await client.delegations.status(grant.cid)).word
         if word != "active":
             hint = f"sealspace login {client.url}"
-            raise NotSignedIn(f"the session of the last login is {word} at the node", hint=hint)
+            raise NotSignedIn(
+                f"the node says that the session of your last login is {word}", hint=hint
+            )
 
 
 @at_node

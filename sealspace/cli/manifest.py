@@ -96,7 +96,7 @@ def explain_(manifest: Manifest) -> None:
 @click.option(
     "--leave-out",
     is_flag=True,
-    help="Skip rights to services that this node does not offer, instead of refusing.",
+    help="Leave out rights to services that this node does not offer.",
 )
 @click.option(
     "--policy",

@@ -174,7 +174,7 @@ demand_options: Final = gathering(
     click.option(
         "--collateral",
         type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
-        help="Folder with collateral to verify quotes, instead of Intel's service; remembered.",
+        help="Verify quotes with the collateral in this folder, also in later commands.",
     ),
 )
 """Adds the options for node evidence; the command receives them as one object, `demand`."""

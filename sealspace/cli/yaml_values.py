@@ -77,7 +77,7 @@ def _is_scalar(event: yaml.Event) -> bool:
 def _value(event: yaml.Event) -> str | bytes:
     if not _is_scalar(event):
         raise BrokenEntry(
-            "has a value that is not a string", hint="write the value as text, without & and *"
+            "has a value that is not a string", hint="write the value out in full, without & or *"
         )
     if event.tag == _BINARY:
         data = decode_standard("".join(event.value.split()))

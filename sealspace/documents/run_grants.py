@@ -422,7 +422,7 @@ def _stated_in_facts(value: Json, depth: int = 0) -> Iterator[Json]:
             # An unknown statement may restrict the grant; ignoring it would widen the grant.
             elif name[: len(_FACT_FAMILY)].lower() == _FACT_FAMILY:
                 raise InvalidPortableDelegation(
-                    "the run statement has an unknown version, or is in an unknown place"
+                    "the run statement has an unknown version, or is not where it has to be"
                 )
             else:
                 yield from _stated_in_facts(member, depth + 1)

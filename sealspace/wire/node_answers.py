@@ -114,6 +114,7 @@ def require_advance(
             raise MalformedAnswer("the node's list contains keys that were not requested")
         if before is not None and key <= before:
             raise MalformedAnswer(
-                "the node's list does not advance", hint="list with one page that fits all keys"
+                "the node's list does not advance",
+                hint="use a page size that is large enough for all keys",
             )
         before = key

@@ -108,7 +108,9 @@ class EventLog(Struct, frozen=True, forbid_unknown_fields=True):
 def parse_event_log(data: bytes) -> EventLog:
     """Parse an event log from the JSON that guest agents return."""
     if len(data) > MAX_LOG_BYTES:
-        raise QuoteRefused("event-log-malformed", f"event log of {len(data)} bytes")
+        raise QuoteRefused(
+            "event-log-malformed", f"event log has {len(data)} bytes, more than {MAX_LOG_BYTES}"
+        )
     try:
         # The strict parser accepts objects only, so the array is wrapped. Text that closes the
         # array early would add members, which are refused.

@@ -142,7 +142,7 @@ def check_mr_config_id(mr_config_id: bytes, claims: EventLogClaims) -> None:
     # An id without 15 zero bytes at its end stays longer than any possible one, so it is refused.
     if mr_config_id.removesuffix(bytes(15)) not in possible:
         raise QuoteRefused(
-            "event-log", f"MRCONFIGID of version {version} states another application"
+            "event-log", f"MRCONFIGID (version {version}) belongs to another application"
         )
 
 

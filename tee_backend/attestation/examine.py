@@ -168,7 +168,7 @@ def _check_same_platform(quote: Quote, collateral: Collateral) -> None:
     if (fmspc, pce_id) != (info.fmspc.lower(), info.pce_id.lower()):
         raise CollateralUnusable(
             "collateral-mismatch",
-            f"FMSPC {info.fmspc}, PCEID {info.pce_id} for a platform with {fmspc}, {pce_id}",
+            f"it is for FMSPC {info.fmspc}, PCEID {info.pce_id}; the quote has {fmspc}, {pce_id}",
         )
     if quote.pck_chain[0].issuer != collateral.pck_crl.issuer:
         raise CollateralUnusable(

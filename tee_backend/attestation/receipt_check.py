@@ -234,7 +234,7 @@ def _check_facts(
         raise _refuted("event log", "it is missing, or names another application than the evidence")
     # None: the evidence was stored before evidence named key providers.
     if "key_provider" in differing and evidence.key_provider is not None:
-        raise _refuted("event log", "it names another key provider than the evidence")
+        raise _refuted("event log", "its key provider differs from the one in the evidence")
     if differing - {"key_provider"}:
         raise _refuted("evidence", f"the quote differs in {', '.join(sorted(differing))}")
     if evidence.expires_at > shown.expires_at:

@@ -207,7 +207,7 @@ class GrantFolder:
             raise self._damaged(path, _reason(error)) from None
         pins = parse_pins(state.networks)
         if pins is None:
-            raise self._damaged(path, "its list of network keys cannot be read")
+            raise self._damaged(path, "the network keys in this file cannot be read")
         if state.did != self._did:
             raise FolderOfAnother(
                 f"{self._path} belongs to {state.did}, but this backend is {self._did}",

@@ -531,7 +531,7 @@ async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
     if "/" not in text and len(text) == 64:
         if follows:
             raise InvalidInput(
-                "--follow needs a project, and a hash is a single version",
+                "--follow needs a project name: a hash names only one version",
                 hint="name the project as DID/NAME",
             )
         return ByHash(checked_sha256(text, what="--program"))

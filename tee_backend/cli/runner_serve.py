@@ -127,8 +127,8 @@ class _Options:
     "--loopback-ca",
     type=FILE,
     help=(
-        "For trials, only with --simulate: programs reach this machine instead of each host, at any"
-        " port, with a certificate of this authority."
+        "For trials, only with --simulate: send programs' requests to this machine instead of the"
+        " named host. Its certificate has to be issued by this authority."
     ),
 )
 @click.option(

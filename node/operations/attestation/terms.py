@@ -26,7 +26,7 @@ def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
     if len(fmspc) != 1 or len(ca) != 1 or ca[0] not in get_args(PlatformCa):
         raise Refusal(
             "request-malformed",
-            hint="give one platform family: fmspc, and ca as `platform` or `processor`",
+            hint="name one platform family: set fmspc, and set ca to `platform` or `processor`",
         )
     family = lower_hex(fmspc[0], _FMSPC_BYTES)
     if family is None:

@@ -321,7 +321,9 @@ class Calls:
         else:
             budget = int(stated)
         if budget < self.price.least:
-            raise RunRefused("compute-limit", f"{budget} < {self.price.least}")
+            raise RunRefused(
+                "compute-limit", f"{budget} is less than the lowest price, {self.price.least}"
+            )
         if budget > key.max_per_call:
             raise RunRefused("key-per-call", f"{budget} > {key.max_per_call}")
         return budget
