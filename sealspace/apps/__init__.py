@@ -1,1 +1,1 @@
-"""The part of the SDK that grants rights to applications, backends and runners, and calls them."""
+"""Grants of rights to applications, backends and runners, and calls to programs at runners."""

@@ -87,13 +87,13 @@ class Credential:
 
     @property
     def text(self) -> str:
-        """The value of the HTTP header."""
+        """The credential as the value of an HTTP header."""
         return f"{self.owner}:{self.nonce}:{self.secret}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """An owner's verified statement about an API key. Obtain it with `read_api_key`.
+    """An owner's verified statement about an API key, as returned by `read_api_key`.
 
     Attributes:
         owner: DID of the signer; calls are in its name and at its cost.
@@ -118,7 +118,7 @@ class ApiKey:
         return hmac.compare_digest(self.secret_sha256, _hash(credential.secret))
 
     def calls(self, project: ProjectId) -> bool:
-        """Return whether the key may call a project."""
+        """Return whether the key may be used to call programs of a project."""
         return self.projects is None or project in self.projects
 
 

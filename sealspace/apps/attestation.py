@@ -1,4 +1,4 @@
-"""The client's side of attestation: challenges, evidence sessions, and a node's terms.
+"""The client's side of attestation: request a nonce, submit evidence, and read a node's terms.
 
 `tee_backend` makes quotes and defines their report data; this module calls the node's routes.
 
@@ -90,7 +90,7 @@ class AttestationSession:
 
 
 class Attestation:
-    """The attestation routes of a node. Obtain them with `Client.attestation`."""
+    """The client for a node's attestation routes. Use `Client.attestation` to get an instance."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -114,7 +114,7 @@ class Attestation:
     async def open_session(
         self, network: NetworkId, challenge: Challenge, attested: Attested
     ) -> AttestationSession:
-        """Submit evidence, which the node then counts for this session's DID until it expires.
+        """Submit evidence for this session's DID to the node. Raises an error if it is rejected.
 
         Args:
             network: a network on which the session has decrypt, which shows a need for evidence

@@ -103,7 +103,7 @@ class ValidWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """The result of verifying a backend's evidence. Obtain it from an `EvidenceVerifier`.
+    """The result of verifying a backend's evidence, as returned by an `EvidenceVerifier`.
 
     Attributes:
         evidence: the facts in the form that nodes store, without a receiver key.
@@ -122,7 +122,7 @@ class EvidenceVerifier(Protocol):
     """A verifier of published evidence, such as `tee_backend.attestation.inspection.Inspector`."""
 
     async def verify(self, published: Published, *, now: float) -> Verified:
-        """Verify the quote, the event log and the data bound to them.
+        """Verify the quote, the event log and the statement in a backend's published evidence.
 
         Args:
             published: the backend's document; its nonce was checked.
@@ -141,7 +141,7 @@ WantedSecret: TypeAlias = SecretName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A backend whose evidence was verified. Obtain it with `fetch_evidence`.
+    """A backend with verified evidence, as returned by `fetch_evidence`.
 
     Attributes:
         url: the address of the backend.
@@ -248,7 +248,7 @@ async def fetch_evidence(
 async def deliver(
     url: str, *portables: PortableDelegation, settings: TransportSettings | None = None
 ) -> None:
-    """Send grants to their backend. They stay registered at the node even if it rejects them.
+    """Send grants to their backend. The node keeps the grants even if the backend rejects them.
 
     Args:
         url: address of the backend.
@@ -400,7 +400,7 @@ def is_whole_policy(seen: Seen, policy: Policy) -> bool:
 
 
 def _has_provider_named(evidence: Evidence, named: Sequence[str]) -> bool:
-    """Return whether a list contains the evidence's key provider together with the provider's id.
+    """Return whether a list contains the key provider from a backend's evidence, including its id.
 
     Any provider of the same kind would match an entry without an id.
     """
@@ -535,7 +535,7 @@ def _not_acceptable(
 
 
 class Backends:
-    """Access to the grants for backends. Obtain it with `Client.backends`."""
+    """The client for grants to backends. Use `Client.backends` to get an instance."""
 
     def __init__(self, caller: Caller, delegations: Delegations) -> None:
         self._caller = caller
@@ -548,7 +548,7 @@ class Backends:
         )
 
     def resources(self, seen: Seen, secrets: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Return the resources that a grant of the given secrets names.
+        """Return the resources of the given secrets, in the form that a grant uses.
 
         Args:
             seen: from `look`.

@@ -138,7 +138,7 @@ def _verb(ability: str) -> str:
 
 
 def _secrets(space: str, path: str) -> tuple[str, str] | None:
-    """Return the label and the description of a secret or a folder of secrets, or None."""
+    """Describe a path as a secret or a folder of secrets, or return None if it is neither."""
     prefix = list_prefix(None)
     if space != SECRETS_SPACE or not f"{path}/".startswith(prefix):
         return None
@@ -332,7 +332,7 @@ _MOST_FACT_CHARS: Final = 200
 
 
 def run_words(run: RunStatement) -> tuple[str, ...]:
-    """Describe a run statement in lines: one each for programs, callers, hosts and limits."""
+    """Describe a run grant's terms in lines: one each for programs, callers, hosts and limits."""
     return (
         *(f"for the program {program_words(rule)}" for rule in run.programs),
         f"callers: {caller_words(run.callers)}",
@@ -342,7 +342,7 @@ def run_words(run: RunStatement) -> tuple[str, ...]:
 
 
 def run_sentence(run: RunStatement) -> str:
-    """Describe a run statement in one line. Each part is cut to a readable length."""
+    """Describe a run grant's terms in one line. Each part is cut to a readable length."""
     programs = _cut(" or ".join(program_words(rule) for rule in run.programs))
     limits = _limits(run)
     callers, hosts = _cut(caller_words(run.callers)), _cut(", ".join(run.hosts)) or "no host"
@@ -422,7 +422,7 @@ _DAY_S = 86_400
 
 
 def policy_words(policy: Policy | None) -> tuple[str, ...]:
-    """Describe every part of a policy, so that equal descriptions mean equal policies."""
+    """Describe every part of a release policy, so that equal descriptions mean equal policies."""
     if policy is None:
         return ("there is no policy on code",)
     lines = [_code(one) for one in policy.measurements] or [
@@ -459,7 +459,7 @@ def policy_words(policy: Policy | None) -> tuple[str, ...]:
 
 
 def policy_changes(before: Policy | None, after: Policy | None) -> tuple[str, ...]:
-    """Describe how a policy changes, with `- ` before removed lines and `+ ` before added lines."""
+    """Describe changes of a release policy: `- ` marks removed lines, `+ ` marks added lines."""
     old, new = policy_words(before), policy_words(after)
     return (
         *(f"- {line}" for line in old if line not in new),
@@ -506,7 +506,7 @@ _ATTRIBUTE_BITS: Final = {
 
 
 def in_plain_words(seen: Seen, policy: Policy | None = None) -> tuple[str, ...]:
-    """Describe a backend and the grant that a policy would make, one fact per line."""
+    """Describe a backend, and optionally the policy of a grant to it, with one fact per line."""
     return (
         *_facts(seen),
         *([] if policy is None else _pinned(policy)),

@@ -118,7 +118,7 @@ class Active:
 
 
 class Programs:
-    """Access to the projects of a developer. Obtain it with `Client.programs`."""
+    """The client for a developer's projects. Use `Client.programs` to get an instance."""
 
     def __init__(self, caller: Caller, developer: str, *, public: bool) -> None:
         self._caller = caller

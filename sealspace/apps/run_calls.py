@@ -80,7 +80,7 @@ class RunnerAt:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A verified call to a runner. Obtain it with `read_call`.
+    """A verified call to a runner, as returned by `read_call`.
 
     Attributes:
         caller: principal that calls.
@@ -208,14 +208,14 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
 
 
 def _fact(program: str, body: bytes, runner: RunnerAt) -> dict[str, Json]:
-    """Return the fact that binds a call to its program, its body and its runner (RN62, RN178)."""
+    """Return the part of a call's token that names its program, body and runner (RN62, RN178)."""
     digest = encode_url(hashlib.sha256(body).digest())
     about: dict[str, Json] = {"type": CALL_FACT, "program": program, "bodySha256": digest}
     return about | {"runner": runner.did, "start": runner.start}
 
 
 def _wanted(capabilities: tuple[Capability, ...], program: Json) -> Capability:
-    """Return the capability of a call, which must name only the called program (RN61)."""
+    """Return the only capability in a call's token. It must name the called program (RN61)."""
     if len(capabilities) == 1 and capabilities[0].ability == CALL:
         resource = capabilities[0].resource
         is_named = (
@@ -230,7 +230,7 @@ def _wanted(capabilities: tuple[Capability, ...], program: Json) -> Capability:
 
 
 def _held(sign_in: str | None, now: float) -> Registered:
-    """Verify a wallet's sign-in that is at most a day old, without parents or conditions (RN64)."""
+    """Verify a call's sign-in: signed by a wallet, at most a day old, no conditions (RN64)."""
     if sign_in is None:
         raise CallRefused(
             "the call cites a sign-in that it does not send",

@@ -1,4 +1,4 @@
-"""Grants of an owner's secrets to runners for named programs and callers, and calls to runners.
+"""Grants of secrets to runners, limited to named programs and callers, and calls to runners.
 
 A runner is a backend that executes programs of others. Its evidence is verified like any backend's,
 with `backends`. A grant to it also names the programs, callers and hosts for which the secrets may
@@ -103,7 +103,7 @@ class Generation:
 
 
 class Runners:
-    """Access to the grants for runners. Obtain it with `Client.runners`."""
+    """The client for grants to runners. Use `Client.runners` to get an instance."""
 
     def __init__(
         self, caller: Caller, backends: Backends, delegations: Delegations, encryption: Encryption
@@ -262,7 +262,7 @@ class Runners:
         return portable
 
     def _require_grantable(self, seen: Seen, wallet: AnyWallet | None) -> None:
-        """Require that the owner signs the grant (RN41) and that the evidence is recent."""
+        """Require that the owner signs a grant (RN41) and that the runner's evidence is recent."""
         self._require_owner(wallet, "a run grant")
         require_recent(seen, self._caller.clock.now())
 
@@ -276,7 +276,7 @@ class Runners:
             )
 
     async def _ensure_protected(self, wallet: AnyWallet | None) -> None:
-        """Ensure that the network for generated secrets exists and is closed to people (RN144)."""
+        """Ensure that a network for generated secrets exists and lets no person decrypt (RN144)."""
         network = self._encryption.network(PROTECTED_NETWORK)
         try:
             await self._encryption.descriptor(network)
@@ -297,7 +297,7 @@ class Runners:
             )
 
     async def _ensure_rights(self, wallet: AnyWallet | None, wanted: Sequence[Capability]) -> None:
-        """Let the wallet grant the rights that the session lacks, for one hour."""
+        """Give the session the rights that it lacks, granted by the wallet for one hour."""
         try:
             self._caller.session.proofs_for(wanted, now=self._caller.clock.now())
         except NotGranted:

@@ -54,13 +54,13 @@ class BesideOriginal(StoreMisused):
 
 
 class ReleaseLoosened(NodeError):
-    """The settings are looser than the release settings recorded in the store."""
+    """The settings for key releases are looser than the settings recorded in the store."""
 
     code = "release-loosened"
 
 
 class CollateralRefused(NodeError):
-    """A collateral document is unusable, or older than the stored document."""
+    """A document of Intel's attestation collateral is unusable, or older than the stored one."""
 
     code = "collateral-refused"
 

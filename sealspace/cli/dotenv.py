@@ -41,16 +41,16 @@ _MOST_FAULTS: Final = 20
 
 
 class BrokenEntry(InvalidInput):
-    """Entries of a file cannot be parsed. The message gives locations but no content."""
+    """Entries of a file of secrets cannot be parsed. The message gives locations but no content."""
 
     code = "broken-entry"
 
 
 class _Faults(list[BrokenEntry]):
-    """The faults of one file, collected for one error message."""
+    """The faults in one file of secrets, collected for one error message."""
 
     def note(self, fault: BrokenEntry, where: str) -> bool:
-        """Record a fault with its location, and return whether there is room for another."""
+        """Record a fault with its location, and return whether another fault can be recorded."""
         fault.message = f"{where} {fault.message}"
         self.append(fault)
         return len(self) < _MOST_FAULTS
@@ -162,7 +162,7 @@ def text_of(data: bytes) -> str:
 
 
 def require_new_entry(values: Mapping[str, str | bytes], name: str) -> None:
-    """Reject an entry with an invalid or repeated name, or one that exceeds the limit."""
+    """Reject a secret if its name is invalid or repeated, or if the file has too many entries."""
     # Messages do not quote the name: in a malformed file it may be part of a value.
     if not is_secret_name(name):
         raise BrokenEntry("does not begin with a valid secret name", hint=_NAME_HINT)
@@ -179,7 +179,7 @@ def _next_line(text: str, at: int) -> int:
 
 
 def _value(text: str, at: int) -> tuple[str, int]:
-    """Parse the value at an offset, and return it with the offset of the next line."""
+    """Parse the `.env` value at an offset, and return it with the offset of the next line."""
     quoted = {"'": _SINGLE, '"': _DOUBLE}.get(text[at : at + 1])
     if quoted is None:
         return _plain(text, at)

@@ -185,7 +185,7 @@ async def warn_about_proof(client: Client, policy: Policy | None) -> None:
 
 
 async def hand_over_all(url: str, portables: Sequence[PortableDelegation], *, kept: str) -> None:
-    """Send grants to a backend. They stay in force even if the backend rejects them."""
+    """Send grants to a backend. The grants remain valid even if the backend rejects them."""
     for one in portables:
         try:
             await deliver(url, one)
@@ -199,13 +199,13 @@ async def hand_over_all(url: str, portables: Sequence[PortableDelegation], *, ke
 
 
 async def requires_proof(client: Client) -> bool:
-    """Return whether the node requires attested code before a delegate can open a secret."""
+    """Return whether the node requires attestation from a delegate that opens a secret."""
     terms = await node_terms(client)
     return terms is not None and terms.attestation != "off"
 
 
 async def node_terms(client: Client) -> ReleaseTerms | None:
-    """Return the node's release terms, or None if the node does not publish them."""
+    """Return the node's terms for releasing keys, or None if it does not publish them."""
     try:
         return await client.release_terms()
     except NotFound:
@@ -213,7 +213,7 @@ async def node_terms(client: Client) -> ReleaseTerms | None:
 
 
 def _actions(text: str) -> tuple[str, ...]:
-    """Convert the value of `--can` to abilities."""
+    """Convert the comma-separated actions in the option `--can` to abilities."""
     named = [one.strip() for one in text.split(",")]
     unknown = [one for one in named if one not in ACTIONS]
     if unknown:

@@ -470,7 +470,7 @@ def _command(*words: str, named: str) -> str:
 
 
 def _usable(portable: PortableDelegation, ours: tuple[str, ...]) -> VerifiedGrant:
-    """Verify a grant offline. It has to be active and made out to a DID of this owner."""
+    """Verify a grant offline, and require that it is active and addressed to a given DID."""
     grant = verified_offline(portable)
     state = grant.state()
     if state != "active":
@@ -486,7 +486,7 @@ def _usable(portable: PortableDelegation, ours: tuple[str, ...]) -> VerifiedGran
 
 
 async def accept_one(client: Client, portable: PortableDelegation, wallet: Wallet | None) -> None:
-    """Accept a grant for the rest of the session's lifetime."""
+    """Add a grant that the owner received to the session, until the session ends."""
     ends = client.session.expires_at
     ttl_s = DELEGATION_TTL_S if ends is None else ends - SystemClock().now()
     await client.delegations.accept(portable, wallet=wallet, ttl_s=ttl_s)
@@ -494,7 +494,7 @@ async def accept_one(client: Client, portable: PortableDelegation, wallet: Walle
 
 @at_node
 async def accept_received_again(client: Client) -> None:
-    """Accept stored grants for a new session, and delete those that are no longer in force."""
+    """Accept stored grants for a new session, and delete those that are no longer valid."""
     home = owner_home()
     for portable in home.received():
         try:

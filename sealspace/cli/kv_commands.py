@@ -210,7 +210,7 @@ async def delete(client: Client, key: str, space: str | None, yes: bool) -> None
 
 @asynccontextmanager
 async def _values(client: Client, space: str | None, key: str) -> AsyncIterator[Kv]:
-    """Yield the values of a space. Refusals get a hint that says which command to run next."""
+    """Yield the client for a space's values. Errors get a hint with the next command to run."""
     named = "" if space is None else f" --space {space}"
     try:
         yield client.kv(space)

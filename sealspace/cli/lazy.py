@@ -75,7 +75,7 @@ def rows_of(module: str, summaries: Mapping[str, str]) -> Table:
 
 
 def provided(name: str) -> Any:
-    """Import an object that a higher package registers as an entry point `sealspace.provided`.
+    """Load an object that another package registers in the entry point group `sealspace.provided`.
 
     The entry point avoids an import upwards, which the layers forbid. The type is Any because type
     checkers cannot see the module from here.

@@ -189,7 +189,7 @@ def login(
 def _with_wallet(
     home: OwnerHome, before: Profile, named: WalletOptions, profile: Profile
 ) -> Profile:
-    """Return a profile with the wallet from the options or from the last login."""
+    """Return the login settings with the wallet from the options or from the last login."""
     if named.in_browser or (before.key_file is None and not named.is_key):
         opens = not named.no_open and (named.in_browser or before.opens_browser)
         return replace(profile, opens_browser=opens)
@@ -260,7 +260,7 @@ def _print_login(profile: Profile, session: Session, *, is_new: bool) -> None:
 
 
 def _with_node_policy(before: Profile, demand: Demand, profile: Profile) -> Profile:
-    """Return a profile with the node policy from the options or from the last login."""
+    """Return the login settings with the node policy from the options or from the last login."""
     if demand.insists:
         file = demand.code_file
         code = (
@@ -303,7 +303,7 @@ async def _approved_code(node: str, demand: Demand) -> Policy:
 
 
 async def _sign_in(profile: Profile, wallet: Wallet, *, ttl_s: float) -> tuple[Session, Profile]:
-    """Sign in, and return the session and a profile whose node policy requires this store."""
+    """Sign in. Return the session, and the settings with the node's store id in the node policy."""
     async with opened(profile, profile.node) as client:
         # One message with all rights, so that a person signs once.
         sign_in = SignIn(

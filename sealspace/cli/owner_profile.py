@@ -199,7 +199,7 @@ class OwnerHome:
             replace_file(self.folder / "profile.json", data)
 
     def keep_session(self, session: Session) -> None:
-        """Store a session, and keep the grants that other commands have added to it."""
+        """Store a session, and keep grants that other commands have added to the stored session."""
         with self._lock():
             stored = self.session()
             if stored.did != session.did:
@@ -217,7 +217,7 @@ class OwnerHome:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
-        """Yield a client with the stored session. The node has to satisfy the login's policy."""
+        """Yield a client with the stored session. The node must satisfy the login's node policy."""
         profile, session = self.profile(), self.session()
         if has_ended(session):
             raise NotSignedIn("the session of the last login has ended", hint=_again(profile))
@@ -273,11 +273,11 @@ class OwnerHome:
         )
 
     def keep_received(self, portable: PortableDelegation) -> None:
-        """Store a grant to the owner's wallet, so that later logins accept it again."""
+        """Store a grant that the owner's wallet received, so that later logins accept it again."""
         self._keep("received", f"{portable.cid}.json", encode_portable(portable))
 
     def received(self) -> tuple[PortableDelegation, ...]:
-        """Return the stored grants to the owner's wallet, without unreadable files."""
+        """Return the stored grants that the owner's wallet received, without unreadable files."""
         return tuple(portable for _, portable in self._portables("received"))
 
     def _portables(self, folder: str) -> Iterator[tuple[Path, PortableDelegation]]:
@@ -286,7 +286,7 @@ class OwnerHome:
                 yield path, decode_portable(_read_private(path, MAX_PORTABLE_BYTES))
 
     def forget_received(self, cid: str) -> None:
-        """Delete a stored grant to the owner's wallet."""
+        """Delete a stored grant that the owner's wallet received."""
         (self.folder / "received" / f"{cid}.json").unlink(missing_ok=True)
 
     def _keep(self, folder: str, name: str, data: bytes) -> Path:
@@ -328,7 +328,7 @@ class OwnerHome:
 async def opened(
     profile: Profile, node: str, session: Session | None = None
 ) -> AsyncIterator[Client]:
-    """Yield a client for a node. The node has to satisfy the policy of the login.
+    """Yield a client for a node. The node must satisfy the login's node policy.
 
     If the node is refused, the error names the option of `login` that would accept it.
     """
@@ -353,7 +353,7 @@ def owner_home() -> OwnerHome:
 
 
 def own_did() -> str:
-    """Return the DID of the logged-in owner, or an empty string without a login."""
+    """Return the DID of the logged-in owner, or an empty string if nobody is logged in."""
     with suppress(NotSignedIn, KeyFileUnusable):
         return owner_home().profile().owner
     return ""
@@ -390,7 +390,7 @@ def _read_private(path: Path, max_bytes: int) -> bytes:
 
 
 def dids_of(target: str) -> list[str]:
-    """Return the given DID, or the DIDs to which grants for a backend's address were made."""
+    """Return a given DID as a list, or the DIDs that have grants for a given backend's address."""
     if target.startswith("did:"):
         return [target]
     return sorted({one.portable.delegate_did for one in known_grants(target)})

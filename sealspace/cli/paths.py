@@ -93,13 +93,13 @@ def write_grants(path: Path, portables: Sequence[PortableDelegation]) -> None:
 
 
 def make_receipt_folder(folder: Path) -> None:
-    """Create the folders for receipts and for their documents."""
+    """Create the folders for release receipts and for the documents that they reference."""
     for made in ("receipts", "documents"):
         (folder / made).mkdir(parents=True, exist_ok=True)
 
 
 def keep_receipt(folder: Path, receipt: bytes, documents: Mapping[bytes, bytes]) -> None:
-    """Write a receipt and its documents to files named by SHA-256."""
+    """Write a release receipt and its documents to files that are named after their SHA-256."""
     (folder / "receipts" / f"{hashlib.sha256(receipt).hexdigest()}.json").write_bytes(receipt)
     for digest, document in documents.items():
         (folder / "documents" / digest.hex()).write_bytes(document)

@@ -42,7 +42,7 @@ _GROUNDS: Final[Mapping[str, str]] = {
 
 
 class _Release(NamedTuple):
-    """A receipt with the names of the secrets that its policies and grants allow."""
+    """A receipt of a key release, with the secrets that its policies and grants allow."""
 
     receipt: Receipt
     secrets: list[str]
@@ -175,7 +175,7 @@ async def _fetch(
 
 
 async def _paths(client: Client, digest: bytes, network: NetworkId) -> frozenset[str]:
-    """Return the paths in a receipt's policy, or an empty set if the policy is not available."""
+    """Return the paths in a receipt's release policy, or an empty set if it is not available."""
     try:
         document = await client.receipts.document(digest, network)
         return frozenset(parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES)).paths)

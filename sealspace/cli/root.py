@@ -24,7 +24,7 @@ _HEADINGS: Final = ("Start", "Who", "Keep", "Share", "Backends", "Use", "Operate
 
 
 def _merged() -> dict[str, dict[str, Row]]:
-    """Return the command tables of all packages under their headings."""
+    """Return the commands of all installed packages, grouped by the headings in the help."""
     merged: dict[str, dict[str, Row]] = {heading: {} for heading in _HEADINGS}
     # Sorted by name, `node` comes first, so that `serve` is the first command in the help.
     for point in sorted(entry_points(group="sealspace.commands"), key=lambda point: point.name):

@@ -36,7 +36,7 @@ async def read_values(
     *,
     scope: str | None,
 ) -> dict[str, str | bytes]:
-    """Read the values of secrets by name. `names` may be a function that selects stored names."""
+    """Read secrets by name. `names` may be a function that selects from the stored names."""
     secrets = client.secrets()
     selected = names(await secrets.list(scope=scope)) if callable(names) else names
     found = await secrets.get_many(selected, scope=scope)

@@ -1,4 +1,4 @@
-"""A filter that masks secret values in a stream, even across the pieces in which it arrives.
+"""A filter that masks secret values in a stream, even if a value is split between two reads.
 
 A byte is covered if it is part of an occurrence of a pattern. Each longest run of covered bytes
 becomes one `***`; all other bytes pass unchanged and in order. The result does not depend on how
@@ -88,7 +88,7 @@ class Masker:
         self._in_mask = False  # whether the last decided byte is covered
 
     def feed(self, piece: bytes) -> bytes:
-        """Process the next piece of the stream, and return the output that is certain by now."""
+        """Process a piece of the stream, and return the output that later data cannot change."""
         data = self._held + piece
         ends = (_open_end(data, one) for one in self._patterns)
         return self._decide(data, undecided_from=min(ends, default=len(data)))
@@ -107,7 +107,7 @@ class Masker:
         return shown
 
     def _decide(self, data: bytes, *, undecided_from: int) -> bytes:
-        """Return the output for all bytes that later data cannot affect, and hold back the rest.
+        """Return masked output for all bytes that later data cannot affect, and hold back the rest.
 
         Bytes before `undecided_from`, where a value may begin, are decided. Covered bytes directly
         after them are decided too, because later bytes cannot uncover them.
@@ -149,7 +149,7 @@ def _starts(data: bytes, pattern: bytes) -> Iterator[int]:
 
 
 def _open_end(data: bytes, pattern: bytes) -> int:
-    """Return the first offset at which a pattern begins that only later data can complete."""
+    """Return the offset of an incomplete pattern at the end of the data, or the data's length."""
     at = data.find(pattern[:1], max(0, len(data) - len(pattern) + 1))
     while at >= 0:
         # Compare 16 bytes first: copying the whole rest at every candidate would be quadratic.

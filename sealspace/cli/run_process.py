@@ -241,7 +241,7 @@ def _passing_on(
             send(early.pop(0))
 
     def leave(_number: int, _frame: FrameType | None) -> None:
-        """Ignore a signal that the terminal has also sent to the child, which decides."""
+        """Ignore a signal that the terminal also sends to the child. The child handles it."""
 
     handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(_PASSED_ON, send)
     handlers |= dict.fromkeys(_FROM_TERMINALS, send if is_apart else leave)

@@ -274,7 +274,7 @@ def confirm_replacing(path: Path | None, *, yes: bool) -> None:
 
 
 def counter(what: str, *, every: int, first: int = 0) -> Callable[[int], None]:
-    """Return a function that prints the number of finished items at intervals."""
+    """Return a function that prints how many items are finished, once per `every` items."""
     following = first
 
     def count(done: int) -> None:

@@ -140,7 +140,7 @@ def connect_browser(node: str, *, opens: bool, before: str | None) -> BrowserWal
 
 
 def _page(node: str, *, opens: bool) -> "WalletPage":
-    """Return the wallet page of the running command, which the first call starts."""
+    """Return the web server for the command's wallet page. The first call starts it."""
     context = click.get_current_context()
     if _META not in context.meta:
         # LP1: without the table, every connection would be refused.
@@ -164,7 +164,7 @@ def _page(node: str, *, opens: bool) -> "WalletPage":
 
 
 class AnswerRefused(Exception):
-    """The refusal of a page's request. The page may retry only after status 409."""
+    """A request of the wallet page is refused. The page may retry only after status 409."""
 
     def __init__(self, status: int, text: str, *, hint: str = "") -> None:
         super().__init__(text)
@@ -226,7 +226,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
     # --- the command ------------------------------------------------------------------------------
 
     def ask(self, view: View, accept: Callable[[Mapping[str, Json]], T]) -> T:
-        """Show a question and wait for its answer."""
+        """Show a question on the page, and wait until the person has answered it."""
         answers: list[T] = []
         with interruptible(), self._changed:
             self._accept = lambda answer: answers.append(accept(answer))
@@ -253,7 +253,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
     # --- the page ---------------------------------------------------------------------------------
 
     def exchange(self, message: Mapping[str, Json]) -> View:
-        """Process a message from the page, which contains an answer or waits for a new view.
+        """Process a message from the page: an answer, or a request that waits for a new view.
 
         Args:
             message: `tab`, the page's own id of 32 hex digits; `version`, the version of the view
@@ -361,7 +361,7 @@ class _Exchange(BaseHTTPRequestHandler):
                 )
 
     def _place(self) -> str:
-        """Check a request's headers and token, and return the path after the token."""
+        """Check a request's headers and the token in its path, and return the rest of the path."""
         own = self.server.authority
         # LP2: stops DNS rebinding, where another site's name resolves to this machine.
         if self.headers.get_all("Host") != [own]:

@@ -125,7 +125,7 @@ Condition: TypeAlias = AllowAll | Owner | Whitelist | ValidUntil | WasmHash | Lo
 
 
 def parse_condition(value: Json) -> Condition:
-    """Parse an untrusted condition on callers.
+    """Parse a condition on callers from untrusted JSON.
 
     Raises:
         InvalidInput: a leaf or member is unknown, a value is not valid for its leaf, or the

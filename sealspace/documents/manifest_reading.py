@@ -94,7 +94,7 @@ class _Members(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A validated manifest. Obtain it with `parse_manifest`."""
+    """A validated app manifest, as returned by `parse_manifest`."""
 
     app_id: str
     name: str
@@ -217,7 +217,7 @@ def _check_expiry(expiry: str | None, where: str) -> None:
 
 
 def _secret(key: str, spec: object) -> Permission:
-    """Convert one entry of a manifest's `secrets` to a permission on the vault."""
+    """Convert one entry of a manifest's `secrets` to a permission for that secret."""
     at = f"secrets.{_shown(key)}"
     if not is_secret_name(key):
         _refuse(at, f"must match {NAME_PATTERN}")
@@ -256,7 +256,7 @@ def _secret(key: str, spec: object) -> Permission:
 
 @contextmanager
 def _at(path: str) -> Iterator[None]:
-    """Add a JSON member's path to errors that other modules raise."""
+    """Convert `InvalidInput` errors to `ManifestInvalid` errors with a JSON member's path."""
     try:
         yield
     except InvalidInput as exc:
@@ -265,7 +265,7 @@ def _at(path: str) -> Iterator[None]:
 
 
 def _refuse(path: str, what: str) -> NoReturn:
-    """Reject a JSON member. The error consists of the member's path and the given words."""
+    """Raise `ManifestInvalid` with the path of a JSON member and the given words."""
     _refuse_as(path, f"{below('manifest', path)} {what}")
 
 
@@ -296,7 +296,7 @@ _ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def full_action(service: str, word: str) -> str:
-    """Return the full ability for an action named in a manifest (MF7).
+    """Convert an action in a manifest, such as `get`, to an ability, `tinycloud.kv/get` (MF7).
 
     Raises:
         ManifestInvalid: a known service has no such action (MF19), or the word is not an action.
@@ -328,7 +328,7 @@ def full_action(service: str, word: str) -> str:
 
 
 def _is_path(path: str) -> bool:
-    """Return whether a path can be used in a resource without escaping."""
+    """Return whether a path is unchanged when it is parsed back from the text of a resource."""
     resource = SpaceResource(parse_space_id("tinycloud:key:z6Mk:notes"), "kv", path)
     try:
         return parse_resource(resource.text) == resource

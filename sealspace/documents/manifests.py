@@ -116,7 +116,7 @@ class DelegationTarget:
 
 @dataclass(frozen=True, slots=True)
 class ManifestRequest:
-    """A sign-in's request, composed from one or more manifests.
+    """The rights that a sign-in requests, composed from one or more app manifests.
 
     Attributes:
         manifests: the checked manifests.
@@ -163,7 +163,7 @@ ACCOUNT_RESOURCES: tuple[ResourceRequest, ...] = tuple(
 
 
 def resolve_manifest(manifest: Manifest) -> tuple[ResourceRequest, ...]:
-    """Expand a manifest into merged resources (MF7).
+    """Convert an app manifest's permissions and secrets to the requested resources (MF7).
 
     The default permissions come first, then permissions, then secrets. Equal resources are merged.
     At
@@ -189,7 +189,7 @@ def resolve_manifest(manifest: Manifest) -> tuple[ResourceRequest, ...]:
 def compose_manifests(
     manifests: Sequence[Manifest], *, include_account_registry_permissions: bool = True
 ) -> ManifestRequest:
-    """Combine several manifests into one request.
+    """Combine several app manifests into one request for a sign-in.
 
     Args:
         manifests: at least one.
@@ -241,7 +241,7 @@ def _expand(entry: Permission, manifest: Manifest, origin: Origin) -> ResourceRe
 
 
 def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
-    """Merge resources that have the same service, space, path and lifetime."""
+    """Merge the actions of resources that have the same service, space, path and lifetime."""
     merged: dict[tuple[str, str, str, int | None], ResourceRequest] = {}
     for one in resources:
         key = (one.service, one.space, one.path, one.expiry_ms)
@@ -257,7 +257,7 @@ def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
 
 
 def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:
-    """Return a request in which each reader of a secret may also decrypt on a network (MF8).
+    """Add a right to decrypt on a network for each recipient that requests to read secrets (MF8).
 
     Args:
         request: from `compose_manifests`.

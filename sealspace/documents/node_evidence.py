@@ -183,7 +183,7 @@ def parse_node_attestation(body: bytes, *, nonce: str) -> NodeAttestation:
 
 
 class _Answer(msgspec.Struct):
-    """The JSON members that are read from a node's response."""
+    """The JSON members that are read from a node's evidence document."""
 
     enforcer_did: str
     store_id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]

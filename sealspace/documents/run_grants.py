@@ -109,7 +109,7 @@ ProgramRule: TypeAlias = ByHash | ByProject
 
 @dataclass(frozen=True, slots=True)
 class GrantLimits:
-    """Limits of a run with the granted secrets. None stands for the runner's own limit.
+    """Limits of a run with the granted secrets. None means that the runner's own limit applies.
 
     The attributes have the order of `MOST`.
     """
@@ -120,7 +120,7 @@ class GrantLimits:
 
     @property
     def stated(self) -> dict[str, Json]:
-        """The limits that are not None, with the names in `MOST`."""
+        """The limits that are not None, as a dictionary with the names from `MOST`."""
         return {
             name: limit
             for name, limit in zip(MOST, astuple(self), strict=True)
@@ -130,7 +130,7 @@ class GrantLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatement:
-    """The terms that a run grant states in addition to its capabilities.
+    """The terms of a run grant, apart from its capabilities.
 
     Attributes:
         programs: at least one.
@@ -168,7 +168,7 @@ class RunStatement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunGrant:
-    """A verified run grant. Obtain it with `read_run_grant`.
+    """A verified run grant, as returned by `read_run_grant`.
 
     Attributes:
         header: the delegation as text.
@@ -207,7 +207,7 @@ class _Stated(Struct, forbid_unknown_fields=True):
 
 
 def parse_run_statement(value: Json) -> RunStatement:
-    """Parse an untrusted run statement (RN44).
+    """Parse the terms of a run grant from untrusted JSON (RN44).
 
     Raises:
         InvalidInput: a member is unknown, missing, of another type, or beyond its limit.
@@ -222,7 +222,7 @@ def parse_run_statement(value: Json) -> RunStatement:
 
 
 def run_statement_json(statement: RunStatement) -> dict[str, Json]:
-    """Return a run statement as JSON that `parse_run_statement` reads back."""
+    """Return the terms of a run grant as JSON that `parse_run_statement` reads back."""
     programs: list[Json] = []
     for rule in statement.programs:
         named: dict[str, Json] = (
@@ -238,7 +238,7 @@ def run_statement_json(statement: RunStatement) -> dict[str, Json]:
 
 
 def run_resource(statement: RunStatement) -> str:
-    """Return the resource that contains a run statement in a sign-in text."""
+    """Return the resource that contains a run grant's terms in a sign-in text."""
     return RUN_URN + encode_url(canonical_bytes(run_statement_json(statement)))
 
 
@@ -398,7 +398,7 @@ def listed_secret(resource: SpaceResource) -> SecretName:
 
 
 def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
-    """Return the run statement of a delegation, which must have exactly one (RN43)."""
+    """Return the terms of a run grant. The delegation must state them exactly once (RN43)."""
     found = [
         *chain.from_iterable(map(_stated_in_facts, delegation.facts)),
         *_stated_in_text(delegation.envelope),
@@ -414,7 +414,7 @@ def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
 
 
 def _stated_in_facts(value: Json, depth: int = 0) -> Iterator[Json]:
-    """Yield the run statements in a fact. Raises for unknown versions and places."""
+    """Yield the run grant terms in a delegation's fact. Rejects unknown versions and places."""
     if isinstance(value, dict):
         for name, member in value.items():
             if name == RUN_FACT and depth == 0:
@@ -448,7 +448,7 @@ def _stated_in_text(envelope: Cacao | UcanToken) -> Iterator[Json]:
 
 
 def _require_policy(policies: Sequence[Policy], delegation: Delegation) -> None:
-    """Require that a policy names the runner's code and covers each secret (RN46)."""
+    """Require policies that admit only approved code and cover exactly the secrets (RN46)."""
     paths = {one.resource.text for one in delegation.capabilities if one.ability == KV_GET}
     names_code = any(policy.is_allow_list and policy.receiver == "attested" for policy in policies)
     if not names_code or not any(set(policy.paths) == paths for policy in policies):
@@ -528,7 +528,7 @@ _TYPE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationGrant:
-    """A grant to write generated secrets. Obtain it with `read_generation_grant`."""
+    """A verified grant to write generated secrets, as returned by `read_generation_grant`."""
 
     owner: Principal
     secrets: frozenset[SecretName]

@@ -30,7 +30,7 @@ _RESERVED_SCOPES = frozenset({"default", "global"})
 
 @dataclass(frozen=True, slots=True)
 class SecretName:
-    """The valid name of a secret. Obtain it with `parse_secret_name`.
+    """The valid name of a secret, as returned by `parse_secret_name`.
 
     Attributes:
         name: `^[A-Z][A-Z0-9_]*$`.
@@ -42,7 +42,7 @@ class SecretName:
 
     @property
     def label(self) -> str:
-        """The form of the name for people, `NAME` or `scope/NAME`."""
+        """The name as shown to people, `NAME` or `scope/NAME`."""
         return self.name if self.scope is None else f"{self.scope}/{self.name}"
 
     @property
@@ -116,7 +116,7 @@ def canonical_scope(scope: str) -> str:
 
 
 def list_prefix(scope: str | None) -> str:
-    """Return the path that a grant has to name to list the secrets of a scope."""
+    """Return the path prefix of a scope's secrets, which a grant to list them has to name."""
     if scope is None:
         return f"{VAULT_PREFIX}secrets/"
     return f"{SCOPED_PREFIX}{canonical_scope(scope)}/"
