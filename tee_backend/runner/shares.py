@@ -41,13 +41,13 @@ OPERATOR: Final = Payer(Principal("operator"))
 
 
 class InUse:
-    """Counters of amounts in use, one for each payer, API key or group of callers."""
+    """Counters of calls or bytes in use, one for each payer, API key or group of callers."""
 
     def __init__(self) -> None:
         self._amounts = Counter[Hashable]()
 
     def add(self, parts: Parts, amount: int, most: int | None = None) -> None:
-        """Add an amount to the given counters. A negative amount releases it.
+        """Increase the given counters by an amount, or decrease them if it is negative.
 
         Args:
             parts: the counters.
@@ -68,7 +68,7 @@ class InUse:
 
     @contextmanager
     def reserve(self, parts: Parts, amount: int, most: int | None) -> Iterator[None]:
-        """Add an amount to the given counters until the block ends.
+        """Increase the given counters by an amount until the block ends.
 
         Raises the same errors as `add`.
         """
@@ -91,7 +91,7 @@ class Bounds:
 
     @contextmanager
     def reserve(self, payer: Payer, size_bytes: int, *, is_new: bool = True) -> Iterator[None]:
-        """Count a call towards the limits until the block ends.
+        """Count a call and its body size towards the limits until the block ends.
 
         Args:
             payer: the payer of the call.
@@ -113,7 +113,7 @@ class Bounds:
 
 
 class Turns:
-    """A semaphore that payers acquire in turns."""
+    """A semaphore whose places are given to waiting payers in turn."""
 
     def __init__(self, places: int, *, beside: bool) -> None:
         self._places = places
@@ -124,7 +124,7 @@ class Turns:
 
     @asynccontextmanager
     async def place(self, payer: Payer) -> AsyncIterator[None]:
-        """Wait for a free place, and occupy it until the block ends."""
+        """Acquire the semaphore for a payer, and release it when the block ends."""
         turn = asyncio.get_running_loop().create_future()
         self._waiting[turn] = payer
         self._hand_out()
@@ -151,7 +151,7 @@ class Turns:
                 self._waiting[other] = self._waiting.pop(other)
 
     def _next(self) -> "asyncio.Future[None] | None":
-        """Return the next waiting call that may take a place, or None (RN161, RN162)."""
+        """Return the waiting call that may start next, or None (RN161, RN162)."""
         if self._used.total() >= self._total:
             return None
         used = Counter(one.is_known for one in self._used.elements())
@@ -185,7 +185,7 @@ def keep(
     cost: int,
     most: int,
 ) -> None:
-    """Count a stored response or receipt, and delete older entries if the share is full.
+    """Count a stored response or receipt. If the payer group's quota is full, delete old entries.
 
     The payer that uses most of the share loses its oldest. Triggers of the journal delete the
     answers and receipts themselves.

@@ -30,7 +30,7 @@ class Answer:
 
 
 def run_answer(outcome: Outcome) -> Answer:
-    """Return the response to `POST /run`, which embeds the output's JSON text unchanged."""
+    """Return the `POST /run` response for a finished run, with the program's output as raw JSON."""
     facts, result = outcome.facts, outcome.result
     value: dict[str, object] = {
         "job": facts.job,
@@ -51,7 +51,7 @@ def run_answer(outcome: Outcome) -> Answer:
 
 
 def api_answer(outcome: Outcome, *, charged: int) -> Answer:
-    """Return the response to `POST /call` in OutLayer's format.
+    """Return the `POST /call` response for a finished run, in OutLayer's format.
 
     The amount charged is a decimal string.
     """
@@ -81,7 +81,7 @@ def pending(job: str, *, is_api: bool) -> Answer:
 
 
 def refused(reason: Reason) -> Answer:
-    """Return the response to a call that was refused before it became a job. It has no receipt."""
+    """Return a response without a receipt, for a call that was refused before a job existed."""
     return answer_with({"status": "refused", "error": error_of(reason)}, reason)
 
 
@@ -91,12 +91,12 @@ def api_refused(reason: Reason) -> Answer:
 
 
 def answer_with(members: Mapping[str, object], reason: Reason | None = None) -> Answer:
-    """Return a response with the given JSON members and the reason's status, by default 200."""
+    """Return a JSON response. Its HTTP status is that of the failure reason, or 200 without one."""
     return Answer(200 if reason is None else reason.status, msgspec.json.encode(members))
 
 
 def error_of(reason: Reason) -> dict[str, Json]:
-    """Return the JSON object that describes a reason in a response's `error` member."""
+    """Return the JSON object that describes a failure reason in a response's `error` member."""
     error: dict[str, Json] = {"code": reason.code, "message": reason.sentence}
     return error | ({"detail": reason.detail} if reason.detail else {})
 

@@ -1,4 +1,4 @@
-"""Request bodies of calls, which name the program, its input, limits and secrets (RN66, RN96).
+"""Parser for the JSON bodies of calls: program, input, limits and secrets (RN66, RN96).
 
     POST /run
 
@@ -60,7 +60,7 @@ class SecretsRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallBody:
-    """A parsed request body. The keys of `limits` are attribute names of `Limits`."""
+    """The parsed body of a call. The keys of `limits` are attribute names of `Limits`."""
 
     project: ProjectId | None
     sha256: str | None
@@ -92,7 +92,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 def _texts_of(body: type[msgspec.Struct], *inputs: str) -> type[msgspec.Struct]:
-    """Return a copy of a body type whose members stay raw JSON instead of being parsed."""
+    """Return a struct type with the fields of `body` and `inputs`, each holding unparsed JSON."""
     names = (*inputs, *body.__struct_encode_fields__)
     return msgspec.defstruct(
         "_Texts", [(name, msgspec.Raw, msgspec.Raw()) for name in names], forbid_unknown_fields=True
@@ -105,7 +105,7 @@ _TEXTS: Final = _texts_of(_Body, *_INPUTS)
 
 @contextmanager
 def refusing_invalid() -> Iterator[None]:
-    """Turn each parsing error in the block into a refusal with the code `request-invalid`."""
+    """Convert parsing errors in the block to `RunRefused` with the code `request-invalid`."""
     try:
         yield
     except msgspec.ValidationError as exc:
@@ -232,7 +232,7 @@ def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
 
 
 def _bounded(data: bytes, shape: type[msgspec.Struct], *inputs: str) -> dict[str, msgspec.Raw]:
-    """Return the raw JSON members of an untrusted body after checking its length (RN66).
+    """Check the length of an untrusted body, and split it into its raw JSON members (RN66).
 
     Raises:
         RunRefused: `input-too-large` for the whole body, `request-invalid` for the other members.
@@ -248,7 +248,7 @@ def _bounded(data: bytes, shape: type[msgspec.Struct], *inputs: str) -> dict[str
 
 
 def _limits_of(stated: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
-    """Return a caller's limits, keyed by attribute name of `Limits`.
+    """Convert the limits in a request to a mapping keyed by attribute names of `Limits`.
 
     A positive instruction limit below one million is raised to one million (RN1).
     """
@@ -261,7 +261,7 @@ def _limits_of(stated: Mapping[str, int], names: Mapping[str, str]) -> dict[str,
 
 
 def scope_of(profile: Any) -> str | None:
-    """Return the scope that an untrusted profile names, or None for the default profile.
+    """Return the secret scope for an untrusted profile name, or None for the default profile.
 
     Raises:
         RunRefused: `bad-profile`.

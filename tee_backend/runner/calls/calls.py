@@ -58,7 +58,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(eq=False, repr=False)
 class Calls:
-    """Context manager for the calls of one runner.
+    """Context manager that accepts, runs and settles all program calls of one runner.
 
     Entering it handles the jobs that the runner's last start left unfinished.
     """
@@ -77,7 +77,7 @@ class Calls:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        """Settle interrupted jobs as failed, and queue waiting jobs again (RN99)."""
+        """After a restart, mark interrupted jobs as failed and queue waiting jobs again (RN99)."""
         for job, record in await self.ledger.unfinished():
             if record is None:
                 _log.error("a job is not run: its row in the journal was edited or moved")
@@ -187,7 +187,7 @@ class Calls:
     async def _start_job(
         self, parsed: CallBody, payer: Payer, key: int | None, budget: int, request: bytes
     ) -> Answer:
-        """Run a job now or queue it, and return the response to the call."""
+        """Run a call now, or queue it if it is asynchronous, and return the response."""
         job = self.runner.entropy.token(16).hex()
         with ExitStack() as reservations:
             if key is not None and not parsed.is_async:
@@ -283,7 +283,7 @@ class Calls:
         await self._settle(outcome, record)
 
     async def _settle(self, outcome: Outcome, record: JobRecord) -> Answer:
-        """Charge and end a job in the ledger, and return the response to its call.
+        """Charge the payer of a job, close the job, and return the response to its call.
 
         The charge is the cost of run and compilation, at most the reserved amount (RN94, RN166).
         """

@@ -101,7 +101,7 @@ class _Request(msgspec.Struct, forbid_unknown_fields=True):
 
 @refusing_invalid()
 def parse_generation(data: bytes) -> tuple[Principal, str | None, dict[SecretName, str]]:
-    """Parse an untrusted body into the owner, the scope, and the type of each new secret."""
+    """Parse an untrusted request body, and return the owner, scope and types of the new secrets."""
     if len(data) > MAX_GENERATION_BODY_BYTES:
         raise RunRefused("input-too-large")
     request = shaped(parse_json(data, max_bytes=MAX_GENERATION_BODY_BYTES), _Request)
@@ -117,7 +117,7 @@ def parse_generation(data: bytes) -> tuple[Principal, str | None, dict[SecretNam
 async def generate(
     runner: Runner, authorization: str | None, sign_in: str | None, body: bytes
 ) -> Answer:
-    """Generate the secrets that a request names, and write them to the node.
+    """Generate the secrets listed in a request, and store them on the node.
 
     Each secret is written separately. If one fails, the request ends: the secrets before it exist,
     and the answer names them.
@@ -178,7 +178,7 @@ def refused(reason: Reason) -> Answer:
 
 
 def _grant_for(runner: Runner, owner: Principal, wanted: Mapping[SecretName, str]) -> Grant:
-    """Return the newest live grant for exactly the requested secrets (RN143).
+    """Return the owner's newest live grant that covers exactly the requested secrets (RN143).
 
     Raises:
         RunRefused: `generation-not-granted`.
@@ -195,7 +195,7 @@ def _grant_for(runner: Runner, owner: Principal, wanted: Mapping[SecretName, str
 async def _write(
     runner: Runner, owner: Principal, secret: SecretName, kind: str, grant: Grant
 ) -> str | None:
-    """Generate a secret, and write it to the node unless the secret already exists (RN145).
+    """Generate a secret, and store it on the node unless a secret of this name exists (RN145).
 
     Returns the version that was written, or None if the secret exists already.
     """

@@ -1,4 +1,4 @@
-"""The runner's SQLite database of tokens, versions, receipts, keys and jobs (RN54, RN65).
+"""SQLite database of used tokens, program versions, receipts, API keys and jobs (RN54, RN65).
 
 The file has mode 0600, and is in WAL mode with full synchronisation: when a method returns, its
 changes are on disk. Rows of keys, accounts and jobs are encrypted by `RowSealer`. No other row
@@ -172,7 +172,7 @@ class Journal:
         return await self.write(recorded)
 
     async def keep(self, job: str, receipt: bytes, payer: Payer) -> None:
-        """Store a job's receipt, and delete older receipts if the storage share is full."""
+        """Store a job's receipt. If the payer group's quota is full, delete old receipts."""
         await self.write(lambda connection: keep_receipt(connection, job, receipt, payer))
 
     async def receipt(self, job: str) -> bytes | None:
@@ -182,7 +182,7 @@ class Journal:
         return None if row is None else bytes(row[0])
 
     async def write(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        """Run a function as one transaction in the journal's thread. An exception rolls it back."""
+        """Run a function as one transaction in the journal's thread. Roll back on an exception."""
 
         def written() -> _Result:
             with self._connection as connection:
@@ -239,13 +239,13 @@ class Journal:
 
 
 def keep_receipt(connection: sqlite3.Connection, job: str, receipt: bytes, payer: Payer) -> None:
-    """Store a receipt within a transaction, and delete older receipts if the share is full."""
+    """Store a receipt in a transaction. If the payer group's quota is full, delete old receipts."""
     connection.execute("INSERT INTO receipts (job, receipt) VALUES (?, ?)", (job, receipt))
     keep(connection, "receipt", job, payer, cost=1, most=_MOST_RECEIPTS)
 
 
 class RowSealer:
-    """Encryption of journal rows, which the host could otherwise edit.
+    """Cipher for journal rows, which protects them against edits by the host.
 
     Rows are encrypted by AES-256-GCM with table, id and version as associated data. A row that was
     changed, or moved to another place, cannot be decrypted. An older state of a row, restored with

@@ -81,7 +81,7 @@ class KeptKeys:
         return key
 
     async def live_key(self, owner: Principal, nonce: int) -> ApiKey:
-        """Return an owner's live API key. The caller must still compare its secret (RN89).
+        """Return a live API key by owner and nonce. The caller must still check its secret (RN89).
 
         Raises:
             RunRefused: `key-refused` if it is unknown, was revoked or has ended.
@@ -121,7 +121,7 @@ class KeptKeys:
     def _kept(
         self, connection: sqlite3.Connection, owner: str, nonce: int | None
     ) -> list[tuple[int, int, _Kept]]:
-        """Return the nonce, version and content of each row that stores an owner's key.
+        """Return the nonce, row version and decrypted content of each API key of an owner.
 
         If `nonce` is given, only the row with that nonce is returned.
         """

@@ -1,4 +1,4 @@
-"""Accounts and jobs in the runner's journal (RN92, RN93, RN98, RN99).
+"""Payment accounts and job records in the runner's database (RN92, RN93, RN98, RN99).
 
 Amounts are integer micro-units. A job reserves an amount before it starts, and is charged when it
 ends. Each step is one transaction with the job's row. So no crash, retry or race makes a balance
@@ -91,7 +91,7 @@ _FORGET_OLD: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The accounts and jobs in a journal."""
+    """The payment accounts and job records in a runner's journal."""
 
     journal: Journal
     sealer: RowSealer
@@ -132,7 +132,7 @@ class Ledger:
     # --- jobs -------------------------------------------------------------------------------------
 
     async def accept(self, job: str, record: JobRecord, *, request: bytes | None) -> None:
-        """Record a new job, and reserve its amount in the payer's account.
+        """Record a new job, and reserve its budget in the payer's account.
 
         Raises:
             RunRefused: `balance-too-low`.
@@ -155,7 +155,7 @@ class Ledger:
         await self.journal.write(accepted)
 
     async def start(self, job: str) -> bytes:
-        """Mark a waiting job as started, and return its request.
+        """Mark a waiting job as started, and return the stored request body.
 
         The stored request is deleted.
         """
@@ -173,7 +173,7 @@ class Ledger:
     async def settle(
         self, job: str, *, charged: int, receipt: bytes | None, answer: bytes | None, now: float
     ) -> None:
-        """Charge and end a started job, and store its receipt and its response.
+        """Charge the payer of a started job, close the job, and store its receipt and response.
 
         The rest of the reserved amount is released.
 
@@ -253,7 +253,7 @@ class Ledger:
     # --- rows -------------------------------------------------------------------------------------
 
     def _account(self, connection: sqlite3.Connection, owner: str) -> tuple[Account, int]:
-        """Return an account and its row's version, which is 0 for a new account (RN92).
+        """Return an account and the version of its database row, 0 for a new account (RN92).
 
         Raises:
             FolderDamaged: the row was edited or moved, or its columns differ from its content.
@@ -270,7 +270,7 @@ class Ledger:
         return Account(*amounts), version
 
     def _move(self, connection: sqlite3.Connection, owner: str, change: Account) -> Account:
-        """Add changes, which may be negative, to the amounts of an account (RN93).
+        """Add amounts, which may be negative, to an account's balance, reserve and charges (RN93).
 
         Raises:
             RunRefused: `balance-too-low`.
@@ -301,7 +301,7 @@ class Ledger:
     def _replace(
         self, connection: sqlite3.Connection, job: str, before: State, **changed: State | int
     ) -> JobRecord:
-        """Change a job that must be in a given state, and return its previous record."""
+        """Update a job that must be in the state `before`, and return its previous record."""
         record, version = self._job(connection, job)
         if record is None or record.state != before:
             raise FolderDamaged(f"a job in the runner's journal is not {before}")
@@ -330,7 +330,7 @@ class Ledger:
 
 
 def _piece(number: int) -> str:
-    """Return the value of `kind` for a piece of a stored response.
+    """Return the value of the column `kind` for one piece of a stored response.
 
     The first piece has the name that whole responses had in an older schema.
     """

@@ -48,7 +48,7 @@ class Price(msgspec.Struct, frozen=True, rename="camel"):
         )
 
     def most(self, limits: Limits) -> int:
-        """Return the price in micro-units of a run that reaches its limits."""
+        """Return the price in micro-units of a run that uses up the given limits."""
         millions = -(-limits.max_instructions // MILLION)
         return self.cost(instructions=millions * MILLION, time_ms=limits.max_execution_s * 1000)
 

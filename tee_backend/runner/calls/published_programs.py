@@ -68,7 +68,7 @@ _Read = TypeVar("_Read")
 def live_grants(
     backend: Backend, read: Callable[[str], _Read]
 ) -> Callable[[], list[tuple[Grant, _Read]]]:
-    """Return a function that lists all live grants accepted by `read`, newest first.
+    """Return a function that lists the backend's live grants that `read` can parse, newest first.
 
     Grants may come from the disk, which the host controls. So each is verified as if it had just
     arrived; the result is cached.
@@ -108,7 +108,7 @@ class PublishedPrograms:
         self._reading: dict[tuple[ProjectId, str | None], asyncio.Task[Version]] = {}
 
     async def find(self, project: ProjectId | None, sha256: str | None) -> Version:
-        """Find a program version by its project, or a known program by its hash.
+        """Find a program version by its project, or by the hash of a program loaded earlier.
 
         Without a hash, the project's active version is returned.
 
@@ -203,7 +203,7 @@ class PublishedPrograms:
         return code
 
     def _private_reader(self, project: ProjectId, max_bytes: int) -> Reader:
-        """Return a function that reads values of a project with its newest grant (RN153).
+        """Return a function that reads a project's values under the newest grant for it (RN153).
 
         Without a valid grant, the function returns None.
         """

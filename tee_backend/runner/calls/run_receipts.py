@@ -56,7 +56,7 @@ SALT_BYTES: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """A start document that `parse_start` has parsed but not verified."""
+    """A parsed, unverified start document, which contains a runner's receipt key and quote."""
 
     statement: Statement
     receipt_key: Principal
@@ -119,7 +119,7 @@ def salted(salt: bytes, data: bytes | memoryview) -> bytes:
 
 
 def names_hash(names: Iterable[str]) -> str:
-    """Return the SHA-256 of variable names in base64url.
+    """Return the SHA-256 hash of a list of variable names, encoded in base64url.
 
     The names are hashed as a sorted list in canonical JSON.
     """
@@ -138,13 +138,13 @@ class _StartDocument(
 def encode_start(
     statement: dict[str, Json], receipt_key: str, quote: bytes, event_log: list[Json] | None
 ) -> bytes:
-    """Encode a start document as canonical JSON."""
+    """Encode a runner's start document (statement, receipt key and quote) as canonical JSON."""
     document = _StartDocument(statement, receipt_key, encode_standard(quote), event_log)
     return canonical_bytes(msgspec.to_builtins(document))
 
 
 def parse_start(data: bytes) -> Start:
-    """Parse an untrusted start document.
+    """Parse a runner's untrusted start document.
 
     Raises:
         StatementInvalid: it is malformed. Its quote and key are not verified here.
@@ -169,7 +169,7 @@ def parse_start(data: bytes) -> Start:
 
 
 def sign_receipt(facts: RunFacts, *, runner: str, start: str, key: Ed25519Signer) -> bytes:
-    """Return the signed receipt of a run (RN72)."""
+    """Return the receipt of a run, signed with the runner's receipt key (RN72)."""
     stated: dict[str, Json] = msgspec.to_builtins(facts)
     stated |= {
         "status": "completed" if facts.code is None else "failed",
@@ -180,7 +180,7 @@ def sign_receipt(facts: RunFacts, *, runner: str, start: str, key: Ed25519Signer
 
 
 async def verify_run(receipt: bytes, start: bytes, inspector: "Inspector") -> VerifiedRun:
-    """Verify a receipt as of the time stated in the receipt (RN73).
+    """Verify the receipt of a run, as of the time stated in the receipt (RN73).
 
     Args:
         receipt: the receipt, untrusted.

@@ -32,12 +32,12 @@ class SecretTags:
 
     @classmethod
     def of(cls, keys: KeySource) -> "SecretTags":
-        """Derive the tag key from a key of the application's key service. This call may block."""
+        """Derive the tag key from a key fetched from the application's key service. May block."""
         # Derived, so that other keys from the same service reveal nothing about this one.
         return cls(hmac.digest(_TAG_LABEL, keys.key(KEY_PATH), hashlib.sha256))
 
     def tag(self, owner: Principal, secret: SecretName, *, kind: str, at: str, value: str) -> bytes:
-        """Return the tag of a generated secret (RN147)."""
+        """Compute the HMAC tag of a generated secret (RN147)."""
         message = bytearray(_TAG_LABEL)
         for part in (owner, secret.path, kind, at, value):
             data = part.encode("utf-8", "surrogatepass")

@@ -74,7 +74,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A runner's receipt key and the start document whose quote names that key.
+    """A runner's receipt key, and the start document with an attestation quote for that key.
 
     `start_hash` is the SHA-256 of the document in base64url.
     """
@@ -85,7 +85,7 @@ class Identity:
 
 
 def manifest_of(did: str, name: str) -> dict[str, Json]:
-    """Return the manifest that a runner publishes.
+    """Return the application manifest that a runner publishes.
 
     The manifest requests no permissions, because owners choose what they grant.
     """
@@ -95,7 +95,7 @@ def manifest_of(did: str, name: str) -> dict[str, Json]:
 async def begin(
     source: EvidenceSource, *, did: Principal, manifest: Mapping[str, Json], compose: str | None
 ) -> Identity:
-    """Create a receipt key and a start document whose quote names that key (RN71)."""
+    """Create a receipt key, and a start document with an attestation quote for that key (RN71)."""
     key = Ed25519Signer(SystemEntropy().token(32))
     stated = statement_json(did, dict(manifest), compose)
     binding = runner_binding(did, key.public_key, parse_statement(stated).sha256)
@@ -161,7 +161,7 @@ class Runner:
         await (self.backend.accept if is_releasing else self.backend.hold)(*portables)
 
     async def verify_caller(self, authorization: str | None, sign_in: str | None) -> SignedCall:
-        """Verify the token of a call, which must name the runner's current start (RN178).
+        """Verify a call's token, which must name the runner's current start document (RN178).
 
         Args:
             authorization: the caller's token, untrusted, or None.
@@ -210,7 +210,7 @@ class Runner:
         return call.caller
 
     def limits(self, body: CallBody) -> Limits:
-        """Return the runner's limits, lowered to the limits in a call's body."""
+        """Return the limits for a call, each the smaller of the runner's and the caller's value."""
         return _smallest(self.most, body.limits)
 
     async def perform(
@@ -262,7 +262,7 @@ class Runner:
         return await asyncio.to_thread(self._outcome, job, record, request, result)
 
     def outcome_without_run(self, job: str, record: JobRecord, code: str) -> Outcome:
-        """Return the outcome of a job that was interrupted or never ran."""
+        """Return the result and signed receipt of a job that was interrupted or never ran."""
         limits, has_secrets = Limits(*record.limits), record.has_secrets
         request = RunRequest(
             record.program or "", Target.WASIP1, limits=limits, secrets_delivered=has_secrets
@@ -275,7 +275,7 @@ class Runner:
     async def _prepared(
         self, job: str, body: CallBody, manifest: ProgramManifest, request: RunRequest
     ) -> RunRequest:
-        """Return the request with its limits, its allowed hosts and the granted secrets."""
+        """Return a run request completed with limits, allowed hosts and the granted secrets."""
         caller = request.payer.did
         limits, hosts, secrets = self.limits(body), frozenset(manifest.hosts), dict[str, str]()
         if body.secrets is not None:
@@ -303,7 +303,7 @@ class Runner:
     async def _values(
         self, chosen: Mapping[str, Sequence[RunGrant]], scope: str | None
     ) -> dict[str, tuple[RunGrant, str]]:
-        """Read all secrets concurrently. The first failure refuses the run."""
+        """Read the secrets of a run concurrently. If one cannot be read, refuse the run."""
         tasks = [
             asyncio.create_task(self._value(name, grants, scope)) for name, grants in chosen.items()
         ]
@@ -317,7 +317,7 @@ class Runner:
     async def _value(
         self, name: str, grants: Sequence[RunGrant], scope: str | None
     ) -> tuple[RunGrant, str]:
-        """Read a secret with the first of its grants that is not revoked.
+        """Read a secret from the node, citing the first of the given grants that is not revoked.
 
         Each read cites exactly one grant (RN83).
         """
@@ -455,7 +455,7 @@ def _choose(
 
 
 def _smallest(limits: Limits, stated: Mapping[str, int | None]) -> Limits:
-    """Return the smaller of two values for each limit (RN86).
+    """Return the limits, each lowered to its value in `stated` if that is smaller (RN86).
 
     Instructions are rounded down to whole millions (RN1), except below one million, which a grant
     or a runner may set.

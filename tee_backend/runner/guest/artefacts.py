@@ -118,7 +118,7 @@ class Artefacts:
         self._files.clear()
 
     def _refuse_known_failure(self, key: str, payer: Payer) -> None:
-        """Refuse a program whose last compilation failed."""
+        """Raise RunRefused for a program whose last compilation failed."""
         if known := self._refused.get(key):
             raise RunRefused(known.code, known.detail)
         # Known and unknown payers are remembered separately: otherwise unknown payers could slow

@@ -82,7 +82,7 @@ class Template:
         return cls(process, ours)
 
     async def ready(self) -> None:
-        """Wait until the template can fork.
+        """Wait until the template process reports that it can fork children.
 
         Raises EOFError or OSError if the template ended or took too long.
         """
@@ -165,7 +165,7 @@ class Child:
         self._begin_task = asyncio.create_task(self._begin())
 
     async def ready(self) -> None:
-        """Wait until the child has confined itself.
+        """Wait until the child process reports that it is confined.
 
         Raises ChildEnded if the child failed to start or to confine itself.
         """
@@ -263,7 +263,7 @@ class Child:
         return self._status is not None
 
     async def _begin(self) -> bool:
-        """Wait for the child's process id and its report of confinement.
+        """Wait for the child's process id and its report that it is confined.
 
         Returns whether both arrived.
         """

@@ -44,7 +44,7 @@ def main(connection: socket.socket, uid: int | None, parent: int) -> None:
 
 
 def _compile(engine: Engine, target: str, source: int, artefact: int) -> tuple[str, str]:
-    """Compile a program file, and return a code of `COMPILED` with its detail.
+    """Compile a program file, and return a result code from `COMPILED` and an error detail.
 
     The compiled program is written to the file `artefact`.
     """

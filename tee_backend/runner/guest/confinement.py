@@ -52,7 +52,7 @@ def undump() -> None:
 
 
 def limit(file_bytes: int) -> None:
-    """Limit this process's files, and forbid it new processes and threads (RN24)."""
+    """Limit the size and number of files, and forbid new processes and threads (RN24)."""
     for kind in (resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_MEMLOCK):
         resource.setrlimit(kind, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_FILES, _MOST_FILES))

@@ -1,4 +1,4 @@
-"""The environment variables of a run, and the names that no secret may have.
+"""Environment variables of a run, and variable names that are reserved for the runner.
 
 Example:
     environment = environment_of(call_variables(call), {"API_KEY": "…"})
@@ -36,7 +36,7 @@ _NO_VALUE: Final = re.compile("[\0\ud800-\udfff]")
 
 
 def is_reserved(name: str) -> bool:
-    """Return whether the runner reserves a name, so that no secret may have it (RN4)."""
+    """Return whether a variable name is reserved for the runner and so not for secrets (RN4)."""
     return name in RESERVED_NAMES or name.startswith(RESERVED_PREFIXES)
 
 

@@ -75,7 +75,7 @@ def pack_request(head: Mapping[str, object], standard_input: bytes) -> bytes:
 
 
 def unpack_request(body: bytes) -> tuple[dict[str, Any], bytes]:
-    """Decode the body of the runner's request into its JSON and the program's input.
+    """Split a run request into its JSON object and the program's input.
 
     The input is not checked, because a child trusts the runner.
     """
@@ -105,13 +105,13 @@ ANSWER_BYTES: Final = _ANSWER.size
 
 
 def pack(answer: Answer, output: bytes, stderr: bytes) -> bytes:
-    """Encode a child's answer as a frame."""
+    """Encode a child's report and the program's output as a length-prefixed frame."""
     body = _ANSWER.pack(*answer) + output + stderr
     return LENGTH.pack(len(body)) + body
 
 
 def unpack(body: bytes | bytearray) -> tuple[Answer, memoryview, bytes]:
-    """Decode a child's untrusted answer. Raises ValueError if it is malformed.
+    """Decode a child's untrusted report and output. Raises ValueError if they are malformed.
 
     Returns:
         The answer, standard output and standard error.
@@ -127,12 +127,12 @@ def unpack(body: bytes | bytearray) -> tuple[Answer, memoryview, bytes]:
 
 
 def pack_parts(parts: Iterable[bytes]) -> bytes:
-    """Encode a message that consists of the given parts."""
+    """Encode byte strings as one message, each prefixed with its length."""
     return b"".join(_PART.pack(len(part)) + part for part in parts)
 
 
 def unpack_parts(message: bytes, most: int | None = None) -> list[bytes]:
-    """Decode an untrusted message into its parts.
+    """Split an untrusted message into its length-prefixed parts.
 
     Raises ValueError if the message is malformed or has more than `most` parts.
     """
@@ -163,7 +163,7 @@ def exchange(connection: socket.socket, message: bytes) -> bytes:
 
 
 def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    """Read one request of the runner, with its file descriptors.
+    """Read one request from the runner, with the file descriptors sent along.
 
     Raises EOFError if the connection was closed or the request is too long.
     """

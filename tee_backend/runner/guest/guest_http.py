@@ -47,7 +47,7 @@ DATA_BYTES: Final = 5 * _VALUE_BYTES * MAX_MESSAGE_BYTES
 
 
 class GuestHttp:
-    """HTTP client for the guests of this process, which run one at a time."""
+    """HTTP client for WebAssembly programs, which run one at a time in this process."""
 
     def __init__(self, exchange: Callable[[bytes], bytes]) -> None:
         self._exchange = exchange
@@ -63,13 +63,13 @@ class GuestHttp:
         self._type, self._answer, self._exhausted = fetch, memoryview(b""), False
 
     def define(self, linker: Linker) -> None:
-        """Define the functions `fetch` and `read` in a linker for modules."""
+        """Define the HTTP functions `fetch` and `read` in a linker for WebAssembly modules."""
         signature = FuncType([_I32, _I32], [_I32])
         linker.define_func(INTERFACE, "fetch", signature, self._fetch, access_caller=True)
         linker.define_func(INTERFACE, "read", signature, self._read, access_caller=True)
 
     def define_component(self, linker: components.Linker) -> None:
-        """Define the HTTP interface in a linker for components.
+        """Define the HTTP interface in a linker for WebAssembly components.
 
         It calls wasmtime's C functions. The Python binding would make an object of each byte of a
         body, which takes a second for a megabyte.
@@ -103,7 +103,7 @@ class GuestHttp:
         return len(part)
 
     def _send(self, message: bytes) -> bytes:
-        """Send a message to the runner, and return the response message.
+        """Send an encoded HTTP request to the runner, and return the encoded response.
 
         Once the run has no requests left, further ones are answered here (RN109).
         """
@@ -144,7 +144,7 @@ class GuestHttp:
 def imported_fetch(
     engine: Engine, imported: components.ComponentItem
 ) -> components.FuncType | None:
-    """Return the type of a component's imported `fetch`, or None if the type is wrong."""
+    """Return the type of a component's imported function `fetch`, or None if the type is wrong."""
     ours = components.Component(engine, _TYPE).type.imports(engine)[INTERFACE].ty
     expected, found = _function(engine, ours), _function(engine, imported)
     if (
@@ -165,9 +165,9 @@ def _function(engine: Engine, interface: components.ComponentItem) -> components
 
 
 def _host_address(caller: Caller, address: int, length: int) -> int:
-    """Return the host address of a range in a module's memory (RN101).
+    """Convert an address in a WebAssembly module's memory to one in this process (RN101).
 
-    Raises Trap if the range is outside the memory.
+    Raises Trap if the `length` bytes from there are not all inside the memory.
     """
     memory = caller.get("memory")
     address, length = address & 0xFFFFFFFF, length & 0xFFFFFFFF
@@ -177,7 +177,7 @@ def _host_address(caller: Caller, address: int, length: int) -> int:
 
 
 def _take_bytes(values: Any) -> bytes:
-    """Empty a component's list of `u8` values, and return its bytes."""
+    """Return the bytes of a component's list of `u8` values, and empty the list."""
     body = (
         ctypes.string_at(values.data, values.size * _VALUE_BYTES)[_BYTE_OFFSET::_VALUE_BYTES]
         if values.size

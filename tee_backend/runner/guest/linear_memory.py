@@ -1,4 +1,4 @@
-"""Memory budget that all linear memories of a run share, exact to the byte.
+"""Byte-exact memory budget, shared by all WebAssembly memories of a run.
 
 wasmtime's own limiter bounds each memory separately, and does not report that it refused one. So
 this module allocates the memories: it reserves the address range that wasmtime asks for without
@@ -82,7 +82,7 @@ class MemoryBudget:
         ffi.wasmtime_config_host_memory_creator_set(config.ptr(), ctypes.byref(creator))
 
     def begin(self, budget: int) -> None:
-        """Set the budget of the next run in bytes.
+        """Set the memory budget (in bytes) of the next run.
 
         Raises RuntimeError if a memory of the last run still exists.
         """

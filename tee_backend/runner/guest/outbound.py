@@ -71,7 +71,7 @@ class RequestRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OutboundRequest:
-    """A guest's checked HTTP request. The addresses of its host are not checked yet."""
+    """A guest's checked HTTP request. The IP addresses of its host are not checked yet."""
 
     method: str
     host: str
@@ -257,7 +257,7 @@ class Outbound:
         self._lookups.shutdown(wait=False, cancel_futures=True)
 
     async def send(self, request: OutboundRequest) -> bytes:
-        """Send an HTTP request, and return the response as a message.
+        """Send a guest's HTTP request to its host, and return the response encoded for the guest.
 
         Raises:
             RequestRefused: no valid response arrived.
@@ -305,7 +305,7 @@ class RunClient:
         self.contacted: set[str] = set()
 
     async def answer(self, message: bytes) -> bytes:
-        """Send a guest's untrusted request, and return a response or an error as a message.
+        """Check and send a guest's HTTP request, and return the encoded response or error code.
 
         Raises:
             EOFError: the child sends another request after `requests-exhausted` (RN109).
@@ -416,7 +416,7 @@ def _tls(loopback_ca: Path | None) -> ssl.SSLContext:
 
 
 async def _message(response: aiohttp.ClientResponse) -> bytes:
-    """Read an HTTP response and encode it as a message."""
+    """Read an HTTP response, and encode it as a message for the guest."""
     head = [str(response.status).encode()]
     for name, value in response.raw_headers:
         head += [name.lower(), value]

@@ -72,7 +72,7 @@ class _Output:
         self.stderr_bytes = 0
 
     def _write(self, _: object, data: Any, size: int) -> int:
-        """Store a part of standard output, or end the process if it exceeds the limit (RN16)."""
+        """Store a chunk of standard output. If the output is too long, end the process (RN16)."""
         if size > self._left:
             answer = Answer(_frames.OVERFLOWED, 0, 0, 0, 0, 0, 0, 0)
             self._connection.sendall(_frames.pack(answer, b"", b""))
@@ -108,7 +108,7 @@ class Guests:
         self._own_program = Module(self._engine, bytes(wat2wasm(_OWN_PROGRAM))).serialize()
 
     def open_files(self) -> socket.socket:
-        """Open the files that later runs need, and send a request that `warm_up` will answer.
+        """Open the files that later runs need, and queue a test run for `warm_up`.
 
         Call it before `limit`. It returns the socket from which the answer is read.
         """
@@ -133,7 +133,7 @@ class Guests:
         return ours
 
     def warm_up(self, ours: socket.socket) -> None:
-        """Run the runner's own program once, so that later runs are faster (RN138).
+        """Run a built-in test program once, so that later runs are faster (RN138).
 
         A first run writes to some 500 pages, each of which is copied after the fork. Here no call
         waits for that.
@@ -146,7 +146,7 @@ class Guests:
         self._prepared.clear()
 
     def serve(self, connection: socket.socket) -> None:
-        """Answer requests until the parent closes the connection."""
+        """Run the programs that the runner requests, until it closes the connection."""
         self._connection = connection
         while True:
             self._answer()
@@ -158,7 +158,7 @@ class Guests:
         self._run(request, standard_input)
 
     def _prepare(self, request: dict[str, Any], files: list[int]) -> None:
-        """Unload and load programs as a request requires."""
+        """Unload the programs that a request lists, and load the program sent with the request."""
         for key in request["forget"]:
             del self._prepared[key]
         for file in files:

@@ -1,4 +1,4 @@
-"""Requests, limits and results of runs.
+"""Data types for requests to run a program, their limits and their results.
 
 Nothing here starts a process or imports wasmtime, so that grants, ledger and receipts can use it.
 
@@ -47,7 +47,7 @@ Load: TypeAlias = Callable[[], Awaitable[bytes]]
 
 
 class Target(StrEnum):
-    """The declared kind of a program. A binary of another kind is refused."""
+    """The declared WASI version of a program. A binary for another version is refused."""
 
     WASIP1 = "wasm32-wasip1"
     WASIP2 = "wasm32-wasip2"
@@ -91,7 +91,7 @@ _MOST: Final = {
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """A request to run a program, which is already authorised."""
+    """An authorised request to run a program."""
 
     wasm_sha256: str
     target: Target
@@ -130,7 +130,7 @@ class RunResult:
 
     @property
     def rounded_instructions(self) -> int:
-        """Instructions rounded up to whole millions. Exact counts would reveal secrets (RN2)."""
+        """Instruction count, rounded up to millions. Exact counts would reveal secrets (RN2)."""
         return -(-self.instructions // MILLION) * MILLION
 
     @property

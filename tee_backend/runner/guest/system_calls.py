@@ -186,7 +186,7 @@ def program(calls: str, machine: str) -> bytes:
 
 
 def refuse(calls: str) -> None:
-    """Install a permanent filter for this process, its threads and later children.
+    """Permanently block system calls in this process, its threads and later child processes.
 
     Call it after `no_new_privs` is set. If the filter cannot be installed, the process exits
     (RN183).

@@ -81,7 +81,7 @@ async def serving_operator(ledger: Ledger, folder: Path) -> AsyncIterator[None]:
 
 
 async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> dict[str, Json]:
-    """Ask the runner that uses a folder to credit an account, and return the account."""
+    """Send a credit to the runner that uses a folder, and return the credited account."""
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     try:
         with _short(folder) as path:
@@ -104,7 +104,7 @@ async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> dict[str, Js
 
 @contextmanager
 def _short(folder: Path) -> Iterator[str]:
-    """Yield a path to the socket that is short enough for the kernel.
+    """Yield a short path to the operator's socket, within the kernel's length limit.
 
     The kernel accepts only some 100 characters.
     """

@@ -113,7 +113,7 @@ async def mounted(
     price: Price = FREE,
     workers: int = 2,
 ) -> AsyncIterator[None]:
-    """Mount a runner's routes, and serve its operator's socket until the block ends.
+    """Add a runner's HTTP routes, and serve the operator's socket until the block ends.
 
     The journal's encryption key is derived from `seed`. The application's server must not
     decompress bodies: their limits count the bytes that arrive.
@@ -184,7 +184,7 @@ class RunnerSurface:
             return await self._calls.call(key, named["owner"], named["project"], stated, body)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        """Return the response to an asynchronous call, or status 404 to other callers."""
+        """Return the result of an asynchronous call to its caller. Others get status 404."""
         job, owner = request.match_info["id"][:64], None
         try:
             if KEY_HEADER in request.headers:
@@ -262,7 +262,7 @@ class RunnerSurface:
     async def _send(
         self, request: web.Request, answer: Answer, *, owner: Principal | None = None
     ) -> web.StreamResponse:
-        """Send a response in pieces, and count it towards the limits until it is sent (RN158).
+        """Send a response in pieces. Until it is sent, its size counts towards the limits (RN158).
 
         Args:
             request: a request that has not been answered.
@@ -347,7 +347,7 @@ class RunnerSurface:
                 self._body_bytes.add(parts, -len(body))
 
     def _wait_s(self, owner: Principal | None, size_bytes: int) -> float:
-        """Count bytes of a body, and return how many seconds to wait before reading on (RN163).
+        """Count received body bytes, and return the seconds to wait before reading more (RN163).
 
         Raises:
             RunRefused: `runner-busy` if that takes too long.
@@ -392,7 +392,7 @@ class RunnerSurface:
 
 
 def _parts(owner: Principal | None) -> Parts:
-    """Return which counters a request uses, and by what each counter's limit is divided.
+    """Return the counters that a request uses, each with the divisor of its limit.
 
     Unknown payers have counters of their own, so that they take no place from known ones. One owner
     gets at most half of the places of known payers.
@@ -435,7 +435,7 @@ def _not_found(message: str) -> web.Response:
 
 
 def _credentials(request: web.Request) -> tuple[str | None, str | None]:
-    """Return the caller's token and the wallet sign-in that the token cites."""
+    """Return the caller's token and wallet sign-in from a request's headers."""
     return request.headers.get("Authorization"), request.headers.get(SIGN_IN_HEADER)
 
 
@@ -451,7 +451,7 @@ def _key_json(key: ApiKey) -> Mapping[str, object]:
 
 
 def _is_confidential(request: web.Request) -> bool:
-    """Return whether TLS ends in this process or the client is on this machine (RN88)."""
+    """Return whether a request is local or came over TLS that ends in this process (RN88)."""
     transport = request.transport
     if transport is None:
         return False
