@@ -1,4 +1,4 @@
-"""Errors of a backend's own key and of its folder of grants.
+"""Errors in reading and storing a backend's own key and its folder of grants.
 
 Each message says what to do next. No message contains a byte of a key or a token. The paths in them
 are those of the backend's machine, so a backend does not send these messages to clients. Errors of
@@ -15,26 +15,25 @@ class KeepingError(SealspaceError):
 
 
 class FolderUnusable(KeepingError):
-    """The folder cannot be read or written, is open to other users, or is used by another
-    process."""
+    """The backend's folder is inaccessible, open to other users, or used by another process."""
 
     code = "backend-folder-unusable"
 
 
 class FolderDamaged(KeepingError):
-    """A required file in the folder is missing or damaged, or the folder has too many files."""
+    """A file in the backend's folder is missing or damaged, or there are too many files."""
 
     code = "backend-folder-damaged"
 
 
 class FolderOfAnother(KeepingError):
-    """The folder belongs to a backend with another key, and contains grants to that backend."""
+    """The folder of grants was created by a backend with another key."""
 
     code = "backend-folder-of-another"
 
 
 class KeyUnusable(KeepingError):
-    """The key file is empty, damaged or open to other users, or cannot be created.
+    """The backend's key file is empty, damaged or open to other users, or cannot be created.
 
     An existing key file is never overwritten.
     """

@@ -98,8 +98,7 @@ class ConnectionLimits:
 
 
 class ConnectionBounds:
-    """Counts the open connections of one process and applies their limits. It is not
-    thread-safe."""
+    """A counter of one process's open connections, with their limits. It is not thread-safe."""
 
     def __init__(
         self,
@@ -150,14 +149,14 @@ class ConnectionBounds:
         return self._discarding_until_s - now
 
     def met(self, bound: Bound) -> None:
-        """Record that a limit has closed a connection. Subclasses count such connections."""
+        """Called when a limit closes a connection. Subclasses may count such connections."""
 
     def _client(self, peer: str | None) -> str | None:
         return self._client_of(peer) if self.limits.connections_per_client else None
 
 
 class Connection(web.RequestHandler):
-    """An aiohttp client connection with limits on what a client can send ahead or leave unread.
+    """An aiohttp server connection that limits pipelined requests and unread responses.
 
     It reads only what is expected next: a head, or the body of the request that is being answered.
     When anything else arrives, at most one read of it, reading stops until it is expected. So no
@@ -257,8 +256,7 @@ class Connection(web.RequestHandler):
             self._late_head = None
 
     def _is_awaited(self) -> bool:
-        """Return whether the next bytes are an expected head or part of the current request's
-        body."""
+        """Return whether a request head or the current request's body is expected next."""
         if self._body.is_eof():
             return not (self._due or self.writing_paused)
         return self._due <= 1
@@ -338,7 +336,7 @@ class Connection(web.RequestHandler):
             super().resume_reading(resume_parser)
 
     def _refuse(self, status: int) -> None:
-        """Send a response with an empty body, and discard further bytes for a while."""
+        """Send an empty error response, then discard further bytes until the connection closes."""
         self._force_close = True  # aiohttp parses and answers nothing more here
         transport = self.transport
         if transport is None:
@@ -350,12 +348,11 @@ class Connection(web.RequestHandler):
         self._loop.call_later(_LINGER_S, transport.close)
 
     def _note(self, status: int) -> None:
-        """Record a request that reached no route. Subclasses log and count such requests."""
+        """Called for a request that was refused before routing. Subclasses may log or count it."""
 
     @property
     def is_upgraded(self) -> bool:
-        """Return whether the request asks for an upgrade, after which aiohttp keeps further
-        bytes."""
+        """Return whether the request asks for an upgrade. aiohttp then buffers further bytes."""
         return self._upgraded
 
     async def finish_response(
@@ -379,7 +376,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Return the response to a request that cannot be parsed, or that failed outside its route.
+        """Return the error response for a bad request or a failure outside a route handler.
 
         The response contains no text of the request.
         """
@@ -404,13 +401,12 @@ class Connection(web.RequestHandler):
     def _fault(
         self, request: web.BaseRequest, status: int, exc: BaseException | None
     ) -> web.StreamResponse:
-        """Return the response to an unparsable request (400) or to one that failed outside its
-        route."""
+        """Return the response for a bad request (400) or a failure outside a route handler."""
         return web.Response(status=status)
 
 
 class _OwnTaskLoop:
-    """An event loop that runs a connection's request handlers in the connection's own task.
+    """An event loop wrapper that runs request handlers in the task of their connection.
 
     aiohttp starts a task for each request, which costs two more iterations of the loop. If requests
     are queued on the same connection, the task is started anyway, so that other connections run in
@@ -517,8 +513,7 @@ class _Acceptor:
 
 
 def bound_unsent(listening: socket.socket) -> None:
-    """Limit the unsent bytes in the kernel, for each connection accepted from a listening
-    socket."""
+    """Limit the kernel's unsent bytes for every connection accepted from a listening socket."""
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _SMALL_BYTES)
 
 

@@ -314,7 +314,7 @@ def _opened_secret(backup: OpenedBackup, passphrase_file: TextIO | None) -> byte
 async def _restore(
     config: Config, backup: OpenedBackup, secret: bytes | None, total_bytes: int, *, as_new: bool
 ) -> tuple[Restored, dict[str, str | bool]]:
-    """Restore a backup. Return the result and additional members for the JSON output."""
+    """Restore a backup. Return the result, and additional JSON members for the command's output."""
     async with AsyncExitStack() as filled:
         with restoring_into(config.data) as staging, progress(total_bytes, "restore") as show:
             if secret is not None:
@@ -559,7 +559,7 @@ def run_in_subprocess(
 
 
 def do_task(name: str) -> None:
-    """Run the function that `run_in_subprocess` names, and write its result or its error."""
+    """Call the named function with arguments from standard input. Print the result as JSON."""
     do = globals()[name]
     *kinds, _ = get_type_hints(do).values()
     task = msgspec.json.decode(

@@ -1,4 +1,4 @@
-"""The command `sealspace config`, which prints the settings in force or writes a settings file."""
+"""The command `sealspace config`, which prints the effective settings or writes a settings file."""
 
 import json
 import textwrap
@@ -40,7 +40,7 @@ def show(config: Config) -> None:
 
 
 def settings_without_secrets(config: Config) -> str:
-    """Return the settings in force as TOML, with secrets masked."""
+    """Return the effective settings as TOML, with secrets masked."""
     return "".join(f"{line}\n" for line in _shown_lines(_shown(config)))
 
 

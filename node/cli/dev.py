@@ -145,7 +145,7 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
 
 @asynccontextmanager
 async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
-    """Run a sealspace server during the block, or another sealspace command before the block."""
+    """Run a sealspace command in a subprocess. A server is stopped at the end of the block."""
     process = await asyncio.create_subprocess_exec(
         *own_program("from sealspace.cli.root import main; sys.exit(main())", *arguments),
         stdin=asyncio.subprocess.DEVNULL,
@@ -175,7 +175,7 @@ async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
 
 
 async def _stop(process: asyncio.subprocess.Process, running: "_Process") -> None:
-    """Stop a command gracefully. Kill it if it does not stop in time."""
+    """Stop a subprocess with SIGTERM, or with SIGKILL if it does not end in time."""
     reading = asyncio.create_task(running.read())  # a full pipe would block it
     # A node that gets a second SIGTERM kills its processes.
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
@@ -190,7 +190,7 @@ async def _stop(process: asyncio.subprocess.Process, running: "_Process") -> Non
 
 
 class _Process:
-    """A running sealspace command whose standard error is read."""
+    """A sealspace subprocess. Its standard error is copied to a log file."""
 
     def __init__(self, name: str, stderr: asyncio.StreamReader, log: Path) -> None:
         self.name = name
@@ -201,8 +201,7 @@ class _Process:
         self._next_step = "run it again"
 
     async def read(self, *, until: str | None = None) -> None:
-        """Append the command's output to the log, until a line starts with `until` or the output
-        ends."""
+        """Copy standard error to the log file, until its end or a line that starts with `until`."""
         with self._log.open("ab", buffering=0) as log:
             async for line in self._stderr:
                 log.write(line)
@@ -222,7 +221,7 @@ class _Process:
 
 
 async def _start_backend(stack: AsyncExitStack, node: str, platform: Path, name: str) -> str:
-    """Serve a backend that reads one secret, until the exit stack closes. Return its address."""
+    """Start a simulated backend that reads one secret, and return its address."""
     source = SimulatedSource.load(platform, compose=_COMPOSE)
     backend = await stack.enter_async_context(
         Backend(Client(node, session=key_session(token_bytes(32))), source)

@@ -56,13 +56,13 @@ class Diagnosis(Struct, frozen=True, rename={"name": "check", "next_step": "next
 
 
 class DoctorWarning(NodeError):
-    """A condition that may be intended and is therefore reported as a warning."""
+    """Raised by a check for a condition that may be intended. `doctor` reports it as a warning."""
 
     code = "doubtful"
 
 
 def diagnosed(name: str, check: Callable[[], str]) -> Diagnosis:
-    """Run a check and return its result. An error of sealspace is reported as a finding."""
+    """Run a check and return its result. A `SealspaceError` counts as a warning or a failure."""
     try:
         return Diagnosis(name, "ok", check())
     except SealspaceError as error:

@@ -1,4 +1,4 @@
-"""The store that a command uses, opened through the running node if there is one."""
+"""Opening of a node's store by commands, also while the node is running."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,8 +28,7 @@ def has_store(config: Config) -> bool:
 async def opened_store(
     config: Config, *, may_be_moved: bool = False, is_for_reading: bool = False
 ) -> AsyncIterator[Store]:
-    """Open the store in the data folder or in the database of `store.url`. It must already
-    exist."""
+    """Open the existing store, which is in the data folder or in the database of `store.url`."""
     if not has_store(config):
         raise StoreMisused(
             f"there is no store in {config.data}",
@@ -80,7 +79,7 @@ def _open(config: Config) -> Store:
 
 
 def as_node_error(error: SpaceError, config: Config, *, what: str, hint: str) -> NodeError:
-    """Return an error for the user in place of an error of the store."""
+    """Convert an error of the store to a command-line error with a hint."""
     if isinstance(error, StoreMoved):
         return start_refused(config, error)
     return StoreMisused(f"{what}: {error}", hint=hint, code=error.code)

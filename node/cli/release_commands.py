@@ -162,7 +162,7 @@ async def _change(config: Config, store: Store, changes: dict[str, Any]) -> Rele
 
 
 async def _stored(config: Config, store: Store) -> tuple[ReleaseRecord, bytes]:
-    """Return the release record and its stamp, which a change to the record must match."""
+    """Return the stored terms of key releases, and their version stamp for a conditional write."""
     row = await read_row(store, RELEASE_RECORD_KEY)
     if row is None or row.value is None:
         raise StoreMisused(

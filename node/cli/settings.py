@@ -16,7 +16,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def data_options(command: Command) -> Command:
-    """Add the options for the data folder and the settings file to a command."""
+    """Add the options `--data` and `--config` to a command."""
     command = click.option(
         "--config", "config_file", type=click.Path(path_type=Path), help="Settings file."
     )(command)
@@ -24,7 +24,7 @@ def data_options(command: Command) -> Command:
 
 
 def where_options(command: Command) -> Command:
-    """Add the options for the database and the bucket to a command."""
+    """Add the options `--store` and `--objects` to a command."""
     command = click.option(
         "--objects",
         "objects__url",
@@ -45,7 +45,7 @@ trust_root_option: Final = click.option(
 
 
 def configured(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a command so that it takes the data options and is called with the settings in force."""
+    """Wrap a command so that it takes `--data` and `--config`, and gets the effective settings."""
 
     @data_options
     @wraps(command)
@@ -57,7 +57,7 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def config_from(config_file: Path | None, flags: Mapping[str, Value]) -> Config:
-    """Return the settings in force. The flag `http__port` stands for the setting `http.port`."""
+    """Return the effective settings. The flag `http__port` sets the setting `http.port`."""
     # A settings file in the current folder is not read (node.config.loading): tell a user who may
     # expect it.
     if config_file is None and Path(CONFIG_FILE_NAME).is_file():

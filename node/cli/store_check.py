@@ -35,7 +35,7 @@ def database_findings(config: Config) -> Sequence[tuple[str, str, str]]:
 
 
 async def check_store(config: Config) -> str:
-    """Check that the node could start with its store, without changing the store."""
+    """Check that the node can start with its store. The store is not changed."""
     if not has_store(config):
         return "will be created by the first start"
     try:
@@ -78,7 +78,7 @@ async def check_store(config: Config) -> str:
 
 
 async def _check_large_values(config: Config, store: Store, identity: Identity | None) -> None:
-    """Check that large values are where the settings say, and that their bucket can be used."""
+    """Check that the settings name the storage of large values, and that its bucket is usable."""
     recorded = await recorded_place(store)
     if identity is not None and recorded != place_text(config):
         raise StoreMisused(

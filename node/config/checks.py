@@ -188,7 +188,7 @@ def _refuse_open_metrics(metrics: Metrics, requests_port: int) -> None:
 
 
 def serves_console(http: Http) -> bool:
-    """Return whether the node serves the console. By default, only a loopback node does."""
+    """Return whether the node serves the web console, by default only on a loopback address."""
     return (
         is_loopback(http.host) and not http.trusted_proxies
         if http.console is None

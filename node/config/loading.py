@@ -54,7 +54,7 @@ def load_config(
     environment: Mapping[str, str] | None = None,
     flags: Mapping[str, Value] | None = None,
 ) -> Config:
-    """Return the settings from all sources, after checking them."""
+    """Load and check the settings from the settings file, the environment and flags."""
     variables = os.environ if environment is None else environment
     path = file or _file_of(variables, flags or {})
     settings = _from_environment(variables)
@@ -78,7 +78,7 @@ def variable_of(path: str) -> str:
 
 
 def child_environment() -> dict[str, str]:
-    """Return the environment for a child process, without the variables for settings."""
+    """Return environment variables for a child process, without those for sealspace settings."""
     # A child gets its settings from its parent, so inherited variables must not override them.
     return {
         name: text for name, text in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)
@@ -132,7 +132,7 @@ def _from_environment(variables: Mapping[str, str]) -> _Flat:
 
 
 def _standard_credentials(variables: Mapping[str, str], settings: _Flat) -> _Flat:
-    """Return bucket credentials from the AWS variables, or none if the settings contain any."""
+    """Return bucket credentials from AWS environment variables, unless settings contain some."""
     if any(
         name in settings
         for name in ("objects.key_id", "objects.secret_key", "objects.secret_key_file")

@@ -37,7 +37,7 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True):
     """A section of settings. Its repr masks secrets."""
 
     def __repr__(self) -> str:
-        """Return the section with all its settings. Secrets are masked."""
+        """Return the section's name and its settings as a string, with secrets masked."""
         section = type(self).__name__
         values = {name: getattr(self, name) for name in self.__struct_fields__}
         hidden = {

@@ -531,7 +531,7 @@ class Config(Section, frozen=True):
 
     @property
     def is_shared(self) -> bool:
-        """Return whether the store is a database. If so, each process writes to it directly."""
+        """Return whether the store is a database server, to which every process writes directly."""
         return self.store.url is not None
 
     @property

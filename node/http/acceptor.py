@@ -26,7 +26,7 @@ _MAX_AT_ONCE: Final = 64
 
 @dataclass(slots=True, eq=False)
 class Acceptor:
-    """Accepts a worker's connections from a shared socket, in place of `asyncio.Server`."""
+    """The accept loop of a worker, for a listening socket shared with other workers."""
 
     bound: socket.socket
     make: Callable[[], asyncio.Protocol]
@@ -61,7 +61,7 @@ class Acceptor:
         self.counts.withdraw(self.worker)  # so that no other worker waits for this one
 
     def lost(self) -> None:
-        """Publish the worker's new connection count after a connection has ended."""
+        """Update the worker's count in the shared table after a connection has ended."""
         if not self._is_closed:
             self._may_accept()
 

@@ -85,7 +85,7 @@ def build_app(services: Services) -> web.Application:
 
 
 def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:
-    """Return a handler that finds routes without placeholders by exact method and request target.
+    """Return a request handler that looks up fixed paths in a dictionary, without aiohttp's router.
 
     Everything that needs resolving is left to `otherwise`: a query, an escaped spelling, a
     placeholder, an `Expect` header, or a method that the path does not have.
@@ -120,7 +120,7 @@ def _match_of(app: web.Application, route: web.AbstractRoute) -> web.UrlMappingM
 
 
 async def meet_expectation(request: web.Request) -> web.StreamResponse | None:
-    """Send `100 Continue` to a client that expects it. Refuse any other expectation."""
+    """Send `100 Continue` if the `Expect` header asks for it. Answer any other value with 417."""
     # The framework's refusal would repeat the header's text.
     expected = request.headers.get("Expect", "").lower()
     if expected != "100-continue":
@@ -138,7 +138,7 @@ def common_headers(http: Http) -> dict[str, str]:
 
 
 def set_headers(http: Http) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """Return a signal handler that adds the common headers to responses sent by the framework."""
+    """Return an aiohttp `on_response_prepare` handler that adds the common response headers."""
     headers = common_headers(http)
 
     async def set_on(request: web.Request, response: web.StreamResponse) -> None:

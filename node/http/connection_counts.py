@@ -13,7 +13,7 @@ _ABSENT: Final = (1 << 32) - 1
 
 
 class ConnectionCounts:
-    """A table with each worker's connection count, or a mark that the worker accepts none."""
+    """A table of open connections by worker. Workers that do not accept connections are marked."""
 
     def __init__(self, descriptor: int) -> None:
         """Map the table behind a file descriptor into memory. The caller keeps the descriptor
@@ -23,7 +23,7 @@ class ConnectionCounts:
 
     @classmethod
     def of(cls, workers: int) -> Self:
-        """Create a table in which no worker accepts connections yet."""
+        """Create a table for a number of workers, all marked as not accepting connections."""
         descriptor = os.memfd_create("sealspace-connections")
         os.write(descriptor, _ABSENT.to_bytes(_ROW_BYTES, "little") * workers)
         return cls(descriptor)
@@ -45,7 +45,6 @@ class ConnectionCounts:
         self._rows[worker] = _ABSENT
 
     def least_beside(self, worker: int) -> int | None:
-        """Return the lowest connection count among the other workers, or None if no other
-        accepts."""
+        """Return the lowest count of the other accepting workers, or None if there are none."""
         least = min((count for at, count in enumerate(self._rows) if at != worker), default=_ABSENT)
         return None if least == _ABSENT else least

@@ -46,7 +46,7 @@ class ConnectionBounds(listener.ConnectionBounds):
     """
 
     def __init__(self, http: Http, counter: RequestCounter | None = None) -> None:
-        """Read the limits from the settings. No connection is open yet."""
+        """Read the limits from the settings. `counter` counts connections closed by a limit."""
         limits = ConnectionLimits(
             max_connections=http.max_connections,
             connections_per_client=http.connections_per_client,
@@ -120,15 +120,14 @@ class Connection(listener.Connection):
         return await super().finish_response(request, resp, start_time)
 
     def _note(self, status: int) -> None:
-        """Log a request that reached no route, if the request log is enabled."""
+        """Log a request that was refused before routing, if the request log is enabled."""
         if self._log is not None:
             self._log.unrouted(status, self._peer)
 
     def _fault(
         self, request: web.BaseRequest, status: int, exc: BaseException | None
     ) -> web.StreamResponse:
-        """Return the response to a request that could not be parsed, or that failed outside its
-        route."""
+        """Return the error response for a bad request or a failure outside a route handler."""
         if exc is not None:
             log_failure(request_id(request), request.method, exc)
         response = status_answer(request, status)
@@ -138,7 +137,7 @@ class Connection(listener.Connection):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """An application that listens for connections. Obtain it with `start_listener`."""
+    """A running HTTP server for one application. Use `start_listener` to get an instance."""
 
     runner: web.AppRunner
     server: asyncio.AbstractServer | Acceptor

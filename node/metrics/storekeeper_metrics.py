@@ -1,4 +1,4 @@
-"""Metrics of the storekeeper process, recorded once per batch of commits."""
+"""Metrics of the storekeeper process, which writes batches of commits to the store."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class StorekeeperMetrics(ProcessMetrics):
         self._sampling = asyncio.create_task(self.keep_sampling())
 
     def judged(self, outcomes: Sequence[Committed | Refused | StoreError]) -> None:
-        """Count commits by their outcome."""
+        """Count the commits of a batch by outcome, as committed, refused or failed."""
         committed = sum([isinstance(outcome, Committed) for outcome in outcomes])
         refused = sum([isinstance(outcome, Refused) for outcome in outcomes])
         self.cells["sealspace_commits_total", "committed"].inc(committed)

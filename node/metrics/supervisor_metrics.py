@@ -54,8 +54,7 @@ class SupervisorMetrics(ProcessMetrics):
     """The supervisor's metrics, with the listener that serves the metrics of all processes."""
 
     def __init__(self, config: Config, processes: Sequence[str]) -> None:
-        """Bind the address, and create a folder for the metric files that only this user can
-        open."""
+        """Bind the metrics address, and create a private folder for the metric files."""
         host, port = config.metrics.address
         self._bound = bind_socket(host, port, hint="choose another metrics.listen")
         self._scraping = Scraping(self._bound, host, self.text)
@@ -80,7 +79,7 @@ class SupervisorMetrics(ProcessMetrics):
         log_event("metrics-listening", url=f"{url_of(self._bound)}{PATH}")
 
     def stop(self) -> None:
-        """Stop answering scrapes and remove the folder."""
+        """Stop answering scrapes, and remove the folder of metric files."""
         self._scraping.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 

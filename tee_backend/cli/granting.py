@@ -87,7 +87,7 @@ _MAX_APPROVED_BYTES: Final = 256 * 1024
 
 
 class Inspection:
-    """Verifies backends with a command's options, or else with the settings of the last login.
+    """Verification of backends, configured by a command's options or else by the last login.
 
     `approved_secrets` are the secrets that the backend asked for when its code was approved.
     """
@@ -115,26 +115,25 @@ class Inspection:
         self.inspector = Inspector(documents, root=read_trust_root(trust_root))
 
     async def look(self, url: str) -> Seen:
-        """Return the verified evidence of a backend. Refuse code that was not expected or
-        approved."""
+        """Fetch and verify a backend's evidence. Refuse code that the options do not allow."""
         words(f"requesting a fresh quote from {url}, and verifying it …")
         seen = await fetch_evidence(url, self.inspector)
         self.require(seen)
         return seen
 
     def require(self, seen: Seen) -> None:
-        """Refuse a backend whose code was not expected or approved."""
+        """Refuse a backend whose code the command's options do not allow."""
         require_expected(seen, self.expect)
         if self.approved is not None:
             require_like(seen, self.approved)
 
     def knows(self, seen: Seen) -> bool:
-        """Return whether the options name every part of the backend's code (AT53)."""
+        """Return whether the command's options specify all of the backend's code (AT53)."""
         by_policy = self.approved is not None and is_whole_policy(seen, self.approved)
         return by_policy or is_whole_code(seen, self.expect)
 
     def policy(self, seen: Seen, paths: Sequence[str] = (), *, ttl_s: float) -> Policy:
-        """Return the policy for a grant to the verified code."""
+        """Return a policy that limits a grant to the verified code."""
         return policy_for(seen, paths=paths, accept=self.accept, pin=self.pin, ttl_s=ttl_s)
 
     def confirm(
@@ -215,8 +214,7 @@ argument `inspection`."""
 
 
 def seen_at_start(run: VerifiedRun) -> Seen:
-    """Return the verified state of a runner when it started, for comparison with its current
-    state."""
+    """Return a runner's verified evidence from its start, to compare it with current evidence."""
     start = run.start
     published = Published(
         nonce=b"", statement=start.statement, quote=start.quote, event_log=start.event_log
@@ -393,7 +391,7 @@ _MAX_CONDITION_FILE_BYTES: Final = 64 * 1024
 def _condition(
     callers: tuple[str, ...], anybody: bool, is_owner: bool, file: Path | None
 ) -> Condition:
-    """Return the condition on callers that the options state. At most one option may be given."""
+    """Convert the command's options to a condition on callers. At most one option may be given."""
     if sum((bool(callers), anybody, is_owner, file is not None)) > 1:
         raise click.UsageError("--caller, --anybody, --owner and --condition contradict each other")
     if anybody:
@@ -526,8 +524,7 @@ async def grant_runner(
 
 
 async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
-    """Return the rule for a program, which names its current hash or follows the project's
-    versions."""
+    """Return a grant rule for a program's current hash, or for all versions of its project."""
     if "/" not in text and len(text) == 64:
         if follows:
             raise InvalidInput(

@@ -44,7 +44,7 @@ async def list_(client: Client) -> None:
 
 
 async def _listed(client: Client, one: KeptGrant) -> tuple[dict[str, Json], tuple[str, ...]]:
-    """Return a grant as JSON, and the first cells of its table row."""
+    """Return a grant as a JSON object, and as the first cells of a table row."""
     portable, secrets = one.portable, granted_labels(one.portable)
     state, until = await state_at_node(client, portable.cid), optional_time(portable.expires_at)
     shown: dict[str, Json] = {
@@ -95,7 +95,7 @@ async def revoke(client: Client, target: str, yes: bool) -> None:
 async def _revoke_each(
     client: Client, grants: Sequence[PortableDelegation], wallet: Wallet
 ) -> None:
-    """Revoke grants one by one, and raise the last refusal at the end."""
+    """Try to revoke every grant. If the node refused some, raise the last refusal at the end."""
     refusals = []
     for one in grants:
         try:
@@ -182,7 +182,7 @@ async def list_runs(client: Client) -> None:
 
 
 def limit_options(kind: type[Any]) -> Callable[..., Any]:
-    """Return a decorator that adds options for a run's limits, passed together as `limits`."""
+    """Return a decorator that adds a run's limit options. The command gets them as `limits`."""
     names = ("--max-instructions", "--max-memory-mb", "--max-execution-s")
     options = [
         click.option(name, type=click.IntRange(1, most), default=default, help="Limit of a run.")
@@ -192,6 +192,6 @@ def limit_options(kind: type[Any]) -> Callable[..., Any]:
 
 
 def hosts_words(stated: Json) -> str:
-    """Return the names of the hosts that a run contacted, from an unverified receipt."""
+    """Return the hosts that a run contacted as comma-separated text, from an unverified receipt."""
     hosts = stated.get("hosts") if isinstance(stated, dict) else None
     return ", ".join(map(str, hosts if isinstance(hosts, list) else [])) or "none"

@@ -1,4 +1,4 @@
-"""Verification of a node's own evidence by commands."""
+"""Verification of a node's attestation evidence, for commands."""
 
 from pathlib import Path
 from typing import Final
@@ -91,7 +91,7 @@ def as_json(statement: NodeStatement, facts: Evidence) -> dict[str, Json]:
 
 
 def exact_code(facts: Evidence) -> Policy:
-    """Return a policy that approves only the measurements of the examined start."""
+    """Return a policy that approves only the measurements in the given evidence."""
     return Policy(measurements=(facts.measurements,))
 
 

@@ -1,4 +1,4 @@
-"""A trial compilation of a program. It needs the extra `runner`."""
+"""Trial compilation of a program. The package extra `runner` must be installed."""
 
 import hashlib
 from typing import Final

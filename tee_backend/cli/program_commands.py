@@ -400,7 +400,7 @@ def call(
 
 
 def _show(answer: dict[str, Json], url: str) -> None:
-    """Print the output of a call, or raise the error that it returned."""
+    """Print the output of a program call. Raise `RunFailed` if the response contains an error."""
     error, code = answer.get("error"), answer.get("code")
     if shared().as_json:
         print_json(answer)
@@ -434,8 +434,7 @@ def _body(program: str, data: bytes | None, secrets: str | None) -> dict[str, Js
 
 @at_node
 async def with_call_right(client: Client, ask: Callable[[Client], Awaitable[_Result]]) -> _Result:
-    """Call a runner in the owner's name. If needed, the wallet first grants the session that
-    right."""
+    """Call a runner through `ask`. If the session lacks the right, let the wallet grant it."""
     # Tried first without the wallet, because the session may have the right from an earlier call.
     try:
         return await ask(client)
@@ -478,8 +477,7 @@ def _api_body(data: bytes | None, secrets: str | None) -> dict[str, Json]:
 
 
 def _secrets(text: str, member: str) -> dict[str, Json]:
-    """Return the owner and profile of the secrets for a call. `me` stands for the logged-in
-    owner."""
+    """Parse `OWNER/PROFILE` of a call's secrets as JSON members. `me` means the logged-in owner."""
     owner, _, profile = text.partition("/")
     return {
         member: owner_home().profile().owner if owner == "me" else owner,

@@ -197,7 +197,7 @@ async def _serve(node: str, given: _Options) -> None:
 
 
 def _platform(given: _Options) -> tuple[EvidenceSource, str | None]:
-    """Return the source of quotes, and the compose file that the runner publishes."""
+    """Return the source of attestation quotes, and the text of the compose file to publish."""
     compose = None if given.compose_file is None else _read_compose(given.compose_file)
     if given.platform_folder is not None:
         if compose is None:
@@ -213,7 +213,7 @@ def _platform(given: _Options) -> tuple[EvidenceSource, str | None]:
 
 
 def _keys(given: _Options, source: EvidenceSource) -> KeySource:
-    """Return the source of the runner's keys."""
+    """Return the key file or the platform's key service that provides the runner's keys."""
     if given.key_kind == "file":
         return KeyFile(given.folder / "backend.key")
     if not isinstance(source, KeySource):

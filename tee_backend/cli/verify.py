@@ -69,7 +69,7 @@ class _Options:
     accepted: Accepted
 
     def require_node_did(self) -> str:
-        """Return the DID of the node that must have signed the document (RC16)."""
+        """Return the value of `--node-did`, the DID that must have signed the document (RC16)."""
         if self.node_did is None:
             raise click.UsageError("name the node that must have signed: --node-did DID")
         return self.node_did
@@ -181,7 +181,7 @@ def _members(data: bytes) -> dict[str, Json]:
 
 
 def _require_fitting(kind: str, names: set[str]) -> None:
-    """Refuse an option that does not apply to this kind of document."""
+    """Raise `UsageError` for a command-line option that does not apply to this kind of document."""
     context = click.get_current_context()
     for parameter in context.command.params:
         is_option = isinstance(parameter, click.Option) and not is_shared(parameter)
@@ -198,7 +198,7 @@ def _require_fitting(kind: str, names: set[str]) -> None:
 
 
 def _receipt(data: bytes, path: Path, given: _Options) -> int:
-    """Verify a receipt with the stored documents, as of the receipt's time."""
+    """Verify a key-release receipt against its stored documents, as of the receipt's time."""
     node_did, root = given.require_node_did(), read_trust_root(given.trust_root)
     folder = given.evidence or path.absolute().parent.parent / "documents"
     if given.collateral is not None:
@@ -261,7 +261,7 @@ def _audit(lines: Iterator[bytes], given: _Options) -> int:
 
 
 def _run(kept: dict[str, Json], path: Path, given: _Options) -> int:
-    """Verify the receipt of a run as of its own time, with its signature, code and data.
+    """Verify the signature, code and data of a run receipt, as of the time in the receipt.
 
     The receipt of unknown code proves nothing. So the status is 1 unless --like or --expect names
     all the code.

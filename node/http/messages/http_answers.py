@@ -1,4 +1,4 @@
-"""Responses with text, JSON, a value, a range of a value, or no body.
+"""HTTP responses with text, JSON, a stored value or a range of its bytes, or without a body.
 
 A small value is sent in one write. A large one is streamed from its file, 256 KiB at a time and as
 fast as the client reads. The last piece is sent only if the whole value matches its digest, so a
@@ -115,7 +115,7 @@ def request_id(request: web.BaseRequest) -> str:
 
 
 def last_id(request: web.BaseRequest) -> str:
-    """Return the request's id, or a new id that is not stored."""
+    """Return the request id for a response. Unlike `request_id`, do not always store a new id."""
     return request_id(request) if len(request) else next(_ids)
 
 
@@ -156,7 +156,7 @@ class CommonHead:
         self._remembered = lru_cache(maxsize=_MEMOISED_LINES)(self._own_line)
 
     def lines(self) -> str:
-        """Return the current lines of the common headers, each with its line end."""
+        """Return the common header lines with the current `Date`, each ending in CRLF."""
         now_s = int(time.time())
         if now_s != self._second:
             self._lines, self._second = (
@@ -166,7 +166,7 @@ class CommonHead:
         return self._lines
 
     def own_lines(self, headers: Mapping[str, str]) -> str | None:
-        """Return the lines of one response's own headers, each with its line end.
+        """Return the header lines specific to one response, each ending in CRLF.
 
         None if a header is also in every answer, is set by the framework, or is not printable
         ASCII.
@@ -205,18 +205,18 @@ class WholeAnswer(web.Response):
     """
 
     def __init__(self, body: bytes, headers: Mapping[str, str], status: int = 200) -> None:
-        """Store the response. The framework's own object is initialised only in `prepare`."""
+        """Store status, headers and body. `prepare` initialises the aiohttp base class."""
         self._status = status
         self.whole = body
         self.given = headers
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Initialise the framework's response, which then sends the headers."""
+        """Initialise the aiohttp base class, and send the headers with it."""
         super().__init__(status=self._status, body=self.whole, headers=self.given)
         return await super().prepare(request)
 
     def piece(self, request: web.BaseRequest, common: CommonHead) -> bytes | None:
-        """Return the whole response as bytes, or None if the framework has to send it.
+        """Return the serialised response, head and body, or None if aiohttp has to send it.
 
         A caller that gets the bytes sends them and does not call `prepare`.
         """
@@ -237,7 +237,7 @@ class WholeAnswer(web.Response):
 
 
 class PageAnswer(WholeAnswer):
-    """A response with a file of the console. Its own headers override the common headers (CN1)."""
+    """A response with a file of the web console. Its headers override the common ones (CN1)."""
 
 
 class UntypedStream(web.StreamResponse):
@@ -275,7 +275,7 @@ async def value_answer(
     status: int = 200,
     part: slice = _WHOLE,
 ) -> web.StreamResponse:
-    """Respond with the body of a value, then close the body. No content type is added (J7).
+    """Respond with the body of a stored value, then close that body. No content type is added (J7).
 
     Args:
         request: The request. The answer to a HEAD has no body.
@@ -353,7 +353,7 @@ async def _joined(pieces: AsyncIterator[Piece]) -> bytes:
 
 
 async def _merged(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Merge small pieces into larger ones."""
+    """Merge small pieces of bytes into pieces of at least 64 KiB. The last may be smaller."""
     buffer: list[bytes] = []
     buffered_bytes = 0
     async for piece in pieces:
@@ -399,7 +399,7 @@ async def _base64_pieces(body: bytes | OpenedBody) -> AsyncIterator[bytes]:
 
 
 def _item_headers(head: Head, *, bodies: bool) -> dict[str, str]:
-    """Return the headers of a value in a batch read. The size is included if bodies are sent.
+    """Return the `headers` member of a batch-read value, with `content-length` if `bodies` is set.
 
     Bytes that are not UTF-8 are replaced, since JSON cannot contain them.
     """

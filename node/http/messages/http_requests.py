@@ -59,7 +59,7 @@ def client_address(request: web.Request, http: Http) -> str | None:
 
 
 def take_rate(request: web.Request, services: Services, rates: Rates) -> None:
-    """Take one token from the client's token bucket."""
+    """Count the request against its client's rate limit. Refuse the request over that limit."""
     rates.take(client_address(request, services.config.http), now=services.clock.now())
 
 

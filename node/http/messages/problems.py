@@ -91,7 +91,7 @@ def _problem(
 
 
 def _retry(row: Row, error: Exception | None) -> dict[str, str]:
-    """Return a `Retry-After` header if the error or its table row states a delay."""
+    """Return a `Retry-After` header if the error or its row in the refusal table sets a delay."""
     known_s = error.retry_after_s if isinstance(error, Refusal) else None
     after_s = row.retry_after_s if known_s is None else known_s
     return {} if after_s is None else {"Retry-After": str(after_s)}

@@ -1,4 +1,4 @@
-"""The table of refusals, with the status, title, hint and wire format of each code.
+"""The table of refusal codes, with the HTTP status, title, hint and body format of each code.
 
 Code that raises errors knows nothing of HTTP: each error has a stable code, and a row here. The
 errors are the node's own (`Refusal`) and those of the packages below. An error without a row is a
@@ -46,7 +46,7 @@ caller's input but never a secret; or `application/problem+json` (H2)."""
 
 
 class PlaceAnswer(Struct, frozen=True):
-    """The response to a refusal code on certain routes. It is text and has no `Retry-After`."""
+    """The plain-text response for a refusal code on certain routes. It has no `Retry-After`."""
 
     status: int
     text: str | None = None
@@ -206,7 +206,7 @@ _TOKENS: Final = {
 
 
 def _untitled(status: int, hint: str, body: Body = "message") -> Row:
-    """Return a table row whose title is the reason phrase of its status."""
+    """Return a refusal table row whose title is the reason phrase of its HTTP status."""
     return Row(status, reason_of(status), hint, body)
 
 
@@ -251,8 +251,7 @@ _DELEGATIONS: Final = {
 def _network(
     status: int, hint: str = _COMPARE, *, invoked: PlaceAnswer = _FORBIDDEN, body: Body = "message"
 ) -> Row:
-    """Return the table row for a code of encryption networks. On `/invoke` its status is 403 (enc
-    2.7)."""
+    """Return a refusal table row for encryption networks. `/invoke` defaults to 403 (enc 2.7)."""
     return Row(status, None, hint, body, by_place={"invoked-decrypt": invoked})
 
 
@@ -398,7 +397,7 @@ def code_of(error: Exception) -> str:
 
 
 def wire_form(error: Exception, row: Row, place: Place | None = None) -> tuple[int, str | None]:
-    """Return the status and text of a wire protocol error. None as text means `problem+json`."""
+    """Return the HTTP status and body text for an error. A text of None means `problem+json`."""
     at_place = None if place is None else row.by_place.get(place)
     if at_place is not None:
         return at_place.status, str(error) if at_place.text is None else at_place.text

@@ -1,4 +1,4 @@
-"""The rows of the route table, and the binding of their handlers to the application.
+"""Definitions of routes, and the wrapping of their handlers for aiohttp.
 
 A handler reads the typed request, calls one operation and returns its result. Errors become answers
 here: texts and problems of the wire protocol on the surface `wire`, problem+json on `own` (wire
@@ -207,7 +207,7 @@ def _count_refusal(
 
 
 def _require_as_written(path: str, sent: str) -> None:
-    """Refuse a path in which a fixed segment is percent-encoded."""
+    """Refuse a request path that percent-encodes a fixed segment of the route's path."""
     # The framework matches decoded paths but leaves `%2F`, so both have the same segments. A
     # pattern with `.*` is always the last segment.
     for expected, segment in zip(path.split("/"), sent.split("/"), strict=False):

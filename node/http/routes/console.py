@@ -32,7 +32,7 @@ _IMMUTABLE: Final = {
 
 
 class ConsoleFiles(Struct, frozen=True):
-    """The console's files in memory, with their headers."""
+    """The files of the web console, loaded into memory, with their response headers."""
 
     digest: str
     bodies: Mapping[str, bytes]
@@ -47,7 +47,7 @@ CONSOLE: Final[web.AppKey[ConsoleFiles]] = web.AppKey("console", ConsoleFiles)
 
 @cache
 def load_console(runner: str | None = None) -> ConsoleFiles:
-    """Read the console's files from the installed package."""
+    """Read the web console's files from the installed package."""
     bodies = read_files()
     over_all = blake3()
     for name, body in bodies.items():

@@ -39,7 +39,7 @@ _TOO_LARGE: Final = "body-too-large"  # Q2
 
 
 def message_of(request: web.Request, http: Http) -> Message:
-    """Return the headers and body of an /invoke request, without its token."""
+    """Return the headers, client address and body readers of an /invoke request."""
     # The return types are quoted, or else each request would evaluate them.
 
     def at_hand() -> "bytes | None":
@@ -62,7 +62,7 @@ _CACHE: Final = {"Cache-Control": "private, no-cache"}
 
 
 async def invocation_answer(request: web.Request, services: Services, result: object) -> object:
-    """Return the HTTP response for an operation's result."""
+    """Convert the result of an invoked operation to an HTTP response."""
     match result:
         case Value(head, body):
             headers = {**head.metadata, "ETag": head.etag_header, **_CACHE}

@@ -511,7 +511,7 @@ ROUTES: Final[tuple[Route, ...]] = (
 
 
 def _other_methods() -> tuple[Route, ...]:
-    """Return rows that refuse all other methods on each path outside the wire protocol."""
+    """Return routes that refuse unsupported methods on each path outside the wire protocol."""
     methods: dict[str, list[str]] = {}
     for route in ROUTES:
         if route.surface == "own":

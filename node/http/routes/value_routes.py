@@ -117,7 +117,7 @@ async def get_public_value(request: web.Request) -> web.StreamResponse:
 
 
 def _paths(request: web.Request) -> tuple[str, ...]:
-    """Return the keys that a URL may name: its raw path and its decoded path (Q11)."""
+    """Return the possible keys in a request URL, which are its raw and its decoded path (Q11)."""
     raw = request.rel_url.raw_path.split("/", 4)[4]
     decoded = "/".join(unquote(part) for part in raw.split("/") if part)
     return (raw,) if raw == decoded else (raw, decoded)
