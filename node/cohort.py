@@ -33,7 +33,7 @@ class Cohort:
 
     @types.coroutine
     def yield_to_cohort(self) -> Generator[None, None, None]:
-        """Let the other requests finish the current stage.
+        """Let the other requests reach the same stage before this one continues.
 
         This is cheaper than `asyncio.sleep(0)`.
         """

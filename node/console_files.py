@@ -55,7 +55,7 @@ HEADERS: Final[Mapping[str, str]] = {
 
 
 def headers_with(runner: str | None) -> Mapping[str, str]:
-    """Return the console's headers, extended so that the page may also call a runner.
+    """Return the console's headers, with a CSP that also allows requests to a runner's origin.
 
     Args:
         runner: the runner's origin, already validated by `config.checks`; None adds nothing.

@@ -55,7 +55,7 @@ class RequestCounter:
             self.cells["sealspace_release_refusals_total", error.reason].inc()
 
     def released(self, ground: str) -> None:
-        """Count a key release after its decision is durable."""
+        """Count a key release, after its audit record has been committed."""
         self.cells["sealspace_releases_total", ground].inc()
 
     def gave_up(self, setting: str) -> None:

@@ -17,7 +17,7 @@ MAX_EVIDENCE: Final = 4096
 
 
 class DocumentCache:
-    """Digests of stored policies, and verdicts on evidence whose documents are all stored."""
+    """Remembers which policies and which documents about evidence are already stored."""
 
     def __init__(self) -> None:
         self._span = 0
@@ -25,7 +25,7 @@ class DocumentCache:
         self._judged = Recent[bytes, QuoteVerdict](MAX_EVIDENCE)
 
     def enter(self, span: int) -> None:
-        """Clear the cache if its entries belong to another time span."""
+        """Begin a 30-day retention period. Clear the cache if its entries are from another one."""
         if span != self._span:
             self._span = span
             self._policies.clear()
@@ -36,11 +36,11 @@ class DocumentCache:
         return sha256 in self._policies
 
     def judged(self, evidence_sha256: bytes) -> QuoteVerdict | None:
-        """Return the verdict on some evidence if all of its documents are known to be stored."""
+        """Return the verdict on this evidence, or None if its documents may not be stored yet."""
         return self._judged.get(evidence_sha256)
 
     def note(self, span: int, *, policies: Iterable[str], judged: QuoteVerdict | None) -> None:
-        """Add documents that are now durable, unless the time span has changed."""
+        """Add documents that are now stored, unless the retention period has changed."""
         if span == self._span:  # a later span has to store its documents again
             for sha256 in policies:
                 self._policies.put(sha256, None)

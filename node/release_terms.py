@@ -1,4 +1,4 @@
-"""The release terms in force, from the configuration and the store's release record.
+"""The current terms for key releases, from the configuration and the store's record.
 
 The first start writes the record from the configuration. A later configuration may be stricter than
 the record but never looser: the ability to start a process with other flags must not open keys.
@@ -26,7 +26,7 @@ _STRICTNESS: Final[tuple[AttestationMode, ...]] = ("everyone", "delegates", "off
 
 
 def configured_record(release: Release) -> ReleaseRecord:
-    """Return the release record for this configuration, without a node policy."""
+    """Return a release record with the terms of this configuration. It has no node policy."""
     return ReleaseRecord(
         mode=release.attestation,
         trust_roots=(configured_trust_root(release).sha256,),
@@ -36,7 +36,7 @@ def configured_record(release: Release) -> ReleaseRecord:
 
 
 def loosened(release: Release, record: ReleaseRecord) -> str | None:
-    """Return a description of how a configuration is looser than the record, or None."""
+    """Describe how a configuration is looser than the recorded terms. Return None if it is not."""
     configured = replace(configured_record(release), node_policy=record.node_policy)
     if not configured.is_looser_than(record):
         return None
@@ -60,7 +60,7 @@ def loosened(release: Release, record: ReleaseRecord) -> str | None:
 
 
 def in_force(release: Release, record: ReleaseRecord) -> ReleaseRecord:
-    """Return the release record with the configuration's further restrictions.
+    """Return the recorded terms, restricted further where the configuration is stricter.
 
     The mode is the stricter of the two, and only key providers that both accept remain. Everything
     else is taken from the record.
@@ -77,13 +77,13 @@ def in_force(release: Release, record: ReleaseRecord) -> ReleaseRecord:
 
 
 async def recorded_release(store: Store) -> ReleaseRecord | None:
-    """Return the current release record, or None before the first start."""
+    """Read the release record from the store. Return None before the node's first start."""
     row = await read_row(store, RELEASE_RECORD_KEY)
     return None if row is None or row.value is None else decode_release_record(row.value)
 
 
 async def current_release(store: Store) -> ReleaseRecord:
-    """Return the release record of a node that has started.
+    """Read the release record from the store, which has one after the node's first start.
 
     Raises:
         RecordDamaged: the record was deleted; the first start had written it.

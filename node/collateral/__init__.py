@@ -1,4 +1,4 @@
-"""The source and the import of collateral, and the queue in which quotes are verified with it.
+"""Fetching and importing collateral, and the queue that verifies quotes with it.
 
 `tee_backend.attestation` verifies quotes; `spaces.documents.collateral_rows` defines the rows.
 """

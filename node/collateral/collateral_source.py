@@ -45,7 +45,7 @@ class CollateralSource:
     async def check_edition(
         self, document: Document, *, root: TrustRoot, now: float
     ) -> Evaluation | None:
-        """Reject collateral of a replaced edition, if the settings require that (AT33).
+        """Reject collateral if Intel has replaced its edition and the settings require it (AT33).
 
         Args:
             document: verified collateral.

@@ -110,7 +110,7 @@ async def keep_collateral(
 
 
 class HeldDocument(NamedTuple):
-    """A platform family with its refresh state, and its collateral if any is stored."""
+    """A platform family, its stored collateral if any, and the state of its refreshes."""
 
     family: Family
     state: CollateralState

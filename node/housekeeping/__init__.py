@@ -1,1 +1,1 @@
-"""Background work for a store, done by the one process that holds a lease."""
+"""Background jobs of a store, run only by the one process that holds a lease in it."""

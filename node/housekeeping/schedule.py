@@ -1,4 +1,4 @@
-"""The schedule of background jobs, which run in the worker that holds a lease.
+"""The schedule of background jobs, run only by the worker that holds a lease in the store.
 
 Each worker takes a turn every half minute. The holder of the lease runs the jobs that are due, one
 after another; the other workers try again later. A process that ends in order releases the lease;
@@ -285,7 +285,7 @@ class Housekeeper:
         self._lease = Lease(services.store, owner=services.entropy.token(16), ttl_s=LEASE_S)
 
     async def turn(self) -> bool:
-        """Run the due jobs if this process gets the lease, and return whether it still holds it."""
+        """Try to take the lease and run the due jobs. Return whether the lease is still held."""
         lease, store = self._lease, self._services.store
         if isinstance(store, SharedStore):
             clocks = await store.clocks()
@@ -365,7 +365,7 @@ class Housekeeper:
 
 @asynccontextmanager
 async def housekeeping(services: Services) -> AsyncIterator[Housekeeper]:
-    """Run the housekeeping during the block.
+    """Run the background jobs while the `async with` block runs.
 
     At the end of the block, cancel the current job and release the lease.
     """

@@ -1,4 +1,4 @@
-"""The background jobs that seal audit records into the hash chain (RC4, RC5).
+"""The background jobs that append audit records to a signed hash chain (RC4, RC5).
 
 A record is sealed about a second after it was written. Its time is that of its writer's clock when
 the commit was planned, so records may arrive out of order. The rarer jobs look further back for
@@ -40,7 +40,7 @@ seal_delayed: Final = partial(seal_audit, window_s=DELAYED_S)
 
 
 def chain_of(services: Services) -> Chain:
-    """Return this node's audit chain, with its identity, store and signing key."""
+    """Return this node's audit chain: the node DID, the store id and the signing function."""
     keyring = services.keyring
     return Chain(
         node_did=keyring.node_did, store_id=services.store_id, sign=keyring.node_signer.sign

@@ -1,4 +1,4 @@
-"""Optimistic commits, which are retried if a row changed after it was read (ST3).
+"""Optimistic commits: read, decide, commit, and start again if a row has changed (ST3).
 
 A refused commit has written nothing and does not say which row changed, so the whole attempt is
 repeated on a new read. If, for example, a delegation was revoked in between, the second attempt
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 async def until_committed(
     services: Services, attempt: Callable[[bool], Awaitable[tuple[Commit, Result]]]
 ) -> Result:
-    """Repeat an attempt until its commit is durable, and return the attempt's result.
+    """Call `attempt` until the commit that it returns succeeds, and return its result.
 
     Args:
         attempt: reads, judges, and returns a commit and the operation's result. There is always a

@@ -1,4 +1,4 @@
-"""Authorising an invocation by its time, signature, replay record and chain (wire §4.1 to §4.3).
+"""Authorising an invocation: time, signature, single use, delegations (wire §4.1 to §4.3).
 
 Everything that a decision depends on is read at one moment, together with the token's replay
 record, so that one answer reflects one state (I14). The wire specification fixes the order of the
@@ -95,7 +95,7 @@ _BINDING_FACTS: Final = (ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT)
 
 
 class Call(Struct, frozen=True, gc=False):
-    """An authorised invocation, with the rows and pages from the same snapshot."""
+    """An authorised invocation, and the database rows that were read together with its proofs."""
 
     invocation: Invocation
     authority: Authority
@@ -108,7 +108,7 @@ class Call(Struct, frozen=True, gc=False):
 
     @property
     def live(self) -> tuple[bytes, ...]:
-        """The keys of the live marks that must still be live when the call commits (ST2).
+        """The row keys of delegations that must still be unrevoked when the call commits (ST2).
 
         A concurrent revocation thus wins over the commit.
         """
@@ -153,7 +153,7 @@ async def read_call(
     records_use: bool = True,
     addressed: bool = True,
 ) -> Call:
-    """Read a call's rows in one snapshot, record the token as used, and check its chain.
+    """Read a call's rows in one snapshot, record the token as used, and check its delegations.
 
     Args:
         invocation: verified; see `admit_token`.
@@ -212,7 +212,7 @@ async def read_call(
 
 
 def check_unbound(invocation: Invocation) -> None:
-    """Reject a token with a fact that binds it to another route.
+    """Reject a token if one of its facts binds it to a specific route.
 
     Routes that require such a fact check it themselves.
 

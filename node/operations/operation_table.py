@@ -1,4 +1,4 @@
-"""The table of abilities that `/invoke` serves, and the planning of a call (wire §4, I6 to I15).
+"""The operations of `/invoke`, and how a token's abilities select one (wire §4, I6 to I15).
 
     ability, resource → row → plan of the whole token → run → result
 
@@ -66,7 +66,7 @@ Run: TypeAlias = Callable[[Request], Awaitable[object]]
 
 
 class Batch(Struct, frozen=True, eq=False):
-    """The rule by which several capabilities of one table row share a response.
+    """How several capabilities of the same kind in one token are run and answered together.
 
     Attributes:
         limit_text: how a refusal begins that states `most`.
@@ -105,7 +105,7 @@ class Row(Struct, frozen=True, eq=False):
 
 
 async def _authorise(request: Request) -> None:
-    """Authorise the token, with no other effect."""
+    """Check that the token is authorised, and do nothing else."""
     call = await read_call(request.services, request.invocation)
     call.require_hosted()
 
@@ -192,7 +192,7 @@ _TAKING_ALL: Final = tuple(row for row in TABLE if row.takes_all)
 
 
 def check_call(invocation: Invocation) -> None:
-    """Reject a token that is a request for another route.
+    """Reject a token that is meant for another route than `/invoke`.
 
     A request to list an account's delegations passes, because as a call it has no effect. On
     `/invoke`, decrypt requests are recognised before this check (I6).
@@ -216,7 +216,7 @@ def check_call(invocation: Invocation) -> None:
 
 
 class Plan(Struct, frozen=True):
-    """The planned operation for a token, which has not run yet."""
+    """The operation that a token requests, ready to run."""
 
     row: Row
     operation: Operation
@@ -268,7 +268,7 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
 
 
 def _asked(invocation: Invocation) -> tuple[list[Row], tuple[Step, ...]]:
-    """Return the table rows that the capabilities select, and a step for each space resource."""
+    """Return the operation for each capability, and the space and path that each applies to."""
     rows: list[Row] = []
     steps: list[Step] = []
     for capability in invocation.capabilities:
@@ -281,7 +281,7 @@ def _asked(invocation: Invocation) -> tuple[list[Row], tuple[Step, ...]]:
 
 
 def _plan_batch(rows: Sequence[Row], request: Request, *, is_form: bool) -> Plan:
-    """Return the plan for several outcomes that share one response (4.4.7).
+    """Return the plan for several operations of one token that share a response (4.4.7).
 
     Raises:
         Refusal: `bad-option`, they cannot, or there are too many of them.
@@ -308,5 +308,5 @@ def _too_many(limit_text: str, most: int) -> Refusal:
 
 
 def row_of(ability: str) -> Row | None:
-    """Return the table row for an ability, which may have several names (T7)."""
+    """Return the table row for an ability or one of its aliases (T7)."""
     return _ROWS.get(resolve_alias(ability)) or _ROWS.get(f"{ability.partition('/')[0]}/")

@@ -1,4 +1,4 @@
-"""The sources of quotes and of the root secret in the node's trust domain.
+"""The configured providers of the node's own TEE quotes and of its root secret.
 
 The guest agent is looked up at each use, because it may start after the node or be restarted.
 """
@@ -14,12 +14,12 @@ from ..config.tree import Platform
 
 
 def quote_source(platform: Platform) -> EvidenceSource:
-    """Return the source of the node's own quotes."""
+    """Return the configured source of the node's own TEE quotes."""
     return TsmSource() if platform.source == "tsm" else key_source(platform)
 
 
 def key_source(platform: Platform) -> DstackSource:
-    """Return the guest agent, which provides keys and quotes."""
+    """Return a client of the TEE's guest agent, which provides keys and quotes."""
     if platform.source != "dstack" and platform.source != "tappd":
         raise SourceUnavailable(f"platform.source {platform.source} is no guest agent")
     if platform.socket is not None:

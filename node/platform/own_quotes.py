@@ -77,7 +77,7 @@ class OwnQuotes:
         return Refusal("own-quote-failed", reason)
 
     def _note(self, state: str) -> None:
-        """Store the state of the last quote, and log it if it has changed."""
+        """Remember whether the last quote succeeded, and log a change."""
         if state != self.state and state != WORKS:
             log_warning("own-quote-failed", code=state)
         elif self.state not in (UNTRIED, state):

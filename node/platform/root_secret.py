@@ -90,13 +90,13 @@ def load_root_secret(
 
 
 def secret_origin(config: Config) -> SecretOrigin:
-    """Return "platform" if only this trust domain has the root secret, else "operator" (AT42)."""
+    """Return "platform" if only this TEE knows the root secret, else "operator" (AT42)."""
     named = config.secret.value is not None or config.secret.file is not None
     return "platform" if config.secret.platform and not named else "operator"
 
 
 def where_the_secret_is(config: Config, node_did: str) -> str:
-    """Return the hint for a store whose node DID does not match the secret."""
+    """Return the error hint for a root secret that does not match the store's node DID."""
     if secret_origin(config) == "platform":
         return (
             "start with the application (app id), key provider and secret.platform_path that the"

@@ -51,7 +51,7 @@ async def claim_store(
     again: bool = False,
     counter: RequestCounter | None = None,
 ) -> Services:
-    """Check that the store fits the secret and configuration, and return the node's services.
+    """Check that the store matches the root secret and configuration, and return `Services`.
 
     Args:
         again: this process replaces one of a node that has started. A release record that has
@@ -100,7 +100,7 @@ async def claim_store(
 async def _claim_rows(
     config: Config, store: Store, keyring: Keyring, entropy: Entropy, *, again: bool
 ) -> bytes:
-    """Check the store's own rows or create missing ones, and return the store's id."""
+    """Check the store's identity and release record, or create them. Return the store's id."""
     try:
         identity = await open_identity(store, node_did=keyring.node_did, entropy=entropy)
         if not again:
@@ -119,7 +119,7 @@ async def _claim_rows(
 
 
 def hosting_policy(hosting: Hosting) -> HostingPolicy:
-    """Return the hosting rules from the settings, with listed DIDs in canonical form."""
+    """Return the rules for who may create spaces here, from the settings."""
     try:
         listed = frozenset(parse_principal(did) for did in hosting.listed)
     except InvalidIdentifier as error:
@@ -136,7 +136,7 @@ def hosting_policy(hosting: Hosting) -> HostingPolicy:
 
 
 async def load_collateral(services: Services) -> None:
-    """Import the configured collateral.
+    """Import the collateral files from the configured folder, if there is one.
 
     Only one process of a node does this.
     """
@@ -166,7 +166,7 @@ async def report_closed_minutes(services: Services) -> None:
 
 
 async def _claim_release_record(config: Config, store: Store) -> None:
-    """Write the release record if it is absent, and compare the configuration with it."""
+    """Write the release record if there is none. Refuse a configuration that is looser than it."""
     record = await recorded_release(store)
     if record is None:
         put = Put(

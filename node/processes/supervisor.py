@@ -43,7 +43,7 @@ MANAGER_STOPPING: Final = b"STOPPING=1\nSTATUS=finishing requests"
 
 
 def report_to_manager(state: bytes) -> None:
-    """Send a state to the service manager (`sd_notify` of systemd) once, without waiting.
+    """Send a state such as `READY=1` to systemd (`sd_notify`) once, without waiting.
 
     The manager names a datagram socket in `NOTIFY_SOCKET`. Without one nothing is sent, and a
     manager that does not listen is ignored.
@@ -265,7 +265,7 @@ class Supervisor:
         self._selector.register(child.status_fd, selectors.EVENT_READ, child)
 
     def _launch(self) -> None:
-        """Send settings to the started processes.
+        """Send each started process its settings.
 
         Workers get theirs once the storekeeper is ready.
         """

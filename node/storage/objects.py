@@ -67,7 +67,7 @@ def open_bucket(config: Config) -> "ObjectBucket":
 async def claim_objects(
     config: Config, store: Store, objects: ObjectStore, *, store_id: bytes
 ) -> None:
-    """Check that the store and its configured body storage belong together.
+    """Check that the configured storage of value bodies is the one that this store uses.
 
     The store records where its bodies are; a bucket also records the id of its store.
     """
@@ -103,7 +103,7 @@ async def started_id(store: Store) -> bytes:
 
 
 def place_text(config: Config) -> str:
-    """Return the storage location of value bodies, in the form that the store records."""
+    """Return the storage location of value bodies as text, such as `s3://bucket/prefix`."""
     if config.objects.url is None:
         return FOLDER
     bucket, prefix = _bucket_of(config.objects)

@@ -23,7 +23,7 @@ _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOO
 
 
 def embedded_store(config: Config, *, clock: Clock | None = None) -> Store:
-    """Open the store for writing in a process that runs without a node."""
+    """Open the store for writing while no node is running, for example in a command."""
     if config.is_shared:
         return shared_store(config, clock=clock)
     return open_lmdb(config.data, max_bytes=config.store.max_bytes, clock=clock)
@@ -62,7 +62,7 @@ def start_refused(config: Config, error: StartRefused) -> StoreMisused:
 def shared_store(
     config: Config, *, clock: Clock | None = None, may_be_moved: bool = False
 ) -> Store:
-    """Open the database that `store.url` names."""
+    """Open the PostgreSQL database at the URL in the setting `store.url`."""
     assert config.store.url is not None  # the caller checks it
     from spaces.store.postgres.engine import open_postgres
 
@@ -73,7 +73,7 @@ def shared_store(
 
 
 def longest_life_s(config: Config) -> int:
-    """Return the maximum time in seconds between the use of a token or challenge and its expiry.
+    """Return the longest possible lifetime of a token or challenge in seconds.
 
     One minute of it allows for differing clocks.
     """

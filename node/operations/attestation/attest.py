@@ -1,4 +1,4 @@
-"""Challenges and attestation sessions, which turn a backend's quote into evidence (AT1 to AT7).
+"""Attestation: issuing a nonce, then verifying a backend's quote over it (AT1 to AT7).
 
 The order of the checks is part of the defence, from cheap to expensive: sizes, the client's rate,
 signature, the challenge's MAC, the chain, the challenge's replay record, our own parser, report
@@ -66,7 +66,7 @@ _MOST_ENDED: Final = 64
 
 
 class ChallengeRequest(Struct):
-    """A request for a challenge, which names the DID that will attest."""
+    """The body of a challenge request: the DID of the backend that will attest."""
 
     did: Annotated[str, Meta(max_length=512)]
 
@@ -120,7 +120,7 @@ _Base64 = Annotated[str, Meta(pattern="^[A-Za-z0-9+/]*={0,2}$")]
 
 
 class SessionRequest(Struct, forbid_unknown_fields=True, rename="camel"):
-    """A request for a session, with a backend's evidence of the code that it runs."""
+    """The body of a session request: a backend's TEE quote, which proves the code that it runs."""
 
     quote: _Base64
     receiver_public_key: _Base64
@@ -141,7 +141,7 @@ class _DecodedRequest(Struct, frozen=True):
 
 
 async def open_session(services: Services, header: str, body: bytes) -> SessionOpened:
-    """Verify a quote, and store it as evidence for the invoker's DID.
+    """Verify a backend's quote, and store the result as evidence for the DID that sent it.
 
     Args:
         header: untrusted text of the `Authorization` header: a UCAN to this node with decrypt on
@@ -239,7 +239,7 @@ def _read(body: bytes) -> _DecodedRequest:
 
 
 def _bound(invocation: Invocation, decoded: _DecodedRequest) -> tuple[NetworkId, bytes]:
-    """Return the network and the nonce from a token that is bound to this request body."""
+    """Check that a token is bound to this request body, and return its network and its nonce."""
     only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
     network = network_of(only.resource) if only is not None and only.ability == DECRYPT else None
     facts = [f for f in invocation.facts if isinstance(f, dict) and f.get("type") == SESSION_FACT]
@@ -271,7 +271,7 @@ async def _use_challenge(services: Services, replay_record: ReplayRecord) -> Non
 async def _verified(
     services: Services, call: Call, terms: Record | None, decoded: _DecodedRequest, nonce: bytes
 ) -> tuple[Evidence, Quote, Collateral, Check]:
-    """Verify a quote. Return the evidence, the quote, its collateral and a commit check."""
+    """Verify a quote. Return evidence, quote, collateral, and a commit check on the collateral."""
     binding = session_binding(
         nonce,
         services.keyring.node_did,
@@ -296,7 +296,7 @@ async def _verified(
 
 
 async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collateral, Check, float]:
-    """Return a quote's collateral, a commit check on its row, and the time when it is stale.
+    """Return the collateral for a quote, a commit check on its row, and the time it turns stale.
 
     Nothing is fetched while the caller waits.
 
@@ -329,7 +329,7 @@ async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collater
 
 
 async def _expired_evidence(services: Services, fresh: Evidence) -> list[Put]:
-    """Return the operations that delete the holder's expired evidence.
+    """Return the put operations that delete expired evidence of the DID that just attested.
 
     A holder attests every few minutes with a new key, and a release in mode `signed` searches all
     evidence of a holder, so old rows must not accumulate.

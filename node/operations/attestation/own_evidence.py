@@ -76,7 +76,7 @@ class OwnEvidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def checked_nonce(given: list[str]) -> str:
-    """Return the nonce of a request, or the empty nonce if it has none.
+    """Check a request's `nonce` parameter, and return it, or an empty string if there is none.
 
     The empty nonce proves no freshness.
     """

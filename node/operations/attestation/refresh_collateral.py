@@ -58,7 +58,7 @@ _FIRST_RETRY_S: Final = 60.0
 
 
 async def fetch_due(services: Services) -> bool:
-    """Fetch the collateral document that is due first."""
+    """Fetch one collateral document, the most urgent of those that are due."""
     source, now = services.collateral_source, services.clock.now()
     if source is None:
         return False

@@ -20,7 +20,7 @@ _FMSPC_BYTES: Final = 6
 
 
 def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
-    """Return the platform family that a request names, or None."""
+    """Parse the Intel platform family in a request's query, or return None if there is none."""
     if not fmspc and not ca:
         return None
     if len(fmspc) != 1 or len(ca) != 1 or ca[0] not in get_args(PlatformCa):
@@ -37,7 +37,7 @@ def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
 
 
 async def terms_of(services: Services, family: Family | None) -> ReleaseTerms:
-    """Return the release terms in force, and whether a platform family's collateral is usable."""
+    """Return the current release terms, and whether a platform family's collateral is usable."""
     record = await current_release(services.store)
     terms, root = in_force(services.config.release, record), services.trust_root.sha256
     return ReleaseTerms(

@@ -36,7 +36,7 @@ DEFAULT_NAME: Final = "default"
 
 
 def _network_of_sign_in(services: Services, delegation: Delegation) -> NetworkId | None:
-    """Return the default network that a sign-in creates, or None for another delegation.
+    """Return the encryption network that a sign-in creates, or None if it is no plain sign-in.
 
     A plain sign-in of TinyCloud's clients has `network.create` on it, so that the owner can keep
     secrets at once (store §6).
@@ -62,7 +62,7 @@ def _network_commit(
     records: Sequence[Record | None],
     now: float,
 ) -> Commit:
-    """Return the commit that creates a network, or an empty commit if the network exists.
+    """Return the commit that creates a network, or an empty commit if there is none to create.
 
     In mode `permit` only an admitted owner gets a network, and must still be admitted when it is
     committed.
@@ -84,7 +84,7 @@ def _network_commit(
 
 
 class Registration(Struct, frozen=True, gc=False):
-    """The response to a registration.
+    """The response to the registration of a delegation: its CID, and the spaces it mentions.
 
     Attributes:
         cid: CID of the bytes received (E7).
@@ -98,7 +98,7 @@ class Registration(Struct, frozen=True, gc=False):
 
 
 async def register(services: Services, header: str, *, client: str | None) -> Registration:
-    """Register a delegation durably.
+    """Verify the delegation in an `Authorization` header, and store it durably.
 
     Repeating the registration of a live delegation returns the current lists of spaces (Q6).
 
@@ -132,7 +132,7 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
 
 
 class _Outcome(Struct, frozen=True, gc=False):
-    """The result of a registration.
+    """The response to a registration, and what to update in memory after its commit.
 
     Attributes:
         answer: the answer to the client.
@@ -165,7 +165,7 @@ async def _attempt(
 
 
 class _Posted(Struct, frozen=True):
-    """The rows read for a posted delegation, and the plan for its spaces and network."""
+    """The rows read for a posted delegation, and which spaces and network it will create."""
 
     now: float
     marks: Mapping[ContentKey, Mark]
@@ -182,7 +182,7 @@ async def _read(
     known: Registered | None,
     found: Sequence[Registered | None],
 ) -> _Posted:
-    """Read the rows for a registration in one snapshot, and plan its spaces and network."""
+    """Read the rows for a registration in one snapshot, and decide what it will create."""
     now, limits = services.clock.now(), services.config.limits
     contents = (delegation.content_key, *closure_contents((known,) if known else found))
     counters = kept_keys(delegation.delegator, counted_client(client))
@@ -256,7 +256,7 @@ async def _repeat(
 
 
 def _spelling(delegation: Delegation, posted: _Posted) -> Commit:
-    """Return the commit that maps another CID to a stored delegation (D12).
+    """Return the commit that records the CID of another encoding of a stored delegation (D12).
 
     A signer can make any number of encodings of one delegation, so they count like delegations.
 
@@ -270,7 +270,7 @@ def _spelling(delegation: Delegation, posted: _Posted) -> Commit:
 def _first(
     services: Services, delegation: Delegation, posted: _Posted, found: Sequence[Registered | None]
 ) -> tuple[Commit, _Outcome]:
-    """Check a new delegation, and plan its rows (D6 to D8)."""
+    """Check a new delegation. Return the commit that stores it, and the response (D6 to D8)."""
     now, hosting, kept, network = posted.now, posted.hosting, posted.kept, posted.network
     # raises for an attestation policy that cannot be parsed: ignoring it would grant more
     policies_of(delegation.facts)

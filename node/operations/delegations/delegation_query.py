@@ -128,7 +128,7 @@ class _View(Struct, frozen=True):
     filters: Filters
 
     def direction(self, stored: Registered, members: frozenset[Principal]) -> Direction | None:
-        """Return the direction of a delegation, or None if the account may not see it."""
+        """Return "granted" or "received", or None if the account may not see the delegation."""
         delegation = stored.delegation
         if delegation.delegator in self.parties:
             return "granted"
@@ -160,7 +160,7 @@ async def _authorised_read(
     place: bytes | None,
     sources: "Sequence[_Source]",
 ) -> None:
-    """Check the token, and read the first page of every list in the same snapshot."""
+    """Check the token, and read the first page of every index in the same snapshot."""
     roles = (ROLE_FROM, ROLE_TO)
     keys = (
         []
@@ -194,7 +194,7 @@ async def _authorised_read(
 
 
 class _Source(Struct):
-    """A list in the index, and the position up to which it has been read."""
+    """One index of delegations (by issuer or recipient), and how far it has been read."""
 
     principal: Principal
     role: bytes
@@ -204,7 +204,7 @@ class _Source(Struct):
     rows: deque[tuple[bytes, ContentKey]] = field(default_factory=deque)
 
     def wanted(self) -> Range:
-        """Return the key range of the list's next page."""
+        """Return the key range of the next page of this index."""
         return party_range(self.principal, self.role, after=self.after, limit=self.step)
 
     def take_in(self, page: Page) -> None:
@@ -217,7 +217,7 @@ class _Source(Struct):
 async def _merged(
     store: Store, sources: Sequence[_Source]
 ) -> AsyncIterator[tuple[bytes, ContentKey]]:
-    """Yield the index positions and content keys of all lists in order, without duplicates."""
+    """Merge the indexes: yield each delegation's index position and content key once, in order."""
     while True:
         while dry := [source for source in sources if source.more and not source.rows]:
             pages = (await store.read(ranges=[source.wanted() for source in dry])).pages
@@ -269,7 +269,7 @@ async def _page(
 async def _listed(
     services: Services, view: _View, contents: Sequence[ContentKey]
 ) -> list[Listed | None]:
-    """Return a list entry for each delegation.
+    """Return the response entry of each delegation, given their content keys.
 
     The entry is None if the account may not see the delegation, or the filters do not match.
     """

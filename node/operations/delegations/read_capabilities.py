@@ -64,7 +64,7 @@ class _List(msgspec.Struct, frozen=True, tag="list"):
 
 
 def asked_of(facts: Iterable[Json]) -> GrantFilters | Chain:
-    """Return the first valid request among the facts, or a request to list everything."""
+    """Return the first query found in a token's facts, or filters that match everything."""
     for fact in facts:
         if isinstance(fact, dict):
             with suppress(msgspec.ValidationError):
@@ -114,7 +114,7 @@ async def read_capabilities(
     *,
     bounds: ListBounds = DEFAULT_BOUNDS,
 ) -> Entries:
-    """Return the delegations on a space, or one delegation and its chain, as the facts request."""
+    """Return the delegations on a space, or one and its ancestors if the token requests that."""
     asked = asked_of(invocation.facts)
     newest = (
         () if isinstance(asked, Chain) else (space_grants_range(space, limit=bounds.page_rows),)
@@ -136,7 +136,7 @@ async def _list(
     space: SpaceId,
     page: Page,
 ) -> Entries:
-    """Collect the active delegations that pass the filters, starting with the rows of `page`."""
+    """Return a space's active delegations that pass the filters. `page` is the first index page."""
     grants: dict[str, msgspec.Raw] = {}
     examined = size_bytes = 0
     while True:
@@ -168,7 +168,7 @@ async def _in_force(services: Services, contents: Sequence[ContentKey]) -> list[
 
 
 async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListBounds) -> Entries:
-    """Return a delegation and its first parents, while they are active and mention the space."""
+    """Return a delegation, its first parent, and so on, while they are active and on the space."""
     try:
         digest = parse_cid(asked.cid).digest32
     except InvalidIdentifier:

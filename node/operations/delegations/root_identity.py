@@ -1,4 +1,4 @@
-"""Finding the wallet that a key acts for, at the root of the call's delegation chain."""
+"""Finding the wallet on whose behalf a key calls, by following its delegations upwards."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ _STEPS: Final = range(MAX_CHAIN_NODES)
 
 
 async def root_identity(services: Services, call: Call) -> Principal:
-    """Return the caller's root identity, which is the first wallet along its first proofs.
+    """Follow the first proof of each delegation from the caller up to a wallet. Return the wallet.
 
     If there is no wallet, it is the signer of the last delegation followed. A caller that acts in
     its own right is its own root identity, whatever it cites.

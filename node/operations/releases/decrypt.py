@@ -1,4 +1,4 @@
-"""Key releases of an encryption network, on the dedicated route and on `/invoke` (enc 2.7; RL15).
+"""Decrypt requests, on an encryption network's own route and on `/invoke` (enc 2.7; RL15).
 
 Both routes take the same steps: bind token and body to each other, read what the decision depends
 on, ask the gate, make the decision durable, and only then decrypt the key. A token is good for one
@@ -135,7 +135,7 @@ async def _decrypt(
 def _authorised_put(
     services: Services, call: Call, permit: ReleasePermit, receipt: NewReceipt
 ) -> Put:
-    """Return the put operation that writes the audit record of an authorised release.
+    """Return the put operation that writes the audit record of an authorised key release.
 
     The record is durable before the key is decrypted.
 
@@ -164,7 +164,7 @@ def _authorised_put(
 async def _record_refusal(
     services: Services, call: Call, refusal: ReleaseRefused | RequestError
 ) -> None:
-    """Write an audit record with the full cause of a refusal (RL14).
+    """Write an audit record with the full cause of a refused decrypt request (RL14).
 
     The caller learns only a coarse cause.
     """

@@ -50,7 +50,7 @@ from ..authorise import Call, admit_signed, read_call
 async def read_descriptor(
     services: Services, path_id: str, nonces: Sequence[str]
 ) -> dict[str, Json]:
-    """Return the descriptor of a network in any state (EN28).
+    """Return the public JSON description of a network, even of a revoked one (EN28).
 
     The node signs it if the request contains a nonce.
 
@@ -90,7 +90,7 @@ async def _read(services: Services, network: NetworkId) -> NetworkRecord:
 async def create(
     services: Services, header: str, body: bytes, *, client: str | None
 ) -> dict[str, Json]:
-    """Create a network or claim one from a sign-in, and return its descriptor (enc 2.5, EN31).
+    """Create a network, or take over the one that a sign-in created (enc 2.5, EN31).
 
     Args:
         header: untrusted text of the `Authorization` header.
@@ -126,7 +126,7 @@ async def create(
 
 
 async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, ...]:
-    """Return the commit checks which ensure that a new network's owner is admitted (EN32).
+    """Require that a new network's owner is admitted, and return the commit checks for it (EN32).
 
     They are empty if this owner needs no admission.
 
@@ -167,7 +167,7 @@ def _admitted(services: Services, unverified: UnverifiedInvocation) -> Invocatio
 
 
 class _Write(Struct, frozen=True):
-    """A call that writes a network, with the nonce's replay record and the network's stored row."""
+    """A call that writes a network, the used nonce, and the network as it is stored now."""
 
     call: Call
     replay_record: ReplayRecord
@@ -184,7 +184,7 @@ async def _bind_write(
     *,
     records_use: bool,
 ) -> _Write:
-    """Bind a token to a network, record its nonce as used, and read the network.
+    """Check that a token is for this network, record its nonce as used, and read the network.
 
     The nonce stays used even if the request fails afterwards.
     """

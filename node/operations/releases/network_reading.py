@@ -14,7 +14,7 @@ from ..authorise import admit_token, check_unbound
 def admitted_for_network(
     services: Services, header: str, path_id: str, ability: str
 ) -> tuple[Invocation, NetworkId]:
-    """Admit a token whose only capability is the given ability on the network in the path.
+    """Parse and check a token whose only capability is an ability on the network in the URL.
 
     Args:
         header: untrusted text of the `Authorization` header: a UCAN to this node.
@@ -43,14 +43,14 @@ def admitted_for_network(
 def admitted_reader(
     services: Services, header: str, path_id: str, ability: str
 ) -> tuple[Invocation, NetworkId]:
-    """Admit a token that reads a network and is not bound to another route."""
+    """Parse and check a token for reading a network. Reject one that is bound to another route."""
     invocation, network = admitted_for_network(services, header, path_id, ability)
     check_unbound(invocation)  # T12: a token signed to change a policy must not read one
     return invocation, network
 
 
 def known_network(row: Record | None) -> NetworkRecord:
-    """Return the decoded record of a network.
+    """Decode a network's row, or refuse the request if there is no such network.
 
     Raises:
         Refusal: `network-unknown`, the row is absent.

@@ -1,4 +1,4 @@
-"""Reading the rows that decide whether a caller is a network's owner in person (IP1, IP2).
+"""Reading the rows that show whether a caller is a network's owner, not a delegate (IP1, IP2).
 
 `capabilities.sign_ins` has the rule.
 
@@ -31,7 +31,7 @@ A client that keeps its key replaces its sign-in when it renews it.
 
 
 async def read_owner_authority(services: Services, call: Call, owner: Principal) -> OwnerAuthority:
-    """Determine the owner's authority from the cited delegations, sign-ins and live marks.
+    """Determine whether the caller is the owner in person: the wallet, or a key that it signed in.
 
     Sign-ins are read only if the cited delegations alone do not decide.
     """
@@ -59,7 +59,7 @@ async def read_owner_authority(services: Services, call: Call, owner: Principal)
 async def _links(
     services: Services, contents: Sequence[ContentKey]
 ) -> dict[ContentKey, Registered]:
-    """Return the stored delegations by content key.
+    """Load delegations by content key. Return those that are stored.
 
     Missing ones are left out, which the gate detects itself.
     """

@@ -1,4 +1,4 @@
-"""Changing the policy and withdrawals of a network, for its owner in person (RL17, RL20, RC22).
+"""Changes to a network's policy and withdrawals, by its owner only (RL17, RL20, RC22).
 
 Both are the same kind of write: a token for exactly this change, the owner in person, a network
 record that replaces the one that was read, and an audit record. "In person" is the gate's term: by
@@ -43,7 +43,7 @@ async def change_in_person(
     detail: bytes,
     in_person: str,
 ) -> None:
-    """Change a network's record for its owner, who acts in person.
+    """Change a network's record, if the caller is its owner's wallet or a key that it signed in.
 
     The change is effective for the next release.
 

@@ -61,7 +61,7 @@ _PATHS_AT_ONCE: Final = 16
 def release_keys(
     network: NetworkId, invoker: Principal, receiver_public_key: bytes | None
 ) -> tuple[bytes, ...]:
-    """Return the row keys of a release that are known from its request alone.
+    """Return the row keys that a release decision needs, as far as the request determines them.
 
     The request is not checked at this point.
     """
@@ -74,7 +74,7 @@ def release_keys(
 async def read_release(
     services: Services, call: Call, keys: Sequence[bytes], bound: BoundDecrypt
 ) -> ReleaseRequest:
-    """Check a bound request against its network, and read the input for the gate.
+    """Check a decrypt request against its network, and read what its decision depends on.
 
     Args:
         call: read with `keys`.
@@ -147,7 +147,7 @@ async def _of_any_receiver(
 async def _key_paths(
     services: Services, checked: CheckedDecrypt, named: frozenset[str]
 ) -> Mapping[str, RowStamp]:
-    """Return the named paths at which an envelope with the requested wrapped key is stored.
+    """Return those of a policy's paths at which the requested wrapped key is stored.
 
     Only spaces of the network's owner are examined, so that a policy cannot make the node read
     values of other owners.

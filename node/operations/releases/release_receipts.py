@@ -1,4 +1,4 @@
-"""Writing a receipt with each release, and reading receipts (RC7 to RC10, RC13 to RC15).
+"""Receipts of key releases: writing and reading them (RC7 to RC10, RC13 to RC15).
 
 The receipt and the documents that it refers to are written in the release's own commit, so that all
 of it is durable before the key leaves the node. Documents that are stored already are not written
@@ -44,7 +44,7 @@ _SHA256_BYTES: Final = 32
 async def missing_documents(
     services: Services, documents: Sequence[bytes], *, kept: Sequence[bytes] = ()
 ) -> tuple[Put, ...]:
-    """Return the put operations that keep documents stored while receipts refer to them (RC26).
+    """Return the put operations that store a receipt's documents or extend their life (RC26).
 
     Documents whose use is recorded for the current span need none.
 
@@ -74,7 +74,7 @@ async def missing_documents(
 
 
 async def _values(services: Services, keys: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Return the values of the stored rows by digest, and leave out missing rows."""
+    """Read rows, given as digest to row key, and return their values by digest, if present."""
     rows = (await services.store.read([*keys.values()])).records if keys else ()
     return {
         digest: row.value
@@ -84,7 +84,7 @@ async def _values(services: Services, keys: Mapping[bytes, bytes]) -> dict[bytes
 
 
 class NewReceipt(Struct, frozen=True, gc=False):
-    """The receipt of a release that is not durable yet.
+    """The signed receipt of a key release, before the commit that stores it.
 
     Call `note` as soon as it is.
     """
@@ -95,7 +95,7 @@ class NewReceipt(Struct, frozen=True, gc=False):
 
 
 async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
-    """Create a release's receipt, and the put operations for the documents that it refers to."""
+    """Sign the receipt of a key release. Return it with the put operations that store it."""
     span = document_span(services.clock.now())
     services.kept.enter(span)
     documents, policies = list[bytes](), list[str]()
@@ -210,7 +210,7 @@ async def read_receipts(
 
 
 async def read_document(services: Services, header: str, *, path_id: str, digest: str) -> bytes:
-    """Return a document that receipts refer to (RC15).
+    """Return the document with this SHA-256, such as a policy or quote named in receipts (RC15).
 
     Digests cannot be guessed, so asking for one proves access to a receipt.
 

@@ -1,4 +1,4 @@
-"""Withdrawals of code, backends or evidence, by an owner or by the operator (RC20 to RC24).
+"""Withdrawing trust in code, backends or evidence, for later key releases (RC20 to RC24).
 
 An owner withdraws for one network, the operator for all. Withdrawals are stored in rows that every
 release reads and whose stamps its commit checks. So a withdrawal that was acknowledged before a
@@ -38,7 +38,7 @@ _TRIES: Final = 8
 async def withdraw_for_network(
     services: Services, header: str, *, path_id: str, body: bytes
 ) -> None:
-    """Withdraw code, a backend or evidence for one network (RC22).
+    """Stop one network's key releases to certain code, backends or evidence (RC22).
 
     Only the network's owner in person may do this. The next release takes it into account.
 
@@ -77,7 +77,7 @@ async def withdraw_for_network(
 async def withdraw_everywhere(
     store: Store, entry: Withdrawals, *, now: float, entropy: Entropy
 ) -> Withdrawals:
-    """Add a withdrawal for all networks of a store, and return the whole list (RC21).
+    """Stop all key releases to certain code, backends or evidence. Return the whole list (RC21).
 
     Raises:
         WithdrawalError: the list is full (RC23).

@@ -1,4 +1,4 @@
-"""Admitting owners to a node in mode `permit`, and removing them (ST14).
+"""Admitting and removing owners on a node that hosts admitted owners only (`permit`, ST14).
 
 A change is effective everywhere at once: every operation that hosts a space reads the owner's row,
 and its commit requires the row unchanged.

@@ -90,7 +90,7 @@ class BatchFound(Struct, frozen=True, gc=False):
 
 
 async def read_all(request: Request, *, bodies: bool) -> BatchFound:
-    """Return the values at several paths from one snapshot, in the order of the steps (Q22).
+    """Return the values at several paths from one snapshot, in the order of the request (Q22).
 
     Args:
         request: gets or metadata reads; its size limit applies to each value.

@@ -36,13 +36,13 @@ _FRESH_S: Final = 1.0
 
 
 def quota_exceeded(used_bytes: int, limit_bytes: int) -> Refusal:
-    """Return the refusal for a value that does not fit into its space."""
+    """Return the error for a value that does not fit into the quota of its space."""
     code = "quota-exceeded" if used_bytes >= limit_bytes else "value-exceeds-quota"
     return Refusal(code, used_bytes, limit_bytes)
 
 
 class PutReading(Struct, frozen=True, gc=False):
-    """The stored state that a put request is checked against, read in one snapshot.
+    """What a put request is checked against: old values, space usage and limit, in one snapshot.
 
     Attributes:
         call: the judged call; its records begin with the heads' rows, in the order of the paths.
@@ -66,7 +66,7 @@ class PutReading(Struct, frozen=True, gc=False):
     hosting: HostingPlan
 
     def require_free_space(self, declared_bytes: int) -> None:
-        """Refuse bodies that cannot fit into the free space, before they are read (M51).
+        """Refuse a request whose declared body size exceeds the space's free quota (M51).
 
         A full space accepts no further value, not even an empty one. Existing values may be
         replaced by values that are no larger in total.
@@ -79,14 +79,14 @@ class PutReading(Struct, frozen=True, gc=False):
             raise quota_exceeded(self.used_bytes, self.limit_bytes or 0)
 
     def require_taken(self, taken_bytes: int) -> None:
-        """Refuse bodies if the bytes that have arrived exceed the free space (M51)."""
+        """Refuse the request if more bytes have arrived than the space's quota has left (M51)."""
         if self.free_bytes is not None and taken_bytes > self.free_bytes:
             raise quota_exceeded(self.used_bytes, self.limit_bytes or 0)
 
     async def within_free_space(
         self, pieces: AsyncIterator[bytes], taken_bytes: int = 0
     ) -> AsyncIterator[bytes]:
-        """Yield a body's pieces, and refuse them once they exceed the free space (M51).
+        """Yield a body's chunks. Refuse the request once they exceed the space's free quota (M51).
 
         `taken_bytes` counts the bodies before this one.
         """
@@ -96,7 +96,7 @@ class PutReading(Struct, frozen=True, gc=False):
             yield piece
 
     def quota(self, draft: Draft) -> list[Add]:
-        """Return the counter operations that keep a growing space within its limits.
+        """Return conditions on the usage counters, which fail the commit if a limit is exceeded.
 
         There are none if the space does not grow.
         """
@@ -147,7 +147,7 @@ async def _read_put(
 async def _hosting(
     services: Services, call: Call, space: SpaceId, client: str | None
 ) -> HostingPlan:
-    """Return the plan to host the space of a put request.
+    """Check whether a put may create its space, and return the plan for that.
 
     Refuse the request if another space that it mentions stays unhosted.
     """
@@ -162,7 +162,7 @@ async def _hosting(
 
 
 def check_conditions(head: Head | None, options: Options) -> None:
-    """Check the precondition of a call (4.4.5).
+    """Refuse a call whose precondition header, such as `If-Match`, does not hold (4.4.5).
 
     A deleted value counts as absent.
     """

@@ -22,7 +22,7 @@ class Value(Struct, frozen=True, gc=False):
 
 
 async def get(request: Request) -> Value:
-    """Return the value at the step's path."""
+    """Return the value at the requested path."""
     head, options = await metadata(request), request.options
     limit_bytes = options.max_response_bytes
     if matches_weakly(options.if_none_match, head.etag_header):
@@ -35,7 +35,7 @@ async def get(request: Request) -> Value:
 
 
 async def metadata(request: Request) -> Head:
-    """Return the metadata of the value at the step's path."""
+    """Return the metadata of the value at the requested path."""
     key = head_key(request.step.space, request.step.path)
     call = await read_call(request.services, request.invocation, (key,))
     call.require_hosted()

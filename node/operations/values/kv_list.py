@@ -65,7 +65,7 @@ class Paths(Struct, frozen=True, gc=False):
 
 
 async def list_granted(request: Request) -> Paths:
-    """Return the paths under the step's prefix that the caller may list.
+    """Return the paths under the requested prefix that the caller may list.
 
     Raises:
         Refusal: `bad-option`, this call cannot continue from the cursor.
@@ -107,7 +107,7 @@ async def list_granted(request: Request) -> Paths:
 
 
 def _granted(call: Call, step: Step) -> tuple[bool, str | None]:
-    """Return the paths under a prefix that both the grants and the call's conditions allow.
+    """Decide which paths under the requested prefix the caller's delegations let it list.
 
     Returns:
         Whether the path equal to the prefix is granted, and the prefix of the other granted paths,
@@ -130,7 +130,7 @@ def _granted(call: Call, step: Step) -> tuple[bool, str | None]:
 
 
 def _caveats(call: Call, step: Step) -> Caveats:
-    """Return the call's own conditions on the path.
+    """Return the conditions that the token itself puts on the listed path.
 
     Every grant that the call depends on has the same conditions or none (I35, I39).
     """
@@ -143,7 +143,7 @@ def _caveats(call: Call, step: Step) -> Caveats:
 
 
 def _granted_resources(call: Call, step: Step, caveats: Caveats) -> list[Resource]:
-    """Return the granted resources that contain the prefix.
+    """Return the resources that the caller's delegations grant and that contain the prefix.
 
     A grant with conditions counts only if the call states the same conditions.
     """

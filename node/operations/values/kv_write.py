@@ -22,7 +22,7 @@ class Written(Struct, frozen=True):
 
 
 async def put(request: Request) -> Written:
-    """Store a value and its metadata at the step's path. See `put_values`."""
+    """Store a value and its metadata at the requested path. See `put_values`."""
     step, message = request.step, request.message
     declared_bytes = message.declared_bytes
 

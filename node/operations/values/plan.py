@@ -25,7 +25,7 @@ _STORED_PREFIX: Final = "x-tinycloud-meta-"
 
 
 class Step(Struct, frozen=True, gc=False):
-    """One operation of a token, with its space and its path exactly as signed (U13)."""
+    """The target of one capability: a space, and a path exactly as signed in the token (U13)."""
 
     space: SpaceId
     path: str
@@ -73,7 +73,7 @@ def stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 class Request(Struct, frozen=True):
-    """The argument of an operation's `run` function."""
+    """A parsed request: token, targets, option headers and body. Operations take it as argument."""
 
     services: Services
     invocation: Invocation
@@ -88,7 +88,7 @@ class Request(Struct, frozen=True):
 
 
 def is_value(resource: Resource) -> bool:
-    """Return whether a resource is in the service `kv` and has a path (4.4).
+    """Return whether a resource is a value: in the service `kv`, and with a path (4.4).
 
     Other resources have no effect.
     """

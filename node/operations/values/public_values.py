@@ -37,7 +37,7 @@ def public_space(text: str) -> SpaceId:
 
 
 async def find_public(services: Services, space: SpaceId, paths: tuple[str, ...]) -> Head:
-    """Return the head row of the first path that has a live value.
+    """Return the head row (metadata) of the value at the first of the paths that has one.
 
     All paths are read in one snapshot.
     """

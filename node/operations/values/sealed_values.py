@@ -1,4 +1,4 @@
-"""Detecting values that are sealed envelopes, for policies on where a key is stored (RL19).
+"""Recognising encrypted values, so that policies can name where a key is stored (RL19).
 
 A policy may name paths at which a key has to be stored. A release then compares its wrapped key
 with the digest in the value's head. The digest is written in the value's own commit, so it cannot
@@ -26,7 +26,7 @@ _MEMBER: Final = b'"encryptedSymmetricKey"'
 
 
 class _Sealed(msgspec.Struct, rename="camel"):
-    """The JSON members of an envelope that concern its key (EN23)."""
+    """The JSON members of an encrypted envelope that contain its wrapped key (EN23)."""
 
     v: Literal[1]
     encrypted_symmetric_key: str
@@ -37,12 +37,12 @@ _DECODER: Final = msgspec.json.Decoder(_Sealed)
 
 
 def key_digest(wrapped_key: str) -> bytes:
-    """Return the SHA-256 of the JSON string that contains a wrapped key in base64 (EN11)."""
+    """Return the SHA-256 of a base64 wrapped key as a JSON string, with its quotes (EN11)."""
     return bytes.fromhex(canonical_hash(wrapped_key))
 
 
 def sealed_key_of(body: Body) -> bytes | None:
-    """Return the key digest of an envelope, or None if the body is in a file.
+    """Return the digest of an envelope's wrapped key, or None if the body is not in memory.
 
     For any other value the result is NO_ENVELOPE.
 

@@ -63,7 +63,7 @@ class SignedUrlRequest(msgspec.Struct, rename="camel"):
 async def mint(
     services: Services, invocation: Invocation, asked: SignedUrlRequest
 ) -> tuple[str, float]:
-    """Create a signed URL's ticket for a value, and store it durably.
+    """Create the secret ticket of a signed URL for one value, and store it durably.
 
     The token is used up, as on `/invoke` (I23), unless it does not cover the requested value.
 
@@ -112,7 +112,7 @@ async def mint(
 
 
 def _covers(invocation: Invocation, value: SpaceResource) -> bool:
-    """Return whether a token requests the value or a resource that contains it.
+    """Return whether one of a token's capabilities covers reading this value.
 
     Whether it is allowed to do so is decided by its chain.
     """
@@ -126,7 +126,7 @@ def _covers(invocation: Invocation, value: SpaceResource) -> bool:
 
 
 def _pinned(asked: SignedUrlRequest) -> bytes | None:
-    """Return the body digest that the caller names, or None if it names none.
+    """Parse the digest of the wanted version, or return None if the request names no version.
 
     The text is hexadecimal, with or without `blake3-` and quotes.
     """
@@ -169,7 +169,7 @@ def _expiry(services: Services, call: Call, asked: SignedUrlRequest) -> float:
 
 
 async def redeem(services: Services, text: str) -> Head:
-    """Return the head row of the value that a ticket names.
+    """Check a signed URL's ticket, and return the head row (metadata) of its value.
 
     Args:
         text: untrusted; the last part of the URL, percent-decoded.
