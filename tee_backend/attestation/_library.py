@@ -1,4 +1,4 @@
-"""The only module that calls the quote verifier library. It maps the library's errors to codes.
+"""The only module that calls the quote verifier dcap-qvl. It maps the library's errors to codes.
 
 The library reports every failure as a ValueError with a text. A text that is not in the table is
 also a refusal, with a code that notifies the operator. So if a later version changes a text, the
@@ -100,7 +100,7 @@ _STEPS_WITH_A_CAUSE: Final = (
 
 
 def claims_json(raw_quote: bytes, collateral: Collateral, *, root_der: bytes, now_s: int) -> bytes:
-    """Verify a quote with the verifier library, and return the library's claims as JSON.
+    """Verify a quote with the verifier library, and return its result (the claims) as JSON.
 
     The collateral is passed member by member. A document may carry another quote's certificates,
     and the library would prefer them to those in the quote, so they are not passed.
@@ -144,7 +144,7 @@ def _cause_of(
     root_der: bytes,
     now_s: int,
 ) -> str:
-    """Return the library's error text with the cause of a failed certificate chain.
+    """Return an error text that names the cause, if the given one names only the failed step.
 
     Only the library's other entry point reports this cause.
     """
@@ -158,7 +158,7 @@ def _cause_of(
 
 
 def error_of_text(text: str) -> AttestationError:
-    """Map the library's error text to our exception. The default code is `verdict-unknown`."""
+    """Convert a verifier error text to an exception. Unknown texts get `verdict-unknown`."""
     flat = " ".join(text.split())
     for code, stems in _STEMS.items():
         if any(stem in flat for stem in stems):

@@ -1,4 +1,4 @@
-"""Errors of quotes, event logs, collateral and challenges, and their stable codes.
+"""Exceptions for invalid quotes, event logs, collateral and challenges, with stable codes.
 
 `code` is coarse and stable, and may be shown to the sender of the quote. `detail` is for the audit
 record only. `str()` of an error is its code, so that no detail reaches a caller by accident.
@@ -86,7 +86,7 @@ class AttestationError(Exception):
 
     @property
     def alarms(self) -> bool:
-        """Whether the operator is alerted, because the error suggests a faulty installation."""
+        """Whether the error suggests a faulty installation, so that the operator is alerted."""
         return self.code in ("evidence-invalid", "verdict-unknown", "service-answer")
 
 

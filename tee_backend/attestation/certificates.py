@@ -85,7 +85,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """Platform fields of a PCK leaf certificate, untrusted until the chain is verified."""
+    """Machine identifiers in a platform (PCK) certificate, untrusted until it is verified."""
 
     fmspc: bytes
     pce_id: bytes
@@ -181,7 +181,7 @@ def _is_authority(loaded: x509.Certificate) -> bool:
 
 @lru_cache(_REMEMBERED)
 def parse_platform(leaf: Certificate, issuer: Certificate) -> Platform:
-    """Parse the platform fields of a PCK leaf certificate."""
+    """Read the machine identifiers in a platform (PCK) certificate."""
     entries = _sgx_entries(leaf.der)
     return Platform(
         fmspc=_octets(entries, "4", 6),
@@ -193,7 +193,7 @@ def parse_platform(leaf: Certificate, issuer: Certificate) -> Platform:
 
 
 def authority_kind(common_name: str) -> PlatformCa:
-    """Return which of the two PCK authorities has a common name.
+    """Return which of the two platform (PCK) certificate authorities has the given common name.
 
     Raises MalformedCertificate for any other name.
     """
@@ -221,7 +221,7 @@ class _Wrapped:
 
 
 def _sgx_entries(der: bytes) -> dict[str, asn1.TLV]:
-    """Return the entries of the SGX extension, keyed by the last number of the OID."""
+    """Return the entries of a certificate's SGX extension, keyed by the last number of the OID."""
     try:
         extension = load_certificate(der).extensions.get_extension_for_oid(_SGX_EXTENSION).value
         if not isinstance(extension, x509.UnrecognizedExtension):

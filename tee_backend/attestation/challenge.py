@@ -37,7 +37,7 @@ _MAC_BYTES = NONCE_BYTES - RANDOM_BYTES - _EXPIRY_BYTES
 
 @dataclass(frozen=True, slots=True)
 class ChallengeScope:
-    """The holder, audience and store for which a nonce is valid."""
+    """Where a nonce is valid: the DID that attests, the DID of the node, and the node's store."""
 
     holder: str
     audience: str
@@ -47,7 +47,7 @@ class ChallengeScope:
 def issue_challenge(
     key: bytes, scope: ChallengeScope, *, random: bytes, now: float, ttl_s: int = CHALLENGE_TTL_S
 ) -> bytes:
-    """Return a new nonce for a scope."""
+    """Return a new nonce that is valid in one scope until it expires."""
     if len(random) != RANDOM_BYTES or ttl_s <= 0:
         raise ValueError("a challenge needs 16 random bytes and a positive lifetime")
     expiry = (int(now) + ttl_s).to_bytes(_EXPIRY_BYTES, "big")

@@ -62,7 +62,7 @@ class _Qe(Struct):
 
 
 class Claims(Struct):
-    """Claims of the verifier library that are compared or evaluated. Other members are ignored."""
+    """Facts about a quote, as returned by the verifier library. Unused members are ignored."""
 
     tee_type: Literal[0x81]
     header: _Header
@@ -73,7 +73,7 @@ class Claims(Struct):
 
 
 def parse_claims(data: bytes) -> Claims:
-    """Parse the JSON claims of the verifier library."""
+    """Parse the verifier library's JSON result for a quote."""
     try:
         claims = shaped(parse_json(data, max_bytes=MAX_CLAIMS_BYTES), Claims)
     except InvalidJson as exc:
@@ -95,7 +95,7 @@ def parse_claims(data: bytes) -> Claims:
 
 
 def check_same_reading(quote: Quote, claims: Claims) -> None:
-    """Refuse a quote that the library and our own parser read differently."""
+    """Refuse a quote in which the verifier library and our own parser found different values."""
     pck = claims.platform.pck
     platform = (bytes(pck.fmspc), bytes(pck.pce_id), bytes(pck.ppid))
     if (claims.header.version, platform) != (

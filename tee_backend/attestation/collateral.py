@@ -1,4 +1,4 @@
-"""Collateral, which is the set of signed documents for verifying a quote.
+"""Collateral: the signed documents that are needed to verify a quote.
 
 The JSON format is QuoteCollateralV3.
 
@@ -118,7 +118,7 @@ def signed_document(
     shape: type[AnyStated],
     expected: tuple[str, range],
 ) -> SignedDocument[AnyStated]:
-    """Parse a signed document. Raises CollateralUnusable if it is malformed or of another kind.
+    """Parse a signed document. Raises CollateralUnusable if it is malformed or of the wrong kind.
 
     Args:
         text: the text as it was signed.
@@ -140,7 +140,7 @@ def signed_document(
 
 @contextmanager
 def refusing(what: str, *, code: CollateralCode = "collateral-malformed") -> Iterator[None]:
-    """Convert parsing errors to CollateralUnusable with the name of the document part."""
+    """Convert parsing errors to CollateralUnusable errors that name the unreadable part."""
     try:
         yield
     except InvalidJson as exc:
@@ -150,7 +150,7 @@ def refusing(what: str, *, code: CollateralCode = "collateral-malformed") -> Ite
 
 
 def window_of(starts_at: float, ends_at: float) -> Window:
-    """Return a validity period. Raises CollateralUnusable if the end is before the start."""
+    """Create a validity period. Raises CollateralUnusable if the end is before the start."""
     if ends_at < starts_at:
         raise CollateralUnusable("collateral-malformed", "a window ends before it starts")
     return Window(starts_at, ends_at)
@@ -180,7 +180,7 @@ class _Signed(Struct):
 
 
 def cut_signed_body(body: bytes, *, member: str, max_bytes: int) -> tuple[str, SignatureHex]:
-    """Return the exact JSON text of a signed object in a response, and its signature.
+    """Split a service response into the exact JSON text of its signed object, and the signature.
 
     Both are unverified.
     """
@@ -219,13 +219,13 @@ class _Document(Struct, forbid_unknown_fields=True):
 
 
 class QeIdentity(Stated, frozen=True, rename="camel"):
-    """Identity of the quoting enclave."""
+    """The signed document that identifies the quoting enclave (QE), which makes quotes."""
 
     evaluation_number: EvaluationNumber = field(name="tcbEvaluationDataNumber")
 
 
 class TcbInfo(QeIdentity, frozen=True, rename="camel"):
-    """TCB info of one platform family. FMSPC and PCEID are in hex."""
+    """The signed document with TCB levels of one platform family. FMSPC and PCEID are in hex."""
 
     fmspc: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{12}\Z")]
     pce_id: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{4}\Z")]
@@ -281,12 +281,12 @@ class Collateral:
 
     @property
     def carries_authority(self) -> bool:
-        """Whether the document contains the certificate of the PCK list's issuer."""
+        """Whether the document contains the certificate of its PCK revocation list's issuer."""
         return self.pck_crl_issuer_chain.signer.subject == self.pck_crl.issuer
 
     @property
     def windows(self) -> tuple[tuple[str, Window], ...]:
-        """The name and validity period of each part, including the certificates."""
+        """The name and validity period of each part of the collateral and of each certificate."""
         chains = (
             self.tcb_info.issuer_chain,
             self.qe_identity.issuer_chain,
@@ -314,7 +314,7 @@ class CollateralProvider(Protocol):
     """
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
-        """Return the collateral for a platform family and authority.
+        """Return the collateral for a platform family and certificate authority.
 
         Raises CollateralUnusable if there is none.
         """
@@ -342,7 +342,7 @@ def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool
 
 @lru_cache(_REMEMBERED)
 def parse_collateral(data: bytes) -> Collateral:
-    """Parse a QuoteCollateralV3 JSON document for TDX.
+    """Parse a collateral document for TDX, in the JSON format QuoteCollateralV3.
 
     Args:
         data: UTF-8, at most MAX_COLLATERAL_BYTES; untrusted.
@@ -420,7 +420,7 @@ def _pck_chain(document: _Document) -> tuple[bytes, ...] | None:
 
 
 class HeldCollateral:
-    """Stored collateral, looked up by platform family and authority.
+    """Stored collateral, looked up by platform family and certificate authority.
 
     If several documents match, the newest edition is used.
 
@@ -436,7 +436,7 @@ class HeldCollateral:
         self._held = tuple(map(parse_collateral, documents))
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
-        """Return the newest document for a platform family and authority.
+        """Return the newest collateral for a platform family and certificate authority.
 
         Its `beside` contains all stored documents.
 
@@ -454,12 +454,12 @@ class HeldCollateral:
 
 
 def _numbers(document: Collateral) -> tuple[int, int]:
-    """Return the evaluation numbers of a document's TCB info and QE identity."""
+    """Return the edition numbers in a collateral document, of its TCB info and its QE identity."""
     return document.tcb_info.stated.evaluation_number, document.qe_identity.stated.evaluation_number
 
 
 def _edition(document: Collateral) -> tuple[float, ...]:
-    """Return a sort key that orders a family's documents by edition, then by issue date.
+    """Return a sort key for the collateral of one platform family: edition, then issue date.
 
     The edition comes first because old editions are reissued.
     """

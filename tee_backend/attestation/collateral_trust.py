@@ -47,7 +47,7 @@ def check_windows(collateral: Collateral, *, now: float) -> None:
 
 
 def check_roles(collateral: Collateral, *, root: TrustRoot) -> None:
-    """Check that each collateral part names a signer with the right role under `root`.
+    """Check that each part of the collateral names the expected signer and the configured root.
 
     Args:
         collateral: parsed; untrusted.
@@ -176,7 +176,7 @@ def with_newest_lists(
 def _newest(
     lists: Sequence[RevocationList], issuer: Certificate, own: RevocationList
 ) -> RevocationList:
-    """Return the newest revocation list signed by an issuer, or the document's own list."""
+    """Return the newest revocation list that an issuer signed, or `own` if it signed none."""
     signed = [one for one in lists if _is_signed(one, issuer)]
     newest = max(signed, key=lambda one: one.window.starts_at, default=own)
     # AT60: compared without signatures, which differ each time the same list is signed.
@@ -190,7 +190,7 @@ def _newest(
 def verify_signed_text(
     document: SignedDocument[Any], *, root: TrustRoot, root_crl: RevocationList, now: float
 ) -> None:
-    """Verify that a document was signed by a TCB signer whose certificate the root issued.
+    """Verify that a document was signed with a TCB signing key that the root certified.
 
     Args:
         document: unverified.
@@ -227,7 +227,7 @@ def verify_signed_text(
 
 
 def check_age(collateral: Collateral, *, max_age_s: float, now: float) -> None:
-    """Refuse collateral that was issued too long ago, even if it has not expired."""
+    """Refuse collateral that was issued more than `max_age_s` ago, even if it has not expired."""
     for name, window in (
         ("TCB info", collateral.tcb_info.window),
         ("QE identity", collateral.qe_identity.window),

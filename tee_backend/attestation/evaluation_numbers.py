@@ -1,4 +1,4 @@
-"""Evaluation numbers, which identify the current and the next edition of Intel's TCB levels.
+"""Evaluation numbers: the numbers of the editions in which Intel publishes TCB levels.
 
 Each time vulnerabilities are fixed, Intel publishes new levels under the next number. The update
 mode "early" serves the newest at once; "standard" serves a number one year after its recovery
@@ -44,7 +44,7 @@ hour, and documents are renewed daily, well within this time."""
 
 
 class Evaluation(Struct, frozen=True, rename="camel"):
-    """One edition of the TCB levels."""
+    """One published edition of the TCB levels, with its number and dates."""
 
     number: EvaluationNumber = field(name="tcbEvaluationDataNumber")
     tcb_recovery_event_date: TimeText

@@ -1,4 +1,4 @@
-"""Event logs of TDX guests, with the entries that were extended into the RTMRs.
+"""Event logs of TDX guests: the entries whose digests were extended into the RTMR registers.
 
 A log is a JSON array of entries:
 
@@ -121,7 +121,7 @@ def parse_event_log(data: bytes) -> EventLog:
 
 
 def read_event_log(value: Json) -> EventLog:
-    """Convert strictly parsed JSON to an event log.
+    """Convert an already parsed JSON array to an event log.
 
     Args:
         value: the array; untrusted, its text bounded by the caller.
@@ -147,7 +147,7 @@ def _read(wrapped: Json) -> EventLog:
 
 
 def runtime_entries(log: EventLog) -> tuple[Event, ...]:
-    """Return the entries of register 3 after checking their digests and preimages.
+    """Return a log's run-time entries (register 3) after checking their digests and preimages.
 
     Raises:
         QuoteRefused: `event-log`, an entry of register 3 with another type, or a run-time event in
@@ -191,7 +191,7 @@ def event_digest(name: str, payload: bytes, *, version: EventVersion = 1) -> byt
 
 
 def event_preimage(name: str, payload: bytes, *, version: EventVersion = 1) -> bytes:
-    """Return the bytes that `event_digest` hashes."""
+    """Encode a run-time event as the bytes that `event_digest` hashes."""
     if version == 1:
         return RUNTIME_EVENT_TYPE.to_bytes(4, "little") + b":" + name.encode() + b":" + payload
     return canonical_bytes({"name": name, "payload": payload.hex(), "type": RUNTIME_EVENT_TYPE})

@@ -54,14 +54,14 @@ INSTANCE_ID_BYTES: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class KeyProvider:
-    """The provider of an application's keys, including the disk key."""
+    """The source of an application's keys, such as a key service or a TPM."""
 
     name: KeyProviderName
     id: bytes
 
     @property
     def text(self) -> str:
-        """The provider as a string, in the format of evidence and policies."""
+        """The key provider as `name` or `name:id`, as written in evidence and policies."""
         return f"{self.name}:{self.id.hex()}" if self.id else self.name
 
 
@@ -162,7 +162,7 @@ def _possible_digests(version: int, claims: EventLogClaims) -> Iterator[bytes]:
 
 
 def _possible_documents(claims: EventLogClaims) -> Iterator[bytes]:
-    """Yield every version 3 configuration document that the claims allow. There are at most 32."""
+    """Yield the documents (at most 32) whose hash a version 3 MRCONFIGID may contain."""
     always: dict[str, Json] = {
         "compose_hash": claims.compose_hash.hex(),
         "key_provider": claims.key_provider.name.removesuffix("-sgx"),
@@ -214,7 +214,7 @@ _MAX_INIT_SCRIPTS: Final = 64
 
 
 def verify_event_log(log: EventLog, report: TdReport) -> EventLogClaims:
-    """Verify that an event log matches a report's registers, and return the log's claims.
+    """Verify that an event log matches the report in a quote, and return the facts in the log.
 
     Args:
         log: parsed; untrusted.
@@ -244,7 +244,7 @@ def verify_event_log(log: EventLog, report: TdReport) -> EventLogClaims:
 
 
 def _system_entries(entries: Sequence[Event]) -> tuple[Event, ...]:
-    """Return the entries up to the first `system-ready` entry (AT21).
+    """Return a log's entries up to the first `system-ready` entry (AT21).
 
     Each required entry must occur once, in the required order.
     """

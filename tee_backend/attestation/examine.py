@@ -80,7 +80,7 @@ def check_pck_roles(quote: Quote, *, root: TrustRoot, now: float) -> None:
 
 
 def verify_pck_chain(quote: Quote, *, root: TrustRoot, now: float) -> None:
-    """Verify that the platform named in a quote was certified under a root.
+    """Verify the signatures in a quote's certificate chain, from the platform to the root.
 
     Args:
         quote: parsed; untrusted.
@@ -139,7 +139,7 @@ _SERVICE_NOW = slice(181, 237)
 
 
 def check_trust_domain(report: TdReport) -> None:
-    """Refuse a trust domain in a state that no policy may accept."""
+    """Refuse a trust domain in debug mode, or in another state that no policy may accept."""
     attributes = int.from_bytes(report.td_attributes, "little")
     if refused := attributes & ~(SEPT_VE_DISABLE | POLICY_BITS):
         bit = (refused & -refused).bit_length() - 1
@@ -188,7 +188,7 @@ EVIDENCE_TTL_S: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class BoundQuote:
-    """An unverified quote whose report data and event log have been checked."""
+    """A quote whose report data and event log match. Its signatures are not verified yet."""
 
     quote: Quote
     binding: Binding
@@ -196,7 +196,7 @@ class BoundQuote:
 
     @property
     def family(self) -> tuple[bytes, PlatformCa]:
-        """The platform family and authority in the quote, by which collateral is looked up."""
+        """The platform family and certificate authority by which the collateral is looked up."""
         return self.quote.platform.fmspc, self.quote.platform.ca
 
 
@@ -246,7 +246,7 @@ def examine(
     now: float,
     ttl_s: float = EVIDENCE_TTL_S,
 ) -> Evidence:
-    """Verify a bound quote and return its facts as evidence.
+    """Verify a quote from `bind_quote` with collateral, and return its facts as evidence.
 
     Args:
         bound: from `bind_quote`; untrusted.
@@ -330,7 +330,7 @@ def _verify(quote: Quote, collateral: Collateral, *, root: TrustRoot, now: float
 async def examine_with(
     bound: BoundQuote, provider: CollateralProvider, *, root: TrustRoot, now: float
 ) -> tuple[Evidence, Collateral]:
-    """Verify a bound quote in a thread, with collateral from a provider.
+    """Get collateral for a bound quote from a provider, and run `examine` in a thread.
 
     Returns:
         The evidence, and the collateral that was used. Its revocation lists are the newest that the

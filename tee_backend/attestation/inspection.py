@@ -1,4 +1,4 @@
-"""Verification of a backend's published evidence on the owner's machine (AT52).
+"""Verification, on the owner's machine, of the evidence that a backend publishes (AT52).
 
 It uses the same code as a node, with collateral that the owner chose: a folder of documents, or
 Intel's service. Statements of the backend about its own platform are not used.
@@ -166,7 +166,7 @@ class Inspector:
         compose: str | None,
         now: float,
     ) -> Verified:
-        """Verify that a quote is genuine and matches a binding, whatever the quote's purpose."""
+        """Verify that a quote is genuine and bound to the facts in `binding`."""
         try:
             bound = bind_quote(quote, binding, event_log=event_log, accepted=DEFAULT_KEY_PROVIDERS)
             _check_compose(compose, bound.claims)  # cheap, so before collateral is fetched

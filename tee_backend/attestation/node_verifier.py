@@ -27,7 +27,7 @@ from .trust_root import TrustRoot
 
 
 class TdxNodeVerifier:
-    """A verifier of node quotes. It never uses collateral from the node."""
+    """A verifier of quotes from nodes. It never uses collateral that a node supplies."""
 
     def __init__(self, root: TrustRoot, collateral: CollateralProvider) -> None:
         self._root = root
@@ -52,7 +52,7 @@ class TdxNodeVerifier:
         return NodeEvidence(statement=attestation.statement, facts=facts)
 
     async def examine(self, attestation: NodeAttestation, *, now: float) -> Evidence:
-        """Return the facts in a node's quote after verifying quote, nonce and statement.
+        """Verify a node's quote, nonce and statement, and return the facts in the quote.
 
         Args:
             attestation: the node's answer; untrusted.

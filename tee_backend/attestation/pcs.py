@@ -79,7 +79,7 @@ class ServiceSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """A response body with the PEM issuer chain from a header, or an empty chain."""
+    """A response body, and the PEM issuer chain from a response header (empty if there is none)."""
 
     body: bytes
     chain: str
@@ -95,7 +95,7 @@ class CollateralService:
         self.settings = settings or ServiceSettings()
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
-        """Fetch the collateral for one platform family and authority.
+        """Fetch the collateral for one platform family and certificate authority.
 
         Args:
             fmspc: platform family, 6 bytes.
@@ -138,7 +138,7 @@ class CollateralService:
         return fetched
 
     async def evaluation_numbers(self) -> EvaluationNumbers:
-        """Fetch the list of evaluation numbers.
+        """Fetch the published list of TCB evaluation numbers.
 
         Raises:
             CollateralUnusable: as `collateral`.
@@ -155,7 +155,7 @@ class CollateralService:
 
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator[partial[Coroutine[Any, Any, _Answer]]]:
-        """Yield a request function with an HTTP session. All requests share one time limit."""
+        """Open an HTTP session and yield its request function. Requests share one time limit."""
         try:
             async with asyncio.timeout(self.settings.timeout_s), aiohttp.ClientSession() as session:
                 yield partial(_ask, session)

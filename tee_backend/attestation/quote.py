@@ -220,7 +220,7 @@ def _read_body_kind(reader: _Reader) -> BodyKind:
 
 
 def _read_certification_head(reader: _Reader, expected_type: int) -> int:
-    """Check the type of the certification data and return the size in bytes."""
+    """Read the header of the certification data: check the type, and return the size in bytes."""
     found, size_bytes = reader.take("HI")
     if found != expected_type:
         raise QuoteRefused(

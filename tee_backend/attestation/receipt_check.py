@@ -1,4 +1,4 @@
-"""Offline verification of release receipts from the documents they name (RC16 to RC19).
+"""Offline verification of receipts of key releases and their documents (RC16 to RC19).
 
     step  what is checked
     1     the receipt is canonical, and signed by the node
@@ -56,7 +56,7 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True, slots=True)
 class VerifiedRelease:
-    """A release proven by its receipt and documents."""
+    """A key release, as proven by its receipt and the documents that the receipt references."""
 
     receipt: Receipt
     policies: tuple[Policy, ...]
@@ -83,7 +83,7 @@ def documents_in(folder: Path) -> Documents:
 def verify_release(
     data: bytes, documents: Documents, *, root: TrustRoot, node_did: str
 ) -> VerifiedRelease:
-    """Verify a receipt with stored documents, as of the time in the receipt.
+    """Verify the receipt of a key release with its documents, as of the time in the receipt.
 
     Args:
         data: the receipt, untrusted.
@@ -118,7 +118,7 @@ def verify_release(
 def judge_with(
     release: VerifiedRelease, collateral: bytes, *, root: TrustRoot, now: float
 ) -> dict[str, str | None]:
-    """Evaluate the code of a release again, with other collateral and at another time (RC19).
+    """Evaluate a release's policies again, with other collateral and at another time (RC19).
 
     Args:
         release: from `verify_release`, with evidence.
@@ -188,7 +188,7 @@ def _evidence(
 def _bound(
     receipt: Receipt, judged: QuoteVerdict, evidence: Evidence, documents: Documents
 ) -> BoundQuote:
-    """Return the quote, which must name challenge, node, invoker and receiver key (step 5)."""
+    """Read the quote, and check its nonce, node, invoker and receiver key (step 5)."""
     if judged.quote is None or judged.nonce is None:
         raise _refuted("quote", "the node no longer had it when it made the receipt")
     key_hash = canonical_hash(encode_standard(evidence.receiver_public_key))
@@ -256,7 +256,7 @@ def _read(documents: Documents, what: str, digest: bytes, parse: Callable[[bytes
 
 @contextmanager
 def _naming(what: str, *, log: str = "event log") -> Iterator[None]:
-    """Convert refusals to ReceiptInvalid with the name of the refused document."""
+    """Convert verification errors to ReceiptInvalid errors that name the document at fault."""
     try:
         yield
     except AttestationError as error:

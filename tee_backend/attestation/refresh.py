@@ -26,7 +26,7 @@ AlarmKind = Literal["refresh-failing", "ends-soon", "ended", "stale"]
 
 @dataclass(frozen=True, slots=True)
 class RefreshRules:
-    """Intervals for renewal and alarms, in seconds."""
+    """Intervals for renewing collateral and for alerting operators, in seconds."""
 
     every_s: float = DAY_S
     ahead_s: float = 7 * DAY_S
@@ -55,7 +55,7 @@ def due_at(
     tried_at: float,
     rules: RefreshRules = DEFAULT_RULES,
 ) -> float:
-    """Return the time when a document has to be fetched again, in epoch seconds.
+    """Return the time when collateral has to be fetched again, in epoch seconds.
 
     The result is never earlier than `retry_s` after the last attempt, so that a failing service is
     not queried in a loop.
@@ -73,7 +73,7 @@ def alarms_of(
     now: float,
     rules: RefreshRules = DEFAULT_RULES,
 ) -> Iterator[Alarm]:
-    """Yield the alarms for a document at the time `now`, in epoch seconds."""
+    """Yield the operator alarms about one collateral document at the time `now` (epoch seconds)."""
     part, window = min(collateral.windows, key=lambda named: named[1].ends_at)
     if now >= window.ends_at:
         yield Alarm("ended", part, window.ends_at)

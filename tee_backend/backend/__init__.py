@@ -99,7 +99,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """Evidence about a backend, as stored by the node.
+    """The result of an attestation: evidence that the node stored, and the matching receiver key.
 
     Attributes:
         network: the network under whose grant the evidence was submitted.
@@ -162,7 +162,7 @@ class Backend:
 
     @classmethod
     def open(cls, url: str, source: EvidenceSource, *, folder: Path, keys: KeySource) -> Self:
-        """Open a backend with its own key and its stored grants.
+        """Create a backend with the key from `keys` and the grants stored in `folder`.
 
         May block, but sends no request. The DID is derived from the key, so each start has the same
         DID.
@@ -206,7 +206,7 @@ class Backend:
 
     @property
     def grants(self) -> tuple[HeldGrant, ...]:
-        """All grants of this backend in the order of use, including revoked and expired grants."""
+        """All grants of this backend, revoked and expired ones too, in the order they are tried."""
         now = self._clock.now()
         return tuple(self._held.described(grant, now=now) for grant in self._client.session.grants)
 
@@ -285,7 +285,7 @@ class Backend:
                 raise
 
     def _require_usable(self, new: Sequence[Grant], networks: Sequence[NetworkId]) -> None:
-        """Check that new grants are for this DID, fit the limit, and match the stated owner."""
+        """Check that new grants are for this DID, within the limit, and match the stated owner."""
         session = self._client.session
         for grant in new:
             session.with_grant(grant)
@@ -462,7 +462,7 @@ class Backend:
     async def put_generated(
         self, owner: str, secret: SecretName, value: str, generated: Generated, *, by: Grant
     ) -> str:
-        """Encrypt a generated secret, and store it if the name is free.
+        """Encrypt a generated secret, and store it unless a secret with this name exists.
 
         The secret is encrypted to the owner's network `protected`.
 
@@ -484,7 +484,7 @@ class Backend:
         return version
 
     async def read_value(self, space: str, key: str, *, by: Grant, max_bytes: int) -> bytes:
-        """Read a value that an owner granted to this backend.
+        """Read a value in a space to which an owner granted this backend access.
 
         Args:
             space: full id of the space.
@@ -507,17 +507,17 @@ class Backend:
         return value.body
 
     def _pin_as(self, client: Client) -> None:
-        """Copy the pinned network keys of another client of this backend."""
+        """Copy the pinned network keys from another client of this backend to the main client."""
         for pin in client.session.pins:
             self._client.use(self._client.session.with_pin(pin))
 
     async def _evidence_for(
         self, network: NetworkId, *, refused: Attestation | None
     ) -> Attestation | None:
-        """Return evidence for reading on a network. Concurrent readers share one attestation.
+        """Return the attestation for reading secrets on a network, and renew it if necessary.
 
-        `refused` is evidence that the node no longer accepts; None: the current evidence may be
-        used.
+        Concurrent readers share one attestation. `refused` is evidence that the node no longer
+        accepts; None: the current evidence may be used.
         """
         async with self._renewing:
             live = self.attestation
@@ -540,7 +540,7 @@ class Backend:
         return self._client.encryption.network(owner=owner)
 
     def _network_in(self, grant: Grant, owner: str) -> NetworkId:
-        """Return the owner's network that a grant can decrypt, or the owner's default network."""
+        """Return the owner's encryption network named in a grant, or the owner's default one."""
         opened = (network_of(one.resource) for one in grant.capabilities if one.ability == DECRYPT)
         own = (one for one in opened if one is not None and same_principal(one.owner, owner))
         return next(own, None) or self._network_of(owner)
@@ -553,14 +553,14 @@ class Backend:
             await self._store_marks()
 
     async def _store_marks(self) -> None:
-        """Store which grants were read or revoked. A failure is logged but not raised."""
+        """Store which grants were used to read, and which are revoked. Failures are only logged."""
         try:
             await self._store()
         except FolderUnusable as error:
             _log.warning("cannot store which grants were read or revoked: %s", error)
 
     def _client_citing(self, grant: Grant) -> Client:
-        """Return a client that cites only the given grant."""
+        """Return a client whose requests cite only the given grant as proof."""
         client = self._by_grant.get(grant.cid)
         if client is None:
             session = self._client.session
@@ -575,7 +575,7 @@ class Backend:
     async def _demote(
         self, wanted: Capability, cited: tuple[str, ...], refusal: Unauthorized, passed: set[str]
     ) -> bool:
-        """Move refused grants to the end, and return whether another grant covers the capability.
+        """Move refused grants to the end, and return whether another grant can still be tried.
 
         Another holder of a grant of the owner can delegate it to this backend under own conditions,
         and revoke it. So the newest grant is not the only one that counts (AT54). `passed` collects

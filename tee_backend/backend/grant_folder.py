@@ -82,7 +82,7 @@ class Holding:
 
 
 class GrantFolder:
-    """The folder of one backend, locked for one process at a time.
+    """The folder with one backend's grants, locked so that only one process uses it.
 
     Args:
         path: the folder; made with mode 0700 if missing.
@@ -124,7 +124,7 @@ class GrantFolder:
 
     @property
     def kept(self) -> Holding:
-        """The stored state, with the newest grants first and revoked grants at the end."""
+        """The stored grants and pins, with the newest grants first and revoked grants last."""
         rows = sorted(self._rows.items(), key=lambda kept: (kept[1].was_revoked, -kept[1].number))
         return Holding(
             grants=tuple(read_grant(row.grant) for _, row in rows),
@@ -141,7 +141,7 @@ class GrantFolder:
                 os.close(lock)
 
     def store(self, current: Callable[[], Holding]) -> None:
-        """Write the current state durably to the folder. Blocks and is thread-safe.
+        """Write the current grants and pins durably to the folder. Blocks and is thread-safe.
 
         Args:
             current: returns the state to store. It is called under the lock, so that of two calls

@@ -34,14 +34,14 @@ GrantState = Literal["live", "ended", "revoked"]
 
 @dataclass(frozen=True, slots=True)
 class HeldGrant:
-    """A grant of a backend and its state."""
+    """A grant to a backend, and whether it is live, ended or revoked."""
 
     grant: Grant
     state: GrantState
 
 
 class HeldGrants:
-    """Rules for keeping grants, and the ids of grants that were used for reading or revoked."""
+    """The limits on the grants of a backend, and the ids of grants marked as used or as revoked."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class HeldGrants:
         return (grant, *kept)
 
     def hold(self, grants: Iterable[Grant]) -> None:
-        """Set the current grants, and drop the marks of grants that are no longer kept."""
+        """Set which grants are kept, and drop the marks (used or revoked) of all others."""
         self.cids = frozenset(one.cid for one in grants)
         self.read &= self.cids
         self.revoked &= self.cids
@@ -92,7 +92,7 @@ class HeldGrants:
         self.revoked |= frozenset(cids)
 
     def described(self, grant: Grant, *, now: float) -> HeldGrant:
-        """Return a grant with its state."""
+        """Return a grant with its state: live, ended or revoked."""
         if not grant.is_live(now):
             return HeldGrant(grant, "ended")
         return HeldGrant(grant, "revoked" if grant.cid in self.revoked else "live")

@@ -75,7 +75,7 @@ class GrantRates(Rates[str | None]):
         super().__init__(MOST_CLIENTS)
 
     def let_through(self, client: str | None, *, now: float, grants: int = 1) -> bool:
-        """Return whether a client may submit some grants now. If so, count the grants.
+        """Return whether a client may submit this many grants now, and count them if so.
 
         Both the client's bucket and the total bucket need enough capacity.
 
@@ -112,7 +112,7 @@ AsgiApplication = Callable[[Message, Receive, Send], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SurfaceRequest:
-    """An HTTP request, independent of the server that received it.
+    """An HTTP request in one form for all kinds of servers (aiohttp and ASGI).
 
     Attributes:
         method: HTTP method in capitals.
@@ -158,7 +158,7 @@ class OnGrant(Protocol):
     """A callback that accepts a group of grants, such as `Backend.accept`."""
 
     def __call__(self, *portables: PortableDelegation) -> Awaitable[object]:
-        """Accept all grants or none.
+        """Accept all given grants, or none of them if one is unusable.
 
         Raises SealspaceError if a grant is unusable. The error's text is sent to the client.
         """
@@ -293,7 +293,7 @@ class BackendSurface:
     # --- responses --------------------------------------------------------------------------------
 
     async def answer(self, request: SurfaceRequest) -> SurfaceAnswer:
-        """Return the response to a request, independent of the server that received it.
+        """Process a request to one of these routes, and return the HTTP response.
 
         Args:
             request: untrusted.
@@ -315,7 +315,7 @@ class BackendSurface:
         return await answer(request)
 
     async def _evidence(self, request: SurfaceRequest) -> SurfaceAnswer:
-        """Return evidence with a quote that names the nonce in the request."""
+        """Return the backend's evidence, with a new quote bound to the nonce in the request."""
         nonce = decode_url(_nonce_of(request.query))
         if nonce is None or len(nonce) != NONCE_BYTES:
             return _problem(
@@ -339,7 +339,7 @@ class BackendSurface:
         return SurfaceAnswer(status=200, headers=headers, body=body)
 
     async def _quote(self, report_data: bytes) -> Quoted:
-        """Wait for the lock, make a quote, and decrement the number of waiting requests."""
+        """Make one quote at a time. Afterwards decrement the number of waiting requests."""
         try:
             async with self._quoting:
                 # In a thread: a quote is read from a file system or a socket, which blocks.
@@ -348,7 +348,7 @@ class BackendSurface:
             self._waiting -= 1
 
     async def _take_grant(self, request: SurfaceRequest, on_grant: OnGrant) -> SurfaceAnswer:
-        """Pass the grants of a request to the application (AT54)."""
+        """Check the grants in a request, and pass them to the application's callback (AT54)."""
         # AT57: refused even if the server would decompress it; a small body could become large.
         if request.header("content-encoding") not in (None, "identity"):
             return _problem(

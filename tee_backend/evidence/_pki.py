@@ -35,7 +35,7 @@ _SGX_OID = bytes.fromhex("2a864886f84d010d01")
 
 
 def derive_key(seed: bytes, role: str) -> ec.EllipticCurvePrivateKey:
-    """Derive a role's P-256 key from a seed. The modular bias is below 2^-250."""
+    """Derive the P-256 key of a certificate role from a seed. The modular bias is below 2^-250."""
     wide = hashlib.sha512(
         b"sealspace/simulated-platform/1\x00" + role.encode() + b"\x00" + seed
     ).digest()
@@ -65,7 +65,7 @@ def pem_of(*certificates: x509.Certificate) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pki:
-    """The certificates of one simulated platform."""
+    """The keys and certificates of one simulated platform."""
 
     keys: dict[str, ec.EllipticCurvePrivateKey] = field(repr=False)
     fmspc: bytes
@@ -76,7 +76,7 @@ class Pki:
         return hashlib.sha256(b"ppid" + raw_point(self.keys["pck"])).digest()[:16]
 
     def certificate(self, role: str) -> x509.Certificate:
-        """Return the certificate of a role."""
+        """Return the certificate of a role, such as `root` or `pck`."""
         name, issuer, path_length = ROLES[role]
         key, issuer_key = self.keys[role], self.keys[issuer]
         is_authority = path_length is not None
@@ -107,7 +107,7 @@ class Pki:
         return builder.sign(issuer_key, hashes.SHA256(), ecdsa_deterministic=True)
 
     def crl(self, issuer: str, *, this_update: datetime, next_update: datetime) -> bytes:
-        """Return an issuer's revocation list in DER. The list is empty."""
+        """Return an empty revocation list, signed by an issuer, in DER."""
         key = self.keys[issuer]
         builder = (
             x509.CertificateRevocationListBuilder()
@@ -175,7 +175,7 @@ def _key_usage(*, is_authority: bool) -> x509.KeyUsage:
 
 
 def _entry(number: int, inner: int | None, value: bytes) -> bytes:
-    """Return one entry of the SGX extension, a DER sequence of OID and value."""
+    """Encode one entry of a certificate's SGX extension, a DER sequence of OID and value."""
     oid = _SGX_OID + bytes([number]) + (b"" if inner is None else bytes([inner]))
     return _der(0x30, _der(0x06, oid), value)
 

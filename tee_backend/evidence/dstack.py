@@ -94,7 +94,7 @@ class DstackSource:
         raise SourceUnavailable(f"no socket of a guest agent in {', '.join(map(str, folders))}")
 
     def quote(self, report_data: bytes) -> Quoted:
-        """Return a quote over 64 bytes of report data, with its log. Blocks up to `timeout_s`."""
+        """Return a quote over 64 bytes of data, and its event log. Blocks up to `timeout_s`."""
         check_report_data_size(report_data)
         members = {"report_data": report_data.hex()}
         if self.generation == "dstack":

@@ -69,13 +69,13 @@ SIMULATED_KEY_PROVIDER: Final = KeyProvider("kms", b"simulated key service")
 
 @dataclass(frozen=True, slots=True)
 class MintedLog:
-    """An event log and the value of RTMR3 after its last entry."""
+    """A simulated event log, and the value of register RTMR3 after its last entry."""
 
     log: EventLog
     rtmr3: bytes
 
     def run_on(self, image: Measurements) -> Measurements:
-        """Return the measurements of an image, with RTMR3 set to the value after this log."""
+        """Return an image's measurements, with RTMR3 replaced by the final value of this log."""
         return replace(image, rtmr3=self.rtmr3)
 
 
@@ -223,11 +223,11 @@ class SimulatedPlatform:
         return self._pki.fmspc
 
     def mint_quote(self, measurements: Measurements, report_data: bytes) -> bytes:
-        """Return a quote for a trust domain on this platform."""
+        """Return a signed quote for a trust domain with the given measurements and report data."""
         return self.signed_quote(_HEADER + _body(measurements, report_data))
 
     def signed_quote(self, signed: bytes) -> bytes:
-        """Sign a header and report as a quote, without checking whether they are valid."""
+        """Sign the header and report of a quote, valid or not, and return the whole quote."""
         attestation_key = self._pki.keys["attestation"]
         point = raw_point(attestation_key)
         qe_report = _qe_report(hashlib.sha256(point + _QE_AUTH).digest())
@@ -243,7 +243,7 @@ class SimulatedPlatform:
         return signed + len(auth).to_bytes(4, "little") + auth
 
     def collateral_json(self, now: float) -> bytes:
-        """Return the platform's collateral as JSON."""
+        """Return the platform's collateral as a JSON document that is valid at `now`."""
         this_update = datetime.fromtimestamp(int(now) - ISSUED_BEFORE_S, UTC)
         next_update = this_update + timedelta(seconds=VALID_FOR_S)
         window = {"issueDate": time_text(this_update), "nextUpdate": time_text(next_update)}
@@ -333,7 +333,7 @@ class SimulatedSource:
         return Quoted(self.platform.mint_quote(self.measurements, report_data), self.event_log)
 
     def key(self, path: str) -> bytes:
-        """Return the key for a path. The key depends only on path, platform and code."""
+        """Return the key for a derivation path. The key depends only on path, platform and code."""
         measured = self.measurements
         registers = (
             measured.mrtd,
@@ -382,7 +382,7 @@ def _qe_report(bound: bytes) -> bytes:
 
 
 def qe_identity_document() -> dict[str, object]:
-    """Return the identity of the quoting enclave, without validity dates."""
+    """Return the identity document of the quoting enclave, without validity dates."""
     return {
         "id": "TD_QE",
         "version": 2,

@@ -26,7 +26,7 @@ class Quoted:
 
     @property
     def log_entries(self) -> list[Json] | None:
-        """The run-time entries of the event log as JSON, or None without a log."""
+        """The run-time entries of the event log as JSON, or None if there is no log."""
         return None if self.event_log is None else self.event_log.to_json()
 
 
@@ -52,7 +52,7 @@ class KeySource(Protocol):
 
 
 def check_report_data_size(report_data: bytes) -> None:
-    """Raise ValueError unless the report data have 64 bytes.
+    """Raise ValueError unless report data are exactly 64 bytes long.
 
     Platforms pad shorter data differently.
     """

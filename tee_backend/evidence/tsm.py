@@ -37,7 +37,7 @@ _MAX_TEXT_BYTES: Final = 64
 
 
 class ReportFiles:
-    """File operations on report folders. Tests replace this class."""
+    """File operations on the kernel's report folders. Tests replace this class."""
 
     def make(self, folder: Path) -> None:
         """Create a folder that does not exist yet."""
@@ -62,7 +62,7 @@ class ReportFiles:
 
 
 class TsmSource:
-    """A source of quotes from the kernel."""
+    """A source of quotes that uses the kernel's TSM report interface."""
 
     def __init__(
         self,
