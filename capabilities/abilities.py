@@ -1,4 +1,4 @@
-"""Ability strings, their aliases and the abilities that they imply (rules A1 to A7).
+"""Abilities (strings that name permitted actions), their aliases and implications (A1 to A7).
 
 There is no registry: an unknown ability is delegated like any other and implies only itself (A7).
 The only wildcards are the two listed here: `tinycloud.kv/*` is an ordinary ability that no
@@ -81,7 +81,7 @@ def _is_ability(text: str) -> bool:
 
 
 def resolve_alias(ability: str) -> str:
-    """Return the current name of an ability (A3).
+    """Resolve an alias of an ability to the ability's current name (A3).
 
     Names that are not aliases are returned unchanged.
     """
@@ -97,5 +97,5 @@ def sufficient_for(required: str) -> frozenset[str]:
 
 
 def satisfies(held: str, required: str) -> bool:
-    """Return whether the held ability is sufficient where another ability is required (A5)."""
+    """Return whether a granted ability satisfies a required ability (A5)."""
     return held in sufficient_for(required)

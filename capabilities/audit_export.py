@@ -40,7 +40,7 @@ _GENESIS_LABEL: Final = b"sealspace/audit-genesis/v1\0"
 
 @dataclass
 class VerifiedExport:
-    """The state of an export after the lines that were verified so far.
+    """The state of an audit export after the lines that were verified so far.
 
     `is_covered` is True if the last of these lines is a signed head.
     """
@@ -130,7 +130,7 @@ class _Head(Struct, rename="camel"):
 
 
 class _Reader:
-    """A reader that verifies one export line by line."""
+    """A reader that verifies one audit export line by line."""
 
     def __init__(
         self, node_did: str, public_key: bytes, on_entry: Callable[[int, bytes], None] | None
@@ -141,7 +141,7 @@ class _Reader:
         self.export = VerifiedExport()
 
     def read(self, line: bytes, *, is_first: bool) -> None:
-        """Check the next line of the export against the lines before it."""
+        """Check the next line of an audit export against the lines before it."""
         members = parse_json(line, max_bytes=MAX_ENTRY_BYTES)
         if canonical(members) != line:
             raise ValueError("not canonical JSON")

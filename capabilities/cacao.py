@@ -1,4 +1,4 @@
-"""Wallet-signed messages in their wire format, CACAO (section 2.2, rules C1 to C5).
+"""CACAO, the wire format of wallet-signed messages (section 2.2, rules C1 to C5).
 
     { "h": {"t": "eip4361"}, "p": {payload}, "s": {"s": 65 bytes, "t": "eip191"} }
 
@@ -150,7 +150,7 @@ def parse_cacao(data: bytes) -> Cacao:
 
 
 def restore_cacao(data: bytes) -> Cacao:
-    """Parse a stored CACAO, which `parse_cacao` or an earlier version accepted.
+    """Parse a stored CACAO that this or an earlier version of the software accepted.
 
     Earlier versions accepted messages that `parse_cacao` rejects: signatures encoded as links
     (tag 42), and more than MAX_RESOURCES resources. The caller guarantees that the store is intact.
@@ -159,7 +159,7 @@ def restore_cacao(data: bytes) -> Cacao:
 
 
 def encode_cacao(cacao: Cacao) -> bytes:
-    """Return the canonical bytes of a CACAO, with the address in EIP-55 mixed case (C1)."""
+    """Encode a CACAO canonically, with the wallet address in EIP-55 mixed case (C1)."""
     message = cacao.message
     payload = _Payload(
         domain=message.domain,
@@ -216,7 +216,7 @@ def header_bytes(text: str) -> bytes:
 
 
 def restore_header_bytes(text: str) -> bytes:
-    """Decode a stored CACAO header.
+    """Decode a stored CACAO header string to the bytes of the CACAO.
 
     Padding before the end is accepted, because earlier versions stored such headers.
     """

@@ -1,4 +1,4 @@
-"""Bounded caches for parsed input, for values derived from an object, and for recent entries.
+"""Caches of limited size for function results and for recently added entries.
 
 `remembered` is keyed by the input text or bytes. Long inputs are parsed each time, so that a few of
 them cannot fill the memory. A call that raises is not cached.

@@ -50,7 +50,7 @@ class BadSignature(CapabilityError):
 
 
 class WrongKind(CapabilityError):
-    """The token was signed for a purpose that does not fit the route (T8 to T12).
+    """The token was signed for a purpose that does not fit the HTTP route (T8 to T12).
 
     The message is the same for all causes.
     """

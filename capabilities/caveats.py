@@ -34,14 +34,14 @@ class _Selector(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def caveats_of(listed: Sequence[Mapping[str, Json]]) -> Caveats:
-    """Convert a token's non-empty caveat list to its stored form (T2)."""
+    """Convert a token's non-empty list of caveats to the dictionary that is stored (T2)."""
     if len(listed) == 1 and not listed[0]:
         return {}
     return {str(index): dict(caveat) for index, caveat in enumerate(listed)}
 
 
 def check_delegated(parent: Caveats, child: Caveats) -> None:
-    """Check that a delegation keeps the conditions of its parent (3.5)."""
+    """Check that a child capability's caveats are at least as strict as its parent's (3.5)."""
     if not parent and not child:
         return
     if _mentions_selector(parent) or _mentions_selector(child):  # 3.5 rule 1
@@ -54,7 +54,7 @@ def check_delegated(parent: Caveats, child: Caveats) -> None:
 
 
 def check_invoked(parent: Caveats, invoked: Caveats) -> None:
-    """Check that an invocation repeats the conditions of the grant that it uses (I35).
+    """Check that an invocation repeats the caveats of the grant that it uses (I35).
 
     Selectors have no rule of their own here.
 
@@ -70,14 +70,14 @@ def check_invoked(parent: Caveats, invoked: Caveats) -> None:
 
 
 class Selection(Struct, frozen=True, gc=False):
-    """A selected resource, either alone or with everything below it."""
+    """The resource that a caveat selects, either alone or with everything below it."""
 
     resource: Resource
     is_exact: bool
 
 
 def selection_of(resource: Resource, caveats: Caveats) -> Selection | None:
-    """Return the resources that the conditions of a call select (I39).
+    """Return the resource that a call's caveat selects, or None if the call has no caveat (I39).
 
     Args:
         resource: The requested resource.
@@ -102,7 +102,7 @@ def selection_of(resource: Resource, caveats: Caveats) -> Selection | None:
 
 
 def same_json(one: Json, other: Json) -> bool:
-    """Return whether two JSON values are equal, where 1, 1.0 and true all differ."""
+    """Return whether two JSON values are equal in type and value. 1, 1.0 and true differ."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict) and isinstance(other, dict):
@@ -130,7 +130,7 @@ def _selector_within(parent: Caveats, child: Caveats) -> bool:
 
 
 def _sole_selector(caveats: Caveats) -> _Selector | None:
-    """Return the only caveat if it is a well-formed selector, or None otherwise."""
+    """Return the selector if the caveats are exactly one valid selector, or None otherwise."""
     if len(caveats) != 1:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Chain rules for delegations, invocations and revocations (sections 3.2, 4.3, 5.5).
+"""Checks of delegation chains when delegating, invoking or revoking (sections 3.2, 4.3, 5.5).
 
 The functions are pure. The caller passes in the token, the stored delegations that it cites, the
 marks of their closures and the time. Each function follows the list in the specification step by
@@ -66,7 +66,7 @@ class Ancestor(Struct, frozen=True, gc=False):
 
 
 class Registered(Struct, frozen=True, gc=False):
-    """A delegation as it is stored.
+    """A delegation as it is stored, with its ancestors and validity window.
 
     Attributes:
         delegation: Verified.
@@ -206,7 +206,7 @@ def judge_revocation(
     *,
     now: float,
 ) -> Principal:
-    """Decide whether a revocation takes effect (V5, W20 to W24).
+    """Decide whether a revocation is allowed to revoke its targets (V5, W20 to W24).
 
     Args:
         revocation: Verified.
@@ -262,7 +262,7 @@ def acting_principal(
     marks: Marks,
     now: float,
 ) -> Principal | None:
-    """Return the principal on whose behalf a token acts on a delegation (W21, W23).
+    """Return the principal on whose behalf a token revokes or inspects a delegation (W21, W23).
 
     Without a proof this is the signer; with one, the delegator of the proof.
 
@@ -300,7 +300,7 @@ def acting_principal(
 
 
 def is_in_force(grant: Registered, marks: Marks, *, now: float) -> bool:
-    """Return whether a delegation and all its ancestors are live and valid at `now` (I32, I33).
+    """Return whether a delegation and its ancestors are unrevoked and valid at `now` (I32, I33).
 
     Args:
         grant: The delegation.
@@ -316,16 +316,16 @@ def is_in_force(grant: Registered, marks: Marks, *, now: float) -> bool:
 
 
 def has_say(principal: Principal, target: Delegation) -> bool:
-    """Return whether a principal is a delegation's delegator, delegate or space owner (W22)."""
+    """Return whether a principal made or received a delegation, or owns one of its spaces (W22)."""
     if principal in (target.delegator, target.delegate):
         return True
     return any(principal == space.owner for space in mentioned_spaces(target.capabilities))
 
 
 def hosted_spaces(delegation: Delegation) -> tuple[SpaceId, ...]:
-    """Return the spaces that a delegation hosts (D40, D44).
+    """Return the spaces for which a delegation grants the right to host (D40, D44).
 
-    It hosts each space for which it grants `space/host` on `<space>/space`.
+    These are the spaces for which it grants `space/host` on `<space>/space`.
 
     The chain rules decide whether its signer may host them (D41). The audience is not checked
     (D42).
@@ -338,7 +338,7 @@ def hosted_spaces(delegation: Delegation) -> tuple[SpaceId, ...]:
 
 
 def mentioned_spaces(capabilities: Iterable[Capability]) -> tuple[SpaceId, ...]:
-    """Return the spaces that the capabilities name, in order and without duplicates."""
+    """Return the spaces of the capabilities' resources, in order and without duplicates."""
     spaces: dict[SpaceId, None] = {}
     for capability in capabilities:
         resource = capability.resource
@@ -348,7 +348,7 @@ def mentioned_spaces(capabilities: Iterable[Capability]) -> tuple[SpaceId, ...]:
 
 
 def _dependent(principal: Principal, capabilities: Iterable[Capability]) -> tuple[Capability, ...]:
-    """Return, in order, the capabilities for which the principal is not root (R1 to R3, T7)."""
+    """Return, in order, the capabilities on resources not owned by the principal (R1 to R3, T7)."""
     dependent = []
     for capability in capabilities:
         resource = capability.resource
@@ -361,7 +361,7 @@ def _dependent(principal: Principal, capabilities: Iterable[Capability]) -> tupl
 def _found(
     cited: Iterable[Registered | None],
 ) -> tuple[list[Registered], dict[ContentKey, Ancestor]]:
-    """Return the delegations that were found, and a map of them and all their ancestors."""
+    """Return the cited delegations that are stored, and a map of these and all their ancestors."""
     known, members = [], {}
     for grant in cited:
         if grant is not None:
@@ -385,9 +385,9 @@ def _closure(delegation: Delegation, above: Mapping[ContentKey, Ancestor]) -> tu
 
 
 def _accounts_above(delegation: Delegation, parents: Iterable[Registered]) -> tuple[Principal, ...]:
-    """Return the accounts in which a delegation is listed.
+    """Return the principals whose accounts list a delegation.
 
-    These are the account of its signer, if there is one, and the accounts of its parents.
+    These are the signer, if it has an account, and the principals whose accounts list a parent.
     """
     signer = delegation.delegator
     # Only wallets and owners of the granted spaces have accounts; a key that delegates further
@@ -407,7 +407,7 @@ def _check_found(
     known: Sequence[Registered],
     dependent: Sequence[Capability],
 ) -> None:
-    """Check that proofs are cited if needed, are stored with their ancestors, and are distinct."""
+    """Check that needed proofs are cited, distinct, and stored with all their ancestors."""
     if dependent and not cited:  # D21, I31
         raise ChainError("parent-not-found")
     if len(cited) != len(found):
@@ -429,7 +429,7 @@ def _check_live(
     code: str,
     role: str,
 ) -> None:
-    """Check that the cited delegations and all their ancestors are known and live.
+    """Check that the cited delegations and all their ancestors are registered and not revoked.
 
     `code` is the error for a revoked proof; a revoked ancestor has its own error, in which `role`
     names the proof.
@@ -465,7 +465,7 @@ def _check_usable(
     marks: Marks,
     now: float,
 ) -> None:
-    """Check that the cited grants are made to the invoker, are live, and are currently valid."""
+    """Check that each cited grant is for the invoker, is not revoked, and is currently valid."""
     for grant in grants:
         if grant.delegation.delegate != invocation.invoker:  # I32
             raise ChainError("invoker-unauthorized")
@@ -483,7 +483,7 @@ def _check_covered(
     *,
     boundary: Literal["delegation", "invocation"],
 ) -> None:
-    """Check that each capability is covered by a single capability of a cited grant.
+    """Check that each requested capability is covered by a single capability of a cited grant.
 
     Caveats are compared too. Ancestors of the cited grants do not count.
     """
@@ -517,7 +517,7 @@ def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list
 
 
 def _check_cost(dependent: Sequence[Capability], grants: Sequence[Delegation]) -> None:
-    """Reject a token that needs more comparisons than are allowed for one request."""
+    """Reject a token if checking it needs more capability comparisons than one request may use."""
     # The upper bound settles ordinary tokens without counting the rows of their grants.
     if len(dependent) * len(grants) * MAX_CAPABILITIES <= MAX_COMPARISONS:
         return
@@ -530,10 +530,10 @@ def _missing(
     grants: Iterable[Delegation],
     check_caveats: Callable[[Caveats, Caveats], None],
 ) -> str | None:
-    """Return why no single row of the grants covers a capability, or None if a row does.
+    """Explain why no capability in the grants covers the requested one, or return None if one does.
 
-    The reason is the caveat rule that failed last, or "" if no row has the resource and ability.
-    Authority is never assembled from two rows (D27, I34).
+    The reason is the caveat rule that failed last, or "" if none has the resource and ability.
+    Authority is never assembled from two capabilities (D27, I34).
     """
     sufficient = sufficient_for(capability.ability)
     resource, caveats = capability.resource, capability.caveats
@@ -576,9 +576,9 @@ def _is_in_window(grant: Registered, now: float) -> bool:
 
 
 def _gives_control(row: Capability, proof: Delegation, names: set[str]) -> bool:
-    """Return whether a row of a proof allows acting on the delegation with the given URNs.
+    """Return whether a proof's capability allows managing the delegation with the given URNs.
 
-    A row with caveats does not: no caveat is defined for these actions, and an unknown caveat must
+    With caveats it does not: no caveat is defined for these actions, and an unknown caveat must
     not be ignored.
     """
     if row.caveats:

@@ -1,5 +1,4 @@
-"""Content identifiers (CIDs) and content keys, the two names of a signed statement (rules E6 to
-E9).
+"""Content identifiers (CIDs) and content keys, two hashes of a signed statement (E6 to E9).
 
 A CID is the hash of the bytes received. The same signed statement can arrive as different bytes, so
 authority and revocation use the content key: the hash of the signer and of the signed text.

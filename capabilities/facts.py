@@ -45,7 +45,7 @@ def is_terminal(facts: Iterable[Json]) -> bool:
 
 
 def policy_profile_refusal(facts: tuple[Json, ...]) -> str | None:
-    """Return the reason why these facts rule out an ordinary grant, or None (3.8).
+    """Return the error code if a token's facts rule out an ordinary grant, or None (3.8).
 
     Only a sole fact counts. A role alone is an ordinary fact; with any member beside it, the fact
     counts as a policy root.
@@ -84,13 +84,13 @@ def is_policy_name(name: str) -> bool:
 
 
 def attestation_resource(statement: Mapping[str, Json]) -> str:
-    """Encode a policy statement as a resource for a sign-in message."""
+    """Encode a policy statement as a URN for the resource list of a sign-in message."""
     body = msgspec.json.encode(statement, order="deterministic")
     return ATTESTATION_URN + encode_url(body)
 
 
 def attestation_facts(resources: Iterable[str]) -> tuple[Json, ...]:
-    """Return the policy statements among a sign-in message's resources, as UCAN facts."""
+    """Decode the policy statements in a sign-in message's resource list to UCAN facts."""
     # Any case matches: a misspelt prefix has to be rejected below. Ignoring it would drop the
     # owner's condition.
     return tuple(

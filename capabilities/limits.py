@@ -1,4 +1,4 @@
-"""Rate limits for clients and payers, and the keys under which clients are counted.
+"""Rate limits for clients and payers, and the keys that identify clients in these limits.
 
 Example:
     rates = Rates[str](most=1000)
@@ -15,7 +15,7 @@ _Key = TypeVar("_Key")
 
 
 class Rates(Recent[_Key, tuple[float, float]]):
-    """The amount that each key spent recently, which is refunded at a constant rate.
+    """A rate limiter's table of what each key spent. Spending is refunded at a constant rate.
 
     `now` may come from any clock, as long as it is always the same one.
     """

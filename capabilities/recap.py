@@ -107,7 +107,7 @@ def _utf16(member: tuple[str, object]) -> bytes:
 
 
 def recap_sentence(recap: Recap) -> str:
-    """Return the sentence that describes a ReCap at the end of a message's statement (S8)."""
+    """Return the sentence that describes a ReCap in the statement of a sign-in message (S8)."""
     sentence = _INTRODUCTION
     number = 0
     for resource, abilities in sorted(recap.att.items()):
@@ -120,7 +120,7 @@ def recap_sentence(recap: Recap) -> str:
 
 
 def attach(message: SiweMessage, recap: Recap) -> SiweMessage:
-    """Add a ReCap to a message, as its last resource and at the end of its statement (S7)."""
+    """Add a ReCap to a sign-in message, as the last resource and the last sentence (S7)."""
     sentence = recap_sentence(recap)
     statement = sentence if message.statement is None else f"{message.statement} {sentence}"
     return replace(
@@ -129,7 +129,7 @@ def attach(message: SiweMessage, recap: Recap) -> SiweMessage:
 
 
 def recap_of(message: SiweMessage) -> Recap | None:
-    """Return the ReCap of a message, or None if it has none (S1).
+    """Return the ReCap of a sign-in message, or None if the message has none (S1).
 
     Raises:
         MalformedToken: The ReCap is malformed, or the statement does not end with its sentence

@@ -54,7 +54,7 @@ def cited_parents(texts: Sequence[str]) -> tuple[CitedDelegation, ...]:
 
 
 def targets_among(resources: Iterable[str]) -> tuple[CitedDelegation, ...]:
-    """Return the revocation targets that a list of resources names, in order (V1, V5).
+    """Parse the revocation targets in a list of resource strings, in order (V1, V5).
 
     Raises:
         MalformedToken: No resource names a CID. A target is never guessed from the proofs (V4, Q8).

@@ -239,7 +239,7 @@ def parse_network_id(text: str) -> NetworkId:
 
 
 def network_id(owner: str, name: str) -> NetworkId:
-    """Check an owner and a name, and return their canonical network id."""
+    """Check a network's owner and name, and combine them into its canonical id."""
     if not owner:
         raise InvalidIdentifier("empty owner DID")
     if not name:
@@ -262,7 +262,7 @@ def _network_owner(owner: str) -> str:
 
 
 def network_of(resource: Resource) -> NetworkId | None:
-    """Return the id of the network that a resource names, or None."""
+    """Return the id of the encryption network that a resource names, or None."""
     if not isinstance(resource, OpaqueResource) or not resource.text.startswith(NETWORK_PREFIX):
         return None
     return _network_in(resource.text)
@@ -278,7 +278,7 @@ def _network_in(text: str) -> NetworkId | None:
 
 
 def extends(child: Resource, parent: Resource) -> bool:
-    """Return whether a grant on `parent` covers `child` (X1 to X10)."""
+    """Return whether a grant on resource `parent` covers resource `child` (X1 to X10)."""
     if isinstance(child, SpaceResource):
         # X10, X1: the query is not compared.
         if (
@@ -314,7 +314,7 @@ def _within_opaque(child: OpaqueResource, parent: OpaqueResource) -> bool:
 
 
 def root_of(resource: Resource) -> Principal | None:
-    """Return the root principal of a resource, or None if it has no root (R3).
+    """Return the root principal (owner) of a resource, or None if there is none (R3).
 
     A resource without a root always needs a proof.
     """

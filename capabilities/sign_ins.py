@@ -1,4 +1,4 @@
-"""Rules that decide whether an invoker is the owner in person (IP1, IP2).
+"""Rules that decide whether a request comes from the owner in person, not a delegate (IP1, IP2).
 
 O is the owner, I the invoker:
 
@@ -88,7 +88,7 @@ def is_issued(delegation: Delegation, *, now: float) -> bool:
 
 
 def is_session(delegation: Delegation, *, registered_at: float) -> bool:
-    """Return whether a delegation is a sign-in that allows reading the signer's capabilities."""
+    """Return whether a delegation is a sign-in with the right to read the signer's capabilities."""
     if not is_sign_in(delegation, registered_at=registered_at):
         return False
     owner = delegation.delegator
@@ -104,7 +104,7 @@ def is_session(delegation: Delegation, *, registered_at: float) -> bool:
 
 
 class AuthorityFacts(Struct, frozen=True, kw_only=True, gc=False):
-    """The input for deciding whether an invoker is the owner in person."""
+    """The input for deciding whether an invoker is the owner or a session key of the owner."""
 
     owner: Principal
     invoker: Principal
@@ -117,7 +117,7 @@ class AuthorityFacts(Struct, frozen=True, kw_only=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class OwnerAuthority:
-    """The decision whether an invoker is the owner in person.
+    """The decision whether an invoker is the owner or a session key of the owner.
 
     Only `owner_authority` creates it.
 
@@ -140,7 +140,7 @@ class OwnerAuthority:
 
 
 def owner_authority(facts: AuthorityFacts) -> OwnerAuthority:
-    """Decide whether the invoker is the owner in person (IP1, IP2).
+    """Decide whether the invoker is the owner or a live session key of the owner (IP1, IP2).
 
     Does not check:
         That the chain grants anything, nor that the owner in person may do what is asked.
@@ -154,7 +154,7 @@ def owner_authority(facts: AuthorityFacts) -> OwnerAuthority:
 
 
 def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:
-    """Return the principals whose sessions the caller still has to look up.
+    """Return the principals whose sessions still have to be read from the store.
 
     These are the invoker, if all its proofs are sign-ins of the owner (IP2), and the signers of
     delegations that cite only such sign-ins (RL4). Principals for whom a link is already a session
@@ -175,7 +175,7 @@ def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:
 
 
 def owner_word_marks(facts: AuthorityFacts, link: Registered) -> tuple[ContentKey, ...] | None:
-    """Return the content keys of the sessions that a statement of the owner depends on (RL4).
+    """Return the content keys of the sessions by which a delegation counts as the owner's (RL4).
 
     A delegation counts as a statement of O if O signed it, or a session key of O in person.
 
@@ -202,7 +202,7 @@ def _cites_only_sign_ins(facts: AuthorityFacts, link: Registered) -> bool:
 
 
 def cited_links(facts: AuthorityFacts, link: Registered) -> list[Registered] | None:
-    """Return the stored delegations that a delegation cites, or None if any is missing."""
+    """Return the stored proofs that a delegation cites, or None if any is missing."""
     return _links(facts, link.parents, len(link.delegation.parents))
 
 
@@ -243,7 +243,7 @@ def _is_from_owner_to(facts: AuthorityFacts, delegation: Delegation, holder: Pri
 def _live_session(
     facts: AuthorityFacts, holder: Principal, links: Iterable[Registered]
 ) -> tuple[ContentKey, ...] | None:
-    """Return the content key of a session in force between owner and holder, or None (IP2)."""
+    """Return the content key of a live session from the owner to the holder, or None (IP2)."""
     for link in links:
         delegation = link.delegation
         if (

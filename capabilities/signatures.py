@@ -1,4 +1,4 @@
-"""Verification of Ed25519 and EIP-191 signatures, and two signers for clients (K7, C5).
+"""Verification of Ed25519 and EIP-191 signatures, and key pairs that sign (K7, C5).
 
 Where a scheme allows several forms of one signature, only one is accepted: the scalar in range, no
 small-order key, low `s`, and `v` of 0, 1, 27 or 28. `verifiers` and `issuers` check the signatures

@@ -32,7 +32,7 @@ def check_addressed(token: Invocation | Revocation, node: str) -> None:
 
 
 def check_granting(delegation: Delegation, node: str) -> None:
-    """Check that a token is a grant, not a request to this node or a wallet's revocation (T10).
+    """Check that a token is a grant, and neither a request to this node nor a revocation (T10).
 
     Args:
         delegation: Verified.

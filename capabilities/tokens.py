@@ -63,7 +63,7 @@ Form: TypeAlias = Literal["cacao", "ucan"]
 
 
 class Capability(Struct, frozen=True, gc=False):
-    """One ability on one resource, under conditions.
+    """One ability on one resource, with caveats (conditions).
 
     Attributes:
         resource: The resource.
@@ -501,7 +501,7 @@ def _cacao_revocation(header: str, data: bytes, cacao: Cacao) -> UnverifiedRevoc
 def _capabilities(
     att: Mapping[str, Mapping[str, Sequence[Mapping[str, Json]]]],
 ) -> tuple[Capability, ...]:
-    """Return the capabilities of a token in order (T7).
+    """Return a token's capabilities in order of resource text and ability (T7).
 
     Different spellings of one capability are merged (Q19).
     """

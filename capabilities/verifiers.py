@@ -139,7 +139,7 @@ class Secp256k1Verifier(Verifier):
 
 
 def _check_form(point: bytes) -> None:
-    """Reject points that are neither compressed nor uncompressed, such as the hybrid form.
+    """Reject a curve point that is neither compressed nor uncompressed, such as the hybrid form.
 
     The libraries accept the hybrid form, which would be a third spelling of a key.
     """

@@ -1,4 +1,4 @@
-"""Encryption networks: keys, envelopes, policies, and the gate that decides on releasing a key.
+"""Encryption networks with their keys, envelopes and policies, and the gate that releases keys.
 
 The package does not access the store: `spaces.documents` reads and writes the rows. `tee_backend`
 turns quotes into evidence.

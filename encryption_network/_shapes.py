@@ -134,7 +134,7 @@ def _describe(value: Json) -> str:
 
 
 def _parser_text(data: bytes) -> str:
-    """Return the error message of `/invoke` for a JSON syntax error, with its position."""
+    """Return the message that `/invoke` sends for a JSON syntax error, including the position."""
     text = data.decode("utf-8", "replace")
     start = len(text) - len(text.lstrip(" \t\r\n"))
     literal = _LITERALS.get(text[start : start + 1])

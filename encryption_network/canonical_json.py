@@ -41,7 +41,7 @@ _Nested: TypeAlias = _Leaf | list[_Flat] | dict[str, _Flat]
 
 
 class _Compact(Struct):
-    """A wrapper for values that are nested no deeper than the protocol's values."""
+    """A wrapper that accepts only JSON values that the fast encoder writes in canonical form."""
 
     value: _Leaf | list[_Nested] | dict[str, _Nested]
 

@@ -111,7 +111,7 @@ class PolicyCache:
 
 
 class RowStamp(Struct, frozen=True, gc=False):
-    """A row that a decision depends on, with a stamp that shows whether it changed.
+    """The key of a row that a release decision depends on, and a stamp that changes with the row.
 
     The commit fails if the row has changed.
     """
@@ -165,7 +165,7 @@ _SEAL: Final = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleasePermit:
-    """The gate's permission to open one key for one request.
+    """The gate's permission to decrypt one content key for one request.
 
     Only `admit` creates it.
     """
@@ -191,7 +191,7 @@ class ReleasePermit:
 
 
 def admit(request: ReleaseRequest) -> ReleasePermit:
-    """Decide whether the content key of a checked request may be released (RL5 to RL12).
+    """Decide whether the content key of a decrypt request may be released (RL5 to RL12).
 
     Args:
         request: the input of the decision, all read at one moment.
@@ -251,9 +251,9 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
 def needs_evidence(
     owner: OwnerAuthority, release_record: ReleaseRecord, in_force: Sequence[Policy]
 ) -> bool:
-    """Return whether `admit` needs evidence for a request.
+    """Return whether a release requires evidence about the invoker's code.
 
-    If it does, its caller has to read the evidence first.
+    If it does, the caller of `admit` has to read the evidence first.
     """
     if release_record.mode == "off" and not in_force:
         return False
@@ -261,7 +261,7 @@ def needs_evidence(
 
 
 def paths_in_force(policies: Iterable[Policy]) -> frozenset[str]:
-    """Return the paths whose envelopes the caller of `admit` has to read."""
+    """Return all paths in the policies of a release. `admit` needs the envelopes at these paths."""
     paths = frozenset(path for policy in policies for path in policy.paths)
     if len(paths) > MAX_PATHS:
         raise _refused("path", "too many paths")
@@ -321,7 +321,7 @@ def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[R
 
 
 def _check_paths(request: ReleaseRequest, in_force: tuple[Policy, ...]) -> tuple[RowStamp, ...]:
-    """Return a row that contains the key for each policy with paths, or refuse the release."""
+    """Find a row with the requested key for each policy that lists paths, or refuse the release."""
     paths_in_force(in_force)
     rows: dict[RowStamp, None] = {}
     for policy in in_force:
@@ -340,7 +340,7 @@ def _check_paths(request: ReleaseRequest, in_force: tuple[Policy, ...]) -> tuple
 
 
 def _in_person_refusal(mode: Mode, in_force: Sequence[Policy]) -> ReleaseRefused | None:
-    """Return the error if even the owner in person needs evidence, or None otherwise."""
+    """Return an error if even the owner's own request needs evidence, or None otherwise."""
     if mode == "everyone":
         return _refused("mode", "this mode requires evidence from the owner in person, too")
     if not all(policy.in_person for policy in in_force):
@@ -352,7 +352,7 @@ def _in_person_refusal(mode: Mode, in_force: Sequence[Policy]) -> ReleaseRefused
 
 
 def _owner_list_keys(request: ReleaseRequest, facts: AuthorityFacts) -> tuple[ContentKey, ...]:
-    """Find an allow-list by the owner, and return the content keys that the list depends on.
+    """Return the content keys of the delegations that prove that the owner listed allowed code.
 
     Any list will do: the evidence is judged by all policies in force, so this only shows that the
     owner named code at all.

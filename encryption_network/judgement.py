@@ -1,4 +1,4 @@
-"""Evaluation of evidence against a policy, repeated at every release (RL8, RL11).
+"""Evaluation of attestation evidence against a policy, at every key release (RL8, RL11).
 
 Example:
     for policy in policies_of(delegation.facts):
@@ -32,7 +32,7 @@ Refusal = Literal[
 
 
 def judge(evidence: Evidence, policy: Policy, now: float) -> Refusal | None:
-    """Evaluate evidence against one policy (RL8, RL11).
+    """Evaluate attestation evidence against one release policy (RL8, RL11).
 
     Args:
         evidence: facts of a verified quote.

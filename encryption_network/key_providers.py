@@ -1,4 +1,4 @@
-"""Key providers of applications, as written in policies, evidence and settings.
+"""Names of the services that give attested applications their keys, and lists of such names.
 
 A key provider gives an application its disk and application keys.
 
@@ -35,7 +35,7 @@ _NEEDS_ID: Final = "local-sgx"
 
 
 def parse_key_provider(text: str) -> str:
-    """Check an entry of a key provider list, and return the entry unchanged."""
+    """Check that a string is a valid entry of a key provider list, and return it unchanged."""
     name, colon, id_text = text.partition(":")
     if name not in NAMES:
         raise PolicyError("keyProviders", "unknown kind of key provider")
@@ -52,7 +52,7 @@ def is_accepted(provider: str | None, accepted: Collection[str]) -> bool:
 
 
 def is_within_terms(provider: str | None, terms: Collection[str]) -> bool:
-    """Return whether a node accepts an application's evidence, given its key provider (AT29).
+    """Return whether a node's terms allow evidence with the given key provider (AT29).
 
     Evidence without an event log names no provider. It is accepted only if `kms` and `tpm` are
     listed without an id; otherwise an excluded application could pass by leaving out its log. For
@@ -70,7 +70,7 @@ def is_within_terms(provider: str | None, terms: Collection[str]) -> bool:
 
 
 def are_accepted(inner: Iterable[str], outer: Collection[str]) -> bool:
-    """Return whether one list accepts every entry of another list.
+    """Return whether the list `outer` accepts every key provider in the list `inner`.
 
     An empty list accepts nothing.
     """
@@ -78,7 +78,7 @@ def are_accepted(inner: Iterable[str], outer: Collection[str]) -> bool:
 
 
 def accepted_by_both(one: Collection[str], other: Collection[str]) -> tuple[str, ...]:
-    """Return the sorted entries that accept exactly the key providers that both lists accept."""
+    """Return a sorted list that accepts exactly the key providers that both given lists accept."""
     narrower = {entry for entry in one if is_accepted(entry, other)}
     return tuple(sorted(narrower | {entry for entry in other if is_accepted(entry, one)}))
 

@@ -61,11 +61,11 @@ class Keyring:
         ).digest()
 
     def space_did(self, space: SpaceId) -> str:
-        """Return the host DID of a space, derived from the canonical space id (wire 5.7)."""
+        """Return the DID of the key with which the node hosts a space (wire 5.7)."""
         return Ed25519Signer(self.derive(space.text)).did
 
     def seal(self, plaintext: bytes, context: str, entropy: Entropy) -> bytes:
-        """Encrypt bytes for storage with the key for a context (enc 1.5)."""
+        """Encrypt bytes for storage with the key derived for a context (enc 1.5)."""
         return seal_blob(self._seal_key(context), plaintext, entropy)
 
     def open_sealed(self, sealed: bytes, context: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The errors of this package.
+"""Errors of encryption networks.
 
 The texts of `RequestError` are those of the `/encryption` routes on the wire. The node's table of
 refusals has a row for each code: it defines the status, and the report on `/invoke` (enc 2.5, 2.7).
@@ -8,7 +8,7 @@ from typing import Final
 
 
 class EncryptionError(Exception):
-    """Base class of all errors in this package."""
+    """Base class of the errors of encryption networks."""
 
     code = "encryption"
 
@@ -153,7 +153,7 @@ _OUTCOMES: Final = {
 
 
 class RequestError(EncryptionError):
-    """A check of an encryption request failed, or a key cannot be used."""
+    """A request to an encryption network failed a check, or a key cannot be used."""
 
     def __init__(self, code: str, detail: str = "") -> None:
         self.code = code

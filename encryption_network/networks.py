@@ -65,7 +65,7 @@ _SEALED_BYTES: Final = BLOB_OVERHEAD_BYTES + KEY_BYTES
 class NetworkRecord(
     msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, dict=True
 ):
-    """A network as it is stored. The fields define the format of the row.
+    """An encryption network as it is stored. The fields define the format of the stored row.
 
     Attributes:
         version: of the layout.
@@ -179,7 +179,7 @@ def create_network(
 
 
 def claim(record: NetworkRecord) -> NetworkRecord:
-    """Return a copy of the record that is marked as claimed (EN31).
+    """Return a copy of a network's record that is marked as claimed (EN31).
 
     The public description of the network does not change.
     """
@@ -187,7 +187,7 @@ def claim(record: NetworkRecord) -> NetworkRecord:
 
 
 def revoked(record: NetworkRecord, now: float) -> NetworkRecord:
-    """Return a copy of the record in the state revoked, with a new `updatedAt` (enc 1.8).
+    """Return a copy of a network's record with the state revoked and a new `updatedAt` (enc 1.8).
 
     `updatedAt` changes even if the network was already revoked.
     """
@@ -195,7 +195,7 @@ def revoked(record: NetworkRecord, now: float) -> NetworkRecord:
 
 
 def with_policy(record: NetworkRecord, policy: Policy | None, now: float) -> NetworkRecord:
-    """Return a copy of the record with the owner's new policy.
+    """Return a copy of a network's record with the owner's new policy.
 
     Does not check:
         That the request comes from the owner.
@@ -205,7 +205,7 @@ def with_policy(record: NetworkRecord, policy: Policy | None, now: float) -> Net
 
 
 def with_withdrawals(record: NetworkRecord, withdrawals: Withdrawals, now: float) -> NetworkRecord:
-    """Return a copy of the record with additional withdrawals.
+    """Return a copy of a network's record with additional withdrawals.
 
     Raises:
         WithdrawalError: the list is full (RC23).
@@ -236,7 +236,7 @@ _matching_pairs: Final = Recent[bytes, None](4096)
 
 
 def descriptor_json(record: NetworkRecord, node_did: str) -> dict[str, Json]:
-    """Return the unwrapped JSON descriptor that the network routes send (enc 1.7)."""
+    """Return a network's descriptor as the JSON object that the network routes send (enc 1.7)."""
     return {
         "networkId": record.network_id.text,
         "ownerDid": record.network_id.owner,
@@ -254,7 +254,7 @@ def descriptor_json(record: NetworkRecord, node_did: str) -> dict[str, Json]:
 
 
 def well_known_json(record: NetworkRecord) -> dict[str, Json]:
-    """Return the flat JSON record that the well-known route sends (enc 1.7)."""
+    """Return a network's record as the flat JSON that the well-known route sends (enc 1.7)."""
     members = descriptor_json(record, "")
     return {name: members[name] for name in _WELL_KNOWN}
 

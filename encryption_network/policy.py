@@ -171,7 +171,7 @@ class Policy:
     in_person: bool = True
 
     def __post_init__(self) -> None:
-        """Raise PolicyError if the policy accepts nothing or accepts too much."""
+        """Raise PolicyError if a member is invalid or the combination of members is not secure."""
         for member, limit in _LIST_LIMITS.items():
             if len(getattr(self, member)) > limit:
                 raise PolicyError(_JSON_NAMES[member], f"more than {limit} entries")
@@ -283,7 +283,7 @@ def parse_policy(value: Json) -> Policy:
 
 
 def policy_json(policy: Policy) -> dict[str, Json]:
-    """Return a policy as JSON for `parse_policy`, without empty and absent members."""
+    """Return a policy as a JSON object that `parse_policy` accepts, without empty members."""
     members = {_JSON_NAMES[name]: _json_of(value) for name, value in asdict(policy).items()}
     return {name: member for name, member in members.items() if member not in ([], None)}
 
@@ -416,7 +416,7 @@ def _kv_path(text: str) -> str:
 def _is_within(
     inner: Sequence[Entry], outer: Sequence[Entry], covers: Callable[[Entry, Entry], bool] = eq
 ) -> bool:
-    """Return whether one list allows only entries that another list allows.
+    """Return whether the list `outer` allows everything that the list `inner` allows.
 
     An empty list allows everything.
     """

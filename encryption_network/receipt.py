@@ -1,4 +1,4 @@
-"""Receipts, each a node's signed statement about one release (RC7, RC9, RC10).
+"""Receipts, each a node's signed statement about one key release (RC7, RC9, RC10).
 
 A receipt is canonical JSON with exactly these members:
 
@@ -61,7 +61,7 @@ class Digest(bytes):
 class QuoteVerdict(
     Struct, frozen=True, kw_only=True, gc=False, rename="camel", forbid_unknown_fields=True
 ):
-    """The digests of the documents that the code was verified with, and the challenge's nonce."""
+    """The digests of the documents that attested the code, and the nonce of the challenge."""
 
     record: Digest
     quote: Digest | None
@@ -73,7 +73,7 @@ class QuoteVerdict(
 class Receipt(
     Struct, frozen=True, kw_only=True, gc=False, rename="camel", forbid_unknown_fields=True
 ):
-    """A receipt for one release. The module docstring describes its members."""
+    """A receipt for one key release. The module docstring describes its members."""
 
     type: Literal["sealspace.receipt/v1"] = RECEIPT_TYPE
     node: _Text
@@ -94,7 +94,7 @@ class Receipt(
 
     @property
     def at(self) -> float:
-        """The time of the decision, in epoch seconds."""
+        """The time of the release decision, in epoch seconds."""
         return self.at_micros / 1_000_000
 
 

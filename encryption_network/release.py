@@ -1,4 +1,4 @@
-"""The last step of a decrypt request, which opens the content key.
+"""The last step of a decrypt request, which wraps the content key for the receiver.
 
 Only this module uses a network's private key.
 
@@ -19,7 +19,7 @@ from .requests import RESULT_TYPE
 
 
 def open_key(permit: ReleasePermit, *, keyring: Keyring, entropy: Entropy) -> dict[str, Json]:
-    """Decrypt the content key of an admitted request, and wrap the key for the receiver.
+    """Decrypt the content key of a permitted request, and wrap the key for the receiver.
 
     Args:
         permit: the gate's permission; contains the request and the network.

@@ -75,7 +75,7 @@ class ReleaseRecord:
 
     @property
     def replaces_owner_list(self) -> bool:
-        """True if the node's policy is sufficient when the owner stated no allow-list."""
+        """True if the node's policy can take the place of an owner's allow-list of code."""
         return (
             self.node_policy_suffices
             and self.node_policy is not None

@@ -93,7 +93,7 @@ def check_audience(audience: str, node_did: str) -> None:
 
 
 def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
-    """Return the network that an `/invoke` token's decrypt capabilities name, or None."""
+    """Return the network in an `/invoke` token's decrypt capabilities, or None if it has none."""
     texts = [
         c.resource.text
         for c in capabilities
@@ -145,7 +145,7 @@ class DecryptRequest(Struct, frozen=True, forbid_unknown_fields=True, rename="ca
 
 
 class DecryptFacts(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
-    """The fact that binds a decrypt token to its request (enc 2.4).
+    """The UCAN fact that binds a decrypt token to its request (enc 2.4).
 
     Facts with other members or types are ignored.
     """
@@ -161,7 +161,7 @@ class DecryptFacts(Struct, frozen=True, forbid_unknown_fields=True, rename="came
 
 
 class AdminFacts(Struct, frozen=True, rename="camel", gc=False):
-    """The fact that binds a create or revoke token to its request (enc 2.4)."""
+    """The UCAN fact that binds a create or revoke token to its request (enc 2.4)."""
 
     type: str
     target_node: str
@@ -193,7 +193,7 @@ class BoundDecrypt(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class CheckedDecrypt(Struct, frozen=True, kw_only=True, gc=False):
-    """A decrypt request that passed every check before the gate (rows 6 to 21)."""
+    """A decrypt request that passed every check before the release gate (rows 6 to 21)."""
 
     bound: BoundDecrypt
     network: NetworkRecord
@@ -229,7 +229,7 @@ def _fault(value: Json) -> str | None:
 def bind_decrypt(
     invocation: Invocation, body: DecryptBody, network: NetworkId, node_did: str
 ) -> BoundDecrypt:
-    """Check that a decrypt token matches its body, its path and this node (rows 6 to 12)."""
+    """Check that a decrypt token matches the request's body, path and node (rows 6 to 12)."""
     facts, bound_network = _bound_fact(invocation.facts, DecryptFacts)  # row 6
     if facts.type != DECRYPT_TYPE or body.stated.type != DECRYPT_TYPE:  # row 7
         raise RequestError("type-mismatch")
@@ -249,7 +249,7 @@ def check_decrypt(
     *,
     max_lifetime_s: int = MAX_LIFETIME_S,
 ) -> CheckedDecrypt:
-    """Check a bound decrypt request against the network's record (rows 13 to 21).
+    """Check a decrypt request against the record of its network (rows 13 to 21).
 
     Args:
         bound: the bound request.
@@ -303,7 +303,7 @@ def request_hash(invocation_cid: str, body_hash: str) -> str:
 
 
 def _bound_fact(facts: Sequence[Json], shape: type[Fact]) -> tuple[Fact, NetworkId]:
-    """Return the first fact of the given type, and the id of the network that the fact names."""
+    """Return a token's first fact of the given type, and the id of the network in the fact."""
     for fact in facts:
         try:
             stated = convert(fact, shape)
@@ -331,14 +331,14 @@ def _check_hashes(body: DecryptBody, facts: DecryptFacts) -> None:
 
 
 class CreateBody(Struct, frozen=True):
-    """The parsed body of a create request (enc 2.5)."""
+    """The parsed body of a request to create a network (enc 2.5)."""
 
     network_id: NetworkId
     body_hash: str
 
 
 def parse_create(value: Json) -> CreateBody:
-    """Parse the body of a create request (rows 5 and 6).
+    """Parse the body of a request to create a network (rows 5 and 6).
 
     Raises:
         RequestError: `create-body-malformed`, wrong members, a name that clients cannot write, or
@@ -411,7 +411,7 @@ def check_create(existing: NetworkRecord | None) -> None:
 
 
 def check_revoke(existing: NetworkRecord | None) -> NetworkRecord:
-    """Check that a network exists, and return its record (enc 1.8, 2.8).
+    """Check that the network to revoke exists, and return its record (enc 1.8, 2.8).
 
     A revoked network may be revoked again.
     """
@@ -432,7 +432,7 @@ def decrypt_body_json(
     encrypted_symmetric_key: str,
     receiver_public_key: bytes,
 ) -> dict[str, Json]:
-    """Return the body of a decrypt request (enc 2.4)."""
+    """Return the JSON body of a decrypt request (enc 2.4)."""
     receiver = encode_standard(receiver_public_key)
     return {
         "type": DECRYPT_TYPE,
@@ -448,7 +448,7 @@ def decrypt_body_json(
 
 
 def decrypt_fact(body: dict[str, Json]) -> dict[str, Json]:
-    """Return the fact that binds a token to the body of a decrypt request (enc 2.4)."""
+    """Return the UCAN fact that binds a token to the body of a decrypt request (enc 2.4)."""
     shared = (
         "targetNode",
         "networkId",
@@ -467,7 +467,7 @@ def decrypt_fact(body: dict[str, Json]) -> dict[str, Json]:
 def admin_fact(
     network: str, *, target_node: str, action: str, body: dict[str, Json]
 ) -> dict[str, Json]:
-    """Return the fact that binds a token to a create or revoke request (enc 2.4)."""
+    """Return the UCAN fact that binds a token to a create or revoke request (enc 2.4)."""
     return {
         **change_fact(ADMIN_TYPE, network, target_node=target_node, body=body),
         "action": action,
@@ -475,7 +475,7 @@ def admin_fact(
 
 
 def change_fact(fact_type: str, network: str, *, target_node: str, body: Json) -> dict[str, Json]:
-    """Return the fact that binds an owner's token to a change of a network (RL17, RC22)."""
+    """Return the UCAN fact that binds an owner's token to a change of a network (RL17, RC22)."""
     return {
         "type": fact_type,
         "targetNode": target_node,

@@ -44,7 +44,7 @@ _MAX_DID_CHARS: Final = 512
 class Withdrawals(
     msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True
 ):
-    """A list of withdrawn code, DIDs and evidence. The fields define the format of the row."""
+    """Lists of withdrawn code, DIDs and evidence. The fields define the format of the row."""
 
     version: Literal[1] = 1
     measurements: frozenset[bytes] = frozenset()
@@ -63,13 +63,13 @@ class Withdrawals(
         )
 
     def names_any(self, parties: Iterable[Principal]) -> bool:
-        """Return whether the list contains at least one of these principals."""
+        """Return whether at least one of these principals is among the withdrawn DIDs."""
         return bool(self.dids) and any(
             party in self.dids or principal_of(party) in self.dids for party in parties
         )
 
     def covers(self, evidence: Evidence) -> bool:
-        """Return whether the list withdraws evidence, or code that the evidence may hide (RC30)."""
+        """Return whether evidence, its code, or code that it may hide was withdrawn (RC30)."""
         if self.measurements and not self.measurements.isdisjoint(_measured(evidence)):
             return True
         # RC30: a withdrawn application could leave out the event log that contains its compose
@@ -86,7 +86,7 @@ NOTHING_WITHDRAWN: Final = Withdrawals()
 
 @remembered_of(values=1024)  # a backend uses the same evidence for many releases
 def evidence_digest(evidence: Evidence) -> bytes:
-    """Return the SHA-256 by which audit records, receipts and withdrawals cite evidence."""
+    """Return the SHA-256 that identifies evidence in audit records, receipts and withdrawals."""
     return hashlib.sha256(encode_evidence(evidence)).digest()
 
 
