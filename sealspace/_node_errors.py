@@ -70,7 +70,7 @@ class SealspaceError(Exception):
 
 
 class NodeEvidenceRefused(SealspaceError):
-    """Node evidence that does not meet the program's requirements. No token was sent."""
+    """A node's attestation evidence that fails the program's requirements. No token was sent."""
 
     default_hint = (
         "do not use this node until its operator has explained the finding in the message"
@@ -86,7 +86,7 @@ class NodeEvidenceRefused(SealspaceError):
 
 
 class SpacesNotHosted(SealspaceError):
-    """A sign-in to spaces that the node does not host, even after the owner requested hosting."""
+    """A sign-in to spaces that the node does not host and did not agree to host."""
 
     default_hint = (
         "ask the node's operator to host them: the node may limit the owners, or the spaces of each"
@@ -228,7 +228,7 @@ class TokenOutsideWindow(Unauthorized):
 
 
 class ReleaseRefused(Unauthorized):
-    """A refusal to release a key. Evidence is missing, stale, or not approved by the owner."""
+    """A refused key release. The evidence is missing, stale or not approved by the owner."""
 
     default_hint = "attest first; if that does not help, ask the owner to approve this code"
     default_step = (
@@ -287,7 +287,7 @@ class PreconditionFailed(NodeRefused):
 
 
 class QuotaExceeded(NodeRefused):
-    """A write that the space has no room for."""
+    """A write that would exceed the storage quota of the space."""
 
     default_hint = "delete values from the space, or ask the node's operator for more room"
     reason_in_words = "the space is full"
@@ -330,7 +330,7 @@ class NetworkNotFound(EncryptionError):
 
 @contextmanager
 def about_network(network: str) -> Iterator[None]:
-    """Convert the node's NotFound error to NetworkNotFound."""
+    """Convert a NotFound error raised in the block to NetworkNotFound."""
     try:
         yield
     except NotFound as exc:
@@ -375,7 +375,7 @@ class NetworkKeyChanged(EncryptionError):
 
 
 class DescriptorUnsigned(EncryptionError):
-    """A network key that the node did not sign, so it could be forged. Nothing was sealed."""
+    """A network's key without the node's signature. It could be forged, so nothing was sealed."""
 
     default_hint = (
         "check the node's address and version; for a node that cannot sign, over a connection that"
@@ -385,7 +385,7 @@ class DescriptorUnsigned(EncryptionError):
 
 
 class InvalidEnvelope(EncryptionError):
-    """A stored value that is not an inline envelope."""
+    """A stored value that is not an envelope (JSON with a ciphertext and its wrapped key)."""
 
     default_hint = "ask the owner to store the secret again: the value is not a sealed secret"
 
@@ -415,7 +415,7 @@ class InvalidResponse(EncryptionError):
 
 
 class ResponseBindingMismatch(EncryptionError):
-    """A decrypt response for another request. `field` names the JSON member that differs."""
+    """A decrypt response to another request. `field` names the JSON member that differs."""
 
     default_hint = "do not use this node until its operator has explained the wrong answer"
 

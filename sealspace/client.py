@@ -49,7 +49,7 @@ _NONCE_BYTES: Final = 32
 
 
 async def fetch_node_attestation(transport: Transport, entropy: Entropy) -> NodeAttestation:
-    """Fetch a node's evidence for a fresh nonce, without verifying it."""
+    """Fetch a node's attestation evidence for a fresh nonce, without verifying it."""
     nonce = encode_url(entropy.token(_NONCE_BYTES))
     request = Request(
         "GET",
@@ -62,7 +62,7 @@ async def fetch_node_attestation(transport: Transport, entropy: Entropy) -> Node
 
 
 class NodeGuard:
-    """A cached check of a node's evidence, which is repeated when the evidence is old."""
+    """A verifier of a node's attestation evidence, with a cache for the verified result."""
 
     def __init__(self, caller: Caller, requirement: NodeRequirement) -> None:
         self._caller = caller
@@ -73,7 +73,7 @@ class NodeGuard:
         self._failed: SealspaceError | None = None
 
     async def require(self) -> NodeEvidence:
-        """Return the cached evidence if it is still valid, or fetch and verify new evidence.
+        """Return the node's verified evidence from the cache, or fetch and verify it again.
 
         Raises:
             NodeEvidenceRefused: the evidence was rejected. Callers that waited for this request get
@@ -99,7 +99,7 @@ class NodeGuard:
                 raise
 
     def leave_turn(self) -> None:
-        """Replace the lock after a fork, because no task in the child can release it."""
+        """Replace the lock in a forked child, where no task could release the inherited lock."""
         self._turn = asyncio.Lock()
 
     async def _ask(self) -> NodeEvidence:
@@ -128,7 +128,7 @@ __all__ = ["Client", "NodeInfo", "SignIn", "TransportSettings"]
 
 
 class Client:
-    """A client for one node, and the session with which it acts.
+    """A client that sends requests to one node with the rights of a session.
 
     Args:
         url: address of the node; `http://` only for this machine, see `TransportSettings`.
@@ -185,7 +185,7 @@ class Client:
         await self._transport.close()
 
     def leave_connections(self) -> None:
-        """Drop the connections after a fork without closing them. They belong to the parent."""
+        """Forget the connections in a forked child process. The parent process keeps them open."""
         self._transport.leave_connections()
         if self._guard is not None:
             self._guard.leave_turn()
@@ -214,7 +214,7 @@ class Client:
         return await self._caller.info()
 
     async def release_terms(self, family: Family | None = None) -> ReleaseTerms:
-        """Return the node's evidence terms and its collateral status for a platform family.
+        """Return which evidence the node accepts, and its collateral status for a CPU family.
 
         The terms are not signed.
 
@@ -227,7 +227,7 @@ class Client:
         return await fetch_terms(self._transport, family)
 
     async def node_attestation(self) -> NodeAttestation:
-        """Fetch the node's own evidence without verifying it.
+        """Fetch the node's own attestation evidence without verifying it.
 
         `tee_backend.attestation.node_verifier` verifies it.
 
@@ -238,7 +238,7 @@ class Client:
         return await fetch_node_attestation(self._transport, self._caller.entropy)
 
     async def node_evidence(self) -> NodeEvidence:
-        """Return verified evidence that meets `require_node_evidence`, and renew it when it is old.
+        """Return the node's verified evidence. It is cached, and fetched again when it is too old.
 
         Raises:
             NodeEvidenceRefused: the evidence was rejected.
@@ -285,7 +285,7 @@ class Client:
     async def sign_in_with_key(
         self, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()
     ) -> Session:
-        """Sign in with a key that acts for itself, as an agent or as the owner of its own spaces.
+        """Sign in with a key that is its own owner, such as an agent's key. No wallet is needed.
 
         Args:
             key: a signer or a 32-byte seed; only a session made from a seed can be stored.
@@ -305,7 +305,7 @@ class Client:
         self._caller.session = session
 
     def acting(self, session: Session) -> Self:
-        """Return a client for another session that shares this client's connections to the node.
+        """Return a client that uses another session and shares this client's connections.
 
         The two clients' sessions are independent. Close only this client, after the last use of
         both.
@@ -373,7 +373,7 @@ class Client:
         return Secrets(self._caller, self._encryption, space, network=network)
 
     def programs(self, developer: str | None = None, *, public: bool = False) -> Programs:
-        """Return an object to access the projects of a developer.
+        """Return an object to publish and read a developer's programs for runners.
 
         Args:
             developer: DID; None: the owner for whom this session acts.
@@ -386,7 +386,7 @@ class Client:
 
     @property
     def encryption(self) -> Encryption:
-        """Access to the node's encryption networks."""
+        """Methods to encrypt and decrypt data, and to manage the owner's encryption networks."""
         return self._encryption
 
     @property
@@ -396,7 +396,7 @@ class Client:
 
     @property
     def attestation(self) -> Attestation:
-        """Access to the node's attestation routes, for backends."""
+        """Methods with which a backend sends its attestation evidence to the node."""
         return Attestation(self._caller)
 
     @property
@@ -406,15 +406,15 @@ class Client:
 
     @property
     def runners(self) -> Runners:
-        """Methods to grant secrets to runners, for named programs and callers."""
+        """Methods to grant secrets to runners, limited to chosen programs and callers."""
         return Runners(self._caller, self.backends, self.delegations, self._encryption)
 
     @property
     def receipts(self) -> Receipts:
-        """Access to the receipts of key releases."""
+        """Methods to fetch and verify the node's receipts of key releases."""
         return Receipts(self._caller)
 
     @property
     def withdrawals(self) -> Withdrawals:
-        """Methods to withdraw code, backends and evidence for the owner."""
+        """Methods to withdraw the owner's trust in code, backends and evidence."""
         return Withdrawals(self._caller)

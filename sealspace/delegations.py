@@ -88,7 +88,7 @@ _REVOCATION: Final = Request("POST", "/revoke", repeatable=True)
 
 
 def allow(resource: str, ability: str) -> Capability:
-    """Create a capability for a grant.
+    """Create a capability (a resource and an ability) to include in a grant.
 
     Args:
         resource: a resource of a space (`tinycloud:…:secrets/kv/vault/secrets/NAME`), or the id of
@@ -101,7 +101,7 @@ def allow(resource: str, ability: str) -> Capability:
 
 
 class Delegations:
-    """Access to the grants of a session. Obtain it with `Client.delegations`."""
+    """Methods to manage delegations. Use `Client.delegations` to get an instance."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -192,7 +192,7 @@ class Delegations:
         leave_out: bool = False,
         domain: str = "localhost",
     ) -> tuple[PortableDelegation, ...]:
-        """Grant a DID the rights that a manifest requests, in one delegation per owner (MF12).
+        """Grant a DID what a manifest requests, with one delegation per resource owner (MF12).
 
         Each grant has the shortest lifetime that the manifest requests, or ends with the session's
         grants. Nothing is signed unless everything can be granted. `portable.encode_bundle` makes
@@ -301,7 +301,7 @@ class Delegations:
             await self.accept(portable, wallet=wallet, domain=domain)
 
     def read(self, portable: PortableDelegation) -> Grant:
-        """Check a portable delegation against its token, and return the grant.
+        """Check that a portable delegation agrees with its token, and return the token's grant.
 
         Raises:
             InvalidPortableDelegation: the token cannot be read, differs from the members beside it,
@@ -507,7 +507,7 @@ class Delegations:
                 yield record
 
     def _right_to(self, ability: str) -> tuple[str, ...]:
-        """Return the cid of a live grant with this ability, or an empty tuple (W21)."""
+        """Return a tuple with the cid of an unexpired grant of the ability, or `()` (W21)."""
         now = self._caller.clock.now()
         for grant in self._caller.session.grants:
             if grant.is_live(now) and any(held.ability == ability for held in grant.capabilities):
@@ -574,7 +574,7 @@ def _recipient(did: str) -> Principal:
 
 
 def _require_own(wallet: Wallet, capabilities: Sequence[Capability]) -> None:
-    """Require that a wallet owns every resource of the capabilities."""
+    """Check that a wallet owns all resources to which the capabilities refer."""
     foreign = tuple(
         one for one in capabilities if not same_principal(root_of(one.resource) or "", wallet.did)
     )
@@ -586,7 +586,7 @@ def _require_own(wallet: Wallet, capabilities: Sequence[Capability]) -> None:
 
 
 def _for_others(capabilities: Sequence[Capability]) -> list[Capability]:
-    """Drop capabilities that only an owner's own session may have (IP2).
+    """Return the capabilities without those that only an owner's own session may have (IP2).
 
     Raises:
         InvalidInput: no capability is left.

@@ -87,9 +87,9 @@ _ECHOED = (
 def decrypt_body(
     envelope: InlineEnvelope, *, target_node: str, receiver_public_key: bytes
 ) -> dict[str, Json]:
-    """Create the request body to rewrap an envelope's content key to an X25519 public key.
+    """Create the body of a request to rewrap an envelope's content key to a public key.
 
-    The public key has 32 bytes.
+    The public key is an X25519 key of 32 bytes.
     """
     return decrypt_body_json(
         envelope.network.text,
@@ -140,7 +140,7 @@ def verify_answer(
 
 
 def _verify_signature(answer: Mapping[str, Json], *, node_did: str) -> None:
-    """Verify the node's signature over every other JSON member, including unknown members."""
+    """Verify the node's signature over all JSON members of a response except the signature."""
     public_key = ed25519_public_key(node_did)
     signature = decode_standard(answer.get("nodeSignature"))
     if public_key is None or signature is None or len(signature) != 64:
@@ -153,7 +153,7 @@ def _verify_signature(answer: Mapping[str, Json], *, node_did: str) -> None:
 
 
 class Withdrawals:
-    """Access to the owner's withdrawals. Obtain it with `Client.withdrawals`."""
+    """Methods to withdraw trust in backends. Use `Client.withdrawals` to get an instance."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -187,7 +187,7 @@ class Withdrawals:
         await self._withdraw({"did": did}, network)
 
     async def withdraw_evidence(self, sha256: bytes, network: NetworkId | None = None) -> None:
-        """Withdraw one piece of evidence.
+        """Withdraw one piece of attestation evidence, so that the node no longer accepts it.
 
         Args:
             sha256: digest of the evidence, 32 bytes, as in sessions, audit records and receipts.
@@ -238,14 +238,14 @@ def new_receiver_key(entropy: Entropy) -> ReceiverKey:
 
 
 class Encryption:
-    """Access to a node's encryption networks. Obtain it with `Client.encryption`."""
+    """Methods to encrypt and decrypt data. Use `Client.encryption` to get an instance."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
         self._descriptors: dict[str, Descriptor] = {}
 
     def network(self, name: str = DEFAULT_NETWORK, *, owner: str | None = None) -> NetworkId:
-        """Return the id of a network.
+        """Return the id of an encryption network from its name and its owner's DID.
 
         Args:
             name: name of the network.
@@ -290,7 +290,7 @@ class Encryption:
         return descriptor
 
     def accept(self, pin: NetworkPin) -> None:
-        """Pin a network's key, replacing any key pinned earlier.
+        """Pin a network's public key in the session, replacing any key pinned earlier.
 
         Args:
             pin: `NetworkKeyChanged.offered`, once it is clear why the key changed; or a key that
@@ -338,7 +338,7 @@ class Encryption:
         )
 
     async def policy(self, network: NetworkId) -> Policy | None:
-        """Return a network's code policy, or None if it has no policy.
+        """Return a network's attestation policy, or None if the network has no policy.
 
         Raises:
             NotGranted: the session does not have `sealspace.encryption/policy` on the network.
@@ -355,7 +355,7 @@ class Encryption:
             raise MalformedAnswer("the node's answer is not a network's policy") from exc
 
     async def set_policy(self, network: NetworkId, policy: Policy | None) -> None:
-        """Replace a network's code policy. The new policy applies immediately.
+        """Replace a network's attestation policy. The new policy applies immediately.
 
         Only the owner in person may do this: with a grant that the wallet signed to this session
         (`Delegations.add_right`), or with the key that owns the network.
@@ -380,7 +380,7 @@ class Encryption:
         label: bytes | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> InlineEnvelope:
-        """Encrypt data to a network in this process. No rights are needed.
+        """Encrypt data in this process with a network's public key. No rights are needed.
 
         Args:
             plaintext: the data.
@@ -408,7 +408,7 @@ class Encryption:
         expected_label: bytes | None = None,
         receiver: ReceiverKey | None = None,
     ) -> bytes:
-        """Decrypt an envelope with the node's help.
+        """Decrypt an envelope locally, after the node has rewrapped its content key.
 
         Args:
             envelope: an envelope or its JSON text.
@@ -493,7 +493,7 @@ class Encryption:
                 raise
 
     async def _fetch_descriptor(self, network: NetworkId) -> Descriptor:
-        """Fetch a network's descriptor for a fresh nonce, and verify it."""
+        """Fetch a network's descriptor, signed for a fresh nonce, and verify it."""
         nonce = encode_url(self._caller.entropy.token(MAX_NONCE_BYTES))
         path = f"{_network_path(network)}?nonce={nonce}"
         request = Request("GET", path, repeatable=True, max_answer_bytes=_MOST_ANSWERED_BYTES)
@@ -548,7 +548,7 @@ def _require_usable(descriptor: Descriptor) -> None:
 async def _administer(
     caller: Caller, network: NetworkId, ability: str, request: Request, *facts: dict[str, Json]
 ) -> Answer:
-    """Send a request that needs one right on a network. NotFound becomes NetworkNotFound."""
+    """Send a request that needs an ability on a network. NotFound becomes NetworkNotFound."""
     asked = await caller.authorized(request, [capability(network.text, ability)], facts=facts)
     with about_network(network.text):
         return await caller.transport.require(asked)
@@ -557,7 +557,7 @@ async def _administer(
 async def _change(
     caller: Caller, network: NetworkId, request: Request, fact_type: str, body: Json
 ) -> None:
-    """Send an owner's change to a network. The token contains a fact that binds it to the body."""
+    """Send an owner's change to a network, with a token that is valid only for this body."""
     fact = change_fact(fact_type, network.text, target_node=await caller.node_id(), body=body)
     await _administer(caller, network, SET_POLICY, request, fact)
 

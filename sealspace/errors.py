@@ -129,7 +129,7 @@ class InvalidKeystore(InvalidInput):
 
 
 class WrongPassword(InvalidInput):
-    """A password that does not open a keystore, or a keystore that was changed."""
+    """A wrong password for a keystore file, or a keystore file that was altered."""
 
     default_hint = (
         "type the password again; if it is right, the file is damaged: export the key again"
@@ -175,7 +175,7 @@ class Fault:
 
     @property
     def text(self) -> str:
-        """The detail, followed by the path if the detail does not contain the path."""
+        """The fault as one string: the detail, and the path if the detail does not contain it."""
         return (
             self.detail
             if not self.path or self.path in self.detail
@@ -381,7 +381,7 @@ class StatementInvalid(SealspaceError):
 
 
 class CallRefused(SealspaceError):
-    """A call to a runner that lacks valid authority for exactly this call."""
+    """A refused call to a runner. The caller's authority is not valid for exactly this call."""
 
     default_hint = "sign a new call for this runner, this program and this body; each serves once"
 

@@ -130,7 +130,7 @@ class SignedUrl:
 
 
 class Kv:
-    """Access to the values of one space. Obtain it with `Client.kv`.
+    """Access to the values of one space. Use `Client.kv` to get an instance.
 
     Args:
         caller: sends requests with the session's authority.
@@ -535,7 +535,7 @@ class Kv:
             return await self._caller.transport.stream(request)
 
     async def _read(self, keys: Sequence[str], max_bytes: int) -> dict[str, Value]:
-        """Read the values of several keys, splitting the request if they exceed one response."""
+        """Read several values. The request is split if the values do not fit in one response."""
         if len(keys) == 1:
             try:
                 return {keys[0]: await self.get(keys[0], max_bytes=max_bytes)}
@@ -570,7 +570,7 @@ class Kv:
 
     @contextmanager
     def _about(self, key: str) -> Iterator[None]:
-        """Add the key and the space to the error for a missing value."""
+        """Name the key and the space in a NotFound error raised in the block."""
         try:
             yield
         except SpaceNotFound:
@@ -584,7 +584,7 @@ class Kv:
 
 
 def _reading(max_bytes: int, *, other_than: str | None = None) -> Request:
-    """Return a request to read at most `max_bytes`, unless the version is still `other_than`."""
+    """Return a read request for at most `max_bytes`. The version `other_than` is not sent again."""
     headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
     if other_than is not None:
         headers["If-None-Match"] = header_value(other_than)

@@ -42,7 +42,7 @@ class Clash(NamedTuple):
 
 
 def hidden_by(*names: str) -> Clash | None:
-    """Return a clash with the first package that hides one of sealspace's packages, or None.
+    """Describe the first foreign package that hides one of sealspace's packages, or return None.
 
     The check reads only file names, which takes some 70 µs for each package. Packages that are
     missing, or are not loaded from files, are left to the import system.
@@ -73,7 +73,7 @@ def hidden_by(*names: str) -> Clash | None:
 
 
 def claimed_by(owners: Mapping[str, Sequence[str]] | None = None) -> Clash | None:
-    """Return a clash with a distribution that installs a package of the same name, or None."""
+    """Describe another distribution that installs a package of the same name, or return None."""
     if owners is None:
         from importlib.metadata import packages_distributions
 

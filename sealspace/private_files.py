@@ -40,7 +40,7 @@ def read_file(path: Path, *, most_bytes: int) -> bytes:
 
 
 def read_setting(path: Path, what: str, refused: type[SealspaceError], *, most_bytes: int) -> bytes:
-    """Read a file that the user named, up to one byte more than the limit.
+    """Read a file chosen by the user. At most one byte more than the limit is read.
 
     Mode and owner are not checked, because the user chose the file. `refused` is the error to
     raise.

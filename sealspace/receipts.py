@@ -42,7 +42,7 @@ _AUTHORISED: Final = "release.authorised"
 
 @dataclass(frozen=True, slots=True)
 class ReceiptPage:
-    """A page of receipts, oldest first.
+    """A page of key-release receipts, oldest first.
 
     Attributes:
         receipts: signed by the node, for the requested network.
@@ -54,7 +54,7 @@ class ReceiptPage:
 
 
 class Receipts:
-    """Access to a node's receipts of key releases. Obtain it with `Client.receipts`."""
+    """Access to a node's key-release receipts. Use `Client.receipts` to get an instance."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -107,7 +107,7 @@ class Receipts:
             last = page.receipts[-1:]
 
     async def document(self, sha256: bytes, network: NetworkId | None = None) -> bytes:
-        """Fetch a document that a receipt names, and verify its digest.
+        """Fetch a document cited in a receipt, such as a policy, and verify its digest.
 
         Args:
             sha256: digest from a receipt, 32 bytes; see `documents_of`.
@@ -131,7 +131,7 @@ class Receipts:
     async def documents(
         self, receipt: Receipt, network: NetworkId | None = None
     ) -> dict[bytes, bytes]:
-        """Return the documents that a receipt names and that the node still has, keyed by digest.
+        """Return the documents cited in a receipt that the node still has, as a dict by digest.
 
         Raises:
             SealspaceError: as `document`, except NotFound.
@@ -157,7 +157,7 @@ def _require_in_order(receipts: Sequence[Receipt]) -> None:
 
 
 def check_receipt(value: Json, *, node: str, network: str) -> Receipt:
-    """Parse a receipt and verify its signature, node and network.
+    """Parse a key-release receipt, and verify its signature, its node and its network.
 
     Args:
         value: the receipt's JSON object, untrusted.
@@ -181,7 +181,7 @@ def check_receipt(value: Json, *, node: str, network: str) -> Receipt:
 
 
 def documents_of(receipt: Receipt) -> tuple[bytes, ...]:
-    """Return the SHA-256 digests of all documents that a receipt names, 32 bytes each."""
+    """Return the SHA-256 digests (32 bytes each) of all documents cited in a receipt."""
     used = receipt.evidence
     named = () if used is None else (used.record, used.quote, used.event_log, used.collateral)
     return tuple(dict.fromkeys((*receipt.policies, *(one for one in named if one is not None))))
@@ -193,7 +193,7 @@ def digest_of(receipt: Receipt) -> bytes:
 
 
 def named_receipt(entry: bytes) -> bytes | None:
-    """Return the digest of the receipt in an audit entry, or None for other entries (RC8).
+    """Return the receipt digest that an audit entry records, or None if it records none (RC8).
 
     Args:
         entry: a line of an export, untrusted.

@@ -144,7 +144,7 @@ class _Payload(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class Secrets:
-    """Access to the secrets of one owner. Obtain it with `Client.secrets`.
+    """Access to the secrets of one owner. Use `Client.secrets` to get an instance.
 
     Args:
         caller: sends requests with the session's authority.
@@ -312,7 +312,7 @@ class Secrets:
     async def read(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> Secret:
-        """Read and decrypt a secret, including its timestamps and version.
+        """Read and decrypt a secret, and return it with its timestamps and version.
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
@@ -434,7 +434,7 @@ class Secrets:
 
     @contextmanager
     def _about(self, secret: SecretName) -> Iterator[SecretName]:
-        """Add the secret's name to errors, and describe NotFound as a missing secret."""
+        """Add the secret's name to every SDK error raised in the block."""
         try:
             yield secret
         except SealspaceError as error:

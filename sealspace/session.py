@@ -85,7 +85,7 @@ def capability(resource: str, ability: str) -> Capability:
 
 
 def space_capability(space: SpaceId, service: str, path: str | None, ability: str) -> Capability:
-    """Create a capability for a raw path in a space.
+    """Create a capability for a service of a space, or for one path in the service.
 
     Args:
         space: the space.
@@ -106,7 +106,7 @@ def space_capability(space: SpaceId, service: str, path: str | None, ability: st
 
 
 def covers(held: Capability, wanted: Capability) -> bool:
-    """Return whether the capability `held` includes `wanted`, by the same rule as at the node.
+    """Return whether the capability `held` includes `wanted`, by the rule that nodes apply.
 
     A capability with caveats covers nothing here: only the node judges caveats.
     """
@@ -118,7 +118,7 @@ def covers(held: Capability, wanted: Capability) -> bool:
 
 
 def attenuations(capabilities: Iterable[Capability]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Return capabilities in the JSON form of tokens and ReCaps.
+    """Return capabilities in the JSON form that tokens and ReCap messages use.
 
     Each resource maps its abilities to one empty caveat.
     """
@@ -194,7 +194,7 @@ def sign_message(
     resources: Sequence[str] = (),
     statement: str | None = None,
 ) -> str:
-    """Have a wallet sign a SIWE message, and return the CACAO as a header value (J4).
+    """Have a wallet sign a SIWE message, and return it as an HTTP header value (a CACAO, J4).
 
     Args:
         wallet: the owner's wallet.
@@ -264,7 +264,7 @@ _MOST_NAMED, _MOST_NOTED = 4, 20
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Grant:
-    """A delegation that a session can cite. Create it with `read_grant`.
+    """A delegation that a session can cite as proof. Create it with `read_grant`.
 
     Attributes:
         header: the delegation as text, as it is sent to nodes.
@@ -320,7 +320,7 @@ def read_grant(header: str) -> Grant:
 
 
 def require_recipient(grant: Grant, *ours: str, holder: str = "session") -> None:
-    """Require that a grant is addressed to one of the holder's DIDs.
+    """Check that the recipient of a grant is one of the holder's DIDs.
 
     Args:
         grant: the grant to check.
@@ -338,7 +338,7 @@ def require_recipient(grant: Grant, *ours: str, holder: str = "session") -> None
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Session:
-    """A key that acts at a node, with the grants that prove its rights.
+    """A signing key, with the delegations that prove its rights at a node.
 
     Attributes:
         signer: signs every request; its secret never appears in a text of this object.
@@ -377,7 +377,7 @@ class Session:
         return self.grants[0].expires_at if self.grants else None
 
     def own_space(self, name: str) -> SpaceId:
-        """Return the id of the owner's space with this short name, or parse a full space id.
+        """Return the id of the owner's space from its short name, or parse a full space id.
 
         Raises:
             InvalidInput: the text is neither a name nor an id.
@@ -401,7 +401,7 @@ class Session:
         return self.space
 
     def proofs_for(self, wanted: Sequence[Capability], *, now: float) -> tuple[str, ...]:
-        """Return the cids of the grants to cite for a request. The key's own resources need none.
+        """Return the cids of grants to cite in a request. The key's own resources need no grant.
 
         A single grant that covers everything is preferred, in the order of `grants`: the cited
         grants
@@ -448,7 +448,7 @@ class Session:
         return next((pin for pin in self.pins if pin.network == network.text), None)
 
     def with_pin(self, pin: NetworkPin) -> "Session":
-        """Return a session with the pin added, replacing any earlier pin of the same network."""
+        """Return a session with a network key pinned, replacing that network's earlier key."""
         if pin in self.pins:
             return self
         return replace(
@@ -503,7 +503,7 @@ def _is_covered(grant: Grant, wanted: Capability) -> bool:
 
 
 def key_session(key: Ed25519Signer | bytes, *, grants: Sequence[Grant] = ()) -> Session:
-    """Create a session for a key that acts for itself, as a did:key owner or as an agent.
+    """Create a session for a key that is its own owner (`did:key`), without a wallet.
 
     Args:
         key: a signer, or a 32-byte seed; only a session made from a seed can be stored.
@@ -523,7 +523,7 @@ def key_session(key: Ed25519Signer | bytes, *, grants: Sequence[Grant] = ()) -> 
 
 
 def space_of(owner: str, name: str) -> SpaceId:
-    """Return the id of the owner's space with this short name, or parse a full space id.
+    """Return a space id from an owner and a short name, or parse a full space id.
 
     Args:
         owner: DID.
@@ -543,7 +543,7 @@ def space_of(owner: str, name: str) -> SpaceId:
 
 
 def network_of_owner(owner: str, name: str = DEFAULT_NETWORK) -> NetworkId:
-    """Return the id of an owner's encryption network.
+    """Return the id of an encryption network from its owner's DID and its name.
 
     Args:
         owner: DID; the id contains it in canonical form and without a fragment.

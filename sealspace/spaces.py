@@ -38,7 +38,7 @@ from .wire.values import Value, header_value, whole_value_of
 
 
 class PublicKv:
-    """Read access to a public space. Obtain it with `Client.public`.
+    """Read access to a public space. Use `Client.public` to get an instance.
 
     Args:
         transport: connection to the node; no token is sent.
@@ -81,7 +81,7 @@ class PublicKv:
         return None if answer.status == 304 else self._value(key, answer)
 
     async def list(self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS) -> AsyncIterator[str]:
-        """Yield all keys with a prefix in ascending order. An unknown space has no keys.
+        """Yield all keys with a prefix in ascending order. A space that does not exist has none.
 
         The keys are fetched page by page.
 
@@ -167,7 +167,7 @@ _MANY: Final = msgspec.json.Decoder(list[_Entry])
 
 
 class Spaces:
-    """Access to the spaces of an owner. Obtain it with `Client.spaces`.
+    """Access to the spaces of an owner. Use `Client.spaces` to get an instance.
 
     Args:
         caller: sends requests with the session's authority.

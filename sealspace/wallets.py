@@ -102,7 +102,7 @@ def keystore_secret(data: bytes, password: str | bytes) -> tuple[bytes, str | No
 
 
 def _derived(crypto: _Crypto, password: bytes) -> bytes:
-    """Derive a key from a password, after checking the cost parameters."""
+    """Derive the key of a keystore from a password, after checking the cost parameters."""
     params = crypto.kdfparams
     salt = _bytes(params.salt, None)
     if crypto.kdf == "scrypt":
@@ -136,7 +136,10 @@ def _derived(crypto: _Crypto, password: bytes) -> bytes:
 
 
 def _bytes(text: str, size_bytes: int | None) -> bytes:
-    """Decode hex digits to `size_bytes` bytes. None allows any length up to the salt limit."""
+    """Decode hex digits of a keystore. With `size_bytes`, require exactly this length.
+
+    Without it, any length up to `_MAX_SALT_BYTES` is accepted.
+    """
     try:
         data = bytes.fromhex(text.removeprefix("0x"))
     except ValueError:
@@ -172,7 +175,7 @@ class SiteWallet(Wallet, Protocol):
 
     @property
     def domain(self) -> str:
-        """The page's domain, which messages name instead of the caller's `domain`."""
+        """The domain of the web page. Messages name it instead of the caller's `domain`."""
 
 
 class _Signed(Protocol):
@@ -208,7 +211,7 @@ class _PersonalMessage(NamedTuple):
 
 
 class EthAccountWallet:
-    """A wallet that signs with an account of eth-account.
+    """A wallet that signs with an account object of the eth-account library.
 
     Args:
         account: the account.
@@ -259,7 +262,7 @@ class EthAccountWallet:
 
 
 def wallet_of(wallet: AnyWallet) -> Wallet:
-    """Return a wallet unchanged, or wrap an account of eth-account as a wallet on chain 1.
+    """Return a wallet unchanged, or wrap an eth-account object as a wallet for chain 1.
 
     Raises:
         InvalidInput: the object is neither.

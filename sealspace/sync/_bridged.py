@@ -43,13 +43,13 @@ class Bridged:
         self._thread = thread
 
     def _bridged(self, value: object) -> object:
-        """Return the synchronous counterpart of a service, or any other value unchanged."""
+        """Wrap an asynchronous service as a synchronous one. Return other values unchanged."""
         found = COUNTERPARTS.get(type(value))
         return value if found is None else found(value, self._thread)
 
 
 def _counterpart(member: Any) -> object:
-    """Return the synchronous counterpart of a class member."""
+    """Return the synchronous version of a method or property of an asynchronous class."""
     if isinstance(member, property):
         return property(lambda self: self._bridged(member.__get__(self._inner)), doc=member.__doc__)
     returns = inspect.signature(member).return_annotation

@@ -34,7 +34,7 @@ _END: Final = object()
 
 
 class LoopThread:
-    """A thread that runs coroutines for other threads. It starts with the first call.
+    """A thread that runs coroutines for other threads. The first call starts the thread.
 
     Args:
         close: closes the resources of the coroutines; awaited in the loop after the last call.

@@ -17,7 +17,7 @@ from ._loop_thread import LoopThread
 
 
 class Client(Bridged, of=asynchronous.Client):
-    """A synchronous client for one node, and the session with which it acts.
+    """A synchronous client that sends requests to one node with the rights of a session.
 
     Use it in `with`, or call `close`. Any number of threads may use it at once. Its arguments and
     errors are those of `sealspace.client.Client`.

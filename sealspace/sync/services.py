@@ -12,90 +12,90 @@ deliver = alone(backends.deliver)
 
 
 class Kv(Bridged, of=aio.Kv):
-    """Access to the values of one space. Obtain it with `Client.kv`.
+    """Access to the values of one space. Use `Client.kv` to get an instance.
 
     See `sealspace.kv.Kv`.
     """
 
     @described(aio.Kv.list, Iterator[str])
     def list(self, *args: Any, **kwargs: Any) -> Any:
-        """Yield all keys with a prefix, page by page, because each thread switch takes 80 µs."""
+        """Yield all keys with a prefix. Whole pages are fetched, as a thread switch takes 80 µs."""
         for page in self.pages(*args, **kwargs):
             yield from page.keys
 
 
 class PublicKv(Bridged, of=aio.PublicKv):
-    """Read access to a public space. Obtain it with `Client.public`.
+    """Read access to a public space. Use `Client.public` to get an instance.
 
     See `sealspace.spaces.PublicKv`.
     """
 
 
 class Secrets(Bridged, of=aio.Secrets):
-    """Access to the secrets of one owner. Obtain it with `Client.secrets`.
+    """Access to the secrets of one owner. Use `Client.secrets` to get an instance.
 
     See `sealspace.secrets.Secrets`.
     """
 
 
 class Spaces(Bridged, of=aio.Spaces):
-    """Access to the spaces of an owner. Obtain it with `Client.spaces`.
+    """Access to the spaces of an owner. Use `Client.spaces` to get an instance.
 
     See `sealspace.spaces.Spaces`.
     """
 
 
 class Encryption(Bridged, of=aio.Encryption):
-    """Access to a node's encryption networks. Obtain it with `Client.encryption`.
+    """Methods to encrypt and decrypt data. Use `Client.encryption` to get an instance.
 
     See `sealspace.encryption.Encryption`.
     """
 
 
 class Delegations(Bridged, of=aio.Delegations):
-    """Access to the grants of a session. Obtain it with `Client.delegations`.
+    """Methods to manage delegations. Use `Client.delegations` to get an instance.
 
     See `sealspace.delegations.Delegations`.
     """
 
 
 class Attestation(Bridged, of=aio.Attestation):
-    """Access to a node's attestation routes. Obtain it with `Client.attestation`.
+    """Methods to attest to a node. Use `Client.attestation` to get an instance.
 
     See `sealspace.apps.attestation.Attestation`.
     """
 
 
 class Backends(Bridged, of=aio.Backends):
-    """Access to grants for backends. Obtain it with `Client.backends`.
+    """Methods to grant rights to backends. Use `Client.backends` to get an instance.
 
     See `sealspace.apps.backends.Backends`.
     """
 
 
 class Programs(Bridged, of=aio.Programs):
-    """Access to the projects of a developer. Obtain it with `Client.programs`.
+    """Access to a developer's programs. Use `Client.programs` to get an instance.
 
     See `sealspace.apps.programs.Programs`.
     """
 
 
 class Runners(Bridged, of=aio.Runners):
-    """Access to grants for runners. Obtain it with `Client.runners`.
+    """Methods to grant secrets to runners. Use `Client.runners` to get an instance.
 
     See `sealspace.apps.runners.Runners`.
     """
 
 
 class Receipts(Bridged, of=aio.Receipts):
-    """Access to a node's receipts of key releases. Obtain it with `Client.receipts`.
+    """Access to a node's key-release receipts. Use `Client.receipts` to get an instance.
 
     See `sealspace.receipts.Receipts`.
     """
 
 
 class Withdrawals(Bridged, of=aio.Withdrawals):
-    """Access to the owner's withdrawals. Obtain it with `Client.withdrawals`.
+    """Methods to withdraw trust in backends. Use `Client.withdrawals` to get an instance.
 
     See `sealspace.encryption.Withdrawals`.
     """

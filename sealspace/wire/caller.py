@@ -36,7 +36,7 @@ class NodeInfo:
 
 @dataclass(kw_only=True)
 class Caller:
-    """Sender of authorised requests to one node for the current session."""
+    """A sender of authorised requests from the current session to one node."""
 
     transport: Transport
     clock: Clock
@@ -60,7 +60,7 @@ class Caller:
         self.signed_in = session
 
     def acting(self, session: Session) -> "Caller":
-        """Return a caller for another session that shares the connections to the node."""
+        """Return a caller that uses another session and shares the connections to the node."""
         other = copy.copy(self)
         other.session = session
         return other
@@ -107,7 +107,7 @@ class Caller:
         return (await self.info()).node_id
 
     def held_for_s(self, wanted: Sequence[Capability]) -> float:
-        """Return for how many seconds the session's grants still cover the wanted capabilities.
+        """Return for how many seconds the session will still have the wanted capabilities.
 
         Raises:
             NotGranted, SessionExpired: the session does not have them now.
@@ -131,7 +131,7 @@ class Caller:
         minted: Callable[[str], None] | None = None,
         ttl_s: float = INVOCATION_TTL_S,
     ) -> Request:
-        """Return a request with a fresh token for each try, valid only at this node (J5).
+        """Return the request with a token factory. Each try gets a fresh token for this node (J5).
 
         Args:
             request: the request, without a token.
@@ -168,12 +168,12 @@ class Caller:
         return await self.authorized(replace(request, asked=in_words(wanted)), wanted)
 
     async def invoke(self, wanted: Sequence[Capability], request: Request) -> Answer:
-        """Invoke capabilities and return the node's response, which may be an error."""
+        """Send a request that needs capabilities to `/invoke`, and return any response."""
         return await self.transport.exchange(await self.invocation(wanted, request))
 
 
 def in_words(wanted: Sequence[Capability]) -> str:
-    """Describe capabilities briefly, by the first capability and the number of others."""
+    """Describe capabilities in a short string: the first one, and how many more there are."""
     first = f"{wanted[0].ability} on {wanted[0].resource.text}"
     return first if len(wanted) == 1 else f"{first} and {len(wanted) - 1} more"
 

@@ -45,7 +45,7 @@ class DelegationStatus(msgspec.Struct, frozen=True):
 
     @property
     def is_active(self) -> bool:
-        """Whether the delegation can be used now. The node ignores the expiry of ancestors."""
+        """Whether the delegation can be used now. The expiry of parent delegations is ignored."""
         return self.word == "active"
 
 
@@ -86,7 +86,7 @@ class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
 
 
 def sign_ins(records: Sequence[DelegationRecord], owner: str) -> frozenset[str]:
-    """Return the cids of an owner's sign-ins and of the owner's other grants to the same keys.
+    """Return the cids of all grants by an owner to keys that signed in for the owner.
 
     A grant by a session key is not a sign-in, even if it lets the recipient read capabilities.
     """
@@ -134,14 +134,14 @@ def ending_with(
 
 
 def _can_revoke(owner: str, record: DelegationRecord) -> bool:
-    """Return whether an owner signed a grant or owns a space in it (W22)."""
+    """Return whether an owner may revoke a grant, as its signer or as owner of a space (W22)."""
     resources = [right.parsed for right in record.rights]
     spaces = [one.space.owner for one in resources if not isinstance(one, OpaqueResource)]
     return any(same_principal(one, owner) for one in (record.delegator, *spaces))
 
 
 def _opened(record: DelegationRecord, owner: str) -> set[bool]:
-    """Return the kinds of networks whose data a grant opens. True means `protected` (RN144)."""
+    """Return a set: True if a grant opens protected data, False if it opens other data (RN144)."""
     found = set[bool]()
     for right in record.rights:
         resource = right.parsed

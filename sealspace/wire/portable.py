@@ -61,7 +61,7 @@ _ROUNDING_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class GrantedResource:
-    """The description of one resource in a delegation.
+    """A resource in a portable delegation, with the abilities granted on it.
 
     Attributes:
         service: short name ("kv"), or "encryption" for a network.
@@ -78,7 +78,7 @@ class GrantedResource:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PortableDelegation:
-    """A delegation in its portable form.
+    """A delegation with its token, which can be sent to the recipient as JSON.
 
     Obtain it with `Delegations.delegate` or `decode_portable`.
 
@@ -120,7 +120,7 @@ class PortableDelegation:
 
 
 def portable_of(grant: Grant, *, owner: Principal, host: str) -> PortableDelegation:
-    """Return the portable form of a grant."""
+    """Return a grant as a `PortableDelegation`, which can be sent to the recipient."""
     resources = described(grant.capabilities)
     spaces = (one.space for one in resources if one.space != _ENCRYPTION)
     return PortableDelegation(
@@ -137,7 +137,7 @@ def portable_of(grant: Grant, *, owner: Principal, host: str) -> PortableDelegat
 
 
 def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
-    """Check a portable delegation against its token, and return the token's grant.
+    """Check that a portable delegation agrees with its token, and return the token's grant.
 
     Args:
         portable: untrusted.
@@ -170,7 +170,7 @@ def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
 
 
 def encode_portable(portable: PortableDelegation) -> bytes:
-    """Encode a portable delegation, byte for byte like other clients (MF14)."""
+    """Encode a portable delegation as JSON, with the same bytes as other clients (MF14)."""
     # The flat members repeat the first resource, because older readers know only these.
     first = portable.resources[0] if portable.resources else GrantedResource("kv", "", "", ())
     # The members have the order of the protocol's other clients.
@@ -199,7 +199,7 @@ def encode_portable(portable: PortableDelegation) -> bytes:
 
 
 def encode_bundle(portables: Sequence[PortableDelegation]) -> bytes:
-    """Encode several delegations for one recipient. A single delegation is not bundled.
+    """Encode several delegations as a JSON bundle. A single delegation is encoded on its own.
 
     Args:
         portables: 1 to 32.
@@ -289,7 +289,7 @@ def decode_portable(data: bytes) -> PortableDelegation:
 
 
 def decode_bundle(data: bytes) -> tuple[PortableDelegation, ...]:
-    """Parse a single delegation or a bundle of delegations.
+    """Parse the JSON of a single portable delegation, or of a bundle of them.
 
     A delegation for the owner's public space inside another one is returned as one of its own.
 
@@ -424,7 +424,7 @@ def _place(resource: Resource) -> str:
 
 
 def _described_place(described: GrantedResource) -> str | None:
-    """Return the canonical resource of a description, or None if its space is invalid."""
+    """Return the canonical string of a described resource, or None if its space is invalid."""
     if described.service == _ENCRYPTION:
         return _place(OpaqueResource(described.path))
     try:
@@ -436,7 +436,7 @@ def _described_place(described: GrantedResource) -> str | None:
 
 
 def described(capabilities: Iterable[Capability]) -> tuple[GrantedResource, ...]:
-    """Group capabilities by resource, in the order of the token."""
+    """Convert capabilities to one `GrantedResource` for each resource, in the given order."""
     actions: dict[Resource, list[str]] = {}
     for one in capabilities:
         actions.setdefault(one.resource, []).append(one.ability)

@@ -110,7 +110,7 @@ class SignIn:
 
 
 async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Session:
-    """Sign in a fresh session key with a wallet, and register the sign-in at the node.
+    """Have a wallet authorise a fresh session key, and register this sign-in at the node.
 
     Raises the same errors as `Client.sign_in`.
     """
@@ -175,7 +175,7 @@ async def pass_on(
     ttl_s: float,
     domain: str,
 ) -> Grant:
-    """Have the wallet delegate a whole grant to its session key, in a separate message (W22)."""
+    """Have the wallet delegate a whole grant to a session key, in a separate message (W22)."""
     passed_on = sign_grant(
         caller, wallet, signer.did_url, grant.capabilities, ttl_s=ttl_s, domain=domain, parent=grant
     )
@@ -220,7 +220,7 @@ def sign_grant(
 async def key_sign_in(
     caller: Caller, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()
 ) -> Session:
-    """Sign in with a key that acts for itself, and have the node host its spaces.
+    """Sign in with a key that is its own owner, and have the node host the key's spaces.
 
     Raises the same errors as `Client.sign_in_with_key`.
     """
@@ -241,7 +241,7 @@ async def key_sign_in(
 def _own_part(
     owner: Principal, wanted: Sequence[Capability], received: Sequence[Grant]
 ) -> tuple[Capability, ...]:
-    """Return the owner's own capabilities. All others must be in a received delegation."""
+    """Return the capabilities on the owner's resources. Received grants must name all others."""
     named = {_place(one) for grant in received for one in grant.capabilities}
     own = []
     for one in wanted:
@@ -333,7 +333,7 @@ async def _hosting(caller: Caller, spaces: Sequence[SpaceId]) -> tuple[str, list
 def _own_grant(
     caller: Caller, session: Session, audience: str, wanted: Sequence[Capability]
 ) -> Grant:
-    """Sign a delegation of a key's own spaces, which needs no parent delegation."""
+    """Have a key grant rights on its own spaces, which needs no parent delegation."""
     return read_grant(
         mint(
             session.signer,

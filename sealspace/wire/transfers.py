@@ -51,12 +51,12 @@ class Part(NamedTuple):
 
 
 def packed_keys(keys: Iterable[str], most: int) -> list[list[str]]:
-    """Group distinct keys into requests that stay within a node's limits."""
+    """Split keys into groups that each fit in one request. Duplicates are removed."""
     return _packed(dict.fromkeys(keys, 0), most)
 
 
 def packed_parts(parts: Mapping[str, Part]) -> list[list[str]]:
-    """Group values into commits within a node's limits. Each large value gets its own commit."""
+    """Split keys into groups whose values fit in one commit. Each large value is alone."""
     sizes = {key: len(part.body) for key, part in parts.items()}
     large = [[key] for key, size_bytes in sizes.items() if size_bytes > MAX_SMALL_BYTES]
     return (
@@ -86,7 +86,7 @@ def _packed(sizes: Mapping[str, int], most: int) -> list[list[str]]:
 async def in_order(
     packs: Sequence[Sequence[str]], write: Callable[[Sequence[str]], Awaitable[None]]
 ) -> None:
-    """Write groups of keys in order. A failure after the first group raises BatchIncomplete."""
+    """Call `write` for each group of keys. A failure after the first raises BatchIncomplete."""
     done: list[str] = []
     for number, keys in enumerate(packs):
         try:
@@ -188,7 +188,7 @@ Source: TypeAlias = str | Path | Readable | AsyncIterable[bytes] | Iterable[byte
 
 
 async def checked(stream: Stream) -> AsyncIterator[bytes]:
-    """Yield the body of a value, then check it against its ETag (M1). Raises TransferBroken."""
+    """Yield a value's body in pieces, then check its ETag (M1). Raises TransferBroken."""
     digest = blake3()
     try:
         async for piece in stream.pieces():
@@ -241,9 +241,10 @@ async def _copy(stream: Stream, file: BinaryIO, progress: Progress | None) -> No
 
 
 async def upload_of(source: Source, progress: Progress | None) -> Upload:
-    """Create a request body from a source. It can be sent again if its size is known.
+    """Create a request body from a path, an open file or pieces of bytes.
 
-    Raises InvalidInput and OSError.
+    A body of known size (from a path or a seekable file) can be sent again. Raises InvalidInput and
+    OSError.
     """
     if isinstance(source, str | Path):
         path = Path(source)

@@ -83,7 +83,7 @@ class Upload:
 
 
 class Pace:
-    """The time left for one try. Waiting uses it up, and transferred bytes earn it back."""
+    """The time budget of one request. Waiting uses it up, and transferred bytes extend it."""
 
     def __init__(self, timeout_s: float) -> None:
         self._most_s = self._left_s = timeout_s
@@ -91,7 +91,7 @@ class Pace:
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Limit a block to the time that is left, and subtract the time that it takes.
+        """Run the block within the remaining time, and subtract the time that it takes.
 
         Raises TimeoutError.
         """
@@ -103,11 +103,11 @@ class Pace:
             self._limit = None
 
     def moved(self, size_bytes: int) -> None:
-        """Add time for transferred bytes."""
+        """Add time to the budget for transferred bytes."""
         self._left_s = min(self._most_s, self._left_s + size_bytes / BYTES_PER_S)
 
     async def sent(self, upload: Upload) -> AsyncIterator[bytes]:
-        """Yield the pieces of a body. The clock stops while the source is read."""
+        """Yield the pieces of a request body. Reading them from the source uses no time."""
         self._pause()
         async for piece in upload:
             self._reschedule(_now_s() + self._left_s)
@@ -182,7 +182,7 @@ class Request:
 
     @property
     def subject(self) -> str:
-        """The description of this request in errors, without its query and token."""
+        """A description of this request for error messages, without its query and token."""
         return (self.asked or f"{self.method} {unquote(self.path.partition('?')[0])}")[
             :_MAX_ASKED_CHARS
         ]
@@ -214,7 +214,7 @@ class Answer:
         return 200 <= self.status < 300
 
     def require(self) -> Self:
-        """Return this response if it is a success.
+        """Return this response if its status is 2xx, or raise the error that it reports.
 
         Raises:
             NodeRefused: the answer is an error; the class depends on status and text (J8).
@@ -247,7 +247,10 @@ class Transport:
         """Awaited before each try that carries a token; an exception prevents the request."""
 
     async def check_node(self) -> None:
-        """Run the node check for a request that has no token but whose response is trusted."""
+        """Verify the node's evidence, if the client requires this, before a request.
+
+        Requests without a token need this too if their response is trusted.
+        """
         self.require_open("a request to the node")
         if self.before_tokens is not None:
             await self.before_tokens()
@@ -271,7 +274,7 @@ class Transport:
             raise ClientClosed(f"{asked}: this client of {self.url} was closed")
 
     def leave_connections(self) -> None:
-        """Drop the connections without closing them.
+        """Forget the connections in a forked child process, without closing them.
 
         References to them are kept, because garbage collection would close them.
         """
@@ -279,7 +282,7 @@ class Transport:
         self._session = None
 
     async def require(self, request: Request) -> Answer:
-        """Send a request and return the response if it is a success.
+        """Send a request and return the response if its status is 2xx.
 
         Raises:
             NodeRefused: the answer is an error; the class depends on status and text (J8).
@@ -383,7 +386,7 @@ class _ConnectionLost(aiohttp.ClientError):
 async def _send_once(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Keep the HTTP library from repeating GET and PUT, because that would resend a used token."""
+    """Prevent the HTTP library from repeating a request, which would resend a used token."""
     try:
         return await handler(request)
     except aiohttp.ClientConnectorError:
@@ -409,7 +412,7 @@ class Stream:
         self.asked = request.subject
 
     def close(self) -> None:
-        """Release the connection, or close it if the body was not read completely."""
+        """Release the connection for reuse, or close it if the body was not read completely."""
         if self._response.content.at_eof():
             self._response.release()
         else:
@@ -424,7 +427,7 @@ class Stream:
         return Answer(self.status, self.headers, bytes(body), self.asked)
 
     async def unread_if_success(self) -> "Stream | Answer":
-        """Return this stream for a success, or the whole response for an error."""
+        """Return this stream if the status is 2xx, or else the error response with its body."""
         return self if 200 <= self.status < 300 else await self.whole()
 
     async def pieces(self) -> AsyncIterator[bytes]:

@@ -56,7 +56,7 @@ def require_version_of(digest: str, answer: Answer | Stream, *, moved_bytes: int
 
 
 def value_of(answer: Answer | Stream, body: bytes = b"") -> Value:
-    """Read a value's version and metadata from a response."""
+    """Return a value with the given body, and the version and metadata in the response headers."""
     own = {
         name.lower().removeprefix(_METADATA_PREFIX): text
         for name, text in answer.headers.items()
@@ -71,7 +71,7 @@ def value_of(answer: Answer | Stream, body: bytes = b"") -> Value:
 
 
 def etag_of(answer: Answer | Stream) -> str:
-    """Return the version of a value from the ETag of a response."""
+    """Return the version of a value, which is the ETag header of a response."""
     etag = answer.headers.get("ETag")
     if not etag:
         raise MalformedAnswer("the node's answer has no ETag")
@@ -99,7 +99,7 @@ def bytes_of(body: object) -> bytes:
 def stored_headers(
     body: object, content_type: str | None, metadata: Mapping[str, str] | None
 ) -> dict[str, str]:
-    """Return the HTTP headers that are stored with a value."""
+    """Return the headers of a write, with the content type and metadata to store."""
     headers = {
         _METADATA_PREFIX + _header_name(name): header_value(text)
         for name, text in (metadata or {}).items()
@@ -114,7 +114,7 @@ def stored_headers(
 
 
 def condition(*, if_absent: bool = False, if_match: str | None) -> dict[str, str]:
-    """Return the HTTP headers for a conditional write."""
+    """Return the `If-Match` or `If-None-Match` header of a write, if it is conditional."""
     if if_absent and if_match is not None:
         raise InvalidInput("`if_absent` and `if_match` cannot be combined")
     if if_absent:
@@ -129,7 +129,7 @@ def _header_name(name: str) -> str:
 
 
 def header_value(text: str) -> str:
-    """Return a string that is a valid header value, or raise InvalidInput."""
+    """Return the string unchanged if it is a valid HTTP header value, or raise InvalidInput."""
     if not text.isascii() or not text.isprintable() or text != text.strip():
         raise InvalidInput(
             "a header value may contain only printable ASCII, without spaces at its ends"
