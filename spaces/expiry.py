@@ -10,7 +10,7 @@ from .store.contract import Commit, Put, Range, Record, Store, pages_of
 async def rows_until(
     store: Store, prefix: bytes, end: bytes, *, limit: int, keys_only: bool = False
 ) -> tuple[tuple[bytes, Record], ...]:
-    """Return the first live rows with keys up to `prefix ‖ end`.
+    """Return the first existing rows with the given key prefix, up to the key `prefix ‖ end`.
 
     The bytes of a key after `end` are ignored.
     """

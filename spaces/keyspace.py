@@ -134,7 +134,7 @@ def space_id16(space: SpaceId) -> bytes:
 
 
 class SpaceKeys(Struct, frozen=True, gc=False):
-    """The keys of a space that almost every request to the space needs."""
+    """The keys of a space's row and counters that almost every request needs."""
 
     space16: bytes
     row: bytes
@@ -144,7 +144,7 @@ class SpaceKeys(Struct, frozen=True, gc=False):
 
 
 def space_keys(space: SpaceId) -> SpaceKeys:
-    """Return the keys of a space. Results for spaces with short ids are cached."""
+    """Return the keys of a space's row and counters. Results for short space ids are cached."""
     is_short = len(space.name) + len(space.owner) <= _MEMOISED_CHARS
     return _short_space_keys(space) if is_short else _lay_out_keys(space)
 
@@ -188,7 +188,7 @@ def alias_key(cid: bytes) -> bytes:
 
 
 def mark_key(content: bytes) -> bytes:
-    """Return the row key of a delegation's live or revoked mark."""
+    """Return the key of the row that marks a delegation live or revoked."""
     return b"L" + content
 
 
@@ -222,7 +222,7 @@ def value_key(space16: bytes, path: str) -> bytes:
 
 
 def last_segment(raw: bytes) -> int:
-    """Return the byte offset of a path's last segment, which is a multiple of 400."""
+    """Return the byte offset at which the last 400-byte segment of a path begins."""
     return max(len(raw) - 1, 0) // MAX_PLAIN_PATH_BYTES * MAX_PLAIN_PATH_BYTES
 
 
@@ -236,7 +236,7 @@ def path_keys(space16: bytes, raw: bytes) -> list[bytes]:
 
 
 def group_of(key: bytes) -> bytes:
-    """Return the key prefix of the group that contains a row.
+    """Return the key prefix that a row shares with all rows of its group of paths.
 
     A group contains the paths that begin with the same segments and have one segment more, and the
     index rows among them.
@@ -247,7 +247,7 @@ def group_of(key: bytes) -> bytes:
 
 
 def group_below(key: bytes) -> bytes:
-    """Return the key prefix of the group that an index row leads to.
+    """Return the key prefix of the group of paths that an index row leads to.
 
     `key` is the key of the index row.
     """
@@ -269,7 +269,7 @@ def party_key(principal16: bytes, role: bytes, place: bytes = b"") -> bytes:
 
 
 def member_key(account16: bytes, member16: bytes, content: bytes = b"") -> bytes:
-    """Return the index row key of a delegation with the right to list an account.
+    """Return the index row key of a delegation that lets its holder list an owner's delegations.
 
     Without the content key, the prefix of all of them.
     """
@@ -277,7 +277,7 @@ def member_key(account16: bytes, member16: bytes, content: bytes = b"") -> bytes
 
 
 def space_grant_key(space16: bytes, registered8: bytes = b"", content: bytes = b"") -> bytes:
-    """Return the index row key that lists a delegation under a space that it names.
+    """Return the key of the index row that lists a delegation under a space.
 
     `registered8` is `newest8` of its registration. Without both, the prefix of all of the space,
     latest registered first.
@@ -286,7 +286,7 @@ def space_grant_key(space16: bytes, registered8: bytes = b"", content: bytes = b
 
 
 def expiry_key(expiry8: bytes, registered8: bytes, content: bytes) -> bytes:
-    """Return the expiry index key of a delegation: by expiry, then latest registration first.
+    """Return a delegation's key in the expiry index, sorted by expiry, then by latest registration.
 
     Delegations registered together are then stored together, if their tokens have one lifetime.
     """
@@ -299,7 +299,7 @@ def network_key(network16: bytes) -> bytes:
 
 
 def evidence_key(did16: bytes, receiver32: bytes = b"") -> bytes:
-    """Return the row key of a DID's evidence for one receiver key.
+    """Return the row key of a DID's attestation evidence for one receiver key.
 
     Without the receiver key, the prefix of all evidence of the DID.
     """
@@ -320,17 +320,17 @@ def floor_ahead_s(floor: bytes, now: float) -> float:
 
 
 def replay_key(minute4: bytes, id16: bytes) -> bytes:
-    """Return the key of a durable replay record."""
+    """Return the row key of a replay record that is stored durably."""
     return REPLAY_PREFIX + minute4 + id16
 
 
 def object_key(space16: bytes, digest32: bytes) -> bytes:
-    """Return the row key of an object record."""
+    """Return the row key of the record of an object, a body that is too large for a row."""
     return OBJECTS_PREFIX + space16 + digest32
 
 
 def due_key(due_at: float, id16: bytes) -> bytes:
-    """Return the row key of work that is due at the given time."""
+    """Return the row key of a work item for the collector that is due at the given time."""
     return DUE_PREFIX + micros8(due_at) + id16
 
 
@@ -350,7 +350,7 @@ def audit_head_key(number: int) -> bytes:
 
 
 def receipt_key(network16: bytes, place24: bytes = b"") -> bytes:
-    """Return the row key of a receipt, which contains its network and its place.
+    """Return the row key of a key-release receipt, made from its network and its sort key.
 
     The place is the time in 8 bytes, then 16 random bytes. Without it, the prefix of all receipts
     of the network.
@@ -374,7 +374,7 @@ def walk_key(name: str) -> bytes:
 
 
 def basis_beside(evidence_row_key: bytes) -> bytes:
-    """Return the row key of the verification inputs that belong to an evidence row."""
+    """Return the row key of the inputs with which the evidence in a row was verified."""
     return b"a" + evidence_row_key[1:]
 
 
@@ -412,7 +412,7 @@ def rows_counter(space16: bytes) -> bytes:
 
 
 def kept_counter(signer16: bytes) -> bytes:
-    """Return the key of the counter for a signer's stored delegations."""
+    """Return the key of the counter for the number of a signer's stored delegations."""
     return b"cD" + signer16
 
 
@@ -430,7 +430,7 @@ def client_bytes_counter(client16: bytes, *, hosts: bool) -> bytes:
 
 
 def owner_counter(owner16: bytes) -> bytes:
-    """Return the key of the counter for an owner's spaces."""
+    """Return the key of the counter for the number of an owner's spaces."""
     return b"cH" + owner16
 
 

@@ -1,4 +1,4 @@
-"""A lease in the store, so that only one process at a time does certain work.
+"""A lease in the store, so that only one process at a time runs background jobs.
 
 One row records the holder of the lease, its expiry, and when each job last began. The row is
 written by a commit that expects the exact row that was read, so of several concurrent attempts one

@@ -1,4 +1,4 @@
-"""Scans through all rows of one kind, one page at a time.
+"""Stored positions of scans that read all rows of one kind, one page at a time.
 
 Sweeps use them for rows that are not ordered by time.
 
@@ -17,7 +17,7 @@ from .store.contract import Put, Store, read_row
 
 
 async def walk_place(store: Store, name: str) -> bytes | None:
-    """Return the key after which a scan continues, or None at the start."""
+    """Return the row key after which a scan continues, or None to begin at the first row."""
     mark = await read_row(store, walk_key(name))
     return None if mark is None else mark.value
 

@@ -43,7 +43,7 @@ class StoreFull(StoreError):
 
 
 class StoreBusy(StoreError):
-    """A commit was refused for too long, or too many bytes are waiting to be written.
+    """A commit kept being refused, or too many bytes are waiting to be written.
 
     Nothing was written.
     """
@@ -52,7 +52,7 @@ class StoreBusy(StoreError):
 
 
 class IntakeFull(StoreBusy):
-    """Values in transit use all the memory that a process allows. Nothing was written."""
+    """Values that are being received use all the memory allowed for them. Nothing was written."""
 
     code = "intake-full"
 
@@ -64,13 +64,13 @@ class CommitTooLarge(StoreError):
 
 
 class CommitInvalid(StoreError):
-    """A commit or read contradicts itself. This is a programming error, not caused by requests."""
+    """The arguments of a commit or read are inconsistent. This is always a programming error."""
 
     code = "commit-invalid"
 
 
 class RecordDamaged(StoreError):
-    """Stored bytes do not decode, or a value's body does not match its digest."""
+    """A stored row cannot be decoded, or the body of a value does not match its digest."""
 
     code = "record-damaged"
 

@@ -27,7 +27,7 @@ from sealspace.wire.sign_in import SignIn
 from sealspace.wire.transport import TransportSettings
 
 class Client:
-    """A synchronous client for one node, and the session with which it acts.
+    """A synchronous client that sends requests to one node with the rights of a session.
 
     Use it in `with`, or call `close`. Any number of threads may use it at once. Its arguments and
     errors are those of `sealspace.client.Client`.
@@ -74,7 +74,7 @@ class Client:
         """
 
     def release_terms(self, family: Family | None = None) -> ReleaseTerms:
-        """Return the node's evidence terms and its collateral status for a platform family.
+        """Return which evidence the node accepts, and its collateral status for a CPU family.
 
         The terms are not signed.
 
@@ -86,7 +86,7 @@ class Client:
         """
 
     def node_attestation(self) -> NodeAttestation:
-        """Fetch the node's own evidence without verifying it.
+        """Fetch the node's own attestation evidence without verifying it.
 
         `tee_backend.attestation.node_verifier` verifies it.
 
@@ -96,7 +96,7 @@ class Client:
         """
 
     def node_evidence(self) -> NodeEvidence:
-        """Return verified evidence that meets `require_node_evidence`, and renew it when it is old.
+        """Return the node's verified evidence. It is cached, and fetched again when it is too old.
 
         Raises:
             NodeEvidenceRefused: the evidence was rejected.
@@ -131,7 +131,7 @@ class Client:
     def sign_in_with_key(
         self, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ...
     ) -> Session:
-        """Sign in with a key that acts for itself, as an agent or as the owner of its own spaces.
+        """Sign in with a key that is its own owner, such as an agent's key. No wallet is needed.
 
         Args:
             key: a signer or a 32-byte seed; only a session made from a seed can be stored.
@@ -193,7 +193,7 @@ class Client:
         """
 
     def programs(self, developer: str | None = None, *, public: bool = False) -> Programs:
-        """Return an object to access the projects of a developer.
+        """Return an object to publish and read a developer's programs for runners.
 
         Args:
             developer: DID; None: the owner for whom this session acts.
@@ -205,7 +205,7 @@ class Client:
 
     @property
     def encryption(self) -> Encryption:
-        """Access to the node's encryption networks."""
+        """Methods to encrypt and decrypt data, and to manage the owner's encryption networks."""
 
     @property
     def delegations(self) -> Delegations:
@@ -213,7 +213,7 @@ class Client:
 
     @property
     def attestation(self) -> Attestation:
-        """Access to the node's attestation routes, for backends."""
+        """Methods with which a backend sends its attestation evidence to the node."""
 
     @property
     def backends(self) -> Backends:
@@ -221,12 +221,12 @@ class Client:
 
     @property
     def runners(self) -> Runners:
-        """Methods to grant secrets to runners, for named programs and callers."""
+        """Methods to grant secrets to runners, limited to chosen programs and callers."""
 
     @property
     def receipts(self) -> Receipts:
-        """Access to the receipts of key releases."""
+        """Methods to fetch and verify the node's receipts of key releases."""
 
     @property
     def withdrawals(self) -> Withdrawals:
-        """Methods to withdraw code, backends and evidence for the owner."""
+        """Methods to withdraw the owner's trust in code, backends and evidence."""

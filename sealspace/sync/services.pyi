@@ -65,7 +65,7 @@ def fetch_evidence(
 def deliver(
     url: str, *portables: PortableDelegation, settings: TransportSettings | None = None
 ) -> None:
-    """Send grants to their backend. They stay registered at the node even if it rejects them.
+    """Send grants to their backend. The node keeps the grants even if the backend rejects them.
 
     Args:
         url: address of the backend.
@@ -78,7 +78,7 @@ def deliver(
     """
 
 class Kv:
-    """Access to the values of one space. Obtain it with `Client.kv`.
+    """Access to the values of one space. Use `Client.kv` to get an instance.
 
     See `sealspace.kv.Kv`.
     """
@@ -335,7 +335,7 @@ class Kv:
         """
 
 class PublicKv:
-    """Read access to a public space. Obtain it with `Client.public`.
+    """Read access to a public space. Use `Client.public` to get an instance.
 
     See `sealspace.spaces.PublicKv`.
     """
@@ -365,7 +365,7 @@ class PublicKv:
         """
 
     def list(self, prefix: str = "", *, page_keys: int = ...) -> Iterator[str]:
-        """Yield all keys with a prefix in ascending order. An unknown space has no keys.
+        """Yield all keys with a prefix in ascending order. A space that does not exist has none.
 
         The keys are fetched page by page.
 
@@ -379,7 +379,7 @@ class PublicKv:
         """
 
 class Secrets:
-    """Access to the secrets of one owner. Obtain it with `Client.secrets`.
+    """Access to the secrets of one owner. Use `Client.secrets` to get an instance.
 
     See `sealspace.secrets.Secrets`.
     """
@@ -487,7 +487,7 @@ class Secrets:
     def read(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> Secret:
-        """Read and decrypt a secret, including its timestamps and version.
+        """Read and decrypt a secret, and return it with its timestamps and version.
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
@@ -550,7 +550,7 @@ class Secrets:
         """
 
 class Spaces:
-    """Access to the spaces of an owner. Obtain it with `Client.spaces`.
+    """Access to the spaces of an owner. Use `Client.spaces` to get an instance.
 
     See `sealspace.spaces.Spaces`.
     """
@@ -589,13 +589,13 @@ class Spaces:
         """
 
 class Encryption:
-    """Access to a node's encryption networks. Obtain it with `Client.encryption`.
+    """Methods to encrypt and decrypt data. Use `Client.encryption` to get an instance.
 
     See `sealspace.encryption.Encryption`.
     """
 
     def network(self, name: str = ..., *, owner: str | None = None) -> NetworkId:
-        """Return the id of a network.
+        """Return the id of an encryption network from its name and its owner's DID.
 
         Args:
             name: name of the network.
@@ -625,7 +625,7 @@ class Encryption:
         """
 
     def accept(self, pin: NetworkPin) -> None:
-        """Pin a network's key, replacing any key pinned earlier.
+        """Pin a network's public key in the session, replacing any key pinned earlier.
 
         Args:
             pin: `NetworkKeyChanged.offered`, once it is clear why the key changed; or a key that
@@ -653,7 +653,7 @@ class Encryption:
         """
 
     def policy(self, network: NetworkId) -> Policy | None:
-        """Return a network's code policy, or None if it has no policy.
+        """Return a network's attestation policy, or None if the network has no policy.
 
         Raises:
             NotGranted: the session does not have `sealspace.encryption/policy` on the network.
@@ -662,7 +662,7 @@ class Encryption:
         """
 
     def set_policy(self, network: NetworkId, policy: Policy | None) -> None:
-        """Replace a network's code policy. The new policy applies immediately.
+        """Replace a network's attestation policy. The new policy applies immediately.
 
         Only the owner in person may do this: with a grant that the wallet signed to this session
         (`Delegations.add_right`), or with the key that owns the network.
@@ -684,7 +684,7 @@ class Encryption:
         label: bytes | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> InlineEnvelope:
-        """Encrypt data to a network in this process. No rights are needed.
+        """Encrypt data in this process with a network's public key. No rights are needed.
 
         Args:
             plaintext: the data.
@@ -704,7 +704,7 @@ class Encryption:
         expected_label: bytes | None = None,
         receiver: ReceiverKey | None = None,
     ) -> bytes:
-        """Decrypt an envelope with the node's help.
+        """Decrypt an envelope locally, after the node has rewrapped its content key.
 
         Args:
             envelope: an envelope or its JSON text.
@@ -725,7 +725,7 @@ class Encryption:
         """
 
 class Delegations:
-    """Access to the grants of a session. Obtain it with `Client.delegations`.
+    """Methods to manage delegations. Use `Client.delegations` to get an instance.
 
     See `sealspace.delegations.Delegations`.
     """
@@ -781,7 +781,7 @@ class Delegations:
         leave_out: bool = False,
         domain: str = "localhost",
     ) -> tuple[PortableDelegation, ...]:
-        """Grant a DID the rights that a manifest requests, in one delegation per owner (MF12).
+        """Grant a DID what a manifest requests, with one delegation per resource owner (MF12).
 
         Each grant has the shortest lifetime that the manifest requests, or ends with the session's
         grants. Nothing is signed unless everything can be granted. `portable.encode_bundle` makes
@@ -852,7 +852,7 @@ class Delegations:
         """
 
     def read(self, portable: PortableDelegation) -> Grant:
-        """Check a portable delegation against its token, and return the grant.
+        """Check that a portable delegation agrees with its token, and return the token's grant.
 
         Raises:
             InvalidPortableDelegation: the token cannot be read, differs from the members beside it,
@@ -973,7 +973,7 @@ class Delegations:
         """
 
 class Attestation:
-    """Access to a node's attestation routes. Obtain it with `Client.attestation`.
+    """Methods to attest to a node. Use `Client.attestation` to get an instance.
 
     See `sealspace.apps.attestation.Attestation`.
     """
@@ -989,7 +989,7 @@ class Attestation:
     def open_session(
         self, network: NetworkId, challenge: Challenge, attested: Attested
     ) -> AttestationSession:
-        """Submit evidence, which the node then counts for this session's DID until it expires.
+        """Submit evidence for this session's DID to the node. Raises an error if it is rejected.
 
         Args:
             network: a network on which the session has decrypt, which shows a need for evidence
@@ -1008,7 +1008,7 @@ class Attestation:
         """
 
 class Backends:
-    """Access to grants for backends. Obtain it with `Client.backends`.
+    """Methods to grant rights to backends. Use `Client.backends` to get an instance.
 
     See `sealspace.apps.backends.Backends`.
     """
@@ -1017,7 +1017,7 @@ class Backends:
         """Request a backend's evidence and verify it, as `fetch_evidence` does."""
 
     def resources(self, seen: Seen, secrets: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Return the resources that a grant of the given secrets names.
+        """Return the resources of the given secrets, in the form that a grant uses.
 
         Args:
             seen: from `look`.
@@ -1072,7 +1072,7 @@ class Backends:
         """
 
 class Programs:
-    """Access to the projects of a developer. Obtain it with `Client.programs`.
+    """Access to a developer's programs. Use `Client.programs` to get an instance.
 
     See `sealspace.apps.programs.Programs`.
     """
@@ -1156,7 +1156,7 @@ class Programs:
         """
 
 class Runners:
-    """Access to grants for runners. Obtain it with `Client.runners`.
+    """Methods to grant secrets to runners. Use `Client.runners` to get an instance.
 
     See `sealspace.apps.runners.Runners`.
     """
@@ -1294,7 +1294,7 @@ class Runners:
         """
 
 class Receipts:
-    """Access to a node's receipts of key releases. Obtain it with `Client.receipts`.
+    """Access to a node's key-release receipts. Use `Client.receipts` to get an instance.
 
     See `sealspace.receipts.Receipts`.
     """
@@ -1322,7 +1322,7 @@ class Receipts:
         """
 
     def document(self, sha256: bytes, network: NetworkId | None = None) -> bytes:
-        """Fetch a document that a receipt names, and verify its digest.
+        """Fetch a document cited in a receipt, such as a policy, and verify its digest.
 
         Args:
             sha256: digest from a receipt, 32 bytes; see `documents_of`.
@@ -1334,14 +1334,14 @@ class Receipts:
         """
 
     def documents(self, receipt: Receipt, network: NetworkId | None = None) -> dict[bytes, bytes]:
-        """Return the documents that a receipt names and that the node still has, keyed by digest.
+        """Return the documents cited in a receipt that the node still has, as a dict by digest.
 
         Raises:
             SealspaceError: as `document`, except NotFound.
         """
 
 class Withdrawals:
-    """Access to the owner's withdrawals. Obtain it with `Client.withdrawals`.
+    """Methods to withdraw trust in backends. Use `Client.withdrawals` to get an instance.
 
     See `sealspace.encryption.Withdrawals`.
     """
@@ -1371,7 +1371,7 @@ class Withdrawals:
         """
 
     def withdraw_evidence(self, sha256: bytes, network: NetworkId | None = None) -> None:
-        """Withdraw one piece of evidence.
+        """Withdraw one piece of attestation evidence, so that the node no longer accepts it.
 
         Args:
             sha256: digest of the evidence, 32 bytes, as in sessions, audit records and receipts.

@@ -1,4 +1,4 @@
-"""Backups of a store as tar archives, taken while the store is in use or not.
+"""Backups of a store as tar archives. The store may be in use while a backup is taken.
 
 Any tar program lists and unpacks them.
 
@@ -168,7 +168,7 @@ class ArchiveWriter:
             self.write(bytes(min(missing_bytes, _PIECE_BYTES)))
 
     def close(self) -> str:
-        """Write the archive's digest and end marker, and return the digest."""
+        """Write the digest of the archive and the tar end marker. Return the digest."""
         digest = self._hasher.hexdigest()
         self.add(DIGEST_NAME, digest.encode() + b"\n")
         self.write(2 * _ZEROS)
@@ -303,7 +303,7 @@ class TakenBackup(msgspec.Struct, rename="camel"):
 
 @contextmanager
 def backup_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file, and rename it durably if the block ends without an error.
+    """Open a temporary file. If the block ends without an error, rename it durably to its target.
 
     The file has mode 0600 and never replaces another.
     """
@@ -347,7 +347,7 @@ async def take_backup(
     clock: Clock,
     done: Callable[[int], None],
 ) -> TakenBackup:
-    """Write a backup of a store to a file (BK1 to BK3).
+    """Write a backup of a store to a new archive file (BK1 to BK3).
 
     Args:
         folder: the data folder, as an absolute path.

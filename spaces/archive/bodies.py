@@ -1,4 +1,4 @@
-"""Listing the bodies that a snapshot's rows name, and copying them to another location.
+"""Listing the bodies referenced by a snapshot's rows, and copying them to another location.
 
 The names are collected in a file, so that memory does not grow with the store.
 
@@ -28,7 +28,7 @@ _NOTE: Final = struct.Struct(">16s32s16sQ")  # space, digest, generation, size
 
 
 def note_bodies(part: Part, notes: BinaryIO) -> None:
-    """Write the name and size of each body in use to a file. Skip rows that do not decode."""
+    """Write the name and size of each referenced body to a file. Skip rows that do not decode."""
     for key, row in part:
         if key[:1] != OBJECTS_PREFIX:
             continue
@@ -55,7 +55,7 @@ def noted_bodies(notes: BinaryIO) -> Iterator[tuple[ObjectName, int]]:
 async def keep_body(
     target: ObjectStore, name: ObjectName, pieces: AsyncIterator[Piece]
 ) -> int | None:
-    """Write a body under its name. Return its size, or None if its digest does not match.
+    """Store a body under its file name. Return its size, or None if its digest is wrong.
 
     Nothing is stored if the digest does not match.
     """

@@ -116,7 +116,7 @@ def require(holds: bool, text: str) -> None:
 
 
 def delegation_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Check that all rows of a delegation's registration exist, and yield their counts."""
+    """Check that all rows of a registered delegation exist, and yield what they add to counters."""
     found = decode_delegation(record)
     if found is None:
         return
@@ -154,7 +154,7 @@ def delegation_bookings(key: bytes, record: Record, get: Get) -> Iterator[Bookin
 
 
 def _rows_of(found: Registered) -> dict[bytes, bytes | None]:
-    """Return the expected rows of a registration, except the delegation and its expiry row.
+    """Return the rows that a registered delegation needs besides its own row and its expiry row.
 
     The value is None for a row whose value changes.
     """
@@ -170,7 +170,7 @@ def _rows_of(found: Registered) -> dict[bytes, bytes | None]:
 
 
 def index_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Check that an index row leads to a delegation, and yield the row's count."""
+    """Check that an index row refers to a stored delegation, and subtract it from the row count."""
     content, kind = (record.value or b"")[:_CONTENT_BYTES], key[:1]
     is_whole = len(record.value or b"") == (_CONTENT_BYTES + 8 if kind == b"X" else _CONTENT_BYTES)
     require(is_whole, "a row has the wrong length for its kind")
@@ -182,14 +182,14 @@ def index_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
 
 
 def check_mark(key: bytes, record: Record, get: Get) -> None:
-    """Check the mark of a delegation. A live mark requires that the delegation exists."""
+    """Check the row that marks a delegation live or revoked. A live delegation has to be stored."""
     revocation_of(record)
     is_stray = record.value == LIVE_MARK and get(delegation_key(key[1:])) is None
     require(not is_stray, "a mark says live, but its delegation is missing")
 
 
 class _Numbered(Struct):
-    """The fields that the check needs from an audit-chain entry or a signed head."""
+    """The fields of an audit-chain entry or a signed chain head that the check reads."""
 
     number: int
     previous: str = ""
@@ -245,7 +245,7 @@ def check_entry(key: bytes, record: Record, get: Get) -> None:
 
 
 def check_head(key: bytes, record: Record, get: Get) -> None:
-    """Check that a signed head contains the hash of the entry with the same number."""
+    """Check that a signed chain head contains the hash of the entry with the same number."""
     head, number = _numbered(record, "a head"), int.from_bytes(key[1:], "big")
     require(
         key == audit_head_key(number) and head.number == number,
@@ -287,7 +287,7 @@ def _schema(key: bytes, record: Record, get: Get) -> None:
 
 
 def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:
-    """Check a row, and yield the amounts that it adds to counters.
+    """Check a row, and yield each counter key with the amount that the row adds to it.
 
     The weight of the row comes first, before anything that may be damaged.
     """
@@ -332,7 +332,7 @@ def _object(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
 
 
 def _due_work(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Count the size of a body file that has no references and is not yet unlinked.
+    """Yield the size of a body file that is no longer referenced but not yet deleted.
 
     Work that deletes a record counts only while that record exists without references.
     """
@@ -367,7 +367,7 @@ def _document(key: bytes, record: Record, get: Get) -> None:
 
 
 def _network(key: bytes, record: Record, get: Get) -> None:
-    """Check that the row of withdrawals exists in a store with encryption networks.
+    """Check that a store with encryption networks also has the row with the operator's withdrawals.
 
     A node writes that row at its first start and reads it before each release.
     """
@@ -396,7 +396,7 @@ def _of_lengths(key_bytes: int, value_bytes: int) -> _Kind:
 
 
 def _decoded(decode: Callable[[Record], object]) -> _Kind:
-    """Return a check that only decodes a row."""
+    """Return a check that a row can be decoded."""
 
     def kind(key: bytes, record: Record, get: Get) -> None:
         decode(record)
@@ -405,7 +405,7 @@ def _decoded(decode: Callable[[Record], object]) -> _Kind:
 
 
 def _opaque(key: bytes, record: Record, get: Get) -> None:
-    """Accept any row whose format only a higher layer knows."""
+    """Accept any row of a kind whose format is defined outside this package."""
 
 
 # By the first byte of the key as in `keyspace`, or by the whole key for rows under `m`.
@@ -466,7 +466,7 @@ class Damage(Struct, frozen=True):
 
 
 class Checked(Struct, rename="camel"):
-    """The result of a check: the number of rows and bodies, and the damage found."""
+    """The result of checking a store: the number of rows and bodies, and the damage found."""
 
     rows: int = 0
     bodies: int = 0

@@ -70,7 +70,7 @@ class Moved:
     _hasher: blake3 = field(default_factory=blake3)
 
     def add(self, part: Part) -> None:
-        """Count the rows of a part, and add them to the hash."""
+        """Add a batch of rows to the count and to the hash."""
         self.rows += len(part)
         self._hasher.update(encode_part(part))
 
@@ -87,7 +87,7 @@ class Moved:
 async def filled_database(
     folder: Path, url: str, *, progress: Progress, again: bool = False
 ) -> AsyncIterator[Moved]:
-    """Copy the store of a data folder into an empty database, and run the block.
+    """Copy the store of a data folder into an empty database, then run the `async with` block.
 
     The database opens as a store after the block has ended.
     """

@@ -83,7 +83,7 @@ _OF_FORMER_KEYS: Final = (b"N", b"R", b"D", b"d", b"J", b"j", b"y")
 
 
 class Restored(Struct, rename="camel"):
-    """The number and size of the restored bodies, and the names of bodies that were left out."""
+    """The number and total size of the restored bodies, and the names of the skipped bodies."""
 
     bodies: int = 0
     body_bytes: int = 0
@@ -227,7 +227,7 @@ def _body_name(member: str) -> ObjectName | None:
 async def _restore_body(
     archive: ArchiveReader, bodies: ObjectFolder, name: ObjectName, restored: Restored
 ) -> None:
-    """Write a body of a backup. List the body as left out if its digest does not match.
+    """Restore one body from a backup. If its digest is wrong, list the body as skipped.
 
     Such a body was damaged in the store already; otherwise the backup's digest does not match.
     """
@@ -244,7 +244,7 @@ async def _restore_body(
 
 
 def read_all(staging: Path) -> list[str]:
-    """Read all pages of a store, and return the file names of missing large values.
+    """Read all pages of an LMDB file, and return the file names of large values that are missing.
 
     LMDB trusts its file: one that is cut short or overwritten can end the process by a signal. Run
     this in a process of its own.
@@ -276,7 +276,7 @@ def read_all(staging: Path) -> list[str]:
 
 @contextmanager
 def damaged_pages() -> Iterator[None]:
-    """Convert LMDB's errors about its file to BackupDamaged.
+    """Convert LMDB errors about a damaged file to BackupDamaged.
 
     Errors of the operating system pass unchanged.
     """
@@ -324,7 +324,7 @@ def require_pages(path: Path) -> None:
 
 
 class Servable(Struct, frozen=True):
-    """The result of `make_servable`."""
+    """The result of preparing a restored store for use with `make_servable`."""
 
     open_from_minute: int
     missing: list[str]

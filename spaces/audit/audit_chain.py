@@ -75,7 +75,7 @@ _PAGE: Final = 200
 
 
 class Chain(NamedTuple):
-    """The node and the store of an audit chain, and the signer of its heads."""
+    """The node DID and store id of an audit chain, and the function that signs its heads."""
 
     node_did: str
     store_id: bytes
@@ -92,7 +92,7 @@ class Chained:
 
 
 class ChainHead(msgspec.Struct, frozen=True, array_like=True):
-    """The state of the audit chain, with its last entry and its last signed head.
+    """The current end of the audit chain: its last entry and its last signed head.
 
     Attributes:
         number: of the last entry.
@@ -134,7 +134,7 @@ def encode_entry(record: AuditRecord, *, number: int, previous: bytes) -> bytes:
 
 
 def _bounded(text: str) -> str:
-    """Replace a string that is too long for a row with its SHA-256.
+    """Return a string, or its SHA-256 if the string is too long for a row.
 
     A record with such a string would stop the chain.
     """
@@ -154,7 +154,7 @@ async def seal_batch(
     limit: int = MAX_BATCH,
     after: bytes | None = None,
 ) -> Chained:
-    """Move the oldest queued records into the chain. Sign a head if it is due.
+    """Move the oldest queued audit records into the chain. Sign a new chain head if it is due.
 
     All of it is one commit.
 
@@ -215,7 +215,7 @@ async def _commit(
     now: float,
     is_last: bool,
 ) -> Chained:
-    """Write one batch of entries if the chain's head and queue are unchanged (RC4)."""
+    """Append a batch of entries, unless the chain or the queued records have changed (RC4)."""
     head = _head_of(head_row, chain)
     puts: list[Put] = []
     number, hash_, size_bytes = head.number, head.hash, 0
@@ -275,7 +275,7 @@ def _signed_head(chain: Chain, number: int, hash_: bytes, at: float) -> Put:
 
 
 async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> AsyncIterator[bytes]:
-    """Yield the chain as JSON lines: a header, then the entries and signed heads (RC6).
+    """Yield the audit chain as JSON lines: a header, then the entries and signed heads (RC6).
 
     Each head follows the last entry that it covers. A chain that was cut begins with the head at
     the cut (RC28).

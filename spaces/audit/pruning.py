@@ -56,7 +56,7 @@ _CODEC: Final = Codec(Pruning)
 
 
 class _Head(msgspec.Struct, frozen=True, rename="camel"):
-    """The fields of a signed head that pruning needs."""
+    """The fields of a signed chain head that pruning reads."""
 
     number: int
     at_micros: int
@@ -102,7 +102,7 @@ async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
 async def prune_batch(
     store: Store, *, until: float, needs_export: bool, now: float, entropy: Entropy
 ) -> Pruned:
-    """Do one step of pruning: move the cut in the audit chain, or remove entries before it."""
+    """Prune the audit chain by one step: record where to cut it, or remove entries up to there."""
     row = await read_row(store, AUDIT_PRUNING_KEY)
     state = pruning_of(row)
     cut, more_heads = await _last_head(store, state, until=until, needs_export=needs_export)
@@ -125,7 +125,7 @@ async def prune_batch(
 async def _last_head(
     store: Store, state: Pruning, *, until: float, needs_export: bool
 ) -> tuple[int, bool]:
-    """Return the number of the signed head to cut at, and whether more heads have to be read."""
+    """Return the entry number at which to cut the chain, and whether more heads have to be read."""
     page = await read_page(
         store, Range(AUDIT_HEADS_PREFIX, after=audit_head_key(state.pruned), limit=_BATCH)
     )

@@ -1,4 +1,4 @@
-"""Rows of attestation collateral: the documents, and the state of their fetches (AT31, AT32).
+"""Rows with attestation collateral documents, and with the state of their fetches (AT31, AT32).
 
 A document is written only when it changes, so that attempts without a new result do not invalidate
 the decisions that rely on it. A separate row records the attempts and when the next one is due.
@@ -41,7 +41,7 @@ class CollateralState(msgspec.Struct, frozen=True, array_like=True, kw_only=True
 
     @property
     def is_wish(self) -> bool:
-        """Whether no collateral document is stored yet."""
+        """Whether no collateral document is stored for this platform family yet."""
         return not self.source
 
 
@@ -51,7 +51,7 @@ state_of: Final = _CODEC.read
 
 
 def state_put(family: Family, state: CollateralState | None, *, expect: Expect = ANY) -> Put:
-    """Return the put operation for a family's fetch state. A state of None deletes the row."""
+    """Return the put operation that writes a family's fetch state, or deletes it for None."""
     return Put(
         collateral_state_key(*family),
         None if state is None else _CODEC.encode(state),
@@ -60,7 +60,7 @@ def state_put(family: Family, state: CollateralState | None, *, expect: Expect =
 
 
 async def collateral_states(store: Store) -> Sequence[tuple[Family, CollateralState, bytes]]:
-    """Return each platform family with its fetch state and the stamp of its row.
+    """Return each platform family with its fetch state and the version stamp of the row.
 
     At most twice MAX_FAMILIES are returned.
     """

@@ -1,4 +1,4 @@
-"""Rows of evidence, one for each DID and receiver key. Newer evidence replaces older evidence."""
+"""Rows of attestation evidence, one for each DID and receiver key. New evidence replaces old."""
 
 from capabilities.principals import Principal
 
@@ -7,12 +7,12 @@ from ..store.contract import Range
 
 
 def evidence_row_key(holder: Principal, receiver_public_key: bytes) -> bytes:
-    """Return the row key of a DID's evidence for one receiver key of 32 bytes."""
+    """Return the row key of a DID's attestation evidence for one 32-byte receiver key."""
     return evidence_key(x16(holder), receiver_public_key)
 
 
 def evidence_range(holder: Principal, *, limit: int = 16) -> Range:
-    """Return the range of a DID's evidence rows, for all of its receiver keys.
+    """Return the range of a DID's attestation evidence rows, for all receiver keys.
 
     Receiver mode `signed` needs it.
     """

@@ -1,4 +1,4 @@
-"""Rows of receipts in chronological order, and of the documents they refer to (RC10, RC13).
+"""Rows of key-release receipts in order of time, and of the documents they refer to (RC10, RC13).
 
 All of it is opaque here. A document is stored under its SHA-256 and never changed. The inputs from
 which evidence was verified are stored beside the evidence until a release refers to them. Separate
@@ -37,7 +37,7 @@ _PAGE: Final = 200
 
 
 def receipt_put(network: NetworkId, value: bytes, *, at: float, entropy: Entropy) -> Put:
-    """Return the put operation for a release receipt at a time in epoch seconds."""
+    """Return the put operation that stores a release receipt with its time (epoch seconds)."""
     return Put(
         receipt_key(x16(network.text), micros8(at) + entropy.token(16)), value, expect=ABSENT
     )
@@ -74,7 +74,7 @@ async def stored_receipts(store: Store, network: NetworkId | None = None) -> Asy
 
 
 class Basis(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """The inputs to the verification of evidence."""
+    """The inputs with which attestation evidence was verified."""
 
     evidence_sha256: bytes
     nonce: bytes
@@ -88,7 +88,7 @@ basis_of: Final = _BASIS_CODEC.read
 
 
 def basis_put(holder: Principal, receiver_public_key: bytes, basis: Basis) -> Put:
-    """Return the put operation for the inputs to the verification of evidence.
+    """Return the put operation that stores the inputs with which evidence was verified.
 
     It belongs in the commit that writes the evidence.
     """
@@ -109,12 +109,12 @@ _WALK: Final = "receipts"
 
 
 def document_use_row_key(sha256: bytes, *, now: float) -> bytes:
-    """Return the key of the row that marks a document as used in the current period."""
+    """Return the key of the row that records a document's use in the current period."""
     return document_use_key(document_span(now), sha256)
 
 
 def document_use_puts(document: bytes, *, now: float) -> tuple[Put, Put]:
-    """Return the put operations for a document and for its use in the current period.
+    """Return the put operations that store a document and record its use in the current period.
 
     They belong in the commit that refers to the document, once in each period. While the row of
     `document_use_row_key` exists, the document exists too (RC26).
@@ -124,7 +124,7 @@ def document_use_puts(document: bytes, *, now: float) -> tuple[Put, Put]:
 
 
 async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> bool:
-    """Remove receipts older than a time. Return True if some were removed and more may be left.
+    """Remove receipts older than a time. Return True if the caller should call again.
 
     It scans the networks and reads only the oldest receipts of each.
     """
@@ -164,7 +164,7 @@ async def sweep_documents(store: Store, *, until: float, now: float, limit: int 
 
 
 async def _document_removal(store: Store, key: bytes, record: Record, *, now: float) -> Commit:
-    """Return the commit that removes a document's use in one period.
+    """Return the commit that deletes the record of a document's use in one period.
 
     With the last use, the commit removes the document too.
     """

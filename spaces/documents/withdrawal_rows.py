@@ -9,7 +9,7 @@ from ..store.contract import ABSENT, Commit, Put, Store, read_row
 
 
 async def ensure_withdrawals(store: Store, empty: bytes) -> None:
-    """Write the row of withdrawals if it does not exist.
+    """Write the row with the operator's withdrawals if it does not exist.
 
     Another process may write it at the same time.
     """

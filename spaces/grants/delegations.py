@@ -150,7 +150,7 @@ def charged_bytes(puts: Sequence[Put]) -> int:
 
 
 def place_of(delegation: Delegation) -> bytes:
-    """Return a delegation's sort key in a principal's list: latest issue first, then by cid.
+    """Return the sort key of a delegation: latest time of issue first, then by CID.
 
     A UCAN has no time of issue and comes after all delegations that have one.
     """
@@ -158,7 +158,7 @@ def place_of(delegation: Delegation) -> bytes:
 
 
 def _opened_accounts(delegation: Delegation) -> tuple[Principal, ...]:
-    """Return the owners whose list of delegations a delegation gives access to.
+    """Return the owners whose delegations the holder of a delegation may list.
 
     The chain rules ensure that the right comes from the owner, through holders of the same right.
     """
@@ -178,7 +178,7 @@ def is_account(resource: SpaceResource) -> bool:
 
 
 def alias_put(cid: Digest, content: ContentKey) -> Put:
-    """Return the put operation that maps a cid to a delegation. Repeating it is harmless."""
+    """Return the put operation that maps a CID to a content key. Repeating it is harmless."""
     return Put(alias_key(cid), content)
 
 
@@ -224,7 +224,7 @@ class Delegations:
         self._aliases: OrderedDict[Digest, ContentKey] = OrderedDict()
 
     async def by_cid(self, cids: Sequence[Digest | None]) -> tuple[Registered | None, ...]:
-        """Return the delegation for each cid, in order, or None if it is not registered.
+        """Return a delegation for each CID, in order, or None where none is registered.
 
         A cid of None gives None. Each cid of a delegation finds it.
 
@@ -250,7 +250,7 @@ class Delegations:
         return tuple([None if cid is None else found[cid] for cid in cids])
 
     async def by_content(self, contents: Sequence[ContentKey]) -> tuple[Registered | None, ...]:
-        """Return the delegation for each content key, in order, or None if it is not registered."""
+        """Return a delegation for each content key, in order, or None where none is registered."""
         found = {content: self.remembered(content) for content in contents}
         missing = [content for content, known in found.items() if known is None]
         if missing:
@@ -264,7 +264,7 @@ class Delegations:
         return tuple([found[content] for content in contents])
 
     def remembered(self, content: ContentKey) -> Registered | None:
-        """Return a delegation from the cache, or None. The store may contain it even then."""
+        """Return a delegation if it is in the cache, or None. The store is not read."""
         entry = self._by_content.get(content)
         if entry is None:
             return None
@@ -272,7 +272,7 @@ class Delegations:
         return entry[0]
 
     def remember(self, stored: Registered, cid: Digest | None = None) -> None:
-        """Add a stored delegation to the cache, and optionally a cid that leads to it."""
+        """Add a stored delegation to the cache, optionally with a CID that refers to it."""
         content = stored.delegation.content_key
         if content not in self._by_content:
             cost = (
@@ -303,7 +303,7 @@ class Delegations:
 
 
 def space_grants_range(space: SpaceId, *, after: bytes | None = None, limit: int = 1000) -> Range:
-    """Return the range of index rows for the delegations that name a space.
+    """Return the range of index rows for the delegations whose capabilities name a space.
 
     Decode its pages with `unexpired_of`.
 
@@ -327,7 +327,7 @@ def unexpired_of(page: Page, *, now: float) -> tuple[ContentKey, ...]:
 def party_range(
     principal: Principal, role: bytes, *, after: bytes | None = None, limit: int = 1000
 ) -> Range:
-    """Return the range of delegations from a principal (ROLE_FROM) or to it (ROLE_TO).
+    """Return the index row range of delegations from a principal (ROLE_FROM) or to it (ROLE_TO).
 
     Rows are in the order of `place_of`.
     """
@@ -336,29 +336,29 @@ def party_range(
 
 
 def party_row_key(principal: Principal, role: bytes, place: bytes) -> bytes:
-    """Return the row key in `party_range` for a place that `place_of` returned."""
+    """Return the key of a row in `party_range`, given the sort key from `place_of`."""
     return party_key(x16(principal), role, place)
 
 
 def place_at(key: bytes) -> bytes:
-    """Extract the place from the key of a row in `party_range`."""
+    """Extract the delegation's sort key from the key of a row in `party_range`."""
     return key[_PARTY_PREFIX_BYTES:]
 
 
 def cid_at(place: bytes) -> str:
-    """Extract the cid string from a place that `place_of` returned."""
+    """Extract the CID string from a sort key that `place_of` returned."""
     return place[_NEWEST_BYTES:].decode("ascii")
 
 
 def party_rows(page: Page) -> tuple[tuple[bytes, ContentKey], ...]:
-    """Return the place and the content key of each row in a page of `party_range`."""
+    """Return the sort key and the content key of each row in a page of `party_range`."""
     return tuple(
         [(place_at(key), ContentKey(record.value)) for key, record in page.rows if record.value]
     )
 
 
 def membership_range(account: Principal, member: Principal) -> Range:
-    """Return a range that finds one delegation with the right to list an account.
+    """Return the range of at most one delegation that lets its holder list an owner's delegations.
 
     The delegation is for `member`.
     """

@@ -90,7 +90,7 @@ class HostingPolicy:
 
 
 class HostingRequest(msgspec.Struct, frozen=True, gc=False):
-    """The spaces that a request names, and the subset that it would add to the hosted spaces."""
+    """The spaces that a request names, and which of these the node would start to host."""
 
     mentioned: tuple[SpaceId, ...]
     wanted: tuple[SpaceId, ...] = ()
@@ -104,7 +104,7 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
         return tuple(dict.fromkeys([space.owner for space in self.wanted]))
 
     def keys(self) -> tuple[bytes, ...]:
-        """Return the keys of the rows that `plan_hosting` needs, in the order it expects."""
+        """Return the keys of the rows that the caller has to read for `plan_hosting`, in order."""
         spaces = tuple([space_keys(space).row for space in self.mentioned])
         if not self.wanted:  # nothing will be hosted, so the counters are not needed
             return spaces
@@ -118,7 +118,7 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class HostingPlan(msgspec.Struct, frozen=True, gc=False):
-    """The operations that hosting adds to a commit, and the result if the commit succeeds."""
+    """The operations to add to a commit to host spaces, and the spaces hosted if it succeeds."""
 
     activated: tuple[SpaceId, ...]
     skipped: tuple[SpaceId, ...]
@@ -169,7 +169,7 @@ def hosting_by_grant(
     now: float,
     is_new: bool = True,
 ) -> HostingRequest:
-    """Return the hosting request for a delegation that is being registered.
+    """Return the hosting request for registering a delegation.
 
     Args:
         delegation: verified, about to be registered, or registered and live.
@@ -192,7 +192,7 @@ def hosting_by_grant(
 def hosting_by_put(
     space: SpaceId, invoker: Principal, policy: HostingPolicy, *, client: str | None, now: float
 ) -> HostingRequest:
-    """Return the hosting request for the space that a value is written to.
+    """Return the hosting request for writing a value to a space.
 
     Only the invoker's own space is hosted, and only if the mode allows it.
     """

@@ -11,7 +11,7 @@ from ..store.contract import ReplayRecord
 
 
 def replay_record_of(key: bytes, *, expires_at: float) -> ReplayRecord:
-    """Return the replay record for a token."""
+    """Return the replay record that prevents a second use of a token."""
     return ReplayRecord(key=key, expires_at=math.ceil(expires_at))
 
 

@@ -59,7 +59,7 @@ class KeptBounds(NamedTuple):
 
 
 def kept_keys(signer: Principal, client: str | None) -> tuple[bytes, ...]:
-    """Return the keys of the rows that `kept_of` decodes."""
+    """Return the keys of the counters of stored delegations, to be decoded by `kept_of`."""
     signer16 = x16(signer)
     keys = (kept_counter(signer16), kept_bytes_counter(signer16), owner_counter(signer16))
     if client is None:
@@ -98,7 +98,7 @@ class Kept(NamedTuple):
         return None if self.client_bytes is None else self.client_bytes.key
 
     def adds(self, size_bytes: int) -> tuple[Add, ...]:
-        """Return the counter changes for one more delegation, with the limits as conditions.
+        """Return the counter increments for one more delegation. Each is conditional on its limit.
 
         Its bytes are charged by the weights of its rows.
         """
@@ -107,7 +107,7 @@ class Kept(NamedTuple):
         return (*counted, *self.signer_bytes.bound(size_bytes), *from_address)
 
     def charge(self, alias: Put) -> tuple[Put, tuple[Add, ...]]:
-        """Charge the row of one more cid to the client address, or else to the signer."""
+        """Charge the row of another CID to the client address if known, else to the signer."""
         counter, size_bytes = self.client_bytes or self.signer_bytes, row_bytes((alias,))
         return replace(alias, weight_bytes=size_bytes, account=counter.key), counter.bound(
             size_bytes
@@ -122,7 +122,7 @@ def kept_of(
     hosting: KeptBounds,
     others: KeptBounds,
 ) -> Kept:
-    """Decode the counters under `kept_keys`.
+    """Decode the counters of stored delegations, read with the keys from `kept_keys`.
 
     `others` has the limits for signers who host no space here.
     """

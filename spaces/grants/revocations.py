@@ -45,7 +45,7 @@ _CODEC: Final = Codec(_Details)
 
 
 def mark_keys(contents: Iterable[ContentKey]) -> tuple[bytes, ...]:
-    """Return the mark keys of delegations, for reading or for the `live` list of a commit."""
+    """Return the keys of the rows that mark delegations live or revoked."""
     return tuple([_PREFIX + content for content in contents])
 
 
@@ -67,7 +67,7 @@ def revocation_put(content: ContentKey, revoked: Revoked) -> Put:
 
 
 def mark_of(record: Record | None) -> Mark | None:
-    """Decode the mark in a row. Return None if the delegation is not registered.
+    """Decode a delegation's live or revoked mark. Return None if the row is missing.
 
     Every value but `live` counts as revoked.
     """
@@ -79,7 +79,7 @@ def mark_of(record: Record | None) -> Mark | None:
 def marks_of(
     contents: Sequence[ContentKey], records: Sequence[Record | None]
 ) -> dict[ContentKey, Mark]:
-    """Decode the rows under `mark_keys` into marks by content key. Omit missing marks."""
+    """Return the live or revoked marks of delegations by content key. Omit missing marks."""
     marks = zip(contents, map(mark_of, records), strict=True)
     return {content: mark for content, mark in marks if mark is not None}
 

@@ -1,4 +1,4 @@
-"""The index `t` of sessions that an owner granted in person (IP2).
+"""The index of sessions that an owner granted directly, under key prefix `t` (IP2).
 
 The row is written at registration. It says only that a session of the owner with a key was
 registered, as `capabilities.sign_ins` defines it. The reader decides whether it is in force now, by
@@ -14,7 +14,7 @@ from ..store.contract import Put, Range
 
 
 def session_puts(delegation: Delegation, *, now: float) -> list[Put]:
-    """Return the put operations for the session index, [] if a delegation is not a session."""
+    """Return the put operations that index a session, or [] if the delegation is not a session."""
     if not is_session(delegation, registered_at=now):
         return []
     return [Put(session_row_key(delegation), delegation.content_key)]

@@ -1,4 +1,4 @@
-"""The interface of every store engine: an ordered map of bytes with atomic reads and commits.
+"""The interface of the store engines: ordered byte keys and values, atomic reads and commits.
 
 Code above this folder does not know which engine is in use. The rules (ST1 to ST8) are in
 spec/store.md. The docstrings here state what a caller may rely on.
@@ -90,7 +90,7 @@ class Range(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Follow(Struct, frozen=True, array_like=True, gc=False):
-    """A request for rows by key, and for the further rows that their values point to.
+    """A request to read rows by key, and also the rows whose keys those values contain.
 
     Both kinds of rows are read in one round trip.
     """
@@ -100,7 +100,7 @@ class Follow(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Record(Struct, frozen=True, array_like=True, gc=False):
-    """One row: its value and its stamp.
+    """The value of a row, and its stamp, which changes with each write.
 
     The value is None in a tombstone (ST5). Each put gives the row a new stamp of 16 random bytes.
     """
@@ -162,7 +162,7 @@ class Put(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Add(Struct, frozen=True, array_like=True, gc=False):
-    """A change to a counter row."""
+    """An amount to add to a counter row, with an optional upper limit."""
 
     counter: bytes
     delta: int
@@ -170,7 +170,7 @@ class Add(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Check(Struct, frozen=True, array_like=True, gc=False):
-    """A condition that a row still has the given stamp when the commit is written."""
+    """A condition of a commit: the row still has the given version stamp."""
 
     key: bytes
     stamp: bytes
@@ -210,7 +210,7 @@ class Committed(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Refused(Struct, frozen=True, array_like=True, gc=False):
-    """A condition was not met, so nothing was written. Read again to find out why (ST3)."""
+    """A commit's condition was not met. Nothing was written. Read again to find out why (ST3)."""
 
 
 class Store(Protocol):
@@ -228,7 +228,7 @@ class Store(Protocol):
         ranges: Sequence[Range] = (),
         follow: Follow | None = None,
     ) -> Snapshot:
-        """Read rows and ranges at one moment, and write an optional replay record.
+        """Read rows and ranges from one point in time, and optionally write a replay record.
 
         The moment is after every commit acknowledged anywhere before this call (ST1). Replay
         records are exact across processes: of any number of reads with one key, one gets
@@ -273,12 +273,12 @@ async def read_page(store: Store, range_: Range) -> Page:
 
 
 def stamp_of(record: Record | None) -> Expect:
-    """Return the `expect` value that requires a row to be unchanged since it was read."""
+    """Return the `expect` value of a put operation that requires the row to be unchanged."""
     return ABSENT if record is None else record.stamp
 
 
 def check_of(key: bytes, record: Record | None) -> Check:
-    """Return a check that an existing row is unchanged since it was read."""
+    """Return a commit condition that an existing row is unchanged since it was read."""
     if record is None or record.value is None:
         raise RecordDamaged("a row that a commit relies on is missing")
     return Check(key, record.stamp)
@@ -391,7 +391,7 @@ def _check_puts(puts: Sequence[Put]) -> None:
 
 
 def _check_disjoint(commit: Commit) -> None:
-    """Refuse a commit that puts a key twice, or puts a counter that it also changes.
+    """Refuse a commit that writes a key twice, or both writes and increments a counter.
 
     The outcome would depend on an order that the contract does not specify.
     """

@@ -27,7 +27,7 @@ class Observer(Protocol):
         """
 
     def used(self, used_bytes: int) -> None:
-        """Record the size of the pages in use, at the start and before each batch."""
+        """Record the size of pages in use. Called at the start and before each batch of commits."""
 
 
 class PoolUse(NamedTuple):

@@ -1,4 +1,4 @@
-"""Removal of bodies that no value refers to. One lease holder does it.
+"""Removal of stored bodies that no value refers to, by the one process that holds the lease.
 
 Two processes that do it at the same time do no harm.
 
@@ -44,7 +44,7 @@ _BATCH: Final = 128
 async def collect(
     store: Store, files: ObjectStore, *, now: float, entropy: Entropy, limit: int = 256
 ) -> int:
-    """Do the work on bodies that is due, and return the number of finished items.
+    """Carry out the queued work items on bodies that are due. Return the number of finished items.
 
     Run it again while it returns more than 0. A crash between any two steps leaves the item due,
     and doing an item again does no harm.
@@ -90,7 +90,7 @@ async def _delete_record(
 
 
 async def sweep_orphans(store: Store, files: ObjectStore, *, now: float, entropy: Entropy) -> int:
-    """Schedule the removal of files that no record names and that are over a day old.
+    """Queue the removal of body files over a day old whose names are not in any object record.
 
     Returns their number.
     """
@@ -124,5 +124,5 @@ async def _note_orphans(
 
 
 async def sweep_unfinished(files: ObjectStore, *, now: float) -> int:
-    """Remove bodies that stopped arriving over an hour ago, and return their number."""
+    """Remove partial bodies that received no data for over an hour, and return their number."""
     return await files.remove_unfinished(now - UNFINISHED_AFTER_S)

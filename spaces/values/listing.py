@@ -45,7 +45,7 @@ class Listing(Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class _Group:
-    """A group of paths that a listing reads, and the reading position in it."""
+    """A group of paths that share their leading segments, and the reading position in the group."""
 
     beginning: bytes
     prefix: bytes
@@ -55,11 +55,11 @@ class _Group:
     more: bool = True
 
     def range(self, limit: int) -> Range:
-        """Return the range to read next, with at most `limit` rows."""
+        """Return the range of keys to read next in the group, with at most `limit` rows."""
         return Range(self.row_prefix, after=self.after, limit=limit, keys_only=True)
 
     def take(self, page: Page) -> None:
-        """Add a page of rows to the group."""
+        """Continue the group with the keys of the next page."""
         self.keys = iter([key for key, _ in page.rows])
         self.more, self.after = page.more, page.last_key
 
@@ -111,7 +111,7 @@ class ListingQuery(Struct, frozen=True, gc=False):
 
 
 async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
-    """Complete a listing from its first page, reading past tombstones and into long paths."""
+    """Complete a listing from its first page. Read further pages if they are needed."""
     texts = _whole_paths(query, page)
     if texts is not None and (len(texts) > query.limit or not page.more):
         return Listing(paths=tuple(texts[: query.limit]), more=len(texts) > query.limit)
@@ -129,12 +129,12 @@ async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
 
 
 async def list_paths(store: Store, query: ListingQuery) -> Listing:
-    """Read a complete listing on its own, without other rows."""
+    """Read one complete listing of a space's paths from the store."""
     return await complete(store, query, (await store.read(ranges=query.ranges())).pages[0])
 
 
 def _whole_paths(query: ListingQuery, page: Page) -> list[str] | None:
-    """Return the paths in a page, or None if its keys do not contain whole paths."""
+    """Return the paths in a page of keys, or None if some keys do not contain their whole path."""
     if not page.rows or not page.rows[0][0].startswith(values_prefix(space_id16(query.space))):
         return None
     if query.after is not None and len(query.after.encode(*_TEXT)) > MAX_PLAIN_PATH_BYTES:
@@ -147,7 +147,7 @@ def _whole_paths(query: ListingQuery, page: Page) -> list[str] | None:
 
 
 async def _walk(store: Store, groups: list[_Group], limit: int) -> AsyncIterator[bytes]:
-    """Yield the paths in groups, and in the groups that their index rows lead to.
+    """Yield all paths of the given groups, and of the groups that their index rows lead to.
 
     The innermost group is the last in the list.
     """

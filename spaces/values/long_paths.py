@@ -24,7 +24,7 @@ _MOST_LEVELS: Final = MAX_PATH_BYTES // MAX_PLAIN_PATH_BYTES + 1
 
 
 def added_path_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
-    """Return the put operations for the index rows that lead to newly written paths."""
+    """Return the put operations that write the index rows for newly written paths."""
     keys: dict[bytes, None] = {}
     for raw in paths:
         if len(raw) > MAX_PATH_BYTES:
@@ -36,7 +36,7 @@ def added_path_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
 
 
 async def removed_path_puts(store: Store, space16: bytes, paths: Sequence[bytes]) -> list[Put]:
-    """Return the put operations for the index rows that lead to deleted paths.
+    """Return the put operations that update the index rows for deleted paths.
 
     Each group costs at least one read.
     """
@@ -64,7 +64,7 @@ async def removed_path_puts(store: Store, space16: bytes, paths: Sequence[bytes]
 
 
 async def _has_other_rows(store: Store, range_: Range, page: Page, keys: set[bytes]) -> bool:
-    """Return whether a group has rows besides the removed rows, reading past tombstones.
+    """Return whether a group of paths has rows other than the rows to be removed.
 
     A later page shows a later moment, which does no harm: the commit checks the index row.
     """
@@ -78,7 +78,7 @@ async def _has_other_rows(store: Store, range_: Range, page: Page, keys: set[byt
 
 
 def _note_removed(removed: dict[bytes, tuple[bytes, set[bytes]]], raw: bytes, key: bytes) -> None:
-    """Record that the row of a path, or an index row, is removed from its group."""
+    """Note that a path's row or an index row will be removed from its group of paths."""
     start = last_segment(raw)
     if start:  # no index row index_key to the outermost group
         removed.setdefault(raw[:start], (group_of(key), set()))[1].add(key)

@@ -93,7 +93,7 @@ async def _is_marker(objects: S3Store, key: str) -> bool:
 
 
 async def _marker_at(objects: S3Store, key: str) -> bytes | None:
-    """Return a marker object's contents, or None if there is no object.
+    """Return the contents of a bucket's marker object, or None if it does not exist.
 
     An object of another size than a marker gives b"".
     """
@@ -282,7 +282,7 @@ class ObjectBucket:
 
 
 class IncomingObject:
-    """A body on its way to the bucket, hashed as it arrives.
+    """A body that is being uploaded to the bucket and hashed at the same time.
 
     A small one waits in memory; a larger one is sent to the bucket in parts.
     """
@@ -376,7 +376,7 @@ class _Upload:
     _done: "asyncio.Future[obstore.PutResult] | None" = None
 
     async def send(self, piece: bytes | None) -> None:
-        """Send a piece of the body, or None at the end."""
+        """Upload a piece of the body. None marks the end of the body."""
         if self._done is None:
             body = self._pieces_until_end()
             sent = obstore.put_async(

@@ -41,7 +41,7 @@ from .object_store import PIECE_BYTES, OpenedBody, Piece
 
 
 class ReadCohorts:
-    """A queue that admits one read in each iteration of the event loop, in order of arrival.
+    """A queue that admits one file read in each iteration of the event loop, in order of arrival.
 
     It serves one event loop. If that is closed while reads wait, they wait for ever.
     """
@@ -51,7 +51,7 @@ class ReadCohorts:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def take(self) -> None:
-        """Wait for a turn to read. The first read in an iteration does not wait."""
+        """Wait for permission to read. The first read in an event loop iteration does not wait."""
         loop = asyncio.get_running_loop()
         if self._is_taken:
             turn = loop.create_future()
@@ -157,7 +157,7 @@ class ObjectFolder:
             await asyncio.to_thread(self._folder.stat)
 
     async def remove_unfinished(self, before: float) -> int:
-        """Remove bodies that were not written to since a time, and return their number.
+        """Remove unfinished bodies last written before a time, and return their number.
 
         A caller that still receives such a body fails when it names it, so nothing acknowledged is
         lost.
@@ -166,7 +166,7 @@ class ObjectFolder:
 
 
 class IncomingFile:
-    """A body in transit. A short body stays in memory, a longer body is written in pieces.
+    """A body that is being received. Short bodies stay in memory, longer bodies go to a file.
 
     Its methods may be cancelled at any moment. `discard` then waits for a thread that is still
     working. Otherwise that thread could write to a descriptor that meanwhile belongs to another
@@ -186,7 +186,7 @@ class IncomingFile:
         self._is_discarded = False
 
     async def append(self, *pieces: Piece) -> None:
-        """Append the next pieces in one step."""
+        """Append the next pieces to the body in one step."""
         buffer = self._buffer
         if buffer is None:
             await asyncio.to_thread(self._append, pieces)
@@ -235,7 +235,7 @@ class IncomingFile:
             return self._hash.digest(), self._size_bytes
 
     async def rename(self, name: ObjectName) -> None:
-        """Rename the finished body durably. It may have had another name before."""
+        """Give the finished body its name durably. It may have had another name before."""
         self.is_named = True
         body, self._buffer = self._buffer, None
         await asyncio.to_thread(self._rename, name, body)
@@ -328,7 +328,7 @@ class OpenBody(OpenedBody):
         return piece
 
     def _read_cached(self, piece: bytearray, offset: int, hasher: "blake3 | None") -> bool:
-        """Read a piece from the page cache. Return False if the read would wait or fails."""
+        """Read a piece of a file from the page cache. Return False if that would wait or fails."""
         if _NOWAIT is None or not self._lock.acquire(blocking=False):
             return False
         try:
@@ -367,13 +367,13 @@ class OpenBody(OpenedBody):
 
 
 async def _run_shielded(step: Callable[[], None]) -> None:
-    """Run a step on a thread to its end, even if the waiting task is cancelled."""
+    """Run a function on a thread to its end, even if the waiting task is cancelled."""
     await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, step))
 
 
 @contextmanager
 def _disk_errors(what: str) -> Iterator[None]:
-    """Convert errors of the operating system to store errors."""
+    """Convert operating-system errors to `StoreError`."""
     try:
         yield
     except OSError as exc:

@@ -30,7 +30,7 @@ async def recorded_place(store: Store) -> str:
 
 
 async def claim_place(store: Store, place: str) -> None:
-    """Compare a storage location with the recorded location, or record it.
+    """Record the storage location of bodies. Refuse to change it while bodies are stored.
 
     A location is recorded only if no bodies are stored in files or in a bucket.
     """

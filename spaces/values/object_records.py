@@ -63,7 +63,7 @@ class ObjectRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ObjectWork(ObjectName, frozen=True, array_like=True):
-    """A work item for an object: delete its record, or unlink its file if `unlink` is true.
+    """A work item for the collector: delete an object's record or, if `unlink` is true, its file.
 
     `size_bytes` is the file's share of the size of all bodies; 0 if it was never counted.
     """
@@ -84,6 +84,6 @@ object_work_of: Final = _WORK_CODEC.of
 def due_put(
     name: ObjectName, *, due_at: float, unlink: bool, entropy: Entropy, size_bytes: int = 0
 ) -> Put:
-    """Return the put operation that schedules work on an object for the collector."""
+    """Return the put operation that queues an object for the collector."""
     work = ObjectWork(name.space16, name.digest, name.generation, unlink, size_bytes)
     return Put(due_key(due_at, entropy.token(16)), _WORK_CODEC.encode(work))

@@ -146,7 +146,7 @@ class ObjectStore(Protocol):
         ...
 
     async def remove_unfinished(self, before: float) -> int:
-        """Remove unnamed bodies that were not written to since a time. Return their number.
+        """Remove unfinished bodies last written before a time. Return their number.
 
         A caller that still receives such a body fails when it names it, so nothing acknowledged is
         lost.

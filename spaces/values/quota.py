@@ -1,4 +1,4 @@
-"""The size of a space and its limit.
+"""The storage quota of a space: its current size and its limit.
 
 The weight of every row with a body is charged to the space's counter, inside the commit. So usage
 is exact without being read first, and a row that is replaced or deleted gives its weight back
@@ -64,7 +64,7 @@ _CODEC: Final = Codec(_Override)
 
 
 def usage_key(space: SpaceId) -> bytes:
-    """Return the key of the counter that a space's bodies are charged to."""
+    """Return the key of the counter for the size of a space's bodies."""
     return space_keys(space).usage
 
 
@@ -74,12 +74,12 @@ def rows_limit(limit_bytes: int) -> int:
 
 
 def override_row_key(space: SpaceId) -> bytes:
-    """Return the key of the row with a space's own limit."""
+    """Return the key of the row with the size limit that the operator set for a space."""
     return space_keys(space).override
 
 
 def override_put(space: SpaceId, limit_bytes: int | None) -> Put:
-    """Return the put operation that sets or removes a space's own limit.
+    """Return the put operation that sets or removes the operator's size limit for a space.
 
     None removes the limit. The space need not be hosted.
     """
@@ -91,7 +91,7 @@ def override_put(space: SpaceId, limit_bytes: int | None) -> Put:
 
 
 def override_of(record: Record | None) -> int | None:
-    """Return a space's own limit from the row under `override_row_key`, or None."""
+    """Decode the size limit that the operator set for a space, or return None if there is none."""
     row = _CODEC.read(record)
     return None if row is None else row.limit_bytes
 
@@ -117,7 +117,7 @@ def effective_limit(space: SpaceId, override: Record | None, policy: QuotaPolicy
 
 
 async def read_overrides(store: Store, *, limit: int) -> tuple[Mapping[str, int], bool]:
-    """Return at most `limit` operator-set limits of spaces, and whether there are more."""
+    """Return up to `limit` spaces' size limits set by the operator, and whether there are more."""
     limits: dict[str, int] = {}
     async for page in pages_of(store, Range(OVERRIDES_PREFIX, limit=_STEP_ROWS)):
         for _, record in page.rows:

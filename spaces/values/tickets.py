@@ -1,4 +1,4 @@
-"""Tickets of signed URLs: rows that let any client with the URL read a value for a time.
+"""Tickets of signed URLs. Until it expires, a ticket lets any client with the URL read a value.
 
 A ticket is 32 bytes, in a URL 43 characters of base64url:
 
@@ -34,7 +34,7 @@ KEPT_AFTER_EXPIRY_S: Final = 3600
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
-    """The value, expiry and authority of a signed URL."""
+    """The value that a signed URL gives access to, its expiry, and the authority for it."""
 
     value_key: bytes
     digest: bytes
@@ -48,7 +48,7 @@ ticket_of: Final = _CODEC.read
 
 
 def new_ticket(expires_at: float, entropy: Entropy) -> bytes:
-    """Return a new random ticket that cannot be guessed."""
+    """Return the random bytes of a new ticket, which cannot be guessed."""
     return replay_minute4(int(expires_at)) + entropy.token(TICKET_BYTES - _MINUTE_BYTES)
 
 

@@ -57,7 +57,7 @@ def inline_body(data: bytes) -> Body:
 
 
 class Intake:
-    """The memory that bodies in transit use in one process, and its limit."""
+    """The memory in one process for bodies that are being received, and its limit."""
 
     def __init__(self, max_bytes: int = INTAKE_BYTES) -> None:
         self.held_bytes = 0
@@ -71,7 +71,7 @@ class Intake:
 
 
 class Staging:
-    """Receives the bodies of one operation."""
+    """Receives the bodies of the values that one operation writes."""
 
     def __init__(self, files: ObjectStore, intake: Intake | None = None) -> None:
         self._files = files
@@ -98,12 +98,12 @@ class Staging:
                 await incoming.discard()
 
     def recall(self) -> None:
-        """Record that the last commit was refused, so that no value refers to its files."""
+        """Record that the last commit was refused, so that no value refers to the new files."""
         for incoming in self._incoming:
             incoming.is_named = False
 
     async def receive(self, pieces: AsyncIterable[bytes]) -> Body:
-        """Receive a body. An exception from `pieces` ends the transfer."""
+        """Receive a body in pieces. An exception from the iterator ends the transfer."""
         held: list[bytes] = []
         held_bytes = 0
         incoming: IncomingBody | None = None
@@ -127,7 +127,7 @@ class Staging:
         return await self._finish(incoming)
 
     async def keep(self, whole: bytes) -> Body:
-        """Receive a body that is given as a whole.
+        """Receive a body from a single bytes object.
 
         Raises the errors of `receive`.
         """

@@ -92,7 +92,7 @@ class Write(msgspec.Struct, frozen=True):
 
 
 class WritePlan(msgspec.Struct, frozen=True, gc=False):
-    """The operations and conditions of a commit that carries out a draft of writes."""
+    """The operations and conditions of the commit that writes a draft's values."""
 
     puts: tuple[Put, ...]
     checks: tuple[Check, ...]
@@ -167,7 +167,7 @@ def _metadata_bytes(metadata: Mapping[str, str]) -> int:
 
 
 def row_bytes(path: str, metadata: Mapping[str, str]) -> int:
-    """Return the size that a value's row is charged, without the body (M54)."""
+    """Return the size in bytes that is charged for a value's head row, without the body (M54)."""
     return _path_bytes(path) + _metadata_bytes(metadata)
 
 
@@ -177,7 +177,7 @@ def _path_bytes(path: str) -> int:
 
 @dataclass
 class Values:
-    """Reads the bodies of values, and drafts writes."""
+    """Reads the bodies of values, and prepares drafts of writes to a space."""
 
     _store: Store
     files: ObjectStore
@@ -196,7 +196,7 @@ class Values:
         return await self.files.open(head.object_name, size_bytes=head.size_bytes)
 
     async def read_body(self, head: Head) -> bytes:
-        """Return the whole body of a value, only for bounded sizes.
+        """Return the whole body of a value. Use it only for values of bounded size.
 
         The digest of a body in a file is verified.
         """
@@ -213,7 +213,7 @@ class Values:
         current: Sequence[Record | None],
         replaced: Sequence[Head | None] | None = None,
     ) -> "Draft":
-        """Draft writes to one space, together with the values that they replace.
+        """Prepare writes to one space, together with the values that they replace.
 
         Bodies in files cost one more read, deletes of paths of more than 400 bytes one or more.
 
@@ -249,7 +249,7 @@ class _FileBody:
 
 
 class Draft:
-    """A draft of writes, with the values that they replace.
+    """Prepared writes to one space, with the values that they replace.
 
     The files of large bodies have no names yet.
 
@@ -337,7 +337,7 @@ class Draft:
                 self.growth_bytes += body.size_bytes * ((body.fresh.references > 0) - is_shared)
 
     async def plan(self, *, now: float) -> WritePlan:
-        """Name the files of large bodies, and return the rows to write.
+        """Give the files of large bodies their names, and return the operations of the commit.
 
         Call this once for each commit.
         """

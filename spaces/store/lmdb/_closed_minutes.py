@@ -1,4 +1,4 @@
-"""Closed minutes: expiry minutes whose replay records were deleted (ST4).
+"""Closed minutes: the expiry minutes of tokens whose replay records were deleted (ST4).
 
 Tokens that expire in a closed minute are rejected, because it is unknown whether they were used.
 
@@ -29,7 +29,7 @@ MAX_SPANS: Final = 16
 def remove_replay_records(
     txn: "lmdb.Transaction[bytes]", prefix: bytes, before_minute: int, most: int
 ) -> tuple[int, set[bytes]]:
-    """Remove the first replay records before a minute. Return their number and their minutes."""
+    """Delete replay records that expire before a minute. Return their number and expiry minutes."""
     cursor, end = txn.cursor(), prefix + before_minute.to_bytes(_MINUTE_BYTES, "big")
     found = cursor.set_range(prefix)
     minutes: set[bytes] = set()
@@ -43,7 +43,7 @@ def remove_replay_records(
 
 
 def is_closed(closed: bytes, minute4: bytes) -> bool:
-    """Return whether the replay records of a minute were deleted."""
+    """Return whether the replay records that expire in a minute were deleted."""
     if minute4 < closed[:_MINUTE_BYTES]:
         return True
     return any(

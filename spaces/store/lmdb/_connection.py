@@ -132,7 +132,7 @@ class StoreConnection:
             self._connecting = None
 
     def _made(self, connection: FrameConnection) -> None:
-        """Send every unanswered commit on a new connection, in the original order."""
+        """Send all commits without a reply again on a new connection, in the original order."""
         self._connection = connection
         self._outbox.clear()
         if self._waiting:
@@ -163,7 +163,7 @@ class StoreConnection:
                 waiting.future.set_result(outcome)
 
     def _fail_overdue(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Fail all commits that were sent too long ago. One timer serves all commits."""
+        """Fail all commits that have waited too long for a reply. One timer serves all commits."""
         self._watch = None
         self._fail("the storekeeper takes too long", sent_before=loop.time() - ANSWER_WITHIN_S)
         if self._waiting and not self._closed:

@@ -89,7 +89,7 @@ def open_environment(
 
 
 def refuse_restoring(folder: Path) -> None:
-    """Refuse a data folder with an unfinished restore, running or interrupted (BK4).
+    """Refuse a data folder whose restore from a backup is running or was interrupted (BK4).
 
     Raises:
         StoreUnavailable: the folder contains an unfinished restore; nothing may be created in it.

@@ -41,7 +41,7 @@ _MOVED: Final = 1 << 31
 
 
 def open_table(env: lmdb.Environment) -> "lmdb._Database":
-    """Open the tombstone table."""
+    """Open the table of an LMDB environment that contains the tombstones of deleted rows."""
     try:
         return env.open_db(TABLE, create=False)
     except lmdb.Error as exc:

@@ -49,7 +49,7 @@ class CommitReply(msgspec.Struct, frozen=True, array_like=True, gc=False):
     already_applied: bool = False
 
     def outcome(self) -> Outcome:
-        """Return the result or exception for the caller of `commit`."""
+        """Return the result of the commit, or the exception to raise to its caller."""
         match self.kind:
             case Kind.COMMITTED:
                 return Committed(self.already_applied)
@@ -87,7 +87,7 @@ def reply_of(number: int, outcome: Outcome) -> CommitReply:
 
 
 def request_frames(requests: Sequence[bytes]) -> list[bytes]:
-    """Pack requests into as few frames as the limits allow."""
+    """Pack commit requests into as few frames as the size limits allow."""
     if len(requests) <= BATCH_COMMITS and sum(map(len, requests)) <= _MAX_REQUESTS_BYTES:
         return [_request_frame(requests)]
     frames, batch, size_bytes = [], list[bytes](), 0
@@ -108,13 +108,13 @@ def _request_frame(requests: Sequence[bytes]) -> bytes:
 
 
 def reply_frame(replies: Sequence[CommitReply]) -> bytes:
-    """Encode a frame of at most BATCH_COMMITS replies."""
+    """Encode at most BATCH_COMMITS commit replies as one frame."""
     payload = _ENCODER.encode(("outcomes/1", replies))
     return len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
 
 
 def parse_requests(payload: bytes | memoryview) -> tuple[CommitRequest, ...]:
-    """Decode a frame of requests."""
+    """Decode a frame from a worker into commit requests."""
     try:
         return _REQUESTS.decode(payload)[1]
     except (ValueError, RecursionError) as exc:
@@ -122,7 +122,7 @@ def parse_requests(payload: bytes | memoryview) -> tuple[CommitRequest, ...]:
 
 
 def parse_replies(payload: bytes | memoryview) -> tuple[CommitReply, ...]:
-    """Decode a frame of replies."""
+    """Decode a frame from the storekeeper into commit replies."""
     try:
         return _REPLIES.decode(payload)[1]
     except (ValueError, RecursionError) as exc:
@@ -130,7 +130,7 @@ def parse_replies(payload: bytes | memoryview) -> tuple[CommitReply, ...]:
 
 
 class FrameConnection(asyncio.Protocol):
-    """One end of a connection that carries frames."""
+    """One end of a socket connection that carries length-prefixed frames."""
 
     transport: asyncio.Transport
 
@@ -173,7 +173,7 @@ class FrameReader:
         self._needed_bytes = _LENGTH_BYTES  # with fewer bytes in the buffer nothing can be decoded
 
     def feed(self, data: bytes) -> Iterator[memoryview]:
-        """Add received bytes, and yield each complete payload without copying it."""
+        """Add received bytes, and yield the payload of each complete frame without copying it."""
         if self._buffer:
             self._buffer += data
             if len(self._buffer) < self._needed_bytes:

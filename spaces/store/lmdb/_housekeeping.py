@@ -51,7 +51,7 @@ class Housekeeping:
         self.writer.sweep_tombstones(max(before_minute - TOMBSTONE_MINUTES, 0))
 
     def _steady_now(self) -> float | None:
-        """Return the current time by the slowest clock reading of the last STEADY_S seconds.
+        """Return the lowest estimate of the time from clock readings of the last STEADY_S seconds.
 
         A clock that has not been observed for that long gives None.
         """

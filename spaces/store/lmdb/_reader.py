@@ -34,7 +34,7 @@ def read(
     ranges: Sequence[Range],
     follow: Follow | None,
 ) -> Snapshot:
-    """Read rows, ranges and a replay record; see `Store.read`.
+    """Read rows and ranges, and record the use of a token; see `Store.read`.
 
     The replay record is written before the transaction begins. So the transaction sees every commit
     that was acknowledged before a second use of the token was refused.
@@ -71,7 +71,7 @@ def read(
 
 
 def _end_of(row: Row | None, follow: Follow) -> bytes | None:
-    """Return the key that a row's value points to.
+    """Return the key of the further row that a row's value refers to.
 
     None if there is no row, or its value is too long for a key.
     """

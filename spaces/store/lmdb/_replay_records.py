@@ -1,4 +1,4 @@
-"""Replay records of plain reads, in an unsynced LMDB environment that all processes share.
+"""Replay records written by reads, in a shared LMDB environment that is not synced to disk.
 
     b"f"                    minutes whose replay records were deleted (`_closed_minutes`)
     b"u" minute4 id16       → empty
@@ -49,7 +49,7 @@ def boot_id() -> str:
 
 
 def discard_other_boots(folder: Path, boot: str) -> None:
-    """Delete the replay records of other boots.
+    """Delete the replay records that were written before the current boot.
 
     Only the writer of a data folder calls this.
     """
@@ -59,7 +59,7 @@ def discard_other_boots(folder: Path, boot: str) -> None:
 
 
 class ReplayRecords:
-    """The replay records of plain reads of one data folder."""
+    """The replay records written by reads of one data folder."""
 
     def __init__(self, folder: Path, boot: str) -> None:
         """Open the LMDB environment of the current boot. Create it if it does not exist."""
@@ -79,7 +79,7 @@ class ReplayRecords:
             raise _error_of(exc, "the replay records do not open") from exc
 
     def add(self, replay_record: ReplayRecord) -> bool:
-        """Write a replay record, and return whether the token was not used before."""
+        """Write a replay record, and return True if this is the first use of the token."""
         row = replay_record.row
         try:
             with self._env.begin(None, None, True) as txn:
@@ -90,7 +90,7 @@ class ReplayRecords:
             raise _error_of(exc, "a replay record cannot be written") from exc
 
     def is_closed(self, replay_record: ReplayRecord) -> bool:
-        """Return whether a replay record is refused because its expiry minute is closed."""
+        """Return whether a replay record's expiry minute is closed, so its token is refused."""
         with self._env.begin() as txn:
             return is_closed(txn.get(_CLOSED, b""), replay_record.row[:4])
 
@@ -104,7 +104,7 @@ class ReplayRecords:
             ]
 
     def sweep(self, before_minute: int) -> int:
-        """Delete the replay records from before a minute, and return their number.
+        """Delete the replay records that expire before a minute, and return their number.
 
         A minute is closed in the transaction that deletes its first row. Otherwise a token whose
         record was deleted would be accepted a second time.

@@ -47,7 +47,7 @@ def encode_row(
 
 
 def encode_tombstone(stamp: bytes, minute: int) -> bytes:
-    """Encode a tombstone with the minute of deletion."""
+    """Encode the tombstone of a row that was deleted in the given minute."""
     return stamp + _FLAG_BYTE[0] + minute.to_bytes(4, "big")
 
 
@@ -57,13 +57,13 @@ def minute_of(row: Row) -> int:
 
 
 def keys_of_old(tombstones: Iterable[tuple[bytes, Row]], *, before_minute: int) -> list[bytes]:
-    """Return the keys of the tombstones from before the given minute."""
+    """Return the keys of tombstones whose rows were deleted before the given minute."""
     before = before_minute.to_bytes(4, "big")
     return [key for key, row in tombstones if row[_HEADER_END:] < before]
 
 
 def record_of(row: Row) -> Record:
-    """Decode a row or tombstone."""
+    """Decode an LMDB value into the record of a row or tombstone."""
     flags = row[_STAMP_END]
     if not flags & _VALUE:
         return Record(None, row[:_STAMP_END])
@@ -72,7 +72,7 @@ def record_of(row: Row) -> Record:
 
 
 def records_of(rows: Iterable[Row | None]) -> tuple[Record | None, ...]:
-    """Decode rows and tombstones.
+    """Decode LMDB values into the records of rows and tombstones.
 
     Rows without a weight, which are most of them, are decoded without a function call for each.
     """
@@ -94,7 +94,7 @@ def is_tombstone(row: Row | memoryview) -> bool:
 
 
 def is_live_mark(row: Row | None) -> bool:
-    """Return whether a row exists and contains the live mark (ST2)."""
+    """Return whether a row exists and marks a delegation live (ST2)."""
     if row is None:
         return False
     return row[_STAMP_END:] == _LIVE_MARK_ALONE or record_of(row).value == LIVE_MARK
@@ -106,7 +106,7 @@ def has_stamp(row: Row | None, stamp: Expect) -> bool:
 
 
 def charge_of(row: Row) -> tuple[bytes, int] | None:
-    """Return the account that a row is charged to and its weight in bytes, or None."""
+    """Return the counter that a row is charged to and its weight, or None if it has no weight."""
     if not row[_STAMP_END] & _WEIGHED:
         return None
     weight_bytes = int.from_bytes(row[_HEADER_END:_WEIGHT_END], "big")

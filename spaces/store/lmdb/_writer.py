@@ -255,7 +255,7 @@ class Writer:
         return _counters(txn, commit, deltas) if deltas or commit.adds else deltas
 
     def _most_bytes(self, txn: "lmdb.Transaction[bytes]") -> int | None:
-        """Return how many bytes a commit may write, or None if there is no limit.
+        """Return how many bytes a commit may write now, or None for any number.
 
         Pages that deletes released count as free.
         """
@@ -275,7 +275,7 @@ class Writer:
         return SMALL_COMMIT_BYTES if free_bytes < reserve_bytes or over_bytes >= 0 else None
 
     def sweep_replay_records(self, before_minute: int) -> None:
-        """Delete durable replay records from before a minute, and close their minutes."""
+        """Delete durable replay records that expire before a minute, and close these minutes."""
         rows = _SWEEP_ROWS
         with self._sweeping():
             while rows:
@@ -291,7 +291,7 @@ class Writer:
 
     @contextmanager
     def _sweeping(self) -> Iterator[None]:
-        """Skip a sweep if the environment has no free page. The next sweep continues."""
+        """End a sweep early if the LMDB environment has no free page. The next sweep continues."""
         try:
             yield
         except _FULL:
@@ -300,7 +300,7 @@ class Writer:
             self._break(exc)
 
     def sweep_tombstones(self, before_minute: int) -> int:
-        """Delete tombstones from before the given minute, and return their number.
+        """Delete tombstones of rows deleted before the given minute, and return their number.
 
         Each call examines the next tombstones.
         """
@@ -331,7 +331,7 @@ def _closed(txn: "lmdb.Transaction[bytes]") -> bytes:
 def _counters(
     txn: "lmdb.Transaction[bytes]", commit: Commit, deltas: dict[bytes, int]
 ) -> dict[bytes, int] | None:
-    """Return the new counter values, including the weights in `deltas` (ST7).
+    """Return the new values of a commit's counters, including the row weights in `deltas` (ST7).
 
     None if one of them would exceed its limit.
     """

@@ -51,7 +51,7 @@ _PendingCommit = tuple[CommitRequest, "Future[Committed | Refused]"]
 # For tests and for programs that embed a node. Beside a busy event loop the thread starves, because
 # both share the interpreter lock. A node with traffic writes in a separate process (`storekeeper`).
 class WriterThread:
-    """A thread that writes the commits that event loops submit.
+    """A thread that writes the commits submitted from any event loop.
 
     Commits that arrive during a sync form the next batch.
     """
@@ -81,7 +81,7 @@ class WriterThread:
         await asyncio.to_thread(self._thread.shutdown)
 
     def _write(self) -> None:
-        """Write the queued commits.
+        """Write the commits in the queue, and pass each outcome to its caller.
 
         It is submitted once for each commit, and finds an empty queue if an earlier call took them
         all.

@@ -1,4 +1,4 @@
-"""Snapshots of all rows of a store in bounded parts, for backups, checks and moves.
+"""Snapshots of all rows of a store in batches of bounded size, for backups, checks and moves.
 
 A part contains rows as LMDB stores them, or tombstones. All rows come before the tombstones. The
 same rows are always cut into the same parts, on either engine. A read transaction preserves the
@@ -44,7 +44,7 @@ class StoreSnapshot:
     _tombstones: "lmdb._Database"
 
     def parts(self) -> Iterator[Part]:
-        """Yield all rows, then all tombstones whose key has no row."""
+        """Yield all rows in batches, then all tombstones whose key has no row."""
         try:
             for table in (None, self._tombstones):
                 rows: Iterator[tuple[bytes, Row]]
@@ -83,7 +83,7 @@ class RowSource(Protocol):
         ...
 
     def parts(self) -> AsyncGenerator[Part, None]:
-        """Yield all rows as they are at one moment."""
+        """Yield all rows in batches, as they are at one point in time."""
         ...
 
     def snapshot(self) -> AbstractAsyncContextManager[StoreSnapshot]:
@@ -151,7 +151,7 @@ def _locked(folder: Path, how: int) -> Iterator[None]:
 
 @contextmanager
 def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
-    """Create a store in a folder without a store. Yield a function that writes a part.
+    """Create a store in a folder that has none. Yield a function that writes a batch of rows.
 
     The store does not open before the block ends.
     """

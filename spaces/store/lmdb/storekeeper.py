@@ -170,7 +170,7 @@ class _Keeper:
         return batch
 
     def _outcomes(self, commits: Sequence[CommitRequest]) -> list[Outcome]:
-        """Write the commits within the limits, and return the outcome of each commit.
+        """Write the commits that respect the limits, and return the outcome of every commit.
 
         Workers check them too, but are not trusted to.
         """

@@ -25,7 +25,7 @@ class DatabaseClock:
         return self._clock.now() - self.ahead_s
 
     async def compare(self, query: Coroutine[Any, Any, float]) -> None:
-        """Measure the difference from the database's clock, to within half the query's duration."""
+        """Measure how far this process's clock is ahead, to within half the query's duration."""
         began = self._clock.now()
         database_now = await query  # the coroutine starts here, not where it was created
         self.ahead_s = (began + self._clock.now()) / 2 - database_now

@@ -38,7 +38,7 @@ from ._statements import ALREADY_APPLIED, COMMIT, EXPECT_ABSENT, EXPECT_NOTHING_
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """A commit's position in the order of commits."""
+    """A waiting or running commit, with the conflicting commits that go first."""
 
     written: frozenset[bytes]
     conditions: frozenset[bytes]
@@ -59,7 +59,7 @@ class Commits:
     """Sends commits to the database. Commits to the same rows run one after the other."""
 
     def __init__(self, connections: Connections, clock: Clock) -> None:
-        """Send commits over the given connections. `clock` estimates the database's clock."""
+        """Create an object that sends commits. `clock` estimates the database's clock."""
         self._connections = connections
         self._clock = clock
         self._writers: dict[bytes, Turn] = {}
@@ -123,7 +123,7 @@ class Commits:
         return turn
 
     def _leave(self, turn: Turn) -> None:
-        """End a commit's turn, so that the commits behind it proceed."""
+        """Remove a finished commit from the queue, so that the commits behind it proceed."""
         turn.done.set()
         turn.before.clear()  # otherwise each turn would keep all earlier ones in memory
         for key in turn.written | turn.conditions:
@@ -225,7 +225,7 @@ def _counters(commit: Commit) -> dict[bytes, tuple[int, int | None]] | None:
 
 
 def _account_of(put: Put) -> bytes | None:
-    """Return the account that a put operation is charged to, or None if it has no weight."""
+    """Return the counter that a put operation is charged to, or None if it has no weight."""
     return put.account if put.value is not None and put.weight_bytes > 0 else None
 
 

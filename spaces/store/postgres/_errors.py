@@ -1,4 +1,4 @@
-"""Classes of database errors, and the store errors that callers get for them."""
+"""Classification of database errors, and their conversion to store errors."""
 
 import enum
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ CONNECTION_ERRORS: Final = (*CLIENT_ERRORS, OSError)
 
 
 class Meaning(enum.Enum):
-    """The class of a failed statement's error."""
+    """What the error of a failed SQL statement means for retrying it."""
 
     REPEAT = enum.auto()  # rolled back, may succeed now: a serialisation failure or a deadlock
     OVERTAKEN = enum.auto()  # rolled back by our guard: rows appeared between snapshot and locks

@@ -40,7 +40,7 @@ class Connections:
     """A pool of up to `size` connections, bound to the event loop that first uses it."""
 
     def __init__(self, url: str, *, size: int, session: Mapping[str, str], opened: Opened) -> None:
-        """Create a pool without connections.
+        """Create a pool. It opens connections when they are needed.
 
         `opened` is awaited with every new connection before it is used.
         """
@@ -97,7 +97,7 @@ class Connections:
             self._running -= 1
 
     def use(self) -> PoolUse:
-        """Return the current use of the connections."""
+        """Return the number of busy and idle connections, and of statements that wait for one."""
         return PoolUse(
             busy=min(self._running, self._size),
             idle=0 if self._pool is None else self._pool.get_idle_size(),
@@ -161,7 +161,7 @@ class Connections:
 
 
 async def pause(longest_s: float = 0.02) -> None:
-    """Wait for a random time, so that two statements that collided do not collide again."""
+    """Wait for a random time, so that conflicting statements are not repeated at the same time."""
     await asyncio.sleep(random.uniform(0, longest_s))  # noqa: S311  # not for secrets
 
 

@@ -1,4 +1,4 @@
-"""Reads from PostgreSQL, where one statement serves all reads of an event loop iteration.
+"""Reads from PostgreSQL. One SQL statement serves all reads of an event loop iteration.
 
 A read with ranges is sent alone, so that no point read waits for a long page. While every
 connection is busy, reads queue up. A statement that starts later sees at least as much (ST1).
@@ -60,7 +60,7 @@ class Reads:
         ranges: Sequence[Range],
         follow: Follow | None,
     ) -> Snapshot:
-        """Read rows, ranges and a replay record; see `Store.read`."""
+        """Read rows and ranges, and record the use of a token; see `Store.read`."""
         check_read(keys, replay_record, ranges, follow)
         loop = asyncio.get_running_loop()
         idempotency_key = b"" if replay_record is None else os.urandom(16)
@@ -191,7 +191,7 @@ def _statement_for(batch: Sequence[_PendingRead]) -> tuple[str, list[Argument]]:
 def _snapshots(
     rows: "Iterable[asyncpg.Record]", batch: Sequence[_PendingRead]
 ) -> Iterator[tuple[_PendingRead, Snapshot]]:
-    """Decode the result of one statement, and yield each read with its snapshot."""
+    """Decode the result of one SQL statement, and yield each read request with its snapshot."""
     records: dict[bytes, Record] = {}
     is_first_use: set[bytes] = set()
     found: dict[int, list[tuple[bytes, Record, int]]] = {}

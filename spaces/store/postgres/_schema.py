@@ -41,7 +41,7 @@ async def prepare_tables(
 
 
 async def schema_of(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
-    """Return the numbers in the table `sealspace_schema` by name, or {} without the table."""
+    """Return the version numbers in table `sealspace_schema` by name, or {} without that table."""
     try:
         return dict(await connection.fetch(READ_SCHEMA))
     except asyncpg.UndefinedTableError:

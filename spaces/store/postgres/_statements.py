@@ -1,4 +1,4 @@
-"""The statements of the PostgreSQL engine, and the tables they work on.
+"""The SQL statements of the PostgreSQL engine, and the definitions of its tables.
 
     sealspace_map       k key, s stamp, v value, w weight in bytes, a account, n counter,
                         d minute of the deletion, o (see below)
@@ -226,7 +226,7 @@ READ_VALUE: Final = "select v from sealspace_map where k = $1"
 
 
 def sweep_statement(table: str) -> str:
-    """Return the statement that deletes at most $3 rows with $1 <= key < $2."""
+    """Return the SQL statement that deletes at most $3 rows with $1 <= key < $2."""
     return (
         f"delete from {table} where k in (select k from {table}"  # noqa: S608  # only fixed words
         " where k >= $1::bytea and k < $2::bytea order by k limit $3::bigint) returning k"

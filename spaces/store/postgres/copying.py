@@ -54,7 +54,7 @@ async def session(
 
 
 async def parts_in(connection: Session) -> AsyncGenerator[Part, None]:
-    """Yield all rows in the session's transaction."""
+    """Yield all rows in batches, within the current transaction of the session."""
     for statement in (sql.COPY_ROWS_OUT, sql.COPY_TOMBSTONES_OUT):
         cursor = await connection.cursor(statement)
         while rows := await cursor.fetch(PART_ROWS):
@@ -82,7 +82,7 @@ async def one_moment(connection: Session) -> AsyncIterator[AsyncGenerator[Part, 
 
 
 async def copy_in(connection: Session, part: Part) -> None:
-    """Insert the rows of a part. None of them may exist yet."""
+    """Insert a batch of rows. None of them may exist yet."""
     rows = []
     for key, row in part:
         record, account, weight_bytes = parse_row(row)

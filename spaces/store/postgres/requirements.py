@@ -1,4 +1,4 @@
-"""Checks of a database: a session for each connection, and durable commits.
+"""Checks that a database gives each connection its own session and makes commits durable.
 
 Three faults cause no error. A proxy that pools by transaction passes each statement to any session,
 so settings and prepared statements get lost. A server that acknowledges before it syncs loses
