@@ -745,16 +745,13 @@ class Delegations:
         """Grant capabilities to a DID and register the grant at the node.
 
         The owner of any space in a grant can revoke all of it (W22), so resources of different
-        owners
-        belong in separate grants.
+        owners belong in separate grants.
 
         Args:
             did: the recipient. A fragment is dropped: a wallet's message to a key's own DID URL is
-                a
-                sign-in, and would make the recipient the owner in person (IP2).
+                a sign-in, and would make the recipient the owner in person (IP2).
             capabilities: at least one; see `allow`. The right to read capabilities makes a session,
-                so
-                it is left out too, unless the recipient is this session's own key.
+                so it is left out too, unless the recipient is this session's own key.
             ttl_s: lifetime in seconds; None: seven days, or less if the cited grants end earlier.
             at_most: accept a shorter lifetime if the cited grants end before `ttl_s`.
             policy: code that may receive keys under this grant; None: no restriction by this grant.
@@ -765,8 +762,7 @@ class Delegations:
             The portable form, for the recipient.
         Raises:
             InvalidInput: the recipient is not a DID, the lifetime is not positive, or no capability
-                is
-                left to grant.
+                is left to grant.
             NotGranted, SessionExpired: the session does not have the rights that it would grant.
             LifetimeTooLong: a cited grant ends before `ttl_s`; see `at_most`.
             NodeRefused, TransportError: the node did not register the grant.

@@ -75,5 +75,5 @@ async def test_mistakes_with_a_node_say_what_to_do(tmp_path: Path) -> None:
         assert [key async for key in notes.list()] == []
         with pytest.raises(NotFound):
             await notes.get("a")
-        with pytest.raises(InvalidInput, match="lone surrogates"):
+        with pytest.raises(InvalidInput, match="lone surrogate"):
             await notes.put("a", "\ud800")

@@ -29,8 +29,7 @@ async def test_a_put_makes_a_deleted_key_live_again(tmp_path: Path) -> None:
 
 
 async def test_delegation_abilities_do_nothing_on_invoke(tmp_path: Path) -> None:
-    """`tinycloud.delegation/*` on `/invoke` is authorised for its holders and has no effect (wire
-    4.6)."""
+    """`tinycloud.delegation/*` is authorised on `/invoke` and has no effect (wire 4.6)."""
     config = Config(http=Http(port=0, drain_s=0), store=store_at(tmp_path))
     async with embedded_node(config) as node, Client(node.url) as client:
         session = await client.sign_in(new_wallet())

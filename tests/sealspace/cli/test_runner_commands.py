@@ -294,7 +294,7 @@ async def test_grants_that_are_not_made(desk: Desk, stage: RunnerStage, tmp_path
             "runners reserve",
         ),
         ((*by, "--program", "absent", "--yes"), "no version of"),
-        ((*by, "--program", "0" * 64, "--follow", "--yes"), "single version"),
+        ((*by, "--program", "0" * 64, "--follow", "--yes"), "only one version"),
         ((*by, "--program", "digest", "--anybody", "--caller", SOMEBODY), "contradict"),
         (
             (*by, "--program", "digest", "--condition", str(tmp_path / "condition.json")),
