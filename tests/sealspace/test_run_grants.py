@@ -187,9 +187,9 @@ def test_parents_and_others_runners() -> None:
         ),
         (
             [{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: STATED}, [{"a": {RUN_FACT: STATED}}]],
-            "unknown place",
+            "unknown version",
         ),
-        ([{ATTESTATION_FACT: policy_for(KEY)}, {"x": {RUN_FACT: STATED}}], "unknown place"),
+        ([{ATTESTATION_FACT: policy_for(KEY)}, {"x": {RUN_FACT: STATED}}], "unknown version"),
         (
             [{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: {**STATED, "more": 1}}],
             "more is no known member",
