@@ -257,15 +257,13 @@ class Client:
         """Sign in with a wallet that signs one message to authorise a fresh session key.
 
         On a node that hosts spaces by itself (the default), the owner's space for secrets and
-        default
-        encryption network exist afterwards. On any other node, the wallet signs a second message to
-        host them. Each delegation in `asked.received` takes one more signature.
+        default encryption network exist afterwards. On any other node, the wallet signs a second
+        message to host them. Each delegation in `asked.received` takes one more signature.
 
         Args:
             wallet: the owner's wallet, or an account of eth-account.
             asked: spaces, manifests and lifetime; None: the default space and the secrets, for
-                seven
-                days.
+                seven days.
         Returns:
             The session; the client acts as it from now on.
         Raises:
@@ -332,8 +330,7 @@ class Client:
 
         Args:
             space: a hosted space of that owner, by short name or full id; None: the session's
-                primary
-                space.
+                primary space.
         Raises:
             InvalidInput: the text is neither a name nor an id.
             ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.
@@ -363,8 +360,7 @@ class Client:
         Args:
             owner: DID; None: the owner for whom this session acts.
             network: name of the owner's network that `put` seals to. Reading opens secrets of any
-                of
-                the owner's networks.
+                of the owner's networks.
         Raises:
             InvalidInput: the owner is not a DID, or the network's name is not valid.
             NotSignedIn: no owner is given, and no session is signed in.

@@ -192,8 +192,7 @@ class Delegations:
 
         Each grant has the shortest lifetime that the manifest requests, or ends with the session's
         grants. Nothing is signed unless everything can be granted. `portable.encode_bundle` makes
-        one
-        text of the result.
+        one text of the result.
 
         Args:
             target: a target of a composed request (`request.delegation_targets`).
@@ -206,8 +205,7 @@ class Delegations:
             The portable forms, one for each owner.
         Raises:
             InvalidInput: the manifest requests a service that the node does not serve, or nothing
-                is
-                left to grant.
+                is left to grant.
             NotGranted: the session lacks rights; `missing` has each of them.
             SessionExpired, NodeRefused, TransportError: as `delegate`.
         """
@@ -247,15 +245,13 @@ class Delegations:
         """Register a delegation at the node and add it to the session.
 
         A delegation to this session's key is used as it is. For a delegation to the wallet, the
-        wallet
-        first signs a second one to the session's key.
+        wallet first signs a second one to the session's key.
 
         Args:
             portable: the delegation, untrusted.
             wallet: the wallet of this session's owner, if the delegation may be for it.
             ttl_s: lifetime of the wallet's delegation to the session's key, seconds; at most that
-                of
-                the delegation.
+                of the delegation.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Raises:
             InvalidPortableDelegation: the delegation is for another DID, or has expired.
@@ -286,8 +282,7 @@ class Delegations:
 
         Raises:
             InvalidPortableDelegation: a delegation is for another DID, has expired, or differs from
-                its
-                token.
+                its token.
             NodeRefused, TransportError: the node did not register one; those before it are in use.
         """
         ours = (self._caller.session.did, *(() if wallet is None else (wallet_of(wallet).did,)))
@@ -301,8 +296,7 @@ class Delegations:
 
         Raises:
             InvalidPortableDelegation: the token cannot be read, differs from the members beside it,
-                or
-                has expired.
+                or has expired.
         """
         return grant_of(portable, now=self._caller.clock.now())
 
@@ -338,15 +332,12 @@ class Delegations:
         """Permanently revoke delegations with the session's key, effective immediately (V2, V5).
 
         A key revokes what it issued on its own authority. Otherwise the session acts for the owner,
-        with
-        the right to revoke in its sign-in. Up to 32 delegations are revoked together or not at all;
-        more
-        are revoked in groups of 32.
+        with the right to revoke in its sign-in. Up to 32 delegations are revoked together or not at
+        all; more are revoked in groups of 32.
 
         Args:
             delegations: portable forms or cids; `delegation_history.ending_with` finds the ones
-                that
-                belong together.
+                that belong together.
         Raises:
             Unauthorized: this session may not revoke one of them.
             NodeRefused, TransportError: a request failed.
@@ -379,8 +370,7 @@ class Delegations:
             SealspaceError: as `query`.
         Does not check:
             The policy, run statement and paths of a grant, and delegations that its recipient made:
-            the
-            node does not list them.
+            the node does not list them.
         """
         wanted = (allow(secret, KV_GET), allow(network, DECRYPT))
         records = [one async for one in self.query(direction="granted")]
@@ -403,8 +393,7 @@ class Delegations:
 
         Raises:
             Unauthorized: the wallet did not issue it, and is neither its recipient nor the owner of
-                a
-                space in it.
+                a space in it.
             NodeRefused, TransportError: the request failed.
         """
         cid = delegation if isinstance(delegation, str) else delegation.cid
@@ -423,8 +412,7 @@ class Delegations:
         """Return the status of a delegation.
 
         The node answers the signer, the recipient, and the owner of a space in it. This session
-        asks on
-        behalf of its owner if it has that right, and then on its own authority.
+        asks on behalf of its owner if it has that right, and then on its own authority.
 
         Args:
             delegation: the portable form, or a cid.
@@ -452,8 +440,7 @@ class Delegations:
         """Yield the delegations issued by or to an account, fetching one page at a time.
 
         The latest come first. Delegations signed by a key state no time of issue: they come last,
-        in
-        the order of their cids.
+        in the order of their cids.
 
         Args:
             direction: only granted ones, or only received ones.

@@ -294,8 +294,7 @@ class Encryption:
 
         Args:
             pin: `NetworkKeyChanged.offered`, once it is clear why the key changed; or a key that
-                was
-                learnt in another way.
+                was learnt in another way.
         Raises:
             NotSignedIn: no session is signed in.
         """

@@ -71,8 +71,7 @@
 Every class has a stable `code`: its name in lower case, with dashes and without `Error`.
 `str(error)` is `message; next: hint`: what failed, why, and what to do. `step` is the hint for a
 person at a command line. Notes (`__notes__`) give the context, such as the request id at the node
-or
-the name of the secret. No text contains a token, a key or a secret value.
+or the name of the secret. No text contains a token, a key or a secret value.
 
 Example:
     try:

@@ -257,8 +257,7 @@ class Kv:
         """Write several values durably, in as few commits as possible.
 
         One commit takes up to 250 values of at most 64 KiB each, 4 MiB together, and writes all of
-        them
-        or none. Larger values are written after that, one by one.
+        them or none. Larger values are written after that, one by one.
 
         Args:
             values: key to bytes or text, as in `put`.
@@ -316,8 +315,7 @@ class Kv:
             max_bytes: largest accepted value.
         Raises:
             TransferBroken: the value was cut off, or does not match its ETag. Discard the pieces
-                that
-                were already yielded.
+                that were already yielded.
             SealspaceError: as `get`.
         """
         with closing(await self._opened(key, max_bytes)) as stream:
@@ -343,8 +341,7 @@ class Kv:
             Version and metadata; the body is empty.
         Raises:
             TransferBroken: the value was cut off, or does not match its ETag; the file at the path
-                is
-                unchanged.
+                is unchanged.
             OSError: the file cannot be written.
             InvalidInput: the path is not a regular file.
             SealspaceError: as `get`.
@@ -414,8 +411,7 @@ class Kv:
         Args:
             key: the key.
             ttl_s: lifetime in seconds, 1 to 300; None: about five minutes, or less if a grant of
-                the
-                session ends earlier.
+                the session ends earlier.
             at_most: accept a shorter lifetime if this one is not possible.
             etag: the version; None: the current one.
         Raises:
@@ -474,8 +470,7 @@ class Kv:
         Raises:
             InvalidInput: the limit is out of range.
             MalformedAnswer: the keys do not ascend below the prefix, or a page before the last one
-                is
-                empty.
+                is empty.
             NotGranted, Unauthorized: the session may not list the keys.
             SpaceNotFound: the node does not host the space.
         """

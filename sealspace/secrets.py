@@ -189,8 +189,7 @@ class Secrets:
         """Encrypt and store a secret. It is durable when the call returns.
 
         This needs `kv/put` on the path, but not decrypt. Both stored times are those of this call,
-        even
-        over an older secret: its first time could only be read with decrypt.
+        even over an older secret: its first time could only be read with decrypt.
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
@@ -323,8 +322,7 @@ class Secrets:
             InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
             NotFound: there is no such secret.
             InvalidEnvelope, LabelMismatch, InvalidSecretPayload: the stored value is not a secret
-                of
-                this name, or is sealed to a network of another owner.
+                of this name, or is sealed to a network of another owner.
             NotGranted, Unauthorized: the session may not read the envelope.
             DecryptDenied: the node does not release the key.
             NodeRefused, TransportError, EncryptionError: a request or the decryption failed.

@@ -404,8 +404,7 @@ class Session:
         """Return the cids of grants to cite in a request. The key's own resources need no grant.
 
         A single grant that covers everything is preferred, in the order of `grants`: the cited
-        grants
-        decide which policies apply, and whether the request counts as the owner in person.
+        grants decide which policies apply, and whether the request counts as the owner in person.
 
         Args:
             wanted: the capabilities of the request.

@@ -126,8 +126,7 @@ class Attestation:
             AttestationRefused: the node rejected the quote, or the challenge has expired; `problem`
                 names the reason.
             NodeFailure: the node lacks collateral or is busy; try again after `retry_after_s` with
-                a
-                new challenge.
+                a new challenge.
         Does not check:
             Whether an owner approves this code: the node decides that at each release.
         """

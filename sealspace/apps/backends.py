@@ -2,8 +2,7 @@
 
 An owner has the address of a backend, and has to know what runs there before granting anything.
 `fetch_evidence` requests evidence for a fresh nonce and verifies it on the owner's machine, with
-the
-owner's own collateral. `in_plain_words` describes the result. `Backends.grant` then grants the
+the owner's own collateral. `in_plain_words` describes the result. `Backends.grant` then grants the
 secrets that the backend's manifest requests, on the condition that only this exact code opens them.
 
 The address itself proves nothing. A grant names the DID and the code from the quote, so relaying
@@ -379,10 +378,8 @@ def is_whole_code(seen: Seen, expected: Sequence[str]) -> bool:
     A compose hash alone proves nothing, because another image can write any log (AT22). MRTD and
     RTMR0
     to RTMR2 have to be included, with either RTMR3, or the compose hash and the key provider with
-    its
-    id. The provider of the application's keys can read what it stores, and anyone can run a
-    provider
-    without an id (AT53).
+    its id. The provider of the application's keys can read what it stores, and anyone can run a
+    provider without an id (AT53).
     """
     evidence = seen.verified.evidence
     named = {_hex(text) for text in expected if not _is_provider(text)}
@@ -620,8 +617,7 @@ class Backends:
                 network.
         Raises:
             BackendNotAcceptable: the node would reject the backend or cannot verify it, or the
-                evidence
-                is too old (`age`).
+                evidence is too old (`age`).
             InvalidInput, NotGranted, SessionExpired, NodeRefused, TransportError: as
                 `Delegations.delegate`.
         """

@@ -157,8 +157,7 @@ class Programs:
                 the active version, runners refuse it until it is activated again (RN177).
         Raises:
             InvalidInput: the name, the size, the source or the manifest is not valid, or the signer
-                is
-                not the owner of the space.
+                is not the owner of the space.
             PreconditionFailed: another version became active at the same time.
             NodeRefused, TransportError: a request failed.
         Does not check:

@@ -140,10 +140,8 @@ class Runners:
             The grant, registered at the node; `backends.deliver` sends it to the runner.
         Raises:
             InvalidInput: a name or their number is not valid, or hosts are given for a program
-                without
-                a project. Also if the signer is not the owner itself: runners accept no grant with
-                    a
-                parent delegation (RN41).
+                without a project. Also if the signer is not the owner itself: runners accept no
+                grant with a parent delegation (RN41).
             BackendNotAcceptable, NodeRefused, TransportError: as `Backends.grant`.
         """
         session = self._caller.session
@@ -204,8 +202,7 @@ class Runners:
             NodeRefused, TransportError: a request failed.
         Does not check:
             Which code answered: `tee_backend.runner.calls.generated_secrets.verify_generated` does,
-                by
-                the statement.
+                by the statement.
         """
         session = self._caller.session
         canonical = None if scope is None else canonical_scope(scope)

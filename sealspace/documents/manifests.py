@@ -168,8 +168,7 @@ def resolve_manifest(manifest: Manifest) -> tuple[ResourceRequest, ...]:
     The default permissions come first, then permissions, then secrets. Equal resources are merged.
     At
     the end, each space has a row to read its capabilities. The default permissions are always in
-    the
-    space `applications`, as in the protocol's other clients.
+    the space `applications`, as in the protocol's other clients.
     """
     tier = (_expand(entry, manifest, "defaults") for entry in _TIERS[manifest.defaults])
     stated = (
@@ -422,8 +421,7 @@ def target_grants(
 
     The owner of any space in a grant can revoke all of it (W22), so rights of different owners are
     granted separately. Rights of one owner stay together: a right to decrypt that outlives the
-    right to
-    read would still open a copy of a value.
+    right to read would still open a copy of a value.
 
     Args:
         target: a target of a composed request.

@@ -473,8 +473,7 @@ def read_program_grant(header: str, *, runner: str) -> frozenset[ProjectId]:
     """Parse a grant to read projects and verify its signature (RN152).
 
     A developer grants `tinycloud.kv/get` on `projects/<name>` in its space `projects`. That
-    includes
-    all of the project: code, statements, and the active version.
+    includes all of the project: code, statements, and the active version.
 
     Args:
         header: CACAO or UCAN text, untrusted.

@@ -3,8 +3,7 @@
 This package has every name of `sealspace`, with the same arguments, results and errors. Methods
 wait for their result, and lists are plain iterators. Data classes, errors, wallets and sessions are
 the same classes: `sealspace.sync.Value` is `sealspace.kv.Value`. Only the asynchronous client has
-an
-implementation; each call here runs on an event loop in a thread of the client.
+an implementation; each call here runs on an event loop in a thread of the client.
 
 Example:
     from sealspace.sync import Client, new_wallet

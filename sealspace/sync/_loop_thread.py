@@ -3,8 +3,7 @@
 Each client has its own loop. A wallet that waits for a person, or a slow verifier, blocks only its
 own client, and a closed client leaves nothing behind. The thread is a daemon, because the
 interpreter waits for other threads before it runs exit handlers. The exit handler stops the loop
-and
-waits for a limited time.
+and waits for a limited time.
 """
 
 import asyncio
@@ -69,8 +68,7 @@ class LoopThread:
         Args:
             coroutine: the coroutine.
             calls: functions put into this queue are called in the caller's thread; an exception in
-                one
-                cancels the coroutine.
+                one cancels the coroutine.
         Raises:
             ClientClosed: the client is closed, or another thread closed it during the call.
             ClientNotReady: this is the loop's own thread, which would wait for itself.
@@ -97,8 +95,7 @@ class LoopThread:
         """Yield the items of an asynchronous iterator, fetching each item on demand.
 
         An abandoned iteration needs no cleanup: the loop closes asynchronous generators when they
-        are
-        collected.
+        are collected.
         """
         while (item := self.run(_next(items))) is not _END:
             yield item  # type: ignore[misc]  # only the sentinel is no item
@@ -119,8 +116,7 @@ class LoopThread:
 
         Nothing of the parent's loop may be closed or collected here. Both processes share one epoll
         instance, so a socket removed from it here is removed for the parent too. The thread's stack
-        is
-        gone, but its references stay for ever: the loop, and through `close` the client and its
+        is gone, but its references stay for ever: the loop, and through `close` the client and its
         connections.
         """
         if self._dropped is not None:
@@ -159,8 +155,7 @@ class LoopThread:
         """Cancel a coroutine whose caller was interrupted. A finished coroutine is ignored.
 
         A signal handler may raise at any line, even after the loop got the coroutine and before
-        this
-        thread got the future. Therefore the loop finds the task; it starts earlier submissions
+        this thread got the future. Therefore the loop finds the task; it starts earlier submissions
         first.
         """
         if self._loop is not None and getcoroutinestate(coroutine) != CORO_CLOSED:

@@ -174,8 +174,7 @@ class Kv:
         """Write several values durably, in as few commits as possible.
 
         One commit takes up to 250 values of at most 64 KiB each, 4 MiB together, and writes all of
-        them
-        or none. Larger values are written after that, one by one.
+        them or none. Larger values are written after that, one by one.
 
         Args:
             values: key to bytes or text, as in `put`.
@@ -205,8 +204,7 @@ class Kv:
             max_bytes: largest accepted value.
         Raises:
             TransferBroken: the value was cut off, or does not match its ETag. Discard the pieces
-                that
-                were already yielded.
+                that were already yielded.
             SealspaceError: as `get`.
         """
 
@@ -229,8 +227,7 @@ class Kv:
             Version and metadata; the body is empty.
         Raises:
             TransferBroken: the value was cut off, or does not match its ETag; the file at the path
-                is
-                unchanged.
+                is unchanged.
             OSError: the file cannot be written.
             InvalidInput: the path is not a regular file.
             SealspaceError: as `get`.
@@ -289,8 +286,7 @@ class Kv:
         Args:
             key: the key.
             ttl_s: lifetime in seconds, 1 to 300; None: about five minutes, or less if a grant of
-                the
-                session ends earlier.
+                the session ends earlier.
             at_most: accept a shorter lifetime if this one is not possible.
             etag: the version; None: the current one.
         Raises:
@@ -313,8 +309,7 @@ class Kv:
         Raises:
             InvalidInput: the limit is out of range.
             MalformedAnswer: the keys do not ascend below the prefix, or a page before the last one
-                is
-                empty.
+                is empty.
             NotGranted, Unauthorized: the session may not list the keys.
             SpaceNotFound: the node does not host the space.
         """
@@ -403,8 +398,7 @@ class Secrets:
         """Encrypt and store a secret. It is durable when the call returns.
 
         This needs `kv/put` on the path, but not decrypt. Both stored times are those of this call,
-        even
-        over an older secret: its first time could only be read with decrypt.
+        even over an older secret: its first time could only be read with decrypt.
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
@@ -498,8 +492,7 @@ class Secrets:
             InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
             NotFound: there is no such secret.
             InvalidEnvelope, LabelMismatch, InvalidSecretPayload: the stored value is not a secret
-                of
-                this name, or is sealed to a network of another owner.
+                of this name, or is sealed to a network of another owner.
             NotGranted, Unauthorized: the session may not read the envelope.
             DecryptDenied: the node does not release the key.
             NodeRefused, TransportError, EncryptionError: a request or the decryption failed.
@@ -629,8 +622,7 @@ class Encryption:
 
         Args:
             pin: `NetworkKeyChanged.offered`, once it is clear why the key changed; or a key that
-                was
-                learnt in another way.
+                was learnt in another way.
         Raises:
             NotSignedIn: no session is signed in.
         """
@@ -781,8 +773,7 @@ class Delegations:
 
         Each grant has the shortest lifetime that the manifest requests, or ends with the session's
         grants. Nothing is signed unless everything can be granted. `portable.encode_bundle` makes
-        one
-        text of the result.
+        one text of the result.
 
         Args:
             target: a target of a composed request (`request.delegation_targets`).
@@ -795,8 +786,7 @@ class Delegations:
             The portable forms, one for each owner.
         Raises:
             InvalidInput: the manifest requests a service that the node does not serve, or nothing
-                is
-                left to grant.
+                is left to grant.
             NotGranted: the session lacks rights; `missing` has each of them.
             SessionExpired, NodeRefused, TransportError: as `delegate`.
         """
@@ -812,15 +802,13 @@ class Delegations:
         """Register a delegation at the node and add it to the session.
 
         A delegation to this session's key is used as it is. For a delegation to the wallet, the
-        wallet
-        first signs a second one to the session's key.
+        wallet first signs a second one to the session's key.
 
         Args:
             portable: the delegation, untrusted.
             wallet: the wallet of this session's owner, if the delegation may be for it.
             ttl_s: lifetime of the wallet's delegation to the session's key, seconds; at most that
-                of
-                the delegation.
+                of the delegation.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Raises:
             InvalidPortableDelegation: the delegation is for another DID, or has expired.
@@ -842,8 +830,7 @@ class Delegations:
 
         Raises:
             InvalidPortableDelegation: a delegation is for another DID, has expired, or differs from
-                its
-                token.
+                its token.
             NodeRefused, TransportError: the node did not register one; those before it are in use.
         """
 
@@ -852,8 +839,7 @@ class Delegations:
 
         Raises:
             InvalidPortableDelegation: the token cannot be read, differs from the members beside it,
-                or
-                has expired.
+                or has expired.
         """
 
     def add_right(
@@ -880,15 +866,12 @@ class Delegations:
         """Permanently revoke delegations with the session's key, effective immediately (V2, V5).
 
         A key revokes what it issued on its own authority. Otherwise the session acts for the owner,
-        with
-        the right to revoke in its sign-in. Up to 32 delegations are revoked together or not at all;
-        more
-        are revoked in groups of 32.
+        with the right to revoke in its sign-in. Up to 32 delegations are revoked together or not at
+        all; more are revoked in groups of 32.
 
         Args:
             delegations: portable forms or cids; `delegation_history.ending_with` finds the ones
-                that
-                belong together.
+                that belong together.
         Raises:
             Unauthorized: this session may not revoke one of them.
             NodeRefused, TransportError: a request failed.
@@ -908,8 +891,7 @@ class Delegations:
             SealspaceError: as `query`.
         Does not check:
             The policy, run statement and paths of a grant, and delegations that its recipient made:
-            the
-            node does not list them.
+            the node does not list them.
         """
 
     def revoke_by_wallet(
@@ -919,8 +901,7 @@ class Delegations:
 
         Raises:
             Unauthorized: the wallet did not issue it, and is neither its recipient nor the owner of
-                a
-                space in it.
+                a space in it.
             NodeRefused, TransportError: the request failed.
         """
 
@@ -928,8 +909,7 @@ class Delegations:
         """Return the status of a delegation.
 
         The node answers the signer, the recipient, and the owner of a space in it. This session
-        asks on
-        behalf of its owner if it has that right, and then on its own authority.
+        asks on behalf of its owner if it has that right, and then on its own authority.
 
         Args:
             delegation: the portable form, or a cid.
@@ -951,8 +931,7 @@ class Delegations:
         """Yield the delegations issued by or to an account, fetching one page at a time.
 
         The latest come first. Delegations signed by a key state no time of issue: they come last,
-        in
-        the order of their cids.
+        in the order of their cids.
 
         Args:
             direction: only granted ones, or only received ones.
@@ -997,8 +976,7 @@ class Attestation:
             AttestationRefused: the node rejected the quote, or the challenge has expired; `problem`
                 names the reason.
             NodeFailure: the node lacks collateral or is busy; try again after `retry_after_s` with
-                a
-                new challenge.
+                a new challenge.
         Does not check:
             Whether an owner approves this code: the node decides that at each release.
         """
@@ -1061,8 +1039,7 @@ class Backends:
                 network.
         Raises:
             BackendNotAcceptable: the node would reject the backend or cannot verify it, or the
-                evidence
-                is too old (`age`).
+                evidence is too old (`age`).
             InvalidInput, NotGranted, SessionExpired, NodeRefused, TransportError: as
                 `Delegations.delegate`.
         """
@@ -1105,8 +1082,7 @@ class Programs:
                 the active version, runners refuse it until it is activated again (RN177).
         Raises:
             InvalidInput: the name, the size, the source or the manifest is not valid, or the signer
-                is
-                not the owner of the space.
+                is not the owner of the space.
             PreconditionFailed: another version became active at the same time.
             NodeRefused, TransportError: a request failed.
         Does not check:
@@ -1184,10 +1160,8 @@ class Runners:
             The grant, registered at the node; `backends.deliver` sends it to the runner.
         Raises:
             InvalidInput: a name or their number is not valid, or hosts are given for a program
-                without
-                a project. Also if the signer is not the owner itself: runners accept no grant with
-                    a
-                parent delegation (RN41).
+                without a project. Also if the signer is not the owner itself: runners accept no
+                grant with a parent delegation (RN41).
             BackendNotAcceptable, NodeRefused, TransportError: as `Backends.grant`.
         """
 
@@ -1224,8 +1198,7 @@ class Runners:
             NodeRefused, TransportError: a request failed.
         Does not check:
             Which code answered: `tee_backend.runner.calls.generated_secrets.verify_generated` does,
-                by
-                the statement.
+                by the statement.
         """
 
     def share_project(

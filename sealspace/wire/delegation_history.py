@@ -105,12 +105,9 @@ def ending_with(
     """Return the cids of the delegations to revoke so that a grant's recipient loses access.
 
     The others are active grants to the same recipient that open the same data: a recipient with a
-    copy
-    of a sealed value needs only a right to decrypt. The owner cannot revoke a grant that names
-    neither
-    the owner's spaces nor the owner as its signer (W22). Such a grant is replaced by its parents:
-    the
-    owner's sign-in that made it, or a grant that its recipient passed on.
+    copy of a sealed value needs only a right to decrypt. The owner cannot revoke a grant that names
+    neither the owner's spaces nor the owner as its signer (W22). Such a grant is replaced by its
+    parents: the owner's sign-in that made it, or a grant that its recipient passed on.
 
     Args:
         records: the delegations that the owner's account granted.

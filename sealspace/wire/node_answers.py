@@ -101,10 +101,8 @@ def require_advance(
     """Check that a page of keys is valid and continues the previous page. Raises MalformedAnswer.
 
     Keys must begin with `prefix` and ascend from `after`, the last key before (None: not known). A
-    page
-    before the last one has 1 to `limit` keys. The last one may have more, because some nodes send
-    all
-    keys at once.
+    page before the last one has 1 to `limit` keys. The last one may have more, because some nodes
+    send all keys at once.
     """
     if not is_last and not 0 < len(keys) <= limit:
         raise MalformedAnswer("a page of the node's list is empty, or longer than requested")

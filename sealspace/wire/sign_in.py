@@ -269,8 +269,8 @@ def sign_in_capabilities(
     """Return the capabilities that a wallet's sign-in requests, without duplicates.
 
     They are `exactly` those named, or else: the primary space or the manifests' resources that the
-    node
-    serves, the right to list and revoke delegations, the secrets, and the owner's default network.
+    node serves, the right to list and revoke delegations, the secrets, and the owner's default
+    network.
     """
     if asked.exactly is not None:
         if not asked.exactly:
@@ -306,8 +306,7 @@ async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:
     """Register a delegation and return its spaces that the node does not host (J2).
 
     The request may be repeated, because registration is idempotent. The node may list other spaces
-    as
-    skipped; they are ignored, so that a hostile node cannot make an owner sign for them.
+    as skipped; they are ignored, so that a hostile node cannot make an owner sign for them.
     """
     request = Request("POST", "/delegate", mint=lambda: grant.header, repeatable=True)
     skipped = frozenset(texts_of(json_object(await caller.transport.require(request)), "skipped"))

@@ -294,10 +294,8 @@ class Transport:
         """Send a request and return the node's response, which may be an error.
 
         A 503 guarantees that nothing was done, so it is tried again with a fresh token, unless the
-        request
-        is marked `serves_once`; so is a failure to connect. After a broken connection or a timeout,
-        only a
-        repeatable request is tried again.
+        request is marked `serves_once`; so is a failure to connect. After a broken connection or a
+        timeout, only a repeatable request is tried again.
         """
         return await self._retried(request, Stream.whole)
 

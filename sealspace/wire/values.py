@@ -42,8 +42,7 @@ def require_version_of(digest: str, answer: Answer | Stream, *, moved_bytes: int
     """Compare the hex BLAKE3 digest of a body with the digest in its ETag (M1, J16).
 
     An ETag of another form gives no digest to compare. The ETag is not signed: the check finds
-    damaged
-    bodies, not an attacker on the connection who changes both.
+    damaged bodies, not an attacker on the connection who changes both.
 
     Raises:
         TransferBroken: the digests differ.
