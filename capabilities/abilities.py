@@ -7,47 +7,46 @@ operation requires.
 
 import re
 from functools import lru_cache
-from typing import Final
 
 from .capability_errors import InvalidIdentifier
 
-MAX_ABILITY_CHARS: Final = 256
+MAX_ABILITY_CHARS = 256
 """Longest ability that is accepted (A1); the longest known one has 40 characters."""
 
 # Abilities that several packages use. An ability that only one package uses is defined there.
-KV_GET: Final = "tinycloud.kv/get"
-KV_METADATA: Final = "tinycloud.kv/metadata"
-KV_LIST: Final = "tinycloud.kv/list"
-KV_PUT: Final = "tinycloud.kv/put"
-KV_DELETE: Final = "tinycloud.kv/del"
+KV_GET = "tinycloud.kv/get"
+KV_METADATA = "tinycloud.kv/metadata"
+KV_LIST = "tinycloud.kv/list"
+KV_PUT = "tinycloud.kv/put"
+KV_DELETE = "tinycloud.kv/del"
 
-HOST: Final = "tinycloud.space/host"
-SPACE_LIST: Final = "tinycloud.space/list"
-SPACE_CREATE: Final = "tinycloud.space/create"
-SPACE_INFO: Final = "tinycloud.space/info"
+HOST = "tinycloud.space/host"
+SPACE_LIST = "tinycloud.space/list"
+SPACE_CREATE = "tinycloud.space/create"
+SPACE_INFO = "tinycloud.space/info"
 
-CAPABILITIES_READ: Final = "tinycloud.capabilities/read"
+CAPABILITIES_READ = "tinycloud.capabilities/read"
 """Granted to the session key by every sign-in."""
-DELEGATION_LIST: Final = "tinycloud.delegation/list"
-DELEGATION_STATUS: Final = "tinycloud.delegation/status"
-REVOKE: Final = "tinycloud.delegation/revoke"
+DELEGATION_LIST = "tinycloud.delegation/list"
+DELEGATION_STATUS = "tinycloud.delegation/status"
+REVOKE = "tinycloud.delegation/revoke"
 
-DECRYPT: Final = "tinycloud.encryption/decrypt"
-NETWORK_CREATE: Final = "tinycloud.encryption/network.create"
-NETWORK_REVOKE: Final = "tinycloud.encryption/network.revoke"
-SET_POLICY: Final = "sealspace.encryption/policy"
+DECRYPT = "tinycloud.encryption/decrypt"
+NETWORK_CREATE = "tinycloud.encryption/network.create"
+NETWORK_REVOKE = "tinycloud.encryption/network.revoke"
+SET_POLICY = "sealspace.encryption/policy"
 """Lets the owner, in person, set a network's policy and add withdrawals (RL17, RC22)."""
-READ_RECEIPTS: Final = "sealspace.encryption/receipts"
+READ_RECEIPTS = "sealspace.encryption/receipts"
 """Lets its holder read a network's receipts."""
 
 # A3
-_ALIASES: Final = {
+_ALIASES = {
     "tinycloud.kv/delete": KV_DELETE,
     "tinycloud.sql/select": "tinycloud.sql/read",
     "tinycloud.duckdb/select": "tinycloud.duckdb/read",
 }
 # A4. Implications of implications are listed too, so one lookup is enough.
-_IMPLIED: Final = {
+_IMPLIED = {
     "tinycloud.sql/admin": frozenset({"tinycloud.sql/schema"}),
     "tinycloud.sql/*": frozenset(
         f"tinycloud.sql/{name}" for name in ("read", "write", "schema", "admin")

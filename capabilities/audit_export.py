@@ -19,7 +19,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
@@ -28,14 +28,14 @@ from .principals import ed25519_public_key
 from .signatures import verify_ed25519
 from .strict_json import Json, Sha256Hex, parse_json, shaped
 
-MAX_ENTRY_BYTES: Final = 256 * 1024
+MAX_ENTRY_BYTES = 256 * 1024
 """Longest line that is read. An entry with four fully escaped texts, its detail in hex and the
 content keys of a whole chain is shorter."""
-HEAD_TYPE: Final = "sealspace.audit-head/v1"
-ENTRY_TYPE: Final = "sealspace.audit-entry/v1"
-EXPORT_TYPE: Final = "sealspace.audit-export/v1"
-_ENTRY_LABEL: Final = b"sealspace/audit-entry/v1\0"
-_GENESIS_LABEL: Final = b"sealspace/audit-genesis/v1\0"
+HEAD_TYPE = "sealspace.audit-head/v1"
+ENTRY_TYPE = "sealspace.audit-entry/v1"
+EXPORT_TYPE = "sealspace.audit-export/v1"
+_ENTRY_LABEL = b"sealspace/audit-entry/v1\0"
+_GENESIS_LABEL = b"sealspace/audit-genesis/v1\0"
 
 
 @dataclass

@@ -8,7 +8,7 @@ the same content key.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import libipld
 import msgspec
@@ -26,12 +26,12 @@ from .strict_base64 import decode_padded_url, encode_padded_url
 # bytes. There are no tags. A general encoder turns byte strings that parse as a CID into links:
 # it would encode one signature in 1,300 differently.
 
-_NUMBER: Final = 0x00
-_BYTES: Final = 0x40
-_TEXT: Final = 0x60
-_ARRAY: Final = 0x80
-_MAP: Final = 0xA0
-_NULL: Final = b"\xf6"
+_NUMBER = 0x00
+_BYTES = 0x40
+_TEXT = 0x60
+_ARRAY = 0x80
+_MAP = 0xA0
+_NULL = b"\xf6"
 
 
 def encode_dag_cbor(value: object) -> bytes:
@@ -69,13 +69,13 @@ def _cbor_head(major: int, number: int) -> bytes:
     return bytes((major | 26,)) + number.to_bytes(4, "big")
 
 
-MAX_CACAO_BYTES: Final = 294_912
+MAX_CACAO_BYTES = 294_912
 """Longest CACAO: the bytes that a header of 393,216 characters carries in base64."""
 
-MAX_RESOURCES: Final = 1_024
+MAX_RESOURCES = 1_024
 """Most resources in one message (C11). Clients send one, or two with a policy statement."""
 
-_ISSUER_PREFIX: Final = "did:pkh:eip155:"
+_ISSUER_PREFIX = "did:pkh:eip155:"
 
 # C7: a line break in a field would forge a line of the signed text. Two payloads could then share
 # one signature.

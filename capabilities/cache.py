@@ -18,14 +18,14 @@ Example:
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import Final, TypeVar
+from typing import TypeVar
 
 Key = TypeVar("Key", str, bytes)
 Entry = TypeVar("Entry")
 Value = TypeVar("Value")
 Result = TypeVar("Result")
 
-MAX_REMEMBERED: Final = 4096
+MAX_REMEMBERED = 4096
 """Longest input in characters or bytes that is cached by default."""
 
 

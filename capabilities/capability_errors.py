@@ -5,8 +5,6 @@ parse it. Texts quote the resource, ability, DID or CID that the sender named, a
 token.
 """
 
-from typing import Final
-
 
 class CapabilityError(Exception):
     """Base class of the errors that this package raises for invalid data.
@@ -65,7 +63,7 @@ class CaveatRefused(CapabilityError):
     code = "caveat-refused"
 
 
-CHAIN_TEXTS: Final = {
+CHAIN_TEXTS = {
     # The delegation is a policy root or a policy session; neither is an ordinary grant (3.8).
     "policy-profile-refused": "{}",
     # More delegations in the closure than a chain may hold (D30, I13).

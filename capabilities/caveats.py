@@ -11,7 +11,7 @@ The `value` of a selector is a whole resource, or a path in the service of the c
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -23,8 +23,8 @@ from .strict_json import Json
 Caveats: TypeAlias = Mapping[str, Json]
 """Conditions in their stored form (T2): index text to object; an empty map means none."""
 
-_SELECTOR: Final = "xyz.tinycloud.resource/selector"
-_WHOLE: Final = ("tinycloud:", "urn:")
+_SELECTOR = "xyz.tinycloud.resource/selector"
+_WHOLE = ("tinycloud:", "urn:")
 
 
 class _Selector(Struct, frozen=True, forbid_unknown_fields=True):

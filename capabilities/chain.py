@@ -14,7 +14,7 @@ not trusted.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from math import floor
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -28,14 +28,14 @@ from .references import CID_URN, CitedDelegation
 from .resources import OpaqueResource, SpaceId, SpaceResource, extends, root_of
 from .tokens import MAX_CAPABILITIES, Capability, Delegation, Invocation, Revocation, check_window
 
-MAX_CHAIN_NODES: Final = 64
+MAX_CHAIN_NODES = 64
 """Most distinct delegations in a closure (D30); it bounds the reads for one request."""
 
-MAX_COMPARISONS: Final = 262_144
+MAX_COMPARISONS = 262_144
 """Most comparisons of a requested with a granted capability for one token; they take some 80 ms if
 nothing matches."""
 
-MAX_LIFETIME_S: Final = 300
+MAX_LIFETIME_S = 300
 
 
 class Mark(Enum):
@@ -45,14 +45,14 @@ class Mark(Enum):
     REVOKED = "revoked"
 
 
-BOUNDARIES: Final = {
+BOUNDARIES = {
     "delegation": "child-caveats-not-subset-of-parent",
     "invocation": "invocation-caveats-not-subset-of-chain",
 }
 """Prefixes of caveat errors, which tell clients whether a delegation or a call was refused."""
 
 # Every member of every closure is compared with it, and a global is read faster than an attribute.
-_LIVE: Final = Mark.LIVE
+_LIVE = Mark.LIVE
 
 Marks: TypeAlias = Mapping[ContentKey, Mark]
 """The marks that the caller read, by content key; a delegation without one is unknown."""

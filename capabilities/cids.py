@@ -9,7 +9,7 @@ The label separates CACAOs from UCANs. NUL ends label and signer, which cannot c
 different inputs never give the same bytes.
 """
 
-from typing import Final, NewType
+from typing import NewType
 
 import libipld
 from blake3 import blake3
@@ -23,14 +23,14 @@ Digest = NewType("Digest", bytes)
 ContentKey = NewType("ContentKey", bytes)
 """32 bytes that identify a signed statement, in whatever encoding it arrived."""
 
-RAW: Final = 0x55
-BLAKE3_256: Final = 0x1E
-MAX_CID_CHARS: Final = 512
+RAW = 0x55
+BLAKE3_256 = 0x1E
+MAX_CID_CHARS = 512
 """Longest CID text that is parsed; 36 bytes in base 2 have 289 characters."""
 
-_PREFIX: Final = b"\x01\x55\x1e\x20"
-_CACAO_LABEL: Final = b"sealspace/content/cacao/v1\0"
-_UCAN_LABEL: Final = b"sealspace/content/ucan/v1\0"
+_PREFIX = b"\x01\x55\x1e\x20"
+_CACAO_LABEL = b"sealspace/content/cacao/v1\0"
+_UCAN_LABEL = b"sealspace/content/ucan/v1\0"
 
 
 class Cid(Struct, frozen=True, gc=False):

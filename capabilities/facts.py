@@ -9,7 +9,6 @@ resource `urn:sealspace:attestation:v1:<base64url of the JSON>` before its ReCap
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Final
 
 import libipld
 import msgspec
@@ -18,23 +17,23 @@ from .capability_errors import InvalidJson, MalformedToken
 from .strict_base64 import encode_url
 from .strict_json import Json, parse_json
 
-ATTESTATION_FACT: Final = "sealspace.attestation/v1"
+ATTESTATION_FACT = "sealspace.attestation/v1"
 """Member of a delegation's fact that contains a release policy."""
-ATTESTATION_URN: Final = "urn:sealspace:attestation:v1:"
-MAX_STATEMENT_BYTES: Final = 65_536
+ATTESTATION_URN = "urn:sealspace:attestation:v1:"
+MAX_STATEMENT_BYTES = 65_536
 
-SESSION_FACT: Final = "sealspace.attestation.session/v1"
+SESSION_FACT = "sealspace.attestation.session/v1"
 """`type` of the fact that binds a token to a submitted quote."""
-POLICY_FACT: Final = "sealspace.encryption.policy/v1"
+POLICY_FACT = "sealspace.encryption.policy/v1"
 """`type` of the fact that binds a token to a network's new policy."""
-WITHDRAWAL_FACT: Final = "sealspace.encryption.withdrawal/v1"
+WITHDRAWAL_FACT = "sealspace.encryption.withdrawal/v1"
 """`type` of the fact that binds a token to a withdrawal on a network."""
 
-_FACT_FAMILY: Final = "sealspace.attestation/"
-_ATTESTATION_FAMILY: Final = "urn:sealspace:attestation:"
-_DELEGATION_MODE: Final = "xyz.tinycloud.policy/delegationMode"
-_ROOT_ROLES: Final = ("policy-authority", "policy-enforcement")
-_SESSION_PROFILE: Final = "policy-session-ucan/v1"
+_FACT_FAMILY = "sealspace.attestation/"
+_ATTESTATION_FAMILY = "urn:sealspace:attestation:"
+_DELEGATION_MODE = "xyz.tinycloud.policy/delegationMode"
+_ROOT_ROLES = ("policy-authority", "policy-enforcement")
+_SESSION_PROFILE = "policy-session-ucan/v1"
 
 
 def is_terminal(facts: Iterable[Json]) -> bool:

@@ -17,7 +17,7 @@ Example:
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import libipld
 
@@ -35,8 +35,8 @@ from .verifiers import Ed25519Verifier, P256Verifier, Secp256k1Verifier, Verifie
 #     EC    P-256        x, y  32 bytes each
 #     EC    secp256k1    x, y  32 bytes each
 
-_COORDINATE_BYTES: Final = 32
-_CURVES: Final[Mapping[str, Callable[[bytes], Verifier]]] = {
+_COORDINATE_BYTES = 32
+_CURVES: Mapping[str, Callable[[bytes], Verifier]] = {
     "P-256": P256Verifier,
     "secp256k1": Secp256k1Verifier,
 }
@@ -92,16 +92,16 @@ def _on_curve(curve: str, x: bytes, y: bytes) -> Verifier:
     return _CURVES[curve](b"\x04" + x + y)
 
 
-MAX_DID_JWK_CHARS: Final = 1024
+MAX_DID_JWK_CHARS = 1024
 """Longest did:jwk that is parsed; ordinary ones have some 250 characters."""
 
-_KEY: Final = "did:key:"
-_JWK: Final = "did:jwk:"
-_PKH: Final = "did:pkh:"
-_ACCOUNT_FRAGMENTS: Final = ("", "#blockchainAccountId")
+_KEY = "did:key:"
+_JWK = "did:jwk:"
+_PKH = "did:pkh:"
+_ACCOUNT_FRAGMENTS = ("", "#blockchainAccountId")
 _SOLANA = re.compile(r"did:pkh:solana:[-_A-Za-z0-9]{1,32}:([1-9A-HJ-NP-Za-km-z]{32,44})")
 # Multicodec of the key, as a varint of two bytes -> size of the key, its type.
-_CODECS: Final[Mapping[bytes, tuple[int, Callable[[bytes], Verifier]]]] = {
+_CODECS: Mapping[bytes, tuple[int, Callable[[bytes], Verifier]]] = {
     ED25519_CODEC: (32, Ed25519Verifier),
     b"\x80\x24": (33, P256Verifier),
     b"\xe7\x01": (33, Secp256k1Verifier),

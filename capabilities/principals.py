@@ -10,7 +10,7 @@ Example:
 
 import re
 from functools import lru_cache
-from typing import Final, NewType
+from typing import NewType
 
 import libipld
 import sha3
@@ -21,16 +21,16 @@ from .capability_errors import InvalidIdentifier
 Principal = NewType("Principal", str)
 """A DID without fragment, in its canonical spelling if it has one (P4, P5)."""
 
-ED25519_CODEC: Final = b"\xed\x01"
+ED25519_CODEC = b"\xed\x01"
 """The multicodec of an Ed25519 public key (K6)."""
 
-_PKH_EIP155: Final = "did:pkh:eip155:"
-_DID_KEY: Final = "did:key:"
-_MAX_DID_KEY_CHARS: Final = 256
+_PKH_EIP155 = "did:pkh:eip155:"
+_DID_KEY = "did:key:"
+_MAX_DID_KEY_CHARS = 256
 _SHAPE = re.compile(r"did:[a-z0-9]+:[!-~]+")
 _DECIMAL = re.compile(r"\+?([0-9]+)")
-_HEX_DIGITS: Final = frozenset("0123456789abcdefABCDEF")
-_MAX_CHAIN: Final = 2**64 - 1
+_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
+_MAX_CHAIN = 2**64 - 1
 
 
 def parse_principal(text: str) -> Principal:

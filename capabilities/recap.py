@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
-from typing import Final
 
 import libipld
 import msgspec
@@ -26,12 +25,10 @@ from .siwe import SiweMessage
 from .strict_base64 import encode_url
 from .strict_json import Json, check_text, repeats_member
 
-PREFIX: Final = "urn:recap:"
-MAX_RECAP_BYTES: Final = 393_216
-_KNOWN: Final = frozenset({"att", "prf"})
-_INTRODUCTION: Final = (
-    "I further authorize the stated URI to perform the following actions on my behalf:"
-)
+PREFIX = "urn:recap:"
+MAX_RECAP_BYTES = 393_216
+_KNOWN = frozenset({"att", "prf"})
+_INTRODUCTION = "I further authorize the stated URI to perform the following actions on my behalf:"
 
 Attenuations = Mapping[str, Mapping[str, Sequence[Mapping[str, None]]]]
 """Resource to ability to caveat list; the caveats of a wallet contain only null (S5)."""

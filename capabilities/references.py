@@ -7,7 +7,6 @@ Example:
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Final
 
 from msgspec import Struct
 
@@ -15,19 +14,19 @@ from .cache import remembered
 from .capability_errors import InvalidIdentifier, MalformedToken
 from .cids import Cid, Digest, cid_text, parse_cid
 
-MAX_PARENTS: Final = 256
+MAX_PARENTS = 256
 """Most proofs that are parsed; the chain rules allow fewer and return a clear error (D30)."""
 
-CID_URN: Final = "urn:cid:"
+CID_URN = "urn:cid:"
 """Prefix of a resource that is a delegation."""
-CID_AUDIENCE: Final = "ucan:"
+CID_AUDIENCE = "ucan:"
 """Prefix of `aud` in a wallet's revocation (V3)."""
 
-MAX_TARGETS: Final = 32
+MAX_TARGETS = 32
 """Most delegations that one token revokes; all their marks and audit records fit one commit (V5,
 ST6)."""
 
-_MEMOISED_PROOF_CHARS: Final = 128
+_MEMOISED_PROOF_CHARS = 128
 
 
 class CitedDelegation(Struct, frozen=True, gc=False):

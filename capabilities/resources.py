@@ -10,7 +10,7 @@ Example:
 """
 
 import re
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -18,11 +18,11 @@ from .cache import remembered
 from .capability_errors import InvalidIdentifier
 from .principals import Principal, parse_principal, principal_of
 
-NETWORK_PREFIX: Final = "urn:tinycloud:encryption:"
-_ACCOUNT_NETWORK: Final = f"{NETWORK_PREFIX}did:pkh:eip155:"
-_SCHEME: Final = "tinycloud:"
+NETWORK_PREFIX = "urn:tinycloud:encryption:"
+_ACCOUNT_NETWORK = f"{NETWORK_PREFIX}did:pkh:eip155:"
+_SCHEME = "tinycloud:"
 
-_MEMOISED_CHARS: Final = 512
+_MEMOISED_CHARS = 512
 """Longest text whose result is cached, so that unauthenticated clients cannot fill the caches."""
 
 
@@ -126,8 +126,8 @@ _PARTS = re.compile(
 )
 _AUTHORITY = re.compile(_AUTHORITY_TEXT)
 _URI_SCHEME = re.compile(_SCHEME_TEXT)
-_UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_DOT_SEGMENTS: Final = frozenset({".", ".."})
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_DOT_SEGMENTS = frozenset({".", ".."})
 _ESCAPES = re.compile(r"%(..)")
 
 

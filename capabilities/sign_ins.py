@@ -30,7 +30,6 @@ Example:
 
 from collections.abc import Iterable, Mapping
 from dataclasses import InitVar, dataclass
-from typing import Final
 
 from msgspec import Struct
 
@@ -41,14 +40,14 @@ from .principals import Principal, is_wallet
 from .resources import SpaceResource
 from .tokens import Delegation
 
-MAX_LIFE_S: Final = 30 * 86_400
+MAX_LIFE_S = 30 * 86_400
 """Longest life of a sign-in; it limits the time in which a stolen session key is of use."""
-MAX_AHEAD_S: Final = 300
+MAX_AHEAD_S = 300
 """Largest difference by which a sign-in may be dated ahead, because users' clocks are inexact."""
 
-_KEY_PREFIX: Final = "did:key:z"
-_METHOD_CHARS: Final = len("did:key:")
-_SEAL: Final = object()
+_KEY_PREFIX = "did:key:z"
+_METHOD_CHARS = len("did:key:")
+_SEAL = object()
 
 
 def is_sign_in(delegation: Delegation, *, registered_at: float) -> bool:

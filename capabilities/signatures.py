@@ -6,7 +6,6 @@ of UCANs, for all key types.
 """
 
 from collections.abc import Mapping
-from typing import Final
 
 import sha3
 from btclib_libsecp256k1 import keys, recovery
@@ -16,10 +15,10 @@ from nacl.exceptions import CryptoError
 from .capability_errors import BadSignature
 from .principals import did_key, eip55
 
-SECP256K1_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+SECP256K1_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 """The order of secp256k1; a signature with an `s` above half of it also exists with a lower one."""
 
-_RECOVERY: Final[Mapping[int, int]] = {0: 0, 1: 1, 27: 0, 28: 1}
+_RECOVERY: Mapping[int, int] = {0: 0, 1: 1, 27: 0, 28: 1}
 
 
 def verify_ed25519(public_key: bytes, message: bytes, signature: bytes) -> None:

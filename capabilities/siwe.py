@@ -8,7 +8,6 @@ outside checks this (see `cacao`).
 import re
 from dataclasses import dataclass
 from datetime import date
-from typing import Final
 
 from .capability_errors import InvalidIdentifier
 from .principals import eip55
@@ -18,14 +17,14 @@ _RFC3339 = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[\x00-\x7f]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
     r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
 )
-_DAY_S: Final = 86_400
-_CYCLE_YEARS: Final = 400
-_CYCLE_DAYS: Final = 146_097
+_DAY_S = 86_400
+_CYCLE_YEARS = 400
+_CYCLE_DAYS = 146_097
 """The calendar repeats after this many days, which are 400 years."""
-_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
-_YEAR_0_S: Final = -62_167_219_200
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_YEAR_0_S = -62_167_219_200
 
-YEAR_10000_S: Final = 253_402_300_800
+YEAR_10000_S = 253_402_300_800
 """First second after the last valid time (Q28)."""
 
 

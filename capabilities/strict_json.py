@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Annotated, Any, Final, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -22,7 +22,7 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 Sha256Hex = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """A field of 64 lower-case hex digits, for use with `shaped`."""
 
-MAX_NESTING: Final = 64
+MAX_NESTING = 64
 """Deepest nesting of arrays and objects, far below the interpreter's recursion limit."""
 
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)

@@ -11,7 +11,7 @@ Example:
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import astuple
@@ -51,13 +51,13 @@ from .siwe import parse_rfc3339
 from .strict_json import Json
 from .ucan import UcanToken, parse_ucan, verify_ucan
 
-MAX_HEADER_BYTES: Final = 393_216
+MAX_HEADER_BYTES = 393_216
 """Longest header value; a sign-in for many spaces is long."""
 
-MAX_CAPABILITIES: Final = 1024
+MAX_CAPABILITIES = 1024
 """Most pairs of resource and ability in one token."""
 
-MAX_FACTS: Final = 256
+MAX_FACTS = 256
 
 Form: TypeAlias = Literal["cacao", "ucan"]
 
@@ -101,7 +101,7 @@ class _Token(Struct, frozen=True, gc=False):
 
 
 # Both contain the token itself: a log line with it could be replayed.
-_HIDDEN: Final = frozenset({"header", "envelope"})
+_HIDDEN = frozenset({"header", "envelope"})
 
 
 class _StoredToken(_Token, frozen=True, gc=False):

@@ -10,7 +10,7 @@ Example:
 """
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from libipld import decode_multibase
@@ -32,21 +32,21 @@ if TYPE_CHECKING:
 else:
     Json = Any  # the decoder needs no recursive type: any JSON value passes
 
-MAX_PAYLOAD_BYTES: Final = 294_912
+MAX_PAYLOAD_BYTES = 294_912
 """Longest payload: the bytes that a header of 393,216 characters carries in base64."""
 
-MAX_HEADER_PART_BYTES: Final = 16_384
+MAX_HEADER_PART_BYTES = 16_384
 """Longest JOSE header; with a public key it has some 150 bytes."""
 
-_MEMOISED_CHARS: Final = 512
+_MEMOISED_CHARS = 512
 """Longest header or DID that is cached, so that unauthenticated clients cannot fill the caches."""
 
-_NO_BASE64URL: Final = "JWS part is not base64url without padding"
-_UCV: Final = "0.10.0"
-_PAYLOAD_MEMBERS: Final = frozenset({"iss", "aud", "exp", "nbf", "nnc", "fct", "prf", "att"})
+_NO_BASE64URL = "JWS part is not base64url without padding"
+_UCV = "0.10.0"
+_PAYLOAD_MEMBERS = frozenset({"iss", "aud", "exp", "nbf", "nnc", "fct", "prf", "att"})
 # Algorithm names that a header may contain; any other makes the token undecodable. The key decides
 # which of them is accepted (Q33).
-_ALGORITHMS: Final = frozenset(
+_ALGORITHMS = frozenset(
     {
         "HS256",
         "HS384",
@@ -72,8 +72,8 @@ _ALGORITHMS: Final = frozenset(
         "none",
     }
 )
-_KEY_TYPES: Final = frozenset({"OKP", "EC", "RSA", "oct"})
-_KEY_PARTS: Final = ("x", "y", "d", "n", "e", "k")
+_KEY_TYPES = frozenset({"OKP", "EC", "RSA", "oct"})
+_KEY_PARTS = ("x", "y", "d", "n", "e", "k")
 _DID_TEXT = r"did:[a-z0-9]++:[A-Za-z0-9._:%\-]++"
 _TAIL = r"[A-Za-z0-9\-._~!$&'()*+,;=:@/?%]*+"
 _DID = re.compile(_DID_TEXT)

@@ -15,7 +15,6 @@ Example:
 
 import hashlib
 from abc import ABC, abstractmethod
-from typing import Final
 
 from btclib_libsecp256k1 import dsa, keys
 from cryptography.exceptions import InvalidSignature
@@ -27,10 +26,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from .capability_errors import BadSignature
 from .signatures import SECP256K1_ORDER, address_of, keccak256, recover_public_key, verify_ed25519
 
-P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """The order of P-256."""
 
-_ES256: Final = ec.ECDSA(SHA256())
+_ES256 = ec.ECDSA(SHA256())
 
 
 class Verifier(ABC):

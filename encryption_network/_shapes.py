@@ -7,7 +7,7 @@ members much later (row 5). The error texts are those that the protocol's client
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -19,19 +19,19 @@ from .network_errors import RequestError
 
 Kind = Literal["string", "i64", "u32", "network", "object"]
 
-_DECODER: Final = msgspec.json.Decoder(Any)
-_LITERALS: Final = {"n": "null", "t": "true", "f": "false"}
-_KINDS: Final[dict[Kind, tuple[type, str]]] = {
+_DECODER = msgspec.json.Decoder(Any)
+_LITERALS = {"n": "null", "t": "true", "f": "false"}
+_KINDS: dict[Kind, tuple[type, str]] = {
     "string": (str, "a string"),
     "network": (str, "a string"),
     "i64": (int, "i64"),
     "u32": (int, "u32"),
     "object": (dict, "an object"),
 }
-_RANGES: Final = {"i64": range(-(2**63), 2**63), "u32": range(2**32)}
-_MAX_ECHO_CHARS: Final = 64
+_RANGES = {"i64": range(-(2**63), 2**63), "u32": range(2**32)}
+_MAX_ECHO_CHARS = 64
 # The standard parser's messages, and the texts that the protocol's clients expect in their place.
-_PARSER_TEXTS: Final = {
+_PARSER_TEXTS = {
     "Expecting value": "expected value",
     "Extra data": "trailing characters",
     "Expecting property name enclosed in double quotes": "key must be a string",

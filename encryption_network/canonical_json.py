@@ -16,7 +16,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct, ValidationError, convert
@@ -29,12 +29,12 @@ from .network_errors import InvalidCanonicalJson
 MAX_DEPTH = 128
 
 # Created once, because `json.dumps` with options creates an encoder at each call.
-_quoted: Final = json.JSONEncoder(ensure_ascii=False).encode
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 # A fast path in C for values that msgspec writes in canonical form: it sorts members by their UTF-8
 # bytes and uses the shortest escapes. It prints fractions and integers above 64 bits differently,
 # and NaN as null, so those take the slow path. A subclass of `bytes` is a digest, written as hex.
-_compact: Final = msgspec.json.Encoder(order="sorted", enc_hook=bytes.hex).encode
+_compact = msgspec.json.Encoder(order="sorted", enc_hook=bytes.hex).encode
 _Leaf: TypeAlias = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | str | bool | None
 _Flat: TypeAlias = _Leaf | list[_Leaf] | dict[str, _Leaf]
 _Nested: TypeAlias = _Leaf | list[_Flat] | dict[str, _Flat]

@@ -31,7 +31,7 @@ from .networks import Descriptor
 
 ENVELOPE_VERSION: Final = 1
 _Text = Annotated[str, Meta(min_length=1)]
-MAX_ENVELOPE_BYTES: Final = 67_108_864
+MAX_ENVELOPE_BYTES = 67_108_864
 """Longest envelope that is parsed by default: 64 MiB of JSON, for 48 MiB of payload."""
 
 

@@ -34,7 +34,7 @@ Example:
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass
-from typing import Final, Literal, get_args
+from typing import Literal, get_args
 
 from msgspec import Struct, field
 
@@ -57,7 +57,7 @@ from .withdrawals import NOTHING_WITHDRAWN, Withdrawals, evidence_digest
 
 # --- policies in delegations ----------------------------------------------------------------------
 
-MAX_HEADER_BYTES: Final = 8 * 1024 * 1024
+MAX_HEADER_BYTES = 8 * 1024 * 1024
 """Most bytes of tokens whose policies are cached; a policy is a part of its token."""
 
 
@@ -141,7 +141,7 @@ class ReleaseRequest(Struct, frozen=True, kw_only=True, gc=False):
         return self.decrypt.bound.invocation.invoker
 
 
-MAX_PATHS: Final = 256
+MAX_PATHS = 256
 """Most paths that the policies of one release may list together; each is a row to read."""
 
 Reason = Literal[
@@ -155,12 +155,12 @@ Reason = Literal[
     "trust_root",
     "withdrawn",
 ]
-REASONS: Final = frozenset(get_args(Reason))
+REASONS = frozenset(get_args(Reason))
 """Codes of refusals that a caller sees. They are part of a response body, so they keep their
 underscores (RL14)."""
 
-_policy_cache: Final = PolicyCache()
-_SEAL: Final = object()
+_policy_cache = PolicyCache()
+_SEAL = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

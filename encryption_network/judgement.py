@@ -5,16 +5,16 @@ Example:
         refusal = judge(evidence, policy, now)
 """
 
-from typing import Final, Literal
+from typing import Literal
 
 from .key_providers import is_accepted
 from .policy import GRACE_STATUSES, Evidence, Policy
 
-CLOCK_SKEW_S: Final = 60
+CLOCK_SKEW_S = 60
 """How far the attesting machine's clock may be ahead of this one's."""
 
 # Intel's life-cycle notices may accompany the status UpToDate; they are not vulnerabilities.
-_NOTICE_PREFIX: Final = "INTEL-DOC-"
+_NOTICE_PREFIX = "INTEL-DOC-"
 
 Refusal = Literal[
     "evidence_expired",

@@ -19,19 +19,18 @@ Source: spec/attestation.md AT29, spec/release.md RL8.
 """
 
 from collections.abc import Collection, Iterable
-from typing import Final
 
 from .network_errors import PolicyError
 
-DEFAULT_KEY_PROVIDERS: Final = ("kms", "tpm")
+DEFAULT_KEY_PROVIDERS = ("kms", "tpm")
 """Accepted by default."""
-NAMES: Final = frozenset({"kms", "tpm", "local-sgx"})
+NAMES = frozenset({"kms", "tpm", "local-sgx"})
 """Kinds of key providers that a list may accept."""
-MAX_KEY_PROVIDERS: Final = 16
+MAX_KEY_PROVIDERS = 16
 """Most entries of one list."""
-MAX_ID_BYTES: Final = 256
+MAX_ID_BYTES = 256
 """Longest id in an entry; the id of a KMS is a public key of about 91 bytes."""
-_NEEDS_ID: Final = "local-sgx"
+_NEEDS_ID = "local-sgx"
 
 
 def parse_key_provider(text: str) -> str:

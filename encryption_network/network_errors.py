@@ -4,8 +4,6 @@ The texts of `RequestError` are those of the `/encryption` routes on the wire. T
 refusals has a row for each code: it defines the status, and the report on `/invoke` (enc 2.5, 2.7).
 """
 
-from typing import Final
-
 
 class EncryptionError(Exception):
     """Base class of the errors of encryption networks."""
@@ -91,7 +89,7 @@ class ReleaseRefused(EncryptionError):
         super().__init__(f"release refused: {reason}")
 
 
-TEXTS: Final = {
+TEXTS = {
     # The body is not JSON; the message is the parser's.
     "body-not-json": "{}",
     # The body is longer than the limit. `/invoke` reads up to the limit, where the JSON is
@@ -141,7 +139,7 @@ TEXTS: Final = {
 }
 """The wire text for each row of the request ladders, by code (enc 2.5, 2.7)."""
 
-_OUTCOMES: Final = {
+_OUTCOMES = {
     "network-revoked": "denied:revoked",
     "network-not-active": "denied:state",
     "audience-mismatch": "denied:audience",

@@ -13,7 +13,7 @@ Example:
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -38,11 +38,11 @@ from .withdrawals import (
     encode_withdrawals,
 )
 
-ALGORITHM: Final = "x25519-aes256gcm/v1"
-KEY_VERSION: Final = 1
-KEY_BACKEND: Final = "local-one-of-one"
-MEMBER_ROLE: Final = "primary"
-MAX_RECORD_BYTES: Final = 262_144
+ALGORITHM = "x25519-aes256gcm/v1"
+KEY_VERSION = 1
+KEY_BACKEND = "local-one-of-one"
+MEMBER_ROLE = "primary"
+MAX_RECORD_BYTES = 262_144
 """Longest stored record; a policy takes at most an eighth of it."""
 
 NetworkState = Literal["pending", "generating", "active", "rotating", "revoked", "failed"]
@@ -59,7 +59,7 @@ class Threshold(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
     t: int
 
 
-_SEALED_BYTES: Final = BLOB_OVERHEAD_BYTES + KEY_BYTES
+_SEALED_BYTES = BLOB_OVERHEAD_BYTES + KEY_BYTES
 
 
 class NetworkRecord(
@@ -232,7 +232,7 @@ def private_key(record: NetworkRecord, keyring: Keyring) -> bytes:
 # Sealed private keys with the public keys that they belong to. A sealed key is authenticated and
 # cannot change, so one scalar multiplication is enough. The cache contains no secrets: the scalar
 # is decrypted for each use.
-_matching_pairs: Final = Recent[bytes, None](4096)
+_matching_pairs = Recent[bytes, None](4096)
 
 
 def descriptor_json(record: NetworkRecord, node_did: str) -> dict[str, Json]:
@@ -259,7 +259,7 @@ def well_known_json(record: NetworkRecord) -> dict[str, Json]:
     return {name: members[name] for name in _WELL_KNOWN}
 
 
-_WELL_KNOWN: Final = (
+_WELL_KNOWN = (
     "networkId",
     "ownerDid",
     "name",
@@ -300,12 +300,12 @@ def timestamp(now: float) -> str:
     return (text.rstrip("0") if "." in text else text) + "Z"
 
 
-_EPOCH: Final = datetime(1970, 1, 1)  # without a zone, which `isoformat` would write as +00:00
+_EPOCH = datetime(1970, 1, 1)  # without a zone, which `isoformat` would write as +00:00
 
 
 # --- the store's value ----------------------------------------------------------------------------
 
-_DECODER: Final = msgspec.msgpack.Decoder(NetworkRecord)
+_DECODER = msgspec.msgpack.Decoder(NetworkRecord)
 
 
 def encode_network(record: NetworkRecord) -> bytes:

@@ -32,7 +32,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from operator import eq
-from typing import Annotated, Any, Final, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from msgspec import UNSET, Meta, Struct, UnsetType, msgpack, to_builtins
 
@@ -47,15 +47,15 @@ from .canonical_json import canonical_bytes
 from .key_providers import MAX_KEY_PROVIDERS, is_accepted, parse_key_provider
 from .network_errors import InvalidCanonicalJson, PolicyError, RecordError
 
-MAX_POLICY_BYTES: Final = 32_768
+MAX_POLICY_BYTES = 32_768
 """Longest policy as canonical JSON; 64 measurements of five registers take 31 KB."""
-MAX_POLICIES: Final = 4
+MAX_POLICIES = 4
 """Most policies in one delegation."""
-MAX_SECONDS: Final = 10 * 365 * 86_400
+MAX_SECONDS = 10 * 365 * 86_400
 """Longest age and grace period: ten years, longer than any platform is supported."""
-DEFAULT_TD_ATTRIBUTES: Final = bytes.fromhex("0000001000000000")
+DEFAULT_TD_ATTRIBUTES = bytes.fromhex("0000001000000000")
 """SEPT_VE_DISABLE alone, as in every genuine production quote."""
-GRACE_STATUSES: Final = frozenset(
+GRACE_STATUSES = frozenset(
     {
         "OutOfDate",
         "OutOfDateConfigurationNeeded",
@@ -64,7 +64,7 @@ GRACE_STATUSES: Final = frozenset(
     }
 )
 """TCB statuses that are accepted only for a grace period after the date of the TCB level."""
-ACCEPTABLE_STATUSES: Final = GRACE_STATUSES | {
+ACCEPTABLE_STATUSES = GRACE_STATUSES | {
     "UpToDate",
     "SWHardeningNeeded",
     "ConfigurationNeeded",
@@ -216,7 +216,7 @@ class Policy:
 
 # --- stored evidence ------------------------------------------------------------------------------
 
-MAX_EVIDENCE_BYTES: Final = 16_384
+MAX_EVIDENCE_BYTES = 16_384
 """Longest stored evidence; it has some 1,200 bytes, and the advisories grow slowly."""
 
 
@@ -225,7 +225,7 @@ class _EvidenceRow(Struct, array_like=True, forbid_unknown_fields=True):
     evidence: Evidence
 
 
-_DECODER: Final = msgpack.Decoder(_EvidenceRow)
+_DECODER = msgpack.Decoder(_EvidenceRow)
 
 
 def encode_evidence(evidence: Evidence) -> bytes:
@@ -339,7 +339,7 @@ def policies_of(facts: Sequence[Json]) -> tuple[Policy, ...]:
 
 
 # Most entries of each list. They are judged at every release, and each path is a row to read.
-_LIST_LIMITS: Final = {
+_LIST_LIMITS = {
     "measurements": 64,
     "compose_hashes": 64,
     "app_ids": 64,
@@ -359,7 +359,7 @@ _AppId = Annotated[str, Meta(pattern=r"\A(?:[0-9a-f]{2}){1,64}\Z")]
 _Short = Annotated[str, Meta(pattern=r"\A[\x00-\x7f]{1,64}\Z")]
 _Seconds = Annotated[int, Meta(ge=0, le=MAX_SECONDS)]
 # An empty list would accept nothing; a reader could take it for "no list" and accept everything.
-_NOT_EMPTY: Final = Meta(min_length=1)
+_NOT_EMPTY = Meta(min_length=1)
 
 
 class _MeasurementsJson(Struct, frozen=True, forbid_unknown_fields=True):
@@ -390,7 +390,7 @@ class _PolicyJson(Struct, frozen=True, forbid_unknown_fields=True, rename="camel
 
 
 # Both classes have their members in the same order.
-_JSON_NAMES: Final = dict(zip(Policy.__slots__, _PolicyJson.__struct_encode_fields__, strict=True))
+_JSON_NAMES = dict(zip(Policy.__slots__, _PolicyJson.__struct_encode_fields__, strict=True))
 
 
 def _hexes(entries: Iterable[str]) -> tuple[bytes, ...]:

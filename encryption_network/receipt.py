@@ -42,15 +42,15 @@ from .release_record import Ground, Mode
 
 RECEIPT_TYPE: Final = "sealspace.receipt/v1"
 VERDICT: Final = "authorised"
-MAX_RECEIPT_BYTES: Final = 64 * 1024
+MAX_RECEIPT_BYTES = 64 * 1024
 """Longest receipt; 64 CIDs and some hundred policies take half of it."""
-MAX_CHAIN: Final = 64
-MAX_POLICY_DIGESTS: Final = 512
-_MAX_TEXT_CHARS: Final = 8192
-_SIGNATURE_BYTES: Final = 64
-_DIGEST_BYTES: Final = 32
+MAX_CHAIN = 64
+MAX_POLICY_DIGESTS = 512
+_MAX_TEXT_CHARS = 8192
+_SIGNATURE_BYTES = 64
+_DIGEST_BYTES = 32
 # The members that come after the signature are the same in every receipt.
-_LAST_MEMBERS: Final = f'"type":"{RECEIPT_TYPE}","verdict":"{VERDICT}"}}'.encode()
+_LAST_MEMBERS = f'"type":"{RECEIPT_TYPE}","verdict":"{VERDICT}"}}'.encode()
 _Text = Annotated[str, Meta(min_length=1, max_length=_MAX_TEXT_CHARS)]
 
 

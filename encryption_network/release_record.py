@@ -38,13 +38,13 @@ delegates: all but the owner in person. everyone: the owner too. off: none, for 
 Ground = Literal["owner", "owner_session", "attested", "off"]
 """The reason for admitting a release: IP1, IP2, evidence, or a node without requirements."""
 
-MAX_TRUST_ROOTS: Final = 16
-INTEL_ROOT_SHA256: Final = bytes.fromhex(
+MAX_TRUST_ROOTS = 16
+INTEL_ROOT_SHA256 = bytes.fromhex(
     "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3"
 )
 """SHA-256 of Intel's root certificate (DER), which signs the quotes of genuine platforms."""
-_STRICTNESS: Final[dict[Mode, int]] = {"off": 0, "delegates": 1, "everyone": 2}
-_MAX_BYTES: Final = MAX_POLICY_BYTES + MAX_KEY_PROVIDERS * (2 * MAX_ID_BYTES + 16) + 4096
+_STRICTNESS: dict[Mode, int] = {"off": 0, "delegates": 1, "everyone": 2}
+_MAX_BYTES = MAX_POLICY_BYTES + MAX_KEY_PROVIDERS * (2 * MAX_ID_BYTES + 16) + 4096
 _VERSION: Final = 1
 
 

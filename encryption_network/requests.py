@@ -22,7 +22,7 @@ Hashes and the audience are compared as text, network ids as parsed ids (EN2).
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Annotated, Final, TypeAlias, TypeVar, cast
+from typing import Annotated, TypeAlias, TypeVar, cast
 
 from blake3 import blake3
 from msgspec import Meta, Struct, ValidationError, convert
@@ -47,19 +47,19 @@ from .canonical_json import canonical_hash, canonical_members
 from .network_errors import InvalidCanonicalJson, RequestError
 from .networks import NetworkRecord
 
-DECRYPT_TYPE: Final = "tinycloud.encryption.decrypt/v1"
-RESULT_TYPE: Final = "tinycloud.encryption.decrypt-result/v1"
+DECRYPT_TYPE = "tinycloud.encryption.decrypt/v1"
+RESULT_TYPE = "tinycloud.encryption.decrypt-result/v1"
 """`type` of the answer to a decrypt request."""
-ADMIN_TYPE: Final = "tinycloud.encryption.network-admin/v1"
+ADMIN_TYPE = "tinycloud.encryption.network-admin/v1"
 
-MAX_BODY_BYTES: Final = 1_000_000
+MAX_BODY_BYTES = 1_000_000
 """Longest body on either route; `/invoke` reads no further (wire 4.8)."""
-MAX_LIFETIME_S: Final = 300
+MAX_LIFETIME_S = 300
 """How far ahead the `exp` of a decrypt token may be."""
-REVOKE_BODY_HASH: Final = canonical_hash({})
+REVOKE_BODY_HASH = canonical_hash({})
 """A revoke request is bound to the empty object, whatever its body is (enc 2.8)."""
 
-_BODY_SHAPE: Final = Shape(
+_BODY_SHAPE = Shape(
     {
         "type": "string",
         "targetNode": "string",
@@ -73,14 +73,14 @@ _BODY_SHAPE: Final = Shape(
     },
     closed=True,
 )
-_CREATE_SHAPE: Final = Shape(
+_CREATE_SHAPE = Shape(
     {"name": "string", "ownerDid": "string", "threshold": "object"},
     optional=frozenset({"threshold"}),
 )
-_THRESHOLD_SHAPE: Final = Shape({"n": "u32", "t": "u32"})
-_NEW_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
-_NO_FACTS: Final = "missing encryption invocation facts"
-_NONCE_LABEL: Final = b"sealspace/network-admin-nonce/v1\0"
+_THRESHOLD_SHAPE = Shape({"n": "u32", "t": "u32"})
+_NEW_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+_NO_FACTS = "missing encryption invocation facts"
+_NONCE_LABEL = b"sealspace/network-admin-nonce/v1\0"
 
 
 # --- both ladders ---------------------------------------------------------------------------------

@@ -22,8 +22,6 @@ Example:
     verify_descriptor(descriptor, signature, node_did=node_did, nonce=nonce)
 """
 
-from typing import Final
-
 from capabilities.capability_errors import BadSignature
 from capabilities.principals import ed25519_public_key
 from capabilities.signatures import Ed25519Signer, verify_ed25519
@@ -34,14 +32,14 @@ from .canonical_json import canonical_members
 from .network_errors import DescriptorError, InvalidCanonicalJson
 from .networks import Descriptor, NetworkRecord
 
-DESCRIPTOR_TYPE: Final = "sealspace.encryption.descriptor/v1"
-SIGNATURE_MEMBER: Final = "nodeSignature"
+DESCRIPTOR_TYPE = "sealspace.encryption.descriptor/v1"
+SIGNATURE_MEMBER = "nodeSignature"
 """The member beside `descriptor` in the answer, as in the answer to a key request (EN20)."""
 
-MIN_NONCE_BYTES: Final = 16
-MAX_NONCE_BYTES: Final = 32
-_MAX_NONCE_CHARS: Final = 43
-_SIGNATURE_BYTES: Final = 64
+MIN_NONCE_BYTES = 16
+MAX_NONCE_BYTES = 32
+_MAX_NONCE_CHARS = 43
+_SIGNATURE_BYTES = 64
 
 
 def is_nonce(text: str) -> bool:

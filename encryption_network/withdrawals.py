@@ -18,7 +18,7 @@ Example:
 
 import hashlib
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
@@ -30,15 +30,15 @@ from capabilities.strict_json import Json
 from .network_errors import RecordError, WithdrawalError
 from .policy import Evidence, encode_evidence
 
-MAX_NETWORK_ENTRIES: Final = 256
+MAX_NETWORK_ENTRIES = 256
 """Most entries in a network's list; every release of the network reads them."""
-MAX_NODE_ENTRIES: Final = 1024
+MAX_NODE_ENTRIES = 1024
 """Most entries in the operator's list; every release reads them."""
-MAX_REQUEST_BYTES: Final = 4096
-_MAX_ROW_BYTES: Final = 512 * 1024
-_REGISTER_BYTES: Final = 48
-_DIGEST_BYTES: Final = 32
-_MAX_DID_CHARS: Final = 512
+MAX_REQUEST_BYTES = 4096
+_MAX_ROW_BYTES = 512 * 1024
+_REGISTER_BYTES = 48
+_DIGEST_BYTES = 32
+_MAX_DID_CHARS = 512
 
 
 class Withdrawals(
@@ -80,7 +80,7 @@ class Withdrawals(
         return bool(self.evidence) and evidence_digest(evidence) in self.evidence
 
 
-NOTHING_WITHDRAWN: Final = Withdrawals()
+NOTHING_WITHDRAWN = Withdrawals()
 """The empty list, which is the value for most networks."""
 
 
@@ -142,8 +142,8 @@ def _did(text: Json) -> Principal:
 
 
 # Deterministic order, so that equal lists give equal bytes.
-_ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")
-_DECODER: Final = msgspec.msgpack.Decoder(Withdrawals)
+_ENCODER = msgspec.msgpack.Encoder(order="deterministic")
+_DECODER = msgspec.msgpack.Decoder(Withdrawals)
 
 
 def encode_withdrawals(listed: Withdrawals) -> bytes:

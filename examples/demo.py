@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.cacao import Cacao, encode_cacao, header_bytes, header_text, parse_cacao
@@ -60,17 +60,17 @@ from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import SimulatedPlatform, SimulatedSource, measurements_of
 
-SECRET: Final = "FIREFLIES_API_KEY"  # noqa: S105  # the name of a secret, not a secret
-APPROVED: Final = "meeting-notes 1.0"
-CHANGED: Final = "meeting-notes 1.0, changed"
-PROGRAM: Final = "sign"
-PROGRAMS: Final = Path(__file__).parent / "program"
-GRANTED_HOST: Final = "api.example.com"
-OTHER_HOST: Final = "collector.example.com"
-INPUT: Final = {"meeting": 42}
-INTERRUPTED: Final = 130
-LIMIT_S: Final = 60.0
-LOG_LINES: Final = 20
+SECRET = "FIREFLIES_API_KEY"  # noqa: S105  # the name of a secret, not a secret
+APPROVED = "meeting-notes 1.0"
+CHANGED = "meeting-notes 1.0, changed"
+PROGRAM = "sign"
+PROGRAMS = Path(__file__).parent / "program"
+GRANTED_HOST = "api.example.com"
+OTHER_HOST = "collector.example.com"
+INPUT = {"meeting": 42}
+INTERRUPTED = 130
+LIMIT_S = 60.0
+LOG_LINES = 20
 
 
 def main() -> int:

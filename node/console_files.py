@@ -7,9 +7,8 @@ Example:
 from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Final
 
-TYPES: Final = {
+TYPES = {
     "css": "text/css; charset=utf-8",
     "html": "text/html; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
@@ -20,8 +19,8 @@ TYPES: Final = {
 # CN1. Against cross-site scripting: no inline script or style, no other origin, and trusted types
 # so that text never becomes script. Users' values share this origin, but are served sandboxed and
 # without a script type (wire 5.10), so `'self'` covers the console's files only.
-_CONNECT: Final = "connect-src 'self'"
-_POLICY: Final = "; ".join(
+_CONNECT = "connect-src 'self'"
+_POLICY = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",
@@ -36,14 +35,14 @@ _POLICY: Final = "; ".join(
     )
 )
 # Features that the console does not use are denied to its pages.
-_FEATURES: Final = (
+_FEATURES = (
     "clipboard-write=(self), publickey-credentials-create=(self),"
     " publickey-credentials-get=(self), accelerometer=(), autoplay=(), bluetooth=(), camera=(),"
     " clipboard-read=(), display-capture=(), fullscreen=(), geolocation=(), gyroscope=(),"
     " hid=(), identity-credentials-get=(), magnetometer=(), microphone=(), midi=(), payment=(),"
     " screen-wake-lock=(), serial=(), usb=(), web-share=(), xr-spatial-tracking=()"
 )
-HEADERS: Final[Mapping[str, str]] = {
+HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": _POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",

@@ -5,7 +5,7 @@ Code that handles requests imports only this module. In a worker with metrics en
 """
 
 from time import perf_counter_ns
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from encryption_network.network_errors import ReleaseRefused
 
@@ -27,7 +27,7 @@ Operation = Literal[
 """The operation that a request is counted as."""
 
 
-OTHER: Final = "other"
+OTHER = "other"
 """The code that refusals without a counter of their own are counted under."""
 
 

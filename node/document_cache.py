@@ -7,13 +7,12 @@ new span begins.
 """
 
 from collections.abc import Iterable
-from typing import Final
 
 from capabilities.cache import Recent
 from encryption_network.receipt import QuoteVerdict
 
-MAX_POLICIES: Final = 4096
-MAX_EVIDENCE: Final = 4096
+MAX_POLICIES = 4096
+MAX_EVIDENCE = 4096
 
 
 class DocumentCache:

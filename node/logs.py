@@ -17,13 +17,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from traceback import walk_tb
-from typing import Final, TextIO
+from typing import TextIO
 
 Field = str | int | float | bool | list[str] | None
 
-_FRAMES: Final = 12
-_LEVELS: Final = logging.getLevelNamesMapping()
-_FIELDS: Final = "sealspace_fields"  # attribute of our log records that contains the named fields
+_FRAMES = 12
+_LEVELS = logging.getLevelNamesMapping()
+_FIELDS = "sealspace_fields"  # attribute of our log records that contains the named fields
 
 
 def configure_logs(level: str, *, stream: TextIO | None = None) -> None:
@@ -123,8 +123,8 @@ def _log(level: int, event: str, fields: Mapping[str, Field]) -> None:
         _events.log(level, event, extra={_FIELDS: fields})
 
 
-_lines: Final = _Lines()
-_events: Final = logging.getLogger("sealspace")
+_lines = _Lines()
+_events = logging.getLogger("sealspace")
 _events.propagate = False  # a program that embeds a node keeps its own handlers for its own lines
 _events.setLevel(logging.INFO)
 _events.addHandler(_lines)

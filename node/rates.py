@@ -2,18 +2,17 @@
 
 import math
 from functools import lru_cache
-from typing import Final
 
 from capabilities import limits
 from capabilities.limits import parsed_address
 
 from .refusal import Refusal
 
-MAX_CLIENTS: Final = 10_000
+MAX_CLIENTS = 10_000
 """Maximum number of clients in memory; the least recently active one is evicted first."""
 
 # The address may come from a proxy's header, which can contain text of any length.
-_MAX_NAME_CHARS: Final = 64
+_MAX_NAME_CHARS = 64
 
 
 class Rates:

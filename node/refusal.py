@@ -4,9 +4,7 @@ A code states the cause and is independent of HTTP. One table, `node/http/messag
 gives the status, title and hint for every code, including those that lower packages raise.
 """
 
-from typing import Final
-
-REFUSALS: Final = {
+REFUSALS = {
     # The body's framing is broken, or it is not JSON.
     "not-readable": "",
     # The request needs a token and has none.

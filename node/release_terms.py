@@ -8,7 +8,6 @@ record (RL16).
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from encryption_network.key_providers import accepted_by_both, is_accepted
 from encryption_network.release_record import ReleaseRecord, decode_release_record
@@ -22,7 +21,7 @@ from tee_backend.cli.trust_files import read_trust_root
 from .config.tree import AttestationMode, Release
 
 # Strictest first.
-_STRICTNESS: Final[tuple[AttestationMode, ...]] = ("everyone", "delegates", "off")
+_STRICTNESS: tuple[AttestationMode, ...] = ("everyone", "delegates", "off")
 
 
 def configured_record(release: Release) -> ReleaseRecord:

@@ -25,8 +25,6 @@ Example:
         assert await client.secrets().get("API_KEY") == "open sesame"
 """
 
-from typing import Final
-
 from .own_packages import NEEDED, hidden_by, is_command_line
 
 __version__ = "0.1.0"
@@ -34,7 +32,7 @@ __version__ = "0.1.0"
 if not is_command_line() and (_clash := hidden_by(*NEEDED)) is not None:
     raise ImportError(f"{_clash.text}: {_clash.hint}")
 
-_PLACES: Final = {
+_PLACES = {
     name: module
     for module, names in {
         "apps.attestation": "Attestation",

@@ -5,12 +5,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:  # importing only the errors must not load the encryption library
     from encryption_network.pins import NetworkPin
 
-_NODE_HINTS: Final = {
+_NODE_HINTS = {
     "no-tee": "use a node that runs in a trust domain, or do not require evidence",
     "node-did": "do not use this node: the evidence belongs to another one",
     "store": "do not use this node: the evidence is about another store than expected",

@@ -13,7 +13,7 @@ Example:
 import asyncio
 import copy
 from collections.abc import Sequence
-from typing import Final, Self
+from typing import Self
 
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
@@ -45,7 +45,7 @@ from .wire.caller import Caller, NodeInfo
 from .wire.sign_in import SignIn, key_sign_in, wallet_sign_in
 from .wire.transport import Request, Transport, TransportSettings
 
-_NONCE_BYTES: Final = 32
+_NONCE_BYTES = 32
 
 
 async def fetch_node_attestation(transport: Transport, entropy: Entropy) -> NodeAttestation:

@@ -18,7 +18,6 @@ Example:
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from operator import attrgetter
-from typing import Final
 
 from capabilities.abilities import (
     CAPABILITIES_READ,
@@ -77,14 +76,14 @@ from .wire.portable import PortableDelegation, grant_of, portable_of
 from .wire.sign_in import pass_on, register, sign_grant
 from .wire.transport import Request, json_request
 
-DELEGATION_TTL_S: Final = 7 * 86_400.0
+DELEGATION_TTL_S = 7 * 86_400.0
 """Default lifetime of a grant, seconds; shorter if the session ends earlier."""
 
-SUB_DELEGATION_TTL_S: Final = 3_600.0
+SUB_DELEGATION_TTL_S = 3_600.0
 """Default lifetime of a wallet's delegation to its own session key, seconds."""
 
 _SESSION_MARGIN_S = 60.0
-_REVOCATION: Final = Request("POST", "/revoke", repeatable=True)
+_REVOCATION = Request("POST", "/revoke", repeatable=True)
 
 
 def allow(resource: str, ability: str) -> Capability:

@@ -19,7 +19,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 import msgspec
 from blake3 import blake3
@@ -81,25 +81,25 @@ __all__ = [
     "Value",
 ]
 
-MAX_PAGE_KEYS: Final = 1000
+MAX_PAGE_KEYS = 1000
 
-MAX_VALUE_BYTES: Final = 64 * 1024 * 1024
+MAX_VALUE_BYTES = 64 * 1024 * 1024
 """Default limit for a value that is read into memory."""
 
-MAX_STREAM_BYTES: Final = 1_000_000_000
+MAX_STREAM_BYTES = 1_000_000_000
 """Default limit for a value that is read as a stream: the largest value that a node stores by
 default."""
 
-_MAX_BATCH_BYTES: Final = 96 * 1024 * 1024
+_MAX_BATCH_BYTES = 96 * 1024 * 1024
 """Limit for a batch answer: a node puts up to 64 MiB of values into it, encoded in base64."""
 
-MAX_URL_TTL_S: Final = 300
+MAX_URL_TTL_S = 300
 """Longest lifetime of a signed URL, and of the token that makes one, seconds."""
 
-_DEFAULT_URL_TTL_S: Final = 290.0
+_DEFAULT_URL_TTL_S = 290.0
 """Lifetime of the token for a signed URL, below the limit in case the node's clock is behind."""
 
-_CLOCKS_APART_S: Final = 2.0
+_CLOCKS_APART_S = 2.0
 """Tolerance for an end that is too early: the clocks differ, or the time is in whole seconds."""
 
 

@@ -13,10 +13,10 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.machinery import PathFinder
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-DISTRIBUTION: Final = "sealspace"
-PACKAGES: Final = (
+DISTRIBUTION = "sealspace"
+PACKAGES = (
     "node",
     "tee_backend",
     "sealspace",
@@ -24,14 +24,14 @@ PACKAGES: Final = (
     "spaces",
     "capabilities",
 )
-NEEDED: Final = ("encryption_network", "capabilities")
+NEEDED = ("encryption_network", "capabilities")
 """The packages that every module of this package imports."""
-_SEPARATE: Final = (
+_SEPARATE = (
     "install sealspace into its own environment; in a clone: python -m venv ENV && ENV/bin/pip"
     " install '.[node]'"
 )
-_BESIDE: Final = __file__.rsplit(os.sep, 2)[0]  # the folder that contains all six packages
-_PROGRAMS: Final = (f"{os.sep}sealspace", f"{_BESIDE}{os.sep}node{os.sep}__main__.py")
+_BESIDE = __file__.rsplit(os.sep, 2)[0]  # the folder that contains all six packages
+_PROGRAMS = (f"{os.sep}sealspace", f"{_BESIDE}{os.sep}node{os.sep}__main__.py")
 
 
 class Clash(NamedTuple):

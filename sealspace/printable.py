@@ -7,12 +7,10 @@ Example:
     print(printable_line(f"{when}  {printable(invoker)}"))
 """
 
-from typing import Final
-
-_MAX_SHOWN_CHARS: Final = 400
+_MAX_SHOWN_CHARS = 400
 # Unicode counts these as letters or symbols, but they are shown blank. With them an attacker could
 # push the rest of a line out of sight.
-_BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 
 def printable(text: str, *, most: int = _MAX_SHOWN_CHARS) -> str:

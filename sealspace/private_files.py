@@ -15,11 +15,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from .errors import SealspaceError
 
-DRAFTS: Final = ".*.new"
+DRAFTS = ".*.new"
 """Pattern of the temporary files; a crash leaves them behind."""
 
 

@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import attrgetter
-from typing import Final
 
 from capabilities.abilities import READ_RECEIPTS
 from capabilities.capability_errors import CapabilityError
@@ -33,11 +32,11 @@ from .wire.caller import Caller
 from .wire.node_answers import json_object, read_pages
 from .wire.transport import MAX_ANSWER_BYTES, Answer, Request, path_segment
 
-MAX_DOCUMENT_BYTES: Final = 512 * 1024
-MAX_PAGE_RECEIPTS: Final = 100
-MAX_ENTRY_BYTES: Final = 256 * 1024
-_MAX_DETAIL_BYTES: Final = 64 * 1024
-_AUTHORISED: Final = "release.authorised"
+MAX_DOCUMENT_BYTES = 512 * 1024
+MAX_PAGE_RECEIPTS = 100
+MAX_ENTRY_BYTES = 256 * 1024
+_MAX_DETAIL_BYTES = 64 * 1024
+_AUTHORISED = "release.authorised"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -84,17 +84,17 @@ __all__ = [
     "secret_at",
 ]
 
-MAX_SECRET_BYTES: Final = 1024 * 1024
+MAX_SECRET_BYTES = 1024 * 1024
 """Longest plaintext of a secret as JSON; bytes may take up three quarters of it."""
 
-_MAX_ENVELOPE_BYTES: Final = 2 * MAX_SECRET_BYTES
+_MAX_ENVELOPE_BYTES = 2 * MAX_SECRET_BYTES
 """Limit for a stored envelope: the plaintext in base64, and the members around it."""
 
-_BASE64: Final = "base64"
-_AT_ONCE: Final = 8
+_BASE64 = "base64"
+_AT_ONCE = 8
 """Number of secrets that one call opens concurrently."""
 
-_VAULT_METADATA: Final = {
+_VAULT_METADATA = {
     "x-vault-version": "2",
     "x-vault-cipher": "tinycloud-network-envelope",
     "x-vault-content-type": "application/json",

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import libipld
 import msgspec
@@ -133,13 +133,13 @@ def distinct_capabilities(capabilities: Iterable[Capability]) -> tuple[Capabilit
     return tuple({(one.resource.text, one.ability): one for one in capabilities}.values())
 
 
-INVOCATION_TTL_S: Final = 60.0
+INVOCATION_TTL_S = 60.0
 """Lifetime of a request's token, seconds: short, so that a stolen token is soon useless.
 
 Nodes accept at most 300 s.
 """
 
-REVOCATION_TTL_S: Final = 600.0
+REVOCATION_TTL_S = 600.0
 """Lifetime of a wallet's revocation, seconds: a person may take minutes to sign.
 
 A copy of the message is harmless, because it can only revoke.
@@ -254,8 +254,8 @@ def shown_time(epoch_s: float) -> str:
     return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-DEFAULT_NETWORK: Final = "default"
-SECRETS_SPACE: Final = "secrets"
+DEFAULT_NETWORK = "default"
+SECRETS_SPACE = "secrets"
 
 _MAX_SESSION_BYTES = 8 * 1024 * 1024
 # Missing permissions in an error's message, and in its notes; `NotGranted.missing` has all.

@@ -18,7 +18,7 @@ Example:
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
@@ -162,8 +162,8 @@ class _Entry(msgspec.Struct, rename="camel"):
     limit_bytes: int | None = None
 
 
-_ONE: Final = msgspec.json.Decoder(_Entry)
-_MANY: Final = msgspec.json.Decoder(list[_Entry])
+_ONE = msgspec.json.Decoder(_Entry)
+_MANY = msgspec.json.Decoder(list[_Entry])
 
 
 class Spaces:

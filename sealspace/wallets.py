@@ -12,7 +12,7 @@ Example:
 
 import hmac
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -30,15 +30,15 @@ from capabilities.strict_json import parse_json, shaped
 
 from .errors import InvalidInput, InvalidKeystore, WrongPassword
 
-MAX_KEYSTORE_BYTES: Final = 64 * 1024
+MAX_KEYSTORE_BYTES = 64 * 1024
 
 # Limits for the work that an untrusted file can cause. go-ethereum writes n 262,144, r 8, p 1,
 # which takes 256 MiB and a second.
-_MAX_SCRYPT_BYTES: Final = 512 * 1024 * 1024
-_MAX_SCRYPT_PASSES: Final = 16
-_MAX_ITERATIONS: Final = 10_000_000
-_MAX_SALT_BYTES: Final = 256
-_KEY_BYTES: Final = 32
+_MAX_SCRYPT_BYTES = 512 * 1024 * 1024
+_MAX_SCRYPT_PASSES = 16
+_MAX_ITERATIONS = 10_000_000
+_MAX_SALT_BYTES = 256
+_KEY_BYTES = 32
 
 
 class _Parameters(msgspec.Struct):

@@ -4,8 +4,6 @@ The node DID names the store, not the machine: every worker and machine on one s
 secret. A node must not start on a copy of a store with another secret, or on another node's store.
 """
 
-from typing import Final
-
 import msgspec
 
 from capabilities.clock_and_entropy import Entropy
@@ -15,7 +13,7 @@ from .keyspace import IDENTITY_KEY, SCHEMA_KEY, SCHEMA_VERSION
 from .space_errors import RecordDamaged, SchemaMismatch, StoreBusy, WrongSecret
 from .store.contract import ABSENT, Commit, Put, Refused, Store
 
-STORE_ID_BYTES: Final = 16
+STORE_ID_BYTES = 16
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True):
@@ -25,9 +23,9 @@ class Identity(msgspec.Struct, frozen=True, array_like=True):
     store_id: bytes
 
 
-_CODEC: Final = Codec(Identity)
-identity_of: Final = _CODEC.of
-identity_row: Final = _CODEC.encode
+_CODEC = Codec(Identity)
+identity_of = _CODEC.of
+identity_row = _CODEC.encode
 
 
 async def recorded_identity(store: Store) -> Identity | None:

@@ -66,7 +66,6 @@ and a missing time last. `cid59` is the text of a cid; rows of equal times are i
 """
 
 from functools import lru_cache
-from typing import Final
 
 from blake3 import blake3
 from msgspec import Struct
@@ -74,51 +73,51 @@ from msgspec import Struct
 from capabilities.cache import remembered
 from capabilities.resources import SpaceId
 
-SCHEMA_VERSION: Final = 2
-MAX_PLAIN_PATH_BYTES: Final = 400
-ROLE_FROM: Final = b"f"
-ROLE_TO: Final = b"t"
-NEVER8: Final = b"\xff" * 8
+SCHEMA_VERSION = 2
+MAX_PLAIN_PATH_BYTES = 400
+ROLE_FROM = b"f"
+ROLE_TO = b"t"
+NEVER8 = b"\xff" * 8
 # Longer texts are not cached: unauthenticated clients could fill the memory with them.
-_MEMOISED_CHARS: Final = 512
-_INDEX_SUFFIX: Final = b"\xff"
-VALUE_PREFIX_BYTES: Final = 1 + 16
-_DIGEST_BYTES: Final = 32
+_MEMOISED_CHARS = 512
+_INDEX_SUFFIX = b"\xff"
+VALUE_PREFIX_BYTES = 1 + 16
+_DIGEST_BYTES = 32
 
-SCHEMA_KEY: Final = b"mschema"
-IDENTITY_KEY: Final = b"midentity"
-RELEASE_RECORD_KEY: Final = b"mrelease"
-CANARY_KEY: Final = b"mcanary"
-REPLAY_FLOOR_KEY: Final = b"mclaim-floor"
-LEASE_KEY: Final = b"mlease"
-RESTORED_KEY: Final = b"mrestored"
-ORPHAN_SWEEP_KEY: Final = b"morphan-sweep"
-BODIES_PLACE_KEY: Final = b"mbodies"
-AUDIT_PREFIX: Final = b"J"
-AUDIT_CHAIN_KEY: Final = b"mchain"
-AUDIT_PRUNING_KEY: Final = b"mchain-pruning"
-WITHDRAWALS_KEY: Final = b"mwithdrawals"
-SEALED_PREFIX: Final = b"j"
-AUDIT_HEADS_PREFIX: Final = b"y"
-RECEIPTS_PREFIX: Final = b"R"
-DOCUMENT_USES_PREFIX: Final = b"d"
-ALIASES_PREFIX: Final = b"I"
-EVIDENCE_PREFIX: Final = b"A"
-REPLAY_PREFIX: Final = b"C"
-VALUES_PREFIX: Final = b"K"
-LONG_VALUES_PREFIX: Final = b"k"
-OBJECTS_PREFIX: Final = b"B"
-DUE_PREFIX: Final = b"Q"
-EXPIRY_PREFIX: Final = b"E"
-SPACES_PREFIX: Final = b"S"
-NETWORKS_PREFIX: Final = b"N"
-COLLATERAL_PREFIX: Final = b"V"
-COLLATERAL_STATE_PREFIX: Final = b"v"
-TICKETS_PREFIX: Final = b"T"
-OVERRIDES_PREFIX: Final = b"O"
-ADMISSIONS_PREFIX: Final = b"o"
-USAGE_PREFIX: Final = b"cU"
-ROWS_PREFIX: Final = b"cN"
+SCHEMA_KEY = b"mschema"
+IDENTITY_KEY = b"midentity"
+RELEASE_RECORD_KEY = b"mrelease"
+CANARY_KEY = b"mcanary"
+REPLAY_FLOOR_KEY = b"mclaim-floor"
+LEASE_KEY = b"mlease"
+RESTORED_KEY = b"mrestored"
+ORPHAN_SWEEP_KEY = b"morphan-sweep"
+BODIES_PLACE_KEY = b"mbodies"
+AUDIT_PREFIX = b"J"
+AUDIT_CHAIN_KEY = b"mchain"
+AUDIT_PRUNING_KEY = b"mchain-pruning"
+WITHDRAWALS_KEY = b"mwithdrawals"
+SEALED_PREFIX = b"j"
+AUDIT_HEADS_PREFIX = b"y"
+RECEIPTS_PREFIX = b"R"
+DOCUMENT_USES_PREFIX = b"d"
+ALIASES_PREFIX = b"I"
+EVIDENCE_PREFIX = b"A"
+REPLAY_PREFIX = b"C"
+VALUES_PREFIX = b"K"
+LONG_VALUES_PREFIX = b"k"
+OBJECTS_PREFIX = b"B"
+DUE_PREFIX = b"Q"
+EXPIRY_PREFIX = b"E"
+SPACES_PREFIX = b"S"
+NETWORKS_PREFIX = b"N"
+COLLATERAL_PREFIX = b"V"
+COLLATERAL_STATE_PREFIX = b"v"
+TICKETS_PREFIX = b"T"
+OVERRIDES_PREFIX = b"O"
+ADMISSIONS_PREFIX = b"o"
+USAGE_PREFIX = b"cU"
+ROWS_PREFIX = b"cN"
 
 
 # Cached, because every request computes it several times for the same few spaces and principals.
@@ -434,8 +433,8 @@ def owner_counter(owner16: bytes) -> bytes:
     return b"cH" + owner16
 
 
-TOTAL_SPACES_COUNTER: Final = b"cT"
-BODIES_COUNTER: Final = b"cB"
+TOTAL_SPACES_COUNTER = b"cT"
+BODIES_COUNTER = b"cB"
 
 
 def newcomers_counter(hour: int, client16: bytes) -> bytes:

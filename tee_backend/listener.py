@@ -19,19 +19,19 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from capabilities.limits import counted_address
 
-MAX_TARGET_BYTES: Final = 65_534
-MAX_HEADER_LINES: Final = 100
+MAX_TARGET_BYTES = 65_534
+MAX_HEADER_LINES = 100
 # All header bytes of one request: enough for the longest kind of token and the other headers.
 # Without this limit, one request could keep a hundred header lines of maximal length in memory.
-MAX_HEAD_BYTES: Final = 1 << 20
-BACKLOG: Final = 1024
+MAX_HEAD_BYTES = 1 << 20
+BACKLOG = 1024
 
 Bound = Literal[
     "http.max_connections", "http.connections_per_client", "http.head_s", "http.unread_answer_s"
@@ -39,41 +39,41 @@ Bound = Literal[
 
 # Bytes of an answer that the kernel keeps unsent for each connection. By default it keeps
 # megabytes, so a client that reads no answers could have that many small requests processed.
-_SMALL_BYTES: Final = 1 << 17
-_KERNEL_DEFAULT: Final = 0
+_SMALL_BYTES = 1 << 17
+_KERNEL_DEFAULT = 0
 
-_NAME_ALLOWANCE_BYTES: Final = 64  # the parser counts a header's name with its value
+_NAME_ALLOWANCE_BYTES = 64  # the parser counts a header's name with its value
 
 # File descriptors reserved for everything else that a process opens.
-_KEPT_DESCRIPTORS: Final = 128
+_KEPT_DESCRIPTORS = 128
 
 # Reading stops for a client with more unanswered requests than this. (Then its disconnect is not
 # noticed either; with fewer requests ahead it is.)
-_MANY_UNANSWERED: Final = 8
+_MANY_UNANSWERED = 8
 
 # Seconds for which a refused client may go on sending. Closing a socket with unread bytes resets
 # the connection, and the client would not see the answer.
-_LINGER_S: Final = 2.0
+_LINGER_S = 2.0
 
 # SO_LINGER with a timeout of 0: the kernel drops unsent bytes when the connection is closed,
 # instead of keeping them for a client that does not read.
-_DISCARD: Final = struct.pack("ii", 1, 0)
+_DISCARD = struct.pack("ii", 1, 0)
 
 # Rate at which bodies of already answered requests are read and discarded, over all connections.
 # Without it a few clients that keep sending would use up the event loop.
-_DISCARDED_PER_S: Final = 16 * 1024 * 1024
+_DISCARDED_PER_S = 16 * 1024 * 1024
 
 # Pause before the next accept when the process has no file descriptor or memory left.
-_ACCEPT_RETRY_S: Final = 1.0
+_ACCEPT_RETRY_S = 1.0
 
-_QUIET: Final = logging.getLogger("sealspace.backend-server")
+_QUIET = logging.getLogger("sealspace.backend-server")
 _QUIET.setLevel(logging.CRITICAL)  # otherwise each early disconnect would log a traceback
 
 _Result = TypeVar("_Result")
 
 # Complete responses. They are written to the transport directly, because no request was parsed that
 # aiohttp could answer.
-_REFUSALS: Final = {
+_REFUSALS = {
     408: b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
     431: (
         b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection:"

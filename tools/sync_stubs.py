@@ -16,11 +16,11 @@ import textwrap
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-FOLDER: Final = ROOT / "sealspace"
-HEAD: Final = (
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "sealspace"
+HEAD = (
     "# Generated from the asynchronous classes by tools/sync_stubs.py; write it anew with `make"
     " pages`.\n"
 )

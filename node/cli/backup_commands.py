@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import GenericAlias
-from typing import BinaryIO, Final, ParamSpec, TextIO, TypeVar, get_type_hints
+from typing import BinaryIO, ParamSpec, TextIO, TypeVar, get_type_hints
 
 import click
 import lmdb
@@ -82,9 +82,9 @@ from .config import settings_without_secrets
 from .opened_store import opened_store
 from .settings import configured, where_options
 
-_MAX_AHEAD_S: Final = 86_400
-_MAX_PASSPHRASE_CHARS: Final = 1024
-_PASSPHRASE: Final = click.option(
+_MAX_AHEAD_S = 86_400
+_MAX_PASSPHRASE_CHARS = 1024
+_PASSPHRASE = click.option(
     "--passphrase-file",
     type=click.File("r", encoding="utf-8", errors="surrogateescape"),
     help="Read the passphrase from the first line of this file.",
@@ -492,11 +492,11 @@ _READERS = {
 # --- subprocess -----------------------------------------------------------------------------------
 
 
-_MAX_TASK_BYTES: Final = 16 << 20
-_MAX_ANSWER_BYTES: Final = 32 << 20
-_REFUSED: Final = 3
+_MAX_TASK_BYTES = 16 << 20
+_MAX_ANSWER_BYTES = 32 << 20
+_REFUSED = 3
 """Exit status of a subprocess that answers with an expected error."""
-_OF_DAMAGED_PAGES: Final = frozenset({signal.SIGBUS, signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE})
+_OF_DAMAGED_PAGES = frozenset({signal.SIGBUS, signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE})
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer", bound=msgspec.Struct)

@@ -4,7 +4,7 @@ import json
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 import click
 import msgspec
@@ -18,9 +18,9 @@ from ..config.redaction import HIDDEN, NOT_IN_A_FILE
 from ..config.tree import Config, setting_types
 from .settings import configured
 
-_COLUMNS: Final = 100
-_STORE: Final = "store"  # STORE_FOLDER_NAME; importing that module would load every platform
-_HEAD: Final = """\
+_COLUMNS = 100
+_STORE = "store"  # STORE_FOLDER_NAME; importing that module would load every platform
+_HEAD = """\
 # Settings of a sealspace node. Each is commented out and shows its default: remove the # to change
 # it. The node reads this file if you name it, `sealspace serve --config FILE`, or if it is
 # sealspace.toml in the data folder. Environment variables and options of `serve` override it;

@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from secrets import token_bytes
-from typing import Final
 
 import click
 from aiohttp import web
@@ -39,12 +38,12 @@ from tee_backend.listener import ConnectionLimits, listening
 from ..config.loading import child_environment
 from ..processes.launch import own_program
 
-_START_LIMIT_S: Final = 60.0
-_STOP_LIMIT_S: Final = 20.0
-_LISTENING: Final = "listening on "
-_HOST: Final = "127.0.0.1"
-_COMPOSE: Final = "services:\n  example:\n    image: sealspace-example\n"
-_SECRET: Final = "API_KEY"  # noqa: S105  # the name of a secret
+_START_LIMIT_S = 60.0
+_STOP_LIMIT_S = 20.0
+_LISTENING = "listening on "
+_HOST = "127.0.0.1"
+_COMPOSE = "services:\n  example:\n    image: sealspace-example\n"
+_SECRET = "API_KEY"  # noqa: S105  # the name of a secret
 
 
 @click.command(

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
 
 import click
 from msgspec import Struct
@@ -38,12 +37,12 @@ from ..config.tree import Config, Store
 from ..processes.clock_check import check_clock
 from .settings import config_from, data_options
 
-_OLDEST: Final = (3, 11)
-_TOO_NEW: Final = (3, 16)
-_ONE_TRY: Final = TransportSettings(timeout_s=10.0, tries=1)
-_MAX_CLOCK_SKEW_S: Final = 60.0  # the node checks the times of tokens by its own clock
-_SOON_S: Final = 86_400.0
-_LEAST_FREE_BYTES: Final = 1 << 30
+_OLDEST = (3, 11)
+_TOO_NEW = (3, 16)
+_ONE_TRY = TransportSettings(timeout_s=10.0, tries=1)
+_MAX_CLOCK_SKEW_S = 60.0  # the node checks the times of tokens by its own clock
+_SOON_S = 86_400.0
+_LEAST_FREE_BYTES = 1 << 30
 
 
 class Diagnosis(Struct, frozen=True, rename={"name": "check", "next_step": "next"}):

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from typing import Final
 
 import click
 
@@ -95,8 +94,8 @@ async def list_owners(config: Config, store: Store) -> None:
 # --- quota ----------------------------------------------------------------------------------------
 
 
-_MAX_BYTES: Final = 1 << 62
-_UNITS: Final = (None, "KiB", "MiB", "GiB", "TiB")
+_MAX_BYTES = 1 << 62
+_UNITS = (None, "KiB", "MiB", "GiB", "TiB")
 
 
 def _id(text: str) -> str:
@@ -117,7 +116,7 @@ def _bytes(text: str) -> int:
     return size_bytes
 
 
-_SPACE: Final = click.argument("space", metavar="SPACE", type=_id)
+_SPACE = click.argument("space", metavar="SPACE", type=_id)
 
 
 @click.group(cls=Verbs)

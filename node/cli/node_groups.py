@@ -1,7 +1,5 @@
 """The table of the operator's commands, with the module that contains each of them."""
 
-from typing import Final
-
 from sealspace.cli.lazy import LazyGroup, Row, Sections
 
 # --- start ----------------------------------------------------------------------------------------
@@ -54,7 +52,7 @@ admin = LazyGroup(
     help="Administer a store, which a running node may be using.",
 )
 
-SECTIONS: Final[Sections] = {
+SECTIONS: Sections = {
     "Start": {
         "serve": Row("node.cli.serve", "Run the node.", "node"),
         "dev": Row(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -36,7 +36,7 @@ def where_options(command: Command) -> Command:
     )(command)
 
 
-trust_root_option: Final = click.option(
+trust_root_option = click.option(
     "--trust-root",
     "release__trust_root",
     metavar="FILE",

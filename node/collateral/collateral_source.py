@@ -1,6 +1,5 @@
 """The configured service that collateral is fetched from."""
 
-from typing import Final
 from urllib.parse import urlsplit
 
 from tee_backend.attestation.certificates import PlatformCa
@@ -21,7 +20,7 @@ from tee_backend.attestation.trust_root import TrustRoot
 
 from ..config.tree import Collateral
 
-MAX_NAME_CHARS: Final = 255
+MAX_NAME_CHARS = 255
 
 
 class CollateralSource:

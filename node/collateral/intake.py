@@ -7,7 +7,7 @@ fetch are stored beside it.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from capabilities.clock_and_entropy import Clock
 from sealspace.cli.command_errors import CollateralRefused
@@ -31,7 +31,7 @@ from tee_backend.cli.trust_files import read_collateral_file
 
 from ..logs import log_warning
 
-IMPORTED: Final = "import"
+IMPORTED = "import"
 """The source of documents that an operator imported."""
 _TRIES = 3
 

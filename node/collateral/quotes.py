@@ -9,7 +9,6 @@ The pauses limit how much of the worker a flood of invalid quotes can take from 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 from encryption_network.policy import Evidence
 from tee_backend.attestation.attestation_errors import AttestationError
@@ -19,13 +18,13 @@ from tee_backend.attestation.trust_root import TrustRoot
 
 from ..refusal import Refusal
 
-REST: Final = 5
+REST = 5
 """Length of the pause after a refused quote, as a multiple of the time that its verification took.
 
 Invalid quotes thus take at most a sixth of a worker.
 """
 
-MOST_REST_S: Final = 0.1
+MOST_REST_S = 0.1
 """Upper limit of one pause, however slow the machine was at that moment."""
 
 

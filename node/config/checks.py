@@ -2,22 +2,21 @@
 
 import re
 from ipaddress import ip_address, ip_network
-from typing import Final
 from urllib.parse import urlsplit
 
 from sealspace.cli.command_errors import ConfigurationError
 
 from .tree import Config, Http, Metrics
 
-_LEAST_DAYS: Final = {"receipts_days": 90, "audit_days": 365}
+_LEAST_DAYS = {"receipts_days": 90, "audit_days": 365}
 
-_MAX_ORIGIN_CHARS: Final = 253
-_MAX_PORT: Final = 65535
+_MAX_ORIGIN_CHARS = 253
+_MAX_PORT = 65535
 # CN6. The origin becomes a source in the console's Content-Security-Policy, so it must not contain
 # a character that separates sources there. Browsers match no IPv6 address in a policy and only this
 # IPv4 address. The last label begins with a letter, so that a name cannot be an address.
-_LABEL: Final = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_RUNNER: Final = re.compile(
+_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_RUNNER = re.compile(
     rf"(?:https://(?:{_LABEL}[.])*(?=[a-z]){_LABEL}|https?://(?:127[.]0[.]0[.]1|localhost))(?::([1-9][0-9]{{0,4}}))?"
 )
 

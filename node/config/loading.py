@@ -15,7 +15,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias, get_args, get_origin
+from typing import TypeAlias, get_args, get_origin
 
 import msgspec
 
@@ -31,7 +31,7 @@ ENVIRONMENT_PREFIX = "SEALSPACE_"
 CONFIG_FILE_NAME = "sealspace.toml"
 _CONFIG_FILE_VARIABLE = "SEALSPACE_CONFIG"
 _DATA_VARIABLE = "SEALSPACE_STORE__DATA"
-_NOT_SETTINGS: Final = frozenset(
+_NOT_SETTINGS = frozenset(
     {_CONFIG_FILE_VARIABLE, "SEALSPACE_NODE", "SEALSPACE_HOME", "SEALSPACE_KEYSTORE_PASSWORD"}
 )
 # A settings file is a page of text. The limit keeps a wrong path from filling memory.

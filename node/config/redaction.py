@@ -1,21 +1,20 @@
 """Masking of secret settings in output, and refusal of secrets where others can read them."""
 
 from collections.abc import Mapping
-from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from msgspec import Struct
 
 from sealspace.cli.command_errors import ConfigurationError
 
-_PASSWORDS: Final = frozenset({"password", "sslpassword"})
-_CREDENTIAL: Final = (
+_PASSWORDS = frozenset({"password", "sslpassword"})
+_CREDENTIAL = (
     "a credential",
     "put it into a file with mode 0600 and set objects.secret_key_file, or use the environment",
 )
 # Setting -> its description, and a hint. These are refused in a settings file, because such files
 # are copied, backed up and committed.
-NOT_IN_A_FILE: Final = {
+NOT_IN_A_FILE = {
     "secret.value": (
         "the root secret",
         "put the raw bytes into a file with mode 0600 and set secret.file",
@@ -30,7 +29,7 @@ NOT_IN_A_FILE: Final = {
 
 
 # Settings that are never printed. The address of a database may contain a password.
-HIDDEN: Final = {*NOT_IN_A_FILE, "store.url", "objects.key_id"}
+HIDDEN = {*NOT_IN_A_FILE, "store.url", "objects.key_id"}
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,7 +17,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
 
 from capabilities.cids import ContentKey
 from encryption_network.judgement import CLOCK_SKEW_S
@@ -43,11 +42,11 @@ from ..operations.attestation import refresh_collateral
 from ..services import Services
 from . import seal_audit
 
-DAY_S: Final = 86_400.0
-EVIDENCE_KEPT_S: Final = DAY_S
+DAY_S = 86_400.0
+EVIDENCE_KEPT_S = DAY_S
 """How long expired evidence is kept for inspection; no key is released on it."""
-_ALIASES: Final = 200
-_EVIDENCE: Final = 64
+_ALIASES = 200
+_EVIDENCE = 64
 
 
 async def sweep_receipts(services: Services) -> bool:
@@ -156,7 +155,7 @@ async def sweep_aliases(services: Services) -> bool:
     return bool(stray) and page.place is not None
 
 
-BATCH: Final = 64
+BATCH = 64
 
 
 async def sweep_delegations(services: Services, *, limit: int = BATCH) -> int:
@@ -179,25 +178,25 @@ async def sweep_delegations(services: Services, *, limit: int = BATCH) -> int:
     return done
 
 
-TURN_S: Final = 30.0
-LEASE_S: Final = 120.0
+TURN_S = 30.0
+LEASE_S = 120.0
 # The start times of more frequent jobs are not written to the store, which would cost a commit
 # each; the next holder may run such a job early.
-_NOTED_FROM_S: Final = 60.0
-_RELEASE_WITHIN_S: Final = 1.0
-LEAP_S: Final = 86_400.0
+_NOTED_FROM_S = 60.0
+_RELEASE_WITHIN_S = 1.0
+LEAP_S = 86_400.0
 """How far a clock may advance between two observations before it counts as having jumped ahead.
 
 Housekeeping that did not run for as long looks the same.
 """
-STEADY_S: Final = 86_400.0
+STEADY_S = 86_400.0
 """How long age-based deletion waits after a clock jump; time for the operator to set it right."""
 # The last observation of the clock and the time of its last jump are stored like start times of
 # jobs with these names.
-_SEEN: Final = "clock-seen"
-_LEAPT: Final = "clock-leapt"
-_SEEN_EVERY_S: Final = 60.0
-_BATCH: Final = 256
+_SEEN = "clock-seen"
+_LEAPT = "clock-leapt"
+_SEEN_EVERY_S = 60.0
+_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +249,7 @@ async def _sweep_delegations(services: Services) -> bool:
     return await sweep_delegations(services) == BATCH
 
 
-JOBS: Final[tuple[Job, ...]] = (
+JOBS: tuple[Job, ...] = (
     Job("seal-audit", 1.0, seal_audit.seal_recent),
     Job("seal-audit-delayed", 60.0, seal_audit.seal_delayed),
     Job("seal-audit-late", 3600.0, seal_audit.seal_audit),

@@ -7,17 +7,16 @@ that are not swept yet, and scanning them is slow.
 """
 
 from functools import partial
-from typing import Final
 
 from spaces.audit.audit_chain import Chain, seal_batch
 
 from ..services import Services
 
-RECENT_S: Final = 2.0
+RECENT_S = 2.0
 """How far the frequent job looks back from its last empty result; covers nearly every commit."""
-DELAYED_S: Final = 120.0
+DELAYED_S = 120.0
 """How far the job of each minute looks back; no commit takes longer to reach the store."""
-_BATCHES: Final = 8
+_BATCHES = 8
 """Batches in one round; together they take less than a second of disk time."""
 
 
@@ -33,9 +32,9 @@ async def seal_audit(services: Services, *, window_s: float | None = None) -> bo
     return more
 
 
-seal_recent: Final = partial(seal_audit, window_s=RECENT_S)
+seal_recent = partial(seal_audit, window_s=RECENT_S)
 """Seal records that arrived since the last round or shortly before it."""
-seal_delayed: Final = partial(seal_audit, window_s=DELAYED_S)
+seal_delayed = partial(seal_audit, window_s=DELAYED_S)
 """Seal records whose commits were delayed by up to two minutes."""
 
 

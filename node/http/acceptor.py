@@ -12,16 +12,15 @@ import errno
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 from ..logs import describe, log_warning
 from .connection_counts import ConnectionCounts
 
-_YIELD_S: Final = 0.002
-_PATIENT_PAUSES: Final = 25
-_RETRY_S: Final = 1.0
+_YIELD_S = 0.002
+_PATIENT_PAUSES = 25
+_RETRY_S = 1.0
 # Per iteration of the event loop, so that requests are answered in between.
-_MAX_AT_ONCE: Final = 64
+_MAX_AT_ONCE = 64
 
 
 @dataclass(slots=True, eq=False)

@@ -6,10 +6,10 @@ depends on its correctness: a stale row only makes the distribution of connectio
 
 import mmap
 import os
-from typing import Final, Self
+from typing import Self
 
-_ROW_BYTES: Final = 4
-_ABSENT: Final = (1 << 32) - 1
+_ROW_BYTES = 4
+_ABSENT = (1 << 32) - 1
 
 
 class ConnectionCounts:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Final, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 from prometheus_client import Counter, Gauge, Histogram, values
 
@@ -26,10 +26,10 @@ from encryption_network.release_record import Ground
 
 from ..counts import OTHER, Operation
 
-WORKER: Final = "worker"
-STOREKEEPER: Final = "storekeeper"
-SUPERVISOR: Final = "supervisor"
-CODES: Final = (
+WORKER = "worker"
+STOREKEEPER = "storekeeper"
+SUPERVISOR = "supervisor"
+CODES = (
     # faults of the node or its environment
     "store-full",
     "store-busy",
@@ -66,15 +66,15 @@ CODES: Final = (
     "release-refused",
     OTHER,
 )
-BOUNDS: Final = (
+BOUNDS = (
     "http.max_connections",
     "http.connections_per_client",
     "http.head_s",
     "http.unread_answer_s",
 )
-SAMPLING_PERIOD_S: Final = 1.0
-_ANY: Final = (SUPERVISOR, STOREKEEPER, WORKER)
-_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+SAMPLING_PERIOD_S = 1.0
+_ANY = (SUPERVISOR, STOREKEEPER, WORKER)
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Series(NamedTuple):
@@ -112,7 +112,7 @@ class Series(NamedTuple):
             yield chosen, metric.labels(*chosen) if chosen else metric
 
 
-SERIES: Final = (
+SERIES = (
     Series(
         "sealspace_requests_total",
         "Requests answered, by operation and status class.",

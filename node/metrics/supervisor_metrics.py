@@ -21,7 +21,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from tempfile import mkdtemp
-from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -34,20 +33,20 @@ from ..config.tree import Config
 from ..logs import describe, log_event, log_warning
 from .series import SUPERVISOR, ProcessMetrics
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-PATH: Final = "/metrics"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PATH = "/metrics"
 # In memory, so that metrics cost no disk writes and a full disk does not kill a process that writes
 # to a mapped file.
-MEMORY: Final = "/dev/shm"  # noqa: S108  # the folder in it is new, and has mode 0700
-MAX_HEAD_BYTES: Final = 8192
-DEADLINE_S: Final = 2.0
-_REQUEST: Final = re.compile(
+MEMORY = "/dev/shm"  # noqa: S108  # the folder in it is new, and has mode 0700
+MAX_HEAD_BYTES = 8192
+DEADLINE_S = 2.0
+_REQUEST = re.compile(
     rb"(?P<method>[A-Z]+) (?P<path>[^ \r\n]+)"
     rb" HTTP/1\.[01]\r\n(?P<headers>([!#-'*+.0-9A-Z^-z|~-]+:[^\r\n]*\r\n)*)\r\n"
 )
-_HOST: Final = re.compile(rb"^host:(.*)\r$", re.MULTILINE | re.IGNORECASE)
-_NAME: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::\d{1,5})?")
-_BARE_LINE_END: Final = re.compile(rb"(?<!\r)\n")
+_HOST = re.compile(rb"^host:(.*)\r$", re.MULTILINE | re.IGNORECASE)
+_NAME = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::\d{1,5})?")
+_BARE_LINE_END = re.compile(rb"(?<!\r)\n")
 
 
 class SupervisorMetrics(ProcessMetrics):

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Final
 
 from spaces.audit.audit_chain import oldest_unsealed_at
 from spaces.documents.collateral_rows import collateral_states
@@ -18,7 +17,7 @@ from ..http.listener import Listener
 from ..services import Services
 from .series import SAMPLING_PERIOD_S, ProcessMetrics
 
-STORE_PERIOD_S: Final = 15.0
+STORE_PERIOD_S = 15.0
 
 
 class WorkerMetrics(ProcessMetrics, RequestCounter):

@@ -11,7 +11,6 @@ Example:
 """
 
 from collections.abc import Sequence
-from typing import Final
 
 from msgspec import Struct
 
@@ -91,7 +90,7 @@ def admit_signed(unverified: UnverifiedInvocation, *, now: float) -> Invocation:
 
 # Facts that bind a token to the one route that it was signed for (T12). Other routes reject such a
 # token, so that a signature for one purpose cannot be used for another.
-_BINDING_FACTS: Final = (ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT)
+_BINDING_FACTS = (ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT)
 
 
 class Call(Struct, frozen=True, gc=False):

@@ -7,7 +7,7 @@ formats the result by its type.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -58,8 +58,8 @@ from .values.plan import (
     is_value,
 )
 
-_OF_DELEGATIONS: Final = frozenset({REVOKE, DELEGATION_STATUS})
-_OWN: Final = "sealspace."
+_OF_DELEGATIONS = frozenset({REVOKE, DELEGATION_STATUS})
+_OWN = "sealspace."
 
 
 Run: TypeAlias = Callable[[Request], Awaitable[object]]
@@ -122,32 +122,32 @@ def _is_of(service: str) -> Callable[[Resource], bool]:
     return lambda resource: isinstance(resource, SpaceResource) and resource.service == service
 
 
-_READS: Final = "reads accept"
-GET_VALUE: Final = Row(
+_READS = "reads accept"
+GET_VALUE = Row(
     KV_GET,
     is_value,
     get,
     "kv_get",
     Batch(_READS, MAX_BATCH_READS, lambda r: read_all(r, bodies=True)),
 )
-PUT_VALUE: Final = Row(
+PUT_VALUE = Row(
     KV_PUT,
     is_value,
     put,
     "kv_put",
     Batch("put accepts", MAX_BATCH_WRITES, put_all, check_batch_put),
 )
-DELETE_VALUE: Final = Row(
+DELETE_VALUE = Row(
     KV_DELETE, is_value, delete, "kv_delete", Batch("delete accepts", MAX_BATCH_WRITES, delete)
 )
-OPEN_KEY: Final = Row(
+OPEN_KEY = Row(
     DECRYPT,
     is_about_network,
     lambda r: decrypt_invoked(r.services, r.invocation, r.message),
     "decrypt",
     takes_all=True,
 )
-TABLE: Final = (
+TABLE = (
     GET_VALUE,
     Row(
         KV_METADATA,
@@ -186,9 +186,9 @@ TABLE: Final = (
     Row("tinycloud.sql/", _is_of("sql"), _not_enabled("SQL"), takes_all=True),
     Row("tinycloud.duckdb/", _is_of("duckdb"), _not_enabled("DuckDB"), takes_all=True),
 )
-_NOTHING: Final = Row("", lambda _: False, _authorise)
-_ROWS: Final = {row.ability: row for row in TABLE}
-_TAKING_ALL: Final = tuple(row for row in TABLE if row.takes_all)
+_NOTHING = Row("", lambda _: False, _authorise)
+_ROWS = {row.ability: row for row in TABLE}
+_TAKING_ALL = tuple(row for row in TABLE if row.takes_all)
 
 
 def check_call(invocation: Invocation) -> None:

@@ -6,7 +6,6 @@ ended, /healthz still answers.
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Final
 
 import msgspec
 from aiohttp import web
@@ -19,7 +18,7 @@ from spaces.store.contract import Commit, Put, Refused, read_row
 from ..release_terms import recorded_release
 from ..services import Services
 
-_SHARED_S: Final = 1.0
+_SHARED_S = 1.0
 
 
 class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from hmac import compare_digest
 from pathlib import Path
-from typing import Final
 
 from blake3 import blake3
 
@@ -12,7 +11,7 @@ from sealspace.private_files import read_setting
 
 from ..config.tree import Admin
 
-_MAX_BYTES: Final = 4096
+_MAX_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Final
 
 from tee_backend.evidence.evidence_errors import EvidenceSourceError, SourceUnavailable
 from tee_backend.evidence.source import Quoted
@@ -19,10 +18,10 @@ from ..logs import log_event, log_warning
 from ..refusal import Refusal
 from .own_platform import quote_source
 
-UNTRIED: Final = "untried"
-WORKS: Final = "ok"
+UNTRIED = "untried"
+WORKS = "ok"
 # spelled like the codes of quote sources, because clients get them in the same member (AT44)
-TOO_SLOW: Final = "source_slow"
+TOO_SLOW = "source_slow"
 
 
 class OwnQuotes:

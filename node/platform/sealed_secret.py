@@ -16,7 +16,6 @@ Source: age-encryption.org/v1, C2SP, with the one recipient `scrypt` and one chu
 """
 
 import re
-from typing import Final
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -31,15 +30,15 @@ from sealspace.cli.command_errors import SecretUnusable
 
 from .root_secret import MAX_SECRET_BYTES, MIN_SECRET_BYTES
 
-MIN_PASSPHRASE_CHARS: Final = 12
-_LOG_N: Final = 17
-_MOST_LOG_N: Final = 18  # what `age` itself chooses; 256 MiB
-_FILE_KEY_BYTES: Final = 16
-_NONCE_BYTES: Final = 16
-_TAG_BYTES: Final = 16
-_WRAP_NONCE: Final = bytes(12)  # constant: each file has a wrap key of its own, by its random salt
-_LAST_CHUNK: Final = bytes(11) + b"\x01"
-_FORM: Final = re.compile(
+MIN_PASSPHRASE_CHARS = 12
+_LOG_N = 17
+_MOST_LOG_N = 18  # what `age` itself chooses; 256 MiB
+_FILE_KEY_BYTES = 16
+_NONCE_BYTES = 16
+_TAG_BYTES = 16
+_WRAP_NONCE = bytes(12)  # constant: each file has a wrap key of its own, by its random salt
+_LAST_CHUNK = bytes(11) + b"\x01"
+_FORM = re.compile(
     rb"(?P<head>age-encryption\.org/v1\n-> scrypt (?P<salt>[A-Za-z0-9+/]{22})"
     rb" (?P<log_n>[1-9][0-9]?)\n"
     rb"(?P<wrapped>[A-Za-z0-9+/]{43})\n---) (?P<mac>[A-Za-z0-9+/]{43})\n(?P<payload>.*)",

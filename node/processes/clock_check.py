@@ -9,18 +9,17 @@ years after its build: platform formats and the certificates it knows change soo
 """
 
 from datetime import UTC, datetime
-from typing import Final
 
 from capabilities.clock_and_entropy import Clock
 from sealspace.cli.command_errors import ClockWrong
 
-_SET_IT: Final = "set the clock: timedatectl set-ntp true"
-MADE_AT: Final = 1_793_491_200
+_SET_IT = "set the clock: timedatectl set-ntp true"
+MADE_AT = 1_793_491_200
 """This version's build date at the earliest, in epoch seconds: 2026-11-01.
 
 It is updated with `__version__`.
 """
-LONGEST_USE_S: Final = 10 * 365 * 86_400
+LONGEST_USE_S = 10 * 365 * 86_400
 """The longest time after its build date that a version can be in use."""
 
 

@@ -22,7 +22,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
@@ -38,8 +37,8 @@ from ..logs import configure_logs, log_event, log_warning, tell_operator
 from .clock_check import check_clock
 from .launch import READY, REFUSED, Launch, StartRefusal, encode_launch, own_program
 
-MANAGER_READY: Final = b"READY=1\nSTATUS=accepting requests"
-MANAGER_STOPPING: Final = b"STOPPING=1\nSTATUS=finishing requests"
+MANAGER_READY = b"READY=1\nSTATUS=accepting requests"
+MANAGER_STOPPING = b"STOPPING=1\nSTATUS=finishing requests"
 
 
 def report_to_manager(state: bytes) -> None:

@@ -4,7 +4,7 @@ The bucket client is imported only if a bucket is configured, so that other node
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from sealspace.cli.command_errors import ConfigurationError, StoreMisused
@@ -21,8 +21,8 @@ from ..config.tree import Config, Objects
 if TYPE_CHECKING:
     from spaces.values.object_bucket import ObjectBucket
 
-_FOLDER_NAME: Final = "blobs"
-_MAX_SECRET_BYTES: Final = 4096
+_FOLDER_NAME = "blobs"
+_MAX_SECRET_BYTES = 4096
 
 
 def open_objects(config: Config) -> ObjectStore:

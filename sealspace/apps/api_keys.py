@@ -21,7 +21,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct, to_builtins
 
@@ -42,22 +42,22 @@ from ..documents.signed_statements import (
 from ..errors import InvalidInput, StatementInvalid
 from ..session import iso_time
 
-KEY_TYPE: Final = "sealspace.runner.key/v1"
-KEY_HEADER: Final = "X-Payment-Key"
-MAX_KEY_LIFE_S: Final = 90 * 86_400.0
-MAX_NAMED: Final = 64
+KEY_TYPE = "sealspace.runner.key/v1"
+KEY_HEADER = "X-Payment-Key"
+MAX_KEY_LIFE_S = 90 * 86_400.0
+MAX_NAMED = 64
 """Most projects of a key, and most profiles."""
-MAX_AMOUNT: Final = 10**15
+MAX_AMOUNT = 10**15
 """Largest amount or account in micro-units; sums of some stay exact in JSON and in a database."""
-DEFAULT_PROFILE: Final = "default"
+DEFAULT_PROFILE = "default"
 
-_ANY_PROJECT: Final = "*"
-_CLOCKS_APART_S: Final = 60.0
-_MAX_OWNER_CHARS: Final = 256
-_MAX_NONCE: Final = 2**32 - 1
-_NONCE: Final = re.compile(r"0|[1-9][0-9]{0,9}")
-_SECRET: Final = re.compile(r"[0-9a-fA-F]{64}")
-_WALLET: Final = re.compile(r"0x[0-9a-fA-F]{40}")
+_ANY_PROJECT = "*"
+_CLOCKS_APART_S = 60.0
+_MAX_OWNER_CHARS = 256
+_MAX_NONCE = 2**32 - 1
+_NONCE = re.compile(r"0|[1-9][0-9]{0,9}")
+_SECRET = re.compile(r"[0-9a-fA-F]{64}")
+_WALLET = re.compile(r"0x[0-9a-fA-F]{40}")
 _Few: TypeAlias = Annotated[list[str], Meta(max_length=MAX_NAMED)]
 
 

@@ -14,7 +14,7 @@ Example:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
@@ -35,7 +35,7 @@ from ..wire.caller import Caller
 from ..wire.node_answers import decoded, json_object, required_number, required_text
 from ..wire.transport import Answer, Request, Transport, json_request
 
-NONCE_BYTES: Final = 32
+NONCE_BYTES = 32
 
 ReceiverMode = Literal["attested", "signed"]
 
@@ -170,7 +170,7 @@ def _accepted(answer: Answer) -> Answer:
 PlatformCa = Literal["platform", "processor"]
 """The one of Intel's two authorities that issued a platform's certificate."""
 
-_MAX_TERMS_BYTES: Final = 64 * 1024
+_MAX_TERMS_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ class Family:
     ca: PlatformCa
 
 
-_DECODER: Final = msgspec.json.Decoder(ReleaseTerms)
+_DECODER = msgspec.json.Decoder(ReleaseTerms)
 
 
 async def fetch_terms(transport: Transport, family: Family | None) -> ReleaseTerms:

@@ -18,7 +18,7 @@ Example:
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
@@ -68,7 +68,7 @@ from ..wire.portable import PortableDelegation, encode_bundle
 from ..wire.transport import Answer, Request, Transport, TransportSettings
 from .attestation import Family, PlatformCa, fetch_terms, require_judgeable
 
-LOOK_TTL_S: Final = 900.0
+LOOK_TTL_S = 900.0
 """Longest age of evidence for a grant, seconds: time for a person to read it."""
 
 Pin = Literal["compose", "instance"]
@@ -81,10 +81,10 @@ only.
 Leniency = Literal["tcb-status", "advisories", "attributes"]
 """The terms that an owner may relax, each by name."""
 
-RUNNER_APP_ID: Final = "sealspace.runner"
+RUNNER_APP_ID = "sealspace.runner"
 """The `app_id` in the manifest of every runner."""
 
-_LENIENCY_OF: Final[dict[Refusal, Leniency]] = {
+_LENIENCY_OF: dict[Refusal, Leniency] = {
     "tcb_status": "tcb-status",
     "advisory": "advisories",
     "attributes": "attributes",

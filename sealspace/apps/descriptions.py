@@ -10,7 +10,7 @@ Example:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from capabilities.abilities import (
     DECRYPT,
@@ -60,7 +60,7 @@ from ..session import shown_time
 from ..wire.portable import GrantedResource, PortableDelegation, described
 from .backends import Seen
 
-_VERBS: Final[Mapping[str, str]] = {
+_VERBS: Mapping[str, str] = {
     KV_GET: "read",
     KV_PUT: "write",
     KV_DELETE: "delete",
@@ -74,7 +74,7 @@ _VERBS: Final[Mapping[str, str]] = {
     DELEGATION_STATUS: "look up",
 }
 """Ability to verb; other abilities are shown by their own name."""
-_REGISTERS: Final = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
+_REGISTERS = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
 
 # --- rights ---------------------------------------------------------------------------------------
 
@@ -179,11 +179,11 @@ Kind = Literal[
 ]
 """The subject of a line."""
 
-SESSION: Final = "the app"
+SESSION = "the app"
 """The subject of lines without a DID: the session of the person who signs in to the app."""
 
-_MAX_LINE_CHARS: Final = 600
-_SPANS_MS: Final = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, "second"))
+_MAX_LINE_CHARS = 600
+_SPANS_MS = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, "second"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +328,7 @@ def _span(lifetime_ms: int) -> str:
 
 # --- run grants -----------------------------------------------------------------------------------
 
-_MOST_FACT_CHARS: Final = 200
+_MOST_FACT_CHARS = 200
 
 
 def run_words(run: RunStatement) -> tuple[str, ...]:
@@ -412,7 +412,7 @@ def _limits(run: RunStatement) -> str:
 
 # --- policies -------------------------------------------------------------------------------------
 
-MODE_WORDS: Final[Mapping[Mode, str]] = {
+MODE_WORDS: Mapping[Mode, str] = {
     "everyone": "proof of approved code from everyone, the owner included",
     "delegates": "nothing from the owner in person; from everyone else proof of approved code",
     "off": "nothing: it opens for everyone with a grant, whatever their code is",
@@ -479,13 +479,13 @@ def hex_of(value: bytes | None) -> str | None:
 
 # --- backends -------------------------------------------------------------------------------------
 
-SOON_S: Final = 5 * 86_400.0
+SOON_S = 5 * 86_400.0
 """Remaining validity of collateral below which to warn, seconds: releases stop when it ends."""
 
-_MOST_NAME_CHARS: Final = 40
-_MOST_ENTRY_CHARS: Final = 160
-_MOST_SHOWN: Final = 32
-_RUNNER_LINES: Final = (
+_MOST_NAME_CHARS = 40
+_MOST_ENTRY_CHARS = 160
+_MOST_SHOWN = 32
+_RUNNER_LINES = (
     (
         "runner         runs programs of others; a grant says which programs, for which callers,"
         " and where they may send"
@@ -495,7 +495,7 @@ _RUNNER_LINES: Final = (
         " callers and hosts"
     ),
 )
-_ATTRIBUTE_BITS: Final = {
+_ATTRIBUTE_BITS = {
     0: "DEBUG",
     16: "ICSSD",
     27: "LASS",

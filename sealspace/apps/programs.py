@@ -15,7 +15,7 @@ Example:
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, to_builtins
 
@@ -42,15 +42,15 @@ from ..kv import Kv
 from ..session import iso_time, space_of
 from ..wire.caller import Caller
 
-VERSION_TYPE: Final = "sealspace.program.version/v1"
-ACTIVE_TYPE: Final = "sealspace.program.active/v1"
-MAX_PROGRAM_BYTES: Final = 10_000_000
-MAX_SOURCE_CHARS: Final = 512
-MAX_SEQUENCE: Final = 2**53 - 1
+VERSION_TYPE = "sealspace.program.version/v1"
+ACTIVE_TYPE = "sealspace.program.active/v1"
+MAX_PROGRAM_BYTES = 10_000_000
+MAX_SOURCE_CHARS = 512
+MAX_SEQUENCE = 2**53 - 1
 
 Target = Literal["wasm32-wasip1", "wasm32-wasip2"]
 """A WASI preview 1 module, or a preview 2 component."""
-TARGETS: Final[tuple[Target, ...]] = ("wasm32-wasip1", "wasm32-wasip2")
+TARGETS: tuple[Target, ...] = ("wasm32-wasip1", "wasm32-wasip2")
 
 Reader = Callable[[str], Awaitable[bytes | None]]
 """Reads the value at a key in the developer's space, up to a limit; returns None if there is
@@ -72,7 +72,7 @@ class ProgramManifest(
     hosts: tuple[str, ...] = ()
 
 
-_WANTS_NOTHING: Final = ProgramManifest()
+_WANTS_NOTHING = ProgramManifest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

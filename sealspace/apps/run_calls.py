@@ -25,7 +25,6 @@ Example:
 
 import hashlib
 from dataclasses import dataclass
-from typing import Final
 
 from capabilities.capability_errors import CapabilityError
 from capabilities.chain import (
@@ -54,15 +53,15 @@ from capabilities.tokens import (
 from ..errors import CallRefused, NotGranted
 from ..session import INVOCATION_TTL_S, Session, capability, mint, space_of
 
-CALL: Final = "sealspace.run/call"
-CALL_FACT: Final = "sealspace.run.call/v1"
-SIGN_IN_HEADER: Final = "Sealspace-Sign-In"
-MAX_SIGN_IN_AGE_S: Final = 24 * 3600
+CALL = "sealspace.run/call"
+CALL_FACT = "sealspace.run.call/v1"
+SIGN_IN_HEADER = "Sealspace-Sign-In"
+MAX_SIGN_IN_AGE_S = 24 * 3600
 """Oldest acceptable sign-in, seconds: a runner cannot check whether a sign-in was revoked."""
-MAX_TOKEN_CHARS: Final = 32 * 1024
+MAX_TOKEN_CHARS = 32 * 1024
 """Longest token, and longest sign-in, that a runner reads."""
 
-_CLOCKS_APART_S: Final = 60.0
+_CLOCKS_APART_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
 
 from capabilities.abilities import DECRYPT, KV_GET, KV_PUT, NETWORK_CREATE, SET_POLICY
 from capabilities.capability_errors import InvalidJson
@@ -70,14 +69,14 @@ from .backends import (
 )
 from .run_calls import RunnerAt, call_headers, call_right
 
-MAX_ANSWER_BYTES: Final = 80_000_000
+MAX_ANSWER_BYTES = 80_000_000
 """Longest answer of a run, bytes: 10 MB of output, each byte possibly escaped, and the other
 members."""
-CALL_TIMEOUT_S: Final = 300.0
-KEY_TTL_S: Final = 30 * 86_400.0
+CALL_TIMEOUT_S = 300.0
+KEY_TTL_S = 30 * 86_400.0
 
 
-GENERATION_GRANT_TTL_S: Final = 600.0
+GENERATION_GRANT_TTL_S = 600.0
 """Lifetime of a grant to write generated secrets, seconds."""
 
 

@@ -16,7 +16,6 @@ strings, or `{"value": "…", "encoding": "base64"}` for bytes.
 
 import re
 from collections.abc import Mapping
-from typing import Final
 
 from capabilities.capability_errors import CapabilityError
 from capabilities.strict_base64 import decode_standard, encode_standard
@@ -25,19 +24,19 @@ from capabilities.strict_json import Json, parse_json
 from ..errors import InvalidInput
 from ..secrets import is_secret_name
 
-MAX_FILE_BYTES: Final = 4 * 1024 * 1024
-MAX_ENTRIES: Final = 1000
+MAX_FILE_BYTES = 4 * 1024 * 1024
+MAX_ENTRIES = 1000
 
-_NAME_HINT: Final = "names are capitals, digits and underscores, a capital first: API_KEY"
+_NAME_HINT = "names are capitals, digits and underscores, a capital first: API_KEY"
 _START = re.compile(r"[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*")
 _NOTHING = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
 _COMMENT = re.compile(r"[ \t]#")
 _SINGLE = re.compile(r"'(?P<value>[^']*)'")
 _DOUBLE = re.compile(r'"(?P<value>(?:[^"\\]|\\.)*+)"', re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$", "`": "`"}
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$", "`": "`"}
 
-_MOST_FAULTS: Final = 20
+_MOST_FAULTS = 20
 
 
 class BrokenEntry(InvalidInput):

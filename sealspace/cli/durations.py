@@ -2,16 +2,16 @@
 
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from ..errors import InvalidInput
 
-MIN_TTL_S: Final = 60.0
-MAX_TTL_S: Final = 365 * 86_400.0
-_DURATION: Final = re.compile(r"(?P<number>[0-9]{1,5})(?P<unit>[mhd])")
-_UNITS_S: Final = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
+MIN_TTL_S = 60.0
+MAX_TTL_S = 365 * 86_400.0
+_DURATION = re.compile(r"(?P<number>[0-9]{1,5})(?P<unit>[mhd])")
+_UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 def ttl_s_of(text: str) -> float:

@@ -4,15 +4,14 @@
 """
 
 from collections.abc import Mapping
-from typing import Final
 
-FAILED: Final = 1
-WRONG_ARGUMENT: Final = 2
-REFUSED: Final = 15
-MISSING_EXTRA: Final = 20
-INTERRUPTED: Final = 130
+FAILED = 1
+WRONG_ARGUMENT = 2
+REFUSED = 15
+MISSING_EXTRA = 20
+INTERRUPTED = 130
 
-EXIT_STATUSES: Final[Mapping[int, tuple[str, ...]]] = {
+EXIT_STATUSES: Mapping[int, tuple[str, ...]] = {
     0: ("done",),
     FAILED: ("a check failed, or another error occurred; the message says which",),
     WRONG_ARGUMENT: (
@@ -136,7 +135,5 @@ EXIT_STATUSES: Final[Mapping[int, tuple[str, ...]]] = {
     INTERRUPTED: ("interrupted",),
 }
 """Exit status -> its meaning, followed by the error codes that lead to it."""
-EXIT_STATUS: Final = {
-    code: number for number, (_, *codes) in EXIT_STATUSES.items() for code in codes
-}
+EXIT_STATUS = {code: number for number, (_, *codes) in EXIT_STATUSES.items() for code in codes}
 """Error code -> exit status; the caller chooses a default for all others."""

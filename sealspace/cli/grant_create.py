@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
 
 import click
 
@@ -27,7 +26,7 @@ from .space import require_own_space
 from .term_files import read_node_policy
 from .terminal import optional_time, print_exactly, print_found, words
 
-ACTIONS: Final = {
+ACTIONS = {
     "get": KV_GET,
     "put": KV_PUT,
     "delete": KV_DELETE,
@@ -35,7 +34,7 @@ ACTIONS: Final = {
     "head": KV_METADATA,
 }
 """Action on the command line -> ability."""
-NOT_SHARED: Final = (
+NOT_SHARED = (
     "on this node a person cannot read another person's secrets: it opens them only for attested"
     " code"
 )

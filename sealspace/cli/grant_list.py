@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import click
 
@@ -233,7 +233,7 @@ def _row(record: DelegationRecord, *, made_here: bool) -> _Listed:
 
 # --- one grant ------------------------------------------------------------------------------------
 
-_HINT: Final = "ask the sender for the unchanged output of `sealspace grant create`"
+_HINT = "ask the sender for the unchanged output of `sealspace grant create`"
 
 
 class VerifiedGrant(NamedTuple):

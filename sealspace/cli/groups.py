@@ -6,8 +6,6 @@ Example:
     "list": Row("sealspace.cli.secret", "Print the names of secrets, never a value.")
 """
 
-from typing import Final
-
 from .lazy import LazyGroup, Row, Sections, rows_of
 
 # --- keep -----------------------------------------------------------------------------------------
@@ -121,7 +119,7 @@ network = LazyGroup(
 )
 
 
-SECTIONS: Final[Sections] = {
+SECTIONS: Sections = {
     "Start": rows_of(
         "sealspace.cli.version",
         {

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import click
 from click.shell_completion import CompletionItem
@@ -19,7 +19,7 @@ from .shared import share_options
 
 # Extra -> the modules that it installs. Of two extras with the same module the smaller comes
 # first: the first match is what an error tells the user to install.
-EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
+EXTRAS: Mapping[str, tuple[str, ...]] = {
     "verify": ("dcap_qvl",),
     "node": ("lmdb", "dcap_qvl", "prometheus_client"),
     "postgres": ("asyncpg",),
@@ -30,7 +30,7 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 # Verb of other tools -> the verb here, for "did you mean".
-_ALSO: Final[Mapping[str, str]] = {
+_ALSO: Mapping[str, str] = {
     "add": "put",
     "cat": "get",
     "del": "delete",

@@ -6,16 +6,15 @@ import socket
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Final
 
 from ..printable import printable
 from .command_errors import ConfigurationError
 
-_SERVE: Final = "sealspace serve"
-_MAX_PORT: Final = 65_535
-_INODE: Final = 9
-SOCKET_TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
-_LISTENING: Final = "0A"  # state of a socket in the kernel's tables
+_SERVE = "sealspace serve"
+_MAX_PORT = 65_535
+_INODE = 9
+SOCKET_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_LISTENING = "0A"  # state of a socket in the kernel's tables
 
 
 def bind_socket(host: str, port: int, *, command: str = _SERVE, hint: str = "") -> socket.socket:

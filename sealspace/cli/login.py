@@ -5,7 +5,6 @@ import dataclasses
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import click
 from msgspec.structs import replace
@@ -322,7 +321,7 @@ async def _sign_in(profile: Profile, wallet: Wallet, *, ttl_s: float) -> tuple[S
 
 # --- the session of the last login ----------------------------------------------------------------
 
-_LABELS: Final = {
+_LABELS = {
     "expiresAt": "until",
     "nodeDid": "node DID",
     "keyFile": "key file",

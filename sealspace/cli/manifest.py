@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 import click
 
@@ -31,7 +30,7 @@ from .shared import shared
 from .term_files import read_node_policy
 from .terminal import confirm, print_exactly, print_found, print_json, words, yes_option
 
-_MAX_MANIFEST_BYTES: Final = 256 * 1024
+_MAX_MANIFEST_BYTES = 256 * 1024
 
 
 def _read(file: Path) -> Json:

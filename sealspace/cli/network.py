@@ -1,7 +1,6 @@
 """`sealspace network`: an owner's encryption networks and their policies."""
 
 from pathlib import Path
-from typing import Final
 
 import click
 import msgspec
@@ -32,7 +31,7 @@ from .paths import FILE
 from .term_files import read_node_policy
 from .terminal import confirm, facts, print_found, words, yes_option
 
-OWNER_ABILITIES: Final = (DECRYPT, NETWORK_CREATE, SET_POLICY, READ_RECEIPTS)
+OWNER_ABILITIES = (DECRYPT, NETWORK_CREATE, SET_POLICY, READ_RECEIPTS)
 """Abilities on a network that an owner's commands need."""
 
 name_argument = click.argument("name", required=False, default=DEFAULT_NETWORK)

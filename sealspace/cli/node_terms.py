@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import reduce, wraps
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Any, get_args
 
 import click
 import msgspec
@@ -27,7 +27,7 @@ from .command_errors import ConfigurationError
 from .paths import FILE, NamedFile
 from .term_files import key_providers_named
 
-_ROOT_BYTES: Final = 32
+_ROOT_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ def gathering(
     return decorate
 
 
-accepting_options: Final = gathering(
+accepting_options = gathering(
     "accepted",
     Accepted,
     click.option(
@@ -144,7 +144,7 @@ accepting_options: Final = gathering(
 )
 """Adds the options `--accept-…`; the command receives them as one object, `accepted`."""
 
-demand_options: Final = gathering(
+demand_options = gathering(
     "demand",
     Demand,
     click.option(

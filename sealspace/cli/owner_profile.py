@@ -24,7 +24,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Concatenate, Final, NamedTuple, ParamSpec, TypeVar
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import click
 import msgspec
@@ -57,10 +57,10 @@ from .node_terms import node_policy_json, parse_node_policy
 from .shared import FOLDER_NAME, shared
 from .terminal import watched, words
 
-_MAX_PROFILE_BYTES: Final = 128 * 1024
-_HINT: Final = "sealspace login URL"
-_IN_BROWSER: Final = "browser"
-_ACCEPTING: Final = {
+_MAX_PROFILE_BYTES = 128 * 1024
+_HINT = "sealspace login URL"
+_IN_BROWSER = "browser"
+_ACCEPTING = {
     "secret-origin": "--accept-operator-secret",
     "trust-roots": "--accept-root HEX",
     "node-policy": "--accept-node-policy",
@@ -409,8 +409,8 @@ def known_grants(target: str) -> tuple[KeptGrant, ...]:
 
 # --- wallet keys ----------------------------------------------------------------------------------
 
-PASSWORD_VARIABLE: Final = "SEALSPACE_KEYSTORE_PASSWORD"  # noqa: S105  # the name of a variable
-_MAX_KEY_FILE_BYTES: Final = 256
+PASSWORD_VARIABLE = "SEALSPACE_KEYSTORE_PASSWORD"  # noqa: S105  # the name of a variable
+_MAX_KEY_FILE_BYTES = 256
 
 
 def read_wallet(path: Path) -> WalletSigner:

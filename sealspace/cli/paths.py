@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -35,11 +35,11 @@ class NamedFile(click.Path):
         return path.resolve() if self.resolve_path else path
 
 
-FILE: Final = NamedFile()
-FILE_OR_DASH: Final = NamedFile(allow_dash=True)
-NEW_FILE: Final = click.Path(path_type=Path, dir_okay=False)
-FOLDER: Final = click.Path(path_type=Path, exists=True, file_okay=False)
-NEW_FOLDER: Final = click.Path(path_type=Path, file_okay=False)
+FILE = NamedFile()
+FILE_OR_DASH = NamedFile(allow_dash=True)
+NEW_FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+NEW_FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 def read_named(path: Path, *, most_bytes: int) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import click
 
@@ -31,8 +31,8 @@ from .owner_profile import at_node, dids_of, owner_home
 from .paths import NEW_FOLDER, keep_receipt, make_receipt_folder
 from .terminal import print_rows, time_text, words
 
-_HEADERS: Final = ("time", "why", "secret", "network", "to")
-_GROUNDS: Final[Mapping[str, str]] = {
+_HEADERS = ("time", "why", "secret", "network", "to")
+_GROUNDS: Mapping[str, str] = {
     "owner": "you",
     "owner_session": "you",
     "attested": "proved its code",

@@ -6,7 +6,7 @@ and what to do next. The error's code determines the exit status.
 
 import os
 from importlib.metadata import entry_points
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -20,7 +20,7 @@ from .lazy import LazyGroup, Row, Sections, Table
 from .shared import share_options, shared
 from .terminal import hold_standard_streams, print_lines, what_happened
 
-_HEADINGS: Final = ("Start", "Who", "Keep", "Share", "Backends", "Use", "Operate")
+_HEADINGS = ("Start", "Who", "Keep", "Share", "Backends", "Use", "Operate")
 
 
 def _merged() -> dict[str, dict[str, Row]]:
@@ -33,10 +33,8 @@ def _merged() -> dict[str, dict[str, Row]]:
     return merged
 
 
-SECTIONS: Final[Sections] = _merged()
-COMMANDS: Final[Table] = {
-    name: row for section in SECTIONS.values() for name, row in section.items()
-}
+SECTIONS: Sections = _merged()
+COMMANDS: Table = {name: row for section in SECTIONS.values() for name, row in section.items()}
 
 
 class _Root(LazyGroup):

@@ -5,7 +5,6 @@ import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 import click
 
@@ -48,7 +47,7 @@ async def read_values(
 
 # Variables of the dynamic loader, of bash, of git's and npm's configuration, of configuration
 # folders, and our own. A secret with such a name would let its writer run code in the child.
-_PREFIXES: Final = (
+_PREFIXES = (
     "LD_",
     "DYLD_",
     "BASH_",
@@ -59,18 +58,18 @@ _PREFIXES: Final = (
     "SEALSPACE_",
 )
 # Where programs and their start-up files are searched.
-_SEARCHED: Final = """
+_SEARCHED = """
     PATH HOME SHELL USER LOGNAME PWD CDPATH TMPDIR IFS ENV SHELLOPTS BASHOPTS ZDOTDIR PROMPT_COMMAND
     PS4 TERMINFO GCONV_PATH LOCPATH NLSPATH GLIBC_TUNABLES HOSTALIASES GNUPGHOME CARGO_HOME GOPATH
     JAVA_HOME GEM_HOME AWS_CONFIG_FILE KUBECONFIG PIP_CONFIG_FILE BUNDLE_GEMFILE VIMINIT EXINIT
 """
 # Helper programs that other programs start.
-_STARTED: Final = """
+_STARTED = """
     EDITOR VISUAL PAGER MANPAGER BROWSER LESSOPEN LESSCLOSE GIT_EXEC_PATH GIT_PROXY_COMMAND
     GIT_ASKPASS GIT_EDITOR GIT_PAGER GIT_EXTERNAL_DIFF GIT_TEMPLATE_DIR SSH_ASKPASS SUDO_ASKPASS
 """
 # Options and library paths of interpreters and build tools.
-_INTERPRETED: Final = """
+_INTERPRETED = """
     NODE_OPTIONS NODE_PATH PERL5LIB PERL5OPT PERL5DB PERLLIB RUBYOPT RUBYLIB CLASSPATH
     JAVA_TOOL_OPTIONS JDK_JAVA_OPTIONS JAVA_OPTS MAVEN_OPTS GRADLE_OPTS PHPRC PHP_INI_SCAN_DIR
     LUA_PATH LUA_CPATH LUA_INIT GOFLAGS RUSTC RUSTC_WRAPPER RUSTFLAGS CARGO_BUILD_RUSTC
@@ -78,13 +77,13 @@ _INTERPRETED: Final = """
     CORECLR_PROFILER CORECLR_PROFILER_PATH NODE_REPL_EXTERNAL_MODULE ERL_FLAGS R_PROFILE
 """
 # Proxies and trusted certificates of connections.
-_TRUSTED: Final = """
+_TRUSTED = """
     HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY SSL_CERT_FILE SSL_CERT_DIR SSLKEYLOGFILE OPENSSL_CONF
     OPENSSL_MODULES OPENSSL_ENGINES CURL_CA_BUNDLE CURL_HOME REQUESTS_CA_BUNDLE NODE_EXTRA_CA_CERTS
     NODE_TLS_REJECT_UNAUTHORIZED GIT_SSL_NO_VERIFY DOCKER_HOST PIP_TRUSTED_HOST
 """
-_NAMES: Final = frozenset(f"{_SEARCHED} {_STARTED} {_INTERPRETED} {_TRUSTED}".split())
-_LONGEST_BYTES: Final = 131_071
+_NAMES = frozenset(f"{_SEARCHED} {_STARTED} {_INTERPRETED} {_TRUSTED}".split())
+_LONGEST_BYTES = 131_071
 """Longest `NAME=value` that Linux passes to a program: MAX_ARG_STRLEN less the zero byte."""
 
 
@@ -240,9 +239,9 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-_MAX_BYTES: Final = 16 << 20
-_OPENED: Final = re.compile(rb"""\{\{-?\s*secret(?:\s*["']|\s+\w)""")
-_PLACE: Final = re.compile(rb'\{\{\s*secret\s+"([^"\n]*)"\s*\}\}')
+_MAX_BYTES = 16 << 20
+_OPENED = re.compile(rb"""\{\{-?\s*secret(?:\s*["']|\s+\w)""")
+_PLACE = re.compile(rb'\{\{\s*secret\s+"([^"\n]*)"\s*\}\}')
 
 
 @click.command(

@@ -19,22 +19,21 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Iterator
-from typing import Final
 from urllib.parse import quote
 
-MASK: Final = b"***"
-MIN_MASKED_BYTES: Final = 4
+MASK = b"***"
+MIN_MASKED_BYTES = 4
 """Shortest value that is masked. Shorter ones occur by chance, and the masks would reveal them."""
-_MIN_PART_BYTES: Final = 8
+_MIN_PART_BYTES = 8
 # Shortest single line of a value, and shortest encoding of a value, that is masked. Shorter ones
 # occur in ordinary text.
 
-_ESCAPE: Final = re.compile("%[0-9A-F]{2}")
-_HTML_SAFE: Final = str.maketrans({one: f"\\u{ord(one):04x}" for one in "<>&"})
+_ESCAPE = re.compile("%[0-9A-F]{2}")
+_HTML_SAFE = str.maketrans({one: f"\\u{ord(one):04x}" for one in "<>&"})
 # Characters that percent-encoders leave unchanged: none (query strings), Python's quote,
 # JavaScript's encodeURIComponent, and its encodeURI.
-_NOT_PERCENT_ENCODED: Final = ("", "/", "!'()*", ";/?:@&=+$,#!'()*")
-_BASE64_LINES: Final = (64, 76)  # line lengths: 64 in PEM, 76 in MIME and of the program base64
+_NOT_PERCENT_ENCODED = ("", "/", "!'()*", ";/?:@&=+$,#!'()*")
+_BASE64_LINES = (64, 76)  # line lengths: 64 in PEM, 76 in MIME and of the program base64
 
 
 def patterns_of(value: bytes) -> frozenset[bytes]:

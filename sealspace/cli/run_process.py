@@ -23,18 +23,18 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from io import FileIO
 from types import FrameType
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from .command_errors import CommandNotExecutable, CommandNotFound
 from .run_masker import Masker
 
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_DUMPABLE: Final = 4
-_READ_BYTES: Final = 65_536
-_IDLE_S: Final = 0.1  # pause in the output after which the held-back end of a prompt is shown
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_READ_BYTES = 65_536
+_IDLE_S = 0.1  # pause in the output after which the held-back end of a prompt is shown
 
-_PASSED_ON: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-_FROM_TERMINALS: Final = (signal.SIGINT, signal.SIGQUIT)
+_PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_FROM_TERMINALS = (signal.SIGINT, signal.SIGQUIT)
 
 Environment: TypeAlias = Mapping[bytes, bytes]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Literal, get_args
 
 import click
 
@@ -55,13 +55,13 @@ from .terminal import (
     yes_option,
 )
 
-ALPHABETS: Final = {
+ALPHABETS = {
     "alphanumeric": string.ascii_letters + string.digits,
     "hex": "0123456789abcdef",
     "digits": string.digits,
     "symbols": string.ascii_letters + string.digits + "!#%&()*+,-./:;<=>?@[]^_{|}~",
 }
-_NEAR: Final = 0.8
+_NEAR = 0.8
 """Least similarity of a name that is suggested for a mistyped one; 1.0 means identical."""
 
 scope_option = click.option(
@@ -339,7 +339,7 @@ async def no_secret(secrets: Secrets, name: str, scope: str | None) -> NotThere:
 
 Written = Literal["env", "json"]
 Format = Literal["env", "json", "yaml"]
-_BY_SUFFIX: Final[Mapping[str, Format]] = {".json": "json", ".yaml": "yaml", ".yml": "yaml"}
+_BY_SUFFIX: Mapping[str, Format] = {".json": "json", ".yaml": "yaml", ".yml": "yaml"}
 
 
 @click.command(

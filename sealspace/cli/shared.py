@@ -15,16 +15,16 @@ import os
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
-NODE_VARIABLE: Final = "SEALSPACE_NODE"
-HOME_VARIABLE: Final = "SEALSPACE_HOME"
-FOLDER_NAME: Final = ".sealspace"
+NODE_VARIABLE = "SEALSPACE_NODE"
+HOME_VARIABLE = "SEALSPACE_HOME"
+FOLDER_NAME = ".sealspace"
 
-_META: Final = "sealspace.shared"
-_KINDS: Final = {
+_META = "sealspace.shared"
+_KINDS = {
     "directory": "DIR",
     "filename": "FILE",
     "path": "FILE",
@@ -104,7 +104,7 @@ class _SharedOption(click.Option):
 
 
 _option = partial(_SharedOption, expose_value=False, callback=_note)
-_OPTIONS: Final = (
+_OPTIONS = (
     _option(["--json", "as_json"], is_flag=True, help="Print the result as one JSON document."),
     _option(
         ["--home", "given_home"],

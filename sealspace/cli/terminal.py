@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 import click
 import msgspec
@@ -153,12 +152,12 @@ def words(*lines: str) -> None:
         print_lines(*lines, err=True)
 
 
-_REQUEST: Final = re.compile(
+_REQUEST = re.compile(
     r"(?:(?:GET|HEAD|POST|PUT|DELETE|OPTIONS) \S+"
     r"|(?P<ability>(?:tinycloud|sealspace)\.\S+) on (?P<resource>\S+)(?P<more> and \d+"
     r" more)?)(?:: |$)"
 )
-_RELEASE: Final = {
+_RELEASE = {
     "mode": "this node opens secrets only for attested code, not for their owner in person",
     "no_policy": "it belongs to another owner, and no code is approved to open it",
     "not_attested": "only attested code may open it, and this caller is not attested",
@@ -252,7 +251,7 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, former)
 
 
-yes_option: Final = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
 def confirm(question: str, *, yes: bool) -> None:

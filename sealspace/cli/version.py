@@ -2,7 +2,6 @@
 
 import platform
 import sys
-from typing import Final
 
 import click
 from click.shell_completion import get_completion_class
@@ -11,7 +10,7 @@ from .. import __version__
 from .lazy import EXTRAS, is_installed
 from .terminal import print_found, print_lines, words
 
-_FILES: Final = {
+_FILES = {
     "bash": '~/.bashrc: eval "$(sealspace completion bash)"',
     "zsh": '~/.zshrc, below compinit: eval "$(sealspace completion zsh)"',
     "fish": "~/.config/fish/completions/sealspace.fish: this output",

@@ -35,7 +35,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import click
 
@@ -53,20 +53,20 @@ from .lazy import provided
 from .listening_socket import SOCKET_TABLES, sockets
 from .terminal import interruptible, print_lines, what_happened
 
-LIMIT_S: Final = 300.0
+LIMIT_S = 300.0
 """Time limit for one question, in seconds."""
-MAX_CONNECTIONS: Final = 32
-MAX_BODY_BYTES: Final = 4096
+MAX_CONNECTIONS = 32
+MAX_BODY_BYTES = 4096
 """Longest body; an answer is an address with a chain id, or a signature."""
 
-_HOST: Final = "127.0.0.1"
-_POLL_S: Final = 20.0
-_FAREWELL_S: Final = 2.0
-_META: Final = "sealspace.wallet-page"
-_TAB: Final = re.compile(r"[0-9a-f]{32}")
-_LENGTH: Final = re.compile(r"[0-9]{1,9}")
-_JSON: Final = "application/json"
-_AGAIN: Final = "start the command again, and open the address that it prints"
+_HOST = "127.0.0.1"
+_POLL_S = 20.0
+_FAREWELL_S = 2.0
+_META = "sealspace.wallet-page"
+_TAB = re.compile(r"[0-9a-f]{32}")
+_LENGTH = re.compile(r"[0-9]{1,9}")
+_JSON = "application/json"
+_AGAIN = "start the command again, and open the address that it prints"
 
 View = Mapping[str, Json]
 T = TypeVar("T")

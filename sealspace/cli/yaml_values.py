@@ -10,7 +10,6 @@ expand aliases or create Python classes.
 """
 
 from collections.abc import Iterator
-from typing import Final
 
 import yaml
 
@@ -19,11 +18,11 @@ from capabilities.strict_base64 import decode_standard
 from ..errors import InvalidInput
 from .dotenv import BrokenEntry, require_new_entry, text_of
 
-_STR: Final = (None, "!", "tag:yaml.org,2002:str")
-_BINARY: Final = "tag:yaml.org,2002:binary"
+_STR = (None, "!", "tag:yaml.org,2002:str")
+_BINARY = "tag:yaml.org,2002:binary"
 # Unicode line breaks, which the YAML parser would fold into blanks.
-_FOLDED: Final = frozenset("\x85\u2028\u2029")
-_NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
+_FOLDED = frozenset("\x85\u2028\u2029")
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
 
 def parse_yaml_values(data: bytes) -> dict[str, str | bytes]:

@@ -26,7 +26,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from capabilities.capability_errors import CapabilityError
 from capabilities.principals import Principal, parse_principal
@@ -37,15 +37,15 @@ from encryption_network.network_errors import InvalidCanonicalJson
 
 from ..errors import InvalidInput
 
-MAX_CONDITION_BYTES: Final = 16 * 1024
+MAX_CONDITION_BYTES = 16 * 1024
 """Longest condition as canonical JSON, bytes."""
-MAX_CONDITION_DEPTH: Final = 32
+MAX_CONDITION_DEPTH = 32
 """Deepest nesting of conditions, including the outermost one."""
 
 Verdict: TypeAlias = bool | None
 """True admits a call; False and None (undecided) do not."""
 
-_HASH: Final = re.compile(r"[0-9a-f]{64}")
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +231,7 @@ def _condition(value: Json, depth: int) -> Condition:
             raise InvalidInput(f'the condition "{name}" needs {_EXPECTED[name]}')
 
 
-_MEMBERS: Final[Mapping[str, Sequence[str]]] = {
+_MEMBERS: Mapping[str, Sequence[str]] = {
     "Owner": (),
     "Whitelist": ("accounts",),
     "ValidUntil": ("until",),
@@ -239,7 +239,7 @@ _MEMBERS: Final[Mapping[str, Sequence[str]]] = {
     "Logic": ("operator", "conditions"),
     "Not": ("condition",),
 }
-_EXPECTED: Final = {
+_EXPECTED = {
     "Whitelist": "a list of accounts",
     "ValidUntil": "a time such as 2030-01-01T00:00:00Z",
     "WasmHash": "64 lower-case hex digits",

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -26,20 +26,20 @@ from .shapes import Text, below, shaped_at
 
 T = TypeVar("T")
 
-DEFAULT_EXPIRY: Final = "30d"
-KV: Final = "tinycloud.kv"
-VAULT: Final = "tinycloud.vault"
-ENCRYPTION: Final = "tinycloud.encryption"
+DEFAULT_EXPIRY = "30d"
+KV = "tinycloud.kv"
+VAULT = "tinycloud.vault"
+ENCRYPTION = "tinycloud.encryption"
 
-MAX_PERMISSIONS: Final = 256
+MAX_PERMISSIONS = 256
 """Most entries of `permissions` and of `secrets`: a person has to review them, and a token is
 limited."""
 
-_FAILED: Final = "Manifest validation failed: "
-_SERVICE: Final = re.compile(r"tinycloud\.[a-z][a-z0-9-]*")
-_ACTION: Final = re.compile(r"[A-Za-z0-9\-_.+*]{1,100}")
-_MAX_SHOWN_CHARS: Final = 100
-_TIERS: Final[Mapping[Json, str]] = {
+_FAILED = "Manifest validation failed: "
+_SERVICE = re.compile(r"tinycloud\.[a-z][a-z0-9-]*")
+_ACTION = re.compile(r"[A-Za-z0-9\-_.+*]{1,100}")
+_MAX_SHOWN_CHARS = 100
+_TIERS: Mapping[Json, str] = {
     False: "none",
     True: "default",
     "false": "none",
@@ -278,16 +278,16 @@ def _refuse_as(path: str, detail: str) -> NoReturn:
 
 # --- actions --------------------------------------------------------------------------------------
 
-SECRET_ACTIONS: Final[Mapping[str, str]] = {
+SECRET_ACTIONS: Mapping[str, str] = {
     "read": "get",
     "write": "put",
     "delete": "del",
     **{action: action for action in ("get", "put", "del", "list", "metadata")},
 }
-_VAULT_ACTIONS: Final[Mapping[str, str]] = {**SECRET_ACTIONS, "head": "get"}
-_ENCRYPTION_ACTIONS: Final = ("decrypt", "network.create", "network.revoke")
+_VAULT_ACTIONS: Mapping[str, str] = {**SECRET_ACTIONS, "head": "get"}
+_ENCRYPTION_ACTIONS = ("decrypt", "network.create", "network.revoke")
 # Services whose actions are all known; other services may have any.
-_ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+_ACTIONS: Mapping[str, tuple[str, ...]] = {
     KV: ("get", "put", "del", "delete", "list", "metadata", "*"),
     "tinycloud.capabilities": ("read",),
     "tinycloud.delegation": ("list", "status", "revoke"),
@@ -360,14 +360,14 @@ def invalid(detail: str) -> NoReturn:
 
 # --- durations ------------------------------------------------------------------------------------
 
-_DURATION: Final = re.compile(
+_DURATION = re.compile(
     r"(?P<number>-?\d*\.?\d+) *(?:"
     r"(?P<millisecond>milliseconds?|msecs?|ms)|(?P<second>seconds?|secs?|s)|(?P<minute>minutes?|mins?|m)"
     r"|(?P<hour>hours?|hrs?|h)|(?P<day>days?|d)|(?P<week>weeks?|w)|(?P<year>years?|yrs?|y))?",
     re.ASCII,
 )
 # By the name of the last group that matched; a number without a unit is milliseconds.
-_UNITS_MS: Final[Mapping[str | None, float]] = {
+_UNITS_MS: Mapping[str | None, float] = {
     "number": 1.0,
     "millisecond": 1.0,
     "second": 1_000.0,

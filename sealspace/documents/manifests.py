@@ -17,7 +17,7 @@ Example:
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Final, Literal
+from typing import Literal
 
 from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_GET, satisfies
 from capabilities.resources import parse_network_id, root_of
@@ -60,9 +60,9 @@ __all__ = [
     "with_decrypt",
 ]
 
-DEFAULT_SPACE: Final = "applications"
-ACCOUNT_SPACE: Final = "account"
-ENCRYPTION_SPACE: Final = "encryption"
+DEFAULT_SPACE = "applications"
+ACCOUNT_SPACE = "account"
+ENCRYPTION_SPACE = "encryption"
 
 _SQL = "tinycloud.sql"
 _CAPABILITIES = "tinycloud.capabilities"

@@ -19,7 +19,7 @@ Source: spec/attestation.md AT40 to AT45.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 from msgspec import Meta
@@ -42,19 +42,19 @@ SecretOrigin = Literal["platform", "operator"]
 """Origin of a node's root secret: the trust domain's key service, or an operator who may know
 it."""
 
-LABEL: Final = "sealspace/node-report-data/1"
+LABEL = "sealspace/node-report-data/1"
 """Version of the report data's formula; part of the report data and of the answer."""
 
-MAX_ATTESTATION_BYTES: Final = 1024 * 1024
+MAX_ATTESTATION_BYTES = 1024 * 1024
 """Longest answer, bytes: the quote in hex, the event log as escaped text, and the other members."""
-MAX_NONCE_BYTES: Final = 256
-STORE_ID_BYTES: Final = 16
-RENEW_AFTER_S: Final = 600.0
+MAX_NONCE_BYTES = 256
+STORE_ID_BYTES = 16
+RENEW_AFTER_S = 600.0
 
-_MAX_ROOTS: Final = 16
-_MAX_QUOTE_BYTES: Final = 16 * 1024
-_MAX_LOG_CHARS: Final = 512 * 1024
-_WRAPPED: Final = "log"
+_MAX_ROOTS = 16
+_MAX_QUOTE_BYTES = 16 * 1024
+_MAX_LOG_CHARS = 512 * 1024
+_WRAPPED = "log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,18 +13,17 @@ Example:
 
 import re
 from dataclasses import dataclass
-from typing import Final
 
 from capabilities.capability_errors import CapabilityError
 from capabilities.principals import Principal, parse_principal
 
 from ..errors import InvalidInput
 
-PROJECTS_SPACE: Final = "projects"
-PUBLIC_SPACE: Final = "public"
+PROJECTS_SPACE = "projects"
+PUBLIC_SPACE = "public"
 
-_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ Example:
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, NoReturn
 
 from msgspec import Meta, Struct
 
@@ -35,21 +35,21 @@ from ..printable import printable
 from .manifests import Manifest, parse_manifest, resolve_manifest
 from .shapes import shaped_at
 
-DOCUMENT_TYPE: Final = "sealspace.backend/v1"
-EVIDENCE_PATH: Final = "/.well-known/sealspace/backend"
-GRANTS_PATH: Final = "/.well-known/sealspace/backend/grants"
-NONCE_BYTES: Final = 32
-MAX_PUBLISHED_BYTES: Final = 512 * 1024
+DOCUMENT_TYPE = "sealspace.backend/v1"
+EVIDENCE_PATH = "/.well-known/sealspace/backend"
+GRANTS_PATH = "/.well-known/sealspace/backend/grants"
+NONCE_BYTES = 32
+MAX_PUBLISHED_BYTES = 512 * 1024
 """Longest document, bytes; quote, event log and compose file are smaller together at their
 limits."""
-MAX_COMPOSE_CHARS: Final = 64 * 1024
-MAX_STATEMENT_BYTES: Final = 128 * 1024
-MAX_GRANT_BYTES: Final = 256 * 1024
+MAX_COMPOSE_CHARS = 64 * 1024
+MAX_STATEMENT_BYTES = 128 * 1024
+MAX_GRANT_BYTES = 256 * 1024
 """Longest portable delegation that a backend reads, bytes."""
 
-_MAX_QUOTE_BYTES: Final = 16 * 1024
-_MAX_DID_CHARS: Final = 512
-_MEMBERS: Final = frozenset({"type", "nonce", "statement", "quote", "eventLog"})
+_MAX_QUOTE_BYTES = 16 * 1024
+_MAX_DID_CHARS = 512
+_MEMBERS = frozenset({"type", "nonce", "statement", "quote", "eventLog"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from itertools import chain
-from typing import Annotated, Any, Final, NoReturn, TypeAlias
+from typing import Annotated, Any, NoReturn, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -62,25 +62,25 @@ from .secret_names import (
 )
 from .shapes import shaped_at
 
-RUN_FACT: Final = "sealspace.run/v1"
-RUN_URN: Final = "urn:sealspace:run:v1:"
-MAX_STATEMENT_BYTES: Final = 64 * 1024
-MAX_PROGRAMS: Final = 64
-MAX_HOSTS: Final = 64
-MAX_SECRETS: Final = 32
-MOST: Final[Mapping[str, int]] = {
+RUN_FACT = "sealspace.run/v1"
+RUN_URN = "urn:sealspace:run:v1:"
+MAX_STATEMENT_BYTES = 64 * 1024
+MAX_PROGRAMS = 64
+MAX_HOSTS = 64
+MAX_SECRETS = 32
+MOST: Mapping[str, int] = {
     "maxInstructions": 500_000_000_000,
     "maxMemoryMb": 512,
     "maxExecutionSeconds": 180,
 }
 """The largest limits that a grant may state, by the names of their members."""
 
-_FACT_FAMILY: Final = "sealspace.run/"
-_URN_FAMILY: Final = "urn:sealspace:run:"
-_HOST: Final = re.compile(
+_FACT_FAMILY = "sealspace.run/"
+_URN_FAMILY = "urn:sealspace:run:"
+_HOST = re.compile(
     r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 )
-_NUMERIC: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,7 +461,7 @@ def _require_policy(policies: Sequence[Policy], delegation: Delegation) -> None:
 
 # --- private projects -----------------------------------------------------------------------------
 
-MAX_PROJECTS: Final = 32
+MAX_PROJECTS = 32
 
 
 def project_resource(developer: str, name: str) -> str:
@@ -513,13 +513,13 @@ def read_program_grant(header: str, *, runner: str) -> frozenset[ProjectId]:
 #     {"owner": DID, "profile": "default" or a scope,
 #      "new_secrets": [{"name": "PROTECTED_KEY", "generation_type": "hex32"}, …]}
 
-GENERATE: Final = "secrets/generate"
+GENERATE = "secrets/generate"
 """The program in the token of a request to generate; never the name of a project or a hash."""
-MAX_GENERATED: Final = 16
-MAX_NAME_CHARS: Final = 128
-DEFAULT_PROFILE: Final = "default"
+MAX_GENERATED = 16
+MAX_NAME_CHARS = 128
+DEFAULT_PROFILE = "default"
 
-_TYPE: Final = re.compile(
+_TYPE = re.compile(
     r"hex16|hex32|hex64|ed25519|ed25519_seed|password"
     r"|password:(?:[89]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-6])"  # 8 to 256, in one spelling
 )

@@ -9,7 +9,6 @@ The names follow the secrets convention, so clients in other languages find the 
 
 import re
 from dataclasses import dataclass
-from typing import Final
 
 from ..errors import InvalidSecretName, InvalidSecretScope
 
@@ -17,9 +16,9 @@ SECRETS_SPACE = "secrets"
 VAULT_PREFIX = "vault/"
 SCOPED_PREFIX = "vault/secrets/scoped/"
 NAME_PATTERN = "^[A-Z][A-Z0-9_]*$"
-PROTECTED_PREFIX: Final = "PROTECTED_"
+PROTECTED_PREFIX = "PROTECTED_"
 """Prefix of the names of secrets that only runners make (RN140)."""
-PROTECTED_NETWORK: Final = "protected"
+PROTECTED_NETWORK = "protected"
 """Name of the owner's network for secrets that runners make (RN144)."""
 
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")

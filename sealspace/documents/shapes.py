@@ -14,7 +14,7 @@ Example:
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Final, NoReturn, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 
 import msgspec
 
@@ -23,7 +23,7 @@ from ..printable import printable
 T = TypeVar("T")
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
-_MEMBER: Final = re.compile(
+_MEMBER = re.compile(
     r"Object (?:(?P<unknown>contains unknown)|missing required) field `(?P<name>.*)`", re.DOTALL
 )
 

@@ -15,7 +15,7 @@ Example:
 """
 
 from collections.abc import Mapping
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from capabilities.capability_errors import BadSignature, CapabilityError, InvalidJson
 from capabilities.principals import ed25519_public_key, parse_principal, wallet_address
@@ -28,12 +28,12 @@ from encryption_network.network_errors import InvalidCanonicalJson
 from ..errors import StatementInvalid
 from ..wallets import AnyWallet, wallet_of
 
-MAX_STATEMENT_BYTES: Final = 128 * 1024
+MAX_STATEMENT_BYTES = 128 * 1024
 """Longest signed statement, bytes."""
 
 StatementSigner: TypeAlias = Ed25519Signer | AnyWallet
 
-_MEMBERS: Final = frozenset({"type", "signer", "statement", "signature"})
+_MEMBERS = frozenset({"type", "signer", "statement", "signature"})
 
 
 def sign_statement(kind: str, statement: Mapping[str, Json], signer: StatementSigner) -> bytes:

@@ -32,15 +32,13 @@ Guarantees:
       must not use the client that calls it.
 """
 
-from typing import Final
-
 import sealspace
 
-_SERVICES: Final = (
+_SERVICES = (
     "Attestation Backends Delegations Encryption Kv Programs PublicKv Receipts Runners Secrets"
     " Spaces Withdrawals deliver fetch_evidence"
 )
-_OWN: Final = {"Client": "client", **dict.fromkeys(_SERVICES.split(), "services")}
+_OWN = {"Client": "client", **dict.fromkeys(_SERVICES.split(), "services")}
 
 __all__ = list(dict.fromkeys((*sealspace.__all__, *_OWN)))
 

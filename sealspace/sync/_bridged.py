@@ -10,15 +10,15 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial, update_wrapper
 from queue import SimpleQueue
 from types import GenericAlias
-from typing import Any, Final, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from ._loop_thread import Calls, LoopThread
 
-_ASYNCHRONOUS: Final = re.compile(r"\b(?:await|async) ")
+_ASYNCHRONOUS = re.compile(r"\b(?:await|async) ")
 # Members that a synchronous client implements itself, or does not need.
-_INSIDE: Final = {"acting", "leave_connections"}
+_INSIDE = {"acting", "leave_connections"}
 
-COUNTERPARTS: Final[dict[object, type["Bridged"]]] = {}
+COUNTERPARTS: dict[object, type["Bridged"]] = {}
 """Asynchronous class to its synchronous counterpart."""
 
 

@@ -25,11 +25,11 @@ from ..errors import ClientClosed, ClientNotReady
 Result = TypeVar("Result")
 Calls: TypeAlias = SimpleQueue[Callable[[], object] | None]
 
-EXIT_WAIT_S: Final = 2.0
+EXIT_WAIT_S = 2.0
 """Time that an exiting program waits for unclosed clients to close their connections, seconds."""
 
 _THREADS: "Final[weakref.WeakSet[LoopThread]]" = weakref.WeakSet()
-_END: Final = object()
+_END = object()
 
 
 class LoopThread:

@@ -4,7 +4,6 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from capabilities.clock_and_entropy import Clock, Entropy
 from capabilities.principals import ed25519_public_key
@@ -17,11 +16,11 @@ from .node_answers import json_object, required_text, texts_of
 from .transport import Answer, Request, Transport
 
 PROTOCOL = 1
-_SIGN_IN_AGAIN: Final = (
+_SIGN_IN_AGAIN = (
     "check that this is the right node; if it was restored with a new identity, sign in again with"
     " `sealspace login`"
 )
-_CHECK_ADDRESS: Final = "check the address; if the node's routes are below a path, include the path"
+_CHECK_ADDRESS = "check the address; if the node's routes are below a path, include the path"
 
 
 @dataclass(frozen=True, slots=True)

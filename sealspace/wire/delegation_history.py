@@ -7,7 +7,7 @@ Example:
 """
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
@@ -31,10 +31,10 @@ Direction = Literal["granted", "received"]
 Status = Literal["active", "pending", "expired", "revoked", "ancestor_revoked"]
 """The status of a delegation in an account's history, including its ancestors."""
 
-LIVE: Final = ("active", "pending")
+LIVE = ("active", "pending")
 """The statuses of delegations that can be used now or later."""
 
-MAX_PAGE_ITEMS: Final = 100
+MAX_PAGE_ITEMS = 100
 
 
 class DelegationStatus(msgspec.Struct, frozen=True):
@@ -163,8 +163,8 @@ class HistoryPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     cursor: str | None = msgspec.field(name="nextCursor", default=None)
 
 
-PAGE: Final = msgspec.json.Decoder(HistoryPage)
-_STATUS: Final = msgspec.json.Decoder(DelegationStatus)
+PAGE = msgspec.json.Decoder(HistoryPage)
+_STATUS = msgspec.json.Decoder(DelegationStatus)
 
 
 def status_of(answer: Answer, cid: str) -> DelegationStatus:

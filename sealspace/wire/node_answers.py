@@ -4,7 +4,7 @@ Lists in pages must end, and each page must follow the one before (J14).
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -65,7 +65,7 @@ def texts_of(value: Mapping[str, Json], member: str) -> tuple[str, ...]:
 
 Page = TypeVar("Page")
 
-MAX_PAGES: Final = 100_000
+MAX_PAGES = 100_000
 """Most pages of one listing, enough for a hundred million keys; a hostile node could go on for
 ever."""
 

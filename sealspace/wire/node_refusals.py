@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Final
 
 import msgspec
 
@@ -33,7 +32,7 @@ _AFTER_A_RESTORE = (
     " start message; otherwise correct the clocks of this machine and of the node"
 )
 # The error for each text of a 401 or 403; the groups are the error's attributes.
-_UNAUTHORIZED: Final[tuple[tuple[Callable[..., Unauthorized], str], ...]] = (
+_UNAUTHORIZED: tuple[tuple[Callable[..., Unauthorized], str], ...] = (
     # I36: the resource ends at the last "/" before an ability of the tinycloud family or ours.
     # Blanks around it are stripped afterwards: an expression that matches them takes minutes for a
     # hostile text of blanks.

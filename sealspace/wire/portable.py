@@ -19,7 +19,7 @@ Example:
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 
@@ -47,15 +47,15 @@ from ..documents.shapes import Text, below, shaped_at
 from ..errors import InvalidInput, InvalidPortableDelegation
 from ..session import Grant, iso_time, read_grant, space_of, until
 
-MAX_PORTABLE_BYTES: Final = 1024 * 1024
-MAX_BUNDLED: Final = 32
+MAX_PORTABLE_BYTES = 1024 * 1024
+MAX_BUNDLED = 32
 """Most delegations in a bundle: a recipient registers each of them at a node."""
 
-BUNDLE_FORMAT: Final = "listen.delegation-bundle"
+BUNDLE_FORMAT = "listen.delegation-bundle"
 """The format name that the protocol's other clients write."""
 
-_ENCRYPTION: Final = "encryption"
-_ROUNDING_S: Final = 1.0
+_ENCRYPTION = "encryption"
+_ROUNDING_S = 1.0
 """Tolerance between the token's expiry and the member `expiry`, which may be in whole seconds."""
 
 
@@ -218,10 +218,8 @@ def encode_bundle(portables: Sequence[PortableDelegation]) -> bytes:
 
 # --- reading --------------------------------------------------------------------------------------
 
-_HINT: Final = (
-    "use the complete original text of the delegation; if it fails again, ask for a new one"
-)
-_COMPANION: Final = "publicDelegation"
+_HINT = "use the complete original text of the delegation; if it fails again, ask for a new one"
+_COMPANION = "publicDelegation"
 
 
 class _Header(msgspec.Struct, forbid_unknown_fields=True):

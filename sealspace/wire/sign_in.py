@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from capabilities.abilities import (
     CAPABILITIES_READ,
@@ -58,16 +57,16 @@ from .node_answers import json_object, texts_of
 from .portable import PortableDelegation, grant_of
 from .transport import Request, path_segment
 
-SESSION_TTL_S: Final = 7 * 86_400.0
+SESSION_TTL_S = 7 * 86_400.0
 """Default lifetime of a sign-in, seconds."""
 
-MAX_SESSION_TTL_S: Final = float(MAX_LIFE_S)
+MAX_SESSION_TTL_S = float(MAX_LIFE_S)
 """Longest lifetime of a session key that a node treats as its owner in person, seconds (IP2)."""
 
-KV_ABILITIES: Final = (KV_GET, KV_PUT, KV_DELETE, KV_LIST, KV_METADATA)
-DELEGATION_ABILITIES: Final = (DELEGATION_LIST, REVOKE, DELEGATION_STATUS)
-SPACES_ABILITIES: Final = (SPACE_LIST, SPACE_CREATE, SPACE_INFO)
-NETWORK_ABILITIES: Final = (DECRYPT, NETWORK_CREATE)
+KV_ABILITIES = (KV_GET, KV_PUT, KV_DELETE, KV_LIST, KV_METADATA)
+DELEGATION_ABILITIES = (DELEGATION_LIST, REVOKE, DELEGATION_STATUS)
+SPACES_ABILITIES = (SPACE_LIST, SPACE_CREATE, SPACE_INFO)
+NETWORK_ABILITIES = (DECRYPT, NETWORK_CREATE)
 _HOST_GRANT_TTL_S = 3_600.0
 
 

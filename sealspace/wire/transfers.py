@@ -13,7 +13,7 @@ from collections.abc import (
     Sequence,
 )
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeAlias
 
 import aiohttp
 import msgspec
@@ -27,20 +27,20 @@ from .node_answers import decoded
 from .transport import Answer, Progress, Stream, Upload, path_segment
 from .values import Value, require_version_of, whole_value_of
 
-MOST_READS: Final = 100
-MOST_WRITES: Final = 250
+MOST_READS = 100
+MOST_WRITES = 250
 """Most keys in one request: a node's limits for reads and writes of one token."""
 
-MAX_SMALL_BYTES: Final = 64 * 1024
+MAX_SMALL_BYTES = 64 * 1024
 """Largest value in a batch, bytes; larger ones are written alone.
 
 A node stores larger values outside its commits, each of which has a limit.
 """
 
-_MAX_VALUES_BYTES: Final = 4 * 1024 * 1024  # half of a node's commit, which also has the metadata
+_MAX_VALUES_BYTES = 4 * 1024 * 1024  # half of a node's commit, which also has the metadata
 # The token contains the keys, and a node accepts header lines of up to 384 KiB.
-_MAX_KEYS_BYTES: Final = 96 * 1024
-_PER_CAPABILITY_BYTES: Final = 160  # upper bound for the space and the ability beside each key
+_MAX_KEYS_BYTES = 96 * 1024
+_PER_CAPABILITY_BYTES = 160  # upper bound for the space and the ability beside each key
 
 
 class Part(NamedTuple):
@@ -141,9 +141,9 @@ class _Results(msgspec.Struct):
     results: list[_Read]
 
 
-_WRITTEN: Final = msgspec.json.Decoder(_Written)
-_RESULTS: Final = msgspec.json.Decoder(_Results)
-_ABSENT: Final = "KV_NOT_FOUND"
+_WRITTEN = msgspec.json.Decoder(_Written)
+_RESULTS = msgspec.json.Decoder(_Results)
+_ABSENT = "KV_NOT_FOUND"
 
 
 def require_written(answer: Answer, keys: Sequence[str]) -> None:
@@ -173,7 +173,7 @@ def found_in(answer: Answer, keys: Sequence[str]) -> dict[str, Value]:
     return found
 
 
-PIECE_BYTES: Final = 256 * 1024
+PIECE_BYTES = 256 * 1024
 
 
 class Readable(Protocol):

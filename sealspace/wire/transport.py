@@ -17,7 +17,7 @@ import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
-from typing import Final, Literal, Self, TypeAlias, TypeVar
+from typing import Literal, Self, TypeAlias, TypeVar
 from urllib.parse import quote, unquote
 
 import aiohttp
@@ -34,7 +34,7 @@ from ..errors import (
 )
 from .node_refusals import refusal_of
 
-BYTES_PER_S: Final = 16 * 1024
+BYTES_PER_S = 16 * 1024
 """Slowest acceptable transfer, bytes per second; a slower one uses up its time and ends."""
 
 
@@ -145,7 +145,7 @@ MAX_ERROR_BYTES = 64 * 1024
 MAX_HEADER_LINE_BYTES = 32 * 1024
 """Limit for a header line: stored metadata is returned in headers, up to 16 KiB for a value."""
 
-_MAX_ASKED_CHARS: Final = 500
+_MAX_ASKED_CHARS = 500
 
 
 @dataclass(frozen=True, slots=True)

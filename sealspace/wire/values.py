@@ -3,16 +3,15 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 from blake3 import blake3
 
 from ..errors import InvalidInput, MalformedAnswer, TransferBroken
 from .transport import Answer, Stream
 
-_METADATA_PREFIX: Final = "x-tinycloud-meta-"
-_MAX_METADATA_BYTES: Final = 16 * 1024
-_DIGEST: Final = re.compile(r'"blake3-([0-9a-f]{64})"', re.ASCII)
+_METADATA_PREFIX = "x-tinycloud-meta-"
+_MAX_METADATA_BYTES = 16 * 1024
+_DIGEST = re.compile(r'"blake3-([0-9a-f]{64})"', re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from tarfile import BLOCKSIZE, GNU_FORMAT, GNUTYPE_LONGNAME, REGTYPE, TarError, TarInfo
-from typing import Annotated, BinaryIO, Final, Literal
+from typing import Annotated, BinaryIO, Literal
 
 import msgspec
 from blake3 import blake3
@@ -53,22 +53,22 @@ from ..values.object_records import ObjectName
 from ..values.object_store import ObjectStore
 from .bodies import note_bodies, noted_bodies
 
-MAX_HEADER_BYTES: Final = 16 * 1024
-HEADER_NAME: Final = "backup.json"
-SECRET_NAME: Final = "root-secret.age"  # noqa: S105  # a file name
-SETTINGS_NAME: Final = "settings.toml"
-ROWS_PREFIX: Final = {1: "store/data.mdb.", 2: "rows/"}
+MAX_HEADER_BYTES = 16 * 1024
+HEADER_NAME = "backup.json"
+SECRET_NAME = "root-secret.age"  # noqa: S105  # a file name
+SETTINGS_NAME = "settings.toml"
+ROWS_PREFIX = {1: "store/data.mdb.", 2: "rows/"}
 """The prefix of the names of row parts, by format; a number of at least five digits follows."""
-BODIES_FOLDER: Final = "blobs"
-DIGEST_NAME: Final = "digest"
-_DIGEST_BYTES: Final = 65
-_PIECE_BYTES: Final = 256 * 1024
-_MAX_NAME_BYTES: Final = BLOCKSIZE
-_ZEROS: Final = bytes(BLOCKSIZE)
+BODIES_FOLDER = "blobs"
+DIGEST_NAME = "digest"
+_DIGEST_BYTES = 65
+_PIECE_BYTES = 256 * 1024
+_MAX_NAME_BYTES = BLOCKSIZE
+_ZEROS = bytes(BLOCKSIZE)
 
 _Text = Annotated[str, msgspec.Meta(max_length=4096)]
-_MAX_PATH_BYTES: Final = 4095  # PATH_MAX less its final zero byte
-_MAX_FILE_NAME_BYTES: Final = 255
+_MAX_PATH_BYTES = 4095  # PATH_MAX less its final zero byte
+_MAX_FILE_NAME_BYTES = 255
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
@@ -86,11 +86,11 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     is_shared: bool = False
 
 
-encode_part: Final = msgspec.msgpack.encode
-_PARTS: Final = msgspec.msgpack.Decoder(
+encode_part = msgspec.msgpack.encode
+_PARTS = msgspec.msgpack.Decoder(
     Annotated[list[tuple[bytes, bytes]], msgspec.Meta(min_length=1, max_length=PART_ROWS)]
 )
-MAX_PART_BYTES: Final = PART_ROWS * (MAX_KEY_BYTES + MAX_VALUE_BYTES + 1024)
+MAX_PART_BYTES = PART_ROWS * (MAX_KEY_BYTES + MAX_VALUE_BYTES + 1024)
 
 
 def parse_part(contents: bytes) -> Part:
@@ -283,7 +283,7 @@ def full_disk(what: str) -> Iterator[None]:
         raise
 
 
-RESERVE_BYTES: Final = 256 * 1024 * 1024
+RESERVE_BYTES = 256 * 1024 * 1024
 """Free space that a backup leaves on the disk of the store, so that the node can still write.
 
 Large values leave as much.

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from ..keyspace import OBJECTS_PREFIX
 from ..space_errors import BodiesElsewhere, RecordDamaged
@@ -24,7 +24,7 @@ from ..values.object_place import record_move, recorded_place
 from ..values.object_records import ObjectName, object_record_of
 from ..values.object_store import ObjectStore, Piece
 
-_NOTE: Final = struct.Struct(">16s32s16sQ")  # space, digest, generation, size
+_NOTE = struct.Struct(">16s32s16sQ")  # space, digest, generation, size
 
 
 def note_bodies(part: Part, notes: BinaryIO) -> None:

@@ -30,7 +30,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import pairwise
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 import msgspec
 from blake3 import blake3
@@ -104,8 +104,8 @@ from .bodies import note_bodies, noted_bodies
 
 Booking = tuple[bytes, int]
 Get = Callable[[bytes], Record | None]
-_INDEXES: Final = (b"P", b"M", b"X", b"E", b"t")
-_CONTENT_BYTES: Final = 32
+_INDEXES = (b"P", b"M", b"X", b"E", b"t")
+_CONTENT_BYTES = 32
 _Kind = Callable[[bytes, Record, Get], Iterable[Booking] | None]
 
 
@@ -409,7 +409,7 @@ def _opaque(key: bytes, record: Record, get: Get) -> None:
 
 
 # By the first byte of the key as in `keyspace`, or by the whole key for rows under `m`.
-_KINDS: Final[Mapping[bytes, _Kind]] = {
+_KINDS: Mapping[bytes, _Kind] = {
     b"K": _value,
     b"k": _value,
     b"B": _object,
@@ -448,10 +448,10 @@ _KINDS: Final[Mapping[bytes, _Kind]] = {
 
 Readers = Mapping[bytes, Callable[[bytes], bytes]]
 
-_MOST: Final = (1 << 63) - 1
-MOST_SHOWN: Final = 1000
+_MOST = (1 << 63) - 1
+MOST_SHOWN = 1000
 """The largest number of findings that are listed; all of them are counted."""
-_ADD: Final = (
+_ADD = (
     "insert into sums values (?, ?) on conflict (account) do update set amount = amount +"
     " excluded.amount"
 )

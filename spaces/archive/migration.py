@@ -29,7 +29,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
 from blake3 import blake3
@@ -48,7 +47,7 @@ from .backup import encode_part
 
 Progress = Callable[[int], None]
 
-_STAGING: Final = "migrating"
+_STAGING = "migrating"
 
 
 class MigrationRefused(StoreError):

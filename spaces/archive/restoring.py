@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
 import lmdb
 from msgspec import Struct
@@ -56,18 +56,18 @@ from .backup import (
 )
 from .bodies import keep_body, note_bodies, noted_bodies
 
-MAX_SEALED_SECRET_BYTES: Final = 16 * 1024
-_MOST_SHOWN: Final = 1000  # large values that are listed by name
-_META_PAGES: Final = 2
+MAX_SEALED_SECRET_BYTES = 16 * 1024
+_MOST_SHOWN = 1000  # large values that are listed by name
+_META_PAGES = 2
 # Page header; magic, version, address, size of the map, size of a page; root of the free pages;
 # last page.
-_META: Final = struct.Struct("=16x II Q Q I 36x Q 48x Q")
-_NO_PAGE: Final = (1 << 64) - 1
-_MAGIC: Final = 0xBEEFC0DE
-_DATA_VERSION: Final = 1
-_PAGE_BYTES: Final = frozenset(1 << shift for shift in range(9, 17))
+_META = struct.Struct("=16x II Q Q I 36x Q 48x Q")
+_NO_PAGE = (1 << 64) - 1
+_MAGIC = 0xBEEFC0DE
+_DATA_VERSION = 1
+_PAGE_BYTES = frozenset(1 << shift for shift in range(9, 17))
 # Errors of the operating system, not of the file.
-_OF_SYSTEM: Final = (
+_OF_SYSTEM = (
     OSError,
     lmdb.DiskError,
     lmdb.LockError,
@@ -75,11 +75,11 @@ _OF_SYSTEM: Final = (
     lmdb.ReadersFullError,
     lmdb.ReadonlyError,
 )
-_STORE: Final = "store"
-_MOVED: Final = ("secret", BODIES_FOLDER, _STORE)
+_STORE = "store"
+_MOVED = ("secret", BODIES_FOLDER, _STORE)
 # BK7: rows that depend on the original's keys: networks, receipts, their documents and the uses of
 # those, audit records, their chain and its heads (`keyspace`).
-_OF_FORMER_KEYS: Final = (b"N", b"R", b"D", b"d", b"J", b"j", b"y")
+_OF_FORMER_KEYS = (b"N", b"R", b"D", b"d", b"J", b"j", b"y")
 
 
 class Restored(Struct, rename="camel"):

@@ -15,7 +15,7 @@ import hashlib
 from asyncio import sleep
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -61,17 +61,17 @@ from .pruning import read_pruning
 Sign: TypeAlias = Callable[[bytes], bytes]
 """A function that signs bytes with the node's identity key; the signature has 64 bytes."""
 
-MAX_BATCH: Final = 100
+MAX_BATCH = 100
 """The most records in one commit.
 
 Each needs two puts, to remove a row and to write one, of the 256 puts of a commit (ST6).
 """
-HEAD_EVERY_S: Final = 60.0
+HEAD_EVERY_S = 60.0
 """How long entries may be in the chain without a signed head over them (RC5)."""
-MAX_TEXT_BYTES: Final = 8 * 1024
+MAX_TEXT_BYTES = 8 * 1024
 """A longer text of a record is replaced in its entry by `sha256:` and its hash (RC2)."""
-_MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
-_PAGE: Final = 200
+_MAX_BATCH_BYTES = 4 * 1024 * 1024
+_PAGE = 200
 
 
 class Chain(NamedTuple):
@@ -109,8 +109,8 @@ class ChainHead(msgspec.Struct, frozen=True, array_like=True):
     emptied_at: float
 
 
-_HEAD_CODEC: Final = Codec(ChainHead)
-chain_head: Final = _HEAD_CODEC.of
+_HEAD_CODEC = Codec(ChainHead)
+chain_head = _HEAD_CODEC.of
 
 
 def encode_entry(record: AuditRecord, *, number: int, previous: bytes) -> bytes:

@@ -5,8 +5,6 @@ outside the chain: a chain head in the commit would make any two commits conflic
 the chain later (`audit_chain`).
 """
 
-from typing import Final
-
 import msgspec
 
 from capabilities.clock_and_entropy import Entropy
@@ -15,7 +13,7 @@ from .._codec import Codec
 from ..keyspace import audit_key
 from ..store.contract import ABSENT, Put, require_bound
 
-MAX_DETAIL_BYTES: Final = 16 * 1024
+MAX_DETAIL_BYTES = 16 * 1024
 
 
 class AuditRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -31,8 +29,8 @@ class AuditRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     detail: bytes = b""
 
 
-_CODEC: Final = Codec(AuditRecord)
-audit_record_of: Final = _CODEC.of
+_CODEC = Codec(AuditRecord)
+audit_record_of = _CODEC.of
 """Decode the row of a record that is not in the chain yet."""
 
 

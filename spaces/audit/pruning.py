@@ -6,7 +6,7 @@ chain, unless the operator waived that. One row records how far the export and t
 progressed; it is written before the first entry is removed.
 """
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -35,9 +35,9 @@ from ..store.contract import (
 )
 from .audit_records import AuditRecord, audit_put
 
-PRUNED: Final = "audit.pruned"
-_BATCH: Final = 200
-_TRIES: Final = 8
+PRUNED = "audit.pruned"
+_BATCH = 200
+_TRIES = 8
 
 
 class Pruning(msgspec.Struct, frozen=True, array_like=True):
@@ -52,7 +52,7 @@ class Pruning(msgspec.Struct, frozen=True, array_like=True):
     pruned: int
 
 
-_CODEC: Final = Codec(Pruning)
+_CODEC = Codec(Pruning)
 
 
 class _Head(msgspec.Struct, frozen=True, rename="camel"):

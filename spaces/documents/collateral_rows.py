@@ -7,7 +7,6 @@ stored.
 """
 
 from collections.abc import Sequence
-from typing import Final
 
 import msgspec
 
@@ -15,13 +14,13 @@ from .._codec import Codec
 from ..keyspace import COLLATERAL_PREFIX, COLLATERAL_STATE_PREFIX, collateral_state_key
 from ..store.contract import ANY, Expect, Put, Range, Store, pages_of, read_page
 
-MAX_FAMILIES: Final = 256
+MAX_FAMILIES = 256
 """The most platform families that are recorded, with or without a document.
 
 There are a few dozen in the world.
 """
-_FMSPC_BYTES: Final = 6
-_PAGE_ROWS: Final = 32
+_FMSPC_BYTES = 6
+_PAGE_ROWS = 32
 """Documents in one read. Each has at most 256 KiB, so a page of them stays within its limit."""
 
 Family = tuple[bytes, str]
@@ -45,8 +44,8 @@ class CollateralState(msgspec.Struct, frozen=True, array_like=True, kw_only=True
         return not self.source
 
 
-_CODEC: Final = Codec(CollateralState)
-state_of: Final = _CODEC.read
+_CODEC = Codec(CollateralState)
+state_of = _CODEC.read
 """Decode the state of a document; None if none was recorded."""
 
 

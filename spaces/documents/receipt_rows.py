@@ -8,7 +8,6 @@ receipts of the last such span have been removed (RC25, RC26).
 
 import hashlib
 from collections.abc import AsyncIterator
-from typing import Final
 
 import msgspec
 
@@ -32,8 +31,8 @@ from ..scans import walk_place, walk_put
 from ..store.contract import ABSENT, Commit, Page, Put, Range, Record, Store, pages_of, read_page
 from .evidence import evidence_row_key
 
-PLACE_BYTES: Final = 24
-_PAGE: Final = 200
+PLACE_BYTES = 24
+_PAGE = 200
 
 
 def receipt_put(network: NetworkId, value: bytes, *, at: float, entropy: Entropy) -> Put:
@@ -82,8 +81,8 @@ class Basis(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     event_log: bytes | None
 
 
-_BASIS_CODEC: Final = Codec(Basis)
-basis_of: Final = _BASIS_CODEC.read
+_BASIS_CODEC = Codec(Basis)
+basis_of = _BASIS_CODEC.read
 """Decode a row that `basis_put` wrote."""
 
 
@@ -99,13 +98,13 @@ def basis_put(holder: Principal, receiver_public_key: bytes, basis: Basis) -> Pu
 
 # --- how long they are kept -----------------------------------------------------------------------
 
-PERIOD_S: Final = 30 * 86_400.0
+PERIOD_S = 30 * 86_400.0
 """The length of the spans in which references to a document are recorded."""
 
-_MOST_RECEIPTS: Final = 250
-_END_OF_NETWORK: Final = b"\xff" * PLACE_BYTES
-_PLACE_AT: Final = len(RECEIPTS_PREFIX) + 16
-_WALK: Final = "receipts"
+_MOST_RECEIPTS = 250
+_END_OF_NETWORK = b"\xff" * PLACE_BYTES
+_PLACE_AT = len(RECEIPTS_PREFIX) + 16
+_WALK = "receipts"
 
 
 def document_use_row_key(sha256: bytes, *, now: float) -> bytes:

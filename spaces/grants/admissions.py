@@ -6,7 +6,6 @@ on every worker and machine.
 """
 
 from collections.abc import AsyncIterator
-from typing import Final
 
 import msgspec
 
@@ -16,7 +15,7 @@ from .._codec import Codec
 from ..keyspace import ADMISSIONS_PREFIX, x16
 from ..store.contract import ABSENT, Put, Range, Record, Store, pages_of
 
-_PAGE_ROWS: Final = 1000
+_PAGE_ROWS = 1000
 
 
 class Admission(msgspec.Struct, frozen=True, array_like=True):
@@ -26,8 +25,8 @@ class Admission(msgspec.Struct, frozen=True, array_like=True):
     admitted_at: float
 
 
-_CODEC: Final = Codec(Admission)
-admission_of: Final = _CODEC.of
+_CODEC = Codec(Admission)
+admission_of = _CODEC.of
 
 
 def admission_key(owner: Principal) -> bytes:

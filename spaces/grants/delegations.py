@@ -17,7 +17,6 @@ Example:
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Final
 
 import msgspec
 from msgspec.structs import replace
@@ -53,21 +52,21 @@ from .revocations import live_put
 from .sessions import session_puts
 
 # ST6: with the rows of hosting and audit, 64 spaces stay below 256 puts.
-MAX_SPACES: Final = 64
+MAX_SPACES = 64
 # The size of a row besides key and value, rounded up: stamp, lengths, its entry in a page.
-_ROW_COST_BYTES: Final = 64
-_PARTY_PREFIX_BYTES: Final = 1 + 16 + 1
-_NEWEST_BYTES: Final = 8
-_CONTENT_BYTES: Final = 32
-_DELEGATIONS: Final = delegation_key(b"")  # the prefix of the rows that aliases lead to
-DEFAULT_CACHE_BYTES: Final = 64 * 1024 * 1024
+_ROW_COST_BYTES = 64
+_PARTY_PREFIX_BYTES = 1 + 16 + 1
+_NEWEST_BYTES = 8
+_CONTENT_BYTES = 32
+_DELEGATIONS = delegation_key(b"")  # the prefix of the rows that aliases lead to
+DEFAULT_CACHE_BYTES = 64 * 1024 * 1024
 # Memory of a decoded delegation: at most 4 bytes for each byte of its text, measured on grants of
 # one to four hundred abilities, 187 for each ancestor, 205 for each alias. Rounded up here.
-_COST_PER_HEADER_BYTE: Final = 5
-_COST_PER_ANCESTOR: Final = 250
-_COST_FIXED: Final = 2048
-_COST_OF_ALIAS: Final = 250
-_SHARE_OF_ALIASES: Final = 4  # aliases keep a quarter of the memory when it is full
+_COST_PER_HEADER_BYTE = 5
+_COST_PER_ANCESTOR = 250
+_COST_FIXED = 2048
+_COST_OF_ALIAS = 250
+_SHARE_OF_ALIASES = 4  # aliases keep a quarter of the memory when it is full
 
 
 class _Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -80,8 +79,8 @@ class _Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
     parents: tuple[ContentKey, ...]
 
 
-_CODEC: Final = Codec(_Row)
-_ANCESTOR_BYTES: Final = 64
+_CODEC = Codec(_Row)
+_ANCESTOR_BYTES = 64
 
 
 def registration_puts(registered: Registered, *, client_account: bytes | None = None) -> list[Put]:

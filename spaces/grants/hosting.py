@@ -26,7 +26,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -50,8 +50,8 @@ from ..keyspace import (
 from ..store.contract import ABSENT, Add, Check, Put, Range, Record, check_of, counter_of
 from .admissions import admission_key, is_admitted
 
-MAX_NAME_BYTES: Final = 255  # Q30
-_AUTOMATIC_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MAX_NAME_BYTES = 255  # Q30
+_AUTOMATIC_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class HostingMode(Enum):
@@ -141,8 +141,8 @@ class HostedSpace(msgspec.Struct, frozen=True, array_like=True):
         return SpaceId(self.owner, self.name)
 
 
-_CODEC: Final = Codec(HostedSpace)
-space_of: Final = _CODEC.read
+_CODEC = Codec(HostedSpace)
+space_of = _CODEC.read
 """Decode the row of a space."""
 
 

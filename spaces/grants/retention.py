@@ -23,7 +23,7 @@ Example:
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -47,7 +47,7 @@ from ..store.contract import Add, Commit, Put, Record, counter_of
 from .delegations import registration_puts, row_bytes
 from .sessions import session_row_key
 
-KEPT_AFTER_EXPIRY_S: Final = 30 * 86_400
+KEPT_AFTER_EXPIRY_S = 30 * 86_400
 
 
 class KeptBounds(NamedTuple):
@@ -166,4 +166,4 @@ def swept_until(now: float) -> bytes:
     return micros8(now - KEPT_AFTER_EXPIRY_S)
 
 
-INDEX: Final = EXPIRY_PREFIX
+INDEX = EXPIRY_PREFIX

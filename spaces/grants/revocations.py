@@ -9,7 +9,7 @@ commit that lists a mark under `live` is refused after every revocation that was
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -22,9 +22,9 @@ from ..keyspace import mark_key
 from ..space_errors import RecordDamaged
 from ..store.contract import ABSENT, LIVE_MARK, Put, Record
 
-_PREFIX: Final = mark_key(b"")
-_REVOKED_PREFIX: Final = b"R"
-_DETAILS_AT: Final = 1 + 32
+_PREFIX = mark_key(b"")
+_REVOKED_PREFIX = b"R"
+_DETAILS_AT = 1 + 32
 _LIVE, _REVOKED = Mark.LIVE, Mark.REVOKED  # looking up the member of an enum is slow
 
 
@@ -41,7 +41,7 @@ class _Details(msgspec.Struct, frozen=True, array_like=True):
     by: str
 
 
-_CODEC: Final = Codec(_Details)
+_CODEC = Codec(_Details)
 
 
 def mark_keys(contents: Iterable[ContentKey]) -> tuple[bytes, ...]:

@@ -12,7 +12,7 @@ Example:
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Final, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -21,35 +21,35 @@ from ..keyspace import replay_minute4
 from ..space_errors import CommitInvalid, CommitTooLarge, RecordDamaged
 
 # ST6. Each engine allows a little more. These limits apply to all of them.
-MAX_KEY_BYTES: Final = 480
-MAX_VALUE_BYTES: Final = 512 * 1024
-MAX_COMMIT_BYTES: Final = 8 * 1024 * 1024
-MAX_PUTS: Final = 256
+MAX_KEY_BYTES = 480
+MAX_VALUE_BYTES = 512 * 1024
+MAX_COMMIT_BYTES = 8 * 1024 * 1024
+MAX_PUTS = 256
 # Not in ST6: these limit the time that one commit or read takes, because reads of LMDB block the
 # event loop and the storekeeper judges commits one after the other.
-MAX_LIVE: Final = 4096
-MAX_CHECKS: Final = 1024
-MAX_ADDS: Final = 256
-MAX_READ_KEYS: Final = 8192
-MAX_RANGES: Final = 64
-MAX_PAGE_ROWS: Final = 4096
-MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
+MAX_LIVE = 4096
+MAX_CHECKS = 1024
+MAX_ADDS = 256
+MAX_READ_KEYS = 8192
+MAX_RANGES = 64
+MAX_PAGE_ROWS = 4096
+MAX_PAGE_BYTES = 8 * 1024 * 1024
 # Rows that one page may examine, tombstones included: limits the time that a page takes.
-MAX_PAGE_SCAN: Final = 16_384
+MAX_PAGE_SCAN = 16_384
 
-STAMP_BYTES: Final = 16
+STAMP_BYTES = 16
 
-_MAX_ACCOUNT_BYTES: Final = 255
-_WEIGHT_END: Final = 1 << 63
-REPLAY_KEY_BYTES: Final = 32
-KEYS_END: Final = b"\xff" * (MAX_KEY_BYTES + 1)  # greater than every key
+_MAX_ACCOUNT_BYTES = 255
+_WEIGHT_END = 1 << 63
+REPLAY_KEY_BYTES = 32
+KEYS_END = b"\xff" * (MAX_KEY_BYTES + 1)  # greater than every key
 
-LIVE_MARK: Final = b"L"  # the value that every row in `Commit.live` must have (ST2)
+LIVE_MARK = b"L"  # the value that every row in `Commit.live` must have (ST2)
 
 Expect: TypeAlias = bytes
-ANY: Final[Expect] = b""  # no condition
+ANY: Expect = b""  # no condition
 # No row, or a tombstone (ST5). Stamps have 16 bytes, so none is equal to this.
-ABSENT: Final[Expect] = b"absent"
+ABSENT: Expect = b"absent"
 
 
 class ReplayRecord(Struct, frozen=True, array_like=True, gc=False):
@@ -300,7 +300,7 @@ async def pages_of(store: Store, range_: Range) -> AsyncIterator[Page]:
         await asyncio.sleep(0)  # a page of tombstones can take milliseconds (ST5)
 
 
-COUNTER_BYTES: Final = 8
+COUNTER_BYTES = 8
 
 
 def counter_of(record: Record | None) -> int:

@@ -3,9 +3,8 @@
 import errno
 import os
 from pathlib import Path
-from typing import Final
 
-NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """The errors of a write for which there is no free space."""
 
 

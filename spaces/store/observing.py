@@ -1,7 +1,7 @@
 """Interfaces for metrics of the storekeeper, and of a database's connection pools and clock."""
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from ..space_errors import StoreError
 from .contract import Committed, Refused
@@ -38,7 +38,7 @@ class PoolUse(NamedTuple):
     waiting: int
 
 
-MAX_CLOCK_SKEW_S: Final = 60.0
+MAX_CLOCK_SKEW_S = 60.0
 """The largest difference between the clocks of a process and its database.
 
 A process whose clock differs more does no housekeeping (ST9).

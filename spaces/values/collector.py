@@ -17,7 +17,6 @@ The caller of `collect` first tests whether a backup or a check keeps the bodies
 """
 
 from collections.abc import Sequence
-from typing import Final
 
 from capabilities.clock_and_entropy import Entropy
 
@@ -35,10 +34,10 @@ from .object_records import (
 )
 from .object_store import ObjectStore
 
-ORPHAN_AFTER_S: Final = 86_400.0
-UNFINISHED_AFTER_S: Final = 3600.0
+ORPHAN_AFTER_S = 86_400.0
+UNFINISHED_AFTER_S = 3600.0
 # Files looked up in one read and noted in one commit.
-_BATCH: Final = 128
+_BATCH = 128
 
 
 async def collect(

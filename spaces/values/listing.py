@@ -10,7 +10,6 @@ path.
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from typing import Final
 
 from msgspec import Struct
 
@@ -30,10 +29,10 @@ from ..keyspace import (
 from ..space_errors import CommitTooLarge
 from ..store.contract import MAX_PAGE_ROWS, Page, Range, Store, read_page
 
-MAX_LISTING: Final = MAX_PAGE_ROWS - 1
-_TEXT: Final = ("utf-8", "surrogatepass")
+MAX_LISTING = MAX_PAGE_ROWS - 1
+_TEXT = ("utf-8", "surrogatepass")
 # Sorts after every path and every index row.
-_BEHIND_ALL: Final = b"\xff\xff"
+_BEHIND_ALL = b"\xff\xff"
 
 
 class Listing(Struct, frozen=True, gc=False):

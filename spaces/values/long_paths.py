@@ -11,16 +11,15 @@ anew:
 """
 
 from collections.abc import Sequence
-from typing import Final
 
 from ..keyspace import MAX_PLAIN_PATH_BYTES, group_of, last_segment, path_keys
 from ..space_errors import PathTooLong
 from ..store.contract import Page, Put, Range, Store, read_page
 
 # ST6: a value and all index rows that lead to its path fit into one commit.
-MAX_PATH_BYTES: Final = 100_000
+MAX_PATH_BYTES = 100_000
 # A path of an earlier version can be longer. Then the upper index rows stay, and lead to nothing.
-_MOST_LEVELS: Final = MAX_PATH_BYTES // MAX_PLAIN_PATH_BYTES + 1
+_MOST_LEVELS = MAX_PATH_BYTES // MAX_PLAIN_PATH_BYTES + 1
 
 
 def added_path_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:

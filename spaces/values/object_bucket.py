@@ -40,14 +40,14 @@ from ..space_errors import BodiesElsewhere, RecordDamaged, StoreUnavailable
 from .object_records import ObjectName, parse_file_name
 from .object_store import PIECE_BYTES, OpenedBody, Piece
 
-MARKER: Final = "store"
-MOST_FOLDERS: Final = 1000
+MARKER = "store"
+MOST_FOLDERS = 1000
 """The most folders that are searched for another store below a prefix.
 
 With more folders it is unknown whether there is one, so the prefix is refused.
 """
-_MARKER_BYTES: Final = 32
-_ID: Final = re.compile(rb"[0-9a-f]{32}")
+_MARKER_BYTES = 32
+_ID = re.compile(rb"[0-9a-f]{32}")
 
 
 # Other stores in the same bucket, above or below a prefix: their objects would look like orphans
@@ -105,23 +105,23 @@ async def _marker_at(objects: S3Store, key: str) -> bytes | None:
 
 
 # The largest object that a bucket copies in one request.
-MAX_BODY_BYTES: Final = 5_000_000_000
-INCOMING: Final = "incoming"
-PART_BYTES: Final = 5 * 1024 * 1024  # the smallest size of a part other than the last
-_WINDOW_BYTES: Final = 4 * 1024 * 1024
-_PARTS_AT_ONCE: Final = 2
+MAX_BODY_BYTES = 5_000_000_000
+INCOMING = "incoming"
+PART_BYTES = 5 * 1024 * 1024  # the smallest size of a part other than the last
+_WINDOW_BYTES = 4 * 1024 * 1024
+_PARTS_AT_ONCE = 2
 # All bodies that wait for their names in the memory of one process.
-_HELD_BYTES: Final = 64 * 1024 * 1024
-_REQUEST_S: Final = 30
-_CONNECT_S: Final = 2
-_RETRIES: Final = 3
-_RETRY_S: Final = 5
+_HELD_BYTES = 64 * 1024 * 1024
+_REQUEST_S = 30
+_CONNECT_S = 2
+_RETRIES = 3
+_RETRY_S = 5
 # How long to wait for an aborted upload. What is left of it then is swept.
-_ABORT_S: Final = 5.0
-_LISTED: Final = 1000
-_INCOMING_KEY: Final = re.compile(rf"{INCOMING}/[0-9a-f]{{32}}")
-_BODIES_FOLDER: Final = re.compile(r"[0-9a-f]{2}")
-_ERRORS: Final = (BaseError, OSError, ValueError)
+_ABORT_S = 5.0
+_LISTED = 1000
+_INCOMING_KEY = re.compile(rf"{INCOMING}/[0-9a-f]{{32}}")
+_BODIES_FOLDER = re.compile(r"[0-9a-f]{2}")
+_ERRORS = (BaseError, OSError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)

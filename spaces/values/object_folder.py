@@ -30,7 +30,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from blake3 import blake3
 
@@ -71,16 +70,16 @@ class ReadCohorts:
         self._is_taken = False
 
 
-STEP_BYTES: Final = 1024 * 1024
+STEP_BYTES = 1024 * 1024
 # The most buffers that the kernel takes in one call (IOV_MAX).
-_BUFFERS_A_CALL: Final = 1024
+_BUFFERS_A_CALL = 1024
 # None on a platform without the flag.
-_NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
+_NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 # Free disk space that bodies do not use. It is more than the store's own reserve, so that small
 # commits such as a revocation or a delete are still accepted when the disk is full of bodies.
-RESERVE_BYTES: Final = 256 * 1024 * 1024
-_SYNC_EVERY_BYTES: Final = 32 * 1024 * 1024
-_INCOMING: Final = "incoming"
+RESERVE_BYTES = 256 * 1024 * 1024
+_SYNC_EVERY_BYTES = 32 * 1024 * 1024
+_INCOMING = "incoming"
 
 
 @dataclass

@@ -5,8 +5,6 @@ first start with a bucket, which is refused if there are bodies in files already
 the bodies.
 """
 
-from typing import Final
-
 from ..keyspace import BODIES_COUNTER, BODIES_PLACE_KEY
 from ..space_errors import BodiesElsewhere, StoreBusy
 from ..store.contract import (
@@ -21,7 +19,7 @@ from ..store.contract import (
     stamp_of,
 )
 
-FOLDER: Final = "folder"
+FOLDER = "folder"
 
 
 async def recorded_place(store: Store) -> str:

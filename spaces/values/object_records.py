@@ -14,8 +14,6 @@ writes a new generation.
 `collector` removes objects; `object_folder` reads and writes the files.
 """
 
-from typing import Final
-
 import msgspec
 
 from capabilities.clock_and_entropy import Entropy
@@ -24,9 +22,9 @@ from .._codec import Codec
 from ..keyspace import due_key
 from ..store.contract import Put
 
-GENERATION_BYTES: Final = 16
+GENERATION_BYTES = 16
 # A file stays this long after its record is deleted, for clients that read the head before.
-UNLINK_AFTER_S: Final = 3600.0
+UNLINK_AFTER_S = 3600.0
 
 
 class ObjectName(msgspec.Struct, frozen=True, array_like=True):
@@ -72,12 +70,12 @@ class ObjectWork(ObjectName, frozen=True, array_like=True):
     size_bytes: int = 0
 
 
-_RECORD_CODEC: Final = Codec(ObjectRecord)
-object_record_of: Final = _RECORD_CODEC.read
+_RECORD_CODEC = Codec(ObjectRecord)
+object_record_of = _RECORD_CODEC.read
 """Decode an object's row; None if it does not exist or was collected."""
-encode_object_record: Final = _RECORD_CODEC.encode
-_WORK_CODEC: Final = Codec(ObjectWork)
-object_work_of: Final = _WORK_CODEC.of
+encode_object_record = _RECORD_CODEC.encode
+_WORK_CODEC = Codec(ObjectWork)
+object_work_of = _WORK_CODEC.of
 """Decode a row of due work."""
 
 

@@ -16,7 +16,7 @@ Example:
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Protocol, Self
 
 from blake3 import blake3
 
@@ -25,7 +25,7 @@ from .object_records import ObjectName
 
 Piece = bytes | bytearray
 """Some bytes of a body; they are not changed after they were passed on."""
-PIECE_BYTES: Final = 256 * 1024
+PIECE_BYTES = 256 * 1024
 
 
 class IncomingBody(Protocol):

@@ -22,7 +22,6 @@ Example:
 
 import heapq
 from collections.abc import Mapping
-from typing import Final
 
 import msgspec
 
@@ -41,10 +40,10 @@ from ..keyspace import (
 )
 from ..store.contract import Put, Range, Record, Store, counter_of, pages_of, read_row
 
-LEAST_ROWS_BYTES: Final = 64 * 1024
-PUBLIC_NAME: Final = "public"
+LEAST_ROWS_BYTES = 64 * 1024
+PUBLIC_NAME = "public"
 # Rows in one step of a scan of all spaces: a millisecond or two, after which other tasks run.
-_STEP_ROWS: Final = 1024
+_STEP_ROWS = 1024
 
 
 class QuotaPolicy(msgspec.Struct, frozen=True, gc=False):
@@ -60,7 +59,7 @@ class _Override(msgspec.Struct, frozen=True, array_like=True):
     name: str
 
 
-_CODEC: Final = Codec(_Override)
+_CODEC = Codec(_Override)
 
 
 def usage_key(space: SpaceId) -> bytes:

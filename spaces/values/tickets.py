@@ -13,8 +13,6 @@ delegations that it depends on. Their windows cannot change and limit the expiry
 read on each use of the URL (Q24).
 """
 
-from typing import Final
-
 import msgspec
 from blake3 import blake3
 
@@ -26,11 +24,11 @@ from ..expiry import remove_until
 from ..keyspace import TICKETS_PREFIX, replay_minute4, ticket_key
 from ..store.contract import ABSENT, Put, Store
 
-TICKET_BYTES: Final = 32
-_MINUTE_BYTES: Final = 4
-_ID_BYTES: Final = 16
+TICKET_BYTES = 32
+_MINUTE_BYTES = 4
+_ID_BYTES = 16
 # For this long, an expired ticket is told apart from one that never existed.
-KEPT_AFTER_EXPIRY_S: Final = 3600
+KEPT_AFTER_EXPIRY_S = 3600
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
@@ -42,8 +40,8 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True):
     authority: tuple[ContentKey, ...]  # the delegations whose marks decide
 
 
-_CODEC: Final = Codec(Ticket)
-ticket_of: Final = _CODEC.read
+_CODEC = Codec(Ticket)
+ticket_of = _CODEC.read
 """Decode the row of a ticket; None if it does not exist."""
 
 

@@ -10,7 +10,6 @@ a body is refused, and the client tries again later.
 
 from collections.abc import AsyncIterable
 from types import TracebackType
-from typing import Final
 
 from blake3 import blake3
 from msgspec import Struct
@@ -18,26 +17,26 @@ from msgspec import Struct
 from ..space_errors import CommitInvalid, CommitTooLarge, IntakeFull, StoreBusy, StoreFull
 from .object_store import PIECE_BYTES, IncomingBody, ObjectStore
 
-INLINE_BYTES: Final = 64 * 1024
+INLINE_BYTES = 64 * 1024
 """The largest body in a head. Up to this size a row costs less than a file."""
-INLINE_TOGETHER_BYTES: Final = 7_864_320
+INLINE_TOGETHER_BYTES = 7_864_320
 """The most body bytes in the heads of one commit.
 
 The rest of the limit on a commit (ST6) is for its other contents.
 """
-INTAKE_BYTES: Final = 128 * 1024 * 1024
+INTAKE_BYTES = 128 * 1024 * 1024
 """The memory of one process for all bodies in transit.
 
 It is enough for 450 large bodies, or two thousand of 64 KiB.
 """
 # A client can send very short pieces, and each takes memory besides its bytes. After this many they
 # are joined.
-_MOST_PIECES: Final = 1024
+_MOST_PIECES = 1024
 # While at most an eighth of the memory is used, long bodies are written in longer steps, with fewer
 # round trips to a thread.
-_MUCH_FREE_SHARE: Final = 8
+_MUCH_FREE_SHARE = 8
 # After these errors nothing was written, so no head refers to a file that was named.
-_NOTHING_WRITTEN: Final = (StoreFull, StoreBusy, CommitTooLarge, CommitInvalid)
+_NOTHING_WRITTEN = (StoreFull, StoreBusy, CommitTooLarge, CommitInvalid)
 
 
 class Body(Struct, frozen=True):

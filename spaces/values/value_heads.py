@@ -23,7 +23,6 @@ Example:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
 
 import msgspec
 
@@ -55,13 +54,13 @@ from .object_records import (
 from .object_store import IncomingBody, ObjectStore, OpenedBody
 from .value_bodies import Body, Intake, Staging
 
-MAX_METADATA_BYTES: Final = 16 * 1024  # ST6
+MAX_METADATA_BYTES = 16 * 1024  # ST6
 # The size of a value's row besides path, metadata and body, rounded up: stamp, digest, lengths, its
 # entry in a page.
-ROW_BYTES: Final = 256
+ROW_BYTES = 256
 # Bytes of header values that are not UTF-8 arrive as lone surrogates. They are stored and returned
 # unchanged.
-_HEADER_TEXT: Final = ("utf-8", "surrogatepass")
+_HEADER_TEXT = ("utf-8", "surrogatepass")
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
@@ -109,7 +108,7 @@ class _HeadRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     sealed_key: bytes | None = None
 
 
-_CODEC: Final = Codec(_HeadRow)
+_CODEC = Codec(_HeadRow)
 
 
 def head_key(space: SpaceId, path: str) -> bytes:

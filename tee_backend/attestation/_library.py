@@ -6,7 +6,6 @@ reason becomes less precise, but no quote passes that should not.
 """
 
 from collections.abc import Mapping
-from typing import Final
 
 import dcap_qvl
 
@@ -15,7 +14,7 @@ from .collateral import Collateral
 
 # The first stem found in the text decides. Causes come before the steps in which they occur,
 # because a text names both.
-_STEMS: Final[Mapping[str, tuple[str, ...]]] = {
+_STEMS: Mapping[str, tuple[str, ...]] = {
     "revoked": (
         "CertRevoked",
         "TCB status is invalid: Revoked",
@@ -92,7 +91,7 @@ _STEMS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 # Texts that name only the failed step. Another call of the library reports the cause.
-_STEPS_WITH_A_CAUSE: Final = (
+_STEPS_WITH_A_CAUSE = (
     "Failed to verify certificate chain",
     "Failed to parse root CA CRL",
     "Failed to parse PCK CRL",

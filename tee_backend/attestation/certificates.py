@@ -21,7 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -38,9 +38,9 @@ MAX_CHAIN_BYTES = 12 * 1024
 MAX_CERTIFICATE_BYTES = 4096
 """A genuine PCK leaf, the largest certificate here, is 1.3 KiB of DER."""
 
-MAX_CRL_BYTES: Final = 64 * 1024
+MAX_CRL_BYTES = 64 * 1024
 
-_REMEMBERED: Final = 64
+_REMEMBERED = 64
 """Parsed certificates that are cached. Root and authorities are in every quote and document, and a
 leaf is in all quotes of one machine. Parsing is pure, so a cached result is never stale; failures
 are not cached."""

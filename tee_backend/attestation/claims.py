@@ -6,7 +6,7 @@ Source: claims version 1 of the pinned verifier library.
 """
 
 from dataclasses import fields
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 from msgspec import field as member
@@ -24,7 +24,7 @@ MAX_ADVISORIES = 256
 _Whole = Annotated[int, Meta(ge=0, lt=1 << 53)]
 _Octets = Annotated[list[Annotated[int, Meta(ge=0, lt=256)]], Meta(min_length=1)]
 # Our field names, and the library's where they differ.
-_THEIRS: Final = {
+_THEIRS = {
     "mrtd": "mr_td",
     "rtmr0": "rt_mr0",
     "rtmr1": "rt_mr1",

@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
-from typing import Annotated, Any, Final, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
@@ -200,7 +200,7 @@ def cut_signed_body(body: bytes, *, member: str, max_bytes: int) -> tuple[str, S
 MAX_COLLATERAL_BYTES = 256 * 1024
 """Genuine documents are 14 to 25 KiB; the revocation list grows by a dozen entries a year."""
 
-_REMEMBERED: Final = 64
+_REMEMBERED = 64
 """Parsed documents that are cached by their bytes, 35 KiB each. A quote is judged with the lists of
 all stored documents, which are of a few dozen families. Validity is checked at each use anyway."""
 

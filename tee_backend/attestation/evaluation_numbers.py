@@ -15,7 +15,7 @@ Source: Intel PCS API v4, TCB evaluation data numbers.
 
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Annotated, Final
+from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
@@ -35,10 +35,10 @@ from .collateral import (
 from .collateral_trust import verify_signed_text
 from .trust_root import TrustRoot
 
-MAX_NUMBERS: Final = 64
+MAX_NUMBERS = 64
 """A genuine list has eight entries and grows by two a year."""
-YEAR_S: Final = 365 * 86_400.0
-EDITION_GRACE_S: Final = 3 * 86_400.0
+YEAR_S = 365 * 86_400.0
+EDITION_GRACE_S = 3 * 86_400.0
 """Seconds for which a replaced edition still passes. The change is announced by day and not by
 hour, and documents are renewed daily, well within this time."""
 

@@ -34,7 +34,7 @@ Source: spec/attestation.md AT20; the dstack guest agent's event log, version 1 
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
@@ -45,23 +45,23 @@ from encryption_network.canonical_json import canonical_bytes
 
 from .attestation_errors import QuoteRefused
 
-RUNTIME_EVENT_TYPE: Final = 0x0800_0001
-RUNTIME_REGISTER: Final = 3
-REGISTER_BYTES: Final = 48
+RUNTIME_EVENT_TYPE = 0x0800_0001
+RUNTIME_REGISTER = 3
+REGISTER_BYTES = 48
 
-MAX_LOG_BYTES: Final = 256 * 1024
+MAX_LOG_BYTES = 256 * 1024
 """Genuine logs are 5 to 8 KiB."""
-MAX_ENTRIES: Final = 256
+MAX_ENTRIES = 256
 """Genuine logs have about 30 entries."""
-MAX_PAYLOAD_BYTES: Final = 16 * 1024
-MAX_NAME_CHARS: Final = 128
+MAX_PAYLOAD_BYTES = 16 * 1024
+MAX_NAME_CHARS = 128
 
 EventVersion = Literal[1, 2]
 
 # No colon in names: with one, two different pairs of name and payload could have the same version 1
 # digest.
 _RUNTIME_NAME = re.compile(r"[ -9;-~]+")
-_HEX: Final = r"^(?:[0-9a-f]{2})*\Z"
+_HEX = r"^(?:[0-9a-f]{2})*\Z"
 
 
 class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -31,7 +31,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import sha3
 from msgspec import Meta, Struct
@@ -47,9 +47,9 @@ from .quote import TdReport
 
 KeyProviderName = Literal["none", "local-sgx", "kms", "tpm"]
 
-COMPOSE_HASH_BYTES: Final = 32
-APP_ID_BYTES: Final = 20
-INSTANCE_ID_BYTES: Final = 20
+COMPOSE_HASH_BYTES = 32
+APP_ID_BYTES = 20
+INSTANCE_ID_BYTES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def check_key_provider(provider: KeyProvider | None, accepted: Collection[str]) 
 #
 # Source: the dstack guest agent's configuration ids, versions 1 to 3; spec/attestation.md AT28.
 
-_DOCUMENT_DOMAIN: Final = b"dstack-mr-config-v3:\x00"
+_DOCUMENT_DOMAIN = b"dstack-mr-config-v3:\x00"
 
 
 def check_mr_config_id(mr_config_id: bytes, claims: EventLogClaims) -> None:
@@ -183,9 +183,9 @@ def _possible_documents(claims: EventLogClaims) -> Iterator[bytes]:
             yield canonical_bytes({**always, **dict(chosen)})
 
 
-SYSTEM_READY: Final = "system-ready"
-BOOT_DONE: Final = "boot-mr-done"
-SEQUENCE: Final = (
+SYSTEM_READY = "system-ready"
+BOOT_DONE = "boot-mr-done"
+SEQUENCE = (
     "system-preparing",
     "app-id",
     "compose-hash",
@@ -196,9 +196,9 @@ SEQUENCE: Final = (
     "storage-fs",
     SYSTEM_READY,
 )
-_OPTIONAL: Final = frozenset({"os-image-hash", "storage-fs"})
-_BEFORE_BOOT_DONE: Final = frozenset({"init-script-hash", "gpu-policy-hash"})
-_SIZES: Final = {
+_OPTIONAL = frozenset({"os-image-hash", "storage-fs"})
+_BEFORE_BOOT_DONE = frozenset({"init-script-hash", "gpu-policy-hash"})
+_SIZES = {
     "system-preparing": (0,),
     "app-id": (APP_ID_BYTES,),
     "compose-hash": (COMPOSE_HASH_BYTES,),
@@ -209,8 +209,8 @@ _SIZES: Final = {
     "os-image-hash": (32,),
     SYSTEM_READY: (0,),
 }
-_MAX_KEY_PROVIDER_BYTES: Final = 4096
-_MAX_INIT_SCRIPTS: Final = 64
+_MAX_KEY_PROVIDER_BYTES = 4096
+_MAX_INIT_SCRIPTS = 64
 
 
 def verify_event_log(log: EventLog, report: TdReport) -> EventLogClaims:

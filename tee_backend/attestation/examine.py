@@ -21,7 +21,6 @@ import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 
@@ -182,7 +181,7 @@ def _check_same_platform(quote: Quote, collateral: Collateral) -> None:
         )
 
 
-EVIDENCE_TTL_S: Final = 600.0
+EVIDENCE_TTL_S = 600.0
 """Lifetime of evidence unless a policy demands less; renewal needs a new quote."""
 
 

@@ -14,7 +14,6 @@ Example:
 import asyncio
 import hashlib
 from pathlib import Path
-from typing import Final
 
 from capabilities.strict_json import Json
 from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS
@@ -32,7 +31,7 @@ from .report_data import Binding, published_binding
 from .trust_root import TrustRoot, intel_root
 
 # Message and next step by the code of the failed check; other codes are reported by name.
-_FINDINGS: Final[dict[str, tuple[str, str]]] = {
+_FINDINGS: dict[str, tuple[str, str]] = {
     "report-data": (
         (
             "the quote does not match the answer: nonce, DID, manifest or compose file were changed"

@@ -34,7 +34,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
 
 import aiohttp
@@ -46,25 +46,25 @@ from .certificates import MAX_CHAIN_BYTES, READER_ERRORS, PlatformCa
 from .collateral import Collateral, cut_signed_body, parse_collateral
 from .evaluation_numbers import EvaluationNumbers, parse_evaluation_numbers
 
-INTEL_SERVICE_URL: Final = "https://api.trustedservices.intel.com"
-INTEL_ROOT_CRL_URL: Final = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
+INTEL_SERVICE_URL = "https://api.trustedservices.intel.com"
+INTEL_ROOT_CRL_URL = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
 
-TIMEOUT_S: Final = 10.0
+TIMEOUT_S = 10.0
 """Time limit for all requests of one document together."""
-MAX_BODY_BYTES: Final = 128 * 1024
+MAX_BODY_BYTES = 128 * 1024
 """Limit on one answer: the longest part of a document, in hex."""
-MAX_RETRY_AFTER_S: Final = 86_400.0
+MAX_RETRY_AFTER_S = 86_400.0
 """If a service asks for a longer wait, it is queried again after a day."""
 
 UpdateMode = Literal["standard", "early"]
 
-_FMSPC_BYTES: Final = 6
-_CHUNK_BYTES: Final = 16 * 1024
+_FMSPC_BYTES = 6
+_CHUNK_BYTES = 16 * 1024
 # Only the form of Retry-After in seconds is read; a date is ignored.
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _HEX_TEXT = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
-_PEM_CRL: Final = b"-----BEGIN X509 CRL-----"
-_BUSY: Final = frozenset({429, 500, 502, 503, 504})
+_PEM_CRL = b"-----BEGIN X509 CRL-----"
+_BUSY = frozenset({429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)

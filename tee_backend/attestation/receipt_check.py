@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from capabilities.capability_errors import InvalidJson
 from capabilities.principals import same_principal
@@ -48,7 +48,7 @@ from .examine import BoundQuote, bind_quote, examine
 from .report_data import session_binding
 from .trust_root import TrustRoot
 
-MAX_DOCUMENT_BYTES: Final = 512 * 1024
+MAX_DOCUMENT_BYTES = 512 * 1024
 Documents = Callable[[bytes], bytes | None]
 """Returns the document with a SHA-256, or None."""
 Read = TypeVar("Read")

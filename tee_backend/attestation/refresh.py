@@ -15,11 +15,11 @@ Source: spec/attestation.md AT30, AT31.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from .collateral import Collateral
 
-DAY_S: Final = 86_400.0
+DAY_S = 86_400.0
 
 AlarmKind = Literal["refresh-failing", "ends-soon", "ended", "stale"]
 
@@ -45,7 +45,7 @@ class Alarm:
     at: float
 
 
-DEFAULT_RULES: Final = RefreshRules()
+DEFAULT_RULES = RefreshRules()
 
 
 def due_at(

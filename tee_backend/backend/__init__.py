@@ -48,7 +48,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
@@ -79,21 +79,21 @@ from .grant_folder import GrantFolder, Holding
 from .held_grants import HeldGrant, HeldGrants, owners_of
 from .key import backend_seed
 
-RENEWAL_MARGIN_S: Final = 15.0
+RENEWAL_MARGIN_S = 15.0
 """Evidence that ends sooner than this is renewed first, so that it is still valid on arrival."""
-QUIET_S: Final = 10.0
+QUIET_S = 10.0
 """Evidence younger than this also serves for a further grant. Any client may send grants, and nodes
 limit attestations."""
-PATIENCE_S: Final = 60.0
+PATIENCE_S = 60.0
 """Seconds for which `attest` waits for a node that asks for a later retry, for example while it
 fetches collateral (AT39)."""
 
 # Minimum wait between attempts: with `Retry-After: 0` the total would never reach `patience_s`.
-_SHORTEST_PAUSE_S: Final = 1.0
-_UNAVAILABLE: Final = 503
+_SHORTEST_PAUSE_S = 1.0
+_UNAVAILABLE = 503
 # Refusals that new evidence resolves: the node lost the old evidence, its clock differs, or an
 # owner's policy demands newer evidence.
-_NEEDS_NEW_EVIDENCE: Final = frozenset({"not_attested", "evidence_expired", "age"})
+_NEEDS_NEW_EVIDENCE = frozenset({"not_attested", "evidence_expired", "age"})
 _log = logging.getLogger(__name__)
 
 

@@ -48,9 +48,9 @@ from ..backend_errors import FolderDamaged, FolderOfAnother, FolderUnusable
 from .held_grants import MOST
 
 _VERSION: Final = 1
-_MAX_STATE_BYTES: Final = 1024 * 1024
-_MAX_RECORD_BYTES: Final = MAX_GRANT_BYTES + 1024
-_MOST_NUMBER: Final = 2**52  # exact in canonical JSON
+_MAX_STATE_BYTES = 1024 * 1024
+_MAX_RECORD_BYTES = MAX_GRANT_BYTES + 1024
+_MOST_NUMBER = 2**52  # exact in canonical JSON
 _log = logging.getLogger(__name__)
 
 

@@ -16,16 +16,16 @@ Example:
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from capabilities.principals import Principal
 from capabilities.resources import root_of
 from sealspace.errors import GrantsFull
 from sealspace.session import Grant
 
-MOST_OF_AN_OWNER: Final = 16
+MOST_OF_AN_OWNER = 16
 """Limit on grants for resources of one owner."""
-MOST: Final = 1024
+MOST = 1024
 """Limit on all grants together; searching that many takes a fraction of a millisecond."""
 
 

@@ -22,7 +22,6 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from capabilities.clock_and_entropy import Entropy, SystemEntropy
 from sealspace.private_files import make_file, read_file
@@ -30,12 +29,12 @@ from sealspace.private_files import make_file, read_file
 from ..backend_errors import KeyUnusable
 from ..evidence.source import KeySource
 
-KEY_PATH: Final = "sealspace/backend/1"
+KEY_PATH = "sealspace/backend/1"
 """The path that is passed to a key service."""
 
-_SEED_LABEL: Final = b"sealspace/backend-seed/1"
-_DIGITS: Final = 64
-_MAX_FILE_BYTES: Final = 4096
+_SEED_LABEL = b"sealspace/backend-seed/1"
+_DIGITS = 64
+_MAX_FILE_BYTES = 4096
 
 
 def backend_seed(keys: KeySource) -> bytes:

@@ -24,7 +24,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -54,13 +54,13 @@ from ..backend_errors import KeepingError
 from ..evidence.evidence_errors import EvidenceSourceError
 from ..evidence.source import EvidenceSource, Quoted
 
-GRANTS_PER_MINUTE: Final = 60
+GRANTS_PER_MINUTE = 60
 """Limit on grants that are passed to the application. Any client may send grants, and each costs
 the backend requests at its node, which limits them by address. Without this limit, a flood of
 grants would also block the backend's reads."""
-GRANTS_OF_A_CLIENT_PER_MINUTE: Final = 12
+GRANTS_OF_A_CLIENT_PER_MINUTE = 12
 """Limit on grants from one address, so that one client's flood leaves capacity for others."""
-MOST_CLIENTS: Final = 4096
+MOST_CLIENTS = 4096
 
 
 class GrantRates(Rates[str | None]):
@@ -93,14 +93,14 @@ class GrantRates(Rates[str | None]):
         return True
 
 
-MOST_WAITING: Final = 16
+MOST_WAITING = 16
 """Requests for evidence that may wait for a quote; further ones get 503."""
-BODY_S: Final = 10.0
+BODY_S = 10.0
 """Seconds in which a grant has to arrive. A client that stalls halfway keeps its half in memory."""
-MOST_GRANTS_UNDER_WAY: Final = 4
+MOST_GRANTS_UNDER_WAY = 4
 """Requests with grants that may be in progress at one time; further ones get 503."""
 
-_MAX_QUERY_CHARS: Final = 1024  # cut before parsing; a nonce has 43 characters
+_MAX_QUERY_CHARS = 1024  # cut before parsing; a nonce has 43 characters
 _log = logging.getLogger(__name__)
 
 # Messages of ASGI are dictionaries whose values depend on their type.

@@ -3,8 +3,6 @@
 No command is imported here, so that `sealspace --help` stays fast.
 """
 
-from typing import Final
-
 from sealspace.cli.lazy import LazyGroup, Row, Sections
 
 backend = LazyGroup(
@@ -128,7 +126,7 @@ receipts = LazyGroup(
 )
 
 
-SECTIONS: Final[Sections] = {
+SECTIONS: Sections = {
     "Backends": {
         "backend": Row(
             "tee_backend.cli.backend_groups",

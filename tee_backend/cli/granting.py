@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, get_args
+from typing import get_args
 
 import click
 
@@ -82,8 +82,8 @@ from .grants import limit_options
 from .program_commands import project_of, reader
 from .trust_files import read_trust_root
 
-_SHOWN_TTL_S: Final = 86_400.0  # of the policy that `show` prints; it grants nothing
-_MAX_APPROVED_BYTES: Final = 256 * 1024
+_SHOWN_TTL_S = 86_400.0  # of the policy that `show` prints; it grants nothing
+_MAX_APPROVED_BYTES = 256 * 1024
 
 
 class Inspection:
@@ -164,7 +164,7 @@ def _address(url: str) -> str:
     return url
 
 
-inspection_options: Final = gathering(
+inspection_options = gathering(
     "inspection",
     Inspection,
     click.argument("url", type=_address),
@@ -288,8 +288,8 @@ def _approved_in(path: Path | None) -> tuple[Policy | None, frozenset[str]]:
         ) from None
 
 
-_expires_option: Final = expires_option("7d", "How long the grant lasts: 30m, 12h, 90d.")
-yes_option: Final = click.option(
+_expires_option = expires_option("7d", "How long the grant lasts: 30m, 12h, 90d.")
+yes_option = click.option(
     "--yes", is_flag=True, help="Do not ask; grant to whatever code is found."
 )
 
@@ -385,7 +385,7 @@ async def deliver(
 # --- runners --------------------------------------------------------------------------------------
 
 
-_MAX_CONDITION_FILE_BYTES: Final = 64 * 1024
+_MAX_CONDITION_FILE_BYTES = 64 * 1024
 
 
 def _condition(

@@ -1,7 +1,6 @@
 """Verification of a node's attestation evidence, for commands."""
 
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
@@ -20,11 +19,11 @@ from ..attestation.node_verifier import TdxNodeVerifier
 from ..attestation.pcs import CollateralService
 from .trust_files import read_collateral_file, read_trust_root
 
-_ORIGINS: Final[dict[SecretOrigin, str]] = {
+_ORIGINS: dict[SecretOrigin, str] = {
     "platform": "the root secret comes from the platform and never leaves the trust domain",
     "operator": "the operator has the root secret, and can open everything sealed with it",
 }
-_LISTS: Final = {
+_LISTS = {
     False: "only owners approve the code that receives their keys",
     True: "if an owner approved no code, the operator's list of code applies",
 }

@@ -1,7 +1,6 @@
 """Trial compilation of a program. The package extra `runner` must be installed."""
 
 import hashlib
-from typing import Final
 
 from sealspace.apps.programs import Target
 from sealspace.errors import InvalidInput
@@ -10,8 +9,8 @@ from ..runner.guest.executor import Executor
 from ..runner.guest.runs import Target as RunTarget
 from ..runner.reasons import RunRefused
 
-_BUILD: Final = "build it for wasm32-wasip1 or wasm32-wasip2, and pass that target as --target"
-_HINTS: Final = {
+_BUILD = "build it for wasm32-wasip1 or wasm32-wasip2, and pass that target as --target"
+_HINTS = {
     "program-imports": "use only WASI functions, without files and sockets",
     "runner-failed": "run the command again when this machine is less busy",
 }

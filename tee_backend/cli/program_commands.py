@@ -5,7 +5,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import click
 
@@ -73,11 +73,11 @@ from sealspace.spaces import PublicKv
 from .grants import hosts_words
 
 # Compilation targets by the first eight bytes of a file.
-_TARGETS: Final[Mapping[bytes, Target]] = {
+_TARGETS: Mapping[bytes, Target] = {
     b"\0asm\x01\0\0\0": "wasm32-wasip1",
     b"\0asm\x0d\0\x01\0": "wasm32-wasip2",
 }
-_MAX_MANIFEST_BYTES: Final = 64 * 1024
+_MAX_MANIFEST_BYTES = 64 * 1024
 _private = click.option(
     "--private", is_flag=True, help="Use your space `projects`, which only shared runners can read."
 )
@@ -317,9 +317,9 @@ def _active_json(active: Active) -> dict[str, Json]:
 # --- calls ----------------------------------------------------------------------------------------
 
 
-_RIGHT_TTL_S: Final = 12 * 3600.0
-_MAX_INPUT_BYTES: Final = 10_000_000
-_MAX_KEY_BYTES: Final = 4096
+_RIGHT_TTL_S = 12 * 3600.0
+_MAX_INPUT_BYTES = 10_000_000
+_MAX_KEY_BYTES = 4096
 _Result = TypeVar("_Result")
 
 

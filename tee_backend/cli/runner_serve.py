@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import click
 from aiohttp import web
@@ -42,16 +42,16 @@ from ..runner.guest.runs import Limits
 from ..runner.http.routes import mounted
 from .grants import limit_options
 
-_JOURNAL: Final = "journal.sqlite"
-_MOST_CHILDREN: Final = 128
-_M_MMAP_THRESHOLD: Final = -3
-_LARGE_BYTES: Final = 256 * 1024
+_JOURNAL = "journal.sqlite"
+_MOST_CHILDREN = 128
+_M_MMAP_THRESHOLD = -3
+_LARGE_BYTES = 256 * 1024
 # During a call, the event loop reacquires the interpreter lock up to ten times. By default each of
 # them may take 5 ms while another thread encodes or hashes a program's output.
-_SWITCH_S: Final = 0.0005
-_MAX_COMPOSE_BYTES: Final = 64 * 1024
-_EXAMPLE_COMPOSE: Final = "services:\n  example:\n    image: sealspace-example\n"
-_PRICE: Final = click.IntRange(0, 10**9)
+_SWITCH_S = 0.0005
+_MAX_COMPOSE_BYTES = 64 * 1024
+_EXAMPLE_COMPOSE = "services:\n  example:\n    image: sealspace-example\n"
+_PRICE = click.IntRange(0, 10**9)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,6 @@
 """Reading of trust roots and collateral from files named by options or settings."""
 
 from pathlib import Path
-from typing import Final
 
 from sealspace.cli.command_errors import CollateralRefused, ConfigurationError
 from sealspace.private_files import read_setting
@@ -10,7 +9,7 @@ from ..attestation.attestation_errors import QuoteRefused
 from ..attestation.collateral import MAX_COLLATERAL_BYTES
 from ..attestation.trust_root import TrustRoot, intel_root, parse_trust_root
 
-_MAX_TRUST_ROOT_BYTES: Final = 16 * 1024
+_MAX_TRUST_ROOT_BYTES = 16 * 1024
 
 
 def read_trust_root(path: Path | None) -> TrustRoot:

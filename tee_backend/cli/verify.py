@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -45,11 +45,9 @@ from .node_judging import as_json, ask_node, in_words, node_verifier
 from .trust_files import read_collateral_file, read_trust_root
 
 # The evidence of a node, or the receipt of a run together with the runner's start document.
-_MAX_DOCUMENT_BYTES: Final = max(
-    MAX_ATTESTATION_BYTES, MAX_PUBLISHED_BYTES + 2 * MAX_STATEMENT_BYTES
-)
-_MAX_DATA_BYTES: Final = 10_000_000
-_ACCEPTING: Final = {"operator_secret", "release_roots", "node_policy", "key_providers"}
+_MAX_DOCUMENT_BYTES = max(MAX_ATTESTATION_BYTES, MAX_PUBLISHED_BYTES + 2 * MAX_STATEMENT_BYTES)
+_MAX_DATA_BYTES = 10_000_000
+_ACCEPTING = {"operator_secret", "release_roots", "node_policy", "key_providers"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,8 +167,8 @@ def verify(source: str, **options: Any) -> int:
     )
 
 
-_RUN: Final = {"start", "input_file", "output_file", "expect", "like", "trust_root", "collateral"}
-_NODE: Final = {"policy", "nonce", "trust_root", "collateral", "plain_http"} | _ACCEPTING
+_RUN = {"start", "input_file", "output_file", "expect", "like", "trust_root", "collateral"}
+_NODE = {"policy", "nonce", "trust_root", "collateral", "plain_http"} | _ACCEPTING
 
 
 def _members(data: bytes) -> dict[str, Json]:

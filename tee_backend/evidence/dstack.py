@@ -32,7 +32,7 @@ import time
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from capabilities.capability_errors import InvalidJson
 from capabilities.strict_json import Json, parse_json
@@ -45,23 +45,23 @@ from .source import Quoted, check_report_data_size, checked_quote
 
 Generation = Literal["dstack", "tappd"]
 
-SOCKET_FOLDERS: Final = (
+SOCKET_FOLDERS = (
     Path("/var/run"),
     Path("/run"),
     Path("/var/run/dstack"),
     Path("/run/dstack"),
 )
-DEFAULT_TIMEOUT_S: Final = 10.0
+DEFAULT_TIMEOUT_S = 10.0
 """Making a quote takes about 40 ms of hardware time, but it may queue behind others on the host."""
 
-MAX_ANSWER_BYTES: Final = 2 * MAX_QUOTE_BYTES + 2 * MAX_LOG_BYTES + 64 * 1024
+MAX_ANSWER_BYTES = 2 * MAX_QUOTE_BYTES + 2 * MAX_LOG_BYTES + 64 * 1024
 """Room for a quote in hex, an event log as escaped text, and the ignored members."""
 
-MIN_KEY_BYTES: Final = 32
-_MAX_RECEIVED_BYTES: Final = MAX_ANSWER_BYTES + 256 * 1024  # headers and chunk framing
+MIN_KEY_BYTES = 32
+_MAX_RECEIVED_BYTES = MAX_ANSWER_BYTES + 256 * 1024  # headers and chunk framing
 
-_GENERATIONS: Final[tuple[Generation, ...]] = ("dstack", "tappd")
-_KEY_REQUESTS: Final = {
+_GENERATIONS: tuple[Generation, ...] = ("dstack", "tappd")
+_KEY_REQUESTS = {
     "dstack": ("/GetKey", "key"),
     "tappd": ("/prpc/Tappd.DeriveK256Key", "k256_key"),
 }

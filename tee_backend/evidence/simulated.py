@@ -28,7 +28,7 @@ import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -64,7 +64,7 @@ from .source import Quoted
 # --- event logs -----------------------------------------------------------------------------------
 # Source: the dstack guest agent's event log, version 1 and 2.
 
-SIMULATED_KEY_PROVIDER: Final = KeyProvider("kms", b"simulated key service")
+SIMULATED_KEY_PROVIDER = KeyProvider("kms", b"simulated key service")
 
 
 @dataclass(frozen=True, slots=True)

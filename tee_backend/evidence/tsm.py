@@ -23,7 +23,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from capabilities.clock_and_entropy import Entropy, SystemEntropy
 
@@ -31,9 +30,9 @@ from ..attestation.quote import MAX_QUOTE_BYTES
 from .evidence_errors import SourceMalformed, SourceRefused, SourceUnavailable
 from .source import Quoted, check_report_data_size, checked_quote
 
-REPORTS_FOLDER: Final = Path("/sys/kernel/config/tsm/report")
-PROVIDER: Final = b"tdx_guest"
-_MAX_TEXT_BYTES: Final = 64
+REPORTS_FOLDER = Path("/sys/kernel/config/tsm/report")
+PROVIDER = b"tdx_guest"
+_MAX_TEXT_BYTES = 64
 
 
 class ReportFiles:

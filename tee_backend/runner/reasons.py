@@ -9,9 +9,8 @@ Example:
 """
 
 from dataclasses import dataclass, replace
-from typing import Final
 
-MAX_DETAIL_CHARS: Final = 400
+MAX_DETAIL_CHARS = 400
 """Longest detail. Names from a program may be long, and a job's record has to stay small."""
 
 
@@ -39,7 +38,7 @@ class RunRefused(Exception):
         super().__init__(code)
 
 
-_SENTENCES: Final = {
+_SENTENCES = {
     400: {
         "request-invalid": "The request is not valid; the detail names the member.",
         "key-malformed": "The API key is not `<owner>:<nonce>:<secret>`.",
@@ -177,7 +176,7 @@ _SENTENCES: Final = {
         ),
     },
 }
-REASONS: Final = {
+REASONS = {
     code: Reason(code, sentence, status)
     for status, sentences in _SENTENCES.items()
     for code, sentence in sentences.items()

@@ -16,13 +16,13 @@ import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Hashable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from capabilities.principals import Principal
 
 from .reasons import RunRefused
 
-_PARTS: Final = 4
+_PARTS = 4
 """One payer has at most a quarter of the calls under way, and of their bytes."""
 
 Parts: TypeAlias = Mapping[Hashable, int]
@@ -36,7 +36,7 @@ class Payer(NamedTuple):
     is_known: bool = True
 
 
-OPERATOR: Final = Payer(Principal("operator"))
+OPERATOR = Payer(Principal("operator"))
 """Payer of runs without a caller, such as the check before publication. It may use all places."""
 
 
@@ -165,8 +165,8 @@ class Turns:
         return None
 
 
-_SHARE_OF: Final = "SELECT cost FROM held WHERE kind = ? AND is_known = ? AND payer = ''"
-_DISPLACE: Final = """
+_SHARE_OF = "SELECT cost FROM held WHERE kind = ? AND is_known = ? AND payer = ''"
+_DISPLACE = """
 DELETE FROM kept WHERE number = (
     SELECT min(number) FROM kept WHERE kind = ?1 AND is_known = ?2 AND payer = (
         SELECT payer FROM held WHERE kind = ?1 AND is_known = ?2 AND payer != ''

@@ -11,7 +11,7 @@ Example:
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Literal, get_args
 
 Who = Literal[
     "owner key",
@@ -27,19 +27,19 @@ Stated = Literal["nothing", "in the grant", "on the network"]
 """The place where measurements are stated."""
 Mode = Literal["delegates", "everyone", "off"]
 
-POLICIES: Final[tuple[Stated, ...]] = get_args(Stated)
-MODES: Final[tuple[Mode, ...]] = get_args(Mode)
-OPENS: Final = "opens"
+POLICIES: tuple[Stated, ...] = get_args(Stated)
+MODES: tuple[Mode, ...] = get_args(Mode)
+OPENS = "opens"
 
 Answers = Mapping[Stated, tuple[str, str, str]]
 """For each place of measurements, the answer in each mode, in the order of the modes."""
 
-_PERSON: Final[Answers] = {
+_PERSON: Answers = {
     "nothing": (OPENS, "mode", OPENS),
     "in the grant": ("not_attested", "not_attested", "not_attested"),
     "on the network": (OPENS, "mode", OPENS),
 }
-_NOBODY: Final[Answers] = {
+_NOBODY: Answers = {
     "nothing": ("no_policy", "no_policy", OPENS),
     "in the grant": ("not_attested", "not_attested", "not_attested"),
     "on the network": ("not_attested", "not_attested", "not_attested"),
@@ -65,7 +65,7 @@ class Row:
         return self.answers[policy][MODES.index(mode)]
 
 
-TABLE: Final = (
+TABLE = (
     Row(
         "owner key",
         "nothing, or a grant by itself to itself: a `did:key` that owns the network (IP1)",

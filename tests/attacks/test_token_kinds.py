@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import pytest
 from attacks.held_store import HeldStage
@@ -41,9 +40,9 @@ pytestmark = pytest.mark.slow
 OTHER_KIND = (401, "Token of another kind")
 STATUS, LIST_DELEGATIONS = (f"tinycloud.delegation/{name}" for name in ("status", "list"))
 _PATH = "notes/one"
-_PAGE: Final = REPOSITORY / "spec" / "capabilities.md"
+_PAGE = REPOSITORY / "spec" / "capabilities.md"
 # All rows but claims, audit, and what the node keeps for itself.
-_KEPT: Final = b"GILSsKPMXENARDatVTOBQ"
+_KEPT = b"GILSsKPMXENARDatVTOBQ"
 
 
 @dataclass(frozen=True)
@@ -232,7 +231,7 @@ async def policy_question(scene: Scene) -> Sent:
     return scene.to_node({scene.owner.network: [SET_POLICY]})
 
 
-KINDS: Final[dict[str, Callable[[Scene], Awaitable[Sent]]]] = {
+KINDS: dict[str, Callable[[Scene], Awaitable[Sent]]] = {
     "delegation": grant,
     "delegation to oneself": grant_to_itself,
     "sign-in": sign_in,
@@ -307,8 +306,8 @@ async def asked_value(scene: Scene) -> bytes | None:
     return json.dumps({"space": scene.owner.space(), "path": _PATH}).encode()
 
 
-_NETWORK: Final = "/encryption/networks/{network}"
-PLACES: Final[dict[str, Place]] = {
+_NETWORK = "/encryption/networks/{network}"
+PLACES: dict[str, Place] = {
     "/delegate": Place("POST", "/delegate", no_body),
     "/invoke": Place("POST", "/invoke", body_of(decrypt)),
     "/signed/kv": Place("POST", "/signed/kv", asked_value),
@@ -346,7 +345,7 @@ def table() -> dict[str, dict[str, str]]:
     return {kind: dict(zip(routes, cells, strict=True)) for kind, *cells in kinds}
 
 
-TABLE: Final = table()
+TABLE = table()
 
 
 def cell_of(reply: Reply, place: str, *, wrote: bool) -> str:

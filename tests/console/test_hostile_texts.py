@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -20,8 +20,8 @@ from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.client import Client, SignIn
 
-LONG: Final = "W" * 1500
-CORPUS: Final = (
+LONG = "W" * 1500
+CORPUS = (
     '<img src=x onerror="canary()">',
     '"><script>canary()</script>',
     "' autofocus onfocus=canary() x='",
@@ -36,9 +36,9 @@ CORPUS: Final = (
     "constructor",
     LONG,
 )
-ALL: Final = " ".join(CORPUS)
-SAFE: Final = "-._~!$&'()*+,;=:@"
-PLACES: Final = (
+ALL = " ".join(CORPUS)
+SAFE = "-._~!$&'()*+,;=:@"
+PLACES = (
     "secrets",
     "requests",
     "grants",
@@ -255,9 +255,9 @@ def _fulfilling(answer: dict[str, Any]) -> Any:
     return fulfil
 
 
-INVOKER: Final = "did:x:<img/src=x/onerror=canary()>'&quot;{{canary()}}"
-MEASURED: Final = dict.fromkeys(("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"), "ab" * 48)
-EVIDENCE: Final[dict[str, Json]] = {
+INVOKER = "did:x:<img/src=x/onerror=canary()>'&quot;{{canary()}}"
+MEASURED = dict.fromkeys(("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"), "ab" * 48)
+EVIDENCE: dict[str, Json] = {
     **MEASURED,
     **dict.fromkeys(("tcb_status", "qe_status", "td_attributes", "root_ca_sha256"), ALL),
     "advisories": list(CORPUS),
@@ -265,7 +265,7 @@ EVIDENCE: Final[dict[str, Json]] = {
     "attested_at": ALL,
     "tcb_date": ALL,
 }
-DOCUMENTS: Final = {
+DOCUMENTS = {
     hashlib.sha256(document).hexdigest(): document
     for document in (
         msgspec.msgpack.encode([1, EVIDENCE]),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 import pytest
 from console_stage import ConsolePage
@@ -27,19 +27,19 @@ from sealspace.documents.manifests import (
 from sealspace.errors import ManifestInvalid
 from sealspace.wire.portable import decode_bundle
 
-OWNER: Final = "did:pkh:eip155:1:0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"
-DID: Final = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
-NETWORK: Final = f"urn:tinycloud:encryption:{OWNER}:default"
-OWN: Final = f"tinycloud:{OWNER[4:]}"
-BASE: Final[dict[str, Json]] = {
+OWNER = "did:pkh:eip155:1:0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"
+DID = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
+NETWORK = f"urn:tinycloud:encryption:{OWNER}:default"
+OWN = f"tinycloud:{OWNER[4:]}"
+BASE: dict[str, Json] = {
     "app_id": "com.example.notes",
     "name": "Notes",
     "did": DID,
     "defaults": False,
 }
-KV: Final = "tinycloud.kv"
+KV = "tinycloud.kv"
 
-SOUND: Final[dict[str, tuple[Any, ...]]] = {
+SOUND: dict[str, tuple[Any, ...]] = {
     "service": (
         *[KV] * 6,
         *[f"tinycloud.{name}" for name in ("vault", "encryption", "sql", "capabilities", "space")],
@@ -105,7 +105,7 @@ SOUND: Final[dict[str, tuple[Any, ...]]] = {
     ),
     "name": ("API_KEY", "PROTECTED_KEY", "B"),
 }
-ODD: Final[dict[str, tuple[Any, ...]]] = {
+ODD: dict[str, tuple[Any, ...]] = {
     "service": (
         *(
             "kv",
@@ -295,7 +295,7 @@ def read_by_commands(value: Json) -> dict[str, Any] | str:
     return {"rows": rows, "rights": rights, "life": None if own is None else own.ttl_s}
 
 
-READ: Final = """
+READ = """
   const { parseManifest, isServed } = await at("manifest"), { finalRights, requestedRight } = await at("grants");
   const { rootOf } = await at("session");
   const { owner, values } = given;
@@ -366,7 +366,7 @@ def permission(path: str, *actions: str, service: str = KV, **more: Json) -> dic
     return {"service": service, "path": path, "actions": list(actions), "skipPrefix": True, **more}
 
 
-SHORT: Final = permission(
+SHORT = permission(
     "vault/secrets/PROTECTED_A", "get", "tinycloud.kv/get", service="kv", space="secrets"
 )
 

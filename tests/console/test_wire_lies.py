@@ -3,7 +3,6 @@ tabs."""
 
 import json
 from collections.abc import Iterator
-from typing import Final
 
 import pytest
 from browser import Browser, BrowserWallet, Page
@@ -15,12 +14,12 @@ from capabilities.tokens import Capability
 from sealspace.session import capability, covers
 from sealspace.wallets import new_wallet
 
-SOUND: Final = (
+SOUND = (
     '{"a":{"a":1},"b":["a","a"]}',
     r'{"__proto__":{"x":1},"constructor":"\\ud800","n":1.50}',
     "[1] ",
 )
-UNSOUND: Final = (
+UNSOUND = (
     *(
         '{"a":1,"a":1}',
         r'{"a":1,"\u0061":2}',

@@ -11,15 +11,15 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from blake3 import blake3
 from model.steps import HOST, KV, OWNERS, REVOKE, WALLETS, Call, Grant, Revoke, Row, resource_in
 
-LIFETIME_S: Final = 300
-_NO_PARENT: Final = "Cannot find parent delegation"
-_OUTSIDE: Final = "Delegation expired or not yet valid"
-_VERBS: Final = {
+LIFETIME_S = 300
+_NO_PARENT = "Cannot find parent delegation"
+_OUTSIDE = "Delegation expired or not yet valid"
+_VERBS = {
     KV + "get": "get",
     KV + "metadata": "metadata",
     KV + "put": "put",

@@ -6,17 +6,17 @@ shortened trace is left out. Times are seconds since the trace began.
 """
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-WALLETS: Final = ("W0", "W1")
-KEYS: Final = ("K0", "K1", "K2", "K3")
-PEOPLE: Final = WALLETS + KEYS
-OWNERS: Final = {"A": "W0", "B": "W1", "C": "K0"}
+WALLETS = ("W0", "W1")
+KEYS = ("K0", "K1", "K2", "K3")
+PEOPLE = WALLETS + KEYS
+OWNERS = {"A": "W0", "B": "W1", "C": "K0"}
 """Space to owner."""
 
-KV: Final = "tinycloud.kv/"
-REVOKE: Final = "tinycloud.delegation/revoke"
-HOST: Final = "tinycloud.space/host"
+KV = "tinycloud.kv/"
+REVOKE = "tinycloud.delegation/revoke"
+HOST = "tinycloud.space/host"
 
 
 @dataclass(frozen=True, slots=True)

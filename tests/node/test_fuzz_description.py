@@ -8,7 +8,7 @@ import itertools
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -39,17 +39,17 @@ from encryption_network.network_errors import EncryptionError
 from encryption_network.requests import admin_fact, decrypt_body_json, decrypt_fact
 from node.config.tree import Admin, Config, Http, Limits, PublicSpaces, Release, Store
 
-NOW: Final = 1_795_000_000.0
-OWNER: Final = Ed25519Signer(b"\x31" * 32)
-FRIEND: Final = Ed25519Signer(b"\x32" * 32)
-SPACE: Final = f"tinycloud:{OWNER.did[4:]}:default"
-PUBLIC: Final = f"tinycloud:{OWNER.did[4:]}:public"
-NETWORK: Final = f"urn:tinycloud:encryption:{OWNER.did}:default"
-ENDED: Final = f"urn:tinycloud:encryption:{OWNER.did}:ended"
-ADMIN_SECRET: Final = "the operator's"
-_COUNT: Final = itertools.count()
+NOW = 1_795_000_000.0
+OWNER = Ed25519Signer(b"\x31" * 32)
+FRIEND = Ed25519Signer(b"\x32" * 32)
+SPACE = f"tinycloud:{OWNER.did[4:]}:default"
+PUBLIC = f"tinycloud:{OWNER.did[4:]}:public"
+NETWORK = f"urn:tinycloud:encryption:{OWNER.did}:default"
+ENDED = f"urn:tinycloud:encryption:{OWNER.did}:ended"
+ADMIN_SECRET = "the operator's"
+_COUNT = itertools.count()
 # A wrapped key that does not open is 500 in the protocol (EN17, rows 22 and 23).
-_STATED_500: Final = "key backend error: "
+_STATED_500 = "key backend error: "
 
 
 @dataclass
@@ -134,7 +134,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 
 # --- tokens that bind a request -------------------------------------------------------------------
 
-CALLS: Final[tuple[Grants, ...]] = (
+CALLS: tuple[Grants, ...] = (
     *(
         {f"{SPACE}/kv/a": [f"tinycloud.kv/{name}"]}
         for name in ("get", "put", "del", "metadata", "list")
@@ -200,7 +200,7 @@ def _session(desk: Desk, body: Any) -> str:
     return desk.token({NETWORK: [DECRYPT]}, fact)
 
 
-SIGNED: Final[dict[str, Callable[[Desk, Any, int], str]]] = {
+SIGNED: dict[str, Callable[[Desk, Any, int], str]] = {
     "/invoke": lambda desk, body, at: desk.token(CALLS[at % len(CALLS)], to_node=at % 2 == 0),
     "/delegate": lambda desk, body, at: key_token(
         OWNER,
@@ -245,11 +245,9 @@ SIGNED: Final[dict[str, Callable[[Desk, Any, int], str]]] = {
 
 # --- generated requests ---------------------------------------------------------------------------
 
-OPERATIONS: Final = [
-    (path, method) for path, methods in DOCUMENT["paths"].items() for method in methods
-]
+OPERATIONS = [(path, method) for path, methods in DOCUMENT["paths"].items() for method in methods]
 # What leads somewhere: generated texts name nothing that there is.
-PARAMETERS: Final = {
+PARAMETERS = {
     "network": [NETWORK, ENDED, NETWORK, f"{NETWORK}er"],
     "space": [PUBLIC, SPACE],
     "key": ["a"],
@@ -262,7 +260,7 @@ PARAMETERS: Final = {
     "If-None-Match": ["*"],
     "Range": ["bytes=1-2", "bytes=9-"],
 }
-MEMBERS: Final[dict[str, Callable[[Desk], dict[str, Json]]]] = {
+MEMBERS: dict[str, Callable[[Desk], dict[str, Json]]] = {
     "/delegation/status": lambda desk: {"cid": token_id(desk.grant)},
     "/delegation/query": lambda desk: {"cursor": None, "space": "default"},
     "/encryption/networks": lambda desk: {
@@ -280,7 +278,7 @@ MEMBERS: Final[dict[str, Callable[[Desk], dict[str, Json]]]] = {
     "/signed/kv": lambda desk: {"space": SPACE, "path": "a", "ttlSeconds": 60, "ttl_seconds": None},
     "/admin/quota/{space}": lambda desk: {"limit_bytes": 1 << 30},
 }
-SCHEMA: Final = schemathesis.openapi.from_dict(closed(DOCUMENT))
+SCHEMA = schemathesis.openapi.from_dict(closed(DOCUMENT))
 
 
 def _led_somewhere(desk: Desk, case: Any, path: str, at: int) -> None:

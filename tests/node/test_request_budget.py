@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from itertools import dropwhile, takewhile
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import pytest
@@ -28,9 +28,9 @@ from node.config.tree import Config, Http, Limits, Release, Store
 from node.logs import configure_logs
 from spaces.store.contract import check_commit, check_read
 
-PROFILE: Final = REPOSITORY / "spec" / "operations" / "profile.md"
-HEADING: Final = "### 2.1 "
-COUNTED: Final = (
+PROFILE = REPOSITORY / "spec" / "operations" / "profile.md"
+HEADING = "### 2.1 "
+COUNTED = (
     "reads",
     "commits",
     "signatures checked",
@@ -40,9 +40,9 @@ COUNTED: Final = (
     "threads",
     "log lines",
 )
-WARM_UP: Final = 3
+WARM_UP = 3
 
-_FUNCTIONS: Final[Mapping[CodeType, str]] = {
+_FUNCTIONS: Mapping[CodeType, str] = {
     check_read.__code__: "reads",
     check_commit.__code__: "commits",
     verify_ed25519.__code__: "signatures checked",

@@ -10,24 +10,24 @@ Example:
 import os
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from browser import WALLET, Browser, BrowserWallet
 from playwright.async_api import BrowserContext, ConsoleMessage, Request, expect
 from playwright.async_api import Page as Tab
 from tests_support import REPOSITORY
 
-SHOTS: Final = REPOSITORY / ".cache" / "console"
-WIDTHS: Final = (360, 768, 1280)
-AXE: Final = REPOSITORY / ".cache" / "console-tools" / "node_modules" / "axe-core" / "axe.min.js"
-AXE_ABSENT: Final = "axe-core is not installed: `make check` does, where npm is"
-_HEIGHT: Final = 900
-_TAKES_SHOTS: Final = "CONSOLE_SCREENSHOTS" in os.environ
-_SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
-_EXCESS: Final = """() => Math.max(
+SHOTS = REPOSITORY / ".cache" / "console"
+WIDTHS = (360, 768, 1280)
+AXE = REPOSITORY / ".cache" / "console-tools" / "node_modules" / "axe-core" / "axe.min.js"
+AXE_ABSENT = "axe-core is not installed: `make check` does, where npm is"
+_HEIGHT = 900
+_TAKES_SHOTS = "CONSOLE_SCREENSHOTS" in os.environ
+_SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+_EXCESS = """() => Math.max(
   ...[document.documentElement, ...document.querySelectorAll("dialog")].map(
   (one) => one.scrollWidth - one.clientWidth))"""
-_COUNT_VIOLATIONS: Final = """
+_COUNT_VIOLATIONS = """
 window.__violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
   window.__violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`));

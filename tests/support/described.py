@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import jsonschema_rs
 
 import node.http.routes
 
-DOCUMENT: Final[dict[str, Any]] = json.loads(
+DOCUMENT: dict[str, Any] = json.loads(
     Path(node.http.routes.__file__).with_name("openapi.json").read_text("utf-8")
 )
-_NOT_OFFERED: Final = ("/hooks/", "/policy/v3/", "/share/")
+_NOT_OFFERED = ("/hooks/", "/policy/v3/", "/share/")
 
 
 def closed(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,9 +41,9 @@ def _segment(part: str) -> str:
     )
 
 
-_CLOSED: Final = closed(DOCUMENT)
+_CLOSED = closed(DOCUMENT)
 # Of two templates that fit, the one with fewer placeholders comes first in the route table.
-_TEMPLATES: Final = [
+_TEMPLATES = [
     (re.compile("".join([_segment(part) for part in re.split(r"(\{\w+\})", path)])), path)
     for path in sorted(DOCUMENT["paths"], key=lambda path: path.count("{"))
 ]

@@ -11,16 +11,15 @@ import select
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 from patience import AT_ONCE_S
 
-_LINES: Final = 96
-_LINE_BYTES: Final = 393_000
-_REQUESTS: Final = 20_000
-_PIECE_BYTES: Final = 1 << 18
-_RECEIVE_BYTES: Final = 4096
-_WAIT_S: Final = AT_ONCE_S
+_LINES = 96
+_LINE_BYTES = 393_000
+_REQUESTS = 20_000
+_PIECE_BYTES = 1 << 18
+_RECEIVE_BYTES = 4096
+_WAIT_S = AT_ONCE_S
 
 
 def long_heads() -> bytes:

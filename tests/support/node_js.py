@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any, Final
+from typing import IO, Any
 
 from browser import CALL, CONSOLE, WALLET, BrowserWallet
 from patience import PATIENCE_S
 
-_HARNESS: Final = Path(__file__).with_name("node_js.mjs")
-_LOWEST: Final = 20
+_HARNESS = Path(__file__).with_name("node_js.mjs")
+_LOWEST = 20
 
 
 def _program() -> str | None:
@@ -33,8 +33,8 @@ def _program() -> str | None:
     return found if said and int(said.removeprefix("v").split(".")[0]) >= _LOWEST else None
 
 
-NODE_JS: Final = _program()
-NODE_JS_ABSENT: Final = f"node.js {_LOWEST} or newer is not installed"
+NODE_JS = _program()
+NODE_JS_ABSENT = f"node.js {_LOWEST} or newer is not installed"
 
 
 class Scripts:

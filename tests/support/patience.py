@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
 
-PATIENCE_S: Final = 120.0
+PATIENCE_S = 120.0
 """For what has to happen."""
 
-AT_ONCE_S: Final = 25.0
+AT_ONCE_S = 25.0
 """For what has to happen before a bound of the node ends it: the shortest of a connection,
 `http.head_s`, is 30 s."""
 

@@ -27,7 +27,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
@@ -47,7 +47,7 @@ from sealspace.client import Client, SignIn
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 
-FLOOD: Final = """
+FLOOD = """
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 16)
@@ -60,13 +60,13 @@ FLOOD: Final = """
       (br_if $again (i32.lt_u (local.get $times) (i32.const 10))))))
 """
 """Writes ten million bytes, the longest output."""
-FORMATS: Final = ("Bytes", "Text")  # as text each NUL would be escaped by six bytes
+FORMATS = ("Bytes", "Text")  # as text each NUL would be escaped by six bytes
 
-_OPEN_FILES: Final = 1024
-_LOOK_S: Final = 0.5
-_PAUSE_S: Final = 0.05
-_MOST_GROWN_MIB: Final = 150
-_MOST_LEFT_MIB: Final = 16
+_OPEN_FILES = 1024
+_LOOK_S = 0.5
+_PAUSE_S = 0.05
+_MOST_GROWN_MIB = 150
+_MOST_LEFT_MIB = 16
 
 Attack = Callable[[str, asyncio.Event, str], Coroutine[Any, Any, None]]
 
@@ -121,7 +121,7 @@ async def silent_connections(
     await asyncio.gather(*(_occupy(url, stop, lambda: b"") for _ in range(connections)))
 
 
-ATTACKS: Final[dict[str, Attack]] = {
+ATTACKS: dict[str, Attack] = {
     "unread_answers": unread_answers,
     "unread_polls": unread_polls,
     "silent_connections": silent_connections,

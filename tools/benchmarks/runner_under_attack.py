@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 
@@ -50,11 +50,11 @@ from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 from tee_backend.runner.http.operator_routes import ask_operator
 
-_ELSEWHERE: Final = "runner_connection_attacks"
-CONNECTION_ATTACKS: Final[Mapping[str, Callable[[str, asyncio.Event, str], Awaitable[None]]]] = (
+_ELSEWHERE = "runner_connection_attacks"
+CONNECTION_ATTACKS: Mapping[str, Callable[[str, asyncio.Event, str], Awaitable[None]]] = (
     import_module(_ELSEWHERE).ATTACKS if find_spec(_ELSEWHERE) else {}
 )
-SLEEPER: Final = """
+SLEEPER = """
 (module
   (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)
@@ -63,7 +63,7 @@ SLEEPER: Final = """
     (i64.store (i32.const 24) (i64.const 1000000000000))
     (drop (call $poll (i32.const 0) (i32.const 256) (i32.const 1) (i32.const 512)))))
 """
-FLOOD: Final = """
+FLOOD = """
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 16)
@@ -76,19 +76,19 @@ FLOOD: Final = """
       (br_if $again (i32.lt_u (local.get $times) (i32.const 10))))))
 """
 """Writes ten million bytes, the longest output."""
-BOMBS: Final = 12
-BOMBERS: Final = 3
-QUIET_S: Final = 20.0
-PERIOD_S: Final = 0.5
-BACK_S: Final = 60.0
-MOST_RATIO: Final = 3.0
-MOST_GROWN_MIB: Final = 150.0
-NEAR_MIB: Final = 50.0
+BOMBS = 12
+BOMBERS = 3
+QUIET_S = 20.0
+PERIOD_S = 0.5
+BACK_S = 60.0
+MOST_RATIO = 3.0
+MOST_GROWN_MIB = 150.0
+NEAR_MIB = 50.0
 """Memory is back when it is this near to that of the quiet time: Python's allocator keeps some of
 what it had."""
-ELSEWHERE: Final = ("unread_answers", "unread_polls", "silent_connections")
-_LOOK_S: Final = 0.25
-_PAUSE_S: Final = 0.05
+ELSEWHERE = ("unread_answers", "unread_polls", "silent_connections")
+_LOOK_S = 0.25
+_PAUSE_S = 0.05
 """After a refusal: an attacker elsewhere sees it no earlier, and one here would use the runner's
 processors."""
 
@@ -237,7 +237,7 @@ async def refused_calls(attacker: Attacker) -> None:
     await attacker.crowd(16, lambda http, _: attacker.run(http, "0" * 64))
 
 
-ATTACKS: Final = (
+ATTACKS = (
     sleeping_strangers,
     sleeping_key,
     compile_bombs,

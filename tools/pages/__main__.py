@@ -10,7 +10,6 @@ text between its markers (`marked`).
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 # A folder that is run has no other folder on its path.
 sys.path += [
@@ -31,7 +30,7 @@ from pages import (
 )
 from pages.writing import Generated, check, write
 
-GENERATED: Final = (
+GENERATED = (
     # First the table of recorded cases: the page of conformance reads it.
     Generated(
         conformance_page.CASES_TABLE, conformance_page.case_table, source=conformance_page.RECORDED
@@ -47,7 +46,7 @@ GENERATED: Final = (
     Generated(metrics_table.PAGE, metrics_table.page),
     *[Generated(path, partial(package_tables.page, path)) for path in package_tables.PAGES],
 )
-_COMMANDS: Final = {"--write": write, "--check": check}
+_COMMANDS = {"--write": write, "--check": check}
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in _COMMANDS:

@@ -1,7 +1,6 @@
 """Generator of `spec/operations/commands.md`: commands, options, extras and exit statuses."""
 
 from collections.abc import Iterator
-from typing import Final
 
 import click
 from command_tree import Node, command_tree
@@ -15,7 +14,7 @@ from sealspace.cli.shared import is_shared
 
 from .settings_page import default_of
 
-PAGE: Final = REPOSITORY / "spec" / "operations" / "commands.md"
+PAGE = REPOSITORY / "spec" / "operations" / "commands.md"
 
 _HEAD = """\
 # Commands
@@ -48,7 +47,7 @@ status 20.
 |---|---|
 """
 # What needs an extra by an option or a setting; commands that always need it have it in their rows.
-_AT_TIMES: Final = {
+_AT_TIMES = {
     "verify": "a login with `--require-node-evidence`, and what follows it",
     "postgres": "a store in a database: `store.url`",
     "s3": "large values in a bucket: `objects.url`",

@@ -14,18 +14,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
 
 from conformance.differences import DIFFERENCES
 from conformance.held_by import HELD_BY, UNHELD, VECTOR_TESTS
 from conformance.threats import TESTS_OF_THREATS, UNHELD_THREATS
 from tests_support import REPOSITORY, SHARED_VECTORS, json_lines
 
-SPEC: Final = REPOSITORY / "spec"
-PAGE: Final = SPEC / "conformance.md"
-CASES_TABLE: Final = REPOSITORY / "tests" / "conformance" / "rules_of_cases.json"
-RECORDED: Final = SHARED_VECTORS / "wire" / "probes.jsonl"
-PAGES: Final = (
+SPEC = REPOSITORY / "spec"
+PAGE = SPEC / "conformance.md"
+CASES_TABLE = REPOSITORY / "tests" / "conformance" / "rules_of_cases.json"
+RECORDED = SHARED_VECTORS / "wire" / "probes.jsonl"
+PAGES = (
     "capabilities",
     "wire",
     "store",

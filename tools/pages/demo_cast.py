@@ -14,13 +14,12 @@ import termios
 import time
 from fcntl import ioctl
 from pathlib import Path
-from typing import Final
 
-CAST: Final = Path(__file__).parents[2] / "docs" / "demo.cast"
-DEMO: Final = CAST.parents[1] / "examples" / "demo.py"
-COLUMNS: Final = 108
-ROWS: Final = 42
-LONGEST_PAUSE_S: Final = 1.5
+CAST = Path(__file__).parents[2] / "docs" / "demo.cast"
+DEMO = CAST.parents[1] / "examples" / "demo.py"
+COLUMNS = 108
+ROWS = 42
+LONGEST_PAUSE_S = 1.5
 
 
 def recorded(command: list[str]) -> list[list[float | str]]:

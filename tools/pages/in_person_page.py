@@ -1,11 +1,9 @@
 """Generator of `spec/in-person.md`: the table of when a request counts as the owner in person."""
 
-from typing import Final
-
 from attacks.in_person_table import MODES, OPENS, POLICIES, TABLE, Row, Stated
 from tests_support import REPOSITORY
 
-PAGE: Final = REPOSITORY / "spec" / "in-person.md"
+PAGE = REPOSITORY / "spec" / "in-person.md"
 
 _HEAD = """\
 # Who is the owner in person

@@ -1,13 +1,11 @@
 """Generator of the table of series in `spec/operations/metrics.md`, from `node.metrics.series`."""
 
-from typing import Final
-
 from pages.marked import with_part
 from tests_support import REPOSITORY
 
 from node.metrics.series import SERIES
 
-PAGE: Final = REPOSITORY / "spec" / "operations" / "metrics.md"
+PAGE = REPOSITORY / "spec" / "operations" / "metrics.md"
 
 
 def page() -> str:

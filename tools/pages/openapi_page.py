@@ -7,7 +7,7 @@ refusals that follow from its surface, authority and body, and answers of the HT
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from tests_support import REPOSITORY
@@ -20,11 +20,11 @@ from node.operations.operation_table import TABLE as ABILITIES
 from sealspace import __version__
 from tee_backend.listener import MAX_HEADER_LINES, MAX_TARGET_BYTES
 
-PAGE: Final = REPOSITORY / "node" / "http" / "routes" / "openapi.json"
+PAGE = REPOSITORY / "node" / "http" / "routes" / "openapi.json"
 
 Json = dict[str, Any]  # of the document, whose members are of any kind
 
-_ABOUT: Final = f"""\
+_ABOUT = f"""\
 The HTTP surface of a sealspace node. HEAD is accepted wherever GET is, OPTIONS on every path, and a
 trailing `/` is ignored. Other paths, and other methods on a path of the tag `wire`, are answered
 404; on a path of the tag `own` other methods are 405 with `Allow`. Below `/hooks`, `/policy/v3` and
@@ -38,7 +38,7 @@ A request has at most {MAX_HEADER_LINES} header lines, header values of
 {Http().max_header_line_bytes} bytes and a target of {MAX_TARGET_BYTES} bytes. Sizes that settings
 may change are given with their defaults. spec/wire.md describes the routes.
 """
-_TOKENS: Final[Mapping[Authority, str]] = {
+_TOKENS: Mapping[Authority, str] = {
     "delegation": (
         "A delegation: a UCAN as a JWT, or a signed-in message as CACAO in base64url. Raw, without"
         " `Bearer`."
@@ -50,14 +50,14 @@ _TOKENS: Final[Mapping[Authority, str]] = {
     "invocation": "An invocation: a UCAN as a JWT, by the key that calls. Raw, without `Bearer`.",
     "node invocation": "An invocation whose audience is this node's DID. Raw, without `Bearer`.",
 }
-_OPERATOR_CODES: Final = frozenset({"operator-locked", "operator-absent"})
-_BODY_CODES: Final = frozenset({"not-readable", "too-large", "too-slow"})
-_NO_TYPE_GIVEN: Final = (
+_OPERATOR_CODES = frozenset({"operator-locked", "operator-absent"})
+_BODY_CODES = frozenset({"not-readable", "too-large", "too-slow"})
+_NO_TYPE_GIVEN = (
     "The content type is the one that the value was stored with, if it was stored with one."
 )
 # What a client gets before or beside every route: status, and whether it has a problem.
-_SERVER_ANSWERS: Final = {400: True, 408: False, 414: False, 417: True, 431: False}
-_PAGE_SCHEMA: Final[Json] = {
+_SERVER_ANSWERS = {400: True, 408: False, 414: False, 417: True, 431: False}
+_PAGE_SCHEMA: Json = {
     "type": "object",
     "required": ["error"],
     "properties": {
@@ -72,7 +72,7 @@ _PAGE_SCHEMA: Final[Json] = {
         }
     },
 }
-_PROBLEM_MEMBERS: Final = ("type", "title", "status", "code", "request_id", "hint")
+_PROBLEM_MEMBERS = ("type", "title", "status", "code", "request_id", "hint")
 
 
 def described() -> tuple[Route, ...]:

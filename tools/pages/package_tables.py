@@ -3,13 +3,12 @@
 import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
 
 from pages.marked import with_part
 from tests_support import REPOSITORY
 
 # From the top down, as imports go.
-PACKAGES: Final = (
+PACKAGES = (
     "node",
     "tee_backend",
     "sealspace",
@@ -18,7 +17,7 @@ PACKAGES: Final = (
     "capabilities",
 )
 # Page -> its part: the six packages, or the folders inside them too.
-PAGES: Final[Mapping[Path, str]] = {
+PAGES: Mapping[Path, str] = {
     REPOSITORY / "CONTRIBUTING.md": "packages",
     REPOSITORY / "spec" / "overview.md": "folders",
 }

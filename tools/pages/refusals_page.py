@@ -3,14 +3,13 @@
 import inspect
 import re
 import sys
-from typing import Final
 
 from refusal_forms import error_classes
 from tests_support import REPOSITORY
 
 from node.http.messages.refusals import SECTIONS, Place, PlaceAnswer, Row
 
-PAGE: Final = REPOSITORY / "spec" / "refusals.md"
+PAGE = REPOSITORY / "spec" / "refusals.md"
 
 _HEAD = """\
 # Codes of refusals
@@ -27,8 +26,8 @@ The column *wire* describes the body of a wire answer: a *text*, which is the er
 fixed line, or a *problem* (H2), as on the surface *own*. A route with another answer is named, with
 its status, and with its text if that is fixed.
 """
-_OWN: Final = "Attestation, policies and receipts"
-_NOTES: Final = {
+_OWN = "Attestation, policies and receipts"
+_NOTES = {
     "Any route": (
         "Raised before a request reaches its route, or on any route. `internal` is the code of all"
         " other errors."
@@ -38,7 +37,7 @@ _NOTES: Final = {
         " surface *wire*."
     ),
 }
-_PLACES: Final[dict[Place, str]] = {
+_PLACES: dict[Place, str] = {
     "invoked-decrypt": "decrypt on `/invoke`",
     "delegate": "`/delegate`",
     "revoke": "`/revoke`",
@@ -46,7 +45,7 @@ _PLACES: Final[dict[Place, str]] = {
     "delegation-query": "`/delegation/query`",
     "peer": "`/peer/generate`",
 }
-_INTERNAL: Final = "The node is at fault; its log has more under the request id."
+_INTERNAL = "The node is at fault; its log has more under the request id."
 
 
 def page() -> str:
@@ -91,7 +90,7 @@ def _elsewhere(place: str, form: PlaceAnswer) -> str:
 
 
 # A code of its own class is explained by the class, others by the comment above them.
-_MEANINGS: Final = {
+_MEANINGS = {
     vars(kind)["code"]: " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
     for kind in error_classes()
     if "code" in vars(kind)

@@ -1,14 +1,13 @@
 """Generator of `spec/runner/cases.md`: the tests for each expectation of and attack on a runner."""
 
 from collections.abc import Sequence
-from typing import Final
 
 from conformance.runner_cases import ATTACKS, CASES, Row
 from tests_support import REPOSITORY
 
 from .conformance_page import held_of
 
-PAGE: Final = REPOSITORY / "spec" / "runner" / "cases.md"
+PAGE = REPOSITORY / "spec" / "runner" / "cases.md"
 
 _HEAD = """\
 # Cases of a runner

@@ -1,13 +1,11 @@
 """Generator of the table of reasons in `spec/runner.md`, from the runner's own table."""
 
-from typing import Final
-
 from pages.marked import with_part
 from tests_support import REPOSITORY
 
 from tee_backend.runner.reasons import REASONS
 
-PAGE: Final = REPOSITORY / "spec" / "runner.md"
+PAGE = REPOSITORY / "spec" / "runner.md"
 
 
 def page() -> str:

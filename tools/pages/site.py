@@ -4,13 +4,12 @@ A hook of mkdocs, named in `mkdocs.yml`. The home page is README.md.
 """
 
 from pathlib import Path
-from typing import Final
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-_REPOSITORY: Final = Path(__file__).parents[2]
-_PARTS: Final = (
+_REPOSITORY = Path(__file__).parents[2]
+_PARTS = (
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -18,7 +17,7 @@ _PARTS: Final = (
     "SECURITY.md",
     "LICENSE",
 )
-_FOLDERS: Final = ("docs", "spec", "examples")
+_FOLDERS = ("docs", "spec", "examples")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -12,7 +12,6 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator, Mapping
 from email.utils import formatdate
 from functools import lru_cache
-from typing import Final
 
 import msgspec
 from aiohttp import HttpVersion11, web
@@ -26,11 +25,11 @@ from ...logs import log_failure
 from ...operations.values.kv_batch import BatchFound
 from ...services import Services
 
-OPAQUE: Final = "application/octet-stream"
-CONTENT_TYPE: Final = "content-type"
+OPAQUE = "application/octet-stream"
+CONTENT_TYPE = "content-type"
 
-_TEXTS: Final = frozenset({"application/json", "text/csv", "text/markdown", "text/plain"})
-_OTHERS: Final = frozenset(
+_TEXTS = frozenset({"application/json", "text/csv", "text/markdown", "text/plain"})
+_OTHERS = frozenset(
     {
         OPAQUE,
         "audio/mp4",
@@ -51,7 +50,7 @@ _OTHERS: Final = frozenset(
 )
 # The only parameter allowed on text types: in another encoding, a browser may find markup in text
 # that contains none.
-_ENCODINGS: Final = frozenset({"charset=utf-8", 'charset="utf-8"', "charset=us-ascii"})
+_ENCODINGS = frozenset({"charset=utf-8", 'charset="utf-8"', "charset=us-ascii"})
 
 
 def shown_type(stored: str | None) -> str:
@@ -73,7 +72,7 @@ def shown_type(stored: str | None) -> str:
     return OPAQUE
 
 
-_RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 def parse_range(header: str | None, *, size_bytes: int) -> range | None:
@@ -98,8 +97,8 @@ def parse_range(header: str | None, *, size_bytes: int) -> range | None:
 TRACE_HEADER = "TinyCloud-Trace-Id"
 
 _KEY: web.RequestKey[str] = web.RequestKey("request_id", str)
-_ID_BYTES: Final = 16
-_IDS_AT_ONCE: Final = 256  # one system call for each id would be its main cost
+_ID_BYTES = 16
+_IDS_AT_ONCE = 256  # one system call for each id would be its main cost
 
 
 def request_id(request: web.BaseRequest) -> str:
@@ -126,13 +125,13 @@ def _random_ids() -> Iterator[str]:
             yield digits[start : start + 2 * _ID_BYTES]
 
 
-_ids: Final = _random_ids()
+_ids = _random_ids()
 
 
 _ENCODE = msgspec.json.Encoder().encode
 _JSON = {"Content-Type": "application/json"}
-_MEMOISED_LINES: Final = 4096
-_MEMOISED_CHARS: Final = 256
+_MEMOISED_LINES = 4096
+_MEMOISED_CHARS = 256
 
 # For answers that a browser may open as a page. Without the node's origin, a page that an owner
 # stored cannot act as the node.
@@ -140,7 +139,7 @@ SANDBOX = {
     "Content-Security-Policy": "sandbox allow-downloads allow-forms allow-popups allow-scripts"
 }
 
-CLOSED_TO_PAGES: Final = web.RequestKey("closed_to_pages", bool)
+CLOSED_TO_PAGES = web.RequestKey("closed_to_pages", bool)
 """Set if pages of other origins must not read the answer, whatever `http.cors` says."""
 
 
@@ -263,8 +262,8 @@ def empty_answer(status: int = 200) -> web.Response:
     return WholeAnswer(b"", {}, status)
 
 
-_MIN_WRITE_BYTES: Final = 64 * 1024
-_WHOLE: Final = slice(None)
+_MIN_WRITE_BYTES = 64 * 1024
+_WHOLE = slice(None)
 
 
 async def value_answer(

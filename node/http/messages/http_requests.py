@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import msgspec
 from aiohttp import StreamReader, web
@@ -80,8 +80,8 @@ def is_proxy(address: str | None, http: Http) -> bool:
     )
 
 
-IDLE_BODY_S: Final = 60.0
-_NOT_READ: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+IDLE_BODY_S = 60.0
+_NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 Shape = TypeVar("Shape")
 

@@ -6,8 +6,6 @@ with type, title, status, code, request_id and hint (wire 7.1). The table in `re
 codes.
 """
 
-from typing import Final
-
 import msgspec
 from aiohttp import web
 
@@ -16,11 +14,11 @@ from ...refusal import Refusal
 from .http_answers import request_id, text_answer
 from .refusals import TABLE, Place, Row, code_of, reason_of, wire_form
 
-PLACE: Final[web.RequestKey[Place]] = web.RequestKey("place", str)  # type: ignore[arg-type]  # one of them
+PLACE: web.RequestKey[Place] = web.RequestKey("place", str)  # type: ignore[arg-type]  # one of them
 """Set by a handler whose refusals are answered differently from then on."""
 
 # Codes of the statuses with which the framework itself ends requests.
-_CODE_OF_STATUS: Final = {
+_CODE_OF_STATUS = {
     400: "not-readable",
     401: "unauthenticated",
     404: "not-found",

@@ -10,7 +10,7 @@ compares it with all error classes.
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -69,15 +69,15 @@ class Row(Struct, frozen=True):
         return self.status >= 500 and not self.is_expected
 
 
-_FORBIDDEN: Final = PlaceAnswer(403)
+_FORBIDDEN = PlaceAnswer(403)
 
-DESCRIPTION: Final = "/openapi.json"
+DESCRIPTION = "/openapi.json"
 """The path of the OpenAPI description."""
 
-_COMPARE: Final = "compare the request with the documentation"
-_SIGN_AGAIN: Final = "sign a new token and try again"
+_COMPARE = "compare the request with the documentation"
+_SIGN_AGAIN = "sign a new token and try again"
 
-_SERVER: Final = {
+_SERVER = {
     "not-readable": Row(400, "The request could not be read", "send well-formed JSON", "problem"),
     "unauthenticated": Row(
         401, "A token is missing", "send the token as the Authorization header", "problem"
@@ -124,7 +124,7 @@ _SERVER: Final = {
 }
 """Codes of the HTTP server itself."""
 
-_STORE: Final = {
+_STORE = {
     "store-unavailable": Row(
         503,
         "The store cannot be reached",
@@ -163,17 +163,17 @@ _STORE: Final = {
 """Codes of the store."""
 
 
-_NOT_ALLOWED: Final = "The token does not allow this"
-_SIGN_ANEW: Final = "sign a new token, or ask the owner for access"
+_NOT_ALLOWED = "The token does not allow this"
+_SIGN_ANEW = "sign a new token, or ask the owner for access"
 # W20 to W22 and 4.8: 403 if the token is valid and meant for this route but lacks authority.
-_AUTHORITY_FAILS: Final[Mapping[Place, PlaceAnswer]] = {
+_AUTHORITY_FAILS: Mapping[Place, PlaceAnswer] = {
     "revoke": _FORBIDDEN,
     "invoked-decrypt": _FORBIDDEN,
 }
 # A token or chain that does not allow the request (wire 3.3, 4.10).
-_NO_AUTHORITY: Final = Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message", by_place=_AUTHORITY_FAILS)
+_NO_AUTHORITY = Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message", by_place=_AUTHORITY_FAILS)
 
-_TOKENS: Final = {
+_TOKENS = {
     "token-malformed": Row(
         401,
         "The token cannot be decoded",
@@ -210,7 +210,7 @@ def _untitled(status: int, hint: str, body: Body = "message") -> Row:
     return Row(status, reason_of(status), hint, body)
 
 
-_VALUES: Final = {
+_VALUES = {
     "bad-option": _untitled(400, "compare the headers with the documentation"),
     "bad-nonce": _untitled(400, "send one nonce of the documented form"),
     "duplicate-invocation": _untitled(409, _SIGN_AGAIN),
@@ -232,7 +232,7 @@ _VALUES: Final = {
 }
 """Codes of operations on values."""
 
-_DELEGATIONS: Final = {
+_DELEGATIONS = {
     "status-token-refused": _untitled(401, "sign a new status invocation"),
     "status-not-bound": _untitled(403, "sign for exactly the delegation in the body"),
     "status-cid-invalid": _untitled(400, "send the cid that `/delegate` returned"),
@@ -255,9 +255,9 @@ def _network(
     return Row(status, None, hint, body, by_place={"invoked-decrypt": invoked})
 
 
-_OTHER_TYPE: Final = PlaceAnswer(403, "invocation type is not a decrypt invocation")
+_OTHER_TYPE = PlaceAnswer(403, "invocation type is not a decrypt invocation")
 
-_NETWORKS: Final = {
+_NETWORKS = {
     "body-not-json": _network(400, invoked=PlaceAnswer(400), body="problem"),  # enc 2.1
     "request-too-large": _network(413, invoked=PlaceAnswer(400), body="problem"),  # enc 2.1
     **dict.fromkeys(
@@ -310,7 +310,7 @@ _NETWORKS: Final = {
 """Codes of encryption networks."""
 
 
-_ATTESTATION: Final = {
+_ATTESTATION = {
     "request-malformed": Row(400, "The request is malformed", _COMPARE),
     "session-not-bound": Row(403, "The token is not bound to this request", _COMPARE),
     "challenge-used": Row(409, "The challenge was used before", "request a new challenge"),
@@ -366,7 +366,7 @@ _ATTESTATION: Final = {
 }
 """Codes of attestation, policies and receipts."""
 
-SECTIONS: Final[Mapping[str, Mapping[str, Row]]] = {
+SECTIONS: Mapping[str, Mapping[str, Row]] = {
     "Any route": _SERVER,
     "Tokens and chains": _TOKENS,
     "The store": _STORE,
@@ -377,7 +377,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Row]]] = {
 }
 """The table, in the order of its page."""
 
-GROUPS: Final[Mapping[str, frozenset[str]]] = {
+GROUPS: Mapping[str, frozenset[str]] = {
     "tokens": frozenset(_TOKENS),
     "values": frozenset(_VALUES),
     "networks": frozenset(_NETWORKS),
@@ -385,9 +385,7 @@ GROUPS: Final[Mapping[str, frozenset[str]]] = {
 }
 """Sets of codes for routes that can raise nearly all codes of a section."""
 
-TABLE: Final[Mapping[str, Row]] = {
-    code: row for rows in SECTIONS.values() for code, row in rows.items()
-}
+TABLE: Mapping[str, Row] = {code: row for rows in SECTIONS.values() for code, row in rows.items()}
 """Every code that can reach a client."""
 
 

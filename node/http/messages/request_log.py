@@ -12,7 +12,6 @@ and machine and across restarts, but a reader without that secret cannot test gu
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
 
 from aiohttp import web
 from blake3 import blake3
@@ -28,10 +27,10 @@ from ...rates import counted_as
 from .http_answers import WholeAnswer, request_id
 from .http_requests import client_address
 
-_HASH_BYTES: Final = 12
-_MAX_PATH_CHARS: Final = 1024  # any client may send a target of up to 65,534 bytes
+_HASH_BYTES = 12
+_MAX_PATH_CHARS = 1024  # any client may send a target of up to 65,534 bytes
 # Any other method is text chosen by the caller, and is not logged.
-_METHODS: Final = frozenset(
+_METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"}
 )
 

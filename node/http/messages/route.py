@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Set
 from functools import partial
-from typing import Final, Literal, get_type_hints
+from typing import Literal, get_type_hints
 
 from aiohttp import web
 from msgspec import Struct
@@ -34,7 +34,7 @@ Surface = Literal["wire", "own"]
 Authority = Literal["none", "delegation", "revocation", "invocation", "node invocation", "operator"]
 """The token a request needs. A `node invocation` has this node's DID as audience (wire 7.1)."""
 
-OPERATION: Final[web.RequestKey[Operation]] = web.RequestKey("operation", str)  # type: ignore[arg-type]  # one of them
+OPERATION: web.RequestKey[Operation] = web.RequestKey("operation", str)  # type: ignore[arg-type]  # one of them
 """Set if the token, not the route, determines the operation. Used for metrics and logs only."""
 
 

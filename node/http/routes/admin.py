@@ -1,6 +1,6 @@
 """The operator's routes for quotas and usage (wire §5.12). They need an operator secret."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 from aiohttp import web
@@ -18,9 +18,9 @@ from ...refusal import Refusal
 from ...services import SERVICES, Services
 from ..messages.http_requests import json_body, whole_number
 
-MAX_BODY_BYTES: Final = 4096
-DEFAULT_USAGE_SPACES: Final = 1000
-MAX_USAGE_SPACES: Final = 10_000
+MAX_BODY_BYTES = 4096
+DEFAULT_USAGE_SPACES = 1000
+MAX_USAGE_SPACES = 10_000
 
 
 class QuotaRequest(msgspec.Struct):

@@ -10,7 +10,6 @@ import gzip
 import html
 from collections.abc import Mapping
 from functools import cache
-from typing import Final
 
 from aiohttp import web
 from blake3 import blake3
@@ -21,11 +20,11 @@ from ...operations.values.conditions import matches_weakly
 from ...refusal import Refusal
 from ..messages.http_answers import PageAnswer
 
-_DIGEST_PLACE: Final = b"DIGEST"  # in the addresses of the two HTML files
-_RUNNER_PLACE: Final = b'<html lang="en"'  # in `index.html`; scripts read the attribute
+_DIGEST_PLACE = b"DIGEST"  # in the addresses of the two HTML files
+_RUNNER_PLACE = b'<html lang="en"'  # in `index.html`; scripts read the attribute
 
-_REVALIDATED: Final = {"Cache-Control": "no-cache"}
-_IMMUTABLE: Final = {
+_REVALIDATED = {"Cache-Control": "no-cache"}
+_IMMUTABLE = {
     "Cache-Control": "public, max-age=31536000, immutable",
     "Vary": "Accept-Encoding",
 }
@@ -41,7 +40,7 @@ class ConsoleFiles(Struct, frozen=True):
     headers: Mapping[str, str]
 
 
-CONSOLE: Final[web.AppKey[ConsoleFiles]] = web.AppKey("console", ConsoleFiles)
+CONSOLE: web.AppKey[ConsoleFiles] = web.AppKey("console", ConsoleFiles)
 """Set if the node serves the console."""
 
 

@@ -1,7 +1,6 @@
 """Routes that describe the node and report its health (wire 5.1, 7.1)."""
 
 from importlib.resources import files
-from typing import Final
 
 import msgspec
 from aiohttp import web
@@ -17,9 +16,9 @@ from ...services import SERVICES
 from ..messages.http_answers import WholeAnswer, empty_answer, json_answer, text_answer
 from ..messages.http_requests import take_rate
 
-_DOCUMENT: Final = files(__package__).joinpath("openapi.json").read_bytes()
-_ETAG: Final = f'"blake3-{blake3(_DOCUMENT).hexdigest()}"'
-_HEADERS: Final = {"ETag": _ETAG, "Cache-Control": "public, max-age=300"}
+_DOCUMENT = files(__package__).joinpath("openapi.json").read_bytes()
+_ETAG = f'"blake3-{blake3(_DOCUMENT).hexdigest()}"'
+_HEADERS = {"ETag": _ETAG, "Cache-Control": "public, max-age=300"}
 
 
 async def get_description(request: web.Request) -> web.Response:
@@ -35,7 +34,7 @@ PROTOCOL = 1  # J1: clients stop at any other number
 FEATURES = ("kv", "delegation", "sharing", "signed-urls", "encryption", "attestation")
 
 
-FRONT: Final = """\
+FRONT = """\
 This is a sealspace node. It serves programs.
 
 GET /info          what it is

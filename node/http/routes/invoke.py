@@ -1,7 +1,6 @@
 """POST /invoke: the route that performs the operation of an invocation token (wire §4)."""
 
 from collections.abc import AsyncIterator
-from typing import Final
 
 from aiohttp import web
 
@@ -35,7 +34,7 @@ from ..messages.http_requests import (
 from ..messages.problems import PLACE
 from ..messages.route import OPERATION
 
-_TOO_LARGE: Final = "body-too-large"  # Q2
+_TOO_LARGE = "body-too-large"  # Q2
 
 
 def message_of(request: web.Request, http: Http) -> Message:
@@ -58,7 +57,7 @@ def message_of(request: web.Request, http: Http) -> Message:
     return Message(request.headers, client_address(request, http), at_hand, pieces, whole_body)
 
 
-_CACHE: Final = {"Cache-Control": "private, no-cache"}
+_CACHE = {"Cache-Control": "private, no-cache"}
 
 
 async def invocation_answer(request: web.Request, services: Services, result: object) -> object:

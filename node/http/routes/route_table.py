@@ -9,7 +9,6 @@ implied by `authority` and `takes`, and `internal` and `too-many-requests` every
 """
 
 from functools import partial
-from typing import Final
 
 import msgspec
 from aiohttp import web
@@ -82,7 +81,7 @@ async def post_delegation(request: web.Request) -> Registration:
     )
 
 
-MAX_STATUS_BODY_BYTES: Final = 1024 * 1024
+MAX_STATUS_BODY_BYTES = 1024 * 1024
 
 
 class StatusRequest(msgspec.Struct, frozen=True):
@@ -146,16 +145,16 @@ def refusing(code: str, *about: str) -> Handler:
     return refuse
 
 
-_NO_CONTENT: Final = ResponseShape(None, status=204)
-_UNCHANGED: Final = ResponseShape(None, status=304, headers=("ETag",))
-_VALUE: Final = ResponseShape(bytes, headers=("ETag",))
-_TAKEN_NETWORK: Final = {"body-not-json", "request-too-large", "invalid-canonical-json"}
-_READS: Final = {"store-unavailable", "record-damaged"}
-_RECORDS: Final = _READS | {"invalid-record"}
-_WRITES: Final = _READS | {"store-busy", "store-full", "commit-too-large"}
-_USED_TOKEN: Final = {"duplicate-invocation", "replay-unknown"}
-_OF_NETWORK: Final = _RECORDS | {"invalid-network-id", "network-not-found"}
-_ADMIN_OF_NETWORK: Final = (
+_NO_CONTENT = ResponseShape(None, status=204)
+_UNCHANGED = ResponseShape(None, status=304, headers=("ETag",))
+_VALUE = ResponseShape(bytes, headers=("ETag",))
+_TAKEN_NETWORK = {"body-not-json", "request-too-large", "invalid-canonical-json"}
+_READS = {"store-unavailable", "record-damaged"}
+_RECORDS = _READS | {"invalid-record"}
+_WRITES = _READS | {"store-busy", "store-full", "commit-too-large"}
+_USED_TOKEN = {"duplicate-invocation", "replay-unknown"}
+_OF_NETWORK = _RECORDS | {"invalid-network-id", "network-not-found"}
+_ADMIN_OF_NETWORK = (
     _WRITES
     | _OF_NETWORK
     | {
@@ -171,7 +170,7 @@ _ADMIN_OF_NETWORK: Final = (
         "nonce-used",
     }
 )
-_READ_OF_NETWORK: Final = (
+_READ_OF_NETWORK = (
     _RECORDS
     | _USED_TOKEN
     | {
@@ -182,7 +181,7 @@ _READ_OF_NETWORK: Final = (
         "request-malformed",
     }
 )
-_DECRYPTS: Final = GROUPS["networks"] - {
+_DECRYPTS = GROUPS["networks"] - {
     "create-body-malformed",
     "network-exists",
     "nonce-used",
@@ -190,13 +189,13 @@ _DECRYPTS: Final = GROUPS["networks"] - {
     "invalid-receipt",
     "invalid-withdrawal",
 }
-_WRITE_OF_NETWORK: Final = _WRITES | _READ_OF_NETWORK | _TAKEN_NETWORK | {"policy-not-in-person"}
+_WRITE_OF_NETWORK = _WRITES | _READ_OF_NETWORK | _TAKEN_NETWORK | {"policy-not-in-person"}
 
-_own: Final = partial(Route, surface="own")
-_for_node: Final = partial(Route, surface="own", authority="node invocation")
-_for_operator: Final = partial(Route, cors=False, authority="operator")
+_own = partial(Route, surface="own")
+_for_node = partial(Route, surface="own", authority="node invocation")
+_for_operator = partial(Route, cors=False, authority="operator")
 
-ROUTES: Final[tuple[Route, ...]] = (
+ROUTES: tuple[Route, ...] = (
     Route(
         "POST",
         "/invoke",
@@ -525,5 +524,5 @@ def _other_methods() -> tuple[Route, ...]:
     )
 
 
-SERVED: Final = (*ROUTES[:-1], *_other_methods(), ROUTES[-1])
+SERVED = (*ROUTES[:-1], *_other_methods(), ROUTES[-1])
 """Every row that is served."""

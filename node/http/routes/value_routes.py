@@ -1,6 +1,5 @@
 """Routes for signed URLs (wire §5.10) and public spaces (wire §5.11)."""
 
-from typing import Final
 from urllib.parse import unquote
 
 import msgspec
@@ -32,7 +31,7 @@ from ..messages.http_answers import (
 )
 from ..messages.http_requests import json_body, take_rate, token_of, whole_number
 
-MAX_SIGNED_URL_BODY_BYTES: Final = 1 << 20  # H5
+MAX_SIGNED_URL_BODY_BYTES = 1 << 20  # H5
 
 
 class SignedUrl(msgspec.Struct, rename="camel"):
@@ -88,10 +87,10 @@ async def get_signed_value(request: web.Request) -> web.StreamResponse:
     )
 
 
-_SHOWN: Final = frozenset({"content-encoding", "content-language"})
-_EXPOSED: Final = "ETag, Content-Type, Content-Length"
-_TRUNCATED: Final = "x-tinycloud-truncated"
-_FIXED: Final = {
+_SHOWN = frozenset({"content-encoding", "content-language"})
+_EXPOSED = "ETag, Content-Type, Content-Length"
+_TRUNCATED = "x-tinycloud-truncated"
+_FIXED = {
     "Cache-Control": "public, max-age=60",
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",

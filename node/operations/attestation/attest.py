@@ -9,7 +9,7 @@ judges it again.
 """
 
 import hashlib
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from blake3 import blake3
 from msgspec import Meta, Struct
@@ -58,11 +58,11 @@ from ..releases.network_reading import known_network
 from ..releases.release_receipts import missing_documents
 from .refresh_collateral import wish_for
 
-MAX_SESSION_BODY_BYTES: Final = 256 * 1024
-MAX_CHALLENGE_BODY_BYTES: Final = 4096
-_NONCE_LABEL: Final = b"sealspace/first-use/challenge/v1\0"
-_RECEIVER_KEY_BYTES: Final = 32
-_MOST_ENDED: Final = 64
+MAX_SESSION_BODY_BYTES = 256 * 1024
+MAX_CHALLENGE_BODY_BYTES = 4096
+_NONCE_LABEL = b"sealspace/first-use/challenge/v1\0"
+_RECEIVER_KEY_BYTES = 32
+_MOST_ENDED = 64
 
 
 class ChallengeRequest(Struct):

@@ -6,7 +6,6 @@ answer for clients that display it.
 """
 
 from contextlib import suppress
-from typing import Final
 
 import msgspec
 
@@ -25,9 +24,9 @@ from ...release_terms import current_release
 from ...services import Services
 
 # Both generations of guest agent report one mode, which clients compare.
-_MODES: Final[dict[PlatformSource, str]] = {"dstack": "dstack", "tappd": "dstack", "tsm": "tsm"}
+_MODES: dict[PlatformSource, str] = {"dstack": "dstack", "tappd": "dstack", "tsm": "tsm"}
 # Raw: ends with a backslash and a zero, not a NUL, as other nodes write it.
-_KEY_BINDING: Final = r"xyz.tinycloud.share/tee-key/v1\0"
+_KEY_BINDING = r"xyz.tinycloud.share/tee-key/v1\0"
 
 
 class OwnEvidence(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,6 @@ one: verified, compared with the stored one, and stored unless it is older.
 """
 
 import asyncio
-from typing import Final
 
 import msgspec
 
@@ -33,28 +32,28 @@ from ...collateral.intake import held_collateral, keep_collateral
 from ...logs import log_event, log_warning
 from ...services import Services
 
-FETCHED: Final = "collateral.fetched"
+FETCHED = "collateral.fetched"
 """Audit action for a fetched document that differs from the previous one."""
-ALARM: Final = "collateral.alarm"
+ALARM = "collateral.alarm"
 """Audit action for collateral that expires, is stale or cannot be renewed."""
-FORGOTTEN_AFTER_S: Final = 86_400.0
+FORGOTTEN_AFTER_S = 86_400.0
 """How long a wish is kept; a backend that still waits renews it."""
-ASK_AGAIN_S: Final = 15
+ASK_AGAIN_S = 15
 """The retry time that a backend gets while its platform's collateral is about to be fetched.
 
 A round of fetching comes every few seconds.
 """
-WARNED_BEFORE_S: Final = 30 * 86_400.0
+WARNED_BEFORE_S = 30 * 86_400.0
 """How long before Intel's next edition applies the operator is warned daily.
 
 Some machines will count as out of date under that edition.
 """
-UNKNOWN_FOR_S: Final = 3600.0
+UNKNOWN_FOR_S = 3600.0
 """How long a family that the service does not know is not requested again, whatever the settings.
 
 New families appear a few times a year.
 """
-_FIRST_RETRY_S: Final = 60.0
+_FIRST_RETRY_S = 60.0
 
 
 async def fetch_due(services: Services) -> bool:

@@ -1,6 +1,6 @@
 """The node's release terms, which owners can read before they grant access (AT59)."""
 
-from typing import Final, get_args
+from typing import get_args
 
 from encryption_network.release_record import CollateralUse, ReleaseTerms
 from spaces.documents.collateral_rows import Family
@@ -16,7 +16,7 @@ from ...release_terms import current_release, in_force
 from ...services import Services
 from ..releases.release_receipts import lower_hex
 
-_FMSPC_BYTES: Final = 6
+_FMSPC_BYTES = 6
 
 
 def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, islice
-from typing import Final
 
 from msgspec import Struct
 
@@ -32,7 +31,7 @@ from ...services import Services
 from ..attempts import until_committed
 from ..authorise import check_proof_count, closure_contents
 
-DEFAULT_NAME: Final = "default"
+DEFAULT_NAME = "default"
 
 
 def _network_of_sign_in(services: Services, delegation: Delegation) -> NetworkId | None:

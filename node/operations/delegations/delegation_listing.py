@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import Final
 
 import msgspec
 
@@ -13,9 +12,9 @@ from capabilities.cids import cid_text
 from .query_filters import Direction
 from .status import Verdict
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST_S: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH).total_seconds()
-_LAST_S: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds() - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_S = (datetime.min.replace(tzinfo=UTC) - _EPOCH).total_seconds()
+_LAST_S = (datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds() - 1
 
 
 class Entries(msgspec.Struct, frozen=True):

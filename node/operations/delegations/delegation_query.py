@@ -15,7 +15,6 @@ without its consent.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Final
 
 from msgspec import Struct, field
 
@@ -48,17 +47,17 @@ from .delegation_listing import Listed, listed_of
 from .query_filters import Direction, Filters, parse_filters
 from .status import verdict_of
 
-MAX_EXAMINED: Final = 512
+MAX_EXAMINED = 512
 """How many delegations one page examines at most.
 
 With a filter that matches few, a page may be short or empty although more pages follow.
 """
 
-_STEP: Final = 32  # delegations between two iterations of the event loop: some milliseconds
-_LEAST_STEP: Final = 8  # near the end of a page: delegations beyond it are examined for nothing
+_STEP = 32  # delegations between two iterations of the event loop: some milliseconds
+_LEAST_STEP = 8  # near the end of a page: delegations beyond it are examined for nothing
 
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION = 2
 
 
 class DelegationPage(Struct, frozen=True, omit_defaults=True, rename="camel"):

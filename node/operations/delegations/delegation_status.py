@@ -5,7 +5,6 @@ Every other caller gets the same answer as for a delegation that does not exist.
 """
 
 from collections.abc import Mapping
-from typing import Final
 
 from msgspec import Struct
 
@@ -25,7 +24,7 @@ from ..authorise import admit_signed, closure_contents
 from .status import verdict_of
 
 # States that have another name here than in `/delegation/query`.
-_WORDS: Final[Mapping[str, str]] = {"ancestor_revoked": "revoked", "pending": "unavailable"}
+_WORDS: Mapping[str, str] = {"ancestor_revoked": "revoked", "pending": "unavailable"}
 
 
 class StatusReport(Struct, frozen=True):

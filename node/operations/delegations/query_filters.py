@@ -1,7 +1,7 @@
 """The filters in the body of `/delegation/query`, which lists delegations (wire 5.4)."""
 
 from contextlib import suppress
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -15,9 +15,9 @@ from capabilities.strict_json import parse_json, shaped
 from ...refusal import Refusal
 from .status import Status
 
-MAX_QUERY_BYTES: Final = 65_536
-MAX_ITEMS: Final = 100
-DEFAULT_ITEMS: Final = 50
+MAX_QUERY_BYTES = 65_536
+MAX_ITEMS = 100
+DEFAULT_ITEMS = 50
 
 Direction = Literal["granted", "received"]
 
@@ -32,9 +32,9 @@ class QueryRequest(msgspec.Struct, forbid_unknown_fields=True):
     cursor: str | None = None
 
 
-_BAD_CURSOR: Final = "invalid delegation query cursor"
+_BAD_CURSOR = "invalid delegation query cursor"
 # The message for each invalid member, in the order in which members are checked.
-_REASONS: Final = {
+_REASONS = {
     "direction": "direction must be one of granted, received, all",
     "status": f"status must be one of {', '.join(get_args(Status))}",
     "space": "space must be a text",

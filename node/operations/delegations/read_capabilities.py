@@ -8,7 +8,6 @@ in the state of its own step.
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Final
 
 import msgspec
 
@@ -31,7 +30,7 @@ from .delegation_listing import Entries
 from .root_identity import root_identity
 from .status import status_at
 
-FACT: Final = "capabilitiesReadParams"
+FACT = "capabilitiesReadParams"
 
 
 class GrantFilters(msgspec.Struct, frozen=True):
@@ -80,9 +79,9 @@ def _paths(delegation: Delegation) -> Iterable[str]:
     )
 
 
-_STEP: Final = 16  # delegations between two iterations of the event loop: a few milliseconds
+_STEP = 16  # delegations between two iterations of the event loop: a few milliseconds
 
-_CID_PREFIX: Final = (0x01, 0x55, 0x1E, 0x20)  # E7: version 1, raw, BLAKE3, 32 bytes
+_CID_PREFIX = (0x01, 0x55, 0x1E, 0x20)  # E7: version 1, raw, BLAKE3, 32 bytes
 
 
 class ListBounds(msgspec.Struct, frozen=True):
@@ -97,7 +96,7 @@ class ListBounds(msgspec.Struct, frozen=True):
     page_rows: int = 512
 
 
-DEFAULT_BOUNDS: Final = ListBounds()
+DEFAULT_BOUNDS = ListBounds()
 
 
 def is_about_grants(resource: Resource) -> bool:

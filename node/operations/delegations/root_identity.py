@@ -1,14 +1,12 @@
 """Finding the wallet on whose behalf a key calls, by following its delegations upwards."""
 
-from typing import Final
-
 from capabilities.chain import MAX_CHAIN_NODES
 from capabilities.principals import Principal, is_wallet
 
 from ...services import Services
 from ..authorise import Call
 
-_STEPS: Final = range(MAX_CHAIN_NODES)
+_STEPS = range(MAX_CHAIN_NODES)
 
 
 async def root_identity(services: Services, call: Call) -> Principal:

@@ -8,7 +8,7 @@ The resource names any space of the owner; the rest of its path names the space 
 """
 
 from contextlib import suppress
-from typing import Final, Literal, TypeGuard
+from typing import Literal, TypeGuard
 from urllib.parse import unquote
 
 import msgspec
@@ -35,7 +35,7 @@ from ..authorise import read_call
 from .delegation_listing import Entries, time_text
 from .root_identity import root_identity
 
-MAX_LISTED: Final = 1000
+MAX_LISTED = 1000
 """Most spaces in a list; in modes with automatic hosting an owner has far fewer."""
 
 

@@ -8,7 +8,6 @@ Example:
 """
 
 from collections.abc import Collection, Sequence
-from typing import Final
 
 import msgspec
 
@@ -23,7 +22,7 @@ from spaces.grants.sessions import sessions_range
 from ...services import Services
 from ..authorise import Call, closure_contents
 
-_MOST_SESSIONS: Final = 1024
+_MOST_SESSIONS = 1024
 """How many sign-ins of one owner are examined, for all keys together.
 
 A client that keeps its key replaces its sign-in when it renews it.

@@ -12,7 +12,6 @@ envelopes at paths.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, SpaceResource, parse_resource
@@ -42,19 +41,19 @@ from ..authorise import Call
 from ..values.sealed_values import is_stored_at, key_digest
 from .owner_authority import read_owner_authority
 
-_RECEIVER_KEY_BYTES: Final = 32
-_MOST_EVIDENCE: Final = 512
+_RECEIVER_KEY_BYTES = 32
+_MOST_EVIDENCE = 512
 """How many rows of evidence of one holder are examined in mode `signed`.
 
 New evidence of the holder removes what has expired.
 """
-_MOST_ENVELOPE_BYTES: Final = 2 * 1024 * 1024
+_MOST_ENVELOPE_BYTES = 2 * 1024 * 1024
 """Bytes of values that one release reads at most.
 
 The author of a policy chooses the paths, so without a limit a policy could make each release read
 much. A path beyond the limit counts as empty; sealed secrets are small.
 """
-_PATHS_AT_ONCE: Final = 16
+_PATHS_AT_ONCE = 16
 """Heads that are read at a time; each may contain a body of some 64 KiB."""
 
 

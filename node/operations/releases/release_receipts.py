@@ -8,7 +8,6 @@ again.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
 
 from msgspec import Raw, Struct
 
@@ -37,8 +36,8 @@ from ...services import Services
 from ..authorise import read_call
 from .network_reading import admitted_reader, known_network
 
-PAGE_RECEIPTS: Final = 100
-_SHA256_BYTES: Final = 32
+PAGE_RECEIPTS = 100
+_SHA256_BYTES = 32
 
 
 async def missing_documents(

@@ -5,8 +5,6 @@ release reads and whose stamps its commit checks. So a withdrawal that was ackno
 release is durable takes precedence.
 """
 
-from typing import Final
-
 from capabilities.clock_and_entropy import Entropy
 from capabilities.facts import WITHDRAWAL_FACT
 from capabilities.principals import principal_of
@@ -31,8 +29,8 @@ from spaces.store.contract import Commit, Put, Refused, Store, read_row
 from ...services import Services
 from .owner_policy import change_in_person
 
-WITHDRAWN: Final = "release.withdrawn"
-_TRIES: Final = 8
+WITHDRAWN = "release.withdrawn"
+_TRIES = 8
 
 
 async def withdraw_for_network(

@@ -5,7 +5,6 @@ the next put on.
 """
 
 from collections.abc import Mapping
-from typing import Final
 
 import msgspec
 
@@ -26,7 +25,7 @@ from ...config.tree import Config
 from ...services import quota_policy
 from .public_values import valid_space
 
-MAX_OVERRIDES: Final = 10_000
+MAX_OVERRIDES = 10_000
 
 
 class QuotaView(msgspec.Struct, frozen=True):

@@ -4,8 +4,6 @@ A change is effective everywhere at once: every operation that hosts a space rea
 and its commit requires the row unchanged.
 """
 
-from typing import Final
-
 from capabilities.clock_and_entropy import Entropy
 from capabilities.principals import Principal
 from spaces.audit.audit_records import AuditRecord, audit_put
@@ -13,7 +11,7 @@ from spaces.grants.admissions import admission_key, admission_put, is_admitted
 from spaces.space_errors import StoreBusy
 from spaces.store.contract import Check, Commit, Put, Refused, Store, read_row
 
-_TRIES: Final = 8
+_TRIES = 8
 
 
 async def change_admission(

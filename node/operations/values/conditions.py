@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Container, Mapping
-from typing import Final
 
 from msgspec import Struct
 
 from ...refusal import Refusal
 
-OPTION_HEADERS: Final = (
+OPTION_HEADERS = (
     "If-Match",
     "If-None-Match",
     "x-tinycloud-cursor",
@@ -32,7 +31,7 @@ class Options(Struct, frozen=True, gc=False):
     list_cursor: str | None = None
 
 
-NO_OPTIONS: Final = Options()
+NO_OPTIONS = Options()
 """The options of a call without option headers, which most calls are."""
 
 

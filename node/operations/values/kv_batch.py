@@ -3,8 +3,6 @@
 The puts of a token are one commit, so all of them happen or none (M5). Batch reads show one moment.
 """
 
-from typing import Final
-
 from msgspec import Struct
 
 from spaces.store.contract import MAX_COMMIT_BYTES, require_bound
@@ -19,7 +17,7 @@ from .plan import Request, stored_headers
 from .sealed_values import sealed_key_of
 
 # Limit on all values of one batch read: a client has to hold the answer, one JSON text, in memory.
-MAX_BATCH_READ_BYTES: Final = 64 * 1024 * 1024
+MAX_BATCH_READ_BYTES = 64 * 1024 * 1024
 
 
 class BatchWritten(Struct, frozen=True):

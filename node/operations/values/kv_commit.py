@@ -7,7 +7,6 @@ depends on unchanged.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final
 
 from msgspec import Struct
 
@@ -29,9 +28,9 @@ from .plan import Request
 
 # After this time a token is refused as expired by every process of a store, whatever their clocks'
 # difference, so its replay record is no longer needed.
-_REPLAY_GRACE_S: Final = 60.0
+_REPLAY_GRACE_S = 60.0
 
-_FRESH_S: Final = 1.0
+_FRESH_S = 1.0
 """How old the first read of a put may be when its body is complete; otherwise it is read again."""
 
 

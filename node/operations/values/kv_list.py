@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from hmac import compare_digest
-from typing import Final
 
 from blake3 import blake3
 from msgspec import Struct
@@ -18,9 +17,9 @@ from ...refusal import Refusal
 from ..authorise import Call, read_call
 from .plan import Request, Step
 
-MAX_CURSOR_CHARS: Final = 131_072
-_CONTEXT: Final = "sealspace/kv/list-cursor"
-_MAC_BYTES: Final = 32
+MAX_CURSOR_CHARS = 131_072
+_CONTEXT = "sealspace/kv/list-cursor"
+_MAC_BYTES = 32
 
 
 def encode_cursor(keyring: Keyring, origin: Sequence[str], last: str) -> str:

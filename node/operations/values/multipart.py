@@ -11,7 +11,6 @@ Bytes after the last boundary are not read.
 
 import re
 from collections.abc import AsyncIterator, Mapping
-from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
@@ -19,15 +18,15 @@ from msgspec import Struct
 from ...refusal import Refusal
 
 # A part's name is a path that also fits into a token's header line, here percent-encoded once more.
-MAX_PART_HEADER_BYTES: Final = 512 * 1024
-MAX_PART_HEADER_LINES: Final = 32
-_WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_HEADER: Final = re.compile(rf"({_WORD}):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
-_PARAMETER: Final = re.compile(rf';[ \t]*({_WORD})=("((?:[^"\\]|\\.)*)"|({_WORD}))[ \t]*')
-_ESCAPE: Final = re.compile(r"\\(.)")
-_BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
-_CRLF: Final = b"\r\n"
-_HEAD_END: Final = b"\r\n\r\n"
+MAX_PART_HEADER_BYTES = 512 * 1024
+MAX_PART_HEADER_LINES = 32
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_HEADER = re.compile(rf"({_WORD}):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
+_PARAMETER = re.compile(rf';[ \t]*({_WORD})=("((?:[^"\\]|\\.)*)"|({_WORD}))[ \t]*')
+_ESCAPE = re.compile(r"\\(.)")
+_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+_CRLF = b"\r\n"
+_HEAD_END = b"\r\n\r\n"
 
 
 class MultipartPart(Struct, frozen=True):

@@ -4,7 +4,6 @@ Every batch is checked before anything runs.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Final
 
 from msgspec import Struct
 
@@ -16,12 +15,10 @@ from ...refusal import Refusal
 from ...services import Services
 from .conditions import Options
 
-MAX_BATCH_READS: Final = 100
-MAX_BATCH_WRITES: Final = 250  # ST6
-_STORED: Final = frozenset(
-    {"content-type", "content-encoding", "content-language", "content-disposition"}
-)
-_STORED_PREFIX: Final = "x-tinycloud-meta-"
+MAX_BATCH_READS = 100
+MAX_BATCH_WRITES = 250  # ST6
+_STORED = frozenset({"content-type", "content-encoding", "content-language", "content-disposition"})
+_STORED_PREFIX = "x-tinycloud-meta-"
 
 
 class Step(Struct, frozen=True, gc=False):

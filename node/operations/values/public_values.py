@@ -1,7 +1,6 @@
 """Values in spaces named `public`, which everyone may read (wire §5.11, U8)."""
 
 from itertools import accumulate
-from typing import Final
 
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.resources import SpaceId, parse_space_id
@@ -12,9 +11,9 @@ from spaces.values.value_heads import Head, head_key, head_of
 from ...refusal import Refusal
 from ...services import Services
 
-MAX_PAGE_PATHS: Final = 1000
+MAX_PAGE_PATHS = 1000
 # Paths may be long and listing needs no token, so the size of a page is limited too.
-_MAX_PAGE_BYTES: Final = 256 * 1024
+_MAX_PAGE_BYTES = 256 * 1024
 
 
 def valid_space(text: str) -> SpaceId:

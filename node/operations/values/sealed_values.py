@@ -9,7 +9,7 @@ Only the member with the key is examined. That is enough, because a writer at a 
 write a whole envelope there.
 """
 
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
@@ -20,8 +20,8 @@ from spaces.values.value_heads import Head
 
 from ...services import Services
 
-NO_ENVELOPE: Final = b""
-_MEMBER: Final = b'"encryptedSymmetricKey"'
+NO_ENVELOPE = b""
+_MEMBER = b'"encryptedSymmetricKey"'
 """A member of every envelope; one that is spelt with escapes is not an envelope for policies."""
 
 
@@ -33,7 +33,7 @@ class _Sealed(msgspec.Struct, rename="camel"):
     encrypted_symmetric_key_hash: str
 
 
-_DECODER: Final = msgspec.json.Decoder(_Sealed)
+_DECODER = msgspec.json.Decoder(_Sealed)
 
 
 def key_digest(wrapped_key: str) -> bytes:

@@ -7,7 +7,7 @@ rows that the URL depends on are read again at each use, so a revocation ends it
 import math
 import re
 from contextlib import suppress
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 
@@ -36,8 +36,8 @@ from ...services import Services
 from ..attempts import until_committed
 from ..authorise import Call, read_call
 
-MAX_TTL_S: Final = 300
-_DIGEST: Final = re.compile(r"(?:blake3-)?([0-9a-fA-F]{64})")
+MAX_TTL_S = 300
+_DIGEST = re.compile(r"(?:blake3-)?([0-9a-fA-F]{64})")
 
 
 _Seconds = Annotated[int, msgspec.Meta(ge=0)] | None

@@ -15,15 +15,14 @@ bytes alone.
 
 from collections.abc import Collection
 from itertools import pairwise
-from typing import Final
 
 import lmdb
 
-_MINUTE_BYTES: Final = 4
-_LAST_MINUTE: Final = (1 << 32) - 1
+_MINUTE_BYTES = 4
+_LAST_MINUTE = (1 << 32) - 1
 # Enough for a store that is used once an hour. Beyond this number, the two closest spans are
 # merged.
-MAX_SPANS: Final = 16
+MAX_SPANS = 16
 
 
 def remove_replay_records(

@@ -10,7 +10,6 @@ import os
 from contextlib import suppress
 from math import inf
 from pathlib import Path
-from typing import Final
 
 from msgspec import Struct
 
@@ -21,15 +20,15 @@ from ..contract import Commit, Committed, Refused
 from ._frames import MAX_REPLY_BYTES, FrameConnection, encode_request, parse_replies, request_frames
 from ._writer import CommitRequest
 
-RECONNECT_WITHIN_S: Final = 2.0
-ANSWER_WITHIN_S: Final = 10.0
-MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+RECONNECT_WITHIN_S = 2.0
+ANSWER_WITHIN_S = 10.0
+MAX_WAITING_BYTES = 64 * 1024 * 1024
 # How long the outcome of a commit can be looked up. Callers stop waiting long before.
-_OUTCOME_KEPT_S: Final = 120
-_FIRST_DELAY_S: Final = 0.005
-_LONGEST_DELAY_S: Final = 0.2
-_WATCH_S: Final = 1.0
-_KEYS: Final = 1 << 128
+_OUTCOME_KEPT_S = 120
+_FIRST_DELAY_S = 0.005
+_LONGEST_DELAY_S = 0.2
+_WATCH_S = 1.0
+_KEYS = 1 << 128
 
 
 class _Waiting(Struct, frozen=True):

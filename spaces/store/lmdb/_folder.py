@@ -14,7 +14,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
 
 import lmdb
 from blake3 import blake3
@@ -25,10 +24,10 @@ from ._format import MAX_TABLES, check_format_version, give_format
 
 # Address space, not disk: the size of the store is limited by store.max_bytes and the free disk
 # space. All processes use the same value, because LMDB fails if another process enlarged the map.
-MAP_BYTES: Final = 1 << 40
-MAX_READERS: Final = 512
-RESTORING_NAME: Final = "restoring"
-MAX_SOCKET_PATH_BYTES: Final = 107  # sun_path less its final zero byte
+MAP_BYTES = 1 << 40
+MAX_READERS = 512
+RESTORING_NAME = "restoring"
+MAX_SOCKET_PATH_BYTES = 107  # sun_path less its final zero byte
 
 
 def environment_folder(folder: Path) -> Path:

@@ -24,20 +24,18 @@ sealspace knows, so none serves it; it can still be read (ST12). The meaning of 
 version of its own, the schema (`identity`).
 """
 
-from typing import Final
-
 import lmdb
 
 from ...space_errors import SchemaMismatch, StoreMoved, StoreUnavailable
 from ..contract import KEYS_END
 
-TABLE: Final = KEYS_END
-MAX_TABLES: Final = 1  # every process that opens the environment has to allow as many
-FORMAT_VERSION: Final = 2
+TABLE = KEYS_END
+MAX_TABLES = 1  # every process that opens the environment has to allow as many
+FORMAT_VERSION = 2
 
-_FORMAT_VERSION_KEY: Final = TABLE + b"\xfe"
-_PLACE_KEY: Final = TABLE + b"\xfd"
-_MOVED: Final = 1 << 31
+_FORMAT_VERSION_KEY = TABLE + b"\xfe"
+_PLACE_KEY = TABLE + b"\xfd"
+_MOVED = 1 << 31
 
 
 def open_table(env: lmdb.Environment) -> "lmdb._Database":

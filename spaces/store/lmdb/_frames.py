@@ -12,7 +12,7 @@ written once and answered as already applied.
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
-from typing import Annotated, Final, Literal, cast
+from typing import Annotated, Literal, cast
 
 import msgspec
 
@@ -20,12 +20,12 @@ from ...space_errors import CommitInvalid, StoreFull, StoreUnavailable
 from ..contract import MAX_COMMIT_BYTES, MAX_KEY_BYTES, MAX_LIVE, Committed, Refused
 from ._writer import BATCH_COMMITS, CommitRequest, Outcome
 
-_LENGTH_BYTES: Final = 4
-_COUNT_BYTES: Final = 4
+_LENGTH_BYTES = 4
+_COUNT_BYTES = 4
 # A commit that reaches all its limits: values, keys of every kind, and the framing of both layers.
-MAX_REQUEST_BYTES: Final = MAX_COMMIT_BYTES + 4 * MAX_LIVE * (MAX_KEY_BYTES + 64)
+MAX_REQUEST_BYTES = MAX_COMMIT_BYTES + 4 * MAX_LIVE * (MAX_KEY_BYTES + 64)
 # A reply is a number of at most 9 bytes, two of one byte and their framing.
-MAX_REPLY_BYTES: Final = 64 + 16 * BATCH_COMMITS
+MAX_REPLY_BYTES = 64 + 16 * BATCH_COMMITS
 
 
 class FrameInvalid(StoreUnavailable):
@@ -61,20 +61,20 @@ class CommitReply(msgspec.Struct, frozen=True, array_like=True, gc=False):
                 return CommitInvalid("the storekeeper rejected this commit")
 
 
-_ENCODER: Final = msgspec.msgpack.Encoder()
-encode_request: Final = _ENCODER.encode
+_ENCODER = msgspec.msgpack.Encoder()
+encode_request = _ENCODER.encode
 """Encode a request, to be put into frames."""
-_BATCH: Final = msgspec.Meta(min_length=1, max_length=BATCH_COMMITS)
-_REQUESTS: Final = msgspec.msgpack.Decoder(
+_BATCH = msgspec.Meta(min_length=1, max_length=BATCH_COMMITS)
+_REQUESTS = msgspec.msgpack.Decoder(
     tuple[Literal["commits/1"], Annotated[tuple[CommitRequest, ...], _BATCH]]
 )
-_REPLIES: Final = msgspec.msgpack.Decoder(
+_REPLIES = msgspec.msgpack.Decoder(
     tuple[Literal["outcomes/1"], Annotated[tuple[CommitReply, ...], _BATCH]]
 )
 # The bytes before the requests of a frame: an array of the frame's type and an array of requests,
 # whose length follows.
-_REQUESTS_HEAD: Final = _ENCODER.encode(("commits/1", ()))[:-1] + b"\xdd"
-_MAX_REQUESTS_BYTES: Final = MAX_REQUEST_BYTES - len(_REQUESTS_HEAD) - _COUNT_BYTES
+_REQUESTS_HEAD = _ENCODER.encode(("commits/1", ()))[:-1] + b"\xdd"
+_MAX_REQUESTS_BYTES = MAX_REQUEST_BYTES - len(_REQUESTS_HEAD) - _COUNT_BYTES
 
 
 def reply_of(number: int, outcome: Outcome) -> CommitReply:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from capabilities.clock_and_entropy import Clock
 
@@ -15,13 +14,13 @@ from ._folder import folder_lock, open_for_writing
 from ._replay_records import ReplayRecords, boot_id, discard_other_boots
 from ._writer import FreeSpace, Writer
 
-HOUSEKEEPING_S: Final = 60.0
+HOUSEKEEPING_S = 60.0
 # Replay records are kept for this long after their expiry: a clock that is ahead by less, and is
 # set back later, has not deleted the record of any token that is still valid.
-REPLAY_GRACE_MINUTES: Final = 10
+REPLAY_GRACE_MINUTES = 10
 # For a day, a deleted row is told apart from one that was never written (M31).
-TOMBSTONE_MINUTES: Final = 24 * 60
-STEADY_S: Final = 600.0
+TOMBSTONE_MINUTES = 24 * 60
+STEADY_S = 600.0
 """How long a clock that jumped ahead has to stay ahead before records are deleted by it.
 
 It is twice a token's lifetime, so that tokens used before the jump have expired by any clock (ST9).

@@ -3,7 +3,6 @@
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import islice, repeat
-from typing import Final
 
 import lmdb
 
@@ -97,8 +96,8 @@ def _judged_durably(
     return txn.get(REPLAY_PREFIX + row) is None, False
 
 
-_KEY_ALONE: Final = Record(value=b"", stamp=b"")
-_KEYS_AT_ONCE: Final = 32
+_KEY_ALONE = Record(value=b"", stamp=b"")
+_KEYS_AT_ONCE = 32
 
 
 def _page(txn: "lmdb.Transaction[bytes]", range_: Range) -> Page:

@@ -17,7 +17,6 @@ import logging
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 import lmdb
 
@@ -27,17 +26,17 @@ from ..durable import NO_SPACE
 from ._closed_minutes import is_closed, remove_replay_records, with_closed
 from ._folder import MAX_READERS
 
-_CLOSED: Final = b"f"
-_USED: Final = b"u"
-_FOLDER: Final = "first-use-"
+_CLOSED = b"f"
+_USED = b"u"
+_FOLDER = "first-use-"
 # Rows removed in one write transaction, while the replay records of every worker wait.
-_SWEEP_ROWS: Final = 500
+_SWEEP_ROWS = 500
 # Address space, not disk. All processes use the same value, because LMDB fails if another process
 # enlarged the map.
-_MAP_BYTES: Final = 64 << 30
+_MAP_BYTES = 64 << 30
 # LMDB reports a write that was cut short for lack of space as EIO.
-_NO_SPACE: Final = NO_SPACE | {errno.EIO}
-_LOG: Final = logging.getLogger(__name__)
+_NO_SPACE = NO_SPACE | {errno.EIO}
+_LOG = logging.getLogger(__name__)
 
 
 def boot_id() -> str:

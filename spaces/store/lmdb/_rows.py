@@ -18,20 +18,19 @@ and a large value is copied once more than necessary. Tombstones are in a table 
 """
 
 from collections.abc import Iterable
-from typing import Final
 
 from ..contract import LIVE_MARK, Expect, Record
 
-_STAMP_END: Final = 16
-_VALUE: Final = 1
-_WEIGHED: Final = 2
-_HEADER_END: Final = 17
-_WEIGHT_END: Final = 25
-_ACCOUNT_START: Final = 26
+_STAMP_END = 16
+_VALUE = 1
+_WEIGHED = 2
+_HEADER_END = 17
+_WEIGHT_END = 25
+_ACCOUNT_START = 26
 
-_FLAG_BYTE: Final = (b"\0", b"\1", b"\2", b"\3")
+_FLAG_BYTE = (b"\0", b"\1", b"\2", b"\3")
 # The bytes after the stamp of a live mark without a weight.
-_LIVE_MARK_ALONE: Final = _FLAG_BYTE[_VALUE] + LIVE_MARK
+_LIVE_MARK_ALONE = _FLAG_BYTE[_VALUE] + LIVE_MARK
 
 Row = bytes
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import lmdb
 from msgspec import Struct
@@ -36,26 +36,26 @@ from ._rows import (
     record_of,
 )
 
-BATCH_COMMITS: Final = 512
-BATCH_BYTES: Final = 16 * 1024 * 1024
+BATCH_COMMITS = 512
+BATCH_BYTES = 16 * 1024 * 1024
 
 # A commit of this size is accepted for a while when the store is full: a revocation, a delete, an
 # audit record.
-SMALL_COMMIT_BYTES: Final = 4096
+SMALL_COMMIT_BYTES = 4096
 # How far small commits may go beyond `max_bytes`.
-_SMALL_RESERVE_BYTES: Final = 16 * 1024 * 1024
-_SWEEP_ROWS: Final = 1000
+_SMALL_RESERVE_BYTES = 16 * 1024 * 1024
+_SWEEP_ROWS = 1000
 # Tombstones examined each minute. Commits wait some milliseconds for it, or some tens of them if
 # all of the tombstones are removed.
-_SWEEP_LOOKS: Final = 50_000
+_SWEEP_LOOKS = 50_000
 
-_COUNTER_END: Final = 1 << 63
-_STAMPS_AT_ONCE: Final = 256
+_COUNTER_END = 1 << 63
+_STAMPS_AT_ONCE = 256
 
 Outcome = Committed | Refused | StoreError
-_FULL: Final = (lmdb.MapFullError, lmdb.DiskError)
-_COMMITTED: Final = Committed()
-_REFUSED: Final = Refused()
+_FULL = (lmdb.MapFullError, lmdb.DiskError)
+_COMMITTED = Committed()
+_REFUSED = Refused()
 
 
 class FreeSpace(NamedTuple):

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 import lmdb
 
@@ -25,9 +25,9 @@ from ._format import TABLE, give_format, open_table
 from ._rows import Row, charge_of, is_tombstone, record_of
 from .engine import environment_of
 
-PART_ROWS: Final = 128  # at most 64 MiB
-_LEAST_ROW_BYTES: Final = 17
-_TOMBSTONE_BYTES: Final = 21
+PART_ROWS = 128  # at most 64 MiB
+_LEAST_ROW_BYTES = 17
+_TOMBSTONE_BYTES = 21
 
 
 Part = list[tuple[bytes, Row]]

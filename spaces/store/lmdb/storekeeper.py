@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Final
 
 from capabilities.clock_and_entropy import Clock, SystemClock
 
@@ -36,10 +35,10 @@ from ._frames import (
 from ._housekeeping import HOUSEKEEPING_S, Housekeeping, owned_folder
 from ._writer import BATCH_BYTES, BATCH_COMMITS, CommitRequest, FreeSpace, Outcome, WriterBroken
 
-EXIT_STOPPED: Final = 0
-EXIT_BROKEN: Final = 74  # an input or output error, as numbered by sysexits
-_DRAIN_S: Final = 2.0
-_LOG: Final = logging.getLogger(__name__)
+EXIT_STOPPED = 0
+EXIT_BROKEN = 74  # an input or output error, as numbered by sysexits
+_DRAIN_S = 2.0
+_LOG = logging.getLogger(__name__)
 
 
 def run_storekeeper(

@@ -14,7 +14,6 @@ import asyncio
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from capabilities.clock_and_entropy import Clock
 
@@ -46,13 +45,13 @@ class Turn:
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-COMMIT_CONNECTIONS: Final = 4
-MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
-_RETRY_WITHIN_S: Final = 2.0
+COMMIT_CONNECTIONS = 4
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+_RETRY_WITHIN_S = 2.0
 # How long the outcome of a commit can be looked up. Attempts end long before.
-_OUTCOME_KEPT_S: Final = 120
-_NUMBER_END: Final = 1 << 63
-_EXPECTATIONS: Final = {ANY: None, ABSENT: EXPECT_ABSENT}
+_OUTCOME_KEPT_S = 120
+_NUMBER_END = 1 << 63
+_EXPECTATIONS = {ANY: None, ABSENT: EXPECT_ABSENT}
 
 
 class Commits:

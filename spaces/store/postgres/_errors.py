@@ -3,20 +3,19 @@
 import enum
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 import asyncpg
 
 from ...space_errors import CommitInvalid, StoreError, StoreFull, StoreUnavailable
 from ._statements import OVERTAKEN_STATE
 
-CLIENT_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+CLIENT_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """The errors of the server and of the client library.
 
 The client raises one of them when it loses an established connection.
 """
 # All errors of a connection: these and those of the network. A TimeoutError is an OSError.
-CONNECTION_ERRORS: Final = (*CLIENT_ERRORS, OSError)
+CONNECTION_ERRORS = (*CLIENT_ERRORS, OSError)
 
 
 class Meaning(enum.Enum):
@@ -29,7 +28,7 @@ class Meaning(enum.Enum):
     FAILED = enum.auto()  # rolled back, for a lasting reason
 
 
-_MEANINGS: Final = {
+_MEANINGS = {
     OVERTAKEN_STATE: Meaning.OVERTAKEN,
     "40001": Meaning.REPEAT,
     "40P01": Meaning.REPEAT,
@@ -37,10 +36,10 @@ _MEANINGS: Final = {
     "40003": Meaning.LOST,  # CockroachDB: the outcome is ambiguous
     "25006": Meaning.LOST,  # the former leader is now a standby: connect again
 }
-_LOST_CLASSES: Final = ("08", "57")
-_DISK_FULL: Final = "53100"
-_TWICE: Final = "21000"  # a statement that changes one row twice
-_QUERY_CANCELED: Final = "57014"
+_LOST_CLASSES = ("08", "57")
+_DISK_FULL = "53100"
+_TWICE = "21000"  # a statement that changes one row twice
+_QUERY_CANCELED = "57014"
 
 
 def meaning_of(error: Exception) -> Meaning:

@@ -5,7 +5,7 @@ import random
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import asyncpg
 
@@ -13,11 +13,11 @@ from ...space_errors import StoreUnavailable
 from ..observing import PoolUse
 from ._errors import CONNECTION_ERRORS, Meaning, meaning_of
 
-RECONNECT_WITHIN_S: Final = 2.0
-ANSWER_WITHIN_S: Final = 10.0
-_FIRST_DELAY_S: Final = 0.005
-_LONGEST_DELAY_S: Final = 0.2
-_SESSION: Final = {
+RECONNECT_WITHIN_S = 2.0
+ANSWER_WITHIN_S = 10.0
+_FIRST_DELAY_S = 0.005
+_LONGEST_DELAY_S = 0.2
+_SESSION = {
     "application_name": "sealspace",
     "default_transaction_isolation": "read committed",
     "statement_timeout": f"{int(ANSWER_WITHIN_S * 1000)}",
@@ -25,7 +25,7 @@ _SESSION: Final = {
 # One plan for each statement, by the primary key. Otherwise a plan made while the tables were small
 # would be kept, and would scan them when they are large. A setting that the database does not know
 # is left out.
-_PLANNING: Final = (
+_PLANNING = (
     "plan_cache_mode = force_generic_plan",
     "enable_seqscan = off",
     "enable_bitmapscan = off",

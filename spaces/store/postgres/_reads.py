@@ -7,7 +7,7 @@ connection is busy, reads queue up. A statement that starts later sees at least 
 import asyncio
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import asyncpg
 
@@ -30,8 +30,8 @@ from ._errors import CONNECTION_ERRORS, Meaning, meaning_of, store_error_of
 from ._pool import RECONNECT_WITHIN_S, Argument, Connections, pause
 from ._statements import CLAIMED_PART, FIRST_PAGE_PART, read_statement
 
-READ_CONNECTIONS: Final = 2
-_BATCH_READS: Final = 512
+READ_CONNECTIONS = 2
+_BATCH_READS = 512
 
 
 class _PendingRead(NamedTuple):

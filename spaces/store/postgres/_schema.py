@@ -1,23 +1,21 @@
 """Creation and version check of the tables of the PostgreSQL engine."""
 
-from typing import Final
-
 import asyncpg
 
 from ...space_errors import SchemaMismatch, StoreMoved, StoreUnavailable
 from ._pool import pause
 from ._statements import CREATE, PLACE_OF_MOVE, READ_SCHEMA, RECORD_VERSION
 
-TABLES_VERSION: Final = 1
+TABLES_VERSION = 1
 # The version of a moved store. No version of sealspace knows it, so none serves the tables that
 # were left behind (ST12).
-MOVED_VERSION: Final = TABLES_VERSION | 1 << 31
-MIGRATING: Final = "migrating"
+MOVED_VERSION = TABLES_VERSION | 1 << 31
+MIGRATING = "migrating"
 # Errors of two processes that create the same tables at once. The slower one reads the version
 # again.
-_RACED: Final = frozenset({"23505", "42P07", "42P16", "40001", "40P01", "XX000"})
-_TRIES: Final = 20
-_LONGEST_PAUSE_S: Final = 0.05
+_RACED = frozenset({"23505", "42P07", "42P16", "40001", "40P01", "XX000"})
+_TRIES = 20
+_LONGEST_PAUSE_S = 0.05
 
 
 async def prepare_tables(

@@ -21,15 +21,14 @@ level and at any other.
 """
 
 from functools import cache
-from typing import Final
 
 from ..contract import LIVE_MARK, MAX_PAGE_BYTES, MAX_PAGE_SCAN
 
 # The expectations of a put, as bytes of the column `e`. A stamp has 16 bytes.
-EXPECT_NOTHING_THERE: Final = b"-"  # no row and no tombstone either
-EXPECT_ABSENT: Final = b"~"
+EXPECT_NOTHING_THERE = b"-"  # no row and no tombstone either
+EXPECT_ABSENT = b"~"
 
-CREATE: Final = (
+CREATE = (
     (
         "create table if not exists sealspace_map (k bytea primary key, s bytea not null, v bytea,"
         " w bigint not null, a bytea, n bigint, d bigint, o bytea)"
@@ -41,15 +40,15 @@ CREATE: Final = (
         " not null)"
     ),
 )
-RECORD_VERSION: Final = (
+RECORD_VERSION = (
     "insert into sealspace_schema (name, value) values ('version', $1)"
     " on conflict (name) do nothing"
 )
-READ_SCHEMA: Final = "select name, value from sealspace_schema"
+READ_SCHEMA = "select name, value from sealspace_schema"
 
-_LIVE: Final = f"'\\x{LIVE_MARK.hex()}'::bytea"
-_ABSENT: Final = f"'\\x{EXPECT_ABSENT.hex()}'::bytea"
-_NOTHING: Final = f"'\\x{EXPECT_NOTHING_THERE.hex()}'::bytea"
+_LIVE = f"'\\x{LIVE_MARK.hex()}'::bytea"
+_ABSENT = f"'\\x{EXPECT_ABSENT.hex()}'::bytea"
+_NOTHING = f"'\\x{EXPECT_NOTHING_THERE.hex()}'::bytea"
 
 # Parameters of a commit
 #   $1-$7   puts: key, value, stamp, weight, account, minute of the deletion, expectation
@@ -60,7 +59,7 @@ _NOTHING: Final = f"'\\x{EXPECT_NOTHING_THERE.hex()}'::bytea"
 #   $14     stamp of the counters
 #   $15-$18 the row that proves the outcome: its key and its stamp; then the key of the floor of
 #           replay records, and the value that it must not exceed
-COMMIT: Final = f"""
+COMMIT = f"""
 with p as (
     select * from unnest(
         $1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bytea[]
@@ -127,12 +126,12 @@ select judged.verdict / sound.whole as verdict from judged cross join sound
 """  # noqa: S608  # only fixed words of ours
 # Division by zero rolls back the whole statement, because a row or a counter appeared between its
 # snapshot and its locks.
-OVERTAKEN_STATE: Final = "22012"
-REFUSED: Final = 0
-COMMITTED: Final = 1
-ALREADY_APPLIED: Final = 2
+OVERTAKEN_STATE = "22012"
+REFUSED = 0
+COMMITTED = 1
+ALREADY_APPLIED = 2
 
-_CLAIM: Final = """with claimed as (
+_CLAIM = """with claimed as (
     insert into sealspace_claims (k, s)
     select k, s from unnest($2::bytea[], $3::bytea[]) as t (k, s) order by k
     on conflict (k) do update set s = excluded.s where sealspace_claims.s = excluded.s
@@ -140,18 +139,16 @@ _CLAIM: Final = """with claimed as (
 )
 """
 # The rows that other rows lead to. The keys of the latter are among $1 too.
-_FOLLOWED: Final = """
+_FOLLOWED = """
 union all select 0, k, s, v, n, 0 from sealspace_map
     where k = any(array(
         select ${prefix}::bytea || v from sealspace_map where k = any(${keys}::bytea[])
     ))"""
-_KEYS: Final = (
-    "select 0 as part, k, s, v, n, 0 as place from sealspace_map where k = any($1::bytea[])"
-)
-_CLAIMED: Final = "\nunion all select 1, k, null, null, null, 0 from claimed"
-CLAIMED_PART: Final = 1
-FIRST_PAGE_PART: Final = 2
-PARAMETERS_OF_A_RANGE: Final = 3
+_KEYS = "select 0 as part, k, s, v, n, 0 as place from sealspace_map where k = any($1::bytea[])"
+_CLAIMED = "\nunion all select 1, k, null, null, null, 0 from claimed"
+CLAIMED_PART = 1
+FIRST_PAGE_PART = 2
+PARAMETERS_OF_A_RANGE = 3
 
 
 @cache
@@ -201,8 +198,8 @@ union all select {FIRST_PAGE_PART + at}, k, s, v, n, place from (
 
 # The current moment, not the beginning of the transaction. The name has no schema, so that tests
 # can replace the function.
-DATABASE_TIME: Final = "select cast(extract(epoch from clock_timestamp()) as double precision)"
-TURN_OF_HOUSEKEEPING: Final = """
+DATABASE_TIME = "select cast(extract(epoch from clock_timestamp()) as double precision)"
+TURN_OF_HOUSEKEEPING = """
 insert into sealspace_schema (name, value)
 values ('housekeeping', cast(floor(extract(epoch from clock_timestamp())) as bigint))
 on conflict (name) do update set value = excluded.value
@@ -210,19 +207,19 @@ where sealspace_schema.value <= excluded.value - $1::bigint
     or sealspace_schema.value > excluded.value
 returning value
 """
-RAISE_FLOOR: Final = """
+RAISE_FLOOR = """
 insert into sealspace_map (k, s, v, w) values ($1, $2, $3, 0)
 on conflict (k) do update set v = excluded.v, s = excluded.s where sealspace_map.v < excluded.v
 """
-LOWER_FLOOR: Final = "update sealspace_map set v = $3, s = $2 where k = $1 and v = $4"
+LOWER_FLOOR = "update sealspace_map set v = $3, s = $2 where k = $1 and v = $4"
 # The time since which a floor is known to be ahead of the clock. Each floor has its own name.
-NOTE_STUCK_FLOOR: Final = """
+NOTE_STUCK_FLOOR = """
 insert into sealspace_schema (name, value) values ($1, $2)
 on conflict (name) do update set value = least(sealspace_schema.value, excluded.value)
 returning value
 """
-FORGET_STUCK_FLOORS: Final = "delete from sealspace_schema where name like 'floor-ahead-%'"
-READ_VALUE: Final = "select v from sealspace_map where k = $1"
+FORGET_STUCK_FLOORS = "delete from sealspace_schema where name like 'floor-ahead-%'"
+READ_VALUE = "select v from sealspace_map where k = $1"
 
 
 def sweep_statement(table: str) -> str:
@@ -234,55 +231,49 @@ def sweep_statement(table: str) -> str:
 
 
 # The outer condition is evaluated on the current row, so a row that was put again meanwhile stays.
-SWEEP_TOMBSTONES: Final = """
+SWEEP_TOMBSTONES = """
 delete from sealspace_map
 where d < $1 and k in (select k from sealspace_map where d < $1 limit $2::bigint) returning k
 """
 
 
-IS_EMPTY: Final = (
+IS_EMPTY = (
     "select not exists (select 1 from sealspace_map)"
     " and not exists (select 1 from sealspace_claims)"
 )
-BEGIN_MIGRATION: Final = (
+BEGIN_MIGRATION = (
     "insert into sealspace_schema (name, value) values ('migrating', 1) on conflict (name) do"
     " nothing"
 )
-END_MIGRATION: Final = "delete from sealspace_schema where name = 'migrating'"
-IS_MIGRATING: Final = "select 1 from sealspace_schema where name = 'migrating'"
+END_MIGRATION = "delete from sealspace_schema where name = 'migrating'"
+IS_MIGRATING = "select 1 from sealspace_schema where name = 'migrating'"
 # A move leaves these behind: the place that the store was moved to, another version, and tables
 # that refuse new rows from any process that has them open.
-CREATE_PLACE: Final = "create table if not exists sealspace_moved (place varchar(1024) primary key)"
-RECORD_PLACE: Final = (
-    "insert into sealspace_moved (place) values ($1) on conflict (place) do nothing"
-)
-PLACE_OF_MOVE: Final = "select place from sealspace_moved limit 1"
-FORGET_PLACE: Final = "delete from sealspace_moved"
-CHANGE_VERSION: Final = "update sealspace_schema set value = $1 where name = 'version'"
-FREEZE: Final = (
+CREATE_PLACE = "create table if not exists sealspace_moved (place varchar(1024) primary key)"
+RECORD_PLACE = "insert into sealspace_moved (place) values ($1) on conflict (place) do nothing"
+PLACE_OF_MOVE = "select place from sealspace_moved limit 1"
+FORGET_PLACE = "delete from sealspace_moved"
+CHANGE_VERSION = "update sealspace_schema set value = $1 where name = 'version'"
+FREEZE = (
     "alter table sealspace_map add constraint sealspace_map_moved check (false) not valid",
     "alter table sealspace_claims add constraint sealspace_claims_moved check (false) not valid",
 )
-THAW: Final = (
+THAW = (
     "alter table sealspace_map drop constraint if exists sealspace_map_moved",
     "alter table sealspace_claims drop constraint if exists sealspace_claims_moved",
 )
-COPY_IN: Final = """
+COPY_IN = """
 insert into sealspace_map (k, s, v, w, a, n, d) select * from
 unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[])
 """
-COPY_ROWS_OUT: Final = "select k, s, v, w, a, n, d from sealspace_map where d is null order by k"
-COPY_TOMBSTONES_OUT: Final = (
-    "select k, s, v, w, a, n, d from sealspace_map where d is not null order by k"
-)
-COPY_REPLAY_RECORDS_IN: Final = """
+COPY_ROWS_OUT = "select k, s, v, w, a, n, d from sealspace_map where d is null order by k"
+COPY_TOMBSTONES_OUT = "select k, s, v, w, a, n, d from sealspace_map where d is not null order by k"
+COPY_REPLAY_RECORDS_IN = """
 insert into sealspace_claims (k, s) select * from unnest($1::bytea[], $2::bytea[])
 on conflict (k) do nothing
 """
-COPY_REPLAY_RECORDS_OUT: Final = "select k from sealspace_claims"
-CLEAR: Final = ("delete from sealspace_map", "delete from sealspace_claims")
+COPY_REPLAY_RECORDS_OUT = "select k from sealspace_claims"
+CLEAR = ("delete from sealspace_map", "delete from sealspace_claims")
 # Readers of bodies keep this row locked. The collector tests whether it is locked (BK2).
-HOLD_BODIES: Final = "select value from sealspace_schema where name = 'version' for share"
-ARE_BODIES_FREE: Final = (
-    "select 1 from sealspace_schema where name = 'version' for update skip locked"
-)
+HOLD_BODIES = "select value from sealspace_schema where name = 'version' for share"
+ARE_BODIES_FREE = "select 1 from sealspace_schema where name = 'version' for update skip locked"

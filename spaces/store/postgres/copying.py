@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import asyncpg
 
@@ -21,14 +21,14 @@ from ._reads import value_of
 from ._schema import prepare_tables
 
 Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-_OPEN_WITHIN_S: Final = 10.0
-_CLOSE_WITHIN_S: Final = 1.0
-_SESSION: Final = {
+_OPEN_WITHIN_S = 10.0
+_CLOSE_WITHIN_S = 1.0
+_SESSION = {
     "application_name": "sealspace",
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
 }
-_COUNTERS_PREFIX: Final = b"c"  # the prefix of all counters (`keyspace`)
+_COUNTERS_PREFIX = b"c"  # the prefix of all counters (`keyspace`)
 
 
 @asynccontextmanager

@@ -18,7 +18,6 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final
 
 import asyncpg
 
@@ -50,12 +49,12 @@ from ._statements import (
 
 # Replay records are kept for this long after their expiry, more than the clocks of processes that
 # share a store may be behind (MAX_CLOCK_SKEW_S).
-_REPLAY_GRACE_MINUTES: Final = 2
-_SWEEP_ROWS: Final = 1000
-_SWEEP_PARTS: Final = 50
+_REPLAY_GRACE_MINUTES = 2
+_SWEEP_ROWS = 1000
+_SWEEP_PARTS = 50
 # A little less than the interval between rounds. Otherwise every second round would be skipped.
-_TURN_AFTER_S: Final = int(HOUSEKEEPING_S) - 5
-_log: Final = logging.getLogger(__name__)
+_TURN_AFTER_S = int(HOUSEKEEPING_S) - 5
+_log = logging.getLogger(__name__)
 
 
 # All of it uses the database's clock. A process whose own clock differs leaves it to the others
@@ -125,7 +124,7 @@ async def _sweep(connections: Connections, statement: str, *bounds: bytes | int)
         await asyncio.sleep(0)
 
 
-LONGEST_LIFE_S: Final = 86_400
+LONGEST_LIFE_S = 86_400
 """The longest lifetime of a token that any setting allows."""
 
 
@@ -245,4 +244,4 @@ class _PostgresStore:
             await asyncio.sleep(HOUSEKEEPING_S)
 
 
-open_postgres: Final = _PostgresStore
+open_postgres = _PostgresStore

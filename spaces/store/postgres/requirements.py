@@ -15,7 +15,7 @@ such a proxy the answer is the same.
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import asyncpg
 
@@ -28,20 +28,20 @@ from ._clock import DatabaseClock
 from ._errors import CONNECTION_ERRORS
 from ._statements import DATABASE_TIME, READ_VALUE
 
-_CONNECT_S: Final = 5.0
-_ANSWER_S: Final = 3.0
+_CONNECT_S = 5.0
+_ANSWER_S = 3.0
 # Sessions that are kept busy. A proxy with up to this many spare sessions is detected.
-_BUSY_CONNECTIONS: Final = 4
-_DURABLE_COMMIT: Final = frozenset({"on", "remote_apply"})
-_WAITED_FOR: Final = frozenset({"sync", "quorum"})
+_BUSY_CONNECTIONS = 4
+_DURABLE_COMMIT = frozenset({"on", "remote_apply"})
+_WAITED_FOR = frozenset({"sync", "quorum"})
 # Errors of a session that does not know a statement prepared in another one, and errors of several
 # proxies.
-_NOT_OURS: Final = frozenset({"26000", "42P05", "08P01", "08003"})
+_NOT_OURS = frozenset({"26000", "42P05", "08P01", "08003"})
 
-_COMMIT_ON: Final = (
+_COMMIT_ON = (
     "alter system set synchronous_commit = on; also check settings of the role and the database"
 )
-_DISK: Final = (
+_DISK = (
     (
         "fsync",
         "a crash of the machine can damage the database",
@@ -58,13 +58,13 @@ _DISK: Final = (
     ("synchronous_commit", "writes are acknowledged before they are on the disk", _COMMIT_ON),
 )
 
-SETTINGS: Final = (
+SETTINGS = (
     "select name, setting from pg_settings where name in ('fsync', 'full_page_writes',"
     " 'synchronous_commit', 'synchronous_standby_names')"
 )
 # Without the role pg_monitor, the states of other sessions are null.
-STANDBYS: Final = "select sync_state from pg_stat_replication"
-SESSION: Final = "select pg_backend_pid()"
+STANDBYS = "select sync_state from pg_stat_replication"
+SESSION = "select pg_backend_pid()"
 
 
 class Finding(NamedTuple):
@@ -80,7 +80,7 @@ class Finding(NamedTuple):
     next_step: str = ""
 
 
-POOLED: Final = Finding(
+POOLED = Finding(
     "wrong",
     "a proxy between node and database sends the statements of one connection to several sessions",
     "make it pool by session (pgbouncer: pool_mode = session), or connect to the database directly",

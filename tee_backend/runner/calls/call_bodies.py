@@ -26,7 +26,7 @@ gigabyte of objects.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import msgspec
 
@@ -42,12 +42,12 @@ from sealspace.errors import InvalidInput
 from ..guest.runs import LIMIT_NAMES, MAX_INPUT_BYTES, MILLION, ResponseFormat
 from ..reasons import RunRefused
 
-MAX_BODY_BYTES: Final = 2 * MAX_INPUT_BYTES
+MAX_BODY_BYTES = 2 * MAX_INPUT_BYTES
 """Longest body; an input grows when it is written in base64 or with JSON escapes."""
-MAX_BESIDE_INPUT_BYTES: Final = 64 * 1024
+MAX_BESIDE_INPUT_BYTES = 64 * 1024
 """Longest body without its input."""
-MAX_NONCE_CHARS: Final = 128
-MAX_PROFILE_CHARS: Final = 64
+MAX_NONCE_CHARS = 128
+MAX_PROFILE_CHARS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +99,8 @@ def _texts_of(body: type[msgspec.Struct], *inputs: str) -> type[msgspec.Struct]:
     )
 
 
-_INPUTS: Final = ("input", "inputBase64")
-_TEXTS: Final = _texts_of(_Body, *_INPUTS)
+_INPUTS = ("input", "inputBase64")
+_TEXTS = _texts_of(_Body, *_INPUTS)
 
 
 @contextmanager
@@ -174,7 +174,7 @@ def _input(text: Json, encoded: Json) -> bytes:
 
 # --- POST /call -----------------------------------------------------------------------------------
 
-_API_LIMITS: Final = {
+_API_LIMITS = {
     "max_instructions": "max_instructions",
     "max_memory_mb": "max_memory_mb",
     "max_execution_seconds": "max_execution_s",
@@ -195,7 +195,7 @@ class _ApiBody(msgspec.Struct, forbid_unknown_fields=True):
     is_async: bool | None = msgspec.field(name="async", default=None)
 
 
-_API_TEXTS: Final = _texts_of(_ApiBody, "input")
+_API_TEXTS = _texts_of(_ApiBody, "input")
 
 
 @refusing_invalid()

@@ -17,7 +17,7 @@ import logging
 import re
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Final, Self
+from typing import Self
 
 from capabilities.clock_and_entropy import SystemClock
 from capabilities.limits import Rates
@@ -38,21 +38,21 @@ from .prices import Price, smallest
 from .run_receipts import SALT_BYTES, salted
 from .service import Outcome, Runner
 
-DEFAULT_BUDGET: Final = 10_000
+DEFAULT_BUDGET = 10_000
 """Default compute limit of a call in micro-units, or the key's limit if that is lower."""
 
-AT_ONCE: Final = 10
+AT_ONCE = 10
 """Concurrent synchronous calls of one key."""
-PER_MINUTE: Final = 1000
+PER_MINUTE = 1000
 """Calls of one key that may start in a minute."""
-MOST_ANSWERED: Final = 256
-MOST_ANSWERED_BYTES: Final = 256 * 1024 * 1024
+MOST_ANSWERED = 256
+MOST_ANSWERED_BYTES = 256 * 1024 * 1024
 """Bytes of the bodies of all concurrent synchronous calls."""
-MOST_QUEUED: Final = 1000
-MOST_QUEUED_BYTES: Final = 256 * 1024 * 1024
+MOST_QUEUED = 1000
+MOST_QUEUED_BYTES = 256 * 1024 * 1024
 """Bytes of the bodies of all asynchronous calls that have not ended."""
 
-_AMOUNT: Final = re.compile(r"[0-9]{1,15}")
+_AMOUNT = re.compile(r"[0-9]{1,15}")
 _log = logging.getLogger(__name__)
 
 

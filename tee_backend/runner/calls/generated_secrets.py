@@ -16,7 +16,7 @@ import logging
 import string
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import libipld
 import msgspec
@@ -56,14 +56,14 @@ from .service import Runner
 if TYPE_CHECKING:  # a runner itself needs no verifier of quotes
     from ...attestation.inspection import Inspector
 
-MAX_GENERATION_BODY_BYTES: Final = 16 * 1024
-GENERATED_TYPE: Final = "sealspace.run.generated/v1"
+MAX_GENERATION_BODY_BYTES = 16 * 1024
+GENERATED_TYPE = "sealspace.run.generated/v1"
 
-_MEMBERS: Final = frozenset({"token", "owner", "profile", "secrets", "runner", "start", "at"})
-_ALPHABET: Final = string.ascii_letters + string.digits
-_FAIR: Final = 256 - 256 % len(_ALPHABET)
-_PASSWORD_CHARS: Final = 32
-_HEX_BYTES: Final[Mapping[str, int]] = {"hex16": 16, "hex32": 32, "hex64": 64, "ed25519_seed": 32}
+_MEMBERS = frozenset({"token", "owner", "profile", "secrets", "runner", "start", "at"})
+_ALPHABET = string.ascii_letters + string.digits
+_FAIR = 256 - 256 % len(_ALPHABET)
+_PASSWORD_CHARS = 32
+_HEX_BYTES: Mapping[str, int] = {"hex16": 16, "hex32": 32, "hex64": 64, "ed25519_seed": 32}
 _log = logging.getLogger(__name__)
 
 

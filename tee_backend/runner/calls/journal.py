@@ -21,7 +21,7 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, Self, TypeAlias, TypeVar
+from typing import Self, TypeAlias, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -31,11 +31,11 @@ from capabilities.clock_and_entropy import SystemEntropy
 from ...backend_errors import FolderDamaged, FolderUnusable
 from ..shares import Payer, keep
 
-_APPLICATION: Final = 0x5EA15BAC  # in the file's header, so that other databases are refused
-_MOST_RECEIPTS: Final = 100_000
-_MOST_PROJECTS: Final = 100_000
+_APPLICATION = 0x5EA15BAC  # in the file's header, so that other databases are refused
+_MOST_RECEIPTS = 100_000
+_MOST_PROJECTS = 100_000
 # One script for each version of the schema; an older file runs the scripts that it lacks.
-_SCHEMAS: Final = (
+_SCHEMAS = (
     """
 CREATE TABLE used (token BLOB PRIMARY KEY, expires_at REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX used_until ON used (expires_at);
@@ -109,8 +109,8 @@ _Result = TypeVar("_Result")
 Row: TypeAlias = tuple[str, str, int]
 """Table, id and version of a row, which its encryption authenticates."""
 
-_KEY_LABEL: Final = b"sealspace/runner-rows/1"
-_NONCE_BYTES: Final = 12
+_KEY_LABEL = b"sealspace/runner-rows/1"
+_NONCE_BYTES = 12
 
 
 class Journal:

@@ -12,7 +12,6 @@ Example:
 import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
 
 import msgspec
 
@@ -24,15 +23,15 @@ from sealspace.errors import StatementInvalid
 from ..reasons import RunRefused
 from .journal import Journal, RowSealer
 
-MOST_OF_AN_OWNER: Final = 64
-MOST: Final = 100_000
+MOST_OF_AN_OWNER = 64
+MOST = 100_000
 """Most keys in the journal. Owners without an account may fill at most half of it."""
 
-_COUNTS: Final = """
+_COUNTS = """
 SELECT count(*), count(*) FILTER (WHERE owner = ?),
     EXISTS (SELECT 1 FROM accounts WHERE owner = ?) FROM api_keys
 """
-_MAX_NONCE: Final = (1 << 63) - 1
+_MAX_NONCE = (1 << 63) - 1
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -40,7 +39,7 @@ class _Kept(msgspec.Struct, frozen=True):
     is_revoked: bool
 
 
-_DECODER: Final = msgspec.json.Decoder(_Kept)
+_DECODER = msgspec.json.Decoder(_Kept)
 
 
 @dataclass(frozen=True, slots=True)

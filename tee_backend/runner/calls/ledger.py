@@ -19,7 +19,7 @@ import sqlite3
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -31,12 +31,12 @@ from ..reasons import RunRefused
 from ..shares import Payer, keep
 from .journal import Journal, RowSealer, keep_receipt
 
-KEPT_S: Final = 24 * 3600.0
+KEPT_S = 24 * 3600.0
 """How long the answer of an asynchronous call is stored."""
-PIECE_BYTES: Final = 256 * 1024
+PIECE_BYTES = 256 * 1024
 """Size of the pieces of a stored answer, so that a slow client occupies little memory."""
-MOST_DONE: Final = 10_000
-MOST_DONE_BYTES: Final = 1 << 30
+MOST_DONE = 10_000
+MOST_DONE_BYTES = 1 << 30
 """Total size of stored answers; a short one counts as 1/`MOST_DONE` of it."""
 
 State = Literal["waiting", "started", "done"]
@@ -82,8 +82,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         return Payer(Principal(self.caller), self.is_known)
 
 
-_RECORDS: Final = msgspec.json.Decoder(JobRecord)
-_FORGET_OLD: Final = (
+_RECORDS = msgspec.json.Decoder(JobRecord)
+_FORGET_OLD = (
     "DELETE FROM kept WHERE kind = 'answer' AND job IN (SELECT id FROM jobs WHERE state = 'done'"
     " AND done_at < ?)"
 )

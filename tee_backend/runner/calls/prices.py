@@ -6,7 +6,6 @@ Example:
 """
 
 from collections.abc import Mapping
-from typing import Final
 
 import msgspec
 
@@ -73,7 +72,7 @@ class Price(msgspec.Struct, frozen=True, rename="camel"):
         return limits
 
 
-FREE: Final = Price()
+FREE = Price()
 
 
 def smallest(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from capabilities.cache import Recent
 from capabilities.clock_and_entropy import SystemClock
@@ -55,12 +55,12 @@ from ..guest.runs import Target
 from ..reasons import RunRefused
 from .journal import Journal
 
-FRESH_S: Final = 5.0
+FRESH_S = 5.0
 """How long the active version is cached; a change takes effect at most this much later."""
-VERSION_FRESH_S: Final = 60.0
+VERSION_FRESH_S = 60.0
 """How long the statement about a version is cached."""
-_MOST_REMEMBERED: Final = 1024
-_COMPONENT: Final = b"\0asm\x0d\0\x01\0"
+_MOST_REMEMBERED = 1024
+_COMPONENT = b"\0asm\x0d\0\x01\0"
 _log = logging.getLogger(__name__)
 _Read = TypeVar("_Read")
 

@@ -28,7 +28,7 @@ Example:
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -49,9 +49,9 @@ from ...attestation.report_data import runner_binding
 if TYPE_CHECKING:  # a runner itself needs no verifier of quotes
     from ...attestation.inspection import Inspector
 
-START_TYPE: Final = "sealspace.runner.start/v1"
-RECEIPT_TYPE: Final = "sealspace.run.receipt/v1"
-SALT_BYTES: Final = 32
+START_TYPE = "sealspace.runner.start/v1"
+RECEIPT_TYPE = "sealspace.run.receipt/v1"
+SALT_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     at: str
 
 
-_MEMBERS: Final = frozenset({*RunFacts.__struct_encode_fields__, "status", "runner", "start"})
+_MEMBERS = frozenset({*RunFacts.__struct_encode_fields__, "status", "runner", "start"})
 
 
 @dataclass(frozen=True, slots=True)

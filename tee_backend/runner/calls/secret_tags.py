@@ -11,17 +11,16 @@ Example:
 import hashlib
 import hmac
 from dataclasses import dataclass, field
-from typing import Final
 
 from capabilities.principals import Principal
 from sealspace.secrets import Secret, SecretName
 
 from ...evidence.source import KeySource
 
-KEY_PATH: Final = "sealspace/generated-secrets/1"
+KEY_PATH = "sealspace/generated-secrets/1"
 """Path of the key at the application's key service."""
 
-_TAG_LABEL: Final = b"sealspace/generated-secret/1"
+_TAG_LABEL = b"sealspace/generated-secret/1"
 
 
 @dataclass(frozen=True, slots=True)

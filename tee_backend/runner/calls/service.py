@@ -18,7 +18,6 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Final
 
 from capabilities.abilities import DECRYPT, KV_PUT
 from capabilities.clock_and_entropy import Entropy, SystemClock, SystemEntropy
@@ -67,7 +66,7 @@ from .published_programs import PublishedPrograms, live_grants
 from .run_receipts import RunFacts, encode_start, names_hash, parse_start, salted, sign_receipt
 from .secret_tags import SecretTags
 
-_MOST_VERIFYING: Final = 2
+_MOST_VERIFYING = 2
 """Tokens that are verified or recorded at one time; key holders' calls wait behind these only."""
 _log = logging.getLogger(__name__)
 

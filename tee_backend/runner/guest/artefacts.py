@@ -12,7 +12,6 @@ import os
 import signal
 import time
 from collections import Counter, OrderedDict
-from typing import Final
 from weakref import WeakValueDictionary
 
 from capabilities.cache import Recent
@@ -25,24 +24,24 @@ from .frames import COMPILED, MAX_DETAIL_BYTES
 from .pool import Pool
 from .runs import MAX_COMPILE_S, MAX_PROGRAM_BYTES, Load, RunRequest, Target
 
-_COMPILE_S: Final = 40.0
+_COMPILE_S = 40.0
 """Wall-clock timeout of a compilation, for a busy machine. The child's CPU limit is 20 s."""
-_AT_ONCE: Final = 2
+_AT_ONCE = 2
 """Concurrent compilations. Two, so that a small program need not wait for a large one."""
-_DEVELOPER_S: Final = 120.0
+_DEVELOPER_S = 120.0
 """Compilation time that one developer's programs may use in an hour, in CPU seconds."""
-_BACK_PER_S: Final = _DEVELOPER_S / 3600
-_TOO_EXPENSIVE_S: Final = 600.0
+_BACK_PER_S = _DEVELOPER_S / 3600
+_TOO_EXPENSIVE_S = 600.0
 """How long a program is refused after its compilation exceeded a limit."""
-_MOST_ARTEFACTS: Final = 256
+_MOST_ARTEFACTS = 256
 """Bounded because each artefact is an open file of this process."""
-_MOST_REFUSED: Final = 256
-_MOST_TOO_EXPENSIVE: Final = 4096
-_MAGIC: Final = {Target.WASIP1: b"\0asm\x01\0\0\0", Target.WASIP2: b"\0asm\x0d\0\x01\0"}
+_MOST_REFUSED = 256
+_MOST_TOO_EXPENSIVE = 4096
+_MAGIC = {Target.WASIP1: b"\0asm\x01\0\0\0", Target.WASIP2: b"\0asm\x0d\0\x01\0"}
 """First eight bytes of a module and of a component."""
-_SEAL_PAUSES_S: Final = (0.01, 0.1, 0.5, 2.0)
+_SEAL_PAUSES_S = (0.01, 0.1, 0.5, 2.0)
 """Pauses between attempts to seal a file. In each attempt the kernel itself waits some 150 ms."""
-_SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 
 class Artefacts:

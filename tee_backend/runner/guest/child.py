@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from .frames import FETCH, LENGTH, MAX_MESSAGE_BYTES, PROCESS
 from .system_calls import UNFILTERED
@@ -20,13 +20,13 @@ from .system_calls import UNFILTERED
 Fetch: TypeAlias = Callable[[bytes], Coroutine[None, None, bytes]]
 """Function that answers an untrusted message of a guest with another message."""
 _log = logging.getLogger(__name__)
-_START_S: Final = 60.0
-_POLL_S: Final = 0.01
-_MOST_LOADED_BYTES: Final = 64 * 1024 * 1024
+_START_S = 60.0
+_POLL_S = 0.01
+_MOST_LOADED_BYTES = 64 * 1024 * 1024
 """Total size of compiled programs in one child (RN185). A larger program is kept alone."""
-_LEAST_LOADED_BYTES: Final = 4 * 1024 * 1024
+_LEAST_LOADED_BYTES = 4 * 1024 * 1024
 """Minimum size that a program counts as, so that a child keeps at most 16."""
-_BOOT: Final = (
+_BOOT = (
     "import sys, socket; sys.path[:0] = sys.argv[3:]\n"
     "from tee_backend.runner.guest import template\n"
     "template.main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))\n"

@@ -8,13 +8,12 @@ import ctypes
 import os
 import resource
 import signal
-from typing import Final
 
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_DUMPABLE: Final = 4
-_PR_SET_NAME: Final = 15
-_PR_SET_NO_NEW_PRIVS: Final = 38
-_MOST_FILES: Final = 16
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
+_PR_SET_NO_NEW_PRIVS = 38
+_MOST_FILES = 16
 """Open files of a child: its connection, files received over it, and those of wasmtime."""
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -6,19 +6,19 @@ Example:
 
 import re
 from collections.abc import Mapping
-from typing import Final, NewType
+from typing import NewType
 
 from ..reasons import RunRefused
 
-MAX_ENVIRONMENT_BYTES: Final = 256 * 1024
+MAX_ENVIRONMENT_BYTES = 256 * 1024
 """Counts names and values in UTF-8, plus two bytes for the `=` and the NUL of each variable."""
 
 Environment = NewType("Environment", tuple[tuple[str, str], ...])
 """Ordered names and values of a run's environment; only `environment_of` makes one."""
 
-NO_VARIABLES: Final = Environment(())
+NO_VARIABLES = Environment(())
 
-RESERVED_NAMES: Final = frozenset(
+RESERVED_NAMES = frozenset(
     """
     NEAR_SENDER_ID NEAR_CONTRACT_ID NEAR_BLOCK_HEIGHT NEAR_BLOCK_TIMESTAMP NEAR_RECEIPT_ID
     NEAR_PREDECESSOR_ID NEAR_SIGNER_PUBLIC_KEY NEAR_GAS_BURNT NEAR_USER_ACCOUNT_ID
@@ -29,10 +29,10 @@ RESERVED_NAMES: Final = frozenset(
     """.split()  # noqa: SIM905  # 26 names on as many lines are not easier to compare
 )
 """Variables that OutLayer's programs read facts of a call from; the runner sets them."""
-RESERVED_PREFIXES: Final = ("IEXEC_", "SEALSPACE_")
+RESERVED_PREFIXES = ("IEXEC_", "SEALSPACE_")
 
-_NAME: Final = re.compile(r"[A-Z][A-Z0-9_]*")
-_NO_VALUE: Final = re.compile("[\0\ud800-\udfff]")
+_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
+_NO_VALUE = re.compile("[\0\ud800-\udfff]")
 
 
 def is_reserved(name: str) -> bool:

@@ -16,7 +16,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass, field, replace
-from typing import Final, Self
+from typing import Self
 
 from ..reasons import REASONS, RunRefused
 from ..shares import Turns
@@ -28,8 +28,8 @@ from .outbound import Outbound, RunClient
 from .pool import Pool
 from .runs import MAX_INPUT_BYTES, MAX_STDERR_BYTES, Load, RunRequest, RunResult, Target, answer_of
 
-_MEBIBYTE: Final = 1024 * 1024
-INLINE_BYTES: Final = 64 * 1024
+_MEBIBYTE = 1024 * 1024
+INLINE_BYTES = 64 * 1024
 """Longest output that is encoded on the event loop; a longer one takes milliseconds in a thread."""
 
 

@@ -30,22 +30,22 @@ import json
 import socket
 import struct
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-LENGTH: Final = struct.Struct("!I")
-PROCESS: Final = struct.Struct("!i")
-MAX_REQUEST_BYTES: Final = 12 * 1024 * 1024
+LENGTH = struct.Struct("!I")
+PROCESS = struct.Struct("!i")
+MAX_REQUEST_BYTES = 12 * 1024 * 1024
 """An input of 10 MB, and an environment of 256 KiB, which JSON makes at most six times as long."""
-MAX_FILES: Final = 2
-MAX_DETAIL_BYTES: Final = 400
-COMPILED: Final = ("", "program-invalid", "program-imports", "program-no-start", "compile-limit")
+MAX_FILES = 2
+MAX_DETAIL_BYTES = 400
+COMPILED = ("", "program-invalid", "program-imports", "program-no-start", "compile-limit")
 """Results of a compilation: empty for success, else the code of a reason."""
 
-FETCH: Final = 1 << 31
+FETCH = 1 << 31
 """Bit in a length that marks a guest's HTTP request, sent while its run goes on."""
-MAX_MESSAGE_BYTES: Final = 1024 * 1024
+MAX_MESSAGE_BYTES = 1024 * 1024
 """Longest message of a request or response, headers and body included."""
-FETCH_ERRORS: Final = (
+FETCH_ERRORS = (
     "request-invalid",
     "host-refused",
     "address-refused",
@@ -64,8 +64,8 @@ COMPLETED, EXITED, TRAPPED, REFUSED, OVERFLOWED = range(5)
 MEMORY_REFUSED, NO_FUEL = 1, 2
 """Flags of an answer."""
 
-_PART: Final = struct.Struct("<I")
-_ANSWER: Final = struct.Struct("!BBiQQQQI")
+_PART = struct.Struct("<I")
+_ANSWER = struct.Struct("!BBiQQQQI")
 
 
 def pack_request(head: Mapping[str, object], standard_input: bytes) -> bytes:
@@ -101,7 +101,7 @@ class Answer(NamedTuple):
     output_bytes: int
 
 
-ANSWER_BYTES: Final = _ANSWER.size
+ANSWER_BYTES = _ANSWER.size
 
 
 def pack(answer: Answer, output: bytes, stderr: bytes) -> bytes:

@@ -13,7 +13,7 @@ each message as untrusted.
 
 import ctypes
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from wasmtime import Caller, Engine, FuncType, Linker, Memory, StoreContext, Trap, ValType
 from wasmtime import _ffi as ffi
@@ -22,8 +22,8 @@ from wasmtime import component as components
 from .frames import FETCH_ERRORS, MAX_MESSAGE_BYTES, pack_parts, unpack_parts
 from .linear_memory import NO_FINALIZER
 
-INTERFACE: Final = "sealspace:http/client@0.1.0"
-_TYPE: Final = f"""
+INTERFACE = "sealspace:http/client@0.1.0"
+_TYPE = f"""
 (component (import "{INTERFACE}" (instance
   (type $headers (list (tuple string string)))
   (type $request' (record
@@ -37,12 +37,12 @@ _TYPE: Final = f"""
   (export "error" (type $error (eq $error')))
   (export "fetch" (func (param "request" $request) (result (result $response (error $error))))))))
 """
-_I32: Final = ValType.i32()
-_BODY: Final = 3, 2  # index of the body among the members of a request, and of a response
-_VALUE_BYTES: Final = ctypes.sizeof(ffi.wasmtime_component_val_t)
-_BYTE_OFFSET: Final = ffi.wasmtime_component_val_t.of.offset
-_EXHAUSTED: Final = pack_parts([b"requests-exhausted"])
-DATA_BYTES: Final = 5 * _VALUE_BYTES * MAX_MESSAGE_BYTES
+_I32 = ValType.i32()
+_BODY = 3, 2  # index of the body among the members of a request, and of a response
+_VALUE_BYTES = ctypes.sizeof(ffi.wasmtime_component_val_t)
+_BYTE_OFFSET = ffi.wasmtime_component_val_t.of.offset
+_EXHAUSTED = pack_parts([b"requests-exhausted"])
+DATA_BYTES = 5 * _VALUE_BYTES * MAX_MESSAGE_BYTES
 """Memory for a run's requests: a component's body is a list of values, copied several times."""
 
 

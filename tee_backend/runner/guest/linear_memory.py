@@ -12,7 +12,7 @@ import mmap
 import os
 import sys
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from wasmtime import Config
 from wasmtime import _ffi as ffi
@@ -30,14 +30,14 @@ _libc.mmap.argtypes = (
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
-_INACCESSIBLE: Final = 0
-_OPEN: Final = mmap.PROT_READ | mmap.PROT_WRITE
-_NORESERVE: Final = 0x4000  # of Linux on x86-64 and arm64; `mmap` has it from Python 3.13 on
-_RESERVED: Final = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE
-_FAILED: Final = ctypes.c_void_p(-1).value
-NO_FINALIZER: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
+_INACCESSIBLE = 0
+_OPEN = mmap.PROT_READ | mmap.PROT_WRITE
+_NORESERVE = 0x4000  # of Linux on x86-64 and arm64; `mmap` has it from Python 3.13 on
+_RESERVED = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE
+_FAILED = ctypes.c_void_p(-1).value
+NO_FINALIZER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
 """A finalizer that does nothing, for wasmtime's callbacks."""
-_GUARD_BYTES: Final = 1 << 16
+_GUARD_BYTES = 1 << 16
 """Least inaccessible range before and after each memory, so that accesses outside of it trap."""
 
 

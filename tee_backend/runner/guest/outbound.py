@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -35,21 +35,21 @@ from .frames import MAX_MESSAGE_BYTES, pack_parts, unpack_parts
 # Only one spelling of a URL is accepted. Others are refused, not normalised, because another
 # program could read them differently.
 
-HTTPS_PORT: Final = 443
-MAX_URL_CHARS: Final = 8192
-MAX_HEADERS: Final = 64
-MAX_HEADER_BYTES: Final = 16 * 1024
+HTTPS_PORT = 443
+MAX_URL_CHARS = 8192
+MAX_HEADERS = 64
+MAX_HEADER_BYTES = 16 * 1024
 """Size of all headers of a request, names and values."""
 
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # RN104. The pattern of the host is loose, because the host must also equal an allowed name.
-_URL: Final = re.compile(
+_URL = re.compile(
     r"https://([a-z0-9.-]{1,253})(?::([1-9][0-9]{0,4}))?"
     r"((?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*)?(?:\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})+)?)"
 )
-_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_VALUE: Final = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
-_OWN: Final = frozenset(
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
+_OWN = frozenset(
     """
     connection content-length expect host http2-settings keep-alive proxy-authenticate
     proxy-authorization proxy-connection te trailer transfer-encoding upgrade
@@ -123,8 +123,8 @@ def parse_request(message: bytes, *, hosts: Set[str], any_port: bool) -> Outboun
 
 # RN106: for IPv4 the ranges that are not public, for IPv6 the one that is. IPv6 addresses that
 # embed IPv4 ones (mapped, compatible, NAT64, 6to4, Teredo) could lead inward and are all refused.
-_IPV6_PUBLIC: Final = ipaddress.IPv6Network("2000::/3")
-_SPECIAL: Final = tuple(
+_IPV6_PUBLIC = ipaddress.IPv6Network("2000::/3")
+_SPECIAL = tuple(
     map(
         ipaddress.ip_network,
         (
@@ -184,20 +184,20 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-_LOOKUPS: Final = 512
+_LOOKUPS = 512
 """Threads for name look-ups, so that a slow name server does not delay other runs.
 
 A look-up cannot be cancelled: its thread stays busy until the resolver gives up, by default after
 30 s, even if the run has ended. A run makes one look-up at a time, and if its limit ends it, it has
 lasted at least a second. So 16 children leave at most some 500 look-ups behind.
 """
-_MOST_ADDRESSES: Final = 16
+_MOST_ADDRESSES = 16
 """Addresses of a name that are used; further ones are ignored."""
-_MOST_ARRIVING_BYTES: Final = 4 * MAX_MESSAGE_BYTES
+_MOST_ARRIVING_BYTES = 4 * MAX_MESSAGE_BYTES
 """Bytes received over one connection, TLS included: a service could send for ever otherwise."""
-_READ_BYTES: Final = 16 * 1024
+_READ_BYTES = 16 * 1024
 """Bytes per read. The loop's default, 256 KiB of tiny HTTP chunks, takes 0.1 s to parse."""
-_NOT_SENT: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+_NOT_SENT = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 """Headers that aiohttp would add by itself; a guest sets its own."""
 
 if TYPE_CHECKING:

@@ -10,19 +10,19 @@ import socket
 from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Final, Literal
+from typing import Literal
 
 from ..reasons import RunRefused
 from .child import Child, ChildEnded, Template
 
-_FIRST_UID: Final = 60_706
-_BLOCKS: Final = 29
-_BLOCK_UIDS: Final = 16
+_FIRST_UID = 60_706
+_BLOCKS = 29
+_BLOCK_UIDS = 16
 """Uids of children are 60706 to 61169, which neither distributions nor systemd assign."""
-_BLOCK_NAME: Final = "\0sealspace-runner-uids-{}"
-_MOST_RUNS: Final = 1_000
+_BLOCK_NAME = "\0sealspace-runner-uids-{}"
+_MOST_RUNS = 1_000
 """Runs of one child before it is replaced, which bounds the effect of memory leaks."""
-_MOST_FORKS: Final = 1_000
+_MOST_FORKS = 1_000
 """Forks of one template before it is replaced, because its children share one address layout.
 
 A new template takes 70 ms, which is little for so many children.

@@ -8,7 +8,7 @@ import ctypes
 import os
 import socket
 import time
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from wasmtime import Engine, ExitTrap, Module, Store, Trap, WasiConfig, WasmtimeError, wat2wasm
 from wasmtime import _ffi as ffi
@@ -22,15 +22,15 @@ from .guest_http import DATA_BYTES, INTERFACE, GuestHttp, imported_fetch
 from .linear_memory import NO_FINALIZER, MemoryBudget
 from .system_calls import ONCE_READY, refuse
 
-_SLACK_BYTES: Final = 64 * 1024 * 1024
+_SLACK_BYTES = 64 * 1024 * 1024
 """Memory beside the linear memories: machine code, and resources, tables and output of the host."""
-_HARD_DATA_BYTES: Final = 2 * 1024 * 1024 * 1024
+_HARD_DATA_BYTES = 2 * 1024 * 1024 * 1024
 """Hard memory limit of the process; the limit of each run is far lower."""
-_SLACK_CPU_S: Final = 5
+_SLACK_CPU_S = 5
 """CPU time beyond a run's own limit. It applies only if the runner fails to end the run itself."""
-_MAX_STDERR_BYTES: Final = 64 * 1024
-_TABLE_ELEMENTS: Final = 100_000
-_OWN_PROGRAM: Final = r"""
+_MAX_STDERR_BYTES = 64 * 1024
+_TABLE_ELEMENTS = 100_000
+_OWN_PROGRAM = r"""
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)
@@ -41,8 +41,8 @@ _OWN_PROGRAM: Final = r"""
 """A module that writes one byte to standard output."""
 # Most instances, tables and memories of a run (RN15). A component that was made from a module
 # already has four instances (the program, its adapter and two shims) and two memories.
-_MOST: Final = {_wasm.PREVIEW_1: (1, 4, 1), _wasm.PREVIEW_2: (16, 16, 4)}
-_WRITE: Final = ctypes.CFUNCTYPE(
+_MOST = {_wasm.PREVIEW_1: (1, 4, 1), _wasm.PREVIEW_2: (16, 16, 4)}
+_WRITE = ctypes.CFUNCTYPE(
     ctypes.c_ssize_t, ctypes.c_void_p, ctypes.POINTER(ctypes.c_ubyte), ctypes.c_size_t
 )
 

@@ -13,7 +13,7 @@ import codecs
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -21,21 +21,21 @@ from ..reasons import Reason, RunRefused
 from ..shares import OPERATOR, Payer
 from .environment import NO_VARIABLES, Environment
 
-MAX_INPUT_BYTES: Final = 10_000_000
-MAX_OUTPUT_BYTES: Final = 10_000_000
-MAX_ANSWER_BYTES: Final = 14_000_000
+MAX_INPUT_BYTES = 10_000_000
+MAX_OUTPUT_BYTES = 10_000_000
+MAX_ANSWER_BYTES = 14_000_000
 """Longest output as JSON text.
 
 The longest output fits as base64. As text it may not: ten million NUL bytes become sixty million.
 """
-MAX_STDERR_BYTES: Final = 64 * 1024
+MAX_STDERR_BYTES = 64 * 1024
 """Part of standard error that is kept; the rest is only counted."""
-MAX_PROGRAM_BYTES: Final = 10_000_000
-MILLION: Final = 1_000_000
+MAX_PROGRAM_BYTES = 10_000_000
+MILLION = 1_000_000
 """Unit of instructions in answers and in the limits of callers (RN1, RN2)."""
-MAX_COMPILE_S: Final = 20
+MAX_COMPILE_S = 20
 """CPU seconds of one compilation (RN18)."""
-LIMIT_NAMES: Final = {
+LIMIT_NAMES = {
     "maxInstructions": "max_instructions",
     "maxMemoryMb": "max_memory_mb",
     "maxExecutionSeconds": "max_execution_s",
@@ -81,7 +81,7 @@ class Limits:
         return {name: getattr(self, member) for name, member in LIMIT_NAMES.items()}
 
 
-_MOST: Final = {
+_MOST = {
     "max_instructions": 500_000_000_000,
     "max_memory_mb": 512,
     "max_execution_s": 180,
@@ -174,5 +174,5 @@ def answer_of(output: bytes | memoryview, response_format: ResponseFormat) -> by
     return bytes(output)
 
 
-_JSON: Final = msgspec.json.Decoder(msgspec.Raw)
-_PIECE_BYTES: Final = 1 << 16
+_JSON = msgspec.json.Decoder(msgspec.Raw)
+_PIECE_BYTES = 1 << 16

@@ -13,12 +13,11 @@ but no path can be opened.
 import ctypes
 import os
 import struct
-from typing import Final
 
-UNFILTERED: Final = 78
+UNFILTERED = 78
 """Exit status of a process that could not install a filter."""
 
-ALWAYS: Final = """
+ALWAYS = """
 socket 41 198
 connect 42 203
 bind 49 200
@@ -70,7 +69,7 @@ mq_unlink 241 181
 """
 """Calls that are refused from the start: name, number on x86-64, number on arm64."""
 
-ONCE_READY: Final = """
+ONCE_READY = """
 open 2 -
 openat 257 56
 openat2 437 437
@@ -139,9 +138,9 @@ A fourth column is the first argument with which a call stays allowed: `abort` s
 process, and a child sets the limits of a run for itself.
 """
 
-_MACHINES: Final = {"x86_64": (0xC000003E, 0, 317), "aarch64": (0xC00000B7, 1, 277)}
+_MACHINES = {"x86_64": (0xC000003E, 0, 317), "aarch64": (0xC00000B7, 1, 277)}
 """For each machine: its AUDIT_ARCH, its column in the tables, and the number of `seccomp`."""
-_NEVER: Final = 512
+_NEVER = 512
 """First number that is no call on either machine.
 
 Kernels before 5.4 also accept some calls of x32, such as `execve`, under numbers from 512 on.
@@ -150,7 +149,7 @@ _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
 _KILL, _REFUSE, _ALLOW = 0x80000000, 0x00050001, 0x7FFF0000  # refused calls fail with EPERM
 _SET_MODE_FILTER, _ALL_THREADS = 1, 1
-_INSTRUCTION: Final = struct.Struct("=HBBI")
+_INSTRUCTION = struct.Struct("=HBBI")
 _libc = ctypes.CDLL(None)
 _libc.syscall.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_char_p)
 

@@ -13,7 +13,6 @@ import signal
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 from . import compile_child as _compile_child
 from . import frames as _frames
@@ -21,9 +20,9 @@ from . import run_child as _run_child
 from .confinement import confine, name
 from .system_calls import ALWAYS, refuse
 
-_CLONE: Final = {"x86_64": 56, "aarch64": 220}
+_CLONE = {"x86_64": 56, "aarch64": 220}
 """Numbers of the system call `clone`; Docker's default filter refuses the newer `clone3`."""
-_CLONE_PARENT: Final = 0x8000
+_CLONE_PARENT = 0x8000
 _python = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock, as a fork has to
 _python.syscall.argtypes = (ctypes.c_long,) * 6
 _python.syscall.restype = ctypes.c_long

@@ -1,22 +1,22 @@
 """Configuration of wasmtime, and the interfaces that guests may import."""
 
 import re
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from wasmtime import Config, Engine, FuncType, Linker, Module, Store, WasmtimeError
 from wasmtime import component as components
 
 from .guest_http import INTERFACE, GuestHttp, imported_fetch
 
-PREVIEW_1: Final = "wasm32-wasip1"
-PREVIEW_2: Final = "wasm32-wasip2"
+PREVIEW_1 = "wasm32-wasip1"
+PREVIEW_2 = "wasm32-wasip2"
 Program: TypeAlias = Module | components.Component
 Linkers: TypeAlias = dict[bool, tuple[Linker, components.Linker]]
 """Linkers of modules and of components, by whether the program imports the HTTP client."""
 
 # The interfaces that `add_wasip2` links; wasmtime has no way to list them. Sockets and name
 # look-ups are linked because standard libraries import them, but every call of them fails.
-_INTERFACES: Final = frozenset(
+_INTERFACES = frozenset(
     f"wasi:{package}/{interface}"
     for package, interfaces in {
         "cli": (
@@ -33,8 +33,8 @@ _INTERFACES: Final = frozenset(
     }.items()
     for interface in interfaces.split()
 )
-_VERSIONED: Final = re.compile(r"(.+)@0\.2\.[0-9]+")
-_RUN: Final = re.compile(r"wasi:cli/run@0\.2\.[0-9]+")
+_VERSIONED = re.compile(r"(.+)@0\.2\.[0-9]+")
+_RUN = re.compile(r"wasi:cli/run@0\.2\.[0-9]+")
 
 
 def configured() -> Config:

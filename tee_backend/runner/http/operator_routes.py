@@ -15,7 +15,6 @@ import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final
 
 import aiohttp
 import msgspec
@@ -29,11 +28,11 @@ from sealspace.errors import InvalidInput
 from ...backend_errors import FolderUnusable, KeepingError
 from ..calls.ledger import Ledger
 
-SOCKET: Final = "operator.sock"
-MAX_REFERENCE_CHARS: Final = 200
+SOCKET = "operator.sock"
+MAX_REFERENCE_CHARS = 200
 
-_MAX_BYTES: Final = 16 * 1024
-_TIMEOUT_S: Final = 30.0
+_MAX_BYTES = 16 * 1024
+_TIMEOUT_S = 30.0
 
 
 class _Credit(msgspec.Struct):

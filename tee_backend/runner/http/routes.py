@@ -28,7 +28,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 from aiohttp import ClientError, web
@@ -58,42 +58,42 @@ from ..reasons import REASONS, Reason, RunRefused
 from ..shares import InUse, Parts, Payer
 from .operator_routes import serving_operator
 
-BODY_S: Final = 10.0
+BODY_S = 10.0
 """Seconds for a body to arrive, plus one second for each `BODY_BYTES` that have arrived."""
-BODY_BYTES: Final = 128 * 1024
-MOST_CALLS: Final = 256
+BODY_BYTES = 128 * 1024
+MOST_CALLS = 256
 """Concurrent calls of known payers, and as many of unknown ones. One owner may have half."""
-MOST_BODY_BYTES: Final = 128 * 1024 * 1024
+MOST_BODY_BYTES = 128 * 1024 * 1024
 """Bodies of the concurrent calls of known payers, and as much of unknown ones."""
-UNKNOWN_BYTES: Final = 16 * 1024 * 1024
+UNKNOWN_BYTES = 16 * 1024 * 1024
 """Burst of bodies that is read from unknown payers before their rate is limited (RN163)."""
-UNKNOWN_BYTES_PER_S: Final = 2 * 1024 * 1024
-RETRY_AFTER_S: Final = 5
+UNKNOWN_BYTES_PER_S = 2 * 1024 * 1024
+RETRY_AFTER_S = 5
 """Value of `Retry-After` in answers with status 429 or 503."""
-ANSWER_S: Final = 30.0
+ANSWER_S = 30.0
 """Seconds for a client to take an answer, plus one for each `ANSWER_BYTES` that it has taken."""
-ANSWER_BYTES: Final = 64 * 1024
-MOST_ANSWER_BYTES: Final = 64 * 1024 * 1024
+ANSWER_BYTES = 64 * 1024
+MOST_ANSWER_BYTES = 64 * 1024 * 1024
 """Answers being sent to known payers, and as much to unknown ones. One owner may have half."""
 
 # An answer up to this size is sent without being counted: socket buffers hold about as much.
-_SMALL_BYTES: Final = 64 * 1024
+_SMALL_BYTES = 64 * 1024
 
-LIMIT_HEADER: Final = "X-Compute-Limit"
+LIMIT_HEADER = "X-Compute-Limit"
 
 # Features of OutLayer that this runner lacks. A call that asks for one is refused; 0 asks for none.
-_REFUSED_HEADERS: Final = ("X-Attached-Deposit", "X-Use-Owner-Secret", "X-Wallet-Id")
+_REFUSED_HEADERS = ("X-Attached-Deposit", "X-Use-Owner-Secret", "X-Wallet-Id")
 
 
-_METHODS: Final = {
+_METHODS = {
     "/info": "GET",
     "/keys": "GET, POST",
     "/keys/{nonce}": "DELETE",
     "/secrets/generate": "POST",
     GRANTS_PATH: "POST",  # a grant is signed by its owner, for this runner's DID
 }
-_ANY_ORIGIN: Final = {"Access-Control-Allow-Origin": "*"}
-_PREFLIGHT: Final = _ANY_ORIGIN | {
+_ANY_ORIGIN = {"Access-Control-Allow-Origin": "*"}
+_PREFLIGHT = _ANY_ORIGIN | {
     "Access-Control-Allow-Headers": f"Authorization, Content-Type, {SIGN_IN_HEADER}",
     "Access-Control-Max-Age": "600",
 }

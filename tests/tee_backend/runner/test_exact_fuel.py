@@ -5,7 +5,7 @@ import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -21,15 +21,15 @@ from tee_backend.runner.calls.prices import Price
 from tee_backend.runner.guest.executor import Executor
 from tee_backend.runner.guest.runs import Limits, Target
 
-SECRET: Final = "s3cr3t-of-owners"
-ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz0123456789-"
-MILLION: Final = 1_000_000
-CALLS: Final = 20_000
-PRICE: Final = Price(million_instructions=7)
-STRANGER: Final = key_session(sha256(b"stranger").digest())
-SMALL: Final = Limits(max_instructions=10 * MILLION)
+SECRET = "s3cr3t-of-owners"
+ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789-"
+MILLION = 1_000_000
+CALLS = 20_000
+PRICE = Price(million_instructions=7)
+STRANGER = key_session(sha256(b"stranger").digest())
+SMALL = Limits(max_instructions=10 * MILLION)
 
-COMPARES: Final = """
+COMPARES = """
 (module
   (import "wasi_snapshot_preview1" "environ_sizes_get" (func $sizes (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "environ_get" (func $environ (param i32 i32) (result i32)))
@@ -202,7 +202,7 @@ async def test_a_price_tells_what_metrics_tell(stage: RunnerStage, compute: int 
             assert (await stage.account())["charged"] - before["charged"] == cost
 
 
-TAIL: Final = """
+TAIL = """
 (module (func (export "_start") (local $spent i32)
   (loop $spend
     (local.set $spent (i32.add (local.get $spent) (i32.const 1)))

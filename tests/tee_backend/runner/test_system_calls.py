@@ -13,7 +13,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 import pytest
 from guest_programs import are_gone, children, code, guest, ran
@@ -29,7 +29,7 @@ from tee_backend.runner.guest.system_calls import ALWAYS, ONCE_READY, program
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Kind = Literal["_run_child", "_compile_child"]
-KINDS: Final[tuple[Kind, ...]] = ("_run_child", "_compile_child")
+KINDS: tuple[Kind, ...] = ("_run_child", "_compile_child")
 
 _PROBE = r"""
 import ctypes, json, mmap, os, socket
@@ -85,7 +85,7 @@ _frames.receive = probed
 """
 """Has each child answer questions about itself: what becomes of a system call that it makes."""
 
-_CALLS: Final = {
+_CALLS = {
     "socket": (41, 198),
     "connect": (42, 203),
     "bind": (49, 200),
@@ -111,7 +111,7 @@ _CALLS: Final = {
     "open_tree_attr": (467, 467),
 }
 """Calls that are refused from the start, by number on x86-64 and on arm64."""
-_LATER: Final = {
+_LATER = {
     "openat": (257, 56),
     "openat2": (437, 437),
     "memfd_create": (319, 279),
@@ -124,7 +124,7 @@ _LATER: Final = {
     "file_setattr": (469, 469),
     "truncate": (76, 45),
 }
-_NEEDED: Final = {
+_NEEDED = {
     "read": (0, 63),
     "write": (1, 64),
     "close": (3, 57),
@@ -141,9 +141,9 @@ _NEEDED: Final = {
     "getrandom": (318, 278),
     "exit_group": (231, 94),
 }
-_MACHINES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+_MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _KILL, _REFUSE, _ALLOW = 0x80000000, 0x00050000 | errno.EPERM, 0x7FFF0000
-_OWN: Final = 4242
+_OWN = 4242
 
 
 def _judged(code: bytes, architecture: int, number: int, first: int = 0) -> int:
@@ -216,7 +216,7 @@ async def test_other_architectures(machine: str) -> None:
         assert {_REFUSE} == {_judged(filtered, architecture, number) for number in range(512, 548)}
 
 
-_HEADERS: Final = (
+_HEADERS = (
     (Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"), r"#define __NR_(\w+)\s+(\d+)"),
     (Path("/usr/include/asm-generic/unistd.h"), r"#define __NR(?:3264)?_(\w+)\s+(\d+)"),
 )
@@ -347,7 +347,7 @@ async def test_every_thread_is_filtered(executor: Executor) -> None:
         assert kind == "_template" or len(texts) > 1
 
 
-_UNFILTERED: Final = {
+_UNFILTERED = {
     "a machine without a table": "_system_calls._MACHINES.clear()\n",
     "a kernel that takes no filter": (
         "for m, (a, c, _) in list(_system_calls._MACHINES.items()):\n"
