@@ -35,12 +35,12 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 83_850,
-    "tee_backend": 82_200,
-    "sealspace": 93_530,
-    "encryption_network": 15_620,
-    "spaces": 56_780,
-    "capabilities": 19_660,
+    "node": 82_950,
+    "tee_backend": 81_450,
+    "sealspace": 92_780,
+    "encryption_network": 15_420,
+    "spaces": 55_860,
+    "capabilities": 19_380,
 }
 # Limits on the entries and import pairs of a package.
 ROOTS = {"node": (20, 65), "sealspace": (22, 90)}

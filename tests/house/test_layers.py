@@ -16,10 +16,10 @@ from tests_support import PACKAGES, REPOSITORY
 PAGE = REPOSITORY / "spec" / "decisions" / "0017-layers-inside-packages.md"
 _NOT_YET = str.maketrans("", "", "()")  # around a module that has a place before it exists
 
-MOST_LINES = 750
+MOST_LINES = 720
 # Lists of cases, one after another.
 LISTS = ("tools/generate_vectors/chain.py", "tools/generate_vectors/tokens.py")
-MOST_LINES_OF_A_FUNCTION = 75
+MOST_LINES_OF_A_FUNCTION = 72
 # package -> modules and folders directly in it, pairs of them of which one imports the other
 MOST_BESIDE = {"node": (24, 80), "spaces": (16, 60)}
 

@@ -33,8 +33,6 @@ from sealspace.apps.descriptions import as_json, in_plain_words
 from sealspace.delegations import allow
 from sealspace.documents.published import (
     EVIDENCE_PATH,
-    GRANTS_PATH,
-    MAX_GRANT_BYTES,
     MAX_PUBLISHED_BYTES,
 )
 from sealspace.errors import (
@@ -58,7 +56,6 @@ from tee_backend.attestation.inspection import CollateralFolder, Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
 from tee_backend.backend.publishing import BackendSurface
-from tee_backend.evidence.evidence_errors import SourceUnavailable
 from tee_backend.evidence.simulated import SEPT_VE_DISABLE, measurements_of
 from tee_backend.evidence.source import Quoted
 
@@ -609,16 +606,6 @@ async def _asked(
         return answer.status, await answer.json() if answer.content_type.endswith("json") else {}
 
 
-@pytest.mark.parametrize(
-    "nonce", ["", "?nonce=", "?nonce=AAAA", f"?nonce={'A' * 44}", f"?nonce={'A' * 42}*"]
-)
-async def test_a_nonce_has_32_bytes(site, nonce) -> None:
-    """Without a nonce of the right size no quote is made."""
-    there = await site()
-    status, said = await _asked(there.url, "GET", EVIDENCE_PATH + nonce)
-    assert (status, said["code"], there.domain.quotes) == (400, "nonce-malformed", 0)
-
-
 class _Slow:
     """A platform that takes its time, until it is let go."""
 
@@ -646,38 +633,6 @@ async def test_quotes_are_made_one_at_a_time(bench, stack) -> None:
     slow.gate.set()
     statuses = [status for status, _ in await asyncio.gather(*asked)]
     assert (statuses.count(200), statuses.count(503), slow.most) == (16, 4, 1)
-
-
-async def test_a_platform_that_gives_no_quote(stack) -> None:
-    """A platform's error stays in the backend; the client learns only that there is no quote
-    now."""
-
-    class Broken:
-        def quote(self, report_data: bytes) -> Quoted:
-            raise SourceUnavailable("a path of this machine")
-
-    surface = BackendSurface(Broken(), did=key_session(SEED).did, manifest=manifest())
-    url = await stack.enter_async_context(serving(surface))
-    status, said = await _asked(url, "GET", f"{EVIDENCE_PATH}?nonce={encode_url(bytes(32))}")
-    assert (status, said["code"], "machine" in said["detail"]) == (503, "source_unavailable", False)
-    assert (await _asked(url, "POST", GRANTS_PATH, b"{}"))[0] == 404  # it takes no grants
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "code"),
-    [
-        (b"{}", 400, "invalid-portable-delegation"),
-        (b"\xff", 400, "invalid-portable-delegation"),
-        (b" " * (MAX_GRANT_BYTES + 1), 413, "grant-too-large"),
-    ],
-    ids=["empty", "no-json", "too-long"],
-)
-async def test_grants_that_are_none(site, body, status, code) -> None:
-    """A malformed grant never reaches the application."""
-    there = await site()
-    said = await _asked(there.url, "POST", GRANTS_PATH, body)
-    assert (said[0], said[1]["code"]) == (status, code)
-    assert there.program.client.session.grants == ()
 
 
 async def test_a_grant_for_another(bench, site, look) -> None:

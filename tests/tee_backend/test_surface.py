@@ -101,8 +101,12 @@ def taken() -> Taken:
 
 
 @pytest.fixture
-def surface(machine: SimulatedPlatform, taken: Taken) -> BackendSurface:
-    source = Domain(machine, measurements_of("notes"))
+def source(machine: SimulatedPlatform) -> Domain:
+    return Domain(machine, measurements_of("notes"))
+
+
+@pytest.fixture
+def surface(source: Domain, taken: Taken) -> BackendSurface:
     return BackendSurface(source, did=SELF.did, manifest=MANIFEST, on_grant=taken)
 
 
@@ -243,13 +247,16 @@ async def test_head(ask: Ask) -> None:
         "nonce=",
         "nonce=AAAA",
         "other=1",
+        f"nonce={'A' * 44}",
+        f"nonce={'A' * 42}*",
         f"nonce=AAAA&nonce={encode_url(NONCE)}",
         f"{'a=b&' * 300}nonce={encode_url(NONCE)}",
     ],
 )
-async def test_no_nonce(ask: Ask, query: str) -> None:
+async def test_no_nonce(ask: Ask, source: Domain, query: str) -> None:
     """Without a nonce of 32 bytes, no quote is made (AT50)."""
     assert (400, "nonce-malformed") == problem(await ask("GET", EVIDENCE_PATH, query=query))
+    assert 0 == source.quotes
 
 
 @pytest.mark.parametrize(
@@ -294,6 +301,7 @@ async def test_a_grant(ask: Ask, taken: Taken) -> None:
     [
         ([b""], (400, "invalid-portable-delegation")),
         ([b"{}"], (400, "invalid-portable-delegation")),
+        ([b"\xff"], (400, "invalid-portable-delegation")),
         ([bundle()], (400, "invalid-portable-delegation")),
         ([bundle(portable(), version=2)], (400, "invalid-portable-delegation")),
         ([bundle(portable(), form="bundle")], (400, "invalid-portable-delegation")),
@@ -305,8 +313,8 @@ async def test_a_grant(ask: Ask, taken: Taken) -> None:
         ([encode_portable(portable(OWNER.did))], (403, "grant-for-another")),
         ([bundle(portable(), portable(OWNER.did))], (403, "grant-for-another")),
     ],
-    ids=["empty", "no grant", "none in it", "version", "form", "too many", "too many at once",
-         "no text", "too long", "another's", "another's among ours"],
+    ids=["empty", "no grant", "no text at all", "none in it", "version", "form", "too many",
+         "too many at once", "no text", "too long", "another's", "another's among ours"],
 )  # fmt: skip
 async def test_what_is_no_grant(
     ask: Ask, taken: Taken, body: list[bytes], expected: tuple[int, str]

@@ -169,9 +169,8 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
         now=services.clock.now(),
         ttl_s=services.config.release.challenge_s,
     )
-    replay_record = replay_record_of(
-        blake3(_NONCE_LABEL + nonce).digest(), expires_at=nonce_ends_at
-    )
+    used = blake3(_NONCE_LABEL + nonce).digest()
+    replay_record = replay_record_of(used, expires_at=nonce_ends_at)
 
     async def attempt(is_first: bool) -> tuple[Commit, SessionOpened]:
         call = await read_call(
