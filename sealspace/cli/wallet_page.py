@@ -61,7 +61,8 @@ MAX_BODY_BYTES = 4096
 
 _HOST = "127.0.0.1"
 _POLL_S = 20.0
-_FAREWELL_S = 2.0
+FAREWELL_S = 2.0
+"""Longest wait at the end for an open page to fetch its last view."""
 _META = "sealspace.wallet-page"
 _TAB = re.compile(r"[0-9a-f]{32}")
 _LENGTH = re.compile(r"[0-9]{1,9}")
@@ -219,7 +220,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
         with self._changed:
             self._show(view)
             if self._tab:
-                self._changed.wait_for(lambda: self._delivered == self._version, _FAREWELL_S)
+                self._changed.wait_for(lambda: self._delivered == self._version, FAREWELL_S)
         self.shutdown()
         self.server_close()
 

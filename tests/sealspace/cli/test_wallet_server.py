@@ -17,6 +17,7 @@ from wallet_tab import WalletTab
 
 from capabilities.strict_json import Json
 from node.console_files import HEADERS
+from sealspace.cli import wallet_page
 from sealspace.cli.command_errors import NotSigned
 from sealspace.cli.wallet_page import (
     MAX_BODY_BYTES,
@@ -34,8 +35,9 @@ OF = ("sealspace login", "http://127.0.0.1:8000")
 
 
 @pytest.fixture
-def server() -> Iterator[WalletPage]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WalletPage]:
     """A server whose command asks nothing."""
+    monkeypatch.setattr(wallet_page, "FAREWELL_S", 0.05)  # no tab of these tests waits for the end
     with WalletPage(*OF) as server:
         yield server
 
