@@ -40,9 +40,9 @@ _GENESIS_LABEL = b"sealspace/audit-genesis/v1\0"
 
 @dataclass
 class VerifiedExport:
-    """The state of an audit export after the lines that were verified so far.
+    """The result of verifying an audit export, updated after each line.
 
-    `is_covered` is True if the last of these lines is a signed head.
+    `is_covered` is True if the last verified line is a signed head.
     """
 
     store_id: bytes = b""

@@ -316,7 +316,11 @@ def is_in_force(grant: Registered, marks: Marks, *, now: float) -> bool:
 
 
 def has_say(principal: Principal, target: Delegation) -> bool:
-    """Return whether a principal made or received a delegation, or owns one of its spaces (W22)."""
+    """Return whether a principal may revoke or inspect a delegation (W22).
+
+    These principals are the delegator, the delegate, and the owners of the spaces in its
+    capabilities.
+    """
     if principal in (target.delegator, target.delegate):
         return True
     return any(principal == space.owner for space in mentioned_spaces(target.capabilities))
@@ -385,9 +389,10 @@ def _closure(delegation: Delegation, above: Mapping[ContentKey, Ancestor]) -> tu
 
 
 def _accounts_above(delegation: Delegation, parents: Iterable[Registered]) -> tuple[Principal, ...]:
-    """Return the principals whose accounts list a delegation.
+    """Return the principals in whose accounts a delegation is listed.
 
-    These are the signer, if it has an account, and the principals whose accounts list a parent.
+    These are the signer, if it has an account, and the principals in whose accounts a parent is
+    listed.
     """
     signer = delegation.delegator
     # Only wallets and owners of the granted spaces have accounts; a key that delegates further
@@ -407,7 +412,10 @@ def _check_found(
     known: Sequence[Registered],
     dependent: Sequence[Capability],
 ) -> None:
-    """Check that needed proofs are cited, distinct, and stored with all their ancestors."""
+    """Check that the cited proofs are distinct, and stored with all their ancestors.
+
+    If there are capabilities in `dependent`, at least one proof must be cited.
+    """
     if dependent and not cited:  # D21, I31
         raise ChainError("parent-not-found")
     if len(cited) != len(found):
@@ -576,10 +584,10 @@ def _is_in_window(grant: Registered, now: float) -> bool:
 
 
 def _gives_control(row: Capability, proof: Delegation, names: set[str]) -> bool:
-    """Return whether a proof's capability allows managing the delegation with the given URNs.
+    """Return whether a capability of a proof applies to a delegation.
 
-    With caveats it does not: no caveat is defined for these actions, and an unknown caveat must
-    not be ignored.
+    `names` are the URNs of the delegation. A capability with caveats does not apply: no caveat is
+    defined for revoking or inspecting a delegation, and an unknown caveat must not be ignored.
     """
     if row.caveats:
         return False

@@ -78,7 +78,7 @@ def contains_policy(facts: Iterable[Json]) -> bool:
 
 
 def is_policy_name(name: str) -> bool:
-    """Return whether a JSON member name denotes a policy, in any version and letter case."""
+    """Return whether a JSON member name is that of a release policy, ignoring version and case."""
     return name[: len(_FACT_FAMILY)].lower() == _FACT_FAMILY
 
 

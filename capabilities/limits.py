@@ -15,18 +15,18 @@ _Key = TypeVar("_Key")
 
 
 class Rates(Recent[_Key, tuple[float, float]]):
-    """A rate limiter's table of what each key spent. Spending is refunded at a constant rate.
+    """Leaky buckets for rate limiting, one for each key. They drain at a constant rate.
 
     `now` may come from any clock, as long as it is always the same one.
     """
 
     def spent(self, key: _Key, *, per_s: float, now: float) -> float:
-        """Return the amount that a key has spent and that is not refunded yet."""
+        """Return the current level of a key's bucket."""
         spent, at = self.get(key, (0.0, now))
         return max(spent - max(now - at, 0.0) * per_s, 0.0)
 
     def add(self, key: _Key, amount: float, *, per_s: float, now: float) -> None:
-        """Spend an amount."""
+        """Raise the level of a key's bucket by an amount."""
         self.put(key, (self.spent(key, per_s=per_s, now=now) + amount, now))
 
 

@@ -7,8 +7,8 @@ O is the owner, I the invoker:
          force now and has `tinycloud.capabilities/read` on a space of O.
 
 The rules are implemented only here. Operations that are reserved to the owner in person call
-`owner_authority`. `owner_word_marks` decides which delegations count as statements of the owner
-(RL4).
+`owner_authority`. `owner_statement_sessions` decides which delegations count as statements of the
+owner (RL4).
 
 A person signs in to an app with a message to a key that the app generated. A grant to a backend, a
 share or a grant for a manifest is a message of the same form, so the message itself has to tell
@@ -116,12 +116,12 @@ class AuthorityFacts(Struct, frozen=True, kw_only=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class OwnerAuthority:
-    """The decision whether an invoker is the owner or a session key of the owner.
+    """The result of checking whether an invoker is the owner or a session key of the owner.
 
     Only `owner_authority` creates it.
 
     Attributes:
-        facts: the input of the decision.
+        facts: the input of the check.
         in_person: the content keys that must stay live for IP1 or IP2 to hold, empty for IP1; None
             if neither holds.
     """
@@ -173,16 +173,19 @@ def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:
     return frozenset([holder for holder in holders if _live_session(facts, holder, links) is None])
 
 
-def owner_word_marks(facts: AuthorityFacts, link: Registered) -> tuple[ContentKey, ...] | None:
-    """Return the content keys of the sessions by which a delegation counts as the owner's (RL4).
+def owner_statement_sessions(
+    facts: AuthorityFacts, link: Registered
+) -> tuple[ContentKey, ...] | None:
+    """Decide whether a delegation was signed by the owner or by a live session key of the owner (RL4).
 
-    A delegation counts as a statement of O if O signed it, or a session key of O in person.
+    Only such delegations count as statements of the owner.
 
     Args:
         facts: with the sessions of `session_holders`.
         link: one of its links.
     Returns:
-        The content keys, empty if O signed it itself; None if it is not a statement of O.
+        The content keys of the sessions that must stay live, empty if the owner signed the
+        delegation itself; None if the delegation is not a statement of the owner.
     """
     signer = link.delegation.delegator
     if signer == facts.owner:
@@ -193,7 +196,10 @@ def owner_word_marks(facts: AuthorityFacts, link: Registered) -> tuple[ContentKe
 
 
 def _cites_only_sign_ins(facts: AuthorityFacts, link: Registered) -> bool:
-    """Return whether all proofs of a delegation are sign-ins by the owner for its signer (RL4)."""
+    """Return whether a delegation's proofs are all sign-ins from the owner to the signer (RL4).
+
+    The result is False if the delegation cites nothing.
+    """
     delegation = link.delegation
     if not delegation.parents:
         return False
@@ -214,7 +220,7 @@ def _links(
 
 
 def _are_sign_ins(facts: AuthorityFacts, links: list[Registered] | None, holder: Principal) -> bool:
-    """Return whether all of the delegations are sign-ins by the owner for this holder (IP2).
+    """Return whether all delegations are sign-ins from the owner to this holder (IP2).
 
     The result is False if there are no delegations.
     """
@@ -231,7 +237,7 @@ def _are_sign_ins(facts: AuthorityFacts, links: list[Registered] | None, holder:
 
 
 def _is_from_owner_to(facts: AuthorityFacts, delegation: Delegation, holder: Principal) -> bool:
-    """Return whether a delegation is from the owner to the holder and is already issued."""
+    """Return whether a delegation is from the owner to the holder and has already been issued."""
     return (
         delegation.delegator == facts.owner
         and delegation.delegate == holder

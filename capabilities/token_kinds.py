@@ -32,7 +32,7 @@ def check_addressed(token: Invocation | Revocation, node: str) -> None:
 
 
 def check_granting(delegation: Delegation, node: str) -> None:
-    """Check that a token is a grant, and neither a request to this node nor a revocation (T10).
+    """Check that a token is a grant. Requests to this node and revocations are refused (T10).
 
     Args:
         delegation: Verified.

@@ -43,7 +43,12 @@ from capabilities.chain import Authority, Registered, is_in_force
 from capabilities.cids import ContentKey, cid_text
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, network_of
-from capabilities.sign_ins import AuthorityFacts, OwnerAuthority, cited_links, owner_word_marks
+from capabilities.sign_ins import (
+    AuthorityFacts,
+    OwnerAuthority,
+    cited_links,
+    owner_statement_sessions,
+)
 from capabilities.strict_json import Json
 from capabilities.tokens import Delegation
 
@@ -261,7 +266,11 @@ def needs_evidence(
 
 
 def paths_in_force(policies: Iterable[Policy]) -> frozenset[str]:
-    """Return all paths in the policies of a release. `admit` needs the envelopes at these paths."""
+    """Return the storage paths listed in any of the policies.
+
+    A policy with paths requires that an envelope at one of them contains the released key. So the
+    caller has to read the envelopes at all these paths before it calls `admit`.
+    """
     paths = frozenset(path for policy in policies for path in policy.paths)
     if len(paths) > MAX_PATHS:
         raise _refused("path", "too many paths")
@@ -271,7 +280,7 @@ def paths_in_force(policies: Iterable[Policy]) -> frozenset[str]:
 def policies_in_force(
     network_policy: Policy | None, release_record: ReleaseRecord, links: Iterable[Registered]
 ) -> tuple[Policy, ...]:
-    """Return every policy of the node, the owner and the delegations that a release must satisfy.
+    """Return all policies that a release must satisfy, from node, owner and delegations.
 
     The node's own policy does not apply in mode "off"; all others do.
     """
@@ -352,10 +361,13 @@ def _in_person_refusal(mode: Mode, in_force: Sequence[Policy]) -> ReleaseRefused
 
 
 def _owner_list_keys(request: ReleaseRequest, facts: AuthorityFacts) -> tuple[ContentKey, ...]:
-    """Return the content keys of the delegations that prove that the owner listed allowed code.
+    """Check that the owner listed allowed code. Return the delegations that the list depends on.
 
-    Any list will do: the evidence is judged by all policies in force, so this only shows that the
-    owner named code at all.
+    The delegations are returned as content keys. There are none if the list is in the network's
+    policy, or if the node's release record requires no list from the owner.
+
+    Any list will do: the evidence is judged by all policies in force, so this check only shows that
+    the owner listed code at all.
     """
     network_policy = request.decrypt.network.policy
     if network_policy is not None and network_policy.is_allow_list:
@@ -364,7 +376,7 @@ def _owner_list_keys(request: ReleaseRequest, facts: AuthorityFacts) -> tuple[Co
         names_code = any(policy.is_allow_list for policy in _policy_cache.of(link.delegation))
         if not names_code or not is_in_force(link, facts.marks, now=facts.now):
             continue
-        relied = owner_word_marks(facts, link)
+        relied = owner_statement_sessions(facts, link)
         if relied is not None:
             return (*relied, *[member.content_key for member in link.closure])
     if request.release_record.replaces_owner_list or request.release_record.mode == "off":
@@ -376,8 +388,8 @@ def _decrypt_grants(request: ReleaseRequest, facts: AuthorityFacts) -> Iterator[
     """Yield the delegations that grant the right to decrypt, from the invoker up to the owner.
 
     A closure may contain more, because a delegation that grants nothing may cite any registered
-    one. So a link counts only if it grants decrypt on this network, and its audience signed the
-    link below. An attacker could otherwise cite an unrelated statement of the owner.
+    delegation. So a link counts only if it grants decrypt on this network, and its audience signed
+    the link below. An attacker could otherwise cite an unrelated statement of the owner.
     """
     below: list[tuple[Principal, Registered]] = [
         (facts.invoker, facts.links[key]) for key in facts.cited

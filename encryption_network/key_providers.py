@@ -77,7 +77,11 @@ def are_accepted(inner: Iterable[str], outer: Collection[str]) -> bool:
 
 
 def accepted_by_both(one: Collection[str], other: Collection[str]) -> tuple[str, ...]:
-    """Return a sorted list that accepts exactly the key providers that both given lists accept."""
+    """Return the intersection of two key provider lists, as a sorted list.
+
+    An entry with an id is in the intersection if the other list contains the same id, or the
+    kind without an id.
+    """
     narrower = {entry for entry in one if is_accepted(entry, other)}
     return tuple(sorted(narrower | {entry for entry in other if is_accepted(entry, one)}))
 

@@ -50,9 +50,9 @@ NetworkState = Literal["pending", "generating", "active", "rotating", "revoked",
 
 
 class Threshold(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """The number of nodes that have a key (n) and the number that must open it together (t).
+    """A decryption threshold: `t` of the `n` nodes that have a key must cooperate to decrypt.
 
-    Both are stored and returned, but have no effect (enc-D1).
+    Both numbers are stored and returned, but have no effect (enc-D1).
     """
 
     n: int
@@ -112,7 +112,7 @@ class NetworkRecord(
 
     @cached_property
     def owner(self) -> Principal:
-        """The principal that owns the network, without a fragment."""
+        """The owner of the network, as a DID without a fragment."""
         return principal_of(self.network_id.owner)
 
     @cached_property
@@ -187,9 +187,9 @@ def claim(record: NetworkRecord) -> NetworkRecord:
 
 
 def revoked(record: NetworkRecord, now: float) -> NetworkRecord:
-    """Return a copy of a network's record with the state revoked and a new `updatedAt` (enc 1.8).
+    """Return a copy of a network's record with its state set to "revoked" (enc 1.8).
 
-    `updatedAt` changes even if the network was already revoked.
+    `updatedAt` is set to `now`, even if the network was already revoked.
     """
     return replace(record, state="revoked", updated_at=timestamp(now))
 

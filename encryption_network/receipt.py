@@ -55,13 +55,13 @@ _Text = Annotated[str, Meta(min_length=1, max_length=_MAX_TEXT_CHARS)]
 
 
 class Digest(bytes):
-    """A SHA-256 digest that is written in hex in canonical JSON."""
+    """A SHA-256 digest, encoded in canonical JSON as hex."""
 
 
 class QuoteVerdict(
     Struct, frozen=True, kw_only=True, gc=False, rename="camel", forbid_unknown_fields=True
 ):
-    """The digests of the documents that attested the code, and the nonce of the challenge."""
+    """The digests of the attestation documents behind a key release, and the challenge nonce."""
 
     record: Digest
     quote: Digest | None

@@ -1,8 +1,9 @@
 """The ordered checks of requests to encryption networks, as pure functions.
 
-Each function implements one or more rows of a ladder (enc 2.5, 2.7, 2.8; wire 4.8), in the order of
-the rows, and raises the `RequestError` of the first row that fails. Between them the node verifies
-the token, judges the chain, reads the store and calls the gate:
+Each function implements one or more rows of a table of checks in the specification (decrypt:
+enc 2.7, create: enc 2.5, revoke: enc 2.8; wire 4.8). It checks the rows in order, and raises the
+`RequestError` of the first row that fails. Between these functions the node verifies the token,
+judges the chain, reads the store and calls the gate:
 
     decrypt   read_body (1) -> check_audience (2) -> [signature, chain] (3)
               -> parse_path_id (4) -> parse_decrypt_body (5) -> bind_decrypt (6-12)
@@ -87,7 +88,7 @@ _NONCE_LABEL = b"sealspace/network-admin-nonce/v1\0"
 
 
 def check_audience(audience: str, node_did: str) -> None:
-    """Check that a token's audience is exactly the node's DID (rows 2 and 3; wire T8)."""
+    """Check that a token's audience is exactly the node's DID (row 2 of enc 2.7; wire T8)."""
     if audience != node_did:
         raise RequestError("audience-mismatch")
 
@@ -113,7 +114,10 @@ def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
 
 
 def _check_capability(invocation: Invocation, network: NetworkId, action: str) -> None:
-    """Check that the first capability for an action names the network (rows 11, 12; 13, 14)."""
+    """Check that a token's first capability for an action names the given network.
+
+    These are rows 11 and 12 of enc 2.7, and rows 13 and 14 of enc 2.5.
+    """
     for capability in invocation.capabilities:
         if capability.ability == action:
             if network_of(capability.resource) != network:
@@ -161,7 +165,7 @@ class DecryptFacts(Struct, frozen=True, forbid_unknown_fields=True, rename="came
 
 
 class AdminFacts(Struct, frozen=True, rename="camel", gc=False):
-    """The UCAN fact that binds a create or revoke token to its request (enc 2.4)."""
+    """The UCAN fact that binds a token to a create or revoke request (enc 2.4)."""
 
     type: str
     target_node: str
@@ -185,7 +189,10 @@ class DecryptBody(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class BoundDecrypt(Struct, frozen=True, kw_only=True, gc=False):
-    """A decrypt request whose token matches its body, its path and this node (rows 6 to 12)."""
+    """A decrypt request that passed the checks of `bind_decrypt`.
+
+    Its token matches the body, the path and this node.
+    """
 
     invocation: Invocation
     body: DecryptBody
@@ -193,7 +200,7 @@ class BoundDecrypt(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class CheckedDecrypt(Struct, frozen=True, kw_only=True, gc=False):
-    """A decrypt request that passed every check before the release gate (rows 6 to 21)."""
+    """A decrypt request that passed every check before the release gate (enc 2.7)."""
 
     bound: BoundDecrypt
     network: NetworkRecord
@@ -207,7 +214,7 @@ class CheckedDecrypt(Struct, frozen=True, kw_only=True, gc=False):
 
 
 def parse_decrypt_body(value: Json) -> DecryptBody:
-    """Parse the body of a decrypt request (row 5)."""
+    """Parse the body of a decrypt request (row 5 of enc 2.7)."""
     try:
         stated = convert(value, DecryptRequest)
         network = parse_network_id(stated.network_id)
@@ -229,7 +236,7 @@ def _fault(value: Json) -> str | None:
 def bind_decrypt(
     invocation: Invocation, body: DecryptBody, network: NetworkId, node_did: str
 ) -> BoundDecrypt:
-    """Check that a decrypt token matches the request's body, path and node (rows 6 to 12)."""
+    """Check that a decrypt token matches the body, path and node (rows 6 to 12 of enc 2.7)."""
     facts, bound_network = _bound_fact(invocation.facts, DecryptFacts)  # row 6
     if facts.type != DECRYPT_TYPE or body.stated.type != DECRYPT_TYPE:  # row 7
         raise RequestError("type-mismatch")
@@ -249,7 +256,7 @@ def check_decrypt(
     *,
     max_lifetime_s: int = MAX_LIFETIME_S,
 ) -> CheckedDecrypt:
-    """Check a decrypt request against the record of its network (rows 13 to 21).
+    """Check a decrypt request against the record of its network (rows 13 to 21 of enc 2.7).
 
     Args:
         bound: the bound request.
@@ -338,7 +345,7 @@ class CreateBody(Struct, frozen=True):
 
 
 def parse_create(value: Json) -> CreateBody:
-    """Parse the body of a request to create a network (rows 5 and 6).
+    """Parse the body of a request to create a network (rows 5 and 6 of enc 2.5).
 
     Raises:
         RequestError: `create-body-malformed`, wrong members, a name that clients cannot write, or
@@ -373,9 +380,9 @@ def parse_create(value: Json) -> CreateBody:
 def bind_admin(
     invocation: Invocation, network: NetworkId, *, action: str, body_hash: str, node_did: str
 ) -> str:
-    """Check that a create or revoke token matches its request (rows 7 to 16).
+    """Check that the token of a create or revoke request matches the request.
 
-    Return the nonce of the token.
+    These are rows 7 to 16 of enc 2.5. Returns the nonce of the token.
     """
     fact, bound_network = _bound_fact(invocation.facts, AdminFacts)  # row 7
     if fact.type != ADMIN_TYPE:  # row 8
@@ -396,7 +403,7 @@ def bind_admin(
 
 
 def admin_claim_key(invocation: Invocation, nonce: str) -> bytes:
-    """Return the 32-byte key of the replay record for a create or revoke token (row 17, EN15).
+    """Return the 32-byte key of the replay record for a create or revoke token (EN15).
 
     An issuer can use each nonce once. The issuer is the canonical principal, so that another
     spelling of it does not give fresh nonces.
@@ -405,7 +412,7 @@ def admin_claim_key(invocation: Invocation, nonce: str) -> bytes:
 
 
 def check_create(existing: NetworkRecord | None) -> None:
-    """Check that a network id is unused, or that its network is unclaimed (row 18, EN31, EN7)."""
+    """Check that a network id is unused, or that its network is unclaimed (EN14, EN31, EN7)."""
     if existing is not None and (existing.claimed or existing.state != "active"):
         raise RequestError("network-exists")
 
@@ -475,7 +482,7 @@ def admin_fact(
 
 
 def change_fact(fact_type: str, network: str, *, target_node: str, body: Json) -> dict[str, Json]:
-    """Return the UCAN fact that binds an owner's token to a change of a network (RL17, RC22)."""
+    """Return the UCAN fact that binds an owner's token to a network change (RL17, RC22)."""
     return {
         "type": fact_type,
         "targetNode": target_node,

@@ -69,7 +69,10 @@ class Withdrawals(
         )
 
     def covers(self, evidence: Evidence) -> bool:
-        """Return whether evidence, its code, or code that it may hide was withdrawn (RC30)."""
+        """Return whether a withdrawal applies to evidence, or to the code in the evidence (RC30).
+
+        If any compose hash is withdrawn, so is all evidence that may hide its compose hash.
+        """
         if self.measurements and not self.measurements.isdisjoint(_measured(evidence)):
             return True
         # RC30: a withdrawn application could leave out the event log that contains its compose
@@ -103,7 +106,7 @@ def _measured(evidence: Evidence) -> tuple[bytes, ...]:
 
 
 def parse_withdrawal(value: Json) -> Withdrawals:
-    """Parse a request that withdraws code, a DID or evidence."""
+    """Parse a withdrawal request, which names a measurement of code, a DID or evidence."""
     match value:
         case {"measurement": text, **others} if not others:
             measurement = _hex(
