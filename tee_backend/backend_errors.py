@@ -27,7 +27,7 @@ class FolderDamaged(KeepingError):
 
 
 class FolderOfAnother(KeepingError):
-    """The folder of grants was created by a backend with another key."""
+    """The folder of grants belongs to a backend with a different key."""
 
     code = "backend-folder-of-another"
 

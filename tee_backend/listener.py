@@ -278,7 +278,7 @@ class Connection(web.RequestHandler):
         self.ended(self)
 
     def pause_writing(self) -> None:
-        """Start checking whether a slow client makes progress with reading its response."""
+        """Start checking whether a slow client continues to read its response."""
         super().pause_writing()
         self._unsent_bytes = None
         if self._unread_answer is None:
@@ -458,8 +458,8 @@ class _Acceptor:
     def _take(self, accepted: socket.socket, peer: str | None) -> None:
         """Start serving a connection if the limits allow one more.
 
-        If too many connections are idle, or if no place is free, the oldest idle one is closed
-        (RN155).
+        If too many connections are idle, or the connection limit is reached, the oldest idle
+        connection is closed (RN155).
         """
         # A counted connection is idle if no request waits for an answer and no answer is unsent.
         idle = [

@@ -143,9 +143,9 @@ def _cause_of(
     root_der: bytes,
     now_s: int,
 ) -> str:
-    """Return an error text that names the cause, if the given one names only the failed step.
+    """Return a more specific error message for a failed verification, or `text` if there is none.
 
-    Only the library's other entry point reports this cause.
+    For some steps, only the library's other entry point reports the cause of the failure.
     """
     if not any(step in text for step in _STEPS_WITH_A_CAUSE):
         return text
@@ -157,7 +157,10 @@ def _cause_of(
 
 
 def error_of_text(text: str) -> AttestationError:
-    """Convert a verifier error text to an exception. Unknown texts get `verdict-unknown`."""
+    """Convert an error message of the verifier to an exception.
+
+    The code for an unknown message is `verdict-unknown`.
+    """
     flat = " ".join(text.split())
     for code, stems in _STEMS.items():
         if any(stem in flat for stem in stems):

@@ -86,7 +86,7 @@ class AttestationError(Exception):
 
     @property
     def alarms(self) -> bool:
-        """Whether the error suggests a faulty installation, so that the operator is alerted."""
+        """Whether to alert the operator, because the error suggests a faulty installation."""
         return self.code in ("evidence-invalid", "verdict-unknown", "service-answer")
 
 

@@ -85,7 +85,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """Machine identifiers in a platform (PCK) certificate, untrusted until it is verified."""
+    """Machine identifiers in a platform (PCK) certificate that may be unverified."""
 
     fmspc: bytes
     pce_id: bytes

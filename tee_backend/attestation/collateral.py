@@ -281,7 +281,7 @@ class Collateral:
 
     @property
     def carries_authority(self) -> bool:
-        """Whether the document contains the certificate of its PCK revocation list's issuer."""
+        """Whether the document contains the certificate of the CA that issued its PCK CRL."""
         return self.pck_crl_issuer_chain.signer.subject == self.pck_crl.issuer
 
     @property
@@ -454,7 +454,7 @@ class HeldCollateral:
 
 
 def _numbers(document: Collateral) -> tuple[int, int]:
-    """Return the edition numbers in a collateral document, of its TCB info and its QE identity."""
+    """Return the evaluation numbers of a collateral document's TCB info and QE identity."""
     return document.tcb_info.stated.evaluation_number, document.qe_identity.stated.evaluation_number
 
 

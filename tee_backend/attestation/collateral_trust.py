@@ -176,7 +176,10 @@ def with_newest_lists(
 def _newest(
     lists: Sequence[RevocationList], issuer: Certificate, own: RevocationList
 ) -> RevocationList:
-    """Return the newest revocation list that an issuer signed, or `own` if it signed none."""
+    """Return the newest revocation list that an issuer signed.
+
+    `own`, the list in the collateral itself, is returned if the issuer signed no list.
+    """
     signed = [one for one in lists if _is_signed(one, issuer)]
     newest = max(signed, key=lambda one: one.window.starts_at, default=own)
     # AT60: compared without signatures, which differ each time the same list is signed.

@@ -52,7 +52,7 @@ class Evaluation(Struct, frozen=True, rename="camel"):
 
     @property
     def standard_from(self) -> float:
-        """The time when this edition becomes the standard one, in epoch seconds.
+        """The time from which Intel's update mode "standard" serves this edition, in epoch seconds.
 
         It is a year after the recovery event, accurate to about a day.
         """
@@ -74,7 +74,10 @@ class EvaluationNumbers:
     evaluations: tuple[Evaluation, ...]
 
     def standard(self, *, now: float) -> Evaluation | None:
-        """Return the edition that is standard at `now`, or None if no edition is standard yet."""
+        """Return the edition that Intel's update mode "standard" serves at `now`.
+
+        None means that this mode serves no edition yet.
+        """
         return next((e for e in self.evaluations if e.standard_from <= now), None)
 
     def following(self, number: int) -> Evaluation | None:

@@ -329,7 +329,7 @@ def _verify(quote: Quote, collateral: Collateral, *, root: TrustRoot, now: float
 async def examine_with(
     bound: BoundQuote, provider: CollateralProvider, *, root: TrustRoot, now: float
 ) -> tuple[Evidence, Collateral]:
-    """Get collateral for a bound quote from a provider, and run `examine` in a thread.
+    """Fetch the collateral for a quote, and verify the quote in a worker thread with `examine`.
 
     Returns:
         The evidence, and the collateral that was used. Its revocation lists are the newest that the

@@ -133,7 +133,7 @@ class FetchedCollateral:
 
 
 class Inspector:
-    """A verifier with which owners check backends. Implements the SDK's `EvidenceVerifier`."""
+    """A verifier of backend evidence, for owners. Implements the SDK's `EvidenceVerifier`."""
 
     def __init__(self, source: CollateralProvider, *, root: TrustRoot | None = None) -> None:
         self._source = source

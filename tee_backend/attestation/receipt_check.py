@@ -1,4 +1,4 @@
-"""Offline verification of receipts of key releases and their documents (RC16 to RC19).
+"""Offline verification of key-release receipts and the documents they name (RC16 to RC19).
 
     step  what is checked
     1     the receipt is canonical, and signed by the node
@@ -83,7 +83,7 @@ def documents_in(folder: Path) -> Documents:
 def verify_release(
     data: bytes, documents: Documents, *, root: TrustRoot, node_did: str
 ) -> VerifiedRelease:
-    """Verify the receipt of a key release with its documents, as of the time in the receipt.
+    """Verify a key-release receipt and the documents it names, as of the time in the receipt.
 
     Args:
         data: the receipt, untrusted.
@@ -118,7 +118,7 @@ def verify_release(
 def judge_with(
     release: VerifiedRelease, collateral: bytes, *, root: TrustRoot, now: float
 ) -> dict[str, str | None]:
-    """Evaluate a release's policies again, with other collateral and at another time (RC19).
+    """Re-evaluate the policies of a past release at the time `now`, with new collateral (RC19).
 
     Args:
         release: from `verify_release`, with evidence.

@@ -73,7 +73,7 @@ def alarms_of(
     now: float,
     rules: RefreshRules = DEFAULT_RULES,
 ) -> Iterator[Alarm]:
-    """Yield the operator alarms about one collateral document at the time `now` (epoch seconds)."""
+    """Yield the alarms that a collateral document causes at the time `now`, in epoch seconds."""
     part, window = min(collateral.windows, key=lambda named: named[1].ends_at)
     if now >= window.ends_at:
         yield Alarm("ended", part, window.ends_at)

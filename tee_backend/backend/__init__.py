@@ -218,7 +218,7 @@ class Backend:
         return tuple(dict.fromkeys(owner for grant in live for owner in sorted(owners_of(grant))))
 
     async def accept(self, *portables: PortableDelegation) -> Attestation:
-        """Store new grants ahead of all earlier grants, and attest with the new grants.
+        """Store new grants ahead of all earlier grants, and attest this backend's code to the node.
 
         New grants come first because an owner who grants again means the new grant; an earlier one
         may be revoked. Evidence submitted within the last QUIET_S seconds is kept: the node judges
@@ -501,7 +501,7 @@ class Backend:
             value = await client.kv(space).get(key, max_bytes=max_bytes)
         except DelegationRevoked:
             self._held.was_revoked((by.cid,))
-            await self._store_marks()
+            await self._store_states()
             raise
         await self._note_read((by.cid,))
         return value.body
@@ -550,10 +550,10 @@ class Backend:
         is_new = not self._held.read.issuperset(cids)
         self._held.was_read(cids)
         if is_new or (self._folder is not None and self._client.session.pins != self._folder.pins):
-            await self._store_marks()
+            await self._store_states()
 
-    async def _store_marks(self) -> None:
-        """Store which grants were used to read, and which are revoked. Failures are only logged."""
+    async def _store_states(self) -> None:
+        """Store which grants have been used and which are revoked. Failures are only logged."""
         try:
             await self._store()
         except FolderUnusable as error:
@@ -591,7 +591,7 @@ class Backend:
         )
         if isinstance(refusal, DelegationRevoked) and not self._held.revoked.issuperset(cited):
             self._held.was_revoked(cited)
-            await self._store_marks()
+            await self._store_states()
         return passed.isdisjoint(self._cited(self._client, wanted)) and bool(cited)
 
     async def _attest_by_any(self, network: NetworkId) -> Attestation:

@@ -1,7 +1,7 @@
 """The folder in which a backend stores its grants, so that a restart needs no new grant.
 
     backend.json         {"v", "did", "networks"}: the backend's DID, and the pinned network keys
-    grants/<cid>.json    {"v", "number", "grant", "wasRead", "wasRevoked"}: a grant and its marks
+    grants/<cid>.json    {"v", "number", "grant", "wasRead", "wasRevoked"}: a grant and its state
     grants/*.unreadable  damaged files, renamed; a warning in the log names each
     lock                 locked by the one process that uses the folder
 
@@ -72,7 +72,7 @@ class _Row(Struct, rename="camel", forbid_unknown_fields=True):
 class Holding:
     """A snapshot of a backend's grants and pinned network keys.
 
-    `read` and `revoked` contain the ids of the grants with these marks.
+    `read` contains the ids of used grants, `revoked` those of revoked grants.
     """
 
     grants: Sequence[Grant]

@@ -1,9 +1,9 @@
 """The bounded set of grants that a backend keeps. Any client may submit grants (AT54).
 
 Expired grants are dropped first. If one owner's grants or all together exceed the limit, the oldest
-grant that the node reported as revoked is dropped; without a revoked one, the oldest grant that was
-never read with. If all of them were read with, the new grant is refused. So a client that submits
-useless grants displaces only other useless grants.
+grant that the node reported as revoked is dropped; without a revoked grant, the oldest grant that
+was never used for a read. If all of them have been used, the new grant is refused. So a client that
+submits useless grants displaces only other useless grants.
 
 The owner of a grant is read from its resources. The node registered the grant, so its chain begins
 with the owners of these resources. The members beside the token are unverified.
@@ -41,7 +41,7 @@ class HeldGrant:
 
 
 class HeldGrants:
-    """The limits on the grants of a backend, and the ids of grants marked as used or as revoked."""
+    """Limits on the grants of a backend, and the ids of its used and revoked grants."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class HeldGrants:
         Returns:
             The new grant and those that stay.
         Raises:
-            GrantsFull: the limit is reached, and all grants were read with.
+            GrantsFull: the limit is reached, and all grants have been used for reads.
         """
         kept = [one for one in held if one.cid != grant.cid and one.is_live(now)]
         for owner in owners_of(grant):
@@ -78,17 +78,17 @@ class HeldGrants:
         return (grant, *kept)
 
     def hold(self, grants: Iterable[Grant]) -> None:
-        """Set which grants are kept, and drop the marks (used or revoked) of all others."""
+        """Replace the set of known grants. Forget which other grants were used or revoked."""
         self.cids = frozenset(one.cid for one in grants)
         self.read &= self.cids
         self.revoked &= self.cids
 
     def was_read(self, cids: Iterable[str]) -> None:
-        """Mark grants that were used to open a secret or to read a value."""
+        """Record that grants were used to open a secret or to read a value."""
         self.read |= frozenset(cids)
 
     def was_revoked(self, cids: Iterable[str]) -> None:
-        """Mark grants that the node reports as revoked. They are the first to be evicted."""
+        """Record that the node reports grants as revoked. Revoked grants are evicted first."""
         self.revoked |= frozenset(cids)
 
     def described(self, grant: Grant, *, now: float) -> HeldGrant:

@@ -112,7 +112,7 @@ AsgiApplication = Callable[[Message, Receive, Send], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SurfaceRequest:
-    """An HTTP request in one form for all kinds of servers (aiohttp and ASGI).
+    """An HTTP request in a form that does not depend on the server (aiohttp or ASGI).
 
     Attributes:
         method: HTTP method in capitals.
@@ -339,7 +339,7 @@ class BackendSurface:
         return SurfaceAnswer(status=200, headers=headers, body=body)
 
     async def _quote(self, report_data: bytes) -> Quoted:
-        """Make one quote at a time. Afterwards decrement the number of waiting requests."""
+        """Make a quote under the lock, then decrement the number of waiting requests."""
         try:
             async with self._quoting:
                 # In a thread: a quote is read from a file system or a socket, which blocks.

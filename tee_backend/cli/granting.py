@@ -128,7 +128,7 @@ class Inspection:
             require_like(seen, self.approved)
 
     def knows(self, seen: Seen) -> bool:
-        """Return whether the command's options specify all of the backend's code (AT53)."""
+        """Return whether the command's options identify all of the backend's code (AT53)."""
         by_policy = self.approved is not None and is_whole_policy(seen, self.approved)
         return by_policy or is_whole_code(seen, self.expect)
 
@@ -214,7 +214,7 @@ argument `inspection`."""
 
 
 def seen_at_start(run: VerifiedRun) -> Seen:
-    """Return a runner's verified evidence from its start, to compare it with current evidence."""
+    """Return a runner's verified evidence from startup, for comparison with current evidence."""
     start = run.start
     published = Published(
         nonce=b"", statement=start.statement, quote=start.quote, event_log=start.event_log
@@ -236,9 +236,9 @@ def seen_at_start(run: VerifiedRun) -> Seen:
 )
 @inspection_options
 def show(url: str, inspection: Inspection) -> None:
-    """Verify the code of the backend at URL on this machine, and show what a grant would name.
+    """Verify the backend at URL, and show the DID and the code that a grant would name.
 
-    Nothing is granted.
+    The evidence is verified on this machine. Nothing is granted.
     """
     seen = asyncio.run(inspection.look(url))
     try:
@@ -270,7 +270,10 @@ def show(url: str, inspection: Inspection) -> None:
 
 
 def _approved_in(path: Path | None) -> tuple[Policy | None, frozenset[str]]:
-    """Return the policy and secret names from a policy file or saved output of `show --json`."""
+    """Return the policy and the secret names in saved `show --json` output.
+
+    The file may also contain only a policy. Without a file, the policy is None.
+    """
     if path is None:
         return None, frozenset()
     try:
@@ -600,7 +603,7 @@ _GENERATE_TTL_S = 600.0
 async def generate(
     client: Client, url: str, inspection: Inspection, names: tuple[str, ...], scope: str | None
 ) -> None:
-    """Let the runner at URL generate secrets, and print their names. Their values are never shown.
+    """Have the runner at URL generate secrets, and print their names but never their values.
 
     A name begins with PROTECTED_. TYPE is hex32 (the default), hex16, hex64, ed25519, ed25519_seed,
     password, or password:N with N from 8 to 256. The secrets are sealed to your network

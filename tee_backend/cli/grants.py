@@ -33,7 +33,7 @@ from sealspace.wire.portable import PortableDelegation
 )
 @at_node
 async def list_(client: Client) -> None:
-    """Show the grants to backends made from this machine, with their states at the node."""
+    """List the grants to backends that were made on this machine, with their states at the node."""
     listed = [await _listed(client, one) for one in owner_home().grants() if one.url is not None]
     print_rows(
         [shown for shown, _ in listed],
@@ -159,8 +159,10 @@ def _bytes(text: str) -> bytes:
 @click.command("list", epilog="To end the grants to a runner: `sealspace runner revoke URL`.")
 @at_node
 async def list_runs(client: Client) -> None:
-    """Show the grants to runners made from this machine, with their programs, callers, hosts and
-    states."""
+    """List the grants to runners that were made on this machine, with their states at the node.
+
+    The list shows the programs, callers and hosts that each grant allows.
+    """
     found, rows = [], []
     for one in owner_home().grants():
         read = run_grant_of(one.portable)

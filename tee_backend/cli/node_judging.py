@@ -1,4 +1,4 @@
-"""Verification of a node's attestation evidence, for commands."""
+"""Verification of node attestation evidence in CLI commands."""
 
 from pathlib import Path
 

@@ -477,7 +477,10 @@ def _api_body(data: bytes | None, secrets: str | None) -> dict[str, Json]:
 
 
 def _secrets(text: str, member: str) -> dict[str, Json]:
-    """Parse `OWNER/PROFILE` of a call's secrets as JSON members. `me` means the logged-in owner."""
+    """Convert the option value `OWNER/PROFILE` to the JSON object that selects a call's secrets.
+
+    `me` means the logged-in owner.
+    """
     owner, _, profile = text.partition("/")
     return {
         member: owner_home().profile().owner if owner == "me" else owner,
@@ -571,8 +574,10 @@ async def create_key(
 @click.command("list")
 @click.argument("url")
 def list_keys(url: str) -> None:
-    """Show your API keys at the runner at URL, and your account there, with amounts in
-    micro-units."""
+    """List your API keys for the runner at URL, and show your account there.
+
+    Amounts are in micro-units.
+    """
     listed = with_call_right(lambda client: client.runners.keys(url))
     keys = listed.get("keys")
     rows = [
@@ -603,7 +608,7 @@ def list_keys(url: str) -> None:
 @click.argument("nonce", type=click.IntRange(0, 2**32 - 1))
 @yes_option
 def revoke_key(url: str, nonce: int, yes: bool) -> None:
-    """Revoke the API key NONCE at the runner at URL. The runner refuses new calls with that key."""
+    """Revoke the API key NONCE for the runner at URL. New calls with the key are refused."""
     confirm(f"Revoke the API key {nonce} at {url}?", yes=yes)
     with_call_right(lambda client: client.runners.revoke_key(url, nonce))
     words(f"the API key {nonce} is revoked")

@@ -1,4 +1,4 @@
-"""The command `sealspace runner credit`, with which an operator adds credit to an account."""
+"""The operator's command `sealspace runner credit`, which adds credit to an account."""
 
 import asyncio
 import secrets

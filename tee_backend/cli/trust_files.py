@@ -1,4 +1,4 @@
-"""Reading of trust roots and collateral from files named by options or settings."""
+"""Input of trust roots and collateral from files that are named in options or settings."""
 
 from pathlib import Path
 

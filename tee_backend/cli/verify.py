@@ -130,12 +130,12 @@ class _Options:
 @accepting_options
 @click.argument("source", metavar="FILE|URL")
 def verify(source: str, **options: Any) -> int:
-    """Verify the document in FILE, or the code that the node at URL runs, on this machine.
+    """Verify the document in FILE, or the code of the node at URL.
 
-    FILE is a receipt, the receipt of a run, an export of the audit chain (- for standard input), or
-    a node's answer at /attestation. Options for another type are refused. The status is 1 if the
-    code would be refused today or is not approved, or if the receipt of a run is not about the
-    named input and output.
+    All checks run on this machine. FILE is a receipt, the receipt of a run, an export of the audit
+    chain (- for standard input), or a node's answer at /attestation. Options for another type are
+    refused. The status is 1 if the code would be refused today or is not approved, or if the
+    receipt of a run is not about the named input and output.
     """
     given = _Options(**options)
     if "://" in source:
@@ -342,7 +342,7 @@ def _canonical(value: Json) -> bytes:
 
 
 async def _node(asked: Client | bytes, given: _Options) -> int:
-    """Verify a node's live or saved evidence. The exit status is 1 unless its code is approved."""
+    """Verify a node's live or saved evidence. Return exit status 0 for approved code, else 1."""
     code = None if given.policy is None else read_node_policy(given.policy)
     if isinstance(asked, bytes) and given.nonce is None:
         raise click.UsageError(

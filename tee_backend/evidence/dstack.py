@@ -83,9 +83,9 @@ class DstackSource:
         generations: tuple[Generation, ...] = _GENERATIONS,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> "DstackSource":
-        """Return a source for the first guest agent socket that exists.
+        """Return a `DstackSource` for the first guest agent socket that exists.
 
-        The generations are tried in the given order.
+        The generations are tried in order, each in all folders.
         """
         for generation, folder in product(generations, folders):
             path = folder / f"{generation}.sock"

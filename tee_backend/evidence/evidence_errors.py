@@ -40,7 +40,7 @@ class SourceRefused(EvidenceSourceError):
 
 
 class SourceMalformed(EvidenceSourceError):
-    """The response is too large, has an unexpected shape, or its quote has other report data."""
+    """The response is too large or malformed, or its quote contains the wrong report data."""
 
     code = "source_malformed"
     hint = "check which program answers on the agent's socket, and that it is a version of dstack"

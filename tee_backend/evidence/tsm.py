@@ -47,7 +47,10 @@ class ReportFiles:
         folder.rmdir()
 
     def write(self, path: Path, data: bytes) -> None:
-        """Write an existing file in one call. The kernel takes each call as the whole content."""
+        """Write an existing file in one system call.
+
+        The kernel would treat the data of a second call as a new value.
+        """
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(descriptor, data)

@@ -41,7 +41,7 @@ OPERATOR = Payer(Principal("operator"))
 
 
 class InUse:
-    """Counters of calls or bytes in use, one for each payer, API key or group of callers."""
+    """Counters of active calls or buffered bytes, for each payer, API key or group of callers."""
 
     def __init__(self) -> None:
         self._amounts = Counter[Hashable]()
@@ -113,7 +113,7 @@ class Bounds:
 
 
 class Turns:
-    """A semaphore whose places are given to waiting payers in turn."""
+    """A fair semaphore, which waiting payers acquire in turn."""
 
     def __init__(self, places: int, *, beside: bool) -> None:
         self._places = places

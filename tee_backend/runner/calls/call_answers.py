@@ -91,7 +91,7 @@ def api_refused(reason: Reason) -> Answer:
 
 
 def answer_with(members: Mapping[str, object], reason: Reason | None = None) -> Answer:
-    """Return a JSON response. Its HTTP status is that of the failure reason, or 200 without one."""
+    """Return a JSON response with the HTTP status of a failure reason, or 200 for success."""
     return Answer(200 if reason is None else reason.status, msgspec.json.encode(members))
 
 

@@ -73,7 +73,7 @@ class CallBody:
 
     @property
     def program(self) -> str:
-        """The project or the program's SHA-256, which the caller's token must name."""
+        """The program that the caller's token must name, as a project id or as a SHA-256 hash."""
         return self.project.text if self.project is not None else self.sha256 or ""
 
 

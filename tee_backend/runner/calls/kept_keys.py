@@ -102,7 +102,7 @@ class KeptKeys:
         return keys
 
     async def revoke(self, owner: Principal, nonce: int) -> bool:
-        """Revoke an API key, and return whether it exists."""
+        """Revoke an API key. Return False if there is no such key."""
 
         def revoked(connection: sqlite3.Connection) -> bool:
             for _, version, kept in self._kept(connection, owner, nonce):

@@ -203,9 +203,9 @@ class PublishedPrograms:
         return code
 
     def _private_reader(self, project: ProjectId, max_bytes: int) -> Reader:
-        """Return a function that reads a project's values under the newest grant for it (RN153).
+        """Return a function that reads the values of a private project (RN153).
 
-        Without a valid grant, the function returns None.
+        The function uses the newest grant for the project. It returns None without a valid grant.
         """
         space = space_of(project.developer, PROJECTS_SPACE).text
         by = next((grant for grant, read in self._grants() if _names(read, project)), None)

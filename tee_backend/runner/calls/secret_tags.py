@@ -25,7 +25,7 @@ _TAG_LABEL = b"sealspace/generated-secret/1"
 
 @dataclass(frozen=True, slots=True)
 class SecretTags:
-    """The key that creates and verifies tags of generated secrets."""
+    """An HMAC key for computing and verifying the tags of generated secrets."""
 
     key: bytes = field(repr=False)
 

@@ -120,7 +120,10 @@ class Outcome:
 
 @dataclass(eq=False, repr=False)
 class Runner:
-    """A runner, which executes programs for callers. Its attribute `most` limits every run."""
+    """A service that executes programs for callers.
+
+    `most` contains the upper limits for every run.
+    """
 
     backend: Backend
     programs: PublishedPrograms
@@ -160,7 +163,9 @@ class Runner:
         await (self.backend.accept if is_releasing else self.backend.hold)(*portables)
 
     async def verify_caller(self, authorization: str | None, sign_in: str | None) -> SignedCall:
-        """Verify a call's token, which must name the runner's current start document (RN178).
+        """Verify a call's token, which must be for the current process of this runner (RN178).
+
+        The token contains the hash of the start document, which the runner creates at startup.
 
         Args:
             authorization: the caller's token, untrusted, or None.

@@ -48,7 +48,7 @@ class ChildEnded(Exception):
 
 
 class Template:
-    """The runner's handle for the template process, which forks all children."""
+    """The runner's handle for the template process, a fork server for all children."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", connection: socket.socket) -> None:
         self.forks = 0
@@ -96,9 +96,9 @@ class Template:
             raise
 
     def fork(self, module: Literal["_run_child", "_compile_child"], uid: int | None) -> "Child":
-        """Ask the template to fork a child that runs the given module.
+        """Ask the template process to fork a child that runs the given module.
 
-        Raises OSError if the template has ended.
+        Raises OSError if the template process has ended.
 
         The child exists only once its `ready` has returned.
         """
@@ -117,9 +117,9 @@ class Template:
         return Child(self, ours, uid)
 
     def is_alive(self) -> bool:
-        """Return whether the template accepts requests.
+        """Return whether the template process, which forks children, accepts requests.
 
-        Its connection is tested, because that closes before the process can be reaped.
+        The connection is tested, because that closes before the process can be reaped.
         """
         try:
             return bool(self._connection.recv(1, socket.MSG_PEEK))
@@ -133,7 +133,7 @@ class Template:
         self._process.kill()
 
     async def end(self) -> None:
-        """Let the template finish the requested forks, then end and reap it."""
+        """End the template process once it has forked all requested children, and reap it."""
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_WR)
         with suppress(TimeoutError):
@@ -263,9 +263,9 @@ class Child:
         return self._status is not None
 
     async def _begin(self) -> bool:
-        """Wait for the child's process id and its report that it is confined.
+        """Wait until the child has sent its process id and has confined itself.
 
-        Returns whether both arrived.
+        Returns False if the child ends or takes too long.
         """
         named = confined = False
         try:

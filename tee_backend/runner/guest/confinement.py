@@ -70,7 +70,10 @@ def limit_data(statm: int, more_bytes: int, hard_bytes: int) -> None:
 
 
 def limit_cpu(more_s: int) -> None:
-    """Let the kernel kill this process after `more_s` further seconds of CPU time (RN24)."""
+    """Limit this process to about `more_s` more seconds of CPU time (RN24).
+
+    The kernel kills a process that exceeds the limit.
+    """
     used = resource.getrusage(resource.RUSAGE_SELF)
     most = int(used.ru_utime + used.ru_stime) + 1 + more_s
     resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))

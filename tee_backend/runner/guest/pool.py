@@ -131,7 +131,7 @@ class Pool:
                 self._uids.append(child.uid)
 
     async def close(self) -> None:
-        """End all child processes, including running ones, and wait until all are reaped."""
+        """Kill all child processes, even during a run, and wait until they are reaped."""
         self._closed = True
         async with self._template_lock:
             pass  # waits for a template that is being started; no child starts after that

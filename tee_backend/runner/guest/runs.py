@@ -130,12 +130,18 @@ class RunResult:
 
     @property
     def rounded_instructions(self) -> int:
-        """Instruction count, rounded up to millions. Exact counts would reveal secrets (RN2)."""
+        """Instruction count, rounded up to a multiple of one million (RN2).
+
+        Exact counts would reveal secrets.
+        """
         return -(-self.instructions // MILLION) * MILLION
 
     @property
     def rounded_time_ms(self) -> int:
-        """Run time in milliseconds, rounded up to tens. Exact times would reveal secrets (RN2)."""
+        """Run time in milliseconds, rounded up to a multiple of 10 (RN2).
+
+        Exact times would reveal secrets.
+        """
         return -(-self.time_ns // 10_000_000) * 10
 
 

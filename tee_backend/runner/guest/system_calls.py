@@ -185,10 +185,10 @@ def program(calls: str, machine: str) -> bytes:
 
 
 def refuse(calls: str) -> None:
-    """Permanently block system calls in this process, its threads and later child processes.
+    """Permanently block the system calls listed in `calls`, for this process and future children.
 
-    Call it after `no_new_privs` is set. If the filter cannot be installed, the process exits
-    (RN183).
+    All threads of the process are affected. Call this after `no_new_privs` is set. If the filter
+    cannot be installed, the process exits (RN183).
     """
     machine = os.uname().machine
     if machine not in _MACHINES:  # RN183

@@ -80,7 +80,7 @@ async def serving_operator(ledger: Ledger, folder: Path) -> AsyncIterator[None]:
 
 
 async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> dict[str, Json]:
-    """Send a credit to the runner that uses a folder, and return the credited account."""
+    """Ask the runner with the data folder `folder` to credit an account, and return the account."""
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     try:
         with _short(folder) as path:

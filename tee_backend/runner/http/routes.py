@@ -392,10 +392,11 @@ class RunnerSurface:
 
 
 def _parts(owner: Principal | None) -> Parts:
-    """Return the counters that a request uses, each with the divisor of its limit.
+    """Map each counter that a request increases to the divisor of the counter's limit.
 
-    Unknown payers have counters of their own, so that they take no place from known ones. One owner
-    gets at most half of the places of known payers.
+    With a divisor of 2 the counter may reach half of the limit. Unknown payers are counted
+    separately, so that they cannot use up the capacity of known payers. One owner gets at most half
+    of the capacity of known payers.
     """
     return {"others": 1} if owner is None else {"keys": 1, owner: 2}
 
@@ -451,7 +452,7 @@ def _key_json(key: ApiKey) -> Mapping[str, object]:
 
 
 def _is_confidential(request: web.Request) -> bool:
-    """Return whether a request is local or came over TLS that ends in this process (RN88)."""
+    """Return whether a request is local, or uses TLS that this process terminates (RN88)."""
     transport = request.transport
     if transport is None:
         return False
