@@ -176,7 +176,7 @@ def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:
 def owner_statement_sessions(
     facts: AuthorityFacts, link: Registered
 ) -> tuple[ContentKey, ...] | None:
-    """Decide whether a delegation was signed by the owner or by a live session key of the owner (RL4).
+    """Decide whether the owner or a live session key of the owner signed a delegation (RL4).
 
     Only such delegations count as statements of the owner.
 
