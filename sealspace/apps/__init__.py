@@ -1,1 +1,1 @@
-"""Grants of rights to applications, backends and runners, and calls to programs at runners."""
+"""Applications, backends and runners: grants to them, and calls to programs on runners."""

@@ -1,4 +1,4 @@
-"""API keys of a runner: bearer credentials for calls in an owner's name and at the owner's cost.
+"""API keys of a runner: bearer credentials for calls on behalf of an owner, who pays for them.
 
 A key is `<owner>:<nonce>:<secret>` (RN87, RN88). Its owner signs a statement with the key's rights
 and the SHA-256 of its secret. The maker of the key draws the secret and shows it once. A runner
@@ -164,7 +164,7 @@ def new_api_key(
     expires_at: float,
     entropy: Entropy,
 ) -> tuple[bytes, Credential]:
-    """Create an API key, and sign the statement of its rights.
+    """Create an API key, and a signed statement that lists the rights of the key.
 
     Args:
         signer: the owner's key or wallet.

@@ -376,10 +376,9 @@ def is_whole_code(seen: Seen, expected: Sequence[str]) -> bool:
     """Return whether the expected values identify a backend's code completely.
 
     A compose hash alone proves nothing, because another image can write any log (AT22). MRTD and
-    RTMR0
-    to RTMR2 have to be included, with either RTMR3, or the compose hash and the key provider with
-    its id. The provider of the application's keys can read what it stores, and anyone can run a
-    provider without an id (AT53).
+    RTMR0 to RTMR2 have to be included, with either RTMR3, or the compose hash and the key provider
+    with its id. The provider of the application's keys can read what it stores, and anyone can run
+    a provider without an id (AT53).
     """
     evidence = seen.verified.evidence
     named = {_hex(text) for text in expected if not _is_provider(text)}
@@ -397,7 +396,7 @@ def is_whole_policy(seen: Seen, policy: Policy) -> bool:
 
 
 def _has_provider_named(evidence: Evidence, named: Sequence[str]) -> bool:
-    """Return whether a list contains the key provider from a backend's evidence, including its id.
+    """Return whether a list contains a backend's key provider, with the id of the provider.
 
     Any provider of the same kind would match an entry without an id.
     """
@@ -571,7 +570,7 @@ class Backends:
         return tuple(f"{space.text}/kv/{wanted[label]}" for label in chosen)
 
     async def require_judgeable(self, seen: Seen) -> None:
-        """Require that the node can verify a backend. Otherwise, a grant would open nothing.
+        """Require that the node can verify a backend. Otherwise, a grant would have no effect.
 
         Raises:
             BackendNotAcceptable: the node trusts another root, rejects the key provider, or lacks
@@ -600,7 +599,7 @@ class Backends:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Grant secrets to exactly the code of the given backend, and register the grant.
+        """Grant secrets to a backend. The grant applies only to the code in the backend's evidence.
 
         Args:
             seen: from `look`, at most LOOK_TTL_S ago.
@@ -613,8 +612,8 @@ class Backends:
             wallet: sign with the owner's wallet. A grant by the session's key ends with the
                 session.
         Returns:
-            The grant for this DID and this code: reading these secrets, and decrypt on the owner's
-                network.
+            The grant, registered with the node. It allows this DID with this code to read these
+                secrets, and to decrypt with the owner's network.
         Raises:
             BackendNotAcceptable: the node would reject the backend or cannot verify it, or the
                 evidence is too old (`age`).

@@ -91,7 +91,7 @@ def granted_resource(resource: str, abilities: tuple[str, ...]) -> GrantedResour
 def rights_words(
     rights: Sequence[GrantedResource], *, by: str, with_below: bool = True
 ) -> tuple[str, ...]:
-    """Describe rights in lines, one for each resource or each ability on a network."""
+    """Return a line of text for each resource, or for each ability on an encryption network."""
     lines: list[str] = []
     for one in rights:
         place = _place(one, by, with_below=with_below)
@@ -199,7 +199,7 @@ class ExplainedLine:
     lifetime_ms: int | None = None
 
     def __post_init__(self) -> None:
-        """Replace characters in the text that a terminal would interpret."""
+        """Replace control characters in the text, because a terminal would interpret them."""
         object.__setattr__(self, "text", printable(self.text, most=_MAX_LINE_CHARS))
 
 
@@ -332,7 +332,7 @@ _MOST_FACT_CHARS = 200
 
 
 def run_words(run: RunStatement) -> tuple[str, ...]:
-    """Describe a run grant's terms in lines: one each for programs, callers, hosts and limits."""
+    """Return lines of text that describe a run grant's programs, callers, hosts and limits."""
     return (
         *(f"for the program {program_words(rule)}" for rule in run.programs),
         f"callers: {caller_words(run.callers)}",
@@ -515,7 +515,7 @@ def in_plain_words(seen: Seen, policy: Policy | None = None) -> tuple[str, ...]:
 
 
 def warnings(seen: Seen) -> tuple[str, ...]:
-    """Return the warnings that an owner should read before granting to a backend."""
+    """Return the warnings that an owner should read before granting secrets to a backend."""
     evidence, found = seen.verified.evidence, []
     if not seen.verified.root_is_intel:
         found.append(

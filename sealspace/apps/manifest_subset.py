@@ -1,4 +1,4 @@
-"""A check whether granted resources contain the requested resources (MF11).
+"""Comparison of the requested resources with the granted resources (MF11).
 
 The check is stricter than the node's (capabilities X1 to X8): a granted path without a trailing
 slash covers only itself. A node accepts everything that this check accepts. A wildcard such as

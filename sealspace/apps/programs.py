@@ -126,7 +126,7 @@ class Programs:
 
     @property
     def space(self) -> str:
-        """The full id of the space with the projects. A grant to a runner names this id."""
+        """The full id of the space with the developer's projects. Grants to runners use this id."""
         return self._kv.space.text
 
     async def publish(

@@ -123,7 +123,7 @@ class Runners:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Grant secrets to exactly the given runner, for named programs and callers only.
+        """Grant secrets to one runner, for named programs and callers only.
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
@@ -136,7 +136,7 @@ class Runners:
             pin: see `policy_for`.
             wallet: the owner's wallet; None: the session's key is the owner.
         Returns:
-            The grant, registered at the node; `backends.deliver` sends it to the runner.
+            The grant, registered with the node; `backends.deliver` sends it to the runner.
         Raises:
             InvalidInput: a name or their number is not valid, or hosts are given for a program
                 without a project. Also if the signer is not the owner itself: runners accept no
@@ -245,7 +245,7 @@ class Runners:
             ttl_s: lifetime in seconds.
             wallet: the owner's wallet; None: the session's key is the owner.
         Returns:
-            The grant, registered at the node; `backends.deliver` sends it to the runner.
+            The grant, registered with the node; `backends.deliver` sends it to the runner.
         Raises:
             InvalidInput, BackendNotAcceptable, NodeRefused, TransportError: as `grant`.
         Does not check:
@@ -258,7 +258,7 @@ class Runners:
         return portable
 
     def _require_grantable(self, seen: Seen, wallet: AnyWallet | None) -> None:
-        """Require that the owner signs a grant (RN41) and that the runner's evidence is recent."""
+        """Check that the grant's signer is the owner (RN41) and the runner's evidence is recent."""
         self._require_owner(wallet, "a run grant")
         require_recent(seen, self._caller.clock.now())
 
@@ -272,7 +272,7 @@ class Runners:
             )
 
     async def _ensure_protected(self, wallet: AnyWallet | None) -> None:
-        """Ensure that a network for generated secrets exists and lets no person decrypt (RN144)."""
+        """Ensure that the network `protected` exists and lets only programs decrypt (RN144)."""
         network = self._encryption.network(PROTECTED_NETWORK)
         try:
             await self._encryption.descriptor(network)
@@ -293,7 +293,7 @@ class Runners:
             )
 
     async def _ensure_rights(self, wallet: AnyWallet | None, wanted: Sequence[Capability]) -> None:
-        """Give the session the rights that it lacks, granted by the wallet for one hour."""
+        """Have the wallet grant the session its missing rights for one hour."""
         try:
             self._caller.session.proofs_for(wanted, now=self._caller.clock.now())
         except NotGranted:
@@ -311,7 +311,7 @@ class Runners:
         ttl_s: float = KEY_TTL_S,
         wallet: AnyWallet | None = None,
     ) -> Credential:
-        """Create an API key for calls to programs in the owner's name and at the owner's cost.
+        """Create an API key for calls to programs on behalf of the owner, who pays for them.
 
         Args:
             url: address of the runner, the only one where the key is valid.
@@ -350,7 +350,7 @@ class Runners:
         return _accepted((await self._signed(url, "GET", "/keys", "keys"))[0])
 
     async def revoke_key(self, url: str, nonce: int) -> None:
-        """Revoke one of the owner's API keys at a runner with immediate effect.
+        """Revoke one of the owner's API keys on a runner, with immediate effect.
 
         Raises:
             NotGranted, SessionExpired, BackendUnreachable, BackendAnswerInvalid: as `keys`.
@@ -431,7 +431,7 @@ def _names(answer: Mapping[str, Json], member: str) -> tuple[str, ...]:
 
 
 async def call_runner(url: str, session: Session, body: Mapping[str, Json]) -> dict[str, Json]:
-    """Call a program at a runner in the name of a session's owner.
+    """Run a program on a runner, on behalf of the session's owner.
 
     Args:
         url: address of the runner.
@@ -521,7 +521,7 @@ async def _ask_signed(
 async def call_with_key(
     url: str, key: str, project: ProjectId, body: Mapping[str, Json]
 ) -> dict[str, Json]:
-    """Call a program at a runner with an API key.
+    """Run a program on a runner. An API key authorises the call.
 
     Args:
         url: address of the runner: https, or this machine.
@@ -556,7 +556,7 @@ async def start_of(url: str) -> bytes:
 
 
 async def runner_at(url: str) -> RunnerAt:
-    """Fetch the identity that a runner claims. It is not verified.
+    """Fetch the unverified identity of a runner.
 
     A false statement is harmless: only the start that a signed call names runs it (RN178).
 
