@@ -1,4 +1,4 @@
-r"""Reading and writing secrets as `.env` and JSON files.
+r"""Secrets in `.env` and JSON files: parsing and encoding.
 
 Errors give the line or the number of a broken entry and never quote it, because it may contain a
 secret.
@@ -40,7 +40,7 @@ _MOST_FAULTS = 20
 
 
 class BrokenEntry(InvalidInput):
-    """Entries of a file of secrets cannot be parsed. The message gives locations but no content."""
+    """Malformed entries in a secrets file. The message gives their locations, not their content."""
 
     code = "broken-entry"
 

@@ -96,7 +96,7 @@ async def list_(client: Client, received: bool, with_sessions: bool, secret: str
 )
 @click.argument("grant", metavar="CID|FILE")
 def show(grant: str) -> int:
-    """Explain what a grant allows, which you name by its id or by its file.
+    """Explain what a grant allows. Specify the grant by its id or by its file.
 
     A file is checked offline: its signature, its times, and whether its description matches the
     signed token. The exit status is 1 if the grant has ended or is not valid yet.
@@ -193,7 +193,7 @@ async def _list(client: Client, direction: Direction, *, with_sessions: bool) ->
 
 
 async def _holders(client: Client, label: str) -> list[_Listed]:
-    """List other people's live grants to read a secret or to decrypt on its network."""
+    """List the live grants that let other people read or decrypt a secret."""
     name, secrets = parse_secret_label(label), client.secrets()
     resource = secrets.resource(name.name, scope=name.scope)
     network = (await secrets.envelope(name.name, scope=name.scope)).network_text
@@ -486,7 +486,7 @@ def _usable(portable: PortableDelegation, ours: tuple[str, ...]) -> VerifiedGran
 
 
 async def accept_one(client: Client, portable: PortableDelegation, wallet: Wallet | None) -> None:
-    """Add a grant that the owner received to the session, until the session ends."""
+    """Add a received grant to the session, until the session ends."""
     ends = client.session.expires_at
     ttl_s = DELEGATION_TTL_S if ends is None else ends - SystemClock().now()
     await client.delegations.accept(portable, wallet=wallet, ttl_s=ttl_s)

@@ -199,7 +199,7 @@ async def list_(client: Client, prefix: str, space: str | None) -> None:
 @yes_option
 @at_node
 async def delete(client: Client, key: str, space: str | None, yes: bool) -> None:
-    """Delete a value. On a terminal, you are asked first."""
+    """Delete a value. On a terminal, ask for confirmation."""
     if watched():
         confirm(f"delete the value {key}?", yes=yes)
     async with _values(client, space, key) as values:

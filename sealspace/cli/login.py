@@ -207,7 +207,7 @@ def _with_wallet(
 
 
 def _open_wallet(profile: Profile, before: Profile, *, is_new: bool) -> tuple[Wallet, bytes | None]:
-    """Open the wallet. For a new wallet, also return the secret that is yet to be stored."""
+    """Open the wallet. For a new wallet, also return the secret that must still be stored."""
     path = profile.key_file
     if path is None:
         # Imported here: only browser wallets need the server.
@@ -302,7 +302,7 @@ async def _approved_code(node: str, demand: Demand) -> Policy:
 
 
 async def _sign_in(profile: Profile, wallet: Wallet, *, ttl_s: float) -> tuple[Session, Profile]:
-    """Sign in. Return the session, and the settings with the node's store id in the node policy."""
+    """Sign in, and return the session and the profile, with the store id in the node policy."""
     async with opened(profile, profile.node) as client:
         # One message with all rights, so that a person signs once.
         sign_in = SignIn(

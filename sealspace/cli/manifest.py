@@ -61,9 +61,9 @@ _manifest = click.argument("manifest", metavar="FILE", type=FILE, callback=_pars
 @click.command("check", epilog="Example: `sealspace manifest check manifest.json`.")
 @click.argument("file", type=FILE)
 def check(file: Path) -> int:
-    """Check the manifest in FILE, and print its first fault with its path.
+    """Check the manifest in FILE, and print the first fault and the JSON member that contains it.
 
-    The exit status is 1 if there is a fault.
+    The exit status is 1 if the manifest has a fault.
     """
     faults = check_manifest(_read(file))
     print_found(
@@ -77,7 +77,7 @@ def check(file: Path) -> int:
 @click.command("explain", epilog="Example: `sealspace manifest explain manifest.json`.")
 @_manifest
 def explain_(manifest: Manifest) -> None:
-    """Explain which rights the application of the manifest in FILE asks for, and for how long."""
+    """Explain which rights the manifest in FILE requests, and for how long."""
     lines = explain(manifest, now=SystemClock().now())
     print_found(lines, [one.text for one in lines])
 
@@ -119,10 +119,10 @@ async def grant(
     url: str | None,
     yes: bool,
 ) -> None:
-    """Grant the application of the manifest in FILE exactly what it asks for.
+    """Grant an application exactly the rights that the manifest in FILE requests.
 
     The rights are shown first, and you are asked to confirm. All rights of one owner go into one
-    grant, which lasts for the shortest time that the manifest asks for.
+    grant, which lasts for the shortest time that the manifest requests.
     """
     if (recipient := did or manifest.did) is None:
         raise InvalidInput(

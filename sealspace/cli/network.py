@@ -82,7 +82,7 @@ async def show(client: Client, name: str) -> None:
 @click.argument("name")
 @at_node
 async def create(client: Client, name: str) -> None:
-    """Create the network NAME, an additional key pair of yours on the node."""
+    """Create the network NAME, an additional encryption key pair that the node manages for you."""
     network, was_there = client.encryption.network(name), True
     try:
         await client.encryption.descriptor(network)

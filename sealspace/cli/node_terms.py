@@ -32,7 +32,7 @@ _ROOT_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """The exceptions from the strict default requirements that an owner accepts for a node."""
+    """The deviations from the strict default requirements that an owner accepts for a node."""
 
     operator_secret: bool = False
     release_roots: tuple[bytes, ...] = ()
@@ -40,7 +40,7 @@ class Accepted:
     key_providers: tuple[str, ...] = DEFAULT_KEY_PROVIDERS
 
     def policy(self, code: Policy) -> NodePolicy:
-        """Return the policy for a node that runs the given code, with these exceptions."""
+        """Return a policy that approves the given code and allows the accepted deviations."""
         return NodePolicy(
             code=code,
             secret_origins=frozenset(
@@ -54,7 +54,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """The options of `login` that state what evidence a node has to give."""
+    """The options of `login` that declare which evidence a node must provide."""
 
     insists: bool | None
     code_file: Path | None

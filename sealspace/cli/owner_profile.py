@@ -242,7 +242,7 @@ class OwnerHome:
     # --- grants -----------------------------------------------------------------------------------
 
     def keep_grant(self, portable: PortableDelegation, *, url: str | None = None) -> Path:
-        """Store a grant, and return the path of its file for sending to the recipient."""
+        """Store a grant in a file that can be sent to the recipient, and return the file's path."""
         # The address first: if only the grant were written, it would look like one to a DID.
         if url is not None:
             self._keep("grants", f"{portable.cid}.url", url.encode())
@@ -277,7 +277,7 @@ class OwnerHome:
         self._keep("received", f"{portable.cid}.json", encode_portable(portable))
 
     def received(self) -> tuple[PortableDelegation, ...]:
-        """Return the stored grants that the owner's wallet received, without unreadable files."""
+        """Return the stored grants that the owner's wallet received. Skips unreadable files."""
         return tuple(portable for _, portable in self._portables("received"))
 
     def _portables(self, folder: str) -> Iterator[tuple[Path, PortableDelegation]]:
@@ -348,7 +348,7 @@ async def opened(
 
 
 def owner_home() -> OwnerHome:
-    """Return the owner's folder, as `--home` and `--node` of the running command select it."""
+    """Return the owner's folder for the running command's `--home` and `--node`."""
     return OwnerHome(shared().home_folder, node=shared().node)
 
 

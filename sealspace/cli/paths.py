@@ -87,7 +87,7 @@ def require_free(path: Path) -> None:
 
 
 def write_grants(path: Path, portables: Sequence[PortableDelegation]) -> None:
-    """Write grants to a new file with mode 0600, and print how the recipient uses it."""
+    """Write grants to a new file with mode 0600, and print the command that accepts them."""
     make_file(path, encode_bundle(portables) + b"\n")
     words(f"wrote {path}; the recipient runs: sealspace grant accept {path.name}")
 

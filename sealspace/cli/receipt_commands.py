@@ -42,7 +42,7 @@ _GROUNDS: Mapping[str, str] = {
 
 
 class _Release(NamedTuple):
-    """A receipt of a key release, with the secrets that its policies and grants allow."""
+    """A key-release receipt, with the secrets in its policies and the secrets in its grants."""
 
     receipt: Receipt
     secrets: list[str]

@@ -108,7 +108,7 @@ def child_environment(
 
 
 def directs_programs(name: str) -> bool:
-    """Return whether a variable can change which code programs run or what they trust."""
+    """Return whether a variable can make programs run other code or trust other servers."""
     # Python's own variables are like PYTHONPATH; PYTHON_API_KEY is a user's name.
     is_pythons = name.startswith("PYTHON") and not name.startswith("PYTHON_")
     return name in _NAMES or name.startswith(_PREFIXES) or is_pythons
@@ -223,7 +223,7 @@ def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:
 
 
 def _patterns(values: Mapping[str, str | bytes]) -> frozenset[bytes]:
-    """Return the byte patterns to mask. Values too short to mask cause a warning."""
+    """Return the byte patterns to mask. Warn about values that are too short to be masked."""
     found: set[bytes] = set()
     for name, value in values.items():
         patterns = patterns_of(text_of(value).encode())

@@ -113,7 +113,7 @@ class Masker:
         """
         decided: list[bytes] = []
         at = self._done
-        for start, end in (*_runs(data, self._patterns), (len(data), len(data))):
+        for start, end in (*_matched_ranges(data, self._patterns), (len(data), len(data))):
             plain_until = min(start, undecided_from)
             if at < plain_until:
                 decided.append(data[at:plain_until])
@@ -128,16 +128,16 @@ class Masker:
         return b"".join(decided)
 
 
-def _runs(data: bytes, patterns: Iterable[bytes]) -> list[tuple[int, int]]:
-    """Return the ranges of data that patterns cover, merged and sorted, as (start, end) pairs."""
+def _matched_ranges(data: bytes, patterns: Iterable[bytes]) -> list[tuple[int, int]]:
+    """Return the (start, end) ranges in which a pattern matches the data, merged and sorted."""
     found = sorted((start, start + len(one)) for one in patterns for start in _starts(data, one))
-    runs: list[tuple[int, int]] = []
+    ranges: list[tuple[int, int]] = []
     for start, end in found:
-        if runs and start <= runs[-1][1]:
-            runs[-1] = (runs[-1][0], max(end, runs[-1][1]))
+        if ranges and start <= ranges[-1][1]:
+            ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
         else:
-            runs.append((start, end))
-    return runs
+            ranges.append((start, end))
+    return ranges
 
 
 def _starts(data: bytes, pattern: bytes) -> Iterator[int]:

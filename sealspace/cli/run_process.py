@@ -40,7 +40,7 @@ Environment: TypeAlias = Mapping[bytes, bytes]
 
 
 def keep_out_of_core_dumps() -> None:
-    """Forbid core dumps of this process and reads of its memory by the user's other processes."""
+    """Disable core dumps of this process, and keep the user's other processes out of its memory."""
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
@@ -57,7 +57,7 @@ def replace_process(command: Sequence[str], environment: Environment) -> None:
 
 
 def run_masked(command: Sequence[str], environment: Environment, patterns: Iterable[bytes]) -> int:
-    """Run a command to its end, and mask patterns in its output.
+    """Run a command to completion, and mask patterns in its output.
 
     Args:
         command: program and arguments; the program is looked up in the PATH of `environment`.
@@ -153,7 +153,7 @@ class _Output:
         )
 
     def flush(self) -> None:
-        """Write the held-back end of an incomplete line, if it is too short to reveal a value."""
+        """Write the bytes that the masker holds back, if they are too few to reveal a value."""
         self._write(self._masker.flush())
 
     def rest(self) -> None:

@@ -200,7 +200,7 @@ async def list_(client: Client, scope: str | None, is_all: bool) -> None:
 @yes_option
 @at_node
 async def delete(client: Client, name: str, scope: str | None, yes: bool) -> None:
-    """Delete a secret, also for everyone it was granted to. On a terminal, you are asked first."""
+    """Delete a secret for its owner and all recipients. On a terminal, ask for confirmation."""
     if watched():
         confirm(f"delete the secret {name}?", yes=yes)
     secrets = client.secrets()
@@ -311,7 +311,7 @@ async def _store(
 
 
 def written_meanwhile(names: str) -> AlreadyThere:
-    """Return the error for secrets that changed while a question was being answered."""
+    """Return the error for secrets that changed while the command waited for confirmation."""
     return AlreadyThere(
         f"{names} changed in the meantime; nothing was stored",
         hint="look at it with sealspace secret get, then run the same command again",
@@ -470,7 +470,7 @@ async def export(
 
 
 async def _versions(client: Client, names: Iterable[str], scope: str | None) -> dict[str, str]:
-    """Return the versions of those named secrets that exist, without decrypting them."""
+    """Return the versions of the named secrets, without decrypting them. Omit missing secrets."""
     paths = {name: parse_secret_name(name, scope=scope).path for name in names}
     stored = await client.kv(SECRETS_SPACE).get_many(paths.values())
     return {name: stored[path].etag for name, path in paths.items() if path in stored}

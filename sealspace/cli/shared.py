@@ -52,7 +52,7 @@ class Shared:
 
     @property
     def node(self) -> str | None:
-        """The node's address from `--node` or SEALSPACE_NODE, or None without either."""
+        """The node's address from `--node` or SEALSPACE_NODE. None means that neither is set."""
         return self.given_node or os.environ.get(NODE_VARIABLE) or None
 
 

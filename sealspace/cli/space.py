@@ -26,7 +26,7 @@ _name = click.argument("name", metavar="NAME")
 @click.command("list")
 @at_node
 async def list_(client: Client) -> None:
-    """List the owner's spaces on the node, with the time of their creation."""
+    """List the owner's spaces on the node, with their creation times."""
     with _explained():
         found = await client.spaces().list()
     print_rows(
@@ -99,7 +99,7 @@ def _described(entry: SpaceEntry) -> dict[str, Json]:
 
 
 def time_of(text: str | None) -> str | None:
-    """Convert a node's time for output, or return the string unchanged if it is not a time."""
+    """Format a timestamp from a node. Strings that are not timestamps are returned unchanged."""
     try:
         return None if text is None else time_text(parse_rfc3339(text))
     except InvalidIdentifier:

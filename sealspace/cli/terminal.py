@@ -1,4 +1,4 @@
-"""Output and questions of commands. Data goes to standard output, messages to standard error.
+"""Output and prompts of commands. Data goes to standard output, messages to standard error.
 
 Text may come from a node, a backend or a stored row, and control characters in it could manipulate
 the terminal. So lines are made printable here, and JSON is encoded in ASCII.
@@ -88,7 +88,7 @@ def print_value(value: str | bytes, *, raw: bool = False) -> None:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows in columns. Headers appear only on a terminal, and only above rows."""
+    """Print rows in columns, with headers on a terminal. Without rows, print nothing."""
     shown = [[printable(str(cell)) for cell in row] for row in rows]
     if not shown:
         return

@@ -74,7 +74,7 @@ T = TypeVar("T")
 
 
 class BrowserWallet:
-    """A wallet in the browser. A web page of the running command asks it to sign."""
+    """A wallet in the browser, which signs through a local web page of the running command."""
 
     def __init__(self, did: Principal, node: str, *, opens: bool) -> None:
         self.address = wallet_address(did) or b""
@@ -84,11 +84,11 @@ class BrowserWallet:
 
     @property
     def domain(self) -> str:
-        """The page's address and port. Wallets compare them with the domain in a sign-in text."""
+        """The page's address and port. Wallets expect this domain in sign-in messages."""
         return self._page().authority
 
     def sign_eip191(self, text: str) -> bytes:
-        """Show a text on the page, and return the wallet's signature once the person has signed."""
+        """Show a message on the page, and return the signature once the user has signed it."""
 
         def accept(answer: Mapping[str, Json]) -> bytes:
             try:
@@ -165,7 +165,7 @@ def _page(node: str, *, opens: bool) -> "WalletPage":
 
 
 class AnswerRefused(Exception):
-    """A request of the wallet page is refused. The page may retry only after status 409."""
+    """A refused request from the wallet page. The page may retry only after status 409."""
 
     def __init__(self, status: int, text: str, *, hint: str = "") -> None:
         super().__init__(text)
@@ -227,7 +227,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
     # --- the command ------------------------------------------------------------------------------
 
     def ask(self, view: View, accept: Callable[[Mapping[str, Json]], T]) -> T:
-        """Show a question on the page, and wait until the person has answered it."""
+        """Show a question on the page, and wait until the user has answered it."""
         answers: list[T] = []
         with interruptible(), self._changed:
             self._accept = lambda answer: answers.append(accept(answer))
@@ -254,7 +254,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
     # --- the page ---------------------------------------------------------------------------------
 
     def exchange(self, message: Mapping[str, Json]) -> View:
-        """Process a message from the page: an answer, or a request that waits for a new view.
+        """Process a message from the page: the user's answer, or a long poll for new page content.
 
         Args:
             message: `tab`, the page's own id of 32 hex digits; `version`, the version of the view
