@@ -265,7 +265,7 @@ def _at(path: str) -> Iterator[None]:
 
 
 def _refuse(path: str, what: str) -> NoReturn:
-    """Raise `ManifestInvalid` with the path of a JSON member and the given words."""
+    """Raise `ManifestInvalid` with the path of a JSON member and a description of the fault."""
     _refuse_as(path, f"{below('manifest', path)} {what}")
 
 

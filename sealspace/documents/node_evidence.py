@@ -59,7 +59,7 @@ _WRAPPED = "log"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatement:
-    """A node's statement about itself. The quote's report data binds it to the nonce."""
+    """A node's statement about itself. The quote contains a hash of the statement and the nonce."""
 
     node_did: str
     store_id: bytes
@@ -215,7 +215,7 @@ def _statement(answer: _Answer) -> NodeStatement:
 
 
 def _log(text: str) -> tuple[Json, ...]:
-    """Parse the event log, which the response contains as a string of JSON."""
+    """Parse the event log, which the response contains as a JSON string."""
     try:
         # The strict parser reads only objects, so the text is wrapped in one. A hostile text that
         # closes the wrapper early adds members, which the check below rejects.

@@ -238,7 +238,7 @@ def run_statement_json(statement: RunStatement) -> dict[str, Json]:
 
 
 def run_resource(statement: RunStatement) -> str:
-    """Return the resource that contains a run grant's terms in a sign-in text."""
+    """Encode a run grant's terms as a URN, for the resource list of a sign-in message."""
     return RUN_URN + encode_url(canonical_bytes(run_statement_json(statement)))
 
 
@@ -398,10 +398,10 @@ def listed_secret(resource: SpaceResource) -> SecretName:
 
 
 def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
-    """Return the terms of a run grant. The delegation must state them exactly once (RN43)."""
+    """Return the terms of a run grant. The delegation must contain them exactly once (RN43)."""
     found = [
-        *chain.from_iterable(map(_stated_in_facts, delegation.facts)),
-        *_stated_in_text(delegation.envelope),
+        *chain.from_iterable(map(_terms_in_fact, delegation.facts)),
+        *_terms_in_message(delegation.envelope),
     ]
     if len(found) != 1:
         raise InvalidPortableDelegation(
@@ -413,8 +413,8 @@ def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
         raise InvalidPortableDelegation(f"the run statement is not valid: {exc.message}") from exc
 
 
-def _stated_in_facts(value: Json, depth: int = 0) -> Iterator[Json]:
-    """Yield the run grant terms in a delegation's fact. Rejects unknown versions and places."""
+def _terms_in_fact(value: Json, depth: int = 0) -> Iterator[Json]:
+    """Yield the run grant terms in one fact. Reject unknown versions and nested terms."""
     if isinstance(value, dict):
         for name, member in value.items():
             if name == RUN_FACT and depth == 0:
@@ -425,13 +425,13 @@ def _stated_in_facts(value: Json, depth: int = 0) -> Iterator[Json]:
                     "the run statement has an unknown version, or is not where it has to be"
                 )
             else:
-                yield from _stated_in_facts(member, depth + 1)
+                yield from _terms_in_fact(member, depth + 1)
     elif isinstance(value, list):
         for member in value:
-            yield from _stated_in_facts(member, depth + 1)
+            yield from _terms_in_fact(member, depth + 1)
 
 
-def _stated_in_text(envelope: Cacao | UcanToken) -> Iterator[Json]:
+def _terms_in_message(envelope: Cacao | UcanToken) -> Iterator[Json]:
     for resource in envelope.message.resources if isinstance(envelope, Cacao) else ():
         if resource[: len(_URN_FAMILY)].lower() != _URN_FAMILY:
             continue
@@ -448,7 +448,7 @@ def _stated_in_text(envelope: Cacao | UcanToken) -> Iterator[Json]:
 
 
 def _require_policy(policies: Sequence[Policy], delegation: Delegation) -> None:
-    """Require policies that admit only approved code and cover exactly the secrets (RN46)."""
+    """Require policies that limit a grant to approved code and to exactly its secrets (RN46)."""
     paths = {one.resource.text for one in delegation.capabilities if one.ability == KV_GET}
     names_code = any(policy.is_allow_list and policy.receiver == "attested" for policy in policies)
     if not names_code or not any(set(policy.paths) == paths for policy in policies):
@@ -465,7 +465,7 @@ MAX_PROJECTS = 32
 
 
 def project_resource(developer: str, name: str) -> str:
-    """Return the resource that covers a whole project in its developer's space `projects`."""
+    """Return the resource for all data of a project, in the developer's space `projects`."""
     return f"{space_of(developer, PROJECTS_SPACE).text}/kv/projects/{checked_project_name(name)}"
 
 

@@ -51,7 +51,7 @@ class SecretName:
 
     @property
     def path(self) -> str:
-        """The path of the encrypted secret in the `secrets` space, as grants name it."""
+        """The path of the encrypted secret in the `secrets` space. Grants contain this path."""
         return VAULT_PREFIX + self.vault_key
 
 
@@ -99,7 +99,7 @@ def is_protected(name: str) -> bool:
 
 
 def canonical_scope(scope: str) -> str:
-    """Return a scope in canonical form: lower case, with dashes for other characters."""
+    """Convert a scope to lower case, and replace characters other than a-z and 0-9 with dashes."""
     trimmed = scope.strip()
     if not trimmed:
         raise InvalidSecretScope("Secret scope must be non-empty; omit scope for global secrets.")
@@ -115,7 +115,7 @@ def canonical_scope(scope: str) -> str:
 
 
 def list_prefix(scope: str | None) -> str:
-    """Return the path prefix of a scope's secrets, which a grant to list them has to name."""
+    """Return the path prefix of a scope's secrets. A grant to list them must name this prefix."""
     if scope is None:
         return f"{VAULT_PREFIX}secrets/"
     return f"{SCOPED_PREFIX}{canonical_scope(scope)}/"
