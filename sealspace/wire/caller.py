@@ -47,7 +47,7 @@ class Caller:
 
     @property
     def session(self) -> Session:
-        """The acting session."""
+        """The session whose rights the requests use."""
         if self.signed_in is None:
             raise NotSignedIn(f"no session is signed in to {self.transport.url}")
         return self.signed_in
@@ -106,7 +106,7 @@ class Caller:
         return (await self.info()).node_id
 
     def held_for_s(self, wanted: Sequence[Capability]) -> float:
-        """Return for how many seconds the session will still have the wanted capabilities.
+        """Return the seconds until the first of the grants for the wanted capabilities expires.
 
         Raises:
             NotGranted, SessionExpired: the session does not have them now.
@@ -163,11 +163,11 @@ class Caller:
         return replace(request, mint=mint_one)
 
     async def invocation(self, wanted: Sequence[Capability], request: Request) -> Request:
-        """Return an authorised request to `/invoke`. Errors describe it by its capabilities."""
+        """Authorise a request to `/invoke`, and describe its capabilities for error messages."""
         return await self.authorized(replace(request, asked=in_words(wanted)), wanted)
 
     async def invoke(self, wanted: Sequence[Capability], request: Request) -> Answer:
-        """Send a request that needs capabilities to `/invoke`, and return any response."""
+        """Send a request to `/invoke` with the wanted capabilities. Returns error responses too."""
         return await self.transport.exchange(await self.invocation(wanted, request))
 
 

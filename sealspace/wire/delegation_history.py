@@ -86,7 +86,7 @@ class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
 
 
 def sign_ins(records: Sequence[DelegationRecord], owner: str) -> frozenset[str]:
-    """Return the cids of all grants by an owner to keys that signed in for the owner.
+    """Return the cids of all grants by an owner to the owner's session keys.
 
     A grant by a session key is not a sign-in, even if it lets the recipient read capabilities.
     """
@@ -115,11 +115,11 @@ def ending_with(
         owner: DID.
     """
     live = {one.cid: one for one in records if one.status in LIVE}
-    kinds, ended = _opened(grant, owner), list[str]()
+    kinds, ended = _opened_kinds(grant, owner), list[str]()
     also = [one for one in live.values() if same_principal(one.delegate, grant.delegate)]
     waiting = [
         grant,
-        *(one for one in also if one.cid != grant.cid and kinds & _opened(one, owner)),
+        *(one for one in also if one.cid != grant.cid and kinds & _opened_kinds(one, owner)),
     ]
     for one in waiting:
         # The node refuses the whole revocation if the owner may not revoke one of the targets.
@@ -137,8 +137,8 @@ def _can_revoke(owner: str, record: DelegationRecord) -> bool:
     return any(same_principal(one, owner) for one in (record.delegator, *spaces))
 
 
-def _opened(record: DelegationRecord, owner: str) -> set[bool]:
-    """Return a set: True if a grant opens protected data, False if it opens other data (RN144)."""
+def _opened_kinds(record: DelegationRecord, owner: str) -> set[bool]:
+    """Return the kinds of data that a grant opens: True for protected, False for other (RN144)."""
     found = set[bool]()
     for right in record.rights:
         resource = right.parsed

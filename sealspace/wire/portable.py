@@ -151,10 +151,10 @@ def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
     # so they must not claim more than the token grants.
     if portable.cid != grant.cid or not same_principal(portable.delegate_did, grant.delegate):
         raise _differs("another id or recipient")
-    held = {(_place(one.resource), one.ability) for one in grant.capabilities}
+    granted = {(_resource_text(one.resource), one.ability) for one in grant.capabilities}
     for index, one in enumerate(portable.resources):  # MF16
-        place = _described_place(one)
-        if any((place, action) not in held for action in one.actions):
+        resource = _granted_text(one)
+        if any((resource, action) not in granted for action in one.actions):
             raise _differs(f"resources[{index}] claims more than the token grants")
     # MF16
     if (
@@ -235,7 +235,7 @@ class _Resource(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Flat(msgspec.Struct):
-    """The JSON members that describe the only resource if `resources` is absent."""
+    """The JSON members that describe a single resource, for documents without `resources`."""
 
     spaceId: str
     actions: Annotated[list[Text], msgspec.Meta(min_length=1)]
@@ -413,7 +413,7 @@ def _wrong(path: str, what: str) -> NoReturn:
 # --- descriptions ---------------------------------------------------------------------------------
 
 
-def _place(resource: Resource) -> str:
+def _resource_text(resource: Resource) -> str:
     """Return a resource as a canonical string. Empty paths and network ids are normalised."""
     if isinstance(resource, SpaceResource):
         return SpaceResource(resource.space, resource.service, resource.path or None).text
@@ -421,12 +421,12 @@ def _place(resource: Resource) -> str:
     return resource.text if network is None else network.text
 
 
-def _described_place(described: GrantedResource) -> str | None:
-    """Return the canonical string of a described resource, or None if its space is invalid."""
+def _granted_text(described: GrantedResource) -> str | None:
+    """Return a `GrantedResource` as a canonical string, or None if its space is invalid."""
     if described.service == _ENCRYPTION:
-        return _place(OpaqueResource(described.path))
+        return _resource_text(OpaqueResource(described.path))
     try:
-        return _place(
+        return _resource_text(
             SpaceResource(parse_space_id(described.space), described.service, described.path)
         )
     except CapabilityError:
@@ -444,7 +444,9 @@ def described(capabilities: Iterable[Capability]) -> tuple[GrantedResource, ...]
                 resource.service, resource.space.text, resource.path or "", tuple(abilities)
             )
             if isinstance(resource, SpaceResource)
-            else GrantedResource(_ENCRYPTION, _ENCRYPTION, _place(resource), tuple(abilities))
+            else GrantedResource(
+                _ENCRYPTION, _ENCRYPTION, _resource_text(resource), tuple(abilities)
+            )
         )
         for resource, abilities in actions.items()
     )

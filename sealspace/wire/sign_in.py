@@ -109,7 +109,7 @@ class SignIn:
 
 
 async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Session:
-    """Have a wallet authorise a fresh session key, and register this sign-in at the node.
+    """Have a wallet authorise a fresh session key, and register this sign-in with the node.
 
     Raises the same errors as `Client.sign_in`.
     """
@@ -125,7 +125,7 @@ async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Sessi
     for grant in received:
         require_recipient(grant, owner, holder="wallet")
     info = await caller.info()
-    capabilities = _own_part(
+    capabilities = _own_capabilities(
         owner, sign_in_capabilities(owner, asked, features=info.features), received
     )
     for grant in received:
@@ -219,7 +219,7 @@ def sign_grant(
 async def key_sign_in(
     caller: Caller, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()
 ) -> Session:
-    """Sign in with a key that is its own owner, and have the node host the key's spaces.
+    """Sign in with a key as the owner, without a wallet. The node then hosts the named spaces.
 
     Raises the same errors as `Client.sign_in_with_key`.
     """
@@ -227,7 +227,9 @@ async def key_sign_in(
     if not spaces:
         return session
     owned = [space_of(session.owner, name) for name in spaces]
-    wanted = _own_part(session.owner, [one for space in owned for one in _whole_space(space)], ())
+    wanted = _own_capabilities(
+        session.owner, [one for space in owned for one in _whole_space(space)], ()
+    )
     skipped = await register(caller, _own_grant(caller, session, session.did, wanted))
     if skipped:
         skipped = await register(
@@ -237,19 +239,23 @@ async def key_sign_in(
     return replace(session, space=owned[0])
 
 
-def _own_part(
+def _own_capabilities(
     owner: Principal, wanted: Sequence[Capability], received: Sequence[Grant]
 ) -> tuple[Capability, ...]:
-    """Return the capabilities on the owner's resources. Received grants must name all others."""
-    named = {_place(one) for grant in received for one in grant.capabilities}
+    """Return the capabilities on the owner's own resources.
+
+    Raises NotGranted if no received grant names the space or network of another capability.
+    """
+    named = {_space_or_network(one) for grant in received for one in grant.capabilities}
     own = []
     for one in wanted:
         root = root_of(one.resource)
         if root in (None, owner):
             own.append(one)
-        elif _place(one) not in named:
+        elif _space_or_network(one) not in named:
             raise NotGranted(
-                f"{_place(one)} belongs to another owner, and no delegation to {owner} names it",
+                f"{_space_or_network(one)} belongs to another owner, and no delegation to {owner}"
+                " names it",
                 missing=(one,),
                 hint="ask its owner for a delegation, then pass it in `SignIn(received=…)`",
                 step=NotGranted.default_step,
@@ -257,7 +263,7 @@ def _own_part(
     return tuple(own)
 
 
-def _place(one: Capability) -> str:
+def _space_or_network(one: Capability) -> str:
     """Return the id of the space or network that a capability names."""
     return one.resource.space.text if isinstance(one.resource, SpaceResource) else one.resource.text
 
@@ -284,7 +290,7 @@ def sign_in_capabilities(
         wanted += requested_capabilities(
             resources, space_id=lambda name: space_of(owner, name).text
         )
-        wanted += _account_of(primary)
+        wanted += _delegation_capabilities(primary)
     for name in asked.spaces:
         wanted += _whole_space(space_of(owner, name))
     if asked.spaces_rights:
@@ -302,7 +308,7 @@ def sign_in_capabilities(
 
 
 async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:
-    """Register a delegation and return its spaces that the node does not host (J2).
+    """Register a delegation, and return the spaces in it that the node does not host (J2).
 
     The request may be repeated, because registration is idempotent. The node may list other spaces
     as skipped; they are ignored, so that a hostile node cannot make an owner sign for them.
@@ -356,12 +362,12 @@ def _primary_space(asked: SignIn) -> str:
 def _whole_space(space: SpaceId) -> list[Capability]:
     return [
         *(space_capability(space, "kv", None, ability) for ability in KV_ABILITIES),
-        *_account_of(space),
+        *_delegation_capabilities(space),
     ]
 
 
-def _account_of(space: SpaceId) -> list[Capability]:
-    """Return the capabilities to manage the delegations in a space."""
+def _delegation_capabilities(space: SpaceId) -> list[Capability]:
+    """Return the capabilities that are needed to manage the delegations in a space."""
     delegation = [
         space_capability(space, "delegation", None, ability) for ability in DELEGATION_ABILITIES
     ]

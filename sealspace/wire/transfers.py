@@ -56,7 +56,7 @@ def packed_keys(keys: Iterable[str], most: int) -> list[list[str]]:
 
 
 def packed_parts(parts: Mapping[str, Part]) -> list[list[str]]:
-    """Split keys into groups whose values fit in one commit. Each large value is alone."""
+    """Split keys into groups whose values fit in one commit. A large value gets its own group."""
     sizes = {key: len(part.body) for key, part in parts.items()}
     large = [[key] for key, size_bytes in sizes.items() if size_bytes > MAX_SMALL_BYTES]
     return (
@@ -86,7 +86,10 @@ def _packed(sizes: Mapping[str, int], most: int) -> list[list[str]]:
 async def in_order(
     packs: Sequence[Sequence[str]], write: Callable[[Sequence[str]], Awaitable[None]]
 ) -> None:
-    """Call `write` for each group of keys. A failure after the first raises BatchIncomplete."""
+    """Call `write` for each group of keys, in order.
+
+    Raises BatchIncomplete if a group fails after other groups were written.
+    """
     done: list[str] = []
     for number, keys in enumerate(packs):
         try:
@@ -188,7 +191,10 @@ Source: TypeAlias = str | Path | Readable | AsyncIterable[bytes] | Iterable[byte
 
 
 async def checked(stream: Stream) -> AsyncIterator[bytes]:
-    """Yield a value's body in pieces, then check its ETag (M1). Raises TransferBroken."""
+    """Yield a value's body in pieces, then check its ETag (M1).
+
+    Raises TransferBroken if the transfer was cut off or the ETag does not match.
+    """
     digest = blake3()
     try:
         async for piece in stream.pieces():

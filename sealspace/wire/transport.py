@@ -83,7 +83,7 @@ class Upload:
 
 
 class Pace:
-    """The time budget of one request. Waiting uses it up, and transferred bytes extend it."""
+    """The time budget of one request. Waiting reduces it, and transferred bytes extend it."""
 
     def __init__(self, timeout_s: float) -> None:
         self._most_s = self._left_s = timeout_s
@@ -91,9 +91,9 @@ class Pace:
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Run the block within the remaining time, and subtract the time that it takes.
+        """Run the block within the remaining time budget. The elapsed time reduces the budget.
 
-        Raises TimeoutError.
+        Raises TimeoutError when the budget is used up.
         """
         try:
             async with asyncio.timeout(self._left_s) as self._limit:
@@ -103,11 +103,11 @@ class Pace:
             self._limit = None
 
     def moved(self, size_bytes: int) -> None:
-        """Add time to the budget for transferred bytes."""
+        """Extend the time budget in proportion to the number of transferred bytes."""
         self._left_s = min(self._most_s, self._left_s + size_bytes / BYTES_PER_S)
 
     async def sent(self, upload: Upload) -> AsyncIterator[bytes]:
-        """Yield the pieces of a request body. Reading them from the source uses no time."""
+        """Yield the pieces of a request body. Time spent reading the source is not counted."""
         self._pause()
         async for piece in upload:
             self._reschedule(_now_s() + self._left_s)
@@ -378,7 +378,7 @@ class Transport:
 
 
 class _ConnectionLost(aiohttp.ClientError):
-    """A connection that was lost after the request may have been sent."""
+    """A lost connection. The node may have received the request."""
 
 
 async def _send_once(
