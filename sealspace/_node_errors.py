@@ -257,7 +257,7 @@ class NotFound(NodeRefused):
     reason_in_words = "not found"
 
     def restate(self, missing: str, *, hint: str) -> None:
-        """Replace the error's message by one that names the missing item, and set the hint."""
+        """Replace the message with one that names the missing item, and set the hint."""
         self.message, self.hint = f"there is no {missing}", hint
         self.args = (self.message,)
 

@@ -1,4 +1,4 @@
-"""The asynchronous client, which connects to one node and acts with one session.
+"""The asynchronous client, which connects to one node and uses the rights of one session.
 
 A client owns its connections: use it in `async with`, or call `close`. It belongs to one event
 loop.
@@ -132,7 +132,7 @@ class Client:
 
     Args:
         url: address of the node; `http://` only for this machine, see `TransportSettings`.
-        session: the acting session; None until `sign_in`.
+        session: the session to use; None until `sign_in`.
         pinned_node: the only node DID to accept; None: the session's, or the first one seen.
         require_node_evidence: evidence that the node has to provide before the first token is sent
             to it and before anything is sealed, and again when it is old; None: no evidence. See
@@ -197,7 +197,7 @@ class Client:
 
     @property
     def session(self) -> Session:
-        """The acting session.
+        """The session whose rights the client uses.
 
         Raises:
             NotSignedIn: no session is signed in.
@@ -214,7 +214,7 @@ class Client:
         return await self._caller.info()
 
     async def release_terms(self, family: Family | None = None) -> ReleaseTerms:
-        """Return which evidence the node accepts, and its collateral status for a CPU family.
+        """Return the terms on which the node accepts backends, and the status of its collateral.
 
         The terms are not signed.
 
@@ -283,7 +283,7 @@ class Client:
     async def sign_in_with_key(
         self, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()
     ) -> Session:
-        """Sign in with a key that is its own owner, such as an agent's key. No wallet is needed.
+        """Sign in without a wallet, with a key as the owner, such as the key of an agent.
 
         Args:
             key: a signer or a 32-byte seed; only a session made from a seed can be stored.
@@ -369,7 +369,7 @@ class Client:
         return Secrets(self._caller, self._encryption, space, network=network)
 
     def programs(self, developer: str | None = None, *, public: bool = False) -> Programs:
-        """Return an object to publish and read a developer's programs for runners.
+        """Return an object to publish and read the programs that a developer provides for runners.
 
         Args:
             developer: DID; None: the owner for whom this session acts.

@@ -1,7 +1,7 @@
 """Delegations: grant rights, accept and revoke grants, and query their status.
 
 A grant is signed by the session's key, or by the owner's wallet if the session lacks the right. The
-wallet then signs one more message. The grant is registered at the node, and given to the recipient
+wallet then signs one more message. The grant is registered with the node, and sent to the recipient
 in a portable form that other clients of the protocol can read. A grant may include a policy: the
 node then releases keys of secrets only to code that the policy approves.
 
@@ -117,7 +117,7 @@ class Delegations:
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> PortableDelegation:
-        """Grant capabilities to a DID and register the grant at the node.
+        """Grant capabilities to a DID, and register the grant with the node.
 
         The owner of any space in a grant can revoke all of it (W22), so resources of different
         owners belong in separate grants.
@@ -241,7 +241,7 @@ class Delegations:
         ttl_s: float = SUB_DELEGATION_TTL_S,
         domain: str = "localhost",
     ) -> None:
-        """Register a delegation at the node and add it to the session.
+        """Register a delegation with the node, and add it to the session.
 
         A delegation to this session's key is used as it is. For a delegation to the wallet, the
         wallet first signs a second one to the session's key.
@@ -307,7 +307,7 @@ class Delegations:
         ttl_s: float = SUB_DELEGATION_TTL_S,
         domain: str = "localhost",
     ) -> None:
-        """Add further rights of the owner to this session, with one signature by the wallet.
+        """Add more of the owner's rights to this session. The wallet signs one message.
 
         Args:
             wallet: the wallet of this session's owner.
@@ -568,7 +568,7 @@ def _require_own(wallet: Wallet, capabilities: Sequence[Capability]) -> None:
 
 
 def _for_others(capabilities: Sequence[Capability]) -> list[Capability]:
-    """Return the capabilities without those that only an owner's own session may have (IP2).
+    """Return the capabilities except `CAPABILITIES_READ`, which others cannot receive (IP2).
 
     Raises:
         InvalidInput: no capability is left.

@@ -547,7 +547,7 @@ def _require_usable(descriptor: Descriptor) -> None:
 async def _administer(
     caller: Caller, network: NetworkId, ability: str, request: Request, *facts: dict[str, Json]
 ) -> Answer:
-    """Send a request that needs an ability on a network. NotFound becomes NetworkNotFound."""
+    """Send a request that requires the given ability. A missing network raises NetworkNotFound."""
     asked = await caller.authorized(request, [capability(network.text, ability)], facts=facts)
     with about_network(network.text):
         return await caller.transport.require(asked)
@@ -556,7 +556,7 @@ async def _administer(
 async def _change(
     caller: Caller, network: NetworkId, request: Request, fact_type: str, body: Json
 ) -> None:
-    """Send an owner's change to a network, with a token that is valid only for this body."""
+    """Ask the node to change a network. The token is valid only for this request body."""
     fact = change_fact(fact_type, network.text, target_node=await caller.node_id(), body=body)
     await _administer(caller, network, SET_POLICY, request, fact)
 

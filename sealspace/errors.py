@@ -380,7 +380,7 @@ class StatementInvalid(SealspaceError):
 
 
 class CallRefused(SealspaceError):
-    """A refused call to a runner. The caller's authority is not valid for exactly this call."""
+    """A refused call to a runner, for example with a token for another program or body."""
 
     default_hint = "sign a new call for this runner, this program and this body; each serves once"
 

@@ -159,7 +159,7 @@ class Kv:
             NotGranted, Unauthorized: the session may not read it.
             TransferBroken: the body does not match the digest in its ETag.
         """
-        return whole_value_of(await self._invoke(KV_GET, key, _reading(max_bytes)))
+        return whole_value_of(await self._invoke(KV_GET, key, _read_request(max_bytes)))
 
     async def get_if_changed(
         self, key: str, etag: str, *, max_bytes: int = MAX_VALUE_BYTES
@@ -171,7 +171,7 @@ class Kv:
         Raises:
             SealspaceError: as `get`.
         """
-        request = _reading(max_bytes, other_than=etag)
+        request = _read_request(max_bytes, other_than=etag)
         answer = await self._caller.invoke(self._rights(KV_GET, key), request)
         if answer.status == 304:
             return None
@@ -525,7 +525,7 @@ class Kv:
             yield page
 
     async def _opened(self, key: str, max_bytes: int) -> Stream:
-        request = await self._caller.invocation(self._rights(KV_GET, key), _reading(max_bytes))
+        request = await self._caller.invocation(self._rights(KV_GET, key), _read_request(max_bytes))
         with self._about(key):
             return await self._caller.transport.stream(request)
 
@@ -538,7 +538,7 @@ class Kv:
                 raise
             except NotFound:
                 return {}
-        request = replace(_reading(max_bytes), max_answer_bytes=_MAX_BATCH_BYTES)
+        request = replace(_read_request(max_bytes), max_answer_bytes=_MAX_BATCH_BYTES)
         answer = await self._caller.invoke(self._rights(KV_GET, *keys), request)
         try:
             return found_in(answer.require(), keys)
@@ -578,8 +578,8 @@ class Kv:
             raise
 
 
-def _reading(max_bytes: int, *, other_than: str | None = None) -> Request:
-    """Return a read request for at most `max_bytes`. The version `other_than` is not sent again."""
+def _read_request(max_bytes: int, *, other_than: str | None = None) -> Request:
+    """Return a request to read a value, unless the value still has the version `other_than`."""
     headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
     if other_than is not None:
         headers["If-None-Match"] = header_value(other_than)

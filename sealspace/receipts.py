@@ -130,7 +130,7 @@ class Receipts:
     async def documents(
         self, receipt: Receipt, network: NetworkId | None = None
     ) -> dict[bytes, bytes]:
-        """Return the documents cited in a receipt that the node still has, as a dict by digest.
+        """Fetch a receipt's cited documents by digest. Documents missing on the node are omitted.
 
         Raises:
             SealspaceError: as `document`, except NotFound.

@@ -401,10 +401,11 @@ class Session:
         return self.space
 
     def proofs_for(self, wanted: Sequence[Capability], *, now: float) -> tuple[str, ...]:
-        """Return the cids of grants to cite in a request. The key's own resources need no grant.
+        """Return the cids of grants that prove the wanted capabilities.
 
-        A single grant that covers everything is preferred, in the order of `grants`: the cited
-        grants decide which policies apply, and whether the request counts as the owner in person.
+        Resources that belong to the session's own key need no grant. A single grant that
+        covers everything is preferred, in the order of `grants`: the cited grants decide which
+        policies apply, and whether the request counts as made by the owner in person.
 
         Args:
             wanted: the capabilities of the request.
@@ -502,7 +503,7 @@ def _is_covered(grant: Grant, wanted: Capability) -> bool:
 
 
 def key_session(key: Ed25519Signer | bytes, *, grants: Sequence[Grant] = ()) -> Session:
-    """Create a session for a key that is its own owner (`did:key`), without a wallet.
+    """Create a session without a wallet, in which the key itself is the owner (`did:key`).
 
     Args:
         key: a signer, or a 32-byte seed; only a session made from a seed can be stored.

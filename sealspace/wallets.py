@@ -175,7 +175,7 @@ class SiteWallet(Wallet, Protocol):
 
     @property
     def domain(self) -> str:
-        """The domain of the web page. Messages name it instead of the caller's `domain`."""
+        """The domain of the web page, which replaces the caller's `domain` in signed messages."""
 
 
 class _Signed(Protocol):

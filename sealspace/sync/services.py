@@ -19,7 +19,8 @@ class Kv(Bridged, of=aio.Kv):
 
     @described(aio.Kv.list, Iterator[str])
     def list(self, *args: Any, **kwargs: Any) -> Any:
-        """Yield all keys with a prefix. Whole pages are fetched, as a thread switch takes 80 µs."""
+        """Yield all keys with a prefix, fetching one page at a time."""
+        # Not key by key: each switch to the client's thread takes 80 µs.
         for page in self.pages(*args, **kwargs):
             yield from page.keys
 
