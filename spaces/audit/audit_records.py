@@ -11,7 +11,7 @@ from capabilities.clock_and_entropy import Entropy
 
 from .._codec import Codec
 from ..keyspace import audit_key
-from ..store.contract import ABSENT, Put, require_bound
+from ..store.contract import ABSENT, Put, too_large
 
 MAX_DETAIL_BYTES = 16 * 1024
 
@@ -36,5 +36,6 @@ audit_record_of = _CODEC.of
 
 def audit_put(record: AuditRecord, *, entropy: Entropy) -> Put:
     """Return the put operation that writes an audit record."""
-    require_bound("audit detail bytes", len(record.detail), MAX_DETAIL_BYTES)
+    if len(record.detail) > MAX_DETAIL_BYTES:
+        raise too_large("audit detail bytes", len(record.detail), MAX_DETAIL_BYTES)
     return Put(audit_key(record.at, entropy.token(16)), _CODEC.encode(record), expect=ABSENT)

@@ -319,20 +319,20 @@ def check_read(
     follow: Follow | None,
 ) -> None:
     """Refuse a read that exceeds the limits of `Store.read`."""
-    require_bound(
-        "keys of a read",
-        len(keys) if follow is None else len(keys) + 2 * len(follow.keys),
-        MAX_READ_KEYS,
-    )
-    require_bound("ranges of a read", len(ranges), MAX_RANGES)
+    count = len(keys) if follow is None else len(keys) + 2 * len(follow.keys)
+    if count > MAX_READ_KEYS:
+        raise too_large("keys of a read", count, MAX_READ_KEYS)
+    if len(ranges) > MAX_RANGES:
+        raise too_large("ranges of a read", len(ranges), MAX_RANGES)
     _check_keys(keys)
     if follow is not None:
         _check_keys((follow.prefix, *follow.keys))
     for range_ in ranges:
         _check_keys((range_.prefix,))
-        if range_.after is not None:
-            require_bound("key bytes", len(range_.after), MAX_KEY_BYTES)
-        require_bound("rows of a page", range_.limit, MAX_PAGE_ROWS)
+        if range_.after is not None and len(range_.after) > MAX_KEY_BYTES:
+            raise too_large("key bytes", len(range_.after), MAX_KEY_BYTES)
+        if range_.limit > MAX_PAGE_ROWS:
+            raise too_large("rows of a page", range_.limit, MAX_PAGE_ROWS)
         if range_.limit < 1:
             raise CommitInvalid("the limit of a page must be at least 1")
     if replay_record is not None:
@@ -349,19 +349,20 @@ def check_replay_record(replay_record: ReplayRecord) -> None:
 
 def check_commit(commit: Commit) -> None:
     """Refuse a commit that contradicts itself or exceeds the limits of `Store.commit`."""
-    require_bound("puts", len(commit.puts), MAX_PUTS)  # ST6
-    require_bound("live marks", len(commit.live), MAX_LIVE)
-    require_bound("checks", len(commit.checks), MAX_CHECKS)
-    require_bound("adds", len(commit.adds), MAX_ADDS)
+    for bound, rows, limit in (
+        ("puts", commit.puts, MAX_PUTS),  # ST6
+        ("live marks", commit.live, MAX_LIVE),
+        ("checks", commit.checks, MAX_CHECKS),
+        ("adds", commit.adds, MAX_ADDS),
+    ):
+        if len(rows) > limit:
+            raise too_large(bound, len(rows), limit)
     _check_puts(commit.puts)
-    _check_keys(
-        [
-            *commit.live,
-            *[check.key for check in commit.checks],
-            *[add.counter for add in commit.adds],
-        ]
-    )
+    _check_keys(commit.live)
+    for add in commit.adds:
+        _check_keys((add.counter,))
     for check in commit.checks:
+        _check_keys((check.key,))
         if len(check.stamp) != STAMP_BYTES:
             raise CommitInvalid("the stamp of a check must have 16 bytes")
     if commit.replay_record is not None:
@@ -379,15 +380,16 @@ def _check_puts(puts: Sequence[Put]) -> None:
             raise CommitInvalid("a put must expect ANY, ABSENT or a stamp of 16 bytes")
         if account is not None and not 0 < len(account) <= _MAX_ACCOUNT_BYTES:
             _check_keys((account,))
-            require_bound("account key bytes", len(account), _MAX_ACCOUNT_BYTES)
+            raise too_large("account key bytes", len(account), _MAX_ACCOUNT_BYTES)
         if not 0 <= put.weight_bytes < _WEIGHT_END:
             raise CommitInvalid("a weight must not be negative and must fit 63 bits")
         size_bytes += len(key)
         if value is not None:
             if len(value) > MAX_VALUE_BYTES:
-                require_bound("value bytes", len(value), MAX_VALUE_BYTES)
+                raise too_large("value bytes", len(value), MAX_VALUE_BYTES)
             size_bytes += len(value)
-    require_bound("commit bytes", size_bytes, MAX_COMMIT_BYTES)
+    if size_bytes > MAX_COMMIT_BYTES:
+        raise too_large("commit bytes", size_bytes, MAX_COMMIT_BYTES)
 
 
 def _check_disjoint(commit: Commit) -> None:
@@ -408,12 +410,12 @@ def _check_disjoint(commit: Commit) -> None:
 
 def _check_keys(keys: Iterable[bytes]) -> None:
     for key in keys:
-        if not 0 < len(key) <= MAX_KEY_BYTES:
-            require_bound("key bytes", len(key), MAX_KEY_BYTES)
+        if len(key) > MAX_KEY_BYTES:
+            raise too_large("key bytes", len(key), MAX_KEY_BYTES)
+        if not key:
             raise CommitInvalid("a key must not be empty")
 
 
-def require_bound(bound: str, got: int, limit: int) -> None:
-    """Raise CommitTooLarge if a number exceeds its limit."""
-    if got > limit:
-        raise CommitTooLarge(f"too many {bound}: {got}, at most {limit} are allowed")
+def too_large(bound: str, got: int, limit: int) -> CommitTooLarge:
+    """Return the error for a number that exceeds its limit."""
+    return CommitTooLarge(f"too many {bound}: {got}, at most {limit} are allowed")

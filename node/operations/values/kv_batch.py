@@ -5,7 +5,7 @@ The puts of a token are one commit, so all of them happen or none (M5). Batch re
 
 from msgspec import Struct
 
-from spaces.store.contract import MAX_COMMIT_BYTES, require_bound
+from spaces.store.contract import MAX_COMMIT_BYTES, too_large
 from spaces.values.value_bodies import Staging
 from spaces.values.value_heads import Head, Write, check_metadata, head_key, head_of
 
@@ -59,7 +59,8 @@ async def put_all(request: Request) -> BatchWritten:
                 len(name) + len(value) for name, value in metadata.items()
             )
             # ST6; it also limits the memory that one request takes
-            require_bound("bytes of small values in a batch", inline_bytes, MAX_COMMIT_BYTES)
+            if inline_bytes > MAX_COMMIT_BYTES:
+                raise too_large("bytes of small values in a batch", inline_bytes, MAX_COMMIT_BYTES)
             found[path] = Write(path, body, metadata, sealed_key_of(body))
         missing = [path for path in paths if path not in found]
         if missing:
