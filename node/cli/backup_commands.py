@@ -413,7 +413,7 @@ Decoded = TypeVar("Decoded")
 @configured
 @where_options
 def check(config: Config) -> int:
-    """Read every row and every large value, and print one line for each damage found.
+    """Read all rows and large values of the store, and print one line for each problem found.
 
     Rows must decode and fit each other, counters must match, and large values must exist with the
     right digest. Nothing is written, and the node may be running. The exit status is 1 if something

@@ -200,7 +200,11 @@ class _Process:
         self._next_step = "run it again"
 
     async def read(self, *, until: str | None = None) -> None:
-        """Copy standard error to the log file, until its end or a line that starts with `until`."""
+        """Copy standard error to the log file until the stream ends or a line starts with a prefix.
+
+        Args:
+            until: The prefix; None to read to the end. The rest of the line becomes `url`.
+        """
         with self._log.open("ab", buffering=0) as log:
             async for line in self._stderr:
                 log.write(line)

@@ -1,4 +1,4 @@
-"""The command `sealspace doctor`, which finds problems of an installation, a node or a login."""
+"""The command `sealspace doctor`, which finds problems with an installation, a node or a login."""
 
 import asyncio
 import os

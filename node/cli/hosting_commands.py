@@ -1,4 +1,4 @@
-"""The commands `sealspace admin owners` and `quota`, for admitted owners and limits of spaces."""
+"""The commands `sealspace admin owners` (admitted owners) and `quota` (limits of spaces)."""
 
 import re
 from collections.abc import Sequence

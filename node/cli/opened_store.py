@@ -1,4 +1,4 @@
-"""Opening of a node's store by commands, also while the node is running."""
+"""Store access for commands, even while the node is running."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -33,8 +33,10 @@ from .opened_store import on_store
 
 @click.group(cls=Verbs)
 def audit() -> None:
-    """Export the audit chain, or confirm that an export is kept so that old records may be
-    removed."""
+    """Export the audit chain, or record that an export was saved.
+
+    Old records whose export was saved may then be removed from the store.
+    """
 
 
 @audit.command("export")
@@ -43,7 +45,7 @@ def audit() -> None:
 async def export_audit(config: Config, store: Store, after: int) -> None:
     """Print the audit chain as JSON lines, followed by a signed head over all records.
 
-    Records that are not sealed into the chain are sealed first.
+    Records that are not in the chain yet are added to it first.
     """
     chain = await _chain(config, store)
     cut = (await read_pruning(store)).pruned
@@ -60,10 +62,10 @@ async def export_audit(config: Config, store: Store, after: int) -> None:
 @on_store
 @click.argument("file", type=click.File("rb"))
 async def kept(config: Config, store: Store, file: BinaryIO) -> None:
-    """Confirm that FILE, an export of this store's audit chain, is kept elsewhere.
+    """Record that FILE, an export of the audit chain, is saved outside this store.
 
-    The records in it may then be removed from the store, if `retention.audit_days` says so. FILE is
-    verified and compared with the chain first.
+    FILE is verified and compared with the chain first. If `retention.audit_days` is set, the node
+    may then remove the records in FILE from the store when they are that old.
     """
     chain = await _chain(config, store)
     entry = b""

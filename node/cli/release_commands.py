@@ -77,13 +77,13 @@ def withdraw(config: Config, **named: str | None) -> None:
 
 @click.group(cls=Verbs)
 def release() -> None:
-    """Show or set the terms of key releases, for every process on this store."""
+    """Show or set the terms of key releases. All processes that use this store follow them."""
 
 
 @release.command("show")
 @on_store
 async def show(config: Config, store: Store) -> None:
-    """Print the release record as JSON."""
+    """Print the terms of key releases (the release record) as JSON."""
     print_json(_shown((await _stored(config, store))[0]))
 
 
@@ -122,7 +122,8 @@ def set_terms(
     key_providers: tuple[str, ...],
     no_key_provider: bool,
 ) -> None:
-    """Change the release record for every process on this store. The change is audited."""
+    """Change the terms of key releases for all processes that use this store. The change is
+    audited."""
     if (
         (trust_root and intel_root)
         or (node_policy and no_node_policy)

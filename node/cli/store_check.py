@@ -78,7 +78,7 @@ async def check_store(config: Config) -> str:
 
 
 async def _check_large_values(config: Config, store: Store, identity: Identity | None) -> None:
-    """Check that the settings name the storage of large values, and that its bucket is usable."""
+    """Check that large values are stored where the settings say, and that the bucket is usable."""
     recorded = await recorded_place(store)
     if identity is not None and recorded != place_text(config):
         raise StoreMisused(

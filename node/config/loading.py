@@ -1,6 +1,6 @@
-"""Loading of settings from the defaults, a settings file, the environment and flags.
+"""Configuration loading from the defaults, a settings file, the environment and flags.
 
-A later source overrides an earlier one. Rules kept here (spec/operations/running.md):
+A later source overrides an earlier one. Rules (spec/operations/running.md):
 
 - A settings file is read only if the user names it, or if it is `sealspace.toml` in a data folder
   that the user names. Files in the current folder have no effect.
@@ -132,7 +132,10 @@ def _from_environment(variables: Mapping[str, str]) -> _Flat:
 
 
 def _standard_credentials(variables: Mapping[str, str], settings: _Flat) -> _Flat:
-    """Return bucket credentials from AWS environment variables, unless settings contain some."""
+    """Return the bucket's credentials from AWS environment variables.
+
+    The result is empty if the settings already contain credentials.
+    """
     if any(
         name in settings
         for name in ("objects.key_id", "objects.secret_key", "objects.secret_key_file")

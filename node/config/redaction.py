@@ -1,4 +1,4 @@
-"""Masking of secret settings in output, and refusal of secrets where others can read them."""
+"""Protection of secret settings: masked in output, and rejected where others can read them."""
 
 from collections.abc import Mapping
 from urllib.parse import parse_qs, urlsplit

@@ -488,8 +488,7 @@ class Metrics(Section, frozen=True):
 
 
 class Secret(Section, frozen=True):
-    """The source of the root secret. By default, the first start generates it in the data
-    folder."""
+    """The source of the root secret, by default a file created in the data folder at startup."""
 
     file: Annotated[str | None, about("File with the root secret as raw bytes, 32 or more.")] = None
     value: Annotated[
