@@ -29,7 +29,7 @@ _FIELDS = "sealspace_fields"  # attribute of our log records that contains the n
 def configure_logs(level: str, *, stream: TextIO | None = None) -> None:
     """Write log lines of the given level and above.
 
-    Lines of libraries are written only from level warning.
+    Lines from libraries are written only at level warning and above.
     """
     _lines.stream = stream
     _events.setLevel(_LEVELS[level.upper()])
@@ -60,7 +60,7 @@ def tell_operator(sentence: str) -> None:
 
 
 def log_failure(request_id: str, method: str, error: BaseException) -> None:
-    """Log an internal error in a request by its class and source locations, without its message."""
+    """Log an internal error of a request: its class and source locations, but not its message."""
     _log(
         logging.ERROR,
         "request-failed",
@@ -87,7 +87,7 @@ def _of_library(record: logging.LogRecord) -> dict[str, Field]:
 
 
 class _Lines(logging.Handler):
-    """Writes each record as one whole line, so that lines of several processes do not mix."""
+    """A log handler that writes whole lines, so that the lines of processes do not interleave."""
 
     stream: TextIO | None = None  # None: standard error, whatever it is when a line is written
 

@@ -48,7 +48,7 @@ class Rates:
             )
 
     def is_new(self, client: str | None) -> bool:
-        """Return whether the client has no recorded use of its bucket."""
+        """Return whether no request of this client is counted, so that its token bucket is full."""
         return self._most >= 1 and (client is None or counted_as(client) not in self._spent)
 
     def charge(self, client: str | None, *, now: float) -> None:

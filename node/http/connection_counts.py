@@ -45,6 +45,7 @@ class ConnectionCounts:
         self._rows[worker] = _ABSENT
 
     def least_beside(self, worker: int) -> int | None:
-        """Return the lowest count of the other accepting workers, or None if there are none."""
+        """Return the lowest connection count of the other workers. None means that no other worker
+        accepts connections."""
         least = min((count for at, count in enumerate(self._rows) if at != worker), default=_ABSENT)
         return None if least == _ABSENT else least

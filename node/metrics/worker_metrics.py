@@ -57,7 +57,8 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
             await asyncio.sleep(SAMPLING_PERIOD_S)
 
     async def keep_reading_store(self, services: Services) -> None:
-        """Record metrics of the store regularly. While the store fails, the last values remain."""
+        """Record metrics of the store periodically. If the store cannot be read, the last values
+        remain."""
         while True:
             with suppress(SpaceError):
                 await self.read_store(services)

@@ -1,4 +1,4 @@
-"""Reading of requests, and creation of responses.
+"""Request parsing and response construction.
 
-Nothing here decides about authority.
+No authorisation decision is made here.
 """

@@ -78,7 +78,7 @@ _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 def parse_range(header: str | None, *, size_bytes: int) -> range | None:
     """Return the byte range of a value that a `Range` header requests (RFC 9110 §14).
 
-    None means the whole value, and an empty range that the request cannot be satisfied. Only a
+    None means the whole value. An empty range means that the request cannot be satisfied. Only a
     single range is served; a header that is malformed or asks for several ranges is ignored.
     """
     match = None if header is None else _RANGE.fullmatch(header.strip())
@@ -114,7 +114,10 @@ def request_id(request: web.BaseRequest) -> str:
 
 
 def last_id(request: web.BaseRequest) -> str:
-    """Return the request id for a response. Unlike `request_id`, do not always store a new id."""
+    """Return a request's id for the trace header of the response.
+
+    Nothing reads the id later. So a new id is not stored if the request has no other stored data.
+    """
     return request_id(request) if len(request) else next(_ids)
 
 
@@ -167,8 +170,8 @@ class CommonHead:
     def own_lines(self, headers: Mapping[str, str]) -> str | None:
         """Return the header lines specific to one response, each ending in CRLF.
 
-        None if a header is also in every answer, is set by the framework, or is not printable
-        ASCII.
+        None means that a header is common to all responses, is set by the framework, or is not
+        printable ASCII.
         """
         lines = ""
         for name, value in headers.items():
@@ -210,7 +213,7 @@ class WholeAnswer(web.Response):
         self.given = headers
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Initialise the aiohttp base class, and send the headers with it."""
+        """Initialise the aiohttp response with status, headers and body, and send its headers."""
         super().__init__(status=self._status, body=self.whole, headers=self.given)
         return await super().prepare(request)
 

@@ -1,4 +1,4 @@
-"""Reading of requests: token (E1), client address (Q12), query parameters and bodies (H4, H5)."""
+"""Request parsing: token (E1), client address (Q12), query parameters and body (H4, H5)."""
 
 import asyncio
 from collections.abc import AsyncIterator

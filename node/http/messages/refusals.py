@@ -46,14 +46,17 @@ caller's input but never a secret; or `application/problem+json` (H2)."""
 
 
 class PlaceAnswer(Struct, frozen=True):
-    """The plain-text response for a refusal code on certain routes. It has no `Retry-After`."""
+    """A plain-text response that replaces the default response to a refusal code on one route.
+
+    It has no `Retry-After`.
+    """
 
     status: int
     text: str | None = None
 
 
 class Row(Struct, frozen=True):
-    """The answer to one code."""
+    """The HTTP response to one refusal code, with exceptions for certain routes."""
 
     status: int
     title: str | None
@@ -206,7 +209,7 @@ _TOKENS = {
 
 
 def _untitled(status: int, hint: str, body: Body = "message") -> Row:
-    """Return a refusal table row whose title is the reason phrase of its HTTP status."""
+    """Return a response whose title is the reason phrase of the HTTP status."""
     return Row(status, reason_of(status), hint, body)
 
 
@@ -251,7 +254,10 @@ _DELEGATIONS = {
 def _network(
     status: int, hint: str = _COMPARE, *, invoked: PlaceAnswer = _FORBIDDEN, body: Body = "message"
 ) -> Row:
-    """Return a refusal table row for encryption networks. `/invoke` defaults to 403 (enc 2.7)."""
+    """Return the response to a refusal code of encryption networks.
+
+    Decrypt requests on `/invoke` are answered 403 by default (enc 2.7).
+    """
     return Row(status, None, hint, body, by_place={"invoked-decrypt": invoked})
 
 

@@ -86,8 +86,7 @@ class RequestLog:
             log_event("request", route=None, status=status, client=self._client(peer))
 
     def _client(self, client: str | None) -> str | None:
-        """Return the client's address for the log, hashed unless it is an IP address in a plain
-        log."""
+        """Return the client for a log line: the IP address in mode `plain`, otherwise a hash."""
         if client is None:
             return None
         return (

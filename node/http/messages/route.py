@@ -2,7 +2,7 @@
 
 A handler reads the typed request, calls one operation and returns its result. Errors become answers
 here: texts and problems of the wire protocol on the surface `wire`, problem+json on `own` (wire
-7.1). `/openapi.json` is generated from the tokens, bodies, answers and refusals that a row states.
+7.1). `/openapi.json` is generated from the tokens, bodies, answers and refusals of each route.
 """
 
 import asyncio
@@ -100,7 +100,7 @@ class Route(Struct, frozen=True):
 
     @property
     def answers(self) -> tuple[ResponseShape, ...]:
-        """Return the possible responses of the route, without refusals."""
+        """Return the route's possible responses other than refusals."""
         shape = self.answer or get_type_hints(self.handler)["return"]
         is_made = shape is object or (
             isinstance(shape, type) and issubclass(shape, web.StreamResponse)
@@ -109,8 +109,10 @@ class Route(Struct, frozen=True):
 
     @property
     def template(self) -> str:
-        """Return the path for descriptions and logs, with placeholders but without their
-        patterns."""
+        """Return the URL path with its placeholders, but without the regular expressions in them.
+
+        API descriptions and logs show this path.
+        """
         return re.sub(r":[^{}]*\}", "}", self.path)
 
 

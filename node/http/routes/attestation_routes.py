@@ -1,4 +1,4 @@
-"""Routes for quotes of the node (wire 5.9), evidence of backends and owners' policies (RL17)."""
+"""Routes for the node's own quotes (wire 5.9), backends' evidence and owners' policies (RL17)."""
 
 from collections.abc import Mapping
 from typing import Literal

@@ -1,7 +1,7 @@
-"""Types of JSON bodies that `/openapi.json` describes but other packages read and write.
+"""JSON body types that are used only to generate `/openapi.json`.
 
-These types parse and write nothing. Tests compare answers with the description, and send requests
-that match it.
+Other packages parse and write these bodies. Tests compare responses with the description, and send
+requests that match it.
 """
 
 from typing import Annotated

@@ -100,7 +100,7 @@ _FIXED = {
 
 
 async def get_public_value(request: web.Request) -> web.StreamResponse:
-    """GET /public/<space>/kv/<key>: return the value of a key, percent-encoded or not (Q11)."""
+    """GET /public/<space>/kv/<key>: return a value by its raw or percent-decoded key (Q11)."""
     services = request.app[SERVICES]
     take_rate(request, services, services.public_rates)
     space = public_space(request.match_info["space"])
