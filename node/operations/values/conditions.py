@@ -36,12 +36,11 @@ NO_OPTIONS = Options()
 
 
 def asks(headers: Container[str]) -> bool:
-    """Return whether a request has any option header.
+    """Return whether a request contains at least one of the option headers, such as `If-Match`.
 
     Header names are compared without regard to case.
-
-    The names are tested one by one because this runs for every call, and few calls have any.
     """
+    # The names are tested one by one because this runs for every call, and few calls have one.
     return (
         "if-match" in headers
         or "if-none-match" in headers

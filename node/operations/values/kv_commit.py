@@ -1,8 +1,8 @@
 """The reads, checks and commits that all writes of values share (wire §4.4.3, §4.4.6, §4.4.8).
 
-A put is read and judged before any of its body is stored. A large body takes time to arrive, so the
-put is read and judged again afterwards. In any case the commit requires every row that the decision
-depends on unchanged.
+A write is authorised before any of its body is stored. A large body takes time to arrive, so the
+write is authorised again afterwards. In any case the commit fails if a row that the decision
+depends on has changed.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -31,7 +31,7 @@ from .plan import Request
 _REPLAY_GRACE_S = 60.0
 
 _FRESH_S = 1.0
-"""How old the first read of a put may be when its body is complete; otherwise it is read again."""
+"""How old the snapshot of a write may be when the body is complete; otherwise it is read again."""
 
 
 def quota_exceeded(used_bytes: int, limit_bytes: int) -> Refusal:
@@ -41,10 +41,11 @@ def quota_exceeded(used_bytes: int, limit_bytes: int) -> Refusal:
 
 
 class PutReading(Struct, frozen=True, gc=False):
-    """What a put request is checked against: old values, space usage and limit, in one snapshot.
+    """A snapshot that a write is checked against: old values, and the space's usage and limit.
 
     Attributes:
-        call: the judged call; its records begin with the heads' rows, in the order of the paths.
+        call: the authorised call; its records begin with the rows of the values, in the order of
+            the paths.
         space: the space of the values.
         heads: the live values at the paths, or None.
         used_bytes: total size of the space's bodies.
@@ -52,7 +53,7 @@ class PutReading(Struct, frozen=True, gc=False):
         limit_bytes: the limit of the space; None for no limit.
         free_bytes: how large the new bodies may be, which replace those at the paths; None for no
             limit.
-        hosting: the plan to host the space with this put.
+        hosting: the plan to host the space with this write.
     """
 
     call: Call
@@ -116,10 +117,10 @@ class PutReading(Struct, frozen=True, gc=False):
 async def _read_put(
     request: Request, space: SpaceId, paths: Sequence[str], *, records_use: bool
 ) -> PutReading:
-    """Read and judge a put.
+    """Authorise a write, and read the state that it is checked against.
 
-    If the node's mode allows it, an owner's put hosts a space that is not hosted yet (store §6).
-    The rows for that are read only in this case, and the commit requires them unchanged.
+    If the node's mode allows it, an owner's write hosts a space that is not hosted yet (store §6).
+    The rows for hosting are read only in this case, and the commit fails if they have changed.
     """
     services, own = request.services, space_keys(space)
     keys = [value_key(own.space16, path) for path in paths]
@@ -146,9 +147,10 @@ async def _read_put(
 async def _hosting(
     services: Services, call: Call, space: SpaceId, client: str | None
 ) -> HostingPlan:
-    """Check whether a put may create its space, and return the plan for that.
+    """Return the plan to host a space with the first write to it.
 
-    Refuse the request if another space that it mentions stays unhosted.
+    Refuse the request if the space may not be hosted, or if the request mentions another space that
+    is not hosted.
     """
     now = services.clock.now()
     wanted = hosting_by_put(
@@ -186,7 +188,7 @@ async def put_values(
     space. All of that is judged again for the later commit.
 
     Args:
-        request: puts to one space; conditions apply to the first value.
+        request: writes to one space; conditions apply to the first value.
         paths: the paths, without repetition.
         receive: receives the bodies and returns a write for each path, in this order.
         subject: of the audit record.
@@ -209,8 +211,8 @@ async def put_values(
         # quoted, so that the type is not evaluated for each put
         async def attempt(is_first: bool) -> "tuple[Commit, None]":
             staging.recall()
-            # The commit checks marks, but only a read checks time windows (I33), and even a small
-            # body may arrive slowly.
+            # The commit checks revocation markers, but only a read checks time windows (I33), and
+            # even a small body may arrive slowly.
             is_fresh = is_first and is_small and services.clock.now() - began <= _FRESH_S
             reading = admitted if is_fresh else await read(records_use=False)
             call, hosting, count = reading.call, reading.hosting, len(paths)
@@ -241,5 +243,5 @@ def durable_replay_record(services: Services, call: Call) -> ReplayRecord | None
 
 
 def paths_detail(paths: Sequence[str]) -> bytes:
-    """Return the paths of a batch as the detail of an audit record, cut to its maximum size."""
+    """Return a batch's paths as the detail of an audit record, truncated to MAX_DETAIL_BYTES."""
     return "\n".join(paths).encode("utf-8", "surrogatepass")[:MAX_DETAIL_BYTES]

@@ -1,4 +1,4 @@
-"""Listing a space's paths by prefix, in byte order and in pages (wire §4.4.4, Q1, Q15, Q32)."""
+"""Paged lists of a space's paths by prefix, in byte order (wire §4.4.4, Q1, Q15, Q32)."""
 
 from collections.abc import Sequence
 from hmac import compare_digest
@@ -116,7 +116,7 @@ def _granted(call: Call, step: Step) -> tuple[bool, str | None]:
     selection = selection_of(SpaceResource(step.space, "kv", step.path), caveats)
     if selection is not None and selection.is_exact:
         return True, None
-    # every path with this prefix is below the listed path
+    # every path that starts with `segment` is below the requested path
     segment = step.path if step.path.endswith("/") else step.path + "/"
     if selection is not None and segment != step.path and _is_of(selection.resource, step):
         return True, segment
@@ -129,7 +129,7 @@ def _granted(call: Call, step: Step) -> tuple[bool, str | None]:
 
 
 def _caveats(call: Call, step: Step) -> Caveats:
-    """Return the conditions that the token itself puts on the listed path.
+    """Return the token's own conditions on the requested prefix.
 
     Every grant that the call depends on has the same conditions or none (I35, I39).
     """
@@ -142,7 +142,7 @@ def _caveats(call: Call, step: Step) -> Caveats:
 
 
 def _granted_resources(call: Call, step: Step, caveats: Caveats) -> list[Resource]:
-    """Return the resources that the caller's delegations grant and that contain the prefix.
+    """Return the resources in the caller's delegations that cover the requested prefix.
 
     A grant with conditions counts only if the call states the same conditions.
     """
@@ -158,7 +158,10 @@ def _granted_resources(call: Call, step: Step, caveats: Caveats) -> list[Resourc
 
 
 def _is_of(resource: Resource, step: Step) -> bool:
-    """Return whether a resource is exactly the listed path, ignoring its query and fragment."""
+    """Return whether a resource is exactly the requested prefix.
+
+    The resource's query and fragment are ignored.
+    """
     return isinstance(resource, SpaceResource) and (
         resource.space,
         resource.service,

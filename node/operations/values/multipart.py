@@ -1,8 +1,8 @@
-"""A streaming parser of `multipart/form-data` (RFC 7578, RFC 2046) for batch puts (wire §4.4.6).
+"""A streaming parser of `multipart/form-data` (RFC 7578, RFC 2046) for batch writes (wire §4.4.6).
 
 It is our own because clients parse the texts of its refusals, and because it is stricter than
 libraries: no preamble, no folded or malformed headers, and limits on everything in memory. A part
-is read piece by piece and never held in memory.
+is read piece by piece and is never in memory as a whole.
 
     --boundary CRLF (header CRLF)* CRLF bytes CRLF --boundary CRLF … CRLF --boundary--
 
@@ -46,7 +46,7 @@ def boundary_of(content_type: str) -> bytes:
 
 
 def part_path(name: str) -> str:
-    """Return the path in the name of a part, percent-decoded once."""
+    """Percent-decode the name of a form part once, and return the result as a path."""
     raw = unquote_to_bytes(name.encode("utf-8", "surrogateescape"))
     try:
         return raw.decode("utf-8")
@@ -78,7 +78,7 @@ async def multipart_parts(
         yield part
         async for _ in part.pieces:  # skip what the caller did not read
             pass
-    if follows != b"--":  # the mark of the last delimiter
+    if follows != b"--":  # the suffix of the last delimiter
         raise _incomplete()
 
 
@@ -87,30 +87,30 @@ class _Source(Struct):
 
     pieces: AsyncIterator[bytes]
     delimiter: bytes
-    held: bytearray = bytearray()
+    buffer: bytearray = bytearray()
 
     async def more(self) -> bool:
         """Buffer the next piece of the body, or return False at its end."""
         async for piece in self.pieces:
             if piece:
-                self.held += piece
+                self.buffer += piece
                 return True
         return False
 
     async def take(self, size_bytes: int) -> bytes:
         """Return the next `size_bytes` bytes, or fewer at the end of the body."""
-        while len(self.held) < size_bytes and await self.more():
+        while len(self.buffer) < size_bytes and await self.more():
             pass
-        taken = bytes(self.held[:size_bytes])
-        del self.held[:size_bytes]
+        taken = bytes(self.buffer[:size_bytes])
+        del self.buffer[:size_bytes]
         return taken
 
     async def head(self) -> bytes:
         """Return the header lines of a part."""
-        self.held[:0] = _CRLF  # so that an empty header block also ends with CRLF CRLF
+        self.buffer[:0] = _CRLF  # so that an empty header block also ends with CRLF CRLF
         looked = 0
-        while (end := self.held.find(_HEAD_END, max(looked - len(_HEAD_END), 0))) < 0:
-            looked = len(self.held)
+        while (end := self.buffer.find(_HEAD_END, max(looked - len(_HEAD_END), 0))) < 0:
+            looked = len(self.buffer)
             if looked > MAX_PART_HEADER_BYTES:
                 raise Refusal(
                     "bad-option",
@@ -123,9 +123,9 @@ class _Source(Struct):
     async def part(self, name: str) -> AsyncIterator[bytes]:
         """Yield the bytes of a part up to the next delimiter."""
         end = _CRLF + self.delimiter
-        while (found := self.held.find(end)) < 0:
+        while (found := self.buffer.find(end)) < 0:
             # The buffer may end with the first bytes of the delimiter.
-            if piece := await self.take(max(len(self.held) - len(end) + 1, 0)):
+            if piece := await self.take(max(len(self.buffer) - len(end) + 1, 0)):
                 yield piece
             if not await self.more():
                 raise Refusal("bad-option", f'field "{name}" received with incomplete data')

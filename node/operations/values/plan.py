@@ -1,4 +1,4 @@
-"""The data types for a call on values, and the check of batch puts (wire §4.4, Q3).
+"""Data types of requests for values, and the validation of batch writes (wire §4.4, Q3).
 
 Every batch is checked before anything runs.
 """
@@ -97,7 +97,7 @@ def is_value(resource: Resource) -> bool:
 
 
 def check_batch_put(request: Request) -> None:
-    """Check that a token contains only puts to one space, with each path once (4.4.6, I10).
+    """Check that a token only writes values, to different paths of one space (4.4.6, I10).
 
     Raises:
         Refusal: `bad-option`, it does not.

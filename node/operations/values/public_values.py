@@ -36,7 +36,7 @@ def public_space(text: str) -> SpaceId:
 
 
 async def find_public(services: Services, space: SpaceId, paths: tuple[str, ...]) -> Head:
-    """Return the head row (metadata) of the value at the first of the paths that has one.
+    """Return the row that describes the value at the first path where a value is stored.
 
     All paths are read in one snapshot.
     """

@@ -1,9 +1,10 @@
-"""Recognising encrypted values, so that policies can name where a key is stored (RL19).
+"""Encrypted values (envelopes), and the digests of the wrapped keys in them (RL19).
 
 A policy may name paths at which a key has to be stored. A release then compares its wrapped key
-with the digest in the value's head. The digest is written in the value's own commit, so it cannot
-belong to another value, and the body need not be opened. Bodies in files have no digest, nor have
-values that were written before digests existed; these are read when a policy names their path.
+with the digest in the row that describes the value. The digest is written in the value's own
+commit, so it cannot belong to another value, and the body need not be opened. Bodies in files have
+no digest, nor have values that were written before digests existed; these are read when a policy
+names their path.
 
 Only the member with the key is examined. That is enough, because a writer at a path could as well
 write a whole envelope there.
@@ -37,16 +38,14 @@ _DECODER = msgspec.json.Decoder(_Sealed)
 
 
 def key_digest(wrapped_key: str) -> bytes:
-    """Return the SHA-256 of a base64 wrapped key as a JSON string, with its quotes (EN11)."""
+    """Return the SHA-256 of a wrapped key's JSON form: its base64 text in double quotes (EN11)."""
     return bytes.fromhex(canonical_hash(wrapped_key))
 
 
 def sealed_key_of(body: Body) -> bytes | None:
     """Return the digest of an envelope's wrapped key, or None if the body is not in memory.
 
-    For any other value the result is NO_ENVELOPE.
-
-    For values that are not envelopes this costs a search for one word.
+    For a value that is not an envelope, the result is NO_ENVELOPE and costs a search for one word.
     """
     return None if body.inline is None else _digest_in(body.inline)
 

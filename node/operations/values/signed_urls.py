@@ -1,4 +1,4 @@
-"""Signed URLs, which give public access to one version of a value for minutes (wire §5.10).
+"""Signed URLs, which give public access to one version of a value for up to 5 minutes (wire §5.10).
 
 A token that may read the value makes one URL; nothing else in that token is executed (Q27). The
 rows that the URL depends on are read again at each use, so a revocation ends it at once (Q24).
@@ -169,14 +169,15 @@ def _expiry(services: Services, call: Call, asked: SignedUrlRequest) -> float:
 
 
 async def redeem(services: Services, text: str) -> Head:
-    """Check a signed URL's ticket, and return the head row (metadata) of its value.
+    """Check a signed URL's ticket, and return the row that describes the value.
 
     Args:
         text: untrusted; the last part of the URL, percent-decoded.
 
     Raises:
-        Refusal: `ticket-refused`, unknown, expired, or a delegation that it depends on was revoked
-            since; `no-value`, the value was deleted; `value-changed`, it has another version now.
+        Refusal: `ticket-refused`, the ticket is unknown or expired, or a delegation that it depends
+            on was revoked since; `no-value`, the value was deleted; `value-changed`, the value has
+            another version now.
         SpaceError: the store does not answer.
     """
     ticket, record = decode_url(text), None
@@ -188,8 +189,8 @@ async def redeem(services: Services, text: str) -> Head:
     # lifetime is unknown, so it is refused.
     if not 0 < record.expires_at - services.clock.now() <= MAX_TTL_S + MAX_CLOCK_SKEW_S:
         raise Refusal("ticket-refused", "signed URL expired")
-    # Q24: marks and value are read at one moment, so a value that was written after a revocation is
-    # not served.
+    # Q24: revocation markers and value are read in one snapshot, so a value that was written after
+    # a revocation is not served.
     *records, value = (
         await services.store.read((*mark_keys(record.authority), record.value_key))
     ).records
