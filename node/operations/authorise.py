@@ -1,4 +1,4 @@
-"""Authorising an invocation: time, signature, single use, delegations (wire §4.1 to §4.3).
+"""Authorisation of an invocation: time, signature, single use, delegations (wire §4.1 to §4.3).
 
 Everything that a decision depends on is read at one moment, together with the token's replay
 record, so that one answer reflects one state (I14). The wire specification fixes the order of the
@@ -94,7 +94,7 @@ _BINDING_FACTS = (ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT)
 
 
 class Call(Struct, frozen=True, gc=False):
-    """An authorised invocation, and the database rows that were read together with its proofs."""
+    """An authorised invocation, with rows from the snapshot in which it was authorised."""
 
     invocation: Invocation
     authority: Authority
@@ -127,7 +127,7 @@ class Call(Struct, frozen=True, gc=False):
         *,
         at: float | None = None,
     ) -> Put:
-        """Return the put operation that writes an audit record of the call.
+        """Return the write of an audit record for the call.
 
         `at` is the time of the action in epoch seconds, by default now.
         """
@@ -152,7 +152,7 @@ async def read_call(
     records_use: bool = True,
     addressed: bool = True,
 ) -> Call:
-    """Read a call's rows in one snapshot, record the token as used, and check its delegations.
+    """Record a token as used, check its delegations, and read an operation's rows in one snapshot.
 
     Args:
         invocation: verified; see `admit_token`.

@@ -66,10 +66,10 @@ Run: TypeAlias = Callable[[Request], Awaitable[object]]
 
 
 class Batch(Struct, frozen=True, eq=False):
-    """How several capabilities of the same kind in one token are run and answered together.
+    """A batch operation: several capabilities of one kind in one token, with one response.
 
     Attributes:
-        limit_text: how a refusal begins that states `most`.
+        limit_text: the start of the error message that names `most`.
         most: the maximum number of capabilities.
         run: carries out all of them.
         check: a further check of the request.
@@ -91,8 +91,8 @@ class Row(Struct, frozen=True, eq=False):
             has no effect.
         run: carries out one capability, and judges the token in the read that its result depends on
             (I14).
-        operation: the name that it is counted under.
-        batch: how several are carried out; None if they cannot share a response (Q3).
+        operation: the name of the service in metrics.
+        batch: the operation for several capabilities; None if they cannot share a response (Q3).
         takes_all: whether the whole token belongs to this service, with all of its capabilities.
     """
 
@@ -192,7 +192,7 @@ _TAKING_ALL = tuple(row for row in TABLE if row.takes_all)
 
 
 def check_call(invocation: Invocation) -> None:
-    """Reject a token that is meant for another route than `/invoke`.
+    """Reject a token that is meant for a route other than `/invoke`.
 
     A request to list an account's delegations passes, because as a call it has no effect. On
     `/invoke`, decrypt requests are recognised before this check (I6).

@@ -270,7 +270,12 @@ async def _use_challenge(services: Services, replay_record: ReplayRecord) -> Non
 async def _verified(
     services: Services, call: Call, terms: Record | None, decoded: _DecodedRequest, nonce: bytes
 ) -> tuple[Evidence, Quote, Collateral, Check]:
-    """Verify a quote. Return evidence, quote, collateral, and a commit check on the collateral."""
+    """Verify a quote with the stored collateral of its platform.
+
+    Returns:
+        The evidence; the parsed quote; its collateral; and a condition that fails the commit if the
+        stored collateral has changed.
+    """
     binding = session_binding(
         nonce,
         services.keyring.node_did,
@@ -295,16 +300,18 @@ async def _verified(
 
 
 async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collateral, Check, float]:
-    """Return the collateral for a quote, a commit check on its row, and the time it turns stale.
+    """Return the stored collateral for a quote. Nothing is fetched while the caller waits.
 
-    Nothing is fetched while the caller waits.
+    Returns:
+        The collateral; a condition that fails the commit if the stored collateral has changed; and
+        the time at which the collateral becomes too old, in epoch seconds.
 
     Raises:
-        Refusal: `collateral-missing`, none is stored; if the node fetches collateral, a fetch is
-            now requested.
-        CollateralUnusable: `collateral-window`, it is older than the settings allow.
-        CollateralUnusable: it cannot be read.
-        QuoteRefused: none is stored, and the platform is not certified.
+        Refusal: `collateral-missing`, no collateral is stored for the platform; if the node fetches
+            collateral, a fetch is now requested.
+        CollateralUnusable: `collateral-window`, the collateral is older than the settings allow.
+        CollateralUnusable: the collateral cannot be parsed.
+        QuoteRefused: no collateral is stored, and the platform is not certified.
         SpaceError: the store does not answer.
     """
     family = (quote.platform.fmspc, quote.platform.ca)
@@ -328,10 +335,10 @@ async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collater
 
 
 async def _expired_evidence(services: Services, fresh: Evidence) -> list[Put]:
-    """Return the put operations that delete expired evidence of the DID that just attested.
+    """Return the writes that delete expired evidence of the DID that just attested.
 
-    A holder attests every few minutes with a new key, and a release in mode `signed` searches all
-    evidence of a holder, so old rows must not accumulate.
+    A backend attests every few minutes with a new key, and a release in mode `signed` searches all
+    evidence of a backend, so old rows must not accumulate.
     """
     page = await read_page(services.store, evidence_range(fresh.invoker, limit=_MOST_ENDED))
     own, now = evidence_row_key(fresh.invoker, fresh.receiver_public_key), services.clock.now()

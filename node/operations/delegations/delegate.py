@@ -1,4 +1,4 @@
-"""Registering a delegation, which may also host spaces and create the owner's network (wire §3)."""
+"""Delegation registration, which may also host spaces and create the owner's network (wire §3)."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -35,10 +35,11 @@ DEFAULT_NAME = "default"
 
 
 def _network_of_sign_in(services: Services, delegation: Delegation) -> NetworkId | None:
-    """Return the encryption network that a sign-in creates, or None if it is no plain sign-in.
+    """Return the encryption network that a plain sign-in creates. None means that the delegation
+    does not create a network.
 
-    A plain sign-in of TinyCloud's clients has `network.create` on it, so that the owner can keep
-    secrets at once (store §6).
+    A plain sign-in of TinyCloud's clients grants `network.create` on this network, so that the
+    owner can store secrets at once (store §6).
     """
     owner = delegation.delegator
     if delegation.parents or not is_wallet(owner) or not services.hosting.is_automatic:
@@ -150,7 +151,8 @@ async def _attempt(
 ) -> tuple[Commit, _Outcome]:
     content = delegation.content_key
     found = await services.delegations.by_cid([parent.digest for parent in delegation.parents])
-    # Most delegations are new, so one read is enough: its mark tells whether one is registered.
+    # Most delegations are new, so one read is enough: the revocation marker shows whether the
+    # delegation is registered.
     known = services.delegations.remembered(content)
     posted = await _read(services, delegation, client, known, found)
     if known is None and content in posted.marks:  # registered, and not in memory yet
@@ -158,13 +160,13 @@ async def _attempt(
         posted = await _read(services, delegation, client, known, found)
     if known is not None and content in posted.marks:
         return await _repeat(services, delegation, posted, known)
-    # A delegation that is cached but has no mark was swept long after its expiry. It is judged
-    # like a new one.
+    # A delegation that is cached but has no revocation marker was removed long after its expiry. It
+    # is checked like a new one.
     return _first(services, delegation, posted, found)
 
 
 class _Posted(Struct, frozen=True):
-    """The rows read for a posted delegation, and which spaces and network it will create."""
+    """The stored state that a registration depends on, and the spaces and network to create."""
 
     now: float
     marks: Mapping[ContentKey, Mark]
@@ -181,7 +183,8 @@ async def _read(
     known: Registered | None,
     found: Sequence[Registered | None],
 ) -> _Posted:
-    """Read the rows for a registration in one snapshot, and decide what it will create."""
+    """Read the state for a registration in one snapshot, and plan the spaces and network to
+    create."""
     now, limits = services.clock.now(), services.config.limits
     contents = (delegation.content_key, *closure_contents((known,) if known else found))
     counters = kept_keys(delegation.delegator, counted_client(client))

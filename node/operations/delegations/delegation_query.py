@@ -1,4 +1,4 @@
-"""Listing the delegations that an account granted and received, page by page (wire 5.4).
+"""Paged lists of the delegations that an account granted and received (wire 5.4).
 
 The cost of a page depends on its length and not on the size of the account. The index of parties is
 read in order, latest issued first, from the end of the previous page. An account's delegations are
@@ -180,7 +180,7 @@ async def _authorised_read(
         is_entitled = len(call.cited) == 1 and view.account in call.cited[0].accounts
     else:
         is_entitled = invocation.invoker == view.account
-    # A cursor outside these lists is refused. Otherwise the pages would reveal the place of a
+    # A cursor outside these lists is refused. Otherwise the pages would reveal the position of a
     # delegation that the account may not see.
     is_listed = any(record is not None and record.value is not None for record in call.records)
     if not is_entitled or (keys and not is_listed):
@@ -268,9 +268,9 @@ async def _page(
 async def _listed(
     services: Services, view: _View, contents: Sequence[ContentKey]
 ) -> list[Listed | None]:
-    """Return the response entry of each delegation, given their content keys.
+    """Return one response entry for each content key, in the same order.
 
-    The entry is None if the account may not see the delegation, or the filters do not match.
+    An entry is None if the account may not see the delegation, or the filters do not match.
     """
     found = await services.delegations.by_content(contents)
     signers = (stored.delegation.delegator for stored in found if stored is not None)
@@ -300,7 +300,8 @@ def _item(
 ) -> Listed | None:
     filters = view.filters
     direction = view.direction(stored, members)
-    # Without a mark it was removed after its expiry and is only in this process's cache.
+    # Without a revocation marker, the delegation was removed after its expiry and is only in this
+    # process's cache.
     if direction is None or mark_of(marks[stored.delegation.content_key]) is None:
         return None
     if filters.direction not in (None, direction):

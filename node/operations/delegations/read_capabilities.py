@@ -1,8 +1,8 @@
-"""Reading the list of delegations on a space, or one delegation with its chain (wire 4.5).
+"""The list of delegations on a space, or one delegation with its ancestors (wire 4.5).
 
-A list returns the newest ones. It is bounded by how many are examined, how many are returned and
-their size, and lets other tasks run in between. It reads in steps, so each delegation is returned
-in the state of its own step.
+A list contains the newest delegations. Limits apply to the number examined, the number returned and
+their size, and other tasks run in between. The list is read in steps, so each delegation is
+returned in its state at that step.
 """
 
 import asyncio
@@ -63,7 +63,10 @@ class _List(msgspec.Struct, frozen=True, tag="list"):
 
 
 def asked_of(facts: Iterable[Json]) -> GrantFilters | Chain:
-    """Return the first query found in a token's facts, or filters that match everything."""
+    """Return the first valid query in a token's facts: a request for one delegation, or filters.
+
+    Without a query, return filters that match every delegation.
+    """
     for fact in facts:
         if isinstance(fact, dict):
             with suppress(msgspec.ValidationError):
@@ -113,7 +116,8 @@ async def read_capabilities(
     *,
     bounds: ListBounds = DEFAULT_BOUNDS,
 ) -> Entries:
-    """Return the delegations on a space, or one and its ancestors if the token requests that."""
+    """Return the delegations on a space. If the token names one delegation, return only this
+    delegation and its ancestors."""
     asked = asked_of(invocation.facts)
     newest = (
         () if isinstance(asked, Chain) else (space_grants_range(space, limit=bounds.page_rows),)
@@ -167,7 +171,10 @@ async def _in_force(services: Services, contents: Sequence[ContentKey]) -> list[
 
 
 async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListBounds) -> Entries:
-    """Return a delegation, its first parent, and so on, while they are active and on the space."""
+    """Return a delegation and its ancestors, following only the first parent of each.
+
+    The chain ends before the first delegation that is inactive or does not mention the space.
+    """
     try:
         digest = parse_cid(asked.cid).digest32
     except InvalidIdentifier:

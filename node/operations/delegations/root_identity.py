@@ -1,4 +1,4 @@
-"""Finding the wallet on whose behalf a key calls, by following its delegations upwards."""
+"""The wallet on whose behalf a key acts, found by following the key's delegations upwards."""
 
 from capabilities.chain import MAX_CHAIN_NODES
 from capabilities.principals import Principal, is_wallet
@@ -12,7 +12,7 @@ _STEPS = range(MAX_CHAIN_NODES)
 async def root_identity(services: Services, call: Call) -> Principal:
     """Follow the first proof of each delegation from the caller up to a wallet. Return the wallet.
 
-    If there is no wallet, it is the signer of the last delegation followed. A caller that acts in
+    If there is no wallet, return the signer of the last delegation followed. A caller that acts in
     its own right is its own root identity, whatever it cites.
     """
     identity = call.invocation.invoker

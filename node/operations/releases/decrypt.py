@@ -135,7 +135,7 @@ async def _decrypt(
 def _authorised_put(
     services: Services, call: Call, permit: ReleasePermit, receipt: NewReceipt
 ) -> Put:
-    """Return the put operation that writes the audit record of an authorised key release.
+    """Return the write of the audit record for an authorised key release.
 
     The record is durable before the key is decrypted.
 

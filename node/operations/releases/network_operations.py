@@ -126,9 +126,11 @@ async def create(
 
 
 async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, ...]:
-    """Require that a new network's owner is admitted, and return the commit checks for it (EN32).
+    """Reject a new network whose owner is not admitted (EN32).
 
-    They are empty if this owner needs no admission.
+    Returns:
+        Conditions that fail the commit if the owner's admission has changed. Empty if this owner
+        needs no admission.
 
     Raises:
         ChainError: `action-unauthorized`, the owner is not admitted.
@@ -167,7 +169,8 @@ def _admitted(services: Services, unverified: UnverifiedInvocation) -> Invocatio
 
 
 class _Write(Struct, frozen=True):
-    """A call that writes a network, the used nonce, and the network as it is stored now."""
+    """A checked request to create or revoke a network, with its replay record and the network's
+    stored row."""
 
     call: Call
     replay_record: ReplayRecord
@@ -184,9 +187,9 @@ async def _bind_write(
     *,
     records_use: bool,
 ) -> _Write:
-    """Check that a token is for this network, record its nonce as used, and read the network.
+    """Check that a token names this network, record its nonce as used, and read the network's row.
 
-    The nonce stays used even if the request fails afterwards.
+    The nonce remains used even if the request fails afterwards.
     """
     invocation, node_did = call.invocation, services.keyring.node_did
     # rows 7 to 16
@@ -216,7 +219,7 @@ def _plan(
     action: str,
     checks: tuple[Check, ...] = (),
 ) -> tuple[Commit, dict[str, Json]]:
-    """Return the commit that writes a network, and the network's descriptor."""
+    """Return the commit that writes a network's row, and the network's JSON description."""
     expect = stamp_of(write.row)
     puts = (
         network_put(record.network_id, encode_network(record), expect=expect),

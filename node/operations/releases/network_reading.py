@@ -43,7 +43,8 @@ def admitted_for_network(
 def admitted_reader(
     services: Services, header: str, path_id: str, ability: str
 ) -> tuple[Invocation, NetworkId]:
-    """Parse and check a token for reading a network. Reject one that is bound to another route."""
+    """Parse and check a token for reading a network's policy or receipts. Reject a token that is
+    bound to another route."""
     invocation, network = admitted_for_network(services, header, path_id, ability)
     check_unbound(invocation)  # T12: a token signed to change a policy must not read one
     return invocation, network

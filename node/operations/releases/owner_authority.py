@@ -1,6 +1,6 @@
-"""Reading the rows that show whether a caller is a network's owner, not a delegate (IP1, IP2).
+"""Owner authority: whether a caller is a network's owner in person or a delegate (IP1, IP2).
 
-`capabilities.sign_ins` has the rule.
+This module reads the rows; the rules are in `capabilities.sign_ins`.
 
 Example:
     call = await read_call(services, invocation)
@@ -30,9 +30,10 @@ A client that keeps its key replaces its sign-in when it renews it.
 
 
 async def read_owner_authority(services: Services, call: Call, owner: Principal) -> OwnerAuthority:
-    """Determine whether the caller is the owner in person: the wallet, or a key that it signed in.
+    """Determine whether the caller is the owner in person: the owner's own key, or a session key.
 
-    Sign-ins are read only if the cited delegations alone do not decide.
+    A session key is one that the owner's wallet signed in. Sign-ins are read only if the cited
+    delegations alone do not decide.
     """
     facts = AuthorityFacts(
         owner=owner,
@@ -46,7 +47,7 @@ async def read_owner_authority(services: Services, call: Call, owner: Principal)
     if (holders := session_holders(facts)) and (
         sessions := await _sessions(services, owner, holders)
     ):
-        # A sign-in has no parents, so its own mark is the only one that can revoke it.
+        # A sign-in has no parents, so its own revocation marker is the only one that can revoke it.
         contents = tuple(sessions)
         marks = marks_of(contents, (await services.store.read(mark_keys(contents))).records)
         facts = msgspec.structs.replace(
@@ -58,9 +59,9 @@ async def read_owner_authority(services: Services, call: Call, owner: Principal)
 async def _links(
     services: Services, contents: Sequence[ContentKey]
 ) -> dict[ContentKey, Registered]:
-    """Load delegations by content key. Return those that are stored.
+    """Load delegations by content key. Return the ones that are stored.
 
-    Missing ones are left out, which the gate detects itself.
+    Missing delegations are left out; the gate detects this itself.
     """
     found = await services.delegations.by_content(contents)
     return {

@@ -1,4 +1,4 @@
-"""Changes to a network's policy and withdrawals, by its owner only (RL17, RL20, RC22).
+"""Changes that only a network's owner may make: policy and withdrawals (RL17, RL20, RC22).
 
 Both are the same kind of write: a token for exactly this change, the owner in person, a network
 record that replaces the one that was read, and an audit record. "In person" is the gate's term: by
@@ -43,7 +43,7 @@ async def change_in_person(
     detail: bytes,
     in_person: str,
 ) -> None:
-    """Change a network's record, if the caller is its owner's wallet or a key that it signed in.
+    """Change a network's record. Only the network's owner in person may do this, not a delegate.
 
     The change is effective for the next release.
 
@@ -103,9 +103,9 @@ async def change_in_person(
 
 
 async def set_policy(services: Services, header: str, *, path_id: str, body: bytes) -> None:
-    """Replace or remove the owner's policy for a network.
+    """Replace the owner's policy for a network. A body of `null` removes the policy.
 
-    Null removes it. The change is effective for the next release.
+    The change is effective for the next release.
     """
     value = read_body(body, max_bytes=MAX_POLICY_BYTES)
     policy = None if value is None else parse_policy(value)
@@ -125,7 +125,7 @@ async def set_policy(services: Services, header: str, *, path_id: str, body: byt
 async def read_policy(services: Services, header: str, *, path_id: str) -> Policy | None:
     """Return the owner's policy for a network, or None if none is set (RL20).
 
-    The caller has to hold `SET_POLICY`.
+    The caller needs the ability `SET_POLICY`.
     """
     invocation, network = admitted_reader(services, header, path_id, SET_POLICY)
     call = await read_call(services, invocation, (network_row_key(network),))

@@ -1,10 +1,10 @@
-"""Reading all the rows from which the gate decides a key release (RL12).
+"""The input of the gate: all rows that the decision on a key release depends on (RL12).
 
 The gate decides on plain values, which this module reads: the network with its owner's policy and
 withdrawals, the release record, the operator's withdrawals, the evidence for the caller and the
-receiver key, all delegations of the cited closures with their marks, the sessions that may prove
-the owner in person, and the envelopes at the paths that policies name. Each row comes with its
-stamp, so that the release's commit can require it unchanged.
+receiver key, all delegations of the cited closures with their revocation markers, the sessions that
+may prove the owner in person, and the envelopes at the paths that policies name. Each row comes
+with its version stamp, so that the release's commit fails if the row has changed.
 
 Rows that the request alone determines are read together with the call (`release_keys`). The others
 are read only when they can matter: sessions outside the chain, evidence for another receiver key,
@@ -43,9 +43,9 @@ from .owner_authority import read_owner_authority
 
 _RECEIVER_KEY_BYTES = 32
 _MOST_EVIDENCE = 512
-"""How many rows of evidence of one holder are examined in mode `signed`.
+"""How many rows of evidence of one backend are examined in mode `signed`.
 
-New evidence of the holder removes what has expired.
+Expired rows are removed when the backend attests again.
 """
 _MOST_ENVELOPE_BYTES = 2 * 1024 * 1024
 """Bytes of values that one release reads at most.
@@ -54,7 +54,7 @@ The author of a policy chooses the paths, so without a limit a policy could make
 much. A path beyond the limit counts as empty; sealed secrets are small.
 """
 _PATHS_AT_ONCE = 16
-"""Heads that are read at a time; each may contain a body of some 64 KiB."""
+"""Rows of values that are read at a time; each may contain a body of some 64 KiB."""
 
 
 def release_keys(
@@ -106,7 +106,7 @@ async def read_release(
         if row is not None and row.value is not None:
             evidence, evidence_row = decode_evidence(row.value), RowStamp(keys[3], row.stamp)
     if evidence is None and needs_evidence(owner, release_record, policies):
-        evidence, evidence_row = await _of_any_receiver(services, call.invocation.invoker)
+        evidence, evidence_row = await _newest_evidence(services, call.invocation.invoker)
     return ReleaseRequest(
         decrypt=checked,
         authority=call.authority,
@@ -128,10 +128,11 @@ def _value(record: Record) -> bytes:
     return record.value
 
 
-async def _of_any_receiver(
+async def _newest_evidence(
     services: Services, invoker: Principal
 ) -> tuple[Evidence | None, RowStamp | None]:
-    """Return a DID's newest evidence that is valid for any receiver key (RL7)."""
+    """Return a DID's newest evidence, preferably of mode `signed`, which is valid for every
+    receiver key (RL7)."""
     # Choose the newest evidence of mode `signed`. If there is none, take the newest of all, which
     # the gate refuses because of its receiver key.
     page = await read_page(services.store, evidence_range(invoker, limit=_MOST_EVIDENCE))
@@ -146,7 +147,7 @@ async def _of_any_receiver(
 async def _key_paths(
     services: Services, checked: CheckedDecrypt, named: frozenset[str]
 ) -> Mapping[str, RowStamp]:
-    """Return those of a policy's paths at which the requested wrapped key is stored.
+    """Return the named paths at which the requested wrapped key is stored, with their row stamps.
 
     Only spaces of the network's owner are examined, so that a policy cannot make the node read
     values of other owners.

@@ -43,9 +43,9 @@ _SHA256_BYTES = 32
 async def missing_documents(
     services: Services, documents: Sequence[bytes], *, kept: Sequence[bytes] = ()
 ) -> tuple[Put, ...]:
-    """Return the put operations that store a receipt's documents or extend their life (RC26).
+    """Return the writes that store a receipt's documents or extend their retention (RC26).
 
-    Documents whose use is recorded for the current span need none.
+    Documents whose use is already recorded for the current retention period need no write.
 
     Args:
         documents: whole documents.
@@ -73,7 +73,11 @@ async def missing_documents(
 
 
 async def _values(services: Services, keys: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Read rows, given as digest to row key, and return their values by digest, if present."""
+    """Read the row of each digest, and return the values that are stored, by digest.
+
+    Args:
+        keys: the row key of each digest.
+    """
     rows = (await services.store.read([*keys.values()])).records if keys else ()
     return {
         digest: row.value
@@ -85,7 +89,7 @@ async def _values(services: Services, keys: Mapping[bytes, bytes]) -> dict[bytes
 class NewReceipt(Struct, frozen=True, gc=False):
     """The signed receipt of a key release, before the commit that stores it.
 
-    Call `note` as soon as it is.
+    Call `note` as soon as the receipt is stored.
     """
 
     puts: tuple[Put, ...]
@@ -94,7 +98,7 @@ class NewReceipt(Struct, frozen=True, gc=False):
 
 
 async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
-    """Sign the receipt of a key release. Return it with the put operations that store it."""
+    """Sign the receipt of a key release. Return the receipt with the writes that store it."""
     span = document_span(services.clock.now())
     services.kept.enter(span)
     documents, policies = list[bytes](), list[str]()
@@ -146,14 +150,17 @@ def _receipt(services: Services, permit: ReleasePermit, judged: QuoteVerdict | N
 async def _judged(
     services: Services, evidence: Evidence, record: bytes
 ) -> tuple[QuoteVerdict, list[bytes]]:
-    """Return the verdict on evidence, and the documents behind it, which may not be stored yet."""
+    """Return the verdict on evidence, and the documents that support it.
+
+    The caller stores the documents that are not stored yet.
+    """
     key = basis_beside(evidence_row_key(evidence.invoker, evidence.receiver_public_key))
     row = await read_row(services.store, key)
     basis = basis_of(row)
     documents = [encode_evidence(evidence)]
     quote = event_log = nonce = None
-    # If the basis belongs to newer evidence, the row of the evidence has changed too, and the
-    # release's commit will fail.
+    # If the supporting documents belong to newer evidence, the row of the evidence has changed too,
+    # and the release's commit will fail.
     if basis is not None and basis.evidence_sha256 == record:
         documents.append(basis.quote)
         quote, nonce = Digest(hashlib.sha256(basis.quote).digest()), Digest(basis.nonce)

@@ -1,8 +1,8 @@
-"""Withdrawing trust in code, backends or evidence, for later key releases (RC20 to RC24).
+"""Withdrawal of trust in code, backends or evidence, which stops key releases (RC20 to RC24).
 
-An owner withdraws for one network, the operator for all. Withdrawals are stored in rows that every
-release reads and whose stamps its commit checks. So a withdrawal that was acknowledged before a
-release is durable takes precedence.
+An owner withdraws trust for one network, the operator for all networks. Withdrawals are stored in
+rows that every release reads and whose stamps its commit checks. So a withdrawal that was
+acknowledged before a release is durable takes precedence.
 """
 
 from capabilities.clock_and_entropy import Entropy
