@@ -82,10 +82,10 @@ async def recorded_release(store: Store) -> ReleaseRecord | None:
 
 
 async def current_release(store: Store) -> ReleaseRecord:
-    """Read the release record from the store, which has one after the node's first start.
+    """Read the release record from the store. The node's first startup wrote it.
 
     Raises:
-        RecordDamaged: the record was deleted; the first start had written it.
+        RecordDamaged: the record was deleted.
     """
     record = await recorded_release(store)
     if record is None:

@@ -1,4 +1,4 @@
-"""Fetching and importing collateral, and the queue that verifies quotes with it.
+"""Intel's collateral: fetching and importing it, and verifying quotes with it.
 
 `tee_backend.attestation` verifies quotes; `spaces.documents.collateral_rows` defines the rows.
 """

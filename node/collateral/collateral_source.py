@@ -44,16 +44,17 @@ class CollateralSource:
     async def check_edition(
         self, document: Document, *, root: TrustRoot, now: float
     ) -> Evaluation | None:
-        """Reject collateral if Intel has replaced its edition and the settings require it (AT33).
+        """Reject collateral of an outdated edition, if the settings enable this check (AT33).
 
         Args:
             document: verified collateral.
             root: the configured trust root.
             now: epoch seconds.
         Returns:
-            The edition after the document's; None if none is published, or the check is off.
+            The edition that follows the document's. None if Intel has not published one, or if the
+            check is disabled.
         Raises:
-            CollateralUnusable: the document's edition was replaced.
+            CollateralUnusable: Intel has replaced the document's edition with a newer one.
             CollateralUnusable: the list of editions cannot be fetched, or is not valid.
         """
         if not self._checks_numbers:
@@ -65,7 +66,7 @@ class CollateralSource:
 
 
 def configured_source(settings: Collateral) -> CollateralSource | None:
-    """Return the configured collateral service, or None if nothing is to be fetched."""
+    """Return the configured collateral service, or None if collateral is only imported."""
     if settings.service_url is None:
         return None
     base_url = settings.service_url.rstrip("/")

@@ -61,8 +61,8 @@ async def sweep_receipts(services: Services) -> bool:
     now = services.clock.now()
     until = now - days * DAY_S
     more = await receipt_rows.sweep_receipts(services.store, until=until)
-    # Documents are kept for another span: removing the receipts of all networks takes many rounds,
-    # and until then receipts may still refer to them.
+    # Documents are retained for another period: removing the receipts of all networks takes many
+    # rounds, and until then receipts may still refer to the documents.
     return (
         await receipt_rows.sweep_documents(
             services.store, until=until - receipt_rows.PERIOD_S, now=now
@@ -98,8 +98,8 @@ async def prune_audit(services: Services) -> bool:
 async def sweep_evidence(services: Services) -> bool:
     """Remove evidence a day after its expiry. Return whether more work is due (RC29).
 
-    A holder that attests again replaces its evidence; this removes that of holders that do not.
-    Receipts refer to documents of their own, which stay.
+    A backend that attests again replaces its evidence. This job removes the evidence of backends
+    that do not. Receipts refer to documents of their own, which are not removed.
 
     Raises:
         SpaceError: the store does not answer.
@@ -132,10 +132,11 @@ def _is_void(record: Record, now: float) -> bool:
 
 
 async def sweep_aliases(services: Services) -> bool:
-    """Remove additional CIDs of removed delegations. Return whether more work is due (RC29).
+    """Remove alternative CIDs whose delegation was removed. Return whether more work is due (RC29).
 
-    A delegation is removed together with its own CID. CIDs of other encodings that were posted
-    later are removed here. A mark exists exactly as long as its delegation.
+    A delegation is removed together with its own CID. The same delegation may have been posted in
+    other encodings; the CIDs of those are removed here. A revocation marker exists exactly as long
+    as its delegation.
 
     Raises:
         SpaceError: the store does not answer.
@@ -212,10 +213,10 @@ class Job:
 async def _collect_bodies(services: Services) -> bool:
     store = services.store
     if isinstance(store, SharedStore):
-        is_held = await store.are_bodies_locked()
+        is_locked = await store.are_bodies_locked()
     else:
-        is_held = await asyncio.to_thread(are_bodies_locked, services.config.data)
-    if is_held:  # BK2: a backup in progress still reads bodies that no row refers to any more
+        is_locked = await asyncio.to_thread(are_bodies_locked, services.config.data)
+    if is_locked:  # BK2: a backup in progress still reads bodies that no row refers to any more
         return False
     now = services.clock.now()
     return (
@@ -268,7 +269,7 @@ JOBS: tuple[Job, ...] = (
 
 
 class Housekeeper:
-    """Runs one process's housekeeping while the process holds the lease."""
+    """The background jobs of one process. They run while the process has the lease."""
 
     def __init__(
         self,
@@ -284,7 +285,7 @@ class Housekeeper:
         self._lease = Lease(services.store, owner=services.entropy.token(16), ttl_s=LEASE_S)
 
     async def turn(self) -> bool:
-        """Try to take the lease and run the due jobs. Return whether the lease is still held."""
+        """Try to acquire the lease and run the due jobs. Return whether the lease is still ours."""
         lease, store = self._lease, self._services.store
         if isinstance(store, SharedStore):
             clocks = await store.clocks()
@@ -312,7 +313,10 @@ class Housekeeper:
         return True
 
     async def _is_steady(self, lease: Lease, noted: Mapping[str, float]) -> bool:
-        """Return whether the clock has been steady long enough to delete by age (ST11)."""
+        """Return whether the clock was steady for the last day, so that age-based jobs may run.
+
+        Age-based deletion is postponed after a clock jump (ST11).
+        """
         now = self._services.clock.now()
         seen_at, leapt_at = noted.get(_SEEN), noted.get(_LEAPT)
         if seen_at is None and not noted:

@@ -21,7 +21,12 @@ _BATCHES = 8
 
 
 async def seal_audit(services: Services, *, window_s: float | None = None) -> bool:
-    """Seal the audit records of the last `window_s` seconds, or all. Return whether more remain."""
+    """Append queued audit records to the signed chain. Return whether more records remain.
+
+    Args:
+        window_s: How far to look back for late records, from the last time the queue was empty, in
+            seconds. None means without limit.
+    """
     chain, after, more = chain_of(services), None, True
     for _ in range(_BATCHES):
         now = services.clock.now()
@@ -39,7 +44,7 @@ seal_delayed = partial(seal_audit, window_s=DELAYED_S)
 
 
 def chain_of(services: Services) -> Chain:
-    """Return this node's audit chain: the node DID, the store id and the signing function."""
+    """Return the node DID, store id and signing function of this node's audit chain."""
     keyring = services.keyring
     return Chain(
         node_did=keyring.node_did, store_id=services.store_id, sign=keyring.node_signer.sign

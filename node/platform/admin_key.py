@@ -1,4 +1,4 @@
-"""The operator's secret, kept as a digest and compared in constant time."""
+"""The operator's secret, stored as a digest and compared in constant time."""
 
 from dataclasses import dataclass, field
 from hmac import compare_digest
@@ -21,9 +21,9 @@ class AdminKey:
     digest: bytes = field(repr=False)
 
     def opens(self, header: str) -> bool:
-        """Return whether an `Authorization` header is `Bearer` and the secret, in constant time.
+        """Return whether an `Authorization` header is `Bearer <secret>`.
 
-        The time depends on the length of the value only.
+        The comparison takes constant time, which depends only on the length of the header.
         """
         # Digests have equal length, so the time does not reveal the secret's length either.
         return compare_digest(

@@ -1,8 +1,8 @@
-"""A bounded queue in which each worker requests the node's own quotes one at a time.
+"""A bounded queue for the node's own quotes, which are requested one at a time.
 
-A platform takes some 40 ms for a quote, or any time if it has a fault. A caller waits for a limited
-time. A quote that is still in progress then keeps its place in the queue, so that callers cannot
-pile up behind a platform that does not answer.
+Each worker has its own queue. A platform takes some 40 ms for a quote, or any time if it has a
+fault. A caller waits for a limited time. A quote that is still in progress then keeps its slot in
+the queue, so that callers cannot pile up behind a platform that does not answer.
 """
 
 import asyncio

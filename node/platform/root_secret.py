@@ -1,10 +1,10 @@
 """The root secret, from which every key of the node is derived.
 
-It is read once and never shown.
+The secret is read once and never printed.
 
-It is taken from the first of these that is set: the environment (base64url without padding), a file
-of raw bytes, the platform's key service, the file `secret` in the data folder. The first start
-makes that file with mode 0600, but only in an empty folder: a store whose secret is lost must not
+Its source is the first of these that is set: the environment (base64url without padding), a file of
+raw bytes, the platform's key service, the file `secret` in the data folder. The first startup
+creates that file with mode 0600, but only in an empty folder: a store whose secret is lost must not
 be opened with a new one.
 """
 
@@ -36,9 +36,9 @@ def load_root_secret(
     """Return the root secret, or create it on the first start.
 
     Args:
-        config: states its source.
-        entropy: draws a new one.
-        on_made: called with the file of a new secret, after it is durable.
+        config: names the source of the secret.
+        entropy: the random source for a new secret.
+        on_made: called with the path of a new secret's file, after the file is durable.
 
     Returns:
         32 bytes or more.
@@ -53,7 +53,7 @@ def load_root_secret(
         named = decode_url(config.secret.value)
         if named is None:
             raise SecretUnusable(
-                "secret.value is not base64url without padding", hint=_how_to_mend(config)
+                "secret.value is not base64url without padding", hint=_repair_hint(config)
             )
         return _bounded(named, "secret.value", config)
     if config.secret.file is not None:
@@ -129,13 +129,13 @@ def _bounded(secret: bytes, source: str | Path, config: Config) -> bytes:
         raise SecretUnusable(
             f"the root secret from {source} has {len(secret)} bytes, not {MIN_SECRET_BYTES} to"
             f" {MAX_SECRET_BYTES}",
-            hint=_how_to_mend(config, source if isinstance(source, Path) else None),
+            hint=_repair_hint(config, source if isinstance(source, Path) else None),
         )
     return secret
 
 
-def _how_to_mend(config: Config, path: Path | None = None) -> str:
-    """Return the hint for an unusable secret in the file `path`, or in the settings.
+def _repair_hint(config: Config, path: Path | None = None) -> str:
+    """Return an error hint that says how to repair the root secret in the file or the settings.
 
     It never suggests a new secret for an existing store, which would become unreadable.
     """

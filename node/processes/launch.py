@@ -58,7 +58,7 @@ class StartRefusal(msgspec.Struct, frozen=True):
 
 
 def encode_launch(launch: Launch) -> bytes:
-    """Encode the settings as the line that starts a process."""
+    """Encode a process's settings as the line of JSON that is sent to its standard input."""
     return msgspec.json.encode(launch) + b"\n"
 
 

@@ -1,7 +1,7 @@
-"""Checking a store's schema, identity and release record when a process starts (store §7, RL16).
+"""Startup checks of a store's schema, identity and release record (store §7, RL16).
 
-Every process that opens the store does this. The very first one writes the rows; later ones compare
-them. No request is served before.
+Every process that opens the store does this. The very first process writes the rows; later
+processes compare them. No request is served before.
 """
 
 from datetime import UTC, datetime
@@ -166,7 +166,8 @@ async def report_closed_minutes(services: Services) -> None:
 
 
 async def _claim_release_record(config: Config, store: Store) -> None:
-    """Write the release record if there is none. Refuse a configuration that is looser than it."""
+    """Write the release record if there is none. Refuse a configuration with looser terms than the
+    record."""
     record = await recorded_release(store)
     if record is None:
         put = Put(

@@ -1,4 +1,4 @@
-"""Opening the configured store: LMDB in the data folder, or a database that several machines share.
+"""The configured store: LMDB in the data folder, or a database that several machines share.
 
 The database client is imported only if a database is configured, so LMDB works without it.
 """
@@ -49,7 +49,7 @@ def rows_of(config: Config, store: Store) -> RowSource:
 
 
 def start_refused(config: Config, error: StartRefused) -> StoreMisused:
-    """Return the error for a store that has another version or was moved away (ST12)."""
+    """Return the error for a store of a different schema version, or one that was moved (ST12)."""
     if not isinstance(error, StoreMoved):
         return StoreMisused(str(error), hint="start the version of sealspace that wrote the store")
     if config.is_shared:
@@ -104,7 +104,7 @@ async def refuse_beside_original(config: Config, store: Store) -> None:
         return
     folder, identity = Path(row.value.decode("utf-8", "replace")), await recorded_identity(store)
     is_here = folder == config.data.resolve() and not config.is_shared
-    if not is_here and identity is not None and await _holds(folder, identity.store_id):
+    if not is_here and identity is not None and await _contains_store(folder, identity.store_id):
         raise BesideOriginal(
             f"this store was restored from a backup of {folder}, which is still there",
             hint=(
@@ -114,10 +114,10 @@ async def refuse_beside_original(config: Config, store: Store) -> None:
         )
 
 
-async def _holds(folder: Path, store_id: bytes) -> bool:
+async def _contains_store(folder: Path, store_id: bytes) -> bool:
     """Return whether a folder contains the store with this id.
 
-    The result is True if that cannot be determined.
+    Return True if this cannot be determined.
     """
     try:
         if not stat.S_ISDIR((folder / "store").stat().st_mode):
