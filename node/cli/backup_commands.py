@@ -415,7 +415,7 @@ Decoded = TypeVar("Decoded")
 def check(config: Config) -> int:
     """Read all rows and large values of the store, and print one line for each problem found.
 
-    Rows must decode and fit each other, counters must match, and large values must exist with the
+    Rows must decode and be consistent, counters must match, and large values must exist with the
     right digest. Nothing is written, and the node may be running. The exit status is 1 if something
     is damaged.
     """
@@ -521,8 +521,8 @@ def run_in_subprocess(
 
     Raises:
         RecordDamaged: The subprocess was ended by a signal that damaged pages cause.
-        StoreMisused: The task raised an error, whose code is kept; or the subprocess was ended by
-            something else.
+        StoreMisused: The task raised an error, whose code is preserved; or the subprocess was ended
+            by something else.
     """
     with subprocess.Popen(  # noqa: S603  # our own interpreter with our own code
         own_program(

@@ -420,7 +420,7 @@ class Limits(Section, frozen=True):
 
 
 class Retention(Section, frozen=True):
-    """The periods for which old records are kept."""
+    """The periods for which old records are retained."""
 
     receipts_days: Annotated[
         int,

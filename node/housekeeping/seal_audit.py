@@ -1,7 +1,7 @@
 """The background jobs that append audit records to a signed hash chain (RC4, RC5).
 
-A record is sealed about a second after it was written. Its time is that of its writer's clock when
-the commit was planned, so records may arrive out of order. The rarer jobs look further back for
+A record is sealed about a second after it was written. Its timestamp is the writer's time when the
+commit was planned, so records may arrive out of order. The rarer jobs look further back for
 late records. They run less often because most rows before the last sealed record are deleted rows
 that are not swept yet, and scanning them is slow.
 """

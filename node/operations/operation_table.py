@@ -85,8 +85,8 @@ class Row(Struct, frozen=True, eq=False):
     """A service of `/invoke`.
 
     Attributes:
-        ability: the ability that selects the service, by any of its names; one that ends with `/`
-            stands for all abilities with this prefix.
+        ability: the ability that selects the service, by any of its names; a name that ends with
+            `/` stands for all abilities with this prefix.
         about: whether the service applies to a resource; on others the ability is authorised and
             has no effect.
         run: carries out one capability, and judges the token in the read that its result depends on

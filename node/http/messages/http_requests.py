@@ -42,7 +42,7 @@ def client_address(request: web.Request, http: Http) -> str | None:
     such header may send `X-Real-IP`.
 
     Does not check:
-        That the client has this address: behind a trusted proxy, it is what the proxy states.
+        That the client has this address: a trusted proxy can send any address.
     """
     peer = request.remote
     if not is_proxy(peer, http):

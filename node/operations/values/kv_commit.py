@@ -185,7 +185,7 @@ async def put_values(
     """Store values and their metadata durably in one commit (M2).
 
     No byte of a body is read before the call is authorised, its condition is met and there is free
-    space. All of that is judged again for the later commit.
+    space. All of that is checked again for the later commit.
 
     Args:
         request: writes to one space; conditions apply to the first value.

@@ -144,7 +144,7 @@ def _caveats(call: Call, step: Step) -> Caveats:
 def _granted_resources(call: Call, step: Step, caveats: Caveats) -> list[Resource]:
     """Return the resources in the caller's delegations that cover the requested prefix.
 
-    A grant with conditions counts only if the call states the same conditions.
+    A grant with conditions counts only if the call has the same conditions.
     """
     asked, sufficient = SpaceResource(step.space, "kv", step.path), sufficient_for(KV_LIST)
     return [
