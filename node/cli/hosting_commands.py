@@ -124,8 +124,8 @@ def quota() -> None:
     """Show or set the storage limits of spaces.
 
     Changes apply to every process on the store. SPACE is the whole id of a space, like
-    tinycloud:pkh:eip155:1:0x…:notes. The limit of other spaces is
-    `hosting.default_quota_bytes`.
+    tinycloud:pkh:eip155:1:0x…:notes. The default limit is the
+    setting `hosting.default_quota_bytes`.
     """
 
 
