@@ -1,4 +1,5 @@
-"""Backup, restore and check of a store, and moves to another engine or storage location.
+"""Backup, restore, verification and migration of a store.
 
-An archive contains all rows of one moment and every body that they name.
+An archive contains all rows of one snapshot and every body that they refer to. A migration moves
+the store to another engine, or its bodies to another storage location.
 """

@@ -7,7 +7,7 @@ Any tar program lists and unpacks them.
     backup.json              `Header`
     root-secret.age          the root secret, encrypted; on request only
     settings.toml            the settings in force, without secrets
-    rows/00000 and on        all rows of one moment, in parts (`store.lmdb.snapshots`), MessagePack
+    rows/00000 and on        all rows of a snapshot, in parts (`store.lmdb.snapshots`), MessagePack
     blobs/<2 hex>/<name>     a body, named as in a data folder: space, BLAKE3, generation
     digest                   BLAKE3 in hexadecimal of all bytes before this member, and a line feed
 
@@ -19,8 +19,8 @@ nothing: its caller decides what to do with a member. `tarfile` is not used for 
 keeps every member in memory, reads headers of any length, follows links, and takes a damaged header
 for the end.
 
-A backup is taken in this order: the lock that keeps bodies; then the rows, in one read transaction,
-whose moment is the mark; then, after the transaction, the bodies that those rows name.
+A backup is made in this order: lock the bodies against removal; note the time; read the rows in one
+read transaction; then, after the transaction, read the bodies that those rows refer to.
 
 Example:
     archive = ArchiveWriter(stream, require_space, made_at=header.marked_at)
@@ -359,7 +359,7 @@ async def take_backup(
     if (identity := await recorded_identity(store)) is None:
         raise RecordDamaged("no node has used this store yet")
     with tempfile.TemporaryFile() as names:
-        async with rows.lock_bodies():  # BK2: before the mark
+        async with rows.lock_bodies():  # BK2: before the time is noted
             # BK1: every write that was acknowledged until now is in the snapshot
             taken = TakenBackup(marked_at=clock.now())
             archive = ArchiveWriter(stream, _space_guard(stream, folder), made_at=taken.marked_at)
@@ -393,7 +393,7 @@ async def take_backup(
 
 
 def _space_guard(stream: BinaryIO, store_folder: Path) -> Callable[[], None]:
-    """Return a function that raises StoreFull if less disk space than the reserve is free.
+    """Return a function that raises StoreFull if free disk space is below the reserve.
 
     The reserve counts only if the backup is on the disk of the store (BK3).
     """

@@ -1,4 +1,4 @@
-"""Listing the bodies referenced by a snapshot's rows, and copying them to another location.
+"""The bodies that a snapshot's rows refer to, and copies of them in another location.
 
 The names are collected in a file, so that memory does not grow with the store.
 
@@ -37,7 +37,7 @@ def note_bodies(part: Part, notes: BinaryIO) -> None:
             found = object_record_of(record)
         except RecordDamaged:
             continue
-        # ST7: the weight of a record is the size of its body as long as heads refer to it.
+        # ST7: a record is charged the size of its body as long as values refer to it.
         if found is not None and found.references > 0 and account:
             note = key[1:] + found.generation + size_bytes.to_bytes(8, "big")
             if len(note) == _NOTE.size:
@@ -76,7 +76,10 @@ async def keep_body(
 
 @dataclass(slots=True)
 class MovedBodies:
-    """The number and total size of the bodies in the target, and the number of copied bodies."""
+    """The result of a move: the number and total size of all bodies, and how many were copied.
+
+    The other bodies were already in the target, because an interrupted move had copied them.
+    """
 
     bodies: int = 0
     size_bytes: int = 0

@@ -7,9 +7,9 @@ process of its own.
 A row is right if it decodes, is stored under its own key, and matches its digests.
 
 Amounts are checked like double-entry bookkeeping. Each row books amounts to accounts, which are
-keys of counters or objects. A value books the size of its row, a weighted row its weight, a head
-one reference to its body; a counter books its own value, negated. The bookings of each account have
-to add up to zero.
+keys of counters or objects. A value books the size of its row, and one reference to its body. A row
+that is charged to a counter books the charged bytes. A counter books its own value, negated. The
+bookings of each account have to add up to zero.
 
 Networks, evidence, receipts and collateral belong to a layer above and are opaque here;
 `check_store` takes readers of them. The signatures of delegations and of the audit chain are not
@@ -19,9 +19,9 @@ that they counted are gone.
 A delegation needs each row that its registration wrote. It books one for each of them to an account
 for that kind of index. Each index row subtracts one, so an orphaned index row leaves a negative
 balance. Four deviations are accepted, because the node accepts them: aliases (`I`) of a delegation
-that was removed, until they are swept; the mark of a delegation that was revoked while it was
-removed; a session (`t`) that today's rules would not index; and a delegation without an expiry of
-its own whose row in `E` was swept.
+that was removed, until they are swept; the revocation marker of a delegation that was revoked while
+it was removed; a session (`t`) that today's rules would not index; and a delegation without an
+expiry of its own whose row in `E` was swept.
 """
 
 import hashlib
@@ -116,7 +116,7 @@ def require(holds: bool, text: str) -> None:
 
 
 def delegation_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Check that all rows of a registered delegation exist, and yield what they add to counters."""
+    """Check that all rows of a registered delegation exist, and yield the amounts to book."""
     found = decode_delegation(record)
     if found is None:
         return
@@ -170,7 +170,11 @@ def _rows_of(found: Registered) -> dict[bytes, bytes | None]:
 
 
 def index_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Check that an index row refers to a stored delegation, and subtract it from the row count."""
+    """Check that an index row refers to a stored delegation, and yield -1 for that index.
+
+    The delegation yields 1 for each of its index rows, so the sum is 0. An alias is only checked
+    for its length.
+    """
     content, kind = (record.value or b"")[:_CONTENT_BYTES], key[:1]
     is_whole = len(record.value or b"") == (_CONTENT_BYTES + 8 if kind == b"X" else _CONTENT_BYTES)
     require(is_whole, "a row has the wrong length for its kind")
@@ -182,14 +186,14 @@ def index_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
 
 
 def check_mark(key: bytes, record: Record, get: Get) -> None:
-    """Check the row that marks a delegation live or revoked. A live delegation has to be stored."""
+    """Check a revocation marker. If the marker says `live`, its delegation must be stored."""
     revocation_of(record)
     is_stray = record.value == LIVE_MARK and get(delegation_key(key[1:])) is None
     require(not is_stray, "a mark says live, but its delegation is missing")
 
 
 class _Numbered(Struct):
-    """The fields of an audit-chain entry or a signed chain head that the check reads."""
+    """The number and the hashes in an audit-chain entry or a signed chain head."""
 
     number: int
     previous: str = ""
@@ -289,7 +293,7 @@ def _schema(key: bytes, record: Record, get: Get) -> None:
 def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:
     """Check a row, and yield each counter key with the amount that the row adds to it.
 
-    The weight of the row comes first, before anything that may be damaged.
+    The bytes that the row is charged for come first, before anything that may be damaged.
     """
     record, account, weight_bytes = row
     if record.value is None:
@@ -303,7 +307,7 @@ def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:
         raise RecordDamaged("the kind of row is unknown")
     yield from kind(key, record, get) or ()
     if key[:1] == OBJECTS_PREFIX:
-        # Without references the weight is 0, and the due work books the size.
+        # Without references the charge is 0, and the due work books the size.
         yield BODIES_COUNTER, weight_bytes
 
 
@@ -367,7 +371,7 @@ def _document(key: bytes, record: Record, get: Get) -> None:
 
 
 def _network(key: bytes, record: Record, get: Get) -> None:
-    """Check that a store with encryption networks also has the row with the operator's withdrawals.
+    """Check a network's key. The operator's list of withdrawn code and evidence must exist too.
 
     A node writes that row at its first start and reads it before each release.
     """
@@ -554,7 +558,7 @@ def _check_rows(
 
 
 def _name_of(key: bytes, snapshot: StoreSnapshot) -> str:
-    """Return a description of a row or counter for messages."""
+    """Return a readable name for the row or counter under a key."""
     if key[:1] in (VALUES_PREFIX, LONG_VALUES_PREFIX):
         return (
             f"value {key[17:].decode('utf-8', 'replace')!r} of {_space_name(key[1:17], snapshot)}"

@@ -1,4 +1,4 @@
-"""Moving a store from one engine to the other.
+"""Migration of a store from one engine to the other.
 
 Rows are read as for a backup, and then written.
 
@@ -7,13 +7,13 @@ ended, the target does not open as a store. At the end, both sides are compared 
 in files stay where they are. Replay records of plain reads are moved too, so a token that was used
 before the move counts as used after it.
 
-A store is in one place (ST12). The source records durably where it was moved to, before the target
-opens as a store. No version serves the source from then on.
+Only one copy of a store is live (ST12). The source records durably where it was moved to, before
+the target opens as a store. No version serves the source from then on.
 
     interrupted                           source                         target
     ────────────────────────────────────  ─────────────────────────────  ─────────────────────────
     while rows are copied                 the store                      does not open
-    between the mark and the last step    refuses, names the target      does not open
+    after the source is marked as moved   refuses, names the target      does not open
     after the last step                   refuses, names the target      the store
 
 A move that is run again starts from any of these states. A database is filled in one transaction. A
@@ -69,7 +69,7 @@ class Moved:
     _hasher: blake3 = field(default_factory=blake3)
 
     def add(self, part: Part) -> None:
-        """Add a batch of rows to the count and to the hash."""
+        """Count a batch of rows, and update the digest with them."""
         self.rows += len(part)
         self._hasher.update(encode_part(part))
 
@@ -226,7 +226,7 @@ def place_of_folder(folder: Path) -> str:
 def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
     """Refuse to move a store that was already moved, because its rows are out of date.
 
-    A move to the same place may be run again.
+    A move to the same destination may be run again.
     """
     if former is not None and former != place and not again:
         raise MigrationRefused(
@@ -236,7 +236,10 @@ def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
 
 
 async def _begin(database: Session) -> None:
-    """Mark an empty database durably as being filled. Refuse a database with a store."""
+    """Record durably that a move into an empty database has begun.
+
+    Raises MigrationRefused if the database contains a store or the remains of a moved one.
+    """
     schema = await schema_of(database)
     if MIGRATING in schema:
         return

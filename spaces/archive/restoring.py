@@ -309,8 +309,7 @@ def require_pages(path: Path) -> None:
                 )
             magic, version, _, map_bytes, its_page_bytes, free_root, last_page = _META.unpack(meta)
             # A copy made for a backup has no list of free pages. A forged one could make LMDB write
-            # into
-            # any page, so it is refused.
+            # into any page, so it is refused.
             is_ours = (magic, version, its_page_bytes, free_root) == (
                 _MAGIC,
                 _DATA_VERSION,

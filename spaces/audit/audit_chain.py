@@ -64,7 +64,7 @@ Sign: TypeAlias = Callable[[bytes], bytes]
 MAX_BATCH = 100
 """The most records in one commit.
 
-Each needs two puts, to remove a row and to write one, of the 256 puts of a commit (ST6).
+Each record takes two of the 256 rows that a commit may write: one is deleted, one added (ST6).
 """
 HEAD_EVERY_S = 60.0
 """How long entries may be in the chain without a signed head over them (RC5)."""

@@ -35,7 +35,7 @@ audit_record_of = _CODEC.of
 
 
 def audit_put(record: AuditRecord, *, entropy: Entropy) -> Put:
-    """Return the put operation that writes an audit record."""
+    """Return the write operation that stores an audit record."""
     if len(record.detail) > MAX_DETAIL_BYTES:
         raise too_large("audit detail bytes", len(record.detail), MAX_DETAIL_BYTES)
     return Put(audit_key(record.at, entropy.token(16)), _CODEC.encode(record), expect=ABSENT)

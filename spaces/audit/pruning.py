@@ -1,4 +1,4 @@
-"""Removing the oldest part of the audit chain, so that the rest stays verifiable (RC27, RC28).
+"""Removal of the oldest audit-chain entries, so that the rest stays verifiable (RC27, RC28).
 
 The chain is cut only at a signed head, which stays as the checkpoint that the rest follows from.
 Entries are cut only after they were exported, and the export was verified and compared with the
@@ -56,7 +56,7 @@ _CODEC = Codec(Pruning)
 
 
 class _Head(msgspec.Struct, frozen=True, rename="camel"):
-    """The fields of a signed chain head that pruning reads."""
+    """The number and time in a signed chain head."""
 
     number: int
     at_micros: int
@@ -102,10 +102,10 @@ async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
 async def prune_batch(
     store: Store, *, until: float, needs_export: bool, now: float, entropy: Entropy
 ) -> Pruned:
-    """Prune the audit chain by one step: record where to cut it, or remove entries up to there."""
+    """Prune the audit chain by one step: choose the last entry to remove, or remove one batch."""
     row = await read_row(store, AUDIT_PRUNING_KEY)
     state = pruning_of(row)
-    cut, more_heads = await _last_head(store, state, until=until, needs_export=needs_export)
+    cut, more_heads = await _find_cut(store, state, until=until, needs_export=needs_export)
     if cut > state.pruned:
         record = AuditRecord(at=now, action=PRUNED, actor="node", subject=f"entries to {cut}")
         # The cut has to be durable before the first entry is removed: readers begin after it.
@@ -122,10 +122,10 @@ async def prune_batch(
     return Pruned(cut, more=more_heads or removed > 0)
 
 
-async def _last_head(
+async def _find_cut(
     store: Store, state: Pruning, *, until: float, needs_export: bool
 ) -> tuple[int, bool]:
-    """Return the entry number at which to cut the chain, and whether more heads have to be read."""
+    """Return the number of the last entry to prune, and whether unread chain heads remain."""
     page = await read_page(
         store, Range(AUDIT_HEADS_PREFIX, after=audit_head_key(state.pruned), limit=_BATCH)
     )

@@ -1,9 +1,9 @@
-"""Rows with attestation collateral documents, and with the state of their fetches (AT31, AT32).
+"""Stored attestation collateral, and the schedule and outcome of fetching it (AT31, AT32).
 
 A document is written only when it changes, so that attempts without a new result do not invalidate
-the decisions that rely on it. A separate row records the attempts and when the next one is due.
-Such a row without a document is a wish: a quote named a platform family whose document is not
-stored.
+the decisions that rely on it. A separate row, the fetch state, records the attempts and when the
+next one is due. A fetch state without a document means that a quote named a platform family whose
+document is not stored yet.
 """
 
 from collections.abc import Sequence
@@ -40,17 +40,20 @@ class CollateralState(msgspec.Struct, frozen=True, array_like=True, kw_only=True
 
     @property
     def is_wish(self) -> bool:
-        """Whether no collateral document is stored for this platform family yet."""
+        """Whether the platform family's collateral is wanted but not stored yet."""
         return not self.source
 
 
 _CODEC = Codec(CollateralState)
 state_of = _CODEC.read
-"""Decode the state of a document; None if none was recorded."""
+"""Decode a fetch state. None if the row does not exist."""
 
 
 def state_put(family: Family, state: CollateralState | None, *, expect: Expect = ANY) -> Put:
-    """Return the put operation that writes a family's fetch state, or deletes it for None."""
+    """Return the write operation that stores a platform family's fetch state.
+
+    A state of None deletes the row.
+    """
     return Put(
         collateral_state_key(*family),
         None if state is None else _CODEC.encode(state),
@@ -59,7 +62,7 @@ def state_put(family: Family, state: CollateralState | None, *, expect: Expect =
 
 
 async def collateral_states(store: Store) -> Sequence[tuple[Family, CollateralState, bytes]]:
-    """Return each platform family with its fetch state and the version stamp of the row.
+    """Return each platform family, its fetch state, and the version stamp of the fetch state.
 
     At most twice MAX_FAMILIES are returned.
     """

@@ -1,9 +1,9 @@
-"""Rows of key-release receipts in order of time, and of the documents they refer to (RC10, RC13).
+"""Key-release receipts, ordered by time, and the documents that they refer to (RC10, RC13).
 
-All of it is opaque here. A document is stored under its SHA-256 and never changed. The inputs from
-which evidence was verified are stored beside the evidence until a release refers to them. Separate
-rows record in which spans of 30 days a document was referred to. So it can be removed when the
-receipts of the last such span have been removed (RC25, RC26).
+Their contents are opaque here. A document is stored under its SHA-256 and never changed. The inputs
+from which evidence was verified are stored beside the evidence until a release refers to them.
+Separate rows record in which spans of 30 days a document was referred to. So it can be removed when
+the receipts of the last such span have been removed (RC25, RC26).
 """
 
 import hashlib
@@ -36,7 +36,7 @@ _PAGE = 200
 
 
 def receipt_put(network: NetworkId, value: bytes, *, at: float, entropy: Entropy) -> Put:
-    """Return the put operation that stores a release receipt with its time (epoch seconds)."""
+    """Return the write operation that stores a release receipt with its time (epoch seconds)."""
     return Put(
         receipt_key(x16(network.text), micros8(at) + entropy.token(16)), value, expect=ABSENT
     )
@@ -45,7 +45,8 @@ def receipt_put(network: NetworkId, value: bytes, *, at: float, entropy: Entropy
 def receipts_range(network: NetworkId, *, after: bytes | None, limit: int) -> Range:
     """Return the range of a network's receipt rows, oldest first.
 
-    It begins after a place of `PLACE_BYTES` bytes; None for the first receipt.
+    It begins after the receipt with the sort key `after`, of `PLACE_BYTES` bytes, or with the first
+    receipt if `after` is None.
     """
     network16 = x16(network.text)
     start = None if after is None else receipt_key(network16, after)
@@ -73,7 +74,7 @@ async def stored_receipts(store: Store, network: NetworkId | None = None) -> Asy
 
 
 class Basis(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """The inputs with which attestation evidence was verified."""
+    """The data that is needed to verify attestation evidence again."""
 
     evidence_sha256: bytes
     nonce: bytes
@@ -87,7 +88,7 @@ basis_of = _BASIS_CODEC.read
 
 
 def basis_put(holder: Principal, receiver_public_key: bytes, basis: Basis) -> Put:
-    """Return the put operation that stores the inputs with which evidence was verified.
+    """Return the write operation that stores the data needed to verify evidence again.
 
     It belongs in the commit that writes the evidence.
     """
@@ -96,7 +97,7 @@ def basis_put(holder: Principal, receiver_public_key: bytes, basis: Basis) -> Pu
     )
 
 
-# --- how long they are kept -----------------------------------------------------------------------
+# --- retention of documents -----------------------------------------------------------------------
 
 PERIOD_S = 30 * 86_400.0
 """The length of the spans in which references to a document are recorded."""
@@ -113,7 +114,7 @@ def document_use_row_key(sha256: bytes, *, now: float) -> bytes:
 
 
 def document_use_puts(document: bytes, *, now: float) -> tuple[Put, Put]:
-    """Return the put operations that store a document and record its use in the current period.
+    """Return the write operations that store a document and record its use in the current period.
 
     They belong in the commit that refers to the document, once in each period. While the row of
     `document_use_row_key` exists, the document exists too (RC26).
@@ -152,7 +153,10 @@ async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> boo
 
 
 async def sweep_documents(store: Store, *, until: float, now: float, limit: int = 64) -> int:
-    """Remove documents without a receipt since a time. Return the number of rows processed."""
+    """Remove documents that were last referred to before a given time.
+
+    Returns the number of rows processed.
+    """
     last = document_span(until) - 1
     if last < 0:
         return 0

@@ -1,7 +1,7 @@
-"""The row with the operator's withdrawals, which the store does not interpret.
+"""The operator's list of withdrawn code, DIDs and evidence, stored in one row.
 
-It exists from the first start on, so that a commit can check its stamp (RC21). A network's own
-withdrawals are stored in the network's row.
+Its contents are opaque here. The row exists from the first start on, so that a commit can check its
+stamp (RC21). A network's own withdrawals are stored in the network's row.
 """
 
 from ..keyspace import WITHDRAWALS_KEY
@@ -9,7 +9,7 @@ from ..store.contract import ABSENT, Commit, Put, Store, read_row
 
 
 async def ensure_withdrawals(store: Store, empty: bytes) -> None:
-    """Write the row with the operator's withdrawals if it does not exist.
+    """Write an empty list of the operator's withdrawals if there is no list yet.
 
     Another process may write it at the same time.
     """
