@@ -8,16 +8,16 @@ order is numeric order.
     "m" name                        schema, identity (node DID, store id), release record, canary,
                                     lease of the housekeeping, stamp of the orphan sweep, the folder
                                     that a restored store was in, head of the audit chain, the
-                                    operator's withdrawals, the place of the bodies, how far the
+                                    operator's withdrawals, the location of bodies, how far the
                                     audit chain was exported and pruned, the positions of scans
     "G" content32                   delegation: header, closure, window
     "I" cid32                       → content32 (a cid is an alias, Q25)
-    "L" content32                   mark: live or revoked
+    "L" content32                   revocation marker: live or revoked
     "S" space16                     a hosted space: its id and owner
     "s" owner16 space16             → the space's id, by owner
-    "K" space16 path                head of a value, for paths of at most 400 bytes
+    "K" space16 path                row of a value, for paths of at most 400 bytes
     "K" space16 path[:400] 0xFF     index row: longer paths begin with these bytes; no value
-    "k" space16 digest32 rest       head of a value with a longer path: `rest` is its last 1 to 400
+    "k" space16 digest32 rest       row of a value with a longer path: `rest` is its last 1 to 400
                                     bytes; the digest is that of the key of the index row for all
                                     bytes before, whose number is a multiple of 400
     "k" space16 digest32 bytes400 0xFF
@@ -40,7 +40,7 @@ order is numeric order.
     "R" network16 time8 random16    receipt of a release
     "D" hash32                      document that receipts refer to, under its SHA-256
     "d" period4 hash32              that document was referred to in this span of 30 days
-    "a" did16 receiver32            inputs from which the evidence under the same "A" was verified
+    "a" did16 receiver32            data needed to verify the evidence under the same "A" again
     "t" owner16 did16 content16     → content32; a session that the owner signed in person (IP2)
     "V" fmspc6 kind                 collateral
     "v" fmspc6 kind                 state of the fetches of that collateral
@@ -48,9 +48,9 @@ order is numeric order.
     "O" space16                     a space's own limit of bytes, set by the operator
     "o" owner16                     an owner whom the operator admitted
     "c" "U" space16                 counter: bytes of the bodies in a space
-    "c" "N" space16                 counter: bytes of a space's value rows beside the bodies
+    "c" "N" space16                 counter: bytes of a space's value rows, excluding bodies
     "c" "H" owner16                 counter: spaces of an owner
-    "c" "T"                         counter: hosted spaces in all
+    "c" "T"                         counter: all hosted spaces
     "c" "B"                         counter: bytes of bodies in files
     "c" "h" hour4 client16          counter: new owners from one client address in one hour
     "c" "D" signer16                counter: stored delegations of one signer
@@ -160,7 +160,7 @@ _short_space_keys = lru_cache(maxsize=8192)(_lay_out_keys)
 
 
 def micros8(at: float | None, *, absent: bytes = b"\0" * 8) -> bytes:
-    """Encode a time in epoch seconds as 8 sortable bytes of microseconds.
+    """Encode a time in epoch seconds as microseconds in 8 big-endian bytes, which sort by time.
 
     None gives `absent`. Times out of range are clamped.
     """
@@ -187,7 +187,7 @@ def alias_key(cid: bytes) -> bytes:
 
 
 def mark_key(content: bytes) -> bytes:
-    """Return the key of the row that marks a delegation live or revoked."""
+    """Return the row key of a delegation's revocation marker."""
     return b"L" + content
 
 
@@ -199,7 +199,7 @@ def space_key(space16: bytes) -> bytes:
 def owned_space_key(owner16: bytes, space16: bytes = b"") -> bytes:
     """Return the key of the row that lists a space under its owner.
 
-    Without the space, the prefix of all spaces of the owner.
+    Without the space, return the prefix of all spaces of the owner.
     """
     return b"s" + owner16 + space16
 
@@ -213,7 +213,7 @@ def values_prefix(space16: bytes) -> bytes:
 
 
 def value_key(space16: bytes, path: str) -> bytes:
-    """Return the key of a value's head row, for a path of any length."""
+    """Return the key of the row that describes a value, for a path of any length."""
     raw = path.encode("utf-8", "surrogatepass")
     if len(raw) <= MAX_PLAIN_PATH_BYTES:
         return VALUES_PREFIX + space16 + raw
@@ -226,7 +226,7 @@ def last_segment(raw: bytes) -> int:
 
 
 def path_keys(space16: bytes, raw: bytes) -> list[bytes]:
-    """Return the keys of a path's index rows, outermost first, then the key of its head row."""
+    """Return the keys of a path's index rows, outermost first, then the key of its value."""
     prefix, keys = VALUES_PREFIX + space16, list[bytes]()
     for start in range(0, last_segment(raw), MAX_PLAIN_PATH_BYTES):
         keys.append(prefix + raw[start : start + MAX_PLAIN_PATH_BYTES] + _INDEX_SUFFIX)
@@ -246,9 +246,9 @@ def group_of(key: bytes) -> bytes:
 
 
 def group_below(key: bytes) -> bytes:
-    """Return the key prefix of the group of paths that an index row leads to.
+    """Return the key prefix of the longer paths below an index row.
 
-    `key` is the key of the index row.
+    These paths form a group. `key` is the key of the index row.
     """
     return LONG_VALUES_PREFIX + key[1:VALUE_PREFIX_BYTES] + blake3(key).digest()
 
@@ -259,18 +259,19 @@ def is_index_row(key: bytes) -> bool:
 
 
 def party_key(principal16: bytes, role: bytes, place: bytes = b"") -> bytes:
-    """Return the index row key of a delegation in a principal's list.
+    """Return the key of the index row that lists a delegation under its signer or its receiver.
 
-    `place` is `newest8` of the time of issue, then the text of the cid. Without it, the prefix of
-    all delegations under the principal's signature (ROLE_FROM) or for it (ROLE_TO), latest first.
+    `place` is `newest8` of the time of issue, then the text of the cid. Without it, return the
+    prefix of all delegations that the principal signed (ROLE_FROM) or received (ROLE_TO), latest
+    first.
     """
     return b"P" + principal16 + role + place
 
 
 def member_key(account16: bytes, member16: bytes, content: bytes = b"") -> bytes:
-    """Return the index row key of a delegation that lets its holder list an owner's delegations.
+    """Return the index key of a delegation that lets a member list an account's delegations.
 
-    Without the content key, the prefix of all of them.
+    Without the content key, return the prefix of all such delegations.
     """
     return b"M" + account16 + member16 + content[:16]
 
@@ -278,16 +279,17 @@ def member_key(account16: bytes, member16: bytes, content: bytes = b"") -> bytes
 def space_grant_key(space16: bytes, registered8: bytes = b"", content: bytes = b"") -> bytes:
     """Return the key of the index row that lists a delegation under a space.
 
-    `registered8` is `newest8` of its registration. Without both, the prefix of all of the space,
-    latest registered first.
+    `registered8` is `newest8` of its registration. Without both arguments, return the prefix of all
+    delegations under the space, latest registered first.
     """
     return b"X" + space16 + registered8 + content[:16]
 
 
 def expiry_key(expiry8: bytes, registered8: bytes, content: bytes) -> bytes:
-    """Return a delegation's key in the expiry index, sorted by expiry, then by latest registration.
+    """Return a delegation's row key in the expiry index.
 
-    Delegations registered together are then stored together, if their tokens have one lifetime.
+    Keys sort by expiry. Among equal expiries, the latest registration comes first. Delegations
+    registered together are then stored together, if their tokens have one lifetime.
     """
     return EXPIRY_PREFIX + expiry8 + registered8 + content[:16]
 
@@ -300,7 +302,7 @@ def network_key(network16: bytes) -> bytes:
 def evidence_key(did16: bytes, receiver32: bytes = b"") -> bytes:
     """Return the row key of a DID's attestation evidence for one receiver key.
 
-    Without the receiver key, the prefix of all evidence of the DID.
+    Without the receiver key, return the prefix of all evidence of the DID.
     """
     return EVIDENCE_PREFIX + did16 + receiver32
 
@@ -311,9 +313,10 @@ def replay_minute4(expires_at: int) -> bytes:
 
 
 def floor_ahead_s(floor: bytes, now: float) -> float:
-    """Return how many seconds the replay-record floor lies after the given time, or 0.0.
+    """Return how many seconds into the future replay records were deleted, or 0.0.
 
-    The floor is the first minute whose replay records are not deleted. `now` is in epoch seconds.
+    `floor` begins with the first minute whose replay records were not deleted. Tokens that expire
+    before it are all refused. `now` is in epoch seconds.
     """
     return max(60 * int.from_bytes(floor[:4], "big") - now, 0.0)
 
@@ -324,12 +327,15 @@ def replay_key(minute4: bytes, id16: bytes) -> bytes:
 
 
 def object_key(space16: bytes, digest32: bytes) -> bytes:
-    """Return the row key of the record of an object, a body that is too large for a row."""
+    """Return the row key of an object's record.
+
+    An object is a body that is too large for a row.
+    """
     return OBJECTS_PREFIX + space16 + digest32
 
 
 def due_key(due_at: float, id16: bytes) -> bytes:
-    """Return the row key of a work item for the collector that is due at the given time."""
+    """Return the row key of a collector's work item. Keys sort by the time when items are due."""
     return DUE_PREFIX + micros8(due_at) + id16
 
 
@@ -344,15 +350,15 @@ def sealed_key(number: int) -> bytes:
 
 
 def audit_head_key(number: int) -> bytes:
-    """Return the row key of the signed head that covers the audit chain up to a number."""
+    """Return the row key of the signed chain head that covers the entries up to `number`."""
     return AUDIT_HEADS_PREFIX + number.to_bytes(8, "big")
 
 
 def receipt_key(network16: bytes, place24: bytes = b"") -> bytes:
     """Return the row key of a key-release receipt, made from its network and its sort key.
 
-    The place is the time in 8 bytes, then 16 random bytes. Without it, the prefix of all receipts
-    of the network.
+    The sort key is the time in 8 bytes, then 16 random bytes. Without it, return the prefix of all
+    receipts of the network.
     """
     return RECEIPTS_PREFIX + network16 + place24
 
@@ -373,14 +379,17 @@ def walk_key(name: str) -> bytes:
 
 
 def basis_beside(evidence_row_key: bytes) -> bytes:
-    """Return the row key of the inputs with which the evidence in a row was verified."""
+    """Return the row key of the data that is needed to verify attestation evidence again.
+
+    `evidence_row_key` is the key of the evidence itself.
+    """
     return b"a" + evidence_row_key[1:]
 
 
 def session_key(owner16: bytes, did16: bytes, content: bytes = b"") -> bytes:
-    """Return the index row key of a session that an owner granted in person.
+    """Return the key of the index row that lists a session under the owner who signed it.
 
-    Without the content key, the prefix of all sessions that the DID received from the owner.
+    Without the content key, return the prefix of all sessions that the DID received from the owner.
     """
     return b"t" + owner16 + did16 + content[:16]
 
@@ -406,12 +415,12 @@ def usage_counter(space16: bytes) -> bytes:
 
 
 def rows_counter(space16: bytes) -> bytes:
-    """Return the key of the counter for the size of a space's value rows without bodies."""
+    """Return the key of the counter for the size of a space's value rows, excluding bodies."""
     return ROWS_PREFIX + space16
 
 
 def kept_counter(signer16: bytes) -> bytes:
-    """Return the key of the counter for the number of a signer's stored delegations."""
+    """Return the key of the counter that counts a signer's stored delegations."""
     return b"cD" + signer16
 
 
@@ -429,7 +438,7 @@ def client_bytes_counter(client16: bytes, *, hosts: bool) -> bytes:
 
 
 def owner_counter(owner16: bytes) -> bytes:
-    """Return the key of the counter for the number of an owner's spaces."""
+    """Return the key of the counter that counts an owner's spaces."""
     return b"cH" + owner16
 
 
@@ -438,7 +447,7 @@ BODIES_COUNTER = b"cB"
 
 
 def newcomers_counter(hour: int, client16: bytes) -> bytes:
-    """Return the key of the counter for new owners from a client address in one hour.
+    """Return the key of the counter that counts new owners from a client address in one hour.
 
     `hour` counts the hours since the epoch.
     """

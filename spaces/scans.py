@@ -23,5 +23,5 @@ async def walk_place(store: Store, name: str) -> bytes | None:
 
 
 def walk_put(name: str, place: bytes | None) -> Put:
-    """Return the put operation that stores a scan's position. None restarts the scan."""
+    """Return the write operation that stores a scan's position. None restarts the scan."""
     return Put(walk_key(name), place)

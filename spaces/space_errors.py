@@ -34,7 +34,7 @@ class StoreLocked(StoreUnavailable):
 
 
 class StoreFull(StoreError):
-    """The store's size limit or the reserve of free disk space is reached.
+    """The store has reached its size limit, or free disk space is below the reserve.
 
     Nothing was written. Reads continue to work.
     """
@@ -43,7 +43,7 @@ class StoreFull(StoreError):
 
 
 class StoreBusy(StoreError):
-    """A commit kept being refused, or too many bytes are waiting to be written.
+    """Conflicts with other operations persisted, or too many bytes are waiting to be written.
 
     Nothing was written.
     """

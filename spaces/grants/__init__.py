@@ -1,1 +1,1 @@
-"""Rows about authority: delegations, revocations, sessions, hosted spaces and replay records."""
+"""Authorization data: delegations, revocations, sessions, hosted spaces and replay records."""

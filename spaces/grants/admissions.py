@@ -1,4 +1,4 @@
-"""The owners whom the operator admitted to create spaces in mode `permit` (ST14).
+"""Owners that the operator allowed to create spaces in hosting mode `permit` (ST14).
 
 Each has one row. An operation that hosts a space reads the row of its owner in the same read as all
 other rows, and lists it under `checks`. So a removal that was acknowledged before the commit wins,
@@ -40,7 +40,7 @@ def is_admitted(record: Record | None) -> bool:
 
 
 def admission_put(owner: Principal, *, now: float) -> Put:
-    """Return the put operation that admits an owner.
+    """Return the write operation that admits an owner.
 
     The commit is refused if the owner is admitted already.
     """

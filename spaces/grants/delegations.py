@@ -1,13 +1,13 @@
 """Registered delegations: their rows, their indexes, and a cache of decoded delegations.
 
-A delegation never changes, so its decoded form is cached under its content key. Its mark can change
-(`revocations`) and is read for every answer. A cid is an alias: a delegation can be encoded in
-several ways, each with its own cid, and all of them lead to one content key.
+A delegation never changes, so its decoded form is cached under its content key. Its revocation
+marker can change (`revocations`) and is read for every answer. A cid is an alias: a delegation can
+be encoded in several ways, each with its own cid, and all of them lead to one content key.
 
-Rows of one registration: the delegation itself, its alias, its mark, one row for each of its two
-parties and each account above it, one for each space it names, one for each account whose
-delegations its delegate may list, one for the sweep if it expires, and one if it is a session
-granted in person (`sessions`).
+Rows of one registration: the delegation itself, its alias, its revocation marker, one row for each
+of its two parties and each account above it, one for each space it names, one for each account
+whose delegations its delegate may list, one for the sweep if it expires, and one if it is a session
+that the owner signed (`sessions`).
 
 Example:
     found = await delegations.by_cid([parent.digest for parent in token.parents])
@@ -84,12 +84,12 @@ _ANCESTOR_BYTES = 64
 
 
 def registration_puts(registered: Registered, *, client_account: bytes | None = None) -> list[Put]:
-    """Return the put operations that register a delegation.
+    """Return the write operations that register a delegation.
 
     The commit is refused if the delegation is registered already.
 
-    Two of the rows that never change have the size of all of them as their weight: one charges it
-    to the signer, one to the client address.
+    The size of all rows counts towards two limits. One row, which never changes, charges it to the
+    signer. Another one charges it to the client address.
     """
     delegation = registered.delegation
     content = delegation.content_key
@@ -139,12 +139,15 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
 
 
 def row_bytes(puts: Sequence[Put]) -> int:
-    """Return the size in bytes that delegation rows are charged, with a fixed cost for each row."""
+    """Return how many bytes a set of rows counts towards the limits on stored delegations.
+
+    Each row counts with the size of its key and value, and a fixed cost.
+    """
     return sum([len(put.key) + len(put.value or b"") for put in puts]) + _ROW_COST_BYTES * len(puts)
 
 
 def charged_bytes(puts: Sequence[Put]) -> int:
-    """Return the number of bytes charged for the rows of `registration_puts`."""
+    """Return how many bytes the rows of `registration_puts` count towards the limits."""
     return puts[0].weight_bytes
 
 
@@ -177,7 +180,7 @@ def is_account(resource: SpaceResource) -> bool:
 
 
 def alias_put(cid: Digest, content: ContentKey) -> Put:
-    """Return the put operation that maps a CID to a content key. Repeating it is harmless."""
+    """Return the write operation that maps a CID to a content key. Repeating it is harmless."""
     return Put(alias_key(cid), content)
 
 
@@ -227,8 +230,8 @@ class Delegations:
 
         A cid of None gives None. Each cid of a delegation finds it.
 
-        All that are not in memory are read at once. The result says nothing about marks: read them
-        with `mark_keys` afterwards, in the read that the answer is based on.
+        All that are not in memory are read at once. The result says nothing about revocations: read
+        the markers with `mark_keys` afterwards, in the read that the answer is based on.
         """
         known = self._aliases
         found = {
@@ -326,7 +329,9 @@ def unexpired_of(page: Page, *, now: float) -> tuple[ContentKey, ...]:
 def party_range(
     principal: Principal, role: bytes, *, after: bytes | None = None, limit: int = 1000
 ) -> Range:
-    """Return the index row range of delegations from a principal (ROLE_FROM) or to it (ROLE_TO).
+    """Return the range of index rows for delegations from a principal or to a principal.
+
+    The role is ROLE_FROM or ROLE_TO.
 
     Rows are in the order of `place_of`.
     """
@@ -357,9 +362,9 @@ def party_rows(page: Page) -> tuple[tuple[bytes, ContentKey], ...]:
 
 
 def membership_range(account: Principal, member: Principal) -> Range:
-    """Return the range of at most one delegation that lets its holder list an owner's delegations.
+    """Return the range of delegations that let `member` list the delegations of `account`.
 
-    The delegation is for `member`.
+    It is limited to one row, because one such delegation is enough.
     """
     return Range(member_key(x16(account), x16(member)), limit=1)
 

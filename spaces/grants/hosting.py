@@ -4,7 +4,7 @@ A space belongs to the DID in its name. It is hosted by
 
 - an explicit grant: `tinycloud.space/host` on exactly `<space>/space` (D40);
 - except in mode `explicit`, a newly registered delegation without parents whose signer is the
-  space's DID, or a put by that DID itself.
+  space's DID, or a write by that DID itself.
 
 The mode decides whose spaces are hosted at all. In `auto` and `explicit` they may belong to any
 DID, in `permit` only to DIDs that the settings list (ST13) or the operator admitted (ST14). That
@@ -118,7 +118,10 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class HostingPlan(msgspec.Struct, frozen=True, gc=False):
-    """The operations to add to a commit to host spaces, and the spaces hosted if it succeeds."""
+    """The rows, counter changes and checks with which a commit hosts spaces.
+
+    After the commit, the spaces in `activated` are hosted. Those in `new` were not hosted before.
+    """
 
     activated: tuple[SpaceId, ...]
     skipped: tuple[SpaceId, ...]
@@ -169,7 +172,7 @@ def hosting_by_grant(
     now: float,
     is_new: bool = True,
 ) -> HostingRequest:
-    """Return the hosting request for registering a delegation.
+    """Return which spaces the node would start to host when a delegation is registered.
 
     Args:
         delegation: verified, about to be registered, or registered and live.
@@ -192,7 +195,7 @@ def hosting_by_grant(
 def hosting_by_put(
     space: SpaceId, invoker: Principal, policy: HostingPolicy, *, client: str | None, now: float
 ) -> HostingRequest:
-    """Return the hosting request for writing a value to a space.
+    """Return which spaces the node would start to host when a value is written.
 
     Only the invoker's own space is hosted, and only if the mode allows it.
     """
@@ -208,7 +211,7 @@ def _request(
     client: str | None,
     now: float,
 ) -> HostingRequest:
-    """Return the hosting request for spaces granted explicitly or hosted automatically."""
+    """Return which of the mentioned spaces were granted explicitly or are hosted automatically."""
     owner = signer if policy.is_automatic else None
     wanted = tuple([space for space in mentioned if _may_be_named(space, explicit, owner)])
     if not wanted:

@@ -18,13 +18,13 @@ def replay_record_of(key: bytes, *, expires_at: float) -> ReplayRecord:
 def replay_records_whenever(
     key: bytes, *, expires_at: float, max_lifetime_s: int
 ) -> tuple[ReplayRecord, ReplayRecord]:
-    """Return the replay records for a value that tokens with different expiries share (EN15).
+    """Return the replay records of a nonce that tokens with different expiries may contain (EN15).
 
-    Such a value is a nonce. A record is stored under its minute and does not block a token that
-    expires in another one. Time is therefore divided into spans of the longest lifetime of a token,
-    and two records are written: for the span in which the token expires, and for the next. The
-    expiries of two tokens that are valid at one moment are at most one span apart, so they have a
-    span in common. Both records have to be first uses.
+    A record is stored under its minute and does not block a token that expires in another minute.
+    Time is therefore divided into spans of the longest lifetime of a token, and two records are
+    written: for the span in which the token expires, and for the next. The expiries of two tokens
+    that are valid at one moment are at most one span apart, so they have a span in common. Both
+    records have to be first uses.
 
     Args:
         key: 32 bytes.

@@ -1,17 +1,17 @@
 """Limits on stored delegations by signer and client address, and removal after expiry.
 
-Each registration counts in its signer's counter, inside the commit. Its bytes are charged to the
+Each registration increments its signer's counter, inside the commit. Its bytes are charged to the
 signer and to the address it came from (`delegations.registration_puts`). A signer who hosts no
 space here may store less, and addresses are charged separately for such signers: they cannot use up
 the allowance of others at the same address (D12).
 
 An expired delegation is removed 30 days later with every row that its registration wrote, including
-its mark. Its own expiry prevents that it is registered again, revoked or not. A delegation that
-never expires stays.
+its revocation marker. Because it has expired, it cannot be registered again, revoked or not. A
+delegation that never expires stays.
 
 The index `E` is in the order of the closure's expiry. If the delegation itself expires later than
 its closure, it is indexed again under its own expiry: until then it could be registered again, so
-its mark has to stay.
+its revocation marker has to stay.
 
 Example:
     keys = kept_keys(signer, client)
@@ -59,7 +59,10 @@ class KeptBounds(NamedTuple):
 
 
 def kept_keys(signer: Principal, client: str | None) -> tuple[bytes, ...]:
-    """Return the keys of the counters of stored delegations, to be decoded by `kept_of`."""
+    """Return the keys of the counters that limit stored delegations.
+
+    `kept_of` decodes the records under these keys.
+    """
     signer16 = x16(signer)
     keys = (kept_counter(signer16), kept_bytes_counter(signer16), owner_counter(signer16))
     if client is None:
@@ -77,7 +80,10 @@ class _Counter(NamedTuple):
     what: str
 
     def bound(self, more: int) -> tuple[Add, ...]:
-        """Return the condition that a counter stays within its limit after adding `more`."""
+        """Return the commit condition that the counter stays within its limit.
+
+        Raises TooManyDelegations if adding `more` would already exceed the limit.
+        """
         if not self.limit:
             return ()
         if self.value + more > self.limit:
@@ -86,7 +92,7 @@ class _Counter(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """The counters of stored delegations for a signer and, if known, for a client address."""
+    """The counters that limit the stored delegations of a signer and of a client address."""
 
     delegations: _Counter
     signer_bytes: _Counter
@@ -100,14 +106,17 @@ class Kept(NamedTuple):
     def adds(self, size_bytes: int) -> tuple[Add, ...]:
         """Return the counter increments for one more delegation. Each is conditional on its limit.
 
-        Its bytes are charged by the weights of its rows.
+        Its rows are charged for its bytes (`registration_puts`).
         """
         from_address = () if self.client_bytes is None else self.client_bytes.bound(size_bytes)
         counted = (Add(self.delegations.key, 1), *self.delegations.bound(1))
         return (*counted, *self.signer_bytes.bound(size_bytes), *from_address)
 
     def charge(self, alias: Put) -> tuple[Put, tuple[Add, ...]]:
-        """Charge the row of another CID to the client address if known, else to the signer."""
+        """Charge the row of an additional CID to the client address or, if unknown, to the signer.
+
+        Returns the charged row, and the condition that the counter stays within its limit.
+        """
         counter, size_bytes = self.client_bytes or self.signer_bytes, row_bytes((alias,))
         return replace(alias, weight_bytes=size_bytes, account=counter.key), counter.bound(
             size_bytes
@@ -122,9 +131,10 @@ def kept_of(
     hosting: KeptBounds,
     others: KeptBounds,
 ) -> Kept:
-    """Decode the counters of stored delegations, read with the keys from `kept_keys`.
+    """Decode the counters that limit stored delegations.
 
-    `others` has the limits for signers who host no space here.
+    `records` were read under `keys`, which `kept_keys` returned. `others` has the limits for
+    signers who host no space here.
     """
     count, signer_bytes, spaces, *addresses = zip(keys, map(counter_of, records), strict=True)
     hosts = hosts_now or spaces[1] > 0
@@ -162,7 +172,10 @@ def plan_removal(
 
 
 def swept_until(now: float) -> bytes:
-    """Return the latest expiry time to remove now, encoded as in the expiry index."""
+    """Return the time by which a delegation must have expired in order to be removed now.
+
+    The time is encoded as in the expiry index.
+    """
     return micros8(now - KEPT_AFTER_EXPIRY_S)
 
 

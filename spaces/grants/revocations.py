@@ -1,7 +1,7 @@
-"""Rows that mark each delegation as live or revoked.
+"""Revocation markers: a row for each delegation that says whether it is live or revoked.
 
-Registration writes the mark `live`. A revocation replaces it in place and is never undone. So a
-commit that lists a mark under `live` is refused after every revocation that was acknowledged before
+Registration writes the marker `live`. A revocation overwrites it and is never undone. So a commit
+that lists a marker under `live` is refused after every revocation that was acknowledged before
 (ST2).
 
     b"L"                           live
@@ -45,20 +45,20 @@ _CODEC = Codec(_Details)
 
 
 def mark_keys(contents: Iterable[ContentKey]) -> tuple[bytes, ...]:
-    """Return the keys of the rows that mark delegations live or revoked."""
+    """Return the keys of the revocation markers of delegations."""
     return tuple([_PREFIX + content for content in contents])
 
 
 def live_put(content: ContentKey) -> Put:
-    """Return the put operation that marks a new delegation live.
+    """Return the write operation that marks a new delegation live.
 
-    It expects that no mark exists.
+    The commit is refused if the delegation has a revocation marker already.
     """
     return Put(mark_key(content), LIVE_MARK, expect=ABSENT)
 
 
 def revocation_put(content: ContentKey, revoked: Revoked) -> Put:
-    """Return the put operation that marks a delegation revoked.
+    """Return the write operation that marks a delegation revoked.
 
     A revoked delegation stays revoked. Of two concurrent revocations the later is recorded.
     """
@@ -67,7 +67,7 @@ def revocation_put(content: ContentKey, revoked: Revoked) -> Put:
 
 
 def mark_of(record: Record | None) -> Mark | None:
-    """Decode a delegation's live or revoked mark. Return None if the row is missing.
+    """Decode a delegation's revocation marker. Return None if the row is missing.
 
     Every value but `live` counts as revoked.
     """
@@ -79,13 +79,13 @@ def mark_of(record: Record | None) -> Mark | None:
 def marks_of(
     contents: Sequence[ContentKey], records: Sequence[Record | None]
 ) -> dict[ContentKey, Mark]:
-    """Return the live or revoked marks of delegations by content key. Omit missing marks."""
+    """Return the revocation markers of delegations by content key. Skip missing markers."""
     marks = zip(contents, map(mark_of, records), strict=True)
     return {content: mark for content, mark in marks if mark is not None}
 
 
 def revocation_of(record: Record | None) -> Revoked | None:
-    """Return the revocation in a delegation's mark, or None if it is missing or live."""
+    """Decode a delegation's revocation from its marker. None means that it was not revoked."""
     if record is None or record.value is None or record.value == LIVE_MARK:
         return None
     if record.value[:1] != _REVOKED_PREFIX or len(record.value) < _DETAILS_AT:
