@@ -90,9 +90,10 @@ class Range(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Follow(Struct, frozen=True, array_like=True, gc=False):
-    """A request to read rows by key, and also the rows whose keys those values contain.
+    """A lookup in two steps: rows by key, then the rows whose keys the first rows contain.
 
-    Both kinds of rows are read in one round trip.
+    The second key is `prefix` followed by the value of the first row. Both steps are one round
+    trip.
     """
 
     keys: tuple[bytes, ...]
@@ -102,7 +103,7 @@ class Follow(Struct, frozen=True, array_like=True, gc=False):
 class Record(Struct, frozen=True, array_like=True, gc=False):
     """The value of a row, and its stamp, which changes with each write.
 
-    The value is None in a tombstone (ST5). Each put gives the row a new stamp of 16 random bytes.
+    The value is None in a tombstone (ST5). Each write gives the row a new stamp of 16 random bytes.
     """
 
     value: bytes | None
@@ -123,7 +124,7 @@ class Page(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Snapshot(Struct, frozen=True, array_like=True, gc=False):
-    """The result of one read. All rows in it are from the same moment.
+    """The result of one read. All rows in it are from the same point in time.
 
     Attributes:
         is_first_use: whether this read wrote the replay record; False if it existed; None if none
@@ -149,9 +150,9 @@ class Put(Struct, frozen=True, array_like=True, gc=False):
     Attributes:
         value: None writes a tombstone.
         expect: ANY, ABSENT, or the stamp that the row must have.
-        weight_bytes: the number of bytes charged to the account. The former weight of the row is
-            credited to its account (ST7).
-        account: key of the counter row that is charged, or None. A tombstone has no weight.
+        weight_bytes: the number of bytes charged to the account. The bytes that the replaced row
+            was charged for are credited to its account (ST7).
+        account: key of the counter row that is charged, or None. A tombstone is not charged.
     """
 
     key: bytes
@@ -181,7 +182,7 @@ class Commit(Struct, frozen=True, array_like=True, gc=False):
 
     Attributes:
         puts: at most 256; each key once.
-        live: full keys of marks; each must have the value LIVE_MARK (ST2).
+        live: full keys of revocation markers; each must have the value LIVE_MARK (ST2).
         checks: rows that must exist unchanged.
         adds: changes to counters.
         replay_record: written durably with the commit. The commit is refused if another commit
@@ -228,9 +229,9 @@ class Store(Protocol):
         ranges: Sequence[Range] = (),
         follow: Follow | None = None,
     ) -> Snapshot:
-        """Read rows and ranges from one point in time, and optionally write a replay record.
+        """Read rows and ranges from one snapshot, and optionally write a replay record.
 
-        The moment is after every commit acknowledged anywhere before this call (ST1). Replay
+        The snapshot includes every commit acknowledged anywhere before this call (ST1). Replay
         records are exact across processes: of any number of reads with one key, one gets
         `is_first_use` True. The record is written whatever the caller decides afterwards. It is the
         only write that a power cut may undo; commits write replay records durably.
@@ -273,12 +274,15 @@ async def read_page(store: Store, range_: Range) -> Page:
 
 
 def stamp_of(record: Record | None) -> Expect:
-    """Return the `expect` value of a put operation that requires the row to be unchanged."""
+    """Return the `expect` value of a write operation that requires the row to be unchanged."""
     return ABSENT if record is None else record.stamp
 
 
 def check_of(key: bytes, record: Record | None) -> Check:
-    """Return a commit condition that an existing row is unchanged since it was read."""
+    """Return the commit condition that a row has not changed since it was read.
+
+    Raises RecordDamaged if the row does not exist.
+    """
     if record is None or record.value is None:
         raise RecordDamaged("a row that a commit relies on is missing")
     return Check(key, record.stamp)

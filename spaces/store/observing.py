@@ -8,7 +8,7 @@ from .contract import Committed, Refused
 
 
 class Observer(Protocol):
-    """The interface through which the storekeeper reports its measurements.
+    """An interface for metrics from the storekeeper, the process that writes to LMDB.
 
     It is called on the storekeeper's thread while commits wait, so it takes microseconds and never
     raises.
@@ -27,7 +27,10 @@ class Observer(Protocol):
         """
 
     def used(self, used_bytes: int) -> None:
-        """Record the size of pages in use. Called at the start and before each batch of commits."""
+        """Record the total size of all pages in use.
+
+        It is called at startup and before each batch of commits.
+        """
 
 
 class PoolUse(NamedTuple):

@@ -1,6 +1,7 @@
-"""Closed minutes: the expiry minutes of tokens whose replay records were deleted (ST4).
+"""Expiry minutes whose replay records were deleted, encoded as spans (ST4).
 
-Tokens that expire in a closed minute are rejected, because it is unknown whether they were used.
+Such a minute is closed: all tokens that expire in it are refused, because it is unknown whether
+they were used.
 
     offset   size  field
     ───────  ────  ─────────────────────────────────────────────
@@ -28,7 +29,10 @@ MAX_SPANS = 16
 def remove_replay_records(
     txn: "lmdb.Transaction[bytes]", prefix: bytes, before_minute: int, most: int
 ) -> tuple[int, set[bytes]]:
-    """Delete replay records that expire before a minute. Return their number and expiry minutes."""
+    """Delete at most `most` replay records whose expiry is before the given minute.
+
+    Returns the number of deleted records, and their expiry minutes.
+    """
     cursor, end = txn.cursor(), prefix + before_minute.to_bytes(_MINUTE_BYTES, "big")
     found = cursor.set_range(prefix)
     minutes: set[bytes] = set()
@@ -42,7 +46,10 @@ def remove_replay_records(
 
 
 def is_closed(closed: bytes, minute4: bytes) -> bool:
-    """Return whether the replay records that expire in a minute were deleted."""
+    """Return whether all tokens that expire in the given minute are refused.
+
+    They are refused if replay records of the minute were deleted.
+    """
     if minute4 < closed[:_MINUTE_BYTES]:
         return True
     return any(
@@ -51,7 +58,10 @@ def is_closed(closed: bytes, minute4: bytes) -> bool:
 
 
 def with_closed(closed: bytes, minutes: Collection[bytes] = (), *, before: int = 0) -> bytes:
-    """Add minutes, and all minutes before `before`, to the encoded spans of closed minutes."""
+    """Add minutes to the encoded spans of expiry minutes whose tokens are all refused.
+
+    All minutes before `before` are added too.
+    """
     edges = [
         0,
         *[int.from_bytes(closed[at : at + 4], "big") for at in range(0, max(len(closed), 1), 4)],

@@ -131,7 +131,7 @@ class StoreConnection:
             self._connecting = None
 
     def _made(self, connection: FrameConnection) -> None:
-        """Send all commits without a reply again on a new connection, in the original order."""
+        """Resend all unanswered commits over a new connection, in the original order."""
         self._connection = connection
         self._outbox.clear()
         if self._waiting:

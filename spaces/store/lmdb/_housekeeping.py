@@ -29,7 +29,7 @@ It is twice a token's lifetime, so that tokens used before the jump have expired
 
 @dataclass
 class Housekeeping:
-    """The writer of a data folder and its periodic sweeps, all on one thread."""
+    """Write access to a data folder, and its periodic cleanup. Both run on one thread."""
 
     writer: Writer
     replay_records: ReplayRecords
@@ -52,7 +52,7 @@ class Housekeeping:
     def _steady_now(self) -> float | None:
         """Return the lowest estimate of the time from clock readings of the last STEADY_S seconds.
 
-        A clock that has not been observed for that long gives None.
+        None means that the clock has not been observed for that long.
         """
         at = self.elapsed()
         self._seen.append((at, self.clock.now() - at))
@@ -67,7 +67,7 @@ class Housekeeping:
 def owned_folder(
     folder: Path, free_space: FreeSpace, clock: Clock, observer: Observer | None = None
 ) -> Iterator[Housekeeping]:
-    """Lock a data folder and open it for writing until the block ends.
+    """Lock a data folder and open it for writing, for the duration of the block.
 
     The folder is created if it does not exist.
     """

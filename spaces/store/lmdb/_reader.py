@@ -50,11 +50,13 @@ def read(
         # (ST1).
         with env.begin() as txn:
             if is_first_use and replay_record is not None:
-                is_first_use, is_forgotten = _judged_durably(txn, replay_record)
+                is_first_use, is_forgotten = _durable_first_use(txn, replay_record)
             get = txn.get
             records = records_of([get(key) or get(key, None, tombstones) for key in keys])
             pages = tuple([_page(txn, range_) for range_ in ranges]) if ranges else ()
-            ends = [] if follow is None else [_end_of(get(key), follow) for key in follow.keys]
+            ends = (
+                [] if follow is None else [_followed_key(get(key), follow) for key in follow.keys]
+            )
             followed = records_of(
                 [end and (get(end) or get(end, None, tombstones)) for end in ends]
             )
@@ -69,10 +71,10 @@ def read(
     )
 
 
-def _end_of(row: Row | None, follow: Follow) -> bytes | None:
-    """Return the key of the further row that a row's value refers to.
+def _followed_key(row: Row | None, follow: Follow) -> bytes | None:
+    """Return the key that a row's value refers to: the prefix of `follow`, then the value.
 
-    None if there is no row, or its value is too long for a key.
+    None means that the row has no value, or that the key would be too long.
     """
     value = None if row is None else record_of(row).value
     return (
@@ -82,13 +84,14 @@ def _end_of(row: Row | None, follow: Follow) -> bytes | None:
     )
 
 
-def _judged_durably(
+def _durable_first_use(
     txn: "lmdb.Transaction[bytes]", replay_record: ReplayRecord
 ) -> tuple[bool, bool]:
-    """Return whether a token was never used before, and whether its expiry minute is closed.
+    """Return `is_first_use` and `is_forgotten` of a snapshot, according to the durable rows.
 
-    Durable replay records and closed minutes survive a crash that loses the unsynced ones (ST4). A
-    restored store has closed the minutes of every token that its original may have accepted (BK5).
+    Durable replay records, and the expiry minutes whose tokens are all refused, survive a crash
+    that loses unsynced records (ST4). In a restored store, these minutes include the expiry of
+    every token that its original may have accepted (BK5).
     """
     row, closed = replay_record.row, txn.get(REPLAY_FLOOR_KEY)
     if closed is not None and is_closed(record_of(closed).value or b"", row[:4]):

@@ -1,4 +1,4 @@
-"""Replay records written by reads, in a shared LMDB environment that is not synced to disk.
+"""Unsynced replay records, which `Store.read` writes to a shared LMDB environment.
 
     b"f"                    minutes whose replay records were deleted (`_closed_minutes`)
     b"u" minute4 id16       → empty
@@ -58,7 +58,7 @@ def discard_other_boots(folder: Path, boot: str) -> None:
 
 
 class ReplayRecords:
-    """The replay records written by reads of one data folder."""
+    """The unsynced replay records of one data folder."""
 
     def __init__(self, folder: Path, boot: str) -> None:
         """Open the LMDB environment of the current boot. Create it if it does not exist."""
@@ -89,12 +89,12 @@ class ReplayRecords:
             raise _error_of(exc, "a replay record cannot be written") from exc
 
     def is_closed(self, replay_record: ReplayRecord) -> bool:
-        """Return whether a replay record's expiry minute is closed, so its token is refused."""
+        """Return whether a token is refused because records of its expiry minute were deleted."""
         with self._env.begin() as txn:
             return is_closed(txn.get(_CLOSED, b""), replay_record.row[:4])
 
     def rows(self) -> list[bytes]:
-        """Return the keys of all replay records, without their prefix: minute4 ‖ id16."""
+        """Return the keys of all replay records as `minute4 ‖ id16`, without the key prefix."""
         with self._env.begin() as txn, txn.cursor() as cursor:
             if not cursor.set_range(_USED):
                 return []
@@ -103,10 +103,11 @@ class ReplayRecords:
             ]
 
     def sweep(self, before_minute: int) -> int:
-        """Delete the replay records that expire before a minute, and return their number.
+        """Delete replay records whose expiry is before the given minute, and return their number.
 
-        A minute is closed in the transaction that deletes its first row. Otherwise a token whose
-        record was deleted would be accepted a second time.
+        The transaction that deletes the first record of a minute also records that all tokens that
+        expire in it are refused. Otherwise a token whose record was deleted would be accepted a
+        second time.
         """
         removed, rows = 0, _SWEEP_ROWS
         try:

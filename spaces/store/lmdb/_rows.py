@@ -3,15 +3,15 @@
     offset  size  field
     ──────  ────  ──────────────────────────────────────────────────────────────────────
     0       16    stamp
-    16      1     flags: 1 = has a value (else a tombstone), 2 = has a weight
-    17      8     weight in bytes, big-endian        } only with flag 2
-    25      1     length n of the account            }
-    26      n     account                            }
+    16      1     flags: 1 = has a value (else a tombstone), 2 = charged to a counter
+    17      8     bytes charged, big-endian          } only with flag 2
+    25      1     length n of the counter's key      }
+    26      n     key of the counter                 }
     …       …     value
 
     17      4     minute of the deletion             } only in a tombstone
 
-The weight is stored with the row, so that replacing a row credits exactly what it was charged
+The charge is stored with the row, so that replacing a row credits exactly what it was charged
 (ST7). Rows are read as bytes, not as views of the map: copying a kilobyte costs less than a view,
 and a large value is copied once more than necessary. Tombstones are in a table of their own
 (`_format`).
@@ -29,7 +29,7 @@ _WEIGHT_END = 25
 _ACCOUNT_START = 26
 
 _FLAG_BYTE = (b"\0", b"\1", b"\2", b"\3")
-# The bytes after the stamp of a live mark without a weight.
+# The bytes after the stamp of a live marker that is not charged to a counter.
 _LIVE_MARK_ALONE = _FLAG_BYTE[_VALUE] + LIVE_MARK
 
 Row = bytes
@@ -51,7 +51,7 @@ def encode_tombstone(stamp: bytes, minute: int) -> bytes:
 
 
 def minute_of(row: Row) -> int:
-    """Return the minute of deletion that a tombstone records."""
+    """Return the minute in which the row of a tombstone was deleted."""
     return int.from_bytes(row[_HEADER_END:], "big")
 
 
@@ -73,7 +73,7 @@ def record_of(row: Row) -> Record:
 def records_of(rows: Iterable[Row | None]) -> tuple[Record | None, ...]:
     """Decode LMDB values into the records of rows and tombstones.
 
-    Rows without a weight, which are most of them, are decoded without a function call for each.
+    Most rows are not charged to a counter. They are decoded without a function call for each.
     """
     return tuple(
         [
@@ -105,7 +105,10 @@ def has_stamp(row: Row | None, stamp: Expect) -> bool:
 
 
 def charge_of(row: Row) -> tuple[bytes, int] | None:
-    """Return the counter that a row is charged to and its weight, or None if it has no weight."""
+    """Return the counter that a row is charged to, and the number of bytes charged.
+
+    None means that the row is not charged to a counter.
+    """
     if not row[_STAMP_END] & _WEIGHED:
         return None
     weight_bytes = int.from_bytes(row[_HEADER_END:_WEIGHT_END], "big")

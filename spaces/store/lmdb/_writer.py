@@ -240,7 +240,7 @@ class Writer:
         for check in commit.checks:
             if not has_stamp(get(check.key) or get(check.key, None, tombstones), check.stamp):
                 return None
-        deltas: dict[bytes, int] = {}  # changes of counters by weights
+        deltas: dict[bytes, int] = {}  # changes of counters by charged rows
         for put in commit.puts:
             row, expect = get(put.key), put.expect
             if expect == ABSENT:
@@ -255,7 +255,7 @@ class Writer:
         return _counters(txn, commit, deltas) if deltas or commit.adds else deltas
 
     def _most_bytes(self, txn: "lmdb.Transaction[bytes]") -> int | None:
-        """Return how many bytes a commit may write now, or None for any number.
+        """Return how many bytes a commit may write now. None means unlimited.
 
         Pages that deletes released count as free.
         """
@@ -275,7 +275,10 @@ class Writer:
         return SMALL_COMMIT_BYTES if free_bytes < reserve_bytes or over_bytes >= 0 else None
 
     def sweep_replay_records(self, before_minute: int) -> None:
-        """Delete durable replay records that expire before a minute, and close these minutes."""
+        """Delete durable replay records whose expiry is before the given minute.
+
+        From then on, all tokens that expire in a minute with deleted records are refused.
+        """
         rows = _SWEEP_ROWS
         with self._sweeping():
             while rows:
@@ -331,9 +334,10 @@ def _closed(txn: "lmdb.Transaction[bytes]") -> bytes:
 def _counters(
     txn: "lmdb.Transaction[bytes]", commit: Commit, deltas: dict[bytes, int]
 ) -> dict[bytes, int] | None:
-    """Return the new values of a commit's counters, including the row weights in `deltas` (ST7).
+    """Return the new values of the counters that a commit changes (ST7).
 
-    None if one of them would exceed its limit.
+    `deltas` contains the bytes that its rows are charged for. None means that a counter would
+    exceed its limit.
     """
     for add in commit.adds:
         deltas[add.counter] = deltas.get(add.counter, 0) + add.delta

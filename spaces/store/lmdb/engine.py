@@ -128,7 +128,10 @@ def open_lmdb(
 def connect_lmdb(
     path: Path, socket_path: Path | None = None, *, clock: Clock | None = None
 ) -> Store:
-    """Open a data folder that a storekeeper writes. Each worker calls this once."""
+    """Open a data folder in a worker, which commits through the storekeeper process.
+
+    Each worker calls this once.
+    """
     with ExitStack() as opened:
         env = opened.enter_context(open_for_reading(path))
         replay_records = ReplayRecords(path, boot_id())
@@ -138,7 +141,7 @@ def connect_lmdb(
 
 
 def read_lmdb(path: Path, *, may_be_moved: bool = False) -> Store:
-    """Open the store of a data folder read-only. Another process may write it.
+    """Open the store of a data folder read-only. Another process may be writing to it.
 
     Args:
         path: the data folder.

@@ -1,9 +1,9 @@
 """Snapshots of all rows of a store in batches of bounded size, for backups, checks and moves.
 
 A part contains rows as LMDB stores them, or tombstones. All rows come before the tombstones. The
-same rows are always cut into the same parts, on either engine. A read transaction preserves the
-moment. Meanwhile the store's file grows with each write, because LMDB does not reuse the pages of
-that moment.
+same rows are always cut into the same parts, on either engine. A read transaction keeps the
+snapshot. Meanwhile the store's file grows with each write, because LMDB does not reuse the pages of
+the snapshot.
 """
 
 import fcntl
@@ -33,7 +33,7 @@ _TOMBSTONE_BYTES = 21
 Part = list[tuple[bytes, Row]]
 """Some rows, or some tombstones, in the order of their keys."""
 ParsedRow = tuple[Record, bytes, int]
-"""The record, the account that the row is charged to (empty for none), and its weight in bytes."""
+"""The record, the counter that the row is charged to (or b""), and the number of bytes charged."""
 
 
 @dataclass
@@ -66,14 +66,14 @@ class StoreSnapshot:
 
 @contextmanager
 def snapshot_in(env: lmdb.Environment) -> Iterator[StoreSnapshot]:
-    """Open a snapshot of an environment until the block ends."""
+    """Take a snapshot of an LMDB environment. It is valid until the block ends."""
     table = open_table(env)
     with env.begin() as txn:
         yield StoreSnapshot(txn, table)
 
 
 class RowSource(Protocol):
-    """A source of all rows of a store for an archive. The store may be in use."""
+    """Access to all rows of a store, for backups, checks and moves. The store may be in use."""
 
     def lock_bodies(self) -> AbstractAsyncContextManager[None]:
         """Prevent the removal of bodies until the block ends (BK2).
@@ -83,11 +83,11 @@ class RowSource(Protocol):
         ...
 
     def parts(self) -> AsyncGenerator[Part, None]:
-        """Yield all rows in batches, as they are at one point in time."""
+        """Yield all rows of one snapshot, in batches."""
         ...
 
     def snapshot(self) -> AbstractAsyncContextManager[StoreSnapshot]:
-        """Open a snapshot until the block ends."""
+        """Take a snapshot. It is valid until the block ends."""
         ...
 
 
@@ -112,7 +112,7 @@ class LmdbRows:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[StoreSnapshot]:
-        """Open a snapshot; see `RowSource`."""
+        """Take a snapshot; see `RowSource`."""
         with snapshot_in(self._env) as snapshot:
             yield snapshot
 
@@ -121,9 +121,9 @@ class LmdbRows:
 def lock_bodies(folder: Path) -> Iterator[None]:
     """Prevent the removal of a data folder's bodies until the block ends (BK2).
 
-    The collector removes a body that was in use at some moment an hour later at the earliest. So
-    readers of bodies take the lock before that moment. The kernel releases the lock when the
-    process ends, so no clock is involved.
+    The collector removes a body at the earliest an hour after the last reference to it was removed.
+    So readers of bodies take the lock before they take their snapshot. The kernel releases the lock
+    when the process ends, so no clock is involved.
     """
     with _locked(folder, fcntl.LOCK_SH):  # waits only while a collector tests the lock
         yield

@@ -99,7 +99,7 @@ async def _serve(
 
 
 class _Keeper:
-    """The storekeeper's queue of commits, and its writer."""
+    """The storekeeper's state: its queue of commits, its connections and its data folder."""
 
     def __init__(self, folder: Housekeeping) -> None:
         self._folder = folder
@@ -169,9 +169,9 @@ class _Keeper:
         return batch
 
     def _outcomes(self, commits: Sequence[CommitRequest]) -> list[Outcome]:
-        """Write the commits that respect the limits, and return the outcome of every commit.
+        """Write the valid commits of a batch, and return the outcome of every commit.
 
-        Workers check them too, but are not trusted to.
+        Invalid commits are refused. Workers check commits too, but are not trusted.
         """
         refusals = [_refusal(request.commit) for request in commits]
         good = [
@@ -181,7 +181,11 @@ class _Keeper:
         return [refusal or next(written) for refusal in refusals]
 
     def _break(self) -> None:
-        """Stop acknowledging commits. Workers have to ask the next storekeeper for the outcomes."""
+        """Stop acknowledging commits, close all connections, and end the process.
+
+        Workers resend unanswered commits to the next storekeeper process, which replies with their
+        outcomes.
+        """
         self._queue.clear()
         for connection in self.connections:
             connection.transport.abort()

@@ -1,4 +1,4 @@
-"""The clock of the database, which dates everything that the engine itself writes (ST9).
+"""The database's clock, used for every time that the engine itself writes (ST9).
 
 Each process compares its own clock with the database's when it connects, and before each round of
 housekeeping. Between two comparisons it relies on its own. So a machine with a wrong clock neither

@@ -58,7 +58,10 @@ class Commits:
     """Sends commits to the database. Commits to the same rows run one after the other."""
 
     def __init__(self, connections: Connections, clock: Clock) -> None:
-        """Create an object that sends commits. `clock` estimates the database's clock."""
+        """Create a sender of commits over the given connections.
+
+        `clock` returns the estimated time of the database.
+        """
         self._connections = connections
         self._clock = clock
         self._writers: dict[bytes, Turn] = {}
@@ -98,7 +101,7 @@ class Commits:
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Wait for the outcomes of running commits, after the connections were closed."""
+        """Wait for the outcomes of running commits. The connections must be closed already."""
         await asyncio.gather(*self._writing, return_exceptions=True)
 
     # Two commits on two connections run in the order of the database's locks, which is arbitrary. A
@@ -199,11 +202,11 @@ def _unknown() -> StoreUnavailable:
 
 
 def _counters(commit: Commit) -> dict[bytes, tuple[int, int | None]] | None:
-    """Sum the changes of each counter. Return None if a sum does not fit a counter.
+    """Sum the changes that a commit makes to each counter. Return None on an overflow.
 
     Each sum comes with the counter's limit.
 
-    The weights that replaced rows give back are stored in those rows and not known here.
+    The bytes credited for replaced rows are stored in those rows and not known here.
     """
     changes: dict[bytes, int] = {}
     bounds: dict[bytes, int] = {}
@@ -224,7 +227,7 @@ def _counters(commit: Commit) -> dict[bytes, tuple[int, int | None]] | None:
 
 
 def _account_of(put: Put) -> bytes | None:
-    """Return the counter that a put operation is charged to, or None if it has no weight."""
+    """Return the counter that a row is charged to. None means that the row is not charged."""
     return put.account if put.value is not None and put.weight_bytes > 0 else None
 
 
@@ -264,6 +267,6 @@ def _arguments(
         outcome_key,
         idempotency_key,
         REPLAY_FLOOR_KEY,
-        # A key of our own is random, so no floor applies to it.
+        # A key of our own is random, so it needs no check against deleted replay records.
         KEYS_END if commit.replay_record is None else outcome_key[1:5],
     ]

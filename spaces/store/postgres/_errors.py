@@ -19,7 +19,7 @@ CONNECTION_ERRORS = (*CLIENT_ERRORS, OSError)
 
 
 class Meaning(enum.Enum):
-    """What the error of a failed SQL statement means for retrying it."""
+    """Classes of database errors, by whether the failed statement can be retried."""
 
     REPEAT = enum.auto()  # rolled back, may succeed now: a serialisation failure or a deadlock
     OVERTAKEN = enum.auto()  # rolled back by our guard: rows appeared between snapshot and locks
@@ -43,7 +43,7 @@ _QUERY_CANCELED = "57014"
 
 
 def meaning_of(error: Exception) -> Meaning:
-    """Return the class of a server error, connection error or timeout."""
+    """Classify a server error, connection error or timeout as a `Meaning`."""
     if not isinstance(error, asyncpg.PostgresError):
         return Meaning.LOST
     state = str(error.sqlstate or "08000")

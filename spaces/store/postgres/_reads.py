@@ -72,7 +72,10 @@ class Reads:
         return await pending.answer
 
     async def close(self) -> None:
-        """Fail the waiting reads after the connections were closed."""
+        """Fail the queued reads, and wait for running reads.
+
+        The connections must be closed already.
+        """
         for pending in self._queue:
             _fail(pending, StoreUnavailable("the store is closed"))
         self._queue.clear()
@@ -210,7 +213,7 @@ def _snapshots(
             if follow is None
             else tuple([_led_to(records, key, follow.prefix) for key in follow.keys])
         )
-        is_first, is_forgotten = _judged(pending.replay_record, records, is_first_use)
+        is_first, is_forgotten = _first_use_of(pending.replay_record, records, is_first_use)
         yield (
             pending,
             Snapshot(
@@ -230,10 +233,10 @@ def _led_to(records: dict[bytes, Record], key: bytes, prefix: bytes) -> Record |
     return None if record is None or record.value is None else records.get(prefix + record.value)
 
 
-def _judged(
+def _first_use_of(
     replay_record: ReplayRecord | None, records: dict[bytes, Record], is_first_use: set[bytes]
 ) -> tuple[bool | None, bool]:
-    """Return whether a token was never used before, and whether its expiry minute is closed."""
+    """Return `is_first_use` and `is_forgotten` of the snapshot for a read."""
     if replay_record is None:
         return None, False
     floor = records.get(REPLAY_FLOOR_KEY)

@@ -39,7 +39,7 @@ async def prepare_tables(
 
 
 async def schema_of(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
-    """Return the version numbers in table `sealspace_schema` by name, or {} without that table."""
+    """Return the named numbers in table `sealspace_schema`, or {} if the table does not exist."""
     try:
         return dict(await connection.fetch(READ_SCHEMA))
     except asyncpg.UndefinedTableError:

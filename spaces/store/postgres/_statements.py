@@ -1,14 +1,14 @@
 """The SQL statements of the PostgreSQL engine, and the definitions of its tables.
 
-    sealspace_map       k key, s stamp, v value, w weight in bytes, a account, n counter,
+    sealspace_map       k key, s stamp, v value, w bytes charged, a account, n counter,
                         d minute of the deletion, o (see below)
     sealspace_claims    k minute4 ‖ id16, s the 16 bytes of the read that wrote the replay record
     sealspace_schema    name, value: the version of these tables, whether a move fills them,
                         the last housekeeping
 
 A row has a value (v), is a counter (n) or is a tombstone (d). The column `o` is never stored. It
-carries the stamp of the row that a put replaces into the upsert, which compares it with the row
-that it finds. So no put replaces a row that was not judged, however strong the database's locks
+carries the stamp of the row that a write replaces into the upsert, which compares it with the row
+that it finds. So no write replaces a row that was not checked, however strong the database's locks
 are. A row that appeared meanwhile collides by the primary key.
 
 Everything is in one table, because CockroachDB allows one upsert of a table in a statement, not
@@ -16,8 +16,8 @@ two. All statements use only features that CockroachDB and YugabyteDB document: 
 advisory locks, enumerations or `serial`.
 
 All statements run at READ COMMITTED. A locking read there waits and then returns the current row,
-which makes marks and stamps exact. An absent row is made exact by the primary key alone, at this
-level and at any other.
+which makes revocation markers and stamps exact. An absent row is made exact by the primary key
+alone, at this level and at any other.
 """
 
 from functools import cache

@@ -35,7 +35,7 @@ _COUNTERS_PREFIX = b"c"  # the prefix of all counters (`keyspace`)
 async def session(
     url: str, *, may_migrate: bool = False, may_be_moved: bool = False
 ) -> AsyncIterator[Session]:
-    """Open a database session until the block ends.
+    """Open a database session for the duration of the block.
 
     Raises StoreUnavailable, and the errors of `prepare_tables`.
     """
@@ -73,7 +73,7 @@ async def parts_in(connection: Session) -> AsyncGenerator[Part, None]:
 
 @asynccontextmanager
 async def one_moment(connection: Session) -> AsyncIterator[AsyncGenerator[Part, None]]:
-    """Yield an iterator over all rows as they are at one moment."""
+    """Yield an iterator over all rows in one snapshot of the database."""
     moment = connection.transaction(isolation="repeatable_read", readonly=True)
     await moment.start()
     async with aclosing(parts_in(connection)) as parts:

@@ -5,8 +5,8 @@ so settings and prepared statements get lost. A server that acknowledges before 
 acknowledged writes in a crash. A server that fails over to a standby that commits do not wait for
 loses them too.
 
-In addition, a process whose clock differs from the database's does no housekeeping, and a floor of
-replay records that is ahead of the clock rejects valid tokens (ST9).
+In addition, a process whose clock differs from the database's does no housekeeping, and valid
+tokens are rejected if replay records were deleted ahead of time (ST9).
 
 The proxy is detected like this: the first connection asks for the id of the process that serves it.
 Others begin transactions, which keep their sessions busy. Then the first one asks again. Without
@@ -154,7 +154,10 @@ async def _is_pooled(
 
 
 def disk_findings(settings: Mapping[str, str]) -> list[Finding]:
-    """Check whether the server's disk keeps acknowledged writes. Skip unknown settings."""
+    """Check that the server's settings make acknowledged writes durable on its disk.
+
+    Settings that the server does not report are skipped.
+    """
     wrong = [
         Finding("wrong", f"{name} is off: {loss}", step)
         for name, loss, step in _DISK
@@ -206,7 +209,7 @@ def standby_findings(settings: Mapping[str, str], standbys: Sequence[str | None]
 
 
 def clock_findings(clocks: Clocks) -> list[Finding]:
-    """Check whether this machine's clock and the replay-record floor are right."""
+    """Check this machine's clock, and whether replay records were deleted too early."""
     found = []
     side = "ahead of" if clocks.ahead_s > 0 else "behind"
     skew = f"this machine's clock is {abs(clocks.ahead_s):.0f} s {side} the database's"
