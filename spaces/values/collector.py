@@ -1,19 +1,19 @@
-"""Removal of stored bodies that no value refers to, by the one process that holds the lease.
+"""Garbage collection of stored bodies that no value refers to.
 
-Two processes that do it at the same time do no harm.
+The process that holds the lease does it. Two processes that do it at the same time do no harm.
 
 - `collect`: a commit deletes the record of an object without references. Its file is unlinked an
-  hour later, so that a client that read the head before still finds the body. If a put shares the
-  body meanwhile, it changes the record, and the deletion is refused.
-- `sweep_orphans`: a file that no record names becomes such due work a day after it was written. A
-  put may still be about to name it, for example in a process that was suspended for a day. So the
-  sweep first puts a new stamp on a row that every put which names a file checks. A put that was
-  planned before is refused and names its file anew. One that committed before is seen by the reads
-  that follow.
-- `sweep_unfinished`: an incoming body that was not written to for an hour is removed; its put
+  hour later, so that a client that read the value's row before still finds the body. If a commit
+  shares the body meanwhile, it changes the record, and the deletion is refused.
+- `sweep_orphans`: a file that no record names is queued for removal a day after it was written. A
+  commit may still be about to name it, for example in a process that was suspended for a day. So
+  the sweep first writes a row whose stamp is checked by every commit that names a file. A commit
+  that was planned before is refused and names its file anew. One that succeeded before is seen by
+  the reads that follow.
+- `sweep_unfinished`: an incoming body that was not written to for an hour is removed; its upload
   fails.
 
-The caller of `collect` first tests whether a backup or a check keeps the bodies (BK2).
+The caller of `collect` first tests whether a backup or a check has locked the bodies (BK2).
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ _BATCH = 128
 async def collect(
     store: Store, files: ObjectStore, *, now: float, entropy: Entropy, limit: int = 256
 ) -> int:
-    """Carry out the queued work items on bodies that are due. Return the number of finished items.
+    """Process the collector's due work items, and return the number of processed items.
 
     Run it again while it returns more than 0. A crash between any two steps leaves the item due,
     and doing an item again does no harm.
@@ -71,7 +71,7 @@ async def _delete_record(
 ) -> None:
     """Delete a body's object record if it has the given generation and no references.
 
-    The item is done in any case.
+    The work item is removed in any case.
     """
     key = object_key(work.space16, work.digest)
     record = await read_row(store, key)
@@ -95,8 +95,8 @@ async def sweep_orphans(store: Store, files: ObjectStore, *, now: float, entropy
     """
     noted = 0
     async for names in files.older_than(now - ORPHAN_AFTER_S):
-        # After the files were listed and before their records are read: a put that planned to name
-        # one of them earlier is refused.
+        # After the files were listed and before their records are read: a commit that planned to
+        # name one of them earlier is refused.
         await store.commit(Commit(puts=(Put(ORPHAN_SWEEP_KEY, b""),)))
         for first in range(0, len(names), _BATCH):
             noted += await _note_orphans(

@@ -58,7 +58,7 @@ class _Group:
         return Range(self.row_prefix, after=self.after, limit=limit, keys_only=True)
 
     def take(self, page: Page) -> None:
-        """Continue the group with the keys of the next page."""
+        """Set `keys` and the reading position from the next page of the group."""
         self.keys = iter([key for key, _ in page.rows])
         self.more, self.after = page.more, page.last_key
 
@@ -73,7 +73,7 @@ class ListingQuery(Struct, frozen=True, gc=False):
     enough_bytes: int | None = None
 
     def ranges(self) -> tuple[Range]:
-        """Return the range for the first read of the listing.
+        """Return the range of keys to read for the first page of the listing.
 
         It can be read together with the rows that authorise the listing.
         """
@@ -83,9 +83,9 @@ class ListingQuery(Struct, frozen=True, gc=False):
         return (self._groups()[-1].range(self.limit + 1),)
 
     def _groups(self) -> list[_Group]:
-        """Return the groups in which the listing begins.
+        """Return the path groups to read, each with the position at which to start.
 
-        They are the group of the prefix, and those on the way to `after`.
+        They are the group of the prefix, and the groups on the way to `after`, outermost first.
         """
         space16 = space_id16(self.space)
         prefix, after = (
@@ -110,7 +110,7 @@ class ListingQuery(Struct, frozen=True, gc=False):
 
 
 async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
-    """Complete a listing from its first page. Read further pages if they are needed."""
+    """Build a listing from its first page, which was already read. Read further pages if needed."""
     texts = _whole_paths(query, page)
     if texts is not None and (len(texts) > query.limit or not page.more):
         return Listing(paths=tuple(texts[: query.limit]), more=len(texts) > query.limit)
@@ -133,7 +133,7 @@ async def list_paths(store: Store, query: ListingQuery) -> Listing:
 
 
 def _whole_paths(query: ListingQuery, page: Page) -> list[str] | None:
-    """Return the paths in a page of keys, or None if some keys do not contain their whole path."""
+    """Return the paths in a page, or None if a path cannot be read from its key alone."""
     if not page.rows or not page.rows[0][0].startswith(values_prefix(space_id16(query.space))):
         return None
     if query.after is not None and len(query.after.encode(*_TEXT)) > MAX_PLAIN_PATH_BYTES:

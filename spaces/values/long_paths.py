@@ -1,10 +1,10 @@
-"""Index rows, which lead a listing to paths of more than 400 bytes (see `keyspace`).
+"""Index rows, with which a listing finds paths of more than 400 bytes (see `keyspace`).
 
-An index row exists as long as there is a path below it. Every path that is added or removed puts it
-anew:
+An index row exists as long as there is a path below it. Every path that is added or removed
+rewrites it:
 
-- A put of a path that had no value puts all index rows that lead to it, whether they exist or not.
-- A delete reads the path's group together with the index row that index_key to it. If the group
+- The first write of a path writes all index rows that lead to it, whether they exist or not.
+- A delete reads the path's group together with the index row that leads to it. If the group
   contains nothing else, the index row is deleted, and the group above is treated in the same way.
   The commit is refused unless the index row is unchanged. So the next attempt sees any path that
   was added or removed meanwhile, and no path loses the index rows that lead to it.
@@ -23,7 +23,7 @@ _MOST_LEVELS = MAX_PATH_BYTES // MAX_PLAIN_PATH_BYTES + 1
 
 
 def added_path_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
-    """Return the put operations that write the index rows for newly written paths."""
+    """Return the write operations that create the index rows for new paths."""
     keys: dict[bytes, None] = {}
     for raw in paths:
         if len(raw) > MAX_PATH_BYTES:
@@ -35,14 +35,14 @@ def added_path_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
 
 
 async def removed_path_puts(store: Store, space16: bytes, paths: Sequence[bytes]) -> list[Put]:
-    """Return the put operations that update the index rows for deleted paths.
+    """Return the write operations that update the index rows for deleted paths.
 
     Each group costs at least one read.
     """
     # By the beginning of a group: its prefix, and the keys removed from it.
     removed: dict[bytes, tuple[bytes, set[bytes]]] = {}
     for raw in paths:
-        _note_removed(removed, raw, path_keys(space16, raw)[-1])
+        _add_removed(removed, raw, path_keys(space16, raw)[-1])
     puts: list[Put] = []
     while removed and len(puts) < _MOST_LEVELS * len(paths):
         # The innermost first, because its index row is in the group above and may be removed too.
@@ -58,7 +58,7 @@ async def removed_path_puts(store: Store, space16: bytes, paths: Sequence[bytes]
             puts.append(Put(index_key, b"", expect=record.stamp))
             continue
         puts.append(Put(index_key, None, expect=record.stamp))
-        _note_removed(removed, beginning, index_key)
+        _add_removed(removed, beginning, index_key)
     return puts
 
 
@@ -76,8 +76,8 @@ async def _has_other_rows(store: Store, range_: Range, page: Page, keys: set[byt
     return True
 
 
-def _note_removed(removed: dict[bytes, tuple[bytes, set[bytes]]], raw: bytes, key: bytes) -> None:
-    """Note that a path's row or an index row will be removed from its group of paths."""
+def _add_removed(removed: dict[bytes, tuple[bytes, set[bytes]]], raw: bytes, key: bytes) -> None:
+    """Add a row's key to the removed keys of its group of paths."""
     start = last_segment(raw)
-    if start:  # no index row index_key to the outermost group
+    if start:  # no index row leads to the outermost group
         removed.setdefault(raw[:start], (group_of(key), set()))[1].add(key)

@@ -195,7 +195,7 @@ class ObjectBucket:
         await _refuse_above(self._whole, self._prefix)
 
     async def begin(self) -> "IncomingObject":
-        """Begin to receive a body. It is sent once it exceeds the memory that it may use."""
+        """Begin to receive a body. A body of more than 5 MiB is uploaded in parts as it arrives."""
         return IncomingObject(self)
 
     async def open(self, name: ObjectName, *, size_bytes: int) -> "OpenObject":
@@ -218,7 +218,10 @@ class ObjectBucket:
             await obstore.delete_async(self.objects, key)
 
     async def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
-        """Yield the names of old bodies by the bucket's clock; see `ObjectStore.older_than`."""
+        """Yield the names of bodies last modified before a time, according to the bucket's clock.
+
+        See `ObjectStore.older_than`.
+        """
         with _bucket_errors("the bodies cannot be listed"):
             await self._require_own()
             for folder in (await obstore.list_with_delimiter_async(self.objects))[

@@ -97,7 +97,7 @@ class ObjectFolder:
         return IncomingFile(self)
 
     def new_place(self) -> tuple[int, Path]:
-        """Create and open an empty file with an unused name. Runs on a thread."""
+        """Create and open an empty file with an unused name. Call this on a worker thread."""
         folder = self._folder / _INCOMING
         self.make_folder(folder)
         self.require_free_space()
@@ -105,7 +105,7 @@ class ObjectFolder:
         return descriptor, Path(place)
 
     def require_free_space(self) -> None:
-        """Raise StoreFull if free disk space is below the reserve. Runs on a thread."""
+        """Raise StoreFull if free disk space is below the reserve. Call this on a worker thread."""
         disk = os.statvfs(self._folder)
         if disk.f_bavail * disk.f_frsize < self.reserve_bytes:
             raise StoreFull("no free space for an object")
@@ -115,7 +115,7 @@ class ObjectFolder:
         return self._folder / name.digest[:1].hex() / name.file_name
 
     def make_folder(self, folder: Path) -> None:
-        """Create a subfolder durably. Runs on a thread."""
+        """Create a subfolder durably. Call this on a worker thread."""
         if folder.is_dir():
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ class ObjectFolder:
         await asyncio.to_thread(self.place_of(name).unlink, missing_ok=True)
 
     async def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
-        """Yield the names of files last written before a time, one of 256 subfolders at a time."""
+        """Yield the names of bodies last written before a time, in one batch for each subfolder."""
         for first in range(256):
             folder = self._folder / f"{first:02x}"
             names = await asyncio.to_thread(_old_names, folder, before)
@@ -148,7 +148,7 @@ class ObjectFolder:
                 yield names
 
     async def check(self) -> None:
-        """Test whether the folder can be reached. A folder that does not exist yet is no error."""
+        """Check that the folder is accessible. A folder that does not exist yet is not an error."""
         with (
             _disk_errors("the folder of the bodies cannot be reached"),
             suppress(FileNotFoundError),
@@ -234,7 +234,7 @@ class IncomingFile:
             return self._hash.digest(), self._size_bytes
 
     async def rename(self, name: ObjectName) -> None:
-        """Give the finished body its name durably. It may have had another name before."""
+        """Rename the finished body durably. A body that already has a name can be renamed again."""
         self.is_named = True
         body, self._buffer = self._buffer, None
         await asyncio.to_thread(self._rename, name, body)
@@ -264,7 +264,7 @@ class IncomingFile:
             os.close(descriptor)
 
     async def discard(self) -> None:
-        """Remove the body's file, renamed or not."""
+        """Remove the body's file, even after `rename`."""
         if self._buffer is None:
             await _run_shielded(self._discard)
         else:
@@ -305,7 +305,7 @@ class OpenBody(OpenedBody):
         self._is_closed = False
 
     def open(self) -> None:
-        """Open the file. Runs once, on a thread."""
+        """Open the file. Call this once, on a worker thread."""
         with self._lock, _disk_errors("a body cannot be read"):
             if self._is_closed:
                 return
@@ -327,7 +327,7 @@ class OpenBody(OpenedBody):
         return piece
 
     def _read_cached(self, piece: bytearray, offset: int, hasher: "blake3 | None") -> bool:
-        """Read a piece of a file from the page cache. Return False if that would wait or fails."""
+        """Read a piece of a file if the page cache contains it. Return False if it was not read."""
         if _NOWAIT is None or not self._lock.acquire(blocking=False):
             return False
         try:
@@ -366,7 +366,7 @@ class OpenBody(OpenedBody):
 
 
 async def _run_shielded(step: Callable[[], None]) -> None:
-    """Run a function on a thread to its end, even if the waiting task is cancelled."""
+    """Run a function to completion on a worker thread, even if the waiting task is cancelled."""
     await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, step))
 
 

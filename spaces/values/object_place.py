@@ -1,8 +1,8 @@
 """The storage location of bodies, recorded so that all processes use the same location.
 
-A store without the row keeps them in the folder `blobs` of its data. The row is written by the
-first start with a bucket, which is refused if there are bodies in files already, and by a move of
-the bodies.
+One row records it. Without the row, bodies are stored in the folder `blobs` of the data folder. The
+row is written by the first start with a bucket, which is refused if there are bodies in files
+already, and by a move of the bodies.
 """
 
 from ..keyspace import BODIES_COUNTER, BODIES_PLACE_KEY

@@ -1,15 +1,15 @@
-"""File names and reference counts of objects, the bodies that are too large for a row.
+"""File names and reference counts of objects. An object is a body that is too large for a row.
 
     <folder>/<first 2 hex of hash>/<space16 hex>-<hash hex>-<generation hex>
 
 A file is written once, synced, and given a name that was never used before (the generation is
 random). Only then may a commit name it. Its record `B space16 hash32` contains the generation and
-the number of heads that refer to it. The record changes only in the commits that change those
-heads. So a crash leaves at worst a file that no record names.
+the number of values that refer to it. The record changes only in the commits that change those
+values. So a crash leaves at worst a file that no record names.
 
 An existing body is shared only by a commit that checks the stamp of a record with at least one
-reference. A record without references is about to be deleted and is never revived: the next put
-writes a new generation.
+reference. A record without references is about to be deleted and is never revived: the next write
+creates a new generation.
 
 `collector` removes objects; `object_folder` reads and writes the files.
 """
@@ -23,7 +23,7 @@ from ..keyspace import due_key
 from ..store.contract import Put
 
 GENERATION_BYTES = 16
-# A file stays this long after its record is deleted, for clients that read the head before.
+# A file stays this long after its record is deleted, for clients that read the value's row before.
 UNLINK_AFTER_S = 3600.0
 
 
@@ -82,6 +82,6 @@ object_work_of = _WORK_CODEC.of
 def due_put(
     name: ObjectName, *, due_at: float, unlink: bool, entropy: Entropy, size_bytes: int = 0
 ) -> Put:
-    """Return the put operation that queues an object for the collector."""
+    """Return the write operation that queues an object for the collector."""
     work = ObjectWork(name.space16, name.digest, name.generation, unlink, size_bytes)
     return Put(due_key(due_at, entropy.token(16)), _WORK_CODEC.encode(work))

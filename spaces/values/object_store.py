@@ -56,14 +56,14 @@ class IncomingBody(Protocol):
         ...
 
     async def discard(self) -> None:
-        """Remove the body, renamed or not. If that fails, a sweep removes it later."""
+        """Remove the body, even after `rename`. If that fails, a sweep removes it later."""
         ...
 
 
 class OpenedBody(ABC):
     """A body that is open for reading.
 
-    Its size is the size in the value's head row.
+    Its size is the size that the row of the value records.
     """
 
     def __init__(self, digest: bytes, size_bytes: int) -> None:
@@ -82,12 +82,12 @@ class OpenedBody(ABC):
         await self.close()
 
     async def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
-        """Yield the body's bytes from `start` to before `stop`, in pieces of at most 256 KiB.
+        """Yield the body's bytes in the range [start, stop), in pieces of at most 256 KiB.
 
         Raises:
             RecordDamaged: the body ends early, or a complete read does not match its digest. The
                 last piece was then not yielded.
-            StoreUnavailable: the place cannot be reached or fails.
+            StoreUnavailable: the storage location cannot be reached or fails.
 
         Does not check:
             The digest, if only a part of the body is read.

@@ -1,16 +1,16 @@
 """The storage quota of a space: its current size and its limit.
 
-The weight of every row with a body is charged to the space's counter, inside the commit. So usage
-is exact without being read first, and a row that is replaced or deleted gives its weight back
-(ST7). The wire reports that counter.
+The size of every body is charged to the space's counter, inside the commit. So usage is exact
+without being read first, and replacing or deleting a row credits what it was charged (ST7). The API
+reports that counter.
 
-The rest of the rows has a counter of its own: keys, metadata and a fixed part each. It may be as
-large as the limit in force, and LEAST_ROWS_BYTES in any case, so that a small limit restricts
+The rest of each row has a counter of its own: key, metadata and a fixed number of bytes. It may be
+as large as the limit in force, and LEAST_ROWS_BYTES in any case, so that a small limit restricts
 bodies only (M54).
 
 The limit in force is the first of these: for a space named `public`, the limit for public spaces
-(M53); the space's own, which the operator sets and which is a row of the store; the default. A put
-reads that row together with all other rows that it depends on.
+(M53); the space's own, which the operator sets and which is a row of the store; the default. A
+write reads that row together with all other rows that it depends on.
 
 Example:
     keys = (usage_key(space), override_row_key(space))
@@ -78,7 +78,7 @@ def override_row_key(space: SpaceId) -> bytes:
 
 
 def override_put(space: SpaceId, limit_bytes: int | None) -> Put:
-    """Return the put operation that sets or removes the operator's size limit for a space.
+    """Return the write operation that sets or removes the operator's size limit for a space.
 
     None removes the limit. The space need not be hosted.
     """
@@ -116,7 +116,7 @@ def effective_limit(space: SpaceId, override: Record | None, policy: QuotaPolicy
 
 
 async def read_overrides(store: Store, *, limit: int) -> tuple[Mapping[str, int], bool]:
-    """Return up to `limit` spaces' size limits set by the operator, and whether there are more."""
+    """Return the operator's size limits for at most `limit` spaces, and whether there are more."""
     limits: dict[str, int] = {}
     async for page in pages_of(store, Range(OVERRIDES_PREFIX, limit=_STEP_ROWS)):
         for _, record in page.rows:
@@ -128,7 +128,7 @@ async def read_overrides(store: Store, *, limit: int) -> tuple[Mapping[str, int]
 
 
 class SpaceUsage(msgspec.Struct, frozen=True):
-    """The size of a hosted space: its bodies, and its value rows without the bodies (M54)."""
+    """The size of a hosted space: its bodies, and its value rows excluding bodies (M54)."""
 
     space_id: str
     usage_bytes: int
@@ -136,14 +136,14 @@ class SpaceUsage(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """The largest spaces of a node, and the number of all its spaces."""
+    """The largest spaces of a node, and the total number of its spaces."""
 
     spaces: tuple[SpaceUsage, ...]
     count: int
 
 
 async def largest_spaces(store: Store, *, limit: int) -> Usage:
-    """Return the largest spaces, and the number of all spaces.
+    """Return the largest spaces, and the total number of spaces.
 
     The rows of all spaces are scanned once, in steps between which other tasks run. Only the
     `limit` largest are kept in memory. Changes during the scan may be missed.

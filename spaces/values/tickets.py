@@ -9,8 +9,8 @@ A ticket is 32 bytes, in a URL 43 characters of base64url:
 
 The row is stored under the minute and a hash of the ticket, so sweeps find it by time, and reading
 the store does not disclose a ticket. It names one version of one value, and the content keys of the
-delegations that it depends on. Their windows cannot change and limit the expiry. Their marks are
-read on each use of the URL (Q24).
+delegations that it depends on. Their windows cannot change and limit the expiry. Their revocation
+markers are read on each use of the URL (Q24).
 """
 
 import msgspec
@@ -32,12 +32,12 @@ KEPT_AFTER_EXPIRY_S = 3600
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
-    """The value that a signed URL gives access to, its expiry, and the authority for it."""
+    """The value, the expiry and the authorizing delegations of a signed URL."""
 
     value_key: bytes
     digest: bytes
     expires_at: float
-    authority: tuple[ContentKey, ...]  # the delegations whose marks decide
+    authority: tuple[ContentKey, ...]  # content keys of the delegations; none may be revoked
 
 
 _CODEC = Codec(Ticket)
@@ -59,12 +59,12 @@ def ticket_row_key(ticket: bytes) -> bytes:
 
 
 def ticket_put(ticket: bytes, row: Ticket) -> Put:
-    """Return the put operation that writes a new ticket."""
+    """Return the write operation that stores a new ticket."""
     return Put(ticket_row_key(ticket), _CODEC.encode(row), expect=ABSENT)
 
 
 async def sweep_tickets(store: Store, *, now: float, limit: int = 256) -> int:
-    """Remove tickets an hour after they expired, and return their number.
+    """Remove tickets that expired more than an hour ago, and return their number.
 
     Run it again while it returns `limit`.
     """

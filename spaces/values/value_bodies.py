@@ -1,8 +1,8 @@
 """Receiving the bodies of values: small bodies into memory, large bodies into files.
 
-Bodies are received within a `Staging`. At its end it removes every file that no commit can have
-named. A file named by a commit with an unknown outcome stays; if no head refers to it, it is swept
-a day later.
+Bodies are received within a `Staging`. At its end it removes every file that no commit can refer
+to. If the outcome of a commit is unknown, its files stay; if no value refers to them, they are
+swept a day later.
 
 All operations of a process together keep a limited number of bytes in memory (`Intake`). Beyond it
 a body is refused, and the client tries again later.
@@ -18,9 +18,9 @@ from ..space_errors import CommitInvalid, CommitTooLarge, IntakeFull, StoreBusy,
 from .object_store import PIECE_BYTES, IncomingBody, ObjectStore
 
 INLINE_BYTES = 64 * 1024
-"""The largest body in a head. Up to this size a row costs less than a file."""
+"""The largest body that is stored in its row. Up to this size a row costs less than a file."""
 INLINE_TOGETHER_BYTES = 7_864_320
-"""The most body bytes in the heads of one commit.
+"""The most body bytes in the rows of one commit.
 
 The rest of the limit on a commit (ST6) is for its other contents.
 """
@@ -35,7 +35,7 @@ _MOST_PIECES = 1024
 # While at most an eighth of the memory is used, long bodies are written in longer steps, with fewer
 # round trips to a thread.
 _MUCH_FREE_SHARE = 8
-# After these errors nothing was written, so no head refers to a file that was named.
+# After these errors nothing was written, so no value refers to a file that was renamed.
 _NOTHING_WRITTEN = (StoreFull, StoreBusy, CommitTooLarge, CommitInvalid)
 
 
@@ -56,7 +56,7 @@ def inline_body(data: bytes) -> Body:
 
 
 class Intake:
-    """The memory in one process for bodies that are being received, and its limit."""
+    """A limit on the memory that one process uses for bodies in transit."""
 
     def __init__(self, max_bytes: int = INTAKE_BYTES) -> None:
         self.held_bytes = 0
@@ -88,7 +88,7 @@ class Staging:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove unfinished bodies, and bodies that no commit can refer to."""
+        """Remove the files of received bodies, except those that a commit may refer to."""
         self._take(-self._taken_bytes)
         if isinstance(error, _NOTHING_WRITTEN):
             self.recall()
@@ -97,7 +97,10 @@ class Staging:
                 await incoming.discard()
 
     def recall(self) -> None:
-        """Record that the last commit was refused, so that no value refers to the new files."""
+        """Mark the received files as unreferenced, because the last commit was refused.
+
+        They are removed at the end of the block, unless they are renamed again.
+        """
         for incoming in self._incoming:
             incoming.is_named = False
 

@@ -1,12 +1,13 @@
-"""Values of a space: a head row for each path, with the body in the row or in a file.
+"""Values of a space. A row describes each value; the body is in the row or in a file.
 
-The ETag is `"blake3-<64 lower hex>"` of the bytes alone (M1). A put replaces body and metadata
+The ETag is `"blake3-<64 lower hex>"` of the bytes alone (M1). A write replaces body and metadata
 whole (M2). A delete leaves a tombstone: a second delete finds it, and a path never written has no
 row at all (M31).
 
-Every head is written only over the exact row that was read, because the references of bodies in
-files are counted by the commits that change heads. A writer that loses a race is refused and plans
-again on a new read. That is at most one retry for each earlier write on the same path.
+A row that describes a value (its head) is written only over the exact row that was read, because
+commits that change heads also count the references to bodies in files. A writer that loses a race
+is refused and plans again on a new read. That is at most one retry for each earlier write on the
+same path.
 
 Large bodies are written and read in pieces, through an `object_store`; `value_bodies` receives
 them.
@@ -64,7 +65,7 @@ _HEADER_TEXT = ("utf-8", "surrogatepass")
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
-    """A live value."""
+    """The decoded row of a value that exists."""
 
     stamp: bytes
     etag: str
@@ -112,12 +113,12 @@ _CODEC = Codec(_HeadRow)
 
 
 def head_key(space: SpaceId, path: str) -> bytes:
-    """Return the key of a value's head row, for a path of any length."""
+    """Return the key of the row that describes a value, for a path of any length."""
     return value_key(space_id16(space), path)
 
 
 def head_of(record: Record | None, *, key: bytes) -> Head | None:
-    """Decode a head row. Return None for a path that was deleted or never written (M31).
+    """Decode the row of a value. Return None for a path that was deleted or never written (M31).
 
     Args:
         record: as it was read.
@@ -166,7 +167,7 @@ def _metadata_bytes(metadata: Mapping[str, str]) -> int:
 
 
 def row_bytes(path: str, metadata: Mapping[str, str]) -> int:
-    """Return the size in bytes that is charged for a value's head row, without the body (M54)."""
+    """Return how many bytes a value's row counts towards the limit, excluding the body (M54)."""
     return _path_bytes(path) + _metadata_bytes(metadata)
 
 
@@ -176,7 +177,7 @@ def _path_bytes(path: str) -> int:
 
 @dataclass
 class Values:
-    """Reads the bodies of values, and prepares drafts of writes to a space."""
+    """Access to the values of a space: reads their bodies, and prepares writes."""
 
     _store: Store
     files: ObjectStore
@@ -184,11 +185,11 @@ class Values:
     intake: Intake = field(default_factory=Intake)
 
     def staging(self) -> Staging:
-        """Return an object that receives the bodies of one operation."""
+        """Return an object that receives the bodies of values to be written."""
         return Staging(self.files, self.intake)
 
     async def open_body(self, head: Head) -> bytes | OpenedBody:
-        """Return a value's body: bytes if the head row contains them, otherwise an opened file."""
+        """Return a value's body: bytes if its row contains the body, otherwise an opened file."""
         if head.body is not None:
             return head.body
         assert head.object_name is not None  # a head has a body or an object
@@ -212,7 +213,7 @@ class Values:
         current: Sequence[Record | None],
         replaced: Sequence[Head | None] | None = None,
     ) -> "Draft":
-        """Prepare writes to one space, together with the values that they replace.
+        """Prepare writes to one space. The result also contains the values that they replace.
 
         Bodies in files cost one more read, deletes of paths of more than 400 bytes one or more.
 
@@ -235,7 +236,7 @@ class Values:
 
 @dataclass(slots=True)
 class _FileBody:
-    """A body in a file, and the change in the number of its references."""
+    """A body in a file, and how the draft changes its reference count."""
 
     size_bytes: int
     delta: int = 0
@@ -248,9 +249,9 @@ class _FileBody:
 
 
 class Draft:
-    """Prepared writes to one space, with the values that they replace.
+    """Prepared writes to one space, and the values that they replace.
 
-    The files of large bodies have no names yet.
+    `plan` gives the files of large bodies their names.
 
     Attributes:
         growth_bytes: the change of the space's usage, its bodies; exact for a commit of the plan
@@ -309,7 +310,7 @@ class Draft:
         self._entropy = entropy
         self._max_bytes = max_bytes
         space16 = self._own.space16
-        # The later put of a key wins: an index row that one path removes and another needs is put.
+        # The later write of a key wins: an index row that one path removes and another needs stays.
         index_puts = (
             *await removed_path_puts(store, space16, self._removed_paths),
             *added_path_puts(space16, self._added_paths),
@@ -336,7 +337,7 @@ class Draft:
                 self.growth_bytes += body.size_bytes * ((body.fresh.references > 0) - is_shared)
 
     async def plan(self, *, now: float) -> WritePlan:
-        """Give the files of large bodies their names, and return the operations of the commit.
+        """Rename the files of large bodies, and return what the commit has to write and check.
 
         Call this once for each commit.
         """
@@ -396,7 +397,7 @@ class Draft:
     def _head_put(
         self, write: Write, key: bytes, record: Record | None, generations: Mapping[bytes, bytes]
     ) -> Put:
-        """Return the put operation that writes a head row.
+        """Return the write operation that stores or deletes the row of a value.
 
         `generations` maps each body digest to its file.
         """
