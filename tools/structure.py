@@ -39,7 +39,7 @@ BUDGETS = {
     "tee_backend": 81_450,
     "sealspace": 92_780,
     "encryption_network": 15_420,
-    "spaces": 55_860,
+    "spaces": 55_950,
     "capabilities": 19_380,
 }
 # Limits on the entries and import pairs of a package.

@@ -59,7 +59,7 @@ class Client:
 
     @property
     def session(self) -> Session:
-        """The acting session.
+        """The session whose rights the client uses.
 
         Raises:
             NotSignedIn: no session is signed in.
@@ -74,7 +74,7 @@ class Client:
         """
 
     def release_terms(self, family: Family | None = None) -> ReleaseTerms:
-        """Return which evidence the node accepts, and its collateral status for a CPU family.
+        """Return the terms on which the node accepts backends, and the status of its collateral.
 
         The terms are not signed.
 
@@ -129,7 +129,7 @@ class Client:
     def sign_in_with_key(
         self, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ...
     ) -> Session:
-        """Sign in with a key that is its own owner, such as an agent's key. No wallet is needed.
+        """Sign in without a wallet, with a key as the owner, such as the key of an agent.
 
         Args:
             key: a signer or a 32-byte seed; only a session made from a seed can be stored.
@@ -189,7 +189,7 @@ class Client:
         """
 
     def programs(self, developer: str | None = None, *, public: bool = False) -> Programs:
-        """Return an object to publish and read a developer's programs for runners.
+        """Return an object to publish and read the programs that a developer provides for runners.
 
         Args:
             developer: DID; None: the owner for whom this session acts.

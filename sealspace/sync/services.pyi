@@ -734,7 +734,7 @@ class Delegations:
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> PortableDelegation:
-        """Grant capabilities to a DID and register the grant at the node.
+        """Grant capabilities to a DID, and register the grant with the node.
 
         The owner of any space in a grant can revoke all of it (W22), so resources of different
         owners belong in separate grants.
@@ -799,7 +799,7 @@ class Delegations:
         ttl_s: float = ...,
         domain: str = "localhost",
     ) -> None:
-        """Register a delegation at the node and add it to the session.
+        """Register a delegation with the node, and add it to the session.
 
         A delegation to this session's key is used as it is. For a delegation to the wallet, the
         wallet first signs a second one to the session's key.
@@ -850,7 +850,7 @@ class Delegations:
         ttl_s: float = ...,
         domain: str = "localhost",
     ) -> None:
-        """Add further rights of the owner to this session, with one signature by the wallet.
+        """Add more of the owner's rights to this session. The wallet signs one message.
 
         Args:
             wallet: the wallet of this session's owner.
@@ -1001,7 +1001,7 @@ class Backends:
         """
 
     def require_judgeable(self, seen: Seen) -> None:
-        """Require that the node can verify a backend. Otherwise, a grant would open nothing.
+        """Require that the node can verify a backend. Otherwise, a grant would have no effect.
 
         Raises:
             BackendNotAcceptable: the node trusts another root, rejects the key provider, or lacks
@@ -1022,7 +1022,7 @@ class Backends:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Grant secrets to exactly the code of the given backend, and register the grant.
+        """Grant secrets to a backend. The grant applies only to the code in the backend's evidence.
 
         Args:
             seen: from `look`, at most LOOK_TTL_S ago.
@@ -1035,8 +1035,8 @@ class Backends:
             wallet: sign with the owner's wallet. A grant by the session's key ends with the
                 session.
         Returns:
-            The grant for this DID and this code: reading these secrets, and decrypt on the owner's
-                network.
+            The grant, registered with the node. It allows this DID with this code to read these
+                secrets, and to decrypt with the owner's network.
         Raises:
             BackendNotAcceptable: the node would reject the backend or cannot verify it, or the
                 evidence is too old (`age`).
@@ -1052,7 +1052,7 @@ class Programs:
 
     @property
     def space(self) -> str:
-        """The full id of the space with the projects. A grant to a runner names this id."""
+        """The full id of the space with the developer's projects. Grants to runners use this id."""
 
     def publish(
         self,
@@ -1144,7 +1144,7 @@ class Runners:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Grant secrets to exactly the given runner, for named programs and callers only.
+        """Grant secrets to one runner, for named programs and callers only.
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
@@ -1157,7 +1157,7 @@ class Runners:
             pin: see `policy_for`.
             wallet: the owner's wallet; None: the session's key is the owner.
         Returns:
-            The grant, registered at the node; `backends.deliver` sends it to the runner.
+            The grant, registered with the node; `backends.deliver` sends it to the runner.
         Raises:
             InvalidInput: a name or their number is not valid, or hosts are given for a program
                 without a project. Also if the signer is not the owner itself: runners accept no
@@ -1212,7 +1212,7 @@ class Runners:
             ttl_s: lifetime in seconds.
             wallet: the owner's wallet; None: the session's key is the owner.
         Returns:
-            The grant, registered at the node; `backends.deliver` sends it to the runner.
+            The grant, registered with the node; `backends.deliver` sends it to the runner.
         Raises:
             InvalidInput, BackendNotAcceptable, NodeRefused, TransportError: as `grant`.
         Does not check:
@@ -1229,7 +1229,7 @@ class Runners:
         ttl_s: float = ...,
         wallet: AnyWallet | None = None,
     ) -> Credential:
-        """Create an API key for calls to programs in the owner's name and at the owner's cost.
+        """Create an API key for calls to programs on behalf of the owner, who pays for them.
 
         Args:
             url: address of the runner, the only one where the key is valid.
@@ -1255,7 +1255,7 @@ class Runners:
         """
 
     def revoke_key(self, url: str, nonce: int) -> None:
-        """Revoke one of the owner's API keys at a runner with immediate effect.
+        """Revoke one of the owner's API keys on a runner, with immediate effect.
 
         Raises:
             NotGranted, SessionExpired, BackendUnreachable, BackendAnswerInvalid: as `keys`.
@@ -1303,7 +1303,7 @@ class Receipts:
         """
 
     def documents(self, receipt: Receipt, network: NetworkId | None = None) -> dict[bytes, bytes]:
-        """Return the documents cited in a receipt that the node still has, as a dict by digest.
+        """Fetch a receipt's cited documents by digest. Documents missing on the node are omitted.
 
         Raises:
             SealspaceError: as `document`, except NotFound.
