@@ -90,25 +90,31 @@ _SERVER = {
     ),
     "not-found": Row(
         404,
-        "There is nothing here",
+        "The route does not exist",
         f"compare method, path and content type with {DESCRIPTION}",
         "problem",
     ),
     "wrong-method": Row(
-        405, "The path has other methods", f"compare the method with {DESCRIPTION}", "problem"
+        405,
+        "The path does not accept this method",
+        f"compare the method with {DESCRIPTION}",
+        "problem",
     ),
     "too-slow": Row(
         408, "The request took too long to arrive", "send it again, without pauses", "problem"
     ),
     "too-large": Row(413, "The request is too large", "send a smaller request", "problem"),
     "wrong-shape": Row(
-        422, "The body has another shape", "compare the members with the documentation", "problem"
+        422, "The body has the wrong shape", "compare the members with the documentation", "problem"
     ),
     "too-many-requests": Row(
         429, "Too many requests", "wait, then try again", "message", retry_after_s=10
     ),
     "internal": Row(
-        500, "Something went wrong on our side", "report the request id to the operator", "problem"
+        500,
+        "The node failed to process the request",
+        "report the request id to the operator",
+        "problem",
     ),
     "not-enabled": Row(
         501,
@@ -119,7 +125,7 @@ _SERVER = {
     ),
     "operator-absent": Row(
         503,
-        "The operator's routes are closed",
+        "The operator's routes are disabled",
         "the operator has to set `admin.secret_file`",
         "problem",
         is_expected=True,
@@ -138,18 +144,18 @@ _STORE = {
             "delegation-query": PlaceAnswer(503, "Delegation query unavailable"),
         },
     ),
-    "store-busy": Row(503, "Others changed the same rows", _SIGN_AGAIN, retry_after_s=1),
-    "intake-full": Row(503, "Too many values are on their way", _SIGN_AGAIN, retry_after_s=1),
+    "store-busy": Row(503, "The store is busy", _SIGN_AGAIN, retry_after_s=1),
+    "intake-full": Row(503, "Too many values are being received", _SIGN_AGAIN, retry_after_s=1),
     "store-full": Row(507, "The store is full", "tell the operator; reading still works"),
     "record-damaged": Row(
         500, "A stored record cannot be read", "report the request id to the operator"
     ),
     "commit-too-large": Row(
-        400, "The request changes more than one commit may", "send it in parts", "message"
+        400, "The request is too large for one commit", "send it in parts", "message"
     ),
     "too-many-delegations": Row(
         400,
-        "Too many delegations are kept",
+        "Too many delegations are stored",
         "wait: each is removed 30 days after it expires",
         "message",
     ),
@@ -175,6 +181,25 @@ _AUTHORITY_FAILS: Mapping[Place, PlaceAnswer] = {
 }
 # A token or chain that does not allow the request (wire 3.3, 4.10).
 _NO_AUTHORITY = Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message", by_place=_AUTHORITY_FAILS)
+_SET_CLOCK = "set the clock, then sign a new token"
+_ASK_AGAIN = "ask the owner for a new delegation"
+_CITE_OWN = "cite delegations to the key that signs the token"
+_CHAIN_HINTS = {
+    "chain-too-large": "cite fewer delegations",
+    "delegation-outside-window": "check the clock, or ask for a new delegation",
+    "invocation-outside-window": _SET_CLOCK,
+    "revocation-outside-window": _SET_CLOCK,
+    "lifetime-too-long": "sign a token that expires sooner",
+    "parent-not-found": "register all delegations of the chain, and cite each parent once",
+    "delegator-unauthorized": _CITE_OWN,
+    "invoker-unauthorized": _CITE_OWN,
+    "parent-revoked": _ASK_AGAIN,
+    "delegation-revoked": _ASK_AGAIN,
+    "ancestor-revoked": _ASK_AGAIN,
+    "parent-terminal": "ask the owner to delegate to the recipient directly",
+    "expiry-exceeds-parent": "sign a delegation that expires no later than its parent",
+    "not-before-precedes-parent": "sign a delegation that begins no earlier than its parent",
+}
 
 _TOKENS = {
     "token-malformed": Row(
@@ -200,6 +225,7 @@ _TOKENS = {
     ),
     "token-kind": Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message"),  # T9: 401 everywhere
     **dict.fromkeys(("signature-invalid", *CHAIN_TEXTS, "caveat-refused"), _NO_AUTHORITY),
+    **{code: replace(_NO_AUTHORITY, hint=hint) for code, hint in _CHAIN_HINTS.items()},
     # 3.8
     "policy-profile-refused": replace(
         _NO_AUTHORITY, by_place={**_AUTHORITY_FAILS, "delegate": _FORBIDDEN}
@@ -289,9 +315,7 @@ _NETWORKS = {
         ),
         _network(401),
     ),
-    **dict.fromkeys(
-        ("not-yet-valid", "expired"), _network(401, "set the clock, then sign a new token")
-    ),
+    **dict.fromkeys(("not-yet-valid", "expired"), _network(401, _SET_CLOCK)),
     "nonce-used": _network(401, "sign a new token with a new nonce"),
     "release-refused": _network(401, "look up the reason in release.md"),  # RL14
     "audience-mismatch": _network(401, invoked=_OTHER_TYPE),
@@ -316,6 +340,22 @@ _NETWORKS = {
 """Codes of encryption networks."""
 
 
+_ATTEST_AGAIN = "attest again with a new challenge"
+_UPDATE = "update the platform's firmware, or use another platform"
+_SEND_LOG = "send the event log of the boot that made the quote"
+_EVIDENCE_HINTS = {
+    "unsupported": "send a TDX quote",
+    "td-attributes": "run the trust domain without debugging and migration",
+    "revoked": _UPDATE,
+    "tcb-too-old": _UPDATE,
+    "evidence-invalid": "report the request id to the operator",
+    "verdict-unknown": "report the request id to the operator",
+    "event-log-malformed": _SEND_LOG,
+    "event-log": _SEND_LOG,
+    "key-provider": "use a key provider that the policy accepts",
+    "untrusted-root": "use a platform that the node's trust root certifies",
+}
+
 _ATTESTATION = {
     "request-malformed": Row(400, "The request is malformed", _COMPARE),
     "session-not-bound": Row(403, "The token is not bound to this request", _COMPARE),
@@ -327,17 +367,17 @@ _ATTESTATION = {
         404, "There is no such document on this node", "use digests from receipts of this node"
     ),
     "policy-not-in-person": Row(
-        403, "The owner's policy is written by the owner in person", "sign as the owner"
+        403, "Only the owner in person may write this policy", "sign as the owner"
     ),
     "collateral-missing": Row(
         503,
         "The node has no collateral for this platform",
         "ask the operator to import fresh collateral",
     ),
-    **dict.fromkeys(
-        get_args(QuoteCode),
-        Row(403, "The evidence does not hold", "attest again with a new challenge"),
-    ),
+    **{
+        code: Row(403, "The evidence was refused", _EVIDENCE_HINTS.get(code, _ATTEST_AGAIN))
+        for code in get_args(QuoteCode)
+    },
     **dict.fromkeys(
         (
             "collateral-malformed",
@@ -348,7 +388,7 @@ _ATTESTATION = {
         ),
         Row(
             503,
-            "This node cannot judge the evidence",
+            "The node's collateral cannot be used",
             "ask the operator to import fresh collateral",
         ),
     ),
@@ -357,14 +397,14 @@ _ATTESTATION = {
     ),
     "own-quotes-busy": Row(
         503,
-        "Too many wait for the node's own quote",
+        "Too many requests wait for the node's own quote",
         "try again shortly",
         "message",
         retry_after_s=1,
     ),
     "own-quote-failed": Row(
         503,
-        "The node's platform makes no quote",
+        "The node's platform failed to make a quote",
         "try again; see /readyz",
         "message",
         retry_after_s=10,

@@ -119,7 +119,7 @@ async def test_values_on_their_way_hold_a_bounded_memory(owner: Owner) -> None:
     owner.node.services.values.intake = Intake(200_000)
     reply = await owner.put("a", LARGE)
     assert (reply.said, reply.headers["retry-after"]) == (
-        (503, "Too many values are on their way"),
+        (503, "Too many values are being received"),
         "1",
     )
     for body in (LARGE[:150_000], b"after"):
