@@ -95,7 +95,7 @@ _PASSPHRASE = click.option(
 @configured
 @where_options
 @click.option(
-    "--with-secret", is_flag=True, help="Include the root secret, encrypted by a passphrase."
+    "--with-secret", is_flag=True, help="Include the root secret, encrypted with a passphrase."
 )
 @_PASSPHRASE
 @click.argument("file", type=click.Path(path_type=Path))
@@ -126,13 +126,13 @@ def backup(config: Config, file: Path, with_secret: bool, passphrase_file: TextI
     words(
         f"{file}: {taken.size_bytes:,} bytes; large values: {taken.bodies:,}; digest"
         f" {taken.digest}",
-        f"it contains every write acknowledged before {time_text(taken.marked_at)}",
+        f"the backup contains every write acknowledged before {time_text(taken.marked_at)}",
         (
-            "it contains the root secret, encrypted by the passphrase"
+            "the backup contains the root secret, encrypted with the passphrase"
             if with_secret
-            else "it does not contain the root secret: keep a copy of that somewhere else"
+            else "the backup does not contain the root secret: keep a copy of the secret elsewhere"
         ),
-        "it contains the settings, without secrets, as settings.toml",
+        "the backup contains the settings, without secrets, in the file settings.toml",
         f"next: sealspace admin restore {file} --data DIR",
     )
     return FAILED if taken.left_out else 0
@@ -155,7 +155,8 @@ async def _back_up(
             )
             if identity is not None and Keyring(secret).node_did != identity.node_did:
                 raise SecretUnusable(
-                    f"the store belongs to {identity.node_did}, but this root secret does not",
+                    f"the store belongs to {identity.node_did}, but this root secret belongs to"
+                    " another node",
                     hint=where_the_secret_is(config, identity.node_did),
                 )
             sealed = seal_secret(secret, passphrase, SystemEntropy())
@@ -203,7 +204,8 @@ def _read_passphrase(file: TextIO | None, *, twice: bool) -> str:
         )
     if len(passphrase) > _MAX_PASSPHRASE_CHARS or "\0" in passphrase or not passphrase.strip():
         raise SecretUnusable(
-            f"the passphrase is blank, contains NUL, or is longer than {_MAX_PASSPHRASE_CHARS}",
+            "the passphrase must not be blank or contain NUL, and must have at most"
+            f" {_MAX_PASSPHRASE_CHARS} characters",
             hint="use a passphrase of six random words or more",
         )
     return passphrase
@@ -254,14 +256,19 @@ def restore(
             if not future_mark and mark > SystemClock().now() + _MAX_AHEAD_S:
                 # BK5: the restored node would refuse every token until that time.
                 raise ClockWrong(
-                    f"the backup is dated {time_text(mark)}, over a day ahead of this clock",
-                    hint="set the clock; if the original's clock was wrong, use --future-mark",
+                    f"the backup is dated {time_text(mark)}, more than a day ahead of this"
+                    " machine's clock",
+                    hint=(
+                        "set this machine's clock; if the clock was wrong when the backup was made,"
+                        " use --future-mark to accept the date"
+                    ),
                 )
             if config.is_shared and backup.header.longest_life_s > longest_life_s(config):
                 # BK5: a database deletes replay records by the lifetime that its own node allows.
                 # Tokens that live longer could be used again.
                 raise ConfigurationError(
-                    "the original accepted tokens with a longer lifetime than these settings allow",
+                    "the node that was backed up accepted tokens with a longer lifetime than these"
+                    " settings allow",
                     hint=(
                         "set invocation.max_lifetime_s and release.challenge_s as printed by: "
                         f"tar -xOf {file} settings.toml"
@@ -325,8 +332,12 @@ async def _restore(
                 new_node_did = Keyring(load_root_secret(own, SystemEntropy())).node_did
                 if new_node_did == backup.header.node_did:
                     raise SecretUnusable(
-                        "the settings name the original's root secret",
-                        hint="unset secret.file and secret.value, or name another secret",
+                        "a new node needs its own root secret, but the settings name the secret of"
+                        " the node that was backed up",
+                        hint=(
+                            "unset secret.file, secret.value and secret.platform, or use another"
+                            " secret"
+                        ),
                     )
             restored = await restore_backup(
                 backup, staging, done=lambda done: show(done, total_bytes)
@@ -389,13 +400,17 @@ def _print_restored(
     words(
         f"{data}: restored as of {mark}; large values: {restored.bodies:,} ({restored.body_bytes:,}"
         " bytes)",
-        f"lost: everything written, revoked or withdrawn after {mark}; revoke it again",
+        f"lost: everything written, revoked or withdrawn after {mark}; next: repeat these"
+        " revocations and withdrawals",
         f"tokens that expire before {shown['tokensExpireFrom']} are refused: they may have been"
         " used before",
     )
     if not shown["isNew"]:
-        original = "its database" if header.is_shared else f"{header.folder} on its machine"
-        words(f"do not serve the original any more: {original}")
+        original = "a database" if header.is_shared else f"the data folder {header.folder}"
+        words(
+            "the restored node replaces the node that was backed up: do not start the old node"
+            f" again (its store is in {original})"
+        )
     where = f"--data {data} --store URL" if config.is_shared else f"--data {data}"
     if secret_file.exists():
         words(f"next: sealspace admin check {where}; then sealspace serve {where}")
@@ -413,11 +428,11 @@ Decoded = TypeVar("Decoded")
 @configured
 @where_options
 def check(config: Config) -> int:
-    """Read all rows and large values of the store, and print one line for each problem found.
+    """Read every row and every large value, and print one line for each damaged item.
 
-    Rows must decode and be consistent, counters must match, and large values must exist with the
-    right digest. Nothing is written, and the node may be running. The exit status is 1 if something
-    is damaged.
+    The command checks that all rows can be decoded and are consistent with each other, that
+    counters are correct, and that every large value exists and has the right digest. Nothing is
+    written, and the node may be running. The exit status is 1 if an item is damaged.
     """
     handle_signals_like_ctrl_c()  # a signal then ends the subprocess too
     try:
@@ -436,7 +451,7 @@ def check(config: Config) -> int:
     if not checked.damages:
         words("nothing is damaged")
         return 0
-    words(f"damages: {checked.damages:,}; next: sealspace admin restore FILE --data DIR")
+    words(f"damaged items: {checked.damages:,}; next: sealspace admin restore FILE --data DIR")
     return FAILED
 
 
@@ -455,7 +470,7 @@ def _checked(config: Config) -> Checked:
             raise
         return _damaged(f"cannot be opened ({type(reason).__name__}): its pages are damaged")
     except (OSError, sqlite3.Error) as error:
-        hint = "if the disk of temporary files is full, set TMPDIR to a folder on another one"
+        hint = "if the disk of temporary files is full, set TMPDIR to a folder on another disk"
         raise StoreMisused(f"the check failed: {error}", hint=hint) from error
 
 
@@ -544,7 +559,10 @@ def run_in_subprocess(
             process.kill()
     if -status in _OF_DAMAGED_PAGES:
         name = signal.Signals(-status).name
-        raise RecordDamaged(f"reading it crashed with {name}: it was truncated or overwritten")
+        raise RecordDamaged(
+            f"the process that read the store crashed with {name}: the file was truncated or"
+            " overwritten"
+        )
     if status == _REFUSED:
         refusal = msgspec.json.decode(data, type=StartRefusal)
         raise StoreMisused(refusal.text, hint=refusal.hint, code=refusal.code)

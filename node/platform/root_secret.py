@@ -81,7 +81,7 @@ def load_root_secret(
         refuse_restoring(config.data)
     except StoreUnavailable as error:
         raise StoreMisused(
-            f"no root secret was made: {error}", hint=f"ls -la {config.data}"
+            f"no root secret was created: {error}", hint=f"ls -la {config.data}"
         ) from None
     secret = _make(path, entropy)
     if on_made is not None:
@@ -102,7 +102,10 @@ def where_the_secret_is(config: Config, node_did: str) -> str:
             "start with the application (app id), key provider and secret.platform_path that the"
             " store was made with"
         )
-    return f"start with the secret of {node_did}: --secret-file FILE"
+    return (
+        f"use the file with the root secret of {node_did}: serve --secret-file FILE, or the setting"
+        " secret.file"
+    )
 
 
 def _from_platform(config: Config) -> bytes:

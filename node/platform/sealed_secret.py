@@ -93,7 +93,10 @@ def open_secret(sealed: bytes, passphrase: str) -> bytes:
     if found is None or not has_bounds or int(found["log_n"]) > _MOST_LOG_N:
         raise SecretUnusable(
             "this version cannot read the sealed secret in the backup",
-            hint="restore the rest with --without-secret; try age --decrypt if age made the secret",
+            hint=(
+                "restore everything else with --without-secret; to decrypt the secret with age:"
+                " tar -xOf FILE root-secret.age | age --decrypt"
+            ),
         )
     try:
         key = _wrap_key(passphrase, _decoded(found["salt"]), int(found["log_n"]))
@@ -104,7 +107,10 @@ def open_secret(sealed: bytes, passphrase: str) -> bytes:
     except (InvalidTag, InvalidSignature, ValueError):
         raise SecretUnusable(
             "this passphrase does not open the root secret in the backup",
-            hint=("use the passphrase of this backup, or restore the rest with --without-secret"),
+            hint=(
+                "use the passphrase of this backup, or restore everything else with"
+                " --without-secret"
+            ),
         ) from None
 
 

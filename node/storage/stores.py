@@ -106,10 +106,12 @@ async def refuse_beside_original(config: Config, store: Store) -> None:
     is_here = folder == config.data.resolve() and not config.is_shared
     if not is_here and identity is not None and await _contains_store(folder, identity.store_id):
         raise BesideOriginal(
-            f"this store was restored from a backup of {folder}, which is still there",
+            f"this store was restored from a backup of {folder}, and that folder still contains the"
+            " original store",
             hint=(
-                f"if this one is to take its place: mv {quote(str(folder))}"
-                f" {quote(str(folder) + '.old')}; to serve both, restore it again with --as-new"
+                f"to replace the original store with the restored one: mv {quote(str(folder))}"
+                f" {quote(str(folder) + '.old')}; to serve both stores, restore the backup again"
+                " with --as-new"
             ),
         )
 

@@ -232,7 +232,7 @@ def test_the_settings_in_a_backup(
     file.write_text("[release]\nchallenge_s = 120\n")
     monkeypatch.setenv("SEALSPACE_ADMIN__SECRET", "hush" * 8)
     status, _, said = run("backup", tmp_path / "backup", "--data", used, "--config", file)
-    assert (status, "it contains the settings, without secrets" in said) == (0, True)
+    assert (status, "the backup contains the settings, without secrets" in said) == (0, True)
     assert b"hush" not in (tmp_path / "backup").read_bytes()
     reader = ArchiveReader(BytesIO((tmp_path / "backup").read_bytes()))
     members = {name: reader.contents(1 << 30) for name in reader.members()}
@@ -350,7 +350,7 @@ def test_passphrases_are_not_cut(used: Path, run: Run, tmp_path: Path) -> None:
         assert not (tmp_path / "backup").exists()
     place.write_text("x" * 1024 + "\r\n")
     status, _, said = run("backup", tmp_path / "backup", *arguments)
-    assert (status, "it contains the root secret, encrypted" in said) == (0, True)
+    assert (status, "the backup contains the root secret, encrypted" in said) == (0, True)
     place.write_text("x" * 1024)
     assert (
         run("restore", tmp_path / "backup", "--data", tmp_path / "restored", *arguments[3:])[0] == 0
@@ -363,7 +363,7 @@ def test_a_passphrase_for_nothing(used: Path, run: Run, tmp_path: Path) -> None:
     file = tmp_path / "backup"
     assert run("backup", file, "--data", used, "--passphrase-file", tmp_path / "passphrase")[0] == 2
     assert not file.exists()
-    assert "it does not contain the root secret" in run("backup", file, "--data", used)[2]
+    assert "the backup does not contain the root secret" in run("backup", file, "--data", used)[2]
 
 
 def test_no_memory_for_scrypt(

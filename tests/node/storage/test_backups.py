@@ -189,7 +189,7 @@ async def test_an_original_in_a_folder_that_cannot_be(tmp_path: Path, place: str
 
 
 async def refuses(folder: Path, clock: FixedClock) -> None:
-    with pytest.raises(StoreMisused, match="which is still there") as raised:
+    with pytest.raises(StoreMisused, match="still contains the original store") as raised:
         async with embedded_node(config_of(folder), clock=clock):
             pass
     assert raised.value.code == "beside-original"
