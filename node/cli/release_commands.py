@@ -44,20 +44,22 @@ from .settings import configured, trust_root_option
 @click.option(
     "--measurement",
     metavar="HEX",
-    help="Code, by a register (96 hex digits) or a compose hash (64).",
+    help="Withdraw code by a register value (96 hex digits) or a compose hash (64 hex digits).",
 )
 @click.option(
-    "--did", metavar="DID", help="A backend, with every delegation that it signed or received."
+    "--did",
+    metavar="DID",
+    help="Withdraw a backend and every delegation that the backend signed or received.",
 )
 @click.option(
     "--evidence",
     metavar="DIGEST",
-    help="Evidence, by its SHA-256 in receipts and audit records.",
+    help="Withdraw evidence by the SHA-256 digest in receipts and audit records.",
 )
 def withdraw(config: Config, **named: str | None) -> None:
     """Stop releasing keys to the named code, backend or evidence, in every network of the store.
 
-    Prints everything that is withdrawn this way.
+    Prints all code, backends and evidence that this command has withdrawn so far.
     """
     given: dict[str, Json] = {name: value for name, value in named.items() if value is not None}
     if len(given) != 1:
@@ -92,7 +94,7 @@ async def show(config: Config, store: Store) -> None:
 @click.option(
     "--attestation",
     type=click.Choice(get_args(AttestationMode)),
-    help="Which callers have to prove the code that they run.",
+    help="Callers that must attest the code that they run.",
 )
 @click.option("--trust-root", type=FILE, help="Trust this root certificate instead of Intel's.")
 @click.option("--intel-root", is_flag=True, help="Trust Intel's root certificate.")
@@ -101,7 +103,7 @@ async def show(config: Config, store: Store) -> None:
 @click.option(
     "--node-policy-suffices/--owner-policy-needed",
     default=None,
-    help="Whether the node's policy suffices if the owner has not set one.",
+    help="Accept the node's policy if the owner has set no policy, or require the owner's policy.",
 )
 @click.option(
     "--key-provider",
@@ -110,7 +112,9 @@ async def show(config: Config, store: Store) -> None:
     multiple=True,
     help="Accept applications that use this key provider. Repeatable.",
 )
-@click.option("--no-key-provider", is_flag=True, help="Accept no key provider.")
+@click.option(
+    "--no-key-provider", is_flag=True, help="Reject the applications of every key provider."
+)
 def set_terms(
     config: Config,
     attestation: AttestationMode | None,
@@ -122,14 +126,16 @@ def set_terms(
     key_providers: tuple[str, ...],
     no_key_provider: bool,
 ) -> None:
-    """Change the terms of key releases for all processes that use this store. The change is
-    audited."""
+    """Change the terms of key releases for every process on this store. The change is audited."""
     if (
         (trust_root and intel_root)
         or (node_policy and no_node_policy)
         or (key_providers and no_key_provider)
     ):
-        raise click.UsageError("two options contradict each other")
+        raise click.UsageError(
+            "use only one option of each pair: --trust-root or --intel-root, --node-policy or"
+            " --no-node-policy, --key-provider or --no-key-provider"
+        )
     changes: dict[str, Any] = {}  # Any: the types of the record's fields
     if attestation is not None:
         changes["mode"] = attestation
@@ -158,7 +164,7 @@ async def _change(config: Config, store: Store, changes: dict[str, Any]) -> Rele
         audit_put(audit, entropy=SystemEntropy()),
     )
     if isinstance(await store.commit(Commit(puts=puts)), Refused):
-        raise StoreBusy("another process changed the release record")
+        raise StoreBusy("another process changed the terms of key releases")
     return record
 
 
@@ -167,8 +173,8 @@ async def _stored(config: Config, store: Store) -> tuple[ReleaseRecord, bytes]:
     row = await read_row(store, RELEASE_RECORD_KEY)
     if row is None or row.value is None:
         raise StoreMisused(
-            f"the store in {config.data} has no release record yet",
-            hint=f"sealspace serve --data {config.data} creates it",
+            f"the store in {config.data} has no terms of key releases yet",
+            hint=f"sealspace serve --data {config.data} creates them",
         )
     return decode_release_record(row.value), row.stamp
 
@@ -204,8 +210,8 @@ async def import_files(config: Config, store: Store, files: tuple[Path, ...]) ->
     record = await recorded_release(store)
     if record is None or root.sha256 not in record.trust_roots:
         raise CollateralRefused(
-            "the trust root differs from the one in the store's release record",
-            hint="use --trust-root FILE; sealspace admin release show prints the record",
+            "the trust root is not one that the store's terms of key releases accept",
+            hint="use --trust-root FILE; sealspace admin release show prints the terms",
         )
     clock, rules = SystemClock(), refresh_rules(config.collateral)
     found = []
@@ -229,15 +235,16 @@ async def list_held(_: Config, store: Store) -> None:
     """Print stored and missing collateral, one line for each platform family. --json prints more.
 
     `source` is "import", or the host that the document was fetched from. `refreshed` is when it was
-    last fetched or confirmed to be current, and `failed` is the reason of the last failed fetch. A
-    family without `windows` was named by a quote, but its document is missing.
+    last fetched or confirmed to be current, and `failed` is the reason of the last failed fetch. If
+    `windows` is absent, a quote of this family was received, but the family's document is missing.
     """
     try:
         found = [_description(held) for held in await held_collateral(store)]
     except AttestationError as error:
         raise CollateralRefused(
             f"a stored document cannot be read: {error.code}: {error.detail}",
-            hint="import a new document for the platform family",
+            hint="import the collateral of all platform families again: sealspace admin collateral"
+            " import FILE",
         ) from error
     shown = ("fmspc", "ca", "ends", "source", "failed")
     rows = [tuple(str(one.get(name) or "-") for name in shown) for one in found]

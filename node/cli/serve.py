@@ -53,7 +53,7 @@ _HOSTING = (
     "--attestation",
     "release__attestation",
     type=click.Choice(get_args(AttestationMode)),
-    help="Which callers have to prove the code that they run.",
+    help="Callers that must attest the code that they run.",
 )
 @where_options
 @trust_root_option
