@@ -33,7 +33,7 @@ _HEAD = """\
 def show(config: Config) -> None:
     """Print the settings in force as TOML, combined from all sources and the defaults.
 
-    For a secret, only whether it is set.
+    Secrets are masked: the output shows only whether a secret is set.
     """
     shown = _shown(config)
     print_found(shown, _shown_lines(shown))
@@ -92,7 +92,7 @@ def init(file: Path) -> None:
             stream.write(settings_file())
     except FileExistsError:
         raise InvalidInput(
-            f"{file} already exists", hint="sealspace config init ANOTHER-FILE, or - to print it"
+            f"{file} already exists", hint="use another file: sealspace config init FILE"
         ) from None
     folder = file.parent.resolve()
     is_found = file.name == CONFIG_FILE_NAME and folder != Path.cwd()

@@ -126,7 +126,7 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
         ]
         words(
             f"node     {node.url}",
-            f"backend  {backend}, in a simulated trust domain; reads {name}",
+            f"backend  {backend}, in a simulated trust domain; reads the secret {name}",
         )
         words(f"owner    {home}", "", "next, in another terminal:")
         print_found(
@@ -135,7 +135,8 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
         )
         sys.stdout.flush()
         words(
-            f"then let the backend read it: curl {backend}; or a program: {program} run -- COMMAND"
+            f"then make the backend read the secret: curl {backend}",
+            f"or pass the secret to a command of your own: {program} run -- COMMAND",
         )
         words("Ctrl-C ends everything" + ("" if is_kept else f" and removes {folder}"))
         await node.read()
@@ -163,7 +164,8 @@ async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
                 await running.read(until=_LISTENING)
         except TimeoutError:
             raise ProcessFailed(
-                f"{running.name} does not start", hint="run it again when this machine is less busy"
+                f"{running.name} could not be started within {_START_LIMIT_S:.0f} seconds",
+                hint="run sealspace dev again when this machine is less busy",
             ) from None
         if not running.url and await process.wait() != 0:
             raise running.failure()
@@ -197,7 +199,7 @@ class _Process:
         self._stderr = stderr
         self._log = log
         self._message = f"{name} ended"
-        self._next_step = "run it again"
+        self._next_step = "run sealspace dev again"
 
     async def read(self, *, until: str | None = None) -> None:
         """Copy standard error to the log file until the stream ends or a line starts with a prefix.

@@ -74,9 +74,10 @@ def diagnosed(name: str, check: Callable[[], str]) -> Diagnosis:
 def doctor(config_file: Path | None, store__data: str | None) -> int:
     """Check Python, clock, settings, disk, store, node and login. The status is 1 if a check fails.
 
-    Settings, disk and store are checked if --config, --data or the environment names them, or if
-    the current folder contains a folder `data`. Node and login are checked if an owner is logged
-    in; with --data or --config, only if --home or --node is given too. Nothing is changed.
+    Settings, disk and store are checked if --config or --data is given, if an environment variable
+    contains a setting, or if the current folder contains a folder `data`. The owner's login and
+    its node are checked if neither --config nor --data is given; otherwise, add --home or --node to
+    check the login and its node too. Nothing is changed.
     """
     found = []
     for diagnosis in _diagnoses(config_file, store__data):
@@ -98,14 +99,22 @@ def _diagnoses(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
     if config_file is not None or data is not None or is_set or Path(Store().data).is_dir():
         yield from _node_here(config_file, data)
     else:
-        hint = "sealspace doctor --data DIR checks those of a node"
+        hint = "check a node's settings, disk and store: sealspace doctor --data DIR"
         yield Diagnosis(
-            "settings", "ok", "not checked: none are named, and there is no folder data here", hint
+            "settings",
+            "ok",
+            "not checked: no settings are given, and the current folder has no folder `data`",
+            hint,
         )
     if (config_file is None and data is None) or shared().given_home or shared().given_node:
         yield from _login(owner_home(), shared().node)
     else:  # the login of this shell's user may be at another node than the one being checked
-        yield Diagnosis("login", "ok", "not checked: a node is named", "sealspace doctor checks it")
+        yield Diagnosis(
+            "login",
+            "ok",
+            "not checked: --data or --config is given",
+            "check the login, without these options: sealspace doctor",
+        )
 
 
 def python(version: tuple[int, ...] = sys.version_info[:2]) -> str:
@@ -225,7 +234,9 @@ async def _node(url: str, home: OwnerHome) -> str:
         expected = None
     if expected not in (None, node_id):
         text = f"{url} is another node than at the login: {printable(node_id)}, not {expected}"
-        hint = f"if it was replaced: sealspace login {url}; otherwise do not trust this address"
+        hint = (
+            f"if the node was replaced: sealspace login {url}; otherwise do not trust this address"
+        )
         raise NodeMismatch(text, hint=hint)
     try:
         skew_s = SystemClock().now() - parsedate_to_datetime(answer.headers["Date"]).timestamp()

@@ -64,8 +64,8 @@ def config_from(config_file: Path | None, flags: Mapping[str, Value]) -> Config:
         context = click.get_current_context(silent=True)
         command = "sealspace serve" if context is None else context.command_path
         words(
-            f"{CONFIG_FILE_NAME} in this folder is not read unless it is named: {command} --config"
-            f" {CONFIG_FILE_NAME}"
+            f"{CONFIG_FILE_NAME} in the current folder is ignored; to use the file: {command}"
+            f" --config {CONFIG_FILE_NAME}"
         )
     return load_config(
         file=config_file, flags={name.replace("__", "."): value for name, value in flags.items()}

@@ -24,7 +24,7 @@ async def test_a_settings_file_in_the_current_folder(tmp_path: Path) -> None:
         info = (await send(node.url, "GET", "/info")).value
         assert "delegates" == info["attestation"]
         node.wait_for(
-            "^sealspace.toml in this folder is not read unless it is named: sealspace serve"
+            "^sealspace.toml in the current folder is ignored; to use the file: sealspace serve"
             " --config sealspace.toml$"
         )
     finally:

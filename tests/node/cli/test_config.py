@@ -94,7 +94,7 @@ def test_an_existing_file_is_kept(
     assert main(["config", "show", "-q"]) == 0 and capsys.readouterr().err == ""
     assert main(["config", "show"]) == 0
     said = (
-        "sealspace.toml in this folder is not read unless it is named: sealspace config show"
+        "sealspace.toml in the current folder is ignored; to use the file: sealspace config show"
         " --config sealspace.toml\n"
     )
     assert capsys.readouterr().err == said
