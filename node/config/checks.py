@@ -73,8 +73,8 @@ def refuse_contradictions(config: Config) -> None:
     for name, least in _LEAST_DAYS.items():
         if 0 < getattr(config.retention, name) < least:
             raise ConfigurationError(
-                f"retention.{name} is shorter than {least} days",
-                hint=f"set it to {least} or more, or to 0 to keep everything",
+                f"retention.{name} must be 0 or at least {least} days",
+                hint=f"set retention.{name} to {least} or more, or to 0 to keep everything",
             )
     _refuse_open_plain_text(config)
     _refuse_open_metrics(config.metrics, config.http.port)
@@ -107,13 +107,13 @@ def _refuse_no_agent(config: Config) -> None:
         return
     if config.secret.platform:
         raise ConfigurationError(
-            f"secret.platform needs a key service, and platform.source ="
-            f" {config.platform.source} has none",
+            f"secret.platform needs a key service, but platform.source"
+            f" {config.platform.source} has no key service",
             hint="set platform.source to dstack or tappd, or unset secret.platform",
         )
     if config.platform.socket is not None:
         raise ConfigurationError(
-            f"platform.socket is set, but platform.source {config.platform.source} uses none",
+            f"platform.socket is set, but platform.source {config.platform.source} uses no socket",
             hint="set platform.source to dstack or tappd, or unset platform.socket",
         )
 
@@ -136,7 +136,7 @@ def _refuse_bad_runner(origin: str | None) -> None:
     found = _RUNNER.fullmatch(origin)
     if found is None or len(origin) > _MAX_ORIGIN_CHARS or int(found[1] or 1) > _MAX_PORT:
         raise ConfigurationError(
-            "http.console_runner is not an https origin, or an http origin on this machine",
+            "http.console_runner must be an https origin, or an http origin on this machine",
             hint=(
                 "write it like https://runner.example or http://127.0.0.1:8700, in lower case and"
                 " without a path"

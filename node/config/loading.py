@@ -99,7 +99,7 @@ def _from_file(path: Path) -> _Flat:
     data = read_setting(path, "settings file", ConfigurationError, most_bytes=_MAX_FILE_BYTES)
     if len(data) > _MAX_FILE_BYTES:
         raise ConfigurationError(
-            f"the settings file {path} is longer than {_MAX_FILE_BYTES} bytes", hint=_HINT
+            f"the settings file {path} has more than {_MAX_FILE_BYTES} bytes", hint=_HINT
         )
     try:
         leaves = dict(_leaves(tomllib.loads(data.decode("utf-8"))))
@@ -156,8 +156,9 @@ def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
         if (path, value) == ("hosting.mode", "listed"):  # the former name of `permit`
             value = "permit"
             words(
-                f"hosting.mode `listed` ({source}) means `permit` now, which also admits"
-                " the owners of `sealspace admin owners list`; next: set hosting.mode to permit"
+                f"hosting.mode `listed` ({source}) is deprecated and now means `permit`: owners"
+                " that were added with `sealspace admin owners add` are admitted too; next: set"
+                " hosting.mode to permit"
             )
         try:
             result[path] = msgspec.convert(value, known[path], strict=strict)

@@ -39,8 +39,8 @@ def load_admin_key(admin: Admin) -> AdminKey | None:
         secret = read_setting(path, "admin.secret_file", ConfigurationError, most_bytes=_MAX_BYTES)
         if len(secret) > _MAX_BYTES:
             raise ConfigurationError(
-                f"admin.secret_file: {path} is longer than {_MAX_BYTES} bytes",
-                hint=f"check that it is the right file: ls -l {path}",
+                f"admin.secret_file: the file {path} has more than {_MAX_BYTES} bytes",
+                hint=f"check that admin.secret_file names the right file: ls -l {path}",
             )
         secret = secret.strip()
     return AdminKey(blake3(b"Bearer " + secret).digest()) if secret else None

@@ -21,7 +21,9 @@ def quote_source(platform: Platform) -> EvidenceSource:
 def key_source(platform: Platform) -> DstackSource:
     """Return a client of the TEE's guest agent, which provides keys and quotes."""
     if platform.source != "dstack" and platform.source != "tappd":
-        raise SourceUnavailable(f"platform.source {platform.source} is no guest agent")
+        raise SourceUnavailable(
+            f"a guest agent needs platform.source dstack or tappd, not {platform.source}"
+        )
     if platform.socket is not None:
         return DstackSource(Path(platform.socket), platform.source, timeout_s=platform.quote_s)
     return DstackSource.find(generations=(platform.source,), timeout_s=platform.quote_s)

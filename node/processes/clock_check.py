@@ -35,7 +35,7 @@ def check_clock(clock: Clock) -> None:
         raise ClockWrong(
             f"the clock says {_day(now)}, over ten years after this version was made, on"
             f" {_day(MADE_AT)}",
-            hint=f"{_SET_IT}; if it is right, install a current version",
+            hint=f"{_SET_IT}; if the clock is right, install a current version of sealspace",
         )
 
 

@@ -43,8 +43,9 @@ def open_bucket(config: Config) -> "ObjectBucket":
     bucket, prefix = _bucket_of(objects)
     if config.http.max_body_bytes > MAX_BODY_BYTES:
         raise ConfigurationError(
-            f"http.max_body_bytes is more than a bucket copies at once: {MAX_BODY_BYTES} bytes",
-            hint=f"set it to {MAX_BODY_BYTES} or less",
+            f"http.max_body_bytes must be at most {MAX_BODY_BYTES} with a bucket, which cannot copy"
+            " larger objects in one request",
+            hint=f"set http.max_body_bytes to {MAX_BODY_BYTES} or less",
         )
     if not objects.key_id:
         raise ConfigurationError(
@@ -81,7 +82,10 @@ async def claim_objects(
     except BodiesElsewhere as error:
         raise StoreMisused(
             str(error),
-            hint="set objects.url to that place, or move them: sealspace admin migrate-objects",
+            hint=(
+                "set objects.url to the location of this store's large values, or move the values:"
+                " sealspace admin migrate-objects"
+            ),
         ) from None
 
 
@@ -97,7 +101,7 @@ async def started_id(store: Store) -> bytes:
     identity = await recorded_identity(store)
     if identity is None:
         raise StoreMisused(
-            "no node has been started on this store yet", hint="start one: sealspace serve"
+            "no node has been started on this store yet", hint="start a node: sealspace serve"
         )
     return identity.store_id
 
