@@ -158,13 +158,13 @@ def _head_of(client: socket.socket, within_s: float) -> bytes:
     head = b""
     while b"\r\n\r\n" not in head:
         if (left_s := deadline - time.monotonic()) <= 0:
-            raise TimeoutError("the head takes too long")
+            raise TimeoutError("reading the request head timed out")
         client.settimeout(left_s)
         if not (piece := client.recv(MAX_HEAD_BYTES - len(head))):
-            raise ConnectionError("the head is too long or has no end")
+            raise ConnectionError("the request head is too long or incomplete")
         head += piece
     if _BARE_LINE_END.search(head) is not None:
-        raise ConnectionError("a line of the head does not end with CRLF")
+        raise ConnectionError("a line of the request head does not end with CRLF")
     return head
 
 

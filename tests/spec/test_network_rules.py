@@ -164,7 +164,7 @@ async def test_what_is_no_nonce(here: Here, query: str) -> None:
         )
         assert answer.said == (
             400,
-            "the nonce is one text of 16 to 32 bytes, base64url without padding",
+            "the request must contain one nonce, of 16 to 32 bytes in base64url without padding",
         )
 
 

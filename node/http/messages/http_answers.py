@@ -345,7 +345,7 @@ async def stream_answer(
         # The status is sent already. Only an aborted connection shows that the body is incomplete.
         if request.transport is not None:
             request.transport.abort()
-        raise ConnectionError("an answer ended early") from error
+        raise ConnectionError("the response was truncated") from error
     await answer.write_eof()
     return answer
 

@@ -230,10 +230,13 @@ def _read(body: bytes) -> _DecodedRequest:
     )
     if not 0 < len(quote) <= MAX_QUOTE_BYTES:
         raise Refusal(
-            "request-malformed", hint=f"quote is 1 to {MAX_QUOTE_BYTES} bytes in standard base64"
+            "request-malformed",
+            hint=f"quote must be 1 to {MAX_QUOTE_BYTES} bytes in standard base64",
         )
     if len(key) != _RECEIVER_KEY_BYTES:
-        raise Refusal("request-malformed", hint="receiverPublicKey is 32 bytes in standard base64")
+        raise Refusal(
+            "request-malformed", hint="receiverPublicKey must be 32 bytes in standard base64"
+        )
     return _DecodedRequest(request, quote, key, canonical_hash(value))
 
 
@@ -259,11 +262,14 @@ async def _use_challenge(services: Services, replay_record: ReplayRecord) -> Non
     # A challenge is good for one session, so that a captured quote cannot be sent again.
     snapshot = await services.store.read(replay_record=replay_record)
     if snapshot.is_forgotten:
-        hint = "the node's store counts it as expired: set the node's clock, then request a new one"
+        hint = (
+            "the node's store counts the challenge as expired: set the node's clock, then request a"
+            " new challenge"
+        )
         raise Refusal("challenge-used", hint=hint)
     if snapshot.is_first_use is False:
         raise Refusal(
-            "challenge-used", hint="request a new challenge, and make a new quote over it"
+            "challenge-used", hint="request a new challenge, and make a new quote over its nonce"
         )
 
 
@@ -284,7 +290,7 @@ async def _verified(
         decoded.receiver_public_key,
     )
     if terms is None or terms.value is None:
-        raise RecordDamaged("the release record was deleted")
+        raise RecordDamaged("the store's terms of key releases were deleted")
     # AT29
     accepted = in_force(services.config.release, decode_release_record(terms.value)).key_providers
     bound = bind_quote(
@@ -319,7 +325,9 @@ async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collater
     row, state_row = (await services.store.read((key, collateral_state_key(*family)))).records
     if row is None or row.value is None:
         retry_after_s = await wish_for(services, quote, state_of(state_row))
-        hint = "it is being fetched: request a new challenge later, and attest again"
+        hint = (
+            "the node is fetching the collateral: request a new challenge later, and attest again"
+        )
         if retry_after_s is None:
             hint = "the operator has to run: sealspace admin collateral import FILE"
         raise Refusal("collateral-missing", hint=hint, retry_after_s=retry_after_s)

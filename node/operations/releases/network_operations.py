@@ -63,7 +63,8 @@ async def read_descriptor(
     network = parse_path_id(path_id)
     if nonces and not (len(nonces) == 1 and is_nonce(nonces[0])):
         raise Refusal(
-            "bad-nonce", "the nonce is one text of 16 to 32 bytes, base64url without padding"
+            "bad-nonce",
+            "the request must contain one nonce, of 16 to 32 bytes in base64url without padding",
         )
     record = await _read(services, network)
     answer: dict[str, Json] = {"descriptor": descriptor_json(record, services.keyring.node_did)}

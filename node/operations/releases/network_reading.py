@@ -35,7 +35,7 @@ def admitted_for_network(
     if only is None or only.ability != ability or network_of(only.resource) != network:
         raise Refusal(
             "session-not-bound",
-            hint=f"sign the one capability {ability} on the network of the path",
+            hint=f"sign a token whose only capability is {ability} on the network in the URL",
         )
     return invocation, network
 
@@ -58,6 +58,7 @@ def known_network(row: Record | None) -> NetworkRecord:
     """
     if row is None or row.value is None:
         raise Refusal(
-            "network-unknown", hint="create the network first, for example by the owner's sign-in"
+            "network-unknown",
+            hint="create the network first, for example by signing in as the network's owner",
         )
     return decode_network(row.value)

@@ -82,7 +82,7 @@ async def change_in_person(
         row, listed = call.records
         record = known_network(row)
         if listed is None or listed.value is None:
-            raise RecordDamaged("the store has no list of withdrawals")
+            raise RecordDamaged("the store has no list of withdrawn code, backends and evidence")
         marks = (await read_owner_authority(services, call, record.owner)).in_person
         # RC31: the owner's and the operator's withdrawals
         withdrawn = (record.withdrawals, decode_withdrawals(listed.value))

@@ -93,10 +93,10 @@ async def read_release(
     if network_row is None:
         raise RequestError("network-not-found")
     if record_row is None:
-        raise RecordDamaged("the store has no release record")
+        raise RecordDamaged("the store has no terms of key releases")
     if withdrawn_row is None:
         # RC21: an absent row must not count as an empty list, or deleting it would undo withdrawals
-        raise RecordDamaged("the store has no list of withdrawals")
+        raise RecordDamaged("the store has no list of withdrawn code, backends and evidence")
     release_record = in_force(services.config.release, decode_release_record(_value(record_row)))
     owner = await read_owner_authority(services, call, checked.network.owner)
     policies = policies_in_force(checked.network.policy, release_record, owner.facts.links.values())
@@ -124,7 +124,7 @@ async def read_release(
 
 def _value(record: Record) -> bytes:
     if record.value is None:
-        raise RecordDamaged("a row that is never deleted was deleted")
+        raise RecordDamaged("a row that the store must always contain was deleted")
     return record.value
 
 

@@ -55,7 +55,8 @@ async def withdraw_for_network(
     def make(record: NetworkRecord) -> NetworkRecord:
         if principal_of(record.owner) in entry.dids:
             raise WithdrawalError(
-                "the owner's own DID cannot be withdrawn; revoke the network instead"
+                "trust in the network's owner cannot be withdrawn; to stop all key releases, revoke"
+                " the network"
             )
         return with_withdrawals(record, entry, services.clock.now())
 
@@ -85,11 +86,12 @@ async def withdraw_everywhere(
     for _ in range(_TRIES):
         row = await read_row(store, WITHDRAWALS_KEY)
         if row is None or row.value is None:
-            raise RecordDamaged("the store has no list of withdrawals")
+            raise RecordDamaged("the store has no list of withdrawn code, backends and evidence")
         listed = decode_withdrawals(row.value).joined(entry)
         if len(listed) > MAX_NODE_ENTRIES:
             raise WithdrawalError(
-                f"the node's list of withdrawals is full: it has at most {MAX_NODE_ENTRIES} entries"
+                "the node's list of withdrawn code, backends and evidence is full: the list can"
+                f" have at most {MAX_NODE_ENTRIES} entries"
             )
         audit = AuditRecord(
             at=now,
@@ -104,7 +106,9 @@ async def withdraw_everywhere(
         )
         if not isinstance(await store.commit(Commit(puts=puts)), Refused):
             return listed
-    raise StoreBusy("other processes are changing the list of withdrawals")
+    raise StoreBusy(
+        "other processes are changing the list of withdrawn code, backends and evidence"
+    )
 
 
 def withdrawals_json(listed: Withdrawals) -> dict[str, Json]:
