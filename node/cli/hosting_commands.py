@@ -70,7 +70,8 @@ async def remove(config: Config, store: Store, dids: Sequence[Principal]) -> Non
         words(f"{owner}: {'removed' if was_there else 'was not admitted'}")
         if owner in map(_owner, config.hosting.listed):
             words(
-                f"{owner}: hosting.listed still admits it; next: remove it there, restart the node"
+                f"{owner}: hosting.listed still admits this owner; next: remove the DID from"
+                " hosting.listed and restart the node"
             )
 
 
@@ -138,10 +139,10 @@ async def list_(config: Config, store: Store) -> None:
         [{"space": space, "limitBytes": limit} for space, limit in found.overrides.items()],
         ("space", "limit"),
         [(space, str(limit)) for space, limit in found.overrides.items()],
-        nothing="no space has a limit of its own",
+        nothing="no space has its own limit",
     )
     if found.more:
-        words("more spaces have a limit of their own; the list is cut here")
+        words("the list is truncated: more spaces have their own limit")
     default = "none" if found.default_limit_bytes is None else f"{found.default_limit_bytes} bytes"
     words(f"limit of all other spaces: {default}; next: sealspace admin quota set SPACE SIZE")
 

@@ -34,7 +34,11 @@ _PRINT_EVERY_BODIES = 100
     required=True,
     help="Where to move the store.",
 )
-@click.option("--again", is_flag=True, help="Move it again because the former target is lost.")
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Move a store that was already moved elsewhere, if the copy there is lost.",
+)
 def migrate_store(config: Config, target: str, again: bool) -> None:
     """Copy every row to another store, compare both stores, and print the result as JSON.
 
@@ -43,7 +47,7 @@ def migrate_store(config: Config, target: str, again: bool) -> None:
     the same command again.
     """
     if config.store.url is None:
-        raise ConfigurationError("no database is named", hint="use --store postgresql://…")
+        raise ConfigurationError("no database was specified", hint="use --store postgresql://…")
     print_json(
         _run(
             _moved_store(config, config.store.url, target, again=again),
@@ -67,10 +71,10 @@ def migrate_objects(config: Config, target: str) -> None:
     """Copy every large value, compare each copy with its digest, and print the result as JSON.
 
     Stop the node first. The source is not changed. After an interruption, run the same command
-    again. When it has finished, start the node with settings that name the new place.
+    again. Afterwards, start the node with settings that point to the new location.
     """
     if config.objects.url is None:
-        raise ConfigurationError("no bucket is named", hint="use --objects s3://bucket/prefix")
+        raise ConfigurationError("no bucket was specified", hint="use --objects s3://bucket/prefix")
     if not has_store(config):
         raise StoreMisused(
             f"there is no store in {config.data}", hint="name the data folder with --data"

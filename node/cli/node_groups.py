@@ -49,7 +49,7 @@ admin = LazyGroup(
         ),
     },
     name="admin",
-    help="Administer a store, which a running node may be using.",
+    help="Administer a node's store. Most commands also work while the node is running.",
 )
 
 SECTIONS: Sections = {

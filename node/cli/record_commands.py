@@ -50,7 +50,10 @@ async def export_audit(config: Config, store: Store, after: int) -> None:
     chain = await _chain(config, store)
     cut = (await read_pruning(store)).pruned
     if cut > after:
-        words(f"entries up to {cut} were removed; the export starts with the signed head over them")
+        words(
+            f"entries up to {cut} were removed from the store; the export starts with a signed head"
+            " that covers the removed entries"
+        )
     now = SystemClock().now()
     while (await seal_batch(store, chain, now=now, is_last=True)).more:
         pass
@@ -62,10 +65,10 @@ async def export_audit(config: Config, store: Store, after: int) -> None:
 @on_store
 @click.argument("file", type=click.File("rb"))
 async def kept(config: Config, store: Store, file: BinaryIO) -> None:
-    """Record that FILE, an export of the audit chain, is saved outside this store.
+    """Declare that you keep FILE, an export of this store's audit chain, outside the store.
 
-    FILE is verified and compared with the chain first. If `retention.audit_days` is set, the node
-    may then remove the records in FILE from the store when they are that old.
+    The command verifies FILE and compares it with the chain. The node may then remove the records
+    in FILE from the store, as set by `retention.audit_days`.
     """
     chain = await _chain(config, store)
     entry = b""
@@ -90,7 +93,9 @@ async def kept(config: Config, store: Store, file: BinaryIO) -> None:
             hint=f"sealspace admin audit export --after {before}",
         )
     if verified.store_id != chain.store_id or not entry:
-        raise AuditRefuted("the export is empty or of another store", hint="export it again")
+        raise AuditRefuted(
+            "the export is empty or belongs to another store", hint="export it again"
+        )
     if not await note_exported(store, number=verified.number, entry=entry):
         raise AuditRefuted(
             "the export's last entry differs from this store's", hint="export it again"

@@ -202,7 +202,7 @@ def test_who_is_removed_and_still_listed(
         asyncio.run(open_lmdb(tmp_path / "data").close())
     monkeypatch.setenv("SEALSPACE_HOSTING__LISTED", listed)
     for command, said in (
-        ("remove", f"{listed}: hosting.listed still admits it"),
+        ("remove", f"{listed}: hosting.listed still admits this owner"),
         ("list", f"listed: {listed}"),
     ):
         assert (
