@@ -144,10 +144,10 @@ class _Reader:
         """Check the next line of an audit export against the lines before it."""
         members = parse_json(line, max_bytes=MAX_ENTRY_BYTES)
         if canonical(members) != line:
-            raise ValueError("not canonical JSON")
+            raise ValueError("the line is not canonical JSON")
         kind = members.get("type")
         if (kind == EXPORT_TYPE) != is_first:
-            raise ValueError("the line that opens an export is missing or repeated")
+            raise ValueError("the header line of the export is missing or repeated")
         if kind == EXPORT_TYPE:
             self._open(shaped(members, _Opening))
         elif kind == ENTRY_TYPE:
@@ -155,7 +155,7 @@ class _Reader:
         elif kind == HEAD_TYPE:
             self._head(shaped(members, _Head), members)
         else:
-            raise ValueError("unknown type of line")
+            raise ValueError("unknown line type")
 
     def _open(self, opening: _Opening) -> None:
         if opening.node != self._node_did:
@@ -169,7 +169,10 @@ class _Reader:
     def _entry(self, entry: _Entry, line: bytes) -> None:
         export = self.export
         if entry.number != export.number + 1:
-            raise ValueError(f"expected entry {export.number + 1}")
+            raise ValueError(
+                f"the line must contain entry {export.number + 1}, but contains entry"
+                f" {entry.number}"
+            )
         if export.hash and bytes.fromhex(entry.previous) != export.hash:
             raise ValueError("the entry does not contain the hash of the previous entry")
         export.number += 1
@@ -181,14 +184,16 @@ class _Reader:
     def _head(self, head: _Head, members: dict[str, Json]) -> None:
         export, head_hash = self.export, bytes.fromhex(head.hash)
         if (head.node, bytes.fromhex(head.store)) != (self._node_did, export.store_id):
-            raise ValueError("the head belongs to another node or store")
+            raise ValueError("the signed head belongs to another node or store")
         if head.number != export.number or export.hash not in (b"", head_hash):
-            raise ValueError("the head covers another entry")
+            raise ValueError(
+                f"the number or hash in the signed head does not match entry {export.number}"
+            )
         signed = canonical({name: value for name, value in members.items() if name != "signature"})
         try:
             verify_ed25519(self._public_key, signed, bytes.fromhex(head.signature))
         except BadSignature as exc:
-            raise ValueError("the signature of the head is invalid") from exc
+            raise ValueError("the signature of the signed head is invalid") from exc
         export.hash = head_hash  # the starting hash of a partial export (RC28)
         export.heads += 1
         export.is_covered = True

@@ -53,7 +53,7 @@ def encode_dag_cbor(value: object) -> bytes:
         return _NULL
     if type(value) is int:  # not a bool
         return _cbor_head(_NUMBER, value)
-    raise ValueError(f"{type(value).__name__} has no place in a CACAO")
+    raise ValueError(f"a value of type {type(value).__name__} is not allowed in a CACAO")
 
 
 def _cbor_head(major: int, number: int) -> bytes:
@@ -140,7 +140,7 @@ def parse_cacao(data: bytes) -> Cacao:
     value, envelope = _decoded(data)
     resources = envelope.p.resources
     if resources is not None and len(resources) > MAX_RESOURCES:  # C11
-        raise MalformedToken("CACAO names too many resources")
+        raise MalformedToken("CACAO lists too many resources")
     cacao = _cacao_of(envelope)
     # C2, Q25: the decoder also accepts overlong lengths and integers, and links. The check comes
     # last, because encoding is only defined for the types that are allowed here.

@@ -64,7 +64,7 @@ def targets_among(resources: Iterable[str]) -> tuple[CitedDelegation, ...]:
             with suppress(MalformedToken):
                 found.append(target_of(resource.removeprefix(CID_URN)))
     if not found:
-        raise MalformedToken("revocation names no target")  # V4, Q8: never a proof in its place
+        raise MalformedToken("revocation has no target")  # V4, Q8: never a proof in its place
     return tuple(found)
 
 

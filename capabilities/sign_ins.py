@@ -135,7 +135,7 @@ class OwnerAuthority:
     def __post_init__(self, seal: object) -> None:
         """Reject construction by any code other than `owner_authority`."""
         if seal is not _SEAL:
-            raise RuntimeError("an owner's authority is computed by sign_ins.owner_authority only")
+            raise RuntimeError("call sign_ins.owner_authority to create an OwnerAuthority")
 
 
 def owner_authority(facts: AuthorityFacts) -> OwnerAuthority:

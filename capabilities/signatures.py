@@ -98,7 +98,7 @@ class Ed25519Signer:
     def __init__(self, seed: bytes) -> None:
         """Derive the key pair from a 32-byte seed."""
         if len(seed) != 32:
-            raise ValueError("an Ed25519 seed has 32 bytes")
+            raise ValueError("an Ed25519 seed must be 32 bytes long")
         self.public_key, self._secret = crypto_sign_seed_keypair(seed)
         self.did = did_key(self.public_key)
         self.did_url = f"{self.did}#{self.did.removeprefix('did:key:')}"
@@ -120,7 +120,7 @@ class WalletSigner:
         The secret is a number from 1 up to, but not including, the curve's order.
         """
         if len(secret) != 32:
-            raise ValueError("a wallet secret has 32 bytes")
+            raise ValueError("a wallet secret must be 32 bytes long")
         self._secret = secret
         self.address = address_of(keys.pubkey_from_prvkey(secret, compressed=False))
         self.chain_id = chain_id

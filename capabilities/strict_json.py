@@ -77,9 +77,9 @@ def shaped(
         if missing:
             raise InvalidJson(f"{where}.{missing[1]} is missing") from None
         if expected:
-            raise InvalidJson(f"{where} has to be {expected[1].replace('`', '')}") from None
-        wrong = "a member" if "unknown field" in text else "a value"
-        raise InvalidJson(f"{where} has {wrong} that is not known here") from None
+            raise InvalidJson(f"{where} must be {expected[1].replace('`', '')}") from None
+        wrong = "an unknown member" if "unknown field" in text else "an invalid value"
+        raise InvalidJson(f"{where} has {wrong}") from None
 
 
 def check_text(data: bytes, *, max_bytes: int) -> None:
@@ -88,15 +88,15 @@ def check_text(data: bytes, *, max_bytes: int) -> None:
     The JSON grammar is not checked.
     """
     if len(data) > max_bytes:
-        raise InvalidJson(f"JSON of more than {max_bytes} bytes")
+        raise InvalidJson(f"the JSON text is longer than {max_bytes} bytes")
     try:
         if not data.isascii():
             data.decode()
     except UnicodeDecodeError as exc:
-        raise InvalidJson("JSON is not UTF-8") from exc
+        raise InvalidJson("the JSON text is not UTF-8") from exc
     # Most texts have too few brackets to be nested deeply; only the others are scanned.
     if data.count(b"[") + data.count(b"{") > MAX_NESTING and _nesting(data) > MAX_NESTING:
-        raise InvalidJson("JSON nested too deeply")
+        raise InvalidJson(f"the JSON text is nested deeper than {MAX_NESTING} levels")
 
 
 def repeats_member(data: bytes, names: frozenset[str]) -> bool:
@@ -122,7 +122,7 @@ def _quoted(names: frozenset[str]) -> tuple[bytes, ...]:
 def _refuse_repeats(data: bytes) -> None:
     def refuse_repeat(pairs: list[tuple[str, object]]) -> None:
         if len({name for name, _ in pairs}) != len(pairs):
-            raise InvalidJson("JSON object repeats a member")
+            raise InvalidJson("a JSON object repeats a member")
 
     # Numbers are not converted, because the standard parser raises another error for very long
     # ones.

@@ -479,7 +479,7 @@ def _ucan_revocation(header: str, token: UcanToken) -> UnverifiedRevocation:
 def _cacao_revocation(header: str, data: bytes, cacao: Cacao) -> UnverifiedRevocation:
     message = cacao.message
     if not message.uri.startswith(CID_AUDIENCE):  # V3
-        raise MalformedToken("revocation names no target")
+        raise MalformedToken("revocation has no target")
     if recap_of(message) is not None:  # V3
         raise WrongKind
     text = message.uri.removeprefix(CID_AUDIENCE)
@@ -523,7 +523,7 @@ def _capabilities(
                 dict(known.caveats), dict(capability.caveats)
             ):
                 # Choosing either of them could ignore a condition.
-                raise MalformedToken("one capability under different caveats")
+                raise MalformedToken("a capability is listed twice with different caveats")
     # A2, T7: plain string order of resource, then ability
     return tuple(capability for _, capability in sorted(merged.items(), key=lambda item: item[0]))
 

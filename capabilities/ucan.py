@@ -286,11 +286,11 @@ def _read_header(text: str) -> UcanHeader:
         raise MalformedToken("header is not a JSON object") from exc
     algorithm = fields.get("alg")
     if fields.get("typ") != "JWT" or fields.get("ucv") != _UCV:
-        raise MalformedToken("header names another kind of token")
+        raise MalformedToken(f"the header must have typ JWT and ucv {_UCV}")
     if not isinstance(algorithm, str) or algorithm not in _ALGORITHMS:
-        raise MalformedToken("header names an unknown algorithm")
+        raise MalformedToken("the algorithm in the header is not supported")
     if fields.get("crit", []) not in ([], ["b64"]) or fields.get("b64", True) is not True:
-        raise MalformedToken("header requires an extension")
+        raise MalformedToken("the header requires an extension that is not supported")
     jwk = fields.get("jwk")
     if jwk is not None and not _is_jwk(jwk):
         raise MalformedToken("header key is not a JWK")

@@ -87,25 +87,25 @@ class Outer(msgspec.Struct):
     ("value", "text"),
     [
         ({}, "$.inner is missing"),
-        ({"inner": 1}, "$.inner has to be array"),
+        ({"inner": 1}, "$.inner must be array"),
         ({"inner": [{}]}, "$.inner[0].digest is missing"),
         (
             {"inner": [{"digest": "ab" * 32, "hidden value": 1}]},
-            "$.inner[0] has a member that is not known here",
+            "$.inner[0] has an unknown member",
         ),
         (
             {"inner": [{"digest": "ab" * 32, "kind": "hidden value"}]},
-            "$.inner[0].kind has a value that is not known here",
+            "$.inner[0].kind has an invalid value",
         ),
         (
             {"inner": [{"digest": "AB" * 32}]},
-            "$.inner[0].digest has to be str matching regex '^[0-9a-f]{64}\\\\Z'",
+            "$.inner[0].digest must be str matching regex '^[0-9a-f]{64}\\\\Z'",
         ),
         (
             {"inner": [{"digest": "ab" * 32 + "\n"}]},
-            "$.inner[0].digest has to be str matching regex '^[0-9a-f]{64}\\\\Z'",
+            "$.inner[0].digest must be str matching regex '^[0-9a-f]{64}\\\\Z'",
         ),
-        (["hidden value"], "$ has to be object"),
+        (["hidden value"], "$ must be object"),
     ],
 )
 def test_a_shape_that_is_not_met(value: Json, text: str) -> None:
