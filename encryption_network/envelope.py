@@ -181,9 +181,9 @@ def open_envelope(envelope: InlineEnvelope, content_key: bytes) -> bytes:
         `aad` and `metadata`, which are not authenticated.
     """
     if len(content_key) != KEY_BYTES or len(envelope.ciphertext) < NONCE_BYTES + TAG_BYTES:
-        raise EnvelopeError("ciphertext does not open")
+        raise EnvelopeError("the ciphertext cannot be decrypted")
     nonce, sealed = envelope.ciphertext[:NONCE_BYTES], envelope.ciphertext[NONCE_BYTES:]
     try:
         return AESGCM(content_key).decrypt(nonce, sealed, None)
     except InvalidTag as exc:
-        raise EnvelopeError("ciphertext does not open") from exc
+        raise EnvelopeError("the ciphertext cannot be decrypted") from exc

@@ -192,7 +192,7 @@ class ReleasePermit:
     def __post_init__(self, seal: object) -> None:
         """Reject construction by any code other than `admit`."""
         if seal is not _SEAL:
-            raise RuntimeError("a permit is made by gate.admit only")
+            raise RuntimeError("call gate.admit to create a ReleasePermit")
 
 
 def admit(request: ReleaseRequest) -> ReleasePermit:
@@ -212,7 +212,7 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
     """
     facts = request.owner.facts
     if (facts.owner, facts.invoker) != (request.decrypt.network.owner, request.invoker):
-        raise RuntimeError("the owner's authority was computed for another request")
+        raise RuntimeError("the OwnerAuthority in the request is for another owner or invoker")
     mode = request.release_record.mode
     links = _check_chain(request, facts)  # 1
     in_force = policies_in_force(request.decrypt.network.policy, request.release_record, links)  # 2

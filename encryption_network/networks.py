@@ -214,7 +214,10 @@ def with_withdrawals(record: NetworkRecord, withdrawals: Withdrawals, now: float
     """
     joined = record.withdrawals.joined(withdrawals)
     if len(joined) > MAX_NETWORK_ENTRIES:
-        raise WithdrawalError(f"a network lists at most {MAX_NETWORK_ENTRIES} withdrawals")
+        raise WithdrawalError(
+            "the network's list of withdrawn code, DIDs and evidence is full: the list may have at"
+            f" most {MAX_NETWORK_ENTRIES} entries"
+        )
     return replace(record, withdrawals_row=encode_withdrawals(joined), updated_at=timestamp(now))
 
 

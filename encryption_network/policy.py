@@ -174,17 +174,22 @@ class Policy:
         """Raise PolicyError if a member is invalid or the combination of members is not secure."""
         for member, limit in _LIST_LIMITS.items():
             if len(getattr(self, member)) > limit:
-                raise PolicyError(_JSON_NAMES[member], f"more than {limit} entries")
+                raise PolicyError(_JSON_NAMES[member], f"the list may have at most {limit} entries")
         if not self.td_attributes or not self.tcb_statuses:
-            raise PolicyError("", "an empty list accepts nothing")
+            raise PolicyError("", "tdAttributes and tcbStatuses must not be empty")
         if not set(self.tcb_statuses) <= ACCEPTABLE_STATUSES:
-            raise PolicyError("tcbStatuses", "unknown status, or one that may never be accepted")
+            raise PolicyError(
+                "tcbStatuses", "the list contains a TCB status that is unknown or never acceptable"
+            )
         if self.tcb_grace_s is None and not GRACE_STATUSES.isdisjoint(self.tcb_statuses):
-            raise PolicyError("tcbGraceSeconds", "required if an outdated status is accepted")
+            raise PolicyError(
+                "tcbGraceSeconds",
+                "the member is required because tcbStatuses contains an outdated TCB status",
+            )
         # Without RTMR3 the compose hash has to identify the code. Alone it would mean nothing,
         # because a hostile base image can write any event log.
         if not self.compose_hashes and any(entry.rtmr3 is None for entry in self.measurements):
-            raise PolicyError("measurements", "rtmr3 is required without composeHashes")
+            raise PolicyError("measurements", "rtmr3 is required if composeHashes is empty")
 
     @property
     def is_allow_list(self) -> bool:
@@ -243,11 +248,11 @@ def decode_evidence(value: bytes) -> Evidence:
         That it satisfies any policy; `judgement.judge` does.
     """
     if len(value) > MAX_EVIDENCE_BYTES:
-        raise RecordError("evidence too long")
+        raise RecordError("the stored evidence is too long")
     try:
         return _DECODER.decode(value).evidence
     except (ValueError, RecursionError) as exc:
-        raise RecordError("evidence cannot be parsed") from exc
+        raise RecordError("the stored evidence cannot be parsed") from exc
 
 
 # --- reading and writing policies -----------------------------------------------------------------
@@ -259,11 +264,11 @@ def parse_policy(value: Json) -> Policy:
         size_bytes = len(canonical_bytes(value))
         stated = shaped(value, _PolicyJson)
     except InvalidCanonicalJson as exc:
-        raise PolicyError("", "cannot be written as canonical JSON") from exc
+        raise PolicyError("", "the policy cannot be written as canonical JSON") from exc
     except InvalidJson as exc:
         raise PolicyError("", exc.text) from exc
     if size_bytes > MAX_POLICY_BYTES:
-        raise PolicyError("", f"longer than {MAX_POLICY_BYTES} bytes")
+        raise PolicyError("", f"the policy is longer than {MAX_POLICY_BYTES} bytes")
     return Policy(
         measurements=tuple([Measurements(**_bytes_of(entry)) for entry in stated.measurements]),
         compose_hashes=_hexes(stated.compose_hashes),
@@ -330,11 +335,15 @@ def policies_of(facts: Sequence[Json]) -> tuple[Policy, ...]:
             # A policy that this version does not read is rejected: ignoring it would drop the
             # owner's condition and release the key to more code than intended.
             elif is_policy_name(name):
-                raise PolicyError("", "unknown version, or the name in another case")
+                raise PolicyError(
+                    "", f"the name of the fact must be exactly {ATTESTATION_FACT}, in lower case"
+                )
             elif contains_policy((value,)):
-                raise PolicyError("", "nested deeper than a direct member of a fact")
+                raise PolicyError(
+                    "", f"{ATTESTATION_FACT} must be a direct member of a fact, not nested deeper"
+                )
     if len(policies) > MAX_POLICIES:
-        raise PolicyError("", f"more than {MAX_POLICIES} policies in one delegation")
+        raise PolicyError("", f"a delegation may have at most {MAX_POLICIES} policies")
     return tuple(policies)
 
 
@@ -405,11 +414,11 @@ def _kv_path(text: str) -> str:
     try:
         resource = parse_resource(text)
     except InvalidIdentifier as exc:
-        raise PolicyError("paths", "not a resource") from exc
+        raise PolicyError("paths", "an entry is not a valid resource URI") from exc
     if not isinstance(resource, SpaceResource) or resource.service != "kv" or not resource.path:
-        raise PolicyError("paths", "not a kv resource with a path")
+        raise PolicyError("paths", "an entry must be the URI of a kv resource with a path")
     if resource.query is not None or resource.fragment is not None:
-        raise PolicyError("paths", "a path must not have a query or a fragment")
+        raise PolicyError("paths", "an entry must not have a query or a fragment")
     return resource.text
 
 

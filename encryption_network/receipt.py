@@ -104,9 +104,9 @@ def signed_text(receipt: Receipt, signer: Ed25519Signer) -> bytes:
     if max(map(len, texts)) > _MAX_TEXT_CHARS:
         raise ReceiptError("an identifier is too long")
     if len(receipt.chain) > MAX_CHAIN or len(receipt.policies) > MAX_POLICY_DIGESTS:
-        raise ReceiptError("too many delegations or policies")
+        raise ReceiptError("the receipt lists too many delegations or policies")
     if signer.did != receipt.node:
-        raise RuntimeError("the receipt names another node than the signer")
+        raise RuntimeError("the node in the receipt must be the signer's DID")
     signed = _signed_part(receipt)
     signature = encode_standard(signer.sign(signed)).encode()
     return b'%b"signature":"%b",%b' % (signed.removesuffix(_LAST_MEMBERS), signature, _LAST_MEMBERS)
@@ -146,7 +146,7 @@ def parse_receipt(data: bytes) -> Receipt:
     except InvalidJson as exc:
         raise ReceiptError(str(exc)) from exc
     if encode_receipt(receipt) != text:
-        raise ReceiptError("not canonical JSON")
+        raise ReceiptError("the receipt is not canonical JSON")
     if receipt.signature is UNSET or len(receipt.signature) != _SIGNATURE_BYTES:
         raise ReceiptError("signature is not 64 bytes in base64")
     return receipt
@@ -173,5 +173,5 @@ def verify_receipt(receipt: Receipt) -> Receipt:
     try:
         verify_ed25519(key, _signed_part(receipt), receipt.signature or b"")
     except BadSignature as exc:
-        raise ReceiptError("its signature does not match its contents and node") from exc
+        raise ReceiptError("the signature does not match the receipt's contents and node") from exc
     return receipt

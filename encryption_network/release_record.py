@@ -140,4 +140,6 @@ def decode_release_record(value: bytes) -> ReleaseRecord:
             key_providers=tuple(map(parse_key_provider, stored.key_providers)),
         )
     except (InvalidJson, PolicyError) as exc:
-        raise RecordError("release record is damaged or of another version") from exc
+        raise RecordError(
+            "the stored release record is damaged or has an unsupported version"
+        ) from exc

@@ -368,7 +368,8 @@ def parse_create(value: Json) -> CreateBody:
     if _NEW_NAME.fullmatch(network.name) is None:
         raise RequestError(
             "create-body-malformed",
-            "the name of a new network has only a-z, 0-9 and '-', and does not begin with '-'",
+            "the name of a new network may contain only a-z, 0-9 and '-', and must not begin"
+            " with '-'",
         )
     # enc-D1: the threshold has no effect, so a creator must not believe that several members are
     # needed.

@@ -75,11 +75,13 @@ def verify_descriptor(
     """
     key, given = ed25519_public_key(node_did), decode_standard(signature)
     if key is None or given is None or len(given) != _SIGNATURE_BYTES:
-        raise DescriptorError("the node's signature cannot be read")
+        raise DescriptorError(
+            "the node's DID has no Ed25519 key, or the signature is not 64 bytes in base64"
+        )
     try:
         verify_ed25519(key, _signed_text(descriptor, node_did=node_did, nonce=nonce), given)
     except (BadSignature, InvalidCanonicalJson) as exc:
-        raise DescriptorError("the node's signature does not hold") from exc
+        raise DescriptorError("the node's signature is not valid") from exc
     return descriptor
 
 

@@ -158,17 +158,23 @@ def encode_withdrawals(listed: Withdrawals) -> bytes:
 def decode_withdrawals(value: bytes) -> Withdrawals:
     """Decode a stored list of withdrawals."""
     if len(value) > _MAX_ROW_BYTES:
-        raise RecordError("list of withdrawals too long")
+        raise RecordError("the stored list of withdrawn code, DIDs and evidence is too long")
     try:
         listed = _DECODER.decode(value)
     except (ValueError, RecursionError) as exc:
-        raise RecordError("list of withdrawals cannot be parsed") from exc
+        raise RecordError(
+            "the stored list of withdrawn code, DIDs and evidence cannot be parsed"
+        ) from exc
     if any(len(entry) not in (_REGISTER_BYTES, _DIGEST_BYTES) for entry in listed.measurements):
-        raise RecordError("list of withdrawals has a measurement of the wrong length")
+        raise RecordError(
+            "the stored list of withdrawn code contains a measurement of the wrong length"
+        )
     if any(len(entry) != _DIGEST_BYTES for entry in listed.evidence):
-        raise RecordError("list of withdrawals has a digest of the wrong length")
+        raise RecordError(
+            "the stored list of withdrawn evidence contains a digest of the wrong length"
+        )
     # A row that lacks one of the lists is damaged. Read as an empty list, it would undo
     # withdrawals.
     if encode_withdrawals(listed) != value:
-        raise RecordError("list of withdrawals cannot be parsed")
+        raise RecordError("the stored list of withdrawn code, DIDs and evidence cannot be parsed")
     return listed or NOTHING_WITHDRAWN

@@ -187,7 +187,7 @@ DIFFERENCES: dict[str, Difference] = {
     "net.create-upper-name": Difference(
         "enc-D4",
         400,
-        "the name of a new network has only a-z, 0-9 and '-', and does not begin with '-'",
+        "the name of a new network may contain only a-z, 0-9 and '-', and must not begin with '-'",
     ),
     "decrypt.invoke.body-positional": Difference(
         "enc-W19",

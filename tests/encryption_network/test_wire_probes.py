@@ -61,7 +61,7 @@ DEPARTURES: dict[str, tuple[int, str]] = {
     ),
     "net.create-upper-name": (
         400,
-        "the name of a new network has only a-z, 0-9 and '-', and does not begin with '-'",
+        "the name of a new network may contain only a-z, 0-9 and '-', and must not begin with '-'",
     ),
     # W19, Q35: objects only.
     "decrypt.route.fact-positional": (
