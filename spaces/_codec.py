@@ -24,7 +24,7 @@ class Codec(Generic[T]):
         try:
             return self._decoder.decode(data)
         except (ValueError, RecursionError) as exc:
-            raise RecordDamaged(f"a stored {self._name} does not decode") from exc
+            raise RecordDamaged(f"a stored {self._name} cannot be decoded") from exc
 
     def of(self, record: Record) -> T:
         """Decode the value of an existing row. Raises RecordDamaged for a tombstone."""

@@ -98,7 +98,7 @@ def parse_part(contents: bytes) -> Part:
     try:
         rows: Part = _PARTS.decode(contents)
     except ValueError as exc:
-        raise BackupDamaged("the backup was altered: its rows do not decode") from exc
+        raise BackupDamaged("the backup was altered: its rows cannot be decoded") from exc
     return rows
 
 
@@ -119,7 +119,7 @@ def parse_header(contents: bytes) -> Header:
     is_path = folder[:1] == b"/" and b"\0" not in folder and len(folder) <= _MAX_PATH_BYTES
     # BK6: a node opens this path before it serves, so it has to be a possible one
     if not is_path or max(map(len, names)) > _MAX_FILE_NAME_BYTES:
-        raise BackupDamaged("the backup was altered: it names an impossible data folder")
+        raise BackupDamaged("the backup was altered: the path of its data folder is not valid")
     return header
 
 
@@ -310,7 +310,7 @@ def backup_file(path: Path) -> Iterator[BinaryIO]:
     folder = path.absolute().parent
     if os.path.lexists(path):
         raise FileExistsError(
-            errno.EEXIST, "already exists; a backup never replaces a file", str(path)
+            errno.EEXIST, "the file already exists; a backup never replaces a file", str(path)
         )
     # A short name of its own: a suffix to a long name could exceed the limit.
     descriptor, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".partial")

@@ -177,11 +177,11 @@ def index_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
     """
     content, kind = (record.value or b"")[:_CONTENT_BYTES], key[:1]
     is_whole = len(record.value or b"") == (_CONTENT_BYTES + 8 if kind == b"X" else _CONTENT_BYTES)
-    require(is_whole, "a row has the wrong length for its kind")
+    require(is_whole, "a row has the wrong length for its type")
     if kind == ALIASES_PREFIX:
-        require(len(key) == 1 + _CONTENT_BYTES, "a key has the wrong length for its kind")
+        require(len(key) == 1 + _CONTENT_BYTES, "a key has the wrong length for its type")
         return
-    require(get(delegation_key(content)) is not None, "an index row leads to a missing delegation")
+    require(get(delegation_key(content)) is not None, "an index row refers to a missing delegation")
     yield kind, -1
 
 
@@ -189,7 +189,7 @@ def check_mark(key: bytes, record: Record, get: Get) -> None:
     """Check a revocation marker. If the marker says `live`, its delegation must be stored."""
     revocation_of(record)
     is_stray = record.value == LIVE_MARK and get(delegation_key(key[1:])) is None
-    require(not is_stray, "a mark says live, but its delegation is missing")
+    require(not is_stray, "a delegation is marked as live, but the delegation is missing")
 
 
 class _Numbered(Struct):
@@ -204,7 +204,7 @@ def _numbered(record: Record | None, what: str) -> _Numbered:
     try:
         return msgspec.json.decode((record and record.value) or b"", type=_Numbered)
     except (ValueError, RecursionError) as exc:
-        raise RecordDamaged(f"{what} of the audit chain is missing or does not decode") from exc
+        raise RecordDamaged(f"{what} of the audit chain is missing or cannot be decoded") from exc
 
 
 def _cut_number(get: Get) -> int:
@@ -221,7 +221,9 @@ def _hash_of_entry(number: int, get: Get) -> str:
         require(identity is not None, "the store has no identity")
         return genesis_hash(identity_of(identity).store_id).hex() if identity else ""
     if number == _cut_number(get):
-        return _numbered(get(audit_head_key(number)), "the head at the cut").hash
+        return _numbered(
+            get(audit_head_key(number)), "the signed head for the last pruned entry"
+        ).hash
     row = get(sealed_key(number))
     if row is None or row.value is None:
         raise RecordDamaged(f"entry {number} of the audit chain is missing")
@@ -250,15 +252,15 @@ def check_entry(key: bytes, record: Record, get: Get) -> None:
 
 def check_head(key: bytes, record: Record, get: Get) -> None:
     """Check that a signed chain head contains the hash of the entry with the same number."""
-    head, number = _numbered(record, "a head"), int.from_bytes(key[1:], "big")
+    head, number = _numbered(record, "a signed head"), int.from_bytes(key[1:], "big")
     require(
         key == audit_head_key(number) and head.number == number,
-        "a head of the audit chain is stored under the wrong number",
+        "a signed head of the audit chain is stored under the wrong number",
     )
     if number > _cut_number(get):
         require(
             head.hash == _hash_of_entry(number, get),
-            "a head of the audit chain does not match its entry",
+            "a signed head of the audit chain does not match its entry",
         )
 
 
@@ -269,7 +271,7 @@ def _chain(key: bytes, record: Record, get: Get) -> None:
         "the end of the audit chain does not match its last entry",
     )
     if head.signed_number:
-        _numbered(get(audit_head_key(head.signed_number)), "the last head")
+        _numbered(get(audit_head_key(head.signed_number)), "the last signed head")
 
 
 def _floor(key: bytes, record: Record, get: Get) -> None:
@@ -304,7 +306,7 @@ def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:
         _opaque if key.startswith(walk_key("")) else _KINDS.get(key if key[:1] == b"m" else key[:1])
     )
     if kind is None:
-        raise RecordDamaged("the kind of row is unknown")
+        raise RecordDamaged("the row type is unknown")
     yield from kind(key, record, get) or ()
     if key[:1] == OBJECTS_PREFIX:
         # Without references the charge is 0, and the due work books the size.
@@ -395,7 +397,7 @@ def _audit_record(key: bytes, record: Record, get: Get) -> None:
 
 def _of_lengths(key_bytes: int, value_bytes: int) -> _Kind:
     """Return a check that compares only the lengths of a row's key and value."""
-    text, lengths = "a row has the wrong length for its kind", (key_bytes, value_bytes)
+    text, lengths = "a row has the wrong length for its type", (key_bytes, value_bytes)
     return lambda key, record, *_: require((len(key), len(record.value or b"")) == lengths, text)
 
 

@@ -100,8 +100,8 @@ async def filled_database(
             # delete the rows of the first.
             if await database.execute(sql.END_MIGRATION) != "DELETE 1":
                 raise MigrationRefused(
-                    "another move has filled the database",
-                    next_step="name an empty one with --store",
+                    "another migration has already filled the database",
+                    next_step="name an empty database with --store URL",
                 )
             # An interrupted move of an earlier version can have left rows.
             for statement in sql.CLEAR:
@@ -118,8 +118,8 @@ async def filled_database(
         await database.execute(sql.COPY_REPLAY_RECORDS_IN, claims, [os.urandom(16) for _ in claims])
         if moved.digest != await _digest_of(parts_in(database)):
             raise MigrationRefused(
-                "the database differs from the data folder",
-                next_step="empty the database, then move again",
+                "the rows in the database differ from the rows in the data folder",
+                next_step="empty the database, then run migrate-store again",
             )
         yield moved
         await filling.commit()
@@ -166,8 +166,10 @@ async def move_from_postgres(
             schema = await schema_of(database)
             if MIGRATING in schema:
                 raise MigrationRefused(
-                    "a move into this database is not finished",
-                    next_step="finish that move first: run it again with --to postgresql",
+                    "an earlier migration into this database is not finished",
+                    next_step=(
+                        "finish that migration first: run migrate-store again with --to postgresql"
+                    ),
                 )
             _refuse_moved(await _moved_to(database, schema), place, again=again)
             shutil.rmtree(staging, ignore_errors=True)
@@ -200,8 +202,8 @@ async def move_from_postgres(
                     await database.execute(statement)
                 await database.execute(sql.CHANGE_VERSION, TABLES_VERSION)
                 raise MigrationRefused(
-                    "the database changed during the move",
-                    next_step="stop its nodes, then move again",
+                    "the database changed during the migration",
+                    next_step="stop all nodes that use the database, then run migrate-store again",
                 )
         environment_folder(staging).rename(environment_folder(folder))
         sync_folder(folder)
@@ -231,7 +233,7 @@ def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
     if former is not None and former != place and not again:
         raise MigrationRefused(
             f"the store was moved to {former}",
-            next_step="move it from there, or add --again if that store is lost",
+            next_step="migrate the store from there, or add --again if that store is lost",
         )
 
 
@@ -246,14 +248,14 @@ async def _begin(database: Session) -> None:
     if (former := await _moved_to(database, schema)) is not None:
         raise MigrationRefused(
             f"the database contains the remains of a store that was moved to {former}",
-            next_step="name another database with --store URL, or empty this one",
+            next_step="name another database with --store URL, or empty this database",
         )
     if not await database.fetchval(sql.IS_EMPTY):
         raise MigrationRefused(
             "the database already contains a store",
             next_step=(
-                "name an empty database with --store URL; to serve the store in this one, run"
-                " sealspace serve --store URL"
+                "name an empty database with --store URL; to serve the store in this database,"
+                " run sealspace serve --store URL"
             ),
         )
     await database.execute(sql.BEGIN_MIGRATION)

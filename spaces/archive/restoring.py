@@ -98,7 +98,9 @@ def restoring_into(folder: Path) -> Iterator[Path]:
     """
     if (was_there := folder.exists()) and any(folder.iterdir()):
         raise FileExistsError(
-            17, "is not empty; a backup is only restored into an empty folder", str(folder)
+            17,
+            "the folder is not empty; a backup can be restored only into an empty folder",
+            str(folder),
         )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     staging = folder / RESTORING_NAME
@@ -112,7 +114,11 @@ def restoring_into(folder: Path) -> Iterator[Path]:
             for name in _MOVED:
                 # Checked before anything is moved: a process that saw no `restoring` made it.
                 if os.path.lexists(folder / name):
-                    raise FileExistsError(17, "was created during the restore", str(folder / name))
+                    raise FileExistsError(
+                        17,
+                        "another process created this path during the restore",
+                        str(folder / name),
+                    )
             for name in _MOVED:
                 place, target = staging / name, folder / name
                 # rename fails if the target is a file, or a folder that is not empty
@@ -189,7 +195,9 @@ async def restore_backup(
                 elif name := _body_name(member):
                     await _restore_body(archive, bodies, name, restored)
                 elif member != SETTINGS_NAME:
-                    raise BackupDamaged("the backup was altered: it has a member of unknown kind")
+                    raise BackupDamaged(
+                        "the backup was altered: it contains a member of an unknown type"
+                    )
                 done(archive.size_bytes)
                 await asyncio.sleep(0)
     except RecordDamaged as exc:
@@ -261,7 +269,7 @@ def read_all(staging: Path) -> list[str]:
                     former, may_begin_anew = b"", False  # tombstones follow the rows
                 if any(key <= one for one, key in pairwise([former, *keys])):
                     raise BackupDamaged(
-                        "the rows of the backup are not in order: pages are damaged"
+                        "the rows of the backup are not sorted by key: pages are damaged"
                     )
                 former = keys[-1]
                 note_bodies(part, notes)
@@ -362,7 +370,7 @@ async def make_servable(
         identity = await recorded_identity(store)
         if identity is None or identity.node_did != header.node_did:
             raise BackupDamaged(
-                "the backup was altered: its rows are not those of the node that it names"
+                "the backup was altered: the rows belong to another node than the header states"
             )
         former = await read_row(store, REPLAY_FLOOR_KEY)
         # BK5: every token that the original accepted until now expires before this minute. If the

@@ -301,7 +301,9 @@ async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> Async
     if after == cut > 0:
         head = await read_row(store, audit_head_key(cut))
         if head is None or head.value is None:
-            raise RecordDamaged("the head at the cut of the audit chain is missing")
+            raise RecordDamaged(
+                "the signed head for the last pruned entry of the audit chain is missing"
+            )
         yield head.value + b"\n"
     key = sealed_key(after)
     async for page in pages_of(store, Range(SEALED_PREFIX, after=key, limit=_PAGE)):

@@ -96,7 +96,7 @@ async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
         # ST16: a repeat writes the row too, because a failover can lose one that was only read
         if await _write(store, row, Pruning(max(number, state.exported), state.pruned)):
             return True
-    raise StoreBusy("another process prunes the audit chain at the same time")
+    raise StoreBusy("another process is pruning the audit chain at the same time")
 
 
 async def prune_batch(
@@ -134,7 +134,7 @@ async def _find_cut(
         try:
             head = msgspec.json.decode(record.value or b"", type=_Head)
         except (ValueError, RecursionError) as exc:
-            raise RecordDamaged("a head of the audit chain does not decode") from exc
+            raise RecordDamaged("a signed head of the audit chain cannot be decoded") from exc
         if head.at_micros >= until * 1_000_000 or (needs_export and head.number > state.exported):
             return cut, False
         cut = head.number

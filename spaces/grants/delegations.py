@@ -96,7 +96,8 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
     spaces = mentioned_spaces(delegation.capabilities)
     if len(spaces) > MAX_SPACES:
         raise TooManySpaces(
-            f"a delegation may name at most {MAX_SPACES} spaces, this one names {len(spaces)}"
+            f"a delegation may cover at most {MAX_SPACES} spaces; this delegation covers"
+            f" {len(spaces)}"
         )
     row = _Row(
         header=delegation.header,
@@ -190,11 +191,11 @@ def decode_delegation(record: Record | None) -> Registered | None:
     if row is None:
         return None
     if not row.closure or any(len(member) != _ANCESTOR_BYTES for member in row.closure):
-        raise RecordDamaged("a stored closure does not decode")
+        raise RecordDamaged("the list of ancestors in a stored delegation is damaged")
     try:
         delegation = restore_delegation(row.header)
     except CapabilityError as exc:
-        raise RecordDamaged("a stored delegation does not parse") from exc
+        raise RecordDamaged("a stored delegation cannot be parsed") from exc
     return Registered(
         delegation,
         tuple([Ancestor(ContentKey(member[:32]), Digest(member[32:])) for member in row.closure]),

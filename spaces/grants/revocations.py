@@ -89,6 +89,6 @@ def revocation_of(record: Record | None) -> Revoked | None:
     if record is None or record.value is None or record.value == LIVE_MARK:
         return None
     if record.value[:1] != _REVOKED_PREFIX or len(record.value) < _DETAILS_AT:
-        raise RecordDamaged("a mark does not decode")
+        raise RecordDamaged("the row that marks a delegation as revoked is damaged")
     details = _CODEC.decode(record.value[_DETAILS_AT:])
     return Revoked(cid=Digest(record.value[1:_DETAILS_AT]), at=details.at, by=Principal(details.by))

@@ -149,7 +149,7 @@ def test_the_original_below_a_name_that_cannot_be(run: Run, parts: Parts, tmp_pa
     for folder in ("relative", "", "/a\0b", "/" + "x" * 256, "/x" * 2048):
         file = forged(parts, tmp_path / "backup", folder=folder)
         status, _, said = run("restore", file, "--data", tmp_path / "restored")
-        assert (status, "it names an impossible data folder" in said) == (1, True), folder
+        assert (status, "the path of its data folder is not valid" in said) == (1, True), folder
     assert not (tmp_path / "restored").exists()
 
 

@@ -141,7 +141,7 @@ DAMAGES: dict[str, tuple[Callable[[Bench], Awaitable[None]], tuple[str, ...]]] =
     "a head": (head_is_junk, ("row value 'small' of the space", "counter bytes of the rows")),
     "a head of another path": (head_of_another_path, ("row value 'tall' of the space",)),
     "a body in a row": (body_in_a_row, ("row value 'small' of the space",)),
-    "no kind": (unknown_kind, ("row '~' 6b696e64: the kind of row is unknown",)),
+    "no kind": (unknown_kind, ("row '~' 6b696e64: the row type is unknown",)),
     "a document": (document, ("row 'D' 6464",)),
     "an index": (short_index, ("row 'I' 6969",)),
     "bytes of bodies": (bytes_counted, ("counter bytes of the bodies of the space",)),

@@ -222,7 +222,7 @@ async def test_a_cut_chain_without_its_head_is_no_export(
     await days_of_records(store, entropy)
     through = await prune(store, until=NOW + 2 * DAY_S, needs_export=False)
     await store.commit(Commit(puts=(Put(audit_head_key(through), None),)))
-    with pytest.raises(RecordDamaged, match="the head at the cut"):
+    with pytest.raises(RecordDamaged, match="the signed head for the last pruned entry"):
         await exported(store)
 
 

@@ -51,7 +51,7 @@ def _answer(
         (RequestError("network-not-found"), 404, "network not found"),
         (Refusal("duplicate-invocation"), 409, "duplicate invocation"),
         (
-            TooManySpaces("a delegation may name at most 64 spaces, this one names 65"),
+            TooManySpaces("a delegation may cover at most 64 spaces; this delegation covers 65"),
             400,
             "at most 64 spaces",
         ),
