@@ -299,7 +299,9 @@ async def pages_of(store: Store, range_: Range) -> AsyncIterator[Page]:
         yield page
         if page.more and page.last_key is None:
             # Without a key to continue after, this loop would read the same page for ever.
-            raise RuntimeError("a page with more behind it must name its last key")
+            raise RuntimeError(
+                "the store returned a page without a last key, although more rows follow"
+            )
         more, range_ = page.more, replace(range_, after=page.last_key)
         await asyncio.sleep(0)  # a page of tombstones can take milliseconds (ST5)
 
@@ -368,7 +370,9 @@ def check_commit(commit: Commit) -> None:
     for check in commit.checks:
         _check_keys((check.key,))
         if len(check.stamp) != STAMP_BYTES:
-            raise CommitInvalid("the stamp of a check must have 16 bytes")
+            raise CommitInvalid(
+                f"Check.stamp must have {STAMP_BYTES} bytes, but has {len(check.stamp)}"
+            )
     if commit.replay_record is not None:
         check_replay_record(commit.replay_record)
     _check_disjoint(commit)
@@ -381,12 +385,12 @@ def _check_puts(puts: Sequence[Put]) -> None:
         if not 0 < len(key) <= MAX_KEY_BYTES:
             _check_keys((key,))
         if len(expect) != STAMP_BYTES and expect != ANY and expect != ABSENT:
-            raise CommitInvalid("a put must expect ANY, ABSENT or a stamp of 16 bytes")
+            raise CommitInvalid(f"Put.expect must be ANY, ABSENT or a stamp of {STAMP_BYTES} bytes")
         if account is not None and not 0 < len(account) <= _MAX_ACCOUNT_BYTES:
             _check_keys((account,))
             raise too_large("account key bytes", len(account), _MAX_ACCOUNT_BYTES)
         if not 0 <= put.weight_bytes < _WEIGHT_END:
-            raise CommitInvalid("a weight must not be negative and must fit 63 bits")
+            raise CommitInvalid("Put.weight_bytes must not be negative and must fit in 63 bits")
         size_bytes += len(key)
         if value is not None:
             if len(value) > MAX_VALUE_BYTES:
@@ -403,13 +407,17 @@ def _check_disjoint(commit: Commit) -> None:
     """
     written = {put.key for put in commit.puts}
     if len(written) != len(commit.puts):
-        raise CommitInvalid("a commit puts a key twice")
+        raise CommitInvalid("a commit must not write the same key twice")
     for add in commit.adds:
         if add.counter in written:
-            raise CommitInvalid("a commit puts a row that it also counts in")
+            raise CommitInvalid(
+                "a commit must not both write a row and add to the row as a counter"
+            )
     for put in commit.puts:
         if put.account in written:
-            raise CommitInvalid("a commit puts a row that it also counts in")
+            raise CommitInvalid(
+                "a commit must not both write a row and add to the row as a counter"
+            )
 
 
 def _check_keys(keys: Iterable[bytes]) -> None:

@@ -58,7 +58,7 @@ class StoreConnection:
         if self._closed:
             raise StoreUnavailable("the store is closed")
         if self._waiting_bytes > MAX_WAITING_BYTES:
-            raise StoreBusy("too many bytes wait for the storekeeper")
+            raise StoreBusy("too many bytes are waiting to be written to the store")
         loop = asyncio.get_running_loop()
         self._number = number = self._number + 1
         # The keys count up from a random start, so no other connection uses the same ones.
@@ -123,7 +123,7 @@ class StoreConnection:
                 # Checked after the attempt, so that a process that was itself delayed tries once
                 # more.
                 if loop.time() >= give_up_at:
-                    self._fail("the storekeeper does not answer")
+                    self._fail("the process that writes the store does not respond")
                     return
                 await asyncio.sleep(delay_s)
                 delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
@@ -164,7 +164,10 @@ class StoreConnection:
     def _fail_overdue(self, loop: asyncio.AbstractEventLoop) -> None:
         """Fail all commits that have waited too long for a reply. One timer serves all commits."""
         self._watch = None
-        self._fail("the storekeeper takes too long", sent_before=loop.time() - ANSWER_WITHIN_S)
+        self._fail(
+            "the commit timed out: the process that writes the store did not respond",
+            sent_before=loop.time() - ANSWER_WITHIN_S,
+        )
         if self._waiting and not self._closed:
             self._watch = loop.call_later(_WATCH_S, self._fail_overdue, loop)
 

@@ -45,7 +45,7 @@ def open_for_writing(folder: Path) -> lmdb.Environment:
         give_format(env)
     except lmdb.Error as exc:
         env.close()
-        raise StoreUnavailable("the store cannot be made") from exc
+        raise StoreUnavailable("the store cannot be created") from exc
     # LMDB syncs its file, not the folders in which the file was made.
     for made_in in (place, folder, folder.parent):
         sync_folder(made_in)
@@ -82,7 +82,7 @@ def open_environment(
             opened.callback(env.close)
             check_format_version(env, may_be_moved=may_be_moved)
         except lmdb.Error as exc:
-            raise StoreUnavailable("the store does not open") from exc
+            raise StoreUnavailable("the store cannot be opened") from exc
         opened.pop_all()
         return env
 

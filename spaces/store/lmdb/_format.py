@@ -43,7 +43,7 @@ def open_table(env: lmdb.Environment) -> "lmdb._Database":
     try:
         return env.open_db(TABLE, create=False)
     except lmdb.Error as exc:
-        raise StoreUnavailable("the table of tombstones does not open") from exc
+        raise StoreUnavailable("the table of deleted rows in the store cannot be opened") from exc
 
 
 def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -> None:

@@ -56,9 +56,11 @@ class CommitReply(msgspec.Struct, frozen=True, array_like=True, gc=False):
             case Kind.REFUSED:
                 return Refused()
             case Kind.FULL:
-                return StoreFull("the store has reached its bound")
+                return StoreFull("the store has reached its size limit")
             case Kind.INVALID:
-                return CommitInvalid("the storekeeper rejected this commit")
+                return CommitInvalid(
+                    "the process that writes the store rejected the commit as invalid"
+                )
 
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -75,7 +75,7 @@ class ReplayRecords:
                 mode=0o600,
             )
         except lmdb.Error as exc:
-            raise _error_of(exc, "the replay records do not open") from exc
+            raise _error_of(exc, "the replay records cannot be opened") from exc
 
     def add(self, replay_record: ReplayRecord) -> bool:
         """Write a replay record, and return True if this is the first use of the token."""

@@ -205,7 +205,7 @@ class Writer:
             most_bytes is not None
             and sum(len(put.key) + len(put.value or b"") for put in commit.puts) > most_bytes
         ):
-            return StoreFull("the store has reached its bound")
+            return StoreFull("the store has reached its size limit")
         counters = self._judge(txn, commit)
         if counters is None:
             return _REFUSED

@@ -170,7 +170,7 @@ def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
                 table = open_table(env)
             with env.begin(table, write=True) as txn, txn.cursor() as cursor:
                 if cursor.putmulti(part, dupdata=False, append=True)[1] != len(part):
-                    raise RecordDamaged("the rows are not in the order of their keys")
+                    raise RecordDamaged("the rows are not sorted by key")
 
         try:
             yield write

@@ -68,7 +68,9 @@ def run_storekeeper(
             listener.bind(str(place))
             place.chmod(0o600)
         except OSError as exc:
-            raise StoreUnavailable("the storekeeper's socket cannot be created") from exc
+            raise StoreUnavailable(
+                "the socket of the process that writes the store cannot be created"
+            ) from exc
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             return runner.run(_serve(folder, listener, ready))
 

@@ -77,7 +77,7 @@ class Commits:
         """
         check_commit(commit)
         if self._waiting_bytes > MAX_WAITING_BYTES:
-            raise StoreBusy("too many bytes are waiting for the database")
+            raise StoreBusy("too many bytes are waiting to be written to the database")
         counters = _counters(commit)
         if counters is None:
             return Refused()
@@ -181,7 +181,9 @@ class Commits:
                 if isinstance(exc, TimeoutError) or (was_lost and is_late):
                     raise _unknown() from None
                 if is_late:
-                    raise StoreBusy("other commits overtook this one for too long") from None
+                    raise StoreBusy(
+                        "the commit timed out because other commits kept changing the same rows"
+                    ) from None
                 if meaning is Meaning.REPEAT:
                     await pause()
                 continue

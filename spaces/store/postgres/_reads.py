@@ -146,11 +146,13 @@ class Reads:
             except CONNECTION_ERRORS as exc:
                 meaning = meaning_of(exc)
                 if isinstance(exc, TimeoutError):
-                    raise StoreUnavailable("the database takes too long") from None
+                    raise StoreUnavailable("the read from the database timed out") from None
                 if meaning not in (Meaning.REPEAT, Meaning.LOST):
                     raise store_error_of(exc) from None
                 if loop.time() >= give_up_at and meaning is Meaning.REPEAT:
-                    raise StoreBusy("reads of the database collided for too long") from None
+                    raise StoreBusy(
+                        "the read timed out after repeated conflicts with other transactions"
+                    ) from None
                 if loop.time() >= give_up_at:
                     raise StoreUnavailable(
                         "the connection to the database was lost repeatedly"
