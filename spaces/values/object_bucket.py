@@ -133,7 +133,7 @@ class BucketPlace:
 
     def __post_init__(self) -> None:
         if INCOMING in self.prefix.split("/"):
-            raise ValueError("a prefix with the segment incoming")
+            raise ValueError(f"the prefix must not contain the path segment {INCOMING}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class ObjectBucket:
         The sweeps of two stores under one prefix would remove each other's bodies as orphans.
         """
         self._store_id = store_id
-        with _bucket_errors("the bucket of the bodies cannot be used"):
+        with _bucket_errors("the bucket for large values cannot be used"):
             if await _marker_at(self.objects, MARKER) is None:
                 await _refuse_above(self._whole, self._prefix)
                 await _refuse_below(self.objects)
@@ -204,12 +204,12 @@ class ObjectBucket:
             options: obstore.GetOptions = {"range": (0, PIECE_BYTES)}
             found = await obstore.get_async(self.objects, key_of(name), options=options)
             if found.meta["size"] != size_bytes:
-                raise RecordDamaged("the size of a body differs from the size recorded for it")
+                raise RecordDamaged("the size of a large value differs from the recorded size")
             return OpenObject(self.objects, name, size_bytes, bytes(await found.bytes_async()))
 
     async def remove(self, name: ObjectName) -> None:
         """Remove a body; see `ObjectStore.remove`."""
-        with _bucket_errors("a body cannot be removed"):
+        with _bucket_errors("a large value cannot be removed"):
             await self.delete(key_of(name))
 
     async def delete(self, key: str) -> None:
@@ -218,11 +218,8 @@ class ObjectBucket:
             await obstore.delete_async(self.objects, key)
 
     async def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
-        """Yield the names of bodies last modified before a time, according to the bucket's clock.
-
-        See `ObjectStore.older_than`.
-        """
-        with _bucket_errors("the bodies cannot be listed"):
+        """Yield the names of old bodies by the bucket's clock; see `ObjectStore.older_than`."""
+        with _bucket_errors("the large values cannot be listed"):
             await self._require_own()
             for folder in (await obstore.list_with_delimiter_async(self.objects))[
                 "common_prefixes"
@@ -243,7 +240,7 @@ class ObjectBucket:
         The bucket itself has to remove the parts of uploads that were never finished.
         """
         removed = 0
-        with _bucket_errors("unfinished bodies cannot be removed"):
+        with _bucket_errors("unfinished uploads cannot be removed"):
             await self._require_own()
             async for found in obstore.list(self.objects, f"{INCOMING}/", chunk_size=_LISTED):
                 for one in found:
@@ -257,7 +254,7 @@ class ObjectBucket:
 
     async def check(self) -> None:
         """Read the marker object to test the bucket; see `ObjectStore.check`."""
-        with _bucket_errors("the bucket of the bodies cannot be reached"):
+        with _bucket_errors("the bucket for large values cannot be reached"):
             await _marker_at(self.objects, MARKER)
 
     async def try_out(self) -> None:
@@ -335,9 +332,11 @@ class IncomingObject:
         """Rename the finished body; see `IncomingBody.rename`."""
         self.is_named = True
         if self._key is None and not self._buffer:
-            raise StoreUnavailable("a body was discarded before it was named")
+            raise StoreUnavailable(
+                "a large value was discarded before it was stored under its final name"
+            )
         key, former = key_of(name), self._key
-        with _bucket_errors("a body cannot be named"):
+        with _bucket_errors("a large value cannot be stored under its final name"):
             if self._buffer:
                 await obstore.put_async(
                     self._bucket.objects, key, b"".join(self._buffer), mode="create"
@@ -394,22 +393,22 @@ class _Upload:
         finally:
             taking.cancel()
         if done.done() and not taking.done():
-            with _bucket_errors("a body cannot be sent to the bucket"):
+            with _bucket_errors("a large value cannot be uploaded to the bucket"):
                 done.result()
-            raise StoreUnavailable("a body cannot be sent to the bucket")
+            raise StoreUnavailable("a large value cannot be uploaded to the bucket")
 
     async def _pieces_until_end(self) -> AsyncIterator[bytes]:
         while (piece := await self._pieces.get()) is not None:
             yield piece
         # On this error the client aborts the upload, and the bucket discards its parts.
         if self._is_aborted:
-            raise StoreUnavailable("the upload of a body was aborted")
+            raise StoreUnavailable("the upload of a large value was aborted")
 
     async def finish(self) -> str:
         """Wait until the bucket has the whole body, and return its key."""
         await self.send(None)
         assert self._done is not None
-        with _bucket_errors("a body cannot be sent to the bucket"):
+        with _bucket_errors("a large value cannot be uploaded to the bucket"):
             await asyncio.shield(self._done)
         return self.key
 
@@ -444,7 +443,7 @@ class OpenObject(OpenedBody):
 
     async def _piece(self, start: int, end: int, hasher: blake3 | None) -> bytes:
         if self._is_closed:
-            raise StoreUnavailable("the body is closed")
+            raise StoreUnavailable("the object of a large value is already closed")
         stop = min(start + PIECE_BYTES, end)
         if not self._window_start <= start < stop <= self._window_start + len(self._window):
             window_end = min(start + _WINDOW_BYTES, end)
@@ -453,7 +452,7 @@ class OpenObject(OpenedBody):
                     self._objects, self._key, start=start, end=window_end
                 )
             if len(found) != window_end - start:
-                raise RecordDamaged("a body ends early")
+                raise RecordDamaged("the object of a large value is shorter than its recorded size")
             self._window, self._window_start = bytes(found), start
         piece = self._window[start - self._window_start : stop - self._window_start]
         if hasher is not None:
@@ -514,8 +513,8 @@ def _bucket_errors(what: str) -> Iterator[None]:
 
 @contextmanager
 def _reading_errors() -> Iterator[None]:
-    with _bucket_errors("a body cannot be read"):
+    with _bucket_errors("a large value cannot be read"):
         try:
             yield
         except FileNotFoundError:
-            raise RecordDamaged("the object of a body is missing") from None
+            raise RecordDamaged("the object of a large value is missing from the bucket") from None

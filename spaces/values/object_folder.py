@@ -108,7 +108,7 @@ class ObjectFolder:
         """Raise StoreFull if free disk space is below the reserve. Call this on a worker thread."""
         disk = os.statvfs(self._folder)
         if disk.f_bavail * disk.f_frsize < self.reserve_bytes:
-            raise StoreFull("no free space for an object")
+            raise StoreFull("there is no free space for a large value")
 
     def place_of(self, name: ObjectName) -> Path:
         """Return the path of a body's file."""
@@ -150,7 +150,7 @@ class ObjectFolder:
     async def check(self) -> None:
         """Check that the folder is accessible. A folder that does not exist yet is not an error."""
         with (
-            _disk_errors("the folder of the bodies cannot be reached"),
+            _disk_errors("the folder for large values cannot be reached"),
             suppress(FileNotFoundError),
         ):
             await asyncio.to_thread(self._folder.stat)
@@ -196,7 +196,7 @@ class IncomingFile:
             await asyncio.to_thread(self._append, (buffer, *pieces))
 
     def _append(self, pieces: Sequence[Piece]) -> None:
-        with self._lock, _disk_errors("a body cannot be written"):
+        with self._lock, _disk_errors("a large value cannot be written"):
             if self._is_discarded:
                 return
             if self._descriptor is None:
@@ -227,7 +227,7 @@ class IncomingFile:
         return await asyncio.to_thread(self._finish)
 
     def _finish(self) -> tuple[bytes, int]:
-        with self._lock, _disk_errors("a body cannot be written"):
+        with self._lock, _disk_errors("a large value cannot be written"):
             if self._descriptor is not None:
                 os.fsync(self._descriptor)
                 self._close()
@@ -240,9 +240,11 @@ class IncomingFile:
         await asyncio.to_thread(self._rename, name, body)
 
     def _rename(self, name: ObjectName, body: bytes | None) -> None:
-        with self._lock, _disk_errors("a body cannot be named"):
+        with self._lock, _disk_errors("a large value cannot be stored under its final name"):
             if self._is_discarded or (self._place is None and body is None):
-                raise StoreUnavailable("a body was discarded before it was named")
+                raise StoreUnavailable(
+                    "a large value was discarded before it was stored under its final name"
+                )
             place = self._files.place_of(name)
             self._files.make_folder(place.parent)
             if self._place is not None:
@@ -305,16 +307,16 @@ class OpenBody(OpenedBody):
         self._is_closed = False
 
     def open(self) -> None:
-        """Open the file. Call this once, on a worker thread."""
-        with self._lock, _disk_errors("a body cannot be read"):
+        """Open the file. Runs once, on a thread."""
+        with self._lock, _disk_errors("a large value cannot be read"):
             if self._is_closed:
                 return
             try:
                 self._descriptor = os.open(self._place, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError as exc:
-                raise RecordDamaged("the file of a body is missing") from exc
+                raise RecordDamaged("the file of a large value is missing") from exc
             if os.fstat(self._descriptor).st_size != self.size_bytes:
-                raise RecordDamaged("the size of a body differs from the size recorded for it")
+                raise RecordDamaged("the size of a large value differs from the recorded size")
 
     async def _piece(self, start: int, end: int, hasher: "blake3 | None") -> bytearray:
         # The first piece need not wait for a turn: it takes no longer than a large row.
@@ -345,11 +347,11 @@ class OpenBody(OpenedBody):
         return True
 
     def _read(self, piece: bytearray, offset: int, hasher: "blake3 | None") -> None:
-        with self._lock, _disk_errors("a body cannot be read"):
+        with self._lock, _disk_errors("a large value cannot be read"):
             if self._descriptor is None:
-                raise StoreUnavailable("the file of a body is closed")
+                raise StoreUnavailable("the file of a large value is already closed")
             if os.preadv(self._descriptor, (piece,), offset) != len(piece):
-                raise RecordDamaged("the file of a body ends early")
+                raise RecordDamaged("the file of a large value is shorter than its recorded size")
             if hasher is not None:
                 hasher.update(piece)
 
@@ -377,7 +379,7 @@ def _disk_errors(what: str) -> Iterator[None]:
         yield
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreFull("no free space for an object") from exc
+            raise StoreFull("there is no free space for a large value") from exc
         raise StoreUnavailable(what) from exc
 
 

@@ -37,7 +37,7 @@ async def claim_place(store: Store, place: str) -> None:
         if (recorded := _place_of(row)) == place:
             return
         if counter_of(counter):
-            place = "the folder blobs of its data" if recorded == FOLDER else recorded
+            place = "the folder blobs of its data folder" if recorded == FOLDER else recorded
             raise BodiesElsewhere(f"this store keeps its large values in {place}")
         put = Put(BODIES_PLACE_KEY, place.encode(), expect=stamp_of(row))
         # The limit of 0 bytes refuses the commit if another one named a body meanwhile.
@@ -46,7 +46,9 @@ async def claim_place(store: Store, place: str) -> None:
             Refused,
         ):
             return
-    raise StoreBusy("the place of the large values could not be recorded")
+    raise StoreBusy(
+        "the location of the large values could not be recorded: another process changed the store"
+    )
 
 
 async def record_move(store: Store, place: str) -> None:
@@ -54,7 +56,10 @@ async def record_move(store: Store, place: str) -> None:
     row = await read_row(store, BODIES_PLACE_KEY)
     put = Put(BODIES_PLACE_KEY, place.encode(), expect=stamp_of(row))
     if isinstance(await store.commit(Commit(puts=(put,))), Refused):
-        raise StoreBusy("the place of the large values could not be recorded")
+        raise StoreBusy(
+            "the location of the large values could not be recorded: another process changed the"
+            " location"
+        )
 
 
 def _place_of(row: Record | None) -> str:

@@ -101,7 +101,9 @@ class OpenedBody(ABC):
                 and offset + len(piece) == end
                 and hasher.digest() != self._digest
             ):
-                raise RecordDamaged("a body does not have the digest of its head")
+                raise RecordDamaged(
+                    "the digest of a large value does not match the recorded digest"
+                )
             yield piece
 
     @abstractmethod

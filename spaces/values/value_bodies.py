@@ -51,7 +51,10 @@ class Body(Struct, frozen=True):
 def inline_body(data: bytes) -> Body:
     """Create a body from its bytes, at most INLINE_BYTES."""
     if len(data) > INLINE_BYTES:
-        raise ValueError("a body of this size belongs in a file")
+        raise ValueError(
+            f"a value of more than {INLINE_BYTES} bytes must be stored in a file; this value has"
+            f" {len(data)} bytes"
+        )
     return Body(digest=blake3(data).digest(), size_bytes=len(data), inline=data)
 
 

@@ -349,7 +349,7 @@ class Draft:
         )
         if named_bytes:
             if self._max_bytes is not None and self._used_bytes + named_bytes > self._max_bytes:
-                raise StoreFull("no free space for an object")
+                raise StoreFull("the store has reached its size limit")
             adds.append(Add(BODIES_COUNTER, named_bytes, at_most=self._max_bytes))
             # The sweep must not remove a file that is named now as an orphan; see `collector`.
             if self._sweep is None:

@@ -152,7 +152,8 @@ def test_a_damaged_store_is_named(used: Path, tmp_path: Path, admin: Admin) -> N
         key=lambda place: place.stat().st_size if place.is_file() else 0,
     )
     body.write_bytes(body.read_bytes()[:-1] + b"!")
-    line = f"damage: body {body.name}: a body does not have the digest of its head\n"
+    reason = "the digest of a large value does not match the recorded digest"
+    line = f"damage: body {body.name}: {reason}\n"
     assert admin("check", "--data", there, json_=False)[:2] == (1, line)
     status, taken, said = admin("backup", tmp_path / "backup", "--data", there)
     assert (status, taken["leftOut"], body.name in said) == (1, [body.name], True)
