@@ -100,7 +100,7 @@ async def filled_database(
             # delete the rows of the first.
             if await database.execute(sql.END_MIGRATION) != "DELETE 1":
                 raise MigrationRefused(
-                    "another migration has already filled the database",
+                    "another migration or restore has already filled the database",
                     next_step="name an empty database with --store URL",
                 )
             # An interrupted move of an earlier version can have left rows.
@@ -119,7 +119,7 @@ async def filled_database(
         if moved.digest != await _digest_of(parts_in(database)):
             raise MigrationRefused(
                 "the rows in the database differ from the rows in the data folder",
-                next_step="empty the database, then run migrate-store again",
+                next_step="empty the database, then run the command again",
             )
         yield moved
         await filling.commit()
@@ -166,9 +166,10 @@ async def move_from_postgres(
             schema = await schema_of(database)
             if MIGRATING in schema:
                 raise MigrationRefused(
-                    "an earlier migration into this database is not finished",
+                    "an earlier migration or restore into this database is not finished",
                     next_step=(
-                        "finish that migration first: run migrate-store again with --to postgresql"
+                        "run the interrupted command again first: migrate-store --to postgresql,"
+                        " or restore"
                     ),
                 )
             _refuse_moved(await _moved_to(database, schema), place, again=again)

@@ -199,7 +199,7 @@ async def test_move_that_is_killed_goes_on(tmp_path: Path, url: str) -> None:
     refused = _command(
         "admin", "migrate-store", "--data", str(back), "--store", url, "--to", "lmdb"
     )
-    assert "an earlier migration into this database is not finished" in refused.stderr
+    assert "an earlier migration or restore into this database is not finished" in refused.stderr
     there = json.loads(
         _command(
             "admin", "migrate-store", "--data", str(folder), "--store", url, "--to", "postgresql"

@@ -35,7 +35,7 @@ async def prepare_tables(
     elif schema.get("version") != TABLES_VERSION:
         raise SchemaMismatch(expected=TABLES_VERSION, got=schema.get("version", 0))
     if schema.get(MIGRATING) and not may_migrate:
-        raise StoreUnavailable("an earlier migration into this database is not finished")
+        raise StoreUnavailable("an earlier migration or restore into this database is not finished")
 
 
 async def schema_of(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:

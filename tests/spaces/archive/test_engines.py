@@ -155,6 +155,6 @@ async def test_of_two_moves_at_once_one_fills_the_database(tmp_path: Path, url: 
         asked = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
         while postgres_server().run("postgres", asked).strip() == "0":
             await asyncio.sleep(0)
-    with pytest.raises(MigrationRefused, match="another migration"):
+    with pytest.raises(MigrationRefused, match="another migration or restore"):
         await waiting
     assert await parts_of(PostgresRows(url)) == parts
