@@ -218,7 +218,10 @@ class ObjectBucket:
             await obstore.delete_async(self.objects, key)
 
     async def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
-        """Yield the names of old bodies by the bucket's clock; see `ObjectStore.older_than`."""
+        """Yield the names of bodies last modified before a time, according to the bucket's clock.
+
+        See `ObjectStore.older_than`.
+        """
         with _bucket_errors("the large values cannot be listed"):
             await self._require_own()
             for folder in (await obstore.list_with_delimiter_async(self.objects))[

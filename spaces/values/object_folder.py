@@ -307,7 +307,7 @@ class OpenBody(OpenedBody):
         self._is_closed = False
 
     def open(self) -> None:
-        """Open the file. Runs once, on a thread."""
+        """Open the file. Call this once, on a worker thread."""
         with self._lock, _disk_errors("a large value cannot be read"):
             if self._is_closed:
                 return
