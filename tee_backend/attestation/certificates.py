@@ -157,7 +157,7 @@ def load_crl(der: bytes) -> x509.CertificateRevocationList:
 
 def _loaded(der: bytes, load: Callable[[bytes], Loaded], what: str, *, max_bytes: int) -> Loaded:
     if len(der) > max_bytes:
-        raise MalformedCertificate(f"{what} of {len(der)} bytes")
+        raise MalformedCertificate(f"{what} has {len(der)} bytes, more than {max_bytes}")
     try:
         return load(der)
     except READER_ERRORS as exc:
@@ -168,7 +168,7 @@ def common_name_of(name: x509.Name) -> str:
     """Return the CN of a name. Raises MalformedCertificate unless there is exactly one CN."""
     found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     if len(found) != 1 or not isinstance(found[0].value, str):
-        raise MalformedCertificate("a name needs exactly one common name")
+        raise MalformedCertificate("a subject or issuer must have exactly one common name")
     return found[0].value
 
 
@@ -201,7 +201,7 @@ def authority_kind(common_name: str) -> PlatformCa:
         return "platform"
     if common_name.endswith("PCK Processor CA"):
         return "processor"
-    raise MalformedCertificate(f"not a PCK authority: {common_name[:80]!r}")
+    raise MalformedCertificate(f"{common_name[:80]!r} is not the name of a PCK authority")
 
 
 @asn1.sequence
@@ -225,19 +225,21 @@ def _sgx_entries(der: bytes) -> dict[str, asn1.TLV]:
     try:
         extension = load_certificate(der).extensions.get_extension_for_oid(_SGX_EXTENSION).value
         if not isinstance(extension, x509.UnrecognizedExtension):
-            raise MalformedCertificate("platform extension of an unexpected kind")
+            raise MalformedCertificate("platform extension has an unexpected encoding")
         # The decoder accepts a list only as a member of a sequence, so the value is wrapped in one.
         wrapped = asn1.encode_der(_Wrapped(whole=asn1.decode_der(asn1.TLV, extension.value)))
         listed = asn1.decode_der(_Entries, wrapped).entries
     except (x509.ExtensionNotFound, *READER_ERRORS) as exc:
-        raise MalformedCertificate("leaf without a readable platform extension") from exc
+        raise MalformedCertificate("leaf certificate has no readable platform extension") from exc
     if len(listed) > _MAX_EXTENSION_ENTRIES:
-        raise MalformedCertificate("platform extension with too many entries")
+        raise MalformedCertificate(
+            f"platform extension has more than {_MAX_EXTENSION_ENTRIES} entries"
+        )
     entries: dict[str, asn1.TLV] = {}
     for entry in listed:
         prefix, _, suffix = entry.oid.dotted_string.rpartition(".")
         if prefix != _SGX_EXTENSION.dotted_string or int(suffix) > 0x7F or suffix in entries:
-            raise MalformedCertificate("platform extension entry is foreign or repeated")
+            raise MalformedCertificate("platform extension has an unknown or repeated entry")
         entries[suffix] = entry.value
     return entries
 

@@ -76,22 +76,27 @@ def check_challenge(
         Whether the nonce was used before.
     """
     if len(nonce) != NONCE_BYTES:
-        raise QuoteRefused("challenge-invalid", f"nonce of {len(nonce)} bytes")
+        raise QuoteRefused(
+            "challenge-invalid", f"the nonce must have {NONCE_BYTES} bytes, but has {len(nonce)}"
+        )
     random, expiry = nonce[:RANDOM_BYTES], nonce[RANDOM_BYTES : RANDOM_BYTES + _EXPIRY_BYTES]
     # The MAC is checked before the expiry: otherwise the kind of refusal would tell an
     # unauthenticated client which nonces are genuine.
     if not hmac.compare_digest(nonce[-_MAC_BYTES:], _mac(key, scope, random=random, expiry=expiry)):
-        raise QuoteRefused("challenge-invalid", "the nonce was not made here for this holder")
+        raise QuoteRefused("challenge-invalid", "this node did not issue the nonce to this holder")
     expires_at = int.from_bytes(expiry, "big")
     if not now < expires_at:  # written so that NaN is refused too
         raise QuoteRefused("challenge-expired", "the nonce has expired")
     if expires_at > now + ttl_s + CLOCK_SKEW_S:
-        raise QuoteRefused("challenge-expired", "the nonce was made by a clock that was ahead")
+        raise QuoteRefused(
+            "challenge-expired",
+            "the nonce expires too late: it was issued while the clock was ahead",
+        )
     return expires_at
 
 
 def _mac(key: bytes, scope: ChallengeScope, *, random: bytes, expiry: bytes) -> bytes:
     if len(key) < MIN_KEY_BYTES:
-        raise ValueError("a challenge key has at least 32 bytes")
+        raise ValueError("a challenge key must have at least 32 bytes")
     text = joined(LABEL, random, expiry, scope.holder, scope.audience, scope.store_id)
     return hmac.digest(key, text, hashlib.sha256)[:_MAC_BYTES]

@@ -89,7 +89,7 @@ def parse_claims(data: bytes) -> Claims:
         base = flat.pop("base")
         flat = {**base, **flat} if isinstance(base, dict) else None
     if not isinstance(flat, dict):
-        raise QuoteRefused("evidence-invalid", "the report of the claims is not an object")
+        raise QuoteRefused("evidence-invalid", "the report in the claims is not a JSON object")
     claims.report = flat
     return claims
 
@@ -103,7 +103,7 @@ def check_same_reading(quote: Quote, claims: Claims) -> None:
         (quote.platform.fmspc, quote.platform.pce_id, quote.platform.ppid),
     ):
         raise QuoteRefused(
-            "evidence-invalid", "two readings of one quote differ in version or platform"
+            "evidence-invalid", "the two quote parsers disagree about the version or the platform"
         )
     differing = [
         field.name
@@ -114,5 +114,5 @@ def check_same_reading(quote: Quote, claims: Claims) -> None:
     ]
     if differing:
         raise QuoteRefused(
-            "evidence-invalid", f"two readings of one quote differ in {', '.join(differing)}"
+            "evidence-invalid", f"the two quote parsers disagree about {', '.join(differing)}"
         )

@@ -132,7 +132,8 @@ def signed_document(
     if stated.id != expected_id or stated.version not in versions:
         raise CollateralUnusable(
             "collateral-mismatch",
-            f"document {stated.id[:16]!r} version {stated.version} instead of {expected_id}",
+            f"expected a supported version of document {expected_id!r}, but found document"
+            f" {stated.id[:16]!r} version {stated.version}",
         )
     window = window_of(time_of(stated.issue_date), time_of(stated.next_update))
     return SignedDocument(text, bytes.fromhex(signature), issuer_chain(*chain), stated, window)
@@ -152,7 +153,7 @@ def refusing(what: str, *, code: CollateralCode = "collateral-malformed") -> Ite
 def window_of(starts_at: float, ends_at: float) -> Window:
     """Create a validity period. Raises CollateralUnusable if the end is before the start."""
     if ends_at < starts_at:
-        raise CollateralUnusable("collateral-malformed", "a window ends before it starts")
+        raise CollateralUnusable("collateral-malformed", "a validity period ends before it starts")
     return Window(starts_at, ends_at)
 
 
@@ -171,7 +172,11 @@ def issuer_chain(pem: str, name: str) -> IssuerChain:
     with refusing(name):
         chain = parse_pem_chain(pem.encode(), most=_SIGNER_CHAIN_CERTIFICATES)
     if len(chain) != _SIGNER_CHAIN_CERTIFICATES:
-        raise CollateralUnusable("collateral-malformed", f"{name} is not signer and root")
+        raise CollateralUnusable(
+            "collateral-malformed",
+            f"{name} must have {_SIGNER_CHAIN_CERTIFICATES} certificates, signer and root,"
+            f" but has {len(chain)}",
+        )
     return IssuerChain(pem, *chain)
 
 
@@ -189,7 +194,8 @@ def cut_signed_body(body: bytes, *, member: str, max_bytes: int) -> tuple[str, S
     parts = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     if parts.keys() != {member, "signature"} or not bytes(parts[member]).startswith(b"{"):
         raise CollateralUnusable(
-            "collateral-malformed", f"the answer is not an object of {member} and signature"
+            "collateral-malformed",
+            f"the response must be a JSON object with exactly {member} and signature",
         )
     return bytes(parts[member]).decode(), signature
 
@@ -332,7 +338,8 @@ def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool
     for number, known in zip(_numbers(offered), _numbers(held), strict=True):
         if number < known:
             raise CollateralUnusable(
-                "collateral-rollback", f"evaluation number {number} below {known}"
+                "collateral-rollback",
+                f"evaluation number {number} is lower than the stored number, {known}",
             )
     dated = offered.windows[: 4 if with_pck_crl else 3]  # TCB info, QE identity, root CRL, PCK CRL
     for (name, newer), (_, older) in zip(dated, held.windows, strict=False):
@@ -369,7 +376,7 @@ def parse_collateral(data: bytes) -> Collateral:
         ("TDX", range(3, 10)),
     )
     if tcb_info.stated.tdx_module is UNSET:
-        raise CollateralUnusable("collateral-malformed", "tcb_info without tdxModule")
+        raise CollateralUnusable("collateral-malformed", "tcb_info has no tdxModule")
     qe_identity = signed_document(
         document.qe_identity,
         document.qe_identity_signature,

@@ -62,14 +62,18 @@ def check_roles(collateral: Collateral, *, root: TrustRoot) -> None:
     signers = (collateral.tcb_info.issuer_chain, collateral.qe_identity.issuer_chain)
     for chain in (*signers, collateral.pck_crl_issuer_chain):
         if chain.root.der != root.certificate.der:
-            raise CollateralUnusable("collateral-root", "a collateral chain ends at another root")
+            raise CollateralUnusable(
+                "collateral-root",
+                "a certificate chain of the collateral does not end at the trusted root",
+            )
     for chain in signers:
         _check_tcb_signer(chain.signer, root=root)
     if collateral.root_crl.issuer != root.certificate.subject:
         raise CollateralUnusable("collateral-mismatch", "the root CRL was issued by another CA")
     if collateral.pck_crl.issuer_name != root.pck_authority_name(collateral.ca):
         raise CollateralUnusable(
-            "collateral-mismatch", "PCK CRL is not by a PCK authority of this root"
+            "collateral-mismatch",
+            "the PCK CRL was not issued by a PCK authority under the trusted root",
         )
 
 
@@ -79,7 +83,9 @@ def _check_tcb_signer(signer: Certificate, *, root: TrustRoot) -> None:
     # its own TCB info and declare itself up to date.
     if signer.common_name != name or signer.is_authority:
         raise CollateralUnusable(
-            "collateral-signature", f"signed by {signer.common_name[:80]!r} instead of {name!r}"
+            "collateral-signature",
+            f"the signer must be the end-entity certificate {name!r}, but is"
+            f" {signer.common_name[:80]!r}",
         )
     if signer.issuer != root.certificate.subject:
         raise CollateralUnusable("collateral-signature", f"{name!r} was not issued by the root")
@@ -185,7 +191,7 @@ def _newest(
     # AT60: compared without signatures, which differ each time the same list is signed.
     if len({one.signed for one in signed if one.window.starts_at == newest.window.starts_at}) > 1:
         raise CollateralUnusable(
-            "collateral-mismatch", "two revocation lists of one authority and one time differ"
+            "collateral-mismatch", "two revocation lists with the same issuer and date differ"
         )
     return newest
 
@@ -210,11 +216,15 @@ def verify_signed_text(
     """
     chain = document.issuer_chain
     if chain.root.der != root.certificate.der:
-        raise CollateralUnusable("collateral-root", "a collateral chain ends at another root")
+        raise CollateralUnusable(
+            "collateral-root",
+            "a certificate chain of the collateral does not end at the trusted root",
+        )
     _check_tcb_signer(chain.signer, root=root)
     if not chain.signer.not_before <= now < chain.signer.not_after:
         raise CollateralUnusable(
-            "collateral-window", f"certificate {chain.signer.common_name[:80]!r} is not valid now"
+            "collateral-window",
+            f"certificate {chain.signer.common_name[:80]!r} has expired or is not valid yet",
         )
     _check_certified(chain.signer, root=root, root_crl=root_crl)
     r, s = document.signature[:32], document.signature[32:]

@@ -122,7 +122,7 @@ def verify_evaluation_numbers(
     window = numbers.document.window
     if not window.starts_at <= now < window.ends_at:
         raise CollateralUnusable(
-            "collateral-window", "the list of evaluation numbers is not valid now"
+            "collateral-window", "the list of evaluation numbers has expired or is not valid yet"
         )
     verify_signed_text(numbers.document, root=root, root_crl=root_crl, now=now)
 
@@ -147,5 +147,6 @@ def check_edition(collateral: Collateral, numbers: EvaluationNumbers, *, now: fl
     found = collateral.tcb_info.stated.evaluation_number
     if standard is not None and found < standard.number:
         raise CollateralUnusable(
-            "collateral-rollback", f"evaluation number {found}; the standard is {standard.number}"
+            "collateral-rollback",
+            f"evaluation number {found} is lower than the current standard, {standard.number}",
         )

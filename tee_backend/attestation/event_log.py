@@ -142,7 +142,10 @@ def _read(wrapped: Json) -> EventLog:
     if any(not event.digest and event.register != RUNTIME_REGISTER for event in log.entries):
         raise QuoteRefused("event-log-malformed", "an entry has no digest")
     if sum(len(event.payload_hex) for event in log.entries) > MAX_LOG_BYTES:
-        raise QuoteRefused("event-log-malformed", "event log with too much payload")
+        raise QuoteRefused(
+            "event-log-malformed",
+            f"the event payloads have more than {MAX_LOG_BYTES} hex digits in total",
+        )
     return log
 
 
@@ -158,12 +161,15 @@ def runtime_entries(log: EventLog) -> tuple[Event, ...]:
         # AT20: an entry of another type would bring a digest that cannot be recomputed.
         if (event.register == RUNTIME_REGISTER) != (event.event_type == RUNTIME_EVENT_TYPE):
             raise QuoteRefused(
-                "event-log", f"event type {event.event_type:#x} in register {event.register}"
+                "event-log",
+                f"register {event.register} must not have an event of type {event.event_type:#x}",
             )
     found = tuple(event for event in log.entries if event.register == RUNTIME_REGISTER)
     for event in found:
         if _RUNTIME_NAME.fullmatch(event.name) is None:
-            raise QuoteRefused("event-log", "a run-time event has an ambiguous name")
+            raise QuoteRefused(
+                "event-log", "the name of a run-time event is empty or contains a colon"
+            )
         preimage = event_preimage(event.name, event.payload, version=event.version)
         # AT20
         if event.digest and event.digest != hashlib.sha384(preimage).hexdigest():

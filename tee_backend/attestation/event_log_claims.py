@@ -99,9 +99,7 @@ def check_key_provider(provider: KeyProvider | None, accepted: Collection[str]) 
         return
     if provider is None:
         raise QuoteRefused("key-provider", "no event log names the application's key provider")
-    raise QuoteRefused(
-        "key-provider", f"key provider {provider.name!r} with id {provider.id[:16].hex()}"
-    )
+    raise QuoteRefused("key-provider", f"the key provider {provider.text[:80]!r} is not accepted")
 
 
 # --- MRCONFIGID -----------------------------------------------------------------------------------
@@ -142,7 +140,7 @@ def check_mr_config_id(mr_config_id: bytes, claims: EventLogClaims) -> None:
     # An id without 15 zero bytes at its end stays longer than any possible one, so it is refused.
     if mr_config_id.removesuffix(bytes(15)) not in possible:
         raise QuoteRefused(
-            "event-log", f"MRCONFIGID (version {version}) belongs to another application"
+            "event-log", f"MRCONFIGID (version {version}) is for another application"
         )
 
 
@@ -250,12 +248,14 @@ def _system_entries(entries: Sequence[Event]) -> tuple[Event, ...]:
     """
     names = [event.name for event in entries]
     if SYSTEM_READY not in names:
-        raise QuoteRefused("event-log", "there is no system-ready entry")
+        raise QuoteRefused("event-log", "the event log has no system-ready entry")
     system = tuple(entries[: names.index(SYSTEM_READY) + 1])
     found = [event.name for event in system if event.name in SEQUENCE]
     # AT21
     if found != [name for name in SEQUENCE if name not in _OPTIONAL or name in found]:
-        raise QuoteRefused("event-log", "system entries are missing, repeated or out of order")
+        raise QuoteRefused(
+            "event-log", "entries up to system-ready are missing, repeated or out of order"
+        )
     booted = [event.name for event in system].index(BOOT_DONE)
     if any(event.name in _BEFORE_BOOT_DONE for event in system[booted:]):
         raise QuoteRefused("event-log", "a boot measurement follows the end of the boot")
@@ -267,7 +267,11 @@ def _read_claims(system: Sequence[Event]) -> EventLogClaims:
     for event in system:
         size_bytes = len(event.payload)
         if size_bytes not in _SIZES.get(event.name, (size_bytes,)):
-            raise QuoteRefused("event-log", f"{event.name} of {size_bytes} bytes")
+            expected = " or ".join(map(str, _SIZES[event.name]))
+            raise QuoteRefused(
+                "event-log",
+                f"the payload of {event.name} must have {expected} bytes, but has {size_bytes}",
+            )
         stated[event.name].append(event.payload)
     scripts, gpu_policies = stated["init-script-hash"], stated["gpu-policy-hash"]
     if len(scripts) > _MAX_INIT_SCRIPTS or len(gpu_policies) > 1:

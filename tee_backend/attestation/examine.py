@@ -50,7 +50,9 @@ def check_quote_root(quote: Quote, *, root: TrustRoot) -> None:
     """
     # AT7, AT12
     if quote.pck_chain[-1].der != root.certificate.der:
-        raise QuoteRefused("untrusted-root", "the quote's chain ends at another root")
+        raise QuoteRefused(
+            "untrusted-root", "the quote's certificate chain does not end at the trusted root"
+        )
 
 
 def check_pck_roles(quote: Quote, *, root: TrustRoot, now: float) -> None:
@@ -70,11 +72,14 @@ def check_pck_roles(quote: Quote, *, root: TrustRoot, now: float) -> None:
     ):
         raise QuoteRefused("certificate-chain", "the leaf's issuer is not a PCK authority")
     if leaf.issuer != authority.subject or authority.issuer != top.subject:
-        raise QuoteRefused("certificate-chain", "an issuer in the chain is not the next subject")
+        raise QuoteRefused(
+            "certificate-chain", "a certificate's issuer is not the subject of the next certificate"
+        )
     for certificate in quote.pck_chain:
         if not certificate.not_before <= now < certificate.not_after:
             raise QuoteRefused(
-                "certificate-chain", f"{certificate.common_name[:80]!r} is not valid at this time"
+                "certificate-chain",
+                f"{certificate.common_name[:80]!r} has expired or is not valid yet",
             )
 
 
@@ -98,7 +103,9 @@ def verify_pck_chain(quote: Quote, *, root: TrustRoot, now: float) -> None:
         for issued, issuer in pairwise(loaded):
             issued.verify_directly_issued_by(issuer)
     except (InvalidSignature, MalformedCertificate, *READER_ERRORS) as exc:
-        raise QuoteRefused("certificate-chain", "a signature of the chain is not valid") from exc
+        raise QuoteRefused(
+            "certificate-chain", "a signature in the certificate chain is not valid"
+        ) from exc
 
 
 # --- the state of a trust domain ------------------------------------------------------------------
@@ -150,13 +157,20 @@ def check_trust_domain(report: TdReport) -> None:
         raise QuoteRefused("td-attributes", "SEPT_VE_DISABLE is not set")
     xfam = int.from_bytes(report.xfam, "little")
     if xfam & _XFAM_FIXED_ONE != _XFAM_FIXED_ONE or xfam & ~_XFAM_ALLOWED:
-        raise QuoteRefused("td-attributes", f"impossible XFAM {xfam:#x}")
+        raise QuoteRefused("td-attributes", f"XFAM has an impossible value, {xfam:#x}")
     if any(report.mr_signer_seam) or any(report.seam_attributes):
-        raise QuoteRefused("td-attributes", "the TDX module is not Intel's own")
+        raise QuoteRefused(
+            "td-attributes", "the TDX module is not a production module signed by Intel"
+        )
     if report.mr_service_td is not None and any(report.mr_service_td):
-        raise QuoteRefused("td-attributes", "a service domain is bound to the trust domain")
+        raise QuoteRefused(
+            "td-attributes", "a service TD is bound to the trust domain, which is not allowed"
+        )
     if any(report.extension[_SERVICE_AT_LAUNCH]) or any(report.extension[_SERVICE_NOW]):
-        raise QuoteRefused("td-attributes", "a service domain was or is bound to the trust domain")
+        raise QuoteRefused(
+            "td-attributes",
+            "a service TD is or was bound to the trust domain, which is not allowed",
+        )
     if not any(report.mrtd):
         raise QuoteRefused("td-attributes", "MRTD is zero: nothing was measured")
 
@@ -167,7 +181,8 @@ def _check_same_platform(quote: Quote, collateral: Collateral) -> None:
     if (fmspc, pce_id) != (info.fmspc.lower(), info.pce_id.lower()):
         raise CollateralUnusable(
             "collateral-mismatch",
-            f"it is for FMSPC {info.fmspc}, PCEID {info.pce_id}; the quote has {fmspc}, {pce_id}",
+            f"the collateral is for FMSPC {info.fmspc} and PCEID {info.pce_id}, but the quote has"
+            f" FMSPC {fmspc} and PCEID {pce_id}",
         )
     if quote.pck_chain[0].issuer != collateral.pck_crl.issuer:
         raise CollateralUnusable(

@@ -60,7 +60,7 @@ _FINDINGS: dict[str, tuple[str, str]] = {
         "do not grant; ask the backend's operator to use a key service",
     ),
     "untrusted-root": (
-        "the quote's certificates end at another root than the one you trust",
+        "the quote's certificates do not end at the root certificate that you trust",
         "for a simulated platform, which proves nothing, name its root: --trust-root FILE",
     ),
 }
@@ -84,7 +84,7 @@ class CollateralFolder:
             raise CollateralNeeded(
                 f"a document in {self._folder} is refused: {error.code}: {error.detail}",
                 problem=error.code,
-                hint=f"look at the files in {self._folder}",
+                hint=f"check the files in {self._folder}",
             ) from error
         try:
             return await held.collateral(fmspc, ca)
@@ -93,8 +93,8 @@ class CollateralFolder:
                 f"no collateral for platform family {fmspc.hex()} ({ca}) in {self._folder}",
                 problem="collateral-missing",
                 hint=(
-                    f"put the family's document into {self._folder}, or omit --collateral to fetch"
-                    " it from Intel"
+                    f"put collateral for this platform family into {self._folder}, or omit"
+                    " --collateral to fetch collateral from Intel"
                 ),
             ) from error
 
@@ -203,13 +203,15 @@ def _as_refusal(error: AttestationError) -> BackendNotProven | CollateralNeeded:
         return CollateralNeeded(
             f"the collateral is not valid now: {error.detail}",
             problem=error.code,
-            hint="fetch the platform family's document again, or omit --collateral to use Intel's",
+            hint="get new collateral for the platform family, or omit --collateral to use Intel's",
         )
     if isinstance(error, CollateralUnusable | MalformedCertificate):
         return CollateralNeeded(
-            f"the collateral cannot judge this quote: {error.code}", problem=error.code
+            f"this quote cannot be verified with the collateral: {error.code}", problem=error.code
         )
     if error.code in _FINDINGS:
         message, hint = _FINDINGS[error.code]
         return BackendNotProven(message, problem=error.code, hint=hint)
-    return BackendNotProven(f"its evidence is not valid: {error.code}", problem=error.code)
+    return BackendNotProven(
+        f"the backend's evidence is not valid: {error.code}", problem=error.code
+    )

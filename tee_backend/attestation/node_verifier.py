@@ -80,28 +80,39 @@ class TdxNodeVerifier:
     def _check_statement(self, statement: NodeStatement, policy: NodePolicy) -> None:
         # AT45
         if policy.store_id is not None and statement.store_id != policy.store_id:
-            raise NodeEvidenceRefused("store", f"the node's store is {statement.store_id.hex()}")
+            raise NodeEvidenceRefused(
+                "store",
+                f"the policy requires store {policy.store_id.hex()}, but the node uses store"
+                f" {statement.store_id.hex()}",
+            )
         if statement.secret_origin not in policy.secret_origins:
             raise NodeEvidenceRefused(
-                "secret-origin", f"the node's root secret comes from its {statement.secret_origin}"
+                "secret-origin",
+                "the policy does not accept a root secret that comes from the node's"
+                f" {statement.secret_origin}",
             )
         if statement.attestation not in policy.modes:
             raise NodeEvidenceRefused(
-                "mode", f"the node's attestation mode is {statement.attestation}"
+                "mode", f"the policy does not accept the attestation mode {statement.attestation}"
             )
         foreign = set(statement.trust_roots) - {self._root.sha256} - policy.release_roots
         if foreign:
             raise NodeEvidenceRefused(
-                "trust-roots", f"the node also accepts backends under root {min(foreign).hex()}"
+                "trust-roots",
+                "the policy does not accept a node that accepts backends under the root certificate"
+                f" {min(foreign).hex()}",
             )
         if statement.node_policy_suffices and not policy.accepts_node_policy:
             raise NodeEvidenceRefused(
-                "node-policy", "the node may approve code by its operator's list, without the owner"
+                "node-policy",
+                "the policy does not accept a node whose operator may approve code without the"
+                " owner's approval",
             )
         if not are_accepted(statement.key_providers, policy.release_key_providers):
             named = ", ".join(statement.key_providers)[:200]
             raise NodeEvidenceRefused(
-                "key-providers", f"the node accepts backends whose key provider is {named}"
+                "key-providers",
+                f"the policy does not accept all key providers that the node accepts: {named}",
             )
 
 
@@ -122,4 +133,6 @@ def _check_key_provider(facts: Evidence, statement: NodeStatement, policy: NodeP
         return
     if not is_accepted(found, providers):
         named = "unknown" if found is None else found[:80]
-        raise NodeEvidenceRefused("key-provider", f"the node's key provider is {named}")
+        raise NodeEvidenceRefused(
+            "key-provider", f"the policy does not accept the node's key provider: {named}"
+        )

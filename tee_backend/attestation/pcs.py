@@ -114,7 +114,7 @@ class CollateralService:
             Signatures, validity, roles, and whether the stored document is newer.
         """
         if len(fmspc) != _FMSPC_BYTES:
-            raise ValueError("an FMSPC has 6 bytes")
+            raise ValueError("an FMSPC must have 6 bytes")
         edition = {"update": self.settings.update}
         tdx, sgx = (
             f"{self.settings.base_url}/{family}/certification/v4" for family in ("tdx", "sgx")
@@ -133,7 +133,8 @@ class CollateralService:
         if (fetched.fmspc, fetched.ca) != (fmspc, ca):
             raise CollateralUnusable(
                 "service-answer",
-                f"the document is for {fetched.fmspc.hex()} {fetched.ca}, which was not requested",
+                f"the service returned collateral for {fetched.fmspc.hex()} ({fetched.ca}) instead"
+                f" of {fmspc.hex()} ({ca})",
             )
         return fetched
 
@@ -151,7 +152,9 @@ class CollateralService:
         try:
             return parse_evaluation_numbers(answer.body, issuer_chain_pem=answer.chain)
         except CollateralUnusable as exc:
-            raise CollateralUnusable("service-answer", f"evaluation numbers: {exc.detail}") from exc
+            raise CollateralUnusable(
+                "service-answer", f"the list of evaluation numbers is not valid: {exc.detail}"
+            ) from exc
 
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator[partial[Coroutine[Any, Any, _Answer]]]:
@@ -160,7 +163,7 @@ class CollateralService:
             async with asyncio.timeout(self.settings.timeout_s), aiohttp.ClientSession() as session:
                 yield partial(_ask, session)
         except TimeoutError as exc:
-            raise CollateralUnusable("service-unavailable", "no answer in time") from exc
+            raise CollateralUnusable("service-unavailable", "the request timed out") from exc
 
 
 async def _ask(
@@ -177,26 +180,35 @@ async def _ask(
         raise
     except (aiohttp.ClientError, OSError, ValueError) as exc:
         # Only the type is reported: the error's text may contain bytes of the answer.
-        raise CollateralUnusable("service-unavailable", f"no answer: {type(exc).__name__}") from exc
+        raise CollateralUnusable(
+            "service-unavailable", f"the request failed: {type(exc).__name__}"
+        ) from exc
 
 
 def _check_head(answer: aiohttp.ClientResponse) -> None:
     if answer.status == 404:
-        raise CollateralUnusable("platform-unknown", "the service knows no such platform family")
+        raise CollateralUnusable(
+            "platform-unknown", "the service has no collateral for this platform family"
+        )
     if answer.status == 410:
         raise CollateralUnusable(
-            "evaluation-withdrawn", "the service no longer has this evaluation number"
+            "evaluation-withdrawn",
+            "the service no longer provides collateral with this evaluation number",
         )
     if answer.status in _BUSY:
         after = answer.headers.get("Retry-After", "")
         retry_after_s = min(float(after), MAX_RETRY_AFTER_S) if _SECONDS.fullmatch(after) else None
         raise CollateralUnusable(
-            "service-unavailable", f"status {answer.status}", retry_after_s=retry_after_s
+            "service-unavailable",
+            f"the service responded with status {answer.status}",
+            retry_after_s=retry_after_s,
         )
     if answer.status != 200:
-        raise CollateralUnusable("service-answer", f"status {answer.status}")
+        raise CollateralUnusable(
+            "service-answer", f"the service responded with status {answer.status}"
+        )
     if answer.headers.get("Content-Encoding", "identity") != "identity":
-        raise CollateralUnusable("service-answer", "the body is compressed")
+        raise CollateralUnusable("service-answer", "the response body is compressed")
 
 
 async def _bounded_body(answer: aiohttp.ClientResponse) -> bytes:
@@ -205,7 +217,7 @@ async def _bounded_body(answer: aiohttp.ClientResponse) -> bytes:
         body += chunk
         if len(body) > MAX_BODY_BYTES:
             raise CollateralUnusable(
-                "service-answer", f"an answer of more than {MAX_BODY_BYTES} bytes"
+                "service-answer", f"the response has more than {MAX_BODY_BYTES} bytes"
             )
     return bytes(body)
 
@@ -218,7 +230,9 @@ def _chain(answer: aiohttp.ClientResponse, names: tuple[str, ...]) -> str:
     encoded = next((answer.headers[name] for name in names if name in answer.headers), "")
     pem = unquote_to_bytes(encoded)
     if len(pem) > MAX_CHAIN_BYTES or not pem.isascii():
-        raise CollateralUnusable("service-answer", "an issuer chain is not PEM")
+        raise CollateralUnusable(
+            "service-answer", "an issuer chain in a response header is not PEM"
+        )
     return pem.decode()
 
 

@@ -130,7 +130,9 @@ class _Reader:
             taken = struct.unpack_from(f"<{fields}", self._data, self.offset)
         except struct.error as exc:
             raise QuoteRefused(
-                "malformed", f"ends at {len(self._data)} inside a field after {self.offset}"
+                "malformed",
+                f"the quote ends at byte {len(self._data)}, inside the fields that start at byte"
+                f" {self.offset}",
             ) from exc
         self.offset += struct.calcsize(f"<{fields}")
         return taken
@@ -152,7 +154,9 @@ def parse_quote(data: bytes) -> Quote:
         Signatures, certificates, attributes, measurements: see `examine`.
     """
     if len(data) > MAX_QUOTE_BYTES:
-        raise QuoteRefused("malformed", f"quote of {len(data)} bytes")
+        raise QuoteRefused(
+            "malformed", f"the quote has {len(data)} bytes, more than {MAX_QUOTE_BYTES}"
+        )
     reader = _Reader(data)
     version = _read_header(reader)
     kind = BodyKind.TD10 if version == 4 else _read_body_kind(reader)
@@ -164,7 +168,9 @@ def parse_quote(data: bytes) -> Quote:
     _, attestation_key = reader.take("64s64s")
     outer_size = _read_certification_head(reader, _CERTIFICATION_QE_REPORT)
     if auth_size != _AUTH_FIXED_BYTES + outer_size:
-        raise QuoteRefused("malformed", "size of the signature data does not fit its content")
+        raise QuoteRefused(
+            "malformed", "the size field of the signature data does not match the actual size"
+        )
     _, _, qe_auth_size = reader.take("384s64sH")
     if qe_auth_size != _QE_AUTH_BYTES:
         raise QuoteRefused(
@@ -174,12 +180,14 @@ def parse_quote(data: bytes) -> Quote:
     reader.take("32s")
     inner_size = _read_certification_head(reader, _CERTIFICATION_PEM_CHAIN)
     if outer_size != _OUTER_FIXED_BYTES + inner_size:
-        raise QuoteRefused("malformed", "size of the certification data does not fit its content")
+        raise QuoteRefused(
+            "malformed", "the size field of the certification data does not match the actual size"
+        )
     (pem,) = reader.take(f"{inner_size}s")
     assert reader.offset == auth_start + auth_size
 
     if any(data[reader.offset :]):
-        raise QuoteRefused("malformed", "non-zero bytes after the quote")
+        raise QuoteRefused("malformed", "the quote is followed by bytes other than zero")
     pck_chain, platform = _read_chain(pem)
     return Quote(
         version,
@@ -196,15 +204,15 @@ def _read_header(reader: _Reader) -> int:
     """Check the 48-byte header of a quote and return the quote's version."""
     version, key_type, tee_type, reserved, vendor, _ = reader.take("HHI4s16s20s")
     if version not in (4, 5):
-        raise QuoteRefused("unsupported", f"quote version {version}")
+        raise QuoteRefused("unsupported", f"quote version {version} is not supported")
     if tee_type != _TEE_TYPE_TDX:
         raise QuoteRefused("unsupported", f"TEE type {tee_type:#x} is not TDX")
     if key_type != _KEY_TYPE_ECDSA_P256:
-        raise QuoteRefused("unsupported", f"attestation key type {key_type}")
+        raise QuoteRefused("unsupported", f"attestation key type {key_type} is not supported")
     if any(reserved):
         raise QuoteRefused("malformed", "reserved bytes of the header are not zero")
     if vendor != INTEL_QE_VENDOR:
-        raise QuoteRefused("unsupported", "quoting enclave of another vendor")
+        raise QuoteRefused("unsupported", "the quoting enclave is not from Intel")
     return int(version)
 
 
@@ -213,9 +221,12 @@ def _read_body_kind(reader: _Reader) -> BodyKind:
     body_type, body_size = reader.take("HI")
     kind = _BODY_KINDS_V5.get(body_type)
     if kind is None:
-        raise QuoteRefused("unsupported", f"body type {body_type}")
+        raise QuoteRefused("unsupported", f"body type {body_type} is not supported")
     if body_size != kind.value:
-        raise QuoteRefused("malformed", f"body type {body_type} of {body_size} bytes")
+        raise QuoteRefused(
+            "malformed",
+            f"a body of type {body_type} must have {kind.value} bytes, but has {body_size}",
+        )
     return kind
 
 
@@ -224,7 +235,8 @@ def _read_certification_head(reader: _Reader, expected_type: int) -> int:
     found, size_bytes = reader.take("HI")
     if found != expected_type:
         raise QuoteRefused(
-            "unsupported", f"certification data of type {found} instead of {expected_type}"
+            "unsupported",
+            f"the certification data must have type {expected_type}, but has type {found}",
         )
     return int(size_bytes)
 
@@ -233,7 +245,11 @@ def _read_chain(pem: bytes) -> tuple[tuple[Certificate, ...], Platform]:
     try:
         chain = parse_pem_chain(pem.removesuffix(b"\x00"), most=_CHAIN_CERTIFICATES)
         if len(chain) != _CHAIN_CERTIFICATES:
-            raise QuoteRefused("malformed", f"chain of {len(chain)} certificates")
+            raise QuoteRefused(
+                "malformed",
+                f"the certificate chain must have {_CHAIN_CERTIFICATES} certificates, but has"
+                f" {len(chain)}",
+            )
         return chain, parse_platform(chain[0], chain[1])
     except MalformedCertificate as exc:
         raise QuoteRefused("malformed", exc.detail) from exc

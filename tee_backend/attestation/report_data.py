@@ -60,7 +60,7 @@ def session_binding(
         ValueError: the receiver key has the wrong size (a mistake of the calling code).
     """
     if len(receiver_key) != RECEIVER_KEY_BYTES:
-        raise ValueError("a receiver key has 32 bytes")
+        raise ValueError(f"a receiver key must have {RECEIVER_KEY_BYTES} bytes")
     expected = _hashed(LABEL, nonce, audience, holder, mode, receiver_key)
     return Binding(
         report_data=expected, holder=holder, receiver_public_key=receiver_key, receiver_mode=mode
@@ -159,5 +159,6 @@ def check_report_data(found: bytes, expected: bytes) -> None:
     """
     if len(found) != REPORT_DATA_BYTES or not hmac.compare_digest(found, expected):
         raise QuoteRefused(
-            "report-data", "the report data names another nonce, audience, holder, mode or key"
+            "report-data",
+            "the report data does not match the expected nonce, audience, holder, mode and key",
         )
