@@ -239,9 +239,7 @@ class Backend:
                 evidence.
         """
         if not portables:
-            raise InvalidPortableDelegation(
-                "no grants were passed to accept", hint="pass at least one"
-            )
+            raise InvalidPortableDelegation("no grants were passed", hint="pass at least one grant")
         new = [self._client.delegations.read(one) for one in portables]
         networks = [
             self._network_in(grant, one.owner) for grant, one in zip(new, portables, strict=True)

@@ -152,7 +152,8 @@ class GrantFolder:
         with self._writing:
             if self._lock is None:  # another process may use the folder by now
                 raise FolderUnusable(
-                    f"the folder {self._path} was closed", hint="open the backend anew"
+                    f"the backend that uses the folder {self._path} was closed",
+                    hint="open the backend again",
                 )
             holding = current()
             with self._using():
@@ -200,7 +201,7 @@ class GrantFolder:
         except FileNotFoundError:
             # A folder with grants is not new. Another backend's grants must not be adopted.
             if any(self._grants.glob("*.json")):
-                raise self._damaged(path, "missing") from None
+                raise self._damaged(path, "the file is missing") from None
             self._write_state(())
             return
         except (OSError, InvalidJson) as error:
@@ -212,8 +213,8 @@ class GrantFolder:
             raise FolderOfAnother(
                 f"{self._path} belongs to {state.did}, but this backend is {self._did}",
                 hint=(
-                    "start with the key of that DID (the same key file, or the same application and"
-                    " key provider), or use a new folder and ask owners to grant to the new DID"
+                    "start the backend with its former key file (or its former application and key"
+                    " provider), or use a new folder and ask owners to grant to the new DID"
                 ),
             )
         self.pins = pins
@@ -223,7 +224,7 @@ class GrantFolder:
             entry.name for entry in os.scandir(self._grants) if entry.name.endswith(".json")
         )
         if len(names) > MOST:  # counted first, so that a host cannot make the start read for ever
-            raise self._damaged(self._grants, f"more than {MOST} grants")
+            raise self._damaged(self._grants, f"the folder has more than {MOST} grants")
         for name in names:
             path = self._grants / name
             try:
@@ -231,14 +232,14 @@ class GrantFolder:
                 grant = read_grant(row.grant)
                 if grant.cid != path.stem or grant.delegate != self._did:
                     raise ValueError(
-                        "its token does not match the file name, or is for another DID"
+                        "the token in the file does not match the file name, or is for another DID"
                     )
             except (OSError, InvalidJson, InvalidPortableDelegation, ValueError) as error:
                 reason = _reason(error)
                 aside = path.with_suffix(".unreadable")
                 path.rename(aside)
                 _log.warning(
-                    "the grant in %s cannot be read (%s); next: look at the file, or ask the owner"
+                    "the grant in %s cannot be read (%s); next: check the file, or ask the owner"
                     " to grant again",
                     aside,
                     reason,
@@ -253,7 +254,7 @@ class GrantFolder:
         if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
             raise FolderUnusable(
                 f"the folder {folder} belongs to another user or is open to others",
-                hint=f"chown and chmod 700 {folder}, or name a new folder below it",
+                hint=f"chown and chmod 700 {folder}, or use a new folder below {folder}",
             )
 
     def _take(self, lock: int) -> None:
@@ -282,8 +283,8 @@ class GrantFolder:
         return FolderDamaged(
             f"{path} cannot be used: {reason}",
             hint=(
-                f"restore it from a copy; without a copy, use a new folder instead of {self._path},"
-                " and ask owners to grant again"
+                "restore the file from a copy; without a copy, use a new folder instead of"
+                f" {self._path}, and ask owners to grant again"
             ),
         )
 
@@ -299,5 +300,5 @@ def _reason(error: Exception) -> str:
     return (
         str(error)
         if isinstance(error, ValueError)
-        else "not JSON of the expected form, or without a valid token"
+        else "the file is not JSON of the expected form, or has no valid token"
     )

@@ -89,8 +89,8 @@ class KeyFile:
             raise KeyUnusable(
                 f"the key file {self.path} cannot be used: {error.strerror}",
                 hint=(
-                    "it has to be a regular file of this user with mode 0600:"
-                    f" ls -ld {self.path} {self.path.parent}"
+                    "the key file must be a regular file that this user owns, with mode 0600; to"
+                    f" check: ls -ld {self.path} {self.path.parent}"
                 ),
             ) from None
         text = data.removesuffix(b"\n")

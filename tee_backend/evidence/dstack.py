@@ -91,7 +91,7 @@ class DstackSource:
             path = folder / f"{generation}.sock"
             if path.is_socket():
                 return cls(path, generation, timeout_s=timeout_s)
-        raise SourceUnavailable(f"no socket of a guest agent in {', '.join(map(str, folders))}")
+        raise SourceUnavailable(f"found no guest agent socket in {', '.join(map(str, folders))}")
 
     def quote(self, report_data: bytes) -> Quoted:
         """Return a quote over 64 bytes of data, and its event log. Blocks up to `timeout_s`."""
@@ -109,7 +109,9 @@ class DstackSource:
         target, name = _KEY_REQUESTS[self.generation]
         key = _hex(self._exchange(target, {"path": path}), name)
         if len(key) < MIN_KEY_BYTES:
-            raise SourceMalformed(f"the agent's key has {len(key)} bytes")
+            raise SourceMalformed(
+                f"the guest agent's key must have {MIN_KEY_BYTES} bytes or more, but has {len(key)}"
+            )
         return key
 
     def _exchange(self, target: str, members: dict[str, str]) -> dict[str, Json]:
@@ -127,7 +129,7 @@ class DstackSource:
             # ValueError: a chunk with a negative size. Only the type is reported, because the
             # exception's text may contain bytes from the agent.
             raise SourceUnavailable(
-                f"{self.socket_path.name} does not answer: {type(exc).__name__}"
+                f"the guest agent at {self.socket_path.name} did not respond: {type(exc).__name__}"
             ) from exc
         finally:
             connection.close()
@@ -136,13 +138,15 @@ class DstackSource:
 
 def _answer(status: int, body: bytes) -> dict[str, Json]:
     if status >= 300 and not body.lstrip().startswith(b"{"):
-        raise SourceRefused(f"the agent answers {status}")
+        raise SourceRefused(f"the guest agent responded with status {status}")
     try:
         answer = parse_json(body, max_bytes=MAX_ANSWER_BYTES)
     except InvalidJson as exc:
-        raise SourceMalformed(f"the agent's answer: {exc}") from exc
+        raise SourceMalformed(f"the guest agent's response is not valid: {exc}") from exc
     if status >= 300 or "error" in answer:
-        raise SourceRefused(f"the agent answers {status}: {str(answer.get('error', ''))[:200]}")
+        raise SourceRefused(
+            f"the guest agent responded with status {status}: {str(answer.get('error', ''))[:200]}"
+        )
     return answer
 
 
@@ -151,7 +155,9 @@ def _hex(answer: dict[str, Json], name: str) -> bytes:
     try:
         return bytes.fromhex(value) if isinstance(value, str) else b""
     except ValueError as exc:
-        raise SourceMalformed(f"{name} is not hex") from exc
+        raise SourceMalformed(
+            f"the member {name} in the guest agent's response is not hexadecimal"
+        ) from exc
 
 
 def _event_log(answer: dict[str, Json]) -> EventLog | None:
@@ -161,7 +167,9 @@ def _event_log(answer: dict[str, Json]) -> EventLog | None:
     try:
         return parse_event_log(text.encode())
     except (QuoteRefused, UnicodeEncodeError) as exc:
-        raise SourceMalformed(f"event log: {getattr(exc, 'detail', 'not text')}") from exc
+        raise SourceMalformed(
+            f"the event log is not valid: {getattr(exc, 'detail', 'not text')}"
+        ) from exc
 
 
 class _DeadlineSocket(socket.socket):

@@ -57,7 +57,9 @@ def check_report_data_size(report_data: bytes) -> None:
     Platforms pad shorter data differently.
     """
     if len(report_data) != REPORT_DATA_BYTES:
-        raise ValueError(f"report data has {REPORT_DATA_BYTES} bytes")
+        raise ValueError(
+            f"report data must have {REPORT_DATA_BYTES} bytes, but has {len(report_data)}"
+        )
 
 
 def checked_quote(quote: bytes, report_data: bytes) -> bytes:
@@ -72,11 +74,11 @@ def checked_quote(quote: bytes, report_data: bytes) -> bytes:
         Signatures; the node checks them.
     """
     if len(quote) > MAX_QUOTE_BYTES:
-        raise SourceMalformed(f"quote of more than {MAX_QUOTE_BYTES} bytes")
+        raise SourceMalformed(f"the quote has more than {MAX_QUOTE_BYTES} bytes")
     try:
         found = parse_quote(quote).report.report_data
     except QuoteRefused as exc:
-        raise SourceMalformed(f"not a TDX quote: {exc.detail}") from exc
+        raise SourceMalformed(f"the platform returned no TDX quote: {exc.detail}") from exc
     if found != report_data:  # AT27
-        raise SourceMalformed("the quote is over other report data")
+        raise SourceMalformed("the quote does not cover the requested report data")
     return quote

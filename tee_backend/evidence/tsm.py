@@ -84,9 +84,13 @@ class TsmSource:
             try:
                 provider = self._files.read(report / "provider", most_bytes=_MAX_TEXT_BYTES).strip()
             except OSError as exc:
-                raise SourceUnavailable(f"provider: {exc.strerror}") from exc
+                raise SourceUnavailable(
+                    f"cannot read the name of the report provider: {exc.strerror}"
+                ) from exc
             if provider != PROVIDER:
-                raise SourceUnavailable(f"the report provider here is {provider!r}")
+                raise SourceUnavailable(
+                    f"the report provider must be {PROVIDER!r}, but is {provider!r}"
+                )
             return Quoted(checked_quote(self._ask(report, report_data), report_data))
 
     @contextmanager
@@ -95,7 +99,9 @@ class TsmSource:
         try:
             self._files.make(report)
         except OSError as exc:
-            raise SourceUnavailable(f"{self._folder}: {exc.strerror}") from exc
+            raise SourceUnavailable(
+                f"cannot create a report in {self._folder}: {exc.strerror}"
+            ) from exc
         try:
             yield report
         finally:
@@ -118,5 +124,5 @@ class TsmSource:
     def _generation(self, report: Path) -> int:
         text = self._files.read(report / "generation", most_bytes=_MAX_TEXT_BYTES).strip()
         if not text.isdigit():
-            raise SourceMalformed("generation is not a number")
+            raise SourceMalformed("the generation of the report is not a number")
         return int(text)

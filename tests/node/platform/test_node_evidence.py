@@ -504,7 +504,7 @@ async def test_keys_that_are_none(
 
 async def test_without_an_agent_there_is_no_secret(tmp_path: Path) -> None:
     """A node whose platform gives no secret does not start, and makes none."""
-    with pytest.raises(SecretUnusable, match="does not answer"):
+    with pytest.raises(SecretUnusable, match="did not respond"):
         await secret_of(config_of(tmp_path, secret=Secret(platform=True)))
     assert not (tmp_path / "data").exists()
 
