@@ -206,4 +206,6 @@ def keep(
     while connection.execute(_SHARE_OF, share).fetchone()[0] > most // 2:  # RN168
         # Nothing left to delete means that the sums were edited; the loop would never end.
         if not connection.execute(_DISPLACE, share).rowcount:
-            raise sqlite3.DatabaseError("the sums of stored answers or receipts are wrong")
+            raise sqlite3.DatabaseError(
+                "the stored totals of responses or receipts are wrong: the journal was edited"
+            )

@@ -109,7 +109,10 @@ def refusing_invalid() -> Iterator[None]:
     try:
         yield
     except msgspec.ValidationError as exc:
-        raise RunRefused("request-invalid", "unknown or missing member, or wrong type") from exc
+        raise RunRefused(
+            "request-invalid",
+            "the body has an unknown or missing member, or a value of the wrong type",
+        ) from exc
     except InvalidInput as exc:
         raise RunRefused("request-invalid", exc.message) from exc
     except CapabilityError as exc:
@@ -242,7 +245,8 @@ def _bounded(data: bytes, shape: type[msgspec.Struct], *inputs: str) -> dict[str
     texts = msgspec.structs.asdict(msgspec.json.decode(data, type=shape))
     if len(data) - sum(memoryview(texts[name]).nbytes for name in inputs) > MAX_BESIDE_INPUT_BYTES:
         raise RunRefused(
-            "request-invalid", f"more than {MAX_BESIDE_INPUT_BYTES} bytes beside the input"
+            "request-invalid",
+            f"the members other than the input have more than {MAX_BESIDE_INPUT_BYTES} bytes",
         )
     return texts
 

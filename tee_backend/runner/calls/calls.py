@@ -322,10 +322,14 @@ class Calls:
             budget = int(stated)
         if budget < self.price.least:
             raise RunRefused(
-                "compute-limit", f"{budget} is less than the lowest price, {self.price.least}"
+                "compute-limit",
+                f"the compute limit {budget} is less than the lowest price, {self.price.least}",
             )
         if budget > key.max_per_call:
-            raise RunRefused("key-per-call", f"{budget} > {key.max_per_call}")
+            raise RunRefused(
+                "key-per-call",
+                f"the compute limit is {budget}, but the key allows at most {key.max_per_call}",
+            )
         return budget
 
     def _api_body(self, body: bytes, project: ProjectId, budget: int, key: ApiKey) -> CallBody:

@@ -304,7 +304,9 @@ class Ledger:
         """Update a job that must be in the state `before`, and return its previous record."""
         record, version = self._job(connection, job)
         if record is None or record.state != before:
-            raise FolderDamaged(f"a job in the runner's journal is not {before}")
+            raise FolderDamaged(
+                f"a job in the runner's journal is not in the expected state, {before!r}"
+            )
         replaced = msgspec.structs.replace(record, **changed)
         sealed = self.sealer.seal(("jobs", job, version + 1), msgspec.json.encode(replaced))
         statement = "UPDATE jobs SET state = ?, version = version + 1, sealed = ? WHERE id = ?"

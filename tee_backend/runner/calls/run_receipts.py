@@ -153,10 +153,10 @@ def parse_start(data: bytes) -> Start:
         document = shaped(parse_json(data, max_bytes=MAX_PUBLISHED_BYTES), _StartDocument)
         statement = parse_statement(document.statement)
     except (InvalidJson, BackendAnswerInvalid) as exc:
-        raise StatementInvalid("the runner's start document cannot be read") from exc
+        raise StatementInvalid("the runner's startup document cannot be read") from exc
     quote, key = decode_standard(document.quote), document.receipt_key
     if not quote:
-        raise StatementInvalid("the runner's start document has no quote")
+        raise StatementInvalid("the runner's startup document has no quote")
     if ed25519_public_key(key) is None:
         raise StatementInvalid("the runner's receipt key is not an Ed25519 key")
     return Start(
@@ -209,10 +209,12 @@ async def verify_signed(
     stated = read_statement(receipt, kind, signer=read.receipt_key)
     if stated.keys() != members or stated["runner"] != read.statement.did:
         raise StatementInvalid(
-            "the receipt lacks members, has unknown ones or names another runner"
+            "the receipt has missing or unknown members, or is for another runner"
         )
     if decode_url(stated["start"]) != read.sha256:
-        raise StatementInvalid("the receipt names another start of the runner")
+        raise StatementInvalid(
+            "the receipt and the startup document are from different starts of the runner"
+        )
     try:
         now = parse_rfc3339(str(stated["at"]))
     except CapabilityError as exc:

@@ -140,7 +140,9 @@ class Artefacts:
                 self._spent.spent(developer, per_s=_BACK_PER_S, now=time.monotonic())
                 >= _DEVELOPER_S
             ):
-                raise RunRefused("runner-busy", "compile seconds of the developer")
+                raise RunRefused(
+                    "runner-busy", "the developer has used up the time for compiling programs"
+                )
             program, before_s = await load(), sum(compile_s)
             if len(program) > MAX_PROGRAM_BYTES:  # RN8
                 raise RunRefused("program-too-large")
@@ -208,7 +210,8 @@ class Artefacts:
             except ChildEnded as ended:
                 if ended.signal == signal.SIGXCPU and request.compile_s < MAX_COMPILE_S:  # RN166
                     raise RunRefused(
-                        "compute-limit", f"{request.compile_s} s of compilation"
+                        "compute-limit",
+                        f"compiling takes longer than {request.compile_s} s, the limit of the run",
                     ) from ended
                 # The child aborts when it is out of memory.
                 if ended.late or ended.signal in (signal.SIGXCPU, signal.SIGABRT, signal.SIGXFSZ):

@@ -365,7 +365,9 @@ def _import_paths() -> list[str]:
     """Return the folders from which a child imports this project and wasmtime."""
     wasmtime = find_spec("wasmtime")
     if wasmtime is None or wasmtime.origin is None:
-        raise ModuleNotFoundError("the runner needs the extra `runner`", name="wasmtime")
+        raise ModuleNotFoundError(
+            "wasmtime is not installed; next: pip install 'sealspace[runner]'", name="wasmtime"
+        )
     return list(
         dict.fromkeys([str(Path(__file__).parents[3]), str(Path(wasmtime.origin).parents[1])])
     )

@@ -50,7 +50,7 @@ class Executor:
 
     def __post_init__(self) -> None:
         if not (1 <= self.children <= 128 and 1 <= self.spare <= 128):
-            raise ValueError("children and spare are 1 to 128")
+            raise ValueError("`children` and `spare` must be 1 to 128")
         self._pool = Pool(self.spare)
         self._artefacts = Artefacts(self._pool, self.artefact_bytes)
         self._turns = Turns(self.children, beside=True)
@@ -64,8 +64,8 @@ class Executor:
         except RunRefused as failed:
             await self.__aexit__()
             raise RuntimeError(
-                "no child process starts; next: allow the runner to install seccomp filters and,"
-                " under root, to change the uid of its children"
+                "cannot start a child process; next: allow the runner to install seccomp filters"
+                " and, if the runner runs as root, to change the uid of child processes"
             ) from failed
         return self
 

@@ -121,7 +121,7 @@ def unpack(body: bytes | bytearray) -> tuple[Answer, memoryview, bytes]:
     answer = Answer(*_ANSWER.unpack_from(body))
     rest = len(body) - ANSWER_BYTES
     if answer.ended > OVERFLOWED or answer.output_bytes > rest:
-        raise ValueError("the answer's numbers contradict each other")
+        raise ValueError("the answer has an unknown outcome or a wrong output length")
     middle = ANSWER_BYTES + answer.output_bytes
     return answer, memoryview(body)[ANSWER_BYTES:middle], bytes(body[middle:])
 

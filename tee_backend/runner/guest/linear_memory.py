@@ -87,7 +87,7 @@ class MemoryBudget:
         Raises RuntimeError if a memory of the last run still exists.
         """
         if self._memories:
-            raise RuntimeError("a memory outlived its run")
+            raise RuntimeError("a linear memory of the previous run was not freed")
         self.left = self._budget = budget
         self.peak = 0
         self.refused = False

@@ -230,7 +230,7 @@ class Outbound:
         if not isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
             # RN109: uvloop, for example, reads sockets itself, so `_CountedSocket` would count
             # nothing.
-            raise RuntimeError("requests of programs need asyncio's own event loop, not uvloop")
+            raise RuntimeError("requests from programs need asyncio's own event loop, not uvloop")
         # Each connection serves one request (RN107). No limit is needed here, because each run has
         # at most one connection and the number of runs is bounded.
         connector = aiohttp.TCPConnector(

@@ -142,7 +142,7 @@ class Guests:
             self._answer()
             answer = _frames.unpack(ours.recv(1024)[_frames.LENGTH.size :])
         if answer[:2] != (answer[0]._replace(ended=_frames.COMPLETED, flags=0), memoryview(b".")):
-            raise RuntimeError("this child could not run the test program")
+            raise RuntimeError("the child process could not run the built-in test program")
         self._prepared.clear()
 
     def serve(self, connection: socket.socket) -> None:

@@ -94,10 +94,10 @@ def _require_forkable() -> None:
     A thread would be lost in a fork. Shared memory would let one child write to others.
     """
     if len(list(Path("/proc/self/task").iterdir())) != 1:  # RN131
-        raise RuntimeError("the template has more than one thread")
+        raise RuntimeError("a process that forks children must not have a second thread")
     access = [
         line.split(maxsplit=2)[1]
         for line in Path("/proc/self/maps").read_text("utf-8", "replace").splitlines()
     ]
     if [mode for mode in access if mode[1] == "w" and mode[3] == "s"]:  # RN131
-        raise RuntimeError("the template has shared memory")
+        raise RuntimeError("a process that forks children must not have writable shared memory")

@@ -49,9 +49,9 @@ async def serving_operator(ledger: Ledger, folder: Path) -> AsyncIterator[None]:
         try:
             fields = shaped(parse_json(await request.read(), max_bytes=_MAX_BYTES), _Credit)
             if not 0 < len(fields.reference) <= MAX_REFERENCE_CHARS:
-                raise InvalidInput(f"a reference has 1 to {MAX_REFERENCE_CHARS} characters")
+                raise InvalidInput(f"a reference must have 1 to {MAX_REFERENCE_CHARS} characters")
             if not 0 <= fields.amount <= MAX_AMOUNT:
-                raise InvalidInput(f"an amount is 0 to {MAX_AMOUNT} micro-units")
+                raise InvalidInput(f"an amount must be 0 to {MAX_AMOUNT} micro-units")
             owner = parse_owner(fields.owner)
             account = await ledger.credit(owner, fields.amount, reference=fields.reference)
         except InvalidInput as invalid:
@@ -93,8 +93,8 @@ async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> dict[str, Js
                 account = parse_json(await answer.read(), max_bytes=_MAX_BYTES)
     except (TimeoutError, OSError, aiohttp.ClientError, InvalidJson) as error:
         raise FolderUnusable(
-            f"no runner answers in {folder}",
-            hint="start it as the same user: sealspace runner serve",
+            f"cannot connect to the runner that uses the folder {folder}",
+            hint="start the runner as the same user: sealspace runner serve",
         ) from error
     if "error" in account:
         raise InvalidInput(str(account["error"]))

@@ -299,7 +299,7 @@ class RunnerSurface:
             # The answer is incomplete; a client would read the next one as its rest.
             if request.transport is not None:
                 request.transport.abort()
-            raise ConnectionResetError("an answer was not sent to its end") from failed
+            raise ConnectionResetError("a response was not sent completely") from failed
         return response
 
     @asynccontextmanager

@@ -104,7 +104,7 @@ async def test_a_child_that_cannot_run_guests_does_not_start(
     monkeypatch.setattr(
         _child, "_BOOT", _child._BOOT.replace("template.main(", _BROKEN + "template.main(")
     )
-    with pytest.raises(RuntimeError, match="no child process starts"):
+    with pytest.raises(RuntimeError, match="cannot start a child process"):
         await Executor(children=1, spare=1).__aenter__()
 
 
@@ -301,6 +301,6 @@ async def test_what_children_would_share() -> None:
     )
     assert [
         "None",
-        "the template has shared memory",
-        "the template has more than one thread",
+        "a process that forks children must not have writable shared memory",
+        "a process that forks children must not have a second thread",
     ] == ended.stdout.splitlines()
