@@ -69,7 +69,7 @@ class _Options:
     def require_node_did(self) -> str:
         """Return the value of `--node-did`, the DID that must have signed the document (RC16)."""
         if self.node_did is None:
-            raise click.UsageError("name the node that must have signed: --node-did DID")
+            raise click.UsageError("missing option --node-did DID: the node that must have signed")
         return self.node_did
 
 
@@ -86,12 +86,15 @@ class _Options:
 @click.option(
     "--node-did",
     metavar="DID",
-    help="Receipts and audit exports: the node that must have signed.",
+    help="For receipts and audit exports: DID of the node whose signature is required.",
 )
 @click.option(
     "--evidence",
     type=FOLDER,
-    help="Receipts: folder of documents; by default `documents` beside the receipt's folder.",
+    help=(
+        "For receipts: folder with the documents that prove the release; by default `documents`"
+        " beside the receipt's folder."
+    ),
 )
 @click.option("--trust-root", type=FILE, help="Root certificate; by default Intel's.")
 @click.option(
@@ -99,34 +102,42 @@ class _Options:
     metavar="FILE|DIR",
     type=click.Path(path_type=Path, exists=True),
     help=(
-        "Receipts: a document by which the code is judged as of now, too. Otherwise: folder of"
-        " documents; by default Intel's service."
+        "For receipts: collateral document with which the code is also judged as of now. For other"
+        " sources: folder with collateral; by default Intel's service."
     ),
 )
 @click.option(
     "--start",
     metavar="FILE|URL",
-    help="Runs: the runner's start document, if FILE does not contain it.",
+    help="For run receipts: the runner's startup document, if FILE does not contain one.",
 )
-@click.option("--input", "input_file", type=FILE, help="Runs: the input that was sent.")
-@click.option("--output", "output_file", type=FILE, help="Runs: the output that was received.")
+@click.option(
+    "--input", "input_file", type=FILE, help="For run receipts: file with the input of the run."
+)
+@click.option(
+    "--output", "output_file", type=FILE, help="For run receipts: file with the output of the run."
+)
 @click.option(
     "--expect",
     metavar="TEXT",
     multiple=True,
-    help="Runs: required code, as in `backend show`; repeatable.",
+    help="For run receipts: required code, given as for `backend show --expect`; repeatable.",
 )
 @click.option(
     "--like",
     type=FILE,
-    help="Runs: require the code in this file, the output of `backend show --json`.",
+    help="For run receipts: file with the required code, made by `backend show --json`.",
 )
-@click.option("--policy", type=FILE, help="Nodes: the approved code, as a JSON policy.")
+@click.option(
+    "--policy", type=FILE, help="For nodes: file with the approved code, as a JSON policy."
+)
 @click.option(
     "--nonce",
-    help="Nodes: the nonce of your request, which FILE answers.",
+    help="For a node's response in FILE: the nonce that was sent in the request.",
 )
-@click.option("--plain-http", is_flag=True, help="Nodes: allow http:// to another machine.")
+@click.option(
+    "--plain-http", is_flag=True, help="For nodes: allow unencrypted http:// to another machine."
+)
 @accepting_options
 @click.argument("source", metavar="FILE|URL")
 def verify(source: str, **options: Any) -> int:
@@ -265,7 +276,7 @@ def _run(kept: dict[str, Json], path: Path, given: _Options) -> int:
     all the code.
     """
     if (given.input_file is None) != (given.output_file is None):
-        raise click.UsageError("--input and --output have to be given together")
+        raise click.UsageError("--input and --output must be given together")
     inspection = Inspection(
         expect=given.expect,
         like=given.like,
@@ -282,7 +293,7 @@ def _run(kept: dict[str, Json], path: Path, given: _Options) -> int:
         salt = decode_url(kept.get("salt"))
         if salt is None or len(salt) != SALT_BYTES:
             raise InvalidInput(
-                f"{path} contains no salt, which comparing input and output needs",
+                f"{path} contains no salt, so the input and output cannot be compared",
                 hint="use a file that `sealspace runner call --receipt FILE` wrote",
             )
         read, written = (
@@ -326,7 +337,8 @@ def _start(kept: dict[str, Json], given: _Options) -> bytes:
         document = read_named(Path(given.start), most_bytes=MAX_PUBLISHED_BYTES)
     if not document:
         raise InvalidInput(
-            "the runner's start document is missing", hint="name it: --start FILE or --start URL"
+            "the runner's startup document is missing",
+            hint="add --start FILE, or --start URL with the runner's URL",
         )
     return document
 
@@ -335,7 +347,9 @@ def _canonical(value: Json) -> bytes:
     try:
         return canonical_bytes(value)
     except InvalidCanonicalJson as error:
-        raise StatementInvalid("the receipt is not in the form that a runner writes") from error
+        raise StatementInvalid(
+            "the receipt is malformed: one of the values has no canonical JSON form"
+        ) from error
 
 
 # --- nodes ----------------------------------------------------------------------------------------
@@ -346,7 +360,7 @@ async def _node(asked: Client | bytes, given: _Options) -> int:
     code = None if given.policy is None else read_node_policy(given.policy)
     if isinstance(asked, bytes) and given.nonce is None:
         raise click.UsageError(
-            "name the nonce of your request, which the answer must contain: --nonce TEXT"
+            "missing option --nonce TEXT: the nonce that was sent in the request"
         )
     lines: list[str] = []
     verdict: dict[str, Json] = {"approved": True, "refused": None}
@@ -382,5 +396,5 @@ async def _attestation(asked: Client | bytes, nonce: str) -> NodeAttestation:
 
 def _folder(path: Path | None) -> Path | None:
     if path is not None and not path.is_dir():
-        raise click.UsageError("--collateral has to be a folder here, not a file")
+        raise click.UsageError("--collateral must be a folder for this kind of source, not a file")
     return path
