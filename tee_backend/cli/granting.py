@@ -151,9 +151,8 @@ class Inspection:
             raise InvalidInput(
                 "cannot ask for confirmation: standard input is not a terminal",
                 hint=(
-                    "name approved code with --like FILE, or all of it with --expect (a compose"
-                    " hash needs its key provider), and its secrets with --secret; or add --yes to"
-                    " grant to whatever code was found"
+                    "add --yes to skip the confirmation; to name approved code instead, see:"
+                    " sealspace backend grant --help"
                 ),
             )
         click.confirm("grant to exactly this code?", abort=True, err=True)
@@ -181,32 +180,35 @@ inspection_options = gathering(
         "--like",
         type=FILE,
         help=(
-            "Require the code in this file: the output of `show --json` when you approved it, or a"
-            " policy."
+            "Require the code in this file: a policy, or the output of `show --json` from when you"
+            " approved the code."
         ),
     ),
     click.option(
         "--accept",
         type=click.Choice(get_args(Leniency)),
         multiple=True,
-        help="Accept a finding that is refused by default, exactly as found; repeatable.",
+        help="Accept the current value of this property, even if refused by default; repeatable.",
     ),
     click.option(
         "--pin",
         type=click.Choice(get_args(Pin)),
         default="compose",
         show_default=True,
-        help="Name the compose file in the grant besides the image, or only this start of it.",
+        help="Limit the grant to the image and compose file, or to the instance that runs now.",
     ),
     click.option(
         "--trust-root",
         type=FILE,
-        help="Root certificate; by default the one of the last login, or Intel's.",
+        help="Root certificate; by default the certificate used at the last login, or Intel's.",
     ),
     click.option(
         "--collateral",
         type=FOLDER,
-        help=("Folder of collateral; by default the one of the last login, or Intel's service."),
+        help=(
+            "Folder with collateral; by default the folder used at the last login, or Intel's"
+            " service."
+        ),
     ),
 )
 """Adds the argument URL and the options for judging a backend, passed to the command as one
@@ -236,7 +238,7 @@ def seen_at_start(run: VerifiedRun) -> Seen:
 )
 @inspection_options
 def show(url: str, inspection: Inspection) -> None:
-    """Verify the backend at URL, and show the DID and the code that a grant would name.
+    """Verify on this machine which code the backend at URL runs, and show what a grant would allow.
 
     The evidence is verified on this machine. Nothing is granted.
     """
@@ -293,16 +295,19 @@ def _approved_in(path: Path | None) -> tuple[Policy | None, frozenset[str]]:
 
 _expires_option = expires_option("7d", "How long the grant lasts: 30m, 12h, 90d.")
 yes_option = click.option(
-    "--yes", is_flag=True, help="Do not ask; grant to whatever code is found."
+    "--yes",
+    is_flag=True,
+    help="Grant without asking for confirmation, regardless of the code that runs at URL.",
 )
 
 
 @click.command(
     "grant",
     epilog=(
-        "Example: `sealspace backend grant https://backend.example` shows what it found and asks."
-        " It does not ask with `--like approved.json`, the output of `show --json` when you"
-        " approved the code, and grants only what that code asked for then. Nor does it ask if"
+        "Example: `sealspace backend grant https://backend.example` shows the code and asks for"
+        " confirmation. It does not ask with `--like approved.json`, the output of `show --json`"
+        " when you approved the code, and grants only what that code asked for then. Nor does it"
+        " ask if"
         " `--expect` names MRTD, RTMR0 to RTMR2, and either RTMR3 or the compose hash and the key"
         " provider, and `--secret` names the secrets."
     ),
@@ -410,7 +415,8 @@ def _condition(
         if value.keys() == {"condition"}:
             return parse_condition(value["condition"])
     raise InvalidInput(
-        f"{file} is not a condition", hint='write: {"Whitelist": {"accounts": ["did:key:…"]}}'
+        f"{file} does not contain a condition on callers in JSON",
+        hint='write, for example: {"Whitelist": {"accounts": ["did:key:…"]}}',
     )
 
 
@@ -418,8 +424,9 @@ def _condition(
     "grant",
     epilog=(
         "Example: `sealspace runner grant https://runner.example --secret API_KEY --program"
-        " did:key:z6Mk…/digest` shows the runner's code and the grant, and asks. It does not ask if"
-        " `--like` or `--expect` name all the code, as in `sealspace backend grant`."
+        " did:key:z6Mk…/digest` shows the runner's code and the grant, and asks for"
+        " confirmation. It does not ask if `--like` or `--expect` name all the code, as in"
+        " `sealspace backend grant`."
     ),
 )
 @click.option(
@@ -437,8 +444,8 @@ def _condition(
     multiple=True,
     required=True,
     help=(
-        "The program that gets the secrets: a project, with its active version and manifest, or a"
-        " hash, without a manifest and without network access; repeatable."
+        "Program that gets the secrets; repeatable. DID/NAME is the active version of a project,"
+        " with its manifest. SHA256 is a program without a manifest and without network access."
     ),
 )
 @click.option(
@@ -455,10 +462,12 @@ def _condition(
         "callers",
         metavar="DID",
         multiple=True,
-        help="Let only this caller call; repeatable.",
+        help="Allow calls only from this DID; repeat the option for more callers.",
     ),
-    click.option("--anybody", is_flag=True, help="Let everyone call."),
-    click.option("--owner", "is_owner", is_flag=True, help="Let only yourself call; the default."),
+    click.option("--anybody", is_flag=True, help="Allow calls from everyone."),
+    click.option(
+        "--owner", "is_owner", is_flag=True, help="Allow calls only from yourself (the default)."
+    ),
     click.option("--condition", "file", type=FILE, help="File with a condition on callers (JSON)."),
 )
 @click.option(
@@ -488,15 +497,15 @@ async def grant_runner(
     """Verify the runner at URL, and grant secrets to its code, only for the named programs and
     callers.
 
-    The node releases the secrets only to this code of the runner. The runner's code ensures that
-    only these programs run with them, and only for these callers. The wallet signs the grant, and
-    the runner receives it.
+    The node releases the secrets only to the runner's verified code. That code passes the secrets
+    only to the named programs, and only when a named caller runs the program. The wallet signs the
+    grant, and the runner receives the grant.
     """
     named = [parse_secret_label(label) for label in secrets]
     for secret in named:
         if is_reserved(secret.name):
             raise InvalidInput(
-                f"{secret.label} is a name that runners reserve",
+                f"{secret.label} is a reserved name",
                 hint="store the secret under another name",
             )
     network_name(named)  # refuses secrets of two networks: one grant covers one network
@@ -563,9 +572,9 @@ async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
 async def share(client: Client, url: str, inspection: Inspection, name: str, ttl_s: float) -> None:
     """Verify the runner at URL, and let it read and run every version of your private project NAME.
 
-    Everyone who may call that runner may run the program; it gets secrets only as their owners
-    granted them. The node checks that the caller has the runner's DID. Only the runner's platform
-    keeps other code from using the key of that DID.
+    Everyone who may call that runner may run the program. The program gets only secrets that were
+    granted to the program. The node lets the holder of the runner's key read the program, and does
+    not check the holder's code. The runner's platform protects that key from other code.
     """
     project = project_of(checked_project_name(name))
     if await read_active(reader(client, project), project) is None:
@@ -596,7 +605,11 @@ _GENERATE_TTL_S = 600.0
     ),
 )
 @scope_option
-@click.option("--yes", is_flag=True, help="Do not ask; use whatever code is found.")
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="Generate without asking for confirmation, regardless of the code that runs at URL.",
+)
 @inspection_options
 @click.argument("names", metavar="NAME[:TYPE]…", nargs=-1, required=True)
 @at_node
@@ -633,12 +646,16 @@ async def generate(
         _require_made_by(run, seen, policy, made.generated)
     except (BackendError, StatementInvalid):
         if made.generated:
-            words(f"other code made these secrets; delete them: {', '.join(made.generated)}")
+            words(
+                "it is not proven that the approved code generated these secrets; delete the"
+                f" secrets: {', '.join(made.generated)}"
+            )
         raise
     print_found({"generated": made.generated, "existing": made.existing}, made.generated)
     if made.code is not None:
         raise RunFailed(
-            f"{made.code}: {made.message}", hint="run the command again to make the missing ones"
+            f"{made.code}: {made.message}",
+            hint="run the command again to generate the missing secrets",
         )
     if made.existing:
         raise AlreadyThere(
@@ -659,7 +676,10 @@ def _require_made_by(
         else []
     )
     if run.stated["runner"] != seen.did or names != list(generated):
-        raise StatementInvalid("the runner's signed statement lists other secrets than its answer")
+        raise StatementInvalid(
+            "the runner's signed statement does not match the runner's DID, or the secrets in the"
+            " response"
+        )
 
 
 def _parse_names(names: Sequence[str]) -> dict[str, str]:

@@ -27,18 +27,18 @@ from ..runner.http.operator_routes import MAX_REFERENCE_CHARS, ask_operator
     "folder",
     required=True,
     type=FOLDER,
-    help="Data folder of the runner, which has to be running.",
+    help="Data folder of the runner. The runner must be running.",
 )
 @click.option("--reference", help="Name of this credit; the same name is credited only once.")
 def credit(owner: str, amount: int, folder: Path, reference: str | None) -> None:
     """Add AMOUNT micro-units to an owner's account at a runner on this machine, and print the
     account.
 
-    An AMOUNT of 0 only prints it. The command talks to the runner over a socket in its folder,
-    which only root and the runner's user can open.
+    With an AMOUNT of 0, only print the account. The command uses a socket in the runner's data
+    folder, which only root and the runner's user can open.
     """
     if reference is not None and not 0 < len(reference) <= MAX_REFERENCE_CHARS:
-        raise click.UsageError(f"--reference has 1 to {MAX_REFERENCE_CHARS} characters")
+        raise click.UsageError(f"--reference must have 1 to {MAX_REFERENCE_CHARS} characters")
     named = reference or f"unnamed {secrets.token_hex(16)}"
     account = asyncio.run(
         ask_operator(folder, {"owner": owner, "amount": amount, "reference": named})

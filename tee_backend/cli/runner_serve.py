@@ -96,14 +96,14 @@ class _Options:
     default="platform",
     help="Source of the runner's key: the platform's key service, or a file in the data folder.",
 )
-@click.option("--name", default="Runner", help="Name that owners see.")
+@click.option("--name", default="Runner", help="Display name of the runner.")
 @click.option(
     "--children",
     type=click.IntRange(1, _MOST_CHILDREN),
     default=2,
     help=(
-        "Programs that run at one time for callers with a key or an account. Half as many more may"
-        " run for other callers."
+        "Maximum number of programs that run at the same time for callers with a key or an account."
+        " For other callers, half that number may run in addition."
     ),
 )
 @limit_options(Limits)
@@ -120,15 +120,20 @@ class _Options:
 @click.option(
     "--tls-certificate",
     type=FILE,
-    help="Certificate in PEM, for TLS that ends in the runner. Remote calls with API keys need it.",
+    help=(
+        "TLS certificate (PEM). Remote calls with API keys are accepted only if TLS terminates in"
+        " the runner."
+    ),
 )
-@click.option("--tls-key", type=FILE, help="Key of the certificate in PEM, without a password.")
+@click.option(
+    "--tls-key", type=FILE, help="Private key of the TLS certificate (PEM, without a password)."
+)
 @click.option(
     "--loopback-ca",
     type=FILE,
     help=(
         "For trials, only with --simulate: send programs' requests to this machine instead of the"
-        " named host. Its certificate has to be issued by this authority."
+        " named host, and accept certificates that this authority issued."
     ),
 )
 @click.option(
@@ -149,7 +154,7 @@ class _Options:
     "--compose",
     "compose_file",
     type=FILE,
-    help="Compose file to publish; in a simulated domain it is the measured code.",
+    help="Compose file to publish; on a simulated platform, also the code that is measured.",
 )
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port; 0: any free port.")
@@ -162,7 +167,7 @@ def serve(**options: Any) -> None:
     """
     node = shared().node
     if node is None:
-        raise click.UsageError("name the node at which owners grant: --node URL")
+        raise click.UsageError("missing option --node URL: the node where owners make their grants")
     given = _Options(**options)
     try:
         asyncio.run(_serve(node, given))
@@ -172,7 +177,8 @@ def serve(**options: Any) -> None:
         ) from None
     except EvidenceSourceError as error:
         raise ConfigurationError(
-            f"this machine makes no quotes: {error.detail}", hint="for a trial: --simulate FOLDER"
+            f"this machine cannot produce quotes: {error.detail}",
+            hint="for a trial: --simulate FOLDER",
         ) from None
 
 
@@ -205,10 +211,13 @@ def _platform(given: _Options) -> tuple[EvidenceSource, str | None]:
         return SimulatedSource.load(given.platform_folder, compose=compose), compose
     if given.loopback_ca is not None:  # RN111
         raise click.UsageError(
-            "--loopback-ca needs --simulate: with it, the operator could impersonate any host"
+            "--loopback-ca is allowed only with --simulate: on a real platform, the operator could"
+            " impersonate any host"
         )
     if given.quotes == "simulated":
-        raise click.UsageError("name the simulated platform: --simulate FOLDER")
+        raise click.UsageError(
+            "missing option --simulate FOLDER: the folder of the simulated platform"
+        )
     return DstackSource.find() if given.quotes == "dstack" else TsmSource(), compose
 
 
@@ -227,22 +236,23 @@ def _read_compose(path: Path) -> str:
         with suppress(UnicodeDecodeError):
             return data.decode()
     raise ConfigurationError(
-        f"{path} is not a compose file", hint=f"name a text of at most {_MAX_COMPOSE_BYTES} bytes"
+        f"{path} is not a compose file",
+        hint=f"pass a UTF-8 text file of at most {_MAX_COMPOSE_BYTES} bytes",
     )
 
 
 def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
     if certificate is None or key is None:
         if certificate is not key:
-            raise click.UsageError("--tls-certificate and --tls-key have to be given together")
+            raise click.UsageError("--tls-certificate and --tls-key must be given together")
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(certificate, key, password="")  # not None: never prompts
     except (OSError, ValueError):
         raise ConfigurationError(
-            f"{certificate} and {key} are not a certificate and its key",
-            hint="name a certificate and its key, both in PEM",
+            f"{certificate} and {key} are not a TLS certificate and the matching private key",
+            hint="pass a certificate and its private key, both in PEM and without a password",
         ) from None
     return context
 
@@ -291,5 +301,5 @@ def _executor(given: _Options) -> Executor:
     except OSError as error:  # of TLS too
         raise ConfigurationError(
             f"{given.loopback_ca} does not contain a certificate",
-            hint="name a PEM file: --loopback-ca FILE",
+            hint="pass a PEM file: --loopback-ca FILE",
         ) from error

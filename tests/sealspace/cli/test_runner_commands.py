@@ -291,14 +291,14 @@ async def test_grants_that_are_not_made(desk: Desk, stage: RunnerStage, tmp_path
         ),
         (
             (*by[:3], "--secret", "NEAR_SENDER_ID", "--program", "digest", "--yes"),
-            "runners reserve",
+            "is a reserved name",
         ),
         ((*by, "--program", "absent", "--yes"), "no version of"),
         ((*by, "--program", "0" * 64, "--follow", "--yes"), "only one version"),
         ((*by, "--program", "digest", "--anybody", "--caller", SOMEBODY), "contradict"),
         (
             (*by, "--program", "digest", "--condition", str(tmp_path / "condition.json")),
-            "is not a condition",
+            "does not contain a condition",
         ),
         ((*by, "--program", "digest", "--caller", "alice"), "not a DID"),
         ((*by, "--program", "digest", "--host", "127.0.0.1"), "without scheme"),
@@ -421,7 +421,7 @@ async def test_secrets_that_other_code_made(desk: Desk, stage: RunnerStage, tmp_
         url = await stack.enter_async_context(serving(app))
         ran = await desk.run("runner", "generate", url, "PROTECTED_KEY", "--yes")
     assert ran.status == EXIT_STATUS["backend-not-expected"] and ran.out == "", ran
-    assert "other code made these secrets; delete them: PROTECTED_KEY" in ran.err
+    assert "delete the secrets: PROTECTED_KEY" in ran.err
 
 
 async def test_a_private_program_is_shared(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:

@@ -164,10 +164,10 @@ def test_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture
         ((*node, "--evidence", "simulated"), "--simulate FOLDER"),
         ((*node, "--simulate", str(tmp_path / "absent")), "backend simulate"),
         (tee, "--node URL"),
-        ((*node, *tee, "--tls-key", __file__), "have to be given together"),
+        ((*node, *tee, "--tls-key", __file__), "must be given together"),
         (
             (*node, *tee, "--tls-key", __file__, "--tls-certificate", __file__),
-            "not a certificate and its key",
+            "not a TLS certificate and the matching private key",
         ),
     ):
         status = main([*serve, *more])
@@ -229,7 +229,7 @@ def test_loopback_is_for_a_simulated_domain_alone(
     more = ("--loopback-ca", str(tmp_path / "ca.pem"))
     simulated = ("--simulate", str(tmp_path / "tee"))
     for domain, part in (
-        (("--evidence", "tsm"), "needs --simulate"),
+        (("--evidence", "tsm"), "only with --simulate"),
         (simulated, "ca.pem does not contain a certificate"),
     ):
         assert main([*serve, *domain, *more]) == EXIT_STATUS["configuration-invalid"]
