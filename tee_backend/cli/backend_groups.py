@@ -19,13 +19,14 @@ backend = LazyGroup(
         ),
         "list": Row(
             "tee_backend.cli.grants",
-            "Show the grants made from this machine, and their states.",
+            "Show the grants made from this machine, and the state of each grant.",
         ),
         "revoke": Row(
             "tee_backend.cli.grants", "Revoke the grants to a backend; new grants stay possible."
         ),
         "withdraw": Row(
-            "tee_backend.cli.grants", "Bar a backend, or code, from your network for ever."
+            "tee_backend.cli.grants",
+            "Permanently deny your network's keys to a backend or to code.",
         ),
         "simulate": Row(
             "tee_backend.cli.backend_simulate", "Make a simulated platform for trials."
@@ -34,7 +35,7 @@ backend = LazyGroup(
     name="backend",
     help="Inspect a backend, grant secrets to exactly the code it runs, and revoke grants.",
     epilog=(
-        "From an address to a grant: `sealspace login URL --new`, `sealspace secret put NAME`,"
+        "First steps: `sealspace login URL --new`, `sealspace secret put NAME`,"
         " `sealspace backend show URL`, `sealspace backend grant URL`. `sealspace --help` lists the"
         " exit statuses."
     ),
@@ -84,7 +85,7 @@ runner = LazyGroup(
         ),
         "generate": Row(
             "tee_backend.cli.granting",
-            "Have a runner make secrets whose values it never shows.",
+            "Let a runner generate secrets whose values are never shown.",
             "verify",
         ),
         "list": Row(
@@ -108,7 +109,7 @@ runner = LazyGroup(
     name="runner",
     help="Run other people's programs with your secrets, on a runner that proves its code.",
     epilog=(
-        "From a program to an answer: `sealspace project publish NAME FILE`, `sealspace runner"
+        "First steps: `sealspace project publish NAME FILE`, `sealspace runner"
         " grant URL --secret API_KEY --program DID/NAME`, `sealspace runner call URL DID/NAME"
         " --secrets me`."
     ),

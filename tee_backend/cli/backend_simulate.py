@@ -32,14 +32,15 @@ def simulate(folder: Path) -> None:
     except (OSError, PlatformFolderError) as error:
         reason = error.detail if isinstance(error, PlatformFolderError) else error.strerror
         raise ConfigurationError(
-            f"cannot use the simulated platform in {folder}: {reason}", hint="name a new folder"
+            f"cannot use the simulated platform in {folder}: {reason}",
+            hint="pass the name of a new folder",
         ) from None
     trust = f"--trust-root {folder}/root-ca.pem --collateral {collateral}"
     words(
-        f"node that accepts it: sealspace serve {trust}",
-        f"owner who accepts it: sealspace login {trust} …",
-        f"backend on it: SimulatedSource.load({str(folder)!r}, compose=…)",
-        f"runner on it: sealspace runner serve --simulate {folder} …",
+        f"to start a node that accepts this platform: sealspace serve {trust}",
+        f"to log in and accept this platform: sealspace login {trust} …",
+        f"to run a backend on this platform: SimulatedSource.load({str(folder)!r}, compose=…)",
+        f"to start a runner on this platform: sealspace runner serve --simulate {folder} …",
     )
     print_found(
         {

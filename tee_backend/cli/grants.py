@@ -33,7 +33,7 @@ from sealspace.wire.portable import PortableDelegation
 )
 @at_node
 async def list_(client: Client) -> None:
-    """List the grants to backends that were made on this machine, with their states at the node."""
+    """Show the grants to backends made from this machine, and each grant's state at the node."""
     listed = [await _listed(client, one) for one in owner_home().grants() if one.url is not None]
     print_rows(
         [shown for shown, _ in listed],
@@ -81,7 +81,7 @@ async def revoke(client: Client, target: str, yes: bool) -> None:
     left = len([one for one in grants if await state_at_node(client, one.cid) != "revoked"])
     number = f"{left} grant{'s' if left != 1 else ''}"
     if left and watched():  # a script that revokes in an emergency is not asked
-        confirm(f"revoke {number} to {target} for good?", yes=yes)
+        confirm(f"permanently revoke {number} to {target}?", yes=yes)
     # Grants that are shown as revoked are sent too: only the answer to a revocation confirms that
     # it survives a failover (ST16).
     try:
@@ -111,31 +111,34 @@ async def _revoke_each(
     "withdraw",
     epilog=(
         "Examples: `sealspace backend withdraw https://backend.example`; `sealspace backend"
-        " withdraw --measurement HEX`, to bar vulnerable code on every machine."
+        " withdraw --measurement HEX`, to deny keys to vulnerable code on every machine."
     ),
 )
 @click.argument("target", metavar="[URL|DID]", required=False)
 @click.option(
     "--measurement",
     metavar="HEX",
-    help="Bar code by a register (96 hex digits) or a compose hash (64) instead.",
+    help="Deny keys to code with this register value (96 hex digits) or compose hash (64).",
 )
 @click.option(
-    "--evidence", metavar="DIGEST", help="Bar evidence by its SHA-256, as in receipts, instead."
+    "--evidence",
+    metavar="DIGEST",
+    help="Deny keys to a backend with this evidence (SHA-256, as printed in receipts).",
 )
 @yes_option
 @at_node
 async def withdraw(
     client: Client, target: str | None, measurement: str | None, evidence: str | None, yes: bool
 ) -> None:
-    """Bar a backend, code or evidence from all keys of your network, regardless of any grants.
+    """Permanently deny all keys of your network to a backend, to code or to evidence.
 
-    This applies from the next request on, and cannot be undone. To end only a grant, use `revoke`.
+    This overrides all grants from the next request on, and cannot be undone. To end only a grant,
+    use `revoke`.
     """
     named = [one for one in (target, measurement, evidence) if one is not None]
     if len(named) != 1:
-        raise click.UsageError("name a backend, or --measurement, or --evidence, and only one")
-    confirm(f"withdraw {named[0]} for ever?", yes=yes)
+        raise click.UsageError("give exactly one of a backend, --measurement and --evidence")
+    confirm(f"permanently deny all keys of your network to {named[0]}?", yes=yes)
     if measurement is not None:
         await client.withdrawals.withdraw_measurement(_bytes(measurement))
     elif evidence is not None:

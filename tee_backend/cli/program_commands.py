@@ -79,7 +79,9 @@ _TARGETS: Mapping[bytes, Target] = {
 }
 _MAX_MANIFEST_BYTES = 64 * 1024
 _private = click.option(
-    "--private", is_flag=True, help="Use your space `projects`, which only shared runners can read."
+    "--private",
+    is_flag=True,
+    help="Use your private space `projects`, which runners can read only after `project share`.",
 )
 
 
@@ -135,7 +137,10 @@ async def publish(
 
         await program_check.check(wasm, target)
     else:
-        words("the program was not compiled for a check; for that: pip install 'sealspace[runner]'")
+        words(
+            "cannot check that the program compiles; to enable the check:"
+            " pip install 'sealspace[runner]'"
+        )
     signer = owner_home().wallet()
     with _explained(name, private=private):
         version = await client.programs(public=not private).publish(
@@ -171,12 +176,12 @@ async def activate(client: Client, name: str, sha256: str, private: bool) -> Non
         active = await client.programs(public=not private).activate(
             name, sha256, signer=owner_home().wallet()
         )
-    words(f"active version {active.sha256}, change {active.sequence}")
+    words(f"activated version {active.sha256} (activation number {active.sequence})")
     print_found(_active_json(active), ())
 
 
 @click.command("list")
-@click.option("--developer", metavar="DID", help="The developer; by default you.")
+@click.option("--developer", metavar="DID", help="DID of the developer; by default your own DID.")
 @at_node
 async def list_(client: Client, developer: str | None) -> None:
     """Print the public projects of a developer, and your own private projects."""
@@ -354,7 +359,10 @@ _Result = TypeVar("_Result")
     "--key",
     "key_file",
     type=FILE_OR_DASH,
-    help=("File with an API key, or `-`: call in the name of its owner. The input is then JSON."),
+    help=(
+        "File with an API key; `-` is standard input. The call is made in the name of the key's"
+        " owner, and the input must be JSON."
+    ),
 )
 def call(
     url: str,
@@ -371,7 +379,7 @@ def call(
     """
     data = None if source is None else read_named(source, most_bytes=_MAX_INPUT_BYTES)
     if data is not None and len(data) > _MAX_INPUT_BYTES:
-        raise InvalidInput(f"an input has at most {_MAX_INPUT_BYTES} bytes")
+        raise InvalidInput(f"the input must have at most {_MAX_INPUT_BYTES} bytes")
     if key_file is not None:
         if receipt_file is not None:
             raise click.UsageError(
@@ -450,7 +458,7 @@ def _start(url: str) -> Json:
     try:
         return parse_json(asyncio.run(start_of(url)), max_bytes=MAX_PUBLISHED_BYTES)
     except InvalidJson:
-        raise BackendAnswerInvalid("the runner's start document cannot be read") from None
+        raise BackendAnswerInvalid("the runner's startup document cannot be read") from None
 
 
 def _key(file: Path) -> str:
@@ -469,7 +477,8 @@ def _api_body(data: bytes | None, secrets: str | None) -> dict[str, Json]:
         body: dict[str, Json] = {"input": None if data is None else json.loads(data)}
     except ValueError:
         raise InvalidInput(
-            "the input of a call with an API key has to be JSON", hint="put a text into quotes"
+            "the input of a call with an API key must be JSON",
+            hint='put double quotes around a text: "TEXT"',
         ) from None
     if secrets is not None:
         body["secrets_ref"] = _secrets(secrets, "account_id")
@@ -520,7 +529,7 @@ def _hint(code: str, url: str) -> str:
     multiple=True,
     help="A project that the key may call; repeatable.",
 )
-@click.option("--any-project", is_flag=True, help="Allow calls of every program.")
+@click.option("--any-project", is_flag=True, help="Allow the key to call every program.")
 @click.option(
     "--profile",
     "profiles",
@@ -533,7 +542,7 @@ def _hint(code: str, url: str) -> str:
     type=click.IntRange(0, MAX_AMOUNT),
     default=10_000,
     show_default=True,
-    help="Most that one call may cost, in micro-units.",
+    help="Maximum price of one call, in micro-units.",
 )
 @expires_option("30d", "Lifetime of the key, at most 90d.")
 @at_node
@@ -548,12 +557,12 @@ async def create_key(
 ) -> None:
     """Create an API key for the runner at URL, and print it. The key cannot be printed again.
 
-    Anyone with the key calls in your name and at your cost, within what the wallet signs here. It
-    reaches your secrets only in the named profiles, and only if a grant to the runner lets you
-    call.
+    Anyone with the key can call programs in your name and at your cost, within the limits that the
+    options set. A call gets only secrets in the named profiles, and only if a grant to the runner
+    allows you to call the program.
     """
     if bool(projects) == any_project:
-        raise click.UsageError("name what the key may call: --project DID/NAME, or --any-project")
+        raise click.UsageError("give either --project DID/NAME or --any-project")
     if ttl_s > MAX_KEY_LIFE_S:
         raise InvalidInput("--expires is more than 90d", hint="an API key lasts 90 days at most")
     key = await client.runners.create_key(
