@@ -41,7 +41,7 @@ _FINDINGS: dict[str, tuple[str, str]] = {
     ),
     "td-attributes": (
         "the trust domain's memory is not protected: debug mode, migratable, or an invalid state",
-        "do not grant: the operator can read its memory; ask for one that runs in production mode",
+        "do not grant: the operator can read the memory; ask the operator to use production mode",
     ),
     "revoked": (
         "the platform's certificate or its TCB level is revoked",
@@ -56,12 +56,12 @@ _FINDINGS: dict[str, tuple[str, str]] = {
         "try again; if it happens again, do not grant: another application may be running",
     ),
     "key-provider": (
-        "the application has no key provider, or one that only its host vouches for",
+        "the application has no key provider, or a key provider that only the host vouches for",
         "do not grant; ask the backend's operator to use a key service",
     ),
     "untrusted-root": (
         "the quote's certificates do not end at the root certificate that you trust",
-        "for a simulated platform, which proves nothing, name its root: --trust-root FILE",
+        "for a simulated platform, which proves nothing, add the root: --trust-root FILE",
     ),
 }
 
@@ -188,12 +188,12 @@ def _check_compose(compose: str | None, claims: EventLogClaims | None) -> None:
         return
     if claims is None:
         raise BackendNotProven(
-            "the backend shows a compose file without an event log that names it",
+            "the backend publishes a compose file, but no event log with the file's hash",
             problem="event-log",
         )
     if hashlib.sha256(compose.encode()).digest() != claims.compose_hash:
         raise BackendNotProven(
-            "the compose file that the backend shows is not the one that it runs",
+            "the backend publishes another compose file than the backend runs",
             problem="compose",
         )
 

@@ -75,7 +75,7 @@ runner = LazyGroup(
     {
         "serve": Row(
             "tee_backend.cli.runner_serve",
-            "Start a runner, in a trust domain or a simulated one.",
+            "Start a runner in a trust domain, or on a simulated platform.",
             "runner",
         ),
         "grant": Row(

@@ -552,7 +552,7 @@ async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
         )
     if follows:
         return ByProject(project)
-    words(f"granting version {active.sha256} of {project.text}; a later one needs a new grant")
+    words(f"granting version {active.sha256} of {project.text}; a later version needs a new grant")
     return ByHash(active.sha256, project)
 
 

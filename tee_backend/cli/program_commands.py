@@ -518,7 +518,7 @@ def _hint(code: str, url: str) -> str:
     epilog=(
         "Example: `sealspace runner keys create https://runner.example --project"
         " did:key:z6Mk…/digest > key`; then `sealspace runner call https://runner.example"
-        " DID/digest --key key`, or `curl` with it in `X-Payment-Key`."
+        " DID/digest --key key`, or `curl` with the key in `X-Payment-Key`."
     ),
 )
 @click.argument("url")
@@ -577,7 +577,10 @@ async def create_key(
         print_json({"key": key.text, "nonce": key.nonce})
     else:
         print_lines(key.text)
-        words(f"shown only this time; to revoke it: sealspace runner keys revoke {url} {key.nonce}")
+        words(
+            "the key is not shown again; to revoke the key:"
+            f" sealspace runner keys revoke {url} {key.nonce}"
+        )
 
 
 @click.command("list")
@@ -608,7 +611,7 @@ def list_keys(url: str) -> None:
         listed,
         ("nonce", "until", "most per call", "projects", "profiles"),
         rows,
-        nothing=f"you have no API key there; next: sealspace runner keys create {url}",
+        nothing=f"you have no API key at this runner; next: sealspace runner keys create {url}",
     )
 
 

@@ -80,7 +80,7 @@ class Calls:
         """After a restart, mark interrupted jobs as failed and queue waiting jobs again (RN99)."""
         for job, record in await self.ledger.unfinished():
             if record is None:
-                _log.error("a job is not run: its row in the journal was edited or moved")
+                _log.error("a job was not run: the job's row in the journal was edited or moved")
             elif record.state == "waiting":
                 reservations = ExitStack()
                 reservations.enter_context(self._queued.reserve(record.payer, 0, is_new=False))
