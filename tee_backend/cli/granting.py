@@ -238,7 +238,7 @@ def seen_at_start(run: VerifiedRun) -> Seen:
 )
 @inspection_options
 def show(url: str, inspection: Inspection) -> None:
-    """Verify on this machine which code the backend at URL runs, and show what a grant would allow.
+    """Verify which code the backend at URL runs, and show what a grant would allow.
 
     The evidence is verified on this machine. Nothing is granted.
     """
