@@ -132,7 +132,7 @@ def parse_owner(text: str) -> Principal:
     with suppress(CapabilityError):
         if len(did) <= _MAX_OWNER_CHARS and "#" not in did:
             return parse_principal(did)
-    raise InvalidInput("not an owner: a DID, or 0x and 40 hex digits")
+    raise InvalidInput("the owner must be a DID, or 0x and 40 hex digits")
 
 
 def parse_credential(text: str) -> Credential:
@@ -145,12 +145,14 @@ def parse_credential(text: str) -> Credential:
     """
     parts = text.rsplit(":", 2) if len(text) <= _MAX_OWNER_CHARS + 80 else ()
     if len(parts) != 3:
-        raise InvalidInput("not an API key: the form is <owner>:<nonce>:<secret>")
+        raise InvalidInput("the API key must have the form <owner>:<nonce>:<secret>")
     owner, nonce, secret = parts
     if _NONCE.fullmatch(nonce) is None or int(nonce) > _MAX_NONCE:
-        raise InvalidInput("the nonce of the API key is not a decimal number of 32 bits")
+        raise InvalidInput(
+            f"the nonce of the API key must be a decimal number from 0 to {_MAX_NONCE}"
+        )
     if _SECRET.fullmatch(secret) is None:
-        raise InvalidInput("the secret of the API key is not 64 hex digits")
+        raise InvalidInput("the secret of the API key must be 64 hex digits")
     return Credential(parse_owner(owner), int(nonce), secret.lower())
 
 
@@ -182,11 +184,11 @@ def new_api_key(
     secret = entropy.token(32).hex()
     nonce = int.from_bytes(entropy.token(4))
     if projects is not None and not 1 <= len(projects) <= MAX_NAMED:
-        raise InvalidInput(f"a key must name 1 to {MAX_NAMED} projects, or be for any project")
+        raise InvalidInput(f"an API key must list 1 to {MAX_NAMED} projects, or allow any project")
     if len(profiles) > MAX_NAMED or not all(map(_is_profile, profiles)):
         raise InvalidInput(
-            f"a key may name at most {MAX_NAMED} profiles: `default`, or lower-case letters and"
-            " dashes"
+            f"an API key can have at most {MAX_NAMED} profiles, and the name of each must be"
+            " `default` or consist of lower-case letters and dashes"
         )
     if not 0 <= max_per_call <= MAX_AMOUNT:
         raise InvalidInput(f"the limit of a call must be 0 to {MAX_AMOUNT} micro-units")
@@ -208,7 +210,7 @@ def signer_of(statement: bytes) -> Principal:
         signer = parse_json(statement, max_bytes=MAX_STATEMENT_BYTES).get("signer")
         return parse_principal(signer if isinstance(signer, str) else "")
     except (InvalidJson, CapabilityError) as exc:
-        raise StatementInvalid("the statement names no signer") from exc
+        raise StatementInvalid("the statement does not name its signer") from exc
 
 
 def read_api_key(statement: bytes, *, owner: str, runner: str, now: float) -> ApiKey:
@@ -226,12 +228,12 @@ def read_api_key(statement: bytes, *, owner: str, runner: str, now: float) -> Ap
     """
     stated = read_shaped(statement, KEY_TYPE, _Stated, signer=owner)
     if stated.runner != runner:
-        raise StatementInvalid("the key is for another runner")
+        raise StatementInvalid("the API key is for another runner")
     for texts in (stated.projects, stated.profiles):
         if len(set(texts)) != len(texts):
-            raise StatementInvalid("the key names a project or a profile twice")
+            raise StatementInvalid("the API key lists a project or a profile twice")
     if not all(map(_is_profile, stated.profiles)):
-        raise StatementInvalid("the key names an invalid profile")
+        raise StatementInvalid("the API key lists an invalid profile")
     try:
         expires_at = parse_rfc3339(stated.expires)
         # "*" is explicit: an empty or missing list must not mean any project.
@@ -241,9 +243,9 @@ def read_api_key(statement: bytes, *, owner: str, runner: str, now: float) -> Ap
             else tuple(map(parse_project, stated.projects))
         )
     except (CapabilityError, InvalidInput) as exc:
-        raise StatementInvalid("the key has an invalid project, expiry or owner") from exc
+        raise StatementInvalid("the API key has an invalid project, expiry time or owner") from exc
     if not now < expires_at <= now + MAX_KEY_LIFE_S + _CLOCKS_APART_S:
-        raise StatementInvalid("the key has expired, or is for more than 90 days")
+        raise StatementInvalid("the API key has expired, or is valid for more than 90 days")
     return ApiKey(
         owner=parse_principal(owner),
         nonce=stated.nonce,

@@ -192,7 +192,7 @@ async def fetch_terms(transport: Transport, family: Family | None) -> ReleaseTer
     )
     terms = decoded(_DECODER, await transport.require(request), "release terms")
     if (terms.collateral is None) is (family is not None):
-        raise MalformedAnswer("the node's answer lacks the status of the collateral")
+        raise MalformedAnswer("the node's response does not contain the status of the collateral")
     return terms
 
 

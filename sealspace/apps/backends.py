@@ -305,15 +305,15 @@ async def ask_backend(
         try:
             answer = await transport.exchange(request)
         except ResponseTooLarge as exc:
-            raise BackendAnswerInvalid(f"the answer of {url} is too long") from exc
+            raise BackendAnswerInvalid(f"the response from {url} is too long") from exc
         except NodeTimeout as exc:
             raise BackendUnreachable(f"{url} did not answer in time") from exc
         except TransportError as exc:
-            raise BackendUnreachable(f"no complete answer from {url}: {exc.message}") from exc
+            raise BackendUnreachable(f"no complete response from {url}: {exc.message}") from exc
     if 300 <= answer.status < 400:
         raise BackendAnswerInvalid(
-            f"{url} answered with a redirect, which is not followed",
-            hint="ask the backend's operator for its own address",
+            f"{url} responded with a redirect, which is not followed",
+            hint="ask the backend's operator for an address that does not redirect",
         )
     return answer
 
@@ -416,7 +416,8 @@ def require_like(seen: Seen, policy: Policy) -> None:
     """
     if not policy.is_allow_list:
         raise InvalidInput(
-            "the approved policy names no code", hint="list complete `measurements` in it"
+            "the approved policy does not approve any code",
+            hint="add complete `measurements` to the policy",
         )
     refusal = judge(seen.verified.evidence, policy, seen.seen_at)
     if refusal is not None:

@@ -46,7 +46,8 @@ def sign_in_for(
     """
     if not missing:
         raise InvalidInput(
-            "no missing capability is given", hint="pass the capabilities that the session needs"
+            "the list of missing capabilities is empty",
+            hint="pass the capabilities that the session needs",
         )
 
     def is_own(one: Capability) -> bool:

@@ -165,7 +165,7 @@ class Programs:
         """
         if not 0 < len(wasm) <= MAX_PROGRAM_BYTES:
             raise InvalidInput(
-                f"the program has {len(wasm)} bytes; 1 to {MAX_PROGRAM_BYTES} are possible"
+                f"the program must have 1 to {MAX_PROGRAM_BYTES} bytes; this one has {len(wasm)}"
             )
         if source is not None and not (
             0 < len(source) <= MAX_SOURCE_CHARS and source.isprintable()
@@ -323,8 +323,9 @@ async def read_version(read: Reader, project: ProjectId, wanted: str | Active) -
         and wanted.statement_sha256 != version.statement_sha256
     ):
         raise StatementInvalid(
-            f"the active version of {project.name} does not name the statement that is stored about"
-            f" it; next: its developer runs `sealspace project activate {project.name} {sha256}`"
+            f"the stored statement about the active version of {project.name} is not the statement"
+            " that the developer activated; next: the developer runs `sealspace project activate"
+            f" {project.name} {sha256}`"
         )
     return version
 
@@ -380,7 +381,7 @@ def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
     """
     stated = read_shaped(data, VERSION_TYPE, _StatedVersion, signer=project.developer)
     if stated.project != project.text or stated.sha256 != sha256:
-        raise StatementInvalid(f"the statement is not about version {sha256} of {project.text}")
+        raise StatementInvalid(f"the statement is not for version {sha256} of {project.text}")
     try:
         manifest = _checked_manifest(stated.manifest)
     except InvalidInput as exc:
@@ -426,7 +427,7 @@ def parse_active(data: bytes, project: ProjectId) -> Active:
     """
     stated = read_shaped(data, ACTIVE_TYPE, _StatedActive, signer=project.developer)
     if stated.project != project.text:
-        raise StatementInvalid(f"the statement is not about the active version of {project.text}")
+        raise StatementInvalid(f"the statement is not for the active version of {project.text}")
     return Active(stated.sha256, stated.sequence, stated.statement_sha256 or None)
 
 

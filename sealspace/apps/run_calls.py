@@ -136,7 +136,8 @@ def call_headers(
     sign_ins = [grant.header for grant in session.grants if grant.cid in cited]
     if len(sign_ins) > 1:
         raise NotGranted(
-            "the call needs several sign-ins of this session, but can cite only one",
+            "the call needs rights from several sign-ins of this session, but a call can use only"
+            " one sign-in",
             missing=(wanted,),
         )
     headers = {
@@ -184,7 +185,7 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
         start = fact.get("start") if isinstance(fact, dict) else None
         if not isinstance(fact, dict) or not isinstance(start, str):  # RN178
             raise CallRefused(
-                "the call does not name the runner's start",
+                "the call's token does not contain the digest of the runner's startup document",
                 hint="update the client, then sign the call again",
             )
         wanted = _wanted(invocation.capabilities, fact.get("program"))
@@ -196,7 +197,9 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
         else:
             held = _held(sign_in, now)
             if [parent.digest for parent in verified.parents] != [held.delegation.cid]:
-                raise CallRefused("the call cites another sign-in than the one that it sends")
+                raise CallRefused(
+                    "the sign-in sent with the call is not the one that the call's token cites"
+                )
             judge_invocation(verified, [held], {held.delegation.content_key: Mark.LIVE}, now=now)
             by = held.delegation.delegator
             if root_of(wanted.resource) != by:
@@ -232,7 +235,7 @@ def _held(sign_in: str | None, now: float) -> Registered:
     """Verify a call's sign-in: signed by a wallet, at most a day old, no conditions (RN64)."""
     if sign_in is None:
         raise CallRefused(
-            "the call cites a sign-in that it does not send",
+            "the call's token cites a sign-in, but no sign-in was sent with the call",
             hint=f"send the sign-in in the header {SIGN_IN_HEADER}",
         )
     delegation: Delegation = verify_delegation(parse_delegation(sign_in))
@@ -246,7 +249,7 @@ def _held(sign_in: str | None, now: float) -> Registered:
         )
     if delegation.facts:  # for example a policy on code, which a runner cannot apply
         raise CallRefused(
-            "the sign-in sent with the call must not contain conditions",
-            hint="sign in without conditions",
+            "the sign-in sent with the call must not contain a policy or other facts",
+            hint="sign in again without a policy",
         )
     return judge_registration(delegation, (), {}, now=now)

@@ -285,10 +285,11 @@ class Runners:
             await self._encryption.set_policy(network, Policy(in_person=False))
         elif stated.in_person:
             raise InvalidInput(
-                f"the policy of your network {PROTECTED_NETWORK} lets people open its secrets",
+                "generated secrets must be readable by code only, but the policy of your network"
+                f" {PROTECTED_NETWORK} also lets people decrypt them",
                 hint=(
-                    f'set "inPerson" to false in it: sealspace network policy {PROTECTED_NETWORK}'
-                    " --set FILE"
+                    'set "inPerson" to false in the policy: sealspace network policy'
+                    f" {PROTECTED_NETWORK} --set FILE"
                 ),
             )
 
@@ -391,7 +392,8 @@ def network_name(named: Sequence[SecretName]) -> str:
     kinds = {is_protected(one.name) for one in named}
     if len(kinds) > 1:
         raise InvalidInput(
-            "one grant cannot have PROTECTED_ secrets and others: their networks differ",
+            "one grant cannot contain both PROTECTED_ secrets and other secrets, because they are"
+            " encrypted to different networks",
             hint="make two grants for the same program: a run gets the secrets of both",
         )
     return PROTECTED_NETWORK if kinds == {True} else DEFAULT_NETWORK
@@ -427,7 +429,7 @@ def _names(answer: Mapping[str, Json], member: str) -> tuple[str, ...]:
         names = shaped(answer.get(member), tuple[str, ...])
         if all(map(is_secret_name, names)):
             return names
-    raise BackendAnswerInvalid(f"the runner's answer has no valid list `{member}`")
+    raise BackendAnswerInvalid(f"the runner's response has no valid list `{member}`")
 
 
 async def call_runner(url: str, session: Session, body: Mapping[str, Json]) -> dict[str, Json]:
@@ -567,7 +569,7 @@ async def runner_at(url: str) -> RunnerAt:
     match stated:
         case {"runner": str(did), "start": str(start)}:
             return RunnerAt(did, start)
-    raise BackendAnswerInvalid(f"there is no runner at {url}, or one of an older version")
+    raise BackendAnswerInvalid(f"there is no runner at {url}, or the runner's version is too old")
 
 
 def _accepted(answer: Answer) -> dict[str, Json]:
@@ -588,4 +590,4 @@ def _object(data: bytes) -> dict[str, Json]:
     try:
         return parse_json(data, max_bytes=MAX_ANSWER_BYTES)
     except InvalidJson as exc:
-        raise BackendAnswerInvalid("the runner's answer is not a JSON object") from exc
+        raise BackendAnswerInvalid("the runner's response is not a JSON object") from exc

@@ -43,8 +43,8 @@ async function ensureProtected(client, owner) {
     const fact = { type: "sealspace.encryption.policy/v1", targetNode: session.node, networkId: network, bodyHash: await canonicalHash(closed) };
     await client.sendJson(wanted, "PUT", path, closed, { facts: [fact] });
   } else if (policy?.inPerson !== false) {
-    const hint = `state "inPerson": false in it: sealspace network policy ${NETWORK} --set FILE`;
-    throw new ConsoleError("invalid-input", `the policy of your network ${NETWORK} lets people open its secrets`, { hint });
+    const hint = `set "inPerson" to false in the policy: sealspace network policy ${NETWORK} --set FILE`;
+    throw new ConsoleError("invalid-input", `generated secrets must be readable by code only, but the policy of your network ${NETWORK} also lets people decrypt them`, { hint });
   }
 }
 

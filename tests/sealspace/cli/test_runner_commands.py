@@ -360,7 +360,7 @@ async def test_secrets_that_the_runner_makes(
     await desk.run("project", "publish", "digest", program(tmp_path))
     grant = ("runner", "grant", stage.url, "--program", "digest", "--like", str(approved))
     mixed = await desk.run(*grant, "--secret", "API_KEY", "--secret", "PROTECTED_PIN")
-    assert mixed.status == 2 and "networks differ" in mixed.err
+    assert mixed.status == 2 and "different networks" in mixed.err
     assert (await desk.run(*grant, "--secret", "PROTECTED_PIN")).status == 0
     called = await desk.run("runner", "call", stage.url, f"{owner}/digest", "--secrets", "me")
     (pin,) = (one for one in called.out.split("\0") if one.startswith("PROTECTED_PIN="))
