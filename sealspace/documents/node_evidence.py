@@ -107,7 +107,10 @@ class NodePolicy:
         if not self.code.is_allow_list:
             raise InvalidPolicy(
                 "the policy approves no code: without measurements, any code would pass",
-                hint="list measurements; `sealspace verify URL` prints those of a node",
+                hint=(
+                    "add measurements to the policy; `sealspace verify URL` prints the measurements"
+                    " of a node"
+                ),
             )
         if self.code.paths or self.code.receiver != "attested" or not self.code.in_person:
             raise InvalidPolicy(
@@ -165,15 +168,17 @@ def parse_node_attestation(body: bytes, *, nonce: str) -> NodeAttestation:
     try:
         value = parse_json(body, max_bytes=MAX_ATTESTATION_BYTES)
     except CapabilityError as exc:
-        raise NodeEvidenceRefused("malformed", "the answer is not a JSON object") from exc
+        raise NodeEvidenceRefused("malformed", "the response is not a JSON object") from exc
     if value.get("mode") == "classic":
         raise NodeEvidenceRefused("no-tee", "the node does not run in a trust domain")
     if value.get("report_data_label") != LABEL:
-        raise NodeEvidenceRefused("malformed", "the answer's report data have an unknown format")
+        raise NodeEvidenceRefused(
+            "malformed", "the report data in the response have an unknown format"
+        )
     try:
         answer = shaped(value, _Answer)
     except CapabilityError as exc:
-        raise NodeEvidenceRefused("malformed", f"the node's answer: {exc}") from exc
+        raise NodeEvidenceRefused("malformed", f"the response is not valid: {exc}") from exc
     return NodeAttestation(
         nonce=nonce,
         statement=_statement(answer),
@@ -229,4 +234,4 @@ def _log(text: str) -> tuple[Json, ...]:
 
 
 def _malformed(member: str) -> NodeEvidenceRefused:
-    return NodeEvidenceRefused("malformed", f"the member `{member}` of the answer is not valid")
+    return NodeEvidenceRefused("malformed", f"the member `{member}` of the response is not valid")

@@ -92,7 +92,9 @@ def parse_statement(value: Json) -> Statement:
         manifest = parse_manifest(stated.manifest)
         resolve_manifest(manifest)  # what it asks for can be resolved
     except InvalidCanonicalJson as exc:
-        raise BackendAnswerInvalid("the backend's statement has no canonical form") from exc
+        raise BackendAnswerInvalid(
+            "the backend's statement cannot be written as canonical JSON"
+        ) from exc
     except CapabilityError as exc:
         raise BackendAnswerInvalid("the DID in the backend's statement is not valid") from exc
     except ManifestInvalid as exc:
@@ -104,7 +106,7 @@ def parse_statement(value: Json) -> Statement:
             f"the backend's statement is longer than {MAX_STATEMENT_BYTES} bytes"
         )
     if manifest.did is not None and not same_principal(manifest.did, did):
-        raise BackendAnswerInvalid("the backend's manifest names another DID than its statement")
+        raise BackendAnswerInvalid("the backend's manifest and statement name different DIDs")
     return Statement(
         did=did, manifest=manifest, compose=stated.compose, sha256=hashlib.sha256(text).digest()
     )
@@ -145,16 +147,19 @@ def parse_published(data: bytes, *, nonce: bytes) -> Published:
         value = parse_json(data, max_bytes=MAX_PUBLISHED_BYTES)
     except CapabilityError as exc:
         raise BackendAnswerInvalid(
-            "the backend's answer is truncated, too long or not a JSON object"
+            "the backend's response is truncated, too long or not a JSON object"
         ) from exc
     if value.keys() != _MEMBERS or value["type"] != DOCUMENT_TYPE:
-        raise BackendAnswerInvalid(f"the backend's answer is not a {DOCUMENT_TYPE} document")
+        raise BackendAnswerInvalid(f"the backend's response is not a {DOCUMENT_TYPE} document")
     answered = decode_url(value["nonce"])
     if answered is None or len(answered) != NONCE_BYTES:
-        raise BackendAnswerInvalid(f"the backend's answer has no nonce of {NONCE_BYTES} bytes")
+        raise BackendAnswerInvalid(
+            f"the nonce in the backend's response must have {NONCE_BYTES} bytes"
+        )
     if answered != nonce:  # AT52
         raise BackendNotProven(
-            "the evidence answers another nonce than ours: it was recorded earlier",
+            "the evidence contains a different nonce from the one that was sent: it was recorded"
+            " earlier",
             problem="report-data",
             hint=(
                 "try again; if it fails again, old evidence is being replayed: do not grant, and"
@@ -164,7 +169,7 @@ def parse_published(data: bytes, *, nonce: bytes) -> Published:
     quote, log = decode_standard(value["quote"]), value["eventLog"]
     if quote is None or not 0 < len(quote) <= _MAX_QUOTE_BYTES:
         raise BackendAnswerInvalid(
-            f"the backend's quote is not 1 to {_MAX_QUOTE_BYTES} bytes in base64"
+            f"the backend's quote must be 1 to {_MAX_QUOTE_BYTES} bytes in base64"
         )
     if log is not None and not isinstance(log, list):
         raise BackendAnswerInvalid("the backend's event log is not an array")

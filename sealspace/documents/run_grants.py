@@ -254,15 +254,15 @@ def checked_host(value: Json) -> str:
         or _NUMERIC.fullmatch(value.rpartition(".")[2])
     ):
         raise InvalidInput(
-            "not the name of a host: write it in lower case, without scheme, port or final dot, as"
-            " in api.example.com"
+            "a host name must be in lower case, without scheme, port or final dot, such as"
+            " api.example.com"
         )
     return value
 
 
 def _refuse(member: str, what: str) -> NoReturn:
     raise InvalidInput(
-        f"the run statement's {member} {what}" if member else f"the run statement {what}"
+        f"in the run grant's terms, {member} {what}" if member else f"the run grant's terms {what}"
     )
 
 
@@ -278,7 +278,9 @@ def _program(stated: _StatedProgram) -> ProgramRule:
 def _limits(stated: Mapping[str, int]) -> GrantLimits:
     if not all(name in MOST and 1 <= limit <= MOST[name] for name, limit in stated.items()):
         most = ", ".join(f"{name} {limit}" for name, limit in MOST.items())
-        raise InvalidInput(f'"limits" of a run statement must be numbers from 1, at most {most}')
+        raise InvalidInput(
+            f"the limits in a run grant's terms must be between 1 and these maximums: {most}"
+        )
     return GrantLimits(*map(stated.get, MOST))
 
 
@@ -342,11 +344,11 @@ def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Del
             hint=f"sign it again with the owner's wallet or key, naming the runner {runner}",
         )
     if delegation.expires_at is None:
-        raise InvalidPortableDelegation("the run grant has no end")
+        raise InvalidPortableDelegation("the run grant must have an expiry time")
     own = (root_of(one.resource) == delegation.delegator for one in delegation.capabilities)
     if not all(own) or any(one.caveats for one in delegation.capabilities):  # RN42, RN143, RN152
         raise InvalidPortableDelegation(
-            "the run grant must be about its signer's own resources, without caveats"
+            "the run grant must cover only the signer's own resources, without caveats"
         )
     return unverified, delegation, delegation.expires_at
 
@@ -405,12 +407,15 @@ def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
     ]
     if len(found) != 1:
         raise InvalidPortableDelegation(
-            f"a run grant must have exactly one run statement, this one has {len(found)}"
+            f"a run grant must state its terms exactly once; this grant states them {len(found)}"
+            " times"
         )
     try:
         return parse_run_statement(found[0])
     except InvalidInput as exc:
-        raise InvalidPortableDelegation(f"the run statement is not valid: {exc.message}") from exc
+        raise InvalidPortableDelegation(
+            f"the terms of the run grant are not valid: {exc.message}"
+        ) from exc
 
 
 def _terms_in_fact(value: Json, depth: int = 0) -> Iterator[Json]:
@@ -422,7 +427,8 @@ def _terms_in_fact(value: Json, depth: int = 0) -> Iterator[Json]:
             # An unknown statement may restrict the grant; ignoring it would widen the grant.
             elif name[: len(_FACT_FAMILY)].lower() == _FACT_FAMILY:
                 raise InvalidPortableDelegation(
-                    "the run statement has an unknown version, or is not where it has to be"
+                    "the terms of the run grant have an unknown version, or are not at the top"
+                    " level of a fact"
                 )
             else:
                 yield from _terms_in_fact(member, depth + 1)
@@ -442,7 +448,8 @@ def _terms_in_message(envelope: Cacao | UcanToken) -> Iterator[Json]:
             value = None
         if value is None or canonical_bytes(value) != data:
             raise InvalidPortableDelegation(
-                "the run statement has an unknown version, or is not canonical JSON in base64url"
+                "the terms of the run grant have an unknown version, or are not canonical JSON in"
+                " base64url"
             )
         yield value
 
@@ -494,12 +501,12 @@ def read_program_grant(header: str, *, runner: str) -> frozenset[ProjectId]:
             is_project = False
         if one.ability != KV_GET or not is_project:
             raise InvalidPortableDelegation(
-                f"a grant of projects may have only {KV_GET} on projects/NAME"
+                f"a grant for projects may contain only {KV_GET} on projects/NAME"
             )
         projects.add(ProjectId(delegation.delegator, name))
     if not 1 <= len(projects) <= MAX_PROJECTS:
         raise InvalidPortableDelegation(
-            f"a grant of projects must name 1 to {MAX_PROJECTS} projects"
+            f"a grant for projects must list 1 to {MAX_PROJECTS} projects"
         )
     return frozenset(projects)
 
@@ -588,12 +595,14 @@ def read_generation_grant(header: str, *, runner: str) -> GenerationGrant:
     for one in delegation.capabilities:
         if one.ability != KV_PUT or not isinstance(one.resource, SpaceResource):
             raise InvalidPortableDelegation(
-                f"a grant to generate may have only {KV_PUT} on secrets, not {one.ability}"
+                f"a grant for generated secrets may contain only {KV_PUT} on secrets; this one"
+                f" contains {one.ability}"
             )
         secrets.append(listed_secret(one.resource))
     if not 1 <= len(secrets) <= MAX_GENERATED or not all(is_protected(one.name) for one in secrets):
         raise InvalidPortableDelegation(
-            f"a grant to generate must name 1 to {MAX_GENERATED} {PROTECTED_PREFIX} secrets"
+            f"a grant for generated secrets must list 1 to {MAX_GENERATED} secrets, and every name"
+            f" must begin with {PROTECTED_PREFIX}"
         )
     return GenerationGrant(
         owner=delegation.delegator, secrets=frozenset(secrets), expires_at=expires_at

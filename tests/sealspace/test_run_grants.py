@@ -124,9 +124,9 @@ BOB = Ed25519Signer(bytes(range(32, 64)))
 @pytest.mark.parametrize(
     ("att", "part"),
     [
-        (att_of(BOB), "its signer's own resources"),  # RN42
-        (att_of(KEY) | {at(BOB, "B"): [GET]}, "its signer's own resources"),
-        (att_of(KEY) | {network_of(BOB): [DECRYPT]}, "its signer's own resources"),
+        (att_of(BOB), "the signer's own resources"),  # RN42
+        (att_of(KEY) | {at(BOB, "B"): [GET]}, "the signer's own resources"),
+        (att_of(KEY) | {network_of(BOB): [DECRYPT]}, "the signer's own resources"),
         (att_of(KEY) | {at(KEY, "API_KEY"): [GET, "tinycloud.kv/put"]}, "not tinycloud.kv/put"),
         (
             att_of(KEY) | {f"{space_of(KEY)}/capabilities/all": ["tinycloud.capabilities/read"]},
@@ -145,7 +145,7 @@ BOB = Ed25519Signer(bytes(range(32, 64)))
         (att_of(KEY, "A/B"), "one by one"),
         (att_of(KEY, "A?x"), "one by one"),
         (att_of(KEY, "A#x"), "one by one"),
-        (att_of(KEY, "../secrets/A"), "its signer's own resources"),  # no path of a space
+        (att_of(KEY, "../secrets/A"), "the signer's own resources"),  # no path of a space
         ({f"{space_of(KEY)}/kv/secrets/A": [GET], network_of(KEY): [DECRYPT]}, "one by one"),
         ({f"{space_of(KEY)}/sql/vault/secrets/A": [GET], network_of(KEY): [DECRYPT]}, "one by one"),
         (
@@ -175,10 +175,10 @@ def test_parents_and_others_runners() -> None:
 @pytest.mark.parametrize(
     ("facts", "part"),
     [
-        ([{ATTESTATION_FACT: policy_for(KEY)}], "this one has 0"),  # RN43
+        ([{ATTESTATION_FACT: policy_for(KEY)}], "states them 0 times"),  # RN43
         (
             [{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: STATED}, {RUN_FACT: STATED}],
-            "this one has 2",
+            "states them 2 times",
         ),
         ([{ATTESTATION_FACT: policy_for(KEY)}, {"sealspace.run/v2": STATED}], "unknown version"),
         (
@@ -217,8 +217,8 @@ def test_statement_and_policy(facts: list[Any], part: str) -> None:
 
 def test_statements_in_a_sign_in_text() -> None:
     policy, run = attestation_resource(policy_for(OWNER)), run_resource(STATEMENT)
-    assert "this one has 0" in refused(by_wallet(policy))
-    assert "this one has 2" in refused(by_wallet(policy, run, run))
+    assert "states them 0 times" in refused(by_wallet(policy))
+    assert "states them 2 times" in refused(by_wallet(policy, run, run))
     spaced = RUN_URN + encode_url(json.dumps(STATED).encode())
     for odd in (
         "urn:sealspace:run:v2:e30",
