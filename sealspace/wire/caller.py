@@ -49,7 +49,7 @@ class Caller:
     def session(self) -> Session:
         """The session whose rights the requests use."""
         if self.signed_in is None:
-            raise NotSignedIn(f"no session is signed in to {self.transport.url}")
+            raise NotSignedIn(f"this client is not signed in to {self.transport.url}")
         return self.signed_in
 
     @session.setter

@@ -175,7 +175,7 @@ def status_of(answer: Answer, cid: str) -> DelegationStatus:
     """
     status = decoded(_STATUS, answer, "a status of a delegation")
     if status.cid != cid:
-        raise MalformedAnswer("the node answered about another delegation")
+        raise MalformedAnswer("the node sent the status of a different delegation")
     if (status.word == "not_found") is not (answer.status == 404):
-        raise MalformedAnswer("the node's answer contradicts its HTTP status")
+        raise MalformedAnswer("the node's response contradicts its HTTP status")
     return status

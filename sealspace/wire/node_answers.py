@@ -23,7 +23,7 @@ def decoded(decoder: "msgspec.json.Decoder[Decoded]", answer: Answer, what: str)
     try:
         return decoder.decode(answer.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-        raise MalformedAnswer(f"{answer.asked}: the node's answer is not {what}") from exc
+        raise MalformedAnswer(f"{answer.asked}: the node's response is not {what}") from exc
 
 
 def json_object(answer: Answer) -> dict[str, Json]:
@@ -31,7 +31,7 @@ def json_object(answer: Answer) -> dict[str, Json]:
     try:
         return parse_json(answer.body, max_bytes=MAX_ANSWER_BYTES)
     except CapabilityError as exc:
-        raise MalformedAnswer("the node's answer is not a JSON object") from exc
+        raise MalformedAnswer("the node's response is not a JSON object") from exc
 
 
 def text_list(answer: Answer) -> list[str]:
@@ -43,7 +43,7 @@ def required_text(value: Mapping[str, Json], member: str) -> str:
     """Return a JSON member that must be a non-empty string."""
     text = value.get(member)
     if not isinstance(text, str) or not text:
-        raise MalformedAnswer(f"the node's answer lacks the text `{member}`")
+        raise MalformedAnswer(f"the node's response does not contain the text field `{member}`")
     return text
 
 
@@ -51,7 +51,7 @@ def required_number(value: Mapping[str, Json], member: str) -> float:
     """Return a JSON member that must be a number."""
     number = value.get(member)
     if isinstance(number, bool) or not isinstance(number, int | float):
-        raise MalformedAnswer(f"the node's answer lacks the number `{member}`")
+        raise MalformedAnswer(f"the node's response does not contain the numeric field `{member}`")
     return float(number)
 
 
@@ -59,7 +59,7 @@ def texts_of(value: Mapping[str, Json], member: str) -> tuple[str, ...]:
     """Return the strings in a JSON array member, or an empty tuple if the member is absent."""
     items = value.get(member, [])
     if not isinstance(items, list):
-        raise MalformedAnswer(f"the member `{member}` of the node's answer is not a list")
+        raise MalformedAnswer(f"the member `{member}` of the node's response is not a list")
     return tuple(item for item in items if isinstance(item, str))
 
 
@@ -88,10 +88,10 @@ async def read_pages(
         if following is None:
             return
         if following == place:
-            raise MalformedAnswer("the node's list does not advance")
+            raise MalformedAnswer("the node sent the same page of a list twice")
         place = following
     raise MalformedAnswer(
-        f"the node's list has more than {most_pages} pages", hint="list it with larger pages"
+        f"the node's list has more than {most_pages} pages", hint="use a larger page size"
     )
 
 
@@ -112,7 +112,7 @@ def require_advance(
             raise MalformedAnswer("the node's list contains keys that were not requested")
         if before is not None and key <= before:
             raise MalformedAnswer(
-                "the node's list does not advance",
+                "the keys in the node's list are repeated or not in ascending order",
                 hint="use a page size that is large enough for all keys",
             )
         before = key

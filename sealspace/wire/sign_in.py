@@ -330,7 +330,7 @@ async def _hosting(caller: Caller, spaces: Sequence[SpaceId]) -> tuple[str, list
     )
     did = answer.body.decode("ascii", "replace")
     if not did.startswith("did:key:z") or not did.removeprefix("did:key:").isalnum():
-        raise MalformedAnswer("the node's answer is not a did:key")
+        raise MalformedAnswer("the node's response is not a did:key")
     return did, [space_capability(space, "space", None, HOST) for space in spaces]
 
 

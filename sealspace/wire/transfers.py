@@ -153,7 +153,9 @@ def require_written(answer: Answer, keys: Sequence[str]) -> None:
     """Check that a batch wrote exactly the requested keys (J9). Raises MalformedAnswer."""
     result = decoded(_WRITTEN, answer, "the result of a batch")
     if result.count != len(keys) or sorted(result.written) != sorted(keys):
-        raise MalformedAnswer(f"{answer.asked}: the node wrote other keys than requested")
+        raise MalformedAnswer(
+            f"{answer.asked}: the keys that the node wrote are not the requested ones"
+        )
 
 
 def found_in(answer: Answer, keys: Sequence[str]) -> dict[str, Value]:
@@ -163,7 +165,9 @@ def found_in(answer: Answer, keys: Sequence[str]) -> dict[str, Value]:
     """
     results = decoded(_RESULTS, answer, "the result of a batch").results
     if sorted(one.key for one in results) != sorted(keys):
-        raise MalformedAnswer(f"{answer.asked}: the node read other keys than requested")
+        raise MalformedAnswer(
+            f"{answer.asked}: the keys that the node read are not the requested ones"
+        )
     by_key = {one.key: one for one in results}
     found: dict[str, Value] = {}
     for key in keys:
@@ -262,7 +266,8 @@ async def upload_of(source: Source, progress: Progress | None) -> Upload:
         return Upload(lambda: _of_path(path), found.st_size, progress)
     if isinstance(source, bytes | bytearray | memoryview):
         raise InvalidInput(
-            "an upload reads a file or pieces, not bytes", hint="write bytes with `put`"
+            f"an object of type {type(source).__name__} cannot be uploaded",
+            hint="write bytes with `put`; an upload needs a path, an open file or an iterable",
         )
     if hasattr(source, "read"):
         return await asyncio.to_thread(_of_open_file, source, progress)
@@ -272,7 +277,7 @@ async def upload_of(source: Source, progress: Progress | None) -> Upload:
         return Upload(lambda: _of_iterable(source), None, progress)
     raise InvalidInput(
         f"an object of type {type(source).__name__} cannot be uploaded",
-        hint="pass a path, an open binary file or pieces",
+        hint="pass a path, an open binary file or an iterable of bytes",
     )
 
 

@@ -74,7 +74,7 @@ class Upload:
                     self.progress(moved_bytes, self.size_bytes)
             if self.size_bytes not in (None, moved_bytes):
                 raise InvalidInput(
-                    "the file changed its size while it was read",
+                    "the size of the file changed while it was read",
                     hint="upload it again while no other program writes to it",
                 )
         except Exception as exc:
@@ -331,7 +331,7 @@ class Transport:
                 if tries_left <= 0 or not request.repeatable:
                     if isinstance(exc, TimeoutError):
                         waited = f"within {self._settings.timeout_s:g} s"
-                        raise NodeTimeout(f"{what}: no answer from {self.url} {waited}") from exc
+                        raise NodeTimeout(f"{what}: no response from {self.url} {waited}") from exc
                     raise NodeUnreachable(
                         f"{what}: the connection to {self.url} was cut off"
                     ) from exc
@@ -439,7 +439,7 @@ class Stream:
             self.moved_bytes += len(chunk)
             if self.moved_bytes > self._max_bytes:
                 raise ResponseTooLarge(
-                    f"{self.asked}: the answer is longer than {self._max_bytes} bytes"
+                    f"{self.asked}: the response is longer than {self._max_bytes} bytes"
                 )
             yield chunk
 
