@@ -77,7 +77,8 @@ def parse_dotenv(data: bytes) -> dict[str, str | bytes]:
             start = _START.match(text, at)
             if start is None:
                 raise BrokenEntry(
-                    "is not NAME=VALUE", hint=f"write NAME='VALUE', or # before it; {_NAME_HINT}"
+                    "is not NAME=VALUE",
+                    hint=f"write NAME='VALUE', or begin the line with #; {_NAME_HINT}",
                 )
             require_new_entry(values, start["name"])
             values[start["name"]], at = _value(text, start.end())
@@ -119,7 +120,7 @@ def encode_dotenv(values: Mapping[str, str | bytes]) -> str:
     for name, value in values.items():
         if isinstance(value, bytes):
             raise InvalidInput(
-                f"a .env file cannot contain bytes, as in the secret {name}",
+                f"the secret {name} is binary data, which a .env file cannot contain",
                 hint="add --format json",
             )
         if "'" not in value and "\r\n" not in value:
@@ -149,7 +150,8 @@ def text_of(data: bytes) -> str:
     """Decode the content of a file. Raises InvalidInput if it is too long or not UTF-8."""
     if len(data) > MAX_FILE_BYTES:
         raise InvalidInput(
-            f"the file is longer than {MAX_FILE_BYTES} bytes", hint="keep keys there, not data"
+            f"the file is longer than {MAX_FILE_BYTES} bytes",
+            hint="keep only keys and passwords in the file, and no other data",
         )
     try:
         return data.decode()
@@ -166,7 +168,9 @@ def require_new_entry(values: Mapping[str, str | bytes], name: str) -> None:
     if not is_secret_name(name):
         raise BrokenEntry("does not begin with a valid secret name", hint=_NAME_HINT)
     if name in values:
-        raise BrokenEntry("repeats the name of an earlier entry", hint="remove one of them")
+        raise BrokenEntry(
+            "repeats the name of an earlier entry", hint="remove one of the two entries"
+        )
     if len(values) == MAX_ENTRIES:
         raise BrokenEntry(
             f"exceeds the limit of {MAX_ENTRIES} entries", hint="import the file in parts"

@@ -35,8 +35,7 @@ ACTIONS = {
 }
 """Action on the command line -> ability."""
 NOT_SHARED = (
-    "on this node a person cannot read another person's secrets: it opens them only for attested"
-    " code"
+    "on this node a person cannot read another person's secrets: only attested code can read them"
 )
 
 
@@ -57,7 +56,7 @@ NOT_SHARED = (
 @click.option(
     "--space",
     metavar="NAME",
-    help="Grant values of this space: the name of one of yours, or a full space id.",
+    help="Grant values of this space: the name of your own space, or a full space id.",
 )
 @click.option(
     "--path", metavar="PATH", default="", help="Only this key of the space and the keys below it."
@@ -74,7 +73,7 @@ NOT_SHARED = (
     "--policy",
     "policy_file",
     type=FILE,
-    help="JSON policy: the code that the recipient has to prove before a secret opens.",
+    help="JSON policy. Only attested code that this policy approves can read the secrets.",
 )
 @click.option("--out", type=NEW_FILE, help="Write the grant to this new file, mode 0600.")
 @at_node
@@ -103,9 +102,9 @@ async def create(
     if bool(secrets) == (space is not None):  # other clients refuse a grant that names two spaces
         raise click.UsageError("name what to grant: either --secret NAME, or --space NAME")
     if path and space is None:
-        raise click.UsageError("--path goes with --space")
+        raise click.UsageError("--path requires --space")
     if scope is not None and not secrets:
-        raise click.UsageError("--scope goes with --secret")
+        raise click.UsageError("--scope requires --secret")
     actions = _actions(can or ("get" if space is None else "get,list"))
     policy = None if policy_file is None else read_node_policy(policy_file)
     if out is not None:
@@ -151,7 +150,10 @@ async def _warn(
     stored = await client.secrets().list(scope=scope)
     absent = [name for name in names if name.strip() not in stored]
     if absent:  # no error: a secret may be granted before it is stored
-        words(f"not stored yet; the grant takes effect when they are: {', '.join(absent)}")
+        words(
+            "these secrets are not stored yet; the grant takes effect when they are stored:"
+            f" {', '.join(absent)}"
+        )
     if is_read:
         await warn_about_proof(client, policy)
 
@@ -178,8 +180,8 @@ async def warn_about_proof(client: Client, policy: Policy | None) -> None:
     """Print a warning if the node requires attested code but the grant approves none."""
     if (policy is None or not policy.is_allow_list) and await requires_proof(client):
         words(
-            f"{NOT_SHARED} that --policy or the network's policy approves; for a backend, use:"
-            " sealspace backend grant URL"
+            f"{NOT_SHARED}; approve the code with --policy or with the network's policy; to grant"
+            " to a backend, use: sealspace backend grant URL"
         )
 
 

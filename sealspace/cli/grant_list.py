@@ -55,14 +55,17 @@ _Listed: TypeAlias = tuple[dict[str, object], tuple[str, ...]]
 
 @click.command(
     "list",
-    epilog="Examples: `sealspace grant list`; `sealspace grant list --received`, those to you.",
+    epilog=(
+        "Examples: `sealspace grant list`; `sealspace grant list --received` lists the grants to"
+        " you."
+    ),
 )
 @click.option("--received", is_flag=True, help="List grants to you instead of grants by you.")
 @click.option("--all", "with_sessions", is_flag=True, help="Also list your own login sessions.")
 @click.option(
     "--secret",
     metavar="NAME",
-    help="List only the grants that open this secret of yours: `NAME` or `scope/NAME`.",
+    help="List only the grants with which others can read your secret `NAME` or `scope/NAME`.",
 )
 @at_node
 async def list_(client: Client, received: bool, with_sessions: bool, secret: str | None) -> None:
@@ -96,7 +99,7 @@ async def list_(client: Client, received: bool, with_sessions: bool, secret: str
 )
 @click.argument("grant", metavar="CID|FILE")
 def show(grant: str) -> int:
-    """Explain what a grant allows. Specify the grant by its id or by its file.
+    """Explain what a grant allows. Name the grant by its id or its file.
 
     A file is checked offline: its signature, its times, and whether its description matches the
     signed token. The exit status is 1 if the grant has ended or is not valid yet.
@@ -198,9 +201,10 @@ async def _holders(client: Client, label: str) -> list[_Listed]:
     resource = secrets.resource(name.name, scope=name.scope)
     network = (await secrets.envelope(name.name, scope=name.scope)).network_text
     words(
-        f"rights to decrypt are listed for {network}, the network of the secret's current version",
-        "the node does not list grants that recipients passed on, nor conditions on code, callers"
-        " or secrets",
+        "the list includes the grants to decrypt on the network of the secret's current version,"
+        f" {network}",
+        "the list does not include grants that recipients passed on, nor conditions on code,"
+        " callers or secrets",
     )
     return [
         _row(one, made_here=False) for one in await client.delegations.holders(resource, network)
@@ -351,9 +355,9 @@ def _has_conditions(token: Delegation) -> bool:
 async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
     """Revoke a grant permanently, by its id or its file.
 
-    Everything that the recipient passed on from it ends too. So do the recipient's other grants
-    that open the same secrets: with one of them left, the recipient could still open a copy that it
-    kept. They are listed before you are asked to confirm.
+    This also ends every grant that the recipient derived from the revoked one, and the recipient's
+    other grants for the same secrets. With one of those, the recipient could still decrypt a saved
+    copy of a secret. The other grants are listed before you are asked to confirm.
     """
     portables = grants_named(grant)
     cids = [grant] if portables is None else [verified_offline(one).cid for one in portables]
@@ -375,7 +379,8 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
             together = ending_with(records, one, client.session.owner)
             words(
                 *(
-                    f"also revoked, because {one.delegate} could open a copy with it: {cid}"
+                    f"also revoked, because {one.delegate} could decrypt a saved copy with this"
+                    f" grant: {cid}"
                     for cid in together
                     if cid not in ended
                 )
@@ -414,9 +419,9 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
 async def accept(client: Client, file: Path) -> None:
     """Accept the grants in FILE, so that later commands can use them.
 
-    A grant has to be made out to the DID of your wallet or of your session; `sealspace whoami`
-    prints both. It is checked on this machine first, then by the node. Grants to your wallet are
-    accepted again at every login; those to the session end with it.
+    The recipient of a grant must be the DID of your wallet or of your session; `sealspace whoami`
+    prints both. A grant is checked on this machine first, then by the node. Grants to your wallet
+    are accepted again at every login. Grants to your session end when the session ends.
     """
     home, portables = owner_home(), read_grants(file)
     owner = home.profile().owner

@@ -26,9 +26,10 @@ secret = LazyGroup(
     name="secret",
     help="Store and read secrets. They are encrypted before they leave this machine.",
     epilog=(
-        "People cannot share secrets with each other. A secret opens for its owner, and for"
-        " attested code to which the owner granted it with `sealspace backend grant`. The node's"
-        " operator can turn attestation off with `sealspace admin release set --attestation off`."
+        "People cannot share secrets with each other. A secret can be read by its owner, and by"
+        " attested code to which the owner granted the secret with `sealspace backend grant`. The"
+        " node's operator can turn attestation off with `sealspace admin release set --attestation"
+        " off`."
     ),
 )
 
@@ -83,7 +84,7 @@ grant = LazyGroup(
         "To share a space with another person: they run `sealspace login URL --new` and send you"
         " the DID that `sealspace whoami` prints. You run `sealspace grant create DID --space notes"
         " --out grant.json` and send them the file. They run `sealspace grant accept grant.json`."
-        " This does not work for secrets, which open only for attested code: see `sealspace backend"
+        " This does not work for secrets, which only attested code can read: see `sealspace backend"
         " grant`."
     ),
 )

@@ -115,7 +115,7 @@ async def put(
             except PreconditionFailed:
                 if not asks:
                     raise AlreadyThere(
-                        refused, hint=f"look at it: sealspace kv head {key}"
+                        refused, hint=f"inspect the stored value: sealspace kv head {key}"
                     ) from None
                 if_match, asks = (await values.metadata(key)).etag, False
                 confirm(f"replace the existing value {key}?", yes=False)
@@ -219,7 +219,9 @@ async def _values(client: Client, space: str | None, key: str) -> AsyncIterator[
             f"this node has no space {space or 'default'}", hint="sealspace space list"
         ) from None
     except NotFound:
-        raise NotThere(f"there is no value {key}", hint=f"sealspace kv list{named}") from None
+        raise NotThere(
+            f"there is no value with the key {key}", hint=f"sealspace kv list{named}"
+        ) from None
     except NotGranted as refusal:
         # One of the owner's spaces that this login did not ask for: signing in again adds it.
         if space is not None and ":" not in space:

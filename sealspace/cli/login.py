@@ -123,14 +123,18 @@ class WalletOptions:
             " commands that need its signature open such a page too. No key is stored."
         ),
     ),
-    click.option("--no-open", is_flag=True, help="Only print that address; do not open a browser."),
+    click.option(
+        "--no-open",
+        is_flag=True,
+        help="With --browser, only print the page's address; do not open a browser.",
+    ),
 )
 @click.option(
     "--space",
     "spaces",
     metavar="NAME",
     multiple=True,
-    help="Also use this space of yours, beside the default one; repeatable.",
+    help="Also sign in to your space NAME, in addition to the default space; repeatable.",
 )
 @click.option(
     "--days",
@@ -200,7 +204,7 @@ def _with_wallet(
         return replace(profile, key_file=home.default_key_file.absolute())
     if home.is_of_another_home(before.key_file):
         words(
-            f"using the wallet key of another owner's folder: {before.key_file}",
+            f"warning: using a wallet key from another owner's folder: {before.key_file}",
             "to use a different key: sealspace login --key-file FILE",
         )
     return replace(profile, key_file=before.key_file, is_keystore=before.is_keystore)
@@ -373,8 +377,8 @@ def whoami() -> None:
 def status() -> None:
     """Check that the node answers and that the session is valid.
 
-    The exit status is 0 if commands would work. Otherwise it is the status with which they would
-    fail.
+    The exit status is 0 if other commands can use the node and the session. Otherwise it is the
+    exit status with which other commands would fail.
     """
     home = owner_home()
     document = _who(home, home.profile(), home.session())

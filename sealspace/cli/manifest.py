@@ -61,9 +61,9 @@ _manifest = click.argument("manifest", metavar="FILE", type=FILE, callback=_pars
 @click.command("check", epilog="Example: `sealspace manifest check manifest.json`.")
 @click.argument("file", type=FILE)
 def check(file: Path) -> int:
-    """Check the manifest in FILE, and print the first fault and the JSON member that contains it.
+    """Check the manifest in FILE, and print the first error with the path of the invalid member.
 
-    The exit status is 1 if the manifest has a fault.
+    The exit status is 1 if the manifest has an error.
     """
     faults = check_manifest(_read(file))
     print_found(
@@ -77,7 +77,7 @@ def check(file: Path) -> int:
 @click.command("explain", epilog="Example: `sealspace manifest explain manifest.json`.")
 @_manifest
 def explain_(manifest: Manifest) -> None:
-    """Explain which rights the manifest in FILE requests, and for how long."""
+    """Explain which rights the manifest in FILE requests for its application, and for how long."""
     lines = explain(manifest, now=SystemClock().now())
     print_found(lines, [one.text for one in lines])
 
@@ -101,7 +101,7 @@ def explain_(manifest: Manifest) -> None:
     "--policy",
     "policy_file",
     type=FILE,
-    help="JSON policy: the code that the application has to prove before a secret opens.",
+    help="JSON policy. Only attested code that this policy approves can read the secrets.",
 )
 @click.option("--out", type=NEW_FILE, help="Write the grants to this new file, mode 0600.")
 @click.option(

@@ -45,7 +45,8 @@ name_argument = click.argument("name", required=False, default=DEFAULT_NETWORK)
 async def show(client: Client, name: str) -> None:
     """Show the network NAME (default: `default`).
 
-    This prints its key, its state, and the conditions under which the node decrypts.
+    This prints the key and the state of the network, and the conditions under which the node
+    decrypts.
     """
     network = client.encryption.network(name)
     descriptor = await client.encryption.descriptor(network)
@@ -82,7 +83,7 @@ async def show(client: Client, name: str) -> None:
 @click.argument("name")
 @at_node
 async def create(client: Client, name: str) -> None:
-    """Create the network NAME, an additional encryption key pair that the node manages for you."""
+    """Create the network NAME, an additional key pair on the node for encrypting your secrets."""
     network, was_there = client.encryption.network(name), True
     try:
         await client.encryption.descriptor(network)

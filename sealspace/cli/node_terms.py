@@ -108,7 +108,7 @@ accepting_options = gathering(
         "--accept-operator-secret",
         "operator_secret",
         is_flag=True,
-        help="Accept a node whose root secret its operator knows.",
+        help="Accept a node even if the operator knows the node's root secret.",
     ),
     click.option(
         "--accept-root",

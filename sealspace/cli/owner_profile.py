@@ -142,7 +142,7 @@ class OwnerHome:
             found.key_file is None
             and not (value.get("wallet") == _IN_BROWSER and is_wallet(principal_of(found.owner)))
         ):
-            raise NotSignedIn(f"{path} does not describe a login", hint=_HINT)
+            raise NotSignedIn(f"{path} does not contain valid login settings", hint=_HINT)
         # A key file inside the folder is stored as a relative path, so the folder can be copied.
         if found.key_file is not None:
             found = replace(found, key_file=self.folder.absolute() / found.key_file)
@@ -231,7 +231,7 @@ class OwnerHome:
         """Open the wallet of the last login."""
         profile = self.profile()
         if self.is_of_another_home(profile.key_file):
-            words(f"using the wallet key of another owner's folder: {profile.key_file}")
+            words(f"warning: using a wallet key from another owner's folder: {profile.key_file}")
         wallet = profile.wallet()
         if wallet.did != profile.owner:
             raise KeyFileUnusable(

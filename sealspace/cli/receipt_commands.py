@@ -52,9 +52,9 @@ class _Release(NamedTuple):
 @click.command(
     "list",
     epilog=(
-        "Examples: `sealspace receipts list --since 7d`; `sealspace receipts list --out DIR`, then"
-        " `sealspace verify DIR/receipts/….json --node-did DID` verifies a release again without"
-        " the node. The first command prints the DID."
+        "Examples: `sealspace receipts list --since 7d`; `sealspace receipts list --out DIR`, which"
+        " also prints the node's DID. To verify a saved receipt again without the node, use"
+        " `sealspace verify DIR/receipts/….json --node-did DID`."
     ),
 )
 @click.option(
@@ -71,11 +71,11 @@ class _Release(NamedTuple):
     help="Only receipts since this time: a date, an RFC 3339 time, or 12h, 90d ago.",
 )
 @click.option("--backend", "backend", metavar="URL|DID", help="Only receipts of this backend.")
-@click.option("--all", "with_own", is_flag=True, help="Also list your own reads.")
+@click.option("--all", "with_own", is_flag=True, help="Also list the receipts of your own reads.")
 @click.option(
     "--out",
     type=NEW_FOLDER,
-    help="Save all receipts, including your own reads, and their documents to this folder.",
+    help="Save all receipts, also those of your own reads, and their documents to this folder.",
 )
 @click.option(
     "--audit",
@@ -94,9 +94,10 @@ async def list_(
 ) -> int:
     """List who received keys of the owner's network, oldest first.
 
-    The signature of every receipt is checked. A receipt does not name the secret that was opened:
-    the list shows the secrets that the policy allows, or else those that the grant names. With
-    --audit, the exit status is 1 if a receipt is missing from the chain.
+    The signature of every receipt is checked. A receipt does not name the secret that was read, so
+    the list shows the secrets that the policy allows. If the policy names no secrets, the list
+    shows the secrets in the grant. With --audit, the exit status is 1 if a receipt is missing from
+    the chain.
     """
     earliest = 0.0 if since is None else _parse_since(since)
     network = client.encryption.network(name)
@@ -113,7 +114,10 @@ async def list_(
         nothing="no releases to others" if found else "no receipts",
     )
     if len(shown) < len(found):
-        words(f"not listed: {len(found) - len(shown)} of your own reads; --all lists them")
+        words(
+            f"receipts of your own reads are not listed ({len(found) - len(shown)}); to list them,"
+            " add --all"
+        )
     if found:  # `sealspace verify --node-did` needs the DID
         words(f"valid receipts: {len(found)}, signed by the node {found[0].receipt.node}")
     return (

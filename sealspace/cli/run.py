@@ -97,8 +97,8 @@ def child_environment(
             f"refusing to set {refused[0]}: this variable controls how programs run, so the value"
             " of the secret could run code",
             hint=(
-                "name the secrets you need: --only A,B; or, if you trust this one: --allow-override"
-                f" {','.join(refused)}"
+                "choose the secrets that you need: --only A,B; or, to set variables that you trust:"
+                f" --allow-override {','.join(refused)}"
             ),
         )
     environment = {
@@ -125,7 +125,10 @@ def _encoded(name: str, value: str | bytes) -> bytes:
         )
         raise InvalidInput(
             f"the secret {name} {reason}",
-            hint="exclude it with --only, and have the program call `sealspace secret get`",
+            hint=(
+                "choose the other secrets with --only, and have the program call `sealspace secret"
+                " get`"
+            ),
         )
     return data
 
@@ -201,7 +204,10 @@ def run(
     if no_masking:
         replace_process(command, environment)
     if os.isatty(1) and os.isatty(2):
-        words("output is masked, so the command sees no terminal; --no-masking gives it this one")
+        words(
+            "output is masked, so the command is not connected to this terminal; to connect the"
+            " command to the terminal without masking, add --no-masking"
+        )
     return run_masked(command, environment, _patterns(values))
 
 
@@ -216,8 +222,8 @@ def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:
     ]
     if others := [name for name in names if name not in chosen]:
         words(
-            f"not passed ({len(others)}): {', '.join(others):.300}; to choose the secrets, use:"
-            " --only A,B"
+            f"secrets that the command does not get ({len(others)}): {', '.join(others):.300}; to"
+            " choose the secrets, use: --only A,B"
         )
     return chosen
 
@@ -269,7 +275,7 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
     if len(text) > _MAX_BYTES:
         raise InvalidInput(
             f"{file} is longer than {_MAX_BYTES} bytes",
-            hint="use the placeholders in a smaller file, and include that",
+            hint="put the placeholders into a smaller file, and include that file",
         )
     names = placeholders(text)
     values = read_values(names, scope=scope) if names else {}

@@ -169,8 +169,8 @@ async def get(client: Client, name: str, scope: str | None, owner: str | None, r
 @click.command(
     "list",
     epilog=(
-        "The list has no times, because they are encrypted with the values: see `sealspace secret"
-        " get NAME --json`."
+        "The list does not show timestamps, because they are encrypted with the values. `sealspace"
+        " secret get NAME --json` prints them."
     ),
 )
 @scope_option
@@ -277,8 +277,11 @@ def _read_value(source: Path | None, *, keep_newline: bool, is_bytes: bool) -> b
 def _bounded(data: bytes, what: str) -> bytes:
     if len(data) > MAX_SECRET_BYTES:
         raise InvalidInput(
-            f"a secret has at most {MAX_SECRET_BYTES} bytes",
-            hint="encrypt the data yourself, store it with sealspace kv put, and its key as secret",
+            f"a secret must have at most {MAX_SECRET_BYTES} bytes",
+            hint=(
+                "encrypt the data yourself, store the encrypted data with `sealspace kv put`, and"
+                " store the encryption key as a secret"
+            ),
         )
     if not data:
         raise InvalidInput(f"{what} is empty", hint="sealspace secret put NAME < FILE")
@@ -314,7 +317,7 @@ def written_meanwhile(names: str) -> AlreadyThere:
     """Return the error for secrets that changed while the command waited for confirmation."""
     return AlreadyThere(
         f"{names} changed in the meantime; nothing was stored",
-        hint="look at it with sealspace secret get, then run the same command again",
+        hint="read the stored value with sealspace secret get, then run the same command again",
     )
 
 
@@ -355,7 +358,7 @@ _BY_SUFFIX: Mapping[str, Format] = {".json": "json", ".yaml": "yaml", ".yml": "y
     "--format",
     "form",
     type=click.Choice(get_args(Format)),
-    help="Format of FILE; by default, by its file name.",
+    help="Format of FILE; by default, it is guessed from the file name.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Print the names that would be stored, and store nothing."
@@ -365,7 +368,7 @@ def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, y
     """Store all secrets of FILE, which is a .env, JSON or YAML file, or - for standard input.
 
     JSON and YAML files contain one object of names and text values. YAML needs the extra `yaml`;
-    its values are taken literally as text, also 8080 and yes.
+    YAML values are taken literally as text, even 8080 and yes.
 
     All secrets are checked and encrypted before the first one is written. On a terminal, the names
     are shown and you are asked. In scripts, --yes is needed to replace an existing secret.

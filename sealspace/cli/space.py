@@ -76,7 +76,9 @@ async def info(client: Client, name: str) -> None:
         with _explained():
             found = await client.spaces().info(name)
     except SpaceNotFound:
-        raise NotThere(f"you have no space {name}", hint="sealspace space list") from None
+        raise NotThere(
+            f"you do not own a space named {name}", hint="sealspace space list"
+        ) from None
     use: dict[str, Json] = {"usageBytes": found.usage_bytes, "limitBytes": found.limit_bytes}
     shown = {
         "name": found.space.name,

@@ -32,7 +32,7 @@ def key_providers_named(texts: Collection[str], *, where: str) -> tuple[str, ...
     if len(named) > MAX_KEY_PROVIDERS:
         raise ConfigurationError(
             f"{where}: more than {MAX_KEY_PROVIDERS} entries",
-            hint="name fewer, or a kind without ids: kms or tpm",
+            hint="list fewer providers; `kms` or `tpm` without an id accepts any id",
         )
     return tuple(sorted(named))
 

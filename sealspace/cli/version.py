@@ -11,9 +11,9 @@ from .lazy import EXTRAS, is_installed
 from .terminal import print_found, print_lines, words
 
 _FILES = {
-    "bash": '~/.bashrc: eval "$(sealspace completion bash)"',
-    "zsh": '~/.zshrc, below compinit: eval "$(sealspace completion zsh)"',
-    "fish": "~/.config/fish/completions/sealspace.fish: this output",
+    "bash": 'eval "$(sealspace completion bash)" to ~/.bashrc',
+    "zsh": 'eval "$(sealspace completion zsh)" to ~/.zshrc, below compinit',
+    "fish": "this output to ~/.config/fish/completions/sealspace.fish",
 }
 
 
@@ -32,7 +32,7 @@ def completion(shell: str) -> None:
     assert kind is not None  # click has a class for each choice
     print_lines(*kind(root, {}, "sealspace", "_SEALSPACE_COMPLETE").source().splitlines())
     if sys.stdout.isatty():
-        words(f"to use it in every new shell, add to {_FILES[shell]}")
+        words(f"to enable completion in every new shell, add {_FILES[shell]}")
 
 
 @click.command()

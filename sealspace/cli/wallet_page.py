@@ -147,7 +147,7 @@ def _page(node: str, *, opens: bool) -> "WalletPage":
         # LP1: without the table, every connection would be refused.
         if sys.platform == "linux" and not SOCKET_TABLES[0].exists():
             raise NotSigned(
-                f"cannot read {SOCKET_TABLES[0]}, which tells which user opens the page",
+                f"cannot read {SOCKET_TABLES[0]}, which is needed to see which user opens the page",
                 hint="sealspace login --key-file FILE",
             )
         page = context.meta[_META] = context.with_resource(WalletPage(context.command_path, node))
@@ -245,7 +245,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
             "no wallet was connected" if view["kind"] == "connect" else "the wallet did not sign"
         )
         missing = missing if self._tab else "the page was not opened"
-        raise NotSigned(f"{missing} within {LIMIT_S / 60:g} minutes", hint=_AGAIN)
+        raise NotSigned(f"timed out after {LIMIT_S / 60:g} minutes: {missing}", hint=_AGAIN)
 
     def _show(self, view: View) -> None:
         self._view, self._version = view, self._version + 1
@@ -278,7 +278,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
                 raise AnswerRefused(
                     409,
                     "this page was opened in another tab",
-                    hint="continue there, or reload this page",
+                    hint="continue in the other tab, or reload this page",
                 )
             if "answer" not in message:
                 return {**self._view, "version": self._version}
@@ -286,7 +286,9 @@ class WalletPage(ThreadingMixIn, TCPServer):
                 self._is_cancelled = True
             elif self._accept is None or version != self._version:
                 raise AnswerRefused(
-                    409, "this question is already answered", hint="continue with the current one"
+                    409,
+                    "this question is already answered",
+                    hint="continue with the question that the page shows now",
                 )
             else:
                 answer = message["answer"]
@@ -321,7 +323,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
             self._refused_users.add(user)
             print_lines(
                 f"refused another user of this machine (id {user}) who tried to open the page",
-                "next: open it as the user who runs the command",
+                "next: open the page as the user who runs this command",
                 err=True,
             )
         return False
@@ -366,14 +368,15 @@ class _Exchange(BaseHTTPRequestHandler):
         own = self.server.authority
         # LP2: stops DNS rebinding, where another site's name resolves to this machine.
         if self.headers.get_all("Host") != [own]:
-            raise AnswerRefused(421, f"this page is only at http://{own}")
+            raise AnswerRefused(421, f"this page is available only at http://{own}")
         if self.headers.get("Origin") not in (None, f"http://{own}"):
             raise AnswerRefused(403, "requests from other sites are refused")
         token, _, place = self.path.removeprefix("/").partition("/")
         # LP3
         if not hmac.compare_digest(token.encode("latin-1", "replace"), self.server.token.encode()):
             raise AnswerRefused(
-                404, "not found: open the complete address that the command printed"
+                404,
+                "page not found: open the complete address that sealspace printed in the terminal",
             )
         return place
 
@@ -393,7 +396,7 @@ class _Exchange(BaseHTTPRequestHandler):
         if not _LENGTH.fullmatch(length) or "Transfer-Encoding" in self.headers:
             raise AnswerRefused(411, "the body needs a Content-Length")
         if int(length) > MAX_BODY_BYTES:  # LP5, before a byte is read
-            raise AnswerRefused(413, f"a body has at most {MAX_BODY_BYTES} bytes")
+            raise AnswerRefused(413, f"the body must have at most {MAX_BODY_BYTES} bytes")
         try:
             message = parse_json(self.rfile.read(int(length)), max_bytes=MAX_BODY_BYTES)
         except InvalidJson:

@@ -51,7 +51,9 @@ def _values(events: Iterator[yaml.Event]) -> dict[str, str | bytes]:
     if not isinstance(first[1], yaml.DocumentStartEvent):
         return values
     if not isinstance(first[2], yaml.MappingStartEvent) or first[2].anchor is not None:
-        raise InvalidInput("the file is not one mapping", hint='write NAME: "VALUE", one per line')
+        raise InvalidInput(
+            "the file is not a single YAML mapping", hint='write NAME: "VALUE", one per line'
+        )
     for name in events:
         if isinstance(name, yaml.MappingEndEvent):
             break
@@ -88,10 +90,14 @@ def _value(event: yaml.Event) -> str | bytes:
     if event.tag not in _STR:
         raise BrokenEntry("has a tag", hint="remove the tag: every value is text")
     if event.style is None and event.tag is None and event.value in _NULLS:
-        raise BrokenEntry("has no value", hint='for this literal text, put it in quotes: ""')
+        raise BrokenEntry(
+            "has no value",
+            hint='write a value, and put an empty text or a word such as "null" in quotes',
+        )
     text: str = event.value
     if not text.isascii() and any("\ud800" <= one <= "\udfff" for one in text):
         raise BrokenEntry(
-            "has half of a surrogate pair", hint="write the character itself, not its two escapes"
+            "has half of a surrogate pair",
+            hint="write the character itself instead of its two surrogate escapes",
         )
     return text

@@ -77,5 +77,5 @@ export function parseEnv(file) {
   }
   if (!faults.length) return values;
   const message = faults.map((fault) => `line ${fault.line} ${fault.text}`).join("; ");
-  throw new ConsoleError("invalid-input", message, { hint: "write NAME='VALUE', or # before it", details: { faults } });
+  throw new ConsoleError("invalid-input", message, { hint: "write NAME='VALUE', or begin the line with #", details: { faults } });
 }

@@ -151,7 +151,10 @@ async def test_who_may_open_a_secret(desk: Desk) -> None:
     missing = await desk.run("grant", "list", "--secret", "NOTHING")
     assert missing.status == 21, missing
     kept = await desk.run("grant", "revoke", cids[0], typed="n\n")
-    assert (kept.status, f"could open a copy with it: {cids[1]}" in kept.err) == (1, True), kept
+    assert (kept.status, f"could decrypt a saved copy with this grant: {cids[1]}" in kept.err) == (
+        1,
+        True,
+    ), kept
     ended = await desk.run("grant", "revoke", cids[0], "--json")
     assert {one["cid"]: one["wasRevokedAlready"] for one in json.loads(ended.out)} == dict.fromkeys(
         cids, False
@@ -210,7 +213,7 @@ async def test_a_folder_of_secrets_says_what_is_in_it(desk: Desk) -> None:
         (("grant", "create", "DID", "--secret", "lower"), 2, "lower"),
         (("grant", "create", "DID", "--secret", "A", "--scope", "default"), 2, "reserved"),
         (("grant", "create", "DID", "--space", "default", "--expires", "soon"), 2, "soon"),
-        (("grant", "create", "DID", "--path", "x", "--secret", "A"), 2, "--path goes with --space"),
+        (("grant", "create", "DID", "--path", "x", "--secret", "A"), 2, "--path requires --space"),
         (("grant", "show", "nothing"), 2, "neither a file nor the id"),
         (("grant", "revoke", "nothing", "--yes"), 2, "neither a file nor the id"),
         (("grant", "show", UNKNOWN), 21, "no grant"),
@@ -380,7 +383,7 @@ async def test_a_grant_made_ahead_of_time(desk: Desk) -> None:
     wanted = ("--secret", "THERE", "--secret", "LATER")
     made = await desk.run("grant", "create", did, *wanted, "--out", file, "--json")
     assert (made.status, set(json.loads(made.out))) == (0, {"cid", "file", "expiresAt"}), made
-    assert "not stored yet; the grant takes effect when they are: LATER\n" in made.err
+    assert "not stored yet; the grant takes effect when they are stored: LATER\n" in made.err
 
 
 async def test_where_secrets_are_shared(desk: Desk) -> None:

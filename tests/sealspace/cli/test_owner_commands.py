@@ -302,7 +302,7 @@ async def test_receipts(desk: Desk) -> None:
     again = await desk.run("receipts", "list")
     assert (again.out, again.err.splitlines()[0]) == (
         ran.out,
-        "not listed: 1 of your own reads; --all lists them",
+        "receipts of your own reads are not listed (1); to list them, add --all",
     )
     (_, own) = (await desk.run("receipts", "list", "--all")).out.splitlines()
     assert re.split(r"\s{2,}", own)[1:4] == ["you", "not recorded", "default"]

@@ -235,9 +235,9 @@ async def test_CL1_only_names_of_secrets_are_handed_over_unasked(owner: Owner) -
         line[:-4] for line in ran.stdout.decode().split("\n") if line.endswith("=***")
     )
     listed = ", ".join(sorted(OTHERS))
-    assert (
-        ran.stderr.decode()
-        == f"not passed ({len(OTHERS)}): {listed}; to choose the secrets, use: --only A,B\n"
+    assert ran.stderr.decode() == (
+        f"secrets that the command does not get ({len(OTHERS)}): {listed}; to choose the secrets,"
+        " use: --only A,B\n"
     )
     asked = await owner.ran(
         "run", "--only", "CFLAGS,RSYNC_RSH", "--", "sh", "-c", 'echo "$CFLAGS $RSYNC_RSH$A_KEY"'
@@ -254,7 +254,7 @@ async def test_CL1_the_list_of_others_is_short(owner: Owner) -> None:
     assert (
         ran.returncode,
         len(listed) < 400,
-        listed.startswith("not passed (60): OTHER_0, OTHER_1, "),
+        listed.startswith("secrets that the command does not get (60): OTHER_0, OTHER_1, "),
     ) == (
         21,
         True,
@@ -351,7 +351,7 @@ async def test_a_terminal_is_told_of_the_other_way(owner: Owner) -> None:
 
     masked, plain = await asyncio.to_thread(seen), await asyncio.to_thread(seen, "--no-masking")
     assert (
-        masked.count(b"--no-masking gives it this one\r\n"),
+        masked.count(b"without masking, add --no-masking\r\n"),
         masked.endswith(b"pipe ***\r\n"),
     ) == (1, True)
     assert plain == f"terminal {CANARY}\r\n".encode()

@@ -189,7 +189,7 @@ async def test_import_and_export(desk: OwnerDesk, tmp_path: Path) -> None:
     refused = await desk.run("secret", "export")
     assert (
         refused.status,
-        "cannot contain bytes, as in the secret B" in refused.err,
+        "the secret B is binary data, which a .env file cannot contain" in refused.err,
         refused.next,
     ) == (
         2,
