@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # importing only the errors must not load the encryption libr
 _NODE_HINTS = {
     "no-tee": "use a node that runs in a trust domain, or do not require evidence",
     "node-did": "do not use this node: the evidence belongs to another one",
-    "store": "do not use this node: the evidence is about another store than expected",
+    "store": "do not use this node: the evidence names a different store than expected",
     "secret-origin": (
         "use a node whose platform provides the root secret, or accept `operator` if its operator"
         " may know the secret"
@@ -417,17 +417,17 @@ class InvalidResponse(EncryptionError):
 class ResponseBindingMismatch(EncryptionError):
     """A decrypt response to another request. `field` names the JSON member that differs."""
 
-    default_hint = "do not use this node until its operator has explained the wrong answer"
+    default_hint = "do not use this node until its operator has explained the wrong response"
 
     def __init__(self, field: str) -> None:
-        super().__init__(f"the answer does not belong to this request: {field} differs")
+        super().__init__(f"the response does not belong to this request: {field} differs")
         self.field = field
 
 
 class ResponseSignatureInvalid(EncryptionError):
     """A node's response with an invalid signature."""
 
-    default_hint = "do not use the answer: it was not signed by the node that it names"
+    default_hint = "do not use the response: it was not signed by the node that it names"
 
 
 class InvalidSecretPayload(EncryptionError):

@@ -116,7 +116,9 @@ class NodeGuard:
                 f"the evidence belongs to {statement.node_did}, but this node is {node_id}",
             )
         if self._store_id not in (None, statement.store_id):
-            raise NodeEvidenceRefused("store", "the evidence is about another store than before")
+            raise NodeEvidenceRefused(
+                "store", "the evidence names a different store than the node's earlier evidence"
+            )
         evidence = await self._requirement.verifier.verify(
             attestation, self._requirement.policy, now=now
         )
@@ -247,7 +249,7 @@ class Client:
         """
         if self._guard is None:
             raise ClientNotReady(
-                "this client has no requirement for its node's evidence",
+                "this client was created without requirements for the node's evidence",
                 hint="create the client with Client(…, require_node_evidence=…)",
                 step="sealspace login --require-node-evidence",
             )
@@ -350,8 +352,11 @@ class Client:
         except InvalidIdentifier as exc:
             raise InvalidInput(
                 "not the full id of a public space",
-                hint='ask its owner for the id: `client.kv("public").space.text`',
-                step="ask its owner for the id: sealspace space info public",
+                hint='ask the owner of the space for the value of `client.kv("public").space.text`',
+                step=(
+                    "ask the owner of the space to run `sealspace space info public` and to send"
+                    " you the id"
+                ),
             ) from exc
 
     def secrets(self, owner: str | None = None, *, network: str = DEFAULT_NETWORK) -> Secrets:

@@ -525,7 +525,8 @@ class Delegations:
         left_s = self._caller.held_for_s(capabilities)
         if left_s < _SESSION_MARGIN_S:
             raise SessionExpired(
-                "cannot grant: the session, or the grant that it would cite, ends within a minute"
+                "cannot issue a grant: the session, or the grant that gives it these rights, ends"
+                " within a minute"
             )
         if ttl_s > left_s and not at_most:
             raise LifetimeTooLong(f"a grant to {recipient}", asked_s=ttl_s, possible_s=left_s)
@@ -550,8 +551,8 @@ def _recipient(did: str) -> Principal:
     except CapabilityError as exc:
         raise InvalidInput(
             "the recipient is not a DID",
-            hint="ask the recipient for `client.session.did`: did:key:…",
-            step="ask the recipient for the DID that this prints: sealspace whoami",
+            hint="ask the recipient for the value of `client.session.did`, such as did:key:…",
+            step="ask the recipient to run `sealspace whoami` and to send you the DID",
         ) from exc
 
 

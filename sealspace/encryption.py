@@ -121,7 +121,7 @@ def verify_answer(
     Source: spec/encryption.md §3.7.
     """
     if answer.get("type") != RESULT_TYPE:
-        raise InvalidResponse("the node's answer is not a decrypt result")
+        raise InvalidResponse("the node's response is not a decrypt result")
     # The node echoes the canonical id of the network, so the strings are equal.
     expected: dict[str, Json] = {member: body[member] for member in _ECHOED}
     expected["nodeId"] = body["targetNode"]
@@ -135,7 +135,7 @@ def verify_answer(
     _verify_signature(answer, node_did=str(body["targetNode"]))
     wrapped_key = decode_standard(answer.get("wrappedKey"))
     if wrapped_key is None:
-        raise InvalidResponse("the node's answer contains no wrapped key")
+        raise InvalidResponse("the node's response contains no wrapped key")
     return wrapped_key
 
 
@@ -149,7 +149,7 @@ def _verify_signature(answer: Mapping[str, Json], *, node_did: str) -> None:
     try:
         verify_ed25519(public_key, canonical_bytes(signed), signature)
     except (CapabilityError, NetworkLibraryError) as exc:
-        raise ResponseSignatureInvalid("the node's signature on its answer is not valid") from exc
+        raise ResponseSignatureInvalid("the node's signature on its response is not valid") from exc
 
 
 class Withdrawals:
@@ -203,12 +203,13 @@ class Withdrawals:
             entry = parse_withdrawal(value)
         except WithdrawalError as exc:
             raise InvalidInput(
-                f"this cannot be withdrawn: {exc.text}",
+                f"the entry to withdraw is not valid: {exc.text}",
                 hint="pass a DID, a measurement of 48 or 32 bytes, or a digest of 32 bytes",
             ) from exc
         if parse_principal(wanted.owner) in entry.dids:
             raise InvalidInput(
-                "an owner's own DID cannot be withdrawn", hint="revoke the network instead"
+                "trust in the owner's own DID cannot be withdrawn",
+                hint="revoke the network instead",
             )
         request = json_request("POST", f"{_network_path(wanted)}/withdraw", canonical_bytes(value))
         await _change(self._caller, wanted, request, WITHDRAWAL_FACT, value)
@@ -347,11 +348,15 @@ class Encryption:
         request = Request("GET", f"{_network_path(network)}/policy", repeatable=True)
         value = json_object(await _administer(self._caller, network, SET_POLICY, request))
         if value.keys() != {"policy"}:
-            raise MalformedAnswer("the node's answer is not a network's policy")
+            raise MalformedAnswer(
+                "the node's response does not contain a valid policy of the network"
+            )
         try:
             return None if value["policy"] is None else parse_policy(value["policy"])
         except NetworkLibraryError as exc:
-            raise MalformedAnswer("the node's answer is not a network's policy") from exc
+            raise MalformedAnswer(
+                "the node's response does not contain a valid policy of the network"
+            ) from exc
 
     async def set_policy(self, network: NetworkId, policy: Policy | None) -> None:
         """Replace a network's attestation policy. The new policy applies immediately.
@@ -505,7 +510,7 @@ class Encryption:
         except NetworkLibraryError as exc:
             raise MalformedAnswer("the node's descriptor cannot be read") from exc
         if descriptor.network_id != network:
-            raise MalformedAnswer("the node described another network")
+            raise MalformedAnswer("the node sent the description of a different network")
         if descriptor.alg != ALGORITHM:
             raise MalformedAnswer("the network uses an algorithm that this client does not know")
         if descriptor.node_did != node_id:

@@ -262,7 +262,8 @@ class LifetimeTooLong(SealspaceError):
 
     def __init__(self, what: str, *, asked_s: float, possible_s: float) -> None:
         super().__init__(
-            f"{what} cannot last {asked_s:.0f} s: at most {max(0, int(possible_s))} s are possible"
+            f"{what} cannot be valid for {asked_s:.0f} s: the longest possible lifetime is"
+            f" {max(0, int(possible_s))} s"
         )
         self.asked_s = asked_s
         self.possible_s = possible_s

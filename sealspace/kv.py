@@ -194,7 +194,7 @@ class Kv:
         """
         with closing(await self._opened(key, MAX_STREAM_BYTES)) as stream:
             if stream.size_bytes is None:
-                raise MalformedAnswer("the node's answer does not give the value's size")
+                raise MalformedAnswer("the node's response does not give the value's size")
             return stream.size_bytes
 
     async def put(
@@ -445,13 +445,13 @@ class Kv:
         path, expires_at = required_text(answer, "url"), required_text(answer, "expiresAt")
         # A URL of another host would send the value's readers to an attacker.
         if not path.startswith("/signed/"):
-            raise MalformedAnswer("the node's answer has a URL that is not the node's own")
+            raise MalformedAnswer("the node's response has a URL that is not the node's own")
         if ttl_s is not None and not at_most:
             try:
                 ends_at = parse_rfc3339(expires_at)
             except InvalidIdentifier as exc:
                 raise MalformedAnswer(
-                    "the node's answer does not say when the URL expires"
+                    "the node's response does not say when the URL expires"
                 ) from exc
             _require_lifetime(what, ttl_s, ends_at - began + _CLOCKS_APART_S)
         return SignedUrl(self._caller.transport.url + path, expires_at)
@@ -572,7 +572,7 @@ class Kv:
             raise
         except NotFound as missing:
             missing.restate(
-                f"value {key} in the space {self._space.text}",
+                f"value with the key {key} in the space {self._space.text}",
                 hint=f'list the keys with `client.kv("{self._space.text}").list()`',
             )
             raise

@@ -29,12 +29,12 @@ def read_file(path: Path, *, most_bytes: int) -> bytes:
     with os.fdopen(descriptor, "rb") as stream:
         found = os.fstat(stream.fileno())
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(0, "not a regular file")
+            raise OSError(0, "the path is not a regular file")
         if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-            raise OSError(0, "readable by other users")
+            raise OSError(0, "the file belongs to another user, or other users have access to it")
         data = stream.read(most_bytes + 1)
     if len(data) > most_bytes:
-        raise OSError(0, f"longer than {most_bytes} bytes")
+        raise OSError(0, f"the file is longer than {most_bytes} bytes")
     return data
 
 
@@ -59,7 +59,7 @@ def replace_file(path: Path, data: bytes) -> None:
     """
     # Run as root, a rename onto /dev/stdout would replace the device for every process.
     if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
+        raise OSError(errno.EINVAL, "the path is not a regular file", str(path))
     with _draft(path, data) as draft:
         draft.replace(path)
     sync_folder(path.parent)

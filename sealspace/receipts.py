@@ -78,7 +78,7 @@ class Receipts:
         value = json_object(await self._get(wanted, f"receipts{query}"))
         listed, following = value.get("receipts"), value.get("after")
         if not isinstance(listed, list) or not isinstance(following, str | None):
-            raise MalformedAnswer("the node's answer is not a page of receipts")
+            raise MalformedAnswer("the node's response is not a page of receipts")
         if len(listed) > MAX_PAGE_RECEIPTS:
             raise MalformedAnswer("a page of the node's receipts is too long")
         node_id = await self._caller.node_id()
@@ -100,7 +100,7 @@ class Receipts:
         ):
             _require_in_order((*last, *page.receipts))
             if page.after is not None and page.receipts[-1:] in ((), last):
-                raise MalformedAnswer("the node's list of receipts does not advance")
+                raise MalformedAnswer("the node sent an empty or a repeated page of receipts")
             for receipt in page.receipts:
                 yield receipt
             last = page.receipts[-1:]
@@ -123,7 +123,7 @@ class Receipts:
         )
         if hashlib.sha256(answer.body).digest() != sha256:
             raise ReceiptInvalid(
-                f"the node sent another document than {sha256.hex()}: the digests differ"
+                f"the document that the node sent for {sha256.hex()} has a different digest"
             )
         return answer.body
 
@@ -152,7 +152,7 @@ class Receipts:
 
 def _require_in_order(receipts: Sequence[Receipt]) -> None:
     if any(one.at_micros > following.at_micros for one, following in pairwise(receipts)):
-        raise MalformedAnswer("the node's receipts are not in the order of their times")
+        raise MalformedAnswer("the node's receipts are not in chronological order")
 
 
 def check_receipt(value: Json, *, node: str, network: str) -> Receipt:
@@ -175,7 +175,7 @@ def check_receipt(value: Json, *, node: str, network: str) -> Receipt:
     if receipt.node != node:
         raise ReceiptInvalid(f"a receipt is signed by {receipt.node}, but this node is {node}")
     if receipt.network != network:
-        raise ReceiptInvalid("a receipt is about another network than the requested one")
+        raise ReceiptInvalid("a receipt is for a different network than the requested one")
     return receipt
 
 

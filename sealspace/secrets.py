@@ -274,7 +274,7 @@ class Secrets:
         value = await self.get(name, scope=scope, receiver=receiver)
         if isinstance(value, bytes):
             raise InvalidSecretPayload(
-                f"the secret {name} is bytes, not a text", hint="read it with `get`"
+                f"the secret {name} is binary data, not text", hint="read the secret with `get`"
             )
         return value
 

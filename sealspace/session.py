@@ -570,7 +570,7 @@ def encode_session(session: Session) -> bytes:
     """
     if session.seed is None:
         raise InvalidSession(
-            "this session cannot be stored: its key's secret is not available",
+            "this session cannot be stored: its private key is not available",
             hint="make the session from a seed",
         )
     value: dict[str, Json] = {

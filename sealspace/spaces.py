@@ -115,7 +115,7 @@ class PublicKv:
             return whole_value_of(answer.require())
         except NotFound as missing:
             missing.restate(
-                f"value {key} in {self._space.text}",
+                f"value with the key {key} in the space {self._space.text}",
                 hint=f'list the keys with `client.public("{self._space.text}").list()`',
             )
             raise
@@ -248,7 +248,7 @@ def _entry(answered: _Entry) -> SpaceEntry:
     try:
         space = parse_space_id(answered.id)
     except CapabilityError as exc:
-        raise MalformedAnswer("the node's answer has an invalid space id") from exc
+        raise MalformedAnswer("the node's response has an invalid space id") from exc
     is_own = None if answered.type is None else answered.type == "owned"
     return SpaceEntry(
         space, answered.created_at, is_own, answered.usage_bytes, answered.limit_bytes

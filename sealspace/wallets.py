@@ -127,7 +127,7 @@ def _derived(crypto: _Crypto, password: bytes) -> bytes:
             ) from None
     if params.prf != "hmac-sha256" or not 0 < params.c <= _MAX_ITERATIONS:
         raise InvalidKeystore(
-            "the keystore's pbkdf2 does not use hmac-sha256 with at most"
+            "the keystore's pbkdf2 parameters must be hmac-sha256 and 1 to"
             f" {_MAX_ITERATIONS} iterations"
         )
     return PBKDF2HMAC(algorithm=SHA256(), length=_KEY_BYTES, salt=salt, iterations=params.c).derive(
@@ -145,7 +145,7 @@ def _bytes(text: str, size_bytes: int | None) -> bytes:
     except ValueError:
         data = b""
     if not data or len(data) > _MAX_SALT_BYTES or size_bytes not in (None, len(data)):
-        raise InvalidKeystore("a member of the keystore is not hex digits of the right length")
+        raise InvalidKeystore("a value in the keystore is not hexadecimal, or has the wrong length")
     return data
 
 
@@ -231,7 +231,8 @@ class EthAccountWallet:
             self.address = b""
         if len(self.address) != 20:
             raise InvalidInput(
-                "the account has no address of 20 bytes", hint="pass an account of eth-account"
+                "the account does not have a 20-byte address",
+                hint="pass an account object of the package eth-account",
             )
         self._account = account
         self.chain_id = chain_id
@@ -327,5 +328,7 @@ def wallet_from_keystore(
     except ValueError:
         raise InvalidKeystore("the keystore does not contain an Ethereum key") from None
     if stated is not None and stated != wallet.address.hex():
-        raise InvalidKeystore("the keystore's key belongs to another address than the file states")
+        raise InvalidKeystore(
+            "the key in the keystore belongs to a different address than the file states"
+        )
     return wallet

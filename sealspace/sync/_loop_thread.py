@@ -145,7 +145,8 @@ class LoopThread:
             self._start()
         if self._thread is not None and threading.get_ident() == self._thread.ident:
             raise ClientNotReady(
-                "a wallet or verifier called the client that runs it, which would wait for ever",
+                "a wallet or verifier called the client that was waiting for it, which would cause"
+                " a deadlock",
                 hint="give the wallet or verifier its own client",
             )
         assert self._loop is not None

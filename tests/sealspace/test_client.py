@@ -200,7 +200,7 @@ async def test_what_is_not_there(bench) -> None:
         with pytest.raises(NotFound) as refused:
             await call()
         assert (
-            f"there is no value a in the space {space}"
+            f"there is no value with the key a in the space {space}"
             == refused.value.message
             == refused.value.args[0]
         )

@@ -85,7 +85,8 @@ async def test_a_public_space_is_read_without_a_session(bench) -> None:
     assert (await public.get("x+y")).body == b"x+y"
     with pytest.raises(ResponseTooLarge):
         await public.get("d/e", max_bytes=1)
-    with pytest.raises(NotFound, match=f"there is no value absent in {public.space.text}; next: "):
+    missing = f"there is no value with the key absent in the space {public.space.text}; next: "
+    with pytest.raises(NotFound, match=missing):
         await public.get("absent")
 
 

@@ -184,7 +184,7 @@ def test_a_wallet_may_not_use_the_client_that_asks_it(client: Client) -> None:
             client.kv().get("a")
             return WALLET.sign_eip191(text)
 
-    with pytest.raises(ClientNotReady, match="would wait for ever"):
+    with pytest.raises(ClientNotReady, match="cause a deadlock"):
         client.sign_in(Curious())
     client.kv().put("a", "1")
 
