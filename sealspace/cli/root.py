@@ -18,7 +18,7 @@ from .exit_status import EXIT_STATUS as EXIT_STATUS
 from .exit_status import EXIT_STATUSES, FAILED, INTERRUPTED, REFUSED, WRONG_ARGUMENT
 from .lazy import LazyGroup, Row, Sections, Table
 from .shared import share_options, shared
-from .terminal import hold_standard_streams, print_lines, what_happened
+from .terminal import drop_refused_messages, hold_standard_streams, print_lines, what_happened
 
 _HEADINGS = ("Start", "Who", "Keep", "Share", "Backends", "Use", "Operate")
 
@@ -118,6 +118,8 @@ def main(arguments: list[str] | None = None) -> int:
             else str(error.filename)
         )
         return fail("system-refused", f"{named}: {reason}", f"ls -ld {named}")
+    finally:
+        drop_refused_messages()
     return status if isinstance(status, int) else 0
 
 

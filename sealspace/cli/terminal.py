@@ -50,6 +50,17 @@ def hold_standard_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
+def drop_refused_messages() -> None:
+    """Discard messages that standard error could not take, such as on a full disk.
+
+    They stay in its buffer, and Python would end with status 120 when it fails to write them again.
+    """
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 # --- data -----------------------------------------------------------------------------------------
 
 

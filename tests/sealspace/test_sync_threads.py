@@ -73,6 +73,7 @@ def program(node: RunningNode, folder: Path, text: str) -> subprocess.CompletedP
         # From 3.12 on Python warns about a fork in a process with threads.
         [
             sys.executable,
+            "-u",  # in the order in which the program and its last hook print
             "-W",
             "error",
             "-W",
