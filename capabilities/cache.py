@@ -1,17 +1,17 @@
 """Caches of limited size for function results and for recently added entries.
 
-`remembered` is keyed by the input text or bytes. Long inputs are parsed each time, so that a few of
+`memoize` is keyed by the input text or bytes. Long inputs are parsed each time, so that a few of
 them cannot fill the memory. A call that raises is not cached.
 
-`remembered_of` is keyed by the identity of an immutable object, because hashing and comparing its
-fields would cost as much as the computation. The cache keeps a reference to the object, so that no
-other object can get its identity. Cached results must be immutable.
+`memoize_by_identity` is keyed by the identity of an immutable object, because hashing and comparing
+its fields would cost as much as the computation. The cache keeps a reference to the object, so that
+no other object can get its identity. Cached results must be immutable.
 
 Example:
-    @remembered(1024)
+    @memoize(1024)
     def decode_network(value: bytes) -> NetworkRecord: ...
 
-    @remembered_of(values=256)
+    @memoize_by_identity(values=256)
     def policy_digest(policy: Policy) -> str: ...
 """
 
@@ -25,7 +25,7 @@ Entry = TypeVar("Entry")
 Value = TypeVar("Value")
 Result = TypeVar("Result")
 
-MAX_REMEMBERED = 4096
+MAX_MEMOIZED = 4096
 """Longest input in characters or bytes that is cached by default."""
 
 
@@ -44,8 +44,8 @@ class Recent(OrderedDict[Entry, Value]):
             self.popitem(last=False)
 
 
-def remembered(
-    most: int, *, longest: int = MAX_REMEMBERED
+def memoize(
+    most: int, *, longest: int = MAX_MEMOIZED
 ) -> Callable[[Callable[[Key], Result]], Callable[[Key], Result]]:
     """Cache the results of a function that takes one string or byte string.
 
@@ -64,7 +64,7 @@ def remembered(
     return decorate
 
 
-def remembered_of(
+def memoize_by_identity(
     *, values: int
 ) -> Callable[[Callable[[Value], Result]], Callable[[Value], Result]]:
     """Cache the results of a function that takes one immutable object.

@@ -38,7 +38,7 @@ nothing matches."""
 MAX_LIFETIME_S = 300
 
 
-class Mark(Enum):
+class Marker(Enum):
     """The state of a registered delegation, which is live or revoked."""
 
     LIVE = "live"
@@ -52,9 +52,9 @@ BOUNDARIES = {
 """Prefixes of caveat errors, which tell clients whether a delegation or a call was refused."""
 
 # Every member of every closure is compared with it, and a global is read faster than an attribute.
-_LIVE = Mark.LIVE
+_LIVE = Marker.LIVE
 
-Marks: TypeAlias = Mapping[ContentKey, Mark]
+Markers: TypeAlias = Mapping[ContentKey, Marker]
 """The marks that the caller read, by content key; a delegation without one is unknown."""
 
 
@@ -101,7 +101,7 @@ class Authority(Struct, frozen=True, gc=False):
 
 
 def judge_registration(
-    delegation: Delegation, parents: Sequence[Registered | None], marks: Marks, *, now: float
+    delegation: Delegation, parents: Sequence[Registered | None], marks: Markers, *, now: float
 ) -> Registered:
     """Decide whether a delegation may be registered (D6, D20 to D30).
 
@@ -144,7 +144,7 @@ def judge_registration(
 
 
 def judge_invocation(
-    invocation: Invocation, cited: Sequence[Registered | None], marks: Marks, *, now: float
+    invocation: Invocation, cited: Sequence[Registered | None], marks: Markers, *, now: float
 ) -> Authority:
     """Decide whether an invocation is authorised (I13, I30 to I35, I39).
 
@@ -202,7 +202,7 @@ def judge_revocation(
     revocation: Revocation,
     proofs: Sequence[Registered | None],
     targets: Sequence[Registered | None],
-    marks: Marks,
+    marks: Markers,
     *,
     now: float,
 ) -> Principal:
@@ -245,7 +245,7 @@ def judge_revocation(
             marks=marks,
             now=now,
         )
-        if acting is None or not has_say(acting, target.delegation):  # W22
+        if acting is None or not may_manage(acting, target.delegation):  # W22
             raise ChainError("revoker-unauthorized")
     assert acting is not None  # a revocation has a target
     return acting
@@ -259,7 +259,7 @@ def acting_principal(
     *,
     ability: str,
     named: Digest | None,
-    marks: Marks,
+    marks: Markers,
     now: float,
 ) -> Principal | None:
     """Return the principal on whose behalf a token revokes or inspects a delegation (W21, W23).
@@ -299,7 +299,7 @@ def acting_principal(
     return granted.delegator
 
 
-def is_in_force(grant: Registered, marks: Marks, *, now: float) -> bool:
+def is_in_force(grant: Registered, marks: Markers, *, now: float) -> bool:
     """Return whether a delegation and its ancestors are unrevoked and valid at `now` (I32, I33).
 
     Args:
@@ -315,7 +315,7 @@ def is_in_force(grant: Registered, marks: Marks, *, now: float) -> bool:
     return _is_in_window(grant, now)
 
 
-def has_say(principal: Principal, target: Delegation) -> bool:
+def may_manage(principal: Principal, target: Delegation) -> bool:
     """Return whether a principal may revoke or inspect a delegation (W22).
 
     These principals are the delegator, the delegate, and the owners of the spaces in its
@@ -432,7 +432,7 @@ def _check_found(
 def _check_live(
     cited: Sequence[CitedDelegation],
     grants: Sequence[Registered],
-    marks: Marks,
+    marks: Markers,
     *,
     code: str,
     role: str,
@@ -470,7 +470,7 @@ def _check_usable(
     invocation: Invocation,
     dependent: Sequence[Capability],
     grants: Sequence[Registered],
-    marks: Marks,
+    marks: Markers,
     now: float,
 ) -> None:
     """Check that each cited grant is for the invoker, is not revoked, and is currently valid."""

@@ -15,7 +15,7 @@ from typing import NewType
 import libipld
 import sha3
 
-from .cache import remembered
+from .cache import memoize
 from .capability_errors import InvalidIdentifier
 
 Principal = NewType("Principal", str)
@@ -135,7 +135,7 @@ def _checksummed(lower: str) -> str:
 
 # A wallet's DID is in nearly every request. Longer texts are not cached, so that clients cannot
 # fill the memory with them.
-@remembered(8192, longest=96)
+@memoize(8192, longest=96)
 def _canonical_account(did: str) -> Principal:
     chain, separator, address = did[len(_PKH_EIP155) :].partition(":")
     if not separator or ":" in address:

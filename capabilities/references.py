@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from msgspec import Struct
 
-from .cache import remembered
+from .cache import memoize
 from .capability_errors import InvalidIdentifier, MalformedToken
 from .cids import Cid, Digest, cid_text, parse_cid
 
@@ -75,7 +75,7 @@ def target_of(text: str) -> CitedDelegation:
 
 
 # All tokens of a session cite the same proofs.
-@remembered(8192, longest=_MEMOISED_PROOF_CHARS)
+@memoize(8192, longest=_MEMOISED_PROOF_CHARS)
 def _cited(text: str) -> CitedDelegation:
     digest = _cid(text).digest32
     return CitedDelegation(text, digest, text if digest is None else cid_text(digest))

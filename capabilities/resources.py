@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from .cache import remembered
+from .cache import memoize
 from .capability_errors import InvalidIdentifier
 from .principals import Principal, parse_principal, principal_of
 
@@ -177,7 +177,7 @@ def parse_space_id(text: str) -> SpaceId:
 
 
 # Many tokens name the same few resources.
-@remembered(4096, longest=_MEMOISED_CHARS)
+@memoize(4096, longest=_MEMOISED_CHARS)
 def parse_resource(text: str) -> Resource:
     """Parse a resource of a space. Any other URI becomes an opaque resource (U10 to U16).
 
@@ -214,7 +214,7 @@ def _escapes_are_normal(text: str) -> bool:
     )
 
 
-@remembered(4096, longest=_MEMOISED_CHARS)
+@memoize(4096, longest=_MEMOISED_CHARS)
 def _space_of(head: str) -> SpaceId | None:
     suffix, _, name = head.rpartition(":")
     if not name or not suffix or not _escapes_are_normal(head):  # U2, U3, U4
@@ -227,7 +227,7 @@ def _space_of(head: str) -> SpaceId | None:
 
 
 # One key request contains the same id in token, fact, body and path.
-@remembered(4096, longest=_MEMOISED_CHARS)
+@memoize(4096, longest=_MEMOISED_CHARS)
 def parse_network_id(text: str) -> NetworkId:
     """Parse `urn:tinycloud:encryption:<owner>:<name>` into a canonical network id."""
     if not text.startswith(NETWORK_PREFIX):
@@ -269,7 +269,7 @@ def network_of(resource: Resource) -> NetworkId | None:
 
 
 # One token can cause many comparisons with the same id.
-@remembered(4096)
+@memoize(4096)
 def _network_in(text: str) -> NetworkId | None:
     try:
         return parse_network_id(text)

@@ -34,7 +34,7 @@ from dataclasses import InitVar, dataclass
 from msgspec import Struct
 
 from .abilities import CAPABILITIES_READ, satisfies
-from .chain import Marks, Registered, is_in_force
+from .chain import Markers, Registered, is_in_force
 from .cids import ContentKey
 from .principals import Principal, is_wallet
 from .resources import SpaceResource
@@ -110,7 +110,7 @@ class AuthorityFacts(Struct, frozen=True, kw_only=True, gc=False):
     cited: tuple[ContentKey, ...]
     links: Mapping[ContentKey, Registered]
     sessions: tuple[Registered, ...]
-    marks: Marks
+    marks: Markers
     now: float
 
 

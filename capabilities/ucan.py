@@ -16,7 +16,7 @@ import msgspec
 from libipld import decode_multibase
 
 from .abilities import parse_ability
-from .cache import remembered
+from .cache import memoize
 from .capability_errors import InvalidIdentifier, InvalidJson, MalformedToken
 from .facts import contains_policy
 from .issuers import verify_jws
@@ -260,14 +260,14 @@ def _check_repeats(data: bytes, payload: UcanPayload) -> None:
 
 
 # Most tokens have one of few issuers and audiences.
-@remembered(4096, longest=_MEMOISED_CHARS)
+@memoize(4096, longest=_MEMOISED_CHARS)
 def _read_issuer(iss: str) -> Principal:
     if not has_valid_escapes(iss) or _DID_URL.fullmatch(iss) is None:
         raise MalformedToken("issuer is not a DID")
     return principal_of(iss)
 
 
-@remembered(4096, longest=_MEMOISED_CHARS)
+@memoize(4096, longest=_MEMOISED_CHARS)
 def _read_audience(aud: str) -> Principal:
     if not has_valid_escapes(aud) or _DID.fullmatch(aud) is None:
         raise MalformedToken("audience is not a DID")
@@ -275,7 +275,7 @@ def _read_audience(aud: str) -> Principal:
 
 
 # All tokens of a session key have the same header.
-@remembered(4096, longest=_MEMOISED_CHARS)
+@memoize(4096, longest=_MEMOISED_CHARS)
 def _read_header(text: str) -> UcanHeader:
     data = decode_url(text)
     if data is None:

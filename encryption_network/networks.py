@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec.structs import replace
 
-from capabilities.cache import Recent, remembered
+from capabilities.cache import Recent, memoize
 from capabilities.capability_errors import InvalidIdentifier, InvalidJson
 from capabilities.clock_and_entropy import Entropy
 from capabilities.principals import Principal, principal_of
@@ -316,7 +316,7 @@ def encode_network(record: NetworkRecord) -> bytes:
     return msgspec.msgpack.encode(record)
 
 
-@remembered(1024)
+@memoize(1024)
 def decode_network(value: bytes) -> NetworkRecord:
     """Decode a stored network record, including its policy and withdrawals."""
     if len(value) > MAX_RECORD_BYTES:

@@ -36,7 +36,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 from msgspec import UNSET, Meta, Struct, UnsetType, msgpack, to_builtins
 
-from capabilities.cache import remembered, remembered_of
+from capabilities.cache import memoize, memoize_by_identity
 from capabilities.capability_errors import InvalidIdentifier, InvalidJson
 from capabilities.facts import ATTESTATION_FACT, contains_policy, is_policy_name
 from capabilities.principals import Principal
@@ -238,7 +238,7 @@ def encode_evidence(evidence: Evidence) -> bytes:
     return msgpack.encode(_EvidenceRow(version=1, evidence=evidence))
 
 
-@remembered(1024)
+@memoize(1024)
 def decode_evidence(value: bytes) -> Evidence:
     """Decode stored evidence.
 
@@ -315,7 +315,7 @@ def encode_policy(policy: Policy) -> bytes:
     return canonical_bytes(policy_json(policy))
 
 
-@remembered_of(values=256)
+@memoize_by_identity(values=256)
 def policy_digest(policy: Policy) -> str:
     """Return the SHA-256 of a policy's canonical JSON, in hex.
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
-from capabilities.cache import remembered
+from capabilities.cache import memoize
 from capabilities.capability_errors import InvalidJson
 from capabilities.strict_json import Sha256Hex, parse_json, shaped
 
@@ -127,7 +127,7 @@ def encode_release_record(record: ReleaseRecord) -> bytes:
     return canonical_members(stored)
 
 
-@remembered(16)
+@memoize(16)
 def decode_release_record(value: bytes) -> ReleaseRecord:
     """Decode a stored release record."""
     try:

@@ -22,7 +22,7 @@ from typing import Literal
 
 import msgspec
 
-from capabilities.cache import remembered, remembered_of
+from capabilities.cache import memoize, memoize_by_identity
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.principals import Principal, parse_principal, principal_of
 from capabilities.strict_json import Json
@@ -87,7 +87,7 @@ NOTHING_WITHDRAWN = Withdrawals()
 """The empty list, which is the value for most networks."""
 
 
-@remembered_of(values=1024)  # a backend uses the same evidence for many releases
+@memoize_by_identity(values=1024)  # a backend uses the same evidence for many releases
 def evidence_digest(evidence: Evidence) -> bytes:
     """Return the SHA-256 that identifies evidence in audit records, receipts and withdrawals."""
     return hashlib.sha256(encode_evidence(evidence)).digest()
@@ -154,7 +154,7 @@ def encode_withdrawals(listed: Withdrawals) -> bytes:
     return _ENCODER.encode(listed)
 
 
-@remembered(64)
+@memoize(64)
 def decode_withdrawals(value: bytes) -> Withdrawals:
     """Decode a stored list of withdrawals."""
     if len(value) > _MAX_ROW_BYTES:

@@ -70,7 +70,7 @@ from functools import lru_cache
 from blake3 import blake3
 from msgspec import Struct
 
-from capabilities.cache import remembered
+from capabilities.cache import memoize
 from capabilities.resources import SpaceId
 
 SCHEMA_VERSION = 2
@@ -121,7 +121,7 @@ ROWS_PREFIX = b"cN"
 
 
 # Cached, because every request computes it several times for the same few spaces and principals.
-@remembered(8192, longest=_MEMOISED_CHARS)
+@memoize(8192, longest=_MEMOISED_CHARS)
 def x16(text: str) -> bytes:
     """Return the 16-byte BLAKE3 hash of a canonical string."""
     return blake3(text.encode("utf-8", "surrogatepass")).digest(length=16)
@@ -186,7 +186,7 @@ def alias_key(cid: bytes) -> bytes:
     return ALIASES_PREFIX + cid
 
 
-def mark_key(content: bytes) -> bytes:
+def marker_key(content: bytes) -> bytes:
     """Return the row key of a delegation's revocation marker."""
     return b"L" + content
 
@@ -378,7 +378,7 @@ def walk_key(name: str) -> bytes:
     return b"mwalk-" + name.encode("ascii")
 
 
-def basis_beside(evidence_row_key: bytes) -> bytes:
+def evidence_inputs_key(evidence_row_key: bytes) -> bytes:
     """Return the row key of the data that is needed to verify attestation evidence again.
 
     `evidence_row_key` is the key of the evidence itself.
@@ -419,12 +419,12 @@ def rows_counter(space16: bytes) -> bytes:
     return ROWS_PREFIX + space16
 
 
-def kept_counter(signer16: bytes) -> bytes:
+def delegations_counter(signer16: bytes) -> bytes:
     """Return the key of the counter that counts a signer's stored delegations."""
     return b"cD" + signer16
 
 
-def kept_bytes_counter(signer16: bytes) -> bytes:
+def delegation_bytes_counter(signer16: bytes) -> bytes:
     """Return the key of the counter for the size of a signer's stored delegations."""
     return b"cG" + signer16
 

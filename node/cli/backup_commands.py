@@ -40,15 +40,15 @@ from sealspace.cli.exit_status import FAILED
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import (
     counter,
+    is_interactive,
     print_json,
     print_lines,
     progress,
+    tell,
     time_text,
-    watched,
-    words,
 )
 from sealspace.private_files import make_file
-from spaces.archive.backup import Header, TakenBackup, backup_file, take_backup
+from spaces.archive.backup import BackupSummary, Header, backup_file, write_backup
 from spaces.archive.checking import Checked, check_store
 from spaces.archive.restoring import (
     OpenedBackup,
@@ -123,7 +123,7 @@ def backup(config: Config, file: Path, with_secret: bool, passphrase_file: TextI
     print_lines(
         *[f"left out: {name}: missing or damaged in the store" for name in taken.left_out], err=True
     )
-    words(
+    tell(
         f"{file}: {taken.size_bytes:,} bytes; large values: {taken.bodies:,}; digest"
         f" {taken.digest}",
         f"the backup contains every write acknowledged before {time_text(taken.marked_at)}",
@@ -140,7 +140,7 @@ def backup(config: Config, file: Path, with_secret: bool, passphrase_file: TextI
 
 async def _back_up(
     config: Config, file: Path, passphrase: str | None, settings: bytes
-) -> TakenBackup:
+) -> BackupSummary:
     async with opened_store(config, is_for_reading=True) as store:
         sealed = None
         if passphrase is not None:
@@ -163,7 +163,7 @@ async def _back_up(
         try:
             objects = await stored_objects(config, store)
             with backup_file(file) as stream, progress(None, "backup") as show:
-                return await take_backup(
+                return await write_backup(
                     store,
                     rows_of(config, store),
                     objects,
@@ -193,7 +193,7 @@ def _read_passphrase(file: TextIO | None, *, twice: bool) -> str:
     if file is not None:
         # one character more than allowed, and the end of the line
         passphrase = file.readline(_MAX_PASSPHRASE_CHARS + 3).rstrip("\r\n")
-    elif watched():
+    elif is_interactive():
         passphrase = click.prompt(
             "passphrase", hide_input=True, confirmation_prompt=twice, err=True
         )
@@ -397,7 +397,7 @@ def _print_restored(
         f"missing: {name}: not in the backup, or damaged there" for name in restored.left_out
     ]
     print_lines(*missing, err=True)
-    words(
+    tell(
         f"{data}: restored as of {mark}; large values: {restored.bodies:,} ({restored.body_bytes:,}"
         " bytes)",
         f"lost: everything written, revoked or withdrawn after {mark}; next: repeat these"
@@ -407,15 +407,15 @@ def _print_restored(
     )
     if not shown["isNew"]:
         original = "a database" if header.is_shared else f"the data folder {header.folder}"
-        words(
+        tell(
             "the restored node replaces the node that was backed up: do not start the old node"
             f" again (its store is in {original})"
         )
     where = f"--data {data} --store URL" if config.is_shared else f"--data {data}"
     if secret_file.exists():
-        words(f"next: sealspace admin check {where}; then sealspace serve {where}")
+        tell(f"next: sealspace admin check {where}; then sealspace serve {where}")
     else:
-        words(f"next: put the root secret of {shown['nodeDid']} into {secret_file}, mode 0600")
+        tell(f"next: put the root secret of {shown['nodeDid']} into {secret_file}, mode 0600")
 
 
 # --- check ----------------------------------------------------------------------------------------
@@ -445,13 +445,11 @@ def check(config: Config) -> int:
         print_lines(
             *[f"damage: {found.what} {found.name}: {found.text}" for found in checked.findings]
         )
-    words(
-        f"rows: {checked.rows:,}; large values: {checked.bodies:,} ({checked.body_bytes:,} bytes)"
-    )
+    tell(f"rows: {checked.rows:,}; large values: {checked.bodies:,} ({checked.body_bytes:,} bytes)")
     if not checked.damages:
-        words("nothing is damaged")
+        tell("nothing is damaged")
         return 0
-    words(f"damaged items: {checked.damages:,}; next: sealspace admin restore FILE --data DIR")
+    tell(f"damaged items: {checked.damages:,}; next: sealspace admin restore FILE --data DIR")
     return FAILED
 
 

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from capabilities.strict_json import Json
-from sealspace.cli.terminal import print_found, print_lines, words
+from sealspace.cli.terminal import print_lines, print_result, tell
 from sealspace.errors import InvalidInput
 
 from ..config.loading import CONFIG_FILE_NAME, variable_of
@@ -36,7 +36,7 @@ def show(config: Config) -> None:
     Secrets are masked: the output shows only whether a secret is set.
     """
     shown = _shown(config)
-    print_found(shown, _shown_lines(shown))
+    print_result(shown, _shown_lines(shown))
 
 
 def settings_without_secrets(config: Config) -> str:
@@ -99,7 +99,7 @@ def init(file: Path) -> None:
     is_data = (folder / _STORE).is_dir() or folder == Path(Config().store.data).resolve()
     where = f"--config, or with data folder {file.parent}" if is_found else "--config"
     option = f"--data {file.parent}" if is_found and is_data else f"--config {file}"
-    words(f"wrote {file}; a node reads it with {where}", f"next: sealspace serve {option}")
+    tell(f"wrote {file}; a node reads it with {where}", f"next: sealspace serve {option}")
 
 
 def settings_file() -> str:
@@ -154,5 +154,5 @@ def kind_of(annotated: object) -> str:
         return " or ".join(f"`{choice}`" for choice in get_args(kind))
     if get_origin(kind) is tuple:
         return "list of text"
-    words = {int: "whole number", float: "number", bool: "yes or no", str: "text"}
-    return next(words[known] for known in words if kind is known or known in get_args(kind))
+    kinds = {int: "whole number", float: "number", bool: "yes or no", str: "text"}
+    return next(kinds[known] for known in kinds if kind is known or known in get_args(kind))

@@ -26,7 +26,7 @@ from sealspace.cli.command_errors import ProcessFailed
 from sealspace.cli.listening_socket import bind_socket, url_of
 from sealspace.cli.paths import NEW_FOLDER
 from sealspace.cli.shared import HOME_VARIABLE
-from sealspace.cli.terminal import print_found, words
+from sealspace.cli.terminal import print_result, tell
 from sealspace.client import Client
 from sealspace.errors import DecryptDenied, SealspaceError
 from sealspace.session import key_session
@@ -90,7 +90,7 @@ def dev(port: int, name: str, data: Path | None) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         asyncio.run(_run(folder, program, port=port, name=name, is_kept=data is not None))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        words("ended")
+        tell("ended")
     finally:
         if data is None:
             shutil.rmtree(folder)
@@ -124,21 +124,21 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
             f"{program} secret put {name}",
             f"{program} backend grant {backend}",
         ]
-        words(
+        tell(
             f"node     {node.url}",
             f"backend  {backend}, in a simulated trust domain; reads the secret {name}",
         )
-        words(f"owner    {home}", "", "next, in another terminal:")
-        print_found(
+        tell(f"owner    {home}", "", "next, in another terminal:")
+        print_result(
             {"node": node.url, "backend": backend, "home": str(home), "commands": commands},
             commands,
         )
         sys.stdout.flush()
-        words(
+        tell(
             f"then make the backend read the secret: curl {backend}",
             f"or pass the secret to a command of your own: {program} run -- COMMAND",
         )
-        words("Ctrl-C ends everything" + ("" if is_kept else f" and removes {folder}"))
+        tell("Ctrl-C ends everything" + ("" if is_kept else f" and removes {folder}"))
         await node.read()
         raise node.failure()
 

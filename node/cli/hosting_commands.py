@@ -11,7 +11,7 @@ from capabilities.principals import Principal, parse_principal
 from capabilities.resources import parse_space_id
 from sealspace.cli.command_errors import ConfigurationError
 from sealspace.cli.lazy import Verbs
-from sealspace.cli.terminal import print_found, print_rows, time_text, words
+from sealspace.cli.terminal import print_result, print_rows, tell, time_text
 from spaces.grants.admissions import read_admissions
 from spaces.store.contract import Store
 
@@ -51,7 +51,7 @@ async def add(_: Config, store: Store, dids: Sequence[Principal]) -> None:
         is_new = await change_admission(
             store, owner, admits=True, now=SystemClock().now(), entropy=SystemEntropy()
         )
-        words(f"{owner}: {'admitted' if is_new else 'was admitted already'}")
+        tell(f"{owner}: {'admitted' if is_new else 'was admitted already'}")
 
 
 @owners.command("remove")
@@ -67,9 +67,9 @@ async def remove(config: Config, store: Store, dids: Sequence[Principal]) -> Non
         was_there = await change_admission(
             store, owner, admits=False, now=SystemClock().now(), entropy=SystemEntropy()
         )
-        words(f"{owner}: {'removed' if was_there else 'was not admitted'}")
+        tell(f"{owner}: {'removed' if was_there else 'was not admitted'}")
         if owner in map(_owner, config.hosting.listed):
-            words(
+            tell(
                 f"{owner}: hosting.listed still admits this owner; next: remove the DID from"
                 " hosting.listed and restart the node"
             )
@@ -89,7 +89,7 @@ async def list_owners(config: Config, store: Store) -> None:
         [(one["did"], one["admittedAt"]) for one in found],
         nothing="no owners are admitted; next: sealspace admin owners add DID",
     )
-    words(*[f"admitted by hosting.listed: {did}" for did in config.hosting.listed])
+    tell(*[f"admitted by hosting.listed: {did}" for did in config.hosting.listed])
 
 
 # --- quota ----------------------------------------------------------------------------------------
@@ -142,9 +142,9 @@ async def list_(config: Config, store: Store) -> None:
         nothing="no space has its own limit",
     )
     if found.more:
-        words("the list is truncated: more spaces have their own limit")
+        tell("the list is truncated: more spaces have their own limit")
     default = "none" if found.default_limit_bytes is None else f"{found.default_limit_bytes} bytes"
-    words(f"limit of all other spaces: {default}; next: sealspace admin quota set SPACE SIZE")
+    tell(f"limit of all other spaces: {default}; next: sealspace admin quota set SPACE SIZE")
 
 
 @quota.command("show")
@@ -179,7 +179,7 @@ async def _show(config: Config, store: Store, space: str) -> None:
     view = await show_quota(store, config, space)
     limit, used = view.effective_limit_bytes, view.current_usage_bytes
     is_own = view.override_bytes is not None
-    print_found(
+    print_result(
         {"space": view.space_id, "limitBytes": limit, "isOwnLimit": is_own, "usedBytes": used},
         (
             (

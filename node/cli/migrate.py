@@ -13,7 +13,7 @@ from spaces.space_errors import SpaceError, StoreLocked
 from spaces.values.object_place import FOLDER
 
 from ..config.tree import Config
-from ..storage.objects import open_bucket, open_folder, place_text, started_id
+from ..storage.objects import location_text, open_bucket, open_folder, started_id
 from ..storage.stores import embedded_store, rows_of
 from .opened_store import as_node_error, has_store
 from .settings import configured, where_options
@@ -112,7 +112,7 @@ async def _moved_objects(config: Config, target: str) -> dict[str, int | str]:
     store = embedded_store(config)
     try:
         store_id = await started_id(store)
-        files, bucket = (open_folder(config), FOLDER), (open_bucket(config), place_text(config))
+        files, bucket = (open_folder(config), FOLDER), (open_bucket(config), location_text(config))
         await bucket[0].claim(store_id)
         (source, origin), (goal, to) = (files, bucket) if target == "bucket" else (bucket, files)
         shown = counter("bodies in place", every=_PRINT_EVERY_BODIES, first=1)

@@ -16,7 +16,7 @@ from sealspace.cli.command_errors import AuditRefuted, ConfigurationError, Store
 from sealspace.cli.lazy import Verbs
 from sealspace.cli.paths import NEW_FOLDER, keep_receipt, make_receipt_folder
 from sealspace.cli.shared import shared
-from sealspace.cli.terminal import print_exactly, print_json, words
+from sealspace.cli.terminal import print_exactly, print_json, tell
 from sealspace.errors import ReceiptInvalid
 from sealspace.receipts import documents_of
 from spaces.audit.audit_chain import Chain, exported_lines, seal_batch
@@ -50,7 +50,7 @@ async def export_audit(config: Config, store: Store, after: int) -> None:
     chain = await _chain(config, store)
     cut = (await read_pruning(store)).pruned
     if cut > after:
-        words(
+        tell(
             f"entries up to {cut} were removed from the store; the export starts with a signed head"
             " that covers the removed entries"
         )

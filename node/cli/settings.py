@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sealspace.cli.terminal import words
+from sealspace.cli.terminal import tell
 
 from ..config.loading import CONFIG_FILE_NAME, Value, load_config
 from ..config.tree import Config
@@ -63,7 +63,7 @@ def config_from(config_file: Path | None, flags: Mapping[str, Value]) -> Config:
     if config_file is None and Path(CONFIG_FILE_NAME).is_file():
         context = click.get_current_context(silent=True)
         command = "sealspace serve" if context is None else context.command_path
-        words(
+        tell(
             f"{CONFIG_FILE_NAME} in the current folder is ignored; to use the file: {command}"
             f" --config {CONFIG_FILE_NAME}"
         )

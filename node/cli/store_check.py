@@ -10,12 +10,12 @@ from sealspace.cli.command_errors import SecretUnusable, StoreMisused
 from spaces.identity import Identity, recorded_identity
 from spaces.space_errors import SpaceError, StoreMoved
 from spaces.store.contract import Store
-from spaces.values.object_place import recorded_place
+from spaces.values.object_place import recorded_location
 
 from ..config.tree import Config
 from ..platform.root_secret import SECRET_FILE_NAME, load_root_secret, where_the_secret_is
 from ..release_terms import loosened, recorded_release
-from ..storage.objects import open_bucket, place_text
+from ..storage.objects import location_text, open_bucket
 from .opened_store import has_store, opened_store
 
 
@@ -79,10 +79,10 @@ async def check_store(config: Config) -> str:
 
 async def _check_large_values(config: Config, store: Store, identity: Identity | None) -> None:
     """Check that large values are stored where the settings say, and that the bucket is usable."""
-    recorded = await recorded_place(store)
-    if identity is not None and recorded != place_text(config):
+    recorded = await recorded_location(store)
+    if identity is not None and recorded != location_text(config):
         raise StoreMisused(
-            f"large values are stored in {recorded}, but the settings name {place_text(config)}",
+            f"large values are stored in {recorded}, but the settings name {location_text(config)}",
             hint="correct objects.url, or move the large values: sealspace admin migrate-objects",
         )
     if config.objects.url is None:

@@ -92,7 +92,7 @@ async def keep_collateral(
         is_new = stored is None or stored.value != offered.raw
         known = state_of(state_row)
         state = CollateralState(
-            source=source if is_new or known is None or known.is_wish else known.source,
+            source=source if is_new or known is None or known.is_missing else known.source,
             refreshed_at=now,
             tried_at=now,
             due_at=due_at(offered, refreshed_at=now, tried_at=now, rules=rules),

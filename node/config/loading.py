@@ -20,7 +20,7 @@ from typing import TypeAlias, get_args, get_origin
 import msgspec
 
 from sealspace.cli.command_errors import ConfigurationError
-from sealspace.cli.terminal import words
+from sealspace.cli.terminal import tell
 from sealspace.private_files import read_setting
 
 from .checks import refuse_contradictions
@@ -155,7 +155,7 @@ def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
             raise ConfigurationError(f"unknown setting {path} ({source})", hint=_HINT)
         if (path, value) == ("hosting.mode", "listed"):  # the former name of `permit`
             value = "permit"
-            words(
+            tell(
                 f"hosting.mode `listed` ({source}) is deprecated and now means `permit`: owners"
                 " that were added with `sealspace admin owners add` are admitted too; next: set"
                 " hosting.mode to permit"

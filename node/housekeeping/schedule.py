@@ -27,9 +27,15 @@ from spaces.documents import receipt_rows
 from spaces.expiry import rows_until
 from spaces.grants.delegations import decode_delegation
 from spaces.grants.retention import INDEX, plan_removal, swept_until
-from spaces.keyspace import ALIASES_PREFIX, EVIDENCE_PREFIX, basis_beside, delegation_key, mark_key
+from spaces.keyspace import (
+    ALIASES_PREFIX,
+    EVIDENCE_PREFIX,
+    delegation_key,
+    evidence_inputs_key,
+    marker_key,
+)
 from spaces.lease import Lease
-from spaces.scans import walk_place, walk_put
+from spaces.scans import walk_position, walk_put
 from spaces.space_errors import RecordDamaged, SpaceError
 from spaces.store.contract import Commit, Put, Range, Record, read_page, read_row
 from spaces.store.lmdb.snapshots import are_bodies_locked
@@ -105,13 +111,13 @@ async def sweep_evidence(services: Services) -> bool:
         SpaceError: the store does not answer.
     """
     now = services.clock.now()
-    place = await walk_place(services.store, "evidence")
+    place = await walk_position(services.store, "evidence")
     page = await read_page(services.store, Range(EVIDENCE_PREFIX, after=place, limit=_EVIDENCE))
     ended = [(key, record) for key, record in page.rows if _is_void(record, now)]
     puts = [
         put
         for key, record in ended
-        for put in (Put(key, None, expect=record.stamp), Put(basis_beside(key), None))
+        for put in (Put(key, None, expect=record.stamp), Put(evidence_inputs_key(key), None))
     ]
     if puts or page.place != place:
         await services.store.commit(Commit(puts=(*puts, walk_put("evidence", page.place))))
@@ -141,10 +147,10 @@ async def sweep_aliases(services: Services) -> bool:
     Raises:
         SpaceError: the store does not answer.
     """
-    place = await walk_place(services.store, "aliases")
+    place = await walk_position(services.store, "aliases")
     page = await read_page(services.store, Range(ALIASES_PREFIX, after=place, limit=_ALIASES))
     marks = (
-        await services.store.read([mark_key(record.value or b"") for _, record in page.rows])
+        await services.store.read([marker_key(record.value or b"") for _, record in page.rows])
     ).records
     stray = [
         Put(key, None, expect=record.stamp)

@@ -68,7 +68,7 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
         """Record metrics read from the store, such as the age of Intel's collateral."""
         store, now = services.store, services.clock.now()
         states = [state for _, state, _ in await collateral_states(store)]
-        stored = [state for state in states if not state.is_wish]
+        stored = [state for state in states if not state.is_missing]
         self._set("sealspace_collateral_documents", len(stored))
         self._set(
             "sealspace_collateral_age_seconds",

@@ -18,7 +18,7 @@ from capabilities.capability_errors import ChainError, WrongKind
 from capabilities.chain import (
     MAX_CHAIN_NODES,
     Authority,
-    Marks,
+    Markers,
     Registered,
     check_lifetime,
     judge_invocation,
@@ -40,7 +40,7 @@ from encryption_network.requests import ADMIN_TYPE, check_audience
 from spaces.audit.audit_records import AuditRecord, audit_put
 from spaces.grants.hosting import is_hosted
 from spaces.grants.replay_records import replay_record_of
-from spaces.grants.revocations import mark_keys, marks_of
+from spaces.grants.revocations import marker_keys, markers_of
 from spaces.keyspace import space_keys
 from spaces.store.contract import Page, Put, Range, Record, ReplayRecord
 
@@ -101,7 +101,7 @@ class Call(Struct, frozen=True, gc=False):
     cited: tuple[Registered, ...]
     unhosted: frozenset[SpaceId]
     replay_record: ReplayRecord
-    marks: Marks
+    marks: Markers
     records: tuple[Record | None, ...]
     pages: tuple[Page, ...]
 
@@ -111,7 +111,7 @@ class Call(Struct, frozen=True, gc=False):
 
         A concurrent revocation thus wins over the commit.
         """
-        return mark_keys(self.authority.live)
+        return marker_keys(self.authority.live)
 
     def require_hosted(self) -> None:
         """Raise `space-not-found` unless every space in the call is hosted (M60, I37)."""
@@ -185,15 +185,15 @@ async def read_call(
     mentioned = mentioned_spaces(invocation.capabilities)
     marks_at, spaces_at = len(keys), len(keys) + len(contents)
     snapshot = await services.store.read(
-        [*keys, *mark_keys(contents), *[space_keys(space).row for space in mentioned]],
+        [*keys, *marker_keys(contents), *[space_keys(space).row for space in mentioned]],
         replay_record=replay_record if records_use else None,
         ranges=ranges,
     )
     if snapshot.is_first_use is False:  # None if the use was not recorded
         # I12, I20: against replay of a captured token
-        raise Refusal("replay-unknown" if snapshot.is_forgotten else "duplicate-invocation")
+        raise Refusal("replay-unknown" if snapshot.is_use_unknown else "duplicate-invocation")
     records = snapshot.records
-    marks = marks_of(contents, records[marks_at:spaces_at])
+    marks = markers_of(contents, records[marks_at:spaces_at])
     if own in marks:  # T9: a delegation, revoked or not
         raise WrongKind
     authority = judge_invocation(invocation, found, marks, now=services.clock.now())  # I13, I14

@@ -13,7 +13,7 @@ from spaces.identity import recorded_identity
 from spaces.space_errors import BodiesElsewhere
 from spaces.store.contract import Store
 from spaces.values.object_folder import ObjectFolder
-from spaces.values.object_place import FOLDER, claim_place
+from spaces.values.object_place import FOLDER, claim_location
 from spaces.values.object_store import ObjectStore
 
 from ..config.tree import Config, Objects
@@ -37,7 +37,12 @@ def open_folder(config: Config) -> ObjectFolder:
 
 def open_bucket(config: Config) -> "ObjectBucket":
     """Return the configured bucket, without accessing it."""
-    from spaces.values.object_bucket import MAX_BODY_BYTES, BucketAccess, BucketPlace, ObjectBucket
+    from spaces.values.object_bucket import (
+        MAX_BODY_BYTES,
+        BucketAccess,
+        BucketLocation,
+        ObjectBucket,
+    )
 
     objects = config.objects
     bucket, prefix = _bucket_of(objects)
@@ -62,7 +67,7 @@ def open_bucket(config: Config) -> "ObjectBucket":
         region=objects.region,
         endpoint=_endpoint(objects),
     )
-    return ObjectBucket(BucketPlace(bucket, prefix), access, max_bytes=config.store.max_bytes)
+    return ObjectBucket(BucketLocation(bucket, prefix), access, max_bytes=config.store.max_bytes)
 
 
 async def claim_objects(
@@ -73,7 +78,7 @@ async def claim_objects(
     The store records where its bodies are; a bucket also records the id of its store.
     """
     try:
-        await claim_place(store, place_text(config))
+        await claim_location(store, location_text(config))
         if config.objects.url is not None:
             from spaces.values.object_bucket import ObjectBucket
 
@@ -106,7 +111,7 @@ async def started_id(store: Store) -> bytes:
     return identity.store_id
 
 
-def place_text(config: Config) -> str:
+def location_text(config: Config) -> str:
     """Return the storage location of value bodies as text, such as `s3://bucket/prefix`."""
     if config.objects.url is None:
         return FOLDER

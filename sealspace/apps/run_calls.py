@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 from capabilities.capability_errors import CapabilityError
 from capabilities.chain import (
-    Mark,
+    Marker,
     Registered,
     check_lifetime,
     judge_invocation,
@@ -200,7 +200,7 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
                 raise CallRefused(
                     "the sign-in sent with the call is not the one that the call's token cites"
                 )
-            judge_invocation(verified, [held], {held.delegation.content_key: Mark.LIVE}, now=now)
+            judge_invocation(verified, [held], {held.delegation.content_key: Marker.LIVE}, now=now)
             by = held.delegation.delegator
             if root_of(wanted.resource) != by:
                 raise CallRefused("the call names a space that the caller does not own")

@@ -24,7 +24,7 @@ from .owner_profile import at_node, owner_home
 from .paths import FILE, NEW_FILE, require_free, write_grants
 from .space import require_own_space
 from .term_files import read_node_policy
-from .terminal import optional_time, print_exactly, print_found, words
+from .terminal import optional_time, print_exactly, print_result, tell
 
 ACTIONS = {
     "get": KV_GET,
@@ -134,9 +134,9 @@ async def create(
     if out is not None:
         write_grants(out, [portable])
         expires_at = optional_time(portable.expires_at)
-        print_found({"cid": portable.cid, "file": str(out), "expiresAt": expires_at})
+        print_result({"cid": portable.cid, "file": str(out), "expiresAt": expires_at})
     else:
-        words(
+        tell(
             "save the next line to a file for the recipient, who runs: sealspace grant accept FILE",
             f"a copy is in {copy}",
         )
@@ -150,7 +150,7 @@ async def _warn(
     stored = await client.secrets().list(scope=scope)
     absent = [name for name in names if name.strip() not in stored]
     if absent:  # no error: a secret may be granted before it is stored
-        words(
+        tell(
             "these secrets are not stored yet; the grant takes effect when they are stored:"
             f" {', '.join(absent)}"
         )
@@ -172,14 +172,14 @@ def print_granted(portable: PortableDelegation) -> None:
     """Print on standard error what a new grant allows."""
     ends = optional_time(portable.expires_at)
     until = "without end" if ends is None else f"until {ends}"
-    words(f"granted to {portable.delegate_did}, {until}: {portable.cid}")
-    words(*(f"  {line}" for line in rights_words(portable.resources, by=portable.owner)))
+    tell(f"granted to {portable.delegate_did}, {until}: {portable.cid}")
+    tell(*(f"  {line}" for line in rights_words(portable.resources, by=portable.owner)))
 
 
 async def warn_about_proof(client: Client, policy: Policy | None) -> None:
     """Print a warning if the node requires attested code but the grant approves none."""
     if (policy is None or not policy.is_allow_list) and await requires_proof(client):
-        words(
+        tell(
             f"{NOT_SHARED}; approve the code with --policy or with the network's policy; to grant"
             " to a backend, use: sealspace backend grant URL"
         )
@@ -196,7 +196,7 @@ async def hand_over_all(url: str, portables: Sequence[PortableDelegation], *, ke
                 f" revoke it: sealspace backend revoke {url}"
             )
             raise
-    words(f"handed over to {url}")
+    tell(f"handed over to {url}")
 
 
 async def requires_proof(client: Client) -> bool:

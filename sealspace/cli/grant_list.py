@@ -40,12 +40,12 @@ from .space import time_of
 from .terminal import (
     confirm,
     facts,
+    is_interactive,
     optional_time,
-    print_found,
     print_json,
+    print_result,
     print_rows,
-    watched,
-    words,
+    tell,
     yes_option,
 )
 
@@ -112,11 +112,11 @@ def show(grant: str) -> int:
 def _show_offline(portables: Iterable[PortableDelegation]) -> list[str]:
     grants = [(one, one.state()) for one in map(verified_offline, portables)]
     documents = [grant_json(*one) for one in grants]
-    print_found(
+    print_result(
         documents[0] if len(documents) == 1 else documents,
         [line for one in grants for line in describe_grant(*one)],
     )
-    words("the signature is valid; only the node knows whether the grant was revoked")
+    tell("the signature is valid; only the node knows whether the grant was revoked")
     return [state for _, state in grants]
 
 
@@ -127,7 +127,7 @@ async def _show_by_id(client: Client, cid: str) -> str:
     )
     if portable is not None:
         verified, state = verified_offline(portable), await state_at_node(client, portable.cid)
-        print_found(grant_json(verified, state), describe_grant(verified, state))
+        print_result(grant_json(verified, state), describe_grant(verified, state))
         return state
     row, may = _row(await _record(client, cid), made_here=False)
     named = {
@@ -140,7 +140,7 @@ async def _show_by_id(client: Client, cid: str) -> str:
         "until": row["expiresAt"],
         "revoked": row["revokedAt"],
     }
-    print_found(row, facts(named))
+    print_result(row, facts(named))
     return str(row["state"])
 
 
@@ -200,7 +200,7 @@ async def _holders(client: Client, label: str) -> list[_Listed]:
     name, secrets = parse_secret_label(label), client.secrets()
     resource = secrets.resource(name.name, scope=name.scope)
     network = (await secrets.envelope(name.name, scope=name.scope)).network_text
-    words(
+    tell(
         "the list includes the grants to decrypt on the network of the secret's current version,"
         f" {network}",
         "the list does not include grants that recipients passed on, nor conditions on code,"
@@ -377,7 +377,7 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
     for one in records:
         if one.cid in live:
             together = ending_with(records, one, client.session.owner)
-            words(
+            tell(
                 *(
                     f"also revoked, because {one.delegate} could decrypt a saved copy with this"
                     f" grant: {cid}"
@@ -388,7 +388,7 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
             del ended[one.cid]
             ended |= dict.fromkeys(together, False)
     # Scripts are not asked: a revocation in an emergency must not wait for a --yes.
-    if live and watched():
+    if live and is_interactive():
         confirm(
             f"permanently revoke {', '.join(cid for cid, was in ended.items() if not was)}?",
             yes=yes,
@@ -401,8 +401,8 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
         # The session may lack the right to revoke what the wallet signed. The wallet has it.
         for cid in ended:
             await client.delegations.revoke_by_wallet(cid, owner_home().wallet())
-    words(*(f"already revoked: {cid}" if was else f"revoked: {cid}" for cid, was in ended.items()))
-    print_found([{"cid": cid, "wasRevokedAlready": was} for cid, was in ended.items()])
+    tell(*(f"already revoked: {cid}" if was else f"revoked: {cid}" for cid, was in ended.items()))
+    print_result([{"cid": cid, "wasRevokedAlready": was} for cid, was in ended.items()])
 
 
 @click.command(
@@ -435,15 +435,15 @@ async def accept(client: Client, file: Path) -> None:
         home.keep_received(portable)
     rights = [right for one in accepted for right in one.rights]
     if any(DECRYPT in right.actions for right in rights) and await requires_proof(client):
-        words(NOT_SHARED)
+        tell(NOT_SHARED)
     for one in accepted:
-        words(f"accepted: {one.cid}, from {one.token.delegator}")
-        words(*(f"  {line}" for line in rights_words(one.rights, by=one.token.delegate)))
+        tell(f"accepted: {one.cid}, from {one.token.delegator}")
+        tell(*(f"  {line}" for line in rights_words(one.rights, by=one.token.delegate)))
     spaces = sorted({right.space for right in rights if right.service != "encryption"})
     if shared().as_json:
         print_json({"accepted": [one.cid for one in accepted], "spaces": spaces})
     else:
-        words(*(f"to use it: {command}" for one in accepted for command in _commands(one)))
+        tell(*(f"to use it: {command}" for one in accepted for command in _commands(one)))
 
 
 def _commands(grant: VerifiedGrant) -> list[str]:
@@ -505,6 +505,6 @@ async def accept_received_again(client: Client) -> None:
         try:
             await accept_one(client, portable, home.wallet())
         except (InvalidPortableDelegation, Unauthorized):
-            words(f"removed a grant that is no longer in force: {portable.cid} of {portable.owner}")
+            tell(f"removed a grant that is no longer in force: {portable.cid} of {portable.owner}")
             home.forget_received(portable.cid)
     home.keep_session(client.session)

@@ -23,11 +23,11 @@ from .terminal import (
     confirm,
     confirm_replacing,
     facts,
-    print_found,
+    is_interactive,
+    print_result,
     print_value,
     progress,
-    watched,
-    words,
+    tell,
     yes_option,
 )
 
@@ -92,7 +92,9 @@ async def put(
         )
     if if_absent and if_match is not None:
         raise click.UsageError("--if-absent and --if-match contradict each other")
-    asks = source is not None and watched() and not yes and if_match is None and not if_absent
+    asks = (
+        source is not None and is_interactive() and not yes and if_match is None and not if_absent
+    )
     body = sys.stdin.buffer if source is None else source
     refused = (
         f"the value {key} exists already"
@@ -120,8 +122,8 @@ async def put(
                 if_match, asks = (await values.metadata(key)).etag, False
                 confirm(f"replace the existing value {key}?", yes=False)
                 refused = f"the value {key} was changed in the meantime; nothing was stored"
-    print_found({"key": key, "etag": version})
-    words(f"stored {key}, version {version}")
+    print_result({"key": key, "etag": version})
+    tell(f"stored {key}, version {version}")
 
 
 @click.command("get")
@@ -150,7 +152,7 @@ async def get(
             await values.download(key, sys.stdout.buffer if out is None else out, progress=report)
             sys.stdout.flush()
     if out is not None:
-        words(f"wrote {key} to {out}")
+        tell(f"wrote {key} to {out}")
 
 
 @click.command("head")
@@ -177,7 +179,7 @@ async def head(client: Client, key: str, space: str | None) -> None:
         "content type": found.content_type,
         **found.metadata,
     }
-    print_found({**document, "metadata": dict(found.metadata)}, facts(named))
+    print_result({**document, "metadata": dict(found.metadata)}, facts(named))
 
 
 @click.command("list")
@@ -188,9 +190,9 @@ async def list_(client: Client, prefix: str, space: str | None) -> None:
     """List the keys that begin with PREFIX, or all keys, in ascending order."""
     async with _values(client, space, prefix) as values:
         keys = [key async for key in values.list(prefix)]
-    print_found(keys, keys)
+    print_result(keys, keys)
     if not keys:
-        words("no values here yet; next: sealspace kv put KEY < FILE")
+        tell("no values here yet; next: sealspace kv put KEY < FILE")
 
 
 @click.command("delete")
@@ -200,12 +202,12 @@ async def list_(client: Client, prefix: str, space: str | None) -> None:
 @at_node
 async def delete(client: Client, key: str, space: str | None, yes: bool) -> None:
     """Delete a value. On a terminal, ask for confirmation."""
-    if watched():
+    if is_interactive():
         confirm(f"delete the value {key}?", yes=yes)
     async with _values(client, space, key) as values:
         if await values.delete(key) is None:  # already deleted: same answer as for an unknown key
             raise NotFound(200, "")
-    words(f"deleted {key}")
+    tell(f"deleted {key}")
 
 
 @asynccontextmanager

@@ -40,13 +40,13 @@ from .shared import NODE_VARIABLE, shared
 from .term_files import read_node_policy
 from .terminal import (
     facts,
+    is_interactive,
     optional_time,
-    print_found,
     print_lines,
+    print_result,
+    tell,
     time_text,
-    watched,
     what_happened,
-    words,
 )
 
 
@@ -203,7 +203,7 @@ def _with_wallet(
     if named.is_new:
         return replace(profile, key_file=home.default_key_file.absolute())
     if home.is_of_another_home(before.key_file):
-        words(
+        tell(
             f"warning: using a wallet key from another owner's folder: {before.key_file}",
             "to use a different key: sealspace login --key-file FILE",
         )
@@ -228,7 +228,7 @@ def _open_wallet(profile: Profile, before: Profile, *, is_new: bool) -> tuple[Wa
     if is_new:  # a key left by a login that the node refused or that was interrupted
         if before.owner and before.key_file == path:
             raise KeyFileUnusable(f"{path} exists already", hint="omit --new to use it")
-        words(f"{path} exists already and was never used to log in: using it")
+        tell(f"{path} exists already and was never used to log in: using it")
     return profile.wallet(), None
 
 
@@ -246,20 +246,20 @@ def _print_login(profile: Profile, session: Session, *, is_new: bool) -> None:
         "keyFile": None if profile.key_file is None else str(profile.key_file),
         "nodeEvidence": profile.node_policy is not None,
     }
-    print_found(
+    print_result(
         document,
         (f"logged in as {profile.owner}", f"at {profile.node}, {printable(str(session.node_id))}"),
     )
     if ends is not None:
-        words(f"until {ends}")
+        tell(f"until {ends}")
     if profile.node_policy is not None:
-        words("the node proved that it runs approved code; every later command checks this again")
+        tell("the node proved that it runs approved code; every later command checks this again")
     if is_new:
-        words(
+        tell(
             f"the wallet's key is in {profile.key_file}: keep a backup, secrets cannot be recovered"
             " without it"
         )
-        words("next: sealspace secret put NAME")
+        tell("next: sealspace secret put NAME")
 
 
 def _with_node_policy(before: Profile, demand: Demand, profile: Profile) -> Profile:
@@ -295,7 +295,7 @@ async def _approved_code(node: str, demand: Demand) -> Policy:
         attestation = await node_judging.ask_node(client)
     facts = await verifier.examine(attestation, now=SystemClock().now())
     print_lines(*node_judging.in_words(attestation.statement, facts), err=True)
-    if not watched():
+    if not is_interactive():
         raise InvalidInput(
             "cannot ask for approval of the node's code: this is not a terminal",
             hint="save the policy that `sealspace verify URL` prints, and add --node-policy FILE",
@@ -344,7 +344,7 @@ def logout() -> None:
     """
     home = owner_home()
     if not (home.folder / "session.json").exists():
-        words("not logged in: nothing to do")
+        tell("not logged in: nothing to do")
         return
     session = home.session()
     ends = (
@@ -356,9 +356,9 @@ def logout() -> None:
         if not has_ended(session):
             _revoke()
     except SealspaceError as error:
-        words(f"could not end the session at the node{ends}: {what_happened(error)}")
+        tell(f"could not end the session at the node{ends}: {what_happened(error)}")
     home.forget_session()
-    words(f"logged out {session.owner}")
+    tell(f"logged out {session.owner}")
 
 
 @click.command()
@@ -405,7 +405,7 @@ def _who(home: OwnerHome, profile: Profile, session: Session) -> dict[str, Json]
 
 
 def _print(document: dict[str, Json]) -> None:
-    print_found(
+    print_result(
         document, facts({_LABELS.get(name, name): value for name, value in document.items()})
     )
 

@@ -28,7 +28,7 @@ from .owner_profile import at_node, owner_home
 from .paths import FILE, NEW_FILE, read_named, require_free, write_grants
 from .shared import shared
 from .term_files import read_node_policy
-from .terminal import confirm, print_exactly, print_found, print_json, words, yes_option
+from .terminal import confirm, print_exactly, print_json, print_result, tell, yes_option
 
 _MAX_MANIFEST_BYTES = 256 * 1024
 
@@ -66,11 +66,11 @@ def check(file: Path) -> int:
     The exit status is 1 if the manifest has an error.
     """
     faults = check_manifest(_read(file))
-    print_found(
+    print_result(
         [{"path": one.path, "detail": one.detail} for one in faults], [one.text for one in faults]
     )
     if not faults:
-        words(f"{file} is a valid manifest; next: sealspace manifest explain {file}")
+        tell(f"{file} is a valid manifest; next: sealspace manifest explain {file}")
     return 1 if faults else 0
 
 
@@ -79,7 +79,7 @@ def check(file: Path) -> int:
 def explain_(manifest: Manifest) -> None:
     """Explain which rights the manifest in FILE requests for its application, and for how long."""
     lines = explain(manifest, now=SystemClock().now())
-    print_found(lines, [one.text for one in lines])
+    print_result(lines, [one.text for one in lines])
 
 
 @click.command(
@@ -146,7 +146,7 @@ async def grant(
         for one in explain(request, features=features, now=SystemClock().now())
         if (one.who == target.did or one.kind in ("app", "not-served", "note"))
     ]
-    words(*(one.text for one in lines))
+    tell(*(one.text for one in lines))
     # Reject what cannot be granted before asking for confirmation.
     grants = target_grants(
         target, owner=client.session.owner, features=features, leave_out=leave_out

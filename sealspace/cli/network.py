@@ -29,7 +29,7 @@ from .grant_create import node_terms
 from .owner_profile import at_node, owner_home
 from .paths import FILE
 from .term_files import read_node_policy
-from .terminal import confirm, facts, print_found, words, yes_option
+from .terminal import confirm, facts, print_result, tell, yes_option
 
 OWNER_ABILITIES = (DECRYPT, NETWORK_CREATE, SET_POLICY, READ_RECEIPTS)
 """Abilities on a network that an owner's commands need."""
@@ -76,7 +76,7 @@ async def show(client: Client, name: str) -> None:
         "requires": describe_terms(terms),
         "policy": policy_words(policy),
     }
-    print_found(document, facts(named))
+    print_result(document, facts(named))
 
 
 @click.command("create", epilog="Example: `sealspace network create production`.")
@@ -91,8 +91,8 @@ async def create(client: Client, name: str) -> None:
         was_there = False
         await right_to(client, network, *OWNER_ABILITIES)
     await client.encryption.ensure_network(name)  # fails if the network was revoked
-    words(f"{'exists already' if was_there else 'created'}: {network.text}")
-    print_found({"network": network.text, "wasThereAlready": was_there})
+    tell(f"{'exists already' if was_there else 'created'}: {network.text}")
+    print_result({"network": network.text, "wasThereAlready": was_there})
 
 
 @click.command("revoke", epilog="Example: `sealspace network revoke production`.")
@@ -111,8 +111,8 @@ async def revoke(client: Client, name: str, yes: bool) -> None:
     await right_to(client, network, NETWORK_REVOKE)
     # Also if it is shown as revoked: only this answer confirms that it survives a failover (ST16).
     await client.encryption.revoke_network(network)
-    words(f"already revoked: {name}" if was_revoked else f"revoked: {name}")
-    print_found({"revoked": name, "wasRevokedAlready": was_revoked})
+    tell(f"already revoked: {name}" if was_revoked else f"revoked: {name}")
+    print_result({"revoked": name, "wasRevokedAlready": was_revoked})
 
 
 @click.command(
@@ -147,19 +147,19 @@ async def policy_(client: Client, name: str, file: Path | None, remove: bool, ye
     await right_to(client, network, SET_POLICY)
     before = await client.encryption.policy(network)
     if file is None and not remove:
-        print_found(None if before is None else policy_json(before), policy_words(before))
+        print_result(None if before is None else policy_json(before), policy_words(before))
         return
     if before != after:
-        words(*policy_changes(before, after))
-        words(
+        tell(*policy_changes(before, after))
+        tell(
             "this only restricts access further"
             if only_tightens(before, after)
             else "this may admit code that was refused before"
         )
         confirm("set this policy?", yes=yes)
         await client.encryption.set_policy(network, after)
-    words("no change" if before == after else f"set: {name}")
-    print_found(None if after is None else policy_json(after))
+    tell("no change" if before == after else f"set: {name}")
+    print_result(None if after is None else policy_json(after))
 
 
 def only_tightens(before: Policy | None, after: Policy | None) -> bool:

@@ -55,7 +55,7 @@ from .command_errors import KeyFileUnusable, NotThere
 from .lazy import provided
 from .node_terms import node_policy_json, parse_node_policy
 from .shared import FOLDER_NAME, shared
-from .terminal import watched, words
+from .terminal import is_interactive, tell
 
 _MAX_PROFILE_BYTES = 128 * 1024
 _HINT = "sealspace login URL"
@@ -231,7 +231,7 @@ class OwnerHome:
         """Open the wallet of the last login."""
         profile = self.profile()
         if self.is_of_another_home(profile.key_file):
-            words(f"warning: using a wallet key from another owner's folder: {profile.key_file}")
+            tell(f"warning: using a wallet key from another owner's folder: {profile.key_file}")
         wallet = profile.wallet()
         if wallet.did != profile.owner:
             raise KeyFileUnusable(
@@ -459,7 +459,7 @@ def open_keystore(path: Path) -> WalletSigner:
     """Open a Web3 keystore (version 3) with a password from the environment or the terminal."""
     password = os.environ.get(PASSWORD_VARIABLE)
     if password is None:
-        if not watched():
+        if not is_interactive():
             raise KeyFileUnusable(
                 f"cannot ask for the password of the keystore {path}: this is not a terminal",
                 hint=f"set {PASSWORD_VARIABLE}",

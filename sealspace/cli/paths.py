@@ -17,7 +17,7 @@ from ..printable import printable
 from ..private_files import make_file
 from ..wire.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_bundle, encode_bundle
 from .command_errors import FileUnreadable
-from .terminal import words
+from .terminal import tell
 
 
 class NamedFile(click.Path):
@@ -89,7 +89,7 @@ def require_free(path: Path) -> None:
 def write_grants(path: Path, portables: Sequence[PortableDelegation]) -> None:
     """Write grants to a new file with mode 0600, and print the command that accepts them."""
     make_file(path, encode_bundle(portables) + b"\n")
-    words(f"wrote {path}; the recipient runs: sealspace grant accept {path.name}")
+    tell(f"wrote {path}; the recipient runs: sealspace grant accept {path.name}")
 
 
 def make_receipt_folder(folder: Path) -> None:

@@ -29,7 +29,7 @@ from .durations import ttl_s_of
 from .network import right_to
 from .owner_profile import at_node, dids_of, owner_home
 from .paths import NEW_FOLDER, keep_receipt, make_receipt_folder
-from .terminal import print_rows, time_text, words
+from .terminal import print_rows, tell, time_text
 
 _HEADERS = ("time", "why", "secret", "network", "to")
 _GROUNDS: Mapping[str, str] = {
@@ -114,12 +114,12 @@ async def list_(
         nothing="no releases to others" if found else "no receipts",
     )
     if len(shown) < len(found):
-        words(
+        tell(
             f"receipts of your own reads are not listed ({len(found) - len(shown)}); to list them,"
             " add --all"
         )
     if found:  # `sealspace verify --node-did` needs the DID
-        words(f"valid receipts: {len(found)}, signed by the node {found[0].receipt.node}")
+        tell(f"valid receipts: {len(found)}, signed by the node {found[0].receipt.node}")
     return (
         1
         if places is not None and any(digest_of(one.receipt) not in places for one in found)

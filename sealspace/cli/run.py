@@ -20,7 +20,7 @@ from .paths import FILE_OR_DASH, NEW_FILE, read_named
 from .run_masker import patterns_of
 from .run_process import keep_out_of_core_dumps, replace_process, run_masked
 from .secret import no_secret, scope_option
-from .terminal import words
+from .terminal import tell
 
 
 def text_of(value: str | bytes) -> str:
@@ -204,7 +204,7 @@ def run(
     if no_masking:
         replace_process(command, environment)
     if os.isatty(1) and os.isatty(2):
-        words(
+        tell(
             "output is masked, so the command is not connected to this terminal; to connect the"
             " command to the terminal without masking, add --no-masking"
         )
@@ -221,7 +221,7 @@ def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:
         if name in allowed or (_OF_SECRETS.fullmatch(name) and not directs_programs(name))
     ]
     if others := [name for name in names if name not in chosen]:
-        words(
+        tell(
             f"secrets that the command does not get ({len(others)}): {', '.join(others):.300}; to"
             " choose the secrets, use: --only A,B"
         )
@@ -236,7 +236,7 @@ def _patterns(values: Mapping[str, str | bytes]) -> frozenset[bytes]:
         if isinstance(value, bytes):
             patterns |= patterns_of(value)
         if not patterns and value:
-            words(f"{name} is too short to be masked in the output")
+            tell(f"{name} is too short to be masked in the output")
         found |= patterns
     return frozenset(found)
 
@@ -285,7 +285,7 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
         sys.stdout.buffer.flush()
     else:
         replace_file(target, filled)
-        words(f"wrote {target}; secrets inserted: {len(values)}")
+        tell(f"wrote {target}; secrets inserted: {len(values)}")
 
 
 def placeholders(text: bytes) -> tuple[str, ...]:

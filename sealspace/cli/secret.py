@@ -46,12 +46,12 @@ from .terminal import (
     confirm,
     confirm_replacing,
     interruptible,
-    print_found,
+    is_interactive,
     print_json,
+    print_result,
     print_rows,
     print_value,
-    watched,
-    words,
+    tell,
     yes_option,
 )
 
@@ -123,7 +123,7 @@ async def put(
         with suppress(UnicodeDecodeError):
             text = data.decode()
     await _store(client, name, text, scope=scope, if_absent=if_absent, yes=yes)
-    words(f"stored {name}")
+    tell(f"stored {name}")
 
 
 @click.command("get", epilog="Example: `sealspace secret get API_KEY | other-program`.")
@@ -201,14 +201,14 @@ async def list_(client: Client, scope: str | None, is_all: bool) -> None:
 @at_node
 async def delete(client: Client, name: str, scope: str | None, yes: bool) -> None:
     """Delete a secret for its owner and all recipients. On a terminal, ask for confirmation."""
-    if watched():
+    if is_interactive():
         confirm(f"delete the secret {name}?", yes=yes)
     secrets = client.secrets()
     try:
         await secrets.delete(name, scope=scope)
     except NotFound:
         raise await no_secret(secrets, name, scope) from None
-    words(f"deleted {name}")
+    tell(f"deleted {name}")
 
 
 @click.command(
@@ -251,7 +251,7 @@ async def generate(
     """
     value = "".join(random.choice(ALPHABETS[alphabet]) for _ in range(length))
     await _store(client, name, value, scope=scope, if_absent=if_absent, yes=yes)
-    print_found(
+    print_result(
         {"name": name, "scope": scope, **({"value": value} if show else {})},
         [value if show else name],
     )
@@ -297,7 +297,9 @@ async def _store(
     """Store a secret. On a terminal, ask before an existing version is replaced."""
     secrets, version = client.secrets(), None
     try:
-        await secrets.put(name, value, scope=scope, if_absent=if_absent or (watched() and not yes))
+        await secrets.put(
+            name, value, scope=scope, if_absent=if_absent or (is_interactive() and not yes)
+        )
         return
     except PreconditionFailed:
         if if_absent:
@@ -392,7 +394,7 @@ def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, y
     if values:
         _store_all(values, scope, dry_run=dry_run, yes=yes)
     else:
-        words(f"no secrets in {file}")
+        tell(f"no secrets in {file}")
 
 
 @at_node
@@ -407,11 +409,11 @@ async def _store_all(
     there = await _versions(client, values, scope)
     lines = [f"{'replace' if name in there else 'new':<8} {name}" for name in values]
     if dry_run:
-        print_found([{"name": name, "replaces": name in there} for name in values], lines)
-        words("dry run: nothing was stored")
+        print_result([{"name": name, "replaces": name in there} for name in values], lines)
+        tell("dry run: nothing was stored")
         return
-    words(*lines)
-    if there or watched():
+    tell(*lines)
+    if there or is_interactive():
         replacing = f", replacing {len(there)} existing ones" if there else ""
         confirm(f"store {len(values)} secrets{replacing}?", yes=yes)
     # A write of several values cannot be conditional, so compare the versions just before it.
@@ -423,10 +425,10 @@ async def _store_all(
         await client.secrets().put_many(values, scope=scope)
     except BatchIncomplete as error:
         written = sorted(key.rpartition("/")[2] for key in error.done)
-        words(f"written: {', '.join(written)}")
+        tell(f"written: {', '.join(written)}")
         error.step = "run the command again; it is safe to store the same values twice"
         raise
-    words(f"stored {len(values)}")
+    tell(f"stored {len(values)}")
 
 
 @click.command(
@@ -459,7 +461,7 @@ async def export(
     values = await secrets.get_many(await secrets.list(scope=scope), scope=scope)
     as_json = form == "json" or shared().as_json
     if not values:
-        words("no secrets yet; next: sealspace secret put NAME")
+        tell("no secrets yet; next: sealspace secret put NAME")
     if out is None:
         if as_json:
             print_json(values_json(values))
@@ -469,7 +471,7 @@ async def export(
     text = json.dumps(values_json(values), indent=2) + "\n" if as_json else encode_dotenv(values)
     confirm_replacing(out, yes=yes)
     replace_file(out, text.encode())
-    words(f"wrote {len(values)} unencrypted secrets to {out}; delete the file after use")
+    tell(f"wrote {len(values)} unencrypted secrets to {out}; delete the file after use")
 
 
 async def _versions(client: Client, names: Iterable[str], scope: str | None) -> dict[str, str]:

@@ -18,7 +18,7 @@ from ..spaces import SpaceEntry
 from ..wire.sign_in import KV_ABILITIES
 from .command_errors import AlreadyThere, NotThere
 from .owner_profile import at_node, owner_home
-from .terminal import facts, print_found, print_rows, time_text, words
+from .terminal import facts, print_result, print_rows, tell, time_text
 
 _name = click.argument("name", metavar="NAME")
 
@@ -63,8 +63,8 @@ async def create(client: Client, name: str) -> None:
     await client.delegations.add_right(wallet, whole, ttl_s=left_s)
     home.keep_session(client.session)
     home.keep(replace(profile, spaces=(*profile.spaces, name)), home.session())
-    print_found(_described(made), [made.space.text])
-    words(f"next: sealspace kv put KEY --space {name} < FILE")
+    print_result(_described(made), [made.space.text])
+    tell(f"next: sealspace kv put KEY --space {name} < FILE")
 
 
 @click.command("info")
@@ -86,7 +86,7 @@ async def info(client: Client, name: str) -> None:
         "since": time_of(found.created_at),
         "stored": _stored(found),
     }
-    print_found(_described(found) | use, facts(shown))
+    print_result(_described(found) | use, facts(shown))
 
 
 def _stored(entry: SpaceEntry) -> str:

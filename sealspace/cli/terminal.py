@@ -95,7 +95,7 @@ def print_value(value: str | bytes, *, raw: bool = False) -> None:
         lines = value.removesuffix("\n").split("\n")
         print_lines(*lines)
         if any(printable_line(line) != line for line in lines):
-            words("control characters were replaced; --raw prints the value unchanged")
+            tell("control characters were replaced; --raw prints the value unchanged")
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -112,7 +112,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         )
 
 
-def print_found(found: object, lines: Iterable[str] = ()) -> None:
+def print_result(found: object, lines: Iterable[str] = ()) -> None:
     """Print a result as JSON with `--json`, and as lines otherwise."""
     if shared().as_json:
         print_json(found)
@@ -129,7 +129,7 @@ def print_rows(
         return
     table(headers, rows)
     if not rows:
-        words(nothing)
+        tell(nothing)
 
 
 def facts(named: Mapping[str, object]) -> list[str]:
@@ -157,7 +157,7 @@ def optional_time(at: float | None) -> str | None:
 # --- words ----------------------------------------------------------------------------------------
 
 
-def words(*lines: str) -> None:
+def tell(*lines: str) -> None:
     """Print messages on standard error, unless `--quiet` was given."""
     if not shared().quiet:
         print_lines(*lines, err=True)
@@ -239,11 +239,11 @@ def _right(ability: str, resource: str, own: str) -> str:
     # Imported here to keep the start fast.
     from ..apps.descriptions import granted_resource, rights_words
 
-    (words,) = rights_words([granted_resource(resource, (ability,))], by=own, with_below=False)
-    return words
+    (line,) = rights_words([granted_resource(resource, (ability,))], by=own, with_below=False)
+    return line
 
 
-def watched() -> bool:
+def is_interactive() -> bool:
     """Return whether both standard input and standard error are terminals."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
@@ -269,7 +269,7 @@ def confirm(question: str, *, yes: bool) -> None:
     """Ask for confirmation on the terminal, and abort if the answer is no."""
     if yes:
         return
-    if not watched():
+    if not is_interactive():
         raise InvalidInput(
             f"cannot ask for confirmation, this is not a terminal: {question}", hint="add --yes"
         )
@@ -291,7 +291,7 @@ def counter(what: str, *, every: int, first: int = 0) -> Callable[[int], None]:
         nonlocal following
         if done >= following:
             following = done + every
-            words(f"{done} {what}")
+            tell(f"{done} {what}")
 
     return count
 
@@ -299,7 +299,7 @@ def counter(what: str, *, every: int, first: int = 0) -> Callable[[int], None]:
 @contextmanager
 def progress(total: int | None, label: str) -> Iterator[Callable[[int, int | None], None]]:
     """Show a progress bar on a terminal. Yields a function that updates the bar."""
-    if not watched() or shared().quiet:
+    if not is_interactive() or shared().quiet:
         yield lambda _done, _total: None
         return
     from rich.console import Console  # imported here: takes 23 ms, and scripts do not need it

@@ -8,7 +8,7 @@ from click.shell_completion import get_completion_class
 
 from .. import __version__
 from .lazy import EXTRAS, is_installed
-from .terminal import print_found, print_lines, words
+from .terminal import print_lines, print_result, tell
 
 _FILES = {
     "bash": 'eval "$(sealspace completion bash)" to ~/.bashrc',
@@ -32,7 +32,7 @@ def completion(shell: str) -> None:
     assert kind is not None  # click has a class for each choice
     print_lines(*kind(root, {}, "sealspace", "_SEALSPACE_COMPLETE").source().splitlines())
     if sys.stdout.isatty():
-        words(f"to enable completion in every new shell, add {_FILES[shell]}")
+        tell(f"to enable completion in every new shell, add {_FILES[shell]}")
 
 
 @click.command()
@@ -40,4 +40,4 @@ def version() -> None:
     """Print the version. With `--json`, also print the Python version and the installed extras."""
     installed = list(filter(is_installed, EXTRAS))
     found = {"version": __version__, "python": platform.python_version(), "extras": installed}
-    print_found(found, [__version__])
+    print_result(found, [__version__])

@@ -290,7 +290,7 @@ Large values leave as much.
 """
 
 
-class TakenBackup(msgspec.Struct, rename="camel"):
+class BackupSummary(msgspec.Struct, rename="camel"):
     """A summary of the contents of a finished backup."""
 
     marked_at: float
@@ -333,7 +333,7 @@ def backup_file(path: Path) -> Iterator[BinaryIO]:
             Path(name).unlink()
 
 
-async def take_backup(
+async def write_backup(
     store: Store,
     rows: RowSource,
     objects: ObjectStore,
@@ -346,7 +346,7 @@ async def take_backup(
     sealed_secret: bytes | None,
     clock: Clock,
     done: Callable[[int], None],
-) -> TakenBackup:
+) -> BackupSummary:
     """Write a backup of a store to a new archive file (BK1 to BK3).
 
     Args:
@@ -361,7 +361,7 @@ async def take_backup(
     with tempfile.TemporaryFile() as names:
         async with rows.lock_bodies():  # BK2: before the time is noted
             # BK1: every write that was acknowledged until now is in the snapshot
-            taken = TakenBackup(marked_at=clock.now())
+            taken = BackupSummary(marked_at=clock.now())
             archive = ArchiveWriter(stream, _space_guard(stream, folder), made_at=taken.marked_at)
             header = Header(
                 format=2,
@@ -415,7 +415,7 @@ async def _add_body(
     archive: ArchiveWriter,
     name: ObjectName,
     size_bytes: int,
-    taken: TakenBackup,
+    taken: BackupSummary,
 ) -> None:
     """Copy the body of a value into the archive.
 

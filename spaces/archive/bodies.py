@@ -20,7 +20,7 @@ from ..keyspace import OBJECTS_PREFIX
 from ..space_errors import BodiesElsewhere, RecordDamaged
 from ..store.contract import Store
 from ..store.lmdb.snapshots import Part, RowSource, parse_row
-from ..values.object_place import record_move, recorded_place
+from ..values.object_place import record_move, recorded_location
 from ..values.object_records import ObjectName, object_record_of
 from ..values.object_store import ObjectStore, Piece
 
@@ -102,7 +102,7 @@ async def move_bodies(
     gets its name in the target only when it is complete. Until all bodies are there, every node
     reads them from the source.
     """
-    if await recorded_place(store) not in (origin, to):
+    if await recorded_location(store) not in (origin, to):
         raise BodiesElsewhere("this store keeps its large values in a third place")
     moved = MovedBodies()
     with tempfile.TemporaryFile() as notes:

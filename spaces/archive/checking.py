@@ -43,7 +43,7 @@ from ..audit.audit_chain import chain_head
 from ..audit.audit_records import audit_record_of
 from ..audit.pruning import pruning_of
 from ..documents.collateral_rows import state_of
-from ..documents.receipt_rows import basis_of
+from ..documents.receipt_rows import evidence_inputs_of
 from ..grants.admissions import admission_key, admission_of
 from ..grants.delegations import decode_delegation, registration_puts
 from ..grants.hosting import space_of
@@ -75,9 +75,9 @@ from ..keyspace import (
     WITHDRAWALS_KEY,
     audit_head_key,
     delegation_key,
+    delegations_counter,
     expiry_key,
     is_index_row,
-    kept_counter,
     micros8,
     newest8,
     object_key,
@@ -121,7 +121,7 @@ def delegation_bookings(key: bytes, record: Record, get: Get) -> Iterator[Bookin
     if found is None:
         return
     delegation = found.delegation
-    yield kept_counter(x16(delegation.delegator)), 1
+    yield delegations_counter(x16(delegation.delegator)), 1
     require(
         key == delegation_key(delegation.content_key),
         "a delegation is stored under the wrong key",
@@ -185,7 +185,7 @@ def index_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
     yield kind, -1
 
 
-def check_mark(key: bytes, record: Record, get: Get) -> None:
+def check_marker(key: bytes, record: Record, get: Get) -> None:
     """Check a revocation marker. If the marker says `live`, its delegation must be stored."""
     revocation_of(record)
     is_stray = record.value == LIVE_MARK and get(delegation_key(key[1:])) is None
@@ -428,13 +428,13 @@ _KINDS: Mapping[bytes, _Kind] = {
     b"j": check_entry,
     b"y": check_head,
     **dict.fromkeys((ALIASES_PREFIX, *_INDEXES), index_bookings),
-    b"L": check_mark,
+    b"L": check_marker,
     b"N": _network,
     b"o": _admission,
     b"C": _of_lengths(21, 0),
     b"d": _of_lengths(37, 0),
     b"J": _audit_record,
-    b"a": _decoded(basis_of),
+    b"a": _decoded(evidence_inputs_of),
     b"v": _decoded(state_of),
     b"T": _decoded(ticket_of),
     b"O": _decoded(override_of),

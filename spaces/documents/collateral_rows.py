@@ -39,7 +39,7 @@ class CollateralState(msgspec.Struct, frozen=True, array_like=True, kw_only=True
     wanted_at: float = 0.0
 
     @property
-    def is_wish(self) -> bool:
+    def is_missing(self) -> bool:
         """Whether the platform family's collateral is wanted but not stored yet."""
         return not self.source
 

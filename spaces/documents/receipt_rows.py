@@ -20,14 +20,14 @@ from ..expiry import rows_until
 from ..keyspace import (
     DOCUMENT_USES_PREFIX,
     RECEIPTS_PREFIX,
-    basis_beside,
     document_key,
     document_use_key,
+    evidence_inputs_key,
     micros8,
     receipt_key,
     x16,
 )
-from ..scans import walk_place, walk_put
+from ..scans import walk_position, walk_put
 from ..store.contract import ABSENT, Commit, Page, Put, Range, Record, Store, pages_of, read_page
 from .evidence import evidence_row_key
 
@@ -73,7 +73,7 @@ async def stored_receipts(store: Store, network: NetworkId | None = None) -> Asy
             yield record.value or b""
 
 
-class Basis(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class EvidenceInputs(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """The data that is needed to verify attestation evidence again."""
 
     evidence_sha256: bytes
@@ -82,18 +82,21 @@ class Basis(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     event_log: bytes | None
 
 
-_BASIS_CODEC = Codec(Basis)
-basis_of = _BASIS_CODEC.read
-"""Decode a row that `basis_put` wrote."""
+_INPUTS_CODEC = Codec(EvidenceInputs)
+evidence_inputs_of = _INPUTS_CODEC.read
+"""Decode a row that `evidence_inputs_put` wrote."""
 
 
-def basis_put(holder: Principal, receiver_public_key: bytes, basis: Basis) -> Put:
+def evidence_inputs_put(
+    holder: Principal, receiver_public_key: bytes, basis: EvidenceInputs
+) -> Put:
     """Return the write operation that stores the data needed to verify evidence again.
 
     It belongs in the commit that writes the evidence.
     """
     return Put(
-        basis_beside(evidence_row_key(holder, receiver_public_key)), _BASIS_CODEC.encode(basis)
+        evidence_inputs_key(evidence_row_key(holder, receiver_public_key)),
+        _INPUTS_CODEC.encode(basis),
     )
 
 
@@ -129,7 +132,7 @@ async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> boo
     It scans the networks and reads only the oldest receipts of each.
     """
     until8 = micros8(until)
-    place = begun = await walk_place(store, _WALK)
+    place = begun = await walk_position(store, _WALK)
     for _ in range(pages):
         page = await read_page(
             store, Range(RECEIPTS_PREFIX, after=place, limit=_MOST_RECEIPTS, keys_only=True)

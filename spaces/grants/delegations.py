@@ -12,7 +12,7 @@ that the owner signed (`sessions`).
 Example:
     found = await delegations.by_cid([parent.digest for parent in token.parents])
     registered = judge_registration(token, found, marks, now=now)
-    commit = Commit(puts=(*registration_puts(registered), *plan.puts), live=mark_keys(...))
+    commit = Commit(puts=(*registration_puts(registered), *plan.puts), live=marker_keys(...))
 """
 
 from collections import OrderedDict
@@ -35,9 +35,9 @@ from ..keyspace import (
     ROLE_FROM,
     ROLE_TO,
     alias_key,
+    delegation_bytes_counter,
     delegation_key,
     expiry_key,
-    kept_bytes_counter,
     member_key,
     micros8,
     newest8,
@@ -132,7 +132,9 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
     puts += session_puts(delegation, now=registered.registered_at)
     size_bytes = row_bytes(puts)
     puts[0] = replace(
-        puts[0], weight_bytes=size_bytes, account=kept_bytes_counter(x16(delegation.delegator))
+        puts[0],
+        weight_bytes=size_bytes,
+        account=delegation_bytes_counter(x16(delegation.delegator)),
     )
     if client_account is not None:
         puts[3] = replace(puts[3], weight_bytes=size_bytes, account=client_account)
@@ -232,11 +234,11 @@ class Delegations:
         A cid of None gives None. Each cid of a delegation finds it.
 
         All that are not in memory are read at once. The result says nothing about revocations: read
-        the markers with `mark_keys` afterwards, in the read that the answer is based on.
+        the markers with `marker_keys` afterwards, in the read that the answer is based on.
         """
         known = self._aliases
         found = {
-            cid: self.remembered(known[cid]) if cid in known else None
+            cid: self.memoize(known[cid]) if cid in known else None
             for cid in cids
             if cid is not None
         }
@@ -254,7 +256,7 @@ class Delegations:
 
     async def by_content(self, contents: Sequence[ContentKey]) -> tuple[Registered | None, ...]:
         """Return a delegation for each content key, in order, or None where none is registered."""
-        found = {content: self.remembered(content) for content in contents}
+        found = {content: self.memoize(content) for content in contents}
         missing = [content for content, known in found.items() if known is None]
         if missing:
             records = (
@@ -266,7 +268,7 @@ class Delegations:
                     self.remember(stored)
         return tuple([found[content] for content in contents])
 
-    def remembered(self, content: ContentKey) -> Registered | None:
+    def memoize(self, content: ContentKey) -> Registered | None:
         """Return a delegation if it is in the cache, or None. The store is not read."""
         entry = self._by_content.get(content)
         if entry is None:

@@ -14,9 +14,9 @@ its closure, it is indexed again under its own expiry: until then it could be re
 its revocation marker has to stay.
 
 Example:
-    keys = kept_keys(signer, client)
+    keys = delegation_usage_keys(signer, client)
     records = (await store.read(keys)).records
-    kept = kept_of(keys, records, hosts_now=False, hosting=bounds, others=bounds)
+    kept = delegation_usage(keys, records, hosts_now=False, hosting=bounds, others=bounds)
     puts = registration_puts(..., client_account=kept.client_account)
     commit = Commit(puts=tuple(puts), adds=kept.adds(charged_bytes(puts)))
     removal = plan_removal(key, stored, record, now=now)
@@ -33,10 +33,10 @@ from capabilities.principals import Principal
 from ..keyspace import (
     EXPIRY_PREFIX,
     client_bytes_counter,
+    delegation_bytes_counter,
     delegation_key,
+    delegations_counter,
     expiry_key,
-    kept_bytes_counter,
-    kept_counter,
     micros8,
     newest8,
     owner_counter,
@@ -50,7 +50,7 @@ from .sessions import session_row_key
 KEPT_AFTER_EXPIRY_S = 30 * 86_400
 
 
-class KeptBounds(NamedTuple):
+class DelegationLimits(NamedTuple):
     """The limits on stored delegations. A limit of 0 means unlimited."""
 
     delegations: int
@@ -58,13 +58,17 @@ class KeptBounds(NamedTuple):
     client_bytes: int
 
 
-def kept_keys(signer: Principal, client: str | None) -> tuple[bytes, ...]:
+def delegation_usage_keys(signer: Principal, client: str | None) -> tuple[bytes, ...]:
     """Return the keys of the counters that limit stored delegations.
 
-    `kept_of` decodes the records under these keys.
+    `delegation_usage` decodes the records under these keys.
     """
     signer16 = x16(signer)
-    keys = (kept_counter(signer16), kept_bytes_counter(signer16), owner_counter(signer16))
+    keys = (
+        delegations_counter(signer16),
+        delegation_bytes_counter(signer16),
+        owner_counter(signer16),
+    )
     if client is None:
         return keys
     client16 = x16(client)
@@ -91,7 +95,7 @@ class _Counter(NamedTuple):
         return (Add(self.key, 0, at_most=self.limit),)
 
 
-class Kept(NamedTuple):
+class DelegationUsage(NamedTuple):
     """The counters that limit the stored delegations of a signer and of a client address."""
 
     delegations: _Counter
@@ -123,23 +127,23 @@ class Kept(NamedTuple):
         )
 
 
-def kept_of(
+def delegation_usage(
     keys: Sequence[bytes],
     records: Sequence[Record | None],
     *,
     hosts_now: bool,
-    hosting: KeptBounds,
-    others: KeptBounds,
-) -> Kept:
+    hosting: DelegationLimits,
+    others: DelegationLimits,
+) -> DelegationUsage:
     """Decode the counters that limit stored delegations.
 
-    `records` were read under `keys`, which `kept_keys` returned. `others` has the limits for
-    signers who host no space here.
+    `records` were read under `keys`, which `delegation_usage_keys` returned. `others` has the
+    limits for signers who host no space here.
     """
     count, signer_bytes, spaces, *addresses = zip(keys, map(counter_of, records), strict=True)
     hosts = hosts_now or spaces[1] > 0
     bounds = hosting if hosts else others
-    return Kept(
+    return DelegationUsage(
         _Counter(*count, bounds.delegations, "delegations of this signer"),
         _Counter(*signer_bytes, bounds.signer_bytes, "bytes of delegations of this signer"),
         _Counter(*addresses[hosts], bounds.client_bytes, "bytes of delegations from this address")
@@ -168,7 +172,7 @@ def plan_removal(
         # an earlier version wrote this row for delegations that are no sessions today
         keys.add(session_row_key(delegation))
     puts = (Put(whole, None, expect=record.stamp), *[Put(key, None) for key in sorted(keys)])
-    return Commit(puts=puts, adds=(Add(kept_counter(x16(delegation.delegator)), -1),))
+    return Commit(puts=puts, adds=(Add(delegations_counter(x16(delegation.delegator)), -1),))
 
 
 def swept_until(now: float) -> bytes:

@@ -13,19 +13,19 @@ from typing import NamedTuple
 
 import msgspec
 
-from capabilities.chain import Mark
+from capabilities.chain import Marker
 from capabilities.cids import ContentKey, Digest
 from capabilities.principals import Principal
 
 from .._codec import Codec
-from ..keyspace import mark_key
+from ..keyspace import marker_key
 from ..space_errors import RecordDamaged
 from ..store.contract import ABSENT, LIVE_MARK, Put, Record
 
-_PREFIX = mark_key(b"")
+_PREFIX = marker_key(b"")
 _REVOKED_PREFIX = b"R"
 _DETAILS_AT = 1 + 32
-_LIVE, _REVOKED = Mark.LIVE, Mark.REVOKED  # looking up the member of an enum is slow
+_LIVE, _REVOKED = Marker.LIVE, Marker.REVOKED  # looking up the member of an enum is slow
 
 
 class Revoked(NamedTuple):
@@ -44,7 +44,7 @@ class _Details(msgspec.Struct, frozen=True, array_like=True):
 _CODEC = Codec(_Details)
 
 
-def mark_keys(contents: Iterable[ContentKey]) -> tuple[bytes, ...]:
+def marker_keys(contents: Iterable[ContentKey]) -> tuple[bytes, ...]:
     """Return the keys of the revocation markers of delegations."""
     return tuple([_PREFIX + content for content in contents])
 
@@ -54,7 +54,7 @@ def live_put(content: ContentKey) -> Put:
 
     The commit is refused if the delegation has a revocation marker already.
     """
-    return Put(mark_key(content), LIVE_MARK, expect=ABSENT)
+    return Put(marker_key(content), LIVE_MARK, expect=ABSENT)
 
 
 def revocation_put(content: ContentKey, revoked: Revoked) -> Put:
@@ -63,10 +63,10 @@ def revocation_put(content: ContentKey, revoked: Revoked) -> Put:
     A revoked delegation stays revoked. Of two concurrent revocations the later is recorded.
     """
     details = _CODEC.encode(_Details(at=revoked.at, by=revoked.by))
-    return Put(mark_key(content), _REVOKED_PREFIX + revoked.cid + details)
+    return Put(marker_key(content), _REVOKED_PREFIX + revoked.cid + details)
 
 
-def mark_of(record: Record | None) -> Mark | None:
+def marker_of(record: Record | None) -> Marker | None:
     """Decode a delegation's revocation marker. Return None if the row is missing.
 
     Every value but `live` counts as revoked.
@@ -76,11 +76,11 @@ def mark_of(record: Record | None) -> Mark | None:
     return _LIVE if record.value == LIVE_MARK else _REVOKED
 
 
-def marks_of(
+def markers_of(
     contents: Sequence[ContentKey], records: Sequence[Record | None]
-) -> dict[ContentKey, Mark]:
+) -> dict[ContentKey, Marker]:
     """Return the revocation markers of delegations by content key. Skip missing markers."""
-    marks = zip(contents, map(mark_of, records), strict=True)
+    marks = zip(contents, map(marker_of, records), strict=True)
     return {content: mark for content, mark in marks if mark is not None}
 
 

@@ -133,7 +133,7 @@ class Snapshot(Struct, frozen=True, array_like=True, gc=False):
         pages: in the order of the ranges.
         followed: in the order of the keys to follow, the rows that they lead to. None if either row
             does not exist, the first is a tombstone, or the resulting key is too long.
-        is_forgotten: the replay records of this expiry minute were deleted, so the store cannot
+        is_use_unknown: the replay records of this expiry minute were deleted, so the store cannot
             tell whether the token was used. By the store's clock it expired minutes ago (ST4).
     """
 
@@ -141,7 +141,7 @@ class Snapshot(Struct, frozen=True, array_like=True, gc=False):
     records: tuple[Record | None, ...]
     pages: tuple[Page, ...]
     followed: tuple[Record | None, ...] = ()
-    is_forgotten: bool = False
+    is_use_unknown: bool = False
 
 
 class Put(Struct, frozen=True, array_like=True, gc=False):

@@ -125,7 +125,7 @@ _ERRORS = (BaseError, OSError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
-class BucketPlace:
+class BucketLocation:
     """The bucket and the key prefix under which bodies are stored."""
 
     bucket: str
@@ -156,7 +156,7 @@ class ObjectBucket:
     """The bodies of one store in a bucket. Any number of processes may use it."""
 
     def __init__(
-        self, place: BucketPlace, access: BucketAccess, *, max_bytes: int | None = None
+        self, place: BucketLocation, access: BucketAccess, *, max_bytes: int | None = None
     ) -> None:
         self.max_bytes = max_bytes
         self.step_bytes = PIECE_BYTES
@@ -164,7 +164,9 @@ class ObjectBucket:
         self._store_id: bytes | None = None
         self.objects: Final = _objects(place, access)
         self._prefix = place.prefix
-        self._whole = _objects(BucketPlace(place.bucket), access) if place.prefix else self.objects
+        self._whole = (
+            _objects(BucketLocation(place.bucket), access) if place.prefix else self.objects
+        )
 
     def give_back(self, size_bytes: int) -> None:
         """Release memory that a buffered body used."""
@@ -479,7 +481,7 @@ def _name_of(key: str) -> ObjectName | None:
     return name if name is not None and key_of(name) == key else None
 
 
-def _objects(place: BucketPlace, access: BucketAccess) -> S3Store:
+def _objects(place: BucketLocation, access: BucketAccess) -> S3Store:
     """Return the S3 client for a bucket.
 
     Every option is set, because the client takes missing ones from environment variables.

@@ -22,12 +22,12 @@ from ..store.contract import (
 FOLDER = "folder"
 
 
-async def recorded_place(store: Store) -> str:
+async def recorded_location(store: Store) -> str:
     """Return the recorded storage location of bodies: FOLDER, or the address of a bucket."""
     return _place_of(await read_row(store, BODIES_PLACE_KEY))
 
 
-async def claim_place(store: Store, place: str) -> None:
+async def claim_location(store: Store, place: str) -> None:
     """Record the storage location of bodies. Refuse to change it while bodies are stored.
 
     A location is recorded only if no bodies are stored in files or in a bucket.

@@ -7,7 +7,7 @@ import click
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from sealspace.cli.command_errors import ConfigurationError
 from sealspace.cli.paths import NEW_FOLDER
-from sealspace.cli.terminal import print_found, words
+from sealspace.cli.terminal import print_result, tell
 
 from ..evidence.simulated import PlatformFolderError, SimulatedPlatform
 
@@ -36,13 +36,13 @@ def simulate(folder: Path) -> None:
             hint="pass the name of a new folder",
         ) from None
     trust = f"--trust-root {folder}/root-ca.pem --collateral {collateral}"
-    words(
+    tell(
         f"to start a node that accepts this platform: sealspace serve {trust}",
         f"to log in and accept this platform: sealspace login {trust} …",
         f"to run a backend on this platform: SimulatedSource.load({str(folder)!r}, compose=…)",
         f"to start a runner on this platform: sealspace runner serve --simulate {folder} …",
     )
-    print_found(
+    print_result(
         {
             "folder": str(folder),
             "trustRoot": f"{folder}/root-ca.pem",

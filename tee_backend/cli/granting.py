@@ -43,12 +43,12 @@ from sealspace.cli.paths import FILE, FOLDER, read_named
 from sealspace.cli.secret import scope_option
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import (
+    is_interactive,
     optional_time,
-    print_found,
     print_lines,
+    print_result,
+    tell,
     time_text,
-    watched,
-    words,
 )
 from sealspace.client import Client
 from sealspace.documents.call_conditions import AllowAll, Condition, Owner, parse_condition
@@ -106,17 +106,17 @@ class Inspection:
         self.expect, self.accept, self.pin, self.yes = expect, accept, pin, yes
         self.approved, self.approved_secrets = _approved_in(like)
         with suppress(NotSignedIn):
-            remembered = owner_home().profile()
+            memoize = owner_home().profile()
             trust_root, collateral = (
-                trust_root or remembered.trust_root,
-                collateral or remembered.collateral,
+                trust_root or memoize.trust_root,
+                collateral or memoize.collateral,
             )
         documents = FetchedCollateral() if collateral is None else CollateralFolder(collateral)
         self.inspector = Inspector(documents, root=read_trust_root(trust_root))
 
     async def look(self, url: str) -> Seen:
         """Fetch and verify a backend's evidence. Refuse code that the options do not allow."""
-        words(f"requesting a fresh quote from {url}, and verifying it …")
+        tell(f"requesting a fresh quote from {url}, and verifying it …")
         seen = await fetch_evidence(url, self.inspector)
         self.require(seen)
         return seen
@@ -147,7 +147,7 @@ class Inspection:
         print_lines(*lines, err=err or shared().as_json)
         if self.yes or (self.knows(seen) and are_named):
             return
-        if not watched():
+        if not is_interactive():
             raise InvalidInput(
                 "cannot ask for confirmation: standard input is not a terminal",
                 hint=(
@@ -247,7 +247,7 @@ def show(url: str, inspection: Inspection) -> None:
         policy = inspection.policy(seen, ttl_s=_SHOWN_TTL_S)
     except BackendNotAcceptable:
         # Shown in spite of the refusal, so that a person can read what is wrong.
-        print_found(as_json(seen), in_plain_words(seen))
+        print_result(as_json(seen), in_plain_words(seen))
         raise
     shown: list[Json] = []
     lines = []
@@ -260,12 +260,12 @@ def show(url: str, inspection: Inspection) -> None:
                 time_text(grant.expires_at),
             )
             lines.append(f"you granted    {secrets} until {until}, {run_sentence(grant.statement)}")
-    print_found(
+    print_result(
         as_json(seen, policy) | ({"runGrants": shown} if seen.is_runner else {}),
         (*in_plain_words(seen, policy), *lines),
     )
     more = " --secret NAME --program DID/NAME" if seen.is_runner else ""
-    words(
+    tell(
         f"to grant to exactly this code: sealspace {'runner' if seen.is_runner else 'backend'}"
         f" grant {url}{more}"
     )
@@ -357,7 +357,7 @@ async def grant(
         wallet=owner_home().wallet(),
     )
     kept = await deliver(url, portable, hands_over=not no_hand_over)
-    print_found(kept | {"handedOver": not no_hand_over, "seen": as_json(seen, policy)}, ())
+    print_result(kept | {"handedOver": not no_hand_over, "seen": as_json(seen, policy)}, ())
 
 
 async def require_stored(client: Client, labels: Sequence[str]) -> None:
@@ -380,7 +380,7 @@ async def deliver(
 ) -> dict[str, Json]:
     """Save a grant on this machine and send it to the backend. Return its description as JSON."""
     path = owner_home().keep_grant(portable, url=url)
-    words(f"granted: {portable.cid}")
+    tell(f"granted: {portable.cid}")
     if hands_over:
         await hand_over_all(url, [portable], kept=str(path))
     return {
@@ -532,7 +532,7 @@ async def grant_runner(
         wallet=owner_home().wallet(),
     )
     kept = await deliver(url, portable)
-    print_found(kept | {"run": run_statement_json(run), "seen": as_json(seen, policy)}, ())
+    print_result(kept | {"run": run_statement_json(run), "seen": as_json(seen, policy)}, ())
 
 
 async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
@@ -552,7 +552,7 @@ async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
         )
     if follows:
         return ByProject(project)
-    words(f"granting version {active.sha256} of {project.text}; a later version needs a new grant")
+    tell(f"granting version {active.sha256} of {project.text}; a later version needs a new grant")
     return ByHash(active.sha256, project)
 
 
@@ -587,7 +587,7 @@ async def share(client: Client, url: str, inspection: Inspection, name: str, ttl
     portable = await client.runners.share_project(
         seen, name, ttl_s=ttl_s, wallet=owner_home().wallet()
     )
-    print_found(await deliver(url, portable), ())
+    print_result(await deliver(url, portable), ())
 
 
 _DEFAULT_TYPE = "hex32"
@@ -646,12 +646,12 @@ async def generate(
         _require_made_by(run, seen, policy, made.generated)
     except (BackendError, StatementInvalid):
         if made.generated:
-            words(
+            tell(
                 "it is not proven that the approved code generated these secrets; delete the"
                 f" secrets: {', '.join(made.generated)}"
             )
         raise
-    print_found({"generated": made.generated, "existing": made.existing}, made.generated)
+    print_result({"generated": made.generated, "existing": made.existing}, made.generated)
     if made.code is not None:
         raise RunFailed(
             f"{made.code}: {made.message}",

@@ -14,11 +14,11 @@ from sealspace.cli.node_terms import gathering
 from sealspace.cli.owner_profile import KeptGrant, at_node, dids_of, known_grants, owner_home
 from sealspace.cli.terminal import (
     confirm,
+    is_interactive,
     optional_time,
-    print_found,
+    print_result,
     print_rows,
-    watched,
-    words,
+    tell,
     yes_option,
 )
 from sealspace.client import Client
@@ -80,7 +80,7 @@ async def revoke(client: Client, target: str, yes: bool) -> None:
         )
     left = len([one for one in grants if await state_at_node(client, one.cid) != "revoked"])
     number = f"{left} grant{'s' if left != 1 else ''}"
-    if left and watched():  # a script that revokes in an emergency is not asked
+    if left and is_interactive():  # a script that revokes in an emergency is not asked
         confirm(f"permanently revoke {number} to {target}?", yes=yes)
     # Grants that are shown as revoked are sent too: only the answer to a revocation confirms that
     # it survives a failover (ST16).
@@ -88,8 +88,8 @@ async def revoke(client: Client, target: str, yes: bool) -> None:
         await client.delegations.revoke(*grants)
     except NodeRefused:
         await _revoke_each(client, grants, wallet)  # one refused grant must not keep the others
-    words(f"revoked {number}" if left else "all grants were already revoked")
-    print_found({"revoked": left}, ())
+    tell(f"revoked {number}" if left else "all grants were already revoked")
+    print_result({"revoked": left}, ())
 
 
 async def _revoke_each(
@@ -102,7 +102,7 @@ async def _revoke_each(
             await client.delegations.revoke_by_wallet(one, wallet)
         except NodeRefused as refusal:
             refusals.append(refusal)
-            words(f"not revoked: {one.cid}")
+            tell(f"not revoked: {one.cid}")
     if refusals:
         raise refusals[-1]
 
@@ -146,7 +146,7 @@ async def withdraw(
     else:
         for did in dids_of(named[0]):
             await client.withdrawals.withdraw_backend(did)
-    words(f"withdrawn: {named[0]}")
+    tell(f"withdrawn: {named[0]}")
 
 
 def _bytes(text: str) -> bytes:

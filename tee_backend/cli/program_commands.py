@@ -39,12 +39,12 @@ from sealspace.cli.paths import FILE, FILE_OR_DASH, NEW_FILE, read_named
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import (
     confirm,
-    print_found,
     print_json,
     print_lines,
+    print_result,
     print_rows,
     print_value,
-    words,
+    tell,
     yes_option,
 )
 from sealspace.client import Client
@@ -137,7 +137,7 @@ async def publish(
 
         await program_check.check(wasm, target)
     else:
-        words(
+        tell(
             "cannot check that the program compiles; to enable the check:"
             " pip install 'sealspace[runner]'"
         )
@@ -153,12 +153,12 @@ async def publish(
             activate=not no_activate,
         )
     if private:
-        words(f"next: sealspace project share URL {name}, for each runner that may run it")
-    words(
+        tell(f"next: sealspace project share URL {name}, for each runner that may run it")
+    tell(
         f"published {version.project.text}",
         f"{'version' if no_activate else 'active version'} {version.sha256}",
     )
-    print_found(_version_json(version) | {"active": not no_activate}, ())
+    print_result(_version_json(version) | {"active": not no_activate}, ())
 
 
 @click.command(
@@ -176,8 +176,8 @@ async def activate(client: Client, name: str, sha256: str, private: bool) -> Non
         active = await client.programs(public=not private).activate(
             name, sha256, signer=owner_home().wallet()
         )
-    words(f"activated version {active.sha256} (activation number {active.sequence})")
-    print_found(_active_json(active), ())
+    tell(f"activated version {active.sha256} (activation number {active.sequence})")
+    print_result(_active_json(active), ())
 
 
 @click.command("list")
@@ -189,9 +189,9 @@ async def list_(client: Client, developer: str | None) -> None:
     names = list(
         dict.fromkeys([key.split("/")[1] for key in await _keys(client, project, "projects/")])
     )
-    print_found(names, names)
+    print_result(names, names)
     if not names:
-        words("there are no projects; next: sealspace project publish NAME FILE")
+        tell("there are no projects; next: sealspace project publish NAME FILE")
 
 
 @click.command("show", epilog="Example: `sealspace project show did:pkh:eip155:1:0x…/mail-digest`.")
@@ -210,7 +210,7 @@ async def show(client: Client, project: str) -> None:
         raise NotThere(f"there is no project {found.text}", hint="sealspace project list")
     versions.sort(key=lambda one: (one.published_at, one.sha256), reverse=True)
     active = await read_active(read, found)
-    words(found.text)
+    tell(found.text)
     print_rows(
         {
             "project": found.text,
@@ -577,7 +577,7 @@ async def create_key(
         print_json({"key": key.text, "nonce": key.nonce})
     else:
         print_lines(key.text)
-        words(
+        tell(
             "the key is not shown again; to revoke the key:"
             f" sealspace runner keys revoke {url} {key.nonce}"
         )
@@ -602,7 +602,7 @@ def list_keys(url: str) -> None:
     ]
     account = listed.get("account")
     if isinstance(account, dict):
-        words(
+        tell(
             ", ".join(
                 f"{name} {_cell(account.get(name))}" for name in ("balance", "reserved", "charged")
             )
@@ -623,7 +623,7 @@ def revoke_key(url: str, nonce: int, yes: bool) -> None:
     """Revoke the API key NONCE for the runner at URL. New calls with the key are refused."""
     confirm(f"Revoke the API key {nonce} at {url}?", yes=yes)
     with_call_right(lambda client: client.runners.revoke_key(url, nonce))
-    words(f"the API key {nonce} is revoked")
+    tell(f"the API key {nonce} is revoked")
 
 
 def _cell(value: Json) -> str:

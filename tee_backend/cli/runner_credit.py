@@ -8,7 +8,7 @@ import click
 
 from sealspace.apps.api_keys import MAX_AMOUNT
 from sealspace.cli.paths import FOLDER
-from sealspace.cli.terminal import print_found
+from sealspace.cli.terminal import print_result
 
 from ..runner.http.operator_routes import MAX_REFERENCE_CHARS, ask_operator
 
@@ -43,7 +43,7 @@ def credit(owner: str, amount: int, folder: Path, reference: str | None) -> None
     account = asyncio.run(
         ask_operator(folder, {"owner": owner, "amount": amount, "reference": named})
     )
-    print_found(
+    print_result(
         account,
         [f"{name}: {account.get(name)}" for name in ("owner", "balance", "reserved", "charged")],
     )

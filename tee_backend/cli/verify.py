@@ -24,7 +24,7 @@ from sealspace.cli.node_terms import Accepted, accepting_options
 from sealspace.cli.paths import FILE, FILE_OR_DASH, FOLDER, read_named, require_readable
 from sealspace.cli.shared import is_shared
 from sealspace.cli.term_files import read_node_policy
-from sealspace.cli.terminal import facts, print_found, print_json, time_text
+from sealspace.cli.terminal import facts, print_json, print_result, time_text
 from sealspace.client import Client
 from sealspace.documents.node_evidence import (
     MAX_ATTESTATION_BYTES,
@@ -242,7 +242,7 @@ def _receipt(data: bytes, path: Path, given: _Options) -> int:
             ],
         }
     )
-    print_found(found, shown)
+    print_result(found, shown)
     return 1 if any(today.values()) else 0
 
 
@@ -324,7 +324,7 @@ def _run(kept: dict[str, Json], path: Path, given: _Options) -> int:
             else f"{'exactly this' if is_about else 'different'} input and output"
         ),
     }
-    print_found({**stated, "codeApproved": is_approved, "isAboutData": is_about}, facts(shown))
+    print_result({**stated, "codeApproved": is_approved, "isAboutData": is_about}, facts(shown))
     return 0 if is_approved and is_about is not False else 1
 
 
@@ -383,7 +383,7 @@ async def _node(asked: Client | bytes, given: _Options) -> int:
         verdict = {"approved": False, "refused": refused.reason}
         lines.append(f"wrong    verdict: refused ({refused.reason}): {refused.detail}")
         lines.append(f"         next: {refused.step}")
-    print_found(verdict | shown, lines)
+    print_result(verdict | shown, lines)
     return 0 if verdict["approved"] else 1
 
 

@@ -19,7 +19,7 @@ from capabilities.signatures import WalletSigner
 from capabilities.tokens import Delegation, parse_delegation, verify_delegation
 from sealspace.wallets import new_wallet
 from spaces.grants.delegations import registration_puts
-from spaces.keyspace import kept_counter, x16
+from spaces.keyspace import delegations_counter, x16
 from spaces.store.contract import Add, Commit, Committed
 
 Former = Callable[[WalletSigner, str, Grants], Delegation]
@@ -71,7 +71,7 @@ async def register_formerly(held: HeldStage, delegation: Delegation) -> None:
         accounts=(delegation.delegator,),
     )
     puts = registration_puts(whole)
-    counted = Add(kept_counter(x16(delegation.delegator)), 1, at_most=None)
+    counted = Add(delegations_counter(x16(delegation.delegator)), 1, at_most=None)
     assert isinstance(await held.store.commit(Commit(puts=tuple(puts), adds=(counted,))), Committed)
 
 

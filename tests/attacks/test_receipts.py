@@ -24,7 +24,7 @@ from node.operations.releases import release_receipts as operation
 from sealspace.delegations import allow
 from sealspace.errors import ReceiptInvalid
 from spaces.documents.evidence import evidence_row_key
-from spaces.keyspace import basis_beside, document_key
+from spaces.keyspace import document_key, evidence_inputs_key
 from spaces.store.contract import Commit, Put
 from tee_backend.attestation.event_log_claims import KeyProvider, KeyProviderName
 from tee_backend.attestation.quote import parse_quote
@@ -410,7 +410,7 @@ async def test_documents_stay_when_evidence_is_renewed(released: Any) -> None:
     """Only documents that a receipt names survive new evidence (RC13)."""
     stage, owner, delegate = released
     first = await kept(stage, owner)
-    beside = basis_beside(evidence_row_key(delegate.did, delegate.receiver.public_key))
+    beside = evidence_inputs_key(evidence_row_key(delegate.did, delegate.receiver.public_key))
     before = (await stage.services.store.read((beside,))).records[0]
     stage.clock.advance(60)
     await stage.attest(delegate, owner.network)
@@ -423,7 +423,7 @@ async def test_documents_stay_when_evidence_is_renewed(released: Any) -> None:
 async def test_evidence_without_its_basis_still_releases(released: Any) -> None:
     """The receipt for old evidence says that its quote was not stored (RC13)."""
     stage, owner, delegate = released
-    beside = basis_beside(evidence_row_key(delegate.did, delegate.receiver.public_key))
+    beside = evidence_inputs_key(evidence_row_key(delegate.did, delegate.receiver.public_key))
     await stage.services.store.commit(Commit(puts=(Put(beside, None),)))
     stage.services.kept.enter(-1)  # a process that has not released on this evidence yet
     stage.clock.advance(1)

@@ -11,7 +11,7 @@ from capability_cases import parse_digest
 from running_node import Reply, key_token, new_key
 from wire_replay import token_id
 
-from spaces.grants.revocations import mark_keys
+from spaces.grants.revocations import marker_keys
 from spaces.store.contract import Commit, Range
 
 pytestmark = pytest.mark.slow
@@ -126,7 +126,7 @@ async def test_V5_W25_what_was_revoked_before_is_confirmed(held: HeldStage) -> N
     stored = await held.services.delegations.by_cid(
         [parse_digest(token_id(one.proofs[0])) for one in (first, second)]
     )
-    keys = mark_keys([one.delegation.content_key for one in stored if one is not None])
+    keys = marker_keys([one.delegation.content_key for one in stored if one is not None])
     assert (keys[0], keys[1]) == (commit.checks[0].key, commit.puts[0].key)
     assert [401, 401] == [await reads(held, owner, one) for one in (first, second)]
 

@@ -1,6 +1,6 @@
 """Caches of parsed input and of values derived from objects."""
 
-from capabilities.cache import MAX_REMEMBERED, remembered, remembered_of
+from capabilities.cache import MAX_MEMOIZED, memoize, memoize_by_identity
 
 
 class Value:
@@ -17,21 +17,21 @@ def test_a_row_is_read_once() -> None:
     """Equal bytes are parsed once; bytes above the size limit are parsed each time."""
     read: list[bytes] = []
 
-    @remembered(4)
+    @memoize(4)
     def decode(value: bytes) -> int:
         read.append(value)
         return len(value)
 
-    for value in (b"one", bytes(bytearray(b"one")), b"x" * (MAX_REMEMBERED + 1)):
+    for value in (b"one", bytes(bytearray(b"one")), b"x" * (MAX_MEMOIZED + 1)):
         assert (decode(value), decode(value)) == (len(value), len(value))
-    assert list(map(len, read)) == [3, MAX_REMEMBERED + 1, MAX_REMEMBERED + 1]
+    assert list(map(len, read)) == [3, MAX_MEMOIZED + 1, MAX_MEMOIZED + 1]
 
 
 def test_what_follows_from_an_object_is_that_objects() -> None:
     """An equal object, or a new one after the first was deleted, gets a result of its own."""
     worked_out: list[int] = []
 
-    @remembered_of(values=3)
+    @memoize_by_identity(values=3)
     def number(value: Value) -> int:
         worked_out.append(id(value))
         return len(worked_out)
@@ -47,7 +47,7 @@ def test_objects_are_forgotten_beyond_the_bound() -> None:
     held = [Value() for _ in range(3)]
     calls: list[Value] = []
 
-    @remembered_of(values=2)
+    @memoize_by_identity(values=2)
     def note(value: Value) -> None:
         calls.append(value)
 

@@ -14,8 +14,8 @@ from capabilities.caveats import Caveats, check_delegated, check_invoked
 from capabilities.chain import (
     BOUNDARIES,
     Ancestor,
-    Mark,
-    Marks,
+    Marker,
+    Markers,
     Registered,
     judge_invocation,
     judge_registration,
@@ -41,7 +41,7 @@ OWNER, _, HOLDER, OTHER = draw.SIGNERS
 TERMINAL: dict[str, Json] = {"xyz.tinycloud.policy/delegationMode": "terminal"}
 PHOTOS = f"tinycloud:{OWNER.did[4:]}:default/kv/photos"
 mostly = st.sampled_from([True] * 12 + [False])
-mark = st.sampled_from([Mark.LIVE] * 19 + [Mark.REVOKED, None])
+mark = st.sampled_from([Marker.LIVE] * 19 + [Marker.REVOKED, None])
 SELECTOR = {"type": "xyz.tinycloud.resource/selector", "kind": "prefix", "value": "a"}
 caveats = st.sampled_from(
     [
@@ -126,7 +126,7 @@ def verdict(judge: Callable[[], object]) -> object:
 
 @given(cases())
 @fuzzed(1)
-def test_calls_are_judged_as_listed(case: tuple[str, list[Registered | None], Marks]) -> None:
+def test_calls_are_judged_as_listed(case: tuple[str, list[Registered | None], Markers]) -> None:
     """An invocation is accepted or refused by the first broken rule of the list."""
     header, found, marks = case
     invocation = verify_invocation(parse_invocation(header))
@@ -139,7 +139,7 @@ def test_calls_are_judged_as_listed(case: tuple[str, list[Registered | None], Ma
 
 
 def listed_call(
-    invocation: Invocation, found: Sequence[Registered | None], marks: Marks
+    invocation: Invocation, found: Sequence[Registered | None], marks: Markers
 ) -> tuple[tuple[ContentKey, ...], tuple[Capability, ...]]:
     """Judge an invocation by I30 to I37 and I39."""
     dependent = dependent_on_proofs(invocation.invoker, invocation.capabilities)
@@ -192,7 +192,7 @@ def refuse_unmet_conditions(capabilities: Iterable[Capability]) -> None:
 
 @given(cases())
 @fuzzed(1)
-def test_grants_are_judged_as_listed(case: tuple[str, list[Registered | None], Marks]) -> None:
+def test_grants_are_judged_as_listed(case: tuple[str, list[Registered | None], Markers]) -> None:
     """A delegation is registered as listed, or refused by the first broken rule of the list."""
     header, found, marks = case
     delegation = verify_delegation(parse_delegation(header))
@@ -204,7 +204,7 @@ def test_grants_are_judged_as_listed(case: tuple[str, list[Registered | None], M
 
 
 def listed_grant(
-    delegation: Delegation, found: Sequence[Registered | None], marks: Marks
+    delegation: Delegation, found: Sequence[Registered | None], marks: Markers
 ) -> Registered:
     """Judge a delegation by D6 and D20 to D30."""
     check_window(delegation, NOW)
@@ -294,11 +294,11 @@ def found_all(found: Sequence[Registered | None]) -> list[Registered]:
     return known
 
 
-def first_fallen(grant: Registered, marks: Marks) -> Ancestor | None:
+def first_fallen(grant: Registered, marks: Markers) -> Ancestor | None:
     for member in grant.closure:
         if member.content_key not in marks:
             raise ChainError("parent-not-found")
-        if marks[member.content_key] is Mark.REVOKED:
+        if marks[member.content_key] is Marker.REVOKED:
             return member
     return None
 

@@ -23,7 +23,7 @@ from tests_support import coded
 from capabilities.capability_errors import ChainError
 from capabilities.chain import (
     MAX_CHAIN_NODES,
-    Mark,
+    Marker,
     hosted_spaces,
     judge_registration,
     mentioned_spaces,
@@ -441,7 +441,7 @@ def test_D31_a_cycle_in_the_store_does_no_harm(world):
     header = child([UNKNOWN], {f"{SESSION_SPACE}/kv": GET}, signer=SESSION)
     itself = restore_delegation(header)
     looped = world.judge(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}))
-    world.marks[itself.content_key] = world.marks[looped.delegation.content_key] = Mark.LIVE
+    world.marks[itself.content_key] = world.marks[looped.delegation.content_key] = Marker.LIVE
     parent = type(looped)(
         looped.delegation,
         (looped.closure[0], type(looped.closure[0])(itself.content_key, itself.cid)),
@@ -554,7 +554,7 @@ def test_D5_Q25_another_spelling_keeps_its_content(world):
     value = libipld.decode_dag_cbor(header_bytes(header))
     value["p"]["iss"] = value["p"]["iss"].lower()
     again = world.judge(header_text(dag_cbor.encode(value)))
-    assert world.marks[again.delegation.content_key] is Mark.REVOKED
+    assert world.marks[again.delegation.content_key] is Marker.REVOKED
 
 
 def test_X7_networks_are_passed_on_whole(world):

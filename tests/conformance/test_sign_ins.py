@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from tests_support import json_lines, shared_vectors
 
-from capabilities.chain import Ancestor, Mark, Registered
+from capabilities.chain import Ancestor, Marker, Registered
 from capabilities.sign_ins import AuthorityFacts, owner_authority
 from capabilities.tokens import Delegation, parse_delegation, verify_delegation
 
@@ -72,7 +72,7 @@ def is_in_person(token: Token, others: Sequence[Token] = (), *, now: float | Non
         cited=(token.delegation.content_key,),
         links={token.delegation.content_key: token.link},
         sessions=tuple(links[1:]),
-        marks={link.delegation.content_key: Mark.LIVE for link in links},
+        marks={link.delegation.content_key: Marker.LIVE for link in links},
         now=token.signed_at if now is None else now,
     )
     return owner_authority(facts).in_person is not None

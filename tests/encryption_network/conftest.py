@@ -13,7 +13,7 @@ from tests_support import CountingEntropy, altered
 
 from capabilities.abilities import DECRYPT
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
-from capabilities.chain import Authority, Mark, Registered, judge_invocation, judge_registration
+from capabilities.chain import Authority, Marker, Registered, judge_invocation, judge_registration
 from capabilities.cids import ContentKey, cid_text
 from capabilities.facts import ATTESTATION_FACT, attestation_resource
 from capabilities.principals import Principal
@@ -92,7 +92,7 @@ class World:
             parse_network_id(self.urn), now=NOW, keyring=self.keyring, entropy=self.entropy
         )
         self.links: dict[ContentKey, Registered] = {}
-        self.marks: dict[ContentKey, Mark] = {}
+        self.marks: dict[ContentKey, Marker] = {}
         self.record = ReleaseRecord(trust_roots=(ROOT,))
         self.withdrawals = NOTHING_WITHDRAWN
         self._nonce = 0
@@ -172,12 +172,12 @@ class World:
             judge_registration(delegation, parents, self.marks, now=self.now), registered_at=at
         )
         self.links[delegation.content_key] = link
-        self.marks[delegation.content_key] = Mark.LIVE
+        self.marks[delegation.content_key] = Marker.LIVE
         return link
 
     def revoke(self, link: Registered) -> None:
         """Revoke a delegation."""
-        self.marks[link.delegation.content_key] = Mark.REVOKED
+        self.marks[link.delegation.content_key] = Marker.REVOKED
 
     # --- requests ---
 

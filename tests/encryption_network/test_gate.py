@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests_support import altered
 
-from capabilities.chain import Authority, Mark
+from capabilities.chain import Authority, Marker
 from capabilities.sign_ins import OwnerAuthority, session_holders
 from encryption_network.gate import MAX_PATHS, ReleasePermit, admit, needs_evidence, paths_in_force
 from encryption_network.network_errors import ReleaseRefused
@@ -399,7 +399,7 @@ def test_a_revoked_or_unknown_mark_refuses(world: Any) -> None:
     sign_in = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[sign_in], policies=[world.LIST])
     request = world.request(world.backend, [grant], evidence=world.evidence(world.backend))
-    for marks in ({}, request.owner.facts.marks | {sign_in.delegation.content_key: Mark.REVOKED}):
+    for marks in ({}, request.owner.facts.marks | {sign_in.delegation.content_key: Marker.REVOKED}):
         assert world.reason_of(world.with_facts(request, marks=marks)) == "chain"
 
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests_support import altered
 
-from capabilities.chain import Mark
+from capabilities.chain import Marker
 from capabilities.sign_ins import session_holders
 from encryption_network.gate import (
     PolicyCache,
@@ -238,7 +238,7 @@ def test_sessions_that_are_not_asked_for_decide_nothing(
     ]
     marks = {**request.owner.facts.marks, **world.marks}
     if 0 <= revoked < len(request.owner.facts.links):
-        marks[list(request.owner.facts.links)[revoked]] = Mark.REVOKED
+        marks[list(request.owner.facts.links)[revoked]] = Marker.REVOKED
     asked = session_holders(altered(request.owner.facts, marks=marks))
     some = tuple(link for link in further if link.delegation.delegate in asked)
     with_all = world.with_facts(request, marks=marks, sessions=tuple(further))

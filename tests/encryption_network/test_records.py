@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from capabilities.cache import MAX_REMEMBERED
+from capabilities.cache import MAX_MEMOIZED
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.key_providers import is_accepted
 from encryption_network.network_errors import RecordError
@@ -49,7 +49,7 @@ def test_readers_remember_short_rows_and_no_errors() -> None:
     short, long = (
         encode_release_record(ReleaseRecord(node_policy=policy)) for policy in (LIST, LONG_LIST)
     )
-    assert len(short) <= MAX_REMEMBERED < len(long)
+    assert len(short) <= MAX_MEMOIZED < len(long)
     assert decode_release_record(short) is decode_release_record(bytes(bytearray(short)))
     one, two = decode_release_record(long), decode_release_record(long)
     assert one == two and one is not two

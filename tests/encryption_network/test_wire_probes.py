@@ -14,7 +14,7 @@ from tests_support import CountingEntropy, json_lines, shared_vectors
 from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE
 from capabilities.capability_errors import CapabilityError, ChainError, MalformedToken
 from capabilities.chain import (
-    Mark,
+    Marker,
     Registered,
     check_lifetime,
     judge_invocation,
@@ -101,7 +101,7 @@ class MiniNode:
         self.key_pairs = key_pairs
         self.links: dict[bytes, Registered] = {}
         self.by_cid: dict[bytes, bytes] = {}
-        self.marks: dict[Any, Mark] = {}
+        self.marks: dict[Any, Marker] = {}
         self.networks: dict[str, networks.NetworkRecord] = {}
         self.claims: set[bytes] = set()
 
@@ -174,7 +174,7 @@ class MiniNode:
             delegation, parents, self.marks, now=self.now
         )
         self.by_cid[delegation.cid] = delegation.content_key
-        self.marks[delegation.content_key] = Mark.LIVE
+        self.marks[delegation.content_key] = Marker.LIVE
         return 200, None
 
     def revoke(self, header: str) -> tuple[int, Any]:
@@ -183,7 +183,7 @@ class MiniNode:
         target = self.cited(revocation.targets)[0]
         judge_revocation(revocation, proofs, [target], self.marks, now=self.now)
         assert target is not None
-        self.marks[target.delegation.content_key] = Mark.REVOKED
+        self.marks[target.delegation.content_key] = Marker.REVOKED
         return 200, None
 
     def judged(self, invocation: Any) -> tuple[Any, list[Registered]]:

@@ -22,9 +22,9 @@ from tests_support import REPOSITORY
 
 from node.config.loading import load_config
 from node.config.tree import Config, Http, Objects
-from node.storage.objects import open_bucket, place_text
+from node.storage.objects import location_text, open_bucket
 from sealspace.cli.command_errors import ConfigurationError
-from spaces.values.object_bucket import BucketPlace
+from spaces.values.object_bucket import BucketLocation
 
 pytestmark = pytest.mark.slow
 
@@ -40,12 +40,12 @@ def server() -> S3Server:
 
 
 @pytest.fixture
-def place(server: S3Server) -> BucketPlace:
+def place(server: S3Server) -> BucketLocation:
     """An empty prefix of a bucket."""
     return server.new_bucket()
 
 
-def environment(server: S3Server, place: BucketPlace) -> dict[str, str]:
+def environment(server: S3Server, place: BucketLocation) -> dict[str, str]:
     """Return the settings of a node on a bucket."""
     return {
         "SEALSPACE_OBJECTS__URL": f"s3://{place.bucket}/{place.prefix}",
@@ -96,7 +96,7 @@ def ready(node: RunningNode) -> dict[str, object]:
 
 
 @pytest.fixture
-def nodes(tmp_path: Path, server: S3Server, place: BucketPlace) -> Iterator[list[RunningNode]]:
+def nodes(tmp_path: Path, server: S3Server, place: BucketLocation) -> Iterator[list[RunningNode]]:
     """Two nodes with one secret, one database and one bucket, as on two machines."""
     secret = tmp_path / "secret"
     secret.write_bytes(b"s" * 32)
@@ -127,7 +127,7 @@ async def test_two_nodes_share_a_bucket(nodes: list[RunningNode], owner: Owner) 
 
 
 async def test_bucket_that_is_away_and_comes_back(
-    tmp_path: Path, server: S3Server, place: BucketPlace, owner: Owner
+    tmp_path: Path, server: S3Server, place: BucketLocation, owner: Owner
 ) -> None:
     """During an outage of the bucket large values are 503, and small ones work.
 
@@ -155,7 +155,7 @@ async def test_bucket_that_is_away_and_comes_back(
 
 
 async def test_node_killed_in_the_middle_of_an_upload(
-    tmp_path: Path, server: S3Server, place: BucketPlace, owner: Owner
+    tmp_path: Path, server: S3Server, place: BucketLocation, owner: Owner
 ) -> None:
     """A partial upload of a killed node is not visible, and the previous value remains."""
     with running_node(tmp_path, workers=1, environment=environment(server, place)) as node:
@@ -183,7 +183,9 @@ async def test_node_killed_in_the_middle_of_an_upload(
         assert len(bodies) == 1
 
 
-async def test_node_killed_under_load(tmp_path: Path, server: S3Server, place: BucketPlace) -> None:
+async def test_node_killed_under_load(
+    tmp_path: Path, server: S3Server, place: BucketLocation
+) -> None:
     """However often a node is killed, every acknowledged value in the bucket is complete."""
     load = Load()
     for kill in range(KILLS):
@@ -206,7 +208,7 @@ def command(
 
 
 async def test_large_values_move_into_a_bucket_and_back(
-    tmp_path: Path, server: S3Server, place: BucketPlace, owner: Owner
+    tmp_path: Path, server: S3Server, place: BucketLocation, owner: Owner
 ) -> None:
     """A node does not start without its large values; `migrate-objects` moves them.
 
@@ -245,7 +247,7 @@ async def test_large_values_move_into_a_bucket_and_back(
 
 
 def _killed_move(
-    folder: Path, server: S3Server, place: BucketPlace, settings: dict[str, str]
+    folder: Path, server: S3Server, place: BucketLocation, settings: dict[str, str]
 ) -> None:
     """Begin a move, and kill it once a body is in the bucket."""
     called = [
@@ -268,7 +270,7 @@ def _killed_move(
 
 
 async def test_bucket_of_another_store_is_refused(
-    tmp_path: Path, server: S3Server, place: BucketPlace
+    tmp_path: Path, server: S3Server, place: BucketLocation
 ) -> None:
     """A second store does not start on the prefix of the first."""
     settings = environment(server, place)
@@ -317,13 +319,13 @@ def test_bodies_that_a_bucket_does_not_copy() -> None:
 
 def test_place_has_one_spelling() -> None:
     """The recorded place is the same for every spelling of an address."""
-    assert place_text(Config(objects=Objects(url="s3://b/p/q/"))) == "s3://b/p/q"
+    assert location_text(Config(objects=Objects(url="s3://b/p/q/"))) == "s3://b/p/q"
     assert (
-        place_text(Config(objects=Objects(url="s3://b/")))
-        == place_text(Config(objects=Objects(url="s3://b")))
+        location_text(Config(objects=Objects(url="s3://b/")))
+        == location_text(Config(objects=Objects(url="s3://b")))
         == "s3://b"
     )
-    assert place_text(Config()) == "folder"
+    assert location_text(Config()) == "folder"
 
 
 def test_credentials_of_a_bucket(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from spaces.documents.collateral_rows import state_of
 from spaces.grants.delegations import decode_delegation
 from spaces.grants.hosting import space_of
-from spaces.grants.revocations import mark_of, revocation_of
+from spaces.grants.revocations import marker_of, revocation_of
 from spaces.space_errors import RecordDamaged
 from spaces.store.contract import Record, counter_of
 from spaces.values.object_records import object_record_of, parse_file_name
@@ -24,7 +24,7 @@ READERS: dict[str, Callable[[Record | None], object]] = {
     "counter": counter_of,
     "delegation": decode_delegation,
     "head": lambda record: head_of(record, key=KEY),
-    "mark": mark_of,
+    "mark": marker_of,
     "revocation": revocation_of,
     "space": space_of,
     "state of collateral": state_of,

@@ -10,8 +10,8 @@ from tests_support import REPOSITORY
 from capabilities.abilities import parse_ability, satisfies
 from capabilities.capability_errors import CapabilityError, InvalidIdentifier
 from capabilities.chain import (
-    Mark,
-    Marks,
+    Marker,
+    Markers,
     Registered,
     check_lifetime,
     hosted_spaces,
@@ -189,7 +189,7 @@ class _Registry:
     def __init__(self) -> None:
         self._by_digest: dict[Digest, Registered] = {}
         self._names: dict[ContentKey, str] = {}
-        self.marks: dict[ContentKey, Mark] = {}
+        self.marks: dict[ContentKey, Marker] = {}
 
     def register(self, name: str, now: float) -> Registered:
         """Register one of the document's tokens."""
@@ -199,12 +199,12 @@ class _Registry:
         )
         self._by_digest[delegation.cid] = registered
         self._names[delegation.content_key] = name
-        self.marks[delegation.content_key] = Mark.LIVE
+        self.marks[delegation.content_key] = Marker.LIVE
         return registered
 
     def revoke(self, name: str) -> None:
         """Mark one of the registered tokens as revoked."""
-        self.marks[_read("delegation", CHAIN["tokens"][name]).content_key] = Mark.REVOKED
+        self.marks[_read("delegation", CHAIN["tokens"][name]).content_key] = Marker.REVOKED
 
     def cited(self, parents: tuple[CitedDelegation, ...]) -> list[Registered | None]:
         """Return the delegation for each proof."""
@@ -243,7 +243,7 @@ def _judge(case: Any, registry: _Registry) -> dict[str, Any]:
     return {"live": registry.named(iter(authority.live)), "dependent": len(authority.dependent)}
 
 
-def _as_marks(marks: dict[ContentKey, Mark]) -> Marks:
+def _as_marks(marks: dict[ContentKey, Marker]) -> Markers:
     return marks
 
 

@@ -11,7 +11,7 @@ import msgspec
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
 from capabilities.chain import (
     Authority,
-    Mark,
+    Marker,
     Registered,
     judge_invocation,
     judge_registration,
@@ -147,7 +147,7 @@ class World:
 
     def __init__(self, now: float = NOW) -> None:
         self.now = now
-        self.marks: dict[ContentKey, Mark] = {}
+        self.marks: dict[ContentKey, Marker] = {}
         self._by_content: dict[ContentKey, Registered] = {}
         self._contents: dict[Digest, ContentKey] = {}
 
@@ -161,7 +161,7 @@ class World:
         delegation = registered.delegation
         self._by_content[delegation.content_key] = registered
         self._contents[delegation.cid] = delegation.content_key
-        self.marks.setdefault(delegation.content_key, Mark.LIVE)
+        self.marks.setdefault(delegation.content_key, Marker.LIVE)
         return cid_text(delegation.cid)
 
     def alias(self, cid: Digest, content_key: ContentKey) -> None:
@@ -186,7 +186,7 @@ class World:
 
     def mark_revoked(self, cid: str) -> None:
         """Revoke a delegation without a token."""
-        self.marks[self.delegation(cid).content_key] = Mark.REVOKED
+        self.marks[self.delegation(cid).content_key] = Marker.REVOKED
 
     def invoke(self, header: str) -> Authority:
         """Parse, verify and judge an invocation."""
@@ -202,7 +202,7 @@ class World:
         acting = judge_revocation(revocation, proofs, targets, self.marks, now=self.now)
         for target in targets:
             assert target is not None
-            self.marks[target.delegation.content_key] = Mark.REVOKED
+            self.marks[target.delegation.content_key] = Marker.REVOKED
         return acting
 
 

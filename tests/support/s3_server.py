@@ -15,7 +15,7 @@ from http.client import HTTPConnection
 from moto.server import ThreadedMotoServer
 from patience import PATIENCE_S
 
-from spaces.values.object_bucket import BucketAccess, BucketPlace
+from spaces.values.object_bucket import BucketAccess, BucketLocation
 
 KEY_ID = "key-of-tests"
 SECRET_KEY = "hush-hush-the-secret-of-the-tests"
@@ -69,17 +69,17 @@ class S3Server:
         finally:
             connection.close()
 
-    def new_bucket(self) -> BucketPlace:
+    def new_bucket(self) -> BucketLocation:
         """Make an empty bucket and return a place in it."""
         name = f"bodies-{next(_NUMBERS)}"
         self.ask("PUT", f"/{name}")
-        return BucketPlace(name, "some/node")
+        return BucketLocation(name, "some/node")
 
-    def unfinished(self, place: BucketPlace) -> int:
+    def unfinished(self, place: BucketLocation) -> int:
         """Return the number of multipart uploads that were neither completed nor aborted."""
         return self.ask("GET", f"/{place.bucket}?uploads").count(b"<UploadId>")
 
-    def keys(self, place: BucketPlace) -> list[str]:
+    def keys(self, place: BucketLocation) -> list[str]:
         """Return the keys of all objects, without the prefix."""
         listed = self.ask("GET", f"/{place.bucket}?list-type=2").decode()
         keys = [part.partition("</Key>")[0] for part in listed.split("<Key>")[1:]]

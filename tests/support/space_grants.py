@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from msgspec.structs import replace
 
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
-from capabilities.chain import Mark, Registered, judge_registration
+from capabilities.chain import Marker, Registered, judge_registration
 from capabilities.cids import cid_text
 from capabilities.recap import Recap, attach
 from capabilities.signatures import Ed25519Signer, WalletSigner
@@ -85,7 +85,7 @@ def cacao(
 
 def registered(delegation: Delegation, *parents: Registered) -> Registered:
     """Check a delegation as a node does, with every ancestor live."""
-    marks = {member.content_key: Mark.LIVE for parent in parents for member in parent.closure}
+    marks = {member.content_key: Marker.LIVE for parent in parents for member in parent.closure}
     return replace(judge_registration(delegation, parents, marks, now=NOW + 1), registered_at=NOW)
 
 

@@ -31,7 +31,7 @@ from postgres_server import PostgresServer, new_server
 
 from capabilities.cids import ContentKey
 from spaces.grants.revocations import live_put
-from spaces.keyspace import audit_key, mark_key, usage_counter, value_key
+from spaces.keyspace import audit_key, marker_key, usage_counter, value_key
 from spaces.store.contract import Add, Commit, Put, ReplayRecord
 from spaces.store.postgres.engine import open_postgres
 
@@ -84,7 +84,7 @@ def commit_of(space: int) -> Commit:
     )
     return Commit(
         puts=(head, Put(audit_key(now, secrets.token_bytes(16)), bytes(200))),
-        live=tuple([mark_key(mark) for mark in _MARKS]),
+        live=tuple([marker_key(mark) for mark in _MARKS]),
         adds=(Add(account, 0, at_most=1 << 40),),
         replay_record=ReplayRecord(secrets.token_bytes(32), int(now) + 300),
     )

@@ -26,7 +26,7 @@ import msgspec
 from space_grants import iso
 
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
-from capabilities.chain import Mark, Registered, judge_registration
+from capabilities.chain import Marker, Registered, judge_registration
 from capabilities.cids import cid_text
 from capabilities.clock_and_entropy import SystemEntropy
 from capabilities.recap import Recap, attach
@@ -132,7 +132,7 @@ def key_token(
 def judged(header: str, *parents: Registered) -> Registered:
     """Verify and judge a delegation as one that is posted."""
     delegation = verify_delegation(parse_delegation(header))
-    marks = {member.content_key: Mark.LIVE for parent in parents for member in parent.closure}
+    marks = {member.content_key: Marker.LIVE for parent in parents for member in parent.closure}
     return judge_registration(delegation, parents, marks, now=NOW)
 
 

@@ -13,7 +13,7 @@ import msgspec
 from tests_support import REPOSITORY
 
 from node.config.tree import Http
-from node.http.messages.refusals import GROUPS, TABLE, Place, Row, reason_of
+from node.http.messages.refusals import GROUPS, TABLE, AnsweredRoute, Row, reason_of
 from node.http.messages.route import Authority, ResponseShape, Route
 from node.http.routes.route_table import ROUTES
 from node.operations.operation_table import TABLE as ABILITIES
@@ -281,11 +281,11 @@ def _forms(route: Route, row: Row, code: str) -> Iterator[tuple[int, Json]]:
     if route.surface == "own":
         yield row.status, {"application/problem+json": {}}
         return
-    places: tuple[Place | None, ...] = (
+    places: tuple[AnsweredRoute | None, ...] = (
         (route.place,) if route.operation is not None else (None, "invoked-decrypt")
     )
     for place in places:
-        other = None if place is None else row.by_place.get(place)
+        other = None if place is None else row.by_route.get(place)
         if other is not None:
             yield other.status, _text()
         else:

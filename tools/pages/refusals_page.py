@@ -7,7 +7,7 @@ import sys
 from refusal_forms import error_classes
 from tests_support import REPOSITORY
 
-from node.http.messages.refusals import SECTIONS, Place, PlaceAnswer, Row
+from node.http.messages.refusals import SECTIONS, AnsweredRoute, RouteAnswer, Row
 
 PAGE = REPOSITORY / "spec" / "refusals.md"
 
@@ -37,7 +37,7 @@ _NOTES = {
         " surface *wire*."
     ),
 }
-_PLACES: dict[Place, str] = {
+_PLACES: dict[AnsweredRoute, str] = {
     "invoked-decrypt": "decrypt on `/invoke`",
     "delegate": "`/delegate`",
     "revoke": "`/revoke`",
@@ -69,7 +69,7 @@ def _line(code: str, row: Row, section: str) -> str:
         if section == _OWN and row.body == "title"
         else "text"
     )
-    elsewhere = [_elsewhere(_PLACES[place], form) for place, form in row.by_place.items()]
+    elsewhere = [_elsewhere(_PLACES[place], form) for place, form in row.by_route.items()]
     todo = row.hint if row.retry_after_s is None else f"{row.hint}; `Retry-After`"
     cells = (
         f"`{code}`",
@@ -85,7 +85,7 @@ def _source(module: str) -> str:
     return inspect.getsource(sys.modules[module])
 
 
-def _elsewhere(place: str, form: PlaceAnswer) -> str:
+def _elsewhere(place: str, form: RouteAnswer) -> str:
     return f"{place} {form.status}" if form.text is None else f"{place} {form.status} `{form.text}`"
 
 

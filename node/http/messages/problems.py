@@ -12,9 +12,9 @@ from aiohttp import web
 from ...logs import log_failure
 from ...refusal import Refusal
 from .http_answers import request_id, text_answer
-from .refusals import TABLE, Place, Row, code_of, reason_of, wire_form
+from .refusals import TABLE, AnsweredRoute, Row, code_of, reason_of, wire_form
 
-PLACE: web.RequestKey[Place] = web.RequestKey("place", str)  # type: ignore[arg-type]  # one of them
+PLACE: web.RequestKey[AnsweredRoute] = web.RequestKey("place", str)  # type: ignore[arg-type]  # one of them
 """Set by a handler whose refusals are answered differently from then on."""
 
 # Codes of the statuses with which the framework itself ends requests.
@@ -30,7 +30,7 @@ _CODE_OF_STATUS = {
 
 
 def error_answer(
-    request: web.Request, error: Exception, *, own: bool, place: Place | None = None
+    request: web.Request, error: Exception, *, own: bool, place: AnsweredRoute | None = None
 ) -> web.Response:
     """Return the response to an error that a route handler raised.
 
@@ -48,7 +48,7 @@ def error_answer(
     if text is None:
         return _problem(request, code, status, own=own, error=error)
     return text_answer(
-        text, status=status, headers={} if place in row.by_place else _retry(row, error)
+        text, status=status, headers={} if place in row.by_route else _retry(row, error)
     )
 
 

@@ -25,7 +25,7 @@ from ...refusal import Refusal
 Coded: TypeAlias = Refusal | CapabilityError | EncryptionError | SpaceError | AttestationError
 """The error classes that end requests."""
 
-Place = Literal[
+AnsweredRoute = Literal[
     "invoked-decrypt", "delegate", "revoke", "delegation-status", "delegation-query", "peer"
 ]
 """Routes of the wire surface that answer some codes differently. `invoked-decrypt` is a decrypt
@@ -45,7 +45,7 @@ Body = Literal["title", "message", "problem"]
 caller's input but never a secret; or `application/problem+json` (H2)."""
 
 
-class PlaceAnswer(Struct, frozen=True):
+class RouteAnswer(Struct, frozen=True):
     """A plain-text response that replaces the default response to a refusal code on one route.
 
     It has no `Retry-After`.
@@ -64,7 +64,7 @@ class Row(Struct, frozen=True):
     body: Body = "title"
     retry_after_s: int | None = None
     is_expected: bool = False
-    by_place: Mapping[Place, PlaceAnswer] = {}
+    by_route: Mapping[AnsweredRoute, RouteAnswer] = {}
 
     @property
     def is_fault(self) -> bool:
@@ -72,7 +72,7 @@ class Row(Struct, frozen=True):
         return self.status >= 500 and not self.is_expected
 
 
-_FORBIDDEN = PlaceAnswer(403)
+_FORBIDDEN = RouteAnswer(403)
 
 DESCRIPTION = "/openapi.json"
 """The path of the OpenAPI description."""
@@ -139,9 +139,9 @@ _STORE = {
         "The store cannot be reached",
         _SIGN_AGAIN,
         retry_after_s=1,
-        by_place={
-            "delegation-status": PlaceAnswer(503, "Status unavailable"),
-            "delegation-query": PlaceAnswer(503, "Delegation query unavailable"),
+        by_route={
+            "delegation-status": RouteAnswer(503, "Status unavailable"),
+            "delegation-query": RouteAnswer(503, "Delegation query unavailable"),
         },
     ),
     "store-busy": Row(503, "The store is busy", _SIGN_AGAIN, retry_after_s=1),
@@ -175,12 +175,12 @@ _STORE = {
 _NOT_ALLOWED = "The token does not allow this"
 _SIGN_ANEW = "sign a new token, or ask the owner for access"
 # W20 to W22 and 4.8: 403 if the token is valid and meant for this route but lacks authority.
-_AUTHORITY_FAILS: Mapping[Place, PlaceAnswer] = {
+_AUTHORITY_FAILS: Mapping[AnsweredRoute, RouteAnswer] = {
     "revoke": _FORBIDDEN,
     "invoked-decrypt": _FORBIDDEN,
 }
 # A token or chain that does not allow the request (wire 3.3, 4.10).
-_NO_AUTHORITY = Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message", by_place=_AUTHORITY_FAILS)
+_NO_AUTHORITY = Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message", by_route=_AUTHORITY_FAILS)
 _SET_CLOCK = "set the clock, then sign a new token"
 _ASK_AGAIN = "ask the owner for a new delegation"
 _CITE_OWN = "cite delegations to the key that signs the token"
@@ -207,28 +207,28 @@ _TOKENS = {
         "The token cannot be decoded",
         "send the raw token, without `Bearer`",
         "problem",  # E5
-        by_place={"invoked-decrypt": _FORBIDDEN},
+        by_route={"invoked-decrypt": _FORBIDDEN},
     ),
     "json-invalid": Row(
         400,
         "The body is not strict JSON",
         "send one JSON object without repeated members",
         "message",
-        by_place=_AUTHORITY_FAILS,
+        by_route=_AUTHORITY_FAILS,
     ),
     "identifier-invalid": Row(
         400,
         "An identifier is not valid",
         "compare it with the documentation",
         "message",
-        by_place={**_AUTHORITY_FAILS, "peer": PlaceAnswer(400, "Invalid space ID")},
+        by_route={**_AUTHORITY_FAILS, "peer": RouteAnswer(400, "Invalid space ID")},
     ),
     "token-kind": Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message"),  # T9: 401 everywhere
     **dict.fromkeys(("signature-invalid", *CHAIN_TEXTS, "caveat-refused"), _NO_AUTHORITY),
     **{code: replace(_NO_AUTHORITY, hint=hint) for code, hint in _CHAIN_HINTS.items()},
     # 3.8
     "policy-profile-refused": replace(
-        _NO_AUTHORITY, by_place={**_AUTHORITY_FAILS, "delegate": _FORBIDDEN}
+        _NO_AUTHORITY, by_route={**_AUTHORITY_FAILS, "delegate": _FORBIDDEN}
     ),
 }
 """Codes of parsing and checking tokens."""
@@ -278,20 +278,20 @@ _DELEGATIONS = {
 
 
 def _network(
-    status: int, hint: str = _COMPARE, *, invoked: PlaceAnswer = _FORBIDDEN, body: Body = "message"
+    status: int, hint: str = _COMPARE, *, invoked: RouteAnswer = _FORBIDDEN, body: Body = "message"
 ) -> Row:
     """Return the response to a refusal code of encryption networks.
 
     Decrypt requests on `/invoke` are answered 403 by default (enc 2.7).
     """
-    return Row(status, None, hint, body, by_place={"invoked-decrypt": invoked})
+    return Row(status, None, hint, body, by_route={"invoked-decrypt": invoked})
 
 
-_OTHER_TYPE = PlaceAnswer(403, "invocation type is not a decrypt invocation")
+_OTHER_TYPE = RouteAnswer(403, "invocation type is not a decrypt invocation")
 
 _NETWORKS = {
-    "body-not-json": _network(400, invoked=PlaceAnswer(400), body="problem"),  # enc 2.1
-    "request-too-large": _network(413, invoked=PlaceAnswer(400), body="problem"),  # enc 2.1
+    "body-not-json": _network(400, invoked=RouteAnswer(400), body="problem"),  # enc 2.1
+    "request-too-large": _network(413, invoked=RouteAnswer(400), body="problem"),  # enc 2.1
     **dict.fromkeys(
         (
             "invalid-canonical-json",
@@ -321,19 +321,19 @@ _NETWORKS = {
     "audience-mismatch": _network(401, invoked=_OTHER_TYPE),
     "target-node-mismatch": _network(401, invoked=_OTHER_TYPE),
     # `/invoke` names this field whichever hash differs.
-    "hash-mismatch": _network(401, invoked=PlaceAnswer(403, "invocation hash mismatch: bodyHash")),
+    "hash-mismatch": _network(401, invoked=RouteAnswer(403, "invocation hash mismatch: bodyHash")),
     # `/invoke` names only the state.
     "network-revoked": _network(
         401,
         "revocation is final; create another network",
-        invoked=PlaceAnswer(403, "network is not active (state: revoked)"),
+        invoked=RouteAnswer(403, "network is not active (state: revoked)"),
     ),
     "network-not-found": _network(404, "create the network first"),
-    "network-exists": _network(409, "use it, or choose another name", invoked=PlaceAnswer(409)),
+    "network-exists": _network(409, "use it, or choose another name", invoked=RouteAnswer(409)),
     "network-not-active": _network(409, "ask the network's owner"),
     # The wire says 500, but a wrapped key that cannot be opened is the caller's fault: not logged.
     "key-backend": Row(
-        500, None, _COMPARE, "message", is_expected=True, by_place={"invoked-decrypt": _FORBIDDEN}
+        500, None, _COMPARE, "message", is_expected=True, by_route={"invoked-decrypt": _FORBIDDEN}
     ),
     "invalid-record": _network(500),
 }
@@ -440,9 +440,11 @@ def code_of(error: Exception) -> str:
     return error.code if isinstance(error, Coded) and error.code in TABLE else "internal"
 
 
-def wire_form(error: Exception, row: Row, place: Place | None = None) -> tuple[int, str | None]:
+def wire_form(
+    error: Exception, row: Row, place: AnsweredRoute | None = None
+) -> tuple[int, str | None]:
     """Return the HTTP status and body text for an error. A text of None means `problem+json`."""
-    at_place = None if place is None else row.by_place.get(place)
+    at_place = None if place is None else row.by_route.get(place)
     if at_place is not None:
         return at_place.status, str(error) if at_place.text is None else at_place.text
     if row.body == "problem":

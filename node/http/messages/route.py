@@ -22,7 +22,7 @@ from ...services import Services
 from .http_answers import CLOSED_TO_PAGES, WholeAnswer, json_answer
 from .http_requests import client_address, require_json_type
 from .problems import error_answer
-from .refusals import Place, code_of
+from .refusals import AnsweredRoute, code_of
 from .request_log import RequestLog
 
 _REFUSED = frozenset((401, 403))
@@ -83,7 +83,7 @@ class Route(Struct, frozen=True):
     surface: Surface = "wire"
     cors: bool = True
     operation: Operation | None = "other"
-    place: Place | None = None
+    place: AnsweredRoute | None = None
     authority: Authority = "none"
     query: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()

@@ -30,9 +30,14 @@ from encryption_network.requests import MAX_LIFETIME_S, read_body
 from spaces.documents.collateral_rows import collateral_documents, state_of
 from spaces.documents.evidence import evidence_range, evidence_row_key
 from spaces.documents.network_rows import network_row_key
-from spaces.documents.receipt_rows import Basis, basis_put
+from spaces.documents.receipt_rows import EvidenceInputs, evidence_inputs_put
 from spaces.grants.replay_records import replay_record_of
-from spaces.keyspace import RELEASE_RECORD_KEY, basis_beside, collateral_key, collateral_state_key
+from spaces.keyspace import (
+    RELEASE_RECORD_KEY,
+    collateral_key,
+    collateral_state_key,
+    evidence_inputs_key,
+)
 from spaces.space_errors import RecordDamaged
 from spaces.store.contract import Check, Commit, Put, Record, ReplayRecord, read_page
 from tee_backend.attestation.attestation_errors import AttestationError
@@ -56,7 +61,7 @@ from ..attempts import until_committed
 from ..authorise import Call, admit_token, read_call
 from ..releases.network_reading import known_network
 from ..releases.release_receipts import missing_documents
-from .refresh_collateral import wish_for
+from .refresh_collateral import request_collateral
 
 MAX_SESSION_BODY_BYTES = 256 * 1024
 MAX_CHALLENGE_BODY_BYTES = 4096
@@ -199,10 +204,12 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
             if decoded.request.event_log is None
             else canonical_bytes(decoded.request.event_log)
         )
-        basis = Basis(evidence_sha256=digest.digest(), nonce=nonce, quote=quote.raw, event_log=log)
+        basis = EvidenceInputs(
+            evidence_sha256=digest.digest(), nonce=nonce, quote=quote.raw, event_log=log
+        )
         puts = (
             Put(evidence_row_key(invocation.invoker, decoded.receiver_public_key), value),
-            basis_put(invocation.invoker, decoded.receiver_public_key, basis),
+            evidence_inputs_put(invocation.invoker, decoded.receiver_public_key, basis),
             # RC13: the collateral may be replaced before a release refers to it
             *await missing_documents(services, (collateral.raw,)),
             *await _expired_evidence(services, evidence),
@@ -261,7 +268,7 @@ def _bound(invocation: Invocation, decoded: _DecodedRequest) -> tuple[NetworkId,
 async def _use_challenge(services: Services, replay_record: ReplayRecord) -> None:
     # A challenge is good for one session, so that a captured quote cannot be sent again.
     snapshot = await services.store.read(replay_record=replay_record)
-    if snapshot.is_forgotten:
+    if snapshot.is_use_unknown:
         hint = (
             "the node's store counts the challenge as expired: set the node's clock, then request a"
             " new challenge"
@@ -324,7 +331,7 @@ async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collater
     key = collateral_key(*family)
     row, state_row = (await services.store.read((key, collateral_state_key(*family)))).records
     if row is None or row.value is None:
-        retry_after_s = await wish_for(services, quote, state_of(state_row))
+        retry_after_s = await request_collateral(services, quote, state_of(state_row))
         hint = (
             "the node is fetching the collateral: request a new challenge later, and attest again"
         )
@@ -353,7 +360,7 @@ async def _expired_evidence(services: Services, fresh: Evidence) -> list[Put]:
     return [
         put
         for key, record in page.rows
-        for put in (Put(key, None, expect=record.stamp), Put(basis_beside(key), None))
+        for put in (Put(key, None, expect=record.stamp), Put(evidence_inputs_key(key), None))
         if key != own
         and record.value is not None
         and decode_evidence(record.value).expires_at <= now

@@ -67,9 +67,9 @@ async def fetch_due(services: Services) -> bool:
     if not due:
         return False
     # Wishes first: a client waits for them, while a document that is due is valid for days.
-    family, state, stamp = min(due, key=lambda entry: (not entry[1].is_wish, entry[1].due_at))
+    family, state, stamp = min(due, key=lambda entry: (not entry[1].is_missing, entry[1].due_at))
     failed = None
-    if not state.is_wish or state.wanted_at <= now < state.wanted_at + FORGOTTEN_AFTER_S:
+    if not state.is_missing or state.wanted_at <= now < state.wanted_at + FORGOTTEN_AFTER_S:
         try:
             await _fetch(services, source, family)
             return False
@@ -123,7 +123,7 @@ def _failed(
     requested_s = error.retry_after_s if isinstance(error, CollateralUnusable) else None
     if error.code == "platform-unknown":  # AT32
         wait_s = max(wait_s, UNKNOWN_FOR_S)
-    elif state.is_wish:
+    elif state.is_missing:
         wait_s = min(_FIRST_RETRY_S * 2 ** min(failures - 1, 16), wait_s)
     next_at = now + max(wait_s, requested_s or 0.0)  # not before the service allows it (AT32)
     fmspc, ca = family
@@ -138,7 +138,9 @@ def _failed(
 # --- wishes ---------------------------------------------------------------------------------------
 
 
-async def wish_for(services: Services, quote: Quote, state: CollateralState | None) -> int | None:
+async def request_collateral(
+    services: Services, quote: Quote, state: CollateralState | None
+) -> int | None:
     """Request collateral for a quote's platform, and return the retry delay in seconds (AT39).
 
     The wish is recorded only for a platform that is certified under the root. Otherwise a client

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from capabilities.abilities import NETWORK_CREATE
 from capabilities.capability_errors import ChainError
-from capabilities.chain import Mark, Registered, judge_registration
+from capabilities.chain import Marker, Registered, judge_registration
 from capabilities.cids import ContentKey, cid_text
 from capabilities.limits import counted_client
 from capabilities.principals import is_wallet, same_principal
@@ -22,8 +22,13 @@ from spaces.documents.network_rows import network_put, network_row_key
 from spaces.grants.admissions import admission_key, is_admitted
 from spaces.grants.delegations import alias_put, charged_bytes, registration_puts
 from spaces.grants.hosting import HostingPlan, hosting_by_grant, plan_hosting
-from spaces.grants.retention import Kept, KeptBounds, kept_keys, kept_of
-from spaces.grants.revocations import mark_keys, marks_of
+from spaces.grants.retention import (
+    DelegationLimits,
+    DelegationUsage,
+    delegation_usage,
+    delegation_usage_keys,
+)
+from spaces.grants.revocations import marker_keys, markers_of
 from spaces.space_errors import TooManyDelegations
 from spaces.store.contract import Commit, Record, check_of
 
@@ -153,7 +158,7 @@ async def _attempt(
     found = await services.delegations.by_cid([parent.digest for parent in delegation.parents])
     # Most delegations are new, so one read is enough: the revocation marker shows whether the
     # delegation is registered.
-    known = services.delegations.remembered(content)
+    known = services.delegations.memoize(content)
     posted = await _read(services, delegation, client, known, found)
     if known is None and content in posted.marks:  # registered, and not in memory yet
         (known,) = await services.delegations.by_content((content,))
@@ -169,10 +174,10 @@ class _Posted(Struct, frozen=True):
     """The stored state that a registration depends on, and the spaces and network to create."""
 
     now: float
-    marks: Mapping[ContentKey, Mark]
+    marks: Mapping[ContentKey, Marker]
     hosting: HostingPlan
     network: Commit
-    kept: Kept
+    kept: DelegationUsage
     answer: Registration
 
 
@@ -187,7 +192,7 @@ async def _read(
     create."""
     now, limits = services.clock.now(), services.config.limits
     contents = (delegation.content_key, *closure_contents((known,) if known else found))
-    counters = kept_keys(delegation.delegator, counted_client(client))
+    counters = delegation_usage_keys(delegation.delegator, counted_client(client))
     wanted = hosting_by_grant(
         delegation, services.hosting, client=client, now=now, is_new=known is None
     )
@@ -195,7 +200,7 @@ async def _read(
     network_keys = (
         () if network is None else (network_row_key(network), admission_key(delegation.delegator))
     )
-    asked = (mark_keys(contents), counters, wanted.keys(), network_keys)
+    asked = (marker_keys(contents), counters, wanted.keys(), network_keys)
     records = iter((await services.store.read([*chain(*asked)])).records)
     mark_rows, counter_rows, hosting_rows, network_rows = [
         tuple(islice(records, len(keys))) for keys in asked
@@ -205,17 +210,17 @@ async def _read(
     count = limits.delegations_per_signer
     return _Posted(
         now=now,
-        marks=marks_of(contents, mark_rows),
+        marks=markers_of(contents, mark_rows),
         hosting=hosting,
         network=_network_commit(services, delegation, network, network_rows, now),
-        kept=kept_of(
+        kept=delegation_usage(
             counters,
             counter_rows,
             hosts_now=hosts_now,
-            hosting=KeptBounds(
+            hosting=DelegationLimits(
                 count, limits.delegation_bytes_per_signer, limits.delegation_bytes_per_address
             ),
-            others=KeptBounds(
+            others=DelegationLimits(
                 count, limits.unhosted_bytes_per_signer, limits.unhosted_bytes_per_address
             ),
         ),
@@ -236,7 +241,7 @@ async def _repeat(
     """
     is_new_spelling = not any(await services.delegations.by_cid([delegation.cid]))
     for member in known.closure:
-        if posted.marks.get(member.content_key) is not Mark.LIVE:
+        if posted.marks.get(member.content_key) is not Marker.LIVE:
             # The new CID is stored all the same, within the limits, so that a token that cites it
             # is refused as revoked and not as unknown.
             if is_new_spelling:
@@ -250,7 +255,7 @@ async def _repeat(
     added, network = _spelling(delegation, posted) if is_new_spelling else Commit(), posted.network
     # ST16: commit even with nothing to write. It waits until the rows that were read, including the
     # spaces, are durable in a failover.
-    live = mark_keys((delegation.content_key,))
+    live = marker_keys((delegation.content_key,))
     commit = Commit(
         puts=(*added.puts, *network.puts), live=live, checks=network.checks, adds=added.adds
     )
@@ -290,7 +295,7 @@ def _first(
     commit = Commit(
         puts=(*rows, *hosting.puts, *network.puts, audit_put(audit, entropy=services.entropy)),
         # D23: required again at the commit, because a parent may be revoked after the read
-        live=mark_keys(ancestors),
+        live=marker_keys(ancestors),
         checks=(*hosting.checks, *network.checks),
         adds=(*hosting.adds, *kept.adds(charged_bytes(rows))),  # D12
     )

@@ -36,7 +36,7 @@ from spaces.grants.delegations import (
     place_at,
     place_of,
 )
-from spaces.grants.revocations import mark_keys, mark_of
+from spaces.grants.revocations import marker_keys, marker_of
 from spaces.keyspace import ROLE_FROM, ROLE_TO
 from spaces.store.contract import Page, Range, Record, Store
 
@@ -280,7 +280,7 @@ async def _listed(
         dict.fromkeys(member for stored in found for member in closure_contents([stored]))
     )
     ranges = [membership_range(view.account, signer) for signer in unknown]
-    snapshot = await services.store.read(mark_keys(closures), ranges=ranges)
+    snapshot = await services.store.read(marker_keys(closures), ranges=ranges)
     marks = dict(zip(closures, snapshot.records, strict=True))
     members = frozenset(
         signer for signer, page in zip(unknown, snapshot.pages, strict=True) if page.rows
@@ -302,7 +302,7 @@ def _item(
     direction = view.direction(stored, members)
     # Without a revocation marker, the delegation was removed after its expiry and is only in this
     # process's cache.
-    if direction is None or mark_of(marks[stored.delegation.content_key]) is None:
+    if direction is None or marker_of(marks[stored.delegation.content_key]) is None:
         return None
     if filters.direction not in (None, direction):
         return None

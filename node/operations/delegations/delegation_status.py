@@ -10,13 +10,13 @@ from msgspec import Struct
 
 from capabilities.abilities import DELEGATION_STATUS
 from capabilities.capability_errors import CapabilityError, InvalidIdentifier
-from capabilities.chain import acting_principal, has_say
+from capabilities.chain import acting_principal, may_manage
 from capabilities.cids import parse_cid
 from capabilities.references import CID_URN
 from capabilities.resources import OpaqueResource
 from capabilities.token_kinds import check_addressed
 from capabilities.tokens import UnverifiedInvocation
-from spaces.grants.revocations import mark_keys, mark_of, marks_of
+from spaces.grants.revocations import marker_keys, marker_of, markers_of
 
 from ...refusal import Refusal
 from ...services import Services
@@ -78,10 +78,10 @@ async def delegation_status(
         [digest, *(parent.digest for parent in cited)]
     )
     contents = tuple(dict.fromkeys((*closure_contents([target]), *closure_contents(proofs))))
-    records = (await services.store.read(mark_keys(contents))).records
+    records = (await services.store.read(marker_keys(contents))).records
     marks = dict(zip(contents, records, strict=True))
     # Without a mark it was removed after its expiry and is only in this process's cache.
-    if target is not None and mark_of(marks[target.delegation.content_key]) is not None:
+    if target is not None and marker_of(marks[target.delegation.content_key]) is not None:
         acting = acting_principal(
             invocation.invoker,
             invocation.parents,
@@ -89,10 +89,10 @@ async def delegation_status(
             target.delegation,
             ability=DELEGATION_STATUS,
             named=digest,
-            marks=marks_of(contents, records),
+            marks=markers_of(contents, records),
             now=now,
         )
-        if acting is not None and has_say(acting, target.delegation):
+        if acting is not None and may_manage(acting, target.delegation):
             verdict = verdict_of(target, marks, target.delegation, now=now)
             status = verdict.status
             return StatusReport(

@@ -13,14 +13,14 @@ import msgspec
 
 from capabilities.cacao import encode_cacao, header_bytes, header_text, restore_cacao
 from capabilities.capability_errors import InvalidIdentifier
-from capabilities.chain import MAX_CHAIN_NODES, Mark, Marks, Registered, mentioned_spaces
+from capabilities.chain import MAX_CHAIN_NODES, Marker, Markers, Registered, mentioned_spaces
 from capabilities.cids import ContentKey, cid_text, parse_cid
 from capabilities.principals import Principal
 from capabilities.resources import Resource, SpaceId, SpaceResource
 from capabilities.strict_json import Json
 from capabilities.tokens import Delegation, Invocation
 from spaces.grants.delegations import space_grants_range, unexpired_of
-from spaces.grants.revocations import mark_keys, marks_of
+from spaces.grants.revocations import marker_keys, markers_of
 from spaces.store.contract import Page, read_page
 
 from ...refusal import Refusal
@@ -163,7 +163,7 @@ async def _list(
 
 async def _in_force(services: Services, contents: Sequence[ContentKey]) -> list[Delegation]:
     found = await services.delegations.by_content(contents)
-    marks = marks_of(contents, (await services.store.read(mark_keys(contents))).records)
+    marks = markers_of(contents, (await services.store.read(marker_keys(contents))).records)
     now = services.clock.now()
     return [
         stored.delegation for stored in found if stored is not None and _is_live(stored, marks, now)
@@ -181,7 +181,7 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
         raise Refusal("bad-delegation-cid", asked.cid) from None
     (stored,) = await services.delegations.by_cid([digest])
     contents = closure_contents([stored])
-    marks = marks_of(contents, (await services.store.read(mark_keys(contents))).records)
+    marks = markers_of(contents, (await services.store.read(marker_keys(contents))).records)
     now = services.clock.now()
     grants: list[msgspec.Raw] = []
     size_bytes = 0
@@ -199,13 +199,15 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
     return Entries(grants, truncated=False)
 
 
-def _is_live(stored: Registered, marks: Marks, now: float) -> bool:
+def _is_live(stored: Registered, marks: Markers, now: float) -> bool:
     """Return whether a delegation is unrevoked and in its time window.
 
     Its ancestors are not checked.
     """
     delegation = stored.delegation
-    return marks.get(delegation.content_key) is Mark.LIVE and status_at(delegation, now) == "active"
+    return (
+        marks.get(delegation.content_key) is Marker.LIVE and status_at(delegation, now) == "active"
+    )
 
 
 def _reported(delegation: Delegation) -> bytes:

@@ -1,11 +1,11 @@
 """Revoking delegations and everything that depends on them (wire §5.5)."""
 
-from capabilities.chain import Mark, judge_revocation
+from capabilities.chain import Marker, judge_revocation
 from capabilities.cids import cid_text
 from capabilities.token_kinds import check_addressed
 from capabilities.tokens import Revocation, parse_revocation, verify_revocation
 from spaces.audit.audit_records import AuditRecord, audit_put
-from spaces.grants.revocations import Revoked, mark_keys, mark_of, marks_of, revocation_put
+from spaces.grants.revocations import Revoked, marker_keys, marker_of, markers_of, revocation_put
 from spaces.store.contract import Check, Commit, Put
 
 from ...services import Services
@@ -51,13 +51,13 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
     # mark only once.
     ended = {stored.delegation.content_key: stored for stored in targets if stored is not None}
     asked = (*contents, *ended)
-    keys = mark_keys(asked)
+    keys = marker_keys(asked)
     records = (await services.store.read(keys)).records
-    acting = judge_revocation(revocation, proofs, targets, marks_of(asked, records), now=now)
+    acting = judge_revocation(revocation, proofs, targets, markers_of(asked, records), now=now)
     puts, checks = list[Put](), list[Check]()
     own = len(contents)
     for (content, stored), key, mark in zip(ended.items(), keys[own:], records[own:], strict=True):
-        if mark is not None and mark_of(mark) is Mark.REVOKED:
+        if mark is not None and marker_of(mark) is Marker.REVOKED:
             # W24, ST16: a repeat writes nothing, but its commit waits until the mark that was read
             # is durable.
             checks.append(Check(key, mark.stamp))
@@ -76,5 +76,5 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
         )
     # The proof must still be live when the marks are written. Otherwise a session that is revoked
     # at the same moment could still revoke others.
-    commit = Commit(puts=tuple(puts), live=mark_keys(contents), checks=tuple(checks))
+    commit = Commit(puts=tuple(puts), live=marker_keys(contents), checks=tuple(checks))
     return commit, tuple([target.echo for target in named])

@@ -25,7 +25,7 @@ from encryption_network.requests import (
     read_body,
 )
 from encryption_network.withdrawals import evidence_digest
-from spaces.grants.revocations import mark_keys
+from spaces.grants.revocations import marker_keys
 from spaces.store.contract import Check, Commit, Put
 
 from ...services import Services
@@ -119,7 +119,7 @@ async def _decrypt(
         # a revocation or withdrawal in between makes the commit fail.
         commit = Commit(
             puts=(_authorised_put(services, call, permit, receipt), *receipt.puts),
-            live=mark_keys(permit.live),
+            live=marker_keys(permit.live),
             checks=tuple([Check(row.key, row.stamp) for row in permit.checks]),
             replay_record=call.replay_record,
         )

@@ -16,7 +16,7 @@ from capabilities.cids import ContentKey
 from capabilities.principals import Principal
 from capabilities.sign_ins import AuthorityFacts, OwnerAuthority, owner_authority, session_holders
 from spaces.grants.delegations import contents_of
-from spaces.grants.revocations import mark_keys, marks_of
+from spaces.grants.revocations import marker_keys, markers_of
 from spaces.grants.sessions import sessions_range
 
 from ...services import Services
@@ -49,7 +49,7 @@ async def read_owner_authority(services: Services, call: Call, owner: Principal)
     ):
         # A sign-in has no parents, so its own revocation marker is the only one that can revoke it.
         contents = tuple(sessions)
-        marks = marks_of(contents, (await services.store.read(mark_keys(contents))).records)
+        marks = markers_of(contents, (await services.store.read(marker_keys(contents))).records)
         facts = msgspec.structs.replace(
             facts, sessions=tuple(sessions.values()), marks={**call.marks, **marks}
         )

@@ -18,7 +18,7 @@ from encryption_network.policy import MAX_POLICY_BYTES, Policy, parse_policy, po
 from encryption_network.requests import change_fact, read_body
 from encryption_network.withdrawals import decode_withdrawals
 from spaces.documents.network_rows import network_put, network_row_key
-from spaces.grants.revocations import mark_keys
+from spaces.grants.revocations import marker_keys
 from spaces.keyspace import WITHDRAWALS_KEY
 from spaces.space_errors import RecordDamaged
 from spaces.store.contract import Check, Commit
@@ -93,7 +93,7 @@ async def change_in_person(
             network_put(network, encode_network(make(record)), expect=row.stamp),
             call.audit(services, action, network.text, detail),
         )
-        live = tuple(dict.fromkeys((*call.live, *mark_keys(marks))))
+        live = tuple(dict.fromkeys((*call.live, *marker_keys(marks))))
         unchanged = (Check(WITHDRAWALS_KEY, listed.stamp),)
         return Commit(
             puts=puts, live=live, checks=unchanged, replay_record=call.replay_record

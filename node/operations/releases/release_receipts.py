@@ -20,15 +20,15 @@ from spaces.documents.evidence import evidence_row_key
 from spaces.documents.network_rows import network_row_key
 from spaces.documents.receipt_rows import (
     PLACE_BYTES,
-    basis_of,
     document_span,
     document_use_puts,
     document_use_row_key,
+    evidence_inputs_of,
     receipt_put,
     receipts_of,
     receipts_range,
 )
-from spaces.keyspace import basis_beside, document_key
+from spaces.keyspace import document_key, evidence_inputs_key
 from spaces.store.contract import Put, read_row
 
 from ...refusal import Refusal
@@ -154,9 +154,9 @@ async def _judged(
 
     The caller stores the documents that are not stored yet.
     """
-    key = basis_beside(evidence_row_key(evidence.invoker, evidence.receiver_public_key))
+    key = evidence_inputs_key(evidence_row_key(evidence.invoker, evidence.receiver_public_key))
     row = await read_row(services.store, key)
-    basis = basis_of(row)
+    basis = evidence_inputs_of(row)
     documents = [encode_evidence(evidence)]
     quote = event_log = nonce = None
     # If the supporting documents belong to newer evidence, the row of the evidence has changed too,

@@ -14,11 +14,11 @@ import msgspec
 from capabilities.abilities import KV_GET, satisfies
 from capabilities.capability_errors import CaveatRefused, InvalidIdentifier
 from capabilities.caveats import selection_of
-from capabilities.chain import Mark
+from capabilities.chain import Marker
 from capabilities.resources import SpaceResource, extends, parse_space_id
 from capabilities.strict_base64 import decode_url, encode_url
 from capabilities.tokens import Invocation
-from spaces.grants.revocations import mark_keys, marks_of
+from spaces.grants.revocations import marker_keys, markers_of
 from spaces.store.contract import Commit, Record, read_row
 from spaces.store.observing import MAX_CLOCK_SKEW_S
 from spaces.values.tickets import (
@@ -192,10 +192,10 @@ async def redeem(services: Services, text: str) -> Head:
     # Q24: revocation markers and value are read in one snapshot, so a value that was written after
     # a revocation is not served.
     *records, value = (
-        await services.store.read((*mark_keys(record.authority), record.value_key))
+        await services.store.read((*marker_keys(record.authority), record.value_key))
     ).records
-    marks = marks_of(record.authority, records)
-    if any(marks.get(content) is not Mark.LIVE for content in record.authority):
+    marks = markers_of(record.authority, records)
+    if any(marks.get(content) is not Marker.LIVE for content in record.authority):
         raise Refusal("ticket-refused", "signed URL ticket is invalid")
     head = _current(value, record.value_key)
     if bytes.fromhex(head.etag) != record.digest:

@@ -39,18 +39,18 @@ def read(
     that was acknowledged before a second use of the token was refused.
     """
     check_read(keys, replay_record, ranges, follow)
-    is_first_use, is_forgotten = None, False
+    is_first_use, is_use_unknown = None, False
     if replay_record is not None:
         if replay_records is None:
             raise StoreUnavailable("the store is open read-only")
         is_first_use = replay_records.add(replay_record)
-        is_forgotten = not is_first_use and replay_records.is_closed(replay_record)
+        is_use_unknown = not is_first_use and replay_records.is_closed(replay_record)
     try:
         # Each read has its own transaction, which sees every commit acknowledged before now
         # (ST1).
         with env.begin() as txn:
             if is_first_use and replay_record is not None:
-                is_first_use, is_forgotten = _durable_first_use(txn, replay_record)
+                is_first_use, is_use_unknown = _durable_first_use(txn, replay_record)
             get = txn.get
             records = records_of([get(key) or get(key, None, tombstones) for key in keys])
             pages = tuple([_page(txn, range_) for range_ in ranges]) if ranges else ()
@@ -67,7 +67,7 @@ def read(
         records=records,
         pages=pages,
         followed=followed,
-        is_forgotten=is_forgotten,
+        is_use_unknown=is_use_unknown,
     )
 
 
@@ -87,7 +87,7 @@ def _followed_key(row: Row | None, follow: Follow) -> bytes | None:
 def _durable_first_use(
     txn: "lmdb.Transaction[bytes]", replay_record: ReplayRecord
 ) -> tuple[bool, bool]:
-    """Return `is_first_use` and `is_forgotten` of a snapshot, according to the durable rows.
+    """Return `is_first_use` and `is_use_unknown` of a snapshot, according to the durable rows.
 
     Durable replay records, and the expiry minutes whose tokens are all refused, survive a crash
     that loses unsynced records (ST4). In a restored store, these minutes include the expiry of

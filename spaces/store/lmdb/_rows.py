@@ -92,7 +92,7 @@ def is_tombstone(row: Row | memoryview) -> bool:
     return not row[_STAMP_END] & _VALUE
 
 
-def is_live_mark(row: Row | None) -> bool:
+def is_live_marker(row: Row | None) -> bool:
     """Return whether a row exists and marks a delegation live (ST2)."""
     if row is None:
         return False

@@ -31,7 +31,7 @@ from ._rows import (
     encode_row,
     encode_tombstone,
     has_stamp,
-    is_live_mark,
+    is_live_marker,
     keys_of_old,
     record_of,
 )
@@ -235,7 +235,7 @@ class Writer:
         """
         get, tombstones = txn.get, self._tombstones
         for key in commit.live:
-            if not is_live_mark(get(key)):  # ST2
+            if not is_live_marker(get(key)):  # ST2
                 return None
         for check in commit.checks:
             if not has_stamp(get(check.key) or get(check.key, None, tombstones), check.stamp):

@@ -215,7 +215,7 @@ def _snapshots(
             if follow is None
             else tuple([_led_to(records, key, follow.prefix) for key in follow.keys])
         )
-        is_first, is_forgotten = _first_use_of(pending.replay_record, records, is_first_use)
+        is_first, is_use_unknown = _first_use_of(pending.replay_record, records, is_first_use)
         yield (
             pending,
             Snapshot(
@@ -225,7 +225,7 @@ def _snapshots(
                     [_page(range_, found.get(at, [])) for at, range_ in enumerate(pending.ranges)]
                 ),
                 followed=followed,
-                is_forgotten=is_forgotten,
+                is_use_unknown=is_use_unknown,
             ),
         )
 
@@ -238,7 +238,7 @@ def _led_to(records: dict[bytes, Record], key: bytes, prefix: bytes) -> Record |
 def _first_use_of(
     replay_record: ReplayRecord | None, records: dict[bytes, Record], is_first_use: set[bytes]
 ) -> tuple[bool | None, bool]:
-    """Return `is_first_use` and `is_forgotten` of the snapshot for a read."""
+    """Return `is_first_use` and `is_use_unknown` of the snapshot for a read."""
     if replay_record is None:
         return None, False
     floor = records.get(REPLAY_FLOOR_KEY)

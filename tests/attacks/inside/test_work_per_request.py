@@ -10,7 +10,7 @@ from attacks.parties import GET, PUT, Stage, base64_of
 from running_node import Grants, key_token, network_path, new_key, send
 
 from capabilities.abilities import NETWORK_CREATE
-from capabilities.chain import Mark, Registered, judge_registration
+from capabilities.chain import Marker, Registered, judge_registration
 from capabilities.cids import Digest
 from capabilities.facts import ATTESTATION_FACT
 from capabilities.signatures import Ed25519Signer
@@ -143,7 +143,7 @@ def seconds_to_judge(resources: list[str], ability: str) -> float:
     best = float("inf")
     for _ in range(3):
         started = time.process_time()
-        judge_registration(child, (held,), {parent.content_key: Mark.LIVE}, now=time.time())
+        judge_registration(child, (held,), {parent.content_key: Marker.LIVE}, now=time.time())
         best = min(best, time.process_time() - started)
     return best
 
@@ -169,7 +169,7 @@ def test_aliases_do_not_drive_delegations_out_of_memory() -> None:
     stored = Registered(token, (), None, None, ())
     for number in range(1000):
         delegations.remember(stored, Digest(number.to_bytes(32, "big")))
-    assert delegations.remembered(token.content_key) is not None
+    assert delegations.memoize(token.content_key) is not None
 
 
 async def test_outsiders_cannot_make_the_node_sync_its_disk(stage: Stage) -> None:

@@ -22,7 +22,7 @@ from node.storage.stores import longest_life_s, refuse_beside_original, rows_of
 from sealspace.cli.command_errors import StoreMisused
 from sealspace.client import Client
 from sealspace.wallets import Wallet, new_wallet
-from spaces.archive.backup import backup_file, take_backup
+from spaces.archive.backup import backup_file, write_backup
 from spaces.archive.checking import check_store
 from spaces.archive.restoring import OpenedBackup, make_servable, restore_backup, restoring_into
 from spaces.identity import open_identity
@@ -47,7 +47,7 @@ async def back_up_node(node: EmbeddedNode, path: Path) -> None:
     services = node.services
     objects = await stored_objects(services.config, services.store)
     with backup_file(path) as stream:
-        await take_backup(
+        await write_backup(
             services.store,
             rows_of(services.config, services.store),
             objects,

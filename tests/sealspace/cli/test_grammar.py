@@ -15,7 +15,15 @@ from sealspace.cli.exit_status import INTERRUPTED, MISSING_EXTRA
 from sealspace.cli.lazy import EXTRAS, LazyGroup, Row
 from sealspace.cli.root import cli, main
 from sealspace.cli.shared import Shared, is_shared, share_options, shared
-from sealspace.cli.terminal import confirm, print_json, progress, table, time_text, watched, words
+from sealspace.cli.terminal import (
+    confirm,
+    is_interactive,
+    print_json,
+    progress,
+    table,
+    tell,
+    time_text,
+)
 from sealspace.errors import InvalidInput
 
 SHARED = ("--json", "--home", "--node", "-q", "--quiet")
@@ -33,7 +41,7 @@ def noun(monkeypatch: pytest.MonkeyPatch) -> list[Shared]:
         if interrupted:
             raise KeyboardInterrupt
         seen.append(shared())
-        words("a word")
+        tell("a word")
         print_json([])
 
     @click.group("noun")
@@ -258,7 +266,7 @@ def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, typed: str, agrees: 
         ):
             patch.setattr(sys, "stdin", stdin)
             patch.setattr(sys, "stderr", stderr)
-            assert watched()
+            assert is_interactive()
             os.write(controller, typed.encode())
             if agrees:
                 confirm("delete it?", yes=False)

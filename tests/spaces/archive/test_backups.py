@@ -20,12 +20,12 @@ from tests_support import CountingEntropy, FixedClock
 from value_bench import LARGE, OTHER, SMALL, SPACE, Bench, Write
 
 from spaces.archive.backup import (
-    TakenBackup,
+    BackupSummary,
     backup_file,
     encode_part,
     parse_header,
     parse_part,
-    take_backup,
+    write_backup,
 )
 from spaces.archive.checking import check_store
 from spaces.archive.restoring import (
@@ -78,13 +78,13 @@ class Meanwhile(ObjectFolder):
         return await super().open(name, size_bytes=size_bytes)
 
 
-async def take(bench: Bench, path: Path, *, files: ObjectFolder | None = None) -> TakenBackup:
+async def take(bench: Bench, path: Path, *, files: ObjectFolder | None = None) -> BackupSummary:
     with backup_file(path) as stream:
         return await take_into(stream, bench, files or bench.files)
 
 
-async def take_into(stream: BinaryIO, bench: Bench, files: ObjectFolder) -> TakenBackup:
-    return await take_backup(
+async def take_into(stream: BinaryIO, bench: Bench, files: ObjectFolder) -> BackupSummary:
+    return await write_backup(
         bench.store,
         LmdbRows(bench.store, bench.folder.parent),
         files,
@@ -585,7 +585,7 @@ async def test_tokens_that_may_have_been_used_are_refused(bench: Bench, tmp_path
     for round_ in range(2):
         async with Reopened(tmp_path / "restored") as again:
             read = await again.store.read(replay_record=old)
-            assert (read.is_first_use, read.is_forgotten) == (False, True)
+            assert (read.is_first_use, read.is_use_unknown) == (False, True)
             assert isinstance(await again.store.commit(Commit(replay_record=old)), Refused)
             new = ReplayRecord(bytes((round_,)) * 32, 60 * OPEN_MINUTE)
             assert (await again.store.read(replay_record=new)).is_first_use is True

@@ -24,7 +24,7 @@ from spaces.keyspace import (
     SCHEMA_KEY,
     WITHDRAWALS_KEY,
     delegation_key,
-    kept_counter,
+    delegations_counter,
     x16,
 )
 from spaces.store.contract import Add, Commit, Committed, Put, Range, Record, Store
@@ -39,7 +39,7 @@ GET, LIST = "tinycloud.kv/get", "tinycloud.delegation/list"
 
 async def register(store: Store, granted: Registered) -> None:
     puts = registration_puts(granted)
-    add = Add(kept_counter(x16(granted.delegation.delegator)), 1, at_most=None)
+    add = Add(delegations_counter(x16(granted.delegation.delegator)), 1, at_most=None)
     assert isinstance(await store.commit(Commit(puts=tuple(puts), adds=(add,))), Committed)
 
 

@@ -34,7 +34,7 @@ from spaces.audit.audit_chain import (
     seal_batch,
 )
 from spaces.audit.audit_records import AuditRecord, audit_put, audit_record_of
-from spaces.documents.receipt_rows import basis_of
+from spaces.documents.receipt_rows import evidence_inputs_of
 from spaces.keyspace import AUDIT_CHAIN_KEY, AUDIT_PREFIX
 from spaces.space_errors import RecordDamaged, SpaceError
 from spaces.store.contract import ANY, Commit, Committed, Put, Range, Record, Refused, Store
@@ -410,7 +410,7 @@ def test_fuzz_exports(lines: list[bytes]) -> None:
 @given(st.binary(max_size=80))
 def test_fuzz_rows(value: bytes) -> None:
     """Any bytes are a row, or damaged."""
-    for parse in (audit_record_of, basis_of):
+    for parse in (audit_record_of, evidence_inputs_of):
         try:
             parse(Record(value, b""))
         except RecordDamaged:

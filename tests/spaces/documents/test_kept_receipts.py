@@ -18,7 +18,7 @@ from spaces.documents.receipt_rows import (
     sweep_receipts,
 )
 from spaces.keyspace import document_key, document_use_key
-from spaces.scans import walk_place, walk_put
+from spaces.scans import walk_position, walk_put
 from spaces.store.contract import Commit, Committed, Put, Range, Refused, Store, read_page
 
 SPAN = 700
@@ -170,7 +170,7 @@ async def test_a_walk_goes_on_where_it_was(one_store: Store) -> None:
     seen = []
     for _ in range(6):
         page = await read_page(
-            one_store, Range(b"zz", after=await walk_place(one_store, "test"), limit=2)
+            one_store, Range(b"zz", after=await walk_position(one_store, "test"), limit=2)
         )
         seen.append([key for key, _ in page.rows])
         await one_store.commit(Commit(puts=(walk_put("test", page.place),)))

@@ -19,7 +19,7 @@ from space_grants import (
     ucan,
 )
 
-from capabilities.chain import Mark, Registered
+from capabilities.chain import Marker, Registered
 from capabilities.cids import Digest, cid_text
 from capabilities.facts import attestation_resource
 from capabilities.principals import Principal
@@ -45,8 +45,8 @@ from spaces.grants.delegations import (
 )
 from spaces.grants.revocations import (
     Revoked,
-    mark_keys,
-    marks_of,
+    marker_keys,
+    markers_of,
     revocation_of,
     revocation_put,
 )
@@ -149,15 +149,15 @@ async def test_revocation_replaces_the_mark_and_outlives_the_row(one_store: Stor
     known = registered(ucan(FILES))
     content = known.delegation.content_key
     await register(one_store, known)
-    keys = mark_keys([content])
-    assert {content: Mark.LIVE} == marks_of([content], (await one_store.read(keys)).records)
+    keys = marker_keys([content])
+    assert {content: Marker.LIVE} == markers_of([content], (await one_store.read(keys)).records)
     revoked = Revoked(cid=Digest(b"\x09" * 32), at=NOW + 5, by=Principal(OWNER.did))
     assert isinstance(
         await one_store.commit(Commit(puts=(revocation_put(content, revoked),), live=keys)),
         Committed,
     )
     records = (await one_store.read(keys)).records
-    assert {content: Mark.REVOKED} == marks_of([content], records)
+    assert {content: Marker.REVOKED} == markers_of([content], records)
     assert revoked == revocation_of(records[0])
     assert isinstance(await one_store.commit(Commit(live=keys)), Refused)
     await one_store.commit(Commit(puts=(Put(delegation_key(content), None),)))
@@ -167,7 +167,7 @@ async def test_revocation_replaces_the_mark_and_outlives_the_row(one_store: Stor
 async def test_unknown_mark_is_left_out(one_store: Store) -> None:
     """A delegation that is not registered has no mark."""
     content = ucan(FILES).content_key
-    assert marks_of([content], (await one_store.read(mark_keys([content]))).records) == {}
+    assert markers_of([content], (await one_store.read(marker_keys([content]))).records) == {}
     assert revocation_of(None) is None
 
 
@@ -176,7 +176,7 @@ def test_damaged_mark_is_not_live(value: bytes) -> None:
     """A mark of neither form counts as revoked, and asking who revoked says that it is damaged."""
     content = ucan(FILES).content_key
     record = Record(value, b"." * 16)
-    assert {content: Mark.REVOKED} == marks_of([content], [record])
+    assert {content: Marker.REVOKED} == markers_of([content], [record])
     with pytest.raises(RecordDamaged):
         revocation_of(record)
 
@@ -353,9 +353,9 @@ async def test_cache_is_bounded_in_bytes(one_store: Store) -> None:
     cache = Delegations(one_store, max_bytes=100_000)
     for known in found:
         cache.remember(known)
-        assert found[0] == cache.remembered(found[0].delegation.content_key)
+        assert found[0] == cache.memoize(found[0].delegation.content_key)
         assert cache.memory_bytes <= 100_000
-    held = [known for known in found if cache.remembered(known.delegation.content_key)]
+    held = [known for known in found if cache.memoize(known.delegation.content_key)]
     assert found[0] in held
     assert found[-1] in held
     assert 2 < len(held) < 30

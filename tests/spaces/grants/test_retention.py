@@ -9,9 +9,9 @@ from capabilities.principals import Principal
 from spaces.expiry import rows_until
 from spaces.grants.delegations import decode_delegation, registration_puts
 from spaces.grants.retention import INDEX, KEPT_AFTER_EXPIRY_S, plan_removal, swept_until
-from spaces.grants.revocations import Revoked, mark_keys, revocation_put
+from spaces.grants.revocations import Revoked, marker_keys, revocation_put
 from spaces.grants.sessions import session_row_key
-from spaces.keyspace import delegation_key, kept_counter, x16
+from spaces.keyspace import delegation_key, delegations_counter, x16
 from spaces.store.contract import Add, Commit, Committed, Put, Range, Refused, Store, counter_of
 
 KV = {f"{space_text(OWNER.did)}/kv": ["tinycloud.kv/get"]}
@@ -22,13 +22,14 @@ async def _register(store: Store, granted: Registered) -> None:
     delegation = granted.delegation
     puts = registration_puts(granted)
     commit = Commit(
-        puts=tuple(puts), adds=(Add(kept_counter(x16(delegation.delegator)), 1, at_most=None),)
+        puts=tuple(puts),
+        adds=(Add(delegations_counter(x16(delegation.delegator)), 1, at_most=None),),
     )
     assert isinstance(await store.commit(commit), Committed)
 
 
 async def _kept(store: Store, signer: str) -> int:
-    return counter_of((await store.read((kept_counter(x16(Principal(signer))),))).records[0])
+    return counter_of((await store.read((delegations_counter(x16(Principal(signer))),))).records[0])
 
 
 async def _sweep(store: Store, now: float) -> int:
@@ -107,7 +108,7 @@ async def test_a_mark_stays_as_long_as_its_delegation_could_return(one_store: St
     )
     assert longer.expires_at == short.expires_at
     await _register(one_store, longer)
-    mark = mark_keys((longer.delegation.content_key,))
+    mark = marker_keys((longer.delegation.content_key,))
     assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + 61) == 1
     assert (await one_store.read(mark)).records[0] is not None
     assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + 10 * DAY_S - 1) == 0
@@ -124,7 +125,7 @@ async def test_an_endless_grant_on_an_ending_one_is_only_taken_from_the_index(
     endless = replace(parents_window, not_before=None, expires_at=short.expires_at)
     await _register(one_store, endless)
     assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + 61) == 1
-    assert (await one_store.read(mark_keys((endless.delegation.content_key,)))).records[
+    assert (await one_store.read(marker_keys((endless.delegation.content_key,)))).records[
         0
     ] is not None
     assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + 10 * DAY_S) == 0
@@ -154,7 +155,8 @@ async def test_a_bound_on_one_signer_is_exact(one_store: Store) -> None:
         puts = registration_puts(granted)
         outcome = await one_store.commit(
             Commit(
-                puts=tuple(puts), adds=(Add(kept_counter(x16(Principal(OWNER.did))), 1, at_most=2),)
+                puts=tuple(puts),
+                adds=(Add(delegations_counter(x16(Principal(OWNER.did))), 1, at_most=2),),
             )
         )
         assert isinstance(outcome, expected)

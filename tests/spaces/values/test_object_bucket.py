@@ -13,9 +13,9 @@ from spaces.archive.bodies import MovedBodies, move_bodies
 from spaces.space_errors import BodiesElsewhere, RecordDamaged, StoreUnavailable
 from spaces.store.contract import Store
 from spaces.store.lmdb.snapshots import RowSource
-from spaces.values.object_bucket import PART_BYTES, BucketPlace, ObjectBucket
+from spaces.values.object_bucket import PART_BYTES, BucketLocation, ObjectBucket
 from spaces.values.object_folder import ObjectFolder
-from spaces.values.object_place import FOLDER, claim_place, recorded_place
+from spaces.values.object_place import FOLDER, claim_location, recorded_location
 from spaces.values.object_records import ObjectName
 from spaces.values.value_bodies import Staging
 
@@ -30,13 +30,13 @@ def server() -> S3Server:
 
 
 @pytest.fixture
-def place(server: S3Server) -> BucketPlace:
+def place(server: S3Server) -> BucketLocation:
     """An empty place in a bucket."""
     return server.new_bucket()
 
 
 @pytest.fixture
-async def bucket(server: S3Server, place: BucketPlace) -> ObjectBucket:
+async def bucket(server: S3Server, place: BucketLocation) -> ObjectBucket:
     """That place, claimed."""
     bucket = ObjectBucket(place, server.access)
     await bucket.claim(STORE_ID)
@@ -44,7 +44,7 @@ async def bucket(server: S3Server, place: BucketPlace) -> ObjectBucket:
 
 
 async def test_place_belongs_to_one_store(
-    server: S3Server, place: BucketPlace, bucket: ObjectBucket
+    server: S3Server, place: BucketLocation, bucket: ObjectBucket
 ) -> None:
     """Nodes of one store share a prefix; another store is refused, and cannot sweep it."""
     await ObjectBucket(place, server.access).claim(STORE_ID)
@@ -64,23 +64,23 @@ async def test_place_inside_another_is_refused(server: S3Server, inner: str) -> 
     """A prefix inside or around another store's is refused; one beside it is accepted."""
     name = server.new_bucket().bucket
     for first, second in ((f"a/{inner}", "a"), ("b", f"b/{inner}")):
-        await ObjectBucket(BucketPlace(name, first), server.access).claim(STORE_ID)
+        await ObjectBucket(BucketLocation(name, first), server.access).claim(STORE_ID)
         for store_id in (STORE_ID, b"j" * 16):
             with pytest.raises(BodiesElsewhere, match="another store"):
-                await ObjectBucket(BucketPlace(name, second), server.access).claim(store_id)
-        await ObjectBucket(BucketPlace(name, f"{first}-beside"), server.access).claim(b"k" * 16)
+                await ObjectBucket(BucketLocation(name, second), server.access).claim(store_id)
+        await ObjectBucket(BucketLocation(name, f"{first}-beside"), server.access).claim(b"k" * 16)
     with pytest.raises(BodiesElsewhere, match="another store"):
-        await ObjectBucket(BucketPlace(name), server.access).claim(STORE_ID)
+        await ObjectBucket(BucketLocation(name), server.access).claim(STORE_ID)
     assert b"<Key>store</Key>" not in server.ask("GET", f"/{name}?list-type=2")
 
 
 async def test_places_that_were_made_inside_each_other_are_reported(server: S3Server) -> None:
     """Where an earlier version let two in, the inner one neither starts nor sweeps."""
     name = server.new_bucket().bucket
-    inner = ObjectBucket(BucketPlace(name, "a/b"), server.access)
+    inner = ObjectBucket(BucketLocation(name, "a/b"), server.access)
     await inner.claim(STORE_ID)
     await obstore.put_async(
-        ObjectBucket(BucketPlace(name, "a"), server.access).objects, "store", b"0" * 32
+        ObjectBucket(BucketLocation(name, "a"), server.access).objects, "store", b"0" * 32
     )
     with pytest.raises(BodiesElsewhere, match="a/store"):
         await inner.claim(STORE_ID)
@@ -93,10 +93,10 @@ async def test_places_that_were_made_inside_each_other_are_reported(server: S3Se
 async def test_objects_called_store_that_are_no_markers(server: S3Server) -> None:
     """An object that only has the name of a marker does not block a prefix."""
     name = server.new_bucket().bucket
-    whole = ObjectBucket(BucketPlace(name), server.access).objects
+    whole = ObjectBucket(BucketLocation(name), server.access).objects
     for key, value in (("store", b"a shop"), ("a/store", b"g" * 32), ("a/b/c/store", b"0" * 31)):
         await obstore.put_async(whole, key, value)
-    await ObjectBucket(BucketPlace(name, "a/b"), server.access).claim(STORE_ID)
+    await ObjectBucket(BucketLocation(name, "a/b"), server.access).claim(STORE_ID)
 
 
 async def test_too_much_below_a_new_place(
@@ -105,7 +105,7 @@ async def test_too_much_below_a_new_place(
     """Where more folders lie below than are looked through, the place is refused."""
     monkeypatch.setattr("spaces.values.object_bucket.MOST_FOLDERS", 3)
     name = server.new_bucket().bucket
-    bucket = ObjectBucket(BucketPlace(name, "a"), server.access)
+    bucket = ObjectBucket(BucketLocation(name, "a"), server.access)
     for folder in ("x", "y", "z/z"):
         await obstore.put_async(bucket.objects, f"{folder}/object", b"")
     with pytest.raises(BodiesElsewhere, match="too many folders"):
@@ -113,7 +113,7 @@ async def test_too_much_below_a_new_place(
 
 
 async def test_sweeps_keep_to_names_of_their_own(
-    server: S3Server, place: BucketPlace, bucket: ObjectBucket
+    server: S3Server, place: BucketLocation, bucket: ObjectBucket
 ) -> None:
     """Objects further down or with other names are neither listed as bodies nor removed."""
     name = ObjectName(b"s" * 16, bytes(32), b"g" * 16)
@@ -139,12 +139,12 @@ def test_prefix_inside_what_is_on_its_way() -> None:
     """A prefix with the segment in which every store above it sweeps is no place."""
     for prefix in ("incoming", "a/incoming", "incoming/a", "a/incoming/b"):
         with pytest.raises(ValueError, match="incoming"):
-            BucketPlace("bodies", prefix)
-    assert BucketPlace("bodies", "a/incoming-1").prefix
+            BucketLocation("bodies", prefix)
+    assert BucketLocation("bodies", "a/incoming-1").prefix
 
 
 async def test_two_nodes_share_a_bucket(
-    server: S3Server, place: BucketPlace, bucket: ObjectBucket
+    server: S3Server, place: BucketLocation, bucket: ObjectBucket
 ) -> None:
     """A body that one node stores is read by another."""
     other = ObjectBucket(place, server.access)
@@ -175,7 +175,7 @@ async def test_name_is_taken_once(bucket: ObjectBucket) -> None:
 
 
 async def test_memory_of_waiting_bodies_is_bounded(
-    server: S3Server, place: BucketPlace, bucket: ObjectBucket, monkeypatch: pytest.MonkeyPatch
+    server: S3Server, place: BucketLocation, bucket: ObjectBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bodies wait for their names in memory up to a bound; more of them wait in the bucket, and all
     give it back."""
@@ -195,7 +195,7 @@ async def test_memory_of_waiting_bodies_is_bounded(
 
 
 async def test_bucket_that_is_away_and_comes_back(
-    server: S3Server, place: BucketPlace, bucket: ObjectBucket
+    server: S3Server, place: BucketLocation, bucket: ObjectBucket
 ) -> None:
     """While the server is away everything about bodies is unavailable; afterwards it works without
     any help."""
@@ -265,21 +265,21 @@ async def test_wrong_bucket_is_found_out(server: S3Server, bucket: ObjectBucket)
     """Trying a bucket out passes where everything works and leaves nothing; a bucket that is not
     there fails it."""
     await bucket.try_out()
-    absent = ObjectBucket(BucketPlace("no-such-bucket"), server.access)
+    absent = ObjectBucket(BucketLocation("no-such-bucket"), server.access)
     for attempt in (absent.try_out(), absent.claim(STORE_ID)):
         with pytest.raises(StoreUnavailable):
             await attempt
 
 
 async def test_trying_out_leaves_nothing(
-    server: S3Server, place: BucketPlace, bucket: ObjectBucket
+    server: S3Server, place: BucketLocation, bucket: ObjectBucket
 ) -> None:
     """A trial removes the objects that it wrote."""
     await bucket.try_out()
     assert server.keys(place) == ["store"]
 
 
-def test_credentials_are_not_shown(server: S3Server, place: BucketPlace) -> None:
+def test_credentials_are_not_shown(server: S3Server, place: BucketLocation) -> None:
     """Neither the access nor the bucket shows the secret."""
     shown = repr(server.access) + repr(ObjectBucket(place, server.access))
     assert KEY_ID in shown
@@ -291,20 +291,20 @@ def test_credentials_are_not_shown(server: S3Server, place: BucketPlace) -> None
 
 async def test_place_is_recorded_while_there_is_no_body(one_store: Store) -> None:
     """A store without bodies takes any place, and then no other once it has bodies."""
-    await claim_place(one_store, FOLDER)
-    assert await recorded_place(one_store) == FOLDER
-    await claim_place(one_store, "s3://a/b")
-    await claim_place(one_store, "s3://a/b")
-    assert await recorded_place(one_store) == "s3://a/b"
-    await claim_place(one_store, FOLDER)
-    assert await recorded_place(one_store) == FOLDER
+    await claim_location(one_store, FOLDER)
+    assert await recorded_location(one_store) == FOLDER
+    await claim_location(one_store, "s3://a/b")
+    await claim_location(one_store, "s3://a/b")
+    assert await recorded_location(one_store) == "s3://a/b"
+    await claim_location(one_store, FOLDER)
+    assert await recorded_location(one_store) == FOLDER
 
 
 async def test_moving_needs_the_right_source(
     one_store: Store, one_rows: RowSource, tmp_path: Path, bucket: ObjectBucket
 ) -> None:
     """A store whose bodies lie in a third place is not moved."""
-    await claim_place(one_store, "s3://a/b")
+    await claim_location(one_store, "s3://a/b")
     with pytest.raises(BodiesElsewhere):
         await move_bodies(
             one_store,
@@ -322,7 +322,7 @@ async def test_damaged_body_is_not_moved(
     one_rows: RowSource,
     tmp_path: Path,
     server: S3Server,
-    place: BucketPlace,
+    place: BucketLocation,
     bucket: ObjectBucket,
 ) -> None:
     """A body that is missing or altered stops the move, which goes on where it stopped once the
@@ -351,14 +351,14 @@ async def test_damaged_body_is_not_moved(
             body.write_bytes(damage)
         with pytest.raises(RecordDamaged):
             await move()
-        assert await recorded_place(one_store) == FOLDER
+        assert await recorded_location(one_store) == FOLDER
         assert [
             key for key in server.keys(place) if key.startswith("incoming/") or body.name in key
         ] == []
         body.write_bytes(whole)
     moved = await move()
     assert (moved.bodies, moved.size_bytes) == (2, 2 * len(LARGE) - 1)
-    assert await recorded_place(one_store) == "s3://c/d"
+    assert await recorded_location(one_store) == "s3://c/d"
     assert {body.name, other.name} == {key.rpartition("/")[2] for key in server.keys(place)} - {
         "store"
     }

@@ -15,7 +15,7 @@ from capabilities.capability_errors import (
 )
 from encryption_network.network_errors import RecordError, ReleaseRefused, RequestError
 from node.http.messages.problems import PLACE, error_answer
-from node.http.messages.refusals import Place
+from node.http.messages.refusals import AnsweredRoute
 from node.operations.values.kv_commit import quota_exceeded
 from node.refusal import Refusal
 from spaces.space_errors import (
@@ -30,7 +30,7 @@ from tee_backend.attestation.attestation_errors import CollateralUnusable, Quote
 
 
 def _answer(
-    error: Exception, *, own: bool = False, accept: str = "", place: Place | None = None
+    error: Exception, *, own: bool = False, accept: str = "", place: AnsweredRoute | None = None
 ) -> web.Response:
     request = make_mocked_request("GET", "/", headers={"Accept": accept})
     if place is not None:
@@ -137,7 +137,7 @@ def test_wire_problems(error: Exception, status: int) -> None:
     ],
 )
 def test_some_places_answer_in_their_own_way(
-    place: Place, error: Exception, status: int, text: str | None
+    place: AnsweredRoute, error: Exception, status: int, text: str | None
 ) -> None:
     """Some routes answer a code with a status and text of their own, without Retry-After."""
     answer = _answer(error, place=place)

@@ -104,4 +104,4 @@ def test_rows_are_whole() -> None:
     for code, row in TABLE.items():
         assert 400 <= row.status < 600 and row.hint, code
         assert row.title or row.body != "title", code
-        assert all(400 <= place.status < 600 for place in row.by_place.values()), code
+        assert all(400 <= place.status < 600 for place in row.by_route.values()), code

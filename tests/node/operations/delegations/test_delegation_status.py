@@ -22,7 +22,7 @@ from delegation_bench import (
 from wire_replay import token_id
 
 from capabilities.cacao import encode_cacao, header_bytes, header_text, parse_cacao
-from capabilities.chain import Ancestor, Mark, Registered, acting_principal
+from capabilities.chain import Ancestor, Marker, Registered, acting_principal
 from capabilities.cids import ContentKey, Digest, cid_text
 from capabilities.principals import Principal
 from capabilities.references import CitedDelegation
@@ -86,7 +86,7 @@ def test_a_right_on_the_very_delegation() -> None:
     target, other = (held_by(SESSION, CAROL.did, FILES, nonce=nonce) for nonce in ("1", "2"))
     for digest in (target.delegation.cid, named):
         proof = held_by(SESSION, SECOND.did, {f"urn:cid:{cid_text(digest)}": [STATUS]})
-        marks = {proof.delegation.content_key: Mark.LIVE}
+        marks = {proof.delegation.content_key: Marker.LIVE}
         assert SESSION.did == acting_for(target, proof, named, marks)
         assert acting_for(other, proof, other.delegation.cid, marks) is None
 
@@ -97,12 +97,12 @@ def test_a_right_under_conditions_is_none() -> None:
     target = held_by(SESSION, CAROL.did, FILES)
     for caveats, acting in (([{}], SESSION.did), ([{"x": 1}], None)):
         proof = held_by(SESSION, SECOND.did, {resource: [STATUS]}, caveats=caveats)
-        marks = {proof.delegation.content_key: Mark.LIVE}
+        marks = {proof.delegation.content_key: Marker.LIVE}
         assert acting == acting_for(target, proof, target.delegation.cid, marks)
 
 
 def acting_for(
-    target: Registered, proof: Registered, named: Digest, marks: Mapping[ContentKey, Mark]
+    target: Registered, proof: Registered, named: Digest, marks: Mapping[ContentKey, Marker]
 ) -> Principal | None:
     """Return the principal that a token of the second key with one proof acts for."""
     cited = (CitedDelegation("", None, ""),)

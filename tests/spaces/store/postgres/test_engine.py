@@ -563,7 +563,7 @@ async def test_housekeeping_forgets_claims_and_keeps_them_refused(timed: Timed) 
         assert await keeping.run("select 1 from sealspace_claims where k < $1", [b"\xff"]) == []
         for old in (read, committed):
             snapshot = await store.read(replay_record=old)
-            assert (snapshot.is_first_use, snapshot.is_forgotten) == (False, True)
+            assert (snapshot.is_first_use, snapshot.is_use_unknown) == (False, True)
             assert isinstance(await store.commit(Commit(replay_record=old)), Refused)
         assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),))), Committed)
 
