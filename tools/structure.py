@@ -35,11 +35,11 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 82_950,
-    "tee_backend": 81_450,
-    "sealspace": 92_780,
-    "encryption_network": 15_420,
-    "spaces": 55_950,
+    "node": 83_200,
+    "tee_backend": 81_550,
+    "sealspace": 92_900,
+    "encryption_network": 15_450,
+    "spaces": 55_980,
     "capabilities": 19_380,
 }
 # Limits on the entries and import pairs of a package.
