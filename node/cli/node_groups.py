@@ -34,7 +34,7 @@ admin = LazyGroup(
         ),
         "withdraw": Row(
             "node.cli.release_commands",
-            "Stop releasing keys to code, a backend or evidence.",
+            "Withdraw trust in code, a backend or evidence.",
             "node",
         ),
         "quota": Row(

@@ -65,7 +65,7 @@ async def export_audit(config: Config, store: Store, after: int) -> None:
 @on_store
 @click.argument("file", type=click.File("rb"))
 async def kept(config: Config, store: Store, file: BinaryIO) -> None:
-    """Declare that you keep FILE, an export of this store's audit chain, outside the store.
+    """Record that FILE, an export of this store's audit chain, is stored outside the store.
 
     The command verifies FILE and compares it with the chain. The node may then remove the records
     in FILE from the store, as set by `retention.audit_days`.

@@ -54,10 +54,10 @@ from .settings import configured, trust_root_option
 @click.option(
     "--evidence",
     metavar="DIGEST",
-    help="Withdraw evidence by the SHA-256 digest in receipts and audit records.",
+    help="Withdraw one piece of evidence. Receipts and audit records contain its digest.",
 )
 def withdraw(config: Config, **named: str | None) -> None:
-    """Stop releasing keys to the named code, backend or evidence, in every network of the store.
+    """Withdraw trust in code, a backend or evidence: no network of this node releases keys to it.
 
     Prints all code, backends and evidence that this command has withdrawn so far.
     """
@@ -79,13 +79,13 @@ def withdraw(config: Config, **named: str | None) -> None:
 
 @click.group(cls=Verbs)
 def release() -> None:
-    """Show or set the terms of key releases. All processes that use this store follow them."""
+    """Show or set the key-release policy, which all processes of the node follow."""
 
 
 @release.command("show")
 @on_store
 async def show(config: Config, store: Store) -> None:
-    """Print the terms of key releases (the release record) as JSON."""
+    """Print the key-release policy (the release record) as JSON."""
     print_json(_shown((await _stored(config, store))[0]))
 
 
@@ -126,7 +126,7 @@ def set_terms(
     key_providers: tuple[str, ...],
     no_key_provider: bool,
 ) -> None:
-    """Change the terms of key releases for every process on this store. The change is audited."""
+    """Change the node's key-release policy, for all its processes. The change is audited."""
     if (
         (trust_root and intel_root)
         or (node_policy and no_node_policy)
@@ -164,16 +164,16 @@ async def _change(config: Config, store: Store, changes: dict[str, Any]) -> Rele
         audit_put(audit, entropy=SystemEntropy()),
     )
     if isinstance(await store.commit(Commit(puts=puts)), Refused):
-        raise StoreBusy("another process changed the terms of key releases")
+        raise StoreBusy("another process changed the key-release policy")
     return record
 
 
 async def _stored(config: Config, store: Store) -> tuple[ReleaseRecord, bytes]:
-    """Return the stored terms of key releases, and their version stamp for a conditional write."""
+    """Return the stored key-release policy, and its version stamp for a conditional write."""
     row = await read_row(store, RELEASE_RECORD_KEY)
     if row is None or row.value is None:
         raise StoreMisused(
-            f"the store in {config.data} has no terms of key releases yet",
+            f"the store in {config.data} has no key-release policy yet",
             hint=f"sealspace serve --data {config.data} creates them",
         )
     return decode_release_record(row.value), row.stamp
@@ -210,7 +210,7 @@ async def import_files(config: Config, store: Store, files: tuple[Path, ...]) ->
     record = await recorded_release(store)
     if record is None or root.sha256 not in record.trust_roots:
         raise CollateralRefused(
-            "the trust root is not one that the store's terms of key releases accept",
+            "the trust root is not one that the store's key-release policy accepts",
             hint="use --trust-root FILE; sealspace admin release show prints the terms",
         )
     clock, rules = SystemClock(), refresh_rules(config.collateral)

@@ -147,8 +147,8 @@ class Runners:
         self._require_grantable(seen, wallet)
         if run.hosts and not all(rule.project for rule in run.programs):  # RN176
             raise InvalidInput(
-                "cannot grant hosts to a program without a project: the project's manifest has to"
-                " list them",
+                "a program without a project may not contact hosts, because only a project's"
+                " manifest can list hosts",
                 hint="name the program as DID/NAME",
             )
         named = [parse_secret_label(label) for label in dict.fromkeys(secrets)]

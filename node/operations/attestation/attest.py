@@ -297,7 +297,7 @@ async def _verified(
         decoded.receiver_public_key,
     )
     if terms is None or terms.value is None:
-        raise RecordDamaged("the store's terms of key releases were deleted")
+        raise RecordDamaged("the store's key-release policy was deleted")
     # AT29
     accepted = in_force(services.config.release, decode_release_record(terms.value)).key_providers
     bound = bind_quote(

@@ -93,7 +93,7 @@ async def read_release(
     if network_row is None:
         raise RequestError("network-not-found")
     if record_row is None:
-        raise RecordDamaged("the store has no terms of key releases")
+        raise RecordDamaged("the store has no key-release policy")
     if withdrawn_row is None:
         # RC21: an absent row must not count as an empty list, or deleting it would undo withdrawals
         raise RecordDamaged("the store has no list of withdrawn code, backends and evidence")
@@ -124,7 +124,7 @@ async def read_release(
 
 def _value(record: Record) -> bytes:
     if record.value is None:
-        raise RecordDamaged("a row that the store must always contain was deleted")
+        raise RecordDamaged("a required row was deleted")
     return record.value
 
 
