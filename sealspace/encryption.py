@@ -521,7 +521,9 @@ class Encryption:
         if SIGNATURE_MEMBER not in value:
             if self._caller.unsigned_descriptors:
                 return descriptor
-            raise DescriptorUnsigned(f"the node's response with the public key of {network.text} is not signed")
+            raise DescriptorUnsigned(
+                f"the node's response with the public key of {network.text} is not signed"
+            )
         try:
             return verify_descriptor(
                 descriptor, value[SIGNATURE_MEMBER], node_did=node_id, nonce=nonce

@@ -151,8 +151,9 @@ class Inspection:
             raise InvalidInput(
                 "cannot ask for confirmation: standard input is not a terminal",
                 hint=(
-                    "add --yes to skip the confirmation; to name approved code instead, see:"
-                    " sealspace backend grant --help"
+                    "approve code with --like FILE (saved from `backend show --json`), or with"
+                    " --expect for every part of it, including the key provider; --yes accepts any"
+                    " code"
                 ),
             )
         click.confirm("grant to exactly this code?", abort=True, err=True)

@@ -440,7 +440,7 @@ async def test_a_changed_log(site, look, stack) -> None:
 async def test_stale_collateral(site, look, options) -> None:
     """Collateral outside its windows judges nothing; the error says to fetch it anew (AT17)."""
     reported = await refusal(look((await site()).url, options), CollateralNeeded)
-    assert (reported.problem, "fetch" in reported.hint) == ("collateral-window", True)
+    assert (reported.problem, "new collateral" in reported.hint) == ("collateral-window", True)
 
 
 async def test_no_collateral(bench, site, tmp_path) -> None:

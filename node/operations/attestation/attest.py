@@ -199,11 +199,8 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
             raise
         value = encode_evidence(evidence)
         digest = hashlib.sha256(value)
-        log = (
-            None
-            if decoded.request.event_log is None
-            else canonical_bytes(decoded.request.event_log)
-        )
+        events = decoded.request.event_log
+        log = None if events is None else canonical_bytes(events)
         basis = EvidenceInputs(
             evidence_sha256=digest.digest(), nonce=nonce, quote=quote.raw, event_log=log
         )

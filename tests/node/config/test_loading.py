@@ -126,7 +126,7 @@ def test_settings_file_is_bounded(tmp_path: Path) -> None:
     """An over-long settings file is not read."""
     path = tmp_path / "sealspace.toml"
     path.write_text("# " + "x" * 1_100_000)
-    with pytest.raises(ConfigurationError, match="longer"):
+    with pytest.raises(ConfigurationError, match="has more than"):
         load_config(file=path, environment={})
 
 

@@ -27,5 +27,5 @@ def test_a_simulated_platform(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     for spoilt in (folder, tmp_path / "file" / "tee"):
         (tmp_path / "file").write_bytes(b"")
         assert 2 == main(["backend", "simulate", str(spoilt)])
-        assert "\nnext: name a new folder\n" in capsys.readouterr().err
+        assert "\nnext: pass the name of a new folder\n" in capsys.readouterr().err
     assert b"" == (folder / "root.key").read_bytes()

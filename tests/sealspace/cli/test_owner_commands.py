@@ -420,7 +420,7 @@ def _stale_collateral(desk: Desk) -> None:
         (_other_key, 10, "sealspace login"),
         (_no_key, 10, "64 hex digits"),
         (_no_collateral, 13, "collateral"),
-        (_stale_collateral, 13, "document again"),
+        (_stale_collateral, 13, "new collateral"),
     ],
 )
 async def test_what_is_broken_is_named(
