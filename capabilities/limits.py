@@ -58,8 +58,7 @@ def counted_address(address: str | None) -> str | None:
     Clients without an address and on the loopback interface are not counted: all clients of a local
     proxy would share one name.
     """
-    parsed = parsed_address(address)
-    return None if parsed is None or parsed.is_loopback else counted_as(parsed)
+    return None if parsed_address(address) is None else counted_client(address)
 
 
 def counted_client(address: str | None) -> str | None:
@@ -67,4 +66,7 @@ def counted_client(address: str | None) -> str | None:
 
     A text that is not an address is returned as it is.
     """
-    return address if parsed_address(address) is None else counted_address(address)
+    parsed = parsed_address(address)
+    if parsed is None:
+        return address
+    return None if parsed.is_loopback else counted_as(parsed)

@@ -365,10 +365,9 @@ def check_commit(commit: Commit) -> None:
             raise too_large(bound, len(rows), limit)
     _check_puts(commit.puts)
     _check_keys(commit.live)
-    for add in commit.adds:
-        _check_keys((add.counter,))
+    _check_keys([add.counter for add in commit.adds])
+    _check_keys([check.key for check in commit.checks])
     for check in commit.checks:
-        _check_keys((check.key,))
         if len(check.stamp) != STAMP_BYTES:
             raise CommitInvalid(
                 f"Check.stamp must have {STAMP_BYTES} bytes, but has {len(check.stamp)}"
