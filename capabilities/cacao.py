@@ -180,14 +180,14 @@ def encode_cacao(cacao: Cacao) -> bytes:
 
 
 def sign_cacao(message: SiweMessage, wallet: WalletSigner) -> Cacao:
-    """Sign a sign-in message with the wallet that the message names."""
+    """Sign a sign-in message with a wallet. The message must contain the wallet's address."""
     if message.address != wallet.address:
         raise ValueError("the message is for another wallet")
     return Cacao(message, wallet.sign_eip191(siwe_text(message)))
 
 
 def verify_cacao(cacao: Cacao) -> None:
-    """Check that a sign-in message was signed by the wallet that it names (C5).
+    """Verify that a sign-in message was signed by the wallet whose address it contains (C5).
 
     Raises:
         BadSignature: Another key signed it; also for contract wallets, which are not supported

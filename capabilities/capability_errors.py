@@ -41,16 +41,16 @@ class InvalidIdentifier(CapabilityError):
 
 
 class BadSignature(CapabilityError):
-    """The signature, its key or its algorithm is invalid. All causes have one message (K9, C5)."""
+    """A signature, its key or its algorithm is invalid. The message is always the same (K9, C5)."""
 
     code = "signature-invalid"
     wording = "Failed to verify signature"
 
 
 class WrongKind(CapabilityError):
-    """The token was signed for a purpose that does not fit the HTTP route (T8 to T12).
+    """A token was used for a different purpose than it was signed for (T8 to T12).
 
-    The message is the same for all causes.
+    The message is always the same.
     """
 
     code = "token-kind"

@@ -130,7 +130,7 @@ def _selector_within(parent: Caveats, child: Caveats) -> bool:
 
 
 def _sole_selector(caveats: Caveats) -> _Selector | None:
-    """Return the selector if the caveats are exactly one valid selector, or None otherwise."""
+    """Return the only caveat if it is a valid selector, otherwise None."""
     if len(caveats) != 1:
         return None
     try:

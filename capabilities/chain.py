@@ -1,14 +1,15 @@
-"""Checks of delegation chains when delegating, invoking or revoking (sections 3.2, 4.3, 5.5).
+"""Verification of delegation chains for new delegations, invocations and revocations.
 
 The functions are pure. The caller passes in the token, the stored delegations that it cites, the
-marks of their closures and the time. Each function follows the list in the specification step by
-step, with the rule's id at its line. The order decides which error a caller sees.
+markers of their closures and the time. Each function follows its list in the specification
+(sections 3.2, 4.3 and 5.5) step by step, with the rule's id at its line. The order decides which
+error a caller sees.
 
 Principals in tokens are already canonical where possible, so they are compared with `==` (P4).
 
-A closure is a delegation with all its ancestors, by content key. A mark says whether a delegation
-is live or revoked. A member without a mark counts as not found, because an unknown delegation is
-not trusted.
+A closure is a delegation with all its ancestors, by content key. A marker says whether a
+delegation is live or revoked. A member without a marker counts as not found, because an unknown
+delegation is not trusted.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -55,7 +56,7 @@ BOUNDARIES = {
 _LIVE = Marker.LIVE
 
 Markers: TypeAlias = Mapping[ContentKey, Marker]
-"""The marks that the caller read, by content key; a delegation without one is unknown."""
+"""The markers that the caller read, by content key; a delegation without one is unknown."""
 
 
 class Ancestor(Struct, frozen=True, gc=False):
@@ -108,7 +109,7 @@ def judge_registration(
     Args:
         delegation: Verified.
         parents: The stored delegation of each cited proof, in signed order; None: not stored.
-        marks: The marks of all members of the parents' closures.
+        marks: The markers of all members of the parents' closures.
         now: Epoch seconds.
 
     Returns:
@@ -122,12 +123,12 @@ def judge_registration(
     """
     if (refusal := policy_profile_refusal(delegation.facts)) is not None:  # D2, 3.8
         raise ChainError("policy-profile-refused", refusal)
-    known, above = _found(parents)
+    known, above = _with_ancestors(parents)
     closure = _closure(delegation, above)  # D3, D30
     check_window(delegation, now)  # D6
     dependent = _dependent(delegation.delegator, delegation.capabilities)
     # D21, D22; Q13, Q26 for a root's grant
-    _check_found(delegation.parents, parents, known, dependent)
+    _check_stored(delegation.parents, parents, known, dependent)
     if dependent:
         for parent in known:
             if parent.delegation.delegate != delegation.delegator:  # D22
@@ -139,7 +140,7 @@ def judge_registration(
         _check_attenuation(delegation, dependent, known)  # D24 to D28
     keys = tuple([parent.delegation.content_key for parent in known])
     begins, ends = _joint_window(delegation, known)  # D29
-    accounts = _accounts_above(delegation, known)
+    accounts = _listing_accounts(delegation, known)
     return Registered(delegation, closure, begins, ends, keys, registered_at=now, accounts=accounts)
 
 
@@ -151,7 +152,7 @@ def judge_invocation(
     Args:
         invocation: Verified.
         cited: The stored delegation of each cited proof, in signed order; None: not stored.
-        marks: The marks of all members of the cited closures.
+        marks: The markers of all members of the cited closures.
         now: Epoch seconds.
 
     Returns:
@@ -165,11 +166,11 @@ def judge_invocation(
         Signature, own window (check_window), lifetime (check_lifetime), replay, whether spaces are
         hosted.
     """
-    known, members = _found(cited)
+    known, members = _with_ancestors(cited)
     if len(members) > MAX_CHAIN_NODES:  # I13, D30
         raise ChainError("chain-too-large")
     dependent = _dependent(invocation.invoker, invocation.capabilities)
-    _check_found(invocation.parents, cited, known, dependent)  # I31; Q13 for a root's call
+    _check_stored(invocation.parents, cited, known, dependent)  # I31; Q13 for a root's call
     if dependent:  # I30: a root's authority does not come from its proofs
         _check_usable(invocation, dependent, known, marks, now)  # I32, I33
         # I34, I35, I37
@@ -213,7 +214,7 @@ def judge_revocation(
         proofs: The stored delegation of each cited proof, in signed order; None: not stored.
         targets: The stored delegation of each target, in the order of the revocation; None: not
             stored.
-        marks: The marks of all members of the proofs' closures.
+        marks: The markers of all members of the proofs' closures.
         now: Epoch seconds.
 
     Returns:
@@ -262,9 +263,9 @@ def acting_principal(
     marks: Markers,
     now: float,
 ) -> Principal | None:
-    """Return the principal on whose behalf a token revokes or inspects a delegation (W21, W23).
+    """Return the principal on whose behalf a delegation is revoked or inspected (W21, W23).
 
-    Without a proof this is the signer; with one, the delegator of the proof.
+    This is the signer of the token or, if the token cites a proof, the delegator of the proof.
 
     Args:
         signer: The signer of the token.
@@ -273,7 +274,7 @@ def acting_principal(
         target: The delegation.
         ability: The requested action, for example revocation.
         named: The digest by which the token names the delegation.
-        marks: Of the closures of the proofs; a proof with an unmarked member is not accepted.
+        marks: Of the closures of the proofs; a proof is rejected if a member has no marker.
         now: Epoch seconds.
 
     Returns:
@@ -290,9 +291,9 @@ def acting_principal(
     ):
         return None
     granted = proof.delegation
-    names = {f"{CID_URN}{cid_text(digest)}" for digest in (target.cid, named) if digest is not None}
+    urns = {f"{CID_URN}{cid_text(digest)}" for digest in (target.cid, named) if digest is not None}
     if not any(
-        row.ability == ability and _gives_control(row, granted, names)
+        row.ability == ability and _covers_delegation(row, granted, urns)
         for row in granted.capabilities
     ):
         return None
@@ -342,7 +343,7 @@ def hosted_spaces(delegation: Delegation) -> tuple[SpaceId, ...]:
 
 
 def mentioned_spaces(capabilities: Iterable[Capability]) -> tuple[SpaceId, ...]:
-    """Return the spaces of the capabilities' resources, in order and without duplicates."""
+    """Return the spaces that the capabilities refer to, in order and without duplicates."""
     spaces: dict[SpaceId, None] = {}
     for capability in capabilities:
         resource = capability.resource
@@ -352,7 +353,10 @@ def mentioned_spaces(capabilities: Iterable[Capability]) -> tuple[SpaceId, ...]:
 
 
 def _dependent(principal: Principal, capabilities: Iterable[Capability]) -> tuple[Capability, ...]:
-    """Return, in order, the capabilities on resources not owned by the principal (R1 to R3, T7)."""
+    """Return the capabilities on resources that the principal does not own (R1 to R3, T7).
+
+    The order is unchanged.
+    """
     dependent = []
     for capability in capabilities:
         resource = capability.resource
@@ -362,10 +366,13 @@ def _dependent(principal: Principal, capabilities: Iterable[Capability]) -> tupl
     return tuple(dependent)
 
 
-def _found(
+def _with_ancestors(
     cited: Iterable[Registered | None],
 ) -> tuple[list[Registered], dict[ContentKey, Ancestor]]:
-    """Return the cited delegations that are stored, and a map of these and all their ancestors."""
+    """Return the stored proofs, and a dictionary of all their ancestors by content key.
+
+    The dictionary includes the proofs themselves.
+    """
     known, members = [], {}
     for grant in cited:
         if grant is not None:
@@ -388,11 +395,12 @@ def _closure(delegation: Delegation, above: Mapping[ContentKey, Ancestor]) -> tu
     return closure
 
 
-def _accounts_above(delegation: Delegation, parents: Iterable[Registered]) -> tuple[Principal, ...]:
-    """Return the principals in whose accounts a delegation is listed.
+def _listing_accounts(
+    delegation: Delegation, parents: Iterable[Registered]
+) -> tuple[Principal, ...]:
+    """Return the principals whose accounts list a delegation.
 
-    These are the signer, if it has an account, and the principals in whose accounts a parent is
-    listed.
+    These are the signer, if it has an account, and the principals whose accounts list a parent.
     """
     signer = delegation.delegator
     # Only wallets and owners of the granted spaces have accounts; a key that delegates further
@@ -406,13 +414,13 @@ def _accounts_above(delegation: Delegation, parents: Iterable[Registered]) -> tu
     return tuple(accounts)
 
 
-def _check_found(
+def _check_stored(
     cited: Sequence[CitedDelegation],
     found: Sequence[Registered | None],
     known: Sequence[Registered],
     dependent: Sequence[Capability],
 ) -> None:
-    """Check that the cited proofs are distinct, and stored with all their ancestors.
+    """Check that all cited proofs and their ancestors are stored, and that no proof is repeated.
 
     If there are capabilities in `dependent`, at least one proof must be cited.
     """
@@ -498,7 +506,7 @@ def _check_covered(
     _check_cost(dependent, grants)
     check_caveats = check_delegated if boundary == "delegation" else check_invoked  # D28, I35
     for capability in dependent:  # D27, I34, I37
-        reason = _missing(capability, grants, check_caveats)
+        reason = _reason_not_covered(capability, grants, check_caveats)
         if reason:
             raise ChainError("caveats-not-contained", BOUNDARIES[boundary], reason)
         if reason is not None:
@@ -533,14 +541,14 @@ def _check_cost(dependent: Sequence[Capability], grants: Sequence[Delegation]) -
         raise ChainError("chain-too-large")
 
 
-def _missing(
+def _reason_not_covered(
     capability: Capability,
     grants: Iterable[Delegation],
     check_caveats: Callable[[Caveats, Caveats], None],
 ) -> str | None:
-    """Explain why no capability in the grants covers the requested one, or return None if one does.
+    """Return why a capability is not covered by the grants. None means that it is covered.
 
-    The reason is the caveat rule that failed last, or "" if none has the resource and ability.
+    The reason is the caveat rule that failed last, or "" if no grant has the resource and ability.
     Authority is never assembled from two capabilities (D27, I34).
     """
     sufficient = sufficient_for(capability.ability)
@@ -583,17 +591,17 @@ def _is_in_window(grant: Registered, now: float) -> bool:
     return grant.not_before is None or now >= grant.not_before
 
 
-def _gives_control(row: Capability, proof: Delegation, names: set[str]) -> bool:
-    """Return whether a capability of a proof applies to a delegation.
+def _covers_delegation(row: Capability, proof: Delegation, urns: set[str]) -> bool:
+    """Return whether a proof's capability covers the delegation to be revoked or inspected.
 
-    `names` are the URNs of the delegation. A capability with caveats does not apply: no caveat is
-    defined for revoking or inspecting a delegation, and an unknown caveat must not be ignored.
+    `urns` identify that delegation. A capability with caveats never covers it: no caveat is defined
+    for revoking or inspecting a delegation, and an unknown caveat must not be ignored.
     """
     if row.caveats:
         return False
     resource = row.resource
     if isinstance(resource, OpaqueResource):
-        return resource.text in names
+        return resource.text in urns
     if resource.space.owner != proof.delegator or resource.service != "delegation" or resource.path:
         return False
     return resource.query is None and resource.fragment is None

@@ -1,4 +1,4 @@
-"""Content identifiers (CIDs) and content keys, two hashes of a signed statement (E6 to E9).
+"""Content identifiers (CIDs) and content keys of signed statements (E6 to E9).
 
 A CID is the hash of the bytes received. The same signed statement can arrive as different bytes, so
 authority and revocation use the content key: the hash of the signer and of the signed text.
@@ -91,12 +91,12 @@ def parse_cid(text: str) -> Cid:
 
 
 def content_key_of_cacao(signer: str, eip191_digest: bytes) -> ContentKey:
-    """Return the content key of a CACAO from its signer's canonical DID and the signed digest."""
+    """Compute the content key of a CACAO. `signer` is a canonical DID."""
     return ContentKey(blake3(b"%b%b\0%b" % (_CACAO_LABEL, signer.encode(), eip191_digest)).digest())
 
 
 def content_key_of_ucan(signer: str, signing_input: bytes) -> ContentKey:
-    """Return the content key of a UCAN from its canonical issuer and its signing input."""
+    """Compute the content key of a UCAN. `signer` is a canonical DID."""
     return ContentKey(blake3(b"%b%b\0%b" % (_UCAN_LABEL, signer.encode(), signing_input)).digest())
 
 

@@ -1,4 +1,4 @@
-"""Facts, which are the statements in a token besides its capabilities.
+"""Facts: the statements in a token that are not capabilities.
 
 The node reads three kinds: a delegation that may not be passed on (3.4), policy objects that are
 not ordinary grants (3.8), and an owner's conditions on who may open keys. The last are only
@@ -44,10 +44,10 @@ def is_terminal(facts: Iterable[Json]) -> bool:
 
 
 def policy_profile_refusal(facts: tuple[Json, ...]) -> str | None:
-    """Return the error code if a token's facts rule out an ordinary grant, or None (3.8).
+    """Return an error code if a token is a policy object, or None for an ordinary grant (3.8).
 
-    Only a sole fact counts. A role alone is an ordinary fact; with any member beside it, the fact
-    counts as a policy root.
+    Only a token with a single fact can be a policy object. A role alone is an ordinary fact; with
+    any member beside it, the fact counts as a policy root.
     """
     if len(facts) != 1 or not isinstance(facts[0], dict):
         return None
@@ -78,7 +78,7 @@ def contains_policy(facts: Iterable[Json]) -> bool:
 
 
 def is_policy_name(name: str) -> bool:
-    """Return whether a JSON member name is that of a release policy, ignoring version and case."""
+    """Return whether a JSON member name denotes a release policy. Version and case are ignored."""
     return name[: len(_FACT_FAMILY)].lower() == _FACT_FAMILY
 
 
@@ -89,7 +89,7 @@ def attestation_resource(statement: Mapping[str, Json]) -> str:
 
 
 def attestation_facts(resources: Iterable[str]) -> tuple[Json, ...]:
-    """Decode the policy statements in a sign-in message's resource list to UCAN facts."""
+    """Convert the policy URNs in the resource list of a sign-in message to UCAN facts."""
     # Any case matches: a misspelt prefix has to be rejected below. Ignoring it would drop the
     # owner's condition.
     return tuple(

@@ -1,4 +1,4 @@
-"""Rate limits for clients and payers, and the keys that identify clients in these limits.
+"""Rate limits for clients and payers, and the keys under which clients are counted.
 
 Example:
     rates = Rates[str](most=1000)
@@ -15,18 +15,18 @@ _Key = TypeVar("_Key")
 
 
 class Rates(Recent[_Key, tuple[float, float]]):
-    """Leaky buckets for rate limiting, one for each key. They drain at a constant rate.
+    """Leaky buckets for rate limiting, one per key. They drain at a constant rate.
 
     `now` may come from any clock, as long as it is always the same one.
     """
 
     def spent(self, key: _Key, *, per_s: float, now: float) -> float:
-        """Return the current level of a key's bucket."""
+        """Return the amount that currently counts against the rate limit of a key."""
         spent, at = self.get(key, (0.0, now))
         return max(spent - max(now - at, 0.0) * per_s, 0.0)
 
     def add(self, key: _Key, amount: float, *, per_s: float, now: float) -> None:
-        """Raise the level of a key's bucket by an amount."""
+        """Count an amount against the rate limit of a key."""
         self.put(key, (self.spent(key, per_s=per_s, now=now) + amount, now))
 
 

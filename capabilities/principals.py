@@ -34,7 +34,7 @@ _MAX_CHAIN = 2**64 - 1
 
 
 def parse_principal(text: str) -> Principal:
-    """Parse a DID or DID URL strictly into its principal (P1 to P3).
+    """Parse a DID or DID URL, and return the principal that it identifies (P1 to P3).
 
     Args:
         text: Untrusted text.
@@ -84,9 +84,10 @@ def did_key(public_key: bytes) -> str:
 
 
 def did_key_content(did: str) -> bytes | None:
-    """Return the multicodec and key bytes of a did:key without fragment, or None (K6).
+    """Decode a did:key to its multicodec prefix and key bytes. None means that it is invalid (K6).
 
-    The key may be in any multibase, but each spelling is a principal of its own (P3).
+    A DID URL with a fragment is invalid. The key may be in any multibase, but each spelling is a
+    principal of its own (P3).
     """
     if not did.startswith(_DID_KEY) or len(did) > _MAX_DID_KEY_CHARS:
         return None
@@ -97,7 +98,10 @@ def did_key_content(did: str) -> bytes | None:
 
 
 def ed25519_public_key(did: str) -> bytes | None:
-    """Return the 32-byte Ed25519 key of a did:key without fragment, or None (K6)."""
+    """Return the 32-byte Ed25519 key in a did:key, or None for any other DID (K6).
+
+    None is also returned for a DID URL with a fragment.
+    """
     content = did_key_content(did)
     if content is None or len(content) != 34 or not content.startswith(ED25519_CODEC):
         return None

@@ -25,7 +25,7 @@ same key count while a session is in force.
 
 Example:
     if is_session(delegation, registered_at=now): ...  # index it
-    marks = owner_authority(facts).in_person  # None: not in person
+    live = owner_authority(facts).in_person  # None: not in person
 """
 
 from collections.abc import Iterable, Mapping
@@ -160,7 +160,7 @@ def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:
     in force are left out.
 
     Args:
-        facts: with its links and their marks; its sessions are not used.
+        facts: with its links and their markers; its sessions are not used.
     """
     links, holders = facts.links.values(), set()
     for link in links:
@@ -196,7 +196,7 @@ def owner_statement_sessions(
 
 
 def _cites_only_sign_ins(facts: AuthorityFacts, link: Registered) -> bool:
-    """Return whether a delegation's proofs are all sign-ins from the owner to the signer (RL4).
+    """Return whether all proofs of a delegation are sign-ins that authorise its signer (RL4).
 
     The result is False if the delegation cites nothing.
     """
@@ -220,7 +220,7 @@ def _links(
 
 
 def _are_sign_ins(facts: AuthorityFacts, links: list[Registered] | None, holder: Principal) -> bool:
-    """Return whether all delegations are sign-ins from the owner to this holder (IP2).
+    """Return whether all delegations are sign-ins in which the owner authorises `holder` (IP2).
 
     The result is False if there are no delegations.
     """
@@ -237,7 +237,10 @@ def _are_sign_ins(facts: AuthorityFacts, links: list[Registered] | None, holder:
 
 
 def _is_from_owner_to(facts: AuthorityFacts, delegation: Delegation, holder: Principal) -> bool:
-    """Return whether a delegation is from the owner to the holder and has already been issued."""
+    """Return whether the owner has issued a delegation to `holder`.
+
+    Its issue time must pass `is_issued`.
+    """
     return (
         delegation.delegator == facts.owner
         and delegation.delegate == holder
@@ -248,7 +251,10 @@ def _is_from_owner_to(facts: AuthorityFacts, delegation: Delegation, holder: Pri
 def _live_session(
     facts: AuthorityFacts, holder: Principal, links: Iterable[Registered]
 ) -> tuple[ContentKey, ...] | None:
-    """Return the content key of a live session from the owner to the holder, or None (IP2)."""
+    """Find a live session in which the owner authorises `holder` (IP2).
+
+    Return its content key in a tuple, or None if there is no such session.
+    """
     for link in links:
         delegation = link.delegation
         if (

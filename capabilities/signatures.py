@@ -1,4 +1,4 @@
-"""Verification of Ed25519 and EIP-191 signatures, and key pairs that sign (K7, C5).
+"""Ed25519 and EIP-191 signatures: verification functions and signing key pairs (K7, C5).
 
 Where a scheme allows several forms of one signature, only one is accepted: the scalar in range, no
 small-order key, low `s`, and `v` of 0, 1, 27 or 28. `verifiers` and `issuers` check the signatures
@@ -65,7 +65,7 @@ def recover_address(digest: bytes, signature: bytes) -> bytes:
 
 
 def recover_public_key(digest: bytes, signature: bytes, odd: int) -> bytes:
-    """Recover the secp256k1 key that signed a digest, as an uncompressed point of 65 bytes.
+    """Recover the secp256k1 key that signed a digest, as a 65-byte uncompressed point.
 
     Args:
         digest: 32 bytes.
@@ -88,7 +88,7 @@ def recover_public_key(digest: bytes, signature: bytes, odd: int) -> bytes:
 
 
 def address_of(point: bytes) -> bytes:
-    """Return the 20-byte Ethereum address of an uncompressed secp256k1 point of 65 bytes."""
+    """Return the 20-byte Ethereum address of a 65-byte uncompressed secp256k1 key."""
     return keccak256(point[1:])[12:]
 
 
@@ -112,7 +112,7 @@ class Ed25519Signer:
 
 
 class WalletSigner:
-    """An Ethereum key pair for signing, for tests, services and the command line."""
+    """An Ethereum key pair that signs messages in tests, services and command-line tools."""
 
     def __init__(self, secret: bytes, chain_id: int = 1) -> None:
         """Derive the wallet's key pair from a 32-byte secret.

@@ -100,7 +100,10 @@ def check_text(data: bytes, *, max_bytes: int) -> None:
 
 
 def repeats_member(data: bytes, names: frozenset[str]) -> bool:
-    """Return whether the top-level object of valid JSON repeats one of the named members."""
+    """Return whether a JSON object repeats one of the named members at the top level.
+
+    `data` must be valid JSON.
+    """
     # Fast path: without escapes, a name that is quoted once at most cannot be repeated.
     if _BACKSLASH not in data and max(map(data.count, _quoted(names))) < 2:
         return False

@@ -3,7 +3,7 @@
 Often parsing decides the kind: a CACAO is not an invocation (E4), a revocation revokes (V1, V3).
 All other tokens are UCANs of the same shape, which differ in their audience. A grant addresses
 another principal, a request addresses this node or its own signer. A grant by a key to itself looks
-like a request; the store's mark for delegations tells them apart (T9).
+like a request; the store's delegation marker tells them apart (T9).
 
 Example:
     check_addressed(invocation, node_did)
@@ -32,7 +32,7 @@ def check_addressed(token: Invocation | Revocation, node: str) -> None:
 
 
 def check_granting(delegation: Delegation, node: str) -> None:
-    """Check that a token is a grant. Requests to this node and revocations are refused (T10).
+    """Check that a token grants rights, and is not a request or a revocation (T10).
 
     Args:
         delegation: Verified.

@@ -141,7 +141,7 @@ class _DelegationFields(_StoredToken, frozen=True, gc=False):
 
 
 class UnverifiedDelegation(_DelegationFields, frozen=True, gc=False):
-    """A delegation whose signature is not verified yet.
+    """A delegation whose signature has not been verified yet.
 
     Verification uses the `envelope`.
     """
@@ -184,7 +184,7 @@ class _InvocationFields(_Token, frozen=True, gc=False):
 
 
 class UnverifiedInvocation(_InvocationFields, frozen=True, gc=False):
-    """An invocation whose signature is not verified yet.
+    """An invocation whose signature has not been verified yet.
 
     Verification uses the `envelope`.
     """
@@ -215,7 +215,7 @@ class _RevocationFields(_StoredToken, frozen=True, gc=False):
 
 
 class UnverifiedRevocation(_RevocationFields, frozen=True, gc=False):
-    """A revocation whose signature is not verified yet.
+    """A revocation whose signature has not been verified yet.
 
     Verification uses the `envelope`.
     """

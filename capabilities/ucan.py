@@ -106,7 +106,7 @@ class UcanPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
 
 class UcanToken(msgspec.Struct, frozen=True, gc=False):
-    """A parsed UCAN whose signature is not verified yet.
+    """A parsed UCAN whose signature has not been verified yet.
 
     Attributes:
         header: The JOSE header.
@@ -198,12 +198,13 @@ def _read_payload(data: bytes) -> UcanPayload:
 
 
 def _count_strings(payload: UcanPayload) -> int:
-    """Check the abilities in a payload, and return how many strings were decoded from it.
+    """Count the decoded strings in a UCAN payload. Also check that its abilities are valid.
 
-    Strings in caveats and nested facts are not counted. A string has two quotes, or more if one is
-    escaped. Decoding drops repeated and unknown members, so the quotes of their names remain
-    uncounted. If all quotes are counted, the payload contains nothing else: no repeated member at
-    any level, and hardly any nesting.
+    Strings in caveats and nested facts are not counted. The caller compares the count with the
+    quotes in the JSON text. A string has two quotes, or more if one is escaped. Decoding drops
+    repeated and unknown members, so the quotes of their names remain uncounted. If all quotes are
+    counted, the payload contains nothing else: no repeated member at any level, and hardly any
+    nesting.
 
     Raises:
         InvalidIdentifier, MalformedToken: An ability is invalid, or has no caveat list.

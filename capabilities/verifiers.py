@@ -85,7 +85,7 @@ class Ed25519Verifier(Verifier):
 
 
 class P256Verifier(Verifier):
-    """A public key on the curve P-256."""
+    """A P-256 public key."""
 
     algorithms = frozenset({"ES256"})
 
@@ -106,7 +106,7 @@ class P256Verifier(Verifier):
 
 
 class Secp256k1Verifier(Verifier):
-    """A public key on the curve secp256k1, for example a wallet's."""
+    """A secp256k1 public key, for example of an Ethereum wallet."""
 
     algorithms = frozenset({"ES256K", "ES256K-R", "ESKeccakKR"})
 
