@@ -96,7 +96,7 @@ class NotThere(NodeError):
 
 
 class AlreadyThere(NodeError):
-    """The object that a command would create exists already."""
+    """A command tried to create an object that already exists."""
 
     code = "already-there"
 

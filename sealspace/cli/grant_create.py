@@ -169,7 +169,7 @@ def wallet_for(rights: Iterable[Capability]) -> Wallet | None:
 
 
 def print_granted(portable: PortableDelegation) -> None:
-    """Print on standard error what a new grant allows."""
+    """Print a summary of a new grant to standard error."""
     ends = optional_time(portable.expires_at)
     until = "without end" if ends is None else f"until {ends}"
     tell(f"granted to {portable.delegate_did}, {until}: {portable.cid}")

@@ -99,7 +99,7 @@ async def list_(client: Client, received: bool, with_sessions: bool, secret: str
 )
 @click.argument("grant", metavar="CID|FILE")
 def show(grant: str) -> int:
-    """Explain what a grant allows. Name the grant by its id or its file.
+    """Explain what a grant allows. Specify the grant's id (CID) or its file.
 
     A file is checked offline: its signature, its times, and whether its description matches the
     signed token. The exit status is 1 if the grant has ended or is not valid yet.
@@ -145,7 +145,7 @@ async def _show_by_id(client: Client, cid: str) -> str:
 
 
 async def state_at_node(client: Client, cid: str) -> str:
-    """Return a grant's status at the node in words."""
+    """Fetch a grant's status from the node, and return it as text."""
     word = (await client.delegations.status(cid)).word
     return "not known to the node" if word == "not_found" else word
 
@@ -353,11 +353,11 @@ def _has_conditions(token: Delegation) -> bool:
 @yes_option
 @at_node
 async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
-    """Revoke a grant permanently, by its id or its file.
+    """Revoke a grant permanently. Specify the grant's id (CID) or its file.
 
-    This also ends every grant that the recipient derived from the revoked one, and the recipient's
-    other grants for the same secrets. With one of those, the recipient could still decrypt a saved
-    copy of a secret. The other grants are listed before you are asked to confirm.
+    Revoking also ends every grant that the recipient derived from the revoked one, and the
+    recipient's other grants for the same secrets. With one of those, the recipient could still
+    decrypt a saved copy of a secret. The other grants are listed before you are asked to confirm.
     """
     portables = grants_named(grant)
     cids = [grant] if portables is None else [verified_offline(one).cid for one in portables]
@@ -491,7 +491,7 @@ def _usable(portable: PortableDelegation, ours: tuple[str, ...]) -> VerifiedGran
 
 
 async def accept_one(client: Client, portable: PortableDelegation, wallet: Wallet | None) -> None:
-    """Add a received grant to the session, until the session ends."""
+    """Accept a received grant for the rest of the session."""
     ends = client.session.expires_at
     ttl_s = DELEGATION_TTL_S if ends is None else ends - SystemClock().now()
     await client.delegations.accept(portable, wallet=wallet, ttl_s=ttl_s)

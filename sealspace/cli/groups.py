@@ -1,4 +1,4 @@
-"""Tables that list the owner commands and the modules in which they are defined.
+"""Tables of the commands for owners, with the module that implements each command.
 
 The commands themselves are imported only when they are called.
 

@@ -1,4 +1,4 @@
-"""Command groups that import a command only when it is called, for a fast start.
+"""Command groups that import a command only when it is called, to keep startup fast.
 
 The row of a command names the extra that it needs; without the extra the command is not imported.
 If an option or a setting imports a missing library later, the same table names the extra to
@@ -70,7 +70,7 @@ Sections: TypeAlias = Mapping[str, Table]
 
 
 def rows_of(module: str, summaries: Mapping[str, str]) -> Table:
-    """Return the table rows for several commands in one module."""
+    """Build a command table for one module. `summaries` maps command names to help texts."""
     return {name: Row(module, summary) for name, summary in summaries.items()}
 
 
@@ -92,7 +92,7 @@ class LazyGroup(click.Group):
         self.table = table
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of the commands in the order in which help shows them."""
+        """Return the command names in the order in which help shows them."""
         return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -158,7 +158,7 @@ class Verbs(click.Group):
     """A group of commands in one module. Its help shows the first sentence of each command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of the commands in the order of their definition."""
+        """Return the command names in the order in which they were defined."""
         return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -192,7 +192,7 @@ def login(
 def _with_wallet(
     home: OwnerHome, before: Profile, named: WalletOptions, profile: Profile
 ) -> Profile:
-    """Return the login settings with the wallet from the options or from the last login."""
+    """Set the wallet in the login settings. The default is the wallet of the last login."""
     if named.in_browser or (before.key_file is None and not named.is_key):
         opens = not named.no_open and (named.in_browser or before.opens_browser)
         return replace(profile, opens_browser=opens)
@@ -263,7 +263,7 @@ def _print_login(profile: Profile, session: Session, *, is_new: bool) -> None:
 
 
 def _with_node_policy(before: Profile, demand: Demand, profile: Profile) -> Profile:
-    """Return the login settings with the node policy from the options or from the last login."""
+    """Set the node policy in the login settings. The default is the policy of the last login."""
     if demand.insists:
         file = demand.code_file
         code = (
@@ -306,7 +306,10 @@ async def _approved_code(node: str, demand: Demand) -> Policy:
 
 
 async def _sign_in(profile: Profile, wallet: Wallet, *, ttl_s: float) -> tuple[Session, Profile]:
-    """Sign in, and return the session and the profile, with the store id in the node policy."""
+    """Sign in, and return the session and the updated profile.
+
+    If the profile has a node policy, the node's store id is added to the policy.
+    """
     async with opened(profile, profile.node) as client:
         # One message with all rights, so that a person signs once.
         sign_in = SignIn(
@@ -412,7 +415,7 @@ def _print(document: dict[str, Json]) -> None:
 
 @at_node
 async def _check(client: Client) -> None:
-    """Check the node, and check that the session is not revoked."""
+    """Check that the node answers and that the session is still active."""
     await client.info()
     for grant in client.session.grants[:1]:  # the sign-in
         word = (await client.delegations.status(grant.cid)).word

@@ -83,7 +83,10 @@ async def show(client: Client, name: str) -> None:
 @click.argument("name")
 @at_node
 async def create(client: Client, name: str) -> None:
-    """Create the network NAME, an additional key pair on the node for encrypting your secrets."""
+    """Create an additional encryption network called NAME.
+
+    A network is a key pair on the node. Your secrets can be encrypted to its public key.
+    """
     network, was_there = client.encryption.network(name), True
     try:
         await client.encryption.descriptor(network)
@@ -163,7 +166,7 @@ async def policy_(client: Client, name: str, file: Path | None, remove: bool, ye
 
 
 def only_tightens(before: Policy | None, after: Policy | None) -> bool:
-    """Return whether a new policy certainly admits nothing that the old policy refused.
+    """Return whether a new policy is known to be at least as strict as the old policy.
 
     Adding or removing a list of approved code never counts as tightening. Delegates are judged by
     that list (RL5), so the first list admits code that was refused without one.

@@ -32,7 +32,7 @@ _ROOT_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """The deviations from the strict default requirements that an owner accepts for a node."""
+    """Exceptions to the strict default requirements for a node, accepted by the owner."""
 
     operator_secret: bool = False
     release_roots: tuple[bytes, ...] = ()
@@ -40,7 +40,7 @@ class Accepted:
     key_providers: tuple[str, ...] = DEFAULT_KEY_PROVIDERS
 
     def policy(self, code: Policy) -> NodePolicy:
-        """Return a policy that approves the given code and allows the accepted deviations."""
+        """Build a node policy for the approved code, with these exceptions."""
         return NodePolicy(
             code=code,
             secret_origins=frozenset(
@@ -192,7 +192,7 @@ class _StoredPolicy(msgspec.Struct, rename="camel", forbid_unknown_fields=True, 
 
 
 def node_policy_json(policy: NodePolicy) -> dict[str, Json]:
-    """Return a node policy as JSON for the profile."""
+    """Convert a node policy to the JSON that is stored in the owner's profile."""
     return {
         "code": policy_json(policy.code),
         "secretOrigins": [*sorted(policy.secret_origins)],

@@ -1,8 +1,8 @@
-"""The files of an owner on this machine, all with mode 0600.
+"""Files that store an owner's profile, session, wallet key and grants, all with mode 0600.
 
     ~/.sealspace/profile.json   node, owner, key file, requirements on the node; no secret
       session.json              the session of the last login, with its private key
-      wallet.key                the wallet's private key as 64 hex digits (default place)
+      wallet.key                the wallet's private key as 64 hex digits (default path)
       grants/<cid>.json         grants made on this machine, in portable form
       grants/<cid>.url          the backend address that such a grant was sent to
       received/<cid>.json       grants by others to the wallet
@@ -211,13 +211,13 @@ class OwnerHome:
             save_session(session, self.folder / "session.json")
 
     def forget_session(self) -> None:
-        """Delete the session with its key. The settings stay for the next login."""
+        """Delete the session and its private key. The settings are kept for the next login."""
         with self._lock():
             (self.folder / "session.json").unlink(missing_ok=True)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
-        """Yield a client with the stored session. The node must satisfy the login's node policy."""
+        """Yield a client with the stored session. The node must satisfy the stored node policy."""
         profile, session = self.profile(), self.session()
         if has_ended(session):
             raise NotSignedIn("the session of the last login has ended", hint=_again(profile))
@@ -249,7 +249,7 @@ class OwnerHome:
         return self._keep("grants", f"{portable.cid}.json", encode_portable(portable))
 
     def grants(self) -> tuple[KeptGrant, ...]:
-        """Return the readable grants that were made on this machine, in no particular order."""
+        """Return the grants that were made on this machine. Unreadable files are skipped."""
         found = []
         for path, portable in self._portables("grants"):
             address = path.with_suffix(".url")
@@ -263,7 +263,7 @@ class OwnerHome:
         return tuple(found)
 
     def grants_to(self, target: str) -> tuple[KeptGrant, ...]:
-        """Return the grants made to a backend, by its address or its DID."""
+        """Return the grants to a backend. `target` is the backend's address or DID."""
         target = target.rstrip("/")
         return tuple(
             one
@@ -273,7 +273,7 @@ class OwnerHome:
         )
 
     def keep_received(self, portable: PortableDelegation) -> None:
-        """Store a grant that the owner's wallet received, so that later logins accept it again."""
+        """Store a grant that the wallet received, so that later logins add it to their sessions."""
         self._keep("received", f"{portable.cid}.json", encode_portable(portable))
 
     def received(self) -> tuple[PortableDelegation, ...]:
@@ -328,7 +328,7 @@ class OwnerHome:
 async def opened(
     profile: Profile, node: str, session: Session | None = None
 ) -> AsyncIterator[Client]:
-    """Yield a client for a node. The node must satisfy the login's node policy.
+    """Yield a client for a node. The node must satisfy the node policy in `profile`.
 
     If the node is refused, the error names the option of `login` that would accept it.
     """
@@ -348,7 +348,7 @@ async def opened(
 
 
 def owner_home() -> OwnerHome:
-    """Return the owner's folder for the running command's `--home` and `--node`."""
+    """Return the owner's folder that the options `--home` and `--node` select."""
     return OwnerHome(shared().home_folder, node=shared().node)
 
 

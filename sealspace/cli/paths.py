@@ -1,4 +1,4 @@
-"""Types for path options, and functions that read and write files of grants and receipts."""
+"""Path option types, and functions that read and write grant and receipt files."""
 
 import hashlib
 import os
@@ -99,7 +99,7 @@ def make_receipt_folder(folder: Path) -> None:
 
 
 def keep_receipt(folder: Path, receipt: bytes, documents: Mapping[bytes, bytes]) -> None:
-    """Write a release receipt and its documents to files that are named after their SHA-256."""
+    """Store a release receipt and the documents it references. File names are SHA-256 hashes."""
     (folder / "receipts" / f"{hashlib.sha256(receipt).hexdigest()}.json").write_bytes(receipt)
     for digest, document in documents.items():
         (folder / "documents" / digest.hex()).write_bytes(document)
@@ -117,7 +117,7 @@ def read_grants(path: Path) -> tuple[PortableDelegation, ...]:
 
 
 def grants_named(text: str) -> tuple[PortableDelegation, ...] | None:
-    """Read grants from the named file, or return None if the argument is the id of a grant."""
+    """Read grants from a file. Return None if `text` is a grant id instead of a file name."""
     if (path := Path(text)).is_file():
         return read_grants(path)
     try:

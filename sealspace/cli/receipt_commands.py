@@ -42,7 +42,13 @@ _GROUNDS: Mapping[str, str] = {
 
 
 class _Release(NamedTuple):
-    """A key-release receipt, with the secrets in its policies and the secrets in its grants."""
+    """A key-release receipt, and the secrets that the released key may have opened.
+
+    Attributes:
+        receipt: The receipt, which names no secret.
+        secrets: The secrets that all its release policies allow, empty if the policies name none.
+        granted: The secrets in the grants that the request used.
+    """
 
     receipt: Receipt
     secrets: list[str]
@@ -92,7 +98,7 @@ async def list_(
     out: Path | None,
     audit: BinaryIO | None,
 ) -> int:
-    """List who received keys of the owner's network, oldest first.
+    """List who received keys from your network, oldest first.
 
     The signature of every receipt is checked. A receipt does not name the secret that was read, so
     the list shows the secrets that the policy allows. If the policy names no secrets, the list

@@ -108,7 +108,7 @@ def child_environment(
 
 
 def directs_programs(name: str) -> bool:
-    """Return whether a variable can make programs run other code or trust other servers."""
+    """Return whether an environment variable can redirect programs to other code or servers."""
     # Python's own variables are like PYTHONPATH; PYTHON_API_KEY is a user's name.
     is_pythons = name.startswith("PYTHON") and not name.startswith("PYTHON_")
     return name in _NAMES or name.startswith(_PREFIXES) or is_pythons

@@ -87,7 +87,7 @@ class Masker:
         self._in_mask = False  # whether the last decided byte is covered
 
     def feed(self, piece: bytes) -> bytes:
-        """Process a piece of the stream, and return the output that later data cannot change."""
+        """Process more bytes of the stream, and return the masked output that is ready."""
         data = self._held + piece
         ends = (_open_end(data, one) for one in self._patterns)
         return self._decide(data, undecided_from=min(ends, default=len(data)))
@@ -97,7 +97,7 @@ class Masker:
         return self._decide(self._held, undecided_from=len(self._held))
 
     def flush(self) -> bytes:
-        """Return the bytes that were held back, if they are too few to reveal a value."""
+        """Return the held-back bytes unless there are enough of them to reveal a value."""
         # If the rest of a value follows, that rest is still masked.
         if len(self._held) >= MIN_MASKED_BYTES or self._done == len(self._held):
             return b""
@@ -106,7 +106,7 @@ class Masker:
         return shown
 
     def _decide(self, data: bytes, *, undecided_from: int) -> bytes:
-        """Return masked output for all bytes that later data cannot affect, and hold back the rest.
+        """Mask the data, return the output that is final, and hold back the rest.
 
         Bytes before `undecided_from`, where a value may begin, are decided. Covered bytes directly
         after them are decided too, because later bytes cannot uncover them.

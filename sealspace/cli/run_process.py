@@ -153,7 +153,7 @@ class _Output:
         )
 
     def flush(self) -> None:
-        """Write the bytes that the masker holds back, if they are too few to reveal a value."""
+        """Write the held-back output unless there is enough of it to reveal a value."""
         self._write(self._masker.flush())
 
     def rest(self) -> None:

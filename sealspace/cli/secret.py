@@ -261,7 +261,7 @@ async def generate(
 
 
 def _read_value(source: Path | None, *, keep_newline: bool, is_bytes: bool) -> bytes:
-    """Read a value from a file, a prompt without echo, or standard input."""
+    """Read a value from a file, from a hidden prompt, or from standard input."""
     if source is not None:
         return _bounded(read_named(source, most_bytes=MAX_SECRET_BYTES), str(source))
     if sys.stdin.isatty():
@@ -294,7 +294,7 @@ def _bounded(data: bytes, what: str) -> bytes:
 async def _store(
     client: Client, name: str, value: str | bytes, *, scope: str | None, if_absent: bool, yes: bool
 ) -> None:
-    """Store a secret. On a terminal, ask before an existing version is replaced."""
+    """Store a secret. On a terminal, ask for confirmation before replacing an existing secret."""
     secrets, version = client.secrets(), None
     try:
         await secrets.put(
@@ -316,7 +316,7 @@ async def _store(
 
 
 def written_meanwhile(names: str) -> AlreadyThere:
-    """Return the error for secrets that changed while the command waited for confirmation."""
+    """Return the error for secrets that another process changed concurrently."""
     return AlreadyThere(
         f"{names} changed in the meantime; nothing was stored",
         hint="read the stored value with sealspace secret get, then run the same command again",
@@ -333,7 +333,7 @@ async def _near_names(secrets: Secrets, name: str, scope: str | None) -> str:
 
 
 async def no_secret(secrets: Secrets, name: str, scope: str | None) -> NotThere:
-    """Return the error for a missing secret, with similar names as a suggestion."""
+    """Return the error for a missing secret. Its hint suggests similar names."""
     near = await _near_names(secrets, name, scope)
     where = "" if scope is None else f" in the scope {scope}"
     meant = f"did you mean {near}? or list all: " if near else ""

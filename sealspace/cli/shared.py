@@ -57,7 +57,7 @@ class Shared:
 
 
 def shared() -> Shared:
-    """Return the shared options of the running command, or the defaults outside a command."""
+    """Return the shared options of the running command. If no command runs, return the defaults."""
     context = click.get_current_context(silent=True)
     found: Shared = Shared() if context is None else context.meta.get(_META, Shared())
     return found
@@ -93,7 +93,7 @@ class _SharedOption(click.Option):
     """A shared option. Help lists all shared options on one line."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return the option's entry in help, or None if help does not list it."""
+        """Return the option's line in the help text, or None to hide the option."""
         if ctx.parent is None:
             return super().get_help_record(ctx)
         return (

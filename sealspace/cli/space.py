@@ -27,7 +27,7 @@ _name = click.argument("name", metavar="NAME")
 @at_node
 async def list_(client: Client) -> None:
     """List the owner's spaces on the node, with their creation times."""
-    with _explained():
+    with _sign_in_hint():
         found = await client.spaces().list()
     print_rows(
         [_described(one) for one in found],
@@ -44,14 +44,14 @@ async def list_(client: Client) -> None:
 @_name
 @at_node
 async def create(client: Client, name: str) -> None:
-    """Create a space on the node, and allow this session to use it. The wallet signs.
+    """Create a space on the node and add it to this session. The wallet signs the new rights.
 
     Later logins include the space.
     """
     home = owner_home()
     profile, wallet = home.profile(), home.wallet()
     try:
-        with _explained():
+        with _sign_in_hint():
             made = await client.spaces().create(name)
     except DuplicateRequest:
         hint = f"to use it: sealspace login --space {name}"
@@ -73,7 +73,7 @@ async def create(client: Client, name: str) -> None:
 async def info(client: Client, name: str) -> None:
     """Show the id of one of the owner's spaces, when it was created, and how much it stores."""
     try:
-        with _explained():
+        with _sign_in_hint():
             found = await client.spaces().info(name)
     except SpaceNotFound:
         raise NotThere(
@@ -109,7 +109,7 @@ def time_of(text: str | None) -> str | None:
 
 
 async def require_own_space(client: Client, name: str) -> None:
-    """Require that the node hosts a space of the owner with this name, or raise NotThere."""
+    """Raise NotThere unless the node hosts the owner's space with this name."""
     try:
         await client.spaces().info(name)
     except SpaceNotFound:
@@ -119,8 +119,8 @@ async def require_own_space(client: Client, name: str) -> None:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """Add a hint to sign in again if the session may not list and create spaces."""
+def _sign_in_hint() -> Iterator[None]:
+    """Add a hint to NotGranted errors: sign in again to get the missing right."""
     try:
         yield
     except NotGranted as refusal:

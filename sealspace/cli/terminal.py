@@ -1,4 +1,4 @@
-"""Output and prompts of commands. Data goes to standard output, messages to standard error.
+"""Command output and prompts. Data goes to standard output, messages to standard error.
 
 Text may come from a node, a backend or a stored row, and control characters in it could manipulate
 the terminal. So lines are made printable here, and JSON is encoded in ASCII.
@@ -51,9 +51,10 @@ def hold_standard_streams() -> None:
 
 
 def drop_refused_messages() -> None:
-    """Discard messages that standard error could not take, such as on a full disk.
+    """Discard messages that could not be written to standard error, for example to a full disk.
 
-    They stay in its buffer, and Python would end with status 120 when it fails to write them again.
+    They are still buffered. Python would try to write them again at exit, fail, and change the exit
+    status to 120.
     """
     try:
         sys.stderr.flush()
@@ -84,7 +85,7 @@ def print_exactly(line: bytes) -> None:
 
 
 def print_value(value: str | bytes, *, raw: bool = False) -> None:
-    """Print a stored value unchanged, or as printable lines on a terminal unless `raw` is set."""
+    """Print a stored value. On a terminal, replace control characters unless `raw` is set."""
     if raw or not sys.stdout.isatty():
         click.echo(value.encode() if isinstance(value, str) else value, nl=False)
     elif isinstance(value, bytes):
@@ -99,7 +100,10 @@ def print_value(value: str | bytes, *, raw: bool = False) -> None:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows in columns, with headers on a terminal. Without rows, print nothing."""
+    """Print rows in aligned columns. If standard output is a terminal, add a line of headers.
+
+    Nothing is printed if there are no rows.
+    """
     shown = [[printable(str(cell)) for cell in row] for row in rows]
     if not shown:
         return
@@ -133,7 +137,7 @@ def print_rows(
 
 
 def facts(named: Mapping[str, object]) -> list[str]:
-    """Format labelled facts as aligned lines, and skip facts whose value is None."""
+    """Format names and values as aligned lines. Values that are None are skipped."""
     labelled = [
         (name, line)
         for name, value in named.items()
@@ -158,7 +162,7 @@ def optional_time(at: float | None) -> str | None:
 
 
 def tell(*lines: str) -> None:
-    """Print messages on standard error, unless `--quiet` was given."""
+    """Print messages to standard error, unless `--quiet` was given."""
     if not shared().quiet:
         print_lines(*lines, err=True)
 
@@ -178,7 +182,7 @@ _RELEASE = {
 
 
 def what_happened(error: SealspaceError, *, own: str = "") -> str:
-    """Describe an error in one line, without HTTP routes and ability names.
+    """Describe an error in one line, without HTTP routes or ability names.
 
     Args:
         own: DID of the user; their own resources are named without an owner.

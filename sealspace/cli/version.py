@@ -26,7 +26,7 @@ _FILES = {
 )
 @click.argument("shell", type=click.Choice(list(_FILES)))
 def completion(shell: str) -> None:
-    """Print a script that completes commands and options in SHELL."""
+    """Print the shell completion script for SHELL."""
     root = click.get_current_context().find_root().command
     kind = get_completion_class(shell)
     assert kind is not None  # click has a class for each choice

@@ -254,7 +254,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
     # --- the page ---------------------------------------------------------------------------------
 
     def exchange(self, message: Mapping[str, Json]) -> View:
-        """Process a message from the page: the user's answer, or a long poll for new page content.
+        """Handle a message from the wallet page: the user's answer, or a poll for new content.
 
         Args:
             message: `tab`, the page's own id of 32 hex digits; `version`, the version of the view
@@ -298,7 +298,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
             return {}
 
     def note_delivered(self, version: Json) -> None:
-        """Record which version of the view the page has received.
+        """Record the version of the content that the wallet page last received.
 
         `__exit__` waits until this is the last version.
         """
@@ -309,7 +309,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
     # --- connections ------------------------------------------------------------------------------
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # Any: as in socketserver
-        """Return whether a connection is from this user and within the limit of connections."""
+        """Return True for a connection from this user, unless too many connections are open."""
         return self._is_of_user(client_address) and self._free.acquire(blocking=False)  # LP5
 
     def _is_of_user(self, client_address: tuple[str, int]) -> bool:
@@ -330,7 +330,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
 
     # Any: as in socketserver
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve a connection, and then free its slot for another one."""
+        """Serve a connection, then release its slot in the connection limit."""
         try:
             super().process_request_thread(request, client_address)
         finally:
