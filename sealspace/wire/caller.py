@@ -102,14 +102,14 @@ class Caller:
         return self._info
 
     async def node_id(self) -> str:
-        """Return the node's DID, after the same checks as in `info`."""
+        """Return the node's DID. Raises the same errors as `info`."""
         return (await self.info()).node_id
 
     def held_for_s(self, wanted: Sequence[Capability]) -> float:
-        """Return the seconds until the first of the grants for the wanted capabilities expires.
+        """Return the seconds until the first of the `wanted` capabilities expires.
 
         Raises:
-            NotGranted, SessionExpired: the session does not have them now.
+            NotGranted, SessionExpired: the session does not have these capabilities now.
         """
         now = self.clock.now()
         proofs = self.session.proofs_for(wanted, now=now)
@@ -130,7 +130,7 @@ class Caller:
         minted: Callable[[str], None] | None = None,
         ttl_s: float = INVOCATION_TTL_S,
     ) -> Request:
-        """Return the request with a token factory. Each try gets a fresh token for this node (J5).
+        """Return a copy of a request that gets a fresh token for each attempt (J5).
 
         Args:
             request: the request, without a token.
@@ -163,11 +163,14 @@ class Caller:
         return replace(request, mint=mint_one)
 
     async def invocation(self, wanted: Sequence[Capability], request: Request) -> Request:
-        """Authorise a request to `/invoke`, and describe its capabilities for error messages."""
+        """Return an authorised copy of a request to `/invoke`.
+
+        Error messages will describe the request by its capabilities.
+        """
         return await self.authorized(replace(request, asked=in_words(wanted)), wanted)
 
     async def invoke(self, wanted: Sequence[Capability], request: Request) -> Answer:
-        """Send a request to `/invoke` with the wanted capabilities. Returns error responses too."""
+        """Send an authorised request to `/invoke`. Return the response, which may be an error."""
         return await self.transport.exchange(await self.invocation(wanted, request))
 
 

@@ -1,4 +1,4 @@
-"""Node responses about the status of delegations and the history of an account.
+"""Delegation status and delegation history, as reported by the node.
 
 Example:
     status = await client.delegations.status(cid)
@@ -38,7 +38,7 @@ MAX_PAGE_ITEMS = 100
 
 
 class DelegationStatus(msgspec.Struct, frozen=True):
-    """A node's response about the status of one delegation."""
+    """The status of one delegation, as reported by the node."""
 
     cid: str
     word: Word = msgspec.field(name="status")
@@ -115,11 +115,11 @@ def ending_with(
         owner: DID.
     """
     live = {one.cid: one for one in records if one.status in LIVE}
-    kinds, ended = _opened_kinds(grant, owner), list[str]()
+    kinds, ended = _opened_secrets(grant, owner), list[str]()
     also = [one for one in live.values() if same_principal(one.delegate, grant.delegate)]
     waiting = [
         grant,
-        *(one for one in also if one.cid != grant.cid and kinds & _opened_kinds(one, owner)),
+        *(one for one in also if one.cid != grant.cid and kinds & _opened_secrets(one, owner)),
     ]
     for one in waiting:
         # The node refuses the whole revocation if the owner may not revoke one of the targets.
@@ -137,8 +137,11 @@ def _can_revoke(owner: str, record: DelegationRecord) -> bool:
     return any(same_principal(one, owner) for one in (record.delegator, *spaces))
 
 
-def _opened_kinds(record: DelegationRecord, owner: str) -> set[bool]:
-    """Return the kinds of data that a grant opens: True for protected, False for other (RN144)."""
+def _opened_secrets(record: DelegationRecord, owner: str) -> set[bool]:
+    """Return whether a grant opens protected secrets, other secrets, or both (RN144).
+
+    The set contains True for protected secrets and False for other secrets.
+    """
     found = set[bool]()
     for right in record.rights:
         resource = right.parsed
@@ -168,7 +171,7 @@ _STATUS = msgspec.json.Decoder(DelegationStatus)
 
 
 def status_of(answer: Answer, cid: str) -> DelegationStatus:
-    """Parse a node's response about the status of one delegation (J10).
+    """Parse the node's response to a status request for one delegation (J10).
 
     Raises:
         MalformedAnswer: the answer is about another delegation, or contradicts its HTTP status.

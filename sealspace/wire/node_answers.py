@@ -19,7 +19,7 @@ _TEXTS = msgspec.json.Decoder(list[str])
 
 
 def decoded(decoder: "msgspec.json.Decoder[Decoded]", answer: Answer, what: str) -> Decoded:
-    """Decode a response body. `what` names the expected content in a MalformedAnswer error."""
+    """Decode a JSON response body, or raise MalformedAnswer. `what` describes the expected body."""
     try:
         return decoder.decode(answer.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:

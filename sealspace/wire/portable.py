@@ -137,7 +137,7 @@ def portable_of(grant: Grant, *, owner: Principal, host: str) -> PortableDelegat
 
 
 def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
-    """Check that a portable delegation agrees with its token, and return the token's grant.
+    """Check that a portable delegation matches the token in it, and return the decoded token.
 
     Args:
         portable: untrusted.
@@ -170,7 +170,7 @@ def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
 
 
 def encode_portable(portable: PortableDelegation) -> bytes:
-    """Encode a portable delegation as JSON, with the same bytes as other clients (MF14)."""
+    """Encode a portable delegation as JSON, byte for byte as other clients do (MF14)."""
     # The flat members repeat the first resource, because older readers know only these.
     first = portable.resources[0] if portable.resources else GrantedResource("kv", "", "", ())
     # The members have the order of the protocol's other clients.
@@ -235,7 +235,10 @@ class _Resource(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Flat(msgspec.Struct):
-    """The JSON members that describe a single resource, for documents without `resources`."""
+    """The fields of a portable delegation that describe a single resource.
+
+    Documents without `resources` use them.
+    """
 
     spaceId: str
     actions: Annotated[list[Text], msgspec.Meta(min_length=1)]
@@ -372,7 +375,7 @@ def _read(value: Json, at: str) -> tuple[PortableDelegation, ...]:
 
 
 def _token(text: str) -> str:
-    """Return a token without the prefix "Bearer " that some writers add."""
+    """Remove an optional "Bearer " prefix from a token."""
     return text[7:] if text[:7].lower() == "bearer " else text
 
 

@@ -1,4 +1,4 @@
-"""Sign-in: the requested rights, the signature, and the hosting of spaces (J4, D43)."""
+"""Sign-in to a node, including the requested rights and the hosted spaces (J4, D43)."""
 
 import math
 from collections.abc import Sequence
@@ -219,7 +219,7 @@ def sign_grant(
 async def key_sign_in(
     caller: Caller, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()
 ) -> Session:
-    """Sign in with a key as the owner, without a wallet. The node then hosts the named spaces.
+    """Sign in with the owner's key instead of a wallet, and have the node host `spaces`.
 
     Raises the same errors as `Client.sign_in_with_key`.
     """
@@ -271,11 +271,11 @@ def _space_or_network(one: Capability) -> str:
 def sign_in_capabilities(
     owner: Principal, asked: SignIn, *, features: Sequence[str] = ()
 ) -> tuple[Capability, ...]:
-    """Return the capabilities that a wallet's sign-in requests, without duplicates.
+    """Return the capabilities to request in a wallet's sign-in message, without duplicates.
 
-    They are `exactly` those named, or else: the primary space or the manifests' resources that the
-    node serves, the right to list and revoke delegations, the secrets, and the owner's default
-    network.
+    These are the capabilities in `asked.exactly`, if it is set. Otherwise they are the primary
+    space or the manifests' resources that the node serves, the right to list and revoke
+    delegations, the secrets, and the owner's default network.
     """
     if asked.exactly is not None:
         if not asked.exactly:
@@ -337,7 +337,10 @@ async def _hosting(caller: Caller, spaces: Sequence[SpaceId]) -> tuple[str, list
 def _own_grant(
     caller: Caller, session: Session, audience: str, wanted: Sequence[Capability]
 ) -> Grant:
-    """Have a key grant rights on its own spaces, which needs no parent delegation."""
+    """Create and sign a grant on spaces that the session's key owns.
+
+    The grant needs no parent delegation.
+    """
     return read_grant(
         mint(
             session.signer,

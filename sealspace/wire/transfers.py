@@ -251,7 +251,7 @@ async def _copy(stream: Stream, file: BinaryIO, progress: Progress | None) -> No
 
 
 async def upload_of(source: Source, progress: Progress | None) -> Upload:
-    """Create a request body from a path, an open file or pieces of bytes.
+    """Create a request body from a path, an open file or an iterable of bytes.
 
     A body of known size (from a path or a seekable file) can be sent again. Raises InvalidInput and
     OSError.

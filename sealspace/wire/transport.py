@@ -44,7 +44,7 @@ Progress: TypeAlias = Callable[[int, int | None], object]
 
 @dataclass
 class Upload:
-    """A request body that is read while it is sent. Each try reads it from the beginning.
+    """A streamed request body. Each attempt reads it from the beginning.
 
     A body of known size must keep that size.
     """
@@ -107,7 +107,7 @@ class Pace:
         self._left_s = min(self._most_s, self._left_s + size_bytes / BYTES_PER_S)
 
     async def sent(self, upload: Upload) -> AsyncIterator[bytes]:
-        """Yield the pieces of a request body. Time spent reading the source is not counted."""
+        """Yield the chunks of a request body. The timeout is paused while the source is read."""
         self._pause()
         async for piece in upload:
             self._reschedule(_now_s() + self._left_s)
@@ -425,7 +425,7 @@ class Stream:
         return Answer(self.status, self.headers, bytes(body), self.asked)
 
     async def unread_if_success(self) -> "Stream | Answer":
-        """Return this stream if the status is 2xx, or else the error response with its body."""
+        """Return this stream if the status is 2xx. Otherwise return the full error response."""
         return self if 200 <= self.status < 300 else await self.whole()
 
     async def pieces(self) -> AsyncIterator[bytes]:

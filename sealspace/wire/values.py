@@ -1,4 +1,4 @@
-"""Stored values, and the HTTP headers of their versions and metadata."""
+"""Stored values, and the HTTP headers that contain their version and metadata."""
 
 import re
 from collections.abc import Mapping
@@ -54,7 +54,10 @@ def require_version_of(digest: str, answer: Answer | Stream, *, moved_bytes: int
 
 
 def value_of(answer: Answer | Stream, body: bytes = b"") -> Value:
-    """Return a value with the given body, and the version and metadata in the response headers."""
+    """Create a value from `body` and the headers of a response.
+
+    The headers contain the version, the content type and the metadata.
+    """
     own = {
         name.lower().removeprefix(_METADATA_PREFIX): text
         for name, text in answer.headers.items()
@@ -97,7 +100,7 @@ def bytes_of(body: object) -> bytes:
 def stored_headers(
     body: object, content_type: str | None, metadata: Mapping[str, str] | None
 ) -> dict[str, str]:
-    """Return the headers of a write, with the content type and metadata to store."""
+    """Return the request headers for storing a value with this content type and metadata."""
     headers = {
         _METADATA_PREFIX + _header_name(name): header_value(text)
         for name, text in (metadata or {}).items()
