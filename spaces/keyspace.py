@@ -47,11 +47,11 @@ order is numeric order.
     "T" minute4 id16                ticket of a signed URL, under the minute of its expiry
     "O" space16                     a space's own limit of bytes, set by the operator
     "o" owner16                     an owner whom the operator admitted
-    "c" "U" space16                 counter: bytes of the bodies in a space
-    "c" "N" space16                 counter: bytes of a space's value rows, excluding bodies
+    "c" "U" space16                 counter: bytes of the values in a space
+    "c" "N" space16                 counter: bytes of the paths and metadata in a space
     "c" "H" owner16                 counter: spaces of an owner
     "c" "T"                         counter: all hosted spaces
-    "c" "B"                         counter: bytes of bodies in files
+    "c" "B"                         counter: bytes of values that are stored in files
     "c" "h" hour4 client16          counter: new owners from one client address in one hour
     "c" "D" signer16                counter: stored delegations of one signer
     "c" "G" signer16                counter: their bytes
@@ -133,7 +133,7 @@ def space_id16(space: SpaceId) -> bytes:
 
 
 class SpaceKeys(Struct, frozen=True, gc=False):
-    """The keys of a space's row and counters that almost every request needs."""
+    """The store keys for one space. Almost every request uses them."""
 
     space16: bytes
     row: bytes
@@ -143,7 +143,7 @@ class SpaceKeys(Struct, frozen=True, gc=False):
 
 
 def space_keys(space: SpaceId) -> SpaceKeys:
-    """Return the keys of a space's row and counters. Results for short space ids are cached."""
+    """Return the store keys for a space. Results for short space ids are cached."""
     is_short = len(space.name) + len(space.owner) <= _MEMOISED_CHARS
     return _short_space_keys(space) if is_short else _lay_out_keys(space)
 
@@ -177,12 +177,15 @@ def newest8(at: float | None) -> bytes:
 
 
 def delegation_key(content: bytes) -> bytes:
-    """Return the row key of the stored delegation with the given content key."""
+    """Return the key of the row that stores a delegation.
+
+    `content` is the delegation's content key, a 32-byte hash of its signer and content.
+    """
     return b"G" + content
 
 
 def alias_key(cid: bytes) -> bytes:
-    """Return the key of the row that maps a cid's digest to a content key."""
+    """Return the key of the row that maps a delegation's cid to its content key."""
     return ALIASES_PREFIX + cid
 
 
@@ -213,7 +216,7 @@ def values_prefix(space16: bytes) -> bytes:
 
 
 def value_key(space16: bytes, path: str) -> bytes:
-    """Return the key of the row that describes a value, for a path of any length."""
+    """Return the key of the row that describes a value. The path may have any length."""
     raw = path.encode("utf-8", "surrogatepass")
     if len(raw) <= MAX_PLAIN_PATH_BYTES:
         return VALUES_PREFIX + space16 + raw
@@ -235,10 +238,10 @@ def path_keys(space16: bytes, raw: bytes) -> list[bytes]:
 
 
 def group_of(key: bytes) -> bytes:
-    """Return the key prefix that a row shares with all rows of its group of paths.
+    """Return the key prefix shared by all rows in the same path group.
 
-    A group contains the paths that begin with the same segments and have one segment more, and the
-    index rows among them.
+    `key` is the key of any row in the group. A group contains the paths that begin with the same
+    segments and have one segment more, and the index rows among them.
     """
     return key[
         : VALUE_PREFIX_BYTES if key[:1] == VALUES_PREFIX else VALUE_PREFIX_BYTES + _DIGEST_BYTES
@@ -246,7 +249,7 @@ def group_of(key: bytes) -> bytes:
 
 
 def group_below(key: bytes) -> bytes:
-    """Return the key prefix of the longer paths below an index row.
+    """Return the key prefix for longer paths that begin with an index row's path.
 
     These paths form a group. `key` is the key of the index row.
     """
@@ -269,9 +272,10 @@ def party_key(principal16: bytes, role: bytes, place: bytes = b"") -> bytes:
 
 
 def member_key(account16: bytes, member16: bytes, content: bytes = b"") -> bytes:
-    """Return the index key of a delegation that lets a member list an account's delegations.
+    """Return the index key for a member's permission to list an account's delegations.
 
-    Without the content key, return the prefix of all such delegations.
+    The row points to the delegation that grants the permission. Without `content`, return the
+    prefix of all such rows.
     """
     return b"M" + account16 + member16 + content[:16]
 
@@ -313,10 +317,10 @@ def replay_minute4(expires_at: int) -> bytes:
 
 
 def floor_ahead_s(floor: bytes, now: float) -> float:
-    """Return how many seconds into the future replay records were deleted, or 0.0.
+    """Return for how many more seconds valid tokens may be refused, or 0.0 if none are.
 
-    `floor` begins with the first minute whose replay records were not deleted. Tokens that expire
-    before it are all refused. `now` is in epoch seconds.
+    `floor` begins with a minute. All tokens that expire before that minute are refused, because
+    replay records of earlier minutes were deleted. `now` is in epoch seconds.
     """
     return max(60 * int.from_bytes(floor[:4], "big") - now, 0.0)
 
@@ -335,7 +339,7 @@ def object_key(space16: bytes, digest32: bytes) -> bytes:
 
 
 def due_key(due_at: float, id16: bytes) -> bytes:
-    """Return the row key of a collector's work item. Keys sort by the time when items are due."""
+    """Return the key of a queued garbage-collection task. Keys sort by due time."""
     return DUE_PREFIX + micros8(due_at) + id16
 
 
@@ -355,10 +359,10 @@ def audit_head_key(number: int) -> bytes:
 
 
 def receipt_key(network16: bytes, place24: bytes = b"") -> bytes:
-    """Return the row key of a key-release receipt, made from its network and its sort key.
+    """Return the row key of a key-release receipt.
 
-    The sort key is the time in 8 bytes, then 16 random bytes. Without it, return the prefix of all
-    receipts of the network.
+    `place24` is the receipt's sort key: the time in 8 bytes, then 16 random bytes. Without it,
+    return the prefix of all receipts of the network.
     """
     return RECEIPTS_PREFIX + network16 + place24
 
@@ -369,7 +373,11 @@ def document_key(sha256: bytes) -> bytes:
 
 
 def document_use_key(period: int, sha256: bytes) -> bytes:
-    """Return the key of the row that marks a document as used by receipts in a period."""
+    """Return the key of the row that records a document's use in one 30-day period.
+
+    A document is used when a key-release receipt refers to it. `period` is the number of the period
+    since the epoch.
+    """
     return DOCUMENT_USES_PREFIX + period.to_bytes(4, "big") + sha256
 
 
@@ -400,7 +408,7 @@ def collateral_key(fmspc6: bytes, kind: str) -> bytes:
 
 
 def collateral_state_key(fmspc6: bytes, kind: str) -> bytes:
-    """Return the row key of the fetch state for a platform family's collateral."""
+    """Return the key of the row that tracks collateral downloads for a platform family."""
     return COLLATERAL_STATE_PREFIX + fmspc6 + kind.encode("ascii")
 
 
@@ -410,27 +418,33 @@ def ticket_key(minute4: bytes, id16: bytes) -> bytes:
 
 
 def usage_counter(space16: bytes) -> bytes:
-    """Return the key of the counter for the size of a space's bodies."""
+    """Return the counter key for the total size of all values in a space.
+
+    Paths and metadata are counted separately (`rows_counter`).
+    """
     return USAGE_PREFIX + space16
 
 
 def rows_counter(space16: bytes) -> bytes:
-    """Return the key of the counter for the size of a space's value rows, excluding bodies."""
+    """Return the counter key for the storage used by paths and metadata in a space.
+
+    The values themselves are counted separately (`usage_counter`).
+    """
     return ROWS_PREFIX + space16
 
 
 def delegations_counter(signer16: bytes) -> bytes:
-    """Return the key of the counter that counts a signer's stored delegations."""
+    """Return the counter key for the number of stored delegations from one signer."""
     return b"cD" + signer16
 
 
 def delegation_bytes_counter(signer16: bytes) -> bytes:
-    """Return the key of the counter for the size of a signer's stored delegations."""
+    """Return the counter key for the storage used by delegations from one signer."""
     return b"cG" + signer16
 
 
 def client_bytes_counter(client16: bytes, *, hosts: bool) -> bytes:
-    """Return the key of the counter for the size of delegations from one client address.
+    """Return the counter key for the storage used by delegations from a client address.
 
     Signers who host a space here and those who do not have separate counters.
     """
@@ -438,7 +452,7 @@ def client_bytes_counter(client16: bytes, *, hosts: bool) -> bytes:
 
 
 def owner_counter(owner16: bytes) -> bytes:
-    """Return the key of the counter that counts an owner's spaces."""
+    """Return the counter key for the number of spaces that an owner has."""
     return b"cH" + owner16
 
 
@@ -447,7 +461,7 @@ BODIES_COUNTER = b"cB"
 
 
 def newcomers_counter(hour: int, client16: bytes) -> bytes:
-    """Return the key of the counter that counts new owners from a client address in one hour.
+    """Return the counter key for the number of new owners from a client address in one hour.
 
     `hour` counts the hours since the epoch.
     """

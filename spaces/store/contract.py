@@ -66,7 +66,10 @@ class ReplayRecord(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def row(self) -> bytes:
-        """The replay record's key without its prefix: minute4 ‖ id16."""
+        """The key of the stored replay record, without the key prefix.
+
+        It consists of the expiry minute in 4 bytes and the first 16 bytes of `key`.
+        """
         return replay_minute4(self.expires_at) + self.key[:16]
 
 
@@ -81,7 +84,7 @@ class Range(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def bounds(self) -> tuple[bytes, bytes]:
-        """The first possible key of the range, and the key after its last possible key."""
+        """The start key (inclusive) and the end key (exclusive) of the range."""
         first, after, stripped = self.prefix, self.after, self.prefix.rstrip(b"\xff")
         end = stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else KEYS_END
         if after is None:
@@ -90,10 +93,10 @@ class Range(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Follow(Struct, frozen=True, array_like=True, gc=False):
-    """A lookup in two steps: rows by key, then the rows whose keys the first rows contain.
+    """A two-step lookup: read a row, then use its value as the key of a second row.
 
-    The second key is `prefix` followed by the value of the first row. Both steps are one round
-    trip.
+    `keys` are the keys of the first rows. The key of a second row is `prefix` followed by the value
+    of the first row. Both steps are one round trip.
     """
 
     keys: tuple[bytes, ...]
@@ -101,7 +104,7 @@ class Follow(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Record(Struct, frozen=True, array_like=True, gc=False):
-    """The value of a row, and its stamp, which changes with each write.
+    """A row's value and its version stamp.
 
     The value is None in a tombstone (ST5). Each write gives the row a new stamp of 16 random bytes.
     """
@@ -111,7 +114,7 @@ class Record(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Page(Struct, frozen=True, array_like=True, gc=False):
-    """A part of a range."""
+    """One page of the rows in a range."""
 
     rows: tuple[tuple[bytes, Record], ...]
     more: bool
@@ -150,9 +153,9 @@ class Put(Struct, frozen=True, array_like=True, gc=False):
     Attributes:
         value: None writes a tombstone.
         expect: ANY, ABSENT, or the stamp that the row must have.
-        weight_bytes: the number of bytes charged to the account. The bytes that the replaced row
-            was charged for are credited to its account (ST7).
-        account: key of the counter row that is charged, or None. A tombstone is not charged.
+        weight_bytes: the number of bytes to add to the counter `account`. When the row is replaced
+            or deleted, they are subtracted again (ST7).
+        account: key of the counter, or None. A tombstone adds nothing to a counter.
     """
 
     key: bytes
@@ -199,7 +202,7 @@ class Commit(Struct, frozen=True, array_like=True, gc=False):
     def writes(self) -> bool:
         """Whether the commit writes anything.
 
-        A commit of conditions alone confirms that the rows its caller read are durable (ST16).
+        A commit that has only conditions confirms that the rows its caller read are durable (ST16).
         """
         return bool(self.puts or self.adds or self.replay_record)
 
@@ -215,10 +218,9 @@ class Refused(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Store(Protocol):
-    """An engine of the store.
+    """The interface of a store engine.
 
-    It is safe for any number of tasks of one event loop. Other processes may have the same store
-    open.
+    Any number of tasks on one event loop may use it. Other processes may have the same store open.
     """
 
     async def read(
@@ -245,10 +247,10 @@ class Store(Protocol):
         ...
 
     async def commit(self, commit: Commit) -> Committed | Refused:
-        """Write a commit atomically and durably. Its result survives SIGKILL and power loss.
+        """Write a commit atomically and durably. Acknowledged writes survive a crash or power loss.
 
-        Everything that was read before is then durable too. A commit of conditions alone writes no
-        row and confirms the rows that it names (ST16).
+        Everything that was read before is then durable too. A commit that has only conditions
+        writes no row, but confirms that the rows it names are durable (ST16).
 
         Raises:
             CommitTooLarge, CommitInvalid: before anything was sent.
@@ -274,12 +276,12 @@ async def read_page(store: Store, range_: Range) -> Page:
 
 
 def stamp_of(record: Record | None) -> Expect:
-    """Return the `expect` value of a write operation that requires the row to be unchanged."""
+    """Return a `Put.expect` value that makes a write fail if the row has changed."""
     return ABSENT if record is None else record.stamp
 
 
 def check_of(key: bytes, record: Record | None) -> Check:
-    """Return the commit condition that a row has not changed since it was read.
+    """Return a `Check` that makes a commit fail if the row has changed.
 
     Raises RecordDamaged if the row does not exist.
     """

@@ -1,11 +1,11 @@
-"""Syncing folders to disk, and the error numbers of a full disk."""
+"""Helpers for durable file writes: folder sync and out-of-space error codes."""
 
 import errno
 import os
 from pathlib import Path
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""The errors of a write for which there is no free space."""
+"""The `errno` values of a write that failed for lack of space."""
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Interfaces for metrics of the storekeeper, and of a database's connection pools and clock."""
+"""Monitoring interfaces: storekeeper metrics, connection pool usage and clock skew."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -34,7 +34,7 @@ class Observer(Protocol):
 
 
 class PoolUse(NamedTuple):
-    """The number of busy connections, idle connections and waiting statements of a pool."""
+    """Usage of a connection pool: busy connections, idle connections and queued statements."""
 
     busy: int
     idle: int
@@ -56,21 +56,27 @@ class Clocks(NamedTuple):
 
     @property
     def is_skewed(self) -> bool:
-        """Whether the clocks differ too much for this process to do housekeeping."""
+        """Whether this process's clock differs too much from the database's clock.
+
+        If so, the process does no housekeeping.
+        """
         return abs(self.ahead_s) > MAX_CLOCK_SKEW_S
 
 
 @runtime_checkable
 class SharedStore(Protocol):
-    """A store in a database that processes on several machines share."""
+    """A store whose database is shared by several machines."""
 
     def pools(self) -> dict[str, PoolUse]:
-        """Return the current use of the connections for `read` and for `commit`."""
+        """Return the current usage of the `read` pool and the `commit` pool."""
 
     async def clocks(self) -> Clocks:
-        """Compare the clock of this process with the database's."""
+        """Compare this process's clock with the database's clock."""
         ...
 
     async def are_bodies_locked(self) -> bool:
-        """Return whether a backup or check on any machine prevents the removal of bodies (BK2)."""
+        """Return whether any machine blocks the deletion of value files (BK2).
+
+        A backup or a check blocks it while it runs.
+        """
         ...
