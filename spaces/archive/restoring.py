@@ -34,8 +34,8 @@ from ..keyspace import (
 from ..space_errors import BackupDamaged, RecordDamaged, StoreUnavailable
 from ..store.contract import MAX_PUTS, Commit, Put, Range, read_page, read_row
 from ..store.durable import sync_folder
-from ..store.lmdb._closed_minutes import with_closed
 from ..store.lmdb._folder import MAP_BYTES, RESTORING_NAME, open_for_reading
+from ..store.lmdb._refused_minutes import add_refused
 from ..store.lmdb.engine import open_lmdb
 from ..store.lmdb.snapshots import new_environment, snapshot_in
 from ..values.object_folder import ObjectFolder
@@ -380,7 +380,7 @@ async def make_servable(
             // 60
             + 1
         )
-        closed = with_closed((former and former.value) or b"", before=open_from)
+        closed = add_refused((former and former.value) or b"", before=open_from)
         puts = [Put(REPLAY_FLOOR_KEY, closed), Put(BODIES_PLACE_KEY, None)]
         if new_node_did is None:
             puts.append(Put(RESTORED_KEY, header.folder.encode()))  # BK6

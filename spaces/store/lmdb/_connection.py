@@ -38,7 +38,10 @@ class _Waiting(Struct, frozen=True):
 
 
 class StoreConnection:
-    """A worker's connection to the storekeeper, bound to the event loop of its first commit."""
+    """A connection over which a worker sends commits to the storekeeper process.
+
+    All commits must use the same event loop.
+    """
 
     def __init__(self, socket_path: Path, clock: Clock) -> None:
         self._socket_path = socket_path
@@ -54,7 +57,7 @@ class StoreConnection:
         self._closed = False
 
     async def commit(self, commit: Commit) -> Committed | Refused:
-        """Send a checked commit and wait for its outcome; see `Store.commit`."""
+        """Send a validated commit and wait for its outcome (see `Store.commit`)."""
         if self._closed:
             raise StoreUnavailable("the store is closed")
         if self._waiting_bytes > MAX_WAITING_BYTES:

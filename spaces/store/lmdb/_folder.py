@@ -88,7 +88,9 @@ def open_environment(
 
 
 def refuse_restoring(folder: Path) -> None:
-    """Refuse a data folder whose restore from a backup is running or was interrupted (BK4).
+    """Raise an error if the data folder contains an unfinished restore (BK4).
+
+    The restore from a backup is still running, or it was interrupted.
 
     Raises:
         StoreUnavailable: the folder contains an unfinished restore; nothing may be created in it.
@@ -102,7 +104,10 @@ def refuse_restoring(folder: Path) -> None:
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold a data folder's write lock until the block ends or the process is killed."""
+    """Context manager that holds a data folder's write lock.
+
+    The kernel releases the lock if the process is killed.
+    """
     refuse_restoring(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(folder / "storekeeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -39,7 +39,7 @@ _MOVED = 1 << 31
 
 
 def open_table(env: lmdb.Environment) -> "lmdb._Database":
-    """Open the table of an LMDB environment that contains the tombstones of deleted rows."""
+    """Open the tombstone table, which has an entry for each deleted row."""
     try:
         return env.open_db(TABLE, create=False)
     except lmdb.Error as exc:
@@ -47,7 +47,7 @@ def open_table(env: lmdb.Environment) -> "lmdb._Database":
 
 
 def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -> None:
-    """Refuse an environment that has another format version or whose store was moved.
+    """Check that an environment has a supported format version and was not moved elsewhere.
 
     A new environment is empty and passes.
     """

@@ -42,7 +42,7 @@ class Kind(IntEnum):
 
 
 class CommitReply(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The outcome of one commit in the form that is sent to the worker."""
+    """The reply to a worker with the outcome of one commit."""
 
     number: int
     kind: Kind
@@ -80,7 +80,7 @@ _MAX_REQUESTS_BYTES = MAX_REQUEST_BYTES - len(_REQUESTS_HEAD) - _COUNT_BYTES
 
 
 def reply_of(number: int, outcome: Outcome) -> CommitReply:
-    """Return the reply for the outcome of a commit."""
+    """Convert the outcome of a commit into a reply to the worker."""
     if isinstance(outcome, Committed):
         return CommitReply(number, Kind.COMMITTED, outcome.already_applied)
     if isinstance(outcome, Refused):
@@ -167,7 +167,7 @@ class FrameConnection(asyncio.Protocol):
 
 
 class FrameReader:
-    """Splits a stream of bytes into frames."""
+    """A decoder that splits a byte stream into frames."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes

@@ -1,4 +1,4 @@
-"""The writer process's access to a data folder: locking, writing, and a sweep every minute."""
+"""Exclusive write access to a data folder, and cleanup of expired rows every minute."""
 
 import time
 from collections import deque
@@ -29,7 +29,10 @@ It is twice a token's lifetime, so that tokens used before the jump have expired
 
 @dataclass
 class Housekeeping:
-    """Write access to a data folder, and its periodic cleanup. Both run on one thread."""
+    """A data folder that is open for writing, with periodic cleanup of expired rows.
+
+    Writes and cleanup run on the same thread.
+    """
 
     writer: Writer
     replay_records: ReplayRecords
@@ -67,7 +70,7 @@ class Housekeeping:
 def owned_folder(
     folder: Path, free_space: FreeSpace, clock: Clock, observer: Observer | None = None
 ) -> Iterator[Housekeeping]:
-    """Lock a data folder and open it for writing, for the duration of the block.
+    """Context manager that locks a data folder and opens it for writing.
 
     The folder is created if it does not exist.
     """

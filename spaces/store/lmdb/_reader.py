@@ -19,7 +19,7 @@ from ..contract import (
     Snapshot,
     check_read,
 )
-from ._closed_minutes import is_closed
+from ._refused_minutes import is_refused
 from ._replay_records import ReplayRecords
 from ._rows import Row, record_of, records_of
 
@@ -44,7 +44,7 @@ def read(
         if replay_records is None:
             raise StoreUnavailable("the store is open read-only")
         is_first_use = replay_records.add(replay_record)
-        is_use_unknown = not is_first_use and replay_records.is_closed(replay_record)
+        is_use_unknown = not is_first_use and replay_records.is_minute_refused(replay_record)
     try:
         # Each read has its own transaction, which sees every commit acknowledged before now
         # (ST1).
@@ -72,7 +72,7 @@ def read(
 
 
 def _followed_key(row: Row | None, follow: Follow) -> bytes | None:
-    """Return the key that a row's value refers to: the prefix of `follow`, then the value.
+    """Append the row's value to `follow.prefix`, and return the resulting key.
 
     None means that the row has no value, or that the key would be too long.
     """
@@ -87,14 +87,15 @@ def _followed_key(row: Row | None, follow: Follow) -> bytes | None:
 def _durable_first_use(
     txn: "lmdb.Transaction[bytes]", replay_record: ReplayRecord
 ) -> tuple[bool, bool]:
-    """Return `is_first_use` and `is_use_unknown` of a snapshot, according to the durable rows.
+    """Check the durable rows for an earlier use of a token.
 
-    Durable replay records, and the expiry minutes whose tokens are all refused, survive a crash
-    that loses unsynced records (ST4). In a restored store, these minutes include the expiry of
-    every token that its original may have accepted (BK5).
+    Returns `is_first_use` and `is_use_unknown` for the `Snapshot`. Durable replay records, and the
+    expiry minutes whose tokens are all refused, survive a crash that loses unsynced records (ST4).
+    In a restored store, these minutes include the expiry of every token that its original may have
+    accepted (BK5).
     """
-    row, closed = replay_record.row, txn.get(REPLAY_FLOOR_KEY)
-    if closed is not None and is_closed(record_of(closed).value or b"", row[:4]):
+    row, marker = replay_record.row, txn.get(REPLAY_FLOOR_KEY)
+    if marker is not None and is_refused(record_of(marker).value or b"", row[:4]):
         return False, True
     return txn.get(REPLAY_PREFIX + row) is None, False
 

@@ -1,17 +1,17 @@
-"""Expiry minutes whose replay records were deleted, encoded as spans (ST4).
+"""A compact list of expiry minutes; all tokens that expire in them are refused (ST4).
 
-Such a minute is closed: all tokens that expire in it are refused, because it is unknown whether
-they were used.
+Replay records of these minutes were deleted, so the store cannot tell whether the tokens were used.
+The list is encoded as time spans.
 
     offset   size  field
     ───────  ────  ─────────────────────────────────────────────
-    0        4     every minute before this one is closed
+    0        4     every minute before this one is in the list
     4 + 8n   4     the first minute of a further span
     8 + 8n   4     the minute after its last
 
-A clock that was ahead closes a span far from the others. After it is set back, the minutes between
-the spans are open. Minutes are those of `replay_minute4`. An earlier version wrote the first four
-bytes alone.
+A clock that was ahead adds a span far from the others. After it is set back, the minutes between
+the spans are not in the list. Minutes are encoded by `replay_minute4`. An earlier version wrote
+only the first four bytes.
 """
 
 from collections.abc import Collection
@@ -27,9 +27,9 @@ MAX_SPANS = 16
 
 
 def remove_replay_records(
-    txn: "lmdb.Transaction[bytes]", prefix: bytes, before_minute: int, most: int
+    txn: "lmdb.Transaction[bytes]", prefix: bytes, before_minute: int, limit: int
 ) -> tuple[int, set[bytes]]:
-    """Delete at most `most` replay records whose expiry is before the given minute.
+    """Delete up to `limit` replay records with an expiry before the given minute.
 
     Returns the number of deleted records, and their expiry minutes.
     """
@@ -38,33 +38,34 @@ def remove_replay_records(
     minutes: set[bytes] = set()
     rows = 0
     # After the last row is deleted the cursor may have an empty key.
-    while found and rows < most and prefix <= cursor.key() < end:
+    while found and rows < limit and prefix <= cursor.key() < end:
         minutes.add(cursor.key()[len(prefix) :][:_MINUTE_BYTES])
         found = cursor.delete()  # moves to the next row
         rows += 1
     return rows, minutes
 
 
-def is_closed(closed: bytes, minute4: bytes) -> bool:
-    """Return whether all tokens that expire in the given minute are refused.
+def is_refused(encoded: bytes, minute4: bytes) -> bool:
+    """Return whether every token with the given expiry minute is refused.
 
-    They are refused if replay records of the minute were deleted.
+    The tokens are refused once replay records of that minute were deleted.
     """
-    if minute4 < closed[:_MINUTE_BYTES]:
+    if minute4 < encoded[:_MINUTE_BYTES]:
         return True
     return any(
-        closed[at : at + 4] <= minute4 < closed[at + 4 : at + 8] for at in range(4, len(closed), 8)
+        encoded[at : at + 4] <= minute4 < encoded[at + 4 : at + 8]
+        for at in range(4, len(encoded), 8)
     )
 
 
-def with_closed(closed: bytes, minutes: Collection[bytes] = (), *, before: int = 0) -> bytes:
-    """Add minutes to the encoded spans of expiry minutes whose tokens are all refused.
+def add_refused(encoded: bytes, minutes: Collection[bytes] = (), *, before: int = 0) -> bytes:
+    """Add expiry minutes to the encoded list, and return the new encoding.
 
-    All minutes before `before` are added too.
+    Tokens that expire in a listed minute are refused. All minutes before `before` are added too.
     """
     edges = [
         0,
-        *[int.from_bytes(closed[at : at + 4], "big") for at in range(0, max(len(closed), 1), 4)],
+        *[int.from_bytes(encoded[at : at + 4], "big") for at in range(0, max(len(encoded), 1), 4)],
     ]
     numbers = [int.from_bytes(minute4, "big") for minute4 in minutes]
     spans = [(0, before), *zip(edges[::2], edges[1::2], strict=False)]

@@ -1,6 +1,6 @@
 """Unsynced replay records, which `Store.read` writes to a shared LMDB environment.
 
-    b"f"                    minutes whose replay records were deleted (`_closed_minutes`)
+    b"f"                    minutes whose replay records were deleted (`_refused_minutes`)
     b"u" minute4 id16       → empty
 
 A record is written inline, in a write transaction of some microseconds and without a sync. It
@@ -23,10 +23,10 @@ import lmdb
 from ...space_errors import StoreFull, StoreUnavailable
 from ..contract import ReplayRecord
 from ..durable import NO_SPACE
-from ._closed_minutes import is_closed, remove_replay_records, with_closed
 from ._folder import MAX_READERS
+from ._refused_minutes import add_refused, is_refused, remove_replay_records
 
-_CLOSED = b"f"
+_REFUSED_MINUTES = b"f"
 _USED = b"u"
 _FOLDER = "first-use-"
 # Rows removed in one write transaction, while the replay records of every worker wait.
@@ -40,7 +40,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def boot_id() -> str:
-    """Return the kernel's id of the current boot."""
+    """Return the Linux boot id, which changes at every boot."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as exc:
@@ -82,19 +82,25 @@ class ReplayRecords:
         row = replay_record.row
         try:
             with self._env.begin(None, None, True) as txn:
-                if is_closed(txn.get(_CLOSED, b""), row[:4]):
+                if is_refused(txn.get(_REFUSED_MINUTES, b""), row[:4]):
                     return False
                 return txn.put(_USED + row, b"", True, False)  # False: do not overwrite a row
         except lmdb.Error as exc:
             raise _error_of(exc, "a replay record cannot be written") from exc
 
-    def is_closed(self, replay_record: ReplayRecord) -> bool:
-        """Return whether a token is refused because records of its expiry minute were deleted."""
+    def is_minute_refused(self, replay_record: ReplayRecord) -> bool:
+        """Return whether every token with the same expiry minute is refused.
+
+        The tokens are refused once replay records of that minute were deleted.
+        """
         with self._env.begin() as txn:
-            return is_closed(txn.get(_CLOSED, b""), replay_record.row[:4])
+            return is_refused(txn.get(_REFUSED_MINUTES, b""), replay_record.row[:4])
 
     def rows(self) -> list[bytes]:
-        """Return the keys of all replay records as `minute4 ‖ id16`, without the key prefix."""
+        """Return the keys of all replay records, without the key prefix.
+
+        Each key consists of the expiry minute in 4 bytes and 16 bytes of the record's id.
+        """
         with self._env.begin() as txn, txn.cursor() as cursor:
             if not cursor.set_range(_USED):
                 return []
@@ -103,7 +109,7 @@ class ReplayRecords:
             ]
 
     def sweep(self, before_minute: int) -> int:
-        """Delete replay records whose expiry is before the given minute, and return their number.
+        """Delete replay records with an expiry before the given minute, and return how many.
 
         The transaction that deletes the first record of a minute also records that all tokens that
         expire in it are refused. Otherwise a token whose record was deleted would be accepted a
@@ -115,7 +121,9 @@ class ReplayRecords:
                 with self._env.begin(write=True) as txn:
                     rows, minutes = remove_replay_records(txn, _USED, before_minute, _SWEEP_ROWS)
                     if minutes:
-                        txn.put(_CLOSED, with_closed(txn.get(_CLOSED, b""), minutes))
+                        txn.put(
+                            _REFUSED_MINUTES, add_refused(txn.get(_REFUSED_MINUTES, b""), minutes)
+                        )
                 removed += rows
         except lmdb.Error as exc:  # deleting needs free pages too; the next sweep continues
             _LOG.warning("expired replay records could not be deleted: %s", type(exc).__name__)

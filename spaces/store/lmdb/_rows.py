@@ -3,18 +3,17 @@
     offset  size  field
     ──────  ────  ──────────────────────────────────────────────────────────────────────
     0       16    stamp
-    16      1     flags: 1 = has a value (else a tombstone), 2 = charged to a counter
-    17      8     bytes charged, big-endian          } only with flag 2
+    16      1     flags: 1 = has a value (else a tombstone), 2 = added to a counter
+    17      8     bytes added, big-endian            } only with flag 2
     25      1     length n of the counter's key      }
     26      n     key of the counter                 }
     …       …     value
 
     17      4     minute of the deletion             } only in a tombstone
 
-The charge is stored with the row, so that replacing a row credits exactly what it was charged
-(ST7). Rows are read as bytes, not as views of the map: copying a kilobyte costs less than a view,
-and a large value is copied once more than necessary. Tombstones are in a table of their own
-(`_format`).
+The added bytes are stored with the row, so that replacing it subtracts exactly as many (ST7). Rows
+are read as bytes, not as views of the map: copying a kilobyte costs less than a view, and a large
+value is copied once more than necessary. Tombstones are in a table of their own (`_format`).
 """
 
 from collections.abc import Iterable
@@ -29,7 +28,7 @@ _WEIGHT_END = 25
 _ACCOUNT_START = 26
 
 _FLAG_BYTE = (b"\0", b"\1", b"\2", b"\3")
-# The bytes after the stamp of a live marker that is not charged to a counter.
+# The bytes after the stamp of a live marker that is not added to a counter.
 _LIVE_MARK_ALONE = _FLAG_BYTE[_VALUE] + LIVE_MARK
 
 Row = bytes
@@ -50,19 +49,21 @@ def encode_tombstone(stamp: bytes, minute: int) -> bytes:
     return stamp + _FLAG_BYTE[0] + minute.to_bytes(4, "big")
 
 
-def minute_of(row: Row) -> int:
-    """Return the minute in which the row of a tombstone was deleted."""
+def tombstone_minute(row: Row) -> int:
+    """Return the minute in which a tombstone was created."""
     return int.from_bytes(row[_HEADER_END:], "big")
 
 
-def keys_of_old(tombstones: Iterable[tuple[bytes, Row]], *, before_minute: int) -> list[bytes]:
-    """Return the keys of tombstones whose rows were deleted before the given minute."""
+def old_tombstone_keys(
+    tombstones: Iterable[tuple[bytes, Row]], *, before_minute: int
+) -> list[bytes]:
+    """Return the keys of all tombstones that were created before the given minute."""
     before = before_minute.to_bytes(4, "big")
     return [key for key, row in tombstones if row[_HEADER_END:] < before]
 
 
 def record_of(row: Row) -> Record:
-    """Decode an LMDB value into the record of a row or tombstone."""
+    """Decode a stored row or tombstone into a `Record`."""
     flags = row[_STAMP_END]
     if not flags & _VALUE:
         return Record(None, row[:_STAMP_END])
@@ -71,9 +72,9 @@ def record_of(row: Row) -> Record:
 
 
 def records_of(rows: Iterable[Row | None]) -> tuple[Record | None, ...]:
-    """Decode LMDB values into the records of rows and tombstones.
+    """Decode stored rows and tombstones into `Record` objects.
 
-    Most rows are not charged to a counter. They are decoded without a function call for each.
+    Most rows are not added to a counter. They are decoded without a function call for each.
     """
     return tuple(
         [
@@ -105,9 +106,9 @@ def has_stamp(row: Row | None, stamp: Expect) -> bool:
 
 
 def charge_of(row: Row) -> tuple[bytes, int] | None:
-    """Return the counter that a row is charged to, and the number of bytes charged.
+    """Return the counter that a row's size was added to, and that size in bytes.
 
-    None means that the row is not charged to a counter.
+    None means that the row is not added to a counter.
     """
     if not row[_STAMP_END] & _WEIGHED:
         return None

@@ -1,4 +1,4 @@
-"""The writer, which checks and writes batches of commits in one LMDB transaction each.
+"""The writer: it checks commits and writes each batch in one LMDB transaction.
 
 A commit is judged completely before its first row is written. So a refused commit leaves nothing
 behind, and no child transaction is needed. A failure while rows are being written fails the whole
@@ -23,8 +23,8 @@ from ...keyspace import REPLAY_FLOOR_KEY, REPLAY_PREFIX, replay_key, replay_minu
 from ...space_errors import StoreError, StoreFull, StoreUnavailable
 from ..contract import ABSENT, ANY, COUNTER_BYTES, STAMP_BYTES, Commit, Committed, Refused
 from ..observing import Observer
-from ._closed_minutes import is_closed, remove_replay_records, with_closed
 from ._format import open_table
+from ._refused_minutes import add_refused, is_refused, remove_replay_records
 from ._rows import (
     Row,
     charge_of,
@@ -32,7 +32,7 @@ from ._rows import (
     encode_tombstone,
     has_stamp,
     is_live_marker,
-    keys_of_old,
+    old_tombstone_keys,
     record_of,
 )
 
@@ -82,9 +82,9 @@ class CommitRequest(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def outcome_key(self) -> bytes | None:
-        """The key of the row that proves that the commit was written (ST4).
+        """The key of the row that records this commit as written (ST4).
 
-        It is the commit's replay record, or a row of its own.
+        The row is the commit's replay record, or a separate row. None means that no row is needed.
         """
         replay_record = self.commit.replay_record
         if replay_record is not None:
@@ -135,15 +135,16 @@ class Writer:
                 self._most_bytes(txn)
 
     def apply(self, batch: Sequence[CommitRequest]) -> list[Outcome]:
-        """Check and write a batch of commits. The returned outcomes are durable."""
+        """Check and write a batch of commits durably. Return the outcome of each commit."""
         if self._broken:
             raise WriterBroken("the writer stopped after a failed sync")
         minute = int(self._clock.now()) // 60
         txn = self.env.begin(write=True)
         try:
-            most_bytes, closed = self._most_bytes(txn), _closed(txn)
+            most_bytes, refused_minutes = self._most_bytes(txn), _read_refused_minutes(txn)
             outcomes: list[Outcome] = [
-                self._apply_one(txn, request, most_bytes, minute, closed) for request in batch
+                self._apply_one(txn, request, most_bytes, minute, refused_minutes)
+                for request in batch
             ]
         except lmdb.Error as exc:
             txn.abort()
@@ -184,7 +185,7 @@ class Writer:
         request: CommitRequest,
         most_bytes: int | None,
         minute: int,
-        closed: bytes,
+        refused_minutes: bytes,
     ) -> Outcome:
         outcome_key, commit = request.outcome_key, request.commit
         if outcome_key is not None:
@@ -196,10 +197,10 @@ class Writer:
                     if has_stamp(found, request.idempotency_key)
                     else _REFUSED
                 )
-            # In a closed minute it is unknown whether the token was used, so it is refused: a
-            # captured token would be accepted again. Keys of our own are random and looked up
-            # within seconds, so closed minutes do not apply to them.
-            if commit.replay_record is not None and is_closed(closed, outcome_key[1:5]):
+            # For a refused minute it is unknown whether the token was used. If it were accepted, a
+            # captured token could be used again. Keys of our own are random and looked up within
+            # seconds, so refused minutes do not apply to them.
+            if commit.replay_record is not None and is_refused(refused_minutes, outcome_key[1:5]):
                 return _REFUSED
         if (
             most_bytes is not None
@@ -240,7 +241,7 @@ class Writer:
         for check in commit.checks:
             if not has_stamp(get(check.key) or get(check.key, None, tombstones), check.stamp):
                 return None
-        deltas: dict[bytes, int] = {}  # changes of counters by charged rows
+        deltas: dict[bytes, int] = {}  # changes of counters by the sizes of rows
         for put in commit.puts:
             row, expect = get(put.key), put.expect
             if expect == ABSENT:
@@ -289,7 +290,9 @@ class Writer:
                     if minutes:
                         txn.put(
                             REPLAY_FLOOR_KEY,
-                            encode_row(next(self._stamps), with_closed(_closed(txn), minutes)),
+                            encode_row(
+                                next(self._stamps), add_refused(_read_refused_minutes(txn), minutes)
+                            ),
                         )
 
     @contextmanager
@@ -303,13 +306,13 @@ class Writer:
             self._break(exc)
 
     def sweep_tombstones(self, before_minute: int) -> int:
-        """Delete tombstones of rows deleted before the given minute, and return their number.
+        """Delete tombstones created before the given minute, and return how many.
 
-        Each call examines the next tombstones.
+        Each call examines a limited number of tombstones, after those of the previous call.
         """
         with self.env.begin() as txn, closing(txn.cursor(self._tombstones)) as cursor:
             walk = cursor.iternext() if cursor.set_range(self._swept_up_to or b"\0") else iter(())
-            found = keys_of_old(islice(walk, _SWEEP_LOOKS), before_minute=before_minute)
+            found = old_tombstone_keys(islice(walk, _SWEEP_LOOKS), before_minute=before_minute)
             self._swept_up_to = next(walk, (b"",))[0]  # b"": begin again
         removed = 0
         with self._sweeping():
@@ -326,7 +329,7 @@ def _pages(txn: "lmdb.Transaction[bytes]", table: "lmdb._Database | None" = None
     return used["branch_pages"] + used["leaf_pages"] + used["overflow_pages"]
 
 
-def _closed(txn: "lmdb.Transaction[bytes]") -> bytes:
+def _read_refused_minutes(txn: "lmdb.Transaction[bytes]") -> bytes:
     row = txn.get(REPLAY_FLOOR_KEY)
     return b"" if row is None else record_of(row).value or b""
 
@@ -336,7 +339,7 @@ def _counters(
 ) -> dict[bytes, int] | None:
     """Return the new values of the counters that a commit changes (ST7).
 
-    `deltas` contains the bytes that its rows are charged for. None means that a counter would
+    `deltas` contains the changes that its rows make. None means that a counter would
     exceed its limit.
     """
     for add in commit.adds:

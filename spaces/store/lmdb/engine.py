@@ -65,7 +65,7 @@ class WriterThread:
         self._thread.submit(self._write)
 
     async def commit(self, commit: Commit) -> Committed | Refused:
-        """Write a checked commit; see `Store.commit`."""
+        """Write a commit that the caller has validated (see `Store.commit`)."""
         if self._closed:
             raise StoreUnavailable("the store is closed")
         future: Future[Committed | Refused] = Future()
@@ -128,9 +128,9 @@ def open_lmdb(
 def connect_lmdb(
     path: Path, socket_path: Path | None = None, *, clock: Clock | None = None
 ) -> Store:
-    """Open a data folder in a worker, which commits through the storekeeper process.
+    """Open a data folder in a worker. Commits go through a separate writer process.
 
-    Each worker calls this once.
+    That process is the storekeeper. Each worker calls this once.
     """
     with ExitStack() as opened:
         env = opened.enter_context(open_for_reading(path))
@@ -166,7 +166,7 @@ def environment_of(store: Store) -> lmdb.Environment:
 
 
 class _LmdbStore:
-    """A store on LMDB. Reads run inline, and commits go through a writer."""
+    """A store backed by LMDB. Reads run inline, and commits go through a writer."""
 
     def __init__(
         self,

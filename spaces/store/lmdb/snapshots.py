@@ -1,4 +1,4 @@
-"""Snapshots of all rows of a store in batches of bounded size, for backups, checks and moves.
+"""Store snapshots, read in batches of limited size for backups, checks and migrations.
 
 A part contains rows as LMDB stores them, or tombstones. All rows come before the tombstones. The
 same rows are always cut into the same parts, on either engine. A read transaction keeps the
@@ -33,7 +33,7 @@ _TOMBSTONE_BYTES = 21
 Part = list[tuple[bytes, Row]]
 """Some rows, or some tombstones, in the order of their keys."""
 ParsedRow = tuple[Record, bytes, int]
-"""The record, the counter that the row is charged to (or b""), and the number of bytes charged."""
+"""The record, the counter that its size was added to (or b""), and that size in bytes."""
 
 
 @dataclass
@@ -66,19 +66,23 @@ class StoreSnapshot:
 
 @contextmanager
 def snapshot_in(env: lmdb.Environment) -> Iterator[StoreSnapshot]:
-    """Take a snapshot of an LMDB environment. It is valid until the block ends."""
+    """Context manager that yields a snapshot of an LMDB environment."""
     table = open_table(env)
     with env.begin() as txn:
         yield StoreSnapshot(txn, table)
 
 
 class RowSource(Protocol):
-    """Access to all rows of a store, for backups, checks and moves. The store may be in use."""
+    """An interface for reading all rows of a store, even while it is in use.
+
+    Backups, checks and migrations use it.
+    """
 
     def lock_bodies(self) -> AbstractAsyncContextManager[None]:
-        """Prevent the removal of bodies until the block ends (BK2).
+        """Return a context manager that blocks the deletion of value files (BK2).
 
-        Any number of processes may do so at once.
+        Value files contain the bodies that are too large for a row. Any number of processes may
+        block their deletion at once.
         """
         ...
 
@@ -87,12 +91,12 @@ class RowSource(Protocol):
         ...
 
     def snapshot(self) -> AbstractAsyncContextManager[StoreSnapshot]:
-        """Take a snapshot. It is valid until the block ends."""
+        """Return a context manager that yields a snapshot."""
         ...
 
 
 class LmdbRows:
-    """The rows of a store on LMDB."""
+    """The rows of a store in LMDB."""
 
     def __init__(self, store: Store, folder: Path) -> None:
         self._env = environment_of(store)
@@ -100,7 +104,7 @@ class LmdbRows:
 
     @asynccontextmanager
     async def lock_bodies(self) -> AsyncIterator[None]:
-        """Lock the bodies; see `RowSource`."""
+        """Block the deletion of value files; see `RowSource`."""
         with lock_bodies(self._folder):
             yield
 
@@ -119,18 +123,19 @@ class LmdbRows:
 
 @contextmanager
 def lock_bodies(folder: Path) -> Iterator[None]:
-    """Prevent the removal of a data folder's bodies until the block ends (BK2).
+    """Context manager that blocks the deletion of value files in a data folder (BK2).
 
-    The collector removes a body at the earliest an hour after the last reference to it was removed.
-    So readers of bodies take the lock before they take their snapshot. The kernel releases the lock
-    when the process ends, so no clock is involved.
+    Value files contain the bodies that are too large for a row. The collector removes a body at the
+    earliest an hour after the last reference to it was removed. So readers of bodies take the lock
+    before they take their snapshot. The kernel releases the lock when the process ends, so no clock
+    is involved.
     """
     with _locked(folder, fcntl.LOCK_SH):  # waits only while a collector tests the lock
         yield
 
 
 def are_bodies_locked(folder: Path) -> bool:
-    """Return whether any process prevents the removal of a data folder's bodies."""
+    """Return whether any process blocks the deletion of value files in a data folder."""
     try:
         with suppress(FileNotFoundError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
             return False
@@ -153,7 +158,7 @@ def _locked(folder: Path, how: int) -> Iterator[None]:
 def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
     """Create a store in a folder that has none. Yield a function that writes a batch of rows.
 
-    The store does not open before the block ends.
+    The store cannot be opened before the `with` block ends.
     """
     place = environment_folder(folder)
     place.mkdir(mode=0o700, parents=True)

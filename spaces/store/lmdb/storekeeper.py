@@ -1,4 +1,4 @@
-"""The storekeeper: the single writer process of a data folder.
+"""The storekeeper: the only process that writes to a data folder.
 
 It receives the commits of all workers on a Unix socket, writes those that have arrived in one LMDB
 transaction with one sync, and replies after the sync. While the disk syncs, the next commits queue
@@ -52,7 +52,7 @@ def run_storekeeper(
     observer: Observer | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> int:
-    """Run the storekeeper process of a data folder until a signal arrives."""
+    """Run the storekeeper for a data folder until it is stopped, and return its exit status."""
     place = socket_path or socket_path_for(path)
     free_space = FreeSpace(max_bytes=max_bytes, reserve_bytes=reserve_bytes)
     with ExitStack() as opened:
@@ -158,7 +158,10 @@ class _Keeper:
         self._schedule()
 
     def _next_batch(self) -> list[tuple[FrameConnection, Sequence[CommitRequest]]]:
-        """Remove one batch from the queue: the oldest frame, and following frames that fit."""
+        """Remove the next batch of commits from the queue, up to the size limits of a batch.
+
+        A batch contains whole frames, and at least one.
+        """
         batch: list[tuple[FrameConnection, Sequence[CommitRequest]]] = []
         commits = size_bytes = 0
         while self._queue:
@@ -205,7 +208,7 @@ class _Keeper:
                     await asyncio.gather(*[connection.closed for connection in self.connections])
 
     def do_housekeeping(self) -> None:
-        """Sweep the data folder immediately, and again every minute."""
+        """Clean up the data folder immediately, and again every minute."""
         try:
             self._folder.do_housekeeping()
         except WriterBroken:

@@ -1,4 +1,4 @@
-"""Copying all rows out of a database or into a database, for backups and moves.
+"""Bulk export and import of all database rows, for backups and migrations.
 
 Each use has a session of its own, without the time limit on statements that requests have.
 """
@@ -13,7 +13,7 @@ import asyncpg
 
 from ..contract import COUNTER_BYTES
 from ..lmdb._folder import open_for_reading
-from ..lmdb._rows import encode_row, encode_tombstone, minute_of
+from ..lmdb._rows import encode_row, encode_tombstone, tombstone_minute
 from ..lmdb.snapshots import PART_ROWS, Part, StoreSnapshot, new_environment, parse_row, snapshot_in
 from . import _statements as sql
 from ._errors import CLIENT_ERRORS, CONNECTION_ERRORS, our_errors, store_error_of
@@ -35,7 +35,7 @@ _COUNTERS_PREFIX = b"c"  # the prefix of all counters (`keyspace`)
 async def session(
     url: str, *, may_migrate: bool = False, may_be_moved: bool = False
 ) -> AsyncIterator[Session]:
-    """Open a database session for the duration of the block.
+    """Context manager that opens a database session.
 
     Raises StoreUnavailable, and the errors of `prepare_tables`.
     """
@@ -54,7 +54,7 @@ async def session(
 
 
 async def parts_in(connection: Session) -> AsyncGenerator[Part, None]:
-    """Yield all rows in batches, within the current transaction of the session."""
+    """Yield all rows in batches. The session must have an open transaction."""
     for statement in (sql.COPY_ROWS_OUT, sql.COPY_TOMBSTONES_OUT):
         cursor = await connection.cursor(statement)
         while rows := await cursor.fetch(PART_ROWS):
@@ -73,7 +73,7 @@ async def parts_in(connection: Session) -> AsyncGenerator[Part, None]:
 
 @asynccontextmanager
 async def one_moment(connection: Session) -> AsyncIterator[AsyncGenerator[Part, None]]:
-    """Yield an iterator over all rows in one snapshot of the database."""
+    """Context manager that yields an iterator over all rows in one database snapshot."""
     moment = connection.transaction(isolation="repeatable_read", readonly=True)
     await moment.start()
     async with aclosing(parts_in(connection)) as parts:
@@ -82,14 +82,14 @@ async def one_moment(connection: Session) -> AsyncIterator[AsyncGenerator[Part, 
 
 
 async def copy_in(connection: Session, part: Part) -> None:
-    """Insert a batch of rows. None of them may exist yet."""
+    """Insert a batch of rows. The rows must not exist in the database yet."""
     rows = []
     for key, row in part:
         record, account, weight_bytes = parse_row(row)
         value, number = record.value, None
         if value is not None and key.startswith(_COUNTERS_PREFIX) and len(value) == COUNTER_BYTES:
             number, value = int.from_bytes(value, "big", signed=True), None
-        minute = minute_of(row) if record.value is None else None
+        minute = tombstone_minute(row) if record.value is None else None
         rows.append((key, record.stamp, value, weight_bytes, account or None, number, minute))
     await connection.execute(sql.COPY_IN, *[list(column) for column in zip(*rows, strict=True)])
 
@@ -102,9 +102,9 @@ class PostgresRows:
 
     @asynccontextmanager
     async def lock_bodies(self) -> AsyncIterator[None]:
-        """Prevent the collectors of all nodes from removing bodies until the block ends (BK2).
+        """Block the deletion of value files on all nodes (BK2); see `RowSource`.
 
-        The lock ends with the session.
+        The lock ends with the database session.
         """
         async with session(self._url) as connection:
             hold = connection.transaction()

@@ -12,11 +12,11 @@ from tests_support import FixedClock
 from spaces.keyspace import replay_key, replay_minute4
 from spaces.store.contract import Commit, Committed, Put, Range, Refused, ReplayRecord, Snapshot
 from spaces.store.lmdb import engine
-from spaces.store.lmdb._closed_minutes import MAX_SPANS, is_closed, with_closed
 from spaces.store.lmdb._folder import open_for_writing
 from spaces.store.lmdb._format import open_table
 from spaces.store.lmdb._housekeeping import REPLAY_GRACE_MINUTES, STEADY_S, Housekeeping
 from spaces.store.lmdb._reader import read
+from spaces.store.lmdb._refused_minutes import MAX_SPANS, add_refused, is_refused
 from spaces.store.lmdb._replay_records import ReplayRecords
 from spaces.store.lmdb._writer import CommitRequest, FreeSpace, Outcome, Writer
 from spaces.store.lmdb.engine import open_lmdb
@@ -228,8 +228,8 @@ def closed_of(*numbers: int, before: bytes = b"") -> list[int]:
     """Close minutes one after the other; return which of the first thousand are closed."""
     closed = before
     for number in numbers:
-        closed = with_closed(closed, {minute4(number)})
-    return [number for number in range(1000) if is_closed(closed, minute4(number))]
+        closed = add_refused(closed, {minute4(number)})
+    return [number for number in range(1000) if is_refused(closed, minute4(number))]
 
 
 @pytest.mark.parametrize(
@@ -260,14 +260,14 @@ def test_many_spans_become_fewer() -> None:
     assert set(closed) <= {*range(100, 140), 999}
     encoded = b""
     for number in range(1, 4 * MAX_SPANS, 2):
-        encoded = with_closed(encoded, {minute4(number)})
+        encoded = add_refused(encoded, {minute4(number)})
         assert len(encoded) <= 4 + 8 * (MAX_SPANS - 1)
 
 
 def test_the_last_minute_is_never_passed() -> None:
     """Replay records that must stay for ever are in the last minute, which no sweep reaches."""
-    closed = with_closed(b"", {minute4((1 << 32) - 2)})
-    assert not is_closed(closed, minute4((1 << 32) - 1))
+    closed = add_refused(b"", {minute4((1 << 32) - 2)})
+    assert not is_refused(closed, minute4((1 << 32) - 1))
 
 
 async def test_a_commit_is_answered_whatever_becomes_of_housekeeping(
