@@ -1,1 +1,1 @@
-"""The engine on PostgreSQL, for nodes on several machines."""
+"""The PostgreSQL store engine, for nodes on several machines that share a database."""

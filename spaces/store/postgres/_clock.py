@@ -1,4 +1,4 @@
-"""The database's clock, used for every time that the engine itself writes (ST9).
+"""Database time, which the engine uses for all timestamps that it writes (ST9).
 
 Each process compares its own clock with the database's when it connects, and before each round of
 housekeeping. Between two comparisons it relies on its own. So a machine with a wrong clock neither
@@ -14,18 +14,21 @@ from capabilities.clock_and_entropy import Clock
 
 @dataclass
 class DatabaseClock:
-    """A process's clock, corrected by its difference from the database's clock."""
+    """An estimate of the database's time, based on this process's clock."""
 
     _clock: Clock
     ahead_s: float = 0.0
     """How far the process's own clock is ahead of the database's; negative if it is behind."""
 
     def now(self) -> float:
-        """Return the current time of the database, in epoch seconds."""
+        """Return the database's current time in epoch seconds."""
         return self._clock.now() - self.ahead_s
 
     async def compare(self, query: Coroutine[Any, Any, float]) -> None:
-        """Measure how far this process's clock is ahead, to within half the query's duration."""
+        """Measure the difference between this process's clock and the database's clock.
+
+        `query` returns the database's time. The error is at most half of the query's duration.
+        """
         began = self._clock.now()
         database_now = await query  # the coroutine starts here, not where it was created
         self.ahead_s = (began + self._clock.now()) / 2 - database_now

@@ -36,12 +36,12 @@ from ._statements import ALREADY_APPLIED, COMMIT, EXPECT_ABSENT, EXPECT_NOTHING_
 
 
 @dataclass(slots=True, eq=False)
-class Turn:
-    """A waiting or running commit, with the conflicting commits that go first."""
+class QueuedCommit:
+    """A waiting or running commit, and the earlier commits that must finish before it."""
 
     written: frozenset[bytes]
     conditions: frozenset[bytes]
-    before: "set[Turn]" = field(default_factory=set)
+    before: "set[QueuedCommit]" = field(default_factory=set)
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -55,17 +55,17 @@ _EXPECTATIONS = {ANY: None, ABSENT: EXPECT_ABSENT}
 
 
 class Commits:
-    """Sends commits to the database. Commits to the same rows run one after the other."""
+    """A queue of commits to the database. Commits to the same rows run one after the other."""
 
     def __init__(self, connections: Connections, clock: Clock) -> None:
-        """Create a sender of commits over the given connections.
+        """Create an empty queue that sends commits over the given connections.
 
-        `clock` returns the estimated time of the database.
+        `clock` returns the estimated database time.
         """
         self._connections = connections
         self._clock = clock
-        self._writers: dict[bytes, Turn] = {}
-        self._readers: dict[bytes, set[Turn]] = {}  # that came after the writer
+        self._writers: dict[bytes, QueuedCommit] = {}
+        self._readers: dict[bytes, set[QueuedCommit]] = {}  # that came after the writer
         self._waiting_bytes = 0
         self._writing: set[asyncio.Task[Committed | Refused]] = set()
 
@@ -90,12 +90,12 @@ class Commits:
         arguments = _arguments(
             commit, conditions, counters, outcome_key, idempotency_key, int(self._clock.now()) // 60
         )
-        turn = self._enter(
+        queued = self._enter(
             written=[outcome_key, *[put.key for put in commit.puts], *counters],
             conditions=conditions,
         )
         size_bytes = sum([len(put.key) + len(put.value or b"") for put in commit.puts])
-        task = asyncio.create_task(self._in_turn(arguments, turn, size_bytes))
+        task = asyncio.create_task(self._in_turn(arguments, queued, size_bytes))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         return await asyncio.shield(task)
@@ -108,42 +108,42 @@ class Commits:
     # caller that revokes and then writes, without waiting in between, expects them in its order.
     # Commits that would wait for each other in the database wait here instead, where they occupy no
     # connection.
-    def _enter(self, *, written: Iterable[bytes], conditions: Iterable[bytes]) -> Turn:
+    def _enter(self, *, written: Iterable[bytes], conditions: Iterable[bytes]) -> QueuedCommit:
         """Queue a commit behind all earlier commits that conflict with it.
 
         Two commits conflict if one writes a key that the other writes or relies on.
         """
-        turn = Turn(frozenset(written), frozenset(conditions))
-        for key in turn.written | turn.conditions:
+        queued = QueuedCommit(frozenset(written), frozenset(conditions))
+        for key in queued.written | queued.conditions:
             if key in self._writers:
-                turn.before.add(self._writers[key])
-            if key in turn.written:
-                turn.before |= self._readers.pop(key, set())
-                self._writers[key] = turn
+                queued.before.add(self._writers[key])
+            if key in queued.written:
+                queued.before |= self._readers.pop(key, set())
+                self._writers[key] = queued
             else:
-                self._readers.setdefault(key, set()).add(turn)
-        return turn
+                self._readers.setdefault(key, set()).add(queued)
+        return queued
 
-    def _leave(self, turn: Turn) -> None:
-        """Remove a finished commit from the queue, so that the commits behind it proceed."""
-        turn.done.set()
-        turn.before.clear()  # otherwise each turn would keep all earlier ones in memory
-        for key in turn.written | turn.conditions:
-            if self._writers.get(key) is turn:
+    def _leave(self, queued: QueuedCommit) -> None:
+        """Remove a finished commit from the queue, so that conflicting commits can run."""
+        queued.done.set()
+        queued.before.clear()  # otherwise each commit would keep all earlier ones in memory
+        for key in queued.written | queued.conditions:
+            if self._writers.get(key) is queued:
                 del self._writers[key]
             readers = self._readers.get(key, set())
-            readers.discard(turn)
+            readers.discard(queued)
             if not readers:
                 self._readers.pop(key, None)
 
     async def _in_turn(
-        self, arguments: Sequence[Argument], turn: Turn, size_bytes: int
+        self, arguments: Sequence[Argument], queued: QueuedCommit, size_bytes: int
     ) -> Committed | Refused:
         """Write a commit after all earlier conflicting commits have ended."""
         give_up_at = asyncio.get_running_loop().time() + ANSWER_WITHIN_S
         self._waiting_bytes += size_bytes
         try:
-            for earlier in turn.before:
+            for earlier in queued.before:
                 async with asyncio.timeout_at(give_up_at):
                     await earlier.done.wait()
         except TimeoutError:
@@ -152,10 +152,10 @@ class Commits:
             return await self._write(arguments)
         finally:
             self._waiting_bytes -= size_bytes
-            self._leave(turn)
+            self._leave(queued)
 
     async def _write(self, arguments: Sequence[Argument]) -> Committed | Refused:
-        """Send the statement of a commit, and repeat it until the outcome is known.
+        """Run the SQL statement of a commit, and retry until the outcome is known.
 
         Raises:
             StoreBusy: overtaken by other commits for too long; nothing was written.
@@ -206,9 +206,8 @@ def _unknown() -> StoreUnavailable:
 def _counters(commit: Commit) -> dict[bytes, tuple[int, int | None]] | None:
     """Sum the changes that a commit makes to each counter. Return None on an overflow.
 
-    Each sum comes with the counter's limit.
-
-    The bytes credited for replaced rows are stored in those rows and not known here.
+    Each sum comes with the counter's limit. The sizes of replaced rows are stored in those rows and
+    not known here.
     """
     changes: dict[bytes, int] = {}
     bounds: dict[bytes, int] = {}
@@ -229,7 +228,7 @@ def _counters(commit: Commit) -> dict[bytes, tuple[int, int | None]] | None:
 
 
 def _account_of(put: Put) -> bytes | None:
-    """Return the counter that a row is charged to. None means that the row is not charged."""
+    """Return the key of the counter that a row's size is added to, or None."""
     return put.account if put.value is not None and put.weight_bytes > 0 else None
 
 

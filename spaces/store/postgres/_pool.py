@@ -97,7 +97,7 @@ class Connections:
             self._running -= 1
 
     def use(self) -> PoolUse:
-        """Return the number of busy and idle connections, and of statements that wait for one."""
+        """Return the current usage of the pool's connections."""
         return PoolUse(
             busy=min(self._running, self._size),
             idle=0 if self._pool is None else self._pool.get_idle_size(),
@@ -161,7 +161,10 @@ class Connections:
 
 
 async def pause(longest_s: float = 0.02) -> None:
-    """Wait for a random time, so that conflicting statements are not repeated at the same time."""
+    """Sleep for a random time of at most `longest_s` seconds before a retry.
+
+    The random delay keeps conflicting processes from retrying at the same time.
+    """
     await asyncio.sleep(random.uniform(0, longest_s))  # noqa: S311  # not for secrets
 
 

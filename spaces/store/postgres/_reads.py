@@ -44,7 +44,7 @@ class _PendingRead(NamedTuple):
 
 
 class Reads:
-    """Collects reads and sends them in batches."""
+    """A queue of reads that are sent to the database in batches."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -92,7 +92,7 @@ class Reads:
         task.add_done_callback(self._tasks.discard)
 
     async def _send(self) -> None:
-        """Send the collected reads until there are none left."""
+        """Send queued reads in batches until the queue is empty."""
         self._is_due = False
         try:
             while self._queue:
@@ -133,9 +133,9 @@ class Reads:
         return batch
 
     async def _rows(self, batch: Sequence[_PendingRead]) -> "list[asyncpg.Record]":
-        """Send a read statement, and repeat it after a deadlock or a lost connection.
+        """Run a read statement, and retry it after a deadlock or a lost connection.
 
-        A repeated statement has the same idempotency keys, so no replay record counts twice.
+        A retried statement has the same idempotency keys, so no replay record counts twice.
         """
         statement, arguments = _statement_for(batch)
         loop = asyncio.get_running_loop()
@@ -196,7 +196,10 @@ def _statement_for(batch: Sequence[_PendingRead]) -> tuple[str, list[Argument]]:
 def _snapshots(
     rows: "Iterable[asyncpg.Record]", batch: Sequence[_PendingRead]
 ) -> Iterator[tuple[_PendingRead, Snapshot]]:
-    """Decode the result of one SQL statement, and yield each read request with its snapshot."""
+    """Build a snapshot for each read in a batch from the rows that the database returned.
+
+    Yields pairs of a read and its snapshot.
+    """
     records: dict[bytes, Record] = {}
     is_first_use: set[bytes] = set()
     found: dict[int, list[tuple[bytes, Record, int]]] = {}
@@ -213,7 +216,7 @@ def _snapshots(
         followed = (
             ()
             if follow is None
-            else tuple([_led_to(records, key, follow.prefix) for key in follow.keys])
+            else tuple([_followed_record(records, key, follow.prefix) for key in follow.keys])
         )
         is_first, is_use_unknown = _first_use_of(pending.replay_record, records, is_first_use)
         yield (
@@ -230,7 +233,7 @@ def _snapshots(
         )
 
 
-def _led_to(records: dict[bytes, Record], key: bytes, prefix: bytes) -> Record | None:
+def _followed_record(records: dict[bytes, Record], key: bytes, prefix: bytes) -> Record | None:
     record = records.get(key)
     return None if record is None or record.value is None else records.get(prefix + record.value)
 
@@ -238,7 +241,10 @@ def _led_to(records: dict[bytes, Record], key: bytes, prefix: bytes) -> Record |
 def _first_use_of(
     replay_record: ReplayRecord | None, records: dict[bytes, Record], is_first_use: set[bytes]
 ) -> tuple[bool | None, bool]:
-    """Return `is_first_use` and `is_use_unknown` of the snapshot for a read."""
+    """Return whether a token is used for the first time, and whether that is unknown.
+
+    These are `is_first_use` and `is_use_unknown` of the `Snapshot`.
+    """
     if replay_record is None:
         return None, False
     floor = records.get(REPLAY_FLOOR_KEY)

@@ -1,4 +1,4 @@
-"""Creation and version check of the tables of the PostgreSQL engine."""
+"""Table creation and schema version checks for the PostgreSQL engine."""
 
 import asyncpg
 
@@ -39,7 +39,7 @@ async def prepare_tables(
 
 
 async def schema_of(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
-    """Return the named numbers in table `sealspace_schema`, or {} if the table does not exist."""
+    """Return the names and values in table `sealspace_schema`, or {} if there is no such table."""
     try:
         return dict(await connection.fetch(READ_SCHEMA))
     except asyncpg.UndefinedTableError:

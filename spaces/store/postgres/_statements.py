@@ -1,6 +1,6 @@
 """The SQL statements of the PostgreSQL engine, and the definitions of its tables.
 
-    sealspace_map       k key, s stamp, v value, w bytes charged, a account, n counter,
+    sealspace_map       k key, s stamp, v value, w bytes added to counter a, n counter,
                         d minute of the deletion, o (see below)
     sealspace_claims    k minute4 ‖ id16, s the 16 bytes of the read that wrote the replay record
     sealspace_schema    name, value: the version of these tables, whether a move fills them,

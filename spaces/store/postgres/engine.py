@@ -58,9 +58,9 @@ _log = logging.getLogger(__name__)
 
 
 # All of it uses the database's clock. A process whose own clock differs leaves it to the others
-# (ST9). A floor is raised a minute before the rows below it are deleted. Otherwise a statement that
-# began before the floor was raised could miss a row that is already deleted, and accept a used
-# token as new.
+# (ST9). The floor is a marker: all tokens that expire before this minute are refused. It is raised
+# a minute before the rows below it are deleted. Otherwise a statement that began before the floor
+# was raised could miss a row that is already deleted, and accept a used token as new.
 #
 # A floor ahead of the database's clock was raised by a fast clock: by an earlier version, or before
 # the database's own clock was set back. It would refuse valid tokens until the clock reaches it. It
@@ -230,7 +230,10 @@ class _PostgresStore:
         self._is_prepared = True
 
     async def _do_housekeeping(self) -> None:
-        """Run housekeeping every minute, after a random delay that keeps processes apart."""
+        """Run housekeeping every minute, starting after a random delay.
+
+        The delay keeps several processes from starting at the same time.
+        """
         await pause(HOUSEKEEPING_S)
         while True:
             with suppress(StoreError, OSError, asyncpg.InterfaceError):

@@ -154,7 +154,7 @@ async def _is_pooled(
 
 
 def disk_findings(settings: Mapping[str, str]) -> list[Finding]:
-    """Check that the server's settings make acknowledged writes durable on its disk.
+    """Check for server settings that can lose or damage data in a crash.
 
     Settings that the server does not report are skipped.
     """
