@@ -1,1 +1,1 @@
-"""Applications, backends and runners: grants to them, and calls to programs on runners."""
+"""Client code for applications, backends and runners: attestation, grants and program calls."""

@@ -1,4 +1,4 @@
-"""API keys of a runner: bearer credentials for calls on behalf of an owner, who pays for them.
+"""API keys for runners: bearer credentials for calls that are charged to the key's owner.
 
 A key is `<owner>:<nonce>:<secret>` (RN87, RN88). Its owner signs a statement with the key's rights
 and the SHA-256 of its secret. The maker of the key draws the secret and shows it once. A runner
@@ -114,7 +114,7 @@ class ApiKey:
     expires_at: float
 
     def is_of(self, credential: Credential) -> bool:
-        """Return whether a credential contains this key's secret, compared in constant time."""
+        """Return whether a credential contains this key's secret (constant-time comparison)."""
         return hmac.compare_digest(self.secret_sha256, _hash(credential.secret))
 
     def calls(self, project: ProjectId) -> bool:

@@ -197,7 +197,7 @@ async def fetch_terms(transport: Transport, family: Family | None) -> ReleaseTer
 
 
 def require_judgeable(terms: ReleaseTerms, evidence: Evidence) -> None:
-    """Reject a backend if the node cannot verify its evidence or would never accept it."""
+    """Check a backend's evidence against the node's trust roots, key providers and collateral."""
     root, provider = evidence.root_ca_sha256.hex(), evidence.key_provider
     if root not in terms.trust_roots:
         named = " or ".join(one[:16] + "…" for one in terms.trust_roots) or "none"

@@ -1,4 +1,4 @@
-"""Grants of secrets to backends whose evidence proves which code they run.
+"""Backends: verify a backend's attestation evidence, and grant secrets to the backend.
 
 An owner has the address of a backend, and has to know what runs there before granting anything.
 `fetch_evidence` requests evidence for a fresh nonce and verifies it on the owner's machine, with
@@ -175,7 +175,7 @@ class Seen:
         return tuple(
             secret
             for one in resolve_manifest(self.published.statement.manifest)
-            if KV_GET in one.actions and (secret := _secret_of(one)) is not None
+            if KV_GET in one.actions and (secret := _requested_secret(one)) is not None
         )
 
     @property
@@ -185,7 +185,9 @@ class Seen:
         wishes = []
         for one in resources:
             further = [
-                action for action in one.actions if action != KV_GET or _secret_of(one) is None
+                action
+                for action in one.actions
+                if action != KV_GET or _requested_secret(one) is None
             ]
             if further and one.origin == "stated":
                 wishes.append(f"{', '.join(further)} on {one.space}/{one.path}")
@@ -341,14 +343,14 @@ def _error_text(answer: Answer) -> str:
 
 
 def require_expected(seen: Seen, expected: Sequence[str]) -> None:
-    """Require that a backend's evidence matches values that the owner knows from elsewhere.
+    """Check that a backend's evidence matches all expected hashes, measurements and key providers.
 
     Args:
         seen: from `fetch_evidence`.
         expected: all have to match. Each is a compose hash (64 hex digits), MRTD or a run-time
             register (96), or a key provider as in policies (`kms:<hex>`).
     Raises:
-        InvalidInput: a text is none of these.
+        InvalidInput: an entry of `expected` has none of these forms.
         BackendNotExpected: a value does not match.
     Does not check:
         Whether the values identify the code completely: see `is_whole_code`.
@@ -383,29 +385,29 @@ def is_whole_code(seen: Seen, expected: Sequence[str]) -> bool:
     evidence = seen.verified.evidence
     named = {_hex(text) for text in expected if not _is_provider(text)}
     image = {evidence.mrtd, evidence.rtmr0, evidence.rtmr1, evidence.rtmr2}
-    by_compose = evidence.compose_hash in named and _has_provider_named(evidence, expected)
+    by_compose = evidence.compose_hash in named and _is_provider_listed(evidence, expected)
     return image <= named and (evidence.rtmr3 in named or by_compose)
 
 
 def is_whole_policy(seen: Seen, policy: Policy) -> bool:
     """Return whether a policy identifies a backend's code completely; see `is_whole_code`."""
     evidence = seen.verified.evidence
-    if _has_provider_named(evidence, policy.key_providers):
+    if _is_provider_listed(evidence, policy.key_providers):
         return policy.is_allow_list
     return any(entry.rtmr3 is not None and entry.covers(evidence) for entry in policy.measurements)
 
 
-def _has_provider_named(evidence: Evidence, named: Sequence[str]) -> bool:
-    """Return whether a list contains a backend's key provider, with the id of the provider.
+def _is_provider_listed(evidence: Evidence, providers: Sequence[str]) -> bool:
+    """Return whether a backend's key provider has an id and is listed in `providers`.
 
-    Any provider of the same kind would match an entry without an id.
+    An entry without an id would match any provider of the same kind.
     """
     provider = evidence.key_provider
-    return provider is not None and ":" in provider and provider in named
+    return provider is not None and ":" in provider and provider in providers
 
 
 def require_like(seen: Seen, policy: Policy) -> None:
-    """Require that a backend runs code that the owner approved before.
+    """Check that a backend satisfies a policy that the owner approved earlier.
 
     Args:
         seen: from `fetch_evidence`.
@@ -532,7 +534,7 @@ def _not_acceptable(
 
 
 class Backends:
-    """The client for grants to backends. Use `Client.backends` to get an instance."""
+    """The client for granting secrets to backends. Use `Client.backends` to get an instance."""
 
     def __init__(self, caller: Caller, delegations: Delegations) -> None:
         self._caller = caller
@@ -545,7 +547,7 @@ class Backends:
         )
 
     def resources(self, seen: Seen, secrets: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Return the resources of the given secrets, in the form that a grant uses.
+        """Return the resource URIs of the given secrets, for use in a grant.
 
         Args:
             seen: from `look`.
@@ -641,8 +643,8 @@ class Backends:
         )
 
 
-def _secret_of(one: ResourceRequest) -> SecretName | None:
-    """Return the secret that a requested resource names, or None if it names no single secret.
+def _requested_secret(one: ResourceRequest) -> SecretName | None:
+    """Return the requested secret, or None if the request is for a folder or another resource.
 
     A grant of a folder would include everything below it.
     """

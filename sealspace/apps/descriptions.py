@@ -80,7 +80,7 @@ _REGISTERS = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
 
 
 def granted_resource(resource: str, abilities: tuple[str, ...]) -> GrantedResource:
-    """Return a resource with its abilities, in the form that portable grants use."""
+    """Convert a resource URI and its abilities to an entry of a portable grant."""
     try:
         (one,) = described([allow(resource, ability) for ability in abilities])
     except (InvalidInput, ValueError):  # a resource of another kind, or an empty list of abilities
@@ -149,12 +149,12 @@ def _secrets(space: str, path: str) -> tuple[str, str] | None:
 
 
 def granted_labels(portable: PortableDelegation) -> list[str]:
-    """Return the labels of the secrets and the paths of the other values in a grant."""
+    """Return the label of each secret in a grant, and the path of each other value."""
     return [label_at(one.path) for one in portable.resources if one.service == "kv"]
 
 
 def label_at(path: str) -> str:
-    """Return the label of the secret at a path, or the path itself if it names no secret."""
+    """Convert the path of a secret to the secret's label. Return other paths unchanged."""
     secret = secret_at(path)
     return path if secret is None else secret.label
 
@@ -206,7 +206,7 @@ class ExplainedLine:
 def explain(
     asked: Manifest | ManifestRequest, *, features: Sequence[str] = (), now: float | None = None
 ) -> tuple[ExplainedLine, ...]:
-    """Describe the permissions in a manifest or in a request composed of manifests."""
+    """Describe the permissions that one or more app manifests request."""
     if isinstance(asked, Manifest):
         asked = compose_manifests([asked], include_account_registry_permissions=False)
     lines = [
@@ -218,7 +218,7 @@ def explain(
     for left in not_served(asked.resources, features):
         abilities = tuple(f"{left.service}/{action}" for action in left.actions)
         lines.append(ExplainedLine("not-served", left.text, actions=abilities))
-    lines += [_defaults(one) for one in asked.manifests if one.defaults != "none"]
+    lines += [_defaults_note(one) for one in asked.manifests if one.defaults != "none"]
     return tuple(lines)
 
 
@@ -265,7 +265,7 @@ def _requested(
     one: ResourceRequest, who: str | None, subject: str, expiry_ms: int
 ) -> ExplainedLine:
     verbs = _listed([_verb(action) for action in one.actions])
-    kind, place, path = _requested_place(one)
+    kind, place, path = _describe_requested(one)
     text = f"{subject} may {verbs} {place}"
     if one.expiry_ms is not None:
         text += f"{', for' if who else '; asked for'} {_span(one.expiry_ms)}"
@@ -282,7 +282,7 @@ def _requested(
     )
 
 
-def _requested_place(one: ResourceRequest) -> tuple[Kind, str, str | None]:
+def _describe_requested(one: ResourceRequest) -> tuple[Kind, str, str | None]:
     """Return the kind of a requested resource, its description, and the path to show."""
     if one.service == ENCRYPTION:
         return "network", f"the encryption network {one.path}", None
@@ -303,8 +303,8 @@ def _requested_place(one: ResourceRequest) -> tuple[Kind, str, str | None]:
     return "other", f"with {one.service}{where} in the space {one.space}", one.path
 
 
-def _defaults(manifest: Manifest) -> ExplainedLine:
-    """Describe the default permissions of an application, and how its manifest can omit them."""
+def _defaults_note(manifest: Manifest) -> ExplainedLine:
+    """Return a note about default permissions and the manifest setting that disables them."""
     named = isinstance(manifest.source, dict) and "defaults" in manifest.source
     why = f'by its defaults "{manifest.defaults}"' if named else "because it states no defaults"
     return ExplainedLine(
@@ -342,7 +342,7 @@ def run_words(run: RunStatement) -> tuple[str, ...]:
 
 
 def run_sentence(run: RunStatement) -> str:
-    """Describe a run grant's terms in one line. Each part is cut to a readable length."""
+    """Describe a run grant's terms in one line. Long parts are truncated."""
     programs = _cut(" or ".join(program_words(rule) for rule in run.programs))
     limits = _limits(run)
     callers, hosts = _cut(caller_words(run.callers)), _cut(", ".join(run.hosts)) or "no host"
@@ -351,7 +351,7 @@ def run_sentence(run: RunStatement) -> str:
 
 
 def run_grant_of(portable: PortableDelegation) -> RunGrant | None:
-    """Return a portable delegation as a run grant, or None if it is another kind of delegation."""
+    """Return the run grant in a portable delegation, or None if it contains no run grant."""
     try:
         return read_run_grant(portable.header, runner=portable.delegate_did)
     except InvalidPortableDelegation:
@@ -459,7 +459,7 @@ def policy_words(policy: Policy | None) -> tuple[str, ...]:
 
 
 def policy_changes(before: Policy | None, after: Policy | None) -> tuple[str, ...]:
-    """Describe changes of a release policy: `- ` marks removed lines, `+ ` marks added lines."""
+    """Describe the changes to a release policy as a diff with `- ` and `+ ` prefixes."""
     old, new = policy_words(before), policy_words(after)
     return (
         *(f"- {line}" for line in old if line not in new),
@@ -549,7 +549,7 @@ def warnings(seen: Seen) -> tuple[str, ...]:
     if seen.further_wishes:
         found.append(
             "its manifest requests more, which a grant does not include:"
-            f" {_first(seen.further_wishes, '; ')}"
+            f" {_join_first(seen.further_wishes, '; ')}"
         )
     return tuple(found)
 
@@ -597,7 +597,7 @@ def _facts(seen: Seen) -> list[str]:
             f" {_quoted(stated.manifest.app_id)}"
         ),
         f"did            {seen.did}",
-        f"asks to read   {_first([one.label for one in seen.wanted], ', ') or 'no secret'}",
+        f"asks to read   {_join_first([one.label for one in seen.wanted], ', ') or 'no secret'}",
         *(_RUNNER_LINES if seen.is_runner else ()),
         f"compose hash   {hex_of(evidence.compose_hash) or 'none (no event log)'}",
         f"app id         {hex_of(evidence.app_id) or 'none'}",
@@ -640,12 +640,12 @@ def _pinned(policy: Policy) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """Return an untrusted name in quotes, cut to a short length."""
+    """Return an untrusted name in quotes, truncated to a maximum length."""
     return f'"{printable(text, most=_MOST_NAME_CHARS)}"'
 
 
-def _first(texts: Sequence[str], separator: str) -> str:
-    """Return the first entries of an untrusted list, each cut to a readable length."""
+def _join_first(texts: Sequence[str], separator: str) -> str:
+    """Join the first entries of an untrusted list. Long entries are truncated."""
     more = len(texts) - _MOST_SHOWN
     shown = separator.join(printable(text, most=_MOST_ENTRY_CHARS) for text in texts[:_MOST_SHOWN])
     return shown if more <= 0 else f"{shown}{separator}and {more} more"

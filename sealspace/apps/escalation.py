@@ -19,7 +19,7 @@ from ..wire.sign_in import SESSION_TTL_S, SignIn
 
 
 def missing_of(error: SealspaceError) -> tuple[Capability, ...]:
-    """Return the capabilities that an error of the client or the node reports as missing."""
+    """Return the capabilities that a session lacks, as reported by `error`."""
     if isinstance(error, NotGranted):
         return error.missing
     refusal = error.refusal if isinstance(error, DecryptDenied) else error
@@ -34,7 +34,7 @@ def missing_of(error: SealspaceError) -> tuple[Capability, ...]:
 def sign_in_for(
     session: Session, missing: Sequence[Capability], *, ttl_s: float | None = None
 ) -> SignIn:
-    """Return a sign-in that requests the session's current rights and the missing capabilities.
+    """Create a `SignIn` that adds the capabilities in `missing` to the session's current rights.
 
     Args:
         session: the current session.

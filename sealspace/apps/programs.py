@@ -77,7 +77,7 @@ _WANTS_NOTHING = ProgramManifest()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """A developer's signed statement about one version of a program.
+    """A developer's signed metadata for one version of a program.
 
     Attributes:
         project: project of the developer who signed.
@@ -152,9 +152,9 @@ class Programs:
             manifest: secrets and hosts that the program needs.
             activate: False keeps the active version as it is.
         Returns:
-            The published version. Publishing the same bytes again replaces the statement: if they
-            are
-                the active version, runners refuse it until it is activated again (RN177).
+            The published version. Publishing the same bytes again replaces the statement.
+                If they are the active version, runners refuse it until it is activated again
+                (RN177).
         Raises:
             InvalidInput: the name, the size, the source or the manifest is not valid, or the signer
                 is not the owner of the space.
@@ -250,7 +250,7 @@ class Programs:
         return tuple(sorted(found, key=lambda one: (one.published_at, one.sha256), reverse=True))
 
     async def version(self, name: str, sha256: str) -> Version:
-        """Return the developer's statement about a version.
+        """Return the signed metadata of a version.
 
         Raises:
             NotFound: there is no such version.
@@ -290,7 +290,7 @@ class Programs:
 
 
 async def read_active(read: Reader, project: ProjectId) -> Active | None:
-    """Read the statement about a project's active version, or None if no version is active.
+    """Find the active version of a project. Return None if no version is active.
 
     Raises:
         StatementInvalid: the statement is not valid (RN53).
@@ -302,7 +302,7 @@ async def read_active(read: Reader, project: ProjectId) -> Active | None:
 
 
 async def read_version(read: Reader, project: ProjectId, wanted: str | Active) -> Version | None:
-    """Read a developer's statement about a version, or None if the version does not exist.
+    """Read and verify a program version's metadata. Return None if the version does not exist.
 
     Args:
         read: reads the developer's space.
@@ -331,7 +331,7 @@ async def read_version(read: Reader, project: ProjectId, wanted: str | Active) -
 
 
 async def read_code(read: Reader, version: Version) -> bytes | None:
-    """Read the bytes of a program's version, or None if they are not stored.
+    """Read and verify the code of a program version. Return None if the code is not stored.
 
     Raises:
         StatementInvalid: the bytes are not those that the developer signed (RN52).
@@ -348,7 +348,7 @@ async def read_code(read: Reader, version: Version) -> bytes | None:
 
 
 def version_json(version: Version) -> dict[str, Json]:
-    """Return the statement about a version as JSON."""
+    """Return the metadata of a version as JSON."""
     size_bytes, source, wanted = version.size_bytes, version.source, manifest_json(version.manifest)
     stated = _StatedVersion(
         version.project.text,
@@ -373,7 +373,7 @@ class _StatedVersion(Struct, forbid_unknown_fields=True, rename="camel", omit_de
 
 
 def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
-    """Parse a signed statement about a version and verify its signature (RN52).
+    """Parse the signed metadata of a version and verify the signature (RN52).
 
     Raises:
         StatementInvalid: the statement is malformed, is not the developer's, or is about another
@@ -399,7 +399,7 @@ def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
 
 
 def active_json(project: ProjectId, active: Active) -> dict[str, Json]:
-    """Return the statement about the active version as JSON."""
+    """Return the JSON statement that names a project's active version."""
     stated = _StatedActive(
         project.text, active.sha256, active.sequence, active.statement_sha256 or UNSET
     )
@@ -415,11 +415,10 @@ class _StatedActive(Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 def parse_active(data: bytes, project: ProjectId) -> Active:
-    """Parse a signed statement about the active version and verify its signature (RN53).
+    """Parse the statement that names the active version, and verify its signature (RN53).
 
     A statement without `statementSha256` is accepted, because the next one continues its sequence.
-    A
-    runner runs no version by it.
+    A runner does not run a version named by such a statement.
 
     Raises:
         StatementInvalid: the statement is malformed, is not the developer's, or is about another

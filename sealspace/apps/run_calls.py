@@ -101,7 +101,7 @@ class Call:
         Raises:
             CallRefused: the call is signed for another program or body.
         """
-        if self.fact != _fact(program, body, self.runner):
+        if self.fact != _call_fact(program, body, self.runner):
             raise CallRefused("the call is signed for another program or body")
 
 
@@ -148,7 +148,7 @@ def call_headers(
             capabilities=[wanted],
             proofs=cited,
             expires_at=now + INVOCATION_TTL_S,
-            facts=[_fact(program, body, runner)],
+            facts=[_call_fact(program, body, runner)],
         )
     }
     if sign_ins:
@@ -188,36 +188,38 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
                 "the call's token does not contain the digest of the runner's startup document",
                 hint="update the client, then sign the call again",
             )
-        wanted = _wanted(invocation.capabilities, fact.get("program"))
+        invoked = _call_capability(invocation.capabilities, fact.get("program"))
         verified = verify_invocation(invocation)
         check_lifetime(verified, now)
         by = verified.invoker
         if not verified.parents and sign_in is None:
             judge_invocation(verified, (), {}, now=now)  # RN63: the root itself
         else:
-            held = _held(sign_in, now)
-            if [parent.digest for parent in verified.parents] != [held.delegation.cid]:
+            cited = _verified_sign_in(sign_in, now)
+            if [parent.digest for parent in verified.parents] != [cited.delegation.cid]:
                 raise CallRefused(
                     "the sign-in sent with the call is not the one that the call's token cites"
                 )
-            judge_invocation(verified, [held], {held.delegation.content_key: Marker.LIVE}, now=now)
-            by = held.delegation.delegator
-            if root_of(wanted.resource) != by:
+            judge_invocation(
+                verified, [cited], {cited.delegation.content_key: Marker.LIVE}, now=now
+            )
+            by = cited.delegation.delegator
+            if root_of(invoked.resource) != by:
                 raise CallRefused("the call names a space that the caller does not own")
     except CapabilityError as exc:
         raise CallRefused(f"the call is not authorised: {exc.text}") from exc
     return Call(by, verified.content_key, verified.expires_at, RunnerAt(runner, start), fact)
 
 
-def _fact(program: str, body: bytes, runner: RunnerAt) -> dict[str, Json]:
-    """Return the part of a call's token that names its program, body and runner (RN62, RN178)."""
+def _call_fact(program: str, body: bytes, runner: RunnerAt) -> dict[str, Json]:
+    """Return the token fact that binds a call to a program, a body and a runner (RN62, RN178)."""
     digest = encode_url(hashlib.sha256(body).digest())
     about: dict[str, Json] = {"type": CALL_FACT, "program": program, "bodySha256": digest}
     return about | {"runner": runner.did, "start": runner.start}
 
 
-def _wanted(capabilities: tuple[Capability, ...], program: Json) -> Capability:
-    """Return the only capability in a call's token. It must name the called program (RN61)."""
+def _call_capability(capabilities: tuple[Capability, ...], program: Json) -> Capability:
+    """Return a token's single capability, which must be the right to call the program (RN61)."""
     if len(capabilities) == 1 and capabilities[0].ability == CALL:
         resource = capabilities[0].resource
         is_named = (
@@ -231,8 +233,11 @@ def _wanted(capabilities: tuple[Capability, ...], program: Json) -> Capability:
     )
 
 
-def _held(sign_in: str | None, now: float) -> Registered:
-    """Verify a call's sign-in: signed by a wallet, at most a day old, no conditions (RN64)."""
+def _verified_sign_in(sign_in: str | None, now: float) -> Registered:
+    """Verify the sign-in that was sent with a call (RN64).
+
+    It must be signed by a wallet, at most a day old, and without a parent, policy or other facts.
+    """
     if sign_in is None:
         raise CallRefused(
             "the call's token cites a sign-in, but no sign-in was sent with the call",

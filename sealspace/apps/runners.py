@@ -1,8 +1,8 @@
-"""Grants of secrets to runners, limited to named programs and callers, and calls to runners.
+"""Runners: grant secrets for use by chosen programs and callers, and call programs on runners.
 
-A runner is a backend that executes programs of others. Its evidence is verified like any backend's,
-with `backends`. A grant to it also names the programs, callers and hosts for which the secrets may
-be used.
+A runner is a backend that executes other people's programs. Its evidence is verified like that of
+any backend, with `backends`. A grant to it also names the programs, callers and hosts for which the
+secrets may be used.
 
 Example:
     from sealspace.documents.run_grants import ByHash
@@ -102,7 +102,7 @@ class Generation:
 
 
 class Runners:
-    """The client for grants to runners. Use `Client.runners` to get an instance."""
+    """The client for granting secrets to runners. Use `Client.runners` to get an instance."""
 
     def __init__(
         self, caller: Caller, backends: Backends, delegations: Delegations, encryption: Encryption
@@ -178,7 +178,7 @@ class Runners:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> Generation:
-        """Ask the given runner to generate secrets whose values no person sees.
+        """Ask a runner to generate secrets whose values no human ever sees.
 
         The owner's network `protected` is created if it is missing, with a policy that keeps people
         from opening its secrets. The runner gets a grant for ten minutes to write exactly these
@@ -237,7 +237,7 @@ class Runners:
         ttl_s: float = DELEGATION_TTL_S,
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Grant the given runner the right to read a private project of the owner (RN152).
+        """Let a runner read one of the owner's private projects (RN152).
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
@@ -312,7 +312,7 @@ class Runners:
         ttl_s: float = KEY_TTL_S,
         wallet: AnyWallet | None = None,
     ) -> Credential:
-        """Create an API key for calls to programs on behalf of the owner, who pays for them.
+        """Create an API key for calling programs. The calls are charged to the owner.
 
         Args:
             url: address of the runner, the only one where the key is valid.
@@ -342,7 +342,7 @@ class Runners:
         return credential
 
     async def keys(self, url: str) -> dict[str, Json]:
-        """Fetch the JSON object in which a runner lists the owner's API keys and account.
+        """Fetch the owner's API keys and account balance from a runner, as a JSON object.
 
         Raises:
             NotGranted, SessionExpired: as `run_calls.call_headers`.
