@@ -1,4 +1,4 @@
-"""Documents of owners, applications and runners, such as manifests, grants and published evidence.
+"""Document formats: manifests, grants, signed statements and published evidence.
 
 The modules do no I/O.
 """

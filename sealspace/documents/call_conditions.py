@@ -67,7 +67,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class AllowAll:
-    """Admits every caller."""
+    """A condition that admits every caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Whitelist:
-    """A condition that admits the listed DIDs. An empty list does not even admit the owner.
+    """A condition that admits only the listed DIDs. The owner is not admitted unless listed.
 
     The DIDs are in canonical spelling.
     """
@@ -87,7 +87,7 @@ class Whitelist:
 
 @dataclass(frozen=True, slots=True)
 class ValidUntil:
-    """A condition that admits calls before a time.
+    """A condition that admits calls until a given time.
 
     `until` is the time in epoch seconds, and `text` is the same time as it was written.
     """
@@ -98,14 +98,17 @@ class ValidUntil:
 
 @dataclass(frozen=True, slots=True)
 class WasmHash:
-    """A condition that admits calls of the program with this SHA-256, 64 lower-case hex digits."""
+    """A condition that admits calls to the program with the given SHA-256 hash.
+
+    The hash is written as 64 lower-case hex digits.
+    """
 
     sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Logic:
-    """A condition that requires all of its conditions (`And`) or at least one of them (`Or`).
+    """A conjunction (`And`) or disjunction (`Or`) of several conditions.
 
     Without conditions, `And` admits every call and `Or` admits none.
     """
@@ -125,7 +128,7 @@ Condition: TypeAlias = AllowAll | Owner | Whitelist | ValidUntil | WasmHash | Lo
 
 
 def parse_condition(value: Json) -> Condition:
-    """Parse a condition on callers from untrusted JSON.
+    """Parse a call condition from untrusted JSON.
 
     Raises:
         InvalidInput: a leaf or member is unknown, a value is not valid for its leaf, or the
@@ -165,7 +168,7 @@ def condition_json(condition: Condition) -> Json:
 
 
 def judge_call(condition: Condition, call: Call) -> Verdict:
-    """Evaluate a condition for a call. Only the result True admits the call."""
+    """Return whether a condition admits a call. None means undecided and counts as a refusal."""
     match condition:
         case AllowAll():
             return True

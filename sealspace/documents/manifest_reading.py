@@ -1,4 +1,4 @@
-"""Parsing and validation of app manifests before their expansion (MF1 to MF6).
+"""Parsing and validation of app manifests (MF1 to MF6).
 
 Types are checked by msgspec, and other rules afterwards. Unknown members are errors; otherwise a
 typo would be ignored. An invalid action of a secret is never repeated in a message, because it may
@@ -54,7 +54,7 @@ _Few = msgspec.Meta(max_length=MAX_PERMISSIONS)
 class Permission(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"skip_prefix": "skipPrefix"}
 ):
-    """A validated entry of a manifest's `permissions`, before its expansion."""
+    """A validated entry of a manifest's `permissions`, not yet converted to resources."""
 
     service: str
     path: str
@@ -150,9 +150,9 @@ def parse_manifest(value: Json) -> Manifest:
     tier = _TIERS.get(word.strip(" \t\n\r").lower() if isinstance(word, str) else word)
     if tier is None:
         _refuse("defaults", 'must be true, false, "admin" or "all"')
-    _check_place(members, "")
+    _check_expiry_and_space(members, "")
     prefix = members.app_id if members.prefix is None else members.prefix
-    if not _is_path(prefix):
+    if not _is_uri_path(prefix):
         member = "app_id" if members.prefix is None else "prefix"
         _refuse(member, "begins the app's paths: no spaces, `?`, `#` or non-ASCII in it")
     for index, entry in enumerate(members.permissions or ()):
@@ -185,7 +185,7 @@ def _check_permission(entry: Permission, where: str) -> None:
         ):
             needed = f'require path to be a networkId URN (got "{_shown(entry.path)}")'
             _refuse_as(f"{where}.path", f"tinycloud.encryption entries {needed}")
-    elif not _is_path(entry.path):
+    elif not _is_uri_path(entry.path):
         _refuse_as(
             f"{where}.path",
             f"{where}.path must be the raw path of a URI: percent-encode what is not ASCII",
@@ -196,13 +196,13 @@ def _check_permission(entry: Permission, where: str) -> None:
             f"{where}.caveats: this client signs no caveats; ask for a narrower path in their"
             " place",
         )
-    _check_place(entry, where)
+    _check_expiry_and_space(entry, where)
     for index, action in enumerate(entry.actions):
-        with _at(f"{where}.actions[{index}]"):
+        with _errors_at(f"{where}.actions[{index}]"):
             full_action(entry.service, action)
 
 
-def _check_place(members: _Members | Permission, where: str) -> None:
+def _check_expiry_and_space(members: _Members | Permission, where: str) -> None:
     """Validate the lifetime and the space in a manifest or in one of its permissions."""
     _check_expiry(members.expiry, where)
     if members.space is not None and not _is_space(members.space):
@@ -212,7 +212,7 @@ def _check_place(members: _Members | Permission, where: str) -> None:
 
 def _check_expiry(expiry: str | None, where: str) -> None:
     if expiry is not None:
-        with _at(below(where, "expiry")):
+        with _errors_at(below(where, "expiry")):
             parse_duration_ms(expiry)
 
 
@@ -241,7 +241,7 @@ def _secret(key: str, spec: object) -> Permission:
             " metadata",
         )
     _check_expiry(secret.expiry, at)
-    with _at(at):
+    with _errors_at(at):
         name = parse_secret_name(secret.name or key, scope=secret.scope)
     return Permission(
         service=VAULT,
@@ -255,8 +255,8 @@ def _secret(key: str, spec: object) -> Permission:
 
 
 @contextmanager
-def _at(path: str) -> Iterator[None]:
-    """Convert `InvalidInput` errors to `ManifestInvalid` errors with a JSON member's path."""
+def _errors_at(path: str) -> Iterator[None]:
+    """Re-raise `InvalidInput` as `ManifestInvalid`, adding the path of the invalid JSON member."""
     try:
         yield
     except InvalidInput as exc:
@@ -327,8 +327,8 @@ def full_action(service: str, word: str) -> str:
     return action
 
 
-def _is_path(path: str) -> bool:
-    """Return whether a path is unchanged when it is parsed back from the text of a resource."""
+def _is_uri_path(path: str) -> bool:
+    """Return whether a path can be written into a resource URI and parsed back unchanged."""
     resource = SpaceResource(parse_space_id("tinycloud:key:z6Mk:notes"), "kv", path)
     try:
         return parse_resource(resource.text) == resource

@@ -99,7 +99,7 @@ class ResourceRequest:
 
 @dataclass(frozen=True, slots=True)
 class DelegationTarget:
-    """A DID to which an application wants its resources delegated.
+    """The recipient of a delegation that a manifest requests, and the resources to delegate.
 
     Attributes:
         did: the recipient.
@@ -166,9 +166,8 @@ def resolve_manifest(manifest: Manifest) -> tuple[ResourceRequest, ...]:
     """Convert an app manifest's permissions and secrets to the requested resources (MF7).
 
     The default permissions come first, then permissions, then secrets. Equal resources are merged.
-    At
-    the end, each space has a row to read its capabilities. The default permissions are always in
-    the space `applications`, as in the protocol's other clients.
+    Finally, each space gets an entry with the right to read its capabilities. The default
+    permissions are always in the space `applications`, as in the protocol's other clients.
     """
     tier = (_expand(entry, manifest, "defaults") for entry in _TIERS[manifest.defaults])
     stated = (
@@ -256,7 +255,7 @@ def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
 
 
 def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:
-    """Add a right to decrypt on a network for each recipient that requests to read secrets (MF8).
+    """Add the right to decrypt secrets for every recipient that asks to read secrets (MF8).
 
     Args:
         request: from `compose_manifests`.
@@ -309,7 +308,7 @@ class NotServed:
 
     @property
     def text(self) -> str:
-        """A line for people."""
+        """A one-line message for the user."""
         asked = f"{self.service} is not served by this node: {', '.join(self.actions)}"
         return f"{asked} on {', '.join(self.paths)}" if self.stated else f"{asked}; left out"
 

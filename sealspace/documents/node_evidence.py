@@ -146,7 +146,7 @@ class NodeVerifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NodeRequirement:
-    """A client's requirement that a node proves its code, and how often to check it again."""
+    """Settings for verifying a node: the verifier, the policy and the renewal interval."""
 
     verifier: NodeVerifier
     policy: NodePolicy
@@ -154,7 +154,7 @@ class NodeRequirement:
 
 
 def parse_node_attestation(body: bytes, *, nonce: str) -> NodeAttestation:
-    """Read a node's evidence.
+    """Parse a node's evidence document.
 
     Args:
         body: JSON, untrusted; at most MAX_ATTESTATION_BYTES.

@@ -35,20 +35,20 @@ class ProjectId:
 
     @property
     def text(self) -> str:
-        """`<DID>/<name>`."""
+        """The id as a string, `<DID>/<name>`."""
         return f"{self.developer}/{self.name}"
 
     @property
     def active_key(self) -> str:
-        """The key under which the statement about the active version is stored."""
+        """The storage key of the signed statement that names the active version."""
         return f"projects/{self.name}/active"
 
     def code_key(self, sha256: str) -> str:
-        """Return the key under which a program's bytes are stored."""
+        """Return the storage key of a version's code."""
         return f"projects/{self.name}/code/{sha256}"
 
     def version_key(self, sha256: str) -> str:
-        """Return the key under which the statement about a version is stored."""
+        """Return the storage key of a version's signed metadata."""
         return f"projects/{self.name}/versions/{sha256}"
 
 

@@ -109,9 +109,9 @@ ProgramRule: TypeAlias = ByHash | ByProject
 
 @dataclass(frozen=True, slots=True)
 class GrantLimits:
-    """Limits of a run with the granted secrets. None means that the runner's own limit applies.
+    """Resource limits for runs that use the granted secrets. None means the runner's own limit.
 
-    The attributes have the order of `MOST`.
+    The attributes are in the same order as the keys of `MOST`.
     """
 
     max_instructions: int | None = None
@@ -120,7 +120,7 @@ class GrantLimits:
 
     @property
     def stated(self) -> dict[str, Json]:
-        """The limits that are not None, as a dictionary with the names from `MOST`."""
+        """The limits that are set (not None), keyed by their JSON names."""
         return {
             name: limit
             for name, limit in zip(MOST, astuple(self), strict=True)
@@ -148,7 +148,7 @@ class RunStatement:
     def rules_for(
         self, wasm_sha256: str, project: ProjectId | None, active_of: ProjectId | None
     ) -> list[ProgramRule]:
-        """Return the rules of the grant that apply to a call of a program (RN45, RN176).
+        """Return the grant's rules for calls to the given program (RN45, RN176).
 
         Args:
             wasm_sha256: SHA-256 of the compiled bytes.
@@ -292,7 +292,7 @@ def read_run_grant(header: str, *, runner: str) -> RunGrant:
 
     Args:
         header: CACAO or UCAN text, untrusted.
-        runner: DID that it must be for.
+        runner: DID of the runner to which the grant must be issued.
     Raises:
         InvalidPortableDelegation: a rule is broken; the message says which.
     Does not check:
@@ -300,7 +300,7 @@ def read_run_grant(header: str, *, runner: str) -> RunGrant:
             the code: the node does.
     """
     unverified, delegation, expires_at = verified_own(header, runner=runner)
-    secrets, network = _granted(delegation)
+    secrets, network = _secrets_and_network(delegation)
     statement = _statement_of(unverified)
     try:
         policies = policies_of(delegation.facts)
@@ -320,11 +320,11 @@ def read_run_grant(header: str, *, runner: str) -> RunGrant:
 
 
 def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Delegation, float]:
-    """Verify a grant that an owner signed for a runner, without parent delegations (RN41).
+    """Verify that a grant was signed directly by its owner and issued to the given runner (RN41).
 
     Args:
         header: CACAO or UCAN text, untrusted.
-        runner: DID that it must be for.
+        runner: DID of the runner to which the grant must be issued.
     Returns:
         The delegation before and after verification, and its end, epoch seconds.
     Raises:
@@ -353,8 +353,8 @@ def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Del
     return unverified, delegation, delegation.expires_at
 
 
-def _granted(delegation: Delegation) -> tuple[tuple[SecretName, ...], NetworkId]:
-    """Return the secrets and the network of a run grant. Other contents are rejected (RN42)."""
+def _secrets_and_network(delegation: Delegation) -> tuple[tuple[SecretName, ...], NetworkId]:
+    """Return the secrets and the network in a run grant, which must contain nothing else (RN42)."""
     secrets: list[SecretName] = []
     networks: list[NetworkId] = []
     for one in delegation.capabilities:
@@ -402,7 +402,7 @@ def listed_secret(resource: SpaceResource) -> SecretName:
 def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
     """Return the terms of a run grant. The delegation must contain them exactly once (RN43)."""
     found = [
-        *chain.from_iterable(map(_terms_in_fact, delegation.facts)),
+        *chain.from_iterable(map(_find_terms, delegation.facts)),
         *_terms_in_message(delegation.envelope),
     ]
     if len(found) != 1:
@@ -418,8 +418,11 @@ def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
         ) from exc
 
 
-def _terms_in_fact(value: Json, depth: int = 0) -> Iterator[Json]:
-    """Yield the run grant terms in one fact. Reject unknown versions and nested terms."""
+def _find_terms(value: Json, depth: int = 0) -> Iterator[Json]:
+    """Find the terms of a run grant in a token fact. They must be at the top level.
+
+    Raises InvalidPortableDelegation for nested terms and for terms of an unknown version.
+    """
     if isinstance(value, dict):
         for name, member in value.items():
             if name == RUN_FACT and depth == 0:
@@ -431,10 +434,10 @@ def _terms_in_fact(value: Json, depth: int = 0) -> Iterator[Json]:
                     " level of a fact"
                 )
             else:
-                yield from _terms_in_fact(member, depth + 1)
+                yield from _find_terms(member, depth + 1)
     elif isinstance(value, list):
         for member in value:
-            yield from _terms_in_fact(member, depth + 1)
+            yield from _find_terms(member, depth + 1)
 
 
 def _terms_in_message(envelope: Cacao | UcanToken) -> Iterator[Json]:
@@ -455,7 +458,7 @@ def _terms_in_message(envelope: Cacao | UcanToken) -> Iterator[Json]:
 
 
 def _require_policy(policies: Sequence[Policy], delegation: Delegation) -> None:
-    """Require policies that limit a grant to approved code and to exactly its secrets (RN46)."""
+    """Check that policies restrict the grant to approved code and the granted secrets (RN46)."""
     paths = {one.resource.text for one in delegation.capabilities if one.ability == KV_GET}
     names_code = any(policy.is_allow_list and policy.receiver == "attested" for policy in policies)
     if not names_code or not any(set(policy.paths) == paths for policy in policies):
@@ -472,19 +475,19 @@ MAX_PROJECTS = 32
 
 
 def project_resource(developer: str, name: str) -> str:
-    """Return the resource for all data of a project, in the developer's space `projects`."""
+    """Return the resource URI that covers a project in the developer's space `projects`."""
     return f"{space_of(developer, PROJECTS_SPACE).text}/kv/projects/{checked_project_name(name)}"
 
 
 def read_program_grant(header: str, *, runner: str) -> frozenset[ProjectId]:
-    """Parse a grant to read projects and verify its signature (RN152).
+    """Parse and verify a grant that lets a runner read projects (RN152).
 
     A developer grants `tinycloud.kv/get` on `projects/<name>` in its space `projects`. That
     includes all of the project: code, statements, and the active version.
 
     Args:
         header: CACAO or UCAN text, untrusted.
-        runner: DID that it must be for.
+        runner: DID of the runner to which the grant must be issued.
     Raises:
         InvalidPortableDelegation: a rule is broken; the message says which.
     Does not check:
@@ -542,7 +545,7 @@ class GenerationGrant:
 
 
 def checked_generation_type(text: str) -> str:
-    """Return a valid type of generated secret, or raise InvalidInput."""
+    """Return `text` if it is a valid type for generated secrets, or raise InvalidInput."""
     if _TYPE.fullmatch(text) is None:
         raise InvalidInput(
             "unknown type of generated secret",
@@ -555,7 +558,7 @@ def checked_generation_type(text: str) -> str:
 
 
 def checked_generated_name(name: str) -> str:
-    """Return a valid name for a generated secret, or raise InvalidSecretName."""
+    """Return `name` if it is a valid name for a generated secret, or raise InvalidSecretName."""
     if not is_secret_name(name) or not is_protected(name) or len(name) > MAX_NAME_CHARS:
         raise InvalidSecretName(
             f"the name of a generated secret must begin with {PROTECTED_PREFIX}, and have only"
@@ -580,11 +583,11 @@ def generation_body(owner: str, scope: str | None, wanted: Mapping[str, str]) ->
 
 
 def read_generation_grant(header: str, *, runner: str) -> GenerationGrant:
-    """Parse a grant to write generated secrets and verify its signature (RN143).
+    """Parse and verify a grant that lets a runner write generated secrets (RN143).
 
     Args:
         header: CACAO or UCAN text, untrusted.
-        runner: DID that it must be for.
+        runner: DID of the runner to which the grant must be issued.
     Raises:
         InvalidPortableDelegation: a rule is broken; the message says which.
     Does not check:

@@ -29,7 +29,7 @@ _RESERVED_SCOPES = frozenset({"default", "global"})
 
 @dataclass(frozen=True, slots=True)
 class SecretName:
-    """The valid name of a secret, as returned by `parse_secret_name`.
+    """A validated secret name, as returned by `parse_secret_name`.
 
     Attributes:
         name: `^[A-Z][A-Z0-9_]*$`.
@@ -41,12 +41,15 @@ class SecretName:
 
     @property
     def label(self) -> str:
-        """The name as shown to people, `NAME` or `scope/NAME`."""
+        """The name for display: `NAME` or `scope/NAME`."""
         return self.name if self.scope is None else f"{self.scope}/{self.name}"
 
     @property
     def vault_key(self) -> str:
-        """The secret's key in the vault and in the envelope's label, without `vault/`."""
+        """The secret's storage key without the prefix `vault/`, such as `secrets/NAME`.
+
+        The label of the encrypted envelope contains this key.
+        """
         return f"secrets/{'' if self.scope is None else 'scoped/'}{self.label}"
 
     @property
@@ -83,7 +86,7 @@ def parse_secret_label(label: str) -> SecretName:
 
 
 def secret_at(path: str) -> SecretName | None:
-    """Return the secret stored at a path, or None if the path names no secret."""
+    """Parse a secret's path into its name and scope. Return None for other paths."""
     scope, slash, name = (
         path.removeprefix(SCOPED_PREFIX).removeprefix(f"{VAULT_PREFIX}secrets/").rpartition("/")
     )
@@ -94,7 +97,7 @@ def secret_at(path: str) -> SecretName | None:
 
 
 def is_protected(name: str) -> bool:
-    """Return whether only runners can create secrets of this name (RN140)."""
+    """Return whether only runners can create a secret with this name (RN140)."""
     return name.startswith(PROTECTED_PREFIX)
 
 
@@ -122,7 +125,7 @@ def list_prefix(scope: str | None) -> str:
 
 
 def is_secret_name(text: str) -> bool:
-    """Return whether a listed key is the name of a secret without a scope."""
+    """Return whether a string is a valid secret name without a scope."""
     return _NAME.fullmatch(text) is not None
 
 

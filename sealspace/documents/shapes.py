@@ -1,4 +1,4 @@
-"""Conversion of JSON values to msgspec types, with the path of the first error.
+"""Conversion of JSON values to msgspec types, with errors that name the invalid JSON member.
 
 Example:
     import msgspec

@@ -1,4 +1,4 @@
-"""Statements signed with the key of a DID, about programs and API keys (RN51).
+"""Signed JSON statements, for example about program versions and API keys (RN51).
 
     {"type": "sealspace.program.version/v1", "signer": DID, "statement": {…},
      "signature": base64url}
