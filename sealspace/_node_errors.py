@@ -1,6 +1,6 @@
-"""The base class of all SDK errors, and the errors about nodes and encryption.
+"""Exceptions for node and encryption failures, and the base class of all SDK exceptions.
 
-`sealspace.errors` exports all of them.
+`sealspace.errors` exports all of these classes.
 """
 
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ _NODE_HINTS = {
 
 
 class SealspaceError(Exception):
-    """The base class of all errors that this package raises on purpose.
+    """The base class of all SDK exceptions.
 
     Attributes:
         code: the class's name in lower case, with dashes and without `Error`; `sealspace.errors`
@@ -70,7 +70,7 @@ class SealspaceError(Exception):
 
 
 class NodeEvidenceRefused(SealspaceError):
-    """A node's attestation evidence that fails the program's requirements. No token was sent."""
+    """Node attestation evidence that does not meet the client's requirements. No token was sent."""
 
     default_hint = (
         "do not use this node until its operator has explained the finding in the message"
@@ -257,7 +257,7 @@ class NotFound(NodeRefused):
     reason_in_words = "not found"
 
     def restate(self, missing: str, *, hint: str) -> None:
-        """Replace the message with one that names the missing item, and set the hint."""
+        """Replace the message and the hint. The new message says that `missing` does not exist."""
         self.message, self.hint = f"there is no {missing}", hint
         self.args = (self.message,)
 
@@ -330,7 +330,7 @@ class NetworkNotFound(EncryptionError):
 
 @contextmanager
 def about_network(network: str) -> Iterator[None]:
-    """Convert a NotFound error raised in the block to NetworkNotFound."""
+    """Convert a NotFound error raised in the `with` block to NetworkNotFound."""
     try:
         yield
     except NotFound as exc:

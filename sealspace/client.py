@@ -1,4 +1,4 @@
-"""The asynchronous client, which connects to one node and uses the rights of one session.
+"""The asynchronous client, which connects to one node and authenticates with a session.
 
 A client owns its connections: use it in `async with`, or call `close`. It belongs to one event
 loop.
@@ -77,9 +77,8 @@ class NodeGuard:
 
         Raises:
             NodeEvidenceRefused: the evidence was rejected. Callers that waited for this request get
-                the same error; otherwise the last of many would wait for a request of each before
-                it.
-                The next call fetches the evidence again.
+                the same error; otherwise each would send a request of its own in turn. The next
+                call fetches the evidence again.
             NodeMismatch, NodeRefused, TransportError: the request failed.
         """
         failed = self._failed
@@ -130,7 +129,7 @@ __all__ = ["Client", "NodeInfo", "SignIn", "TransportSettings"]
 
 
 class Client:
-    """A client that sends requests to one node with the rights of a session.
+    """A client that connects to one node and authenticates with a session.
 
     Args:
         url: address of the node; `http://` only for this machine, see `TransportSettings`.
@@ -199,7 +198,7 @@ class Client:
 
     @property
     def session(self) -> Session:
-        """The session whose rights the client uses.
+        """The session with which the client authenticates.
 
         Raises:
             NotSignedIn: no session is signed in.
@@ -267,7 +266,7 @@ class Client:
             asked: spaces, manifests and lifetime; None: the default space and the secrets, for
                 seven days.
         Returns:
-            The session; the client acts as it from now on.
+            The session, which the client uses from now on.
         Raises:
             InvalidInput: an argument is not valid.
             NotGranted: a capability of another owner is requested without a delegation to the
@@ -285,13 +284,15 @@ class Client:
     async def sign_in_with_key(
         self, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()
     ) -> Session:
-        """Sign in without a wallet, with a key as the owner, such as the key of an agent.
+        """Sign in with an Ed25519 key, such as the key of an agent. No wallet is needed.
+
+        The session's owner is the key's own DID (`did:key`).
 
         Args:
             key: a signer or a 32-byte seed; only a session made from a seed can be stored.
             spaces: names of own spaces to host; empty for an agent that only uses delegations.
         Returns:
-            The session; the client acts as it from now on.
+            The session, which the client uses from now on.
         Raises:
             InvalidInput: the seed is not 32 bytes, or a name is not valid.
             SpacesNotHosted: the node does not host a requested space.
@@ -316,7 +317,7 @@ class Client:
         return other
 
     def kv(self, space: str | None = None) -> Kv:
-        """Return an object to read and write the values of a space.
+        """Return an object for reading and writing the values in a space.
 
         Args:
             space: short name of a space of the owner, or any full id; None: the session's primary
@@ -328,7 +329,7 @@ class Client:
         return Kv(self._caller, self.session.chosen_space(space))
 
     def spaces(self, space: str | None = None) -> Spaces:
-        """Return an object to list and create an owner's spaces.
+        """Return an object for listing and creating an owner's spaces.
 
         Args:
             space: a hosted space of that owner, by short name or full id; None: the session's
@@ -340,7 +341,7 @@ class Client:
         return Spaces(self._caller, self.kv(space).space)
 
     def public(self, space: str) -> PublicKv:
-        """Return an object to read the values of a public space. No sign-in is needed.
+        """Return an object for reading the values in a public space. No sign-in is needed.
 
         Args:
             space: full id of a space named `public`.
@@ -360,7 +361,7 @@ class Client:
             ) from exc
 
     def secrets(self, owner: str | None = None, *, network: str = DEFAULT_NETWORK) -> Secrets:
-        """Return an object to read and write an owner's secrets.
+        """Return an object for reading and writing an owner's secrets.
 
         Args:
             owner: DID; None: the owner for whom this session acts.
@@ -374,7 +375,7 @@ class Client:
         return Secrets(self._caller, self._encryption, space, network=network)
 
     def programs(self, developer: str | None = None, *, public: bool = False) -> Programs:
-        """Return an object to publish and read the programs that a developer provides for runners.
+        """Return an object for publishing and reading a developer's programs for runners.
 
         Args:
             developer: DID; None: the owner for whom this session acts.
@@ -387,35 +388,35 @@ class Client:
 
     @property
     def encryption(self) -> Encryption:
-        """Methods to encrypt and decrypt data, and to manage the owner's encryption networks."""
+        """Methods for encrypting and decrypting data, and for managing encryption networks."""
         return self._encryption
 
     @property
     def delegations(self) -> Delegations:
-        """Methods to grant, accept, list and revoke delegations."""
+        """Methods for granting, accepting, listing and revoking delegations."""
         return Delegations(self._caller)
 
     @property
     def attestation(self) -> Attestation:
-        """Methods with which a backend sends its attestation evidence to the node."""
+        """Methods for submitting a backend's attestation evidence to the node."""
         return Attestation(self._caller)
 
     @property
     def backends(self) -> Backends:
-        """Methods to grant capabilities to backends whose evidence was verified."""
+        """Methods for verifying backends and granting secrets to them."""
         return Backends(self._caller, self.delegations)
 
     @property
     def runners(self) -> Runners:
-        """Methods to grant secrets to runners, limited to chosen programs and callers."""
+        """Methods for granting secrets to runners, limited to chosen programs and callers."""
         return Runners(self._caller, self.backends, self.delegations, self._encryption)
 
     @property
     def receipts(self) -> Receipts:
-        """Methods to fetch and verify the node's receipts of key releases."""
+        """Methods for fetching and verifying the node's receipts for key releases."""
         return Receipts(self._caller)
 
     @property
     def withdrawals(self) -> Withdrawals:
-        """Methods to withdraw the owner's trust in code, backends and evidence."""
+        """Methods for withdrawing the owner's trust in code, backends and evidence."""
         return Withdrawals(self._caller)

@@ -100,7 +100,7 @@ def allow(resource: str, ability: str) -> Capability:
 
 
 class Delegations:
-    """Methods to manage delegations. Use `Client.delegations` to get an instance."""
+    """Methods for managing delegations. Use `Client.delegations` to get an instance."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -148,7 +148,7 @@ class Delegations:
             raise InvalidInput("the lifetime of a delegation must be more than 0 s")
         recipient = _recipient(did)
         granted = (
-            capabilities if recipient == self._caller.session.did else _for_others(capabilities)
+            capabilities if recipient == self._caller.session.did else _grantable(capabilities)
         )
         life_s = DELEGATION_TTL_S if ttl_s is None else ttl_s
         facts: list[Json] = []
@@ -328,7 +328,7 @@ class Delegations:
         self._caller.session = self._caller.session.with_grant(grant)
 
     async def revoke(self, *delegations: PortableDelegation | str) -> None:
-        """Permanently revoke delegations with the session's key, effective immediately (V2, V5).
+        """Revoke delegations permanently and immediately, signing with the session's key (V2, V5).
 
         A key revokes what it issued on its own authority. Otherwise the session acts for the owner,
         with the right to revoke in its sign-in. Up to 32 delegations are revoked together or not at
@@ -346,7 +346,7 @@ class Delegations:
             not isinstance(one, str) and read_grant(one.header).delegator == ours
             for one in delegations
         )
-        proofs = () if issued_here else self._right_to(REVOKE)
+        proofs = () if issued_here else self._proof_of(REVOKE)
         cids = list(dict.fromkeys(one if isinstance(one, str) else one.cid for one in delegations))
         for at in range(0, len(cids), MAX_TARGETS):
             part = cids[at : at + MAX_TARGETS]
@@ -388,7 +388,7 @@ class Delegations:
     async def revoke_by_wallet(
         self, delegation: PortableDelegation | str, wallet: AnyWallet, *, domain: str = "localhost"
     ) -> None:
-        """Permanently revoke a delegation with the owner's wallet, effective immediately (V3).
+        """Revoke a delegation permanently and immediately, signing with the owner's wallet (V3).
 
         Raises:
             Unauthorized: the wallet did not issue it, and is neither its recipient nor the owner of
@@ -421,7 +421,7 @@ class Delegations:
             NodeRefused, TransportError: a request failed.
         """
         cid = delegation if isinstance(delegation, str) else delegation.cid
-        right = self._right_to(DELEGATION_STATUS)
+        right = self._proof_of(DELEGATION_STATUS)
         status = await self._ask_status(cid, right)
         if right and status.word == "not_found":
             return await self._ask_status(cid, ())
@@ -488,8 +488,8 @@ class Delegations:
             for record in page.records:
                 yield record
 
-    def _right_to(self, ability: str) -> tuple[str, ...]:
-        """Return a tuple with the cid of an unexpired grant of the ability, or `()` (W21)."""
+    def _proof_of(self, ability: str) -> tuple[str, ...]:
+        """Return proof of an ability: the cid of an unexpired grant, or an empty tuple (W21)."""
         now = self._caller.clock.now()
         for grant in self._caller.session.grants:
             if grant.is_live(now) and any(held.ability == ability for held in grant.capabilities):
@@ -568,8 +568,8 @@ def _require_own(wallet: Wallet, capabilities: Sequence[Capability]) -> None:
         )
 
 
-def _for_others(capabilities: Sequence[Capability]) -> list[Capability]:
-    """Return the capabilities except `CAPABILITIES_READ`, which others cannot receive (IP2).
+def _grantable(capabilities: Sequence[Capability]) -> list[Capability]:
+    """Return the capabilities without `CAPABILITIES_READ`, which cannot be granted to others (IP2).
 
     Raises:
         InvalidInput: no capability is left.

@@ -153,7 +153,7 @@ def _verify_signature(answer: Mapping[str, Json], *, node_did: str) -> None:
 
 
 class Withdrawals:
-    """Methods to withdraw trust in backends. Use `Client.withdrawals` to get an instance."""
+    """Methods for withdrawing trust in backends. Use `Client.withdrawals` to get an instance."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -212,7 +212,7 @@ class Withdrawals:
                 hint="revoke the network instead",
             )
         request = json_request("POST", f"{_network_path(wanted)}/withdraw", canonical_bytes(value))
-        await _change(self._caller, wanted, request, WITHDRAWAL_FACT, value)
+        await _request_change(self._caller, wanted, request, WITHDRAWAL_FACT, value)
 
 
 _USABLE_STATES = frozenset({"active", "rotating"})
@@ -239,7 +239,7 @@ def new_receiver_key(entropy: Entropy) -> ReceiverKey:
 
 
 class Encryption:
-    """Methods to encrypt and decrypt data. Use `Client.encryption` to get an instance."""
+    """Methods for encrypting and decrypting data. Use `Client.encryption` to get an instance."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -374,7 +374,7 @@ class Encryption:
         """
         value: Json = None if policy is None else policy_json(policy)
         request = json_request("PUT", f"{_network_path(network)}/policy", canonical_bytes(value))
-        await _change(self._caller, network, request, POLICY_FACT, value)
+        await _request_change(self._caller, network, request, POLICY_FACT, value)
 
     async def encrypt(
         self,
@@ -497,7 +497,7 @@ class Encryption:
                 raise
 
     async def _fetch_descriptor(self, network: NetworkId) -> Descriptor:
-        """Fetch a network's descriptor, signed for a fresh nonce, and verify it."""
+        """Fetch a network's descriptor with a fresh nonce, and verify the node's signature."""
         nonce = encode_url(self._caller.entropy.token(MAX_NONCE_BYTES))
         path = f"{_network_path(network)}?nonce={nonce}"
         request = Request("GET", path, repeatable=True, max_answer_bytes=_MOST_ANSWERED_BYTES)
@@ -560,10 +560,10 @@ async def _administer(
         return await caller.transport.require(asked)
 
 
-async def _change(
+async def _request_change(
     caller: Caller, network: NetworkId, request: Request, fact_type: str, body: Json
 ) -> None:
-    """Ask the node to change a network. The token is valid only for this request body."""
+    """Send a request that changes a network, with a token bound to the request body."""
     fact = change_fact(fact_type, network.text, target_node=await caller.node_id(), body=body)
     await _administer(caller, network, SET_POLICY, request, fact)
 

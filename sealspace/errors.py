@@ -375,7 +375,7 @@ class ReceiptInvalid(SealspaceError):
 
 
 class StatementInvalid(SealspaceError):
-    """A signed statement that is malformed, invalidly signed, or has a wrong type or signer."""
+    """A malformed signed statement, or one with an invalid signature, type or signer."""
 
     default_hint = "ask the signer to publish the statement again"
 

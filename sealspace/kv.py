@@ -130,7 +130,7 @@ class SignedUrl:
 
 
 class Kv:
-    """Access to the values of one space. Use `Client.kv` to get an instance.
+    """The client for reading and writing the values in a space. Use `Client.kv` to get an instance.
 
     Args:
         caller: sends requests with the session's authority.
@@ -171,11 +171,11 @@ class Kv:
         Raises:
             SealspaceError: as `get`.
         """
-        request = _read_request(max_bytes, other_than=etag)
+        request = _read_request(max_bytes, etag=etag)
         answer = await self._caller.invoke(self._rights(KV_GET, key), request)
         if answer.status == 304:
             return None
-        with self._about(key):
+        with self._name_missing(key):
             return whole_value_of(answer.require())
 
     async def metadata(self, key: str) -> Value:
@@ -187,7 +187,7 @@ class Kv:
         return value_of(await self._invoke(KV_METADATA, key, Request(repeatable=True)))
 
     async def size_bytes(self, key: str) -> int:
-        """Return a value's size in bytes without reading the body. This needs `kv/get`.
+        """Return the size of a value in bytes without downloading the value. Requires `kv/get`.
 
         Raises:
             SealspaceError: as `get`.
@@ -440,7 +440,7 @@ class Kv:
             request, wanted, ttl_s=max(token_ttl_s, INVOCATION_TTL_S)
         )
         began = self._caller.clock.now()
-        with self._about(key):
+        with self._name_missing(key):
             answer = json_object(await self._caller.transport.require(asked))
         path, expires_at = required_text(answer, "url"), required_text(answer, "expiresAt")
         # A URL of another host would send the value's readers to an attacker.
@@ -463,8 +463,7 @@ class Kv:
 
         Args:
             prefix: the common beginning; "" is the whole space. The session needs
-                `tinycloud.kv/list`
-                on it.
+                `tinycloud.kv/list` on it.
             limit: largest number of keys, 1 to 1000; the same for all pages of one listing.
             cursor: `cursor` of the page before; None: the first page.
         Raises:
@@ -526,7 +525,7 @@ class Kv:
 
     async def _opened(self, key: str, max_bytes: int) -> Stream:
         request = await self._caller.invocation(self._rights(KV_GET, key), _read_request(max_bytes))
-        with self._about(key):
+        with self._name_missing(key):
             return await self._caller.transport.stream(request)
 
     async def _read(self, keys: Sequence[str], max_bytes: int) -> dict[str, Value]:
@@ -557,15 +556,15 @@ class Kv:
         ):
             # Some nodes report a lost race of a conditional write as 503 (J8).
             raise PreconditionFailed(503, "another write is in progress", asked=answer.asked)
-        with self._about(key):
+        with self._name_missing(key):
             return answer.require()
 
     def _rights(self, ability: str, *keys: str) -> Sequence[Capability]:
         return [space_capability(self._space, "kv", key, ability) for key in keys]
 
     @contextmanager
-    def _about(self, key: str) -> Iterator[None]:
-        """Name the key and the space in a NotFound error raised in the block."""
+    def _name_missing(self, key: str) -> Iterator[None]:
+        """Add the key and the space to any NotFound error raised in the `with` block."""
         try:
             yield
         except SpaceNotFound:
@@ -578,11 +577,11 @@ class Kv:
             raise
 
 
-def _read_request(max_bytes: int, *, other_than: str | None = None) -> Request:
-    """Return a request to read a value, unless the value still has the version `other_than`."""
+def _read_request(max_bytes: int, *, etag: str | None = None) -> Request:
+    """Create a read request. With `etag`, the node sends the value only if its version differs."""
     headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
-    if other_than is not None:
-        headers["If-None-Match"] = header_value(other_than)
+    if etag is not None:
+        headers["If-None-Match"] = header_value(etag)
     return Request(headers=headers, repeatable=True, max_answer_bytes=max_bytes)
 
 

@@ -39,7 +39,9 @@ def read_file(path: Path, *, most_bytes: int) -> bytes:
 
 
 def read_setting(path: Path, what: str, refused: type[SealspaceError], *, most_bytes: int) -> bytes:
-    """Read a file chosen by the user. At most one byte more than the limit is read.
+    """Read at most `most_bytes` + 1 bytes of a file chosen by the user.
+
+    The extra byte shows the caller that a file is longer than allowed.
 
     Mode and owner are not checked, because the user chose the file. `refused` is the error to
     raise.

@@ -130,7 +130,7 @@ class Receipts:
     async def documents(
         self, receipt: Receipt, network: NetworkId | None = None
     ) -> dict[bytes, bytes]:
-        """Fetch a receipt's cited documents by digest. Documents missing on the node are omitted.
+        """Fetch the documents that a receipt cites, keyed by digest. Missing documents are omitted.
 
         Raises:
             SealspaceError: as `document`, except NotFound.
@@ -156,7 +156,7 @@ def _require_in_order(receipts: Sequence[Receipt]) -> None:
 
 
 def check_receipt(value: Json, *, node: str, network: str) -> Receipt:
-    """Parse a key-release receipt, and verify its signature, its node and its network.
+    """Parse a key-release receipt, verify its signature, and check its node and network.
 
     Args:
         value: the receipt's JSON object, untrusted.
@@ -192,7 +192,7 @@ def digest_of(receipt: Receipt) -> bytes:
 
 
 def named_receipt(entry: bytes) -> bytes | None:
-    """Return the receipt digest that an audit entry records, or None if it records none (RC8).
+    """Return the receipt digest in an audit entry, or None if the entry records no receipt (RC8).
 
     Args:
         entry: a line of an export, untrusted.

@@ -121,7 +121,7 @@ class Secret:
     """A decrypted secret.
 
     Attributes:
-        value: text, or bytes if bytes were put.
+        value: text, or bytes if bytes were stored.
         created_at: RFC 3339 text, as the writer stated it; a second put does not keep it.
         updated_at: RFC 3339 text, as the writer stated it.
         etag: version of the stored envelope, for `if_match` of `Secrets.put`.
@@ -144,7 +144,7 @@ class _Payload(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class Secrets:
-    """Access to the secrets of one owner. Use `Client.secrets` to get an instance.
+    """The client for an owner's secrets. Use `Client.secrets` to get an instance.
 
     Args:
         caller: sends requests with the session's authority.
@@ -202,12 +202,10 @@ class Secrets:
             The version of the stored envelope.
         Raises:
             InvalidSecretName, InvalidSecretScope, InvalidSecretValue, InvalidInput: an argument is
-            not
-                valid; nothing was sent.
+                not valid; nothing was sent.
             NetworkNotFound: the network does not exist; see `Encryption.ensure_network`.
             NetworkKeyChanged, DescriptorUnsigned, ResponseSignatureInvalid: the network's key
-            cannot be
-                trusted; see `Encryption.descriptor`.
+                cannot be trusted; see `Encryption.descriptor`.
             PreconditionFailed: the condition is not met, or a concurrent write won.
             NotGranted, NodeRefused, TransportError: the request failed.
         """
@@ -239,7 +237,7 @@ class Secrets:
     async def put_many(
         self, values: Mapping[str, str | bytes], *, scope: str | None = None
     ) -> None:
-        """Encrypt and store several secrets of one scope, with up to 250 in each commit.
+        """Encrypt and store several secrets in one scope, committing up to 250 at a time.
 
         A commit stores all of its secrets or none.
 
@@ -281,7 +279,7 @@ class Secrets:
     async def get_many(
         self, names: Iterable[str], *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> dict[str, str | bytes]:
-        """Read and decrypt several secrets of one scope, up to eight concurrently.
+        """Read and decrypt several secrets in one scope, up to eight concurrently.
 
         Returns:
             Name to value, in the order of the names, without secrets that do not exist.
@@ -432,7 +430,7 @@ class Secrets:
 
     @contextmanager
     def _about(self, secret: SecretName) -> Iterator[SecretName]:
-        """Add the secret's name to every SDK error raised in the block."""
+        """Add the secret's name to every SDK error raised in the `with` block."""
         try:
             yield secret
         except SealspaceError as error:

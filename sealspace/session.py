@@ -1,4 +1,4 @@
-"""Sessions: a signing key, the owner that it acts for, and the grants that prove its rights.
+"""Sessions: a signing key together with the grants that authorise its requests.
 
 A wallet sign-in draws a fresh session key: the wallet signs once, and the key signs every request
 after that. A did:key owner, or an agent that uses grants of others, acts with its own key.
@@ -85,7 +85,7 @@ def capability(resource: str, ability: str) -> Capability:
 
 
 def space_capability(space: SpaceId, service: str, path: str | None, ability: str) -> Capability:
-    """Create a capability for a service of a space, or for one path in the service.
+    """Create a capability for a service in a space, or for a single path within the service.
 
     Args:
         space: the space.
@@ -106,7 +106,7 @@ def space_capability(space: SpaceId, service: str, path: str | None, ability: st
 
 
 def covers(held: Capability, wanted: Capability) -> bool:
-    """Return whether the capability `held` includes `wanted`, by the rule that nodes apply.
+    """Return whether the capability `held` includes `wanted`, using the same rule as nodes.
 
     A capability with caveats covers nothing here: only the node judges caveats.
     """
@@ -194,7 +194,7 @@ def sign_message(
     resources: Sequence[str] = (),
     statement: str | None = None,
 ) -> str:
-    """Have a wallet sign a SIWE message, and return it as an HTTP header value (a CACAO, J4).
+    """Sign a SIWE message with a wallet, and return the CACAO as an HTTP header value (J4).
 
     Args:
         wallet: the owner's wallet.
@@ -294,7 +294,7 @@ class Grant:
 
 
 def read_grant(header: str) -> Grant:
-    """Read a delegation.
+    """Parse a delegation into a grant.
 
     Args:
         header: CACAO or UCAN text, untrusted.
@@ -401,7 +401,7 @@ class Session:
         return self.space
 
     def proofs_for(self, wanted: Sequence[Capability], *, now: float) -> tuple[str, ...]:
-        """Return the cids of grants that prove the wanted capabilities.
+        """Return the cids of the session's grants that cover the requested capabilities.
 
         Resources that belong to the session's own key need no grant. A single grant that
         covers everything is preferred, in the order of `grants`: the cited grants decide which
@@ -543,7 +543,7 @@ def space_of(owner: str, name: str) -> SpaceId:
 
 
 def network_of_owner(owner: str, name: str = DEFAULT_NETWORK) -> NetworkId:
-    """Return the id of an encryption network from its owner's DID and its name.
+    """Return the id of an encryption network, given the owner's DID and the network's name.
 
     Args:
         owner: DID; the id contains it in canonical form and without a fragment.

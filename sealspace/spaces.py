@@ -81,7 +81,7 @@ class PublicKv:
         return None if answer.status == 304 else self._value(key, answer)
 
     async def list(self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS) -> AsyncIterator[str]:
-        """Yield all keys with a prefix in ascending order. A space that does not exist has none.
+        """Yield all keys with a prefix in ascending order. A nonexistent space has no keys.
 
         The keys are fetched page by page.
 
@@ -167,7 +167,7 @@ _MANY = msgspec.json.Decoder(list[_Entry])
 
 
 class Spaces:
-    """Access to the spaces of an owner. Use `Client.spaces` to get an instance.
+    """The client for an owner's spaces. Use `Client.spaces` to get an instance.
 
     Args:
         caller: sends requests with the session's authority.
@@ -195,7 +195,7 @@ class Spaces:
         return entries_of(await self._invoke("", SPACE_LIST, repeatable=True))
 
     async def create(self, name: str) -> SpaceEntry:
-        """Create a space for the owner at the node.
+        """Create a space for the owner on the node.
 
         Args:
             name: letters, digits, `-` and `_`; a node may accept more.
@@ -236,7 +236,7 @@ def entry_of(answer: Answer) -> SpaceEntry:
 
 
 def entries_of(answer: Answer) -> tuple[SpaceEntry, ...]:
-    """Read a list of spaces.
+    """Parse a response that lists spaces.
 
     Raises:
         MalformedAnswer: the answer is not a list of spaces.

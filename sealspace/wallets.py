@@ -136,9 +136,9 @@ def _derived(crypto: _Crypto, password: bytes) -> bytes:
 
 
 def _bytes(text: str, size_bytes: int | None) -> bytes:
-    """Decode hex digits of a keystore. With `size_bytes`, require exactly this length.
+    """Decode a hex value from a keystore. If `size_bytes` is given, require that length.
 
-    Without it, any length up to `_MAX_SALT_BYTES` is accepted.
+    Otherwise, any length up to `_MAX_SALT_BYTES` is accepted.
     """
     try:
         data = bytes.fromhex(text.removeprefix("0x"))
@@ -155,7 +155,7 @@ class Wallet(Protocol):
 
     @property
     def address(self) -> bytes:
-        """The account, 20 bytes."""
+        """The account's 20-byte address."""
 
     @property
     def chain_id(self) -> int:
@@ -175,7 +175,7 @@ class SiteWallet(Wallet, Protocol):
 
     @property
     def domain(self) -> str:
-        """The domain of the web page, which replaces the caller's `domain` in signed messages."""
+        """The domain of the page that opened the wallet. Signed messages name this domain."""
 
 
 class _Signed(Protocol):
@@ -187,11 +187,11 @@ class _Signed(Protocol):
 
 @runtime_checkable
 class EthAccount(Protocol):
-    """An account object of the eth-account library, or a compatible object."""
+    """An account object from the eth-account library, or a compatible object."""
 
     @property
     def address(self) -> str:
-        """The account's address, as 0x and 40 hex digits."""
+        """The account's address: `0x` followed by 40 hex digits."""
 
     # Any: the library names its own class for the message, which this package does not import.
     def sign_message(self, signable_message: Any) -> _Signed:
@@ -211,7 +211,7 @@ class _PersonalMessage(NamedTuple):
 
 
 class EthAccountWallet:
-    """A wallet that signs with an account object of the eth-account library.
+    """A wallet backed by an account object from the eth-account library.
 
     Args:
         account: the account.

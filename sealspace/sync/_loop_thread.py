@@ -196,7 +196,7 @@ def _serve(
 
 
 def _cancel(coroutine: Coroutine[object, object, object]) -> None:
-    """Cancel the task of a coroutine, or close the coroutine if it never started."""
+    """Cancel a coroutine's task, or close the coroutine if it never started."""
     task = next((one for one in asyncio.all_tasks() if one.get_coro() is coroutine), None)
     if task is None:
         coroutine.close()

@@ -1,4 +1,4 @@
-"""The synchronous client, which connects to one node and acts with one session.
+"""The synchronous client, which connects to one node and authenticates with a session.
 
 It is `sealspace.client.Client` with calls that wait for their result.
 
@@ -17,7 +17,7 @@ from ._loop_thread import LoopThread
 
 
 class Client(Bridged, of=asynchronous.Client):
-    """A synchronous client that sends requests to one node with the rights of a session.
+    """A synchronous client that connects to one node and authenticates with a session.
 
     Use it in `with`, or call `close`. Any number of threads may use it at once. Its arguments and
     errors are those of `sealspace.client.Client`.

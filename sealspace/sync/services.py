@@ -12,7 +12,7 @@ deliver = alone(backends.deliver)
 
 
 class Kv(Bridged, of=aio.Kv):
-    """Access to the values of one space. Use `Client.kv` to get an instance.
+    """The client for reading and writing the values in a space. Use `Client.kv` to get an instance.
 
     See `sealspace.kv.Kv`.
     """
@@ -33,42 +33,42 @@ class PublicKv(Bridged, of=aio.PublicKv):
 
 
 class Secrets(Bridged, of=aio.Secrets):
-    """Access to the secrets of one owner. Use `Client.secrets` to get an instance.
+    """The client for an owner's secrets. Use `Client.secrets` to get an instance.
 
     See `sealspace.secrets.Secrets`.
     """
 
 
 class Spaces(Bridged, of=aio.Spaces):
-    """Access to the spaces of an owner. Use `Client.spaces` to get an instance.
+    """The client for an owner's spaces. Use `Client.spaces` to get an instance.
 
     See `sealspace.spaces.Spaces`.
     """
 
 
 class Encryption(Bridged, of=aio.Encryption):
-    """Methods to encrypt and decrypt data. Use `Client.encryption` to get an instance.
+    """Methods for encrypting and decrypting data. Use `Client.encryption` to get an instance.
 
     See `sealspace.encryption.Encryption`.
     """
 
 
 class Delegations(Bridged, of=aio.Delegations):
-    """Methods to manage delegations. Use `Client.delegations` to get an instance.
+    """Methods for managing delegations. Use `Client.delegations` to get an instance.
 
     See `sealspace.delegations.Delegations`.
     """
 
 
 class Attestation(Bridged, of=aio.Attestation):
-    """Methods to attest to a node. Use `Client.attestation` to get an instance.
+    """Methods for submitting attestation evidence. Use `Client.attestation` to get an instance.
 
     See `sealspace.apps.attestation.Attestation`.
     """
 
 
 class Backends(Bridged, of=aio.Backends):
-    """Methods to grant rights to backends. Use `Client.backends` to get an instance.
+    """Methods for granting secrets to backends. Use `Client.backends` to get an instance.
 
     See `sealspace.apps.backends.Backends`.
     """
@@ -82,7 +82,7 @@ class Programs(Bridged, of=aio.Programs):
 
 
 class Runners(Bridged, of=aio.Runners):
-    """Methods to grant secrets to runners. Use `Client.runners` to get an instance.
+    """Methods for granting secrets to runners. Use `Client.runners` to get an instance.
 
     See `sealspace.apps.runners.Runners`.
     """
@@ -96,7 +96,7 @@ class Receipts(Bridged, of=aio.Receipts):
 
 
 class Withdrawals(Bridged, of=aio.Withdrawals):
-    """Methods to withdraw trust in backends. Use `Client.withdrawals` to get an instance.
+    """Methods for withdrawing trust in backends. Use `Client.withdrawals` to get an instance.
 
     See `sealspace.encryption.Withdrawals`.
     """
