@@ -86,19 +86,19 @@ class AttestationError(Exception):
 
     @property
     def alarms(self) -> bool:
-        """Whether to alert the operator, because the error suggests a faulty installation."""
+        """Whether this error should alert the operator. True if the installation may be faulty."""
         return self.code in ("evidence-invalid", "verdict-unknown", "service-answer")
 
 
 class QuoteRefused(AttestationError):
-    """A quote, its event log, its challenge or a root certificate is refused."""
+    """A quote, event log, challenge or root certificate was refused."""
 
     def __init__(self, code: QuoteCode, detail: str) -> None:
         super().__init__(code, detail)
 
 
 class CollateralUnusable(AttestationError):
-    """The collateral cannot be used to verify a quote, or its service did not deliver any."""
+    """The collateral is invalid, outdated or for another platform, or could not be fetched."""
 
     def __init__(
         self, code: CollateralCode, detail: str, *, retry_after_s: float | None = None

@@ -37,7 +37,7 @@ _MAC_BYTES = NONCE_BYTES - RANDOM_BYTES - _EXPIRY_BYTES
 
 @dataclass(frozen=True, slots=True)
 class ChallengeScope:
-    """Where a nonce is valid: the DID that attests, the DID of the node, and the node's store."""
+    """Scope of a nonce: the attesting DID, the DID of the node, and the id of the node's store."""
 
     holder: str
     audience: str

@@ -168,7 +168,10 @@ def time_of(text: TimeText) -> float:
 
 
 def issuer_chain(pem: str, name: str) -> IssuerChain:
-    """Parse a PEM chain of signer and root. Raises CollateralUnusable for any other chain."""
+    """Parse a PEM chain of exactly two certificates, the signer and the root.
+
+    Raises CollateralUnusable for any other chain.
+    """
     with refusing(name):
         chain = parse_pem_chain(pem.encode(), most=_SIGNER_CHAIN_CERTIFICATES)
     if len(chain) != _SIGNER_CHAIN_CERTIFICATES:
@@ -333,9 +336,9 @@ def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool
     For about a month, two documents with different verdicts are both validly signed. The older,
     more lenient one must not replace the newer one.
     """
-    # Editions are compared by number: older ones are reissued for a year, so a recent date does not
-    # mean a recent edition.
-    for number, known in zip(_numbers(offered), _numbers(held), strict=True):
+    # Evaluation numbers are compared, and not dates: Intel reissues TCB levels with old numbers for
+    # a year.
+    for number, known in zip(_evaluation_numbers(offered), _evaluation_numbers(held), strict=True):
         if number < known:
             raise CollateralUnusable(
                 "collateral-rollback",
@@ -429,7 +432,7 @@ def _pck_chain(document: _Document) -> tuple[bytes, ...] | None:
 class HeldCollateral:
     """Stored collateral, looked up by platform family and certificate authority.
 
-    If several documents match, the newest edition is used.
+    If several documents match, the newest document is used.
 
     Args:
         documents: documents as `parse_collateral` reads them, in any order.
@@ -457,21 +460,22 @@ class HeldCollateral:
                 f"there is no collateral for platform family {fmspc.hex()} ({ca})",
             )
         # AT19: a document other than the newest of its family may have the newest list.
-        return replace(max(of_family, key=_edition), beside=self._held)
+        return replace(max(of_family, key=_sort_key), beside=self._held)
 
 
-def _numbers(document: Collateral) -> tuple[int, int]:
-    """Return the evaluation numbers of a collateral document's TCB info and QE identity."""
+def _evaluation_numbers(document: Collateral) -> tuple[int, int]:
+    """Return the evaluation numbers of the TCB info and the QE identity in `document`."""
     return document.tcb_info.stated.evaluation_number, document.qe_identity.stated.evaluation_number
 
 
-def _edition(document: Collateral) -> tuple[float, ...]:
-    """Return a sort key for the collateral of one platform family: edition, then issue date.
+def _sort_key(document: Collateral) -> tuple[float, ...]:
+    """Return a sort key that puts older collateral of a platform family before newer collateral.
 
-    The edition comes first because old editions are reissued.
+    Evaluation numbers are compared before issue dates, because Intel reissues collateral with old
+    numbers.
     """
     return (
-        *_numbers(document),
+        *_evaluation_numbers(document),
         document.tcb_info.window.starts_at,
         document.qe_identity.window.starts_at,
     )

@@ -34,7 +34,7 @@ _CRYPTO_ERRORS = (InvalidSignature, MalformedCertificate, *READER_ERRORS)
 
 
 def check_windows(collateral: Collateral, *, now: float) -> None:
-    """Check that `now` is within the validity period of every collateral part.
+    """Check that every part of the collateral is valid at `now`.
 
     A period includes its start and excludes its end.
 

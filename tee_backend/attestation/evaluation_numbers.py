@@ -1,9 +1,9 @@
-"""Evaluation numbers: the numbers of the editions in which Intel publishes TCB levels.
+"""Intel's list of TCB evaluation numbers: parsing, verification, and a check of collateral.
 
-Each time vulnerabilities are fixed, Intel publishes new levels under the next number. The update
-mode "early" serves the newest at once; "standard" serves a number one year after its recovery
-event. For about a month two editions are validly signed, and the same machine may be up to date in
-one and out of date in the other. So the choice of the edition decides the verdict.
+Each time vulnerabilities are fixed, Intel publishes a new set of TCB levels under the next number.
+The update mode "early" serves the newest set at once; "standard" serves a set one year after the
+recovery event. For about a month two sets are validly signed, and the same machine may be up to
+date under one and out of date under the other. So the choice of the set decides the verdict.
 
 Example:
     numbers = parse_evaluation_numbers(body, issuer_chain_pem=chain)
@@ -39,12 +39,12 @@ MAX_NUMBERS = 64
 """A genuine list has eight entries and grows by two a year."""
 YEAR_S = 365 * 86_400.0
 EDITION_GRACE_S = 3 * 86_400.0
-"""Seconds for which a replaced edition still passes. The change is announced by day and not by
+"""Seconds for which replaced TCB levels still pass. The change is announced by day and not by
 hour, and documents are renewed daily, well within this time."""
 
 
 class Evaluation(Struct, frozen=True, rename="camel"):
-    """One published edition of the TCB levels, with its number and dates."""
+    """The evaluation number and dates of one published set of TCB levels."""
 
     number: EvaluationNumber = field(name="tcbEvaluationDataNumber")
     tcb_recovery_event_date: TimeText
@@ -52,9 +52,10 @@ class Evaluation(Struct, frozen=True, rename="camel"):
 
     @property
     def standard_from(self) -> float:
-        """The time from which Intel's update mode "standard" serves this edition, in epoch seconds.
+        """The time when Intel's "standard" update mode switches to these TCB levels.
 
-        It is a year after the recovery event, accurate to about a day.
+        The time is in epoch seconds. It is a year after the recovery event, accurate to about a
+        day.
         """
         return time_of(self.tcb_recovery_event_date) + YEAR_S
 
@@ -65,7 +66,7 @@ class _StatedNumbers(Stated, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class EvaluationNumbers:
-    """The published list of evaluation numbers, unverified and sorted by descending number.
+    """Intel's list of TCB evaluation numbers, in descending order and not verified yet.
 
     It has at least one entry.
     """
@@ -74,14 +75,14 @@ class EvaluationNumbers:
     evaluations: tuple[Evaluation, ...]
 
     def standard(self, *, now: float) -> Evaluation | None:
-        """Return the edition that Intel's update mode "standard" serves at `now`.
+        """Return the entry for the TCB levels that Intel's "standard" update mode serves at `now`.
 
-        None means that this mode serves no edition yet.
+        None means that this mode serves no entry of the list yet.
         """
         return next((e for e in self.evaluations if e.standard_from <= now), None)
 
     def following(self, number: int) -> Evaluation | None:
-        """Return the edition that follows `number`, or None if `number` is the newest."""
+        """Return the entry with the next higher number, or None if `number` is the highest."""
         return next((e for e in reversed(self.evaluations) if e.number > number), None)
 
 
@@ -128,7 +129,7 @@ def verify_evaluation_numbers(
 
 
 def check_edition(collateral: Collateral, numbers: EvaluationNumbers, *, now: float) -> None:
-    """Refuse collateral whose edition was superseded more than EDITION_GRACE_S ago.
+    """Refuse collateral whose TCB levels were superseded more than EDITION_GRACE_S ago.
 
     Mirrors may lag by weeks.
 

@@ -93,7 +93,7 @@ class EventLog(Struct, frozen=True, forbid_unknown_fields=True):
     entries: Annotated[tuple[Event, ...], Meta(max_length=MAX_ENTRIES)]
 
     def to_json(self) -> list[Json]:
-        """Return the run-time entries as the JSON array that `read_event_log` accepts.
+        """Return the entries of register 3 as a JSON array, which `read_event_log` can parse.
 
         Entries of registers 0 to 2 are left out, because no reader uses them and they describe the
         machine.

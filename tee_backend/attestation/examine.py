@@ -202,7 +202,7 @@ EVIDENCE_TTL_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class BoundQuote:
-    """A quote whose report data and event log match. Its signatures are not verified yet."""
+    """A parsed quote with matching report data and event log. Its signatures are unverified."""
 
     quote: Quote
     binding: Binding
@@ -210,7 +210,7 @@ class BoundQuote:
 
     @property
     def family(self) -> tuple[bytes, PlatformCa]:
-        """The platform family and certificate authority by which the collateral is looked up."""
+        """The platform family and certificate authority, which are used to look up collateral."""
         return self.quote.platform.fmspc, self.quote.platform.ca
 
 
@@ -260,7 +260,7 @@ def examine(
     now: float,
     ttl_s: float = EVIDENCE_TTL_S,
 ) -> Evidence:
-    """Verify a quote from `bind_quote` with collateral, and return its facts as evidence.
+    """Verify a quote from `bind_quote` with collateral, and return evidence for policy checks.
 
     Args:
         bound: from `bind_quote`; untrusted.
@@ -317,7 +317,7 @@ def examine(
 
 
 def _verify(quote: Quote, collateral: Collateral, *, root: TrustRoot, now: float) -> Claims:
-    """Verify a quote with collateral, and return the library's claims about the quote."""
+    """Verify a quote with collateral, and return the parsed result of the verifier library."""
     # 1. States that no policy may accept.
     check_trust_domain(quote.report)
     # 2. The quote's chain ends at our root. Checked before the documents, because a quote under

@@ -69,7 +69,7 @@ _BUSY = frozenset({429, 500, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
-    """Settings of a collateral service, with its URLs, the requested edition and the timeout."""
+    """Settings for querying a collateral service: URLs, update mode and timeout."""
 
     base_url: str = INTEL_SERVICE_URL
     root_crl_url: str | None = INTEL_ROOT_CRL_URL
@@ -115,19 +115,19 @@ class CollateralService:
         """
         if len(fmspc) != _FMSPC_BYTES:
             raise ValueError("an FMSPC must have 6 bytes")
-        edition = {"update": self.settings.update}
+        mode = {"update": self.settings.update}
         tdx, sgx = (
             f"{self.settings.base_url}/{family}/certification/v4" for family in ("tdx", "sgx")
         )
-        async with self._asking() as ask:
-            platform = {"fmspc": fmspc.hex().upper(), **edition}
-            tcb_info = await ask(
+        async with self._http_session() as get:
+            platform = {"fmspc": fmspc.hex().upper(), **mode}
+            tcb_info = await get(
                 f"{tdx}/tcb", platform, "TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain"
             )
-            identity = await ask(f"{tdx}/qe/identity", edition, "SGX-Enclave-Identity-Issuer-Chain")
+            identity = await get(f"{tdx}/qe/identity", mode, "SGX-Enclave-Identity-Issuer-Chain")
             crl_query = {"ca": ca, "encoding": "der"}
-            pck_crl = await ask(f"{sgx}/pckcrl", crl_query, "SGX-PCK-CRL-Issuer-Chain")
-            root_crl = await ask(self.settings.root_crl_url or f"{sgx}/rootcacrl", {})
+            pck_crl = await get(f"{sgx}/pckcrl", crl_query, "SGX-PCK-CRL-Issuer-Chain")
+            root_crl = await get(self.settings.root_crl_url or f"{sgx}/rootcacrl", {})
         fetched = _stored_form(tcb_info, identity, pck_crl=pck_crl, root_crl=root_crl)
         # AT30
         if (fetched.fmspc, fetched.ca) != (fmspc, ca):
@@ -147,8 +147,8 @@ class CollateralService:
             Signature and validity: see `evaluation_numbers.verify_evaluation_numbers`.
         """
         url = f"{self.settings.base_url}/tdx/certification/v4/tcbevaluationdatanumbers"
-        async with self._asking() as ask:
-            answer = await ask(url, {}, "TCB-Evaluation-Data-Numbers-Issuer-Chain")
+        async with self._http_session() as get:
+            answer = await get(url, {}, "TCB-Evaluation-Data-Numbers-Issuer-Chain")
         try:
             return parse_evaluation_numbers(answer.body, issuer_chain_pem=answer.chain)
         except CollateralUnusable as exc:
@@ -157,16 +157,19 @@ class CollateralService:
             ) from exc
 
     @asynccontextmanager
-    async def _asking(self) -> AsyncIterator[partial[Coroutine[Any, Any, _Answer]]]:
-        """Open an HTTP session and yield its request function. Requests share one time limit."""
+    async def _http_session(self) -> AsyncIterator[partial[Coroutine[Any, Any, _Answer]]]:
+        """Open an HTTP session, and yield a function that sends GET requests.
+
+        All requests of the session share one time limit.
+        """
         try:
             async with asyncio.timeout(self.settings.timeout_s), aiohttp.ClientSession() as session:
-                yield partial(_ask, session)
+                yield partial(_get, session)
         except TimeoutError as exc:
             raise CollateralUnusable("service-unavailable", "the request timed out") from exc
 
 
-async def _ask(
+async def _get(
     session: aiohttp.ClientSession, url: str, query: Mapping[str, str], *chain_headers: str
 ) -> _Answer:
     # AT30: the size of a compressed body is unknown before it is decompressed, and a redirect could

@@ -125,7 +125,7 @@ class _Reader:
         self.offset = 0
 
     def take(self, fields: str) -> tuple[Any, ...]:
-        """Read the next little-endian fields according to a format string of the struct module."""
+        """Unpack the next little-endian fields in the given `struct` format."""
         try:
             taken = struct.unpack_from(f"<{fields}", self._data, self.offset)
         except struct.error as exc:

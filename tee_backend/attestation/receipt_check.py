@@ -118,7 +118,7 @@ def verify_release(
 def judge_with(
     release: VerifiedRelease, collateral: bytes, *, root: TrustRoot, now: float
 ) -> dict[str, str | None]:
-    """Re-evaluate the policies of a past release at the time `now`, with new collateral (RC19).
+    """Re-evaluate the policies that allowed a past key release, using new collateral (RC19).
 
     Args:
         release: from `verify_release`, with evidence.
@@ -223,12 +223,15 @@ def _bound(
 def _check_facts(
     receipt: Receipt, evidence: Evidence, bound: BoundQuote, collateral: Collateral, root: TrustRoot
 ) -> None:
-    """Verify the quote at the receipt's time, and compare its facts with the evidence (step 6)."""
+    """Check that the quote was valid at the time in the receipt and matches the evidence.
+
+    This is step 6.
+    """
     with _naming("quote"):
         # Unlimited, so that the result expires with its collateral and can be compared below.
         shown = examine(bound, collateral, root=root, now=receipt.at, ttl_s=math.inf)
-    kept = {"attested_at", "expires_at"}  # times of the original session
-    names = {field.name for field in fields(Evidence)} - kept
+    ignored = {"attested_at", "expires_at"}  # times of the original session
+    names = {field.name for field in fields(Evidence)} - ignored
     differing = {name for name in names if getattr(shown, name) != getattr(evidence, name)}
     if differing & {"compose_hash", "app_id"}:
         raise _refuted("event log", "it is missing, or names another application than the evidence")

@@ -73,7 +73,7 @@ def alarms_of(
     now: float,
     rules: RefreshRules = DEFAULT_RULES,
 ) -> Iterator[Alarm]:
-    """Yield the alarms that a collateral document causes at the time `now`, in epoch seconds."""
+    """Check a collateral document at `now` (epoch seconds), and yield an alarm for each problem."""
     part, window = min(collateral.windows, key=lambda named: named[1].ends_at)
     if now >= window.ends_at:
         yield Alarm("ended", part, window.ends_at)

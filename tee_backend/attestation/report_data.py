@@ -48,7 +48,7 @@ class Binding:
 def session_binding(
     nonce: bytes, audience: str, holder: Principal, mode: ReceiverMode, receiver_key: bytes
 ) -> Binding:
-    """Return the binding (report data and facts) for a backend's quote to a node (AT9).
+    """Return a `Binding` with the report data for a backend's attestation to a node (AT9).
 
     Args:
         nonce: from the node's challenge.
@@ -68,7 +68,7 @@ def session_binding(
 
 
 def published_binding(nonce: bytes, holder: Principal, statement_sha256: bytes) -> Binding:
-    """Return the binding (report data and facts) for a quote that a backend publishes (AT51).
+    """Return a `Binding` with the report data for a quote that a backend publishes (AT51).
 
     Args:
         nonce: chosen by the client.
@@ -82,7 +82,7 @@ def published_binding(nonce: bytes, holder: Principal, statement_sha256: bytes) 
 
 
 def runner_binding(holder: Principal, receipt_key: bytes, statement_sha256: bytes) -> Binding:
-    """Return the binding (report data and facts) for the quote made when a runner starts (RN71).
+    """Return a `Binding` with the report data for the quote that a runner makes at startup (RN71).
 
     The quote names the runner's receipt key.
 
@@ -100,7 +100,7 @@ def runner_binding(holder: Principal, receipt_key: bytes, statement_sha256: byte
 
 
 def node_binding(nonce: str, statement: NodeStatement) -> Binding:
-    """Return the binding (report data and facts) for a node's own quote (AT41).
+    """Return a `Binding` with the report data for a node's own quote (AT41).
 
     Its receiver key is the node's public key.
 

@@ -1,4 +1,4 @@
-"""Sources of quotes, namely dstack's guest agent, the kernel and a simulated platform.
+"""Quote sources: dstack's guest agent, the Linux kernel and a simulated platform.
 
 `tee_backend.attestation` verifies the quotes.
 """

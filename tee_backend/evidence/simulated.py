@@ -1,4 +1,4 @@
-"""A TDX platform in software, for trials and tests. NOTHING IS PROVEN BY ITS QUOTES.
+"""A software simulation of a TDX platform, for demos and tests. ITS QUOTES PROVE NOTHING.
 
 Its formats and signatures are genuine, but its root certificate is its own. The holder of the
 platform's folder or seed can make any quote, for any code, on any machine. The host sees all memory
@@ -136,7 +136,7 @@ class PlatformFolderError(EvidenceSourceError):
 
 
 def measurements_of(code: str) -> Measurements:
-    """Return simulated measurements for a program name. Equal names have equal measurements."""
+    """Derive simulated measurements from a program name. The result is deterministic."""
     mrtd, rtmr0, rtmr1, rtmr2, rtmr3 = (
         hashlib.sha384(f"{register}\x00{code}".encode()).digest()
         for register in ("mrtd", "0", "1", "2", "3")
@@ -196,7 +196,7 @@ class SimulatedPlatform:
 
     @property
     def root_der(self) -> bytes:
-        """The root certificate in DER, which an operator has to configure as trusted."""
+        """The root certificate in DER. Verifiers must trust it to accept this platform's quotes."""
         return self._root.public_bytes(serialization.Encoding.DER)
 
     @property
@@ -227,7 +227,7 @@ class SimulatedPlatform:
         return self.signed_quote(_HEADER + _body(measurements, report_data))
 
     def signed_quote(self, signed: bytes) -> bytes:
-        """Sign the header and report of a quote, valid or not, and return the whole quote."""
+        """Sign the given header and report without checking them, and return a complete quote."""
         attestation_key = self._pki.keys["attestation"]
         point = raw_point(attestation_key)
         qe_report = _qe_report(hashlib.sha256(point + _QE_AUTH).digest())
@@ -243,7 +243,7 @@ class SimulatedPlatform:
         return signed + len(auth).to_bytes(4, "little") + auth
 
     def collateral_json(self, now: float) -> bytes:
-        """Return the platform's collateral as a JSON document that is valid at `now`."""
+        """Return the platform's collateral as JSON. The validity period includes `now`."""
         this_update = datetime.fromtimestamp(int(now) - ISSUED_BEFORE_S, UTC)
         next_update = this_update + timedelta(seconds=VALID_FOR_S)
         window = {"issueDate": time_text(this_update), "nextUpdate": time_text(next_update)}
@@ -314,7 +314,7 @@ class SimulatedPlatform:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedSource:
-    """A simulated trust domain as a source of quotes and keys. NOTHING IS PROVEN BY ITS QUOTES."""
+    """A simulated trust domain as a source of quotes and keys. ITS QUOTES PROVE NOTHING."""
 
     platform: SimulatedPlatform
     measurements: Measurements

@@ -44,7 +44,7 @@ class EvidenceSource(Protocol):
 
 @runtime_checkable
 class KeySource(Protocol):
-    """A key service that gives an application the same keys after each start."""
+    """A key service that gives an application the same keys across restarts."""
 
     def key(self, path: str) -> bytes:
         """Return a secret key of at least 32 bytes for a derivation path. May block."""

@@ -39,7 +39,7 @@ class ReportFiles:
     """File operations on the kernel's report folders. Tests replace this class."""
 
     def make(self, folder: Path) -> None:
-        """Create a folder that does not exist yet."""
+        """Create a folder. Raises FileExistsError if the folder already exists."""
         folder.mkdir(mode=0o700)
 
     def remove(self, folder: Path) -> None:
