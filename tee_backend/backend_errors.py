@@ -1,4 +1,4 @@
-"""Errors in reading and storing a backend's own key and its folder of grants.
+"""Exceptions for a backend's key file and grants folder.
 
 Each message says what to do next. No message contains a byte of a key or a token. The paths in them
 are those of the backend's machine, so a backend does not send these messages to clients. Errors of
@@ -27,7 +27,7 @@ class FolderDamaged(KeepingError):
 
 
 class FolderOfAnother(KeepingError):
-    """The folder of grants belongs to a backend with a different key."""
+    """The grants folder belongs to a backend with a different key."""
 
     code = "backend-folder-of-another"
 

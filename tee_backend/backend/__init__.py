@@ -167,7 +167,7 @@ class Backend:
         May block, but sends no request. The DID is derived from the key, so each start has the same
         DID.
 
-        A program that has further demands on the node builds the client itself, from `backend_seed`
+        A program that needs other client settings creates the client itself, from `backend_seed`
         and `GrantFolder`, as this method does.
 
         Args:
@@ -206,7 +206,7 @@ class Backend:
 
     @property
     def grants(self) -> tuple[HeldGrant, ...]:
-        """All grants of this backend, revoked and expired ones too, in the order they are tried."""
+        """All grants of this backend in order of preference, including revoked and expired ones."""
         now = self._clock.now()
         return tuple(self._held.described(grant, now=now) for grant in self._client.session.grants)
 
@@ -218,11 +218,11 @@ class Backend:
         return tuple(dict.fromkeys(owner for grant in live for owner in sorted(owners_of(grant))))
 
     async def accept(self, *portables: PortableDelegation) -> Attestation:
-        """Store new grants ahead of all earlier grants, and attest this backend's code to the node.
+        """Store new grants, and attest this backend's code to the node.
 
-        New grants come first because an owner who grants again means the new grant; an earlier one
-        may be revoked. Evidence submitted within the last QUIET_S seconds is kept: the node judges
-        it again at each release.
+        New grants are tried before earlier grants, because an owner who grants again means the new
+        grant; an earlier one may be revoked. Evidence submitted within the last QUIET_S seconds is
+        kept: the node judges it again at each release.
 
         Args:
             portables: one grant, or several that belong together; all of them are accepted, or
@@ -283,7 +283,7 @@ class Backend:
                 raise
 
     def _require_usable(self, new: Sequence[Grant], networks: Sequence[NetworkId]) -> None:
-        """Check that new grants are for this DID, within the limit, and match the stated owner."""
+        """Check that new grants are for this DID, within the limit, and cover `networks`."""
         session = self._client.session
         for grant in new:
             session.with_grant(grant)
@@ -453,7 +453,7 @@ class Backend:
                 if not await self._demote(get, by_get, refusal, passed) or by is not None:
                     raise
             else:
-                self._pin_as(client)
+                self._copy_pins(client)
                 await self._note_read((*by_get, *by_decrypt))
                 return secret
 
@@ -478,11 +478,11 @@ class Backend:
         client = self._client_citing(by)
         secrets = client.secrets(owner, network=PROTECTED_NETWORK)
         version = await secrets.put_generated(secret.name, value, generated, scope=secret.scope)
-        self._pin_as(client)
+        self._copy_pins(client)
         return version
 
     async def read_value(self, space: str, key: str, *, by: Grant, max_bytes: int) -> bytes:
-        """Read a value in a space to which an owner granted this backend access.
+        """Read a value from a space, using a grant from the owner of the space.
 
         Args:
             space: full id of the space.
@@ -504,18 +504,19 @@ class Backend:
         await self._note_read((by.cid,))
         return value.body
 
-    def _pin_as(self, client: Client) -> None:
-        """Copy the pinned network keys from another client of this backend to the main client."""
+    def _copy_pins(self, client: Client) -> None:
+        """Add the network keys that `client` has pinned to this backend's own session."""
         for pin in client.session.pins:
             self._client.use(self._client.session.with_pin(pin))
 
     async def _evidence_for(
         self, network: NetworkId, *, refused: Attestation | None
     ) -> Attestation | None:
-        """Return the attestation for reading secrets on a network, and renew it if necessary.
+        """Return a valid attestation. Attest again if the current one expires soon or was refused.
 
         Concurrent readers share one attestation. `refused` is evidence that the node no longer
-        accepts; None: the current evidence may be used.
+        accepts; None: the current evidence may be used. The result is None if there is no
+        attestation, and the request has to be sent without evidence.
         """
         async with self._renewing:
             live = self.attestation
@@ -575,9 +576,9 @@ class Backend:
     ) -> bool:
         """Move refused grants to the end, and return whether another grant can still be tried.
 
-        Another holder of a grant of the owner can delegate it to this backend under own conditions,
-        and revoke it. So the newest grant is not the only one that counts (AT54). `passed` collects
-        the grants that were refused in this attempt.
+        Another holder of a grant of the owner can delegate it to this backend under conditions of
+        its own, and revoke it. So the newest grant is not the only one that counts (AT54). `passed`
+        collects the grants that were refused in this attempt.
         """
         passed.update(cited)
         session = self._client.session

@@ -134,7 +134,7 @@ class GrantFolder:
         )
 
     def close(self) -> None:
-        """Unlock the folder after any running write. A second call does nothing."""
+        """Wait until no write is running, then unlock the folder. A second call does nothing."""
         with self._writing:
             lock, self._lock = self._lock, None
             if lock is not None:
@@ -168,9 +168,13 @@ class GrantFolder:
                 numbers = count(number + 1)
                 for grant in reversed(holding.grants):
                     cid = grant.cid
-                    place = known[cid].number if cid in known else next(numbers)
+                    row_number = known[cid].number if cid in known else next(numbers)
                     row = _Row(
-                        _VERSION, place, grant.header, cid in holding.read, cid in holding.revoked
+                        _VERSION,
+                        row_number,
+                        grant.header,
+                        cid in holding.read,
+                        cid in holding.revoked,
                     )
                     if self._rows.get(cid) != row:
                         replace_file(self._file_of(cid), canonical_members(row))

@@ -78,7 +78,7 @@ class HeldGrants:
         return (grant, *kept)
 
     def hold(self, grants: Iterable[Grant]) -> None:
-        """Replace the set of known grants. Forget which other grants were used or revoked."""
+        """Set the current grants. Usage and revocation records of all other grants are dropped."""
         self.cids = frozenset(one.cid for one in grants)
         self.read &= self.cids
         self.revoked &= self.cids
@@ -88,7 +88,7 @@ class HeldGrants:
         self.read |= frozenset(cids)
 
     def was_revoked(self, cids: Iterable[str]) -> None:
-        """Record that the node reports grants as revoked. Revoked grants are evicted first."""
+        """Record grants as revoked, so that they are dropped first if there are too many grants."""
         self.revoked |= frozenset(cids)
 
     def described(self, grant: Grant, *, now: float) -> HeldGrant:

@@ -1,4 +1,4 @@
-"""The tables of the commands for backends, runners, projects and receipts.
+"""Command groups for backends, runners, projects and receipts.
 
 No command is imported here, so that `sealspace --help` stays fast.
 """

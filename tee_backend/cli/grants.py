@@ -33,7 +33,7 @@ from sealspace.wire.portable import PortableDelegation
 )
 @at_node
 async def list_(client: Client) -> None:
-    """List the grants to backends that were made on this machine, with their states at the node."""
+    """List the grants that this machine made to backends, and show the state of each grant."""
     listed = [await _listed(client, one) for one in owner_home().grants() if one.url is not None]
     print_rows(
         [shown for shown, _ in listed],
@@ -44,7 +44,7 @@ async def list_(client: Client) -> None:
 
 
 async def _listed(client: Client, one: KeptGrant) -> tuple[dict[str, Json], tuple[str, ...]]:
-    """Return a grant as a JSON object, and as the first cells of a table row."""
+    """Fetch a grant's state from the node, and describe the grant as JSON and table cells."""
     portable, secrets = one.portable, granted_labels(one.portable)
     state, until = await state_at_node(client, portable.cid), optional_time(portable.expires_at)
     shown: dict[str, Json] = {
@@ -162,9 +162,9 @@ def _bytes(text: str) -> bytes:
 @click.command("list", epilog="To end the grants to a runner: `sealspace runner revoke URL`.")
 @at_node
 async def list_runs(client: Client) -> None:
-    """List the grants to runners that were made on this machine, with their states at the node.
+    """List the grants that this machine made to runners, and show the state of each grant.
 
-    The list shows the programs, callers and hosts that each grant allows.
+    The list also shows the programs, callers and hosts that each grant allows.
     """
     found, rows = [], []
     for one in owner_home().grants():
@@ -197,6 +197,6 @@ def limit_options(kind: type[Any]) -> Callable[..., Any]:
 
 
 def hosts_words(stated: Json) -> str:
-    """Return the hosts that a run contacted as comma-separated text, from an unverified receipt."""
+    """Return the hosts listed in an unverified run receipt, separated by commas, or "none"."""
     hosts = stated.get("hosts") if isinstance(stated, dict) else None
     return ", ".join(map(str, hosts if isinstance(hosts, list) else [])) or "none"

@@ -291,7 +291,7 @@ async def _keys(client: Client, project: ProjectId, prefix: str) -> list[str]:
 
 
 def project_of(text: str) -> ProjectId:
-    """Parse `<DID>/<name>`, or a name of one of your own projects."""
+    """Parse a project id `<DID>/<name>`, or the name of one of your own projects."""
     return parse_project(text if "/" in text else f"{owner_home().profile().owner}/{text}")
 
 
@@ -442,7 +442,7 @@ def _body(program: str, data: bytes | None, secrets: str | None) -> dict[str, Js
 
 @at_node
 async def with_call_right(client: Client, ask: Callable[[Client], Awaitable[_Result]]) -> _Result:
-    """Call a runner through `ask`. If the session lacks the right, let the wallet grant it."""
+    """Call a runner with `ask`. If the session lacks permission, get it from the wallet."""
     # Tried first without the wallet, because the session may have the right from an earlier call.
     try:
         return await ask(client)
@@ -454,7 +454,7 @@ async def with_call_right(client: Client, ask: Callable[[Client], Awaitable[_Res
 
 
 def _start(url: str) -> Json:
-    """Fetch the runner's start document, which is needed to verify receipts."""
+    """Fetch the runner's startup document, which is needed to verify receipts."""
     try:
         return parse_json(asyncio.run(start_of(url)), max_bytes=MAX_PUBLISHED_BYTES)
     except InvalidJson:
@@ -586,7 +586,7 @@ async def create_key(
 @click.command("list")
 @click.argument("url")
 def list_keys(url: str) -> None:
-    """List your API keys for the runner at URL, and show your account there.
+    """List your API keys for the runner at URL, and show the balance of your account.
 
     Amounts are in micro-units.
     """

@@ -203,7 +203,7 @@ async def _serve(node: str, given: _Options) -> None:
 
 
 def _platform(given: _Options) -> tuple[EvidenceSource, str | None]:
-    """Return the source of attestation quotes, and the text of the compose file to publish."""
+    """Return the source of attestation quotes, and the contents of the compose file."""
     compose = None if given.compose_file is None else _read_compose(given.compose_file)
     if given.platform_folder is not None:
         if compose is None:

@@ -1,4 +1,4 @@
-"""Input of trust roots and collateral from files that are named in options or settings."""
+"""Functions that read trust roots and collateral from files."""
 
 from pathlib import Path
 

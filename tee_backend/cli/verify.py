@@ -1,4 +1,4 @@
-"""The command `sealspace verify`, for receipts, audit exports and evidence of nodes."""
+"""The command `sealspace verify`, for receipts, audit exports and node evidence."""
 
 import asyncio
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ from .grants import hosts_words
 from .node_judging import as_json, ask_node, in_words, node_verifier
 from .trust_files import read_collateral_file, read_trust_root
 
-# The evidence of a node, or the receipt of a run together with the runner's start document.
+# The evidence of a node, or the receipt of a run together with the runner's startup document.
 _MAX_DOCUMENT_BYTES = max(MAX_ATTESTATION_BYTES, MAX_PUBLISHED_BYTES + 2 * MAX_STATEMENT_BYTES)
 _MAX_DATA_BYTES = 10_000_000
 _ACCEPTING = {"operator_secret", "release_roots", "node_policy", "key_providers"}
