@@ -98,7 +98,7 @@ class ConnectionLimits:
 
 
 class ConnectionBounds:
-    """A counter of one process's open connections, with their limits. It is not thread-safe."""
+    """A counter that limits the open connections of one process. It is not thread-safe."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class ConnectionBounds:
     def take(self, peer: str | None) -> bool:
         """Count a new connection unless a limit is reached. Return whether it was counted.
 
-        Each counted connection has to be given back with `give_back`.
+        Call `give_back` when a counted connection ends.
 
         Args:
             peer: address of the client; None: it has none.
@@ -149,7 +149,7 @@ class ConnectionBounds:
         return self._discarding_until_s - now
 
     def met(self, bound: Bound) -> None:
-        """Called when a limit closes a connection. Subclasses may count such connections."""
+        """Hook for subclasses, called when a connection is refused or closed because of a limit."""
 
     def _client(self, peer: str | None) -> str | None:
         return self._client_of(peer) if self.limits.connections_per_client else None
@@ -245,7 +245,7 @@ class Connection(web.RequestHandler):
                 )
 
     def _count_arrived(self) -> None:
-        """Count the requests whose heads have arrived completely."""
+        """Count new requests once all of their headers have been received."""
         arrived, self._received = self._request_count - self._received, self._request_count
         self._due += arrived
         self._arrived(arrived)
@@ -348,7 +348,7 @@ class Connection(web.RequestHandler):
         self._loop.call_later(_LINGER_S, transport.close)
 
     def _note(self, status: int) -> None:
-        """Called for a request that was refused before routing. Subclasses may log or count it."""
+        """Hook for subclasses, called when a request is refused before routing."""
 
     @property
     def is_upgraded(self) -> bool:
@@ -439,7 +439,10 @@ class _Acceptor:
     connections: dict[Connection, asyncio.Task[None]] = field(default_factory=dict)
 
     async def accept(self) -> None:
-        """Accept connections until cancelled. Cancelling aborts only open TLS handshakes."""
+        """Accept connections until cancelled. Cancellation aborts unfinished TLS handshakes.
+
+        Established connections are not affected.
+        """
         try:
             while True:
                 try:

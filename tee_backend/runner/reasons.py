@@ -16,7 +16,7 @@ MAX_DETAIL_CHARS = 400
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """The reason why a run was refused or failed, with its HTTP status and a detail."""
+    """A reason why a run was refused or failed, with an error code and an HTTP status."""
 
     code: str
     sentence: str
@@ -30,7 +30,7 @@ class Reason:
 
 
 class RunRefused(Exception):
-    """A run is refused before its program starts."""
+    """A run was refused or has failed. The attribute `reason` says why."""
 
     def __init__(self, code: str, detail: str = "") -> None:
         printable = "".join(char if char.isprintable() else " " for char in detail)

@@ -1,6 +1,6 @@
 """Fair division of a runner's resources among its payers (RN160).
 
-Five resources are shared: children, the compiler, places for calls, stored answers and stored
+Five resources are shared: children, the compiler, call slots, stored answers and stored
 receipts. Payers with an API key or an account come first. All others, the unknown payers, together
 get at most half, because any caller can sign with a new key for each call. Counters are in memory
 and start at zero after a restart. Stored answers and receipts are counted in the journal.
@@ -37,7 +37,7 @@ class Payer(NamedTuple):
 
 
 OPERATOR = Payer(Principal("operator"))
-"""Payer of runs without a caller, such as the check before publication. It may use all places."""
+"""Payer of runs without a caller, such as the check before publication. It may use all slots."""
 
 
 class InUse:
@@ -47,7 +47,7 @@ class InUse:
         self._amounts = Counter[Hashable]()
 
     def add(self, parts: Parts, amount: int, most: int | None = None) -> None:
-        """Increase the given counters by an amount, or decrease them if it is negative.
+        """Add `amount` to the given counters. A negative amount decreases the counters.
 
         Args:
             parts: the counters.
@@ -68,7 +68,7 @@ class InUse:
 
     @contextmanager
     def reserve(self, parts: Parts, amount: int, most: int | None) -> Iterator[None]:
-        """Increase the given counters by an amount until the block ends.
+        """Add `amount` to the given counters, and subtract it again when the block ends.
 
         Raises the same errors as `add`.
         """
@@ -80,7 +80,7 @@ class InUse:
 
 
 class Bounds:
-    """Limits on concurrent calls and their bytes, both for each payer and in total.
+    """Limits on the number and total size of concurrent calls, per payer and overall.
 
     Unknown payers together get at most half of the total.
     """
@@ -113,7 +113,7 @@ class Bounds:
 
 
 class Turns:
-    """A fair semaphore, which waiting payers acquire in turn."""
+    """A fair semaphore that alternates between waiting payers."""
 
     def __init__(self, places: int, *, beside: bool) -> None:
         self._places = places
@@ -185,10 +185,11 @@ def keep(
     cost: int,
     most: int,
 ) -> None:
-    """Count a stored response or receipt. If the payer group's quota is full, delete old entries.
+    """Add a stored response or receipt to a quota. If the quota is exceeded, delete old entries.
 
-    The payer that uses most of the share loses its oldest. Triggers of the journal delete the
-    answers and receipts themselves.
+    Known payers share one half of the quota, unknown payers the other half. Within a
+    half, the payer that uses the most loses its oldest entries first. Database triggers delete the
+    response or receipt that belongs to an entry.
 
     Args:
         connection: the journal's, within a transaction.
@@ -196,7 +197,7 @@ def keep(
         job: the job that the answer or receipt belongs to.
         payer: the payer of the job.
         cost: amount of the limit that the entry uses.
-        most: the limit; known payers share one half, unknown payers the other.
+        most: the quota.
     """
     share = (kind, payer.is_known)
     connection.execute(

@@ -86,7 +86,7 @@ def refused(reason: Reason) -> Answer:
 
 
 def api_refused(reason: Reason) -> Answer:
-    """Return the response to a refused call in OutLayer's format."""
+    """Return a response for a refused call. The JSON body has OutLayer's format."""
     return answer_with({"error": _sentence(reason), "code": reason.code}, reason)
 
 

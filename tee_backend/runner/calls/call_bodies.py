@@ -91,8 +91,8 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     is_async: bool | None = msgspec.field(name="async", default=None)
 
 
-def _texts_of(body: type[msgspec.Struct], *inputs: str) -> type[msgspec.Struct]:
-    """Return a struct type with the fields of `body` and `inputs`, each holding unparsed JSON."""
+def _raw_struct(body: type[msgspec.Struct], *inputs: str) -> type[msgspec.Struct]:
+    """Define a struct type with the fields of `body` and extra fields `inputs`, all as raw JSON."""
     names = (*inputs, *body.__struct_encode_fields__)
     return msgspec.defstruct(
         "_Texts", [(name, msgspec.Raw, msgspec.Raw()) for name in names], forbid_unknown_fields=True
@@ -100,7 +100,7 @@ def _texts_of(body: type[msgspec.Struct], *inputs: str) -> type[msgspec.Struct]:
 
 
 _INPUTS = ("input", "inputBase64")
-_TEXTS = _texts_of(_Body, *_INPUTS)
+_TEXTS = _raw_struct(_Body, *_INPUTS)
 
 
 @contextmanager
@@ -198,7 +198,7 @@ class _ApiBody(msgspec.Struct, forbid_unknown_fields=True):
     is_async: bool | None = msgspec.field(name="async", default=None)
 
 
-_API_TEXTS = _texts_of(_ApiBody, "input")
+_API_TEXTS = _raw_struct(_ApiBody, "input")
 
 
 @refusing_invalid()

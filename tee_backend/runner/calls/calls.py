@@ -1,4 +1,4 @@
-"""Synchronous and asynchronous calls of programs, and their payment (RN93 to RN99).
+"""Call handling: synchronous and asynchronous program calls, and billing (RN93 to RN99).
 
     POST /run     the caller signs the call and pays for it
     POST /call    the caller shows an API key, whose owner pays
@@ -84,7 +84,7 @@ class Calls:
             elif record.state == "waiting":
                 reservations = ExitStack()
                 reservations.enter_context(self._queued.reserve(record.payer, 0, is_new=False))
-                self._begin(job, record.payer, reservations)
+                self._enqueue(job, record.payer, reservations)
             else:
                 try:
                     await self._settle(
@@ -142,7 +142,7 @@ class Calls:
         return await self._start_job(parsed, Payer(key.owner), key.nonce, budget, body)
 
     async def add_key(self, statement: bytes) -> ApiKey:
-        """Store an API key, given as a statement that its owner signed (RN91).
+        """Verify the signed statement for a new API key, and store the key (RN91).
 
         The owner needs an account or, if runs are free, a grant to this runner.
 
@@ -216,7 +216,7 @@ class Calls:
             )
             if parsed.is_async:
                 await self.ledger.accept(job, record, request=request)
-                self._begin(job, payer, reservations.pop_all())
+                self._enqueue(job, payer, reservations.pop_all())
                 return pending(job, is_api=key is not None)
             if not budget:
                 outcome = await self._perform(job, record, parsed)
@@ -241,8 +241,8 @@ class Calls:
             job, record, parsed, compile_s=self.price.compile_s(record.reserved)
         )
 
-    def _begin(self, job: str, payer: Payer, reservations: ExitStack) -> None:
-        """Start a task that runs an asynchronous call once its payer's turn comes."""
+    def _enqueue(self, job: str, payer: Payer, reservations: ExitStack) -> None:
+        """Queue an asynchronous call. A background task runs it when a worker is free."""
 
         async def later() -> None:
             with reservations:
@@ -283,7 +283,7 @@ class Calls:
         await self._settle(outcome, record)
 
     async def _settle(self, outcome: Outcome, record: JobRecord) -> Answer:
-        """Charge the payer of a job, close the job, and return the response to its call.
+        """Charge the payer for a job, close the job, and return the response for the client.
 
         The charge is the cost of run and compilation, at most the reserved amount (RN94, RN166).
         """
@@ -333,7 +333,7 @@ class Calls:
         return budget
 
     def _api_body(self, body: bytes, project: ProjectId, budget: int, key: ApiKey) -> CallBody:
-        """Parse the body of `POST /call`, and lower its limits to what the call's budget covers.
+        """Parse the body of `POST /call`, and reduce the run's limits to what `budget` covers.
 
         Raises:
             RunRefused: `key-profile` if the key does not name the profile of the secrets (RN90).

@@ -195,7 +195,7 @@ def _grant_for(runner: Runner, owner: Principal, wanted: Mapping[SecretName, str
 async def _write(
     runner: Runner, owner: Principal, secret: SecretName, kind: str, grant: Grant
 ) -> str | None:
-    """Generate a secret, and store it on the node unless a secret of this name exists (RN145).
+    """Generate a secret, and store it on the node unless the name is already in use (RN145).
 
     Returns the version that was written, or None if the secret exists already.
     """
@@ -215,7 +215,7 @@ async def _write(
 
 
 def token_digest(authorization: str) -> str:
-    """Return the SHA-256 of a request's token in base64url, for the signed statement."""
+    """Return the SHA-256 hash of a request's token, encoded in base64url."""
     return encode_url(hashlib.sha256(authorization.encode("utf-8", "surrogatepass")).digest())
 
 
@@ -226,7 +226,7 @@ async def verify_generated(
 
     Args:
         statement: the statement, untrusted.
-        start: the runner's start document, untrusted.
+        start: the runner's startup document, untrusted.
         inspector: verifier of quotes, with collateral that is valid now.
         authorization: the token of the request that the statement must answer.
     Returns:

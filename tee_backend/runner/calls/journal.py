@@ -172,7 +172,7 @@ class Journal:
         return await self.write(recorded)
 
     async def keep(self, job: str, receipt: bytes, payer: Payer) -> None:
-        """Store a job's receipt. If the payer group's quota is full, delete old receipts."""
+        """Store a job's receipt. If the receipt quota is exceeded, delete older receipts."""
         await self.write(lambda connection: keep_receipt(connection, job, receipt, payer))
 
     async def receipt(self, job: str) -> bytes | None:
@@ -234,12 +234,14 @@ class Journal:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-        marks = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {len(_SCHEMAS)};"
-        connection.executescript(f"BEGIN IMMEDIATE; {''.join(_SCHEMAS[version:])} {marks} COMMIT;")
+        pragmas = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {len(_SCHEMAS)};"
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {''.join(_SCHEMAS[version:])} {pragmas} COMMIT;"
+        )
 
 
 def keep_receipt(connection: sqlite3.Connection, job: str, receipt: bytes, payer: Payer) -> None:
-    """Store a receipt in a transaction. If the payer group's quota is full, delete old receipts."""
+    """Store a receipt within a transaction. If the quota is exceeded, delete older receipts."""
     connection.execute("INSERT INTO receipts (job, receipt) VALUES (?, ?)", (job, receipt))
     keep(connection, "receipt", job, payer, cost=1, most=_MOST_RECEIPTS)
 
@@ -248,7 +250,7 @@ class RowSealer:
     """Cipher for journal rows, which protects them against edits by the host.
 
     Rows are encrypted by AES-256-GCM with table, id and version as associated data. A row that was
-    changed, or moved to another place, cannot be decrypted. An older state of a row, restored with
+    changed, or moved to another row, cannot be decrypted. An older state of a row, restored with
     its version, can be (RN92). The key is derived from the seed of the runner's own key.
 
     Example:

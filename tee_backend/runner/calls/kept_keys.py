@@ -34,12 +34,12 @@ SELECT count(*), count(*) FILTER (WHERE owner = ?),
 _MAX_NONCE = (1 << 63) - 1
 
 
-class _Kept(msgspec.Struct, frozen=True):
+class _StoredKey(msgspec.Struct, frozen=True):
     statement: bytes
     is_revoked: bool
 
 
-_DECODER = msgspec.json.Decoder(_Kept)
+_DECODER = msgspec.json.Decoder(_StoredKey)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +61,17 @@ class KeptKeys:
 
         def added(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM api_keys WHERE expires_at < ?", (SystemClock.now(),))
-            if known := self._kept(connection, key.owner, key.nonce):
-                if known != [(key.nonce, 1, _Kept(statement, False))]:
+            if known := self._stored_keys(connection, key.owner, key.nonce):
+                if known != [(key.nonce, 1, _StoredKey(statement, False))]:
                     raise RunRefused("key-known")
                 return
             ((kept, own, has_account),) = connection.execute(_COUNTS, (key.owner, key.owner))
             # Without an account a grant suffices, and grants cost nothing. So owners without an
-            # account may fill at most half of the places.
+            # account may fill at most half of the storage.
             if own >= MOST_OF_AN_OWNER or kept >= (MOST if has_account else MOST // 2):
                 raise RunRefused("keys-full")
             sealed = self.sealer.seal(
-                _row_of(key.owner, key.nonce, 1), msgspec.json.encode(_Kept(statement, False))
+                _row_of(key.owner, key.nonce, 1), msgspec.json.encode(_StoredKey(statement, False))
             )
             row = (key.owner, key.nonce, key.expires_at, sealed)
             connection.execute("INSERT INTO api_keys VALUES (?, ?, ?, 1, ?)", row)
@@ -93,7 +93,7 @@ class KeptKeys:
         """Return an owner's live API keys, or only the key with the given nonce."""
         keys = []
         for number, _, kept in await self.journal.write(
-            lambda connection: self._kept(connection, owner, nonce)
+            lambda connection: self._stored_keys(connection, owner, nonce)
         ):
             with suppress(StatementInvalid):
                 key = self._read(kept.statement, owner)
@@ -105,9 +105,11 @@ class KeptKeys:
         """Revoke an API key. Return False if there is no such key."""
 
         def revoked(connection: sqlite3.Connection) -> bool:
-            for _, version, kept in self._kept(connection, owner, nonce):
+            for _, version, kept in self._stored_keys(connection, owner, nonce):
                 named = _row_of(owner, nonce, version + 1)
-                sealed = self.sealer.seal(named, msgspec.json.encode(_Kept(kept.statement, True)))
+                sealed = self.sealer.seal(
+                    named, msgspec.json.encode(_StoredKey(kept.statement, True))
+                )
                 statement = (
                     "UPDATE api_keys SET version = ?, sealed = ? WHERE owner = ? AND nonce = ?"
                 )
@@ -117,10 +119,10 @@ class KeptKeys:
 
         return await self.journal.write(revoked)
 
-    def _kept(
+    def _stored_keys(
         self, connection: sqlite3.Connection, owner: str, nonce: int | None
-    ) -> list[tuple[int, int, _Kept]]:
-        """Return the nonce, row version and decrypted content of each API key of an owner.
+    ) -> list[tuple[int, int, _StoredKey]]:
+        """Read and decrypt an owner's API keys. Each result is (nonce, row version, content).
 
         If `nonce` is given, only the row with that nonce is returned.
         """

@@ -202,7 +202,7 @@ class Ledger:
                 return
             for number, start in enumerate(starts):
                 self._put_content(
-                    connection, job, _piece(number), answer[start : start + PIECE_BYTES]
+                    connection, job, _piece_kind(number), answer[start : start + PIECE_BYTES]
                 )
             connection.execute(
                 "UPDATE jobs SET done_at = ?, size_bytes = ? WHERE id = ?", (now, len(answer), job)
@@ -225,7 +225,9 @@ class Ledger:
         """
         # The record is encrypted, so the host cannot shorten an answer by a false count (RN158).
         for number in range(record.pieces):
-            piece = await self.journal.write(partial(self._content, job=job, kind=_piece(number)))
+            piece = await self.journal.write(
+                partial(self._content, job=job, kind=_piece_kind(number))
+            )
             if piece is None:
                 raise FolderDamaged("a stored answer was deleted from the runner's journal")
             yield piece
@@ -301,7 +303,10 @@ class Ledger:
     def _replace(
         self, connection: sqlite3.Connection, job: str, before: State, **changed: State | int
     ) -> JobRecord:
-        """Update a job that must be in the state `before`, and return its previous record."""
+        """Update a job and return its previous record.
+
+        Raises FolderDamaged if the job is not in the state `before`.
+        """
         record, version = self._job(connection, job)
         if record is None or record.state != before:
             raise FolderDamaged(
@@ -331,8 +336,8 @@ class Ledger:
         return None if row is None else self.sealer.open((f"contents.{kind}", job, 1), row[0])
 
 
-def _piece(number: int) -> str:
-    """Return the value of the column `kind` for one piece of a stored response.
+def _piece_kind(number: int) -> str:
+    """Return the `kind` column value for piece `number` of a stored response.
 
     The first piece has the name that whole responses had in an older schema.
     """

@@ -1,4 +1,6 @@
-"""Prices of runs in micro-units, which depend on instructions and seconds (RN94).
+"""Prices of program runs, computed from the instructions and the time used (RN94).
+
+All prices are in micro-units.
 
 Example:
     price = Price(call=1000, million_instructions=1, second=1)
@@ -76,7 +78,7 @@ FREE = Price()
 
 
 def smallest(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    """Merge two mappings of limits. For a limit in both, the smaller value counts."""
+    """Merge two mappings of limits. If both contain a limit, the smaller value wins."""
     return {
         name: min(stated[name] for stated in (one, other) if name in stated)
         for name in {**one, **other}

@@ -1,4 +1,4 @@
-"""Look-up of programs that developers published on the node (RN53, RN54).
+"""Program lookup: finding and loading programs published on the node (RN53, RN54).
 
 A project that its developer granted to this runner is read by the grant, any other one from the
 developer's space `public` (RN153).
@@ -68,7 +68,9 @@ _Read = TypeVar("_Read")
 def live_grants(
     backend: Backend, read: Callable[[str], _Read]
 ) -> Callable[[], list[tuple[Grant, _Read]]]:
-    """Return a function that lists the backend's live grants that `read` can parse, newest first.
+    """Return a function that lists the backend's live grants of one kind, newest first.
+
+    `read` parses a grant of this kind, and raises InvalidPortableDelegation for any other grant.
 
     Grants may come from the disk, which the host controls. So each is verified as if it had just
     arrived; the result is cached.
@@ -90,7 +92,7 @@ def live_grants(
 
 @dataclass(eq=False, repr=False)
 class PublishedPrograms:
-    """Reader for published programs, which caches their versions."""
+    """A reader of published programs that caches program versions."""
 
     client: Client
     journal: Journal

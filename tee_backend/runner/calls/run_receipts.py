@@ -1,10 +1,10 @@
 """Signed receipts of runs, verified with the runner's attestation quote (RN70 to RN74).
 
-At its start a runner makes a receipt key inside the trust domain. The start document contains a
+At startup, a runner makes a receipt key inside the trust domain. The startup document contains a
 quote that names this key, the runner's DID, its manifest and its compose file. Each run, also a
 failed one, ends in a receipt that this key signs.
 
-The start document:
+The startup document:
 
     {"type": "sealspace.runner.start/v1", "statement": {"did", "manifest", "compose"},
      "receiptKey": did:key, "quote": base64, "eventLog": array or null}
@@ -15,7 +15,7 @@ A receipt, as a signed statement `sealspace.run.receipt/v1`:
      "code": text or null, "inputHash", "outputHash": base64url of SHA-256(salt ‖ bytes),
      "variablesHash": base64url, "secrets": "none" | "delivered", "hosts": [], "limits": {…},
      "instructions", "timeMs", "nonce": text or null, "runner": DID,
-     "start": base64url of the SHA-256 of the start document, "at": RFC 3339}
+     "start": base64url of the SHA-256 of the startup document, "at": RFC 3339}
 
 The hashes of input and output are salted, and only the caller gets the salt. So other readers of a
 receipt cannot find an input by trying candidates.
@@ -56,7 +56,10 @@ SALT_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """A parsed, unverified start document, which contains a runner's receipt key and quote."""
+    """The document that a runner publishes at startup, parsed but unverified.
+
+    The quote covers the statement and the key with which the runner signs receipts.
+    """
 
     statement: Statement
     receipt_key: Principal
@@ -138,13 +141,13 @@ class _StartDocument(
 def encode_start(
     statement: dict[str, Json], receipt_key: str, quote: bytes, event_log: list[Json] | None
 ) -> bytes:
-    """Encode a runner's start document (statement, receipt key and quote) as canonical JSON."""
+    """Encode a runner's startup document (statement, receipt key, quote) as canonical JSON."""
     document = _StartDocument(statement, receipt_key, encode_standard(quote), event_log)
     return canonical_bytes(msgspec.to_builtins(document))
 
 
 def parse_start(data: bytes) -> Start:
-    """Parse a runner's untrusted start document.
+    """Parse the document that a runner publishes at startup. The document is untrusted.
 
     Raises:
         StatementInvalid: it is malformed. Its quote and key are not verified here.
@@ -184,7 +187,7 @@ async def verify_run(receipt: bytes, start: bytes, inspector: "Inspector") -> Ve
 
     Args:
         receipt: the receipt, untrusted.
-        start: the runner's start document, untrusted.
+        start: the runner's startup document, untrusted.
         inspector: verifier of quotes, with collateral that was valid at that time.
     Returns:
         The verified receipt, with the runner's measurements.
@@ -201,7 +204,7 @@ async def verify_run(receipt: bytes, start: bytes, inspector: "Inspector") -> Ve
 async def verify_signed(
     receipt: bytes, start: bytes, inspector: "Inspector", *, kind: str, members: frozenset[str]
 ) -> VerifiedRun:
-    """Verify a statement of type `kind` that a runner's receipt key signed.
+    """Verify a statement of type `kind`, signed with a runner's receipt key.
 
     Checks and errors are those of `verify_run`.
     """

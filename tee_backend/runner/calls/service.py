@@ -73,7 +73,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A runner's receipt key, and the start document with an attestation quote for that key.
+    """A runner's receipt key, and the startup document that contains a quote for the key.
 
     `start_hash` is the SHA-256 of the document in base64url.
     """
@@ -94,7 +94,7 @@ def manifest_of(did: str, name: str) -> dict[str, Json]:
 async def begin(
     source: EvidenceSource, *, did: Principal, manifest: Mapping[str, Json], compose: str | None
 ) -> Identity:
-    """Create a receipt key, and a start document with an attestation quote for that key (RN71)."""
+    """Create a receipt key, and a startup document that contains a quote for the key (RN71)."""
     key = Ed25519Signer(SystemEntropy().token(32))
     stated = statement_json(did, dict(manifest), compose)
     binding = runner_binding(did, key.public_key, parse_statement(stated).sha256)
@@ -163,9 +163,10 @@ class Runner:
         await (self.backend.accept if is_releasing else self.backend.hold)(*portables)
 
     async def verify_caller(self, authorization: str | None, sign_in: str | None) -> SignedCall:
-        """Verify a call's token, which must be for the current process of this runner (RN178).
+        """Verify a call's token. Tokens from before the runner's last restart are refused (RN178).
 
-        The token contains the hash of the start document, which the runner creates at startup.
+        The token contains the hash of the startup document, which each process creates anew. So a
+        token for another runner with the same DID is refused too.
 
         Args:
             authorization: the caller's token, untrusted, or None.
@@ -214,8 +215,8 @@ class Runner:
         return call.caller
 
     def limits(self, body: CallBody) -> Limits:
-        """Return the limits for a call, each the smaller of the runner's and the caller's value."""
-        return _smallest(self.most, body.limits)
+        """Return the runner's limits, each capped at the value that the caller requested."""
+        return _capped(self.most, body.limits)
 
     async def perform(
         self, job: str, record: JobRecord, body: CallBody, *, compile_s: int
@@ -279,7 +280,7 @@ class Runner:
     async def _prepared(
         self, job: str, body: CallBody, manifest: ProgramManifest, request: RunRequest
     ) -> RunRequest:
-        """Return a run request completed with limits, allowed hosts and the granted secrets."""
+        """Add limits, allowed hosts and granted secrets to a run request."""
         caller = request.payer.did
         limits, hosts, secrets = self.limits(body), frozenset(manifest.hosts), dict[str, str]()
         if body.secrets is not None:
@@ -294,7 +295,7 @@ class Runner:
                 secrets[name] = value
                 # RN103: a run may contact only hosts that the grant of every secret allows
                 hosts &= frozenset(grant.statement.hosts)
-                limits = _smallest(limits, asdict(grant.statement.limits))
+                limits = _capped(limits, asdict(grant.statement.limits))
         environment = environment_of(_system(job, caller, body.project, limits), secrets)
         return replace(
             request,
@@ -458,8 +459,8 @@ def _choose(
     return dict(sorted(candidates.items()))
 
 
-def _smallest(limits: Limits, stated: Mapping[str, int | None]) -> Limits:
-    """Return the limits, each lowered to its value in `stated` if that is smaller (RN86).
+def _capped(limits: Limits, caps: Mapping[str, int | None]) -> Limits:
+    """Return `limits` with each value capped at the value in `caps`, if there is one (RN86).
 
     Instructions are rounded down to whole millions (RN1), except below one million, which a grant
     or a runner may set.
@@ -468,9 +469,7 @@ def _smallest(limits: Limits, stated: Mapping[str, int | None]) -> Limits:
         RunRefused: `limits-invalid` if a limit is below 1.
     """
     lower = {
-        name: min(getattr(limits, name), limit)
-        for name, limit in stated.items()
-        if limit is not None
+        name: min(getattr(limits, name), limit) for name, limit in caps.items() if limit is not None
     }
     smallest = replace(limits, **lower)
     # RN1: by exact limits a caller could measure the instructions that a program spends on a
@@ -481,7 +480,7 @@ def _smallest(limits: Limits, stated: Mapping[str, int | None]) -> Limits:
 
 
 def _system(job: str, caller: str, project: ProjectId | None, limits: Limits) -> dict[str, str]:
-    """Return the environment variables that the runner sets, with OutLayer's names (RN84)."""
+    """Return the OutLayer-compatible environment variables that the runner sets (RN84)."""
     nothing = dict.fromkeys(
         (
             "NEAR_NETWORK_ID",

@@ -66,7 +66,7 @@ class Artefacts:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self, request: RunRequest, load: Load, compile_s: list[float]) -> int:
-        """Return a file descriptor of a compiled program, compiling the program if needed.
+        """Return a file descriptor for a compiled program. If necessary, compile the program first.
 
         The caller closes the descriptor. Concurrent calls of one payer for the same program and
         origin share one compilation: only the first call's `load` runs, and all get its exception.

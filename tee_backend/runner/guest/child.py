@@ -1,4 +1,4 @@
-"""Management of the runner's child processes, from their start to their end."""
+"""Child process management: startup, requests and termination."""
 
 import asyncio
 import logging

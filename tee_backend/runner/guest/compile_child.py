@@ -1,4 +1,4 @@
-"""Main function of a child process that compiles one program and runs none.
+"""Entry point of the child process that compiles a single program without running it.
 
 The template forks it, and the runner's own process never imports this module. It imports wasmtime
 and, of this project, only modules of this folder.

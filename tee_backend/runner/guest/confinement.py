@@ -41,7 +41,7 @@ def confine(uid: int | None, parent: int) -> None:
 
 
 def name(of_process: str) -> None:
-    """Set the name that process lists show for this process, at most 15 bytes."""
+    """Set the name of this process, as shown by tools such as `ps`. At most 15 bytes."""
     _libc.prctl(_PR_SET_NAME, of_process.encode(), 0, 0, 0)
 
 

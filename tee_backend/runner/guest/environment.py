@@ -36,7 +36,7 @@ _NO_VALUE = re.compile("[\0\ud800-\udfff]")
 
 
 def is_reserved(name: str) -> bool:
-    """Return whether a variable name is reserved for the runner and so not for secrets (RN4)."""
+    """Return whether a variable name is reserved and cannot be used for a secret (RN4)."""
     return name in RESERVED_NAMES or name.startswith(RESERVED_PREFIXES)
 
 

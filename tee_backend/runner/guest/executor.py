@@ -204,7 +204,7 @@ async def _result(
 
 
 def _require_completed(answer: _frames.Answer) -> None:
-    """Raise RunRefused if a run failed, with the reason of the failure (RN28).
+    """Raise RunRefused if a run failed. The exception contains the reason (RN28).
 
     The reason follows from how the run ended and from its flags, never from an error text.
     """

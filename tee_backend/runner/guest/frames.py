@@ -69,7 +69,7 @@ _ANSWER = struct.Struct("!BBiQQQQI")
 
 
 def pack_request(head: Mapping[str, object], standard_input: bytes) -> bytes:
-    """Encode the body of the runner's request to run a program."""
+    """Encode a run request: a JSON object with a length prefix, then the program's input."""
     text = json.dumps(head).encode()
     return LENGTH.pack(len(text)) + text + standard_input
 

@@ -188,7 +188,7 @@ def _take_bytes(values: Any) -> bytes:
 
 
 def _fill(values: Any, body: bytes) -> None:
-    """Fill a component's empty list of `u8` values with bytes."""
+    """Copy bytes into an empty `list<u8>` value of a component."""
     if not body:
         return
     ffi.wasmtime_component_vallist_new_uninit(ctypes.byref(values), len(body))

@@ -257,7 +257,7 @@ class Outbound:
         self._lookups.shutdown(wait=False, cancel_futures=True)
 
     async def send(self, request: OutboundRequest) -> bytes:
-        """Send a guest's HTTP request to its host, and return the response encoded for the guest.
+        """Send an HTTP request from a guest program, and return the encoded response.
 
         Raises:
             RequestRefused: no valid response arrived.

@@ -111,7 +111,7 @@ class Pool:
         return await self.start("_run_child")
 
     def give_back(self, child: Child) -> None:
-        """Take back a child process that has finished a run without secrets."""
+        """Put a child process back into the pool for reuse. Its run must not have had secrets."""
         child.runs += 1
         if self._closed or child.runs >= _MOST_RUNS:
             self.end(child)

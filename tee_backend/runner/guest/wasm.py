@@ -38,7 +38,7 @@ _RUN = re.compile(r"wasi:cli/run@0\.2\.[0-9]+")
 
 
 def configured() -> Config:
-    """Return the wasmtime configuration that compiling and running children must share."""
+    """Return the wasmtime configuration, which must be the same for compiling and running."""
     config = Config()
     config.consume_fuel = True  # RN10
     # RN11: features that add memories or threads would get around the limits of a run.

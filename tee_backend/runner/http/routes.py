@@ -2,7 +2,7 @@
 
     POST   /run                     run a program (`call_bodies`); `Authorization`
     GET    /receipts/{job}          the receipt of a run; also /attestations/{job}
-    GET    /start                   the start document, which receipts are verified with
+    GET    /start                   the startup document, needed to verify receipts
     GET    /info                    DID, start, limits, prices
     GET    /healthz, /readyz        whether the runner works
     POST   /call/{owner}/{project}  run a program as OutLayer's clients do; `X-Payment-Key`
@@ -184,7 +184,7 @@ class RunnerSurface:
             return await self._calls.call(key, named["owner"], named["project"], stated, body)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        """Return the result of an asynchronous call to its caller. Others get status 404."""
+        """Return the result of an asynchronous call. Only the client that made the call gets it."""
         job, owner = request.match_info["id"][:64], None
         try:
             if KEY_HEADER in request.headers:
@@ -310,7 +310,9 @@ class RunnerSurface:
         most_bytes: int = MAX_BODY_BYTES,
         owner: Principal | None = None,
     ) -> AsyncIterator[bytes]:
-        """Read a request's body, which counts towards the limits until the block ends (RN67).
+        """Read a request body while enforcing the limits on concurrent requests (RN67).
+
+        The request and its body count towards the limits until the block ends.
 
         Args:
             request: a request whose body has not been read.
@@ -392,7 +394,7 @@ class RunnerSurface:
 
 
 def _parts(owner: Principal | None) -> Parts:
-    """Map each counter that a request increases to the divisor of the counter's limit.
+    """Return the usage counters for a request, each with the divisor that reduces its limit.
 
     With a divisor of 2 the counter may reach half of the limit. Unknown payers are counted
     separately, so that they cannot use up the capacity of known payers. One owner gets at most half
