@@ -13,7 +13,7 @@ from spaces.store.lmdb.engine import connect_lmdb
 
 from ..config.tree import Config
 from ..platform.root_secret import STORE_FOLDER_NAME
-from ..storage.stores import embedded_store, place_of, read_store, start_refused
+from ..storage.stores import embedded_store, read_store, start_refused, store_location
 from .settings import configured
 
 Result = TypeVar("Result")
@@ -28,7 +28,7 @@ def has_store(config: Config) -> bool:
 async def opened_store(
     config: Config, *, may_be_moved: bool = False, is_for_reading: bool = False
 ) -> AsyncIterator[Store]:
-    """Open the existing store, which is in the data folder or in the database of `store.url`."""
+    """Open the existing store in the data folder, or in the database at `store.url`."""
     if not has_store(config):
         raise StoreMisused(
             f"there is no store in {config.data}",
@@ -45,7 +45,7 @@ async def opened_store(
         finally:
             await store.close()
     except SpaceError as error:
-        what = f"the store in {place_of(config)} failed"
+        what = f"the store in {store_location(config)} failed"
         raise as_node_error(error, config, what=what, hint="sealspace doctor") from error
 
 
@@ -79,7 +79,7 @@ def _open(config: Config) -> Store:
 
 
 def as_node_error(error: SpaceError, config: Config, *, what: str, hint: str) -> NodeError:
-    """Convert an error of the store to a command-line error with a hint."""
+    """Convert a store error to a command-line error with a hint."""
     if isinstance(error, StoreMoved):
         return start_refused(config, error)
     return StoreMisused(f"{what}: {error}", hint=hint, code=error.code)

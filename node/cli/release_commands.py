@@ -31,7 +31,7 @@ from tee_backend.attestation.attestation_errors import AttestationError
 from tee_backend.cli.trust_files import read_collateral_file, read_trust_root
 
 from ..collateral.collateral_source import refresh_rules
-from ..collateral.intake import HeldDocument, held_collateral, import_collateral
+from ..collateral.intake import FamilyCollateral, import_collateral, list_collateral
 from ..config.tree import AttestationMode, Config
 from ..operations.releases.withdrawal import withdraw_everywhere, withdrawals_json
 from ..release_terms import configured_trust_root, recorded_release
@@ -239,7 +239,7 @@ async def list_held(_: Config, store: Store) -> None:
     `windows` is absent, a quote of this family was received, but the family's document is missing.
     """
     try:
-        found = [_description(held) for held in await held_collateral(store)]
+        found = [_description(entry) for entry in await list_collateral(store)]
     except AttestationError as error:
         raise CollateralRefused(
             f"a stored document cannot be read: {error.code}: {error.detail}",
@@ -257,8 +257,8 @@ async def list_held(_: Config, store: Store) -> None:
     )
 
 
-def _description(held: HeldDocument) -> dict[str, object]:
-    (fmspc, ca), state, document = held
+def _description(entry: FamilyCollateral) -> dict[str, object]:
+    (fmspc, ca), state, document = entry
     described: dict[str, object] = {"fmspc": fmspc.hex(), "ca": ca}
     if document is None:
         described["wanted"] = time_text(state.wanted_at)

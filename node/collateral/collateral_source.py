@@ -32,7 +32,7 @@ class CollateralSource:
         self.name = (urlsplit(settings.base_url).hostname or "")[:MAX_NAME_CHARS]
 
     async def fetch(self, fmspc: bytes, ca: PlatformCa) -> Document:
-        """Fetch the collateral of a platform family (AT30).
+        """Fetch the collateral for a platform family (AT30).
 
         Raises:
             CollateralUnusable: see `pcs.CollateralService.collateral`.
@@ -81,7 +81,7 @@ def configured_source(settings: Collateral) -> CollateralSource | None:
 
 
 def refresh_rules(settings: Collateral) -> RefreshRules:
-    """Return the configured rules for renewing collateral and for counting it as stale."""
+    """Return the configured rules for when to refresh collateral and when to treat it as stale."""
     return RefreshRules(
         every_s=settings.refresh_s,
         ahead_s=settings.lead_s,

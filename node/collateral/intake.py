@@ -109,23 +109,23 @@ async def keep_collateral(
     raise StoreBusy("other processes are importing collateral for the same platforms")
 
 
-class HeldDocument(NamedTuple):
-    """A platform family, its stored collateral if any, and the state of its refreshes."""
+class FamilyCollateral(NamedTuple):
+    """A platform family with its stored collateral, if any, and its refresh state."""
 
     family: Family
     state: CollateralState
     collateral: Collateral | None
 
 
-async def held_collateral(store: Store) -> Sequence[HeldDocument]:
-    """Return the stored collateral and the refresh state of every platform family, in order.
+async def list_collateral(store: Store) -> Sequence[FamilyCollateral]:
+    """Return the stored collateral and the refresh state for each platform family.
 
     Raises:
         AttestationError: a stored document does not parse.
     """
     documents = {family: parse_collateral(raw) for family, raw in await collateral_documents(store)}
     states = await collateral_states(store)
-    return [HeldDocument(family, state, documents.get(family)) for family, state, _ in states]
+    return [FamilyCollateral(family, state, documents.get(family)) for family, state, _ in states]
 
 
 async def import_folder(

@@ -1,4 +1,4 @@
-"""A bounded queue that verifies quotes one at a time, with a pause after each failure.
+"""A bounded queue for verifying quotes one at a time, with a pause after each failure.
 
 The library holds the interpreter lock for the millisecond that a quote takes. In a thread it would
 block other requests just the same, and contend for the lock whenever one of them checks a

@@ -1,1 +1,1 @@
-"""Opening the configured store, and the storage of large values."""
+"""The configured store, and the storage for large values."""

@@ -26,12 +26,12 @@ _MAX_SECRET_BYTES = 4096
 
 
 def open_objects(config: Config) -> ObjectStore:
-    """Return the configured storage of value bodies, without accessing it."""
+    """Return the configured folder or bucket for large values, without accessing it."""
     return open_folder(config) if config.objects.url is None else open_bucket(config)
 
 
 def open_folder(config: Config) -> ObjectFolder:
-    """Return the storage of value bodies in the data folder, even if a bucket is configured."""
+    """Return the folder for large values, even if a bucket is configured."""
     return ObjectFolder(config.data / _FOLDER_NAME, max_bytes=config.store.max_bytes)
 
 
@@ -73,9 +73,9 @@ def open_bucket(config: Config) -> "ObjectBucket":
 async def claim_objects(
     config: Config, store: Store, objects: ObjectStore, *, store_id: bytes
 ) -> None:
-    """Check that the configured storage of value bodies is the one that this store uses.
+    """Check that the configured storage for large values is the one that the store uses.
 
-    The store records where its bodies are; a bucket also records the id of its store.
+    The store records where its large values are; a bucket also records the id of its store.
     """
     try:
         await claim_location(store, location_text(config))
@@ -95,7 +95,7 @@ async def claim_objects(
 
 
 async def stored_objects(config: Config, store: Store) -> ObjectStore:
-    """Return the storage of a store's value bodies, for commands that read all of them."""
+    """Return the storage for large values, after checking that it belongs to the store."""
     objects = open_objects(config)
     await claim_objects(config, store, objects, store_id=await started_id(store))
     return objects
@@ -112,7 +112,7 @@ async def started_id(store: Store) -> bytes:
 
 
 def location_text(config: Config) -> str:
-    """Return the storage location of value bodies as text, such as `s3://bucket/prefix`."""
+    """Return the location of large values as text, such as `s3://bucket/prefix`."""
     if config.objects.url is None:
         return FOLDER
     bucket, prefix = _bucket_of(config.objects)

@@ -49,14 +49,14 @@ def rows_of(config: Config, store: Store) -> RowSource:
 
 
 def start_refused(config: Config, error: StartRefused) -> StoreMisused:
-    """Return the error for a store of a different schema version, or one that was moved (ST12)."""
+    """Return the error for a store that was moved or has a different schema version (ST12)."""
     if not isinstance(error, StoreMoved):
         return StoreMisused(str(error), hint="start the version of sealspace that wrote the store")
     if config.is_shared:
         hint = "on that machine, unset store.url and run: sealspace serve --data FOLDER"
     else:
         hint = "serve that database: sealspace serve --store postgresql://…"
-    return StoreMisused(f"{place_of(config)}: {error}", hint=hint, code=error.code)
+    return StoreMisused(f"{store_location(config)}: {error}", hint=hint, code=error.code)
 
 
 def shared_store(
@@ -82,8 +82,8 @@ def longest_life_s(config: Config) -> int:
     return max(config.invocation.max_lifetime_s, config.release.challenge_s, MAX_LIFETIME_S) + 60
 
 
-def place_of(config: Config) -> str:
-    """Return a description of the store's location that contains no password."""
+def store_location(config: Config) -> str:
+    """Describe the store's location for a message, without a database password."""
     return "the database of store.url" if config.is_shared else str(config.data)
 
 

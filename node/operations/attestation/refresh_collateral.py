@@ -28,7 +28,7 @@ from tee_backend.attestation.quote import Quote
 from tee_backend.attestation.refresh import alarms_of
 
 from ...collateral.collateral_source import CollateralSource, refresh_rules
-from ...collateral.intake import held_collateral, keep_collateral
+from ...collateral.intake import keep_collateral, list_collateral
 from ...logs import log_event, log_warning
 from ...services import Services
 
@@ -186,7 +186,7 @@ async def report_alarms(services: Services) -> bool:
         SpaceError: the store does not answer.
     """
     now, rules = services.clock.now(), refresh_rules(services.config.collateral)
-    for entry in await held_collateral(services.store):
+    for entry in await list_collateral(services.store):
         collateral, state = entry.collateral, entry.state
         if collateral is None:
             continue

@@ -26,7 +26,7 @@ from simulators.pcs import (
 from tests_support import CountingEntropy, FixedClock, shared_vectors
 
 from node.collateral.collateral_source import refresh_rules
-from node.collateral.intake import IMPORTED, held_collateral, import_collateral
+from node.collateral.intake import IMPORTED, import_collateral, list_collateral
 from node.config.tree import Collateral, Config, Http, Release, Secret, Store
 from node.housekeeping.schedule import Housekeeper, Job
 from node.operations.attestation.refresh_collateral import (
@@ -315,13 +315,13 @@ async def test_genuine_documents(
         pcs.publish(newer)
         clock.advance(DAY_S)
         await fetch_due(node.services)
-        (held,) = await held_collateral(node.services.store)
+        (held,) = await list_collateral(node.services.store)
         assert held.collateral is not None
         assert held.collateral.tcb_info.stated.evaluation_number == 20
         pcs.publish(older)
         clock.advance(DAY_S)
         await fetch_due(node.services)
-        (after,) = await held_collateral(node.services.store)
+        (after,) = await list_collateral(node.services.store)
         assert (after.collateral, after.state.failed) == (held.collateral, "collateral-rollback")
 
 
@@ -497,7 +497,7 @@ async def test_a_service_that_is_not_there(kept: Kept, tmp_path: Path) -> None:
         await bring(services, kept.imported, kept.clock)
         kept.clock.advance(DAY_S)
         await fetch_due(services)
-        (held,) = await held_collateral(services.store)
+        (held,) = await list_collateral(services.store)
         assert (held.state.failed, held.state.failures) == ("service-unavailable", 1)
 
 
