@@ -31,7 +31,7 @@ _HEAD = """\
 @click.command("show", epilog="Example: `sealspace config show --data ./data`.")
 @configured
 def show(config: Config) -> None:
-    """Print the settings in force as TOML, combined from all sources and the defaults.
+    """Print the effective settings as TOML, including the defaults.
 
     Secrets are masked: the output shows only whether a secret is set.
     """

@@ -1,4 +1,4 @@
-"""The command `sealspace dev`, which runs a node, a simulated backend and an owner on one machine.
+"""The command `sealspace dev`, which runs a node and a simulated backend and logs in as an owner.
 
 Everything is on loopback and in one folder, and ends with the command. The node is configured as in
 production except for its trust root, the certificate of the simulated platform. Anyone with access
@@ -75,7 +75,7 @@ _SECRET = "API_KEY"  # noqa: S105  # the name of a secret
     ),
 )
 def dev(port: int, name: str, data: Path | None) -> None:
-    """Run a node, a simulated backend and an owner who is logged in, for development.
+    """Run a node and a simulated backend for development, and log in as an owner.
 
     Prints the three commands to run next in another terminal. Ctrl-C ends everything.
     """
@@ -145,7 +145,7 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
 
 @asynccontextmanager
 async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
-    """Run a sealspace command in a subprocess. A server is stopped at the end of the block."""
+    """Run a sealspace command in a subprocess. Stop it at the end of the block if it still runs."""
     process = await asyncio.create_subprocess_exec(
         *own_program("from sealspace.cli.root import main; sys.exit(main())", *arguments),
         stdin=asyncio.subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""The commands `sealspace admin owners` (admitted owners) and `quota` (limits of spaces)."""
+"""The commands `sealspace admin owners` (admitted owners) and `quota` (storage limits)."""
 
 import re
 from collections.abc import Sequence
@@ -122,7 +122,7 @@ _SPACE = click.argument("space", metavar="SPACE", type=_id)
 
 @click.group(cls=Verbs)
 def quota() -> None:
-    """Show or set the storage limits of spaces.
+    """Show or set storage limits for spaces.
 
     Changes apply to every process on the store. SPACE is the whole id of a space, like
     tinycloud:pkh:eip155:1:0x…:notes. The default limit is the

@@ -43,7 +43,7 @@ def audit() -> None:
 @on_store
 @click.option("--after", type=click.IntRange(min=0), default=0, help="Start after this entry.")
 async def export_audit(config: Config, store: Store, after: int) -> None:
-    """Print the audit chain as JSON lines, followed by a signed head over all records.
+    """Print the audit chain as JSON lines. The last line is a signed head that covers every record.
 
     Records that are not in the chain yet are added to it first.
     """
@@ -65,7 +65,7 @@ async def export_audit(config: Config, store: Store, after: int) -> None:
 @on_store
 @click.argument("file", type=click.File("rb"))
 async def kept(config: Config, store: Store, file: BinaryIO) -> None:
-    """Record that FILE, an export of this store's audit chain, is stored outside the store.
+    """Record that FILE, an export of the audit chain, has been saved elsewhere.
 
     The command verifies FILE and compares it with the chain. The node may then remove the records
     in FILE from the store, as set by `retention.audit_days`.
@@ -104,8 +104,8 @@ async def kept(config: Config, store: Store, file: BinaryIO) -> None:
 
 
 async def _chain(config: Config, store: Store) -> Chain:
-    """Return the identity and signer of the store's audit chain. Refuse another store's root
-    secret."""
+    """Return the audit chain's identity and signer. Raise StoreMisused if the root secret belongs
+    to another store."""
     keyring = Keyring(load_root_secret(config, SystemEntropy()))
     identity = await recorded_identity(store)
     if identity is None or identity.node_did != keyring.node_did:
@@ -138,14 +138,14 @@ _NETWORK = click.option(
 
 @click.group(cls=Verbs)
 def receipts() -> None:
-    """Print or export the receipts of key releases, for all networks of the store."""
+    """Print or export the receipts for key releases, from all networks in the store."""
 
 
 @receipts.command("list")
 @on_store
 @_NETWORK
 async def list_(_: Config, store: Store, network: NetworkId | None) -> None:
-    """Print the signed receipts as JSON objects, one on each line. With --json, print one array."""
+    """Print the signed receipts as JSON objects, one per line. With --json, print one array."""
     if shared().as_json:
         print_exactly(
             b"[" + b",".join([text async for text in stored_receipts(store, network)]) + b"]"

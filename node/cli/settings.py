@@ -1,4 +1,4 @@
-"""Options that several commands share, and the settings that they set."""
+"""Command-line options shared by several commands, such as `--data` and `--config`."""
 
 from collections.abc import Callable, Mapping
 from functools import wraps

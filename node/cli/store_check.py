@@ -1,4 +1,4 @@
-"""The checks of `sealspace doctor` on the store, the root secret and large values."""
+"""Checks that `sealspace doctor` runs on the store, the root secret and large values."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from .opened_store import has_store, opened_store
 
 
 def database_findings(config: Config) -> Sequence[tuple[str, str, str]]:
-    """Check the database of a shared store. Return severity, text and next step of each finding."""
+    """Check a shared store's database. Return the severity, text and next step of each finding."""
     if not config.is_shared:
         return []
     from spaces.store.postgres.requirements import examine

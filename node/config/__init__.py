@@ -1,1 +1,1 @@
-"""The node's settings, with their definitions, sources, checks and secrets."""
+"""The node's configuration: definitions of settings, loading, validation and secret handling."""

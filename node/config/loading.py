@@ -1,4 +1,4 @@
-"""Configuration loading from the defaults, a settings file, the environment and flags.
+"""Settings loader: reads the defaults, a settings file, the environment and flags, in this order.
 
 A later source overrides an earlier one. Rules (spec/operations/running.md):
 

@@ -1,4 +1,4 @@
-"""Protection of secret settings: masked in output, and rejected where others can read them."""
+"""Handling of secret settings: output masks them, and settings files must not contain them."""
 
 from collections.abc import Mapping
 from urllib.parse import parse_qs, urlsplit
@@ -57,7 +57,7 @@ def refuse_secrets(settings: Mapping[str, object], *, source: str) -> None:
 
 
 def refuse_password(url: object, *, source: str) -> None:
-    """Refuse a database address with a password in a settings file or in command arguments."""
+    """Refuse a password in `store.url` if the URL comes from a settings file or a flag."""
     if not isinstance(url, str):
         return
     try:

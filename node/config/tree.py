@@ -541,7 +541,10 @@ class Config(Section, frozen=True):
 
 @cache
 def setting_types() -> Mapping[str, object]:
-    """Return the annotated type of every setting by its dotted path, in order of definition."""
+    """Return a mapping from the dotted path of each setting to its type annotation.
+
+    The settings are in the order of their definition.
+    """
     return {
         f"{section.name}.{field.name}": field.type
         for section in msgspec.structs.fields(Config)
