@@ -24,11 +24,11 @@ class Cohort:
         self._due = 0
 
     def arrived(self, requests: int) -> None:
-        """Count requests whose headers have arrived."""
+        """Add requests to the count after their headers have arrived."""
         self._due += requests
 
     def answered(self, requests: int) -> None:
-        """Subtract requests that were answered or abandoned from the count."""
+        """Remove answered or abandoned requests from the count."""
         self._due -= requests
 
     @types.coroutine

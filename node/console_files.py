@@ -67,7 +67,7 @@ def headers_with(runner: str | None) -> Mapping[str, str]:
 
 
 def read_files() -> dict[str, bytes]:
-    """Return the contents of all console files by relative path, in the order of the paths."""
+    """Return the contents of all console files in a dict, sorted by relative path."""
     return dict(sorted(_read(files("node").joinpath("console"), "").items()))
 
 

@@ -1,4 +1,4 @@
-"""Counters of requests, refusals, releases and dropped connections.
+"""Counters of requests, refusals, key releases and dropped connections.
 
 Code that handles requests imports only this module. In a worker with metrics enabled,
 `node.metrics` supplies the cells that are counted in.
@@ -32,7 +32,10 @@ OTHER = "other"
 
 
 class RequestCounter:
-    """Counts requests, refusals, releases and dropped connections, in the event loop's thread."""
+    """Counters of one worker's requests, refusals, key releases and dropped connections.
+
+    Only the event loop's thread may use them.
+    """
 
     cells: dict[tuple[str, ...], Any]
 
@@ -58,6 +61,6 @@ class RequestCounter:
         """Count a key release, after its audit record has been committed."""
         self.cells["sealspace_releases_total", ground].inc()
 
-    def gave_up(self, setting: str) -> None:
-        """Count a refused or closed connection by the setting whose limit it reached."""
+    def limit_exceeded(self, setting: str) -> None:
+        """Count a refused or closed connection. `setting` names the limit that was exceeded."""
         self.cells["sealspace_connections_given_up_total", setting].inc()

@@ -60,7 +60,10 @@ def tell_operator(sentence: str) -> None:
 
 
 def log_failure(request_id: str, method: str, error: BaseException) -> None:
-    """Log an internal error of a request: its class and source locations, but not its message."""
+    """Log a request that failed with an internal error.
+
+    The error's class and source locations are logged, but not its message.
+    """
     _log(
         logging.ERROR,
         "request-failed",
@@ -86,8 +89,8 @@ def _of_library(record: logging.LogRecord) -> dict[str, Field]:
     return fields
 
 
-class _Lines(logging.Handler):
-    """A log handler that writes whole lines, so that the lines of processes do not interleave."""
+class _LineHandler(logging.Handler):
+    """A log handler that writes whole lines, because several processes share standard error."""
 
     stream: TextIO | None = None  # None: standard error, whatever it is when a line is written
 
@@ -123,7 +126,7 @@ def _log(level: int, event: str, fields: Mapping[str, Field]) -> None:
         _events.log(level, event, extra={_FIELDS: fields})
 
 
-_lines = _Lines()
+_lines = _LineHandler()
 _events = logging.getLogger("sealspace")
 _events.propagate = False  # a program that embeds a node keeps its own handlers for its own lines
 _events.setLevel(logging.INFO)

@@ -35,7 +35,7 @@ class Rates:
         self.charge(client, now=now)
 
     def require(self, client: str | None, *, now: float) -> None:
-        """Refuse the request if the client's bucket is empty, without taking a token."""
+        """Refuse the request if the client's bucket is empty. No token is taken."""
         if client is None or not self._per_second:
             return
         name = counted_as(client)
@@ -48,7 +48,7 @@ class Rates:
             )
 
     def is_new(self, client: str | None) -> bool:
-        """Return whether no request of this client is counted, so that its token bucket is full."""
+        """Return whether the client has no entry in memory. Its token bucket is then full."""
         return self._most >= 1 and (client is None or counted_as(client) not in self._spent)
 
     def charge(self, client: str | None, *, now: float) -> None:
@@ -68,8 +68,8 @@ def _counted_as(client: str) -> str:
 
 
 def counted_as(client: str) -> str:
-    """Return the key under which a client is counted.
+    """Return the rate-limiting key for a client.
 
-    An IPv6 address is counted by its /64, any other client by its text.
+    For an IPv6 address it is the /64 network, for any other client the text itself.
     """
     return _counted_as(client[:_MAX_NAME_CHARS])

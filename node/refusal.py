@@ -1,4 +1,4 @@
-"""The error with which the node refuses a request, and its stable codes.
+"""The exception for refused requests, and its stable error codes.
 
 A code states the cause and is independent of HTTP. One table, `node/http/messages/refusals.py`,
 gives the status, title and hint for every code, including those that lower packages raise.
@@ -116,7 +116,7 @@ A message contains limits and what the caller sent, never a secret.
 
 
 class Refusal(Exception):
-    """A refused request."""
+    """The error for a refused request."""
 
     def __init__(
         self, code: str, *about: object, hint: str | None = None, retry_after_s: int | None = None

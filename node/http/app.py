@@ -85,10 +85,11 @@ def build_app(services: Services) -> web.Application:
 
 
 def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:
-    """Return a request handler that looks up fixed paths in a dictionary, without aiohttp's router.
+    """Return a request handler that bypasses aiohttp's router for fixed paths.
 
-    Everything that needs resolving is left to `otherwise`: a query, an escaped spelling, a
-    placeholder, an `Expect` header, or a method that the path does not have.
+    Fixed paths are looked up in a dictionary. Everything that needs resolving is left to
+    `otherwise`: a query, an escaped spelling, a placeholder, an `Expect` header, or a method that
+    the path does not have.
     """
     every = {
         (route.method, route.resource.canonical): (_match_of(app, route), route.handler)

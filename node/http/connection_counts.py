@@ -16,14 +16,13 @@ class ConnectionCounts:
     """A table of open connections by worker. Workers that do not accept connections are marked."""
 
     def __init__(self, descriptor: int) -> None:
-        """Map the table behind a file descriptor into memory. The caller keeps the descriptor
-        open."""
+        """Map the shared table into memory. The caller keeps `descriptor` open."""
         self._descriptor = descriptor
         self._rows = memoryview(mmap.mmap(descriptor, 0)).cast("I")
 
     @classmethod
     def of(cls, workers: int) -> Self:
-        """Create a table for a number of workers, all marked as not accepting connections."""
+        """Create a table with one row per worker, each marked as not accepting connections."""
         descriptor = os.memfd_create("sealspace-connections")
         os.write(descriptor, _ABSENT.to_bytes(_ROW_BYTES, "little") * workers)
         return cls(descriptor)

@@ -38,7 +38,9 @@ from .messages.request_log import REQUEST_LOG, RequestLog
 
 
 class ConnectionBounds(listener.ConnectionBounds):
-    """Limits on the open connections of one worker. Only the event loop's thread may use them.
+    """The connection limits of one worker.
+
+    Only the event loop's thread may use an instance.
 
     A client without any token costs a worker a connection and the memory of a request. Connections
     closed for a limit are counted by the name of its setting, and the first of each is logged. A
@@ -46,7 +48,7 @@ class ConnectionBounds(listener.ConnectionBounds):
     """
 
     def __init__(self, http: Http, counter: RequestCounter | None = None) -> None:
-        """Read the limits from the settings. `counter` counts connections closed by a limit."""
+        """Read the limits from the settings. `counter` counts connections that exceed a limit."""
         limits = ConnectionLimits(
             max_connections=http.max_connections,
             connections_per_client=http.connections_per_client,
@@ -65,14 +67,14 @@ class ConnectionBounds(listener.ConnectionBounds):
     def met(self, bound: Bound) -> None:
         """Count a connection that was closed because it exceeded a limit."""
         if self._counter is not None:
-            self._counter.gave_up(bound)
+            self._counter.limit_exceeded(bound)
         if bound not in self._reported_at:
             self._reported_at.add(bound)
             log_warning("connection-given-up", bound=bound)
 
 
 class Connection(listener.Connection):
-    """A client connection of a worker. Most responses are sent with a single write."""
+    """A client connection. Most responses are sent with a single write."""
 
     def __init__(
         self,

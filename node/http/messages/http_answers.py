@@ -1,4 +1,4 @@
-"""HTTP responses with text, JSON, a stored value or a range of its bytes, or without a body.
+"""HTTP responses: text, JSON, stored values, byte ranges and responses without a body.
 
 A small value is sent in one write. A large one is streamed from its file, 256 KiB at a time and as
 fast as the client reads. The last piece is sent only if the whole value matches its digest, so a
@@ -147,7 +147,7 @@ CLOSED_TO_PAGES = web.RequestKey("closed_to_pages", bool)
 
 
 class CommonHead:
-    """The header lines common to all responses, and a cache of other header lines."""
+    """A formatter for response headers, with a cache of formatted lines."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         """Store the headers that every response has."""
@@ -199,7 +199,7 @@ COMMON_HEAD: web.AppKey[CommonHead] = web.AppKey("common_head", CommonHead)
 
 
 class WholeAnswer(web.Response):
-    """A response whose body is complete. It has no content type unless its headers name one (J7).
+    """A response whose body is complete. It has no content type unless its headers set one (J7).
 
     Nearly every answer is a 200 on a persistent HTTP/1.1 connection and is sent as one `piece` of
     bytes. The framework would merge, check and write headers one by one, which takes longer than
@@ -239,7 +239,7 @@ class WholeAnswer(web.Response):
 
 
 class PageAnswer(WholeAnswer):
-    """A response with a file of the web console. Its headers override the common ones (CN1)."""
+    """The response for a web console file. Its headers override the common headers (CN1)."""
 
 
 class UntypedStream(web.StreamResponse):
@@ -277,7 +277,7 @@ async def value_answer(
     status: int = 200,
     part: slice = _WHOLE,
 ) -> web.StreamResponse:
-    """Respond with the body of a stored value, then close that body. No content type is added (J7).
+    """Respond with a stored value, then close `body`. No content type is added (J7).
 
     Args:
         request: The request. The answer to a HEAD has no body.

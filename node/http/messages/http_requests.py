@@ -17,7 +17,7 @@ from ...services import Services
 
 
 def whole_number(request: web.Request, name: str, *, default: int) -> int:
-    """Return a query parameter as an integer, or the default if it is not one to nine digits."""
+    """Parse a query parameter of 1 to 9 digits. Return `default` if it is missing or invalid."""
     text = request.query.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else default
 
@@ -59,7 +59,7 @@ def client_address(request: web.Request, http: Http) -> str | None:
 
 
 def take_rate(request: web.Request, services: Services, rates: Rates) -> None:
-    """Count the request against its client's rate limit. Refuse the request over that limit."""
+    """Count the request against the client's rate limit. Refuse it if the limit is exceeded."""
     rates.take(client_address(request, services.config.http), now=services.clock.now())
 
 
@@ -100,7 +100,7 @@ def require_json_type(request: web.Request) -> None:
 
 
 async def limited_body(request: web.Request, *, max_bytes: int) -> bytes:
-    """Return the whole request body, of at most `max_bytes`."""
+    """Read the whole request body. Refuse a body longer than `max_bytes`."""
     body = body_at_hand(request, max_bytes=max_bytes, too_large="too-large")
     if body is None:
         body = b"".join([piece async for piece in body_pieces(request, max_bytes=max_bytes)])

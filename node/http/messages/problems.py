@@ -48,7 +48,7 @@ def error_answer(
     if text is None:
         return _problem(request, code, status, own=own, error=error)
     return text_answer(
-        text, status=status, headers={} if place in row.by_route else _retry(row, error)
+        text, status=status, headers={} if place in row.by_route else _retry_after(row, error)
     )
 
 
@@ -82,14 +82,14 @@ def _problem(
             "request_id": request_id(request),
             "hint": hint,
         }
-    headers = {"Content-Type": kind, **_retry(row, error)}
+    headers = {"Content-Type": kind, **_retry_after(row, error)}
     if isinstance(error, Refusal) and code == "wrong-method":
         headers["Allow"] = ", ".join(map(str, error.about))
     return web.Response(status=status, body=msgspec.json.encode(body), headers=headers)
 
 
-def _retry(row: Row, error: Exception | None) -> dict[str, str]:
-    """Return a `Retry-After` header if the error or its row in the refusal table sets a delay."""
+def _retry_after(row: Row, error: Exception | None) -> dict[str, str]:
+    """Return a `Retry-After` header if `error` or `row` specifies a delay."""
     known_s = error.retry_after_s if isinstance(error, Refusal) else None
     after_s = row.retry_after_s if known_s is None else known_s
     return {} if after_s is None else {"Retry-After": str(after_s)}

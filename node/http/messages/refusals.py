@@ -46,7 +46,7 @@ caller's input but never a secret; or `application/problem+json` (H2)."""
 
 
 class RouteAnswer(Struct, frozen=True):
-    """A plain-text response that replaces the default response to a refusal code on one route.
+    """A route's own plain-text response for a refusal code, used instead of the default response.
 
     It has no `Retry-After`.
     """
@@ -56,7 +56,7 @@ class RouteAnswer(Struct, frozen=True):
 
 
 class Row(Struct, frozen=True):
-    """The HTTP response to one refusal code, with exceptions for certain routes."""
+    """The default HTTP response for a refusal code, and the routes that override it."""
 
     status: int
     title: str | None
@@ -235,7 +235,7 @@ _TOKENS = {
 
 
 def _untitled(status: int, hint: str, body: Body = "message") -> Row:
-    """Return a response whose title is the reason phrase of the HTTP status."""
+    """Return a table row whose title is the reason phrase of the HTTP status."""
     return Row(status, reason_of(status), hint, body)
 
 
@@ -280,7 +280,7 @@ _DELEGATIONS = {
 def _network(
     status: int, hint: str = _COMPARE, *, invoked: RouteAnswer = _FORBIDDEN, body: Body = "message"
 ) -> Row:
-    """Return the response to a refusal code of encryption networks.
+    """Return the table row for an encryption-network refusal code.
 
     Decrypt requests on `/invoke` are answered 403 by default (enc 2.7).
     """

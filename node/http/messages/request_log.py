@@ -60,7 +60,7 @@ class RequestLog:
         code: str | None = None,
         is_path_shown: bool = False,
     ) -> None:
-        """Write the log line of a request that matched a route."""
+        """Log a request that matched a route."""
         took_ns, path = time.perf_counter_ns() - began_ns, request.rel_url.raw_path
         with suppress(Exception):  # a failed log line must not fail an answered request
             log_event(
@@ -81,12 +81,12 @@ class RequestLog:
             )
 
     def unrouted(self, status: int, peer: str | None) -> None:
-        """Write the log line of a request that was refused before a route's handler ran."""
+        """Log a request that was refused before a route handler ran."""
         with suppress(Exception):
             log_event("request", route=None, status=status, client=self._client(peer))
 
     def _client(self, client: str | None) -> str | None:
-        """Return the client for a log line: the IP address in mode `plain`, otherwise a hash."""
+        """Return the client's IP address in mode `plain`, otherwise a keyed hash of the address."""
         if client is None:
             return None
         return (

@@ -1,4 +1,4 @@
-"""Definitions of routes, and the wrapping of their handlers for aiohttp.
+"""Route definitions, and the wrapper that adapts route handlers to aiohttp.
 
 A handler reads the typed request, calls one operation and returns its result. Errors become answers
 here: texts and problems of the wire protocol on the surface `wire`, problem+json on `own` (wire

@@ -61,7 +61,7 @@ async def get_usage(request: web.Request) -> Usage:
 
 
 async def no_route(request: web.Request) -> web.Response:
-    """Refuse any other path or method below /admin."""
+    """Refuse a path or method below /admin that no other route matches."""
     if request.app[SERVICES].admin_key is None:
         raise Refusal("operator-absent")
     raise Refusal("not-found")

@@ -82,7 +82,7 @@ class NoEvidence(msgspec.Struct):
 
 
 async def get_attestation(request: web.Request) -> OwnEvidence | NoEvidence:
-    """GET /attestation?nonce=: return a fresh quote of the node that contains the nonce."""
+    """GET /attestation?nonce=: return a new quote from the node's TEE, bound to the nonce."""
     services = request.app[SERVICES]
     if services.own_quotes is None:
         return NoEvidence()

@@ -31,8 +31,7 @@ async def get_receipts(request: web.Request) -> ReceiptPage:
 
 
 async def get_document(request: web.Request) -> web.Response:
-    """GET /encryption/networks/<id>/receipts/<digest>: return a document to which receipts
-    refer."""
+    """GET /encryption/networks/<id>/receipts/<digest>: return a document that a receipt cites."""
     document = await read_document(
         request.app[SERVICES],
         token_of(request),

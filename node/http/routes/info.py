@@ -49,7 +49,7 @@ sealspace --help. The documentation is in README.md and the folder spec of the p
 
 
 class ServiceInformation(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """The response of /info. Its members keep their order for existing clients."""
+    """The response body of /info. The field order is fixed, because existing clients rely on it."""
 
     protocol: int
     version: str
@@ -61,7 +61,7 @@ class ServiceInformation(msgspec.Struct, frozen=True, omit_defaults=True, rename
 
 
 async def get_front(_request: web.Request) -> web.Response:
-    """GET /: return a short text for a person who opens the address in a browser."""
+    """GET /: return a short text for people who visit the node in a browser."""
     return text_answer(FRONT)
 
 

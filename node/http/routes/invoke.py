@@ -1,4 +1,4 @@
-"""POST /invoke: the route that performs the operation of an invocation token (wire §4)."""
+"""POST /invoke: the route that runs the operation requested by an invocation token (wire §4)."""
 
 from collections.abc import AsyncIterator
 
@@ -98,7 +98,7 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
 
 
 async def post_invocation(request: web.Request) -> object:
-    """Perform the operation that the token's capabilities name."""
+    """Run the operation that the invocation token requests."""
     services = request.app[SERVICES]
     config = services.config
     invocation = admit_token(

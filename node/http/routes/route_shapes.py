@@ -38,7 +38,7 @@ class NetworkMember(msgspec.Struct, rename="camel"):
 
 
 class FlatNetwork(msgspec.Struct, rename="camel", kw_only=True):
-    """The description of a network at its well-known address."""
+    """The network description that `/.well-known/encryption/network/<name>` returns."""
 
     network_id: str
     owner_did: str
@@ -72,7 +72,7 @@ class DescribedOnRequest(Described, rename="camel", omit_defaults=True):
 
 
 class Released(msgspec.Struct, rename="camel", kw_only=True):
-    """A content key, wrapped for the receiver. The node signs the response."""
+    """A decrypt response signed by the node, with the content key wrapped for the receiver."""
 
     type: str
     target_node: str

@@ -1,4 +1,4 @@
-"""The route table, with the input, responses and refusals of every route of the node.
+"""The route table: the handler, input, responses and refusal codes of every HTTP route.
 
 The first match wins; `/invoke` is first because it is the busiest. A trailing `/` is ignored (H4).
 The last two rows answer what no other row matches. The operator's routes are closed to pages of
@@ -509,8 +509,8 @@ ROUTES: tuple[Route, ...] = (
 """The rows that wire 7.1 lists."""
 
 
-def _other_methods() -> tuple[Route, ...]:
-    """Return routes that refuse unsupported methods on each path outside the wire protocol."""
+def _wrong_method_routes() -> tuple[Route, ...]:
+    """Return routes that answer 405 for unsupported methods on the node's own paths."""
     methods: dict[str, list[str]] = {}
     for route in ROUTES:
         if route.surface == "own":
@@ -524,5 +524,5 @@ def _other_methods() -> tuple[Route, ...]:
     )
 
 
-SERVED = (*ROUTES[:-1], *_other_methods(), ROUTES[-1])
+SERVED = (*ROUTES[:-1], *_wrong_method_routes(), ROUTES[-1])
 """Every row that is served."""

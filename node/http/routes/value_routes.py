@@ -104,7 +104,7 @@ async def get_public_value(request: web.Request) -> web.StreamResponse:
     services = request.app[SERVICES]
     take_rate(request, services, services.public_rates)
     space = public_space(request.match_info["space"])
-    head = await find_public(services, space, _paths(request))
+    head = await find_public(services, space, _candidate_keys(request))
     headers = {**_FIXED, **SANDBOX, "ETag": head.etag_header}
     if (
         request.headers.get("If-None-Match") == head.etag_header
@@ -115,8 +115,8 @@ async def get_public_value(request: web.Request) -> web.StreamResponse:
     return await value_answer(request, await services.values.open_body(head), {**shown, **headers})
 
 
-def _paths(request: web.Request) -> tuple[str, ...]:
-    """Return the possible keys in a request URL, which are its raw and its decoded path (Q11)."""
+def _candidate_keys(request: web.Request) -> tuple[str, ...]:
+    """Return the candidate keys in a request URL: the raw path and its decoded form (Q11)."""
     raw = request.rel_url.raw_path.split("/", 4)[4]
     decoded = "/".join(unquote(part) for part in raw.split("/") if part)
     return (raw,) if raw == decoded else (raw, decoded)
