@@ -1,4 +1,4 @@
-"""A cache of the digests of documents that are already stored for receipts (RC26).
+"""A cache that remembers which receipt documents are already stored (RC26).
 
 A release that finds all of its documents here neither reads nor writes a document (RC8, RC13). The
 cache contains only digests of durable documents, nothing that a decision depends on. Each process
@@ -16,7 +16,7 @@ MAX_EVIDENCE = 4096
 
 
 class DocumentCache:
-    """Digests of stored policies, and verdicts on evidence whose documents are stored."""
+    """A cache of the policies and evidence that are already in the store."""
 
     def __init__(self) -> None:
         self._span = 0
@@ -24,24 +24,23 @@ class DocumentCache:
         self._judged = Recent[bytes, QuoteVerdict](MAX_EVIDENCE)
 
     def enter(self, span: int) -> None:
-        """Set the current 30-day retention period. A new period clears the cache."""
+        """Set the current 30-day retention period. If the period has changed, clear the cache."""
         if span != self._span:
             self._span = span
             self._policies.clear()
             self._judged.clear()
 
     def has_policy(self, sha256: str) -> bool:
-        """Return whether the policy with this hex SHA-256 is known to be stored."""
+        """Return whether the cache contains the policy with this hex SHA-256."""
         return sha256 in self._policies
 
     def judged(self, evidence_sha256: bytes) -> QuoteVerdict | None:
-        """Return the cached verdict on this evidence. None means that the documents of the evidence
-        are not known to be stored."""
+        """Return the cached verdict on this evidence, or None if no verdict is cached."""
         return self._judged.get(evidence_sha256)
 
     def note(self, span: int, *, policies: Iterable[str], judged: QuoteVerdict | None) -> None:
-        """Cache the digests of newly stored documents. Digests from an earlier retention period are
-        ignored."""
+        """Add newly stored documents to the cache. Do nothing if `span` is an earlier retention
+        period."""
         if span == self._span:  # a later period has to store its documents again
             for sha256 in policies:
                 self._policies.put(sha256, None)

@@ -1,4 +1,4 @@
-"""The current terms for key releases, from the configuration and the store's record.
+"""The key-release policy, combined from the configuration and the record in the store.
 
 The first start writes the record from the configuration. A later configuration may be stricter than
 the record but never looser: the ability to start a process with other flags must not open keys.
@@ -25,7 +25,7 @@ _STRICTNESS: tuple[AttestationMode, ...] = ("everyone", "delegates", "off")
 
 
 def configured_record(release: Release) -> ReleaseRecord:
-    """Return a release record with the terms of this configuration. It has no node policy."""
+    """Convert the key-release settings to a record without a node policy."""
     return ReleaseRecord(
         mode=release.attestation,
         trust_roots=(configured_trust_root(release).sha256,),
@@ -35,7 +35,8 @@ def configured_record(release: Release) -> ReleaseRecord:
 
 
 def loosened(release: Release, record: ReleaseRecord) -> str | None:
-    """Describe how a configuration is looser than the recorded terms. Return None if it is not."""
+    """Describe how the configuration is looser than the stored key-release policy. Return None
+    if it is not."""
     configured = replace(configured_record(release), node_policy=record.node_policy)
     if not configured.is_looser_than(record):
         return None
@@ -59,7 +60,7 @@ def loosened(release: Release, record: ReleaseRecord) -> str | None:
 
 
 def in_force(release: Release, record: ReleaseRecord) -> ReleaseRecord:
-    """Return the recorded terms, restricted further where the configuration is stricter.
+    """Return the stored key-release policy, tightened where the configuration is stricter.
 
     The mode is the stricter of the two, and only key providers that both accept remain. Everything
     else is taken from the record.
@@ -76,13 +77,13 @@ def in_force(release: Release, record: ReleaseRecord) -> ReleaseRecord:
 
 
 async def recorded_release(store: Store) -> ReleaseRecord | None:
-    """Read the release record from the store. Return None before the node's first start."""
+    """Read the key-release policy from the store. Return None if none has been stored yet."""
     row = await read_row(store, RELEASE_RECORD_KEY)
     return None if row is None or row.value is None else decode_release_record(row.value)
 
 
 async def current_release(store: Store) -> ReleaseRecord:
-    """Read the release record from the store. The node's first startup wrote it.
+    """Read the key-release policy that the first startup wrote to the store.
 
     Raises:
         RecordDamaged: the record was deleted.

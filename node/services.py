@@ -1,4 +1,4 @@
-"""The dependencies of handlers and operations, which are created once per process."""
+"""Services shared by request handlers and operations, created once per process."""
 
 from dataclasses import dataclass, field
 
@@ -52,7 +52,7 @@ class Services:
 
     @property
     def quota(self) -> QuotaPolicy:
-        """The configured storage limits of spaces."""
+        """The configured storage limits per space."""
         return quota_policy(self.config)
 
 

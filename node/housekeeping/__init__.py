@@ -1,1 +1,1 @@
-"""Background jobs of a store, run only by the one process that holds a lease in it."""
+"""Background jobs on the store, run by the one process that holds the lease."""

@@ -1,4 +1,4 @@
-"""The schedule of background jobs, run only by the worker that holds a lease in the store.
+"""The schedule of background jobs. Only the worker that holds the lease runs them.
 
 Each worker takes a turn every half minute. The holder of the lease runs the jobs that are due, one
 after another; the other workers try again later. A process that ends in order releases the lease;
@@ -56,7 +56,7 @@ _EVIDENCE = 64
 
 
 async def sweep_receipts(services: Services) -> bool:
-    """Remove expired receipts and documents. Return whether more work is due (RC25, RC26).
+    """Remove expired receipts and documents. Return whether work remains (RC25, RC26).
 
     Raises:
         SpaceError: the store does not answer.
@@ -79,7 +79,7 @@ async def sweep_receipts(services: Services) -> bool:
 
 
 async def prune_audit(services: Services) -> bool:
-    """Prune the audit chain past its retention. Return whether more work is due (RC27, RC28).
+    """Prune expired records from the audit chain. Return whether work remains (RC27, RC28).
 
     Nothing is pruned if no retention is configured.
 
@@ -102,7 +102,7 @@ async def prune_audit(services: Services) -> bool:
 
 
 async def sweep_evidence(services: Services) -> bool:
-    """Remove evidence a day after its expiry. Return whether more work is due (RC29).
+    """Remove evidence a day after its expiry. Return whether work remains (RC29).
 
     A backend that attests again replaces its evidence. This job removes the evidence of backends
     that do not. Receipts refer to documents of their own, which are not removed.
@@ -138,7 +138,7 @@ def _is_void(record: Record, now: float) -> bool:
 
 
 async def sweep_aliases(services: Services) -> bool:
-    """Remove alternative CIDs whose delegation was removed. Return whether more work is due (RC29).
+    """Remove alternative CIDs of deleted delegations. Return whether work remains (RC29).
 
     A delegation is removed together with its own CID. The same delegation may have been posted in
     other encodings; the CIDs of those are removed here. A revocation marker exists exactly as long
@@ -149,13 +149,13 @@ async def sweep_aliases(services: Services) -> bool:
     """
     place = await walk_position(services.store, "aliases")
     page = await read_page(services.store, Range(ALIASES_PREFIX, after=place, limit=_ALIASES))
-    marks = (
+    markers = (
         await services.store.read([marker_key(record.value or b"") for _, record in page.rows])
     ).records
     stray = [
         Put(key, None, expect=record.stamp)
-        for (key, record), mark in zip(page.rows, marks, strict=True)
-        if mark is None or mark.value is None
+        for (key, record), marker in zip(page.rows, markers, strict=True)
+        if marker is None or marker.value is None
     ]
     if stray or page.place != place:
         await services.store.commit(Commit(puts=(*stray, walk_put("aliases", page.place))))
@@ -291,7 +291,7 @@ class Housekeeper:
         self._lease = Lease(services.store, owner=services.entropy.token(16), ttl_s=LEASE_S)
 
     async def turn(self) -> bool:
-        """Try to acquire the lease and run the due jobs. Return whether the lease is still ours."""
+        """Acquire the lease and run the due jobs. Return False if the lease is taken or lost."""
         lease, store = self._lease, self._services.store
         if isinstance(store, SharedStore):
             clocks = await store.clocks()
@@ -319,7 +319,7 @@ class Housekeeper:
         return True
 
     async def _is_steady(self, lease: Lease, noted: Mapping[str, float]) -> bool:
-        """Return whether the clock was steady for the last day, so that age-based jobs may run.
+        """Return whether no clock jump was detected in the last day.
 
         Age-based deletion is postponed after a clock jump (ST11).
         """

@@ -232,8 +232,8 @@ class ProcessMetrics:
     """The metrics that one process of a node records."""
 
     def __init__(self, folder: str, process: str, *, processes: Sequence[str] = ()) -> None:
-        """Open a process's metric files. Counters continue from an earlier process with that
-        name."""
+        """Open a process's metric files. A restarted process continues the counters of its
+        predecessor."""
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]  # the library has no types here
         self.cells = {

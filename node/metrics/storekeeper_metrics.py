@@ -10,7 +10,7 @@ from .series import ProcessMetrics
 
 
 class StorekeeperMetrics(ProcessMetrics):
-    """The storekeeper's metrics, which implement the observer of `spaces.store.observing`."""
+    """The storekeeper's metrics. The class implements `spaces.store.observing.Observer`."""
 
     def start(self) -> None:
         """Start recording process metrics on the storekeeper's event loop."""

@@ -50,7 +50,7 @@ _BARE_LINE_END = re.compile(rb"(?<!\r)\n")
 
 
 class SupervisorMetrics(ProcessMetrics):
-    """The supervisor's metrics, with the listener that serves the metrics of all processes."""
+    """The supervisor's metrics, and the HTTP endpoint that serves metrics from all processes."""
 
     def __init__(self, config: Config, processes: Sequence[str]) -> None:
         """Bind the metrics address, and create a private folder for the metric files."""
@@ -142,7 +142,7 @@ class Scraping:
                 log_warning("scrape-failed", **describe(error))
 
     def _answer(self, client: socket.socket) -> None:
-        status = _status_of(_head_of(client, self.deadline_s), self.host.lower())
+        status = _status_of(_read_head(client, self.deadline_s), self.host.lower())
         body = self.text() if status == HTTPStatus.OK else b""
         head = (
             f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length:"
@@ -152,8 +152,8 @@ class Scraping:
         client.sendall(head.encode() + body)
 
 
-def _head_of(client: socket.socket, within_s: float) -> bytes:
-    """Read the head of a request. Raise OSError if the head is slow, too long or incomplete."""
+def _read_head(client: socket.socket, within_s: float) -> bytes:
+    """Read a request head. Raise OSError on a timeout, or if the head is malformed or too long."""
     deadline = time.monotonic() + within_s
     head = b""
     while b"\r\n\r\n" not in head:

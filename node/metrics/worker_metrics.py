@@ -27,7 +27,7 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
     async def of(
         self, services: Services, listener: Listener, *, reads_store: bool
     ) -> AsyncIterator[None]:
-        """Record the worker's metrics during the block, and with `reads_store` also the store's."""
+        """Record worker metrics during the block. With `reads_store`, also record store metrics."""
         tasks = [asyncio.create_task(self.keep_sampling())]
         tasks.append(asyncio.create_task(self._keep_sampling_resources(services, listener)))
         if reads_store:

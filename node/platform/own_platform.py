@@ -1,4 +1,4 @@
-"""The configured providers of the node's own TEE quotes and of its root secret.
+"""The configured sources of the node's TEE quotes and root secret.
 
 The guest agent is looked up at each use, because it may start after the node or be restarted.
 """

@@ -84,7 +84,7 @@ def receive_launch() -> Launch:
 def end_with_parent() -> None:
     """Terminate this process with SIGTERM when its parent closes its standard input.
 
-    The settings must have been read from it before.
+    Read the settings from standard input first.
     """
 
     def wait() -> None:
@@ -112,7 +112,7 @@ def _report(line: bytes) -> None:
 
 
 def own_program(code: str, *arguments: str) -> list[str]:
-    """Return the command that runs our code in a new process with this process's import path.
+    """Return a command that runs Python code in a new process with the current import path.
 
     The import path is its first argument. `-P` excludes the current directory, which may contain a
     `pickle.py` of another user, or a folder named `spaces`.

@@ -1,4 +1,4 @@
-"""Startup checks of a store's schema, identity and release record (store §7, RL16).
+"""Startup checks of the store's schema, identity and key-release policy (store §7, RL16).
 
 Every process that opens the store does this. The very first process writes the rows; later
 processes compare them. No request is served before.
@@ -100,7 +100,7 @@ async def claim_store(
 async def _claim_rows(
     config: Config, store: Store, keyring: Keyring, entropy: Entropy, *, again: bool
 ) -> bytes:
-    """Check the store's identity and release record, or create them. Return the store's id."""
+    """Check the store's identity and key-release policy, or create them. Return the store's id."""
     try:
         identity = await open_identity(store, node_did=keyring.node_did, entropy=entropy)
         if not again:
@@ -119,7 +119,7 @@ async def _claim_rows(
 
 
 def hosting_policy(hosting: Hosting) -> HostingPolicy:
-    """Return the rules for who may create spaces here, from the settings."""
+    """Return the hosting policy from the settings: who may create spaces, and how many."""
     try:
         listed = frozenset(parse_principal(did) for did in hosting.listed)
     except InvalidIdentifier as error:
@@ -166,8 +166,8 @@ async def report_closed_minutes(services: Services) -> None:
 
 
 async def _claim_release_record(config: Config, store: Store) -> None:
-    """Write the release record if there is none. Refuse a configuration with looser terms than the
-    record."""
+    """Store the configured key-release policy if none is stored. Refuse a configuration that is
+    looser than the stored policy."""
     record = await recorded_release(store)
     if record is None:
         put = Put(

@@ -113,7 +113,7 @@ class NodeProcess:
         self._started_at = time.monotonic()
 
     def send(self, launch: Launch) -> None:
-        """Send the process its settings, so that it starts its work."""
+        """Send the process the settings that it waits for at startup."""
         self.launched = True
         assert self._process is not None and self._process.stdin is not None  # stdin=PIPE
         with suppress(BrokenPipeError):  # it has ended, which its status pipe reports
@@ -159,7 +159,7 @@ _POLL_S = 0.05
 
 
 def serve(config: Config) -> int:
-    """Run the node until a signal ends it, and return the exit status."""
+    """Run the node until stopped by a signal, and return the exit status."""
     # Check for the client libraries here: a worker that lacks one would be restarted again and
     # again.
     named = {"asyncpg": config.store.url, "obstore": config.objects.url}
@@ -201,7 +201,7 @@ class Supervisor:
             self._metrics = SupervisorMetrics(config, [child.name for child in self._children])
 
     def start(self) -> None:
-        """Start all processes, and run the startup checks while they load their modules."""
+        """Start all processes. While the processes import their modules, run the startup checks."""
         check_clock(SystemClock())  # AT17
         if self._metrics is not None:
             self._metrics.start()
@@ -266,7 +266,7 @@ class Supervisor:
     def _launch(self) -> None:
         """Send each started process its settings.
 
-        Workers get theirs once the storekeeper is ready.
+        Workers get their settings once the storekeeper is ready.
         """
         folder = "" if self._metrics is None else self._metrics.folder
         for child in self._children:
@@ -393,7 +393,7 @@ def _end(children: tuple[NodeProcess, ...], deadline: float, *, hurry: socket.so
 def _report_made(path: Path) -> None:
     """On the first start, tell the operator to back up the new root secret.
 
-    It cannot be made again.
+    The secret cannot be recreated.
     """
     tell_operator(
         f"made the root secret in {path}: copy it to a safe place; without it nothing in this store"
