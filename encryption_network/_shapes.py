@@ -1,7 +1,8 @@
 """Parsing of request bodies, with the protocol's error messages for malformed bodies.
 
-A body is checked in two steps, as in the ladders: its JSON grammar first (row 1 of enc 2.7), its
-members much later (row 5). The error texts are those that the protocol's clients know.
+A body is checked in two steps, as the specification requires: its JSON grammar first (row 1 of the
+table in enc 2.7), its members much later (row 5). The error texts are those that the protocol's
+clients know.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Canonical JSON, the form of a value that is hashed and signed (enc 2.3).
+"""Canonical JSON encoding of values that are hashed or signed (enc 2.3).
 
 Members are sorted by Unicode code point, which is the order of their UTF-8 bytes. There is no space
 between tokens. Strings are raw UTF-8 and escape only the characters that JSON requires.

@@ -1,4 +1,4 @@
-"""Inline envelopes, each an encrypted payload with its wrapped content key (enc 3.3, 3.4).
+"""Inline envelopes: encrypted payloads with their wrapped content keys (enc 3.3, 3.4).
 
 The key is wrapped to the network's public key. The JSON text is stored in a space as an ordinary
 value. `aad` and `metadata` are labels without authentication: the protocol's ciphertexts have no

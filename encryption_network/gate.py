@@ -5,7 +5,7 @@ Both routes call `admit` after the chain was judged. Only `admit` creates a `Rel
 
 The owner in person (IP1, IP2: `capabilities.sign_ins`) needs no evidence if the mode and every
 policy in force allow that. Every other invoker needs live evidence and an allow-list of
-measurements that the owner stated: in the network's policy, or in a delegation on the path of the
+measurements that the owner declared: in the network's policy, or in a delegation on the path of the
 authority to decrypt. That delegation is signed by O or by O's session key in person.
 
 In force are the policies of the node, of the owner and of every delegation in every cited closure.
@@ -17,7 +17,7 @@ A release has to satisfy all of them, so a further policy, delegation or proof c
     3     path                no envelope at an allowed path contains the key
     4     mode, policy        the invoker is in person without evidence, but mode or policy
                               require it
-    5     no_policy           the owner named no code
+    5     no_policy           the owner listed no code
     6     not_attested,       there is no evidence for this invoker and key, it has another root,
           trust_root,         or its application's keys come from a provider that the node does
           key_provider,       not accept
@@ -170,9 +170,9 @@ _SEAL = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleasePermit:
-    """The gate's permission to decrypt one content key for one request.
+    """Permission to decrypt one content key for one request.
 
-    Only `admit` creates it.
+    Only `admit` creates a permit.
     """
 
     decrypt: CheckedDecrypt
@@ -202,7 +202,7 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
         request: the input of the decision, all read at one moment.
     Returns:
         The permit. IP1 or IP2 holds; or evidence for this invoker and key satisfies every policy in
-        force, and the owner named the code; or the node's mode is off and there is no policy.
+        force, and the owner listed the code; or the node's mode is off and there is no policy.
         Nothing that the decision used was withdrawn.
     Raises:
         ReleaseRefused: with the first step that fails.
@@ -230,8 +230,8 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
         ground = "off"
     else:
         ground = "attested"
-        relied = _owner_list_keys(request, facts)  # 5
-        evidence, evidence_row = _evidence_for(request)  # 6
+        relied = _check_owner_list(request, facts)  # 5
+        evidence, evidence_row = _require_evidence(request)  # 6
         for policy in in_force:  # 7
             refusal = judge(evidence, policy, facts.now)
             if refusal is not None:
@@ -301,9 +301,10 @@ def policies_in_force(
 
 
 def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[Registered]:
-    """Return the cited proofs and all their ancestors. Refuse the release if any is missing.
+    """Return the delegations that a request cites, and all their ancestors.
 
-    Unless the invoker is the owner, the proofs have to be live and inside their windows.
+    Raises ReleaseRefused if a delegation is missing. Unless the invoker is the owner, at least one
+    delegation must be cited, and all must be unrevoked and inside their validity windows.
     """
     cited, links, found = facts.cited, facts.links, dict[ContentKey, Registered]()
     if len(set(cited)) != len(request.decrypt.bound.invocation.parents):
@@ -330,7 +331,12 @@ def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[R
 
 
 def _check_paths(request: ReleaseRequest, in_force: tuple[Policy, ...]) -> tuple[RowStamp, ...]:
-    """Find a row with the requested key for each policy that lists paths, or refuse the release."""
+    """Check that each policy's list of paths includes a path where the requested key is stored.
+
+    Returns the rows at these paths. `key_paths` in the request contains all paths where the key is
+    stored. A policy without a list allows every path. Raises ReleaseRefused if a list contains no
+    path where the key is stored.
+    """
     paths_in_force(in_force)
     rows: dict[RowStamp, None] = {}
     for policy in in_force:
@@ -349,7 +355,7 @@ def _check_paths(request: ReleaseRequest, in_force: tuple[Policy, ...]) -> tuple
 
 
 def _in_person_refusal(mode: Mode, in_force: Sequence[Policy]) -> ReleaseRefused | None:
-    """Return an error if even the owner's own request needs evidence, or None otherwise."""
+    """Return an error if a request from the owner needs evidence, or None if it does not."""
     if mode == "everyone":
         return _refused("mode", "this mode requires evidence from the owner in person, too")
     if not all(policy.in_person for policy in in_force):
@@ -360,14 +366,14 @@ def _in_person_refusal(mode: Mode, in_force: Sequence[Policy]) -> ReleaseRefused
 # --- step 5: the owner's allow-list ---------------------------------------------------------------
 
 
-def _owner_list_keys(request: ReleaseRequest, facts: AuthorityFacts) -> tuple[ContentKey, ...]:
-    """Check that the owner listed allowed code. Return the delegations that the list depends on.
+def _check_owner_list(request: ReleaseRequest, facts: AuthorityFacts) -> tuple[ContentKey, ...]:
+    """Check that the owner has declared which code may receive keys.
 
-    The delegations are returned as content keys. There are none if the list is in the network's
-    policy, or if the node's release record requires no list from the owner.
+    Returns the content keys of the delegations that the declaration depends on. The tuple is empty
+    if the network's policy contains the declaration, or if the node's release record requires none.
 
-    Any list will do: the evidence is judged by all policies in force, so this check only shows that
-    the owner listed code at all.
+    Any allow-list is sufficient: the evidence is judged by all policies in force, so this check
+    only ensures that the owner listed code at all.
     """
     network_policy = request.decrypt.network.policy
     if network_policy is not None and network_policy.is_allow_list:
@@ -420,10 +426,11 @@ def _holds_decrypt(delegation: Delegation, network: NetworkId) -> bool:
 # --- step 6 ---------------------------------------------------------------------------------------
 
 
-def _evidence_for(request: ReleaseRequest) -> tuple[Evidence, RowStamp]:
-    """Return the evidence for the invoker, and the row that contains the evidence.
+def _require_evidence(request: ReleaseRequest) -> tuple[Evidence, RowStamp]:
+    """Return the invoker's attestation evidence and the `RowStamp` of its row.
 
-    The row is required too: without it the commit could not require the evidence unchanged.
+    Raises ReleaseRefused if the evidence is missing or does not match the request. The `RowStamp`
+    is required too: it lets the commit check that the evidence has not changed.
     """
     evidence, row = request.evidence, request.evidence_row
     if evidence is None or row is None:
@@ -449,10 +456,10 @@ def _evidence_for(request: ReleaseRequest) -> tuple[Evidence, RowStamp]:
 def _check_withdrawn(
     request: ReleaseRequest, links: Iterable[Registered], evidence: Evidence | None
 ) -> None:
-    """Refuse a release if a party, the code or the evidence was withdrawn (RC20).
+    """Raise ReleaseRefused if an involved DID, the code or the evidence was withdrawn (RC20).
 
-    Parties include the signers and receivers of all delegations: a withdrawn DID must not pass on
-    what it may not have itself.
+    Involved are the invoker and the signers and receivers of all delegations: a withdrawn DID must
+    not pass on rights that it may not use itself.
     """
     for listed in (request.decrypt.network.withdrawals, request.withdrawals):
         if listed is NOTHING_WITHDRAWN:

@@ -1,6 +1,7 @@
-"""Names of the services that give attested applications their keys, and lists of such names.
+"""Key providers: services that give keys to attested applications.
 
-A key provider gives an application its disk and application keys.
+A key provider gives an application its disk and application keys. Policies and nodes list the names
+of the key providers that they accept.
 
     kms              any key management service
     kms:<hex>        the one with this id
@@ -51,7 +52,7 @@ def is_accepted(provider: str | None, accepted: Collection[str]) -> bool:
 
 
 def is_within_terms(provider: str | None, terms: Collection[str]) -> bool:
-    """Return whether a node's terms allow evidence with the given key provider (AT29).
+    """Return whether a node accepts the key provider named in a piece of evidence (AT29).
 
     Evidence without an event log names no provider. It is accepted only if `kms` and `tpm` are
     listed without an id; otherwise an excluded application could pass by leaving out its log. For
@@ -59,7 +60,7 @@ def is_within_terms(provider: str | None, terms: Collection[str]) -> bool:
 
     Args:
         provider: as in the evidence; None: there is no event log.
-        terms: the node's list, entries parsed by `parse_key_provider`.
+        terms: the node's list of accepted providers, parsed by `parse_key_provider`.
     """
     return (
         are_accepted(DEFAULT_KEY_PROVIDERS, terms)

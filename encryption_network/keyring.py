@@ -61,7 +61,7 @@ class Keyring:
         ).digest()
 
     def space_did(self, space: SpaceId) -> str:
-        """Return the DID of the key with which the node hosts a space (wire 5.7)."""
+        """Return the DID of the key that the node derives for a space (wire 5.7)."""
         return Ed25519Signer(self.derive(space.text)).did
 
     def seal(self, plaintext: bytes, context: str, entropy: Entropy) -> bytes:

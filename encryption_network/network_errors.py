@@ -1,4 +1,4 @@
-"""Errors of encryption networks.
+"""Exceptions that this package raises, and their messages.
 
 The texts of `RequestError` are those of the `/encryption` routes on the wire. The node's table of
 refusals has a row for each code: it defines the status, and the report on `/invoke` (enc 2.5, 2.7).
@@ -6,13 +6,16 @@ refusals has a row for each code: it defines the status, and the report on `/inv
 
 
 class EncryptionError(Exception):
-    """Base class of the errors of encryption networks."""
+    """Base class of the exceptions in this module."""
 
     code = "encryption"
 
     @property
     def text(self) -> str:
-        """The error message on the `/encryption` routes. It contains no key, token or plaintext."""
+        """The error message that the `/encryption` routes send.
+
+        It contains no key, token or plaintext.
+        """
         return str(self)
 
 
@@ -79,7 +82,7 @@ class ReceiptError(EncryptionError):
 
 
 class ReleaseRefused(EncryptionError):
-    """The gate refuses to release a key."""
+    """The node refuses to release a key."""
 
     code = "release-refused"
 
@@ -137,7 +140,7 @@ TEXTS = {
     # A wrapped key, a receiver key or a sealed key cannot be used.
     "key-backend": "key backend error: {}",
 }
-"""The wire text for each row of the request ladders, by code (enc 2.5, 2.7)."""
+"""The error message for each error code, as the `/encryption` routes send it (enc 2.5, 2.7)."""
 
 _OUTCOMES = {
     "network-revoked": "denied:revoked",

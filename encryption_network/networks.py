@@ -77,7 +77,7 @@ class NetworkRecord(
         alg: algorithm id.
         key_version: 1; there is no rotation.
         key_backend: the kind of key storage.
-        threshold: as the creator stated it.
+        threshold: as in the create request.
         created_at: RFC 3339 UTC text.
         updated_at: RFC 3339 UTC text.
         policy_json: canonical JSON of the owner's policy, or None.
@@ -179,9 +179,9 @@ def create_network(
 
 
 def claim(record: NetworkRecord) -> NetworkRecord:
-    """Return a copy of a network's record that is marked as claimed (EN31).
+    """Return a copy of a network's record with `claimed` set to True (EN31).
 
-    The public description of the network does not change.
+    The network's public descriptor does not change.
     """
     return replace(record, claimed=True)
 
@@ -239,7 +239,7 @@ _matching_pairs = Recent[bytes, None](4096)
 
 
 def descriptor_json(record: NetworkRecord, node_did: str) -> dict[str, Json]:
-    """Return a network's descriptor as the JSON object that the network routes send (enc 1.7)."""
+    """Return a network's public descriptor as a JSON object (enc 1.7)."""
     return {
         "networkId": record.network_id.text,
         "ownerDid": record.network_id.owner,
@@ -257,7 +257,7 @@ def descriptor_json(record: NetworkRecord, node_did: str) -> dict[str, Json]:
 
 
 def well_known_json(record: NetworkRecord) -> dict[str, Json]:
-    """Return a network's record as the flat JSON that the well-known route sends (enc 1.7)."""
+    """Return the part of a network's descriptor that the well-known route sends (enc 1.7)."""
     members = descriptor_json(record, "")
     return {name: members[name] for name in _WELL_KNOWN}
 

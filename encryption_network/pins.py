@@ -1,4 +1,4 @@
-"""Pinned network keys, by which a session detects that a network's key was replaced.
+"""Pinned network keys, used to detect that a network's key was replaced.
 
 A network never changes its key (EN7). Another key means that the network, the node's store or the
 node's answer was replaced, and a client that knows the earlier key can detect that.
@@ -43,7 +43,7 @@ class NetworkPin:
 
 
 def pin_of(descriptor: Descriptor) -> NetworkPin:
-    """Return a pin for the network and the key in a descriptor."""
+    """Create a pin from a network's descriptor."""
     return NetworkPin(descriptor.network_id.text, descriptor.public_key, descriptor.key_version)
 
 

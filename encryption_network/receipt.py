@@ -1,4 +1,4 @@
-"""Receipts, each a node's signed statement about one key release (RC7, RC9, RC10).
+"""Receipts: statements about key releases, signed by the node (RC7, RC9, RC10).
 
 A receipt is canonical JSON with exactly these members:
 
@@ -61,7 +61,7 @@ class Digest(bytes):
 class QuoteVerdict(
     Struct, frozen=True, kw_only=True, gc=False, rename="camel", forbid_unknown_fields=True
 ):
-    """The digests of the attestation documents behind a key release, and the challenge nonce."""
+    """Digests of the attestation documents that a verdict is based on, and the nonce."""
 
     record: Digest
     quote: Digest | None

@@ -1,4 +1,4 @@
-"""The last step of a decrypt request, which wraps the content key for the receiver.
+"""The last step of a decrypt request: wrapping the content key for the receiver.
 
 Only this module uses a network's private key.
 
@@ -19,10 +19,10 @@ from .requests import RESULT_TYPE
 
 
 def open_key(permit: ReleasePermit, *, keyring: Keyring, entropy: Entropy) -> dict[str, Json]:
-    """Decrypt the content key of a permitted request, and wrap the key for the receiver.
+    """Decrypt the content key in a permitted request, and re-encrypt the key for the receiver.
 
     Args:
-        permit: the gate's permission; contains the request and the network.
+        permit: created by `gate.admit`; contains the request and the network.
         keyring: of the node that the request names.
         entropy: called for 32 bytes (the ephemeral scalar), then for 12 (the nonce).
     Returns:
@@ -30,7 +30,7 @@ def open_key(permit: ReleasePermit, *, keyring: Keyring, entropy: Entropy) -> di
     Raises:
         RequestError: the wrapped key does not open to 32 bytes (row 22), or the receiver key is not
             32 bytes or is of low order (row 23).
-        RuntimeError: the keyring is another node's.
+        RuntimeError: the keyring belongs to another node.
     Does not check:
         That the commit with the audit record succeeded; the caller calls this after it.
     """

@@ -1,4 +1,4 @@
-"""The release record, which contains a node's own requirements for releasing a key.
+"""The release record: a node's own requirements for releasing a key.
 
 It is in the store, not in each worker's configuration, so that it is the same for all workers and
 machines. A node with looser settings than the record does not start; only an explicit, audited
@@ -92,7 +92,7 @@ the node fetches it. missing: it is absent.
 
 
 class ReleaseTerms(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A node's unsigned statement of the terms on which it accepts backends."""
+    """The terms on which a node accepts backends. They are not signed."""
 
     attestation: Mode
     trust_roots: tuple[str, ...]

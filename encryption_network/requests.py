@@ -1,9 +1,9 @@
-"""The ordered checks of requests to encryption networks, as pure functions.
+"""Checks for requests to encryption networks, in the order that the specification requires.
 
-Each function implements one or more rows of a table of checks in the specification (decrypt:
-enc 2.7, create: enc 2.5, revoke: enc 2.8; wire 4.8). It checks the rows in order, and raises the
-`RequestError` of the first row that fails. Between these functions the node verifies the token,
-judges the chain, reads the store and calls the gate:
+All functions are pure. Each implements one or more rows of a table of checks in the specification
+(decrypt: enc 2.7, create: enc 2.5, revoke: enc 2.8; wire 4.8). It checks the rows in order, and
+raises the `RequestError` of the first row that fails. Between these functions the node verifies the
+token, judges the chain, reads the store and calls the gate:
 
     decrypt   read_body (1) -> check_audience (2) -> [signature, chain] (3)
               -> parse_path_id (4) -> parse_decrypt_body (5) -> bind_decrypt (6-12)
@@ -13,7 +13,7 @@ judges the chain, reads the store and calls the gate:
               -> [chain] (3) -> parse_decrypt_body ... as above, with the texts of `/invoke`
     create    read_body (2) -> check_audience (3) -> [signature, chain] (4)
               -> parse_create (5, 6) -> bind_admin (7-16)
-              -> [replay record under admin_claim_key] (17) -> check_create (18)
+              -> [replay record under admin_nonce_key] (17) -> check_create (18)
     revoke    check_audience -> [signature, chain] -> parse_path_id -> bind_admin
               -> [replay record] -> check_revoke
 
@@ -88,13 +88,19 @@ _NONCE_LABEL = b"sealspace/network-admin-nonce/v1\0"
 
 
 def check_audience(audience: str, node_did: str) -> None:
-    """Check that a token's audience is exactly the node's DID (row 2 of enc 2.7; wire T8)."""
+    """Check that a token's audience is exactly the node's DID (wire T8).
+
+    This is row 2 of the table of checks in enc 2.7.
+    """
     if audience != node_did:
         raise RequestError("audience-mismatch")
 
 
 def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
-    """Return the network in an `/invoke` token's decrypt capabilities, or None if it has none."""
+    """Return the network that a token's decrypt capabilities name, or None if there are none.
+
+    Raises RequestError if they name more than one network, or an invalid network id.
+    """
     texts = [
         c.resource.text
         for c in capabilities
@@ -116,7 +122,7 @@ def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
 def _check_capability(invocation: Invocation, network: NetworkId, action: str) -> None:
     """Check that a token's first capability for an action names the given network.
 
-    These are rows 11 and 12 of enc 2.7, and rows 13 and 14 of enc 2.5.
+    These are rows 11 and 12 of the table in enc 2.7, and rows 13 and 14 of the table in enc 2.5.
     """
     for capability in invocation.capabilities:
         if capability.ability == action:
@@ -200,7 +206,7 @@ class BoundDecrypt(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class CheckedDecrypt(Struct, frozen=True, kw_only=True, gc=False):
-    """A decrypt request that passed every check before the release gate (enc 2.7)."""
+    """A decrypt request that passed the checks of `bind_decrypt` and `check_decrypt` (enc 2.7)."""
 
     bound: BoundDecrypt
     network: NetworkRecord
@@ -214,18 +220,18 @@ class CheckedDecrypt(Struct, frozen=True, kw_only=True, gc=False):
 
 
 def parse_decrypt_body(value: Json) -> DecryptBody:
-    """Parse the body of a decrypt request (row 5 of enc 2.7)."""
+    """Parse the body of a decrypt request (enc 2.7)."""
     try:
         stated = convert(value, DecryptRequest)
         network = parse_network_id(stated.network_id)
         body_hash = hashlib.sha256(canonical_members(stated)).hexdigest()
     except (ValidationError, InvalidIdentifier, InvalidCanonicalJson) as exc:
-        raise RequestError("body-malformed", _fault(value) or str(exc)) from exc
+        raise RequestError("body-malformed", _first_error(value) or str(exc)) from exc
     return DecryptBody(stated=stated, network_id=network, body_hash=body_hash)
 
 
-def _fault(value: Json) -> str | None:
-    """Return the error message for the first invalid member of a decrypt body, or None."""
+def _first_error(value: Json) -> str | None:
+    """Return an error message for the first invalid member of a request body, or None."""
     try:
         check_members(value, _BODY_SHAPE)
     except ShapeError as fault:
@@ -236,7 +242,10 @@ def _fault(value: Json) -> str | None:
 def bind_decrypt(
     invocation: Invocation, body: DecryptBody, network: NetworkId, node_did: str
 ) -> BoundDecrypt:
-    """Check that a decrypt token matches the body, path and node (rows 6 to 12 of enc 2.7)."""
+    """Check that a decrypt token matches the request body, the network and the node.
+
+    These are rows 6 to 12 of the table in enc 2.7.
+    """
     facts, bound_network = _bound_fact(invocation.facts, DecryptFacts)  # row 6
     if facts.type != DECRYPT_TYPE or body.stated.type != DECRYPT_TYPE:  # row 7
         raise RequestError("type-mismatch")
@@ -256,7 +265,9 @@ def check_decrypt(
     *,
     max_lifetime_s: int = MAX_LIFETIME_S,
 ) -> CheckedDecrypt:
-    """Check a decrypt request against the record of its network (rows 13 to 21 of enc 2.7).
+    """Check a decrypt request against the stored record of the network.
+
+    These are rows 13 to 21 of the table in enc 2.7.
 
     Args:
         bound: the bound request.
@@ -345,7 +356,9 @@ class CreateBody(Struct, frozen=True):
 
 
 def parse_create(value: Json) -> CreateBody:
-    """Parse the body of a request to create a network (rows 5 and 6 of enc 2.5).
+    """Parse the body of a request to create a network.
+
+    These are rows 5 and 6 of the table in enc 2.5.
 
     Raises:
         RequestError: `create-body-malformed`, wrong members, a name that clients cannot write, or
@@ -383,7 +396,7 @@ def bind_admin(
 ) -> str:
     """Check that the token of a create or revoke request matches the request.
 
-    These are rows 7 to 16 of enc 2.5. Returns the nonce of the token.
+    These are rows 7 to 16 of the table in enc 2.5. Returns the nonce of the token.
     """
     fact, bound_network = _bound_fact(invocation.facts, AdminFacts)  # row 7
     if fact.type != ADMIN_TYPE:  # row 8
@@ -403,17 +416,21 @@ def bind_admin(
     return invocation.nonce
 
 
-def admin_claim_key(invocation: Invocation, nonce: str) -> bytes:
-    """Return the 32-byte key of the replay record for a create or revoke token (EN15).
+def admin_nonce_key(invocation: Invocation, nonce: str) -> bytes:
+    """Return the 32-byte key of the replay record for a nonce (EN15).
 
-    An issuer can use each nonce once. The issuer is the canonical principal, so that another
-    spelling of it does not give fresh nonces.
+    Each issuer can use a nonce only once. The key depends on the canonical DID of the issuer, so
+    that an issuer cannot use a nonce again under another spelling of the DID.
     """
     return blake3(_NONCE_LABEL + invocation.invoker.encode() + b"\0" + nonce.encode()).digest()
 
 
 def check_create(existing: NetworkRecord | None) -> None:
-    """Check that a network id is unused, or that its network is unclaimed (EN14, EN31, EN7)."""
+    """Raise RequestError if a network exists already, unless the request may take it over.
+
+    A network that was created at a sign-in may be taken over by one create request, while the
+    network is active (EN14, EN31, EN7).
+    """
     if existing is not None and (existing.claimed or existing.state != "active"):
         raise RequestError("network-exists")
 
@@ -483,7 +500,7 @@ def admin_fact(
 
 
 def change_fact(fact_type: str, network: str, *, target_node: str, body: Json) -> dict[str, Json]:
-    """Return the UCAN fact that binds an owner's token to a network change (RL17, RC22)."""
+    """Return the UCAN fact that binds a token to a request that changes a network (RL17, RC22)."""
     return {
         "type": fact_type,
         "targetNode": target_node,

@@ -1,4 +1,4 @@
-"""Withdrawals of code, backends and evidence, which end the release of keys (RC20 to RC24).
+"""Withdrawals: code, DIDs and evidence for which keys are no longer released (RC20 to RC24).
 
 An owner withdraws for one network, the operator for all. Every release is checked against both
 lists, after all policies. Entries are never removed, and each entry can only refuse more.
@@ -44,7 +44,10 @@ _MAX_DID_CHARS = 512
 class Withdrawals(
     msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True
 ):
-    """Lists of withdrawn code, DIDs and evidence. The fields define the format of the row."""
+    """A stored list of withdrawn code, DIDs and evidence.
+
+    The fields define the format of the stored row.
+    """
 
     version: Literal[1] = 1
     measurements: frozenset[bytes] = frozenset()
@@ -55,7 +58,7 @@ class Withdrawals(
         return len(self.measurements) + len(self.dids) + len(self.evidence)
 
     def joined(self, other: "Withdrawals") -> "Withdrawals":
-        """Return the union of two lists of withdrawals."""
+        """Return the union of this list and `other`."""
         return Withdrawals(
             measurements=self.measurements | other.measurements,
             dids=self.dids | other.dids,
@@ -69,7 +72,7 @@ class Withdrawals(
         )
 
     def covers(self, evidence: Evidence) -> bool:
-        """Return whether a withdrawal applies to evidence, or to the code in the evidence (RC30).
+        """Return whether the given evidence, or the code that it describes, was withdrawn (RC30).
 
         If any compose hash is withdrawn, so is all evidence that may hide its compose hash.
         """
@@ -106,7 +109,7 @@ def _measured(evidence: Evidence) -> tuple[bytes, ...]:
 
 
 def parse_withdrawal(value: Json) -> Withdrawals:
-    """Parse a withdrawal request, which names a measurement of code, a DID or evidence."""
+    """Parse a request to withdraw a code measurement, a DID or a piece of evidence."""
     match value:
         case {"measurement": text, **others} if not others:
             measurement = _hex(

@@ -26,7 +26,7 @@ from spaces.audit.pruning import prune_batch
 from spaces.documents import receipt_rows
 from spaces.expiry import rows_until
 from spaces.grants.delegations import decode_delegation
-from spaces.grants.retention import INDEX, plan_removal, swept_until
+from spaces.grants.retention import INDEX, plan_removal, removal_cutoff
 from spaces.keyspace import (
     ALIASES_PREFIX,
     EVIDENCE_PREFIX,
@@ -172,7 +172,7 @@ async def sweep_delegations(services: Services, *, limit: int = BATCH) -> int:
     """
     now = services.clock.now()
     done = 0
-    for due, row in await rows_until(services.store, INDEX, swept_until(now), limit=limit):
+    for due, row in await rows_until(services.store, INDEX, removal_cutoff(now), limit=limit):
         key = delegation_key(ContentKey(row.value or b""))
         record = await read_row(services.store, key)
         try:

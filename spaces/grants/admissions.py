@@ -1,8 +1,8 @@
-"""Owners that the operator allowed to create spaces in hosting mode `permit` (ST14).
+"""Admissions: owners who may create spaces in hosting mode `permit` (ST14).
 
-Each has one row. An operation that hosts a space reads the row of its owner in the same read as all
-other rows, and lists it under `checks`. So a removal that was acknowledged before the commit wins,
-on every worker and machine.
+The operator admits an owner, and the store has one row for each admitted owner. An operation
+that hosts a space reads the owner's row in the same read as all other rows, and lists it under
+`checks`. So a removal that was acknowledged before the commit wins, on every worker and machine.
 """
 
 from collections.abc import AsyncIterator
@@ -30,12 +30,12 @@ admission_of = _CODEC.of
 
 
 def admission_key(owner: Principal) -> bytes:
-    """Return the key of the row that admits an owner."""
+    """Return the key of an owner's admission row."""
     return ADMISSIONS_PREFIX + x16(owner)
 
 
 def is_admitted(record: Record | None) -> bool:
-    """Return whether the row under `admission_key` admits the owner."""
+    """Return whether an owner is admitted, given the row under `admission_key`."""
     return record is not None and record.value is not None
 
 

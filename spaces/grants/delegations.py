@@ -125,7 +125,7 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
         puts.append(
             Put(space_grant_key(space_id16(space), newest_now8, content), content + expiry8)
         )
-    for account in _opened_accounts(delegation):
+    for account in _listable_owners(delegation):
         puts.append(Put(member_key(x16(account), member16, content), content))
     if registered.expires_at is not None:
         puts.append(Put(expiry_key(expiry8, newest_now8, content), content))
@@ -142,15 +142,15 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
 
 
 def row_bytes(puts: Sequence[Put]) -> int:
-    """Return how many bytes a set of rows counts towards the limits on stored delegations.
+    """Return the number of bytes charged for storing a set of rows.
 
-    Each row counts with the size of its key and value, and a fixed cost.
+    The charge for a row is the size of its key and value, and a fixed cost.
     """
     return sum([len(put.key) + len(put.value or b"") for put in puts]) + _ROW_COST_BYTES * len(puts)
 
 
 def charged_bytes(puts: Sequence[Put]) -> int:
-    """Return how many bytes the rows of `registration_puts` count towards the limits."""
+    """Return the number of bytes charged for the rows from `registration_puts`."""
     return puts[0].weight_bytes
 
 
@@ -162,8 +162,8 @@ def place_of(delegation: Delegation) -> bytes:
     return newest8(delegation.issued_at) + cid_text(delegation.cid).encode()
 
 
-def _opened_accounts(delegation: Delegation) -> tuple[Principal, ...]:
-    """Return the owners whose delegations the holder of a delegation may list.
+def _listable_owners(delegation: Delegation) -> tuple[Principal, ...]:
+    """Return the owners whose delegations the delegate is allowed to list.
 
     The chain rules ensure that the right comes from the owner, through holders of the same right.
     """
@@ -171,13 +171,15 @@ def _opened_accounts(delegation: Delegation) -> tuple[Principal, ...]:
         row.resource for row in delegation.capabilities if satisfies(row.ability, DELEGATION_LIST)
     ]
     owners = [
-        one.space.owner for one in opened if isinstance(one, SpaceResource) and is_account(one)
+        one.space.owner
+        for one in opened
+        if isinstance(one, SpaceResource) and is_delegation_list(one)
     ]
     return tuple(dict.fromkeys(owners))
 
 
-def is_account(resource: SpaceResource) -> bool:
-    """Return whether a resource is exactly `<space>/delegation`, the list of delegations."""
+def is_delegation_list(resource: SpaceResource) -> bool:
+    """Return whether a resource is a space's list of delegations, `<space>/delegation`."""
     is_bare = resource.query is None and resource.fragment is None
     return resource.service == "delegation" and not resource.path and is_bare
 
@@ -229,12 +231,14 @@ class Delegations:
         self._aliases: OrderedDict[Digest, ContentKey] = OrderedDict()
 
     async def by_cid(self, cids: Sequence[Digest | None]) -> tuple[Registered | None, ...]:
-        """Return a delegation for each CID, in order, or None where none is registered.
+        """Return the delegation for each CID, or None for unregistered CIDs.
 
-        A cid of None gives None. Each cid of a delegation finds it.
+        The results are in the order of `cids`. A cid of None gives None. A delegation can have
+        several cids.
 
-        All that are not in memory are read at once. The result says nothing about revocations: read
-        the markers with `marker_keys` afterwards, in the read that the answer is based on.
+        Delegations that are not in memory are read from the store at once. The result says nothing
+        about revocations: read the markers with `marker_keys` afterwards, in the read that the
+        answer is based on.
         """
         known = self._aliases
         found = {
@@ -255,7 +259,10 @@ class Delegations:
         return tuple([None if cid is None else found[cid] for cid in cids])
 
     async def by_content(self, contents: Sequence[ContentKey]) -> tuple[Registered | None, ...]:
-        """Return a delegation for each content key, in order, or None where none is registered."""
+        """Return the delegation for each content key, or None for unregistered keys.
+
+        The results are in the order of `contents`.
+        """
         found = {content: self.memoize(content) for content in contents}
         missing = [content for content, known in found.items() if known is None]
         if missing:
@@ -277,7 +284,7 @@ class Delegations:
         return entry[0]
 
     def remember(self, stored: Registered, cid: Digest | None = None) -> None:
-        """Add a stored delegation to the cache, optionally with a CID that refers to it."""
+        """Add a stored delegation to the cache. If `cid` is given, add this CID as its alias."""
         content = stored.delegation.content_key
         if content not in self._by_content:
             cost = (
@@ -308,19 +315,18 @@ class Delegations:
 
 
 def space_grants_range(space: SpaceId, *, after: bytes | None = None, limit: int = 1000) -> Range:
-    """Return the range of index rows for the delegations whose capabilities name a space.
+    """Return the index range that lists all delegations for a space.
 
-    Decode its pages with `unexpired_of`.
-
-    The latest registered comes first.
+    The latest registered comes first. Decode the pages with `unexpired_of`.
     """
     return Range(space_grant_key(space_id16(space)), after=after, limit=limit)
 
 
 def unexpired_of(page: Page, *, now: float) -> tuple[ContentKey, ...]:
-    """Return the content keys of the unexpired delegations in a page of `space_grants_range`.
+    """Return the ids (content keys) of the unexpired delegations that `page` lists.
 
-    A delegation expires with the earliest expiry in its closure.
+    The page is from `space_grants_range`. A delegation expires with the earliest expiry in its
+    closure.
     """
     now8 = micros8(now)
     values = [record.value for _, record in page.rows if record.value]
@@ -332,7 +338,7 @@ def unexpired_of(page: Page, *, now: float) -> tuple[ContentKey, ...]:
 def party_range(
     principal: Principal, role: bytes, *, after: bytes | None = None, limit: int = 1000
 ) -> Range:
-    """Return the range of index rows for delegations from a principal or to a principal.
+    """Return the index range that lists all delegations from or to a principal.
 
     The role is ROLE_FROM or ROLE_TO.
 
@@ -373,5 +379,5 @@ def membership_range(account: Principal, member: Principal) -> Range:
 
 
 def contents_of(page: Page) -> tuple[ContentKey, ...]:
-    """Return the content keys that a page of index rows contains."""
+    """Return the ids (content keys) of the delegations that `page` lists."""
     return tuple([ContentKey(record.value) for _, record in page.rows if record.value])

@@ -90,7 +90,7 @@ class HostingPolicy:
 
 
 class HostingRequest(msgspec.Struct, frozen=True, gc=False):
-    """The spaces that a request names, and which of these the node would start to host."""
+    """The spaces that a request names, including the candidates for hosting (`wanted`)."""
 
     mentioned: tuple[SpaceId, ...]
     wanted: tuple[SpaceId, ...] = ()
@@ -100,7 +100,7 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def owners(self) -> tuple[Principal, ...]:
-        """The distinct owners of the spaces that would be hosted."""
+        """The distinct owners of the candidate spaces (`wanted`)."""
         return tuple(dict.fromkeys([space.owner for space in self.wanted]))
 
     def keys(self) -> tuple[bytes, ...]:
@@ -118,7 +118,7 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class HostingPlan(msgspec.Struct, frozen=True, gc=False):
-    """The rows, counter changes and checks with which a commit hosts spaces.
+    """The rows, counter changes and conditions of a commit that creates hosted spaces.
 
     After the commit, the spaces in `activated` are hosted. Those in `new` were not hosted before.
     """
@@ -155,7 +155,7 @@ def space_row_key(space: SpaceId) -> bytes:
 
 
 def is_hosted(record: Record | None) -> bool:
-    """Return whether the row under `space_row_key` shows that its space is hosted."""
+    """Return whether a space is hosted, given the row under `space_row_key`."""
     return record is not None and record.value is not None
 
 
@@ -172,7 +172,7 @@ def hosting_by_grant(
     now: float,
     is_new: bool = True,
 ) -> HostingRequest:
-    """Return which spaces the node would start to host when a delegation is registered.
+    """Find the spaces that the node may host when a delegation is registered.
 
     Args:
         delegation: verified, about to be registered, or registered and live.
@@ -195,9 +195,9 @@ def hosting_by_grant(
 def hosting_by_put(
     space: SpaceId, invoker: Principal, policy: HostingPolicy, *, client: str | None, now: float
 ) -> HostingRequest:
-    """Return which spaces the node would start to host when a value is written.
+    """Find the space that the node may host when a value is written.
 
-    Only the invoker's own space is hosted, and only if the mode allows it.
+    The space is a candidate only if it belongs to the invoker and the mode allows it.
     """
     return _request((space,), (), invoker, policy, client=client, now=now)
 
@@ -211,7 +211,10 @@ def _request(
     client: str | None,
     now: float,
 ) -> HostingRequest:
-    """Return which of the mentioned spaces were granted explicitly or are hosted automatically."""
+    """Select the candidates for hosting: explicitly granted spaces and the signer's own spaces.
+
+    The signer's own spaces are candidates only if the mode hosts spaces automatically.
+    """
     owner = signer if policy.is_automatic else None
     wanted = tuple([space for space in mentioned if _may_be_named(space, explicit, owner)])
     if not wanted:
@@ -233,7 +236,7 @@ def _may_be_named(space: SpaceId, explicit: Collection[SpaceId], owner: Principa
 def plan_hosting(
     request: HostingRequest, records: Sequence[Record | None], *, now: float
 ) -> HostingPlan:
-    """Decide which of the requested spaces a commit hosts.
+    """Select the candidate spaces to host, within the limits.
 
     A space beyond a limit is skipped. If a commit is refused because another commit reached a limit
     first, it is planned again from a new read, and then skips the space.
@@ -286,9 +289,9 @@ def plan_hosting(
 
 
 def plan_for_hosted(space: SpaceId, key: bytes, record: Record) -> HostingPlan:
-    """Return the plan for a space that is hosted already.
+    """Return a hosting plan for a space that is already hosted.
 
-    The commit requires that the space still is hosted.
+    The plan writes nothing. Its only condition is that the row of the space has not changed.
     """
     return HostingPlan((space,), (), (), (), (), (Check(key, record.stamp),))
 

@@ -1,4 +1,4 @@
-"""Replay records for tokens and nonces that may be used only once (ST4).
+"""Replay protection: records of used tokens and nonces (ST4).
 
 A record is written with the first read of an operation, and again, durably, with its commit. It is
 stored under the minute of the token's own expiry, never under the current minute. Otherwise a token
@@ -15,16 +15,16 @@ def replay_record_of(key: bytes, *, expires_at: float) -> ReplayRecord:
     return ReplayRecord(key=key, expires_at=math.ceil(expires_at))
 
 
-def replay_records_whenever(
+def nonce_replay_records(
     key: bytes, *, expires_at: float, max_lifetime_s: int
 ) -> tuple[ReplayRecord, ReplayRecord]:
-    """Return the replay records of a nonce that tokens with different expiries may contain (EN15).
+    """Return two replay records that prevent a second use of a nonce (EN15).
 
-    A record is stored under its minute and does not block a token that expires in another minute.
-    Time is therefore divided into spans of the longest lifetime of a token, and two records are
-    written: for the span in which the token expires, and for the next. The expiries of two tokens
-    that are valid at one moment are at most one span apart, so they have a span in common. Both
-    records have to be first uses.
+    Several tokens with different expiries may contain the same nonce. A record is stored under its
+    minute and does not block a token that expires in another minute. Time is therefore divided into
+    spans of the longest lifetime of a token, and two records are written: for the span in which the
+    token expires, and for the next. The expiries of two tokens that are valid at one moment are at
+    most one span apart, so they have a span in common. Both records have to be first uses.
 
     Args:
         key: 32 bytes.

@@ -1,4 +1,4 @@
-"""Limits on stored delegations by signer and client address, and removal after expiry.
+"""Storage limits for delegations, and removal of expired delegations.
 
 Each registration increments its signer's counter, inside the commit. Its bytes are charged to the
 signer and to the address it came from (`delegations.registration_puts`). A signer who hosts no
@@ -84,7 +84,9 @@ class _Counter(NamedTuple):
     what: str
 
     def bound(self, more: int) -> tuple[Add, ...]:
-        """Return the commit condition that the counter stays within its limit.
+        """Return the commit condition that enforces the counter's limit.
+
+        The tuple is empty if the counter is unlimited.
 
         Raises TooManyDelegations if adding `more` would already exceed the limit.
         """
@@ -104,22 +106,22 @@ class DelegationUsage(NamedTuple):
 
     @property
     def client_account(self) -> bytes | None:
-        """The key of the counter for the client address, or None if the address is unknown."""
+        """The counter key for the client address, or None if the address is unknown."""
         return None if self.client_bytes is None else self.client_bytes.key
 
     def adds(self, size_bytes: int) -> tuple[Add, ...]:
-        """Return the counter increments for one more delegation. Each is conditional on its limit.
+        """Return the counter changes for one more delegation, including limit checks.
 
-        Its rows are charged for its bytes (`registration_puts`).
+        The rows of the delegation add its bytes to the counters (`registration_puts`).
         """
         from_address = () if self.client_bytes is None else self.client_bytes.bound(size_bytes)
         counted = (Add(self.delegations.key, 1), *self.delegations.bound(1))
         return (*counted, *self.signer_bytes.bound(size_bytes), *from_address)
 
     def charge(self, alias: Put) -> tuple[Put, tuple[Add, ...]]:
-        """Charge the row of an additional CID to the client address or, if unknown, to the signer.
+        """Charge a new CID alias to the client address, or to the signer if no address is known.
 
-        Returns the charged row, and the condition that the counter stays within its limit.
+        Returns the charged row, and the commit condition that enforces the counter's limit.
         """
         counter, size_bytes = self.client_bytes or self.signer_bytes, row_bytes((alias,))
         return replace(alias, weight_bytes=size_bytes, account=counter.key), counter.bound(
@@ -163,7 +165,7 @@ def plan_removal(
     if stored is None or record is None or own_end is None:
         return Commit(puts=(Put(due, None),))
     delegation = stored.delegation
-    if micros8(own_end) > swept_until(now):
+    if micros8(own_end) > removal_cutoff(now):
         later = expiry_key(micros8(own_end), newest8(stored.registered_at), delegation.content_key)
         return Commit(puts=(Put(due, None), Put(later, delegation.content_key)))
     whole = delegation_key(delegation.content_key)
@@ -175,8 +177,8 @@ def plan_removal(
     return Commit(puts=puts, adds=(Add(delegations_counter(x16(delegation.delegator)), -1),))
 
 
-def swept_until(now: float) -> bytes:
-    """Return the time by which a delegation must have expired in order to be removed now.
+def removal_cutoff(now: float) -> bytes:
+    """Return the latest expiry time of the delegations that may be removed now.
 
     The time is encoded as in the expiry index.
     """

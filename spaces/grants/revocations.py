@@ -1,4 +1,4 @@
-"""Revocation markers: a row for each delegation that says whether it is live or revoked.
+"""Revocation markers: rows that record whether a delegation is live or revoked.
 
 Registration writes the marker `live`. A revocation overwrites it and is never undone. So a commit
 that lists a marker under `live` is refused after every revocation that was acknowledged before
@@ -45,7 +45,7 @@ _CODEC = Codec(_Details)
 
 
 def marker_keys(contents: Iterable[ContentKey]) -> tuple[bytes, ...]:
-    """Return the keys of the revocation markers of delegations."""
+    """Return the key of each delegation's revocation marker."""
     return tuple([_PREFIX + content for content in contents])
 
 
@@ -79,7 +79,7 @@ def marker_of(record: Record | None) -> Marker | None:
 def markers_of(
     contents: Sequence[ContentKey], records: Sequence[Record | None]
 ) -> dict[ContentKey, Marker]:
-    """Return the revocation markers of delegations by content key. Skip missing markers."""
+    """Map each delegation to its revocation marker. Delegations without a marker are left out."""
     marks = zip(contents, map(marker_of, records), strict=True)
     return {content: mark for content, mark in marks if mark is not None}
 

@@ -1,8 +1,8 @@
-"""Index of the sessions that owners signed themselves, under key prefix `t` (IP2).
+"""Index of owner-signed sessions (IP2).
 
-`capabilities.sign_ins` defines a session. Its row is written at registration, and says only that
-the owner registered a session with a key. The reader decides whether the session is in force now,
-by time, window and revocation marker.
+`capabilities.sign_ins` defines a session. Its index row, under key prefix `t`, is written at
+registration, and says only that the owner registered a session with a key. The reader decides
+whether the session is in force now, by time, window and revocation marker.
 """
 
 from capabilities.principals import Principal
@@ -14,7 +14,7 @@ from ..store.contract import Put, Range
 
 
 def session_puts(delegation: Delegation, *, now: float) -> list[Put]:
-    """Return the write operations that index a session. Other delegations give none."""
+    """Return the index row to write if a delegation is a session, otherwise an empty list."""
     if not is_session(delegation, registered_at=now):
         return []
     return [Put(session_row_key(delegation), delegation.content_key)]
@@ -26,5 +26,5 @@ def session_row_key(delegation: Delegation) -> bytes:
 
 
 def sessions_range(owner: Principal, did: Principal, *, limit: int = 64) -> Range:
-    """Return the range of index rows for the sessions that an owner signed for one DID."""
+    """Return the index range that lists an owner's sessions for one DID."""
     return Range(session_key(x16(owner), x16(did)), limit=limit)

@@ -11,8 +11,8 @@ from capabilities.strict_json import Json
 from encryption_network.network_errors import RequestError
 from encryption_network.requests import (
     REVOKE_BODY_HASH,
-    admin_claim_key,
     admin_fact,
+    admin_nonce_key,
     bind_admin,
     check_audience,
     check_create,
@@ -88,12 +88,12 @@ def test_a_nonce_belongs_to_its_issuer(world: Any) -> None:
     first, nonce = admin(world)
     again, _ = admin(world, exp=world.now + 30)
     assert first.cid != again.cid
-    assert admin_claim_key(first, nonce) == admin_claim_key(again, nonce)
-    assert admin_claim_key(first, nonce) != admin_claim_key(first, nonce + "x")
-    assert admin_claim_key(first, nonce) != admin_claim_key(
+    assert admin_nonce_key(first, nonce) == admin_nonce_key(again, nonce)
+    assert admin_nonce_key(first, nonce) != admin_nonce_key(first, nonce + "x")
+    assert admin_nonce_key(first, nonce) != admin_nonce_key(
         altered(first, invoker="did:key:zElse"), nonce
     )
-    assert len(admin_claim_key(first, nonce)) == 32
+    assert len(admin_nonce_key(first, nonce)) == 32
 
 
 @pytest.mark.parametrize(

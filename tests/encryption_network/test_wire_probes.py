@@ -218,7 +218,7 @@ class MiniNode:
             body_hash=wanted.body_hash,
             node_did=self.keyring.node_did,
         )
-        self.claim(requests.admin_claim_key(invocation, nonce), RequestError("nonce-used"))
+        self.claim(requests.admin_nonce_key(invocation, nonce), RequestError("nonce-used"))
         requests.check_create(self.networks.get(wanted.network_id.text))
         record = networks.create_network(
             wanted.network_id, now=self.now, keyring=self.keyring, entropy=self.entropy
@@ -249,7 +249,7 @@ class MiniNode:
             body_hash=requests.REVOKE_BODY_HASH,
             node_did=self.keyring.node_did,
         )
-        self.claim(requests.admin_claim_key(invocation, nonce), RequestError("nonce-used"))
+        self.claim(requests.admin_nonce_key(invocation, nonce), RequestError("nonce-used"))
         record = requests.check_revoke(self.networks.get(network.text))
         self.networks[network.text] = networks.revoked(record, self.now)
         return 204, None

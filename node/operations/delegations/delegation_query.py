@@ -28,7 +28,7 @@ from capabilities.strict_base64 import encode_url
 from capabilities.tokens import Invocation, UnverifiedInvocation
 from spaces.grants.delegations import (
     cid_at,
-    is_account,
+    is_delegation_list,
     membership_range,
     party_range,
     party_row_key,
@@ -146,7 +146,7 @@ def _account(invocation: Invocation) -> Principal:
         if (
             ability == DELEGATION_LIST
             and isinstance(resource, SpaceResource)
-            and is_account(resource)
+            and is_delegation_list(resource)
         ):
             return resource.space.owner
     raise Refusal("query-refused")

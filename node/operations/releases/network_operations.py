@@ -27,7 +27,7 @@ from encryption_network.requests import (
     MAX_BODY_BYTES,
     MAX_LIFETIME_S,
     REVOKE_BODY_HASH,
-    admin_claim_key,
+    admin_nonce_key,
     bind_admin,
     check_audience,
     check_create,
@@ -38,7 +38,7 @@ from encryption_network.requests import (
 from encryption_network.signed_descriptor import SIGNATURE_MEMBER, is_nonce, sign_descriptor
 from spaces.documents.network_rows import network_put, network_row_key
 from spaces.grants.admissions import admission_key, is_admitted
-from spaces.grants.replay_records import replay_records_whenever
+from spaces.grants.replay_records import nonce_replay_records
 from spaces.store.contract import Check, Commit, Record, ReplayRecord, check_of, read_row, stamp_of
 
 from ...refusal import Refusal
@@ -198,8 +198,8 @@ async def _bind_write(
     # EN15: creating and revoking are final, so a later repeat has no effect. The nonce of a token
     # with a longer lifetime is therefore recorded for MAX_LIFETIME_S only.
     ends_at = min(invocation.expires_at, services.clock.now() + MAX_LIFETIME_S)
-    replay_records = replay_records_whenever(
-        admin_claim_key(invocation, nonce), expires_at=ends_at, max_lifetime_s=MAX_LIFETIME_S
+    replay_records = nonce_replay_records(
+        admin_nonce_key(invocation, nonce), expires_at=ends_at, max_lifetime_s=MAX_LIFETIME_S
     )
     for replay_record in replay_records if records_use else ():  # row 17
         if (await services.store.read(replay_record=replay_record)).is_first_use is False:

@@ -8,7 +8,7 @@ from capabilities.chain import Registered
 from capabilities.principals import Principal
 from spaces.expiry import rows_until
 from spaces.grants.delegations import decode_delegation, registration_puts
-from spaces.grants.retention import INDEX, KEPT_AFTER_EXPIRY_S, plan_removal, swept_until
+from spaces.grants.retention import INDEX, KEPT_AFTER_EXPIRY_S, plan_removal, removal_cutoff
 from spaces.grants.revocations import Revoked, marker_keys, revocation_put
 from spaces.grants.sessions import session_row_key
 from spaces.keyspace import delegation_key, delegations_counter, x16
@@ -33,7 +33,7 @@ async def _kept(store: Store, signer: str) -> int:
 
 
 async def _sweep(store: Store, now: float) -> int:
-    rows = await rows_until(store, INDEX, swept_until(now), limit=10)
+    rows = await rows_until(store, INDEX, removal_cutoff(now), limit=10)
     for due, row in rows:
         record = (await store.read((delegation_key(row.value or b""),))).records[0]
         await store.commit(plan_removal(due, decode_delegation(record), record, now=now))
@@ -136,7 +136,7 @@ async def test_two_sweeps_count_once(one_store: Store) -> None:
     granted = registered(ucan(KV, lifetime_s=60))
     await _register(one_store, granted)
     now = NOW + KEPT_AFTER_EXPIRY_S + 61
-    ((due, row),) = await rows_until(one_store, INDEX, swept_until(now), limit=10)
+    ((due, row),) = await rows_until(one_store, INDEX, removal_cutoff(now), limit=10)
     record = (await one_store.read((delegation_key(row.value or b""),))).records[0]
     plan = plan_removal(due, decode_delegation(record), record, now=now)
     assert isinstance(await one_store.commit(plan), Committed)
