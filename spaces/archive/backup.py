@@ -103,7 +103,7 @@ def parse_part(contents: bytes) -> Part:
 
 
 def parse_header(contents: bytes) -> Header:
-    """Decode the first member.
+    """Decode the header of a backup, which is its first tar member.
 
     Raises:
         BackupDamaged: the member is not the header of a backup that this version reads.
@@ -124,7 +124,7 @@ def parse_header(contents: bytes) -> Header:
 
 
 class ArchiveWriter:
-    """Writes tar members and hashes every byte. Calls `require_space` before each write.
+    """A tar writer that hashes every byte and calls `require_space` before each write.
 
     Each method raises StoreFull if there is no free space, and OSError for other errors of the
     disk.
@@ -141,7 +141,7 @@ class ArchiveWriter:
         self.size_bytes = 0
 
     def add(self, name: str, contents: bytes) -> None:
-        """Write a whole member."""
+        """Write a complete tar member."""
         self.begin(name, len(contents))
         self.write(contents)
         self.end()
@@ -162,7 +162,10 @@ class ArchiveWriter:
         self.size_bytes += len(data)
 
     def end(self) -> None:
-        """End the tar member, and pad it with zeros to its announced size."""
+        """Finish the tar member by padding it with zeros to its declared size.
+
+        The size is rounded up to a whole block.
+        """
         end_bytes = self._end_bytes + -self._end_bytes % BLOCKSIZE
         while (missing_bytes := end_bytes - self.size_bytes) > 0:
             self.write(bytes(min(missing_bytes, _PIECE_BYTES)))
@@ -176,7 +179,7 @@ class ArchiveWriter:
 
 
 class ArchiveReader:
-    """Reads an archive once, from start to end, in bounded memory."""
+    """A tar reader that reads an archive once from start to end, in bounded memory."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -271,7 +274,7 @@ def _parsed(block: bytes) -> TarInfo:
 
 @contextmanager
 def full_disk(what: str) -> Iterator[None]:
-    """Convert the operating system's errors for a full disk to StoreFull.
+    """Convert an OSError for a full disk to StoreFull.
 
     `what` names what is being written.
     """
@@ -417,9 +420,9 @@ async def _add_body(
     size_bytes: int,
     taken: BackupSummary,
 ) -> None:
-    """Copy the body of a value into the archive.
+    """Copy the file of a large value into the archive.
 
-    A missing or damaged body leaves a member that does not match its digest (BK3).
+    If the file is missing or damaged, the member does not match the digest in its name (BK3).
     """
     member = f"{BODIES_FOLDER}/{name.digest[:1].hex()}/{name.file_name}"
     try:

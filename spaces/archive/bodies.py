@@ -1,6 +1,7 @@
-"""The bodies that a snapshot's rows refer to, and copies of them in another location.
+"""Large-value files: listing them in a snapshot, and copying them to other storage.
 
-The names are collected in a file, so that memory does not grow with the store.
+A value that is too large for a row is stored in a file, which is called a body. The names of bodies
+are collected in a temporary file, so that memory does not grow with the store.
 
 Example:
     async with rows.lock_bodies():
@@ -28,7 +29,10 @@ _NOTE = struct.Struct(">16s32s16sQ")  # space, digest, generation, size
 
 
 def note_bodies(part: Part, notes: BinaryIO) -> None:
-    """Write the name and size of each referenced body to a file. Skip rows that do not decode."""
+    """Append the name and size of each large value in `part` to the file `notes`.
+
+    Rows that cannot be decoded are skipped, and so are large values without references.
+    """
     for key, row in part:
         if key[:1] != OBJECTS_PREFIX:
             continue
@@ -45,19 +49,19 @@ def note_bodies(part: Part, notes: BinaryIO) -> None:
 
 
 def noted_bodies(notes: BinaryIO) -> Iterator[tuple[ObjectName, int]]:
-    """Yield each body's name and size in bytes from a file that `note_bodies` wrote."""
+    """Yield the name and size in bytes of each large value that `note_bodies` recorded."""
     notes.seek(0)
     while note := notes.read(_NOTE.size):
         space16, digest, generation, size_bytes = _NOTE.unpack(note)
         yield ObjectName(space16, digest, generation), size_bytes
 
 
-async def keep_body(
+async def store_body(
     target: ObjectStore, name: ObjectName, pieces: AsyncIterator[Piece]
 ) -> int | None:
-    """Store a body under its file name. Return its size, or None if its digest is wrong.
+    """Store a large value as a file. Return its size in bytes, or None if its digest is wrong.
 
-    Nothing is stored if the digest does not match.
+    Nothing is stored if the digest does not match the digest in `name`.
     """
     incoming = await target.begin()
     try:
@@ -76,9 +80,9 @@ async def keep_body(
 
 @dataclass(slots=True)
 class MovedBodies:
-    """The result of a move: the number and total size of all bodies, and how many were copied.
+    """The result of `move_bodies`: the number of files, their total size, and how many were copied.
 
-    The other bodies were already in the target, because an interrupted move had copied them.
+    The other files were already in the target, because an interrupted move had copied them.
     """
 
     bodies: int = 0
@@ -96,11 +100,11 @@ async def move_bodies(
     to: str,
     progress: Callable[[int], None],
 ) -> MovedBodies:
-    """Copy all bodies, verify their digests, and record the new storage location.
+    """Copy all large-value files to a new storage location, and record that location.
 
-    The source is not changed. An interrupted move continues when it is run again, because a body
-    gets its name in the target only when it is complete. Until all bodies are there, every node
-    reads them from the source.
+    Digests are verified. The source is not changed. An interrupted move continues when it is run
+    again, because a file gets its name in the target only when it is complete. Until all files are
+    in the target, every node reads them from the source.
     """
     if await recorded_location(store) not in (origin, to):
         raise BodiesElsewhere("this store keeps its large values in a third place")
@@ -116,7 +120,7 @@ async def move_bodies(
             except RecordDamaged:  # not copied yet
                 async with await source.open(name, size_bytes=size_bytes) as body:
                     # `pieces` raises if the body does not match its digest
-                    await keep_body(target, name, body.pieces())
+                    await store_body(target, name, body.pieces())
                 moved.copied += 1
             moved.bodies += 1
             moved.size_bytes += size_bytes

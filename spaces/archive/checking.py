@@ -1,4 +1,4 @@
-"""The check of a whole store: all rows and counters of one snapshot, then all bodies.
+"""Consistency check of a store: the rows and counters of one snapshot, then all large values.
 
 Nothing is written (BK9). The store may be in use; the collector waits, as it does for a backup. A
 file of LMDB that is cut short or overwritten can end the process by a signal, so run the check in a
@@ -116,7 +116,7 @@ def require(holds: bool, text: str) -> None:
 
 
 def delegation_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Check that all rows of a registered delegation exist, and yield the amounts to book."""
+    """Check that a delegation has all its rows, and yield the amounts that it adds to counters."""
     found = decode_delegation(record)
     if found is None:
         return
@@ -170,10 +170,10 @@ def _rows_of(found: Registered) -> dict[bytes, bytes | None]:
 
 
 def index_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Check that an index row refers to a stored delegation, and yield -1 for that index.
+    """Check that an index row refers to a stored delegation, and subtract 1 from the index's total.
 
-    The delegation yields 1 for each of its index rows, so the sum is 0. An alias is only checked
-    for its length.
+    The delegation adds 1 for each of its index rows, so the total of an index is 0 if no row is
+    orphaned. An alias is only checked for its length.
     """
     content, kind = (record.value or b"")[:_CONTENT_BYTES], key[:1]
     is_whole = len(record.value or b"") == (_CONTENT_BYTES + 8 if kind == b"X" else _CONTENT_BYTES)
@@ -193,7 +193,7 @@ def check_marker(key: bytes, record: Record, get: Get) -> None:
 
 
 class _Numbered(Struct):
-    """The number and the hashes in an audit-chain entry or a signed chain head."""
+    """The sequence number and the hashes in an audit-chain entry or a signed chain head."""
 
     number: int
     previous: str = ""
@@ -207,20 +207,21 @@ def _numbered(record: Record | None, what: str) -> _Numbered:
         raise RecordDamaged(f"{what} of the audit chain is missing or cannot be decoded") from exc
 
 
-def _cut_number(get: Get) -> int:
+def _last_pruned(get: Get) -> int:
     return pruning_of(get(AUDIT_PRUNING_KEY)).pruned
 
 
 def _hash_of_entry(number: int, get: Get) -> str:
-    """Return the hash that the audit-chain entry after the given number has to contain.
+    """Return the hash of the audit-chain entry with the given number.
 
-    For number 0 it is the hash that the chain begins with.
+    The next entry has to contain this hash. For number 0 it is the hash that the chain begins with.
+    The last pruned entry is gone, so its hash is read from the signed head.
     """
     if number == 0:
         identity = get(IDENTITY_KEY)
         require(identity is not None, "the store has no identity")
         return genesis_hash(identity_of(identity).store_id).hex() if identity else ""
-    if number == _cut_number(get):
+    if number == _last_pruned(get):
         return _numbered(
             get(audit_head_key(number)), "the signed head for the last pruned entry"
         ).hash
@@ -233,7 +234,7 @@ def _hash_of_entry(number: int, get: Get) -> str:
 def check_entry(key: bytes, record: Record, get: Get) -> None:
     """Check that an audit-chain entry contains the hash of the previous entry.
 
-    Entries below the cut are about to be removed and are not compared.
+    Entries that are about to be pruned are not compared.
     """
     entry, number = _numbered(record, "an entry"), int.from_bytes(key[1:], "big")
     require(
@@ -245,19 +246,22 @@ def check_entry(key: bytes, record: Record, get: Get) -> None:
         head is not None and number <= chain_head(head).number,
         "an entry is after the end of the audit chain",
     )
-    if number > _cut_number(get):
+    if number > _last_pruned(get):
         follows = entry.previous == _hash_of_entry(number - 1, get)
         require(follows, f"entry {number} of the audit chain does not follow from the one before")
 
 
 def check_head(key: bytes, record: Record, get: Get) -> None:
-    """Check that a signed chain head contains the hash of the entry with the same number."""
+    """Check that a signed chain head contains the hash of the entry that it signs.
+
+    Heads up to the last pruned entry are not compared.
+    """
     head, number = _numbered(record, "a signed head"), int.from_bytes(key[1:], "big")
     require(
         key == audit_head_key(number) and head.number == number,
         "a signed head of the audit chain is stored under the wrong number",
     )
-    if number > _cut_number(get):
+    if number > _last_pruned(get):
         require(
             head.hash == _hash_of_entry(number, get),
             "a signed head of the audit chain does not match its entry",
@@ -274,7 +278,7 @@ def _chain(key: bytes, record: Record, get: Get) -> None:
         _numbered(get(audit_head_key(head.signed_number)), "the last signed head")
 
 
-def _floor(key: bytes, record: Record, get: Get) -> None:
+def _expired_minutes(key: bytes, record: Record, get: Get) -> None:
     value = record.value or b""
     edges = [value[at : at + 4] for at in range(0, len(value), 4)]
     is_sorted = len(value) % 8 == 4 and all(one <= next_ for one, next_ in pairwise(edges))
@@ -338,9 +342,10 @@ def _object(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
 
 
 def _due_work(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Yield the size of a body file that is no longer referenced but not yet deleted.
+    """Yield the size of the file that a pending deletion will remove.
 
-    Work that deletes a record counts only while that record exists without references.
+    The file counts towards the total size of large values until it is deleted. Work that deletes a
+    record counts only while that record exists without references.
     """
     work = object_work_of(record)
     if work.unlink or object_record_of(get(object_key(work.space16, work.digest))) == ObjectRecord(
@@ -373,9 +378,9 @@ def _document(key: bytes, record: Record, get: Get) -> None:
 
 
 def _network(key: bytes, record: Record, get: Get) -> None:
-    """Check a network's key. The operator's list of withdrawn code and evidence must exist too.
+    """Check the key of a network's row, and that the operator's list of withdrawals exists.
 
-    A node writes that row at its first start and reads it before each release.
+    A node writes that list at its first start and reads it before each release.
     """
     require(
         len(key) == 17 and get(WITHDRAWALS_KEY) is not None,
@@ -396,13 +401,13 @@ def _audit_record(key: bytes, record: Record, get: Get) -> None:
 
 
 def _of_lengths(key_bytes: int, value_bytes: int) -> _Kind:
-    """Return a check that compares only the lengths of a row's key and value."""
+    """Return a check function that compares only the lengths of a row's key and value."""
     text, lengths = "a row has the wrong length for its type", (key_bytes, value_bytes)
     return lambda key, record, *_: require((len(key), len(record.value or b"")) == lengths, text)
 
 
 def _decoded(decode: Callable[[Record], object]) -> _Kind:
-    """Return a check that a row can be decoded."""
+    """Return a check function that fails if `decode` cannot decode the row."""
 
     def kind(key: bytes, record: Record, get: Get) -> None:
         decode(record)
@@ -441,7 +446,7 @@ _KINDS: Mapping[bytes, _Kind] = {
     SCHEMA_KEY: _schema,
     IDENTITY_KEY: _decoded(identity_of),
     CANARY_KEY: _of_lengths(len(CANARY_KEY), 8),
-    REPLAY_FLOOR_KEY: _floor,
+    REPLAY_FLOOR_KEY: _expired_minutes,
     LEASE_KEY: _decoded(check_lease),
     RESTORED_KEY: _text,
     ORPHAN_SWEEP_KEY: _of_lengths(len(ORPHAN_SWEEP_KEY), 0),
@@ -464,7 +469,7 @@ _ADD = (
 
 
 class Damage(Struct, frozen=True):
-    """One damaged thing."""
+    """A damaged row, counter, large value or store, with its name and an error message."""
 
     what: str
     name: str
@@ -472,7 +477,7 @@ class Damage(Struct, frozen=True):
 
 
 class Checked(Struct, rename="camel"):
-    """The result of checking a store: the number of rows and bodies, and the damage found."""
+    """The result of `check_store`: the damage found, and counts of rows and large values."""
 
     rows: int = 0
     bodies: int = 0
@@ -490,7 +495,7 @@ class Checked(Struct, rename="camel"):
 async def check_store(
     rows: RowSource, objects: ObjectStore, *, readers: Readers | None = None
 ) -> Checked:
-    """Check every row, counter and body of a store."""
+    """Check every row, every counter and every large value in a store."""
     checked = Checked()
     try:
         with tempfile.TemporaryFile() as notes:

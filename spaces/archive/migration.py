@@ -62,7 +62,7 @@ class MigrationRefused(StoreError):
 
 @dataclass(slots=True)
 class Moved:
-    """The result of a move: the number of rows and of replay records, and a digest."""
+    """The result of a migration: row count, replay record count and a digest of the rows."""
 
     rows: int = 0
     claims: int = 0
@@ -86,13 +86,13 @@ class Moved:
 async def filled_database(
     folder: Path, url: str, *, progress: Progress, again: bool = False
 ) -> AsyncIterator[Moved]:
-    """Copy the store of a data folder into an empty database, then run the `async with` block.
+    """Copy the store in a data folder to an empty database, then run the `async with` block.
 
     The database opens as a store after the block has ended.
     """
     async with session(url, may_migrate=True, may_be_moved=True) as database:
         with open_for_reading(folder, may_be_moved=True) as env:
-            _refuse_moved(moved_to(env), place_of_database(url), again=again)
+            _refuse_moved(moved_to(env), describe_database(url), again=again)
             await _begin(database)
             filling = database.transaction()
             await filling.start()
@@ -128,7 +128,7 @@ async def filled_database(
 async def move_to_postgres(
     folder: Path, url: str, *, progress: Progress, again: bool = False
 ) -> Moved:
-    """Move the store of a data folder into an empty database, and mark the folder as moved.
+    """Move the store in a data folder to an empty database, and mark the folder as moved.
 
     Args, Raises: as `filled_database`; and StoreLocked if a node runs on the folder.
     """
@@ -141,14 +141,16 @@ async def move_to_postgres(
         async with filled_database(folder, url, progress=progress, again=again) as moved:
             with open_environment(environment_folder(folder), may_be_moved=True) as env:
                 # ST12: before the target becomes a store, so that there are never two
-                mark_moved(env, place_of_database(url))
+                mark_moved(env, describe_database(url))
     return moved
 
 
 async def move_from_postgres(
     url: str, folder: Path, *, progress: Progress, again: bool = False
 ) -> Moved:
-    """Move a database's store into a data folder without a store. Mark the database as moved.
+    """Move the store in a database to a data folder, and mark the database as moved.
+
+    The data folder must not contain a store.
 
     Args, Raises: as `move_to_postgres`, in the other direction.
     """
@@ -160,7 +162,7 @@ async def move_from_postgres(
                 " blobs of the store"
             ),
         )
-    staging, moved, place = folder / _STAGING, Moved(), place_of_folder(folder)
+    staging, moved, place = folder / _STAGING, Moved(), describe_folder(folder)
     with folder_lock(folder):
         async with session(url, may_migrate=True, may_be_moved=True) as database:
             schema = await schema_of(database)
@@ -212,8 +214,11 @@ async def move_from_postgres(
     return moved
 
 
-def place_of_database(url: str) -> str:
-    """Return a description of a database for messages, without user, password and parameters."""
+def describe_database(url: str) -> str:
+    """Return the name, host and schema of a database, as text for messages.
+
+    The user, the password and all other parameters are left out.
+    """
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     host = query.get("host") or parts.netloc.rpartition("@")[2] or "localhost"
@@ -221,8 +226,8 @@ def place_of_database(url: str) -> str:
     return f"the database {parts.path.strip('/') or 'of the role'} at {host}{schema}"
 
 
-def place_of_folder(folder: Path) -> str:
-    """Return a description of a data folder and its machine, for messages."""
+def describe_folder(folder: Path) -> str:
+    """Return the path of a data folder and the host name, as text for messages."""
     return f"the data folder {folder.resolve()} on {socket.gethostname()}"
 
 
@@ -239,7 +244,7 @@ def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
 
 
 async def _begin(database: Session) -> None:
-    """Record durably that a move into an empty database has begun.
+    """Record durably that a migration to an empty database has begun.
 
     Raises MigrationRefused if the database contains a store or the remains of a moved one.
     """

@@ -1,4 +1,4 @@
-"""Restoring a backup in a staging folder, which becomes a data folder after verification.
+"""Restore of a backup to a staging folder, which becomes the data folder after verification.
 
 Everything is first written into the subfolder `restoring`. While that exists, no process opens the
 data folder as a store. When the digest at the end of the backup matches, rows are changed so that
@@ -54,7 +54,7 @@ from .backup import (
     parse_header,
     parse_part,
 )
-from .bodies import keep_body, note_bodies, noted_bodies
+from .bodies import note_bodies, noted_bodies, store_body
 
 MAX_SEALED_SECRET_BYTES = 16 * 1024
 _MOST_SHOWN = 1000  # large values that are listed by name
@@ -83,7 +83,7 @@ _OF_FORMER_KEYS = (b"N", b"R", b"D", b"d", b"J", b"j", b"y")
 
 
 class Restored(Struct, rename="camel"):
-    """The number and total size of the restored bodies, and the names of the skipped bodies."""
+    """The result of `restore_backup`: totals of restored large values, and the skipped files."""
 
     bodies: int = 0
     body_bytes: int = 0
@@ -161,7 +161,7 @@ class OpenedBackup:
 async def restore_backup(
     backup: OpenedBackup, staging: Path, *, done: Callable[[int], None]
 ) -> Restored:
-    """Write a backup's rows and bodies to a staging folder, and verify the digest (BK4).
+    """Write the rows and large values of a backup to a staging folder, and verify its digest (BK4).
 
     The store is not ready to be served; see `make_servable`.
 
@@ -223,7 +223,7 @@ def _new_file(path: Path) -> Iterator[Callable[[bytes], object]]:
 
 
 def _body_name(member: str) -> ObjectName | None:
-    """Parse the tar member name of a body. Return None for any other member.
+    """Parse the name of a tar member that contains a large value. Return None for other names.
 
     The file is named by the parsed parts, never by the text, so no name can leave the folder.
     """
@@ -235,16 +235,16 @@ def _body_name(member: str) -> ObjectName | None:
 async def _restore_body(
     archive: ArchiveReader, bodies: ObjectFolder, name: ObjectName, restored: Restored
 ) -> None:
-    """Restore one body from a backup. If its digest is wrong, list the body as skipped.
+    """Restore one large value from a backup, or list it as skipped if its digest is wrong.
 
-    Such a body was damaged in the store already; otherwise the backup's digest does not match.
+    A skipped value was damaged in the store already; otherwise the backup's digest does not match.
     """
 
     async def pieces() -> AsyncIterator[bytes]:
         for piece in archive.pieces():
             yield piece
 
-    if (size_bytes := await keep_body(bodies, name, pieces())) is None:
+    if (size_bytes := await store_body(bodies, name, pieces())) is None:
         restored.left_out.append(name.file_name)
     else:
         restored.bodies += 1
@@ -298,7 +298,7 @@ def damaged_pages() -> Iterator[None]:
 
 
 def require_pages(path: Path) -> None:
-    """Refuse an LMDB file that is shorter than its header says.
+    """Raise BackupDamaged if an LMDB file is shorter than its header says.
 
     LMDB maps the file into memory, and reading beyond its end ends the process by a signal.
     """
@@ -331,7 +331,7 @@ def require_pages(path: Path) -> None:
 
 
 class Servable(Struct, frozen=True):
-    """The result of preparing a restored store for use with `make_servable`."""
+    """The result of `make_servable`: the first accepted expiry minute, and missing large values."""
 
     open_from_minute: int
     missing: list[str]

@@ -20,7 +20,7 @@ from wire_replay import token_id
 from node.config.loading import load_config
 from sealspace.cli.command_errors import ConfigurationError
 from sealspace.cli.root import EXIT_STATUS
-from spaces.archive.migration import place_of_database
+from spaces.archive.migration import describe_database
 from spaces.space_errors import StoreUnavailable
 from spaces.store.contract import Commit, Put, Range, Store
 from spaces.store.lmdb.engine import open_lmdb
@@ -161,11 +161,11 @@ def test_store_moves_into_a_database_and_the_node_goes_on(tmp_path: Path, url: s
     wrong = [line.split()[2] for line in checked.stdout.splitlines() if line.startswith("wrong ")]
     assert wrong == ["fsync", "full_page_writes"]
     left = _command("doctor", "--data", str(tmp_path / "data"))
-    assert f"the store was moved to {place_of_database(url)}" in left.stdout
+    assert f"the store was moved to {describe_database(url)}" in left.stdout
     assert f"it belongs to {before}" in left.stdout
     served = _command("serve", "--data", str(tmp_path / "data"), "--port", "0")
     assert served.returncode == EXIT_STATUS["store-moved"], served.stderr
-    assert f"the store was moved to {place_of_database(url)}" in served.stderr
+    assert f"the store was moved to {describe_database(url)}" in served.stderr
     assert "sealspace serve --store postgresql://" in served.stderr
     with running_node(tmp_path, "--workers", "1", "--store", url) as node:
         assert before == _get(f"{node.url}/info")["nodeId"]

@@ -8,9 +8,9 @@ from postgres_server import needs_postgres, postgres_server
 
 from spaces.archive.migration import (
     MigrationRefused,
+    describe_database,
     move_from_postgres,
     move_to_postgres,
-    place_of_database,
 )
 from spaces.space_errors import StoreLocked, StoreMoved, StoreUnavailable
 from spaces.store.contract import (
@@ -214,7 +214,7 @@ async def test_folder_that_was_moved_is_no_store_any_more(tmp_path: Path, url: s
     for opening in (open_lmdb, connect_lmdb):
         with pytest.raises(StoreMoved) as refused:
             opening(tmp_path)
-        assert f"moved to {place_of_database(url)};" in str(refused.value)
+        assert f"moved to {describe_database(url)};" in str(refused.value)
     left = read_lmdb(tmp_path, may_be_moved=True)
     assert [page.rows for page in (await everything(left)).pages] == [
         page.rows for page in before.pages
@@ -356,12 +356,12 @@ async def test_what_was_left_is_not_moved_to_a_second_place(tmp_path: Path, url:
 
 def test_words_for_a_database_hold_no_password() -> None:
     """User, password and options of an address are no part of what a store says about its place."""
-    place = place_of_database(
+    place = describe_database(
         "postgresql://user:hush@db.example:5433/kept?sslmode=require&password=hush"
     )
     assert place == "the database kept at db.example:5433"
     assert (
-        place_of_database("postgresql:///kept?host=/run/db&search_path=a")
+        describe_database("postgresql:///kept?host=/run/db&search_path=a")
         == "the database kept at /run/db, schema a"
     )
 
