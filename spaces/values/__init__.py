@@ -1,4 +1,4 @@
-"""The values of spaces: their storage, listings, quotas and signed URLs.
+"""Values in spaces: storage, listings, quotas and signed URLs.
 
 `node.operations.values` decides what a request may do to a value.
 """

@@ -1,19 +1,18 @@
-"""Garbage collection of stored bodies that no value refers to.
+"""Garbage collection of unreferenced files, which contained large values.
 
-The process that holds the lease does it. Two processes that do it at the same time do no harm.
+It runs in the process that holds the lease. It does no harm if two processes run it at once.
 
-- `collect`: a commit deletes the record of an object without references. Its file is unlinked an
-  hour later, so that a client that read the value's row before still finds the body. If a commit
-  shares the body meanwhile, it changes the record, and the deletion is refused.
+- `collect`: a commit deletes the record of an object without references. The file is unlinked an
+  hour later, so that clients that have already read the value's row can still read the file. If
+  another commit refers to the object first, it changes the record, and the deletion is refused.
 - `sweep_orphans`: a file that no record names is queued for removal a day after it was written. A
   commit may still be about to name it, for example in a process that was suspended for a day. So
   the sweep first writes a row whose stamp is checked by every commit that names a file. A commit
-  that was planned before is refused and names its file anew. One that succeeded before is seen by
-  the reads that follow.
-- `sweep_unfinished`: an incoming body that was not written to for an hour is removed; its upload
-  fails.
+  that was planned before that is refused, and gives its file a new name. The record of a commit
+  that succeeded before that is found by the reads that follow.
+- `sweep_unfinished`: an upload that received no data for an hour is removed, and fails.
 
-The caller of `collect` first tests whether a backup or a check has locked the bodies (BK2).
+The caller of `collect` first tests whether a backup or a check has locked the files (BK2).
 """
 
 from collections.abc import Sequence
@@ -36,17 +35,17 @@ from .object_store import ObjectStore
 
 ORPHAN_AFTER_S = 86_400.0
 UNFINISHED_AFTER_S = 3600.0
-# Files looked up in one read and noted in one commit.
+# Files looked up in one read and queued in one commit.
 _BATCH = 128
 
 
 async def collect(
     store: Store, files: ObjectStore, *, now: float, entropy: Entropy, limit: int = 256
 ) -> int:
-    """Process the collector's due work items, and return the number of processed items.
+    """Process the work items that are due. Return how many were processed.
 
-    Run it again while it returns more than 0. A crash between any two steps leaves the item due,
-    and doing an item again does no harm.
+    Call this again while it returns more than 0. After a crash, the item is processed again, which
+    does no harm.
     """
     due = await rows_until(store, DUE_PREFIX, micros8(now), limit=limit)
     for key, record in due:
@@ -69,9 +68,9 @@ async def collect(
 async def _delete_record(
     store: Store, work: ObjectWork, due: bytes, *, now: float, entropy: Entropy
 ) -> None:
-    """Delete a body's object record if it has the given generation and no references.
+    """Delete the record of an unreferenced object, and queue the file for removal.
 
-    The work item is removed in any case.
+    If the object is referenced again or has another generation, only the work item is removed.
     """
     key = object_key(work.space16, work.digest)
     record = await read_row(store, key)
@@ -89,23 +88,23 @@ async def _delete_record(
 
 
 async def sweep_orphans(store: Store, files: ObjectStore, *, now: float, entropy: Entropy) -> int:
-    """Queue the removal of body files over a day old whose names are not in any object record.
+    """Queue orphaned files for removal. Return how many were queued.
 
-    Returns their number.
+    A file is orphaned if it is over a day old and no object record names it.
     """
-    noted = 0
+    queued = 0
     async for names in files.older_than(now - ORPHAN_AFTER_S):
         # After the files were listed and before their records are read: a commit that planned to
         # name one of them earlier is refused.
         await store.commit(Commit(puts=(Put(ORPHAN_SWEEP_KEY, b""),)))
         for first in range(0, len(names), _BATCH):
-            noted += await _note_orphans(
+            queued += await _queue_orphans(
                 store, names[first : first + _BATCH], now=now, entropy=entropy
             )
-    return noted
+    return queued
 
 
-async def _note_orphans(
+async def _queue_orphans(
     store: Store, names: Sequence[ObjectName], *, now: float, entropy: Entropy
 ) -> int:
     records = (await store.read([object_key(name.space16, name.digest) for name in names])).records
@@ -123,5 +122,5 @@ async def _note_orphans(
 
 
 async def sweep_unfinished(files: ObjectStore, *, now: float) -> int:
-    """Remove partial bodies that received no data for over an hour, and return their number."""
+    """Remove uploads that received no data for over an hour. Return how many were removed."""
     return await files.remove_unfinished(now - UNFINISHED_AFTER_S)

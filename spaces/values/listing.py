@@ -1,11 +1,11 @@
 """Paged listing of a space's paths with a given prefix, in byte order (M55).
 
-The cost of a page depends on its own length only. Most pages are one range of one read, and its
-keys contain whole paths. Paths longer than 400 bytes are in groups of their own, one for each
-beginning of 400, 800, … bytes, in byte order too. An index row leads to each group. A listing
-descends into the group when it meets the index row, and continues after the row at the end of the
-group. Each index row has a path below it, so there is at most one of them for every 400 bytes of a
-path.
+The cost of a page depends on its own length only. Most pages are one range of one read, and the
+keys in the range contain whole paths. Longer paths are stored in groups: all paths with the same
+first 400 bytes form a group, all with the same first 800 bytes another group, and so on. Each group
+is sorted by path and has an index row. A listing that reaches the index row reads the group, and
+then continues after the index row. Each index row has a path below it, so there is at most one
+index row for every 400 bytes of a path.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -43,8 +43,8 @@ class Listing(Struct, frozen=True, gc=False):
 
 
 @dataclass(slots=True)
-class _Group:
-    """A group of paths that share their leading segments, and the reading position in the group."""
+class _Cursor:
+    """A cursor over stored paths that share a prefix."""
 
     beginning: bytes
     prefix: bytes
@@ -53,12 +53,12 @@ class _Group:
     keys: Iterator[bytes] = field(default_factory=lambda: iter(()))
     more: bool = True
 
-    def range(self, limit: int) -> Range:
-        """Return the range of keys to read next in the group, with at most `limit` rows."""
+    def next_range(self, limit: int) -> Range:
+        """Return the key range of the next page, for at most `limit` rows."""
         return Range(self.row_prefix, after=self.after, limit=limit, keys_only=True)
 
-    def take(self, page: Page) -> None:
-        """Set `keys` and the reading position from the next page of the group."""
+    def advance(self, page: Page) -> None:
+        """Set `keys` to the keys of `page`, and move the cursor to the end of the page."""
         self.keys = iter([key for key, _ in page.rows])
         self.more, self.after = page.more, page.last_key
 
@@ -73,19 +73,19 @@ class ListingQuery(Struct, frozen=True, gc=False):
     enough_bytes: int | None = None
 
     def ranges(self) -> tuple[Range]:
-        """Return the range of keys to read for the first page of the listing.
+        """Return the key range of the first page of the listing.
 
-        It can be read together with the rows that authorise the listing.
+        The caller can read it together with the rows that authorise the listing.
         """
         if not 1 <= self.limit <= MAX_LISTING:
             raise CommitTooLarge(f"the limit of a listing must be 1 to {MAX_LISTING}: {self.limit}")
         # One row more than requested shows whether more paths follow.
-        return (self._groups()[-1].range(self.limit + 1),)
+        return (self._cursors()[-1].next_range(self.limit + 1),)
 
-    def _groups(self) -> list[_Group]:
-        """Return the path groups to read, each with the position at which to start.
+    def _cursors(self) -> list[_Cursor]:
+        """Return the cursors with which the listing starts, outermost first.
 
-        They are the group of the prefix, and the groups on the way to `after`, outermost first.
+        There is one for the group of `prefix`, and one for each inner group that contains `after`.
         """
         space16 = space_id16(self.space)
         prefix, after = (
@@ -94,31 +94,31 @@ class ListingQuery(Struct, frozen=True, gc=False):
         )
         start = last_segment(prefix)
         row_prefix = path_keys(space16, prefix)[-1]
-        first = _Group(prefix[:start], group_of(row_prefix), row_prefix, None)
+        first = _Cursor(prefix[:start], group_of(row_prefix), row_prefix, None)
         if self.after is None or after < prefix:
             return [first]
         if not after.startswith(prefix):  # all paths with the prefix come before it
             first.after = first.row_prefix + _BEHIND_ALL
             return [first]
-        groups = [
-            _Group(after[: at * MAX_PLAIN_PATH_BYTES], group_of(key), group_of(key), key)
+        cursors = [
+            _Cursor(after[: at * MAX_PLAIN_PATH_BYTES], group_of(key), group_of(key), key)
             for at, key in enumerate(path_keys(space16, after))
             if at * MAX_PLAIN_PATH_BYTES >= start
         ]
-        groups[0].row_prefix = first.row_prefix
-        return groups
+        cursors[0].row_prefix = first.row_prefix
+        return cursors
 
 
 async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
     """Build a listing from its first page, which was already read. Read further pages if needed."""
-    texts = _whole_paths(query, page)
+    texts = _decode_page(query, page)
     if texts is not None and (len(texts) > query.limit or not page.more):
         return Listing(paths=tuple(texts[: query.limit]), more=len(texts) > query.limit)
-    groups = query._groups()
-    groups[-1].take(page)
+    cursors = query._cursors()
+    cursors[-1].advance(page)
     paths: list[bytes] = []
     size_bytes = 0
-    async for path in _walk(store, groups, query.limit + 1):
+    async for path in _walk(store, cursors, query.limit + 1):
         size_bytes += len(path)
         is_enough = query.enough_bytes is not None and size_bytes > query.enough_bytes and paths
         if is_enough or len(paths) == query.limit:
@@ -132,8 +132,11 @@ async def list_paths(store: Store, query: ListingQuery) -> Listing:
     return await complete(store, query, (await store.read(ranges=query.ranges())).pages[0])
 
 
-def _whole_paths(query: ListingQuery, page: Page) -> list[str] | None:
-    """Return the paths in a page, or None if a path cannot be read from its key alone."""
+def _decode_page(query: ListingQuery, page: Page) -> list[str] | None:
+    """Decode the paths in a page. Return None if the page needs the slower `_walk`.
+
+    That is the case if it is empty, or contains index rows, longer paths or lone surrogates.
+    """
     if not page.rows or not page.rows[0][0].startswith(values_prefix(space_id16(query.space))):
         return None
     if query.after is not None and len(query.after.encode(*_TEXT)) > MAX_PLAIN_PATH_BYTES:
@@ -145,25 +148,22 @@ def _whole_paths(query: ListingQuery, page: Page) -> list[str] | None:
         return None
 
 
-async def _walk(store: Store, groups: list[_Group], limit: int) -> AsyncIterator[bytes]:
-    """Yield all paths of the given groups, and of the groups that their index rows lead to.
-
-    The innermost group is the last in the list.
-    """
-    while groups:
-        group = groups[-1]
-        for key in group.keys:
-            path = group.beginning + key[len(group.prefix) :]
+async def _walk(store: Store, cursors: list[_Cursor], limit: int) -> AsyncIterator[bytes]:
+    """Yield paths from a stack of cursors. An index row pushes another cursor."""
+    while cursors:
+        cursor = cursors[-1]
+        for key in cursor.keys:
+            path = cursor.beginning + key[len(cursor.prefix) :]
             if is_index_row(key):
                 below = group_below(key)
-                groups.append(_Group(path[:-1], below, below, None))
+                cursors.append(_Cursor(path[:-1], below, below, None))
                 break
             yield path
         else:
-            if group.more:
-                group.take(await read_page(store, group.range(limit)))
+            if cursor.more:
+                cursor.advance(await read_page(store, cursor.next_range(limit)))
             else:
-                groups.pop()
+                cursors.pop()
 
 
 def _texts(paths: list[bytes]) -> tuple[str, ...]:

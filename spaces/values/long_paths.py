@@ -1,7 +1,7 @@
-"""Index rows, with which a listing finds paths of more than 400 bytes (see `keyspace`).
+"""Index rows, which let a listing find paths of more than 400 bytes (see `keyspace`).
 
-An index row exists as long as there is a path below it. Every path that is added or removed
-rewrites it:
+An index row exists as long as there is a path below it. It is rewritten whenever a path is added or
+removed:
 
 - The first write of a path writes all index rows that lead to it, whether they exist or not.
 - A delete reads the path's group together with the index row that leads to it. If the group
@@ -37,9 +37,9 @@ def added_path_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
 async def removed_path_puts(store: Store, space16: bytes, paths: Sequence[bytes]) -> list[Put]:
     """Return the write operations that update the index rows for deleted paths.
 
-    Each group costs at least one read.
+    At least one read is needed for each group.
     """
-    # By the beginning of a group: its prefix, and the keys removed from it.
+    # By the first bytes of all paths in a group: its key prefix, and the keys removed from it.
     removed: dict[bytes, tuple[bytes, set[bytes]]] = {}
     for raw in paths:
         _add_removed(removed, raw, path_keys(space16, raw)[-1])
@@ -63,9 +63,9 @@ async def removed_path_puts(store: Store, space16: bytes, paths: Sequence[bytes]
 
 
 async def _has_other_rows(store: Store, range_: Range, page: Page, keys: set[bytes]) -> bool:
-    """Return whether a group of paths has rows other than the rows to be removed.
+    """Return whether rows remain in a group after `keys` are removed.
 
-    A later page shows a later moment, which does no harm: the commit checks the index row.
+    Later pages are read from later snapshots. That does no harm: the commit checks the index row.
     """
     while not {key for key, _ in page.rows} - keys:
         if not page.more:
@@ -76,8 +76,8 @@ async def _has_other_rows(store: Store, range_: Range, page: Page, keys: set[byt
     return True
 
 
-def _add_removed(removed: dict[bytes, tuple[bytes, set[bytes]]], raw: bytes, key: bytes) -> None:
-    """Add a row's key to the removed keys of its group of paths."""
-    start = last_segment(raw)
+def _add_removed(removed: dict[bytes, tuple[bytes, set[bytes]]], path: bytes, key: bytes) -> None:
+    """Add the row key of a deleted path to `removed`, which groups keys by path prefix."""
+    start = last_segment(path)
     if start:  # no index row leads to the outermost group
-        removed.setdefault(raw[:start], (group_of(key), set()))[1].add(key)
+        removed.setdefault(path[:start], (group_of(key), set()))[1].add(key)

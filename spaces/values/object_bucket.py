@@ -1,20 +1,21 @@
-"""Storage of bodies in an S3 bucket, for nodes on several machines or with small disks.
+"""Storage of large values in an S3 bucket, for nodes on several machines or with small disks.
 
-    <prefix>/store                the id of the store whose bodies these are
-    <prefix>/incoming/<random>    a body in transit; no commit may name it
+    <prefix>/store                the id of the store that owns the objects
+    <prefix>/incoming/<random>    an upload in progress; no commit may name it
     <prefix>/<first 2 hex of hash>/<space16>-<hash>-<generation>
-                                  a whole body under a name of its own
+                                  a complete value under its final name
 
-Only names of these forms are ever swept, and a prefix inside or around that of another store is
-refused. So no store removes the bodies of another.
+Only names of these forms are ever swept, and a prefix inside or around the prefix of another store
+is refused. So no store removes the objects of another store.
 
-A body of up to 5 MiB waits in memory for its name. It is then put in one request, which fails if
-the name is taken. A larger one is sent to `incoming/` in parts as it arrives, copied inside the
-bucket when it gets its name, and removed from `incoming/`. An upload that fails is aborted. Parts
-that a killed process left are in no list of objects; a lifecycle rule of the bucket removes them.
+A value of up to 5 MiB is buffered in memory until it gets its name. It is then written in one
+request, which fails if the name exists. A larger value is sent to `incoming/` in parts as it
+arrives, copied inside the bucket when it gets its name, and removed from `incoming/`. An upload
+that fails is aborted. The parts that remain after a killed process do not appear in object lists; a
+lifecycle rule of the bucket removes them.
 
 Reads request ranges of a few MiB. So a client that reads slowly occupies no connection to the
-bucket, and memory does not grow with a body.
+bucket, and memory use does not depend on the size of a value.
 
 Every request ends within `_REQUEST_S` and is retried for `_RETRY_S`. Then StoreUnavailable is
 raised, with a text that names neither bucket nor key.
@@ -95,7 +96,7 @@ async def _is_marker(objects: S3Store, key: str) -> bool:
 async def _marker_at(objects: S3Store, key: str) -> bytes | None:
     """Return the contents of a bucket's marker object, or None if it does not exist.
 
-    An object of another size than a marker gives b"".
+    Returns b"" if the object does not have the size of a marker.
     """
     try:
         found = await obstore.get_async(objects, key)
@@ -110,13 +111,13 @@ INCOMING = "incoming"
 PART_BYTES = 5 * 1024 * 1024  # the smallest size of a part other than the last
 _WINDOW_BYTES = 4 * 1024 * 1024
 _PARTS_AT_ONCE = 2
-# All bodies that wait for their names in the memory of one process.
+# The most bytes in one process of complete uploads that are not stored yet.
 _HELD_BYTES = 64 * 1024 * 1024
 _REQUEST_S = 30
 _CONNECT_S = 2
 _RETRIES = 3
 _RETRY_S = 5
-# How long to wait for an aborted upload. What is left of it then is swept.
+# How long to wait for an aborted upload. Any remains of the upload are swept later.
 _ABORT_S = 5.0
 _LISTED = 1000
 _INCOMING_KEY = re.compile(rf"{INCOMING}/[0-9a-f]{{32}}")
@@ -126,7 +127,7 @@ _ERRORS = (BaseError, OSError, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class BucketLocation:
-    """The bucket and the key prefix under which bodies are stored."""
+    """The bucket and the key prefix under which large values are stored."""
 
     bucket: str
     prefix: str = ""
@@ -153,29 +154,29 @@ class BucketAccess:
 
 
 class ObjectBucket:
-    """The bodies of one store in a bucket. Any number of processes may use it."""
+    """S3 storage for the large values of a node. Any number of processes may use it."""
 
     def __init__(
-        self, place: BucketLocation, access: BucketAccess, *, max_bytes: int | None = None
+        self, location: BucketLocation, access: BucketAccess, *, max_bytes: int | None = None
     ) -> None:
         self.max_bytes = max_bytes
         self.step_bytes = PIECE_BYTES
         self.held_bytes = 0
         self._store_id: bytes | None = None
-        self.objects: Final = _objects(place, access)
-        self._prefix = place.prefix
+        self.objects: Final = _objects(location, access)
+        self._prefix = location.prefix
         self._whole = (
-            _objects(BucketLocation(place.bucket), access) if place.prefix else self.objects
+            _objects(BucketLocation(location.bucket), access) if location.prefix else self.objects
         )
 
     def give_back(self, size_bytes: int) -> None:
-        """Release memory that a buffered body used."""
+        """Record that the memory of a buffered upload was released."""
         self.held_bytes -= size_bytes
 
     async def claim(self, store_id: bytes) -> None:
-        """Claim the bucket prefix for a store. Refuse a prefix that another store uses.
+        """Reserve the bucket prefix for a store. Refuse a prefix that another store uses.
 
-        The sweeps of two stores under one prefix would remove each other's bodies as orphans.
+        The sweeps of two stores under one prefix would remove each other's objects as orphans.
         """
         self._store_id = store_id
         with _bucket_errors("the bucket for large values cannot be used"):
@@ -197,11 +198,11 @@ class ObjectBucket:
         await _refuse_above(self._whole, self._prefix)
 
     async def begin(self) -> "IncomingObject":
-        """Begin to receive a body. A body of more than 5 MiB is uploaded in parts as it arrives."""
+        """Start an upload. A value of more than 5 MiB is sent to the bucket in parts."""
         return IncomingObject(self)
 
     async def open(self, name: ObjectName, *, size_bytes: int) -> "OpenObject":
-        """Open a body for reading; see `ObjectStore.open`."""
+        """Open a large value for reading; see `ObjectStore.open`."""
         with _reading_errors():
             options: obstore.GetOptions = {"range": (0, PIECE_BYTES)}
             found = await obstore.get_async(self.objects, key_of(name), options=options)
@@ -210,7 +211,7 @@ class ObjectBucket:
             return OpenObject(self.objects, name, size_bytes, bytes(await found.bytes_async()))
 
     async def remove(self, name: ObjectName) -> None:
-        """Remove a body; see `ObjectStore.remove`."""
+        """Delete a large value; see `ObjectStore.remove`."""
         with _bucket_errors("a large value cannot be removed"):
             await self.delete(key_of(name))
 
@@ -220,7 +221,7 @@ class ObjectBucket:
             await obstore.delete_async(self.objects, key)
 
     async def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
-        """Yield the names of bodies last modified before a time, according to the bucket's clock.
+        """List the objects that were last modified before `before`, by the bucket's clock.
 
         See `ObjectStore.older_than`.
         """
@@ -235,14 +236,14 @@ class ObjectBucket:
                     old = (
                         one["path"] for one in found if one["last_modified"].timestamp() < before
                     )
-                    names = [name for name in map(_name_of, old) if name is not None]
+                    names = [name for name in map(_parse_key, old) if name is not None]
                     if names:
                         yield names
 
     async def remove_unfinished(self, before: float) -> int:
-        """Remove unfinished bodies; see `ObjectStore.remove_unfinished`.
+        """Delete old unfinished uploads; see `ObjectStore.remove_unfinished`.
 
-        The bucket itself has to remove the parts of uploads that were never finished.
+        The bucket itself has to remove the parts of multipart uploads that were never completed.
         """
         removed = 0
         with _bucket_errors("unfinished uploads cannot be removed"):
@@ -287,9 +288,9 @@ class ObjectBucket:
 
 
 class IncomingObject:
-    """A body that is being uploaded to the bucket and hashed at the same time.
+    """An upload to the bucket, hashed as the data arrives.
 
-    A small one waits in memory; a larger one is sent to the bucket in parts.
+    A small value is buffered in memory; a larger value is sent to the bucket in parts.
     """
 
     def __init__(self, bucket: ObjectBucket) -> None:
@@ -303,7 +304,7 @@ class IncomingObject:
         self._key: str | None = None
 
     async def append(self, *pieces: Piece) -> None:
-        """Append the next pieces; see `IncomingBody.append`."""
+        """Append data to the upload; see `IncomingBody.append`."""
         piece = b"".join(pieces)
         self._hash.update(piece)
         self._size_bytes += len(piece)
@@ -321,12 +322,12 @@ class IncomingObject:
             await self._upload.send(piece)
 
     async def finish(self) -> tuple[bytes, int]:
-        """Finish the body; see `IncomingBody.finish`."""
+        """Complete the upload; see `IncomingBody.finish`."""
         if self._upload is None and self._bucket.held_bytes + self._size_bytes > _HELD_BYTES:
             await self._send_buffer()
         if self._upload is None:
             self._bucket.held_bytes += self._size_bytes
-            # A caller that commits the body does not call `discard`.
+            # A caller that commits the value does not call `discard`.
             self._give_back = weakref.finalize(self, self._bucket.give_back, self._size_bytes)
         else:
             self._key = await self._upload.finish()
@@ -334,7 +335,7 @@ class IncomingObject:
         return self._hash.digest(), self._size_bytes
 
     async def rename(self, name: ObjectName) -> None:
-        """Rename the finished body; see `IncomingBody.rename`."""
+        """Store the completed upload under its final name; see `IncomingBody.rename`."""
         self.is_named = True
         if self._key is None and not self._buffer:
             raise StoreUnavailable(
@@ -348,7 +349,7 @@ class IncomingObject:
                 )
             elif former is not None:
                 # Unconditional, because few S3 servers support conditional copies. The name has 16
-                # random bytes, so it is not taken.
+                # random bytes, so no other object has it.
                 await obstore.copy_async(self._bucket.objects, former, key)
             self._key = key
         if former is not None:
@@ -356,7 +357,7 @@ class IncomingObject:
                 await self._bucket.delete(former)
 
     async def discard(self) -> None:
-        """Remove the body; see `IncomingBody.discard`."""
+        """Delete the upload; see `IncomingBody.discard`."""
         self._buffer.clear()
         if self._give_back is not None:
             self._give_back()  # only the first call has an effect
@@ -383,7 +384,7 @@ class _Upload:
     _done: "asyncio.Future[obstore.PutResult] | None" = None
 
     async def send(self, piece: bytes | None) -> None:
-        """Upload a piece of the body. None marks the end of the body."""
+        """Upload a piece of data. None marks the end of the data."""
         if self._done is None:
             body = self._pieces_until_end()
             sent = obstore.put_async(
@@ -410,7 +411,7 @@ class _Upload:
             raise StoreUnavailable("the upload of a large value was aborted")
 
     async def finish(self) -> str:
-        """Wait until the bucket has the whole body, and return its key."""
+        """Wait until the upload is complete, and return the object key."""
         await self.send(None)
         assert self._done is not None
         with _bucket_errors("a large value cannot be uploaded to the bucket"):
@@ -433,9 +434,9 @@ class _Upload:
 
 
 class OpenObject(OpenedBody):
-    """A body in the bucket, read range by range.
+    """A large value in the bucket, which is read in ranges.
 
-    A complete read yields its last piece only if the digest is right.
+    A complete read yields the last piece only if the digest matches.
     """
 
     def __init__(self, objects: S3Store, name: ObjectName, size_bytes: int, first: bytes) -> None:
@@ -465,26 +466,26 @@ class OpenObject(OpenedBody):
         return piece
 
     async def close(self) -> None:
-        """Discard the buffered range of the body."""
+        """Discard the buffered data."""
         self._is_closed = True
         self._window = b""
 
 
 def key_of(name: ObjectName) -> str:
-    """Return the object key of a body, without the bucket prefix."""
+    """Return the S3 key of a large value, without the bucket prefix."""
     return f"{name.digest[:1].hex()}/{name.file_name}"
 
 
-def _name_of(key: str) -> ObjectName | None:
-    """Parse the object key of a body. Return None for any other key."""
+def _parse_key(key: str) -> ObjectName | None:
+    """Parse an S3 key into an object name. Return None for a key of any other format."""
     name = parse_file_name(key.rpartition("/")[2])
     return name if name is not None and key_of(name) == key else None
 
 
-def _objects(place: BucketLocation, access: BucketAccess) -> S3Store:
+def _objects(location: BucketLocation, access: BucketAccess) -> S3Store:
     """Return the S3 client for a bucket.
 
-    Every option is set, because the client takes missing ones from environment variables.
+    Every option is set, because the client reads missing options from environment variables.
     """
     options: dict[str, str] = {"region": access.region, "access_key_id": access.key_id}
     options["secret_access_key"] = access.secret_key
@@ -492,8 +493,8 @@ def _objects(place: BucketLocation, access: BucketAccess) -> S3Store:
     if access.session_token is not None:
         options["session_token"] = access.session_token
     return S3Store(
-        place.bucket,
-        prefix=place.prefix or None,
+        location.bucket,
+        prefix=location.prefix or None,
         config=options,  # type: ignore[arg-type]  # a dictionary of some of its names
         client_options={
             "allow_http": access.address.startswith("http://"),

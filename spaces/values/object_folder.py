@@ -1,13 +1,13 @@
-"""Storage of bodies in a folder, as files that are written once, in pieces.
+"""Storage of large values in a folder. Each value is a file that is never modified.
 
-    <folder>/incoming/<random>    a long body in transit; no commit may name it
+    <folder>/incoming/<random>    an upload in progress; no commit may name it
     <folder>/<first 2 hex of hash>/<space16>-<hash>-<generation>
-                                  a whole body, synced, under a name of its own
+                                  a complete value, synced, under its final name
 
 All disk access runs on threads, 256 KiB read or about 1 MiB written at a time. So the event loop
-does not wait, and memory does not grow with a body. A body is hashed while it is written, and
-synced every 32 MiB. A client that sends faster than the disk writes is slowed down, and the last
-sync is short.
+does not wait, and memory use does not depend on the size of a value. Data is hashed while it is
+written, and synced every 32 MiB. A client that sends faster than the disk writes is slowed down,
+and the last sync is short.
 
 Data in the kernel's page cache is read and hashed on the event loop, because passing it to a thread
 and back costs more than both. The read asks the kernel not to wait (RWF_NOWAIT). If it would have
@@ -15,9 +15,9 @@ to wait, or the platform does not support the flag, a thread reads. After their 
 reads together read one piece in an iteration of the event loop, so that a short request does not
 wait for each of them.
 
-A body of less than one piece waits in memory for its name and is written under it at once. That is
-a single step on a thread, and a single commit of the file system's journal, because the file and
-its directory entry become durable together.
+A value of less than 256 KiB is buffered in memory until it gets its name, and is then written to a
+file with that name. That is a single step on a thread, and a single commit of the file system's
+journal, because the file and its directory entry become durable together.
 """
 
 import asyncio
@@ -40,9 +40,9 @@ from .object_store import PIECE_BYTES, OpenedBody, Piece
 
 
 class ReadCohorts:
-    """A queue that admits one file read in each iteration of the event loop, in order of arrival.
+    """A first-in-first-out queue that allows one file read per event-loop iteration.
 
-    It serves one event loop. If that is closed while reads wait, they wait for ever.
+    It serves one event loop. If the loop is closed, waiting reads never continue.
     """
 
     def __init__(self) -> None:
@@ -71,12 +71,12 @@ class ReadCohorts:
 
 
 STEP_BYTES = 1024 * 1024
-# The most buffers that the kernel takes in one call (IOV_MAX).
+# The most buffers that the kernel accepts in one call (IOV_MAX).
 _BUFFERS_A_CALL = 1024
 # None on a platform without the flag.
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
-# Free disk space that bodies do not use. It is more than the store's own reserve, so that small
-# commits such as a revocation or a delete are still accepted when the disk is full of bodies.
+# Free disk space that large values do not use. It is more than the store's own reserve, so that
+# small commits such as a revocation or a delete are accepted when the disk is full of large values.
 RESERVE_BYTES = 256 * 1024 * 1024
 _SYNC_EVERY_BYTES = 32 * 1024 * 1024
 _INCOMING = "incoming"
@@ -84,7 +84,7 @@ _INCOMING = "incoming"
 
 @dataclass
 class ObjectFolder:
-    """A folder with the bodies of one store. Any number of processes may use it."""
+    """File storage for the large values of a node. Any number of processes may use it."""
 
     _folder: Path
     max_bytes: int | None = None
@@ -93,16 +93,16 @@ class ObjectFolder:
     _cohorts: ReadCohorts = field(default_factory=ReadCohorts)
 
     async def begin(self) -> "IncomingFile":
-        """Return an object that receives a body. Nothing is written to disk yet."""
+        """Start the upload of a large value. Nothing is written to disk yet."""
         return IncomingFile(self)
 
-    def new_place(self) -> tuple[int, Path]:
+    def new_file(self) -> tuple[int, Path]:
         """Create and open an empty file with an unused name. Call this on a worker thread."""
         folder = self._folder / _INCOMING
         self.make_folder(folder)
         self.require_free_space()
-        descriptor, place = tempfile.mkstemp(dir=folder)
-        return descriptor, Path(place)
+        descriptor, path = tempfile.mkstemp(dir=folder)
+        return descriptor, Path(path)
 
     def require_free_space(self) -> None:
         """Raise StoreFull if free disk space is below the reserve. Call this on a worker thread."""
@@ -111,7 +111,7 @@ class ObjectFolder:
             raise StoreFull("there is no free space for a large value")
 
     def place_of(self, name: ObjectName) -> Path:
-        """Return the path of a body's file."""
+        """Return the path of an object's file."""
         return self._folder / name.digest[:1].hex() / name.file_name
 
     def make_folder(self, folder: Path) -> None:
@@ -124,7 +124,7 @@ class ObjectFolder:
         sync_folder(self._folder.parent)
 
     async def open(self, name: ObjectName, *, size_bytes: int) -> "OpenBody":
-        """Open a body for reading. It can still be read after its file is unlinked."""
+        """Open a large value for reading. An open value can be read even if its file is deleted."""
         body = OpenBody(
             self.place_of(name), digest=name.digest, size_bytes=size_bytes, cohorts=self._cohorts
         )
@@ -136,11 +136,11 @@ class ObjectFolder:
         return body
 
     async def remove(self, name: ObjectName) -> None:
-        """Unlink a file if it exists."""
+        """Delete an object's file if it exists."""
         await asyncio.to_thread(self.place_of(name).unlink, missing_ok=True)
 
     async def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
-        """Yield the names of bodies last written before a time, in one batch for each subfolder."""
+        """List the objects last modified before `before`. Yields one batch per subfolder."""
         for first in range(256):
             folder = self._folder / f"{first:02x}"
             names = await asyncio.to_thread(_old_names, folder, before)
@@ -156,20 +156,20 @@ class ObjectFolder:
             await asyncio.to_thread(self._folder.stat)
 
     async def remove_unfinished(self, before: float) -> int:
-        """Remove unfinished bodies last written before a time, and return their number.
+        """Delete unfinished uploads last modified before `before`. Return how many were deleted.
 
-        A caller that still receives such a body fails when it names it, so nothing acknowledged is
-        lost.
+        An upload that is still in progress then fails in `rename`, so no acknowledged data is lost.
         """
         return await asyncio.to_thread(_remove_old, self._folder / _INCOMING, before)
 
 
 class IncomingFile:
-    """A body that is being received. Short bodies stay in memory, longer bodies go to a file.
+    """An upload to the folder, buffered in memory up to 256 KiB.
+
+    A larger value is written to a file as it arrives.
 
     Its methods may be cancelled at any moment. `discard` then waits for a thread that is still
-    working. Otherwise that thread could write to a descriptor that meanwhile belongs to another
-    file.
+    working. Otherwise that thread could write to a descriptor that is reused for another file.
     """
 
     def __init__(self, files: ObjectFolder) -> None:
@@ -178,14 +178,14 @@ class IncomingFile:
         self._lock = threading.Lock()
         self._hash = blake3()
         self._size_bytes = 0
-        # The whole body while it is short; None once a thread works on it.
+        # All data while it is short; None once a thread writes it.
         self._buffer: bytes | None = b""
-        self._place: Path | None = None
+        self._path: Path | None = None
         self._descriptor: int | None = None
         self._is_discarded = False
 
     async def append(self, *pieces: Piece) -> None:
-        """Append the next pieces to the body in one step."""
+        """Append data to the upload, in one step."""
         buffer = self._buffer
         if buffer is None:
             await asyncio.to_thread(self._append, pieces)
@@ -200,7 +200,7 @@ class IncomingFile:
             if self._is_discarded:
                 return
             if self._descriptor is None:
-                self._descriptor, self._place = self._files.new_place()
+                self._descriptor, self._path = self._files.new_file()
             else:
                 self._files.require_free_space()
             self._write(self._descriptor, pieces)
@@ -221,7 +221,10 @@ class IncomingFile:
                     left = left[os.write(descriptor, left) :]
 
     async def finish(self) -> tuple[bytes, int]:
-        """Sync the body to disk, and return its BLAKE3 hash and its size in bytes."""
+        """Complete the upload. Return the BLAKE3 hash and the size of the data.
+
+        Data in a file is synced to disk.
+        """
         if self._buffer is not None:
             return blake3(self._buffer).digest(), len(self._buffer)
         return await asyncio.to_thread(self._finish)
@@ -234,39 +237,45 @@ class IncomingFile:
             return self._hash.digest(), self._size_bytes
 
     async def rename(self, name: ObjectName) -> None:
-        """Rename the finished body durably. A body that already has a name can be renamed again."""
-        self.is_named = True
-        body, self._buffer = self._buffer, None
-        await asyncio.to_thread(self._rename, name, body)
+        """Store the completed upload durably under the given object name.
 
-    def _rename(self, name: ObjectName, body: bytes | None) -> None:
+        The object can be renamed again.
+        """
+        self.is_named = True
+        data, self._buffer = self._buffer, None
+        await asyncio.to_thread(self._rename, name, data)
+
+    def _rename(self, name: ObjectName, data: bytes | None) -> None:
         with self._lock, _disk_errors("a large value cannot be stored under its final name"):
-            if self._is_discarded or (self._place is None and body is None):
+            if self._is_discarded or (self._path is None and data is None):
                 raise StoreUnavailable(
                     "a large value was discarded before it was stored under its final name"
                 )
-            place = self._files.place_of(name)
-            self._files.make_folder(place.parent)
-            if self._place is not None:
-                self._place.rename(place)
-            elif body is not None:
-                self._write_whole(place, body)
-            self._place = place
-            sync_folder(place.parent)
+            path = self._files.place_of(name)
+            self._files.make_folder(path.parent)
+            if self._path is not None:
+                self._path.rename(path)
+            elif data is not None:
+                self._write_short(path, data)
+            self._path = path
+            sync_folder(path.parent)
 
-    def _write_whole(self, place: Path, body: bytes) -> None:
-        """Write a short body directly under its final name. No commit contains the name yet."""
+    def _write_short(self, path: Path, data: bytes) -> None:
+        """Write a short value directly to a file with its final name.
+
+        No commit refers to the file yet, so an incomplete file does no harm.
+        """
         self._files.require_free_space()
-        descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._place = place  # so that `discard` removes the file if the next steps fail
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._path = path  # so that `discard` removes the file if the next steps fail
         try:
-            self._write(descriptor, (body,))
+            self._write(descriptor, (data,))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
     async def discard(self) -> None:
-        """Remove the body's file, even after `rename`."""
+        """Delete the uploaded data, even after `rename`."""
         if self._buffer is None:
             await _run_shielded(self._discard)
         else:
@@ -276,8 +285,8 @@ class IncomingFile:
         with self._lock, suppress(OSError):  # swept later if this fails
             self._is_discarded = True
             self._close()
-            if self._place is not None:
-                self._place.unlink(missing_ok=True)
+            if self._path is not None:
+                self._path.unlink(missing_ok=True)
 
     def _close(self) -> None:
         if self._descriptor is not None:
@@ -286,20 +295,18 @@ class IncomingFile:
 
 
 class OpenBody(OpenedBody):
-    """An open file of a body, read in pieces.
+    """An open file that contains a large value and is read in pieces.
 
-    A complete read yields its last piece only if the digest is right.
+    A complete read yields the last piece only if the digest matches.
 
     Example:
         async with body:
             async for piece in body.pieces(): ...
     """
 
-    def __init__(
-        self, place: Path, *, digest: bytes, size_bytes: int, cohorts: ReadCohorts
-    ) -> None:
+    def __init__(self, path: Path, *, digest: bytes, size_bytes: int, cohorts: ReadCohorts) -> None:
         super().__init__(digest, size_bytes)
-        self._place = place
+        self._path = path
         self._cohorts = cohorts
         self._has_begun = False
         self._lock = threading.Lock()
@@ -312,7 +319,7 @@ class OpenBody(OpenedBody):
             if self._is_closed:
                 return
             try:
-                self._descriptor = os.open(self._place, os.O_RDONLY | os.O_CLOEXEC)
+                self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError as exc:
                 raise RecordDamaged("the file of a large value is missing") from exc
             if os.fstat(self._descriptor).st_size != self.size_bytes:
@@ -329,7 +336,7 @@ class OpenBody(OpenedBody):
         return piece
 
     def _read_cached(self, piece: bytearray, offset: int, hasher: "blake3 | None") -> bool:
-        """Read a piece of a file if the page cache contains it. Return False if it was not read."""
+        """Read a piece of the file if it is in the page cache. Return False if it was not read."""
         if _NOWAIT is None or not self._lock.acquire(blocking=False):
             return False
         try:
@@ -338,7 +345,7 @@ class OpenBody(OpenedBody):
             ) != len(piece):
                 return False
         except OSError:
-            # The read would wait, is not supported, or failed. The read on a thread tells which.
+            # The read would wait, is not supported, or failed. The thread's read shows which.
             return False
         finally:
             self._lock.release()
@@ -356,7 +363,7 @@ class OpenBody(OpenedBody):
                 hasher.update(piece)
 
     async def close(self) -> None:
-        """Close the file after a running read has ended."""
+        """Close the file, after any read in progress has finished."""
         await _run_shielded(self._close)
 
     def _close(self) -> None:
@@ -383,23 +390,23 @@ def _disk_errors(what: str) -> Iterator[None]:
         raise StoreUnavailable(what) from exc
 
 
-def _old_places(folder: Path, before: float) -> Iterator[Path]:
+def _old_files(folder: Path, before: float) -> Iterator[Path]:
     with suppress(FileNotFoundError):
-        for place in folder.iterdir():
+        for path in folder.iterdir():
             with suppress(FileNotFoundError):
-                if place.stat().st_mtime < before:
-                    yield place
+                if path.stat().st_mtime < before:
+                    yield path
 
 
 def _old_names(folder: Path, before: float) -> list[ObjectName]:
-    names = (parse_file_name(place.name) for place in _old_places(folder, before))
+    names = (parse_file_name(path.name) for path in _old_files(folder, before))
     return [name for name in names if name is not None]
 
 
 def _remove_old(folder: Path, before: float) -> int:
     removed = 0
-    for place in list(_old_places(folder, before)):
+    for path in list(_old_files(folder, before)):
         with suppress(OSError):
-            place.unlink()
+            path.unlink()
             removed += 1
     return removed

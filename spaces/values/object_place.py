@@ -1,8 +1,9 @@
-"""The storage location of bodies, recorded so that all processes use the same location.
+"""The recorded location of large values: the data folder or a bucket.
 
-One row records it. Without the row, bodies are stored in the folder `blobs` of the data folder. The
-row is written by the first start with a bucket, which is refused if there are bodies in files
-already, and by a move of the bodies.
+All processes read the location from one row. Without the row, large values are stored in the folder
+`blobs` of the data folder. The row is written when a node first starts with a bucket, and when the
+values are moved. A first start with a bucket is refused if large values are already stored in
+files.
 """
 
 from ..keyspace import BODIES_COUNTER, BODIES_PLACE_KEY
@@ -23,24 +24,24 @@ FOLDER = "folder"
 
 
 async def recorded_location(store: Store) -> str:
-    """Return the recorded storage location of bodies: FOLDER, or the address of a bucket."""
-    return _place_of(await read_row(store, BODIES_PLACE_KEY))
+    """Return where large values are stored: FOLDER, or the address of a bucket."""
+    return _location_of(await read_row(store, BODIES_PLACE_KEY))
 
 
-async def claim_location(store: Store, place: str) -> None:
-    """Record the storage location of bodies. Refuse to change it while bodies are stored.
+async def claim_location(store: Store, location: str) -> None:
+    """Record where large values are stored. Refuse to change the location of existing values.
 
-    A location is recorded only if no bodies are stored in files or in a bucket.
+    Raises BodiesElsewhere if large values are stored in another location.
     """
     for _ in range(2):
         row, counter = (await store.read((BODIES_PLACE_KEY, BODIES_COUNTER))).records
-        if (recorded := _place_of(row)) == place:
+        if (recorded := _location_of(row)) == location:
             return
         if counter_of(counter):
-            place = "the folder blobs of its data folder" if recorded == FOLDER else recorded
-            raise BodiesElsewhere(f"this store keeps its large values in {place}")
-        put = Put(BODIES_PLACE_KEY, place.encode(), expect=stamp_of(row))
-        # The limit of 0 bytes refuses the commit if another one named a body meanwhile.
+            used = "the folder blobs of its data folder" if recorded == FOLDER else recorded
+            raise BodiesElsewhere(f"this store keeps its large values in {used}")
+        put = Put(BODIES_PLACE_KEY, location.encode(), expect=stamp_of(row))
+        # The limit of 0 bytes refuses this commit if another commit stored a large value meanwhile.
         if not isinstance(
             await store.commit(Commit(puts=(put,), adds=(Add(BODIES_COUNTER, 0, at_most=0),))),
             Refused,
@@ -51,10 +52,10 @@ async def claim_location(store: Store, place: str) -> None:
     )
 
 
-async def record_move(store: Store, place: str) -> None:
-    """Record that the bodies were moved to another storage location."""
+async def record_move(store: Store, location: str) -> None:
+    """Record the new location of large values, after all of them were copied there."""
     row = await read_row(store, BODIES_PLACE_KEY)
-    put = Put(BODIES_PLACE_KEY, place.encode(), expect=stamp_of(row))
+    put = Put(BODIES_PLACE_KEY, location.encode(), expect=stamp_of(row))
     if isinstance(await store.commit(Commit(puts=(put,))), Refused):
         raise StoreBusy(
             "the location of the large values could not be recorded: another process changed the"
@@ -62,5 +63,5 @@ async def record_move(store: Store, place: str) -> None:
         )
 
 
-def _place_of(row: Record | None) -> str:
+def _location_of(row: Record | None) -> str:
     return FOLDER if row is None or row.value is None else row.value.decode("utf-8", "replace")

@@ -1,15 +1,15 @@
-"""File names and reference counts of objects. An object is a body that is too large for a row.
+"""File names and reference counts of objects. An object is a file that contains a large value.
 
     <folder>/<first 2 hex of hash>/<space16 hex>-<hash hex>-<generation hex>
 
 A file is written once, synced, and given a name that was never used before (the generation is
 random). Only then may a commit name it. Its record `B space16 hash32` contains the generation and
-the number of values that refer to it. The record changes only in the commits that change those
-values. So a crash leaves at worst a file that no record names.
+the number of values that refer to the object. The record changes only in the commits that change
+those values. So a crash leaves at worst a file that no record names.
 
-An existing body is shared only by a commit that checks the stamp of a record with at least one
-reference. A record without references is about to be deleted and is never revived: the next write
-creates a new generation.
+A commit adds a reference to an existing object only if its record has at least one reference; the
+commit checks the record's stamp. A record without references is about to be deleted and is never
+reused: the next write creates a new generation.
 
 `collector` removes objects; `object_folder` reads and writes the files.
 """
@@ -28,7 +28,7 @@ UNLINK_AFTER_S = 3600.0
 
 
 class ObjectName(msgspec.Struct, frozen=True, array_like=True):
-    """The parts of a body's file name: space, digest and generation."""
+    """The name of an object: its space, digest and generation."""
 
     space16: bytes
     digest: bytes
@@ -36,12 +36,12 @@ class ObjectName(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def file_name(self) -> str:
-        """The name of the body's file, without its folder."""
+        """The object's file name, without the folder."""
         return f"{self.space16.hex()}-{self.digest.hex()}-{self.generation.hex()}"
 
 
 def parse_file_name(name: str) -> ObjectName | None:
-    """Parse the name of a body's file. Return None for other files."""
+    """Parse the file name of an object. Return None for any other file name."""
     parts = name.split("-")
     if [len(part) for part in parts] != [32, 64, 32]:
         return None
@@ -54,7 +54,7 @@ def parse_file_name(name: str) -> ObjectName | None:
 
 
 class ObjectRecord(msgspec.Struct, frozen=True, array_like=True):
-    """The row of an object."""
+    """The generation and the reference count of an object."""
 
     generation: bytes
     references: int
@@ -63,7 +63,8 @@ class ObjectRecord(msgspec.Struct, frozen=True, array_like=True):
 class ObjectWork(ObjectName, frozen=True, array_like=True):
     """A work item for the collector: delete an object's record or, if `unlink` is true, its file.
 
-    `size_bytes` is the file's share of the size of all bodies; 0 if it was never counted.
+    `size_bytes` is subtracted from the total size of all objects when the file is deleted; 0 if the
+    file was never counted.
     """
 
     unlink: bool
@@ -76,7 +77,7 @@ object_record_of = _RECORD_CODEC.read
 encode_object_record = _RECORD_CODEC.encode
 _WORK_CODEC = Codec(ObjectWork)
 object_work_of = _WORK_CODEC.of
-"""Decode a row of due work."""
+"""Decode the row of a work item."""
 
 
 def due_put(

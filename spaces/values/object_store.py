@@ -1,15 +1,15 @@
-"""The interface to a storage location for bodies, which are written and read in pieces.
+"""The storage interface for large values, which are written and read in pieces.
 
-`object_folder` keeps bodies in a folder, `object_bucket` in an S3 bucket; other modules do not know
-which. Both follow the same rules (spec/store.md §4). A body gets a name that a commit may use only
-when it is complete and durable. A reader that opened a body before it was removed may be cut short,
-but never gets other bytes.
+`object_folder` implements it with a folder, `object_bucket` with an S3 bucket. Other modules use
+only the interface. Both follow the same rules (spec/store.md §4). The bytes of a large value are
+stored as an object. An object gets the name that commits refer to only when it is complete and
+durable. If an open object is removed, reading it may fail, but never returns other bytes.
 
 Example:
-    incoming = await objects.begin()
-    await incoming.append(piece, next_piece)
-    digest, size_bytes = await incoming.finish()
-    await incoming.rename(name)
+    upload = await objects.begin()
+    await upload.append(piece, next_piece)
+    digest, size_bytes = await upload.finish()
+    await upload.rename(name)
     async with await objects.open(name, size_bytes=size_bytes) as body: ...
 """
 
@@ -24,46 +24,49 @@ from ..space_errors import RecordDamaged
 from .object_records import ObjectName
 
 Piece = bytes | bytearray
-"""Some bytes of a body; they are not changed after they were passed on."""
+"""Some bytes of a large value. They are not modified after they were passed on."""
 PIECE_BYTES = 256 * 1024
 
 
 class IncomingBody(Protocol):
-    """A body that is being written. Its methods may be cancelled at any moment.
+    """An upload of a large value. Its methods can be cancelled at any time.
 
     Attributes:
-        is_named: whether a commit may contain its name; set by `rename`.
+        is_named: whether a commit may refer to the object; set by `rename`.
     """
 
     is_named: bool
 
     async def append(self, *pieces: Piece) -> None:
-        """Append the next pieces.
+        """Append data to the upload.
 
-        After an error or a cancellation, the body can only be discarded.
+        After an error or a cancellation, the upload can only be discarded.
         """
         ...
 
     async def finish(self) -> tuple[bytes, int]:
-        """Finish the body, and return its 32-byte BLAKE3 hash and its size.
+        """Complete the upload. Return the 32-byte BLAKE3 hash and the size of the data.
 
         Raises the errors of `append`.
         """
         ...
 
     async def rename(self, name: ObjectName) -> None:
-        """Rename the finished body durably. Any earlier name is removed."""
+        """Store the completed upload under the given object name.
+
+        The object is durable under that name afterwards. If it had another name, that is removed.
+        """
         ...
 
     async def discard(self) -> None:
-        """Remove the body, even after `rename`. If that fails, a sweep removes it later."""
+        """Delete the upload, even after `rename`. If this fails, a later sweep deletes the data."""
         ...
 
 
 class OpenedBody(ABC):
-    """A body that is open for reading.
+    """A large value that is open for reading.
 
-    Its size is the size that the row of the value records.
+    `size_bytes` is the size that is recorded in the value's row.
     """
 
     def __init__(self, digest: bytes, size_bytes: int) -> None:
@@ -82,15 +85,15 @@ class OpenedBody(ABC):
         await self.close()
 
     async def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
-        """Yield the body's bytes in the range [start, stop), in pieces of at most 256 KiB.
+        """Yield the bytes from `start` up to `stop`, in pieces of at most 256 KiB.
 
         Raises:
-            RecordDamaged: the body ends early, or a complete read does not match its digest. The
+            RecordDamaged: the data ends early, or a complete read does not match the digest. The
                 last piece was then not yielded.
             StoreUnavailable: the storage location cannot be reached or fails.
 
         Does not check:
-            The digest, if only a part of the body is read.
+            The digest, if only a part of the value is read.
         """
         end = self.size_bytes if stop is None else min(stop, self.size_bytes)
         hasher = blake3() if (start, end) == (0, self.size_bytes) else None
@@ -111,7 +114,7 @@ class OpenedBody(ABC):
         """Read and hash one piece: PIECE_BYTES from `start`, or fewer bytes up to `end`."""
 
     async def read(self) -> bytes:
-        """Return the whole body.
+        """Read and return the whole value.
 
         Raises the errors of `pieces`.
         """
@@ -123,35 +126,34 @@ class OpenedBody(ABC):
 
 
 class ObjectStore(Protocol):
-    """A storage location with the bodies of one store. Any number of processes may use it."""
+    """A storage backend for the large values of a node. Any number of processes may use it."""
 
     max_bytes: int | None
     step_bytes: int
 
     async def begin(self) -> IncomingBody:
-        """Begin to receive a body.
+        """Start the upload of a large value.
 
         Raises the errors of `IncomingBody.append`.
         """
         ...
 
     async def open(self, name: ObjectName, *, size_bytes: int) -> OpenedBody:
-        """Open a body for reading."""
+        """Open a large value for reading."""
         ...
 
     async def remove(self, name: ObjectName) -> None:
-        """Remove a body if it exists."""
+        """Delete an object if it exists."""
         ...
 
     def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
-        """Yield the names of bodies last written before a time in epoch seconds, in batches."""
+        """List objects last modified before `before`, in epoch seconds. Yields batches of names."""
         ...
 
     async def remove_unfinished(self, before: float) -> int:
-        """Remove unfinished bodies last written before a time. Return their number.
+        """Delete unfinished uploads last modified before `before`. Return how many were deleted.
 
-        A caller that still receives such a body fails when it names it, so nothing acknowledged is
-        lost.
+        An upload that is still in progress then fails in `rename`, so no acknowledged data is lost.
         """
         ...
 

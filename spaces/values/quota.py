@@ -1,16 +1,15 @@
 """The storage quota of a space: its current size and its limit.
 
-The size of every body is charged to the space's counter, inside the commit. So usage is exact
-without being read first, and replacing or deleting a row credits what it was charged (ST7). The API
-reports that counter.
+The contents of every value are charged to the space's counter, inside the commit. So usage is exact
+without being read first, and replacing or deleting a row credits the bytes that it was charged for
+(ST7). The API reports that counter.
 
-The rest of each row has a counter of its own: key, metadata and a fixed number of bytes. It may be
-as large as the limit in force, and LEAST_ROWS_BYTES in any case, so that a small limit restricts
-bodies only (M54).
+A second counter covers the rest of each row: path, metadata and a fixed number of bytes. It has the
+same limit, but at least LEAST_ROWS_BYTES, so that a small limit restricts only contents (M54).
 
-The limit in force is the first of these: for a space named `public`, the limit for public spaces
-(M53); the space's own, which the operator sets and which is a row of the store; the default. A
-write reads that row together with all other rows that it depends on.
+The first of these limits applies: for a space named `public`, the limit for public spaces (M53);
+the limit that the operator set for the space, which is stored in a row; the default. A write reads
+that row together with all other rows that it depends on.
 
 Example:
     keys = (usage_key(space), override_row_key(space))
@@ -63,17 +62,17 @@ _CODEC = Codec(_Override)
 
 
 def usage_key(space: SpaceId) -> bytes:
-    """Return the key of the counter for the size of a space's bodies."""
+    """Return the key of the counter for the total size of the values in a space."""
     return space_keys(space).usage
 
 
 def rows_limit(limit_bytes: int) -> int:
-    """Return the size limit for a space's rows, given the size limit for its bodies."""
+    """Return the size limit for paths and metadata, given a space's limit for value contents."""
     return max(limit_bytes, LEAST_ROWS_BYTES)
 
 
 def override_row_key(space: SpaceId) -> bytes:
-    """Return the key of the row with the size limit that the operator set for a space."""
+    """Return the key of the row that stores the operator's size limit for a space."""
     return space_keys(space).override
 
 
@@ -116,7 +115,7 @@ def effective_limit(space: SpaceId, override: Record | None, policy: QuotaPolicy
 
 
 async def read_overrides(store: Store, *, limit: int) -> tuple[Mapping[str, int], bool]:
-    """Return the operator's size limits for at most `limit` spaces, and whether there are more."""
+    """Return the operator's size limits for up to `limit` spaces, and whether there are more."""
     limits: dict[str, int] = {}
     async for page in pages_of(store, Range(OVERRIDES_PREFIX, limit=_STEP_ROWS)):
         for _, record in page.rows:
@@ -128,7 +127,7 @@ async def read_overrides(store: Store, *, limit: int) -> tuple[Mapping[str, int]
 
 
 class SpaceUsage(msgspec.Struct, frozen=True):
-    """The size of a hosted space: its bodies, and its value rows excluding bodies (M54)."""
+    """The bytes used by a hosted space: value contents, and paths with metadata (M54)."""
 
     space_id: str
     usage_bytes: int
@@ -136,7 +135,7 @@ class SpaceUsage(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """The largest spaces of a node, and the total number of its spaces."""
+    """Storage usage on a node: the largest spaces, and the number of all spaces."""
 
     spaces: tuple[SpaceUsage, ...]
     count: int
@@ -146,7 +145,7 @@ async def largest_spaces(store: Store, *, limit: int) -> Usage:
     """Return the largest spaces, and the total number of spaces.
 
     The rows of all spaces are scanned once, in steps between which other tasks run. Only the
-    `limit` largest are kept in memory. Changes during the scan may be missed.
+    `limit` largest spaces are kept in memory. Changes during the scan may be missed.
     """
     largest: list[tuple[int, bytes, int, Record]] = []
     async for page in pages_of(store, Range(SPACES_PREFIX, limit=_STEP_ROWS)):

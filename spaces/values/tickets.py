@@ -1,6 +1,6 @@
-"""Tickets of signed URLs. Until it expires, a ticket lets any client with the URL read a value.
+"""Tickets in signed URLs. Any client with the URL can read one value until the ticket expires.
 
-A ticket is 32 bytes, in a URL 43 characters of base64url:
+A ticket has 32 bytes. In a URL it is encoded as 43 characters of base64url:
 
     offset  size  field
     ──────  ────  ─────────────────────────────────────────────
@@ -8,9 +8,9 @@ A ticket is 32 bytes, in a URL 43 characters of base64url:
     4       28    random
 
 The row is stored under the minute and a hash of the ticket, so sweeps find it by time, and reading
-the store does not disclose a ticket. It names one version of one value, and the content keys of the
-delegations that it depends on. Their windows cannot change and limit the expiry. Their revocation
-markers are read on each use of the URL (Q24).
+the store does not disclose a ticket. The row names one version of one value, and the content keys
+of the delegations that authorize the ticket. The validity periods of these delegations cannot
+change and limit the expiry. Their revocation markers are read on each use of the URL (Q24).
 """
 
 import msgspec
@@ -27,7 +27,7 @@ from ..store.contract import ABSENT, Put, Store
 TICKET_BYTES = 32
 _MINUTE_BYTES = 4
 _ID_BYTES = 16
-# For this long, an expired ticket is told apart from one that never existed.
+# For this long, an expired ticket can be distinguished from one that never existed.
 KEPT_AFTER_EXPIRY_S = 3600
 
 
@@ -46,7 +46,7 @@ ticket_of = _CODEC.read
 
 
 def new_ticket(expires_at: float, entropy: Entropy) -> bytes:
-    """Return the random bytes of a new ticket, which cannot be guessed."""
+    """Return a new ticket, which contains random bytes and cannot be guessed."""
     return replay_minute4(int(expires_at)) + entropy.token(TICKET_BYTES - _MINUTE_BYTES)
 
 
@@ -64,7 +64,7 @@ def ticket_put(ticket: bytes, row: Ticket) -> Put:
 
 
 async def sweep_tickets(store: Store, *, now: float, limit: int = 256) -> int:
-    """Remove tickets that expired more than an hour ago, and return their number.
+    """Delete tickets that expired more than an hour ago. Return how many were deleted.
 
     Run it again while it returns `limit`.
     """

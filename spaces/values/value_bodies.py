@@ -1,11 +1,11 @@
-"""Receiving the bodies of values: small bodies into memory, large bodies into files.
+"""Value uploads. Small values are buffered in memory, large values are written to files.
 
-Bodies are received within a `Staging`. At its end it removes every file that no commit can refer
-to. If the outcome of a commit is unknown, its files stay; if no value refers to them, they are
-swept a day later.
+Values are received in a `Staging` block. The end of the block removes every file that no commit can
+refer to. If the outcome of a commit is unknown, its files stay; if no value refers to them, they
+are swept a day later.
 
-All operations of a process together keep a limited number of bytes in memory (`Intake`). Beyond it
-a body is refused, and the client tries again later.
+All uploads in a process share a memory limit (`Intake`). An upload that would exceed the limit is
+refused, and the client can try again later.
 """
 
 from collections.abc import AsyncIterable
@@ -18,29 +18,29 @@ from ..space_errors import CommitInvalid, CommitTooLarge, IntakeFull, StoreBusy,
 from .object_store import PIECE_BYTES, IncomingBody, ObjectStore
 
 INLINE_BYTES = 64 * 1024
-"""The largest body that is stored in its row. Up to this size a row costs less than a file."""
+"""The largest value that is stored in a row. Up to this size a row costs less than a file."""
 INLINE_TOGETHER_BYTES = 7_864_320
-"""The most body bytes in the rows of one commit.
+"""The most bytes of value contents in the rows of one commit.
 
 The rest of the limit on a commit (ST6) is for its other contents.
 """
 INTAKE_BYTES = 128 * 1024 * 1024
-"""The memory of one process for all bodies in transit.
+"""The memory of one process for all values in transit.
 
-It is enough for 450 large bodies, or two thousand of 64 KiB.
+It is enough for 450 large values, or two thousand of 64 KiB.
 """
 # A client can send very short pieces, and each takes memory besides its bytes. After this many they
 # are joined.
 _MOST_PIECES = 1024
-# While at most an eighth of the memory is used, long bodies are written in longer steps, with fewer
-# round trips to a thread.
+# While at most an eighth of the memory is used, large values are written in longer steps, with
+# fewer round trips to a thread.
 _MUCH_FREE_SHARE = 8
 # After these errors nothing was written, so no value refers to a file that was renamed.
 _NOTHING_WRITTEN = (StoreFull, StoreBusy, CommitTooLarge, CommitInvalid)
 
 
 class Body(Struct, frozen=True):
-    """A body that was received completely."""
+    """The received contents of a value: bytes in memory, or a file."""
 
     digest: bytes
     size_bytes: int
@@ -49,7 +49,7 @@ class Body(Struct, frozen=True):
 
 
 def inline_body(data: bytes) -> Body:
-    """Create a body from its bytes, at most INLINE_BYTES."""
+    """Create a `Body` from bytes in memory, at most INLINE_BYTES."""
     if len(data) > INLINE_BYTES:
         raise ValueError(
             f"a value of more than {INLINE_BYTES} bytes must be stored in a file; this value has"
@@ -59,7 +59,7 @@ def inline_body(data: bytes) -> Body:
 
 
 class Intake:
-    """A limit on the memory that one process uses for bodies in transit."""
+    """A limit on the memory that one process uses for values in transit."""
 
     def __init__(self, max_bytes: int = INTAKE_BYTES) -> None:
         self.held_bytes = 0
@@ -73,7 +73,7 @@ class Intake:
 
 
 class Staging:
-    """Receives the bodies of the values that one operation writes."""
+    """A context manager that receives the values to be written by one operation."""
 
     def __init__(self, files: ObjectStore, intake: Intake | None = None) -> None:
         self._files = files
@@ -91,7 +91,7 @@ class Staging:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove the files of received bodies, except those that a commit may refer to."""
+        """Remove the files of received values, except files that a commit may refer to."""
         self._take(-self._taken_bytes)
         if isinstance(error, _NOTHING_WRITTEN):
             self.recall()
@@ -108,7 +108,7 @@ class Staging:
             incoming.is_named = False
 
     async def receive(self, pieces: AsyncIterable[bytes]) -> Body:
-        """Receive a body in pieces. An exception from the iterator ends the transfer."""
+        """Receive a value in pieces. An exception from the iterator ends the transfer."""
         held: list[bytes] = []
         held_bytes = 0
         incoming: IncomingBody | None = None
@@ -132,7 +132,7 @@ class Staging:
         return await self._finish(incoming)
 
     async def keep(self, whole: bytes) -> Body:
-        """Receive a body from a single bytes object.
+        """Add a value that is already in memory.
 
         Raises the errors of `receive`.
         """

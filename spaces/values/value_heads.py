@@ -1,13 +1,12 @@
-"""Values of a space. A row describes each value; the body is in the row or in a file.
+"""Storage of values. Each value has a row; large contents are stored in a separate file.
 
-The ETag is `"blake3-<64 lower hex>"` of the bytes alone (M1). A write replaces body and metadata
-whole (M2). A delete leaves a tombstone: a second delete finds it, and a path never written has no
-row at all (M31).
+The contents of a value are called its body. The ETag is `"blake3-<64 lower hex>"` of the body alone
+(M1). A write replaces both body and metadata (M2). A delete leaves a tombstone: a second delete
+finds it, and a path that was never written has no row at all (M31).
 
-A row that describes a value (its head) is written only over the exact row that was read, because
-commits that change heads also count the references to bodies in files. A writer that loses a race
-is refused and plans again on a new read. That is at most one retry for each earlier write on the
-same path.
+The row of a value (its head) is replaced only if it is exactly the row that was read, because
+commits that change heads also count the references to files. A writer that loses a race is refused
+and plans again on a new read. That is at most one retry for each earlier write on the same path.
 
 Large bodies are written and read in pieces, through an `object_store`; `value_bodies` receives
 them.
@@ -56,8 +55,8 @@ from .object_store import IncomingBody, ObjectStore, OpenedBody
 from .value_bodies import Body, Intake, Staging
 
 MAX_METADATA_BYTES = 16 * 1024  # ST6
-# The size of a value's row besides path, metadata and body, rounded up: stamp, digest, lengths, its
-# entry in a page.
+# The size of a value's row besides path, metadata and body, rounded up: stamp, digest, lengths and
+# the entry in a page.
 ROW_BYTES = 256
 # Bytes of header values that are not UTF-8 arrive as lone surrogates. They are stored and returned
 # unchanged.
@@ -65,7 +64,7 @@ _HEADER_TEXT = ("utf-8", "surrogatepass")
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
-    """The decoded row of a value that exists."""
+    """The decoded row of an existing value."""
 
     stamp: bytes
     etag: str
@@ -92,7 +91,7 @@ class Write(msgspec.Struct, frozen=True):
 
 
 class WritePlan(msgspec.Struct, frozen=True, gc=False):
-    """The operations and conditions of the commit that writes a draft's values."""
+    """The parts of a commit that writes values: rows, conditions and counter changes."""
 
     puts: tuple[Put, ...]
     checks: tuple[Check, ...]
@@ -121,8 +120,8 @@ def head_of(record: Record | None, *, key: bytes) -> Head | None:
     """Decode the row of a value. Return None for a path that was deleted or never written (M31).
 
     Args:
-        record: as it was read.
-        key: under which it was read.
+        record: the row of the value.
+        key: the key of the row.
     Raises:
         RecordDamaged: the row does not decode.
     """
@@ -177,7 +176,7 @@ def _path_bytes(path: str) -> int:
 
 @dataclass
 class Values:
-    """Access to the values of a space: reads their bodies, and prepares writes."""
+    """The interface for reading values and for preparing writes."""
 
     _store: Store
     files: ObjectStore
@@ -185,11 +184,11 @@ class Values:
     intake: Intake = field(default_factory=Intake)
 
     def staging(self) -> Staging:
-        """Return an object that receives the bodies of values to be written."""
+        """Return a context manager that receives the values to be written."""
         return Staging(self.files, self.intake)
 
     async def open_body(self, head: Head) -> bytes | OpenedBody:
-        """Return a value's body: bytes if its row contains the body, otherwise an opened file."""
+        """Return a value's body: bytes if the row contains the body, otherwise an open file."""
         if head.body is not None:
             return head.body
         assert head.object_name is not None  # a head has a body or an object
@@ -215,18 +214,18 @@ class Values:
     ) -> "Draft":
         """Prepare writes to one space. The result also contains the values that they replace.
 
-        Bodies in files cost one more read, deletes of paths of more than 400 bytes one or more.
+        Large bodies need one more read. Deletes of paths of more than 400 bytes need one or more.
 
         Args:
             space: the canonical space of the values.
             writes: each path once.
-            current: the records under `head_key` of each write, as they were read.
-            replaced: the heads in these records, if the caller has decoded them already.
+            current: the stored rows, under `head_key` of each write.
+            replaced: the decoded heads in these rows, if the caller has already decoded them.
         Raises:
             MetadataTooLarge: see `check_metadata`.
             PathTooLong: see `added_path_puts`.
             CommitInvalid: a path appears twice, or a path without any row is to be deleted (M31:
-                the caller answers that).
+                the caller has to handle this case before).
             RecordDamaged, StoreUnavailable: from reading rows.
         """
         draft = Draft(space, writes, current, replaced)
@@ -236,7 +235,7 @@ class Values:
 
 @dataclass(slots=True)
 class _FileBody:
-    """A body in a file, and how the draft changes its reference count."""
+    """The file of a large value, and the pending change to the file's reference count."""
 
     size_bytes: int
     delta: int = 0
@@ -251,11 +250,11 @@ class _FileBody:
 class Draft:
     """Prepared writes to one space, and the values that they replace.
 
-    `plan` gives the files of large bodies their names.
+    `plan` renames uploaded files to their final names.
 
     Attributes:
-        growth_bytes: the change of the space's usage, its bodies; exact for a commit of the plan
-            (ST7).
+        growth_bytes: the change of the total size of bodies in the space; exact for a commit of the
+            plan (ST7).
         row_growth_bytes: the change of the size of the space's rows (M54); exact, because each
             write expects the exact row that it replaces.
         replaced: the live values that the writes replace, in their order.
@@ -306,11 +305,11 @@ class Draft:
                 )
 
     async def look_up(self, store: Store, max_bytes: int | None, entropy: Entropy) -> None:
-        """Read the other rows that the plan needs: index rows, and records of large bodies."""
+        """Read the index rows and the object records that `plan` needs."""
         self._entropy = entropy
         self._max_bytes = max_bytes
         space16 = self._own.space16
-        # The later write of a key wins: an index row that one path removes and another needs stays.
+        # The last write of a key wins: an index row that one path removes and another needs stays.
         index_puts = (
             *await removed_path_puts(store, space16, self._removed_paths),
             *added_path_puts(space16, self._added_paths),
@@ -337,7 +336,7 @@ class Draft:
                 self.growth_bytes += body.size_bytes * ((body.fresh.references > 0) - is_shared)
 
     async def plan(self, *, now: float) -> WritePlan:
-        """Rename the files of large bodies, and return what the commit has to write and check.
+        """Rename uploaded files to their final names, and return the rows and conditions to commit.
 
         Call this once for each commit.
         """
@@ -399,7 +398,7 @@ class Draft:
     ) -> Put:
         """Return the write operation that stores or deletes the row of a value.
 
-        `generations` maps each body digest to its file.
+        `generations` maps the digest of each large body to the generation of its file.
         """
         expect, body = stamp_of(record), write.body
         if body is None:
