@@ -22,7 +22,7 @@ async def rows_until(
 
 
 async def remove_until(store: Store, prefix: bytes, end: bytes, *, limit: int) -> int:
-    """Remove the rows that `rows_until` returns, and return their number."""
+    """Delete the rows that `rows_until` returns. Return how many rows were deleted."""
     rows = await rows_until(store, prefix, end, limit=limit, keys_only=True)
     if rows:
         await store.commit(Commit(puts=tuple([Put(key, None) for key, _ in rows])))

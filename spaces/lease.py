@@ -40,7 +40,7 @@ class Lease(NamedTuple):
     ttl_s: float
 
     async def take(self, *, now: float) -> bool:
-        """Take or renew the lease, and return whether this process holds it now.
+        """Acquire or renew the lease. Return True if this process holds the lease.
 
         A lease with more than half of its time left is not rewritten.
 
@@ -59,16 +59,16 @@ class Lease(NamedTuple):
         return await self._write(record, _LeaseRow(self.owner, now + self.ttl_s, row.begun))
 
     async def begun(self) -> Mapping[str, float]:
-        """Return the time at which each job last began in any process, in epoch seconds."""
+        """Return when each job was last started by any process, in epoch seconds."""
         return (await self._read())[1].begun
 
-    async def note(self, work: str, *, now: float) -> bool:
-        """Record that a job begins now. Return False if another process holds the lease."""
+    async def note(self, job: str, *, now: float) -> bool:
+        """Record the start time of a job. Return False if another process holds the lease."""
         record, row = await self._read()
         if row.owner != self.owner:
             return False
         return await self._write(
-            record, _LeaseRow(self.owner, row.expires_at, {**row.begun, work: now})
+            record, _LeaseRow(self.owner, row.expires_at, {**row.begun, job: now})
         )
 
     async def release(self) -> None:

@@ -1,14 +1,12 @@
-"""Stored positions of scans that read all rows of one kind, one page at a time.
+"""Resumable scans, which read all rows of one kind page by page.
 
-Sweeps use them for rows that are not ordered by time.
-
-The position of a scan is stored in a row, so that the next holder of the lease continues there. Two
-concurrent scans read some rows twice.
+Sweeps use them for rows that are not sorted by time. The position of a scan is stored in a row, so
+that the next holder of the lease continues there. Two concurrent scans read some rows twice.
 
 Example:
-    place = await walk_position(store, "aliases")
-    page = await read_page(store, Range(ALIASES_PREFIX, after=place, limit=100))
-    puts = [Put(key, None, expect=record.stamp) for key, record in page.rows if is_over(record)]
+    position = await walk_position(store, "aliases")
+    page = await read_page(store, Range(ALIASES_PREFIX, after=position, limit=100))
+    puts = [Put(key, None, expect=record.stamp) for key, record in page.rows if is_expired(record)]
     await store.commit(Commit(puts=(*puts, walk_put("aliases", page.place))))
 """
 
@@ -18,10 +16,10 @@ from .store.contract import Put, Store, read_row
 
 async def walk_position(store: Store, name: str) -> bytes | None:
     """Return the row key after which a scan continues, or None to begin at the first row."""
-    mark = await read_row(store, walk_key(name))
-    return None if mark is None else mark.value
+    row = await read_row(store, walk_key(name))
+    return None if row is None else row.value
 
 
-def walk_put(name: str, place: bytes | None) -> Put:
+def walk_put(name: str, position: bytes | None) -> Put:
     """Return the write operation that stores a scan's position. None restarts the scan."""
-    return Put(walk_key(name), place)
+    return Put(walk_key(name), position)

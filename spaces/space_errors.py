@@ -43,7 +43,7 @@ class StoreFull(StoreError):
 
 
 class StoreBusy(StoreError):
-    """Conflicts with other operations persisted, or too many bytes are waiting to be written.
+    """The store is busy: too many conflicts with other commits, or too many pending writes.
 
     Nothing was written.
     """
@@ -100,7 +100,7 @@ class SchemaMismatch(StartRefused):
 
 
 class StoreMoved(StartRefused):
-    """The store was moved. The remaining copy can be read but not served (ST12)."""
+    """The store was moved. The old copy can be read but not served (ST12)."""
 
     code = "store-moved"
 
@@ -109,7 +109,7 @@ class StoreMoved(StartRefused):
 
 
 class WrongSecret(StartRefused):
-    """The root secret belongs to another node DID than the DID recorded in the store."""
+    """The root secret does not match the node DID that is recorded in the store."""
 
     code = "wrong-secret"
 
@@ -121,7 +121,7 @@ class WrongSecret(StartRefused):
 
 
 class BodiesElsewhere(StartRefused):
-    """The store's large values are in another location, or another store claimed the location."""
+    """The store's large values are in another location, or another store uses this location."""
 
     code = "bodies-elsewhere"
 

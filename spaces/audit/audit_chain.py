@@ -75,7 +75,7 @@ _PAGE = 200
 
 
 class Chain(NamedTuple):
-    """The node DID and store id of an audit chain, and the function that signs its heads."""
+    """Parameters of an audit chain: the node DID, the store id and a signing function."""
 
     node_did: str
     store_id: bytes
@@ -84,7 +84,7 @@ class Chain(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Chained:
-    """The result of one batch."""
+    """The result of `seal_batch`."""
 
     count: int
     more: bool
@@ -154,23 +154,24 @@ async def seal_batch(
     limit: int = MAX_BATCH,
     after: bytes | None = None,
 ) -> Chained:
-    """Move the oldest queued audit records into the chain. Sign a new chain head if it is due.
+    """Append the oldest queued audit records to the chain, and sign the chain once a minute.
 
-    All of it is one commit.
+    Everything is written in one commit. No head is signed if a head covers all entries (RC5).
 
     Args:
-        store: with the queue and the chain.
-        chain: its node, store and signer.
+        store: contains the queue and the chain.
+        chain: the node DID, store id and signing function.
         now: epoch seconds.
         window_s: begin reading this long before the last batch that found the queue empty; None to
             read from the beginning. Earlier rows are mostly tombstones.
-        is_last: sign a head over all entries, however recent the last one is.
+        is_last: sign a head over all entries, even if the last head is recent.
         limit: most records of this batch, at most MAX_BATCH.
         after: the `last_key` of the batch just before, so that the rows it removed are not read
             again.
 
     Returns:
-        What was done. If another process was faster, nothing was done and `more` is True.
+        The number of appended entries, and whether to call again. If another process changed the
+        chain first, nothing is written and `more` is True.
 
     Raises:
         RecordDamaged: a row does not decode.
@@ -215,7 +216,7 @@ async def _commit(
     now: float,
     is_last: bool,
 ) -> Chained:
-    """Append a batch of entries, unless the chain or the queued records have changed (RC4)."""
+    """Append a batch of entries, unless the chain or a queued record was changed (RC4)."""
     head = _head_of(head_row, chain)
     puts: list[Put] = []
     number, hash_, size_bytes = head.number, head.hash, 0
@@ -277,13 +278,13 @@ def _signed_head(chain: Chain, number: int, hash_: bytes, at: float) -> Put:
 async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> AsyncIterator[bytes]:
     """Yield the audit chain as JSON lines: a header, then the entries and signed heads (RC6).
 
-    Each head follows the last entry that it covers. A chain that was cut begins with the head at
-    the cut (RC28).
+    Each head follows the last entry that it covers. A pruned chain begins with the head that covers
+    the last pruned entry (RC28).
 
     Args:
         store: read in pages; entries that are added meanwhile come last.
-        chain: its node, store and signer.
-        after: number of the entry to begin after; 0, or a number below the cut, for all entries.
+        chain: the node DID, store id and signing function.
+        after: number of the entry to begin after; 0 to begin with the oldest entry.
 
     Raises:
         RecordDamaged: an entry or a head is missing.

@@ -1,9 +1,9 @@
-"""Removal of the oldest audit-chain entries, so that the rest stays verifiable (RC27, RC28).
+"""Audit-chain pruning, which deletes the oldest entries up to a signed head (RC27, RC28).
 
-The chain is cut only at a signed head, which stays as the checkpoint that the rest follows from.
-Entries are cut only after they were exported, and the export was verified and compared with the
-chain, unless the operator waived that. One row records how far the export and the cut have
-progressed; it is written before the first entry is removed.
+That head is kept, and the remaining entries are verified from it. Entries are pruned only after
+they were exported, and the export was verified and compared with the chain, unless the operator
+waived that. One row records the last exported and the last pruned entry. It is written before the
+first entry is removed.
 """
 
 from typing import NamedTuple
@@ -55,33 +55,33 @@ class Pruning(msgspec.Struct, frozen=True, array_like=True):
 _CODEC = Codec(Pruning)
 
 
-class _Head(msgspec.Struct, frozen=True, rename="camel"):
-    """The number and time in a signed chain head."""
+class _SignedHead(msgspec.Struct, frozen=True, rename="camel"):
+    """A signed chain head: the number of the last entry, and the timestamp."""
 
     number: int
     at_micros: int
 
 
 class Pruned(NamedTuple):
-    """The result of one batch."""
+    """The result of `prune_batch`."""
 
     through: int
     more: bool
 
 
 async def read_pruning(store: Store) -> Pruning:
-    """Return how far the export and the pruning of the audit chain have progressed."""
+    """Return the export and pruning progress of the audit chain."""
     return pruning_of(await read_row(store, AUDIT_PRUNING_KEY))
 
 
 async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
-    """Record that every audit-chain entry up to a number is stored in a verified export.
+    """Record that all audit-chain entries up to `number` are contained in a verified export.
 
     Args:
-        store: with the chain.
-        number: of the last entry of a verified export.
-        entry: that entry. It has to be equal to the entry here, so that the export of another chain
-            does not count.
+        store: contains the chain.
+        number: the number of the last entry of a verified export.
+        entry: that entry. It has to be equal to the stored entry, so that the export of another
+            chain is rejected.
     Returns:
         Whether the entry belongs to this chain.
     Raises:
@@ -102,7 +102,10 @@ async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
 async def prune_batch(
     store: Store, *, until: float, needs_export: bool, now: float, entropy: Entropy
 ) -> Pruned:
-    """Prune the audit chain by one step: choose the last entry to remove, or remove one batch."""
+    """Prune some of the oldest audit-chain entries. Call again while `more` is True.
+
+    The first call only records which entries will be removed. Each further call removes a batch.
+    """
     row = await read_row(store, AUDIT_PRUNING_KEY)
     state = pruning_of(row)
     cut, more_heads = await _find_cut(store, state, until=until, needs_export=needs_export)
@@ -125,14 +128,17 @@ async def prune_batch(
 async def _find_cut(
     store: Store, state: Pruning, *, until: float, needs_export: bool
 ) -> tuple[int, bool]:
-    """Return the number of the last entry to prune, and whether unread chain heads remain."""
+    """Find the newest audit-chain entry that may be pruned.
+
+    Returns the entry's number, and whether more signed heads remain to be read.
+    """
     page = await read_page(
         store, Range(AUDIT_HEADS_PREFIX, after=audit_head_key(state.pruned), limit=_BATCH)
     )
     cut = state.pruned
     for _, record in page.rows:
         try:
-            head = msgspec.json.decode(record.value or b"", type=_Head)
+            head = msgspec.json.decode(record.value or b"", type=_SignedHead)
         except (ValueError, RecursionError) as exc:
             raise RecordDamaged("a signed head of the audit chain cannot be decoded") from exc
         if head.at_micros >= until * 1_000_000 or (needs_export and head.number > state.exported):
@@ -142,7 +148,7 @@ async def _find_cut(
 
 
 def pruning_of(row: Record | None) -> Pruning:
-    """Decode the row that records the progress of export and pruning."""
+    """Decode the row that contains the export and pruning progress."""
     return _CODEC.read(row) or Pruning(0, 0)
 
 

@@ -1,9 +1,9 @@
-"""Stored attestation collateral, and the schedule and outcome of fetching it (AT31, AT32).
+"""Storage of attestation collateral, and of the status of its downloads (AT31, AT32).
 
 A document is written only when it changes, so that attempts without a new result do not invalidate
-the decisions that rely on it. A separate row, the fetch state, records the attempts and when the
-next one is due. A fetch state without a document means that a quote named a platform family whose
-document is not stored yet.
+the decisions that rely on it. The download status is a separate row, which records the attempts and
+when the next attempt is due. A status without a document means that a quote named a platform family
+whose document is not stored yet.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ Family = tuple[bytes, str]
 
 
 class CollateralState(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """The fetch state of one platform family's collateral. Times are in epoch seconds."""
+    """The download status of a platform family's collateral. Times are in epoch seconds."""
 
     source: str = ""
     refreshed_at: float = 0.0
@@ -46,13 +46,13 @@ class CollateralState(msgspec.Struct, frozen=True, array_like=True, kw_only=True
 
 _CODEC = Codec(CollateralState)
 state_of = _CODEC.read
-"""Decode a fetch state. None if the row does not exist."""
+"""Decode a download status. Return None if the row does not exist."""
 
 
 def state_put(family: Family, state: CollateralState | None, *, expect: Expect = ANY) -> Put:
-    """Return the write operation that stores a platform family's fetch state.
+    """Return the write operation that stores the download status of attestation collateral.
 
-    A state of None deletes the row.
+    `family` is the platform family of the collateral. A state of None deletes the row.
     """
     return Put(
         collateral_state_key(*family),
@@ -62,9 +62,9 @@ def state_put(family: Family, state: CollateralState | None, *, expect: Expect =
 
 
 async def collateral_states(store: Store) -> Sequence[tuple[Family, CollateralState, bytes]]:
-    """Return each platform family, its fetch state, and the version stamp of the fetch state.
+    """Return the download status of each platform family, with the row's version stamp.
 
-    At most twice MAX_FAMILIES are returned.
+    At most twice MAX_FAMILIES rows are returned.
     """
     page = await read_page(store, Range(COLLATERAL_STATE_PREFIX, limit=2 * MAX_FAMILIES))
     return [(_family(key), _CODEC.of(record), record.stamp) for key, record in page.rows]

@@ -1,4 +1,7 @@
-"""Rows of attestation evidence, one for each DID and receiver key. New evidence replaces old."""
+"""Storage of attestation evidence: one row for each DID and receiver key.
+
+New evidence replaces old evidence in its row.
+"""
 
 from capabilities.principals import Principal
 
@@ -12,8 +15,8 @@ def evidence_row_key(holder: Principal, receiver_public_key: bytes) -> bytes:
 
 
 def evidence_range(holder: Principal, *, limit: int = 16) -> Range:
-    """Return the range of a DID's attestation evidence rows, for all receiver keys.
+    """Return the key range that contains all attestation evidence of a DID.
 
-    Receiver mode `signed` needs it.
+    There is one row for each receiver key. Receiver mode `signed` needs all of them.
     """
     return Range(evidence_key(x16(holder)), limit=limit)

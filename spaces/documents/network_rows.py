@@ -1,4 +1,4 @@
-"""Rows of encryption networks, each with the sealed record and policy of one network."""
+"""Storage of encryption networks: one row per network, with a sealed record and a policy."""
 
 from capabilities.resources import NetworkId
 

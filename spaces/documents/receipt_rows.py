@@ -2,8 +2,8 @@
 
 Their contents are opaque here. A document is stored under its SHA-256 and never changed. The inputs
 from which evidence was verified are stored beside the evidence until a release refers to them.
-Separate rows record in which spans of 30 days a document was referred to. So it can be removed when
-the receipts of the last such span have been removed (RC25, RC26).
+Usage rows record in which periods of 30 days a document was referred to. A document can be removed
+when the receipts of its last such period have been removed (RC25, RC26).
 """
 
 import hashlib
@@ -54,12 +54,12 @@ def receipts_range(network: NetworkId, *, after: bytes | None, limit: int) -> Ra
 
 
 def receipts_of(page: Page) -> tuple[list[bytes], bytes | None]:
-    """Return the receipts in a page of `receipts_range`, and where the next page continues.
+    """Return the receipts in a page of `receipts_range`, and the `after` argument for the next.
 
-    The second result is the `after` of the next range, or None if no more receipts follow.
+    The latter is None if no more receipts follow.
     """
-    place = None if page.place is None else page.place[-PLACE_BYTES:]
-    return [record.value or b"" for _, record in page.rows], place
+    after = None if page.place is None else page.place[-PLACE_BYTES:]
+    return [record.value or b"" for _, record in page.rows], after
 
 
 async def stored_receipts(store: Store, network: NetworkId | None = None) -> AsyncIterator[bytes]:
@@ -88,7 +88,7 @@ evidence_inputs_of = _INPUTS_CODEC.read
 
 
 def evidence_inputs_put(
-    holder: Principal, receiver_public_key: bytes, basis: EvidenceInputs
+    holder: Principal, receiver_public_key: bytes, inputs: EvidenceInputs
 ) -> Put:
     """Return the write operation that stores the data needed to verify evidence again.
 
@@ -96,18 +96,18 @@ def evidence_inputs_put(
     """
     return Put(
         evidence_inputs_key(evidence_row_key(holder, receiver_public_key)),
-        _INPUTS_CODEC.encode(basis),
+        _INPUTS_CODEC.encode(inputs),
     )
 
 
 # --- retention of documents -----------------------------------------------------------------------
 
 PERIOD_S = 30 * 86_400.0
-"""The length of the spans in which references to a document are recorded."""
+"""The length of the periods in which the use of a document is recorded."""
 
 _MOST_RECEIPTS = 250
 _END_OF_NETWORK = b"\xff" * PLACE_BYTES
-_PLACE_AT = len(RECEIPTS_PREFIX) + 16
+_SORT_KEY_OFFSET = len(RECEIPTS_PREFIX) + 16
 _WALK = "receipts"
 
 
@@ -127,38 +127,38 @@ def document_use_puts(document: bytes, *, now: float) -> tuple[Put, Put]:
 
 
 async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> bool:
-    """Remove receipts older than a time. Return True if the caller should call again.
+    """Delete receipts older than `until` (epoch seconds). Return True if more may remain.
 
-    It scans the networks and reads only the oldest receipts of each.
+    Scans the networks, and reads only the oldest receipts of each network.
     """
     until8 = micros8(until)
-    place = begun = await walk_position(store, _WALK)
+    position = begun = await walk_position(store, _WALK)
     for _ in range(pages):
         page = await read_page(
-            store, Range(RECEIPTS_PREFIX, after=place, limit=_MOST_RECEIPTS, keys_only=True)
+            store, Range(RECEIPTS_PREFIX, after=position, limit=_MOST_RECEIPTS, keys_only=True)
         )
-        old = [key for key, _ in page.rows if key[_PLACE_AT : _PLACE_AT + 8] < until8]
-        place = page.place
+        old = [key for key, _ in page.rows if key[_SORT_KEY_OFFSET : _SORT_KEY_OFFSET + 8] < until8]
+        position = page.place
         last = page.rows[-1][0] if page.rows else None
-        if place is not None and last is not None and last not in old:
+        if position is not None and last is not None and last not in old:
             # The rest of this network is even more recent: continue with the next network.
-            place = last[:_PLACE_AT] + _END_OF_NETWORK
+            position = last[:_SORT_KEY_OFFSET] + _END_OF_NETWORK
         if old:
             await store.commit(
-                Commit(puts=(*(Put(key, None) for key in old), walk_put(_WALK, place)))
+                Commit(puts=(*(Put(key, None) for key in old), walk_put(_WALK, position)))
             )
             return True
-        if place is None:
+        if position is None:
             break
-    if place != begun:
-        await store.commit(Commit(puts=(walk_put(_WALK, place),)))
+    if position != begun:
+        await store.commit(Commit(puts=(walk_put(_WALK, position),)))
     return False
 
 
 async def sweep_documents(store: Store, *, until: float, now: float, limit: int = 64) -> int:
-    """Remove documents that were last referred to before a given time.
+    """Delete documents that were last used before `until` (epoch seconds).
 
-    Returns the number of rows processed.
+    Returns the number of usage rows that were processed.
     """
     last = document_span(until) - 1
     if last < 0:
@@ -170,9 +170,9 @@ async def sweep_documents(store: Store, *, until: float, now: float, limit: int 
 
 
 async def _document_removal(store: Store, key: bytes, record: Record, *, now: float) -> Commit:
-    """Return the commit that deletes the record of a document's use in one period.
+    """Return a commit that deletes an old usage row, and the document if it is no longer used.
 
-    With the last use, the commit removes the document too.
+    The document is no longer used if it has no usage row of a later period.
     """
     period, sha256 = int.from_bytes(key[1:5], "big"), key[5:]
     current = document_span(now)
@@ -183,12 +183,12 @@ async def _document_removal(store: Store, key: bytes, record: Record, *, now: fl
         return Commit(puts=(gone,))
     # RC26: a concurrent commit that refers to the document writes one of these rows, and the
     # document with it. So this commit is refused, or the other one comes later and writes the
-    # document again. Three spans are expected to be unused, because clocks may differ by less than
-    # a span.
+    # document again. Three periods are expected to be unused, because clocks may differ by less
+    # than a period.
     unused = [Put(one, None, expect=ABSENT) for one in later[-3:]]
     return Commit(puts=(gone, Put(document_key(sha256), None), *unused))
 
 
 def document_span(at: float) -> int:
-    """Return the index of the PERIOD_S-second period in which a time falls."""
+    """Return the index of the 30-day period that contains a timestamp (epoch seconds)."""
     return max(int(at // PERIOD_S), 0)
