@@ -1,4 +1,4 @@
-"""Garbage collection of unreferenced files, which contained large values.
+"""Garbage collection of large values that are no longer referenced.
 
 It runs in the process that holds the lease. It does no harm if two processes run it at once.
 
