@@ -1,4 +1,4 @@
-"""Delegation registration, which may also host spaces and create the owner's network (wire §3)."""
+"""Registration of delegations, and automatic creation of spaces and networks (wire §3)."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -39,12 +39,12 @@ from ..authorise import check_proof_count, closure_contents
 DEFAULT_NAME = "default"
 
 
-def _network_of_sign_in(services: Services, delegation: Delegation) -> NetworkId | None:
-    """Return the encryption network that a plain sign-in creates. None means that the delegation
-    does not create a network.
+def _network_to_create(services: Services, delegation: Delegation) -> NetworkId | None:
+    """Return the encryption network to create when this delegation is registered, or None.
 
-    A plain sign-in of TinyCloud's clients grants `network.create` on this network, so that the
-    owner can store secrets at once (store §6).
+    TinyCloud's clients sign in with a wallet's delegation that has no parents and grants
+    `network.create` on the owner's default network. In modes with automatic hosting, the node
+    creates this network at once, so that the owner can store secrets (store §6).
     """
     owner = delegation.delegator
     if delegation.parents or not is_wallet(owner) or not services.hosting.is_automatic:
@@ -67,10 +67,10 @@ def _network_commit(
     records: Sequence[Record | None],
     now: float,
 ) -> Commit:
-    """Return the commit that creates a network, or an empty commit if there is none to create.
+    """Return a commit that creates a network. The commit is empty if no network is needed.
 
-    In mode `permit` only an admitted owner gets a network, and must still be admitted when it is
-    committed.
+    In mode `permit`, only an admitted owner gets a network, and the commit fails if the owner's
+    admission has changed.
     """
     if network is None:
         return Commit()
@@ -89,12 +89,12 @@ def _network_commit(
 
 
 class Registration(Struct, frozen=True, gc=False):
-    """The response to the registration of a delegation: its CID, and the spaces it mentions.
+    """The response to a delegation registration.
 
     Attributes:
         cid: CID of the bytes received (E7).
         activated: the mentioned spaces that are hosted, in order of mention.
-        skipped: the mentioned spaces that are not hosted, likewise.
+        skipped: the mentioned spaces that are not hosted, in order of mention.
     """
 
     cid: str
@@ -137,12 +137,12 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
 
 
 class _Outcome(Struct, frozen=True, gc=False):
-    """The response to a registration, and what to update in memory after its commit.
+    """The result of a registration attempt, valid only if its commit succeeds.
 
     Attributes:
-        answer: the answer to the client.
-        stored: the delegation if it is new; None for a repeat.
-        is_counted: whether the client is charged: for a signer's first delegation, or a new
+        answer: the response to the client.
+        stored: the delegation to cache if it is new; None for a repeat.
+        is_counted: whether to charge the client: for a signer's first delegation, or a new
             encoding.
     """
 
@@ -159,44 +159,43 @@ async def _attempt(
     # Most delegations are new, so one read is enough: the revocation marker shows whether the
     # delegation is registered.
     known = services.delegations.memoize(content)
-    posted = await _read(services, delegation, client, known, found)
-    if known is None and content in posted.marks:  # registered, and not in memory yet
+    state = await _read_state(services, delegation, client, known, found)
+    if known is None and content in state.marks:  # registered, and not in memory yet
         (known,) = await services.delegations.by_content((content,))
-        posted = await _read(services, delegation, client, known, found)
-    if known is not None and content in posted.marks:
-        return await _repeat(services, delegation, posted, known)
+        state = await _read_state(services, delegation, client, known, found)
+    if known is not None and content in state.marks:
+        return await _register_again(services, delegation, state, known)
     # A delegation that is cached but has no revocation marker was removed long after its expiry. It
     # is checked like a new one.
-    return _first(services, delegation, posted, found)
+    return _register_new(services, delegation, state, found)
 
 
-class _Posted(Struct, frozen=True):
-    """The stored state that a registration depends on, and the spaces and network to create."""
+class _State(Struct, frozen=True):
+    """The data for a registration: the stored state, and the changes to make."""
 
     now: float
     marks: Mapping[ContentKey, Marker]
     hosting: HostingPlan
     network: Commit
-    kept: DelegationUsage
+    usage: DelegationUsage
     answer: Registration
 
 
-async def _read(
+async def _read_state(
     services: Services,
     delegation: Delegation,
     client: str | None,
     known: Registered | None,
     found: Sequence[Registered | None],
-) -> _Posted:
-    """Read the state for a registration in one snapshot, and plan the spaces and network to
-    create."""
+) -> _State:
+    """Read the rows for a registration in one snapshot, and plan its changes."""
     now, limits = services.clock.now(), services.config.limits
     contents = (delegation.content_key, *closure_contents((known,) if known else found))
     counters = delegation_usage_keys(delegation.delegator, counted_client(client))
     wanted = hosting_by_grant(
         delegation, services.hosting, client=client, now=now, is_new=known is None
     )
-    network = _network_of_sign_in(services, delegation)
+    network = _network_to_create(services, delegation)
     network_keys = (
         () if network is None else (network_row_key(network), admission_key(delegation.delegator))
     )
@@ -208,12 +207,12 @@ async def _read(
     hosting = plan_hosting(wanted, hosting_rows, now=now)
     hosts_now = any(space.owner == delegation.delegator for space in hosting.new)
     count = limits.delegations_per_signer
-    return _Posted(
+    return _State(
         now=now,
         marks=markers_of(contents, mark_rows),
         hosting=hosting,
         network=_network_commit(services, delegation, network, network_rows, now),
-        kept=delegation_usage(
+        usage=delegation_usage(
             counters,
             counter_rows,
             hosts_now=hosts_now,
@@ -232,63 +231,64 @@ async def _read(
     )
 
 
-async def _repeat(
-    services: Services, delegation: Delegation, posted: _Posted, known: Registered
+async def _register_again(
+    services: Services, delegation: Delegation, state: _State, known: Registered
 ) -> tuple[Commit, _Outcome]:
-    """Return the commit and result for a delegation that is already registered (D4, Q6, Q25).
+    """Handle the registration of a delegation that is already registered (D4, Q6, Q25).
 
-    The posted encoding may differ from the stored one.
+    The received encoding may differ from the stored one.
     """
-    is_new_spelling = not any(await services.delegations.by_cid([delegation.cid]))
+    is_new_encoding = not any(await services.delegations.by_cid([delegation.cid]))
     for member in known.closure:
-        if posted.marks.get(member.content_key) is not Marker.LIVE:
+        if state.marks.get(member.content_key) is not Marker.LIVE:
             # The new CID is stored all the same, within the limits, so that a token that cites it
             # is refused as revoked and not as unknown.
-            if is_new_spelling:
+            if is_new_encoding:
                 with suppress(TooManyDelegations):
-                    await services.store.commit(_spelling(delegation, posted))
+                    await services.store.commit(_new_alias(delegation, state))
             own = cid_text(delegation.cid)
             if member.content_key == delegation.content_key:
                 raise ChainError("delegation-revoked", own)
             raise ChainError("ancestor-revoked", cid_text(member.cid), f"parent={own}")
-    check_window(delegation, posted.now)
-    added, network = _spelling(delegation, posted) if is_new_spelling else Commit(), posted.network
+    check_window(delegation, state.now)
+    added, network = _new_alias(delegation, state) if is_new_encoding else Commit(), state.network
     # ST16: commit even with nothing to write. It waits until the rows that were read, including the
     # spaces, are durable in a failover.
     live = marker_keys((delegation.content_key,))
     commit = Commit(
         puts=(*added.puts, *network.puts), live=live, checks=network.checks, adds=added.adds
     )
-    return commit, _Outcome(posted.answer, is_counted=is_new_spelling)
+    return commit, _Outcome(state.answer, is_counted=is_new_encoding)
 
 
-def _spelling(delegation: Delegation, posted: _Posted) -> Commit:
-    """Return the commit that records the CID of another encoding of a stored delegation (D12).
+def _new_alias(delegation: Delegation, state: _State) -> Commit:
+    """Return a commit that stores the CID of another encoding of a known delegation (D12).
 
-    A signer can make any number of encodings of one delegation, so they count like delegations.
+    A signer can make any number of encodings of one delegation, so encodings count towards the
+    byte limits.
 
     Raises:
         TooManyDelegations: the signer's or the address's limit is reached.
     """
-    alias, adds = posted.kept.charge(alias_put(delegation.cid, delegation.content_key))
+    alias, adds = state.usage.charge(alias_put(delegation.cid, delegation.content_key))
     return Commit(puts=(alias,), adds=adds)
 
 
-def _first(
-    services: Services, delegation: Delegation, posted: _Posted, found: Sequence[Registered | None]
+def _register_new(
+    services: Services, delegation: Delegation, state: _State, found: Sequence[Registered | None]
 ) -> tuple[Commit, _Outcome]:
-    """Check a new delegation. Return the commit that stores it, and the response (D6 to D8)."""
-    now, hosting, kept, network = posted.now, posted.hosting, posted.kept, posted.network
+    """Check a new delegation, and prepare the commit that stores it (D6 to D8)."""
+    now, hosting, usage, network = state.now, state.hosting, state.usage, state.network
     # raises for an attestation policy that cannot be parsed: ignoring it would grant more
     policies_of(delegation.facts)
-    registered = judge_registration(delegation, found, posted.marks, now=now)  # D6, D20 to D30
+    registered = judge_registration(delegation, found, state.marks, now=now)  # D6, D20 to D30
     ancestors = tuple([member.content_key for member in registered.closure[1:]])
-    rows = registration_puts(registered, client_account=kept.client_account)
+    rows = registration_puts(registered, client_account=usage.client_account)
     audit = AuditRecord(
         at=now,
         action="delegation.registered",
         actor=delegation.delegator,
-        subject=posted.answer.cid,
+        subject=state.answer.cid,
         token=delegation.cid,
         authority=ancestors,
     )
@@ -297,6 +297,6 @@ def _first(
         # D23: required again at the commit, because a parent may be revoked after the read
         live=marker_keys(ancestors),
         checks=(*hosting.checks, *network.checks),
-        adds=(*hosting.adds, *kept.adds(charged_bytes(rows))),  # D12
+        adds=(*hosting.adds, *usage.adds(charged_bytes(rows))),  # D12
     )
-    return commit, _Outcome(posted.answer, registered, is_counted=not kept.delegations.value)
+    return commit, _Outcome(state.answer, registered, is_counted=not usage.delegations.value)

@@ -48,9 +48,9 @@ from .query_filters import Direction, Filters, parse_filters
 from .status import verdict_of
 
 MAX_EXAMINED = 512
-"""How many delegations one page examines at most.
+"""Maximum number of delegations that one page examines.
 
-With a filter that matches few, a page may be short or empty although more pages follow.
+With a filter that matches few delegations, a page may be short or empty although more pages follow.
 """
 
 _STEP = 32  # delegations between two iterations of the event loop: some milliseconds
@@ -83,7 +83,7 @@ async def query_delegations(
     Args:
         unverified: the parsed token.
         body: untrusted; see `parse_filters`.
-        most_examined: how many delegations to examine, at least one.
+        most_examined: maximum number of delegations to examine, at least one.
 
     Raises:
         Refusal: `query-refused`, the token is invalid or not entitled, or the cursor names none of
@@ -97,22 +97,22 @@ async def query_delegations(
         raise Refusal("query-refused") from None
     account = _account(invocation)
     view = _View(account, tuple(dict.fromkeys((account, invocation.invoker))), parse_filters(body))
-    place = None
+    position = None
     if view.filters.after is not None:  # the end of the previous page
         (last,) = await services.delegations.by_cid([view.filters.after])
         if last is None:
             raise Refusal("query-refused")
-        place = place_of(last.delegation)
+        position = place_of(last.delegation)
     roles = {"granted": (ROLE_FROM,), "received": (ROLE_TO,), None: (ROLE_FROM, ROLE_TO)}[
         view.filters.direction
     ]
     sources = [
-        _Source(party, role, view.filters.limit + 1, place)
+        _Source(party, role, view.filters.limit + 1, position)
         for party in view.parties
         for role in roles
     ]
-    await _authorised_read(services, invocation, view, place, sources)
-    return await _page(services, view, _merged(services.store, sources), most_examined)
+    await _authorised_read(services, invocation, view, position, sources)
+    return await _page(services, view, _merge(services.store, sources), most_examined)
 
 
 class _View(Struct, frozen=True):
@@ -156,15 +156,15 @@ async def _authorised_read(
     services: Services,
     invocation: Invocation,
     view: _View,
-    place: bytes | None,
+    position: bytes | None,
     sources: "Sequence[_Source]",
 ) -> None:
     """Check the token, and read the first page of every index in the same snapshot."""
     roles = (ROLE_FROM, ROLE_TO)
     keys = (
         []
-        if place is None
-        else [party_row_key(party, role, place) for party in view.parties for role in roles]
+        if position is None
+        else [party_row_key(party, role, position) for party in view.parties for role in roles]
     )
     try:
         call = await read_call(
@@ -213,10 +213,13 @@ class _Source(Struct):
         self.after = self.after if page.last_key is None else place_at(page.last_key)
 
 
-async def _merged(
+async def _merge(
     store: Store, sources: Sequence[_Source]
 ) -> AsyncIterator[tuple[bytes, ContentKey]]:
-    """Merge the indexes: yield each delegation's index position and content key once, in order."""
+    """Yield the delegations in all `sources`, newest first and without duplicates.
+
+    A delegation is yielded as its position in the index and its content key.
+    """
     while True:
         while dry := [source for source in sources if source.more and not source.rows]:
             pages = (await store.read(ranges=[source.wanted() for source in dry])).pages
@@ -240,7 +243,7 @@ async def _page(
 ) -> DelegationPage:
     items: list[Listed] = []
     examined, limit = 0, view.filters.limit
-    place, is_cut = b"", False
+    position, is_cut = b"", False
     while examined < most_examined and len(items) < limit:
         wanted = min(max(limit - len(items), _LEAST_STEP), _STEP, most_examined - examined)
         step: list[tuple[bytes, ContentKey]] = []
@@ -249,26 +252,26 @@ async def _page(
         if not step:
             return DelegationPage(SCHEMA_VERSION, tuple(items))
         examined += len(step)
-        listed = await _listed(services, view, [content for _, content in step])
+        listed = await _list_entries(services, view, [content for _, content in step])
         for (at, _), item in zip(step, listed, strict=True):
-            place = at
+            position = at
             if item is not None:
                 items.append(item)
             if len(items) == limit:
                 break
-        is_cut = place != step[-1][0]
+        is_cut = position != step[-1][0]
         await asyncio.sleep(0)  # lets other tasks run
     # A page continues after the last delegation that was examined, whether it was listed or not.
     more = is_cut or await anext(merged, None) is not None
     return DelegationPage(
-        SCHEMA_VERSION, tuple(items), encode_url(cid_at(place).encode()) if more else None
+        SCHEMA_VERSION, tuple(items), encode_url(cid_at(position).encode()) if more else None
     )
 
 
-async def _listed(
+async def _list_entries(
     services: Services, view: _View, contents: Sequence[ContentKey]
 ) -> list[Listed | None]:
-    """Return one response entry for each content key, in the same order.
+    """Return the list entries for the delegations in `contents`, in the same order.
 
     An entry is None if the account may not see the delegation, or the filters do not match.
     """

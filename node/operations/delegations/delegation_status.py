@@ -1,7 +1,7 @@
-"""Reporting the state of one delegation to the DIDs that may revoke it (wire 5.3).
+"""Status of one delegation, for callers that may revoke it (wire 5.3).
 
 A caller that may revoke a delegation may also ask for its state (W21, W22), with another ability.
-Every other caller gets the same answer as for a delegation that does not exist.
+Every other caller gets the same response as for a delegation that does not exist.
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ class StatusReport(Struct, frozen=True):
 async def delegation_status(
     services: Services, unverified: UnverifiedInvocation, cid: str
 ) -> StatusReport:
-    """Return the current state of a delegation to a caller that may revoke it.
+    """Return the current state of a delegation. A caller that may not revoke it gets `not_found`.
 
     The token may be used repeatedly and has no limit on its lifetime, because reading changes
     nothing (I23).
@@ -80,7 +80,8 @@ async def delegation_status(
     contents = tuple(dict.fromkeys((*closure_contents([target]), *closure_contents(proofs))))
     records = (await services.store.read(marker_keys(contents))).records
     marks = dict(zip(contents, records, strict=True))
-    # Without a mark it was removed after its expiry and is only in this process's cache.
+    # Without a revocation marker, the delegation was removed after its expiry and is only in this
+    # process's cache.
     if target is not None and marker_of(marks[target.delegation.content_key]) is not None:
         acting = acting_principal(
             invocation.invoker,

@@ -63,9 +63,9 @@ class _List(msgspec.Struct, frozen=True, tag="list"):
 
 
 def asked_of(facts: Iterable[Json]) -> GrantFilters | Chain:
-    """Return the first valid query in a token's facts: a request for one delegation, or filters.
+    """Parse the query in a token's facts: a request for one delegation, or filters for a list.
 
-    Without a query, return filters that match every delegation.
+    The first valid query counts. Without one, return filters that match every delegation.
     """
     for fact in facts:
         if isinstance(fact, dict):
@@ -139,7 +139,11 @@ async def _list(
     space: SpaceId,
     page: Page,
 ) -> Entries:
-    """Return a space's active delegations that pass the filters. `page` is the first index page."""
+    """Return the active delegations on a space that pass the filters.
+
+    Args:
+        page: the first page of the space's index of delegations, which has been read already.
+    """
     grants: dict[str, msgspec.Raw] = {}
     examined = size_bytes = 0
     while True:

@@ -1,4 +1,4 @@
-"""Revoking delegations and everything that depends on them (wire §5.5)."""
+"""Revocation of delegations, and of all delegations that depend on them (wire §5.5)."""
 
 from capabilities.chain import Marker, judge_revocation
 from capabilities.cids import cid_text
@@ -14,16 +14,16 @@ from ..authorise import closure_contents
 
 
 async def revoke(services: Services, header: str) -> tuple[str, ...]:
-    """Revoke the delegations that the token names, durably.
+    """Revoke the delegations that a token names.
 
-    Repeating it has no effect (W24).
+    The revocation is durable when this returns. Repeating it has no effect (W24).
 
     Args:
         header: untrusted text of the `Authorization` header.
 
     Returns:
-        The targets' CIDs in base32, each with the codec it was named in (W27), in the order of the
-        token.
+        The CIDs of the targets in base32, in the order of the token. Each CID keeps the codec that
+        the token uses for it (W27).
 
     Raises:
         MalformedToken: undecodable, or without an explicit target (Q8).
@@ -48,7 +48,7 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
     targets, proofs = found[: len(named)], found[len(named) :]
     contents = closure_contents(proofs)
     # Keyed by content: two targets may be encodings of one delegation, and a commit may write its
-    # mark only once.
+    # revocation marker only once.
     ended = {stored.delegation.content_key: stored for stored in targets if stored is not None}
     asked = (*contents, *ended)
     keys = marker_keys(asked)
@@ -56,11 +56,11 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
     acting = judge_revocation(revocation, proofs, targets, markers_of(asked, records), now=now)
     puts, checks = list[Put](), list[Check]()
     own = len(contents)
-    for (content, stored), key, mark in zip(ended.items(), keys[own:], records[own:], strict=True):
-        if mark is not None and marker_of(mark) is Marker.REVOKED:
-            # W24, ST16: a repeat writes nothing, but its commit waits until the mark that was read
-            # is durable.
-            checks.append(Check(key, mark.stamp))
+    for (content, stored), key, row in zip(ended.items(), keys[own:], records[own:], strict=True):
+        if row is not None and marker_of(row) is Marker.REVOKED:
+            # W24, ST16: a repeat writes nothing, but its commit waits until the marker that was
+            # read is durable.
+            checks.append(Check(key, row.stamp))
             continue
         audit = AuditRecord(
             at=now,
@@ -74,7 +74,7 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
             revocation_put(content, Revoked(cid=revocation.cid, at=now, by=acting)),
             audit_put(audit, entropy=services.entropy),
         )
-    # The proof must still be live when the marks are written. Otherwise a session that is revoked
+    # The proof must still be live when the markers are written. Otherwise a session that is revoked
     # at the same moment could still revoke others.
     commit = Commit(puts=tuple(puts), live=marker_keys(contents), checks=tuple(checks))
     return commit, tuple([target.echo for target in named])

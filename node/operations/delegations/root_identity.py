@@ -10,10 +10,11 @@ _STEPS = range(MAX_CHAIN_NODES)
 
 
 async def root_identity(services: Services, call: Call) -> Principal:
-    """Follow the first proof of each delegation from the caller up to a wallet. Return the wallet.
+    """Return the wallet on whose behalf the caller acts.
 
-    If there is no wallet, return the signer of the last delegation followed. A caller that acts in
-    its own right is its own root identity, whatever it cites.
+    The wallet is found by following the first proof of each delegation, starting at the caller. If
+    this leads to no wallet, return the signer of the last delegation followed. A caller that acts
+    in its own right is its own root identity, whatever it cites.
     """
     identity = call.invocation.invoker
     stored = call.cited[0] if call.authority.dependent else None

@@ -1,4 +1,4 @@
-"""Listing, creating and describing an owner's spaces (wire 4.7).
+"""The space service, which lists, creates and describes an owner's spaces (wire 4.7).
 
 The resource names any space of the owner; the rest of its path names the space in question.
 
@@ -83,7 +83,7 @@ async def read_space(
     services: Services, invocation: Invocation, owner: Principal, target: str
 ) -> SpaceEntry:
     """Return the description of the owner's hosted space with this id or name."""
-    space = _target(owner, target)
+    space = _parse_target(owner, target)
     keys = (
         () if space is None else (space_row_key(space), usage_key(space), override_row_key(space))
     )
@@ -102,8 +102,8 @@ async def read_space(
     )
 
 
-def _target(owner: Principal, target: str) -> SpaceId | None:
-    """Parse a space's id or name. Return None unless the space is the owner's.
+def _parse_target(owner: Principal, target: str) -> SpaceId | None:
+    """Parse the id or name of one of the owner's spaces. Return None for any other text.
 
     An id may be percent-encoded once.
     """
@@ -117,10 +117,11 @@ def _target(owner: Principal, target: str) -> SpaceId | None:
 async def make_space(
     services: Services, invocation: Invocation, owner: Principal, name: str, *, client: str | None
 ) -> SpaceEntry:
-    """Host an owner's space durably.
+    """Create a hosted space for an owner.
 
-    The owner's signature suffices if the node hosts that owner's spaces automatically, within the
-    same limits. Otherwise only a host grant creates a space.
+    The space is durable when this returns. The owner's signature suffices if the node hosts that
+    owner's spaces automatically, within the same limits. Otherwise only a host grant creates a
+    space.
     """
     space = SpaceId(owner, name)
     try:
