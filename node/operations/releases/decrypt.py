@@ -118,7 +118,7 @@ async def _decrypt(
         # Decision and receipt are written only if no row that the decision depends on has changed:
         # a revocation or withdrawal in between makes the commit fail.
         commit = Commit(
-            puts=(_authorised_put(services, call, permit, receipt), *receipt.puts),
+            puts=(_release_audit(services, call, permit, receipt), *receipt.puts),
             live=marker_keys(permit.live),
             checks=tuple([Check(row.key, row.stamp) for row in permit.checks]),
             replay_record=call.replay_record,
@@ -132,15 +132,13 @@ async def _decrypt(
     return open_key(permit, keyring=services.keyring, entropy=services.entropy)
 
 
-def _authorised_put(
+def _release_audit(
     services: Services, call: Call, permit: ReleasePermit, receipt: NewReceipt
 ) -> Put:
-    """Return the write of the audit record for an authorised key release.
+    """Create the audit record for an authorised key release.
 
-    The record is durable before the key is decrypted.
-
-    It contains the SHA-256 of the receipt in hex, so that the chain over the audit covers receipts
-    (RC8).
+    The record is durable before the key is decrypted. It contains the SHA-256 of the receipt in
+    hex, so that the hash chain of the audit log also covers receipts (RC8).
     """
     decrypt, evidence = permit.decrypt, permit.evidence
     detail = canonical_members(
@@ -174,7 +172,7 @@ async def _record_refusal(
     elif refusal.audit_outcome is not None:
         detail = {"reason": refusal.audit_outcome}
     else:
-        return  # a row of the request ladder that is not audited (enc 2.10)
+        return  # a failed check that is not audited (enc 2.10)
     asked = [c.resource.text for c in call.invocation.capabilities if c.ability == DECRYPT]
     put = call.audit(
         services, "release.refused", asked[0] if asked else "", canonical_bytes(detail)

@@ -1,4 +1,4 @@
-"""Creating, reading and revoking encryption networks (enc 2.5, 2.6, 2.8)."""
+"""Management of encryption networks: create, describe and revoke (enc 2.5, 2.6, 2.8)."""
 
 from collections.abc import Sequence
 
@@ -50,13 +50,14 @@ from ..authorise import Call, admit_signed, read_call
 async def read_descriptor(
     services: Services, path_id: str, nonces: Sequence[str]
 ) -> dict[str, Json]:
-    """Return the public JSON description of a network, even of a revoked one (EN28).
+    """Return the public JSON description of a network (EN28).
 
-    The node signs it if the request contains a nonce.
+    The node signs the description if the request contains a nonce. Revoked networks have a
+    description as well.
 
     Args:
         path_id: untrusted.
-        nonces: every `nonce` of the query, untrusted; if empty, the answer is unsigned.
+        nonces: every `nonce` of the query, untrusted; if empty, the response is unsigned.
     Raises:
         RequestError, Refusal: the first that applies.
     """
@@ -91,7 +92,9 @@ async def _read(services: Services, network: NetworkId) -> NetworkRecord:
 async def create(
     services: Services, header: str, body: bytes, *, client: str | None
 ) -> dict[str, Json]:
-    """Create a network, or take over the one that a sign-in created (enc 2.5, EN31).
+    """Create a network, or claim the network if a sign-in has already created it (enc 2.5, EN31).
+
+    A network can be claimed once. Claiming does not change the network's description.
 
     Args:
         header: untrusted text of the `Authorization` header.
@@ -220,7 +223,11 @@ def _plan(
     action: str,
     checks: tuple[Check, ...] = (),
 ) -> tuple[Commit, dict[str, Json]]:
-    """Return the commit that writes a network's row, and the network's JSON description."""
+    """Prepare the commit that stores a network's record.
+
+    Returns:
+        The commit, and the network's public JSON description.
+    """
     expect = stamp_of(write.row)
     puts = (
         network_put(record.network_id, encode_network(record), expect=expect),

@@ -14,7 +14,7 @@ from ..authorise import admit_token, check_unbound
 def admitted_for_network(
     services: Services, header: str, path_id: str, ability: str
 ) -> tuple[Invocation, NetworkId]:
-    """Parse and check a token whose only capability is an ability on the network in the URL.
+    """Parse and check a token. Its only capability must be `ability` on the network in the URL.
 
     Args:
         header: untrusted text of the `Authorization` header: a UCAN to this node.
@@ -22,7 +22,7 @@ def admitted_for_network(
         ability: the ability that the token must have.
     Raises:
         MalformedToken, CapabilityError, EncryptionError: the token or the id is invalid.
-        Refusal: `session-not-bound`, the capabilities are others.
+        Refusal: `session-not-bound`, the token has other capabilities.
     Does not check:
         The chain, and replay; `read_call` does. The token's facts.
     """

@@ -1,4 +1,4 @@
-"""Owner authority: whether a caller is a network's owner in person or a delegate (IP1, IP2).
+"""Owner authority: whether a request comes from a network's owner or from a delegate (IP1, IP2).
 
 This module reads the rows; the rules are in `capabilities.sign_ins`.
 
@@ -30,10 +30,10 @@ A client that keeps its key replaces its sign-in when it renews it.
 
 
 async def read_owner_authority(services: Services, call: Call, owner: Principal) -> OwnerAuthority:
-    """Determine whether the caller is the owner in person: the owner's own key, or a session key.
+    """Determine whether the caller is the owner or a delegate.
 
-    A session key is one that the owner's wallet signed in. Sign-ins are read only if the cited
-    delegations alone do not decide.
+    A caller with a session key that the owner's wallet signed in counts as the owner. Sign-ins are
+    read only if the cited delegations are not enough to decide.
     """
     facts = AuthorityFacts(
         owner=owner,

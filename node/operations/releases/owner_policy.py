@@ -1,10 +1,10 @@
 """Changes that only a network's owner may make: policy and withdrawals (RL17, RL20, RC22).
 
-Both are the same kind of write: a token for exactly this change, the owner in person, a network
-record that replaces the one that was read, and an audit record. "In person" is the gate's term: by
-the owner's own key, or by a live session that the owner's wallet signed. A delegate may never write
-a policy, whatever was granted to it, because it could approve itself. Neither may a DID that the
-owner or the operator has withdrawn (RC31).
+Both work in the same way: the caller sends a token for exactly this change, and the node replaces
+the network's record and writes an audit record. The caller must be the owner "in person": it uses
+the owner's own key, or a live session that the owner's wallet signed. A delegate may never write a
+policy, whatever was granted to it, because it could approve itself. Neither may a DID in which the
+owner or the operator has withdrawn trust (RC31).
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ async def change_in_person(
     detail: bytes,
     in_person: str,
 ) -> None:
-    """Change a network's record. Only the network's owner in person may do this, not a delegate.
+    """Change a network's record at the owner's request. Requests from delegates are refused.
 
     The change is effective for the next release.
 
@@ -54,7 +54,7 @@ async def change_in_person(
         value: the parsed body, whose hash the fact contains.
         make: returns the changed record.
         action, detail: of the audit record.
-        in_person: the hint for a caller that is not the owner in person.
+        in_person: the hint for a caller that is not the owner.
     Raises:
         MalformedToken, CapabilityError, EncryptionError: the token or the id is invalid.
         Refusal: `session-not-bound`, `network-unknown` or `policy-not-in-person`.

@@ -1,10 +1,10 @@
-"""The input of the gate: all rows that the decision on a key release depends on (RL12).
+"""Input data for key-release decisions (RL12).
 
-The gate decides on plain values, which this module reads: the network with its owner's policy and
-withdrawals, the release record, the operator's withdrawals, the evidence for the caller and the
-receiver key, all delegations of the cited closures with their revocation markers, the sessions that
-may prove the owner in person, and the envelopes at the paths that policies name. Each row comes
-with its version stamp, so that the release's commit fails if the row has changed.
+`encryption_network.gate` decides on plain values, which this module reads: the network with its
+owner's policy and withdrawals, the release record, the operator's withdrawals, the evidence for the
+caller and the receiver key, all delegations of the cited closures with their revocation markers,
+the owner's sessions, and the envelopes at the paths that policies name. Each row comes with its
+version stamp, so that the release's commit fails if the row has changed.
 
 Rows that the request alone determines are read together with the call (`release_keys`). The others
 are read only when they can matter: sessions outside the chain, evidence for another receiver key,
@@ -43,15 +43,15 @@ from .owner_authority import read_owner_authority
 
 _RECEIVER_KEY_BYTES = 32
 _MOST_EVIDENCE = 512
-"""How many rows of evidence of one backend are examined in mode `signed`.
+"""Maximum number of evidence rows of one backend that are examined in mode `signed`.
 
 Expired rows are removed when the backend attests again.
 """
 _MOST_ENVELOPE_BYTES = 2 * 1024 * 1024
-"""Bytes of values that one release reads at most.
+"""Maximum size in bytes of the values that one release reads.
 
 The author of a policy chooses the paths, so without a limit a policy could make each release read
-much. A path beyond the limit counts as empty; sealed secrets are small.
+too much. A path beyond the limit counts as empty; sealed secrets are small.
 """
 _PATHS_AT_ONCE = 16
 """Rows of values that are read at a time; each may contain a body of some 64 KiB."""
@@ -60,9 +60,9 @@ _PATHS_AT_ONCE = 16
 def release_keys(
     network: NetworkId, invoker: Principal, receiver_public_key: bytes | None
 ) -> tuple[bytes, ...]:
-    """Return the row keys that a release decision needs, as far as the request determines them.
+    """Return the keys of the rows to read for a decrypt request, before the request is checked.
 
-    The request is not checked at this point.
+    `read_release` reads further rows, whose keys depend on these.
     """
     keys = (network_row_key(network), RELEASE_RECORD_KEY, WITHDRAWALS_KEY)
     if receiver_public_key is None or len(receiver_public_key) != _RECEIVER_KEY_BYTES:
@@ -73,7 +73,7 @@ def release_keys(
 async def read_release(
     services: Services, call: Call, keys: Sequence[bytes], bound: BoundDecrypt
 ) -> ReleaseRequest:
-    """Check a decrypt request against its network, and read what its decision depends on.
+    """Check a decrypt request, and read the data that the release decision needs.
 
     Args:
         call: read with `keys`.
@@ -81,7 +81,7 @@ async def read_release(
         bound: the request.
 
     Raises:
-        RequestError: rows 13 to 21 of the ladder (enc 2.7).
+        RequestError: one of the checks 13 to 21 failed (enc 2.7).
         ReleaseRefused: a policy in force cannot be read.
         SpaceError, RecordError: the store does not answer, or a row does not decode.
     """
@@ -131,8 +131,10 @@ def _value(record: Record) -> bytes:
 async def _newest_evidence(
     services: Services, invoker: Principal
 ) -> tuple[Evidence | None, RowStamp | None]:
-    """Return a DID's newest evidence, preferably of mode `signed`, which is valid for every
-    receiver key (RL7)."""
+    """Return the newest evidence of `invoker`, preferring evidence in mode `signed` (RL7).
+
+    Evidence in mode `signed` is valid for every receiver key.
+    """
     # Choose the newest evidence of mode `signed`. If there is none, take the newest of all, which
     # the gate refuses because of its receiver key.
     page = await read_page(services.store, evidence_range(invoker, limit=_MOST_EVIDENCE))
@@ -145,15 +147,17 @@ async def _newest_evidence(
 
 
 async def _key_paths(
-    services: Services, checked: CheckedDecrypt, named: frozenset[str]
+    services: Services, checked: CheckedDecrypt, policy_paths: frozenset[str]
 ) -> Mapping[str, RowStamp]:
-    """Return the named paths at which the requested wrapped key is stored, with their row stamps.
+    """Find the paths in `policy_paths` that contain the requested wrapped key.
+
+    The result maps each such path to the key and version stamp of its row.
 
     Only spaces of the network's owner are examined, so that a policy cannot make the node read
     values of other owners.
     """
     keys: dict[str, bytes] = {}
-    for path in sorted(named):
+    for path in sorted(policy_paths):
         resource = parse_resource(path)
         # checked when the policy was parsed
         assert isinstance(resource, SpaceResource) and resource.path is not None

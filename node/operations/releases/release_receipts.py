@@ -1,7 +1,7 @@
-"""Receipts of key releases: writing and reading them (RC7 to RC10, RC13 to RC15).
+"""Key-release receipts: creation, storage and retrieval (RC7 to RC10, RC13 to RC15).
 
-The receipt and the documents that it refers to are written in the release's own commit, so that all
-of it is durable before the key leaves the node. Documents that are stored already are not written
+The receipt and the documents that it refers to are written in the release's own commit, so that
+they are durable before the key leaves the node. Documents that are stored already are not written
 again.
 """
 
@@ -43,9 +43,9 @@ _SHA256_BYTES = 32
 async def missing_documents(
     services: Services, documents: Sequence[bytes], *, kept: Sequence[bytes] = ()
 ) -> tuple[Put, ...]:
-    """Return the writes that store a receipt's documents or extend their retention (RC26).
+    """Prepare the rows that store a receipt's documents or extend their retention (RC26).
 
-    Documents whose use is already recorded for the current retention period need no write.
+    Documents whose use is already recorded for the current retention period need no row.
 
     Args:
         documents: whole documents.
@@ -54,11 +54,11 @@ async def missing_documents(
     now = services.clock.now()
     whole = {hashlib.sha256(document).digest(): document for document in documents}
     digests = tuple(dict.fromkeys((*whole, *kept)))
-    uses = await _values(
+    uses = await _stored_values(
         services, {digest: document_use_row_key(digest, now=now) for digest in digests}
     )
     unnoted = [digest for digest in digests if digest not in uses]
-    found = await _values(
+    found = await _stored_values(
         services, {digest: document_key(digest) for digest in unnoted if digest not in whole}
     )
     found |= whole
@@ -72,11 +72,11 @@ async def missing_documents(
     )
 
 
-async def _values(services: Services, keys: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Read the row of each digest, and return the values that are stored, by digest.
+async def _stored_values(services: Services, keys: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """Read the rows in `keys`, and return the values that exist, keyed by digest.
 
     Args:
-        keys: the row key of each digest.
+        keys: maps each digest to a row key.
     """
     rows = (await services.store.read([*keys.values()])).records if keys else ()
     return {
@@ -87,9 +87,12 @@ async def _values(services: Services, keys: Mapping[bytes, bytes]) -> dict[bytes
 
 
 class NewReceipt(Struct, frozen=True, gc=False):
-    """The signed receipt of a key release, before the commit that stores it.
+    """A signed receipt for a key release, ready to be stored.
 
-    Call `note` as soon as the receipt is stored.
+    Attributes:
+        puts: the rows that the release's commit has to write.
+        sha256: the digest of the receipt in hexadecimal.
+        note: to be called as soon as the receipt is stored.
     """
 
     puts: tuple[Put, ...]
@@ -98,7 +101,7 @@ class NewReceipt(Struct, frozen=True, gc=False):
 
 
 async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
-    """Sign the receipt of a key release. Return the receipt with the writes that store it."""
+    """Create and sign a receipt for a key release."""
     span = document_span(services.clock.now())
     services.kept.enter(span)
     documents, policies = list[bytes](), list[str]()
@@ -156,17 +159,17 @@ async def _judged(
     """
     key = evidence_inputs_key(evidence_row_key(evidence.invoker, evidence.receiver_public_key))
     row = await read_row(services.store, key)
-    basis = evidence_inputs_of(row)
+    inputs = evidence_inputs_of(row)
     documents = [encode_evidence(evidence)]
     quote = event_log = nonce = None
     # If the supporting documents belong to newer evidence, the row of the evidence has changed too,
     # and the release's commit will fail.
-    if basis is not None and basis.evidence_sha256 == record:
-        documents.append(basis.quote)
-        quote, nonce = Digest(hashlib.sha256(basis.quote).digest()), Digest(basis.nonce)
-        if basis.event_log is not None:
-            documents.append(basis.event_log)
-            event_log = Digest(hashlib.sha256(basis.event_log).digest())
+    if inputs is not None and inputs.evidence_sha256 == record:
+        documents.append(inputs.quote)
+        quote, nonce = Digest(hashlib.sha256(inputs.quote).digest()), Digest(inputs.nonce)
+        if inputs.event_log is not None:
+            documents.append(inputs.event_log)
+            event_log = Digest(hashlib.sha256(inputs.event_log).digest())
     judged = QuoteVerdict(
         record=Digest(record),
         quote=quote,
@@ -190,7 +193,9 @@ class ReceiptPage(Struct):
 async def read_receipts(
     services: Services, header: str, *, path_id: str, after: str
 ) -> ReceiptPage:
-    """Return a page of a network's receipts, for its owner or a delegate of the owner (RC14).
+    """Return a page of a network's key-release receipts (RC14).
+
+    The caller must be the network's owner or an authorised delegate of the owner.
 
     Args:
         header: untrusted text of the `Authorization` header: a UCAN to this node whose only

@@ -36,9 +36,10 @@ _TRIES = 8
 async def withdraw_for_network(
     services: Services, header: str, *, path_id: str, body: bytes
 ) -> None:
-    """Stop one network's key releases to certain code, backends or evidence (RC22).
+    """Withdraw trust in code, backends or evidence for one network (RC22).
 
-    Only the network's owner in person may do this. The next release takes it into account.
+    From the next release on, no keys of the network are released to this code, to these backends,
+    or on this evidence. Only the network's owner may do this, not a delegate.
 
     Args:
         header: untrusted, see `change_in_person`.
@@ -76,7 +77,13 @@ async def withdraw_for_network(
 async def withdraw_everywhere(
     store: Store, entry: Withdrawals, *, now: float, entropy: Entropy
 ) -> Withdrawals:
-    """Stop all key releases to certain code, backends or evidence. Return the whole list (RC21).
+    """Withdraw trust in code, backends or evidence for all networks of the node (RC21).
+
+    From the next release on, no keys are released to this code, to these backends, or on this
+    evidence.
+
+    Returns:
+        The node's complete list of withdrawals, with `entry` added.
 
     Raises:
         WithdrawalError: the list is full (RC23).
