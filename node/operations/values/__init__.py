@@ -1,1 +1,1 @@
-"""Operations on values, public values, signed URLs, quotas and admissions."""
+"""Operations that store, read and share values, and that manage quotas and admitted owners."""

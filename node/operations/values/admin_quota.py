@@ -1,7 +1,7 @@
-"""Reading the usage of spaces, and setting their storage limits, for the operator (wire §5.12).
+"""Quota administration: usage and storage limits of spaces (wire §5.12).
 
 A limit is a row of the store, so it survives restarts and applies on every worker and machine from
-the next put on.
+the next write on.
 """
 
 from collections.abc import Mapping
@@ -75,9 +75,9 @@ async def set_quota(
     now: float,
     entropy: Entropy,
 ) -> QuotaView:
-    """Set or remove a space's own storage limit, durably and with an audit record.
+    """Set the storage limit of one space, or remove it if `limit_bytes` is None.
 
-    None removes it.
+    The change is durable when this returns, and is recorded in the audit log.
     """
     space = valid_space(space_text)
     record = AuditRecord(

@@ -1,4 +1,4 @@
-"""Admitting and removing owners on a node that hosts admitted owners only (`permit`, ST14).
+"""Admission of owners, for nodes that host only admitted owners (mode `permit`, ST14).
 
 A change is effective everywhere at once: every operation that hosts a space reads the owner's row,
 and its commit requires the row unchanged.
@@ -21,8 +21,8 @@ async def change_admission(
 
     The node hosts no new spaces of a removed owner.
 
-    Durable with its audit record when it returns. Hosted spaces stay hosted, and remain accessible
-    to everyone whom their owner granted access.
+    The change and its audit record are durable when this returns. Hosted spaces stay hosted,
+    and remain accessible to everyone whom their owner granted access.
     """
     action = "owner.admitted" if admits else "owner.removed"
     audit = AuditRecord(at=now, action=action, actor="operator", subject=owner)

@@ -36,7 +36,7 @@ NO_OPTIONS = Options()
 
 
 def asks(headers: Container[str]) -> bool:
-    """Return whether a request contains at least one of the option headers, such as `If-Match`.
+    """Return whether a request has any headers that set KV options, such as `If-Match`.
 
     Header names are compared without regard to case.
     """
@@ -60,8 +60,8 @@ def parse_options(
     on whether the body is a form.
 
     Args:
-        headers: untrusted, by lower-case name.
-        reads, puts, deletes: how many of each the token requests.
+        headers: untrusted, keyed by lower-case name.
+        reads, puts, deletes: number of operations of each kind that the token requests.
         is_form: whether the body is `multipart/form-data`.
 
     Raises:

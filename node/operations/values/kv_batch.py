@@ -1,6 +1,7 @@
-"""Storing or reading several values with one token (wire §4.4.6, §4.4.7, Q3, Q22).
+"""Batch operations: store or read several values with one token (wire §4.4.6, §4.4.7, Q3, Q22).
 
-The puts of a token are one commit, so all of them happen or none (M5). Batch reads show one moment.
+A batch write is a single commit, which stores all of the values or none (M5). A batch read uses a
+single snapshot.
 """
 
 from msgspec import Struct
@@ -21,7 +22,7 @@ MAX_BATCH_READ_BYTES = 64 * 1024 * 1024
 
 
 class BatchWritten(Struct, frozen=True):
-    """The paths that a batch put wrote, in the order of the token's capabilities."""
+    """The paths that a batch write stored, in the order of the token's capabilities."""
 
     written: tuple[str, ...]
     count: int
@@ -31,7 +32,7 @@ async def put_all(request: Request) -> BatchWritten:
     """Store the values of a batch in one commit. See `put_values`.
 
     Raises:
-        Refusal: `bad-option`, the parts are not exactly the signed paths.
+        Refusal: `bad-option`, the parts do not match the paths in the token.
         CommitTooLarge: the small values together exceed a commit, or the values change too many
             rows (ST6).
         Errors of `put_values` and the message.
@@ -41,9 +42,9 @@ async def put_all(request: Request) -> BatchWritten:
     parts = multipart_parts(message.pieces(), boundary_of(message.headers["Content-Type"]))
 
     async def receive(staging: Staging, admitted: PutReading) -> list[Write]:
-        """Receive one multipart part for each signed path."""
+        """Receive the parts of the body, exactly one for each path in the token."""
         found: dict[str, Write] = {}
-        inline_bytes = taken_bytes = 0
+        inline_bytes = received_bytes = 0
         async for part in parts:
             path, metadata = part_path(part.name), stored_headers(part.headers)
             if path not in signed:
@@ -53,8 +54,8 @@ async def put_all(request: Request) -> BatchWritten:
             if path in found:
                 raise Refusal("bad-option", f"Duplicate multipart KV part for path {path}")
             check_metadata(metadata)
-            body = await staging.receive(admitted.within_free_space(part.pieces, taken_bytes))
-            taken_bytes += body.size_bytes
+            body = await staging.receive(admitted.within_free_space(part.pieces, received_bytes))
+            received_bytes += body.size_bytes
             inline_bytes += len(body.inline or b"") + sum(
                 len(name) + len(value) for name, value in metadata.items()
             )
@@ -79,8 +80,8 @@ class BatchFound(Struct, frozen=True, gc=False):
     """The values that a batch read found.
 
     Attributes:
-        items: the paths in the order of the token's capabilities (Q22), each with its value's head;
-            None if nothing is stored there.
+        items: the paths in the order of the token's capabilities (Q22), each with the row that
+            describes its value; None if nothing is stored there.
         bodies: whether the values are requested, or only their metadata.
     """
 
@@ -96,7 +97,7 @@ async def read_all(request: Request, *, bodies: bool) -> BatchFound:
         bodies: whether the values themselves are requested, so that their sizes count.
     Raises:
         Refusal: `response-too-large`, a value exceeds the caller's limit; `batch-too-large`, the
-            values together exceed the limit of one answer.
+            values together exceed the limit of one response.
         Errors of `read_call`.
     """
     keys = [head_key(step.space, step.path) for step in request.steps]

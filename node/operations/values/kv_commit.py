@@ -1,4 +1,4 @@
-"""The reads, checks and commits that all writes of values share (wire §4.4.3, §4.4.6, §4.4.8).
+"""Shared steps of value writes: authorisation, checks and commit (wire §4.4.3, §4.4.6, §4.4.8).
 
 A write is authorised before any of its body is stored. A large body takes time to arrive, so the
 write is authorised again afterwards. In any case the commit fails if a row that the decision
@@ -35,7 +35,7 @@ _FRESH_S = 1.0
 
 
 def quota_exceeded(used_bytes: int, limit_bytes: int) -> Refusal:
-    """Return the error for a value that does not fit into the quota of its space."""
+    """Return the error for a write that exceeds the space's quota."""
     code = "quota-exceeded" if used_bytes >= limit_bytes else "value-exceeds-quota"
     return Refusal(code, used_bytes, limit_bytes)
 
@@ -47,12 +47,12 @@ class PutReading(Struct, frozen=True, gc=False):
         call: the authorised call; its records begin with the rows of the values, in the order of
             the paths.
         space: the space of the values.
-        heads: the live values at the paths, or None.
+        heads: the rows that describe the values at the paths; None where nothing is stored.
         used_bytes: total size of the space's bodies.
         row_bytes: total size of the rows of its values (M54).
-        limit_bytes: the limit of the space; None for no limit.
-        free_bytes: how large the new bodies may be, which replace those at the paths; None for no
-            limit.
+        limit_bytes: the limit of the space; None means unlimited.
+        free_bytes: maximum total size of the new bodies, which replace the bodies at the paths;
+            None means unlimited.
         hosting: the plan to host the space with this write.
     """
 
@@ -78,27 +78,28 @@ class PutReading(Struct, frozen=True, gc=False):
         if is_new or declared_bytes > max(free_bytes, 0):
             raise quota_exceeded(self.used_bytes, self.limit_bytes or 0)
 
-    def require_taken(self, taken_bytes: int) -> None:
-        """Refuse the request if more bytes have arrived than the space's quota has left (M51)."""
-        if self.free_bytes is not None and taken_bytes > self.free_bytes:
+    def check_received(self, received_bytes: int) -> None:
+        """Refuse the request if the received bytes exceed the space's free quota (M51)."""
+        if self.free_bytes is not None and received_bytes > self.free_bytes:
             raise quota_exceeded(self.used_bytes, self.limit_bytes or 0)
 
     async def within_free_space(
-        self, pieces: AsyncIterator[bytes], taken_bytes: int = 0
+        self, pieces: AsyncIterator[bytes], received_bytes: int = 0
     ) -> AsyncIterator[bytes]:
         """Yield a body's chunks. Refuse the request once they exceed the space's free quota (M51).
 
-        `taken_bytes` counts the bodies before this one.
+        `received_bytes` counts the bodies before this one.
         """
         async for piece in pieces:
-            taken_bytes += len(piece)
-            self.require_taken(taken_bytes)
+            received_bytes += len(piece)
+            self.check_received(received_bytes)
             yield piece
 
     def quota(self, draft: Draft) -> list[Add]:
-        """Return conditions on the usage counters, which fail the commit if a limit is exceeded.
+        """Check that a write stays within the space's quota.
 
-        There are none if the space does not grow.
+        Return conditions that repeat the check when the write is committed. There are no conditions
+        if the space does not grow.
         """
         limit_bytes, adds = self.limit_bytes, list[Add]()
         if limit_bytes is None:
@@ -128,7 +129,7 @@ async def _read_put(
     call = await read_call(services, request.invocation, asked, records_use=records_use)
     *records, usage, rows, override, hosted = call.records
     if call.unhosted or hosted is None:
-        hosting = await _hosting(services, call, space, request.message.client)
+        hosting = await _plan_first_write(services, call, space, request.message.client)
     else:
         hosting = plan_for_hosted(space, own.row, hosted)
     used_bytes, limit_bytes = counter_of(usage), effective_limit(space, override, services.quota)
@@ -144,10 +145,10 @@ async def _read_put(
     )
 
 
-async def _hosting(
+async def _plan_first_write(
     services: Services, call: Call, space: SpaceId, client: str | None
 ) -> HostingPlan:
-    """Return the plan to host a space with the first write to it.
+    """Prepare to create a space in the same commit as the first write to it.
 
     Refuse the request if the space may not be hosted, or if the request mentions another space that
     is not hosted.
@@ -235,13 +236,13 @@ async def put_values(
 def durable_replay_record(services: Services, call: Call) -> ReplayRecord | None:
     """Return the replay record to write with a commit, or None if the token has expired (ST4).
 
-    A body may arrive that slowly. The token is then refused because of its time, and the store
-    accepts no more replay records for its minute.
+    A token may expire while a body arrives slowly. It is then refused because of its time, and the
+    store accepts no more replay records for its expiry minute.
     """
     is_over = services.clock.now() > call.replay_record.expires_at + _REPLAY_GRACE_S
     return None if is_over else call.replay_record
 
 
 def paths_detail(paths: Sequence[str]) -> bytes:
-    """Return a batch's paths as the detail of an audit record, truncated to MAX_DETAIL_BYTES."""
+    """Format a list of paths for an audit record, truncated to MAX_DETAIL_BYTES."""
     return "\n".join(paths).encode("utf-8", "surrogatepass")[:MAX_DETAIL_BYTES]

@@ -1,4 +1,4 @@
-"""Reading one value (wire §4.4.1), or only its metadata (§4.4.2)."""
+"""Value reads: the value at a path (wire §4.4.1), or only its metadata (§4.4.2)."""
 
 from msgspec import Struct
 

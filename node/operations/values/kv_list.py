@@ -36,7 +36,7 @@ def encode_cursor(keyring: Keyring, origin: Sequence[str], last: str) -> str:
 
 
 def parse_cursor(keyring: Keyring, text: str, origin: Sequence[str]) -> str:
-    """Verify a cursor and return the path to continue after.
+    """Verify a cursor, and return the last path of the previous page.
 
     Raises:
         Refusal: `bad-option`, the cursor is malformed, or was made for another call.
@@ -78,10 +78,10 @@ async def list_granted(request: Request) -> Paths:
     query = ListingQuery(step.space, prefix=step.path, after=after, limit=limit or MAX_LISTING)
     call = await read_call(services, invocation, (), query.ranges())
     call.require_hosted()
-    is_path_granted, rest = _granted(call, step)
+    is_path_granted, rest = _permitted_prefix(call, step)
 
-    def within(listed: Sequence[str]) -> Sequence[str]:
-        """Return the listed paths that were granted."""
+    def permitted(listed: Sequence[str]) -> Sequence[str]:
+        """Return the paths in `listed` that the caller may list."""
         if rest == step.path:
             return listed
         return [
@@ -92,21 +92,21 @@ async def list_granted(request: Request) -> Paths:
         ]
 
     listing = await complete(services.store, query, call.pages[0])
-    paths = [*within(listing.paths)]
+    paths = [*permitted(listing.paths)]
     # Without a limit everything is returned. With one, only granted paths count towards it. Paths
     # outside the grant are skipped without being read, however many there are (M55).
     while rest is not None and listing.more and (limit is None or len(paths) <= limit):
         query = ListingQuery(step.space, prefix=rest, after=listing.paths[-1], limit=query.limit)
         listing = await list_paths(services.store, query)
-        paths += within(listing.paths)
+        paths += permitted(listing.paths)
     if limit is None or len(paths) <= limit:
         return Paths(paths, None)
     page = paths[:limit]
     return Paths(page, encode_cursor(services.keyring, origin, page[-1]))
 
 
-def _granted(call: Call, step: Step) -> tuple[bool, str | None]:
-    """Decide which paths under the requested prefix the caller's delegations let it list.
+def _permitted_prefix(call: Call, step: Step) -> tuple[bool, str | None]:
+    """Decide which paths under the requested prefix the caller may list.
 
     Returns:
         Whether the path equal to the prefix is granted, and the prefix of the other granted paths,

@@ -1,4 +1,4 @@
-"""Storing one value, or deleting several, in one audited commit (wire §4.4.3, §4.4.8)."""
+"""Value writes: store one value, or delete several, in one audited commit (wire §4.4.3, §4.4.8)."""
 
 from msgspec import Struct
 
@@ -32,7 +32,7 @@ async def put(request: Request) -> Written:
             body = await staging.receive(admitted.within_free_space(message.pieces()))
         else:
             if len(whole) != declared_bytes:  # the declared size has been checked already
-                admitted.require_taken(len(whole))
+                admitted.check_received(len(whole))
             body = await staging.keep(whole)
         return (Write(step.path, body, stored_headers(message.headers), sealed_key_of(body)),)
 

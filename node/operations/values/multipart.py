@@ -83,14 +83,14 @@ async def multipart_parts(
 
 
 class _Source(Struct):
-    """The stream of a body, with a buffer for bytes that have arrived but are not read yet."""
+    """A stream of body chunks, with a buffer for bytes that are not parsed yet."""
 
     pieces: AsyncIterator[bytes]
     delimiter: bytes
     buffer: bytearray = bytearray()
 
     async def more(self) -> bool:
-        """Buffer the next piece of the body, or return False at its end."""
+        """Read the next chunk of the body into the buffer. Return False at the end of the body."""
         async for piece in self.pieces:
             if piece:
                 self.buffer += piece

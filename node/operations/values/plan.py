@@ -1,4 +1,4 @@
-"""Data types of requests for values, and the validation of batch writes (wire §4.4, Q3).
+"""Request types for value operations, and validation of batch writes (wire §4.4, Q3).
 
 Every batch is checked before anything runs.
 """
@@ -36,7 +36,7 @@ class Message(Struct, frozen=True):
         client: the caller's network address for the limit on new owners; None is not counted.
         at_hand: returns the body if it has arrived completely, else None.
         pieces: returns the body as it arrives.
-        whole_body: reads a body of at most so many bytes; None if it is longer or does not arrive.
+        whole_body: reads a body of at most the given size; None if it is longer or does not arrive.
     """
 
     headers: Mapping[str, str]
@@ -58,7 +58,7 @@ class Message(Struct, frozen=True):
 
 
 def stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers to store with a value, by lower-case name (4.4.3).
+    """Return the headers to store with a value, keyed by lower-case name (4.4.3).
 
     If a header is repeated, the last one counts.
     """
@@ -70,7 +70,7 @@ def stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 class Request(Struct, frozen=True):
-    """A parsed request: token, targets, option headers and body. Operations take it as argument."""
+    """A parsed request to `/invoke`, which is passed to the operation."""
 
     services: Services
     invocation: Invocation
@@ -85,7 +85,7 @@ class Request(Struct, frozen=True):
 
 
 def is_value(resource: Resource) -> bool:
-    """Return whether a resource is a value: in the service `kv`, and with a path (4.4).
+    """Return whether a resource is the path of a value, `<space>/kv/<path>` (4.4).
 
     Other resources have no effect.
     """
@@ -97,10 +97,10 @@ def is_value(resource: Resource) -> bool:
 
 
 def check_batch_put(request: Request) -> None:
-    """Check that a token only writes values, to different paths of one space (4.4.6, I10).
+    """Check that a token has only write capabilities, for distinct paths in one space (4.4.6, I10).
 
     Raises:
-        Refusal: `bad-option`, it does not.
+        Refusal: `bad-option`, the token has other capabilities.
     """
     capabilities, steps = request.invocation.capabilities, request.steps
     if len(steps) != len(capabilities) or any(

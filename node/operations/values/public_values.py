@@ -36,9 +36,12 @@ def public_space(text: str) -> SpaceId:
 
 
 async def find_public(services: Services, space: SpaceId, paths: tuple[str, ...]) -> Head:
-    """Return the row that describes the value at the first path where a value is stored.
+    """Find the first of `paths` that has a value, and return the row that describes the value.
 
     All paths are read in one snapshot.
+
+    Raises:
+        Refusal: `no-value`, none of the paths has a value.
     """
     keys = [head_key(space, path) for path in paths]
     records = (await services.store.read(keys)).records

@@ -63,9 +63,10 @@ class SignedUrlRequest(msgspec.Struct, rename="camel"):
 async def mint(
     services: Services, invocation: Invocation, asked: SignedUrlRequest
 ) -> tuple[str, float]:
-    """Create the secret ticket of a signed URL for one value, and store it durably.
+    """Create a signed URL for a value. Return the URL's secret ticket and expiry time.
 
-    The token is used up, as on `/invoke` (I23), unless it does not cover the requested value.
+    The ticket is stored durably. The token is used up, as on `/invoke` (I23), unless it does not
+    cover the requested value.
 
     Args:
         invocation: verified; its lifetime is checked.
@@ -78,7 +79,7 @@ async def mint(
         WrongKind, ChainError, SpaceError, Refusal: see `read_call`; a caller that is not authorised
             learns nothing more.
         Refusal: `bad-option`, a limit on uses, an invalid space id, or digests that are invalid or
-            differ; `scope-refused`, the token does not hold `kv/get` on the value; `no-value`,
+            differ; `scope-refused`, the token has no `kv/get` capability for the value; `no-value`,
             nothing is stored there and no version was named; `ticket-refused`, the URL would expire
             at once.
     """
@@ -100,7 +101,7 @@ async def mint(
         if not covers:
             raise Refusal("scope-refused")
         (key,), (head,) = keys, call.records
-        digest = _pinned(asked) or bytes.fromhex(_current(head, key).etag)
+        digest = _requested_digest(asked) or bytes.fromhex(_current(head, key).etag)
         expires_at = _expiry(services, call, asked)
         ticket = new_ticket(expires_at, services.entropy)
         record = Ticket(key, digest, expires_at, call.authority.live)
@@ -114,7 +115,7 @@ async def mint(
 def _covers(invocation: Invocation, value: SpaceResource) -> bool:
     """Return whether one of a token's capabilities covers reading this value.
 
-    Whether it is allowed to do so is decided by its chain.
+    Whether the token is authorised to do so is decided by its chain.
     """
     for asked in invocation.capabilities:
         if satisfies(asked.ability, KV_GET) and extends(value, asked.resource):
@@ -125,8 +126,8 @@ def _covers(invocation: Invocation, value: SpaceResource) -> bool:
     return False
 
 
-def _pinned(asked: SignedUrlRequest) -> bytes | None:
-    """Parse the digest of the wanted version, or return None if the request names no version.
+def _requested_digest(asked: SignedUrlRequest) -> bytes | None:
+    """Parse the digest of the requested version, or return None if no version is requested.
 
     The text is hexadecimal, with or without `blake3-` and quotes.
     """
