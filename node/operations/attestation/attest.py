@@ -166,7 +166,7 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
     invocation = admit_token(
         header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S, only_for=node_did
     )
-    network, nonce = _bound(invocation, decoded)
+    network, nonce = _check_binding(invocation, decoded)
     nonce_ends_at = check_challenge(  # MAC
         services.keyring.derive(ATTESTATION_CHALLENGE),
         _scope(services, invocation.invoker),
@@ -201,15 +201,15 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
         digest = hashlib.sha256(value)
         events = decoded.request.event_log
         log = None if events is None else canonical_bytes(events)
-        basis = EvidenceInputs(
+        inputs = EvidenceInputs(
             evidence_sha256=digest.digest(), nonce=nonce, quote=quote.raw, event_log=log
         )
         puts = (
             Put(evidence_row_key(invocation.invoker, decoded.receiver_public_key), value),
-            evidence_inputs_put(invocation.invoker, decoded.receiver_public_key, basis),
+            evidence_inputs_put(invocation.invoker, decoded.receiver_public_key, inputs),
             # RC13: the collateral may be replaced before a release refers to it
             *await missing_documents(services, (collateral.raw,)),
-            *await _expired_evidence(services, evidence),
+            *await _expired_evidence_puts(services, evidence),
             call.audit(services, "evidence.accepted", network.text, digest.hexdigest().encode()),
         )
         commit = Commit(puts=puts, live=call.live, checks=(relied,), replay_record=replay_record)
@@ -244,8 +244,8 @@ def _read(body: bytes) -> _DecodedRequest:
     return _DecodedRequest(request, quote, key, canonical_hash(value))
 
 
-def _bound(invocation: Invocation, decoded: _DecodedRequest) -> tuple[NetworkId, bytes]:
-    """Check that a token is bound to this request body, and return its network and its nonce."""
+def _check_binding(invocation: Invocation, decoded: _DecodedRequest) -> tuple[NetworkId, bytes]:
+    """Check that a token was signed for this request body. Return the token's network and nonce."""
     only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
     network = network_of(only.resource) if only is not None and only.ability == DECRYPT else None
     facts = [f for f in invocation.facts if isinstance(f, dict) and f.get("type") == SESSION_FACT]
@@ -346,8 +346,8 @@ async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collater
     return collateral, Check(key, row.stamp), issued_at + max_age_s
 
 
-async def _expired_evidence(services: Services, fresh: Evidence) -> list[Put]:
-    """Return the writes that delete expired evidence of the DID that just attested.
+async def _expired_evidence_puts(services: Services, fresh: Evidence) -> list[Put]:
+    """Prepare the deletion of expired evidence of the DID that has just attested.
 
     A backend attests every few minutes with a new key, and a release in mode `signed` searches all
     evidence of a backend, so old rows must not accumulate.

@@ -75,7 +75,7 @@ class OwnEvidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def checked_nonce(given: list[str]) -> str:
-    """Check a request's `nonce` parameter, and return it, or an empty string if there is none.
+    """Return a request's validated `nonce` parameter, or an empty string if it is absent.
 
     The empty nonce proves no freshness.
     """

@@ -1,9 +1,9 @@
-"""Fetching collateral before it expires and for new platforms, outside of requests (AT31, AT39).
+"""Background fetching of attestation collateral: renewals and new platforms (AT31, AT39).
 
-One process of a store fetches, under the housekeeping lease; no other process calls the service. An
-attestation session whose platform has no stored collateral is refused at once and leaves a request
-for it, called a wish, which the next round fulfils. A fetched document is handled like an imported
-one: verified, compared with the stored one, and stored unless it is older.
+Only the process with the housekeeping lease calls the collateral service. If no collateral is
+stored for the platform of an attestation session, the node refuses the session at once and stores a
+request for the collateral, called a wish, which the next round fulfils. A fetched document is
+handled like an imported one: verified, compared with the stored one, and stored unless it is older.
 """
 
 import asyncio
@@ -37,9 +37,9 @@ FETCHED = "collateral.fetched"
 ALARM = "collateral.alarm"
 """Audit action for collateral that expires, is stale or cannot be renewed."""
 FORGOTTEN_AFTER_S = 86_400.0
-"""How long a wish is kept; a backend that still waits renews it."""
+"""Lifetime of a wish. A backend that is still waiting renews its wish."""
 ASK_AGAIN_S = 15
-"""The retry time that a backend gets while its platform's collateral is about to be fetched.
+"""Retry delay for a backend while the collateral of its platform is about to be fetched.
 
 A round of fetching comes every few seconds.
 """
@@ -49,7 +49,7 @@ WARNED_BEFORE_S = 30 * 86_400.0
 Some machines will count as out of date under that edition.
 """
 UNKNOWN_FOR_S = 3600.0
-"""How long a family that the service does not know is not requested again, whatever the settings.
+"""Minimum delay before a platform family that the service does not know is requested again.
 
 New families appear a few times a year.
 """
@@ -57,7 +57,7 @@ _FIRST_RETRY_S = 60.0
 
 
 async def fetch_due(services: Services) -> bool:
-    """Fetch one collateral document, the most urgent of those that are due."""
+    """Fetch the most urgent collateral document that is due, if any."""
     source, now = services.collateral_source, services.clock.now()
     if source is None:
         return False
@@ -150,7 +150,7 @@ async def request_collateral(
         quote: parsed; its holder is entitled to attest.
         state: the family's refresh state, read together with the missing document.
     Returns:
-        Seconds, or None if nothing is fetched or the store is full of families.
+        Seconds. None if this node does not fetch collateral or has too many platform families.
     Raises:
         QuoteRefused: the platform is not certified.
         SpaceError: the store does not answer.
