@@ -1,8 +1,8 @@
 """Optimistic commits: read, decide, commit, and start again if a row has changed (ST3).
 
 A refused commit has written nothing and does not say which row changed, so the whole attempt is
-repeated on a new read. If, for example, a delegation was revoked in between, the second attempt
-refuses the request when it judges that read.
+repeated with a new read. If, for example, a delegation was revoked in between, the second attempt
+reads the revocation and refuses the request.
 """
 
 import asyncio
@@ -20,16 +20,21 @@ Result = TypeVar("Result")
 async def until_committed(
     services: Services, attempt: Callable[[bool], Awaitable[tuple[Commit, Result]]]
 ) -> Result:
-    """Call `attempt` until the commit that it returns succeeds, and return its result.
+    """Run `attempt` and commit its writes, and try again if the commit fails.
+
+    A commit fails if a row that it depends on has changed.
 
     Args:
-        attempt: reads, judges, and returns a commit and the operation's result. There is always a
+        attempt: reads, decides, and returns a commit and the operation's result. There is always a
             commit, even without rows to write: a row that was only read may be lost in a failover,
             so the commit requires it unchanged (ST16). The argument is True for the first attempt,
             the only one whose read creates the token's replay record (ST4).
 
+    Returns:
+        The operation's result from the attempt whose commit succeeded.
+
     Raises:
-        StoreBusy: other writers were faster for all of `store.retry_s`.
+        StoreBusy: commits kept failing for `store.retry_s`.
         Any error of `attempt` or the store.
     """
     loop = asyncio.get_running_loop()

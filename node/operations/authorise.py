@@ -1,8 +1,8 @@
 """Authorisation of an invocation: time, signature, single use, delegations (wire §4.1 to §4.3).
 
-Everything that a decision depends on is read at one moment, together with the token's replay
-record, so that one answer reflects one state (I14). The wire specification fixes the order of the
-checks. A client without authority learns nothing beyond what its chain entitles it to.
+Everything that a decision depends on is read in one snapshot, together with the token's replay
+record, so that the decision reflects a single state (I14). The wire specification fixes the order
+of the checks. A client without authority learns nothing beyond what its chain entitles it to.
 
 Example:
     invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=300)
@@ -94,7 +94,10 @@ _BINDING_FACTS = (ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT)
 
 
 class Call(Struct, frozen=True, gc=False):
-    """An authorised invocation, with rows from the snapshot in which it was authorised."""
+    """An authorised invocation, with the rows that the operation requested.
+
+    The rows are from the same snapshot as the authorisation.
+    """
 
     invocation: Invocation
     authority: Authority
@@ -107,9 +110,9 @@ class Call(Struct, frozen=True, gc=False):
 
     @property
     def live(self) -> tuple[bytes, ...]:
-        """The row keys of delegations that must still be unrevoked when the call commits (ST2).
+        """Keys of the revocation markers that the call's commit has to check again (ST2).
 
-        A concurrent revocation thus wins over the commit.
+        If a delegation is revoked in the meantime, the commit fails.
         """
         return marker_keys(self.authority.live)
 
@@ -127,7 +130,7 @@ class Call(Struct, frozen=True, gc=False):
         *,
         at: float | None = None,
     ) -> Put:
-        """Return the write of an audit record for the call.
+        """Create an audit record for the call. The caller adds the record to its commit.
 
         `at` is the time of the action in epoch seconds, by default now.
         """
@@ -152,7 +155,9 @@ async def read_call(
     records_use: bool = True,
     addressed: bool = True,
 ) -> Call:
-    """Record a token as used, check its delegations, and read an operation's rows in one snapshot.
+    """Authorise a token, and read the rows in `keys` and `ranges` in the same snapshot.
+
+    The same read records the token as used.
 
     Args:
         invocation: verified; see `admit_token`.
@@ -160,7 +165,7 @@ async def read_call(
         ranges: ranges that the operation needs, returned as `Call.pages` in this order.
         records_use: whether this read creates the token's replay record. False when a commit is
             planned again (ST4), and where the token may be repeated or the caller records another
-            key.
+            key instead.
         addressed: whether the token has to be addressed to this node or its own signer. False if
             the caller checks the audience itself, where the wire specification requires another
             error or order.

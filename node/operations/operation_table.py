@@ -240,7 +240,7 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
     Does not check:
         Whether the token is authorised or was used before; the run checks that in its first read.
     """
-    rows, steps = _asked(invocation)
+    rows, steps = _requested(invocation)
     # I6 comes first: a decrypt request may carry a fact that binds it, which T12 would reject
     if OPEN_KEY not in rows:
         check_call(invocation)  # T12
@@ -267,8 +267,8 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
     return Plan(row, row.operation, row.run, request)
 
 
-def _asked(invocation: Invocation) -> tuple[list[Row], tuple[Step, ...]]:
-    """Return the operation for each capability, and the space and path that each applies to."""
+def _requested(invocation: Invocation) -> tuple[list[Row], tuple[Step, ...]]:
+    """Return the operations that a token's capabilities request, and the operations' targets."""
     rows: list[Row] = []
     steps: list[Step] = []
     for capability in invocation.capabilities:
@@ -281,10 +281,10 @@ def _asked(invocation: Invocation) -> tuple[list[Row], tuple[Step, ...]]:
 
 
 def _plan_batch(rows: Sequence[Row], request: Request, *, is_form: bool) -> Plan:
-    """Return the plan for several operations of one token that share a response (4.4.7).
+    """Plan several operations as a batch with a single response (4.4.7).
 
     Raises:
-        Refusal: `bad-option`, they cannot, or there are too many of them.
+        Refusal: `bad-option`, the operations cannot share a response, or there are too many.
     """
     if not is_form and rows.count(PUT_VALUE) > 1:
         raise Refusal("bad-option", "KV batch put requires multipart/form-data")
@@ -308,5 +308,8 @@ def _too_many(limit_text: str, most: int) -> Refusal:
 
 
 def row_of(ability: str) -> Row | None:
-    """Return the table row for an ability or one of its aliases (T7)."""
+    """Look up the operation for an ability, or for an alias of an ability (T7).
+
+    Return None if no operation has this ability.
+    """
     return _ROWS.get(resolve_alias(ability)) or _ROWS.get(f"{ability.partition('/')[0]}/")

@@ -22,7 +22,7 @@ _SHARED_S = 1.0
 
 
 class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer of /readyz.
+    """The response of /readyz.
 
     Attributes:
         ready: whether all checks passed.
@@ -46,7 +46,7 @@ class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
 class ReadinessProbe:
     """A readiness check that runs at most once per second.
 
-    Each check syncs the disk, and a caller needs no token for it.
+    The rate is limited because each check syncs the disk and the caller needs no token.
     """
 
     def __init__(self) -> None:
@@ -54,18 +54,18 @@ class ReadinessProbe:
         self._known: tuple[float, Readiness] | None = None
 
     async def check(self, services: Services) -> Readiness:
-        """Return the last result if it is less than a second old. Otherwise check again."""
+        """Check the node's readiness, or return the last result if it is under a second old."""
         loop = asyncio.get_running_loop()
         async with self._turn:
             if self._known is None or loop.time() - self._known[0] >= _SHARED_S:
-                self._known = (loop.time(), await _look(services))
+                self._known = (loop.time(), await _run_checks(services))
             return self._known[1]
 
 
 PROBE: web.AppKey[ReadinessProbe] = web.AppKey("readiness", ReadinessProbe)
 
 
-async def _look(services: Services) -> Readiness:
+async def _run_checks(services: Services) -> Readiness:
     """Write a canary row, read the schema and release record, and check the body storage."""
     own, ready_s = services.own_quotes, services.config.limits.ready_s
 
