@@ -27,7 +27,7 @@ from sealspace.wire.sign_in import SignIn
 from sealspace.wire.transport import TransportSettings
 
 class Client:
-    """A synchronous client that sends requests to one node with the rights of a session.
+    """A synchronous client that connects to one node and authenticates with a session.
 
     Use it in `with`, or call `close`. Any number of threads may use it at once. Its arguments and
     errors are those of `sealspace.client.Client`.
@@ -59,7 +59,7 @@ class Client:
 
     @property
     def session(self) -> Session:
-        """The session whose rights the client uses.
+        """The session with which the client authenticates.
 
         Raises:
             NotSignedIn: no session is signed in.
@@ -116,7 +116,7 @@ class Client:
             asked: spaces, manifests and lifetime; None: the default space and the secrets, for
                 seven days.
         Returns:
-            The session; the client acts as it from now on.
+            The session, which the client uses from now on.
         Raises:
             InvalidInput: an argument is not valid.
             NotGranted: a capability of another owner is requested without a delegation to the
@@ -129,13 +129,15 @@ class Client:
     def sign_in_with_key(
         self, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ...
     ) -> Session:
-        """Sign in without a wallet, with a key as the owner, such as the key of an agent.
+        """Sign in with an Ed25519 key, such as the key of an agent. No wallet is needed.
+
+        The session's owner is the key's own DID (`did:key`).
 
         Args:
             key: a signer or a 32-byte seed; only a session made from a seed can be stored.
             spaces: names of own spaces to host; empty for an agent that only uses delegations.
         Returns:
-            The session; the client acts as it from now on.
+            The session, which the client uses from now on.
         Raises:
             InvalidInput: the seed is not 32 bytes, or a name is not valid.
             SpacesNotHosted: the node does not host a requested space.
@@ -146,7 +148,7 @@ class Client:
         """Use another session for all later requests."""
 
     def kv(self, space: str | None = None) -> Kv:
-        """Return an object to read and write the values of a space.
+        """Return an object for reading and writing the values in a space.
 
         Args:
             space: short name of a space of the owner, or any full id; None: the session's primary
@@ -157,7 +159,7 @@ class Client:
         """
 
     def spaces(self, space: str | None = None) -> Spaces:
-        """Return an object to list and create an owner's spaces.
+        """Return an object for listing and creating an owner's spaces.
 
         Args:
             space: a hosted space of that owner, by short name or full id; None: the session's
@@ -168,7 +170,7 @@ class Client:
         """
 
     def public(self, space: str) -> PublicKv:
-        """Return an object to read the values of a public space. No sign-in is needed.
+        """Return an object for reading the values in a public space. No sign-in is needed.
 
         Args:
             space: full id of a space named `public`.
@@ -177,7 +179,7 @@ class Client:
         """
 
     def secrets(self, owner: str | None = None, *, network: str = ...) -> Secrets:
-        """Return an object to read and write an owner's secrets.
+        """Return an object for reading and writing an owner's secrets.
 
         Args:
             owner: DID; None: the owner for whom this session acts.
@@ -189,7 +191,7 @@ class Client:
         """
 
     def programs(self, developer: str | None = None, *, public: bool = False) -> Programs:
-        """Return an object to publish and read the programs that a developer provides for runners.
+        """Return an object for publishing and reading a developer's programs for runners.
 
         Args:
             developer: DID; None: the owner for whom this session acts.
@@ -201,28 +203,28 @@ class Client:
 
     @property
     def encryption(self) -> Encryption:
-        """Methods to encrypt and decrypt data, and to manage the owner's encryption networks."""
+        """Methods for encrypting and decrypting data, and for managing encryption networks."""
 
     @property
     def delegations(self) -> Delegations:
-        """Methods to grant, accept, list and revoke delegations."""
+        """Methods for granting, accepting, listing and revoking delegations."""
 
     @property
     def attestation(self) -> Attestation:
-        """Methods with which a backend sends its attestation evidence to the node."""
+        """Methods for submitting a backend's attestation evidence to the node."""
 
     @property
     def backends(self) -> Backends:
-        """Methods to grant capabilities to backends whose evidence was verified."""
+        """Methods for verifying backends and granting secrets to them."""
 
     @property
     def runners(self) -> Runners:
-        """Methods to grant secrets to runners, limited to chosen programs and callers."""
+        """Methods for granting secrets to runners, limited to chosen programs and callers."""
 
     @property
     def receipts(self) -> Receipts:
-        """Methods to fetch and verify the node's receipts of key releases."""
+        """Methods for fetching and verifying the node's receipts for key releases."""
 
     @property
     def withdrawals(self) -> Withdrawals:
-        """Methods to withdraw the owner's trust in code, backends and evidence."""
+        """Methods for withdrawing the owner's trust in code, backends and evidence."""

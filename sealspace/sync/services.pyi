@@ -78,7 +78,7 @@ def deliver(
     """
 
 class Kv:
-    """Access to the values of one space. Use `Client.kv` to get an instance.
+    """The client for reading and writing the values in a space. Use `Client.kv` to get an instance.
 
     See `sealspace.kv.Kv`.
     """
@@ -118,7 +118,7 @@ class Kv:
         """
 
     def size_bytes(self, key: str) -> int:
-        """Return a value's size in bytes without reading the body. This needs `kv/get`.
+        """Return the size of a value in bytes without downloading the value. Requires `kv/get`.
 
         Raises:
             SealspaceError: as `get`.
@@ -302,8 +302,7 @@ class Kv:
 
         Args:
             prefix: the common beginning; "" is the whole space. The session needs
-                `tinycloud.kv/list`
-                on it.
+                `tinycloud.kv/list` on it.
             limit: largest number of keys, 1 to 1000; the same for all pages of one listing.
             cursor: `cursor` of the page before; None: the first page.
         Raises:
@@ -360,7 +359,7 @@ class PublicKv:
         """
 
     def list(self, prefix: str = "", *, page_keys: int = ...) -> Iterator[str]:
-        """Yield all keys with a prefix in ascending order. A space that does not exist has none.
+        """Yield all keys with a prefix in ascending order. A nonexistent space has no keys.
 
         The keys are fetched page by page.
 
@@ -374,7 +373,7 @@ class PublicKv:
         """
 
 class Secrets:
-    """Access to the secrets of one owner. Use `Client.secrets` to get an instance.
+    """The client for an owner's secrets. Use `Client.secrets` to get an instance.
 
     See `sealspace.secrets.Secrets`.
     """
@@ -411,12 +410,10 @@ class Secrets:
             The version of the stored envelope.
         Raises:
             InvalidSecretName, InvalidSecretScope, InvalidSecretValue, InvalidInput: an argument is
-            not
-                valid; nothing was sent.
+                not valid; nothing was sent.
             NetworkNotFound: the network does not exist; see `Encryption.ensure_network`.
             NetworkKeyChanged, DescriptorUnsigned, ResponseSignatureInvalid: the network's key
-            cannot be
-                trusted; see `Encryption.descriptor`.
+                cannot be trusted; see `Encryption.descriptor`.
             PreconditionFailed: the condition is not met, or a concurrent write won.
             NotGranted, NodeRefused, TransportError: the request failed.
         """
@@ -439,7 +436,7 @@ class Secrets:
         """
 
     def put_many(self, values: Mapping[str, str | bytes], *, scope: str | None = None) -> None:
-        """Encrypt and store several secrets of one scope, with up to 250 in each commit.
+        """Encrypt and store several secrets in one scope, committing up to 250 at a time.
 
         A commit stores all of its secrets or none.
 
@@ -470,7 +467,7 @@ class Secrets:
     def get_many(
         self, names: Iterable[str], *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> dict[str, str | bytes]:
-        """Read and decrypt several secrets of one scope, up to eight concurrently.
+        """Read and decrypt several secrets in one scope, up to eight concurrently.
 
         Returns:
             Name to value, in the order of the names, without secrets that do not exist.
@@ -543,7 +540,7 @@ class Secrets:
         """
 
 class Spaces:
-    """Access to the spaces of an owner. Use `Client.spaces` to get an instance.
+    """The client for an owner's spaces. Use `Client.spaces` to get an instance.
 
     See `sealspace.spaces.Spaces`.
     """
@@ -561,7 +558,7 @@ class Spaces:
         """
 
     def create(self, name: str) -> SpaceEntry:
-        """Create a space for the owner at the node.
+        """Create a space for the owner on the node.
 
         Args:
             name: letters, digits, `-` and `_`; a node may accept more.
@@ -582,7 +579,7 @@ class Spaces:
         """
 
 class Encryption:
-    """Methods to encrypt and decrypt data. Use `Client.encryption` to get an instance.
+    """Methods for encrypting and decrypting data. Use `Client.encryption` to get an instance.
 
     See `sealspace.encryption.Encryption`.
     """
@@ -717,7 +714,7 @@ class Encryption:
         """
 
 class Delegations:
-    """Methods to manage delegations. Use `Client.delegations` to get an instance.
+    """Methods for managing delegations. Use `Client.delegations` to get an instance.
 
     See `sealspace.delegations.Delegations`.
     """
@@ -863,7 +860,7 @@ class Delegations:
         """
 
     def revoke(self, *delegations: PortableDelegation | str) -> None:
-        """Permanently revoke delegations with the session's key, effective immediately (V2, V5).
+        """Revoke delegations permanently and immediately, signing with the session's key (V2, V5).
 
         A key revokes what it issued on its own authority. Otherwise the session acts for the owner,
         with the right to revoke in its sign-in. Up to 32 delegations are revoked together or not at
@@ -897,7 +894,7 @@ class Delegations:
     def revoke_by_wallet(
         self, delegation: PortableDelegation | str, wallet: AnyWallet, *, domain: str = "localhost"
     ) -> None:
-        """Permanently revoke a delegation with the owner's wallet, effective immediately (V3).
+        """Revoke a delegation permanently and immediately, signing with the owner's wallet (V3).
 
         Raises:
             Unauthorized: the wallet did not issue it, and is neither its recipient nor the owner of
@@ -948,7 +945,7 @@ class Delegations:
         """
 
 class Attestation:
-    """Methods to attest to a node. Use `Client.attestation` to get an instance.
+    """Methods for submitting attestation evidence. Use `Client.attestation` to get an instance.
 
     See `sealspace.apps.attestation.Attestation`.
     """
@@ -982,7 +979,7 @@ class Attestation:
         """
 
 class Backends:
-    """Methods to grant rights to backends. Use `Client.backends` to get an instance.
+    """Methods for granting secrets to backends. Use `Client.backends` to get an instance.
 
     See `sealspace.apps.backends.Backends`.
     """
@@ -991,7 +988,7 @@ class Backends:
         """Request a backend's evidence and verify it, as `fetch_evidence` does."""
 
     def resources(self, seen: Seen, secrets: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Return the resources of the given secrets, in the form that a grant uses.
+        """Return the resource URIs of the given secrets, for use in a grant.
 
         Args:
             seen: from `look`.
@@ -1077,9 +1074,9 @@ class Programs:
             manifest: secrets and hosts that the program needs.
             activate: False keeps the active version as it is.
         Returns:
-            The published version. Publishing the same bytes again replaces the statement: if they
-            are
-                the active version, runners refuse it until it is activated again (RN177).
+            The published version. Publishing the same bytes again replaces the statement.
+                If they are the active version, runners refuse it until it is activated again
+                (RN177).
         Raises:
             InvalidInput: the name, the size, the source or the manifest is not valid, or the signer
                 is not the owner of the space.
@@ -1111,7 +1108,7 @@ class Programs:
         """
 
     def version(self, name: str, sha256: str) -> Version:
-        """Return the developer's statement about a version.
+        """Return the signed metadata of a version.
 
         Raises:
             NotFound: there is no such version.
@@ -1128,7 +1125,7 @@ class Programs:
         """
 
 class Runners:
-    """Methods to grant secrets to runners. Use `Client.runners` to get an instance.
+    """Methods for granting secrets to runners. Use `Client.runners` to get an instance.
 
     See `sealspace.apps.runners.Runners`.
     """
@@ -1175,7 +1172,7 @@ class Runners:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> Generation:
-        """Ask the given runner to generate secrets whose values no person sees.
+        """Ask a runner to generate secrets whose values no human ever sees.
 
         The owner's network `protected` is created if it is missing, with a policy that keeps people
         from opening its secrets. The runner gets a grant for ten minutes to write exactly these
@@ -1204,7 +1201,7 @@ class Runners:
     def share_project(
         self, seen: Seen, name: str, *, ttl_s: float = ..., wallet: AnyWallet | None = None
     ) -> PortableDelegation:
-        """Grant the given runner the right to read a private project of the owner (RN152).
+        """Let a runner read one of the owner's private projects (RN152).
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
@@ -1229,7 +1226,7 @@ class Runners:
         ttl_s: float = ...,
         wallet: AnyWallet | None = None,
     ) -> Credential:
-        """Create an API key for calls to programs on behalf of the owner, who pays for them.
+        """Create an API key for calling programs. The calls are charged to the owner.
 
         Args:
             url: address of the runner, the only one where the key is valid.
@@ -1247,7 +1244,7 @@ class Runners:
         """
 
     def keys(self, url: str) -> dict[str, Json]:
-        """Fetch the JSON object in which a runner lists the owner's API keys and account.
+        """Fetch the owner's API keys and account balance from a runner, as a JSON object.
 
         Raises:
             NotGranted, SessionExpired: as `run_calls.call_headers`.
@@ -1303,14 +1300,14 @@ class Receipts:
         """
 
     def documents(self, receipt: Receipt, network: NetworkId | None = None) -> dict[bytes, bytes]:
-        """Fetch a receipt's cited documents by digest. Documents missing on the node are omitted.
+        """Fetch the documents that a receipt cites, keyed by digest. Missing documents are omitted.
 
         Raises:
             SealspaceError: as `document`, except NotFound.
         """
 
 class Withdrawals:
-    """Methods to withdraw trust in backends. Use `Client.withdrawals` to get an instance.
+    """Methods for withdrawing trust in backends. Use `Client.withdrawals` to get an instance.
 
     See `sealspace.encryption.Withdrawals`.
     """
