@@ -1,4 +1,4 @@
-"""Lookup and removal of old rows whose keys sort by time.
+"""Lookup and deletion of old rows in indexes that are sorted by time.
 
 Sweeps use these functions. A swept row leaves a tombstone for a day, so the beginning of such a
 range is mostly tombstones. Reading continues past them.
@@ -10,9 +10,10 @@ from .store.contract import Commit, Put, Range, Record, Store, pages_of
 async def rows_until(
     store: Store, prefix: bytes, end: bytes, *, limit: int, keys_only: bool = False
 ) -> tuple[tuple[bytes, Record], ...]:
-    """Return at most `limit` rows under a key prefix, in key order, up to the key `prefix ‖ end`.
+    """Return at most `limit` rows with a key prefix, up to an end key.
 
-    Tombstones are skipped. Bytes of a key beyond the length of `prefix ‖ end` are ignored.
+    The end key is `prefix ‖ end`. Rows are in key order, and tombstones are skipped. Bytes of a key
+    beyond the length of `prefix ‖ end` are ignored.
     """
     last = prefix + end
     async for page in pages_of(store, Range(prefix, limit=limit, keys_only=keys_only)):

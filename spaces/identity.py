@@ -17,7 +17,7 @@ STORE_ID_BYTES = 16
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True):
-    """The node DID and the random store id that a store records."""
+    """The identity of a store: the node DID and a random store id."""
 
     node_did: str
     store_id: bytes

@@ -170,7 +170,10 @@ def micros8(at: float | None, *, absent: bytes = b"\0" * 8) -> bytes:
 
 
 def newest8(at: float | None) -> bytes:
-    """Encode a time in epoch seconds as 8 bytes that sort later times first, and None last."""
+    """Encode a time in 8 bytes so that later times sort first and None sorts last.
+
+    The time is in epoch seconds.
+    """
     if at is None:
         return NEVER8
     return ((1 << 64) - 2 - int.from_bytes(micros8(at), "big")).to_bytes(8, "big")
@@ -185,7 +188,10 @@ def delegation_key(content: bytes) -> bytes:
 
 
 def alias_key(cid: bytes) -> bytes:
-    """Return the key of the row that maps a delegation's cid to its content key."""
+    """Return the row key of a CID alias.
+
+    The row maps the CID to the content key of the delegation.
+    """
     return ALIASES_PREFIX + cid
 
 
@@ -208,7 +214,7 @@ def owned_space_key(owner16: bytes, space16: bytes = b"") -> bytes:
 
 
 def values_prefix(space16: bytes) -> bytes:
-    """Return the key prefix for a space's values whose paths have at most 400 bytes.
+    """Return the key prefix for values in a space with paths of at most 400 bytes.
 
     Index rows of longer paths have the same prefix.
     """
@@ -224,12 +230,15 @@ def value_key(space16: bytes, path: str) -> bytes:
 
 
 def last_segment(raw: bytes) -> int:
-    """Return the byte offset at which the last 400-byte segment of a path begins."""
+    """Return the byte offset of the last 400-byte segment of a path."""
     return max(len(raw) - 1, 0) // MAX_PLAIN_PATH_BYTES * MAX_PLAIN_PATH_BYTES
 
 
 def path_keys(space16: bytes, raw: bytes) -> list[bytes]:
-    """Return the keys of a path's index rows, outermost first, then the key of its value."""
+    """Return the keys of all rows for a path: the index rows, then the row of the value.
+
+    The outermost index row comes first.
+    """
     prefix, keys = VALUES_PREFIX + space16, list[bytes]()
     for start in range(0, last_segment(raw), MAX_PLAIN_PATH_BYTES):
         keys.append(prefix + raw[start : start + MAX_PLAIN_PATH_BYTES] + _INDEX_SUFFIX)
@@ -262,7 +271,7 @@ def is_index_row(key: bytes) -> bool:
 
 
 def party_key(principal16: bytes, role: bytes, place: bytes = b"") -> bytes:
-    """Return the key of the index row that lists a delegation under its signer or its receiver.
+    """Return the row key of a delegation in the index of signers and receivers.
 
     `place` is `newest8` of the time of issue, then the text of the cid. Without it, return the
     prefix of all delegations that the principal signed (ROLE_FROM) or received (ROLE_TO), latest
@@ -272,9 +281,9 @@ def party_key(principal16: bytes, role: bytes, place: bytes = b"") -> bytes:
 
 
 def member_key(account16: bytes, member16: bytes, content: bytes = b"") -> bytes:
-    """Return the index key for a member's permission to list an account's delegations.
+    """Return the index row key for a member who may list an account's delegations.
 
-    The row points to the delegation that grants the permission. Without `content`, return the
+    The row points to the delegation that grants this permission. Without `content`, return the
     prefix of all such rows.
     """
     return b"M" + account16 + member16 + content[:16]
@@ -304,7 +313,7 @@ def network_key(network16: bytes) -> bytes:
 
 
 def evidence_key(did16: bytes, receiver32: bytes = b"") -> bytes:
-    """Return the row key of a DID's attestation evidence for one receiver key.
+    """Return the row key of the attestation evidence for a DID and a receiver key.
 
     Without the receiver key, return the prefix of all evidence of the DID.
     """
@@ -312,15 +321,16 @@ def evidence_key(did16: bytes, receiver32: bytes = b"") -> bytes:
 
 
 def replay_minute4(expires_at: int) -> bytes:
-    """Return the expiry minute of a replay record as 4 bytes."""
+    """Encode an expiry time as the number of minutes since the epoch, in 4 bytes."""
     return (expires_at // 60).to_bytes(4, "big")
 
 
 def floor_ahead_s(floor: bytes, now: float) -> float:
-    """Return for how many more seconds valid tokens may be refused, or 0.0 if none are.
+    """Return the remaining time in seconds during which valid tokens may be refused.
 
-    `floor` begins with a minute. All tokens that expire before that minute are refused, because
-    replay records of earlier minutes were deleted. `now` is in epoch seconds.
+    0.0 means that no valid token is refused. `floor` begins with a minute. All tokens that expire
+    before that minute are refused, because replay records of earlier minutes were deleted. `now` is
+    in epoch seconds.
     """
     return max(60 * int.from_bytes(floor[:4], "big") - now, 0.0)
 
@@ -387,7 +397,7 @@ def walk_key(name: str) -> bytes:
 
 
 def evidence_inputs_key(evidence_row_key: bytes) -> bytes:
-    """Return the row key of the data that is needed to verify attestation evidence again.
+    """Return the row key of the data that is needed to re-verify attestation evidence.
 
     `evidence_row_key` is the key of the evidence itself.
     """
@@ -395,9 +405,10 @@ def evidence_inputs_key(evidence_row_key: bytes) -> bytes:
 
 
 def session_key(owner16: bytes, did16: bytes, content: bytes = b"") -> bytes:
-    """Return the key of the index row that lists a session under the owner who signed it.
+    """Return the row key of a session in the index of owners.
 
-    Without the content key, return the prefix of all sessions that the DID received from the owner.
+    The owner signed the session. Without the content key, return the prefix of all sessions that
+    the DID received from the owner.
     """
     return b"t" + owner16 + did16 + content[:16]
 
@@ -426,7 +437,7 @@ def usage_counter(space16: bytes) -> bytes:
 
 
 def rows_counter(space16: bytes) -> bytes:
-    """Return the counter key for the storage used by paths and metadata in a space.
+    """Return the counter key for the total size of paths and metadata in a space.
 
     The values themselves are counted separately (`usage_counter`).
     """
@@ -439,12 +450,12 @@ def delegations_counter(signer16: bytes) -> bytes:
 
 
 def delegation_bytes_counter(signer16: bytes) -> bytes:
-    """Return the counter key for the storage used by delegations from one signer."""
+    """Return the counter key for the total size of delegations from one signer."""
     return b"cG" + signer16
 
 
 def client_bytes_counter(client16: bytes, *, hosts: bool) -> bytes:
-    """Return the counter key for the storage used by delegations from a client address.
+    """Return the counter key for the total size of delegations from a client address.
 
     Signers who host a space here and those who do not have separate counters.
     """
@@ -461,7 +472,7 @@ BODIES_COUNTER = b"cB"
 
 
 def newcomers_counter(hour: int, client16: bytes) -> bytes:
-    """Return the counter key for the number of new owners from a client address in one hour.
+    """Return the counter key for new owners from a client address in one hour.
 
     `hour` counts the hours since the epoch.
     """

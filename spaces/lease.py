@@ -59,11 +59,17 @@ class Lease(NamedTuple):
         return await self._write(record, _LeaseRow(self.owner, now + self.ttl_s, row.begun))
 
     async def begun(self) -> Mapping[str, float]:
-        """Return when each job was last started by any process, in epoch seconds."""
+        """Return the last start time of each job, in epoch seconds.
+
+        Any process may have started the job.
+        """
         return (await self._read())[1].begun
 
     async def note(self, job: str, *, now: float) -> bool:
-        """Record the start time of a job. Return False if another process holds the lease."""
+        """Record the start time of a job, if this process holds the lease.
+
+        Return False if the time was not recorded.
+        """
         record, row = await self._read()
         if row.owner != self.owner:
             return False

@@ -21,5 +21,8 @@ async def walk_position(store: Store, name: str) -> bytes | None:
 
 
 def walk_put(name: str, position: bytes | None) -> Put:
-    """Return the write operation that stores a scan's position. None restarts the scan."""
+    """Return the write operation that stores a scan's position.
+
+    A position of None restarts the scan.
+    """
     return Put(walk_key(name), position)

@@ -52,7 +52,7 @@ class StoreBusy(StoreError):
 
 
 class IntakeFull(StoreBusy):
-    """Values that are being received use all the memory allowed for them. Nothing was written."""
+    """The memory limit for values in transit is reached. Nothing was written."""
 
     code = "intake-full"
 
@@ -100,7 +100,10 @@ class SchemaMismatch(StartRefused):
 
 
 class StoreMoved(StartRefused):
-    """The store was moved. The old copy can be read but not served (ST12)."""
+    """The store was moved, and no node may run on the old copy (ST12).
+
+    The old copy can still be read.
+    """
 
     code = "store-moved"
 
@@ -121,7 +124,10 @@ class WrongSecret(StartRefused):
 
 
 class BodiesElsewhere(StartRefused):
-    """The store's large values are in another location, or another store uses this location."""
+    """The configured location does not contain the large values of this store.
+
+    They are in another location, or the configured location belongs to another store.
+    """
 
     code = "bodies-elsewhere"
 

@@ -171,7 +171,7 @@ class ArchiveWriter:
             self.write(bytes(min(missing_bytes, _PIECE_BYTES)))
 
     def close(self) -> str:
-        """Write the digest of the archive and the tar end marker. Return the digest."""
+        """Write the digest and the tar end marker, and return the digest."""
         digest = self._hasher.hexdigest()
         self.add(DIGEST_NAME, digest.encode() + b"\n")
         self.write(2 * _ZEROS)

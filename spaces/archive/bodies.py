@@ -29,7 +29,7 @@ _NOTE = struct.Struct(">16s32s16sQ")  # space, digest, generation, size
 
 
 def note_bodies(part: Part, notes: BinaryIO) -> None:
-    """Append the name and size of each large value in `part` to the file `notes`.
+    """Write the name and size of each large value in a batch of rows to a file.
 
     Rows that cannot be decoded are skipped, and so are large values without references.
     """

@@ -116,7 +116,7 @@ def require(holds: bool, text: str) -> None:
 
 
 def delegation_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Check that a delegation has all its rows, and yield the amounts that it adds to counters."""
+    """Check that all rows of a delegation exist, and yield the bookings of the delegation."""
     found = decode_delegation(record)
     if found is None:
         return
@@ -154,9 +154,10 @@ def delegation_bookings(key: bytes, record: Record, get: Get) -> Iterator[Bookin
 
 
 def _rows_of(found: Registered) -> dict[bytes, bytes | None]:
-    """Return the rows that a registered delegation needs besides its own row and its expiry row.
+    """Return the rows that must exist for a stored delegation.
 
-    The value is None for a row whose value changes.
+    The row of the delegation itself and the row in the expiry index are left out. The value is None
+    for a row whose value changes.
     """
     try:
         puts = registration_puts(found)[1:]
@@ -170,7 +171,7 @@ def _rows_of(found: Registered) -> dict[bytes, bytes | None]:
 
 
 def index_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Check that an index row refers to a stored delegation, and subtract 1 from the index's total.
+    """Check that an index row refers to a stored delegation, and yield a booking of -1.
 
     The delegation adds 1 for each of its index rows, so the total of an index is 0 if no row is
     orphaned. An alias is only checked for its length.
@@ -186,7 +187,7 @@ def index_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
 
 
 def check_marker(key: bytes, record: Record, get: Get) -> None:
-    """Check a revocation marker. If the marker says `live`, its delegation must be stored."""
+    """Check a revocation marker. A `live` marker requires a stored delegation."""
     revocation_of(record)
     is_stray = record.value == LIVE_MARK and get(delegation_key(key[1:])) is None
     require(not is_stray, "a delegation is marked as live, but the delegation is missing")
@@ -252,9 +253,10 @@ def check_entry(key: bytes, record: Record, get: Get) -> None:
 
 
 def check_head(key: bytes, record: Record, get: Get) -> None:
-    """Check that a signed chain head contains the hash of the entry that it signs.
+    """Check the number and the hash in a signed head of the audit chain.
 
-    Heads up to the last pruned entry are not compared.
+    The hash must be that of the entry with the same number. Heads up to the last pruned entry are
+    not compared.
     """
     head, number = _numbered(record, "a signed head"), int.from_bytes(key[1:], "big")
     require(
@@ -297,7 +299,7 @@ def _schema(key: bytes, record: Record, get: Get) -> None:
 
 
 def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:
-    """Check a row, and yield each counter key with the amount that the row adds to it.
+    """Check a row, and yield its bookings as pairs of account key and amount.
 
     The bytes that the row is charged for come first, before anything that may be damaged.
     """
@@ -342,7 +344,7 @@ def _object(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
 
 
 def _due_work(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Yield the size of the file that a pending deletion will remove.
+    """Yield a booking for a file that is waiting to be deleted.
 
     The file counts towards the total size of large values until it is deleted. Work that deletes a
     record counts only while that record exists without references.
@@ -378,7 +380,7 @@ def _document(key: bytes, record: Record, get: Get) -> None:
 
 
 def _network(key: bytes, record: Record, get: Get) -> None:
-    """Check the key of a network's row, and that the operator's list of withdrawals exists.
+    """Check the row of a network. The operator's list of withdrawals must exist too.
 
     A node writes that list at its first start and reads it before each release.
     """
@@ -401,13 +403,16 @@ def _audit_record(key: bytes, record: Record, get: Get) -> None:
 
 
 def _of_lengths(key_bytes: int, value_bytes: int) -> _Kind:
-    """Return a check function that compares only the lengths of a row's key and value."""
+    """Return a check function for rows whose key and value have fixed lengths."""
     text, lengths = "a row has the wrong length for its type", (key_bytes, value_bytes)
     return lambda key, record, *_: require((len(key), len(record.value or b"")) == lengths, text)
 
 
 def _decoded(decode: Callable[[Record], object]) -> _Kind:
-    """Return a check function that fails if `decode` cannot decode the row."""
+    """Return a check function that tests whether a row can be decoded.
+
+    `decode` raises RecordDamaged if not.
+    """
 
     def kind(key: bytes, record: Record, get: Get) -> None:
         decode(record)
@@ -416,7 +421,7 @@ def _decoded(decode: Callable[[Record], object]) -> _Kind:
 
 
 def _opaque(key: bytes, record: Record, get: Get) -> None:
-    """Accept any row of a kind whose format is defined outside this package."""
+    """Accept any row. The format is defined in another package."""
 
 
 # By the first byte of the key as in `keyspace`, or by the whole key for rows under `m`.
@@ -469,7 +474,10 @@ _ADD = (
 
 
 class Damage(Struct, frozen=True):
-    """A damaged row, counter, large value or store, with its name and an error message."""
+    """A finding of the consistency check: what is damaged, and an error message.
+
+    `what` is "row", "counter", "body" or "store"; `name` is a readable name.
+    """
 
     what: str
     name: str

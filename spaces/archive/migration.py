@@ -148,7 +148,7 @@ async def move_to_postgres(
 async def move_from_postgres(
     url: str, folder: Path, *, progress: Progress, again: bool = False
 ) -> Moved:
-    """Move the store in a database to a data folder, and mark the database as moved.
+    """Move a store from a database to a data folder, and mark the database as moved.
 
     The data folder must not contain a store.
 
@@ -232,9 +232,10 @@ def describe_folder(folder: Path) -> str:
 
 
 def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
-    """Refuse to move a store that was already moved, because its rows are out of date.
+    """Raise MigrationRefused if the store was already moved to another place.
 
-    A move to the same destination may be run again.
+    The rows of a moved store are out of date. A move to the same destination may be run again, and
+    any move if `again` is True.
     """
     if former is not None and former != place and not again:
         raise MigrationRefused(

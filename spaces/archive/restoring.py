@@ -346,9 +346,10 @@ async def make_servable(
     clock: Clock,
     entropy: Entropy,
 ) -> Servable:
-    """Read all rows of a restored store, and change the rows that must differ from the backup.
+    """Check the rows of a restored store, and prepare the store for use.
 
-    The changes are described in spec/operations/backup.md.
+    All rows are read. Some rows must differ from the backup; the changes are described in
+    spec/operations/backup.md.
 
     Args:
         staging: the folder that `restore_backup` wrote.

@@ -192,7 +192,10 @@ async def seal_batch(
 async def oldest_unsealed_at(
     store: Store, chain: Chain, *, now: float, window_s: float
 ) -> float | None:
-    """Return the time of the oldest queued record in epoch seconds, or None if none is queued."""
+    """Return the time of the oldest audit record that is not in the chain yet.
+
+    The time is in epoch seconds. None means that all records are in the chain.
+    """
     after = await _queue_start(store, chain, window_s, now)
     async for page in pages_of(store, Range(AUDIT_PREFIX, after=after, limit=1, keys_only=True)):
         if page.rows:

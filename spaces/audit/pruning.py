@@ -1,9 +1,9 @@
-"""Audit-chain pruning, which deletes the oldest entries up to a signed head (RC27, RC28).
+"""Audit-chain pruning, which deletes the oldest entries (RC27, RC28).
 
-That head is kept, and the remaining entries are verified from it. Entries are pruned only after
-they were exported, and the export was verified and compared with the chain, unless the operator
-waived that. One row records the last exported and the last pruned entry. It is written before the
-first entry is removed.
+The last deleted entry always has a signed head. That head is kept, and the remaining entries are
+verified from it. Entries are pruned only after they were exported, and the export was verified and
+compared with the chain, unless the operator waived that. One row records the last exported and the
+last pruned entry. It is written before the first entry is removed.
 """
 
 from typing import NamedTuple
@@ -41,9 +41,10 @@ _TRIES = 8
 
 
 class Pruning(msgspec.Struct, frozen=True, array_like=True):
-    """The numbers of the last exported and the last pruned audit-chain entry.
+    """The progress of audit-chain export and pruning, as entry numbers.
 
-    0 means that there is no such entry.
+    They are the numbers of the last exported and the last pruned entry. 0 means that there is no
+    such entry.
 
     An entry counts as exported when a verified export with it is stored elsewhere.
     """
@@ -148,7 +149,7 @@ async def _find_cut(
 
 
 def pruning_of(row: Record | None) -> Pruning:
-    """Decode the row that contains the export and pruning progress."""
+    """Decode the row that stores the progress of export and pruning."""
     return _CODEC.read(row) or Pruning(0, 0)
 
 

@@ -62,9 +62,10 @@ def state_put(family: Family, state: CollateralState | None, *, expect: Expect =
 
 
 async def collateral_states(store: Store) -> Sequence[tuple[Family, CollateralState, bytes]]:
-    """Return the download status of each platform family, with the row's version stamp.
+    """Return the download status and the version stamp for each platform family.
 
-    At most twice MAX_FAMILIES rows are returned.
+    The stamp is that of the row that stores the status. At most twice MAX_FAMILIES rows are
+    returned.
     """
     page = await read_page(store, Range(COLLATERAL_STATE_PREFIX, limit=2 * MAX_FAMILIES))
     return [(_family(key), _CODEC.of(record), record.stamp) for key, record in page.rows]

@@ -12,5 +12,8 @@ def network_row_key(network: NetworkId) -> bytes:
 
 
 def network_put(network: NetworkId, value: bytes, *, expect: Expect = ABSENT) -> Put:
-    """Return the write operation that stores a network's row. By default, the row must be new."""
+    """Return the write operation that stores a network's row.
+
+    By default, the commit is refused if the row exists.
+    """
     return Put(network_row_key(network), value, expect=expect)

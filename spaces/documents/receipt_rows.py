@@ -54,9 +54,9 @@ def receipts_range(network: NetworkId, *, after: bytes | None, limit: int) -> Ra
 
 
 def receipts_of(page: Page) -> tuple[list[bytes], bytes | None]:
-    """Return the receipts in a page of `receipts_range`, and the `after` argument for the next.
+    """Return the receipts in a page, and the `after` argument for the next page.
 
-    The latter is None if no more receipts follow.
+    The page is from `receipts_range`. The argument is None if no more receipts follow.
     """
     after = None if page.place is None else page.place[-PLACE_BYTES:]
     return [record.value or b"" for _, record in page.rows], after
@@ -170,9 +170,9 @@ async def sweep_documents(store: Store, *, until: float, now: float, limit: int 
 
 
 async def _document_removal(store: Store, key: bytes, record: Record, *, now: float) -> Commit:
-    """Return a commit that deletes an old usage row, and the document if it is no longer used.
+    """Return a commit that deletes an old usage row and an unused document.
 
-    The document is no longer used if it has no usage row of a later period.
+    The document is unused if it has no usage row of a later period. Otherwise it is kept.
     """
     period, sha256 = int.from_bytes(key[1:5], "big"), key[5:]
     current = document_span(now)

@@ -35,7 +35,10 @@ def admission_key(owner: Principal) -> bytes:
 
 
 def is_admitted(record: Record | None) -> bool:
-    """Return whether an owner is admitted, given the row under `admission_key`."""
+    """Return whether an owner's admission row exists.
+
+    `record` is the row under `admission_key`.
+    """
     return record is not None and record.value is not None
 
 

@@ -323,7 +323,7 @@ def space_grants_range(space: SpaceId, *, after: bytes | None = None, limit: int
 
 
 def unexpired_of(page: Page, *, now: float) -> tuple[ContentKey, ...]:
-    """Return the ids (content keys) of the unexpired delegations that `page` lists.
+    """Return the ids (content keys) of the unexpired delegations in a page.
 
     The page is from `space_grants_range`. A delegation expires with the earliest expiry in its
     closure.
@@ -364,20 +364,23 @@ def cid_at(place: bytes) -> str:
 
 
 def party_rows(page: Page) -> tuple[tuple[bytes, ContentKey], ...]:
-    """Return the sort key and the content key of each row in a page of `party_range`."""
+    """Return the sort key and the delegation id (content key) of each row in a page.
+
+    The page is from `party_range`.
+    """
     return tuple(
         [(place_at(key), ContentKey(record.value)) for key, record in page.rows if record.value]
     )
 
 
 def membership_range(account: Principal, member: Principal) -> Range:
-    """Return the range of delegations that let `member` list the delegations of `account`.
+    """Return the index range that shows whether `member` may list an account's delegations.
 
-    It is limited to one row, because one such delegation is enough.
+    It is limited to one row, because one delegation that grants the permission is enough.
     """
     return Range(member_key(x16(account), x16(member)), limit=1)
 
 
 def contents_of(page: Page) -> tuple[ContentKey, ...]:
-    """Return the ids (content keys) of the delegations that `page` lists."""
+    """Return the ids (content keys) of the delegations in a page."""
     return tuple([ContentKey(record.value) for _, record in page.rows if record.value])

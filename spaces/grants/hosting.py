@@ -85,12 +85,15 @@ class HostingPolicy:
         return self.mode is not HostingMode.EXPLICIT
 
     def needs_row(self, owner: Principal) -> bool:
-        """Return whether an owner needs an admission row before spaces can be hosted."""
+        """Return whether the operator must admit an owner before the owner's spaces are hosted."""
         return self.mode is HostingMode.PERMIT and owner not in self.listed  # ST13, ST14
 
 
 class HostingRequest(msgspec.Struct, frozen=True, gc=False):
-    """The spaces that a request names, including the candidates for hosting (`wanted`)."""
+    """The spaces that a request mentions, and those of them that the node may start to host.
+
+    The latter are the candidates, in `wanted`.
+    """
 
     mentioned: tuple[SpaceId, ...]
     wanted: tuple[SpaceId, ...] = ()
@@ -100,11 +103,14 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def owners(self) -> tuple[Principal, ...]:
-        """The distinct owners of the candidate spaces (`wanted`)."""
+        """The distinct owners of the spaces that the node may start to host (`wanted`)."""
         return tuple(dict.fromkeys([space.owner for space in self.wanted]))
 
     def keys(self) -> tuple[bytes, ...]:
-        """Return the keys of the rows that the caller has to read for `plan_hosting`, in order."""
+        """Return the keys of the rows to read before `plan_hosting` is called.
+
+        The records are passed to `plan_hosting` in the same order.
+        """
         spaces = tuple([space_keys(space).row for space in self.mentioned])
         if not self.wanted:  # nothing will be hosted, so the counters are not needed
             return spaces
@@ -118,7 +124,7 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class HostingPlan(msgspec.Struct, frozen=True, gc=False):
-    """The rows, counter changes and conditions of a commit that creates hosted spaces.
+    """A plan for hosting spaces, with the rows to write and the conditions of the commit.
 
     After the commit, the spaces in `activated` are hosted. Those in `new` were not hosted before.
     """
@@ -155,7 +161,10 @@ def space_row_key(space: SpaceId) -> bytes:
 
 
 def is_hosted(record: Record | None) -> bool:
-    """Return whether a space is hosted, given the row under `space_row_key`."""
+    """Return whether the row of a hosted space exists.
+
+    `record` is the row under `space_row_key`.
+    """
     return record is not None and record.value is not None
 
 
@@ -195,7 +204,7 @@ def hosting_by_grant(
 def hosting_by_put(
     space: SpaceId, invoker: Principal, policy: HostingPolicy, *, client: str | None, now: float
 ) -> HostingRequest:
-    """Find the space that the node may host when a value is written.
+    """Return a hosting request for a write to a space.
 
     The space is a candidate only if it belongs to the invoker and the mode allows it.
     """
@@ -289,9 +298,9 @@ def plan_hosting(
 
 
 def plan_for_hosted(space: SpaceId, key: bytes, record: Record) -> HostingPlan:
-    """Return a hosting plan for a space that is already hosted.
+    """Return a plan without writes, for a space that is already hosted.
 
-    The plan writes nothing. Its only condition is that the row of the space has not changed.
+    Its only condition is that the row of the space has not changed.
     """
     return HostingPlan((space,), (), (), (), (), (Check(key, record.stamp),))
 

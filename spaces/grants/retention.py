@@ -59,7 +59,7 @@ class DelegationLimits(NamedTuple):
 
 
 def delegation_usage_keys(signer: Principal, client: str | None) -> tuple[bytes, ...]:
-    """Return the keys of the counters that limit stored delegations.
+    """Return the keys of the counters for stored delegations.
 
     `delegation_usage` decodes the records under these keys.
     """
@@ -98,7 +98,7 @@ class _Counter(NamedTuple):
 
 
 class DelegationUsage(NamedTuple):
-    """The counters that limit the stored delegations of a signer and of a client address."""
+    """The number and size of stored delegations, for a signer and for a client address."""
 
     delegations: _Counter
     signer_bytes: _Counter
@@ -110,7 +110,7 @@ class DelegationUsage(NamedTuple):
         return None if self.client_bytes is None else self.client_bytes.key
 
     def adds(self, size_bytes: int) -> tuple[Add, ...]:
-        """Return the counter changes for one more delegation, including limit checks.
+        """Return the counter increments and the limit checks for one more delegation.
 
         The rows of the delegation add its bytes to the counters (`registration_puts`).
         """
@@ -119,7 +119,9 @@ class DelegationUsage(NamedTuple):
         return (*counted, *self.signer_bytes.bound(size_bytes), *from_address)
 
     def charge(self, alias: Put) -> tuple[Put, tuple[Add, ...]]:
-        """Charge a new CID alias to the client address, or to the signer if no address is known.
+        """Count the bytes of a new CID alias against the limit for the client address.
+
+        If no address is known, they count against the limit for the signer.
 
         Returns the charged row, and the commit condition that enforces the counter's limit.
         """
@@ -137,7 +139,7 @@ def delegation_usage(
     hosting: DelegationLimits,
     others: DelegationLimits,
 ) -> DelegationUsage:
-    """Decode the counters that limit stored delegations.
+    """Decode the counters for stored delegations.
 
     `records` were read under `keys`, which `delegation_usage_keys` returned. `others` has the
     limits for signers who host no space here.

@@ -21,7 +21,10 @@ def session_puts(delegation: Delegation, *, now: float) -> list[Put]:
 
 
 def session_row_key(delegation: Delegation) -> bytes:
-    """Return the key under which the session index would list a delegation."""
+    """Return the key of a delegation's row in the session index.
+
+    The row exists only if the delegation is a session.
+    """
     return session_key(x16(delegation.delegator), x16(delegation.delegate), delegation.content_key)
 
 

@@ -276,12 +276,12 @@ async def read_page(store: Store, range_: Range) -> Page:
 
 
 def stamp_of(record: Record | None) -> Expect:
-    """Return a `Put.expect` value that makes a write fail if the row has changed."""
+    """Return a `Put.expect` value that makes a write fail if the row has changed since the read."""
     return ABSENT if record is None else record.stamp
 
 
 def check_of(key: bytes, record: Record | None) -> Check:
-    """Return a `Check` that makes a commit fail if the row has changed.
+    """Return a `Check` that makes a commit fail if the row has changed since it was read.
 
     Raises RecordDamaged if the row does not exist.
     """
@@ -356,7 +356,7 @@ def check_replay_record(replay_record: ReplayRecord) -> None:
 
 
 def check_commit(commit: Commit) -> None:
-    """Refuse a commit that contradicts itself or exceeds the limits of `Store.commit`."""
+    """Refuse a commit that is inconsistent or exceeds the limits of `Store.commit`."""
     for bound, rows, limit in (
         ("puts", commit.puts, MAX_PUTS),  # ST6
         ("live marks", commit.live, MAX_LIVE),

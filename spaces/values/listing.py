@@ -73,7 +73,7 @@ class ListingQuery(Struct, frozen=True, gc=False):
     enough_bytes: int | None = None
 
     def ranges(self) -> tuple[Range]:
-        """Return the key range of the first page of the listing.
+        """Return the key range to read for the first page.
 
         The caller can read it together with the rows that authorise the listing.
         """
@@ -149,7 +149,10 @@ def _decode_page(query: ListingQuery, page: Page) -> list[str] | None:
 
 
 async def _walk(store: Store, cursors: list[_Cursor], limit: int) -> AsyncIterator[bytes]:
-    """Yield paths from a stack of cursors. An index row pushes another cursor."""
+    """Yield paths in order, and descend into the group of each index row.
+
+    `cursors` is a stack with one cursor for each open group.
+    """
     while cursors:
         cursor = cursors[-1]
         for key in cursor.keys:

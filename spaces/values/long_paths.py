@@ -1,7 +1,7 @@
-"""Index rows, which let a listing find paths of more than 400 bytes (see `keyspace`).
+"""Index rows for paths of more than 400 bytes, which are stored in groups (see `keyspace`).
 
-An index row exists as long as there is a path below it. It is rewritten whenever a path is added or
-removed:
+A listing finds each group through an index row. An index row exists as long as there is a path
+below it. It is rewritten whenever a path is added or removed:
 
 - The first write of a path writes all index rows that lead to it, whether they exist or not.
 - A delete reads the path's group together with the index row that leads to it. If the group
@@ -63,7 +63,7 @@ async def removed_path_puts(store: Store, space16: bytes, paths: Sequence[bytes]
 
 
 async def _has_other_rows(store: Store, range_: Range, page: Page, keys: set[bytes]) -> bool:
-    """Return whether rows remain in a group after `keys` are removed.
+    """Return whether a path group contains rows other than those in `keys`.
 
     Later pages are read from later snapshots. That does no harm: the commit checks the index row.
     """
@@ -77,7 +77,10 @@ async def _has_other_rows(store: Store, range_: Range, page: Page, keys: set[byt
 
 
 def _add_removed(removed: dict[bytes, tuple[bytes, set[bytes]]], path: bytes, key: bytes) -> None:
-    """Add the row key of a deleted path to `removed`, which groups keys by path prefix."""
+    """Add the row key of a deleted path to the group that contains the path.
+
+    The keys of `removed` are the path prefixes of the groups.
+    """
     start = last_segment(path)
     if start:  # no index row leads to the outermost group
         removed.setdefault(path[:start], (group_of(key), set()))[1].add(key)

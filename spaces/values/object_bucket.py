@@ -259,7 +259,7 @@ class ObjectBucket:
         return removed
 
     async def check(self) -> None:
-        """Read the marker object to test the bucket; see `ObjectStore.check`."""
+        """Check that the bucket can be read; see `ObjectStore.check`."""
         with _bucket_errors("the bucket for large values cannot be reached"):
             await _marker_at(self.objects, MARKER)
 

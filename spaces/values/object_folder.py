@@ -50,7 +50,7 @@ class ReadCohorts:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def take(self) -> None:
-        """Wait for permission to read. The first read in an event loop iteration does not wait."""
+        """Wait for a turn to read. The first caller in an event-loop iteration does not wait."""
         loop = asyncio.get_running_loop()
         if self._is_taken:
             turn = loop.create_future()
@@ -156,7 +156,9 @@ class ObjectFolder:
             await asyncio.to_thread(self._folder.stat)
 
     async def remove_unfinished(self, before: float) -> int:
-        """Delete unfinished uploads last modified before `before`. Return how many were deleted.
+        """Delete old unfinished uploads. Return how many were deleted.
+
+        An upload is old if it was not modified since `before`, in epoch seconds.
 
         An upload that is still in progress then fails in `rename`, so no acknowledged data is lost.
         """
@@ -164,7 +166,7 @@ class ObjectFolder:
 
 
 class IncomingFile:
-    """An upload to the folder, buffered in memory up to 256 KiB.
+    """An upload of a large value, buffered in memory up to 256 KiB.
 
     A larger value is written to a file as it arrives.
 
@@ -261,7 +263,7 @@ class IncomingFile:
             sync_folder(path.parent)
 
     def _write_short(self, path: Path, data: bytes) -> None:
-        """Write a short value directly to a file with its final name.
+        """Write a short value directly to a file with the name of the object.
 
         No commit refers to the file yet, so an incomplete file does no harm.
         """
@@ -275,7 +277,7 @@ class IncomingFile:
             os.close(descriptor)
 
     async def discard(self) -> None:
-        """Delete the uploaded data, even after `rename`."""
+        """Delete the uploaded data, also if `rename` was called."""
         if self._buffer is None:
             await _run_shielded(self._discard)
         else:
@@ -336,7 +338,10 @@ class OpenBody(OpenedBody):
         return piece
 
     def _read_cached(self, piece: bytearray, offset: int, hasher: "blake3 | None") -> bool:
-        """Read a piece of the file if it is in the page cache. Return False if it was not read."""
+        """Read a piece without waiting for the disk. Return False if that is not possible.
+
+        Only data in the page cache can be read without waiting.
+        """
         if _NOWAIT is None or not self._lock.acquire(blocking=False):
             return False
         try:

@@ -54,14 +54,16 @@ def parse_file_name(name: str) -> ObjectName | None:
 
 
 class ObjectRecord(msgspec.Struct, frozen=True, array_like=True):
-    """The generation and the reference count of an object."""
+    """An object's row: the random generation id and the reference count."""
 
     generation: bytes
     references: int
 
 
 class ObjectWork(ObjectName, frozen=True, array_like=True):
-    """A work item for the collector: delete an object's record or, if `unlink` is true, its file.
+    """A work item for the collector: delete an object's record or file.
+
+    If `unlink` is true, the file is deleted, otherwise the record.
 
     `size_bytes` is subtracted from the total size of all objects when the file is deleted; 0 if the
     file was never counted.

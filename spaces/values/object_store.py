@@ -59,7 +59,10 @@ class IncomingBody(Protocol):
         ...
 
     async def discard(self) -> None:
-        """Delete the upload, even after `rename`. If this fails, a later sweep deletes the data."""
+        """Delete the uploaded data, also if `rename` was called.
+
+        Data that cannot be deleted now is deleted by a later sweep.
+        """
         ...
 
 
@@ -111,7 +114,7 @@ class OpenedBody(ABC):
 
     @abstractmethod
     async def _piece(self, start: int, end: int, hasher: "blake3 | None") -> Piece:
-        """Read and hash one piece: PIECE_BYTES from `start`, or fewer bytes up to `end`."""
+        """Read and hash one piece of at most PIECE_BYTES, from `start` up to `end`."""
 
     async def read(self) -> bytes:
         """Read and return the whole value.
@@ -151,7 +154,9 @@ class ObjectStore(Protocol):
         ...
 
     async def remove_unfinished(self, before: float) -> int:
-        """Delete unfinished uploads last modified before `before`. Return how many were deleted.
+        """Delete old unfinished uploads. Return how many were deleted.
+
+        An upload is old if it was not modified since `before`, in epoch seconds.
 
         An upload that is still in progress then fails in `rename`, so no acknowledged data is lost.
         """

@@ -62,7 +62,7 @@ _CODEC = Codec(_Override)
 
 
 def usage_key(space: SpaceId) -> bytes:
-    """Return the key of the counter for the total size of the values in a space."""
+    """Return the counter key for the total size of the values in a space."""
     return space_keys(space).usage
 
 
@@ -115,7 +115,10 @@ def effective_limit(space: SpaceId, override: Record | None, policy: QuotaPolicy
 
 
 async def read_overrides(store: Store, *, limit: int) -> tuple[Mapping[str, int], bool]:
-    """Return the operator's size limits for up to `limit` spaces, and whether there are more."""
+    """Return the operator's size limits for at most `limit` spaces.
+
+    The second result is True if more spaces have such a limit.
+    """
     limits: dict[str, int] = {}
     async for page in pages_of(store, Range(OVERRIDES_PREFIX, limit=_STEP_ROWS)):
         for _, record in page.rows:

@@ -91,7 +91,7 @@ class Staging:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove the files of received values, except files that a commit may refer to."""
+        """Delete all uploads that no commit can refer to."""
         self._take(-self._taken_bytes)
         if isinstance(error, _NOTHING_WRITTEN):
             self.recall()

@@ -82,7 +82,10 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 
 
 class Write(msgspec.Struct, frozen=True):
-    """A value to write to a path, or a path to delete if `body` is None."""
+    """A value to be written or deleted.
+
+    The value is deleted if `body` is None.
+    """
 
     path: str
     body: Body | None
@@ -91,7 +94,7 @@ class Write(msgspec.Struct, frozen=True):
 
 
 class WritePlan(msgspec.Struct, frozen=True, gc=False):
-    """The parts of a commit that writes values: rows, conditions and counter changes."""
+    """A plan for writing values, with the rows to write and the conditions of the commit."""
 
     puts: tuple[Put, ...]
     checks: tuple[Check, ...]
@@ -166,7 +169,7 @@ def _metadata_bytes(metadata: Mapping[str, str]) -> int:
 
 
 def row_bytes(path: str, metadata: Mapping[str, str]) -> int:
-    """Return how many bytes a value's row counts towards the limit, excluding the body (M54)."""
+    """Return the size of a value's row without the body, for the storage limit (M54)."""
     return _path_bytes(path) + _metadata_bytes(metadata)
 
 
@@ -235,7 +238,7 @@ class Values:
 
 @dataclass(slots=True)
 class _FileBody:
-    """The file of a large value, and the pending change to the file's reference count."""
+    """A large value in a file, with the pending change to the reference count."""
 
     size_bytes: int
     delta: int = 0
@@ -336,7 +339,7 @@ class Draft:
                 self.growth_bytes += body.size_bytes * ((body.fresh.references > 0) - is_shared)
 
     async def plan(self, *, now: float) -> WritePlan:
-        """Rename uploaded files to their final names, and return the rows and conditions to commit.
+        """Rename uploaded files to their final names, and return the parts of the commit.
 
         Call this once for each commit.
         """

@@ -47,7 +47,7 @@ def open_table(env: lmdb.Environment) -> "lmdb._Database":
 
 
 def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -> None:
-    """Check that an environment has a supported format version and was not moved elsewhere.
+    """Check the format version of an LMDB environment, and refuse a moved store.
 
     A new environment is empty and passes.
     """

@@ -53,9 +53,10 @@ class Housekeeping:
         self.writer.sweep_tombstones(max(before_minute - TOMBSTONE_MINUTES, 0))
 
     def _steady_now(self) -> float | None:
-        """Return the lowest estimate of the time from clock readings of the last STEADY_S seconds.
+        """Return a cautious estimate of the current time, or None if there is none.
 
-        None means that the clock has not been observed for that long.
+        It is the lowest time that the clock readings of the last STEADY_S seconds suggest. None
+        means that the clock has not been observed for that long.
         """
         at = self.elapsed()
         self._seen.append((at, self.clock.now() - at))

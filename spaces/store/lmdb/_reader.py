@@ -72,9 +72,10 @@ def read(
 
 
 def _followed_key(row: Row | None, follow: Follow) -> bytes | None:
-    """Append the row's value to `follow.prefix`, and return the resulting key.
+    """Return the key of the second row in a two-step lookup.
 
-    None means that the row has no value, or that the key would be too long.
+    The key is `follow.prefix` and the value of the first row. None means that this row has no
+    value, or that the key would be too long.
     """
     value = None if row is None else record_of(row).value
     return (
@@ -87,7 +88,7 @@ def _followed_key(row: Row | None, follow: Follow) -> bytes | None:
 def _durable_first_use(
     txn: "lmdb.Transaction[bytes]", replay_record: ReplayRecord
 ) -> tuple[bool, bool]:
-    """Check the durable rows for an earlier use of a token.
+    """Check whether durable replay records show an earlier use of a token.
 
     Returns `is_first_use` and `is_use_unknown` for the `Snapshot`. Durable replay records, and the
     expiry minutes whose tokens are all refused, survive a crash that loses unsynced records (ST4).

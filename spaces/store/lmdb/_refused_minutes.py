@@ -1,7 +1,7 @@
-"""A compact list of expiry minutes; all tokens that expire in them are refused (ST4).
+"""A compact list of the minutes in which refused tokens expire (ST4).
 
-Replay records of these minutes were deleted, so the store cannot tell whether the tokens were used.
-The list is encoded as time spans.
+All tokens that expire in a listed minute are refused. Replay records of these minutes were deleted,
+so the store cannot tell whether the tokens were used. The list is encoded as time spans.
 
     offset   size  field
     ───────  ────  ─────────────────────────────────────────────
@@ -46,9 +46,9 @@ def remove_replay_records(
 
 
 def is_refused(encoded: bytes, minute4: bytes) -> bool:
-    """Return whether every token with the given expiry minute is refused.
+    """Return whether tokens that expire in the given minute are refused.
 
-    The tokens are refused once replay records of that minute were deleted.
+    All of them are refused once replay records of that minute were deleted.
     """
     if minute4 < encoded[:_MINUTE_BYTES]:
         return True
@@ -59,7 +59,7 @@ def is_refused(encoded: bytes, minute4: bytes) -> bool:
 
 
 def add_refused(encoded: bytes, minutes: Collection[bytes] = (), *, before: int = 0) -> bytes:
-    """Add expiry minutes to the encoded list, and return the new encoding.
+    """Add minutes to an encoded list of refused expiry minutes. Return the new list.
 
     Tokens that expire in a listed minute are refused. All minutes before `before` are added too.
     """

@@ -1,4 +1,6 @@
-"""Unsynced replay records, which `Store.read` writes to a shared LMDB environment.
+"""Replay records that are written without a sync, in a shared LMDB environment.
+
+`Store.read` writes them.
 
     b"f"                    minutes whose replay records were deleted (`_refused_minutes`)
     b"u" minute4 id16       → empty
@@ -61,7 +63,7 @@ class ReplayRecords:
     """The unsynced replay records of one data folder."""
 
     def __init__(self, folder: Path, boot: str) -> None:
-        """Open the LMDB environment of the current boot. Create it if it does not exist."""
+        """Open or create the LMDB environment for the current boot of the machine."""
         place = folder / f"{_FOLDER}{boot}"
         place.mkdir(mode=0o700, exist_ok=True)
         try:
@@ -89,15 +91,15 @@ class ReplayRecords:
             raise _error_of(exc, "a replay record cannot be written") from exc
 
     def is_minute_refused(self, replay_record: ReplayRecord) -> bool:
-        """Return whether every token with the same expiry minute is refused.
+        """Return whether tokens that expire in the same minute as the record are refused.
 
-        The tokens are refused once replay records of that minute were deleted.
+        All of them are refused once replay records of that minute were deleted.
         """
         with self._env.begin() as txn:
             return is_refused(txn.get(_REFUSED_MINUTES, b""), replay_record.row[:4])
 
     def rows(self) -> list[bytes]:
-        """Return the keys of all replay records, without the key prefix.
+        """Return all replay records, as keys without the prefix.
 
         Each key consists of the expiry minute in 4 bytes and 16 bytes of the record's id.
         """

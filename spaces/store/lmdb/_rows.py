@@ -94,19 +94,22 @@ def is_tombstone(row: Row | memoryview) -> bool:
 
 
 def is_live_marker(row: Row | None) -> bool:
-    """Return whether a row exists and marks a delegation live (ST2)."""
+    """Return whether a row is a revocation marker with the value `live` (ST2).
+
+    False if the row does not exist.
+    """
     if row is None:
         return False
     return row[_STAMP_END:] == _LIVE_MARK_ALONE or record_of(row).value == LIVE_MARK
 
 
 def has_stamp(row: Row | None, stamp: Expect) -> bool:
-    """Return whether a row exists and has the given stamp."""
+    """Return whether a row exists and has the given version stamp."""
     return row is not None and row[:_STAMP_END] == stamp
 
 
 def charge_of(row: Row) -> tuple[bytes, int] | None:
-    """Return the counter that a row's size was added to, and that size in bytes.
+    """Return a row's counter key, and the number of bytes added to that counter.
 
     None means that the row is not added to a counter.
     """

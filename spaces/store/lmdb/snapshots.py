@@ -156,9 +156,10 @@ def _locked(folder: Path, how: int) -> Iterator[None]:
 
 @contextmanager
 def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
-    """Create a store in a folder that has none. Yield a function that writes a batch of rows.
+    """Create a new store in a folder, and yield a function that writes a batch of rows.
 
-    The store cannot be opened before the `with` block ends.
+    The folder must not contain a store. The new store cannot be opened before the `with` block
+    ends.
     """
     place = environment_folder(folder)
     place.mkdir(mode=0o700, parents=True)

@@ -116,7 +116,7 @@ class _Keeper:
             self.stopped.set_result(status)
 
     def take(self, connection: FrameConnection, payload: memoryview) -> None:
-        """Queue the commits in a frame from a worker.
+        """Queue the commits that a worker sent in one frame.
 
         They are written after every socket that is readable now has been read.
         """

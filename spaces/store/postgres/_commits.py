@@ -228,7 +228,7 @@ def _counters(commit: Commit) -> dict[bytes, tuple[int, int | None]] | None:
 
 
 def _account_of(put: Put) -> bytes | None:
-    """Return the key of the counter that a row's size is added to, or None."""
+    """Return the key of the counter for a row's size, or None if the row is not counted."""
     return put.account if put.value is not None and put.weight_bytes > 0 else None
 
 

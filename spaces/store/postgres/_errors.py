@@ -43,7 +43,10 @@ _QUERY_CANCELED = "57014"
 
 
 def meaning_of(error: Exception) -> Meaning:
-    """Classify a server error, connection error or timeout as a `Meaning`."""
+    """Classify a database error by whether the failed statement can be retried.
+
+    An error that did not come from the server counts as a lost connection.
+    """
     if not isinstance(error, asyncpg.PostgresError):
         return Meaning.LOST
     state = str(error.sqlstate or "08000")

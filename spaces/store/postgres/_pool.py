@@ -105,7 +105,7 @@ class Connections:
         )
 
     async def close(self) -> None:
-        """Close the connections. Running statements fail."""
+        """Close the connections. Statements that are still running fail."""
         self._closed = True
         if self._pool is not None:
             self._pool.terminate()

@@ -82,7 +82,7 @@ class Reads:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start a read task, unless all connections are busy or another task is about to start."""
+        """Start another read task, if one is needed and a connection is free."""
         if self._is_due or self._running == READ_CONNECTIONS:
             return
         self._is_due = True
@@ -196,7 +196,7 @@ def _statement_for(batch: Sequence[_PendingRead]) -> tuple[str, list[Argument]]:
 def _snapshots(
     rows: "Iterable[asyncpg.Record]", batch: Sequence[_PendingRead]
 ) -> Iterator[tuple[_PendingRead, Snapshot]]:
-    """Build a snapshot for each read in a batch from the rows that the database returned.
+    """Build one snapshot for each read request in a batch from the returned rows.
 
     Yields pairs of a read and its snapshot.
     """
@@ -241,9 +241,9 @@ def _followed_record(records: dict[bytes, Record], key: bytes, prefix: bytes) ->
 def _first_use_of(
     replay_record: ReplayRecord | None, records: dict[bytes, Record], is_first_use: set[bytes]
 ) -> tuple[bool | None, bool]:
-    """Return whether a token is used for the first time, and whether that is unknown.
+    """Return `is_first_use` and `is_use_unknown` for a `Snapshot`.
 
-    These are `is_first_use` and `is_use_unknown` of the `Snapshot`.
+    `is_first_use` is None if no replay record was requested.
     """
     if replay_record is None:
         return None, False

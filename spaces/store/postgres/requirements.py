@@ -154,7 +154,7 @@ async def _is_pooled(
 
 
 def disk_findings(settings: Mapping[str, str]) -> list[Finding]:
-    """Check for server settings that can lose or damage data in a crash.
+    """Check for database settings that allow data loss or damage in a crash.
 
     Settings that the server does not report are skipped.
     """
