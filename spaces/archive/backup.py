@@ -227,7 +227,9 @@ class ArchiveReader:
     def contents(self, most_bytes: int) -> bytes:
         """Return the contents of the current tar member."""
         if self._left_bytes > most_bytes:
-            raise BackupDamaged("the backup was altered: a member is too long")
+            raise BackupDamaged(
+                f"the backup was altered: a file in the archive has more than {most_bytes} bytes"
+            )
         return b"".join(self.pieces())
 
     def _header(self) -> TarInfo | None:
@@ -240,18 +242,25 @@ class ArchiveReader:
         info = _parsed(block)
         if info.type == GNUTYPE_LONGNAME:
             if not 1 <= info.size <= _MAX_NAME_BYTES:  # a size in a tar header can be negative
-                raise BackupDamaged("the backup was altered: a name is too short or too long")
+                raise BackupDamaged(
+                    "the backup was altered: a file name in the archive must have"
+                    f" 1 to {_MAX_NAME_BYTES} bytes"
+                )
             name = self._read(info.size).rstrip(b"\0")
             self._read_zeros(-info.size % BLOCKSIZE)
             info = _parsed(self._read(BLOCKSIZE))
             info.name = name.decode("ascii", "replace")
         if info.type != REGTYPE or info.size < 0:
-            raise BackupDamaged("the backup was altered: a member is not a regular file")
+            raise BackupDamaged(
+                "the backup was altered: an entry in the archive is not a regular file"
+            )
         return info
 
     def _read_zeros(self, size_bytes: int) -> None:
         if any(self._read(size_bytes)):
-            raise BackupDamaged("the backup was altered: there is data between its members")
+            raise BackupDamaged(
+                "the backup was altered: there is data between the files in the archive"
+            )
 
     def _read(self, size_bytes: int) -> bytes:
         # A negative size would read the whole file into memory.

@@ -116,7 +116,7 @@ def restoring_into(folder: Path) -> Iterator[Path]:
                 if os.path.lexists(folder / name):
                     raise FileExistsError(
                         17,
-                        "another process created this path during the restore",
+                        "another process created this file or folder while the backup was restored",
                         str(folder / name),
                     )
             for name in _MOVED:
@@ -307,14 +307,12 @@ def require_pages(path: Path) -> None:
         first = stream.read(_META.size)
         page_bytes = _META.unpack(first)[4] if len(first) == _META.size else 0
         if page_bytes not in _PAGE_BYTES or size_bytes % page_bytes:
-            raise BackupDamaged("the rows of the backup are not an LMDB file, or were cut short")
+            raise BackupDamaged("the LMDB file in the backup is not valid or was cut short")
         for page in range(_META_PAGES):
             stream.seek(page * page_bytes)
             meta = stream.read(_META.size)
             if len(meta) != _META.size:
-                raise BackupDamaged(
-                    "the rows of the backup are not an LMDB file, or were cut short"
-                )
+                raise BackupDamaged("the LMDB file in the backup is not valid or was cut short")
             magic, version, _, map_bytes, its_page_bytes, free_root, last_page = _META.unpack(meta)
             # A copy made for a backup has no list of free pages. A forged one could make LMDB write
             # into any page, so it is refused.
@@ -325,9 +323,7 @@ def require_pages(path: Path) -> None:
                 _NO_PAGE,
             )
             if not is_ours or map_bytes > MAP_BYTES or (last_page + 1) * page_bytes > size_bytes:
-                raise BackupDamaged(
-                    "the rows of the backup are not an LMDB file, or were cut short"
-                )
+                raise BackupDamaged("the LMDB file in the backup is not valid or was cut short")
 
 
 class Servable(Struct, frozen=True):

@@ -306,7 +306,8 @@ async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> Async
         head = await read_row(store, audit_head_key(cut))
         if head is None or head.value is None:
             raise RecordDamaged(
-                "the signed head for the last pruned entry of the audit chain is missing"
+                "the audit chain cannot be exported: the signed head for the last pruned entry"
+                " is missing"
             )
         yield head.value + b"\n"
     key = sealed_key(after)

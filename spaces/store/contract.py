@@ -316,7 +316,9 @@ def counter_of(record: Record | None) -> int:
     if record is None or record.value is None:
         return 0
     if len(record.value) != COUNTER_BYTES:
-        raise RecordDamaged("a counter row does not have 8 bytes")
+        raise RecordDamaged(
+            f"a counter row must have {COUNTER_BYTES} bytes, but has {len(record.value)}"
+        )
     return int.from_bytes(record.value, "big", signed=True)
 
 
@@ -342,7 +344,7 @@ def check_read(
         if range_.limit > MAX_PAGE_ROWS:
             raise too_large("rows of a page", range_.limit, MAX_PAGE_ROWS)
         if range_.limit < 1:
-            raise CommitInvalid("the limit of a page must be at least 1")
+            raise CommitInvalid("the page size must be at least 1 row")
     if replay_record is not None:
         check_replay_record(replay_record)
 
@@ -372,7 +374,8 @@ def check_commit(commit: Commit) -> None:
     for check in commit.checks:
         if len(check.stamp) != STAMP_BYTES:
             raise CommitInvalid(
-                f"Check.stamp must have {STAMP_BYTES} bytes, but has {len(check.stamp)}"
+                f"the version stamp in a Check must have {STAMP_BYTES} bytes, but has"
+                f" {len(check.stamp)}"
             )
     if commit.replay_record is not None:
         check_replay_record(commit.replay_record)
@@ -386,7 +389,9 @@ def _check_puts(puts: Sequence[Put]) -> None:
         if not 0 < len(key) <= MAX_KEY_BYTES:
             _check_keys((key,))
         if len(expect) != STAMP_BYTES and expect != ANY and expect != ABSENT:
-            raise CommitInvalid(f"Put.expect must be ANY, ABSENT or a stamp of {STAMP_BYTES} bytes")
+            raise CommitInvalid(
+                f"Put.expect must be ANY, ABSENT or a version stamp of {STAMP_BYTES} bytes"
+            )
         if account is not None and not 0 < len(account) <= _MAX_ACCOUNT_BYTES:
             _check_keys((account,))
             raise too_large("account key bytes", len(account), _MAX_ACCOUNT_BYTES)
@@ -411,14 +416,10 @@ def _check_disjoint(commit: Commit) -> None:
         raise CommitInvalid("a commit must not write the same key twice")
     for add in commit.adds:
         if add.counter in written:
-            raise CommitInvalid(
-                "a commit must not both write a row and add to the row as a counter"
-            )
+            raise CommitInvalid("a commit must not write and increment the same row")
     for put in commit.puts:
         if put.account in written:
-            raise CommitInvalid(
-                "a commit must not both write a row and add to the row as a counter"
-            )
+            raise CommitInvalid("a commit must not write and increment the same row")
 
 
 def _check_keys(keys: Iterable[bytes]) -> None:

@@ -339,7 +339,7 @@ class IncomingObject:
         self.is_named = True
         if self._key is None and not self._buffer:
             raise StoreUnavailable(
-                "a large value was discarded before it was stored under its final name"
+                "a large value cannot be stored: the upload was already discarded"
             )
         key, former = key_of(name), self._key
         with _bucket_errors("a large value cannot be stored under its final name"):

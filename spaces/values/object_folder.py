@@ -251,7 +251,7 @@ class IncomingFile:
         with self._lock, _disk_errors("a large value cannot be stored under its final name"):
             if self._is_discarded or (self._path is None and data is None):
                 raise StoreUnavailable(
-                    "a large value was discarded before it was stored under its final name"
+                    "a large value cannot be stored: the upload was already discarded"
                 )
             path = self._files.place_of(name)
             self._files.make_folder(path.parent)

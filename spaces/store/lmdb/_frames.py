@@ -120,7 +120,7 @@ def parse_requests(payload: bytes | memoryview) -> tuple[CommitRequest, ...]:
     try:
         return _REQUESTS.decode(payload)[1]
     except (ValueError, RecursionError) as exc:
-        raise FrameInvalid("a frame contains no commits") from exc
+        raise FrameInvalid("a message from a worker does not contain commits") from exc
 
 
 def parse_replies(payload: bytes | memoryview) -> tuple[CommitReply, ...]:
@@ -128,7 +128,7 @@ def parse_replies(payload: bytes | memoryview) -> tuple[CommitReply, ...]:
     try:
         return _REPLIES.decode(payload)[1]
     except (ValueError, RecursionError) as exc:
-        raise FrameInvalid("a frame contains no outcomes") from exc
+        raise FrameInvalid("a message from the storekeeper does not contain outcomes") from exc
 
 
 class FrameConnection(asyncio.Protocol):

@@ -143,5 +143,5 @@ class ReplayRecords:
 
 def _error_of(exc: lmdb.Error, what: str) -> StoreFull | StoreUnavailable:
     if isinstance(exc, lmdb.MapFullError) or exc.code in _NO_SPACE:
-        return StoreFull("no free space for a replay record")
+        return StoreFull("no free disk space to record the use of a token")
     return StoreUnavailable(what)

@@ -161,7 +161,7 @@ def read_lmdb(path: Path, *, may_be_moved: bool = False) -> Store:
 def environment_of(store: Store) -> lmdb.Environment:
     """Return the LMDB environment of an open store, for reading all of its rows."""
     if not isinstance(store, _LmdbStore):
-        raise StoreUnavailable("the store is not on LMDB")
+        raise StoreUnavailable("the store does not use LMDB")
     return store.env
 
 

@@ -184,8 +184,10 @@ def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
             env.sync(True)
         except lmdb.Error as exc:
             if isinstance(exc, lmdb.MapFullError) or exc.code in NO_SPACE:
-                raise StoreFull("no free space for the rows") from exc
-            raise StoreUnavailable("the rows cannot be written") from exc
+                raise StoreFull(
+                    f"no free disk space for the rows of the store in {folder}"
+                ) from exc
+            raise StoreUnavailable(f"the rows of the store in {folder} cannot be written") from exc
     for made_in in (place, folder):
         sync_folder(made_in)
 

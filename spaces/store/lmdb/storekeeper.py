@@ -69,7 +69,7 @@ def run_storekeeper(
             place.chmod(0o600)
         except OSError as exc:
             raise StoreUnavailable(
-                "the socket of the process that writes the store cannot be created"
+                f"the store cannot be opened for writing: the socket {place} cannot be created"
             ) from exc
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             return runner.run(_serve(folder, listener, ready))

@@ -75,5 +75,5 @@ def store_error_of(error: Exception) -> StoreError:
     if state == _DISK_FULL:
         return StoreFull("the database has no free space")
     if state == _TWICE:
-        return CommitInvalid("a commit must not both write a row and add to the row as a counter")
+        return CommitInvalid("a commit must not write and increment the same row")
     return StoreUnavailable(f"the database failed ({state or type(error).__name__})")
