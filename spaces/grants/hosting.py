@@ -181,7 +181,7 @@ def hosting_by_grant(
     now: float,
     is_new: bool = True,
 ) -> HostingRequest:
-    """Find the spaces that the node may host when a delegation is registered.
+    """Return a hosting request for the registration of a delegation.
 
     Args:
         delegation: verified, about to be registered, or registered and live.

@@ -77,7 +77,7 @@ async def _has_other_rows(store: Store, range_: Range, page: Page, keys: set[byt
 
 
 def _add_removed(removed: dict[bytes, tuple[bytes, set[bytes]]], path: bytes, key: bytes) -> None:
-    """Add the row key of a deleted path to the group that contains the path.
+    """Record the row key of a deleted path under the path's group.
 
     The keys of `removed` are the path prefixes of the groups.
     """
