@@ -72,7 +72,7 @@ class AuditRefuted(NodeError):
 
 
 class ClockWrong(NodeError):
-    """The system clock is earlier than this version's release date, or years after it."""
+    """The system clock shows a time before this version's release, or years after the release."""
 
     code = "clock-wrong"
 
@@ -90,7 +90,7 @@ class NotSigned(NodeError):
 
 
 class NotThere(NodeError):
-    """An object that a command names, such as a secret or a grant, does not exist."""
+    """The command's argument refers to a missing object, such as a secret or a grant."""
 
     code = "not-there"
 

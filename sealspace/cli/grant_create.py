@@ -146,7 +146,7 @@ async def create(
 async def _warn(
     client: Client, names: Sequence[str], scope: str | None, *, is_read: bool, policy: Policy | None
 ) -> None:
-    """Print warnings about secrets that are not stored yet and about the node's requirements."""
+    """Warn if secrets are not stored yet, or if the grant lacks a policy that the node requires."""
     stored = await client.secrets().list(scope=scope)
     absent = [name for name in names if name.strip() not in stored]
     if absent:  # no error: a secret may be granted before it is stored
@@ -177,7 +177,7 @@ def print_granted(portable: PortableDelegation) -> None:
 
 
 async def warn_about_proof(client: Client, policy: Policy | None) -> None:
-    """Print a warning if the node requires attested code but the grant approves none."""
+    """Print a warning if the node requires attested code but the grant does not approve any."""
     if (policy is None or not policy.is_allow_list) and await requires_proof(client):
         tell(
             f"{NOT_SHARED}; approve the code with --policy or with the network's policy; to grant"

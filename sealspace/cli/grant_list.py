@@ -151,7 +151,7 @@ async def state_at_node(client: Client, cid: str) -> str:
 
 
 def unknown_grant(cid: str) -> NotFound:
-    """Return the error for a grant that neither this machine nor the node knows."""
+    """Return the error for an unknown grant id."""
     return NotFound(
         404,
         f"you have no grant {cid[:80]}, made or received",
@@ -261,7 +261,7 @@ class VerifiedGrant(NamedTuple):
 
 
 def verified_offline(portable: PortableDelegation) -> VerifiedGrant:
-    """Verify everything in a portable grant that can be verified without a node.
+    """Verify a portable grant as far as possible without a node.
 
     Args:
         portable: untrusted.

@@ -1,6 +1,6 @@
-"""Tables of the commands for owners, with the module that implements each command.
+"""Tables of the commands for owners. Each row gives the module that implements the command.
 
-The commands themselves are imported only when they are called.
+The modules are imported only when their commands are called.
 
 Example:
     "list": Row("sealspace.cli.secret", "Print the names of secrets, never a value.")

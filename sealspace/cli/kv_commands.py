@@ -212,7 +212,7 @@ async def delete(client: Client, key: str, space: str | None, yes: bool) -> None
 
 @asynccontextmanager
 async def _values(client: Client, space: str | None, key: str) -> AsyncIterator[Kv]:
-    """Yield the client for a space's values. Errors get a hint with the next command to run."""
+    """Yield the client for a space's values. Errors raised in the `with` block get a hint."""
     named = "" if space is None else f" --space {space}"
     try:
         yield client.kv(space)

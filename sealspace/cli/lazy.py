@@ -85,7 +85,7 @@ def provided(name: str) -> Any:
 
 
 class LazyGroup(click.Group):
-    """A command group that imports a command when it is called."""
+    """A command group that imports a command's module only when the command is called."""
 
     def __init__(self, table: Table, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -162,7 +162,7 @@ class Verbs(click.Group):
         return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands into the help text, with the whole first sentence of each."""
+        """List the commands in the help text, each with the first sentence of its description."""
         with formatter.section("Commands"):
             formatter.write_dl(
                 [(name, one.get_short_help_str(limit=200)) for name, one in self.commands.items()]

@@ -211,7 +211,7 @@ def _with_wallet(
 
 
 def _open_wallet(profile: Profile, before: Profile, *, is_new: bool) -> tuple[Wallet, bytes | None]:
-    """Open the wallet. For a new wallet, also return the secret that must still be stored."""
+    """Open the wallet. For a new wallet, also return the private key, which is not stored yet."""
     path = profile.key_file
     if path is None:
         # Imported here: only browser wallets need the server.

@@ -32,7 +32,7 @@ _ROOT_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """Exceptions to the strict default requirements for a node, accepted by the owner."""
+    """The owner's exceptions to the default node policy, from the options `--accept-…`."""
 
     operator_secret: bool = False
     release_roots: tuple[bytes, ...] = ()
@@ -40,7 +40,7 @@ class Accepted:
     key_providers: tuple[str, ...] = DEFAULT_KEY_PROVIDERS
 
     def policy(self, code: Policy) -> NodePolicy:
-        """Build a node policy for the approved code, with these exceptions."""
+        """Return the node policy for the approved code, including the accepted exceptions."""
         return NodePolicy(
             code=code,
             secret_origins=frozenset(
@@ -63,7 +63,7 @@ class Demand:
     collateral: Path | None
 
     def __post_init__(self) -> None:
-        """Reject options for node evidence if node evidence is not required."""
+        """Reject `--node-policy` and `--accept-…` without `--require-node-evidence`."""
         if self.insists is not True and (self.code_file is not None or self.accepted != Accepted()):
             raise click.UsageError("--node-policy and --accept-… need --require-node-evidence")
 

@@ -174,7 +174,7 @@ class OwnerHome:
         raise NotSignedIn(reason, hint=_again(profile))
 
     def keep(self, profile: Profile, session: Session) -> None:
-        """Store a login in place of the previous login."""
+        """Store a login's profile and session, replacing those of the previous login."""
         key_file, own = profile.key_file, self.folder.absolute()
         if key_file is not None and key_file.is_relative_to(own):
             key_file = key_file.relative_to(own)
@@ -199,7 +199,7 @@ class OwnerHome:
             replace_file(self.folder / "profile.json", data)
 
     def keep_session(self, session: Session) -> None:
-        """Store a session, and keep grants that other commands have added to the stored session."""
+        """Store a session together with the grants that other commands have stored meanwhile."""
         with self._lock():
             stored = self.session()
             if stored.did != session.did:
@@ -390,14 +390,14 @@ def _read_private(path: Path, max_bytes: int) -> bytes:
 
 
 def dids_of(target: str) -> list[str]:
-    """Return a given DID as a list, or the DIDs that have grants for a given backend's address."""
+    """Return the recipients' DIDs for `target`, which is a DID or a backend's address."""
     if target.startswith("did:"):
         return [target]
     return sorted({one.portable.delegate_did for one in known_grants(target)})
 
 
 def known_grants(target: str) -> tuple[KeptGrant, ...]:
-    """Return the grants made on this machine to a backend. Raises NotThere if there are none."""
+    """Return this machine's grants to a backend. Raises NotThere if there are none."""
     grants = owner_home().grants_to(target)
     if not grants:
         raise NotThere(

@@ -80,7 +80,10 @@ def _unreadable(path: Path, reason: str, hint: str | None = None) -> FileUnreada
 
 
 def require_free(path: Path) -> None:
-    """Reject an output file that exists or whose folder is missing, before anything is signed."""
+    """Reject an output path if the file already exists or the folder is missing.
+
+    Commands call this before they sign a grant.
+    """
     if path.exists() or not path.parent.is_dir():
         reason = "the file exists already" if path.exists() else "there is no such folder"
         raise InvalidInput(f"cannot create {path}: {reason}", hint="name another file with --out")

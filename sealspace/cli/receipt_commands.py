@@ -230,7 +230,7 @@ def _parse_since(text: str) -> float:
 
 
 def _places(audit: BinaryIO, *, node_did: str) -> dict[bytes, int]:
-    """Verify an audit export, and return the entry number for each receipt's digest."""
+    """Verify an audit export, and return a mapping from receipt digests to entry numbers."""
     places: dict[bytes, int] = {}
 
     def note(number: int, entry: bytes) -> None:

@@ -90,7 +90,7 @@ _LONGEST_BYTES = 131_071
 def child_environment(
     inherited: Mapping[bytes, bytes], values: Mapping[str, str | bytes], *, allowed: Collection[str]
 ) -> dict[bytes, bytes]:
-    """Return the child's environment: ours without SEALSPACE_ variables, plus the secrets."""
+    """Return the child's environment: `inherited` without SEALSPACE_ variables, plus secrets."""
     refused = sorted(name for name in values if directs_programs(name) and name not in allowed)
     if refused:
         raise InvalidInput(
@@ -212,7 +212,7 @@ def run(
 
 
 def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:
-    """Select the secrets that `run` passes by default, and print the names of the others."""
+    """Select the secrets to pass by default, and print the names of all other secrets."""
     # CL1: only names that look like secrets are passed. A list of dangerous names is never
     # complete: TAR_OPTIONS, CFLAGS, RSYNC_RSH and PS0 also control programs.
     chosen = [

@@ -97,7 +97,7 @@ class Masker:
         return self._decide(self._held, undecided_from=len(self._held))
 
     def flush(self) -> bytes:
-        """Return the held-back bytes unless there are enough of them to reveal a value."""
+        """Return the held-back bytes if there are too few to reveal a value."""
         # If the rest of a value follows, that rest is still masked.
         if len(self._held) >= MIN_MASKED_BYTES or self._done == len(self._held):
             return b""
@@ -106,7 +106,7 @@ class Masker:
         return shown
 
     def _decide(self, data: bytes, *, undecided_from: int) -> bytes:
-        """Mask the data, return the output that is final, and hold back the rest.
+        """Return the masked output that is ready, and keep the remaining bytes for the next call.
 
         Bytes before `undecided_from`, where a value may begin, are decided. Covered bytes directly
         after them are decided too, because later bytes cannot uncover them.

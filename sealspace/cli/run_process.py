@@ -153,7 +153,7 @@ class _Output:
         )
 
     def flush(self) -> None:
-        """Write the held-back output unless there is enough of it to reveal a value."""
+        """Write the held-back output if it is too short to reveal a value."""
         self._write(self._masker.flush())
 
     def rest(self) -> None:
@@ -241,7 +241,7 @@ def _passing_on(
             send(early.pop(0))
 
     def leave(_number: int, _frame: FrameType | None) -> None:
-        """Ignore a signal that the terminal also sends to the child. The child handles it."""
+        """Ignore a signal from the terminal, because the child gets and handles the same signal."""
 
     handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(_PASSED_ON, send)
     handlers |= dict.fromkeys(_FROM_TERMINALS, send if is_apart else leave)

@@ -51,7 +51,7 @@ def hold_standard_streams() -> None:
 
 
 def drop_refused_messages() -> None:
-    """Discard messages that could not be written to standard error, for example to a full disk.
+    """Discard messages that cannot be written to standard error, for example if a disk is full.
 
     They are still buffered. Python would try to write them again at exit, fail, and change the exit
     status to 120.
@@ -154,7 +154,7 @@ def time_text(at: float) -> str:
 
 
 def optional_time(at: float | None) -> str | None:
-    """Format a time like `time_text`, or return None for None."""
+    """Format a time with `time_text`, or return None if `at` is None."""
     return None if at is None else time_text(at)
 
 

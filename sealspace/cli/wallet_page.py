@@ -165,7 +165,7 @@ def _page(node: str, *, opens: bool) -> "WalletPage":
 
 
 class AnswerRefused(Exception):
-    """A refused request from the wallet page. The page may retry only after status 409."""
+    """An error response to the wallet page. The page may retry only after status 409."""
 
     def __init__(self, status: int, text: str, *, hint: str = "") -> None:
         super().__init__(text)
@@ -173,7 +173,7 @@ class AnswerRefused(Exception):
 
 
 class WalletPage(ThreadingMixIn, TCPServer):
-    """A web server for the wallet page of one command, used as a context manager."""
+    """A web server that shows the wallet page while a command runs. Use as a context manager."""
 
     daemon_threads = True  # an open connection must not keep the command from ending
     request_queue_size = MAX_CONNECTIONS
@@ -364,7 +364,7 @@ class _Exchange(BaseHTTPRequestHandler):
                 )
 
     def _place(self) -> str:
-        """Check a request's headers and the token in its path, and return the rest of the path."""
+        """Check the headers and the token of a request, and return the path after the token."""
         own = self.server.authority
         # LP2: stops DNS rebinding, where another site's name resolves to this machine.
         if self.headers.get_all("Host") != [own]:

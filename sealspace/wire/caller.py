@@ -59,7 +59,7 @@ class Caller:
         self.signed_in = session
 
     def acting(self, session: Session) -> "Caller":
-        """Return a caller that uses another session and shares the connections to the node."""
+        """Return a copy of this caller for `session`, with the same connections to the node."""
         other = copy.copy(self)
         other.session = session
         return other
@@ -130,7 +130,7 @@ class Caller:
         minted: Callable[[str], None] | None = None,
         ttl_s: float = INVOCATION_TTL_S,
     ) -> Request:
-        """Return a copy of a request that gets a fresh token for each attempt (J5).
+        """Return a copy of `request` that sends a fresh token with each attempt (J5).
 
         Args:
             request: the request, without a token.
@@ -163,7 +163,7 @@ class Caller:
         return replace(request, mint=mint_one)
 
     async def invocation(self, wanted: Sequence[Capability], request: Request) -> Request:
-        """Return an authorised copy of a request to `/invoke`.
+        """Return a copy of a request to `/invoke`, with tokens for the `wanted` capabilities.
 
         Error messages will describe the request by its capabilities.
         """

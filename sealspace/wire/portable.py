@@ -137,7 +137,7 @@ def portable_of(grant: Grant, *, owner: Principal, host: str) -> PortableDelegat
 
 
 def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
-    """Check that a portable delegation matches the token in it, and return the decoded token.
+    """Decode a portable delegation's token, and check that the document's other members match.
 
     Args:
         portable: untrusted.
@@ -322,7 +322,7 @@ def _object(data: bytes, at: str = "") -> dict[str, Json]:
 
 
 def _read(value: Json, at: str) -> tuple[PortableDelegation, ...]:
-    """Parse a delegation and, if present, the public-space delegation inside it."""
+    """Parse a delegation document, including its optional `publicDelegation`."""
     form = shaped_at(at, value, _Form, _wrong)
     header = _token(form.delegationHeader.Authorization)
     if form.authHeader is not msgspec.UNSET and _token(form.authHeader) != header:

@@ -174,7 +174,7 @@ async def pass_on(
     ttl_s: float,
     domain: str,
 ) -> Grant:
-    """Have the wallet delegate a whole grant to a session key, in a separate message (W22)."""
+    """Delegate all rights of a grant to a session key, in a separate wallet message (W22)."""
     passed_on = sign_grant(
         caller, wallet, signer.did_url, grant.capabilities, ttl_s=ttl_s, domain=domain, parent=grant
     )
@@ -308,7 +308,7 @@ def sign_in_capabilities(
 
 
 async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:
-    """Register a delegation, and return the spaces in it that the node does not host (J2).
+    """Register a delegation, and return the delegated spaces that the node does not host (J2).
 
     The request may be repeated, because registration is idempotent. The node may list other spaces
     as skipped; they are ignored, so that a hostile node cannot make an owner sign for them.
@@ -323,7 +323,7 @@ async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:
 
 
 async def _hosting(caller: Caller, spaces: Sequence[SpaceId]) -> tuple[str, list[Capability]]:
-    """Return the node's DID for hosting spaces (J3), and the capabilities to grant to that DID."""
+    """Fetch the node's hosting DID, and return the DID and the capabilities to grant to it (J3)."""
     path = f"/peer/generate/{path_segment(spaces[0].text)}"
     answer = await caller.transport.require(
         Request("GET", path, repeatable=True, max_answer_bytes=4096)

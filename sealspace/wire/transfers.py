@@ -44,7 +44,7 @@ _PER_CAPABILITY_BYTES = 160  # upper bound for the space and the ability beside 
 
 
 class Part(NamedTuple):
-    """The bytes of a value to write, with the headers for its content type and metadata."""
+    """A value to write in a batch: the bytes, and the headers for content type and metadata."""
 
     body: bytes
     headers: Mapping[str, str]
@@ -215,7 +215,7 @@ async def checked(stream: Stream) -> AsyncIterator[bytes]:
 
 
 async def save(stream: Stream, to: str | Path | BinaryIO, progress: Progress | None) -> None:
-    """Write a value to a file. A file given by path is replaced atomically after the transfer."""
+    """Write a value to a file. If `to` is a path, the file is replaced atomically at the end."""
     if not isinstance(to, str | Path):
         await _copy(stream, to, progress)
         return
@@ -282,7 +282,7 @@ async def upload_of(source: Source, progress: Progress | None) -> Upload:
 
 
 def of_bytes(body: bytes) -> bytes | Upload:
-    """Split a long body into pieces, so that a slow connection gets extra time for each piece."""
+    """Split a long body into pieces, because each piece that is sent extends the time limit."""
     if len(body) <= PIECE_BYTES:
         return body
 

@@ -339,7 +339,7 @@ class Transport:
             pause_s *= 2
 
     async def _open(self, request: Request) -> "Stream":
-        """Send the request once with a fresh token, and return when the response headers arrive."""
+        """Send the request once with a fresh token, and wait for the response headers."""
         self.require_open(request.subject)
         if self._session is None:
             self._session = aiohttp.ClientSession(

@@ -72,7 +72,7 @@ def value_of(answer: Answer | Stream, body: bytes = b"") -> Value:
 
 
 def etag_of(answer: Answer | Stream) -> str:
-    """Return the version of a value, which is the ETag header of a response."""
+    """Return the version of a value from the ETag header of a response."""
     etag = answer.headers.get("ETag")
     if not etag:
         raise MalformedAnswer("the node's response has no ETag")
