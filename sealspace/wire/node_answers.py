@@ -105,7 +105,7 @@ def require_advance(
     send all keys at once.
     """
     if not is_last and not 0 < len(keys) <= limit:
-        raise MalformedAnswer("a page of the node's list is empty, or longer than requested")
+        raise MalformedAnswer("the node sent an empty page of keys, or more keys than requested")
     before = after
     for key in keys:
         if not key.startswith(prefix):

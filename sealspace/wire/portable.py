@@ -164,7 +164,7 @@ def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
         raise _differs("expiry is later")
     if not grant.is_live(now):
         raise InvalidPortableDelegation(
-            "the delegation has expired", hint="ask the owner for a new one"
+            "the delegation has expired", hint="ask the owner for a new delegation"
         )
     return grant
 
@@ -404,7 +404,7 @@ def _owner(form: _Form, at: str) -> Principal:
 
 def _differs(how: str) -> InvalidPortableDelegation:
     return InvalidPortableDelegation(
-        f"the delegation's token differs from its description: {how}", hint=_HINT
+        f"the delegation's fields do not match its signed token: {how}", hint=_HINT
     )
 
 

@@ -255,7 +255,7 @@ def _own_capabilities(
         elif _space_or_network(one) not in named:
             raise NotGranted(
                 f"{_space_or_network(one)} belongs to another owner, and no delegation to {owner}"
-                " names it",
+                " includes this resource",
                 missing=(one,),
                 hint="ask its owner for a delegation, then pass it in `SignIn(received=…)`",
                 step=NotGranted.default_step,

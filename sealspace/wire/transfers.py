@@ -154,7 +154,7 @@ def require_written(answer: Answer, keys: Sequence[str]) -> None:
     result = decoded(_WRITTEN, answer, "the result of a batch")
     if result.count != len(keys) or sorted(result.written) != sorted(keys):
         raise MalformedAnswer(
-            f"{answer.asked}: the keys that the node wrote are not the requested ones"
+            f"{answer.asked}: the keys that the node wrote differ from the requested keys"
         )
 
 
@@ -166,7 +166,7 @@ def found_in(answer: Answer, keys: Sequence[str]) -> dict[str, Value]:
     results = decoded(_RESULTS, answer, "the result of a batch").results
     if sorted(one.key for one in results) != sorted(keys):
         raise MalformedAnswer(
-            f"{answer.asked}: the keys that the node read are not the requested ones"
+            f"{answer.asked}: the keys that the node read differ from the requested keys"
         )
     by_key = {one.key: one for one in results}
     found: dict[str, Value] = {}
@@ -176,7 +176,9 @@ def found_in(answer: Answer, keys: Sequence[str]) -> dict[str, Value]:
             headers = CIMultiDictProxy(CIMultiDict(one.headers))
             found[key] = whole_value_of(Answer(200, headers, one.data_base64, key))
         elif one.error is None or one.error.code != _ABSENT:
-            raise MalformedAnswer(f"{answer.asked}: the node's result for {key} is not usable")
+            raise MalformedAnswer(
+                f"{answer.asked}: the node sent neither a value nor {_ABSENT} for the key {key}"
+            )
     return found
 
 

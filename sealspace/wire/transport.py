@@ -75,7 +75,7 @@ class Upload:
             if self.size_bytes not in (None, moved_bytes):
                 raise InvalidInput(
                     "the size of the file changed while it was read",
-                    hint="upload it again while no other program writes to it",
+                    hint="upload the file again while no other program changes it",
                 )
         except Exception as exc:
             self.failure = exc  # kept because the HTTP library raises an error of its own instead
