@@ -19,12 +19,14 @@ def ttl_s_of(text: str) -> float:
     match = _DURATION.fullmatch(text)
     if match is None:
         raise InvalidInput(
-            f"--expires {text[:20]} is not a duration", hint="1m to 365d, like 30m, 12h or 90d"
+            f"--expires {text[:20]} is not a duration",
+            hint="write a duration from 1m to 365d, like 30m, 12h or 90d",
         )
     ttl_s = int(match["number"]) * _UNITS_S[match["unit"]]
     if not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
         raise InvalidInput(
-            f"--expires {text} is not between 1m and 365d", hint="1m to 365d, like 30m, 12h or 90d"
+            f"--expires {text} is not between 1m and 365d",
+            hint="write a duration from 1m to 365d, like 30m, 12h or 90d",
         )
     return ttl_s
 

@@ -59,7 +59,10 @@ NOT_SHARED = (
     help="Grant values of this space: the name of your own space, or a full space id.",
 )
 @click.option(
-    "--path", metavar="PATH", default="", help="Only this key of the space and the keys below it."
+    "--path",
+    metavar="PATH",
+    default="",
+    help="Grant only the value with this key, and values whose keys begin with `PATH/`.",
 )
 @click.option(
     "--can",
@@ -177,7 +180,7 @@ def print_granted(portable: PortableDelegation) -> None:
 
 
 async def warn_about_proof(client: Client, policy: Policy | None) -> None:
-    """Print a warning if the node requires attested code but the grant does not approve any."""
+    """Print a warning if the node requires attested code but the grant approves no code."""
     if (policy is None or not policy.is_allow_list) and await requires_proof(client):
         tell(
             f"{NOT_SHARED}; approve the code with --policy or with the network's policy; to grant"

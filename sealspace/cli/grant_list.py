@@ -60,7 +60,11 @@ _Listed: TypeAlias = tuple[dict[str, object], tuple[str, ...]]
         " you."
     ),
 )
-@click.option("--received", is_flag=True, help="List grants to you instead of grants by you.")
+@click.option(
+    "--received",
+    is_flag=True,
+    help="List the grants that you received instead of those that you made.",
+)
 @click.option("--all", "with_sessions", is_flag=True, help="Also list your own login sessions.")
 @click.option(
     "--secret",
@@ -155,7 +159,7 @@ def unknown_grant(cid: str) -> NotFound:
     return NotFound(
         404,
         f"you have no grant {cid[:80]}, made or received",
-        hint="list yours: sealspace grant list",
+        hint="list your grants: sealspace grant list",
     )
 
 
@@ -355,9 +359,9 @@ def _has_conditions(token: Delegation) -> bool:
 async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
     """Revoke a grant permanently. Specify the grant's id (CID) or its file.
 
-    Revoking also ends every grant that the recipient derived from the revoked one, and the
-    recipient's other grants for the same secrets. With one of those, the recipient could still
-    decrypt a saved copy of a secret. The other grants are listed before you are asked to confirm.
+    Every grant that the recipient derived from this grant ends too. The recipient's other grants
+    for the same secrets are also revoked, because with such a grant the recipient could still
+    decrypt a saved copy of a secret. These other grants are listed before you are asked to confirm.
     """
     portables = grants_named(grant)
     cids = [grant] if portables is None else [verified_offline(one).cid for one in portables]

@@ -114,8 +114,8 @@ network = LazyGroup(
     ),
     name="network",
     help=(
-        "Manage encryption networks: the key pairs, held by the node, that secrets are encrypted"
-        " to."
+        "Manage encryption networks, the key pairs that secrets are encrypted with. The node holds"
+        " the private keys."
     ),
 )
 

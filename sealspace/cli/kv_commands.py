@@ -83,7 +83,7 @@ async def put(
     """
     if value:
         raise InvalidInput(
-            "a value cannot be an argument: process lists and the shell history would show it",
+            "the value must not be an argument: process lists and the shell history would show it",
             hint="sealspace kv put KEY < FILE, or --file FILE",
         )
     if source is None and sys.stdin.isatty():
@@ -201,7 +201,7 @@ async def list_(client: Client, prefix: str, space: str | None) -> None:
 @yes_option
 @at_node
 async def delete(client: Client, key: str, space: str | None, yes: bool) -> None:
-    """Delete a value. On a terminal, ask for confirmation."""
+    """Delete a value. On a terminal, you are asked to confirm."""
     if is_interactive():
         confirm(f"delete the value {key}?", yes=yes)
     async with _values(client, space, key) as values:

@@ -75,7 +75,8 @@ class WalletOptions:
             )
         if self.key_file is not None and not self.is_new:
             require_readable(
-                self.key_file, hint="add --new to create a key there, or name your key file"
+                self.key_file,
+                hint="add --new to create this key file, or name your key file with --key-file",
             )
 
 
@@ -227,7 +228,9 @@ def _open_wallet(profile: Profile, before: Profile, *, is_new: bool) -> tuple[Wa
         return WalletSigner(secret), secret
     if is_new:  # a key left by a login that the node refused or that was interrupted
         if before.owner and before.key_file == path:
-            raise KeyFileUnusable(f"{path} exists already", hint="omit --new to use it")
+            raise KeyFileUnusable(
+                f"{path} exists already", hint="omit --new to use the existing key"
+            )
         tell(f"{path} exists already and was never used to log in: using it")
     return profile.wallet(), None
 
@@ -342,8 +345,8 @@ _LABELS = {
 def logout() -> None:
     """End the session at the node, and remove it from this machine.
 
-    The wallet's key, the grant files and the settings of the last login are kept. `sealspace login`
-    signs in again.
+    This command keeps the wallet's key, the grant files and the settings of the last login. To sign
+    in again, run `sealspace login`.
     """
     home = owner_home()
     if not (home.folder / "session.json").exists():
@@ -380,8 +383,8 @@ def whoami() -> None:
 def status() -> None:
     """Check that the node answers and that the session is valid.
 
-    The exit status is 0 if other commands can use the node and the session. Otherwise it is the
-    exit status with which other commands would fail.
+    The exit status is 0 if other commands can use the node and the session. Otherwise, this
+    command fails with the same exit status as the other commands.
     """
     home = owner_home()
     document = _who(home, home.profile(), home.session())

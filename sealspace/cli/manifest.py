@@ -86,12 +86,14 @@ def explain_(manifest: Manifest) -> None:
     "grant",
     epilog=(
         "Examples: `sealspace manifest grant manifest.json --out grants.json` writes a file for the"
-        " application; `--hand-over URL` sends the grants to its backend instead. `sealspace grant"
-        " list` shows them, `sealspace grant revoke` ends them."
+        " application; `--hand-over URL` sends the grants to the application's backend instead."
+        " Later, `sealspace grant list` lists the grants, and `sealspace grant revoke` revokes one."
     ),
 )
 @_manifest
-@click.option("--to", "did", metavar="DID", help="Grant to this DID instead of the manifest's own.")
+@click.option(
+    "--to", "did", metavar="DID", help="Grant to this DID instead of the DID in the manifest."
+)
 @click.option(
     "--leave-out",
     is_flag=True,
@@ -126,7 +128,7 @@ async def grant(
     """
     if (recipient := did or manifest.did) is None:
         raise InvalidInput(
-            f"the manifest of {manifest.name} does not say which DID to grant to",
+            f"the manifest of {manifest.name} does not specify the recipient's DID",
             hint="add --to DID",
         )
     if out is not None:
@@ -154,7 +156,7 @@ async def grant(
     rights = [one for grant in grants for one in grant.capabilities]
     if any(one.ability == DECRYPT for one in rights):
         await warn_about_proof(client, policy)
-    confirm(f"grant this to {target.did}?", yes=yes)
+    confirm(f"grant these rights to {target.did}?", yes=yes)
     made = await client.delegations.delegate_to_target(
         target, policy=policy, wallet=wallet_for(rights), leave_out=leave_out
     )

@@ -103,7 +103,7 @@ async def create(client: Client, name: str) -> None:
 @yes_option
 @at_node
 async def revoke(client: Client, name: str, yes: bool) -> None:
-    """Revoke the network NAME permanently, so that nothing encrypted to it can be opened again.
+    """Revoke the encryption network NAME permanently. Its secrets can never be decrypted again.
 
     The name cannot be used again. To revoke only a grant, use `sealspace grant revoke`.
     """

@@ -137,8 +137,8 @@ accepting_options = gathering(
             texts, where="--accept-key-provider"
         ),
         help=(
-            "Key provider from which the node may accept application keys: kms, tpm, or a single"
-            " one by its id (kms:<hex>); repeatable, replaces the default."
+            "Key provider from which the node may accept application keys, instead of the default:"
+            " kms, tpm, or the id of one provider (kms:<hex>); repeatable."
         ),
     ),
 )
@@ -152,8 +152,8 @@ demand_options = gathering(
         "insists",
         default=None,
         help=(
-            "Require the node to prove which code it runs, before this and every later command"
-            " (remembered), or stop requiring it."
+            "Before this and every later command, require the node to prove which code it runs."
+            " `--no-node-evidence` removes this requirement."
         ),
     ),
     click.option(
@@ -169,7 +169,7 @@ demand_options = gathering(
     click.option(
         "--trust-root",
         type=NamedFile(resolve_path=True),
-        help="Root certificate to verify quotes with, instead of Intel's; remembered.",
+        help="Verify quotes with this root certificate instead of Intel's, also in later commands.",
     ),
     click.option(
         "--collateral",

@@ -402,7 +402,7 @@ def known_grants(target: str) -> tuple[KeptGrant, ...]:
     if not grants:
         raise NotThere(
             f"no grant to {target} was made on this machine",
-            hint="list them: sealspace backend list",
+            hint="list your grants to backends: sealspace backend list",
         )
     return grants
 
@@ -447,7 +447,9 @@ def write_wallet(path: Path, secret: bytes) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         make_file(path, secret.hex().encode() + b"\n")
     except FileExistsError:
-        raise KeyFileUnusable(f"{path} exists already", hint="omit --new to use it") from None
+        raise KeyFileUnusable(
+            f"{path} exists already", hint="omit --new to use the existing key"
+        ) from None
     except OSError as error:
         reason = error.strerror or "cannot be written"
         raise KeyFileUnusable(

@@ -74,7 +74,7 @@ class _Release(NamedTuple):
 @click.option(
     "--since",
     metavar="TIME",
-    help="Only receipts since this time: a date, an RFC 3339 time, or 12h, 90d ago.",
+    help="List only receipts since a date, an RFC 3339 time, or a period before now like 12h.",
 )
 @click.option("--backend", "backend", metavar="URL|DID", help="Only receipts of this backend.")
 @click.option("--all", "with_own", is_flag=True, help="Also list the receipts of your own reads.")
@@ -220,8 +220,8 @@ def _parse_since(text: str) -> float:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise InvalidInput(
-            f"--since {text[:30]} is not a time",
-            hint="2026-01-31, 2026-01-31T12:00:00Z, or 12h, 90d ago",
+            f"--since {text[:30]} is not a date, a time or a duration",
+            hint="write 2026-01-31, 2026-01-31T12:00:00Z, or 12h for the last 12 hours",
         ) from None
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 

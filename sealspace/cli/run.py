@@ -97,7 +97,7 @@ def child_environment(
             f"refusing to set {refused[0]}: this variable controls how programs run, so the value"
             " of the secret could run code",
             hint=(
-                "choose the secrets that you need: --only A,B; or, to set variables that you trust:"
+                "select other secrets with --only A,B, or allow these variables with"
                 f" --allow-override {','.join(refused)}"
             ),
         )
@@ -126,8 +126,8 @@ def _encoded(name: str, value: str | bytes) -> bytes:
         raise InvalidInput(
             f"the secret {name} {reason}",
             hint=(
-                "choose the other secrets with --only, and have the program call `sealspace secret"
-                " get`"
+                "pass only other secrets with --only A,B, and read this secret in the program with"
+                " `sealspace secret get`"
             ),
         )
     return data
@@ -153,7 +153,7 @@ _OF_SECRETS = re.compile(r".*_(KEY|TOKEN|SECRET|PASSWORD|DSN|CREDENTIALS)|(DATAB
 @click.option(
     "--allow-override",
     metavar="A,B",
-    help="Also pass these secrets, although variables like PATH control how programs run.",
+    help="Also pass these secrets, even if a name such as PATH controls how programs run.",
 )
 @click.option(
     "--allow-empty", is_flag=True, help="Run the command even if there are no secrets to pass."
@@ -182,9 +182,9 @@ def run(
     _SECRET, _PASSWORD, _DSN or _CREDENTIALS, plus DATABASE_URL and REDIS_URL. A line on standard
     error names the other secrets.
 
-    The command inherits standard input. Its output goes through pipes, so it sees no terminal: use
-    `--no-masking` for editors and pagers. Binary secrets are passed in base64. Variables named
-    `SEALSPACE_…` are removed from its environment.
+    The command inherits standard input. Its output goes through pipes instead of a terminal: use
+    `--no-masking` for editors and pagers. Binary secrets are encoded in base64. Environment
+    variables named `SEALSPACE_…` are not passed to the command.
     """
     keep_out_of_core_dumps()
     allowed = _names(allow_override or "")
@@ -196,8 +196,8 @@ def run(
         raise NotThere(
             "there are no secrets to pass, so the command was not started",
             hint=(
-                "check `sealspace whoami` and `sealspace secret list --all`; name secrets with"
-                " --only A,B, or add --allow-empty"
+                "check the owner with `sealspace whoami` and the secrets with `sealspace secret"
+                " list --all`; then pass secrets with --only A,B, or add --allow-empty"
             ),
         )
     environment = child_environment(os.environb, values, allowed=allowed)
@@ -275,7 +275,7 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
     if len(text) > _MAX_BYTES:
         raise InvalidInput(
             f"{file} is longer than {_MAX_BYTES} bytes",
-            hint="put the placeholders into a smaller file, and include that file",
+            hint="move the placeholders to a smaller file, and use that file as the template",
         )
     names = placeholders(text)
     values = read_values(names, scope=scope) if names else {}

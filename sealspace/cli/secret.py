@@ -114,8 +114,8 @@ async def put(
     """
     if value or "=" in name:
         raise InvalidInput(
-            "a value cannot be an argument: process lists and the shell history would show it",
-            hint="sealspace secret put NAME, which asks for it, or add < FILE",
+            "the value must not be an argument: process lists and the shell history would show it",
+            hint="sealspace secret put NAME, and type the value; or add --file FILE",
         )
     data = _read_value(source, keep_newline=keep_newline, is_bytes=is_bytes)
     text: str | bytes = data
@@ -177,7 +177,7 @@ async def get(client: Client, name: str, scope: str | None, owner: str | None, r
 @click.option("--all", "is_all", is_flag=True, help="List the secrets of all scopes.")
 @at_node
 async def list_(client: Client, scope: str | None, is_all: bool) -> None:
-    """List the names of secrets, by default only of global secrets."""
+    """List the names of secrets. Without `--all` or `--scope`, only global secrets are listed."""
     if is_all and scope is not None:
         raise click.UsageError("--all and --scope cannot be combined")
     secrets = client.secrets()
@@ -200,7 +200,7 @@ async def list_(client: Client, scope: str | None, is_all: bool) -> None:
 @yes_option
 @at_node
 async def delete(client: Client, name: str, scope: str | None, yes: bool) -> None:
-    """Delete a secret for its owner and all recipients. On a terminal, ask for confirmation."""
+    """Delete a secret, also for all recipients. On a terminal, you are asked to confirm."""
     if is_interactive():
         confirm(f"delete the secret {name}?", yes=yes)
     secrets = client.secrets()
@@ -304,7 +304,7 @@ async def _store(
     except PreconditionFailed:
         if if_absent:
             raise AlreadyThere(
-                f"the secret {name} exists already", hint="omit --if-absent to replace it"
+                f"the secret {name} exists already", hint="omit --if-absent to replace the secret"
             ) from None
     with suppress(NotFound):  # it may have been deleted in the meantime
         version = await secrets.version(name, scope=scope)
@@ -369,11 +369,12 @@ _BY_SUFFIX: Mapping[str, Format] = {".json": "json", ".yaml": "yaml", ".yml": "y
 def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, yes: bool) -> None:
     """Store all secrets of FILE, which is a .env, JSON or YAML file, or - for standard input.
 
-    JSON and YAML files contain one object of names and text values. YAML needs the extra `yaml`;
-    YAML values are taken literally as text, even 8080 and yes.
+    JSON and YAML files contain one object of names and text values. YAML needs the extra `yaml`.
+    All YAML values are read as text, including numbers such as 8080 and words such as yes.
 
     All secrets are checked and encrypted before the first one is written. On a terminal, the names
-    are shown and you are asked. In scripts, --yes is needed to replace an existing secret.
+    are shown and you are asked to confirm. In scripts, --yes is needed to replace an existing
+    secret.
     """
     if form is None and str(file) == "-":
         raise InvalidInput(

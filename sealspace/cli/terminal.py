@@ -90,7 +90,8 @@ def print_value(value: str | bytes, *, raw: bool = False) -> None:
         click.echo(value.encode() if isinstance(value, str) else value, nl=False)
     elif isinstance(value, bytes):
         raise InvalidInput(
-            f"not printing {len(value)} binary bytes to a terminal", hint="add > FILE, or --raw"
+            f"not printing {len(value)} binary bytes to a terminal",
+            hint="redirect the output with > FILE, or add --raw",
         )
     else:
         lines = value.removesuffix("\n").split("\n")

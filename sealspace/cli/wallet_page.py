@@ -147,7 +147,8 @@ def _page(node: str, *, opens: bool) -> "WalletPage":
         # LP1: without the table, every connection would be refused.
         if sys.platform == "linux" and not SOCKET_TABLES[0].exists():
             raise NotSigned(
-                f"cannot read {SOCKET_TABLES[0]}, which is needed to see which user opens the page",
+                f"cannot serve the wallet page: {SOCKET_TABLES[0]} is missing, so connections of"
+                " other users cannot be detected",
                 hint="sealspace login --key-file FILE",
             )
         page = context.meta[_META] = context.with_resource(WalletPage(context.command_path, node))
@@ -245,7 +246,10 @@ class WalletPage(ThreadingMixIn, TCPServer):
             "no wallet was connected" if view["kind"] == "connect" else "the wallet did not sign"
         )
         missing = missing if self._tab else "the page was not opened"
-        raise NotSigned(f"timed out after {LIMIT_S / 60:g} minutes: {missing}", hint=_AGAIN)
+        raise NotSigned(
+            f"waiting for the browser wallet timed out after {LIMIT_S / 60:g} minutes: {missing}",
+            hint=_AGAIN,
+        )
 
     def _show(self, view: View) -> None:
         self._view, self._version = view, self._version + 1
@@ -277,7 +281,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
             if not self._tab or tab != self._tab:  # LP5
                 raise AnswerRefused(
                     409,
-                    "this page was opened in another tab",
+                    "this tab is no longer active: the page was opened in another tab",
                     hint="continue in the other tab, or reload this page",
                 )
             if "answer" not in message:
@@ -287,8 +291,8 @@ class WalletPage(ThreadingMixIn, TCPServer):
             elif self._accept is None or version != self._version:
                 raise AnswerRefused(
                     409,
-                    "this question is already answered",
-                    hint="continue with the question that the page shows now",
+                    "the answer came too late: this question is already answered",
+                    hint="answer the question that the page shows now",
                 )
             else:
                 answer = message["answer"]
@@ -322,7 +326,8 @@ class WalletPage(ThreadingMixIn, TCPServer):
         if user is not None and user not in self._refused_users:
             self._refused_users.add(user)
             print_lines(
-                f"refused another user of this machine (id {user}) who tried to open the page",
+                "refused a connection to the wallet page from another user of this machine (id"
+                f" {user})",
                 "next: open the page as the user who runs this command",
                 err=True,
             )

@@ -66,7 +66,7 @@ def _values(events: Iterator[yaml.Event]) -> dict[str, str | bytes]:
     next(events)  # end of the document
     if not isinstance(next(events), yaml.StreamEndEvent):
         raise InvalidInput(
-            "the file contains several documents", hint="put each into a separate file"
+            "the file contains several documents", hint="put each document into a separate file"
         )
     return values
 
@@ -78,7 +78,8 @@ def _is_scalar(event: yaml.Event) -> bool:
 def _value(event: yaml.Event) -> str | bytes:
     if not _is_scalar(event):
         raise BrokenEntry(
-            "has a value that is not a string", hint="write the value out in full, without & or *"
+            "has a value that is not a string",
+            hint="write one text value, without YAML anchors (&) or aliases (*)",
         )
     if event.tag == _BINARY:
         data = decode_standard("".join(event.value.split()))
@@ -88,16 +89,16 @@ def _value(event: yaml.Event) -> str | bytes:
             )
         return data
     if event.tag not in _STR:
-        raise BrokenEntry("has a tag", hint="remove the tag: every value is text")
+        raise BrokenEntry("has a tag", hint="remove the YAML tag (!…): every value is read as text")
     if event.style is None and event.tag is None and event.value in _NULLS:
         raise BrokenEntry(
             "has no value",
-            hint='write a value, and put an empty text or a word such as "null" in quotes',
+            hint='write a value; for an empty text or the word null, write "" or "null"',
         )
     text: str = event.value
     if not text.isascii() and any("\ud800" <= one <= "\udfff" for one in text):
         raise BrokenEntry(
             "has half of a surrogate pair",
-            hint="write the character itself instead of its two surrogate escapes",
+            hint="replace the \\u escapes with the character that they encode",
         )
     return text

@@ -91,7 +91,11 @@ async def test_what_a_terminal_is_shown(desk: OwnerDesk) -> None:
     assert ("\x1b" in ran.out, "--raw" in ran.err) == (False, True)
     assert (await desk.run("secret", "get", "HOSTILE", "--raw")).out == "\x1b[2J"
     ran = await desk.run("secret", "get", "BINARY")
-    assert (ran.status, ran.out, ran.next) == (2, "", "add > FILE, or --raw")
+    assert (ran.status, ran.out, ran.next) == (
+        2,
+        "",
+        "redirect the output with > FILE, or add --raw",
+    )
 
 
 @pytest.mark.parametrize("arguments", [("API_KEY", SECRET), (f"API_KEY={SECRET}",)])
@@ -156,7 +160,7 @@ async def test_over_an_older_secret_a_person_is_asked(desk: OwnerDesk) -> None:
     assert (asked.status, "replace the existing" in asked.err) == (0, True)
     assert (await desk.run(*put, "--yes", typed="three\nthree\n")).status == 0
     refused = await desk.run(*put, "--if-absent", given="four")
-    assert (refused.status, refused.next) == (15, "omit --if-absent to replace it")
+    assert (refused.status, refused.next) == (15, "omit --if-absent to replace the secret")
     assert await desk.read("secret", "get", "API_KEY") == b"three"
     assert (await desk.run(*put, given="five")).status == 0
 

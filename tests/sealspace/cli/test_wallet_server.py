@@ -269,9 +269,21 @@ def test_only_files_of_the_console(tab: WalletTab, path: str) -> None:
 @pytest.mark.parametrize(
     ("opened", "kind", "text"),
     [
-        (False, "connect", "timed out after 0.001 minutes: the page was not opened"),
-        (True, "connect", "timed out after 0.001 minutes: no wallet was connected"),
-        (True, "sign", "timed out after 0.001 minutes: the wallet did not sign"),
+        (
+            False,
+            "connect",
+            "waiting for the browser wallet timed out after 0.001 minutes: the page was not opened",
+        ),
+        (
+            True,
+            "connect",
+            "waiting for the browser wallet timed out after 0.001 minutes: no wallet was connected",
+        ),
+        (
+            True,
+            "sign",
+            "waiting for the browser wallet timed out after 0.001 minutes: the wallet did not sign",
+        ),
     ],
 )
 def test_nobody_answers_in_time(

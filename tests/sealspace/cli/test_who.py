@@ -163,7 +163,7 @@ async def test_a_key_that_is_in_use_is_not_replaced(desk: OwnerDesk) -> None:
     ran = await desk.run("login", "--new")
     assert (ran.status, ran.next, (desk.home / "wallet.key").read_bytes()) == (
         10,
-        "omit --new to use it",
+        "omit --new to use the existing key",
         key,
     )
     assert stat.S_IMODE((desk.home / "wallet.key").stat().st_mode) == 0o600
