@@ -98,7 +98,7 @@ class NodeGuard:
                 raise
 
     def leave_turn(self) -> None:
-        """Replace the lock in a forked child, where no task could release the inherited lock."""
+        """Replace the lock after a fork: no task of the child would release the inherited lock."""
         self._turn = asyncio.Lock()
 
     async def _ask(self) -> NodeEvidence:
@@ -248,7 +248,7 @@ class Client:
         """
         if self._guard is None:
             raise ClientNotReady(
-                "this client was created without requirements for the node's evidence",
+                "cannot check the node's evidence: this client was created without requirements",
                 hint="create the client with Client(…, require_node_evidence=…)",
                 step="sealspace login --require-node-evidence",
             )
@@ -306,7 +306,7 @@ class Client:
         self._caller.session = session
 
     def acting(self, session: Session) -> Self:
-        """Return a client that uses another session and shares this client's connections.
+        """Return a client with the given session and the connections of this client.
 
         The two clients' sessions are independent. Close only this client, after the last use of
         both.
@@ -352,8 +352,8 @@ class Client:
             return PublicKv(self._transport, parse_space_id(space))
         except InvalidIdentifier as exc:
             raise InvalidInput(
-                "not the full id of a public space",
-                hint='ask the owner of the space for the value of `client.kv("public").space.text`',
+                "the space must be given as the full id of a public space",
+                hint='ask the owner for the id: `client.kv("public").space.text` in their client',
                 step=(
                     "ask the owner of the space to run `sealspace space info public` and to send"
                     " you the id"

@@ -291,7 +291,7 @@ class Delegations:
             await self.accept(portable, wallet=wallet, domain=domain)
 
     def read(self, portable: PortableDelegation) -> Grant:
-        """Check that a portable delegation agrees with its token, and return the token's grant.
+        """Check that the fields of a portable delegation match its token, and return the grant.
 
         Raises:
             InvalidPortableDelegation: the token cannot be read, differs from the members beside it,
@@ -307,7 +307,7 @@ class Delegations:
         ttl_s: float = SUB_DELEGATION_TTL_S,
         domain: str = "localhost",
     ) -> None:
-        """Add more of the owner's rights to this session. The wallet signs one message.
+        """Add rights to this session. The owner's wallet signs one message.
 
         Args:
             wallet: the wallet of this session's owner.
@@ -525,7 +525,7 @@ class Delegations:
         left_s = self._caller.held_for_s(capabilities)
         if left_s < _SESSION_MARGIN_S:
             raise SessionExpired(
-                "cannot issue a grant: the session, or the grant that gives it these rights, ends"
+                "cannot issue a grant: the session, or a grant on which the session depends, ends"
                 " within a minute"
             )
         if ttl_s > left_s and not at_most:
@@ -563,7 +563,8 @@ def _require_own(wallet: Wallet, capabilities: Sequence[Capability]) -> None:
     )
     if foreign:
         raise NotGranted(
-            "a wallet can grant only its own resources; others are granted by the session's key",
+            "a wallet can grant only its own resources; grants of other resources must be signed by"
+            " the session's key",
             missing=foreign,
         )
 

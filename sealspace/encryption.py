@@ -87,9 +87,10 @@ _ECHOED = (
 def decrypt_body(
     envelope: InlineEnvelope, *, target_node: str, receiver_public_key: bytes
 ) -> dict[str, Json]:
-    """Create the body of a request to rewrap an envelope's content key to a public key.
+    """Create the body of a decrypt request for an envelope.
 
-    The public key is an X25519 key of 32 bytes.
+    The node re-encrypts the envelope's content key to the given public key, an X25519 key of 32
+    bytes.
     """
     return decrypt_body_json(
         envelope.network.text,
@@ -348,14 +349,12 @@ class Encryption:
         request = Request("GET", f"{_network_path(network)}/policy", repeatable=True)
         value = json_object(await _administer(self._caller, network, SET_POLICY, request))
         if value.keys() != {"policy"}:
-            raise MalformedAnswer(
-                "the node's response does not contain a valid policy of the network"
-            )
+            raise MalformedAnswer("the node's response does not contain a valid network policy")
         try:
             return None if value["policy"] is None else parse_policy(value["policy"])
         except NetworkLibraryError as exc:
             raise MalformedAnswer(
-                "the node's response does not contain a valid policy of the network"
+                "the node's response does not contain a valid network policy"
             ) from exc
 
     async def set_policy(self, network: NetworkId, policy: Policy | None) -> None:
@@ -554,7 +553,10 @@ def _require_usable(descriptor: Descriptor) -> None:
 async def _administer(
     caller: Caller, network: NetworkId, ability: str, request: Request, *facts: dict[str, Json]
 ) -> Answer:
-    """Send a request that requires the given ability. A missing network raises NetworkNotFound."""
+    """Send a request for which the caller needs an ability on a network.
+
+    Raises NetworkNotFound if the network does not exist.
+    """
     asked = await caller.authorized(request, [capability(network.text, ability)], facts=facts)
     with about_network(network.text):
         return await caller.transport.require(asked)

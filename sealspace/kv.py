@@ -482,7 +482,9 @@ class Kv:
         truncated = answer.headers.get("x-tinycloud-truncated") == "true"
         following = answer.headers.get("x-tinycloud-next-cursor") if truncated else None
         if truncated and not following:
-            raise MalformedAnswer("the node's list is incomplete and has no cursor")
+            raise MalformedAnswer(
+                "the node's list of keys is incomplete, but has no cursor for the next page"
+            )
         keys = text_list(answer)
         require_advance(keys, prefix=prefix, after=None, limit=limit, is_last=following is None)
         return Page(tuple(keys), following)

@@ -80,7 +80,9 @@ class Receipts:
         if not isinstance(listed, list) or not isinstance(following, str | None):
             raise MalformedAnswer("the node's response is not a page of receipts")
         if len(listed) > MAX_PAGE_RECEIPTS:
-            raise MalformedAnswer("a page of the node's receipts is too long")
+            raise MalformedAnswer(
+                f"the node sent more than {MAX_PAGE_RECEIPTS} receipts in one page"
+            )
         node_id = await self._caller.node_id()
         receipts = tuple(check_receipt(one, node=node_id, network=wanted.text) for one in listed)
         _require_in_order(receipts)

@@ -170,7 +170,7 @@ class Secrets:
         self._network = network_of_owner(space.owner, network)
 
     def resource(self, name: str, *, scope: str | None = None) -> str:
-        """Return the resource URI that a grant to read the secret must name.
+        """Return the resource URI to use in a grant to read a secret.
 
         Raises:
             InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
@@ -512,7 +512,7 @@ def read_payload(plaintext: bytes, etag: str) -> Secret:
     # The text itself is no substitute: it would pass for the value, with other bytes.
     if data is None:
         raise InvalidSecretPayload(
-            "the secret's bytes are in an encoding that this client does not know, or damaged"
+            "the secret's bytes are damaged, or their encoding is unknown to this client"
         )
     return Secret(data, payload.created_at, payload.updated_at, etag)
 

@@ -244,7 +244,7 @@ def token_cid(token: str) -> str:
 
 
 def iso_time(epoch_s: float) -> str:
-    """Format a time in UTC with milliseconds and `Z`, as other clients do."""
+    """Format a time as ISO 8601 in UTC, with milliseconds and a final `Z`."""
     moment = datetime.fromtimestamp(round(epoch_s, 3), tz=UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -428,7 +428,7 @@ class Session:
         for one in dependent:
             proof = next((grant.cid for grant in live if _is_covered(grant, one)), None)
             if proof is None:
-                raise SessionExpired("the grant that covers this has expired")
+                raise SessionExpired("the grant of a requested capability has expired")
             cited[proof] = None
         return tuple(cited)
 
@@ -571,7 +571,7 @@ def encode_session(session: Session) -> bytes:
     if session.seed is None:
         raise InvalidSession(
             "this session cannot be stored: its private key is not available",
-            hint="make the session from a seed",
+            hint="create the session from a seed instead of a signer",
         )
     value: dict[str, Json] = {
         "v": 2,

@@ -116,8 +116,8 @@ def _derived(crypto: _Crypto, password: bytes) -> bytes:
             or p > _MAX_SCRYPT_PASSES
         ):
             raise InvalidKeystore(
-                "the keystore needs more memory or time than is allowed, or its n is not a power of"
-                " two"
+                "the scrypt parameters of the keystore exceed the memory or time limit, or n is not"
+                " a power of two"
             )
         try:
             return Scrypt(salt=salt, length=_KEY_BYTES, n=n, r=r, p=p).derive(password)

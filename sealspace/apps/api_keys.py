@@ -191,7 +191,7 @@ def new_api_key(
             " `default` or consist of lower-case letters and dashes"
         )
     if not 0 <= max_per_call <= MAX_AMOUNT:
-        raise InvalidInput(f"the limit of a call must be 0 to {MAX_AMOUNT} micro-units")
+        raise InvalidInput(f"the cost limit for one call must be 0 to {MAX_AMOUNT} micro-units")
     named = [_ANY_PROJECT] if projects is None else [one.text for one in projects]
     stated = _Stated(
         nonce, _hash(secret), named, [*profiles], max_per_call, iso_time(expires_at), runner
@@ -210,7 +210,9 @@ def signer_of(statement: bytes) -> Principal:
         signer = parse_json(statement, max_bytes=MAX_STATEMENT_BYTES).get("signer")
         return parse_principal(signer if isinstance(signer, str) else "")
     except (InvalidJson, CapabilityError) as exc:
-        raise StatementInvalid("the statement does not name its signer") from exc
+        raise StatementInvalid(
+            "the signed statement about the API key has no valid `signer`"
+        ) from exc
 
 
 def read_api_key(statement: bytes, *, owner: str, runner: str, now: float) -> ApiKey:

@@ -202,8 +202,8 @@ def require_judgeable(terms: ReleaseTerms, evidence: Evidence) -> None:
     if root not in terms.trust_roots:
         named = " or ".join(one[:16] + "…" for one in terms.trust_roots) or "none"
         raise BackendNotAcceptable(
-            f"the node does not trust the backend's platform: this quote ends at root {root[:16]}…,"
-            f" the node trusts {named}",
+            "the node does not trust the backend's platform: the root certificate of the backend's"
+            f" quote is {root[:16]}…, but the node trusts {named}",
             problem="trust_root",
             hint=(
                 "ask the node's operator whether it should trust that root certificate: sealspace"
@@ -222,7 +222,7 @@ def require_judgeable(terms: ReleaseTerms, evidence: Evidence) -> None:
     if terms.collateral in ("missing", "unusable"):
         lacks = "no collateral" if terms.collateral == "missing" else "no usable collateral"
         raise BackendNotAcceptable(
-            f"the node cannot verify the backend's quotes: it has {lacks} for platform family"
+            f"the node cannot verify the backend's quotes: the node has {lacks} for platform family"
             f" {evidence.fmspc.hex()}",
             problem="collateral",
             hint="ask the node's operator to run: sealspace admin collateral import FILE",

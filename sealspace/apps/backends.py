@@ -171,7 +171,7 @@ class Seen:
 
     @property
     def wanted(self) -> tuple[WantedSecret, ...]:
-        """The secrets that the backend asks to read."""
+        """The secrets that the backend's manifest asks to read."""
         return tuple(
             secret
             for one in resolve_manifest(self.published.statement.manifest)
@@ -180,7 +180,7 @@ class Seen:
 
     @property
     def further_wishes(self) -> tuple[str, ...]:
-        """The other permissions that the manifest requests, as strings. No grant includes them."""
+        """The permissions in the manifest other than reading secrets. They are never granted."""
         resources = resolve_manifest(self.published.statement.manifest)
         wishes = []
         for one in resources:
@@ -210,7 +210,7 @@ async def fetch_evidence(
     entropy: Entropy | None = None,
     settings: TransportSettings | None = None,
 ) -> Seen:
-    """Request a backend's evidence for a fresh nonce, and verify it.
+    """Fetch a backend's evidence with a fresh nonce, and verify the evidence.
 
     Args:
         url: address of the backend: `https://…`, or `http://…` on this machine.
@@ -418,7 +418,7 @@ def require_like(seen: Seen, policy: Policy) -> None:
     """
     if not policy.is_allow_list:
         raise InvalidInput(
-            "the approved policy does not approve any code",
+            "the policy has no measurements, so it does not identify the approved code",
             hint="add complete `measurements` to the policy",
         )
     refusal = judge(seen.verified.evidence, policy, seen.seen_at)
@@ -428,7 +428,7 @@ def require_like(seen: Seen, policy: Policy) -> None:
             "" if evidence.compose_hash is None else f", compose hash {evidence.compose_hash.hex()}"
         )
         raise BackendNotExpected(
-            f"the backend's code is not the approved one ({refusal}): MRTD"
+            f"the backend's code is not approved ({refusal}): the backend has MRTD"
             f" {evidence.mrtd.hex()}{compose}"
         )
 
@@ -573,7 +573,7 @@ class Backends:
         return tuple(f"{space.text}/kv/{wanted[label]}" for label in chosen)
 
     async def require_judgeable(self, seen: Seen) -> None:
-        """Require that the node can verify a backend. Otherwise, a grant would have no effect.
+        """Check that the node can verify a backend, so that a grant to the backend has an effect.
 
         Raises:
             BackendNotAcceptable: the node trusts another root, rejects the key provider, or lacks
@@ -652,7 +652,7 @@ def _requested_secret(one: ResourceRequest) -> SecretName | None:
 
 
 def _is_provider(text: str) -> bool:
-    """Return whether a string names a key provider. Raises InvalidInput if its id is malformed."""
+    """Return whether a string is a key provider. Raises InvalidInput for a malformed one."""
     if text.partition(":")[0] not in NAMES:
         return False
     try:
@@ -672,10 +672,10 @@ def _hex(text: str) -> bytes:
         value = b""
     if len(value) not in (32, 48) or value.hex() != text.lower():
         raise InvalidInput(
-            "the expected value is not a measurement",
+            "an expected value is not a compose hash, a measurement or a key provider",
             hint=(
-                "use 64 hex digits (a compose hash), 96 (MRTD or a register), or a key provider"
-                " (kms:<hex>)"
+                "use a compose hash (64 hex digits), an MRTD or register (96 hex digits), or a key"
+                " provider (kms:<hex>)"
             ),
         )
     return value

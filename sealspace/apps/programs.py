@@ -381,7 +381,9 @@ def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
     """
     stated = read_shaped(data, VERSION_TYPE, _StatedVersion, signer=project.developer)
     if stated.project != project.text or stated.sha256 != sha256:
-        raise StatementInvalid(f"the statement is not for version {sha256} of {project.text}")
+        raise StatementInvalid(
+            f"the signed statement is not about version {sha256} of {project.text}"
+        )
     try:
         manifest = _checked_manifest(stated.manifest)
     except InvalidInput as exc:
@@ -455,7 +457,9 @@ def _checked_manifest(manifest: ProgramManifest) -> ProgramManifest:
         ("hosts", manifest.hosts, MAX_HOSTS, checked_host),
     ):
         if len(names) > most or len(set(names)) != len(names):
-            raise InvalidInput(f"a program's manifest may name at most {most} {what}, each once")
+            raise InvalidInput(
+                f"a program's manifest may list at most {most} {what}, without duplicates"
+            )
         for name in names:
             check(name)
     return manifest

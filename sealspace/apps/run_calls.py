@@ -99,10 +99,10 @@ class Call:
         """Require that the call is signed for this program and this body (RN62).
 
         Raises:
-            CallRefused: the call is signed for another program or body.
+            CallRefused: the call was signed for a different program or request body.
         """
         if self.fact != _call_fact(program, body, self.runner):
-            raise CallRefused("the call is signed for another program or body")
+            raise CallRefused("the call was signed for a different program or request body")
 
 
 def call_right(space: str) -> Capability:
@@ -212,7 +212,7 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
 
 
 def _call_fact(program: str, body: bytes, runner: RunnerAt) -> dict[str, Json]:
-    """Return the token fact that binds a call to a program, a body and a runner (RN62, RN178)."""
+    """Return the UCAN fact that binds a call to its program, body and runner (RN62, RN178)."""
     digest = encode_url(hashlib.sha256(body).digest())
     about: dict[str, Json] = {"type": CALL_FACT, "program": program, "bodySha256": digest}
     return about | {"runner": runner.did, "start": runner.start}
@@ -229,7 +229,8 @@ def _call_capability(capabilities: tuple[Capability, ...], program: Json) -> Cap
         if is_named and not capabilities[0].caveats:
             return capabilities[0]
     raise CallRefused(
-        f"the call must invoke {CALL} on the program, in a space of the caller, and nothing else"
+        f"the call's token must have exactly one capability: {CALL} on the program, in a space of"
+        " the caller"
     )
 
 

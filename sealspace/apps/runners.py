@@ -1,4 +1,4 @@
-"""Runners: grant secrets for use by chosen programs and callers, and call programs on runners.
+"""Grants of secrets to runners, and calls to the programs on a runner.
 
 A runner is a backend that executes other people's programs. Its evidence is verified like that of
 any backend, with `backends`. A grant to it also names the programs, callers and hosts for which the
@@ -178,7 +178,7 @@ class Runners:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> Generation:
-        """Ask a runner to generate secrets whose values no human ever sees.
+        """Ask a runner to generate secrets that only programs can read.
 
         The owner's network `protected` is created if it is missing, with a policy that keeps people
         from opening its secrets. The runner gets a grant for ten minutes to write exactly these
@@ -268,11 +268,11 @@ class Runners:
             session.did if wallet is None else wallet_of(wallet).did, session.owner
         ):
             raise InvalidInput(
-                f"{what} must be signed by the owner itself", hint="pass the owner's wallet"
+                f"{what} must be signed by the owner itself", hint="sign with the owner's wallet"
             )
 
     async def _ensure_protected(self, wallet: AnyWallet | None) -> None:
-        """Ensure that the network `protected` exists and lets only programs decrypt (RN144)."""
+        """Ensure that the network `protected` exists and gives keys only to programs (RN144)."""
         network = self._encryption.network(PROTECTED_NETWORK)
         try:
             await self._encryption.descriptor(network)
@@ -312,7 +312,7 @@ class Runners:
         ttl_s: float = KEY_TTL_S,
         wallet: AnyWallet | None = None,
     ) -> Credential:
-        """Create an API key for calling programs. The calls are charged to the owner.
+        """Create an API key that permits calls to programs. The owner pays for the calls.
 
         Args:
             url: address of the runner, the only one where the key is valid.
@@ -384,7 +384,7 @@ class Runners:
 
 
 def network_name(named: Sequence[SecretName]) -> str:
-    """Return the name of the encryption network to which a grant's secrets belong (RN146).
+    """Return the name of the network to which a grant's secrets are encrypted (RN146).
 
     Raises:
         InvalidInput: the secrets belong to two networks.

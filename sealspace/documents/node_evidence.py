@@ -103,10 +103,10 @@ class NodePolicy:
     store_id: bytes | None = None
 
     def __post_init__(self) -> None:
-        """Reject a policy that approves no code or has restrictions that only apply to backends."""
+        """Reject a policy without measurements, or with restrictions meant for backends."""
         if not self.code.is_allow_list:
             raise InvalidPolicy(
-                "the policy approves no code: without measurements, any code would pass",
+                "the policy must have measurements: without them, any code would be accepted",
                 hint=(
                     "add measurements to the policy; `sealspace verify URL` prints the measurements"
                     " of a node"

@@ -93,7 +93,7 @@ def parse_statement(value: Json) -> Statement:
         resolve_manifest(manifest)  # what it asks for can be resolved
     except InvalidCanonicalJson as exc:
         raise BackendAnswerInvalid(
-            "the backend's statement cannot be written as canonical JSON"
+            "the backend's published statement cannot be encoded as canonical JSON"
         ) from exc
     except CapabilityError as exc:
         raise BackendAnswerInvalid("the DID in the backend's statement is not valid") from exc
@@ -106,7 +106,9 @@ def parse_statement(value: Json) -> Statement:
             f"the backend's statement is longer than {MAX_STATEMENT_BYTES} bytes"
         )
     if manifest.did is not None and not same_principal(manifest.did, did):
-        raise BackendAnswerInvalid("the backend's manifest and statement name different DIDs")
+        raise BackendAnswerInvalid(
+            "the DID in the backend's manifest differs from the DID in the backend's statement"
+        )
     return Statement(
         did=did, manifest=manifest, compose=stated.compose, sha256=hashlib.sha256(text).digest()
     )
@@ -162,8 +164,8 @@ def parse_published(data: bytes, *, nonce: bytes) -> Published:
             " earlier",
             problem="report-data",
             hint=(
-                "try again; if it fails again, old evidence is being replayed: do not grant, and"
-                " tell the backend's operator"
+                "fetch the evidence again; if the nonce still differs, old evidence is being"
+                " replayed: do not grant anything to this backend, and tell its operator"
             ),
         )
     quote, log = decode_standard(value["quote"]), value["eventLog"]

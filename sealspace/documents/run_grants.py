@@ -254,7 +254,7 @@ def checked_host(value: Json) -> str:
         or _NUMERIC.fullmatch(value.rpartition(".")[2])
     ):
         raise InvalidInput(
-            "a host name must be in lower case, without scheme, port or final dot, such as"
+            "a host name must be in lower case, without scheme, port or trailing dot, such as"
             " api.example.com"
         )
     return value
@@ -262,7 +262,9 @@ def checked_host(value: Json) -> str:
 
 def _refuse(member: str, what: str) -> NoReturn:
     raise InvalidInput(
-        f"in the run grant's terms, {member} {what}" if member else f"the run grant's terms {what}"
+        f"the run grant's terms are malformed: {member} {what}"
+        if member
+        else f"the run grant's terms {what}"
     )
 
 
@@ -341,7 +343,7 @@ def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Del
         raise InvalidPortableDelegation(
             "the run grant must be signed by the owner itself, without a parent delegation, and be"
             " for this runner's DID",
-            hint=f"sign it again with the owner's wallet or key, naming the runner {runner}",
+            hint=f"sign a new run grant for {runner} with the owner's wallet or key",
         )
     if delegation.expires_at is None:
         raise InvalidPortableDelegation("the run grant must have an expiry time")
@@ -354,7 +356,7 @@ def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Del
 
 
 def _secrets_and_network(delegation: Delegation) -> tuple[tuple[SecretName, ...], NetworkId]:
-    """Return the secrets and the network in a run grant, which must contain nothing else (RN42)."""
+    """Return the secrets and the network in a run grant. Refuse any other content (RN42)."""
     secrets: list[SecretName] = []
     networks: list[NetworkId] = []
     for one in delegation.capabilities:
@@ -376,7 +378,7 @@ def _secrets_and_network(delegation: Delegation) -> tuple[tuple[SecretName, ...]
     if {is_protected(one.name) for one in secrets} != {networks[0].name == PROTECTED_NETWORK}:
         raise InvalidPortableDelegation(
             f"the network {PROTECTED_NETWORK} is only for PROTECTED_ secrets, which need it",
-            hint="make one grant for PROTECTED_ secrets and one for others",
+            hint="make one grant for PROTECTED_ secrets and another for the other secrets",
         )
     return tuple(secrets), networks[0]
 
@@ -430,8 +432,8 @@ def _find_terms(value: Json, depth: int = 0) -> Iterator[Json]:
             # An unknown statement may restrict the grant; ignoring it would widen the grant.
             elif name[: len(_FACT_FAMILY)].lower() == _FACT_FAMILY:
                 raise InvalidPortableDelegation(
-                    "the terms of the run grant have an unknown version, or are not at the top"
-                    " level of a fact"
+                    "the terms of the run grant have an unknown version, or are nested too deep in"
+                    " the token's facts"
                 )
             else:
                 yield from _find_terms(member, depth + 1)
@@ -458,7 +460,7 @@ def _terms_in_message(envelope: Cacao | UcanToken) -> Iterator[Json]:
 
 
 def _require_policy(policies: Sequence[Policy], delegation: Delegation) -> None:
-    """Check that policies restrict the grant to approved code and the granted secrets (RN46)."""
+    """Check that the policies admit only approved code and only the granted secrets (RN46)."""
     paths = {one.resource.text for one in delegation.capabilities if one.ability == KV_GET}
     names_code = any(policy.is_allow_list and policy.receiver == "attested" for policy in policies)
     if not names_code or not any(set(policy.paths) == paths for policy in policies):
@@ -475,7 +477,7 @@ MAX_PROJECTS = 32
 
 
 def project_resource(developer: str, name: str) -> str:
-    """Return the resource URI that covers a project in the developer's space `projects`."""
+    """Return the resource URI of a project, in the space `projects` of its developer."""
     return f"{space_of(developer, PROJECTS_SPACE).text}/kv/projects/{checked_project_name(name)}"
 
 

@@ -53,7 +53,8 @@ def sign_statement(kind: str, statement: Mapping[str, Json], signer: StatementSi
     data = canonical_bytes(document)
     if len(data) > MAX_STATEMENT_BYTES:
         raise StatementInvalid(
-            f"the statement is longer than {MAX_STATEMENT_BYTES} bytes", hint="shorten it"
+            f"the signed statement is longer than {MAX_STATEMENT_BYTES} bytes",
+            hint="shorten it",
         )
     return data
 
@@ -100,7 +101,7 @@ def read_shaped(data: bytes, kind: str, shape: type[Shape], *, signer: str) -> S
     try:
         return shaped(read_statement(data, kind, signer=signer), shape)
     except InvalidJson as exc:
-        raise StatementInvalid(f"the statement is malformed: {exc.text}") from exc
+        raise StatementInvalid(f"the signed statement is malformed: {exc.text}") from exc
 
 
 def _text(kind: str, statement: Mapping[str, Json]) -> str:

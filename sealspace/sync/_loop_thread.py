@@ -112,7 +112,7 @@ class LoopThread:
             thread.join(wait_s)
 
     def abandon(self) -> None:
-        """Reset this object after a fork, because the child process does not have the thread.
+        """Reset this object after a fork, because the child process lacks the event loop's thread.
 
         Nothing of the parent's loop may be closed or collected here. Both processes share one epoll
         instance, so a socket removed from it here is removed for the parent too. The thread's stack
@@ -145,9 +145,9 @@ class LoopThread:
             self._start()
         if self._thread is not None and threading.get_ident() == self._thread.ident:
             raise ClientNotReady(
-                "a wallet or verifier called the client that was waiting for it, which would cause"
+                "a wallet or verifier must not call the client that uses it: the call would cause"
                 " a deadlock",
-                hint="give the wallet or verifier its own client",
+                hint="create a separate client for the wallet or verifier",
             )
         assert self._loop is not None
         return self._loop
