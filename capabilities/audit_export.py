@@ -184,7 +184,7 @@ class _Reader:
     def _head(self, head: _Head, members: dict[str, Json]) -> None:
         export, head_hash = self.export, bytes.fromhex(head.hash)
         if (head.node, bytes.fromhex(head.store)) != (self._node_did, export.store_id):
-            raise ValueError("the signed head belongs to another node or store")
+            raise ValueError("the signed head of the export belongs to another node or store")
         if head.number != export.number or export.hash not in (b"", head_hash):
             raise ValueError(
                 f"the number or hash in the signed head does not match entry {export.number}"

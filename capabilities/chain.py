@@ -90,7 +90,7 @@ class Registered(Struct, frozen=True, gc=False):
 
 
 class Authority(Struct, frozen=True, gc=False):
-    """The delegations and capabilities that an invocation's authority depends on.
+    """The delegations that authorise an invocation, and the capabilities that need them.
 
     Attributes:
         live: The content keys that must still be live when the call's result is committed.
@@ -328,9 +328,9 @@ def may_manage(principal: Principal, target: Delegation) -> bool:
 
 
 def hosted_spaces(delegation: Delegation) -> tuple[SpaceId, ...]:
-    """Return the spaces for which a delegation grants the right to host (D40, D44).
+    """Return the spaces for which a delegation grants the ability `space/host` (D40, D44).
 
-    These are the spaces for which it grants `space/host` on `<space>/space`.
+    The ability counts only on the resource `<space>/space`.
 
     The chain rules decide whether its signer may host them (D41). The audience is not checked
     (D42).
@@ -398,7 +398,7 @@ def _closure(delegation: Delegation, above: Mapping[ContentKey, Ancestor]) -> tu
 def _listing_accounts(
     delegation: Delegation, parents: Iterable[Registered]
 ) -> tuple[Principal, ...]:
-    """Return the principals whose accounts list a delegation.
+    """Return the principals in whose accounts a delegation is listed.
 
     These are the signer, if it has an account, and the principals whose accounts list a parent.
     """
@@ -427,7 +427,9 @@ def _check_stored(
     if dependent and not cited:  # D21, I31
         raise ChainError("parent-not-found")
     if len(cited) != len(found):
-        raise RuntimeError("pass the stored delegation, or None, for each cited proof")
+        raise RuntimeError(
+            "`found` must contain the stored delegation, or None, for each cited proof"
+        )
     if len(known) != len(cited):  # D22, I31
         raise ChainError("parent-not-found")
     for grant in known:
@@ -515,7 +517,7 @@ def _check_covered(
 
 
 def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list[Delegation]:
-    """Return the parents whose own validity window contains the child's window (D25)."""
+    """Return the parents with a validity window that contains the child's window (D25)."""
     supporting, expiry_failed = [], False
     for parent in parents:
         outer = parent.delegation
@@ -533,7 +535,7 @@ def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list
 
 
 def _check_cost(dependent: Sequence[Capability], grants: Sequence[Delegation]) -> None:
-    """Reject a token if checking it needs more capability comparisons than one request may use."""
+    """Reject a token that needs more capability comparisons than one request may use."""
     # The upper bound settles ordinary tokens without counting the rows of their grants.
     if len(dependent) * len(grants) * MAX_CAPABILITIES <= MAX_COMPARISONS:
         return

@@ -129,7 +129,7 @@ def encode_envelope(envelope: InlineEnvelope) -> bytes:
     try:
         return msgspec.json.encode(stated)
     except ValueError as exc:
-        raise EnvelopeError("a label is not Unicode") from exc
+        raise EnvelopeError("a label of the envelope is not valid Unicode") from exc
 
 
 def seal_envelope(

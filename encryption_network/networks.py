@@ -65,7 +65,7 @@ _SEALED_BYTES = BLOB_OVERHEAD_BYTES + KEY_BYTES
 class NetworkRecord(
     msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, dict=True
 ):
-    """An encryption network as it is stored. The fields define the format of the stored row.
+    """The stored record of an encryption network. The fields define the format of the row.
 
     Attributes:
         version: of the layout.
@@ -117,7 +117,7 @@ class NetworkRecord(
 
     @cached_property
     def policy(self) -> Policy | None:
-        """The owner's requirements for code that receives keys of this network."""
+        """The owner's requirements for code that receives this network's keys."""
         return (
             None
             if self.policy_json is None
@@ -126,7 +126,7 @@ class NetworkRecord(
 
     @cached_property
     def withdrawals(self) -> Withdrawals:
-        """The owner's withdrawals for this network."""
+        """The code, DIDs and evidence that the owner has withdrawn from this network."""
         return (
             NOTHING_WITHDRAWN
             if self.withdrawals_row is None
@@ -179,7 +179,7 @@ def create_network(
 
 
 def claim(record: NetworkRecord) -> NetworkRecord:
-    """Return a copy of a network's record with `claimed` set to True (EN31).
+    """Return a copy of a network's record, marked as claimed by a create request (EN31).
 
     The network's public descriptor does not change.
     """
@@ -283,7 +283,7 @@ def parse_path_id(text: str) -> NetworkId:
 
 
 def well_known_id(name: str, owner_did: str | None) -> NetworkId:
-    """Return the id of the network that a well-known request asks for (enc 2.6).
+    """Return the id of the network requested through the well-known route (enc 2.6).
 
     Raises:
         RequestError: `body-malformed`, owner and name are not a valid id, or the owner is missing;
@@ -352,7 +352,7 @@ class _DescriptorJson(msgspec.Struct, rename="camel"):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """The description of a network as a client received it (EN28).
+    """The received description of an encryption network (EN28).
 
     It is untrusted until `verify_descriptor` accepts it.
     """
@@ -392,7 +392,7 @@ def parse_descriptor(value: Json) -> Descriptor:
         or principal_of(owner) != principal_of(network.owner)
         or stated.name != network.name
     ):
-        raise DescriptorError("owner or name differs from the network id")
+        raise DescriptorError("the owner or name differs from the one in the network id")
     key = decode_standard(stated.public_encryption_key)
     if key is None or len(key) != KEY_BYTES:
         raise DescriptorError("publicEncryptionKey is not 32 bytes")

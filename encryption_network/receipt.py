@@ -61,7 +61,7 @@ class Digest(bytes):
 class QuoteVerdict(
     Struct, frozen=True, kw_only=True, gc=False, rename="camel", forbid_unknown_fields=True
 ):
-    """Digests of the attestation documents that a verdict is based on, and the nonce."""
+    """The digests of the attestation documents and the nonce behind a verdict."""
 
     record: Digest
     quote: Digest | None
@@ -160,7 +160,7 @@ def _digest(_: type, text: str) -> Digest:
 
 
 def verify_receipt(receipt: Receipt) -> Receipt:
-    """Verify that the node named in a receipt signed it, and return the receipt (RC9).
+    """Verify a receipt's signature with the key of its node, and return the receipt (RC9).
 
     Raises:
         ReceiptError: the node's DID has no Ed25519 key, or the signature is invalid.
@@ -173,5 +173,7 @@ def verify_receipt(receipt: Receipt) -> Receipt:
     try:
         verify_ed25519(key, _signed_part(receipt), receipt.signature or b"")
     except BadSignature as exc:
-        raise ReceiptError("the signature does not match the receipt's contents and node") from exc
+        raise ReceiptError(
+            "the receipt's signature is not valid for its contents and its node"
+        ) from exc
     return receipt
