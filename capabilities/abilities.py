@@ -89,7 +89,7 @@ def resolve_alias(ability: str) -> str:
 
 @lru_cache(maxsize=1024)
 def sufficient_for(required: str) -> frozenset[str]:
-    """Return every ability that satisfies a required ability, including aliases (A5)."""
+    """Return all abilities that satisfy a required ability, with the aliases of each (A5)."""
     target = resolve_alias(required)
     holders = {target, *(held for held, implied in _IMPLIED.items() if target in implied)}
     return frozenset(holders | {alias for alias, ability in _ALIASES.items() if ability in holders})

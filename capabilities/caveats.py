@@ -130,7 +130,7 @@ def _selector_within(parent: Caveats, child: Caveats) -> bool:
 
 
 def _sole_selector(caveats: Caveats) -> _Selector | None:
-    """Return the only caveat if it is a valid selector, otherwise None."""
+    """Return the selector if it is valid and the only caveat, otherwise None."""
     if len(caveats) != 1:
         return None
     try:
@@ -140,7 +140,7 @@ def _sole_selector(caveats: Caveats) -> _Selector | None:
 
 
 def _selected(value: str, *, beside: Resource) -> Resource | None:
-    """Return the resource that a selector's value names, or None if it names no resource."""
+    """Resolve a selector's value to a resource. Return None if that is not possible."""
     if value.startswith(_WHOLE):
         try:
             return parse_resource(value)

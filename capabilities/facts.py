@@ -37,14 +37,14 @@ _SESSION_PROFILE = "policy-session-ucan/v1"
 
 
 def is_terminal(facts: Iterable[Json]) -> bool:
-    """Return whether the facts of a delegation forbid passing it on (3.4)."""
+    """Return whether the facts of a delegation forbid sub-delegation (3.4)."""
     return any(
         isinstance(fact, dict) and fact.get(_DELEGATION_MODE) == "terminal" for fact in facts
     )
 
 
 def policy_profile_refusal(facts: tuple[Json, ...]) -> str | None:
-    """Return an error code if a token is a policy object, or None for an ordinary grant (3.8).
+    """Return the error code for a token that is a policy object, or None for others (3.8).
 
     Only a token with a single fact can be a policy object. A role alone is an ordinary fact; with
     any member beside it, the fact counts as a policy root.

@@ -1,4 +1,4 @@
-"""Rate limits for clients and payers, and the keys under which clients are counted.
+"""Rate limits for clients and payers, and the keys that identify clients.
 
 Example:
     rates = Rates[str](most=1000)
@@ -26,7 +26,7 @@ class Rates(Recent[_Key, tuple[float, float]]):
         return max(spent - max(now - at, 0.0) * per_s, 0.0)
 
     def add(self, key: _Key, amount: float, *, per_s: float, now: float) -> None:
-        """Count an amount against the rate limit of a key."""
+        """Add an amount to the usage of a key."""
         self.put(key, (self.spent(key, per_s=per_s, now=now) + amount, now))
 
 

@@ -262,7 +262,7 @@ def _network_owner(owner: str) -> str:
 
 
 def network_of(resource: Resource) -> NetworkId | None:
-    """Return the id of the encryption network that a resource names, or None."""
+    """Return the id of the encryption network to which a resource refers, or None."""
     if not isinstance(resource, OpaqueResource) or not resource.text.startswith(NETWORK_PREFIX):
         return None
     return _network_in(resource.text)

@@ -87,7 +87,7 @@ def is_issued(delegation: Delegation, *, now: float) -> bool:
 
 
 def is_session(delegation: Delegation, *, registered_at: float) -> bool:
-    """Return whether a delegation is a sign-in with the right to read the signer's capabilities."""
+    """Return whether a delegation is a sign-in that permits reading the signer's capabilities."""
     if not is_sign_in(delegation, registered_at=registered_at):
         return False
     owner = delegation.delegator
@@ -196,7 +196,7 @@ def owner_statement_sessions(
 
 
 def _cites_only_sign_ins(facts: AuthorityFacts, link: Registered) -> bool:
-    """Return whether all proofs of a delegation are sign-ins that authorise its signer (RL4).
+    """Return whether a delegation's proofs are all sign-ins for the delegation's signer (RL4).
 
     The result is False if the delegation cites nothing.
     """

@@ -105,7 +105,7 @@ _HIDDEN = frozenset({"header", "envelope"})
 
 
 class _StoredToken(_Token, frozen=True, gc=False):
-    """The additional fields of a token that is stored as a UCAN or a CACAO.
+    """The fields that only stored tokens have, whether in UCAN or CACAO form.
 
     Attributes:
         form: The envelope.
@@ -157,7 +157,7 @@ class Delegation(_DelegationFields, frozen=True, gc=False):
 
 
 class _InvocationFields(_Token, frozen=True, gc=False):
-    """The contents of an invocation, which can be used only once.
+    """The fields of an invocation, a token that can be used only once.
 
     Attributes:
         invoker: The principal that acts.

@@ -227,7 +227,7 @@ def _count_strings(payload: UcanPayload) -> int:
 
 
 def _count_fact_strings(facts: list[Json]) -> int:
-    """Return the number of strings in the facts, including the member name `fct`.
+    """Return the number of strings in the facts, plus one for the member name `fct`.
 
     Return 0 if a fact is nested: then the quotes do not add up, and the payload is checked fully.
     """

@@ -106,7 +106,7 @@ class P256Verifier(Verifier):
 
 
 class Secp256k1Verifier(Verifier):
-    """A secp256k1 public key, for example of an Ethereum wallet."""
+    """A secp256k1 public key, such as that of an Ethereum wallet."""
 
     algorithms = frozenset({"ES256K", "ES256K-R", "ESKeccakKR"})
 

@@ -41,7 +41,7 @@ _Nested: TypeAlias = _Leaf | list[_Flat] | dict[str, _Flat]
 
 
 class _Compact(Struct):
-    """A wrapper that accepts only JSON values that the fast encoder writes in canonical form."""
+    """A wrapper for the JSON values that msgspec encodes in canonical form."""
 
     value: _Leaf | list[_Nested] | dict[str, _Nested]
 
@@ -75,7 +75,7 @@ def canonical_hash(value: Json) -> str:
 
 
 def _is_compact(value: Json) -> bool:
-    """Return whether the fast encoder writes a value in canonical form."""
+    """Return whether msgspec encodes a value in canonical form."""
     try:
         convert({"value": value}, _Compact)
     except ValidationError:

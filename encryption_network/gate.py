@@ -67,7 +67,7 @@ MAX_HEADER_BYTES = 8 * 1024 * 1024
 
 
 class _CacheEntry(Struct, frozen=True):
-    """A cache entry with the policies in one delegation's facts."""
+    """A cache entry with the policies parsed from one delegation."""
 
     facts: tuple[Json, ...]
     size_bytes: int
@@ -116,7 +116,7 @@ class PolicyCache:
 
 
 class RowStamp(Struct, frozen=True, gc=False):
-    """The key of a row that a release decision depends on, and a stamp that changes with the row.
+    """The key of a row used in a release decision, and a stamp that detects changes to the row.
 
     The commit fails if the row has changed.
     """
@@ -280,7 +280,7 @@ def paths_in_force(policies: Iterable[Policy]) -> frozenset[str]:
 def policies_in_force(
     network_policy: Policy | None, release_record: ReleaseRecord, links: Iterable[Registered]
 ) -> tuple[Policy, ...]:
-    """Return all policies that a release must satisfy, from node, owner and delegations.
+    """Return all policies for a release: the node's, the owner's and the delegations'.
 
     The node's own policy does not apply in mode "off"; all others do.
     """
@@ -331,7 +331,7 @@ def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[R
 
 
 def _check_paths(request: ReleaseRequest, in_force: tuple[Policy, ...]) -> tuple[RowStamp, ...]:
-    """Check that each policy's list of paths includes a path where the requested key is stored.
+    """Check that every policy allows a path where the requested key is stored.
 
     Returns the rows at these paths. `key_paths` in the request contains all paths where the key is
     stored. A policy without a list allows every path. Raises ReleaseRefused if a list contains no
@@ -391,7 +391,7 @@ def _check_owner_list(request: ReleaseRequest, facts: AuthorityFacts) -> tuple[C
 
 
 def _decrypt_grants(request: ReleaseRequest, facts: AuthorityFacts) -> Iterator[Registered]:
-    """Yield the delegations that grant the right to decrypt, from the invoker up to the owner.
+    """Yield the delegations that grant the right to decrypt, from the invoker's to the owner's.
 
     A closure may contain more, because a delegation that grants nothing may cite any registered
     delegation. So a link counts only if it grants decrypt on this network, and its audience signed

@@ -52,7 +52,7 @@ def is_accepted(provider: str | None, accepted: Collection[str]) -> bool:
 
 
 def is_within_terms(provider: str | None, terms: Collection[str]) -> bool:
-    """Return whether a node accepts the key provider named in a piece of evidence (AT29).
+    """Return whether a node's terms accept the key provider stated in evidence (AT29).
 
     Evidence without an event log names no provider. It is accepted only if `kms` and `tpm` are
     listed without an id; otherwise an excluded application could pass by leaving out its log. For

@@ -79,5 +79,5 @@ class Keyring:
         return f"Keyring(node_did={self.node_did!r})"
 
     def __reduce__(self) -> str:
-        """Refuse to be pickled or copied, because the secret must not leave the process."""
+        """Prevent pickling and copying, because the root secret must not leave the process."""
         raise TypeError("a keyring cannot be serialised")

@@ -44,13 +44,13 @@ class DescriptorError(EncryptionError):
 
 
 class RecordError(EncryptionError):
-    """A stored row cannot be parsed, so no decision may rely on it."""
+    """A stored row cannot be parsed and must not be used."""
 
     code = "invalid-record"
 
 
 class PolicyError(EncryptionError):
-    """An attestation policy is malformed, or it accepts something that no policy may accept."""
+    """An attestation policy is malformed, or too permissive to be secure."""
 
     code = "invalid-policy"
 

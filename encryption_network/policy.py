@@ -125,7 +125,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurements:
-    """The measurement registers of one approved image and its code (RL10)."""
+    """The measurement registers that identify an approved image with its code (RL10)."""
 
     mrtd: bytes
     rtmr0: bytes
@@ -193,11 +193,11 @@ class Policy:
 
     @property
     def is_allow_list(self) -> bool:
-        """True if the policy itself names the code that may receive keys."""
+        """True if the policy lists measurements of the code that may receive keys."""
         return bool(self.measurements)
 
     def is_within(self, other: "Policy") -> bool:
-        """Return whether `other` accepts everything that this policy accepts."""
+        """Return whether this policy is at least as strict as `other`."""
         return (
             _is_within(self.measurements, other.measurements, Measurements.covers)
             and _is_within(self.compose_hashes, other.compose_hashes)
@@ -288,13 +288,13 @@ def parse_policy(value: Json) -> Policy:
 
 
 def policy_json(policy: Policy) -> dict[str, Json]:
-    """Return a policy as a JSON object that `parse_policy` accepts, without empty members."""
+    """Convert a policy to a JSON object for `parse_policy`. Empty fields are left out."""
     members = {_JSON_NAMES[name]: _json_of(value) for name, value in asdict(policy).items()}
     return {name: member for name, member in members.items() if member not in ([], None)}
 
 
 def _json_of(value: Any) -> Json:
-    """Convert the value of a policy member to JSON.
+    """Convert the value of a policy field to JSON.
 
     Bytes become hex strings, tuples become lists, and absent registers are left out.
     """

@@ -19,7 +19,7 @@ from .requests import RESULT_TYPE
 
 
 def open_key(permit: ReleasePermit, *, keyring: Keyring, entropy: Entropy) -> dict[str, Json]:
-    """Decrypt the content key in a permitted request, and re-encrypt the key for the receiver.
+    """Decrypt the requested content key, and re-encrypt the key for the receiver.
 
     Args:
         permit: created by `gate.admit`; contains the request and the network.

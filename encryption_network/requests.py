@@ -97,9 +97,9 @@ def check_audience(audience: str, node_did: str) -> None:
 
 
 def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
-    """Return the network that a token's decrypt capabilities name, or None if there are none.
+    """Return the network in a token's capabilities to decrypt, or None if there are none.
 
-    Raises RequestError if they name more than one network, or an invalid network id.
+    Raises RequestError for more than one network, or an invalid network id.
     """
     texts = [
         c.resource.text
@@ -120,7 +120,7 @@ def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
 
 
 def _check_capability(invocation: Invocation, network: NetworkId, action: str) -> None:
-    """Check that a token's first capability for an action names the given network.
+    """Check that a token's first capability for an action is for the given network.
 
     These are rows 11 and 12 of the table in enc 2.7, and rows 13 and 14 of the table in enc 2.5.
     """
@@ -321,7 +321,7 @@ def request_hash(invocation_cid: str, body_hash: str) -> str:
 
 
 def _bound_fact(facts: Sequence[Json], shape: type[Fact]) -> tuple[Fact, NetworkId]:
-    """Return a token's first fact of the given type, and the id of the network in the fact."""
+    """Return a token's first fact of the given type, and the network id in the fact."""
     for fact in facts:
         try:
             stated = convert(fact, shape)
@@ -394,7 +394,7 @@ def parse_create(value: Json) -> CreateBody:
 def bind_admin(
     invocation: Invocation, network: NetworkId, *, action: str, body_hash: str, node_did: str
 ) -> str:
-    """Check that the token of a create or revoke request matches the request.
+    """Check that a token matches the request to create or revoke a network.
 
     These are rows 7 to 16 of the table in enc 2.5. Returns the nonce of the token.
     """
@@ -500,7 +500,7 @@ def admin_fact(
 
 
 def change_fact(fact_type: str, network: str, *, target_node: str, body: Json) -> dict[str, Json]:
-    """Return the UCAN fact that binds a token to a request that changes a network (RL17, RC22)."""
+    """Return the UCAN fact that binds a token to one change of a network (RL17, RC22)."""
     return {
         "type": fact_type,
         "targetNode": target_node,

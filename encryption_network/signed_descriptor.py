@@ -1,4 +1,4 @@
-"""Signed descriptors for clients that encrypt to a network (EN28, EN29).
+"""Signed descriptors of encryption networks, for clients that encrypt (EN28, EN29).
 
 A descriptor contains the key that secrets are encrypted to, so an attacker who replaces it in
 transit can read them. For a request with a nonce, the node signs canonical JSON with exactly these

@@ -66,7 +66,7 @@ class Withdrawals(
         )
 
     def names_any(self, parties: Iterable[Principal]) -> bool:
-        """Return whether at least one of these principals is among the withdrawn DIDs."""
+        """Return whether any of the given principals is in the list of withdrawn DIDs."""
         return bool(self.dids) and any(
             party in self.dids or principal_of(party) in self.dids for party in parties
         )

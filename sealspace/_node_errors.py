@@ -86,7 +86,7 @@ class NodeEvidenceRefused(SealspaceError):
 
 
 class SpacesNotHosted(SealspaceError):
-    """A sign-in to spaces that the node does not host and did not agree to host."""
+    """A sign-in to spaces that the node refuses to host."""
 
     default_hint = (
         "ask the node's operator to host them: the node may limit the owners, or the spaces of each"
@@ -257,7 +257,7 @@ class NotFound(NodeRefused):
     reason_in_words = "not found"
 
     def restate(self, missing: str, *, hint: str) -> None:
-        """Replace the message and the hint. The new message says that `missing` does not exist."""
+        """Change the message to `there is no <missing>`, and replace the hint."""
         self.message, self.hint = f"there is no {missing}", hint
         self.args = (self.message,)
 
@@ -350,7 +350,7 @@ class NetworkNotActive(EncryptionError):
 
 
 class NetworkKeyChanged(EncryptionError):
-    """A network key that differs from the key pinned by the session. Nothing was sealed.
+    """A network key that differs from the key pinned by the session. Nothing was encrypted.
 
     Attributes:
         pinned: the key that the session used before.
@@ -375,7 +375,7 @@ class NetworkKeyChanged(EncryptionError):
 
 
 class DescriptorUnsigned(EncryptionError):
-    """A network's key without the node's signature. It could be forged, so nothing was sealed."""
+    """A network key that the node did not sign. It may be forged, so nothing was encrypted."""
 
     default_hint = (
         "check the node's address and version; for a node that cannot sign, over a connection that"
@@ -415,7 +415,7 @@ class InvalidResponse(EncryptionError):
 
 
 class ResponseBindingMismatch(EncryptionError):
-    """A decrypt response to another request. `field` names the JSON member that differs."""
+    """A decrypt response that does not match the request. The JSON member `field` differs."""
 
     default_hint = "do not use this node until its operator has explained the wrong response"
 

@@ -104,7 +104,7 @@ class InvalidSecretName(InvalidInput):
 
 
 class InvalidSecretScope(InvalidInput):
-    """A secret scope that is empty, reserved, or contains no usable character."""
+    """A scope of secrets that is empty or reserved, or that contains no usable character."""
 
     default_hint = (
         "use letters, digits and dashes, but not `default` or `global`; for a global secret, leave"
@@ -318,7 +318,7 @@ class BackendAnswerInvalid(BackendError):
 
 
 class BackendNotProven(BackendError):
-    """Backend evidence in which the quote, the event log or the data bound to them is invalid.
+    """Backend evidence with an invalid quote, event log or report data.
 
     Attributes:
         problem: the stable name of the problem, the same as at a node: `report-data`,
@@ -361,7 +361,7 @@ class GrantNotTaken(BackendError):
 
 
 class GrantsFull(BackendError):
-    """A refusal by a backend that has no room for another grant, for this owner or in total."""
+    """A grant refused because the backend's limit is reached, for this owner or in total."""
 
     default_hint = (
         "revoke grants to this backend that are no longer needed, and wait until they have ended"
@@ -381,7 +381,7 @@ class StatementInvalid(SealspaceError):
 
 
 class CallRefused(SealspaceError):
-    """A refused call to a runner, for example with a token for another program or body."""
+    """A call that a runner refuses, for example because its token is for another program."""
 
     default_hint = "sign a new call for this runner, this program and this body; each serves once"
 

@@ -56,7 +56,7 @@ class PublicKv:
         return self._space
 
     async def get(self, key: str, *, max_bytes: int = MAX_VALUE_BYTES) -> Value:
-        """Read a value. Its metadata is empty because nodes publish only the content type.
+        """Read a value. Apart from the content type, nodes do not publish its metadata.
 
         Args:
             key: the key.
@@ -180,7 +180,7 @@ class Spaces:
 
     @property
     def rights(self) -> tuple[Capability, ...]:
-        """The capabilities that a session needs to use this class. See `Delegations.add_right`."""
+        """The capabilities that the methods of this class require. See `Delegations.add_right`."""
         return tuple(
             space_capability(self._space, "space", None, ability) for ability in SPACES_ABILITIES
         )

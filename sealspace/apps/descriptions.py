@@ -91,7 +91,10 @@ def granted_resource(resource: str, abilities: tuple[str, ...]) -> GrantedResour
 def rights_words(
     rights: Sequence[GrantedResource], *, by: str, with_below: bool = True
 ) -> tuple[str, ...]:
-    """Return a line of text for each resource, or for each ability on an encryption network."""
+    """Describe resources in words, one line each.
+
+    An encryption network has one line for each ability.
+    """
     lines: list[str] = []
     for one in rights:
         place = _place(one, by, with_below=with_below)
@@ -149,12 +152,12 @@ def _secrets(space: str, path: str) -> tuple[str, str] | None:
 
 
 def granted_labels(portable: PortableDelegation) -> list[str]:
-    """Return the label of each secret in a grant, and the path of each other value."""
+    """Return the label of each secret in a grant, and the paths of all other values."""
     return [label_at(one.path) for one in portable.resources if one.service == "kv"]
 
 
 def label_at(path: str) -> str:
-    """Convert the path of a secret to the secret's label. Return other paths unchanged."""
+    """Return the label of the secret at a path, or the path itself for other values."""
     secret = secret_at(path)
     return path if secret is None else secret.label
 

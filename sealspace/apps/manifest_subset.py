@@ -53,7 +53,7 @@ def missing_resources(
 
 
 def resources_of(capabilities: Iterable[Capability]) -> tuple[ResourceRequest, ...]:
-    """Return a token's capabilities as resources, leaving out capabilities with caveats."""
+    """Convert a token's capabilities to resources. Capabilities with caveats are left out."""
     rows = described(one for one in capabilities if not one.caveats)
     return tuple(
         ResourceRequest(_long(one.service), one.space, one.path, one.actions) for one in rows

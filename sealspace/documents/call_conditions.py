@@ -72,7 +72,7 @@ class AllowAll:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A condition that admits the owner of the secrets."""
+    """A condition that admits calls by the owner of the secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ def condition_json(condition: Condition) -> Json:
 
 
 def judge_call(condition: Condition, call: Call) -> Verdict:
-    """Return whether a condition admits a call. None means undecided and counts as a refusal."""
+    """Return whether a condition admits a call, or None if undecided. None counts as a refusal."""
     match condition:
         case AllowAll():
             return True
@@ -193,7 +193,7 @@ def all_of(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def any_of(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return True if any verdict is True, else undecided if any is undecided, else False."""
+    """Return the logical OR of verdicts, where None means undecided."""
     return True if True in verdicts else None if None in verdicts else False
 
 

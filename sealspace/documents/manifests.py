@@ -255,7 +255,7 @@ def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
 
 
 def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:
-    """Add the right to decrypt secrets for every recipient that asks to read secrets (MF8).
+    """Let each recipient that asks to read secrets decrypt them too (MF8).
 
     Args:
         request: from `compose_manifests`.
@@ -416,7 +416,7 @@ class TargetGrant:
 def target_grants(
     target: DelegationTarget, *, owner: str, features: Sequence[str] = (), leave_out: bool = False
 ) -> tuple[TargetGrant, ...]:
-    """Return the grants that a delegation target needs, one for each owner (MF12).
+    """Return the grants to issue to a delegation target, one for each owner (MF12).
 
     The owner of any space in a grant can revoke all of it (W22), so rights of different owners are
     granted separately. Rights of one owner stay together: a right to decrypt that outlives the

@@ -1,4 +1,4 @@
-"""Project names of the form `<developer's DID>/<name>`, and the keys of their values (RN50).
+"""Project names of the form `<developer's DID>/<name>`, and a project's storage keys (RN50).
 
 In the developer's space `projects`, or in the space `public` for everybody:
 
@@ -40,7 +40,7 @@ class ProjectId:
 
     @property
     def active_key(self) -> str:
-        """The storage key of the signed statement that names the active version."""
+        """The key under which the signed statement about the active version is stored."""
         return f"projects/{self.name}/active"
 
     def code_key(self, sha256: str) -> str:
@@ -75,7 +75,7 @@ def checked_project_name(name: str) -> str:
 
 
 def checked_sha256(value: object, *, what: str) -> str:
-    """Return a SHA-256 if it is 64 lower-case hex digits, or raise InvalidInput."""
+    """Check that a value is a SHA-256 in lower-case hex, and return the value."""
     if not isinstance(value, str) or _SHA256.fullmatch(value) is None:
         raise InvalidInput(f"{what} must be 64 lower-case hex digits")
     return value

@@ -118,7 +118,7 @@ def canonical_scope(scope: str) -> str:
 
 
 def list_prefix(scope: str | None) -> str:
-    """Return the path prefix of a scope's secrets. A grant to list them must name this prefix."""
+    """Return the path prefix of a scope's secrets. A grant to list secrets needs this prefix."""
     if scope is None:
         return f"{VAULT_PREFIX}secrets/"
     return f"{SCOPED_PREFIX}{canonical_scope(scope)}/"

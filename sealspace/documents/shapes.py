@@ -31,7 +31,7 @@ _MEMBER = re.compile(
 def shaped_at(
     where: str, value: object, shape: type[T], refuse: Callable[[str, str], NoReturn]
 ) -> T:
-    """Convert a value to a msgspec type, or call `refuse` with the path and text of the error."""
+    """Convert a value to a msgspec type, or call `refuse` with the error's path and message."""
     try:
         return msgspec.convert(value, shape)
     except ValueError as exc:  # not only ValidationError: strings may be invalid Unicode

@@ -43,7 +43,7 @@ class Bridged:
         self._thread = thread
 
     def _bridged(self, value: object) -> object:
-        """Wrap an asynchronous service as a synchronous one. Return other values unchanged."""
+        """Return a synchronous wrapper of an asynchronous service, or any other value unchanged."""
         found = COUNTERPARTS.get(type(value))
         return value if found is None else found(value, self._thread)
 
