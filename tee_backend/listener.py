@@ -256,7 +256,10 @@ class Connection(web.RequestHandler):
             self._late_head = None
 
     def _is_awaited(self) -> bool:
-        """Return whether a request head or the current request's body is expected next."""
+        """Return whether the client is expected to send bytes now.
+
+        Either the next request head, or the rest of the current request's body, is expected.
+        """
         if self._body.is_eof():
             return not (self._due or self.writing_paused)
         return self._due <= 1
@@ -278,7 +281,7 @@ class Connection(web.RequestHandler):
         self.ended(self)
 
     def pause_writing(self) -> None:
-        """Start checking whether a slow client continues to read its response."""
+        """Start the checks that disconnect a client if the client stops reading."""
         super().pause_writing()
         self._unsent_bytes = None
         if self._unread_answer is None:
@@ -352,7 +355,10 @@ class Connection(web.RequestHandler):
 
     @property
     def is_upgraded(self) -> bool:
-        """Return whether the request asks for an upgrade. aiohttp then buffers further bytes."""
+        """Whether the request asks for a protocol upgrade.
+
+        After such a request, aiohttp buffers further bytes.
+        """
         return self._upgraded
 
     async def finish_response(
@@ -459,7 +465,7 @@ class _Acceptor:
                 opening.cancel()
 
     def _take(self, accepted: socket.socket, peer: str | None) -> None:
-        """Start serving a connection if the limits allow one more.
+        """Start serving a new connection, unless the limits are reached.
 
         If too many connections are idle, or the connection limit is reached, the oldest idle
         connection is closed (RN155).
@@ -516,7 +522,7 @@ class _Acceptor:
 
 
 def bound_unsent(listening: socket.socket) -> None:
-    """Limit the kernel's unsent bytes for every connection accepted from a listening socket."""
+    """Limit the unsent bytes that the kernel buffers for each connection of a listening socket."""
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _SMALL_BYTES)
 
 

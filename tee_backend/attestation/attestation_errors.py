@@ -86,7 +86,7 @@ class AttestationError(Exception):
 
     @property
     def alarms(self) -> bool:
-        """Whether this error should alert the operator. True if the installation may be faulty."""
+        """Whether to alert the operator, because the installation may be faulty."""
         return self.code in ("evidence-invalid", "verdict-unknown", "service-answer")
 
 

@@ -85,7 +85,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """Machine identifiers in a platform (PCK) certificate that may be unverified."""
+    """Machine identifiers from a PCK certificate. The certificate may be unverified."""
 
     fmspc: bytes
     pce_id: bytes
@@ -193,7 +193,7 @@ def parse_platform(leaf: Certificate, issuer: Certificate) -> Platform:
 
 
 def authority_kind(common_name: str) -> PlatformCa:
-    """Return which of the two platform (PCK) certificate authorities has the given common name.
+    """Return the kind of a PCK certificate authority, given its common name.
 
     Raises MalformedCertificate for any other name.
     """

@@ -52,7 +52,7 @@ _AUTH_FIXED_BYTES = 134  # signature, attestation key, head of outer
 
 
 class BodyKind(Enum):
-    """The kinds of trust domain report. Each value is the size of the report in bytes."""
+    """The kinds of trust domain report, with the report size in bytes as the value."""
 
     TD10 = 584
     TD15 = 648

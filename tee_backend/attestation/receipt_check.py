@@ -188,7 +188,7 @@ def _evidence(
 def _bound(
     receipt: Receipt, judged: QuoteVerdict, evidence: Evidence, documents: Documents
 ) -> BoundQuote:
-    """Read the quote, and check its nonce, node, invoker and receiver key (step 5)."""
+    """Read the quote, and compare the report data with the receipt and request (step 5)."""
     if judged.quote is None or judged.nonce is None:
         raise _refuted("quote", "the node no longer had it when it made the receipt")
     key_hash = canonical_hash(encode_standard(evidence.receiver_public_key))

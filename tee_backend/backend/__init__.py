@@ -283,7 +283,7 @@ class Backend:
                 raise
 
     def _require_usable(self, new: Sequence[Grant], networks: Sequence[NetworkId]) -> None:
-        """Check that new grants are for this DID, within the limit, and cover `networks`."""
+        """Check that this backend may use new grants, and that the grants cover `networks`."""
         session = self._client.session
         for grant in new:
             session.with_grant(grant)
@@ -505,18 +505,19 @@ class Backend:
         return value.body
 
     def _copy_pins(self, client: Client) -> None:
-        """Add the network keys that `client` has pinned to this backend's own session."""
+        """Copy the pinned network keys of `client` to this backend's session."""
         for pin in client.session.pins:
             self._client.use(self._client.session.with_pin(pin))
 
     async def _evidence_for(
         self, network: NetworkId, *, refused: Attestation | None
     ) -> Attestation | None:
-        """Return a valid attestation. Attest again if the current one expires soon or was refused.
+        """Return a valid attestation, and attest again if necessary.
 
-        Concurrent readers share one attestation. `refused` is evidence that the node no longer
-        accepts; None: the current evidence may be used. The result is None if there is no
-        attestation, and the request has to be sent without evidence.
+        An attestation that expires soon or was refused is replaced. Concurrent readers share one
+        attestation. `refused` is evidence that the node no longer accepts; None: the current
+        evidence may be used. The result is None if there is no attestation, and the request has to
+        be sent without evidence.
         """
         async with self._renewing:
             live = self.attestation

@@ -34,14 +34,14 @@ GrantState = Literal["live", "ended", "revoked"]
 
 @dataclass(frozen=True, slots=True)
 class HeldGrant:
-    """A grant to a backend, and whether it is live, ended or revoked."""
+    """A grant to a backend, with its state: live, ended or revoked."""
 
     grant: Grant
     state: GrantState
 
 
 class HeldGrants:
-    """Limits on the grants of a backend, and the ids of its used and revoked grants."""
+    """Limits on a backend's grants, and records of used and revoked grants."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class HeldGrants:
         return (grant, *kept)
 
     def hold(self, grants: Iterable[Grant]) -> None:
-        """Set the current grants. Usage and revocation records of all other grants are dropped."""
+        """Set the current grants, and delete the records of grants that are no longer held."""
         self.cids = frozenset(one.cid for one in grants)
         self.read &= self.cids
         self.revoked &= self.cids
@@ -88,7 +88,7 @@ class HeldGrants:
         self.read |= frozenset(cids)
 
     def was_revoked(self, cids: Iterable[str]) -> None:
-        """Record grants as revoked, so that they are dropped first if there are too many grants."""
+        """Record grants as revoked. Revoked grants are dropped first when the limit is reached."""
         self.revoked |= frozenset(cids)
 
     def described(self, grant: Grant, *, now: float) -> HeldGrant:

@@ -75,7 +75,7 @@ class GrantRates(Rates[str | None]):
         super().__init__(MOST_CLIENTS)
 
     def let_through(self, client: str | None, *, now: float, grants: int = 1) -> bool:
-        """Return whether a client may submit this many grants now, and count them if so.
+        """Return whether a client may submit new grants now. Accepted grants are counted.
 
         Both the client's bucket and the total bucket need enough capacity.
 
@@ -339,7 +339,7 @@ class BackendSurface:
         return SurfaceAnswer(status=200, headers=headers, body=body)
 
     async def _quote(self, report_data: bytes) -> Quoted:
-        """Make a quote under the lock, then decrement the number of waiting requests."""
+        """Make a quote for a waiting request. Quotes are made one at a time."""
         try:
             async with self._quoting:
                 # In a thread: a quote is read from a file system or a socket, which blocks.

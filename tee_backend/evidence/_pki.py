@@ -123,7 +123,7 @@ class Pki:
         return signed.public_bytes(serialization.Encoding.DER)
 
     def serial(self, role: str) -> int:
-        """Return the serial number of a role's certificate."""
+        """Return the serial number of the certificate for `role`."""
         digest = hashlib.sha256(role.encode() + self.fmspc + raw_point(self.keys[role])).digest()
         return int.from_bytes(digest[:16], "big") | 1
 

@@ -33,14 +33,14 @@ class SourceUnavailable(EvidenceSourceError):
 
 
 class SourceRefused(EvidenceSourceError):
-    """The quote interface refused a correct request, or another process was using it."""
+    """The quote interface refused a correct request, or was in use by another process."""
 
     code = "source_refused"
     hint = "try again; if it stays, read the log of the guest agent, or of the kernel"
 
 
 class SourceMalformed(EvidenceSourceError):
-    """The response is too large or malformed, or its quote contains the wrong report data."""
+    """The quote interface sent a malformed response, or a quote with the wrong report data."""
 
     code = "source_malformed"
     hint = "check which program answers on the agent's socket, and that it is a version of dstack"

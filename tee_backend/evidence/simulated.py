@@ -75,7 +75,7 @@ class MintedLog:
     rtmr3: bytes
 
     def run_on(self, image: Measurements) -> Measurements:
-        """Return an image's measurements, with RTMR3 replaced by the final value of this log."""
+        """Return the measurements of an image, with the value of RTMR3 from this log."""
         return replace(image, rtmr3=self.rtmr3)
 
 
@@ -243,7 +243,7 @@ class SimulatedPlatform:
         return signed + len(auth).to_bytes(4, "little") + auth
 
     def collateral_json(self, now: float) -> bytes:
-        """Return the platform's collateral as JSON. The validity period includes `now`."""
+        """Return collateral for the platform as JSON, valid at `now`."""
         this_update = datetime.fromtimestamp(int(now) - ISSUED_BEFORE_S, UTC)
         next_update = this_update + timedelta(seconds=VALID_FOR_S)
         window = {"issueDate": time_text(this_update), "nextUpdate": time_text(next_update)}
@@ -370,7 +370,7 @@ def _body(measurements: Measurements, report_data: bytes) -> bytes:
 
 
 def _qe_report(bound: bytes) -> bytes:
-    """Return a quoting enclave report that contains the given hash of the attestation key."""
+    """Return a report of the quoting enclave, with the given hash of the attestation key."""
     report = bytearray(384)
     report[48:64] = _QE_ATTRIBUTES
     report[64:96] = hashlib.sha256(b"simulated quoting enclave").digest()

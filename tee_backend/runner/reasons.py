@@ -25,7 +25,7 @@ class Reason:
 
     @property
     def ran(self) -> bool:
-        """Whether the program was started. The HTTP status is then 200, even after a failure."""
+        """Whether the program was started. If so, the HTTP status is 200 even if the run failed."""
         return self.status == 200
 
 

@@ -91,7 +91,7 @@ class Bounds:
 
     @contextmanager
     def reserve(self, payer: Payer, size_bytes: int, *, is_new: bool = True) -> Iterator[None]:
-        """Count a call and its body size towards the limits until the block ends.
+        """Reserve capacity for a call and its body, until the `with` block ends.
 
         Args:
             payer: the payer of the call.
@@ -185,7 +185,7 @@ def keep(
     cost: int,
     most: int,
 ) -> None:
-    """Add a stored response or receipt to a quota. If the quota is exceeded, delete old entries.
+    """Record a stored response or receipt, and delete old entries if the quota is exceeded.
 
     Known payers share one half of the quota, unknown payers the other half. Within a
     half, the payer that uses the most loses its oldest entries first. Database triggers delete the

@@ -91,12 +91,12 @@ def api_refused(reason: Reason) -> Answer:
 
 
 def answer_with(members: Mapping[str, object], reason: Reason | None = None) -> Answer:
-    """Return a JSON response with the HTTP status of a failure reason, or 200 for success."""
+    """Return a JSON response with HTTP status 200, or with the status of `reason`."""
     return Answer(200 if reason is None else reason.status, msgspec.json.encode(members))
 
 
 def error_of(reason: Reason) -> dict[str, Json]:
-    """Return the JSON object that describes a failure reason in a response's `error` member."""
+    """Convert a failure reason to the JSON object for the `error` member of a response."""
     error: dict[str, Json] = {"code": reason.code, "message": reason.sentence}
     return error | ({"detail": reason.detail} if reason.detail else {})
 

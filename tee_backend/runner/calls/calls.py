@@ -308,7 +308,7 @@ class Calls:
     # --- money ------------------------------------------------------------------------------------
 
     def _budget(self, key: ApiKey, stated: str | None) -> int:
-        """Return the amount to reserve for a call, either its compute limit or the default (RN94).
+        """Return the amount to reserve for a call: the stated compute limit, or a default (RN94).
 
         Raises:
             RunRefused: `request-invalid`, `compute-limit` if the amount is too low for any run,
@@ -333,7 +333,7 @@ class Calls:
         return budget
 
     def _api_body(self, body: bytes, project: ProjectId, budget: int, key: ApiKey) -> CallBody:
-        """Parse the body of `POST /call`, and reduce the run's limits to what `budget` covers.
+        """Parse the body of `POST /call`, and lower the limits to what `budget` can pay for.
 
         Raises:
             RunRefused: `key-profile` if the key does not name the profile of the secrets (RN90).

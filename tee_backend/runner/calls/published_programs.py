@@ -110,9 +110,10 @@ class PublishedPrograms:
         self._reading: dict[tuple[ProjectId, str | None], asyncio.Task[Version]] = {}
 
     async def find(self, project: ProjectId | None, sha256: str | None) -> Version:
-        """Find a program version by its project, or by the hash of a program loaded earlier.
+        """Find a program version by project or by hash.
 
-        Without a hash, the project's active version is returned.
+        Without a hash, the project's active version is returned. Without a project, only versions
+        that were loaded earlier are found.
 
         Raises:
             RunRefused: `program-unknown`, `program-older`, `program-statement` or

@@ -163,7 +163,7 @@ class Runner:
         await (self.backend.accept if is_releasing else self.backend.hold)(*portables)
 
     async def verify_caller(self, authorization: str | None, sign_in: str | None) -> SignedCall:
-        """Verify a call's token. Tokens from before the runner's last restart are refused (RN178).
+        """Verify a call's token. Refuse tokens issued before the runner's last restart (RN178).
 
         The token contains the hash of the startup document, which each process creates anew. So a
         token for another runner with the same DID is refused too.
@@ -308,7 +308,7 @@ class Runner:
     async def _values(
         self, chosen: Mapping[str, Sequence[RunGrant]], scope: str | None
     ) -> dict[str, tuple[RunGrant, str]]:
-        """Read the secrets of a run concurrently. If one cannot be read, refuse the run."""
+        """Read all secrets for a run. If a secret cannot be read, refuse the run."""
         tasks = [
             asyncio.create_task(self._value(name, grants, scope)) for name, grants in chosen.items()
         ]
@@ -322,7 +322,7 @@ class Runner:
     async def _value(
         self, name: str, grants: Sequence[RunGrant], scope: str | None
     ) -> tuple[RunGrant, str]:
-        """Read a secret from the node, citing the first of the given grants that is not revoked.
+        """Read a secret from the node, using the first grant that is not revoked.
 
         Each read cites exactly one grant (RN83).
         """
@@ -460,7 +460,7 @@ def _choose(
 
 
 def _capped(limits: Limits, caps: Mapping[str, int | None]) -> Limits:
-    """Return `limits` with each value capped at the value in `caps`, if there is one (RN86).
+    """Return a copy of `limits` in which no value exceeds its entry in `caps` (RN86).
 
     Instructions are rounded down to whole millions (RN1), except below one million, which a grant
     or a runner may set.

@@ -209,7 +209,7 @@ class Child:
         raise ChildEnded(late=bool(late), status=self._status)
 
     def mark_loaded(self, program: str, size: int) -> list[str]:
-        """Record a program as just used, and return the programs that the child has to unload."""
+        """Record that a program was used, and return the programs that the child must unload."""
         self.loaded[program] = max(size, _LEAST_LOADED_BYTES)
         self.loaded.move_to_end(program)
         evicted = []
@@ -306,7 +306,7 @@ class Child:
         return await self._exactly(length)
 
     async def _unless_ended(self, work: Coroutine[None, None, bytes]) -> bytes:
-        """Return the result of a coroutine unless the child ends first.
+        """Await a coroutine while the child runs, and return the result.
 
         Raises EOFError if the child ends or sends bytes before the coroutine has finished.
         """

@@ -46,7 +46,7 @@ def name(of_process: str) -> None:
 
 
 def undump() -> None:
-    """Disable core dumps, and memory access by other processes of the same uid (RN23)."""
+    """Disable core dumps, and deny other processes of the same uid access to memory (RN23)."""
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
@@ -59,18 +59,18 @@ def limit(file_bytes: int) -> None:
 
 
 def open_statm() -> int:
-    """Open `/proc/self/statm` for `limit_data` while files can still be opened (RN181)."""
+    """Open `/proc/self/statm` for `limit_data`, before opening files is forbidden (RN181)."""
     return os.open("/proc/self/statm", os.O_RDONLY)
 
 
 def limit_data(statm: int, more_bytes: int, hard_bytes: int) -> None:
-    """Limit private memory to its current size plus `more_bytes`, at most `hard_bytes` (RN24)."""
+    """Allow `more_bytes` of additional private memory, up to `hard_bytes` in total (RN24)."""
     now = int(os.pread(statm, 100, 0).split()[5]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_DATA, (min(now + more_bytes, hard_bytes), hard_bytes))
 
 
 def limit_cpu(more_s: int) -> None:
-    """Limit this process to about `more_s` more seconds of CPU time (RN24).
+    """Limit this process to `more_s` further seconds of CPU time, rounded up (RN24).
 
     The kernel kills a process that exceeds the limit.
     """

@@ -133,7 +133,7 @@ class MemoryBudget:
         _libc.munmap(memory.base - _GUARD_BYTES, memory.mapped)
 
     def _open(self, memory: _Memory, size: int) -> bool:
-        """Grow the accessible part of a linear memory to `size` bytes. Return True on success."""
+        """Make the first `size` bytes of a linear memory accessible. Return True on success."""
         more = size - memory.size
         # RN14
         if more > self.left or size > memory.capacity or _libc.mprotect(memory.base, size, _OPEN):

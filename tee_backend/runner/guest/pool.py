@@ -111,7 +111,7 @@ class Pool:
         return await self.start("_run_child")
 
     def give_back(self, child: Child) -> None:
-        """Put a child process back into the pool for reuse. Its run must not have had secrets."""
+        """Return a child process to the pool for reuse, after a run without secrets."""
         child.runs += 1
         if self._closed or child.runs >= _MOST_RUNS:
             self.end(child)

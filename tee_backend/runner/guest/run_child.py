@@ -82,7 +82,7 @@ class _Output:
         return size
 
     def _write_error(self, _: object, data: Any, size: int) -> int:
-        """Store standard error up to a limit, and only count further bytes (RN16)."""
+        """Store standard error up to a limit, and count all bytes (RN16)."""
         self.stderr_bytes += size
         self.stderr += ctypes.string_at(data, min(size, _MAX_STDERR_BYTES - len(self.stderr)))
         return size
@@ -226,7 +226,7 @@ class Guests:
         store.close()  # frees the run's memories, which `MemoryBudget.begin` requires
 
     def _execute(self, store: Store, prepared: _Prepared) -> tuple[int, int]:
-        """Run a program, and return how it ended together with its exit code."""
+        """Run a program, and return the outcome and the exit code."""
         ended, program = _frames.REFUSED, prepared.program
         of_modules, of_components = self._linkers[prepared.makes_requests]
         try:

@@ -262,7 +262,9 @@ class RunnerSurface:
     async def _send(
         self, request: web.Request, answer: Answer, *, owner: Principal | None = None
     ) -> web.StreamResponse:
-        """Send a response in pieces. Until it is sent, its size counts towards the limits (RN158).
+        """Send a response in pieces.
+
+        The size of the response counts towards the limits until everything is sent (RN158).
 
         Args:
             request: a request that has not been answered.
@@ -394,7 +396,7 @@ class RunnerSurface:
 
 
 def _parts(owner: Principal | None) -> Parts:
-    """Return the usage counters for a request, each with the divisor that reduces its limit.
+    """Return the counters for a request, with a divisor of the limit for each counter.
 
     With a divisor of 2 the counter may reach half of the limit. Unknown payers are counted
     separately, so that they cannot use up the capacity of known payers. One owner gets at most half
