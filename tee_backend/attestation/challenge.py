@@ -83,14 +83,16 @@ def check_challenge(
     # The MAC is checked before the expiry: otherwise the kind of refusal would tell an
     # unauthenticated client which nonces are genuine.
     if not hmac.compare_digest(nonce[-_MAC_BYTES:], _mac(key, scope, random=random, expiry=expiry)):
-        raise QuoteRefused("challenge-invalid", "this node did not issue the nonce to this holder")
+        raise QuoteRefused(
+            "challenge-invalid", "this node did not issue the nonce to the sender of this request"
+        )
     expires_at = int.from_bytes(expiry, "big")
     if not now < expires_at:  # written so that NaN is refused too
         raise QuoteRefused("challenge-expired", "the nonce has expired")
     if expires_at > now + ttl_s + CLOCK_SKEW_S:
         raise QuoteRefused(
             "challenge-expired",
-            "the nonce expires too late: it was issued while the clock was ahead",
+            "the nonce expires too late: the node's clock was ahead when the nonce was issued",
         )
     return expires_at
 

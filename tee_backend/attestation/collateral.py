@@ -177,7 +177,7 @@ def issuer_chain(pem: str, name: str) -> IssuerChain:
     if len(chain) != _SIGNER_CHAIN_CERTIFICATES:
         raise CollateralUnusable(
             "collateral-malformed",
-            f"{name} must have {_SIGNER_CHAIN_CERTIFICATES} certificates, signer and root,"
+            f"{name} must have {_SIGNER_CHAIN_CERTIFICATES} certificates (signer and root),"
             f" but has {len(chain)}",
         )
     return IssuerChain(pem, *chain)
@@ -198,7 +198,7 @@ def cut_signed_body(body: bytes, *, member: str, max_bytes: int) -> tuple[str, S
     if parts.keys() != {member, "signature"} or not bytes(parts[member]).startswith(b"{"):
         raise CollateralUnusable(
             "collateral-malformed",
-            f"the response must be a JSON object with exactly {member} and signature",
+            f"the response must be a JSON object with exactly the members {member} and signature",
         )
     return bytes(parts[member]).decode(), signature
 
@@ -290,7 +290,7 @@ class Collateral:
 
     @property
     def carries_authority(self) -> bool:
-        """Whether the document contains the certificate of the CA that issued its PCK CRL."""
+        """Whether the document contains the certificate of the PCK CRL's issuer."""
         return self.pck_crl_issuer_chain.signer.subject == self.pck_crl.issuer
 
     @property
@@ -312,7 +312,7 @@ class Collateral:
 
     @property
     def ends_at(self) -> float:
-        """The earliest expiry time of the document's parts, in epoch seconds."""
+        """The time when the first part of the document expires, in epoch seconds."""
         return min(window.ends_at for _, window in self.windows)
 
 

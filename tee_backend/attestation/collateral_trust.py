@@ -88,7 +88,9 @@ def _check_tcb_signer(signer: Certificate, *, root: TrustRoot) -> None:
             f" {signer.common_name[:80]!r}",
         )
     if signer.issuer != root.certificate.subject:
-        raise CollateralUnusable("collateral-signature", f"{name!r} was not issued by the root")
+        raise CollateralUnusable(
+            "collateral-signature", f"certificate {name!r} was not issued by the root CA"
+        )
 
 
 def verify_collateral(collateral: Collateral, *, root: TrustRoot, now: float) -> None:
@@ -259,10 +261,10 @@ def _check_certified(signer: Certificate, *, root: TrustRoot, root_crl: Revocati
         entry = revocations.get_revoked_certificate_by_serial_number(loaded.serial_number)
     except _CRYPTO_ERRORS as exc:
         raise CollateralUnusable(
-            "collateral-signature", f"certificate {name!r} is not signed by the root"
+            "collateral-signature", f"certificate {name!r} is not signed by the root CA"
         ) from exc
     if entry is not None:
-        raise QuoteRefused("revoked", f"the root revoked {name!r}")
+        raise QuoteRefused("revoked", f"certificate {name!r} was revoked by the root CA")
 
 
 def _check_crl_signature(crl: RevocationList, *, issuer: Certificate) -> None:

@@ -52,7 +52,7 @@ class Evaluation(Struct, frozen=True, rename="camel"):
 
     @property
     def standard_from(self) -> float:
-        """The time when Intel's "standard" update mode switches to these TCB levels.
+        """The time when Intel's "standard" update mode starts to use this entry.
 
         The time is in epoch seconds. It is a year after the recovery event, accurate to about a
         day.
@@ -66,18 +66,18 @@ class _StatedNumbers(Stated, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class EvaluationNumbers:
-    """Intel's list of TCB evaluation numbers, in descending order and not verified yet.
+    """Intel's list of TCB evaluation numbers, which is not verified yet.
 
-    It has at least one entry.
+    The list has at least one entry. The numbers are in descending order.
     """
 
     document: SignedDocument[_StatedNumbers]
     evaluations: tuple[Evaluation, ...]
 
     def standard(self, *, now: float) -> Evaluation | None:
-        """Return the entry for the TCB levels that Intel's "standard" update mode serves at `now`.
+        """Return the entry that Intel's "standard" update mode uses at `now`.
 
-        None means that this mode serves no entry of the list yet.
+        None means that this mode uses no entry of the list yet.
         """
         return next((e for e in self.evaluations if e.standard_from <= now), None)
 
@@ -110,7 +110,9 @@ def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> Evaluatio
         time_of(one.tcb_recovery_event_date)
         time_of(one.tcb_date)
     if len({one.number for one in listed}) != len(listed):
-        raise CollateralUnusable("collateral-malformed", "an evaluation number is repeated")
+        raise CollateralUnusable(
+            "collateral-malformed", "Intel's list repeats a TCB evaluation number"
+        )
     return EvaluationNumbers(
         document, tuple(sorted(listed, key=attrgetter("number"), reverse=True))
     )
@@ -119,7 +121,7 @@ def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> Evaluatio
 def verify_evaluation_numbers(
     numbers: EvaluationNumbers, *, root: TrustRoot, root_crl: RevocationList, now: float
 ) -> None:
-    """Verify the validity period and the signature of a list of evaluation numbers."""
+    """Verify the signature and validity period of Intel's list of TCB evaluation numbers."""
     window = numbers.document.window
     if not window.starts_at <= now < window.ends_at:
         raise CollateralUnusable(
@@ -149,5 +151,6 @@ def check_edition(collateral: Collateral, numbers: EvaluationNumbers, *, now: fl
     if standard is not None and found < standard.number:
         raise CollateralUnusable(
             "collateral-rollback",
-            f"evaluation number {found} is lower than the current standard, {standard.number}",
+            f"the collateral's TCB evaluation number must be at least {standard.number}, but is"
+            f" {found}",
         )

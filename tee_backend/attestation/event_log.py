@@ -93,10 +93,10 @@ class EventLog(Struct, frozen=True, forbid_unknown_fields=True):
     entries: Annotated[tuple[Event, ...], Meta(max_length=MAX_ENTRIES)]
 
     def to_json(self) -> list[Json]:
-        """Return the entries of register 3 as a JSON array, which `read_event_log` can parse.
+        """Return the run-time entries (register 3) as a JSON array.
 
-        Entries of registers 0 to 2 are left out, because no reader uses them and they describe the
-        machine.
+        `read_event_log` can parse the array. Entries of registers 0 to 2 are left out, because no
+        reader uses them and they describe the machine.
         """
         return [
             msgspec.to_builtins(event)
@@ -140,7 +140,7 @@ def _read(wrapped: Json) -> EventLog:
     except InvalidJson as exc:
         raise QuoteRefused("event-log-malformed", f"event log: {exc}") from exc
     if any(not event.digest and event.register != RUNTIME_REGISTER for event in log.entries):
-        raise QuoteRefused("event-log-malformed", "an entry has no digest")
+        raise QuoteRefused("event-log-malformed", "an entry of the event log has no digest")
     if sum(len(event.payload_hex) for event in log.entries) > MAX_LOG_BYTES:
         raise QuoteRefused(
             "event-log-malformed",
@@ -150,7 +150,7 @@ def _read(wrapped: Json) -> EventLog:
 
 
 def runtime_entries(log: EventLog) -> tuple[Event, ...]:
-    """Return a log's run-time entries (register 3) after checking their digests and preimages.
+    """Check and return the run-time entries of an event log (register 3).
 
     Raises:
         QuoteRefused: `event-log`, an entry of register 3 with another type, or a run-time event in

@@ -160,7 +160,7 @@ def _possible_digests(version: int, claims: EventLogClaims) -> Iterator[bytes]:
 
 
 def _possible_documents(claims: EventLogClaims) -> Iterator[bytes]:
-    """Yield the documents (at most 32) whose hash a version 3 MRCONFIGID may contain."""
+    """Yield up to 32 documents that may match the hash in a version 3 MRCONFIGID."""
     always: dict[str, Json] = {
         "compose_hash": claims.compose_hash.hex(),
         "key_provider": claims.key_provider.name.removesuffix("-sgx"),
@@ -258,7 +258,9 @@ def _system_entries(entries: Sequence[Event]) -> tuple[Event, ...]:
         )
     booted = [event.name for event in system].index(BOOT_DONE)
     if any(event.name in _BEFORE_BOOT_DONE for event in system[booted:]):
-        raise QuoteRefused("event-log", "a boot measurement follows the end of the boot")
+        raise QuoteRefused(
+            "event-log", "the event log contains a boot measurement after the end of the boot"
+        )
     return system
 
 
@@ -275,7 +277,10 @@ def _read_claims(system: Sequence[Event]) -> EventLogClaims:
         stated[event.name].append(event.payload)
     scripts, gpu_policies = stated["init-script-hash"], stated["gpu-policy-hash"]
     if len(scripts) > _MAX_INIT_SCRIPTS or len(gpu_policies) > 1:
-        raise QuoteRefused("event-log", "too many measurements of one kind")
+        raise QuoteRefused(
+            "event-log",
+            "the event log has too many entries named init-script-hash or gpu-policy-hash",
+        )
     return EventLogClaims(
         compose_hash=stated["compose-hash"][0],
         app_id=stated["app-id"][0],

@@ -145,13 +145,14 @@ _SERVICE_NOW = slice(181, 237)
 
 
 def check_trust_domain(report: TdReport) -> None:
-    """Refuse a trust domain in debug mode, or in another state that no policy may accept."""
+    """Refuse a trust domain that no policy may accept, such as one in debug mode."""
     attributes = int.from_bytes(report.td_attributes, "little")
     if refused := attributes & ~(SEPT_VE_DISABLE | POLICY_BITS):
         bit = (refused & -refused).bit_length() - 1
         raise QuoteRefused(
             "td-attributes",
-            f"attribute bit {bit} ({_NAMED_BITS.get(bit, 'profiling or reserved')}) is set",
+            f"attribute bit {bit} ({_NAMED_BITS.get(bit, 'profiling or reserved')}) of the trust"
+            " domain must not be set",
         )
     if not attributes & SEPT_VE_DISABLE:
         raise QuoteRefused("td-attributes", "SEPT_VE_DISABLE is not set")
@@ -164,12 +165,13 @@ def check_trust_domain(report: TdReport) -> None:
         )
     if report.mr_service_td is not None and any(report.mr_service_td):
         raise QuoteRefused(
-            "td-attributes", "a service TD is bound to the trust domain, which is not allowed"
+            "td-attributes",
+            "a service trust domain is bound to this trust domain, which is not allowed",
         )
     if any(report.extension[_SERVICE_AT_LAUNCH]) or any(report.extension[_SERVICE_NOW]):
         raise QuoteRefused(
             "td-attributes",
-            "a service TD is or was bound to the trust domain, which is not allowed",
+            "a service trust domain is or was bound to this trust domain, which is not allowed",
         )
     if not any(report.mrtd):
         raise QuoteRefused("td-attributes", "MRTD is zero: nothing was measured")

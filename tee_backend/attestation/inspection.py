@@ -1,4 +1,4 @@
-"""Verification, on the owner's machine, of the evidence that a backend publishes (AT52).
+"""Verification of a backend's published evidence on the owner's machine (AT52).
 
 It uses the same code as a node, with collateral that the owner chose: a folder of documents, or
 Intel's service. Statements of the backend about its own platform are not used.
@@ -82,7 +82,7 @@ class CollateralFolder:
             held = HeldCollateral(documents)
         except CollateralUnusable as error:
             raise CollateralNeeded(
-                f"a document in {self._folder} is refused: {error.code}: {error.detail}",
+                f"the collateral in {self._folder} was refused: {error.code}: {error.detail}",
                 problem=error.code,
                 hint=f"check the files in {self._folder}",
             ) from error
@@ -188,12 +188,12 @@ def _check_compose(compose: str | None, claims: EventLogClaims | None) -> None:
         return
     if claims is None:
         raise BackendNotProven(
-            "the backend publishes a compose file, but no event log with the file's hash",
+            "the backend publishes a compose file, but no event log to verify the file",
             problem="event-log",
         )
     if hashlib.sha256(compose.encode()).digest() != claims.compose_hash:
         raise BackendNotProven(
-            "the backend publishes another compose file than the backend runs",
+            "the published compose file differs from the file that the backend runs",
             problem="compose",
         )
 

@@ -99,14 +99,14 @@ class TdxNodeVerifier:
         if foreign:
             raise NodeEvidenceRefused(
                 "trust-roots",
-                "the policy does not accept a node that accepts backends under the root certificate"
-                f" {min(foreign).hex()}",
+                f"the policy does not allow the root certificate {min(foreign).hex()}, which the"
+                " node accepts for backends",
             )
         if statement.node_policy_suffices and not policy.accepts_node_policy:
             raise NodeEvidenceRefused(
                 "node-policy",
-                "the policy does not accept a node whose operator may approve code without the"
-                " owner's approval",
+                "the policy requires the owner's approval of code, but this node accepts code that"
+                " only the operator approved",
             )
         if not are_accepted(statement.key_providers, policy.release_key_providers):
             named = ", ".join(statement.key_providers)[:200]

@@ -203,12 +203,12 @@ def _check_head(answer: aiohttp.ClientResponse) -> None:
         retry_after_s = min(float(after), MAX_RETRY_AFTER_S) if _SECONDS.fullmatch(after) else None
         raise CollateralUnusable(
             "service-unavailable",
-            f"the service responded with status {answer.status}",
+            f"Intel's service responded with status {answer.status}",
             retry_after_s=retry_after_s,
         )
     if answer.status != 200:
         raise CollateralUnusable(
-            "service-answer", f"the service responded with status {answer.status}"
+            "service-answer", f"Intel's service responded with status {answer.status}"
         )
     if answer.headers.get("Content-Encoding", "identity") != "identity":
         raise CollateralUnusable("service-answer", "the response body is compressed")

@@ -60,7 +60,7 @@ def session_binding(
         ValueError: the receiver key has the wrong size (a mistake of the calling code).
     """
     if len(receiver_key) != RECEIVER_KEY_BYTES:
-        raise ValueError(f"a receiver key must have {RECEIVER_KEY_BYTES} bytes")
+        raise ValueError(f"the receiver public key must have {RECEIVER_KEY_BYTES} bytes")
     expected = _hashed(LABEL, nonce, audience, holder, mode, receiver_key)
     return Binding(
         report_data=expected, holder=holder, receiver_public_key=receiver_key, receiver_mode=mode
@@ -82,7 +82,7 @@ def published_binding(nonce: bytes, holder: Principal, statement_sha256: bytes) 
 
 
 def runner_binding(holder: Principal, receipt_key: bytes, statement_sha256: bytes) -> Binding:
-    """Return a `Binding` with the report data for the quote that a runner makes at startup (RN71).
+    """Return the `Binding` for a runner's startup quote (RN71).
 
     The quote names the runner's receipt key.
 

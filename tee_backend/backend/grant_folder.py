@@ -153,7 +153,7 @@ class GrantFolder:
             if self._lock is None:  # another process may use the folder by now
                 raise FolderUnusable(
                     f"the backend that uses the folder {self._path} was closed",
-                    hint="open the backend again",
+                    hint="call `Backend.open` to use the folder again",
                 )
             holding = current()
             with self._using():
@@ -217,8 +217,8 @@ class GrantFolder:
             raise FolderOfAnother(
                 f"{self._path} belongs to {state.did}, but this backend is {self._did}",
                 hint=(
-                    "start the backend with its former key file (or its former application and key"
-                    " provider), or use a new folder and ask owners to grant to the new DID"
+                    "start the backend with its former key file, or with its former application and"
+                    " key provider; otherwise use a new folder, and ask owners for new grants"
                 ),
             )
         self.pins = pins
@@ -258,7 +258,10 @@ class GrantFolder:
         if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
             raise FolderUnusable(
                 f"the folder {folder} belongs to another user or is open to others",
-                hint=f"chown and chmod 700 {folder}, or use a new folder below {folder}",
+                hint=(
+                    f"make the backend's user the owner of {folder} and run `chmod 700 {folder}`,"
+                    f" or use a new folder below {folder}"
+                ),
             )
 
     def _take(self, lock: int) -> None:
@@ -268,7 +271,7 @@ class GrantFolder:
             raise FolderUnusable(
                 f"another process uses the folder {self._path}",
                 hint=(
-                    "run one process for each folder (one server worker), or give each process its"
+                    "run the backend in one process (one server worker), or give each process its"
                     " own folder"
                 ),
             ) from None
@@ -287,8 +290,8 @@ class GrantFolder:
         return FolderDamaged(
             f"{path} cannot be used: {reason}",
             hint=(
-                "restore the file from a copy; without a copy, use a new folder instead of"
-                f" {self._path}, and ask owners to grant again"
+                "restore the file from a backup; without a backup, use a new folder instead of"
+                f" {self._path}, and ask owners for new grants"
             ),
         )
 
@@ -298,7 +301,7 @@ def _read(path: Path, shape: type[Shape], *, most_bytes: int) -> Shape:
 
 
 def _reason(error: Exception) -> str:
-    """Return the reason why a file cannot be used, without quoting the file."""
+    """Return why a file cannot be used, without revealing the file's contents."""
     if isinstance(error, OSError):
         return error.strerror or "cannot be read"
     return (

@@ -196,7 +196,7 @@ class _DeadlineSocket(socket.socket):
     def recv_into(self, *arguments: Any) -> int:
         self._arm()
         if self._free_bytes <= 0:
-            raise OSError(errno.EMSGSIZE, "the answer is too long")
+            raise OSError(errno.EMSGSIZE, "the guest agent's response is too long")
         received = super().recv_into(*arguments)
         self._free_bytes -= received
         return received

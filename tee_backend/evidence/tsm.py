@@ -85,7 +85,7 @@ class TsmSource:
                 provider = self._files.read(report / "provider", most_bytes=_MAX_TEXT_BYTES).strip()
             except OSError as exc:
                 raise SourceUnavailable(
-                    f"cannot read the name of the report provider: {exc.strerror}"
+                    f"cannot read the report's `provider` file: {exc.strerror}"
                 ) from exc
             if provider != PROVIDER:
                 raise SourceUnavailable(
@@ -124,5 +124,5 @@ class TsmSource:
     def _generation(self, report: Path) -> int:
         text = self._files.read(report / "generation", most_bytes=_MAX_TEXT_BYTES).strip()
         if not text.isdigit():
-            raise SourceMalformed("the generation of the report is not a number")
+            raise SourceMalformed("the report's `generation` file must contain a number")
         return int(text)

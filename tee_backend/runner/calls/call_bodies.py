@@ -60,7 +60,7 @@ class SecretsRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallBody:
-    """The parsed body of a call. The keys of `limits` are attribute names of `Limits`."""
+    """The parsed body of a call. The keys of `limits` are attributes of the class `Limits`."""
 
     project: ProjectId | None
     sha256: str | None
@@ -92,7 +92,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 def _raw_struct(body: type[msgspec.Struct], *inputs: str) -> type[msgspec.Struct]:
-    """Define a struct type with the fields of `body` and extra fields `inputs`, all as raw JSON."""
+    """Define a struct like `body` with the added fields `inputs`. All fields are raw JSON."""
     names = (*inputs, *body.__struct_encode_fields__)
     return msgspec.defstruct(
         "_Texts", [(name, msgspec.Raw, msgspec.Raw()) for name in names], forbid_unknown_fields=True
@@ -246,7 +246,7 @@ def _bounded(data: bytes, shape: type[msgspec.Struct], *inputs: str) -> dict[str
     if len(data) - sum(memoryview(texts[name]).nbytes for name in inputs) > MAX_BESIDE_INPUT_BYTES:
         raise RunRefused(
             "request-invalid",
-            f"the members other than the input have more than {MAX_BESIDE_INPUT_BYTES} bytes",
+            f"the body must have at most {MAX_BESIDE_INPUT_BYTES} bytes besides the input",
         )
     return texts
 
@@ -265,7 +265,7 @@ def _limits_of(stated: Mapping[str, int], names: Mapping[str, str]) -> dict[str,
 
 
 def scope_of(profile: Any) -> str | None:
-    """Return the secret scope for an untrusted profile name, or None for the default profile.
+    """Convert an untrusted profile name to a scope of secrets. The default profile gives None.
 
     Raises:
         RunRefused: `bad-profile`.

@@ -1,4 +1,4 @@
-"""Secrets that the runner generates for their owners without revealing them (RN140 to RN151).
+"""Secret generation inside the runner, without showing the values (RN140 to RN151).
 
     verify that the owner signed the request -> find the grant for exactly these secrets
     -> each secret: draw, tag, encrypt to the owner's network `protected`, write -> statement
@@ -172,7 +172,7 @@ async def generate(
 
 
 def refused(reason: Reason) -> Answer:
-    """Return the response to a request that is refused before any secret is generated."""
+    """Return the response to a refused request, when no secret has been generated."""
     nothing: dict[str, Json] = {"status": "refused", "generated": [], "existing": []}
     return answer_with({**nothing, "error": error_of(reason)}, reason)
 
@@ -241,5 +241,5 @@ async def verify_generated(
         statement, start, inspector, kind=GENERATED_TYPE, members=_MEMBERS
     )
     if verified.stated["token"] != token_digest(authorization):
-        raise StatementInvalid("the statement answers another request")
+        raise StatementInvalid("the runner's statement is about a different request")
     return verified

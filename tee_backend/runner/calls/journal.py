@@ -130,7 +130,7 @@ class Journal:
         self._thread.shutdown()
 
     async def use_token(self, token: bytes, *, expires_at: float, now: float) -> bool:
-        """Record a token as used, and return whether it was unused before (RN65).
+        """Record a token as used. Return False if the token had been used before (RN65).
 
         Args:
             token: identifier of the token, equal for all its spellings.
@@ -194,7 +194,9 @@ class Journal:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except sqlite3.Error as error:
-            raise FolderUnusable(f"the runner's journal cannot be used: {error}") from error
+            raise FolderUnusable(
+                f"cannot use the runner's journal {self._path}: {error}"
+            ) from error
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -208,7 +210,9 @@ class Journal:
                 connection.close()
                 raise
         except (sqlite3.Error, OSError) as error:
-            raise FolderUnusable(f"the runner's journal cannot be used: {error}") from error
+            raise FolderUnusable(
+                f"cannot use the runner's journal {self._path}: {error}"
+            ) from error
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -227,7 +231,7 @@ class Journal:
         is_new = (kind, version, tables) == (0, 0, 0)
         if not is_new and not (kind == _APPLICATION and 1 <= version <= len(_SCHEMAS)):
             raise FolderUnusable(
-                f"{self._path} was written by another program, or another version of this one"
+                f"{self._path} was written by another program, or by another version of the runner"
             )
         # Exclusive, so that a second runner cannot start with the same file.
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -278,7 +282,7 @@ class RowSealer:
             )
         except (InvalidTag, ValueError) as exc:
             raise FolderDamaged(
-                f"a row of {row[0]} in the runner's journal was changed or moved"
+                f"a row of the table {row[0]} in the runner's journal was changed or moved"
             ) from exc
 
 

@@ -165,7 +165,9 @@ class Ledger:
             self._replace(connection, job, "waiting", state="started")
             connection.execute("DELETE FROM contents WHERE job = ? AND kind = 'request'", (job,))
             if request is None:
-                raise FolderDamaged("a job in the runner's journal has no request")
+                raise FolderDamaged(
+                    "the request of a waiting job is missing from the runner's journal"
+                )
             return request
 
         return await self.journal.write(started)
@@ -337,7 +339,7 @@ class Ledger:
 
 
 def _piece_kind(number: int) -> str:
-    """Return the `kind` column value for piece `number` of a stored response.
+    """Return the value of the `kind` column for a piece of a stored response.
 
     The first piece has the name that whole responses had in an older schema.
     """

@@ -54,7 +54,7 @@ def environment_of(system: Mapping[str, str], secrets: Mapping[str, str]) -> Env
         ValueError: a name in `system` is not reserved.
     """
     if unreserved := [name for name in system if not is_reserved(name)]:
-        raise ValueError(f"the runner may set only reserved variables, and not {unreserved}")
+        raise ValueError(f"the runner's variables must have reserved names, unlike {unreserved}")
     # RN6: the runner's variables come first, and no secret can replace one.
     variables = [*system.items(), *(one for one in secrets.items() if not is_reserved(one[0]))]
     size = 0

@@ -117,11 +117,11 @@ def unpack(body: bytes | bytearray) -> tuple[Answer, memoryview, bytes]:
         The answer, standard output and standard error.
     """
     if len(body) < ANSWER_BYTES:
-        raise ValueError("the answer is too short")
+        raise ValueError("the child's answer is too short")
     answer = Answer(*_ANSWER.unpack_from(body))
     rest = len(body) - ANSWER_BYTES
     if answer.ended > OVERFLOWED or answer.output_bytes > rest:
-        raise ValueError("the answer has an unknown outcome or a wrong output length")
+        raise ValueError("the child's answer has an unknown outcome or a wrong output length")
     middle = ANSWER_BYTES + answer.output_bytes
     return answer, memoryview(body)[ANSWER_BYTES:middle], bytes(body[middle:])
 
@@ -142,11 +142,11 @@ def unpack_parts(message: bytes, most: int | None = None) -> list[bytes]:
         if len(parts) == most:  # a megabyte of empty parts would take the runner 0.1 s
             raise ValueError("the message has too many parts")
         if len(message) - at < _PART.size:
-            raise ValueError("the message is cut off in the middle of a length")
+            raise ValueError("the message ends in the middle of the length of a part")
         (length,) = _PART.unpack_from(message, at)
         at += _PART.size
         if length > len(message) - at:
-            raise ValueError("a part is longer than its message")
+            raise ValueError("a part of the message is longer than the message")
         parts.append(message[at : at + length])
         at += length
     return parts

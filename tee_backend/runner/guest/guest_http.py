@@ -80,7 +80,7 @@ class GuestHttp:
                 instance.ptr(), name, 5, self._callback, None, NO_FINALIZER
             )
             if error:  # a null pointer is false
-                raise RuntimeError(f"wasmtime did not link {INTERFACE}")
+                raise RuntimeError(f"wasmtime cannot link the host interface {INTERFACE}")
 
     def _fetch(self, caller: Caller, address: int, length: int) -> int:
         message, place = b"", _host_address(caller, address, length)
@@ -177,7 +177,7 @@ def _host_address(caller: Caller, address: int, length: int) -> int:
 
 
 def _take_bytes(values: Any) -> bytes:
-    """Return the bytes of a component's list of `u8` values, and empty the list."""
+    """Return the bytes in a `list<u8>` value of a component, and empty the list."""
     body = (
         ctypes.string_at(values.data, values.size * _VALUE_BYTES)[_BYTE_OFFSET::_VALUE_BYTES]
         if values.size
@@ -188,7 +188,7 @@ def _take_bytes(values: Any) -> bytes:
 
 
 def _fill(values: Any, body: bytes) -> None:
-    """Copy bytes into an empty `list<u8>` value of a component."""
+    """Fill an empty `list<u8>` value of a component with the given bytes."""
     if not body:
         return
     ffi.wasmtime_component_vallist_new_uninit(ctypes.byref(values), len(body))

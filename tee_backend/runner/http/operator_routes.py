@@ -43,13 +43,15 @@ class _Credit(msgspec.Struct):
 
 @asynccontextmanager
 async def serving_operator(ledger: Ledger, folder: Path) -> AsyncIterator[None]:
-    """Serve the operator's interface on a Unix socket in a folder until the block ends."""
+    """Serve the operator's interface on a Unix socket in `folder`, until the `with` block ends."""
 
     async def credit(request: web.Request) -> web.Response:
         try:
             fields = shaped(parse_json(await request.read(), max_bytes=_MAX_BYTES), _Credit)
             if not 0 < len(fields.reference) <= MAX_REFERENCE_CHARS:
-                raise InvalidInput(f"a reference must have 1 to {MAX_REFERENCE_CHARS} characters")
+                raise InvalidInput(
+                    f"the reference of a credit must have 1 to {MAX_REFERENCE_CHARS} characters"
+                )
             if not 0 <= fields.amount <= MAX_AMOUNT:
                 raise InvalidInput(f"an amount must be 0 to {MAX_AMOUNT} micro-units")
             owner = parse_owner(fields.owner)
