@@ -17,8 +17,9 @@ from ..evidence.simulated import PlatformFolderError, SimulatedPlatform
 def simulate(folder: Path) -> None:
     """Create a simulated platform in DIR, or renew its collateral for 30 days.
 
-    Its quotes have the genuine format but prove nothing: anyone with the folder can make them. A
-    node accepts them only if it is started with the platform's root certificate.
+    Quotes of the platform have the genuine format but prove nothing: anyone who can read DIR can
+    make such quotes. A node accepts the quotes only if the node is started with the platform's root
+    certificate.
     """
     try:
         if folder.exists():

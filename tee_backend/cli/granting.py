@@ -1,4 +1,4 @@
-"""Commands that verify the code of a backend or runner, and grant secrets to it."""
+"""Commands that verify a backend or runner and grant it access to secrets."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -87,7 +87,7 @@ _MAX_APPROVED_BYTES = 256 * 1024
 
 
 class Inspection:
-    """Verifier of a backend's code, set up from a command's options and the last login.
+    """Verifier of backend code, configured by command options and the last login.
 
     `approved_secrets` are the secrets that the backend asked for when its code was approved.
     """
@@ -115,20 +115,20 @@ class Inspection:
         self.inspector = Inspector(documents, root=read_trust_root(trust_root))
 
     async def look(self, url: str) -> Seen:
-        """Fetch and verify a backend's evidence. Refuse code that the options do not allow."""
+        """Fetch and verify a backend's evidence, and check the code against the command options."""
         tell(f"requesting a fresh quote from {url}, and verifying it …")
         seen = await fetch_evidence(url, self.inspector)
         self.require(seen)
         return seen
 
     def require(self, seen: Seen) -> None:
-        """Refuse a backend whose code the command's options do not allow."""
+        """Refuse a backend if the code does not match the command options."""
         require_expected(seen, self.expect)
         if self.approved is not None:
             require_like(seen, self.approved)
 
     def knows(self, seen: Seen) -> bool:
-        """Return whether `--expect` or `--like` identifies every part of the code (AT53)."""
+        """Return whether `--expect` or `--like` covers all code of the backend (AT53)."""
         by_policy = self.approved is not None and is_whole_policy(seen, self.approved)
         return by_policy or is_whole_code(seen, self.expect)
 
@@ -151,9 +151,8 @@ class Inspection:
             raise InvalidInput(
                 "cannot ask for confirmation: standard input is not a terminal",
                 hint=(
-                    "approve code with --like FILE (saved from `backend show --json`), or with"
-                    " --expect for every part of it, including the key provider; --yes accepts any"
-                    " code"
+                    "add --like FILE with saved output of `backend show --json`, or --expect for"
+                    " every part of the code (including the key provider), or --yes for any code"
                 ),
             )
         click.confirm("grant to exactly this code?", abort=True, err=True)
@@ -189,7 +188,10 @@ inspection_options = gathering(
         "--accept",
         type=click.Choice(get_args(Leniency)),
         multiple=True,
-        help="Accept the current value of this property, even if refused by default; repeatable.",
+        help=(
+            "Accept the platform's current value of this property, even a value that is refused by"
+            " default; repeatable."
+        ),
     ),
     click.option(
         "--pin",
@@ -273,7 +275,7 @@ def show(url: str, inspection: Inspection) -> None:
 
 
 def _approved_in(path: Path | None) -> tuple[Policy | None, frozenset[str]]:
-    """Return the policy and the secret names in saved `show --json` output.
+    """Read a policy and secret names from a file with the output of `show --json`.
 
     The file may also contain only a policy. Without a file, the policy is None.
     """
@@ -318,7 +320,7 @@ yes_option = click.option(
     "secrets",
     metavar="NAME",
     multiple=True,
-    help="A secret to grant; repeatable. By default all that the backend asks for.",
+    help="A secret to grant; repeatable. Default: everything the backend requests.",
 )
 @_expires_option
 @yes_option
@@ -379,7 +381,10 @@ async def require_stored(client: Client, labels: Sequence[str]) -> None:
 async def deliver(
     url: str, portable: PortableDelegation, *, hands_over: bool = True
 ) -> dict[str, Json]:
-    """Save a grant on this machine and send it to the backend. Return its description as JSON."""
+    """Save a grant on this machine, and send the grant to the backend.
+
+    Returns the grant's CID, file and expiry time as JSON.
+    """
     path = owner_home().keep_grant(portable, url=url)
     tell(f"granted: {portable.cid}")
     if hands_over:
@@ -402,7 +407,7 @@ def _condition(
 ) -> Condition:
     """Convert the command's options to a condition on callers. At most one option may be given."""
     if sum((bool(callers), anybody, is_owner, file is not None)) > 1:
-        raise click.UsageError("--caller, --anybody, --owner and --condition contradict each other")
+        raise click.UsageError("give only one of --caller, --anybody, --owner and --condition")
     if anybody:
         return AllowAll()
     if callers:
@@ -416,7 +421,7 @@ def _condition(
         if value.keys() == {"condition"}:
             return parse_condition(value["condition"])
     raise InvalidInput(
-        f"{file} does not contain a condition on callers in JSON",
+        f"{file} must contain a condition on callers, as JSON",
         hint='write, for example: {"Whitelist": {"accounts": ["did:key:…"]}}',
     )
 
@@ -453,7 +458,7 @@ def _condition(
     "--follow",
     "follows",
     is_flag=True,
-    help="Grant to whichever version is active; the project's developer decides.",
+    help="Grant to the version that the project's developer has made active at the time of a call.",
 )
 @gathering(
     "condition",
@@ -495,8 +500,7 @@ async def grant_runner(
     limits: GrantLimits,
     ttl_s: float,
 ) -> None:
-    """Verify the runner at URL, and grant secrets to its code, only for the named programs and
-    callers.
+    """Verify the runner at URL, and grant it secrets for the named programs and callers.
 
     The node releases the secrets only to the runner's verified code. That code passes the secrets
     only to the named programs, and only when a named caller runs the program. The wallet signs the
@@ -617,7 +621,7 @@ _GENERATE_TTL_S = 600.0
 async def generate(
     client: Client, url: str, inspection: Inspection, names: tuple[str, ...], scope: str | None
 ) -> None:
-    """Have the runner at URL generate secrets, and print their names but never their values.
+    """Generate secrets inside the runner at URL. Only the names of the secrets are printed.
 
     A name begins with PROTECTED_. TYPE is hex32 (the default), hex16, hex64, ed25519, ed25519_seed,
     password, or password:N with N from 8 to 256. The secrets are sealed to your network
@@ -638,7 +642,9 @@ async def generate(
         wallet=owner_home().wallet(),
     )
     if made.statement is None:
-        raise RunFailed(f"{made.code}: {made.message}", hint="spec/runner.md explains the codes")
+        raise RunFailed(
+            f"{made.code}: {made.message}", hint="look up the error code in spec/runner.md"
+        )
     try:
         start = await start_of(url)
         run = await verify_generated(

@@ -33,7 +33,7 @@ from sealspace.wire.portable import PortableDelegation
 )
 @at_node
 async def list_(client: Client) -> None:
-    """List the grants that this machine made to backends, and show the state of each grant."""
+    """List the grants to backends that were made on this machine, with the state of each grant."""
     listed = [await _listed(client, one) for one in owner_home().grants() if one.url is not None]
     print_rows(
         [shown for shown, _ in listed],
@@ -63,9 +63,9 @@ async def _listed(client: Client, one: KeptGrant) -> tuple[dict[str, Json], tupl
 @yes_option
 @at_node
 async def revoke(client: Client, target: str, yes: bool) -> None:
-    """Permanently revoke all grants that this machine made to the backend with this address or DID.
+    """Permanently revoke all grants that were made on this machine to a backend.
 
-    New grants can be made afterwards.
+    You can make new grants to the backend later.
     """
     wallet = owner_home().wallet()
     grants = [
@@ -130,14 +130,14 @@ async def _revoke_each(
 async def withdraw(
     client: Client, target: str | None, measurement: str | None, evidence: str | None, yes: bool
 ) -> None:
-    """Permanently deny all keys of your network to a backend, to code or to evidence.
+    """Permanently deny all keys of your network to backends with this address, code or evidence.
 
-    This overrides all grants from the next request on, and cannot be undone. To end only a grant,
-    use `revoke`.
+    The denial overrides all grants from the next request on, and cannot be undone. To end grants
+    without denying keys, use `revoke`.
     """
     named = [one for one in (target, measurement, evidence) if one is not None]
     if len(named) != 1:
-        raise click.UsageError("give exactly one of a backend, --measurement and --evidence")
+        raise click.UsageError("give exactly one of URL|DID, --measurement and --evidence")
     confirm(f"permanently deny all keys of your network to {named[0]}?", yes=yes)
     if measurement is not None:
         await client.withdrawals.withdraw_measurement(_bytes(measurement))
@@ -162,7 +162,7 @@ def _bytes(text: str) -> bytes:
 @click.command("list", epilog="To end the grants to a runner: `sealspace runner revoke URL`.")
 @at_node
 async def list_runs(client: Client) -> None:
-    """List the grants that this machine made to runners, and show the state of each grant.
+    """List the grants to runners that were made on this machine, with the state of each grant.
 
     The list also shows the programs, callers and hosts that each grant allows.
     """

@@ -103,6 +103,6 @@ def _held(folder: Path) -> HeldCollateral:
         )
     except CollateralUnusable as error:
         raise CollateralRefused(
-            f"a document in {folder} is refused: {error.code}: {error.detail}",
-            hint=f"look at the files in {folder}",
+            f"the collateral in {folder} was refused: {error.code}: {error.detail}",
+            hint=f"check the files in {folder}",
         ) from None

@@ -262,7 +262,7 @@ def _explained(name: str, *, private: bool) -> Iterator[None]:
 
 
 def _places(client: Client, project: ProjectId) -> list[Kv | PublicKv]:
-    """Return the spaces that may contain a project. Your private space comes first (RN153)."""
+    """Return the spaces to search for a project. The user's private space comes first (RN153)."""
     is_own = same_principal(project.developer, client.session.owner)
     return [
         *([client.kv(PROJECTS_SPACE)] if is_own else []),
@@ -347,7 +347,7 @@ _Result = TypeVar("_Result")
 @click.option(
     "--secrets",
     metavar="OWNER[/PROFILE]",
-    help="Owner of the secrets to use, a DID or `me`, and their scope.",
+    help="Secrets to use: the owner (a DID or `me`), and optionally the scope.",
 )
 @click.option(
     "--receipt",
@@ -374,8 +374,8 @@ def call(
 ) -> None:
     """Run a published program on the runner at URL, and print its output.
 
-    The runner learns who calls (the owner logged in here) and the input. This command does not
-    verify the runner; `sealspace backend show URL` does.
+    The runner learns the input, and the DID of the owner who is logged in here. This command does
+    not verify the runner; to verify it, use `sealspace backend show URL`.
     """
     data = None if source is None else read_named(source, most_bytes=_MAX_INPUT_BYTES)
     if data is not None and len(data) > _MAX_INPUT_BYTES:
@@ -442,7 +442,7 @@ def _body(program: str, data: bytes | None, secrets: str | None) -> dict[str, Js
 
 @at_node
 async def with_call_right(client: Client, ask: Callable[[Client], Awaitable[_Result]]) -> _Result:
-    """Call a runner with `ask`. If the session lacks permission, get it from the wallet."""
+    """Send a request with `ask`. If the right to call is missing, get the right and retry."""
     # Tried first without the wallet, because the session may have the right from an earlier call.
     try:
         return await ask(client)
@@ -477,7 +477,7 @@ def _api_body(data: bytes | None, secrets: str | None) -> dict[str, Json]:
         body: dict[str, Json] = {"input": None if data is None else json.loads(data)}
     except ValueError:
         raise InvalidInput(
-            "the input of a call with an API key must be JSON",
+            "the input must be JSON if an API key is used",
             hint='put double quotes around a text: "TEXT"',
         ) from None
     if secrets is not None:
@@ -510,7 +510,7 @@ def _hint(code: str, url: str) -> str:
         "balance-too-low": (
             "ask the runner's operator to credit the account: sealspace runner credit"
         ),
-    }.get(code, "spec/runner.md explains the codes")
+    }.get(code, "look up the error code in spec/runner.md")
 
 
 @click.command(
@@ -535,7 +535,10 @@ def _hint(code: str, url: str) -> str:
     "profiles",
     metavar="NAME",
     multiple=True,
-    help="Secrets that calls may use, `default` or a scope; repeatable. None by default.",
+    help=(
+        "Scope of secrets that calls may use, or `default` for secrets without a scope; repeatable."
+        " Without this option, calls may use no secrets."
+    ),
 )
 @click.option(
     "--max-per-call",
@@ -620,7 +623,10 @@ def list_keys(url: str) -> None:
 @click.argument("nonce", type=click.IntRange(0, 2**32 - 1))
 @yes_option
 def revoke_key(url: str, nonce: int, yes: bool) -> None:
-    """Revoke the API key NONCE for the runner at URL. New calls with the key are refused."""
+    """Revoke the API key with nonce NONCE at the runner at URL.
+
+    New calls with the key are refused.
+    """
     confirm(f"Revoke the API key {nonce} at {url}?", yes=yes)
     with_call_right(lambda client: client.runners.revoke_key(url, nonce))
     tell(f"the API key {nonce} is revoked")

@@ -29,12 +29,15 @@ from ..runner.http.operator_routes import MAX_REFERENCE_CHARS, ask_operator
     type=FOLDER,
     help="Data folder of the runner. The runner must be running.",
 )
-@click.option("--reference", help="Name of this credit; the same name is credited only once.")
+@click.option(
+    "--reference",
+    help="Name of this credit. Repeating a credit with the same name changes nothing.",
+)
 def credit(owner: str, amount: int, folder: Path, reference: str | None) -> None:
     """Add AMOUNT micro-units to an owner's account at a runner on this machine, and print the
     account.
 
-    With an AMOUNT of 0, only print the account. The command uses a socket in the runner's data
+    If AMOUNT is 0, the account is printed unchanged. The command uses a socket in the runner's data
     folder, which only root and the runner's user can open.
     """
     if reference is not None and not 0 < len(reference) <= MAX_REFERENCE_CHARS:

@@ -120,10 +120,7 @@ class _Options:
 @click.option(
     "--tls-certificate",
     type=FILE,
-    help=(
-        "TLS certificate (PEM). Remote calls with API keys are accepted only if TLS terminates in"
-        " the runner."
-    ),
+    help="TLS certificate (PEM). Without a certificate, remote calls with API keys are refused.",
 )
 @click.option(
     "--tls-key", type=FILE, help="Private key of the TLS certificate (PEM, without a password)."
@@ -148,13 +145,13 @@ class _Options:
     "quotes",
     type=click.Choice(["dstack", "tsm", "simulated"]),
     default="dstack",
-    help="Source of quotes: a guest agent, the kernel, or the platform named by --simulate.",
+    help="Source of quotes: a guest agent, the kernel, or the simulated platform of --simulate.",
 )
 @click.option(
     "--compose",
     "compose_file",
     type=FILE,
-    help="Compose file to publish; on a simulated platform, also the code that is measured.",
+    help="Compose file to publish. A simulated platform also measures this file as the code.",
 )
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port; 0: any free port.")

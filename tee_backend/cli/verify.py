@@ -69,7 +69,9 @@ class _Options:
     def require_node_did(self) -> str:
         """Return the value of `--node-did`, the DID that must have signed the document (RC16)."""
         if self.node_did is None:
-            raise click.UsageError("missing option --node-did DID: the node that must have signed")
+            raise click.UsageError(
+                "missing option --node-did DID: the node that must have signed the document"
+            )
         return self.node_did
 
 
@@ -102,8 +104,8 @@ class _Options:
     metavar="FILE|DIR",
     type=click.Path(path_type=Path, exists=True),
     help=(
-        "For receipts: collateral document with which the code is also judged as of now. For other"
-        " sources: folder with collateral; by default Intel's service."
+        "For receipts: collateral file, to verify the code also as of now. For other sources:"
+        " collateral folder to use instead of Intel's service."
     ),
 )
 @click.option(
@@ -133,7 +135,7 @@ class _Options:
 )
 @click.option(
     "--nonce",
-    help="For a node's response in FILE: the nonce that was sent in the request.",
+    help="Nonce that was sent in the request, if FILE contains a node's response.",
 )
 @click.option(
     "--plain-http", is_flag=True, help="For nodes: allow unencrypted http:// to another machine."
@@ -270,7 +272,7 @@ def _audit(lines: Iterator[bytes], given: _Options) -> int:
 
 
 def _run(kept: dict[str, Json], path: Path, given: _Options) -> int:
-    """Verify the signature, code and data of a run receipt, as of the time in the receipt.
+    """Verify a run receipt, as of the time in the receipt.
 
     The receipt of unknown code proves nothing. So the status is 1 unless --like or --expect names
     all the code.
@@ -293,7 +295,7 @@ def _run(kept: dict[str, Json], path: Path, given: _Options) -> int:
         salt = decode_url(kept.get("salt"))
         if salt is None or len(salt) != SALT_BYTES:
             raise InvalidInput(
-                f"{path} contains no salt, so the input and output cannot be compared",
+                f"cannot compare the input and output with the receipt: {path} contains no salt",
                 hint="use a file that `sealspace runner call --receipt FILE` wrote",
             )
         read, written = (
@@ -338,7 +340,7 @@ def _start(kept: dict[str, Json], given: _Options) -> bytes:
     if not document:
         raise InvalidInput(
             "the runner's startup document is missing",
-            hint="add --start FILE, or --start URL with the runner's URL",
+            hint="add --start with the runner's URL, or with a file that contains the document",
         )
     return document
 
@@ -396,5 +398,5 @@ async def _attestation(asked: Client | bytes, nonce: str) -> NodeAttestation:
 
 def _folder(path: Path | None) -> Path | None:
     if path is not None and not path.is_dir():
-        raise click.UsageError("--collateral must be a folder for this kind of source, not a file")
+        raise click.UsageError(f"--collateral must be a folder, but {path} is a file")
     return path
