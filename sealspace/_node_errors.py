@@ -98,7 +98,7 @@ class SpacesNotHosted(SealspaceError):
 
 
 class TransportError(SealspaceError):
-    """A request to a node that got no usable response."""
+    """A request for which the node sent no usable response."""
 
     default_hint = "try again; if it fails again, ask the node's operator"
 

@@ -347,7 +347,7 @@ class BackendNotExpected(BackendError):
 
 
 class BackendNotAcceptable(BackendError):
-    """A backend whose evidence the node would reject, so a grant to it would be useless.
+    """A backend whose evidence the node does not accept. A grant to the backend would be useless.
 
     Attributes:
         problem: the reason for which the node would reject it: `tcb_status`, `advisory`, …

@@ -580,7 +580,7 @@ class Kv:
 
 
 def _read_request(max_bytes: int, *, etag: str | None = None) -> Request:
-    """Create a read request. With `etag`, the node sends the value only if its version differs."""
+    """Create a read request, with an If-None-Match header if an etag is given."""
     headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
     if etag is not None:
         headers["If-None-Match"] = header_value(etag)

@@ -35,7 +35,7 @@ _PROGRAMS = (f"{os.sep}sealspace", f"{_BESIDE}{os.sep}node{os.sep}__main__.py")
 
 
 class Clash(NamedTuple):
-    """A conflict with another project's package of the same name."""
+    """A conflict between one of sealspace's packages and a package of another project."""
 
     text: str
     hint: str
@@ -73,7 +73,7 @@ def hidden_by(*names: str) -> Clash | None:
 
 
 def claimed_by(owners: Mapping[str, Sequence[str]] | None = None) -> Clash | None:
-    """Describe another distribution that installs a package of the same name, or return None."""
+    """Describe another distribution that installs one of sealspace's packages, or return None."""
     if owners is None:
         from importlib.metadata import packages_distributions
 

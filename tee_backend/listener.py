@@ -142,7 +142,10 @@ class ConnectionBounds:
                 del self._by_client[client]
 
     def discard(self, size_bytes: int, now: float) -> float:
-        """Count discarded bytes. Return the seconds for which reading must pause (H8, RN157)."""
+        """Count discarded bytes, and return the pause in seconds that the rate limit requires.
+
+        The limit is on discarded bytes per second (H8, RN157).
+        """
         self._discarding_until_s = (
             max(self._discarding_until_s, now) + size_bytes / _DISCARDED_PER_S
         )
@@ -256,10 +259,7 @@ class Connection(web.RequestHandler):
             self._late_head = None
 
     def _is_awaited(self) -> bool:
-        """Return whether the client is expected to send bytes now.
-
-        Either the next request head, or the rest of the current request's body, is expected.
-        """
+        """Return whether data is expected: a request head, or the current request's body."""
         if self._body.is_eof():
             return not (self._due or self.writing_paused)
         return self._due <= 1
@@ -288,7 +288,7 @@ class Connection(web.RequestHandler):
             self._schedule_check()
 
     def resume_writing(self) -> None:
-        """Resume reading requests once the client has received most of its response."""
+        """Resume reading requests once most of the response has left the write buffer."""
         super().resume_writing()
         self._release()  # the answer may have been completely written before the client read it
 

@@ -19,7 +19,7 @@ from ..wire.sign_in import SESSION_TTL_S, SignIn
 
 
 def missing_of(error: SealspaceError) -> tuple[Capability, ...]:
-    """Return the capabilities that a session lacks, as reported by `error`."""
+    """Return the missing capabilities that an error reports."""
     if isinstance(error, NotGranted):
         return error.missing
     refusal = error.refusal if isinstance(error, DecryptDenied) else error

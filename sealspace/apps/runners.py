@@ -546,7 +546,7 @@ async def call_with_key(
 
 
 async def start_of(url: str) -> bytes:
-    """Fetch a runner's unverified start document, which is needed to verify its receipts.
+    """Fetch the document with a runner's receipt key and evidence, without verifying it.
 
     Raises:
         InvalidInput, BackendUnreachable, BackendAnswerInvalid: as `call_runner`.

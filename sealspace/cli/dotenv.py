@@ -55,7 +55,7 @@ class _Faults(list[BrokenEntry]):
         return len(self) < _MOST_FAULTS
 
     def require_none(self) -> None:
-        """Raise one error that lists all recorded faults, unless there are none."""
+        """Raise one error that lists all recorded faults, if there are any."""
         if self:
             more = "; the rest was not checked" if len(self) == _MOST_FAULTS else ""
             hints = dict.fromkeys(fault.hint for fault in self)

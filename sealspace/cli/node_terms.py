@@ -1,4 +1,4 @@
-"""An owner's requirements for a node, as command line options and as stored JSON.
+"""An owner's requirements for a node: the command line options and the stored JSON.
 
 Example:
     @click.command()

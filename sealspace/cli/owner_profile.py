@@ -97,7 +97,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class KeptGrant(NamedTuple):
-    """A grant made on this machine, with the backend's address or None."""
+    """A grant made on this machine, and the address of the backend, if known."""
 
     url: str | None
     portable: PortableDelegation

@@ -42,7 +42,7 @@ _GROUNDS: Mapping[str, str] = {
 
 
 class _Release(NamedTuple):
-    """A key-release receipt, and the secrets that the released key may have opened.
+    """A key-release receipt, and the secrets that could be read with the released key.
 
     Attributes:
         receipt: The receipt, which names no secret.
@@ -148,7 +148,7 @@ def _cells(one: _Release, places: dict[bytes, int] | None) -> tuple[str, ...]:
 
 
 def _json(one: _Release, places: dict[bytes, int] | None) -> dict[str, Json]:
-    """Return a receipt as JSON, with its secrets and its audit entry."""
+    """Return a release as JSON: the receipt, the allowed secrets and the audit entry."""
     shown: dict[str, Json] = {
         **receipt_json(one.receipt),
         "at": time_text(one.receipt.at),

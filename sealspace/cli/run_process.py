@@ -40,7 +40,7 @@ Environment: TypeAlias = Mapping[bytes, bytes]
 
 
 def keep_out_of_core_dumps() -> None:
-    """Disable core dumps of this process, and keep the user's other processes out of its memory."""
+    """Disable core dumps, and deny the user's other processes access to this process's memory."""
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 

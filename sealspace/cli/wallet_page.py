@@ -313,7 +313,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
     # --- connections ------------------------------------------------------------------------------
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # Any: as in socketserver
-        """Return True for a connection from this user, unless too many connections are open."""
+        """Accept a connection from the user of this process, unless too many are open."""
         return self._is_of_user(client_address) and self._free.acquire(blocking=False)  # LP5
 
     def _is_of_user(self, client_address: tuple[str, int]) -> bool:

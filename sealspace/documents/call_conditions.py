@@ -1,4 +1,4 @@
-"""Conditions on the callers of programs that use an owner's secrets (RN40).
+"""Conditions on who may call a program that uses an owner's secrets (RN40).
 
 The grammar is a part of OutLayer's, with DIDs as accounts:
 

@@ -109,7 +109,7 @@ class Manifest:
 
 
 def check_manifest(value: Json) -> tuple[Fault, ...]:
-    """Return a tuple with the first error in a manifest, or an empty tuple if it is valid."""
+    """Check a manifest, and return the first error in a tuple, or an empty tuple."""
     try:
         parse_manifest(value)
     except ManifestInvalid as exc:

@@ -99,7 +99,7 @@ class ByHash:
 
 @dataclass(frozen=True, slots=True)
 class ByProject:
-    """A rule that allows the active version of a project. Its developer decides what runs."""
+    """A rule that allows the active version of a project, which the project's developer chooses."""
 
     project: ProjectId
 

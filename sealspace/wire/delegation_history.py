@@ -138,7 +138,7 @@ def _can_revoke(owner: str, record: DelegationRecord) -> bool:
 
 
 def _opened_secrets(record: DelegationRecord, owner: str) -> set[bool]:
-    """Return whether a grant opens protected secrets, other secrets, or both (RN144).
+    """Return which kinds of secret a grant opens: protected, other, or both (RN144).
 
     The set contains True for protected secrets and False for other secrets.
     """

@@ -219,7 +219,7 @@ def sign_grant(
 async def key_sign_in(
     caller: Caller, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()
 ) -> Session:
-    """Sign in with the owner's key instead of a wallet, and have the node host `spaces`.
+    """Sign in with the owner's key instead of a wallet, and ask the node to host `spaces`.
 
     Raises the same errors as `Client.sign_in_with_key`.
     """

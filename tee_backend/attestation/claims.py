@@ -95,7 +95,7 @@ def parse_claims(data: bytes) -> Claims:
 
 
 def check_same_reading(quote: Quote, claims: Claims) -> None:
-    """Refuse a quote in which the verifier library and our own parser found different values."""
+    """Refuse a quote that the verifier library and our own parser read differently."""
     pck = claims.platform.pck
     platform = (bytes(pck.fmspc), bytes(pck.pce_id), bytes(pck.ppid))
     if (claims.header.version, platform) != (

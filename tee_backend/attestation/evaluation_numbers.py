@@ -44,7 +44,7 @@ hour, and documents are renewed daily, well within this time."""
 
 
 class Evaluation(Struct, frozen=True, rename="camel"):
-    """The evaluation number and dates of one published set of TCB levels."""
+    """A set of TCB levels that Intel published: its evaluation number and its dates."""
 
     number: EvaluationNumber = field(name="tcbEvaluationDataNumber")
     tcb_recovery_event_date: TimeText
@@ -131,7 +131,7 @@ def verify_evaluation_numbers(
 
 
 def check_edition(collateral: Collateral, numbers: EvaluationNumbers, *, now: float) -> None:
-    """Refuse collateral whose TCB levels were superseded more than EDITION_GRACE_S ago.
+    """Refuse collateral with TCB levels that Intel replaced more than EDITION_GRACE_S ago.
 
     Mirrors may lag by weeks.
 

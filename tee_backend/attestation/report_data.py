@@ -118,7 +118,7 @@ def node_binding(nonce: str, statement: NodeStatement) -> Binding:
 
 
 def node_report_data(nonce: str, statement: NodeStatement) -> bytes:
-    """Return only the report data for a node's own quote (AT41).
+    """Return the report data for a node's own quote (AT41).
 
     Args:
         nonce: text chosen by the client; encoded as UTF-8.

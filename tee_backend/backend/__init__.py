@@ -99,7 +99,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """The result of an attestation: evidence that the node stored, and the matching receiver key.
+    """Evidence that a node accepted, and the key pair to which the node then wraps content keys.
 
     Attributes:
         network: the network under whose grant the evidence was submitted.
@@ -575,7 +575,7 @@ class Backend:
     async def _demote(
         self, wanted: Capability, cited: tuple[str, ...], refusal: Unauthorized, passed: set[str]
     ) -> bool:
-        """Move refused grants to the end, and return whether another grant can still be tried.
+        """Move refused grants to the end of the list, and return whether an untried grant remains.
 
         Another holder of a grant of the owner can delegate it to this backend under conditions of
         its own, and revoke it. So the newest grant is not the only one that counts (AT54). `passed`

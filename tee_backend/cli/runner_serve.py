@@ -256,7 +256,7 @@ def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
 
 @asynccontextmanager
 async def _application(node: str, given: _Options) -> AsyncIterator[web.Application]:
-    """Create the runner's application. Close it and its child processes at the end of the block."""
+    """Create the runner's application, and close it with its child processes on exit."""
     source, compose = _platform(given)
     folder, keys = given.folder, _keys(given, source)
     async with (

@@ -43,7 +43,7 @@ class ReportFiles:
         folder.mkdir(mode=0o700)
 
     def remove(self, folder: Path) -> None:
-        """Remove a report folder. The kernel removes the files in it."""
+        """Remove a report folder. The kernel deletes its files at the same time."""
         folder.rmdir()
 
     def write(self, path: Path, data: bytes) -> None:

@@ -49,12 +49,12 @@ class Price(msgspec.Struct, frozen=True, rename="camel"):
         )
 
     def most(self, limits: Limits) -> int:
-        """Return the price in micro-units of a run that uses up the given limits."""
+        """Return the price of a run that reaches all given limits, in micro-units."""
         millions = -(-limits.max_instructions // MILLION)
         return self.cost(instructions=millions * MILLION, time_ms=limits.max_execution_s * 1000)
 
     def compile_s(self, budget: int) -> int:
-        """Return how many CPU seconds of compilation a budget covers, at most 20 (RN166)."""
+        """Return the CPU seconds of compilation that a budget can pay for, at most 20 (RN166)."""
         return (
             min((budget - self.call) // self.second, MAX_COMPILE_S)
             if self.second

@@ -144,6 +144,6 @@ class MemoryBudget:
         return True
 
     def _refusal(self) -> int:
-        """Record a failed allocation, and return an error object that wasmtime will free."""
+        """Record that no more memory was given, and return an error that wasmtime frees."""
         self.refused = True
         return ctypes.cast(ffi.wasmtime_error_new(b"memory refused"), ctypes.c_void_p).value or 1

@@ -108,7 +108,7 @@ class Guests:
         self._own_program = Module(self._engine, bytes(wat2wasm(_OWN_PROGRAM))).serialize()
 
     def open_files(self) -> socket.socket:
-        """Open the files that later runs need, and queue a test run for `warm_up`.
+        """Open files for later runs, and send the request for the test run that `warm_up` makes.
 
         Call it before `limit`. It returns the socket from which the answer is read.
         """

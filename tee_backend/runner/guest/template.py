@@ -70,7 +70,7 @@ def _run_main(
 
 
 def _fork() -> int:
-    """Fork a child process whose parent is the runner instead of the template (RN132).
+    """Fork this process so that the runner becomes the child's parent (RN132).
 
     So the runner can wait for the child, no other process gets the child's id before that, and the
     child ends with the runner. The C library's `fork` cannot set the parent. Beyond the system call

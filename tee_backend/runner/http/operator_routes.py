@@ -82,7 +82,7 @@ async def serving_operator(ledger: Ledger, folder: Path) -> AsyncIterator[None]:
 
 
 async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> dict[str, Json]:
-    """Ask the runner with the data folder `folder` to credit an account, and return the account."""
+    """Credit an account on the runner that uses `folder`, and return the account."""
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     try:
         with _short(folder) as path:
