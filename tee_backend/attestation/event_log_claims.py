@@ -254,7 +254,8 @@ def _system_entries(entries: Sequence[Event]) -> tuple[Event, ...]:
     # AT21
     if found != [name for name in SEQUENCE if name not in _OPTIONAL or name in found]:
         raise QuoteRefused(
-            "event-log", "entries up to system-ready are missing, repeated or out of order"
+            "event-log",
+            "in the event log, entries up to system-ready are missing, repeated or out of order",
         )
     booted = [event.name for event in system].index(BOOT_DONE)
     if any(event.name in _BEFORE_BOOT_DONE for event in system[booted:]):

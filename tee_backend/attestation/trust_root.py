@@ -56,9 +56,13 @@ def parse_trust_root(data: bytes) -> TrustRoot:
     except MalformedCertificate as exc:
         raise QuoteRefused("untrusted-root", exc.detail) from exc
     if certificate.subject != certificate.issuer or not certificate.is_authority:
-        raise QuoteRefused("untrusted-root", "the root is not a self-issued certificate authority")
+        raise QuoteRefused(
+            "untrusted-root", "the root certificate must be a self-issued certificate authority"
+        )
     if not certificate.common_name.endswith(_ROOT_SUFFIX):
-        raise QuoteRefused("untrusted-root", "the root's common name does not end in 'Root CA'")
+        raise QuoteRefused(
+            "untrusted-root", "the root certificate's common name must end in 'Root CA'"
+        )
     return TrustRoot(
         certificate=certificate,
         sha256=hashlib.sha256(certificate.der).digest(),

@@ -155,7 +155,7 @@ class Inspection:
                     " every part of the code (including the key provider), or --yes for any code"
                 ),
             )
-        click.confirm("grant to exactly this code?", abort=True, err=True)
+        click.confirm("grant access to exactly this code?", abort=True, err=True)
 
 
 def _address(url: str) -> str:
@@ -198,7 +198,10 @@ inspection_options = gathering(
         type=click.Choice(get_args(Pin)),
         default="compose",
         show_default=True,
-        help="Limit the grant to the image and compose file, or to the instance that runs now.",
+        help=(
+            "compose: limit the grant to the image and compose file; instance: limit the grant to"
+            " the running instance."
+        ),
     ),
     click.option(
         "--trust-root",
@@ -431,8 +434,8 @@ def _condition(
     epilog=(
         "Example: `sealspace runner grant https://runner.example --secret API_KEY --program"
         " did:key:z6Mk…/digest` shows the runner's code and the grant, and asks for"
-        " confirmation. It does not ask if `--like` or `--expect` name all the code, as in"
-        " `sealspace backend grant`."
+        " confirmation. To skip the question, approve all the code with `--like` or `--expect`,"
+        " as in `sealspace backend grant`."
     ),
 )
 @click.option(
@@ -450,8 +453,9 @@ def _condition(
     multiple=True,
     required=True,
     help=(
-        "Program that gets the secrets; repeatable. DID/NAME is the active version of a project,"
-        " with its manifest. SHA256 is a program without a manifest and without network access."
+        "Program that gets the secrets; repeatable. Write DID/NAME for the active version of a"
+        " project, with its manifest, or SHA256 for a program without a manifest and without"
+        " network access."
     ),
 )
 @click.option(
@@ -578,8 +582,8 @@ async def share(client: Client, url: str, inspection: Inspection, name: str, ttl
     """Verify the runner at URL, and let it read and run every version of your private project NAME.
 
     Everyone who may call that runner may run the program. The program gets only secrets that were
-    granted to the program. The node lets the holder of the runner's key read the program, and does
-    not check the holder's code. The runner's platform protects that key from other code.
+    granted to the program. The node lets anyone with the runner's key read the program, whatever
+    code they run. The runner's platform protects this key from other code.
     """
     project = project_of(checked_project_name(name))
     if await read_active(reader(client, project), project) is None:

@@ -123,7 +123,7 @@ async def _revoke_each(
 @click.option(
     "--evidence",
     metavar="DIGEST",
-    help="Deny keys to a backend with this evidence (SHA-256, as printed in receipts).",
+    help="Deny keys to any backend that uses the evidence with this SHA-256 (printed in receipts).",
 )
 @yes_option
 @at_node
@@ -137,8 +137,8 @@ async def withdraw(
     """
     named = [one for one in (target, measurement, evidence) if one is not None]
     if len(named) != 1:
-        raise click.UsageError("give exactly one of URL|DID, --measurement and --evidence")
-    confirm(f"permanently deny all keys of your network to {named[0]}?", yes=yes)
+        raise click.UsageError("give exactly one of a backend, --measurement and --evidence")
+    confirm(f"permanently deny {named[0]} all keys of your encryption network?", yes=yes)
     if measurement is not None:
         await client.withdrawals.withdraw_measurement(_bytes(measurement))
     elif evidence is not None:

@@ -81,7 +81,7 @@ _MAX_MANIFEST_BYTES = 64 * 1024
 _private = click.option(
     "--private",
     is_flag=True,
-    help="Use your private space `projects`, which runners can read only after `project share`.",
+    help="Use your private space `projects`: runners read a project only after `project share`.",
 )
 
 
@@ -163,7 +163,7 @@ async def publish(
 
 @click.command(
     "activate",
-    epilog="Example: `sealspace project activate mail-digest SHA256`, to return to that version.",
+    epilog="Example: `sealspace project activate mail-digest SHA256`, to return to an older one.",
 )
 @click.argument("name", metavar="NAME")
 @click.argument("sha256", metavar="SHA256")

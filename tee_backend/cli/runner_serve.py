@@ -129,8 +129,8 @@ class _Options:
     "--loopback-ca",
     type=FILE,
     help=(
-        "For trials, only with --simulate: send programs' requests to this machine instead of the"
-        " named host, and accept certificates that this authority issued."
+        "For trials, only with --simulate: send all requests of programs to this machine, and"
+        " accept certificates issued by the authority in FILE."
     ),
 )
 @click.option(
@@ -156,7 +156,7 @@ class _Options:
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port; 0: any free port.")
 def serve(**options: Any) -> None:
-    """Run programs for callers, with the secrets granted for them, until SIGTERM or SIGINT.
+    """Serve as a runner until SIGTERM or SIGINT: run programs with the secrets granted to them.
 
     Prints `listening on http://HOST:PORT` on standard error. Owners grant with `sealspace runner
     grant`, and developers publish with `sealspace project publish`. If runs have a price, callers

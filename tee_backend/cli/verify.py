@@ -94,8 +94,8 @@ class _Options:
     "--evidence",
     type=FOLDER,
     help=(
-        "For receipts: folder with the documents that prove the release; by default `documents`"
-        " beside the receipt's folder."
+        "For receipts: folder with the evidence for the receipt; by default `../documents`,"
+        " relative to the receipt's folder."
     ),
 )
 @click.option("--trust-root", type=FILE, help="Root certificate; by default Intel's.")

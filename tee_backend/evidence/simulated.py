@@ -156,7 +156,9 @@ class SimulatedPlatform:
     def from_seed(cls, seed: bytes, *, fmspc: bytes = DEFAULT_FMSPC) -> Self:
         """Create a platform from a seed. Equal seeds give equal roots and quotes."""
         if len(seed) < MIN_SEED_BYTES or len(fmspc) != len(DEFAULT_FMSPC):
-            raise ValueError("a platform needs a seed of at least 16 bytes and an FMSPC of 6")
+            raise ValueError(
+                "the seed must have at least 16 bytes, and the FMSPC must have 6 bytes"
+            )
         return cls(Pki(keys={role: derive_key(seed, role) for role in KEYS}, fmspc=fmspc))
 
     @classmethod

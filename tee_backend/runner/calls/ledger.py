@@ -124,7 +124,9 @@ class Ledger:
                 )
                 return self._move(connection, owner, Account(amount))
             if known != (owner, amount):
-                raise ValueError("the reference was already used for another credit")
+                raise ValueError(
+                    "the credit's reference was already used for another account or amount"
+                )
             return self._account(connection, owner)[0]
 
         return await self.journal.write(credited)
@@ -231,7 +233,9 @@ class Ledger:
                 partial(self._content, job=job, kind=_piece_kind(number))
             )
             if piece is None:
-                raise FolderDamaged("a stored answer was deleted from the runner's journal")
+                raise FolderDamaged(
+                    "a part of a stored response is missing from the runner's journal"
+                )
             yield piece
 
     async def unfinished(self) -> list[tuple[str, JobRecord | None]]:

@@ -141,7 +141,7 @@ class Artefacts:
                 >= _DEVELOPER_S
             ):
                 raise RunRefused(
-                    "runner-busy", "the developer has used up the time for compiling programs"
+                    "runner-busy", "the developer's quota of compilation time is used up"
                 )
             program, before_s = await load(), sum(compile_s)
             if len(program) > MAX_PROGRAM_BYTES:  # RN8

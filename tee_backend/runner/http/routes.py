@@ -301,7 +301,7 @@ class RunnerSurface:
             # The answer is incomplete; a client would read the next one as its rest.
             if request.transport is not None:
                 request.transport.abort()
-            raise ConnectionResetError("a response was not sent completely") from failed
+            raise ConnectionResetError("cannot send the rest of the response") from failed
         return response
 
     @asynccontextmanager

@@ -194,7 +194,7 @@ async def test_an_owner_at_a_terminal_is_asked(desk: Desk, typed: str, status: i
     await desk.run("secret", "put", "API_KEY", given=SECRET)
     reported = await desk.run("backend", "grant", there.url, typed=typed or "\n")
     assert (reported.status, there.program.read == {}) == (status, status != 0), reported
-    assert COMPOSE_HASH in reported.out and "grant to exactly this code?" in reported.err
+    assert COMPOSE_HASH in reported.out and "grant access to exactly this code?" in reported.err
 
 
 async def test_how_grants_stand(desk: Desk) -> None:
@@ -250,7 +250,7 @@ async def test_no_grant_that_the_node_could_not_judge(desk: Desk) -> None:
         ).status == 0
         ran = await desk.run("backend", "grant", there.url, *home, typed="y\n", home=False)
         assert (ran.status, said in ran.err, step in ran.next) == (14, True, True), ran
-        assert "grant to exactly this code?" not in ran.err
+        assert "grant access to exactly this code?" not in ran.err
         assert (await desk.run("grant", "list", "--json", *home, home=False)).out == "[]\n"
     assert there.program.read == {}
 
