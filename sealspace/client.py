@@ -355,8 +355,8 @@ class Client:
                 "the space must be given as the full id of a public space",
                 hint='ask the owner for the id: `client.kv("public").space.text` in their client',
                 step=(
-                    "ask the owner of the space to run `sealspace space info public` and to send"
-                    " you the id"
+                    "ask the owner of the space for the id that `sealspace space info public`"
+                    " prints"
                 ),
             ) from exc
 

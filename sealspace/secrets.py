@@ -485,7 +485,8 @@ def _by_hand(name: str, scope: str | None) -> SecretName:
     secret = parse_secret_name(name, scope=scope)
     if is_protected(secret.name):
         raise InvalidSecretName(
-            f"{secret.name} begins with {PROTECTED_PREFIX}: only a runner can make such secrets",
+            f"{secret.name} begins with {PROTECTED_PREFIX}: only a runner can make secrets"
+            " with this prefix",
             hint="choose another name, or run: sealspace runner generate URL NAME",
         )
     return secret

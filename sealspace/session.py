@@ -227,7 +227,7 @@ def sign_message(
             # Parents in a ReCap are written in base58btc (S6).
             cids = [libipld.decode_multibase(parse_cid(cid).text())[1] for cid in parents]
         except CapabilityError as exc:
-            raise InvalidInput("a parent is not the id of a delegation") from exc
+            raise InvalidInput("every parent must be the id of a delegation") from exc
         recap = Recap(
             attenuations(capabilities), tuple(libipld.encode_multibase("z", cid) for cid in cids)
         )
@@ -428,7 +428,7 @@ class Session:
         for one in dependent:
             proof = next((grant.cid for grant in live if _is_covered(grant, one)), None)
             if proof is None:
-                raise SessionExpired("the grant of a requested capability has expired")
+                raise SessionExpired("the grant that covers this request has expired")
             cited[proof] = None
         return tuple(cited)
 

@@ -303,7 +303,7 @@ def wallet_from_key(key: bytes | str, *, chain_id: int = 1) -> WalletSigner:
     except (ValueError, AttributeError):
         hint = "pass 32 bytes, or 64 hex digits with or without 0x"
         # Without the cause, which may quote the key.
-        raise InvalidInput("not the secret key of a wallet", hint=hint) from None
+        raise InvalidInput("the wallet's secret key is not valid", hint=hint) from None
 
 
 def wallet_from_keystore(

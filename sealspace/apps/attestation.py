@@ -206,8 +206,8 @@ def require_judgeable(terms: ReleaseTerms, evidence: Evidence) -> None:
             f" quote is {root[:16]}…, but the node trusts {named}",
             problem="trust_root",
             hint=(
-                "ask the node's operator whether it should trust that root certificate: sealspace"
-                " serve --trust-root FILE"
+                "ask the node's operator whether the node should trust this root certificate; the"
+                " operator then runs: sealspace serve --trust-root FILE"
             ),
         )
     if provider is not None and not is_accepted(provider, terms.key_providers):

@@ -567,7 +567,7 @@ class Backends:
             )
             raise InvalidInput(
                 f"{what}: {asks}",
-                hint="name secrets that its manifest lists, as `NAME` or `scope/NAME`",
+                hint="name secrets from the backend's manifest, as `NAME` or `scope/NAME`",
             )
         space = space_of(self._caller.session.owner, SECRETS_SPACE)
         return tuple(f"{space.text}/kv/{wanted[label]}" for label in chosen)

@@ -323,9 +323,9 @@ async def read_version(read: Reader, project: ProjectId, wanted: str | Active) -
         and wanted.statement_sha256 != version.statement_sha256
     ):
         raise StatementInvalid(
-            f"the stored statement about the active version of {project.name} is not the statement"
-            " that the developer activated; next: the developer runs `sealspace project activate"
-            f" {project.name} {sha256}`"
+            f"the stored statement about the active version of {project.name} differs from the one"
+            " that the developer activated; next: the developer must run `sealspace project"
+            f" activate {project.name} {sha256}`"
         )
     return version
 
@@ -428,7 +428,9 @@ def parse_active(data: bytes, project: ProjectId) -> Active:
     """
     stated = read_shaped(data, ACTIVE_TYPE, _StatedActive, signer=project.developer)
     if stated.project != project.text:
-        raise StatementInvalid(f"the statement is not for the active version of {project.text}")
+        raise StatementInvalid(
+            f"the signed statement about the active version is not for the project {project.text}"
+        )
     return Active(stated.sha256, stated.sequence, stated.statement_sha256 or None)
 
 

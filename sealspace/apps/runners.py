@@ -455,7 +455,7 @@ async def call_runner(url: str, session: Session, body: Mapping[str, Json]) -> d
         case _:
             raise InvalidInput(
                 "the call does not name a program",
-                hint='name it in the body: {"source": {"project": "<did>/<name>"}}',
+                hint='name the program in the call: {"source": {"project": "<did>/<name>"}}',
             )
     data = json.dumps(dict(body)).encode()
     clock, entropy = SystemClock(), SystemEntropy()

@@ -98,7 +98,7 @@ def parse_values(data: bytes) -> dict[str, str | bytes]:
     except CapabilityError:
         # `from None` drops the cause, whose message may quote a secret.
         raise InvalidInput(
-            f"the file is not one JSON object of at most {MAX_FILE_BYTES} bytes",
+            f"the file must be a valid JSON object with at most {MAX_FILE_BYTES} bytes",
             hint='write {"NAME": "VALUE"}',
         ) from None
     values: dict[str, str | bytes] = {}

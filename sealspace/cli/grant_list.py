@@ -158,8 +158,8 @@ def unknown_grant(cid: str) -> NotFound:
     """Return the error for an unknown grant id."""
     return NotFound(
         404,
-        f"you have no grant {cid[:80]}, made or received",
-        hint="list your grants: sealspace grant list",
+        f"you have neither made nor received the grant {cid[:80]}",
+        hint="list yours: sealspace grant list",
     )
 
 
@@ -484,7 +484,7 @@ def _usable(portable: PortableDelegation, ours: tuple[str, ...]) -> VerifiedGran
     state = grant.state()
     if state != "active":
         raise InvalidPortableDelegation(
-            f"the grant is {state}", hint="ask the sender for a new one"
+            f"the grant is {state}", hint="ask the sender for a new grant"
         )
     if not any(same_principal(grant.token.delegate, one) for one in ours):
         raise NotGranted(

@@ -61,7 +61,7 @@ _manifest = click.argument("manifest", metavar="FILE", type=FILE, callback=_pars
 @click.command("check", epilog="Example: `sealspace manifest check manifest.json`.")
 @click.argument("file", type=FILE)
 def check(file: Path) -> int:
-    """Check the manifest in FILE, and print the first error with the path of the invalid member.
+    """Check the manifest in FILE, and print the first error with its location in the JSON.
 
     The exit status is 1 if the manifest has an error.
     """

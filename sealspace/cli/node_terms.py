@@ -65,7 +65,10 @@ class Demand:
     def __post_init__(self) -> None:
         """Reject `--node-policy` and `--accept-…` without `--require-node-evidence`."""
         if self.insists is not True and (self.code_file is not None or self.accepted != Accepted()):
-            raise click.UsageError("--node-policy and --accept-… need --require-node-evidence")
+            raise click.UsageError(
+                "--node-policy and the --accept options are allowed only with"
+                " --require-node-evidence"
+            )
 
 
 def _root(text: str) -> bytes:

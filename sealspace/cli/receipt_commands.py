@@ -100,10 +100,9 @@ async def list_(
 ) -> int:
     """List who received keys from your network, oldest first.
 
-    The signature of every receipt is checked. A receipt does not name the secret that was read, so
-    the list shows the secrets that the policy allows. If the policy names no secrets, the list
-    shows the secrets in the grant. With --audit, the exit status is 1 if a receipt is missing from
-    the chain.
+    The signature of every receipt is checked. Receipts do not name the secrets that were read. The
+    list shows the secrets that the policy allows or, if the policy names none, the secrets in the
+    grant. With --audit, the exit status is 1 if a receipt is missing from the chain.
     """
     earliest = 0.0 if since is None else _parse_since(since)
     network = client.encryption.network(name)
@@ -220,8 +219,8 @@ def _parse_since(text: str) -> float:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise InvalidInput(
-            f"--since {text[:30]} is not a date, a time or a duration",
-            hint="write 2026-01-31, 2026-01-31T12:00:00Z, or 12h for the last 12 hours",
+            f"--since {text[:30]} is not a time",
+            hint="write a date (2026-01-31), a time (2026-01-31T12:00:00Z) or an age (12h, 90d)",
         ) from None
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 

@@ -46,7 +46,7 @@ async def list_(client: Client) -> None:
 async def create(client: Client, name: str) -> None:
     """Create a space on the node and add it to this session. The wallet signs the new rights.
 
-    Later logins include the space.
+    Later logins also request the rights to this space.
     """
     home = owner_home()
     profile, wallet = home.profile(), home.wallet()

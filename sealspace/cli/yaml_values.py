@@ -31,7 +31,10 @@ def parse_yaml_values(data: bytes) -> dict[str, str | bytes]:
     if not _FOLDED.isdisjoint(text):
         raise InvalidInput(
             "the file contains a Unicode line break, which YAML would change",
-            hint='write it as an escape in double quotes: "\\N", "\\L" or "\\P"',
+            hint=(
+                'in double quotes, write the line break as "\\N" (U+0085), "\\L" (U+2028) or "\\P"'
+                " (U+2029)"
+            ),
         )
     try:
         return _values(iter(yaml.parse(text, Loader=yaml.SafeLoader)))

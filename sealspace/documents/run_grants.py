@@ -281,7 +281,7 @@ def _limits(stated: Mapping[str, int]) -> GrantLimits:
     if not all(name in MOST and 1 <= limit <= MOST[name] for name, limit in stated.items()):
         most = ", ".join(f"{name} {limit}" for name, limit in MOST.items())
         raise InvalidInput(
-            f"the limits in a run grant's terms must be between 1 and these maximums: {most}"
+            f"the limits in a run grant's terms must be at least 1; the maximums are {most}"
         )
     return GrantLimits(*map(stated.get, MOST))
 
@@ -377,8 +377,8 @@ def _secrets_and_network(delegation: Delegation) -> tuple[tuple[SecretName, ...]
     # on that network.
     if {is_protected(one.name) for one in secrets} != {networks[0].name == PROTECTED_NETWORK}:
         raise InvalidPortableDelegation(
-            f"the network {PROTECTED_NETWORK} is only for PROTECTED_ secrets, which need it",
-            hint="make one grant for PROTECTED_ secrets and another for the other secrets",
+            f"PROTECTED_ secrets must use the network {PROTECTED_NETWORK}, and others must not",
+            hint="make one grant for PROTECTED_ secrets and one for others",
         )
     return tuple(secrets), networks[0]
 
@@ -506,7 +506,7 @@ def read_program_grant(header: str, *, runner: str) -> frozenset[ProjectId]:
             is_project = False
         if one.ability != KV_GET or not is_project:
             raise InvalidPortableDelegation(
-                f"a grant for projects may contain only {KV_GET} on projects/NAME"
+                f"a grant for projects may allow only {KV_GET} on projects/NAME"
             )
         projects.add(ProjectId(delegation.delegator, name))
     if not 1 <= len(projects) <= MAX_PROJECTS:
@@ -600,8 +600,8 @@ def read_generation_grant(header: str, *, runner: str) -> GenerationGrant:
     for one in delegation.capabilities:
         if one.ability != KV_PUT or not isinstance(one.resource, SpaceResource):
             raise InvalidPortableDelegation(
-                f"a grant for generated secrets may contain only {KV_PUT} on secrets; this one"
-                f" contains {one.ability}"
+                f"a grant for generated secrets may allow only {KV_PUT} on secrets, but this grant"
+                f" allows {one.ability}"
             )
         secrets.append(listed_secret(one.resource))
     if not 1 <= len(secrets) <= MAX_GENERATED or not all(is_protected(one.name) for one in secrets):

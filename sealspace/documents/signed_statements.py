@@ -78,12 +78,14 @@ def read_statement(data: bytes, kind: str, *, signer: str) -> dict[str, Json]:
         document = parse_json(data, max_bytes=MAX_STATEMENT_BYTES)
         principal = parse_principal(signer)
     except (InvalidJson, CapabilityError) as exc:
-        raise StatementInvalid("the statement cannot be read") from exc
+        raise StatementInvalid("the signed statement cannot be parsed") from exc
     statement, signature = document.get("statement"), decode_url(document.get("signature"))
     if document.keys() != _MEMBERS or not isinstance(statement, dict) or signature is None:
         raise StatementInvalid("the statement has missing, unknown or malformed members")
     if document["type"] != kind or document["signer"] != principal:
-        raise StatementInvalid(f"the statement is not a {kind} signed by {principal}")
+        raise StatementInvalid(
+            f"the signed statement must have the type {kind} and the signer {principal}"
+        )
     text = _text(kind, statement).encode()
     address, public_key = wallet_address(principal), ed25519_public_key(principal)
     try:

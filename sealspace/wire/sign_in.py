@@ -119,7 +119,8 @@ async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Sessi
         owner = parse_principal(wallet.did)
     except CapabilityError as exc:
         raise InvalidInput(
-            "the wallet's DID is not valid", hint="return did:pkh:eip155:<chain>:<address>"
+            "the wallet's DID is not valid",
+            hint="`wallet.did` must be did:pkh:eip155:<chain>:<address>",
         ) from exc
     received = [grant_of(portable, now=caller.clock.now()) for portable in asked.received]
     for grant in received:

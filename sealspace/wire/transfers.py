@@ -263,13 +263,13 @@ async def upload_of(source: Source, progress: Progress | None) -> Upload:
         found = await asyncio.to_thread(path.stat)
         if not stat.S_ISREG(found.st_mode):
             raise InvalidInput(
-                f"{path} is not a regular file", hint="open it and pass the open file"
+                f"{path} is not a regular file", hint="open the path, and pass the open file"
             )
         return Upload(lambda: _of_path(path), found.st_size, progress)
     if isinstance(source, bytes | bytearray | memoryview):
         raise InvalidInput(
             f"an object of type {type(source).__name__} cannot be uploaded",
-            hint="write bytes with `put`; an upload needs a path, an open file or an iterable",
+            hint="to store bytes, use `put`; `upload` takes a path, an open file or an iterable",
         )
     if hasattr(source, "read"):
         return await asyncio.to_thread(_of_open_file, source, progress)

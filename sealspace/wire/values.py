@@ -92,7 +92,7 @@ def bytes_of(body: object) -> bytes:
         return bytes(body)
     raise InvalidInput(
         f"a value must be bytes or text, not {type(body).__name__}",
-        hint="convert anything else to text, as with json.dumps(value)",
+        hint="convert other types to text, for example with json.dumps(value)",
         step="write it as JSON",
     )
 

@@ -373,7 +373,7 @@ async def test_secrets_that_the_runner_makes(
         ("secret", "import", str(tmp_path / "some.env"), "--yes"),
     ):
         refused = await desk.run(*arguments, given="mine")
-        assert refused.status == 2 and "only a runner can make such secrets" in refused.err, refused
+        assert refused.status == 2 and "only a runner can make secrets" in refused.err, refused
         assert "sealspace runner generate" in refused.next
     assert "PROTECTED_MINE" not in (await desk.run("secret", "list")).out
 
