@@ -199,8 +199,8 @@ inspection_options = gathering(
         default="compose",
         show_default=True,
         help=(
-            "compose: limit the grant to the image and compose file; instance: limit the grant to"
-            " the running instance."
+            "Limit the grant to the image and compose file (compose), or to the running instance"
+            " (instance)."
         ),
     ),
     click.option(
