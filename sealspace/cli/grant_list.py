@@ -159,7 +159,7 @@ def unknown_grant(cid: str) -> NotFound:
     return NotFound(
         404,
         f"you have neither made nor received the grant {cid[:80]}",
-        hint="list yours: sealspace grant list",
+        hint="list your grants: sealspace grant list",
     )
 
 

@@ -137,7 +137,7 @@ async def withdraw(
     """
     named = [one for one in (target, measurement, evidence) if one is not None]
     if len(named) != 1:
-        raise click.UsageError("give exactly one of a backend, --measurement and --evidence")
+        raise click.UsageError("give exactly one of URL|DID, --measurement and --evidence")
     confirm(f"permanently deny {named[0]} all keys of your encryption network?", yes=yes)
     if measurement is not None:
         await client.withdrawals.withdraw_measurement(_bytes(measurement))
