@@ -301,7 +301,7 @@ def _opened(file: Path) -> BinaryIO:
         os.close(descriptor)
         raise FileUnreadable(
             f"{file} is not a regular file",
-            hint="copy the backup to this machine and name that file",
+            hint="copy the backup into a file on this machine, and give the path of that file",
         )
     return os.fdopen(descriptor, "rb")
 
@@ -321,7 +321,7 @@ def _opened_secret(backup: OpenedBackup, passphrase_file: TextIO | None) -> byte
 async def _restore(
     config: Config, backup: OpenedBackup, secret: bytes | None, total_bytes: int, *, as_new: bool
 ) -> tuple[Restored, dict[str, str | bool]]:
-    """Restore a backup. Return the result, and additional JSON members for the command's output."""
+    """Restore a backup. Return the result, and further members of the JSON output."""
     async with AsyncExitStack() as filled:
         with restoring_into(config.data) as staging, progress(total_bytes, "restore") as show:
             if secret is not None:
@@ -332,8 +332,8 @@ async def _restore(
                 new_node_did = Keyring(load_root_secret(own, SystemEntropy())).node_did
                 if new_node_did == backup.header.node_did:
                     raise SecretUnusable(
-                        "a new node needs its own root secret, but the settings name the secret of"
-                        " the node that was backed up",
+                        "a new node needs its own root secret, but the configured secret belongs"
+                        " to the node that was backed up",
                         hint=(
                             "unset secret.file, secret.value and secret.platform, or use another"
                             " secret"
@@ -385,7 +385,7 @@ def _made_servable(
 def _print_restored(
     config: Config, header: Header, restored: Restored, shown: dict[str, str | bool]
 ) -> None:
-    """Print which data was restored, which is missing, and the next steps."""
+    """Print the restored data, the missing data and the next steps."""
     data, mark, secret_file = (
         config.data,
         time_text(header.marked_at),

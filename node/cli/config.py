@@ -45,7 +45,7 @@ def settings_without_secrets(config: Config) -> str:
 
 
 def _shown(config: Config) -> dict[str, Json]:
-    """Return the value of every setting by its dotted path, with secrets masked as `…`."""
+    """Return a mapping from dotted paths to values of settings, with secrets masked as `…`."""
     shown: dict[str, Json] = {}
     for path in setting_types():
         section, _, name = path.partition(".")

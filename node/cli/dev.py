@@ -70,14 +70,14 @@ _SECRET = "API_KEY"  # noqa: S105  # the name of a secret
     metavar="DIR",
     type=NEW_FOLDER,
     help=(
-        "Folder that keeps everything for the next start; by default a temporary one, removed at"
+        "Folder for all data, kept for the next start; by default a temporary folder, removed at"
         " the end."
     ),
 )
 def dev(port: int, name: str, data: Path | None) -> None:
     """Run a node and a simulated backend for development, and log in as an owner.
 
-    Prints the three commands to run next in another terminal. Ctrl-C ends everything.
+    Prints the three commands to run next in another terminal. Ctrl-C stops node and backend.
     """
     # Report a port in use before anything is created.
     bind_socket(_HOST, port, command="sealspace dev").close()
@@ -138,7 +138,7 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
             f"then make the backend read the secret: curl {backend}",
             f"or pass the secret to a command of your own: {program} run -- COMMAND",
         )
-        tell("Ctrl-C ends everything" + ("" if is_kept else f" and removes {folder}"))
+        tell("Ctrl-C stops node and backend" + ("" if is_kept else f", and removes {folder}"))
         await node.read()
         raise node.failure()
 
@@ -202,7 +202,7 @@ class _Process:
         self._next_step = "run sealspace dev again"
 
     async def read(self, *, until: str | None = None) -> None:
-        """Copy standard error to the log file until the stream ends or a line starts with a prefix.
+        """Log standard error until the stream ends or a line starts with `until`.
 
         Args:
             until: The prefix; None to read to the end. The rest of the line becomes `url`.

@@ -55,7 +55,7 @@ class Diagnosis(Struct, frozen=True, rename={"name": "check", "next_step": "next
 
 
 class DoctorWarning(NodeError):
-    """Raised by a check for a condition that may be intended. `doctor` reports it as a warning."""
+    """Raised for a condition that may be deliberate. `doctor` reports a warning, not a failure."""
 
     code = "doubtful"
 

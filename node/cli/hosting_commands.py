@@ -60,8 +60,8 @@ async def add(_: Config, store: Store, dids: Sequence[Principal]) -> None:
 async def remove(config: Config, store: Store, dids: Sequence[Principal]) -> None:
     """Remove owners. The node hosts no new spaces for them. The change is audited.
 
-    Existing spaces stay hosted, for the owner and for everyone with a grant. To stop writing to a
-    space, set its quota to 0 (`sealspace admin quota`).
+    The node keeps hosting existing spaces, for the owner and for everyone with a grant. To stop all
+    writes to a space, set the space's quota to 0 (`sealspace admin quota`).
     """
     for owner in dids:
         was_there = await change_admission(

@@ -32,7 +32,7 @@ async def opened_store(
     if not has_store(config):
         raise StoreMisused(
             f"there is no store in {config.data}",
-            hint=f"sealspace serve --data {config.data} creates one",
+            hint=f"create a store: sealspace serve --data {config.data}",
         )
     try:
         store = (

@@ -41,7 +41,9 @@ def audit() -> None:
 
 @audit.command("export")
 @on_store
-@click.option("--after", type=click.IntRange(min=0), default=0, help="Start after this entry.")
+@click.option(
+    "--after", type=click.IntRange(min=0), default=0, help="Skip entries up to this number."
+)
 async def export_audit(config: Config, store: Store, after: int) -> None:
     """Print the audit chain as JSON lines. The last line is a signed head that covers every record.
 
@@ -65,7 +67,7 @@ async def export_audit(config: Config, store: Store, after: int) -> None:
 @on_store
 @click.argument("file", type=click.File("rb"))
 async def kept(config: Config, store: Store, file: BinaryIO) -> None:
-    """Record that FILE, an export of the audit chain, has been saved elsewhere.
+    """Record that FILE, an export of the audit chain, is saved outside the node's store.
 
     The command verifies FILE and compares it with the chain. The node may then remove the records
     in FILE from the store, as set by `retention.audit_days`.

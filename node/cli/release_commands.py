@@ -57,13 +57,15 @@ from .settings import configured, trust_root_option
     help="Withdraw one piece of evidence. Receipts and audit records contain its digest.",
 )
 def withdraw(config: Config, **named: str | None) -> None:
-    """Withdraw trust in code, a backend or evidence: no network of this node releases keys to it.
+    """Withdraw trust in code, a backend or evidence.
+
+    The node then releases no keys to such code or backends, or for such evidence.
 
     Prints all code, backends and evidence that this command has withdrawn so far.
     """
     given: dict[str, Json] = {name: value for name, value in named.items() if value is not None}
     if len(given) != 1:
-        raise click.UsageError("name exactly one of --measurement, --did and --evidence")
+        raise click.UsageError("use exactly one of --measurement, --did or --evidence")
     try:
         entry, now = parse_withdrawal(given), SystemClock().now()
         listed = run_on_store(
@@ -94,7 +96,7 @@ async def show(config: Config, store: Store) -> None:
 @click.option(
     "--attestation",
     type=click.Choice(get_args(AttestationMode)),
-    help="Callers that must attest the code that they run.",
+    help="Who must prove which code they run; delegates: everyone except the owner.",
 )
 @click.option("--trust-root", type=FILE, help="Trust this root certificate instead of Intel's.")
 @click.option("--intel-root", is_flag=True, help="Trust Intel's root certificate.")
@@ -103,7 +105,7 @@ async def show(config: Config, store: Store) -> None:
 @click.option(
     "--node-policy-suffices/--owner-policy-needed",
     default=None,
-    help="Accept the node's policy if the owner has set no policy, or require the owner's policy.",
+    help="Allow a release if only the node has a policy, or require a policy of the owner.",
 )
 @click.option(
     "--key-provider",
@@ -112,9 +114,7 @@ async def show(config: Config, store: Store) -> None:
     multiple=True,
     help="Accept applications that use this key provider. Repeatable.",
 )
-@click.option(
-    "--no-key-provider", is_flag=True, help="Reject the applications of every key provider."
-)
+@click.option("--no-key-provider", is_flag=True, help="Remove all accepted key providers.")
 def set_terms(
     config: Config,
     attestation: AttestationMode | None,
@@ -126,7 +126,7 @@ def set_terms(
     key_providers: tuple[str, ...],
     no_key_provider: bool,
 ) -> None:
-    """Change the node's key-release policy, for all its processes. The change is audited."""
+    """Change the key-release policy for all processes of the node. The change is audited."""
     if (
         (trust_root and intel_root)
         or (node_policy and no_node_policy)
@@ -174,7 +174,7 @@ async def _stored(config: Config, store: Store) -> tuple[ReleaseRecord, bytes]:
     if row is None or row.value is None:
         raise StoreMisused(
             f"the store in {config.data} has no key-release policy yet",
-            hint=f"sealspace serve --data {config.data} creates them",
+            hint=f"create the policy: sealspace serve --data {config.data}",
         )
     return decode_release_record(row.value), row.stamp
 
@@ -210,8 +210,9 @@ async def import_files(config: Config, store: Store, files: tuple[Path, ...]) ->
     record = await recorded_release(store)
     if record is None or root.sha256 not in record.trust_roots:
         raise CollateralRefused(
-            "the trust root is not one that the store's key-release policy accepts",
-            hint="use --trust-root FILE; sealspace admin release show prints the terms",
+            "the store's key-release policy does not accept the trust root",
+            hint="use another root with --trust-root FILE; sealspace admin release show prints"
+            " the accepted trust roots",
         )
     clock, rules = SystemClock(), refresh_rules(config.collateral)
     found = []
@@ -234,9 +235,10 @@ async def import_files(config: Config, store: Store, files: tuple[Path, ...]) ->
 async def list_held(_: Config, store: Store) -> None:
     """Print stored and missing collateral, one line for each platform family. --json prints more.
 
-    `source` is "import", or the host that the document was fetched from. `refreshed` is when it was
-    last fetched or confirmed to be current, and `failed` is the reason of the last failed fetch. If
-    `windows` is absent, a quote of this family was received, but the family's document is missing.
+    `source` is "import", or the host that the document was fetched from. `refreshed` is when the
+    document was last fetched or confirmed to be current, and `failed` is the reason of the last
+    failed fetch. An entry without `windows` is for a platform family whose document is missing,
+    although the node has received a quote of the family.
     """
     try:
         found = [_description(entry) for entry in await list_collateral(store)]

@@ -53,7 +53,7 @@ _HOSTING = (
     "--attestation",
     "release__attestation",
     type=click.Choice(get_args(AttestationMode)),
-    help="Callers that must attest the code that they run.",
+    help="Who must prove which code they run; delegates: everyone except the owner.",
 )
 @where_options
 @trust_root_option
@@ -77,8 +77,8 @@ _HOSTING = (
     "log__requests",
     type=click.Choice(get_args(RequestLines)),
     help=(
-        "Log a line for each request, with paths and client addresses as keyed hashes or in plain"
-        " text; by default off."
+        "Log a line for each request. hashed: paths and client addresses as keyed hashes. plain:"
+        " both in plain text. off: no lines, the default."
     ),
 )
 def serve(config: Config) -> int:

@@ -1,4 +1,4 @@
-"""Checks that `sealspace doctor` runs on the store, the root secret and large values."""
+"""Checks of the store, the root secret and large values, for `sealspace doctor`."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from .opened_store import has_store, opened_store
 
 
 def database_findings(config: Config) -> Sequence[tuple[str, str, str]]:
-    """Check a shared store's database. Return the severity, text and next step of each finding."""
+    """Check a shared store's database. Return findings as (severity, text, next step)."""
     if not config.is_shared:
         return []
     from spaces.store.postgres.requirements import examine
@@ -61,7 +61,7 @@ async def check_store(config: Config) -> str:
     if secret.value is None and secret.file is None and not secret.platform and not place.exists():
         raise SecretUnusable(
             f"the store's root secret is missing: {place.absolute()} does not exist",
-            hint="put the secret back there with mode 0600, or set secret.file",
+            hint="restore that file from a backup with mode 0600, or set secret.file",
         )
     try:
         keyring = Keyring(load_root_secret(config, SystemEntropy()))

@@ -80,8 +80,8 @@ def refuse_contradictions(config: Config) -> None:
     _refuse_open_metrics(config.metrics, config.http.port)
     if config.log.requests != "off" and config.log.level not in ("debug", "info"):
         raise ConfigurationError(
-            f"log.requests = {config.log.requests} has no effect: log.level = {config.log.level}"
-            " hides its lines",
+            f"log.requests = {config.log.requests} has no effect, because log.level ="
+            f" {config.log.level} suppresses the request lines",
             hint="set log.level to info, or log.requests to off",
         )
 
@@ -178,7 +178,8 @@ def _refuse_open_metrics(metrics: Metrics, requests_port: int) -> None:
         )
     if not is_loopback(host) and not metrics.off_loopback:
         raise ConfigurationError(
-            f"metrics.listen {host} is not loopback, and metrics need no authentication",
+            f"metrics.listen {host} is not a loopback address, and metrics are served without"
+            " authentication",
             hint=(
                 "use 127.0.0.1, or set metrics.off_loopback = true if only your own machines can"
                 " reach that address"

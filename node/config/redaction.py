@@ -1,4 +1,4 @@
-"""Handling of secret settings: output masks them, and settings files must not contain them."""
+"""Masking of secret settings in output, and a check that settings files contain none."""
 
 from collections.abc import Mapping
 from urllib.parse import parse_qs, urlsplit
@@ -70,6 +70,6 @@ def refuse_password(url: object, *, source: str) -> None:
         ) from None
     if has_password:
         raise ConfigurationError(
-            f"store.url ({source}) must not contain a password: others can read it there",
+            f"store.url ({source}) must not contain a password: others could read the password",
             hint="put the password into ~/.pgpass, or the whole address into SEALSPACE_STORE__URL",
         )

@@ -233,7 +233,7 @@ class Release(Section, frozen=True):
 
 
 class Collateral(Section, frozen=True):
-    """The source of Intel's collateral for platforms, and its maximum age."""
+    """The source and the maximum age of Intel's platform collateral."""
 
     service_url: Annotated[
         str | None,
@@ -343,7 +343,7 @@ class PublicSpaces(Section, frozen=True):
 
 
 class Admin(Section, frozen=True):
-    """The operator's routes below `/admin`. They answer 503 unless a secret is set."""
+    """The operator's routes below `/admin`. Without an operator secret, they answer 503."""
 
     secret: Annotated[
         str | None,
@@ -479,7 +479,11 @@ class Metrics(Section, frozen=True):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Return the host and the port in `listen`, which must not be empty."""
+        """Return the host and the port from `listen`.
+
+        Raises:
+            ValueError: `listen` is empty, or is not a host and a port.
+        """
         host, _, port = (self.listen or "").rpartition(":")
         host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
         if not host or not port.isdecimal() or not port.isascii() or int(port) > 65535:

@@ -55,7 +55,7 @@ class SupervisorMetrics(ProcessMetrics):
     def __init__(self, config: Config, processes: Sequence[str]) -> None:
         """Bind the metrics address, and create a private folder for the metric files."""
         host, port = config.metrics.address
-        self._bound = bind_socket(host, port, hint="choose another metrics.listen")
+        self._bound = bind_socket(host, port, hint="set metrics.listen to another address or port")
         self._scraping = Scraping(self._bound, host, self.text)
         try:
             self.folder = mkdtemp(

@@ -24,7 +24,7 @@ LONGEST_USE_S = 10 * 365 * 86_400
 
 
 def check_clock(clock: Clock) -> None:
-    """Refuse to start if the clock is before the build date or over ten years after it."""
+    """Refuse to start unless the clock is within ten years after the build date."""
     now = clock.now()
     if now < MADE_AT:
         raise ClockWrong(

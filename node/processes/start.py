@@ -150,7 +150,7 @@ async def load_collateral(services: Services) -> None:
 
 
 async def report_closed_minutes(services: Services) -> None:
-    """Tell the operator of a restored store which tokens are still refused (BK5)."""
+    """After a restore, tell the operator which tokens the node still refuses (BK5)."""
     floor = await read_row(services.store, REPLAY_FLOOR_KEY)
     if floor is None or not floor.value:
         return
@@ -182,6 +182,6 @@ async def _claim_release_record(config: Config, store: Store) -> None:
     if (difference := loosened(config.release, record)) is not None:
         raise ReleaseLoosened(
             difference,
-            hint="compare with sealspace admin release show, and change the record with sealspace"
-            " admin release set",
+            hint="print the release record with sealspace admin release show, and change the record"
+            " with sealspace admin release set",
         )

@@ -52,7 +52,7 @@ def _refusal(error: SpaceError, launch: Launch) -> StoreMisused:
     data = launch.config.data
     if isinstance(error, StoreLocked):
         return StoreMisused(
-            f"another node is running on the data folder {data}",
+            f"another node is using the data folder {data}",
             hint="stop it, or use another folder with --data",
         )
     if isinstance(error, StartRefused):

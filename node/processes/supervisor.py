@@ -320,7 +320,7 @@ class Supervisor:
         log_warning("process-ended", process=child.name, status=status)
         if not self._announced and child.failures >= _START_TRIES:
             raise ProcessFailed(
-                f"the {child.name} ended {child.failures} times before it was ready, last with"
+                f"the {child.name} exited {child.failures} times before it was ready, last with"
                 f" status {status}",
                 hint="see the messages above; sealspace doctor checks the data folder",
             )
@@ -396,6 +396,6 @@ def _report_made(path: Path) -> None:
     The secret cannot be recreated.
     """
     tell_operator(
-        f"made the root secret in {path}: copy it to a safe place; without it nothing in this store"
-        " can be decrypted"
+        f"created the root secret in {path}: copy it to a safe place; without it nothing in this"
+        " store can be decrypted"
     )

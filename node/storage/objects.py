@@ -48,8 +48,8 @@ def open_bucket(config: Config) -> "ObjectBucket":
     bucket, prefix = _bucket_of(objects)
     if config.http.max_body_bytes > MAX_BODY_BYTES:
         raise ConfigurationError(
-            f"http.max_body_bytes must be at most {MAX_BODY_BYTES} with a bucket, which cannot copy"
-            " larger objects in one request",
+            f"http.max_body_bytes must be at most {MAX_BODY_BYTES}: the objects.url bucket cannot"
+            " copy larger objects in one request",
             hint=f"set http.max_body_bytes to {MAX_BODY_BYTES} or less",
         )
     if not objects.key_id:
@@ -102,7 +102,7 @@ async def stored_objects(config: Config, store: Store) -> ObjectStore:
 
 
 async def started_id(store: Store) -> bytes:
-    """Return the id of a store, or fail if no node has been started on it."""
+    """Return the id of a store, or fail if no node has used the store yet."""
     identity = await recorded_identity(store)
     if identity is None:
         raise StoreMisused(
@@ -153,7 +153,7 @@ def _endpoint(objects: Objects) -> str | None:
     ):
         raise ConfigurationError(
             "objects.endpoint is not the address of a server",
-            hint="write it like https://s3.example",
+            hint="set objects.endpoint to an address such as https://s3.example",
         )
     return f"{parts.scheme}://{parts.netloc}"
 

@@ -88,7 +88,7 @@ def store_location(config: Config) -> str:
 
 
 async def refuse_beside_original(config: Config, store: Store) -> None:
-    """Refuse to serve a restored store while the original store still exists here (BK6).
+    """Refuse to serve a restored store while the original is still on this machine (BK6).
 
     Two nodes on copies of one store would accept the same token twice.
 

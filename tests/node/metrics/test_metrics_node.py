@@ -439,7 +439,7 @@ def test_a_taken_address_refuses_to_start(node: RunningNode, tmp_path: Path) -> 
     )
     try:
         assert refused.process.wait(PATIENCE_S) == EXIT_STATUS["configuration-invalid"]
-        refused.wait_for("^next: choose another metrics.listen")
+        refused.wait_for("^next: set metrics.listen to another address or port")
     finally:
         refused.close()
 

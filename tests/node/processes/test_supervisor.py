@@ -87,7 +87,7 @@ def test_the_first_start_says_that_it_made_the_root_secret(
     for is_first in (True, False):
         node = serve("--workers", "1")
         assert node.url
-        said = [line for line in node.lines if line.startswith("made the root secret in ")]
+        said = [line for line in node.lines if line.startswith("created the root secret in ")]
         assert len(said) == is_first, node.lines
         assert all(f"{node.folder / 'data' / 'secret'}: copy it" in line for line in said)
         secret = (node.folder / "data" / "secret").read_bytes()
