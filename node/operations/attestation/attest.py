@@ -146,7 +146,7 @@ class _DecodedRequest(Struct, frozen=True):
 
 
 async def open_session(services: Services, header: str, body: bytes) -> SessionOpened:
-    """Verify a backend's quote, and store the result as evidence for the DID that sent it.
+    """Verify a backend's quote, and store the result as evidence for the backend's DID.
 
     Args:
         header: untrusted text of the `Authorization` header: a UCAN to this node with decrypt on
@@ -252,12 +252,12 @@ def _check_binding(invocation: Invocation, decoded: _DecodedRequest) -> tuple[Ne
     if network is None or len(facts) != 1 or facts[0].get("bodyHash") != decoded.body_hash:
         raise Refusal(
             "session-not-bound",
-            hint="sign one decrypt capability and one fact with this body's hash",
+            hint="sign a token with a decrypt capability and a fact with the request body's hash",
         )
     nonce = decode_url(facts[0].get("nonce"))
     if nonce is None:
         raise Refusal(
-            "session-not-bound", hint="put the challenge's nonce into the fact, in base64url"
+            "session-not-bound", hint="put the challenge's nonce into the token's fact as base64url"
         )
     return network, nonce
 
@@ -347,7 +347,7 @@ async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collater
 
 
 async def _expired_evidence_puts(services: Services, fresh: Evidence) -> list[Put]:
-    """Prepare the deletion of expired evidence of the DID that has just attested.
+    """Prepare to delete expired evidence of the backend that has just attested.
 
     A backend attests every few minutes with a new key, and a release in mode `signed` searches all
     evidence of a backend, so old rows must not accumulate.

@@ -26,7 +26,7 @@ def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
     if len(fmspc) != 1 or len(ca) != 1 or ca[0] not in get_args(PlatformCa):
         raise Refusal(
             "request-malformed",
-            hint="name one platform family: set fmspc, and set ca to `platform` or `processor`",
+            hint="set fmspc once, and set ca once, to `platform` or `processor`",
         )
     family = lower_hex(fmspc[0], _FMSPC_BYTES)
     if family is None:
@@ -37,7 +37,7 @@ def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
 
 
 async def terms_of(services: Services, family: Family | None) -> ReleaseTerms:
-    """Return the current release terms, and whether a platform family's collateral is usable."""
+    """Return the current release terms, with the state of the collateral for `family`."""
     record = await current_release(services.store)
     terms, root = in_force(services.config.release, record), services.trust_root.sha256
     return ReleaseTerms(

@@ -1,4 +1,4 @@
-"""Decrypt requests, on an encryption network's own route and on `/invoke` (enc 2.7; RL15).
+"""Handling of decrypt requests, on a network's route and on `/invoke` (enc 2.7; RL15).
 
 Both routes take the same steps: bind token and body to each other, read what the decision depends
 on, ask the gate, make the decision durable, and only then decrypt the key. A token is good for one

@@ -191,9 +191,9 @@ async def _bind_write(
     *,
     records_use: bool,
 ) -> _Write:
-    """Check that a token names this network, record its nonce as used, and read the network's row.
+    """Check that a token is for `network`, use up the nonce, and read the network's row.
 
-    The nonce remains used even if the request fails afterwards.
+    The nonce stays used even if the request fails afterwards.
     """
     invocation, node_did = call.invocation, services.keyring.node_did
     # rows 7 to 16

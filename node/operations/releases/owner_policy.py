@@ -73,7 +73,7 @@ async def change_in_person(
     if facts != [expected]:
         raise Refusal(
             "session-not-bound",
-            hint="sign one fact with type, targetNode, networkId and this body's hash",
+            hint="put one fact into the token: type, targetNode, networkId and the body's hash",
         )
 
     async def attempt(is_first: bool) -> tuple[Commit, None]:

@@ -60,7 +60,7 @@ _PATHS_AT_ONCE = 16
 def release_keys(
     network: NetworkId, invoker: Principal, receiver_public_key: bytes | None
 ) -> tuple[bytes, ...]:
-    """Return the keys of the rows to read for a decrypt request, before the request is checked.
+    """Return the keys of the rows to read before a decrypt request is checked.
 
     `read_release` reads further rows, whose keys depend on these.
     """
@@ -149,7 +149,7 @@ async def _newest_evidence(
 async def _key_paths(
     services: Services, checked: CheckedDecrypt, policy_paths: frozenset[str]
 ) -> Mapping[str, RowStamp]:
-    """Find the paths in `policy_paths` that contain the requested wrapped key.
+    """Find the paths in `policy_paths` at which the requested wrapped key is stored.
 
     The result maps each such path to the key and version stamp of its row.
 

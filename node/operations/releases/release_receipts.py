@@ -43,7 +43,7 @@ _SHA256_BYTES = 32
 async def missing_documents(
     services: Services, documents: Sequence[bytes], *, kept: Sequence[bytes] = ()
 ) -> tuple[Put, ...]:
-    """Prepare the rows that store a receipt's documents or extend their retention (RC26).
+    """Prepare to store a receipt's documents, or to retain stored ones for longer (RC26).
 
     Documents whose use is already recorded for the current retention period need no row.
 
@@ -242,7 +242,7 @@ async def read_document(services: Services, header: str, *, path_id: str, digest
     of_network, row = call.records
     known_network(of_network)
     if row is None or row.value is None:
-        raise Refusal("document-unknown", hint="take digests from receipts of this node")
+        raise Refusal("document-unknown", hint="use a digest from a receipt of this node")
     return row.value
 
 
