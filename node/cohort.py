@@ -1,4 +1,4 @@
-"""Cohort scheduling: concurrent requests run stage by stage instead of one after another.
+"""Cohort scheduling: concurrent requests pass each stage of processing together.
 
 A request runs a hundred small functions between the kernel and libsodium. Run from start to end on
 its own, it finds little of their code and data in the processor's caches. When several requests
@@ -24,16 +24,16 @@ class Cohort:
         self._due = 0
 
     def arrived(self, requests: int) -> None:
-        """Add requests to the count after their headers have arrived."""
+        """Add requests to the number of open requests, once their headers have arrived."""
         self._due += requests
 
     def answered(self, requests: int) -> None:
-        """Remove answered or abandoned requests from the count."""
+        """Subtract answered or abandoned requests from the number of open requests."""
         self._due -= requests
 
     @types.coroutine
     def yield_to_cohort(self) -> Generator[None, None, None]:
-        """Let the other requests reach the same stage before this one continues.
+        """Pause the current request so that others can reach the same stage.
 
         This is cheaper than `asyncio.sleep(0)`.
         """

@@ -32,7 +32,7 @@ OTHER = "other"
 
 
 class RequestCounter:
-    """Counters of one worker's requests, refusals, key releases and dropped connections.
+    """Counters for requests, refusals, key releases and dropped connections of one worker.
 
     Only the event loop's thread may use them.
     """

@@ -24,7 +24,7 @@ class DocumentCache:
         self._judged = Recent[bytes, QuoteVerdict](MAX_EVIDENCE)
 
     def enter(self, span: int) -> None:
-        """Set the current 30-day retention period. If the period has changed, clear the cache."""
+        """Set the current 30-day retention period, and clear the cache when a new period begins."""
         if span != self._span:
             self._span = span
             self._policies.clear()
@@ -39,8 +39,7 @@ class DocumentCache:
         return self._judged.get(evidence_sha256)
 
     def note(self, span: int, *, policies: Iterable[str], judged: QuoteVerdict | None) -> None:
-        """Add newly stored documents to the cache. Do nothing if `span` is an earlier retention
-        period."""
+        """Add newly stored documents to the cache, if `span` is the current retention period."""
         if span == self._span:  # a later period has to store its documents again
             for sha256 in policies:
                 self._policies.put(sha256, None)

@@ -27,9 +27,9 @@ _FIELDS = "sealspace_fields"  # attribute of our log records that contains the n
 
 
 def configure_logs(level: str, *, stream: TextIO | None = None) -> None:
-    """Write log lines of the given level and above.
+    """Write log lines at the given level or above.
 
-    Lines from libraries are written only at level warning and above.
+    Lines from libraries are written only at level warning or above.
     """
     _lines.stream = stream
     _events.setLevel(_LEVELS[level.upper()])
@@ -72,7 +72,10 @@ def log_failure(request_id: str, method: str, error: BaseException) -> None:
 
 
 def describe(error: BaseException) -> dict[str, str | list[str]]:
-    """Return an error's class and source locations, innermost last, without its message."""
+    """Return the class and the source locations of an error, innermost last.
+
+    The error's message is left out.
+    """
     # Not `traceback.extract_tb`: it reads the source files, which fails without free descriptors.
     frames = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__)][-_FRAMES:]
     places = [

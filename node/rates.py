@@ -48,7 +48,10 @@ class Rates:
             )
 
     def is_new(self, client: str | None) -> bool:
-        """Return whether the client has no entry in memory. Its token bucket is then full."""
+        """Return whether the client's token bucket is full.
+
+        Full buckets are not kept in memory.
+        """
         return self._most >= 1 and (client is None or counted_as(client) not in self._spent)
 
     def charge(self, client: str | None, *, now: float) -> None:

@@ -35,8 +35,10 @@ def configured_record(release: Release) -> ReleaseRecord:
 
 
 def loosened(release: Release, record: ReleaseRecord) -> str | None:
-    """Describe how the configuration is looser than the stored key-release policy. Return None
-    if it is not."""
+    """Describe how the configuration is looser than the stored key-release policy.
+
+    Return None if the configuration is not looser.
+    """
     configured = replace(configured_record(release), node_policy=record.node_policy)
     if not configured.is_looser_than(record):
         return None

@@ -29,7 +29,7 @@ MOST_REST_S = 0.1
 
 
 class Quotes:
-    """The queue through which one process verifies all quotes."""
+    """A queue of quotes to verify. Each process has one queue."""
 
     def __init__(
         self,

@@ -319,7 +319,7 @@ class Housekeeper:
         return True
 
     async def _is_steady(self, lease: Lease, noted: Mapping[str, float]) -> bool:
-        """Return whether no clock jump was detected in the last day.
+        """Return whether the clock has run steadily for a day.
 
         Age-based deletion is postponed after a clock jump (ST11).
         """
@@ -366,7 +366,7 @@ class Housekeeper:
                 log_warning("housekeeping-failed", job="lease", **describe(error))
 
     async def leave(self) -> None:
-        """Release the lease if the store answers within a second."""
+        """Release the lease, but wait for the store at most one second."""
         with suppress(SpaceError, TimeoutError):
             async with asyncio.timeout(_RELEASE_WITHIN_S):
                 await self._lease.release()

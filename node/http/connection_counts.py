@@ -13,7 +13,7 @@ _ABSENT = (1 << 32) - 1
 
 
 class ConnectionCounts:
-    """A table of open connections by worker. Workers that do not accept connections are marked."""
+    """A shared-memory table with the number of open connections for each worker."""
 
     def __init__(self, descriptor: int) -> None:
         """Map the shared table into memory. The caller keeps `descriptor` open."""
@@ -32,8 +32,7 @@ class ConnectionCounts:
         return self._descriptor
 
     def is_ours(self, worker: int, count: int) -> bool:
-        """Set a worker's connection count. Return whether that worker should accept the next
-        connection."""
+        """Store a worker's connection count. Return whether the worker may accept another one."""
         self._rows[worker] = min(count, _ABSENT - 1)
         least = self.least_beside(worker)
         # With many connections an eighth more is even enough; a pause would only add latency.

@@ -48,7 +48,7 @@ class ConnectionBounds(listener.ConnectionBounds):
     """
 
     def __init__(self, http: Http, counter: RequestCounter | None = None) -> None:
-        """Read the limits from the settings. `counter` counts connections that exceed a limit."""
+        """Read the limits from the settings. `counter` counts connections closed by a limit."""
         limits = ConnectionLimits(
             max_connections=http.max_connections,
             connections_per_client=http.connections_per_client,
@@ -65,7 +65,7 @@ class ConnectionBounds(listener.ConnectionBounds):
         self._reported_at: set[Bound] = set()
 
     def met(self, bound: Bound) -> None:
-        """Count a connection that was closed because it exceeded a limit."""
+        """Count a connection that was closed because of a limit."""
         if self._counter is not None:
             self._counter.limit_exceeded(bound)
         if bound not in self._reported_at:

@@ -94,8 +94,10 @@ class Series(NamedTuple):
         return "histogram" if self.buckets else "gauge"
 
     def cells(self, processes: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Any]]:
-        """Yield the label values and the child metric of each time series for the given
-        processes."""
+        """Create the metric, and yield each time series as (label values, child metric).
+
+        Metrics with a `process` label get a time series for each process that writes them.
+        """
         labels = dict(self.labels)
         if self.writers:
             labels["process"] = [

@@ -65,7 +65,7 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
             await asyncio.sleep(STORE_PERIOD_S)
 
     async def read_store(self, services: Services) -> None:
-        """Record metrics read from the store, such as the age of Intel's collateral."""
+        """Update the metrics that depend on the store, such as the age of Intel's collateral."""
         store, now = services.store, services.clock.now()
         states = [state for _, state, _ in await collateral_states(store)]
         stored = [state for state in states if not state.is_missing]

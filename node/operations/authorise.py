@@ -94,7 +94,7 @@ _BINDING_FACTS = (ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT)
 
 
 class Call(Struct, frozen=True, gc=False):
-    """An authorised invocation, with the rows that the operation requested.
+    """An authorised invocation, and the rows that were read for the operation.
 
     The rows are from the same snapshot as the authorisation.
     """
@@ -110,14 +110,14 @@ class Call(Struct, frozen=True, gc=False):
 
     @property
     def live(self) -> tuple[bytes, ...]:
-        """Keys of the revocation markers that the call's commit has to check again (ST2).
+        """Keys of the revocation markers to check again when the operation commits (ST2).
 
         If a delegation is revoked in the meantime, the commit fails.
         """
         return marker_keys(self.authority.live)
 
     def require_hosted(self) -> None:
-        """Raise `space-not-found` unless every space in the call is hosted (M60, I37)."""
+        """Raise `space-not-found` unless the node hosts every requested space (M60, I37)."""
         if self.unhosted:
             raise Refusal("space-not-found")
 

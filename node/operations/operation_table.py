@@ -105,7 +105,7 @@ class Row(Struct, frozen=True, eq=False):
 
 
 async def _authorise(request: Request) -> None:
-    """Check that the token is authorised, and do nothing else."""
+    """Authorise the token without running an operation."""
     call = await read_call(request.services, request.invocation)
     call.require_hosted()
 
@@ -268,7 +268,7 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
 
 
 def _requested(invocation: Invocation) -> tuple[list[Row], tuple[Step, ...]]:
-    """Return the operations that a token's capabilities request, and the operations' targets."""
+    """Return the requested operations and their targets, from the token's capabilities."""
     rows: list[Row] = []
     steps: list[Step] = []
     for capability in invocation.capabilities:

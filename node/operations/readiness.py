@@ -1,4 +1,4 @@
-"""The readiness check: a canary write, the schema and the release record (wire 7.1).
+"""The readiness check, which writes a canary row and reads essential rows (wire 7.1).
 
 A process can be alive without being able to serve: if the disk is full or the storekeeper has
 ended, /healthz still answers.
@@ -66,7 +66,7 @@ PROBE: web.AppKey[ReadinessProbe] = web.AppKey("readiness", ReadinessProbe)
 
 
 async def _run_checks(services: Services) -> Readiness:
-    """Write a canary row, read the schema and release record, and check the body storage."""
+    """Write a canary row, read the schema and the release record, and check value storage."""
     own, ready_s = services.own_quotes, services.config.limits.ready_s
 
     canary = Commit(puts=(Put(key=CANARY_KEY, value=services.entropy.token(8)),))

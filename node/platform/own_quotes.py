@@ -85,7 +85,7 @@ class OwnQuotes:
 
 
 def configured_own_quotes(platform: Platform) -> OwnQuotes | None:
-    """Return the queue for the node's own quotes, or None if no platform is configured."""
+    """Return the queue for quotes of this node, or None if no TEE platform is configured."""
     if platform.source == "none":
         return None
     return OwnQuotes(lambda report_data: quote_source(platform).quote(report_data), platform)

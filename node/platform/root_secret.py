@@ -96,7 +96,7 @@ def secret_origin(config: Config) -> SecretOrigin:
 
 
 def where_the_secret_is(config: Config, node_did: str) -> str:
-    """Return the error hint for a root secret that does not match the store's node DID."""
+    """Return an error hint on how to provide the root secret of the node with this DID."""
     if secret_origin(config) == "platform":
         return (
             "start with the application (app id), key provider and secret.platform_path that the"
@@ -138,9 +138,9 @@ def _bounded(secret: bytes, source: str | Path, config: Config) -> bytes:
 
 
 def _repair_hint(config: Config, path: Path | None = None) -> str:
-    """Return an error hint that says how to repair the root secret in the file or the settings.
+    """Return an error hint with the steps to repair the root secret.
 
-    It never suggests a new secret for an existing store, which would become unreadable.
+    The hint never suggests a new secret for an existing store, which would become unreadable.
     """
     has_store = (config.data / STORE_FOLDER_NAME).exists() or config.is_shared
     if path is not None:

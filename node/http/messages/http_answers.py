@@ -207,7 +207,7 @@ class WholeAnswer(web.Response):
     """
 
     def __init__(self, body: bytes, headers: Mapping[str, str], status: int = 200) -> None:
-        """Store status, headers and body. `prepare` initialises the aiohttp base class."""
+        """Store the status, headers and body. `prepare` initialises the aiohttp base class."""
         self._status = status
         self.whole = body
         self.given = headers
@@ -218,7 +218,7 @@ class WholeAnswer(web.Response):
         return await super().prepare(request)
 
     def piece(self, request: web.BaseRequest, common: CommonHead) -> bytes | None:
-        """Return the serialised response, head and body, or None if aiohttp has to send it.
+        """Return the response as bytes, or None if aiohttp has to send the response.
 
         A caller that gets the bytes sends them and does not call `prepare`.
         """
@@ -243,7 +243,7 @@ class PageAnswer(WholeAnswer):
 
 
 class UntypedStream(web.StreamResponse):
-    """A streamed response without a content type, for a value stored without one (J7)."""
+    """A streamed response without a content type, for a value that was stored untyped (J7)."""
 
 
 def json_answer(
@@ -355,7 +355,7 @@ async def _joined(pieces: AsyncIterator[Piece]) -> bytes:
 
 
 async def _merged(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Merge small pieces of bytes into pieces of at least 64 KiB. The last may be smaller."""
+    """Join small chunks into chunks of at least 64 KiB. The last chunk may be smaller."""
     buffer: list[bytes] = []
     buffered_bytes = 0
     async for piece in pieces:

@@ -162,7 +162,7 @@ async def _next_piece(content: StreamReader, idle_s: float) -> bytes:
 
 
 async def json_body(request: web.Request, shape: type[Shape], *, max_bytes: int) -> Shape:
-    """Return the JSON body decoded as `shape`. Unknown members are ignored (H4).
+    """Decode the JSON body as the type `shape`. Unknown members are ignored (H4).
 
     The content type has already been checked: the route table does that for JSON routes.
 

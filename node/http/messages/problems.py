@@ -89,7 +89,7 @@ def _problem(
 
 
 def _retry_after(row: Row, error: Exception | None) -> dict[str, str]:
-    """Return a `Retry-After` header if `error` or `row` specifies a delay."""
+    """Return a `Retry-After` header for a delay in `error` or `row`, or no header."""
     known_s = error.retry_after_s if isinstance(error, Refusal) else None
     after_s = row.retry_after_s if known_s is None else known_s
     return {} if after_s is None else {"Retry-After": str(after_s)}

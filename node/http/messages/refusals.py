@@ -56,7 +56,7 @@ class RouteAnswer(Struct, frozen=True):
 
 
 class Row(Struct, frozen=True):
-    """The default HTTP response for a refusal code, and the routes that override it."""
+    """The default HTTP response for a refusal code, and different responses for some routes."""
 
     status: int
     title: str | None
@@ -235,7 +235,7 @@ _TOKENS = {
 
 
 def _untitled(status: int, hint: str, body: Body = "message") -> Row:
-    """Return a table row whose title is the reason phrase of the HTTP status."""
+    """Return a table row with the standard reason phrase of the HTTP status as its title."""
     return Row(status, reason_of(status), hint, body)
 
 
@@ -280,7 +280,7 @@ _DELEGATIONS = {
 def _network(
     status: int, hint: str = _COMPARE, *, invoked: RouteAnswer = _FORBIDDEN, body: Body = "message"
 ) -> Row:
-    """Return the table row for an encryption-network refusal code.
+    """Return the table row for a refusal code of encryption networks.
 
     Decrypt requests on `/invoke` are answered 403 by default (enc 2.7).
     """
@@ -443,7 +443,10 @@ def code_of(error: Exception) -> str:
 def wire_form(
     error: Exception, row: Row, place: AnsweredRoute | None = None
 ) -> tuple[int, str | None]:
-    """Return the HTTP status and body text for an error. A text of None means `problem+json`."""
+    """Return the HTTP status and the body text for an error.
+
+    The text is None if the body is `problem+json`.
+    """
     at_place = None if place is None else row.by_route.get(place)
     if at_place is not None:
         return at_place.status, str(error) if at_place.text is None else at_place.text

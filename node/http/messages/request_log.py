@@ -86,7 +86,7 @@ class RequestLog:
             log_event("request", route=None, status=status, client=self._client(peer))
 
     def _client(self, client: str | None) -> str | None:
-        """Return the client's IP address in mode `plain`, otherwise a keyed hash of the address."""
+        """Return the client's IP address in `plain` mode, otherwise a keyed hash of the address."""
         if client is None:
             return None
         return (

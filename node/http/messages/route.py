@@ -46,7 +46,7 @@ class RequestBody(Struct, frozen=True):
 
 
 class ResponseShape(Struct, frozen=True):
-    """The status, headers and body type of a response that is not a refusal."""
+    """The status, headers and body type of a response other than an error."""
 
     shape: object
     status: int = 200
@@ -95,7 +95,7 @@ class Route(Struct, frozen=True):
 
     @property
     def json(self) -> bool:
-        """Return whether the route matches only requests with a JSON content type (H4)."""
+        """Return whether requests must have a JSON content type to match the route (H4)."""
         return self.takes is not None and self.takes.shape is not None
 
     @property
@@ -209,7 +209,7 @@ def _count_refusal(
 
 
 def _require_as_written(path: str, sent: str) -> None:
-    """Refuse a request path that percent-encodes a fixed segment of the route's path."""
+    """Refuse a request path in which a fixed segment of the route is percent-encoded."""
     # The framework matches decoded paths but leaves `%2F`, so both have the same segments. A
     # pattern with `.*` is always the last segment.
     for expected, segment in zip(path.split("/"), sent.split("/"), strict=False):

@@ -24,7 +24,7 @@ MAX_USAGE_SPACES = 10_000
 
 
 class QuotaRequest(msgspec.Struct):
-    """The body of a PUT request that sets a limit of at most 2^62 bytes."""
+    """The body of a PUT request that sets a space's storage limit, at most 2^62 bytes."""
 
     limit_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 

@@ -1,4 +1,4 @@
-"""Routes for the node's own quotes (wire 5.9), backends' evidence and owners' policies (RL17)."""
+"""Routes for node quotes, backend evidence and owner policies (wire 5.9; RL17)."""
 
 from collections.abc import Mapping
 from typing import Literal

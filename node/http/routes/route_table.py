@@ -60,7 +60,7 @@ async def get_host_did(request: web.Request) -> web.Response:
 
 
 class Revoked(msgspec.Struct, omit_defaults=True):
-    """The delegations that were revoked. `cids` is set only if the request named several."""
+    """The revoked delegations. `cids` is set only for a request with several delegations."""
 
     revoked: bool
     cid: str

@@ -171,7 +171,7 @@ async def _attempt(
 
 
 class _State(Struct, frozen=True):
-    """The data for a registration: the stored state, and the changes to make."""
+    """The stored state and the planned changes for the registration of a delegation."""
 
     now: float
     marks: Mapping[ContentKey, Marker]
@@ -262,10 +262,10 @@ async def _register_again(
 
 
 def _new_alias(delegation: Delegation, state: _State) -> Commit:
-    """Return a commit that stores the CID of another encoding of a known delegation (D12).
+    """Return a commit that stores another CID for a known delegation (D12).
 
-    A signer can make any number of encodings of one delegation, so encodings count towards the
-    byte limits.
+    A signer can encode one delegation in any number of ways, each with its own CID, so encodings
+    count towards the byte limits.
 
     Raises:
         TooManyDelegations: the signer's or the address's limit is reached.

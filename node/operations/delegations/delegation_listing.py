@@ -1,4 +1,4 @@
-"""The JSON form of a delegation in the list of an account's delegations (wire 5.4)."""
+"""The JSON format of a delegation list (wire 5.4)."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,7 @@ class ListedResource(msgspec.Struct, frozen=True):
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """One delegation in a list. The last three fields are set only after a revocation."""
+    """One delegation in a list. The fields after `status` are set only after a revocation."""
 
     cid: str
     direction: Direction

@@ -116,7 +116,7 @@ async def query_delegations(
 
 
 class _View(Struct, frozen=True):
-    """The account and the filters of a delegation query.
+    """The listed account and the filters of a delegation query.
 
     Attributes:
         parties: the account and the calling key, without repetition.
@@ -127,7 +127,7 @@ class _View(Struct, frozen=True):
     filters: Filters
 
     def direction(self, stored: Registered, members: frozenset[Principal]) -> Direction | None:
-        """Return "granted" or "received", or None if the account may not see the delegation."""
+        """Return "granted" or "received", or None for a delegation to hide from the account."""
         delegation = stored.delegation
         if delegation.delegator in self.parties:
             return "granted"
@@ -137,7 +137,7 @@ class _View(Struct, frozen=True):
 
 
 def _account(invocation: Invocation) -> Principal:
-    """Return the account whose delegations the token asks to list.
+    """Return the account whose delegations are requested.
 
     The token has one capability, on `<space>/delegation` of the account.
     """
@@ -193,7 +193,7 @@ async def _authorised_read(
 
 
 class _Source(Struct):
-    """One index of delegations (by issuer or recipient), and how far it has been read."""
+    """A page-by-page reader for an index of delegations, by issuer or recipient."""
 
     principal: Principal
     role: bytes
@@ -203,7 +203,7 @@ class _Source(Struct):
     rows: deque[tuple[bytes, ContentKey]] = field(default_factory=deque)
 
     def wanted(self) -> Range:
-        """Return the key range of the next page of this index."""
+        """Return the range of keys to read for the next page."""
         return party_range(self.principal, self.role, after=self.after, limit=self.step)
 
     def take_in(self, page: Page) -> None:

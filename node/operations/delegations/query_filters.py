@@ -23,7 +23,7 @@ Direction = Literal["granted", "received"]
 
 
 class QueryRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of a delegation query. A null member counts as absent."""
+    """The JSON body of a delegation query. A null value counts as absent."""
 
     direction: Literal["granted", "received", "all"] | None = None
     status: Status | None = None
@@ -101,7 +101,7 @@ def _bad(reason: str) -> Refusal:
 
 
 def _after(cursor: str) -> Digest:
-    """Decode a cursor into the digest of the CID at which the previous page ended."""
+    """Decode a cursor. Return the CID digest of the delegation that ended the previous page."""
     with suppress(UnicodeDecodeError, InvalidIdentifier):
         digest = parse_cid((decode_url(cursor) or b"").decode("ascii")).digest32
         if digest is not None:

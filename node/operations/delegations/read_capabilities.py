@@ -63,7 +63,7 @@ class _List(msgspec.Struct, frozen=True, tag="list"):
 
 
 def asked_of(facts: Iterable[Json]) -> GrantFilters | Chain:
-    """Parse the query in a token's facts: a request for one delegation, or filters for a list.
+    """Parse the request in a token's facts: for one delegation, or for a filtered list.
 
     The first valid query counts. Without one, return filters that match every delegation.
     """
@@ -139,7 +139,7 @@ async def _list(
     space: SpaceId,
     page: Page,
 ) -> Entries:
-    """Return the active delegations on a space that pass the filters.
+    """Filter the active delegations on a space, and return the matches.
 
     Args:
         page: the first page of the space's index of delegations, which has been read already.

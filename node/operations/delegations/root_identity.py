@@ -1,4 +1,4 @@
-"""The wallet on whose behalf a key acts, found by following the key's delegations upwards."""
+"""Search for the wallet that a key acts for, upwards along the key's delegations."""
 
 from capabilities.chain import MAX_CHAIN_NODES
 from capabilities.principals import Principal, is_wallet

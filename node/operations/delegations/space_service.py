@@ -52,12 +52,12 @@ class SpaceEntry(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"
 
 
 def is_about_spaces(resource: Resource) -> bool:
-    """Return whether a resource is `<space>/space`, with or without a trailing slash."""
+    """Return whether a resource has the form `<space>/space`, with or without a trailing slash."""
     return _is_plain(resource) and not resource.path
 
 
 def is_about_one(resource: Resource) -> bool:
-    """Return whether a resource is `<space>/space/<name or id>`."""
+    """Return whether a resource has the form `<space>/space/<name or id>`."""
     return _is_plain(resource) and bool(resource.path)
 
 

@@ -1,4 +1,4 @@
-"""The state of a registered delegation at a given time, for routes that report on delegations.
+"""The state of a registered delegation at a given time.
 
     revoked > an ancestor is revoked > expired > not valid yet > active
 

@@ -1,4 +1,4 @@
-"""Quota administration: usage and storage limits of spaces (wire §5.12).
+"""Quota administration: the storage limits and the usage of spaces (wire §5.12).
 
 A limit is a row of the store, so it survives restarts and applies on every worker and machine from
 the next write on.

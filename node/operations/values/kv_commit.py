@@ -41,7 +41,7 @@ def quota_exceeded(used_bytes: int, limit_bytes: int) -> Refusal:
 
 
 class PutReading(Struct, frozen=True, gc=False):
-    """A snapshot that a write is checked against: old values, and the space's usage and limit.
+    """A snapshot for checking a write: old values, and the space's usage and limit.
 
     Attributes:
         call: the authorised call; its records begin with the rows of the values, in the order of
@@ -79,14 +79,14 @@ class PutReading(Struct, frozen=True, gc=False):
             raise quota_exceeded(self.used_bytes, self.limit_bytes or 0)
 
     def check_received(self, received_bytes: int) -> None:
-        """Refuse the request if the received bytes exceed the space's free quota (M51)."""
+        """Refuse the request if the received bytes exceed the space's remaining quota (M51)."""
         if self.free_bytes is not None and received_bytes > self.free_bytes:
             raise quota_exceeded(self.used_bytes, self.limit_bytes or 0)
 
     async def within_free_space(
         self, pieces: AsyncIterator[bytes], received_bytes: int = 0
     ) -> AsyncIterator[bytes]:
-        """Yield a body's chunks. Refuse the request once they exceed the space's free quota (M51).
+        """Yield the chunks of a body. Refuse the request if the remaining quota is exceeded (M51).
 
         `received_bytes` counts the bodies before this one.
         """
@@ -118,7 +118,7 @@ class PutReading(Struct, frozen=True, gc=False):
 async def _read_put(
     request: Request, space: SpaceId, paths: Sequence[str], *, records_use: bool
 ) -> PutReading:
-    """Authorise a write, and read the state that it is checked against.
+    """Authorise a write, and read the snapshot for checking the write.
 
     If the node's mode allows it, an owner's write hosts a space that is not hosted yet (store §6).
     The rows for hosting are read only in this case, and the commit fails if they have changed.
@@ -234,7 +234,7 @@ async def put_values(
 
 
 def durable_replay_record(services: Services, call: Call) -> ReplayRecord | None:
-    """Return the replay record to write with a commit, or None if the token has expired (ST4).
+    """Return the replay record to commit, or None if the call's token has expired (ST4).
 
     A token may expire while a body arrives slowly. It is then refused because of its time, and the
     store accepts no more replay records for its expiry minute.

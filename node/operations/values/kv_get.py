@@ -1,4 +1,4 @@
-"""Value reads: the value at a path (wire §4.4.1), or only its metadata (§4.4.2)."""
+"""Operations that read a value (wire §4.4.1) or only the value's metadata (§4.4.2)."""
 
 from msgspec import Struct
 

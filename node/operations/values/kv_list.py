@@ -158,9 +158,9 @@ def _granted_resources(call: Call, step: Step, caveats: Caveats) -> list[Resourc
 
 
 def _is_of(resource: Resource, step: Step) -> bool:
-    """Return whether a resource is exactly the requested prefix.
+    """Return whether the path of a resource equals the requested prefix.
 
-    The resource's query and fragment are ignored.
+    The spaces must be equal too. The resource's query and fragment are ignored.
     """
     return isinstance(resource, SpaceResource) and (
         resource.space,

@@ -121,7 +121,7 @@ class _Source(Struct):
         return (await self.take(end + len(_HEAD_END)))[len(_CRLF) : -len(_HEAD_END)]
 
     async def part(self, name: str) -> AsyncIterator[bytes]:
-        """Yield the bytes of a part up to the next delimiter."""
+        """Yield the content of one part, which ends at the next delimiter."""
         end = _CRLF + self.delimiter
         while (found := self.buffer.find(end)) < 0:
             # The buffer may end with the first bytes of the delimiter.

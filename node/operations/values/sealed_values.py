@@ -1,4 +1,4 @@
-"""Encrypted values (envelopes), and the digests of the wrapped keys in them (RL19).
+"""Encrypted values (envelopes), and digests of their wrapped keys (RL19).
 
 A policy may name paths at which a key has to be stored. A release then compares its wrapped key
 with the digest in the row that describes the value. The digest is written in the value's own
@@ -27,7 +27,7 @@ _MEMBER = b'"encryptedSymmetricKey"'
 
 
 class _Sealed(msgspec.Struct, rename="camel"):
-    """The JSON members of an encrypted envelope that contain its wrapped key (EN23)."""
+    """The part of an envelope's JSON that contains the wrapped key (EN23)."""
 
     v: Literal[1]
     encrypted_symmetric_key: str
@@ -43,7 +43,7 @@ def key_digest(wrapped_key: str) -> bytes:
 
 
 def sealed_key_of(body: Body) -> bytes | None:
-    """Return the digest of an envelope's wrapped key, or None if the body is not in memory.
+    """Return the wrapped key's digest for a value, or None if the value is not in memory.
 
     For a value that is not an envelope, the result is NO_ENVELOPE and costs a search for one word.
     """
@@ -51,7 +51,7 @@ def sealed_key_of(body: Body) -> bytes | None:
 
 
 async def is_stored_at(services: Services, head: Head, digest: bytes, *, most_bytes: int) -> bool:
-    """Return whether a value is an envelope whose wrapped key has this digest."""
+    """Return whether a stored value is an envelope whose wrapped key has the given digest."""
     if head.sealed_key is not None:
         return head.sealed_key == digest
     return (
