@@ -42,7 +42,7 @@ def fetch_evidence(
     entropy: Entropy | None = None,
     settings: TransportSettings | None = None,
 ) -> Seen:
-    """Request a backend's evidence for a fresh nonce, and verify it.
+    """Fetch a backend's evidence with a fresh nonce, and verify the evidence.
 
     Args:
         url: address of the backend: `https://…`, or `http://…` on this machine.
@@ -339,7 +339,7 @@ class PublicKv:
         """The id of this space."""
 
     def get(self, key: str, *, max_bytes: int = ...) -> Value:
-        """Read a value. Its metadata is empty because nodes publish only the content type.
+        """Read a value. Apart from the content type, nodes do not publish its metadata.
 
         Args:
             key: the key.
@@ -379,7 +379,7 @@ class Secrets:
     """
 
     def resource(self, name: str, *, scope: str | None = None) -> str:
-        """Return the resource URI that a grant to read the secret must name.
+        """Return the resource URI to use in a grant to read a secret.
 
         Raises:
             InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
@@ -547,7 +547,7 @@ class Spaces:
 
     @property
     def rights(self) -> tuple[Capability, ...]:
-        """The capabilities that a session needs to use this class. See `Delegations.add_right`."""
+        """The capabilities that the methods of this class require. See `Delegations.add_right`."""
 
     def list(self) -> tuple[SpaceEntry, ...]:
         """Return the owner's spaces, ordered by id.
@@ -832,7 +832,7 @@ class Delegations:
         """
 
     def read(self, portable: PortableDelegation) -> Grant:
-        """Check that a portable delegation agrees with its token, and return the token's grant.
+        """Check that the fields of a portable delegation match its token, and return the grant.
 
         Raises:
             InvalidPortableDelegation: the token cannot be read, differs from the members beside it,
@@ -847,7 +847,7 @@ class Delegations:
         ttl_s: float = ...,
         domain: str = "localhost",
     ) -> None:
-        """Add more of the owner's rights to this session. The wallet signs one message.
+        """Add rights to this session. The owner's wallet signs one message.
 
         Args:
             wallet: the wallet of this session's owner.
@@ -998,7 +998,7 @@ class Backends:
         """
 
     def require_judgeable(self, seen: Seen) -> None:
-        """Require that the node can verify a backend. Otherwise, a grant would have no effect.
+        """Check that the node can verify a backend, so that a grant to the backend has an effect.
 
         Raises:
             BackendNotAcceptable: the node trusts another root, rejects the key provider, or lacks
@@ -1172,7 +1172,7 @@ class Runners:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> Generation:
-        """Ask a runner to generate secrets whose values no human ever sees.
+        """Ask a runner to generate secrets that only programs can read.
 
         The owner's network `protected` is created if it is missing, with a policy that keeps people
         from opening its secrets. The runner gets a grant for ten minutes to write exactly these
@@ -1226,7 +1226,7 @@ class Runners:
         ttl_s: float = ...,
         wallet: AnyWallet | None = None,
     ) -> Credential:
-        """Create an API key for calling programs. The calls are charged to the owner.
+        """Create an API key that permits calls to programs. The owner pays for the calls.
 
         Args:
             url: address of the runner, the only one where the key is valid.
