@@ -404,7 +404,7 @@ def _owner(form: _Form, at: str) -> Principal:
 
 def _differs(how: str) -> InvalidPortableDelegation:
     return InvalidPortableDelegation(
-        f"the delegation's fields do not match its signed token: {how}", hint=_HINT
+        f"the delegation's description does not match its signed token: {how}", hint=_HINT
     )
 
 

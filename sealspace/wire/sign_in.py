@@ -120,7 +120,7 @@ async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Sessi
     except CapabilityError as exc:
         raise InvalidInput(
             "the wallet's DID is not valid",
-            hint="`wallet.did` must be did:pkh:eip155:<chain>:<address>",
+            hint="the DID must be did:pkh:eip155:<chain>:<address>",
         ) from exc
     received = [grant_of(portable, now=caller.clock.now()) for portable in asked.received]
     for grant in received:

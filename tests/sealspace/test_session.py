@@ -69,7 +69,7 @@ def granted(*capabilities: Capability, delegate: str = AGENT.did, ttl_s: float =
 
 def test_a_parent_that_is_no_cid_is_not_signed() -> None:
     """A wallet does not sign a message whose parent is not a cid."""
-    with pytest.raises(InvalidInput, match="not the id of a delegation"):
+    with pytest.raises(InvalidInput, match="must be the id of a delegation"):
         sign_message(
             WALLET,
             CountingEntropy(),

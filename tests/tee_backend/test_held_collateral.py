@@ -53,7 +53,7 @@ async def test_a_damaged_document_is_not_passed_over(
     folder = CollateralFolder(tmp_path)
     assert (await folder.collateral(machine.fmspc, "platform")).raw == document
     (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(CollateralNeeded, match="is refused") as damaged:
+    with pytest.raises(CollateralNeeded, match="was refused") as damaged:
         await folder.collateral(machine.fmspc, "platform")
     assert (damaged.value.problem, str(tmp_path) in damaged.value.hint) == (
         "collateral-malformed",

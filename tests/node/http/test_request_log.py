@@ -308,6 +308,6 @@ async def test_a_line_that_cannot_be_written(
 
 def test_lines_that_the_level_would_hide() -> None:
     """A log level that hides request lines is refused together with `log.requests`."""
-    with pytest.raises(ConfigurationError, match=r"log\.level = warning hides"):
+    with pytest.raises(ConfigurationError, match=r"log\.level = warning suppresses"):
         refuse_contradictions(Config(log=Log(requests="hashed", level="warning")))
     refuse_contradictions(Config(log=Log(requests="plain", level="debug")))

@@ -216,8 +216,8 @@ async def test_a_folder_of_secrets_says_what_is_in_it(desk: Desk) -> None:
         (("grant", "create", "DID", "--path", "x", "--secret", "A"), 2, "--path requires --space"),
         (("grant", "show", "nothing"), 2, "neither a file nor the id"),
         (("grant", "revoke", "nothing", "--yes"), 2, "neither a file nor the id"),
-        (("grant", "show", UNKNOWN), 21, "no grant"),
-        (("grant", "revoke", UNKNOWN, "--yes"), 21, "no grant"),
+        (("grant", "show", UNKNOWN), 21, "neither made nor received"),
+        (("grant", "revoke", UNKNOWN, "--yes"), 21, "neither made nor received"),
     ],
 )
 async def test_what_is_no_grant(
@@ -248,7 +248,7 @@ async def test_grants_that_are_not_what_they_say(desk: Desk) -> None:
     token = whole["delegationHeader"]["Authorization"]
     wider = [whole["resources"][0] | {"path": "all"}]
     bad = {
-        "differs from": (
+        "does not match": (
             whole | {"delegateDID": "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"}
         ),
         "token differs": whole | {"cid": UNKNOWN},

@@ -295,10 +295,10 @@ async def test_grants_that_are_not_made(desk: Desk, stage: RunnerStage, tmp_path
         ),
         ((*by, "--program", "absent", "--yes"), "no version of"),
         ((*by, "--program", "0" * 64, "--follow", "--yes"), "only one version"),
-        ((*by, "--program", "digest", "--anybody", "--caller", SOMEBODY), "contradict"),
+        ((*by, "--program", "digest", "--anybody", "--caller", SOMEBODY), "give only one of"),
         (
             (*by, "--program", "digest", "--condition", str(tmp_path / "condition.json")),
-            "does not contain a condition",
+            "must contain a condition",
         ),
         ((*by, "--program", "digest", "--caller", "alice"), "not a DID"),
         ((*by, "--program", "digest", "--host", "127.0.0.1"), "without scheme"),

@@ -377,7 +377,7 @@ async def test_other_code_with_the_runner_s_key(stage: RunnerStage, tmp_path: Pa
             stage.inspector,
             authorization=made.authorization,
         )
-    with pytest.raises(StatementInvalid, match="another request"):
+    with pytest.raises(StatementInvalid, match="a different request"):
         await verify_generated(made.statement, start, stage.inspector, authorization="another")
     verified = await verify_generated(
         made.statement, start, stage.inspector, authorization=made.authorization

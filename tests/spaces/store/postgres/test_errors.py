@@ -48,7 +48,7 @@ def test_what_no_server_said_leaves_the_outcome_open(exc: Exception) -> None:
     ("exc", "kind", "reported"),
     [
         (error("53100"), StoreFull, "free space"),
-        (error("21000"), CommitInvalid, "as a counter"),
+        (error("21000"), CommitInvalid, "write and increment the same row"),
         (error("42501"), StoreUnavailable, "42501"),
         (ConnectionResetError("10.0.0.7"), StoreUnavailable, "ConnectionResetError"),
     ],
