@@ -251,7 +251,7 @@ async def test_grants_that_are_not_what_they_say(desk: Desk) -> None:
         "does not match": (
             whole | {"delegateDID": "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"}
         ),
-        "token differs": whole | {"cid": UNKNOWN},
+        "another id": whole | {"cid": UNKNOWN},
         "resources[0]": whole | {"resources": wider},
         "cannot be read": whole | {"delegationHeader": {"Authorization": token[:-8] + "AAAAAAA="}},
         "does not contain a grant": {"a": 1},
