@@ -331,7 +331,7 @@ def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[R
 
 
 def _check_paths(request: ReleaseRequest, in_force: tuple[Policy, ...]) -> tuple[RowStamp, ...]:
-    """Check that every policy allows a path where the requested key is stored.
+    """Check, for each policy, that the requested key is stored at one of the policy's paths.
 
     Returns the rows at these paths. `key_paths` in the request contains all paths where the key is
     stored. A policy without a list allows every path. Raises ReleaseRefused if a list contains no

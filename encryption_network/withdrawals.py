@@ -153,7 +153,7 @@ _DECODER = msgspec.msgpack.Decoder(Withdrawals)
 
 
 def encode_withdrawals(listed: Withdrawals) -> bytes:
-    """Encode a list of withdrawals for the store."""
+    """Encode a list of withdrawn code, DIDs and evidence for the store."""
     return _ENCODER.encode(listed)
 
 

@@ -233,12 +233,12 @@ async def import_files(config: Config, store: Store, files: tuple[Path, ...]) ->
 @collateral.command("list")
 @on_store
 async def list_held(_: Config, store: Store) -> None:
-    """Print stored and missing collateral, one line for each platform family. --json prints more.
+    """Print stored and missing collateral, one line for each platform family.
 
-    `source` is "import", or the host that the document was fetched from. `refreshed` is when the
-    document was last fetched or confirmed to be current, and `failed` is the reason of the last
-    failed fetch. An entry without `windows` is for a platform family whose document is missing,
-    although the node has received a quote of the family.
+    With --json, `source` is "import", or the host that the document was fetched from. `refreshed`
+    is when the document was last fetched or confirmed to be current, and `failed` is the reason of
+    the last failed fetch. An entry without `windows` is for a platform family whose document is
+    missing, although the node has received a quote of the family.
     """
     try:
         found = [_description(entry) for entry in await list_collateral(store)]

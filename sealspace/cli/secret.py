@@ -316,7 +316,7 @@ async def _store(
 
 
 def written_meanwhile(names: str) -> AlreadyThere:
-    """Return the error to raise if another process changed secrets at the same time."""
+    """Return an error for secrets that another process changed at the same time."""
     return AlreadyThere(
         f"{names} changed in the meantime; nothing was stored",
         hint="read the stored value with sealspace secret get, then run the same command again",

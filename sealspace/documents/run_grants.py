@@ -356,7 +356,7 @@ def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Del
 
 
 def _secrets_and_network(delegation: Delegation) -> tuple[tuple[SecretName, ...], NetworkId]:
-    """Return the secrets and the network in a run grant. Refuse any other content (RN42)."""
+    """Parse the capabilities of a run grant: secrets to read, and one network (RN42)."""
     secrets: list[SecretName] = []
     networks: list[NetworkId] = []
     for one in delegation.capabilities:

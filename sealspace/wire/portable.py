@@ -425,7 +425,7 @@ def _resource_text(resource: Resource) -> str:
 
 
 def _granted_text(described: GrantedResource) -> str | None:
-    """Return a `GrantedResource` as a canonical string, or None if its space is invalid."""
+    """Encode a `GrantedResource` as a canonical URI. Return None for an invalid space id."""
     if described.service == _ENCRYPTION:
         return _resource_text(OpaqueResource(described.path))
     try:

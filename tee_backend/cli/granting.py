@@ -688,8 +688,8 @@ def _require_made_by(
     )
     if run.stated["runner"] != seen.did or names != list(generated):
         raise StatementInvalid(
-            "the runner's signed statement does not match the runner's DID, or the secrets in the"
-            " response"
+            "the runner's signed statement has a different DID than the runner, or different"
+            " secrets than the response"
         )
 
 

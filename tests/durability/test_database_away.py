@@ -172,7 +172,7 @@ async def test_node_that_starts_without_its_database(
     node = RunningNode(tmp_path, "--store", url, "--workers", "1")
     try:
         assert "StoreUnavailable" in node.wait_for(".*worker-failed.*").group(0)
-        node.wait_for("^sealspace: the worker-0 ended 3 times")
+        node.wait_for("^sealspace: the worker-0 exited 3 times")
         assert await asyncio.to_thread(node.process.wait, 30) == 1
         assert url not in "\n".join(node.lines)
     finally:

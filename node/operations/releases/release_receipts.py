@@ -210,7 +210,7 @@ async def read_receipts(
     invocation, network = admitted_reader(services, header, path_id, READ_RECEIPTS)
     place = lower_hex(after, PLACE_BYTES) if after else None
     if after and place is None:
-        raise Refusal("request-malformed", hint="send the `after` of the previous page")
+        raise Refusal("request-malformed", hint="send the value of `after` from the previous page")
     ranges = (receipts_range(network, after=place, limit=PAGE_RECEIPTS),)
     call = await read_call(services, invocation, (network_row_key(network),), ranges)
     known_network(call.records[0])

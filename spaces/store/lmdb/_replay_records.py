@@ -91,9 +91,9 @@ class ReplayRecords:
             raise _error_of(exc, "a replay record cannot be written") from exc
 
     def is_minute_refused(self, replay_record: ReplayRecord) -> bool:
-        """Return whether tokens that expire in the same minute as the record are refused.
+        """Return whether the store refuses every token that expires in the record's minute.
 
-        All of them are refused once replay records of that minute were deleted.
+        It does so once replay records of that minute were deleted.
         """
         with self._env.begin() as txn:
             return is_refused(txn.get(_REFUSED_MINUTES, b""), replay_record.row[:4])

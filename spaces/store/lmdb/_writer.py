@@ -82,7 +82,7 @@ class CommitRequest(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def outcome_key(self) -> bytes | None:
-        """The key of the row that records this commit as written (ST4).
+        """The key of the row which proves that this commit was written (ST4).
 
         The row is the commit's replay record, or a separate row. None means that no row is needed.
         """
