@@ -90,6 +90,8 @@ def _started(folder: Path, port: int, stderr: int | None) -> subprocess.Popen[by
     ]
     command = command if stderr is not None else ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", *command]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    # Buffered, as for most users: what was not written is tried again when the interpreter ends.
+    environment.pop("PYTHONUNBUFFERED", None)
     return subprocess.Popen(
         [*command, *store_arguments(folder)], stderr=stderr, env=environment, cwd=folder
     )
