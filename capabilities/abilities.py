@@ -1,4 +1,4 @@
-"""Abilities (strings that name permitted actions), their aliases and implications (A1 to A7).
+"""Abilities, which are the names of permitted actions (A1 to A7).
 
 There is no registry: an unknown ability is delegated like any other and implies only itself (A7).
 The only wildcards are the two listed here: `tinycloud.kv/*` is an ordinary ability that no
@@ -60,9 +60,10 @@ _ASCII_ABILITY = re.compile(r"[A-Za-z0-9\-_.+*]+/[A-Za-z0-9\-_.+*]+")
 
 @lru_cache(maxsize=1024)
 def parse_ability(text: str) -> str:
-    """Check that a string is a valid ability, and return it unchanged (A1).
+    """Check that a string is a valid ability name (A1).
 
-    The form is `namespace/name`; both parts are Unicode letters, digits and `-_.+*`.
+    The string is returned unchanged. The form is `namespace/name`; both parts are Unicode letters,
+    digits and `-_.+*`.
 
     Raises:
         InvalidIdentifier: Not of that form, or longer than MAX_ABILITY_CHARS.
@@ -80,7 +81,7 @@ def _is_ability(text: str) -> bool:
 
 
 def resolve_alias(ability: str) -> str:
-    """Resolve an alias of an ability to the ability's current name (A3).
+    """Return the current name of an ability (A3).
 
     Names that are not aliases are returned unchanged.
     """
@@ -89,7 +90,10 @@ def resolve_alias(ability: str) -> str:
 
 @lru_cache(maxsize=1024)
 def sufficient_for(required: str) -> frozenset[str]:
-    """Return all abilities that satisfy a required ability, with the aliases of each (A5)."""
+    """Return all abilities that satisfy a required ability (A5).
+
+    The aliases of these abilities are included.
+    """
     target = resolve_alias(required)
     holders = {target, *(held for held, implied in _IMPLIED.items() if target in implied)}
     return frozenset(holders | {alias for alias, ability in _ALIASES.items() if ability in holders})

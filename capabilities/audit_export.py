@@ -1,4 +1,6 @@
-"""Verification of an exported audit chain without access to the node that wrote it (RC6).
+"""Offline verification of an exported audit log (RC6).
+
+No access is needed to the node that wrote the log.
 
 The input is the export file and the node's DID:
 
@@ -40,9 +42,9 @@ _GENESIS_LABEL = b"sealspace/audit-genesis/v1\0"
 
 @dataclass
 class VerifiedExport:
-    """The result of verifying an audit export, updated after each line.
+    """The result of verifying an exported audit log.
 
-    `is_covered` is True if the last verified line is a signed head.
+    It is updated after each line. `is_covered` is True if the last verified line is a signed head.
     """
 
     store_id: bytes = b""
@@ -63,19 +65,25 @@ def canonical(members: Mapping[str, Json]) -> bytes:
 
 
 def entry_hash(entry: bytes) -> bytes:
-    """Return the SHA-256 hash that identifies an audit entry, given its canonical JSON (RC2)."""
+    """Return the SHA-256 hash of an audit entry (RC2).
+
+    `entry` is the canonical JSON of the entry.
+    """
     return hashlib.sha256(_ENTRY_LABEL + entry).digest()
 
 
 def genesis_hash(store_id: bytes) -> bytes:
-    """Return the hash that a store's first audit entry cites as its predecessor (RC3)."""
+    """Return the first hash of a store's audit chain (RC3).
+
+    The first audit entry cites this hash as that of its predecessor.
+    """
     return hashlib.sha256(_GENESIS_LABEL + store_id).digest()
 
 
 def verify_export(
     lines: Iterable[bytes], *, node_did: str, on_entry: Callable[[int, bytes], None] | None = None
 ) -> VerifiedExport:
-    """Verify an exported audit chain line by line.
+    """Verify an exported audit log line by line.
 
     Args:
         lines: untrusted, of at most MAX_ENTRY_BYTES each.
@@ -130,7 +138,7 @@ class _Head(Struct, rename="camel"):
 
 
 class _Reader:
-    """A reader that verifies one audit export line by line."""
+    """A line-by-line verifier of an exported audit log."""
 
     def __init__(
         self, node_did: str, public_key: bytes, on_entry: Callable[[int, bytes], None] | None
@@ -141,7 +149,7 @@ class _Reader:
         self.export = VerifiedExport()
 
     def read(self, line: bytes, *, is_first: bool) -> None:
-        """Check the next line of an audit export against the lines before it."""
+        """Verify the next line of an exported audit log."""
         members = parse_json(line, max_bytes=MAX_ENTRY_BYTES)
         if canonical(members) != line:
             raise ValueError("the line is not canonical JSON")

@@ -1,4 +1,4 @@
-"""CACAO, the wire format of wallet-signed messages (section 2.2, rules C1 to C5).
+"""CACAO, a format for wallet-signed messages (section 2.2, rules C1 to C5).
 
     { "h": {"t": "eip4361"}, "p": {payload}, "s": {"s": 65 bytes, "t": "eip191"} }
 
@@ -35,7 +35,10 @@ _NULL = b"\xf6"
 
 
 def encode_dag_cbor(value: object) -> bytes:
-    """Encode a value as canonical DAG-CBOR. The keys of maps have to be strings."""
+    """Encode a value as canonical DAG-CBOR.
+
+    The keys of maps have to be strings.
+    """
     if isinstance(value, str):
         text = value.encode()
         return _cbor_head(_TEXT, len(text)) + text
@@ -57,7 +60,10 @@ def encode_dag_cbor(value: object) -> bytes:
 
 
 def _cbor_head(major: int, number: int) -> bytes:
-    """Return the first bytes of a CBOR item, which encode its major type and length or value."""
+    """Encode the type and the length of a CBOR item.
+
+    For an integer, the value takes the place of the length.
+    """
     if not 0 <= number < 1 << 32:
         raise ValueError("number out of range")
     if number < 24:
@@ -114,14 +120,14 @@ class _Envelope(Struct, frozen=True, forbid_unknown_fields=True):  # C3
 
 @dataclass(frozen=True, slots=True)
 class Cacao:
-    """A sign-in message and the wallet's signature."""
+    """A sign-in message with the wallet's signature."""
 
     message: SiweMessage
     signature: bytes = field(repr=False)  # tokens are never logged
 
 
 def parse_cacao(data: bytes) -> Cacao:
-    """Parse a CACAO.
+    """Parse a wallet-signed message in CACAO format.
 
     Args:
         data: Untrusted bytes.
@@ -140,7 +146,7 @@ def parse_cacao(data: bytes) -> Cacao:
     value, envelope = _decoded(data)
     resources = envelope.p.resources
     if resources is not None and len(resources) > MAX_RESOURCES:  # C11
-        raise MalformedToken("CACAO lists too many resources")
+        raise MalformedToken("the CACAO lists too many resources")
     cacao = _cacao_of(envelope)
     # C2, Q25: the decoder also accepts overlong lengths and integers, and links. The check comes
     # last, because encoding is only defined for the types that are allowed here.
@@ -150,7 +156,7 @@ def parse_cacao(data: bytes) -> Cacao:
 
 
 def restore_cacao(data: bytes) -> Cacao:
-    """Parse a stored CACAO that this or an earlier version of the software accepted.
+    """Parse a CACAO that was read from the store.
 
     Earlier versions accepted messages that `parse_cacao` rejects: signatures encoded as links
     (tag 42), and more than MAX_RESOURCES resources. The caller guarantees that the store is intact.
@@ -159,7 +165,10 @@ def restore_cacao(data: bytes) -> Cacao:
 
 
 def encode_cacao(cacao: Cacao) -> bytes:
-    """Encode a CACAO canonically, with the wallet address in EIP-55 mixed case (C1)."""
+    """Encode a CACAO as canonical DAG-CBOR (C1).
+
+    The wallet address is written in EIP-55 mixed case.
+    """
     message = cacao.message
     payload = _Payload(
         domain=message.domain,
@@ -180,14 +189,17 @@ def encode_cacao(cacao: Cacao) -> bytes:
 
 
 def sign_cacao(message: SiweMessage, wallet: WalletSigner) -> Cacao:
-    """Sign a sign-in message with a wallet. The message must contain the wallet's address."""
+    """Sign a sign-in message with a wallet's key.
+
+    The message must contain the wallet's address.
+    """
     if message.address != wallet.address:
         raise ValueError("the message is for another wallet")
     return Cacao(message, wallet.sign_eip191(siwe_text(message)))
 
 
 def verify_cacao(cacao: Cacao) -> None:
-    """Verify that a sign-in message was signed by the wallet whose address it contains (C5).
+    """Verify the wallet's signature on a sign-in message (C5).
 
     Raises:
         BadSignature: Another key signed it; also for contract wallets, which are not supported
@@ -198,12 +210,15 @@ def verify_cacao(cacao: Cacao) -> None:
 
 
 def header_text(data: bytes) -> str:
-    """Encode CACAO bytes for an HTTP header, as base64url with padding (E3)."""
+    """Encode a CACAO for an HTTP header (E3).
+
+    The encoding is base64url with padding.
+    """
     return encode_padded_url(data)
 
 
 def header_bytes(text: str) -> bytes:
-    """Decode CACAO bytes from the padded base64url in an HTTP header (E3).
+    """Decode the bytes of a CACAO from an HTTP header (E3).
 
     Raises:
         MalformedToken: Another alphabet, padding missing, too much or before the end, spare bits
@@ -211,30 +226,33 @@ def header_bytes(text: str) -> bytes:
     """
     data = decode_padded_url(text)
     if data is None:
-        raise MalformedToken("CACAO is not padded base64url")
+        raise MalformedToken("the CACAO is not base64url with padding")
     return data
 
 
 def restore_header_bytes(text: str) -> bytes:
-    """Decode a stored CACAO header string to the bytes of the CACAO.
+    """Decode the bytes of a CACAO from a stored HTTP header.
 
     Padding before the end is accepted, because earlier versions stored such headers.
     """
     try:
         return libipld.decode_multibase("U" + text)[1]
     except ValueError as exc:
-        raise MalformedToken("CACAO is not padded base64url") from exc
+        raise MalformedToken("the CACAO is not base64url with padding") from exc
 
 
 def _decoded(data: bytes) -> tuple[object, _Envelope]:
-    """Decode a CACAO from DAG-CBOR. Return both the plain value and the typed envelope."""
+    """Decode a CACAO from DAG-CBOR.
+
+    Returns both the plain value and the typed envelope.
+    """
     if len(data) > MAX_CACAO_BYTES:
         raise MalformedToken("CACAO too large")
     try:
         value = libipld.decode_dag_cbor(data)
         return value, msgspec.convert(value, _Envelope, builtin_types=(bytes,))
     except (ValueError, RecursionError) as exc:
-        raise MalformedToken("CACAO is not DAG-CBOR with the known fields") from exc
+        raise MalformedToken("the CACAO is not a DAG-CBOR map of the known fields") from exc
 
 
 def _cacao_of(envelope: _Envelope) -> Cacao:
@@ -262,22 +280,22 @@ def _check_syntax(message: SiweMessage) -> None:
     if not is_authority(message.domain) or not (
         message.scheme is None or is_scheme(message.scheme)
     ):
-        raise MalformedToken("CACAO domain or scheme is invalid")
+        raise MalformedToken("the CACAO's domain or scheme is invalid")
     if not all(map(is_uri, (message.uri, *message.resources))):
-        raise MalformedToken("CACAO audience or resource is not a URI")
+        raise MalformedToken("the CACAO's audience or a resource is not a URI")
     try:
         for moment in (message.issued_at, message.expiration_time, message.not_before):  # C10
             if moment is not None:
                 parse_rfc3339(moment)
     except InvalidIdentifier as exc:
-        raise MalformedToken("CACAO time is not RFC 3339") from exc
+        raise MalformedToken("a time in the CACAO is not RFC 3339") from exc
 
 
 def _issuer(text: str) -> tuple[int, bytes]:
     if not text.startswith(_ISSUER_PREFIX):
-        raise MalformedToken("CACAO issuer is not an Ethereum account")
+        raise MalformedToken("the CACAO's issuer is not an Ethereum account")
     chain, _, address = text[len(_ISSUER_PREFIX) :].partition(":")
     try:
         return parse_chain_id(chain), parse_address(address)  # C9
     except InvalidIdentifier as exc:
-        raise MalformedToken("CACAO issuer is not an Ethereum account") from exc
+        raise MalformedToken("the CACAO's issuer is not an Ethereum account") from exc

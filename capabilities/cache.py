@@ -1,4 +1,4 @@
-"""Caches of limited size for function results and for recently added entries.
+"""Caches with a limited number of entries.
 
 `memoize` is keyed by the input text or bytes. Long inputs are parsed each time, so that a few of
 them cannot fill the memory. A call that raises is not cached.
@@ -37,7 +37,10 @@ class Recent(OrderedDict[Entry, Value]):
         self._most = most
 
     def put(self, key: Entry, value: Value) -> None:
-        """Add or replace an entry. Drop the oldest entry if there are too many."""
+        """Add or replace an entry.
+
+        The oldest entry is dropped if there are too many.
+        """
         self[key] = value
         self.move_to_end(key)
         if len(self) > self._most:

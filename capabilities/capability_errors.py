@@ -1,4 +1,4 @@
-"""Errors for invalid identifiers, tokens and chains.
+"""Errors for invalid identifiers, tokens and delegation chains.
 
 Each class is one kind of reaction, each code one cause. `text` is the exact wire text where clients
 parse it. Texts quote the resource, ability, DID or CID that the sender named, and nothing else of a
@@ -7,7 +7,7 @@ token.
 
 
 class CapabilityError(Exception):
-    """Base class of the errors that this package raises for invalid data.
+    """Base class of all errors in this package.
 
     Attributes:
         code: Stable name of the cause.
@@ -23,32 +23,38 @@ class CapabilityError(Exception):
 
 
 class InvalidJson(CapabilityError):
-    """The bytes are not strict JSON, or the JSON value does not have the required form."""
+    """The JSON text is invalid or has the wrong structure."""
 
     code = "json-invalid"
 
 
 class MalformedToken(CapabilityError):
-    """The token cannot be decoded, or its form is not allowed. Responses give no reason (E5)."""
+    """The token cannot be decoded or has an invalid form.
+
+    Responses give no reason (E5).
+    """
 
     code = "token-malformed"
 
 
 class InvalidIdentifier(CapabilityError):
-    """The string is not a valid DID, space id, resource, network id, ability or CID."""
+    """An identifier, such as a DID or a CID, is malformed."""
 
     code = "identifier-invalid"
 
 
 class BadSignature(CapabilityError):
-    """A signature, its key or its algorithm is invalid. The message is always the same (K9, C5)."""
+    """The signature, its key or its algorithm is invalid.
+
+    The message is always the same (K9, C5).
+    """
 
     code = "signature-invalid"
     wording = "Failed to verify signature"
 
 
 class WrongKind(CapabilityError):
-    """A token was used for a different purpose than it was signed for (T8 to T12).
+    """The token was signed for a different purpose (T8 to T12).
 
     The message is always the same.
     """
@@ -58,7 +64,10 @@ class WrongKind(CapabilityError):
 
 
 class CaveatRefused(CapabilityError):
-    """A caveat is missing, changed, unknown or not met. The message names the rule (3.5)."""
+    """A caveat is missing, changed, unknown or not met (3.5).
+
+    The message names the rule.
+    """
 
     code = "caveat-refused"
 
@@ -109,7 +118,7 @@ CHAIN_TEXTS = {
 
 
 class ChainError(CapabilityError):
-    """The token is well-formed and signed, but its delegation chain does not authorise it."""
+    """The token is not authorised by its delegation chain."""
 
     def __init__(self, code: str, *about: str) -> None:
         super().__init__(CHAIN_TEXTS[code].format(*about))
@@ -118,7 +127,7 @@ class ChainError(CapabilityError):
 
 
 class AuditChainBroken(CapabilityError):
-    """An exported audit chain is invalid."""
+    """The exported audit log is invalid."""
 
     code = "audit-chain-broken"
 

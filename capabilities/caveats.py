@@ -1,4 +1,4 @@
-"""Caveats (conditions on a capability) and the rules for narrowing them (section 3.5, rule T2).
+"""Caveats, which are conditions on a capability (section 3.5, rule T2).
 
 In a token a capability carries a list of objects. `[{}]` means no condition and becomes the empty
 map; any other list becomes a map from decimal index to object.
@@ -34,14 +34,17 @@ class _Selector(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def caveats_of(listed: Sequence[Mapping[str, Json]]) -> Caveats:
-    """Convert a token's non-empty list of caveats to the dictionary that is stored (T2)."""
+    """Convert a token's list of caveats to a dictionary (T2).
+
+    The list must not be empty.
+    """
     if len(listed) == 1 and not listed[0]:
         return {}
     return {str(index): dict(caveat) for index, caveat in enumerate(listed)}
 
 
 def check_delegated(parent: Caveats, child: Caveats) -> None:
-    """Check that a child capability's caveats are at least as strict as its parent's (3.5)."""
+    """Check that a delegation does not weaken its parent's caveats (3.5)."""
     if not parent and not child:
         return
     if _mentions_selector(parent) or _mentions_selector(child):  # 3.5 rule 1
@@ -54,9 +57,9 @@ def check_delegated(parent: Caveats, child: Caveats) -> None:
 
 
 def check_invoked(parent: Caveats, invoked: Caveats) -> None:
-    """Check that an invocation repeats the caveats of the grant that it uses (I35).
+    """Check that an invocation has the same caveats as its grant (I35).
 
-    Selectors have no rule of their own here.
+    If the grant has no caveats, any are allowed. Selectors have no rule of their own here.
 
     Raises:
         CaveatRefused: The conditions differ.
@@ -70,14 +73,17 @@ def check_invoked(parent: Caveats, invoked: Caveats) -> None:
 
 
 class Selection(Struct, frozen=True, gc=False):
-    """The resource that a caveat selects, either alone or with everything below it."""
+    """The resources that a caveat allows.
+
+    They are one resource alone, if `is_exact`, or that resource with everything below it.
+    """
 
     resource: Resource
     is_exact: bool
 
 
 def selection_of(resource: Resource, caveats: Caveats) -> Selection | None:
-    """Return the resource that a call's caveat selects, or None if the call has no caveat (I39).
+    """Return the resources allowed by an invocation's caveats (I39).
 
     Args:
         resource: The requested resource.
@@ -102,7 +108,10 @@ def selection_of(resource: Resource, caveats: Caveats) -> Selection | None:
 
 
 def same_json(one: Json, other: Json) -> bool:
-    """Return whether two JSON values are equal in type and value. 1, 1.0 and true differ."""
+    """Return whether two JSON values have equal types and values.
+
+    1, 1.0 and true differ.
+    """
     if type(one) is not type(other):
         return False
     if isinstance(one, dict) and isinstance(other, dict):
@@ -130,7 +139,10 @@ def _selector_within(parent: Caveats, child: Caveats) -> bool:
 
 
 def _sole_selector(caveats: Caveats) -> _Selector | None:
-    """Return the selector if it is valid and the only caveat, otherwise None."""
+    """Parse a capability's only caveat as a resource selector.
+
+    The result is None unless there is exactly one caveat, and it is a valid selector.
+    """
     if len(caveats) != 1:
         return None
     try:
@@ -140,7 +152,7 @@ def _sole_selector(caveats: Caveats) -> _Selector | None:
 
 
 def _selected(value: str, *, beside: Resource) -> Resource | None:
-    """Resolve a selector's value to a resource. Return None if that is not possible."""
+    """Return the resource named by a caveat, or None."""
     if value.startswith(_WHOLE):
         try:
             return parse_resource(value)

@@ -1,4 +1,4 @@
-"""Verification of delegation chains for new delegations, invocations and revocations.
+"""Verification of delegation chains.
 
 The functions are pure. The caller passes in the token, the stored delegations that it cites, the
 markers of their closures and the time. Each function follows its list in the specification
@@ -40,7 +40,7 @@ MAX_LIFETIME_S = 300
 
 
 class Marker(Enum):
-    """The state of a registered delegation, which is live or revoked."""
+    """The state of a registered delegation: live or revoked."""
 
     LIVE = "live"
     REVOKED = "revoked"
@@ -60,14 +60,14 @@ Markers: TypeAlias = Mapping[ContentKey, Marker]
 
 
 class Ancestor(Struct, frozen=True, gc=False):
-    """A member of a closure."""
+    """The identifiers of one delegation in a chain."""
 
     content_key: ContentKey
     cid: Digest
 
 
 class Registered(Struct, frozen=True, gc=False):
-    """A delegation as it is stored, with its ancestors and validity window.
+    """A stored delegation with its ancestors.
 
     Attributes:
         delegation: Verified.
@@ -90,7 +90,7 @@ class Registered(Struct, frozen=True, gc=False):
 
 
 class Authority(Struct, frozen=True, gc=False):
-    """The delegations that authorise an invocation, and the capabilities that need them.
+    """The delegations that authorise an invocation.
 
     Attributes:
         live: The content keys that must still be live when the call's result is committed.
@@ -189,7 +189,7 @@ def judge_invocation(
 def check_lifetime(
     invocation: Invocation, now: float, max_lifetime_s: int = MAX_LIFETIME_S
 ) -> None:
-    """Check that an invocation does not expire later than the server allows (I4).
+    """Check that an invocation does not expire too late (I4).
 
     Raises:
         ChainError: `lifetime-too-long`: it expires later than the current second plus
@@ -207,7 +207,7 @@ def judge_revocation(
     *,
     now: float,
 ) -> Principal:
-    """Decide whether a revocation is allowed to revoke its targets (V5, W20 to W24).
+    """Decide whether a revocation is authorised (V5, W20 to W24).
 
     Args:
         revocation: Verified.
@@ -263,7 +263,9 @@ def acting_principal(
     marks: Markers,
     now: float,
 ) -> Principal | None:
-    """Return the principal on whose behalf a delegation is revoked or inspected (W21, W23).
+    """Return the principal on whose behalf a token acts (W21, W23).
+
+    The token revokes or inspects a delegation.
 
     This is the signer of the token or, if the token cites a proof, the delegator of the proof.
 
@@ -301,7 +303,9 @@ def acting_principal(
 
 
 def is_in_force(grant: Registered, marks: Markers, *, now: float) -> bool:
-    """Return whether a delegation and its ancestors are unrevoked and valid at `now` (I32, I33).
+    """Return whether a delegation is unrevoked and valid at `now` (I32, I33).
+
+    All its ancestors must be unrevoked and valid too.
 
     Args:
         grant: The delegation.
@@ -328,12 +332,11 @@ def may_manage(principal: Principal, target: Delegation) -> bool:
 
 
 def hosted_spaces(delegation: Delegation) -> tuple[SpaceId, ...]:
-    """Return the spaces for which a delegation grants the ability `space/host` (D40, D44).
+    """Return the spaces that a delegation asks a node to host (D40, D44).
 
-    The ability counts only on the resource `<space>/space`.
-
-    The chain rules decide whether its signer may host them (D41). The audience is not checked
-    (D42).
+    These are the spaces for which the delegation grants the ability `space/host`. The ability
+    counts only on the resource `<space>/space`. The chain rules decide whether its signer may host
+    them (D41). The audience is not checked (D42).
     """
     hosted = {
         capability.resource for capability in delegation.capabilities if capability.ability == HOST
@@ -343,7 +346,10 @@ def hosted_spaces(delegation: Delegation) -> tuple[SpaceId, ...]:
 
 
 def mentioned_spaces(capabilities: Iterable[Capability]) -> tuple[SpaceId, ...]:
-    """Return the spaces that the capabilities refer to, in order and without duplicates."""
+    """Return the spaces mentioned in the capabilities.
+
+    The order is kept, without duplicates.
+    """
     spaces: dict[SpaceId, None] = {}
     for capability in capabilities:
         resource = capability.resource
@@ -353,7 +359,7 @@ def mentioned_spaces(capabilities: Iterable[Capability]) -> tuple[SpaceId, ...]:
 
 
 def _dependent(principal: Principal, capabilities: Iterable[Capability]) -> tuple[Capability, ...]:
-    """Return the capabilities on resources that the principal does not own (R1 to R3, T7).
+    """Return the capabilities on other principals' resources (R1 to R3, T7).
 
     The order is unchanged.
     """
@@ -369,9 +375,9 @@ def _dependent(principal: Principal, capabilities: Iterable[Capability]) -> tupl
 def _with_ancestors(
     cited: Iterable[Registered | None],
 ) -> tuple[list[Registered], dict[ContentKey, Ancestor]]:
-    """Return the stored proofs, and a dictionary of all their ancestors by content key.
+    """Return the stored proofs and all their ancestors.
 
-    The dictionary includes the proofs themselves.
+    The ancestors are in a dictionary by content key, which contains the proofs too.
     """
     known, members = [], {}
     for grant in cited:
@@ -383,7 +389,7 @@ def _with_ancestors(
 
 
 def _closure(delegation: Delegation, above: Mapping[ContentKey, Ancestor]) -> tuple[Ancestor, ...]:
-    """Return the delegation itself, followed by all its ancestors.
+    """Return a delegation followed by all its ancestors.
 
     A delegation cannot be its own ancestor, because its hash is unknown before it is signed (D31).
     If the store contains such a cycle, the member is counted once and no loop is endless.
@@ -400,7 +406,8 @@ def _listing_accounts(
 ) -> tuple[Principal, ...]:
     """Return the principals in whose accounts a delegation is listed.
 
-    These are the signer, if it has an account, and the principals whose accounts list a parent.
+    These are the signer, if it has an account, and the principals in whose accounts a parent is
+    listed.
     """
     signer = delegation.delegator
     # Only wallets and owners of the granted spaces have accounts; a key that delegates further
@@ -420,9 +427,10 @@ def _check_stored(
     known: Sequence[Registered],
     dependent: Sequence[Capability],
 ) -> None:
-    """Check that all cited proofs and their ancestors are stored, and that no proof is repeated.
+    """Check that all cited proofs and their ancestors are stored.
 
-    If there are capabilities in `dependent`, at least one proof must be cited.
+    No proof may be repeated. If there are capabilities in `dependent`, at least one proof must be
+    cited.
     """
     if dependent and not cited:  # D21, I31
         raise ChainError("parent-not-found")
@@ -447,10 +455,10 @@ def _check_live(
     code: str,
     role: str,
 ) -> None:
-    """Check that the cited delegations and all their ancestors are registered and not revoked.
+    """Check that no cited delegation or ancestor is revoked.
 
-    `code` is the error for a revoked proof; a revoked ancestor has its own error, in which `role`
-    names the proof.
+    All of them must be registered. `code` is the error for a revoked proof; a revoked ancestor has
+    its own error, in which `role` names the proof.
     """
     for named, grant in zip(cited, grants, strict=True):
         for member in grant.closure:
@@ -466,7 +474,7 @@ def _check_live(
 def _check_attenuation(
     delegation: Delegation, dependent: Sequence[Capability], parents: Sequence[Registered]
 ) -> None:
-    """Check that a delegation stays within what its direct parents allow (D24 to D28)."""
+    """Check that a delegation grants no more than its parents (D24 to D28)."""
     for parent in parents:
         if parent.delegation.terminal:  # D24
             raise ChainError("parent-terminal")
@@ -483,7 +491,10 @@ def _check_usable(
     marks: Markers,
     now: float,
 ) -> None:
-    """Check that each cited grant is for the invoker, is not revoked, and is currently valid."""
+    """Check that the invoker may use each cited grant.
+
+    Each grant must be for the invoker, not revoked, and currently valid.
+    """
     for grant in grants:
         if grant.delegation.delegate != invocation.invoker:  # I32
             raise ChainError("invoker-unauthorized")
@@ -501,9 +512,10 @@ def _check_covered(
     *,
     boundary: Literal["delegation", "invocation"],
 ) -> None:
-    """Check that each requested capability is covered by a single capability of a cited grant.
+    """Check that the cited grants cover every requested capability.
 
-    Caveats are compared too. Ancestors of the cited grants do not count.
+    A single capability of one grant must cover each requested one, with the caveats. Ancestors of
+    the grants do not count.
     """
     _check_cost(dependent, grants)
     check_caveats = check_delegated if boundary == "delegation" else check_invoked  # D28, I35
@@ -517,7 +529,7 @@ def _check_covered(
 
 
 def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list[Delegation]:
-    """Return the parents with a validity window that contains the child's window (D25)."""
+    """Return the parents whose validity window contains the child's (D25)."""
     supporting, expiry_failed = [], False
     for parent in parents:
         outer = parent.delegation
@@ -535,7 +547,7 @@ def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list
 
 
 def _check_cost(dependent: Sequence[Capability], grants: Sequence[Delegation]) -> None:
-    """Reject a token that needs more capability comparisons than one request may use."""
+    """Reject a token that needs too many capability comparisons."""
     # The upper bound settles ordinary tokens without counting the rows of their grants.
     if len(dependent) * len(grants) * MAX_CAPABILITIES <= MAX_COMPARISONS:
         return
@@ -548,7 +560,7 @@ def _reason_not_covered(
     grants: Iterable[Delegation],
     check_caveats: Callable[[Caveats, Caveats], None],
 ) -> str | None:
-    """Return why a capability is not covered by the grants. None means that it is covered.
+    """Return why no grant covers a capability, or None if one does.
 
     The reason is the caveat rule that failed last, or "" if no grant has the resource and ability.
     Authority is never assembled from two capabilities (D27, I34).
@@ -573,7 +585,10 @@ def _reason_not_covered(
 def _joint_window(
     delegation: Delegation, parents: Sequence[Registered]
 ) -> tuple[float | None, float | None]:
-    """Return the latest not-before and earliest expiry of a delegation and its ancestors."""
+    """Return the period in which a delegation and its ancestors are valid.
+
+    The period is from the latest not-before to the earliest expiry.
+    """
     begins, ends = delegation.not_before, delegation.expires_at
     for parent in parents:
         if parent.not_before is not None and (begins is None or parent.not_before > begins):
@@ -594,10 +609,11 @@ def _is_in_window(grant: Registered, now: float) -> bool:
 
 
 def _covers_delegation(row: Capability, proof: Delegation, urns: set[str]) -> bool:
-    """Return whether a proof's capability covers the delegation to be revoked or inspected.
+    """Return whether a capability permits managing a delegation.
 
-    `urns` identify that delegation. A capability with caveats never covers it: no caveat is defined
-    for revoking or inspecting a delegation, and an unknown caveat must not be ignored.
+    Managing means revoking or inspecting. `urns` identify the delegation. A capability with caveats
+    never permits it: no caveat is defined for managing a delegation, and an unknown caveat must not
+    be ignored.
     """
     if row.caveats:
         return False

@@ -1,4 +1,4 @@
-"""Content identifiers (CIDs) and content keys of signed statements (E6 to E9).
+"""Identifiers of tokens, computed from the tokens' contents (E6 to E9).
 
 A CID is the hash of the bytes received. The same signed statement can arrive as different bytes, so
 authority and revocation use the content key: the hash of the signer and of the signed text.
@@ -42,9 +42,10 @@ class Cid(Struct, frozen=True, gc=False):
 
     @property
     def digest32(self) -> Digest | None:
-        """The digest if it is a BLAKE3-256 hash, otherwise None.
+        """The BLAKE3-256 digest in a CID, or None.
 
-        CIDs with other hashes never match a stored token (E8).
+        It is None if the digest in the CID is of another hash function or length. Such a CID never
+        matches a stored token (E8).
         """
         if self.hash_code != BLAKE3_256 or len(self.digest) != 32:
             return None
@@ -59,12 +60,15 @@ class Cid(Struct, frozen=True, gc=False):
 
 
 def digest_of(event_bytes: bytes) -> Digest:
-    """Return the BLAKE3-256 digest of a token's bytes, exactly as received (E6)."""
+    """Return the BLAKE3-256 digest of a token's bytes (E6).
+
+    The bytes are hashed exactly as received.
+    """
     return Digest(blake3(event_bytes).digest())
 
 
 def cid_text(digest: Digest) -> str:
-    """Return the CID string for a digest, in the form used on the wire (E7).
+    """Return the CID string for a digest (E7).
 
     It is version 1, raw, BLAKE3-256, in base32: 59 characters that begin with `bafkr4i`.
     """
@@ -72,7 +76,9 @@ def cid_text(digest: Digest) -> str:
 
 
 def parse_cid(text: str) -> Cid:
-    """Parse a CID in any multibase, or a version 0 CID in base58 (E8).
+    """Parse a CID of version 0 or 1 (E8).
+
+    Version 1 may be in any multibase. Version 0 is in base58.
 
     Raises:
         InvalidIdentifier: Not a CID, followed by further bytes, or longer than MAX_CID_CHARS.
@@ -91,12 +97,18 @@ def parse_cid(text: str) -> Cid:
 
 
 def content_key_of_cacao(signer: str, eip191_digest: bytes) -> ContentKey:
-    """Compute the content key of a CACAO. `signer` is a canonical DID."""
+    """Return the hash that identifies a signed CACAO.
+
+    `signer` is a canonical DID.
+    """
     return ContentKey(blake3(b"%b%b\0%b" % (_CACAO_LABEL, signer.encode(), eip191_digest)).digest())
 
 
 def content_key_of_ucan(signer: str, signing_input: bytes) -> ContentKey:
-    """Compute the content key of a UCAN. `signer` is a canonical DID."""
+    """Return the hash that identifies a signed UCAN.
+
+    `signer` is a canonical DID.
+    """
     return ContentKey(blake3(b"%b%b\0%b" % (_UCAN_LABEL, signer.encode(), signing_input)).digest())
 
 

@@ -1,4 +1,4 @@
-"""Interfaces for time and randomness, with implementations that use the operating system.
+"""Sources of time and randomness.
 
 Domain code takes both as arguments, so that tests and replays of recorded exchanges can set them.
 
@@ -16,7 +16,7 @@ class Clock(Protocol):
     """A source of the current time."""
 
     def now(self) -> float:
-        """Return the current UTC time as fractional seconds since the epoch."""
+        """Return the current time in seconds since the epoch."""
         ...
 
 
@@ -24,7 +24,7 @@ class Entropy(Protocol):
     """A source of unpredictable bytes."""
 
     def token(self, size_bytes: int) -> bytes:
-        """Return `size_bytes` fresh random bytes."""
+        """Return `size_bytes` random bytes."""
         ...
 
 
@@ -39,5 +39,5 @@ class SystemEntropy:
     """The operating system's random source."""
 
     def token(self, size_bytes: int) -> bytes:
-        """Return `size_bytes` fresh random bytes."""
+        """Return `size_bytes` random bytes."""
         return secrets.token_bytes(size_bytes)

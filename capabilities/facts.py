@@ -1,4 +1,4 @@
-"""Facts: the statements in a token that are not capabilities.
+"""Facts, which are additional statements in a token.
 
 The node reads three kinds: a delegation that may not be passed on (3.4), policy objects that are
 not ordinary grants (3.8), and an owner's conditions on who may open keys. The last are only
@@ -37,14 +37,17 @@ _SESSION_PROFILE = "policy-session-ucan/v1"
 
 
 def is_terminal(facts: Iterable[Json]) -> bool:
-    """Return whether the facts of a delegation forbid sub-delegation (3.4)."""
+    """Return whether a delegation's facts forbid further delegation (3.4)."""
     return any(
         isinstance(fact, dict) and fact.get(_DELEGATION_MODE) == "terminal" for fact in facts
     )
 
 
 def policy_profile_refusal(facts: tuple[Json, ...]) -> str | None:
-    """Return the error code for a token that is a policy object, or None for others (3.8).
+    """Return an error code if a delegation contains a policy object (3.8).
+
+    Policy objects are refused, because they are not ordinary grants. For other facts the result is
+    None.
 
     Only a token with a single fact can be a policy object. A role alone is an ordinary fact; with
     any member beside it, the fact counts as a policy root.
@@ -60,10 +63,10 @@ def policy_profile_refusal(facts: tuple[Json, ...]) -> str | None:
 
 
 def contains_policy(facts: Iterable[Json]) -> bool:
-    """Return whether the facts contain a release policy at any depth.
+    """Return whether a token's facts contain a release policy.
 
-    Policies are read only from direct members of a fact, with the exact name. Callers reject a
-    policy anywhere else, so that no condition is ignored (RL8).
+    The facts are searched at any depth. Policies are read only from direct members of a fact, with
+    the exact name. Callers reject a policy anywhere else, so that no condition is ignored (RL8).
     """
     pending: list[Json] = list(facts)
     while pending:
@@ -78,18 +81,24 @@ def contains_policy(facts: Iterable[Json]) -> bool:
 
 
 def is_policy_name(name: str) -> bool:
-    """Return whether a JSON member name denotes a release policy. Version and case are ignored."""
+    """Return whether a JSON member name denotes a release policy.
+
+    Version and case are ignored.
+    """
     return name[: len(_FACT_FAMILY)].lower() == _FACT_FAMILY
 
 
 def attestation_resource(statement: Mapping[str, Json]) -> str:
-    """Encode a policy statement as a URN for the resource list of a sign-in message."""
+    """Encode a release policy as a URN for a sign-in message."""
     body = msgspec.json.encode(statement, order="deterministic")
     return ATTESTATION_URN + encode_url(body)
 
 
 def attestation_facts(resources: Iterable[str]) -> tuple[Json, ...]:
-    """Convert the policy URNs in the resource list of a sign-in message to UCAN facts."""
+    """Convert a sign-in message's release policies to UCAN facts.
+
+    Each policy is one of the resources in the message.
+    """
     # Any case matches: a misspelt prefix has to be rejected below. Ignoring it would drop the
     # owner's condition.
     return tuple(
@@ -101,9 +110,9 @@ def attestation_facts(resources: Iterable[str]) -> tuple[Json, ...]:
 
 def _fact(resource: str) -> Json:
     if not resource.startswith(ATTESTATION_URN):
-        raise MalformedToken("policy statement has an unknown version")
+        raise MalformedToken("the policy statement has an unknown version")
     try:
         data = libipld.decode_multibase("u" + resource.removeprefix(ATTESTATION_URN))[1]
         return {ATTESTATION_FACT: parse_json(data, max_bytes=MAX_STATEMENT_BYTES)}
     except (ValueError, InvalidJson) as exc:
-        raise MalformedToken("policy statement is not a JSON object in base64url") from exc
+        raise MalformedToken("the policy statement is not a JSON object in base64url") from exc

@@ -43,7 +43,7 @@ _CURVES: Mapping[str, Callable[[bytes], Verifier]] = {
 
 
 class VerificationKey(NamedTuple):
-    """A public key that verifies the signatures of an issuer.
+    """A public key for verifying an issuer's signatures.
 
     Attributes:
         verifier: Checks signatures with the public key.
@@ -116,7 +116,7 @@ def verify_jws(
     *,
     jwk: Mapping[str, Json] | None = None,
 ) -> None:
-    """Verify the signature of a compact JWS with its issuer's key (K1 to K9).
+    """Verify a JWS signature with the issuer's key (K1 to K9).
 
     Args:
         issuer: Untrusted text: DID or DID URL.
@@ -136,7 +136,9 @@ def verify_jws(
 
 
 def verification_key(issuer: str, jwk: Mapping[str, Json] | None = None) -> VerificationKey:
-    """Return the verification key of an issuer, given as a DID or DID URL.
+    """Return the public key for verifying an issuer's signatures.
+
+    `issuer` is a DID or DID URL.
 
     Raises:
         BadSignature: The DID has no key of a supported type, the `jwk` does not belong to the

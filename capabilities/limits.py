@@ -1,4 +1,4 @@
-"""Rate limits for clients and payers, and the keys that identify clients.
+"""Rate limits, and the keys that identify clients.
 
 Example:
     rates = Rates[str](most=1000)
@@ -15,13 +15,14 @@ _Key = TypeVar("_Key")
 
 
 class Rates(Recent[_Key, tuple[float, float]]):
-    """Leaky buckets for rate limiting, one per key. They drain at a constant rate.
+    """Leaky buckets for rate limiting, one per key.
 
-    `now` may come from any clock, as long as it is always the same one.
+    They drain at a constant rate. `now` may come from any clock, as long as it is always the same
+    one.
     """
 
     def spent(self, key: _Key, *, per_s: float, now: float) -> float:
-        """Return the amount that currently counts against the rate limit of a key."""
+        """Return the current usage of a key."""
         spent, at = self.get(key, (0.0, now))
         return max(spent - max(now - at, 0.0) * per_s, 0.0)
 
@@ -31,7 +32,7 @@ class Rates(Recent[_Key, tuple[float, float]]):
 
 
 def parsed_address(address: str | None) -> IPv4Address | IPv6Address | None:
-    """Parse an IP address. Return None for any other string.
+    """Parse an IP address, or return None if it is invalid.
 
     An IPv4 address in IPv6 form (`::ffff:`), as dual-stack sockets report it, becomes IPv4.
     """
@@ -43,9 +44,10 @@ def parsed_address(address: str | None) -> IPv4Address | IPv6Address | None:
 
 
 def counted_as(address: IPv4Address | IPv6Address) -> str:
-    """Return the rate-limit key of an address, which is the IPv4 address or IPv6 /64 network.
+    """Return the rate-limit key of an IP address.
 
-    One client usually has a whole /64 network and could change its address at will.
+    This is the IPv4 address or the IPv6 /64 network. One client usually has a whole /64 network and
+    could change its address at will.
     """
     return str(
         ip_network((address, 64), strict=False) if isinstance(address, IPv6Address) else address
@@ -53,7 +55,7 @@ def counted_as(address: IPv4Address | IPv6Address) -> str:
 
 
 def counted_address(address: str | None) -> str | None:
-    """Return the rate-limit key of a client's address, or None if the client is not counted.
+    """Return the rate-limit key of a client's address, or None.
 
     Clients without an address and on the loopback interface are not counted: all clients of a local
     proxy would share one name.
@@ -62,9 +64,10 @@ def counted_address(address: str | None) -> str | None:
 
 
 def counted_client(address: str | None) -> str | None:
-    """Return the rate-limit key of a client, or None for local and unknown clients.
+    """Return the rate-limit key of a client, or None for local clients.
 
-    A text that is not an address is returned as it is.
+    None is also returned for a client without an address. A text that is not an address is returned
+    as it is.
     """
     parsed = parsed_address(address)
     if parsed is None:

@@ -34,7 +34,7 @@ _MAX_CHAIN = 2**64 - 1
 
 
 def parse_principal(text: str) -> Principal:
-    """Parse a DID or DID URL, and return the principal that it identifies (P1 to P3).
+    """Return the principal that a DID or DID URL identifies (P1 to P3).
 
     Args:
         text: Untrusted text.
@@ -54,10 +54,10 @@ def parse_principal(text: str) -> Principal:
 
 
 def principal_of(text: str) -> Principal:
-    """Return the principal that a token's DID identifies, in canonical form if possible.
+    """Return the principal that a token's DID identifies.
 
-    Other text, even if it is not a DID, is returned without its fragment (P4, P5). It equals only
-    itself.
+    The principal is in canonical form if possible. Other text, even if it is not a DID, is returned
+    without its fragment (P4, P5). It equals only itself.
     """
     did = text.partition("#")[0]  # P1
     if not did.startswith(_PKH_EIP155):
@@ -69,7 +69,7 @@ def principal_of(text: str) -> Principal:
 
 
 def same_principal(one: str, other: str) -> bool:
-    """Return whether two DIDs or DID URLs name the same principal (P4)."""
+    """Return whether two DIDs or DID URLs identify the same principal (P4)."""
     if one == other:
         return True
     try:
@@ -84,10 +84,10 @@ def did_key(public_key: bytes) -> str:
 
 
 def did_key_content(did: str) -> bytes | None:
-    """Decode a did:key to its multicodec prefix and key bytes. None means that it is invalid (K6).
+    """Decode a did:key to its multicodec prefix and key bytes (K6).
 
-    A DID URL with a fragment is invalid. The key may be in any multibase, but each spelling is a
-    principal of its own (P3).
+    None is returned if it is invalid. A DID URL with a fragment is invalid. The key may be in any
+    multibase, but each spelling is a principal of its own (P3).
     """
     if not did.startswith(_DID_KEY) or len(did) > _MAX_DID_KEY_CHARS:
         return None
@@ -98,7 +98,7 @@ def did_key_content(did: str) -> bytes | None:
 
 
 def ed25519_public_key(did: str) -> bytes | None:
-    """Return the 32-byte Ed25519 key in a did:key, or None for any other DID (K6).
+    """Return the Ed25519 key in a did:key, or None for other DIDs (K6).
 
     None is also returned for a DID URL with a fragment.
     """
@@ -109,14 +109,17 @@ def ed25519_public_key(did: str) -> bytes | None:
 
 
 def wallet_address(principal: Principal) -> bytes | None:
-    """Return the 20-byte address of a canonical `did:pkh:eip155` principal, or None."""
+    """Return the Ethereum address in a wallet's DID, or None.
+
+    The principal must be a canonical `did:pkh:eip155`.
+    """
     if not is_wallet(principal):
         return None
     return bytes.fromhex(principal[-40:])
 
 
 def is_wallet(principal: Principal) -> bool:
-    """Return whether the principal is a valid Ethereum account (P2)."""
+    """Return whether a principal is an Ethereum account (P2)."""
     if not principal.startswith(_PKH_EIP155):
         return False
     try:
@@ -127,7 +130,7 @@ def is_wallet(principal: Principal) -> bool:
 
 
 def eip55(address: bytes) -> str:
-    """Return a 20-byte address as `0x` and 40 hex digits in EIP-55 mixed case (P6)."""
+    """Format an Ethereum address with its EIP-55 checksum (P6)."""
     return _checksummed(address.hex())
 
 
@@ -151,9 +154,9 @@ def _canonical_account(did: str) -> Principal:
 
 
 def parse_chain_id(text: str) -> int:
-    """Parse a chain id, which is an unsigned 64-bit decimal number (P2, C9).
+    """Parse the id of an Ethereum chain (P2, C9).
 
-    Leading zeros and a leading `+` are allowed.
+    It is an unsigned 64-bit decimal number. Leading zeros and a leading `+` are allowed.
     """
     match = _DECIMAL.fullmatch(text)
     digits = match.group(1).lstrip("0") if match else ""
@@ -163,9 +166,9 @@ def parse_chain_id(text: str) -> int:
 
 
 def parse_address(text: str) -> bytes:
-    """Parse an Ethereum address, which is `0x` and 40 hex digits in any case (P6).
+    """Parse an Ethereum address (P6).
 
-    A wrong checksum is accepted.
+    An address is `0x` and 40 hex digits in any case. A wrong checksum is accepted.
     """
     if not text.startswith("0x"):
         raise InvalidIdentifier("invalid EIP-155 address prefix")

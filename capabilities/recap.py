@@ -1,4 +1,4 @@
-"""ReCap, the encoding of capabilities in a sign-in message (section 2.4, rules S1 to S8).
+"""ReCap, a format for capabilities in sign-in messages (section 2.4, rules S1 to S8).
 
 The last resource of the text may be `urn:recap:` and the base64url of `{"att": {resource:
 {ability: [{}]}}, "prf": [cid]}`. The statement then ends with a sentence that lists the same
@@ -35,7 +35,7 @@ Attenuations = Mapping[str, Mapping[str, Sequence[Mapping[str, None]]]]
 
 
 class Recap(msgspec.Struct, frozen=True):
-    """The capabilities that a wallet grants in a sign-in message.
+    """The capabilities granted in a sign-in message.
 
     Attributes:
         att: Resource as written to ability to caveat list; a resource without ability grants
@@ -51,7 +51,7 @@ _DECODER = msgspec.json.Decoder(Recap)
 
 
 def parse_recap(uri: str) -> Recap:
-    """Parse a ReCap resource.
+    """Parse the capabilities in a ReCap URI.
 
     Args:
         uri: Untrusted; begins with PREFIX.
@@ -66,17 +66,17 @@ def parse_recap(uri: str) -> Recap:
         check_text(data, max_bytes=MAX_RECAP_BYTES)
         recap = _DECODER.decode(data)
         if repeats_member(data, _KNOWN):  # S4
-            raise MalformedToken("ReCap contains a member twice")
+            raise MalformedToken("the ReCap repeats a member")
         for resource, abilities in recap.att.items():
             if not is_uri(resource):
-                raise MalformedToken("ReCap resource is not a URI")
+                raise MalformedToken("a resource in the ReCap is not a URI")
             for ability, caveats in abilities.items():
                 parse_ability(ability)  # A1
                 if not caveats:  # S4
-                    raise MalformedToken("ReCap caveat list is empty")
+                    raise MalformedToken("a caveat list in the ReCap is empty")
         for proof in recap.prf:
             if not proof.startswith("z"):  # S6
-                raise MalformedToken("ReCap proof is not in base58btc")
+                raise MalformedToken("a proof in the ReCap is not base58btc")
             parse_cid(proof)
     except (ValueError, RecursionError, InvalidIdentifier, InvalidJson) as exc:
         raise MalformedToken("invalid ReCap") from exc
@@ -84,7 +84,7 @@ def parse_recap(uri: str) -> Recap:
 
 
 def encode_recap(recap: Recap) -> str:
-    """Encode a ReCap as a resource for a sign-in message (S2, S3).
+    """Encode capabilities as a ReCap URI (S2, S3).
 
     The encoding is canonical JSON (RFC 8785) in unpadded base64url.
     """
@@ -104,7 +104,10 @@ def _utf16(member: tuple[str, object]) -> bytes:
 
 
 def recap_sentence(recap: Recap) -> str:
-    """Return the sentence that describes a ReCap in the statement of a sign-in message (S8)."""
+    """Describe the granted capabilities in an English sentence (S8).
+
+    The sentence is part of the statement of the sign-in message.
+    """
     sentence = _INTRODUCTION
     number = 0
     for resource, abilities in sorted(recap.att.items()):
@@ -117,7 +120,10 @@ def recap_sentence(recap: Recap) -> str:
 
 
 def attach(message: SiweMessage, recap: Recap) -> SiweMessage:
-    """Add a ReCap to a sign-in message, as the last resource and the last sentence (S7)."""
+    """Add capabilities to a sign-in message (S7).
+
+    They become the last resource, and the last sentence of the statement.
+    """
     sentence = recap_sentence(recap)
     statement = sentence if message.statement is None else f"{message.statement} {sentence}"
     return replace(
@@ -126,7 +132,7 @@ def attach(message: SiweMessage, recap: Recap) -> SiweMessage:
 
 
 def recap_of(message: SiweMessage) -> Recap | None:
-    """Return the ReCap of a sign-in message, or None if the message has none (S1).
+    """Return the capabilities in a sign-in message, or None (S1).
 
     Raises:
         MalformedToken: The ReCap is malformed, or the statement does not end with its sentence
@@ -136,5 +142,5 @@ def recap_of(message: SiweMessage) -> Recap | None:
         return None
     recap = parse_recap(message.resources[-1])
     if message.statement is None or not message.statement.endswith(recap_sentence(recap)):  # S7
-        raise MalformedToken("statement does not end with the ReCap sentence")
+        raise MalformedToken("the statement does not end with the ReCap sentence")
     return recap

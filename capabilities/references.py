@@ -1,4 +1,4 @@
-"""Delegations that a token cites by CID, as proofs or as targets of a revocation (E8, V1 to V5).
+"""Delegations cited by CID in a token (E8, V1 to V5).
 
 Example:
     parents = cited_parents(payload.prf)
@@ -30,7 +30,9 @@ _MEMOISED_PROOF_CHARS = 128
 
 
 class CitedDelegation(Struct, frozen=True, gc=False):
-    """A delegation that a token cites by CID, as a proof or as the target of a revocation.
+    """A delegation that a token cites by CID.
+
+    It is cited as a proof, or as the target of a revocation.
 
     Attributes:
         text: The CID as given.
@@ -46,14 +48,19 @@ class CitedDelegation(Struct, frozen=True, gc=False):
 
 
 def cited_parents(texts: Sequence[str]) -> tuple[CitedDelegation, ...]:
-    """Parse the proofs that an untrusted token cites, in the token's order."""
+    """Parse the CIDs of a token's proofs.
+
+    The input is untrusted, and its order is kept.
+    """
     if len(texts) > MAX_PARENTS:
         raise MalformedToken("too many proofs")
     return tuple(map(_cited, texts))
 
 
 def targets_among(resources: Iterable[str]) -> tuple[CitedDelegation, ...]:
-    """Parse the revocation targets in a list of resource strings, in order (V1, V5).
+    """Parse the CIDs of the delegations to revoke (V1, V5).
+
+    `resources` are those of the revocation, whose order is kept.
 
     Raises:
         MalformedToken: No resource names a CID. A target is never guessed from the proofs (V4, Q8).
@@ -69,7 +76,7 @@ def targets_among(resources: Iterable[str]) -> tuple[CitedDelegation, ...]:
 
 
 def target_of(text: str) -> CitedDelegation:
-    """Parse the CID of a delegation that is to be revoked."""
+    """Parse the CID of a delegation to revoke."""
     cid = _cid(text)
     return CitedDelegation(text, cid.digest32, cid.text())
 
@@ -85,4 +92,4 @@ def _cid(text: str) -> Cid:
     try:
         return parse_cid(text)
     except InvalidIdentifier as exc:
-        raise MalformedToken("proof or target is not a CID") from exc
+        raise MalformedToken("a proof or revocation target is not a CID") from exc

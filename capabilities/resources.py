@@ -1,4 +1,4 @@
-"""Spaces, resources and networks, and the rules by which one resource contains another.
+"""Identifiers of spaces, resources and encryption networks.
 
 Rules U1 to U16 (texts), X1 to X10 (containment), R1 to R3 (root authority), section 1.6 (networks).
 Texts are compared as they are and never decoded (U13). Only the address of an Ethereum owner is
@@ -27,7 +27,7 @@ _MEMOISED_CHARS = 512
 
 
 class SpaceId(Struct, frozen=True, gc=False, cache_hash=True):
-    """The identifier of a space, which consists of an owner and a name.
+    """The identifier of a space.
 
     Attributes:
         owner: Canonical principal of the owner (U5).
@@ -74,13 +74,16 @@ class SpaceResource(Struct, frozen=True, gc=False):
 
 
 class OpaqueResource(Struct, frozen=True, gc=False):
-    """A URI that is not in a space, stored exactly as written (U16)."""
+    """A URI that does not refer to a space (U16).
+
+    It is stored exactly as written.
+    """
 
     text: str
 
 
 class NetworkId(Struct, frozen=True, gc=False):
-    """The identifier of an encryption network, which consists of an owner and a name.
+    """The identifier of an encryption network.
 
     Attributes:
         owner: A DID, or any other text. A DID is canonical if P2 applies, otherwise as written. A
@@ -146,17 +149,19 @@ def has_valid_escapes(text: str) -> bool:
 
 
 def is_authority(text: str) -> bool:
-    """Return whether a string is a non-empty RFC 3986 authority such as `localhost:5173`."""
+    """Return whether a string is a URI authority such as `localhost:5173`."""
     return bool(text) and has_valid_escapes(text) and _AUTHORITY.fullmatch(text) is not None
 
 
 def is_scheme(text: str) -> bool:
-    """Return whether a string is an RFC 3986 scheme without its colon."""
+    """Return whether a string is a URI scheme such as `https`."""
     return _URI_SCHEME.fullmatch(text) is not None
 
 
 def parse_space_id(text: str) -> SpaceId:
-    """Parse a space id of the form `tinycloud:<owner without did:>:<name>`.
+    """Parse a space id such as `tinycloud:key:z6Mk...:default`.
+
+    Its form is `tinycloud:<owner without did:>:<name>`.
 
     Raises:
         InvalidIdentifier: Not a URI, not normalised (U3), or not of that shape (U1, U2, U4, U5).
@@ -179,7 +184,9 @@ def parse_space_id(text: str) -> SpaceId:
 # Many tokens name the same few resources.
 @memoize(4096, longest=_MEMOISED_CHARS)
 def parse_resource(text: str) -> Resource:
-    """Parse a resource of a space. Any other URI becomes an opaque resource (U10 to U16).
+    """Parse the URI of a resource (U10 to U16).
+
+    A URI that is not in a space becomes an opaque resource.
 
     Raises:
         InvalidIdentifier: The text is not a URI (T1).
@@ -207,7 +214,10 @@ def _space_resource(text: str, parts: re.Match[str]) -> SpaceResource | None:
 
 
 def _escapes_are_normal(text: str) -> bool:
-    """Return whether percent escapes are upper case and encode no unreserved character (U3)."""
+    """Return whether a URI's percent escapes are normalised (U3).
+
+    They must be in upper case, and must not encode an unreserved character.
+    """
     return all(
         code == code.upper() and chr(int(code, 16)) not in _UNRESERVED
         for code in _ESCAPES.findall(text)
@@ -229,7 +239,10 @@ def _space_of(head: str) -> SpaceId | None:
 # One key request contains the same id in token, fact, body and path.
 @memoize(4096, longest=_MEMOISED_CHARS)
 def parse_network_id(text: str) -> NetworkId:
-    """Parse `urn:tinycloud:encryption:<owner>:<name>` into a canonical network id."""
+    """Parse the URN of an encryption network.
+
+    Its form is `urn:tinycloud:encryption:<owner>:<name>`.
+    """
     if not text.startswith(NETWORK_PREFIX):
         raise InvalidIdentifier(f"missing {NETWORK_PREFIX} prefix")
     owner, separator, name = text[len(NETWORK_PREFIX) :].rpartition(":")
@@ -239,7 +252,7 @@ def parse_network_id(text: str) -> NetworkId:
 
 
 def network_id(owner: str, name: str) -> NetworkId:
-    """Check a network's owner and name, and combine them into its canonical id."""
+    """Create the id of an encryption network from its owner and name."""
     if not owner:
         raise InvalidIdentifier("empty owner DID")
     if not name:
@@ -262,7 +275,7 @@ def _network_owner(owner: str) -> str:
 
 
 def network_of(resource: Resource) -> NetworkId | None:
-    """Return the id of the encryption network to which a resource refers, or None."""
+    """Return the encryption network named by a resource, or None."""
     if not isinstance(resource, OpaqueResource) or not resource.text.startswith(NETWORK_PREFIX):
         return None
     return _network_in(resource.text)
@@ -278,7 +291,10 @@ def _network_in(text: str) -> NetworkId | None:
 
 
 def extends(child: Resource, parent: Resource) -> bool:
-    """Return whether a grant on resource `parent` covers resource `child` (X1 to X10)."""
+    """Return whether a grant on one resource covers another resource (X1 to X10).
+
+    `child` is the resource that the grant on `parent` has to cover.
+    """
     if isinstance(child, SpaceResource):
         # X10, X1: the query is not compared.
         if (
@@ -314,7 +330,7 @@ def _within_opaque(child: OpaqueResource, parent: OpaqueResource) -> bool:
 
 
 def root_of(resource: Resource) -> Principal | None:
-    """Return the root principal (owner) of a resource, or None if there is none (R3).
+    """Return the owner of a resource, or None (R3).
 
     A resource without a root always needs a proof.
     """

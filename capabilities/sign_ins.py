@@ -1,6 +1,6 @@
-"""Rules that decide whether a request comes from the owner in person, not a delegate (IP1, IP2).
+"""Rules for deciding whether a resource's owner made a request (IP1, IP2).
 
-O is the owner, I the invoker:
+The documentation calls such a request "in person". O is the owner, I the invoker:
 
     IP1  I is O; or
     IP2  O is a wallet; every cited proof is a sign-in of O to I; and one such sign-in is in
@@ -51,7 +51,9 @@ _SEAL = object()
 
 
 def is_sign_in(delegation: Delegation, *, registered_at: float) -> bool:
-    """Return whether a delegation is a sign-in by a wallet to its own session key (IP2).
+    """Return whether a delegation is a wallet's sign-in to an app (IP2).
+
+    The delegate of a sign-in is a key that the app generated.
 
     Args:
         delegation: verified.
@@ -82,12 +84,18 @@ def is_sign_in(delegation: Delegation, *, registered_at: float) -> bool:
 
 
 def is_issued(delegation: Delegation, *, now: float) -> bool:
-    """Return whether a delegation's issue time is at most MAX_AHEAD_S seconds after `now`."""
+    """Return whether the issue time of a delegation has passed.
+
+    It may be up to MAX_AHEAD_S seconds after `now`. Without an issue time the result is False.
+    """
     return delegation.issued_at is not None and delegation.issued_at <= now + MAX_AHEAD_S
 
 
 def is_session(delegation: Delegation, *, registered_at: float) -> bool:
-    """Return whether a delegation is a sign-in that permits reading the signer's capabilities."""
+    """Return whether a delegation is a login session of its signer.
+
+    A session is a sign-in that permits reading the signer's capabilities.
+    """
     if not is_sign_in(delegation, registered_at=registered_at):
         return False
     owner = delegation.delegator
@@ -103,7 +111,7 @@ def is_session(delegation: Delegation, *, registered_at: float) -> bool:
 
 
 class AuthorityFacts(Struct, frozen=True, kw_only=True, gc=False):
-    """The input for deciding whether an invoker is the owner or a session key of the owner."""
+    """The input for deciding whether the owner made a request."""
 
     owner: Principal
     invoker: Principal
@@ -116,7 +124,7 @@ class AuthorityFacts(Struct, frozen=True, kw_only=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class OwnerAuthority:
-    """The result of checking whether an invoker is the owner or a session key of the owner.
+    """The result of checking whether the owner made a request.
 
     Only `owner_authority` creates it.
 
@@ -133,13 +141,15 @@ class OwnerAuthority:
     seal: InitVar[object]
 
     def __post_init__(self, seal: object) -> None:
-        """Reject construction by any code other than `owner_authority`."""
+        """Allow only `owner_authority` to create objects of this class."""
         if seal is not _SEAL:
             raise RuntimeError("call sign_ins.owner_authority to create an OwnerAuthority")
 
 
 def owner_authority(facts: AuthorityFacts) -> OwnerAuthority:
-    """Decide whether the invoker is the owner or a live session key of the owner (IP1, IP2).
+    """Decide whether the owner of a resource made a request (IP1, IP2).
+
+    Such a request is made "in person": the invoker is the owner or a live session key of the owner.
 
     Does not check:
         That the chain grants anything, nor that the owner in person may do what is asked.
@@ -153,7 +163,7 @@ def owner_authority(facts: AuthorityFacts) -> OwnerAuthority:
 
 
 def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:
-    """Return the principals whose sessions still have to be read from the store.
+    """Return the principals whose sessions must be read from the store.
 
     These are the invoker, if all its proofs are sign-ins of the owner (IP2), and the signers of
     delegations that cite only such sign-ins (RL4). Principals for whom a link is already a session
@@ -176,9 +186,10 @@ def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:
 def owner_statement_sessions(
     facts: AuthorityFacts, link: Registered
 ) -> tuple[ContentKey, ...] | None:
-    """Decide whether the owner or a live session key of the owner signed a delegation (RL4).
+    """Find the login sessions through which an owner signed a delegation (RL4).
 
-    Only such delegations count as statements of the owner.
+    A delegation is a statement of the owner if the owner or a live session key of the owner signed
+    it.
 
     Args:
         facts: with the sessions of `session_holders`.
@@ -196,9 +207,10 @@ def owner_statement_sessions(
 
 
 def _cites_only_sign_ins(facts: AuthorityFacts, link: Registered) -> bool:
-    """Return whether a delegation's proofs are all sign-ins for the delegation's signer (RL4).
+    """Return whether all proofs of a delegation are sign-ins (RL4).
 
-    The result is False if the delegation cites nothing.
+    They must be sign-ins of the owner to the delegation's signer. The result is False if the
+    delegation cites nothing.
     """
     delegation = link.delegation
     if not delegation.parents:
@@ -207,22 +219,21 @@ def _cites_only_sign_ins(facts: AuthorityFacts, link: Registered) -> bool:
 
 
 def cited_links(facts: AuthorityFacts, link: Registered) -> list[Registered] | None:
-    """Return the stored proofs that a delegation cites, or None if any is missing."""
+    """Return a delegation's stored proofs, or None if any is missing."""
     return _links(facts, link.parents, len(link.delegation.parents))
 
 
 def _links(
     facts: AuthorityFacts, keys: tuple[ContentKey, ...], count: int
 ) -> list[Registered] | None:
-    """Return the delegations with these content keys, or None if fewer than `count` exist."""
     found = [facts.links[key] for key in keys if key in facts.links]
     return found if len(found) == count else None
 
 
 def _are_sign_ins(facts: AuthorityFacts, links: list[Registered] | None, holder: Principal) -> bool:
-    """Return whether all delegations are sign-ins in which the owner authorises `holder` (IP2).
+    """Return whether all delegations are sign-ins by the owner (IP2).
 
-    The result is False if there are no delegations.
+    Their delegate must be `holder`. The result is False if there are no delegations.
     """
     if not links:
         return False
@@ -237,7 +248,7 @@ def _are_sign_ins(facts: AuthorityFacts, links: list[Registered] | None, holder:
 
 
 def _is_from_owner_to(facts: AuthorityFacts, delegation: Delegation, holder: Principal) -> bool:
-    """Return whether the owner has issued a delegation to `holder`.
+    """Return whether the owner issued a delegation to `holder`.
 
     Its issue time must pass `is_issued`.
     """
@@ -251,7 +262,7 @@ def _is_from_owner_to(facts: AuthorityFacts, delegation: Delegation, holder: Pri
 def _live_session(
     facts: AuthorityFacts, holder: Principal, links: Iterable[Registered]
 ) -> tuple[ContentKey, ...] | None:
-    """Find a live session in which the owner authorises `holder` (IP2).
+    """Find a live session that the owner granted to `holder` (IP2).
 
     Return its content key in a tuple, or None if there is no such session.
     """

@@ -1,4 +1,4 @@
-"""Ed25519 and EIP-191 signatures: verification functions and signing key pairs (K7, C5).
+"""Signing and verification with Ed25519 and Ethereum keys (K7, C5).
 
 Where a scheme allows several forms of one signature, only one is accepted: the scalar in range, no
 small-order key, low `s`, and `v` of 0, 1, 27 or 28. `verifiers` and `issuers` check the signatures
@@ -41,23 +41,26 @@ def verify_ed25519(public_key: bytes, message: bytes, signature: bytes) -> None:
 
 
 def keccak256(data: bytes) -> bytes:
-    """Return the 32-byte Keccak-256 hash of the data, as used by Ethereum."""
+    """Return the Keccak-256 hash of the data."""
     digest: bytes = sha3.keccak_256(data).digest()
     return digest
 
 
 def eip191_digest(text: bytes) -> bytes:
-    """Return the 32-byte digest that a wallet signs for a personal message (C5)."""
+    """Return the EIP-191 digest of a personal message (C5)."""
     return keccak256(b"\x19Ethereum Signed Message:\n%d%b" % (len(text), text))
 
 
 def recover_eip191(text: bytes, signature: bytes) -> bytes:
-    """Return the 20-byte address of the wallet that signed a personal message (EIP-191)."""
+    """Return the Ethereum address of the signer of a personal message.
+
+    The message was signed as EIP-191 defines.
+    """
     return recover_address(eip191_digest(text), signature)
 
 
 def recover_address(digest: bytes, signature: bytes) -> bytes:
-    """Return the 20-byte address of the key that signed a 32-byte digest."""
+    """Return the Ethereum address of the key that signed a digest."""
     odd = _RECOVERY.get(signature[64]) if len(signature) == 65 else None
     if odd is None:
         raise BadSignature
@@ -65,7 +68,9 @@ def recover_address(digest: bytes, signature: bytes) -> bytes:
 
 
 def recover_public_key(digest: bytes, signature: bytes, odd: int) -> bytes:
-    """Recover the secp256k1 key that signed a digest, as a 65-byte uncompressed point.
+    """Recover the secp256k1 public key that signed a digest.
+
+    The key is returned as a 65-byte uncompressed point.
 
     Args:
         digest: 32 bytes.
@@ -88,7 +93,10 @@ def recover_public_key(digest: bytes, signature: bytes, odd: int) -> bytes:
 
 
 def address_of(point: bytes) -> bytes:
-    """Return the 20-byte Ethereum address of a 65-byte uncompressed secp256k1 key."""
+    """Return the Ethereum address of a secp256k1 public key.
+
+    The key is a 65-byte uncompressed point.
+    """
     return keccak256(point[1:])[12:]
 
 
@@ -112,10 +120,13 @@ class Ed25519Signer:
 
 
 class WalletSigner:
-    """An Ethereum key pair that signs messages in tests, services and command-line tools."""
+    """An Ethereum key pair for signing messages.
+
+    It is used in tests, services and command-line tools.
+    """
 
     def __init__(self, secret: bytes, chain_id: int = 1) -> None:
-        """Derive the wallet's key pair from a 32-byte secret.
+        """Derive the key pair from a 32-byte secret.
 
         The secret is a number from 1 up to, but not including, the curve's order.
         """
@@ -127,9 +138,9 @@ class WalletSigner:
         self.did = f"did:pkh:eip155:{chain_id}:{eip55(self.address)}"
 
     def sign_eip191(self, text: str) -> bytes:
-        """Return the 65-byte signature r ‖ s ‖ v of a personal message.
+        """Return the 65-byte signature of a personal message.
 
-        The nonce follows RFC 6979, `s` is low, and `v` is 27 or 28.
+        The signature is r ‖ s ‖ v. The nonce follows RFC 6979, `s` is low, and `v` is 27 or 28.
         """
         signature, odd = recovery.sign(eip191_digest(text.encode()), self._secret)
         return signature + bytes([27 + odd])

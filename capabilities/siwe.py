@@ -1,4 +1,4 @@
-"""Sign-in messages (EIP-4361) and the times that they contain (section 2.3, rules C8 to C10).
+"""Sign-in messages in the format of EIP-4361 (section 2.3, rules C8 to C10).
 
 The text is only built, never parsed: the node uses the fields. No field may contain a control
 character, otherwise two sets of fields could give the same text. Code that reads fields from
@@ -52,12 +52,15 @@ class SiweMessage:
 
     @property
     def digest(self) -> bytes:
-        """The 32-byte EIP-191 digest that the wallet signs."""
+        """The 32-byte EIP-191 digest of the message."""
         return eip191_digest(siwe_text(self).encode())
 
 
 def siwe_text(message: SiweMessage) -> str:
-    """Return the text that the wallet signs, with LF between lines and no LF at the end."""
+    """Return the text of a sign-in message.
+
+    The wallet signs this text. Its lines are separated by LF. There is no LF at the end.
+    """
     scheme = "" if message.scheme is None else f"{message.scheme}://"
     lines = [
         f"{scheme}{message.domain} wants you to sign in with your Ethereum account:",
@@ -133,6 +136,9 @@ def _moment_of(match: re.Match[str]) -> float | None:
 
 
 def _ends_month(moment_s: int) -> bool:
-    """Return whether a time is midnight on the first day of a month."""
+    """Return whether a timestamp is midnight on the first of a month.
+
+    A leap second is valid only directly before this time.
+    """
     days, rest = divmod(moment_s, _DAY_S)
     return rest == 0 and date.fromordinal(_EPOCH_DAY + days % _CYCLE_DAYS).day == 1

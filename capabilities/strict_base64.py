@@ -1,4 +1,4 @@
-"""Strict base64 in both alphabets. Each byte string has exactly one accepted encoding.
+"""Strict base64, in which each byte string has one encoding.
 
 Python's own decoders ignore the spare bits of the last character, so that one value would have
 several texts. The multibase decoder rejects them.
@@ -11,7 +11,10 @@ from libipld import decode_multibase, encode_multibase
 
 
 def decode_standard(text: object) -> bytes | None:
-    """Decode canonical standard base64 with padding. Return None for any other input."""
+    """Decode standard base64, or return None if it is not canonical.
+
+    The padding must be present.
+    """
     return _padded("M", text)
 
 
@@ -21,7 +24,7 @@ def encode_standard(data: bytes) -> str:
 
 
 def decode_url(text: object) -> bytes | None:
-    """Decode canonical base64url without padding. Return None for any other input."""
+    """Decode unpadded base64url, or return None if it is not canonical."""
     return _decoded("u", text)
 
 
@@ -31,7 +34,7 @@ def encode_url(data: bytes) -> str:
 
 
 def decode_padded_url(text: object) -> bytes | None:
-    """Decode canonical base64url with padding. Return None for any other input."""
+    """Decode padded base64url, or return None if it is not canonical."""
     return _padded("U", text)
 
 
@@ -47,7 +50,7 @@ def _padded(code: str, text: object) -> bytes | None:
 
 
 def _decoded(code: str, text: object) -> bytes | None:
-    """Decode a base64 string in the alphabet that a multibase code selects."""
+    """Decode base64 in the alphabet of a multibase code."""
     if not isinstance(text, str):
         return None
     try:

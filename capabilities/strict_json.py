@@ -83,7 +83,7 @@ def shaped(
 
 
 def check_text(data: bytes, *, max_bytes: int) -> None:
-    """Reject JSON text that is too long, not UTF-8, or nested deeper than MAX_NESTING.
+    """Check the length, encoding and nesting of JSON text.
 
     The JSON grammar is not checked.
     """
@@ -100,9 +100,9 @@ def check_text(data: bytes, *, max_bytes: int) -> None:
 
 
 def repeats_member(data: bytes, names: frozenset[str]) -> bool:
-    """Return whether a JSON object repeats one of the named members at the top level.
+    """Return whether a JSON object repeats one of the given keys.
 
-    `data` must be valid JSON.
+    Only the top level is searched. `data` must be valid JSON.
     """
     # Fast path: without escapes, a name that is quoted once at most cannot be repeated.
     if _BACKSLASH not in data and max(map(data.count, _quoted(names))) < 2:
@@ -133,7 +133,10 @@ def _refuse_repeats(data: bytes) -> None:
 
 
 def _nesting(data: bytes) -> int:
-    """Return the nesting depth of JSON text. Counting stops above MAX_NESTING."""
+    """Return the nesting depth of JSON text.
+
+    Counting stops above MAX_NESTING.
+    """
     deepest = depth = 0
     for byte in _STRINGS.sub(b"", data).translate(None, _NO_BRACKETS):
         depth += 1 if byte in b"[{" else -1

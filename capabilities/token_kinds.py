@@ -1,4 +1,4 @@
-"""Checks that a token is used for its intended purpose, as a grant or as a request (T8 to T10).
+"""Checks that a token is used for its intended purpose (T8 to T10).
 
 Often parsing decides the kind: a CACAO is not an invocation (E4), a revocation revokes (V1, V3).
 All other tokens are UCANs of the same shape, which differ in their audience. A grant addresses
@@ -16,7 +16,7 @@ from .tokens import Delegation, Invocation, Revocation
 
 
 def check_addressed(token: Invocation | Revocation, node: str) -> None:
-    """Check that a token is a request to this node (T8).
+    """Reject a token that is addressed to another party (T8).
 
     Args:
         token: Verified.
@@ -32,7 +32,9 @@ def check_addressed(token: Invocation | Revocation, node: str) -> None:
 
 
 def check_granting(delegation: Delegation, node: str) -> None:
-    """Check that a token grants rights, and is not a request or a revocation (T10).
+    """Check that a token grants rights (T10).
+
+    It must not be a request or a revocation.
 
     Args:
         delegation: Verified.

@@ -1,4 +1,4 @@
-"""Parsing and verification of the token in an `Authorization` header (sections 2.1 to 2.5, 5.5).
+"""Parsing and verification of authorization tokens (sections 2.1 to 2.5, 5.5).
 
 A token is parsed into an `Unverified...` value. `verify_...` checks its signature and returns the
 type without that prefix, which otherwise only `restore_delegation` creates. The caller then checks
@@ -63,7 +63,7 @@ Form: TypeAlias = Literal["cacao", "ucan"]
 
 
 class Capability(Struct, frozen=True, gc=False):
-    """One ability on one resource, with caveats (conditions).
+    """Permission for one kind of action on one resource.
 
     Attributes:
         resource: The resource.
@@ -77,7 +77,7 @@ class Capability(Struct, frozen=True, gc=False):
 
 
 class _Token(Struct, frozen=True, gc=False):
-    """The fields that all kinds of tokens have.
+    """The fields common to all kinds of tokens.
 
     Attributes:
         header: The text as received; never logged.
@@ -105,7 +105,9 @@ _HIDDEN = frozenset({"header", "envelope"})
 
 
 class _StoredToken(_Token, frozen=True, gc=False):
-    """The fields that only stored tokens have, whether in UCAN or CACAO form.
+    """The fields common to delegations and revocations.
+
+    Unlike invocations, these tokens are stored.
 
     Attributes:
         form: The envelope.
@@ -157,7 +159,9 @@ class Delegation(_DelegationFields, frozen=True, gc=False):
 
 
 class _InvocationFields(_Token, frozen=True, gc=False):
-    """The fields of an invocation, a token that can be used only once.
+    """The contents of an invocation.
+
+    An invocation is a token that can be used only once.
 
     Attributes:
         invoker: The principal that acts.
@@ -241,9 +245,9 @@ Token: TypeAlias = (
 
 
 def parse_delegation(header: str) -> UnverifiedDelegation:
-    """Parse a delegation, which is a UCAN or a CACAO (E2, E4).
+    """Parse a delegation token from an HTTP header (E2, E4).
 
-    A text that contains a dot is parsed as a UCAN.
+    A delegation is a UCAN or a CACAO. A text that contains a dot is parsed as a UCAN.
 
     Args:
         header: Untrusted header value, which is the token alone (E1).
@@ -262,7 +266,9 @@ def parse_delegation(header: str) -> UnverifiedDelegation:
 
 
 def parse_invocation(header: str) -> UnverifiedInvocation:
-    """Parse an invocation, which is always a UCAN (E4).
+    """Parse an invocation token from an HTTP header (E4).
+
+    An invocation is always a UCAN.
 
     Args:
         header: Untrusted header value, which is the token alone (E1).
@@ -295,9 +301,9 @@ def parse_invocation(header: str) -> UnverifiedInvocation:
 
 
 def parse_revocation(header: str) -> UnverifiedRevocation:
-    """Parse a revocation, which is a UCAN or a CACAO (E2, E4).
+    """Parse a revocation token from an HTTP header (E2, E4).
 
-    A text that contains a dot is parsed as a UCAN.
+    A revocation is a UCAN or a CACAO. A text that contains a dot is parsed as a UCAN.
 
     Args:
         header: Untrusted header value, which is the token alone (E1).
@@ -320,7 +326,7 @@ def parse_revocation(header: str) -> UnverifiedRevocation:
 
 
 def verify_delegation(unverified: UnverifiedDelegation) -> Delegation:
-    """Verify a delegation's signature and return the verified delegation (D5).
+    """Verify the signature of a delegation (D5).
 
     Raises:
         BadSignature: Another key signed it, or the key is of an unsupported type.
@@ -330,7 +336,7 @@ def verify_delegation(unverified: UnverifiedDelegation) -> Delegation:
 
 
 def verify_invocation(unverified: UnverifiedInvocation) -> Invocation:
-    """Verify an invocation's signature and return the verified invocation (I3).
+    """Verify the signature of an invocation (I3).
 
     Raises:
         BadSignature: Another key signed it, or the key is of an unsupported type.
@@ -340,16 +346,17 @@ def verify_invocation(unverified: UnverifiedInvocation) -> Invocation:
 
 
 def verify_revocation(unverified: UnverifiedRevocation) -> Revocation:
-    """Verify a revocation's signature and return the verified revocation (5.5)."""
+    """Verify the signature of a revocation (5.5)."""
     _verify_envelope(unverified.envelope)
     return Revocation(*astuple(unverified)[:-1])
 
 
 def restore_delegation(header: str) -> Delegation:
-    """Parse a stored delegation, whose signature was verified before it was stored.
+    """Parse a delegation that was read from the store.
 
-    The caller guarantees that the store is intact. Texts that an earlier version accepted stay
-    readable, even if they would be rejected now; the returned header is in today's form.
+    Its signature was verified before it was stored. The caller guarantees that the store is intact.
+    Texts that an earlier version accepted stay readable, even if they would be rejected now; the
+    returned header is in today's form.
 
     Raises:
         MalformedToken: The stored text is damaged.
@@ -364,7 +371,9 @@ def restore_delegation(header: str) -> Delegation:
 
 
 def check_window(token: Token, now: float) -> None:
-    """Check that a time is inside a token's validity window, without leeway (T4, C8, H7).
+    """Check that a token is valid at a given time (T4, C8, H7).
+
+    There is no leeway.
 
     Args:
         token: Verified or not: the time may be checked first.
@@ -501,9 +510,10 @@ def _cacao_revocation(header: str, data: bytes, cacao: Cacao) -> UnverifiedRevoc
 def _capabilities(
     att: Mapping[str, Mapping[str, Sequence[Mapping[str, Json]]]],
 ) -> tuple[Capability, ...]:
-    """Return a token's capabilities in order of resource text and ability (T7).
+    """Return a token's capabilities in sorted order (T7).
 
-    Different spellings of one capability are merged (Q19).
+    They are sorted by resource text and ability. Different spellings of one capability are merged
+    (Q19).
     """
     if len(att) == 1:  # fast path: nearly every invocation has one capability
         ((text, abilities),) = att.items()

@@ -1,4 +1,4 @@
-"""UCAN 0.10 tokens as compact JWS: header, payload and signature in base64url (section 2.5).
+"""UCAN 0.10 tokens, encoded as compact JWS (section 2.5).
 
 Only strict forms are accepted: three parts, no padding, no spare bits, no repeated member of the
 header or known member of the payload (T7), objects where objects are due (Q35), an `exp` that is a
@@ -81,7 +81,7 @@ _DID_URL = re.compile(rf"{_DID_TEXT}(?:[/?]{_TAIL})?(?:#{_TAIL})?")
 
 
 class UcanHeader(msgspec.Struct, frozen=True, gc=False):
-    """The JOSE header members that verification uses.
+    """The header fields that are used to verify a UCAN.
 
     Attributes:
         alg: A known algorithm name.
@@ -149,7 +149,7 @@ def parse_ucan(token: str) -> UcanToken:
     signed, _, signature = token.rpartition(".")
     header, dot, payload = signed.partition(".")
     if not dot or "." in payload:
-        raise MalformedToken("JWS does not have three parts")
+        raise MalformedToken("the JWS does not have three parts")
     head = _read_header(header)
     try:
         data, signature_bytes = (
@@ -164,7 +164,7 @@ def parse_ucan(token: str) -> UcanToken:
 
 
 def verify_ucan(token: UcanToken) -> None:
-    """Verify that the issuer of a UCAN signed it (K1 to K9).
+    """Verify the issuer's signature on a UCAN (K1 to K9).
 
     Raises:
         BadSignature: For every failure, including a key of an unsupported type.
@@ -174,7 +174,7 @@ def verify_ucan(token: UcanToken) -> None:
 
 
 def encode_ucan(payload: UcanPayload, signer: Ed25519Signer, *, include_jwk: bool = True) -> str:
-    """Return a UCAN with these claims, signed by an Ed25519 key."""
+    """Create a UCAN that is signed with an Ed25519 key."""
     jwk = {"alg": "EdDSA", "crv": "Ed25519", "kty": "OKP", "x": encode_url(signer.public_key)}
     key = {"jwk": jwk} if include_jwk else {}
     header = msgspec.json.encode({"alg": "EdDSA", **key, "typ": "JWT", "ucv": _UCV})
@@ -191,14 +191,16 @@ def _read_payload(data: bytes) -> UcanPayload:
         if data.count(b'"') != 2 * _count_strings(payload):
             _check_repeats(data, payload)
     except (ValueError, RecursionError, InvalidJson, InvalidIdentifier) as exc:
-        raise MalformedToken("payload does not have the claims of a UCAN") from exc
+        raise MalformedToken("the payload does not have the claims of a UCAN") from exc
     if payload.exp >= YEAR_10000_S:  # T6, Q28
         raise MalformedToken("expiry is out of range")
     return payload
 
 
 def _count_strings(payload: UcanPayload) -> int:
-    """Count the decoded strings in a UCAN payload. Also check that its abilities are valid.
+    """Count the decoded strings in a UCAN payload.
+
+    The validity of its abilities is checked too.
 
     Strings in caveats and nested facts are not counted. The caller compares the count with the
     quotes in the JSON text. A string has two quotes, or more if one is escaped. Decoding drops
@@ -227,9 +229,10 @@ def _count_strings(payload: UcanPayload) -> int:
 
 
 def _count_fact_strings(facts: list[Json]) -> int:
-    """Return the number of strings in the facts, plus one for the member name `fct`.
+    """Count the strings in a UCAN's facts.
 
-    Return 0 if a fact is nested: then the quotes do not add up, and the payload is checked fully.
+    The member name `fct` is counted too. Return 0 if a fact is nested: then the quotes do not add
+    up, and the payload is checked fully.
     """
     texts = 1
     for fact in facts:
@@ -248,7 +251,7 @@ def _count_fact_strings(facts: list[Json]) -> int:
 
 
 def _check_repeats(data: bytes, payload: UcanPayload) -> None:
-    """Reject a payload that repeats a member (T7).
+    """Reject a UCAN payload with repeated JSON keys (T7).
 
     This check is needed only if counting the quotes is not enough.
     """
@@ -284,7 +287,7 @@ def _read_header(text: str) -> UcanHeader:
     try:
         fields = parse_json(data, max_bytes=MAX_HEADER_PART_BYTES)  # T7
     except InvalidJson as exc:
-        raise MalformedToken("header is not a JSON object") from exc
+        raise MalformedToken("the header is not a JSON object") from exc
     algorithm = fields.get("alg")
     if fields.get("typ") != "JWT" or fields.get("ucv") != _UCV:
         raise MalformedToken(f"the header must have typ JWT and ucv {_UCV}")

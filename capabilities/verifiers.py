@@ -64,9 +64,10 @@ class Verifier(ABC):
 
 
 class Ed25519Verifier(Verifier):
-    """An Ed25519 public key that verifies by the same rules as libsodium (K7).
+    """An Ed25519 public key.
 
-    `s` is below the order, and neither the key nor the point is of small order.
+    Signatures are verified by the same rules as in libsodium (K7). `s` is below the order, and
+    neither the key nor the point is of small order.
     """
 
     algorithms = frozenset({"EdDSA"})
@@ -90,7 +91,7 @@ class P256Verifier(Verifier):
     algorithms = frozenset({"ES256"})
 
     def __init__(self, point: bytes) -> None:
-        """Decode a public key from a compressed (33-byte) or uncompressed (65-byte) point (K6)."""
+        """Decode a public key from a compressed or uncompressed point (K6)."""
         _check_form(point)
         try:
             self._key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
@@ -111,7 +112,7 @@ class Secp256k1Verifier(Verifier):
     algorithms = frozenset({"ES256K", "ES256K-R", "ESKeccakKR"})
 
     def __init__(self, point: bytes) -> None:
-        """Decode a public key from a compressed (33-byte) or uncompressed (65-byte) point (K6)."""
+        """Decode a public key from a compressed or uncompressed point (K6)."""
         _check_form(point)
         try:
             key = keys.parse(point)
@@ -138,16 +139,19 @@ class Secp256k1Verifier(Verifier):
 
 
 def _check_form(point: bytes) -> None:
-    """Reject a curve point that is neither compressed nor uncompressed, such as the hybrid form.
+    """Check that a curve point is compressed or uncompressed.
 
-    The libraries accept the hybrid form, which would be a third spelling of a key.
+    The libraries also accept the hybrid form, which would be a third spelling of a key.
     """
     if not (len(point) == 33 and point[0] in (2, 3)) and not (len(point) == 65 and point[0] == 4):
         raise BadSignature
 
 
 def _low_der(signature: bytes, order: int) -> bytes:
-    """Convert a signature r ‖ s to DER. Reject it unless r is in range and s is low (K7, Q25)."""
+    """Convert an ECDSA signature from r ‖ s to DER (K7, Q25).
+
+    Signatures are rejected unless r is in range and s is low.
+    """
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
     if len(signature) != 64 or not 0 < r < order or not 0 < s <= order // 2:
         raise BadSignature

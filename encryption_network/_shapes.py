@@ -1,4 +1,4 @@
-"""Parsing of request bodies, with the protocol's error messages for malformed bodies.
+"""A request body parser that produces the protocol's error messages.
 
 A body is checked in two steps, as the specification requires: its JSON grammar first (row 1 of the
 table in enc 2.7), its members much later (row 5). The error texts are those that the protocol's
@@ -48,15 +48,15 @@ _PARSER_TEXTS = {
 
 
 class ShapeError(Exception):
-    """A JSON value does not have the required members.
+    """The JSON value does not have the required members.
 
-    The message is the reason as it is sent to the client.
+    The message is the reason that is sent to the client.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The members that a JSON object must have, and the kind of each value."""
+    """The required members of a JSON object and their types."""
 
     members: Mapping[str, Kind]
     optional: frozenset[str] = frozenset()
@@ -76,7 +76,7 @@ def read_body(data: bytes, *, max_bytes: int) -> Json:
 
 
 def check_members(value: Json, shape: Shape) -> dict[str, Json]:
-    """Check that a JSON value is an object with the required members, and return the object.
+    """Check that a JSON value is an object with the required members.
 
     Raises:
         ShapeError: with the wire's text for the first fault, members in the order of their names.
@@ -135,7 +135,10 @@ def _describe(value: Json) -> str:
 
 
 def _parser_text(data: bytes) -> str:
-    """Return the message that `/invoke` sends for a JSON syntax error, including the position."""
+    """Return the error message for invalid JSON in an `/invoke` request.
+
+    The message includes the position of the error.
+    """
     text = data.decode("utf-8", "replace")
     start = len(text) - len(text.lstrip(" \t\r\n"))
     literal = _LITERALS.get(text[start : start + 1])
@@ -160,6 +163,6 @@ def _parser_text(data: bytes) -> str:
 
 
 def _position(text: str, end: int) -> str:
-    """Return the line and column of the last character before the index `end`."""
+    """Return the line and column of the character before an index."""
     lines = text[:end].split("\n")
     return f"line {len(lines)} column {len(lines[-1])}"

@@ -1,4 +1,4 @@
-"""Canonical JSON encoding of values that are hashed or signed (enc 2.3).
+"""Canonical JSON for hashing and signing (enc 2.3).
 
 Members are sorted by Unicode code point, which is the order of their UTF-8 bytes. There is no space
 between tokens. Strings are raw UTF-8 and escape only the characters that JSON requires.
@@ -41,7 +41,7 @@ _Nested: TypeAlias = _Leaf | list[_Flat] | dict[str, _Flat]
 
 
 class _Compact(Struct):
-    """A wrapper for the JSON values that msgspec encodes in canonical form."""
+    """A JSON value that msgspec encodes in canonical form."""
 
     value: _Leaf | list[_Nested] | dict[str, _Nested]
 
@@ -59,7 +59,10 @@ def canonical_bytes(value: Json) -> bytes:
 
 
 def canonical_members(members: Struct | Mapping[str, str | int | Sequence[str] | None]) -> bytes:
-    """Encode an object as canonical JSON without checking the types of its members."""
+    """Encode an object as canonical JSON without type checks.
+
+    Its members must be of types that msgspec encodes in canonical form.
+    """
     try:
         return _compact(members)
     except UnicodeEncodeError as exc:
@@ -67,7 +70,7 @@ def canonical_members(members: Struct | Mapping[str, str | int | Sequence[str] |
 
 
 def canonical_hash(value: Json) -> str:
-    """Return the SHA-256 of a value's canonical JSON, in hex.
+    """Return the hex SHA-256 of a value's canonical JSON.
 
     A string is hashed with its quotes.
     """
@@ -107,9 +110,9 @@ def _text(value: Json, depth: int) -> str:
 
 
 def _float_text(number: float) -> str:
-    """Return the shortest decimal form of a number, in the notation that clients use.
+    """Return the shortest decimal form of a number.
 
-    The notation is plain from 1e-5 to 1e16. Other numbers have an exponent.
+    The notation is the one that clients use: plain from 1e-5 to 1e16, otherwise with an exponent.
     """
     if not math.isfinite(number):
         raise InvalidCanonicalJson("number is not finite")

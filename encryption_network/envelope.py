@@ -1,8 +1,8 @@
-"""Inline envelopes: encrypted payloads with their wrapped content keys (enc 3.3, 3.4).
+"""Encrypted payloads with their wrapped content keys (enc 3.3, 3.4).
 
-The key is wrapped to the network's public key. The JSON text is stored in a space as an ordinary
-value. `aad` and `metadata` are labels without authentication: the protocol's ciphertexts have no
-associated data (EN22).
+They are called inline envelopes. The key is wrapped to the network's public key. The JSON text is
+stored in a space as an ordinary value. `aad` and `metadata` are labels without authentication: the
+protocol's ciphertexts have no associated data (EN22).
 
 Example:
     envelope = seal_envelope(descriptor, b"secret", entropy)
@@ -51,7 +51,7 @@ class InlineEnvelope:
 
 
 class _EnvelopeJson(Struct, rename="camel"):
-    """The JSON members of an envelope.
+    """The JSON members of an encryption envelope.
 
     Unknown members are ignored. Labels may be absent, but not null.
     """
@@ -68,7 +68,7 @@ class _EnvelopeJson(Struct, rename="camel"):
 
 
 def parse_envelope(data: bytes, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> InlineEnvelope:
-    """Parse an inline envelope.
+    """Parse an encryption envelope from JSON.
 
     Args:
         data: UTF-8 JSON, untrusted; members in any order, unknown members are ignored.
@@ -111,9 +111,9 @@ def parse_envelope(data: bytes, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> Inlin
 
 
 def encode_envelope(envelope: InlineEnvelope) -> bytes:
-    """Encode an envelope as JSON, with its members in the order of EN23.
+    """Encode an encryption envelope as JSON.
 
-    Absent labels are omitted.
+    Its members are in the order of EN23. Absent labels are omitted.
     """
     stated = _EnvelopeJson(
         ENVELOPE_VERSION,
@@ -140,7 +140,9 @@ def seal_envelope(
     aad: bytes | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> InlineEnvelope:
-    """Encrypt a payload for all principals that may decrypt with a network's key.
+    """Encrypt a payload for an encryption network.
+
+    All principals that may decrypt with the network's key can open the envelope.
 
     Args:
         descriptor: the network; its canonical id, algorithm and key version go into the envelope.
@@ -173,7 +175,7 @@ def seal_envelope(
 
 
 def open_envelope(envelope: InlineEnvelope, content_key: bytes) -> bytes:
-    """Decrypt an envelope's payload with its content key.
+    """Decrypt the payload of an envelope with its content key.
 
     Raises:
         EnvelopeError: the key is not 32 bytes, the ciphertext is too short, or the tag is wrong.

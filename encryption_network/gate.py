@@ -1,4 +1,4 @@
-"""The release gate, which decides whether a content key may leave the node.
+"""The checks before every release of a content key.
 
 Both routes call `admit` after the chain was judged. Only `admit` creates a `ReleasePermit`, and
 `release.open_key` requires one. O is the owner of the network, I the invoker.
@@ -53,7 +53,7 @@ from capabilities.strict_json import Json
 from capabilities.tokens import Delegation
 
 from .judgement import Refusal, judge
-from .key_providers import is_within_terms
+from .key_providers import is_key_source_accepted
 from .network_errors import PolicyError, ReleaseRefused
 from .policy import Evidence, Policy, policies_of, policy_digest
 from .release_record import Ground, Mode, ReleaseRecord
@@ -67,7 +67,7 @@ MAX_HEADER_BYTES = 8 * 1024 * 1024
 
 
 class _CacheEntry(Struct, frozen=True):
-    """A cache entry with the policies parsed from one delegation."""
+    """The cached policies of one delegation."""
 
     facts: tuple[Json, ...]
     size_bytes: int
@@ -75,7 +75,9 @@ class _CacheEntry(Struct, frozen=True):
 
 
 class PolicyCache:
-    """A cache of the policies in delegations. A full cache evicts its oldest entries.
+    """A cache of the release policies in delegations.
+
+    A full cache evicts its oldest entries.
 
     Decoded delegations are immutable and reused between releases, so the cache is keyed by the
     identity of their facts. Each entry keeps a reference to the facts, so that no other object gets
@@ -88,7 +90,7 @@ class PolicyCache:
         self._entries: OrderedDict[int, _CacheEntry] = OrderedDict()
 
     def of(self, delegation: Delegation) -> tuple[Policy, ...]:
-        """Return the policies in a delegation's facts, from the cache if possible.
+        """Return the release policies in a delegation's facts.
 
         `policies_of` describes the errors.
         """
@@ -116,9 +118,9 @@ class PolicyCache:
 
 
 class RowStamp(Struct, frozen=True, gc=False):
-    """The key of a row used in a release decision, and a stamp that detects changes to the row.
+    """The key and the version stamp of a stored row.
 
-    The commit fails if the row has changed.
+    A release is not committed if a row that the decision used has changed.
     """
 
     key: bytes
@@ -126,7 +128,7 @@ class RowStamp(Struct, frozen=True, gc=False):
 
 
 class ReleaseRequest(Struct, frozen=True, kw_only=True, gc=False):
-    """The input of a release decision."""
+    """The input for deciding whether to release a key."""
 
     decrypt: CheckedDecrypt
     authority: Authority
@@ -190,13 +192,13 @@ class ReleasePermit:
     seal: InitVar[object]
 
     def __post_init__(self, seal: object) -> None:
-        """Reject construction by any code other than `admit`."""
+        """Allow only `admit` to create objects of this class."""
         if seal is not _SEAL:
             raise RuntimeError("call gate.admit to create a ReleasePermit")
 
 
 def admit(request: ReleaseRequest) -> ReleasePermit:
-    """Decide whether the content key of a decrypt request may be released (RL5 to RL12).
+    """Decide whether a content key may be released (RL5 to RL12).
 
     Args:
         request: the input of the decision, all read at one moment.
@@ -256,7 +258,7 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
 def needs_evidence(
     owner: OwnerAuthority, release_record: ReleaseRecord, in_force: Sequence[Policy]
 ) -> bool:
-    """Return whether a release requires evidence about the invoker's code.
+    """Return whether a key release requires attestation evidence.
 
     If it does, the caller of `admit` has to read the evidence first.
     """
@@ -266,7 +268,7 @@ def needs_evidence(
 
 
 def paths_in_force(policies: Iterable[Policy]) -> frozenset[str]:
-    """Return the storage paths listed in any of the policies.
+    """Return all storage paths listed in the policies.
 
     A policy with paths requires that an envelope at one of them contains the released key. So the
     caller has to read the envelopes at all these paths before it calls `admit`.
@@ -280,9 +282,10 @@ def paths_in_force(policies: Iterable[Policy]) -> frozenset[str]:
 def policies_in_force(
     network_policy: Policy | None, release_record: ReleaseRecord, links: Iterable[Registered]
 ) -> tuple[Policy, ...]:
-    """Return all policies for a release: the node's, the owner's and the delegations'.
+    """Return all policies that apply to a key release.
 
-    The node's own policy does not apply in mode "off"; all others do.
+    They are the policies of the node, of the owner and of the delegations. The node's own policy
+    does not apply in mode "off"; all others do.
     """
     stated = []
     if release_record.node_policy is not None and release_record.mode != "off":
@@ -301,14 +304,14 @@ def policies_in_force(
 
 
 def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[Registered]:
-    """Return the delegations that a request cites, and all their ancestors.
+    """Check and return the cited delegations and all their ancestors.
 
     Raises ReleaseRefused if a delegation is missing. Unless the invoker is the owner, at least one
     delegation must be cited, and all must be unrevoked and inside their validity windows.
     """
     cited, links, found = facts.cited, facts.links, dict[ContentKey, Registered]()
     if len(set(cited)) != len(request.decrypt.bound.invocation.parents):
-        raise _refused("chain", "not every cited proof was given")
+        raise _refused("chain", "a cited delegation is missing")
     for key in cited:
         if key not in links:
             raise _refused("chain", "a closure is incomplete")
@@ -323,7 +326,7 @@ def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[R
         raise _refused("chain", "no proof for a caller who is not the owner")
     for key in cited:
         if not is_in_force(links[key], facts.marks, now=facts.now):
-            raise _refused("chain", "a proof is revoked or outside its window")
+            raise _refused("chain", "a cited delegation is revoked, expired or not valid yet")
     return found.values()
 
 
@@ -331,11 +334,11 @@ def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[R
 
 
 def _check_paths(request: ReleaseRequest, in_force: tuple[Policy, ...]) -> tuple[RowStamp, ...]:
-    """Check, for each policy, that the requested key is stored at one of the policy's paths.
+    """Check that every policy allows a storage path of the wrapped key.
 
-    Returns the rows at these paths. `key_paths` in the request contains all paths where the key is
-    stored. A policy without a list allows every path. Raises ReleaseRefused if a list contains no
-    path where the key is stored.
+    For each policy with a list of paths, the key must be stored at one of them; otherwise
+    ReleaseRefused is raised. A policy without a list allows every path. Returns the rows at these
+    paths. `key_paths` in the request contains all paths where the key is stored.
     """
     paths_in_force(in_force)
     rows: dict[RowStamp, None] = {}
@@ -355,7 +358,10 @@ def _check_paths(request: ReleaseRequest, in_force: tuple[Policy, ...]) -> tuple
 
 
 def _in_person_refusal(mode: Mode, in_force: Sequence[Policy]) -> ReleaseRefused | None:
-    """Return an error if a request from the owner needs evidence, or None if it does not."""
+    """Return an error if even the owner must present attestation evidence.
+
+    The node's mode or a policy may require this. Otherwise the result is None.
+    """
     if mode == "everyone":
         return _refused("mode", "this mode requires evidence from the owner in person, too")
     if not all(policy.in_person for policy in in_force):
@@ -391,7 +397,9 @@ def _check_owner_list(request: ReleaseRequest, facts: AuthorityFacts) -> tuple[C
 
 
 def _decrypt_grants(request: ReleaseRequest, facts: AuthorityFacts) -> Iterator[Registered]:
-    """Yield the delegations that grant the right to decrypt, from the invoker's to the owner's.
+    """Yield the delegations that gave the invoker the right to decrypt.
+
+    The order is from the invoker's delegations to the owner's.
 
     A closure may contain more, because a delegation that grants nothing may cite any registered
     delegation. So a link counts only if it grants decrypt on this network, and its audience signed
@@ -427,10 +435,11 @@ def _holds_decrypt(delegation: Delegation, network: NetworkId) -> bool:
 
 
 def _require_evidence(request: ReleaseRequest) -> tuple[Evidence, RowStamp]:
-    """Return the invoker's attestation evidence and the `RowStamp` of its row.
+    """Return the invoker's attestation evidence.
 
-    Raises ReleaseRefused if the evidence is missing or does not match the request. The `RowStamp`
-    is required too: it lets the commit check that the evidence has not changed.
+    Also returns the `RowStamp` of its row, which lets the commit check that the evidence has not
+    changed. Raises ReleaseRefused if either is missing, or if the evidence does not match the
+    request.
     """
     evidence, row = request.evidence, request.evidence_row
     if evidence is None or row is None:
@@ -438,15 +447,15 @@ def _require_evidence(request: ReleaseRequest) -> tuple[Evidence, RowStamp]:
     if evidence.invoker != request.invoker:
         raise _refused("not_attested", "the evidence belongs to another invoker")
     if evidence.root_ca_sha256 not in request.release_record.trust_roots:
-        raise _refused("trust_root", "evidence with a root that is not trusted")
+        raise _refused("trust_root", "the evidence's root certificate is not trusted")
     # AT29: the node may have narrowed its list after it accepted this evidence.
-    if not is_within_terms(evidence.key_provider, request.release_record.key_providers):
+    if not is_key_source_accepted(evidence.key_provider, request.release_record.key_providers):
         raise _refused("key_provider", "the node does not accept evidence with this key provider")
     if (
         evidence.receiver_mode == "attested"
         and evidence.receiver_public_key != request.decrypt.receiver_public_key
     ):
-        raise _refused("receiver", "the evidence names another receiver key")
+        raise _refused("receiver", "the evidence is for another receiver key")
     return evidence, row
 
 
@@ -456,8 +465,9 @@ def _require_evidence(request: ReleaseRequest) -> tuple[Evidence, RowStamp]:
 def _check_withdrawn(
     request: ReleaseRequest, links: Iterable[Registered], evidence: Evidence | None
 ) -> None:
-    """Raise ReleaseRefused if an involved DID, the code or the evidence was withdrawn (RC20).
+    """Refuse a key release to parties that are no longer trusted (RC20).
 
+    Raises ReleaseRefused if trust in an involved DID, the code or the evidence was withdrawn.
     Involved are the invoker and the signers and receivers of all delegations: a withdrawn DID must
     not pass on rights that it may not use itself.
     """

@@ -1,4 +1,6 @@
-"""Evaluation of attestation evidence against a policy, at every key release (RL8, RL11).
+"""Evaluation of attestation evidence against a policy (RL8, RL11).
+
+It is repeated at every key release.
 
 Example:
     for policy in policies_of(delegation.facts):
@@ -32,7 +34,7 @@ Refusal = Literal[
 
 
 def judge(evidence: Evidence, policy: Policy, now: float) -> Refusal | None:
-    """Evaluate attestation evidence against one release policy (RL8, RL11).
+    """Check attestation evidence against a release policy (RL8, RL11).
 
     Args:
         evidence: facts of a verified quote.

@@ -1,4 +1,4 @@
-"""Key providers: services that give keys to attested applications.
+"""Names of services that give keys to attested applications.
 
 A key provider gives an application its disk and application keys. Policies and nodes list the names
 of the key providers that they accept.
@@ -35,7 +35,10 @@ _NEEDS_ID = "local-sgx"
 
 
 def parse_key_provider(text: str) -> str:
-    """Check that a string is a valid entry of a key provider list, and return it unchanged."""
+    """Check that a string is the name of a key provider.
+
+    The string is returned unchanged.
+    """
     name, colon, id_text = text.partition(":")
     if name not in NAMES:
         raise PolicyError("keyProviders", "unknown kind of key provider")
@@ -46,17 +49,28 @@ def parse_key_provider(text: str) -> str:
     return text
 
 
+def provider_text(provider: str) -> str:
+    """Describe a key provider: an id that is printable ASCII is shown as text too."""
+    _, _, id_text = provider.partition(":")
+    text = bytes.fromhex(id_text).decode("latin-1") if _is_id(id_text) else ""
+    return f'{provider} ("{text}")' if text.isascii() and text.isprintable() and text else provider
+
+
 def is_accepted(provider: str | None, accepted: Collection[str]) -> bool:
-    """Return whether a list accepts a key provider, either by its id or by its kind."""
+    """Return whether a key provider is on a list of accepted ones.
+
+    The list may contain the provider's id or its kind.
+    """
     return provider is not None and (provider in accepted or provider.partition(":")[0] in accepted)
 
 
-def is_within_terms(provider: str | None, terms: Collection[str]) -> bool:
-    """Return whether a node's terms accept the key provider stated in evidence (AT29).
+def is_key_source_accepted(provider: str | None, terms: Collection[str]) -> bool:
+    """Return whether a node accepts an application's key provider (AT29).
 
-    Evidence without an event log names no provider. It is accepted only if `kms` and `tpm` are
-    listed without an id; otherwise an excluded application could pass by leaving out its log. For
-    such evidence every policy has to state RTMR3, which covers the provider.
+    The application's attestation evidence names the key provider. Evidence without an event log
+    names none. It is accepted only if `kms` and `tpm` are listed without an id; otherwise an
+    excluded application could pass by leaving out its log. For such evidence every policy has to
+    state RTMR3, which covers the provider.
 
     Args:
         provider: as in the evidence; None: there is no event log.
@@ -70,18 +84,19 @@ def is_within_terms(provider: str | None, terms: Collection[str]) -> bool:
 
 
 def are_accepted(inner: Iterable[str], outer: Collection[str]) -> bool:
-    """Return whether the list `outer` accepts every key provider in the list `inner`.
+    """Return whether all key providers in a list are accepted.
 
-    An empty list accepts nothing.
+    The list `inner` contains the key providers. The list `outer` contains the accepted ones, by id
+    or by kind; if it is empty, none is accepted.
     """
     return all(is_accepted(entry, outer) for entry in inner)
 
 
 def accepted_by_both(one: Collection[str], other: Collection[str]) -> tuple[str, ...]:
-    """Return the intersection of two key provider lists, as a sorted list.
+    """Return the intersection of two lists of accepted key providers.
 
-    An entry with an id is in the intersection if the other list contains the same id, or the
-    kind without an id.
+    The result is sorted. An entry with an id is in the result if the other list contains the same
+    id, or the kind without an id.
     """
     narrower = {entry for entry in one if is_accepted(entry, other)}
     return tuple(sorted(narrower | {entry for entry in other if is_accepted(entry, one)}))

@@ -1,4 +1,4 @@
-"""The node's root secret and the keys that are derived from it.
+"""Keys that are derived from the node's root secret.
 
 Each store has one secret. The node's identity, the keys of hosted spaces, and the keys that encrypt
 network keys and sign tickets are derived from it. So every worker and machine on one store has the
@@ -33,7 +33,10 @@ REQUEST_LOG = "sealspace/request-log"
 
 
 class Keyring:
-    """The keys derived from a node's root secret. The secret itself is not exposed."""
+    """The keys that are derived from a node's root secret.
+
+    The secret itself is not exposed.
+    """
 
     __slots__ = ("_network_seal", "_secret", "invitation_public_key", "node_did", "node_signer")
 
@@ -52,24 +55,28 @@ class Keyring:
         )
 
     def derive(self, context: str | bytes) -> bytes:
-        """Return the 32-byte key for a context, `BLAKE3(secret ‖ context)` (enc 1.4).
+        """Derive a 32-byte key for a context (enc 1.4).
 
-        This is the plain hash, not BLAKE3's key derivation mode.
+        The key is `BLAKE3(secret ‖ context)`. This is the plain hash, not BLAKE3's key derivation
+        mode.
         """
         return blake3(
             self._secret + (context.encode() if isinstance(context, str) else context)
         ).digest()
 
     def space_did(self, space: SpaceId) -> str:
-        """Return the DID of the key that the node derives for a space (wire 5.7)."""
+        """Return the DID of the node's key for a space (wire 5.7)."""
         return Ed25519Signer(self.derive(space.text)).did
 
     def seal(self, plaintext: bytes, context: str, entropy: Entropy) -> bytes:
-        """Encrypt bytes for storage with the key derived for a context (enc 1.5)."""
+        """Encrypt bytes with the key that is derived for a context (enc 1.5)."""
         return seal_blob(self._seal_key(context), plaintext, entropy)
 
     def open_sealed(self, sealed: bytes, context: str) -> bytes:
-        """Decrypt bytes that `seal` encrypted with the same secret and context."""
+        """Decrypt bytes that were encrypted by `seal`.
+
+        The secret and the context must be the same.
+        """
         return open_blob(self._seal_key(context), sealed)
 
     def _seal_key(self, context: str) -> bytes:
@@ -79,5 +86,8 @@ class Keyring:
         return f"Keyring(node_did={self.node_did!r})"
 
     def __reduce__(self) -> str:
-        """Prevent pickling and copying, because the root secret must not leave the process."""
+        """Prevent pickling and copying of the root secret.
+
+        The secret must not leave the process.
+        """
         raise TypeError("a keyring cannot be serialised")

@@ -1,4 +1,4 @@
-"""Wrapping of content keys for an X25519 public key, and encryption of blobs with AES-256.
+"""Encryption of content keys with X25519 and AES-256.
 
     wrapped key:  offset  size  field
                   0       32    ephemeral X25519 public key
@@ -40,14 +40,14 @@ WRAPPED_KEY_BYTES = KEY_BYTES + BLOB_OVERHEAD_BYTES + KEY_BYTES
 
 
 def public_key_of(private_key: bytes) -> bytes:
-    """Return the 32-byte X25519 public key of a private scalar."""
+    """Return the X25519 public key of a private key."""
     if len(private_key) != KEY_BYTES:
         raise RequestError("key-backend", "invalid private key length")
     return crypto_scalarmult_base(private_key)
 
 
 def wrap(public_key: bytes, plaintext: bytes, entropy: Entropy) -> bytes:
-    """Encrypt a content key so that only the holder of the X25519 private key can open it.
+    """Encrypt a content key for an X25519 public key.
 
     Args:
         public_key: the recipient's X25519 key, 32 bytes, untrusted.
@@ -94,13 +94,16 @@ def open_wrapped(private_key: bytes, blob: bytes) -> bytes:
 
 
 def seal_blob(key: bytes, plaintext: bytes, entropy: Entropy) -> bytes:
-    """Encrypt bytes with an AES-256 key as `0x01 | nonce | ciphertext | tag` (enc 1.5)."""
+    """Encrypt bytes with an AES-256 key (enc 1.5).
+
+    The result is `0x01 | nonce | ciphertext | tag`.
+    """
     nonce = entropy.token(NONCE_BYTES)
     return _VERSION_BYTE + nonce + AESGCM(key).encrypt(nonce, plaintext, None)
 
 
 def open_blob(key: bytes, blob: bytes) -> bytes:
-    """Decrypt a sealed blob.
+    """Decrypt bytes that were encrypted by `seal_blob`.
 
     Raises:
         RequestError: `key-backend`, too short, another version byte than 0x01, or a wrong tag.

@@ -1,4 +1,4 @@
-"""Exceptions that this package raises, and their messages.
+"""Exceptions about encryption networks and key releases.
 
 The texts of `RequestError` are those of the `/encryption` routes on the wire. The node's table of
 refusals has a row for each code: it defines the status, and the report on `/invoke` (enc 2.5, 2.7).
@@ -6,13 +6,13 @@ refusals has a row for each code: it defines the status, and the report on `/inv
 
 
 class EncryptionError(Exception):
-    """Base class of the exceptions in this module."""
+    """Base class of all errors about encryption networks."""
 
     code = "encryption"
 
     @property
     def text(self) -> str:
-        """The error message that the `/encryption` routes send.
+        """The error message sent by the `/encryption` routes.
 
         It contains no key, token or plaintext.
         """
@@ -26,31 +26,34 @@ class RootSecretTooShort(EncryptionError):
 
 
 class InvalidCanonicalJson(EncryptionError):
-    """A value cannot be written as canonical JSON, for example a number that is not finite."""
+    """The value cannot be encoded as canonical JSON.
+
+    For example, a number must be finite.
+    """
 
     code = "invalid-canonical-json"
 
 
 class EnvelopeError(EncryptionError):
-    """An inline envelope is malformed, or its ciphertext cannot be decrypted."""
+    """An envelope is malformed or cannot be decrypted."""
 
     code = "invalid-envelope"
 
 
 class DescriptorError(EncryptionError):
-    """A network descriptor is malformed, or the node's signature over it is invalid."""
+    """A network descriptor or its signature is invalid."""
 
     code = "invalid-descriptor"
 
 
 class RecordError(EncryptionError):
-    """A stored row cannot be parsed and must not be used."""
+    """A stored row cannot be parsed."""
 
     code = "invalid-record"
 
 
 class PolicyError(EncryptionError):
-    """An attestation policy is malformed, or too permissive to be secure."""
+    """An attestation policy is malformed or too permissive."""
 
     code = "invalid-policy"
 
@@ -64,7 +67,10 @@ class PolicyError(EncryptionError):
 
 
 class WithdrawalError(EncryptionError):
-    """A withdrawal is malformed, or the list of withdrawals is full."""
+    """A request to withdraw trust is invalid.
+
+    The error is also raised when the list of withdrawals is full.
+    """
 
     code = "invalid-withdrawal"
 
@@ -73,7 +79,7 @@ class WithdrawalError(EncryptionError):
 
 
 class ReceiptError(EncryptionError):
-    """A receipt is malformed, or its signature is invalid."""
+    """A receipt or its signature is invalid."""
 
     code = "invalid-receipt"
 
@@ -154,7 +160,10 @@ _OUTCOMES = {
 
 
 class RequestError(EncryptionError):
-    """A request to an encryption network failed a check, or a key cannot be used."""
+    """A request to an encryption network is invalid.
+
+    The error is also raised when a key cannot be used.
+    """
 
     def __init__(self, code: str, detail: str = "") -> None:
         self.code = code

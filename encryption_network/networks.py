@@ -1,4 +1,4 @@
-"""The node's record of an encryption network, and the network's public descriptor.
+"""Records and public descriptors of encryption networks.
 
 A network is an X25519 key pair that the node keeps for an owner. The record also contains the
 owner's attestation policy and withdrawals. So a release that checks the record's stamp has checked
@@ -50,9 +50,10 @@ NetworkState = Literal["pending", "generating", "active", "rotating", "revoked",
 
 
 class Threshold(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """A decryption threshold: `t` of the `n` nodes that have a key must cooperate to decrypt.
+    """The number of nodes that must cooperate to decrypt.
 
-    Both numbers are stored and returned, but have no effect (enc-D1).
+    `t` of the `n` nodes that have a key are needed. Both numbers are stored and returned, but have
+    no effect (enc-D1).
     """
 
     n: int
@@ -65,7 +66,9 @@ _SEALED_BYTES = BLOB_OVERHEAD_BYTES + KEY_BYTES
 class NetworkRecord(
     msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, dict=True
 ):
-    """The stored record of an encryption network. The fields define the format of the row.
+    """The stored record of an encryption network.
+
+    The fields define the format of the row.
 
     Attributes:
         version: of the layout.
@@ -107,17 +110,17 @@ class NetworkRecord(
 
     @cached_property
     def network_id(self) -> NetworkId:
-        """The parsed id."""
+        """The parsed id of the encryption network."""
         return parse_network_id(self.network)
 
     @cached_property
     def owner(self) -> Principal:
-        """The owner of the network, as a DID without a fragment."""
+        """The DID of the network's owner, without a fragment."""
         return principal_of(self.network_id.owner)
 
     @cached_property
     def policy(self) -> Policy | None:
-        """The owner's requirements for code that receives this network's keys."""
+        """The owner's requirements for code that receives keys."""
         return (
             None
             if self.policy_json is None
@@ -126,7 +129,7 @@ class NetworkRecord(
 
     @cached_property
     def withdrawals(self) -> Withdrawals:
-        """The code, DIDs and evidence that the owner has withdrawn from this network."""
+        """The code, DIDs and evidence that the owner no longer trusts."""
         return (
             NOTHING_WITHDRAWN
             if self.withdrawals_row is None
@@ -145,7 +148,7 @@ def create_network(
     entropy: Entropy,
     claimed: bool = True,
 ) -> NetworkRecord:
-    """Create a network with a new key pair.
+    """Create an encryption network with a new key pair.
 
     Args:
         network: its canonical id.
@@ -179,15 +182,16 @@ def create_network(
 
 
 def claim(record: NetworkRecord) -> NetworkRecord:
-    """Return a copy of a network's record, marked as claimed by a create request (EN31).
+    """Return a copy of a network's record, marked as claimed by its owner.
 
-    The network's public descriptor does not change.
+    A create request claims a network that was created at a sign-in (EN31). The network's public
+    descriptor does not change.
     """
     return replace(record, claimed=True)
 
 
 def revoked(record: NetworkRecord, now: float) -> NetworkRecord:
-    """Return a copy of a network's record with its state set to "revoked" (enc 1.8).
+    """Return a copy of a network's record in state "revoked" (enc 1.8).
 
     `updatedAt` is set to `now`, even if the network was already revoked.
     """
@@ -195,7 +199,7 @@ def revoked(record: NetworkRecord, now: float) -> NetworkRecord:
 
 
 def with_policy(record: NetworkRecord, policy: Policy | None, now: float) -> NetworkRecord:
-    """Return a copy of a network's record with the owner's new policy.
+    """Return a copy of a network's record with a new policy.
 
     Does not check:
         That the request comes from the owner.
@@ -205,7 +209,7 @@ def with_policy(record: NetworkRecord, policy: Policy | None, now: float) -> Net
 
 
 def with_withdrawals(record: NetworkRecord, withdrawals: Withdrawals, now: float) -> NetworkRecord:
-    """Return a copy of a network's record with additional withdrawals.
+    """Add withdrawals of trust to a copy of a network's record.
 
     Raises:
         WithdrawalError: the list is full (RC23).
@@ -222,7 +226,10 @@ def with_withdrawals(record: NetworkRecord, withdrawals: Withdrawals, now: float
 
 
 def private_key(record: NetworkRecord, keyring: Keyring) -> bytes:
-    """Decrypt a network's private key, and check that it matches the public key."""
+    """Decrypt the private key of an encryption network.
+
+    Raises RequestError if the private key does not match the public key.
+    """
     scalar = keyring.open_sealed(record.sealed_private_key, NETWORK_SEAL)
     pair = record.sealed_private_key + record.public_key
     if pair not in _matching_pairs:
@@ -239,7 +246,7 @@ _matching_pairs = Recent[bytes, None](4096)
 
 
 def descriptor_json(record: NetworkRecord, node_did: str) -> dict[str, Json]:
-    """Return a network's public descriptor as a JSON object (enc 1.7)."""
+    """Return an encryption network's public descriptor as JSON (enc 1.7)."""
     return {
         "networkId": record.network_id.text,
         "ownerDid": record.network_id.owner,
@@ -257,7 +264,10 @@ def descriptor_json(record: NetworkRecord, node_did: str) -> dict[str, Json]:
 
 
 def well_known_json(record: NetworkRecord) -> dict[str, Json]:
-    """Return the part of a network's descriptor that the well-known route sends (enc 1.7)."""
+    """Return a network's descriptor for the well-known route (enc 1.7).
+
+    The route sends only a part of the members.
+    """
     members = descriptor_json(record, "")
     return {name: members[name] for name in _WELL_KNOWN}
 
@@ -275,7 +285,10 @@ _WELL_KNOWN = (
 
 
 def parse_path_id(text: str) -> NetworkId:
-    """Parse the network id in a URL path segment that was percent-decoded once."""
+    """Parse the encryption network id in a URL path.
+
+    The path segment was percent-decoded once.
+    """
     try:
         return parse_network_id(text)
     except InvalidIdentifier as exc:
@@ -283,7 +296,7 @@ def parse_path_id(text: str) -> NetworkId:
 
 
 def well_known_id(name: str, owner_did: str | None) -> NetworkId:
-    """Return the id of the network requested through the well-known route (enc 2.6).
+    """Return the network id for a well-known URL (enc 2.6).
 
     Raises:
         RequestError: `body-malformed`, owner and name are not a valid id, or the owner is missing;
@@ -298,7 +311,10 @@ def well_known_id(name: str, owner_did: str | None) -> NetworkId:
 
 
 def timestamp(now: float) -> str:
-    """Format epoch seconds as RFC 3339 UTC, with up to six decimals (enc 0.4)."""
+    """Format epoch seconds as an RFC 3339 time in UTC (enc 0.4).
+
+    Up to six decimals are written.
+    """
     text = (_EPOCH + timedelta(microseconds=round(now * 1_000_000))).isoformat()
     return (text.rstrip("0") if "." in text else text) + "Z"
 
@@ -312,13 +328,13 @@ _DECODER = msgspec.msgpack.Decoder(NetworkRecord)
 
 
 def encode_network(record: NetworkRecord) -> bytes:
-    """Encode a network record for the store."""
+    """Encode the record of an encryption network for the store."""
     return msgspec.msgpack.encode(record)
 
 
 @memoize(1024)
 def decode_network(value: bytes) -> NetworkRecord:
-    """Decode a stored network record, including its policy and withdrawals."""
+    """Decode the stored record of an encryption network."""
     if len(value) > MAX_RECORD_BYTES:
         raise RecordError("network record too long")
     try:
@@ -327,7 +343,7 @@ def decode_network(value: bytes) -> NetworkRecord:
         # record caches the results.
         _ = record.owner, record.policy, record.withdrawals
     except (ValueError, RecursionError, InvalidIdentifier, PolicyError) as exc:
-        raise RecordError("network record cannot be parsed") from exc
+        raise RecordError("the stored network cannot be parsed") from exc
     return record
 
 
@@ -352,7 +368,7 @@ class _DescriptorJson(msgspec.Struct, rename="camel"):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """The received description of an encryption network (EN28).
+    """A network descriptor that a client received (EN28).
 
     It is untrusted until `verify_descriptor` accepts it.
     """
@@ -366,7 +382,9 @@ class Descriptor:
 
 
 def parse_descriptor(value: Json) -> Descriptor:
-    """Parse a network descriptor or a well-known record, with or without a wrapper.
+    """Parse the public descriptor of an encryption network.
+
+    The JSON may be a full descriptor or a well-known record, with or without a wrapper.
 
     Args:
         value: untrusted JSON; `principal` is read where `ownerDid` is absent (enc 1.7).

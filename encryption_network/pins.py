@@ -1,4 +1,4 @@
-"""Pinned network keys, used to detect that a network's key was replaced.
+"""Pinned public keys of encryption networks.
 
 A network never changes its key (EN7). Another key means that the network, the node's store or the
 node's answer was replaced, and a client that knows the earlier key can detect that.
@@ -30,7 +30,7 @@ class _PinJson(Struct, rename="camel", forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class NetworkPin:
-    """The pinned key of one network."""
+    """The pinned public key of one encryption network."""
 
     network: str
     public_key: bytes
@@ -38,17 +38,23 @@ class NetworkPin:
 
     @property
     def fingerprint(self) -> str:
-        """The first 16 hex digits of the key's SHA-256, for people to compare."""
+        """The first 16 hex digits of the key's SHA-256 hash.
+
+        They are short enough for people to compare.
+        """
         return hashlib.sha256(self.public_key).hexdigest()[:16]
 
 
 def pin_of(descriptor: Descriptor) -> NetworkPin:
-    """Create a pin from a network's descriptor."""
+    """Pin the public key in an encryption network's descriptor."""
     return NetworkPin(descriptor.network_id.text, descriptor.public_key, descriptor.key_version)
 
 
 def pins_json(pins: Iterable[NetworkPin]) -> list[Json]:
-    """Return pins as JSON, in the form that sessions store."""
+    """Return pinned network keys as JSON.
+
+    Sessions are stored with this JSON.
+    """
     return [
         {
             "network": pin.network,
@@ -60,7 +66,10 @@ def pins_json(pins: Iterable[NetworkPin]) -> list[Json]:
 
 
 def parse_pins(value: Json) -> tuple[NetworkPin, ...] | None:
-    """Parse pins from JSON. Return None if they are malformed or a network has two pins."""
+    """Parse pinned network keys from JSON, or return None if invalid.
+
+    A network must not have two pins.
+    """
     try:
         stated = shaped(value, list[_PinJson])
     except InvalidJson:

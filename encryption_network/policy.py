@@ -1,4 +1,4 @@
-"""Evidence about an invoker's code, and the policies that the evidence must satisfy.
+"""Attestation evidence, and policies for the release of keys.
 
 Evidence contains facts without a verdict and is judged at every release, so that a policy which was
 narrowed after the attestation applies to the next release. A policy is a JSON object in the
@@ -82,7 +82,7 @@ Register = Annotated[bytes, Meta(min_length=48, max_length=48)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Facts about an invoker's code, taken from one verified quote."""
+    """Facts about running code, taken from a verified quote."""
 
     invoker: Principal
     receiver_public_key: Bytes32
@@ -117,7 +117,7 @@ class Evidence:
 
     @property
     def measurements(self) -> "Measurements":
-        """The five registers that identify the image and its code."""
+        """The five measurement registers that identify the code."""
         return Measurements(
             mrtd=self.mrtd, rtmr0=self.rtmr0, rtmr1=self.rtmr1, rtmr2=self.rtmr2, rtmr3=self.rtmr3
         )
@@ -125,7 +125,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurements:
-    """The measurement registers that identify an approved image with its code (RL10)."""
+    """Measurement registers that identify approved code (RL10)."""
 
     mrtd: bytes
     rtmr0: bytes
@@ -134,9 +134,10 @@ class Measurements:
     rtmr3: bytes | None = None
 
     def covers(self, other: "Measurements | Evidence") -> bool:
-        """Return whether the given evidence or measurements match these measurements.
+        """Return whether attestation evidence matches these measurements.
 
-        Measurements without RTMR3 match any RTMR3.
+        The evidence may also be given as `Measurements`. Measurements without RTMR3 match any
+        RTMR3.
         """
         return (
             self.mrtd == other.mrtd
@@ -149,10 +150,10 @@ class Measurements:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The requirements that code must meet to receive a key. Defaults are strict.
+    """The requirements for code that receives a key.
 
-    A caller has to satisfy every policy in force, so a further policy can only narrow. A policy
-    that widens a default has to say so itself.
+    Defaults are strict. A caller has to satisfy every policy in force, so a further policy can only
+    narrow. A policy that widens a default has to say so itself.
     """
 
     measurements: tuple[Measurements, ...] = ()
@@ -171,7 +172,10 @@ class Policy:
     in_person: bool = True
 
     def __post_init__(self) -> None:
-        """Raise PolicyError if a member is invalid or the combination of members is not secure."""
+        """Reject invalid and insecure policies.
+
+        Raises PolicyError if a member is invalid, or if the combination of members is not secure.
+        """
         for member, limit in _LIST_LIMITS.items():
             if len(getattr(self, member)) > limit:
                 raise PolicyError(_JSON_NAMES[member], f"the list may have at most {limit} entries")
@@ -184,7 +188,7 @@ class Policy:
         if self.tcb_grace_s is None and not GRACE_STATUSES.isdisjoint(self.tcb_statuses):
             raise PolicyError(
                 "tcbGraceSeconds",
-                "the member is required because tcbStatuses contains an outdated TCB status",
+                "this member is required if tcbStatuses contains an outdated TCB status",
             )
         # Without RTMR3 the compose hash has to identify the code. Alone it would mean nothing,
         # because a hostile base image can write any event log.
@@ -193,7 +197,7 @@ class Policy:
 
     @property
     def is_allow_list(self) -> bool:
-        """True if the policy lists measurements of the code that may receive keys."""
+        """Whether the policy has a list of code that may receive keys."""
         return bool(self.measurements)
 
     def is_within(self, other: "Policy") -> bool:
@@ -234,13 +238,16 @@ _DECODER = msgpack.Decoder(_EvidenceRow)
 
 
 def encode_evidence(evidence: Evidence) -> bytes:
-    """Encode evidence for the store, together with a format version."""
+    """Encode attestation evidence for the store.
+
+    The result includes a format version.
+    """
     return msgpack.encode(_EvidenceRow(version=1, evidence=evidence))
 
 
 @memoize(1024)
 def decode_evidence(value: bytes) -> Evidence:
-    """Decode stored evidence.
+    """Decode stored attestation evidence.
 
     Raises:
         RecordError: not evidence, of another version, or with a field of the wrong length.
@@ -259,7 +266,7 @@ def decode_evidence(value: bytes) -> Evidence:
 
 
 def parse_policy(value: Json) -> Policy:
-    """Parse a policy from JSON."""
+    """Parse a release policy from JSON."""
     try:
         size_bytes = len(canonical_bytes(value))
         stated = shaped(value, _PolicyJson)
@@ -288,7 +295,10 @@ def parse_policy(value: Json) -> Policy:
 
 
 def policy_json(policy: Policy) -> dict[str, Json]:
-    """Convert a policy to a JSON object for `parse_policy`. Empty fields are left out."""
+    """Convert a release policy to a JSON object.
+
+    Empty fields are left out. `parse_policy` parses the object.
+    """
     members = {_JSON_NAMES[name]: _json_of(value) for name, value in asdict(policy).items()}
     return {name: member for name, member in members.items() if member not in ([], None)}
 
@@ -311,13 +321,16 @@ def _json_of(value: Any) -> Json:
 
 
 def encode_policy(policy: Policy) -> bytes:
-    """Encode a policy as canonical JSON, so that equal policies give equal bytes."""
+    """Encode a release policy as canonical JSON.
+
+    Equal policies give equal bytes.
+    """
     return canonical_bytes(policy_json(policy))
 
 
 @memoize_by_identity(values=256)
 def policy_digest(policy: Policy) -> str:
-    """Return the SHA-256 of a policy's canonical JSON, in hex.
+    """Return the hex SHA-256 of a policy's canonical JSON.
 
     Audit records and receipts cite it.
     """
@@ -325,7 +338,7 @@ def policy_digest(policy: Policy) -> str:
 
 
 def policies_of(facts: Sequence[Json]) -> tuple[Policy, ...]:
-    """Parse every policy in a delegation's facts."""
+    """Parse every release policy in a delegation's facts."""
     policies = []
     for fact in facts:
         members = fact if isinstance(fact, dict) else {"": fact}
@@ -380,7 +393,10 @@ class _MeasurementsJson(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _PolicyJson(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """The JSON members of a policy. Null and unknown members are rejected (RL8)."""
+    """The JSON members of a release policy.
+
+    Null and unknown members are rejected (RL8).
+    """
 
     measurements: Annotated[tuple[_MeasurementsJson, ...], _NOT_EMPTY] = ()
     compose_hashes: Annotated[tuple[_Hex32, ...], _NOT_EMPTY] = ()
@@ -425,9 +441,9 @@ def _kv_path(text: str) -> str:
 def _is_within(
     inner: Sequence[Entry], outer: Sequence[Entry], covers: Callable[[Entry, Entry], bool] = eq
 ) -> bool:
-    """Return whether the list `outer` allows everything that the list `inner` allows.
+    """Return whether the first allow-list is contained in the second.
 
-    An empty list allows everything.
+    The list `outer` must allow all entries of the list `inner`. An empty list allows everything.
     """
     return not outer or (
         bool(inner) and all(any(covers(allowed, entry) for allowed in outer) for entry in inner)

@@ -1,4 +1,4 @@
-"""Receipts: statements about key releases, signed by the node (RC7, RC9, RC10).
+"""Signed receipts for key releases (RC7, RC9, RC10).
 
 A receipt is canonical JSON with exactly these members:
 
@@ -55,13 +55,16 @@ _Text = Annotated[str, Meta(min_length=1, max_length=_MAX_TEXT_CHARS)]
 
 
 class Digest(bytes):
-    """A SHA-256 digest, encoded in canonical JSON as hex."""
+    """A SHA-256 digest that is encoded as hex in JSON."""
 
 
 class QuoteVerdict(
     Struct, frozen=True, kw_only=True, gc=False, rename="camel", forbid_unknown_fields=True
 ):
-    """The digests of the attestation documents and the nonce behind a verdict."""
+    """Digests of the attestation documents that justified a key release.
+
+    The nonce of the attestation is included.
+    """
 
     record: Digest
     quote: Digest | None
@@ -73,7 +76,10 @@ class QuoteVerdict(
 class Receipt(
     Struct, frozen=True, kw_only=True, gc=False, rename="camel", forbid_unknown_fields=True
 ):
-    """A receipt for one key release. The module docstring describes its members."""
+    """A receipt for one key release.
+
+    The module docstring describes its members.
+    """
 
     type: Literal["sealspace.receipt/v1"] = RECEIPT_TYPE
     node: _Text
@@ -94,12 +100,15 @@ class Receipt(
 
     @property
     def at(self) -> float:
-        """The time of the release decision, in epoch seconds."""
+        """The time of the key release in epoch seconds."""
         return self.at_micros / 1_000_000
 
 
 def signed_text(receipt: Receipt, signer: Ed25519Signer) -> bytes:
-    """Sign a receipt with the node's key, and return it as canonical JSON."""
+    """Sign a receipt with the node's key.
+
+    Returns the receipt as canonical JSON.
+    """
     texts = (receipt.network, receipt.owner, receipt.invoker, receipt.invocation)
     if max(map(len, texts)) > _MAX_TEXT_CHARS:
         raise ReceiptError("an identifier is too long")
@@ -117,7 +126,10 @@ def _signed_part(receipt: Receipt) -> bytes:
 
 
 def encode_receipt(receipt: Receipt) -> bytes:
-    """Encode a signed receipt as canonical JSON, its only accepted form."""
+    """Encode a signed receipt as canonical JSON.
+
+    No other encoding is accepted.
+    """
     return canonical_members(receipt)
 
 
@@ -148,7 +160,7 @@ def parse_receipt(data: bytes) -> Receipt:
     if encode_receipt(receipt) != text:
         raise ReceiptError("the receipt is not canonical JSON")
     if receipt.signature is UNSET or len(receipt.signature) != _SIGNATURE_BYTES:
-        raise ReceiptError("signature is not 64 bytes in base64")
+        raise ReceiptError("the signature is not 64 bytes in base64")
     return receipt
 
 
@@ -160,7 +172,7 @@ def _digest(_: type, text: str) -> Digest:
 
 
 def verify_receipt(receipt: Receipt) -> Receipt:
-    """Verify a receipt's signature with the key of its node, and return the receipt (RC9).
+    """Verify the node's signature on a receipt (RC9).
 
     Raises:
         ReceiptError: the node's DID has no Ed25519 key, or the signature is invalid.
@@ -169,7 +181,7 @@ def verify_receipt(receipt: Receipt) -> Receipt:
     """
     key = ed25519_public_key(receipt.node)
     if key is None:
-        raise ReceiptError("node is not a did:key with an Ed25519 key")
+        raise ReceiptError("the node's DID is not a did:key with an Ed25519 key")
     try:
         verify_ed25519(key, _signed_part(receipt), receipt.signature or b"")
     except BadSignature as exc:

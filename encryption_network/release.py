@@ -1,6 +1,6 @@
-"""The last step of a decrypt request: wrapping the content key for the receiver.
+"""Re-encryption of content keys for their receivers.
 
-Only this module uses a network's private key.
+This is the last step of a decrypt request. Only this module uses a network's private key.
 
 Example:
     answer = open_key(permit, keyring=keyring, entropy=entropy)  # after the commit is durable
@@ -19,7 +19,7 @@ from .requests import RESULT_TYPE
 
 
 def open_key(permit: ReleasePermit, *, keyring: Keyring, entropy: Entropy) -> dict[str, Json]:
-    """Decrypt the requested content key, and re-encrypt the key for the receiver.
+    """Re-encrypt the requested content key for its receiver.
 
     Args:
         permit: created by `gate.admit`; contains the request and the network.

@@ -1,8 +1,8 @@
-"""The release record: a node's own requirements for releasing a key.
+"""A node's own requirements for releasing keys.
 
-It is in the store, not in each worker's configuration, so that it is the same for all workers and
-machines. A node with looser settings than the record does not start; only an explicit, audited
-command loosens the record.
+They are called the release record. It is in the store, not in each worker's configuration, so that
+it is the same for all workers and machines. A node with looser settings than the record does not
+start; only an explicit, audited command loosens the record.
 
 Example:
     if configured.is_looser_than(stored):
@@ -59,9 +59,10 @@ class ReleaseRecord:
     key_providers: tuple[str, ...] = DEFAULT_KEY_PROVIDERS
 
     def is_looser_than(self, other: "ReleaseRecord") -> bool:
-        """Return whether this record could allow a release that `other` refuses.
+        """Return whether these requirements are looser than `other`.
 
-        The result is True in doubt.
+        Looser requirements could allow a release that the others refuse. The result is True in
+        doubt.
         """
         policy, stricter = self.node_policy, other.node_policy
         return (
@@ -75,7 +76,7 @@ class ReleaseRecord:
 
     @property
     def replaces_owner_list(self) -> bool:
-        """True if the node's policy can take the place of an owner's allow-list of code."""
+        """Whether the node's policy replaces an owner's list of allowed code."""
         return (
             self.node_policy_suffices
             and self.node_policy is not None
@@ -92,7 +93,10 @@ the node fetches it. missing: it is absent.
 
 
 class ReleaseTerms(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """The terms on which a node accepts backends. They are not signed."""
+    """A node's conditions for releasing keys to backends.
+
+    They are not signed.
+    """
 
     attestation: Mode
     trust_roots: tuple[str, ...]
@@ -115,7 +119,10 @@ class _Stored(Struct, rename="camel", forbid_unknown_fields=True):
 
 
 def encode_release_record(record: ReleaseRecord) -> bytes:
-    """Encode a release record for the store, as versioned canonical JSON."""
+    """Encode a node's requirements for key releases.
+
+    The encoding is versioned canonical JSON, for the store.
+    """
     stored = _Stored(
         _VERSION,
         record.mode,
@@ -129,7 +136,7 @@ def encode_release_record(record: ReleaseRecord) -> bytes:
 
 @memoize(16)
 def decode_release_record(value: bytes) -> ReleaseRecord:
-    """Decode a stored release record."""
+    """Decode a node's stored requirements for key releases."""
     try:
         stored = shaped(parse_json(value, max_bytes=_MAX_BYTES), _Stored)
         return ReleaseRecord(

@@ -1,4 +1,6 @@
-"""Checks for requests to encryption networks, in the order that the specification requires.
+"""Checks for requests to encryption networks.
+
+They are in the order that the specification requires.
 
 All functions are pure. Each implements one or more rows of a table of checks in the specification
 (decrypt: enc 2.7, create: enc 2.5, revoke: enc 2.8; wire 4.8). It checks the rows in order, and
@@ -97,7 +99,7 @@ def check_audience(audience: str, node_did: str) -> None:
 
 
 def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
-    """Return the network in a token's capabilities to decrypt, or None if there are none.
+    """Return the network in a token's decrypt capability, or None.
 
     Raises RequestError for more than one network, or an invalid network id.
     """
@@ -120,9 +122,10 @@ def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
 
 
 def _check_capability(invocation: Invocation, network: NetworkId, action: str) -> None:
-    """Check that a token's first capability for an action is for the given network.
+    """Check that a token permits an action on an encryption network.
 
-    These are rows 11 and 12 of the table in enc 2.7, and rows 13 and 14 of the table in enc 2.5.
+    Its first capability for the action must be for that network. These are rows 11 and 12 of the
+    table in enc 2.7, and rows 13 and 14 of the table in enc 2.5.
     """
     for capability in invocation.capabilities:
         if capability.ability == action:
@@ -138,7 +141,7 @@ _I64: TypeAlias = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 
 
 class DecryptRequest(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
-    """The JSON members of a decrypt request's body, as sent (enc 2.7).
+    """The JSON body of a decrypt request (enc 2.7).
 
     Hashes are hex SHA-256 over the base64 texts with their quotes.
     """
@@ -171,7 +174,7 @@ class DecryptFacts(Struct, frozen=True, forbid_unknown_fields=True, rename="came
 
 
 class AdminFacts(Struct, frozen=True, rename="camel", gc=False):
-    """The UCAN fact that binds a token to a create or revoke request (enc 2.4)."""
+    """The UCAN fact for creating or revoking a network (enc 2.4)."""
 
     type: str
     target_node: str
@@ -195,9 +198,9 @@ class DecryptBody(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class BoundDecrypt(Struct, frozen=True, kw_only=True, gc=False):
-    """A decrypt request that passed the checks of `bind_decrypt`.
+    """A decrypt request that was checked against its token.
 
-    Its token matches the body, the path and this node.
+    It passed the checks of `bind_decrypt`: the token matches the body, the path and this node.
     """
 
     invocation: Invocation
@@ -206,7 +209,10 @@ class BoundDecrypt(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class CheckedDecrypt(Struct, frozen=True, kw_only=True, gc=False):
-    """A decrypt request that passed the checks of `bind_decrypt` and `check_decrypt` (enc 2.7)."""
+    """A decrypt request whose network exists and is active (enc 2.7).
+
+    It passed the checks of `bind_decrypt` and `check_decrypt`.
+    """
 
     bound: BoundDecrypt
     network: NetworkRecord
@@ -231,7 +237,10 @@ def parse_decrypt_body(value: Json) -> DecryptBody:
 
 
 def _first_error(value: Json) -> str | None:
-    """Return an error message for the first invalid member of a request body, or None."""
+    """Return an error message for an invalid request body, or None.
+
+    The message is about the first invalid member.
+    """
     try:
         check_members(value, _BODY_SHAPE)
     except ShapeError as fault:
@@ -242,9 +251,10 @@ def _first_error(value: Json) -> str | None:
 def bind_decrypt(
     invocation: Invocation, body: DecryptBody, network: NetworkId, node_did: str
 ) -> BoundDecrypt:
-    """Check that a decrypt token matches the request body, the network and the node.
+    """Check a decrypt request against its token.
 
-    These are rows 6 to 12 of the table in enc 2.7.
+    The token must match the request body, the network and the node. These are rows 6 to 12 of the
+    table in enc 2.7.
     """
     facts, bound_network = _bound_fact(invocation.facts, DecryptFacts)  # row 6
     if facts.type != DECRYPT_TYPE or body.stated.type != DECRYPT_TYPE:  # row 7
@@ -265,7 +275,7 @@ def check_decrypt(
     *,
     max_lifetime_s: int = MAX_LIFETIME_S,
 ) -> CheckedDecrypt:
-    """Check a decrypt request against the stored record of the network.
+    """Check a decrypt request against the stored encryption network.
 
     These are rows 13 to 21 of the table in enc 2.7.
 
@@ -316,12 +326,18 @@ def check_decrypt(
 
 
 def request_hash(invocation_cid: str, body_hash: str) -> str:
-    """Return the SHA-256 of a CID string followed by a body hash, in hex (EN12)."""
+    """Return the hash of a request's token and body (EN12).
+
+    It is the SHA-256 of the token's CID followed by the body hash, in hex.
+    """
     return hashlib.sha256((invocation_cid + body_hash).encode()).hexdigest()
 
 
 def _bound_fact(facts: Sequence[Json], shape: type[Fact]) -> tuple[Fact, NetworkId]:
-    """Return a token's first fact of the given type, and the network id in the fact."""
+    """Return the fact that binds a token to its request.
+
+    This is the first fact of the given type. The network id in the fact is returned too.
+    """
     for fact in facts:
         try:
             stated = convert(fact, shape)
@@ -394,7 +410,7 @@ def parse_create(value: Json) -> CreateBody:
 def bind_admin(
     invocation: Invocation, network: NetworkId, *, action: str, body_hash: str, node_did: str
 ) -> str:
-    """Check that a token matches the request to create or revoke a network.
+    """Check that a token matches a request to create or revoke a network.
 
     These are rows 7 to 16 of the table in enc 2.5. Returns the nonce of the token.
     """
@@ -417,7 +433,7 @@ def bind_admin(
 
 
 def admin_nonce_key(invocation: Invocation, nonce: str) -> bytes:
-    """Return the 32-byte key of the replay record for a nonce (EN15).
+    """Return the store key of a nonce's replay record (EN15).
 
     Each issuer can use a nonce only once. The key depends on the canonical DID of the issuer, so
     that an issuer cannot use a nonce again under another spelling of the DID.
@@ -426,17 +442,17 @@ def admin_nonce_key(invocation: Invocation, nonce: str) -> bytes:
 
 
 def check_create(existing: NetworkRecord | None) -> None:
-    """Raise RequestError if a network exists already, unless the request may take it over.
+    """Refuse to create an encryption network that already exists.
 
-    A network that was created at a sign-in may be taken over by one create request, while the
-    network is active (EN14, EN31, EN7).
+    Raises RequestError, except for a network that was created at a sign-in: one create request may
+    take it over while it is active (EN14, EN31, EN7).
     """
     if existing is not None and (existing.claimed or existing.state != "active"):
         raise RequestError("network-exists")
 
 
 def check_revoke(existing: NetworkRecord | None) -> NetworkRecord:
-    """Check that the network to revoke exists, and return its record (enc 1.8, 2.8).
+    """Check that the network to revoke exists (enc 1.8, 2.8).
 
     A revoked network may be revoked again.
     """
@@ -473,7 +489,7 @@ def decrypt_body_json(
 
 
 def decrypt_fact(body: dict[str, Json]) -> dict[str, Json]:
-    """Return the UCAN fact that binds a token to the body of a decrypt request (enc 2.4)."""
+    """Return the UCAN fact that binds a token to a decrypt request (enc 2.4)."""
     shared = (
         "targetNode",
         "networkId",
@@ -492,7 +508,7 @@ def decrypt_fact(body: dict[str, Json]) -> dict[str, Json]:
 def admin_fact(
     network: str, *, target_node: str, action: str, body: dict[str, Json]
 ) -> dict[str, Json]:
-    """Return the UCAN fact that binds a token to a create or revoke request (enc 2.4)."""
+    """Return the UCAN fact for creating or revoking a network (enc 2.4)."""
     return {
         **change_fact(ADMIN_TYPE, network, target_node=target_node, body=body),
         "action": action,
@@ -500,7 +516,7 @@ def admin_fact(
 
 
 def change_fact(fact_type: str, network: str, *, target_node: str, body: Json) -> dict[str, Json]:
-    """Return the UCAN fact that binds a token to one change of a network (RL17, RC22)."""
+    """Return the UCAN fact for changing an encryption network (RL17, RC22)."""
     return {
         "type": fact_type,
         "targetNode": target_node,

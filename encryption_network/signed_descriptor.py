@@ -1,4 +1,6 @@
-"""Signed descriptors of encryption networks, for clients that encrypt (EN28, EN29).
+"""Signed descriptors of encryption networks (EN28, EN29).
+
+Clients verify them before they encrypt.
 
 A descriptor contains the key that secrets are encrypted to, so an attacker who replaces it in
 transit can read them. For a request with a nonce, the node signs canonical JSON with exactly these
@@ -43,7 +45,7 @@ _SIGNATURE_BYTES = 64
 
 
 def is_nonce(text: str) -> bool:
-    """Return whether a string is a valid nonce.
+    """Return whether a string is a valid nonce for a signed descriptor.
 
     A nonce is 16 to 32 bytes in canonical unpadded base64url.
     """
@@ -52,14 +54,16 @@ def is_nonce(text: str) -> bool:
 
 
 def sign_descriptor(record: NetworkRecord, nonce: str, signer: Ed25519Signer) -> str:
-    """Return the signature over a network's descriptor and a client's nonce."""
+    """Sign an encryption network's descriptor and a client's nonce."""
     return encode_standard(signer.sign(_signed_text(record, node_did=signer.did, nonce=nonce)))
 
 
 def verify_descriptor(
     descriptor: Descriptor, signature: Json, *, node_did: str, nonce: str
 ) -> Descriptor:
-    """Verify a node's signature over a descriptor and a nonce, and return the descriptor (EN29).
+    """Verify the node's signature on a network descriptor (EN29).
+
+    The signature is also over the nonce. The verified descriptor is returned.
 
     Args:
         descriptor: as it was read, untrusted.

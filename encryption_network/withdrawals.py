@@ -1,7 +1,8 @@
-"""Withdrawals: code, DIDs and evidence for which keys are no longer released (RC20 to RC24).
+"""Lists of code, DIDs and evidence that are no longer trusted (RC20 to RC24).
 
-An owner withdraws for one network, the operator for all. Every release is checked against both
-lists, after all policies. Entries are never removed, and each entry can only refuse more.
+An owner withdraws trust for one network, the operator for all. Every key release is checked
+against both lists, after all policies. Entries are never removed, and each entry can only refuse
+more.
 
     member of a request   withdraws
     measurement           96 hex digits: evidence with this register, which is MRTD, RTMR0 to
@@ -44,9 +45,10 @@ _MAX_DID_CHARS = 512
 class Withdrawals(
     msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True
 ):
-    """A stored list of withdrawn code, DIDs and evidence.
+    """Code, DIDs and evidence from which trust was withdrawn.
 
-    The fields define the format of the stored row.
+    No keys are released to such code or DIDs, or for such evidence. The fields define the format of
+    the stored row.
     """
 
     version: Literal[1] = 1
@@ -66,13 +68,13 @@ class Withdrawals(
         )
 
     def names_any(self, parties: Iterable[Principal]) -> bool:
-        """Return whether any of the given principals is in the list of withdrawn DIDs."""
+        """Return whether any of several principals is no longer trusted."""
         return bool(self.dids) and any(
             party in self.dids or principal_of(party) in self.dids for party in parties
         )
 
     def covers(self, evidence: Evidence) -> bool:
-        """Return whether the given evidence, or the code that it describes, was withdrawn (RC30).
+        """Return whether evidence, or the code that it attests, is no longer trusted (RC30).
 
         If any compose hash is withdrawn, so is all evidence that may hide its compose hash.
         """
@@ -92,7 +94,10 @@ NOTHING_WITHDRAWN = Withdrawals()
 
 @memoize_by_identity(values=1024)  # a backend uses the same evidence for many releases
 def evidence_digest(evidence: Evidence) -> bytes:
-    """Return the SHA-256 that identifies evidence in audit records, receipts and withdrawals."""
+    """Return the SHA-256 digest of attestation evidence.
+
+    It identifies the evidence in audit records, receipts and withdrawals.
+    """
     return hashlib.sha256(encode_evidence(evidence)).digest()
 
 
@@ -109,14 +114,17 @@ def _measured(evidence: Evidence) -> tuple[bytes, ...]:
 
 
 def parse_withdrawal(value: Json) -> Withdrawals:
-    """Parse a request to withdraw a code measurement, a DID or a piece of evidence."""
+    """Parse a request to withdraw trust in code, a DID or evidence.
+
+    Code is given by one of its measurements.
+    """
     match value:
         case {"measurement": text, **others} if not others:
             measurement = _hex(
                 text, (_REGISTER_BYTES, _DIGEST_BYTES), "96 or 64 lower-case hex digits"
             )
             if not any(measurement):
-                raise WithdrawalError("a measurement of zeros is an unused register, not code")
+                raise WithdrawalError("the measurement consists of zeros, so it identifies no code")
             return Withdrawals(measurements=frozenset((measurement,)))
         case {"did": text, **others} if not others:
             return Withdrawals(dids=frozenset((_did(text),)))
@@ -153,13 +161,13 @@ _DECODER = msgspec.msgpack.Decoder(Withdrawals)
 
 
 def encode_withdrawals(listed: Withdrawals) -> bytes:
-    """Encode a list of withdrawn code, DIDs and evidence for the store."""
+    """Encode the code, DIDs and evidence that are no longer trusted."""
     return _ENCODER.encode(listed)
 
 
 @memoize(64)
 def decode_withdrawals(value: bytes) -> Withdrawals:
-    """Decode a stored list of withdrawals."""
+    """Decode the list of code, DIDs and evidence that are no longer trusted."""
     if len(value) > _MAX_ROW_BYTES:
         raise RecordError("the stored list of withdrawn code, DIDs and evidence is too long")
     try:

@@ -1,5 +1,6 @@
-"""Persistent storage of a node: two key-value store engines, and the format of each kind of row.
+"""The persistent storage of a node.
 
-The layout and meaning of each row are defined here. `capabilities` and the operations of `node`
-decide who may write it. Modules in the root are used by several of the folders.
+There are two key-value store engines. The layout and meaning of each row are defined here.
+`capabilities` and the operations of `node` decide who may write it. Modules in the root are used by
+several of the folders.
 """

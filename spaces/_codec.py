@@ -1,4 +1,7 @@
-"""Strict MessagePack encoding of row values as arrays of fields in a fixed order."""
+"""MessagePack encoding of row values.
+
+A value is an array of fields in a fixed order. Decoding is strict.
+"""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -12,7 +15,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Codec(Generic[T]):
-    """The encoder and decoder for one kind of row."""
+    """The encoder and decoder for one type of row."""
 
     def __init__(self, kind: type[T]) -> None:
         self.encode: Callable[[T], bytes] = msgspec.msgpack.Encoder().encode
@@ -20,16 +23,22 @@ class Codec(Generic[T]):
         self._name = kind.__name__.lstrip("_")
 
     def decode(self, data: bytes) -> T:
-        """Decode a row's value."""
+        """Decode the value of a row."""
         try:
             return self._decoder.decode(data)
         except (ValueError, RecursionError) as exc:
             raise RecordDamaged(f"a stored {self._name} cannot be decoded") from exc
 
     def of(self, record: Record) -> T:
-        """Decode the value of an existing row. Raises RecordDamaged for a tombstone."""
+        """Decode the value of an existing row.
+
+        Raises RecordDamaged for a tombstone.
+        """
         return self.decode(record.value or b"")
 
     def read(self, record: Record | None) -> T | None:
-        """Decode a row's value. Return None for a missing row or a tombstone."""
+        """Decode the value of an optional row.
+
+        Returns None for a missing row or a tombstone.
+        """
         return None if record is None or record.value is None else self.decode(record.value)

@@ -1,4 +1,4 @@
-"""Lookup and deletion of old rows in indexes that are sorted by time.
+"""Lookup and deletion of old rows in time-sorted indexes.
 
 Sweeps use these functions. A swept row leaves a tombstone for a day, so the beginning of such a
 range is mostly tombstones. Reading continues past them.
@@ -10,10 +10,10 @@ from .store.contract import Commit, Put, Range, Record, Store, pages_of
 async def rows_until(
     store: Store, prefix: bytes, end: bytes, *, limit: int, keys_only: bool = False
 ) -> tuple[tuple[bytes, Record], ...]:
-    """Return at most `limit` rows with a key prefix, up to an end key.
+    """Return the rows whose keys begin with a prefix, up to an end key.
 
-    The end key is `prefix ‖ end`. Rows are in key order, and tombstones are skipped. Bytes of a key
-    beyond the length of `prefix ‖ end` are ignored.
+    At most `limit` rows are returned. The end key is `prefix ‖ end`. Rows are in key order, and
+    tombstones are skipped. Bytes of a key beyond the length of `prefix ‖ end` are ignored.
     """
     last = prefix + end
     async for page in pages_of(store, Range(prefix, limit=limit, keys_only=keys_only)):
@@ -23,7 +23,10 @@ async def rows_until(
 
 
 async def remove_until(store: Store, prefix: bytes, end: bytes, *, limit: int) -> int:
-    """Delete the rows that `rows_until` returns. Return how many rows were deleted."""
+    """Delete old rows, and return how many were deleted.
+
+    The rows are those that `rows_until` returns.
+    """
     rows = await rows_until(store, prefix, end, limit=limit, keys_only=True)
     if rows:
         await store.commit(Commit(puts=tuple([Put(key, None) for key, _ in rows])))

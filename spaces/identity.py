@@ -1,4 +1,6 @@
-"""The identity of a store: schema version, node DID and store id, written at the first start.
+"""The identity of a node's store.
+
+It consists of the schema version, the node DID and the store id, and is written at the first start.
 
 The node DID names the store, not the machine: every worker and machine on one store shares one root
 secret. A node must not start on a copy of a store with another secret, or on another node's store.
@@ -17,7 +19,7 @@ STORE_ID_BYTES = 16
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True):
-    """The identity of a store: the node DID and a random store id."""
+    """A store's random id, and the DID of its node."""
 
     node_did: str
     store_id: bytes
@@ -29,7 +31,7 @@ identity_row = _CODEC.encode
 
 
 async def recorded_identity(store: Store) -> Identity | None:
-    """Return the identity that a store records, or None for a new store.
+    """Return a store's identity, or None if the store is new.
 
     A caller that gets None may generate a root secret.
     """
@@ -48,8 +50,11 @@ async def recorded_identity(store: Store) -> Identity | None:
     return identity_of(identity)
 
 
-async def open_identity(store: Store, *, node_did: str, entropy: Entropy) -> Identity:
-    """Write the identity of a new store, or compare the recorded node DID with this node's."""
+async def ensure_identity(store: Store, *, node_did: str, entropy: Entropy) -> Identity:
+    """Read or create the identity of this node's store.
+
+    It is created if the store is new. Raises WrongSecret if the store belongs to another node.
+    """
     identity = await recorded_identity(store)
     if identity is None:
         fresh = Identity(node_did=node_did, store_id=entropy.token(STORE_ID_BYTES))

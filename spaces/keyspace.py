@@ -1,4 +1,6 @@
-"""The byte layout of every key. Hashes have a fixed width, so no key exceeds an engine's limit.
+"""The byte layout of all database keys.
+
+Hashes have a fixed width, so no key exceeds an engine's limit.
 
 `x16` is the first 16 bytes of the BLAKE3 of a canonical text. Integers are big-endian, so that byte
 order is numeric order.
@@ -123,17 +125,23 @@ ROWS_PREFIX = b"cN"
 # Cached, because every request computes it several times for the same few spaces and principals.
 @memoize(8192, longest=_MEMOISED_CHARS)
 def x16(text: str) -> bytes:
-    """Return the 16-byte BLAKE3 hash of a canonical string."""
+    """Return the 16-byte BLAKE3 hash of a string.
+
+    The string must be in canonical form.
+    """
     return blake3(text.encode("utf-8", "surrogatepass")).digest(length=16)
 
 
 def space_id16(space: SpaceId) -> bytes:
-    """Return the 16 bytes that identify a space in keys."""
+    """Return the hash that identifies a space in database keys."""
     return space_keys(space).space16
 
 
 class SpaceKeys(Struct, frozen=True, gc=False):
-    """The store keys for one space. Almost every request uses them."""
+    """The database keys for one space.
+
+    Almost every request uses them.
+    """
 
     space16: bytes
     row: bytes
@@ -143,7 +151,10 @@ class SpaceKeys(Struct, frozen=True, gc=False):
 
 
 def space_keys(space: SpaceId) -> SpaceKeys:
-    """Return the store keys for a space. Results for short space ids are cached."""
+    """Return the database keys for a space.
+
+    Results for short space ids are cached.
+    """
     is_short = len(space.name) + len(space.owner) <= _MEMOISED_CHARS
     return _short_space_keys(space) if is_short else _lay_out_keys(space)
 
@@ -160,9 +171,10 @@ _short_space_keys = lru_cache(maxsize=8192)(_lay_out_keys)
 
 
 def micros8(at: float | None, *, absent: bytes = b"\0" * 8) -> bytes:
-    """Encode a time in epoch seconds as microseconds in 8 big-endian bytes, which sort by time.
+    """Encode a time as 8 bytes that sort chronologically.
 
-    None gives `absent`. Times out of range are clamped.
+    The time is in epoch seconds and is encoded as microseconds, big-endian. None gives `absent`.
+    Times out of range are clamped.
     """
     if at is None:
         return absent
@@ -170,9 +182,9 @@ def micros8(at: float | None, *, absent: bytes = b"\0" * 8) -> bytes:
 
 
 def newest8(at: float | None) -> bytes:
-    """Encode a time in 8 bytes so that later times sort first and None sorts last.
+    """Encode a time as 8 bytes that sort in reverse chronological order.
 
-    The time is in epoch seconds.
+    The time is in epoch seconds. None sorts last.
     """
     if at is None:
         return NEVER8
@@ -180,7 +192,7 @@ def newest8(at: float | None) -> bytes:
 
 
 def delegation_key(content: bytes) -> bytes:
-    """Return the key of the row that stores a delegation.
+    """Return the database key of a delegation.
 
     `content` is the delegation's content key, a 32-byte hash of its signer and content.
     """
@@ -188,7 +200,7 @@ def delegation_key(content: bytes) -> bytes:
 
 
 def alias_key(cid: bytes) -> bytes:
-    """Return the row key of a CID alias.
+    """Return the key of the row that maps a CID to a delegation.
 
     The row maps the CID to the content key of the delegation.
     """
@@ -196,17 +208,17 @@ def alias_key(cid: bytes) -> bytes:
 
 
 def marker_key(content: bytes) -> bytes:
-    """Return the row key of a delegation's revocation marker."""
+    """Return the database key of a delegation's revocation marker."""
     return b"L" + content
 
 
 def space_key(space16: bytes) -> bytes:
-    """Return the row key of a hosted space."""
+    """Return the database key of a hosted space."""
     return SPACES_PREFIX + space16
 
 
 def owned_space_key(owner16: bytes, space16: bytes = b"") -> bytes:
-    """Return the key of the row that lists a space under its owner.
+    """Return the database key that indexes a space by owner.
 
     Without the space, return the prefix of all spaces of the owner.
     """
@@ -214,15 +226,19 @@ def owned_space_key(owner16: bytes, space16: bytes = b"") -> bytes:
 
 
 def values_prefix(space16: bytes) -> bytes:
-    """Return the key prefix for values in a space with paths of at most 400 bytes.
+    """Return the key prefix of a space's values.
 
-    Index rows of longer paths have the same prefix.
+    Only values with paths of at most 400 bytes have this prefix, and the index rows of longer
+    paths.
     """
     return VALUES_PREFIX + space16
 
 
 def value_key(space16: bytes, path: str) -> bytes:
-    """Return the key of the row that describes a value. The path may have any length."""
+    """Return the database key of a value.
+
+    The path may have any length.
+    """
     raw = path.encode("utf-8", "surrogatepass")
     if len(raw) <= MAX_PLAIN_PATH_BYTES:
         return VALUES_PREFIX + space16 + raw
@@ -230,14 +246,17 @@ def value_key(space16: bytes, path: str) -> bytes:
 
 
 def last_segment(raw: bytes) -> int:
-    """Return the byte offset of the last 400-byte segment of a path."""
+    """Return the byte offset of the last segment of a value's path.
+
+    Paths are split into segments of 400 bytes. The last may be shorter.
+    """
     return max(len(raw) - 1, 0) // MAX_PLAIN_PATH_BYTES * MAX_PLAIN_PATH_BYTES
 
 
 def path_keys(space16: bytes, raw: bytes) -> list[bytes]:
-    """Return the keys of all rows for a path: the index rows, then the row of the value.
+    """Return the database keys of all rows for a value's path.
 
-    The outermost index row comes first.
+    The keys of the index rows come first, from the outermost, then the key of the value's row.
     """
     prefix, keys = VALUES_PREFIX + space16, list[bytes]()
     for start in range(0, last_segment(raw), MAX_PLAIN_PATH_BYTES):
@@ -247,10 +266,11 @@ def path_keys(space16: bytes, raw: bytes) -> list[bytes]:
 
 
 def group_of(key: bytes) -> bytes:
-    """Return the key prefix shared by all rows in the same path group.
+    """Return a row's key without the path segment at its end.
 
-    `key` is the key of any row in the group. A group contains the paths that begin with the same
-    segments and have one segment more, and the index rows among them.
+    All rows of a path group have this prefix. `key` is the key of any row in the group. A group
+    contains the paths that begin with the same segments and have one segment more, and the index
+    rows among them.
     """
     return key[
         : VALUE_PREFIX_BYTES if key[:1] == VALUES_PREFIX else VALUE_PREFIX_BYTES + _DIGEST_BYTES
@@ -258,20 +278,23 @@ def group_of(key: bytes) -> bytes:
 
 
 def group_below(key: bytes) -> bytes:
-    """Return the key prefix for longer paths that begin with an index row's path.
+    """Return the key prefix of the longer paths grouped under an index row.
 
-    These paths form a group. `key` is the key of the index row.
+    The rows of these paths form a path group. `key` is the key of the index row.
     """
     return LONG_VALUES_PREFIX + key[1:VALUE_PREFIX_BYTES] + blake3(key).digest()
 
 
 def is_index_row(key: bytes) -> bool:
-    """Return whether a key with prefix "K" or "k" belongs to an index row and not to a value."""
+    """Return whether a key belongs to an index row.
+
+    The key has the prefix "K" or "k". Other such keys belong to values.
+    """
     return len(key) > VALUE_PREFIX_BYTES and key[-1:] == _INDEX_SUFFIX
 
 
 def party_key(principal16: bytes, role: bytes, place: bytes = b"") -> bytes:
-    """Return the row key of a delegation in the index of signers and receivers.
+    """Return the database key that indexes a delegation by signer or receiver.
 
     `place` is `newest8` of the time of issue, then the text of the cid. Without it, return the
     prefix of all delegations that the principal signed (ROLE_FROM) or received (ROLE_TO), latest
@@ -281,16 +304,16 @@ def party_key(principal16: bytes, role: bytes, place: bytes = b"") -> bytes:
 
 
 def member_key(account16: bytes, member16: bytes, content: bytes = b"") -> bytes:
-    """Return the index row key for a member who may list an account's delegations.
+    """Return the database key that indexes a member of an account.
 
-    The row points to the delegation that grants this permission. Without `content`, return the
-    prefix of all such rows.
+    The member may list the account's delegations. The row points to the delegation that grants this
+    permission. Without `content`, return the prefix of all such rows.
     """
     return b"M" + account16 + member16 + content[:16]
 
 
 def space_grant_key(space16: bytes, registered8: bytes = b"", content: bytes = b"") -> bytes:
-    """Return the key of the index row that lists a delegation under a space.
+    """Return the database key that indexes a delegation by space.
 
     `registered8` is `newest8` of its registration. Without both arguments, return the prefix of all
     delegations under the space, latest registered first.
@@ -299,7 +322,7 @@ def space_grant_key(space16: bytes, registered8: bytes = b"", content: bytes = b
 
 
 def expiry_key(expiry8: bytes, registered8: bytes, content: bytes) -> bytes:
-    """Return a delegation's row key in the expiry index.
+    """Return the database key that indexes a delegation by expiry.
 
     Keys sort by expiry. Among equal expiries, the latest registration comes first. Delegations
     registered together are then stored together, if their tokens have one lifetime.
@@ -308,68 +331,81 @@ def expiry_key(expiry8: bytes, registered8: bytes, content: bytes) -> bytes:
 
 
 def network_key(network16: bytes) -> bytes:
-    """Return the row key of an encryption network."""
+    """Return the database key of an encryption network."""
     return NETWORKS_PREFIX + network16
 
 
 def evidence_key(did16: bytes, receiver32: bytes = b"") -> bytes:
-    """Return the row key of the attestation evidence for a DID and a receiver key.
+    """Return the database key of attestation evidence.
 
-    Without the receiver key, return the prefix of all evidence of the DID.
+    The evidence belongs to a DID and a receiver key. Without the receiver key, return the prefix of
+    all evidence of the DID.
     """
     return EVIDENCE_PREFIX + did16 + receiver32
 
 
 def replay_minute4(expires_at: int) -> bytes:
-    """Encode an expiry time as the number of minutes since the epoch, in 4 bytes."""
+    """Encode an expiry time as minutes since the epoch.
+
+    The result has 4 bytes.
+    """
     return (expires_at // 60).to_bytes(4, "big")
 
 
-def floor_ahead_s(floor: bytes, now: float) -> float:
-    """Return the remaining time in seconds during which valid tokens may be refused.
+def acceptance_delay_s(floor: bytes, now: float) -> float:
+    """Return the remaining seconds in which some valid tokens are refused.
 
-    0.0 means that no valid token is refused. `floor` begins with a minute. All tokens that expire
-    before that minute are refused, because replay records of earlier minutes were deleted. `now` is
-    in epoch seconds.
+    0.0 means that all valid tokens are accepted. `floor` begins with a minute. All tokens that
+    expire before that minute are refused, because replay records of earlier minutes were deleted.
+    `now` is in epoch seconds.
     """
     return max(60 * int.from_bytes(floor[:4], "big") - now, 0.0)
 
 
 def replay_key(minute4: bytes, id16: bytes) -> bytes:
-    """Return the row key of a replay record that is stored durably."""
+    """Return the database key of a durable replay record."""
     return REPLAY_PREFIX + minute4 + id16
 
 
 def object_key(space16: bytes, digest32: bytes) -> bytes:
-    """Return the row key of an object's record.
+    """Return the database key of a large value's record.
 
-    An object is a body that is too large for a row.
+    The value itself is too large for a row and is stored as an object.
     """
     return OBJECTS_PREFIX + space16 + digest32
 
 
 def due_key(due_at: float, id16: bytes) -> bytes:
-    """Return the key of a queued garbage-collection task. Keys sort by due time."""
+    """Return the database key of a garbage-collection task.
+
+    Keys sort by due time.
+    """
     return DUE_PREFIX + micros8(due_at) + id16
 
 
 def audit_key(at: float, random16: bytes) -> bytes:
-    """Return the row key of an audit record that is not in the chain yet."""
+    """Return the database key of a new audit record.
+
+    The record is not in the hash chain yet.
+    """
     return AUDIT_PREFIX + micros8(at) + random16
 
 
 def sealed_key(number: int) -> bytes:
-    """Return the row key of the audit-chain entry with the given number."""
+    """Return the database key of an entry in the audit chain."""
     return SEALED_PREFIX + number.to_bytes(8, "big")
 
 
 def audit_head_key(number: int) -> bytes:
-    """Return the row key of the signed chain head that covers the entries up to `number`."""
+    """Return the database key of a signed checkpoint of the audit log.
+
+    The checkpoint covers the entries up to `number`.
+    """
     return AUDIT_HEADS_PREFIX + number.to_bytes(8, "big")
 
 
 def receipt_key(network16: bytes, place24: bytes = b"") -> bytes:
-    """Return the row key of a key-release receipt.
+    """Return the database key of a key-release receipt.
 
     `place24` is the receipt's sort key: the time in 8 bytes, then 16 random bytes. Without it,
     return the prefix of all receipts of the network.
@@ -378,34 +414,35 @@ def receipt_key(network16: bytes, place24: bytes = b"") -> bytes:
 
 
 def document_key(sha256: bytes) -> bytes:
-    """Return the row key of the document with the given SHA-256."""
+    """Return the database key of the document with the given SHA-256."""
     return b"D" + sha256
 
 
 def document_use_key(period: int, sha256: bytes) -> bytes:
-    """Return the key of the row that records a document's use in one 30-day period.
+    """Return the key of the row that records a receipt's reference to a document.
 
-    A document is used when a key-release receipt refers to it. `period` is the number of the period
-    since the epoch.
+    There is one row for each document and period of 30 days. A document is used when a key-release
+    receipt refers to it. `period` is the number of the period since the epoch.
     """
     return DOCUMENT_USES_PREFIX + period.to_bytes(4, "big") + sha256
 
 
 def walk_key(name: str) -> bytes:
-    """Return the key of the row that stores the position of a scan."""
+    """Return the key of the row that stores a database scan's position."""
     return b"mwalk-" + name.encode("ascii")
 
 
 def evidence_inputs_key(evidence_row_key: bytes) -> bytes:
-    """Return the row key of the data that is needed to re-verify attestation evidence.
+    """Return the key of the row with the inputs for verifying evidence.
 
-    `evidence_row_key` is the key of the evidence itself.
+    The row contains the quote, the nonce and the event log, so that the evidence can be verified
+    again. `evidence_row_key` is the key of the evidence itself.
     """
     return b"a" + evidence_row_key[1:]
 
 
 def session_key(owner16: bytes, did16: bytes, content: bytes = b"") -> bytes:
-    """Return the row key of a session in the index of owners.
+    """Return the database key that indexes a session by owner.
 
     The owner signed the session. Without the content key, return the prefix of all sessions that
     the DID received from the owner.
@@ -414,22 +451,25 @@ def session_key(owner16: bytes, did16: bytes, content: bytes = b"") -> bytes:
 
 
 def collateral_key(fmspc6: bytes, kind: str) -> bytes:
-    """Return the row key of a platform family's attestation collateral."""
+    """Return the database key of a platform's attestation collateral."""
     return COLLATERAL_PREFIX + fmspc6 + kind.encode("ascii")
 
 
 def collateral_state_key(fmspc6: bytes, kind: str) -> bytes:
-    """Return the key of the row that tracks collateral downloads for a platform family."""
+    """Return the key of the row that tracks collateral downloads.
+
+    There is one row for each platform family and kind of collateral.
+    """
     return COLLATERAL_STATE_PREFIX + fmspc6 + kind.encode("ascii")
 
 
 def ticket_key(minute4: bytes, id16: bytes) -> bytes:
-    """Return the row key of a signed URL's ticket."""
+    """Return the database key of the ticket for a signed URL."""
     return TICKETS_PREFIX + minute4 + id16
 
 
 def usage_counter(space16: bytes) -> bytes:
-    """Return the counter key for the total size of all values in a space.
+    """Return the key of the counter for a space's total value size.
 
     Paths and metadata are counted separately (`rows_counter`).
     """
@@ -437,33 +477,34 @@ def usage_counter(space16: bytes) -> bytes:
 
 
 def rows_counter(space16: bytes) -> bytes:
-    """Return the counter key for the total size of paths and metadata in a space.
+    """Return the key of the counter of metadata bytes in a space.
 
-    The values themselves are counted separately (`usage_counter`).
+    Paths are included. The values themselves are counted separately (`usage_counter`).
     """
     return ROWS_PREFIX + space16
 
 
 def delegations_counter(signer16: bytes) -> bytes:
-    """Return the counter key for the number of stored delegations from one signer."""
+    """Return the key of the counter for a signer's delegations."""
     return b"cD" + signer16
 
 
 def delegation_bytes_counter(signer16: bytes) -> bytes:
-    """Return the counter key for the total size of delegations from one signer."""
+    """Return the key of the counter for the size of a signer's delegations."""
     return b"cG" + signer16
 
 
 def client_bytes_counter(client16: bytes, *, hosts: bool) -> bytes:
-    """Return the counter key for the total size of delegations from a client address.
+    """Return the key of the byte counter for a client's delegations.
 
-    Signers who host a space here and those who do not have separate counters.
+    The client is a network address. The size is in bytes. Signers who host a space here and those
+    who do not have separate counters.
     """
     return (b"cA" if hosts else b"ca") + client16
 
 
 def owner_counter(owner16: bytes) -> bytes:
-    """Return the counter key for the number of spaces that an owner has."""
+    """Return the key of the counter for an owner's spaces."""
     return b"cH" + owner16
 
 
@@ -472,8 +513,9 @@ BODIES_COUNTER = b"cB"
 
 
 def newcomers_counter(hour: int, client16: bytes) -> bytes:
-    """Return the counter key for new owners from a client address in one hour.
+    """Return the key of the counter for new owners of spaces.
 
-    `hour` counts the hours since the epoch.
+    It counts the owners who came from one client address in one hour. `hour` counts the hours since
+    the epoch.
     """
     return b"ch" + hour.to_bytes(4, "big") + client16

@@ -1,4 +1,4 @@
-"""A lease in the store, so that only one process at a time runs background jobs.
+"""A lease that lets only one process run background jobs.
 
 One row records the holder of the lease, its expiry, and when each job last began. The row is
 written by a commit that expects the exact row that was read, so of several concurrent attempts one
@@ -33,14 +33,16 @@ _FREE = _LeaseRow(owner=b"", expires_at=0.0, begun={})
 
 
 class Lease(NamedTuple):
-    """A process's handle for the lease."""
+    """A process's handle for the lease on background jobs."""
 
     store: Store
     owner: bytes
     ttl_s: float
 
     async def take(self, *, now: float) -> bool:
-        """Acquire or renew the lease. Return True if this process holds the lease.
+        """Acquire or renew the lease, if possible.
+
+        Returns whether this process now holds the lease.
 
         A lease with more than half of its time left is not rewritten.
 
@@ -59,16 +61,16 @@ class Lease(NamedTuple):
         return await self._write(record, _LeaseRow(self.owner, now + self.ttl_s, row.begun))
 
     async def begun(self) -> Mapping[str, float]:
-        """Return the last start time of each job, in epoch seconds.
+        """Return the last start time of each background job.
 
-        Any process may have started the job.
+        Times are in epoch seconds. Any process may have started the job.
         """
         return (await self._read())[1].begun
 
     async def note(self, job: str, *, now: float) -> bool:
-        """Record the start time of a job, if this process holds the lease.
+        """Record the start time of a background job.
 
-        Return False if the time was not recorded.
+        Only the holder of the lease may do so. Returns False if the time was not recorded.
         """
         record, row = await self._read()
         if row.owner != self.owner:
@@ -78,7 +80,10 @@ class Lease(NamedTuple):
         )
 
     async def release(self) -> None:
-        """Release the lease so that another process can take it without waiting."""
+        """Release the lease.
+
+        Another process can then acquire it without waiting.
+        """
         record, row = await self._read()
         if row.owner == self.owner:
             await self._write(record, _LeaseRow(b"", 0.0, row.begun))

@@ -7,13 +7,13 @@ from typing import ClassVar
 
 
 class SpaceError(Exception):
-    """Base of every error of this package."""
+    """Base class of all errors of this package."""
 
     code: ClassVar[str] = "space-error"
 
 
 class StoreError(SpaceError):
-    """An operation of the store failed."""
+    """A storage operation failed."""
 
     code = "store-error"
 
@@ -28,22 +28,23 @@ class StoreUnavailable(StoreError):
 
 
 class StoreLocked(StoreUnavailable):
-    """Another process has this data folder open for writing."""
+    """Another process has the data folder open for writing."""
 
     code = "store-locked"
 
 
 class StoreFull(StoreError):
-    """The store has reached its size limit, or free disk space is below the reserve.
+    """The store has no space for more data.
 
-    Nothing was written. Reads continue to work.
+    It has reached its size limit, or free disk space is below the reserve. Nothing was written.
+    Reads continue to work.
     """
 
     code = "store-full"
 
 
 class StoreBusy(StoreError):
-    """The store is busy: too many conflicts with other commits, or too many pending writes.
+    """The store has too many conflicting or pending writes.
 
     Nothing was written.
     """
@@ -52,7 +53,10 @@ class StoreBusy(StoreError):
 
 
 class IntakeFull(StoreBusy):
-    """The memory limit for values in transit is reached. Nothing was written."""
+    """The memory limit for incoming values is reached.
+
+    Nothing was written.
+    """
 
     code = "intake-full"
 
@@ -64,25 +68,34 @@ class CommitTooLarge(StoreError):
 
 
 class CommitInvalid(StoreError):
-    """The arguments of a commit or read are inconsistent. This is always a programming error."""
+    """A commit or read has inconsistent arguments.
+
+    This error is always a programming error.
+    """
 
     code = "commit-invalid"
 
 
 class RecordDamaged(StoreError):
-    """A stored row cannot be decoded, or the body of a value does not match its digest."""
+    """Stored data is damaged.
+
+    A row cannot be decoded, or the body of a value does not match its digest.
+    """
 
     code = "record-damaged"
 
 
 class BackupDamaged(StoreError):
-    """A file is not a backup, or was cut short or altered. Nothing was restored from it."""
+    """A backup file is damaged or incomplete.
+
+    The file may also not be a backup at all. Nothing was restored from it.
+    """
 
     code = "backup-damaged"
 
 
 class StartRefused(SpaceError):
-    """The node must not start on this store."""
+    """The node must not start on the configured store."""
 
     code = "start-refused"
 
@@ -100,9 +113,9 @@ class SchemaMismatch(StartRefused):
 
 
 class StoreMoved(StartRefused):
-    """The store was moved, and no node may run on the old copy (ST12).
+    """The store was moved to another place (ST12).
 
-    The old copy can still be read.
+    No node may run on the old copy, but it can still be read.
     """
 
     code = "store-moved"
@@ -112,7 +125,7 @@ class StoreMoved(StartRefused):
 
 
 class WrongSecret(StartRefused):
-    """The root secret does not match the node DID that is recorded in the store."""
+    """The root secret does not match the store's node DID."""
 
     code = "wrong-secret"
 
@@ -124,7 +137,7 @@ class WrongSecret(StartRefused):
 
 
 class BodiesElsewhere(StartRefused):
-    """The configured location does not contain the large values of this store.
+    """The store's large values are not in the configured location.
 
     They are in another location, or the configured location belongs to another store.
     """
@@ -133,13 +146,16 @@ class BodiesElsewhere(StartRefused):
 
 
 class TooManySpaces(SpaceError):
-    """A delegation names more spaces than one registration can index (ST6)."""
+    """A delegation names too many spaces (ST6)."""
 
     code = "too-many-spaces"
 
 
 class TooManyDelegations(SpaceError):
-    """The limit on the number or the size of stored delegations is reached."""
+    """The limit on stored delegations is reached.
+
+    Both their number and their size are limited.
+    """
 
     code = "too-many-delegations"
 

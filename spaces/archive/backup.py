@@ -1,6 +1,6 @@
-"""Backups of a store as tar archives. The store may be in use while a backup is taken.
+"""Backups of a store as tar archives.
 
-Any tar program lists and unpacks them.
+The store may be in use while a backup is taken. Any tar program lists and unpacks the archives.
 
     member                   contents
     ───────────────────────  ───────────────────────────────────────────────────────────────────
@@ -47,7 +47,7 @@ from capabilities.clock_and_entropy import Clock
 from ..identity import recorded_identity
 from ..space_errors import BackupDamaged, RecordDamaged, StoreFull
 from ..store.contract import MAX_KEY_BYTES, MAX_VALUE_BYTES, Store
-from ..store.durable import NO_SPACE, sync_folder
+from ..store.durable import NO_SPACE, RESERVE_BYTES, sync_folder
 from ..store.lmdb.snapshots import PART_ROWS, Part, RowSource
 from ..values.object_records import ObjectName
 from ..values.object_store import ObjectStore
@@ -72,9 +72,10 @@ _MAX_FILE_NAME_BYTES = 255
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
-    """The header of a backup: the first tar member, encoded as JSON.
+    """The header of a backup.
 
-    A change of its fields needs another `format`.
+    The header is the first tar member, encoded as JSON. A change of its fields needs another
+    `format`.
     """
 
     format: Literal[1, 2]
@@ -94,7 +95,7 @@ MAX_PART_BYTES = PART_ROWS * (MAX_KEY_BYTES + MAX_VALUE_BYTES + 1024)
 
 
 def parse_part(contents: bytes) -> Part:
-    """Decode one part of an archive into its rows."""
+    """Decode the rows in one part of a backup."""
     try:
         rows: Part = _PARTS.decode(contents)
     except ValueError as exc:
@@ -103,7 +104,7 @@ def parse_part(contents: bytes) -> Part:
 
 
 def parse_header(contents: bytes) -> Header:
-    """Decode the header of a backup, which is its first tar member.
+    """Decode the header of a backup.
 
     Raises:
         BackupDamaged: the member is not the header of a backup that this version reads.
@@ -113,7 +114,7 @@ def parse_header(contents: bytes) -> Header:
         folder = header.folder.encode()
     except (ValueError, RecursionError) as exc:
         raise BackupDamaged(
-            "the file is not a backup that this version of sealspace reads, or was altered"
+            "the file was altered, or is not a backup that this version of sealspace can read"
         ) from exc
     names = folder.split(b"/")
     is_path = folder[:1] == b"/" and b"\0" not in folder and len(folder) <= _MAX_PATH_BYTES
@@ -124,10 +125,10 @@ def parse_header(contents: bytes) -> Header:
 
 
 class ArchiveWriter:
-    """A tar writer that hashes every byte and calls `require_space` before each write.
+    """A tar writer that computes the archive's digest.
 
-    Each method raises StoreFull if there is no free space, and OSError for other errors of the
-    disk.
+    Before each write, `require_space` is called. Each method raises StoreFull if there is no free
+    space, and OSError for other errors of the disk.
     """
 
     def __init__(
@@ -147,7 +148,7 @@ class ArchiveWriter:
         self.end()
 
     def begin(self, name: str, size_bytes: int) -> None:
-        """Begin a tar member of the given size in bytes."""
+        """Begin a tar member of a given size."""
         info = TarInfo(name)
         info.size, info.mode, info.mtime = size_bytes, 0o600, self._made_at
         self.write(info.tobuf(GNU_FORMAT))
@@ -162,16 +163,19 @@ class ArchiveWriter:
         self.size_bytes += len(data)
 
     def end(self) -> None:
-        """Finish the tar member by padding it with zeros to its declared size.
+        """Finish the current tar member.
 
-        The size is rounded up to a whole block.
+        The tar member is padded with zeros to its declared size, rounded up to a whole block.
         """
         end_bytes = self._end_bytes + -self._end_bytes % BLOCKSIZE
         while (missing_bytes := end_bytes - self.size_bytes) > 0:
             self.write(bytes(min(missing_bytes, _PIECE_BYTES)))
 
     def close(self) -> str:
-        """Write the digest and the tar end marker, and return the digest."""
+        """Finish the archive and return its digest.
+
+        The digest and the tar end marker are written.
+        """
         digest = self._hasher.hexdigest()
         self.add(DIGEST_NAME, digest.encode() + b"\n")
         self.write(2 * _ZEROS)
@@ -179,7 +183,10 @@ class ArchiveWriter:
 
 
 class ArchiveReader:
-    """A tar reader that reads an archive once from start to end, in bounded memory."""
+    """A tar reader with bounded memory use.
+
+    An archive is read once from start to end.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -188,9 +195,10 @@ class ArchiveReader:
         self.size_bytes = 0
 
     def members(self) -> Iterator[str]:
-        """Yield the name of each tar member, and verify the archive's digest at the end.
+        """Yield the name of each tar member.
 
-        Contents of a member that the caller does not read are skipped.
+        The archive's digest is verified at the end. Contents of a member that the caller does not
+        read are skipped.
 
         Raises:
             BackupDamaged: the file is not a backup, or was cut short or altered. The archive is
@@ -218,7 +226,10 @@ class ArchiveReader:
             raise BackupDamaged("the backup was altered: it does not end with its digest")
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the contents of the current tar member in pieces of at most 256 KiB."""
+        """Yield the contents of the current tar member.
+
+        A piece has at most 256 KiB.
+        """
         while self._left_bytes:
             piece = self._read(min(self._left_bytes, _PIECE_BYTES))
             self._left_bytes -= len(piece)
@@ -228,14 +239,14 @@ class ArchiveReader:
         """Return the contents of the current tar member."""
         if self._left_bytes > most_bytes:
             raise BackupDamaged(
-                f"the backup was altered: a file in the archive has more than {most_bytes} bytes"
+                f"the backup was altered: a file in it exceeds the limit of {most_bytes} bytes"
             )
         return b"".join(self.pieces())
 
     def _header(self) -> TarInfo | None:
-        """Read the header of a tar member. Return None at the end of the archive.
+        """Read the next tar header.
 
-        A preceding header with a long name is read with it.
+        Returns None at the end of the archive. A preceding header with a long name is read too.
         """
         if (block := self._read(BLOCKSIZE)) == _ZEROS:
             return None
@@ -283,7 +294,7 @@ def _parsed(block: bytes) -> TarInfo:
 
 @contextmanager
 def full_disk(what: str) -> Iterator[None]:
-    """Convert an OSError for a full disk to StoreFull.
+    """Raise StoreFull if the disk is full.
 
     `what` names what is being written.
     """
@@ -295,15 +306,8 @@ def full_disk(what: str) -> Iterator[None]:
         raise
 
 
-RESERVE_BYTES = 256 * 1024 * 1024
-"""Free space that a backup leaves on the disk of the store, so that the node can still write.
-
-Large values leave as much.
-"""
-
-
 class BackupSummary(msgspec.Struct, rename="camel"):
-    """A summary of the contents of a finished backup."""
+    """A summary of a finished backup."""
 
     marked_at: float
     bodies: int = 0
@@ -315,9 +319,10 @@ class BackupSummary(msgspec.Struct, rename="camel"):
 
 @contextmanager
 def backup_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file. If the block ends without an error, rename it durably to its target.
+    """Create a backup file atomically.
 
-    The file has mode 0600 and never replaces another.
+    The `with` block writes a temporary file. If the block ends without an error, the file is
+    renamed durably to `path`. The file has mode 0600 and never replaces another.
     """
     folder = path.absolute().parent
     if os.path.lexists(path):
@@ -359,7 +364,7 @@ async def write_backup(
     clock: Clock,
     done: Callable[[int], None],
 ) -> BackupSummary:
-    """Write a backup of a store to a new archive file (BK1 to BK3).
+    """Write a backup of a store (BK1 to BK3).
 
     Args:
         folder: the data folder, as an absolute path.
@@ -405,15 +410,17 @@ async def write_backup(
 
 
 def _space_guard(stream: BinaryIO, store_folder: Path) -> Callable[[], None]:
-    """Return a function that raises StoreFull if free disk space is below the reserve.
+    """Return a function that checks the free disk space.
 
-    The reserve counts only if the backup is on the disk of the store (BK3).
+    The function raises StoreFull if less than the reserve is free. The reserve counts only if the
+    backup is on the disk of the store (BK3).
     """
     is_same_disk = os.fstat(stream.fileno()).st_dev == store_folder.stat().st_dev
 
     def require_space() -> None:
         if is_same_disk:
             disk = os.fstatvfs(stream.fileno())
+            # The node must still be able to write; large values leave as much.
             if disk.f_bavail * disk.f_frsize < RESERVE_BYTES:
                 raise StoreFull(
                     "no free space for the backup: the rest of the disk is reserved for the store"
@@ -429,7 +436,7 @@ async def _add_body(
     size_bytes: int,
     taken: BackupSummary,
 ) -> None:
-    """Copy the file of a large value into the archive.
+    """Copy a large value into the archive.
 
     If the file is missing or damaged, the member does not match the digest in its name (BK3).
     """

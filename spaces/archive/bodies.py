@@ -1,4 +1,4 @@
-"""Large-value files: listing them in a snapshot, and copying them to other storage.
+"""Files that contain large values.
 
 A value that is too large for a row is stored in a file, which is called a body. The names of bodies
 are collected in a temporary file, so that memory does not grow with the store.
@@ -29,9 +29,10 @@ _NOTE = struct.Struct(">16s32s16sQ")  # space, digest, generation, size
 
 
 def note_bodies(part: Part, notes: BinaryIO) -> None:
-    """Write the name and size of each large value in a batch of rows to a file.
+    """List the large values in a batch of rows.
 
-    Rows that cannot be decoded are skipped, and so are large values without references.
+    The name and the size of each large value are written to the file `notes`. Rows that cannot be
+    decoded are skipped, and so are large values without references.
     """
     for key, row in part:
         if key[:1] != OBJECTS_PREFIX:
@@ -49,7 +50,10 @@ def note_bodies(part: Part, notes: BinaryIO) -> None:
 
 
 def noted_bodies(notes: BinaryIO) -> Iterator[tuple[ObjectName, int]]:
-    """Yield the name and size in bytes of each large value that `note_bodies` recorded."""
+    """Yield the name and size of each large value in a list.
+
+    `note_bodies` wrote the list. Sizes are in bytes.
+    """
     notes.seek(0)
     while note := notes.read(_NOTE.size):
         space16, digest, generation, size_bytes = _NOTE.unpack(note)
@@ -59,9 +63,10 @@ def noted_bodies(notes: BinaryIO) -> Iterator[tuple[ObjectName, int]]:
 async def store_body(
     target: ObjectStore, name: ObjectName, pieces: AsyncIterator[Piece]
 ) -> int | None:
-    """Store a large value as a file. Return its size in bytes, or None if its digest is wrong.
+    """Store a large value as a file.
 
-    Nothing is stored if the digest does not match the digest in `name`.
+    Returns the size in bytes. If the digest does not match the digest in `name`, nothing is stored,
+    and None is returned.
     """
     incoming = await target.begin()
     try:
@@ -80,9 +85,10 @@ async def store_body(
 
 @dataclass(slots=True)
 class MovedBodies:
-    """The result of `move_bodies`: the number of files, their total size, and how many were copied.
+    """Statistics about copied large values.
 
-    The other files were already in the target, because an interrupted move had copied them.
+    These are the number of files, their total size, and how many were copied. The other files were
+    already in the target, because an interrupted move had copied them.
     """
 
     bodies: int = 0
@@ -100,14 +106,16 @@ async def move_bodies(
     to: str,
     progress: Callable[[int], None],
 ) -> MovedBodies:
-    """Copy all large-value files to a new storage location, and record that location.
+    """Copy all large values to a new storage location.
 
-    Digests are verified. The source is not changed. An interrupted move continues when it is run
-    again, because a file gets its name in the target only when it is complete. Until all files are
-    in the target, every node reads them from the source.
+    The new location is recorded at the end. Digests are verified. The source is not changed. An
+    interrupted move continues when it is run again, because a file gets its name in the target only
+    when it is complete. Until all files are in the target, every node reads them from the source.
     """
     if await recorded_location(store) not in (origin, to):
-        raise BodiesElsewhere("this store keeps its large values in a third place")
+        raise BodiesElsewhere(
+            "the large values of this store are neither in the old location nor in the new one"
+        )
     moved = MovedBodies()
     with tempfile.TemporaryFile() as notes:
         async with aclosing(rows.parts()) as parts:

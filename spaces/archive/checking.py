@@ -1,15 +1,15 @@
-"""Consistency check of a store: the rows and counters of one snapshot, then all large values.
+"""Consistency check of a store.
 
-Nothing is written (BK9). The store may be in use; the collector waits, as it does for a backup. A
-file of LMDB that is cut short or overwritten can end the process by a signal, so run the check in a
-process of its own.
+The rows and counters of one snapshot are checked first, then all large values. Nothing is written
+(BK9). The store may be in use; the collector waits, as it does for a backup. A file of LMDB that is
+cut short or overwritten can end the process by a signal, so run the check in a process of its own.
 
 A row is right if it decodes, is stored under its own key, and matches its digests.
 
 Amounts are checked like double-entry bookkeeping. Each row books amounts to accounts, which are
 keys of counters or objects. A value books the size of its row, and one reference to its body. A row
 that is charged to a counter books the charged bytes. A counter books its own value, negated. The
-bookings of each account have to add up to zero.
+entries of each account have to add up to zero.
 
 Networks, evidence, receipts and collateral belong to a layer above and are opaque here;
 `check_store` takes readers of them. The signatures of delegations and of the audit chain are not
@@ -102,21 +102,26 @@ from ..values.tickets import ticket_of
 from ..values.value_heads import head_of, row_bytes
 from .bodies import note_bodies, noted_bodies
 
-Booking = tuple[bytes, int]
+AccountingEntry = tuple[bytes, int]
 Get = Callable[[bytes], Record | None]
 _INDEXES = (b"P", b"M", b"X", b"E", b"t")
 _CONTENT_BYTES = 32
-_Kind = Callable[[bytes, Record, Get], Iterable[Booking] | None]
+_Kind = Callable[[bytes, Record, Get], Iterable[AccountingEntry] | None]
 
 
 def require(holds: bool, text: str) -> None:
-    """Raise RecordDamaged with the given message if a condition is false."""
+    """Raise RecordDamaged unless a condition is true."""
     if not holds:
         raise RecordDamaged(text)
 
 
-def delegation_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Check that all rows of a delegation exist, and yield the bookings of the delegation."""
+def delegation_accounting_entries(
+    key: bytes, record: Record, get: Get
+) -> Iterator[AccountingEntry]:
+    """Check a delegation's rows, and yield their share of each counter.
+
+    An entry is a pair of account key and amount.
+    """
     found = decode_delegation(record)
     if found is None:
         return
@@ -170,11 +175,12 @@ def _rows_of(found: Registered) -> dict[bytes, bytes | None]:
     }
 
 
-def index_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Check that an index row refers to a stored delegation, and yield a booking of -1.
+def index_accounting_entries(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
+    """Check a delegation's index row, and yield the amount that it adds to a counter.
 
-    The delegation adds 1 for each of its index rows, so the total of an index is 0 if no row is
-    orphaned. An alias is only checked for its length.
+    The row must refer to a stored delegation. Its entry is -1. The delegation adds 1 for each
+    of its index rows, so the total of an index is 0 if no row is orphaned. An alias is only checked
+    for its length.
     """
     content, kind = (record.value or b"")[:_CONTENT_BYTES], key[:1]
     is_whole = len(record.value or b"") == (_CONTENT_BYTES + 8 if kind == b"X" else _CONTENT_BYTES)
@@ -187,14 +193,20 @@ def index_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
 
 
 def check_marker(key: bytes, record: Record, get: Get) -> None:
-    """Check a revocation marker. A `live` marker requires a stored delegation."""
+    """Check the revocation marker of a delegation.
+
+    A `live` marker requires a stored delegation.
+    """
     revocation_of(record)
     is_stray = record.value == LIVE_MARK and get(delegation_key(key[1:])) is None
     require(not is_stray, "a delegation is marked as live, but the delegation is missing")
 
 
 class _Numbered(Struct):
-    """The sequence number and the hashes in an audit-chain entry or a signed chain head."""
+    """The number and hashes of an audit log entry.
+
+    Signed heads of the audit chain have the same fields.
+    """
 
     number: int
     previous: str = ""
@@ -213,7 +225,7 @@ def _last_pruned(get: Get) -> int:
 
 
 def _hash_of_entry(number: int, get: Get) -> str:
-    """Return the hash of the audit-chain entry with the given number.
+    """Return the hash of an entry in the audit chain.
 
     The next entry has to contain this hash. For number 0 it is the hash that the chain begins with.
     The last pruned entry is gone, so its hash is read from the signed head.
@@ -233,9 +245,10 @@ def _hash_of_entry(number: int, get: Get) -> str:
 
 
 def check_entry(key: bytes, record: Record, get: Get) -> None:
-    """Check that an audit-chain entry contains the hash of the previous entry.
+    """Check that an audit log entry follows the previous entry.
 
-    Entries that are about to be pruned are not compared.
+    The entry must contain the hash of the previous entry. Entries that are about to be pruned are
+    not compared.
     """
     entry, number = _numbered(record, "an entry"), int.from_bytes(key[1:], "big")
     require(
@@ -253,10 +266,10 @@ def check_entry(key: bytes, record: Record, get: Get) -> None:
 
 
 def check_head(key: bytes, record: Record, get: Get) -> None:
-    """Check the number and the hash in a signed head of the audit chain.
+    """Check a signed hash of the audit chain.
 
-    The hash must be that of the entry with the same number. Heads up to the last pruned entry are
-    not compared.
+    The number and the hash must be those of an entry. Heads up to the last pruned entry are not
+    compared.
     """
     head, number = _numbered(record, "a signed head"), int.from_bytes(key[1:], "big")
     require(
@@ -298,10 +311,11 @@ def _schema(key: bytes, record: Record, get: Get) -> None:
     require(record.value == SCHEMA_VERSION.to_bytes(4, "big"), "the schema version is unknown")
 
 
-def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:
-    """Check a row, and yield its bookings as pairs of account key and amount.
+def accounting_entries(key: bytes, row: ParsedRow, get: Get) -> Iterator[AccountingEntry]:
+    """Check one row, and yield the amounts that it adds to counters.
 
-    The bytes that the row is charged for come first, before anything that may be damaged.
+    An entry is a pair of account key and amount. The bytes that the row is charged for come first,
+    before anything that may be damaged.
     """
     record, account, weight_bytes = row
     if record.value is None:
@@ -319,7 +333,7 @@ def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:
         yield BODIES_COUNTER, weight_bytes
 
 
-def _value(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
+def _value(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
     head = None if is_index_row(key) else head_of(record, key=key)
     if head is None:
         require(record.value == b"", "an index row of long paths has a value")
@@ -337,14 +351,14 @@ def _value(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
         require(len(head.body) == head.size_bytes, "a value does not have the recorded size")
 
 
-def _object(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
+def _object(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
     found = object_record_of(record)
     if found is not None:
         yield key + found.generation, -found.references
 
 
-def _due_work(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Yield a booking for a file that is waiting to be deleted.
+def _pending_deletion(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
+    """Yield the size that a pending file deletion adds to a counter.
 
     The file counts towards the total size of large values until it is deleted. Work that deletes a
     record counts only while that record exists without references.
@@ -356,7 +370,7 @@ def _due_work(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
         yield BODIES_COUNTER, work.size_bytes
 
 
-def _space(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
+def _space(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
     yield (TOTAL_SPACES_COUNTER if key[:1] == b"S" else owner_counter(key[1:17])), 1
     hosted = space_of(record)
     own: tuple[bytes, ...] = ()
@@ -366,7 +380,7 @@ def _space(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
     require(key in own, "a space is stored under the wrong key")
 
 
-def _counter(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
+def _counter(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
     value = counter_of(record)
     if key[:2] != b"ch":
         yield key, -value
@@ -380,9 +394,10 @@ def _document(key: bytes, record: Record, get: Get) -> None:
 
 
 def _network(key: bytes, record: Record, get: Get) -> None:
-    """Check the row of a network. The operator's list of withdrawals must exist too.
+    """Check the row of an encryption network.
 
-    A node writes that list at its first start and reads it before each release.
+    The operator's list of withdrawals must exist too. A node writes that list at its first start
+    and reads it before each release.
     """
     require(
         len(key) == 17 and get(WITHDRAWALS_KEY) is not None,
@@ -403,13 +418,13 @@ def _audit_record(key: bytes, record: Record, get: Get) -> None:
 
 
 def _of_lengths(key_bytes: int, value_bytes: int) -> _Kind:
-    """Return a check function for rows whose key and value have fixed lengths."""
+    """Return a function that checks the key and value lengths of a row."""
     text, lengths = "a row has the wrong length for its type", (key_bytes, value_bytes)
     return lambda key, record, *_: require((len(key), len(record.value or b"")) == lengths, text)
 
 
 def _decoded(decode: Callable[[Record], object]) -> _Kind:
-    """Return a check function that tests whether a row can be decoded.
+    """Return a function that checks a row by decoding it.
 
     `decode` raises RecordDamaged if not.
     """
@@ -421,7 +436,10 @@ def _decoded(decode: Callable[[Record], object]) -> _Kind:
 
 
 def _opaque(key: bytes, record: Record, get: Get) -> None:
-    """Accept any row. The format is defined in another package."""
+    """Accept any row.
+
+    The format of the row is defined in another package.
+    """
 
 
 # By the first byte of the key as in `keyspace`, or by the whole key for rows under `m`.
@@ -429,15 +447,15 @@ _KINDS: Mapping[bytes, _Kind] = {
     b"K": _value,
     b"k": _value,
     b"B": _object,
-    b"Q": _due_work,
-    b"G": delegation_bookings,
+    b"Q": _pending_deletion,
+    b"G": delegation_accounting_entries,
     b"S": _space,
     b"s": _space,
     b"c": _counter,
     b"D": _document,
     b"j": check_entry,
     b"y": check_head,
-    **dict.fromkeys((ALIASES_PREFIX, *_INDEXES), index_bookings),
+    **dict.fromkeys((ALIASES_PREFIX, *_INDEXES), index_accounting_entries),
     b"L": check_marker,
     b"N": _network,
     b"o": _admission,
@@ -474,7 +492,7 @@ _ADD = (
 
 
 class Damage(Struct, frozen=True):
-    """A finding of the consistency check: what is damaged, and an error message.
+    """A problem found by the consistency check.
 
     `what` is "row", "counter", "body" or "store"; `name` is a readable name.
     """
@@ -485,16 +503,21 @@ class Damage(Struct, frozen=True):
 
 
 class Checked(Struct, rename="camel"):
-    """The result of `check_store`: the damage found, and counts of rows and large values."""
+    """The result of a consistency check.
+
+    It has the problems found, and counts of rows and large values. `networks` counts the encryption
+    networks whose private key was opened; None if none was to be opened.
+    """
 
     rows: int = 0
     bodies: int = 0
     body_bytes: int = 0
     damages: int = 0
+    networks: int | None = None
     findings: list[Damage] = []  # msgspec copies the default for each instance
 
     def add(self, what: str, name: str, text: str) -> None:
-        """Add a finding."""
+        """Record a problem."""
         self.damages += 1
         if len(self.findings) < MOST_SHOWN:
             self.findings.append(Damage(what, name, text))
@@ -503,7 +526,10 @@ class Checked(Struct, rename="camel"):
 async def check_store(
     rows: RowSource, objects: ObjectStore, *, readers: Readers | None = None
 ) -> Checked:
-    """Check every row, every counter and every large value in a store."""
+    """Check the consistency of a store.
+
+    Every row, every counter and every large value is checked.
+    """
     checked = Checked()
     try:
         with tempfile.TemporaryFile() as notes:
@@ -539,7 +565,7 @@ def _check_rows(
                 checked.rows += 1
                 try:
                     parsed = parse_row(row)
-                    for account, amount in bookings(key, parsed, snapshot.get):
+                    for account, amount in accounting_entries(key, parsed, snapshot.get):
                         sums.execute(_ADD, (account, max(-_MOST, min(amount, _MOST))))
                     read = readers.get(key) or readers.get(key[:1])
                     if read is not None and parsed[0].value is not None:
@@ -573,7 +599,7 @@ def _check_rows(
 
 
 def _name_of(key: bytes, snapshot: StoreSnapshot) -> str:
-    """Return a readable name for the row or counter under a key."""
+    """Return a readable name for a row or counter."""
     if key[:1] in (VALUES_PREFIX, LONG_VALUES_PREFIX):
         return (
             f"value {key[17:].decode('utf-8', 'replace')!r} of {_space_name(key[1:17], snapshot)}"

@@ -1,4 +1,4 @@
-"""Migration of a store from one engine to the other.
+"""Migration of a store between LMDB and PostgreSQL.
 
 Rows are read as for a backup, and then written.
 
@@ -42,7 +42,7 @@ from ..store.lmdb._replay_records import ReplayRecords, boot_id
 from ..store.lmdb.snapshots import Part, new_environment, snapshot_in
 from ..store.postgres import _statements as sql
 from ..store.postgres._schema import MIGRATING, MOVED_VERSION, TABLES_VERSION, schema_of
-from ..store.postgres.copying import Session, copy_in, one_moment, parts_in, session
+from ..store.postgres.copying import Session, copy_in, parts_in, read_snapshot, session
 from .backup import encode_part
 
 Progress = Callable[[int], None]
@@ -51,7 +51,10 @@ _STAGING = "migrating"
 
 
 class MigrationRefused(StoreError):
-    """The source is missing, the target is not empty, or the copy differs from the source."""
+    """The store cannot be migrated.
+
+    The source is missing, the target is not empty, or the copy differs from the source.
+    """
 
     code = "migration-refused"
 
@@ -62,22 +65,26 @@ class MigrationRefused(StoreError):
 
 @dataclass(slots=True)
 class Moved:
-    """The result of a migration: row count, replay record count and a digest of the rows."""
+    """The result of a migration.
+
+    It has the number of rows and replay records, and a digest of the rows.
+    """
 
     rows: int = 0
     claims: int = 0
     _hasher: blake3 = field(default_factory=blake3)
 
     def add(self, part: Part) -> None:
-        """Count a batch of rows, and update the digest with them."""
+        """Count and hash a batch of migrated rows."""
         self.rows += len(part)
         self._hasher.update(encode_part(part))
 
     @property
     def digest(self) -> str:
-        """The BLAKE3 hash of all moved rows, in hexadecimal.
+        """The BLAKE3 hash of all migrated rows.
 
-        The rows are encoded as in an archive. Source and target have the same hash.
+        The hash is hexadecimal. The rows are encoded as in an archive. Source and target have the
+        same hash.
         """
         return self._hasher.hexdigest()
 
@@ -86,9 +93,9 @@ class Moved:
 async def filled_database(
     folder: Path, url: str, *, progress: Progress, again: bool = False
 ) -> AsyncIterator[Moved]:
-    """Copy the store in a data folder to an empty database, then run the `async with` block.
+    """Copy a store from a data folder to an empty database.
 
-    The database opens as a store after the block has ended.
+    The database opens as a store after the `async with` block has ended.
     """
     async with session(url, may_migrate=True, may_be_moved=True) as database:
         with open_for_reading(folder, may_be_moved=True) as env:
@@ -101,7 +108,7 @@ async def filled_database(
             if await database.execute(sql.END_MIGRATION) != "DELETE 1":
                 raise MigrationRefused(
                     "another migration or restore has already filled the database",
-                    next_step="name an empty database with --store URL",
+                    next_step="use an empty database: --store URL",
                 )
             # An interrupted move of an earlier version can have left rows.
             for statement in sql.CLEAR:
@@ -128,14 +135,16 @@ async def filled_database(
 async def move_to_postgres(
     folder: Path, url: str, *, progress: Progress, again: bool = False
 ) -> Moved:
-    """Move the store in a data folder to an empty database, and mark the folder as moved.
+    """Move a store from a data folder to an empty database.
+
+    The folder is marked as moved.
 
     Args, Raises: as `filled_database`; and StoreLocked if a node runs on the folder.
     """
     if not environment_folder(folder).is_dir():
         raise MigrationRefused(
             "the data folder contains no store",
-            next_step="name the folder of the store with --data DIR",
+            next_step="specify the folder of the store: --data DIR",
         )
     with folder_lock(folder):
         async with filled_database(folder, url, progress=progress, again=again) as moved:
@@ -148,9 +157,9 @@ async def move_to_postgres(
 async def move_from_postgres(
     url: str, folder: Path, *, progress: Progress, again: bool = False
 ) -> Moved:
-    """Move a store from a database to a data folder, and mark the database as moved.
+    """Move a store from a database to a data folder.
 
-    The data folder must not contain a store.
+    The database is marked as moved. The data folder must not contain a store.
 
     Args, Raises: as `move_to_postgres`, in the other direction.
     """
@@ -158,8 +167,8 @@ async def move_from_postgres(
         raise MigrationRefused(
             f"the data folder already contains a store: {environment_folder(folder)}",
             next_step=(
-                "name a folder without a store with --data DIR; it needs the root secret and the"
-                " blobs of the store"
+                "use a folder that contains the root secret and the large values, but no store:"
+                " --data DIR"
             ),
         )
     staging, moved, place = folder / _STAGING, Moved(), describe_folder(folder)
@@ -177,7 +186,7 @@ async def move_from_postgres(
             _refuse_moved(await _moved_to(database, schema), place, again=again)
             shutil.rmtree(staging, ignore_errors=True)
             with new_environment(staging) as write:
-                async with one_moment(database) as parts:
+                async with read_snapshot(database) as parts:
                     async for part in parts:
                         write(part)
                         moved.add(part)
@@ -198,7 +207,7 @@ async def move_from_postgres(
                             claimed[4:].ljust(32, b"\0"), 60 * int.from_bytes(claimed[:4], "big")
                         )
                     )
-            async with one_moment(database) as parts:
+            async with read_snapshot(database) as parts:
                 is_same = moved.digest == await _digest_of(parts)
             if not is_same:
                 for statement in sql.THAW:
@@ -215,9 +224,10 @@ async def move_from_postgres(
 
 
 def describe_database(url: str) -> str:
-    """Return the name, host and schema of a database, as text for messages.
+    """Return a description of a database for messages.
 
-    The user, the password and all other parameters are left out.
+    The text has the name, the host and the schema. The user, the password and all other parameters
+    are left out.
     """
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
@@ -227,15 +237,18 @@ def describe_database(url: str) -> str:
 
 
 def describe_folder(folder: Path) -> str:
-    """Return the path of a data folder and the host name, as text for messages."""
+    """Return a description of a data folder for messages.
+
+    The text has the path and the host name.
+    """
     return f"the data folder {folder.resolve()} on {socket.gethostname()}"
 
 
 def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
-    """Raise MigrationRefused if the store was already moved to another place.
+    """Reject a store that was already migrated to another destination.
 
-    The rows of a moved store are out of date. A move to the same destination may be run again, and
-    any move if `again` is True.
+    Raises MigrationRefused. The rows of a migrated store are out of date. A move to the same
+    destination may be run again, and any move if `again` is True.
     """
     if former is not None and former != place and not again:
         raise MigrationRefused(
@@ -245,7 +258,7 @@ def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
 
 
 async def _begin(database: Session) -> None:
-    """Record durably that a migration to an empty database has begun.
+    """Record in the database that a migration has begun.
 
     Raises MigrationRefused if the database contains a store or the remains of a moved one.
     """
@@ -255,13 +268,13 @@ async def _begin(database: Session) -> None:
     if (former := await _moved_to(database, schema)) is not None:
         raise MigrationRefused(
             f"the database contains the remains of a store that was moved to {former}",
-            next_step="name another database with --store URL, or empty this database",
+            next_step="choose another database with --store URL, or empty this database",
         )
     if not await database.fetchval(sql.IS_EMPTY):
         raise MigrationRefused(
             "the database already contains a store",
             next_step=(
-                "name an empty database with --store URL; to serve the store in this database,"
+                "use an empty database: --store URL; to serve the store in this database,"
                 " run sealspace serve --store URL"
             ),
         )

@@ -1,4 +1,4 @@
-"""Restore of a backup to a staging folder, which becomes the data folder after verification.
+"""Restore of a backup to a data folder.
 
 Everything is first written into the subfolder `restoring`. While that exists, no process opens the
 data folder as a store. When the digest at the end of the backup matches, rows are changed so that
@@ -83,7 +83,10 @@ _OF_FORMER_KEYS = (b"N", b"R", b"D", b"d", b"J", b"j", b"y")
 
 
 class Restored(Struct, rename="camel"):
-    """The result of `restore_backup`: totals of restored large values, and the skipped files."""
+    """The result of restoring a backup.
+
+    It has totals of the restored large values, and the names of the skipped files.
+    """
 
     bodies: int = 0
     body_bytes: int = 0
@@ -92,9 +95,10 @@ class Restored(Struct, rename="camel"):
 
 @contextmanager
 def restoring_into(folder: Path) -> Iterator[Path]:
-    """Yield a staging folder, and turn its contents into a data folder when the block ends.
+    """Create a data folder from a staging folder.
 
-    On an error nothing is left.
+    Yields the staging folder, whose contents are moved to the data folder when the block ends. On
+    an error nothing is left.
     """
     if (was_there := folder.exists()) and any(folder.iterdir()):
         raise FileExistsError(
@@ -142,7 +146,10 @@ def restoring_into(folder: Path) -> Iterator[Path]:
 
 
 class OpenedBackup:
-    """An opened backup whose header was read. Its contents are not verified yet."""
+    """A backup that is open for reading.
+
+    The header was read. The other contents are not verified yet.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
         self.archive = ArchiveReader(stream)
@@ -161,9 +168,10 @@ class OpenedBackup:
 async def restore_backup(
     backup: OpenedBackup, staging: Path, *, done: Callable[[int], None]
 ) -> Restored:
-    """Write the rows and large values of a backup to a staging folder, and verify its digest (BK4).
+    """Restore a backup to a staging folder (BK4).
 
-    The store is not ready to be served; see `make_servable`.
+    The rows and large values are written, and the backup's digest is verified. The store is not
+    ready to be served; see `finish_restore`.
 
     Args:
         backup: opened just before.
@@ -209,9 +217,9 @@ async def restore_backup(
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[Callable[[bytes], object]]:
-    """Create a new folder with one file, and yield the file's `write` function.
+    """Create a file in a new folder.
 
-    Both are durable when the block ends.
+    Yields the file's `write` function. File and folder are durable when the block ends.
     """
     path.parent.mkdir(mode=0o700)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -223,9 +231,10 @@ def _new_file(path: Path) -> Iterator[Callable[[bytes], object]]:
 
 
 def _body_name(member: str) -> ObjectName | None:
-    """Parse the name of a tar member that contains a large value. Return None for other names.
+    """Parse the file name of a large value in a backup.
 
-    The file is named by the parsed parts, never by the text, so no name can leave the folder.
+    Returns None for other tar members. The file is named by the parsed parts, never by the text, so
+    no name can leave the folder.
     """
     folder, _, rest = member.partition("/")
     name = parse_file_name(rest[3:]) if folder == BODIES_FOLDER else None
@@ -235,9 +244,10 @@ def _body_name(member: str) -> ObjectName | None:
 async def _restore_body(
     archive: ArchiveReader, bodies: ObjectFolder, name: ObjectName, restored: Restored
 ) -> None:
-    """Restore one large value from a backup, or list it as skipped if its digest is wrong.
+    """Restore one large value from a backup.
 
-    A skipped value was damaged in the store already; otherwise the backup's digest does not match.
+    A value with a wrong digest is listed as skipped. It was damaged in the store already; otherwise
+    the digest of the backup does not match.
     """
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -252,10 +262,10 @@ async def _restore_body(
 
 
 def read_all(staging: Path) -> list[str]:
-    """Read all pages of an LMDB file, and return the file names of large values that are missing.
+    """Read a restored LMDB file in full, to detect damage.
 
-    LMDB trusts its file: one that is cut short or overwritten can end the process by a signal. Run
-    this in a process of its own.
+    Returns the file names of large values that are missing. LMDB trusts its file: one that is cut
+    short or overwritten can end the process by a signal. Run this in a process of its own.
     """
     missing: list[str] = []
     bodies = ObjectFolder(staging / BODIES_FOLDER)
@@ -298,9 +308,10 @@ def damaged_pages() -> Iterator[None]:
 
 
 def require_pages(path: Path) -> None:
-    """Raise BackupDamaged if an LMDB file is shorter than its header says.
+    """Check that an LMDB file is complete.
 
-    LMDB maps the file into memory, and reading beyond its end ends the process by a signal.
+    Raises BackupDamaged if the file is shorter than its header says. LMDB maps the file into
+    memory, and reading beyond its end ends the process by a signal.
     """
     size_bytes = path.stat().st_size
     with path.open("rb") as stream:
@@ -326,14 +337,17 @@ def require_pages(path: Path) -> None:
                 raise BackupDamaged("the LMDB file in the backup is not valid or was cut short")
 
 
-class Servable(Struct, frozen=True):
-    """The result of `make_servable`: the first accepted expiry minute, and missing large values."""
+class FinishedRestore(Struct, frozen=True):
+    """The result of a successful restore.
+
+    It contains the first expiry minute of accepted tokens, and the missing large values.
+    """
 
     open_from_minute: int
     missing: list[str]
 
 
-async def make_servable(
+async def finish_restore(
     staging: Path,
     header: Header,
     *,
@@ -341,11 +355,11 @@ async def make_servable(
     new_node_did: str | None,
     clock: Clock,
     entropy: Entropy,
-) -> Servable:
-    """Check the rows of a restored store, and prepare the store for use.
+) -> FinishedRestore:
+    """Prepare a restored store for use.
 
-    All rows are read. Some rows must differ from the backup; the changes are described in
-    spec/operations/backup.md.
+    All rows are read and checked. Some rows must differ from the backup; the changes are described
+    in spec/operations/backup.md.
 
     Args:
         staging: the folder that `restore_backup` wrote.
@@ -392,4 +406,4 @@ async def make_servable(
         await store.commit(Commit(puts=tuple(puts)))
     finally:
         await store.close()
-    return Servable(open_from, missing)
+    return FinishedRestore(open_from, missing)

@@ -1,1 +1,4 @@
-"""The audit log: its records, the hash chain over them, its export and its pruning."""
+"""The audit log of a node.
+
+Its records form a hash chain, which can be exported and pruned.
+"""

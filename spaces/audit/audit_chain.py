@@ -1,4 +1,6 @@
-"""The audit chain: numbered entries, each with the hash of the previous entry, and signed heads.
+"""The hash chain of the audit log.
+
+Each entry has a number and the hash of the previous entry. Signed heads vouch for the entries.
 
 An audit record is first written to a queue, in the commit of what it records (ST8). One commit then
 moves rows from the queue to the chain: it removes them, writes them under their numbers and
@@ -75,7 +77,7 @@ _PAGE = 200
 
 
 class Chain(NamedTuple):
-    """Parameters of an audit chain: the node DID, the store id and a signing function."""
+    """The parameters of an audit chain."""
 
     node_did: str
     store_id: bytes
@@ -84,7 +86,7 @@ class Chain(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Chained:
-    """The result of `seal_batch`."""
+    """The result of appending records to the audit chain."""
 
     count: int
     more: bool
@@ -92,7 +94,7 @@ class Chained:
 
 
 class ChainHead(msgspec.Struct, frozen=True, array_like=True):
-    """The current end of the audit chain: its last entry and its last signed head.
+    """The current end of the audit chain.
 
     Attributes:
         number: of the last entry.
@@ -114,7 +116,7 @@ chain_head = _HEAD_CODEC.of
 
 
 def encode_entry(record: AuditRecord, *, number: int, previous: bytes) -> bytes:
-    """Encode an audit record as an entry of the chain."""
+    """Encode an audit record as an entry of the audit chain."""
     # The names are sorted, so the result is that of `canonical`, which is slower.
     return msgspec.json.encode(
         {
@@ -134,9 +136,9 @@ def encode_entry(record: AuditRecord, *, number: int, previous: bytes) -> bytes:
 
 
 def _bounded(text: str) -> str:
-    """Return a string, or its SHA-256 if the string is too long for a row.
+    """Replace an overlong string with its SHA-256 hash.
 
-    A record with such a string would stop the chain.
+    A record with a longer string would stop the chain.
     """
     if len(text) <= MAX_TEXT_BYTES and text.isascii():
         return text
@@ -154,9 +156,10 @@ async def seal_batch(
     limit: int = MAX_BATCH,
     after: bytes | None = None,
 ) -> Chained:
-    """Append the oldest queued audit records to the chain, and sign the chain once a minute.
+    """Append queued audit records to the audit chain.
 
-    Everything is written in one commit. No head is signed if a head covers all entries (RC5).
+    The oldest records come first. The chain is signed once a minute. Everything is written in one
+    commit. No head is signed if a head covers all entries (RC5).
 
     Args:
         store: contains the queue and the chain.
@@ -192,9 +195,9 @@ async def seal_batch(
 async def oldest_unsealed_at(
     store: Store, chain: Chain, *, now: float, window_s: float
 ) -> float | None:
-    """Return the time of the oldest audit record that is not in the chain yet.
+    """Return the time of the oldest queued audit record.
 
-    The time is in epoch seconds. None means that all records are in the chain.
+    The time is in epoch seconds. None means that all records are in the chain already.
     """
     after = await _queue_start(store, chain, window_s, now)
     async for page in pages_of(store, Range(AUDIT_PREFIX, after=after, limit=1, keys_only=True)):
@@ -219,7 +222,10 @@ async def _commit(
     now: float,
     is_last: bool,
 ) -> Chained:
-    """Append a batch of entries, unless the chain or a queued record was changed (RC4)."""
+    """Append a batch of entries to the audit chain (RC4).
+
+    Nothing is written if the chain or a queued record was changed.
+    """
     head = _head_of(head_row, chain)
     puts: list[Put] = []
     number, hash_, size_bytes = head.number, head.hash, 0
@@ -279,10 +285,10 @@ def _signed_head(chain: Chain, number: int, hash_: bytes, at: float) -> Put:
 
 
 async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> AsyncIterator[bytes]:
-    """Yield the audit chain as JSON lines: a header, then the entries and signed heads (RC6).
+    """Yield the audit chain as JSON lines (RC6).
 
-    Each head follows the last entry that it covers. A pruned chain begins with the head that covers
-    the last pruned entry (RC28).
+    A header comes first, then the entries and the signed heads. Each head follows the last entry
+    that it covers. A pruned chain begins with the head that covers the last pruned entry (RC28).
 
     Args:
         store: read in pages; entries that are added meanwhile come last.

@@ -1,8 +1,9 @@
-"""Audit records, written in the same commit as the change that they record (ST8).
+"""Records of the audit log (ST8).
 
-So neither is durable without the other. A record is stored under its time and 16 random bytes,
-outside the chain: a chain head in the commit would make any two commits conflict. It is moved into
-the chain later (`audit_chain`).
+An audit record is written in the same commit as the change that it records. So neither is durable
+without the other. A record is stored under its time and 16 random bytes, outside the chain: a chain
+head in the commit would make any two commits conflict. It is moved into the chain later
+(`audit_chain`).
 """
 
 import msgspec
@@ -17,7 +18,10 @@ MAX_DETAIL_BYTES = 16 * 1024
 
 
 class AuditRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """An event, the actor who caused it, and the actor's authority."""
+    """An event in the audit log.
+
+    The record names the actor who caused the event, and the authority of the actor.
+    """
 
     at: float
     action: str

@@ -1,4 +1,4 @@
-"""Audit-chain pruning, which deletes the oldest entries (RC27, RC28).
+"""Deletion of the oldest audit log entries (RC27, RC28).
 
 The last deleted entry always has a signed head. That head is kept, and the remaining entries are
 verified from it. Entries are pruned only after they were exported, and the export was verified and
@@ -41,10 +41,10 @@ _TRIES = 8
 
 
 class Pruning(msgspec.Struct, frozen=True, array_like=True):
-    """The progress of audit-chain export and pruning, as entry numbers.
+    """The progress of exporting and pruning the audit chain.
 
-    They are the numbers of the last exported and the last pruned entry. 0 means that there is no
-    such entry.
+    The fields are the numbers of the last exported and the last pruned entry. 0 means that there is
+    no such entry.
 
     An entry counts as exported when a verified export with it is stored elsewhere.
     """
@@ -57,26 +57,28 @@ _CODEC = Codec(Pruning)
 
 
 class _SignedHead(msgspec.Struct, frozen=True, rename="camel"):
-    """A signed chain head: the number of the last entry, and the timestamp."""
+    """A signed hash of the audit chain."""
 
     number: int
     at_micros: int
 
 
 class Pruned(NamedTuple):
-    """The result of `prune_batch`."""
+    """The result of pruning a batch of audit log entries."""
 
     through: int
     more: bool
 
 
 async def read_pruning(store: Store) -> Pruning:
-    """Return the export and pruning progress of the audit chain."""
+    """Read the progress of exporting and pruning the audit chain."""
     return pruning_of(await read_row(store, AUDIT_PRUNING_KEY))
 
 
 async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
-    """Record that all audit-chain entries up to `number` are contained in a verified export.
+    """Record that audit log entries were exported and verified.
+
+    All entries up to `number` are contained in the export.
 
     Args:
         store: contains the chain.
@@ -103,9 +105,10 @@ async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
 async def prune_batch(
     store: Store, *, until: float, needs_export: bool, now: float, entropy: Entropy
 ) -> Pruned:
-    """Prune some of the oldest audit-chain entries. Call again while `more` is True.
+    """Delete some of the oldest audit log entries.
 
-    The first call only records which entries will be removed. Each further call removes a batch.
+    Call again while `more` is True. The first call only records which entries will be removed. Each
+    further call removes a batch.
     """
     row = await read_row(store, AUDIT_PRUNING_KEY)
     state = pruning_of(row)
@@ -129,7 +132,7 @@ async def prune_batch(
 async def _find_cut(
     store: Store, state: Pruning, *, until: float, needs_export: bool
 ) -> tuple[int, bool]:
-    """Find the newest audit-chain entry that may be pruned.
+    """Find the newest audit log entry that may be deleted.
 
     Returns the entry's number, and whether more signed heads remain to be read.
     """
@@ -149,7 +152,7 @@ async def _find_cut(
 
 
 def pruning_of(row: Record | None) -> Pruning:
-    """Decode the row that stores the progress of export and pruning."""
+    """Decode a stored record of how far the audit chain was pruned."""
     return _CODEC.read(row) or Pruning(0, 0)
 
 

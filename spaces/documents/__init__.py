@@ -1,4 +1,4 @@
-"""Rows that each contain one opaque document, such as attestation evidence or a receipt.
+"""Rows that contain opaque documents, such as receipts.
 
 Their contents are defined by `encryption_network` and `tee_backend.attestation`.
 """

@@ -1,4 +1,4 @@
-"""Storage of attestation collateral, and of the status of its downloads (AT31, AT32).
+"""Storage of attestation collateral (AT31, AT32).
 
 A document is written only when it changes, so that attempts without a new result do not invalidate
 the decisions that rely on it. The download status is a separate row, which records the attempts and
@@ -28,7 +28,10 @@ Family = tuple[bytes, str]
 
 
 class CollateralState(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """The download status of a platform family's collateral. Times are in epoch seconds."""
+    """The download status of attestation collateral.
+
+    There is one status for each platform family. Times are in epoch seconds.
+    """
 
     source: str = ""
     refreshed_at: float = 0.0
@@ -40,7 +43,7 @@ class CollateralState(msgspec.Struct, frozen=True, array_like=True, kw_only=True
 
     @property
     def is_missing(self) -> bool:
-        """Whether the platform family's collateral is wanted but not stored yet."""
+        """Whether the collateral is not stored yet."""
         return not self.source
 
 
@@ -50,7 +53,7 @@ state_of = _CODEC.read
 
 
 def state_put(family: Family, state: CollateralState | None, *, expect: Expect = ANY) -> Put:
-    """Return the write operation that stores the download status of attestation collateral.
+    """Return the write operation that stores a collateral download's status.
 
     `family` is the platform family of the collateral. A state of None deletes the row.
     """
@@ -62,17 +65,20 @@ def state_put(family: Family, state: CollateralState | None, *, expect: Expect =
 
 
 async def collateral_states(store: Store) -> Sequence[tuple[Family, CollateralState, bytes]]:
-    """Return the download status and the version stamp for each platform family.
+    """Return the download status of all attestation collateral.
 
-    The stamp is that of the row that stores the status. At most twice MAX_FAMILIES rows are
-    returned.
+    There is one status for each platform family, with the version stamp of the row that stores it.
+    At most twice MAX_FAMILIES rows are returned.
     """
     page = await read_page(store, Range(COLLATERAL_STATE_PREFIX, limit=2 * MAX_FAMILIES))
     return [(_family(key), _CODEC.of(record), record.stamp) for key, record in page.rows]
 
 
 async def collateral_documents(store: Store) -> Sequence[tuple[Family, bytes]]:
-    """Return all collateral documents by platform family."""
+    """Return all stored collateral documents.
+
+    Each document comes with its platform family.
+    """
     found: list[tuple[Family, bytes]] = []
     async for page in pages_of(store, Range(COLLATERAL_PREFIX, limit=_PAGE_ROWS)):
         found += [
@@ -82,7 +88,7 @@ async def collateral_documents(store: Store) -> Sequence[tuple[Family, bytes]]:
 
 
 def _family(key: bytes) -> Family:
-    """Parse the platform family from the key of a collateral row.
+    """Extract the platform family from a database key.
 
     Both kinds of rows have a prefix of one letter.
     """

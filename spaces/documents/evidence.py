@@ -1,6 +1,6 @@
-"""Storage of attestation evidence: one row for each DID and receiver key.
+"""Storage of attestation evidence.
 
-New evidence replaces old evidence in its row.
+There is one row for each DID and receiver key. New evidence replaces old evidence in its row.
 """
 
 from capabilities.principals import Principal
@@ -10,12 +10,15 @@ from ..store.contract import Range
 
 
 def evidence_row_key(holder: Principal, receiver_public_key: bytes) -> bytes:
-    """Return the row key of a DID's attestation evidence for one 32-byte receiver key."""
+    """Return the database key of attestation evidence.
+
+    `holder` is the DID, and the receiver key has 32 bytes.
+    """
     return evidence_key(x16(holder), receiver_public_key)
 
 
 def evidence_range(holder: Principal, *, limit: int = 16) -> Range:
-    """Return the key range that contains all attestation evidence of a DID.
+    """Return the key range of a DID's attestation evidence.
 
     There is one row for each receiver key. Receiver mode `signed` needs all of them.
     """

@@ -1,4 +1,7 @@
-"""Storage of encryption networks: one row per network, with a sealed record and a policy."""
+"""Storage of encryption networks.
+
+There is one row for each network, with a sealed record and a policy.
+"""
 
 from capabilities.resources import NetworkId
 
@@ -7,12 +10,12 @@ from ..store.contract import ABSENT, Expect, Put
 
 
 def network_row_key(network: NetworkId) -> bytes:
-    """Return the row key of an encryption network."""
+    """Return the database key of an encryption network's row."""
     return network_key(x16(network.text))
 
 
 def network_put(network: NetworkId, value: bytes, *, expect: Expect = ABSENT) -> Put:
-    """Return the write operation that stores a network's row.
+    """Return the write operation that stores an encryption network.
 
     By default, the commit is refused if the row exists.
     """

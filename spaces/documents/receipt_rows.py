@@ -1,9 +1,10 @@
-"""Key-release receipts, ordered by time, and the documents that they refer to (RC10, RC13).
+"""Storage of key-release receipts (RC10, RC13).
 
-Their contents are opaque here. A document is stored under its SHA-256 and never changed. The inputs
-from which evidence was verified are stored beside the evidence until a release refers to them.
-Usage rows record in which periods of 30 days a document was referred to. A document can be removed
-when the receipts of its last such period have been removed (RC25, RC26).
+Receipts are ordered by time. The documents that they refer to are stored too. Their contents are
+opaque here. A document is stored under its SHA-256 and never changed. The inputs from which
+evidence was verified are stored beside the evidence until a release refers to them. Usage rows
+record in which periods of 30 days a document was referred to. A document can be removed when the
+receipts of its last such period have been removed (RC25, RC26).
 """
 
 import hashlib
@@ -36,17 +37,20 @@ _PAGE = 200
 
 
 def receipt_put(network: NetworkId, value: bytes, *, at: float, entropy: Entropy) -> Put:
-    """Return the write operation that stores a release receipt with its time (epoch seconds)."""
+    """Return the write operation that stores a receipt.
+
+    The receipt is stored under the time `at`, in epoch seconds.
+    """
     return Put(
         receipt_key(x16(network.text), micros8(at) + entropy.token(16)), value, expect=ABSENT
     )
 
 
 def receipts_range(network: NetworkId, *, after: bytes | None, limit: int) -> Range:
-    """Return the range of a network's receipt rows, oldest first.
+    """Return the key range of an encryption network's receipts.
 
-    It begins after the receipt with the sort key `after`, of `PLACE_BYTES` bytes, or with the first
-    receipt if `after` is None.
+    The oldest receipt comes first. The range begins after the receipt with the sort key `after`, of
+    `PLACE_BYTES` bytes, or with the first receipt if `after` is None.
     """
     network16 = x16(network.text)
     start = None if after is None else receipt_key(network16, after)
@@ -54,18 +58,20 @@ def receipts_range(network: NetworkId, *, after: bytes | None, limit: int) -> Ra
 
 
 def receipts_of(page: Page) -> tuple[list[bytes], bytes | None]:
-    """Return the receipts in a page, and the `after` argument for the next page.
+    """Return the receipts in a page of rows.
 
-    The page is from `receipts_range`. The argument is None if no more receipts follow.
+    The page is from `receipts_range`. The second result is the `after` argument for the next page,
+    or None if no more receipts follow.
     """
     after = None if page.place is None else page.place[-PLACE_BYTES:]
     return [record.value or b"" for _, record in page.rows], after
 
 
 async def stored_receipts(store: Store, network: NetworkId | None = None) -> AsyncIterator[bytes]:
-    """Yield the receipts of one network, oldest first.
+    """Yield the receipts of an encryption network.
 
-    By default, yield those of every network in turn.
+    The oldest receipt comes first. Without a network, the receipts of every network are yielded in
+    turn.
     """
     prefix = RECEIPTS_PREFIX if network is None else receipt_key(x16(network.text))
     async for page in pages_of(store, Range(prefix, limit=_PAGE)):
@@ -74,7 +80,7 @@ async def stored_receipts(store: Store, network: NetworkId | None = None) -> Asy
 
 
 class EvidenceInputs(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """The data that is needed to verify attestation evidence again."""
+    """The data needed to verify attestation evidence again."""
 
     evidence_sha256: bytes
     nonce: bytes
@@ -90,7 +96,7 @@ evidence_inputs_of = _INPUTS_CODEC.read
 def evidence_inputs_put(
     holder: Principal, receiver_public_key: bytes, inputs: EvidenceInputs
 ) -> Put:
-    """Return the write operation that stores the data needed to verify evidence again.
+    """Return the write operation for the data needed to re-verify evidence.
 
     It belongs in the commit that writes the evidence.
     """
@@ -112,24 +118,29 @@ _WALK = "receipts"
 
 
 def document_use_row_key(sha256: bytes, *, now: float) -> bytes:
-    """Return the key of the row that records a document's use in the current period."""
+    """Return the key of the row that records a receipt's reference to a document.
+
+    The row is that of the current period.
+    """
     return document_use_key(document_span(now), sha256)
 
 
-def document_use_puts(document: bytes, *, now: float) -> tuple[Put, Put]:
-    """Return the write operations that store a document and record its use in the current period.
+def cited_document_puts(document: bytes, *, now: float) -> tuple[Put, Put]:
+    """Return the write operations that store a document cited by receipts.
 
-    They belong in the commit that refers to the document, once in each period. While the row of
-    `document_use_row_key` exists, the document exists too (RC26).
+    They also record the use of the document in the current period. They belong in the commit that
+    refers to the document, once in each period. While the row of `document_use_row_key` exists, the
+    document exists too (RC26).
     """
     sha256 = hashlib.sha256(document).digest()
     return Put(document_key(sha256), document), Put(document_use_row_key(sha256, now=now), b"")
 
 
 async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> bool:
-    """Delete receipts older than `until` (epoch seconds). Return True if more may remain.
+    """Delete receipts that are older than a given time.
 
-    Scans the networks, and reads only the oldest receipts of each network.
+    The time `until` is in epoch seconds. The networks are scanned, and only the oldest receipts of
+    each network are read. Returns True if more old receipts may remain.
     """
     until8 = micros8(until)
     position = begun = await walk_position(store, _WALK)
@@ -156,9 +167,9 @@ async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> boo
 
 
 async def sweep_documents(store: Store, *, until: float, now: float, limit: int = 64) -> int:
-    """Delete documents that were last used before `until` (epoch seconds).
+    """Delete documents that were last used before a given time.
 
-    Returns the number of usage rows that were processed.
+    The time `until` is in epoch seconds. Returns the number of usage rows that were processed.
     """
     last = document_span(until) - 1
     if last < 0:
@@ -170,9 +181,10 @@ async def sweep_documents(store: Store, *, until: float, now: float, limit: int 
 
 
 async def _document_removal(store: Store, key: bytes, record: Record, *, now: float) -> Commit:
-    """Return a commit that deletes an old usage row and an unused document.
+    """Return a commit that deletes an unused document.
 
-    The document is unused if it has no usage row of a later period. Otherwise it is kept.
+    The commit also deletes the old usage row. The document is unused if it has no usage row of a
+    later period. Otherwise it is kept.
     """
     period, sha256 = int.from_bytes(key[1:5], "big"), key[5:]
     current = document_span(now)
@@ -190,5 +202,8 @@ async def _document_removal(store: Store, key: bytes, record: Record, *, now: fl
 
 
 def document_span(at: float) -> int:
-    """Return the index of the 30-day period that contains a timestamp (epoch seconds)."""
+    """Return the index of the 30-day period that contains a timestamp.
+
+    The timestamp is in epoch seconds. Periods are counted from the epoch.
+    """
     return max(int(at // PERIOD_S), 0)

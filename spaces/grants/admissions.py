@@ -1,4 +1,6 @@
-"""Admissions: owners who may create spaces in hosting mode `permit` (ST14).
+"""The owners whom the operator has allowed to create spaces (ST14).
+
+In hosting mode `permit`, only these owners and those in the settings may create spaces.
 
 The operator admits an owner, and the store has one row for each admitted owner. An operation
 that hosts a space reads the owner's row in the same read as all other rows, and lists it under
@@ -19,7 +21,7 @@ _PAGE_ROWS = 1000
 
 
 class Admission(msgspec.Struct, frozen=True, array_like=True):
-    """An admitted owner."""
+    """An owner whom the operator has allowed to create spaces."""
 
     owner: Principal
     admitted_at: float
@@ -30,12 +32,12 @@ admission_of = _CODEC.of
 
 
 def admission_key(owner: Principal) -> bytes:
-    """Return the key of an owner's admission row."""
+    """Return the database key of an owner's permission to create spaces."""
     return ADMISSIONS_PREFIX + x16(owner)
 
 
 def is_admitted(record: Record | None) -> bool:
-    """Return whether an owner's admission row exists.
+    """Return whether the operator has allowed an owner to create spaces.
 
     `record` is the row under `admission_key`.
     """
@@ -43,7 +45,7 @@ def is_admitted(record: Record | None) -> bool:
 
 
 def admission_put(owner: Principal, *, now: float) -> Put:
-    """Return the write operation that admits an owner.
+    """Return the write operation that allows an owner to create spaces.
 
     The commit is refused if the owner is admitted already.
     """
@@ -51,7 +53,10 @@ def admission_put(owner: Principal, *, now: float) -> Put:
 
 
 async def read_admissions(store: Store) -> AsyncIterator[Admission]:
-    """Yield every admitted owner, ordered by the hash of the DID."""
+    """Yield every owner whom the operator has allowed to create spaces.
+
+    The owners are ordered by the hashes of their DIDs.
+    """
     async for page in pages_of(store, Range(ADMISSIONS_PREFIX, limit=_PAGE_ROWS)):
         for _, record in page.rows:
             yield admission_of(record)

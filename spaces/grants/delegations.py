@@ -1,4 +1,4 @@
-"""Registered delegations: their rows, their indexes, and a cache of decoded delegations.
+"""Storage, indexes and a cache for registered delegations.
 
 A delegation never changes, so its decoded form is cached under its content key. Its revocation
 marker can change (`revocations`) and is read for every answer. A cid is an alias: a delegation can
@@ -112,7 +112,7 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
         micros8(registered.expires_at, absent=NEVER8),
         newest8(registered.registered_at),
     )
-    place, member16 = place_of(delegation), x16(delegation.delegate)
+    place, member16 = sort_key_of(delegation), x16(delegation.delegate)
     puts = [
         Put(delegation_key(content), _CODEC.encode(row), ABSENT),
         alias_put(delegation.cid, content),
@@ -142,28 +142,32 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
 
 
 def row_bytes(puts: Sequence[Put]) -> int:
-    """Return the number of bytes charged for storing a set of rows.
+    """Return the size of the rows in bytes, including overhead.
 
-    The charge for a row is the size of its key and value, and a fixed cost.
+    Each row counts with the size of its key and value, and a fixed overhead.
     """
     return sum([len(put.key) + len(put.value or b"") for put in puts]) + _ROW_COST_BYTES * len(puts)
 
 
 def charged_bytes(puts: Sequence[Put]) -> int:
-    """Return the number of bytes charged for the rows from `registration_puts`."""
+    """Return the size of a new delegation's rows in bytes.
+
+    `puts` are the write operations from `registration_puts`, which charge this size to the signer.
+    """
     return puts[0].weight_bytes
 
 
-def place_of(delegation: Delegation) -> bytes:
-    """Return the sort key of a delegation: latest time of issue first, then by CID.
+def sort_key_of(delegation: Delegation) -> bytes:
+    """Return the sort key of a delegation.
 
-    A UCAN has no time of issue and comes after all delegations that have one.
+    Delegations sort by their time of issue, latest first, and then by CID. A UCAN has no time of
+    issue and comes after all delegations that have one.
     """
     return newest8(delegation.issued_at) + cid_text(delegation.cid).encode()
 
 
 def _listable_owners(delegation: Delegation) -> tuple[Principal, ...]:
-    """Return the owners whose delegations the delegate is allowed to list.
+    """Return the owners whose delegations the delegate may list.
 
     The chain rules ensure that the right comes from the owner, through holders of the same right.
     """
@@ -179,18 +183,27 @@ def _listable_owners(delegation: Delegation) -> tuple[Principal, ...]:
 
 
 def is_delegation_list(resource: SpaceResource) -> bool:
-    """Return whether a resource is a space's list of delegations, `<space>/delegation`."""
+    """Return whether a resource is the delegation list of a space.
+
+    Such a resource has the form `<space>/delegation`.
+    """
     is_bare = resource.query is None and resource.fragment is None
     return resource.service == "delegation" and not resource.path and is_bare
 
 
 def alias_put(cid: Digest, content: ContentKey) -> Put:
-    """Return the write operation that maps a CID to a content key. Repeating it is harmless."""
+    """Return the write operation that maps a CID to a delegation.
+
+    The row contains the delegation's content key. The operation may be repeated.
+    """
     return Put(alias_key(cid), content)
 
 
 def decode_delegation(record: Record | None) -> Registered | None:
-    """Decode a stored delegation, whose signature was verified before it was stored."""
+    """Decode a stored delegation.
+
+    Its signature was verified before it was stored.
+    """
     row = _CODEC.read(record)
     if row is None:
         return None
@@ -212,7 +225,7 @@ def decode_delegation(record: Record | None) -> Registered | None:
 
 
 class Delegations:
-    """A cache of registered delegations in front of the store.
+    """A read-through cache of the registered delegations.
 
     Decoded delegations are cached by content key, and content keys by cid. The least recently used
     are dropped first. Neither can change, so no entry has to be invalidated.
@@ -231,10 +244,10 @@ class Delegations:
         self._aliases: OrderedDict[Digest, ContentKey] = OrderedDict()
 
     async def by_cid(self, cids: Sequence[Digest | None]) -> tuple[Registered | None, ...]:
-        """Return the delegation for each CID, or None for unregistered CIDs.
+        """Return the registered delegations with the given CIDs.
 
-        The results are in the order of `cids`. A cid of None gives None. A delegation can have
-        several cids.
+        The results are in the order of `cids`. A cid without a delegation, or a cid of None, gives
+        None. A delegation can have several cids.
 
         Delegations that are not in memory are read from the store at once. The result says nothing
         about revocations: read the markers with `marker_keys` afterwards, in the read that the
@@ -242,7 +255,7 @@ class Delegations:
         """
         known = self._aliases
         found = {
-            cid: self.memoize(known[cid]) if cid in known else None
+            cid: self.cached(known[cid]) if cid in known else None
             for cid in cids
             if cid is not None
         }
@@ -255,15 +268,15 @@ class Delegations:
             ):
                 found[cid] = stored = decode_delegation(record)
                 if stored is not None:
-                    self.remember(stored, cid)
+                    self.add(stored, cid)
         return tuple([None if cid is None else found[cid] for cid in cids])
 
     async def by_content(self, contents: Sequence[ContentKey]) -> tuple[Registered | None, ...]:
-        """Return the delegation for each content key, or None for unregistered keys.
+        """Return the registered delegations with the given content hashes.
 
-        The results are in the order of `contents`.
+        The results are in the order of `contents`. A hash without a delegation gives None.
         """
-        found = {content: self.memoize(content) for content in contents}
+        found = {content: self.cached(content) for content in contents}
         missing = [content for content, known in found.items() if known is None]
         if missing:
             records = (
@@ -272,19 +285,25 @@ class Delegations:
             for content, record in zip(missing, records, strict=True):
                 found[content] = stored = decode_delegation(record)
                 if stored is not None:
-                    self.remember(stored)
+                    self.add(stored)
         return tuple([found[content] for content in contents])
 
-    def memoize(self, content: ContentKey) -> Registered | None:
-        """Return a delegation if it is in the cache, or None. The store is not read."""
+    def cached(self, content: ContentKey) -> Registered | None:
+        """Return the cached delegation, or None.
+
+        The store is not read.
+        """
         entry = self._by_content.get(content)
         if entry is None:
             return None
         self._by_content.move_to_end(content)
         return entry[0]
 
-    def remember(self, stored: Registered, cid: Digest | None = None) -> None:
-        """Add a stored delegation to the cache. If `cid` is given, add this CID as its alias."""
+    def add(self, stored: Registered, cid: Digest | None = None) -> None:
+        """Add a delegation to the cache.
+
+        If `cid` is given, the delegation can then be looked up by this CID too.
+        """
         content = stored.delegation.content_key
         if content not in self._by_content:
             cost = (
@@ -301,9 +320,10 @@ class Delegations:
             self._shrink()
 
     def _shrink(self) -> None:
-        """Shrink the cache to its limit by removing aliases first, then delegations.
+        """Remove entries until the cache is within its limit.
 
-        Aliases cost little to find again, and keep their share.
+        CID aliases are removed before delegations, because they cost little to find again. A
+        quarter of the memory remains available to them.
         """
         most_aliases = self._max_bytes // _SHARE_OF_ALIASES // _COST_OF_ALIAS
         while self.memory_bytes > self._max_bytes and len(self._aliases) > most_aliases:
@@ -315,7 +335,7 @@ class Delegations:
 
 
 def space_grants_range(space: SpaceId, *, after: bytes | None = None, limit: int = 1000) -> Range:
-    """Return the index range that lists all delegations for a space.
+    """Return the range of database rows that list a space's delegations.
 
     The latest registered comes first. Decode the pages with `unexpired_of`.
     """
@@ -323,10 +343,10 @@ def space_grants_range(space: SpaceId, *, after: bytes | None = None, limit: int
 
 
 def unexpired_of(page: Page, *, now: float) -> tuple[ContentKey, ...]:
-    """Return the ids (content keys) of the unexpired delegations in a page.
+    """Return the ids of the unexpired delegations in a page.
 
-    The page is from `space_grants_range`. A delegation expires with the earliest expiry in its
-    closure.
+    An id is the delegation's content key. The page is from `space_grants_range`. A delegation
+    expires with the earliest expiry in its closure.
     """
     now8 = micros8(now)
     values = [record.value for _, record in page.rows if record.value]
@@ -338,49 +358,61 @@ def unexpired_of(page: Page, *, now: float) -> tuple[ContentKey, ...]:
 def party_range(
     principal: Principal, role: bytes, *, after: bytes | None = None, limit: int = 1000
 ) -> Range:
-    """Return the index range that lists all delegations from or to a principal.
+    """Return the range of database rows that list a principal's delegations.
 
-    The role is ROLE_FROM or ROLE_TO.
-
-    Rows are in the order of `place_of`.
+    The range contains the delegations from the principal (ROLE_FROM) or to the principal (ROLE_TO).
+    Rows are in the order of `sort_key_of`.
     """
     prefix = party_key(x16(principal), role)
     return Range(prefix, after=None if after is None else prefix + after, limit=limit)
 
 
 def party_row_key(principal: Principal, role: bytes, place: bytes) -> bytes:
-    """Return the key of a row in `party_range`, given the sort key from `place_of`."""
+    """Return the key of the index row that links a principal to a delegation.
+
+    The row is in the range from `party_range`. `place` is the sort key from `sort_key_of`.
+    """
     return party_key(x16(principal), role, place)
 
 
-def place_at(key: bytes) -> bytes:
-    """Extract the delegation's sort key from the key of a row in `party_range`."""
+def sort_key_at(key: bytes) -> bytes:
+    """Extract a delegation's sort key from the key of an index row.
+
+    The row is from `party_range`.
+    """
     return key[_PARTY_PREFIX_BYTES:]
 
 
 def cid_at(place: bytes) -> str:
-    """Extract the CID string from a sort key that `place_of` returned."""
+    """Extract the CID from a delegation's sort key.
+
+    The sort key is from `sort_key_of`.
+    """
     return place[_NEWEST_BYTES:].decode("ascii")
 
 
 def party_rows(page: Page) -> tuple[tuple[bytes, ContentKey], ...]:
-    """Return the sort key and the delegation id (content key) of each row in a page.
+    """Return the sort key and id of each delegation in a page.
 
-    The page is from `party_range`.
+    An id is the delegation's content key. The page is from `party_range`.
     """
     return tuple(
-        [(place_at(key), ContentKey(record.value)) for key, record in page.rows if record.value]
+        [(sort_key_at(key), ContentKey(record.value)) for key, record in page.rows if record.value]
     )
 
 
 def membership_range(account: Principal, member: Principal) -> Range:
-    """Return the index range that shows whether `member` may list an account's delegations.
+    """Return the key range of a DID's permission to list an account's delegations.
 
-    It is limited to one row, because one delegation that grants the permission is enough.
+    The range has a row if the DID `member` has this permission. It is limited to one row, because
+    one delegation that grants the permission is enough.
     """
     return Range(member_key(x16(account), x16(member)), limit=1)
 
 
 def contents_of(page: Page) -> tuple[ContentKey, ...]:
-    """Return the ids (content keys) of the delegations in a page."""
+    """Return the ids of the delegations in a page.
+
+    An id is the delegation's content key.
+    """
     return tuple([ContentKey(record.value) for _, record in page.rows if record.value])

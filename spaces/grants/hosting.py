@@ -1,4 +1,4 @@
-"""The spaces that a node hosts, and how they are created (store §6).
+"""The rules by which a node creates spaces (store §6).
 
 A space belongs to the DID in its name. It is hosted by
 
@@ -63,7 +63,10 @@ class HostingMode(Enum):
 
 
 class Bounds(NamedTuple):
-    """The limits on the number of hosted spaces. They apply in every mode."""
+    """The limits on the number of hosted spaces.
+
+    They apply in every hosting mode.
+    """
 
     per_grant: int = 16
     per_owner: int = 32
@@ -73,7 +76,7 @@ class Bounds(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HostingPolicy:
-    """The configured hosting mode, its list of owners, and its limits."""
+    """The node's settings for hosting spaces."""
 
     mode: HostingMode = HostingMode.AUTO
     listed: frozenset[str] = frozenset()
@@ -84,15 +87,19 @@ class HostingPolicy:
         """Whether spaces are hosted without an explicit grant."""
         return self.mode is not HostingMode.EXPLICIT
 
-    def needs_row(self, owner: Principal) -> bool:
-        """Return whether the operator must admit an owner before the owner's spaces are hosted."""
+    def needs_admission(self, owner: Principal) -> bool:
+        """Return whether hosting an owner's spaces requires the operator's permission.
+
+        If so, a row of the store records the permission.
+        """
         return self.mode is HostingMode.PERMIT and owner not in self.listed  # ST13, ST14
 
 
 class HostingRequest(msgspec.Struct, frozen=True, gc=False):
-    """The spaces that a request mentions, and those of them that the node may start to host.
+    """A request to host spaces.
 
-    The latter are the candidates, in `wanted`.
+    `mentioned` contains all spaces that the request names. `wanted` contains those that the node
+    may start to host.
     """
 
     mentioned: tuple[SpaceId, ...]
@@ -103,11 +110,11 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def owners(self) -> tuple[Principal, ...]:
-        """The distinct owners of the spaces that the node may start to host (`wanted`)."""
+        """The distinct owners of the spaces in `wanted`."""
         return tuple(dict.fromkeys([space.owner for space in self.wanted]))
 
     def keys(self) -> tuple[bytes, ...]:
-        """Return the keys of the rows to read before `plan_hosting` is called.
+        """Return the keys of the rows that `plan_hosting` needs.
 
         The records are passed to `plan_hosting` in the same order.
         """
@@ -124,7 +131,7 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class HostingPlan(msgspec.Struct, frozen=True, gc=False):
-    """A plan for hosting spaces, with the rows to write and the conditions of the commit.
+    """The spaces to host, and the rows to write for them.
 
     After the commit, the spaces in `activated` are hosted. Those in `new` were not hosted before.
     """
@@ -138,7 +145,7 @@ class HostingPlan(msgspec.Struct, frozen=True, gc=False):
 
 
 class HostedSpace(msgspec.Struct, frozen=True, array_like=True):
-    """The row of a space."""
+    """The database row of a hosted space."""
 
     owner: Principal
     name: str
@@ -156,12 +163,12 @@ space_of = _CODEC.read
 
 
 def space_row_key(space: SpaceId) -> bytes:
-    """Return the row key of a hosted space."""
+    """Return the database key of a hosted space."""
     return space_key(space_id16(space))
 
 
 def is_hosted(record: Record | None) -> bool:
-    """Return whether the row of a hosted space exists.
+    """Return whether a space is hosted.
 
     `record` is the row under `space_row_key`.
     """
@@ -169,7 +176,10 @@ def is_hosted(record: Record | None) -> bool:
 
 
 def owned_spaces_range(owner: Principal, *, limit: int = 1000) -> Range:
-    """Return the range of rows that list an owner's spaces. Decode them with `space_of`."""
+    """Return the range of rows that list an owner's spaces.
+
+    Decode the rows with `space_of`.
+    """
     return Range(owned_space_key(x16(owner)), limit=limit)
 
 
@@ -181,7 +191,7 @@ def hosting_by_grant(
     now: float,
     is_new: bool = True,
 ) -> HostingRequest:
-    """Return a hosting request for the registration of a delegation.
+    """Build a request to host the spaces named by a delegation.
 
     Args:
         delegation: verified, about to be registered, or registered and live.
@@ -204,9 +214,9 @@ def hosting_by_grant(
 def hosting_by_put(
     space: SpaceId, invoker: Principal, policy: HostingPolicy, *, client: str | None, now: float
 ) -> HostingRequest:
-    """Return a hosting request for a write to a space.
+    """Build a request to host the space that a client writes to.
 
-    The space is a candidate only if it belongs to the invoker and the mode allows it.
+    The node may start to host it only if it belongs to the invoker and the mode allows it.
     """
     return _request((space,), (), invoker, policy, client=client, now=now)
 
@@ -220,9 +230,10 @@ def _request(
     client: str | None,
     now: float,
 ) -> HostingRequest:
-    """Select the candidates for hosting: explicitly granted spaces and the signer's own spaces.
+    """Build a request to host spaces, limited to the permitted ones.
 
-    The signer's own spaces are candidates only if the mode hosts spaces automatically.
+    The node may start to host the explicitly granted spaces and, if the mode hosts spaces
+    automatically, the signer's own spaces.
     """
     owner = signer if policy.is_automatic else None
     wanted = tuple([space for space in mentioned if _may_be_named(space, explicit, owner)])
@@ -232,7 +243,7 @@ def _request(
     newcomers = None if counted is None else newcomers_counter(int(now) // 3600, x16(counted))
     request = HostingRequest(mentioned, wanted, policy.bounds, newcomers)
     return msgspec.structs.replace(
-        request, admitted=tuple(filter(policy.needs_row, request.owners))
+        request, admitted=tuple(filter(policy.needs_admission, request.owners))
     )
 
 
@@ -245,7 +256,7 @@ def _may_be_named(space: SpaceId, explicit: Collection[SpaceId], owner: Principa
 def plan_hosting(
     request: HostingRequest, records: Sequence[Record | None], *, now: float
 ) -> HostingPlan:
-    """Select the candidate spaces to host, within the limits.
+    """Select the spaces to host, within the limits.
 
     A space beyond a limit is skipped. If a commit is refused because another commit reached a limit
     first, it is planned again from a new read, and then skips the space.
@@ -298,9 +309,9 @@ def plan_hosting(
 
 
 def plan_for_hosted(space: SpaceId, key: bytes, record: Record) -> HostingPlan:
-    """Return a plan without writes, for a space that is already hosted.
+    """Return the `HostingPlan` for a space that is already hosted.
 
-    Its only condition is that the row of the space has not changed.
+    It writes nothing. Its only condition is that the row of the space has not changed.
     """
     return HostingPlan((space,), (), (), (), (), (Check(key, record.stamp),))
 

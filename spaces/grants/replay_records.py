@@ -1,4 +1,4 @@
-"""Replay protection: records of used tokens and nonces (ST4).
+"""Records of used tokens and nonces, for replay protection (ST4).
 
 A record is written with the first read of an operation, and again, durably, with its commit. It is
 stored under the minute of the token's own expiry, never under the current minute. Otherwise a token
@@ -7,7 +7,8 @@ could be used again after a sweep.
 
 import math
 
-from ..store.contract import ReplayRecord
+from ..keyspace import REPLAY_FLOOR_KEY, RESTORED_KEY, acceptance_delay_s
+from ..store.contract import ReplayRecord, Store
 
 
 def replay_record_of(key: bytes, *, expires_at: float) -> ReplayRecord:
@@ -18,7 +19,7 @@ def replay_record_of(key: bytes, *, expires_at: float) -> ReplayRecord:
 def nonce_replay_records(
     key: bytes, *, expires_at: float, max_lifetime_s: int
 ) -> tuple[ReplayRecord, ReplayRecord]:
-    """Return two replay records that prevent a second use of a nonce (EN15).
+    """Return the replay records that prevent reuse of a nonce (EN15).
 
     Several tokens with different expiries may contain the same nonce. A record is stored under its
     minute and does not block a token that expires in another minute. Time is therefore divided into
@@ -36,3 +37,14 @@ def nonce_replay_records(
     return ReplayRecord(key=key, expires_at=ends_at), ReplayRecord(
         key=key, expires_at=ends_at + max_lifetime_s
     )
+
+
+async def closed_until(store: Store, now: float) -> float | None:
+    """Return the time until which tokens are refused because the store was restored (BK5).
+
+    A token that expires later is accepted at once. None means that no token is refused for this
+    reason; a clock that was wrong can refuse tokens too. Times are in epoch seconds.
+    """
+    floor, restored = (await store.read((REPLAY_FLOOR_KEY, RESTORED_KEY))).records
+    ahead_s = acceptance_delay_s((floor and floor.value) or b"", now)
+    return round(now + ahead_s) if ahead_s and restored is not None else None

@@ -51,7 +51,10 @@ KEPT_AFTER_EXPIRY_S = 30 * 86_400
 
 
 class DelegationLimits(NamedTuple):
-    """The limits on stored delegations. A limit of 0 means unlimited."""
+    """The limits on stored delegations.
+
+    A limit of 0 means unlimited.
+    """
 
     delegations: int
     signer_bytes: int
@@ -59,9 +62,10 @@ class DelegationLimits(NamedTuple):
 
 
 def delegation_usage_keys(signer: Principal, client: str | None) -> tuple[bytes, ...]:
-    """Return the keys of the counters for stored delegations.
+    """Return the database keys of a signer's delegation counters.
 
-    `delegation_usage` decodes the records under these keys.
+    The counters for the signer's spaces and for the client address are included. `delegation_usage`
+    decodes the records under these keys.
     """
     signer16 = x16(signer)
     keys = (
@@ -76,15 +80,13 @@ def delegation_usage_keys(signer: Principal, client: str | None) -> tuple[bytes,
 
 
 class _Counter(NamedTuple):
-    """A counter's key and value, its limit, and a description of what it counts."""
-
     key: bytes
     value: int
     limit: int
     what: str
 
     def bound(self, more: int) -> tuple[Add, ...]:
-        """Return the commit condition that enforces the counter's limit.
+        """Return a commit condition that keeps a counter within its limit.
 
         The tuple is empty if the counter is unlimited.
 
@@ -98,7 +100,10 @@ class _Counter(NamedTuple):
 
 
 class DelegationUsage(NamedTuple):
-    """The number and size of stored delegations, for a signer and for a client address."""
+    """The number and size of a signer's stored delegations.
+
+    `client_bytes` is the size of the delegations that came from the client address.
+    """
 
     delegations: _Counter
     signer_bytes: _Counter
@@ -106,24 +111,28 @@ class DelegationUsage(NamedTuple):
 
     @property
     def client_account(self) -> bytes | None:
-        """The counter key for the client address, or None if the address is unknown."""
+        """The key of the counter for bytes stored by the client address.
+
+        None if no address is known.
+        """
         return None if self.client_bytes is None else self.client_bytes.key
 
     def adds(self, size_bytes: int) -> tuple[Add, ...]:
-        """Return the counter increments and the limit checks for one more delegation.
+        """Return the counter updates for registering a delegation.
 
-        The rows of the delegation add its bytes to the counters (`registration_puts`).
+        They include the checks of the limits. The rows of the delegation add its bytes to the
+        counters (`registration_puts`).
         """
         from_address = () if self.client_bytes is None else self.client_bytes.bound(size_bytes)
         counted = (Add(self.delegations.key, 1), *self.delegations.bound(1))
         return (*counted, *self.signer_bytes.bound(size_bytes), *from_address)
 
     def charge(self, alias: Put) -> tuple[Put, tuple[Add, ...]]:
-        """Count the bytes of a new CID alias against the limit for the client address.
+        """Count the row for a delegation's additional CID towards a storage limit.
 
-        If no address is known, they count against the limit for the signer.
+        The limit is that of the client address or, if no address is known, of the signer.
 
-        Returns the charged row, and the commit condition that enforces the counter's limit.
+        Returns the row with its counter, and the commit condition that enforces the limit.
         """
         counter, size_bytes = self.client_bytes or self.signer_bytes, row_bytes((alias,))
         return replace(alias, weight_bytes=size_bytes, account=counter.key), counter.bound(
@@ -139,10 +148,10 @@ def delegation_usage(
     hosting: DelegationLimits,
     others: DelegationLimits,
 ) -> DelegationUsage:
-    """Decode the counters for stored delegations.
+    """Decode the number and size of a signer's stored delegations.
 
-    `records` were read under `keys`, which `delegation_usage_keys` returned. `others` has the
-    limits for signers who host no space here.
+    `records` are counters that were read under `keys`, which `delegation_usage_keys` returned.
+    `others` has the limits for signers who host no space here.
     """
     count, signer_bytes, spaces, *addresses = zip(keys, map(counter_of, records), strict=True)
     hosts = hosts_now or spaces[1] > 0
@@ -159,9 +168,10 @@ def delegation_usage(
 def plan_removal(
     due: bytes, stored: Registered | None, record: Record | None, *, now: float
 ) -> Commit:
-    """Return the commit that removes a delegation which the index lists as expired.
+    """Return the database writes that remove an expired delegation.
 
-    It removes the delegation, or indexes it again under its own, later expiry.
+    `due` is the key of its row in the expiry index. If the delegation itself expires later than its
+    closure, it is not removed, but indexed again under its own expiry.
     """
     own_end = None if stored is None else stored.delegation.expires_at
     if stored is None or record is None or own_end is None:
@@ -180,9 +190,9 @@ def plan_removal(
 
 
 def removal_cutoff(now: float) -> bytes:
-    """Return the latest expiry time of the delegations that may be removed now.
+    """Return the time 30 days before `now`, encoded in 8 bytes.
 
-    The time is encoded as in the expiry index.
+    Delegations that had expired by then are removed. The encoding is that of the expiry index.
     """
     return micros8(now - KEPT_AFTER_EXPIRY_S)
 

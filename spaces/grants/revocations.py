@@ -1,4 +1,6 @@
-"""Revocation markers: rows that record whether a delegation is live or revoked.
+"""Database rows that mark delegations as live or revoked.
+
+Such a row is called a revocation marker.
 
 Registration writes the marker `live`. A revocation overwrites it and is never undone. So a commit
 that lists a marker under `live` is refused after every revocation that was acknowledged before
@@ -29,7 +31,7 @@ _LIVE, _REVOKED = Marker.LIVE, Marker.REVOKED  # looking up the member of an enu
 
 
 class Revoked(NamedTuple):
-    """The revocation of a delegation: its cid, its time and the principal who signed it."""
+    """A recorded revocation of a delegation."""
 
     cid: Digest
     at: float
@@ -50,7 +52,7 @@ def marker_keys(contents: Iterable[ContentKey]) -> tuple[bytes, ...]:
 
 
 def live_put(content: ContentKey) -> Put:
-    """Return the write operation that marks a new delegation live.
+    """Return the write operation that marks a new delegation as live.
 
     The commit is refused if the delegation has a revocation marker already.
     """
@@ -58,7 +60,7 @@ def live_put(content: ContentKey) -> Put:
 
 
 def revocation_put(content: ContentKey, revoked: Revoked) -> Put:
-    """Return the write operation that marks a delegation revoked.
+    """Return the write operation that marks a delegation as revoked.
 
     A revoked delegation stays revoked. Of two concurrent revocations the later is recorded.
     """
@@ -67,9 +69,9 @@ def revocation_put(content: ContentKey, revoked: Revoked) -> Put:
 
 
 def marker_of(record: Record | None) -> Marker | None:
-    """Decode a delegation's revocation marker. Return None if the row is missing.
+    """Decode a delegation's revocation marker.
 
-    Every value but `live` counts as revoked.
+    Returns None if the row is missing. Every value but `live` counts as revoked.
     """
     if record is None or record.value is None:
         return None
@@ -79,13 +81,16 @@ def marker_of(record: Record | None) -> Marker | None:
 def markers_of(
     contents: Sequence[ContentKey], records: Sequence[Record | None]
 ) -> dict[ContentKey, Marker]:
-    """Map each delegation to its revocation marker. Delegations without a marker are left out."""
+    """Map each delegation to its revocation marker.
+
+    Delegations without a marker are left out.
+    """
     marks = zip(contents, map(marker_of, records), strict=True)
     return {content: mark for content, mark in marks if mark is not None}
 
 
 def revocation_of(record: Record | None) -> Revoked | None:
-    """Decode a delegation's revocation from its marker. None means that it was not revoked."""
+    """Return the revocation of a delegation, or None."""
     if record is None or record.value is None or record.value == LIVE_MARK:
         return None
     if record.value[:1] != _REVOKED_PREFIX or len(record.value) < _DETAILS_AT:

@@ -1,4 +1,4 @@
-"""Index of owner-signed sessions (IP2).
+"""An index of the sessions that owners signed (IP2).
 
 `capabilities.sign_ins` defines a session. Its index row, under key prefix `t`, is written at
 registration, and says only that the owner registered a session with a key. The reader decides
@@ -14,7 +14,10 @@ from ..store.contract import Put, Range
 
 
 def session_puts(delegation: Delegation, *, now: float) -> list[Put]:
-    """Return the index row to write if a delegation is a session, otherwise an empty list."""
+    """Return the index rows to write for a session.
+
+    The list is empty if the delegation is not a session.
+    """
     if not is_session(delegation, registered_at=now):
         return []
     return [Put(session_row_key(delegation), delegation.content_key)]
@@ -29,5 +32,8 @@ def session_row_key(delegation: Delegation) -> bytes:
 
 
 def sessions_range(owner: Principal, did: Principal, *, limit: int = 64) -> Range:
-    """Return the index range that lists an owner's sessions for one DID."""
+    """Return the range of index rows for an owner's sessions.
+
+    Only sessions of the DID `did` are included.
+    """
     return Range(session_key(x16(owner), x16(did)), limit=limit)

@@ -1,4 +1,6 @@
-"""A key-value store of ordered byte keys with atomic commits, implemented by two engines.
+"""A key-value store with ordered keys and atomic commits.
+
+Two engines implement it.
 
 The engines do not interpret rows. The folder `postgres` needs the extra `postgres`.
 """

@@ -1,4 +1,4 @@
-"""The interface of the store engines: ordered byte keys and values, atomic reads and commits.
+"""The interface that all store engines implement.
 
 Code above this folder does not know which engine is in use. The rules (ST1 to ST8) are in
 spec/store.md. The docstrings here state what a caller may rely on.
@@ -53,7 +53,7 @@ ABSENT: Expect = b"absent"
 
 
 class ReplayRecord(Struct, frozen=True, array_like=True, gc=False):
-    """A record that a token, nonce or ticket was used, so that a second use is refused.
+    """A record of the use of a token, nonce or ticket.
 
     Attributes:
         key: 32 bytes, a digest of what may be used once.
@@ -66,7 +66,7 @@ class ReplayRecord(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def row(self) -> bytes:
-        """The key of the stored replay record, without the key prefix.
+        """The replay record's database key, without the prefix.
 
         It consists of the expiry minute in 4 bytes and the first 16 bytes of `key`.
         """
@@ -74,7 +74,10 @@ class ReplayRecord(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Range(Struct, frozen=True, array_like=True, gc=False):
-    """The rows whose keys start with `prefix`, in byte order."""
+    """A range of rows whose keys start with `prefix`.
+
+    Rows are in byte order.
+    """
 
     prefix: bytes
     after: bytes | None = None
@@ -84,7 +87,10 @@ class Range(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def bounds(self) -> tuple[bytes, bytes]:
-        """The start key (inclusive) and the end key (exclusive) of the range."""
+        """The start and end keys of the range.
+
+        The start key is inclusive, the end key exclusive.
+        """
         first, after, stripped = self.prefix, self.after, self.prefix.rstrip(b"\xff")
         end = stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else KEYS_END
         if after is None:
@@ -93,7 +99,7 @@ class Range(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Follow(Struct, frozen=True, array_like=True, gc=False):
-    """A two-step lookup: read a row, then use its value as the key of a second row.
+    """A lookup of rows whose keys are stored in other rows.
 
     `keys` are the keys of the first rows. The key of a second row is `prefix` followed by the value
     of the first row. Both steps are one round trip.
@@ -104,7 +110,7 @@ class Follow(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Record(Struct, frozen=True, array_like=True, gc=False):
-    """A row's value and its version stamp.
+    """The value and version stamp of a row.
 
     The value is None in a tombstone (ST5). Each write gives the row a new stamp of 16 random bytes.
     """
@@ -122,12 +128,12 @@ class Page(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def place(self) -> bytes | None:
-        """The key after which the next page begins, or None at the end of the range."""
+        """The key after which the next page begins, or None."""
         return self.last_key if self.more else None
 
 
 class Snapshot(Struct, frozen=True, array_like=True, gc=False):
-    """The result of one read. All rows in it are from the same point in time.
+    """The result of a read, as of one point in time.
 
     Attributes:
         is_first_use: whether this read wrote the replay record; False if it existed; None if none
@@ -148,7 +154,7 @@ class Snapshot(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Put(Struct, frozen=True, array_like=True, gc=False):
-    """One row to be written.
+    """A row to write.
 
     Attributes:
         value: None writes a tombstone.
@@ -166,7 +172,10 @@ class Put(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Add(Struct, frozen=True, array_like=True, gc=False):
-    """An amount to add to a counter row, with an optional upper limit."""
+    """An amount to add to a counter.
+
+    `at_most` is an optional upper limit of the counter.
+    """
 
     counter: bytes
     delta: int
@@ -174,14 +183,14 @@ class Add(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Check(Struct, frozen=True, array_like=True, gc=False):
-    """A condition of a commit: the row still has the given version stamp."""
+    """A commit condition that requires a row to be unchanged."""
 
     key: bytes
     stamp: bytes
 
 
 class Commit(Struct, frozen=True, array_like=True, gc=False):
-    """Rows to write atomically, and the conditions for writing them.
+    """A set of rows to write atomically, with conditions.
 
     Attributes:
         puts: at most 256; each key once.
@@ -208,13 +217,19 @@ class Commit(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Committed(Struct, frozen=True, array_like=True, gc=False):
-    """The commit is durable."""
+    """The result of a commit that succeeded.
+
+    The commit is durable.
+    """
 
     already_applied: bool = False
 
 
 class Refused(Struct, frozen=True, array_like=True, gc=False):
-    """A commit's condition was not met. Nothing was written. Read again to find out why (ST3)."""
+    """The result of a commit whose condition was not met.
+
+    Nothing was written. Read again to find out why (ST3).
+    """
 
 
 class Store(Protocol):
@@ -231,7 +246,9 @@ class Store(Protocol):
         ranges: Sequence[Range] = (),
         follow: Follow | None = None,
     ) -> Snapshot:
-        """Read rows and ranges from one snapshot, and optionally write a replay record.
+        """Read rows and ranges from one snapshot.
+
+        If `replay_record` is given, it is written too.
 
         The snapshot includes every commit acknowledged anywhere before this call (ST1). Replay
         records are exact across processes: of any number of reads with one key, one gets
@@ -247,10 +264,11 @@ class Store(Protocol):
         ...
 
     async def commit(self, commit: Commit) -> Committed | Refused:
-        """Write a commit atomically and durably. Acknowledged writes survive a crash or power loss.
+        """Write a commit atomically and durably.
 
-        Everything that was read before is then durable too. A commit that has only conditions
-        writes no row, but confirms that the rows it names are durable (ST16).
+        Acknowledged writes survive a crash or power loss. Everything that was read before is then
+        durable too. A commit that has only conditions writes no row, but confirms that the rows it
+        names are durable (ST16).
 
         Raises:
             CommitTooLarge, CommitInvalid: before anything was sent.
@@ -261,7 +279,10 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None:
-        """Release all resources. Commits that are still in flight raise StoreUnavailable."""
+        """Close the store and release its resources.
+
+        Commits that are still in flight raise StoreUnavailable.
+        """
         ...
 
 
@@ -276,12 +297,15 @@ async def read_page(store: Store, range_: Range) -> Page:
 
 
 def stamp_of(record: Record | None) -> Expect:
-    """Return a `Put.expect` value that makes a write fail if the row has changed since the read."""
+    """Return a row's version stamp, or ABSENT if the row is missing.
+
+    Pass it as `Put.expect`. The write then fails if the row has changed since it was read.
+    """
     return ABSENT if record is None else record.stamp
 
 
 def check_of(key: bytes, record: Record | None) -> Check:
-    """Return a `Check` that makes a commit fail if the row has changed since it was read.
+    """Return a commit condition that requires a row to be unchanged.
 
     Raises RecordDamaged if the row does not exist.
     """
@@ -291,9 +315,9 @@ def check_of(key: bytes, record: Record | None) -> Check:
 
 
 async def pages_of(store: Store, range_: Range) -> AsyncIterator[Page]:
-    """Yield all pages of a range. Each page is a separate read.
+    """Yield all pages of a range.
 
-    Other tasks run in between.
+    Each page is a separate read. Other tasks run in between.
     """
     more = True
     while more:
@@ -317,7 +341,7 @@ def counter_of(record: Record | None) -> int:
         return 0
     if len(record.value) != COUNTER_BYTES:
         raise RecordDamaged(
-            f"a counter row must have {COUNTER_BYTES} bytes, but has {len(record.value)}"
+            f"a counter row must be {COUNTER_BYTES} bytes long, but is {len(record.value)}"
         )
     return int.from_bytes(record.value, "big", signed=True)
 
@@ -328,7 +352,7 @@ def check_read(
     ranges: Sequence[Range],
     follow: Follow | None,
 ) -> None:
-    """Refuse a read that exceeds the limits of `Store.read`."""
+    """Check that a read is within the store's limits."""
     count = len(keys) if follow is None else len(keys) + 2 * len(follow.keys)
     if count > MAX_READ_KEYS:
         raise too_large("keys of a read", count, MAX_READ_KEYS)
@@ -350,15 +374,15 @@ def check_read(
 
 
 def check_replay_record(replay_record: ReplayRecord) -> None:
-    """Refuse a replay record that cannot be stored."""
+    """Check that a replay record can be stored."""
     if len(replay_record.key) != REPLAY_KEY_BYTES:
-        raise CommitInvalid("the key of a replay record must have 32 bytes")
+        raise CommitInvalid("the key of a replay record must be 32 bytes long")
     if not 0 <= replay_record.expires_at < 60 << 32:
         raise CommitInvalid("the expiry of a replay record is not a valid time")
 
 
 def check_commit(commit: Commit) -> None:
-    """Refuse a commit that is inconsistent or exceeds the limits of `Store.commit`."""
+    """Check that a commit is valid and within the store's limits."""
     for bound, rows, limit in (
         ("puts", commit.puts, MAX_PUTS),  # ST6
         ("live marks", commit.live, MAX_LIVE),
@@ -374,7 +398,7 @@ def check_commit(commit: Commit) -> None:
     for check in commit.checks:
         if len(check.stamp) != STAMP_BYTES:
             raise CommitInvalid(
-                f"the version stamp in a Check must have {STAMP_BYTES} bytes, but has"
+                f"the version stamp in a Check must be {STAMP_BYTES} bytes long, but is"
                 f" {len(check.stamp)}"
             )
     if commit.replay_record is not None:
@@ -407,9 +431,10 @@ def _check_puts(puts: Sequence[Put]) -> None:
 
 
 def _check_disjoint(commit: Commit) -> None:
-    """Refuse a commit that writes a key twice, or both writes and increments a counter.
+    """Check that a commit does not write the same row twice.
 
-    The outcome would depend on an order that the contract does not specify.
+    It must not both write and increment a row either. The outcome would depend on an order that the
+    contract does not specify.
     """
     written = {put.key for put in commit.puts}
     if len(written) != len(commit.puts):

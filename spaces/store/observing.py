@@ -1,4 +1,4 @@
-"""Monitoring interfaces: storekeeper metrics, connection pool usage and clock skew."""
+"""Interfaces for monitoring a store."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -8,33 +8,36 @@ from .contract import Committed, Refused
 
 
 class Observer(Protocol):
-    """An interface for metrics from the storekeeper, the process that writes to LMDB.
+    """An interface that receives metrics about writes to LMDB.
 
     It is called on the storekeeper's thread while commits wait, so it takes microseconds and never
     raises.
     """
 
     def judged(self, outcomes: Sequence[Committed | Refused | StoreError]) -> None:
-        """Record the outcomes of one batch of commits, in the order of the commits.
+        """Record the outcomes of one batch of commits.
 
-        It is not called if the writer broke.
+        They are in the order of the commits. This method is not called if the writer broke.
         """
 
     def synced(self, took_ns: int) -> None:
-        """Record how long writing and syncing the transaction of a batch took.
+        """Record how long a batch took to write and sync.
 
         It is not called for a batch that wrote nothing.
         """
 
     def used(self, used_bytes: int) -> None:
-        """Record the total size of all pages in use.
+        """Record the total size of the database pages in use.
 
-        It is called at startup and before each batch of commits.
+        This method is called at startup and before each batch of commits.
         """
 
 
 class PoolUse(NamedTuple):
-    """Usage of a connection pool: busy connections, idle connections and queued statements."""
+    """The current usage of a connection pool.
+
+    It consists of the numbers of busy connections, idle connections and queued statements.
+    """
 
     busy: int
     idle: int
@@ -52,11 +55,11 @@ class Clocks(NamedTuple):
     """The result of comparing this process's clock with the database's."""
 
     ahead_s: float
-    floor_ahead_s: float
+    acceptance_delay_s: float
 
     @property
     def is_skewed(self) -> bool:
-        """Whether this process's clock differs too much from the database's clock.
+        """Whether the two clocks differ too much.
 
         If so, the process does no housekeeping.
         """
@@ -68,15 +71,18 @@ class SharedStore(Protocol):
     """A store whose database is shared by several machines."""
 
     def pools(self) -> dict[str, PoolUse]:
-        """Return the current usage of the `read` pool and the `commit` pool."""
+        """Return the current usage of each connection pool.
+
+        The pools are `read` and `commit`.
+        """
 
     async def clocks(self) -> Clocks:
         """Compare this process's clock with the database's clock."""
         ...
 
     async def are_bodies_locked(self) -> bool:
-        """Return whether any machine blocks the deletion of value files (BK2).
+        """Return whether a running backup prevents the deletion of large values (BK2).
 
-        A backup or a check blocks it while it runs.
+        A running check prevents it too. Both may run on any machine that shares the database.
         """
         ...

@@ -42,10 +42,10 @@ _BATCH = 128
 async def collect(
     store: Store, files: ObjectStore, *, now: float, entropy: Entropy, limit: int = 256
 ) -> int:
-    """Process the work items that are due. Return how many were processed.
+    """Carry out due deletions of large values, and return how many there were.
 
-    Call this again while it returns more than 0. After a crash, the item is processed again, which
-    does no harm.
+    Call this again while it returns more than 0. After a crash, a deletion is processed again,
+    which does no harm.
     """
     due = await rows_until(store, DUE_PREFIX, micros8(now), limit=limit)
     for key, record in due:
@@ -68,9 +68,10 @@ async def collect(
 async def _delete_record(
     store: Store, work: ObjectWork, due: bytes, *, now: float, entropy: Entropy
 ) -> None:
-    """Delete the record of an unreferenced object, and queue the file for removal.
+    """Delete the record of an unreferenced file.
 
-    If the object is referenced again or has another generation, only the work item is removed.
+    The file itself is queued for removal. If it is referenced again or has another generation, only
+    the work item is removed.
     """
     key = object_key(work.space16, work.digest)
     record = await read_row(store, key)
@@ -88,7 +89,7 @@ async def _delete_record(
 
 
 async def sweep_orphans(store: Store, files: ObjectStore, *, now: float, entropy: Entropy) -> int:
-    """Queue orphaned files for removal. Return how many were queued.
+    """Queue orphaned files for removal, and return their number.
 
     A file is orphaned if it is over a day old and no object record names it.
     """
@@ -122,5 +123,8 @@ async def _queue_orphans(
 
 
 async def sweep_unfinished(files: ObjectStore, *, now: float) -> int:
-    """Remove uploads that received no data for over an hour. Return how many were removed."""
+    """Remove uploads that received no data for an hour.
+
+    Returns how many were removed.
+    """
     return await files.remove_unfinished(now - UNFINISHED_AFTER_S)

@@ -1,4 +1,6 @@
-"""Paged listing of a space's paths with a given prefix, in byte order (M55).
+"""Paged listings of the paths in a space (M55).
+
+A listing contains the paths with a given prefix, in byte order.
 
 The cost of a page depends on its own length only. Most pages are one range of one read, and the
 keys in the range contain whole paths. Longer paths are stored in groups: all paths with the same
@@ -54,17 +56,23 @@ class _Cursor:
     more: bool = True
 
     def next_range(self, limit: int) -> Range:
-        """Return the key range of the next page, for at most `limit` rows."""
+        """Return the key range of the next page.
+
+        The page has at most `limit` rows.
+        """
         return Range(self.row_prefix, after=self.after, limit=limit, keys_only=True)
 
     def advance(self, page: Page) -> None:
-        """Set `keys` to the keys of `page`, and move the cursor to the end of the page."""
+        """Move the cursor to the end of a page.
+
+        `keys` then iterates over the keys of the page.
+        """
         self.keys = iter([key for key, _ in page.rows])
         self.more, self.after = page.more, page.last_key
 
 
 class ListingQuery(Struct, frozen=True, gc=False):
-    """The parameters of a listing."""
+    """The parameters of a path listing."""
 
     space: SpaceId
     prefix: str = ""
@@ -83,9 +91,10 @@ class ListingQuery(Struct, frozen=True, gc=False):
         return (self._cursors()[-1].next_range(self.limit + 1),)
 
     def _cursors(self) -> list[_Cursor]:
-        """Return the cursors with which the listing starts, outermost first.
+        """Build the initial stack of cursors for a listing.
 
-        There is one for the group of `prefix`, and one for each inner group that contains `after`.
+        It has one cursor for the group of `prefix`, and one for each inner group that contains
+        `after`. The outermost comes first.
         """
         space16 = space_id16(self.space)
         prefix, after = (
@@ -110,7 +119,10 @@ class ListingQuery(Struct, frozen=True, gc=False):
 
 
 async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
-    """Build a listing from its first page, which was already read. Read further pages if needed."""
+    """Build a listing from its first page.
+
+    The caller has already read this page. Further pages are read if needed.
+    """
     texts = _decode_page(query, page)
     if texts is not None and (len(texts) > query.limit or not page.more):
         return Listing(paths=tuple(texts[: query.limit]), more=len(texts) > query.limit)
@@ -128,14 +140,15 @@ async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
 
 
 async def list_paths(store: Store, query: ListingQuery) -> Listing:
-    """Read one complete listing of a space's paths from the store."""
+    """List the paths in a space."""
     return await complete(store, query, (await store.read(ranges=query.ranges())).pages[0])
 
 
 def _decode_page(query: ListingQuery, page: Page) -> list[str] | None:
-    """Decode the paths in a page. Return None if the page needs the slower `_walk`.
+    """Decode the paths in a page, or return None.
 
-    That is the case if it is empty, or contains index rows, longer paths or lone surrogates.
+    None means that the page needs the slower `_walk`: it is empty, or contains index rows, longer
+    paths or lone surrogates.
     """
     if not page.rows or not page.rows[0][0].startswith(values_prefix(space_id16(query.space))):
         return None
@@ -149,9 +162,10 @@ def _decode_page(query: ListingQuery, page: Page) -> list[str] | None:
 
 
 async def _walk(store: Store, cursors: list[_Cursor], limit: int) -> AsyncIterator[bytes]:
-    """Yield paths in order, and descend into the group of each index row.
+    """Yield all paths in order.
 
-    `cursors` is a stack with one cursor for each open group.
+    An index row is replaced by the paths of its group. `cursors` is a stack with one cursor for
+    each open group.
     """
     while cursors:
         cursor = cursors[-1]

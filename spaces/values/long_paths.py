@@ -1,4 +1,6 @@
-"""Index rows for paths of more than 400 bytes, which are stored in groups (see `keyspace`).
+"""An index for paths longer than 400 bytes.
+
+Such paths are stored in groups (see `keyspace`).
 
 A listing finds each group through an index row. An index row exists as long as there is a path
 below it. It is rewritten whenever a path is added or removed:
@@ -23,7 +25,7 @@ _MOST_LEVELS = MAX_PATH_BYTES // MAX_PLAIN_PATH_BYTES + 1
 
 
 def added_path_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
-    """Return the write operations that create the index rows for new paths."""
+    """Return the index updates for new paths, as write operations."""
     keys: dict[bytes, None] = {}
     for raw in paths:
         if len(raw) > MAX_PATH_BYTES:
@@ -35,9 +37,10 @@ def added_path_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
 
 
 async def removed_path_puts(store: Store, space16: bytes, paths: Sequence[bytes]) -> list[Put]:
-    """Return the write operations that update the index rows for deleted paths.
+    """Return the index updates for deleted paths, as write operations.
 
-    At least one read is needed for each group.
+    Index rows that lead to no path any more are deleted. The others are rewritten, so that
+    concurrent deletes are refused. At least one read is needed for each group.
     """
     # By the first bytes of all paths in a group: its key prefix, and the keys removed from it.
     removed: dict[bytes, tuple[bytes, set[bytes]]] = {}
@@ -63,7 +66,7 @@ async def removed_path_puts(store: Store, space16: bytes, paths: Sequence[bytes]
 
 
 async def _has_other_rows(store: Store, range_: Range, page: Page, keys: set[bytes]) -> bool:
-    """Return whether a path group contains rows other than those in `keys`.
+    """Return whether a range has rows with keys other than those given.
 
     Later pages are read from later snapshots. That does no harm: the commit checks the index row.
     """
@@ -77,10 +80,6 @@ async def _has_other_rows(store: Store, range_: Range, page: Page, keys: set[byt
 
 
 def _add_removed(removed: dict[bytes, tuple[bytes, set[bytes]]], path: bytes, key: bytes) -> None:
-    """Record the row key of a deleted path under the path's group.
-
-    The keys of `removed` are the path prefixes of the groups.
-    """
     start = last_segment(path)
     if start:  # no index row leads to the outermost group
         removed.setdefault(path[:start], (group_of(key), set()))[1].add(key)

@@ -1,4 +1,6 @@
-"""Storage of large values in an S3 bucket, for nodes on several machines or with small disks.
+"""Storage of large values in an S3 bucket.
+
+It is meant for nodes on several machines or with small disks.
 
     <prefix>/store                the id of the store that owns the objects
     <prefix>/incoming/<random>    an upload in progress; no commit may name it
@@ -94,9 +96,10 @@ async def _is_marker(objects: S3Store, key: str) -> bool:
 
 
 async def _marker_at(objects: S3Store, key: str) -> bytes | None:
-    """Return the contents of a bucket's marker object, or None if it does not exist.
+    """Read the id of the store that owns a bucket prefix.
 
-    Returns b"" if the object does not have the size of a marker.
+    The id is the contents of a marker object. None means that the object does not exist, b"" that
+    it does not have the size of a marker.
     """
     try:
         found = await obstore.get_async(objects, key)
@@ -127,7 +130,7 @@ _ERRORS = (BaseError, OSError, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class BucketLocation:
-    """The bucket and the key prefix under which large values are stored."""
+    """The bucket and key prefix for large values."""
 
     bucket: str
     prefix: str = ""
@@ -139,7 +142,7 @@ class BucketLocation:
 
 @dataclass(frozen=True, slots=True)
 class BucketAccess:
-    """The address of a bucket, and the credentials for it."""
+    """The address and credentials of a bucket."""
 
     key_id: str
     secret_key: str = field(repr=False)
@@ -149,12 +152,15 @@ class BucketAccess:
 
     @property
     def address(self) -> str:
-        """The URL of the server."""
+        """The URL of the S3 server."""
         return (self.endpoint or f"https://s3.{self.region}.amazonaws.com").rstrip("/")
 
 
 class ObjectBucket:
-    """S3 storage for the large values of a node. Any number of processes may use it."""
+    """Storage for large values in an S3 bucket.
+
+    Any number of processes may use it.
+    """
 
     def __init__(
         self, location: BucketLocation, access: BucketAccess, *, max_bytes: int | None = None
@@ -174,9 +180,10 @@ class ObjectBucket:
         self.held_bytes -= size_bytes
 
     async def claim(self, store_id: bytes) -> None:
-        """Reserve the bucket prefix for a store. Refuse a prefix that another store uses.
+        """Reserve the bucket prefix for a store.
 
-        The sweeps of two stores under one prefix would remove each other's objects as orphans.
+        A prefix that another store uses is refused. The sweeps of two stores under one prefix would
+        remove each other's objects as orphans.
         """
         self._store_id = store_id
         with _bucket_errors("the bucket for large values cannot be used"):
@@ -198,11 +205,17 @@ class ObjectBucket:
         await _refuse_above(self._whole, self._prefix)
 
     async def begin(self) -> "IncomingObject":
-        """Start an upload. A value of more than 5 MiB is sent to the bucket in parts."""
+        """Start the upload of a large value.
+
+        A value of more than 5 MiB is sent to the bucket in parts.
+        """
         return IncomingObject(self)
 
     async def open(self, name: ObjectName, *, size_bytes: int) -> "OpenObject":
-        """Open a large value for reading; see `ObjectStore.open`."""
+        """Open a large value for reading.
+
+        See `ObjectStore.open`.
+        """
         with _reading_errors():
             options: obstore.GetOptions = {"range": (0, PIECE_BYTES)}
             found = await obstore.get_async(self.objects, key_of(name), options=options)
@@ -211,7 +224,10 @@ class ObjectBucket:
             return OpenObject(self.objects, name, size_bytes, bytes(await found.bytes_async()))
 
     async def remove(self, name: ObjectName) -> None:
-        """Delete a large value; see `ObjectStore.remove`."""
+        """Delete a large value.
+
+        See `ObjectStore.remove`.
+        """
         with _bucket_errors("a large value cannot be removed"):
             await self.delete(key_of(name))
 
@@ -221,9 +237,9 @@ class ObjectBucket:
             await obstore.delete_async(self.objects, key)
 
     async def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
-        """List the objects that were last modified before `before`, by the bucket's clock.
+        """List the objects that are older than a given time.
 
-        See `ObjectStore.older_than`.
+        The bucket's clock decides. See `ObjectStore.older_than`.
         """
         with _bucket_errors("the large values cannot be listed"):
             await self._require_own()
@@ -241,9 +257,10 @@ class ObjectBucket:
                         yield names
 
     async def remove_unfinished(self, before: float) -> int:
-        """Delete old unfinished uploads; see `ObjectStore.remove_unfinished`.
+        """Delete old unfinished uploads.
 
-        The bucket itself has to remove the parts of multipart uploads that were never completed.
+        See `ObjectStore.remove_unfinished`. The bucket itself has to remove the parts of multipart
+        uploads that were never completed.
         """
         removed = 0
         with _bucket_errors("unfinished uploads cannot be removed"):
@@ -259,12 +276,18 @@ class ObjectBucket:
         return removed
 
     async def check(self) -> None:
-        """Check that the bucket can be read; see `ObjectStore.check`."""
+        """Check that the bucket can be read.
+
+        See `ObjectStore.check`.
+        """
         with _bucket_errors("the bucket for large values cannot be reached"):
             await _marker_at(self.objects, MARKER)
 
     async def try_out(self) -> None:
-        """Try each operation on objects: put, conditional put, copy, read, list and delete."""
+        """Test every bucket operation that the node needs.
+
+        These are put, conditional put, copy, read, list and delete.
+        """
         first, second = (f"{INCOMING}/{secrets.token_hex(16)}" for _ in range(2))
         with _bucket_errors("objects cannot be written to the bucket"):
             await obstore.put_async(self.objects, first, b"x", mode="create")
@@ -288,9 +311,10 @@ class ObjectBucket:
 
 
 class IncomingObject:
-    """An upload to the bucket, hashed as the data arrives.
+    """An upload to the bucket.
 
-    A small value is buffered in memory; a larger value is sent to the bucket in parts.
+    The data is hashed as it arrives. A small value is buffered in memory; a larger value is sent to
+    the bucket in parts.
     """
 
     def __init__(self, bucket: ObjectBucket) -> None:
@@ -304,7 +328,10 @@ class IncomingObject:
         self._key: str | None = None
 
     async def append(self, *pieces: Piece) -> None:
-        """Append data to the upload; see `IncomingBody.append`."""
+        """Append data to the upload.
+
+        See `IncomingBody.append`.
+        """
         piece = b"".join(pieces)
         self._hash.update(piece)
         self._size_bytes += len(piece)
@@ -322,7 +349,10 @@ class IncomingObject:
             await self._upload.send(piece)
 
     async def finish(self) -> tuple[bytes, int]:
-        """Complete the upload; see `IncomingBody.finish`."""
+        """Complete the upload, and return its hash and size.
+
+        See `IncomingBody.finish`.
+        """
         if self._upload is None and self._bucket.held_bytes + self._size_bytes > _HELD_BYTES:
             await self._send_buffer()
         if self._upload is None:
@@ -335,7 +365,10 @@ class IncomingObject:
         return self._hash.digest(), self._size_bytes
 
     async def rename(self, name: ObjectName) -> None:
-        """Store the completed upload under its final name; see `IncomingBody.rename`."""
+        """Store the completed upload under its final name.
+
+        See `IncomingBody.rename`.
+        """
         self.is_named = True
         if self._key is None and not self._buffer:
             raise StoreUnavailable(
@@ -357,7 +390,10 @@ class IncomingObject:
                 await self._bucket.delete(former)
 
     async def discard(self) -> None:
-        """Delete the upload; see `IncomingBody.discard`."""
+        """Delete the upload.
+
+        See `IncomingBody.discard`.
+        """
         self._buffer.clear()
         if self._give_back is not None:
             self._give_back()  # only the first call has an effect
@@ -384,7 +420,10 @@ class _Upload:
     _done: "asyncio.Future[obstore.PutResult] | None" = None
 
     async def send(self, piece: bytes | None) -> None:
-        """Upload a piece of data. None marks the end of the data."""
+        """Upload a piece of data.
+
+        None marks the end of the data.
+        """
         if self._done is None:
             body = self._pieces_until_end()
             sent = obstore.put_async(
@@ -419,7 +458,10 @@ class _Upload:
         return self.key
 
     async def abort(self) -> None:
-        """Abort the upload, so that the bucket discards the uploaded parts."""
+        """Abort the upload.
+
+        The bucket then discards the uploaded parts.
+        """
         self._is_aborted = True
         if self._done is None:
             return
@@ -434,9 +476,9 @@ class _Upload:
 
 
 class OpenObject(OpenedBody):
-    """A large value in the bucket, which is read in ranges.
+    """A large value in the bucket, opened for reading.
 
-    A complete read yields the last piece only if the digest matches.
+    It is read in ranges. A complete read yields the last piece only if the digest matches.
     """
 
     def __init__(self, objects: S3Store, name: ObjectName, size_bytes: int, first: bytes) -> None:
@@ -449,7 +491,7 @@ class OpenObject(OpenedBody):
 
     async def _piece(self, start: int, end: int, hasher: blake3 | None) -> bytes:
         if self._is_closed:
-            raise StoreUnavailable("the object of a large value is already closed")
+            raise StoreUnavailable("the object that contains a large value is already closed")
         stop = min(start + PIECE_BYTES, end)
         if not self._window_start <= start < stop <= self._window_start + len(self._window):
             window_end = min(start + _WINDOW_BYTES, end)
@@ -458,7 +500,9 @@ class OpenObject(OpenedBody):
                     self._objects, self._key, start=start, end=window_end
                 )
             if len(found) != window_end - start:
-                raise RecordDamaged("the object of a large value is shorter than its recorded size")
+                raise RecordDamaged(
+                    "the object that contains a large value is shorter than recorded"
+                )
             self._window, self._window_start = bytes(found), start
         piece = self._window[start - self._window_start : stop - self._window_start]
         if hasher is not None:
@@ -472,21 +516,24 @@ class OpenObject(OpenedBody):
 
 
 def key_of(name: ObjectName) -> str:
-    """Return the S3 key of a large value, without the bucket prefix."""
+    """Return the S3 key of a large value.
+
+    The bucket prefix is not part of this key.
+    """
     return f"{name.digest[:1].hex()}/{name.file_name}"
 
 
 def _parse_key(key: str) -> ObjectName | None:
-    """Parse an S3 key into an object name. Return None for a key of any other format."""
+    """Parse an S3 key into an object name, or return None.
+
+    None means that the key has another format.
+    """
     name = parse_file_name(key.rpartition("/")[2])
     return name if name is not None and key_of(name) == key else None
 
 
 def _objects(location: BucketLocation, access: BucketAccess) -> S3Store:
-    """Return the S3 client for a bucket.
-
-    Every option is set, because the client reads missing options from environment variables.
-    """
+    # Every option is set, because the client reads missing options from environment variables.
     options: dict[str, str] = {"region": access.region, "access_key_id": access.key_id}
     options["secret_access_key"] = access.secret_key
     options["endpoint"] = options["aws_endpoint_url_s3"] = access.address
@@ -507,9 +554,9 @@ def _objects(location: BucketLocation, access: BucketAccess) -> S3Store:
 
 @contextmanager
 def _bucket_errors(what: str) -> Iterator[None]:
-    """Convert errors of the S3 client to store errors.
+    """Convert the S3 client's errors to StoreError exceptions.
 
-    The text of the client's errors shows addresses and keys.
+    The client's error messages are not passed on, because they show addresses and keys.
     """
     try:
         yield
@@ -523,4 +570,6 @@ def _reading_errors() -> Iterator[None]:
         try:
             yield
         except FileNotFoundError:
-            raise RecordDamaged("the object of a large value is missing from the bucket") from None
+            raise RecordDamaged(
+                "the object that contains a large value is missing from the bucket"
+            ) from None

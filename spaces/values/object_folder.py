@@ -1,4 +1,6 @@
-"""Storage of large values in a folder. Each value is a file that is never modified.
+"""Storage of large values in a folder.
+
+Each value is a file that is never modified.
 
     <folder>/incoming/<random>    an upload in progress; no commit may name it
     <folder>/<first 2 hex of hash>/<space16>-<hash>-<generation>
@@ -34,13 +36,13 @@ from pathlib import Path
 from blake3 import blake3
 
 from ..space_errors import RecordDamaged, StoreFull, StoreUnavailable
-from ..store.durable import sync_folder
+from ..store.durable import RESERVE_BYTES, sync_folder
 from .object_records import ObjectName, parse_file_name
 from .object_store import PIECE_BYTES, OpenedBody, Piece
 
 
 class ReadCohorts:
-    """A first-in-first-out queue that allows one file read per event-loop iteration.
+    """A queue that admits one file reader per event-loop iteration.
 
     It serves one event loop. If the loop is closed, waiting reads never continue.
     """
@@ -50,7 +52,10 @@ class ReadCohorts:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def take(self) -> None:
-        """Wait for a turn to read. The first caller in an event-loop iteration does not wait."""
+        """Wait for the caller's turn to read from a file.
+
+        The first caller in an event-loop iteration does not wait.
+        """
         loop = asyncio.get_running_loop()
         if self._is_taken:
             turn = loop.create_future()
@@ -77,14 +82,16 @@ _BUFFERS_A_CALL = 1024
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 # Free disk space that large values do not use. It is more than the store's own reserve, so that
 # small commits such as a revocation or a delete are accepted when the disk is full of large values.
-RESERVE_BYTES = 256 * 1024 * 1024
 _SYNC_EVERY_BYTES = 32 * 1024 * 1024
 _INCOMING = "incoming"
 
 
 @dataclass
 class ObjectFolder:
-    """File storage for the large values of a node. Any number of processes may use it."""
+    """Storage for large values in a folder.
+
+    Any number of processes may use it.
+    """
 
     _folder: Path
     max_bytes: int | None = None
@@ -93,11 +100,17 @@ class ObjectFolder:
     _cohorts: ReadCohorts = field(default_factory=ReadCohorts)
 
     async def begin(self) -> "IncomingFile":
-        """Start the upload of a large value. Nothing is written to disk yet."""
+        """Start the upload of a large value.
+
+        Nothing is written to disk yet.
+        """
         return IncomingFile(self)
 
     def new_file(self) -> tuple[int, Path]:
-        """Create and open an empty file with an unused name. Call this on a worker thread."""
+        """Create and open an empty file with an unused name.
+
+        Call this on a worker thread.
+        """
         folder = self._folder / _INCOMING
         self.make_folder(folder)
         self.require_free_space()
@@ -105,7 +118,10 @@ class ObjectFolder:
         return descriptor, Path(path)
 
     def require_free_space(self) -> None:
-        """Raise StoreFull if free disk space is below the reserve. Call this on a worker thread."""
+        """Raise StoreFull if too little disk space is free.
+
+        Call this on a worker thread.
+        """
         disk = os.statvfs(self._folder)
         if disk.f_bavail * disk.f_frsize < self.reserve_bytes:
             raise StoreFull("there is no free space for a large value")
@@ -115,7 +131,10 @@ class ObjectFolder:
         return self._folder / name.digest[:1].hex() / name.file_name
 
     def make_folder(self, folder: Path) -> None:
-        """Create a subfolder durably. Call this on a worker thread."""
+        """Create a subfolder, and sync it to disk.
+
+        Call this on a worker thread.
+        """
         if folder.is_dir():
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -124,7 +143,10 @@ class ObjectFolder:
         sync_folder(self._folder.parent)
 
     async def open(self, name: ObjectName, *, size_bytes: int) -> "OpenBody":
-        """Open a large value for reading. An open value can be read even if its file is deleted."""
+        """Open a large value for reading.
+
+        An open value can be read even if its file is deleted.
+        """
         body = OpenBody(
             self.place_of(name), digest=name.digest, size_bytes=size_bytes, cohorts=self._cohorts
         )
@@ -140,7 +162,10 @@ class ObjectFolder:
         await asyncio.to_thread(self.place_of(name).unlink, missing_ok=True)
 
     async def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
-        """List the objects last modified before `before`. Yields one batch per subfolder."""
+        """List the objects that are older than a given time.
+
+        One batch is yielded per subfolder.
+        """
         for first in range(256):
             folder = self._folder / f"{first:02x}"
             names = await asyncio.to_thread(_old_names, folder, before)
@@ -148,7 +173,10 @@ class ObjectFolder:
                 yield names
 
     async def check(self) -> None:
-        """Check that the folder is accessible. A folder that does not exist yet is not an error."""
+        """Check that the folder is accessible.
+
+        A folder that does not exist yet is not an error.
+        """
         with (
             _disk_errors("the folder for large values cannot be reached"),
             suppress(FileNotFoundError),
@@ -156,7 +184,7 @@ class ObjectFolder:
             await asyncio.to_thread(self._folder.stat)
 
     async def remove_unfinished(self, before: float) -> int:
-        """Delete old unfinished uploads. Return how many were deleted.
+        """Delete old unfinished uploads, and return their number.
 
         An upload is old if it was not modified since `before`, in epoch seconds.
 
@@ -166,11 +194,11 @@ class ObjectFolder:
 
 
 class IncomingFile:
-    """An upload of a large value, buffered in memory up to 256 KiB.
+    """An upload of a large value to a file.
 
-    A larger value is written to a file as it arrives.
+    Up to 256 KiB are buffered in memory. A larger value is written to the file as it arrives.
 
-    Its methods may be cancelled at any moment. `discard` then waits for a thread that is still
+    The methods may be cancelled at any moment. `discard` then waits for a thread that is still
     working. Otherwise that thread could write to a descriptor that is reused for another file.
     """
 
@@ -187,7 +215,10 @@ class IncomingFile:
         self._is_discarded = False
 
     async def append(self, *pieces: Piece) -> None:
-        """Append data to the upload, in one step."""
+        """Append data to the upload.
+
+        All pieces are appended in one step.
+        """
         buffer = self._buffer
         if buffer is None:
             await asyncio.to_thread(self._append, pieces)
@@ -223,9 +254,9 @@ class IncomingFile:
                     left = left[os.write(descriptor, left) :]
 
     async def finish(self) -> tuple[bytes, int]:
-        """Complete the upload. Return the BLAKE3 hash and the size of the data.
+        """Complete the upload, and return its hash and size.
 
-        Data in a file is synced to disk.
+        The hash is BLAKE3. Data in a file is synced to disk.
         """
         if self._buffer is not None:
             return blake3(self._buffer).digest(), len(self._buffer)
@@ -239,9 +270,9 @@ class IncomingFile:
             return self._hash.digest(), self._size_bytes
 
     async def rename(self, name: ObjectName) -> None:
-        """Store the completed upload durably under the given object name.
+        """Store the completed upload under its final name.
 
-        The object can be renamed again.
+        The file is durable afterwards. It can be renamed again.
         """
         self.is_named = True
         data, self._buffer = self._buffer, None
@@ -263,7 +294,7 @@ class IncomingFile:
             sync_folder(path.parent)
 
     def _write_short(self, path: Path, data: bytes) -> None:
-        """Write a short value directly to a file with the name of the object.
+        """Write a short value directly to its final file.
 
         No commit refers to the file yet, so an incomplete file does no harm.
         """
@@ -277,7 +308,10 @@ class IncomingFile:
             os.close(descriptor)
 
     async def discard(self) -> None:
-        """Delete the uploaded data, also if `rename` was called."""
+        """Delete the uploaded data.
+
+        Data that `rename` has stored is deleted too.
+        """
         if self._buffer is None:
             await _run_shielded(self._discard)
         else:
@@ -297,9 +331,9 @@ class IncomingFile:
 
 
 class OpenBody(OpenedBody):
-    """An open file that contains a large value and is read in pieces.
+    """A large value in a file, opened for reading.
 
-    A complete read yields the last piece only if the digest matches.
+    It is read in pieces. A complete read yields the last piece only if the digest matches.
 
     Example:
         async with body:
@@ -316,14 +350,17 @@ class OpenBody(OpenedBody):
         self._is_closed = False
 
     def open(self) -> None:
-        """Open the file. Call this once, on a worker thread."""
+        """Open the file.
+
+        Call this once, on a worker thread.
+        """
         with self._lock, _disk_errors("a large value cannot be read"):
             if self._is_closed:
                 return
             try:
                 self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError as exc:
-                raise RecordDamaged("the file of a large value is missing") from exc
+                raise RecordDamaged("the file that contains a large value is missing") from exc
             if os.fstat(self._descriptor).st_size != self.size_bytes:
                 raise RecordDamaged("the size of a large value differs from the recorded size")
 
@@ -338,9 +375,10 @@ class OpenBody(OpenedBody):
         return piece
 
     def _read_cached(self, piece: bytearray, offset: int, hasher: "blake3 | None") -> bool:
-        """Read a piece without waiting for the disk. Return False if that is not possible.
+        """Try to read part of a value without waiting for the disk.
 
-        Only data in the page cache can be read without waiting.
+        Only data in the page cache can be read without waiting. Returns False if the piece was not
+        read.
         """
         if _NOWAIT is None or not self._lock.acquire(blocking=False):
             return False
@@ -361,14 +399,17 @@ class OpenBody(OpenedBody):
     def _read(self, piece: bytearray, offset: int, hasher: "blake3 | None") -> None:
         with self._lock, _disk_errors("a large value cannot be read"):
             if self._descriptor is None:
-                raise StoreUnavailable("the file of a large value is already closed")
+                raise StoreUnavailable("the file that contains a large value is already closed")
             if os.preadv(self._descriptor, (piece,), offset) != len(piece):
-                raise RecordDamaged("the file of a large value is shorter than its recorded size")
+                raise RecordDamaged("the file that contains a large value is shorter than recorded")
             if hasher is not None:
                 hasher.update(piece)
 
     async def close(self) -> None:
-        """Close the file, after any read in progress has finished."""
+        """Close the file.
+
+        A read in progress is completed first.
+        """
         await _run_shielded(self._close)
 
     def _close(self) -> None:
@@ -380,13 +421,16 @@ class OpenBody(OpenedBody):
 
 
 async def _run_shielded(step: Callable[[], None]) -> None:
-    """Run a function to completion on a worker thread, even if the waiting task is cancelled."""
+    """Run a function on a thread, and shield it from cancellation.
+
+    The function runs to completion even if the waiting task is cancelled.
+    """
     await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, step))
 
 
 @contextmanager
 def _disk_errors(what: str) -> Iterator[None]:
-    """Convert operating-system errors to `StoreError`."""
+    """Convert operating-system errors to StoreError exceptions."""
     try:
         yield
     except OSError as exc:

@@ -1,9 +1,9 @@
-"""The recorded location of large values: the data folder or a bucket.
+"""The location where a node stores large values.
 
-All processes read the location from one row. Without the row, large values are stored in the folder
-`blobs` of the data folder. The row is written when a node first starts with a bucket, and when the
-values are moved. A first start with a bucket is refused if large values are already stored in
-files.
+The location is the data folder or a bucket. All processes read the location from one row. Without
+the row, large values are stored in the folder `blobs` of the data folder. The row is written when a
+node first starts with a bucket, and when the values are moved. A first start with a bucket is
+refused if large values are already stored in files.
 """
 
 from ..keyspace import BODIES_COUNTER, BODIES_PLACE_KEY
@@ -24,14 +24,18 @@ FOLDER = "folder"
 
 
 async def recorded_location(store: Store) -> str:
-    """Return where large values are stored: FOLDER, or the address of a bucket."""
+    """Return the location where large values are stored.
+
+    The location is FOLDER or the address of a bucket.
+    """
     return _location_of(await read_row(store, BODIES_PLACE_KEY))
 
 
 async def claim_location(store: Store, location: str) -> None:
-    """Record where large values are stored. Refuse to change the location of existing values.
+    """Record the location where large values are stored.
 
-    Raises BodiesElsewhere if large values are stored in another location.
+    The location cannot be changed while large values exist. Raises BodiesElsewhere if large values
+    are stored in another location.
     """
     for _ in range(2):
         row, counter = (await store.read((BODIES_PLACE_KEY, BODIES_COUNTER))).records
@@ -53,7 +57,10 @@ async def claim_location(store: Store, location: str) -> None:
 
 
 async def record_move(store: Store, location: str) -> None:
-    """Record the new location of large values, after all of them were copied there."""
+    """Record the new location of large values.
+
+    All large values must have been copied there before.
+    """
     row = await read_row(store, BODIES_PLACE_KEY)
     put = Put(BODIES_PLACE_KEY, location.encode(), expect=stamp_of(row))
     if isinstance(await store.commit(Commit(puts=(put,))), Refused):

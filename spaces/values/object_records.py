@@ -1,4 +1,6 @@
-"""File names and reference counts of objects. An object is a file that contains a large value.
+"""File names and reference counts of large values.
+
+Each large value is stored in a file, called an object:
 
     <folder>/<first 2 hex of hash>/<space16 hex>-<hash hex>-<generation hex>
 
@@ -28,7 +30,7 @@ UNLINK_AFTER_S = 3600.0
 
 
 class ObjectName(msgspec.Struct, frozen=True, array_like=True):
-    """The name of an object: its space, digest and generation."""
+    """The name of a file that contains a large value."""
 
     space16: bytes
     digest: bytes
@@ -36,12 +38,12 @@ class ObjectName(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def file_name(self) -> str:
-        """The object's file name, without the folder."""
+        """The file name without the folder."""
         return f"{self.space16.hex()}-{self.digest.hex()}-{self.generation.hex()}"
 
 
 def parse_file_name(name: str) -> ObjectName | None:
-    """Parse the file name of an object. Return None for any other file name."""
+    """Parse the file name of a large value, or return None for other files."""
     parts = name.split("-")
     if [len(part) for part in parts] != [32, 64, 32]:
         return None
@@ -54,14 +56,14 @@ def parse_file_name(name: str) -> ObjectName | None:
 
 
 class ObjectRecord(msgspec.Struct, frozen=True, array_like=True):
-    """An object's row: the random generation id and the reference count."""
+    """The database row that counts the references to an object."""
 
     generation: bytes
     references: int
 
 
 class ObjectWork(ObjectName, frozen=True, array_like=True):
-    """A work item for the collector: delete an object's record or file.
+    """A task that deletes an unused object.
 
     If `unlink` is true, the file is deleted, otherwise the record.
 
@@ -85,6 +87,6 @@ object_work_of = _WORK_CODEC.of
 def due_put(
     name: ObjectName, *, due_at: float, unlink: bool, entropy: Entropy, size_bytes: int = 0
 ) -> Put:
-    """Return the write operation that queues an object for the collector."""
+    """Return a write operation that schedules the deletion of an object."""
     work = ObjectWork(name.space16, name.digest, name.generation, unlink, size_bytes)
     return Put(due_key(due_at, entropy.token(16)), _WORK_CODEC.encode(work))

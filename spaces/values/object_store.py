@@ -1,9 +1,10 @@
-"""The storage interface for large values, which are written and read in pieces.
+"""The storage interface for large values.
 
-`object_folder` implements it with a folder, `object_bucket` with an S3 bucket. Other modules use
-only the interface. Both follow the same rules (spec/store.md §4). The bytes of a large value are
-stored as an object. An object gets the name that commits refer to only when it is complete and
-durable. If an open object is removed, reading it may fail, but never returns other bytes.
+Large values are written and read in pieces. `object_folder` implements the interface with a
+folder, `object_bucket` with an S3 bucket. Both follow the same rules (spec/store.md §4). Other
+modules use only the interface. The bytes of a large value are stored as an object. An object gets
+the name that commits refer to only when it is complete and durable. If an open object is removed,
+reading it may fail, but never returns other bytes.
 
 Example:
     upload = await objects.begin()
@@ -29,7 +30,9 @@ PIECE_BYTES = 256 * 1024
 
 
 class IncomingBody(Protocol):
-    """An upload of a large value. Its methods can be cancelled at any time.
+    """An upload of a large value.
+
+    The methods can be cancelled at any time.
 
     Attributes:
         is_named: whether a commit may refer to the object; set by `rename`.
@@ -45,23 +48,24 @@ class IncomingBody(Protocol):
         ...
 
     async def finish(self) -> tuple[bytes, int]:
-        """Complete the upload. Return the 32-byte BLAKE3 hash and the size of the data.
+        """Complete the upload.
 
-        Raises the errors of `append`.
+        Returns the 32-byte BLAKE3 hash and the size of the data. Raises the errors of `append`.
         """
         ...
 
     async def rename(self, name: ObjectName) -> None:
-        """Store the completed upload under the given object name.
+        """Give the completed upload its final name.
 
         The object is durable under that name afterwards. If it had another name, that is removed.
         """
         ...
 
     async def discard(self) -> None:
-        """Delete the uploaded data, also if `rename` was called.
+        """Delete the uploaded data.
 
-        Data that cannot be deleted now is deleted by a later sweep.
+        A renamed upload is deleted too. Data that cannot be deleted now is deleted by a later
+        sweep.
         """
         ...
 
@@ -88,7 +92,9 @@ class OpenedBody(ABC):
         await self.close()
 
     async def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
-        """Yield the bytes from `start` up to `stop`, in pieces of at most 256 KiB.
+        """Yield the bytes from `start` up to `stop` in chunks.
+
+        A chunk has at most 256 KiB.
 
         Raises:
             RecordDamaged: the data ends early, or a complete read does not match the digest. The
@@ -114,7 +120,10 @@ class OpenedBody(ABC):
 
     @abstractmethod
     async def _piece(self, start: int, end: int, hasher: "blake3 | None") -> Piece:
-        """Read and hash one piece of at most PIECE_BYTES, from `start` up to `end`."""
+        """Read and hash the next chunk of the value.
+
+        The chunk begins at `start`, has at most PIECE_BYTES, and does not extend beyond `end`.
+        """
 
     async def read(self) -> bytes:
         """Read and return the whole value.
@@ -125,11 +134,14 @@ class OpenedBody(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Release the resources of the read."""
+        """Release the resources used for reading the value."""
 
 
 class ObjectStore(Protocol):
-    """A storage backend for the large values of a node. Any number of processes may use it."""
+    """A storage backend for the large values of a node.
+
+    Any number of processes may use it.
+    """
 
     max_bytes: int | None
     step_bytes: int
@@ -150,11 +162,14 @@ class ObjectStore(Protocol):
         ...
 
     def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
-        """List objects last modified before `before`, in epoch seconds. Yields batches of names."""
+        """Yield the names of old objects in batches.
+
+        An object is old if it was not modified since `before`, in epoch seconds.
+        """
         ...
 
     async def remove_unfinished(self, before: float) -> int:
-        """Delete old unfinished uploads. Return how many were deleted.
+        """Delete old unfinished uploads and return their number.
 
         An upload is old if it was not modified since `before`, in epoch seconds.
 
@@ -163,5 +178,5 @@ class ObjectStore(Protocol):
         ...
 
     async def check(self) -> None:
-        """Test whether the storage location can be reached."""
+        """Check that the storage can be reached."""
         ...

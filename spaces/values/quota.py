@@ -1,4 +1,4 @@
-"""The storage quota of a space: its current size and its limit.
+"""Storage usage and limits of spaces.
 
 The contents of every value are charged to the space's counter, inside the commit. So usage is exact
 without being read first, and replacing or deleting a row credits the bytes that it was charged for
@@ -46,7 +46,7 @@ _STEP_ROWS = 1024
 
 
 class QuotaPolicy(msgspec.Struct, frozen=True, gc=False):
-    """The configured limits."""
+    """The configured storage limits of spaces."""
 
     default_bytes: int | None
     public_bytes: int
@@ -62,22 +62,25 @@ _CODEC = Codec(_Override)
 
 
 def usage_key(space: SpaceId) -> bytes:
-    """Return the counter key for the total size of the values in a space."""
+    """Return the key of the counter for a space's total size."""
     return space_keys(space).usage
 
 
 def rows_limit(limit_bytes: int) -> int:
-    """Return the size limit for paths and metadata, given a space's limit for value contents."""
+    """Return a space's size limit for all paths and metadata.
+
+    `limit_bytes` is the space's limit for value contents.
+    """
     return max(limit_bytes, LEAST_ROWS_BYTES)
 
 
 def override_row_key(space: SpaceId) -> bytes:
-    """Return the key of the row that stores the operator's size limit for a space."""
+    """Return the database key of a space's own size limit."""
     return space_keys(space).override
 
 
 def override_put(space: SpaceId, limit_bytes: int | None) -> Put:
-    """Return the write operation that sets or removes the operator's size limit for a space.
+    """Return a write operation that sets a space's own size limit.
 
     None removes the limit. The space need not be hosted.
     """
@@ -89,7 +92,7 @@ def override_put(space: SpaceId, limit_bytes: int | None) -> Put:
 
 
 def override_of(record: Record | None) -> int | None:
-    """Decode the size limit that the operator set for a space, or return None if there is none."""
+    """Decode a stored size limit, or return None if there is none."""
     row = _CODEC.read(record)
     return None if row is None else row.limit_bytes
 
@@ -115,9 +118,9 @@ def effective_limit(space: SpaceId, override: Record | None, policy: QuotaPolicy
 
 
 async def read_overrides(store: Store, *, limit: int) -> tuple[Mapping[str, int], bool]:
-    """Return the operator's size limits for at most `limit` spaces.
+    """Return the operator's size limits for individual spaces.
 
-    The second result is True if more spaces have such a limit.
+    At most `limit` spaces are returned. The second result is True if more spaces have such a limit.
     """
     limits: dict[str, int] = {}
     async for page in pages_of(store, Range(OVERRIDES_PREFIX, limit=_STEP_ROWS)):
@@ -130,7 +133,10 @@ async def read_overrides(store: Store, *, limit: int) -> tuple[Mapping[str, int]
 
 
 class SpaceUsage(msgspec.Struct, frozen=True):
-    """The bytes used by a hosted space: value contents, and paths with metadata (M54)."""
+    """The storage used by one space (M54).
+
+    Value contents are counted separately from paths and metadata.
+    """
 
     space_id: str
     usage_bytes: int
@@ -138,14 +144,14 @@ class SpaceUsage(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Storage usage on a node: the largest spaces, and the number of all spaces."""
+    """The largest spaces on a node, and the total number of spaces."""
 
     spaces: tuple[SpaceUsage, ...]
     count: int
 
 
 async def largest_spaces(store: Store, *, limit: int) -> Usage:
-    """Return the largest spaces, and the total number of spaces.
+    """Return the largest spaces and the total number of spaces.
 
     The rows of all spaces are scanned once, in steps between which other tasks run. Only the
     `limit` largest spaces are kept in memory. Changes during the scan may be missed.

@@ -1,6 +1,7 @@
-"""Tickets in signed URLs. Any client with the URL can read one value until the ticket expires.
+"""Random tickets that authorize signed URLs.
 
-A ticket has 32 bytes. In a URL it is encoded as 43 characters of base64url:
+Any client with the URL can read one value until the ticket expires. A ticket has 32 bytes. In a URL
+it is encoded as 43 characters of base64url:
 
     offset  size  field
     ──────  ────  ─────────────────────────────────────────────
@@ -32,7 +33,7 @@ KEPT_AFTER_EXPIRY_S = 3600
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
-    """The value, the expiry and the authorizing delegations of a signed URL."""
+    """The stored data of a signed URL."""
 
     value_key: bytes
     digest: bytes
@@ -46,12 +47,12 @@ ticket_of = _CODEC.read
 
 
 def new_ticket(expires_at: float, entropy: Entropy) -> bytes:
-    """Return a new ticket, which contains random bytes and cannot be guessed."""
+    """Return a new random ticket for a signed URL."""
     return replay_minute4(int(expires_at)) + entropy.token(TICKET_BYTES - _MINUTE_BYTES)
 
 
 def ticket_row_key(ticket: bytes) -> bytes:
-    """Return the row key of a ticket.
+    """Return the database key of the ticket for a signed URL.
 
     `ticket` has 32 bytes and may be forged.
     """
@@ -59,14 +60,14 @@ def ticket_row_key(ticket: bytes) -> bytes:
 
 
 def ticket_put(ticket: bytes, row: Ticket) -> Put:
-    """Return the write operation that stores a new ticket."""
+    """Return a write operation that stores the ticket for a signed URL."""
     return Put(ticket_row_key(ticket), _CODEC.encode(row), expect=ABSENT)
 
 
 async def sweep_tickets(store: Store, *, now: float, limit: int = 256) -> int:
-    """Delete tickets that expired more than an hour ago. Return how many were deleted.
+    """Delete signed-URL tickets that expired over an hour ago.
 
-    Run it again while it returns `limit`.
+    Returns the number of deleted tickets. Run it again while it returns `limit`.
     """
     end = replay_minute4(max(int(now) - KEPT_AFTER_EXPIRY_S - 60, 0))
     return await remove_until(store, TICKETS_PREFIX, end, limit=limit)

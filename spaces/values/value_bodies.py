@@ -1,8 +1,8 @@
-"""Value uploads. Small values are buffered in memory, large values are written to files.
+"""Uploads of values from clients.
 
-Values are received in a `Staging` block. The end of the block removes every file that no commit can
-refer to. If the outcome of a commit is unknown, its files stay; if no value refers to them, they
-are swept a day later.
+Small values are buffered in memory. Large values are written to files. Values are received in a
+`Staging` block. The end of the block removes every file that no commit can refer to. If the outcome
+of a commit is unknown, its files stay; if no value refers to them, they are swept a day later.
 
 All uploads in a process share a memory limit (`Intake`). An upload that would exceed the limit is
 refused, and the client can try again later.
@@ -40,7 +40,7 @@ _NOTHING_WRITTEN = (StoreFull, StoreBusy, CommitTooLarge, CommitInvalid)
 
 
 class Body(Struct, frozen=True):
-    """The received contents of a value: bytes in memory, or a file."""
+    """The uploaded contents of a value, in memory or in a file."""
 
     digest: bytes
     size_bytes: int
@@ -49,7 +49,10 @@ class Body(Struct, frozen=True):
 
 
 def inline_body(data: bytes) -> Body:
-    """Create a `Body` from bytes in memory, at most INLINE_BYTES."""
+    """Create a `Body` from bytes in memory.
+
+    Raises ValueError for more than INLINE_BYTES.
+    """
     if len(data) > INLINE_BYTES:
         raise ValueError(
             f"a value of more than {INLINE_BYTES} bytes must be stored in a file; this value has"
@@ -59,21 +62,27 @@ def inline_body(data: bytes) -> Body:
 
 
 class Intake:
-    """A limit on the memory that one process uses for values in transit."""
+    """A memory limit shared by all uploads in a process."""
 
     def __init__(self, max_bytes: int = INTAKE_BYTES) -> None:
         self.held_bytes = 0
         self.max_bytes = max_bytes
 
     def take(self, size_bytes: int) -> None:
-        """Count received bytes against the limit. A negative number releases bytes."""
+        """Count received bytes against the memory limit.
+
+        A negative number releases bytes.
+        """
         if self.held_bytes + size_bytes > self.max_bytes:
             raise IntakeFull("too many large values are in transit")
         self.held_bytes += size_bytes
 
 
 class Staging:
-    """A context manager that receives the values to be written by one operation."""
+    """A context manager that deletes unused uploads when it exits.
+
+    It receives the values that one operation uploads.
+    """
 
     def __init__(self, files: ObjectStore, intake: Intake | None = None) -> None:
         self._files = files
@@ -91,7 +100,10 @@ class Staging:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Delete all uploads that no commit can refer to."""
+        """Delete the unused uploaded files.
+
+        If the outcome of a commit is unknown, its files are kept.
+        """
         self._take(-self._taken_bytes)
         if isinstance(error, _NOTHING_WRITTEN):
             self.recall()
@@ -100,7 +112,7 @@ class Staging:
                 await incoming.discard()
 
     def recall(self) -> None:
-        """Mark the received files as unreferenced, because the last commit was refused.
+        """Mark the uploaded files as unused after a refused commit.
 
         They are removed at the end of the block, unless they are renamed again.
         """
@@ -108,7 +120,10 @@ class Staging:
             incoming.is_named = False
 
     async def receive(self, pieces: AsyncIterable[bytes]) -> Body:
-        """Receive a value in pieces. An exception from the iterator ends the transfer."""
+        """Receive the contents of a value in chunks.
+
+        An exception from the iterator ends the transfer.
+        """
         held: list[bytes] = []
         held_bytes = 0
         incoming: IncomingBody | None = None

@@ -1,8 +1,9 @@
-"""Storage of values. Each value has a row; large contents are stored in a separate file.
+"""Storage of values and their metadata.
 
-The contents of a value are called its body. The ETag is `"blake3-<64 lower hex>"` of the body alone
-(M1). A write replaces both body and metadata (M2). A delete leaves a tombstone: a second delete
-finds it, and a path that was never written has no row at all (M31).
+Each value has a row. Large contents are stored in a separate file. The contents of a value are
+called its body. The ETag is `"blake3-<64 lower hex>"` of the body alone (M1). A write replaces both
+body and metadata (M2). A delete leaves a tombstone: a second delete finds it, and a path that was
+never written has no row at all (M31).
 
 The row of a value (its head) is replaced only if it is exactly the row that was read, because
 commits that change heads also count the references to files. A writer that loses a race is refused
@@ -22,6 +23,7 @@ Example:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from functools import partial
 
 import msgspec
@@ -64,7 +66,7 @@ _HEADER_TEXT = ("utf-8", "surrogatepass")
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
-    """The decoded row of an existing value."""
+    """The decoded database row of a value."""
 
     stamp: bytes
     etag: str
@@ -74,11 +76,18 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     path: str
     object_name: ObjectName | None = None
     sealed_key: bytes | None = None
+    stored_at: int | None = None  # epoch seconds; None: stored by an earlier version
 
     @property
     def etag_header(self) -> str:
-        """The ETag as in the HTTP header."""
+        """The value's ETag, formatted for the HTTP header."""
         return f'"blake3-{self.etag}"'
+
+    @property
+    def last_modified(self) -> dict[str, str]:
+        """The HTTP header with the time when the value was stored, or no header."""
+        at = self.stored_at
+        return {} if at is None else {"last-modified": formatdate(at, usegmt=True)}
 
 
 class Write(msgspec.Struct, frozen=True):
@@ -94,7 +103,7 @@ class Write(msgspec.Struct, frozen=True):
 
 
 class WritePlan(msgspec.Struct, frozen=True, gc=False):
-    """A plan for writing values, with the rows to write and the conditions of the commit."""
+    """The writes and conditions that make up a commit."""
 
     puts: tuple[Put, ...]
     checks: tuple[Check, ...]
@@ -109,18 +118,21 @@ class _HeadRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     body: bytes | None
     generation: bytes | None
     sealed_key: bytes | None = None
+    stored_at: int | None = None
 
 
 _CODEC = Codec(_HeadRow)
 
 
 def head_key(space: SpaceId, path: str) -> bytes:
-    """Return the key of the row that describes a value, for a path of any length."""
+    """Return the key of the row that describes a value."""
     return value_key(space_id16(space), path)
 
 
 def head_of(record: Record | None, *, key: bytes) -> Head | None:
-    """Decode the row of a value. Return None for a path that was deleted or never written (M31).
+    """Decode a value's row, or return None if the value was deleted (M31).
+
+    None is also returned for a path that was never written.
 
     Args:
         record: the row of the value.
@@ -142,11 +154,12 @@ def head_of(record: Record | None, *, key: bytes) -> Head | None:
         if row.generation is None
         else ObjectName(key[1:17], row.digest, row.generation),
         sealed_key=row.sealed_key,
+        stored_at=row.stored_at,
     )
 
 
 def check_metadata(metadata: Mapping[str, str]) -> int:
-    """Return the size of a value's metadata. Refuse metadata that is too large (ST6).
+    """Check and return the size of a value's metadata (ST6).
 
     Raises:
         MetadataTooLarge: more than 16 KiB.
@@ -169,7 +182,10 @@ def _metadata_bytes(metadata: Mapping[str, str]) -> int:
 
 
 def row_bytes(path: str, metadata: Mapping[str, str]) -> int:
-    """Return the size of a value's row without the body, for the storage limit (M54)."""
+    """Return the size of a value's path and metadata (M54).
+
+    The size includes ROW_BYTES for the rest of the row. It counts towards the storage limit.
+    """
     return _path_bytes(path) + _metadata_bytes(metadata)
 
 
@@ -179,7 +195,7 @@ def _path_bytes(path: str) -> int:
 
 @dataclass
 class Values:
-    """The interface for reading values and for preparing writes."""
+    """The interface for reading values and preparing writes."""
 
     _store: Store
     files: ObjectStore
@@ -187,20 +203,23 @@ class Values:
     intake: Intake = field(default_factory=Intake)
 
     def staging(self) -> Staging:
-        """Return a context manager that receives the values to be written."""
+        """Return a context manager that receives uploads."""
         return Staging(self.files, self.intake)
 
     async def open_body(self, head: Head) -> bytes | OpenedBody:
-        """Return a value's body: bytes if the row contains the body, otherwise an open file."""
+        """Return the contents of a value as bytes or as an open file.
+
+        Small contents are stored in the row and returned as bytes.
+        """
         if head.body is not None:
             return head.body
         assert head.object_name is not None  # a head has a body or an object
         return await self.files.open(head.object_name, size_bytes=head.size_bytes)
 
     async def read_body(self, head: Head) -> bytes:
-        """Return the whole body of a value. Use it only for values of bounded size.
+        """Return the whole contents of a value.
 
-        The digest of a body in a file is verified.
+        Use this only for values of bounded size. The digest of a body in a file is verified.
         """
         body = await self.open_body(head)
         if isinstance(body, bytes):
@@ -215,9 +234,10 @@ class Values:
         current: Sequence[Record | None],
         replaced: Sequence[Head | None] | None = None,
     ) -> "Draft":
-        """Prepare writes to one space. The result also contains the values that they replace.
+        """Prepare writes to one space.
 
-        Large bodies need one more read. Deletes of paths of more than 400 bytes need one or more.
+        The result also contains the values that the writes replace. Large bodies need one more
+        read. Deletes of paths of more than 400 bytes need one or more.
 
         Args:
             space: the canonical space of the values.
@@ -238,7 +258,10 @@ class Values:
 
 @dataclass(slots=True)
 class _FileBody:
-    """A large value in a file, with the pending change to the reference count."""
+    """A large value that is stored in a file.
+
+    `delta` is the pending change to the reference count.
+    """
 
     size_bytes: int
     delta: int = 0
@@ -251,7 +274,7 @@ class _FileBody:
 
 
 class Draft:
-    """Prepared writes to one space, and the values that they replace.
+    """Prepared writes to one space.
 
     `plan` renames uploaded files to their final names.
 
@@ -308,7 +331,7 @@ class Draft:
                 )
 
     async def look_up(self, store: Store, max_bytes: int | None, entropy: Entropy) -> None:
-        """Read the index rows and the object records that `plan` needs."""
+        """Read the stored rows that `plan` needs."""
         self._entropy = entropy
         self._max_bytes = max_bytes
         space16 = self._own.space16
@@ -339,7 +362,7 @@ class Draft:
                 self.growth_bytes += body.size_bytes * ((body.fresh.references > 0) - is_shared)
 
     async def plan(self, *, now: float) -> WritePlan:
-        """Rename uploaded files to their final names, and return the parts of the commit.
+        """Rename the uploaded files and prepare the commit.
 
         Call this once for each commit.
         """
@@ -371,7 +394,7 @@ class Draft:
                 checks.append(Check(object_key(name.space16, digest), body.record.stamp))
             else:
                 puts += self._body_puts(body, body.fresh, name, now=now)
-        heads = [self._head_put(*written, generations) for written in self._writes]
+        heads = [self._head_put(*written, generations, now=now) for written in self._writes]
         return WritePlan((*heads, *self._index_puts.values(), *puts), tuple(checks), tuple(adds))
 
     def _body_puts(
@@ -397,9 +420,15 @@ class Draft:
         return puts
 
     def _head_put(
-        self, write: Write, key: bytes, record: Record | None, generations: Mapping[bytes, bytes]
+        self,
+        write: Write,
+        key: bytes,
+        record: Record | None,
+        generations: Mapping[bytes, bytes],
+        *,
+        now: float,
     ) -> Put:
-        """Return the write operation that stores or deletes the row of a value.
+        """Return a write operation that stores or deletes a value.
 
         `generations` maps the digest of each large body to the generation of its file.
         """
@@ -414,5 +443,6 @@ class Draft:
             body=body.inline,
             generation=None if body.file is None else generations[body.digest],
             sealed_key=write.sealed_key,
+            stored_at=int(now),
         )
         return Put(key, _CODEC.encode(row), expect, len(body.inline or b""), self._own.usage)

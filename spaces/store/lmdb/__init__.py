@@ -1,1 +1,4 @@
-"""The embedded engine: LMDB, written by one process per data folder."""
+"""The embedded store engine, which uses LMDB.
+
+One process per data folder writes.
+"""

@@ -1,4 +1,6 @@
-"""A worker's connection to the storekeeper process, with many commits in flight at once.
+"""A worker's connection to the process that writes the store.
+
+That process is the storekeeper. Many commits can be in flight at once.
 
 Each commit carries an idempotency key of 16 random bytes. When the connection breaks, every
 unanswered commit is sent again unchanged to the storekeeper that listens then. It finds by the
@@ -38,7 +40,7 @@ class _Waiting(Struct, frozen=True):
 
 
 class StoreConnection:
-    """A connection over which a worker sends commits to the storekeeper process.
+    """A worker's connection to the writer process, for sending commits.
 
     All commits must use the same event loop.
     """
@@ -57,7 +59,10 @@ class StoreConnection:
         self._closed = False
 
     async def commit(self, commit: Commit) -> Committed | Refused:
-        """Send a validated commit and wait for its outcome (see `Store.commit`)."""
+        """Send a commit, and wait for its outcome.
+
+        The caller has validated the commit (see `Store.commit`).
+        """
         if self._closed:
             raise StoreUnavailable("the store is closed")
         if self._waiting_bytes > MAX_WAITING_BYTES:
@@ -134,7 +139,10 @@ class StoreConnection:
             self._connecting = None
 
     def _made(self, connection: FrameConnection) -> None:
-        """Resend all unanswered commits over a new connection, in the original order."""
+        """Resend the unanswered commits over a new connection.
+
+        The commits are sent in their original order.
+        """
         self._connection = connection
         self._outbox.clear()
         if self._waiting:
@@ -143,14 +151,14 @@ class StoreConnection:
             )
 
     def _lost(self, _: FrameConnection) -> None:
-        """Reconnect to the storekeeper if a caller is waiting."""
+        """Reconnect if callers are still waiting for replies."""
         self._connection = None
         self._outbox.clear()
         if self._waiting and not self._closed:
             self._connect()
 
     def _answered(self, _: FrameConnection, payload: memoryview) -> None:
-        """Pass the outcomes in a reply frame to the callers that wait for them."""
+        """Pass the outcomes of commits to the waiting callers."""
         for reply in parse_replies(payload):
             waiting = self._waiting.pop(reply.number, None)
             if waiting is None:
@@ -165,7 +173,10 @@ class StoreConnection:
                 waiting.future.set_result(outcome)
 
     def _fail_overdue(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Fail all commits that have waited too long for a reply. One timer serves all commits."""
+        """Fail all commits that have waited too long for a reply.
+
+        One timer serves all commits.
+        """
         self._watch = None
         self._fail(
             "the commit timed out: the process that writes the store did not respond",

@@ -1,4 +1,4 @@
-"""The data folder: the paths of its environments and socket, and its write lock.
+"""The layout and the write lock of a data folder.
 
 <data>/store/                   the LMDB environment with everything durable
 <data>/first-use-<boot id>/     replay records of plain reads
@@ -31,12 +31,15 @@ MAX_SOCKET_PATH_BYTES = 107  # sun_path less its final zero byte
 
 
 def environment_folder(folder: Path) -> Path:
-    """Return the path of a data folder's durable LMDB environment."""
+    """Return the path of the LMDB environment in a data folder."""
     return folder / "store"
 
 
 def open_for_writing(folder: Path) -> lmdb.Environment:
-    """Open a data folder's durable LMDB environment, and create it if it does not exist."""
+    """Open a data folder's LMDB environment for writing.
+
+    The environment is created if it does not exist.
+    """
     refuse_restoring(folder)
     place = environment_folder(folder)
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -53,7 +56,7 @@ def open_for_writing(folder: Path) -> lmdb.Environment:
 
 
 def open_for_reading(folder: Path, *, may_be_moved: bool = False) -> lmdb.Environment:
-    """Open a data folder's durable LMDB environment read-only."""
+    """Open a data folder's LMDB environment read-only."""
     return open_environment(environment_folder(folder), readonly=True, may_be_moved=may_be_moved)
 
 
@@ -88,7 +91,7 @@ def open_environment(
 
 
 def refuse_restoring(folder: Path) -> None:
-    """Raise an error if the data folder contains an unfinished restore (BK4).
+    """Check that a data folder contains no unfinished restore (BK4).
 
     The restore from a backup is still running, or it was interrupted.
 
@@ -104,7 +107,7 @@ def refuse_restoring(folder: Path) -> None:
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Context manager that holds a data folder's write lock.
+    """Context manager that holds the write lock of a data folder.
 
     The kernel releases the lock if the process is killed.
     """
@@ -122,10 +125,10 @@ def folder_lock(folder: Path) -> Iterator[None]:
 
 
 def socket_path_for(folder: Path) -> Path:
-    """Return the path of the storekeeper's socket for a data folder.
+    """Return the path of a data folder's Unix socket.
 
-    A path that would be too long is replaced by a short one in a folder that only this user can
-    read.
+    The storekeeper listens on the socket. A path that would be too long is replaced by a short one
+    in a folder that only this user can read.
     """
     resolved = folder.resolve()
     inside = resolved / "store.sock"

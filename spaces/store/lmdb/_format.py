@@ -1,4 +1,4 @@
-"""The tombstone table of an LMDB environment, and its format version.
+"""The tombstone table and format version of an LMDB environment.
 
 Tombstones are in a table of their own, so that scans of the rows do not pass them.
 
@@ -39,7 +39,7 @@ _MOVED = 1 << 31
 
 
 def open_table(env: lmdb.Environment) -> "lmdb._Database":
-    """Open the tombstone table, which has an entry for each deleted row."""
+    """Open the table of deleted rows."""
     try:
         return env.open_db(TABLE, create=False)
     except lmdb.Error as exc:
@@ -47,9 +47,9 @@ def open_table(env: lmdb.Environment) -> "lmdb._Database":
 
 
 def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -> None:
-    """Check the format version of an LMDB environment, and refuse a moved store.
+    """Check the format version of an LMDB environment.
 
-    A new environment is empty and passes.
+    A moved store is refused unless `may_be_moved` is true. A new environment is empty and passes.
     """
     with env.begin() as txn:
         stored = txn.get(_FORMAT_VERSION_KEY)
@@ -64,26 +64,29 @@ def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -
 
 
 def mark_moved(env: lmdb.Environment, place: str) -> None:
-    """Record durably where the store was moved to. Repeating it is harmless."""
+    """Durably record the store's new location.
+
+    The call may be repeated.
+    """
     try:
         with env.begin(write=True) as txn:
             txn.put(_PLACE_KEY, place.encode())
             txn.put(_FORMAT_VERSION_KEY, _of(FORMAT_VERSION | _MOVED))
     except lmdb.Error as exc:
-        raise StoreUnavailable("the source could not be marked as moved") from exc
+        raise StoreUnavailable("the old store could not be marked as moved") from exc
 
 
 def moved_to(env: lmdb.Environment) -> str | None:
-    """Return where the store was moved to, or None if it was not moved."""
+    """Return the store's new location, or None if it was not moved."""
     with env.begin() as txn:
         place = txn.get(_PLACE_KEY)
     return None if place is None else place.decode("utf-8", "replace")
 
 
 def give_format(env: lmdb.Environment) -> None:
-    """Create the tombstone table in a new environment, and record the format version.
+    """Initialise a new LMDB environment.
 
-    Both are one transaction.
+    One transaction creates the tombstone table and records the format version.
     """
     with env.begin() as txn:
         if txn.get(_FORMAT_VERSION_KEY) is not None:

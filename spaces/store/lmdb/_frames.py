@@ -1,4 +1,6 @@
-"""The protocol between workers and the storekeeper: MessagePack in length-prefixed frames.
+"""The protocol between workers and the process that writes the store.
+
+Messages are encoded as MessagePack in length-prefixed frames.
 
     worker       → ["commits/1", [[number, key16, key_expires_at, commit], …]]
     storekeeper  → ["outcomes/1", [[number, kind, already_applied], …]]
@@ -29,7 +31,10 @@ MAX_REPLY_BYTES = 64 + 16 * BATCH_COMMITS
 
 
 class FrameInvalid(StoreUnavailable):
-    """The peer violated the frame protocol. The connection is closed."""
+    """The peer sent an invalid frame.
+
+    The connection is closed.
+    """
 
 
 class Kind(IntEnum):
@@ -42,14 +47,14 @@ class Kind(IntEnum):
 
 
 class CommitReply(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The reply to a worker with the outcome of one commit."""
+    """A reply with the outcome of one commit."""
 
     number: int
     kind: Kind
     already_applied: bool = False
 
     def outcome(self) -> Outcome:
-        """Return the result of the commit, or the exception to raise to its caller."""
+        """Return the result of the commit, or the exception to raise."""
         match self.kind:
             case Kind.COMMITTED:
                 return Committed(self.already_applied)
@@ -80,7 +85,7 @@ _MAX_REQUESTS_BYTES = MAX_REQUEST_BYTES - len(_REQUESTS_HEAD) - _COUNT_BYTES
 
 
 def reply_of(number: int, outcome: Outcome) -> CommitReply:
-    """Convert the outcome of a commit into a reply to the worker."""
+    """Convert the outcome of a commit into a reply."""
     if isinstance(outcome, Committed):
         return CommitReply(number, Kind.COMMITTED, outcome.already_applied)
     if isinstance(outcome, Refused):
@@ -89,7 +94,7 @@ def reply_of(number: int, outcome: Outcome) -> CommitReply:
 
 
 def request_frames(requests: Sequence[bytes]) -> list[bytes]:
-    """Pack commit requests into as few frames as the size limits allow."""
+    """Pack requests into as few frames as possible."""
     if len(requests) <= BATCH_COMMITS and sum(map(len, requests)) <= _MAX_REQUESTS_BYTES:
         return [_request_frame(requests)]
     frames, batch, size_bytes = [], list[bytes](), 0
@@ -110,13 +115,16 @@ def _request_frame(requests: Sequence[bytes]) -> bytes:
 
 
 def reply_frame(replies: Sequence[CommitReply]) -> bytes:
-    """Encode at most BATCH_COMMITS commit replies as one frame."""
+    """Encode replies as one frame.
+
+    A frame contains at most BATCH_COMMITS replies.
+    """
     payload = _ENCODER.encode(("outcomes/1", replies))
     return len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
 
 
 def parse_requests(payload: bytes | memoryview) -> tuple[CommitRequest, ...]:
-    """Decode a frame from a worker into commit requests."""
+    """Decode the commit requests in a frame."""
     try:
         return _REQUESTS.decode(payload)[1]
     except (ValueError, RecursionError) as exc:
@@ -124,7 +132,7 @@ def parse_requests(payload: bytes | memoryview) -> tuple[CommitRequest, ...]:
 
 
 def parse_replies(payload: bytes | memoryview) -> tuple[CommitReply, ...]:
-    """Decode a frame from the storekeeper into commit replies."""
+    """Decode the commit replies in a frame."""
     try:
         return _REPLIES.decode(payload)[1]
     except (ValueError, RecursionError) as exc:
@@ -132,7 +140,7 @@ def parse_replies(payload: bytes | memoryview) -> tuple[CommitReply, ...]:
 
 
 class FrameConnection(asyncio.Protocol):
-    """One end of a socket connection that carries length-prefixed frames."""
+    """A socket connection that carries length-prefixed frames."""
 
     transport: asyncio.Transport
 
@@ -175,7 +183,10 @@ class FrameReader:
         self._needed_bytes = _LENGTH_BYTES  # with fewer bytes in the buffer nothing can be decoded
 
     def feed(self, data: bytes) -> Iterator[memoryview]:
-        """Add received bytes, and yield the payload of each complete frame without copying it."""
+        """Add received bytes, and yield the complete frames.
+
+        The payloads are views of the received bytes, not copies.
+        """
         if self._buffer:
             self._buffer += data
             if len(self._buffer) < self._needed_bytes:

@@ -1,4 +1,4 @@
-"""Exclusive write access to a data folder, and cleanup of expired rows every minute."""
+"""Exclusive write access to a data folder, with periodic cleanup."""
 
 import time
 from collections import deque
@@ -29,7 +29,7 @@ It is twice a token's lifetime, so that tokens used before the jump have expired
 
 @dataclass
 class Housekeeping:
-    """A data folder that is open for writing, with periodic cleanup of expired rows.
+    """The periodic cleanup of a data folder opened for writing.
 
     Writes and cleanup run on the same thread.
     """
@@ -41,7 +41,10 @@ class Housekeeping:
     _seen: deque[tuple[float, float]] = field(default_factory=deque)
 
     def do_housekeeping(self) -> None:
-        """Delete expired replay records and old tombstones. Free reader slots of dead processes."""
+        """Delete expired replay records and old tombstones.
+
+        The reader slots of dead processes are freed too.
+        """
         self.writer.env.reader_check()
         self.replay_records.check_readers()
         now = self._steady_now()
@@ -53,7 +56,7 @@ class Housekeeping:
         self.writer.sweep_tombstones(max(before_minute - TOMBSTONE_MINUTES, 0))
 
     def _steady_now(self) -> float | None:
-        """Return a cautious estimate of the current time, or None if there is none.
+        """Return the earliest plausible current time, or None.
 
         It is the lowest time that the clock readings of the last STEADY_S seconds suggest. None
         means that the clock has not been observed for that long.

@@ -1,4 +1,7 @@
-"""Reads from LMDB, run inline in short read transactions that never span an await."""
+"""Reads from LMDB in short transactions.
+
+Reads run inline, and no transaction spans an await.
+"""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -33,7 +36,9 @@ def read(
     ranges: Sequence[Range],
     follow: Follow | None,
 ) -> Snapshot:
-    """Read rows and ranges, and record the use of a token; see `Store.read`.
+    """Read rows and ranges from one snapshot.
+
+    If `replay_record` is given, the use of the token is recorded too (see `Store.read`).
 
     The replay record is written before the transaction begins. So the transaction sees every commit
     that was acknowledged before a second use of the token was refused.
@@ -72,10 +77,10 @@ def read(
 
 
 def _followed_key(row: Row | None, follow: Follow) -> bytes | None:
-    """Return the key of the second row in a two-step lookup.
+    """Build a row's key from the value of another row.
 
-    The key is `follow.prefix` and the value of the first row. None means that this row has no
-    value, or that the key would be too long.
+    The key is `follow.prefix` followed by that value. None means that `row` has no value, or that
+    the key would be too long.
     """
     value = None if row is None else record_of(row).value
     return (
@@ -88,7 +93,7 @@ def _followed_key(row: Row | None, follow: Follow) -> bytes | None:
 def _durable_first_use(
     txn: "lmdb.Transaction[bytes]", replay_record: ReplayRecord
 ) -> tuple[bool, bool]:
-    """Check whether durable replay records show an earlier use of a token.
+    """Search the durable replay records for an earlier use of a token.
 
     Returns `is_first_use` and `is_use_unknown` for the `Snapshot`. Durable replay records, and the
     expiry minutes whose tokens are all refused, survive a crash that loses unsynced records (ST4).

@@ -1,7 +1,8 @@
-"""A compact list of the minutes in which refused tokens expire (ST4).
+"""Refusal of tokens whose replay records were deleted (ST4).
 
-All tokens that expire in a listed minute are refused. Replay records of these minutes were deleted,
-so the store cannot tell whether the tokens were used. The list is encoded as time spans.
+Without replay records, the store cannot tell whether a token was used. So it keeps a list of the
+expiry minutes whose replay records were deleted, and refuses all tokens that expire in a listed
+minute. The list is encoded as time spans.
 
     offset   size  field
     ───────  ────  ─────────────────────────────────────────────
@@ -29,9 +30,10 @@ MAX_SPANS = 16
 def remove_replay_records(
     txn: "lmdb.Transaction[bytes]", prefix: bytes, before_minute: int, limit: int
 ) -> tuple[int, set[bytes]]:
-    """Delete up to `limit` replay records with an expiry before the given minute.
+    """Delete replay records that expired before a given minute.
 
-    Returns the number of deleted records, and their expiry minutes.
+    At most `limit` records are deleted. Returns the number of deleted records, and their expiry
+    minutes.
     """
     cursor, end = txn.cursor(), prefix + before_minute.to_bytes(_MINUTE_BYTES, "big")
     found = cursor.set_range(prefix)
@@ -46,9 +48,9 @@ def remove_replay_records(
 
 
 def is_refused(encoded: bytes, minute4: bytes) -> bool:
-    """Return whether tokens that expire in the given minute are refused.
+    """Return whether all tokens with a given expiry minute are refused.
 
-    All of them are refused once replay records of that minute were deleted.
+    All tokens of a minute are refused once replay records of that minute were deleted.
     """
     if minute4 < encoded[:_MINUTE_BYTES]:
         return True
@@ -59,9 +61,10 @@ def is_refused(encoded: bytes, minute4: bytes) -> bool:
 
 
 def add_refused(encoded: bytes, minutes: Collection[bytes] = (), *, before: int = 0) -> bytes:
-    """Add minutes to an encoded list of refused expiry minutes. Return the new list.
+    """Extend the list of expiry minutes whose tokens are refused.
 
-    Tokens that expire in a listed minute are refused. All minutes before `before` are added too.
+    `encoded` is the list so far. Returns the new list in the same encoding. All minutes before
+    `before` are added too.
     """
     edges = [
         0,

@@ -1,4 +1,4 @@
-"""Replay records that are written without a sync, in a shared LMDB environment.
+"""Replay records in LMDB, written without a sync to disk.
 
 `Store.read` writes them.
 
@@ -42,7 +42,10 @@ _LOG = logging.getLogger(__name__)
 
 
 def boot_id() -> str:
-    """Return the Linux boot id, which changes at every boot."""
+    """Return the boot id of the Linux kernel.
+
+    It changes at every boot.
+    """
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as exc:
@@ -50,7 +53,7 @@ def boot_id() -> str:
 
 
 def discard_other_boots(folder: Path, boot: str) -> None:
-    """Delete the replay records that were written before the current boot.
+    """Delete the replay records of earlier boots.
 
     Only the writer of a data folder calls this.
     """
@@ -60,10 +63,13 @@ def discard_other_boots(folder: Path, boot: str) -> None:
 
 
 class ReplayRecords:
-    """The unsynced replay records of one data folder."""
+    """The replay records of one data folder.
+
+    They are written without a sync.
+    """
 
     def __init__(self, folder: Path, boot: str) -> None:
-        """Open or create the LMDB environment for the current boot of the machine."""
+        """Open or create the replay-record database of the current system boot."""
         place = folder / f"{_FOLDER}{boot}"
         place.mkdir(mode=0o700, exist_ok=True)
         try:
@@ -80,7 +86,7 @@ class ReplayRecords:
             raise _error_of(exc, "the replay records cannot be opened") from exc
 
     def add(self, replay_record: ReplayRecord) -> bool:
-        """Write a replay record, and return True if this is the first use of the token."""
+        """Record a token's use, and return whether it is the first use."""
         row = replay_record.row
         try:
             with self._env.begin(None, None, True) as txn:
@@ -91,17 +97,19 @@ class ReplayRecords:
             raise _error_of(exc, "a replay record cannot be written") from exc
 
     def is_minute_refused(self, replay_record: ReplayRecord) -> bool:
-        """Return whether the store refuses every token that expires in the record's minute.
+        """Return whether all tokens that expire in a given minute are refused.
 
-        It does so once replay records of that minute were deleted.
+        The minute is that of the replay record. All tokens of a minute are refused once replay
+        records of that minute were deleted.
         """
         with self._env.begin() as txn:
             return is_refused(txn.get(_REFUSED_MINUTES, b""), replay_record.row[:4])
 
     def rows(self) -> list[bytes]:
-        """Return all replay records, as keys without the prefix.
+        """Return the keys of all replay records.
 
-        Each key consists of the expiry minute in 4 bytes and 16 bytes of the record's id.
+        The prefix is left out. Each key consists of the expiry minute in 4 bytes and 16 bytes of
+        the record's id.
         """
         with self._env.begin() as txn, txn.cursor() as cursor:
             if not cursor.set_range(_USED):
@@ -111,7 +119,9 @@ class ReplayRecords:
             ]
 
     def sweep(self, before_minute: int) -> int:
-        """Delete replay records with an expiry before the given minute, and return how many.
+        """Delete replay records that expired before a given minute.
+
+        Returns how many were deleted.
 
         The transaction that deletes the first record of a minute also records that all tokens that
         expire in it are refused. Otherwise a token whose record was deleted would be accepted a
@@ -132,12 +142,12 @@ class ReplayRecords:
         return removed
 
     def check_readers(self) -> None:
-        """Free the reader slots of processes that died."""
+        """Free the LMDB reader slots of dead processes."""
         with suppress(lmdb.Error):
             self._env.reader_check()
 
     def close(self) -> None:
-        """Close the environment."""
+        """Close the LMDB environment."""
         self._env.close()
 
 

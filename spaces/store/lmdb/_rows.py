@@ -45,25 +45,31 @@ def encode_row(
 
 
 def encode_tombstone(stamp: bytes, minute: int) -> bytes:
-    """Encode the tombstone of a row that was deleted in the given minute."""
+    """Encode the tombstone of a deleted row.
+
+    `minute` is the minute in which the row was deleted.
+    """
     return stamp + _FLAG_BYTE[0] + minute.to_bytes(4, "big")
 
 
 def tombstone_minute(row: Row) -> int:
-    """Return the minute in which a tombstone was created."""
+    """Return the minute in which a tombstone's row was deleted."""
     return int.from_bytes(row[_HEADER_END:], "big")
 
 
 def old_tombstone_keys(
     tombstones: Iterable[tuple[bytes, Row]], *, before_minute: int
 ) -> list[bytes]:
-    """Return the keys of all tombstones that were created before the given minute."""
+    """Return the keys of rows that were deleted before a given time.
+
+    The rows are given by their tombstones, and the time in minutes since the epoch.
+    """
     before = before_minute.to_bytes(4, "big")
     return [key for key, row in tombstones if row[_HEADER_END:] < before]
 
 
 def record_of(row: Row) -> Record:
-    """Decode a stored row or tombstone into a `Record`."""
+    """Decode a stored row or tombstone."""
     flags = row[_STAMP_END]
     if not flags & _VALUE:
         return Record(None, row[:_STAMP_END])
@@ -72,7 +78,7 @@ def record_of(row: Row) -> Record:
 
 
 def records_of(rows: Iterable[Row | None]) -> tuple[Record | None, ...]:
-    """Decode stored rows and tombstones into `Record` objects.
+    """Decode stored rows and tombstones.
 
     Most rows are not added to a counter. They are decoded without a function call for each.
     """
@@ -94,7 +100,7 @@ def is_tombstone(row: Row | memoryview) -> bool:
 
 
 def is_live_marker(row: Row | None) -> bool:
-    """Return whether a row is a revocation marker with the value `live` (ST2).
+    """Return whether a row marks a delegation as live (ST2).
 
     False if the row does not exist.
     """
@@ -104,14 +110,17 @@ def is_live_marker(row: Row | None) -> bool:
 
 
 def has_stamp(row: Row | None, stamp: Expect) -> bool:
-    """Return whether a row exists and has the given version stamp."""
+    """Return whether a row has the given version stamp.
+
+    False if the row does not exist.
+    """
     return row is not None and row[:_STAMP_END] == stamp
 
 
 def charge_of(row: Row) -> tuple[bytes, int] | None:
-    """Return a row's counter key, and the number of bytes added to that counter.
+    """Return the counter to which a row's size is added, and that size.
 
-    None means that the row is not added to a counter.
+    The counter is given by its key. None means that the row is not added to a counter.
     """
     if not row[_STAMP_END] & _WEIGHED:
         return None

@@ -1,4 +1,4 @@
-"""The writer: it checks commits and writes each batch in one LMDB transaction.
+"""The writer, which applies batches of commits to LMDB.
 
 A commit is judged completely before its first row is written. So a refused commit leaves nothing
 behind, and no child transaction is needed. A failure while rows are being written fails the whole
@@ -66,7 +66,7 @@ class FreeSpace(NamedTuple):
 
 
 class CommitRequest(Struct, frozen=True, array_like=True, gc=False):
-    """A commit and its idempotency key, as sent to the storekeeper.
+    """A request to write a commit.
 
     Attributes:
         number: pairs the request with its reply, on one connection.
@@ -82,7 +82,7 @@ class CommitRequest(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def outcome_key(self) -> bytes | None:
-        """The key of the row which proves that this commit was written (ST4).
+        """The key of the row that proves a successful commit (ST4).
 
         The row is the commit's replay record, or a separate row. None means that no row is needed.
         """
@@ -96,22 +96,24 @@ class CommitRequest(Struct, frozen=True, array_like=True, gc=False):
 
 
 def _stamps() -> Iterator[bytes]:
-    """Yield random stamps.
-
-    They are drawn many at once: a system call for each would cost more than the rest of writing a
-    row.
-    """
     while True:
+        # In bulk, because a system call for each stamp would cost more than writing the row.
         drawn = os.urandom(_STAMPS_AT_ONCE * STAMP_BYTES)
         yield from [drawn[at : at + STAMP_BYTES] for at in range(0, len(drawn), STAMP_BYTES)]
 
 
 class WriterBroken(StoreUnavailable):
-    """A sync failed, so the disk's state is unknown and no more commits are acknowledged."""
+    """A sync to disk failed.
+
+    The state of the disk is unknown, so no more commits are acknowledged.
+    """
 
 
 class Writer:
-    """The only writer of an LMDB environment. It is used on one thread."""
+    """The only writer of an LMDB environment.
+
+    It is used on one thread.
+    """
 
     def __init__(
         self,
@@ -135,7 +137,10 @@ class Writer:
                 self._most_bytes(txn)
 
     def apply(self, batch: Sequence[CommitRequest]) -> list[Outcome]:
-        """Check and write a batch of commits durably. Return the outcome of each commit."""
+        """Write a batch of commits durably, and return their outcomes.
+
+        Each commit is checked first, and refused if a condition is not met.
+        """
         if self._broken:
             raise WriterBroken("the writer stopped after a failed sync")
         minute = int(self._clock.now()) // 60
@@ -256,7 +261,7 @@ class Writer:
         return _counters(txn, commit, deltas) if deltas or commit.adds else deltas
 
     def _most_bytes(self, txn: "lmdb.Transaction[bytes]") -> int | None:
-        """Return how many bytes a commit may write now. None means unlimited.
+        """Return the current size limit of a commit, or None if unlimited.
 
         Pages that deletes released count as free.
         """
@@ -276,7 +281,7 @@ class Writer:
         return SMALL_COMMIT_BYTES if free_bytes < reserve_bytes or over_bytes >= 0 else None
 
     def sweep_replay_records(self, before_minute: int) -> None:
-        """Delete durable replay records whose expiry is before the given minute.
+        """Delete durable replay records that expired before a given minute.
 
         From then on, all tokens that expire in a minute with deleted records are refused.
         """
@@ -297,7 +302,10 @@ class Writer:
 
     @contextmanager
     def _sweeping(self) -> Iterator[None]:
-        """End a sweep early if the LMDB environment has no free page. The next sweep continues."""
+        """End a cleanup early if LMDB has no free page.
+
+        The next cleanup continues.
+        """
         try:
             yield
         except _FULL:
@@ -306,9 +314,10 @@ class Writer:
             self._break(exc)
 
     def sweep_tombstones(self, before_minute: int) -> int:
-        """Delete tombstones created before the given minute, and return how many.
+        """Delete the tombstones that are older than a given minute.
 
-        Each call examines a limited number of tombstones, after those of the previous call.
+        Returns how many were deleted. Each call examines a limited number of tombstones, after
+        those of the previous call.
         """
         with self.env.begin() as txn, closing(txn.cursor(self._tombstones)) as cursor:
             walk = cursor.iternext() if cursor.set_range(self._swept_up_to or b"\0") else iter(())
@@ -337,7 +346,7 @@ def _read_refused_minutes(txn: "lmdb.Transaction[bytes]") -> bytes:
 def _counters(
     txn: "lmdb.Transaction[bytes]", commit: Commit, deltas: dict[bytes, int]
 ) -> dict[bytes, int] | None:
-    """Return the new values of the counters that a commit changes (ST7).
+    """Return the new counter values after a commit (ST7).
 
     `deltas` contains the changes that its rows make. None means that a counter would
     exceed its limit.

@@ -1,11 +1,11 @@
-"""The LMDB engine, with a writer thread in this process or a storekeeper process.
+"""The store engine that uses LMDB.
 
-`open_lmdb` writes from a thread, `connect_lmdb` through the storekeeper. With both, reads run
-inline on the event loop.
+`open_lmdb` writes from a thread of this process, `connect_lmdb` through a separate process, the
+storekeeper. With both, reads run inline on the event loop.
 
 The size of the store is limited by `max_bytes` (pages in use) and by a reserve of free disk space.
-Beyond either, commits raise StoreFull and reads continue. Small commits of at most 4 KiB, such as
-a revocation or a delete, are accepted a little longer.
+Beyond either, commits raise StoreFull and reads continue. Small commits of at most 4 KiB, such as a
+revocation or a delete, are accepted a little longer.
 
 Striped counters (ST7) are not needed here: one process judges every commit, so each counter is one
 exact row.
@@ -51,9 +51,10 @@ _PendingCommit = tuple[CommitRequest, "Future[Committed | Refused]"]
 # For tests and for programs that embed a node. Beside a busy event loop the thread starves, because
 # both share the interpreter lock. A node with traffic writes in a separate process (`storekeeper`).
 class WriterThread:
-    """A thread that writes the commits submitted from any event loop.
+    """A thread that writes commits to LMDB.
 
-    Commits that arrive during a sync form the next batch.
+    Commits can be submitted from any event loop. Those that arrive during a sync form the next
+    batch.
     """
 
     def __init__(self, folder: Housekeeping) -> None:
@@ -65,7 +66,10 @@ class WriterThread:
         self._thread.submit(self._write)
 
     async def commit(self, commit: Commit) -> Committed | Refused:
-        """Write a commit that the caller has validated (see `Store.commit`)."""
+        """Write a commit, and return its outcome.
+
+        The caller has validated the commit (see `Store.commit`).
+        """
         if self._closed:
             raise StoreUnavailable("the store is closed")
         future: Future[Committed | Refused] = Future()
@@ -81,10 +85,10 @@ class WriterThread:
         await asyncio.to_thread(self._thread.shutdown)
 
     def _write(self) -> None:
-        """Write the commits in the queue, and pass each outcome to its caller.
+        """Write the queued commits, and deliver the outcomes.
 
-        It is submitted once for each commit, and finds an empty queue if an earlier call took them
-        all.
+        This method is submitted once for each commit, and finds an empty queue if an earlier call
+        took all commits.
         """
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_COMMITS))]
         for (_, future), outcome in zip(batch, self._outcomes(batch), strict=True):
@@ -116,7 +120,10 @@ def open_lmdb(
     reserve_bytes: int = 64 * 1024 * 1024,
     clock: Clock | None = None,
 ) -> Store:
-    """Open a data folder for reading and writing in this process."""
+    """Open an LMDB store for reading and writing.
+
+    This process writes the store itself.
+    """
     free_space = FreeSpace(max_bytes=max_bytes, reserve_bytes=reserve_bytes)
     with ExitStack() as opened:
         folder = opened.enter_context(owned_folder(path, free_space, clock or SystemClock()))
@@ -128,9 +135,9 @@ def open_lmdb(
 def connect_lmdb(
     path: Path, socket_path: Path | None = None, *, clock: Clock | None = None
 ) -> Store:
-    """Open a data folder in a worker. Commits go through a separate writer process.
+    """Open an LMDB store whose writer is another process.
 
-    That process is the storekeeper. Each worker calls this once.
+    Commits go to that process, the storekeeper. Each worker calls this once.
     """
     with ExitStack() as opened:
         env = opened.enter_context(open_for_reading(path))
@@ -141,7 +148,9 @@ def connect_lmdb(
 
 
 def read_lmdb(path: Path, *, may_be_moved: bool = False) -> Store:
-    """Open the store of a data folder read-only. Another process may be writing to it.
+    """Open an LMDB store read-only.
+
+    Another process may be writing to it.
 
     Args:
         path: the data folder.
@@ -159,14 +168,17 @@ def read_lmdb(path: Path, *, may_be_moved: bool = False) -> Store:
 
 
 def environment_of(store: Store) -> lmdb.Environment:
-    """Return the LMDB environment of an open store, for reading all of its rows."""
+    """Return the LMDB environment of an open store."""
     if not isinstance(store, _LmdbStore):
         raise StoreUnavailable("the store does not use LMDB")
     return store.env
 
 
 class _LmdbStore:
-    """A store backed by LMDB. Reads run inline, and commits go through a writer."""
+    """A store that uses LMDB.
+
+    Reads run inline, and commits go through a writer.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Store snapshots, read in batches of limited size for backups, checks and migrations.
+"""Snapshots of a store, for backups, checks and migrations.
 
 A part contains rows as LMDB stores them, or tombstones. All rows come before the tombstones. The
 same rows are always cut into the same parts, on either engine. A read transaction keeps the
@@ -44,7 +44,10 @@ class StoreSnapshot:
     _tombstones: "lmdb._Database"
 
     def parts(self) -> Iterator[Part]:
-        """Yield all rows in batches, then all tombstones whose key has no row."""
+        """Yield all rows in batches, then the tombstones.
+
+        A tombstone is left out if its key has a row.
+        """
         try:
             for table in (None, self._tombstones):
                 rows: Iterator[tuple[bytes, Row]]
@@ -73,13 +76,13 @@ def snapshot_in(env: lmdb.Environment) -> Iterator[StoreSnapshot]:
 
 
 class RowSource(Protocol):
-    """An interface for reading all rows of a store, even while it is in use.
+    """An interface for reading all rows of a store.
 
-    Backups, checks and migrations use it.
+    The store may be in use meanwhile. Backups, checks and migrations use this interface.
     """
 
     def lock_bodies(self) -> AbstractAsyncContextManager[None]:
-        """Return a context manager that blocks the deletion of value files (BK2).
+        """Block the deletion of value files during a `with` block (BK2).
 
         Value files contain the bodies that are too large for a row. Any number of processes may
         block their deletion at once.
@@ -91,12 +94,12 @@ class RowSource(Protocol):
         ...
 
     def snapshot(self) -> AbstractAsyncContextManager[StoreSnapshot]:
-        """Return a context manager that yields a snapshot."""
+        """Return a context manager that yields a snapshot of the store."""
         ...
 
 
 class LmdbRows:
-    """The rows of a store in LMDB."""
+    """All rows of an LMDB store."""
 
     def __init__(self, store: Store, folder: Path) -> None:
         self._env = environment_of(store)
@@ -104,26 +107,35 @@ class LmdbRows:
 
     @asynccontextmanager
     async def lock_bodies(self) -> AsyncIterator[None]:
-        """Block the deletion of value files; see `RowSource`."""
+        """Block the deletion of value files during a `with` block.
+
+        See `RowSource`.
+        """
         with lock_bodies(self._folder):
             yield
 
     async def parts(self) -> AsyncGenerator[Part, None]:
-        """Yield all rows; see `RowSource`."""
+        """Yield all rows in batches.
+
+        See `RowSource`.
+        """
         with snapshot_in(self._env) as snapshot:
             for part in snapshot.parts():
                 yield part
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[StoreSnapshot]:
-        """Take a snapshot; see `RowSource`."""
+        """Take a snapshot of all rows.
+
+        See `RowSource`.
+        """
         with snapshot_in(self._env) as snapshot:
             yield snapshot
 
 
 @contextmanager
 def lock_bodies(folder: Path) -> Iterator[None]:
-    """Context manager that blocks the deletion of value files in a data folder (BK2).
+    """Block the deletion of value files during a `with` block (BK2).
 
     Value files contain the bodies that are too large for a row. The collector removes a body at the
     earliest an hour after the last reference to it was removed. So readers of bodies take the lock
@@ -135,7 +147,7 @@ def lock_bodies(folder: Path) -> Iterator[None]:
 
 
 def are_bodies_locked(folder: Path) -> bool:
-    """Return whether any process blocks the deletion of value files in a data folder."""
+    """Return whether a process blocks the deletion of value files."""
     try:
         with suppress(FileNotFoundError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
             return False
@@ -156,10 +168,10 @@ def _locked(folder: Path, how: int) -> Iterator[None]:
 
 @contextmanager
 def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
-    """Create a new store in a folder, and yield a function that writes a batch of rows.
+    """Create a store, and yield a function that writes rows.
 
-    The folder must not contain a store. The new store cannot be opened before the `with` block
-    ends.
+    The function writes one batch of rows. The folder must not contain a store. The new store cannot
+    be opened before the `with` block ends.
     """
     place = environment_folder(folder)
     place.mkdir(mode=0o700, parents=True)
@@ -184,16 +196,14 @@ def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
             env.sync(True)
         except lmdb.Error as exc:
             if isinstance(exc, lmdb.MapFullError) or exc.code in NO_SPACE:
-                raise StoreFull(
-                    f"no free disk space for the rows of the store in {folder}"
-                ) from exc
+                raise StoreFull(f"no disk space left for the store in {folder}") from exc
             raise StoreUnavailable(f"the rows of the store in {folder} cannot be written") from exc
     for made_in in (place, folder):
         sync_folder(made_in)
 
 
 def parse_row(row: Row) -> ParsedRow:
-    """Decode a row or tombstone."""
+    """Decode and validate a row or tombstone."""
     try:
         is_whole = (
             len(row) == _TOMBSTONE_BYTES if is_tombstone(row) else len(row) >= _LEAST_ROW_BYTES

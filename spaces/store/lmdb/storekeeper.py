@@ -1,4 +1,4 @@
-"""The storekeeper: the only process that writes to a data folder.
+"""The only process that writes to a data folder.
 
 It receives the commits of all workers on a Unix socket, writes those that have arrived in one LMDB
 transaction with one sync, and replies after the sync. While the disk syncs, the next commits queue
@@ -52,7 +52,10 @@ def run_storekeeper(
     observer: Observer | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> int:
-    """Run the storekeeper for a data folder until it is stopped, and return its exit status."""
+    """Serve writes to a data folder until the process is stopped.
+
+    Returns the exit status.
+    """
     place = socket_path or socket_path_for(path)
     free_space = FreeSpace(max_bytes=max_bytes, reserve_bytes=reserve_bytes)
     with ExitStack() as opened:
@@ -101,7 +104,7 @@ async def _serve(
 
 
 class _Keeper:
-    """The storekeeper's state: its queue of commits, its connections and its data folder."""
+    """The state of the process that writes to a data folder."""
 
     def __init__(self, folder: Housekeeping) -> None:
         self._folder = folder
@@ -111,12 +114,15 @@ class _Keeper:
         self.stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def stop(self, status: int) -> None:
-        """Stop with the given exit status. Only the first call has an effect."""
+        """Stop the process with an exit status.
+
+        Only the first call has an effect.
+        """
         if not self.stopped.done():
             self.stopped.set_result(status)
 
     def take(self, connection: FrameConnection, payload: memoryview) -> None:
-        """Queue the commits that a worker sent in one frame.
+        """Queue the commits in a worker's message.
 
         They are written after every socket that is readable now has been read.
         """
@@ -158,7 +164,7 @@ class _Keeper:
         self._schedule()
 
     def _next_batch(self) -> list[tuple[FrameConnection, Sequence[CommitRequest]]]:
-        """Remove the next batch of commits from the queue, up to the size limits of a batch.
+        """Remove the next batch of commits from the queue.
 
         A batch contains whole frames, and at least one.
         """
@@ -174,7 +180,7 @@ class _Keeper:
         return batch
 
     def _outcomes(self, commits: Sequence[CommitRequest]) -> list[Outcome]:
-        """Write the valid commits of a batch, and return the outcome of every commit.
+        """Write the valid commits of a batch, and return all outcomes.
 
         Invalid commits are refused. Workers check commits too, but are not trusted.
         """
@@ -186,10 +192,10 @@ class _Keeper:
         return [refusal or next(written) for refusal in refusals]
 
     def _break(self) -> None:
-        """Stop acknowledging commits, close all connections, and end the process.
+        """Abort all connections, and end the process.
 
-        Workers resend unanswered commits to the next storekeeper process, which replies with their
-        outcomes.
+        No more commits are acknowledged. Workers resend commits that had no reply to the next
+        storekeeper process, which replies with their outcomes.
         """
         self._queue.clear()
         for connection in self.connections:
@@ -197,7 +203,7 @@ class _Keeper:
         self.stop(EXIT_BROKEN)
 
     async def drain(self) -> None:
-        """Reply to the commits that were already received, then close the connections."""
+        """Write all queued commits, then close the connections to workers."""
         while self._queue:
             self._work()
         for connection in list(self.connections):
@@ -208,7 +214,7 @@ class _Keeper:
                     await asyncio.gather(*[connection.closed for connection in self.connections])
 
     def do_housekeeping(self) -> None:
-        """Clean up the data folder immediately, and again every minute."""
+        """Clean up the data folder now and every minute."""
         try:
             self._folder.do_housekeeping()
         except WriterBroken:

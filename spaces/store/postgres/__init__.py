@@ -1,1 +1,1 @@
-"""The PostgreSQL store engine, for nodes on several machines that share a database."""
+"""The store engine for nodes that share a PostgreSQL database."""

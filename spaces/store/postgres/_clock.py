@@ -1,8 +1,9 @@
-"""Database time, which the engine uses for all timestamps that it writes (ST9).
+"""An estimate of the database's current time (ST9).
 
-Each process compares its own clock with the database's when it connects, and before each round of
-housekeeping. Between two comparisons it relies on its own. So a machine with a wrong clock neither
-deletes rows that others still need, nor writes rows that are never deleted.
+The engine uses it for all timestamps that it writes. Each process compares its own clock with the
+database's when it connects, and before each round of housekeeping. Between two comparisons it
+relies on its own. So a machine with a wrong clock neither deletes rows that others still need, nor
+writes rows that are never deleted.
 """
 
 from collections.abc import Coroutine
@@ -14,7 +15,10 @@ from capabilities.clock_and_entropy import Clock
 
 @dataclass
 class DatabaseClock:
-    """An estimate of the database's time, based on this process's clock."""
+    """A clock that estimates the database's time.
+
+    The estimate is based on this process's clock.
+    """
 
     _clock: Clock
     ahead_s: float = 0.0
@@ -25,7 +29,7 @@ class DatabaseClock:
         return self._clock.now() - self.ahead_s
 
     async def compare(self, query: Coroutine[Any, Any, float]) -> None:
-        """Measure the difference between this process's clock and the database's clock.
+        """Compare this process's clock with the database's clock.
 
         `query` returns the database's time. The error is at most half of the query's duration.
         """

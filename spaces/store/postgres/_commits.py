@@ -1,4 +1,6 @@
-"""Commits to PostgreSQL, each in one statement that checks conditions and writes atomically.
+"""Execution of each commit as one SQL statement in PostgreSQL.
+
+The statement checks the conditions and writes atomically.
 
 Every commit that writes leaves a row that proves its outcome: its replay record, or a row of its
 own under the same prefix (ST4). When the connection breaks before the reply, the same statement is
@@ -30,14 +32,17 @@ from ..contract import (
     ReplayRecord,
     check_commit,
 )
-from ._errors import CONNECTION_ERRORS, Meaning, meaning_of, store_error_of
+from ._errors import CONNECTION_ERRORS, ErrorGroup, error_group_of, store_error_of
 from ._pool import ANSWER_WITHIN_S, RECONNECT_WITHIN_S, Argument, Connections, pause
 from ._statements import ALREADY_APPLIED, COMMIT, EXPECT_ABSENT, EXPECT_NOTHING_THERE, REFUSED
 
 
 @dataclass(slots=True, eq=False)
 class QueuedCommit:
-    """A waiting or running commit, and the earlier commits that must finish before it."""
+    """A commit that is waiting or running.
+
+    `before` contains the earlier commits that must finish first.
+    """
 
     written: frozenset[bytes]
     conditions: frozenset[bytes]
@@ -55,10 +60,13 @@ _EXPECTATIONS = {ANY: None, ABSENT: EXPECT_ABSENT}
 
 
 class Commits:
-    """A queue of commits to the database. Commits to the same rows run one after the other."""
+    """A queue of commits to the database.
+
+    Commits to the same rows run one after the other.
+    """
 
     def __init__(self, connections: Connections, clock: Clock) -> None:
-        """Create an empty queue that sends commits over the given connections.
+        """Create an empty queue of commits.
 
         `clock` returns the estimated database time.
         """
@@ -70,10 +78,10 @@ class Commits:
         self._writing: set[asyncio.Task[Committed | Refused]] = set()
 
     async def commit(self, commit: Commit) -> Committed | Refused:
-        """Write a commit; see `Store.commit`.
+        """Write a commit, and return its outcome.
 
-        It continues when the caller is cancelled, because a commit that was sent cannot be taken
-        back.
+        See `Store.commit`. The commit continues when the caller is cancelled, because a commit that
+        was sent cannot be taken back.
         """
         check_commit(commit)
         if self._waiting_bytes > MAX_WAITING_BYTES:
@@ -101,7 +109,10 @@ class Commits:
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Wait for the outcomes of running commits. The connections must be closed already."""
+        """Wait for the outcomes of running commits.
+
+        The connections must be closed already.
+        """
         await asyncio.gather(*self._writing, return_exceptions=True)
 
     # Two commits on two connections run in the order of the database's locks, which is arbitrary. A
@@ -109,7 +120,7 @@ class Commits:
     # Commits that would wait for each other in the database wait here instead, where they occupy no
     # connection.
     def _enter(self, *, written: Iterable[bytes], conditions: Iterable[bytes]) -> QueuedCommit:
-        """Queue a commit behind all earlier commits that conflict with it.
+        """Queue a commit behind all conflicting commits.
 
         Two commits conflict if one writes a key that the other writes or relies on.
         """
@@ -125,7 +136,10 @@ class Commits:
         return queued
 
     def _leave(self, queued: QueuedCommit) -> None:
-        """Remove a finished commit from the queue, so that conflicting commits can run."""
+        """Remove a finished commit from the queue.
+
+        Commits that conflict with it can then run.
+        """
         queued.done.set()
         queued.before.clear()  # otherwise each commit would keep all earlier ones in memory
         for key in queued.written | queued.conditions:
@@ -139,7 +153,7 @@ class Commits:
     async def _in_turn(
         self, arguments: Sequence[Argument], queued: QueuedCommit, size_bytes: int
     ) -> Committed | Refused:
-        """Write a commit after all earlier conflicting commits have ended."""
+        """Write a commit after all conflicting commits have ended."""
         give_up_at = asyncio.get_running_loop().time() + ANSWER_WITHIN_S
         self._waiting_bytes += size_bytes
         try:
@@ -155,7 +169,7 @@ class Commits:
             self._leave(queued)
 
     async def _write(self, arguments: Sequence[Argument]) -> Committed | Refused:
-        """Run the SQL statement of a commit, and retry until the outcome is known.
+        """Run the SQL statement of a commit, with retries.
 
         Raises:
             StoreBusy: overtaken by other commits for too long; nothing was written.
@@ -168,12 +182,12 @@ class Commits:
             try:
                 rows = await self._connections.run(COMMIT, arguments)
             except CONNECTION_ERRORS as exc:
-                meaning = meaning_of(exc)
-                if meaning is Meaning.OUT_OF_RANGE and not was_lost:
+                group = error_group_of(exc)
+                if group is ErrorGroup.OUT_OF_RANGE and not was_lost:
                     return Refused()  # a counter that would not fit its row
-                if meaning in (Meaning.OUT_OF_RANGE, Meaning.FAILED):
+                if group in (ErrorGroup.OUT_OF_RANGE, ErrorGroup.FAILED):
                     raise (_unknown() if was_lost else store_error_of(exc)) from None
-                if meaning is Meaning.LOST and not was_lost:
+                if group is ErrorGroup.LOST and not was_lost:
                     # The time for retries begins with the loss: the statement may have waited for
                     # a lock longer than that before.
                     was_lost, give_up_at = True, loop.time() + RECONNECT_WITHIN_S
@@ -184,7 +198,7 @@ class Commits:
                     raise StoreBusy(
                         "the commit timed out because other commits kept changing the same rows"
                     ) from None
-                if meaning is Meaning.REPEAT:
+                if group is ErrorGroup.REPEAT:
                     await pause()
                 continue
             verdict = rows[0][0]
@@ -204,10 +218,10 @@ def _unknown() -> StoreUnavailable:
 
 
 def _counters(commit: Commit) -> dict[bytes, tuple[int, int | None]] | None:
-    """Sum the changes that a commit makes to each counter. Return None on an overflow.
+    """Sum a commit's changes to each counter.
 
-    Each sum comes with the counter's limit. The sizes of replaced rows are stored in those rows and
-    not known here.
+    Returns None on an overflow. Each sum comes with the counter's limit. The sizes of replaced rows
+    are stored in those rows and not known here.
     """
     changes: dict[bytes, int] = {}
     bounds: dict[bytes, int] = {}
@@ -228,7 +242,11 @@ def _counters(commit: Commit) -> dict[bytes, tuple[int, int | None]] | None:
 
 
 def _account_of(put: Put) -> bytes | None:
-    """Return the key of the counter for a row's size, or None if the row is not counted."""
+    """Return the counter to which a row's size is added, or None.
+
+    The counter is given by its key. None means that the row is deleted, or is not added to a
+    counter.
+    """
     return put.account if put.value is not None and put.weight_bytes > 0 else None
 
 
@@ -240,7 +258,6 @@ def _arguments(
     idempotency_key: bytes,
     minute: int,
 ) -> list[Argument]:
-    """Return the arguments of the `COMMIT` statement in the order of its parameters."""
     outcome_put = (Put(outcome_key, b"", expect=EXPECT_NOTHING_THERE),) if commit.writes else ()
     puts = (*commit.puts, *outcome_put)
     drawn = os.urandom(16 * (len(commit.puts) + 1))

@@ -1,4 +1,4 @@
-"""Classification of database errors, and their conversion to store errors."""
+"""Classification and conversion of database errors."""
 
 import enum
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ The client raises one of them when it loses an established connection.
 CONNECTION_ERRORS = (*CLIENT_ERRORS, OSError)
 
 
-class Meaning(enum.Enum):
-    """Classes of database errors, by whether the failed statement can be retried."""
+class ErrorGroup(enum.Enum):
+    """A group of database errors that are handled alike."""
 
     REPEAT = enum.auto()  # rolled back, may succeed now: a serialisation failure or a deadlock
     OVERTAKEN = enum.auto()  # rolled back by our guard: rows appeared between snapshot and locks
@@ -28,13 +28,13 @@ class Meaning(enum.Enum):
     FAILED = enum.auto()  # rolled back, for a lasting reason
 
 
-_MEANINGS = {
-    OVERTAKEN_STATE: Meaning.OVERTAKEN,
-    "40001": Meaning.REPEAT,
-    "40P01": Meaning.REPEAT,
-    "22003": Meaning.OUT_OF_RANGE,
-    "40003": Meaning.LOST,  # CockroachDB: the outcome is ambiguous
-    "25006": Meaning.LOST,  # the former leader is now a standby: connect again
+_ERROR_GROUPS = {
+    OVERTAKEN_STATE: ErrorGroup.OVERTAKEN,
+    "40001": ErrorGroup.REPEAT,
+    "40P01": ErrorGroup.REPEAT,
+    "22003": ErrorGroup.OUT_OF_RANGE,
+    "40003": ErrorGroup.LOST,  # CockroachDB: the outcome is ambiguous
+    "25006": ErrorGroup.LOST,  # the former leader is now a standby: connect again
 }
 _LOST_CLASSES = ("08", "57")
 _DISK_FULL = "53100"
@@ -42,24 +42,24 @@ _TWICE = "21000"  # a statement that changes one row twice
 _QUERY_CANCELED = "57014"
 
 
-def meaning_of(error: Exception) -> Meaning:
-    """Classify a database error by whether the failed statement can be retried.
+def error_group_of(error: Exception) -> ErrorGroup:
+    """Classify a database error, to decide whether to retry.
 
     An error that did not come from the server counts as a lost connection.
     """
     if not isinstance(error, asyncpg.PostgresError):
-        return Meaning.LOST
+        return ErrorGroup.LOST
     state = str(error.sqlstate or "08000")
     if state == _QUERY_CANCELED:
-        return Meaning.FAILED
+        return ErrorGroup.FAILED
     if state[:2] in _LOST_CLASSES:
-        return Meaning.LOST
-    return _MEANINGS.get(state, Meaning.FAILED)
+        return ErrorGroup.LOST
+    return _ERROR_GROUPS.get(state, ErrorGroup.FAILED)
 
 
 @contextmanager
-def our_errors() -> Iterator[None]:
-    """Convert database errors to store errors."""
+def convert_database_errors() -> Iterator[None]:
+    """Convert database errors to StoreError exceptions."""
     try:
         yield
     except CONNECTION_ERRORS as exc:
@@ -67,7 +67,7 @@ def our_errors() -> Iterator[None]:
 
 
 def store_error_of(error: Exception) -> StoreError:
-    """Return the store error for a database error.
+    """Return the StoreError for a database error.
 
     Only the SQLSTATE is passed on: the server's message may quote a row.
     """

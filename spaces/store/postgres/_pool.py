@@ -1,4 +1,7 @@
-"""A connection pool that reconnects, and fails fast while the database is down."""
+"""A database connection pool that reconnects automatically.
+
+While the database is down, requests fail fast.
+"""
 
 import asyncio
 import random
@@ -11,7 +14,7 @@ import asyncpg
 
 from ...space_errors import StoreUnavailable
 from ..observing import PoolUse
-from ._errors import CONNECTION_ERRORS, Meaning, meaning_of
+from ._errors import CONNECTION_ERRORS, ErrorGroup, error_group_of
 
 RECONNECT_WITHIN_S = 2.0
 ANSWER_WITHIN_S = 10.0
@@ -37,10 +40,15 @@ Opened: TypeAlias = "Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[No
 
 
 class Connections:
-    """A pool of up to `size` connections, bound to the event loop that first uses it."""
+    """A pool of database connections.
+
+    It has up to `size` connections, and is bound to the event loop that first uses it.
+    """
 
     def __init__(self, url: str, *, size: int, session: Mapping[str, str], opened: Opened) -> None:
-        """Create a pool. It opens connections when they are needed.
+        """Create a pool without any connections.
+
+        Connections are opened when they are needed.
 
         `opened` is awaited with every new connection before it is used.
         """
@@ -54,7 +62,7 @@ class Connections:
         self._closed = False
 
     async def run(self, statement: str, arguments: Sequence[Argument]) -> "list[asyncpg.Record]":
-        """Run one SQL statement in one round trip."""
+        """Run one SQL statement."""
         if self._closed:
             raise StoreUnavailable("the store is closed")
         if self._pool is None:
@@ -82,7 +90,7 @@ class Connections:
                     # statement must not get its result.
                     if (
                         not isinstance(exc, asyncpg.PostgresError)
-                        or meaning_of(exc) is Meaning.LOST
+                        or error_group_of(exc) is ErrorGroup.LOST
                     ):
                         connection.terminate()
                     raise
@@ -97,7 +105,7 @@ class Connections:
             self._running -= 1
 
     def use(self) -> PoolUse:
-        """Return the current usage of the pool's connections."""
+        """Return the current usage of the pool."""
         return PoolUse(
             busy=min(self._running, self._size),
             idle=0 if self._pool is None else self._pool.get_idle_size(),
@@ -105,7 +113,10 @@ class Connections:
         )
 
     async def close(self) -> None:
-        """Close the connections. Statements that are still running fail."""
+        """Close all connections.
+
+        Statements that are still running fail.
+        """
         self._closed = True
         if self._pool is not None:
             self._pool.terminate()
@@ -114,7 +125,7 @@ class Connections:
     async def _connect_within(
         self, url: str, **pool_options: object
     ) -> "asyncpg.Connection[asyncpg.Record]":
-        """Connect to the database, and retry until the time limit.
+        """Connect to the database, with retries until a time limit.
 
         While the database is known to be down, try once, so that requests fail at once.
         """
@@ -161,9 +172,10 @@ class Connections:
 
 
 async def pause(longest_s: float = 0.02) -> None:
-    """Sleep for a random time of at most `longest_s` seconds before a retry.
+    """Sleep for a short random time before a retry.
 
-    The random delay keeps conflicting processes from retrying at the same time.
+    The time is at most `longest_s` seconds. The random delay keeps conflicting processes from
+    retrying at the same time.
     """
     await asyncio.sleep(random.uniform(0, longest_s))  # noqa: S311  # not for secrets
 

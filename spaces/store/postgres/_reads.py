@@ -1,7 +1,8 @@
-"""Reads from PostgreSQL. One SQL statement serves all reads of an event loop iteration.
+"""Batched reads from PostgreSQL.
 
-A read with ranges is sent alone, so that no point read waits for a long page. While every
-connection is busy, reads queue up. A statement that starts later sees at least as much (ST1).
+One SQL statement serves all reads of an event loop iteration. A read with ranges is sent alone, so
+that no point read waits for a long page. While every connection is busy, reads queue up. A
+statement that starts later sees at least as much (ST1).
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from ..contract import (
     Snapshot,
     check_read,
 )
-from ._errors import CONNECTION_ERRORS, Meaning, meaning_of, store_error_of
+from ._errors import CONNECTION_ERRORS, ErrorGroup, error_group_of, store_error_of
 from ._pool import RECONNECT_WITHIN_S, Argument, Connections, pause
 from ._statements import CLAIMED_PART, FIRST_PAGE_PART, read_statement
 
@@ -44,7 +45,7 @@ class _PendingRead(NamedTuple):
 
 
 class Reads:
-    """A queue of reads that are sent to the database in batches."""
+    """A queue that sends reads to the database in batches."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -60,7 +61,10 @@ class Reads:
         ranges: Sequence[Range],
         follow: Follow | None,
     ) -> Snapshot:
-        """Read rows and ranges, and record the use of a token; see `Store.read`."""
+        """Queue a read, and wait for its result.
+
+        If `replay_record` is given, the use of the token is recorded too (see `Store.read`).
+        """
         check_read(keys, replay_record, ranges, follow)
         loop = asyncio.get_running_loop()
         idempotency_key = b"" if replay_record is None else os.urandom(16)
@@ -82,7 +86,7 @@ class Reads:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start another read task, if one is needed and a connection is free."""
+        """Start another read task if a connection is free."""
         if self._is_due or self._running == READ_CONNECTIONS:
             return
         self._is_due = True
@@ -110,7 +114,7 @@ class Reads:
             self._running -= 1
 
     def _next_batch(self) -> list[_PendingRead]:
-        """Remove the next reads from the queue, as many as fit into one statement.
+        """Remove the next batch of reads from the queue.
 
         A read with ranges gets its own statement. A statement follows rows under one prefix only,
         so reads with another prefix wait for the next statement.
@@ -133,9 +137,10 @@ class Reads:
         return batch
 
     async def _rows(self, batch: Sequence[_PendingRead]) -> "list[asyncpg.Record]":
-        """Run a read statement, and retry it after a deadlock or a lost connection.
+        """Run the SQL statement for a batch of reads, with retries.
 
-        A retried statement has the same idempotency keys, so no replay record counts twice.
+        The statement is retried after a deadlock or a lost connection. It then has the same
+        idempotency keys, so no replay record counts twice.
         """
         statement, arguments = _statement_for(batch)
         loop = asyncio.get_running_loop()
@@ -144,12 +149,12 @@ class Reads:
             try:
                 return await self._connections.run(statement, arguments)
             except CONNECTION_ERRORS as exc:
-                meaning = meaning_of(exc)
+                group = error_group_of(exc)
                 if isinstance(exc, TimeoutError):
                     raise StoreUnavailable("the read from the database timed out") from None
-                if meaning not in (Meaning.REPEAT, Meaning.LOST):
+                if group not in (ErrorGroup.REPEAT, ErrorGroup.LOST):
                     raise store_error_of(exc) from None
-                if loop.time() >= give_up_at and meaning is Meaning.REPEAT:
+                if loop.time() >= give_up_at and group is ErrorGroup.REPEAT:
                     raise StoreBusy(
                         "the read timed out after repeated conflicts with other transactions"
                     ) from None
@@ -196,7 +201,7 @@ def _statement_for(batch: Sequence[_PendingRead]) -> tuple[str, list[Argument]]:
 def _snapshots(
     rows: "Iterable[asyncpg.Record]", batch: Sequence[_PendingRead]
 ) -> Iterator[tuple[_PendingRead, Snapshot]]:
-    """Build one snapshot for each read request in a batch from the returned rows.
+    """Assemble the results of all pending reads from the returned rows.
 
     Yields pairs of a read and its snapshot.
     """
@@ -241,9 +246,10 @@ def _followed_record(records: dict[bytes, Record], key: bytes, prefix: bytes) ->
 def _first_use_of(
     replay_record: ReplayRecord | None, records: dict[bytes, Record], is_first_use: set[bytes]
 ) -> tuple[bool | None, bool]:
-    """Return `is_first_use` and `is_use_unknown` for a `Snapshot`.
+    """Determine whether a token is used for the first time.
 
-    `is_first_use` is None if no replay record was requested.
+    Returns `is_first_use` and `is_use_unknown` for a `Snapshot`. `is_first_use` is None if no
+    replay record was requested.
     """
     if replay_record is None:
         return None, False
@@ -259,7 +265,10 @@ def _first_use_of(
 
 
 def value_of(value: bytes | None, number: int | None) -> bytes | None:
-    """Return the value of a row. The value of a counter is encoded as 8 bytes."""
+    """Return the value of a row.
+
+    The value of a counter is encoded as 8 bytes.
+    """
     return value if number is None else number.to_bytes(COUNTER_BYTES, "big", signed=True)
 
 

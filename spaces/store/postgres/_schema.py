@@ -1,4 +1,4 @@
-"""Table creation and schema version checks for the PostgreSQL engine."""
+"""Creation and version checks of the PostgreSQL tables."""
 
 import asyncpg
 
@@ -24,7 +24,7 @@ async def prepare_tables(
     may_migrate: bool = False,
     may_be_moved: bool = False,
 ) -> None:
-    """Create missing tables, and check the version of the schema."""
+    """Create missing tables, and check the schema version."""
     schema = await schema_of(connection)
     if "version" not in schema:
         await _create(connection)
@@ -39,7 +39,10 @@ async def prepare_tables(
 
 
 async def schema_of(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
-    """Return the names and values in table `sealspace_schema`, or {} if there is no such table."""
+    """Return the contents of table `sealspace_schema`.
+
+    The result is empty if the table does not exist.
+    """
     try:
         return dict(await connection.fetch(READ_SCHEMA))
     except asyncpg.UndefinedTableError:

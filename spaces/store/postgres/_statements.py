@@ -1,4 +1,4 @@
-"""The SQL statements of the PostgreSQL engine, and the definitions of its tables.
+"""The SQL statements and tables of the PostgreSQL engine.
 
     sealspace_map       k key, s stamp, v value, w bytes added to counter a, n counter,
                         d minute of the deletion, o (see below)
@@ -169,9 +169,9 @@ def read_statement(
 
 
 def _page(at: int, first: int, *, reverse: bool, keys_only: bool) -> str:
-    """Return the part of the SQL statement that reads one range.
+    """Return the SQL that reads one range of rows.
 
-    It is limited in rows examined, in bytes and in live rows. The last row examined is returned
+    The SQL limits the rows examined, the bytes and the live rows. The last row examined is returned
     even if it is a tombstone, so that the reader knows where to continue.
     """
     order = "k desc" if reverse else "k"
@@ -223,7 +223,10 @@ READ_VALUE = "select v from sealspace_map where k = $1"
 
 
 def sweep_statement(table: str) -> str:
-    """Return the SQL statement that deletes at most $3 rows with $1 <= key < $2."""
+    """Return an SQL statement that deletes a range of rows.
+
+    It deletes at most $3 rows with $1 <= key < $2.
+    """
     return (
         f"delete from {table} where k in (select k from {table}"  # noqa: S608  # only fixed words
         " where k >= $1::bytea and k < $2::bytea order by k limit $3::bigint) returning k"

@@ -1,6 +1,7 @@
-"""Bulk export and import of all database rows, for backups and migrations.
+"""Bulk export and import of all database rows.
 
-Each use has a session of its own, without the time limit on statements that requests have.
+Backups and migrations use it. Each use has a session of its own, without the time limit on
+statements that requests have.
 """
 
 import tempfile
@@ -16,7 +17,7 @@ from ..lmdb._folder import open_for_reading
 from ..lmdb._rows import encode_row, encode_tombstone, tombstone_minute
 from ..lmdb.snapshots import PART_ROWS, Part, StoreSnapshot, new_environment, parse_row, snapshot_in
 from . import _statements as sql
-from ._errors import CLIENT_ERRORS, CONNECTION_ERRORS, our_errors, store_error_of
+from ._errors import CLIENT_ERRORS, CONNECTION_ERRORS, convert_database_errors, store_error_of
 from ._reads import value_of
 from ._schema import prepare_tables
 
@@ -39,7 +40,7 @@ async def session(
 
     Raises StoreUnavailable, and the errors of `prepare_tables`.
     """
-    with our_errors():
+    with convert_database_errors():
         connection = await asyncpg.connect(
             url, timeout=_OPEN_WITHIN_S, server_settings=_SESSION, target_session_attrs="read-write"
         )
@@ -54,7 +55,10 @@ async def session(
 
 
 async def parts_in(connection: Session) -> AsyncGenerator[Part, None]:
-    """Yield all rows in batches. The session must have an open transaction."""
+    """Yield all rows in batches.
+
+    The session must have an open transaction.
+    """
     for statement in (sql.COPY_ROWS_OUT, sql.COPY_TOMBSTONES_OUT):
         cursor = await connection.cursor(statement)
         while rows := await cursor.fetch(PART_ROWS):
@@ -72,17 +76,20 @@ async def parts_in(connection: Session) -> AsyncGenerator[Part, None]:
 
 
 @asynccontextmanager
-async def one_moment(connection: Session) -> AsyncIterator[AsyncGenerator[Part, None]]:
-    """Context manager that yields an iterator over all rows in one database snapshot."""
-    moment = connection.transaction(isolation="repeatable_read", readonly=True)
-    await moment.start()
+async def read_snapshot(connection: Session) -> AsyncIterator[AsyncGenerator[Part, None]]:
+    """Context manager for reading all rows in a single database snapshot."""
+    transaction = connection.transaction(isolation="repeatable_read", readonly=True)
+    await transaction.start()
     async with aclosing(parts_in(connection)) as parts:
         yield parts
-    await moment.commit()
+    await transaction.commit()
 
 
 async def copy_in(connection: Session, part: Part) -> None:
-    """Insert a batch of rows. The rows must not exist in the database yet."""
+    """Insert a batch of rows.
+
+    The rows must not exist in the database yet.
+    """
     rows = []
     for key, row in part:
         record, account, weight_bytes = parse_row(row)
@@ -95,16 +102,16 @@ async def copy_in(connection: Session, part: Part) -> None:
 
 
 class PostgresRows:
-    """The rows of a store in a database."""
+    """All rows of a PostgreSQL store."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     @asynccontextmanager
     async def lock_bodies(self) -> AsyncIterator[None]:
-        """Block the deletion of value files on all nodes (BK2); see `RowSource`.
+        """Block the deletion of value files on all nodes (BK2).
 
-        The lock ends with the database session.
+        See `RowSource`. The lock ends with the database session.
         """
         async with session(self._url) as connection:
             hold = connection.transaction()
@@ -114,14 +121,20 @@ class PostgresRows:
             await hold.commit()  # fails if the session was lost, and the lock with it
 
     async def parts(self) -> AsyncGenerator[Part, None]:
-        """Yield all rows; see `RowSource`."""
-        async with session(self._url) as connection, one_moment(connection) as parts:
+        """Yield all rows in batches.
+
+        See `RowSource`.
+        """
+        async with session(self._url) as connection, read_snapshot(connection) as parts:
             async for part in parts:
                 yield part
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[StoreSnapshot]:
-        """Copy all rows to a temporary LMDB environment, for checks that look up single rows."""
+        """Copy all rows to a temporary LMDB environment.
+
+        Checks can look up single rows there.
+        """
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             with new_environment(folder) as write:

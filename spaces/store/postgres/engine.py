@@ -1,4 +1,6 @@
-"""The PostgreSQL engine, for nodes on more than one machine that share one database.
+"""The store engine that uses PostgreSQL.
+
+Nodes on more than one machine can share one database.
 
 Every read and every commit is one statement in one round trip. The process keeps only the
 connections. Any number of processes of any number of nodes may have the same database open. Each
@@ -23,14 +25,14 @@ import asyncpg
 
 from capabilities.clock_and_entropy import Clock, SystemClock
 
-from ...keyspace import REPLAY_FLOOR_KEY, REPLAY_PREFIX, floor_ahead_s
+from ...keyspace import REPLAY_FLOOR_KEY, REPLAY_PREFIX, acceptance_delay_s
 from ...space_errors import StoreError, StoreUnavailable
 from ..contract import Commit, Committed, Follow, Range, Refused, ReplayRecord, Snapshot
 from ..lmdb._housekeeping import HOUSEKEEPING_S, TOMBSTONE_MINUTES
 from ..observing import MAX_CLOCK_SKEW_S, Clocks, PoolUse
 from ._clock import DatabaseClock
 from ._commits import COMMIT_CONNECTIONS, Commits
-from ._errors import our_errors
+from ._errors import convert_database_errors
 from ._pool import Connections, pause
 from ._reads import READ_CONNECTIONS, Reads
 from ._schema import prepare_tables
@@ -69,9 +71,10 @@ _log = logging.getLogger(__name__)
 async def do_housekeeping(
     connections: Connections, clock: DatabaseClock, *, longest_life_s: int
 ) -> bool:
-    """Run one round of housekeeping, and return False if it was skipped.
+    """Delete expired replay records and old tombstones.
 
-    It is skipped if another process did it, or if this process's clock is wrong.
+    Returns False if this round was skipped, because another process did it, or because this
+    process's clock is wrong.
     """
     await clock.compare(ask_time(connections))
     if abs(clock.ahead_s) > MAX_CLOCK_SKEW_S:
@@ -129,7 +132,10 @@ LONGEST_LIFE_S = 86_400
 
 
 class _PostgresStore:
-    """A store in a database. Reads and commits use separate connections."""
+    """A store in a PostgreSQL database.
+
+    Reads and commits use separate connections.
+    """
 
     def __init__(
         self,
@@ -139,9 +145,10 @@ class _PostgresStore:
         longest_life_s: int = LONGEST_LIFE_S,
         may_be_moved: bool = False,
     ) -> None:
-        """Prepare a store in a database. Connections are opened when they are needed.
+        """Prepare a store without connecting to the database.
 
-        The first one creates missing tables, so the role must be allowed to do that once.
+        Connections are opened when they are needed. The first one creates missing tables, so the
+        role must be allowed to do that once.
 
         Args:
             url: `postgresql://user@host/database?…`; a parameter that the client does not know is a
@@ -186,7 +193,7 @@ class _PostgresStore:
         if not self._is_prepared:
             # ST9: the clocks are compared before the first row is written, because a new
             # connection compares them.
-            with our_errors():
+            with convert_database_errors():
                 await ask_time(self._committing)
         return await self._commits.commit(commit)
 
@@ -195,16 +202,17 @@ class _PostgresStore:
 
     async def are_bodies_locked(self) -> bool:
         self._refuse_closed()
-        with our_errors():
+        with convert_database_errors():
             return not await self._reading.run(ARE_BODIES_FREE, [])
 
     async def clocks(self) -> Clocks:
         self._refuse_closed()
-        with our_errors():
+        with convert_database_errors():
             await self._clock.compare(ask_time(self._reading))
             found = await self._reading.run(READ_VALUE, [REPLAY_FLOOR_KEY])
         return Clocks(
-            self._clock.ahead_s, floor_ahead_s(found[0][0] if found else b"", self._clock.now())
+            self._clock.ahead_s,
+            acceptance_delay_s(found[0][0] if found else b"", self._clock.now()),
         )
 
     async def close(self) -> None:
@@ -230,9 +238,10 @@ class _PostgresStore:
         self._is_prepared = True
 
     async def _do_housekeeping(self) -> None:
-        """Run housekeeping every minute, starting after a random delay.
+        """Delete expired rows every minute.
 
-        The delay keeps several processes from starting at the same time.
+        The first round starts after a random delay, which keeps several processes from starting at
+        the same time.
         """
         await pause(HOUSEKEEPING_S)
         while True:

@@ -1,4 +1,6 @@
-"""Checks that a database gives each connection its own session and makes commits durable.
+"""Safety checks of a PostgreSQL server's configuration.
+
+The server must give each connection its own session, and make commits durable.
 
 Three faults cause no error. A proxy that pools by transaction passes each statement to any session,
 so settings and prepared statements get lost. A server that acknowledges before it syncs loses
@@ -21,7 +23,7 @@ import asyncpg
 
 from capabilities.clock_and_entropy import Clock, SystemClock
 
-from ...keyspace import REPLAY_FLOOR_KEY, floor_ahead_s
+from ...keyspace import REPLAY_FLOOR_KEY, acceptance_delay_s
 from ...space_errors import StoreUnavailable
 from ..observing import Clocks
 from ._clock import DatabaseClock
@@ -68,7 +70,7 @@ SESSION = "select pg_backend_pid()"
 
 
 class Finding(NamedTuple):
-    """The result of one check, and the next step for the operator.
+    """The result of one check of the database.
 
     Attributes:
         severity: "warn" for something that may be intended; "wrong" if acknowledged writes can be
@@ -89,7 +91,10 @@ POOLED = Finding(
 
 
 async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...]:
-    """Examine the database at a URL without writing to it."""
+    """Check the configuration of a database server.
+
+    Nothing is written to the database.
+    """
     try:
         async with AsyncExitStack() as opened:
             first = await _connection(url, opened)
@@ -107,7 +112,7 @@ async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...
         reason = getattr(exc, "sqlstate", None) or type(exc).__name__
         raise StoreUnavailable(f"the database cannot be examined ({reason})") from None
     own = Finding("ok", "each connection has its own session")
-    clocks = Clocks(theirs.ahead_s, floor_ahead_s(floor or b"", theirs.now()))
+    clocks = Clocks(theirs.ahead_s, acceptance_delay_s(floor or b"", theirs.now()))
     return (
         own,
         *disk_findings(settings),
@@ -154,7 +159,7 @@ async def _is_pooled(
 
 
 def disk_findings(settings: Mapping[str, str]) -> list[Finding]:
-    """Check for database settings that allow data loss or damage in a crash.
+    """Check for settings that allow data loss in a crash.
 
     Settings that the server does not report are skipped.
     """
@@ -167,7 +172,7 @@ def disk_findings(settings: Mapping[str, str]) -> list[Finding]:
 
 
 def standby_findings(settings: Mapping[str, str], standbys: Sequence[str | None]) -> list[Finding]:
-    """Check whether a standby that may take over has all acknowledged writes."""
+    """Check that commits wait for a standby server."""
     names, commit = settings.get("synchronous_standby_names"), settings.get("synchronous_commit")
     if names is None:
         return []
@@ -209,16 +214,19 @@ def standby_findings(settings: Mapping[str, str], standbys: Sequence[str | None]
 
 
 def clock_findings(clocks: Clocks) -> list[Finding]:
-    """Check this machine's clock, and whether replay records were deleted too early."""
+    """Compare this machine's clock with the database's clock.
+
+    Also check whether replay records were deleted too early.
+    """
     found = []
     side = "ahead of" if clocks.ahead_s > 0 else "behind"
     skew = f"this machine's clock is {abs(clocks.ahead_s):.0f} s {side} the database's"
     if clocks.is_skewed:
         text = f"{skew}: a node here does no housekeeping, and rejects tokens that others accept"
         found.append(Finding("wrong", text, "set both clocks: timedatectl set-ntp true"))
-    if clocks.floor_ahead_s > 0:
+    if clocks.acceptance_delay_s > 0:
         text = (
-            f"replay records were deleted up to {clocks.floor_ahead_s:.0f} s ahead of the"
+            f"replay records were deleted up to {clocks.acceptance_delay_s:.0f} s ahead of the"
             " database's clock: tokens that expire before then are rejected"
         )
         step = (
