@@ -1,4 +1,4 @@
-"""Attestation with Intel TDX: quote verification, and a backend that attests its code.
+"""Remote attestation with Intel TDX, for backends and verifiers.
 
 The decision whether evidence suffices for a release is in `encryption_network.gate`.
 """

@@ -15,13 +15,19 @@ class KeepingError(SealspaceError):
 
 
 class FolderUnusable(KeepingError):
-    """The backend's folder is inaccessible, open to other users, or used by another process."""
+    """The backend's folder is inaccessible, insecure or in use.
+
+    A folder is insecure if it is open to other users, and in use if another process has locked it.
+    """
 
     code = "backend-folder-unusable"
 
 
 class FolderDamaged(KeepingError):
-    """A file in the backend's folder is missing or damaged, or there are too many files."""
+    """A file in the backend's folder is missing or damaged.
+
+    Also raised if there are too many files.
+    """
 
     code = "backend-folder-damaged"
 
@@ -33,9 +39,10 @@ class FolderOfAnother(KeepingError):
 
 
 class KeyUnusable(KeepingError):
-    """The backend's key file is empty, damaged or open to other users, or cannot be created.
+    """The backend's key file is empty, damaged or insecure.
 
-    An existing key file is never overwritten.
+    A file is insecure if it is open to other users. Also raised if the file cannot be created. An
+    existing key file is never overwritten.
     """
 
     code = "backend-key-unusable"

@@ -1,8 +1,7 @@
-"""HTTP connections with limits on their number, on slow clients and on unread data.
+"""An HTTP server with limits on connections and slow clients.
 
-The node and the runner both serve on these connections (H5, H8, H9; RN155 to RN158). The only
-private members of aiohttp that a connection uses are named in this module; subclasses use no
-others.
+The node and the runner both use these connections (H5, H8, H9; RN155 to RN158). The only private
+members of aiohttp that a connection uses are named in this module; subclasses use no others.
 
 Example:
     async with listening(app, bound, ConnectionLimits(max_connections=768)):
@@ -34,7 +33,11 @@ MAX_HEAD_BYTES = 1 << 20
 BACKLOG = 1024
 
 Bound = Literal[
-    "http.max_connections", "http.connections_per_client", "http.head_s", "http.unread_answer_s"
+    "http.max_connections",
+    "http.connections_per_client",
+    "http.head_s",
+    "http.unread_answer_s",
+    "https-on-http-port",
 ]
 
 # Bytes of an answer that the kernel keeps unsent for each connection. By default it keeps
@@ -85,7 +88,10 @@ _REFUSALS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
-    """Limits on the connections of one process. The defaults are those of a runner."""
+    """Limits on the HTTP connections of one process.
+
+    The defaults are those of a runner.
+    """
 
     max_connections: int = 640
     connections_per_client: int = 128
@@ -98,7 +104,10 @@ class ConnectionLimits:
 
 
 class ConnectionBounds:
-    """A counter that limits the open connections of one process. It is not thread-safe."""
+    """A counter that limits the open connections of one process.
+
+    The counter is not thread-safe.
+    """
 
     def __init__(
         self,
@@ -115,26 +124,26 @@ class ConnectionBounds:
         self._discarding_until_s = 0.0
 
     def take(self, peer: str | None) -> bool:
-        """Count a new connection unless a limit is reached. Return whether it was counted.
+        """Count a new connection unless a limit is reached.
 
-        Call `give_back` when a counted connection ends.
+        Returns whether the connection was counted. Call `give_back` when a counted connection ends.
 
         Args:
             peer: address of the client; None: it has none.
         """
         if self.open >= self.most:  # H9, RN155
-            self.met("http.max_connections")
+            self.count_closed("http.max_connections")
             return False
         if (client := self._client(peer)) is not None:
             if self._by_client[client] >= self.limits.connections_per_client:  # H9, RN155
-                self.met("http.connections_per_client")
+                self.count_closed("http.connections_per_client")
                 return False
             self._by_client[client] += 1
         self.open += 1
         return True
 
     def give_back(self, peer: str | None) -> None:
-        """Stop counting a connection that has ended."""
+        """Remove a closed connection from the count."""
         self.open -= 1
         if (client := self._client(peer)) is not None:
             self._by_client[client] -= 1
@@ -142,28 +151,28 @@ class ConnectionBounds:
                 del self._by_client[client]
 
     def discard(self, size_bytes: int, now: float) -> float:
-        """Count discarded bytes, and return the pause in seconds that the rate limit requires.
+        """Count discarded request bytes, and return the seconds until the next read.
 
-        The limit is on discarded bytes per second (H8, RN157).
+        The pauses limit the discarded bytes per second of all connections together (H8, RN157).
         """
         self._discarding_until_s = (
             max(self._discarding_until_s, now) + size_bytes / _DISCARDED_PER_S
         )
         return self._discarding_until_s - now
 
-    def met(self, bound: Bound) -> None:
-        """Hook for subclasses, called when a connection is refused or closed because of a limit."""
+    def count_closed(self, bound: Bound) -> None:
+        """Hook for subclasses, called when a connection limit is reached."""
 
     def _client(self, peer: str | None) -> str | None:
         return self._client_of(peer) if self.limits.connections_per_client else None
 
 
 class Connection(web.RequestHandler):
-    """An aiohttp server connection that limits pipelined requests and unread responses.
+    """An aiohttp server connection with bounded buffers.
 
-    It reads only what is expected next: a head, or the body of the request that is being answered.
-    When anything else arrives, at most one read of it, reading stops until it is expected. So no
-    client can fill a worker's memory while it leaves an answer unread.
+    A connection reads only what is expected next: a request head, or the body of the request that
+    is being answered. When other bytes arrive, reading stops after at most one read, until they are
+    expected. So a client that leaves a response unread cannot fill a worker's memory.
     """
 
     def __init__(
@@ -201,7 +210,7 @@ class Connection(web.RequestHandler):
         self._unsent_bytes: int | None = None  # of an answer, at the last check while paused
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start serving the connection if the limits allow one more. Otherwise refuse it."""
+        """Serve a new connection unless the limits are reached."""
         peer = transport.get_extra_info("peername")
         peer = peer[0] if isinstance(peer, tuple) else None
         if not (self._is_counted or self.take(peer)):
@@ -213,19 +222,21 @@ class Connection(web.RequestHandler):
         self._loop = own_loop  # type: ignore[assignment]  # the part of a loop used from now on
 
     def take(self, peer: str | None) -> bool:
-        """Count this connection unless a limit is reached. Return whether it was counted."""
+        """Count this connection unless a limit is reached.
+
+        Returns whether the connection was counted.
+        """
         self._peer, self._is_counted = peer, self._bounds.take(peer)
         return self._is_counted
 
     def give_back(self) -> None:
-        """Stop counting this connection."""
+        """Remove this connection from the count of open connections."""
         if self._is_counted:
             self._is_counted = False
             self._bounds.give_back(self._peer)
 
     def data_received(self, data: bytes) -> None:
-        """Parse received bytes. Limit the size of a request's head and the time it takes to
-        arrive."""
+        """Parse received bytes, and enforce the limits on request headers."""
         is_body, is_awaited = not self._body.is_eof(), self._is_awaited()
         super().data_received(data)
         if self._request_count > self._received:
@@ -248,7 +259,7 @@ class Connection(web.RequestHandler):
                 )
 
     def _count_arrived(self) -> None:
-        """Count new requests once all of their headers have been received."""
+        """Count the requests whose headers have fully arrived."""
         arrived, self._received = self._request_count - self._received, self._request_count
         self._due += arrived
         self._arrived(arrived)
@@ -259,18 +270,18 @@ class Connection(web.RequestHandler):
             self._late_head = None
 
     def _is_awaited(self) -> bool:
-        """Return whether data is expected: a request head, or the current request's body."""
+        """Return whether the server expects bytes from the client now."""
         if self._body.is_eof():
             return not (self._due or self.writing_paused)
         return self._due <= 1
 
     def _refuse_late_head(self) -> None:
         if not self._force_close:  # it may already have been refused for its length
-            self._bounds.met("http.head_s")
+            self._bounds.count_closed("http.head_s")
             self._refuse(408)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Release the connection's resources after it has ended."""
+        """Release the resources of a closed connection."""
         super().connection_lost(exc)
         self.give_back()
         self._arrived(-self._due)
@@ -281,19 +292,19 @@ class Connection(web.RequestHandler):
         self.ended(self)
 
     def pause_writing(self) -> None:
-        """Start the checks that disconnect a client if the client stops reading."""
+        """Pause writing, and watch whether the client reads the response."""
         super().pause_writing()
         self._unsent_bytes = None
         if self._unread_answer is None:
             self._schedule_check()
 
     def resume_writing(self) -> None:
-        """Resume reading requests once most of the response has left the write buffer."""
+        """Let responses be written again, and resume reading requests."""
         super().resume_writing()
         self._release()  # the answer may have been completely written before the client read it
 
     def _check_progress(self) -> None:
-        """Disconnect a client that has read nothing of its response since the last check."""
+        """Disconnect a client that has stopped reading its response."""
         transport, self._unread_answer = self.transport, None
         if transport is None or not self.writing_paused:
             return
@@ -301,7 +312,7 @@ class Connection(web.RequestHandler):
         if before is None or self._unsent_bytes < before:
             self._schedule_check()
             return
-        self._bounds.met("http.unread_answer_s")
+        self._bounds.count_closed("http.unread_answer_s")
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
         transport.abort()  # H8, RN157
 
@@ -311,25 +322,26 @@ class Connection(web.RequestHandler):
         )
 
     def _release(self) -> None:
-        """Resume reading if the connection may receive bytes now and no other pause is in
-        effect."""
+        """Resume reading if the server expects bytes from the client now."""
         if self._is_paused and self._is_awaited():
             self._is_paused = False
             if not (self._reading_paused or self._buffer_paused):
                 self._resume_transport_reading()
 
     def _resume_transport_reading(self) -> None:
-        """Resume reading when there is space again in aiohttp's buffers."""
+        # aiohttp calls this method when there is space again in its buffers.
         if not self._is_paused:
             super()._resume_transport_reading()
 
     def pause_reading(self) -> None:
-        """Stop reading and parsing until the received bytes have been consumed."""
+        """Pause reading until the received bytes have been consumed."""
         self._has_paused = True
         super().pause_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Resume reading if it is paused. Every reader of a body calls this.
+        """Resume reading after a pause.
+
+        Every reader of a body calls this method, also when nothing is paused.
 
         Bytes inside the parser are not visible from here. The parser holds none if it was never
         paused (a pause may reach it with the next piece of a body, long after reading was resumed)
@@ -339,7 +351,10 @@ class Connection(web.RequestHandler):
             super().resume_reading(resume_parser)
 
     def _refuse(self, status: int) -> None:
-        """Send an empty error response, then discard further bytes until the connection closes."""
+        """Send an empty error response, then close the connection.
+
+        Further bytes are discarded until the connection closes.
+        """
         self._force_close = True  # aiohttp parses and answers nothing more here
         transport = self.transport
         if transport is None:
@@ -364,7 +379,7 @@ class Connection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send a response. Return whether the client has disconnected."""
+        """Send a response, and return whether the client has disconnected."""
         if self._due:
             self._due -= 1
             self._arrived(-1)
@@ -382,9 +397,10 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Return the error response for a bad request or a failure outside a route handler.
+        """Return the error response for an invalid or failed request.
 
-        The response contains no text of the request.
+        aiohttp calls this method for failures outside a route handler. The response contains no
+        text of the request.
         """
         if isinstance(exc, ConnectionError):
             raise exc  # the response has been sent already, or the client is gone
@@ -398,6 +414,8 @@ class Connection(web.RequestHandler):
             if refused in _REFUSALS:
                 self._refuse(refused)
                 raise ConnectionError("answered")  # ends the request without a second response
+            if "HTTPS traffic" in exc.message:  # its client sees only a failed connection
+                self._bounds.count_closed("https-on-http-port")
             status, exc = 400, None
         response = self._fault(request, status, exc)
         self._note(response.status)
@@ -407,17 +425,20 @@ class Connection(web.RequestHandler):
     def _fault(
         self, request: web.BaseRequest, status: int, exc: BaseException | None
     ) -> web.StreamResponse:
-        """Return the response for a bad request (400) or a failure outside a route handler."""
+        """Return the error response with the given status.
+
+        Subclasses replace this method. The status is 400 for a bad request.
+        """
         return web.Response(status=status)
 
 
 class _OwnTaskLoop:
-    """An event loop wrapper that runs request handlers in the task of their connection.
+    """An event loop wrapper that creates fewer tasks for requests.
 
-    aiohttp starts a task for each request, which costs two more iterations of the loop. If requests
-    are queued on the same connection, the task is started anyway, so that other connections run in
-    between. (From Python 3.12 on, aiohttp starts such a task eagerly on the loop itself, and this
-    class is not used.)
+    Request handlers run in the task of their connection. aiohttp starts a task for each request,
+    which costs two more iterations of the loop. If requests are queued on the same connection, the
+    task is started anyway, so that other connections run in between. (From Python 3.12 on, aiohttp
+    starts such a task eagerly on the loop itself, and this class is not used.)
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, waiting: Collection[object]) -> None:
@@ -432,10 +453,10 @@ class _OwnTaskLoop:
 
 @dataclass(frozen=True, slots=True)
 class _Acceptor:
-    """The accept loop of an application. It closes idle connections when there are too many.
+    """The accept loop of an HTTP server.
 
-    A connection counts as soon as it is accepted, so that a TLS handshake which never ends counts
-    too.
+    Idle connections are closed when there are too many. A connection counts as soon as it is
+    accepted, so that a TLS handshake which never ends counts too.
     """
 
     server: web.Server
@@ -445,9 +466,9 @@ class _Acceptor:
     connections: dict[Connection, asyncio.Task[None]] = field(default_factory=dict)
 
     async def accept(self) -> None:
-        """Accept connections until cancelled. Cancellation aborts unfinished TLS handshakes.
+        """Accept connections until cancelled.
 
-        Established connections are not affected.
+        Cancellation aborts unfinished TLS handshakes. Established connections are not affected.
         """
         try:
             while True:
@@ -465,7 +486,7 @@ class _Acceptor:
                 opening.cancel()
 
     def _take(self, accepted: socket.socket, peer: str | None) -> None:
-        """Start serving a new connection, unless the limits are reached.
+        """Start serving a new connection unless a limit is reached.
 
         If too many connections are idle, or the connection limit is reached, the oldest idle
         connection is closed (RN155).
@@ -497,7 +518,7 @@ class _Acceptor:
             accepted.close()
 
     async def _opened(self, connection: Connection, accepted: socket.socket) -> None:
-        """Start serving a connection, after its TLS handshake if it uses TLS."""
+        """Start serving an accepted connection."""
         within_s = None if self.tls is None else self.bounds.limits.head_s  # RN156
         try:
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
@@ -522,13 +543,19 @@ class _Acceptor:
 
 
 def bound_unsent(listening: socket.socket) -> None:
-    """Limit the unsent bytes that the kernel buffers for each connection of a listening socket."""
+    """Limit the unsent bytes per connection in kernel buffers.
+
+    Connections inherit the limit from the listening socket.
+    """
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _SMALL_BYTES)
 
 
 @contextmanager
 def in_large_pieces(transport: asyncio.Transport | None) -> Iterator[None]:
-    """Lift a connection's limit on unsent bytes during the block, to send a large value faster."""
+    """Lift the limit on unsent bytes until the `with` block ends.
+
+    A large value is sent faster without the limit.
+    """
     lifted = None if transport is None else transport.get_extra_info("socket")
     _set_unsent(lifted, _KERNEL_DEFAULT)
     try:
@@ -551,7 +578,10 @@ async def listening(
     *,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[None]:
-    """Serve an application on a socket during the block. Request bodies are not decompressed."""
+    """Serve an application on a socket until the `with` block ends.
+
+    Request bodies are not decompressed.
+    """
     runner = web.AppRunner(app, access_log=None, logger=_QUIET, shutdown_timeout=1)
     await runner.setup()
     assert runner.server is not None  # set by setup()

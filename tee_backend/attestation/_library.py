@@ -1,8 +1,9 @@
-"""The only module that calls the quote verifier dcap-qvl. It maps the library's errors to codes.
+"""A wrapper around the quote verification library dcap-qvl.
 
-The library reports every failure as a ValueError with a text. A text that is not in the table is
-also a refusal, with a code that notifies the operator. So if a later version changes a text, the
-reason becomes less precise, but no quote passes that should not.
+No other module calls the library. Its errors are mapped to codes. The library reports every failure
+as a ValueError with a text. A text that is not in the table is also a refusal, with a code that
+notifies the operator. So if a later version changes a text, the reason becomes less precise, but no
+quote passes that should not.
 """
 
 from collections.abc import Mapping
@@ -99,7 +100,7 @@ _STEPS_WITH_A_CAUSE = (
 
 
 def claims_json(raw_quote: bytes, collateral: Collateral, *, root_der: bytes, now_s: int) -> bytes:
-    """Verify a quote with the verifier library, and return its result (the claims) as JSON.
+    """Verify a quote with dcap-qvl and return the result as JSON.
 
     The collateral is passed member by member. A document may carry another quote's certificates,
     and the library would prefer them to those in the quote, so they are not passed.
@@ -143,9 +144,10 @@ def _cause_of(
     root_der: bytes,
     now_s: int,
 ) -> str:
-    """Return a more specific error message for a failed verification, or `text` if there is none.
+    """Find a more specific message for a failed verification.
 
-    For some steps, only the library's other entry point reports the cause of the failure.
+    Returns `text` if there is none. For some steps, only the library's other entry point reports
+    the cause of the failure.
     """
     if not any(step in text for step in _STEPS_WITH_A_CAUSE):
         return text
@@ -157,7 +159,7 @@ def _cause_of(
 
 
 def error_of_text(text: str) -> AttestationError:
-    """Convert an error message of the verifier to an exception.
+    """Convert an error message of dcap-qvl to an exception.
 
     The code for an unknown message is `verdict-unknown`.
     """

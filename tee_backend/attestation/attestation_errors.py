@@ -1,4 +1,4 @@
-"""Exceptions for invalid quotes, event logs, collateral and challenges, with stable codes.
+"""Exceptions for invalid attestation evidence and collateral.
 
 `code` is coarse and stable, and may be shown to the sender of the quote. `detail` is for the audit
 record only. `str()` of an error is its code, so that no detail reaches a caller by accident.
@@ -77,7 +77,7 @@ CollateralCode = Literal[
 
 
 class AttestationError(Exception):
-    """A quote, its collateral, its event log or its challenge is not valid."""
+    """The attestation evidence or its collateral is not valid."""
 
     def __init__(self, code: str, detail: str) -> None:
         self.code = code
@@ -86,19 +86,28 @@ class AttestationError(Exception):
 
     @property
     def alarms(self) -> bool:
-        """Whether to alert the operator, because the installation may be faulty."""
+        """Whether the operator should be alerted.
+
+        These errors may mean that the installation is faulty.
+        """
         return self.code in ("evidence-invalid", "verdict-unknown", "service-answer")
 
 
 class QuoteRefused(AttestationError):
-    """A quote, event log, challenge or root certificate was refused."""
+    """The attestation evidence was refused.
+
+    Raised for quotes, event logs, challenges and root certificates.
+    """
 
     def __init__(self, code: QuoteCode, detail: str) -> None:
         super().__init__(code, detail)
 
 
 class CollateralUnusable(AttestationError):
-    """The collateral is invalid, outdated or for another platform, or could not be fetched."""
+    """The collateral is invalid, outdated or not available.
+
+    Also raised for collateral of another platform.
+    """
 
     def __init__(
         self, code: CollateralCode, detail: str, *, retry_after_s: float | None = None
@@ -108,10 +117,11 @@ class CollateralUnusable(AttestationError):
 
 
 class MalformedCertificate(AttestationError):
-    """A certificate or revocation list cannot be parsed, or lacks a required field.
+    """A certificate or revocation list is malformed.
 
-    The reader of a quote or of collateral turns this into an error of its own, which names where
-    the certificate was. So this error never reaches a client of the node (AT7).
+    It cannot be parsed, or lacks a required field. The reader of a quote or of collateral turns
+    this into an error of its own, which names where the certificate was. So this error never
+    reaches a client of the node (AT7).
     """
 
     def __init__(self, detail: str) -> None:

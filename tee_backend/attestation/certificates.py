@@ -1,4 +1,4 @@
-"""A strict parser for the X.509 certificates and revocation lists used in attestation.
+"""A strict parser for X.509 certificates and revocation lists.
 
 Nothing here decides trust. This module reads the facts to which the rules about roles and platforms
 apply; the verifier checks signatures and revocation.
@@ -72,7 +72,10 @@ serial number, is refused."""
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Fields of one certificate, untrusted until the certificate chain is verified."""
+    """The parsed fields of an X.509 certificate.
+
+    The fields are untrusted until the certificate chain is verified.
+    """
 
     der: bytes
     common_name: str
@@ -85,7 +88,10 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """Machine identifiers from a PCK certificate. The certificate may be unverified."""
+    """The machine identifiers in a platform (PCK) certificate.
+
+    The certificate may be unverified.
+    """
 
     fmspc: bytes
     pce_id: bytes
@@ -95,7 +101,7 @@ class Platform:
 
 
 def parse_pem_chain(pem: bytes, *, most: int) -> tuple[Certificate, ...]:
-    """Parse PEM data that contains certificates and nothing else.
+    """Parse a chain of certificates in PEM.
 
     Text between the blocks, other labels, spare base64 bits and over-long lines are refused, so
     that no two readers of the same text see different certificates.
@@ -144,14 +150,20 @@ def parse_certificate(der: bytes) -> Certificate:
 
 
 def load_certificate(der: bytes) -> x509.Certificate:
-    """Load a certificate in DER. Raises MalformedCertificate if it cannot be parsed."""
+    """Load a certificate in DER.
+
+    Raises MalformedCertificate if it cannot be parsed.
+    """
     return _loaded(
         der, x509.load_der_x509_certificate, "certificate", max_bytes=MAX_CERTIFICATE_BYTES
     )
 
 
 def load_crl(der: bytes) -> x509.CertificateRevocationList:
-    """Load a revocation list in DER. Raises MalformedCertificate if it cannot be parsed."""
+    """Load a certificate revocation list in DER.
+
+    Raises MalformedCertificate if it cannot be parsed.
+    """
     return _loaded(der, x509.load_der_x509_crl, "revocation list", max_bytes=MAX_CRL_BYTES)
 
 
@@ -165,7 +177,10 @@ def _loaded(der: bytes, load: Callable[[bytes], Loaded], what: str, *, max_bytes
 
 
 def common_name_of(name: x509.Name) -> str:
-    """Return the CN of a name. Raises MalformedCertificate unless there is exactly one CN."""
+    """Return the common name (CN) in an X.509 name.
+
+    Raises MalformedCertificate unless there is exactly one CN.
+    """
     found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     if len(found) != 1 or not isinstance(found[0].value, str):
         raise MalformedCertificate("a subject or issuer must have exactly one common name")
@@ -193,7 +208,7 @@ def parse_platform(leaf: Certificate, issuer: Certificate) -> Platform:
 
 
 def authority_kind(common_name: str) -> PlatformCa:
-    """Return the kind of a PCK certificate authority, given its common name.
+    """Determine the kind of a PCK certificate authority from its name.
 
     Raises MalformedCertificate for any other name.
     """
@@ -221,7 +236,10 @@ class _Wrapped:
 
 
 def _sgx_entries(der: bytes) -> dict[str, asn1.TLV]:
-    """Return the entries of a certificate's SGX extension, keyed by the last number of the OID."""
+    """Parse the SGX extension of a certificate.
+
+    The keys are the last numbers of the entries' OIDs.
+    """
     try:
         extension = load_certificate(der).extensions.get_extension_for_oid(_SGX_EXTENSION).value
         if not isinstance(extension, x509.UnrecognizedExtension):

@@ -1,4 +1,6 @@
-"""Attestation nonces that the node can verify without storing them.
+"""Authenticated nonces for attestation.
+
+The node can verify a nonce without having stored it.
 
     nonce := random(16) ‖ expiry(4, big-endian epoch seconds) ‖ mac(12)
     mac   := first 12 bytes of HMAC-SHA256( key, fields )
@@ -37,7 +39,10 @@ _MAC_BYTES = NONCE_BYTES - RANDOM_BYTES - _EXPIRY_BYTES
 
 @dataclass(frozen=True, slots=True)
 class ChallengeScope:
-    """Scope of a nonce: the attesting DID, the DID of the node, and the id of the node's store."""
+    """The parties and the store for which a nonce is valid.
+
+    `holder` is the DID that attests, and `audience` is the DID of the node.
+    """
 
     holder: str
     audience: str
@@ -47,7 +52,10 @@ class ChallengeScope:
 def issue_challenge(
     key: bytes, scope: ChallengeScope, *, random: bytes, now: float, ttl_s: int = CHALLENGE_TTL_S
 ) -> bytes:
-    """Return a new nonce that is valid in one scope until it expires."""
+    """Return a new attestation nonce.
+
+    The nonce is valid in one scope until it expires.
+    """
     if len(random) != RANDOM_BYTES or ttl_s <= 0:
         raise ValueError("a challenge needs 16 random bytes and a positive lifetime")
     expiry = (int(now) + ttl_s).to_bytes(_EXPIRY_BYTES, "big")
@@ -57,7 +65,7 @@ def issue_challenge(
 def check_challenge(
     key: bytes, scope: ChallengeScope, nonce: bytes, *, now: float, ttl_s: int = CHALLENGE_TTL_S
 ) -> int:
-    """Check that a nonce was issued with this key for this scope and has not expired.
+    """Check that an attestation nonce is genuine and has not expired.
 
     Args:
         key: the secret with which nonces are made, at least 32 bytes.
@@ -77,7 +85,7 @@ def check_challenge(
     """
     if len(nonce) != NONCE_BYTES:
         raise QuoteRefused(
-            "challenge-invalid", f"the nonce must have {NONCE_BYTES} bytes, but has {len(nonce)}"
+            "challenge-invalid", f"the nonce must be {NONCE_BYTES} bytes long, but is {len(nonce)}"
         )
     random, expiry = nonce[:RANDOM_BYTES], nonce[RANDOM_BYTES : RANDOM_BYTES + _EXPIRY_BYTES]
     # The MAC is checked before the expiry: otherwise the kind of refusal would tell an
@@ -99,6 +107,6 @@ def check_challenge(
 
 def _mac(key: bytes, scope: ChallengeScope, *, random: bytes, expiry: bytes) -> bytes:
     if len(key) < MIN_KEY_BYTES:
-        raise ValueError("a challenge key must have at least 32 bytes")
+        raise ValueError("a challenge key must be at least 32 bytes long")
     text = joined(LABEL, random, expiry, scope.holder, scope.audience, scope.store_id)
     return hmac.digest(key, text, hashlib.sha256)[:_MAC_BYTES]

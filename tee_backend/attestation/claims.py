@@ -1,4 +1,4 @@
-"""Strict parsing of the verifier library's claims, and a comparison with our own quote parser.
+"""The verification library's report on a quote.
 
 Two parsers read every quote. If they disagree, the quote is refused, whichever of them is wrong.
 
@@ -62,7 +62,10 @@ class _Qe(Struct):
 
 
 class Claims(Struct):
-    """Facts about a quote, as returned by the verifier library. Unused members are ignored."""
+    """Facts about a quote, as reported by the verification library.
+
+    Unused members are ignored.
+    """
 
     tee_type: Literal[0x81]
     header: _Header
@@ -73,7 +76,7 @@ class Claims(Struct):
 
 
 def parse_claims(data: bytes) -> Claims:
-    """Parse the verifier library's JSON result for a quote."""
+    """Parse the JSON result of the quote verification library."""
     try:
         claims = shaped(parse_json(data, max_bytes=MAX_CLAIMS_BYTES), Claims)
     except InvalidJson as exc:
@@ -95,7 +98,10 @@ def parse_claims(data: bytes) -> Claims:
 
 
 def check_same_reading(quote: Quote, claims: Claims) -> None:
-    """Refuse a quote that the verifier library and our own parser read differently."""
+    """Check that two parsers agree about a quote.
+
+    The parsers are the verifier library and our own parser.
+    """
     pck = claims.platform.pck
     platform = (bytes(pck.fmspc), bytes(pck.pce_id), bytes(pck.ppid))
     if (claims.header.version, platform) != (

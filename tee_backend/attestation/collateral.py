@@ -1,4 +1,4 @@
-"""Collateral: the signed documents that are needed to verify a quote.
+"""The signed documents needed to verify a quote (collateral).
 
 The JSON format is QuoteCollateralV3.
 
@@ -64,14 +64,20 @@ EvaluationNumber = Annotated[int, Meta(ge=0, lt=2**31)]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A validity period in epoch seconds, from `starts_at` up to but not including `ends_at`."""
+    """A validity period in epoch seconds.
+
+    The end is not part of the period.
+    """
 
     starts_at: float
     ends_at: float
 
 
-class Stated(Struct, frozen=True, rename="camel"):
-    """The JSON members that all signed collateral documents share. Other members are ignored."""
+class CommonMembers(Struct, frozen=True, rename="camel"):
+    """The JSON members common to all signed collateral documents.
+
+    Other members are ignored.
+    """
 
     id: str
     version: int
@@ -79,12 +85,15 @@ class Stated(Struct, frozen=True, rename="camel"):
     next_update: TimeText
 
 
-AnyStated = TypeVar("AnyStated", bound=Stated)
+AnyMembers = TypeVar("AnyMembers", bound=CommonMembers)
 
 
 @dataclass(frozen=True, slots=True)
 class IssuerChain:
-    """The signer and root certificates of a signed document. `pem` is the chain as received."""
+    """The certificate chain of a signed document.
+
+    `pem` is the chain as received.
+    """
 
     pem: str
     signer: Certificate
@@ -92,22 +101,22 @@ class IssuerChain:
 
 
 @dataclass(frozen=True, slots=True)
-class SignedDocument(Generic[AnyStated]):
-    """A signed JSON document with its signature and its parsed members, all unverified."""
+class SignedDocument(Generic[AnyMembers]):
+    """A signed JSON document that has not been verified."""
 
     text: str
     signature: bytes
     issuer_chain: IssuerChain
-    stated: AnyStated
+    members: AnyMembers
     window: Window
 
 
 def read_members(data: bytes, shape: type[Shape], *, max_bytes: int, what: str) -> Shape:
-    """Parse a JSON object as the type `shape`. Errors are raised as CollateralUnusable.
+    """Parse a JSON object as an instance of `shape`.
 
-    The error's detail contains `what`.
+    Errors are raised as CollateralUnusable. The error's detail contains `what`.
     """
-    with refusing(what):
+    with convert_parsing_errors(what):
         return shaped(parse_json(data, max_bytes=max_bytes), shape)
 
 
@@ -115,10 +124,12 @@ def signed_document(
     text: str,
     signature: SignatureHex,
     chain: tuple[str, str],
-    shape: type[AnyStated],
+    shape: type[AnyMembers],
     expected: tuple[str, range],
-) -> SignedDocument[AnyStated]:
-    """Parse a signed document. Raises CollateralUnusable if it is malformed or of the wrong kind.
+) -> SignedDocument[AnyMembers]:
+    """Parse a signed collateral document.
+
+    Raises CollateralUnusable if it is malformed or of the wrong kind.
 
     Args:
         text: the text as it was signed.
@@ -128,20 +139,25 @@ def signed_document(
         expected: id of the document, and its supported versions.
     """
     expected_id, versions = expected
-    stated = read_members(text.encode(), shape, max_bytes=MAX_DOCUMENT_BYTES, what=expected_id)
-    if stated.id != expected_id or stated.version not in versions:
+    members = read_members(text.encode(), shape, max_bytes=MAX_DOCUMENT_BYTES, what=expected_id)
+    if members.id != expected_id or members.version not in versions:
         raise CollateralUnusable(
             "collateral-mismatch",
             f"expected a supported version of document {expected_id!r}, but found document"
-            f" {stated.id[:16]!r} version {stated.version}",
+            f" {members.id[:16]!r} version {members.version}",
         )
-    window = window_of(time_of(stated.issue_date), time_of(stated.next_update))
-    return SignedDocument(text, bytes.fromhex(signature), issuer_chain(*chain), stated, window)
+    window = window_of(time_of(members.issue_date), time_of(members.next_update))
+    return SignedDocument(text, bytes.fromhex(signature), issuer_chain(*chain), members, window)
 
 
 @contextmanager
-def refusing(what: str, *, code: CollateralCode = "collateral-malformed") -> Iterator[None]:
-    """Convert parsing errors to CollateralUnusable errors that name the unreadable part."""
+def convert_parsing_errors(
+    what: str, *, code: CollateralCode = "collateral-malformed"
+) -> Iterator[None]:
+    """Convert parsing errors to CollateralUnusable errors.
+
+    The new error names the part that cannot be read.
+    """
     try:
         yield
     except InvalidJson as exc:
@@ -151,14 +167,20 @@ def refusing(what: str, *, code: CollateralCode = "collateral-malformed") -> Ite
 
 
 def window_of(starts_at: float, ends_at: float) -> Window:
-    """Create a validity period. Raises CollateralUnusable if the end is before the start."""
+    """Create a validity period.
+
+    Raises CollateralUnusable if the end is before the start.
+    """
     if ends_at < starts_at:
         raise CollateralUnusable("collateral-malformed", "a validity period ends before it starts")
     return Window(starts_at, ends_at)
 
 
 def time_of(text: TimeText) -> float:
-    """Convert a time string to epoch seconds. Raises CollateralUnusable for an impossible date."""
+    """Convert a time string to epoch seconds.
+
+    Raises CollateralUnusable for an impossible date.
+    """
     try:
         return datetime.fromisoformat(text).timestamp()  # not strptime: its first call imports
     except (ValueError, OverflowError) as exc:
@@ -168,11 +190,11 @@ def time_of(text: TimeText) -> float:
 
 
 def issuer_chain(pem: str, name: str) -> IssuerChain:
-    """Parse a PEM chain of exactly two certificates, the signer and the root.
+    """Parse a PEM chain of a signer's certificate and a root certificate.
 
     Raises CollateralUnusable for any other chain.
     """
-    with refusing(name):
+    with convert_parsing_errors(name):
         chain = parse_pem_chain(pem.encode(), most=_SIGNER_CHAIN_CERTIFICATES)
     if len(chain) != _SIGNER_CHAIN_CERTIFICATES:
         raise CollateralUnusable(
@@ -187,8 +209,8 @@ class _Signed(Struct):
     signature: SignatureHex
 
 
-def cut_signed_body(body: bytes, *, member: str, max_bytes: int) -> tuple[str, SignatureHex]:
-    """Split a service response into the exact JSON text of its signed object, and the signature.
+def split_signed_body(body: bytes, *, member: str, max_bytes: int) -> tuple[str, SignatureHex]:
+    """Split a service response into the signed text and the signature.
 
     Both are unverified.
     """
@@ -227,14 +249,17 @@ class _Document(Struct, forbid_unknown_fields=True):
     pck_certificate_chain: str | UnsetType = UNSET
 
 
-class QeIdentity(Stated, frozen=True, rename="camel"):
-    """The signed document that identifies the quoting enclave (QE), which makes quotes."""
+class QeIdentity(CommonMembers, frozen=True, rename="camel"):
+    """The signed document that identifies the quoting enclave (QE)."""
 
     evaluation_number: EvaluationNumber = field(name="tcbEvaluationDataNumber")
 
 
 class TcbInfo(QeIdentity, frozen=True, rename="camel"):
-    """The signed document with TCB levels of one platform family. FMSPC and PCEID are in hex."""
+    """The signed list of TCB levels for a platform family.
+
+    FMSPC and PCEID are in hex.
+    """
 
     fmspc: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{12}\Z")]
     pce_id: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{4}\Z")]
@@ -254,7 +279,9 @@ class RevocationList:
 
 @dataclass(frozen=True, slots=True)
 class Collateral:
-    """A parsed collateral document. None of its parts has been verified.
+    """A parsed collateral document.
+
+    No part of the document has been verified.
 
     Attributes:
         raw: the document as imported.
@@ -285,8 +312,8 @@ class Collateral:
 
     @property
     def fmspc(self) -> bytes:
-        """The FMSPC, which identifies the platform family (6 bytes)."""
-        return bytes.fromhex(self.tcb_info.stated.fmspc)
+        """The 6-byte identifier of the platform family (FMSPC)."""
+        return bytes.fromhex(self.tcb_info.members.fmspc)
 
     @property
     def carries_authority(self) -> bool:
@@ -295,7 +322,10 @@ class Collateral:
 
     @property
     def windows(self) -> tuple[tuple[str, Window], ...]:
-        """The name and validity period of each part of the collateral and of each certificate."""
+        """The validity periods of the collateral's documents and certificates.
+
+        Each has a name.
+        """
         chains = (
             self.tcb_info.issuer_chain,
             self.qe_identity.issuer_chain,
@@ -312,12 +342,15 @@ class Collateral:
 
     @property
     def ends_at(self) -> float:
-        """The time when the first part of the document expires, in epoch seconds."""
+        """The time when the collateral expires, in epoch seconds.
+
+        Collateral expires with its first part.
+        """
         return min(window.ends_at for _, window in self.windows)
 
 
 class CollateralProvider(Protocol):
-    """A source from which a verifier gets collateral for a platform family.
+    """A source of collateral for verifiers.
 
     It is never the prover, who would choose the more lenient document.
     """
@@ -331,10 +364,10 @@ class CollateralProvider(Protocol):
 
 
 def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool = True) -> None:
-    """Refuse collateral that is older than the stored collateral for the same platform family.
+    """Refuse collateral that is older than the stored collateral.
 
-    For about a month, two documents with different verdicts are both validly signed. The older,
-    more lenient one must not replace the newer one.
+    Both documents are for the same platform family. For about a month, two documents with different
+    verdicts are both validly signed. The older, more lenient one must not replace the newer one.
     """
     # Evaluation numbers are compared, and not dates: Intel reissues TCB levels with old numbers for
     # a year.
@@ -352,7 +385,9 @@ def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool
 
 @lru_cache(_REMEMBERED)
 def parse_collateral(data: bytes) -> Collateral:
-    """Parse a collateral document for TDX, in the JSON format QuoteCollateralV3.
+    """Parse a TDX collateral document in JSON.
+
+    The format is QuoteCollateralV3.
 
     Args:
         data: UTF-8, at most MAX_COLLATERAL_BYTES; untrusted.
@@ -369,7 +404,7 @@ def parse_collateral(data: bytes) -> Collateral:
     """
     document = read_members(data, _Document, max_bytes=MAX_COLLATERAL_BYTES, what="collateral")
     pck_crl = _revocation_list(document.pck_crl, "pck_crl")
-    with refusing("pck_crl", code="collateral-mismatch"):
+    with convert_parsing_errors("pck_crl", code="collateral-mismatch"):
         ca = authority_kind(pck_crl.issuer_name)
     tcb_info = signed_document(
         document.tcb_info,
@@ -378,7 +413,7 @@ def parse_collateral(data: bytes) -> Collateral:
         TcbInfo,
         ("TDX", range(3, 10)),
     )
-    if tcb_info.stated.tdx_module is UNSET:
+    if tcb_info.members.tdx_module is UNSET:
         raise CollateralUnusable("collateral-malformed", "tcb_info has no tdxModule")
     qe_identity = signed_document(
         document.qe_identity,
@@ -403,7 +438,7 @@ def parse_collateral(data: bytes) -> Collateral:
 def _revocation_list(text: str, name: str) -> RevocationList:
     der = bytes.fromhex(text)
     try:
-        with refusing(name):
+        with convert_parsing_errors(name):
             loaded = load_crl(der)
             ends_at = loaded.next_update_utc
             if ends_at is None:
@@ -425,14 +460,15 @@ def _pck_chain(document: _Document) -> tuple[bytes, ...] | None:
         return None
     # In a quote the same text may end in a NUL.
     pem = document.pck_certificate_chain.removesuffix("\x00").encode()
-    with refusing("pck_certificate_chain"):
+    with convert_parsing_errors("pck_certificate_chain"):
         return tuple(c.der for c in parse_pem_chain(pem, most=3))
 
 
 class HeldCollateral:
-    """Stored collateral, looked up by platform family and certificate authority.
+    """A collection of stored collateral documents.
 
-    If several documents match, the newest document is used.
+    Documents are looked up by platform family and certificate authority. If several documents
+    match, the newest document is used.
 
     Args:
         documents: documents as `parse_collateral` reads them, in any order.
@@ -464,12 +500,14 @@ class HeldCollateral:
 
 
 def _evaluation_numbers(document: Collateral) -> tuple[int, int]:
-    """Return the evaluation numbers of the TCB info and the QE identity in `document`."""
-    return document.tcb_info.stated.evaluation_number, document.qe_identity.stated.evaluation_number
+    return (
+        document.tcb_info.members.evaluation_number,
+        document.qe_identity.members.evaluation_number,
+    )
 
 
 def _sort_key(document: Collateral) -> tuple[float, ...]:
-    """Return a sort key that puts older collateral of a platform family before newer collateral.
+    """Return a sort key that orders collateral by age.
 
     Evaluation numbers are compared before issue dates, because Intel reissues collateral with old
     numbers.

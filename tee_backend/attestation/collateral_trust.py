@@ -1,4 +1,4 @@
-"""Verification of the validity periods, signer roles and signatures of collateral.
+"""Verification of signed collateral documents.
 
 `check_windows` and `check_roles` are part of every quote's verification. They add checks that the
 verifier library does not make: for revocation lists from the future, and for TCB info signed by
@@ -47,7 +47,9 @@ def check_windows(collateral: Collateral, *, now: float) -> None:
 
 
 def check_roles(collateral: Collateral, *, root: TrustRoot) -> None:
-    """Check that each part of the collateral names the expected signer and the configured root.
+    """Check that the collateral's signers have the expected names.
+
+    The certificate chains must also end at the configured root.
 
     Args:
         collateral: parsed; untrusted.
@@ -94,7 +96,9 @@ def _check_tcb_signer(signer: Certificate, *, root: TrustRoot) -> None:
 
 
 def verify_collateral(collateral: Collateral, *, root: TrustRoot, now: float) -> None:
-    """Verify a collateral document without a quote, before the document is stored.
+    """Verify a collateral document before it is stored.
+
+    No quote is needed.
 
     Args:
         collateral: parsed; untrusted.
@@ -150,7 +154,7 @@ def check_replaces(offered: Collateral, held: Collateral) -> None:
 def with_newest_lists(
     collateral: Collateral, held: Sequence[Collateral], quote: Quote, root: TrustRoot
 ) -> Collateral:
-    """Return the collateral, with its revocation lists replaced by the newest stored lists.
+    """Return the collateral, updated with the newest stored revocation lists.
 
     Args:
         collateral: document of the quote's platform family; untrusted.
@@ -184,7 +188,7 @@ def with_newest_lists(
 def _newest(
     lists: Sequence[RevocationList], issuer: Certificate, own: RevocationList
 ) -> RevocationList:
-    """Return the newest revocation list that an issuer signed.
+    """Return the newest revocation list signed by the issuer.
 
     `own`, the list in the collateral itself, is returned if the issuer signed no list.
     """
@@ -201,7 +205,7 @@ def _newest(
 def verify_signed_text(
     document: SignedDocument[Any], *, root: TrustRoot, root_crl: RevocationList, now: float
 ) -> None:
-    """Verify that a document was signed with a TCB signing key that the root certified.
+    """Verify the signature and the signer of a collateral document.
 
     Args:
         document: unverified.
@@ -242,7 +246,10 @@ def verify_signed_text(
 
 
 def check_age(collateral: Collateral, *, max_age_s: float, now: float) -> None:
-    """Refuse collateral that was issued more than `max_age_s` ago, even if it has not expired."""
+    """Refuse collateral that was issued more than `max_age_s` ago.
+
+    The collateral may still be within its validity period.
+    """
     for name, window in (
         ("TCB info", collateral.tcb_info.window),
         ("QE identity", collateral.qe_identity.window),
@@ -252,7 +259,7 @@ def check_age(collateral: Collateral, *, max_age_s: float, now: float) -> None:
 
 
 def _check_certified(signer: Certificate, *, root: TrustRoot, root_crl: RevocationList) -> None:
-    """Check that the root signed a certificate and has not revoked it."""
+    """Check that a certificate is signed by the root and not revoked."""
     name = signer.common_name[:80]
     try:
         loaded = load_certificate(signer.der)

@@ -1,4 +1,4 @@
-"""Intel's list of TCB evaluation numbers: parsing, verification, and a check of collateral.
+"""Intel's signed list of TCB evaluation numbers.
 
 Each time vulnerabilities are fixed, Intel publishes a new set of TCB levels under the next number.
 The update mode "early" serves the newest set at once; "standard" serves a set one year after the
@@ -23,13 +23,13 @@ from .attestation_errors import CollateralUnusable
 from .collateral import (
     MAX_DOCUMENT_BYTES,
     Collateral,
+    CommonMembers,
     EvaluationNumber,
     RevocationList,
     SignedDocument,
-    Stated,
     TimeText,
-    cut_signed_body,
     signed_document,
+    split_signed_body,
     time_of,
 )
 from .collateral_trust import verify_signed_text
@@ -44,50 +44,50 @@ hour, and documents are renewed daily, well within this time."""
 
 
 class Evaluation(Struct, frozen=True, rename="camel"):
-    """A set of TCB levels that Intel published: its evaluation number and its dates."""
+    """An entry in Intel's list of TCB evaluation numbers."""
 
     number: EvaluationNumber = field(name="tcbEvaluationDataNumber")
     tcb_recovery_event_date: TimeText
     tcb_date: TimeText
 
     @property
-    def standard_from(self) -> float:
-        """The time when Intel's "standard" update mode starts to use this entry.
+    def becomes_standard_at(self) -> float:
+        """The time from which Intel serves these TCB levels as standard.
 
-        The time is in epoch seconds. It is a year after the recovery event, accurate to about a
-        day.
+        From then on, the update mode "standard" serves the set. The time is in epoch seconds. It is
+        a year after the recovery event, accurate to about a day.
         """
         return time_of(self.tcb_recovery_event_date) + YEAR_S
 
 
-class _StatedNumbers(Stated, frozen=True, rename="camel"):
+class _NumberListMembers(CommonMembers, frozen=True, rename="camel"):
     tcb_eval_numbers: Annotated[list[Evaluation], Meta(min_length=1, max_length=MAX_NUMBERS)]
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationNumbers:
-    """Intel's list of TCB evaluation numbers, which is not verified yet.
+    """Intel's list of TCB evaluation numbers.
 
-    The list has at least one entry. The numbers are in descending order.
+    The list has not been verified. It has at least one entry. The numbers are in descending order.
     """
 
-    document: SignedDocument[_StatedNumbers]
+    document: SignedDocument[_NumberListMembers]
     evaluations: tuple[Evaluation, ...]
 
     def standard(self, *, now: float) -> Evaluation | None:
-        """Return the entry that Intel's "standard" update mode uses at `now`.
+        """Return the TCB evaluation that Intel serves as standard at `now`.
 
-        None means that this mode uses no entry of the list yet.
+        None means that no evaluation in the list is standard yet.
         """
-        return next((e for e in self.evaluations if e.standard_from <= now), None)
+        return next((e for e in self.evaluations if e.becomes_standard_at <= now), None)
 
-    def following(self, number: int) -> Evaluation | None:
-        """Return the entry with the next higher number, or None if `number` is the highest."""
+    def next_entry(self, number: int) -> Evaluation | None:
+        """Return the next higher TCB evaluation in Intel's list, or None."""
         return next((e for e in reversed(self.evaluations) if e.number > number), None)
 
 
 def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> EvaluationNumbers:
-    """Parse the list of TDX evaluation numbers from the collateral service.
+    """Parse Intel's list of TCB evaluation numbers.
 
     Args:
         body: `{"tcbEvaluationDataNumbers": {…}, "signature": hex}`; at most MAX_DOCUMENT_BYTES;
@@ -99,13 +99,13 @@ def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> Evaluatio
     Does not check:
         Signature, validity and role: see `verify_evaluation_numbers`.
     """
-    text, signature = cut_signed_body(
+    text, signature = split_signed_body(
         body, member="tcbEvaluationDataNumbers", max_bytes=MAX_DOCUMENT_BYTES
     )
     document = signed_document(
-        text, signature, (issuer_chain_pem, "chain"), _StatedNumbers, ("TDX", range(1, 2))
+        text, signature, (issuer_chain_pem, "chain"), _NumberListMembers, ("TDX", range(1, 2))
     )
-    listed = document.stated.tcb_eval_numbers
+    listed = document.members.tcb_eval_numbers
     for one in listed:  # refuses dates that do not exist
         time_of(one.tcb_recovery_event_date)
         time_of(one.tcb_date)
@@ -121,7 +121,10 @@ def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> Evaluatio
 def verify_evaluation_numbers(
     numbers: EvaluationNumbers, *, root: TrustRoot, root_crl: RevocationList, now: float
 ) -> None:
-    """Verify the signature and validity period of Intel's list of TCB evaluation numbers."""
+    """Verify Intel's list of TCB evaluation numbers.
+
+    The signature and the validity period are checked.
+    """
     window = numbers.document.window
     if not window.starts_at <= now < window.ends_at:
         raise CollateralUnusable(
@@ -131,9 +134,9 @@ def verify_evaluation_numbers(
 
 
 def check_edition(collateral: Collateral, numbers: EvaluationNumbers, *, now: float) -> None:
-    """Refuse collateral with TCB levels that Intel replaced more than EDITION_GRACE_S ago.
+    """Refuse collateral with TCB levels that Intel has replaced.
 
-    Mirrors may lag by weeks.
+    Replaced levels are accepted for EDITION_GRACE_S. Mirrors may lag by weeks.
 
     Only the TCB info's number counts; the QE identity may lag until it expires.
 
@@ -147,7 +150,7 @@ def check_edition(collateral: Collateral, numbers: EvaluationNumbers, *, now: fl
     """
     # AT33
     standard = numbers.standard(now=now - EDITION_GRACE_S)
-    found = collateral.tcb_info.stated.evaluation_number
+    found = collateral.tcb_info.members.evaluation_number
     if standard is not None and found < standard.number:
         raise CollateralUnusable(
             "collateral-rollback",

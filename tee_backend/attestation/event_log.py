@@ -1,4 +1,6 @@
-"""Event logs of TDX guests: the entries whose digests were extended into the RTMR registers.
+"""Event logs of TDX guests.
+
+The digests of the entries were extended into the RTMR registers.
 
 A log is a JSON array of entries:
 
@@ -65,7 +67,10 @@ _HEX = r"^(?:[0-9a-f]{2})*\Z"
 
 
 class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """An unverified event log entry. The digest may be empty, and the preimage may be missing."""
+    """An unverified event log entry.
+
+    The digest may be empty, and the preimage may be missing.
+    """
 
     register: Annotated[int, Meta(ge=0, le=RUNTIME_REGISTER)] = field(name="imr")
     event_type: Annotated[int, Meta(ge=0, le=2**32 - 1)]
@@ -83,17 +88,17 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 
     @property
     def payload(self) -> bytes:
-        """The decoded payload."""
+        """The decoded payload of the entry."""
         return bytes.fromhex(self.payload_hex)
 
 
 class EventLog(Struct, frozen=True, forbid_unknown_fields=True):
-    """An unverified, ordered event log with at most MAX_ENTRIES entries."""
+    """An unverified event log of a TDX guest."""
 
     entries: Annotated[tuple[Event, ...], Meta(max_length=MAX_ENTRIES)]
 
     def to_json(self) -> list[Json]:
-        """Return the run-time entries (register 3) as a JSON array.
+        """Return the event log's RTMR3 entries as a JSON array.
 
         `read_event_log` can parse the array. Entries of registers 0 to 2 are left out, because no
         reader uses them and they describe the machine.
@@ -106,7 +111,7 @@ class EventLog(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def parse_event_log(data: bytes) -> EventLog:
-    """Parse an event log from the JSON that guest agents return."""
+    """Parse an event log in the JSON format of guest agents."""
     if len(data) > MAX_LOG_BYTES:
         raise QuoteRefused(
             "event-log-malformed", f"event log has {len(data)} bytes, more than {MAX_LOG_BYTES}"
@@ -121,7 +126,7 @@ def parse_event_log(data: bytes) -> EventLog:
 
 
 def read_event_log(value: Json) -> EventLog:
-    """Convert an already parsed JSON array to an event log.
+    """Convert a parsed JSON array to an event log.
 
     Args:
         value: the array; untrusted, its text bounded by the caller.
@@ -150,7 +155,9 @@ def _read(wrapped: Json) -> EventLog:
 
 
 def runtime_entries(log: EventLog) -> tuple[Event, ...]:
-    """Check and return the run-time entries of an event log (register 3).
+    """Check and return the RTMR3 entries of an event log.
+
+    These are called run-time entries.
 
     Raises:
         QuoteRefused: `event-log`, an entry of register 3 with another type, or a run-time event in
@@ -182,7 +189,10 @@ def runtime_entries(log: EventLog) -> tuple[Event, ...]:
 
 
 def replay(events: Iterable[Event]) -> bytes:
-    """Compute the 48-byte register value that results from a sequence of run-time events."""
+    """Compute the register value that results from a list of events.
+
+    The value has 48 bytes.
+    """
     register = bytes(REGISTER_BYTES)
     for event in events:
         register = hashlib.sha384(
@@ -192,12 +202,15 @@ def replay(events: Iterable[Event]) -> bytes:
 
 
 def event_digest(name: str, payload: bytes, *, version: EventVersion = 1) -> bytes:
-    """Return the 48-byte digest with which a run-time event extends its register."""
+    """Return the digest of a run-time event.
+
+    The event's register is extended with these 48 bytes.
+    """
     return hashlib.sha384(event_preimage(name, payload, version=version)).digest()
 
 
 def event_preimage(name: str, payload: bytes, *, version: EventVersion = 1) -> bytes:
-    """Encode a run-time event as the bytes that `event_digest` hashes."""
+    """Encode a run-time event for hashing."""
     if version == 1:
         return RUNTIME_EVENT_TYPE.to_bytes(4, "little") + b":" + name.encode() + b":" + payload
     return canonical_bytes({"name": name, "payload": payload.hex(), "type": RUNTIME_EVENT_TYPE})

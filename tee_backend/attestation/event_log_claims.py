@@ -1,4 +1,4 @@
-"""Claims about an application, read from an event log that matches a quote's registers.
+"""Verification of event-log entries about an application.
 
 The system writes these entries into register 3 before it starts the application:
 
@@ -39,7 +39,7 @@ from msgspec import Meta, Struct
 from capabilities.capability_errors import InvalidJson
 from capabilities.strict_json import Json, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.key_providers import is_within_terms
+from encryption_network.key_providers import is_key_source_accepted
 
 from .attestation_errors import QuoteRefused
 from .event_log import Event, EventLog, replay, runtime_entries
@@ -61,16 +61,20 @@ class KeyProvider:
 
     @property
     def text(self) -> str:
-        """The key provider as `name` or `name:id`, as written in evidence and policies."""
+        """The key provider as `name` or `name:id`.
+
+        Evidence and policies use this form.
+        """
         return f"{self.name}:{self.id.hex()}" if self.id else self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventLogClaims:
-    """Facts about an application that the system logged before it started the application.
+    """The hashes, ids and key provider of an application, from its event log.
 
-    They are true of the trust domain whose quote matches the log, but only if MRTD and RTMR0 to
-    RTMR2 are those of an image that is known to write the truth (AT22).
+    The system logged these facts before it started the application. They are true of the trust
+    domain whose quote matches the log, but only if MRTD and RTMR0 to RTMR2 are those of an image
+    that is known to write the truth (AT22).
     """
 
     compose_hash: bytes
@@ -82,7 +86,7 @@ class EventLogClaims:
 
 
 def check_key_provider(provider: KeyProvider | None, accepted: Collection[str]) -> None:
-    """Refuse an application whose key provider is not accepted.
+    """Check an application's key provider against the accepted providers.
 
     Args:
         provider: from a verified log; None: no log names a provider.
@@ -95,10 +99,12 @@ def check_key_provider(provider: KeyProvider | None, accepted: Collection[str]) 
     # AT29
     if provider is not None and provider.name == "none":  # no list of providers can accept this
         raise QuoteRefused("key-provider", "the application has no key provider")
-    if is_within_terms(None if provider is None else provider.text, accepted):
+    if is_key_source_accepted(None if provider is None else provider.text, accepted):
         return
     if provider is None:
-        raise QuoteRefused("key-provider", "no event log names the application's key provider")
+        raise QuoteRefused(
+            "key-provider", "there is no event log that states the application's key provider"
+        )
     raise QuoteRefused("key-provider", f"the key provider {provider.text[:80]!r} is not accepted")
 
 
@@ -124,7 +130,9 @@ _DOCUMENT_DOMAIN = b"dstack-mr-config-v3:\x00"
 
 
 def check_mr_config_id(mr_config_id: bytes, claims: EventLogClaims) -> None:
-    """Check that a quote's MRCONFIGID, which the host sets, matches the event log.
+    """Check that the MRCONFIGID in a quote matches the event log.
+
+    The host sets MRCONFIGID.
 
     Args:
         mr_config_id: 48 bytes of a quote.
@@ -160,7 +168,10 @@ def _possible_digests(version: int, claims: EventLogClaims) -> Iterator[bytes]:
 
 
 def _possible_documents(claims: EventLogClaims) -> Iterator[bytes]:
-    """Yield up to 32 documents that may match the hash in a version 3 MRCONFIGID."""
+    """Yield all documents that may have the hash in MRCONFIGID.
+
+    MRCONFIGID has version 3. There are at most 32 such documents.
+    """
     always: dict[str, Json] = {
         "compose_hash": claims.compose_hash.hex(),
         "key_provider": claims.key_provider.name.removesuffix("-sgx"),
@@ -212,7 +223,7 @@ _MAX_INIT_SCRIPTS = 64
 
 
 def verify_event_log(log: EventLog, report: TdReport) -> EventLogClaims:
-    """Verify that an event log matches the report in a quote, and return the facts in the log.
+    """Verify that an event log matches a quote.
 
     Args:
         log: parsed; untrusted.
@@ -273,7 +284,7 @@ def _read_claims(system: Sequence[Event]) -> EventLogClaims:
             expected = " or ".join(map(str, _SIZES[event.name]))
             raise QuoteRefused(
                 "event-log",
-                f"the payload of {event.name} must have {expected} bytes, but has {size_bytes}",
+                f"the payload of {event.name} must be {expected} bytes long, but is {size_bytes}",
             )
         stated[event.name].append(event.payload)
     scripts, gpu_policies = stated["init-script-hash"], stated["gpu-policy-hash"]

@@ -1,9 +1,9 @@
-"""Verification of quotes. A verified quote yields evidence, which policies evaluate.
+"""Verification of TDX quotes.
 
-All quotes are examined here: those with which backends attest to a node, those that owners inspect,
-a node's own that clients require, and those behind receipts. They differ in what the quote has to
-name (`Binding`), in the accepted key providers, and in the source of the collateral. The verdict on
-the quote is the same for all.
+A verified quote yields evidence, which policies evaluate. All quotes are examined here: those with
+which backends attest to a node, those that owners inspect, a node's own that clients require, and
+those behind receipts. They differ in what the quote has to name (`Binding`), in the accepted key
+providers, and in the source of the collateral. The verdict on the quote is the same for all.
 
     bind_quote   cheap: own parser, report data, event log, key provider;
                  no collateral is read or fetched before it
@@ -84,7 +84,7 @@ def check_pck_roles(quote: Quote, *, root: TrustRoot, now: float) -> None:
 
 
 def verify_pck_chain(quote: Quote, *, root: TrustRoot, now: float) -> None:
-    """Verify the signatures in a quote's certificate chain, from the platform to the root.
+    """Verify the certificate chain of a quote.
 
     Args:
         quote: parsed; untrusted.
@@ -145,7 +145,7 @@ _SERVICE_NOW = slice(181, 237)
 
 
 def check_trust_domain(report: TdReport) -> None:
-    """Refuse a trust domain that no policy may accept, such as one in debug mode."""
+    """Refuse a trust domain in an unsafe state, such as debug mode."""
     attributes = int.from_bytes(report.td_attributes, "little")
     if refused := attributes & ~(SEPT_VE_DISABLE | POLICY_BITS):
         bit = (refused & -refused).bit_length() - 1
@@ -179,7 +179,7 @@ def check_trust_domain(report: TdReport) -> None:
 
 def _check_same_platform(quote: Quote, collateral: Collateral) -> None:
     fmspc, pce_id = quote.platform.fmspc.hex(), quote.platform.pce_id.hex()
-    info = collateral.tcb_info.stated
+    info = collateral.tcb_info.members
     if (fmspc, pce_id) != (info.fmspc.lower(), info.pce_id.lower()):
         raise CollateralUnusable(
             "collateral-mismatch",
@@ -204,7 +204,10 @@ EVIDENCE_TTL_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class BoundQuote:
-    """A parsed quote with matching report data and event log. Its signatures are unverified."""
+    """A parsed quote with checked report data, but unverified signatures.
+
+    If there is an event log, it matches the quote.
+    """
 
     quote: Quote
     binding: Binding
@@ -212,7 +215,10 @@ class BoundQuote:
 
     @property
     def family(self) -> tuple[bytes, PlatformCa]:
-        """The platform family and certificate authority, which are used to look up collateral."""
+        """The platform family and certificate authority of the quote.
+
+        Both are needed to look up collateral.
+        """
         return self.quote.platform.fmspc, self.quote.platform.ca
 
 
@@ -223,7 +229,7 @@ def bind_quote(
     event_log: Sequence[Json] | bytes | None,
     accepted: Collection[str],
 ) -> BoundQuote:
-    """Parse a quote and its event log, and run all checks that need no collateral.
+    """Parse a quote and run all checks that need no collateral.
 
     Args:
         quote: untrusted.
@@ -262,7 +268,7 @@ def examine(
     now: float,
     ttl_s: float = EVIDENCE_TTL_S,
 ) -> Evidence:
-    """Verify a quote from `bind_quote` with collateral, and return evidence for policy checks.
+    """Verify a quote using collateral, and return the resulting evidence.
 
     Args:
         bound: from `bind_quote`; untrusted.
@@ -303,7 +309,7 @@ def examine(
         tcb_status=verified.tcb.status,
         qe_status=verified.qe.tcb_level.status,
         advisories=tuple(sorted(set(verified.tcb.advisory_ids))),
-        evaluation_number=collateral.tcb_info.stated.evaluation_number,
+        evaluation_number=collateral.tcb_info.members.evaluation_number,
         tcb_date=float(verified.platform.tcb_date_tag),
         fmspc=quote.platform.fmspc,
         platform_id_hash=hashlib.sha256(quote.platform.ppid).digest(),
@@ -319,7 +325,6 @@ def examine(
 
 
 def _verify(quote: Quote, collateral: Collateral, *, root: TrustRoot, now: float) -> Claims:
-    """Verify a quote with collateral, and return the parsed result of the verifier library."""
     # 1. States that no policy may accept.
     check_trust_domain(quote.report)
     # 2. The quote's chain ends at our root. Checked before the documents, because a quote under
@@ -346,7 +351,7 @@ def _verify(quote: Quote, collateral: Collateral, *, root: TrustRoot, now: float
 async def examine_with(
     bound: BoundQuote, provider: CollateralProvider, *, root: TrustRoot, now: float
 ) -> tuple[Evidence, Collateral]:
-    """Fetch the collateral for a quote, and verify the quote in a worker thread with `examine`.
+    """Fetch the collateral for a quote, then verify the quote.
 
     Returns:
         The evidence, and the collateral that was used. Its revocation lists are the newest that the

@@ -1,7 +1,8 @@
-"""Verification of a backend's published evidence on the owner's machine (AT52).
+"""Verification of a backend's published evidence (AT52).
 
-It uses the same code as a node, with collateral that the owner chose: a folder of documents, or
-Intel's service. Statements of the backend about its own platform are not used.
+Owners run it on their own machines. It uses the same code as a node, with collateral that the owner
+chose: a folder of documents, or Intel's service. Statements of the backend about its own platform
+are not used.
 
 This module needs the quote library (`pip install 'sealspace[verify]'`). Without it the SDK knows
 this module only as a Protocol.
@@ -67,7 +68,7 @@ _FINDINGS: dict[str, tuple[str, str]] = {
 
 
 class CollateralFolder:
-    """A collateral source that reads `*.json` files from a folder.
+    """A collateral source that reads JSON files from a folder.
 
     The files have the format that nodes import.
     """
@@ -115,7 +116,7 @@ class CollateralFolder:
 
 
 class FetchedCollateral:
-    """A collateral source that queries Intel's service on every call."""
+    """A collateral source that queries Intel's service."""
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
         """Fetch the collateral document for a platform family."""
@@ -133,14 +134,19 @@ class FetchedCollateral:
 
 
 class Inspector:
-    """A verifier of backend evidence, for owners. Implements the SDK's `EvidenceVerifier`."""
+    """A verifier of backends' published evidence.
+
+    Implements the SDK's `EvidenceVerifier`.
+    """
 
     def __init__(self, source: CollateralProvider, *, root: TrustRoot | None = None) -> None:
         self._source = source
         self._root = root or intel_root()
 
     async def verify(self, published: Published, *, now: float) -> Verified:
-        """Verify a backend's quote, event log and statement. Cheap checks run first.
+        """Verify a backend's published evidence.
+
+        Cheap checks run first.
 
         Raises:
             BackendNotProven: a check failed; `problem` names it.
@@ -165,7 +171,7 @@ class Inspector:
         compose: str | None,
         now: float,
     ) -> Verified:
-        """Verify that a quote is genuine and bound to the facts in `binding`."""
+        """Verify that a quote is genuine and has the expected report data."""
         try:
             bound = bind_quote(quote, binding, event_log=event_log, accepted=DEFAULT_KEY_PROVIDERS)
             _check_compose(compose, bound.claims)  # cheap, so before collateral is fetched
@@ -183,7 +189,7 @@ class Inspector:
 
 
 def _check_compose(compose: str | None, claims: EventLogClaims | None) -> None:
-    """Refuse a compose file that does not match the hash in the event log (AT52)."""
+    """Check the hash of a compose file against the event log (AT52)."""
     if compose is None:
         return
     if claims is None:

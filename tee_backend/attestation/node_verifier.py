@@ -27,7 +27,10 @@ from .trust_root import TrustRoot
 
 
 class TdxNodeVerifier:
-    """A verifier of quotes from nodes. It never uses collateral that a node supplies."""
+    """A verifier of TDX quotes from nodes.
+
+    It never uses collateral that a node supplies.
+    """
 
     def __init__(self, root: TrustRoot, collateral: CollateralProvider) -> None:
         self._root = root
@@ -36,7 +39,7 @@ class TdxNodeVerifier:
     async def verify(
         self, attestation: NodeAttestation, policy: NodePolicy, *, now: float
     ) -> NodeEvidence:
-        """Return a node's evidence if it is genuine and satisfies the policy.
+        """Verify a node's evidence against a policy.
 
         See `NodeVerifier`.
         """
@@ -52,7 +55,9 @@ class TdxNodeVerifier:
         return NodeEvidence(statement=attestation.statement, facts=facts)
 
     async def examine(self, attestation: NodeAttestation, *, now: float) -> Evidence:
-        """Verify a node's quote, nonce and statement, and return the facts in the quote.
+        """Verify a node's quote and return the facts in the quote.
+
+        The quote must contain the nonce and the node's statement.
 
         Args:
             attestation: the node's answer; untrusted.
@@ -105,8 +110,8 @@ class TdxNodeVerifier:
         if statement.node_policy_suffices and not policy.accepts_node_policy:
             raise NodeEvidenceRefused(
                 "node-policy",
-                "the policy requires the owner's approval of code, but this node accepts code that"
-                " only the operator approved",
+                "the policy requires the owner's approval of code, but this node"
+                " also accepts code that the owner did not approve",
             )
         if not are_accepted(statement.key_providers, policy.release_key_providers):
             named = ", ".join(statement.key_providers)[:200]
@@ -117,7 +122,7 @@ class TdxNodeVerifier:
 
 
 def _check_key_provider(facts: Evidence, statement: NodeStatement, policy: NodePolicy) -> None:
-    """Refuse a node whose key provider is unknown or not accepted by the policy (AT45)."""
+    """Check that the policy accepts the node's key provider (AT45)."""
     # AT29: without key providers in the policy, a node's default applies.
     providers = policy.code.key_providers or DEFAULT_KEY_PROVIDERS
     found = facts.key_provider

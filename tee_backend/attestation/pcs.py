@@ -1,4 +1,4 @@
-"""A client for Intel's collateral service or a mirror.
+"""A client for collateral services: Intel's or a mirror.
 
 It returns documents in the format in which they are stored.
 
@@ -43,7 +43,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from .attestation_errors import CollateralUnusable
 from .certificates import MAX_CHAIN_BYTES, READER_ERRORS, PlatformCa
-from .collateral import Collateral, cut_signed_body, parse_collateral
+from .collateral import Collateral, parse_collateral, split_signed_body
 from .evaluation_numbers import EvaluationNumbers, parse_evaluation_numbers
 
 INTEL_SERVICE_URL = "https://api.trustedservices.intel.com"
@@ -69,7 +69,7 @@ _BUSY = frozenset({429, 500, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
-    """Settings for querying a collateral service: URLs, update mode and timeout."""
+    """Settings for requests to a collateral service."""
 
     base_url: str = INTEL_SERVICE_URL
     root_crl_url: str | None = INTEL_ROOT_CRL_URL
@@ -79,7 +79,10 @@ class ServiceSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """A response body, and the PEM issuer chain from a response header (empty if there is none)."""
+    """A response from the collateral service.
+
+    `chain` is the PEM issuer chain from a response header, or empty.
+    """
 
     body: bytes
     chain: str
@@ -114,7 +117,7 @@ class CollateralService:
             Signatures, validity, roles, and whether the stored document is newer.
         """
         if len(fmspc) != _FMSPC_BYTES:
-            raise ValueError("an FMSPC must have 6 bytes")
+            raise ValueError("an FMSPC must be 6 bytes long")
         mode = {"update": self.settings.update}
         tdx, sgx = (
             f"{self.settings.base_url}/{family}/certification/v4" for family in ("tdx", "sgx")
@@ -139,7 +142,7 @@ class CollateralService:
         return fetched
 
     async def evaluation_numbers(self) -> EvaluationNumbers:
-        """Fetch the published list of TCB evaluation numbers.
+        """Fetch Intel's list of TCB evaluation numbers.
 
         Raises:
             CollateralUnusable: as `collateral`.
@@ -158,7 +161,7 @@ class CollateralService:
 
     @asynccontextmanager
     async def _http_session(self) -> AsyncIterator[partial[Coroutine[Any, Any, _Answer]]]:
-        """Open an HTTP session, and yield a function that sends GET requests.
+        """Open an HTTP session and yield a function for GET requests.
 
         All requests of the session share one time limit.
         """
@@ -226,7 +229,7 @@ async def _bounded_body(answer: aiohttp.ClientResponse) -> bytes:
 
 
 def _chain(answer: aiohttp.ClientResponse, names: tuple[str, ...]) -> str:
-    """Return the PEM issuer chain from the first header that is present.
+    """Return the issuer certificate chain from the response headers.
 
     Without such a header, return an empty string, which is refused later.
     """
@@ -243,10 +246,10 @@ def _stored_form(
     tcb_info: _Answer, identity: _Answer, *, pck_crl: _Answer, root_crl: _Answer
 ) -> Collateral:
     try:
-        tcb_text, tcb_signature = cut_signed_body(
+        tcb_text, tcb_signature = split_signed_body(
             tcb_info.body, member="tcbInfo", max_bytes=MAX_BODY_BYTES
         )
-        qe_text, qe_signature = cut_signed_body(
+        qe_text, qe_signature = split_signed_body(
             identity.body, member="enclaveIdentity", max_bytes=MAX_BODY_BYTES
         )
         document = {

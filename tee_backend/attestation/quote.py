@@ -1,4 +1,6 @@
-"""A strict parser for TDX quotes. Untrusted quotes are parsed here before any other use.
+"""A strict parser for TDX quotes.
+
+Untrusted quotes are parsed here before any other use.
 
     quote v4 := header(48) body(584) auth_size:u32 auth
     quote v5 := header(48) body_type:u16 body_size:u32 body(body_size) auth_size:u32 auth
@@ -52,7 +54,10 @@ _AUTH_FIXED_BYTES = 134  # signature, attestation key, head of outer
 
 
 class BodyKind(Enum):
-    """The kinds of trust domain report, with the report size in bytes as the value."""
+    """The kinds of trust domain report.
+
+    The value is the size of the report in bytes.
+    """
 
     TD10 = 584
     TD15 = 648
@@ -72,7 +77,7 @@ _BODY_FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class TdReport:
-    """The fields of a trust domain report, as unverified bytes from a quote."""
+    """The unverified fields of a trust domain report."""
 
     tee_tcb_svn: bytes
     mr_seam: bytes
@@ -96,7 +101,10 @@ class TdReport:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A parsed quote. None of its fields has been verified."""
+    """A parsed TDX quote.
+
+    None of the fields has been verified.
+    """
 
     version: int
     report: TdReport
@@ -155,7 +163,7 @@ def parse_quote(data: bytes) -> Quote:
     """
     if len(data) > MAX_QUOTE_BYTES:
         raise QuoteRefused(
-            "malformed", f"the quote has {len(data)} bytes, more than {MAX_QUOTE_BYTES}"
+            "malformed", f"the quote is {len(data)} bytes long, more than {MAX_QUOTE_BYTES}"
         )
     reader = _Reader(data)
     version = _read_header(reader)
@@ -201,7 +209,7 @@ def parse_quote(data: bytes) -> Quote:
 
 
 def _read_header(reader: _Reader) -> int:
-    """Check the 48-byte header of a quote and return the quote's version."""
+    """Check the header of a quote and return the version."""
     version, key_type, tee_type, reserved, vendor, _ = reader.take("HHI4s16s20s")
     if version not in (4, 5):
         raise QuoteRefused("unsupported", f"quote version {version} is not supported")
@@ -217,7 +225,7 @@ def _read_header(reader: _Reader) -> int:
 
 
 def _read_body_kind(reader: _Reader) -> BodyKind:
-    """Read the type and size that precede the body in a version 5 quote."""
+    """Read the type of the report in a version 5 quote."""
     body_type, body_size = reader.take("HI")
     kind = _BODY_KINDS_V5.get(body_type)
     if kind is None:
@@ -225,13 +233,13 @@ def _read_body_kind(reader: _Reader) -> BodyKind:
     if body_size != kind.value:
         raise QuoteRefused(
             "malformed",
-            f"a body of type {body_type} must have {kind.value} bytes, but has {body_size}",
+            f"a body of type {body_type} must be {kind.value} bytes long, but is {body_size}",
         )
     return kind
 
 
 def _read_certification_head(reader: _Reader, expected_type: int) -> int:
-    """Read the header of the certification data: check the type, and return the size in bytes."""
+    """Check the header of certification data and return the size."""
     found, size_bytes = reader.take("HI")
     if found != expected_type:
         raise QuoteRefused(

@@ -1,4 +1,4 @@
-"""Offline verification of key-release receipts and the documents they name (RC16 to RC19).
+"""Offline verification of key-release receipts (RC16 to RC19).
 
     step  what is checked
     1     the receipt is canonical, and signed by the node
@@ -56,7 +56,7 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True, slots=True)
 class VerifiedRelease:
-    """A key release, as proven by its receipt and the documents that the receipt references."""
+    """A key release proven by a verified receipt."""
 
     receipt: Receipt
     policies: tuple[Policy, ...]
@@ -65,9 +65,9 @@ class VerifiedRelease:
 
 
 def documents_in(folder: Path) -> Documents:
-    """Return a function that reads documents from a folder by their SHA-256.
+    """Return a function that finds a receipt's documents in a folder.
 
-    File names are the hashes in hex.
+    File names are the SHA-256 hashes in hex.
     """
 
     def find(sha256: bytes) -> bytes | None:
@@ -83,7 +83,9 @@ def documents_in(folder: Path) -> Documents:
 def verify_release(
     data: bytes, documents: Documents, *, root: TrustRoot, node_did: str
 ) -> VerifiedRelease:
-    """Verify a key-release receipt and the documents it names, as of the time in the receipt.
+    """Verify a key-release receipt and the documents named in it.
+
+    Everything must be valid at the time in the receipt.
 
     Args:
         data: the receipt, untrusted.
@@ -111,14 +113,18 @@ def verify_release(
     for digest, policy in zip(receipt.policies, policies, strict=True):  # 7
         refusal = judge(evidence, policy, receipt.at)
         if refusal is not None:
-            raise _refuted(f"policy {digest.hex()}", f"the evidence does not satisfy it: {refusal}")
+            raise _refuted(
+                f"policy {digest.hex()}", f"the evidence does not satisfy the policy: {refusal}"
+            )
     return VerifiedRelease(receipt, policies, evidence, bound)
 
 
 def judge_with(
     release: VerifiedRelease, collateral: bytes, *, root: TrustRoot, now: float
 ) -> dict[str, str | None]:
-    """Re-evaluate the policies that allowed a past key release, using new collateral (RC19).
+    """Re-evaluate a past key release with new collateral (RC19).
+
+    The policies are those that allowed the release.
 
     Args:
         release: from `verify_release`, with evidence.
@@ -133,7 +139,7 @@ def judge_with(
             now.
     """
     if release.bound is None:
-        raise _refuted("receipt", "no code was judged for this release")
+        raise _refuted("receipt", "this release did not depend on attested code")
     with _naming("the current collateral"):
         evidence = examine(release.bound, parse_collateral(collateral), root=root, now=now)
     policies = zip(release.receipt.policies, release.policies, strict=True)
@@ -149,22 +155,32 @@ def _policy(document: bytes) -> Policy:
 
 def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:
     if (receipt.evidence is None) == (receipt.ground == "attested"):
-        raise _refuted("receipt", "the ground does not match the evidence")
+        raise _refuted("receipt", "the stated reason for the release does not match the evidence")
     is_owner = same_principal(receipt.invoker, receipt.owner)
     match receipt.ground:
         case "attested":
             if not policies:
-                raise _refuted("receipt", "attested code, but no policy was in force")  # RC32
+                raise _refuted(
+                    "receipt", "the code was attested, but no policy approved any code"
+                )  # RC32
             if receipt.mode != "off" and not any(policy.is_allow_list for policy in policies):
-                raise _refuted("receipt", "no policy in force approves code")
+                raise _refuted("receipt", "none of the policies in force approves specific code")
         case "off":
             if receipt.mode != "off" or policies:
-                raise _refuted("receipt", "the mode or a policy asked for evidence")
+                raise _refuted(
+                    "receipt",
+                    "the attestation mode or a policy required evidence, but there is none",
+                )
         case _:
             if receipt.mode == "everyone" or not all(policy.in_person for policy in policies):
-                raise _refuted("receipt", "the mode or a policy asked for evidence")
+                raise _refuted(
+                    "receipt",
+                    "the attestation mode or a policy required evidence, but there is none",
+                )
             if is_owner != (receipt.ground == "owner"):
-                raise _refuted("receipt", "the ground does not match the invoker")
+                raise _refuted(
+                    "receipt", "the stated reason for the release does not match the caller"
+                )
 
 
 # --- steps 4 to 6 ---------------------------------------------------------------------------------
@@ -178,7 +194,7 @@ def _evidence(
         not same_principal(evidence.invoker, receipt.invoker)
         or evidence.collateral_sha256 != judged.collateral
     ):
-        raise _refuted("evidence", "it is for another holder or other collateral")
+        raise _refuted("evidence", "the evidence belongs to another backend or to other collateral")
     bound = _bound(receipt, judged, evidence, documents)
     collateral = _read(documents, "collateral", judged.collateral, parse_collateral)
     _check_facts(receipt, evidence, bound, collateral, root)
@@ -188,12 +204,15 @@ def _evidence(
 def _bound(
     receipt: Receipt, judged: QuoteVerdict, evidence: Evidence, documents: Documents
 ) -> BoundQuote:
-    """Read the quote, and compare the report data with the receipt and request (step 5)."""
+    """Check that a receipt's quote matches the receipt and the request.
+
+    This is step 5.
+    """
     if judged.quote is None or judged.nonce is None:
-        raise _refuted("quote", "the node no longer had it when it made the receipt")
+        raise _refuted("quote", "the node had deleted the quote before it made the receipt")
     key_hash = canonical_hash(encode_standard(evidence.receiver_public_key))
     if evidence.receiver_mode == "attested" and key_hash != receipt.receiver_public_key_hash:
-        raise _refuted("evidence", "it names another receiver key than the request")
+        raise _refuted("evidence", "the evidence and the request name different receiver keys")
     quote = _read(documents, "quote", judged.quote, bytes)
     log = (
         None if judged.event_log is None else _read(documents, "event log", judged.event_log, bytes)
@@ -223,9 +242,9 @@ def _bound(
 def _check_facts(
     receipt: Receipt, evidence: Evidence, bound: BoundQuote, collateral: Collateral, root: TrustRoot
 ) -> None:
-    """Check that the quote was valid at the time in the receipt and matches the evidence.
+    """Verify a receipt's quote, and compare it with the stored evidence.
 
-    This is step 6.
+    The quote must be valid at the time in the receipt. This is step 6.
     """
     with _naming("quote"):
         # Unlimited, so that the result expires with its collateral and can be compared below.
@@ -234,14 +253,18 @@ def _check_facts(
     names = {field.name for field in fields(Evidence)} - ignored
     differing = {name for name in names if getattr(shown, name) != getattr(evidence, name)}
     if differing & {"compose_hash", "app_id"}:
-        raise _refuted("event log", "it is missing, or names another application than the evidence")
+        raise _refuted(
+            "event log", "the log is missing, or is for a different application than the evidence"
+        )
     # None: the evidence was stored before evidence named key providers.
     if "key_provider" in differing and evidence.key_provider is not None:
-        raise _refuted("event log", "its key provider differs from the one in the evidence")
+        raise _refuted("event log", "the log and the evidence name different key providers")
     if differing - {"key_provider"}:
-        raise _refuted("evidence", f"the quote differs in {', '.join(sorted(differing))}")
+        raise _refuted(
+            "evidence", f"the quote and the evidence differ in {', '.join(sorted(differing))}"
+        )
     if evidence.expires_at > shown.expires_at:
-        raise _refuted("evidence", "it ends later than its collateral")
+        raise _refuted("evidence", "the evidence expires later than its collateral")
 
 
 # --- documents and errors -------------------------------------------------------------------------
@@ -250,16 +273,19 @@ def _check_facts(
 def _read(documents: Documents, what: str, digest: bytes, parse: Callable[[bytes], Read]) -> Read:
     name, document = f"{what} {digest.hex()}", documents(digest)
     if document is None:
-        raise _refuted(name, "it is missing")
+        raise _refuted(name, "the document is missing")
     if hashlib.sha256(document).digest() != digest:
-        raise _refuted(name, "its content does not match the digest in the receipt")
+        raise _refuted(name, "the document does not match the digest in the receipt")
     with _naming(name):
         return parse(document)
 
 
 @contextmanager
 def _naming(what: str, *, log: str = "event log") -> Iterator[None]:
-    """Convert verification errors to ReceiptInvalid errors that name the document at fault."""
+    """Convert verification errors to ReceiptInvalid errors.
+
+    The new error names the document at fault.
+    """
     try:
         yield
     except AttestationError as error:
@@ -271,5 +297,6 @@ def _naming(what: str, *, log: str = "event log") -> Iterator[None]:
 
 def _refuted(what: str, why: str) -> ReceiptInvalid:
     return ReceiptInvalid(
-        f"{what}: {why}", hint="fetch the receipt and its documents again, from the node or a copy"
+        f"{what}: {why}",
+        hint="fetch the receipt and its documents again from the node, or use a backup of them",
     )

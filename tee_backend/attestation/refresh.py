@@ -1,8 +1,9 @@
-"""The schedule for renewing collateral, and the alarms for operators. Nothing is fetched here.
+"""The schedule for renewing collateral.
 
-A document is renewed daily, long before it expires, so that a service may fail for days before any
-caller is refused. An expired document is never used, and there is no grace period. A newer document
-is never replaced by an older one (`collateral_trust.check_replaces`).
+This module also decides when to alert operators. It fetches nothing. A document is renewed daily,
+long before it expires, so that a service may fail for days before any caller is refused. An expired
+document is never used, and there is no grace period. A newer document is never replaced by an older
+one (`collateral_trust.check_replaces`).
 
 Example:
     if due_at(collateral, refreshed_at=t, tried_at=t) <= clock.now():
@@ -26,7 +27,10 @@ AlarmKind = Literal["refresh-failing", "ends-soon", "ended", "stale"]
 
 @dataclass(frozen=True, slots=True)
 class RefreshRules:
-    """Intervals for renewing collateral and for alerting operators, in seconds."""
+    """Intervals for renewing collateral and alerting operators.
+
+    All intervals are in seconds.
+    """
 
     every_s: float = DAY_S
     ahead_s: float = 7 * DAY_S
@@ -38,7 +42,7 @@ class RefreshRules:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A problem with collateral that an operator has to know about."""
+    """A collateral problem that needs the operator's attention."""
 
     kind: AlarmKind
     part: str
@@ -55,7 +59,7 @@ def due_at(
     tried_at: float,
     rules: RefreshRules = DEFAULT_RULES,
 ) -> float:
-    """Return the time when collateral has to be fetched again, in epoch seconds.
+    """Return the time of the next collateral fetch, in epoch seconds.
 
     The result is never earlier than `retry_s` after the last attempt, so that a failing service is
     not queried in a loop.
@@ -73,7 +77,7 @@ def alarms_of(
     now: float,
     rules: RefreshRules = DEFAULT_RULES,
 ) -> Iterator[Alarm]:
-    """Check a collateral document at `now` (epoch seconds), and yield an alarm for each problem."""
+    """Yield an alarm for each problem with a collateral document."""
     part, window = min(collateral.windows, key=lambda named: named[1].ends_at)
     if now >= window.ends_at:
         yield Alarm("ended", part, window.ends_at)

@@ -34,9 +34,9 @@ RECEIVER_KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """The facts to which a quote is bound, and the report data computed from them.
+    """The facts that a quote vouches for.
 
-    Obtain a binding with the functions below.
+    `report_data` is computed from these facts. Obtain a binding with the functions below.
     """
 
     report_data: bytes
@@ -48,7 +48,9 @@ class Binding:
 def session_binding(
     nonce: bytes, audience: str, holder: Principal, mode: ReceiverMode, receiver_key: bytes
 ) -> Binding:
-    """Return a `Binding` with the report data for a backend's attestation to a node (AT9).
+    """Compute the report data of a backend's quote for a node (AT9).
+
+    The result also contains the backend's DID and receiver key.
 
     Args:
         nonce: from the node's challenge.
@@ -60,7 +62,7 @@ def session_binding(
         ValueError: the receiver key has the wrong size (a mistake of the calling code).
     """
     if len(receiver_key) != RECEIVER_KEY_BYTES:
-        raise ValueError(f"the receiver public key must have {RECEIVER_KEY_BYTES} bytes")
+        raise ValueError(f"the receiver public key must be {RECEIVER_KEY_BYTES} bytes long")
     expected = _hashed(LABEL, nonce, audience, holder, mode, receiver_key)
     return Binding(
         report_data=expected, holder=holder, receiver_public_key=receiver_key, receiver_mode=mode
@@ -68,7 +70,9 @@ def session_binding(
 
 
 def published_binding(nonce: bytes, holder: Principal, statement_sha256: bytes) -> Binding:
-    """Return a `Binding` with the report data for a quote that a backend publishes (AT51).
+    """Compute the report data of a backend's published quote (AT51).
+
+    The result also contains the backend's DID.
 
     Args:
         nonce: chosen by the client.
@@ -82,9 +86,9 @@ def published_binding(nonce: bytes, holder: Principal, statement_sha256: bytes) 
 
 
 def runner_binding(holder: Principal, receipt_key: bytes, statement_sha256: bytes) -> Binding:
-    """Return the `Binding` for a runner's startup quote (RN71).
+    """Compute the report data of a runner's startup quote (RN71).
 
-    The quote names the runner's receipt key.
+    The quote names the runner's receipt key. The result also contains the runner's DID.
 
     No client chooses any part of it. A quote made on request has another label, so it cannot pass
     for this one.
@@ -100,9 +104,9 @@ def runner_binding(holder: Principal, receipt_key: bytes, statement_sha256: byte
 
 
 def node_binding(nonce: str, statement: NodeStatement) -> Binding:
-    """Return a `Binding` with the report data for a node's own quote (AT41).
+    """Return a node's DID and public key, and the quote's report data (AT41).
 
-    Its receiver key is the node's public key.
+    The public key is the result's `receiver_public_key`.
 
     Raises:
         InvalidIdentifier: the node's DID is malformed.
@@ -142,7 +146,10 @@ def node_report_data(nonce: str, statement: NodeStatement) -> bytes:
 
 
 def joined(*fields: bytes | str) -> bytes:
-    """Concatenate fields, each preceded by its length. Strings are encoded as UTF-8."""
+    """Concatenate length-prefixed fields.
+
+    Strings are encoded as UTF-8.
+    """
     encoded = [field.encode() if isinstance(field, str) else field for field in fields]
     return b"".join(len(field).to_bytes(4, "big") + field for field in encoded)
 
@@ -152,7 +159,9 @@ def _hashed(*fields: bytes | str) -> bytes:
 
 
 def check_report_data(found: bytes, expected: bytes) -> None:
-    """Compare a quote's report data with the expected bytes, in constant time.
+    """Check that a quote's report data has the expected value.
+
+    The comparison takes constant time.
 
     Raises:
         QuoteRefused: `report-data`, they differ.

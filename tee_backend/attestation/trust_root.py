@@ -1,9 +1,10 @@
-"""The trusted root certificate, either Intel's or one that the operator configured.
+"""The trusted root certificate for verifying quotes.
 
-`intel_sgx_root_ca.der` beside this module is Intel's public root certificate for SGX and TDX, as
-published at https://certificates.trustedservices.intel.com/ (subject CN "Intel SGX Root CA", P-256,
-valid to 2049). Its SHA-256 is pinned below. Another root changes the anchor only: no check is
-skipped for it.
+It is Intel's certificate or one that the operator configured. `intel_sgx_root_ca.der` beside this
+module is Intel's public root certificate for SGX and TDX, as published at
+https://certificates.trustedservices.intel.com/ (subject CN "Intel SGX Root CA", P-256, valid to
+2049). Its SHA-256 is pinned below. Another root changes the anchor only: no check is skipped for
+it.
 
 The names of the roles below a root follow from the root's name. A root "<prefix>Root CA" has
 "<prefix>TCB Signing", "<prefix>PCK Platform CA", "<prefix>PCK Processor CA" and "<prefix>PCK
@@ -29,7 +30,7 @@ _ROOT_SUFFIX = "Root CA"
 
 @dataclass(frozen=True, slots=True)
 class TrustRoot:
-    """A root certificate that the operator trusts, with its digest and name prefix."""
+    """A root certificate that the operator trusts."""
 
     certificate: Certificate
     sha256: bytes
@@ -41,7 +42,7 @@ class TrustRoot:
         return self.sha256 == INTEL_ROOT_SHA256
 
     def pck_authority_name(self, ca: PlatformCa) -> str:
-        """Return the CN of the authority that signs platform certificates."""
+        """Return the common name of the authority for platform certificates."""
         return f"{self.prefix}PCK {'Platform' if ca == 'platform' else 'Processor'} CA"
 
 
@@ -72,7 +73,10 @@ def parse_trust_root(data: bytes) -> TrustRoot:
 
 @cache
 def intel_root() -> TrustRoot:
-    """Return Intel's production root after comparing it with its pinned digest."""
+    """Return Intel's production root certificate.
+
+    Raises QuoteRefused if the packaged file does not match its pinned digest.
+    """
     root = parse_trust_root(_INTEL_ROOT_FILE.read_bytes())
     if not root.is_intel:  # the file beside this module was replaced or damaged
         raise QuoteRefused("untrusted-root", "the packaged root certificate does not match its pin")

@@ -1,8 +1,9 @@
-"""A backend in a TEE, which attests its code and then reads the secrets granted to it.
+"""A TEE-protected program that reads the secrets granted to it.
 
-Receiver keys are made inside the trust domain and never leave it. A quote's report data contain the
-node's challenge, the node's DID, the backend's DID and the receiver key. The node wraps content
-keys to exactly that receiver key, so a party that relays or records the exchange can open nothing.
+The backend first attests its code to the node. Receiver keys are made inside the trust domain and
+never leave it. A quote's report data contain the node's challenge, the node's DID, the backend's
+DID and the receiver key. The node wraps content keys to exactly that receiver key, so a party that
+relays or records the exchange can open nothing.
 
 Grants are kept in a folder, and the backend's own key comes from the platform's key service or from
 a file. After a restart the backend attests again and goes on reading; no owner, wallet or new grant
@@ -20,8 +21,8 @@ uses a secret:
     from tee_backend.backend.publishing import BackendSurface
 
     async def main() -> web.Application:
-        agent = DstackSource.find()
-        backend = Backend.open("https://node.example", agent, folder=Path("/data"), keys=agent)
+        tee = DstackSource.find()
+        backend = Backend.open("https://node.example", tee, folder=Path("/data"), keys=tee)
         app_id = {"app_id": "com.example.notes", "name": "Notes"}
         manifest = {**app_id, "defaults": False, "secrets": {"API_KEY": True}}
 
@@ -31,9 +32,9 @@ uses a secret:
 
         app = web.Application()
         app.router.add_get("/work", work)
-        surface = BackendSurface(agent, did=backend.did, manifest=manifest, on_grant=backend.accept)
-        surface.mount(app)
+        BackendSurface(tee, did=backend.did, manifest=manifest, on_grant=backend.accept).mount(app)
         app.on_cleanup.append(lambda _: backend.close())
+        backend.watch()
         return app
 
     web.run_app(main(), host="127.0.0.1", port=8080, auto_decompress=False)
@@ -75,7 +76,8 @@ from sealspace.wire.portable import PortableDelegation
 from ..attestation.report_data import session_binding
 from ..backend_errors import FolderUnusable
 from ..evidence.source import EvidenceSource, KeySource
-from .grant_folder import GrantFolder, Holding
+from .found_grants import GrantFinder
+from .grant_folder import GrantFolder, GrantSnapshot
 from .held_grants import HeldGrant, HeldGrants, owners_of
 from .key import backend_seed
 
@@ -99,7 +101,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """Evidence that a node accepted, and the key pair to which the node then wraps content keys.
+    """A backend's evidence, accepted by a node.
 
     Attributes:
         network: the network under whose grant the evidence was submitted.
@@ -115,14 +117,14 @@ class Attestation:
 
 
 class Backend:
-    """A program in a trust domain that reads granted secrets from a node.
+    """A TEE-protected program that reads granted secrets from a node.
 
     Args:
         client: a client with a session of the backend's own key. Accepted grants are added to it.
         source: makes quotes, see `tee_backend.evidence`. If its platform keeps an event log, the
             log is sent with each quote.
-        folder: where grants are stored; the grants in it are used from now on. None: grants end
-            with the process.
+        folder: where grants are stored; the grants in it are used from now on. None: after a
+            restart, the grants are fetched from the node again.
         clock: decides when evidence is renewed. Default: the system clock.
         entropy: source of receiver keys. Inside a trust domain the host must not be able to predict
             it.
@@ -155,14 +157,15 @@ class Backend:
         self._by_grant: dict[str, Client] = {}
         self._held = HeldGrants()
         if folder is not None:
-            kept = folder.kept
+            kept = folder.stored
             self._held = HeldGrants(read=kept.read, revoked=kept.revoked)
             client.use(replace(client.session, grants=tuple(kept.grants), pins=kept.pins))
-            self._held.hold(client.session.grants)
+            self._held.replace(client.session.grants)
+        self._finder = GrantFinder(client, self._held, self.hold, clock=self._clock, pause=pause)
 
     @classmethod
     def open(cls, url: str, source: EvidenceSource, *, folder: Path, keys: KeySource) -> Self:
-        """Create a backend with the key from `keys` and the grants stored in `folder`.
+        """Create a backend from its key and its stored grants.
 
         May block, but sends no request. The DID is derived from the key, so each start has the same
         DID.
@@ -195,30 +198,48 @@ class Backend:
 
     async def close(self) -> None:
         """Close the client and unlock the folder for another process."""
+        await self._finder.stop()
         await self._client.close()
         if self._folder is not None:
             self._folder.close()
 
+    def watch(self) -> None:
+        """Fetch the grants at the node now and every minute, until `close` (AT61).
+
+        An owner who approves this backend in a browser has nothing to send to it. Needs a running
+        event loop. The task ends with the loop, and failures are logged and retried.
+        """
+        self._finder.start()
+
     @property
     def did(self) -> Principal:
-        """This backend's DID, to which owners delegate."""
+        """The DID of this backend.
+
+        Owners delegate to this DID.
+        """
         return self._client.session.did
 
     @property
     def grants(self) -> tuple[HeldGrant, ...]:
-        """All grants of this backend in order of preference, including revoked and expired ones."""
+        """All grants of this backend, in order of preference.
+
+        Revoked and expired grants are included.
+        """
         now = self._clock.now()
-        return tuple(self._held.described(grant, now=now) for grant in self._client.session.grants)
+        return tuple(self._held.with_state(grant, now=now) for grant in self._client.session.grants)
 
     @property
     def owners(self) -> tuple[Principal, ...]:
-        """The owners of the resources in all unexpired grants, in the order of `grants`."""
+        """The owners of all resources in unexpired grants.
+
+        The owners are in the order of `grants`.
+        """
         now = self._clock.now()
         live = (grant for grant in self._client.session.grants if grant.is_live(now))
         return tuple(dict.fromkeys(owner for grant in live for owner in sorted(owners_of(grant))))
 
     async def accept(self, *portables: PortableDelegation) -> Attestation:
-        """Store new grants, and attest this backend's code to the node.
+        """Store new grants and attest this backend's code to the node.
 
         New grants are tried before earlier grants, because an owner who grants again means the new
         grant; an earlier one may be revoked. Evidence submitted within the last QUIET_S seconds is
@@ -251,7 +272,9 @@ class Backend:
         return await self.attest(networks[0])
 
     async def hold(self, *portables: PortableDelegation) -> None:
-        """Add grants without attesting, for example grants that only allow writing values.
+        """Store new grants without attesting this backend's code to the node.
+
+        For example, a grant that only allows writing values needs no attestation.
 
         Args:
             portables: one grant or several; all of them are accepted, or none.
@@ -283,7 +306,10 @@ class Backend:
                 raise
 
     def _require_usable(self, new: Sequence[Grant], networks: Sequence[NetworkId]) -> None:
-        """Check that this backend may use new grants, and that the grants cover `networks`."""
+        """Check that new grants are valid for this backend.
+
+        The grants must also cover `networks`.
+        """
         session = self._client.session
         for grant in new:
             session.with_grant(grant)
@@ -292,16 +318,19 @@ class Backend:
             joined.proofs_for([allow(network.text, DECRYPT)], now=self._clock.now())
 
     def _with_new(self, new: Sequence[Grant]) -> tuple[Grant, ...]:
-        """Return the grants to keep after adding new grants. The new grants come first."""
+        """Return new grants, followed by the current grants that can stay.
+
+        Expired grants are left out, and surplus grants are evicted.
+        """
         grants, now = self._client.session.grants, self._clock.now()
         for grant in new:
             grants = self._held.with_new(grant, grants, now=now)
         return grants
 
     def _hold(self, new: Sequence[Grant]) -> None:
-        """Start using new grants, and drop expired and evicted grants."""
+        """Start using new grants, and drop expired or surplus ones."""
         session, held = self._client.session, self._with_new(new)
-        self._held.hold(held)
+        self._held.replace(held)
         # Drop the pinned keys of owners without a grant. Any client may send grants, so otherwise
         # pins would accumulate for ever.
         owners = frozenset(owner for one in held for owner in owners_of(one))
@@ -312,28 +341,32 @@ class Backend:
         }
 
     def _restore(self, new: Sequence[Grant], before: Sequence[Grant]) -> None:
-        """Undo the changes of a failed `accept`, but keep the changes made by other calls."""
+        """Undo the changes of a failed `accept`.
+
+        Changes made by other calls are kept.
+        """
         session, known = self._client.session, {one.cid for one in before}
         held = [one for one in session.grants if one.cid in known or one not in new]
         held += [one for one in before if one not in held]
         self._client.use(replace(session, grants=tuple(held)))
-        self._held.hold(held)
+        self._held.replace(held)
 
     async def _store(self) -> None:
         if self._folder is not None:
-            await asyncio.to_thread(self._folder.store, self._holding)
+            await asyncio.to_thread(self._folder.store, self._snapshot)
 
-    def _holding(self) -> Holding:
+    def _snapshot(self) -> GrantSnapshot:
         session, cids = self._client.session, self._held.cids
         # Without grants that `_accept_all` has sent to the node and not yet confirmed.
         grants = [one for one in session.grants if one.cid in cids]
-        return Holding(grants, session.pins, self._held.read, self._held.revoked)
+        return GrantSnapshot(grants, session.pins, self._held.read, self._held.revoked)
 
     async def attest(self, network: NetworkId) -> Attestation:
-        """Prove to the node which code this backend runs. New evidence replaces earlier evidence.
+        """Prove to the node which code this backend runs.
 
-        If the node cannot judge the quote now and says when to retry, this method retries then with
-        a new challenge and a new quote, for at most `patience_s`.
+        New evidence replaces earlier evidence. If the node cannot judge the quote now and says when
+        to retry, this method retries then with a new challenge and a new quote, for at most
+        `patience_s`.
 
         Args:
             network: a network on which this backend was granted decrypt. The node accepts quotes
@@ -382,7 +415,7 @@ class Backend:
     async def read_secret(
         self, owner: str, name: str, *, scope: str | None = None, by: Grant | None = None
     ) -> str | bytes:
-        """Return the value of a secret that an owner granted to this backend.
+        """Return the value of a secret granted to this backend.
 
         See `open_secret`.
         """
@@ -391,12 +424,13 @@ class Backend:
     async def open_secret(
         self, owner: str, name: str, *, scope: str | None = None, by: Grant | None = None
     ) -> Secret:
-        """Return the decrypted value and the metadata of a secret granted to this backend.
+        """Return a decrypted secret with its metadata.
 
-        Evidence that is about to end is renewed first. It is renewed once more if the node lost it
-        or finds it too old. After a restart with stored grants the backend attests before it reads.
-        A backend without a folder that has not attested sends the request without evidence; the
-        node refuses it unless the owner requires no evidence.
+        If no usable grant covers the secret, the grants at the node are fetched first (AT61).
+        Evidence that is about to end is renewed, and once more if the node lost it or finds it too
+        old. With stored or fetched grants, the backend attests before its first read. Any other
+        backend that has not attested sends the request without evidence; the node refuses it unless
+        the owner requires none.
 
         Args:
             owner: the owner's DID.
@@ -421,6 +455,8 @@ class Backend:
         get = allow(secrets.resource(name, scope=scope), KV_GET)
         network = self._network_of(owner) if by is None else self._network_in(by, owner)
         decrypt = allow(network.text, DECRYPT)
+        if by is None:
+            await self._finder.require((get, decrypt))
         live, is_new = await self._evidence_for(network, refused=None), False
         passed: set[str] = set()
         while True:
@@ -460,9 +496,10 @@ class Backend:
     async def put_generated(
         self, owner: str, secret: SecretName, value: str, generated: Generated, *, by: Grant
     ) -> str:
-        """Encrypt a generated secret, and store it unless a secret with this name exists.
+        """Encrypt and store a newly generated secret.
 
-        The secret is encrypted to the owner's network `protected`.
+        An existing secret with this name is not replaced. The secret is encrypted to the owner's
+        network `protected`.
 
         Args:
             owner: the owner's DID.
@@ -482,7 +519,7 @@ class Backend:
         return version
 
     async def read_value(self, space: str, key: str, *, by: Grant, max_bytes: int) -> bytes:
-        """Read a value from a space, using a grant from the owner of the space.
+        """Read a value from an owner's space.
 
         Args:
             space: full id of the space.
@@ -498,21 +535,20 @@ class Backend:
         try:
             value = await client.kv(space).get(key, max_bytes=max_bytes)
         except DelegationRevoked:
-            self._held.was_revoked((by.cid,))
+            self._held.mark_revoked((by.cid,))
             await self._store_states()
             raise
         await self._note_read((by.cid,))
         return value.body
 
     def _copy_pins(self, client: Client) -> None:
-        """Copy the pinned network keys of `client` to this backend's session."""
         for pin in client.session.pins:
             self._client.use(self._client.session.with_pin(pin))
 
     async def _evidence_for(
         self, network: NetworkId, *, refused: Attestation | None
     ) -> Attestation | None:
-        """Return a valid attestation, and attest again if necessary.
+        """Return current evidence of this backend's code.
 
         An attestation that expires soon or was refused is replaced. Concurrent readers share one
         attestation. `refused` is evidence that the node no longer accepts; None: the current
@@ -523,7 +559,9 @@ class Backend:
             live = self.attestation
             try:
                 if live is None:
-                    return None if self._folder is None else await self._attest_by_any(network)
+                    if self._folder is None and not self._finder.has_found:
+                        return None
+                    return await self._attest_by_any(network)
                 if live.expires_at - self._clock.now() >= RENEWAL_MARGIN_S and live is not refused:
                     return live
                 try:
@@ -540,27 +578,37 @@ class Backend:
         return self._client.encryption.network(owner=owner)
 
     def _network_in(self, grant: Grant, owner: str) -> NetworkId:
-        """Return the owner's encryption network named in a grant, or the owner's default one."""
+        """Find an owner's encryption network among the resources of a grant.
+
+        Only the grant's capabilities to decrypt are searched. The fallback is the owner's default
+        network.
+        """
         opened = (network_of(one.resource) for one in grant.capabilities if one.ability == DECRYPT)
         own = (one for one in opened if one is not None and same_principal(one.owner, owner))
         return next(own, None) or self._network_of(owner)
 
     async def _note_read(self, cids: Sequence[str]) -> None:
-        """Record that these grants were used for a read, so that they are not evicted later."""
+        """Mark grants as used for reading.
+
+        Used grants are not evicted later.
+        """
         is_new = not self._held.read.issuperset(cids)
-        self._held.was_read(cids)
+        self._held.mark_read(cids)
         if is_new or (self._folder is not None and self._client.session.pins != self._folder.pins):
             await self._store_states()
 
     async def _store_states(self) -> None:
-        """Store which grants have been used and which are revoked. Failures are only logged."""
+        """Save the ids of used grants and of revoked grants to disk.
+
+        Failures are only logged.
+        """
         try:
             await self._store()
         except FolderUnusable as error:
             _log.warning("cannot store which grants were read or revoked: %s", error)
 
     def _client_citing(self, grant: Grant) -> Client:
-        """Return a client whose requests cite only the given grant as proof."""
+        """Return a client that uses only the given grant."""
         client = self._by_grant.get(grant.cid)
         if client is None:
             session = self._client.session
@@ -575,11 +623,12 @@ class Backend:
     async def _demote(
         self, wanted: Capability, cited: tuple[str, ...], refusal: Unauthorized, passed: set[str]
     ) -> bool:
-        """Move refused grants to the end of the list, and return whether an untried grant remains.
+        """Move grants refused by the node to the end of the list.
 
-        Another holder of a grant of the owner can delegate it to this backend under conditions of
-        its own, and revoke it. So the newest grant is not the only one that counts (AT54). `passed`
-        collects the grants that were refused in this attempt.
+        Returns whether an untried grant remains. Another holder of a grant of the owner can
+        delegate it to this backend under conditions of its own, and revoke it. So the newest grant
+        is not the only one that counts (AT54). `passed` collects the grants that were refused in
+        this attempt.
         """
         passed.update(cited)
         session = self._client.session
@@ -590,12 +639,12 @@ class Backend:
             )
         )
         if isinstance(refusal, DelegationRevoked) and not self._held.revoked.issuperset(cited):
-            self._held.was_revoked(cited)
+            self._held.mark_revoked(cited)
             await self._store_states()
         return passed.isdisjoint(self._cited(self._client, wanted)) and bool(cited)
 
     async def _attest_by_any(self, network: NetworkId) -> Attestation:
-        """Attest on a network, trying grants in order until the node accepts one."""
+        """Attest this backend's code to the node, trying one grant after another."""
         decrypt, passed = allow(network.text, DECRYPT), set[str]()
         while True:
             cited = self._cited(self._client, decrypt)

@@ -1,4 +1,6 @@
-"""The folder in which a backend stores its grants, so that a restart needs no new grant.
+"""The folder in which a backend stores its grants.
+
+With this folder, a restart needs no new grant.
 
     backend.json         {"v", "did", "networks"}: the backend's DID, and the pinned network keys
     grants/<cid>.json    {"v", "number", "grant", "wasRead", "wasRevoked"}: a grant and its state
@@ -16,8 +18,8 @@ pinned network keys would be lost with it.
 
 Example:
     folder = GrantFolder(Path("/data/backend"), did)
-    held = HeldGrants(read=folder.kept.read, revoked=folder.kept.revoked)
-    folder.store(lambda: Holding(session.grants, session.pins, held.read, held.revoked))
+    held = HeldGrants(read=folder.stored.read, revoked=folder.stored.revoked)
+    folder.store(lambda: GrantSnapshot(session.grants, session.pins, held.read, held.revoked))
 """
 
 import fcntl
@@ -69,7 +71,7 @@ class _Row(Struct, rename="camel", forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class GrantSnapshot:
     """A snapshot of a backend's grants and pinned network keys.
 
     `read` contains the ids of used grants, `revoked` those of revoked grants.
@@ -82,7 +84,9 @@ class Holding:
 
 
 class GrantFolder:
-    """The folder with one backend's grants, locked so that only one process uses it.
+    """A locked folder that contains one backend's grants.
+
+    Only one process can use the folder at a time.
 
     Args:
         path: the folder; made with mode 0700 if missing.
@@ -123,10 +127,13 @@ class GrantFolder:
             raise
 
     @property
-    def kept(self) -> Holding:
-        """The stored grants and pins, with the newest grants first and revoked grants last."""
+    def stored(self) -> GrantSnapshot:
+        """The stored grants and pinned network keys.
+
+        The newest grants come first, and revoked grants last.
+        """
         rows = sorted(self._rows.items(), key=lambda kept: (kept[1].was_revoked, -kept[1].number))
-        return Holding(
+        return GrantSnapshot(
             grants=tuple(read_grant(row.grant) for _, row in rows),
             pins=self.pins,
             read=frozenset(cid for cid, row in rows if row.was_read),
@@ -134,14 +141,19 @@ class GrantFolder:
         )
 
     def close(self) -> None:
-        """Wait until no write is running, then unlock the folder. A second call does nothing."""
+        """Wait for a running write, then unlock the folder.
+
+        A second call does nothing.
+        """
         with self._writing:
             lock, self._lock = self._lock, None
             if lock is not None:
                 os.close(lock)
 
-    def store(self, current: Callable[[], Holding]) -> None:
-        """Write the current grants and pins durably to the folder. Blocks and is thread-safe.
+    def store(self, current: Callable[[], GrantSnapshot]) -> None:
+        """Write the current grants and pinned keys to the folder.
+
+        The write is durable. This method blocks and is thread-safe.
 
         Args:
             current: returns the state to store. It is called under the lock, so that of two calls
@@ -155,10 +167,10 @@ class GrantFolder:
                     f"the backend that uses the folder {self._path} was closed",
                     hint="call `Backend.open` to use the folder again",
                 )
-            holding = current()
+            snapshot = current()
             with self._using():
-                if holding.pins != self.pins:
-                    self._write_state(holding.pins)
+                if snapshot.pins != self.pins:
+                    self._write_state(snapshot.pins)
                 number = max((row.number for row in self._rows.values()), default=0)
                 # Only a tampered file has a number near the limit. Then all grants are renumbered;
                 # otherwise the next number could not be read back.
@@ -166,20 +178,20 @@ class GrantFolder:
                 if number >= _MOST_NUMBER - MOST:
                     number, known = 0, {}
                 numbers = count(number + 1)
-                for grant in reversed(holding.grants):
+                for grant in reversed(snapshot.grants):
                     cid = grant.cid
                     row_number = known[cid].number if cid in known else next(numbers)
                     row = _Row(
                         _VERSION,
                         row_number,
                         grant.header,
-                        cid in holding.read,
-                        cid in holding.revoked,
+                        cid in snapshot.read,
+                        cid in snapshot.revoked,
                     )
                     if self._rows.get(cid) != row:
                         replace_file(self._file_of(cid), canonical_members(row))
                         self._rows[cid] = row
-                cids = self._rows.keys() - {grant.cid for grant in holding.grants}
+                cids = self._rows.keys() - {grant.cid for grant in snapshot.grants}
                 for cid in cids:
                     self._file_of(cid).unlink(missing_ok=True)
                     del self._rows[cid]
@@ -301,7 +313,10 @@ def _read(path: Path, shape: type[Shape], *, most_bytes: int) -> Shape:
 
 
 def _reason(error: Exception) -> str:
-    """Return why a file cannot be used, without revealing the file's contents."""
+    """Describe why a file cannot be used.
+
+    The text does not reveal the file's contents.
+    """
     if isinstance(error, OSError):
         return error.strerror or "cannot be read"
     return (

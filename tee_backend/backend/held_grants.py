@@ -1,23 +1,24 @@
-"""The bounded set of grants that a backend keeps. Any client may submit grants (AT54).
+"""A backend's stored grants, limited in number (AT54).
 
-Expired grants are dropped first. If one owner's grants or all together exceed the limit, the oldest
-grant that the node reported as revoked is dropped; without a revoked grant, the oldest grant that
-was never used for a read. If all of them have been used, the new grant is refused. So a client that
-submits useless grants displaces only other useless grants.
+Any client may submit grants. Expired grants are dropped first. If one owner's grants or all
+together exceed the limit, the oldest grant that the node reported as revoked is dropped; without a
+revoked grant, the oldest grant that was never used for a read. If all of them have been used, the
+new grant is refused. So a client that submits useless grants displaces only other useless grants.
 
 The owner of a grant is read from its resources. The node registered the grant, so its chain begins
 with the owners of these resources. The members beside the token are unverified.
 
 Example:
     held = HeldGrants()
-    held.hold(grants := held.with_new(grant, session.grants, now=clock.now()))
-    held.was_read(session.proofs_for(wanted, now=clock.now()))
+    held.replace(grants := held.with_new(grant, session.grants, now=clock.now()))
+    held.mark_read(session.proofs_for(wanted, now=clock.now()))
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from capabilities.limits import Rates
 from capabilities.principals import Principal
 from capabilities.resources import root_of
 from sealspace.errors import GrantsFull
@@ -28,20 +29,59 @@ MOST_OF_AN_OWNER = 16
 MOST = 1024
 """Limit on all grants together; searching that many takes a fraction of a millisecond."""
 
+GRANTS_PER_MINUTE = 60
+"""Limit on grants that are passed to the application. Any client may send grants, and each costs
+the backend requests at its node, which limits them by address. Without this limit, a flood of
+grants would also block the backend's reads."""
+GRANTS_OF_A_CLIENT_PER_MINUTE = 12
+"""Limit on grants from one address, so that one client's flood leaves capacity for others."""
+MOST_CLIENTS = 4096
+
+
+class GrantRates(Rates[str | None]):
+    """Rate limits for grants that clients submit to a backend (AT54).
+
+    The limits apply to each client and in total. The bucket for the total has the key None. At most
+    MOST_CLIENTS buckets are kept, and the least recently used one is dropped. At the total rate,
+    filling that many takes more than an hour, so a dropped bucket would be full again by then.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(MOST_CLIENTS)
+
+    def let_through(self, client: str | None, *, now: float, grants: int = 1) -> bool:
+        """Return whether a client may submit new grants now.
+
+        Accepted grants are counted. Both the client's bucket and the total bucket need enough
+        capacity.
+
+        Args:
+            client: address of the sender; None: counted in the total only.
+            now: seconds of a monotonic clock.
+            grants: number of grants. More than GRANTS_OF_A_CLIENT_PER_MINUTE are never let through.
+        """
+        buckets = {client: GRANTS_OF_A_CLIENT_PER_MINUTE, None: GRANTS_PER_MINUTE}
+        for bucket, most in buckets.items():
+            if self.spent(bucket, per_s=most / 60, now=now) + grants > most:
+                return False
+        for bucket, most in buckets.items():
+            self.add(bucket, grants, per_s=most / 60, now=now)
+        return True
+
 
 GrantState = Literal["live", "ended", "revoked"]
 
 
 @dataclass(frozen=True, slots=True)
 class HeldGrant:
-    """A grant to a backend, with its state: live, ended or revoked."""
+    """A grant to a backend, with its current state."""
 
     grant: Grant
     state: GrantState
 
 
 class HeldGrants:
-    """Limits on a backend's grants, and records of used and revoked grants."""
+    """A backend's grants and their states."""
 
     def __init__(
         self,
@@ -58,7 +98,9 @@ class HeldGrants:
         self.revoked: frozenset[str] = frozenset(revoked)
 
     def with_new(self, grant: Grant, held: Sequence[Grant], *, now: float) -> tuple[Grant, ...]:
-        """Return the grants to keep after adding a grant. The new grant comes first.
+        """Return a new grant, followed by the current grants that can stay.
+
+        If a limit is reached, the oldest revoked or unused grant is left out.
 
         Args:
             grant: the new grant.
@@ -77,22 +119,25 @@ class HeldGrants:
         self._evict(kept, kept, self._most)
         return (grant, *kept)
 
-    def hold(self, grants: Iterable[Grant]) -> None:
-        """Set the current grants, and delete the records of grants that are no longer held."""
+    def replace(self, grants: Iterable[Grant]) -> None:
+        """Set the current grants and forget all others."""
         self.cids = frozenset(one.cid for one in grants)
         self.read &= self.cids
         self.revoked &= self.cids
 
-    def was_read(self, cids: Iterable[str]) -> None:
-        """Record that grants were used to open a secret or to read a value."""
+    def mark_read(self, cids: Iterable[str]) -> None:
+        """Mark grants as used for reading."""
         self.read |= frozenset(cids)
 
-    def was_revoked(self, cids: Iterable[str]) -> None:
-        """Record grants as revoked. Revoked grants are dropped first when the limit is reached."""
+    def mark_revoked(self, cids: Iterable[str]) -> None:
+        """Record grants as revoked.
+
+        Revoked grants are dropped first when the limit is reached.
+        """
         self.revoked |= frozenset(cids)
 
-    def described(self, grant: Grant, *, now: float) -> HeldGrant:
-        """Return a grant with its state: live, ended or revoked."""
+    def with_state(self, grant: Grant, *, now: float) -> HeldGrant:
+        """Return a grant with its current state."""
         if not grant.is_live(now):
             return HeldGrant(grant, "ended")
         return HeldGrant(grant, "revoked" if grant.cid in self.revoked else "live")

@@ -1,6 +1,7 @@
-"""The backend's persistent key, from a key service or a key file.
+"""The persistent key of a backend.
 
-The program chooses one of the two once. They give different keys, and so different DIDs.
+The key comes from a key service or a key file. The program chooses one of the two once. They give
+different keys, and so different DIDs.
 
     key service    The key follows from the application's id and is on no disk. It is the same on
                    every machine on which the key provider lets this application run, so a copied
@@ -38,10 +39,10 @@ _MAX_FILE_BYTES = 4096
 
 
 def backend_seed(keys: KeySource) -> bytes:
-    """Return the 32-byte seed of the backend's Ed25519 key. May block.
+    """Return the seed of the backend's Ed25519 key.
 
-    The seed is derived from the service's key, not equal to it, so other keys derived from that key
-    reveal nothing about the seed.
+    The seed has 32 bytes. This function may block. The seed is derived from the service's key, not
+    equal to it, so other keys derived from that key reveal nothing about the seed.
 
     Args:
         keys: the key service or key file.
@@ -56,9 +57,9 @@ def backend_seed(keys: KeySource) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
-    """A key file for platforms without a key service. It contains 32 random bytes as 64 hex digits.
+    """A key file for platforms without a key service.
 
-    The file has mode 0600.
+    The file contains 32 random bytes as 64 hex digits, and has mode 0600.
 
     Attributes:
         path: the file. It is made at the first use and never overwritten.

@@ -1,7 +1,8 @@
-"""HTTP routes that publish a backend's evidence and accept grants (AT50 to AT54).
+"""HTTP routes for a backend's evidence and for new grants (AT50 to AT54).
 
     GET  /.well-known/sealspace/backend?nonce=    the backend's statement, and a fresh quote that
                                                   binds it to the nonce
+    GET  /.well-known/sealspace/backend           the backend's DID and manifest, without a quote
     POST /.well-known/sealspace/backend/grants    a portable delegation to this backend's DID, or a
                                                   bundle of them; 204 once accepted
 
@@ -31,11 +32,12 @@ import msgspec
 from aiohttp import web
 
 from capabilities.capability_errors import InvalidJson
-from capabilities.limits import Rates, counted_address
+from capabilities.limits import counted_address
 from capabilities.principals import Principal
 from capabilities.strict_base64 import decode_url
 from capabilities.strict_json import parse_json
 from sealspace.documents.published import (
+    DESCRIPTION_TYPE,
     EVIDENCE_PATH,
     GRANTS_PATH,
     MAX_GRANT_BYTES,
@@ -53,45 +55,7 @@ from ..attestation.report_data import published_binding
 from ..backend_errors import KeepingError
 from ..evidence.evidence_errors import EvidenceSourceError
 from ..evidence.source import EvidenceSource, Quoted
-
-GRANTS_PER_MINUTE = 60
-"""Limit on grants that are passed to the application. Any client may send grants, and each costs
-the backend requests at its node, which limits them by address. Without this limit, a flood of
-grants would also block the backend's reads."""
-GRANTS_OF_A_CLIENT_PER_MINUTE = 12
-"""Limit on grants from one address, so that one client's flood leaves capacity for others."""
-MOST_CLIENTS = 4096
-
-
-class GrantRates(Rates[str | None]):
-    """Limits on the grants that a backend accepts per minute, in total and from one client (AT54).
-
-    The bucket for the total has the key None. At most MOST_CLIENTS buckets are kept, and the least
-    recently used one is dropped. At the total rate, filling that many takes more than an hour, so a
-    dropped bucket would be full again by then.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(MOST_CLIENTS)
-
-    def let_through(self, client: str | None, *, now: float, grants: int = 1) -> bool:
-        """Return whether a client may submit new grants now. Accepted grants are counted.
-
-        Both the client's bucket and the total bucket need enough capacity.
-
-        Args:
-            client: address of the sender; None: counted in the total only.
-            now: seconds of a monotonic clock.
-            grants: number of grants. More than GRANTS_OF_A_CLIENT_PER_MINUTE are never let through.
-        """
-        buckets = {client: GRANTS_OF_A_CLIENT_PER_MINUTE, None: GRANTS_PER_MINUTE}
-        for bucket, most in buckets.items():
-            if self.spent(bucket, per_s=most / 60, now=now) + grants > most:
-                return False
-        for bucket, most in buckets.items():
-            self.add(bucket, grants, per_s=most / 60, now=now)
-        return True
-
+from .held_grants import GRANTS_OF_A_CLIENT_PER_MINUTE, GrantRates
 
 MOST_WAITING = 16
 """Requests for evidence that may wait for a quote; further ones get 503."""
@@ -112,7 +76,7 @@ AsgiApplication = Callable[[Message, Receive, Send], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SurfaceRequest:
-    """An HTTP request in a form that does not depend on the server (aiohttp or ASGI).
+    """An HTTP request received through aiohttp or ASGI.
 
     Attributes:
         method: HTTP method in capitals.
@@ -131,13 +95,18 @@ class SurfaceRequest:
     body: AsyncIterator[bytes] = field(repr=False)
 
     def header(self, name: str) -> str | None:
-        """Return the value of the first header with this name, ignoring case, or None."""
+        """Return the first header with this name, or None.
+
+        Case is ignored.
+        """
         return next((value for given, value in self.headers if given == name.lower()), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SurfaceAnswer:
-    """An HTTP response. For HEAD requests the server omits the body.
+    """An HTTP response sent through aiohttp or ASGI.
+
+    For HEAD requests the server omits the body.
 
     Attributes:
         status: HTTP status.
@@ -151,14 +120,17 @@ class SurfaceAnswer:
 
 
 class ClientGone(Exception):
-    """The client disconnected before its request was complete, so no response can be sent."""
+    """The client disconnected before the request was complete."""
 
 
 class OnGrant(Protocol):
-    """A callback that accepts a group of grants, such as `Backend.accept`."""
+    """A callback that accepts new grants for a backend.
+
+    `Backend.accept` is such a callback.
+    """
 
     def __call__(self, *portables: PortableDelegation) -> Awaitable[object]:
-        """Accept all given grants, or none of them if one is unusable.
+        """Accept all of the given grants or none of them.
 
         Raises SealspaceError if a grant is unusable. The error's text is sent to the client.
         """
@@ -170,7 +142,7 @@ ClientOf = Callable[[SurfaceRequest], str | None]
 
 
 class BackendSurface:
-    """The HTTP routes that publish a backend's evidence and accept grants for it.
+    """The HTTP routes for a backend's evidence and for new grants.
 
     Args:
         source: makes quotes; see `tee_backend.evidence`.
@@ -208,6 +180,8 @@ class BackendSurface:
             raise ValueError(exc.message) from exc
         self._did: Principal = parsed.did
         self._statement_sha256 = parsed.sha256
+        description = {"type": DESCRIPTION_TYPE, "did": did, "manifest": members}
+        self._description = msgspec.json.encode(description)
         self._on_grant = on_grant
         self._quoting = asyncio.Lock()
         self._waiting = self._grants_under_way = 0
@@ -217,7 +191,10 @@ class BackendSurface:
     # --- the two kinds of servers -----------------------------------------------------------------
 
     def mount(self, app: web.Application) -> None:
-        """Add the routes to an aiohttp application. Other paths are not affected."""
+        """Add the backend's routes to an aiohttp application.
+
+        Other paths are not affected.
+        """
 
         async def handle(request: web.Request) -> web.Response:
             asked = SurfaceRequest(
@@ -241,7 +218,7 @@ class BackendSurface:
         app.router.add_route("*", EVIDENCE_PATH + "{rest:(?:/.*)?}", handle)
 
     def asgi(self, inner: AsgiApplication | None = None) -> AsgiApplication:
-        """Return an ASGI application that serves these routes.
+        """Return an ASGI application that serves the backend's routes.
 
         Args:
             inner: the program's own application. It gets all other requests, and the lifespan
@@ -293,7 +270,7 @@ class BackendSurface:
     # --- responses --------------------------------------------------------------------------------
 
     async def answer(self, request: SurfaceRequest) -> SurfaceAnswer:
-        """Process a request to one of these routes, and return the HTTP response.
+        """Handle an HTTP request and return the response.
 
         Args:
             request: untrusted.
@@ -315,8 +292,16 @@ class BackendSurface:
         return await answer(request)
 
     async def _evidence(self, request: SurfaceRequest) -> SurfaceAnswer:
-        """Return the backend's evidence, with a new quote bound to the nonce in the request."""
-        nonce = decode_url(_nonce_of(request.query))
+        """Return the backend's evidence with a new quote.
+
+        The quote is bound to the nonce in the request. Without a nonce, return the backend's DID
+        and manifest; this needs no quote.
+        """
+        headers = {"content-type": "application/json", "cache-control": "no-store"}
+        text = _nonce_of(request.query)
+        if text is None:
+            return SurfaceAnswer(status=200, headers=headers, body=self._description)
+        nonce = decode_url(text)
         if nonce is None or len(nonce) != NONCE_BYTES:
             return _problem(
                 400, "nonce-malformed", f"?nonce= has to be {NONCE_BYTES} bytes in base64url"
@@ -335,11 +320,13 @@ class BackendSurface:
         body = encode_published(
             nonce, self._statement, quote=quoted.quote, event_log=quoted.log_entries
         )
-        headers = {"content-type": "application/json", "cache-control": "no-store"}
         return SurfaceAnswer(status=200, headers=headers, body=body)
 
     async def _quote(self, report_data: bytes) -> Quoted:
-        """Make a quote for a waiting request. Quotes are made one at a time."""
+        """Make a quote for a waiting request.
+
+        Quotes are made one at a time.
+        """
         try:
             async with self._quoting:
                 # In a thread: a quote is read from a file system or a socket, which blocks.
@@ -348,7 +335,7 @@ class BackendSurface:
             self._waiting -= 1
 
     async def _take_grant(self, request: SurfaceRequest, on_grant: OnGrant) -> SurfaceAnswer:
-        """Check the grants in a request, and pass them to the application's callback (AT54)."""
+        """Check the grants in a request and pass them to the callback (AT54)."""
         # AT57: refused even if the server would decompress it; a small body could become large.
         if request.header("content-encoding") not in (None, "identity"):
             return _problem(
@@ -402,12 +389,12 @@ def _nonce_of(query: str) -> str | None:
     try:
         pairs = parse_qsl(query[:_MAX_QUERY_CHARS], keep_blank_values=True)
     except ValueError:
-        return None
+        return ""
     return next((value for name, value in pairs if name == "nonce"), None)
 
 
 async def _bounded_body(request: SurfaceRequest) -> bytes | None:
-    """Read the body of a request, or return None if the body is longer than MAX_GRANT_BYTES."""
+    """Read the body of a request, or return None if it is too long."""
     stated = request.header("content-length") or ""
     # The number of digits first, because int() raises ValueError for very long numbers.
     if stated.isdecimal() and (len(stated) > 12 or int(stated) > MAX_GRANT_BYTES):
@@ -421,7 +408,7 @@ async def _bounded_body(request: SurfaceRequest) -> bytes | None:
 
 
 async def _pieces_of(request: web.Request) -> AsyncIterator[bytes]:
-    """Yield the chunks of a request body from aiohttp."""
+    """Yield the body of an aiohttp request in chunks."""
     try:
         async for piece in request.content.iter_any():
             yield piece
@@ -430,7 +417,7 @@ async def _pieces_of(request: web.Request) -> AsyncIterator[bytes]:
 
 
 async def _body_of(receive: Receive) -> AsyncIterator[bytes]:
-    """Yield the chunks of a request body from an ASGI server."""
+    """Yield the body of an ASGI request in chunks."""
     is_more = True
     while is_more:
         message = await receive()
@@ -441,7 +428,7 @@ async def _body_of(receive: Receive) -> AsyncIterator[bytes]:
 
 
 async def _live(receive: Receive, send: Send) -> None:
-    """Acknowledge ASGI lifespan events if there is no inner application."""
+    """Acknowledge ASGI lifespan events."""
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})

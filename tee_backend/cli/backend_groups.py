@@ -9,7 +9,7 @@ backend = LazyGroup(
     {
         "show": Row(
             "tee_backend.cli.granting",
-            "Verify which code a backend runs, and describe it.",
+            "Verify and show which code a backend runs.",
             "verify",
         ),
         "grant": Row(
@@ -17,6 +17,7 @@ backend = LazyGroup(
             "Grant secrets to a backend, for exactly the code that it proves to run.",
             "verify",
         ),
+        "deliver": Row("tee_backend.cli.grants", "Send a grant from a file to its backend."),
         "list": Row(
             "tee_backend.cli.grants",
             "Show the grants made from this machine, and the state of each grant.",
@@ -64,7 +65,7 @@ keys = LazyGroup(
         ),
         "list": Row(
             "tee_backend.cli.program_commands:list_keys",
-            "Show your API keys at a runner, and your account.",
+            "Show your account and API keys at a runner.",
         ),
         "revoke": Row("tee_backend.cli.program_commands:revoke_key", "Revoke an API key."),
     },

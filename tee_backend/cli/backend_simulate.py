@@ -15,11 +15,11 @@ from ..evidence.simulated import PlatformFolderError, SimulatedPlatform
 @click.command("simulate")
 @click.argument("folder", type=NEW_FOLDER)
 def simulate(folder: Path) -> None:
-    """Create a simulated platform in DIR, or renew its collateral for 30 days.
+    """Create a simulated platform in DIR.
 
-    Quotes of the platform have the genuine format but prove nothing: anyone who can read DIR can
-    make such quotes. A node accepts the quotes only if the node is started with the platform's root
-    certificate.
+    For an existing platform, the collateral is renewed for 30 days. Quotes of the platform have the
+    genuine format but prove nothing: anyone who can read DIR can make such quotes. A node accepts
+    the quotes only if the node is started with the platform's root certificate.
     """
     try:
         if folder.exists():

@@ -43,6 +43,7 @@ from sealspace.cli.paths import FILE, FOLDER, read_named
 from sealspace.cli.secret import scope_option
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import (
+    end_text,
     is_interactive,
     optional_time,
     print_lines,
@@ -86,10 +87,11 @@ _SHOWN_TTL_S = 86_400.0  # of the policy that `show` prints; it grants nothing
 _MAX_APPROVED_BYTES = 256 * 1024
 
 
-class Inspection:
-    """Verifier of backend code, configured by command options and the last login.
+class BackendVerifier:
+    """A verifier of backends, configured by command options.
 
-    `approved_secrets` are the secrets that the backend asked for when its code was approved.
+    The last login has the default root certificate and collateral. `approved_secrets` are those
+    that the approved code asked for.
     """
 
     def __init__(
@@ -104,31 +106,35 @@ class Inspection:
         yes: bool = False,
     ) -> None:
         self.expect, self.accept, self.pin, self.yes = expect, accept, pin, yes
-        self.approved, self.approved_secrets = _approved_in(like)
+        self.approved, self.approved_secrets = _read_approved(like)
         with suppress(NotSignedIn):
-            memoize = owner_home().profile()
-            trust_root, collateral = (
-                trust_root or memoize.trust_root,
-                collateral or memoize.collateral,
-            )
+            profile = owner_home().profile()
+            trust_root = trust_root or profile.trust_root
+            collateral = collateral or profile.collateral
         documents = FetchedCollateral() if collateral is None else CollateralFolder(collateral)
         self.inspector = Inspector(documents, root=read_trust_root(trust_root))
 
-    async def look(self, url: str) -> Seen:
-        """Fetch and verify a backend's evidence, and check the code against the command options."""
+    async def verify(self, url: str) -> Seen:
+        """Fetch and verify a backend's evidence.
+
+        The code must also match the command options.
+        """
         tell(f"requesting a fresh quote from {url}, and verifying it …")
         seen = await fetch_evidence(url, self.inspector)
         self.require(seen)
         return seen
 
     def require(self, seen: Seen) -> None:
-        """Refuse a backend if the code does not match the command options."""
+        """Check a backend's code against the options `--expect` and `--like`."""
         require_expected(seen, self.expect)
         if self.approved is not None:
             require_like(seen, self.approved)
 
-    def knows(self, seen: Seen) -> bool:
-        """Return whether `--expect` or `--like` covers all code of the backend (AT53)."""
+    def names_all_code(self, seen: Seen) -> bool:
+        """Return whether the command options specify all of a backend's code (AT53).
+
+        The options are `--expect` and `--like`.
+        """
         by_policy = self.approved is not None and is_whole_policy(seen, self.approved)
         return by_policy or is_whole_code(seen, self.expect)
 
@@ -139,13 +145,13 @@ class Inspection:
     def confirm(
         self, seen: Seen, lines: Iterable[str], *, are_named: bool = True, err: bool = False
     ) -> None:
-        """Print what is granted, and ask the user to confirm the grant.
+        """Ask the user to confirm a grant.
 
         Everything that is granted is printed first. No question is asked with --yes, or if the
         options name all the code and all that is granted (`are_named`).
         """
         print_lines(*lines, err=err or shared().as_json)
-        if self.yes or (self.knows(seen) and are_named):
+        if self.yes or (self.names_all_code(seen) and are_named):
             return
         if not is_interactive():
             raise InvalidInput(
@@ -163,9 +169,9 @@ def _address(url: str) -> str:
     return url
 
 
-inspection_options = gathering(
-    "inspection",
-    Inspection,
+verifier_options = gathering(
+    "verifier",
+    BackendVerifier,
     click.argument("url", type=_address),
     click.option(
         "--expect",
@@ -218,11 +224,11 @@ inspection_options = gathering(
     ),
 )
 """Adds the argument URL and the options for judging a backend, passed to the command as one
-argument `inspection`."""
+argument `verifier`."""
 
 
-def seen_at_start(run: VerifiedRun) -> Seen:
-    """Return a runner's verified evidence from startup, for comparison with current evidence."""
+def startup_evidence(run: VerifiedRun) -> Seen:
+    """Return the verified startup evidence of a runner."""
     start = run.start
     published = Published(
         nonce=b"", statement=start.statement, quote=start.quote, event_log=start.event_log
@@ -242,15 +248,16 @@ def seen_at_start(run: VerifiedRun) -> Seen:
         " approved.json` for `grant --like approved.json`. No login is needed."
     ),
 )
-@inspection_options
-def show(url: str, inspection: Inspection) -> None:
-    """Verify which code the backend at URL runs, and show what a grant would allow.
+@verifier_options
+def show(url: str, verifier: BackendVerifier) -> None:
+    """Verify the backend at URL and show its code.
 
-    The evidence is verified on this machine. Nothing is granted.
+    The output also shows what a grant would allow. The evidence is verified on this machine.
+    Nothing is granted.
     """
-    seen = asyncio.run(inspection.look(url))
+    seen = asyncio.run(verifier.verify(url))
     try:
-        policy = inspection.policy(seen, ttl_s=_SHOWN_TTL_S)
+        policy = verifier.policy(seen, ttl_s=_SHOWN_TTL_S)
     except BackendNotAcceptable:
         # Shown in spite of the refusal, so that a person can read what is wrong.
         print_result(as_json(seen), in_plain_words(seen))
@@ -277,11 +284,8 @@ def show(url: str, inspection: Inspection) -> None:
     )
 
 
-def _approved_in(path: Path | None) -> tuple[Policy | None, frozenset[str]]:
-    """Read a policy and secret names from a file with the output of `show --json`.
-
-    The file may also contain only a policy. Without a file, the policy is None.
-    """
+def _read_approved(path: Path | None) -> tuple[Policy | None, frozenset[str]]:
+    """Read an approved policy and secret names from `show --json` output, or a policy alone."""
     if path is None:
         return None, frozenset()
     try:
@@ -328,38 +332,39 @@ yes_option = click.option(
 @_expires_option
 @yes_option
 @click.option("--no-hand-over", is_flag=True, help="Only store the grant's file; do not send it.")
-@inspection_options
+@verifier_options
 @at_node
 async def grant(
     client: Client,
     url: str,
-    inspection: Inspection,
+    verifier: BackendVerifier,
     secrets: tuple[str, ...],
     ttl_s: float,
     no_hand_over: bool,
 ) -> None:
-    """Verify the backend at URL, show its code, and grant secrets to exactly that code.
+    """Verify the backend at URL and grant it secrets.
 
-    The grant names the backend's DID and its code, and keys are released only if both match. The
-    wallet signs the grant, and the backend receives it.
+    The backend's code is shown, and the secrets are granted to exactly that code. The grant names
+    the backend's DID and its code, and keys are released only if both match. The wallet signs the
+    grant, and the backend receives it.
     """
-    seen = await inspection.look(url)
+    seen = await verifier.verify(url)
     asked_for = [one.label for one in seen.wanted]
     resources = client.backends.resources(seen, secrets or None)
     await require_stored(client, secrets or asked_for)
     # before the question: a grant that the node would refuse to judge opens nothing
     await client.backends.require_judgeable(seen)
-    policy = inspection.policy(seen, resources, ttl_s=ttl_s)
+    policy = verifier.policy(seen, resources, ttl_s=ttl_s)
     # A manifest is not part of the code, and may ask for more secrets than at the approval. So the
     # secrets have to be named, now or then.
-    are_named = bool(secrets) or inspection.approved_secrets.issuperset(asked_for)
-    inspection.confirm(seen, in_plain_words(seen, policy), are_named=are_named)
+    are_named = bool(secrets) or verifier.approved_secrets.issuperset(asked_for)
+    verifier.confirm(seen, in_plain_words(seen, policy), are_named=are_named)
     portable = await client.backends.grant(
         seen,
         secrets or None,
         ttl_s=ttl_s,
-        accept=inspection.accept,
-        pin=inspection.pin,
+        accept=verifier.accept,
+        pin=verifier.pin,
         wallet=owner_home().wallet(),
     )
     kept = await deliver(url, portable, hands_over=not no_hand_over)
@@ -367,7 +372,7 @@ async def grant(
 
 
 async def require_stored(client: Client, labels: Sequence[str]) -> None:
-    """Refuse a grant for a secret that is not stored at the node."""
+    """Check that the secrets of a grant are stored at the node."""
     secrets = [parse_secret_label(label) for label in labels]
     stored = {
         scope: await client.secrets().list(scope=scope)
@@ -384,12 +389,12 @@ async def require_stored(client: Client, labels: Sequence[str]) -> None:
 async def deliver(
     url: str, portable: PortableDelegation, *, hands_over: bool = True
 ) -> dict[str, Json]:
-    """Save a grant on this machine, and send the grant to the backend.
+    """Save a grant on this machine and send it to the backend.
 
     Returns the grant's CID, file and expiry time as JSON.
     """
     path = owner_home().keep_grant(portable, url=url)
-    tell(f"granted: {portable.cid}")
+    tell(f"granted {end_text(portable.expires_at)}: {portable.cid}")
     if hands_over:
         await hand_over_all(url, [portable], kept=str(path))
     return {
@@ -408,7 +413,10 @@ _MAX_CONDITION_FILE_BYTES = 64 * 1024
 def _condition(
     callers: tuple[str, ...], anybody: bool, is_owner: bool, file: Path | None
 ) -> Condition:
-    """Convert the command's options to a condition on callers. At most one option may be given."""
+    """Convert the command options to a condition on who may call.
+
+    At most one option may be given.
+    """
     if sum((bool(callers), anybody, is_owner, file is not None)) > 1:
         raise click.UsageError("give only one of --caller, --anybody, --owner and --condition")
     if anybody:
@@ -490,12 +498,12 @@ def _condition(
 @limit_options(GrantLimits)
 @_expires_option
 @yes_option
-@inspection_options
+@verifier_options
 @at_node
 async def grant_runner(
     client: Client,
     url: str,
-    inspection: Inspection,
+    verifier: BackendVerifier,
     secrets: tuple[str, ...],
     programs: tuple[str, ...],
     follows: bool,
@@ -504,11 +512,12 @@ async def grant_runner(
     limits: GrantLimits,
     ttl_s: float,
 ) -> None:
-    """Verify the runner at URL, and grant it secrets for the named programs and callers.
+    """Verify the runner at URL and grant it secrets.
 
-    The node releases the secrets only to the runner's verified code. That code passes the secrets
-    only to the named programs, and only when a named caller runs the program. The wallet signs the
-    grant, and the runner receives the grant.
+    The secrets are for the named programs and callers only. The node releases the secrets only to
+    the runner's verified code. That code passes the secrets only to the named programs, and only
+    when a named caller runs the program. The wallet signs the grant, and the runner receives the
+    grant.
     """
     named = [parse_secret_label(label) for label in secrets]
     for secret in named:
@@ -524,20 +533,20 @@ async def grant_runner(
         limits=limits,
         programs=tuple([await _program(client, one, follows=follows) for one in programs]),
     )
-    seen = await inspection.look(url)
+    seen = await verifier.verify(url)
     await require_stored(client, secrets)
     # before the question: a grant that the node would refuse to judge opens nothing
     await client.backends.require_judgeable(seen)
     paths = [client.secrets().resource(secret.name, scope=secret.scope) for secret in named]
-    policy = inspection.policy(seen, paths, ttl_s=ttl_s)
-    inspection.confirm(seen, (*in_plain_words(seen, policy), *run_words(run)))
+    policy = verifier.policy(seen, paths, ttl_s=ttl_s)
+    verifier.confirm(seen, (*in_plain_words(seen, policy), *run_words(run)))
     portable = await client.runners.grant(
         seen,
         secrets,
         run,
         ttl_s=ttl_s,
-        accept=inspection.accept,
-        pin=inspection.pin,
+        accept=verifier.accept,
+        pin=verifier.pin,
         wallet=owner_home().wallet(),
     )
     kept = await deliver(url, portable)
@@ -545,12 +554,15 @@ async def grant_runner(
 
 
 async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
-    """Return a grant rule for a program's current hash, or for all versions of its project."""
+    """Return a grant rule for a program.
+
+    The rule is for the program's current hash, or for all versions of its project.
+    """
     if "/" not in text and len(text) == 64:
         if follows:
             raise InvalidInput(
                 "--follow needs a project name: a hash names only one version",
-                hint="name the project as DID/NAME",
+                hint="write the project as DID/NAME",
             )
         return ByHash(checked_sha256(text, what="--program"))
     project = project_of(text)
@@ -575,15 +587,18 @@ async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
 )
 @_expires_option
 @yes_option
-@inspection_options
+@verifier_options
 @click.argument("name", metavar="NAME")
 @at_node
-async def share(client: Client, url: str, inspection: Inspection, name: str, ttl_s: float) -> None:
-    """Verify the runner at URL, and let it read and run every version of your private project NAME.
+async def share(
+    client: Client, url: str, verifier: BackendVerifier, name: str, ttl_s: float
+) -> None:
+    """Share your private project NAME with the runner at URL.
 
-    Everyone who may call that runner may run the program. The program gets only secrets that were
-    granted to the program. The node lets anyone with the runner's key read the program, whatever
-    code they run. The runner's platform protects this key from other code.
+    The runner is verified first. It may read and run every version of the project. Everyone who may
+    call that runner may run the program. The program gets only secrets that were granted to the
+    program. The node lets anyone with the runner's key read the program, whatever code they run.
+    The runner's platform protects this key from other code.
     """
     project = project_of(checked_project_name(name))
     if await read_active(reader(client, project), project) is None:
@@ -591,8 +606,8 @@ async def share(client: Client, url: str, inspection: Inspection, name: str, ttl
             f"no version of {project.text} is active",
             hint=f"sealspace project publish {project.name} FILE --private",
         )
-    seen = await inspection.look(url)
-    inspection.confirm(seen, in_plain_words(seen, inspection.policy(seen, ttl_s=ttl_s)))
+    seen = await verifier.verify(url)
+    verifier.confirm(seen, in_plain_words(seen, verifier.policy(seen, ttl_s=ttl_s)))
     portable = await client.runners.share_project(
         seen, name, ttl_s=ttl_s, wallet=owner_home().wallet()
     )
@@ -619,30 +634,30 @@ _GENERATE_TTL_S = 600.0
     is_flag=True,
     help="Generate without asking for confirmation, regardless of the code that runs at URL.",
 )
-@inspection_options
+@verifier_options
 @click.argument("names", metavar="NAME[:TYPE]…", nargs=-1, required=True)
 @at_node
 async def generate(
-    client: Client, url: str, inspection: Inspection, names: tuple[str, ...], scope: str | None
+    client: Client, url: str, verifier: BackendVerifier, names: tuple[str, ...], scope: str | None
 ) -> None:
-    """Generate secrets inside the runner at URL. Only the names of the secrets are printed.
+    """Generate secrets inside the runner at URL.
 
-    A name begins with PROTECTED_. TYPE is hex32 (the default), hex16, hex64, ed25519, ed25519_seed,
-    password, or password:N with N from 8 to 256. The secrets are sealed to your network
-    `protected`, which is made with a policy against opening in person; if you remove that policy,
-    each opening leaves a receipt. Existing secrets are kept.
+    Only the names of the secrets are printed. A name begins with PROTECTED_. TYPE is hex32 (the
+    default), hex16, hex64, ed25519, ed25519_seed, password, or password:N with N from 8 to 256. The
+    secrets are sealed to your network `protected`, which is made with a policy against opening in
+    person; if you remove that policy, each opening leaves a receipt. Existing secrets are kept.
     """
     wanted = _parse_names(names)
     generation_body(client.session.owner, scope, wanted)  # refuse a wrong name before the quote
-    seen = await inspection.look(url)
-    policy = inspection.policy(seen, ttl_s=_GENERATE_TTL_S)
-    inspection.confirm(seen, in_plain_words(seen, policy), err=True)
+    seen = await verifier.verify(url)
+    policy = verifier.policy(seen, ttl_s=_GENERATE_TTL_S)
+    verifier.confirm(seen, in_plain_words(seen, policy), err=True)
     made = await client.runners.generate(
         seen,
         wanted,
         scope=scope,
-        accept=inspection.accept,
-        pin=inspection.pin,
+        accept=verifier.accept,
+        pin=verifier.pin,
         wallet=owner_home().wallet(),
     )
     if made.statement is None:
@@ -652,7 +667,7 @@ async def generate(
     try:
         start = await start_of(url)
         run = await verify_generated(
-            made.statement, start, inspection.inspector, authorization=made.authorization
+            made.statement, start, verifier.inspector, authorization=made.authorization
         )
         _require_made_by(run, seen, policy, made.generated)
     except (BackendError, StatementInvalid):
@@ -678,8 +693,8 @@ async def generate(
 def _require_made_by(
     run: VerifiedRun, seen: Seen, policy: Policy, generated: Sequence[str]
 ) -> None:
-    """Check that the secrets were generated by the code that was verified (RN149)."""
-    require_like(seen_at_start(run), policy)
+    """Check that the secrets were generated by the verified code (RN149)."""
+    require_like(startup_evidence(run), policy)
     stated = run.stated["secrets"]
     names = (
         [one.get("name") for one in stated if isinstance(one, dict)]
@@ -688,8 +703,8 @@ def _require_made_by(
     )
     if run.stated["runner"] != seen.did or names != list(generated):
         raise StatementInvalid(
-            "the runner's signed statement has a different DID than the runner, or different"
-            " secrets than the response"
+            "the runner's signed statement has a different DID than the runner, or lists"
+            " different secrets than the response"
         )
 
 

@@ -1,17 +1,21 @@
 """The commands `list`, `revoke` and `withdraw` for grants to backends and runners."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
+from pathlib import Path
 from typing import Any
 
 import click
 
 from capabilities.principals import same_principal
 from capabilities.strict_json import Json
+from sealspace.apps.backends import deliver as deliver_grants
 from sealspace.apps.descriptions import caller_words, granted_labels, program_words, run_grant_of
 from sealspace.cli.grant_list import state_at_node
 from sealspace.cli.node_terms import gathering
 from sealspace.cli.owner_profile import KeptGrant, at_node, dids_of, known_grants, owner_home
+from sealspace.cli.paths import FILE, read_grants
 from sealspace.cli.terminal import (
     confirm,
     is_interactive,
@@ -33,7 +37,10 @@ from sealspace.wire.portable import PortableDelegation
 )
 @at_node
 async def list_(client: Client) -> None:
-    """List the grants to backends that were made on this machine, with the state of each grant."""
+    """List your grants to backends, as saved on this machine.
+
+    The state of each grant is shown.
+    """
     listed = [await _listed(client, one) for one in owner_home().grants() if one.url is not None]
     print_rows(
         [shown for shown, _ in listed],
@@ -44,7 +51,10 @@ async def list_(client: Client) -> None:
 
 
 async def _listed(client: Client, one: KeptGrant) -> tuple[dict[str, Json], tuple[str, ...]]:
-    """Fetch a grant's state from the node, and describe the grant as JSON and table cells."""
+    """Fetch and describe the state of a grant.
+
+    The description is returned as JSON and as table cells.
+    """
     portable, secrets = one.portable, granted_labels(one.portable)
     state, until = await state_at_node(client, portable.cid), optional_time(portable.expires_at)
     shown: dict[str, Json] = {
@@ -58,20 +68,51 @@ async def _listed(client: Client, one: KeptGrant) -> tuple[dict[str, Json], tupl
     return shown, (state, until or "-", one.url or "-", ", ".join(secrets))
 
 
+@click.command(
+    "deliver",
+    epilog=(
+        "Example: `sealspace backend deliver grants.json --to https://backend.example`. No login is"
+        " needed. Backends that use the node of the grant fetch it by themselves."
+    ),
+)
+@click.argument("file", type=FILE)
+@click.option(
+    "--to",
+    "url",
+    metavar="URL",
+    help="Address of the backend. Default: that of an earlier grant from this machine.",
+)
+def deliver(file: Path, url: str | None) -> None:
+    """Send the grants in FILE to the backend that they are for.
+
+    Use this if the backend cannot reach the node where the grants were made.
+    """
+    portables = read_grants(file)
+    did = portables[0].delegate_did
+    url = url or next((one.url for one in owner_home().grants_to(did) if one.url), None)
+    if url is None:
+        raise InvalidInput(
+            f"cannot send the grants: the address of {did} is not known on this machine",
+            hint="specify the backend's address: --to URL",
+        )
+    asyncio.run(deliver_grants(url, *portables))
+    print_result({"url": url}, (f"handed over to {url}",))
+
+
 @click.command("revoke", epilog="Example: `sealspace backend revoke https://backend.example`.")
 @click.argument("target", metavar="URL|DID")
 @yes_option
 @at_node
 async def revoke(client: Client, target: str, yes: bool) -> None:
-    """Permanently revoke all grants that were made on this machine to a backend.
+    """Permanently revoke all grants to a backend.
 
-    You can make new grants to the backend later.
+    Only grants that were made on this machine are revoked. You can make new grants to the backend
+    later.
     """
-    wallet = owner_home().wallet()
+    home = owner_home()
+    wallet, owner = home.wallet(), home.profile().owner
     grants = [
-        one.portable
-        for one in known_grants(target)
-        if same_principal(one.portable.owner, wallet.did)
+        one.portable for one in known_grants(target) if same_principal(one.portable.owner, owner)
     ]
     if not grants:
         raise InvalidInput(
@@ -93,13 +134,19 @@ async def revoke(client: Client, target: str, yes: bool) -> None:
 
 
 async def _revoke_each(
-    client: Client, grants: Sequence[PortableDelegation], wallet: Wallet
+    client: Client, grants: Sequence[PortableDelegation], wallet: Wallet | None
 ) -> None:
-    """Try to revoke every grant. If the node refused some, raise the last refusal at the end."""
+    """Try to revoke every grant.
+
+    If the node refused some revocations, the last refusal is raised at the end.
+    """
     refusals = []
     for one in grants:
         try:
-            await client.delegations.revoke_by_wallet(one, wallet)
+            if wallet is None:
+                await client.delegations.revoke(one)
+            else:
+                await client.delegations.revoke_by_wallet(one, wallet)
         except NodeRefused as refusal:
             refusals.append(refusal)
             tell(f"not revoked: {one.cid}")
@@ -130,10 +177,10 @@ async def _revoke_each(
 async def withdraw(
     client: Client, target: str | None, measurement: str | None, evidence: str | None, yes: bool
 ) -> None:
-    """Permanently deny all keys of your network to backends with this address, code or evidence.
+    """Permanently deny backends access to the keys of your encryption network.
 
-    The denial overrides all grants from the next request on, and cannot be undone. To end grants
-    without denying keys, use `revoke`.
+    The backends are named by address, code or evidence. The denial overrides all grants from the
+    next request on, and cannot be undone. To end grants without denying keys, use `revoke`.
     """
     named = [one for one in (target, measurement, evidence) if one is not None]
     if len(named) != 1:
@@ -162,9 +209,10 @@ def _bytes(text: str) -> bytes:
 @click.command("list", epilog="To end the grants to a runner: `sealspace runner revoke URL`.")
 @at_node
 async def list_runs(client: Client) -> None:
-    """List the grants to runners that were made on this machine, with the state of each grant.
+    """List your grants to runners, as saved on this machine.
 
-    The list also shows the programs, callers and hosts that each grant allows.
+    The state of each grant is shown. The list also shows the programs, callers and hosts that each
+    grant allows.
     """
     found, rows = [], []
     for one in owner_home().grants():
@@ -187,7 +235,10 @@ async def list_runs(client: Client) -> None:
 
 
 def limit_options(kind: type[Any]) -> Callable[..., Any]:
-    """Return a decorator that adds a run's limit options. The command gets them as `limits`."""
+    """Return a decorator that adds command options for resource limits.
+
+    The command gets the limits as the argument `limits`.
+    """
     names = ("--max-instructions", "--max-memory-mb", "--max-execution-s")
     options = [
         click.option(name, type=click.IntRange(1, most), default=default, help="Limit of a run.")
@@ -197,6 +248,10 @@ def limit_options(kind: type[Any]) -> Callable[..., Any]:
 
 
 def hosts_words(stated: Json) -> str:
-    """Return the hosts listed in an unverified run receipt, separated by commas, or "none"."""
+    """Format the list of contacted hosts in a run receipt.
+
+    The receipt is not verified here. The hosts are separated by commas. Without hosts, the text is
+    "none".
+    """
     hosts = stated.get("hosts") if isinstance(stated, dict) else None
     return ", ".join(map(str, hosts if isinstance(hosts, list) else [])) or "none"

@@ -1,10 +1,11 @@
-"""Verification of node attestation evidence in CLI commands."""
+"""Verification of nodes' attestation evidence for the command line."""
 
 from pathlib import Path
 
 import msgspec
 
 from capabilities.strict_json import Json
+from encryption_network.key_providers import provider_text
 from encryption_network.policy import Evidence, Policy, policy_json
 from sealspace.apps.descriptions import MODE_WORDS, hex_of
 from sealspace.cli.command_errors import CollateralRefused
@@ -30,29 +31,36 @@ _LISTS = {
 
 
 def node_verifier(*, trust_root: Path | None, collateral: Path | None) -> TdxNodeVerifier:
-    """Return a verifier of node evidence, with collateral from a folder or from Intel's service."""
+    """Return a verifier of node evidence.
+
+    Collateral comes from a folder or from Intel's service.
+    """
     documents = CollateralService() if collateral is None else _held(collateral)
     return TdxNodeVerifier(read_trust_root(trust_root), documents)
 
 
 async def ask_node(client: Client) -> NodeAttestation:
-    """Fetch a node's evidence, and check that it names the same node as /info does."""
+    """Fetch a node's evidence and check the node's DID.
+
+    The evidence must name the same DID as /info.
+    """
     info, attestation = await client.info(), await client.node_attestation()
     if info.node_id != attestation.statement.node_did:
         raise NodeEvidenceRefused(
-            "node-did", f"/info names {info.node_id}, but the evidence names another node"
+            "node-did", f"the node says it is {info.node_id}, but its evidence is for another node"
         )
     return attestation
 
 
 def in_words(statement: NodeStatement, facts: Evidence) -> tuple[str, ...]:
-    """Return lines of text that describe a node's verified evidence."""
+    """Describe a node's verified evidence in lines of text."""
+    accepted = map(provider_text, statement.key_providers)
     lines = [
         f"node: {statement.node_did}, store {statement.store_id.hex()}",
         f"secret: {_ORIGINS[statement.secret_origin]}",
         f"demands: {MODE_WORDS[statement.attestation]}",
         f"approval: {_LISTS[statement.node_policy_suffices]}",
-        f"accepted key providers: {', '.join(statement.key_providers) or 'none'}",
+        f"accepted key providers: {', '.join(accepted) or 'none'}",
         (
             f"platform: {facts.tcb_status}, family {facts.fmspc.hex()}, verdict valid until"
             f" {time_text(facts.expires_at)}"
@@ -63,14 +71,14 @@ def in_words(statement: NodeStatement, facts: Evidence) -> tuple[str, ...]:
     if facts.compose_hash is not None:
         lines.append(
             f"application: compose hash {facts.compose_hash.hex()}, key provider"
-            f" {facts.key_provider}"
+            f" {provider_text(facts.key_provider or 'none')}"
         )
     text = msgspec.json.encode(policy_json(exact_code(facts))).decode()
     return (*lines, f"policy that approves exactly this code: {text}")
 
 
 def as_json(statement: NodeStatement, facts: Evidence) -> dict[str, Json]:
-    """Return a JSON description of a node's verified evidence."""
+    """Describe a node's verified evidence as JSON."""
     return {
         "node": statement.node_did,
         "storeId": statement.store_id.hex(),
@@ -90,7 +98,7 @@ def as_json(statement: NodeStatement, facts: Evidence) -> dict[str, Json]:
 
 
 def exact_code(facts: Evidence) -> Policy:
-    """Return a policy that approves only the measurements in the given evidence."""
+    """Return a policy that approves only the measurements in the evidence."""
     return Policy(measurements=(facts.measurements,))
 
 

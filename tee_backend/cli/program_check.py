@@ -1,4 +1,7 @@
-"""Trial compilation of a program. The package extra `runner` must be installed."""
+"""A trial compilation of a WebAssembly program.
+
+The package extra `runner` must be installed.
+"""
 
 import hashlib
 
@@ -17,8 +20,10 @@ _HINTS = {
 
 
 async def check(wasm: bytes, target: Target) -> None:
-    """Compile a program in a confined child process. Raise InvalidInput if the compilation
-    fails."""
+    """Compile a program in a confined child process.
+
+    Raises InvalidInput if the compilation fails.
+    """
 
     async def load() -> bytes:
         return wasm

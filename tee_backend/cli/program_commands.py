@@ -1,4 +1,4 @@
-"""Commands that publish programs, call them, and manage API keys for calls."""
+"""Commands that publish and call programs, and manage API keys."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ from sealspace.apps.programs import (
 )
 from sealspace.apps.run_calls import call_right
 from sealspace.apps.runners import call_runner, call_with_key, error_text, start_of
-from sealspace.cli.command_errors import AlreadyThere, NotThere, RunFailed
+from sealspace.cli.command_errors import AlreadyThere, KeyFileUnusable, NotThere, RunFailed
 from sealspace.cli.durations import expires_option
 from sealspace.cli.lazy import is_installed
 from sealspace.cli.owner_profile import at_node, owner_home
@@ -67,7 +67,7 @@ from sealspace.errors import (
     SpaceNotFound,
 )
 from sealspace.kv import Kv
-from sealspace.private_files import replace_file
+from sealspace.private_files import read_key, replace_file
 from sealspace.spaces import PublicKv
 
 from .grants import hosts_words
@@ -121,7 +121,10 @@ async def publish(
     no_activate: bool,
     private: bool,
 ) -> None:
-    """Publish the WASI program in FILE as a version of the project NAME, and activate it."""
+    """Publish the WASI program in FILE as a version of the project NAME.
+
+    The new version is activated.
+    """
     checked_project_name(name)
     wasm = read_named(file, most_bytes=MAX_PROGRAM_BYTES)
     manifest = None if manifest_file is None else _manifest(manifest_file)
@@ -141,7 +144,7 @@ async def publish(
             "cannot check that the program compiles; to enable the check:"
             " pip install 'sealspace[runner]'"
         )
-    signer = owner_home().wallet()
+    signer = owner_home().wallet() or client.session.signer
     with _explained(name, private=private):
         version = await client.programs(public=not private).publish(
             name,
@@ -163,18 +166,22 @@ async def publish(
 
 @click.command(
     "activate",
-    epilog="Example: `sealspace project activate mail-digest SHA256`, to return to an older one.",
+    epilog="Example: `sealspace project activate mail-digest SHA256`, to return to an older"
+    " version.",
 )
 @click.argument("name", metavar="NAME")
 @click.argument("sha256", metavar="SHA256")
 @_private
 @at_node
 async def activate(client: Client, name: str, sha256: str, private: bool) -> None:
-    """Activate a published version of the project NAME. Runners use it within seconds."""
+    """Activate a published version of the project NAME.
+
+    Runners use the version within seconds.
+    """
     checked_sha256(sha256, what="the version")
     with _explained(name, private=private):
         active = await client.programs(public=not private).activate(
-            name, sha256, signer=owner_home().wallet()
+            name, sha256, signer=owner_home().wallet() or client.session.signer
         )
     tell(f"activated version {active.sha256} (activation number {active.sequence})")
     print_result(_active_json(active), ())
@@ -184,7 +191,10 @@ async def activate(client: Client, name: str, sha256: str, private: bool) -> Non
 @click.option("--developer", metavar="DID", help="DID of the developer; by default your own DID.")
 @at_node
 async def list_(client: Client, developer: str | None) -> None:
-    """Print the public projects of a developer, and your own private projects."""
+    """List the public projects of a developer.
+
+    For your own DID, the list also contains your private projects.
+    """
     project = project_of("x" if developer is None else f"{developer}/x")
     names = list(
         dict.fromkeys([key.split("/")[1] for key in await _keys(client, project, "projects/")])
@@ -198,7 +208,10 @@ async def list_(client: Client, developer: str | None) -> None:
 @click.argument("project", metavar="NAME|DID/NAME")
 @at_node
 async def show(client: Client, project: str) -> None:
-    """Show a project's versions, manifests and active version, after verifying their signatures."""
+    """Show a project's versions, manifests and active version.
+
+    The signatures are verified first.
+    """
     found = project_of(project)
     read, prefix = reader(client, found), found.version_key("")
     listed = [
@@ -243,7 +256,10 @@ async def show(client: Client, project: str) -> None:
 
 @contextmanager
 def _explained(name: str, *, private: bool) -> Iterator[None]:
-    """Turn the node's refusals into errors that name the next command to run."""
+    """Convert errors from the node to errors with a hint.
+
+    The hint is the next command to run.
+    """
     try:
         yield
     except (NotGranted, SpaceNotFound) as error:
@@ -262,7 +278,10 @@ def _explained(name: str, *, private: bool) -> Iterator[None]:
 
 
 def _places(client: Client, project: ProjectId) -> list[Kv | PublicKv]:
-    """Return the spaces to search for a project. The user's private space comes first (RN153)."""
+    """Return the spaces in which a project may be stored.
+
+    The user's private space comes first (RN153).
+    """
     is_own = same_principal(project.developer, client.session.owner)
     return [
         *([client.kv(PROJECTS_SPACE)] if is_own else []),
@@ -271,7 +290,7 @@ def _places(client: Client, project: ProjectId) -> list[Kv | PublicKv]:
 
 
 def reader(client: Client, project: ProjectId) -> Reader:
-    """Return a function that reads a project's signed statements from the node."""
+    """Return a function that reads the signed statements published by a project."""
 
     async def read(key: str) -> bytes | None:
         for place in _places(client, project):
@@ -291,7 +310,10 @@ async def _keys(client: Client, project: ProjectId, prefix: str) -> list[str]:
 
 
 def project_of(text: str) -> ProjectId:
-    """Parse a project id `<DID>/<name>`, or the name of one of your own projects."""
+    """Parse a project id, or the name of one of the user's projects.
+
+    A project id has the form `<DID>/<name>`.
+    """
     return parse_project(text if "/" in text else f"{owner_home().profile().owner}/{text}")
 
 
@@ -360,8 +382,8 @@ _Result = TypeVar("_Result")
     "key_file",
     type=FILE_OR_DASH,
     help=(
-        "File with an API key; `-` is standard input. The call is made in the name of the key's"
-        " owner, and the input must be JSON."
+        "File with an API key, mode 0600; `-` is standard input. The call is made in the name of"
+        " the key's owner, and the input must be JSON."
     ),
 )
 def call(
@@ -372,14 +394,15 @@ def call(
     receipt_file: Path | None,
     key_file: Path | None,
 ) -> None:
-    """Run a published program on the runner at URL, and print its output.
+    """Run a published program on the runner at URL.
 
-    The runner learns the input, and the DID of the owner who is logged in here. This command does
-    not verify the runner; to verify it, use `sealspace backend show URL`.
+    The output of the program is printed. The runner learns the input, and the DID of the owner who
+    is logged in here. This command does not verify the runner; to verify it, use `sealspace backend
+    show URL`.
     """
     data = None if source is None else read_named(source, most_bytes=_MAX_INPUT_BYTES)
     if data is not None and len(data) > _MAX_INPUT_BYTES:
-        raise InvalidInput(f"the input must have at most {_MAX_INPUT_BYTES} bytes")
+        raise InvalidInput(f"the input must be at most {_MAX_INPUT_BYTES} bytes long")
     if key_file is not None:
         if receipt_file is not None:
             raise click.UsageError(
@@ -408,7 +431,10 @@ def call(
 
 
 def _show(answer: dict[str, Json], url: str) -> None:
-    """Print the output of a program call. Raise `RunFailed` if the response contains an error."""
+    """Print the output of a program call.
+
+    Raises `RunFailed` if the response contains an error.
+    """
     error, code = answer.get("error"), answer.get("code")
     if shared().as_json:
         print_json(answer)
@@ -442,7 +468,10 @@ def _body(program: str, data: bytes | None, secrets: str | None) -> dict[str, Js
 
 @at_node
 async def with_call_right(client: Client, ask: Callable[[Client], Awaitable[_Result]]) -> _Result:
-    """Send a request with `ask`. If the right to call is missing, get the right and retry."""
+    """Send a request, and obtain the right to call programs if necessary.
+
+    If the right is missing, the wallet adds it, and the request is sent again.
+    """
     # Tried first without the wallet, because the session may have the right from an earlier call.
     try:
         return await ask(client)
@@ -454,7 +483,10 @@ async def with_call_right(client: Client, ask: Callable[[Client], Awaitable[_Res
 
 
 def _start(url: str) -> Json:
-    """Fetch the runner's startup document, which is needed to verify receipts."""
+    """Fetch the startup document of a runner.
+
+    The document is needed to verify receipts.
+    """
     try:
         return parse_json(asyncio.run(start_of(url)), max_bytes=MAX_PUBLISHED_BYTES)
     except InvalidJson:
@@ -462,7 +494,11 @@ def _start(url: str) -> Json:
 
 
 def _key(file: Path) -> str:
-    data = read_named(file, most_bytes=_MAX_KEY_BYTES)
+    data = (
+        read_named(file, most_bytes=_MAX_KEY_BYTES)
+        if str(file) == "-"
+        else read_key(file, "file with an API key", KeyFileUnusable, most_bytes=_MAX_KEY_BYTES)
+    )
     try:
         return data.decode().strip()
     except UnicodeDecodeError:
@@ -472,7 +508,7 @@ def _key(file: Path) -> str:
 
 
 def _api_body(data: bytes | None, secrets: str | None) -> dict[str, Json]:
-    """Return the JSON request body for a call with an API key."""
+    """Return the JSON request body for a call authorised by an API key."""
     try:
         body: dict[str, Json] = {"input": None if data is None else json.loads(data)}
     except ValueError:
@@ -486,7 +522,7 @@ def _api_body(data: bytes | None, secrets: str | None) -> dict[str, Json]:
 
 
 def _secrets(text: str, member: str) -> dict[str, Json]:
-    """Convert the option value `OWNER/PROFILE` to the JSON object that selects a call's secrets.
+    """Convert `OWNER/PROFILE` to the JSON that selects a call's secrets.
 
     `me` means the logged-in owner.
     """
@@ -558,11 +594,11 @@ async def create_key(
     max_per_call: int,
     ttl_s: float,
 ) -> None:
-    """Create an API key for the runner at URL, and print it. The key cannot be printed again.
+    """Create and print an API key for the runner at URL.
 
-    Anyone with the key can call programs in your name and at your cost, within the limits that the
-    options set. A call gets only secrets in the named profiles, and only if a grant to the runner
-    allows you to call the program.
+    The key cannot be printed again. Anyone with the key can call programs in your name and at your
+    cost, within the limits that the options set. A call gets only secrets in the named profiles,
+    and only if a grant to the runner allows you to call the program.
     """
     if bool(projects) == any_project:
         raise click.UsageError("give either --project DID/NAME or --any-project")
@@ -589,9 +625,9 @@ async def create_key(
 @click.command("list")
 @click.argument("url")
 def list_keys(url: str) -> None:
-    """List your API keys for the runner at URL, and show the balance of your account.
+    """List your API keys for the runner at URL.
 
-    Amounts are in micro-units.
+    The balance of your account is shown too. Amounts are in micro-units.
     """
     listed = with_call_right(lambda client: client.runners.keys(url))
     keys = listed.get("keys")

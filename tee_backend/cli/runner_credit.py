@@ -1,4 +1,4 @@
-"""The operator's command `sealspace runner credit`, which adds credit to an account."""
+"""The operator's command `sealspace runner credit`."""
 
 import asyncio
 import secrets
@@ -34,11 +34,11 @@ from ..runner.http.operator_routes import MAX_REFERENCE_CHARS, ask_operator
     help="Name of this credit. Repeating a credit with the same name changes nothing.",
 )
 def credit(owner: str, amount: int, folder: Path, reference: str | None) -> None:
-    """Add AMOUNT micro-units to an owner's account at a runner on this machine, and print the
-    account.
+    """Add AMOUNT micro-units to an owner's account at a runner.
 
-    If AMOUNT is 0, the account is printed unchanged. The command uses a socket in the runner's data
-    folder, which only root and the runner's user can open.
+    The runner is on this machine. The account is printed. If AMOUNT is 0, the account is printed
+    unchanged. The command uses a socket in the runner's data folder, which only root and the
+    runner's user can open.
     """
     if reference is not None and not 0 < len(reference) <= MAX_REFERENCE_CHARS:
         raise click.UsageError(f"--reference must have 1 to {MAX_REFERENCE_CHARS} characters")

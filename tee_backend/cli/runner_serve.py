@@ -1,4 +1,7 @@
-"""The command `sealspace runner serve`, for a real or simulated trust domain."""
+"""The command `sealspace runner serve`.
+
+The runner needs a real or a simulated trust domain.
+"""
 
 import asyncio
 import ctypes
@@ -34,7 +37,7 @@ from ..listener import ConnectionLimits, listening
 from ..runner.calls.journal import Journal
 from ..runner.calls.prices import Price
 from ..runner.calls.published_programs import PublishedPrograms
-from ..runner.calls.secret_tags import SecretTags
+from ..runner.calls.secret_tags import SecretTagKey
 from ..runner.calls.service import Runner, begin, manifest_of
 from ..runner.guest.executor import Executor
 from ..runner.guest.outbound import Outbound
@@ -103,7 +106,7 @@ class _Options:
     default=2,
     help=(
         "Maximum number of programs that run at the same time for callers with a key or an account."
-        " For other callers, half that number may run in addition."
+        " Half as many more may run for other callers."
     ),
 )
 @limit_options(Limits)
@@ -115,7 +118,10 @@ class _Options:
     help="Price of each million instructions, in micro-units.",
 )
 @click.option(
-    "--price-second", type=_PRICE, default=0, help="Price of each whole second, in micro-units."
+    "--price-second",
+    type=_PRICE,
+    default=0,
+    help="Price of each full second of a run, in micro-units.",
 )
 @click.option(
     "--tls-certificate",
@@ -156,11 +162,12 @@ class _Options:
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port; 0: any free port.")
 def serve(**options: Any) -> None:
-    """Serve as a runner until SIGTERM or SIGINT: run programs with the secrets granted to them.
+    """Run programs for callers until SIGTERM or SIGINT.
 
-    Prints `listening on http://HOST:PORT` on standard error. Owners grant with `sealspace runner
-    grant`, and developers publish with `sealspace project publish`. If runs have a price, callers
-    need an account: `sealspace runner credit`.
+    The runner gives programs the secrets that were granted to them. Prints `listening on
+    http://HOST:PORT` on standard error. Owners grant with `sealspace runner grant`, and developers
+    publish with `sealspace project publish`. If runs have a price, callers need an account:
+    `sealspace runner credit`.
     """
     node = shared().node
     if node is None:
@@ -200,7 +207,7 @@ async def _serve(node: str, given: _Options) -> None:
 
 
 def _platform(given: _Options) -> tuple[EvidenceSource, str | None]:
-    """Return the source of attestation quotes, and the contents of the compose file."""
+    """Choose the runner's source of quotes, and read the runner's compose file."""
     compose = None if given.compose_file is None else _read_compose(given.compose_file)
     if given.platform_folder is not None:
         if compose is None:
@@ -219,7 +226,10 @@ def _platform(given: _Options) -> tuple[EvidenceSource, str | None]:
 
 
 def _keys(given: _Options, source: EvidenceSource) -> KeySource:
-    """Return the key file or the platform's key service that provides the runner's keys."""
+    """Return the source of the runner's keys.
+
+    The source is a key file or the platform's key service.
+    """
     if given.key_kind == "file":
         return KeyFile(given.folder / "backend.key")
     if not isinstance(source, KeySource):
@@ -256,7 +266,10 @@ def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
 
 @asynccontextmanager
 async def _application(node: str, given: _Options) -> AsyncIterator[web.Application]:
-    """Create the runner's application, and close it with its child processes on exit."""
+    """Create the runner's application and close it on exit.
+
+    The runner's child processes are closed too.
+    """
     source, compose = _platform(given)
     folder, keys = given.folder, _keys(given, source)
     async with (
@@ -274,7 +287,7 @@ async def _application(node: str, given: _Options) -> AsyncIterator[web.Applicat
             raise ConfigurationError(
                 f"cannot publish this runner: {error.message}", hint="choose a short --name"
             ) from None
-        tags = SecretTags.of(keys)
+        tags = SecretTagKey.derive(keys)
         runner = Runner(backend, programs, executor, journal, identity, tags, given.limits)
         app = web.Application()
         async with mounted(

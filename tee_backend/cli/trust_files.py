@@ -13,7 +13,10 @@ _MAX_TRUST_ROOT_BYTES = 16 * 1024
 
 
 def read_trust_root(path: Path | None) -> TrustRoot:
-    """Return the root certificate in a PEM or DER file, or Intel's root if no file is named."""
+    """Read a trusted root certificate from a PEM or DER file.
+
+    Without a file, Intel's root is returned.
+    """
     if path is None:
         return intel_root()
     try:
@@ -23,10 +26,13 @@ def read_trust_root(path: Path | None) -> TrustRoot:
     except QuoteRefused as error:
         raise ConfigurationError(
             f"{path} is not a root certificate: {error.detail}",
-            hint="name a file with one root certificate, PEM or DER",
+            hint="use a file with one root certificate, PEM or DER",
         ) from None
 
 
 def read_collateral_file(path: Path) -> bytes:
-    """Return the bytes of a collateral file. Refuse a file that is too large."""
+    """Return the bytes of a collateral file.
+
+    Files that are too large are refused.
+    """
     return read_setting(path, "collateral", CollateralRefused, most_bytes=MAX_COLLATERAL_BYTES)

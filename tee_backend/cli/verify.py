@@ -39,7 +39,7 @@ from sealspace.wire.transport import TransportSettings
 from ..attestation.receipt_check import documents_in, judge_with, verify_release
 from ..runner.calls.run_receipts import RECEIPT_TYPE as RUN_RECEIPT_TYPE
 from ..runner.calls.run_receipts import SALT_BYTES, verify_run
-from .granting import Inspection, seen_at_start
+from .granting import BackendVerifier, startup_evidence
 from .grants import hosts_words
 from .node_judging import as_json, ask_node, in_words, node_verifier
 from .trust_files import read_collateral_file, read_trust_root
@@ -67,10 +67,13 @@ class _Options:
     accepted: Accepted
 
     def require_node_did(self) -> str:
-        """Return the value of `--node-did`, the DID that must have signed the document (RC16)."""
+        """Return the DID of the document's expected signer (RC16).
+
+        It is the value of `--node-did`.
+        """
         if self.node_did is None:
             raise click.UsageError(
-                "missing option --node-did DID: the node that must have signed the document"
+                "missing option --node-did DID: the node whose signature is required"
             )
         return self.node_did
 
@@ -104,7 +107,7 @@ class _Options:
     metavar="FILE|DIR",
     type=click.Path(path_type=Path, exists=True),
     help=(
-        "For receipts: collateral file, to verify the code also as of now. For other sources:"
+        "For receipts: collateral file, to verify the code also as of today. For other sources:"
         " collateral folder to use instead of Intel's service."
     ),
 )
@@ -192,7 +195,7 @@ def _members(data: bytes) -> dict[str, Json]:
 
 
 def _require_fitting(kind: str, names: set[str]) -> None:
-    """Raise `UsageError` for a command-line option that does not apply to this kind of document."""
+    """Refuse command-line options that do not apply to this document type."""
     context = click.get_current_context()
     for parameter in context.command.params:
         is_option = isinstance(parameter, click.Option) and not is_shared(parameter)
@@ -209,7 +212,10 @@ def _require_fitting(kind: str, names: set[str]) -> None:
 
 
 def _receipt(data: bytes, path: Path, given: _Options) -> int:
-    """Verify a key-release receipt against its stored documents, as of the receipt's time."""
+    """Verify a key-release receipt and the documents named in it.
+
+    Everything must be valid at the time in the receipt.
+    """
     node_did, root = given.require_node_did(), read_trust_root(given.trust_root)
     folder = given.evidence or path.absolute().parent.parent / "documents"
     if given.collateral is not None:
@@ -272,25 +278,25 @@ def _audit(lines: Iterator[bytes], given: _Options) -> int:
 
 
 def _run(kept: dict[str, Json], path: Path, given: _Options) -> int:
-    """Verify a run receipt, as of the time in the receipt.
+    """Verify the receipt of a program run.
 
-    The receipt of unknown code proves nothing. So the status is 1 unless --like or --expect names
-    all the code.
+    Everything must be valid at the time in the receipt. The receipt of unknown code proves nothing.
+    So the status is 1 unless --like or --expect names all the code.
     """
     if (given.input_file is None) != (given.output_file is None):
         raise click.UsageError("--input and --output must be given together")
-    inspection = Inspection(
+    verifier = BackendVerifier(
         expect=given.expect,
         like=given.like,
         trust_root=given.trust_root,
         collateral=_folder(given.collateral),
     )
     run = asyncio.run(
-        verify_run(_canonical(kept.get("receipt", kept)), _start(kept, given), inspection.inspector)
+        verify_run(_canonical(kept.get("receipt", kept)), _start(kept, given), verifier.inspector)
     )
-    seen = seen_at_start(run)
-    inspection.require(seen)
-    is_approved, is_about = inspection.knows(seen), None
+    seen = startup_evidence(run)
+    verifier.require(seen)
+    is_approved, is_about = verifier.names_all_code(seen), None
     if given.input_file is not None and given.output_file is not None:
         salt = decode_url(kept.get("salt"))
         if salt is None or len(salt) != SALT_BYTES:
@@ -358,7 +364,10 @@ def _canonical(value: Json) -> bytes:
 
 
 async def _node(asked: Client | bytes, given: _Options) -> int:
-    """Verify a node's live or saved evidence. Return exit status 0 for approved code, else 1."""
+    """Verify a node's live or saved evidence.
+
+    Returns exit status 0 for approved code, else 1.
+    """
     code = None if given.policy is None else read_node_policy(given.policy)
     if isinstance(asked, bytes) and given.nonce is None:
         raise click.UsageError(
@@ -377,7 +386,7 @@ async def _node(asked: Client | bytes, given: _Options) -> int:
         lines += [f"         {line}" for line in in_words(attestation.statement, seen)]
         if code is None:
             raise NodeEvidenceRefused(
-                "measurement", "no approved code was named", hint="add --policy FILE"
+                "measurement", "no approved code was specified", hint="add --policy FILE"
             )
         await verifier.verify(attestation, given.accepted.policy(code), now=now)
         lines.append("ok       verdict: the node runs approved code")

@@ -1,8 +1,8 @@
-"""Keys, certificates and revocation lists of a simulated platform, derived from a seed.
+"""Keys and certificates of a simulated platform.
 
-Everything is a function of the keys: serial numbers are hashes, validity periods are fixed, and
-signatures use RFC 6979. So a platform that is loaded from its keys has the same certificates, byte
-for byte.
+Keys are derived from a seed. Everything is a function of the keys: serial numbers are hashes,
+validity periods are fixed, and signatures use RFC 6979. So a platform that is loaded from its keys
+has the same certificates, byte for byte.
 """
 
 import hashlib
@@ -35,7 +35,10 @@ _SGX_OID = bytes.fromhex("2a864886f84d010d01")
 
 
 def derive_key(seed: bytes, role: str) -> ec.EllipticCurvePrivateKey:
-    """Derive the P-256 key of a certificate role from a seed. The modular bias is below 2^-250."""
+    """Derive a P-256 key of the simulated platform from a seed.
+
+    The modular bias is below 2^-250.
+    """
     wide = hashlib.sha512(
         b"sealspace/simulated-platform/1\x00" + role.encode() + b"\x00" + seed
     ).digest()
@@ -43,7 +46,10 @@ def derive_key(seed: bytes, role: str) -> ec.EllipticCurvePrivateKey:
 
 
 def sign_raw(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
-    """Sign with deterministic ECDSA P-256 SHA-256, and return 64 bytes (r, then s)."""
+    """Sign a message with deterministic ECDSA.
+
+    The curve is P-256 and the hash SHA-256. The signature has 64 bytes (r, then s).
+    """
     r, s = decode_dss_signature(
         key.sign(message, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
     )
@@ -51,7 +57,7 @@ def sign_raw(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
 
 
 def raw_point(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Return the public key as 64 bytes (x, then y)."""
+    """Return a public key as 64 bytes (x, then y)."""
     encoded = key.public_key().public_bytes(
         serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
     )
@@ -72,7 +78,10 @@ class Pki:
 
     @property
     def ppid(self) -> bytes:
-        """The 16-byte platform identifier (PPID), derived from the platform's own key."""
+        """The 16-byte identifier of the platform (PPID).
+
+        The identifier is derived from the platform's own key.
+        """
         return hashlib.sha256(b"ppid" + raw_point(self.keys["pck"])).digest()[:16]
 
     def certificate(self, role: str) -> x509.Certificate:
@@ -107,7 +116,7 @@ class Pki:
         return builder.sign(issuer_key, hashes.SHA256(), ecdsa_deterministic=True)
 
     def crl(self, issuer: str, *, this_update: datetime, next_update: datetime) -> bytes:
-        """Return an empty revocation list, signed by an issuer, in DER."""
+        """Return an empty, signed revocation list in DER."""
         key = self.keys[issuer]
         builder = (
             x509.CertificateRevocationListBuilder()
@@ -123,7 +132,7 @@ class Pki:
         return signed.public_bytes(serialization.Encoding.DER)
 
     def serial(self, role: str) -> int:
-        """Return the serial number of the certificate for `role`."""
+        """Return the serial number of a certificate of the simulated platform."""
         digest = hashlib.sha256(role.encode() + self.fmspc + raw_point(self.keys[role])).digest()
         return int.from_bytes(digest[:16], "big") | 1
 
@@ -175,7 +184,10 @@ def _key_usage(*, is_authority: bool) -> x509.KeyUsage:
 
 
 def _entry(number: int, inner: int | None, value: bytes) -> bytes:
-    """Encode one entry of a certificate's SGX extension, a DER sequence of OID and value."""
+    """Encode one entry of a certificate's SGX extension.
+
+    The entry is a DER sequence of OID and value.
+    """
     oid = _SGX_OID + bytes([number]) + (b"" if inner is None else bytes([inner]))
     return _der(0x30, _der(0x06, oid), value)
 

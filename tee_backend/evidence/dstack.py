@@ -1,4 +1,6 @@
-"""Quotes, event logs and keys from a dstack guest agent, over its Unix socket.
+"""A client for the dstack guest agent.
+
+The agent provides quotes, event logs and keys over a Unix socket.
 
     dstack (0.5 and later)   dstack.sock   POST /GetQuote {"report_data"}
     tappd (before)           tappd.sock    POST /prpc/Tappd.TdxQuote
@@ -69,7 +71,7 @@ _KEY_REQUESTS = {
 
 @dataclass(frozen=True, slots=True)
 class DstackSource:
-    """A source of quotes and keys that queries a dstack guest agent."""
+    """A client of the dstack guest agent, for quotes and keys."""
 
     socket_path: Path
     generation: Generation = "dstack"
@@ -83,7 +85,7 @@ class DstackSource:
         generations: tuple[Generation, ...] = _GENERATIONS,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> "DstackSource":
-        """Return a `DstackSource` for the first guest agent socket that exists.
+        """Find the first guest agent socket that exists.
 
         The generations are tried in order, each in all folders.
         """
@@ -94,7 +96,10 @@ class DstackSource:
         raise SourceUnavailable(f"found no guest agent socket in {', '.join(map(str, folders))}")
 
     def quote(self, report_data: bytes) -> Quoted:
-        """Return a quote over 64 bytes of data, and its event log. Blocks up to `timeout_s`."""
+        """Return a quote and its event log.
+
+        The quote is over 64 bytes of data. Blocks up to `timeout_s`.
+        """
         check_report_data_size(report_data)
         members = {"report_data": report_data.hex()}
         if self.generation == "dstack":
@@ -105,7 +110,10 @@ class DstackSource:
         return Quoted(quote, _event_log(answer))
 
     def key(self, path: str) -> bytes:
-        """Return this application's key for a derivation path. Blocks up to `timeout_s`."""
+        """Return this application's key for a derivation path.
+
+        Blocks up to `timeout_s`.
+        """
         target, name = _KEY_REQUESTS[self.generation]
         key = _hex(self._exchange(target, {"path": path}), name)
         if len(key) < MIN_KEY_BYTES:
@@ -115,7 +123,10 @@ class DstackSource:
         return key
 
     def _exchange(self, target: str, members: dict[str, str]) -> dict[str, Json]:
-        """Send one request on a new connection, and return the JSON object in the response."""
+        """Send one request and return the JSON object in the response.
+
+        Each request uses a new connection.
+        """
         connection = http.client.HTTPConnection("localhost")
         try:
             connection.sock = _DeadlineSocket(deadline=time.monotonic() + self.timeout_s)
@@ -173,7 +184,7 @@ def _event_log(answer: dict[str, Json]) -> EventLog | None:
 
 
 class _DeadlineSocket(socket.socket):
-    """A socket with one deadline for all operations and one limit on the received bytes.
+    """A socket with a total deadline and a limit on received bytes.
 
     With a timeout for each operation, an agent could trickle bytes for ever. A limit on the body is
     not enough either, because the HTTP library reads a chunk of size -1 to its end.

@@ -1,4 +1,4 @@
-"""Errors of the quote and key sources.
+"""Exceptions for platforms that return no quote or key.
 
 Each message ends with what to do next. `detail` may contain text from the platform and is for the
 backend's own log. The codes are not in kebab-case, because a response body ends with them (`GET
@@ -23,7 +23,10 @@ class EvidenceSourceError(Exception):
 
 
 class SourceUnavailable(EvidenceSourceError):
-    """The quote interface is missing, is not for TDX, or does not respond in time."""
+    """The quote interface is missing or does not respond in time.
+
+    Also raised if the interface is not for TDX.
+    """
 
     code = "source_unavailable"
     hint = (
@@ -33,14 +36,20 @@ class SourceUnavailable(EvidenceSourceError):
 
 
 class SourceRefused(EvidenceSourceError):
-    """The quote interface refused a correct request, or was in use by another process."""
+    """The quote interface refused a correct request.
+
+    Also raised if another process was using the interface.
+    """
 
     code = "source_refused"
     hint = "try again; if it stays, read the log of the guest agent, or of the kernel"
 
 
 class SourceMalformed(EvidenceSourceError):
-    """The quote interface sent a malformed response, or a quote with the wrong report data."""
+    """The quote interface returned an invalid response.
+
+    The response is malformed, or the quote has the wrong report data.
+    """
 
     code = "source_malformed"
     hint = "check which program answers on the agent's socket, and that it is a version of dstack"

@@ -1,4 +1,4 @@
-"""A software simulation of a TDX platform, for demos and tests. ITS QUOTES PROVE NOTHING.
+"""A simulated TDX platform for demos and tests. Its quotes prove nothing.
 
 Its formats and signatures are genuine, but its root certificate is its own. The holder of the
 platform's folder or seed can make any quote, for any code, on any machine. The host sees all memory
@@ -69,18 +69,21 @@ SIMULATED_KEY_PROVIDER = KeyProvider("kms", b"simulated key service")
 
 @dataclass(frozen=True, slots=True)
 class MintedLog:
-    """A simulated event log, and the value of register RTMR3 after its last entry."""
+    """A simulated event log and the resulting register value.
+
+    The register is RTMR3.
+    """
 
     log: EventLog
     rtmr3: bytes
 
     def run_on(self, image: Measurements) -> Measurements:
-        """Return the measurements of an image, with the value of RTMR3 from this log."""
+        """Return a copy of the measurements with this event log's RTMR3 value."""
         return replace(image, rtmr3=self.rtmr3)
 
 
 def mint_event_log(compose_hash: bytes) -> MintedLog:
-    """Return the event log of an application that started normally on a simulated platform."""
+    """Create the event log of a simulated application's start."""
     provider = {"name": SIMULATED_KEY_PROVIDER.name, "id": SIMULATED_KEY_PROVIDER.id.hex()}
     entries = {
         "system-preparing": b"",
@@ -129,14 +132,20 @@ _LEAF_CHAIN_FILE = "pck-chain.pem"
 
 
 class PlatformFolderError(EvidenceSourceError):
-    """The folder does not contain a simulated platform, or its files are damaged."""
+    """The folder lacks usable files of a simulated TDX platform.
+
+    The files are missing or damaged.
+    """
 
     code = "platform_folder"
     hint = "make one in a new folder: sealspace backend simulate FOLDER"
 
 
 def measurements_of(code: str) -> Measurements:
-    """Derive simulated measurements from a program name. The result is deterministic."""
+    """Derive simulated measurements from a program name.
+
+    Equal names give equal measurements.
+    """
     mrtd, rtmr0, rtmr1, rtmr2, rtmr3 = (
         hashlib.sha384(f"{register}\x00{code}".encode()).digest()
         for register in ("mrtd", "0", "1", "2", "3")
@@ -154,16 +163,20 @@ class SimulatedPlatform:
 
     @classmethod
     def from_seed(cls, seed: bytes, *, fmspc: bytes = DEFAULT_FMSPC) -> Self:
-        """Create a platform from a seed. Equal seeds give equal roots and quotes."""
+        """Create a simulated platform from a seed.
+
+        Equal seeds give equal roots and quotes.
+        """
         if len(seed) < MIN_SEED_BYTES or len(fmspc) != len(DEFAULT_FMSPC):
-            raise ValueError(
-                "the seed must have at least 16 bytes, and the FMSPC must have 6 bytes"
-            )
+            raise ValueError("the seed must have at least 16 bytes, and the FMSPC exactly 6")
         return cls(Pki(keys={role: derive_key(seed, role) for role in KEYS}, fmspc=fmspc))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Load a platform from a folder that `save` wrote."""
+        """Load a simulated platform from a folder.
+
+        The folder was written by `save`.
+        """
         try:
             keys = {role: _read_key(folder / f"{role}.key") for role in KEYS}
             chain_pem = (folder / _LEAF_CHAIN_FILE).read_bytes()
@@ -178,9 +191,9 @@ class SimulatedPlatform:
         return platform
 
     def save(self, folder: Path) -> None:
-        """Write the platform's keys, root and chain as PEM files into a folder.
+        """Write the platform's keys and certificates to a folder.
 
-        Key files have mode 0600. A missing folder is created.
+        All files are in PEM. Key files have mode 0600. A missing folder is created.
         """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for role, key in self._pki.keys.items():
@@ -198,22 +211,31 @@ class SimulatedPlatform:
 
     @property
     def root_der(self) -> bytes:
-        """The root certificate in DER. Verifiers must trust it to accept this platform's quotes."""
+        """The platform's root certificate in DER.
+
+        Verifiers must trust this root to accept the platform's quotes.
+        """
         return self._root.public_bytes(serialization.Encoding.DER)
 
     @property
     def root_pem(self) -> str:
-        """The root certificate as a PEM string."""
+        """The platform's root certificate in PEM."""
         return pem_of(self._root)
 
     @property
     def pck_chain_pem(self) -> str:
-        """The PEM certificate chain in every quote, from leaf to root."""
+        """The certificate chain in the simulated platform's quotes, in PEM.
+
+        The chain is ordered from leaf to root.
+        """
         return pem_of(*self._chain)
 
     @property
     def key_secret(self) -> bytes:
-        """The 32-byte secret from which the simulated key service derives its keys."""
+        """The secret from which the simulated key service derives keys.
+
+        The secret has 32 bytes.
+        """
         secret = self._pki.keys["root"].private_numbers().private_value
         return hashlib.sha256(
             b"sealspace/simulated-key-service/1\x00" + secret.to_bytes(32, "big")
@@ -221,15 +243,18 @@ class SimulatedPlatform:
 
     @property
     def fmspc(self) -> bytes:
-        """The FMSPC, which identifies the platform family (6 bytes)."""
+        """The 6-byte identifier of the platform family (FMSPC)."""
         return self._pki.fmspc
 
     def mint_quote(self, measurements: Measurements, report_data: bytes) -> bytes:
-        """Return a signed quote for a trust domain with the given measurements and report data."""
+        """Return a signed quote with the given measurements and report data."""
         return self.signed_quote(_HEADER + _body(measurements, report_data))
 
     def signed_quote(self, signed: bytes) -> bytes:
-        """Sign the given header and report without checking them, and return a complete quote."""
+        """Sign a header and a report, and return the complete quote.
+
+        The header and the report are not checked.
+        """
         attestation_key = self._pki.keys["attestation"]
         point = raw_point(attestation_key)
         qe_report = _qe_report(hashlib.sha256(point + _QE_AUTH).digest())
@@ -245,7 +270,10 @@ class SimulatedPlatform:
         return signed + len(auth).to_bytes(4, "little") + auth
 
     def collateral_json(self, now: float) -> bytes:
-        """Return collateral for the platform as JSON, valid at `now`."""
+        """Return valid collateral for the platform as JSON.
+
+        The collateral is valid at `now`.
+        """
         this_update = datetime.fromtimestamp(int(now) - ISSUED_BEFORE_S, UTC)
         next_update = this_update + timedelta(seconds=VALID_FOR_S)
         window = {"issueDate": time_text(this_update), "nextUpdate": time_text(next_update)}
@@ -275,7 +303,7 @@ class SimulatedPlatform:
         return json.dumps(document).encode()
 
     def tcb_info(self) -> dict[str, object]:
-        """Return the TCB info of the platform family, without validity dates."""
+        """Return the TCB info of the simulated platform, without validity dates."""
         module = {"mrsigner": "00" * 48, "attributes": "00" * 8, "attributesMask": "FF" * 8}
         # Components 0 and 1 of a level are judged by the module's identity instead.
         tdx_components = (5, 0, 4, *(0 for _ in range(13)))
@@ -316,7 +344,10 @@ class SimulatedPlatform:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedSource:
-    """A simulated trust domain as a source of quotes and keys. ITS QUOTES PROVE NOTHING."""
+    """A simulated source of quotes and keys, for demos and tests.
+
+    Its quotes prove nothing.
+    """
 
     platform: SimulatedPlatform
     measurements: Measurements
@@ -324,18 +355,27 @@ class SimulatedSource:
 
     @classmethod
     def load(cls, folder: Path, *, compose: str) -> "SimulatedSource":
-        """Return a simulated trust domain that runs a compose file on a saved platform."""
+        """Create a simulated trust domain that runs the given compose file.
+
+        The folder contains the saved simulated platform.
+        """
         minted = mint_event_log(hashlib.sha256(compose.encode()).digest())
         return cls(
             SimulatedPlatform.load(folder), minted.run_on(measurements_of(_IMAGE)), minted.log
         )
 
     def quote(self, report_data: bytes) -> Quoted:
-        """Return a quote over 64 bytes of report data, with the event log."""
+        """Return a simulated quote with its event log.
+
+        The quote is over 64 bytes of report data.
+        """
         return Quoted(self.platform.mint_quote(self.measurements, report_data), self.event_log)
 
     def key(self, path: str) -> bytes:
-        """Return the key for a derivation path. The key depends only on path, platform and code."""
+        """Return the key for a derivation path.
+
+        The key depends only on the path, the platform and the code.
+        """
         measured = self.measurements
         registers = (
             measured.mrtd,
@@ -372,7 +412,10 @@ def _body(measurements: Measurements, report_data: bytes) -> bytes:
 
 
 def _qe_report(bound: bytes) -> bytes:
-    """Return a report of the quoting enclave, with the given hash of the attestation key."""
+    """Return a simulated report of the quoting enclave.
+
+    `bound` is the hash of the attestation key.
+    """
     report = bytearray(384)
     report[48:64] = _QE_ATTRIBUTES
     report[64:96] = hashlib.sha256(b"simulated quoting enclave").digest()
@@ -384,7 +427,10 @@ def _qe_report(bound: bytes) -> bytes:
 
 
 def qe_identity_document() -> dict[str, object]:
-    """Return the identity document of the quoting enclave, without validity dates."""
+    """Return the identity document of the simulated quoting enclave.
+
+    The validity dates are not included.
+    """
     return {
         "id": "TD_QE",
         "version": 2,
@@ -405,7 +451,7 @@ def _sized(kind: int, content: bytes) -> bytes:
 
 
 def time_text(time: datetime) -> str:
-    """Return a time as a string in the format of Intel's documents."""
+    """Format a time as in Intel's collateral documents."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -1,4 +1,6 @@
-"""Interfaces for platforms that make quotes and may have a key service.
+"""Interfaces to platforms that make attestation quotes.
+
+Some platforms also have a key service.
 
 Example:
     source = DstackSource.find()
@@ -19,54 +21,61 @@ from .evidence_errors import SourceMalformed
 
 @dataclass(frozen=True, slots=True)
 class Quoted:
-    """A quote, with the event log as it was when the quote was made."""
+    """An attestation quote and its event log."""
 
     quote: bytes = field(repr=False)
     event_log: EventLog | None = field(default=None, repr=False)
 
     @property
     def log_entries(self) -> list[Json] | None:
-        """The run-time entries of the event log as JSON, or None if there is no log."""
+        """The runtime entries of the event log as JSON, or None."""
         return None if self.event_log is None else self.event_log.to_json()
 
 
 class EvidenceSource(Protocol):
-    """A source of quotes for a backend.
+    """A source of attestation quotes.
 
-    Quote and log come from one call. A log from a later call could contain an entry that the quote
-    does not cover.
+    The quote and the log come from one call. A log from a later call could contain an entry that
+    the quote does not cover.
     """
 
     def quote(self, report_data: bytes) -> Quoted:
-        """Return a quote over 64 bytes of report data, with its event log. May block."""
+        """Return an attestation quote over the given report data.
+
+        The report data has 64 bytes. The call may block.
+        """
         ...
 
 
 @runtime_checkable
 class KeySource(Protocol):
-    """A key service that gives an application the same keys across restarts."""
+    """A key service that returns the same keys after a restart."""
 
     def key(self, path: str) -> bytes:
-        """Return a secret key of at least 32 bytes for a derivation path. May block."""
+        """Return the secret key for a derivation path.
+
+        The key has at least 32 bytes. The call may block.
+        """
         ...
 
 
 def check_report_data_size(report_data: bytes) -> None:
-    """Raise ValueError unless report data are exactly 64 bytes long.
+    """Raise ValueError unless the report data has 64 bytes.
 
     Platforms pad shorter data differently.
     """
     if len(report_data) != REPORT_DATA_BYTES:
         raise ValueError(
-            f"report data must have {REPORT_DATA_BYTES} bytes, but has {len(report_data)}"
+            f"report data must be {REPORT_DATA_BYTES} bytes long, but is {len(report_data)}"
         )
 
 
 def checked_quote(quote: bytes, report_data: bytes) -> bytes:
-    """Return a quote after checking that it is a TDX quote over the given report data.
+    """Check that a TDX quote covers the given report data.
 
-    The process that serves the interface may have mixed up two callers, or may have hashed the
-    data. Detected here, the reason is clearer than in a node's refusal.
+    Returns the quote unchanged. The process that serves the interface may have mixed up two
+    callers, or may have hashed the data. An error from this check is clearer than a refusal by the
+    node.
 
     Raises:
         SourceMalformed: not a TDX quote, or a quote over other report data.

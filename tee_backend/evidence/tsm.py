@@ -1,4 +1,6 @@
-"""Quotes from the kernel, through the TSM report interface of configfs (Linux 6.7 and later).
+"""TDX quotes from the TSM report interface of the Linux kernel.
+
+The interface is in configfs since Linux 6.7.
 
 A report is a folder below `/sys/kernel/config/tsm/report`. Its files appear when the folder is
 made:
@@ -36,18 +38,27 @@ _MAX_TEXT_BYTES = 64
 
 
 class ReportFiles:
-    """File operations on the kernel's report folders. Tests replace this class."""
+    """File operations on the kernel's attestation report folders.
+
+    Tests replace this class.
+    """
 
     def make(self, folder: Path) -> None:
-        """Create a folder. Raises FileExistsError if the folder already exists."""
+        """Create a report folder.
+
+        Raises FileExistsError if the folder already exists.
+        """
         folder.mkdir(mode=0o700)
 
     def remove(self, folder: Path) -> None:
-        """Remove a report folder. The kernel deletes its files at the same time."""
+        """Remove a report folder.
+
+        The kernel deletes the folder's files at the same time.
+        """
         folder.rmdir()
 
     def write(self, path: Path, data: bytes) -> None:
-        """Write an existing file in one system call.
+        """Write to an existing file with one system call.
 
         The kernel would treat the data of a second call as a new value.
         """
@@ -64,7 +75,7 @@ class ReportFiles:
 
 
 class TsmSource:
-    """A source of quotes that uses the kernel's TSM report interface."""
+    """A source of TDX quotes from the Linux kernel."""
 
     def __init__(
         self,
@@ -78,7 +89,10 @@ class TsmSource:
         self._entropy = entropy or SystemEntropy()
 
     def quote(self, report_data: bytes) -> Quoted:
-        """Return a quote over 64 bytes of report data. Blocks until the platform has made it."""
+        """Return a TDX quote over the given report data.
+
+        The report data has 64 bytes. The call blocks until the platform has made the quote.
+        """
         check_report_data_size(report_data)
         with self._report() as report:
             try:

@@ -1,4 +1,4 @@
-"""Reasons why a run is refused or fails, each with a stable code.
+"""Reasons for refused and failed runs, with stable codes.
 
 `REASONS` is the only table: `spec/runner.md` shows it, and answers to callers take code and
 sentence from it. A sentence never contains data of a request. A detail may name imports and
@@ -16,7 +16,7 @@ MAX_DETAIL_CHARS = 400
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A reason why a run was refused or failed, with an error code and an HTTP status."""
+    """The reason for a refused or failed program run."""
 
     code: str
     sentence: str
@@ -25,12 +25,18 @@ class Reason:
 
     @property
     def ran(self) -> bool:
-        """Whether the program was started. If so, the HTTP status is 200 even if the run failed."""
+        """Whether the program was started.
+
+        If so, the HTTP status is 200 even if the run failed.
+        """
         return self.status == 200
 
 
 class RunRefused(Exception):
-    """A run was refused or has failed. The attribute `reason` says why."""
+    """Raised when a program run is refused or fails.
+
+    The attribute `reason` says why.
+    """
 
     def __init__(self, code: str, detail: str = "") -> None:
         printable = "".join(char if char.isprintable() else " " for char in detail)

@@ -1,4 +1,4 @@
-"""Fair division of a runner's resources among its payers (RN160).
+"""Fair sharing of a runner's resources among payers (RN160).
 
 Five resources are shared: children, the compiler, call slots, stored answers and stored
 receipts. Payers with an API key or an account come first. All others, the unknown payers, together
@@ -6,9 +6,9 @@ get at most half, because any caller can sign with a new key for each call. Coun
 and start at zero after a restart. Stored answers and receipts are counted in the journal.
 
 Example:
-    async with turns.place(payer): ...
+    async with semaphore.acquire(payer): ...
     with bounds.reserve(payer, len(body)): ...
-    keep(connection, "receipt", job, payer, cost=1, most=MOST_RECEIPTS)
+    count_stored(connection, "receipt", job, payer, cost=1, most=MOST_RECEIPTS)
 """
 
 import asyncio
@@ -30,7 +30,10 @@ Parts: TypeAlias = Mapping[Hashable, int]
 
 
 class Payer(NamedTuple):
-    """The payer of a call, either the API key's owner or the caller who signed the call."""
+    """The payer of a program call.
+
+    This is the owner of the API key or, without a key, the caller who signed the call.
+    """
 
     did: Principal
     is_known: bool = True
@@ -40,14 +43,18 @@ OPERATOR = Payer(Principal("operator"))
 """Payer of runs without a caller, such as the check before publication. It may use all slots."""
 
 
-class InUse:
-    """Counters of active calls or buffered bytes, for each payer, API key or group of callers."""
+class ResourceUse:
+    """The use of one resource, counted separately for each payer.
+
+    The resource is the active calls or the buffered bytes. There is one counter for each payer,
+    API key or group of callers.
+    """
 
     def __init__(self) -> None:
         self._amounts = Counter[Hashable]()
 
     def add(self, parts: Parts, amount: int, most: int | None = None) -> None:
-        """Add `amount` to the given counters. A negative amount decreases the counters.
+        """Add an amount to the given counters.
 
         Args:
             parts: the counters.
@@ -68,7 +75,7 @@ class InUse:
 
     @contextmanager
     def reserve(self, parts: Parts, amount: int, most: int | None) -> Iterator[None]:
-        """Add `amount` to the given counters, and subtract it again when the block ends.
+        """Add an amount to counters, and subtract it after the `with` block.
 
         Raises the same errors as `add`.
         """
@@ -80,18 +87,18 @@ class InUse:
 
 
 class Bounds:
-    """Limits on the number and total size of concurrent calls, per payer and overall.
+    """Limits on the number and total body size of concurrent calls.
 
     Unknown payers together get at most half of the total.
     """
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self._most = most, most_bytes
-        self._calls, self._bytes = InUse(), InUse()
+        self._calls, self._bytes = ResourceUse(), ResourceUse()
 
     @contextmanager
     def reserve(self, payer: Payer, size_bytes: int, *, is_new: bool = True) -> Iterator[None]:
-        """Reserve capacity for a call and its body, until the `with` block ends.
+        """Reserve capacity for a call until the `with` block ends.
 
         Args:
             payer: the payer of the call.
@@ -112,8 +119,8 @@ class Bounds:
             yield
 
 
-class Turns:
-    """A fair semaphore that alternates between waiting payers."""
+class FairSemaphore:
+    """A semaphore that serves the payers of program calls in turn."""
 
     def __init__(self, places: int, *, beside: bool) -> None:
         self._places = places
@@ -123,8 +130,8 @@ class Turns:
         self._waiting: dict[asyncio.Future[None], Payer] = {}  # in the order of turns
 
     @asynccontextmanager
-    async def place(self, payer: Payer) -> AsyncIterator[None]:
-        """Acquire the semaphore for a payer, and release it when the block ends."""
+    async def acquire(self, payer: Payer) -> AsyncIterator[None]:
+        """Acquire the semaphore, and release it when the `with` block ends."""
         turn = asyncio.get_running_loop().create_future()
         self._waiting[turn] = payer
         self._hand_out()
@@ -176,7 +183,7 @@ DELETE FROM kept WHERE number = (
 """
 
 
-def keep(
+def count_stored(
     connection: sqlite3.Connection,
     kind: Literal["answer", "receipt"],
     job: str,
@@ -185,11 +192,11 @@ def keep(
     cost: int,
     most: int,
 ) -> None:
-    """Record a stored response or receipt, and delete old entries if the quota is exceeded.
+    """Count a stored response or receipt towards the quota.
 
-    Known payers share one half of the quota, unknown payers the other half. Within a
-    half, the payer that uses the most loses its oldest entries first. Database triggers delete the
-    response or receipt that belongs to an entry.
+    If the quota is exceeded, old entries are deleted. Known payers share one half of the quota,
+    unknown payers the other half. Within a half, the payer that uses the most loses its oldest
+    entries first. Database triggers delete the response or receipt that belongs to an entry.
 
     Args:
         connection: the journal's, within a transaction.

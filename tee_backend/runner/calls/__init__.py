@@ -1,1 +1,1 @@
-"""Handling of calls to programs, from authorisation and payment to the signed receipt."""
+"""Authorisation, payment and signed receipts for program calls."""

@@ -1,4 +1,6 @@
-"""JSON responses to `POST /run`, and to `POST /call` in OutLayer's format (RN96).
+"""JSON responses to program calls.
+
+`POST /run` has its own format. `POST /call` has OutLayer's format (RN96).
 
 Example:
     answer = run_answer(outcome)
@@ -19,7 +21,7 @@ from .service import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """HTTP status and body of a response to a call.
+    """An HTTP response to a program call.
 
     For a stored response, `kept` yields the body in pieces, and `body` is empty.
     """
@@ -30,7 +32,7 @@ class Answer:
 
 
 def run_answer(outcome: Outcome) -> Answer:
-    """Return the `POST /run` response for a finished run, with the program's output as raw JSON."""
+    """Return the `POST /run` response for a finished program run."""
     facts, result = outcome.facts, outcome.result
     value: dict[str, object] = {
         "job": facts.job,
@@ -51,9 +53,9 @@ def run_answer(outcome: Outcome) -> Answer:
 
 
 def api_answer(outcome: Outcome, *, charged: int) -> Answer:
-    """Return the `POST /call` response for a finished run, in OutLayer's format.
+    """Return the `POST /call` response for a finished program run.
 
-    The amount charged is a decimal string.
+    The response has OutLayer's format. The amount charged is a decimal string.
     """
     facts, result = outcome.facts, outcome.result
     value = {
@@ -75,28 +77,34 @@ def api_answer(outcome: Outcome, *, charged: int) -> Answer:
 
 
 def pending(job: str, *, is_api: bool) -> Answer:
-    """Return the response for a job that has not ended yet."""
+    """Return the response for an unfinished job."""
     named = {"call_id": job, "poll_url": f"/calls/{job}"} if is_api else {"job": job}
     return answer_with({"status": "pending", **named})
 
 
 def refused(reason: Reason) -> Answer:
-    """Return a response without a receipt, for a call that was refused before a job existed."""
+    """Return the error response for a refused call.
+
+    The call was refused before a job existed, so there is no receipt.
+    """
     return answer_with({"status": "refused", "error": error_of(reason)}, reason)
 
 
 def api_refused(reason: Reason) -> Answer:
-    """Return a response for a refused call. The JSON body has OutLayer's format."""
+    """Return the response for a refused call, in the OutLayer API's format."""
     return answer_with({"error": _sentence(reason), "code": reason.code}, reason)
 
 
 def answer_with(members: Mapping[str, object], reason: Reason | None = None) -> Answer:
-    """Return a JSON response with HTTP status 200, or with the status of `reason`."""
+    """Return a JSON response with the given fields.
+
+    The HTTP status is that of `reason`, or 200 without a reason.
+    """
     return Answer(200 if reason is None else reason.status, msgspec.json.encode(members))
 
 
 def error_of(reason: Reason) -> dict[str, Json]:
-    """Convert a failure reason to the JSON object for the `error` member of a response."""
+    """Convert a failure reason to a JSON object."""
     error: dict[str, Json] = {"code": reason.code, "message": reason.sentence}
     return error | ({"detail": reason.detail} if reason.detail else {})
 

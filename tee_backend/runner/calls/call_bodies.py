@@ -1,4 +1,4 @@
-"""Parser for the JSON bodies of calls: program, input, limits and secrets (RN66, RN96).
+"""Parser for the JSON request bodies of program calls (RN66, RN96).
 
     POST /run
 
@@ -52,7 +52,7 @@ MAX_PROFILE_CHARS = 64
 
 @dataclass(frozen=True, slots=True)
 class SecretsRef:
-    """The owner and the scope of the secrets that a call requests."""
+    """The owner and scope of the requested secrets."""
 
     owner: Principal
     scope: str | None
@@ -60,7 +60,10 @@ class SecretsRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallBody:
-    """The parsed body of a call. The keys of `limits` are attributes of the class `Limits`."""
+    """The parsed request body of a program call.
+
+    The keys of `limits` are attributes of the class `Limits`.
+    """
 
     project: ProjectId | None
     sha256: str | None
@@ -73,7 +76,10 @@ class CallBody:
 
     @property
     def program(self) -> str:
-        """The program that the caller's token must name, as a project id or as a SHA-256 hash."""
+        """The project id or SHA-256 hash of the called program.
+
+        The caller's token must name the same program.
+        """
         return self.project.text if self.project is not None else self.sha256 or ""
 
 
@@ -92,7 +98,10 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 def _raw_struct(body: type[msgspec.Struct], *inputs: str) -> type[msgspec.Struct]:
-    """Define a struct like `body` with the added fields `inputs`. All fields are raw JSON."""
+    """Return a variant of a struct type with raw JSON fields.
+
+    The fields `inputs` are added.
+    """
     names = (*inputs, *body.__struct_encode_fields__)
     return msgspec.defstruct(
         "_Texts", [(name, msgspec.Raw, msgspec.Raw()) for name in names], forbid_unknown_fields=True
@@ -105,7 +114,7 @@ _TEXTS = _raw_struct(_Body, *_INPUTS)
 
 @contextmanager
 def refusing_invalid() -> Iterator[None]:
-    """Convert parsing errors in the block to `RunRefused` with the code `request-invalid`."""
+    """Convert parsing errors in the `with` block to `RunRefused`."""
     try:
         yield
     except msgspec.ValidationError as exc:
@@ -123,7 +132,7 @@ def refusing_invalid() -> Iterator[None]:
 
 @refusing_invalid()
 def parse_body(data: bytes) -> CallBody:
-    """Parse an untrusted body of `POST /run`."""
+    """Parse the untrusted request body of `POST /run`."""
     texts = _bounded(data, _TEXTS, *_INPUTS)
     # a string, or null
     if any(bytes(memoryview(texts[name])[:1]) not in (b"", b'"', b"n") for name in _INPUTS):
@@ -203,7 +212,7 @@ _API_TEXTS = _raw_struct(_ApiBody, "input")
 
 @refusing_invalid()
 def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
-    """Parse an untrusted body of `POST /call`."""
+    """Parse the untrusted request body of `POST /call`."""
     texts = _bounded(data, _API_TEXTS, "input")
     text = bytes(texts.pop("input"))
     check_text(text, max_bytes=MAX_BODY_BYTES)
@@ -235,7 +244,7 @@ def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
 
 
 def _bounded(data: bytes, shape: type[msgspec.Struct], *inputs: str) -> dict[str, msgspec.Raw]:
-    """Check the length of an untrusted body, and split it into its raw JSON members (RN66).
+    """Split an untrusted request body into raw JSON members (RN66).
 
     Raises:
         RunRefused: `input-too-large` for the whole body, `request-invalid` for the other members.
@@ -252,7 +261,9 @@ def _bounded(data: bytes, shape: type[msgspec.Struct], *inputs: str) -> dict[str
 
 
 def _limits_of(stated: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
-    """Convert the limits in a request to a mapping keyed by attribute names of `Limits`.
+    """Check a request's resource limits, and translate their names.
+
+    The keys of the result are attributes of `Limits`.
 
     A positive instruction limit below one million is raised to one million (RN1).
     """
@@ -265,7 +276,9 @@ def _limits_of(stated: Mapping[str, int], names: Mapping[str, str]) -> dict[str,
 
 
 def scope_of(profile: Any) -> str | None:
-    """Convert an untrusted profile name to a scope of secrets. The default profile gives None.
+    """Check a profile name, and return the scope of the profile's secrets.
+
+    The default profile has no scope; the result is None.
 
     Raises:
         RunRefused: `bad-profile`.

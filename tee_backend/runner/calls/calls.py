@@ -1,4 +1,4 @@
-"""Call handling: synchronous and asynchronous program calls, and billing (RN93 to RN99).
+"""Synchronous and asynchronous program calls, with billing (RN93 to RN99).
 
     POST /run     the caller signs the call and pays for it
     POST /call    the caller shows an API key, whose owner pays
@@ -29,12 +29,12 @@ from sealspace.errors import InvalidInput, StatementInvalid
 
 from ...backend_errors import FolderDamaged, KeepingError
 from ..reasons import RunRefused
-from ..shares import Bounds, InUse, Payer, Turns
+from ..shares import Bounds, FairSemaphore, Payer, ResourceUse
 from .call_answers import Answer, api_answer, pending, run_answer
 from .call_bodies import CallBody, parse_api_body, parse_body
 from .kept_keys import KeptKeys
 from .ledger import JobRecord, Ledger
-from .prices import Price, smallest
+from .prices import Price, lower_limits
 from .run_receipts import SALT_BYTES, salted
 from .service import Outcome, Runner
 
@@ -58,7 +58,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(eq=False, repr=False)
 class Calls:
-    """Context manager that accepts, runs and settles all program calls of one runner.
+    """A context manager that handles program calls and bills their payers.
 
     Entering it handles the jobs that the runner's last start left unfinished.
     """
@@ -70,14 +70,17 @@ class Calls:
     workers: int
 
     def __post_init__(self) -> None:
-        self._of_keys, self._lately = InUse(), Rates[tuple[Principal, int]]()
+        self._of_keys, self._lately = ResourceUse(), Rates[tuple[Principal, int]]()
         self._answered = Bounds(MOST_ANSWERED, MOST_ANSWERED_BYTES)
         self._queued = Bounds(MOST_QUEUED, MOST_QUEUED_BYTES)
-        self._turns = Turns(self.workers, beside=True)
+        self._semaphore = FairSemaphore(self.workers, beside=True)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        """After a restart, mark interrupted jobs as failed and queue waiting jobs again (RN99)."""
+        """Recover the unfinished jobs after a restart (RN99).
+
+        Interrupted jobs fail, and waiting jobs are queued again.
+        """
         for job, record in await self.ledger.unfinished():
             if record is None:
                 _log.error("a job was not run: the job's row in the journal was edited or moved")
@@ -92,11 +95,11 @@ class Calls:
                     )
                 except FolderDamaged as error:
                     # Its account was edited, and no amount is returned by a guess.
-                    _log.error("an interrupted job is not settled: %s", error.message)
+                    _log.error("cannot settle an interrupted job: %s", error.message)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Cancel the tasks of all asynchronous jobs.
+        """Cancel all asynchronous jobs.
 
         Jobs that have started fail with `interrupted` at the next start of the runner.
         """
@@ -107,10 +110,10 @@ class Calls:
     # --- the routes -------------------------------------------------------------------------------
 
     async def run(self, call: SignedCall, payer: Payer, body: bytes) -> Answer:
-        """Run a program for a caller who signed the call."""
+        """Run a program for a caller who signed the request."""
         parsed = parse_body(body)
         await self.runner.use_token(call, parsed.program, body)
-        budget = 0 if self.price.is_free else self.price.most(self.runner.limits(parsed))
+        budget = 0 if self.price.is_free else self.price.highest_price(self.runner.limits(parsed))
         return await self._start_job(parsed, payer, None, budget, body)
 
     async def call(
@@ -142,9 +145,10 @@ class Calls:
         return await self._start_job(parsed, Payer(key.owner), key.nonce, budget, body)
 
     async def add_key(self, statement: bytes) -> ApiKey:
-        """Verify the signed statement for a new API key, and store the key (RN91).
+        """Verify and store a new API key (RN91).
 
-        The owner needs an account or, if runs are free, a grant to this runner.
+        The key is a statement that the owner signed. The owner needs an account or, if runs are
+        free, a grant to this runner.
 
         Raises:
             RunRefused: `key-statement`, `balance-too-low`, `owner-unknown`, or a reason of
@@ -162,7 +166,9 @@ class Calls:
             raise RunRefused("key-statement", invalid.message) from invalid
 
     async def answer_of(self, job: str, holder: Principal, key: int | None) -> Answer | None:
-        """Return an asynchronous call's response, or None if the client has no such call (RN98).
+        """Return the response to an asynchronous program call, or None (RN98).
+
+        None means that the client has no such call.
 
         Args:
             job: id of the call.
@@ -187,7 +193,7 @@ class Calls:
     async def _start_job(
         self, parsed: CallBody, payer: Payer, key: int | None, budget: int, request: bytes
     ) -> Answer:
-        """Run a call now, or queue it if it is asynchronous, and return the response."""
+        """Run or queue a program call, and return the response."""
         job = self.runner.entropy.token(16).hex()
         with ExitStack() as reservations:
             if key is not None and not parsed.is_async:
@@ -242,11 +248,11 @@ class Calls:
         )
 
     def _enqueue(self, job: str, payer: Payer, reservations: ExitStack) -> None:
-        """Queue an asynchronous call. A background task runs it when a worker is free."""
+        """Run an asynchronous call as soon as a worker is free."""
 
         async def later() -> None:
             with reservations:
-                async with self._turns.place(payer):
+                async with self._semaphore.acquire(payer):
                     try:
                         await self._run_waiting(job)
                     except (
@@ -283,7 +289,7 @@ class Calls:
         await self._settle(outcome, record)
 
     async def _settle(self, outcome: Outcome, record: JobRecord) -> Answer:
-        """Charge the payer for a job, close the job, and return the response for the client.
+        """Charge the payer for a finished job, and return the response.
 
         The charge is the cost of run and compilation, at most the reserved amount (RN94, RN166).
         """
@@ -308,22 +314,25 @@ class Calls:
     # --- money ------------------------------------------------------------------------------------
 
     def _budget(self, key: ApiKey, stated: str | None) -> int:
-        """Return the amount to reserve for a call: the stated compute limit, or a default (RN94).
+        """Return the amount to reserve for a call (RN94).
+
+        The amount is the stated compute limit, or a default.
 
         Raises:
             RunRefused: `request-invalid`, `compute-limit` if the amount is too low for any run,
                 `key-per-call` if it exceeds the key's limit.
         """
         if stated is None:
-            budget = min(max(DEFAULT_BUDGET, self.price.least), key.max_per_call)
+            budget = min(max(DEFAULT_BUDGET, self.price.lowest_budget), key.max_per_call)
         elif _AMOUNT.fullmatch(stated) is None:
             raise RunRefused("request-invalid", "X-Compute-Limit")
         else:
             budget = int(stated)
-        if budget < self.price.least:
+        if budget < self.price.lowest_budget:
             raise RunRefused(
                 "compute-limit",
-                f"the compute limit {budget} is less than the lowest price, {self.price.least}",
+                f"the compute limit {budget} is less than the lowest price,"
+                f" {self.price.lowest_budget}",
             )
         if budget > key.max_per_call:
             raise RunRefused(
@@ -333,7 +342,9 @@ class Calls:
         return budget
 
     def _api_body(self, body: bytes, project: ProjectId, budget: int, key: ApiKey) -> CallBody:
-        """Parse the body of `POST /call`, and lower the limits to what `budget` can pay for.
+        """Parse the request body of a call authorised by an API key.
+
+        Unless the budget is 0, the run's resource limits are reduced to what it pays for.
 
         Raises:
             RunRefused: `key-profile` if the key does not name the profile of the secrets (RN90).
@@ -346,7 +357,7 @@ class Calls:
         ):
             raise RunRefused("key-profile")
         return (
-            replace(parsed, limits=smallest(parsed.limits, self.price.affordable(budget)))
+            replace(parsed, limits=lower_limits(parsed.limits, self.price.affordable(budget)))
             if budget
             else parsed
         )

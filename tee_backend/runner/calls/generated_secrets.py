@@ -1,4 +1,6 @@
-"""Secret generation inside the runner, without showing the values (RN140 to RN151).
+"""Generation of random secrets inside the runner (RN140 to RN151).
+
+The values are never shown.
 
     verify that the owner signed the request -> find the grant for exactly these secrets
     -> each secret: draw, tag, encrypt to the owner's network `protected`, write -> statement
@@ -68,7 +70,7 @@ _log = logging.getLogger(__name__)
 
 
 def draw_value(kind: str, entropy: Entropy) -> str:
-    """Generate a random secret value of the given type (RN141).
+    """Generate a random secret of the given type (RN141).
 
     Args:
         kind: a checked type, such as `hex32` or `password:24`.
@@ -101,7 +103,10 @@ class _Request(msgspec.Struct, forbid_unknown_fields=True):
 
 @refusing_invalid()
 def parse_generation(data: bytes) -> tuple[Principal, str | None, dict[SecretName, str]]:
-    """Parse an untrusted request body, and return the owner, scope and types of the new secrets."""
+    """Parse an untrusted request for new secrets.
+
+    Returns the owner, the scope, and the type of each secret.
+    """
     if len(data) > MAX_GENERATION_BODY_BYTES:
         raise RunRefused("input-too-large")
     request = shaped(parse_json(data, max_bytes=MAX_GENERATION_BODY_BYTES), _Request)
@@ -109,7 +114,7 @@ def parse_generation(data: bytes) -> tuple[Principal, str | None, dict[SecretNam
     for one in request.new_secrets:
         secret = SecretName(checked_generated_name(one.name), scope)
         if secret in wanted:  # the later one would replace it silently
-            raise RunRefused("request-invalid", "new_secrets names a secret twice")
+            raise RunRefused("request-invalid", "new_secrets contains a secret twice")
         wanted[secret] = checked_generation_type(one.generation_type)
     return parse_principal(request.owner), scope, wanted
 
@@ -117,10 +122,10 @@ def parse_generation(data: bytes) -> tuple[Principal, str | None, dict[SecretNam
 async def generate(
     runner: Runner, authorization: str | None, sign_in: str | None, body: bytes
 ) -> Answer:
-    """Generate the secrets listed in a request, and store them on the node.
+    """Generate the requested secrets, and store them on the node.
 
-    Each secret is written separately. If one fails, the request ends: the secrets before it exist,
-    and the answer names them.
+    Each secret is written separately. If a write fails, the request ends. The secrets written
+    before it exist, and the answer names them.
 
     Args:
         runner: the runner, which needs the owner's grant to write these secrets.
@@ -172,13 +177,15 @@ async def generate(
 
 
 def refused(reason: Reason) -> Answer:
-    """Return the response to a refused request, when no secret has been generated."""
+    """Return the error response for a refused request for new secrets."""
     nothing: dict[str, Json] = {"status": "refused", "generated": [], "existing": []}
     return answer_with({**nothing, "error": error_of(reason)}, reason)
 
 
 def _grant_for(runner: Runner, owner: Principal, wanted: Mapping[SecretName, str]) -> Grant:
-    """Return the owner's newest live grant that covers exactly the requested secrets (RN143).
+    """Return the owner's grant for exactly the requested secrets (RN143).
+
+    If there are several live grants, the newest one is returned.
 
     Raises:
         RunRefused: `generation-not-granted`.
@@ -195,9 +202,9 @@ def _grant_for(runner: Runner, owner: Principal, wanted: Mapping[SecretName, str
 async def _write(
     runner: Runner, owner: Principal, secret: SecretName, kind: str, grant: Grant
 ) -> str | None:
-    """Generate a secret, and store it on the node unless the name is already in use (RN145).
+    """Generate and store a secret unless the name is taken (RN145).
 
-    Returns the version that was written, or None if the secret exists already.
+    Returns the version that was written, or None if the secret already exists.
     """
     value, at = draw_value(kind, runner.entropy), iso_time(SystemClock.now())
     generated = Generated(kind, at, runner.tags.tag(owner, secret, kind=kind, at=at, value=value))
@@ -215,14 +222,14 @@ async def _write(
 
 
 def token_digest(authorization: str) -> str:
-    """Return the SHA-256 hash of a request's token, encoded in base64url."""
+    """Return the SHA-256 hash of a token in base64url."""
     return encode_url(hashlib.sha256(authorization.encode("utf-8", "surrogatepass")).digest())
 
 
 async def verify_generated(
     statement: bytes, start: bytes, inspector: "Inspector", *, authorization: str
 ) -> VerifiedRun:
-    """Verify a runner's statement about secrets that it generated (RN149).
+    """Verify a runner's signed statement about generated secrets (RN149).
 
     Args:
         statement: the statement, untrusted.

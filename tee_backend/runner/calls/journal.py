@@ -1,8 +1,9 @@
-"""SQLite database of used tokens, program versions, receipts, API keys and jobs (RN54, RN65).
+"""The runner's SQLite database (RN54, RN65).
 
-The file has mode 0600, and is in WAL mode with full synchronisation: when a method returns, its
-changes are on disk. Rows of keys, accounts and jobs are encrypted by `RowSealer`. No other row
-contains a secret, an input or an output.
+It contains used tokens, program versions, receipts, API keys and jobs. The file has mode 0600, and
+is in WAL mode with full synchronisation: when a method returns, its changes are on disk. Rows of
+keys, accounts and jobs are encrypted by `RowSealer`. No other row contains a secret, an input or an
+output.
 
 An attacker who edits the file or restores an older one can reuse a token within its few minutes,
 or have an older version of a program run as the active one: see the threat model.
@@ -29,7 +30,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from capabilities.clock_and_entropy import SystemEntropy
 
 from ...backend_errors import FolderDamaged, FolderUnusable
-from ..shares import Payer, keep
+from ..shares import Payer, count_stored
 
 _APPLICATION = 0x5EA15BAC  # in the file's header, so that other databases are refused
 _MOST_RECEIPTS = 100_000
@@ -71,8 +72,8 @@ CREATE TABLE contents (
     sealed BLOB NOT NULL, PRIMARY KEY (job, kind)
 );
 """,
-    # Stored answers and receipts of each payer (`shares.keep`). `held` has the sum of each payer's
-    # and, under '', the sum of the whole share.
+    # Stored answers and receipts of each payer (`shares.count_stored`). `held` has the sum of each
+    # payer's and, under '', the sum of the whole share.
     """
 CREATE TABLE kept (
     number INTEGER PRIMARY KEY, kind TEXT NOT NULL, is_known INTEGER NOT NULL, payer TEXT NOT NULL,
@@ -114,7 +115,10 @@ _NONCE_BYTES = 12
 
 
 class Journal:
-    """The runner's SQLite database, which only one process can open at a time."""
+    """The runner's SQLite database.
+
+    Only one process can open the file at a time.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -130,7 +134,7 @@ class Journal:
         self._thread.shutdown()
 
     async def use_token(self, token: bytes, *, expires_at: float, now: float) -> bool:
-        """Record a token as used. Return False if the token had been used before (RN65).
+        """Record a token as used, and return whether it was new (RN65).
 
         Args:
             token: identifier of the token, equal for all its spellings.
@@ -150,9 +154,10 @@ class Journal:
         return await self.write(used)
 
     async def record_version(self, project: str, sequence: int, sha256: str) -> bool:
-        """Record a project's active version unless a newer version is recorded (RN54).
+        """Record the active version of a project (RN54).
 
-        False means that a higher sequence was seen before, or another version of this sequence.
+        Returns False if the sequence number is lower than the recorded one, or belongs to another
+        version.
         """
 
         def recorded(connection: sqlite3.Connection) -> bool:
@@ -172,17 +177,23 @@ class Journal:
         return await self.write(recorded)
 
     async def keep(self, job: str, receipt: bytes, payer: Payer) -> None:
-        """Store a job's receipt. If the receipt quota is exceeded, delete older receipts."""
+        """Store the receipt of a job.
+
+        If the receipts exceed their quota, old receipts are deleted.
+        """
         await self.write(lambda connection: keep_receipt(connection, job, receipt, payer))
 
     async def receipt(self, job: str) -> bytes | None:
-        """Return a job's receipt, or None if no receipt is stored."""
+        """Return the stored receipt of a job, or None."""
         statement = "SELECT receipt FROM receipts WHERE job = ?"
         row = await self.write(lambda connection: connection.execute(statement, (job,)).fetchone())
         return None if row is None else bytes(row[0])
 
     async def write(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        """Run a function as one transaction in the journal's thread. Roll back on an exception."""
+        """Run a function in one database transaction.
+
+        An exception rolls the transaction back. All transactions run in one thread.
+        """
 
         def written() -> _Result:
             with self._connection as connection:
@@ -216,7 +227,7 @@ class Journal:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Create the tables of a new journal, or migrate an older journal's tables.
+        """Create or migrate the database tables.
 
         Fails if another program wrote the file, or another process uses it.
         """
@@ -245,17 +256,21 @@ class Journal:
 
 
 def keep_receipt(connection: sqlite3.Connection, job: str, receipt: bytes, payer: Payer) -> None:
-    """Store a receipt within a transaction. If the quota is exceeded, delete older receipts."""
+    """Store a receipt within a transaction.
+
+    If the receipts exceed their quota, old receipts are deleted.
+    """
     connection.execute("INSERT INTO receipts (job, receipt) VALUES (?, ?)", (job, receipt))
-    keep(connection, "receipt", job, payer, cost=1, most=_MOST_RECEIPTS)
+    count_stored(connection, "receipt", job, payer, cost=1, most=_MOST_RECEIPTS)
 
 
 class RowSealer:
-    """Cipher for journal rows, which protects them against edits by the host.
+    """A cipher that protects database rows from tampering.
 
     Rows are encrypted by AES-256-GCM with table, id and version as associated data. A row that was
-    changed, or moved to another row, cannot be decrypted. An older state of a row, restored with
-    its version, can be (RN92). The key is derived from the seed of the runner's own key.
+    changed, or moved to another row, cannot be decrypted. The host can still restore an older state
+    of a row together with its version (RN92). The key is derived from the seed of the runner's own
+    key.
 
     Example:
         sealer = RowSealer(seed)
@@ -266,12 +281,12 @@ class RowSealer:
         self._aead = AESGCM(hmac.digest(seed, _KEY_LABEL, hashlib.sha256))
 
     def seal(self, row: Row, content: bytes) -> bytes:
-        """Encrypt the content of a row."""
+        """Encrypt the content of a database row."""
         nonce = SystemEntropy().token(_NONCE_BYTES)
         return nonce + self._aead.encrypt(nonce, content, _associated_data(row))
 
     def open(self, row: Row, sealed: bytes) -> bytes:
-        """Decrypt the content of a row.
+        """Decrypt the content of a database row.
 
         Raises:
             FolderDamaged: it was not encrypted for this table, id and version.

@@ -1,4 +1,4 @@
-"""API keys in the runner's journal, stored as statements signed by their owners (RN89, RN91).
+"""Storage of API keys as owner-signed statements (RN89, RN91).
 
 Each use verifies the statement again, so that a row of the journal alone grants nothing. A revoked
 key stays recorded until its expiry: its statement keeps a valid signature, and could be sent again.
@@ -44,14 +44,16 @@ _DECODER = msgspec.json.Decoder(_StoredKey)
 
 @dataclass(frozen=True, slots=True)
 class KeptKeys:
-    """The API keys in a runner's journal."""
+    """The API keys in the runner's database."""
 
     journal: Journal
     sealer: RowSealer
     runner: Principal
 
     async def add(self, statement: bytes, owner: Principal) -> ApiKey:
-        """Store an API key that its owner signed. Storing it again changes nothing.
+        """Store an API key that its owner signed.
+
+        Storing the same key again changes nothing.
 
         Raises:
             StatementInvalid: the statement is not a valid key of this owner for this runner.
@@ -80,7 +82,9 @@ class KeptKeys:
         return key
 
     async def live_key(self, owner: Principal, nonce: int) -> ApiKey:
-        """Return a live API key by owner and nonce. The caller must still check its secret (RN89).
+        """Return the owner's live API key with the given nonce (RN89).
+
+        The caller must still check the key's secret.
 
         Raises:
             RunRefused: `key-refused` if it is unknown, was revoked or has ended.
@@ -90,7 +94,10 @@ class KeptKeys:
         raise RunRefused("key-refused")
 
     async def live_keys(self, owner: Principal, nonce: int | None = None) -> list[ApiKey]:
-        """Return an owner's live API keys, or only the key with the given nonce."""
+        """Return the live API keys of an owner.
+
+        With a nonce, only the key with that nonce is returned.
+        """
         keys = []
         for number, _, kept in await self.journal.write(
             lambda connection: self._stored_keys(connection, owner, nonce)
@@ -122,9 +129,10 @@ class KeptKeys:
     def _stored_keys(
         self, connection: sqlite3.Connection, owner: str, nonce: int | None
     ) -> list[tuple[int, int, _StoredKey]]:
-        """Read and decrypt an owner's API keys. Each result is (nonce, row version, content).
+        """Read and decrypt the API keys of an owner.
 
-        If `nonce` is given, only the row with that nonce is returned.
+        Each result is (nonce, row version, content). With a nonce, only the row with that nonce is
+        read.
         """
         first, last = (0, _MAX_NONCE) if nonce is None else (nonce, nonce)
         statement = (

@@ -28,7 +28,7 @@ from sealspace.apps.api_keys import MAX_AMOUNT
 
 from ...backend_errors import FolderDamaged
 from ..reasons import RunRefused
-from ..shares import Payer, keep
+from ..shares import Payer, count_stored
 from .journal import Journal, RowSealer, keep_receipt
 
 KEPT_S = 24 * 3600.0
@@ -43,7 +43,7 @@ State = Literal["waiting", "started", "done"]
 
 
 class Account(NamedTuple):
-    """An owner's balance, reserved amount and total charges, in micro-units."""
+    """A payment account, with amounts in micro-units."""
 
     balance: int = 0
     reserved: int = 0
@@ -51,14 +51,14 @@ class Account(NamedTuple):
 
     @property
     def as_json(self) -> dict[str, str]:
-        """The amounts as decimal strings, for JSON responses."""
+        """The account's amounts as decimal strings."""
         return {name: str(amount) for name, amount in self._asdict().items()}
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as stored in the ledger, without its input.
+    """The stored record of a job, without the job's input.
 
-    A record suffices to write the receipt of an interrupted job.
+    The record suffices to write the receipt of an interrupted job.
     """
 
     state: State
@@ -78,7 +78,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def payer(self) -> Payer:
-        """The payer whose limits apply to the job."""
+        """The payer of the job."""
         return Payer(Principal(self.caller), self.is_known)
 
 
@@ -91,7 +91,7 @@ _FORGET_OLD = (
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The payment accounts and job records in a runner's journal."""
+    """The payment accounts and jobs in the runner's database."""
 
     journal: Journal
     sealer: RowSealer
@@ -99,14 +99,14 @@ class Ledger:
     # --- accounts ---------------------------------------------------------------------------------
 
     async def account(self, owner: str) -> Account | None:
-        """Return an owner's account, or None if the owner has no account."""
+        """Return the payment account of an owner, or None."""
         account, version = await self.journal.write(
             lambda connection: self._account(connection, owner)
         )
         return account if version else None
 
     async def credit(self, owner: str, amount: int, *, reference: str) -> Account:
-        """Add an amount to an owner's account.
+        """Add an amount to an owner's payment account.
 
         The account is created if needed. Repeating a credit with its reference changes nothing.
 
@@ -157,7 +157,7 @@ class Ledger:
         await self.journal.write(accepted)
 
     async def start(self, job: str) -> bytes:
-        """Mark a waiting job as started, and return the stored request body.
+        """Mark a job as started, and return its request body.
 
         The stored request is deleted.
         """
@@ -177,9 +177,9 @@ class Ledger:
     async def settle(
         self, job: str, *, charged: int, receipt: bytes | None, answer: bytes | None, now: float
     ) -> None:
-        """Charge the payer of a started job, close the job, and store its receipt and response.
+        """Charge the payer for a job, and store the result.
 
-        The rest of the reserved amount is released.
+        The result is the receipt and the response. The rest of the reserved amount is released.
 
         Args:
             job: id of the job.
@@ -213,16 +213,16 @@ class Ledger:
             )
             connection.execute(_FORGET_OLD, (now - KEPT_S,))
             cost = max(len(answer), MOST_DONE_BYTES // MOST_DONE)
-            keep(connection, "answer", job, record.payer, cost=cost, most=MOST_DONE_BYTES)
+            count_stored(connection, "answer", job, record.payer, cost=cost, most=MOST_DONE_BYTES)
 
         await self.journal.write(settled)
 
     async def job(self, job: str) -> JobRecord | None:
-        """Return a job's record, or None if there is no such job."""
+        """Return the record of a job, or None."""
         return (await self.journal.write(lambda connection: self._job(connection, job)))[0]
 
     async def answer(self, job: str, record: JobRecord) -> AsyncGenerator[bytes, None]:
-        """Yield the stored response of a finished job in pieces.
+        """Yield the stored response of a finished job, in chunks.
 
         Raises:
             FolderDamaged: a piece is not stored any more.
@@ -239,9 +239,9 @@ class Ledger:
             yield piece
 
     async def unfinished(self) -> list[tuple[str, JobRecord | None]]:
-        """Return all jobs that have not ended, oldest first.
+        """Return all unfinished jobs, oldest first.
 
-        If a row was edited, its record is missing.
+        The record is None if the job's row was edited.
         """
 
         def found(connection: sqlite3.Connection) -> list[tuple[str, JobRecord | None]]:
@@ -261,7 +261,9 @@ class Ledger:
     # --- rows -------------------------------------------------------------------------------------
 
     def _account(self, connection: sqlite3.Connection, owner: str) -> tuple[Account, int]:
-        """Return an account and the version of its database row, 0 for a new account (RN92).
+        """Return an account and the version of its database row (RN92).
+
+        The version of a new account is 0.
 
         Raises:
             FolderDamaged: the row was edited or moved, or its columns differ from its content.
@@ -278,7 +280,9 @@ class Ledger:
         return Account(*amounts), version
 
     def _move(self, connection: sqlite3.Connection, owner: str, change: Account) -> Account:
-        """Add amounts, which may be negative, to an account's balance, reserve and charges (RN93).
+        """Change an account's balance, reserved amount and charged amount (RN93).
+
+        The amounts in `change` are added, and may be negative.
 
         Raises:
             RunRefused: `balance-too-low`.
@@ -300,7 +304,10 @@ class Ledger:
         return account
 
     def _job(self, connection: sqlite3.Connection, job: str) -> tuple[JobRecord | None, int]:
-        """Return a job's record and its row's version, or None and 0 for an unknown job."""
+        """Return the record of a job and its row version.
+
+        For an unknown job, the result is None and 0.
+        """
         row = connection.execute(
             "SELECT state, version, sealed FROM jobs WHERE id = ?", (job,)
         ).fetchone()
@@ -309,7 +316,7 @@ class Ledger:
     def _replace(
         self, connection: sqlite3.Connection, job: str, before: State, **changed: State | int
     ) -> JobRecord:
-        """Update a job and return its previous record.
+        """Update a job, and return the previous record.
 
         Raises FolderDamaged if the job is not in the state `before`.
         """
@@ -343,8 +350,5 @@ class Ledger:
 
 
 def _piece_kind(number: int) -> str:
-    """Return the value of the `kind` column for a piece of a stored response.
-
-    The first piece has the name that whole responses had in an older schema.
-    """
+    # The first piece has the name that whole responses had in an older schema.
     return f"answer.{number}" if number else "answer"

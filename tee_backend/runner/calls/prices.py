@@ -1,6 +1,6 @@
-"""Prices of program runs, computed from the instructions and the time used (RN94).
+"""Prices of program runs (RN94).
 
-All prices are in micro-units.
+A price depends on the instructions and the time used. All prices are in micro-units.
 
 Example:
     price = Price(call=1000, million_instructions=1, second=1)
@@ -15,7 +15,9 @@ from ..guest.runs import MAX_COMPILE_S, MILLION, Limits
 
 
 class Price(msgspec.Struct, frozen=True, rename="camel"):
-    """Prices in micro-units. Runs are free if all prices are 0.
+    """A runner's prices for program runs.
+
+    Prices are in micro-units. Runs are free if all prices are 0.
 
     Attributes:
         call: price of each run that was started.
@@ -33,28 +35,38 @@ class Price(msgspec.Struct, frozen=True, rename="camel"):
         return self == FREE
 
     @property
-    def least(self) -> int:
-        """The lowest budget that a call may have, in micro-units.
+    def lowest_budget(self) -> int:
+        """The lowest allowed budget for a program call.
 
-        It pays for one million instructions or one second, whichever costs more.
+        The budget is in micro-units. It pays for one million instructions or one second,
+        whichever costs more.
         """
         return self.call + max(self.million_instructions, self.second)
 
     def cost(self, *, instructions: int, time_ms: int) -> int:
-        """Return the price of a run in micro-units."""
+        """Return the price of a program run.
+
+        The price is in micro-units.
+        """
         return (
             self.call
             + instructions // MILLION * self.million_instructions
             + time_ms // 1000 * self.second
         )
 
-    def most(self, limits: Limits) -> int:
-        """Return the price of a run that reaches all given limits, in micro-units."""
+    def highest_price(self, limits: Limits) -> int:
+        """Return the highest possible price of a run within the given limits.
+
+        The price is in micro-units.
+        """
         millions = -(-limits.max_instructions // MILLION)
         return self.cost(instructions=millions * MILLION, time_ms=limits.max_execution_s * 1000)
 
     def compile_s(self, budget: int) -> int:
-        """Return the CPU seconds of compilation that a budget can pay for, at most 20 (RN166)."""
+        """Return the CPU seconds of compilation that a call's budget allows (RN166).
+
+        The result is at most 20.
+        """
         return (
             min((budget - self.call) // self.second, MAX_COMPILE_S)
             if self.second
@@ -62,9 +74,9 @@ class Price(msgspec.Struct, frozen=True, rename="camel"):
         )
 
     def affordable(self, budget: int) -> dict[str, int]:
-        """Return the highest instruction and time limits that a budget covers.
+        """Return the highest resource limits affordable with a budget.
 
-        Each limit is computed alone. A limit is left out if its price is 0.
+        Each limit is computed separately. A limit is left out if its price is 0.
         """
         left, limits = budget - self.call, {}
         if self.million_instructions:
@@ -77,8 +89,11 @@ class Price(msgspec.Struct, frozen=True, rename="camel"):
 FREE = Price()
 
 
-def smallest(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    """Merge two mappings of limits. If both contain a limit, the smaller value wins."""
+def lower_limits(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    """Merge two mappings of limits, keeping the lower value per key.
+
+    A limit may be in only one of the mappings.
+    """
     return {
         name: min(stated[name] for stated in (one, other) if name in stated)
         for name in {**one, **other}

@@ -1,4 +1,4 @@
-"""Program lookup: finding and loading programs published on the node (RN53, RN54).
+"""Lookup and download of published programs (RN53, RN54).
 
 A project that its developer granted to this runner is read by the grant, any other one from the
 developer's space `public` (RN153).
@@ -68,9 +68,10 @@ _Read = TypeVar("_Read")
 def live_grants(
     backend: Backend, read: Callable[[str], _Read]
 ) -> Callable[[], list[tuple[Grant, _Read]]]:
-    """Return a function that lists the backend's live grants of one kind, newest first.
+    """Return a function that lists the live grants of one kind.
 
-    `read` parses a grant of this kind, and raises InvalidPortableDelegation for any other grant.
+    The newest grant is first. `read` parses a grant of this kind, and raises
+    InvalidPortableDelegation for any other grant.
 
     Grants may come from the disk, which the host controls. So each is verified as if it had just
     arrived; the result is cached.
@@ -92,7 +93,7 @@ def live_grants(
 
 @dataclass(eq=False, repr=False)
 class PublishedPrograms:
-    """A reader of published programs that caches program versions."""
+    """A client for published programs, with a cache."""
 
     client: Client
     journal: Journal
@@ -142,7 +143,7 @@ class PublishedPrograms:
         return await asyncio.shield(task)
 
     def _fresh_version(self, project: ProjectId, name: str, is_active: bool) -> Version | None:
-        """Return a cached program version, or None if it is absent or too old.
+        """Return a recently cached program version, or None.
 
         `name` is the program's SHA-256 or, for the active version, that of its statement (RN177).
         """
@@ -180,7 +181,7 @@ class PublishedPrograms:
         return version
 
     async def load(self, version: Version) -> bytes:
-        """Read the bytes of a program version from the node.
+        """Download the code of a program version from the node.
 
         Raises:
             RunRefused: `program-mismatch`, `program-unknown` or `node-unavailable`.
@@ -206,7 +207,7 @@ class PublishedPrograms:
         return code
 
     def _private_reader(self, project: ProjectId, max_bytes: int) -> Reader:
-        """Return a function that reads the values of a private project (RN153).
+        """Return a function that reads a private project (RN153).
 
         The function uses the newest grant for the project. It returns None without a valid grant.
         """

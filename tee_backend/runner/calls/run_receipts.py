@@ -1,4 +1,4 @@
-"""Signed receipts of runs, verified with the runner's attestation quote (RN70 to RN74).
+"""Signed receipts of program runs (RN70 to RN74).
 
 At startup, a runner makes a receipt key inside the trust domain. The startup document contains a
 quote that names this key, the runner's DID, its manifest and its compose file. Each run, also a
@@ -56,7 +56,7 @@ SALT_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """The document that a runner publishes at startup, parsed but unverified.
+    """A runner's startup document, parsed but not verified.
 
     The quote covers the statement and the key with which the runner signs receipts.
     """
@@ -69,7 +69,7 @@ class Start:
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The facts that a receipt states about a run.
+    """The contents of a receipt for a program run.
 
     `program` is a SHA-256 in hexadecimal digits. All other hashes are in base64url.
     """
@@ -95,14 +95,14 @@ _MEMBERS = frozenset({*RunFacts.__struct_encode_fields__, "status", "runner", "s
 
 @dataclass(frozen=True, slots=True)
 class VerifiedRun:
-    """A verified receipt and the verified evidence of the runner that signed it."""
+    """A verified receipt, with the runner's verified attestation."""
 
     stated: dict[str, Json]
     start: Start
     runner: Verified
 
     def is_about(self, *, salt: bytes, input: bytes, output: bytes) -> bool:
-        """Return whether the receipt's hashes match the given input and output (RN74).
+        """Return whether the receipt matches the given input and output (RN74).
 
         A salt of another length is refused: bytes could be moved between the salt and the data
         without changing the hash.
@@ -115,16 +115,16 @@ class VerifiedRun:
 
 
 def salted(salt: bytes, data: bytes | memoryview) -> bytes:
-    """Return the SHA-256 of a salt followed by data."""
+    """Return the salted SHA-256 hash of the data."""
     hashed = hashlib.sha256(salt)
     hashed.update(data)
     return hashed.digest()
 
 
 def names_hash(names: Iterable[str]) -> str:
-    """Return the SHA-256 hash of a list of variable names, encoded in base64url.
+    """Return the SHA-256 hash of a list of names.
 
-    The names are hashed as a sorted list in canonical JSON.
+    The sorted names are hashed as canonical JSON. The hash is in base64url.
     """
     return encode_url(hashlib.sha256(canonical_bytes([*sorted(names)])).digest())
 
@@ -141,13 +141,13 @@ class _StartDocument(
 def encode_start(
     statement: dict[str, Json], receipt_key: str, quote: bytes, event_log: list[Json] | None
 ) -> bytes:
-    """Encode a runner's startup document (statement, receipt key, quote) as canonical JSON."""
+    """Encode a runner's startup document as canonical JSON."""
     document = _StartDocument(statement, receipt_key, encode_standard(quote), event_log)
     return canonical_bytes(msgspec.to_builtins(document))
 
 
 def parse_start(data: bytes) -> Start:
-    """Parse the document that a runner publishes at startup. The document is untrusted.
+    """Parse the untrusted startup document of a runner.
 
     Raises:
         StatementInvalid: it is malformed. Its quote and key are not verified here.
@@ -172,7 +172,7 @@ def parse_start(data: bytes) -> Start:
 
 
 def sign_receipt(facts: RunFacts, *, runner: str, start: str, key: Ed25519Signer) -> bytes:
-    """Return the receipt of a run, signed with the runner's receipt key (RN72)."""
+    """Return the signed receipt of a program run (RN72)."""
     stated: dict[str, Json] = msgspec.to_builtins(facts)
     stated |= {
         "status": "completed" if facts.code is None else "failed",
@@ -183,7 +183,9 @@ def sign_receipt(facts: RunFacts, *, runner: str, start: str, key: Ed25519Signer
 
 
 async def verify_run(receipt: bytes, start: bytes, inspector: "Inspector") -> VerifiedRun:
-    """Verify the receipt of a run, as of the time stated in the receipt (RN73).
+    """Verify the receipt of a program run (RN73).
+
+    The quote is verified for the time stated in the receipt.
 
     Args:
         receipt: the receipt, untrusted.
@@ -204,9 +206,9 @@ async def verify_run(receipt: bytes, start: bytes, inspector: "Inspector") -> Ve
 async def verify_signed(
     receipt: bytes, start: bytes, inspector: "Inspector", *, kind: str, members: frozenset[str]
 ) -> VerifiedRun:
-    """Verify a statement of type `kind`, signed with a runner's receipt key.
+    """Verify a runner's signed statement.
 
-    Checks and errors are those of `verify_run`.
+    The checks and errors are those of `verify_run`.
     """
     read = parse_start(start)
     stated = read_statement(receipt, kind, signer=read.receipt_key)

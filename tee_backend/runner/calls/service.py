@@ -1,4 +1,4 @@
-"""The runner, which authorises calls, executes programs and signs receipts.
+"""A service that executes programs and signs receipts.
 
     verify the caller -> use the token up -> find program -> choose grants -> read secrets -> run
                       -> sign the receipt
@@ -64,7 +64,7 @@ from .journal import Journal
 from .ledger import JobRecord
 from .published_programs import PublishedPrograms, live_grants
 from .run_receipts import RunFacts, encode_start, names_hash, parse_start, salted, sign_receipt
-from .secret_tags import SecretTags
+from .secret_tags import SecretTagKey
 
 _MOST_VERIFYING = 2
 """Tokens that are verified or recorded at one time; key holders' calls wait behind these only."""
@@ -73,7 +73,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A runner's receipt key, and the startup document that contains a quote for the key.
+    """A runner's signing key and attested startup document.
 
     `start_hash` is the SHA-256 of the document in base64url.
     """
@@ -84,7 +84,7 @@ class Identity:
 
 
 def manifest_of(did: str, name: str) -> dict[str, Json]:
-    """Return the application manifest that a runner publishes.
+    """Return a runner's application manifest.
 
     The manifest requests no permissions, because owners choose what they grant.
     """
@@ -94,7 +94,10 @@ def manifest_of(did: str, name: str) -> dict[str, Json]:
 async def begin(
     source: EvidenceSource, *, did: Principal, manifest: Mapping[str, Json], compose: str | None
 ) -> Identity:
-    """Create a receipt key, and a startup document that contains a quote for the key (RN71)."""
+    """Create a runner's signing key and attested startup document (RN71).
+
+    The document contains a quote for the key.
+    """
     key = Ed25519Signer(SystemEntropy().token(32))
     stated = statement_json(did, dict(manifest), compose)
     binding = runner_binding(did, key.public_key, parse_statement(stated).sha256)
@@ -130,7 +133,7 @@ class Runner:
     executor: Executor
     journal: Journal
     identity: Identity
-    tags: SecretTags
+    tags: SecretTagKey
     most: Limits
     entropy: Entropy = field(default_factory=SystemEntropy)
 
@@ -140,9 +143,10 @@ class Runner:
         self._verifying = asyncio.Semaphore(_MOST_VERIFYING)
 
     async def accept(self, *portables: PortableDelegation) -> None:
-        """Accept all of the given grants, or none if one is invalid.
+        """Verify and accept the given grants.
 
-        Run grants cannot be accepted together with grants of other kinds.
+        If one grant is invalid, none is accepted. Run grants cannot be accepted together with
+        grants of other kinds.
 
         Raises:
             InvalidPortableDelegation: one is not a grant for this runner (RN41 to RN46, RN143,
@@ -163,10 +167,10 @@ class Runner:
         await (self.backend.accept if is_releasing else self.backend.hold)(*portables)
 
     async def verify_caller(self, authorization: str | None, sign_in: str | None) -> SignedCall:
-        """Verify a call's token. Refuse tokens issued before the runner's last restart (RN178).
+        """Verify the token of a program call.
 
         The token contains the hash of the startup document, which each process creates anew. So a
-        token for another runner with the same DID is refused too.
+        token from before a restart, or for another runner with the same DID, is refused (RN178).
 
         Args:
             authorization: the caller's token, untrusted, or None.
@@ -190,7 +194,9 @@ class Runner:
         return call
 
     async def use_token(self, call: SignedCall, program: str, body: bytes) -> Principal:
-        """Record a call's token as used, and return the caller's DID (RN65).
+        """Check a call's token, and record the token as used (RN65).
+
+        Returns the caller's DID.
 
         Args:
             call: a verified call.
@@ -215,15 +221,18 @@ class Runner:
         return call.caller
 
     def limits(self, body: CallBody) -> Limits:
-        """Return the runner's limits, each capped at the value that the caller requested."""
+        """Return the resource limits for a requested program run.
+
+        Each is the requested limit, but at most the runner's limit.
+        """
         return _capped(self.most, body.limits)
 
     async def perform(
         self, job: str, record: JobRecord, body: CallBody, *, compile_s: int
     ) -> Outcome:
-        """Run a program and sign a receipt. A refused run has a receipt too.
+        """Run a program, and sign a receipt.
 
-        The receipt is returned, not stored.
+        A refused run has a receipt too. The receipt is returned, not stored.
 
         Raises:
             KeepingError: the journal cannot be used; no program ran.
@@ -267,7 +276,10 @@ class Runner:
         return await asyncio.to_thread(self._outcome, job, record, request, result)
 
     def outcome_without_run(self, job: str, record: JobRecord, code: str) -> Outcome:
-        """Return the result and signed receipt of a job that was interrupted or never ran."""
+        """Return the outcome of an interrupted or refused job.
+
+        The outcome contains a signed receipt.
+        """
         limits, has_secrets = Limits(*record.limits), record.has_secrets
         request = RunRequest(
             record.program or "", Target.WASIP1, limits=limits, secrets_delivered=has_secrets
@@ -280,7 +292,7 @@ class Runner:
     async def _prepared(
         self, job: str, body: CallBody, manifest: ProgramManifest, request: RunRequest
     ) -> RunRequest:
-        """Add limits, allowed hosts and granted secrets to a run request."""
+        """Add limits, allowed hosts and secrets to a run request."""
         caller = request.payer.did
         limits, hosts, secrets = self.limits(body), frozenset(manifest.hosts), dict[str, str]()
         if body.secrets is not None:
@@ -308,7 +320,10 @@ class Runner:
     async def _values(
         self, chosen: Mapping[str, Sequence[RunGrant]], scope: str | None
     ) -> dict[str, tuple[RunGrant, str]]:
-        """Read all secrets for a run. If a secret cannot be read, refuse the run."""
+        """Read all secrets needed for a program run.
+
+        If a secret cannot be read, the run is refused.
+        """
         tasks = [
             asyncio.create_task(self._value(name, grants, scope)) for name, grants in chosen.items()
         ]
@@ -322,7 +337,7 @@ class Runner:
     async def _value(
         self, name: str, grants: Sequence[RunGrant], scope: str | None
     ) -> tuple[RunGrant, str]:
-        """Read a secret from the node, using the first grant that is not revoked.
+        """Read a secret with the first grant that is not revoked.
 
         Each read cites exactly one grant (RN83).
         """
@@ -361,7 +376,7 @@ class Runner:
     def _outcome(
         self, job: str, record: JobRecord, request: RunRequest, result: RunResult
     ) -> Outcome:
-        """Sign a run's receipt, and return the receipt with the run's result."""
+        """Return the result of a program run, and its signed receipt."""
         code = None if result.reason is None else result.reason.code
         facts = RunFacts(
             job=job,
@@ -397,7 +412,7 @@ def _choose(
     scope: str | None,
     names: tuple[str, ...] | None,
 ) -> Mapping[str, Sequence[RunGrant]]:
-    """Map each secret's name to the grants that allow reading it, newest first (RN80 to RN83).
+    """Return, for each secret, the grants that allow reading it (RN80 to RN83).
 
     Each read cites one grant that names the secret, the program and the caller. So the node applies
     that grant's policy, and not a looser one of another grant.
@@ -409,7 +424,7 @@ def _choose(
         scope: the scope of the secrets.
         names: the secrets that the program's manifest lists; None: it lists none, so all are read.
     Returns:
-        At least one grant for each name; names in ascending order.
+        At least one grant for each name, newest first. The names are in ascending order.
     Raises:
         RunRefused: with one of these codes.
             `secrets-not-granted`: the owner calls, and granted no secrets of the profile to this
@@ -460,7 +475,7 @@ def _choose(
 
 
 def _capped(limits: Limits, caps: Mapping[str, int | None]) -> Limits:
-    """Return a copy of `limits` in which no value exceeds its entry in `caps` (RN86).
+    """Return a copy of the limits with upper bounds applied (RN86).
 
     Instructions are rounded down to whole millions (RN1), except below one million, which a grant
     or a runner may set.
@@ -480,7 +495,10 @@ def _capped(limits: Limits, caps: Mapping[str, int | None]) -> Limits:
 
 
 def _system(job: str, caller: str, project: ProjectId | None, limits: Limits) -> dict[str, str]:
-    """Return the OutLayer-compatible environment variables that the runner sets (RN84)."""
+    """Return the environment variables set by the runner (RN84).
+
+    The variables are compatible with OutLayer's.
+    """
     nothing = dict.fromkeys(
         (
             "NEAR_NETWORK_ID",

@@ -1,7 +1,8 @@
-"""Cache of compiled programs. Each program is compiled in a separate child process.
+"""A cache of compiled WebAssembly programs.
 
-wasmtime runs an artefact without checking its integrity. So artefacts are never read from disk.
-Each is an anonymous file in memory, sealed so that no process can write to it, this one included.
+Each program is compiled in a separate child process. wasmtime runs an artefact without checking its
+integrity. So artefacts are never read from disk. Each is an anonymous file in memory, sealed so
+that no process can write to it, this one included.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from capabilities.cache import Recent
 from capabilities.limits import Rates
 
 from ..reasons import Reason, RunRefused
-from ..shares import Payer, Turns
+from ..shares import FairSemaphore, Payer
 from .child import ChildEnded
 from .frames import COMPILED, MAX_DETAIL_BYTES
 from .pool import Pool
@@ -45,9 +46,9 @@ _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_
 
 
 class Artefacts:
-    """A cache of compiled programs, limited in total size and number.
+    """A size-limited cache of compiled programs.
 
-    When it is full, the payer that uses most of it loses its least recently used program.
+    When the cache is full, the payer that uses most of it loses its least recently used program.
     """
 
     def __init__(self, pool: Pool, most_bytes: int) -> None:
@@ -62,15 +63,16 @@ class Artefacts:
         self._too_expensive = Recent[tuple[str, bool], float](_MOST_TOO_EXPENSIVE)
         self._spent = Rates[tuple[str, bool]]()
         self._tasks: dict[tuple[str, Payer, int], asyncio.Task[None]] = {}
-        self._turns = Turns(_AT_ONCE, beside=False)
+        self._semaphore = FairSemaphore(_AT_ONCE, beside=False)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self, request: RunRequest, load: Load, compile_s: list[float]) -> int:
-        """Return a file descriptor for a compiled program. If necessary, compile the program first.
+        """Return a file descriptor of a compiled program.
 
-        The caller closes the descriptor. Concurrent calls of one payer for the same program and
-        origin share one compilation: only the first call's `load` runs, and all get its exception.
-        Calls of other payers wait for their own turn, so no payer waits for another one's queue.
+        The program is compiled first if necessary. The caller closes the descriptor. Concurrent
+        calls of one payer for the same program and origin share one compilation: only the first
+        call's `load` runs, and all get its exception. Calls of other payers wait for their own
+        turn, so no payer waits for another one's queue.
 
         Args:
             request: the program, its payer, and the compilation time that the payer can pay for.
@@ -108,7 +110,7 @@ class Artefacts:
             raise RunRefused("runner-failed") from exc
 
     async def close(self) -> None:
-        """Cancel all compilations and drop all compiled programs."""
+        """Cancel all compilations, and empty the cache."""
         for task in list(self._tasks.values()):
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -117,7 +119,7 @@ class Artefacts:
         self._files.clear()
 
     def _refuse_known_failure(self, key: str, payer: Payer) -> None:
-        """Raise RunRefused for a program whose last compilation failed."""
+        """Raise RunRefused if the program's last compilation failed."""
         if known := self._refused.get(key):
             raise RunRefused(known.code, known.detail)
         # Known and unknown payers are remembered separately: otherwise unknown payers could slow
@@ -129,7 +131,7 @@ class Artefacts:
         self, key: str, request: RunRequest, load: Load, compile_s: list[float]
     ) -> None:
         lock = self._locks.setdefault(key, asyncio.Lock())
-        async with self._turns.place(request.payer), lock:  # RN164
+        async with self._semaphore.acquire(request.payer), lock:  # RN164
             if key in self._files:  # another payer's call has compiled it meanwhile
                 return
             self._refuse_known_failure(key, request.payer)
@@ -173,7 +175,7 @@ class Artefacts:
             self._keep(key, file, request.payer)
 
     def _keep(self, key: str, file: int, payer: Payer) -> None:
-        """Cache a compiled program, and evict other programs if the cache is full (RN167)."""
+        """Cache a compiled program, and evict others if necessary (RN167)."""
         self._files[key] = file, os.fstat(file).st_size, payer if payer.is_known else None
         # The new one stays, however large it is, because a call waits for it.
         while len(self._files) > 1:
@@ -192,7 +194,7 @@ class Artefacts:
             os.close(self._files.pop(displaced)[0])
 
     async def _compile(self, program: bytes, request: RunRequest, compile_s: list[float]) -> int:
-        """Compile a program in a child process that handles no other program (RN18)."""
+        """Compile a program in its own child process (RN18)."""
         source = os.memfd_create("program")
         artefact = os.memfd_create("artefact", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
@@ -235,7 +237,7 @@ class Artefacts:
 
 
 async def seal(artefact: int) -> None:
-    """Seal an anonymous file so that no process can write to it any more (RN27).
+    """Make an anonymous file permanently read-only (RN27).
 
     The kernel refuses with EBUSY while a page of the file is in use elsewhere. On a busy machine
     the kernel itself holds such pages for a moment, so sealing is retried for some seconds.

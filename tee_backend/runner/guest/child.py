@@ -1,4 +1,4 @@
-"""Child process management: startup, requests and termination."""
+"""Management of child processes."""
 
 import asyncio
 import logging
@@ -34,7 +34,7 @@ _BOOT = (
 
 
 class ChildEnded(Exception):
-    """A child process ended before it answered.
+    """Raised when a child process ends without a response.
 
     Attributes:
         late: whether it was killed because its time was over.
@@ -48,7 +48,10 @@ class ChildEnded(Exception):
 
 
 class Template:
-    """The runner's handle for the template process, a fork server for all children."""
+    """A handle for the fork server process.
+
+    All children are forked from this process, which is called the template.
+    """
 
     def __init__(self, process: "subprocess.Popen[bytes]", connection: socket.socket) -> None:
         self.forks = 0
@@ -57,9 +60,10 @@ class Template:
 
     @classmethod
     def start(cls) -> "Template":
-        """Start a template process. Raises OSError if that fails.
+        """Start the fork server process.
 
-        Call it in the main thread: the template and its children end with the calling thread.
+        Raises OSError on failure. Call it in the main thread: the template and its children end
+        with the calling thread.
         """
         ours, theirs = socket.socketpair()
         cached = (
@@ -82,7 +86,7 @@ class Template:
         return cls(process, ours)
 
     async def ready(self) -> None:
-        """Wait until the template process reports that it can fork children.
+        """Wait until the fork server process is ready.
 
         Raises EOFError or OSError if the template ended or took too long.
         """
@@ -96,7 +100,7 @@ class Template:
             raise
 
     def fork(self, module: Literal["_run_child", "_compile_child"], uid: int | None) -> "Child":
-        """Ask the template process to fork a child that runs the given module.
+        """Fork a child process that runs the given module.
 
         Raises OSError if the template process has ended.
 
@@ -117,9 +121,9 @@ class Template:
         return Child(self, ours, uid)
 
     def is_alive(self) -> bool:
-        """Return whether the template process, which forks children, accepts requests.
+        """Return whether the fork server process is running.
 
-        The connection is tested, because that closes before the process can be reaped.
+        The connection is tested, because it closes before the process can be reaped.
         """
         try:
             return bool(self._connection.recv(1, socket.MSG_PEEK))
@@ -129,11 +133,11 @@ class Template:
             return False
 
     def kill(self) -> None:
-        """Kill the template process so that it forks no more children."""
+        """Kill the fork server process."""
         self._process.kill()
 
     async def end(self) -> None:
-        """End the template process once it has forked all requested children, and reap it."""
+        """End the fork server process once all pending forks are done."""
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_WR)
         with suppress(TimeoutError):
@@ -146,7 +150,10 @@ class Template:
 
 
 class Child:
-    """The runner's handle for a child process, which serves one request at a time."""
+    """A handle for a child process.
+
+    A child serves one request at a time.
+    """
 
     def __init__(self, template: Template, connection: socket.socket, uid: int | None) -> None:
         self.uid = uid
@@ -165,7 +172,7 @@ class Child:
         self._begin_task = asyncio.create_task(self._begin())
 
     async def ready(self) -> None:
-        """Wait until the child process reports that it is confined.
+        """Wait until the child process is ready.
 
         Raises ChildEnded if the child failed to start or to confine itself.
         """
@@ -183,7 +190,7 @@ class Child:
         within_s: float,
         fetch: Fetch | None = None,
     ) -> bytearray:
-        """Send a request to the child, and return the body of the response.
+        """Send a request to the child process, and return the response.
 
         Args:
             payload: body of the request.
@@ -208,8 +215,8 @@ class Child:
         await self.end()  # after any protocol error the child's state is unknown
         raise ChildEnded(late=bool(late), status=self._status)
 
-    def mark_loaded(self, program: str, size: int) -> list[str]:
-        """Record that a program was used, and return the programs that the child must unload."""
+    def note_use(self, program: str, size: int) -> list[str]:
+        """Mark a program as loaded, and return others to unload from memory."""
         self.loaded[program] = max(size, _LEAST_LOADED_BYTES)
         self.loaded.move_to_end(program)
         evicted = []
@@ -222,7 +229,7 @@ class Child:
         return bool(self._process) and not self._reaped(os.WNOHANG)
 
     async def end(self) -> None:
-        """Kill the child and reap it."""
+        """Kill and reap the child process."""
         self._kill()  # at once: the task below may start late
         # A failed task is replaced; killing and reaping twice is harmless.
         if self._end_task is None or self._end_task.done():
@@ -263,7 +270,7 @@ class Child:
         return self._status is not None
 
     async def _begin(self) -> bool:
-        """Wait until the child has sent its process id and has confined itself.
+        """Wait until the child process is confined.
 
         Returns False if the child ends or takes too long.
         """
@@ -306,7 +313,7 @@ class Child:
         return await self._exactly(length)
 
     async def _unless_ended(self, work: Coroutine[None, None, bytes]) -> bytes:
-        """Await a coroutine while the child runs, and return the result.
+        """Await a coroutine unless the child process ends first.
 
         Raises EOFError if the child ends or sends bytes before the coroutine has finished.
         """
@@ -333,7 +340,7 @@ class Child:
 
 
 def _log_unfiltered(status: int | None) -> None:
-    """Log an error if a process ended because it could not install its seccomp filter (RN183)."""
+    """Log a failure to install the seccomp filter (RN183)."""
     if status == UNFILTERED:
         _log.error(
             "a child process was not started: the kernel refused its seccomp filter; next: run the"
@@ -343,7 +350,7 @@ def _log_unfiltered(status: int | None) -> None:
 
 
 async def _wait_for_end(process: int) -> None:
-    """Wait for a child process to end, without reaping it or blocking the event loop."""
+    """Wait for a child process to end, without reaping it."""
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     try:
         watched = os.pidfd_open(process)
@@ -362,7 +369,7 @@ async def _wait_for_end(process: int) -> None:
 
 
 def _import_paths() -> list[str]:
-    """Return the folders from which a child imports this project and wasmtime."""
+    """Return the import paths of a child process."""
     wasmtime = find_spec("wasmtime")
     if wasmtime is None or wasmtime.origin is None:
         raise ModuleNotFoundError(

@@ -1,4 +1,4 @@
-"""Entry point of the child process that compiles a single program without running it.
+"""Main function of the child process that compiles a program.
 
 The template forks it, and the runner's own process never imports this module. It imports wasmtime
 and, of this project, only modules of this folder.
@@ -21,7 +21,7 @@ _ARTEFACT_BYTES = 256 * 1024 * 1024
 
 
 def main(connection: socket.socket, uid: int | None, parent: int) -> None:
-    """Confine this process, report readiness, and compile one program.
+    """Confine this process, then compile one program.
 
     The caller exits afterwards.
     """
@@ -44,9 +44,9 @@ def main(connection: socket.socket, uid: int | None, parent: int) -> None:
 
 
 def _compile(engine: Engine, target: str, source: int, artefact: int) -> tuple[str, str]:
-    """Compile a program file, and return a result code from `COMPILED` and an error detail.
+    """Compile a program, and return a result code with details.
 
-    The compiled program is written to the file `artefact`.
+    The result code is one of `COMPILED`. The compiled program is written to the file `artefact`.
     """
     kind = Module if target == _wasm.PREVIEW_1 else components.Component
     try:

@@ -1,4 +1,4 @@
-"""Confinement of a child process by its uid, privileges and resource limits.
+"""Confinement of child processes, with fewer privileges and limited resources.
 
 A child imports everything it needs before it confines itself. Afterwards it may be unable to read
 the files of its modules.
@@ -24,7 +24,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def confine(uid: int | None, parent: int) -> None:
-    """Drop privileges, disable core dumps, and switch to `uid` unless it is None.
+    """Drop the privileges of this process.
 
     Raises OSError if one of these steps fails.
     """
@@ -41,17 +41,26 @@ def confine(uid: int | None, parent: int) -> None:
 
 
 def name(of_process: str) -> None:
-    """Set the name of this process, as shown by tools such as `ps`. At most 15 bytes."""
+    """Set the process name that tools such as `ps` show.
+
+    A name has at most 15 bytes.
+    """
     _libc.prctl(_PR_SET_NAME, of_process.encode(), 0, 0, 0)
 
 
 def undump() -> None:
-    """Disable core dumps, and deny other processes of the same uid access to memory (RN23)."""
+    """Disable core dumps and debugging of this process (RN23).
+
+    Other processes of the same uid then cannot read its memory.
+    """
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def limit(file_bytes: int) -> None:
-    """Limit the size and number of files, and forbid new processes and threads (RN24)."""
+    """Set the resource limits of this process (RN24).
+
+    The limits restrict files, and forbid new processes and threads.
+    """
     for kind in (resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_MEMLOCK):
         resource.setrlimit(kind, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_FILES, _MOST_FILES))
@@ -59,20 +68,26 @@ def limit(file_bytes: int) -> None:
 
 
 def open_statm() -> int:
-    """Open `/proc/self/statm` for `limit_data`, before opening files is forbidden (RN181)."""
+    """Open `/proc/self/statm` for later calls of `limit_data` (RN181).
+
+    Later, this process cannot open files.
+    """
     return os.open("/proc/self/statm", os.O_RDONLY)
 
 
 def limit_data(statm: int, more_bytes: int, hard_bytes: int) -> None:
-    """Allow `more_bytes` of additional private memory, up to `hard_bytes` in total (RN24)."""
+    """Limit the private memory of this process (RN24).
+
+    The process may use `more_bytes` more than now, but at most `hard_bytes` in total.
+    """
     now = int(os.pread(statm, 100, 0).split()[5]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_DATA, (min(now + more_bytes, hard_bytes), hard_bytes))
 
 
 def limit_cpu(more_s: int) -> None:
-    """Limit this process to `more_s` further seconds of CPU time, rounded up (RN24).
+    """Limit the remaining CPU time of this process (RN24).
 
-    The kernel kills a process that exceeds the limit.
+    After `more_s` further seconds, rounded up, the kernel kills the process.
     """
     used = resource.getrusage(resource.RUSAGE_SELF)
     most = int(used.ru_utime + used.ru_stime) + 1 + more_s

@@ -1,4 +1,6 @@
-"""Environment variables of a run, and variable names that are reserved for the runner.
+"""Environment variables for program runs.
+
+Some variable names are reserved for the runner.
 
 Example:
     environment = environment_of(call_variables(call), {"API_KEY": "…"})
@@ -36,12 +38,14 @@ _NO_VALUE = re.compile("[\0\ud800-\udfff]")
 
 
 def is_reserved(name: str) -> bool:
-    """Return whether a variable name is reserved and cannot be used for a secret (RN4)."""
+    """Return whether a variable name is reserved for the runner (RN4)."""
     return name in RESERVED_NAMES or name.startswith(RESERVED_PREFIXES)
 
 
 def environment_of(system: Mapping[str, str], secrets: Mapping[str, str]) -> Environment:
-    """Return a run's environment, with the runner's variables before the secrets.
+    """Return the environment variables for a program run.
+
+    The runner's variables come before the secrets.
 
     Args:
         system: the runner's variables; each name must be reserved.
@@ -54,7 +58,9 @@ def environment_of(system: Mapping[str, str], secrets: Mapping[str, str]) -> Env
         ValueError: a name in `system` is not reserved.
     """
     if unreserved := [name for name in system if not is_reserved(name)]:
-        raise ValueError(f"the runner's variables must have reserved names, unlike {unreserved}")
+        raise ValueError(
+            f"the runner's variables must have reserved names; these do not: {unreserved}"
+        )
     # RN6: the runner's variables come first, and no secret can replace one.
     variables = [*system.items(), *(one for one in secrets.items() if not is_reserved(one[0]))]
     size = 0

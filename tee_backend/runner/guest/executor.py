@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from ..reasons import REASONS, RunRefused
-from ..shares import Turns
+from ..shares import FairSemaphore
 from . import frames as _frames
 from .artefacts import Artefacts
 from .child import ChildEnded
@@ -53,7 +53,7 @@ class Executor:
             raise ValueError("`children` and `spare` must be 1 to 128")
         self._pool = Pool(self.spare)
         self._artefacts = Artefacts(self._pool, self.artefact_bytes)
-        self._turns = Turns(self.children, beside=True)
+        self._semaphore = FairSemaphore(self.children, beside=True)
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -81,9 +81,9 @@ class Executor:
         os.close(await self._artefacts.open(RunRequest(wasm_sha256, target), load, []))
 
     async def run(self, request: RunRequest, load: Load) -> RunResult:
-        """Run a program once, and return its result. A refused run has a result too.
+        """Run a program once, and return the result.
 
-        Cancelling the call kills the run.
+        A refused run has a result too. Cancelling the call kills the run.
         """
         client, compile_s = RunClient(self.outbound, request.hosts), list[float]()
         try:
@@ -101,7 +101,7 @@ class Executor:
             raise RunRefused("input-too-large")
         # Compiled before the call takes a place, so that others can run in the meantime.
         os.close(await self._artefacts.open(request, load, compile_s))
-        async with self._turns.place(request.payer):
+        async with self._semaphore.acquire(request.payer):
             self._refuse_closed()
             # Compiles again only if other programs have evicted it in the meantime.
             artefact = await self._artefacts.open(request, load, compile_s)
@@ -113,11 +113,11 @@ class Executor:
     async def _run_compiled(
         self, request: RunRequest, artefact: int, client: RunClient
     ) -> RunResult:
-        """Run a compiled program in a child, then return the child to the pool or end it."""
+        """Run a compiled program in a child process."""
         program = f"{request.target}:{request.wasm_sha256}"
         child = await self._pool.take(unused=request.secrets_delivered, program=program)
         files = () if program in child.loaded else (artefact,)
-        payload = _payload(request, program, child.mark_loaded(program, os.fstat(artefact).st_size))
+        payload = _payload(request, program, child.note_use(program, os.fstat(artefact).st_size))
         begun, answered, code = time.monotonic_ns(), None, "run-crashed"
         try:
             body = await child.request(
@@ -157,7 +157,7 @@ class Executor:
 
 
 def _payload(request: RunRequest, program: str, evicted: list[str]) -> bytes:
-    """Return the body of the request that makes a child run a program."""
+    """Encode a request to run a program."""
     limits = request.limits
     head = {
         "program": program,
@@ -204,7 +204,7 @@ async def _result(
 
 
 def _require_completed(answer: _frames.Answer) -> None:
-    """Raise RunRefused if a run failed. The exception contains the reason (RN28).
+    """Raise RunRefused unless the program run completed (RN28).
 
     The reason follows from how the run ended and from its flags, never from an error text.
     """

@@ -1,4 +1,4 @@
-"""Wire format between the runner and its child processes.
+"""Wire format of the messages between the runner and child processes.
 
 A frame is a length (4 bytes, big-endian) and that many bytes. File descriptors are sent with the
 length.
@@ -69,15 +69,19 @@ _ANSWER = struct.Struct("!BBiQQQQI")
 
 
 def pack_request(head: Mapping[str, object], standard_input: bytes) -> bytes:
-    """Encode a run request: a JSON object with a length prefix, then the program's input."""
+    """Encode a request to run a program.
+
+    The request is a JSON object with a length prefix, then the program's input.
+    """
     text = json.dumps(head).encode()
     return LENGTH.pack(len(text)) + text + standard_input
 
 
 def unpack_request(body: bytes) -> tuple[dict[str, Any], bytes]:
-    """Split a run request into its JSON object and the program's input.
+    """Decode a request to run a program.
 
-    The input is not checked, because a child trusts the runner.
+    Returns a JSON object and the program's input. The request is not checked, because a child
+    trusts the runner.
     """
     (length,) = LENGTH.unpack_from(body)
     end = LENGTH.size + length
@@ -85,7 +89,7 @@ def unpack_request(body: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 class Answer(NamedTuple):
-    """A child's report of how a run ended and which resources it used.
+    """A child process's report on a program run.
 
     `stderr_bytes` counts all that the guest wrote to standard error. In the frame, `output_bytes`
     bytes of standard output follow, then the part of standard error that was kept.
@@ -105,13 +109,15 @@ ANSWER_BYTES = _ANSWER.size
 
 
 def pack(answer: Answer, output: bytes, stderr: bytes) -> bytes:
-    """Encode a child's report and the program's output as a length-prefixed frame."""
+    """Encode a run report and the program's output."""
     body = _ANSWER.pack(*answer) + output + stderr
     return LENGTH.pack(len(body)) + body
 
 
 def unpack(body: bytes | bytearray) -> tuple[Answer, memoryview, bytes]:
-    """Decode a child's untrusted report and output. Raises ValueError if they are malformed.
+    """Decode an untrusted run report and the program's output.
+
+    Raises ValueError if the message is malformed.
 
     Returns:
         The answer, standard output and standard error.
@@ -127,7 +133,7 @@ def unpack(body: bytes | bytearray) -> tuple[Answer, memoryview, bytes]:
 
 
 def pack_parts(parts: Iterable[bytes]) -> bytes:
-    """Encode byte strings as one message, each prefixed with its length."""
+    """Join byte strings, each with a length prefix."""
     return b"".join(_PART.pack(len(part)) + part for part in parts)
 
 
@@ -153,9 +159,9 @@ def unpack_parts(message: bytes, most: int | None = None) -> list[bytes]:
 
 
 def exchange(connection: socket.socket, message: bytes) -> bytes:
-    """Send a guest's HTTP request to the runner, and return the response message.
+    """Send an HTTP request to the runner, and return the response.
 
-    Raises EOFError if the runner has closed the connection.
+    Both are encoded messages. Raises EOFError if the runner has closed the connection.
     """
     connection.sendall(LENGTH.pack(len(message) | FETCH) + message)
     (length,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
@@ -163,7 +169,7 @@ def exchange(connection: socket.socket, message: bytes) -> bytes:
 
 
 def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    """Read one request from the runner, with the file descriptors sent along.
+    """Read a request, with its file descriptors, from the runner.
 
     Raises EOFError if the connection was closed or the request is too long.
     """

@@ -1,6 +1,7 @@
-"""The interface `sealspace:http/client`, which passes guests' requests to the runner (RN100).
+"""An HTTP client interface for WebAssembly programs (RN100).
 
-A module imports two functions:
+The interface `sealspace:http/client` passes each request to the runner. A module imports two
+functions:
 
     fetch(address, length)   sends the message there; returns the length of the answer, or -1
                              minus the index of an error in `FETCH_ERRORS`
@@ -47,7 +48,10 @@ DATA_BYTES = 5 * _VALUE_BYTES * MAX_MESSAGE_BYTES
 
 
 class GuestHttp:
-    """HTTP client for WebAssembly programs, which run one at a time in this process."""
+    """An HTTP client for WebAssembly programs.
+
+    Programs run one at a time in this process.
+    """
 
     def __init__(self, exchange: Callable[[bytes], bytes]) -> None:
         self._exchange = exchange
@@ -56,23 +60,23 @@ class GuestHttp:
         self._callback = ffi.wasmtime_component_func_callback_t(self._fetch_component)
 
     def begin(self, fetch: components.FuncType | None) -> None:
-        """Reset this client for a new run.
+        """Reset the HTTP client for a new program run.
 
         `fetch` is the type of a component's import `fetch`, or None if there is no such import.
         """
         self._type, self._answer, self._exhausted = fetch, memoryview(b""), False
 
     def define(self, linker: Linker) -> None:
-        """Define the HTTP functions `fetch` and `read` in a linker for WebAssembly modules."""
+        """Add the HTTP functions to a linker for WebAssembly modules."""
         signature = FuncType([_I32, _I32], [_I32])
         linker.define_func(INTERFACE, "fetch", signature, self._fetch, access_caller=True)
         linker.define_func(INTERFACE, "read", signature, self._read, access_caller=True)
 
     def define_component(self, linker: components.Linker) -> None:
-        """Define the HTTP interface in a linker for WebAssembly components.
+        """Add the HTTP functions to a linker for WebAssembly components.
 
-        It calls wasmtime's C functions. The Python binding would make an object of each byte of a
-        body, which takes a second for a megabyte.
+        The code calls wasmtime's C functions. The Python binding would make an object of each byte
+        of a body, which takes a second for a megabyte.
         """
         with linker.root() as root, root.add_instance(INTERFACE) as instance:
             name = ctypes.create_string_buffer(b"fetch")
@@ -103,9 +107,10 @@ class GuestHttp:
         return len(part)
 
     def _send(self, message: bytes) -> bytes:
-        """Send an encoded HTTP request to the runner, and return the encoded response.
+        """Send an HTTP request to the runner, and return the response.
 
-        Once the run has no requests left, further ones are answered here (RN109).
+        Both are encoded messages. Once the run has no requests left, further requests are answered
+        here (RN109).
         """
         answer = _EXHAUSTED if self._exhausted else self._exchange(message)
         self._exhausted = answer == _EXHAUSTED
@@ -114,7 +119,7 @@ class GuestHttp:
     def _fetch_component(
         self, _env: None, context: Any, _type: object, args: Any, _n: int, results: Any, _m: int
     ) -> int:
-        # An exception here ends the process (`MemoryBudget.serve`).
+        # An exception here ends the process (`MemoryBudget.configure_allocator`).
         # The compiling child has checked the type of this import.
         assert self._type is not None and self._type.result is not None
         store = StoreContext(context)
@@ -144,7 +149,10 @@ class GuestHttp:
 def imported_fetch(
     engine: Engine, imported: components.ComponentItem
 ) -> components.FuncType | None:
-    """Return the type of a component's imported function `fetch`, or None if the type is wrong."""
+    """Return the type of an imported `fetch` function, or None.
+
+    None means that the type is wrong.
+    """
     ours = components.Component(engine, _TYPE).type.imports(engine)[INTERFACE].ty
     expected, found = _function(engine, ours), _function(engine, imported)
     if (
@@ -165,9 +173,9 @@ def _function(engine: Engine, interface: components.ComponentItem) -> components
 
 
 def _host_address(caller: Caller, address: int, length: int) -> int:
-    """Convert an address in a WebAssembly module's memory to one in this process (RN101).
+    """Convert a WebAssembly address to an address in this process (RN101).
 
-    Raises Trap if the `length` bytes from there are not all inside the memory.
+    Raises Trap if the next `length` bytes are not all inside the module's memory.
     """
     memory = caller.get("memory")
     address, length = address & 0xFFFFFFFF, length & 0xFFFFFFFF
@@ -177,7 +185,7 @@ def _host_address(caller: Caller, address: int, length: int) -> int:
 
 
 def _take_bytes(values: Any) -> bytes:
-    """Return the bytes in a `list<u8>` value of a component, and empty the list."""
+    """Return the bytes of a `list<u8>`, and empty the list."""
     body = (
         ctypes.string_at(values.data, values.size * _VALUE_BYTES)[_BYTE_OFFSET::_VALUE_BYTES]
         if values.size
@@ -188,7 +196,7 @@ def _take_bytes(values: Any) -> bytes:
 
 
 def _fill(values: Any, body: bytes) -> None:
-    """Fill an empty `list<u8>` value of a component with the given bytes."""
+    """Fill an empty `list<u8>` with the given bytes."""
     if not body:
         return
     ffi.wasmtime_component_vallist_new_uninit(ctypes.byref(values), len(body))

@@ -1,10 +1,10 @@
-"""Byte-exact memory budget, shared by all WebAssembly memories of a run.
+"""An exact memory limit for WebAssembly programs.
 
-wasmtime's own limiter bounds each memory separately, and does not report that it refused one. So
-this module allocates the memories: it reserves the address range that wasmtime asks for without
-access rights, and makes pages readable and writable as the guest grows, until the budget is used.
-A wrong count is not a security hole: other pages stay inaccessible, and compiled code cannot reach
-beyond the reserved range.
+All memories of a run share one budget. wasmtime's own limiter bounds each memory separately, and
+does not report that it refused one. So this module allocates the memories: it reserves the address
+range that wasmtime asks for without access rights, and makes pages readable and writable as the
+guest grows, until the budget is used. A wrong count is not a security hole: other pages stay
+inaccessible, and compiled code cannot reach beyond the reserved range.
 """
 
 import ctypes
@@ -43,7 +43,7 @@ _GUARD_BYTES = 1 << 16
 
 @dataclass(slots=True)
 class _Memory:
-    """One linear memory.
+    """A WebAssembly linear memory.
 
     Attributes:
         base: address of its first byte.
@@ -59,11 +59,11 @@ class _Memory:
 
 
 class MemoryBudget:
-    """Allocator for an engine's linear memories, with a budget for each run."""
+    """A memory allocator with a budget for each program run."""
 
     def __init__(self) -> None:
         self._memories: dict[int, _Memory] = {}
-        self.begin(0)
+        self.set_budget(0)
         self._last = 0
         # wasmtime keeps pointers to these, so they live as long as this object does.
         self._callbacks: tuple[Any, ...] = (
@@ -73,18 +73,18 @@ class MemoryBudget:
             ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._end),
         )
 
-    def serve(self, config: Config) -> None:
-        """Install this allocator in a wasmtime configuration."""
+    def configure_allocator(self, config: Config) -> None:
+        """Configure wasmtime to allocate program memory through this object."""
         # An exception in a callback would be lost in wasmtime's C code, and the guest would go on.
         # So any such exception ends the process; this covers the callbacks of other modules too.
         sys.unraisablehook = lambda _: os._exit(1)
         creator = ffi.wasmtime_memory_creator_t(None, self._callbacks[0], NO_FINALIZER)
         ffi.wasmtime_config_host_memory_creator_set(config.ptr(), ctypes.byref(creator))
 
-    def begin(self, budget: int) -> None:
-        """Set the memory budget (in bytes) of the next run.
+    def set_budget(self, budget: int) -> None:
+        """Set the memory budget of the next program run.
 
-        Raises RuntimeError if a memory of the last run still exists.
+        The budget is in bytes. Raises RuntimeError if a memory of the last run still exists.
         """
         if self._memories:
             raise RuntimeError("a linear memory of the previous run was not freed")
@@ -133,7 +133,10 @@ class MemoryBudget:
         _libc.munmap(memory.base - _GUARD_BYTES, memory.mapped)
 
     def _open(self, memory: _Memory, size: int) -> bool:
-        """Make the first `size` bytes of a linear memory accessible. Return True on success."""
+        """Make the first bytes of a linear memory accessible.
+
+        Returns whether that succeeded.
+        """
         more = size - memory.size
         # RN14
         if more > self.left or size > memory.capacity or _libc.mprotect(memory.base, size, _OPEN):
@@ -144,6 +147,9 @@ class MemoryBudget:
         return True
 
     def _refusal(self) -> int:
-        """Record that no more memory was given, and return an error that wasmtime frees."""
+        """Record a refused allocation, and return an error for wasmtime.
+
+        wasmtime frees the error.
+        """
         self.refused = True
         return ctypes.cast(ffi.wasmtime_error_new(b"memory refused"), ctypes.c_void_p).value or 1

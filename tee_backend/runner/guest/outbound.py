@@ -1,4 +1,4 @@
-"""HTTPS requests that the runner makes for guests (RN100 to RN110).
+"""HTTPS requests on behalf of guest programs (RN100 to RN110).
 
     guest's message -> host allowed? -> resolve name -> all addresses public? -> connect -> answer
 
@@ -59,7 +59,7 @@ _OWN = frozenset(
 
 
 class RequestRefused(Exception):
-    """A guest's HTTP request failed or is not allowed.
+    """Raised when a program's HTTP request fails or is forbidden.
 
     `code` is one of `FETCH_ERRORS`.
     """
@@ -71,7 +71,10 @@ class RequestRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OutboundRequest:
-    """A guest's checked HTTP request. The IP addresses of its host are not checked yet."""
+    """A checked HTTP request from a guest program.
+
+    The IP addresses of the host are not checked yet.
+    """
 
     method: str
     host: str
@@ -82,7 +85,7 @@ class OutboundRequest:
 
 
 def parse_request(message: bytes, *, hosts: Set[str], any_port: bool) -> OutboundRequest:
-    """Parse and check a guest's HTTP request.
+    """Parse and check an HTTP request from a guest program.
 
     Args:
         message: a message as `frames` describes it, untrusted, at most `MAX_MESSAGE_BYTES`.
@@ -209,9 +212,10 @@ Resolve: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
 
 @dataclass(eq=False, repr=False)
 class Outbound:
-    """HTTPS client that all runs of an executor share.
+    """An HTTPS client for guest programs.
 
-    It is an asynchronous context manager and needs asyncio's own event loop.
+    All runs of an executor share this client. It is an asynchronous context manager and needs
+    asyncio's own event loop.
     """
 
     loopback_ca: Path | None = None
@@ -257,7 +261,7 @@ class Outbound:
         self._lookups.shutdown(wait=False, cancel_futures=True)
 
     async def send(self, request: OutboundRequest) -> bytes:
-        """Send an HTTP request from a guest program, and return the encoded response.
+        """Send an HTTP request, and return the encoded response.
 
         Raises:
             RequestRefused: no valid response arrived.
@@ -296,7 +300,10 @@ class Outbound:
 
 
 class RunClient:
-    """HTTPS client of one run, which may contact only the given hosts."""
+    """An HTTPS client that may contact only the given hosts.
+
+    Each run has its own client.
+    """
 
     def __init__(self, outbound: Outbound, hosts: frozenset[str]) -> None:
         self._outbound = outbound
@@ -305,7 +312,9 @@ class RunClient:
         self.contacted: set[str] = set()
 
     async def answer(self, message: bytes) -> bytes:
-        """Check and send a guest's HTTP request, and return the encoded response or error code.
+        """Check and send an HTTP request, and return the response.
+
+        The result is an encoded response, or an encoded error code.
 
         Raises:
             EOFError: the child sends another request after `requests-exhausted` (RN109).
@@ -332,7 +341,7 @@ class RunClient:
 
 
 class _CheckedResolver(AbstractResolver):
-    """DNS resolver that refuses host names with a forbidden address (RN106).
+    """A DNS resolver that refuses forbidden addresses (RN106).
 
     aiohttp connects to the returned addresses, so DNS rebinding after the check has no effect.
     """
@@ -374,7 +383,7 @@ async def _this_machine(host: str) -> list[str]:
 
 
 class _CountedSocket(socket.socket):
-    """Socket that reads in small parts and fails once too many bytes have arrived (RN109).
+    """A socket that limits the number of received bytes (RN109).
 
     asyncio's own loop reads by `recv` and `recv_into` only.
     """
@@ -400,7 +409,10 @@ class _CountedSocket(socket.socket):
 
 
 def _tls(loopback_ca: Path | None) -> ssl.SSLContext:
-    """Return TLS settings that ignore certificate and key files from the environment (RN108)."""
+    """Return a TLS context that ignores environment variables (RN108).
+
+    The environment could name files of certificates and keys.
+    """
     # This protocol requires a valid certificate for the host's name.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -416,7 +428,7 @@ def _tls(loopback_ca: Path | None) -> ssl.SSLContext:
 
 
 async def _message(response: aiohttp.ClientResponse) -> bytes:
-    """Read an HTTP response, and encode it as a message for the guest."""
+    """Read an HTTP response, and encode it for the program."""
     head = [str(response.status).encode()]
     for name, value in response.raw_headers:
         head += [name.lower(), value]

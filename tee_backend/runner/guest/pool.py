@@ -1,4 +1,4 @@
-"""Pool of child processes, which are reused only after runs without secrets.
+"""A pool of child processes that run programs.
 
 A run with secrets gets an unused child, which ends after that run. Other runs prefer a used child
 that has the program loaded. The executor limits how many children run programs at one time.
@@ -30,7 +30,7 @@ A new template takes 70 ms, which is little for so many children.
 
 
 class Pool:
-    """A pool that starts, lends out and ends child processes."""
+    """A pool of child processes."""
 
     def __init__(self, spare: int) -> None:
         self._spare = spare
@@ -48,7 +48,7 @@ class Pool:
         self._closed = False
 
     async def fill(self) -> None:
-        """Start child processes until enough unused ones are ready.
+        """Start child processes until enough are ready.
 
         Raises the same errors as `start`.
         """
@@ -60,7 +60,7 @@ class Pool:
                 self._unused.append(await self.start("_run_child"))
 
     async def start(self, module: Literal["_run_child", "_compile_child"]) -> Child:
-        """Start a child process, and wait until it is confined.
+        """Start a child process, and wait until it is ready.
 
         The caller must end the child.
 
@@ -92,9 +92,9 @@ class Pool:
         return child
 
     async def take(self, *, unused: bool, program: str) -> Child:
-        """Return a child process for one run. It is a fresh process if `unused` is true (RN26).
+        """Return a child process for one program run (RN26).
 
-        Raises the same errors as `start`.
+        With `unused`, the process has never run a program. Raises the same errors as `start`.
         """
         used = [] if unused else self._used
         while used:
@@ -111,7 +111,10 @@ class Pool:
         return await self.start("_run_child")
 
     def give_back(self, child: Child) -> None:
-        """Return a child process to the pool for reuse, after a run without secrets."""
+        """Return a child process to the pool for reuse.
+
+        Only for use after a run without secrets.
+        """
         child.runs += 1
         if self._closed or child.runs >= _MOST_RUNS:
             self.end(child)
@@ -119,11 +122,11 @@ class Pool:
             self._used.append(child)
 
     def end(self, child: Child) -> None:
-        """Kill a child process, and reap it in the background."""
+        """Kill and reap a child process in the background."""
         self._run_in_background(self.end_and_wait(child))
 
     async def end_and_wait(self, child: Child) -> None:
-        """Kill a child process, wait until it is reaped, and free its uid."""
+        """Kill a child process, and wait until it has ended."""
         await child.end()
         if child in self._alive:
             self._alive.remove(child)
@@ -131,7 +134,7 @@ class Pool:
                 self._uids.append(child.uid)
 
     async def close(self) -> None:
-        """Kill all child processes, even during a run, and wait until they are reaped."""
+        """Kill all child processes, and wait until they have ended."""
         self._closed = True
         async with self._template_lock:
             pass  # waits for a template that is being started; no child starts after that
@@ -145,9 +148,10 @@ class Pool:
             block.close()
 
     async def _replace_template(self, former: Template | None) -> Template:
-        """Replace the template process unless another task has already replaced it.
+        """Start a new fork server process, and end the old one.
 
-        Raises RunRefused if no template starts.
+        If another task has already done so, its new process is returned. Raises RunRefused if no
+        process starts.
         """
         async with self._template_lock:
             if self._template is not None and self._template is not former:
@@ -165,7 +169,7 @@ class Pool:
         return template
 
     def _reserve_uids(self) -> None:
-        """Reserve a block of uids for this runner, if any block is free.
+        """Reserve a block of user ids for child processes.
 
         An abstract socket name reserves the block until this process ends, even by a crash. A lock
         file would need a writable folder, which a container with a read-only root lacks. The name

@@ -1,4 +1,4 @@
-"""Main function of a child process that runs guests one after another.
+"""Main function of a child process that runs programs.
 
 The template forks it, and the runner's own process never imports this module. It imports wasmtime
 and, of this project, only modules of this folder.
@@ -55,11 +55,11 @@ class _Prepared(NamedTuple):
 
 
 class _Output:
-    """Standard output and standard error of one run, both limited in length.
+    """The standard output and standard error of one program run.
 
-    wasmtime's C code calls these callbacks directly. Those of the Python binding copy the data
-    before its length can be checked. They also turn a failure into an error for the guest, which
-    could ignore it and answer with a part of its output.
+    Both are limited in length. wasmtime's C code calls these callbacks directly. Those of the
+    Python binding copy the data before its length can be checked. They also turn a failure into an
+    error for the guest, which could ignore it and answer with a part of its output.
     """
 
     def __init__(self, connection: socket.socket, most: int) -> None:
@@ -72,7 +72,10 @@ class _Output:
         self.stderr_bytes = 0
 
     def _write(self, _: object, data: Any, size: int) -> int:
-        """Store a chunk of standard output. If the output is too long, end the process (RN16)."""
+        """Store a chunk of the program's standard output (RN16).
+
+        If the output is too long, this process ends.
+        """
         if size > self._left:
             answer = Answer(_frames.OVERFLOWED, 0, 0, 0, 0, 0, 0, 0)
             self._connection.sendall(_frames.pack(answer, b"", b""))
@@ -82,7 +85,10 @@ class _Output:
         return size
 
     def _write_error(self, _: object, data: Any, size: int) -> int:
-        """Store standard error up to a limit, and count all bytes (RN16)."""
+        """Store a chunk of the program's standard error (RN16).
+
+        All bytes are counted, but only the first ones are stored.
+        """
         self.stderr_bytes += size
         self.stderr += ctypes.string_at(data, min(size, _MAX_STDERR_BYTES - len(self.stderr)))
         return size
@@ -100,7 +106,7 @@ class Guests:
     def __init__(self) -> None:
         self._budget = MemoryBudget()
         config = _wasm.configured()
-        self._budget.serve(config)
+        self._budget.configure_allocator(config)
         self._engine = Engine(config)
         self._http = GuestHttp(lambda message: _frames.exchange(self._connection, message))
         self._linkers = _wasm.linkers(self._engine, self._http)
@@ -108,9 +114,10 @@ class Guests:
         self._own_program = Module(self._engine, bytes(wat2wasm(_OWN_PROGRAM))).serialize()
 
     def open_files(self) -> socket.socket:
-        """Open files for later runs, and send the request for the test run that `warm_up` makes.
+        """Open the files needed for running programs.
 
-        Call it before `limit`. It returns the socket from which the answer is read.
+        This function also sends the request for the test run that `warm_up` makes, and returns the
+        socket from which the answer is read. Call it before `limit`.
         """
         # wasmtime starts its helper threads at the first use of a file, and after `limit` no thread
         # can be started.
@@ -133,10 +140,10 @@ class Guests:
         return ours
 
     def warm_up(self, ours: socket.socket) -> None:
-        """Run a built-in test program once, so that later runs are faster (RN138).
+        """Run a test program once to speed up later runs (RN138).
 
-        A first run writes to some 500 pages, each of which is copied after the fork. Here no call
-        waits for that.
+        A first run writes to some 500 pages, each of which is copied after the fork. After a test
+        run, no call waits for that.
         """
         with ours, self._connection:
             self._answer()
@@ -146,7 +153,7 @@ class Guests:
         self._prepared.clear()
 
     def serve(self, connection: socket.socket) -> None:
-        """Run the programs that the runner requests, until it closes the connection."""
+        """Run the requested programs until the runner disconnects."""
         self._connection = connection
         while True:
             self._answer()
@@ -158,7 +165,7 @@ class Guests:
         self._run(request, standard_input)
 
     def _prepare(self, request: dict[str, Any], files: list[int]) -> None:
-        """Unload the programs that a request lists, and load the program sent with the request."""
+        """Load the requested program, and unload evicted programs."""
         for key in request["forget"]:
             del self._prepared[key]
         for file in files:
@@ -189,7 +196,7 @@ class Guests:
             _HARD_DATA_BYTES,
         )
         limit_cpu(request["seconds"] + _SLACK_CPU_S)
-        self._budget.begin(request["memory_bytes"])
+        self._budget.set_budget(request["memory_bytes"])
         self._http.begin(prepared.fetch)
         output = _Output(self._connection, request["output_bytes"])
         store = Store(self._engine)
@@ -223,7 +230,7 @@ class Guests:
             len(written),
         )
         self._connection.sendall(_frames.pack(answer, written, output.stderr))
-        store.close()  # frees the run's memories, which `MemoryBudget.begin` requires
+        store.close()  # frees the run's memories, which `MemoryBudget.set_budget` requires
 
     def _execute(self, store: Store, prepared: _Prepared) -> tuple[int, int]:
         """Run a program, and return the outcome and the exit code."""
@@ -251,7 +258,7 @@ class Guests:
 
 
 def _wasi(environment: list[tuple[str, str]], standard_input: bytes, output: _Output) -> WasiConfig:
-    """Return a WASI configuration that gives a guest no access to files (RN12).
+    """Return a WASI configuration without access to files (RN12).
 
     The guest gets an environment, standard streams, clocks and random numbers.
     """
@@ -268,7 +275,7 @@ def _wasi(environment: list[tuple[str, str]], standard_input: bytes, output: _Ou
 
 
 def main(guests: Guests, connection: socket.socket, uid: int | None, parent: int) -> None:
-    """Confine this process, report readiness, and run guests until the runner disconnects.
+    """Confine this process, then run programs until the runner disconnects.
 
     The caller exits afterwards.
     """

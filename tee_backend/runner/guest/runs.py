@@ -1,4 +1,4 @@
-"""Data types for requests to run a program, their limits and their results.
+"""Data types for program runs.
 
 Nothing here starts a process or imports wasmtime, so that grants, ledger and receipts can use it.
 
@@ -47,7 +47,10 @@ Load: TypeAlias = Callable[[], Awaitable[bytes]]
 
 
 class Target(StrEnum):
-    """The declared WASI version of a program. A binary for another version is refused."""
+    """The declared WASI version of a program.
+
+    A binary for another version is refused.
+    """
 
     WASIP1 = "wasm32-wasip1"
     WASIP2 = "wasm32-wasip2"
@@ -63,7 +66,7 @@ class ResponseFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Upper limits on the resources that a run may use."""
+    """The resource limits of a program run."""
 
     max_instructions: int = 10_000_000_000
     max_memory_mb: int = 128
@@ -77,7 +80,7 @@ class Limits:
 
     @property
     def as_json(self) -> dict[str, int]:
-        """The limits that callers can set, keyed by their JSON names."""
+        """The limits that callers can set, as a JSON object."""
         return {name: getattr(self, member) for name, member in LIMIT_NAMES.items()}
 
 
@@ -109,7 +112,10 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """The result of a run. For a completed run, `reason` is None."""
+    """The result of a program run.
+
+    For a completed run, `reason` is None.
+    """
 
     reason: Reason | None
     output: bytes | memoryview = field(default=b"", repr=False)
@@ -130,7 +136,7 @@ class RunResult:
 
     @property
     def rounded_instructions(self) -> int:
-        """Instruction count, rounded up to a multiple of one million (RN2).
+        """The instruction count, rounded up to whole millions (RN2).
 
         Exact counts would reveal secrets.
         """
@@ -138,7 +144,7 @@ class RunResult:
 
     @property
     def rounded_time_ms(self) -> int:
-        """Run time in milliseconds, rounded up to a multiple of 10 (RN2).
+        """The run time in milliseconds, rounded up to a multiple of 10 (RN2).
 
         Exact times would reveal secrets.
         """
@@ -146,7 +152,7 @@ class RunResult:
 
 
 def answer_of(output: bytes | memoryview, response_format: ResponseFormat) -> bytes:
-    """Encode a program's standard output as JSON text for a response.
+    """Encode a program's standard output as JSON text.
 
     Args:
         output: at most `MAX_OUTPUT_BYTES`, untrusted.

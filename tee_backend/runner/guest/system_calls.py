@@ -1,4 +1,4 @@
-"""Seccomp filters for the template process and its children (RN180 to RN183).
+"""Seccomp filters for child processes (RN180 to RN183).
 
 The maintained bindings of libseccomp need a compiler or that library on the machine, and
 `pyseccomp` has had no release since 2021. So the filter is assembled here.
@@ -155,7 +155,7 @@ _libc.syscall.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_
 
 
 def program(calls: str, machine: str) -> bytes:
-    """Assemble a BPF program that refuses the system calls listed in a table.
+    """Assemble a BPF program that refuses the listed system calls.
 
     Raises KeyError for an unsupported machine.
 
@@ -185,10 +185,10 @@ def program(calls: str, machine: str) -> bytes:
 
 
 def refuse(calls: str) -> None:
-    """Permanently block the system calls listed in `calls`, for this process and future children.
+    """Permanently block the listed system calls.
 
-    All threads of the process are affected. Call this after `no_new_privs` is set. If the filter
-    cannot be installed, the process exits (RN183).
+    The filter applies to all threads of this process and to its future children. Call this after
+    `no_new_privs` is set. If the filter cannot be installed, the process exits (RN183).
     """
     machine = os.uname().machine
     if machine not in _MACHINES:  # RN183

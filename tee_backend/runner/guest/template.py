@@ -1,9 +1,10 @@
-"""Main function of the template process, from which all children are forked.
+"""Main function of the fork server process.
 
-`child.Template` starts it, and the runner's own process never imports this module. Each child
-inherits all its memory: an engine, linkers and the runner's own program (RN138), but no secret, no
-other program and no random state. It must not create a `WasiConfig`, which would seed wasmtime's
-generator: all children would then draw the same random numbers (RN133).
+All children are forked from this process, the template. `child.Template` starts it, and the
+runner's own process never imports this module. Each child inherits all its memory: an engine,
+linkers and the runner's own program (RN138), but no secret, no other program and no random state.
+It must not create a `WasiConfig`, which would seed wasmtime's generator: all children would then
+draw the same random numbers (RN133).
 """
 
 import ctypes
@@ -29,7 +30,7 @@ _python.syscall.restype = ctypes.c_long
 
 
 def main(connection: socket.socket, parent: int) -> None:
-    """Confine this process, report readiness, and fork a child for each request."""
+    """Confine this process, then fork a child for each request."""
     try:
         name("_template")
         guests = _run_child.Guests()
@@ -70,7 +71,7 @@ def _run_main(
 
 
 def _fork() -> int:
-    """Fork this process so that the runner becomes the child's parent (RN132).
+    """Fork this process, and make the copy a child of the runner (RN132).
 
     So the runner can wait for the child, no other process gets the child's id before that, and the
     child ends with the runner. The C library's `fork` cannot set the parent. Beyond the system call
@@ -89,9 +90,10 @@ def _fork() -> int:
 
 
 def _require_forkable() -> None:
-    """Raise RuntimeError if this process has a second thread or writable shared memory.
+    """Raise RuntimeError unless this process can safely fork.
 
-    A thread would be lost in a fork. Shared memory would let one child write to others.
+    The process must have only one thread, and no writable shared memory. A second thread would be
+    lost in a fork. Shared memory would let one child write to others.
     """
     if len(list(Path("/proc/self/task").iterdir())) != 1:  # RN131
         raise RuntimeError("a process that forks children must not have a second thread")

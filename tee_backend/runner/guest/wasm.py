@@ -1,4 +1,4 @@
-"""Configuration of wasmtime, and the interfaces that guests may import."""
+"""The wasmtime configuration and host interfaces for guest programs."""
 
 import re
 from typing import TypeAlias
@@ -38,7 +38,10 @@ _RUN = re.compile(r"wasi:cli/run@0\.2\.[0-9]+")
 
 
 def configured() -> Config:
-    """Return the wasmtime configuration, which must be the same for compiling and running."""
+    """Return the wasmtime configuration for compiling and running programs.
+
+    Both must use the same configuration.
+    """
     config = Config()
     config.consume_fuel = True  # RN10
     # RN11: features that add memories or threads would get around the limits of a run.
@@ -56,7 +59,10 @@ def configured() -> Config:
 
 
 def linkers(engine: Engine, http: GuestHttp) -> Linkers:
-    """Return the linkers that define every host function a guest may call (RN12)."""
+    """Return the linkers that define the host functions (RN12).
+
+    Guests can call no other functions.
+    """
     made: Linkers = {}
     for with_http in (False, True):
         preview_1 = Linker(engine)
@@ -72,16 +78,16 @@ def linkers(engine: Engine, http: GuestHttp) -> Linkers:
 
 
 def makes_requests(engine: Engine, program: Program) -> bool:
-    """Return whether a program imports `sealspace:http/client`."""
+    """Return whether a program imports the HTTP client."""
     if isinstance(program, components.Component):
         return INTERFACE in program.type.imports(engine)
     return any(imported.module == INTERFACE for imported in program.imports)
 
 
 def missing_imports(engine: Engine, program: Program) -> list[str]:
-    """Return the names of a program's imports that the runner does not offer (RN13).
+    """Return a program's unavailable imports (RN13).
 
-    For an import with a wrong type, the list has wasmtime's error message instead.
+    For an import with a wrong type, the list contains wasmtime's error message instead of the name.
     """
     if isinstance(program, components.Component):
         imports = program.type.imports(engine)
@@ -121,9 +127,10 @@ def _is_offered(linker: Linker, store: Store, module: str, name: str) -> bool:
 
 
 def start_of(engine: Engine, program: Program) -> str | None:
-    """Return the name of a program's entry point, or None if there is no valid entry point.
+    """Return the name of a program's entry point, or None.
 
-    A module's is the function `_start`, a component's an instance of `wasi:cli/run`.
+    The entry point of a module is the function `_start`. That of a component is an instance of
+    `wasi:cli/run`.
     """
     if isinstance(program, components.Component):
         exports = program.type.exports(engine)

@@ -1,1 +1,1 @@
-"""HTTP routes of a runner, for callers, owners and its operator."""
+"""HTTP routes of a runner for callers, owners and the operator."""

@@ -1,4 +1,4 @@
-"""Interface for a runner's operator, on a Unix socket in the runner's folder (RN95).
+"""HTTP interface for a runner's operator, on a Unix socket (RN95).
 
     POST /credits   {"owner", "amount", "reference"}: adds an amount to an owner's account
 
@@ -43,7 +43,10 @@ class _Credit(msgspec.Struct):
 
 @asynccontextmanager
 async def serving_operator(ledger: Ledger, folder: Path) -> AsyncIterator[None]:
-    """Serve the operator's interface on a Unix socket in `folder`, until the `with` block ends."""
+    """Serve the operator's HTTP interface until the `with` block ends.
+
+    The server listens on a Unix socket in `folder`.
+    """
 
     async def credit(request: web.Request) -> web.Response:
         try:
@@ -82,7 +85,10 @@ async def serving_operator(ledger: Ledger, folder: Path) -> AsyncIterator[None]:
 
 
 async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> dict[str, Json]:
-    """Credit an account on the runner that uses `folder`, and return the account."""
+    """Ask the runner to credit an account.
+
+    Connects to the runner that uses `folder`, and returns the account.
+    """
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     try:
         with _short(folder) as path:
@@ -105,9 +111,9 @@ async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> dict[str, Js
 
 @contextmanager
 def _short(folder: Path) -> Iterator[str]:
-    """Yield a short path to the operator's socket, within the kernel's length limit.
+    """Yield a short path to the operator's socket.
 
-    The kernel accepts only some 100 characters.
+    The kernel accepts paths of only some 100 characters.
     """
     opened = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

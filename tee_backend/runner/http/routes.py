@@ -55,7 +55,7 @@ from ..calls.ledger import PIECE_BYTES, Account, Ledger
 from ..calls.prices import FREE, Price
 from ..calls.service import Runner
 from ..reasons import REASONS, Reason, RunRefused
-from ..shares import InUse, Parts, Payer
+from ..shares import Parts, Payer, ResourceUse
 from .operator_routes import serving_operator
 
 BODY_S = 10.0
@@ -113,10 +113,11 @@ async def mounted(
     price: Price = FREE,
     workers: int = 2,
 ) -> AsyncIterator[None]:
-    """Add a runner's HTTP routes, and serve the operator's socket until the block ends.
+    """Add a runner's HTTP routes to an application.
 
-    The journal's encryption key is derived from `seed`. The application's server must not
-    decompress bodies: their limits count the bytes that arrive.
+    The operator's socket is served until the `with` block ends. The journal's encryption key is
+    derived from `seed`. The application's server must not decompress bodies: their limits count the
+    bytes that arrive.
     """
     sealer = RowSealer(seed)
     ledger, keys = Ledger(runner.journal, sealer), KeptKeys(runner.journal, sealer, runner.did)
@@ -132,16 +133,23 @@ async def mounted(
 
 
 class RunnerSurface:
-    """The HTTP routes of one runner, with limits on requests and responses."""
+    """The HTTP routes of a runner.
+
+    They enforce limits on requests and responses.
+    """
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
         self._runner = calls.runner
-        self._under_way, self._body_bytes, self._answer_bytes = InUse(), InUse(), InUse()
+        self._under_way, self._body_bytes, self._answer_bytes = (
+            ResourceUse(),
+            ResourceUse(),
+            ResourceUse(),
+        )
         self._unknown_rate = Rates[None]()
 
     def mount(self, app: web.Application) -> None:
-        """Add the routes to an application."""
+        """Add the HTTP routes to an application."""
         app.add_routes(
             [
                 web.post("/run", _answering(self._run)),
@@ -184,7 +192,10 @@ class RunnerSurface:
             return await self._calls.call(key, named["owner"], named["project"], stated, body)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        """Return the result of an asynchronous call. Only the client that made the call gets it."""
+        """Handle a request for the result of an asynchronous program call.
+
+        Only the client that made the call gets the result.
+        """
         job, owner = request.match_info["id"][:64], None
         try:
             if KEY_HEADER in request.headers:
@@ -312,7 +323,7 @@ class RunnerSurface:
         most_bytes: int = MAX_BODY_BYTES,
         owner: Principal | None = None,
     ) -> AsyncIterator[bytes]:
-        """Read a request body while enforcing the limits on concurrent requests (RN67).
+        """Read a request body, with limits on size and speed (RN67).
 
         The request and its body count towards the limits until the block ends.
 
@@ -351,7 +362,9 @@ class RunnerSurface:
                 self._body_bytes.add(parts, -len(body))
 
     def _wait_s(self, owner: Principal | None, size_bytes: int) -> float:
-        """Count received body bytes, and return the seconds to wait before reading more (RN163).
+        """Return the pause before reading more bytes, in seconds (RN163).
+
+        The bytes received so far are counted.
 
         Raises:
             RunRefused: `runner-busy` if that takes too long.
@@ -396,11 +409,11 @@ class RunnerSurface:
 
 
 def _parts(owner: Principal | None) -> Parts:
-    """Return the counters for a request, with a divisor of the limit for each counter.
+    """Return the counters to increase for a request.
 
-    With a divisor of 2 the counter may reach half of the limit. Unknown payers are counted
-    separately, so that they cannot use up the capacity of known payers. One owner gets at most half
-    of the capacity of known payers.
+    Each counter has a divisor of the limit: with a divisor of 2, the counter may reach half of the
+    limit. Unknown payers are counted separately, so that they cannot use up the capacity of known
+    payers. One owner gets at most half of the capacity of known payers.
     """
     return {"others": 1} if owner is None else {"keys": 1, owner: 2}
 
@@ -411,7 +424,7 @@ async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
 
 
 def _answering(handler: Handler, refuse: Callable[[Reason], Answer] = refused) -> Handler:
-    """Wrap a handler so that refusals and journal errors become HTTP responses."""
+    """Wrap a handler to convert exceptions to HTTP responses."""
 
     async def answered(request: web.Request) -> web.StreamResponse:
         try:
@@ -426,7 +439,6 @@ def _answering(handler: Handler, refuse: Callable[[Reason], Answer] = refused) -
 
 
 def _respond(answer: Answer) -> web.Response:
-    """Convert an `Answer` to an HTTP response."""
     # RN158, RN163: without `Retry-After` many clients would retry at once.
     later = {"Retry-After": str(RETRY_AFTER_S)} if answer.status in (429, 503) else {}
     return web.Response(
@@ -435,12 +447,14 @@ def _respond(answer: Answer) -> web.Response:
 
 
 def _not_found(message: str) -> web.Response:
-    """Return a 404 response with a message."""
     return web.json_response({"error": {"code": "not-found", "message": message}}, status=404)
 
 
 def _credentials(request: web.Request) -> tuple[str | None, str | None]:
-    """Return the caller's token and wallet sign-in from a request's headers."""
+    """Return the credentials from the headers of a request.
+
+    They are a token and a wallet sign-in.
+    """
     return request.headers.get("Authorization"), request.headers.get(SIGN_IN_HEADER)
 
 
@@ -456,7 +470,10 @@ def _key_json(key: ApiKey) -> Mapping[str, object]:
 
 
 def _is_confidential(request: web.Request) -> bool:
-    """Return whether a request is local, or uses TLS that this process terminates (RN88)."""
+    """Return whether a request's connection is safe from eavesdroppers (RN88).
+
+    It is if it is local or encrypted. TLS counts only if this process terminates it.
+    """
     transport = request.transport
     if transport is None:
         return False
@@ -467,7 +484,7 @@ def _is_confidential(request: web.Request) -> bool:
 
 
 async def _preflight(request: web.Request) -> web.Response:
-    """Respond to a browser's CORS preflight without reading or verifying anything."""
+    """Respond to a browser's CORS preflight request."""
     return web.Response(
         status=204,
         headers={**_PREFLIGHT, "Access-Control-Allow-Methods": _METHODS[_route_path(request)]},
@@ -480,9 +497,9 @@ async def _allow_any_origin(request: web.Request, response: web.StreamResponse) 
 
 
 def _route_path(request: web.Request) -> str:
-    """Return the path pattern of the route that a request matches.
+    """Return the path pattern of a request's route.
 
-    The route of grants matches several paths, so its own path is compared first.
+    The grants route matches several paths, so its own path is compared first.
     """
     resource = request.match_info.route.resource
     return (

@@ -1,0 +1,169 @@
+"""Grants that a backend fetches from its node (AT61).
+
+An owner who approves a backend in a browser registers the grant at the node, and does not send it
+to the backend. The backend lists the delegations to its DID when it starts, every minute, and when
+its program reads a secret for which it has no grant.
+
+Any client can register delegations to any DID, so the limits for delivered grants (AT54) apply here
+too. In addition, a grant that the program did not ask for is kept only while there is room: it
+evicts no other grant, and grants that were never used fill at most half of the places.
+
+Example:
+    finder = GrantFinder(client, held, backend.hold, clock=clock, pause=asyncio.sleep)
+    finder.start()
+    await finder.require(wanted)
+    await finder.stop()
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from capabilities.clock_and_entropy import Clock
+from capabilities.principals import Principal
+from capabilities.resources import root_of
+from capabilities.tokens import Capability
+from sealspace.client import Client
+from sealspace.errors import NotGranted, SealspaceError, SessionExpired, TransportError
+from sealspace.session import read_grant
+from sealspace.wire.portable import PortableDelegation, portable_of
+
+from ..backend_errors import KeepingError
+from .held_grants import MOST, GrantRates, HeldGrants, owners_of
+
+PERIOD_S = 60.0
+"""Seconds between two fetches."""
+LEAST_INTERVAL_S = 5.0
+"""Shortest time between two fetches that reads of secrets cause.
+
+Any client may be able to make a program read for owners that never granted anything.
+"""
+MOST_LISTED = 1000
+"""Limit on delegations that one fetch reads; the next fetch continues after them."""
+_log = logging.getLogger(__name__)
+
+
+class GrantFinder:
+    """Fetches the grants that owners made to a backend at its node.
+
+    Args:
+        client: the backend's client.
+        held: the states of its grants.
+        take: accepts one fetched grant.
+        clock: limits the fetches that reads cause.
+        pause: waits for a number of seconds.
+    Attributes:
+        has_found: whether a fetched grant was accepted.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        held: HeldGrants,
+        take: Callable[[PortableDelegation], Awaitable[None]],
+        *,
+        clock: Clock,
+        pause: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._client, self._held, self._take = client, held, take
+        self._clock, self._pause = clock, pause
+        self.has_found = False
+        self._rates, self._fetching = GrantRates(), asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._wanted: set[Principal] = set()
+        self._asked_at = -LEAST_INTERVAL_S
+        self._after: str | None = None
+        self._fault = ""
+
+    def start(self) -> None:
+        """Fetch now and every minute."""
+        self._task = self._task or asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """End the periodic fetches."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            async with self._fetching:
+                await self._fetch(None)
+            await self._pause(PERIOD_S)
+
+    async def require(self, wanted: Sequence[Capability]) -> None:
+        """Fetch grants if no usable grant covers the wanted capabilities.
+
+        All reads together cause at most one fetch in LEAST_INTERVAL_S.
+        """
+        now = self._clock.now()
+        try:
+            if self._held.revoked.isdisjoint(self._client.session.proofs_for(wanted, now=now)):
+                return
+        except (NotGranted, SessionExpired):
+            pass
+        if len(self._wanted) < MOST:
+            self._wanted.update(owner for one in wanted if (owner := root_of(one.resource)))
+        async with self._fetching:
+            # A read that waited for another one's fetch has been served by it.
+            if abs(now - self._asked_at) >= LEAST_INTERVAL_S:
+                self._asked_at = now
+                owners, self._wanted = self._wanted, set()
+                await self._fetch(owners)
+
+    async def _fetch(self, wanted: set[Principal] | None) -> None:
+        """Fetch grants, and log why that failed, once for each cause."""
+        try:
+            await self._keep_new(wanted)
+            self._fault = ""
+        except SealspaceError as error:
+            if error.code != self._fault:
+                _log.warning(
+                    "cannot fetch grants from the node: %s; next: check the node; this is tried"
+                    " again every minute",
+                    error.message,
+                )
+            self._fault = error.code
+
+    async def _keep_new(self, wanted: set[Principal] | None) -> None:
+        """Read the list of received delegations, and accept the new ones within the limits (AT61).
+
+        Args:
+            wanted: owners whose grants a read needs; they may replace grants that were never used.
+                None: the grants of all owners without a grant, while there is room.
+        """
+        now = self._clock.now()
+        live = [one for one in self._client.session.grants if one.is_live(now)]
+        held = {one.cid for one in live}
+        known = {owner for one in live for owner in owners_of(one)}
+        # No grant is evicted for one that nobody asked for. And grants that were never used take at
+        # most half of the places: a stranger can register any number of them.
+        free = min(MOST - len(live), MOST // 2 - len(held - self._held.read))
+        read, last, self._after = 0, self._after, None
+        async for record in self._client.delegations.query(
+            direction="received", status="active", account="default", tokens=True, after=last
+        ):
+            if read == MOST_LISTED:
+                self._after = last
+                return
+            read, last = read + 1, record.cid
+            if last in held:
+                continue
+            try:
+                grant = read_grant(record.token or "")
+                owners = owners_of(grant)
+                is_unasked = wanted is None and free > 0 and known.isdisjoint(owners)
+                if (
+                    owners
+                    and (is_unasked or (wanted and wanted & owners))
+                    # As for delivered grants, with the owner in place of the sender (AT54).
+                    and self._rates.let_through(owner := min(owners), now=time.monotonic())
+                ):
+                    await self._take(portable_of(grant, owner=owner, host=""))
+                    self.has_found = True
+                    free -= 1
+            except (KeepingError, TransportError):
+                raise
+            except SealspaceError:
+                pass  # an unusable grant must not hide those behind it: anyone can register one
