@@ -2,7 +2,7 @@
 // The frame around the pages: navigation, bar, banners, routes. Each page is a module of `pages/`; see README.md.
 import { fill, h, icon } from "./elements.js";
 import { navigation } from "./parts/navigation.js";
-import { banner, emptyState, failure, skeleton } from "./parts/states.js";
+import { BACK, LOST, banner, emptyState, failure, onceBack, skeleton } from "./parts/states.js";
 import { distance, say, shortened } from "./parts/values.js";
 import { knownNode, stopped } from "./parts/known_node.js";
 import { app, nav, pages, session as words, state } from "./texts.js";
@@ -39,7 +39,7 @@ const PLACES = /** @type {import("./parts/navigation.js").Place[]} */ ([
   { path: "terminal", group: "node", icon: "terminal", load: () => import("./pages/terminal.js") },
   { path: "node", group: "node", icon: "node", load: () => import("./pages/node.js") },
 ]);
-const HIDDEN_PLACES = [{ path: "connect", load: () => import("./pages/connect.js") }];
+const HIDDEN_PLACES = [{ path: "connect", load: () => import("./pages/connect.js") }, { path: "link", load: () => import("./pages/link.js") }];
 const START = "secrets";
 const THEME = "sealspace.theme";
 
@@ -50,6 +50,10 @@ let session = null;
 /** @type {import("./wire/client.js").Client | null} */
 let client = null;
 let leaving = new AbortController();
+/** Whether a request found no node, and the node was not seen since. */
+let isAway = false;
+const [FIRST_PAUSE_MS, MOST_PAUSE_MS, CALM_MS] = [500, 30_000, 60_000];
+const lost = { pauseMs: 0, atMs: 0, timer: 0 };
 
 const main = h("main", { id: "main", tabIndex: -1 });
 const places = h("div", { class: "places" });
@@ -128,10 +132,11 @@ async function check() {
   try {
     node = await info();
   } catch {
-    const retry = async () => { if (await check()) { say(state.back); route(); } };
-    fill(offline, banner({ kind: "warn", title: state.offlineTitle, text: state.offline, action: { label: app.retry, run: retry } }));
+    if (!offline.childElementCount) fill(offline, banner({ kind: "warn", title: state.offlineTitle, text: state.offline, action: { label: app.retry, run: check } }));
+    isAway = true;
     return false;
   }
+  const wasSaid = offline.childElementCount > 0;
   fill(offline);
   const change = knownNode(node.nodeId);
   if (change) {
@@ -140,13 +145,29 @@ async function check() {
     return false;
   }
   warn();
+  if (isAway) {
+    isAway = false;
+    if (wasSaid) say(state.back);
+    dispatchEvent(new Event(BACK));
+  }
   return true;
+}
+
+/** Look for the node a moment after a request found none; the moments grow where `/info` answers and the requests do not. */
+function look() {
+  if (lost.timer) return;
+  const now = Date.now();
+  lost.pauseMs = now - lost.atMs > CALM_MS ? FIRST_PAUSE_MS : Math.min(2 * lost.pauseMs, MOST_PAUSE_MS);
+  [lost.atMs, isAway] = [now, true];
+  lost.timer = setTimeout(() => { lost.timer = 0; check(); }, lost.pauseMs);
 }
 
 /** Show the page that the address names. */
 async function route() {
+  adoptLink();
   if (!node) return;
-  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  hasPage = true;
+  let [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const isLive = session && session.expiresAt * 1000 > Date.now();
   const place = [...PLACES, ...HIDDEN_PLACES].find((one) => one.path === (path || (isLive ? START : "connect")));
   leaving.abort();
@@ -162,13 +183,15 @@ async function route() {
     page = await place.load();
   } catch {
     // Addresses of files change with any of them: after an update those of an open page are gone.
+    addEventListener(BACK, route, { once: true, signal });
     if (await check()) fill(main, banner({ kind: "warn", title: state.updatedTitle, text: state.updated, action: { label: state.reload, run: () => location.reload() } }));
     return;
   }
   if (signal.aborted) return;
   const title = page.title || /** @type {any} */ (nav)[place.path];
-  if (page.needsSession && !isLive) return show(emptyState({ icon: "key", title: words.neededTitle, text: words.needed,
+  if (page.needsSession && !isLive) return show(emptyState({ icon: "person", title: words.neededTitle, text: words.needed,
     actions: [h("a", { class: "button primary", href: `#/connect?to=${encodeURIComponent(location.hash.slice(2))}` }, words.signIn)] }), title);
+  if (path === "link") query = linked;
   /** @type {Context} */
   const context = { parameters: new URLSearchParams(query), signal, node, session, client: /** @type {any} */ (client),
     go: (to) => { location.hash = `#/${to}`; }, signedIn: become };
@@ -176,11 +199,14 @@ async function route() {
     const element = await page.render(context);
     if (!signal.aborted) show(element, title);
   } catch (error) {
-    if (!signal.aborted) show(failure(error, route), title);
+    if (signal.aborted) return;
+    show(failure(error, route), title);
+    onceBack(error, route, signal);
   }
 }
 
 let isFirst = true;
+let hasPage = false;
 
 /** @param {Element} element @param {string} title */
 function show(element, title) {
@@ -199,8 +225,20 @@ function adoptRequest() {
   if (query || /\/grant\/?$/.test(location.pathname)) history.replaceState(null, "", `/console/#/requests${query ? `?${query}` : ""}`);
 }
 
+/** What `sealspace console` gave along; see `pages/link.js`. */
+let linked = "";
+
+/** Take it out of the address and the history before anything else happens. */
+function adoptLink() {
+  const [, query] = /^#\/link\?(.*)$/.exec(location.hash) ?? [];
+  if (!query) return;
+  linked = query;
+  history.replaceState(null, "", "#/link");
+}
+
 async function start() {
   adoptRequest();
+  adoptLink();
   const theme = localStorage.getItem(THEME);
   if (theme) document.documentElement.dataset.theme = theme;
   build();
@@ -209,8 +247,10 @@ async function start() {
   addEventListener("hashchange", route);
   addEventListener("online", check);
   addEventListener("offline", check);
-  setInterval(showSession, 15_000);
+  addEventListener(LOST, look);
+  setInterval(() => { showSession(); if (offline.childElementCount) check(); }, 15_000);
   onOtherTab((did) => { if (session && session.did !== did) location.reload(); }); // nothing of that session stays here
+  addEventListener(BACK, () => { if (!hasPage) route(); });
   if (await check()) await route();
 }
 

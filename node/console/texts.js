@@ -10,11 +10,13 @@ export const app = {
   close: "Close",
   cancel: "Cancel",
   retry: "Try again",
+  resends: "It is sent again by itself when the node answers. If you change it, send it yourself.",
   copy: "Copy",
   copied: "Copied",
   copyFailed: "The browser did not let the console copy. Select the text instead.",
   loading: "Loading",
   details: "Details",
+  show: "Show text",
   discard: "Discard what you typed?",
   discardYes: "Discard",
   discardNo: "Keep editing",
@@ -50,6 +52,8 @@ export const connect = {
   lead: "Your secrets are encrypted in this browser, and open only for you and for programs that you approve. Your signature identifies you: there is no account to create.",
   wallets: "With a wallet",
   waiting: "Confirm in your wallet",
+  /** @param {number} [chain] */
+  waitingOn: (chain) => `Chain ${chain}. Confirm in your wallet`,
   none: "No wallet found in this browser",
   noneText: "Without a wallet, create a recovery phrase below; there is nothing to install. If you have just installed a wallet, look again.",
   again: "Look again",
@@ -62,13 +66,27 @@ export const connect = {
   make: "Make a new recovery phrase",
   makeHint: "For your first visit: it is your key, on paper.",
   makeTitle: "Write this down",
-  makeText: "It is the only way back to your secrets. The console shows it once.",
+  makeText: "It is the only way back to your secrets. Write it on paper: the next step asks for three of its groups.",
   written: "I have written it down",
+  print: "Print",
+  confirmText: "Read these groups from your paper. Your owner is made only when they are right.",
+  /** @param {number[]} at */
+  groups: (at) => `Groups ${at.slice(0, -1).join(", ")} and ${at.at(-1)}`,
+  groupsHint: "One after the other; blanks and dashes do not matter.",
+  groupsBad: "These are not the groups with these numbers. Compare each with what you wrote down.",
+  confirm: "Confirm and sign in",
+  showAgain: "Show the phrase",
+  sheetTitle: "Recovery phrase for sealspace",
+  sheetText: "Whoever has these nine groups can open and change all your secrets. Keep this sheet where you keep papers of value, and never photograph it.",
+  sheetUse: "To sign in, open the address below, choose “Use a recovery phrase” and type the groups in order.",
+  sheetNode: "Address:",
+  sheetDate: "Made on:",
   noWallet: "What is a wallet, and what is a recovery phrase?",
   noWalletText:
     "A wallet is a browser extension that holds a key. It signs one message here, which moves no money and costs nothing. A recovery phrase does the same without an extension. Keep it safe: it opens all your secrets.",
   terms: "A sign-in lasts seven days: this browser can then read and change what you store, and open your secrets. Sign out to end it sooner.",
-  done: "Signed in",
+  /** @param {number} [chain] of a wallet */
+  done: (chain) => (chain ? `Signed in, on chain ${chain}` : "Signed in"),
   passkey: "Use the passkey of this browser",
   passkeyHint: "It unlocks the recovery phrase stored in this browser.",
   keep: "Keep it in this browser behind a passkey",
@@ -78,6 +96,20 @@ export const connect = {
   forgetText: "Without the phrase on paper, these secrets cannot be recovered.",
   forgetWord: "forget",
   forgotten: "The phrase was removed from this browser",
+};
+
+export const link = {
+  title: "Sign in from the command line",
+  lead: "The command sealspace console signs this browser in with a key that is made here and never leaves it. Continue only if you have just started that command yourself.",
+  compare: "The command asks in the terminal whether the browser shows this code:",
+  go: "Continue",
+  replaces: "This ends the sign-in of this browser as",
+  /** @param {string} owner */
+  done: (owner) => `Signed in as ${owner}`,
+  none: "Nothing to sign in here",
+  noneText: "This address works once. To sign this browser in from the command line, run",
+  refused: "This sign-in is not for this browser",
+  refusedText: "It was made for another key, has been used, or is too old. Nothing has changed. To start again, run",
 };
 
 export const secrets = {
@@ -91,9 +123,28 @@ export const secrets = {
   scopeFilter: "Show scope",
   allScopes: "All scopes",
   global: "Global",
-  columns: { name: "Name", scope: "Scope", actions: "Actions" },
+  columns: { select: "Select", name: "Name", scope: "Scope", changed: "Last changed", actions: "Actions" },
+  notStated: "not stated",
+  /** @param {string} name */
+  select: (name) => `Select ${name}`,
+  selectAll: "Select all shown",
+  /** @param {number} n */
+  removeMany: (n) => `Delete ${n} ${n === 1 ? "secret" : "secrets"}`,
+  /** @param {number} n */
+  removeManyTitle: (n) => `Delete ${n} ${n === 1 ? "secret" : "secrets"}?`,
+  removeManyText: "Programs that read them will fail from then on. The values and their notes cannot be brought back.",
+  removing: "Deleting",
+  isGone: "deleted",
+  isThere: "still there",
+  isFailed: "failed",
+  /** @param {number} n @param {number} all */
+  removedSoFar: (n, all) => `${n} of ${all} are deleted`,
+  /** @param {number} n */
+  removedMany: (n) => `${n} ${n === 1 ? "secret is" : "secrets are"} deleted`,
   emptyTitle: "No secrets yet",
   empty: "A secret is a name and a value, such as API_KEY. Add one, or many at once from a .env file.",
+  /** @param {string} chain */
+  emptyChain: (chain) => ` Your owner is on chain ${chain}. Secrets that you stored with another chain selected belong to another owner; choose that chain in the wallet and sign in again.`,
   noneFound: "Nothing matches",
   noneFoundText: "No secret has this name in this scope.",
   clear: "Show all",
@@ -107,6 +158,16 @@ export const secrets = {
   hidden: "Hidden",
   revealed: "The value is shown",
   bytes: "The value is bytes, shown in base64.",
+  unseen: "Some of its characters are invisible, look like a space or change the direction of the text. They are shown by their numbers, such as U+202E. Copy takes the text unchanged.",
+  note: "Note",
+  noteField: "Your note",
+  noteHint: "For yourself, sealed like a secret. A program with a right to this secret alone cannot read it. Leave it empty to delete it.",
+  /** @param {number} length @param {number} most */
+  noteLong: (length, most) => `A note has at most ${most} characters; you typed ${length}.`,
+  addNote: "Add a note",
+  editNote: "Edit note",
+  saveNote: "Seal and save",
+  noteSaved: "The note is saved",
   replace: "Replace",
   remove: "Delete",
   addTitle: "Add a secret",
@@ -121,6 +182,7 @@ export const secrets = {
   nameBad: "Begin with a letter; then letters, digits and underscores.",
   isProtected: "A runner generated it; it cannot be opened in person.",
   nameProtected: "Secrets that begin with PROTECTED_ are generated by a runner, never typed.",
+  nameOurs: "A secret with this name exists now. It may be what you sent before the connection broke off: close this, and open it to see.",
   nameTaken: "A secret with this name exists in this scope. Open it to replace its value.",
   scopeHint: "Optional: a program or an environment, such as mail or staging. Empty for a global secret.",
   scopeBad: "Letters, digits and single dashes between them; default and global are taken.",
@@ -147,7 +209,6 @@ export const secrets = {
     title: "Add many secrets",
     file: "Names and values",
     fileHint: "Paste or drop a .env file: one NAME=value a line, quotes where a value needs them.",
-    show: "Show text",
     choose: "Choose a file",
     scopeHint: "Optional: one scope for all of them.",
     replace: "Replace those that exist",
@@ -306,7 +367,7 @@ export const requests = {
   /** @param {number} n */
   moreGrants: (n) => `and ${n} more, on the page Grants`,
   rights: "What it asks for",
-  choose: "Tick what it may do",
+  choose: "Tick what it may do. What it reads it can keep; you can end everything else at any time.",
   chooseSome: "Tick at least one right.",
   asksNothing: "There is nothing here that you can grant. Ask its developer for another manifest.",
   withIt: "with it: ",
@@ -346,13 +407,21 @@ export const requests = {
   noneOpensText: "This node requires proof of approved code. Unless you approved this code for your whole network, the app gets the grant but cannot open anything with it.",
   noneSuffices: "If you approve no code, the operator's list decides",
   noneSufficesText: "This node then opens your secrets for any code that its operator approved.",
-  evidence: { measurements: "Image and start", composeHashes: "Compose file (SHA-256)", appIds: "Application id", keyProviders: "Its keys come from", tdAttributes: "Trust domain attributes", platformIds: "Platforms", tcbStatuses: "Accepted platform status", tcbGraceSeconds: "Grace for outdated platforms, s", advisories: "Accepted advisories", minEvaluationNumber: "Collateral at least number", maxAgeSeconds: "Attested at most, s ago", receiver: "Keys go to", paths: "Only what is stored at", inPerson: "Owner in person", status: "Platform status", level: "Level of", foundAdvisories: "Advisories", root: "Trust root", verified: "Verified" },
+  evidence: { measurements: "Image and start", composeHashes: "Compose file (SHA-256)", appIds: "Application id", keyProviders: "Its keys come from", tdAttributes: "Trust domain attributes", platformIds: "Platforms", tcbStatuses: "Accepted platform status", tcbGraceSeconds: "Outdated platforms", advisories: "Accepted advisories", minEvaluationNumber: "Intel's data about the platform", maxAgeSeconds: "Age of its proof", receiver: "Keys go to", paths: "Only what is stored at", inPerson: "You yourself", status: "Platform status", level: "Level of", foundAdvisories: "Advisories", root: "Trust root", verified: "Verified" },
+  /** What a member of a policy means, in a sentence. @type {Record<string, (value: any) => string>} */
+  terms: {
+    inPerson: (yes) => (yes ? "can open them too, without such a proof" : "cannot open them either, without such a proof"),
+    minEvaluationNumber: (n) => (n ? `edition ${n} or a later one` : "any edition that your node accepts"),
+    tcbGraceSeconds: (s) => `accepted for ${Math.round(s / 86400)} days after Intel says that they are outdated`,
+    maxAgeSeconds: (s) => `at most ${Math.max(1, Math.round(s / 60))} min`,
+    receiver: (to) => (to === "attested" ? "only the code that proved itself" : "whoever the app says: nothing proves that its code alone gets them"),
+  },
   none: "none",
   isIntel: "Intel's",
   isNotIntel: "Not Intel's: it proves whatever its holder wants",
   end: "When it ends",
   /** @param {string} span */
-  longest: (span) => `As long as possible: ${span}`,
+  longest: (span) => `As long as it asks for: ${span}`,
   /** @param {string} span */
   after: (span) => `After ${span}`,
   onDate: "On a date",
@@ -367,7 +436,9 @@ export const requests = {
   approve: "Approve",
   sign: "Lets this app do what you ticked, until the end that you chose.",
   granted: "Approved",
-  grantedText: "The grant is in force. The app needs the text below: send it to the app, or upload it where the app asks for it. Only the holder of its DID can use it.",
+  grantedText: "The grant is in force. A sealspace backend that uses this node fetches it by itself within a minute, and you have nothing to send. For any other app, download the grant and upload it where the app asks for it, or send it with this command:",
+  deliver: "sealspace backend deliver grants.json --to https://BACKEND",
+  onlyHolder: "Only the holder of the DID can use it.",
   grants: "What was granted",
   ends: "Ends ",
   code_: "Code",
@@ -378,7 +449,7 @@ export const requests = {
   download: "Download",
   file: "grants.json",
   toGrants: "See and end it on the page Grants.",
-  approvedSay: "Approved: the grant is ready to hand over",
+  approvedSay: "Approved: the grant is in force",
   partly: "It may be in force already: look at the page Grants before you try again.",
 };
 
@@ -386,8 +457,12 @@ export const requests = {
 export const rights = {
   /** What is done with what follows. @type {Record<string, string>} */
   verbs: { "kv/get": "read", "kv/put": "write", "kv/del": "delete", "kv/delete": "delete", "kv/list": "list", "kv/metadata": "see the size of", "kv/*": "do everything with",
-    "encryption/decrypt": "open what is sealed to", "encryption/network.create": "create", "encryption/network.revoke": "end for ever",
+    "encryption/decrypt": "decrypt what is sealed to", "encryption/network.create": "create", "encryption/network.revoke": "end for ever",
     "sealspace.encryption/policy": "set conditions on", "sealspace.encryption/receipts": "read the receipts of" },
+  /** What is done with the owner's own network, whole. @type {Record<string, string>} */
+  ofYours: { "encryption/decrypt": "decrypt those of your secrets that it can read", "encryption/network.create": "create the key that seals your secrets",
+    "encryption/network.revoke": "destroy the key of your secrets, so that they never open again", "sealspace.encryption/policy": "decide which code may open your secrets",
+    "sealspace.encryption/receipts": "see who opened your secrets" },
   /** What is done, whole. @type {Record<string, string>} */
   deeds: { "capabilities/read": "see what it may do", "delegation/list": "list grants", "delegation/status": "see the state of grants", "delegation/revoke": "revoke grants",
     "space/list": "list spaces", "space/create": "create spaces", "space/info": "see the facts of spaces", "space/host": "have a space hosted" },
@@ -406,7 +481,7 @@ export const rights = {
   everySecret: "all secrets",
   andProtected: ", those that begin with PROTECTED_ too",
   of: " of ",
-  yourNetwork: "your encryption network",
+  yourNetwork: "the key of your secrets",
   network: "the encryption network ",
 };
 
@@ -428,6 +503,7 @@ export const grants = {
   /** @type {Record<string, string>} */
   words: { active: "active", pending: "not yet valid", expired: "ended", revoked: "revoked", ancestor_revoked: "revoked above" },
   columns: { who: "Receiver", what: "May", until: "Ends", standing: "Status" },
+  calls: "It calls itself",
   from: "From",
   you: "You",
   yourSignIn: "A sign-in of yours",
@@ -490,7 +566,19 @@ export const grants = {
   root: "Trust root (SHA-256)",
   withdraw: "Withdraw code",
   withdrawTitle: "Withdraw code",
-  withdrawText: "Withdrawn code receives none of your keys any more, under any grant, also under later ones. A withdrawal is permanent and the node does not list it: note what you withdraw.",
+  /** What a withdrawal does, in rows. @type {[string, string][]} */
+  withdrawTexts: [
+    ["Denied", "Every key of your network, from the next request on, also under later grants."],
+    ["How long", "For ever. The node does not list withdrawals: note what you withdraw."],
+    ["Stays", "Your secrets, your grants and all other code. What was read already may be kept: replace those values."],
+  ],
+  withdrawWho: "Denied to",
+  /** Who is denied, by what is withdrawn. @type {Record<string, string>} */
+  withdrawWhos: {
+    measurement: "Every backend whose evidence has this measurement or compose hash, whatever its DID.",
+    did: "The holder of this DID, whatever code it runs, and everyone whose right rests on a grant that this DID signed or received.",
+    evidence: "A backend as long as it shows this very evidence. With new evidence of the same code it is served again.",
+  },
   withdrawWhy: "Lets this browser withdraw code, backends and evidence from your network until the session ends.",
   what: "What",
   /** @type {Record<string, string>} */
@@ -551,7 +639,7 @@ export const data = {
   /** @param {string} used @param {string} most */
   usedOf: (used, most) => `${used} of ${most} stored`,
   /** @param {number} n */
-  bytes: (n) => `${n} bytes`,
+  bytes: (n) => `${n} ${n === 1 ? "byte" : "bytes"}`,
   /** @param {number} n */
   kilobytes: (n) => `${n.toFixed(1)} KiB`,
   /** @param {number} n */
@@ -579,6 +667,7 @@ export const data = {
   editTitle: (name) => `Edit ${name}`,
   key: "Name",
   keyHint: "A slash makes folders, such as notes/today.txt.",
+  oddName: "Characters of this name are invisible or change the direction of the text. They are shown encoded, such as %E2%80%AE.",
   keyBad: "Type a name that does not end with a slash; no part of it is . or ..",
   body: "Text",
   save: "Save",
@@ -613,11 +702,12 @@ export const terminal = {
   lead: "Everything here, and more, from a terminal.",
   install: "Install it, in a copy of the source:",
   signIn: "Sign in; your browser opens, and your wallet signs there:",
-  signInPhrase: "Sign in, with a key of its own:",
+  signInPhrase: "Sign in with your recovery phrase; the command asks for it:",
+  back: "From the command line to this page, signed in:",
   store: "Store a secret:",
   use: "Run a program that finds your secrets in its environment:",
-  ownPage: "The page that opens belongs to the command on your machine. Its address is valid for that one sign-in.",
-  ownKey: "A recovery phrase stays in the browser. The command line then is a different owner, to which you can grant rights.",
+  ownPage: "You are the same owner there, with the same secrets. The page that opens belongs to the command on your machine; its address is valid for that one sign-in.",
+  ownKey: "You are the same owner there, with the same secrets. The command keeps the phrase's key on your machine until you run sealspace logout.",
 };
 
 export const programs = {
@@ -657,7 +747,7 @@ export const pages = {
 
 export const state = {
   offlineTitle: "The node does not answer",
-  offline: "What is on the page stays as it is. Nothing is sent until the node answers again.",
+  offline: "What is on the page stays as it is. The page tries again by itself, and loads what is missing when the node answers.",
   back: "The node answers again",
   updatedTitle: "The console was updated",
   updated: "The node serves a newer console. Load the page again to go on.",

@@ -129,3 +129,26 @@ def test_another_space_needs_the_wallet(
     assert len(wallet.asked) == before + 1
     data.open("data?space=nowhere")
     data.see("You have no space nowhere")
+
+
+def test_a_name_that_hides_something(
+    data: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
+) -> None:
+    """A name with a direction mark is shown encoded, and the page of its value says why; a usual
+    name has no such words."""
+
+    async def write() -> None:
+        async with Client(node.url) as client:
+            await client.sign_in(wallet.signer)
+            await client.kv().put("invoice%E2%80%AEfdp.exe", "x")
+            await client.kv().put("two%20words", "x")
+
+    browser.run(write())
+    data.open("data")
+    data.click("Open invoice%E2%80%AEfdp.exe")
+    data.see("invisible or change the direction of the text")
+    data.shot("data-odd-name")
+    data.click("Close", within="dialog header")
+    data.click("Open two words")
+    data.see("text/plain")
+    data.run(expect(data.tab.get_by_text("change the direction")).to_have_count(0))

@@ -27,7 +27,7 @@ HOSTILE = (
     "tinycloud:<img src=x"
     " onerror=\"document.title='taken'\">:secrets/kv/vault/secrets/\u202e<b>KEY</b>"
 )
-MAY = "read the secret API_KEY; open what is sealed to your encryption network"
+MAY = "read the secret API_KEY; decrypt those of your secrets that it can read"
 GET, DECRYPT = "tinycloud.kv/get", "tinycloud.encryption/decrypt"
 
 
@@ -228,8 +228,15 @@ def test_a_grant_and_the_code_behind_it(console: ConsolePage, owned: Owned) -> N
             label="This image: all that boots with it (MRTD)"
         )
     )
+    for text in (
+        "Every backend whose evidence has this measurement",
+        "For ever.",
+        "all other code",
+    ):
+        console.see(text)
     console.type("Type withdraw to confirm", "withdraw")
     console.shot("withdraw")
+    console.run(console.tab.set_viewport_size({"width": 390, "height": 844}))
     console.click("Withdraw code", within="dialog >> nth=-1")
     console.run(console.tab.get_by_role("button", name="Test Wallet").click())
     console.see("Withdrawn. It receives no key from now on.")

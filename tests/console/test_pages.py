@@ -1,11 +1,16 @@
 """The pages of the console in a browser, at a node, with a wallet: what a person does, sees, and
 may rely on."""
 
+import re
+
 import pytest
 from browser import BrowserWallet
 from console_stage import AXE, AXE_ABSENT, ConsolePage
 from console_wire import key_names, store_secrets
 from playwright.async_api import Route, expect
+
+_PRESS_PRINT = """(dialog) => [...dialog.querySelectorAll("button")]
+  .find((button) => button.textContent === "Print").click()"""
 
 
 def test_a_secret_from_the_first_visit_to_its_end(console: ConsolePage) -> None:
@@ -72,10 +77,21 @@ def test_the_other_pages(console: ConsolePage) -> None:
     console.shot("node")
 
 
+def test_the_browser_knows_every_feature_of_the_header(console: ConsolePage) -> None:
+    """The browser prints no warning about an unknown name in Permissions-Policy."""
+    said: list[str] = []
+    console.tab.on("console", lambda message: said.append(message.text))
+    console.open()
+    console.see("Test Wallet")
+    console.run(console.tab.reload())
+    console.see("Test Wallet")
+    assert not [text for text in said if "Permissions-Policy" in text]
+
+
 def test_the_end_of_a_secret(console: ConsolePage) -> None:
     """A secret is replaced, then deleted after its name is typed; search and focus are kept."""
     console.sign_in()
-    add(console, "API_KEY", "first")
+    console.add_secret("API_KEY", "first")
     console.type("Find a secret", "api")
     console.click("Open API_KEY")
     console.click("Replace")
@@ -134,7 +150,7 @@ def test_nothing_typed_is_lost(console: ConsolePage) -> None:
 def test_a_revealed_value_goes(console: ConsolePage) -> None:
     """A revealed value is shown for 30 seconds, then removed from the page."""
     console.sign_in()
-    add(console, "API_KEY", "open sesame")
+    console.add_secret("API_KEY", "open sesame")
     console.run(console.tab.clock.install())
     console.click("Open API_KEY")
     console.click("Reveal")
@@ -162,21 +178,60 @@ def test_a_wallet_that_refuses(console: ConsolePage, wallet: BrowserWallet) -> N
 def test_a_phrase_signs_in(console: ConsolePage) -> None:
     """An owner without a wallet makes a phrase, comes back with it, and has the same secrets."""
     console.open("connect")
-    console.run(console.tab.get_by_role("button", name="Make a new recovery phrase").click())
-    console.see("Write this down")
-    groups = console.run(console.tab.locator(".phrase li").all_text_contents())
-    assert len(groups) == 9
-    console.shot("phrase-new")
-    console.click("I have written it down")
-    console.signed_in()
-    add(console, "API_KEY", "open sesame")
+    phrase = console.make_phrase(shot="phrase-new")
+    console.add_secret("API_KEY", "open sesame")
     console.click("Sign out")
     console.run(console.tab.get_by_role("button", name="Use a recovery phrase").click())
-    console.type("Recovery phrase", " ".join(groups))
+    console.type("Recovery phrase", phrase)
+    console.is_masked("Recovery phrase")
+    console.shot("phrase-typed")
     console.click("Sign in", within="dialog")
     console.click("Open API_KEY")
     console.click("Reveal")
     console.see("open sesame")
+
+
+def test_a_phrase_that_was_not_written_down(console: ConsolePage) -> None:
+    """No owner is made and nothing is sent until the groups that were asked for are typed."""
+    console.open("connect")
+    console.run(console.tab.get_by_role("button", name="Make a new recovery phrase").click())
+    sent: list[str] = []
+    console.listen("request", lambda request: sent.append(request.url))
+    console.click("I have written it down")
+    field = console.tab.locator("dialog input").first
+    console.run(field.fill("0000 0000 0000"))
+    console.click("Confirm and sign in")
+    console.see("These are not the groups with these numbers")
+    assert console.run(console.tab.locator(".who .mono").count()) == 0
+    assert not [one for one in sent if "/delegate" in one]
+    console.click("Show the phrase")
+    console.run(expect(console.tab.locator("dialog .phrase li")).to_have_count(9))
+
+
+def test_the_sheet_of_a_phrase(console: ConsolePage) -> None:
+    """Printed are the phrase, what it is for, the node's address and the date, and nothing else of
+    the page; on the screen the sheet is hidden, and it goes with the dialog."""
+    console.open("connect")
+    console.run(console.tab.get_by_role("button", name="Make a new recovery phrase").click())
+    console.see("Write this down")
+    groups = console.run(console.tab.locator("dialog .phrase li").all_text_contents())
+    sheet = console.tab.locator(".printable")
+    console.run(expect(sheet).to_be_hidden())
+    console.run(console.tab.emulate_media(media="print"))
+    console.run(console.tab.evaluate("() => { window.print = () => { window.__printed = 1; }; }"))
+    console.run(console.tab.locator("dialog").evaluate(_PRESS_PRINT))
+    assert console.run(console.tab.evaluate("window.__printed")) == 1
+    printed = console.run(console.tab.evaluate("document.body.innerText"))
+    console.run(expect(console.tab.locator("dialog, .house")).to_have_count(2))
+    for part in ("Recovery phrase for sealspace", f"{console.origin}/console/", *groups):
+        assert part in printed
+    assert re.search(r"20\d\d-\d\d-\d\d", printed)
+    assert "I have written it down" not in printed
+    assert "Sign in\n" not in printed
+    console.photograph("phrase-sheet")
+    console.run(console.tab.emulate_media(media="screen"))
+    console.click("Close")
+    console.run(expect(sheet).to_have_count(0))
 
 
 def test_another_node(console: ConsolePage) -> None:
@@ -202,17 +257,92 @@ def test_a_node_that_is_away(console: ConsolePage) -> None:
     """The page says so and keeps what it shows; it goes on where it was when the node answers
     again."""
     console.sign_in()
-    add(console, "API_KEY", "open sesame")
+    console.add_secret("API_KEY", "open sesame")
     console.run(console.tab.route("**/info", lambda route: route.abort()))
     # Said by hand: when the browser itself goes back on line, the page asks at once, before or
     # after `unroute`.
     console.run(console.tab.evaluate("() => dispatchEvent(new Event('offline'))"))
-    console.see("Nothing is sent until the node answers again")
+    console.see("loads what is missing when the node answers")
     console.see("API_KEY")
     console.shot("offline")
     console.run(console.tab.unroute("**/info"))
     console.click("Try again")
     console.see("The node answers again")
+
+
+def test_what_is_missing_comes_by_itself(console: ConsolePage) -> None:
+    """A list that could not be loaded, and a form that could not be sent, go on by themselves when
+    the node answers again; a form that was changed meanwhile waits for its owner."""
+    console.sign_in()
+    console.see("No secrets yet")
+    console.click("Add a secret", within="header >> nth=-1")
+    console.type("Name", "API_KEY")
+    console.type("Value", "typed with care")
+    away(console, "**/*")
+    console.click("Seal and save", within="dialog")
+    console.see("It is sent again by itself when the node answers")
+    console.shot("form-offline")
+    again(console, "**/*")
+    console.run(expect(console.tab.locator("dialog")).to_have_count(0))
+    console.run(expect(console.tab.get_by_role("button", name="Open API_KEY")).to_be_visible())
+
+    console.click("Add a secret", within="header >> nth=-1")
+    console.type("Name", "OTHER")
+    console.type("Value", "half")
+    away(console, "**/*")
+    console.click("Seal and save", within="dialog")
+    console.see("It is sent again by itself when the node answers")
+    console.run(expect(console.tab.locator(".banners .banner")).to_have_count(1))
+    console.type("Value", "whole")
+    again(console, "**/*")
+    console.see("The node answers again")
+    console.run(expect(console.tab.locator("dialog")).to_have_count(1))
+    console.run(expect(console.tab.get_by_label("Value", exact=True)).to_have_value("whole"))
+    console.click("Seal and save", within="dialog")
+    console.see("OTHER is saved")
+
+    away(console, "**/invoke")
+    console.run(console.tab.route("**/info", lambda route: route.abort()))
+    console.click("Data", role="link")
+    console.see("The node does not answer")
+    console.click("Secrets", role="link")
+    console.run(expect(console.tab.locator("main .banner.bad")).to_have_count(1))
+    console.run(console.tab.unroute("**/info"))
+    again(console, "**/invoke")
+    console.run(expect(console.tab.get_by_role("button", name="Open API_KEY")).to_be_visible())
+
+
+def test_an_answer_that_did_not_arrive(console: ConsolePage) -> None:
+    """A secret that was stored although its answer was lost is not stored twice, and the form says
+    that it may be the one that was sent."""
+    console.sign_in()
+    console.see("No secrets yet")
+
+    async def answer_lost(route: Route) -> None:
+        await route.fetch()
+        await route.abort()
+
+    console.run(console.tab.route("**/invoke", answer_lost, times=1))
+    console.click("Add a secret", within="header >> nth=-1")
+    console.type("Name", "API_KEY")
+    console.type("Value", "open sesame")
+    console.click("Seal and save", within="dialog")
+    console.see("It may be what you sent before the connection broke off")
+    console.click("Close")
+    console.click("Discard")
+    console.open("secrets")
+    console.see("1 secret")
+
+
+def away(console: ConsolePage, addresses: str) -> None:
+    """Lose every request to these addresses."""
+    console.run(console.tab.route(addresses, lambda route: route.abort()))
+
+
+def again(console: ConsolePage, addresses: str) -> None:
+    """Let requests through again, as when the browser is online again."""
+    console.run(console.tab.unroute(addresses))
+    console.run(console.tab.evaluate("() => dispatchEvent(new Event('online'))"))
 
 
 def test_a_node_to_be_wary_of(console: ConsolePage) -> None:
@@ -262,15 +392,6 @@ def test_keyboard_and_narrow(console: ConsolePage) -> None:
     console.click("Light or dark")
     console.open("node")
     console.run(expect(console.tab.locator("html[data-theme=dark]")).to_have_count(1))
-
-
-def add(console: ConsolePage, name: str, value: str) -> None:
-    """Add a global secret by the page's form."""
-    console.run(console.tab.get_by_role("button", name="Add a secret").first.click())
-    console.type("Name", name)
-    console.type("Value", value)
-    console.click("Seal and save", within="dialog")
-    console.see(f"{name} is saved")
 
 
 @pytest.mark.skipif(not AXE.exists(), reason=AXE_ABSENT)

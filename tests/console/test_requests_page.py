@@ -15,6 +15,7 @@ from backend_site import Domain, serving
 from believing import believing
 from browser import Browser, BrowserWallet
 from console_stage import AXE, AXE_ABSENT, ConsolePage, console_page
+from console_wire import in_console
 from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
 from node_js import Scripts
@@ -121,11 +122,15 @@ def test_a_backend_reads_what_was_approved(
         manifest={**asked, "secrets": {"API_KEY": True, "DB_PASSWORD": True}},
         compose=COMPOSE,
     )
-    published, shown = browser.run(_shown(surface, folder))
+    published, described, shown = browser.run(_shown(surface, folder))
     wary.click("Requests", role="link")
-    wary.type("What the app asks for", published)
-    wary.click("Read it")
-    wary.see("Who asks")
+    for text in (published, described):
+        wary.type("What the app asks for", text)
+        wary.click("Read it")
+        wary.see("Who asks")
+        wary.see(backend.did)
+        if text is published:
+            wary.click("Another request")
     wary.see(backend.did)
     wary.see("Your node has released nothing to this DID yet")
     wary.shot("requests")
@@ -136,16 +141,19 @@ def test_a_backend_reads_what_was_approved(
     wary.see("Paste what was printed")
     wary.type("The code, as sealspace backend show --json printed it", shown)
     wary.see(hashlib.sha256(COMPOSE.encode()).hexdigest())
+    for term in ("any edition that your node accepts", "can open them too, without such a proof"):
+        wary.see(term)
     wary.shot("requests-code")
     before = len(wallet.asked)
     wary.click("Approve")
-    wary.see("The grant is in force")
+    wary.see("fetches it by itself within a minute")
+    wary.see("sealspace backend deliver grants.json --to https://BACKEND")
     wary.shot("requests-approved")
     assert len(wallet.asked) == before
-    portables = decode_bundle(downloaded(wary))
+    (portable,) = decode_bundle(downloaded(wary))
+    assert portable.delegate_did == backend.did
 
     async def used() -> tuple[str | bytes, str]:
-        await backend.accept(*portables)
         read = await backend.read_secret(wallet.signer.did, "API_KEY")
         with pytest.raises(SealspaceError) as refused:
             await backend.read_secret(wallet.signer.did, "DB_PASSWORD")
@@ -164,22 +172,31 @@ def test_a_backend_reads_what_was_approved(
     wary.shot("requests-known")
     wary.run(wary.tab.get_by_text("State no code").click())
     wary.see("No secret will open")
+    for place in ("grants", "activity"):
+        wary.open(place)
+        name = wary.tab.locator(".rows q").first
+        wary.run(expect(name).to_have_text("Notes"))
+        wary.shot(f"{place}-named")
 
 
 async def _backend(url: str, domain: Domain) -> Backend:
     return Backend(Client(url, session=key_session(os.urandom(32))), domain)
 
 
-async def _shown(surface: BackendSurface, folder: Path) -> tuple[str, str]:
-    """Return what a backend publishes, and the output of `sealspace backend show --json` for it."""
+async def _shown(surface: BackendSurface, folder: Path) -> tuple[str, str, str]:
+    """Return what a backend publishes with and without a quote, and the output of `sealspace
+    backend show --json` for it."""
     inspector = Inspector(
         CollateralFolder(folder / "collateral"), root=read_trust_root(folder / "root.pem")
     )
     async with serving(surface) as url:
         seen = await fetch_evidence(url, inspector)
         nonce = base64.urlsafe_b64encode(bytes(32)).decode().rstrip("=")
-        published = await ask_backend(url, Request("GET", f"{EVIDENCE_PATH}?nonce={nonce}"))
-    return published.body.decode(), json.dumps(as_json(seen, policy_for(seen, ttl_s=86_400)))
+        published, described = [
+            (await ask_backend(url, Request("GET", EVIDENCE_PATH + query))).body.decode()
+            for query in (f"?nonce={nonce}", "")
+        ]
+    return published, described, json.dumps(as_json(seen, policy_for(seen, ttl_s=86_400)))
 
 
 def test_what_the_session_lacks_is_signed_once(console: ConsolePage, wallet: BrowserWallet) -> None:
@@ -285,6 +302,30 @@ def test_which_secrets_a_path_contains(scripts: Scripts) -> None:
       return paths.map((path) => secretOf(requestedRight("did:key:z6Mk", { ...right, path })));
     }"""
     assert scripts.evaluate(script, list(PATHS)) == [*PATHS.values()]
+
+
+def test_when_a_grant_ends(console: ConsolePage) -> None:
+    """The default is 30 days, or less if the app asks for less. Longer times are a choice, and
+    other ticked rights do not change it."""
+    console.open("connect")
+    phrase = in_console(console, 'return (await at("recovery_phrase")).makePhrase();')
+    console.run(console.tab.get_by_role("button", name="Use a recovery phrase").click())
+    console.type("Recovery phrase", phrase)
+    console.click("Sign in", within="dialog")  # a session that does not end
+    console.signed_in()
+    asked = {**MANIFEST, "expiry": "3650d", "secrets": {"API_KEY": True}}
+    end = console.tab.get_by_label("When it ends")
+    for expiry, default in (("3650d", "2592000"), ("30d", "most"), ("1d", "most")):
+        console.open(link({**asked, "expiry": expiry}))
+        console.run(expect(end).to_have_value(default))
+    longest = end.locator("option[value=most]")
+    console.run(expect(longest).to_have_text("After 1 day"))
+    console.open(link({**asked, "secrets": {"API_KEY": True, "SHORT_KEY": {"expiry": "1d"}}}))
+    console.run(expect(end).to_have_value("most"))
+    console.run(expect(longest).to_have_text("After 1 day"))
+    console.run(console.tab.get_by_role("checkbox", name="SHORT_KEY").uncheck())
+    console.run(expect(longest).to_contain_text("As long as it asks for"))
+    console.run(expect(end).to_have_value("2592000"))
 
 
 def test_bad_requests(console: ConsolePage) -> None:

@@ -1,18 +1,42 @@
 """The page of secrets: many at once, values that are drawn or are no text, and what does not
 open."""
 
+import os
+import re
+import subprocess
 from pathlib import Path
 
+import msgspec
 from browser import Browser, BrowserWallet
 from console_stage import ConsolePage, console_page
+from console_wire import key_names, store_secrets
 from embedded_node import EmbeddedNode
+from patience import PATIENCE_S
 from playwright.async_api import Route, expect
+from running_node import COMMAND
+from tests_support import REPOSITORY
 
+from capabilities.resources import parse_space_id
 from sealspace.client import Client
+from sealspace.wallets import wallet_from_key
+from spaces.store.contract import Commit, Committed, Put
+from spaces.values.value_heads import head_key
 
+NOTE = "vault/secrets/notes/API_KEY"
 FILE = (
     "# of the mailer\nAPI_KEY='open sesame'\nexport SMTP_URL=smtp://mail\nDB_PASSWORD=\"a\\nb\"\n"
 )
+
+
+JUST_NOW = re.compile(r"now|\d+ (second|minute)s? ago")
+
+
+def last_change(console: ConsolePage, name: str) -> str:
+    """Return what the list says of a secret's last change."""
+    row = console.tab.locator(".rows [role=row]", has_text=name)
+    cell = row.locator("[role=cell].wide [data-changed]")
+    console.run(expect(cell).not_to_be_empty())
+    return console.run(cell.text_content()) or ""
 
 
 def stored(
@@ -146,7 +170,6 @@ def test_values_that_are_no_text_or_do_not_open(
     browser.run(store())
     console.open("secrets")
     console.click("Open BYTES")
-    console.see("Shown with the value")
     console.click("Reveal")
     console.see("AP88c2NyaXB0Pg==")
     console.see("shown in base64")
@@ -193,11 +216,7 @@ def test_a_phrase_behind_a_passkey(browser: Browser, node: EmbeddedNode) -> None
 
         console.run(add())
         console.open("connect")
-        console.run(console.tab.get_by_role("button", name="Make a new recovery phrase").click())
-        console.run(console.tab.get_by_label("Keep it in this browser behind a passkey").check())
-        console.shot("phrase-kept")
-        console.click("I have written it down")
-        console.signed_in()
+        console.make_phrase(is_kept=True, shot="phrase-kept")
         owner = console.tab.locator(".who .mono")
         did = console.run(owner.get_attribute("title"))
         console.click("Sign out")
@@ -216,3 +235,210 @@ def test_a_phrase_behind_a_passkey(browser: Browser, node: EmbeddedNode) -> None
             expect(console.tab.get_by_role("button", name="Use the passkey")).to_have_count(0)
         )
         assert console.faults() == []
+
+
+async def forget_time(node: EmbeddedNode, space: str, path: str) -> None:
+    """Store a value's row without its time, as an earlier version did."""
+    store, key = node.services.store, head_key(parse_space_id(space), path)
+    (row,) = (await store.read((key,))).records
+    assert row is not None and row.value is not None
+    earlier = msgspec.msgpack.encode(msgspec.msgpack.decode(row.value)[:7])
+    outcome = await store.commit(Commit(puts=(Put(key, earlier, expect=row.stamp),)))
+    assert isinstance(outcome, Committed)
+
+
+def test_the_last_change(
+    console: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
+) -> None:
+    """The list and the page say when the node stored a secret, without opening it; one that an
+    earlier version stored says that its time is not stated."""
+    console.sign_in()
+    console.add_secret("API_KEY", "open sesame")
+
+    async def store() -> None:
+        async with Client(node.url) as client:
+            await client.sign_in(wallet.signer)
+            await client.secrets().put("OLD", "1")
+        await forget_time(node, f"tinycloud:{wallet.signer.did[4:]}:secrets", "vault/secrets/OLD")
+
+    browser.run(store())
+    opened: list[str] = []
+    console.listen("request", lambda request: opened.append(request.url))
+    console.open("secrets")
+    assert JUST_NOW.fullmatch(last_change(console, "API_KEY"))
+    assert last_change(console, "OLD") == "not stated"
+    console.shot("secrets-changes")
+    console.click("Open API_KEY")
+    console.run(expect(console.tab.locator("dialog time")).to_have_text(JUST_NOW))
+    assert not [url for url in opened if "/decrypt" in url]
+    console.click("Close")
+    console.click("Open OLD")
+    console.see("Shown with the value")
+    console.click("Replace")
+    console.type("Value", "new")
+    console.click("Seal and save", within="dialog")
+    console.run(expect(console.tab.get_by_text("not stated")).to_have_count(0))
+    assert JUST_NOW.fullmatch(last_change(console, "OLD"))
+
+
+def test_the_last_change_by_the_command_line(
+    browser: Browser, node: EmbeddedNode, tmp_path: Path
+) -> None:
+    """Secrets that the command line stored have their time in the list, one alone and several."""
+    key = tmp_path / "wallet.key"
+
+    def run(*arguments: str, given: str = "") -> None:
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        command = [*COMMAND, *arguments, "--home", str(tmp_path / "owner")]
+        subprocess.run(
+            command, input=given, env=environment, text=True, check=True, timeout=PATIENCE_S
+        )
+
+    run("login", node.url, "--new", "--key-file", str(key))
+    run("secret", "put", "API_KEY", given="open sesame")
+    wallet = BrowserWallet(wallet_from_key(key.read_text()))
+    with console_page(browser, node.url, wallet=wallet) as console:
+        console.sign_in()
+        assert JUST_NOW.fullmatch(last_change(console, "API_KEY"))
+        run("secret", "put", "TOKEN", given="another")
+        console.open("secrets")
+        assert JUST_NOW.fullmatch(last_change(console, "API_KEY"))
+        assert JUST_NOW.fullmatch(last_change(console, "TOKEN"))
+        assert console.faults() == []
+
+
+def test_a_note_of_a_secret(
+    console: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
+) -> None:
+    """A note is sealed as a value of its own, stays when the secret is replaced, is no secret in
+    any list, and goes with the secret (EN33)."""
+    console.sign_in()
+    console.add_secret("API_KEY", "open sesame")
+    console.click("Open API_KEY")
+    console.click("Add a note")
+    console.type("Your note", "from the dashboard,\nexpires in May")
+    console.click("Seal and save", within="dialog >> nth=-1")
+    console.see("expires in May")
+    console.shot("secret-note")
+    console.click("Replace")
+    console.type("Value", "another")
+    console.click("Seal and save", within="dialog")
+    console.see("API_KEY is saved")
+
+    async def read() -> tuple[list[str], bytes, tuple[str, ...]]:
+        async with Client(node.url) as client:
+            await client.sign_in(wallet.signer)
+            space = client.kv(f"tinycloud:{wallet.signer.did[4:]}:secrets")
+            keys = [key async for key in space.list("vault/secrets/")]
+            note = await space.get(NOTE) if NOTE in keys else None
+            return keys, note.body if note else b"", await client.secrets().list()
+
+    keys, stored_note, names = browser.run(read())
+    assert keys == ["vault/secrets/API_KEY", NOTE]
+    assert b"dashboard" not in stored_note
+    assert b"ciphertext" in stored_note
+    assert names == ("API_KEY",)
+    console.open("secrets")
+    console.see("1 secret")
+    console.click("Open API_KEY")
+    console.see("expires in May")
+    console.click("Edit note")
+    console.type("Your note", "x" * 2001)
+    console.click("Seal and save", within="dialog >> nth=-1")
+    console.see("A note has at most 2000 characters; you typed 2001.")
+    console.type("Your note", "")
+    console.click("Seal and save", within="dialog >> nth=-1")
+    console.run(expect(console.tab.get_by_role("button", name="Add a note")).to_be_visible())
+    assert browser.run(read())[0] == ["vault/secrets/API_KEY"]
+    console.click("Add a note")
+    console.type("Your note", "again")
+    console.click("Seal and save", within="dialog >> nth=-1")
+    console.run(expect(console.tab.get_by_role("button", name="Edit note")).to_be_visible())
+    console.click("Delete")
+    console.type("Type API_KEY to confirm", "API_KEY")
+    console.click("Delete", within="dialog")
+    console.see("No secrets yet")
+    assert browser.run(read())[0] == []
+
+
+def test_several_secrets_are_deleted(console: ConsolePage) -> None:
+    """The number is typed once; a failure in the middle says what is gone, and the next try deletes
+    the rest."""
+    console.sign_in()
+    console.see("No secrets yet")
+    store_secrets(console, key_names(8))
+    console.open("secrets")
+    console.see("8 secrets")
+    button = console.tab.get_by_role("button", name=re.compile(r"^Delete \d+ secrets?$"))
+    console.run(expect(button).to_have_count(0))
+    for name in ("KEY_0", "mail/KEY_1", "mail/KEY_5"):
+        console.run(console.tab.get_by_label(f"Select {name}", exact=True).check())
+    console.run(expect(button).to_have_text("Delete 3 secrets"))
+    console.shot("secrets-selected")
+    console.type("Find a secret", "key_5")
+    console.run(expect(console.tab.get_by_label("Select all shown")).to_be_checked())
+    console.click("Delete 3 secrets")
+    console.type("Type 3 to confirm", "2")
+    console.click("Delete 3 secrets", within="dialog")
+    console.run(expect(console.tab.locator("dialog [aria-invalid=true]")).to_have_count(1))
+    removed = 0
+
+    async def second_lost(route: Route) -> None:
+        nonlocal removed
+        removed += 1
+        await (route.abort() if removed == 2 else route.continue_())
+
+    console.run(console.tab.route("**/invoke", second_lost))
+    console.type("Type 3 to confirm", "3")
+    console.click("Delete 3 secrets", within="dialog")
+    console.see("1 of 3 are deleted")
+    console.see("The node does not answer")
+    chips = console.tab.locator("dialog .chip")
+    console.run(expect(chips).to_have_text(["deleted", "failed", "still there"]))
+    assert console.judged() == []
+    console.shot("secrets-delete")
+    console.run(console.tab.unroute("**/invoke"))
+    console.click("Delete 3 secrets", within="dialog")
+    console.see("3 secrets are deleted")
+    console.click("Show all") if console.run(
+        console.tab.get_by_role("button", name="Show all").is_visible()
+    ) else console.type("Find a secret", "")
+    console.see("5 secrets")
+    console.run(expect(button).to_have_count(0))
+
+
+def test_characters_that_hide(console: ConsolePage) -> None:
+    """A revealed value shows direction marks and invisible characters by their numbers, and says
+    so; a usual value has no such words."""
+    console.sign_in()
+    console.add_secret("PLAIN", "a\tb\nc d")
+    console.add_secret("ODD", "pay\u202elanif\u200b\u00a0end")
+    console.click("Open ODD")
+    console.click("Reveal")
+    output = console.tab.locator("output")
+    console.run(expect(output.locator("mark")).to_have_text(["U+202E", "U+200B", "U+00A0"]))
+    console.see("change the direction of the text")
+    console.shot("secret-odd")
+    assert console.judged() == []
+    console.click("Close")
+    console.click("Open PLAIN")
+    console.click("Reveal")
+    console.run(expect(output).to_have_text("a\tb\nc d"))
+    console.run(expect(output.locator("mark")).to_have_count(0))
+    console.run(expect(console.tab.get_by_text("change the direction")).to_have_count(0))
+
+
+def test_values_are_hidden_while_typed(console: ConsolePage) -> None:
+    """Each dialog that takes a value shows dots, until *Show text* is pressed."""
+    console.sign_in()
+    console.click("Add a secret", within="header >> nth=-1")
+    console.is_masked("Value")
+    console.type("Name", "API_KEY")
+    console.type("Value", "open sesame")
+    console.click("Seal and save", within="dialog")
+    console.click("Open API_KEY")
+    console.click("Replace")
+    console.is_masked("Value")
+    console.click("Close")
+    console.click("Add many", within="header >> nth=-1")
+    console.is_masked("Names and values")

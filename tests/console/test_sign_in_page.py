@@ -109,8 +109,8 @@ def test_a_wallet_in_the_browser_signs_the_command_line_in(
         )
         rights = (
             "all your secrets",
-            "create your encryption network",
-            "read the receipts of your encryption network",
+            "create the key that seals your secrets",
+            "see who opened your secrets",
         )
         for words in (*shown, *rights):
             page.see(words)

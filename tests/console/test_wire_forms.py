@@ -241,3 +241,30 @@ def test_recorded_messages_are_read(shared_scripts: Scripts) -> None:
             f"async (text) => {{ {WRITTEN_AGAIN} return written(text); }}", members(data)
         )
         assert again == data.hex()
+
+
+def test_only_canonical_cbor_is_read(shared_scripts: Scripts) -> None:
+    """Recorded messages are read; changed, cut and random bytes give their own encoding or an
+    error."""
+    cases = json.loads((VECTORS / "capabilities" / "tokens.json").read_text("utf-8"))["cases"]
+    texts = [one["token"] for one in cases if "." not in one["token"] and "cid" in one["expect"]]
+    whole = [base64.urlsafe_b64decode(text) for text in texts[:4]]
+    changed = [
+        one[:at] + ENTROPY.token(1) + one[at + 1 :] for one in whole for at in range(len(one))
+    ]
+    cut = [one[:at] for one in whole for at in range(0, len(one), 7)]
+    nested = [b"\x81" * 5000 + b"\xf6", b"\x9a\xff\xff\xff\xff", b"\xba\xff\xff\xff\xff\x60"]
+    rest = [*changed, *cut, *nested, *(ENTROPY.token(size) for size in range(64)), b""]
+    read = shared_scripts.evaluate(
+        """async (all) => {
+          const { decodeCbor, encodeCbor } = await import("/console/wire/cacao.js");
+          const { fromHex, hex } = await import("/console/wire/bytes.js");
+          return all.map((one) => {
+            try { return hex(encodeCbor(decodeCbor(fromHex(one)))); } catch { return null; }
+          });
+        }""",
+        [one.hex() for one in (*whole, *rest)],
+    )
+    assert read[: len(whole)] == [one.hex() for one in whole]
+    for one, again in zip(rest, read[len(whole) :], strict=True):
+        assert again in (None, one.hex())

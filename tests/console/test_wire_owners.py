@@ -1,20 +1,20 @@
 """Owners without a wallet, grants, receipts and withdrawals, and what is read from files, as the
 SDK has them."""
 
-import hashlib
 import json
+import re
 from dataclasses import asdict
 from typing import Any
 
+import aiohttp
 from browser import Browser, BrowserWallet
 from console_wire import in_page
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from embedded_node import EmbeddedNode
 from loop_thread import LoopThread
 from node_js import Scripts
 from tests_support import REPOSITORY
 
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.facts import ATTESTATION_FACT
 from capabilities.principals import principal_of
 from capabilities.signatures import Ed25519Signer
@@ -22,11 +22,12 @@ from capabilities.tokens import parse_delegation
 from encryption_network.policy import Evidence, encode_evidence
 from sealspace.cli.dotenv import BrokenEntry, parse_dotenv
 from sealspace.client import Client
+from sealspace.delegations import allow
+from sealspace.session import key_session, mint, token_cid
+from sealspace.wallets import seed_from_phrase
 from sealspace.wire.portable import decode_portable
 
 VECTORS = REPOSITORY / "spec" / "vectors"
-ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-LABEL = b"sealspace/recovery-phrase/1"
 SIZES = {
     "receiver_public_key": 32,
     **dict.fromkeys(("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"), 48),
@@ -36,18 +37,6 @@ SIZES = {
     "fmspc": 6,
     **dict.fromkeys(("root_ca_sha256", "quote_sha256", "collateral_sha256"), 32),
 }
-
-
-def _seed(phrase: str) -> bytes:
-    """Return the seed of a phrase, and check its checksum."""
-    digits = phrase.replace(" ", "")
-    number = 0
-    for digit in digits[:32]:
-        number = number << 5 | ALPHABET.index(digit)
-    entropy = number.to_bytes(20, "big")
-    check = int.from_bytes(hashlib.sha256(LABEL + entropy).digest()[:3], "big") >> 4
-    assert digits[32:] == "".join(ALPHABET[check >> shift & 31] for shift in (15, 10, 5, 0))
-    return HKDF(SHA256(), 32, None, LABEL).derive(entropy)
 
 
 def test_an_owner_with_a_phrase(scripts: Scripts, node: EmbeddedNode, loop: LoopThread) -> None:
@@ -72,7 +61,7 @@ def test_an_owner_with_a_phrase(scripts: Scripts, node: EmbeddedNode, loop: Loop
           short: (await caught(() => ownerFromPhrase("abc"))).code, listed: (await grants.list(client)).length };
         """,
     )
-    seed = _seed(said["phrase"])
+    seed = seed_from_phrase(said["phrase"])
     assert said["did"] == Ed25519Signer(seed).did
     assert said["value"] == "value"
     # the latter in older node.js
@@ -192,6 +181,52 @@ def test_a_manifest_is_granted_and_revoked(
     assert after == [True, 0]
 
 
+def test_the_names_of_apps(
+    scripts: Scripts, wallet: BrowserWallet, node: EmbeddedNode, loop: LoopThread
+) -> None:
+    """The name that the owner approved is read from the grant's token, also by another session. A
+    grant that its receiver passed on states no name that counts."""
+    app, other = (key_session(bytes(31) + bytes([number])) for number in (1, 2))
+    hostile = "N\u202eotes " + "x" * 200
+    script = """
+        const grants = await at("grants"), { Client } = await at("client");
+        const { held } = await signedIn(), client = Client(held);
+        const { rows } = await at("session");
+        const rights = [...rows(held.space + "/kv/notes", ["tinycloud.kv/get"]),
+          ...rows(held.space + "/delegation", ["tinycloud.delegation/list"])];
+        const made = given && await grants.grant(client, given.did, rights, { name: given.name });
+        const all = await grants.list(client);
+        const named = [...await grants.appNames(client, all)];
+        return { portable: made?.portable, named, all: all.map(({ cid }) => cid) };
+        """
+    said = in_page(scripts, script, {"did": app.did, "name": hostile})
+    portable = decode_portable(said["portable"].encode())
+    assert said["named"] == [[portable.cid, hostile[:60]]]
+
+    async def pass_on() -> str:
+        async with Client(node.url, session=app) as client, aiohttp.ClientSession() as session:
+            await client.delegations.accept(portable)
+            token = mint(
+                app.signer,
+                SystemEntropy(),
+                audience=other.did,
+                capabilities=[allow(f"{portable.space}/kv/notes", "tinycloud.kv/get")],
+                proofs=[portable.cid],
+                expires_at=SystemClock().now() + 60,
+                facts=[{"sealspace.app/v1": {"name": "Your bank"}}],
+                issuer=app.did,
+            )
+            async with session.post(
+                f"{node.url}/delegate", headers={"Authorization": token}
+            ) as answer:
+                assert answer.status == 200
+            return token_cid(token)
+
+    passed_on = loop.run(pass_on())
+    again = in_page(scripts, script)
+    assert passed_on in again["all"] and again["named"] == said["named"]
+
+
 def test_receipts_and_withdrawals(scripts: Scripts) -> None:
     """A reveal leaves a receipt that verifies here; a changed one does not; code is withdrawn in
     person."""
@@ -290,7 +325,7 @@ def test_env_files_are_read_as_the_command_reads_them(scripts: Scripts) -> None:
         try:
             expected: list[Any] = [list(entry) for entry in parse_dotenv(text.encode()).items()]
         except BrokenEntry as error:
-            expected = [int(part.split()[1]) for part in error.message.split("; ")]
+            expected = [int(number) for number in re.findall(r"line (\d+)", error.message)]
         assert said == expected, text
 
 

@@ -2,26 +2,28 @@
 import { fill, h, icon } from "../elements.js";
 import { openDialog } from "../parts/dialog.js";
 import { emptyState, failure, loading } from "../parts/states.js";
+import { nameBefore } from "../parts/quoted.js";
 import { copyField, download, facts, say, shortened, time } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
 import { activity as words } from "../texts.js";
 import { hex, sha256, utf8 } from "../wire/bytes.js";
 import { canonicalBytes } from "../wire/canonical_json.js";
 import { networkId } from "../wire/did.js";
+import * as grants from "../wire/grants.js";
 import * as wire from "../wire/receipts.js";
 
 export const title = words.title;
 export const needsSession = true;
 
 const MOST_RECEIPTS = 20_000;
-const MOST_POLICIES = 100; // different ones, each a request; beyond, the secret is not named in the list
+const MOST_POLICIES = 100; // different policies; each costs a request. Beyond this number the list does not name the secret
 const IN_PERSON = ["owner", "owner_session"];
 const SECRET = /\/kv\/vault\/secrets\/(?:scoped\/)?([^/]+(?:\/[^/]+)?)$/;
 
 /**
  * @typedef {import("../wire/client.js").Client} Client
  * @typedef {import("../wire/receipts.js").Receipt} Receipt
- * @typedef {{ receipt: Receipt, secrets: string[] }} Row
+ * @typedef {{ receipt: Receipt, secrets: string[], name: string | undefined }} Row `name`: what the app calls itself
  */
 
 /** @param {import("../app.js").Context} context */
@@ -31,7 +33,7 @@ export function render({ client, signal }) {
   const none = { rows: [], isAll: true };
   const load = () => releases(client, signal).catch((error) => {
     if (error.code !== "not-found" && error.code !== "network-not-found") throw error;
-    return none; // an owner's network is made with the first secret
+    return none; // the network is created with the owner's first secret
   });
   loading(body, load, ({ rows, isAll }) => {
     if (!rows.length) return h("section", { class: "panel" }, emptyState({ icon: "clock", title: words.emptyTitle, text: words.empty }));
@@ -54,13 +56,19 @@ async function releases(client, signal) {
   } while (after !== null && found.length < MOST_RECEIPTS && !signal.aborted);
   const digests = [...new Set(found.filter(isOthers).flatMap((one) => one.policies))].slice(-MOST_POLICIES);
   const confined = new Map(await Promise.all(digests.map(async (digest) => /** @type {const} */ ([digest, await pathsOf(client, digest)]))));
-  return { rows: found.reverse().map((receipt) => ({ receipt, secrets: secretsOf(receipt, confined) })), isAll: after === null };
+  const names = await namesOf(client);
+  return { rows: found.reverse().map((receipt) => ({ receipt, secrets: secretsOf(receipt, confined), name: receipt.chain.map((cid) => names.get(cid)).find(Boolean) })),
+    isAll: after === null };
 }
+
+/** The names of apps by the grants that they used. @param {Client} client @returns {Promise<Map<string, string>>} */
+const namesOf = (client) => grants.list(client, { direction: "granted" }).then((all) => grants.appNames(client, all))
+  .catch(() => new Map()); // the receipts are useful without names
 
 /** @param {Receipt} receipt */
 const isOthers = (receipt) => !IN_PERSON.includes(receipt.ground);
 
-/** The paths to which a policy confines releases; null where it names none, or is kept no longer. @param {Client} client @param {string} digest */
+/** The paths to which a policy confines releases; null if it lists no paths, or is no longer stored. @param {Client} client @param {string} digest */
 async function pathsOf(client, digest) {
   try {
     const { paths } = JSON.parse(new TextDecoder().decode(await wire.readDocument(client, digest)));
@@ -70,7 +78,7 @@ async function pathsOf(client, digest) {
   }
 }
 
-/** What all policies of a release left open. @param {Receipt} receipt @param {Map<string, string[] | null>} confined */
+/** The secrets that all policies of a release allow. @param {Receipt} receipt @param {Map<string, string[] | null>} confined */
 function secretsOf(receipt, confined) {
   const named = receipt.policies.flatMap((digest) => (confined.get(digest) ? [/** @type {string[]} */ (confined.get(digest))] : []));
   const left = (named[0] ?? []).filter((path) => named.every((paths) => paths.includes(path)));
@@ -95,8 +103,8 @@ function content(client, rows, isAll) {
     key: ({ receipt }) => receipt.invocation, columns: [
       { title: words.columns.time, cell: ({ receipt }) => time(receipt.atMicros / 1e6) },
       { title: words.columns.why, wide: true, cell: ({ receipt }) => h("span", { class: `chip ${receipt.ground === "attested" ? "good" : receipt.ground === "off" ? "warn" : ""}` }, words.grounds[receipt.ground] ?? receipt.ground) },
-      { title: words.columns.secret, cell: (row) => [h("span", { title: whatFor(row) }, whatFor(row)), h("span", { class: "narrow" }, toWhom(row))] },
-      { title: words.columns.to, wide: true, cell: (row) => h("span", { class: "mono", title: row.receipt.invoker }, toWhom(row)) },
+      { title: words.columns.secret, cell: (row) => [h("span", { title: whatFor(row) }, whatFor(row)), h("span", { class: "narrow" }, nameBefore(row.name), toWhom(row))] },
+      { title: words.columns.to, wide: true, cell: (row) => [nameBefore(row.name), h("span", { class: "mono", title: row.receipt.invoker }, toWhom(row))] },
       { title: words.open, quiet: true, cell: (row) => h("button", { "aria-label": words.openOf(new Date(row.receipt.atMicros / 1000).toISOString()), on: { click: () => open(client, row) } }, words.open) },
     ] });
   const clear = h("button", { on: { click: () => { find.value = ""; who.value = "all"; since.value = "0"; draw(); find.focus(); } } }, words.clear);
@@ -105,7 +113,7 @@ function content(client, rows, isAll) {
     const asked = find.value.trim().toLowerCase();
     const earliest = since.value === "0" ? 0 : Date.now() / 1000 - Number(since.value);
     const shown = rows.filter((row) => (who.value === "all" || isOthers(row.receipt)) && row.receipt.atMicros / 1e6 >= earliest &&
-      `${row.receipt.invoker} ${row.secrets.join(" ")}`.toLowerCase().includes(asked));
+      `${row.name ?? ""} ${row.receipt.invoker} ${row.secrets.join(" ")}`.toLowerCase().includes(asked));
     table.element.hidden = shown.length === 0;
     none.hidden = shown.length > 0;
     table.show(shown);
@@ -137,7 +145,7 @@ function open(client, row) {
       [words.columns.time, time(receipt.atMicros / 1e6)],
       [words.columns.why, words.groundTexts[receipt.ground] ?? receipt.ground],
       [words.columns.secret, isOthers(receipt) && !row.secrets.length ? words.notNamedText : whatFor(row)],
-      [words.columns.to, isOthers(receipt) ? copyField(receipt.invoker, words.columns.to) : words.you],
+      [words.columns.to, isOthers(receipt) ? [nameBefore(row.name), copyField(receipt.invoker, words.columns.to)] : words.you],
       [words.grants, receipt.chain.length ? receipt.chain.map((cid) => h("div", {}, copyField(cid))) : words.ownRight],
     ]), verdict, h("div", { class: "actions" },
       h("button", { on: { click: async () => download(canonicalBytes(/** @type {any} */ (receipt)), `${await digestOf(receipt)}.json`) } }, words.download), button));
@@ -147,12 +155,12 @@ function open(client, row) {
 /** @param {Receipt} receipt */
 const digestOf = async (receipt) => hex(await sha256(canonicalBytes(/** @type {any} */ (receipt))));
 
-/** Check the signature anew, and that every document is there under its digest. @param {Client} client @param {Receipt} receipt */
+/** Verify the signature again, and that every document exists and matches its digest. @param {Client} client @param {Receipt} receipt */
 async function verified(client, receipt) {
   await wire.verify(receipt, client.session.node, networkId(client.session.owner));
   const { record, quote, eventLog, collateral } = receipt.evidence ?? {};
   const named = [...receipt.policies, record, quote, eventLog, collateral].filter((one) => typeof one === "string");
   for (const digest of new Set(named)) await wire.readDocument(client, /** @type {string} */ (digest));
-  return h("div", { class: "banner" }, icon("key"), h("div", {}, h("strong", {}, words.holds),
+  return h("div", { class: "banner" }, icon("info"), h("div", {}, h("strong", {}, words.holds),
     h("p", {}, words.proves), h("p", { class: "dim" }, words.provesNot), copyField(words.command(await digestOf(receipt), receipt.node))));
 }

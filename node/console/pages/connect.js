@@ -11,13 +11,14 @@ import { signIn } from "../wire/session.js";
 export const title = words.title;
 
 const PHRASE_CHARS = 36;
+const ASKED_GROUPS = 3;
 
 /** @param {import("../app.js").Context} context */
 export function render(context) {
   /** @param {import("../wire/wallets.js").Owner} owner */
   const enter = async (owner) => {
     context.signedIn(await signIn(owner, { nodeId: context.node.nodeId }));
-    say(words.done);
+    say(words.done(owner.chainId));
     context.go(context.parameters.get("to") || "secrets");
   };
 
@@ -27,7 +28,7 @@ export function render(context) {
     h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead))),
     h("section", { class: "panel stack", "aria-label": words.wallets }, h("h2", {}, words.wallets), walletChoices(enter, context.signal)),
     h("section", { class: "panel stack", "aria-label": words.phrases }, h("h2", {}, words.phrases), kept, h("ul", { class: "choices", role: "list" },
-      choice("inbox", words.phrase, words.phraseHint, () => askPhrase(enter)),
+      choice("paper", words.phrase, words.phraseHint, () => askPhrase(enter)),
       choice("plus", words.make, words.makeHint, () => showPhrase(enter)))),
     h("p", { class: "small dim" }, words.terms),
     h("details", {}, h("summary", {}, words.noWallet), h("p", { class: "dim" }, words.noWalletText)));
@@ -37,11 +38,11 @@ export function render(context) {
 const choice = (drawing, name, hint, run) =>
   h("li", {}, h("button", { on: { click: run } }, icon(drawing), h("span", {}, name, h("small", {}, hint))));
 
-const phrases = () => import("../wire/recovery_phrase.js"); // its list of words is needed by few
+const phrases = () => import("../wire/recovery_phrase.js"); // loaded on demand: few owners need it
 
 const passkeys = () => import("../wire/passkey.js");
 
-/** A passkey belongs to a name; at a bare address there is none. */
+/** Whether passkeys work on this page. Browsers bind them to a host name, so not at an IP address. */
 const hasPasskeys = "PublicKeyCredential" in globalThis && isSecureContext && !/^[\d.]+$|:/.test(location.hostname);
 
 /** Show the choices for a stored recovery phrase, if there is one. @param {HTMLElement} list @param {Enter} enter @param {AbortSignal} signal */
@@ -62,13 +63,13 @@ async function showKept(list, enter, signal) {
     fill(list);
     say(words.forgotten);
   };
-  fill(list, choice("key", words.passkey, words.passkeyHint, use), choice("close", words.forget, words.forgetHint, forget), failed);
+  fill(list, choice("lock", words.passkey, words.passkeyHint, use), choice("trash", words.forget, words.forgetHint, forget), failed);
 }
 
-/** Whether the phrase is to be kept; asked only where it can be. @returns {import("../parts/form.js").Field[]} */
+/** The box that offers to keep the phrase; shown only if this browser can keep it. @returns {import("../parts/form.js").Field[]} */
 const keepFields = () => (hasPasskeys ? [checkField({ name: "keep", label: words.keep, hint: words.keepHint })] : []);
 
-/** Sign in with a phrase, after it is kept if that was chosen. @param {Enter} enter @param {string} phrase @param {import("../parts/form.js").Field[]} fields of `keepFields` */
+/** Keep the phrase if the owner chose to, then sign in with it. @param {Enter} enter @param {string} phrase @param {import("../parts/form.js").Field[]} fields of `keepFields` */
 async function enterWith(enter, phrase, [keep]) {
   const owner = await (await phrases()).ownerFromPhrase(phrase);
   if (keep?.input.checked) await (await passkeys()).keepPhrase(phrase, owner.did);
@@ -79,7 +80,7 @@ async function enterWith(enter, phrase, [keep]) {
 
 /** @param {Enter} enter */
 function askPhrase(enter) {
-  const phrase = textField({ name: "phrase", label: words.phraseLabel, hint: words.phraseHint, rows: 3, mono: true,
+  const phrase = textField({ name: "phrase", label: words.phraseLabel, hint: words.phraseHint, rows: 3, mono: true, secret: true,
     check: (value) => { const { length } = value.replace(/[\s-]/g, ""); return length === PHRASE_CHARS ? "" : words.phraseBad(length); } });
   const keep = keepFields();
   /** @type {ReturnType<typeof form>} */
@@ -93,13 +94,41 @@ function askPhrase(enter) {
   }, { mayClose: () => made.mayClose() });
 }
 
-/** @param {Enter} enter */
+/**
+ * Show a new phrase, then ask for some of its groups. The owner is made only after these were typed correctly.
+ * @param {Enter} enter
+ */
 async function showPhrase(enter) {
-  const phrase = await (await phrases()).makePhrase();
+  const { makePhrase, spelled } = await phrases();
+  const phrase = await makePhrase();
+  const groups = phrase.split(" ");
+  const order = groups.map((_, at) => ({ at, drawn: crypto.getRandomValues(new Uint32Array(1))[0] })).sort((one, other) => one.drawn - other.drawn);
+  const asked = order.slice(0, ASKED_GROUPS).map(({ at }) => at).sort((one, other) => one - other);
   const keep = keepFields();
-  return openDialog(words.makeTitle, (close) => form({
-    intro: [h("p", {}, words.makeText), h("ol", { class: "phrase" }, phrase.split(" ").map((/** @type {string} */ word) => h("li", {}, word))), h("div", { class: "row" }, copyButton(phrase, words.phraseLabel, true))],
-    fields: keep, action: words.written, cancel: close,
-    submit: async () => { await enterWith(enter, phrase, keep); close(); },
-  }).element);
+  const typed = textField({ name: "groups", label: words.groups(asked.map((at) => at + 1)), hint: words.groupsHint, mono: true, secret: true,
+    check: (said) => (spelled(said) === asked.map((at) => groups[at]).join("") ? "" : words.groupsBad) });
+  const list = () => h("ol", { class: "phrase" }, groups.map((group) => h("li", {}, group)));
+  // Print styles show this element alone; on the screen it is hidden.
+  const sheet = h("section", { class: "printable" }, h("h1", {}, words.sheetTitle), h("p", {}, words.sheetText), list(), h("p", {}, words.sheetUse),
+    h("p", {}, words.sheetNode, " ", h("code", {}, `${location.origin}/console/`)), h("p", {}, words.sheetDate, " ", new Date().toISOString().slice(0, 10)));
+  let mayClose = () => /** @type {boolean | Promise<boolean>} */ (true);
+  document.body.append(sheet);
+  return openDialog(words.makeTitle, (close) => {
+    const body = h("div");
+    const show = () => {
+      mayClose = () => true;
+      fill(body, form({ action: words.written, cancel: close, fields: [], submit: async () => ask(), intro: [h("p", {}, words.makeText), list(),
+        h("div", { class: "row" }, copyButton(phrase, words.phraseLabel, true), h("button", { type: "button", on: { click: () => print() } }, words.print))] }).element);
+    };
+    const ask = () => {
+      const made = form({ intro: h("p", {}, words.confirmText), fields: [typed, ...keep], action: words.confirm, cancel: close,
+        submit: async () => { await enterWith(enter, phrase, keep); close(); } });
+      ({ mayClose } = made);
+      made.element.querySelector(".actions")?.prepend(h("button", { type: "button", on: { click: show } }, words.showAgain));
+      fill(body, made.element);
+      typed.input.focus();
+    };
+    show();
+    return body;
+  }, { mayClose: () => mayClose() }).finally(() => sheet.remove());
 }

@@ -13,10 +13,10 @@ import * as spaces from "../wire/spaces.js";
 export const title = words.title;
 export const needsSession = true;
 
-const MOST_KEYS = 10_000; // in one folder; beyond, one looks at a narrower one
+const MOST_KEYS = 10_000; // listed in one folder; beyond, open a subfolder
 const MOST_SHOWN_BYTES = 256 * 1024;
 const MEGABYTE = 1024 * 1024;
-const SECRETS = "secrets"; // sealed there; the page of secrets opens them
+const SECRETS = "secrets"; // its values are sealed; the page of secrets opens them
 
 /**
  * @typedef {import("../wire/client.js").Client} Client
@@ -91,7 +91,7 @@ export async function render(context) {
   else fill(body, askForRights(client, [space], reload));
   return h("div", { class: "page" },
     h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead)), h("div", { class: "row" },
-      h("button", { on: { click: create } }, words.create), h("button", { class: "primary", on: { click: () => upload.click() } }, icon("plus"), words.upload), upload)),
+      h("button", { on: { click: create } }, words.create), h("button", { class: "primary", on: { click: () => upload.click() } }, icon("upload"), words.upload), upload)),
     h("div", { class: "row spread" }, h("div", { class: "row" }, h("div", {}, chosen), crumbs(path, visit)), use), body);
 }
 
@@ -107,7 +107,7 @@ async function keysOf(client, space, prefix) {
   }
 }
 
-/** Folders first; a folder is what keys have before a `/`. @param {string[]} keys @param {string} prefix @returns {Row[]} */
+/** The rows of a folder, subfolders first. A subfolder is the part of a key before a `/`. @param {string[]} keys @param {string} prefix @returns {Row[]} */
 function rowsOf(keys, prefix) {
   const folders = new Set();
   /** @type {Row[]} */
@@ -146,7 +146,7 @@ function openValue(client, space, key, reload) {
         say(words.removed(name));
         reload();
       };
-      return [text === null ? h("p", { class: "dim" }, value.body.length > MOST_SHOWN_BYTES ? words.long : words.notText) : h("pre", { class: "value", tabIndex: 0 }, text),
+      return [name !== kv.plainNameOf(key) && h("p", { class: "why" }, words.oddName), text === null ? h("p", { class: "dim" }, value.body.length > MOST_SHOWN_BYTES ? words.long : words.notText) : h("pre", { class: "value", tabIndex: 0 }, text),
         facts([[words.size, size(value.body.length)], [words.type, value.contentType ?? words.noType], [words.version, h("code", {}, value.etag)]]),
         h("div", { class: "actions" }, h("button", { class: "danger", on: { click: remove } }, words.remove),
           h("button", { on: { click: () => download(value.body, name.split("/").at(-1) || "value") } }, words.download),
@@ -156,18 +156,18 @@ function openValue(client, space, key, reload) {
   });
 }
 
-/** @param {Uint8Array} bytes @returns {string | null} null for what is no text that a field keeps as it is */
+/** @param {Uint8Array} bytes @returns {string | null} null unless it is text that an input field keeps unchanged */
 function textOf(bytes) {
   try {
     const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-    return /[\0\r]/.test(text) ? null : text; // a field makes other line ends of these
+    return /[\0\r]/.test(text) ? null : text; // an input field would change these to other line endings
   } catch {
     return null;
   }
 }
 
 /**
- * Edit a text, or write a new one. What another party wrote meanwhile is shown beside it, and one of the two is chosen.
+ * Edit a text, or write a new one. If another party has changed it meanwhile, show both versions and ask which to keep.
  * @param {Client} client @param {string} space @param {{ key: string, body: string, etag: string | null, contentType?: string | null }} given
  * @param {() => void} reload
  */
@@ -181,7 +181,7 @@ function edit(client, space, given, reload) {
   /** @type {ReturnType<typeof form>} */
   let made;
   return openDialog(isNew ? words.createTitle : words.editTitle(kv.nameOf(given.key)), (close) => {
-    made = form({ fields: isNew ? [key, body] : [body], action: words.save, cancel: close, submit: async (said) => {
+    made = form({ fields: isNew ? [key, body] : [body], action: words.save, cancel: close, resends: true, submit: async (said) => {
       const target = isNew ? kv.keyOf(said.key) : given.key;
       fill(other);
       try {
@@ -215,7 +215,7 @@ function edit(client, space, given, reload) {
   }
 }
 
-/** Upload files one after the other, each with its progress. @param {Client} client @param {string} space @param {string} path @param {File[]} files @param {() => void} reload */
+/** Upload files one after the other, and show the progress of each. @param {Client} client @param {string} space @param {string} path @param {File[]} files @param {() => void} reload */
 function send(client, space, path, files, reload) {
   const leaving = new AbortController();
   return openDialog(words.uploading(files.length), (close) => {
@@ -228,7 +228,7 @@ function send(client, space, path, files, reload) {
       const again = (/** @type {boolean} */ sure) => h("button", { type: "button", on: { click: () => put({ file, line }, sure) } }, sure ? words.replace : words.again);
       try {
         if (file.size > kv.MAX_VALUE_BYTES) throw Object.assign(new Error(), { code: "too-large", hint: words.most(size(kv.MAX_VALUE_BYTES)) });
-        // Read first: a file that changes while it is sent would be stored as what it never was.
+        // Read the file first: if it changed during the upload, the node would store a mix of both versions.
         const bytes = new Uint8Array(await file.arrayBuffer());
         await kv.put(client, space, path + kv.keyOf(file.name), bytes, { type: file.type || "application/octet-stream", ifAbsent: !isSure,
           onProgress: moved, signal: leaving.signal });

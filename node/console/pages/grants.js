@@ -4,6 +4,7 @@ import { backendsPanel } from "../parts/backends.js";
 import { openDialog } from "../parts/dialog.js";
 import { checkField, form } from "../parts/form.js";
 import { signIns } from "../parts/holders.js";
+import { nameBefore, quoted } from "../parts/quoted.js";
 import { rightWords } from "../parts/rights.js";
 import { emptyState, loading } from "../parts/states.js";
 import { copyField, facts, say, shortened, time } from "../parts/values.js";
@@ -28,13 +29,17 @@ const CHIPS = /** @type {Record<string, string>} */ ({ active: "good", revoked: 
 export function render(context) {
   const { client, signal } = context;
   const body = h("div", { class: "stack" });
-  loading(body, () => wire.list(client), (all) => grantsPanel(context, all), { signal });
+  const load = async () => {
+    const all = await wire.list(client);
+    return { all, names: await wire.appNames(client, all) };
+  };
+  loading(body, load, ({ all, names }) => grantsPanel(context, all, names), { signal });
   return h("div", { class: "page" },
     h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead))),
     body, backendsPanel(context));
 }
 
-/** Which rows rest on a grant, directly or not. @param {Grant[]} all @param {Grant} grant */
+/** The ids of all grants that depend on a grant, directly or indirectly. @param {Grant[]} all @param {Grant} grant */
 function restingOn(all, { cid }) {
   const found = new Set([cid]);
   for (let before = 0; before !== found.size;) {
@@ -48,13 +53,13 @@ function restingOn(all, { cid }) {
 /** @param {Grant} grant */
 const chip = ({ standing }) => h("span", { class: `chip ${CHIPS[standing] ?? ""}` }, Object.hasOwn(words.words, standing) ? words.words[standing] : standing);
 
-/** @param {import("../app.js").Context} context @param {Grant[]} first */
-function grantsPanel({ client, signal, parameters }, first) {
+/** @param {import("../app.js").Context} context @param {Grant[]} first @param {Map<string, string>} names */
+function grantsPanel({ client, signal, parameters }, first, names) {
   const { owner, grants: held } = client.session;
   const isHere = (/** @type {Grant} */ { cid }) => held.some((one) => one.cid === cid);
   let all = first;
   let refreshedAt = Date.now() / 1000;
-  /** What was seen under these filters stays, whatever becomes of it. @type {Set<string>} */
+  /** Grants that matched these filters; they stay listed even if their status changes. @type {Set<string>} */
   const seen = new Set();
   /** @type {{ cid: string, draw: () => void } | null} */
   let opened = null;
@@ -75,7 +80,7 @@ function grantsPanel({ client, signal, parameters }, first) {
   const standing = h("select", { "aria-label": words.standing, on: { change: () => filtered() } }, options(words.standings));
   const count = h("p", { class: "dim small", "aria-live": "polite" });
   const stale = h("p", { class: "dim small", role: "status" });
-  /** Changed in their place, so that nothing loses the focus. @type {WeakMap<Grant, HTMLElement>} */
+  /** Updated in place, so that no element loses the focus. @type {WeakMap<Grant, HTMLElement>} */
   const chips = new WeakMap();
   const cell = (/** @type {Grant} */ one) => {
     const element = chip(one);
@@ -84,13 +89,13 @@ function grantsPanel({ client, signal, parameters }, first) {
   };
   const table = virtualTable({ label: words.title, widths: "minmax(0, 1.1fr) minmax(0, 2fr) 7rem 8rem 5.5rem", narrowWidths: "minmax(0, 1fr) auto auto",
     key: (one) => `${one.direction} ${one.cid}`, columns: [
-      { title: words.columns.who, cell: (one) => [h("span", { class: "mono", title: otherSide(one) }, isHere(one) ? words.thisBrowser : shortened(otherSide(one), 10, 4)), h("span", { class: "narrow" }, textOf(one))] },
+      { title: words.columns.who, cell: (one) => [nameBefore(names.get(one.cid)), h("span", { class: "mono", title: otherSide(one) }, isHere(one) ? words.thisBrowser : shortened(otherSide(one), 10, 4)), h("span", { class: "narrow" }, textOf(one))] },
       { title: words.columns.what, wide: true, cell: (one) => h("span", { title: textOf(one) }, what(one)) },
       { title: words.columns.until, wide: true, cell: (one) => (one.expiresAt ? time(one.expiresAt) : words.noEnd) },
       { title: words.columns.standing, cell },
       { title: words.details, quiet: true, cell: (one) => h("button", { "aria-label": words.detailsOf(shortened(otherSide(one)), shortened(one.cid, 8, 6)), on: { click: () => open(one.cid) } }, words.details) },
     ] });
-  const isAsked = (/** @type {Grant} */ one) => `${otherSide(one)} ${one.cid} ${textOf(one)}`.toLowerCase().includes(find.value.trim().toLowerCase());
+  const isAsked = (/** @type {Grant} */ one) => `${names.get(one.cid) ?? ""} ${otherSide(one)} ${one.cid} ${textOf(one)}`.toLowerCase().includes(find.value.trim().toLowerCase());
   const clear = () => { if (!all.some(isAsked)) find.value = ""; standing.value = ALL; filtered(); find.focus(); };
   const none = h("div", {});
 
@@ -118,7 +123,7 @@ function grantsPanel({ client, signal, parameters }, first) {
     opened?.draw();
   }
 
-  /** Take over what the node says now; rows that are as they were stay the same. @param {Grant[]} now */
+  /** Update the list from the node's latest answer; unchanged rows keep their objects. @param {Grant[]} now */
   function take(now) {
     const before = new Map(all.map((one) => [`${one.direction} ${one.cid}`, one]));
     all = now.map((one) => {
@@ -143,9 +148,10 @@ function grantsPanel({ client, signal, parameters }, first) {
     isAsking = true;
     try {
       const now = await wire.list(client);
+      names = await wire.appNames(client, now);
       if (!signal.aborted) take(now);
     } catch {
-      fill(stale, words.stale(new Date(refreshedAt * 1000).toISOString())); // the next one may succeed; what is shown stays
+      fill(stale, words.stale(new Date(refreshedAt * 1000).toISOString())); // keep the list: the next refresh may succeed
     } finally {
       isAsking = false;
     }
@@ -157,10 +163,11 @@ function grantsPanel({ client, signal, parameters }, first) {
   /** @param {string} cid */
   async function open(cid) {
     let last = /** @type {Grant} */ (all.find((one) => one.cid === cid));
-    const grant = () => (last = all.find((one) => one.cid === cid) ?? last); // the node keeps none for ever
+    const grant = () => (last = all.find((one) => one.cid === cid) ?? last); // the node removes old grants; show the last state
     await openDialog(words.grantTitle, () => {
       const now = h("div", { class: "row", "aria-live": "polite", tabIndex: -1 });
       const one = grant();
+      const name = names.get(cid);
       const mine = signIns(all, owner);
       const button = h("button", { class: "danger", on: { click: () => revoke(grant()) } }, words.revoke);
       const below = restingOn(all, one).size;
@@ -170,7 +177,7 @@ function grantsPanel({ client, signal, parameters }, first) {
         if (said === stands) return;
         said = stands;
         fill(now, chip(grant()), revokedAt && time(revokedAt));
-        if (one.direction === "granted" && ["active", "pending", "revoked"].includes(stands)) return; // ST16: "revoked" was only read
+        if (one.direction === "granted" && ["active", "pending", "revoked"].includes(stands)) return; // ST16: a "revoked" that was only read may not be durable yet
         if (document.activeElement === button) now.focus();
         button.hidden = true;
       };
@@ -179,6 +186,7 @@ function grantsPanel({ client, signal, parameters }, first) {
       return h("div", { class: "stack" }, facts([
         [words.columns.standing, now],
         [words.columns.who, isHere(one) ? words.thisBrowser : copyField(one.delegate, words.columns.who)],
+        ...(name ? [/** @type {[string, Element]} */ ([words.calls, quoted(name)])] : []),
         [words.from, one.delegator === owner ? words.you : [mine.dids.has(one.delegator) && h("div", {}, words.yourSignIn), copyField(one.delegator, words.from)]],
         [words.columns.what, h("ul", { class: "rights", role: "list" }, one.rights.map((right) => h("li", { title: right.resource }, may(right))))],
         ...(one.issuedAt ? [/** @type {[string, Element]} */ ([words.issued, time(one.issuedAt)])] : []),

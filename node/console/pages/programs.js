@@ -15,7 +15,7 @@ import * as spaces from "../wire/spaces.js";
 export const title = words.title;
 export const needsSession = true;
 
-const SPACES = ["public", "projects"]; // where developers publish: for everybody, or for those to whom they grant it
+const SPACES = ["public", "projects"]; // developers publish to everyone, or to the people to whom they grant access
 const PLACE = /^projects\/([a-z0-9-]{1,64})\/(active|versions\/[0-9a-f]{64})$/;
 
 /**
@@ -23,7 +23,7 @@ const PLACE = /^projects\/([a-z0-9-]{1,64})\/(active|versions\/[0-9a-f]{64})$/;
  * @typedef {{ sha256: string, bytes: number, target: string, publishedAt: string, source?: string,
  *   manifest?: { secrets?: string[], hosts?: string[] }, statementSha256: string }} Version
  * @typedef {{ name: string, space: string, active: unknown, versions: Version[] }} Project `active`: the hash of the statement
- *   of the version that runs (RN177)
+ *   that describes the active version (RN177)
  */
 
 /** @param {import("../app.js").Context} context */
@@ -46,7 +46,7 @@ export function render(context) {
     runnerUrl ? runnerPanel(context) : h("p", { class: "dim small" }, words.elsewhere, " ", h("code", {}, "sealspace runner keys list"), " · ", h("code", {}, "sealspace runner list")));
 }
 
-/** What is stated about the projects of a space; a statement that cannot be read is left out. @param {Client} client @param {string} space @returns {Promise<Project[]>} */
+/** The statements about the projects of a space; unreadable ones are left out. @param {Client} client @param {string} space @returns {Promise<Project[]>} */
 async function projectsIn(client, space) {
   const keys = (await kv.list(client, space, "projects/")).filter((key) => PLACE.test(key));
   const values = await kv.getMany(client, space, keys);

@@ -22,12 +22,13 @@ import * as secrets from "../wire/secrets.js";
 export const title = words.title;
 export const needsSession = true;
 
-const MAX_REQUEST_BYTES = 512 * 1024; // what a backend publishes, with its quote
+const MAX_REQUEST_BYTES = 512 * 1024; // limit of a published request, which includes a quote
 const MOST_FAULTS = 8;
 const MOST_HELD = 20;
 const MAX_TTL_S = 10 * 365 * 86400;
 const MARGIN_S = 60;
-const SPANS_S = [3600, 86400, 7 * 86400, 30 * 86400, 90 * 86400, 365 * 86400];
+const DEFAULT_S = 30 * 86400;
+const SPANS_S = [3600, 86400, 7 * 86400, DEFAULT_S, 90 * 86400, 365 * 86400];
 
 /**
  * @typedef {import("../app.js").Context} Context
@@ -56,9 +57,9 @@ export function render(context) {
   return h("div", { class: "page" }, h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead))), body);
 }
 
-// --- what is asked ---------------------------------------------------------------------------------------------------
+// --- reading the request ---------------------------------------------------------------------------------------------
 
-/** @param {string} given @returns {string} the JSON in a link; nothing where it is damaged */
+/** @param {string} given @returns {string} the JSON in a link; empty if the link is damaged */
 function linked(given) {
   try {
     return textOfBytes(/** @type {any} */ (fromBase64url(given)));
@@ -67,7 +68,7 @@ function linked(given) {
   }
 }
 
-/** @param {string} text a manifest, or what a backend publishes @returns {Manifest} throws a text for people, or `manifest-invalid` */
+/** @param {string} text a manifest, or a backend's published request @returns {Manifest} throws a message for people, or `manifest-invalid` */
 function readRequest(text) {
   if (text.length > MAX_REQUEST_BYTES) throw words.tooLarge(MAX_REQUEST_BYTES / 1024);
   let value;
@@ -76,14 +77,15 @@ function readRequest(text) {
   } catch {
     throw words.notJson;
   }
-  if (value?.type !== "sealspace.backend/v1") return parseManifest(value);
-  const { did, manifest } = value.statement ?? {};
+  const isDescription = value?.type === "sealspace.backend-description/v1";
+  if (!isDescription && value?.type !== "sealspace.backend/v1") return parseManifest(value);
+  const { did, manifest } = (isDescription ? value : value.statement) ?? {};
   const read = parseManifest(manifest && typeof manifest === "object" && manifest.did === undefined ? { ...manifest, did } : manifest);
   if (read.did === null || principalOf(read.did) !== principalOf(String(did))) throw words.otherDid;
   return read;
 }
 
-/** Where a request is pasted or chosen. @param {Context} context @param {string} text @param {unknown} fault of the text */
+/** The form in which a request is pasted, or chosen as a file. @param {Context} context @param {string} text @param {unknown} fault found in the text */
 function intake(context, text, fault) {
   const file = h("input", { type: "file", hidden: true, "aria-label": words.upload, on: { change: async () => {
     const [chosen] = file.files;
@@ -139,7 +141,7 @@ function showRequest(context, asked, text, body) {
     decision(context, asked, known, did, (made, policy) => { change.remove(); fill(rest, grantedPanel(made, policy, client.session.owner, context, asked)); })], { signal });
 }
 
-/** @param {Context} context @param {Manifest} asked @returns {Promise<Known>} what the node knows of who asks */
+/** @param {Context} context @param {Manifest} asked @returns {Promise<Known>} what the node knows about the requester */
 async function knownOf({ client, node }, asked) {
   /** @template T @param {Promise<T>} found @param {T} none @returns {Promise<T>} */
   const orNone = (found, none) => found.catch((error) => {
@@ -163,7 +165,7 @@ const heldPanel = (held, owner) => h("section", { class: "panel stack tight", "a
   : h("p", { class: "dim" }, words.hasNothing), held.length > MOST_HELD && h("p", {}, words.moreGrants(held.length - MOST_HELD)));
 
 /**
- * @param {Context} context @param {Manifest} asked @param {Known} known @param {Field | null} did typed, where the manifest names none
+ * @param {Context} context @param {Manifest} asked @param {Known} known @param {Field | null} did typed in, if the manifest has no DID
  * @param {(made: import("../wire/grants.js").Granted, policy: any) => void} done
  */
 function decision(context, asked, known, did, done) {
@@ -183,7 +185,7 @@ function decision(context, asked, known, did, done) {
   redraw();
   const { element } = form({ fields: [...(did ? [did] : []), rights.field, code, end], action: words.approve, submit: async () => {
     const chosen = rights.chosen().map(({ right }) => right);
-    const how = { expiresS: end.expiresS(), policy: confined(code.policy(), chosen, session.owner) };
+    const how = { expiresS: end.expiresS(), name: asked.name, policy: confined(code.policy(), chosen, session.owner) };
     const approve = (/** @type {import("../wire/wallets.js").Owner | null} */ owner) => grants.approve(client, owner, didOf(), chosen, how);
     const lacks = (/** @type {any} */ error) => error.code === "not-authorised" && error.details.missing && error.details.status === undefined;
     let made = await approve(null).catch((error) => {
@@ -196,13 +198,13 @@ function decision(context, asked, known, did, done) {
   return h("section", { class: "panel", "aria-label": words.rights }, element);
 }
 
-/** It may be in force where the answer did not arrive. @param {any} error */
+/** Add a hint to an error: if no answer arrived, the grant may be in force. @param {any} error */
 function hinted(error) {
   if (error.details?.status !== undefined || error.code === "node-unreachable") error.details.text = words.partly;
   return error;
 }
 
-/** Keys of nothing but the secrets that were ticked, where code is stated. @param {any} policy @param {Right[]} chosen @param {string} owner */
+/** Limit a policy to the chosen secrets, if each right names one secret exactly. @param {any} policy @param {Right[]} chosen @param {string} owner */
 function confined(policy, chosen, owner) {
   const opened = chosen.filter((one) => readsSecret(one, owner));
   const isExact = opened.every((one) => !isFolder(secretOf(one) ?? "-")) && !chosen.some(({ actions }) => actions.includes(DECRYPT));
@@ -212,7 +214,7 @@ function confined(policy, chosen, owner) {
 // --- the rights ------------------------------------------------------------------------------------------------------
 
 /**
- * A box for each right, and a line for the right that comes with them; what cannot be granted says why.
+ * A checkbox for each right, and a line for the right that they imply. A disabled right says why it cannot be granted.
  * @param {Manifest} asked @param {Known} known @param {string} owner @param {string[]} features @param {() => void} changed
  */
 function rightsField(asked, known, owner, features, changed) {
@@ -244,7 +246,7 @@ function rightsField(asked, known, owner, features, changed) {
   return { chosen, final, canGrant: rows.some(({ why }) => !why), field: /** @type {Field} */ ({ name: "rights", input, element, judge, refuse: (said) => { wrong.textContent = said; } }) };
 }
 
-/** @param {Right} right as a token states it */
+/** @param {Right} right in the form that a token uses */
 const titleOf = ({ resource, actions }) => `${actions.join(" ")} ${resource}`;
 
 /** @param {Resource} asked @param {Right} right @param {string} why @param {Known} known */
@@ -259,7 +261,7 @@ function notesOf(asked, right, why, known) {
     asked.description && h("p", {}, words.because, quoted(asked.description))];
 }
 
-// --- the end ---------------------------------------------------------------------------------------------------------
+// --- the expiry ------------------------------------------------------------------------------------------------------
 
 /** @param {number} s */
 function span(s) {
@@ -268,7 +270,7 @@ function span(s) {
 }
 
 /**
- * @param {import("../wire/session.js").Session} session @param {() => number} askedS for what is ticked
+ * @param {import("../wire/session.js").Session} session @param {() => number} askedS seconds requested for the ticked rights
  * @returns {Field & { expiresS: () => number, draw: () => void }}
  */
 function endField(session, askedS) {
@@ -280,14 +282,15 @@ function endField(session, askedS) {
   } });
   field.input.type = "datetime-local";
   const show = () => { field.element.hidden = choice.value !== "date"; };
-  const choice = h("select", { id: "end", "aria-describedby": "end-hint", on: { change: show } });
+  let picked = ""; // by the user; the default follows the ticked rights
+  const choice = h("select", { id: "end", "aria-describedby": "end-hint", on: { change: () => { picked = choice.value; show(); } } });
   const hint = h("p", { class: "hint", id: "end-hint" });
   const draw = () => {
-    const before = choice.value;
     const spans = SPANS_S.filter((s) => s < most());
-    fill(choice, h("option", { value: "most" }, words.longest(span(most()))), spans.map((s) => h("option", { value: s }, words.after(span(s)))),
-      h("option", { value: "date" }, words.onDate));
-    choice.value = before === "date" || spans.includes(Number(before)) ? before : "most";
+    fill(choice, spans.map((s) => h("option", { value: s }, words.after(span(s)))),
+      h("option", { value: "most" }, (most() > DEFAULT_S ? words.longest : words.after)(span(most()))), h("option", { value: "date" }, words.onDate));
+    const isOffered = ["most", "date"].includes(picked) || spans.includes(Number(picked));
+    choice.value = isOffered ? picked : spans.includes(DEFAULT_S) ? String(DEFAULT_S) : "most";
     fill(hint, words.endHint(span(askedS())), leftS() < askedS() && words.endOfSession(span(leftS())));
     show();
   };
@@ -296,7 +299,7 @@ function endField(session, askedS) {
     choice.value === "date" ? Math.min(new Date(field.input.value).getTime() / 1000 - nowS(), most()) : choice.value === "most" ? askedS() : Number(choice.value) };
 }
 
-// --- what was granted ------------------------------------------------------------------------------------------------
+// --- the result ------------------------------------------------------------------------------------------------------
 
 /** @param {import("../wire/grants.js").Granted} made @param {any} policy @param {string} owner @param {Context} context @param {Manifest} asked */
 function grantedPanel(made, policy, owner, context, asked) {
@@ -307,11 +310,11 @@ function grantedPanel(made, policy, owner, context, asked) {
   const heading = h("h2", { tabIndex: -1 }, words.granted);
   queueMicrotask(() => heading.focus());
   const opens = capabilities.some(({ ability }) => ability === DECRYPT);
-  return h("section", { class: "panel stack", "aria-label": words.granted }, heading, h("p", {}, words.grantedText),
+  return h("section", { class: "panel stack", "aria-label": words.granted }, heading, h("p", {}, words.grantedText), copyField(words.deliver),
     facts([...(asked.did ? [] : [/** @type {[string, Element]} */ ([words.did, copyField(made.did, words.did)])]), [words.grants, h("ul", { class: "plainlist" }, rows)],
       ...(opens ? [/** @type {[string, string]} */ ([words.code_, policy ? words.codeNamed : words.codeFree])] : [])]),
     h("div", { class: "row spread" }, h("h3", {}, words.portable), h("div", { class: "row" }, copyButton(text, words.copyOf),
       h("button", { type: "button", class: "primary", on: { click: () => download(utf8(text), words.file) } }, words.download))),
-    h("pre", { class: "value", tabIndex: 0, "aria-label": words.portable }, text),
+    h("p", { class: "small dim" }, words.onlyHolder), h("pre", { class: "value", tabIndex: 0, "aria-label": words.portable }, text),
     h("div", { class: "row spread" }, h("a", { href: "#/grants" }, words.toGrants), h("button", { type: "button", on: { click: () => context.go("requests") } }, words.change)));
 }

@@ -1,5 +1,5 @@
 // @ts-check
-// Many secrets at once, from a file of names and values.
+// Add many secrets at once, from a file of names and values.
 import { fill, h } from "../elements.js";
 import { openDialog } from "../parts/dialog.js";
 import { checkField, form, textField } from "../parts/form.js";
@@ -17,19 +17,15 @@ const words = texts.many;
  */
 export function addMany(client, all, reload) {
   let known = new Set(all.map(({ path }) => path));
-  /** @type {Map<string, string>} what a former try has stored, by path */
+  /** @type {Map<string, string>} values that an earlier try has stored, by path */
   const saved = new Map();
   /** @type {{ line: number, text: string }[]} */
   let faults = [];
 
   const picked = h("input", { type: "file", hidden: true, "aria-label": words.choose, on: { change: () => { take(picked.files[0]); picked.value = ""; } } });
-  const show = h("button", { type: "button", "aria-pressed": "false", on: { click: () => {
-    show.setAttribute("aria-pressed", String(!file.input.classList.toggle("masked")));
-  } } }, words.show);
-  const file = textField({ name: "file", label: words.file, hint: words.fileHint, rows: 7, mono: true,
-    beside: h("div", { class: "row" }, show, h("button", { type: "button", on: { click: () => picked.click() } }, words.choose), picked),
+  const file = textField({ name: "file", label: words.file, hint: words.fileHint, rows: 7, mono: true, secret: true,
+    beside: [h("button", { type: "button", on: { click: () => picked.click() } }, words.choose), picked],
     check: (said) => { const entries = read(said); return faults.length ? words.faulty : entries.length ? "" : words.nothing; } });
-  file.input.classList.add("masked");
   const scope = textField({ name: "scope", label: texts.scope, hint: words.scopeHint, mono: true, suggestions: [...new Set(all.flatMap((one) => one.scope ?? []))],
     check: (said) => (wire.isScope(said.trim()) ? "" : texts.scopeBad) });
   const replace = checkField({ name: "replace", label: words.replace, hint: words.replaceHint });
@@ -45,7 +41,7 @@ export function addMany(client, all, reload) {
   const list = h("section", { class: "panel flush" }, table.element);
   const preview = h("div", { class: "stack tight" }, wrong, list, count);
 
-  /** @param {string} said @returns {Entry[]} none where a line or the scope is wrong */
+  /** @param {string} said @returns {Entry[]} empty if a line or the scope is invalid */
   function read(said) {
     faults = [];
     const where = scope.input.value.trim();
@@ -76,7 +72,7 @@ export function addMany(client, all, reload) {
     try {
       if (given.size > MAX_FILE_CHARS) throw new RangeError();
       const text = new TextDecoder("utf-8", { fatal: true }).decode(await given.arrayBuffer()).replaceAll("\r\n", "\n");
-      if (/[\0\r]/.test(text)) throw new TypeError(); // the field would make other values of it
+      if (/[\0\r]/.test(text)) throw new TypeError(); // the input field would change these characters
       file.input.value = text;
       file.refuse("");
       draw();
@@ -91,7 +87,7 @@ export function addMany(client, all, reload) {
   /** @type {ReturnType<typeof form>} */
   let made;
   return openDialog(words.title, (close) => {
-    made = form({ fields: [file, scope, replace], action: texts.save, cancel: close, submit: async () => {
+    made = form({ fields: [file, scope, replace], action: texts.save, cancel: close, resends: true, submit: async () => {
       const before = read(file.input.value);
       known = new Set((await wire.list(client)).map(({ path }) => path));
       const entries = read(file.input.value);

@@ -1,5 +1,5 @@
 // @ts-check
-// Which code may open secrets under a grant: as the node saw it, as the owner states it, or none.
+// A choice of the code that may open secrets under a grant: the code that the node saw, code that the owner states, or no code.
 import { fill, h } from "../elements.js";
 import { requests as words, rights } from "../texts.js";
 import { strictJson } from "../wire/canonical_json.js";
@@ -12,16 +12,17 @@ import { copyField, facts, time } from "./values.js";
 
 /**
  * @typedef {import("../wire/policies.js").Policy} Policy
- * @typedef {{ seen: {[field: string]: any} | null, mode: string, isSufficing: boolean, trustRoots: string[] }} Known of the node:
- *   evidence of the last release, who has to prove code, whether the operator's list may do, roots that are not Intel's
+ * @typedef {{ seen: {[field: string]: any} | null, mode: string, isSufficing: boolean, trustRoots: string[] }} Known facts from the
+ *   node: evidence of the last release, who has to prove code, whether the operator's list may suffice, roots other than Intel's
  */
 
 const MAX_BYTES = 256 * 1024;
 
-/** A policy, a fact a row. @param {Policy} policy */
+/** A table of a policy, one fact per row. @param {Policy} policy */
 export const policyFacts = (policy) => facts(Object.entries(policy).map(([member, value]) => [
   /** @type {any} */ (words.evidence)[member] ?? member,
-  member === "measurements" ? value.map(registersOf) : Array.isArray(value) ? value.map((one) => h("div", {}, quoted(one, { mono: true }))) : String(value),
+  member === "measurements" ? value.map(registersOf) : Array.isArray(value) ? value.map((one) => h("div", {}, quoted(one, { mono: true })))
+    : Object.hasOwn(words.terms, member) ? words.terms[member](value) : String(value),
 ]));
 
 /** @param {{[register: string]: string}} measured */
@@ -45,8 +46,8 @@ function seenFacts(seen, { trustRoots }) {
 
 /**
  * The choice, as a field of a form.
- * @param {Known} known @param {() => string} didOf whom the grant is for
- * @returns {import("./form.js").Field & { policy: () => Policy | undefined }} what the grant states; none under no code
+ * @param {Known} known @param {() => string} didOf the recipient of the grant
+ * @returns {import("./form.js").Field & { policy: () => Policy | undefined }} the policy that the grant states; undefined if no code is allowed
  */
 export function codeChoice(known, didOf) {
   const file = h("input", { type: "file", hidden: true, "aria-label": words.upload, on: { change: async () => {

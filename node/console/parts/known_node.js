@@ -11,8 +11,8 @@ export const runnerUrl = document.documentElement.dataset.runner ?? "";
 /** @typedef {{ before: string, now: string }} Change of the node behind this address */
 
 /**
- * Remember the node behind this address the first time, or its runner.
- * @param {string} did @param {string} [key] @returns {Change | null} where it is another one than last time
+ * Remember the identity of the node at this address, or of its runner, at the first visit.
+ * @param {string} did @param {string} [key] @returns {Change | null} set if the identity differs from the last visit
  */
 export function knownNode(did, key = KEY) {
   const before = localStorage.getItem(key);

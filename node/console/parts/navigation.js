@@ -5,8 +5,8 @@ import { nav } from "../texts.js";
 /** @typedef {{ path: string, group: keyof typeof nav.groups, icon: any, load: () => Promise<any> }} Place */
 
 /**
- * Draw the places once, and mark the current one. Links stay the same elements: a click on one that is replaced between
- * press and release would be lost.
+ * Draw the navigation once, and mark the current page. The link elements are reused: replacing one between press and
+ * release would lose the click.
  * @param {HTMLElement} element @param {Place[]} places @param {string} current path
  */
 export function navigation(element, places, current) {

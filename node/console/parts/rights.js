@@ -1,5 +1,5 @@
 // @ts-check
-// What a right allows, in words; names that others chose stay visibly theirs.
+// A description of what a right allows. Names that others chose are quoted.
 import { h } from "../elements.js";
 import { requests, rights as words } from "../texts.js";
 import { networkId, ownerOfSpace, principalOf, NETWORK } from "../wire/did.js";
@@ -15,16 +15,19 @@ const named = (text) => quoted(text, { mono: true });
 /** "read and write the secret “API_KEY”". @param {Right} right @param {string} owner DID of the user of the console */
 export function rightWords(right, owner) {
   const actions = right.actions.map((one) => one.replace(/^tinycloud\./, ""));
+  if (right.path === networkId(owner) && actions.every((one) => Object.hasOwn(words.ofYours, one))) {
+    return h("span", {}, words.listed(actions.map((one) => words.ofYours[one])));
+  }
   const isDeed = actions.every((one) => Object.hasOwn(words.deeds, one));
   const known = isDeed ? words.deeds : words.verbs;
-  // An action of another service is shown as it is written; conditions and receipts of a network are sealspace's own.
+  // An action of another service is shown unchanged. Rights to conditions and receipts of a network are sealspace's own.
   const isOfIt = (/** @type {string} */ one) => one.startsWith(`${right.service}/`) || (right.service === ENCRYPTION && one.startsWith("sealspace.encryption/"));
   const isSaid = right.actions.every((one, at) => isOfIt(one) && Object.hasOwn(known, actions[at]));
   const said = isSaid ? words.listed([...new Set(actions.map((one) => known[one]))]) : named(right.actions.join(" "));
   return h("span", {}, said, " ", placeOf(right, owner, isDeed));
 }
 
-/** @param {Right} right @param {string} owner @param {boolean} isDeed whether the deed itself says with what @returns {import("../elements.js").Child} */
+/** @param {Right} right @param {string} owner @param {boolean} isDeed whether the action already names its object @returns {import("../elements.js").Child} */
 function placeOf(right, owner, isDeed) {
   const { service, space, path } = right;
   if (service === ENCRYPTION) return path === networkId(owner) ? words.yourNetwork : [NETWORK.test(path) && words.network, named(path)];
@@ -43,12 +46,12 @@ function placeOf(right, owner, isDeed) {
   return [words.service, named(service.slice("tinycloud.".length)), " ", !isWhole && [what, " "], where];
 }
 
-/** @param {Right} right @param {string} owner DID @param {string[]} features of the node @returns {string} why the owner cannot grant it; nothing where the owner can */
+/** @param {Right} right @param {string} owner DID @param {string[]} features of the node @returns {string} why the owner cannot grant it; empty if the owner can */
 export function whyNot(right, owner, features) {
   const isYours = right.service === ENCRYPTION ? principalOf(NETWORK.exec(right.path)?.[1] ?? "") === principalOf(owner) : isOwn(right.space, owner);
   if (!isYours) return requests.otherOwner;
   if (!isServed(right, features)) return requests.notServed;
   if (right.actions.every((one) => one.startsWith("tinycloud.capabilities/"))) return requests.onlyYou;
-  // Their network too: with a folder of secrets its key would open them.
+  // The network of these secrets too: together with a folder of secrets, its key would open them.
   return right.path === networkId(owner, "protected") || /(?:^|\/)PROTECTED_/.test(secretOf(right) ?? "") ? requests.isProtected : "";
 }

@@ -1,5 +1,5 @@
 // @ts-check
-// The runner that the node's operator named: which it is, API keys at it, and secrets that it makes.
+// The runner that the node's operator configured: its identity, API keys, and the secrets that it generates.
 import { fill, h } from "../elements.js";
 import { failed, state } from "../texts.js";
 import { failedAtRunner, runner as words } from "../texts_runner.js";
@@ -23,13 +23,13 @@ import { signedByOwner } from "./wallet_choices.js";
  * @typedef {import("../wire/api_keys.js").ApiKey} ApiKey
  */
 
-const RUNNER = "sealspace.runner"; // under which its DID is kept
+const RUNNER = "sealspace.runner"; // the storage key of its DID
 
-// Only what is below fails so: a page without it does without the words.
+// Only this module reports these errors, so pages without it do not load their texts.
 Object.assign(failed.words, failedAtRunner.words);
 Object.assign(failed.hints, failedAtRunner.hints);
 
-/** @returns {Promise<Runner>} the same as last time, or ConsoleError `runner-changed`: nothing is signed for another one */
+/** @returns {Promise<Runner>} the same as at the last visit, or ConsoleError `runner-changed`: the page signs nothing for another runner */
 async function known() {
   const found = await wire.look(runnerUrl);
   const change = knownNode(found.did, RUNNER);
@@ -71,7 +71,7 @@ export function runnerPanel({ client, signal }) {
     h("p", { class: "dim small" }, words.noCalls, " ", h("code", {}, words.call(runnerUrl))));
 }
 
-/** The warning that is shown while the runner answers with another identity than last time. @param {import("./known_node.js").Change} change @param {() => void} accepted */
+/** The warning that is shown while the runner's identity differs from the last visit. @param {import("./known_node.js").Change} change @param {() => void} accepted */
 function changed({ before, now }, accepted) {
   const accept = async () => {
     const run = async () => localStorage.setItem(RUNNER, now);
@@ -142,11 +142,11 @@ function create({ session }, found, reload) {
   }, { mayClose: () => made.mayClose() });
 }
 
-// --- secrets that it makes -------------------------------------------------------------------------------------------
+// --- generated secrets -----------------------------------------------------------------------------------------------
 
 /**
- * Have the runner make a secret; nothing of a value is ever here.
- * @param {Client} client @param {{ name: string, scope: string }} typed so far @param {() => void} reload
+ * Ask the runner to generate a secret. The value never reaches this page.
+ * @param {Client} client @param {{ name: string, scope: string }} typed input so far @param {() => void} reload
  */
 export function generateInRunner(client, typed, reload) {
   const begun = typed.name.trim() && !typed.name.trim().startsWith(PROTECTED) ? PROTECTED + typed.name.trim() : typed.name.trim() || PROTECTED;

@@ -1,5 +1,5 @@
 // @ts-check
-// Spaces that the session does not hold, and the wallet's signature that gives it the right to them.
+// Spaces to which the session has no right, and the wallet's signature that adds the right.
 import { fill, h } from "../elements.js";
 import { data as words } from "../texts.js";
 import { addRights, wholeSpace } from "../wire/session.js";

@@ -3,11 +3,11 @@ import { fill, h, icon } from "../elements.js";
 import { app, failed, session } from "../texts.js";
 
 /**
- * A banner: what is the case, and the next step.
+ * A banner with the situation and the next step.
  * @param {{ kind?: "bad" | "warn" | "", title: string, text?: string, action?: { label: string, run: () => void } }} options
  */
 export function banner({ kind = "", title, text, action }) {
-  return h("div", { class: `banner ${kind}` }, icon("warning"), h("div", {}, h("strong", {}, title), text && h("p", {}, text),
+  return h("div", { class: `banner ${kind}` }, icon(kind ? "warning" : "info"), h("div", {}, h("strong", {}, title), text && h("p", {}, text),
     action && h("button", { type: "button", on: { click: action.run } }, action.label)));
 }
 
@@ -23,7 +23,7 @@ export const emptyState = ({ icon: name, title, text, actions = [] }) =>
   h("div", { class: "state" }, icon(name), h("h2", {}, title), h("p", {}, text), actions.length > 0 && h("div", { class: "row" }, actions));
 
 /**
- * A failure in words: what happened, what to do, and the request's number for support.
+ * A description of a failure: what happened, what to do, and the request's id for support.
  * @param {any} error a ConsoleError, or anything
  * @param {() => void} [retry]
  */
@@ -41,9 +41,23 @@ export function failure(error, retry) {
       : retry && h("button", { type: "button", on: { click: retry } }, app.retry)));
 }
 
+/** Events of the window: a request found no node; the node answers again after it did not. */
+export const [LOST, BACK] = ["node-lost", "node-back"];
+
 /**
- * Fill an element with what takes time: first a skeleton, then it, or why not with a button to try again. What is loaded
- * again stays until there is news, and so does the focus; an element that `render` returns anew is left where it is.
+ * After a failure because the node did not answer: have the connection checked, and call a function when the node answers again.
+ * @param {any} error @param {() => void} again @param {AbortSignal} [signal] @returns {boolean} whether that was the failure
+ */
+export function onceBack(error, again, signal) {
+  if (error?.code !== "node-unreachable") return false;
+  addEventListener(BACK, again, { once: true, signal });
+  dispatchEvent(new Event(LOST));
+  return true;
+}
+
+/**
+ * Fill an element with content that takes time to load: first a skeleton, then the content, or an error with a retry
+ * button. During a reload the old content and the focus stay. An element that `render` returns again is not moved.
  * @template T
  * @param {Element} element
  * @param {() => Promise<T>} load
@@ -62,7 +76,10 @@ export async function loading(element, load, render, { signal, lines } = {}) {
     if (hadFocus && !element.contains(document.activeElement)) /** @type {HTMLElement | null} */ (document.querySelector("main h1"))?.focus();
   } catch (error) {
     if (signal?.aborted) return;
-    fill(element, h("div", { role: "alert" }, failure(error, () => { fill(element); loading(element, load, render, { signal, lines }); })));
+    const again = () => { fill(element); loading(element, load, render, { signal, lines }); };
+    const shown = h("div", { role: "alert" }, failure(error, again));
+    fill(element, shown);
+    onceBack(error, () => { if (shown.isConnected) again(); }, signal);
   } finally {
     element.setAttribute("aria-busy", "false");
   }

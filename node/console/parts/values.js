@@ -1,5 +1,5 @@
 // @ts-check
-// How single values are shown: times, texts to copy, secrets, progress.
+// Elements for single values: times, texts to copy, secrets, progress.
 import { fill, h, icon } from "../elements.js";
 import { app, secrets } from "../texts.js";
 
@@ -14,17 +14,17 @@ export function distance(epochS) {
   return RELATIVE.format(Math.round(s / size), unit);
 }
 
-/** A time as a distance, the exact one on hover and for machines. @param {number | string} when epoch seconds, or RFC 3339 */
+/** A relative time; the exact time is in the tooltip and the `datetime` attribute. @param {number | string} when epoch seconds, or RFC 3339 */
 export function time(when) {
   const date = typeof when === "number" ? new Date(when * 1000) : new Date(when);
   if (Number.isNaN(date.getTime())) return h("span", {}, String(when));
   return h("time", { datetime: date.toISOString(), title: date.toISOString() }, distance(date.getTime() / 1000));
 }
 
-/** A long identifier, its middle left out. @param {string} text */
+/** A long identifier without its middle. @param {string} text */
 export const shortened = (text, head = 16, tail = 6) => (text.length > head + tail + 2 ? `${text.slice(0, head)}…${text.slice(-tail)}` : text);
 
-/** @param {string} text @param {string} [label] what it is, for screen readers @param {boolean} [isNamed] says *Copy* to eyes too */
+/** @param {string} text @param {string} [label] name for screen readers @param {boolean} [isNamed] whether the word *Copy* is visible */
 export function copyButton(text, label = "", isNamed) {
   const copy = async () => {
     try {
@@ -46,9 +46,10 @@ export const facts = (rows) => h("dl", { class: "facts" }, rows.map(([name, valu
 const SHOWN_S = 30;
 
 /**
- * A secret's value, closed; opened it is shown for 30 s, and goes at once when the page is left or hidden.
- * @param {() => Promise<{ text: string, note?: string, action?: Element }>} open `action` stands beside the value
- * @param {(error: unknown) => Element} failed what stands there when it cannot be opened
+ * A secret's value, hidden at first. Once opened it is visible for 30 s, or until the user leaves or hides the page.
+ * @param {() => Promise<{ text: string, shown?: import("../elements.js").Child, note?: string | false, action?: Element }>} open
+ *   `shown` is displayed in place of the text, which is copied; `action` is shown beside the value
+ * @param {(error: unknown) => Element} failed shown if the value cannot be opened
  */
 export function secretField(open, failed) {
   const element = h("div", { class: "secret" });
@@ -63,11 +64,11 @@ export function secretField(open, failed) {
   const show = async () => {
     reveal.setAttribute("aria-busy", "true");
     try {
-      const { text, note, action } = await open();
+      const { text, shown = text, note, action } = await open();
       if (!element.isConnected) return;
       const left = h("span", { class: "dim small" }, secrets.hidesIn(SHOWN_S));
       const hide = h("button", { type: "button", on: { click: () => { close(); reveal.focus(); say(secrets.hidden); } } }, secrets.hide);
-      fill(element, h("output", {}, text), note && h("p", { class: "dim small" }, note),
+      fill(element, h("output", {}, shown), note && h("p", { class: "dim small" }, note),
         h("div", { class: "row spread" }, left, h("div", { class: "row" }, action, copyButton(text, secrets.value, true), hide)));
       say(secrets.revealed);
       hide.focus();
@@ -98,23 +99,32 @@ export function progressBar(label) {
 
 /** Save bytes as a file. @param {Uint8Array<ArrayBuffer>} bytes @param {string} name */
 export function download(bytes, name) {
-  // Of no type that a browser would show: what others stored is never a page of this origin.
+  // A type that no browser displays: a stored value must never become a page of this origin.
   const url = URL.createObjectURL(new Blob([bytes], { type: "application/octet-stream" }));
   h("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
-
 const SHOWN_MS = 5000;
 const MOST_AT_ONCE = 2;
 const region = h("div", { class: "toasts", role: "status", "aria-live": "polite" });
 
-/** Say something that needs no answer, to eyes and ears. @param {string} text */
+/**
+ * Show a message that needs no answer; screen readers announce it. On a page it is a toast. In a dialog it is a line under
+ * the buttons, because a toast would cover part of the dialog.
+ * @param {string} text
+ */
 export function say(text) {
-  // A modal dialog makes everything outside it inert, this region too.
-  (document.querySelector("dialog[open]") ?? document.body).append(region);
+  // A modal dialog makes everything outside it inert, including this region.
+  const dialog = [...document.querySelectorAll("dialog[open]")].at(-1);
+  const place = dialog ? ([...dialog.querySelectorAll(".actions")].at(-1) ?? dialog.firstElementChild) : document.body;
+  if (region.parentElement !== place) hush();
+  place?.append(region);
   const toast = h("div", { class: "toast" }, text);
-  if (region.childElementCount >= MOST_AT_ONCE) region.firstElementChild?.remove();
+  if (region.childElementCount >= (dialog ? 1 : MOST_AT_ONCE)) region.firstElementChild?.remove();
   region.append(toast);
   setTimeout(() => toast.remove(), SHOWN_MS);
 }
+
+/** Remove all messages. A dialog that opens would otherwise have a toast beside or behind it. */
+export const hush = () => region.replaceChildren();

@@ -4,7 +4,7 @@ import { add, fill, h } from "../elements.js";
 const OVERSCAN = 6;
 
 /**
- * A table of rows of one height, of which only those in sight exist.
+ * A table of rows of equal height that renders only the visible ones.
  * @template T
  * @param {object} options
  * @param {string} options.label for screen readers
@@ -12,7 +12,7 @@ const OVERSCAN = 6;
  *     `wide`: left out on a phone; `quiet`: its title is for screen readers
  * @param {string} options.widths as `grid-template-columns`
  * @param {string} options.narrowWidths likewise, on a phone
- * @param {(row: T) => string} options.key of a row; what has the focus keeps it when rows change
+ * @param {(row: T) => string} options.key id of a row; the focus stays on it when rows change
  * @param {number} [options.rowHeightPx]
  */
 export function virtualTable({ label, columns, widths, narrowWidths, key, rowHeightPx = 46 }) {
@@ -33,9 +33,9 @@ export function virtualTable({ label, columns, widths, narrowWidths, key, rowHei
     const line = h("div", { role: "row", "aria-rowindex": index + 2 }, columns.map(({ cell, wide }) =>
       h("div", { role: "cell", class: wide ? "wide" : null }, cell(row))));
     line.style.height = `${rowHeightPx}px`;
-    line.addEventListener("click", (/** @type {any} */ { target }) => { // the whole row is its button, for a mouse
+    line.addEventListener("click", (/** @type {any} */ { target }) => { // a mouse click anywhere in the row presses its button
       const button = line.querySelector("button");
-      if (!button || target.closest("a, button, summary") || String(getSelection())) return;
+      if (!button || target.closest("a, button, summary, input") || String(getSelection())) return;
       button.focus();
       button.click();
     });

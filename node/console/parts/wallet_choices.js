@@ -1,5 +1,5 @@
 // @ts-check
-// The wallets of this browser, to choose one that signs.
+// A choice among the wallets of this browser.
 import { fill, h, icon } from "../elements.js";
 import { connect as words, owner as ownerWords } from "../texts.js";
 import { ConsoleError } from "../wire/errors.js";
@@ -10,8 +10,8 @@ import { failure, skeleton } from "./states.js";
 /** @typedef {import("../wire/wallets.js").Owner} Owner */
 
 /**
- * A list of the wallets, and what went wrong with the one that was chosen.
- * @param {(owner: Owner) => Promise<unknown>} enter with the wallet's account; what it throws is shown
+ * A list of the wallets, and the error of the chosen one, if any.
+ * @param {(owner: Owner) => Promise<unknown>} enter called with the wallet's account; its errors are shown
  * @param {AbortSignal} [signal] nothing is drawn after it
  * @param {string} [noneText] what to do without a wallet
  */
@@ -28,7 +28,9 @@ export function walletChoices(enter, signal, noneText = words.noneText) {
       note.textContent = words.waiting;
       fill(failed);
       try {
-        await enter(await connect(info));
+        const owner = await connect(info);
+        note.textContent = words.waitingOn(owner.chainId);
+        await enter(owner);
       } catch (error) {
         if (!signal?.aborted) fill(failed, failure(error, use));
       } finally {
@@ -36,7 +38,7 @@ export function walletChoices(enter, signal, noneText = words.noneText) {
         note.textContent = info.rdns;
       }
     };
-    const button = h("button", { type: "button", on: { click: use } }, icon("key"), h("span", {}, info.name, note));
+    const button = h("button", { type: "button", on: { click: use } }, icon("wallet"), h("span", {}, info.name, note));
     return h("li", {}, button);
   }
 
@@ -44,7 +46,7 @@ export function walletChoices(enter, signal, noneText = words.noneText) {
     fill(list, h("li", {}, skeleton(2)));
     const found = await discover();
     if (signal?.aborted) return;
-    const again = h("button", { type: "button", on: { click: search } }, icon("search"), words.again);
+    const again = h("button", { type: "button", on: { click: search } }, icon("again"), words.again);
     fill(list, found.length ? found.map(walletButton) : [h("li", {}, h("strong", {}, words.none), h("p", { class: "small dim" }, noneText)), h("li", {}, again)]);
   }
   search();
@@ -52,11 +54,11 @@ export function walletChoices(enter, signal, noneText = words.noneText) {
 }
 
 /**
- * Have the owner of the session sign something that the session alone may not do.
+ * Ask the owner to sign for an action that the session alone may not take.
  * @param {import("../wire/session.js").Session} session
  * @param {string} why what is signed, in words
- * @param {(owner: Owner) => Promise<unknown>} work with the owner; what it throws is shown, and the wallet can be asked again
- * @returns {Promise<boolean>} whether `work` was done
+ * @param {(owner: Owner) => Promise<unknown>} work called with the owner; its errors are shown, and the user can try again
+ * @returns {Promise<boolean>} whether `work` succeeded
  */
 export async function signedByOwner(session, why, work) {
   if (session.kind === "phrase") {

@@ -7,18 +7,24 @@ import { banner } from "../parts/states.js";
 import { facts } from "../parts/values.js";
 import { walletChoices } from "../parts/wallet_choices.js";
 import { hex, random } from "../wire/bytes.js";
+import { linkCode } from "../wire/crockford.js";
 import { ConsoleError } from "../wire/errors.js";
 import { discover } from "../wire/wallets.js";
 import { meaningOf } from "./meaning.js";
 import { commandLine as words } from "./texts.js";
 
 /**
- * @typedef {{ version: number, kind: "working" | "connect" | "sign" | "done" | "failed", command?: string, node?: string,
- *   before?: string | null, owner?: string, address?: string, chainId?: number, text?: string, hint?: string }} View
+ * @typedef {{ version: number, kind: "working" | "connect" | "sign" | "link" | "linked" | "done" | "failed", command?: string, node?: string,
+ *   before?: string | null, owner?: string, address?: string, chainId?: number, text?: string, hint?: string,
+ *   next?: string }} View
  *   what the command asks; see `wallet_page`
  */
 
 const tab = hex(random(16));
+/** The key of the browser's console, which came in the fragment. */
+const [, key] = /^#key=(did:key:z[0-9A-Za-z]{1,100})$/.exec(location.hash) ?? [];
+history.replaceState(null, "", location.pathname);
+const code = key && (await linkCode(location.pathname.split("/")[1], key));
 const page = h("main", { class: "question", tabIndex: -1 });
 
 /** @param {object} said */
@@ -73,7 +79,7 @@ function showSign(view) {
   const { version, command, node, owner = "", address = "", chainId = 1, text = "" } = view;
   const meaning = meaningOf(text);
   show(
-    meaning.title,
+    key && text.includes(`\nURI: ${key}#`) ? words.sessionHere : meaning.title,
     h("p", { class: "dim" }, words.signLead),
     chainId !== 1 && banner({ kind: "warn", title: words.otherChain(chainId), text: words.otherChainMeans }),
     panel([[words.command, command], [words.node, node], [words.owner, owner], ...meaning.facts]),
@@ -90,6 +96,17 @@ function showSign(view) {
   );
 }
 
+/** Send the console's key to the command, which asks in the terminal. @param {View} view */
+async function showLink({ version }) {
+  if (!key) return show(words.noKey, h("p", {}, words.noKeyHint));
+  await send(version, { key }).catch(() => undefined); // the next view says what happened
+}
+
+function showWorking() {
+  if (code) show(words.link, h("p", {}, words.linkLead), h("p", { class: "code" }, code));
+  else show(words.working, h("p", { class: "dim" }, words.workingLead));
+}
+
 /** Have the wallets forget this address: another program may get it later. */
 async function forget() {
   for (const { provider } of await discover()) {
@@ -101,10 +118,12 @@ async function forget() {
 function render(view) {
   if (view.kind === "connect") showConnect(view);
   else if (view.kind === "sign") showSign(view);
+  else if (view.kind === "link") showLink(view);
+  else if (view.kind === "linked") forget().then(() => /^https?:/.test(view.next ?? "") && location.replace(view.next ?? ""));
   else if (view.kind === "done") show(words.done, h("p", {}, words.doneLead));
   else if (view.kind === "failed") show(words.failed, alarm(view));
-  else show(words.working, h("p", { class: "dim" }, words.workingLead));
-  return view.kind !== "done" && view.kind !== "failed";
+  else showWorking();
+  return !["done", "failed", "linked"].includes(view.kind);
 }
 
 async function follow() {

@@ -1,5 +1,5 @@
 // @ts-check
-/** API keys of a runner: who has one calls programs there in its owner's name, and at its owner's cost. */
+/** API keys of a runner. The holder of a key calls programs in its owner's name and at its owner's cost. */
 
 import { base64url, hex, random, sha256, utf8 } from "./bytes.js";
 import { canonicalBytes, canonicalText } from "./canonical_json.js";
@@ -26,7 +26,7 @@ export const MAX_AMOUNT = 10 ** 15;
 const MAX_NAMED = 64;
 const MAX_NONCE = 2 ** 32 - 1;
 
-/** @param {string} text `<did>/<name>`, or the name of a project of the owner's @param {string} owner @returns {string | null} in full; null where it is none */
+/** @param {string} text `<did>/<name>`, or the name of one of the owner's projects @param {string} owner @returns {string | null} the full name; null if it is malformed */
 export function projectOf(text, owner) {
   const [, did = owner, name] = /^(?:(did:[a-z0-9]+:[!-~]+)\/)?([a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?)$/.exec(text) ?? [];
   return name === undefined || principalOf(did) !== did ? null : `${did}/${name}`;
@@ -36,7 +36,7 @@ export function projectOf(text, owner) {
 export const isProfile = (text) => text === "default" || (text.length <= 64 && text !== "" && isScope(text));
 
 /**
- * Have the owner sign a statement of its own, of a type that no token and no sign-in has.
+ * Ask the owner to sign a statement. Its type differs from every token and sign-in, so it cannot be used as one.
  * @param {string} type @param {import("./canonical_json.js").Json} statement @param {import("./wallets.js").Owner} owner
  * @returns {Promise<import("./bytes.js").Bytes>} canonical JSON
  */
@@ -49,7 +49,7 @@ async function signedStatement(type, statement, owner) {
 }
 
 /**
- * Make a key: its secret is drawn here, and the runner gets its hash.
+ * Create a key. The secret is generated here; the runner receives only its hash.
  * @param {import("./wallets.js").Owner} owner @param {Runner} runner @param {Stated} stated
  * @returns {Promise<string>} the key that its holder sends; it is shown only once
  */
@@ -66,7 +66,7 @@ export async function createKey(owner, runner, { projects, profiles, maxPerCall,
   return `${owner.did}:${nonce}:${secret}`;
 }
 
-/** @param {Session} session @param {Runner} runner @returns {Promise<{ account: Account, keys: ApiKey[] }>} the latest to end first */
+/** @param {Session} session @param {Runner} runner @returns {Promise<{ account: Account, keys: ApiKey[] }>} ordered by expiry, the latest first */
 export async function list(session, runner) {
   const said = await askSigned(session, runner, "keys", { method: "GET", path: "/keys" });
   const isAmount = (/** @type {unknown} */ one) => typeof one === "string" && /^[0-9]{1,16}$/.test(one);
@@ -80,7 +80,7 @@ export async function list(session, runner) {
   return { account: { balance, reserved, charged }, keys };
 }
 
-/** @param {Session} session @param {Runner} runner @param {number} nonce @returns {Promise<void>} no call is made with it from now on */
+/** @param {Session} session @param {Runner} runner @param {number} nonce @returns {Promise<void>} once resolved, the runner rejects the key */
 export async function revokeKey(session, runner, nonce) {
   const said = await askSigned(session, runner, `keys/${nonce}/revoke`, { method: "DELETE", path: `/keys/${nonce}` });
   if (said?.revoked !== String(nonce)) throw unusable("it does not confirm the revocation");

@@ -1,5 +1,5 @@
 // @ts-check
-/** Backends that received keys, with the evidence as the node verified it and put it into receipts; withdrawing them for ever. */
+/** Backends that received keys, with the verified evidence from the node's receipts; and how to withdraw them for ever. */
 
 import { hex, text } from "./bytes.js";
 import { canonicalHash } from "./canonical_json.js";
@@ -13,12 +13,12 @@ import { exchange, jsonOf, malformed, requireSuccess } from "./transport.js";
 /**
  * @typedef {import("./client.js").Client} Client
  * @typedef {{ did: string, lastAt: number, releases: number, evidence: import("./receipts.js").Judged | null }} Backend
- *   `lastAt` in epoch seconds; `evidence` of the last release; none: the node asked for none
+ *   `lastAt` in epoch seconds; `evidence` of the last release; null: the node required no evidence
  */
 
 const MAX_PAGES = 50;
 
-/** @param {Client} client @returns {Promise<Backend[]>} who received keys beside the owner's own sessions, the latest first */
+/** @param {Client} client @returns {Promise<Backend[]>} backends that received keys on evidence, the most recent first */
 export async function list(client) {
   /** @type {Map<string, Backend>} */
   const found = new Map();
@@ -37,8 +37,8 @@ export async function list(client) {
 }
 
 /**
- * Read what is in a record of evidence: MessagePack of `[1, {field: value}]`.
- * @param {Uint8Array} record @returns {{[field: string]: any}} by the names of the SDK's `Evidence`; bytes as hex
+ * Parse a record of evidence: MessagePack of `[1, {field: value}]`.
+ * @param {Uint8Array} record @returns {{[field: string]: any}} fields as in the SDK's `Evidence`; bytes as hex
  */
 export function decodeEvidence(record) {
   const view = new DataView(record.buffer, record.byteOffset, record.length);
@@ -76,22 +76,22 @@ export function decodeEvidence(record) {
     const [version, fields] = read();
     if (version === 1 && at === record.length && fields && typeof fields === "object") return fields;
   } catch {
-    // Told below.
+    // Reported below.
   }
   throw malformed("the evidence of a backend", "it is no record of evidence");
 }
 
-/** @param {Client} client @param {Backend} backend @returns {Promise<{[field: string]: any} | null>} what the node found in its quote; the record has the digest in a receipt that the node signed */
+/** @param {Client} client @param {Backend} backend @returns {Promise<{[field: string]: any} | null>} the node's findings about the quote; the record matches a digest in a signed receipt */
 export const evidenceOf = async (client, { evidence }) =>
   evidence ? decodeEvidence(await receipts.readDocument(client, evidence.record)) : null;
 
-/** @returns {Promise<{ attestation: string, trustRoots: string[], keyProviders: string[], nodePolicy: boolean, nodePolicySuffices: boolean }>} by what the node says it judges backends; unsigned */
+/** @returns {Promise<{ attestation: string, trustRoots: string[], keyProviders: string[], nodePolicy: boolean, nodePolicySuffices: boolean }>} the terms by which the node judges backends; unsigned */
 export const terms = async () =>
   jsonOf(requireSuccess(await exchange({ path: "/attestation/terms", repeatable: true, asked: "the node's terms" })));
 
 /** @typedef {{ measurement: string } | { did: string } | { evidence: string }} Withdrawal 96 or 64 hex digits; a DID; 64 hex digits */
 
-/** @param {string} owner DID @returns {import("./recap.js").Capability[]} what a session has to hold: `addRights` with one signature */
+/** @param {string} owner DID @returns {import("./recap.js").Capability[]} the rights that a session needs; `addRights` adds them with one signature */
 export const withdrawalRights = (owner) => rows(networkId(owner), ["sealspace.encryption/policy"]);
 
 /** @param {Client} client @param {Withdrawal} entry @returns {Promise<void>} */

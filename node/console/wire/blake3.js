@@ -1,11 +1,11 @@
 // @ts-check
-/** BLAKE3-256: ids of tokens, and versions of values. */
+/** BLAKE3-256, for ids of tokens and versions of values. */
 
 const IV = [0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19];
 const ORDER = [2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8];
 const [CHUNK_START, CHUNK_END, PARENT, ROOT] = [1, 2, 4, 8];
 const CHUNK_BYTES = 1024;
-/** The words of a block in the order in which each of the seven rounds takes them. */
+/** The order in which each of the seven rounds reads the words of a block. */
 const ROUNDS = [[...ORDER.keys()]];
 while (ROUNDS.length < 7) ROUNDS.push(ORDER.map((at) => ROUNDS[ROUNDS.length - 1][at]));
 const v = new Uint32Array(16);

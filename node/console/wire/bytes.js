@@ -1,5 +1,5 @@
 // @ts-check
-/** Bytes and the texts that stand for them; every decoder takes exactly one text for each byte string. */
+/** Bytes and their text encodings. Every decoder accepts exactly one text for each byte string. */
 
 /** @typedef {Uint8Array<ArrayBuffer>} Bytes */
 
@@ -12,7 +12,7 @@ export function utf8(text) {
   return encoder.encode(text);
 }
 
-/** @param {Uint8Array} bytes @returns {string} throws TypeError where they are not UTF-8. */
+/** @param {Uint8Array} bytes @returns {string} throws TypeError if the bytes are not UTF-8. */
 export const text = (bytes) => decoder.decode(bytes);
 
 /** @param {Uint8Array} bytes */
@@ -37,7 +37,7 @@ export function fromBase64(text) {
   const binary = atob(text);
   const bytes = new Uint8Array(binary.length);
   for (let at = 0; at < binary.length; at++) bytes[at] = binary.charCodeAt(at);
-  return base64(bytes) === text ? bytes : null; // spare bits set: a second text for the same bytes
+  return base64(bytes) === text ? bytes : null; // reject spare bits: they would make a second text for the same bytes
 }
 
 /** @param {Uint8Array} bytes @returns {string} base64url with padding. */
@@ -67,7 +67,7 @@ export function concat(...parts) {
 /** @param {Uint8Array} one @param {Uint8Array} other */
 export const equal = (one, other) => one.length === other.length && one.every((byte, at) => byte === other[at]);
 
-/** @param {number} sizeBytes @returns {Bytes} of the browser's random source. */
+/** @param {number} sizeBytes @returns {Bytes} from the browser's random source. */
 export const random = (sizeBytes) => crypto.getRandomValues(new Uint8Array(sizeBytes));
 
 /** @param {Bytes} bytes @returns {Promise<Bytes>} */

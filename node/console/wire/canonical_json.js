@@ -1,5 +1,5 @@
 // @ts-check
-/** Canonical JSON: the one text of a value that hashes and signatures are made over. */
+/** Canonical JSON: the unique text of a value, over which hashes and signatures are computed. */
 
 import { hex, sha256, utf8 } from "./bytes.js";
 
@@ -7,7 +7,7 @@ import { hex, sha256, utf8 } from "./bytes.js";
 
 const MAX_DEPTH = 128;
 
-/** @param {string} one @param {string} other @returns {number} in the order of their code points */
+/** @param {string} one @param {string} other @returns {number} comparison by code points */
 export function byCodePoint(one, other) {
   const [left, right] = [[...one], [...other]];
   const at = left.findIndex((letter, index) => letter !== right[index]);
@@ -16,8 +16,8 @@ export function byCodePoint(one, other) {
 }
 
 /**
- * @param {Json} value with integers only @param {number} [depth]
- * @returns {string} throws RangeError for a fraction, an integer that is not exact, and a lone surrogate.
+ * @param {Json} value all its numbers are integers @param {number} [depth]
+ * @returns {string} throws RangeError for a fraction, an inexact integer or a lone surrogate.
  */
 export function canonicalText(value, depth = 0) {
   if (depth > MAX_DEPTH) throw new RangeError("nested too deeply");
@@ -35,13 +35,13 @@ export const canonicalBytes = (value) => utf8(canonicalText(value));
 /** @param {Json} value @returns {Promise<string>} hex SHA-256 of the canonical text */
 export const canonicalHash = async (value) => hex(await sha256(canonicalBytes(value)));
 
-/** @param {string} text untrusted @returns {Json} throws SyntaxError, also where an object repeats a member or a text is no Unicode */
+/** @param {string} text untrusted @returns {Json} throws SyntaxError, also for a repeated member or invalid Unicode */
 export function strictJson(text) {
   const value = JSON.parse(text);
   const read = JSON.stringify(value);
-  // Runs without an escape are one step each: of a longer alternation Chromium runs out of stack at 10 MB.
+  // A run without escapes is one step. With an alternation per character Chromium runs out of stack at 10 MB.
   const quoted = (/** @type {string} */ one) => one.match(/"[^"\\]*(?:\\.[^"\\]*)*"/g)?.length;
   if (quoted(text) !== quoted(read)) throw new SyntaxError("a member is repeated");
-  if (/(?<!\\)(?:\\\\)*\\ud/.test(read)) throw new SyntaxError("half a character"); // of all only those are written so
+  if (/(?<!\\)(?:\\\\)*\\ud/.test(read)) throw new SyntaxError("half a character"); // JSON.stringify escapes only lone surrogates this way
   return value;
 }

@@ -17,7 +17,7 @@ export function base32(bytes) {
   return bits ? text + ALPHABET[(held << (5 - bits)) & 31] : text;
 }
 
-/** @param {string} token a key's, as it is sent, or a wallet's header @returns {string} its id, 59 characters */
+/** @param {string} token a key's token as sent, or a wallet's header @returns {string} the token's id, 59 characters */
 export function tokenCid(token) {
   const signed = token.includes(".") ? utf8(token) : fromBase64(token.replaceAll("-", "+").replaceAll("_", "/"));
   if (signed === null) throw new RangeError("no token");

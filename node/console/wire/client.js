@@ -9,19 +9,19 @@ import { exchange, requireSuccess } from "./transport.js";
 /**
  * @typedef {import("./recap.js").Capability} Capability
  * @typedef {Partial<import("./transport.js").Request> & { facts?: import("./canonical_json.js").Json[],
- *   proofs?: string[], minted?: (token: string) => void }} Sent `proofs` in place of what covers the capabilities
+ *   proofs?: string[], minted?: (token: string) => void }} Sent `proofs` replace those that would be chosen for the capabilities
  */
 /**
  * @typedef {object} Client
  * @property {import("./session.js").Session} session
- * @property {() => Promise<void>} checkNode once, before the first token: that this is the node of the session
- * @property {(wanted: Capability[], sent?: Sent) => Promise<import("./transport.js").Answer>} call any route (`path`;
- *   POST /invoke); a refusal is returned
- * @property {(wanted: Capability[], sent?: Sent) => Promise<import("./transport.js").Answer>} invoke the same; a refusal
- *   is thrown
+ * @property {() => Promise<void>} checkNode checks once, before the first token, that the session was made at this node
+ * @property {(wanted: Capability[], sent?: Sent) => Promise<import("./transport.js").Answer>} call any route
+ *   (default: POST /invoke); refusals are returned
+ * @property {(wanted: Capability[], sent?: Sent) => Promise<import("./transport.js").Answer>} invoke the same, but
+ *   refusals are thrown
  * @property {(wanted: Capability[], method: "POST" | "PUT", path: string, body: import("./canonical_json.js").Json,
  *   sent?: Sent) => Promise<import("./transport.js").Answer>} sendJson
- * @property {Map<string, any>} cache of the modules, for this client alone
+ * @property {Map<string, any>} cache shared by the modules, for this client only
  */
 
 /** @param {Capability[]} wanted */

@@ -1,11 +1,11 @@
 // @ts-check
-/** DIDs: keys (did:key) and Ethereum accounts (did:pkh), and what is named after their holders. */
+/** DIDs of keys (did:key) and Ethereum accounts (did:pkh), and the ids of their spaces and networks. */
 
 import { concat, hex, utf8 } from "./bytes.js";
 import { keccak256 } from "./keccak.js";
 
 const ACCOUNT = /^did:pkh:eip155:\+?0*([1-9][0-9]{0,19}):(0x[0-9a-fA-F]{40})$/;
-/** A character of a name in a URI; escapes in their one spelling (U3). */
+/** A character of a name in a URI; each escape has one spelling (U3). */
 export const URI_CHAR = "(?:[A-Za-z0-9\\-._~!$&'()*+,;=@]|%(?!2[DE]|3[0-9]|4[1-9A-F]|5[0-9AF]|6[1-9A-F]|7[0-9AE])[0-9A-F]{2})";
 const SUFFIX = `[a-z0-9]+:(?:${URI_CHAR}|:)+`;
 const SPACE = new RegExp(`^tinycloud:(${SUFFIX}):${URI_CHAR}+$`);
@@ -64,7 +64,7 @@ export function checksummed(address) {
 /** @param {number} chainId @param {string} address @returns {string} */
 export const didPkh = (chainId, address) => `did:pkh:eip155:${chainId}:${checksummed(address)}`;
 
-/** @param {string} did @returns {string} without fragment, an account with its checksum */
+/** @param {string} did @returns {string} the DID without fragment; an account with its checksum */
 export function principalOf(did) {
   const bare = did.split("#", 1)[0];
   const account = ACCOUNT.exec(bare);
@@ -86,7 +86,7 @@ export const isSpaceId = (text) => isDid(`did:${SPACE.exec(text)?.[1]}`);
 /** @param {string} text */
 export const isNetworkId = (text) => isDid(NETWORK.exec(text)?.[1] ?? "");
 
-/** @param {string} owner DID @param {string} name short, or a full id @returns {string} the id of a space, in its one spelling (U6) */
+/** @param {string} owner DID @param {string} name short, or a full id @returns {string} the canonical id of a space (U6) */
 export const spaceId = (owner, name) => name.startsWith("tinycloud:")
   ? `tinycloud:${principalOf(ownerOfSpace(name)).slice(4)}${name.slice(name.lastIndexOf(":"))}` : `tinycloud:${owner.slice(4)}:${name}`;
 

@@ -1,5 +1,5 @@
 // @ts-check
-/** Encryption networks: the key that is sealed to, and opening with the node's help. */
+/** Encryption networks: fetching the key to seal to, sealing, and opening with the node's help. */
 
 import { base64, base64url, fromBase64, hex, random, sha256, utf8 } from "./bytes.js";
 import { canonicalBytes, canonicalHash } from "./canonical_json.js";
@@ -40,7 +40,7 @@ export async function isSignedBy(did, said, signature) {
 }
 
 /**
- * What the node says about a network now, signed by it for a fresh nonce; its key is pinned in the session.
+ * Fetch a network's descriptor, which the node signs for a fresh nonce, and pin its key in the session.
  * @param {Client} client @param {string} network id @returns {Promise<Descriptor>}
  */
 export async function descriptor(client, network) {
@@ -67,7 +67,7 @@ export async function descriptor(client, network) {
   const pinned = () => session.pins.find((one) => one.network === network);
   if (!pinned()) {
     session.pins.push({ network, publicEncryptionKey, keyVersion });
-    await keep(session); // the pin of another tab stays, if it was faster
+    await keep(session); // if another tab pinned a key first, its pin is kept
   }
   const pin = /** @type {import("./session.js").Pin} */ (pinned());
   if (pin.publicEncryptionKey !== publicEncryptionKey || pin.keyVersion !== keyVersion) {
@@ -88,7 +88,7 @@ export async function descriptor(client, network) {
 /** @param {Bytes | null} key @returns {Promise<string>} 16 hex digits, for people to compare */
 const fingerprint = async (key) => (key ? hex(await sha256(key)).slice(0, 16) : "");
 
-/** @param {Client} client @param {string} [name] @returns {Promise<Descriptor>} the owner's network, made when missing */
+/** @param {Client} client @param {string} [name] @returns {Promise<Descriptor>} the owner's network, created if missing */
 export async function ensureNetwork(client, name = "default") {
   const { owner, node } = client.session;
   const network = networkId(owner, name);
@@ -104,14 +104,14 @@ export async function ensureNetwork(client, name = "default") {
   try {
     await client.sendJson(rows(network, [action]), "POST", "/encryption/networks", body, { facts: [fact] });
   } catch (error) {
-    // Another session of the owner was faster; the descriptor is read back.
+    // Another session of the owner created it first; read its descriptor.
     if (!(error instanceof ConsoleError) || error.details.text !== "network already exists") throw error;
   }
   return descriptor(client, network);
 }
 
 /**
- * Seal here; needs no authority.
+ * Seal a payload in the browser; needs no authority.
  * @param {Client} client @param {string} network id @param {Bytes} plaintext
  * @param {{ label?: Bytes, metadata?: {[name: string]: string} }} [labels] @returns {Promise<string>}
  */
@@ -119,9 +119,9 @@ export const encrypt = async (client, network, plaintext, labels) =>
   sealEnvelope(await descriptor(client, network), plaintext, labels);
 
 /**
- * Open with the node's help: it wraps the content key anew, the payload never leaves the browser.
+ * Open an envelope with the node's help. The node rewraps the content key; the payload never leaves the browser.
  * @param {Client} client @param {Bytes} stored an envelope @param {{ expectedLabel?: Bytes }} [more]
- * @returns {Promise<Bytes>} every member of the node's answer was checked before anything was opened
+ * @returns {Promise<Bytes>} the payload; opened only after every member of the node's answer was checked
  */
 export async function decrypt(client, stored, { expectedLabel } = {}) {
   const envelope = await parseEnvelope(stored);
@@ -169,7 +169,7 @@ export async function decrypt(client, stored, { expectedLabel } = {}) {
 
 /**
  * @param {any} answer untrusted @param {{ targetNode: string, networkId: string, [name: string]: unknown }} asked
- * @param {string} invocationCid computed here @param {string} bodyHash @returns {Promise<Bytes>} the key, still wrapped
+ * @param {string} invocationCid computed in the browser @param {string} bodyHash @returns {Promise<Bytes>} the wrapped key
  */
 async function verifiedKey(answer, asked, invocationCid, bodyHash) {
   /** @param {string} why */

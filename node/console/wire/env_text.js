@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * Reading of .env files, by the same rules as `sealspace secret import`: `NAME=VALUE`, optionally after `export`. A value is
- * taken literally up to ` #`; or literally in single quotes; or with escapes in double quotes. Variables are not expanded.
- * Errors give the line and never quote it, because it may contain a secret.
+ * Parse .env files by the rules of `sealspace secret import`: `NAME=VALUE`, optionally after `export`. An unquoted value is
+ * literal and ends before ` #`. Single quotes are literal; double quotes allow escapes. Variables are not expanded. Errors
+ * give the line number and never quote the line, because it may contain a secret.
  */
 
 import { ConsoleError } from "./errors.js";
@@ -26,7 +26,7 @@ function matchAt(pattern, text, at) {
 /** @param {string} text @param {number} at @returns {number} */
 const nextLine = (text, at) => (text.indexOf("\n", at) < 0 ? text.length : text.indexOf("\n", at) + 1);
 
-/** @param {string} text @param {number} at @returns {[string, number] | string} a value and where the next line begins, or what is wrong */
+/** @param {string} text @param {number} at @returns {[string, number] | string} the value and the start of the next line, or an error */
 function valueAt(text, at) {
   if (text[at] === "'" || text[at] === '"') {
     const found = matchAt(QUOTED, text, at);
@@ -43,7 +43,7 @@ function valueAt(text, at) {
   return [(comment < 0 ? line : line.slice(0, comment)).replace(/^[ \t]+|(?<![ \t])[ \t]+$/g, ""), following];
 }
 
-/** @param {string} file @returns {Map<string, string>} in the order of the file; ConsoleError `invalid-input` has `details.faults`, each with its line */
+/** @param {string} file @returns {Map<string, string>} in file order; throws ConsoleError `invalid-input`, whose `details.faults` have line numbers */
 export function parseEnv(file) {
   if (file.length > MAX_FILE_CHARS) throw new ConsoleError("too-large", `the file has more than ${MAX_FILE_CHARS} characters`);
   const text = file.replace(/^\ufeff/, "").replaceAll("\r\n", "\n");

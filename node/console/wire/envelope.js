@@ -1,5 +1,5 @@
 // @ts-check
-/** Sealed payloads: a content key wrapped to a network by X25519, the payload under AES-256-GCM. */
+/** Sealed payloads: AES-256-GCM under a content key, which is wrapped to a network by X25519. */
 
 import { base64, concat, fromBase64, random, text, utf8 } from "./bytes.js";
 import { canonicalHash, strictJson } from "./canonical_json.js";
@@ -34,7 +34,7 @@ export const rawKey = async (publicKey) => new Uint8Array(await crypto.subtle.ex
 
 /** @param {CryptoKey} privateKey @param {Bytes} publicKey of the other side @returns {Promise<Bytes>} 32 bytes */
 async function shared(privateKey, publicKey) {
-  // A key of low order: what it wraps opens under a publicly known key. Browsers refuse the result, or give zeros.
+  // With a low-order key, the shared secret is publicly known. Browsers throw an error or return zeros.
   const bits = await crypto.subtle
     .importKey("raw", publicKey, "X25519", false, [])
     .then((theirs) => crypto.subtle.deriveBits({ name: "X25519", public: theirs }, privateKey, 256))
@@ -70,8 +70,8 @@ export async function unwrapKey(privateKey, wrapped) {
 
 /**
  * @param {Recipient} network @param {Bytes} plaintext
- * @param {{ label?: Bytes, metadata?: {[name: string]: string} }} [labels] authenticated by nothing
- * @returns {Promise<string>} the text that is stored
+ * @param {{ label?: Bytes, metadata?: {[name: string]: string} }} [labels] not authenticated
+ * @returns {Promise<string>} the text to store
  */
 export async function sealEnvelope({ networkId, publicEncryptionKey, alg, keyVersion }, plaintext, { label, metadata } = {}) {
   const [contentKey, iv] = [random(KEY_BYTES), random(NONCE_BYTES)];
@@ -90,7 +90,7 @@ export async function sealEnvelope({ networkId, publicEncryptionKey, alg, keyVer
   });
 }
 
-/** @param {Bytes} stored untrusted @returns {Promise<Envelope>} whose key hash fits its key */
+/** @param {Bytes} stored untrusted @returns {Promise<Envelope>} an envelope whose key hash matches its key */
 export async function parseEnvelope(stored) {
   if (stored.length > MAX_ENVELOPE_BYTES) throw broken("it is too long");
   let read;

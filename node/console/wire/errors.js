@@ -1,10 +1,10 @@
 // @ts-check
-/** The one kind of failure of everything here, and what the node's refusals mean. */
+/** The error class of all modules of `wire`, and the meanings of the node's refusals. */
 
-/** @typedef {{[name: string]: any}} Details members of a failure, different for each code */
+/** @typedef {{[name: string]: any}} Details data about an error; the members depend on its code */
 
 /**
- * What went wrong. `code` is stable: wallet-absent, wallet-failed, wallet-rejected, wallet-other-chain,
+ * An error with a stable `code`: wallet-absent, wallet-failed, wallet-rejected, wallet-other-chain,
  * wallet-account-changed, session-expired, spaces-not-hosted, node-unreachable, node-changed, node-failure,
  * malformed-answer, not-found, space-not-found, not-authorised, revoked, conflict, duplicate, too-large,
  * quota-exceeded, rate-limited, aborted, transfer-broken, batch-incomplete, not-text, envelope-broken, label-mismatch,
@@ -18,9 +18,9 @@ export class ConsoleError extends Error {
   constructor(code, message, { hint = "", details = {}, cause } = {}) {
     super(message, cause === undefined ? undefined : { cause });
     this.name = "ConsoleError";
-    /** Stable name of the failure. */
+    /** Stable name of the error. */
     this.code = code;
-    /** What to do. */
+    /** Advice for the user. */
     this.hint = hint;
     /** @type {Details} */
     this.details = details;
@@ -40,7 +40,7 @@ const BY_STATUS = {
 
 /** @param {string} text of a 401 or 403 @returns {[string, Details]} */
 function unauthorised(text) {
-  // Up to the last `/` before an ability; blanks are taken off afterwards, so that long runs of them cost nothing.
+  // Match up to the last `/` before an ability. Spaces are trimmed afterwards, so long runs of them are not slow.
   const action = /^Unauthorized Action:(.*)\/\s*((?:tinycloud|sealspace)\.\S+)\s*$/m.exec(text);
   if (action) return ["not-authorised", { missing: [{ resource: action[1].trim(), ability: action[2] }] }];
   const revoked = /^delegation-(?:parent-|ancestor-)?revoked: (?:ancestor=)?(\w+)/.exec(text);
@@ -63,9 +63,9 @@ function meaning(status, text) {
 }
 
 /**
- * @param {number} status @param {Headers} headers @param {string} body of an answer that is no success
- * @param {string} asked what was asked for, in words
- * @returns {ConsoleError} total, whatever the texts; `details` has status, text, requestId, retryAfterS and problem
+ * @param {number} status @param {Headers} headers @param {string} body of a failed answer
+ * @param {string} asked description of the request
+ * @returns {ConsoleError} for any body; `details` has status, text, requestId, retryAfterS and problem
  */
 export function refusalOf(status, headers, body, asked) {
   const kind = (headers.get("Content-Type") ?? "").split(";", 1)[0].trim().toLowerCase();
@@ -76,12 +76,12 @@ export function refusalOf(status, headers, body, asked) {
       const read = JSON.parse(body);
       if (read !== null && typeof read === "object") problem = read;
     } catch {
-      // The status alone says what it can.
+      // Without a readable body, the status decides.
     }
   }
   /** @param {unknown} one */
   const short = (one) => (typeof one === "string" ? one.slice(0, MAX_TEXT_CHARS).trim() : "");
-  const isText = kind !== "text/html" && kind !== "application/problem+json"; // a page of HTML says nothing of its own
+  const isText = kind !== "text/html" && kind !== "application/problem+json"; // an HTML page has no usable message
   const text = isText ? short(body) : short(problem.detail) || short(problem.title) || short(problem.code);
   const [code, details] = meaning(status, text);
   const after = headers.get("Retry-After") ?? "";

@@ -22,7 +22,7 @@ const POLICY = "sealspace.encryption/policy";
 /** Types of values; `password:N` has N characters, 8 to 256. */
 export const TYPES = ["hex32", "hex16", "hex64", "ed25519", "ed25519_seed", "password"];
 
-/** @param {string} name @returns {boolean} whether a runner may make a secret of this name */
+/** @param {string} name @returns {boolean} whether a runner may generate a secret with this name */
 export const isGeneratedName = (name) => name.startsWith(PROTECTED) && name.length > PROTECTED.length && name.length <= MAX_NAME_CHARS && /^[A-Z0-9_]*$/.test(name);
 
 /** @param {Client} client @param {import("./wallets.js").Owner} owner */
@@ -49,8 +49,8 @@ async function ensureProtected(client, owner) {
 }
 
 /**
- * Grant a runner, for ten minutes, to write one secret and nothing else: signed by the owner itself.
- * @param {Client} client @param {import("./wallets.js").Owner} owner @param {string} did @param {string} path @returns {Promise<string>} for the runner
+ * Sign, as the owner, a grant that lets a runner write one secret and nothing else, for ten minutes.
+ * @param {Client} client @param {import("./wallets.js").Owner} owner @param {string} did @param {string} path @returns {Promise<string>} the grant, to be sent to the runner
  */
 async function granted(client, owner, did, path) {
   const { session } = client;
@@ -63,11 +63,11 @@ async function granted(client, owner, did, path) {
 }
 
 /**
- * Have a runner make a secret. The owner's network `protected` is made when missing, with the policy that nobody opens
- * anything in person. A wallet signs once, and up to twice more for what the session lacks.
+ * Ask a runner to generate a secret. The owner's network `protected` is created if missing, with a policy against opening
+ * in person. A wallet signs once, and up to twice more for rights that the session lacks.
  * @param {Client} client @param {import("./wallets.js").Owner} owner @param {import("./runner.js").Runner} runner
  * @param {{ scope: string | null, name: string, type: string }} wanted
- * @returns {Promise<boolean>} whether it was made; else it was there, and is as it was. Which code made it is not verified
+ * @returns {Promise<boolean>} true if it was generated, false if it existed already. The generating code is not verified
  */
 export async function generateAt(client, owner, runner, { scope, name, type }) {
   const secret = secretName(scope, name);

@@ -1,5 +1,5 @@
 // @ts-check
-/** Values drawn at random in the browser. */
+/** Random values, generated in the browser. */
 
 import { ConsoleError } from "./errors.js";
 
@@ -17,7 +17,7 @@ export function generate(length = 32, alphabet = "alphanumeric") {
   if (!letters || !Number.isInteger(length) || length < 16 || length > 1024) {
     throw new ConsoleError("invalid-input", "a value has 16 to 1024 characters of a known alphabet");
   }
-  const bound = 256 - (256 % letters.length); // else the first letters would be likelier
+  const bound = 256 - (256 % letters.length); // reject larger bytes: otherwise the first letters would be likelier
   let value = "";
   while (value.length < length) {
     for (const byte of crypto.getRandomValues(new Uint8Array(length))) {

@@ -1,6 +1,8 @@
 // @ts-check
-/** Grants: who holds what until when, granting by a manifest, revoking. */
+/** Grants: listing them, granting what a manifest requests, and revoking. */
 
+import { fromBase64url, text as textOfBytes } from "./bytes.js";
+import { strictJson } from "./canonical_json.js";
 import { tokenCid } from "./cid.js";
 import { addressOf, canonicalNetwork, checksummed, isDid, networkId, ownerOfSpace, principalOf, spaceId } from "./did.js";
 import { ConsoleError } from "./errors.js";
@@ -17,21 +19,25 @@ import { jsonOf, malformed } from "./transport.js";
  * @typedef {{ cid: string, direction: "granted" | "received", delegator: string, delegate: string,
  *   rights: { resource: string, abilities: string[], isConditioned: boolean }[], parents: string[], issuedAt: string | null,
  *   expiresAt: string | null, standing: "active" | "pending" | "expired" | "revoked" | "ancestor_revoked",
- *   revokedAt: string | null, isSession: boolean }} Grant times in RFC 3339; `isSession`: a sign-in of the owner, also this one
+ *   revokedAt: string | null, isSession: boolean }} Grant times in RFC 3339; `isSession`: a sign-in of the owner, including this one
  * @typedef {{ cid: string, did: string, capabilities: Capability[], expiresAt: number, portable: string }} Granted
  *   `portable` is the text for the recipient
  */
 
 const MARGIN_S = 60;
 const MAX_PAGES = 1000;
+const APP_FACT = "sealspace.app/v1";
+const MOST_NAME_CHARS = 60;
+/** The names of apps in tokens, by cid; a token never changes. @type {Map<string, string>} */
+const names = new Map();
 export const GET = "tinycloud.kv/get";
 export const DECRYPT = "tinycloud.encryption/decrypt";
 export const ENCRYPTION = "tinycloud.encryption";
 const SECRETS = "vault/secrets/";
 
-// --- rights: words, questions, refusals and the token come from one canonical resource for each (MF20) ---
+// --- rights: descriptions, checks and the token all use one canonical resource per right (MF20) ---
 
-/** @param {string} resource of a grant; a query changes nothing (X1) @param {string[]} [actions] @returns {Right} */
+/** @param {string} resource of a grant; a query is ignored (X1) @param {string[]} [actions] @returns {Right} */
 export function rightOf(resource, actions = []) {
   const [, space, service, path = ""] = /^(tinycloud:[^/]+)\/([^/?#]+)(?:\/([^?#]*))?/.exec(resource) ?? [];
   if (space !== undefined) return { resource, service: `tinycloud.${service}`, space, path, actions };
@@ -39,7 +45,7 @@ export function rightOf(resource, actions = []) {
   return { resource: network, service: ENCRYPTION, space: "encryption", path: network, actions };
 }
 
-/** @param {string} owner DID @param {Omit<Right, "resource">} asked by a manifest @returns {Right} */
+/** @param {string} owner DID @param {Omit<Right, "resource">} asked a right that a manifest requests @returns {Right} */
 export function requestedRight(owner, { service, space, path, actions }) {
   const root = `${spaceId(owner, space)}/${service.slice("tinycloud.".length)}`;
   return rightOf(service === ENCRYPTION ? path : path === "" || path === "/" ? root : `${root}/${path}`, actions);
@@ -49,12 +55,12 @@ export function requestedRight(owner, { service, space, path, actions }) {
 const contains = (path, below) => path === "" || path === "/" || below === path || below.startsWith(path.endsWith("/") ? path : `${path}/`); // X3
 
 /**
- * Which secrets a right is about.
- * @param {Right} right @returns {string | null} `NAME` or `scope/NAME`, a folder of them with a slash at its end, "" for all; null for none
+ * Return the secrets that a right covers.
+ * @param {Right} right @returns {string | null} `NAME` or `scope/NAME`; a folder ends with a slash; "" is all secrets; null is no secret
  */
 export function secretOf({ service, space, path }) {
   if (service !== "tinycloud.kv" || !space.endsWith(":secrets")) return null;
-  if (contains(path, SECRETS)) return ""; // a right to `vault`, or to the whole space, too
+  if (contains(path, SECRETS)) return ""; // also for a right to `vault`, or to the whole space
   if (!path.startsWith(SECRETS)) return null;
   return secretAt(path)?.label ?? path.slice(SECRETS.length).replace(/^scoped\/(?=[^/])/, "").replace(/\/*$/, "/");
 }
@@ -68,7 +74,7 @@ export const isOwn = (space, owner) => principalOf(ownerOfSpace(space)) === prin
 /** @param {Right} right @param {string} owner DID */
 export const readsSecret = ({ service, space, actions }, owner) => service === "tinycloud.kv" && space === spaceId(owner, "secrets") && actions.includes(GET);
 
-/** @param {Right[]} rights @returns {Right[]} each resource once */
+/** @param {Right[]} rights @returns {Right[]} one right per resource */
 export function joined(rights) {
   /** @type {Map<string, Right>} */
   const found = new Map();
@@ -79,7 +85,7 @@ export function joined(rights) {
   return [...found.values()];
 }
 
-/** @param {string} owner DID @param {Right[]} chosen @returns {Right[]} all that a grant of them states (MF8) */
+/** @param {string} owner DID @param {Right[]} chosen @returns {Right[]} the rights that a grant of them states (MF8) */
 export const finalRights = (owner, chosen) =>
   joined(chosen.some((one) => readsSecret(one, owner)) ? [...chosen, rightOf(networkId(owner), [DECRYPT])] : chosen);
 
@@ -105,6 +111,7 @@ function grantOf(one, asked) {
     abilities: actions,
     isConditioned: caveats.some((/** @type {object} */ caveat) => Object.keys(caveat).length > 0),
   }));
+  if (isText(one.token)) names.set(one.cid, nameIn(one.token, one.cid));
   const isSession = rights.some((/** @type {{ abilities: string[] }} */ right) => right.abilities.includes("tinycloud.capabilities/read"));
   return {
     cid: one.cid,
@@ -121,10 +128,34 @@ function grantOf(one, asked) {
   };
 }
 
+/** @param {string} token untrusted @param {string} cid @returns {string} the name of the app in the token's facts; empty if it states none */
+function nameIn(token, cid) {
+  try {
+    const { fct } = /** @type {any} */ (strictJson(textOfBytes(/** @type {any} */ (fromBase64url(token.split(".")[1])))));
+    const name = tokenCid(token) === cid && fct.find((/** @type {any} */ one) => one?.[APP_FACT])?.[APP_FACT].name;
+    return isText(name) ? [...name].slice(0, MOST_NAME_CHARS).join("") : "";
+  } catch {
+    return ""; // a wallet's message, or a token of another client
+  }
+}
+
+/**
+ * Return the names that apps gave themselves when the owner approved them. A name counts only in a grant that the owner, or a
+ * sign-in of the owner, signed: whoever passes a grant on could state any name.
+ * @param {Client} client @param {Grant[]} all returned by `list` @returns {Promise<Map<string, string>>} by the id of the grant
+ */
+export async function appNames(client, all) {
+  const { owner } = client.session;
+  const own = new Set(all.filter((one) => one.isSession && one.delegator === owner).map((one) => one.delegate));
+  const approved = all.filter((one) => one.direction === "granted" && !one.isSession && (one.delegator === owner || own.has(one.delegator)));
+  if (approved.some(({ cid }) => !names.has(cid))) await list(client, { direction: "granted", tokens: true });
+  return new Map(approved.flatMap(({ cid }) => (names.get(cid) ? [/** @type {[string, string]} */ ([cid, names.get(cid)])] : [])));
+}
+
 /**
  * @param {Client} client
- * @param {{ direction?: "granted" | "received", status?: "active" | "pending" | "expired" | "revoked", space?: string }} [asked]
- * @returns {Promise<Grant[]>} of the owner's account, the latest issued first
+ * @param {{ direction?: "granted" | "received", status?: "active" | "pending" | "expired" | "revoked", space?: string, tokens?: true }} [asked]
+ * @returns {Promise<Grant[]>} grants of the owner's account, the most recently issued first
  */
 export async function list(client, asked = {}) {
   const wanted = rows(`${client.session.space}/delegation`, ["tinycloud.delegation/list"]);
@@ -145,13 +176,13 @@ export async function list(client, asked = {}) {
   throw malformed("the delegations of the account", "the list does not advance");
 }
 
-/** @param {Grant} grant @param {string} ability @param {string} resource canonical @returns {boolean} whether it gives the one on the other */
+/** @param {Grant} grant @param {string} ability @param {string} resource canonical @returns {boolean} whether the grant gives this ability on this resource */
 export const gives = ({ rights }, ability, resource) => rights.some(({ resource: held, abilities }) => {
   const [one, other] = [rightOf(held), rightOf(resource)];
   return abilities.includes(ability) && one.space === other.space && one.service === other.service && contains(one.path, other.path);
 });
 
-/** Of which networks a grant opens or reads something; true: of `protected`, as names say (RN144). @param {Grant} grant @param {string} owner @returns {boolean[]} */
+/** List the networks whose secrets a grant opens or reads: true for `protected`, judged by names (RN144), else false. @param {Grant} grant @param {string} owner @returns {boolean[]} */
 const opened = ({ rights }, owner) => rights.flatMap(({ resource, abilities }) => {
   const right = rightOf(resource, abilities);
   if (abilities.includes(DECRYPT) && rootOf(right.path) === owner) return [right.path === networkId(owner, "protected")];
@@ -160,9 +191,10 @@ const opened = ({ rights }, owner) => rights.flatMap(({ resource, abilities }) =
 });
 
 /**
- * What has to end with a grant: the live ones to its recipient that open what it opens, made by any client. A recipient that kept a
- * sealed value needs nothing but a right to decrypt. What the owner may not end (W22) is replaced by what it rests on.
- * @param {Client} client @param {Grant[]} all of `list` @param {Grant} grant @returns {Grant[]} the grant first
+ * List the grants to revoke together with a grant: the recipient's live grants, of any client, for secrets of the same network.
+ * A recipient that kept a sealed value only needs a right to decrypt. A grant that the owner may not revoke (W22) is replaced
+ * by its parents.
+ * @param {Client} client @param {Grant[]} all returned by `list` @param {Grant} grant @returns {Grant[]} the grant itself first
  */
 export function endingWith({ session: { did, owner } }, all, grant) {
   const networks = opened(grant, owner);
@@ -170,7 +202,7 @@ export function endingWith({ session: { did, owner } }, all, grant) {
   const todo = [grant, ...live.filter((one) => one.cid !== grant.cid && principalOf(one.delegate) === principalOf(grant.delegate) &&
     opened(one, owner).some((network) => networks.includes(network)))];
   if (todo.every(({ delegator }) => delegator === did)) return todo;
-  // With one such all would be refused: a recipient could prevent it.
+  // One grant that the owner may not revoke would make the node refuse the whole request, so a recipient could prevent revocation.
   const above = (/** @type {Grant} */ one) => one.delegator === owner || one.rights.some(({ resource }) => isOwn(rightOf(resource).space, owner))
     ? [] : live.filter(({ cid }) => one.parents.includes(cid));
   for (const one of todo) todo.push(...above(one).filter((parent) => !todo.includes(parent)));
@@ -180,9 +212,9 @@ export function endingWith({ session: { did, owner } }, all, grant) {
 const MOST_REVOKED = 32; // V5
 
 /**
- * Revoke grants, up to 32 in one token: all of them or none; in force, for ever, when this returns. The session acts as the issuer
- * of all of them, or else for its owner.
- * @param {Client} client @param {Grant[]} grants of `list` @returns {Promise<void>}
+ * Revoke grants, up to 32 in one token, all or none. Once this returns, the revocation is permanent and in force. The session
+ * acts as the issuer of all of them, or else for its owner.
+ * @param {Client} client @param {Grant[]} grants returned by `list` @returns {Promise<void>}
  */
 export async function revoke(client, grants) {
   const ability = "tinycloud.delegation/revoke";
@@ -201,13 +233,14 @@ export async function revoke(client, grants) {
 }
 
 /**
- * Grant with the session's key: no signature of a person. What the session lacks it has to get first (`addRights`).
+ * Grant with the session's key, without the owner's signature. Rights that the session lacks must be added first (`addRights`).
  * @param {Client} client @param {string} did of the recipient @param {Capability[]} capabilities
- * @param {{ expiresS?: number, policy?: import("./canonical_json.js").Json }} [how] at most what is left of the session;
- *   the policy says what code may receive keys under the grant (spec/release.md): the node refuses a malformed one
+ * @param {{ expiresS?: number, policy?: import("./canonical_json.js").Json, name?: string }} [how] never longer than the session;
+ *   the policy says which code may receive keys under the grant (spec/release.md); the node refuses a malformed one; `name` is
+ *   what the app calls itself, so that the owner recognises the grant later
  * @returns {Promise<Granted>}
  */
-export async function grant(client, did, capabilities, { expiresS = 7 * 86400, policy } = {}) {
+export async function grant(client, did, capabilities, { expiresS = 7 * 86400, policy, name } = {}) {
   const { session } = client;
   const recipient = principalOf(did);
   // The right to read capabilities marks a session as the owner in person, so it is never granted to others.
@@ -219,16 +252,17 @@ export async function grant(client, did, capabilities, { expiresS = 7 * 86400, p
   const left = (session.kind === "phrase" ? Infinity : end) - nowS();
   if (left < MARGIN_S) throw new ConsoleError("session-expired", "the session ends within a minute", { hint: "sign in again" });
   await client.checkNode();
-  const facts = policy === undefined ? [] : [{ "sealspace.attestation/v1": policy }];
+  const facts = [...(policy === undefined ? [] : [{ "sealspace.attestation/v1": policy }]),
+    ...(name ? [{ [APP_FACT]: { name: [...name].slice(0, MOST_NAME_CHARS).join("") } }] : [])];
   const claims = { aud: recipient, capabilities: granted, proofs, facts, bare: true };
-  // Whole seconds: a child must not outlive its parent by a rounding.
+  // Whole seconds: rounding must not let a child outlive its parent.
   const { token, expiresAt } = await sessionToken(session, { ...claims, expiresAt: Math.floor(nowS() + Math.min(expiresS, left)) });
   await register(token, granted);
   const made = { cid: tokenCid(token), did: recipient, capabilities: granted, expiresAt };
   return { ...made, portable: portableText(made, token, session.owner) };
 }
 
-/** @param {{ cid: string, did: string, capabilities: Capability[], expiresAt: number }} made @param {string} token @param {string} owner @returns {string} as other clients write it */
+/** @param {{ cid: string, did: string, capabilities: Capability[], expiresAt: number }} made @param {string} token @param {string} owner @returns {string} the text in the format of other clients */
 export function portableText({ cid, did, capabilities, expiresAt }, token, owner) {
   const resources = joined(capabilities.map(({ resource, ability }) => rightOf(resource, [ability])))
     .map(({ service, space, path, actions }) => ({ service: service.slice("tinycloud.".length), space, path, actions }));
@@ -251,11 +285,11 @@ export function portableText({ cid, did, capabilities, expiresAt }, token, owner
 }
 
 /**
- * Grant what a manifest's DID waits for, as far as it was chosen, in one delegation (MF12): at most one signature of the wallet
- * for what the session lacks.
- * @param {Client} client @param {import("./wallets.js").Owner | null} owner to sign what the session lacks; null: refuse it
- * @param {string} did of the recipient @param {Right[]} chosen of this owner alone
- * @param {{ expiresS: number, policy?: import("./canonical_json.js").Json }} how the shortest time asked for; as `grant`
+ * Grant the chosen rights to a manifest's DID in one delegation (MF12). The wallet signs at most once, for rights that the
+ * session lacks.
+ * @param {Client} client @param {import("./wallets.js").Owner | null} owner signs for rights that the session lacks; null: fail instead
+ * @param {string} did of the recipient @param {Right[]} chosen only rights of this owner
+ * @param {{ expiresS: number, policy?: import("./canonical_json.js").Json, name?: string }} how `expiresS` is the shortest requested time; otherwise as `grant`
  * @returns {Promise<Granted>}
  */
 export async function approve(client, owner, did, chosen, how) {

@@ -16,8 +16,8 @@ import { jsonOf, malformed, pathSegment, requireSuccess } from "./transport.js";
  */
 /**
  * @typedef {object} Put
- * @property {string} [ifMatch] only over the value of this version
- * @property {boolean} [ifAbsent] only if there is none
+ * @property {string} [ifMatch] write only if the value has this version
+ * @property {boolean} [ifAbsent] write only if there is no value
  * @property {string} [type] content type
  * @property {(movedBytes: number, sizeBytes: number) => void} [onProgress]
  * @property {AbortSignal} [signal]
@@ -28,23 +28,26 @@ export const MAX_VALUE_BYTES = 64 * 1024 * 1024;
 const [MOST_READS, MOST_WRITES, MAX_SMALL_BYTES] = [100, 250, 64 * 1024];
 const [MAX_VALUES_BYTES, MAX_KEYS_BYTES, PER_CAPABILITY_BYTES] = [4 * 1024 * 1024, 96 * 1024, 160];
 const MAX_BATCH_BYTES = 96 * 1024 * 1024;
-const MAX_HASHED_BYTES = 16 * 1024 * 1024; // above, hashing here would take seconds
+const MAX_HASHED_BYTES = 16 * 1024 * 1024; // hashing more in the browser would take seconds
 const TEXT = "text/plain;charset=UTF-8";
 
-/** @param {string} name as a person types it @returns {string} a key */
+/** @param {string} name as typed by the user @returns {string} a key */
 export function keyOf(name) {
   utf8(name);
   return name.replace(/[^A-Za-z0-9\-._~!$&'()*+,;=:@/]/gu, encodeURIComponent);
 }
 
-/** @param {string} key @returns {string} as a person reads it: what is invisible or turns the text round stays encoded; the key itself where it is no UTF-8 */
-export function nameOf(key) {
+/** @param {string} key @returns {string} as the writer spelled it; the key itself if it is not UTF-8 */
+export function plainNameOf(key) {
   try {
-    return decodeURIComponent(key).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, encodeURIComponent);
+    return decodeURIComponent(key);
   } catch {
     return key;
   }
 }
+
+/** @param {string} key @returns {string} readable form: invisible characters and direction overrides stay encoded; the key itself if it is not UTF-8 */
+export const nameOf = (key) => plainNameOf(key).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, encodeURIComponent);
 
 /** @param {Client} client @param {string} space @param {string} key @param {string} word */
 function row({ session }, space, key, word) {
@@ -56,7 +59,7 @@ function row({ session }, space, key, word) {
   return { resource: `${spaceId(session.owner, space)}/kv/${key}`, ability: `tinycloud.kv/${word}` };
 }
 
-/** @param {Headers} headers @param {Bytes} body @param {string} asked @returns {Value} its bytes are those of the version */
+/** @param {Headers} headers @param {Bytes} body @param {string} asked @returns {Value} checked: the bytes match the version */
 function valueOf(headers, body, asked) {
   const etag = headers.get("ETag");
   if (!etag) throw malformed(asked, "it has no ETag");
@@ -76,7 +79,7 @@ function headersOf(said, asked) {
   }
 }
 
-/** @param {Value} value @returns {string} ConsoleError `not-text` where it is no UTF-8 */
+/** @param {Value} value @returns {string} throws ConsoleError `not-text` if it is not UTF-8 */
 export function textOf({ body }) {
   try {
     return text(body);
@@ -122,7 +125,7 @@ export async function head(client, space, key) {
  */
 export async function put(client, space, key, body, { type, onProgress, signal, ...conditions } = {}) {
   const kind = type ?? (typeof body === "string" ? TEXT : undefined);
-  const sent = typeof body === "string" ? utf8(body) : body instanceof Blob ? body.slice() : body; // a Blob's own type is not sent
+  const sent = typeof body === "string" ? utf8(body) : body instanceof Blob ? body.slice() : body; // drop the Blob's own type, which would be sent
   const headers = { ...(kind === undefined ? {} : { "Content-Type": kind }), ...conditioned(conditions) };
   const answer = await conditional(client, row(client, space, key, "put"), { headers, body: sent, onProgress, signal });
   return answer.headers.get("ETag") ?? "";
@@ -132,6 +135,9 @@ export async function put(client, space, key, body, { type, onProgress, signal, 
 export async function remove(client, space, key, conditions = {}) {
   await conditional(client, row(client, space, key, "del"), { headers: conditioned(conditions) });
 }
+
+/** Delete values that exist, all or none. @param {Client} client @param {string} space @param {string[]} keys at most 250 */
+export const removeAll = (client, space, keys) => client.invoke(keys.map((key) => row(client, space, key, "del")), {});
 
 /** @param {Client} client @param {string} space @param {string} [prefix] @param {{ limit?: number, cursor?: string | null }} [place] @returns {Promise<Page>} keys, ascending */
 export async function listPage(client, space, prefix = "", { limit = MAX_PAGE_KEYS, cursor = null } = {}) {
@@ -185,9 +191,9 @@ function packed(parts, most, sizes) {
 }
 
 /**
- * Read several values; up to 100 in one request.
+ * Read several values, up to 100 per request.
  * @param {Client} client @param {string} space @param {string[]} keys @param {{ maxBytes?: number }} [more]
- * @returns {Promise<Map<string, Value>>} a key under which there is nothing is not in it
+ * @returns {Promise<Map<string, Value>>} without the keys that have no value
  */
 export async function getMany(client, space, keys, { maxBytes = MAX_VALUE_BYTES } = {}) {
   /** @type {Map<string, Value>} */
@@ -218,6 +224,27 @@ export async function getMany(client, space, keys, { maxBytes = MAX_VALUE_BYTES 
   return found;
 }
 
+/**
+ * Read the headers of values, up to 100 per request.
+ * @param {Client} client @param {string} space @param {string[]} keys
+ * @returns {Promise<Map<string, Headers>>} without the keys that have no value
+ */
+export async function headMany(client, space, keys) {
+  /** @type {Map<string, Headers>} */
+  const found = new Map();
+  for (const pack of packed([...new Set(keys)], MOST_READS, (key) => [key.length, 0])) {
+    const answer = await client.call(pack.map((key) => row(client, space, key, "metadata")), { repeatable: true });
+    if (pack.length === 1) {
+      if (answer.status !== 404) found.set(pack[0], requireSuccess(answer).headers);
+      continue;
+    }
+    const results = jsonOf(requireSuccess(answer))?.results;
+    if (!Array.isArray(results)) throw malformed(answer.asked, "it has no results");
+    for (const one of results) if (one?.ok && pack.includes(one.key)) found.set(one.key, headersOf(one.headers, answer.asked));
+  }
+  return found;
+}
+
 /** @param {{ key: string, body: Bytes }[]} parts @returns {[Bytes, string]} a form, and its content type */
 function multipart(parts) {
   const boundary = hex(random(24));
@@ -230,16 +257,16 @@ function multipart(parts) {
 }
 
 /**
- * Write several texts in as few commits as the node takes, each all or nothing; large ones one by one.
+ * Write several texts in as few commits as possible, each all or nothing. Large texts are written one by one.
  * @param {Client} client @param {string} space @param {Map<string, string>} values
- * @returns {Promise<void>} ConsoleError `batch-incomplete` with `details.done` and `left` where some were written
+ * @returns {Promise<void>} throws ConsoleError `batch-incomplete` with `details.done` and `left` if only some were written
  */
 export async function putMany(client, space, values) {
   const parts = [...values].map(([key, body]) => ({ key, body: utf8(body) }));
   const isSmall = (/** @type {{ body: Bytes }} */ { body }) => body.length <= MAX_SMALL_BYTES;
   const packs = packed(parts.filter(isSmall), MOST_WRITES, ({ key, body }) => [key.length, body.length]);
   packs.push(...parts.filter((part) => !isSmall(part)).map((part) => [part]));
-  parts.forEach(({ key }) => row(client, space, key, "put")); // all keys are sound before anything is sent
+  parts.forEach(({ key }) => row(client, space, key, "put")); // check all keys before sending anything
   for (const [at, pack] of packs.entries()) {
     const keys = pack.map(({ key }) => key);
     try {

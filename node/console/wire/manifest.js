@@ -1,5 +1,5 @@
 // @ts-check
-/** App manifests: what an application asks for, read strictly and expanded into resources (spec/manifests.md). */
+/** App manifests: parse an application's requested rights strictly and expand them into resources (spec/manifests.md). */
 
 import { URI_CHAR, isDid, isNetworkId, isSpaceId } from "./did.js";
 import { ConsoleError } from "./errors.js";
@@ -20,7 +20,7 @@ const PERMISSION_MEMBERS = "service space path actions caveats skipPrefix expiry
 const SECRET_MEMBERS = "name scope actions expiry description".split(" ");
 const [KV, VAULT, ENCRYPTION, DEFAULT_SPACE] = ["tinycloud.kv", "tinycloud.vault", "tinycloud.encryption", "applications"];
 const [MOST_ENTRIES, MOST_FAULTS] = [256, 50];
-// MF20: any other spelling of a service, a path or an action would be read as one thing here and as another by a node.
+// MF20: the console and the node could understand any other spelling of a service, path or action differently.
 const SERVICE = /^tinycloud\.[a-z][a-z0-9-]*$/;
 const PATH = new RegExp(`^(?!(?:.*/)?\\.{1,2}(?:/|$))(?:${URI_CHAR}|[:/])*$`);
 const NAME = new RegExp(`^${URI_CHAR}+$`);
@@ -73,7 +73,7 @@ function fullAction(service, word) {
   return Object.hasOwn(ACTIONS, of) && !ACTIONS[of].includes(name) ? null : full;
 }
 
-/** Reads one manifest; every fault is noted, and reading goes on. @param {any} value */
+/** A reader of one manifest. It records every fault and continues. @param {any} value */
 function reading(value) {
   /** @type {Fault[]} */
   const faults = [];
@@ -131,7 +131,7 @@ function reading(value) {
     if (spec !== true && !isObject(spec) && !Array.isArray(spec) && typeof spec !== "string") note(at, "must be true, an action, a list of them, or an object");
     const given = isObject(spec) || spec === true ? (members.actions === undefined ? ["read"] : members.actions) : spec;
     const words = (Array.isArray(given) ? given : [given]).map((word) => typeof word === "string" ? word.replace(/^tinycloud\.kv\//, "") : "");
-    // The word is not repeated: whoever writes a value there must not find it in a log.
+    // Do not quote the word: it may be a secret value that must not reach a log.
     if (!words.length || !words.every((word) => Object.hasOwn(SECRET_ACTIONS, word))) note(at, "names no action: read, write, delete, list, metadata");
     const name = (text(members, "name", `${at}.`) || key).replace(BLANKS, "");
     if (!NAME_PATTERN.test(name)) note(`${at}.name`, "is no name of a secret");
@@ -166,7 +166,7 @@ function reading(value) {
   return { faults, expiryMs, tier, permissions: [...permissions, ...secrets], space, prefix, description, did: did ?? null };
 }
 
-/** @param {Resource[]} resources @returns {Resource[]} equal ones joined, the first one's place stays */
+/** @param {Resource[]} resources @returns {Resource[]} merged: equal resources are joined at the position of the first */
 function merged(resources) {
   /** @type {Map<string, Resource>} */
   const found = new Map();
@@ -184,7 +184,7 @@ function merged(resources) {
   return [...found.values()];
 }
 
-/** @param {unknown} value untrusted JSON @returns {Manifest} ConsoleError `manifest-invalid` has `details.faults`: each with its member's path */
+/** @param {unknown} value untrusted JSON @returns {Manifest} throws ConsoleError `manifest-invalid`, whose `details.faults` have the path of the member */
 export function parseManifest(value) {
   const { faults, expiryMs, tier, permissions, space, prefix, description, did } = reading(value);
   if (faults.length) {
@@ -224,7 +224,7 @@ export function parseManifest(value) {
   return { appId, name, description, did, expiryMs, resources: merged([...resources, ...reads]) };
 }
 
-/** @param {{ service: string }} right @param {string[]} features of the node @returns {boolean} whether the node serves it; what only a default asks for is left out of a grant, what is stated has to be refused */
+/** @param {{ service: string }} right @param {string[]} features of the node @returns {boolean} whether the node serves it. If not, omit a right that only a default adds, and refuse a stated one */
 export function isServed({ service }, features) {
   const name = service.slice("tinycloud.".length);
   return ["kv", "capabilities", "delegation", "space", "encryption"].includes(name) || features.includes(name);

@@ -1,5 +1,5 @@
 // @ts-check
-/** What the node says about itself. */
+/** The node's description of itself. */
 
 import { ed25519Key } from "./did.js";
 import { ConsoleError } from "./errors.js";
@@ -10,12 +10,12 @@ import { exchange, jsonOf, malformed, requireSuccess } from "./transport.js";
  * @property {string} nodeId its DID
  * @property {string} version
  * @property {string[]} features
- * @property {boolean} inTee what it says; proves nothing by itself
+ * @property {boolean} inTee the node's own claim; proves nothing by itself
  * @property {string} attestation who has to prove code: delegates, everyone, off
  * @property {string[]} trustRoots SHA-256 of roots that are not Intel's, hex
  */
 
-/** @returns {Promise<NodeInfo>} asked anew each time */
+/** @returns {Promise<NodeInfo>} requested anew each time */
 export async function info() {
   const asked = "what the node says about itself";
   const said = jsonOf(requireSuccess(await exchange({ path: "/info", repeatable: true, asked })));
@@ -33,7 +33,7 @@ export async function info() {
   };
 }
 
-/** @param {string} expected DID of the node that a session was made at @returns {Promise<NodeInfo>} */
+/** @param {string} expected DID of the node at which a session was made @returns {Promise<NodeInfo>} */
 export async function requireNode(expected) {
   const said = await info();
   if (said.nodeId === expected) return said;

@@ -1,5 +1,5 @@
 // @ts-check
-/** A recovery phrase kept in this browser, sealed by a passkey (WebAuthn PRF): opened by a finger or a PIN. */
+/** A recovery phrase stored in this browser, sealed by a passkey (WebAuthn PRF). A fingerprint or PIN opens it. */
 
 import { concat, random, utf8 } from "./bytes.js";
 import { ConsoleError } from "./errors.js";
@@ -34,7 +34,7 @@ async function sealingKey(id, salt) {
   return crypto.subtle.deriveKey(how, secret, { name: "AES-GCM", length: 256 }, false, ["encrypt", "decrypt"]);
 }
 
-/** @param {string} phrase @param {string} name of the owner, shown by the browser @returns {Promise<void>} makes a passkey, and keeps the phrase sealed by it */
+/** @param {string} phrase @param {string} name of the owner, shown by the browser @returns {Promise<void>} creates a passkey, seals the phrase with it and stores it */
 export async function keepPhrase(phrase, name) {
   const entropy = await entropyOf(phrase);
   const publicKey = /** @type {PublicKeyCredentialCreationOptions} */ ({
@@ -52,10 +52,10 @@ export async function keepPhrase(phrase, name) {
   await inStore((store) => store.put({ id, salt, sealed: concat(iv, new Uint8Array(sealed)) }, KEPT));
 }
 
-/** @returns {Promise<boolean>} whether a phrase is kept here */
+/** @returns {Promise<boolean>} whether this browser stores a phrase */
 export const isKept = async () => (await inStore((store) => store.get(KEPT))) !== undefined;
 
-/** @returns {Promise<string>} the phrase that is kept, opened by its passkey */
+/** @returns {Promise<string>} the stored phrase, opened by its passkey */
 export async function keptPhrase() {
   const kept = await inStore((store) => store.get(KEPT));
   if (!kept) throw unavailable();

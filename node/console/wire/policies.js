@@ -1,11 +1,11 @@
 // @ts-check
-/** Policies of release: what code may receive keys under a grant (spec/release.md). */
+/** Release policies: which code may receive keys under a grant (spec/release.md). */
 
 import { ConsoleError } from "./errors.js";
 
 /**
- * @typedef {{[member: string]: any}} Policy as a grant states it
- * @typedef {{ policy: Policy, did: string | null }} Approved `did`: of the backend at which the code was seen
+ * @typedef {{[member: string]: any}} Policy in the form that a grant states
+ * @typedef {{ policy: Policy, did: string | null }} Approved `did`: of the backend that ran the code
  */
 
 export const REGISTERS = ["mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"];
@@ -43,8 +43,8 @@ function faultOf(policy) {
 }
 
 /**
- * Read what `sealspace backend show --json` printed, or a policy alone. The node reads it again, and refuses more.
- * @param {unknown} value untrusted JSON @returns {Approved} one that names code
+ * Parse the output of `sealspace backend show --json`, or a policy alone. The node validates it again, more strictly.
+ * @param {unknown} value untrusted JSON @returns {Approved} a policy that names code
  */
 export function parseApproved(value) {
   const shown = isObject(value) && value.policy !== undefined;
@@ -55,9 +55,9 @@ export function parseApproved(value) {
 }
 
 /**
- * @param {{[field: string]: any}} evidence of `backends.evidenceOf`
- * @returns {{ policy: Policy, refusals: ("tcbStatus" | "advisories" | "tdAttributes")[] }} exactly that code under the
- *   strict terms, and what of the platform they refuse; ConsoleError `malformed-answer` where it does not say which code
+ * @param {{[field: string]: any}} evidence returned by `backends.evidenceOf`
+ * @returns {{ policy: Policy, refusals: ("tcbStatus" | "advisories" | "tdAttributes")[] }} a policy for exactly that
+ *   code under strict terms, and the terms that the platform fails; throws ConsoleError `malformed-answer` if the code is missing
  */
 export function policyOf(evidence) {
   const { compose_hash: compose, app_id: appId, key_provider: provider } = evidence;
@@ -67,7 +67,7 @@ export function policyOf(evidence) {
   if (compose) policy.composeHashes = [compose];
   if (appId) policy.appIds = [appId];
   if (provider) policy.keyProviders = [provider];
-  // With a register left out, a token would state a policy that is met by more code.
+  // A policy without one of the registers would accept other code too.
   if (faultOf(policy)) throw new ConsoleError("malformed-answer", `the evidence does not say which code: ${faultOf(policy)}`);
   /** @type {("tcbStatus" | "advisories" | "tdAttributes")[]} */
   const refusals = [];

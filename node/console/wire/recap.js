@@ -1,5 +1,5 @@
 // @ts-check
-/** Capabilities, and how a sign-in text states them: the ReCap resource and the sentence that says the same. */
+/** Capabilities in a sign-in text: the ReCap resource, and the sentence with the same content. */
 
 import { base64url, utf8 } from "./bytes.js";
 import { byCodePoint } from "./canonical_json.js";
@@ -19,7 +19,7 @@ export function attenuations(capabilities) {
   return stated;
 }
 
-/** @param {Capability[]} capabilities @returns {Capability[]} each once, in order of appearance */
+/** @param {Capability[]} capabilities @returns {Capability[]} without duplicates, in order of appearance */
 export function distinctCapabilities(capabilities) {
   return [...new Map(capabilities.map((one) => [`${one.resource} ${one.ability}`, one])).values()];
 }

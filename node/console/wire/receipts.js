@@ -1,5 +1,5 @@
 // @ts-check
-/** Receipts of the releases from a network, each verified here, and the documents that they name. */
+/** Receipts of a network's releases, verified in the browser, and the documents that they name. */
 
 import { hex, sha256 } from "./bytes.js";
 import { networkId } from "./did.js";
@@ -39,7 +39,7 @@ const isList = (list, most, isOne) => Array.isArray(list) && list.length <= most
 const isJudged = (one) => one === null || (has(one, JUDGED) && [one.record, one.collateral].every(isDigest) &&
   [one.quote, one.eventLog, one.nonce].every((digest) => digest === null || isDigest(digest)));
 
-/** @param {any} one @returns {boolean} whether each member is of the kind that the SDK reads */
+/** @param {any} one @returns {boolean} whether each member has the type that the SDK expects */
 const isReceipt = (one) => has(one, MEMBERS) && one.type === "sealspace.receipt/v1" && one.verdict === "authorised" &&
   [one.node, one.network, one.owner, one.invoker, one.invocation].every(isText) &&
   [one.requestHash, one.receiverPublicKeyHash].every(isDigest) && GROUNDS.includes(one.ground) && MODES.includes(one.mode) &&
@@ -50,7 +50,7 @@ const isReceipt = (one) => has(one, MEMBERS) && one.type === "sealspace.receipt/
 const invalid = (why) => new ConsoleError("receipt-invalid", `a receipt does not hold: ${why}`, { hint: "trust nothing that it says" });
 
 /**
- * Check who signed a receipt and what it is about; not that it is recorded in the node's audit chain.
+ * Check a receipt's signer, node and network. This does not check that the node's audit chain contains it.
  * @param {any} receipt untrusted @param {string} node DID @param {string} network id @returns {Promise<Receipt>}
  */
 export async function verify(receipt, node, network) {
@@ -64,7 +64,7 @@ export async function verify(receipt, node, network) {
 
 /**
  * @param {Client} client @param {{ after?: string | null, network?: string, filter?: (receipt: Receipt) => boolean }} [asked]
- *   `after` of the page before @returns {Promise<{ receipts: Receipt[], after: string | null }>} at most 100, oldest first
+ *   `after` of the previous page @returns {Promise<{ receipts: Receipt[], after: string | null }>} at most 100, oldest first
  */
 export async function list(client, { after = null, network = networkId(client.session.owner), filter = () => true } = {}) {
   const leaf = after === null ? "receipts" : `receipts?after=${pathSegment(after)}`;
@@ -78,7 +78,7 @@ export async function list(client, { after = null, network = networkId(client.se
   return { receipts: receipts.filter(filter), after: typeof page.after === "string" ? page.after : null };
 }
 
-/** @param {Client} client @param {string} digest SHA-256 out of a receipt, hex @param {string} [network] @returns {Promise<Uint8Array<ArrayBuffer>>} the document, of that digest */
+/** @param {Client} client @param {string} digest SHA-256 from a receipt, hex @param {string} [network] @returns {Promise<Uint8Array<ArrayBuffer>>} the document; its digest is checked */
 export async function readDocument(client, digest, network = networkId(client.session.owner)) {
   const wanted = rows(network, ["sealspace.encryption/receipts"]);
   const path = networkPath(network, `receipts/${digest}`);

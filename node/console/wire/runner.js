@@ -1,5 +1,5 @@
 // @ts-check
-/** Requests to a runner, which is another origin than the node: each is signed for its DID, program and body. */
+/** Requests to a runner, which has a different origin than the node. Each is signed for the runner's DID, program and body. */
 
 import { base64url, sha256, utf8 } from "./bytes.js";
 import { ed25519Key } from "./did.js";
@@ -10,21 +10,21 @@ import { exchange, jsonOf } from "./transport.js";
 /**
  * @typedef {import("./session.js").Session} Session
  * @typedef {import("./bytes.js").Bytes} Bytes
- * @typedef {{ url: string, did: string, start: string }} Runner `did` as it states it: the caller compares it with what is
- *   known. `start` names one start of it: whatever it states, a call that is signed for it runs at most there (RN178)
+ * @typedef {{ url: string, did: string, start: string }} Runner `did` as stated by the runner: the caller
+ *   compares it with the known DID. `start` identifies one start of the runner: a call signed for it runs at no other (RN178)
  */
 
 const CALL = "sealspace.run/call";
 const CALL_FACT = "sealspace.run.call/v1";
 const SIGN_IN_HEADER = "Sealspace-Sign-In";
-const SIGN_IN_S = 86_400; // a runner takes none that is older
+const SIGN_IN_S = 86_400; // a runner rejects an older sign-in
 const TIMEOUT_MS = 30_000;
 const MAX_ANSWER_BYTES = 1024 * 1024;
 const MAX_TEXT_CHARS = 300;
-/** Of failures on the way, which the transport words as the node's. @type {{[code: string]: string}} */
+/** Messages for transport failures; the transport's own messages name the node. @type {{[code: string]: string}} */
 const ON_THE_WAY = { "node-unreachable": "runner-unreachable", aborted: "runner-unreachable", "too-large": "runner-unusable", "malformed-answer": "runner-unusable" };
 
-/** @param {unknown} text of the runner @returns {string} short, without what is invisible */
+/** @param {unknown} text sent by the runner @returns {string} shortened, without invisible characters */
 const shown = (text) => (typeof text === "string" ? text.slice(0, MAX_TEXT_CHARS).replace(/[\p{C}\p{Zl}\p{Zp}]/gu, "\ufffd") : "");
 
 /**
@@ -61,10 +61,10 @@ export const unusable = (why) => new ConsoleError("runner-unusable", `the runner
 
 // --- in the owner's name ---------------------------------------------------------------------------------------------
 
-/** @param {Session} session @returns {import("./recap.js").Capability[]} what a wallet's session has to hold */
+/** @param {Session} session @returns {import("./recap.js").Capability[]} the rights that a wallet's session needs */
 const callRights = (session) => rows(`${session.space}/run`, [CALL]);
 
-/** @param {Session} session @returns {boolean} whether it may call in its owner's name now */
+/** @param {Session} session @returns {boolean} whether the session may call in its owner's name now */
 export function mayCall(session) {
   try {
     return proofsFor(session, callRights(session)) !== null;
@@ -73,27 +73,27 @@ export function mayCall(session) {
   }
 }
 
-/** Have the wallet let the session call; one signature. @param {Session} session @param {import("./wallets.js").Owner} owner @returns {Promise<void>} */
+/** Ask the wallet to let the session call; takes one signature. @param {Session} session @param {import("./wallets.js").Owner} owner @returns {Promise<void>} */
 export async function allowCalls(session, owner) {
   if (!mayCall(session)) await addRights(session, owner, callRights(session), SIGN_IN_S);
 }
 
 /**
- * @param {Session} session @param {Runner} runner @param {string} program that is called, or what stands in its place
- * @param {Bytes} body @returns {Promise<{[name: string]: string}>} headers of one request: the token is used up by it
+ * @param {Session} session @param {Runner} runner @param {string} program the called program, or a substitute such as `secrets/generate`
+ * @param {Bytes} body @returns {Promise<{[name: string]: string}>} headers for one request, because the token works once
  */
 export async function callHeaders(session, runner, program, body) {
   const wanted = rows(`${session.space}/run/${program}`, [CALL]);
   const { proofs } = proofsFor(session, wanted);
   const fact = { type: CALL_FACT, program, bodySha256: base64url(await sha256(body)), runner: runner.did, start: runner.start };
   const { token } = await sessionToken(session, { aud: runner.did, capabilities: wanted, proofs, facts: [fact] });
-  const signIn = session.grants.find(({ cid }) => cid === proofs[0])?.token; // a runner keeps none
+  const signIn = session.grants.find(({ cid }) => cid === proofs[0])?.token; // sent with each call: a runner does not store sign-ins
   return { Authorization: token, ...(signIn === undefined ? {} : { [SIGN_IN_HEADER]: signIn }) };
 }
 
 /**
- * Ask for something of the owner's; tried once, since what a try did is not known. Where the runner was started anew since
- * it was looked at, it did nothing, and is asked once more (RN178).
+ * Send a signed request to the runner, once, because a failed try may have had an effect. If the runner has restarted since
+ * `look`, it rejects the request without effect; then send it once more (RN178).
  * @param {Session} session @param {Runner} runner @param {string} program as `callHeaders`
  * @param {{ method: "GET" | "POST" | "DELETE", path: string, json?: import("./canonical_json.js").Json }} request
  * @returns {Promise<any>} as `ask`
@@ -109,10 +109,10 @@ export async function askSigned(session, runner, program, { json, ...request }) 
   } catch (error) {
     if (/** @type {any} */ (error).details?.problem !== "call-start") throw error;
     const { start } = await look(runner.url);
-    if (start === runner.start) throw error; // the refusal is a lie, and a second token could be a second run
-    return once({ ...runner, start }); // for the DID that was compared before
+    if (start === runner.start) throw error; // the refusal is false: sign no second token, which could cause a second run
+    return once({ ...runner, start }); // keep the DID that was checked before
   }
 }
 
-/** Send what its owner signed, which may be sent again. @param {Runner} runner @param {string} path @param {Bytes | string} body @returns {Promise<any>} as `ask` */
+/** Send a statement that the owner signed; repeating it is harmless. @param {Runner} runner @param {string} path @param {Bytes | string} body @returns {Promise<any>} as `ask` */
 export const send = (runner, path, body) => ask(runner.url, { path, body, headers: { "Content-Type": "application/json" }, repeatable: true });

@@ -1,5 +1,5 @@
 // @ts-check
-/** Secrets: named texts or bytes, sealed in the browser, kept in the owner's `secrets` space. */
+/** Secrets: named texts or bytes, sealed in the browser and stored in the owner's `secrets` space. */
 
 import { base64, fromBase64, text, utf8 } from "./bytes.js";
 import { strictJson } from "./canonical_json.js";
@@ -12,12 +12,14 @@ import { SECRETS_SPACE } from "./session.js";
 
 /**
  * @typedef {import("./client.js").Client} Client
- * @typedef {{ scope: string | null, name: string, label: string, path: string }} SecretName
+ * @typedef {{ scope: string | null, name: string, label: string, path: string, hasNote?: boolean }} SecretName
  * @typedef {{ value: string | Uint8Array<ArrayBuffer>, createdAt: string, updatedAt: string, etag: string }} Secret
  */
 
 const ALL = "vault/secrets/";
 const SCOPED = "vault/secrets/scoped/";
+/** Notes are sealed values of their own, so that a program that may open a secret cannot read its note (EN33). */
+const NOTES = "vault/secrets/notes/";
 const METADATA = {
   "x-vault-version": "2",
   "x-vault-cipher": "tinycloud-network-envelope",
@@ -27,7 +29,7 @@ export const NAME_PATTERN = /^[A-Z][A-Z0-9_]*$/;
 export const PROTECTED = "PROTECTED_";
 export const MAX_SECRET_BYTES = 1024 * 1024;
 
-/** @param {string} scope @returns {string} in lower case, dashes for all else */
+/** @param {string} scope @returns {string} in lower case, with dashes for other characters */
 export function canonicalScope(scope) {
   const canonical = scope.trim().toLowerCase().replace(/[^a-z0-9-]/gu, "-").replace(/-{2,}/g, "-").replace(/^-|-$/g, "");
   if (!canonical || canonical === "default" || canonical === "global") {
@@ -36,7 +38,7 @@ export function canonicalScope(scope) {
   return canonical;
 }
 
-/** @param {string} text @returns {boolean} whether it is a scope as it stands, or none */
+/** @param {string} text @returns {boolean} whether the text is a canonical scope, or empty */
 export const isScope = (text) => /^(?!(?:default|global)$)[a-z0-9]+(?:-[a-z0-9]+)*$/.test(text) || !text;
 
 /** @param {string | null} scope null: global @param {string} name @returns {SecretName} checked */
@@ -51,7 +53,7 @@ export function secretName(scope, name) {
   return { scope: canonical, name: trimmed, label: canonical === null ? trimmed : `${canonical}/${trimmed}`, path };
 }
 
-/** @param {string} path @returns {SecretName | null} the one secret that is kept there; null: none, or several */
+/** @param {string} path @returns {SecretName | null} the secret stored at the path; null if the path does not name one secret */
 export function secretAt(path) {
   const [, scope = null, name] = /^vault\/secrets\/(?:scoped\/([a-z0-9-]+)\/)?([A-Z][A-Z0-9_]*)$/.exec(path) ?? [];
   return name === undefined ? null : { scope, name, label: scope === null ? name : `${scope}/${name}`, path };
@@ -63,16 +65,36 @@ const spaceOf = ({ session }) => spaceId(session.owner, SECRETS_SPACE);
 /** @param {Client} client @param {SecretName} secret */
 const labelOf = (client, { path }) => utf8(`tinycloud.vault:${spaceOf(client)}:${path.slice("vault/".length)}`);
 
-/** @param {Client} client @returns {Promise<SecretName[]>} every secret, global ones first; one request for a thousand */
+/** @param {SecretName} secret @returns {SecretName} the place of its note */
+const noteAt = ({ label, path }) => ({ scope: null, name: "", label, path: NOTES + path.slice(ALL.length) });
+
+/** @param {Client} client @returns {Promise<SecretName[]>} every secret, global ones first; one request per thousand */
 export async function list(client) {
-  const found = (await kv.list(client, spaceOf(client), ALL)).flatMap((path) => secretAt(path) ?? []);
+  const keys = await kv.list(client, spaceOf(client), ALL);
+  const known = new Set(keys);
+  const found = keys.flatMap((path) => secretAt(path) ?? []).map((one) => ({ ...one, hasNote: known.has(noteAt(one).path) }));
   return found.sort((one, other) => Number(one.scope !== null) - Number(other.scope !== null));
 }
 
 /** @param {Client} client @param {string | null} scope @param {string} name @returns {Promise<string>} its version */
 export const version = async (client, scope, name) => (await kv.head(client, spaceOf(client), secretName(scope, name).path)).etag;
 
-/** @param {Client} client @param {string} path of a secret @returns {Promise<string | null>} the network that it is sealed to; null: not known */
+/**
+ * Read when secrets were changed last, without opening them.
+ * @param {Client} client @param {string[]} paths
+ * @returns {Promise<Map<string, string>>} when the node stored them; without those that an earlier version stored
+ */
+export async function lastChanges(client, paths) {
+  /** @type {Map<string, string>} */
+  const times = new Map();
+  for (const [path, headers] of await kv.headMany(client, spaceOf(client), paths)) {
+    const when = headers.get("Last-Modified");
+    if (when && Date.parse(when)) times.set(path, when);
+  }
+  return times;
+}
+
+/** @param {Client} client @param {string} path of a secret @returns {Promise<string | null>} the network to which it is sealed; null: unknown */
 export async function networkOf(client, path) {
   try {
     const { body } = await kv.get(client, spaceOf(client), path, { maxBytes: MAX_ENVELOPE_BYTES });
@@ -105,7 +127,7 @@ async function sealed(client, secret, value) {
 }
 
 /**
- * Seal and store a secret; the owner's network is made when missing.
+ * Seal and store a secret. The owner's network is created if missing.
  * @param {Client} client @param {string | null} scope @param {string} name @param {string | Uint8Array<ArrayBuffer>} value
  * @param {{ ifMatch?: string, ifAbsent?: boolean }} [conditions] @returns {Promise<string>} the version
  */
@@ -124,11 +146,13 @@ export async function putMany(client, secrets) {
 }
 
 /** @param {Client} client @param {string | null} scope @param {string} name @returns {Promise<Secret>} opened in person, with the node's help */
-export async function reveal(client, scope, name) {
-  const secret = secretName(scope, name);
+export const reveal = (client, scope, name) => opened(client, secretName(scope, name));
+
+/** @param {Client} client @param {SecretName} secret @returns {Promise<Secret>} */
+async function opened(client, secret) {
   const stored = await kv.get(client, spaceOf(client), secret.path, { maxBytes: MAX_ENVELOPE_BYTES });
   const { networkId: network } = await parseEnvelope(stored.body);
-  // A reader for several owners would open one's key with its own rights, and take it for the other's.
+  // Otherwise one owner's envelope, stored in another owner's space, would be opened and taken for the other owner's secret.
   if (principalOf(network.slice("urn:tinycloud:encryption:".length, network.lastIndexOf(":"))) !== ownerOfSpace(spaceOf(client))) {
     throw new ConsoleError("envelope-broken", `${secret.label} is sealed to another owner's network`);
   }
@@ -137,7 +161,7 @@ export async function reveal(client, scope, name) {
 
 /** @param {Uint8Array} plaintext @param {string} etag @returns {Secret} */
 function readPayload(plaintext, etag) {
-  const broken = () => new ConsoleError("payload-broken", "what is sealed there is no secret"); // nothing of it is shown
+  const broken = () => new ConsoleError("payload-broken", "what is sealed there is no secret"); // do not quote the payload
   let payload;
   try {
     payload = strictJson(text(plaintext));
@@ -155,3 +179,28 @@ function readPayload(plaintext, etag) {
 /** @param {Client} client @param {string | null} scope @param {string} name @param {{ ifMatch?: string }} [conditions] @returns {Promise<void>} */
 export const remove = (client, scope, name, conditions) =>
   kv.remove(client, spaceOf(client), secretName(scope, name).path, conditions);
+
+/** Delete a listed secret together with its note. @param {Client} client @param {SecretName} secret */
+export const removeListed = (client, secret) =>
+  kv.removeAll(client, spaceOf(client), [secret.path, ...(secret.hasNote ? [noteAt(secret).path] : [])]);
+
+/** @param {Client} client @param {SecretName} secret @returns {Promise<{ text: string, etag: string } | null>} its note; null: none */
+export async function noteOf(client, secret) {
+  try {
+    const { value, etag } = await opened(client, noteAt(secret));
+    return { text: typeof value === "string" ? value : "", etag };
+  } catch (error) {
+    if (error instanceof ConsoleError && error.code === "not-found") return null;
+    throw error;
+  }
+}
+
+/**
+ * Seal and store the note of a secret; an empty text deletes it.
+ * @param {Client} client @param {SecretName} secret @param {string} text @param {string | null} etag of the note that it replaces; null: of none
+ */
+export async function putNote(client, secret, text, etag) {
+  const [note, conditions] = [noteAt(secret), etag === null ? { ifAbsent: true } : { ifMatch: etag }];
+  if (text) await kv.put(client, spaceOf(client), note.path, await sealed(client, note, text), conditions);
+  else if (etag !== null) await kv.remove(client, spaceOf(client), note.path, { ifMatch: etag });
+}

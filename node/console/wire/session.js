@@ -1,5 +1,5 @@
 // @ts-check
-/** Sessions: a key of the browser that cannot be exported, and what the owner granted it. */
+/** Sessions: a browser key that cannot be exported, and the owner's grants to it. */
 
 import { encodeCacao } from "./cacao.js";
 import { tokenCid } from "./cid.js";
@@ -15,20 +15,20 @@ import { mintUcan } from "./ucan.js";
  * @typedef {import("./recap.js").Capability} Capability
  * @typedef {import("./wallets.js").Owner} Owner
  * @typedef {{ cid: string, token?: string, capabilities: Capability[], expiresAt: number }} Grant `expiresAt` in epoch
- *   seconds; `token` as it was signed
+ *   seconds; `token` as signed
  * @typedef {{ network: string, publicEncryptionKey: string, keyVersion: number }} Pin
  */
 /**
  * @typedef {object} Session immutable but for its grants and pins
- * @property {string} owner DID for whom it acts
+ * @property {string} owner DID of the owner for whom it acts
  * @property {"wallet" | "phrase"} kind of the owner
  * @property {string} did of the session's key
  * @property {CryptoKeyPair} keys the private one cannot be exported
- * @property {string} node DID of the node it was made at
+ * @property {string} node DID of the node at which it was made
  * @property {string} space id of the primary space
  * @property {number} expiresAt epoch seconds
- * @property {Grant[]} grants the sign-in first; none: the owner's own key
- * @property {Pin[]} pins keys of networks that were sealed to
+ * @property {Grant[]} grants the sign-in first; empty if the key is the owner's own
+ * @property {Pin[]} pins keys of the networks used for sealing
  */
 
 export const SESSION_TTL_S = 7 * 86400;
@@ -38,6 +38,8 @@ export const KV_ABILITIES = ["get", "put", "del", "list", "metadata"].map((one) 
 const HOST_GRANT_TTL_S = 3600;
 const INVOCATION_TTL_S = 60;
 const [DATABASE, STORE, CURRENT] = ["sealspace-console", "sessions", "current"];
+/** The key that waits for `sealspace console`; see `link.js`. */
+export const PENDING = "pending";
 const tabs = new BroadcastChannel(DATABASE);
 
 /** @returns {number} epoch seconds */
@@ -46,7 +48,7 @@ export const nowS = () => Date.now() / 1000;
 /** @param {string} resource @param {string[]} abilities @returns {Capability[]} */
 export const rows = (resource, abilities) => abilities.map((ability) => ({ resource, ability }));
 
-/** @param {string} space id @returns {Capability[]} everything of a space that a sign-in asks for */
+/** @param {string} space id @returns {Capability[]} all rights to a space that a sign-in asks for */
 export const wholeSpace = (space) => [
   ...rows(`${space}/kv`, KV_ABILITIES),
   ...rows(`${space}/capabilities`, ["tinycloud.capabilities/read"]),
@@ -55,7 +57,7 @@ export const wholeSpace = (space) => [
 
 /**
  * @param {string} owner DID @param {string} [space] short name or id of the primary one
- * @param {string[]} [spaces] further ones @returns {Capability[]} what a sign-in of the console asks for
+ * @param {string[]} [spaces] further ones @returns {Capability[]} the rights that a console sign-in asks for
  */
 export function consoleCapabilities(owner, space = "default", spaces = []) {
   const primary = spaceId(owner, space);
@@ -75,7 +77,7 @@ export function consoleCapabilities(owner, space = "default", spaces = []) {
 /**
  * Post a delegation.
  * @param {string} token @param {Capability[]} capabilities of it
- * @returns {Promise<string[]>} ids of those of its spaces that the node does not host
+ * @returns {Promise<string[]>} ids of its spaces that the node does not host
  */
 export async function register(token, capabilities) {
   const asked = "registering a delegation";
@@ -133,14 +135,14 @@ export async function walletToken(owner, { uri, capabilities, ttlS }) {
 }
 
 /** @param {string[]} spaces ids that are not hosted */
-function requireHosted(spaces) {
+export function requireHosted(spaces) {
   if (!spaces.length) return;
   const hint = "ask the node's operator to admit you as an owner";
   throw new ConsoleError("spaces-not-hosted", "the node does not host these spaces", { hint, details: { spaces } });
 }
 
 /**
- * Register what the owner signs, and have spaces hosted that are not: at most one further signature.
+ * Register the owner's sign-in, and host the spaces that the node does not host yet. Takes at most one further signature.
  * @param {(uri: string, capabilities: Capability[], ttlS: number) => Promise<{ token: string, expiresAt: number }>} sign
  * @param {string} did of the delegate @param {Capability[]} capabilities @param {number} ttlS @returns {Promise<Grant>}
  */
@@ -158,18 +160,18 @@ async function registered(sign, did, capabilities, ttlS) {
 }
 
 /** @returns {Promise<CryptoKeyPair>} Ed25519; the private key cannot be exported */
-const newKeys = () =>
+export const newKeys = () =>
   /** @type {Promise<CryptoKeyPair>} */ (crypto.subtle.generateKey("Ed25519", false, ["sign", "verify"])).catch((cause) => {
     const hint = "use a current version of Chrome, Edge, Firefox or Safari";
     throw new ConsoleError("browser-too-old", "this browser cannot make the keys that are needed", { hint, cause });
   });
 
 /**
- * Sign in: one signature of a wallet, and a second one where the node hosts no spaces by itself. The session is kept.
+ * Sign in and store the session. A wallet signs once, and a second time if the node does not host spaces by itself.
  * @param {Owner} owner
  * @param {{ space?: string, spaces?: string[], capabilities?: Capability[], expiresS?: number, nodeId?: string }} [asked]
- *   names of spaces (a primary one and further ones), or exactly these capabilities in place of them; DID of the node
- *   that is meant: another one gets nothing to read and the wallet nothing to sign
+ *   names of spaces (a primary one and further ones), or exactly these capabilities instead; DID of the
+ *   intended node: another node receives no token, and the wallet signs nothing
  * @returns {Promise<Session>}
  */
 export async function signIn(owner, { space = "default", spaces = [], capabilities, expiresS = SESSION_TTL_S, nodeId } = {}) {
@@ -198,9 +200,17 @@ export async function signIn(owner, { space = "default", spaces = [], capabiliti
     const own = wanted.filter(({ resource }) => resource.startsWith("tinycloud:"));
     await registered((aud, rows_, ttlS) => sessionToken(session, { aud, capabilities: rows_, ttlS }), owner.did, own, HOST_GRANT_TTL_S);
   }
-  await inStore((store) => store.put(session, CURRENT));
-  tabs.postMessage(session.did);
+  await begin(session);
   return session;
+}
+
+/** Make a session the one of this browser, in every tab. @param {Session} session */
+export async function begin(session) {
+  await inStore((store) => {
+    store.delete(PENDING);
+    return store.put(session, CURRENT);
+  });
+  tabs.postMessage(session.did);
 }
 
 /**
@@ -217,7 +227,7 @@ export async function sessionToken(session, { aud, capabilities, proofs = [], fa
   return { token: await mintUcan(claims, session.keys.privateKey), expiresAt: exp };
 }
 
-// --- what a session holds --------------------------------------------------------------------------------------------
+// --- the rights of a session -----------------------------------------------------------------------------------------
 
 /** @param {Capability} held @param {Capability} wanted */
 function covers(held, wanted) {
@@ -231,7 +241,7 @@ function covers(held, wanted) {
 
 /**
  * @param {Session} session @param {Capability[]} wanted
- * @returns {{ proofs: string[], expiresAt: number }} ids to cite, as few as do, and when the first of them ends
+ * @returns {{ proofs: string[], expiresAt: number }} ids to cite, a single one if possible, and the earliest expiry among them
  */
 export function proofsFor(session, wanted) {
   const now = nowS();
@@ -254,10 +264,10 @@ export function proofsFor(session, wanted) {
 }
 
 /**
- * Have the wallet give the session further rights of the owner; one signature, and one more to have a space hosted.
- * @param {Session} session @param {Owner} owner the same as signed in @param {Capability[]} capabilities
- * @param {number} [mostS] for how long at most
- * @returns {Promise<void>} a phrase's session holds everything already
+ * Ask the wallet to grant the session further rights. Takes one signature, and one more if a space has to be hosted.
+ * @param {Session} session @param {Owner} owner the owner who signed in @param {Capability[]} capabilities
+ * @param {number} [mostS] longest lifetime in seconds
+ * @returns {Promise<void>} does nothing for a phrase's session, which has every right
  */
 export async function addRights(session, owner, capabilities, mostS = Infinity) {
   if (session.kind === "phrase") return;
@@ -274,7 +284,7 @@ export async function addRights(session, owner, capabilities, mostS = Infinity) 
   await keep(session);
 }
 
-// --- keeping ---------------------------------------------------------------------------------------------------------
+// --- storage ---------------------------------------------------------------------------------------------------------
 
 /** @template T @param {IDBRequest<T>} request @returns {Promise<T>} */
 const settled = (request) =>
@@ -285,8 +295,8 @@ const settled = (request) =>
 
 /**
  * @template T
- * @param {(store: IDBObjectStore) => IDBRequest<T>} work on what this origin keeps; what it asks for when the request
- *   has succeeded is of the same transaction
+ * @param {(store: IDBObjectStore) => IDBRequest<T>} work runs on this origin's store. Requests that it makes
+ *   in its request's `success` handler belong to the same transaction
  * @returns {Promise<T>}
  */
 export async function inStore(work) {
@@ -296,7 +306,7 @@ export async function inStore(work) {
     const database = await settled(opening);
     try {
       const transaction = database.transaction(STORE, "readwrite");
-      // What a request did is kept only when its transaction completes.
+      // A write is durable only after its transaction has completed.
       const completed = new Promise((resolve, reject) => {
         transaction.oncomplete = resolve;
         transaction.onabort = () => reject(transaction.error);
@@ -313,7 +323,7 @@ export async function inStore(work) {
 }
 
 /**
- * Keep what a session got, beside what it got in other tabs; not where it was signed out or replaced there.
+ * Store a session's new grants and pins, and add those from other tabs. Fails if another tab signed out or signed in anew.
  * @param {Session} session @returns {Promise<void>}
  */
 export async function keep(session) {
@@ -333,12 +343,12 @@ export async function keep(session) {
   if (!isKept) throw new ConsoleError("session-expired", "it was signed out in another tab", { hint: "sign in again" });
 }
 
-/** @param {any} kept by this version or another one @returns {boolean} */
+/** @param {any} kept a session stored by any version @returns {boolean} */
 const isWhole = ({ owner, kind, did, keys, node, space, expiresAt, grants, pins }) =>
   [owner, kind, did, node, space].every((one) => typeof one === "string") && keys?.privateKey instanceof CryptoKey &&
   Number.isFinite(expiresAt) && Array.isArray(pins) && Array.isArray(grants) && grants.every((one) => Array.isArray(one?.capabilities));
 
-/** @returns {Promise<Session | null>} the session that was kept, unless it has ended; whose node it is `Client` checks */
+/** @returns {Promise<Session | null>} the stored session, unless it has expired; `Client` checks its node */
 export async function restore() {
   /** @type {Session | undefined} */
   const session = await inStore((store) => store.get(CURRENT));
@@ -347,7 +357,10 @@ export async function restore() {
   return null;
 }
 
-const forget = () => inStore((store) => store.delete(CURRENT));
+const forget = () => inStore((store) => {
+  store.delete(PENDING);
+  return store.delete(CURRENT);
+});
 
 /** @returns {Promise<void>} forgets the session and its key, in every tab */
 export async function signOut() {
@@ -355,5 +368,5 @@ export async function signOut() {
   tabs.postMessage(null);
 }
 
-/** @param {(did: string | null) => void} listener called with the key that another tab signed in with; null: it signed out */
+/** @param {(did: string | null) => void} listener called with the DID of the key with which another tab signed in; null: it signed out */
 export const onOtherTab = (listener) => tabs.addEventListener("message", ({ data }) => listener(data));

@@ -7,13 +7,13 @@ import { ConsoleError } from "./errors.js";
 
 /**
  * @typedef {object} SiweMessage
- * @property {string} domain that asks, shown to the person
+ * @property {string} domain that asks for the signature, shown to the user
  * @property {string} address 0x and 40 hex digits
  * @property {number} chainId
  * @property {string} uri DID or DID URL of the addressee
  * @property {string} nonce
  * @property {string} issuedAt RFC 3339
- * @property {string} [expirationTime] RFC 3339; none: without an end
+ * @property {string} [expirationTime] RFC 3339; absent: never expires
  * @property {string} [statement]
  * @property {string[]} [resources]
  */
@@ -47,7 +47,7 @@ export function siweText(message) {
     ...(message.expirationTime === undefined ? [] : [`Expiration Time: ${message.expirationTime}`]),
     ...(message.resources?.length ? ["Resources:", ...message.resources.map((one) => `- ${one}`)] : []),
   ];
-  // A line break could forge another line; what is invisible or turns the text round shows another one than is signed.
+  // A line break could forge a line. Invisible characters or direction overrides could display a text other than the signed one.
   if (lines.some((line) => /[\p{C}\p{Zl}\p{Zp}]/u.test(line))) {
     throw new ConsoleError("invalid-input", "a sign-in text holds printable characters only");
   }
@@ -56,7 +56,7 @@ export function siweText(message) {
 
 /**
  * @param {SiweMessage} message @param {import("./recap.js").Capability[]} capabilities
- * @returns {SiweMessage} with the ReCap as its last resource, and the sentence at the end of its statement
+ * @returns {SiweMessage} the message with the ReCap as its last resource and the sentence at the end of its statement
  */
 export function withRecap(message, capabilities) {
   const att = attenuations(capabilities);

@@ -8,12 +8,12 @@ import { jsonOf, malformed } from "./transport.js";
 /**
  * @typedef {import("./client.js").Client} Client
  * @typedef {{ id: string, name: string, createdAt: string | null, usageBytes: number | null, limitBytes: number | null }} Space
- *     the last two null where `get` did not ask; a limit also where there is none
+ *     the last two are null unless `get` fetched them; the limit is also null if there is no limit
  */
 
 const ID = /^tinycloud:[a-z0-9]+:[!-~]+:[A-Za-z0-9\-._~]+$/;
 
-/** @param {Client} client @param {any} entry @param {string} asked @returns {Space} of the owner: its id is what a wallet may be asked to sign */
+/** @param {Client} client @param {any} entry @param {string} asked @returns {Space} checked to be the owner's, because a wallet may be asked to sign its id */
 function spaceOf({ session }, entry, asked) {
   const isOwn = typeof entry?.id === "string" && ID.test(entry.id) && principalOf(ownerOfSpace(entry.id)) === principalOf(session.owner);
   if (!isOwn) throw malformed(asked, "it names no space of the owner");
@@ -26,7 +26,7 @@ function spaceOf({ session }, entry, asked) {
 const invoke = (client, path, word, repeatable) =>
   client.invoke(rows(`${client.session.space}/space/${path}`, [`tinycloud.space/${word}`]), { repeatable });
 
-/** @param {Client} client @returns {Promise<Space[]>} that the node hosts for the owner */
+/** @param {Client} client @returns {Promise<Space[]>} the spaces that the node hosts for the owner */
 export async function list(client) {
   const answer = await invoke(client, "", "list", true);
   const entries = jsonOf(answer);
@@ -34,7 +34,7 @@ export async function list(client) {
   return entries.map((entry) => spaceOf(client, entry, answer.asked));
 }
 
-/** @param {Client} client @param {string} name letters, digits, `-` and `_` @returns {Promise<Space>} hosted from now on; to use it: `addRights(session, owner, wholeSpace(space.id))` */
+/** @param {Client} client @param {string} name letters, digits, `-` and `_` @returns {Promise<Space>} the hosted space; to use it, call `addRights(session, owner, wholeSpace(space.id))` */
 export async function create(client, name) {
   const answer = await invoke(client, name, "create", false);
   return spaceOf(client, jsonOf(answer), answer.asked);

@@ -1,5 +1,5 @@
 // @ts-check
-/** Requests to the page's own node, and to a runner: bounded, a fresh token for each try, failures as ConsoleError. */
+/** Requests to the page's node and to a runner. Sizes are limited, each try has a fresh token, failures are ConsoleErrors. */
 
 import { text } from "./bytes.js";
 import { strictJson } from "./canonical_json.js";
@@ -7,17 +7,17 @@ import { ConsoleError, refusalOf } from "./errors.js";
 
 /**
  * @typedef {object} Request
- * @property {"GET" | "POST" | "PUT" | "DELETE"} [method] GET unless there is something to send
+ * @property {"GET" | "POST" | "PUT" | "DELETE"} [method] GET by default; POST if there is a body
  * @property {string} path percent-encoded, with its query
- * @property {() => Promise<string>} [mint] makes the token of one try
+ * @property {() => Promise<string>} [mint] makes the token for one try
  * @property {{[name: string]: string}} [headers]
  * @property {Uint8Array<ArrayBuffer> | string | Blob} [body]
  * @property {number} [tries] 3
- * @property {boolean} [repeatable] whether a try whose fate is unknown may be followed by another one
+ * @property {boolean} [repeatable] whether to retry if the outcome of a try is unknown
  * @property {number} [maxBytes] longest answer; 16 MiB
- * @property {string} asked what is asked for, in words, for failures
+ * @property {string} asked description of the request, for error messages
  * @property {AbortSignal} [signal]
- * @property {(movedBytes: number, sizeBytes: number) => void} [onProgress] of what is sent
+ * @property {(movedBytes: number, sizeBytes: number) => void} [onProgress] called as the body is sent
  */
 /**
  * @typedef {object} Answer
@@ -70,14 +70,14 @@ async function fetched(request, headers) {
     signal,
     cache: "no-store",
     credentials: "omit",
-    redirect: "error", // a token is for the node it was made for
+    redirect: "error", // a redirect could pass the token to another server
     referrerPolicy: "no-referrer",
   });
   const most = response.ok ? (request.maxBytes ?? MAX_ANSWER_BYTES) : MAX_REFUSAL_BYTES;
   return { status: response.status, headers: response.headers, body: await wholeBody(response, most, asked), asked };
 }
 
-/** The only way in which a browser says how much of a body is sent. @param {Request} request @param {{[name: string]: string}} headers */
+/** Send with XMLHttpRequest, the only browser API that reports upload progress. @param {Request} request @param {{[name: string]: string}} headers */
 function uploaded(request, headers) {
   return /** @type {Promise<Answer>} */ (
     new Promise((resolve, reject) => {
@@ -109,8 +109,8 @@ function uploaded(request, headers) {
 }
 
 /**
- * Make a request; a 503 says that nothing was done, so it is tried again with a fresh token.
- * @param {Request} request @returns {Promise<Answer>} a refusal included
+ * Send a request. A 503 means that nothing was done, so it is retried with a fresh token.
+ * @param {Request} request @returns {Promise<Answer>} the answer, even if it is a refusal
  */
 export async function exchange(request) {
   for (let left = (request.tries ?? TRIES) - 1; ; left--) {
@@ -131,7 +131,7 @@ export async function exchange(request) {
   }
 }
 
-/** @param {Answer} answer @returns {Answer} the same, if it is a success */
+/** @param {Answer} answer @returns {Answer} the same answer; throws if it is a refusal */
 export function requireSuccess(answer) {
   if (answer.status >= 200 && answer.status < 300) return answer;
   throw refusalOf(answer.status, answer.headers, new TextDecoder().decode(answer.body), answer.asked);

@@ -1,5 +1,5 @@
 // @ts-check
-/** Tokens that a session's key signs: UCAN 0.10 as a compact JWS. */
+/** Tokens signed by a session's key: UCAN 0.10 as a compact JWS. */
 
 import { base64url, utf8 } from "./bytes.js";
 import { ed25519Key } from "./did.js";
@@ -9,9 +9,9 @@ import { ed25519Key } from "./did.js";
  * @property {string} iss DID URL of the signer, or its DID
  * @property {string} aud DID of the addressee
  * @property {number} exp epoch seconds
- * @property {string} [nnc] none: a fresh one
+ * @property {string} [nnc] absent: a fresh one is generated
  * @property {import("./canonical_json.js").Json[]} [fct]
- * @property {string[]} prf ids of the delegations cited
+ * @property {string[]} prf ids of the cited delegations
  * @property {import("./recap.js").Attenuations} att
  */
 

@@ -1,5 +1,5 @@
 // @ts-check
-/** Wallets of the browser: found by EIP-6963, asked by EIP-1193. */
+/** Wallets of the browser: discovered by EIP-6963, called by EIP-1193. */
 
 import { fromHex, hex, utf8 } from "./bytes.js";
 import { checksummed, didPkh } from "./did.js";
@@ -12,21 +12,21 @@ import { ConsoleError } from "./errors.js";
  * @typedef {{ id: string, name: string, icon: string, rdns: string, provider: Provider }} WalletInfo
  */
 /**
- * @typedef {object} Owner whose signature signs in
+ * @typedef {object} Owner an account or key that can sign in
  * @property {string} did
  * @property {"wallet" | "phrase"} kind
  * @property {string} [address] of a wallet, with its checksum
  * @property {number} [chainId] of a wallet
  * @property {(text: string) => Promise<Uint8Array<ArrayBuffer>>} [signText] of a wallet: 65 bytes over a personal message
  * @property {CryptoKeyPair} [keys] of a phrase: Ed25519, the private one cannot be exported
- * @property {(listener: () => void) => () => void} [onChange] of a wallet: called when account or chain change; ends by
- *   what it returns
+ * @property {(listener: () => void) => () => void} [onChange] of a wallet: called when account or chain change; returns
+ *   a function that stops it
  */
 
 const WAIT_MS = 200;
 const USER_REJECTED = 4001;
 
-/** @param {number} [waitMs] how long wallets have to announce themselves @returns {Promise<WalletInfo[]>} by name */
+/** @param {number} [waitMs] time for wallets to announce themselves @returns {Promise<WalletInfo[]>} sorted by name */
 export async function discover(waitMs = WAIT_MS) {
   /** @type {Map<string, WalletInfo>} */
   const found = new Map();
@@ -35,7 +35,7 @@ export async function discover(waitMs = WAIT_MS) {
     const info = detail?.info;
     if (typeof info?.uuid !== "string" || typeof detail.provider?.request !== "function") return;
     const [name, icon, rdns] = [info.name, info.icon, info.rdns].map((one) => String(one ?? ""));
-    // A picture from elsewhere would tell its host who opens this page.
+    // Loading a remote picture would tell its host who opens this page.
     const isInline = icon.startsWith("data:image/");
     found.set(info.uuid, { id: info.uuid, name, icon: isInline ? icon : "", rdns, provider: detail.provider });
   };
