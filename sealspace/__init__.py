@@ -1,4 +1,6 @@
-"""Python SDK to sign in, store values and secrets, delegate rights, and grant access to backends.
+"""Python SDK for storing secrets and sharing them with attested backends.
+
+It also signs in owners, stores plain values and delegates rights.
 
 It needs no server packages. The most common names can be imported from this package:
 `from sealspace import Client, SignIn, NotFound`. Each name is imported on first use, so importing
@@ -73,5 +75,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Return all names that this module exports, including names that are not loaded yet."""
+    """Return all names that this module exports."""
     return sorted({*globals(), *__all__})

@@ -1,7 +1,7 @@
-"""Entry point for `sealspace`, `python -m sealspace` and `python -m node`.
+"""The entry point of the command line.
 
-Before it imports the command line, this module checks for foreign packages with our names, so that
-the error can name them.
+It serves `sealspace`, `python -m sealspace` and `python -m node`. Before it imports the command
+line, it checks for foreign packages with our names, so that the error can name them.
 """
 
 import sys
@@ -14,7 +14,7 @@ _FOREIGN_PACKAGE = 3  # as in `sealspace.cli.exit_status`, which a foreign packa
 
 
 def main() -> int:
-    """Run the command line with this process's arguments and return the exit status."""
+    """Run the command line and return the exit status."""
     clash = hidden_by("node", "tee_backend", *NEEDED)
     if clash is not None:
         return _report(clash)

@@ -1,4 +1,4 @@
-"""Exceptions for node and encryption failures, and the base class of all SDK exceptions.
+"""Exceptions for failed requests and failed encryption.
 
 `sealspace.errors` exports all of these classes.
 """
@@ -70,7 +70,10 @@ class SealspaceError(Exception):
 
 
 class NodeEvidenceRefused(SealspaceError):
-    """Node attestation evidence that does not meet the client's requirements. No token was sent."""
+    """The node's attestation evidence does not meet the client's requirements.
+
+    No token was sent.
+    """
 
     default_hint = (
         "do not use this node until its operator has explained the finding in the message"
@@ -86,7 +89,7 @@ class NodeEvidenceRefused(SealspaceError):
 
 
 class SpacesNotHosted(SealspaceError):
-    """A sign-in to spaces that the node refuses to host."""
+    """The node refuses to host the requested spaces."""
 
     default_hint = (
         "ask the node's operator to host them: the node may limit the owners, or the spaces of each"
@@ -98,27 +101,31 @@ class SpacesNotHosted(SealspaceError):
 
 
 class TransportError(SealspaceError):
-    """A request for which the node sent no usable response."""
+    """The node sent no usable response."""
 
     default_hint = "try again; if it fails again, ask the node's operator"
 
 
 class NodeUnreachable(TransportError):
-    """A failed or interrupted connection to the node."""
+    """The connection to the node failed or was interrupted."""
 
     default_hint = "check the address, including http:// or https://, and that the node is running"
 
 
 class NodeTimeout(TransportError):
-    """A timeout while waiting for the node. The request may have been carried out."""
+    """The node did not respond in time.
+
+    The request may have been carried out.
+    """
 
     default_hint = "read the value back before you repeat a write: it may have succeeded"
 
 
 class TransferBroken(TransportError):
-    """A transfer that was interrupted, or whose bytes do not match the announced digest.
+    """A transfer was interrupted or corrupted.
 
-    Bytes that were already received must not be used.
+    Corrupted bytes do not match the announced digest. Bytes that were already received must not be
+    used.
 
     Attributes:
         moved_bytes: number of bytes transferred before the failure.
@@ -133,20 +140,20 @@ class TransferBroken(TransportError):
 
 
 class ResponseTooLarge(TransportError):
-    """A response that is longer than this client accepts."""
+    """The response is longer than this client accepts."""
 
     default_hint = "raise `max_bytes`, or read the value as a stream"
     default_step = "sealspace kv get KEY --out FILE"
 
 
 class MalformedAnswer(TransportError):
-    """A response that does not follow the protocol."""
+    """The node's response does not follow the protocol."""
 
     default_hint = "check that this is the address of a sealspace or TinyCloud node"
 
 
 class NodeMismatch(TransportError):
-    """A node with an unexpected identity or protocol version."""
+    """The node has an unexpected identity or protocol version."""
 
     default_hint = "stop: find out why the node's identity differs, then pin the right one"
     default_step = (
@@ -156,7 +163,7 @@ class NodeMismatch(TransportError):
 
 
 class NodeRefused(SealspaceError):
-    """An error response from the node.
+    """The node returned an error response.
 
     Attributes:
         status: the HTTP status.
@@ -182,7 +189,7 @@ class NodeRefused(SealspaceError):
 
 
 class Unauthorized(NodeRefused):
-    """A request that the node does not authorise (status 401 or 403)."""
+    """The node does not authorise the request (status 401 or 403)."""
 
     default_hint = (
         "check for which owner this session acts and what it was granted; sign in again, or ask the"
@@ -193,7 +200,7 @@ class Unauthorized(NodeRefused):
 
 
 class ActionNotAuthorized(Unauthorized):
-    """A request for a capability that the cited grants do not cover (J8)."""
+    """The cited grants do not cover the requested capability (J8)."""
 
     default_hint = "ask the owner for a delegation that covers this resource and action"
     default_step = (
@@ -209,7 +216,7 @@ class ActionNotAuthorized(Unauthorized):
 
 
 class DelegationRevoked(Unauthorized):
-    """A request that depends on a revoked delegation."""
+    """The request depends on a revoked delegation."""
 
     default_hint = "ask the owner for a new delegation: a revoked one stays revoked"
     default_step = "ask the owner for a new grant: a revoked one stays revoked"
@@ -220,7 +227,10 @@ class DelegationRevoked(Unauthorized):
 
 
 class TokenOutsideWindow(Unauthorized):
-    """A token or delegation that is expired, not yet valid, or valid for too long."""
+    """The token or delegation is not valid at this time.
+
+    It has expired, is not valid yet, or is valid for too long.
+    """
 
     default_hint = default_step = (
         "check this machine's clock; if the delegation has expired, ask for a new one"
@@ -228,7 +238,10 @@ class TokenOutsideWindow(Unauthorized):
 
 
 class ReleaseRefused(Unauthorized):
-    """A refused key release. The evidence is missing, stale or not approved by the owner."""
+    """The node refused to release a key.
+
+    The evidence is missing, stale or not approved by the owner.
+    """
 
     default_hint = "attest first; if that does not help, ask the owner to approve this code"
     default_step = (
@@ -243,7 +256,10 @@ class ReleaseRefused(Unauthorized):
 
 
 class AttestationRefused(NodeRefused):
-    """An attestation that the node rejected. `problem` names the reason."""
+    """The node rejected the attestation evidence.
+
+    `problem` names the reason.
+    """
 
     default_hint = (
         "request a new challenge and make a new quote; a challenge serves once, for a few minutes"
@@ -251,19 +267,22 @@ class AttestationRefused(NodeRefused):
 
 
 class NotFound(NodeRefused):
-    """A resource that does not exist on the node."""
+    """The requested resource does not exist on the node."""
 
     default_hint = "check the name; list the space to see which names exist"
     reason_in_words = "not found"
 
     def restate(self, missing: str, *, hint: str) -> None:
-        """Change the message to `there is no <missing>`, and replace the hint."""
+        """Replace the error's message and hint.
+
+        The message becomes `there is no <missing>`.
+        """
         self.message, self.hint = f"there is no {missing}", hint
         self.args = (self.message,)
 
 
 class SpaceNotFound(NotFound):
-    """A space that this node does not host."""
+    """The requested space is not hosted on this node."""
 
     default_hint = "have the owner sign in to the space once; the node then hosts it"
     default_step = (
@@ -272,14 +291,17 @@ class SpaceNotFound(NotFound):
 
 
 class DuplicateRequest(NodeRefused):
-    """A request that reuses a token, or that creates an object that already exists."""
+    """The token was used before or the object already exists."""
 
     default_hint = "make a new request: a token serves once"
     reason_in_words = "the token was used before, or the object already exists"
 
 
 class PreconditionFailed(NodeRefused):
-    """A conditional write whose condition is not met, or that lost to a concurrent write."""
+    """The condition of a conditional write is not met.
+
+    A concurrent write may have changed the value first.
+    """
 
     default_hint = "read the value again, then decide whether to repeat the write"
     default_step = "read the current value, then run the command again"
@@ -287,14 +309,14 @@ class PreconditionFailed(NodeRefused):
 
 
 class QuotaExceeded(NodeRefused):
-    """A write that would exceed the storage quota of the space."""
+    """The write would exceed the storage quota of the space."""
 
     default_hint = "delete values from the space, or ask the node's operator for more room"
     reason_in_words = "the space is full"
 
 
 class ValueTooLarge(NodeRefused):
-    """A value that is larger than the node or the request allows."""
+    """The value is larger than the node or the request allows."""
 
     default_hint = "raise `max_bytes`, read the value as a stream, or write a smaller value"
     default_step = "to read it, run: sealspace kv get KEY --out FILE; to write, store less"
@@ -302,27 +324,30 @@ class ValueTooLarge(NodeRefused):
 
 
 class RateLimited(NodeRefused):
-    """A request that exceeds the node's rate limit for this client."""
+    """The request exceeds the node's rate limit for this client."""
 
     default_hint = "wait a minute, then try again"
     reason_in_words = "too many requests"
 
 
 class NodeFailure(NodeRefused):
-    """A failure in the node (status 5xx). Only a 503 guarantees that nothing was done."""
+    """The node failed to process the request (status 5xx).
+
+    Only a 503 guarantees that nothing was done.
+    """
 
     default_hint = "try again in a minute; read the value back before you repeat a write"
     reason_in_words = "the node failed"
 
 
 class EncryptionError(SealspaceError):
-    """The base class of errors about encryption, decryption and encryption networks."""
+    """The base class of encryption and decryption errors."""
 
     default_hint = "do not use the data; ask the owner to store it again"
 
 
 class NetworkNotFound(EncryptionError):
-    """An encryption network that does not exist on this node."""
+    """The encryption network does not exist on this node."""
 
     default_hint = "have the owner create it: client.encryption.ensure_network()"
     default_step = "create it as the owner: sealspace network create NAME"
@@ -330,7 +355,7 @@ class NetworkNotFound(EncryptionError):
 
 @contextmanager
 def about_network(network: str) -> Iterator[None]:
-    """Convert a NotFound error raised in the `with` block to NetworkNotFound."""
+    """Convert NotFound errors in a `with` block to NetworkNotFound."""
     try:
         yield
     except NotFound as exc:
@@ -338,7 +363,7 @@ def about_network(network: str) -> Iterator[None]:
 
 
 class NetworkNotActive(EncryptionError):
-    """An encryption network that exists, but is revoked or otherwise unusable."""
+    """The encryption network is revoked or otherwise unusable."""
 
     default_hint = (
         "have the owner create a new network and seal the values again; revocation is final"
@@ -350,7 +375,9 @@ class NetworkNotActive(EncryptionError):
 
 
 class NetworkKeyChanged(EncryptionError):
-    """A network key that differs from the key pinned by the session. Nothing was encrypted.
+    """The encryption network's key differs from the pinned key.
+
+    Nothing was encrypted.
 
     Attributes:
         pinned: the key that the session used before.
@@ -375,7 +402,10 @@ class NetworkKeyChanged(EncryptionError):
 
 
 class DescriptorUnsigned(EncryptionError):
-    """A network key that the node did not sign. It may be forged, so nothing was encrypted."""
+    """The node did not sign the encryption network's key.
+
+    The key may be forged, so nothing was encrypted.
+    """
 
     default_hint = (
         "check the node's address and version; for a node that cannot sign, over a connection that"
@@ -385,19 +415,25 @@ class DescriptorUnsigned(EncryptionError):
 
 
 class InvalidEnvelope(EncryptionError):
-    """A stored value that is not an envelope (JSON with a ciphertext and its wrapped key)."""
+    """The stored value is not an encrypted envelope.
+
+    An envelope is JSON with a ciphertext and its wrapped key.
+    """
 
     default_hint = "ask the owner to store the secret again: the value is not a sealed secret"
 
 
 class LabelMismatch(EncryptionError):
-    """An envelope whose label does not match the path from which it was read."""
+    """The envelope's label does not match the path of the value."""
 
     default_hint = "ask the owner to store the secret again: the envelope was moved or copied"
 
 
 class DecryptDenied(EncryptionError):
-    """A decrypt request that the node refused. `refusal` is the node's error."""
+    """The node refused a decrypt request.
+
+    `refusal` is the node's error.
+    """
 
     def __init__(self, refusal: Unauthorized) -> None:
         super().__init__(
@@ -409,13 +445,19 @@ class DecryptDenied(EncryptionError):
 
 
 class InvalidResponse(EncryptionError):
-    """An unusable response to a decrypt request, or a failed local decryption."""
+    """The response to a decrypt request is not usable.
+
+    This is also raised if the local decryption fails.
+    """
 
     default_hint = "try again; if it fails again, ask the owner to store the secret again"
 
 
 class ResponseBindingMismatch(EncryptionError):
-    """A decrypt response that does not match the request. The JSON member `field` differs."""
+    """The decrypt response does not match the request.
+
+    The JSON member `field` differs.
+    """
 
     default_hint = "do not use this node until its operator has explained the wrong response"
 
@@ -425,12 +467,12 @@ class ResponseBindingMismatch(EncryptionError):
 
 
 class ResponseSignatureInvalid(EncryptionError):
-    """A node's response with an invalid signature."""
+    """The signature of the node's response is invalid."""
 
     default_hint = "do not use the response: it was not signed by the node that it names"
 
 
 class InvalidSecretPayload(EncryptionError):
-    """A decrypted plaintext that is not the payload of a secret."""
+    """The decrypted plaintext is not in the format of a secret."""
 
     default_hint = "ask the owner to store the secret again with a current client"

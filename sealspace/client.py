@@ -1,4 +1,4 @@
-"""The asynchronous client, which connects to one node and authenticates with a session.
+"""An asynchronous client that connects to one node.
 
 A client owns its connections: use it in `async with`, or call `close`. It belongs to one event
 loop.
@@ -38,18 +38,21 @@ from .errors import ClientNotReady, InvalidInput, NodeEvidenceRefused, Sealspace
 from .kv import Kv
 from .receipts import Receipts
 from .secrets import SECRETS_SPACE, Secrets
-from .session import DEFAULT_NETWORK, Session, space_of
+from .session import DEFAULT_NETWORK, Grant, Session, space_of
 from .spaces import PublicKv, Spaces
 from .wallets import AnyWallet, wallet_of
 from .wire.caller import Caller, NodeInfo
-from .wire.sign_in import SignIn, key_sign_in, wallet_sign_in
+from .wire.sign_in import SignIn, authorize_key, key_sign_in, wallet_sign_in
 from .wire.transport import Request, Transport, TransportSettings
 
 _NONCE_BYTES = 32
 
 
 async def fetch_node_attestation(transport: Transport, entropy: Entropy) -> NodeAttestation:
-    """Fetch a node's attestation evidence for a fresh nonce, without verifying it."""
+    """Fetch a node's attestation evidence without verifying it.
+
+    The request has a fresh nonce.
+    """
     nonce = encode_url(entropy.token(_NONCE_BYTES))
     request = Request(
         "GET",
@@ -62,7 +65,7 @@ async def fetch_node_attestation(transport: Transport, entropy: Entropy) -> Node
 
 
 class NodeGuard:
-    """A verifier of a node's attestation evidence, with a cache for the verified result."""
+    """A cache for a node's verified attestation evidence."""
 
     def __init__(self, caller: Caller, requirement: NodeRequirement) -> None:
         self._caller = caller
@@ -73,7 +76,9 @@ class NodeGuard:
         self._failed: SealspaceError | None = None
 
     async def require(self) -> NodeEvidence:
-        """Return the node's verified evidence from the cache, or fetch and verify it again.
+        """Return the node's attestation evidence, verified again if it is too old.
+
+        Evidence that is not in the cache, or is too old, is fetched and verified.
 
         Raises:
             NodeEvidenceRefused: the evidence was rejected. Callers that waited for this request get
@@ -98,7 +103,10 @@ class NodeGuard:
                 raise
 
     def leave_turn(self) -> None:
-        """Replace the lock after a fork: no task of the child would release the inherited lock."""
+        """Replace the lock in a child process after a fork.
+
+        No task of the child would release the inherited lock.
+        """
         self._turn = asyncio.Lock()
 
     async def _ask(self) -> NodeEvidence:
@@ -116,7 +124,7 @@ class NodeGuard:
             )
         if self._store_id not in (None, statement.store_id):
             raise NodeEvidenceRefused(
-                "store", "the evidence names a different store than the node's earlier evidence"
+                "store", "the evidence is for a different store than the node's earlier evidence"
             )
         evidence = await self._requirement.verifier.verify(
             attestation, self._requirement.policy, now=now
@@ -182,11 +190,14 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to the node."""
         await self._transport.close()
 
     def leave_connections(self) -> None:
-        """Forget the connections in a forked child process. The parent process keeps them open."""
+        """Discard the inherited connections in a forked child process.
+
+        The parent process keeps them open.
+        """
         self._transport.leave_connections()
         if self._guard is not None:
             self._guard.leave_turn()
@@ -198,7 +209,7 @@ class Client:
 
     @property
     def session(self) -> Session:
-        """The session with which the client authenticates.
+        """The session that authenticates the client's requests.
 
         Raises:
             NotSignedIn: no session is signed in.
@@ -206,7 +217,9 @@ class Client:
         return self._caller.session
 
     async def info(self) -> NodeInfo:
-        """Return the node's identity, version and features. The result is cached.
+        """Return the node's identity, version and features.
+
+        The result is cached.
 
         Raises:
             NodeMismatch: the node uses another protocol version, or is not the pinned node.
@@ -215,9 +228,9 @@ class Client:
         return await self._caller.info()
 
     async def release_terms(self, family: Family | None = None) -> ReleaseTerms:
-        """Return the terms on which the node accepts backends, and the status of its collateral.
+        """Return the node's conditions for releasing keys to backends.
 
-        The terms are not signed.
+        The answer includes the status of the node's collateral. The terms are not signed.
 
         Args:
             family: the platform family to ask about; None: no family.
@@ -228,7 +241,7 @@ class Client:
         return await fetch_terms(self._transport, family)
 
     async def node_attestation(self) -> NodeAttestation:
-        """Fetch the node's own attestation evidence without verifying it.
+        """Fetch the node's attestation evidence without verifying it.
 
         `tee_backend.attestation.node_verifier` verifies it.
 
@@ -239,7 +252,9 @@ class Client:
         return await fetch_node_attestation(self._transport, self._caller.entropy)
 
     async def node_evidence(self) -> NodeEvidence:
-        """Return the node's verified evidence. It is cached, and fetched again when it is too old.
+        """Return the node's verified attestation evidence.
+
+        The evidence is cached, and fetched again when it is too old.
 
         Raises:
             NodeEvidenceRefused: the evidence was rejected.
@@ -255,11 +270,12 @@ class Client:
         return await self._guard.require()
 
     async def sign_in(self, wallet: AnyWallet, asked: SignIn | None = None) -> Session:
-        """Sign in with a wallet that signs one message to authorise a fresh session key.
+        """Sign in with a wallet.
 
-        On a node that hosts spaces by itself (the default), the owner's space for secrets and
-        default encryption network exist afterwards. On any other node, the wallet signs a second
-        message to host them. Each delegation in `asked.received` takes one more signature.
+        The wallet signs one message, which authorises a fresh session key. On a node that hosts
+        spaces by itself (the default), the owner's space for secrets and default encryption network
+        exist afterwards. On any other node, the wallet signs a second message to host them. Each
+        delegation in `asked.received` takes one more signature.
 
         Args:
             wallet: the owner's wallet, or an account of eth-account.
@@ -281,12 +297,33 @@ class Client:
         self._caller.session = await wallet_sign_in(self._caller, signing, asked or SignIn())
         return self.session
 
+    async def authorize_key(
+        self, wallet: AnyWallet, did: str, asked: SignIn | None = None
+    ) -> Grant:
+        """Sign in a key of another program of the same owner, such as the owner's browser.
+
+        Whoever has that key can act as the owner until the sign-in ends. Let the owner compare
+        the key with the other program first. This client's session does not change.
+
+        Args:
+            wallet: the owner's wallet, or an account of eth-account.
+            did: the key, `did:key` with Ed25519.
+            asked: as in `sign_in`; received delegations are not passed on.
+        Returns:
+            The sign-in, registered with the node. Its `header` is for the other program.
+        Raises:
+            InvalidInput: the key is not a did:key with Ed25519, or the lifetime is not valid.
+            SpacesNotHosted, NodeMismatch, NodeRefused, TransportError: as `sign_in`.
+        """
+        return await authorize_key(self._caller, wallet_of(wallet), did, asked or SignIn())
+
     async def sign_in_with_key(
         self, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()
     ) -> Session:
-        """Sign in with an Ed25519 key, such as the key of an agent. No wallet is needed.
+        """Sign in with an Ed25519 key, without a wallet.
 
-        The session's owner is the key's own DID (`did:key`).
+        The key may be that of an agent, for example. The session's owner is the key's own DID
+        (`did:key`).
 
         Args:
             key: a signer or a 32-byte seed; only a session made from a seed can be stored.
@@ -306,7 +343,7 @@ class Client:
         self._caller.session = session
 
     def acting(self, session: Session) -> Self:
-        """Return a client with the given session and the connections of this client.
+        """Return a client with another session and the same connections.
 
         The two clients' sessions are independent. Close only this client, after the last use of
         both.
@@ -341,7 +378,9 @@ class Client:
         return Spaces(self._caller, self.kv(space).space)
 
     def public(self, space: str) -> PublicKv:
-        """Return an object for reading the values in a public space. No sign-in is needed.
+        """Return an object for reading the values in a public space.
+
+        No sign-in is needed.
 
         Args:
             space: full id of a space named `public`.
@@ -375,7 +414,9 @@ class Client:
         return Secrets(self._caller, self._encryption, space, network=network)
 
     def programs(self, developer: str | None = None, *, public: bool = False) -> Programs:
-        """Return an object for publishing and reading a developer's programs for runners.
+        """Return an object for publishing and reading a developer's programs.
+
+        Runners execute these programs.
 
         Args:
             developer: DID; None: the owner for whom this session acts.
@@ -388,7 +429,7 @@ class Client:
 
     @property
     def encryption(self) -> Encryption:
-        """Methods for encrypting and decrypting data, and for managing encryption networks."""
+        """Methods for encrypting data and managing encryption networks."""
         return self._encryption
 
     @property
@@ -408,15 +449,18 @@ class Client:
 
     @property
     def runners(self) -> Runners:
-        """Methods for granting secrets to runners, limited to chosen programs and callers."""
+        """Methods for granting secrets to program runners.
+
+        A grant is limited to chosen programs and callers.
+        """
         return Runners(self._caller, self.backends, self.delegations, self._encryption)
 
     @property
     def receipts(self) -> Receipts:
-        """Methods for fetching and verifying the node's receipts for key releases."""
+        """Methods for fetching and verifying receipts for key releases."""
         return Receipts(self._caller)
 
     @property
     def withdrawals(self) -> Withdrawals:
-        """Methods for withdrawing the owner's trust in code, backends and evidence."""
+        """Methods for withdrawing trust in code, backends and evidence."""
         return Withdrawals(self._caller)

@@ -1,4 +1,4 @@
-"""Delegations: grant rights, accept and revoke grants, and query their status.
+"""Methods for granting, accepting, listing and revoking delegations.
 
 A grant is signed by the session's key, or by the owner's wallet if the session lacks the right. The
 wallet then signs one more message. The grant is registered with the node, and sent to the recipient
@@ -33,6 +33,7 @@ from capabilities.facts import ATTESTATION_FACT, attestation_resource
 from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.references import CID_URN, MAX_TARGETS
 from capabilities.resources import extends, root_of
+from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability
 from encryption_network.canonical_json import canonical_bytes
@@ -87,7 +88,9 @@ _REVOCATION = Request("POST", "/revoke", repeatable=True)
 
 
 def allow(resource: str, ability: str) -> Capability:
-    """Create a capability (a resource and an ability) to include in a grant.
+    """Create a capability from a resource and an ability.
+
+    Capabilities are the content of a grant.
 
     Args:
         resource: a resource of a space (`tinycloud:…:secrets/kv/vault/secrets/NAME`), or the id of
@@ -100,7 +103,10 @@ def allow(resource: str, ability: str) -> Capability:
 
 
 class Delegations:
-    """Methods for managing delegations. Use `Client.delegations` to get an instance."""
+    """Methods for managing delegations.
+
+    Use `Client.delegations` to get an instance.
+    """
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -187,11 +193,11 @@ class Delegations:
         leave_out: bool = False,
         domain: str = "localhost",
     ) -> tuple[PortableDelegation, ...]:
-        """Grant a DID what a manifest requests, with one delegation per resource owner (MF12).
+        """Grant a DID the rights requested in a manifest (MF12).
 
-        Each grant has the shortest lifetime that the manifest requests, or ends with the session's
-        grants. Nothing is signed unless everything can be granted. `portable.encode_bundle` makes
-        one text of the result.
+        There is one delegation for each owner of resources. Each grant has the shortest lifetime
+        that the manifest requests, or ends with the session's grants. Nothing is signed unless
+        everything can be granted. `portable.encode_bundle` makes one text of the result.
 
         Args:
             target: a target of a composed request (`request.delegation_targets`).
@@ -241,7 +247,7 @@ class Delegations:
         ttl_s: float = SUB_DELEGATION_TTL_S,
         domain: str = "localhost",
     ) -> None:
-        """Register a delegation with the node, and add it to the session.
+        """Register a received delegation, and use it in this session.
 
         A delegation to this session's key is used as it is. For a delegation to the wallet, the
         wallet first signs a second one to the session's key.
@@ -273,11 +279,10 @@ class Delegations:
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> None:
-        """Register several delegations, such as a decoded bundle, and add them to the session.
+        """Register several received delegations, and use them in this session.
 
-        `portable.decode_bundle` decodes a bundle.
-
-        All are checked before the first is used. The wallet signs once for each delegation to it.
+        `portable.decode_bundle` decodes a bundle of delegations. All of them are checked before
+        the first is used. The wallet signs once for each delegation to the wallet.
 
         Raises:
             InvalidPortableDelegation: a delegation is for another DID, has expired, or differs from
@@ -291,7 +296,9 @@ class Delegations:
             await self.accept(portable, wallet=wallet, domain=domain)
 
     def read(self, portable: PortableDelegation) -> Grant:
-        """Check that the fields of a portable delegation match its token, and return the grant.
+        """Check a portable delegation, and return the grant in it.
+
+        The fields of the delegation must match its token.
 
         Raises:
             InvalidPortableDelegation: the token cannot be read, differs from the members beside it,
@@ -301,16 +308,19 @@ class Delegations:
 
     async def add_right(
         self,
-        wallet: AnyWallet,
+        wallet: AnyWallet | None,
         capabilities: Sequence[Capability],
         *,
         ttl_s: float = SUB_DELEGATION_TTL_S,
         domain: str = "localhost",
     ) -> None:
-        """Add rights to this session. The owner's wallet signs one message.
+        """Add rights to this session.
+
+        The owner's wallet signs one message.
 
         Args:
-            wallet: the wallet of this session's owner.
+            wallet: the wallet of this session's owner; None: nothing is added, because the
+                session's key is the owner's and has every right.
             capabilities: the rights.
             ttl_s: lifetime in seconds.
             domain: the requesting authority, which the wallet shows to the person who signs.
@@ -318,6 +328,8 @@ class Delegations:
             InvalidInput: the wallet is not the owner's.
             NodeRefused, TransportError: the node did not register the grant.
         """
+        if wallet is None:
+            return
         session, signing = self._caller.session, wallet_of(wallet)
         if not same_principal(signing.did, session.owner):
             raise InvalidInput(f"the wallet {signing.did} is not the owner of this session")
@@ -328,15 +340,16 @@ class Delegations:
         self._caller.session = self._caller.session.with_grant(grant)
 
     async def revoke(self, *delegations: PortableDelegation | str) -> None:
-        """Revoke delegations permanently and immediately, signing with the session's key (V2, V5).
+        """Revoke delegations with the session's key (V2, V5).
 
-        A key revokes what it issued on its own authority. Otherwise the session acts for the owner,
-        with the right to revoke in its sign-in. Up to 32 delegations are revoked together or not at
-        all; more are revoked in groups of 32.
+        The revocation is permanent and immediate. A key revokes what it issued on its own
+        authority. Otherwise the session acts for the owner, with the right to revoke in its
+        sign-in. Up to 32 delegations are revoked together or not at all; more are revoked in groups
+        of 32.
 
         Args:
-            delegations: portable forms or cids; `delegation_history.ending_with` finds the ones
-                that belong together.
+            delegations: portable forms or cids; `delegation_history.delegations_to_revoke` finds
+                the ones that belong together.
         Raises:
             Unauthorized: this session may not revoke one of them.
             NodeRefused, TransportError: a request failed.
@@ -356,10 +369,10 @@ class Delegations:
             )
 
     async def holders(self, secret: str, network: str) -> tuple[DelegationRecord, ...]:
-        """Return the active and pending grants that let others read or decrypt a secret.
+        """Return the grants that let others read or decrypt a secret.
 
-        A right to decrypt on the network counts: it is enough for a recipient with a copy of the
-        envelope.
+        These are the active and the pending grants. A right to decrypt on the network counts: it is
+        enough for a recipient with a copy of the envelope.
 
         Args:
             secret: the secret's resource; see `Secrets.resource`.
@@ -388,7 +401,9 @@ class Delegations:
     async def revoke_by_wallet(
         self, delegation: PortableDelegation | str, wallet: AnyWallet, *, domain: str = "localhost"
     ) -> None:
-        """Revoke a delegation permanently and immediately, signing with the owner's wallet (V3).
+        """Revoke a delegation with the owner's wallet (V3).
+
+        The revocation is permanent and immediate.
 
         Raises:
             Unauthorized: the wallet did not issue it, and is neither its recipient nor the owner of
@@ -434,12 +449,14 @@ class Delegations:
         status: Status | None = None,
         space: str | None = None,
         account: str | None = None,
+        tokens: bool = False,
+        after: str | None = None,
         page_items: int = 50,
     ) -> AsyncIterator[DelegationRecord]:
-        """Yield the delegations issued by or to an account, fetching one page at a time.
+        """Yield the delegations issued by or to an account.
 
-        The latest come first. Delegations signed by a key state no time of issue: they come last,
-        in the order of their cids.
+        They are fetched one page at a time. The latest come first. Delegations signed by a key
+        state no time of issue: they come last, in the order of their cids.
 
         Args:
             direction: only granted ones, or only received ones.
@@ -447,6 +464,8 @@ class Delegations:
                 ancestor.
             space: only delegations that name a space of this name or id.
             account: a space of the account, by name or id; None: the session's primary space.
+            tokens: also return the token of each delegation.
+            after: cid of an earlier record, to continue after it.
             page_items: size of a page, 1 to 100.
         Raises:
             InvalidInput: the page size or the space is not valid.
@@ -461,6 +480,7 @@ class Delegations:
             "status": status,
             "space": space,
             "limit": page_items,
+            "tokens": tokens or None,
         }
         wanted = [
             space_capability(
@@ -468,8 +488,10 @@ class Delegations:
             )
         ]
 
+        start = None if after is None else encode_url(after.encode())
+
         async def ask(cursor: str | None) -> HistoryPage:
-            members = filters | {"cursor": cursor}
+            members = filters | {"cursor": cursor or start}
             body = canonical_bytes(
                 {name: value for name, value in members.items() if value is not None}
             )
@@ -489,7 +511,10 @@ class Delegations:
                 yield record
 
     def _proof_of(self, ability: str) -> tuple[str, ...]:
-        """Return proof of an ability: the cid of an unexpired grant, or an empty tuple (W21)."""
+        """Return the CID of a grant that proves an ability (W21).
+
+        Returns an empty tuple if the session has no such unexpired grant.
+        """
         now = self._caller.clock.now()
         for grant in self._caller.session.grants:
             if grant.is_live(now) and any(held.ability == ability for held in grant.capabilities):
@@ -557,7 +582,7 @@ def _recipient(did: str) -> Principal:
 
 
 def _require_own(wallet: Wallet, capabilities: Sequence[Capability]) -> None:
-    """Check that a wallet owns all resources to which the capabilities refer."""
+    """Check that a wallet owns the resources of all capabilities."""
     foreign = tuple(
         one for one in capabilities if not same_principal(root_of(one.resource) or "", wallet.did)
     )
@@ -570,7 +595,9 @@ def _require_own(wallet: Wallet, capabilities: Sequence[Capability]) -> None:
 
 
 def _grantable(capabilities: Sequence[Capability]) -> list[Capability]:
-    """Return the capabilities without `CAPABILITIES_READ`, which cannot be granted to others (IP2).
+    """Return the capabilities that can be granted to others (IP2).
+
+    These are all except `CAPABILITIES_READ`.
 
     Raises:
         InvalidInput: no capability is left.

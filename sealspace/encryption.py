@@ -1,8 +1,8 @@
-"""Encryption networks: seal data, open it with the node's help, and manage the networks.
+"""Methods for encrypting data and managing encryption networks.
 
 Sealing needs no permission. Opening goes through the node, which checks the caller's rights and,
-except for the owner in person, the caller's code. The node wraps the content key to a receiver key
-of this process; the plaintext never leaves the process.
+except for the owner in person, the caller's code. The node wraps the content key for a receiver
+key of this process; the plaintext never leaves the process.
 
 Example:
     network = client.encryption.network()
@@ -87,7 +87,7 @@ _ECHOED = (
 def decrypt_body(
     envelope: InlineEnvelope, *, target_node: str, receiver_public_key: bytes
 ) -> dict[str, Json]:
-    """Create the body of a decrypt request for an envelope.
+    """Create the JSON body of a decrypt request.
 
     The node re-encrypts the envelope's content key to the given public key, an X25519 key of 32
     bytes.
@@ -105,7 +105,7 @@ def decrypt_body(
 def verify_answer(
     answer: Mapping[str, Json], body: dict[str, Json], *, invocation_cid: str
 ) -> bytes:
-    """Verify the node's response to a decrypt request and return the wrapped content key.
+    """Verify the node's response to a decrypt request.
 
     Args:
         answer: the JSON object of the answer, untrusted.
@@ -141,7 +141,10 @@ def verify_answer(
 
 
 def _verify_signature(answer: Mapping[str, Json], *, node_did: str) -> None:
-    """Verify the node's signature over all JSON members of a response except the signature."""
+    """Verify the node's signature over a decrypt response.
+
+    The signature covers all JSON members except itself.
+    """
     public_key = ed25519_public_key(node_did)
     signature = decode_standard(answer.get("nodeSignature"))
     if public_key is None or signature is None or len(signature) != 64:
@@ -154,7 +157,10 @@ def _verify_signature(answer: Mapping[str, Json], *, node_did: str) -> None:
 
 
 class Withdrawals:
-    """Methods for withdrawing trust in backends. Use `Client.withdrawals` to get an instance."""
+    """Methods for withdrawing trust in backends.
+
+    Use `Client.withdrawals` to get an instance.
+    """
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -162,7 +168,7 @@ class Withdrawals:
     async def withdraw_measurement(
         self, measurement: bytes, network: NetworkId | None = None
     ) -> None:
-        """Withdraw a code measurement, so that the node releases no more keys to that code.
+        """Stop the release of keys to code with a given measurement.
 
         Args:
             measurement: a register of 48 bytes (MRTD, RTMR0 to RTMR3, MRSEAM), or a compose hash of
@@ -174,7 +180,9 @@ class Withdrawals:
         await self._withdraw({"measurement": measurement.hex()}, network)
 
     async def withdraw_backend(self, did: str, network: NetworkId | None = None) -> None:
-        """Withdraw a backend and every delegation that was signed by it or issued to it.
+        """Withdraw trust in a backend and in its delegations.
+
+        These are all delegations that were signed by the backend or issued to it.
 
         Args:
             did: DID of the backend.
@@ -188,7 +196,9 @@ class Withdrawals:
         await self._withdraw({"did": did}, network)
 
     async def withdraw_evidence(self, sha256: bytes, network: NetworkId | None = None) -> None:
-        """Withdraw one piece of attestation evidence, so that the node no longer accepts it.
+        """Withdraw trust in one piece of attestation evidence.
+
+        The node no longer accepts the evidence.
 
         Args:
             sha256: digest of the evidence, 32 bytes, as in sessions, audit records and receipts.
@@ -222,7 +232,9 @@ _MOST_ANSWERED_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ReceiverKey:
-    """An X25519 key pair to which the node wraps a content key. Create it with `new_receiver_key`.
+    """An X25519 key pair for receiving a content key from the node.
+
+    The node encrypts the content key for the public key. Create a pair with `new_receiver_key`.
 
     Attributes:
         private_key: 32 bytes.
@@ -240,14 +252,17 @@ def new_receiver_key(entropy: Entropy) -> ReceiverKey:
 
 
 class Encryption:
-    """Methods for encrypting and decrypting data. Use `Client.encryption` to get an instance."""
+    """Methods for encrypting and decrypting data.
+
+    Use `Client.encryption` to get an instance.
+    """
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
         self._descriptors: dict[str, Descriptor] = {}
 
     def network(self, name: str = DEFAULT_NETWORK, *, owner: str | None = None) -> NetworkId:
-        """Return the id of an encryption network from its name and its owner's DID.
+        """Return the id of an encryption network.
 
         Args:
             name: name of the network.
@@ -259,11 +274,12 @@ class Encryption:
         return network_of_owner(owner or self._caller.session.owner, name)
 
     async def descriptor(self, network: NetworkId) -> Descriptor:
-        """Return a network's descriptor, which contains its public key.
+        """Return the descriptor of an encryption network.
 
-        The descriptor is cached until a request for the network is refused. The key is pinned in
-        `Client.session`: a different key is rejected later (EN30). A client with
-        `require_node_evidence` verifies the node's evidence first.
+        The descriptor contains the network's public key. The descriptor is cached until a request
+        for the network is refused. The key is pinned in `Client.session`: a different key is
+        rejected later (EN30). A client with `require_node_evidence` verifies the node's evidence
+        first.
 
         Returns:
             The descriptor of the requested network, signed by this client's node for a fresh nonce,
@@ -292,7 +308,9 @@ class Encryption:
         return descriptor
 
     def accept(self, pin: NetworkPin) -> None:
-        """Pin a network's public key in the session, replacing any key pinned earlier.
+        """Trust a given public key of an encryption network.
+
+        The session pins the key, which replaces any key pinned earlier.
 
         Args:
             pin: `NetworkKeyChanged.offered`, once it is clear why the key changed; or a key that
@@ -304,7 +322,9 @@ class Encryption:
         self._caller.session = self._caller.session.with_pin(pin)
 
     async def ensure_network(self, name: str = DEFAULT_NETWORK) -> Descriptor:
-        """Return the descriptor of the owner's named network. Create the network if necessary.
+        """Create an encryption network unless it exists.
+
+        Returns the descriptor of the owner's network with this name.
 
         Raises:
             NotGranted: the session may not create networks.
@@ -321,7 +341,9 @@ class Encryption:
         return descriptor
 
     async def revoke_network(self, network: NetworkId) -> None:
-        """Permanently revoke a network. The node no longer opens data sealed to it.
+        """Revoke an encryption network permanently.
+
+        The node no longer opens data sealed to it.
 
         Raises:
             NotGranted: the session does not have `tinycloud.encryption/network.revoke` on it.
@@ -339,7 +361,7 @@ class Encryption:
         )
 
     async def policy(self, network: NetworkId) -> Policy | None:
-        """Return a network's attestation policy, or None if the network has no policy.
+        """Return an encryption network's attestation policy, or None.
 
         Raises:
             NotGranted: the session does not have `sealspace.encryption/policy` on the network.
@@ -358,10 +380,11 @@ class Encryption:
             ) from exc
 
     async def set_policy(self, network: NetworkId, policy: Policy | None) -> None:
-        """Replace a network's attestation policy. The new policy applies immediately.
+        """Replace an encryption network's attestation policy.
 
-        Only the owner in person may do this: with a grant that the wallet signed to this session
-        (`Delegations.add_right`), or with the key that owns the network.
+        The new policy applies immediately. Only the owner in person may do this: with a grant that
+        the wallet signed to this session (`Delegations.add_right`), or with the key that owns the
+        network.
 
         Args:
             network: a network of the owner.
@@ -383,7 +406,9 @@ class Encryption:
         label: bytes | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> InlineEnvelope:
-        """Encrypt data in this process with a network's public key. No rights are needed.
+        """Encrypt data with an encryption network's public key.
+
+        The data is encrypted in this process, and no rights are needed.
 
         Args:
             plaintext: the data.
@@ -411,13 +436,15 @@ class Encryption:
         expected_label: bytes | None = None,
         receiver: ReceiverKey | None = None,
     ) -> bytes:
-        """Decrypt an envelope locally, after the node has rewrapped its content key.
+        """Decrypt an envelope with the help of the node.
+
+        The node rewraps the content key. The data is decrypted in this process.
 
         Args:
             envelope: an envelope or its JSON text.
             expected_label: label that the envelope must have; None: any.
-            receiver: key pair to which the node wraps the content key; None: a fresh one. A backend
-                passes the pair that it attested.
+            receiver: key pair for which the node wraps the content key; None: a fresh one. A
+                backend passes the pair that it attested.
         Returns:
             The plaintext. Every member of the node's answer was checked before anything was opened.
         Raises:
@@ -451,7 +478,10 @@ class Encryption:
             ) from exc
 
     async def _ask(self, body: dict[str, Json], network: NetworkId) -> bytes:
-        """Have the node rewrap a content key, verify the response, and return the wrapped key."""
+        """Ask the node to wrap a content key for a receiver's public key.
+
+        Verifies the response, and returns the wrapped key.
+        """
         sent: list[str] = []
         asked = await self._caller.authorized(
             replace(
@@ -496,7 +526,10 @@ class Encryption:
                 raise
 
     async def _fetch_descriptor(self, network: NetworkId) -> Descriptor:
-        """Fetch a network's descriptor with a fresh nonce, and verify the node's signature."""
+        """Fetch and verify the descriptor of an encryption network.
+
+        The request has a fresh nonce, and the node signs the response.
+        """
         nonce = encode_url(self._caller.entropy.token(MAX_NONCE_BYTES))
         path = f"{_network_path(network)}?nonce={nonce}"
         request = Request("GET", path, repeatable=True, max_answer_bytes=_MOST_ANSWERED_BYTES)
@@ -553,7 +586,7 @@ def _require_usable(descriptor: Descriptor) -> None:
 async def _administer(
     caller: Caller, network: NetworkId, ability: str, request: Request, *facts: dict[str, Json]
 ) -> Answer:
-    """Send a request for which the caller needs an ability on a network.
+    """Send a request that requires a given ability on an encryption network.
 
     Raises NetworkNotFound if the network does not exist.
     """
@@ -565,7 +598,10 @@ async def _administer(
 async def _request_change(
     caller: Caller, network: NetworkId, request: Request, fact_type: str, body: Json
 ) -> None:
-    """Send a request that changes a network, with a token bound to the request body."""
+    """Send a request that changes an encryption network.
+
+    The token is bound to the request body.
+    """
     fact = change_fact(fact_type, network.text, target_node=await caller.node_id(), body=body)
     await _administer(caller, network, SET_POLICY, request, fact)
 

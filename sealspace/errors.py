@@ -1,4 +1,4 @@
-"""The errors of the SDK: one class for each kind of failure.
+"""Exceptions raised by the SDK.
 
     SealspaceError
     ├── InvalidInput                   an argument breaks a rule; nothing was sent
@@ -92,19 +92,29 @@ if TYPE_CHECKING:  # a program that only maps errors loads no tokens for them
 
 
 class InvalidInput(SealspaceError):
-    """An invalid argument. Nothing was sent."""
+    """An argument is invalid.
+
+    No request was sent.
+    """
 
     default_hint = "correct the argument named in the message; nothing was sent"
 
 
 class InvalidSecretName(InvalidInput):
-    """A secret name that does not match `^[A-Z][A-Z0-9_]*$`."""
+    """The name of a secret is invalid.
+
+    Names match `^[A-Z][A-Z0-9_]*$`.
+    """
 
     default_hint = "use capital letters, digits and underscores, beginning with a letter: API_KEY"
+    default_step = f"{default_hint}; to name a scope, add --scope SCOPE"
 
 
 class InvalidSecretScope(InvalidInput):
-    """A scope of secrets that is empty or reserved, or that contains no usable character."""
+    """The scope of a secret is invalid.
+
+    The scope is empty or reserved, or contains no usable character.
+    """
 
     default_hint = (
         "use letters, digits and dashes, but not `default` or `global`; for a global secret, leave"
@@ -113,14 +123,20 @@ class InvalidSecretScope(InvalidInput):
 
 
 class InvalidSecretValue(InvalidInput):
-    """A secret value that is neither text nor bytes, is too long, or cannot be written as UTF-8."""
+    """The value of a secret cannot be stored.
+
+    The value is neither text nor bytes, is too long, or cannot be written as UTF-8.
+    """
 
     default_hint = "pass text or bytes; convert anything else to text, as with json.dumps(value)"
     default_step = "store text or bytes, at most 1 MiB"
 
 
 class InvalidKeystore(InvalidInput):
-    """A file that is not a version 3 Web3 keystore, or that is too expensive to open."""
+    """The file is not a usable Web3 keystore (version 3).
+
+    Also raised if opening the file would take too much time or memory.
+    """
 
     default_hint = (
         "export the key again as a version 3 keystore file (scrypt or pbkdf2, aes-128-ctr)"
@@ -128,7 +144,10 @@ class InvalidKeystore(InvalidInput):
 
 
 class WrongPassword(InvalidInput):
-    """A wrong password for a keystore file, or a keystore file that was altered."""
+    """The password does not open the keystore file.
+
+    The password is wrong, or the file was altered.
+    """
 
     default_hint = (
         "type the password again; if it is right, the file is damaged: export the key again"
@@ -136,33 +155,39 @@ class WrongPassword(InvalidInput):
 
 
 class InvalidNetworkId(InvalidInput):
-    """A string that is not the id of an encryption network."""
+    """The id of an encryption network is invalid."""
 
     default_hint = "use the owner's DID and a name of lower-case letters, digits and dashes"
 
 
 class InvalidPolicy(InvalidInput):
-    """An attestation policy that a node cannot apply."""
+    """The attestation policy is invalid.
+
+    A node cannot apply the policy.
+    """
 
     default_hint = "correct the part of the policy named in the message"
 
 
 class InvalidPortableDelegation(InvalidInput):
-    """A portable delegation that cannot be read, has expired, or is for another key."""
+    """The portable delegation is invalid or has expired.
+
+    Also raised if the delegation is for another key.
+    """
 
     default_hint = "ask the owner to send the complete delegation again"
     default_step = "ask the sender for the original file, or for a new delegation"
 
 
 class InvalidSession(InvalidInput):
-    """A stored session that cannot be read."""
+    """The session cannot be saved or loaded."""
 
     default_hint = "sign in again and store the new session"
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An error in a manifest.
+    """An error in an app manifest.
 
     Attributes:
         path: the member: `permissions[0].actions[1]`, `secrets.API_KEY.scope`; "" is the manifest.
@@ -174,7 +199,10 @@ class Fault:
 
     @property
     def text(self) -> str:
-        """The fault as one string: the detail, and the path if the detail does not contain it."""
+        """The error's message and location in the manifest.
+
+        The location is left out if the detail contains it already.
+        """
         return (
             self.detail
             if not self.path or self.path in self.detail
@@ -183,7 +211,10 @@ class Fault:
 
 
 class ManifestInvalid(InvalidInput):
-    """An invalid app manifest. The message and `faults` name the invalid JSON members."""
+    """The app manifest is invalid.
+
+    The message and `faults` name the invalid JSON members.
+    """
 
     default_hint = "correct the member of the manifest named in the message"
     default_step = "correct the manifest, then run: sealspace manifest check FILE"
@@ -191,20 +222,20 @@ class ManifestInvalid(InvalidInput):
 
 
 class ClientNotReady(SealspaceError, RuntimeError):
-    """A call that the client's current state does not allow."""
+    """The client is not in the right state for this call."""
 
     default_hint = "make the missing call named in the message first"
 
 
 class NotSignedIn(ClientNotReady):
-    """A call that needs a session, on a client that is not signed in."""
+    """The client is not signed in."""
 
     default_hint = "call `client.sign_in(wallet)` first, or create the client with a session"
     default_step = "sealspace login"
 
 
 class ClientClosed(ClientNotReady):
-    """A call on a closed client."""
+    """The client is closed."""
 
     default_hint = (
         "create a new client with the same session, or make the call inside the `with` block"
@@ -212,7 +243,9 @@ class ClientClosed(ClientNotReady):
 
 
 class NotGranted(SealspaceError):
-    """A request that the session's grants do not cover. Nothing was sent.
+    """The session does not have the rights for this request.
+
+    No request was sent.
 
     Attributes:
         missing: the capabilities that the session lacks; see `sealspace.apps.escalation`.
@@ -240,14 +273,19 @@ class NotGranted(SealspaceError):
 
 
 class SessionExpired(SealspaceError):
-    """A session or required grant that has expired or expires within a minute."""
+    """The session or a required grant has expired.
+
+    Also raised if it expires within a minute.
+    """
 
     default_hint = "sign in again"
     default_step = "sealspace login"
 
 
 class LifetimeTooLong(SealspaceError):
-    """A requested lifetime that exceeds the longest possible lifetime. Nothing was issued.
+    """The requested lifetime is longer than allowed.
+
+    Nothing was issued.
 
     Attributes:
         asked_s: the requested lifetime, seconds.
@@ -270,7 +308,9 @@ class LifetimeTooLong(SealspaceError):
 
 
 class BatchIncomplete(SealspaceError):
-    """A batch that failed after some of its writes were committed. `__cause__` is the failure.
+    """A batch failed after some of its writes were committed.
+
+    `__cause__` is the failure.
 
     Attributes:
         done: the keys that are durably written or deleted.
@@ -292,7 +332,7 @@ class BatchIncomplete(SealspaceError):
 
 
 class BackendError(SealspaceError):
-    """The base class of errors about grants to a backend.
+    """The base class of errors about backends.
 
     Attributes:
         problem: the stable name of the problem; "" if it has none.
@@ -306,19 +346,27 @@ class BackendError(SealspaceError):
 
 
 class BackendUnreachable(BackendError):
-    """A connection to a backend that failed, was interrupted or timed out."""
+    """The connection to the backend failed.
+
+    The connection was refused or interrupted, or timed out.
+    """
 
     default_hint = "check the address and that the backend is running, then try again"
 
 
 class BackendAnswerInvalid(BackendError):
-    """A truncated, oversized or malformed response from a backend."""
+    """The backend's response is invalid.
+
+    The response is truncated, oversized or malformed.
+    """
 
     default_hint = "try again; if it fails again, check the address with the backend's operator"
 
 
 class BackendNotProven(BackendError):
-    """Backend evidence with an invalid quote, event log or report data.
+    """The backend's attestation evidence is invalid.
+
+    The quote, the event log or the report data is not valid.
 
     Attributes:
         problem: the stable name of the problem, the same as at a node: `report-data`,
@@ -329,7 +377,9 @@ class BackendNotProven(BackendError):
 
 
 class CollateralNeeded(BackendError):
-    """Missing or outdated collateral that is needed to verify a backend's quote.
+    """Attestation collateral is missing or outdated.
+
+    The collateral is needed to verify a backend's quote.
 
     Attributes:
         problem: the stable name of the problem: `collateral-missing`, `collateral-window`, …
@@ -339,7 +389,10 @@ class CollateralNeeded(BackendError):
 
 
 class BackendNotExpected(BackendError):
-    """A backend whose evidence is valid but shows different code than expected."""
+    """The backend runs different code than expected.
+
+    The evidence of the backend is valid.
+    """
 
     default_hint = (
         "do not grant; find out what changed, and expect the new values only if the change is right"
@@ -347,7 +400,9 @@ class BackendNotExpected(BackendError):
 
 
 class BackendNotAcceptable(BackendError):
-    """A backend whose evidence the node does not accept. A grant to the backend would be useless.
+    """The node does not accept the backend's evidence.
+
+    A grant to the backend would be useless.
 
     Attributes:
         problem: the reason for which the node would reject it: `tcb_status`, `advisory`, …
@@ -355,13 +410,19 @@ class BackendNotAcceptable(BackendError):
 
 
 class GrantNotTaken(BackendError):
-    """A grant that the node registered but the backend did not accept."""
+    """The backend did not accept the grant.
+
+    The node has registered the grant, so the grant is active.
+    """
 
     default_hint = "deliver the grant to the backend another way, or revoke it: it is still active"
 
 
 class GrantsFull(BackendError):
-    """A grant refused because the backend's limit is reached, for this owner or in total."""
+    """The backend has reached its maximum number of grants.
+
+    The maximum is for this owner or in total.
+    """
 
     default_hint = (
         "revoke grants to this backend that are no longer needed, and wait until they have ended"
@@ -369,19 +430,28 @@ class GrantsFull(BackendError):
 
 
 class ReceiptInvalid(SealspaceError):
-    """A receipt or document that was altered, or that belongs to another node or release."""
+    """The receipt of a key release is invalid.
+
+    The receipt or a cited document was altered, or belongs to another node or release.
+    """
 
     default_hint = "fetch it again; if it fails again, keep both copies and ask the node's operator"
 
 
 class StatementInvalid(SealspaceError):
-    """A malformed signed statement, or one with an invalid signature, type or signer."""
+    """The signed statement is invalid.
+
+    The statement is malformed, or has an invalid signature, type or signer.
+    """
 
     default_hint = "ask the signer to publish the statement again"
 
 
 class CallRefused(SealspaceError):
-    """A call that a runner refuses, for example because its token is for another program."""
+    """The runner refused the call.
+
+    For example, the token of the call is for another program.
+    """
 
     default_hint = "sign a new call for this runner, this program and this body; each serves once"
 

@@ -1,4 +1,4 @@
-"""Key-value access to a space, for single values, batches and streams.
+"""A client for the key-value data of a space.
 
 A key is the raw text of a URI path. The caller percent-encodes what a URI cannot contain, such as
 spaces and non-ASCII. Nothing decodes it again, so `a%20b` is a key of its own (U13).
@@ -105,7 +105,7 @@ _CLOCKS_APART_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of keys.
+    """A page of keys.
 
     Attributes:
         keys: full keys, ascending.
@@ -118,7 +118,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class SignedUrl:
-    """A URL that lets anyone read one version of one value.
+    """A URL that lets anyone read one version of a value.
 
     Attributes:
         url: the whole URL, a secret; hidden when this object is printed.
@@ -130,7 +130,9 @@ class SignedUrl:
 
 
 class Kv:
-    """The client for reading and writing the values in a space. Use `Client.kv` to get an instance.
+    """A client that reads and writes values in a space.
+
+    Use `Client.kv` to get an instance.
 
     Args:
         caller: sends requests with the session's authority.
@@ -164,7 +166,9 @@ class Kv:
     async def get_if_changed(
         self, key: str, etag: str, *, max_bytes: int = MAX_VALUE_BYTES
     ) -> Value | None:
-        """Read a value if its version differs from `etag`.
+        """Read a value if it has changed since a known version.
+
+        The value has changed if its version differs from `etag`.
 
         Returns:
             The value, or None if its version is `etag`.
@@ -179,15 +183,34 @@ class Kv:
             return whole_value_of(answer.require())
 
     async def metadata(self, key: str) -> Value:
-        """Read a value's version and metadata. The `body` of the result is empty.
+        """Read the version and the metadata of a value.
+
+        The `body` of the result is empty.
 
         Raises:
             SealspaceError: as `get`.
         """
         return value_of(await self._invoke(KV_METADATA, key, Request(repeatable=True)))
 
+    async def metadata_many(self, keys: Iterable[str]) -> dict[str, Value]:
+        """Read the versions and the metadata of several values.
+
+        One request reads up to 100. The `body` of each result is empty.
+
+        Returns:
+            Key to metadata, in the order of the keys, without the keys that have no value.
+        Raises:
+            SealspaceError: as `metadata`, except NotFound; nothing is returned then.
+        """
+        found: dict[str, Value] = {}
+        for pack in packed_keys(keys, MOST_READS):
+            found |= await self._read(pack, None)
+        return found
+
     async def size_bytes(self, key: str) -> int:
-        """Return the size of a value in bytes without downloading the value. Requires `kv/get`.
+        """Return the size of a value in bytes.
+
+        The value is not downloaded, but `kv/get` is required.
 
         Raises:
             SealspaceError: as `get`.
@@ -207,7 +230,9 @@ class Kv:
         if_absent: bool = False,
         if_match: str | None = None,
     ) -> str:
-        """Write a value. It is durable when the call returns.
+        """Write a value.
+
+        The value is durable when the call returns.
 
         Args:
             key: the key.
@@ -234,9 +259,9 @@ class Kv:
     async def get_many(
         self, keys: Iterable[str], *, max_bytes: int = MAX_VALUE_BYTES
     ) -> dict[str, Value]:
-        """Read several values, with up to 100 in each request.
+        """Read several values.
 
-        Values of one request are read at the same moment.
+        One request reads up to 100 values. Values of one request are read at the same moment.
 
         Args:
             keys: the keys.
@@ -254,10 +279,11 @@ class Kv:
     async def put_many(
         self, values: Mapping[str, bytes | str], *, content_type: str | None = None
     ) -> dict[str, str]:
-        """Write several values durably, in as few commits as possible.
+        """Write several values.
 
-        One commit takes up to 250 values of at most 64 KiB each, 4 MiB together, and writes all of
-        them or none. Larger values are written after that, one by one.
+        The values are durable when the call returns. One commit takes up to 250 values of at most
+        64 KiB each, 4 MiB together, and writes all of them or none. Larger values are written after
+        that, one by one.
 
         Args:
             values: key to bytes or text, as in `put`.
@@ -294,7 +320,9 @@ class Kv:
         return {key: f'"blake3-{blake3(part.body).hexdigest()}"' for key, part in parts.items()}
 
     async def delete_many(self, keys: Iterable[str]) -> None:
-        """Delete several values in atomic commits of up to 250 values each.
+        """Delete several values.
+
+        The values are deleted in atomic commits of up to 250 values each.
 
         Raises:
             NotFound: one of the keys never had a value.
@@ -308,7 +336,9 @@ class Kv:
         await in_order(packed_keys(keys, MOST_WRITES), write)
 
     async def stream(self, key: str, *, max_bytes: int = MAX_STREAM_BYTES) -> AsyncIterator[bytes]:
-        """Yield the bytes of a value in pieces, with only one piece in memory at a time.
+        """Yield the bytes of a value in pieces.
+
+        Only one piece is in memory at a time.
 
         Args:
             key: the key.
@@ -330,7 +360,9 @@ class Kv:
         progress: Progress | None = None,
         max_bytes: int = MAX_STREAM_BYTES,
     ) -> Value:
-        """Download a value of any size to a file, one piece at a time.
+        """Download a value to a file.
+
+        The value can have any size: only one piece is in memory at a time.
 
         Args:
             key: the key.
@@ -362,7 +394,9 @@ class Kv:
         if_match: str | None = None,
         progress: Progress | None = None,
     ) -> str:
-        """Upload a value of any size from a file. It is durable when the call returns.
+        """Upload a value from a file.
+
+        The value can have any size. It is durable when the call returns.
 
         Args:
             key: the key.
@@ -388,7 +422,9 @@ class Kv:
         return etag_of(await self._invoke(KV_PUT, key, request))
 
     async def delete(self, key: str, *, if_match: str | None = None) -> str | None:
-        """Delete a value. The deletion is durable when the call returns.
+        """Delete a value.
+
+        The deletion is durable when the call returns.
 
         Returns:
             The version of the removed value; None if it was already deleted.
@@ -403,10 +439,10 @@ class Kv:
     async def signed_url(
         self, key: str, *, ttl_s: int | None = None, at_most: bool = False, etag: str | None = None
     ) -> SignedUrl:
-        """Create a URL that lets anyone read one version of a value for up to five minutes.
+        """Create a URL that lets anyone read a value.
 
-        The URL stops working when a grant of this session expires or is revoked, or when the value
-        changes.
+        The URL is for one version of the value, and is valid for up to five minutes. The URL stops
+        working when a grant of this session expires or is revoked, or when the value changes.
 
         Args:
             key: the key.
@@ -459,7 +495,7 @@ class Kv:
     async def list_page(
         self, prefix: str = "", *, limit: int = MAX_PAGE_KEYS, cursor: str | None = None
     ) -> Page:
-        """Read one page of the keys that begin with a prefix.
+        """Return one page of the keys with a given prefix.
 
         Args:
             prefix: the common beginning; "" is the whole space. The session needs
@@ -490,7 +526,9 @@ class Kv:
         return Page(tuple(keys), following)
 
     async def list(self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS) -> AsyncIterator[str]:
-        """Yield all keys with a prefix in ascending order, fetching one page at a time.
+        """Yield all keys with a given prefix.
+
+        The keys are in ascending order, and are fetched page by page.
 
         Raises:
             SealspaceError: as `pages`.
@@ -502,7 +540,9 @@ class Kv:
     async def pages(
         self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS
     ) -> AsyncIterator[Page]:
-        """Yield pages of the keys that begin with a prefix, in ascending order.
+        """Yield all keys with a given prefix, one page at a time.
+
+        The keys are in ascending order.
 
         Raises:
             MalformedAnswer: the list does not advance or has no end.
@@ -530,15 +570,26 @@ class Kv:
         with self._name_missing(key):
             return await self._caller.transport.stream(request)
 
-    async def _read(self, keys: Sequence[str], max_bytes: int) -> dict[str, Value]:
-        """Read several values. The request is split if the values do not fit in one response."""
+    async def _read(self, keys: Sequence[str], max_bytes: int | None) -> dict[str, Value]:
+        """Read several values, or only their metadata if there is no limit.
+
+        The request is split if the values do not fit in one response.
+        """
         if len(keys) == 1:
             try:
-                return {keys[0]: await self.get(keys[0], max_bytes=max_bytes)}
+                return {
+                    keys[0]: await self.metadata(keys[0])
+                    if max_bytes is None
+                    else await self.get(keys[0], max_bytes=max_bytes)
+                }
             except SpaceNotFound:
                 raise
             except NotFound:
                 return {}
+        if max_bytes is None:
+            wanted = self._rights(KV_METADATA, *keys)
+            answer = await self._caller.invoke(wanted, Request(repeatable=True))
+            return found_in(answer.require(), keys, bodies=False)
         request = replace(_read_request(max_bytes), max_answer_bytes=_MAX_BATCH_BYTES)
         answer = await self._caller.invoke(self._rights(KV_GET, *keys), request)
         try:
@@ -566,7 +617,7 @@ class Kv:
 
     @contextmanager
     def _name_missing(self, key: str) -> Iterator[None]:
-        """Add the key and the space to any NotFound error raised in the `with` block."""
+        """Add the key and the space to NotFound errors."""
         try:
             yield
         except SpaceNotFound:
@@ -580,7 +631,6 @@ class Kv:
 
 
 def _read_request(max_bytes: int, *, etag: str | None = None) -> Request:
-    """Create a read request, with an If-None-Match header if an etag is given."""
     headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
     if etag is not None:
         headers["If-None-Match"] = header_value(etag)

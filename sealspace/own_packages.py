@@ -1,4 +1,4 @@
-"""Detection of other packages that hide or replace one of sealspace's six packages.
+"""Detection of other packages that conflict with sealspace.
 
 A module `capabilities.py` or a folder `node` earlier on the import path hides ours, and pip
 replaces files of another distribution without a warning (spec/decisions/0001-flat-packages.md).
@@ -35,17 +35,18 @@ _PROGRAMS = (f"{os.sep}sealspace", f"{_BESIDE}{os.sep}node{os.sep}__main__.py")
 
 
 class Clash(NamedTuple):
-    """A conflict between one of sealspace's packages and a package of another project."""
+    """A conflict with a package of another project."""
 
     text: str
     hint: str
 
 
 def hidden_by(*names: str) -> Clash | None:
-    """Describe the first foreign package that hides one of sealspace's packages, or return None.
+    """Find a package that shadows one of sealspace's packages.
 
-    The check reads only file names, which takes some 70 µs for each package. Packages that are
-    missing, or are not loaded from files, are left to the import system.
+    Returns None if no package does. The check reads only file names, which takes some 70 µs for
+    each package. Packages that are missing, or are not loaded from files, are left to the import
+    system.
     """
     for name in names:
         loaded = sys.modules.get(name)
@@ -73,7 +74,10 @@ def hidden_by(*names: str) -> Clash | None:
 
 
 def claimed_by(owners: Mapping[str, Sequence[str]] | None = None) -> Clash | None:
-    """Describe another distribution that installs one of sealspace's packages, or return None."""
+    """Find another distribution that installs one of sealspace's packages.
+
+    Returns None if there is no such distribution.
+    """
     if owners is None:
         from importlib.metadata import packages_distributions
 
@@ -90,8 +94,8 @@ def claimed_by(owners: Mapping[str, Sequence[str]] | None = None) -> Clash | Non
 
 
 def is_command_line() -> bool:
-    """Return whether this process is `sealspace` or `python -m node`.
+    """Return whether this process is one of sealspace's programs.
 
-    These programs report a clash themselves.
+    The programs are `sealspace` and `python -m node`. They report a clash themselves.
     """
     return any(started.endswith(_PROGRAMS) for started in sys.argv[:1])

@@ -14,10 +14,20 @@ _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 
 def printable(text: str, *, most: int = _MAX_SHOWN_CHARS) -> str:
-    """Return text as a single line of at most `most` printable characters."""
+    """Return text as a single line of printable characters.
+
+    The line is cut after `most` characters.
+    """
     return " ".join(printable_line(text[: 2 * most]).split())[:most]
 
 
 def printable_line(line: str) -> str:
-    """Replace every unprintable character in a line. Spaces are kept."""
+    """Replace unprintable characters in a line.
+
+    Spaces are kept.
+    """
     return "".join(sign if sign.isprintable() and sign not in _BLANK else "\ufffd" for sign in line)
+
+
+format_message = printable_line
+"""The format of lines on standard error; control characters must be replaced."""

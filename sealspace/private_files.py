@@ -1,7 +1,7 @@
-"""Private files, readable only by the current user, with atomic writes and size-limited reads.
+"""Files that only the current user can read.
 
-A file in a folder of another user is untrusted. Symbolic links are not followed, only regular files
-are opened, and no more than the limit is read.
+Writes are atomic. A file in a folder of another user is untrusted.
+Symbolic links are not followed, only regular files are opened, and no more than the limit is read.
 
 Example:
     replace_file(folder / "backend.json", data)
@@ -23,7 +23,10 @@ DRAFTS = ".*.new"
 
 
 def read_file(path: Path, *, most_bytes: int) -> bytes:
-    """Read a private regular file. Raises OSError if other users can read it."""
+    """Read a private file.
+
+    Raises OSError if other users can read the file, or if it is not a regular file.
+    """
     # O_NONBLOCK: opening a named pipe would wait for ever. O_NOFOLLOW: a link could name any file.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
@@ -39,9 +42,10 @@ def read_file(path: Path, *, most_bytes: int) -> bytes:
 
 
 def read_setting(path: Path, what: str, refused: type[SealspaceError], *, most_bytes: int) -> bytes:
-    """Read at most `most_bytes` + 1 bytes of a file chosen by the user.
+    """Read a file chosen by the user.
 
-    The extra byte shows the caller that a file is longer than allowed.
+    At most `most_bytes` + 1 bytes are read. The extra byte shows the caller that a file is longer
+    than allowed.
 
     Mode and owner are not checked, because the user chose the file. `refused` is the error to
     raise.
@@ -54,10 +58,27 @@ def read_setting(path: Path, what: str, refused: type[SealspaceError], *, most_b
         raise refused(f"cannot read the {what} {path}: {reason}", hint=f"ls -l {path}") from None
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file atomically and durably, replacing any existing file.
+def read_key(path: Path, what: str, refused: type[SealspaceError], *, most_bytes: int) -> bytes:
+    """Read a file with a key, which the user chose.
 
-    A symbolic link is replaced; its target stays as it is.
+    At most `most_bytes` + 1 bytes are read, as in `read_setting`.
+
+    Raises:
+        refused: other users can access the file.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as stream:
+        # Check the open file, not its name: another file could take that name meanwhile.
+        if stat.S_IMODE(os.fstat(stream.fileno()).st_mode) & 0o077:
+            raise refused(f"other users can access the {what} {path}", hint=f"chmod 600 {path}")
+        return stream.read(most_bytes + 1)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file atomically.
+
+    The file is durable when the call returns. An existing file is replaced. A symbolic link is
+    replaced; its target stays as it is.
     """
     # Run as root, a rename onto /dev/stdout would replace the device for every process.
     if path.exists() and not path.is_file():
@@ -68,7 +89,10 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def make_file(path: Path, data: bytes) -> None:
-    """Create a file atomically and durably. Raises FileExistsError if it already exists."""
+    """Create a file atomically.
+
+    The file is durable when the call returns. Raises FileExistsError if the file already exists.
+    """
     with _draft(path, data) as draft:
         # A link fails if the file exists; a rename would overwrite another process's file.
         os.link(draft, path)
@@ -86,7 +110,10 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def _draft(path: Path, data: bytes) -> Iterator[Path]:
-    """Write data to a temporary file with mode 0600, and delete the file when the block ends."""
+    """Write data to a temporary file.
+
+    The file has mode 0600. It is deleted at the end of the `with` block.
+    """
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
     draft = Path(name)
     try:

@@ -1,4 +1,4 @@
-"""Receipts of key releases: fetch them, and verify their signatures.
+"""A client for the receipts of key releases.
 
 The node signs a receipt for each release. `Receipts` fetches the receipts of a network and the
 documents that they name, and checks the signatures and digests. `sealspace verify` judges a release
@@ -53,7 +53,10 @@ class ReceiptPage:
 
 
 class Receipts:
-    """Access to a node's key-release receipts. Use `Client.receipts` to get an instance."""
+    """A client that fetches the receipts of key releases.
+
+    Use `Client.receipts` to get an instance.
+    """
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -61,7 +64,9 @@ class Receipts:
     async def page(
         self, network: NetworkId | None = None, *, after: str | None = None
     ) -> ReceiptPage:
-        """Return a page of at most 100 verified receipts.
+        """Return a page of verified receipts.
+
+        A page has at most 100 receipts.
 
         Args:
             network: None: the default network of the owner for whom this session acts.
@@ -89,7 +94,9 @@ class Receipts:
         return ReceiptPage(receipts, following)
 
     async def all(self, network: NetworkId | None = None) -> AsyncIterator[Receipt]:
-        """Yield every verified receipt of a network, oldest first, fetching one page at a time.
+        """Yield all receipts of an encryption network.
+
+        The oldest receipt comes first. The receipts are verified, and are fetched page by page.
 
         Raises:
             MalformedAnswer: the list does not advance or has no end.
@@ -108,7 +115,9 @@ class Receipts:
             last = page.receipts[-1:]
 
     async def document(self, sha256: bytes, network: NetworkId | None = None) -> bytes:
-        """Fetch a document cited in a receipt, such as a policy, and verify its digest.
+        """Fetch a document that a receipt cites.
+
+        A policy is such a document. The digest of the document is verified.
 
         Args:
             sha256: digest from a receipt, 32 bytes; see `documents_of`.
@@ -132,7 +141,9 @@ class Receipts:
     async def documents(
         self, receipt: Receipt, network: NetworkId | None = None
     ) -> dict[bytes, bytes]:
-        """Fetch the documents that a receipt cites, keyed by digest. Missing documents are omitted.
+        """Fetch the documents that a receipt cites.
+
+        Returns the documents by digest. Missing documents are left out.
 
         Raises:
             SealspaceError: as `document`, except NotFound.
@@ -158,7 +169,9 @@ def _require_in_order(receipts: Sequence[Receipt]) -> None:
 
 
 def check_receipt(value: Json, *, node: str, network: str) -> Receipt:
-    """Parse a key-release receipt, verify its signature, and check its node and network.
+    """Parse and verify the receipt of a key release.
+
+    The signature, the node and the network are checked.
 
     Args:
         value: the receipt's JSON object, untrusted.
@@ -182,19 +195,27 @@ def check_receipt(value: Json, *, node: str, network: str) -> Receipt:
 
 
 def documents_of(receipt: Receipt) -> tuple[bytes, ...]:
-    """Return the SHA-256 digests (32 bytes each) of all documents cited in a receipt."""
+    """Return the digests of all documents that a receipt cites.
+
+    They are SHA-256 digests of 32 bytes.
+    """
     used = receipt.evidence
     named = () if used is None else (used.record, used.quote, used.event_log, used.collateral)
     return tuple(dict.fromkeys((*receipt.policies, *(one for one in named if one is not None))))
 
 
 def digest_of(receipt: Receipt) -> bytes:
-    """Return the 32-byte SHA-256 digest that identifies a receipt in the audit chain."""
+    """Return the SHA-256 digest of a receipt.
+
+    The audit chain identifies the receipt by this digest.
+    """
     return hashlib.sha256(encode_receipt(receipt)).digest()
 
 
 def named_receipt(entry: bytes) -> bytes | None:
-    """Return the receipt digest in an audit entry, or None if the entry records no receipt (RC8).
+    """Return the receipt digest from an audit entry (RC8).
+
+    Returns None if the entry records no receipt.
 
     Args:
         entry: a line of an export, untrusted.

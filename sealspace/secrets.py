@@ -1,9 +1,10 @@
-"""Named secrets, encrypted in this process and stored in the owner's `secrets` space.
+"""A client for encrypted secrets.
 
-A secret is stored as a value that contains an encrypted envelope. A client that may read the path
-sees the envelope. To open it, the client also needs decrypt on the owner's network, and has to pass
-the node's release checks. The formats are those of the vault and secrets conventions, so clients in
-other languages read and write the same secrets.
+Secrets are encrypted in this process and stored in the owner's `secrets` space. A secret is stored
+as a value that contains an encrypted envelope. A client that may read the path sees the envelope.
+To open it, the client also needs decrypt on the owner's network, and has to pass the node's release
+checks. The formats are those of the vault and secrets conventions, so clients in other languages
+read and write the same secrets.
 
 Text is returned as text and bytes as bytes. Bytes are stored as base64 text with a mark (EN26);
 clients that do not know the mark see the base64 text.
@@ -103,7 +104,9 @@ _VAULT_METADATA = {
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """Metadata about a generated secret, encrypted together with its value (EN26).
+    """Metadata of a generated secret (EN26).
+
+    The metadata is encrypted together with the value of the secret.
 
     Attributes:
         type: the type of secret that was generated: `hex32`, `password:64`.
@@ -144,7 +147,9 @@ class _Payload(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class Secrets:
-    """The client for an owner's secrets. Use `Client.secrets` to get an instance.
+    """A client that reads and writes an owner's secrets.
+
+    Use `Client.secrets` to get an instance.
 
     Args:
         caller: sends requests with the session's authority.
@@ -170,7 +175,9 @@ class Secrets:
         self._network = network_of_owner(space.owner, network)
 
     def resource(self, name: str, *, scope: str | None = None) -> str:
-        """Return the resource URI to use in a grant to read a secret.
+        """Return the resource URI of a secret.
+
+        The URI is for grants that let their recipient read the secret.
 
         Raises:
             InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
@@ -186,10 +193,11 @@ class Secrets:
         if_absent: bool = False,
         if_match: str | None = None,
     ) -> str:
-        """Encrypt and store a secret. It is durable when the call returns.
+        """Encrypt and store a secret.
 
-        This needs `kv/put` on the path, but not decrypt. Both stored times are those of this call,
-        even over an older secret: its first time could only be read with decrypt.
+        The secret is durable when the call returns. The call needs `kv/put` on the path, but not
+        decrypt. Both stored times are those of this call, even over an older secret: its first time
+        could only be read with decrypt.
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
@@ -209,7 +217,7 @@ class Secrets:
             PreconditionFailed: the condition is not met, or a concurrent write won.
             NotGranted, NodeRefused, TransportError: the request failed.
         """
-        with self._about(_by_hand(name, scope)) as secret:
+        with self._about(writable_name(name, scope)) as secret:
             sealed = await self._sealed(secret, self._payload(value))
             # Stored as plain text, not as JSON: the protocol's other clients write it so.
             return await self._kv.put(secret.path, sealed, if_absent=if_absent, if_match=if_match)
@@ -217,7 +225,9 @@ class Secrets:
     async def put_generated(
         self, name: str, value: str, generated: Generated, *, scope: str | None = None
     ) -> str:
-        """Encrypt and store a runner-generated secret, unless its name is already in use (RN145).
+        """Encrypt and store a secret that a runner generated (RN145).
+
+        An existing secret of the same name is not replaced.
 
         Args:
             name: begins with `PROTECTED_`.
@@ -237,15 +247,18 @@ class Secrets:
     async def put_many(
         self, values: Mapping[str, str | bytes], *, scope: str | None = None
     ) -> None:
-        """Encrypt and store several secrets in one scope, committing up to 250 at a time.
+        """Encrypt and store several secrets.
 
-        A commit stores all of its secrets or none.
+        The secrets are in one scope. Up to 250 secrets are committed at a time, all of them or
+        none.
 
         Raises:
             BatchIncomplete: one commit failed after others succeeded; it lists the written paths.
             SealspaceError: as `put`; nothing was written.
         """
-        payloads = {_by_hand(name, scope): self._payload(value) for name, value in values.items()}
+        payloads = {
+            writable_name(name, scope): self._payload(value) for name, value in values.items()
+        }
         await self._kv.put_many(
             {secret.path: await self._sealed(secret, body) for secret, body in payloads.items()}
         )
@@ -253,7 +266,9 @@ class Secrets:
     async def get(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> str | bytes:
-        """Read and decrypt a secret. Return a string or bytes, depending on what was stored.
+        """Read and decrypt a secret.
+
+        Returns a string or bytes, depending on what was stored.
 
         Raises:
             SealspaceError: as `read`.
@@ -263,7 +278,7 @@ class Secrets:
     async def get_text(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> str:
-        """Read and decrypt a secret, and return it as a string.
+        """Read and decrypt a secret that is text.
 
         Raises:
             InvalidSecretPayload: the secret is bytes.
@@ -279,7 +294,9 @@ class Secrets:
     async def get_many(
         self, names: Iterable[str], *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> dict[str, str | bytes]:
-        """Read and decrypt several secrets in one scope, up to eight concurrently.
+        """Read and decrypt several secrets.
+
+        The secrets are in one scope. Up to eight are decrypted concurrently.
 
         Returns:
             Name to value, in the order of the names, without secrets that do not exist.
@@ -309,7 +326,9 @@ class Secrets:
     async def read(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> Secret:
-        """Read and decrypt a secret, and return it with its timestamps and version.
+        """Read and decrypt a secret, with its metadata.
+
+        The metadata includes the version and the timestamps.
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
@@ -340,7 +359,9 @@ class Secrets:
             return await self._open(secret, stored, receiver)
 
     async def version(self, name: str, *, scope: str | None = None) -> str:
-        """Return the version of a secret's envelope. This needs only `kv/metadata` on the path.
+        """Return the version of a secret.
+
+        The version is that of the stored envelope. The call needs only `kv/metadata` on the path.
 
         Raises:
             NotFound: there is no such secret.
@@ -351,7 +372,9 @@ class Secrets:
             return (await self._kv.metadata(secret.path)).etag
 
     async def envelope(self, name: str, *, scope: str | None = None) -> InlineEnvelope:
-        """Read a secret's envelope without decrypting it. This needs only `kv/get` on the path.
+        """Read a secret without decrypting it.
+
+        The call needs only `kv/get` on the path.
 
         Raises:
             SealspaceError: as `read`, except for the errors of decryption.
@@ -362,7 +385,9 @@ class Secrets:
             )
 
     async def delete(self, name: str, *, scope: str | None = None) -> None:
-        """Delete a secret. The deletion is durable when the call returns.
+        """Delete a secret.
+
+        The deletion is durable when the call returns.
 
         Raises:
             NotFound: there is no such secret; it was deleted already or never existed.
@@ -374,7 +399,9 @@ class Secrets:
                 raise NotFound(200, "already deleted", asked=f"deleting the secret {secret.label}")
 
     async def list(self, *, scope: str | None = None) -> tuple[str, ...]:
-        """Return the names of the secrets in one scope, in ascending order.
+        """Return the names of the secrets in a scope.
+
+        The names are in ascending order.
 
         Args:
             scope: None for global secrets only.
@@ -387,9 +414,9 @@ class Secrets:
         return tuple(name for name in names if is_secret_name(name))
 
     async def scopes(self) -> tuple[str, ...]:
-        """Return the scopes that contain secrets, in ascending order.
+        """Return the scopes that contain secrets.
 
-        This needs `kv/list` on `vault/secrets/scoped/`.
+        The scopes are in ascending order. This needs `kv/list` on `vault/secrets/scoped/`.
 
         Raises:
             NotGranted, NodeRefused, TransportError: the request failed.
@@ -430,7 +457,7 @@ class Secrets:
 
     @contextmanager
     def _about(self, secret: SecretName) -> Iterator[SecretName]:
-        """Add the secret's name to every SDK error raised in the `with` block."""
+        """Add the name of a secret to SDK errors."""
         try:
             yield secret
         except SealspaceError as error:
@@ -449,7 +476,10 @@ class Secrets:
         return f"tinycloud.vault:{self._space.text}:{secret.vault_key}".encode()
 
     def _payload(self, value: object, generated: Generated | None = None) -> bytes:
-        """Encode a secret's plaintext (EN26). Errors contain no part of the value."""
+        """Encode the plaintext of a secret (EN26).
+
+        Errors contain no part of the value.
+        """
         now = iso_time(self._caller.clock.now())
         payload = _Payload(value="", created_at=now, updated_at=now)
         if isinstance(value, str):
@@ -475,13 +505,18 @@ class Secrets:
         if len(encoded) > MAX_SECRET_BYTES:
             raise InvalidSecretValue(
                 f"the secret is too long: the limit is {MAX_SECRET_BYTES} bytes",
-                hint="store the data as a value, and only its key as a secret",
+                hint="encrypt the data, store the encrypted data as a value, and store the"
+                " encryption key as a secret",
             )
         return encoded
 
 
-def _by_hand(name: str, scope: str | None) -> SecretName:
-    """Parse a secret's name and reject names that are reserved for runners (RN140)."""
+def writable_name(name: str, scope: str | None) -> SecretName:
+    """Parse a secret's name, and reject names reserved for runners (RN140).
+
+    Raises:
+        InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
+    """
     secret = parse_secret_name(name, scope=scope)
     if is_protected(secret.name):
         raise InvalidSecretName(
@@ -493,7 +528,10 @@ def _by_hand(name: str, scope: str | None) -> SecretName:
 
 
 def read_payload(plaintext: bytes, etag: str) -> Secret:
-    """Parse the plaintext of a secret (EN26). Errors contain no part of the plaintext."""
+    """Parse the plaintext of a secret (EN26).
+
+    Errors contain no part of the plaintext.
+    """
     try:
         payload = shaped(parse_json(plaintext, max_bytes=MAX_SECRET_BYTES), _Payload)
     except CapabilityError:

@@ -1,8 +1,9 @@
-"""Sessions: a signing key together with the grants that authorise its requests.
+"""Sessions that sign and authorise a client's requests.
 
-A wallet sign-in draws a fresh session key: the wallet signs once, and the key signs every request
-after that. A did:key owner, or an agent that uses grants of others, acts with its own key.
-Sessions are immutable; accepting a grant returns a new session.
+A session is a signing key together with the grants that authorise its requests. A wallet sign-in
+draws a fresh session key: the wallet signs once, and the key signs every request after that. A
+did:key owner, or an agent that uses grants of others, acts with its own key. Sessions are
+immutable; accepting a grant returns a new session.
 
 Example:
     session = key_session(seed)
@@ -58,12 +59,14 @@ from .errors import (
     NotGranted,
     SessionExpired,
 )
-from .private_files import replace_file
-from .wallets import SiteWallet, Wallet
+from .private_files import read_key, replace_file
+from .wallets import SiteWallet, Wallet, signature_of
 
 
 def capability(resource: str, ability: str) -> Capability:
-    """Create a capability from a resource URI and an ability. Network ids are normalised.
+    """Create a capability from a resource URI and an ability.
+
+    Network ids are normalised.
 
     Args:
         resource: a whole URI (`tinycloud:…:notes/kv/KEY`), or the id of a network.
@@ -85,7 +88,9 @@ def capability(resource: str, ability: str) -> Capability:
 
 
 def space_capability(space: SpaceId, service: str, path: str | None, ability: str) -> Capability:
-    """Create a capability for a service in a space, or for a single path within the service.
+    """Create a capability for a path in a space.
+
+    Without a path, the capability is for a whole service, such as "kv".
 
     Args:
         space: the space.
@@ -106,9 +111,10 @@ def space_capability(space: SpaceId, service: str, path: str | None, ability: st
 
 
 def covers(held: Capability, wanted: Capability) -> bool:
-    """Return whether the capability `held` includes `wanted`, using the same rule as nodes.
+    """Return whether one capability includes another.
 
-    A capability with caveats covers nothing here: only the node judges caveats.
+    Nodes use the same rule. A capability with caveats covers nothing here: only the node judges
+    caveats.
     """
     return (
         not held.caveats
@@ -118,9 +124,9 @@ def covers(held: Capability, wanted: Capability) -> bool:
 
 
 def attenuations(capabilities: Iterable[Capability]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Return capabilities in the JSON form that tokens and ReCap messages use.
+    """Convert capabilities to their JSON form.
 
-    Each resource maps its abilities to one empty caveat.
+    Tokens and ReCap messages use this form. Each resource maps its abilities to one empty caveat.
     """
     granted: dict[str, dict[str, list[dict[str, Any]]]] = {}  # Any: caveats, all empty
     for one in capabilities:
@@ -129,7 +135,10 @@ def attenuations(capabilities: Iterable[Capability]) -> dict[str, dict[str, list
 
 
 def distinct_capabilities(capabilities: Iterable[Capability]) -> tuple[Capability, ...]:
-    """Return capabilities without duplicates, in order of first appearance."""
+    """Remove duplicates from a list of capabilities.
+
+    The order of first appearance is kept.
+    """
     return tuple({(one.resource.text, one.ability): one for one in capabilities}.values())
 
 
@@ -157,7 +166,7 @@ def mint(
     facts: Sequence[Json] = (),
     issuer: str | None = None,
 ) -> str:
-    """Create a token and sign it with a session key (J5, J6).
+    """Create a signed token (J5, J6).
 
     Args:
         signer: the session's key.
@@ -194,7 +203,9 @@ def sign_message(
     resources: Sequence[str] = (),
     statement: str | None = None,
 ) -> str:
-    """Sign a SIWE message with a wallet, and return the CACAO as an HTTP header value (J4).
+    """Sign a SIWE message with a wallet (J4).
+
+    Returns the signed message as a CACAO, encoded as the value of an HTTP header.
 
     Args:
         wallet: the owner's wallet.
@@ -208,7 +219,8 @@ def sign_message(
         resources: further resources of the text.
         statement: a sentence for the person who signs.
     Raises:
-        InvalidInput: a parent is not a cid, or the text contains unprintable characters.
+        InvalidInput: a parent is not a cid, the text contains unprintable characters, or another
+            key signed it.
     """
     siwe = SiweMessage(
         domain=wallet.domain if isinstance(wallet, SiteWallet) else domain,
@@ -235,22 +247,28 @@ def sign_message(
     text = siwe_text(siwe)
     if not all(line.isprintable() for line in text.split("\n")):
         raise InvalidInput("the sign-in text contains unprintable characters")
-    return header_text(encode_cacao(Cacao(siwe, wallet.sign_eip191(text))))
+    return header_text(encode_cacao(Cacao(siwe, signature_of(wallet, text))))
 
 
 def token_cid(token: str) -> str:
-    """Return the cid of an encoded token (E6, E7)."""
+    """Return the CID of an encoded token (E6, E7)."""
     return cid_text(digest_of(token.encode("ascii")))
 
 
 def iso_time(epoch_s: float) -> str:
-    """Format a time as ISO 8601 in UTC, with milliseconds and a final `Z`."""
+    """Format a time as ISO 8601 in UTC.
+
+    The text has milliseconds and a final `Z`.
+    """
     moment = datetime.fromtimestamp(round(epoch_s, 3), tz=UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def shown_time(epoch_s: float) -> str:
-    """Format a time for display, in UTC with whole seconds."""
+    """Format a time for display.
+
+    The text is in UTC, with whole seconds.
+    """
     return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -264,7 +282,9 @@ _MOST_NAMED, _MOST_NOTED = 4, 20
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Grant:
-    """A delegation that a session can cite as proof. Create it with `read_grant`.
+    """A delegation that a session can cite as proof.
+
+    Use `read_grant` to create one.
 
     Attributes:
         header: the delegation as text, as it is sent to nodes.
@@ -283,7 +303,10 @@ class Grant:
     expires_at: float | None
 
     def is_live(self, now: float) -> bool:
-        """Return whether the grant is unexpired at the given time in epoch seconds."""
+        """Return whether the grant is unexpired at a given time.
+
+        The time is in epoch seconds.
+        """
         return self.expires_at is None or now < self.expires_at
 
     def __repr__(self) -> str:
@@ -294,7 +317,7 @@ class Grant:
 
 
 def read_grant(header: str) -> Grant:
-    """Parse a delegation into a grant.
+    """Parse a delegation token.
 
     Args:
         header: CACAO or UCAN text, untrusted.
@@ -320,7 +343,7 @@ def read_grant(header: str) -> Grant:
 
 
 def require_recipient(grant: Grant, *ours: str, holder: str = "session") -> None:
-    """Check that the recipient of a grant is one of the holder's DIDs.
+    """Check that a grant is for one of the given DIDs.
 
     Args:
         grant: the grant to check.
@@ -338,7 +361,7 @@ def require_recipient(grant: Grant, *ours: str, holder: str = "session") -> None
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Session:
-    """A signing key, with the delegations that prove its rights at a node.
+    """A client's signing key and delegations.
 
     Attributes:
         signer: signs every request; its secret never appears in a text of this object.
@@ -348,6 +371,8 @@ class Session:
         node_id: DID of the node where the session was made; None: any node.
         pins: keys of the networks that it has used; see `Encryption.descriptor`.
         seed: the key's secret, 32 bytes, for `encode_session`; None: the session cannot be stored.
+        ends_at: when an owner's own key is to be forgotten, epoch seconds. Nodes do not know this
+            end; None: a sign-in has its own.
     """
 
     signer: Ed25519Signer
@@ -357,6 +382,7 @@ class Session:
     node_id: str | None = None
     pins: tuple[NetworkPin, ...] = ()
     seed: bytes | None = None
+    ends_at: int | None = None
 
     def __repr__(self) -> str:
         of = "itself" if self.owner == self.did else self.owner
@@ -368,16 +394,26 @@ class Session:
 
     @property
     def did(self) -> Principal:
-        """The DID of the session's key, to which others delegate."""
+        """The DID of the session's key.
+
+        Others delegate to this DID.
+        """
         return Principal(self.signer.did)
 
     @property
     def expires_at(self) -> float | None:
-        """Expiry of the sign-in in epoch seconds. None means no expiry or no sign-in."""
+        """The time when the sign-in expires.
+
+        The time is in epoch seconds. None means no expiry or no sign-in.
+        """
+        if self.ends_at is not None:
+            return self.ends_at
         return self.grants[0].expires_at if self.grants else None
 
     def own_space(self, name: str) -> SpaceId:
-        """Return the id of the owner's space from its short name, or parse a full space id.
+        """Return the id of one of the owner's spaces.
+
+        The space is given by its short name or by its full id.
 
         Raises:
             InvalidInput: the text is neither a name nor an id.
@@ -385,7 +421,9 @@ class Session:
         return space_of(self.owner, name)
 
     def chosen_space(self, name: str | None) -> SpaceId:
-        """Return the id of the named space, or of the primary space if the name is None.
+        """Return the id of the space with the given name.
+
+        Without a name, return the id of the primary space.
 
         Raises:
             InvalidInput: the text is neither a name nor an id.
@@ -396,12 +434,12 @@ class Session:
         if self.space is None:
             hint = 'name a space, as in `client.kv("notes")`'
             raise ClientNotReady(
-                "this session has no primary space", hint=hint, step="name a space: --space NAME"
+                "this session has no primary space", hint=hint, step="specify a space: --space NAME"
             )
         return self.space
 
     def proofs_for(self, wanted: Sequence[Capability], *, now: float) -> tuple[str, ...]:
-        """Return the cids of the session's grants that cover the requested capabilities.
+        """Return the CIDs of the grants that cover a request.
 
         Resources that belong to the session's own key need no grant. A single grant that
         covers everything is preferred, in the order of `grants`: the cited grants decide which
@@ -433,7 +471,7 @@ class Session:
         return tuple(cited)
 
     def with_grant(self, grant: Grant) -> "Session":
-        """Return a session that also contains the grant.
+        """Return the session with a grant added.
 
         Raises:
             InvalidPortableDelegation: the grant is for another key.
@@ -444,11 +482,17 @@ class Session:
         return replace(self, grants=(*self.grants, grant))
 
     def pin_of(self, network: NetworkId) -> NetworkPin | None:
-        """Return a network's pinned key, or None if the session has not used the network."""
+        """Return the pinned key of an encryption network.
+
+        Returns None if the session has not used the network.
+        """
         return next((pin for pin in self.pins if pin.network == network.text), None)
 
     def with_pin(self, pin: NetworkPin) -> "Session":
-        """Return a session with a network key pinned, replacing that network's earlier key."""
+        """Return a session that also pins the given network key.
+
+        An earlier key of the same network is replaced.
+        """
         if pin in self.pins:
             return self
         return replace(
@@ -457,7 +501,7 @@ class Session:
 
 
 def _not_granted(missing: Sequence[Capability], *, owner: Principal) -> NotGranted:
-    """Create a NotGranted error that names the missing capabilities and their owners (MF13)."""
+    """Create the error for missing capabilities (MF13)."""
     lines = [f"{one.ability} on {one.resource.text}" for one in missing]
     more = len(lines) - _MOST_NAMED
     text = "; ".join(lines[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
@@ -503,7 +547,9 @@ def _is_covered(grant: Grant, wanted: Capability) -> bool:
 
 
 def key_session(key: Ed25519Signer | bytes, *, grants: Sequence[Grant] = ()) -> Session:
-    """Create a session without a wallet, in which the key itself is the owner (`did:key`).
+    """Create a session without a wallet.
+
+    The key itself is the owner (`did:key`).
 
     Args:
         key: a signer, or a 32-byte seed; only a session made from a seed can be stored.
@@ -514,7 +560,7 @@ def key_session(key: Ed25519Signer | bytes, *, grants: Sequence[Grant] = ()) -> 
     """
     seed = key if isinstance(key, bytes) else None
     if seed is not None and len(seed) != 32:
-        raise InvalidInput(f"the seed of a key must have 32 bytes, not {len(seed)}")
+        raise InvalidInput(f"the seed of a key must be 32 bytes long, not {len(seed)}")
     signer = Ed25519Signer(key) if isinstance(key, bytes) else key
     session = Session(signer=signer, owner=Principal(signer.did), seed=seed)
     for grant in grants:
@@ -523,7 +569,9 @@ def key_session(key: Ed25519Signer | bytes, *, grants: Sequence[Grant] = ()) -> 
 
 
 def space_of(owner: str, name: str) -> SpaceId:
-    """Return a space id from an owner and a short name, or parse a full space id.
+    """Return the id of an owner's space.
+
+    The space is given by its short name or by its full id.
 
     Args:
         owner: DID.
@@ -543,7 +591,7 @@ def space_of(owner: str, name: str) -> SpaceId:
 
 
 def network_of_owner(owner: str, name: str = DEFAULT_NETWORK) -> NetworkId:
-    """Return the id of an encryption network, given the owner's DID and the network's name.
+    """Return the id of an owner's encryption network.
 
     Args:
         owner: DID; the id contains it in canonical form and without a fragment.
@@ -561,9 +609,9 @@ def network_of_owner(owner: str, name: str = DEFAULT_NETWORK) -> NetworkId:
 
 
 def encode_session(session: Session) -> bytes:
-    """Encode a session as JSON, including its secret key.
+    """Encode a session as JSON.
 
-    Protect the text like a password.
+    Protect the text like a password: it contains the secret key of the session.
 
     Raises:
         InvalidSession: the session was made from a signer, whose secret is not available.
@@ -582,6 +630,8 @@ def encode_session(session: Session) -> bytes:
         "networks": pins_json(session.pins),
         "grants": [grant.header for grant in session.grants],
     }
+    if session.ends_at is not None:
+        value["endsAt"] = session.ends_at
     return canonical_bytes(value)
 
 
@@ -592,12 +642,13 @@ class _Stored(msgspec.Struct, rename="camel", kw_only=True):
     # Without a default for wrong types: a session whose node was lost could act at any node.
     space: str | None = None
     node_id: str | None = None
+    ends_at: int | None = None
     networks: Any
     grants: list[str]
 
 
 def decode_session(data: bytes) -> Session:
-    """Decode a session that `encode_session` wrote.
+    """Decode a session from JSON.
 
     Args:
         data: JSON, untrusted.
@@ -618,6 +669,7 @@ def decode_session(data: bytes) -> Session:
             node_id=stored.node_id,
             pins=pins,
             seed=seed,
+            ends_at=stored.ends_at,
         )
         for header in stored.grants:
             session = session.with_grant(read_grant(header))
@@ -627,7 +679,9 @@ def decode_session(data: bytes) -> Session:
 
 
 def save_session(session: Session, path: str | Path) -> None:
-    """Write a session to a file with mode 0600, atomically replacing any existing file.
+    """Write a session to a file.
+
+    The file has mode 0600. An existing file is replaced atomically.
 
     Raises:
         InvalidSession: the session cannot be stored.
@@ -640,8 +694,9 @@ def load_session(path: str | Path) -> Session:
     """Read a session from a file.
 
     Raises:
-        InvalidSession: the file does not contain a session.
+        InvalidSession: the file does not contain a session, or other users can access it.
         OSError: the file cannot be read.
     """
-    with Path(path).open("rb") as file:
-        return decode_session(file.read(_MAX_SESSION_BYTES + 1))
+    return decode_session(
+        read_key(Path(path), "session file", InvalidSession, most_bytes=_MAX_SESSION_BYTES)
+    )

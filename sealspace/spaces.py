@@ -1,7 +1,8 @@
-"""The owner's spaces, and public spaces, which can be read without a session.
+"""Clients for owned spaces and for public spaces.
 
-A sign-in requests the rights to list and create spaces with `SignIn(spaces_rights=True)`. A wallet
-can grant them later with one signature. A key has them on its own spaces.
+Public spaces can be read without a session. A sign-in requests the rights to list and create spaces
+with `SignIn(spaces_rights=True)`. A wallet can grant them later with one signature. A key has them
+on its own spaces.
 
 Example:
     await client.delegations.add_right(wallet, client.spaces().rights)
@@ -38,7 +39,9 @@ from .wire.values import Value, header_value, whole_value_of
 
 
 class PublicKv:
-    """Read access to a public space. Use `Client.public` to get an instance.
+    """A client that reads values from a public space.
+
+    Use `Client.public` to get an instance.
 
     Args:
         transport: connection to the node; no token is sent.
@@ -56,7 +59,9 @@ class PublicKv:
         return self._space
 
     async def get(self, key: str, *, max_bytes: int = MAX_VALUE_BYTES) -> Value:
-        """Read a value. Apart from the content type, nodes do not publish its metadata.
+        """Read a value.
+
+        Of the metadata, nodes publish only the content type.
 
         Args:
             key: the key.
@@ -72,7 +77,9 @@ class PublicKv:
     async def get_if_changed(
         self, key: str, etag: str, *, max_bytes: int = MAX_VALUE_BYTES
     ) -> Value | None:
-        """Read a value, or return None if its version is still `etag`.
+        """Read a value if it has changed since a known version.
+
+        Returns None if the version is still `etag`.
 
         Raises:
             SealspaceError: as `get`.
@@ -81,9 +88,10 @@ class PublicKv:
         return None if answer.status == 304 else self._value(key, answer)
 
     async def list(self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS) -> AsyncIterator[str]:
-        """Yield all keys with a prefix in ascending order. A nonexistent space has no keys.
+        """Yield all keys with a given prefix.
 
-        The keys are fetched page by page.
+        The keys are in ascending order, and are fetched page by page. A space that does not exist
+        has no keys.
 
         Args:
             prefix: the common beginning; "" is the whole space.
@@ -167,7 +175,9 @@ _MANY = msgspec.json.Decoder(list[_Entry])
 
 
 class Spaces:
-    """The client for an owner's spaces. Use `Client.spaces` to get an instance.
+    """A client that lists and creates an owner's spaces.
+
+    Use `Client.spaces` to get an instance.
 
     Args:
         caller: sends requests with the session's authority.
@@ -180,7 +190,10 @@ class Spaces:
 
     @property
     def rights(self) -> tuple[Capability, ...]:
-        """The capabilities that the methods of this class require. See `Delegations.add_right`."""
+        """The capabilities that the methods of this class require.
+
+        See `Delegations.add_right`.
+        """
         return tuple(
             space_capability(self._space, "space", None, ability) for ability in SPACES_ABILITIES
         )
@@ -195,7 +208,7 @@ class Spaces:
         return entries_of(await self._invoke("", SPACE_LIST, repeatable=True))
 
     async def create(self, name: str) -> SpaceEntry:
-        """Create a space for the owner on the node.
+        """Create a space for the owner.
 
         Args:
             name: letters, digits, `-` and `_`; a node may accept more.
@@ -210,7 +223,7 @@ class Spaces:
         return entry_of(await self._invoke(path, SPACE_CREATE))
 
     async def info(self, name: str) -> SpaceEntry:
-        """Return the description of one of the owner's spaces.
+        """Return information about one of the owner's spaces.
 
         Args:
             name: short name or id.

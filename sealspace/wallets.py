@@ -1,4 +1,4 @@
-"""Wallets: Ethereum accounts that sign for an owner.
+"""Ethereum wallets that sign for an owner.
 
 A wallet is a key, a keystore file, an account of the library eth-account, or your own class: any
 object with the members of `Wallet`, for example one that asks a person, a hardware device or a
@@ -11,6 +11,7 @@ Example:
 """
 
 import hmac
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -19,12 +20,13 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from capabilities.capability_errors import BadSignature, CapabilityError
 from capabilities.clock_and_entropy import Entropy, SystemEntropy
-from capabilities.principals import eip55
+from capabilities.principals import eip55, same_principal
 from capabilities.signatures import WalletSigner, keccak256, recover_eip191
 from capabilities.strict_json import parse_json, shaped
 
@@ -39,6 +41,11 @@ _MAX_SCRYPT_PASSES = 16
 _MAX_ITERATIONS = 10_000_000
 _MAX_SALT_BYTES = 256
 _KEY_BYTES = 32
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_READ_AS = str.maketrans("ILO", "110")
+_PHRASE_LABEL = b"sealspace/recovery-phrase/1"
+_ENTROPY_BYTES = 20
 
 
 class _Parameters(msgspec.Struct):
@@ -67,7 +74,7 @@ class _Keystore(msgspec.Struct):
 
 
 def keystore_secret(data: bytes, password: str | bytes) -> tuple[bytes, str | None]:
-    """Decrypt a keystore.
+    """Decrypt a keystore file.
 
     Args:
         data: the file, JSON, untrusted.
@@ -102,7 +109,10 @@ def keystore_secret(data: bytes, password: str | bytes) -> tuple[bytes, str | No
 
 
 def _derived(crypto: _Crypto, password: bytes) -> bytes:
-    """Derive the key of a keystore from a password, after checking the cost parameters."""
+    """Derive the key of a keystore from a password.
+
+    Excessive cost parameters are rejected first.
+    """
     params = crypto.kdfparams
     salt = _bytes(params.salt, None)
     if crypto.kdf == "scrypt":
@@ -136,9 +146,10 @@ def _derived(crypto: _Crypto, password: bytes) -> bytes:
 
 
 def _bytes(text: str, size_bytes: int | None) -> bytes:
-    """Decode a hex value from a keystore. If `size_bytes` is given, require that length.
+    """Decode a hexadecimal value from a keystore.
 
-    Otherwise, any length up to `_MAX_SALT_BYTES` is accepted.
+    The value must have `size_bytes` bytes. If `size_bytes` is None, any length up to
+    `_MAX_SALT_BYTES` is accepted.
     """
     try:
         data = bytes.fromhex(text.removeprefix("0x"))
@@ -159,27 +170,42 @@ class Wallet(Protocol):
 
     @property
     def chain_id(self) -> int:
-        """The EIP-155 chain id in the owner's DID, such as 1 for mainnet."""
+        """The EIP-155 chain id of the account.
+
+        The chain id is part of the owner's DID; 1 is mainnet.
+        """
 
     @property
     def did(self) -> str:
-        """The owner's DID, `did:pkh:eip155:<chain>:<EIP-55 address>`."""
+        """The DID of the account's owner.
+
+        The DID is `did:pkh:eip155:<chain>:<EIP-55 address>`.
+        """
 
     def sign_eip191(self, text: str) -> bytes:
-        """Sign a string as a personal message and return the 65-byte signature r ‖ s ‖ v."""
+        """Sign a string as a personal message (EIP-191).
+
+        Returns the 65-byte signature r ‖ s ‖ v.
+        """
 
 
 @runtime_checkable
 class SiteWallet(Wallet, Protocol):
-    """A browser wallet that warns if a message does not name the page's domain."""
+    """A browser wallet that checks the domain of a message.
+
+    It warns if a message does not name the page's domain.
+    """
 
     @property
     def domain(self) -> str:
-        """The domain of the page that opened the wallet. Signed messages name this domain."""
+        """The domain of the page that opened the wallet.
+
+        Signed messages name this domain.
+        """
 
 
 class _Signed(Protocol):
-    """The object that eth-account returns for a signature."""
+    """A signature returned by the eth-account library."""
 
     @property
     def signature(self) -> bytes: ...
@@ -187,11 +213,17 @@ class _Signed(Protocol):
 
 @runtime_checkable
 class EthAccount(Protocol):
-    """An account object from the eth-account library, or a compatible object."""
+    """An account of the eth-account library.
+
+    Any object with these members is accepted.
+    """
 
     @property
     def address(self) -> str:
-        """The account's address: `0x` followed by 40 hex digits."""
+        """The account's address in hexadecimal.
+
+        The address is `0x` followed by 40 hex digits.
+        """
 
     # Any: the library names its own class for the message, which this package does not import.
     def sign_message(self, signable_message: Any) -> _Signed:
@@ -203,7 +235,10 @@ AnyWallet: TypeAlias = Wallet | EthAccount
 
 
 class _PersonalMessage(NamedTuple):
-    """A personal message in the form of eth-account's `SignableMessage` (EIP-191, version `E`)."""
+    """A personal message for eth-account to sign.
+
+    It has the form of eth-account's `SignableMessage` (EIP-191, version `E`).
+    """
 
     version: bytes
     header: bytes
@@ -211,7 +246,7 @@ class _PersonalMessage(NamedTuple):
 
 
 class EthAccountWallet:
-    """A wallet backed by an account object from the eth-account library.
+    """A wallet that uses an account of the eth-account library.
 
     Args:
         account: the account.
@@ -239,31 +274,22 @@ class EthAccountWallet:
         self.did = f"did:pkh:eip155:{chain_id}:{eip55(self.address)}"
 
     def sign_eip191(self, text: str) -> bytes:
-        """Sign a string as a personal message and return the 65-byte signature.
+        """Sign a string as a personal message (EIP-191).
 
-        Raises:
-            InvalidInput: the signature is not valid for the account's address.
+        Returns the 65-byte signature r ‖ s ‖ v.
         """
         body = text.encode()
         message = _PersonalMessage(b"E", b"thereum Signed Message:\n%d" % len(body), body)
-        signature = bytes(self._account.sign_message(message).signature)
-        try:
-            signed_by = recover_eip191(body, signature)
-        except BadSignature:
-            signed_by = b""
-        if signed_by != self.address:
-            raise InvalidInput(
-                "the signature is not valid for the account's address",
-                hint=("use an account with a private key; a contract account cannot sign in"),
-            )
-        return signature
+        return bytes(self._account.sign_message(message).signature)
 
     def __repr__(self) -> str:
         return f"EthAccountWallet({self.did})"
 
 
 def wallet_of(wallet: AnyWallet) -> Wallet:
-    """Return a wallet unchanged, or wrap an eth-account object as a wallet for chain 1.
+    """Convert an eth-account object to a wallet.
+
+    The wallet is for chain 1. An object that is a wallet already is returned unchanged.
 
     Raises:
         InvalidInput: the object is neither.
@@ -282,8 +308,34 @@ def wallet_of(wallet: AnyWallet) -> Wallet:
     )
 
 
+def signature_of(wallet: Wallet, text: str) -> bytes:
+    """Sign a string with a wallet, and check who signed it.
+
+    Without the check, the node would refuse the signature for a reason that names no wallet.
+
+    Raises:
+        InvalidInput: the signature is not one of the account in the wallet's DID.
+    """
+    signature = wallet.sign_eip191(text)
+    try:
+        signer = (
+            f"did:pkh:eip155:{wallet.chain_id}:{eip55(recover_eip191(text.encode(), signature))}"
+        )
+    except BadSignature:
+        signer = "no account"
+    if not same_principal(signer, wallet.did):
+        raise InvalidInput(
+            f"the wallet is {wallet.did}, but its signature is one of {signer}",
+            hint="use a wallet with a private key; contract accounts have none",
+        )
+    return signature
+
+
 def new_wallet(*, entropy: Entropy | None = None) -> WalletSigner:
-    """Create a wallet with a fresh key that is kept only in memory."""
+    """Create a wallet with a random key.
+
+    The key is kept only in memory.
+    """
     # Almost every 32-byte number is a valid secret; the signer rejects the few that are not.
     return WalletSigner((entropy or SystemEntropy()).token(32))
 
@@ -309,7 +361,9 @@ def wallet_from_key(key: bytes | str, *, chain_id: int = 1) -> WalletSigner:
 def wallet_from_keystore(
     path: str | Path, password: str | bytes, *, chain_id: int = 1
 ) -> WalletSigner:
-    """Load a wallet from a version 3 Web3 keystore file. Key derivation takes about a second.
+    """Load a wallet from a Web3 keystore file (version 3).
+
+    Key derivation takes about a second.
 
     Args:
         path: the file, at most 64 KiB.
@@ -332,3 +386,39 @@ def wallet_from_keystore(
             "the key in the keystore belongs to a different address than the file states"
         )
     return wallet
+
+
+# --- recovery phrases -----------------------------------------------------------------------------
+
+
+def crockford(data: bytes, digits: int) -> str:
+    """Encode the first bits of `data` in Crockford's base32.
+
+    Each digit has five bits.
+    """
+    number = int.from_bytes(data) >> (8 * len(data) - 5 * digits)
+    return "".join(_CROCKFORD[number >> 5 * at & 31] for at in reversed(range(digits)))
+
+
+def seed_from_phrase(phrase: str) -> bytes:
+    """Derive the key of a recovery phrase, which the node's web console makes.
+
+    Pass the seed to `Client.sign_in_with_key` to act as the same owner.
+
+    Args:
+        phrase: nine groups of four letters and digits, in either case, with spaces or hyphens.
+    Returns:
+        The seed of the owner's Ed25519 key, 32 bytes.
+    Raises:
+        InvalidInput: a letter is missing or wrong; the message contains no part of the phrase.
+    """
+    digits = "".join(phrase.upper().replace("-", " ").split()).translate(_READ_AS)
+    if len(digits) == 36 and set(digits) <= set(_CROCKFORD):
+        number = sum(_CROCKFORD.index(one) << 5 * at for at, one in enumerate(digits[31::-1]))
+        entropy = number.to_bytes(_ENTROPY_BYTES)
+        if crockford(sha256(_PHRASE_LABEL + entropy).digest(), 4) == digits[32:]:
+            return HKDF(SHA256(), _KEY_BYTES, None, _PHRASE_LABEL).derive(entropy)
+    raise InvalidInput(
+        "this is not a recovery phrase, or a letter of it is wrong",
+        hint="compare each of the nine groups of four with what you wrote down",
+    )

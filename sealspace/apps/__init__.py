@@ -1,1 +1,1 @@
-"""Client code for applications, backends and runners: attestation, grants and program calls."""
+"""Client code for applications, backends and runners."""

@@ -1,8 +1,9 @@
-"""API keys for runners: bearer credentials for calls that are charged to the key's owner.
+"""API keys for calls to programs on a runner.
 
-A key is `<owner>:<nonce>:<secret>` (RN87, RN88). Its owner signs a statement with the key's rights
-and the SHA-256 of its secret. The maker of the key draws the secret and shows it once. A runner
-stores the signed statement and checks it on every use.
+A key is a bearer credential, `<owner>:<nonce>:<secret>` (RN87, RN88). Calls are charged to its
+owner, who signs a statement with the key's rights and the SHA-256 of its secret. The maker of the
+key draws the secret and shows it once. A runner stores the signed statement and checks it on every
+use.
 
     {"nonce": 0…2³²-1, "secretSha256": hex64, "projects": ["<did>/<name>", …] | ["*"],
      "profiles": [], "maxPerCall": n, "expires": RFC 3339, at most 90 days ahead, "runner": DID}
@@ -73,7 +74,7 @@ class _Stated(Struct, forbid_unknown_fields=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """The bearer credential that the holder of an API key sends.
+    """The bearer credential of an API key.
 
     Attributes:
         owner: DID of the key's owner.
@@ -93,7 +94,9 @@ class Credential:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """An owner's verified statement about an API key, as returned by `read_api_key`.
+    """The verified rights and limits of an API key.
+
+    `read_api_key` returns them from the owner's signed statement.
 
     Attributes:
         owner: DID of the signer; calls are in its name and at its cost.
@@ -114,16 +117,21 @@ class ApiKey:
     expires_at: float
 
     def is_of(self, credential: Credential) -> bool:
-        """Return whether a credential contains this key's secret (constant-time comparison)."""
+        """Return whether a credential contains the secret of this API key.
+
+        The comparison takes constant time.
+        """
         return hmac.compare_digest(self.secret_sha256, _hash(credential.secret))
 
     def calls(self, project: ProjectId) -> bool:
-        """Return whether the key may be used to call programs of a project."""
+        """Return whether the key permits calls to a project's programs."""
         return self.projects is None or project in self.projects
 
 
 def parse_owner(text: str) -> Principal:
-    """Parse the name of an owner, which is a DID or the `0x…` address of an Ethereum wallet.
+    """Parse a DID or the address of an Ethereum wallet.
+
+    The address begins with `0x`.
 
     Raises:
         InvalidInput: the text is neither.
@@ -136,7 +144,7 @@ def parse_owner(text: str) -> Principal:
 
 
 def parse_credential(text: str) -> Credential:
-    """Parse the bearer credential that the holder of an API key sends.
+    """Parse the bearer credential of an API key.
 
     The text is split from the right, because a DID contains colons.
 
@@ -166,7 +174,7 @@ def new_api_key(
     expires_at: float,
     entropy: Entropy,
 ) -> tuple[bytes, Credential]:
-    """Create an API key, and a signed statement that lists the rights of the key.
+    """Create an API key with a signed list of its rights.
 
     Args:
         signer: the owner's key or wallet.
@@ -201,7 +209,7 @@ def new_api_key(
 
 
 def signer_of(statement: bytes) -> Principal:
-    """Return the DID of a statement's signer, without verifying the signature.
+    """Return the unverified DID of a statement's signer.
 
     Raises:
         StatementInvalid: the statement names no signer.
@@ -216,7 +224,7 @@ def signer_of(statement: bytes) -> Principal:
 
 
 def read_api_key(statement: bytes, *, owner: str, runner: str, now: float) -> ApiKey:
-    """Parse and verify an owner's signed statement about an API key (RN87).
+    """Verify an owner's signed statement about an API key (RN87).
 
     Args:
         statement: the signed statement, untrusted.

@@ -1,6 +1,7 @@
-"""The client's side of attestation: request a nonce, submit evidence, and read a node's terms.
+"""A client of a node's attestation routes.
 
-`tee_backend` makes quotes and defines their report data; this module calls the node's routes.
+A client requests a nonce, submits evidence and reads the node's terms. `tee_backend` makes quotes
+and defines their report data; this module calls the node's routes.
 
 Example:
     challenge, receiver = await client.attestation.challenge(), new_receiver_key(entropy)
@@ -45,7 +46,9 @@ _ABOUT_THE_EVIDENCE = frozenset({400, 403, 409, 422})
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A nonce from the node. It is valid once, for the DID that requested it.
+    """A nonce from the node for one attestation.
+
+    The nonce is valid only for the DID that requested it.
 
     Attributes:
         nonce: 32 bytes.
@@ -60,7 +63,7 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Attested:
-    """The evidence that a backend submits to a node.
+    """The attestation evidence that a backend submits to a node.
 
     Attributes:
         quote: TDX quote, as the platform returned it.
@@ -78,7 +81,7 @@ class Attested:
 
 @dataclass(frozen=True, slots=True)
 class AttestationSession:
-    """Evidence that the node has accepted, and the time at which it expires.
+    """A session for which the node has accepted attestation evidence.
 
     Attributes:
         expires_at: epoch seconds.
@@ -90,13 +93,18 @@ class AttestationSession:
 
 
 class Attestation:
-    """The client for a node's attestation routes. Use `Client.attestation` to get an instance."""
+    """A client for a node's attestation routes.
+
+    Use `Client.attestation` to get an instance.
+    """
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
     async def challenge(self) -> Challenge:
-        """Request a nonce for this session's DID. The node stores nothing for it.
+        """Request a nonce for an attestation.
+
+        The nonce is for this session's DID. The node stores nothing for it.
 
         Raises:
             RateLimited: too many requests.
@@ -114,7 +122,7 @@ class Attestation:
     async def open_session(
         self, network: NetworkId, challenge: Challenge, attested: Attested
     ) -> AttestationSession:
-        """Submit evidence for this session's DID to the node. Raises an error if it is rejected.
+        """Submit attestation evidence for this session's DID.
 
         Args:
             network: a network on which the session has decrypt, which shows a need for evidence
@@ -154,7 +162,7 @@ class Attestation:
 
 
 def _accepted(answer: Answer) -> Answer:
-    """Return a successful response. Raises AttestationRefused if the evidence was rejected."""
+    """Raise AttestationRefused unless the node accepted the evidence."""
     try:
         return answer.require()
     except NodeRefused as exc:
@@ -175,7 +183,7 @@ _MAX_TERMS_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A platform family for which Intel issues collateral."""
+    """Intel platforms with the same attestation collateral."""
 
     fmspc: bytes
     ca: PlatformCa
@@ -185,7 +193,10 @@ _DECODER = msgspec.json.Decoder(ReleaseTerms)
 
 
 async def fetch_terms(transport: Transport, family: Family | None) -> ReleaseTerms:
-    """Fetch the terms on which a node accepts evidence. No token is needed."""
+    """Fetch a node's requirements for attestation evidence.
+
+    No token is needed.
+    """
     query = "" if family is None else f"?fmspc={family.fmspc.hex()}&ca={family.ca}"
     request = Request(
         "GET", f"/attestation/terms{query}", repeatable=True, max_answer_bytes=_MAX_TERMS_BYTES
@@ -197,7 +208,10 @@ async def fetch_terms(transport: Transport, family: Family | None) -> ReleaseTer
 
 
 def require_judgeable(terms: ReleaseTerms, evidence: Evidence) -> None:
-    """Check a backend's evidence against the node's trust roots, key providers and collateral."""
+    """Check that a node can verify a backend's evidence.
+
+    This compares the evidence with the node's trust roots, key providers and collateral.
+    """
     root, provider = evidence.root_ca_sha256.hex(), evidence.key_provider
     if root not in terms.trust_roots:
         named = " or ".join(one[:16] + "…" for one in terms.trust_roots) or "none"
@@ -220,10 +234,9 @@ def require_judgeable(terms: ReleaseTerms, evidence: Evidence) -> None:
             ),
         )
     if terms.collateral in ("missing", "unusable"):
-        lacks = "no collateral" if terms.collateral == "missing" else "no usable collateral"
         raise BackendNotAcceptable(
-            f"the node cannot verify the backend's quotes: the node has {lacks} for platform family"
-            f" {evidence.fmspc.hex()}",
+            f"the node cannot verify the backend's quotes: its collateral for platform family"
+            f" {evidence.fmspc.hex()} is {terms.collateral}",
             problem="collateral",
             hint="ask the node's operator to run: sealspace admin collateral import FILE",
         )

@@ -1,4 +1,4 @@
-"""Backends: verify a backend's attestation evidence, and grant secrets to the backend.
+"""Functions that verify backends and grant them secrets.
 
 An owner has the address of a backend, and has to know what runs there before granting anything.
 `fetch_evidence` requests evidence for a fresh nonce and verifies it on the owner's machine, with
@@ -93,7 +93,10 @@ _LENIENCY_OF: dict[Refusal, Leniency] = {
 
 @dataclass(frozen=True, slots=True)
 class ValidWindow:
-    """The period, in epoch seconds, in which one part of the collateral is valid."""
+    """The validity period of one part of the collateral.
+
+    Times are in epoch seconds.
+    """
 
     name: str
     starts_at: float
@@ -102,7 +105,7 @@ class ValidWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """The result of verifying a backend's evidence, as returned by an `EvidenceVerifier`.
+    """The result of verifying a backend's attestation evidence.
 
     Attributes:
         evidence: the facts in the form that nodes store, without a receiver key.
@@ -118,10 +121,15 @@ class Verified:
 
 
 class EvidenceVerifier(Protocol):
-    """A verifier of published evidence, such as `tee_backend.attestation.inspection.Inspector`."""
+    """A verifier of published attestation evidence.
+
+    `tee_backend.attestation.inspection.Inspector` is an implementation.
+    """
 
     async def verify(self, published: Published, *, now: float) -> Verified:
-        """Verify the quote, the event log and the statement in a backend's published evidence.
+        """Verify a backend's published attestation evidence.
+
+        The evidence consists of a quote, an event log and a statement.
 
         Args:
             published: the backend's document; its nonce was checked.
@@ -140,7 +148,9 @@ WantedSecret: TypeAlias = SecretName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A backend with verified evidence, as returned by `fetch_evidence`.
+    """A backend whose attestation evidence was verified.
+
+    `fetch_evidence` returns it.
 
     Attributes:
         url: the address of the backend.
@@ -156,7 +166,7 @@ class Seen:
 
     @property
     def did(self) -> str:
-        """The DID to which a grant is addressed."""
+        """The backend's DID, to which grants are addressed."""
         return self.published.statement.did
 
     @property
@@ -166,12 +176,15 @@ class Seen:
 
     @property
     def is_runner(self) -> bool:
-        """Whether the backend is a runner. Use `Client.runners` for grants to runners."""
+        """Whether the backend runs other people's programs.
+
+        Use `Client.runners` for grants to such a backend.
+        """
         return self.published.statement.manifest.app_id == RUNNER_APP_ID
 
     @property
     def wanted(self) -> tuple[WantedSecret, ...]:
-        """The secrets that the backend's manifest asks to read."""
+        """The secrets that the backend's manifest requests."""
         return tuple(
             secret
             for one in resolve_manifest(self.published.statement.manifest)
@@ -180,7 +193,10 @@ class Seen:
 
     @property
     def further_wishes(self) -> tuple[str, ...]:
-        """The permissions in the manifest other than reading secrets. They are never granted."""
+        """The permissions requested in addition to reading secrets.
+
+        They are never granted.
+        """
         resources = resolve_manifest(self.published.statement.manifest)
         wishes = []
         for one in resources:
@@ -210,7 +226,9 @@ async def fetch_evidence(
     entropy: Entropy | None = None,
     settings: TransportSettings | None = None,
 ) -> Seen:
-    """Fetch a backend's evidence with a fresh nonce, and verify the evidence.
+    """Fetch and verify a backend's attestation evidence.
+
+    The request contains a fresh nonce.
 
     Args:
         url: address of the backend: `https://…`, or `http://…` on this machine.
@@ -249,7 +267,9 @@ async def fetch_evidence(
 async def deliver(
     url: str, *portables: PortableDelegation, settings: TransportSettings | None = None
 ) -> None:
-    """Send grants to their backend. The node keeps the grants even if the backend rejects them.
+    """Send grants to a backend.
+
+    The node keeps the grants even if the backend rejects them.
 
     Args:
         url: address of the backend.
@@ -276,7 +296,7 @@ async def deliver(
 
 
 def require_address(url: str) -> None:
-    """Check that a URL is a valid address of a backend.
+    """Check that a URL is a valid backend address.
 
     Raises:
         InvalidInput: the address is not valid.
@@ -297,7 +317,9 @@ def _transport(url: str, settings: TransportSettings | None = None) -> Transport
 async def ask_backend(
     url: str, request: Request, *, settings: TransportSettings | None = None
 ) -> Answer:
-    """Send a request to a backend. Only modules of this package use this function.
+    """Send an HTTP request to a backend.
+
+    Only modules of this package use this function.
 
     Raises:
         InvalidInput: the address is not valid.
@@ -343,7 +365,7 @@ def _error_text(answer: Answer) -> str:
 
 
 def require_expected(seen: Seen, expected: Sequence[str]) -> None:
-    """Check that a backend's evidence matches all expected hashes, measurements and key providers.
+    """Check that a backend's evidence has the expected values.
 
     Args:
         seen: from `fetch_evidence`.
@@ -375,7 +397,7 @@ def require_expected(seen: Seen, expected: Sequence[str]) -> None:
 
 
 def is_whole_code(seen: Seen, expected: Sequence[str]) -> bool:
-    """Return whether the expected values identify a backend's code completely.
+    """Return whether the expected measurements cover all of a backend's code.
 
     A compose hash alone proves nothing, because another image can write any log (AT22). MRTD and
     RTMR0 to RTMR2 have to be included, with either RTMR3, or the compose hash and the key provider
@@ -390,7 +412,7 @@ def is_whole_code(seen: Seen, expected: Sequence[str]) -> bool:
 
 
 def is_whole_policy(seen: Seen, policy: Policy) -> bool:
-    """Return whether a policy identifies a backend's code completely; see `is_whole_code`."""
+    """Return whether a policy restricts every part of a backend's code."""
     evidence = seen.verified.evidence
     if _is_provider_listed(evidence, policy.key_providers):
         return policy.is_allow_list
@@ -398,7 +420,7 @@ def is_whole_policy(seen: Seen, policy: Policy) -> bool:
 
 
 def _is_provider_listed(evidence: Evidence, providers: Sequence[str]) -> bool:
-    """Return whether a backend's key provider has an id and is listed in `providers`.
+    """Return whether a list contains a backend's key provider with its id.
 
     An entry without an id would match any provider of the same kind.
     """
@@ -407,7 +429,9 @@ def _is_provider_listed(evidence: Evidence, providers: Sequence[str]) -> bool:
 
 
 def require_like(seen: Seen, policy: Policy) -> None:
-    """Check that a backend satisfies a policy that the owner approved earlier.
+    """Check that a backend satisfies an approved policy.
+
+    The owner approved the policy earlier.
 
     Args:
         seen: from `fetch_evidence`.
@@ -434,7 +458,10 @@ def require_like(seen: Seen, policy: Policy) -> None:
 
 
 def require_recent(seen: Seen, now: float) -> None:
-    """Require that evidence is recent enough for a grant. Raises BackendNotAcceptable."""
+    """Check that evidence is recent enough for a grant.
+
+    Raises BackendNotAcceptable otherwise.
+    """
     if not 0 <= now - seen.seen_at <= LOOK_TTL_S:
         raise BackendNotAcceptable(
             "the backend's evidence is too old for a grant",
@@ -451,7 +478,7 @@ def policy_for(
     pin: Pin = "compose",
     ttl_s: float,
 ) -> Policy:
-    """Return a policy that admits the code of the given backend and no other code.
+    """Return a policy that admits only this backend's code.
 
     Args:
         seen: from `fetch_evidence`.
@@ -534,20 +561,23 @@ def _not_acceptable(
 
 
 class Backends:
-    """The client for granting secrets to backends. Use `Client.backends` to get an instance."""
+    """A client for granting secrets to backends.
+
+    Use `Client.backends` to get an instance.
+    """
 
     def __init__(self, caller: Caller, delegations: Delegations) -> None:
         self._caller = caller
         self._delegations = delegations
 
     async def look(self, url: str, verifier: EvidenceVerifier) -> Seen:
-        """Request a backend's evidence and verify it, as `fetch_evidence` does."""
+        """Fetch and verify a backend's attestation evidence."""
         return await fetch_evidence(
             url, verifier, clock=self._caller.clock, entropy=self._caller.entropy
         )
 
     def resources(self, seen: Seen, secrets: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Return the resource URIs of the given secrets, for use in a grant.
+        """Return the resource URIs of the given secrets.
 
         Args:
             seen: from `look`.
@@ -567,13 +597,15 @@ class Backends:
             )
             raise InvalidInput(
                 f"{what}: {asks}",
-                hint="name secrets from the backend's manifest, as `NAME` or `scope/NAME`",
+                hint="choose secrets that the backend's manifest lists, as `NAME` or `scope/NAME`",
             )
         space = space_of(self._caller.session.owner, SECRETS_SPACE)
         return tuple(f"{space.text}/kv/{wanted[label]}" for label in chosen)
 
     async def require_judgeable(self, seen: Seen) -> None:
-        """Check that the node can verify a backend, so that a grant to the backend has an effect.
+        """Check that the node can verify a backend's evidence.
+
+        Otherwise a grant to the backend has no effect.
 
         Raises:
             BackendNotAcceptable: the node trusts another root, rejects the key provider, or lacks
@@ -602,7 +634,9 @@ class Backends:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Grant secrets to a backend. The grant applies only to the code in the backend's evidence.
+        """Grant secrets to a backend.
+
+        The grant applies only to the code in the backend's evidence.
 
         Args:
             seen: from `look`, at most LOOK_TTL_S ago.
@@ -644,15 +678,19 @@ class Backends:
 
 
 def _requested_secret(one: ResourceRequest) -> SecretName | None:
-    """Return the requested secret, or None if the request is for a folder or another resource.
+    """Return the name of the secret requested by a manifest entry.
 
-    A grant of a folder would include everything below it.
+    Return None for other resources and for folders, because a grant of a folder would include
+    everything below it.
     """
     return secret_at(one.path) if one.service == KV and one.space == SECRETS_SPACE else None
 
 
 def _is_provider(text: str) -> bool:
-    """Return whether a string is a key provider. Raises InvalidInput for a malformed one."""
+    """Return whether a string is the name of a key provider.
+
+    Raises InvalidInput for a malformed name.
+    """
     if text.partition(":")[0] not in NAMES:
         return False
     try:

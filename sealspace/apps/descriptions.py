@@ -1,4 +1,4 @@
-"""Descriptions of rights, manifests, policies, run grants and backends in plain words.
+"""Plain-text descriptions of rights, manifests, policies and backends.
 
 Texts of manifests and backends are untrusted; every line is made safe for a terminal.
 
@@ -29,6 +29,7 @@ from capabilities.capability_errors import CapabilityError
 from capabilities.principals import same_principal
 from capabilities.resources import parse_network_id, parse_space_id
 from capabilities.strict_json import Json
+from encryption_network.key_providers import provider_text
 from encryption_network.policy import DEFAULT_TD_ATTRIBUTES, Measurements, Policy, policy_json
 from encryption_network.release_record import Mode
 
@@ -80,7 +81,7 @@ _REGISTERS = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
 
 
 def granted_resource(resource: str, abilities: tuple[str, ...]) -> GrantedResource:
-    """Convert a resource URI and its abilities to an entry of a portable grant."""
+    """Create the description of a granted resource from its URI and abilities."""
     try:
         (one,) = described([allow(resource, ability) for ability in abilities])
     except (InvalidInput, ValueError):  # a resource of another kind, or an empty list of abilities
@@ -91,9 +92,9 @@ def granted_resource(resource: str, abilities: tuple[str, ...]) -> GrantedResour
 def rights_words(
     rights: Sequence[GrantedResource], *, by: str, with_below: bool = True
 ) -> tuple[str, ...]:
-    """Describe resources in words, one line each.
+    """Describe granted resources in plain words.
 
-    An encryption network has one line for each ability.
+    Each resource has one line. An encryption network has one line for each ability.
     """
     lines: list[str] = []
     for one in rights:
@@ -141,7 +142,10 @@ def _verb(ability: str) -> str:
 
 
 def _secrets(space: str, path: str) -> tuple[str, str] | None:
-    """Describe a path as a secret or a folder of secrets, or return None if it is neither."""
+    """Describe the secret or the folder of secrets at a path.
+
+    Return None for other paths.
+    """
     prefix = list_prefix(None)
     if space != SECRETS_SPACE or not f"{path}/".startswith(prefix):
         return None
@@ -152,12 +156,18 @@ def _secrets(space: str, path: str) -> tuple[str, str] | None:
 
 
 def granted_labels(portable: PortableDelegation) -> list[str]:
-    """Return the label of each secret in a grant, and the paths of all other values."""
+    """Return the labels of the secrets in a grant.
+
+    Other values are listed by their paths.
+    """
     return [label_at(one.path) for one in portable.resources if one.service == "kv"]
 
 
 def label_at(path: str) -> str:
-    """Return the label of the secret at a path, or the path itself for other values."""
+    """Return the label of the secret at a path.
+
+    For other values, the result is the path itself.
+    """
     secret = secret_at(path)
     return path if secret is None else secret.label
 
@@ -191,7 +201,7 @@ _SPANS_MS = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_00
 
 @dataclass(frozen=True, slots=True)
 class ExplainedLine:
-    """A line that describes a part of a manifest."""
+    """One line in the description of a manifest."""
 
     kind: Kind
     text: str
@@ -202,14 +212,14 @@ class ExplainedLine:
     lifetime_ms: int | None = None
 
     def __post_init__(self) -> None:
-        """Replace control characters in the text, because a terminal would interpret them."""
+        """Replace terminal control characters in the text of the line."""
         object.__setattr__(self, "text", printable(self.text, most=_MAX_LINE_CHARS))
 
 
 def explain(
     asked: Manifest | ManifestRequest, *, features: Sequence[str] = (), now: float | None = None
 ) -> tuple[ExplainedLine, ...]:
-    """Describe the permissions that one or more app manifests request."""
+    """Describe the permissions requested by app manifests."""
     if isinstance(asked, Manifest):
         asked = compose_manifests([asked], include_account_registry_permissions=False)
     lines = [
@@ -232,7 +242,7 @@ def _part(
     features: Sequence[str],
     now: float | None,
 ) -> list[ExplainedLine]:
-    """Describe the permissions that a manifest requests for one recipient.
+    """Describe the requested permissions of one recipient.
 
     Permissions that exist for every space are described in one line.
     """
@@ -286,7 +296,7 @@ def _requested(
 
 
 def _describe_requested(one: ResourceRequest) -> tuple[Kind, str, str | None]:
-    """Return the kind of a requested resource, its description, and the path to show."""
+    """Return a requested resource's kind, description and path."""
     if one.service == ENCRYPTION:
         return "network", f"the encryption network {one.path}", None
     whole = one.path in ("", "/")
@@ -307,7 +317,6 @@ def _describe_requested(one: ResourceRequest) -> tuple[Kind, str, str | None]:
 
 
 def _defaults_note(manifest: Manifest) -> ExplainedLine:
-    """Return a note about default permissions and the manifest setting that disables them."""
     named = isinstance(manifest.source, dict) and "defaults" in manifest.source
     why = f'by its defaults "{manifest.defaults}"' if named else "because it states no defaults"
     return ExplainedLine(
@@ -335,7 +344,10 @@ _MOST_FACT_CHARS = 200
 
 
 def run_words(run: RunStatement) -> tuple[str, ...]:
-    """Return lines of text that describe a run grant's programs, callers, hosts and limits."""
+    """Describe the permissions that a grant gives a runner.
+
+    The lines name programs, callers, hosts and limits.
+    """
     return (
         *(f"for the program {program_words(rule)}" for rule in run.programs),
         f"callers: {caller_words(run.callers)}",
@@ -345,7 +357,10 @@ def run_words(run: RunStatement) -> tuple[str, ...]:
 
 
 def run_sentence(run: RunStatement) -> str:
-    """Describe a run grant's terms in one line. Long parts are truncated."""
+    """Summarise in one line what a grant allows a runner to do.
+
+    Long parts are truncated.
+    """
     programs = _cut(" or ".join(program_words(rule) for rule in run.programs))
     limits = _limits(run)
     callers, hosts = _cut(caller_words(run.callers)), _cut(", ".join(run.hosts)) or "no host"
@@ -354,7 +369,10 @@ def run_sentence(run: RunStatement) -> str:
 
 
 def run_grant_of(portable: PortableDelegation) -> RunGrant | None:
-    """Return the run grant in a portable delegation, or None if it contains no run grant."""
+    """Parse a grant that lets a runner use secrets.
+
+    Return None if the delegation is not such a grant.
+    """
     try:
         return read_run_grant(portable.header, runner=portable.delegate_did)
     except InvalidPortableDelegation:
@@ -369,7 +387,7 @@ def program_words(rule: ProgramRule) -> str:
 
 
 def caller_words(condition: Condition) -> str:
-    """Describe which callers a condition admits."""
+    """Describe the callers that a condition admits."""
     match condition:
         case Owner():
             return "you alone, or with API keys of yours"  # a key calls in its owner's name (RN90)
@@ -425,7 +443,10 @@ _DAY_S = 86_400
 
 
 def policy_words(policy: Policy | None) -> tuple[str, ...]:
-    """Describe every part of a release policy, so that equal descriptions mean equal policies."""
+    """Describe every part of a key-release policy.
+
+    Equal descriptions mean equal policies.
+    """
     if policy is None:
         return ("there is no policy on code",)
     lines = [_code(one) for one in policy.measurements] or [
@@ -434,7 +455,7 @@ def policy_words(policy: Policy | None) -> tuple[str, ...]:
     listed: dict[str, Sequence[str | bytes]] = {
         "compose file": policy.compose_hashes,
         "app id": policy.app_ids,
-        "keys of the application from": policy.key_providers,
+        "keys of the application from": [*map(provider_text, policy.key_providers)],
         "attributes of the trust domain": policy.td_attributes,
         "platform": policy.platform_ids,
         "platform status": policy.tcb_statuses,
@@ -462,7 +483,7 @@ def policy_words(policy: Policy | None) -> tuple[str, ...]:
 
 
 def policy_changes(before: Policy | None, after: Policy | None) -> tuple[str, ...]:
-    """Describe the changes to a release policy as a diff with `- ` and `+ ` prefixes."""
+    """Describe the changes to a key-release policy as a diff."""
     old, new = policy_words(before), policy_words(after)
     return (
         *(f"- {line}" for line in old if line not in new),
@@ -476,7 +497,7 @@ def _code(entry: Measurements) -> str:
 
 
 def hex_of(value: bytes | None) -> str | None:
-    """Return a measurement in hex, or None if there is no measurement."""
+    """Return a measurement in hexadecimal, or None."""
     return None if value is None else value.hex()
 
 
@@ -509,7 +530,10 @@ _ATTRIBUTE_BITS = {
 
 
 def in_plain_words(seen: Seen, policy: Policy | None = None) -> tuple[str, ...]:
-    """Describe a backend, and optionally the policy of a grant to it, with one fact per line."""
+    """Describe a backend in plain words.
+
+    Each line states one fact. With `policy`, the result also describes a grant under this policy.
+    """
     return (
         *_facts(seen),
         *([] if policy is None else _pinned(policy)),
@@ -518,7 +542,7 @@ def in_plain_words(seen: Seen, policy: Policy | None = None) -> tuple[str, ...]:
 
 
 def warnings(seen: Seen) -> tuple[str, ...]:
-    """Return the warnings that an owner should read before granting secrets to a backend."""
+    """Return warnings for an owner who grants secrets to a backend."""
     evidence, found = seen.verified.evidence, []
     if not seen.verified.root_is_intel:
         found.append(
@@ -558,7 +582,10 @@ def warnings(seen: Seen) -> tuple[str, ...]:
 
 
 def as_json(seen: Seen, policy: Policy | None = None) -> dict[str, Json]:
-    """Return a backend's description as JSON, with bytes in hex and times in RFC 3339."""
+    """Return a backend's description as JSON.
+
+    Bytes are in hex, and times in RFC 3339.
+    """
     evidence = seen.verified.evidence
     return {
         "url": seen.url,
@@ -604,7 +631,7 @@ def _facts(seen: Seen) -> list[str]:
         *(_RUNNER_LINES if seen.is_runner else ()),
         f"compose hash   {hex_of(evidence.compose_hash) or 'none (no event log)'}",
         f"app id         {hex_of(evidence.app_id) or 'none'}",
-        f"key provider   {evidence.key_provider or 'none'}",
+        f"key provider   {provider_text(evidence.key_provider or 'none')}",
         *(f"{name.upper():<14} {getattr(evidence, name).hex()}" for name in _REGISTERS),
         (
             f"attributes     {_attributes(evidence.td_attributes)}; debug"
@@ -643,12 +670,10 @@ def _pinned(policy: Policy) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """Return an untrusted name in quotes, truncated to a maximum length."""
     return f'"{printable(text, most=_MOST_NAME_CHARS)}"'
 
 
 def _join_first(texts: Sequence[str], separator: str) -> str:
-    """Join the first entries of an untrusted list. Long entries are truncated."""
     more = len(texts) - _MOST_SHOWN
     shown = separator.join(printable(text, most=_MOST_ENTRY_CHARS) for text in texts[:_MOST_SHOWN])
     return shown if more <= 0 else f"{shown}{separator}and {more} more"

@@ -1,4 +1,6 @@
-"""Escalation: find the rights that a session lacks, and request them with a new sign-in (MF13).
+"""Requests for rights that a session lacks (MF13).
+
+A new sign-in asks the owner for the rights.
 
 Example:
     try:
@@ -19,7 +21,7 @@ from ..wire.sign_in import SESSION_TTL_S, SignIn
 
 
 def missing_of(error: SealspaceError) -> tuple[Capability, ...]:
-    """Return the missing capabilities that an error reports."""
+    """Return the missing capabilities reported by an error."""
     if isinstance(error, NotGranted):
         return error.missing
     refusal = error.refusal if isinstance(error, DecryptDenied) else error
@@ -34,7 +36,7 @@ def missing_of(error: SealspaceError) -> tuple[Capability, ...]:
 def sign_in_for(
     session: Session, missing: Sequence[Capability], *, ttl_s: float | None = None
 ) -> SignIn:
-    """Create a `SignIn` that adds the capabilities in `missing` to the session's current rights.
+    """Create a sign-in request that adds rights to a session.
 
     Args:
         session: the current session.

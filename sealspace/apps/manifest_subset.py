@@ -1,4 +1,4 @@
-"""Comparison of the requested resources with the granted resources (MF11).
+"""Comparison of requested and granted resources (MF11).
 
 The check is stricter than the node's (capabilities X1 to X8): a granted path without a trailing
 slash covers only itself. A node accepts everything that this check accepts. A wildcard such as
@@ -27,7 +27,7 @@ from ..wire.portable import described
 def missing_resources(
     requested: Iterable[ResourceRequest], granted: Sequence[ResourceRequest], *, owner: str
 ) -> tuple[ResourceRequest, ...]:
-    """Return the parts of the requested resources that the granted resources do not contain."""
+    """Return the requested resources and actions that are not granted."""
     place = partial(_place, owner=owner)
     held = [(place(one), one) for one in granted]
     missing = []
@@ -53,7 +53,10 @@ def missing_resources(
 
 
 def resources_of(capabilities: Iterable[Capability]) -> tuple[ResourceRequest, ...]:
-    """Convert a token's capabilities to resources. Capabilities with caveats are left out."""
+    """Convert capabilities to resources.
+
+    Capabilities with caveats are left out.
+    """
     rows = described(one for one in capabilities if not one.caveats)
     return tuple(
         ResourceRequest(_long(one.service), one.space, one.path, one.actions) for one in rows
@@ -61,7 +64,7 @@ def resources_of(capabilities: Iterable[Capability]) -> tuple[ResourceRequest, .
 
 
 def _place(resource: ResourceRequest, *, owner: str) -> tuple[str, str, str]:
-    """Return the service, the space and the path of a resource, each in its canonical form."""
+    """Return a resource's service, space and path in canonical form."""
     service = _long(resource.service)
     if service != ENCRYPTION:
         return service, space_of(owner, resource.space).text, resource.path

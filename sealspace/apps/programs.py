@@ -1,4 +1,6 @@
-"""Programs for runners: publish them, and read published programs (RN50 to RN55).
+"""Publication of programs for runners (RN50 to RN55).
+
+A runner is a backend that executes other people's programs.
 
 A developer's project has a name and versions. A version is the program's bytes, and a statement
 about them that the developer signs; another signed statement names the active version. A program is
@@ -77,7 +79,7 @@ _WANTS_NOTHING = ProgramManifest()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """A developer's signed metadata for one version of a program.
+    """The signed metadata of one version of a program.
 
     Attributes:
         project: project of the developer who signed.
@@ -103,7 +105,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """A developer's signed statement that names the active version of a project.
+    """A signed statement that names a project's active version.
 
     Attributes:
         sha256: SHA-256 of the version's bytes.
@@ -118,7 +120,10 @@ class Active:
 
 
 class Programs:
-    """The client for a developer's projects. Use `Client.programs` to get an instance."""
+    """A client for a developer's published programs.
+
+    Use `Client.programs` to get an instance.
+    """
 
     def __init__(self, caller: Caller, developer: str, *, public: bool) -> None:
         self._caller = caller
@@ -126,7 +131,10 @@ class Programs:
 
     @property
     def space(self) -> str:
-        """The full id of the space with the developer's projects. Grants to runners use this id."""
+        """The id of the space that contains the developer's projects.
+
+        This is the full id, which grants to runners use.
+        """
         return self._kv.space.text
 
     async def publish(
@@ -140,7 +148,9 @@ class Programs:
         manifest: ProgramManifest | None = None,
         activate: bool = True,
     ) -> Version:
-        """Publish a version of a program, and make that version the active one.
+        """Publish a version of a program.
+
+        It becomes the active version, unless `activate` is False.
 
         Args:
             name: name of the project.
@@ -165,7 +175,7 @@ class Programs:
         """
         if not 0 < len(wasm) <= MAX_PROGRAM_BYTES:
             raise InvalidInput(
-                f"the program must have 1 to {MAX_PROGRAM_BYTES} bytes; this one has {len(wasm)}"
+                f"the program must be 1 to {MAX_PROGRAM_BYTES} bytes long, but is {len(wasm)}"
             )
         if source is not None and not (
             0 < len(source) <= MAX_SOURCE_CHARS and source.isprintable()
@@ -194,7 +204,7 @@ class Programs:
         return parse_version(statement, project, version.sha256)
 
     async def activate(self, name: str, sha256: str, *, signer: StatementSigner) -> Active:
-        """Make a published version of a program the active one.
+        """Make one of a program's published versions active.
 
         Raises:
             NotFound: there is no such version.
@@ -226,7 +236,7 @@ class Programs:
         return active
 
     async def names(self) -> AsyncIterator[str]:
-        """Yield the names of the projects in ascending order."""
+        """Yield the names of all projects in ascending order."""
         last = None
         async for key in self._kv.list("projects/"):
             name = key.split("/")[1]
@@ -250,7 +260,7 @@ class Programs:
         return tuple(sorted(found, key=lambda one: (one.published_at, one.sha256), reverse=True))
 
     async def version(self, name: str, sha256: str) -> Version:
-        """Return the signed metadata of a version.
+        """Return the signed metadata of a program version.
 
         Raises:
             NotFound: there is no such version.
@@ -262,7 +272,7 @@ class Programs:
         return parse_version((await self._kv.get(key)).body, project, sha256)
 
     async def active(self, name: str) -> Active | None:
-        """Return the active version of a project, or None if no version is active.
+        """Return the active version of a project, or None.
 
         Raises:
             StatementInvalid: the stored statement is not the developer's.
@@ -290,7 +300,9 @@ class Programs:
 
 
 async def read_active(read: Reader, project: ProjectId) -> Active | None:
-    """Find the active version of a project. Return None if no version is active.
+    """Find the active version of a project.
+
+    Return None if no version is active.
 
     Raises:
         StatementInvalid: the statement is not valid (RN53).
@@ -302,7 +314,9 @@ async def read_active(read: Reader, project: ProjectId) -> Active | None:
 
 
 async def read_version(read: Reader, project: ProjectId, wanted: str | Active) -> Version | None:
-    """Read and verify a program version's metadata. Return None if the version does not exist.
+    """Read and verify the metadata of a program version.
+
+    Return None if the version does not exist.
 
     Args:
         read: reads the developer's space.
@@ -331,7 +345,9 @@ async def read_version(read: Reader, project: ProjectId, wanted: str | Active) -
 
 
 async def read_code(read: Reader, version: Version) -> bytes | None:
-    """Read and verify the code of a program version. Return None if the code is not stored.
+    """Read and verify the code of a program version.
+
+    Return None if the code is not stored.
 
     Raises:
         StatementInvalid: the bytes are not those that the developer signed (RN52).
@@ -348,7 +364,7 @@ async def read_code(read: Reader, version: Version) -> bytes | None:
 
 
 def version_json(version: Version) -> dict[str, Json]:
-    """Return the metadata of a version as JSON."""
+    """Return the metadata of a program version as JSON."""
     size_bytes, source, wanted = version.size_bytes, version.source, manifest_json(version.manifest)
     stated = _StatedVersion(
         version.project.text,
@@ -373,7 +389,7 @@ class _StatedVersion(Struct, forbid_unknown_fields=True, rename="camel", omit_de
 
 
 def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
-    """Parse the signed metadata of a version and verify the signature (RN52).
+    """Parse and verify the metadata of a program version (RN52).
 
     Raises:
         StatementInvalid: the statement is malformed, is not the developer's, or is about another
@@ -417,7 +433,7 @@ class _StatedActive(Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 def parse_active(data: bytes, project: ProjectId) -> Active:
-    """Parse the statement that names the active version, and verify its signature (RN53).
+    """Parse and verify the statement that names the active version (RN53).
 
     A statement without `statementSha256` is accepted, because the next one continues its sequence.
     A runner does not run a version named by such a statement.
@@ -440,7 +456,9 @@ def manifest_json(manifest: ProgramManifest) -> dict[str, Json]:
 
 
 def parse_program_manifest(value: Json) -> ProgramManifest:
-    """Parse a program's manifest, `{"secrets"?: [NAME…], "hosts"?: [host…]}`.
+    """Parse the JSON manifest of a program.
+
+    Its form is `{"secrets"?: [NAME…], "hosts"?: [host…]}`.
 
     Raises:
         InvalidInput: a member is unknown, or a name is not valid.

@@ -1,7 +1,8 @@
-"""Calls to a runner. A token identifies the caller, and is valid for one program and one body.
+"""Signed calls to programs on a runner.
 
-The token is an invocation of `sealspace.run/call` on the caller's own resource
-`<a space of the caller>/run/<program>`, addressed to the runner (RN60 to RN64). It has one fact:
+A token identifies the caller, and is valid for one program and one body. It is an invocation of
+`sealspace.run/call` on the caller's own resource `<a space of the caller>/run/<program>`, addressed
+to the runner (RN60 to RN64). It has one fact:
 
     {"type": "sealspace.run.call/v1", "program": "<did>/<name>" | sha256,
      "bodySha256": base64url, "runner": DID,
@@ -66,7 +67,7 @@ _CLOCKS_APART_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RunnerAt:
-    """The identity that a runner claims. It is not verified.
+    """The unverified identity of a runner.
 
     Attributes:
         did: DID that grants and calls are addressed to.
@@ -79,7 +80,7 @@ class RunnerAt:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A verified call to a runner, as returned by `read_call`.
+    """A verified call to a program on a runner.
 
     Attributes:
         caller: principal that calls.
@@ -96,7 +97,7 @@ class Call:
     fact: Json
 
     def require(self, program: str, body: bytes) -> None:
-        """Require that the call is signed for this program and this body (RN62).
+        """Check that the call's signature covers this program and body (RN62).
 
         Raises:
             CallRefused: the call was signed for a different program or request body.
@@ -117,7 +118,7 @@ def call_right(space: str) -> Capability:
 def call_headers(
     session: Session, *, runner: RunnerAt, program: str, body: bytes, now: float, entropy: Entropy
 ) -> dict[str, str]:
-    """Return the HTTP headers of a call to a runner.
+    """Return the HTTP headers of a signed call to a runner.
 
     Args:
         session: the caller's session.
@@ -157,7 +158,7 @@ def call_headers(
 
 
 def read_call(authorization: str, sign_in: str | None, *, runner: str, now: float) -> Call:
-    """Verify a call to a runner, and return the call with its caller (RN60 to RN64, RN178).
+    """Verify a signed call to a runner (RN60 to RN64, RN178).
 
     Args:
         authorization: the token, untrusted.
@@ -198,28 +199,34 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
             cited = _verified_sign_in(sign_in, now)
             if [parent.digest for parent in verified.parents] != [cited.delegation.cid]:
                 raise CallRefused(
-                    "the sign-in sent with the call is not the one that the call's token cites"
+                    "the call's token cites a different sign-in than the one sent with the call"
                 )
             judge_invocation(
                 verified, [cited], {cited.delegation.content_key: Marker.LIVE}, now=now
             )
             by = cited.delegation.delegator
             if root_of(invoked.resource) != by:
-                raise CallRefused("the call names a space that the caller does not own")
+                raise CallRefused("the caller does not own the space in the call")
     except CapabilityError as exc:
         raise CallRefused(f"the call is not authorised: {exc.text}") from exc
     return Call(by, verified.content_key, verified.expires_at, RunnerAt(runner, start), fact)
 
 
 def _call_fact(program: str, body: bytes, runner: RunnerAt) -> dict[str, Json]:
-    """Return the UCAN fact that binds a call to its program, body and runner (RN62, RN178)."""
+    """Return the UCAN fact that describes a signed call (RN62, RN178).
+
+    The fact binds the call to its program, body and runner.
+    """
     digest = encode_url(hashlib.sha256(body).digest())
     about: dict[str, Json] = {"type": CALL_FACT, "program": program, "bodySha256": digest}
     return about | {"runner": runner.did, "start": runner.start}
 
 
 def _call_capability(capabilities: tuple[Capability, ...], program: Json) -> Capability:
-    """Return a token's single capability, which must be the right to call the program (RN61)."""
+    """Return the token's only capability (RN61).
+
+    It must be the right to call the program.
+    """
     if len(capabilities) == 1 and capabilities[0].ability == CALL:
         resource = capabilities[0].resource
         is_named = (
@@ -247,7 +254,8 @@ def _verified_sign_in(sign_in: str | None, now: float) -> Registered:
     delegation: Delegation = verify_delegation(parse_delegation(sign_in))
     if delegation.form != "cacao" or delegation.parents or delegation.issued_at is None:
         raise CallRefused(
-            "the sign-in sent with the call must be signed by a wallet, without a parent"
+            "the sign-in sent with the call must be signed by a wallet and have no parent"
+            " delegation"
         )
     if not -_CLOCKS_APART_S <= now - delegation.issued_at <= MAX_SIGN_IN_AGE_S:
         raise CallRefused(

@@ -1,4 +1,4 @@
-"""Grants of secrets to runners, and calls to the programs on a runner.
+"""Client functions for runners: grant secrets, and call programs.
 
 A runner is a backend that executes other people's programs. Its evidence is verified like that of
 any backend, with `backends`. A grant to it also names the programs, callers and hosts for which the
@@ -82,7 +82,7 @@ GENERATION_GRANT_TTL_S = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """A runner's unverified response to a request to generate secrets; see `Runners.generate`.
+    """A runner's unverified response to a request for new secrets.
 
     Attributes:
         generated: names of the secrets that it made.
@@ -102,7 +102,10 @@ class Generation:
 
 
 class Runners:
-    """The client for granting secrets to runners. Use `Client.runners` to get an instance."""
+    """A client for granting secrets to runners.
+
+    Use `Client.runners` to get an instance.
+    """
 
     def __init__(
         self, caller: Caller, backends: Backends, delegations: Delegations, encryption: Encryption
@@ -123,7 +126,7 @@ class Runners:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Grant secrets to one runner, for named programs and callers only.
+        """Grant secrets to a runner for named programs and callers.
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
@@ -149,7 +152,7 @@ class Runners:
             raise InvalidInput(
                 "a program without a project may not contact hosts, because only a project's"
                 " manifest can list hosts",
-                hint="name the program as DID/NAME",
+                hint="write the program as DID/NAME",
             )
         named = [parse_secret_label(label) for label in dict.fromkeys(secrets)]
         if not 1 <= len(named) <= MAX_SECRETS:
@@ -258,7 +261,7 @@ class Runners:
         return portable
 
     def _require_grantable(self, seen: Seen, wallet: AnyWallet | None) -> None:
-        """Check that the grant's signer is the owner (RN41) and the runner's evidence is recent."""
+        """Check that the wallet is the owner's and the evidence is recent (RN41)."""
         self._require_owner(wallet, "a run grant")
         require_recent(seen, self._caller.clock.now())
 
@@ -268,11 +271,14 @@ class Runners:
             session.did if wallet is None else wallet_of(wallet).did, session.owner
         ):
             raise InvalidInput(
-                f"{what} must be signed by the owner itself", hint="sign with the owner's wallet"
+                f"{what} must be signed by the owner", hint="sign with the owner's wallet"
             )
 
     async def _ensure_protected(self, wallet: AnyWallet | None) -> None:
-        """Ensure that the network `protected` exists and gives keys only to programs (RN144)."""
+        """Ensure that the encryption network for generated secrets exists (RN144).
+
+        The network `protected` gives keys only to programs.
+        """
         network = self._encryption.network(PROTECTED_NETWORK)
         try:
             await self._encryption.descriptor(network)
@@ -294,7 +300,7 @@ class Runners:
             )
 
     async def _ensure_rights(self, wallet: AnyWallet | None, wanted: Sequence[Capability]) -> None:
-        """Have the wallet grant the session its missing rights for one hour."""
+        """Add the requested rights for one hour if any are missing."""
         try:
             self._caller.session.proofs_for(wanted, now=self._caller.clock.now())
         except NotGranted:
@@ -312,7 +318,9 @@ class Runners:
         ttl_s: float = KEY_TTL_S,
         wallet: AnyWallet | None = None,
     ) -> Credential:
-        """Create an API key that permits calls to programs. The owner pays for the calls.
+        """Create an API key for calls to programs.
+
+        The owner pays for the calls.
 
         Args:
             url: address of the runner, the only one where the key is valid.
@@ -342,7 +350,7 @@ class Runners:
         return credential
 
     async def keys(self, url: str) -> dict[str, Json]:
-        """Fetch the owner's API keys and account balance from a runner, as a JSON object.
+        """Fetch the owner's API keys and balance from a runner.
 
         Raises:
             NotGranted, SessionExpired: as `run_calls.call_headers`.
@@ -351,7 +359,9 @@ class Runners:
         return _accepted((await self._signed(url, "GET", "/keys", "keys"))[0])
 
     async def revoke_key(self, url: str, nonce: int) -> None:
-        """Revoke one of the owner's API keys on a runner, with immediate effect.
+        """Revoke one of the owner's API keys on a runner.
+
+        The effect is immediate.
 
         Raises:
             NotGranted, SessionExpired, BackendUnreachable, BackendAnswerInvalid: as `keys`.
@@ -384,7 +394,7 @@ class Runners:
 
 
 def network_name(named: Sequence[SecretName]) -> str:
-    """Return the name of the network to which a grant's secrets are encrypted (RN146).
+    """Return the name of the encryption network for a grant's secrets (RN146).
 
     Raises:
         InvalidInput: the secrets belong to two networks.
@@ -433,7 +443,7 @@ def _names(answer: Mapping[str, Json], member: str) -> tuple[str, ...]:
 
 
 async def call_runner(url: str, session: Session, body: Mapping[str, Json]) -> dict[str, Json]:
-    """Run a program on a runner, on behalf of the session's owner.
+    """Run a program on a runner as the session's owner.
 
     Args:
         url: address of the runner.
@@ -477,10 +487,10 @@ async def _ask_signed(
     clock: Clock,
     entropy: Entropy,
 ) -> tuple[Answer, str]:
-    """Send a request signed by the caller, and return the response and the request's token.
+    """Send a signed request to a runner.
 
-    If the runner restarted between its `/info` and the request, it did nothing, so the request is
-    signed and sent once more (RN178).
+    Return the response and the request's token. If the runner restarted between its `/info` and the
+    request, it did nothing, so the request is signed and sent once more (RN178).
 
     Args:
         url: address of the runner.
@@ -523,7 +533,7 @@ async def _ask_signed(
 async def call_with_key(
     url: str, key: str, project: ProjectId, body: Mapping[str, Json]
 ) -> dict[str, Json]:
-    """Run a program on a runner. An API key authorises the call.
+    """Run a program on a runner, authorised by an API key.
 
     Args:
         url: address of the runner: https, or this machine.
@@ -546,7 +556,9 @@ async def call_with_key(
 
 
 async def start_of(url: str) -> bytes:
-    """Fetch the document with a runner's receipt key and evidence, without verifying it.
+    """Fetch a runner's startup document without verifying it.
+
+    The document contains the runner's key and its attestation evidence.
 
     Raises:
         InvalidInput, BackendUnreachable, BackendAnswerInvalid: as `call_runner`.
@@ -558,7 +570,7 @@ async def start_of(url: str) -> bytes:
 
 
 async def runner_at(url: str) -> RunnerAt:
-    """Fetch the unverified identity of a runner.
+    """Fetch a runner's identity without verifying it.
 
     A false statement is harmless: only the start that a signed call names runs it (RN178).
 
@@ -573,7 +585,7 @@ async def runner_at(url: str) -> RunnerAt:
 
 
 def _accepted(answer: Answer) -> dict[str, Json]:
-    """Return a runner's successful response. Raises CallRefused if the runner refused the call."""
+    """Raise CallRefused unless the runner's response is successful."""
     members = _object(answer.body)
     if answer.is_success:
         return members
@@ -581,7 +593,10 @@ def _accepted(answer: Answer) -> dict[str, Json]:
 
 
 def error_text(error: Json) -> str:
-    """Return the untrusted error message of a runner's response, or "" if it has none."""
+    """Return the error message in a runner's response.
+
+    The message is untrusted. It is empty if the response has none.
+    """
     texts = [error.get(name) for name in ("message", "detail")] if isinstance(error, dict) else []
     return " ".join(one for one in texts if isinstance(one, str))
 

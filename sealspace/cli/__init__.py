@@ -1,1 +1,1 @@
-"""The command line program `sealspace`: its root command and the commands for owners."""
+"""The command line program `sealspace`."""

@@ -18,13 +18,13 @@ class NodeError(SealspaceError):
 
 
 class ConfigurationError(NodeError):
-    """A setting is unknown, has the wrong type or contradicts another."""
+    """A setting is unknown, has the wrong type or contradicts another setting."""
 
     code = "configuration-invalid"
 
 
 class ForeignDistribution(NodeError):
-    """Another distribution or module on the import path uses one of our package names."""
+    """Another distribution uses one of our package names."""
 
     code = "foreign-distribution"
 
@@ -36,13 +36,19 @@ class ExtraMissing(NodeError):
 
 
 class SecretUnusable(NodeError):
-    """The root secret is unreadable, too short, or accessible to other users."""
+    """The node's root secret cannot be used.
+
+    It is unreadable, too short, or accessible to other users.
+    """
 
     code = "secret-unusable"
 
 
 class StoreMisused(NodeError):
-    """The store belongs to another node, has another schema version, or is in use."""
+    """The store cannot be used by this node.
+
+    It belongs to another node, has another schema version, or is in use.
+    """
 
     code = "store-misused"
 
@@ -54,31 +60,37 @@ class BesideOriginal(StoreMisused):
 
 
 class ReleaseLoosened(NodeError):
-    """The settings for key releases are looser than the settings recorded in the store."""
+    """The key-release settings are looser than the recorded settings."""
 
     code = "release-loosened"
 
 
 class CollateralRefused(NodeError):
-    """A document of Intel's attestation collateral is unusable, or older than the stored one."""
+    """A TDX collateral document from Intel is unusable or outdated."""
 
     code = "collateral-refused"
 
 
 class AuditRefuted(NodeError):
-    """The verification of an exported audit chain failed."""
+    """An exported audit log failed verification."""
 
     code = "audit-refuted"
 
 
 class ClockWrong(NodeError):
-    """The system clock shows a time before this version's release, or years after the release."""
+    """The system clock shows an implausible time.
+
+    The time is before this version's release, or years after the release.
+    """
 
     code = "clock-wrong"
 
 
 class KeyFileUnusable(NodeError):
-    """The wallet's key file cannot be read or created, or other users can read it."""
+    """The wallet's key file cannot be used.
+
+    It cannot be read or created, or other users can read it.
+    """
 
     code = "key-file-unusable"
 
@@ -90,7 +102,7 @@ class NotSigned(NodeError):
 
 
 class NotThere(NodeError):
-    """The command's argument refers to a missing object, such as a secret or a grant."""
+    """An object named in the command does not exist."""
 
     code = "not-there"
 
@@ -108,7 +120,7 @@ class FileUnreadable(NodeError):
 
 
 class RunFailed(NodeError):
-    """A runner did not run a program, or the program failed."""
+    """A program on a runner failed or was not run."""
 
     code = "run-failed"
 

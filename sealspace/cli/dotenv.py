@@ -1,7 +1,7 @@
-r"""Secrets in `.env` and JSON files: parsing and encoding.
+r"""Functions that read and write secrets in `.env` and JSON files.
 
-Errors give the line or the number of a broken entry and never quote it, because it may contain a
-secret.
+Errors give the line or the number of a broken entry, and its name if that is a valid secret name.
+They quote nothing else, because it may contain a secret.
 
 A `.env` file is UTF-8 with one entry per line: `NAME=VALUE`, optionally after `export `. Empty
 lines and lines that begin with `#` are skipped. A value is written as
@@ -27,7 +27,10 @@ from ..secrets import is_secret_name
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_ENTRIES = 1000
 
-_NAME_HINT = "names are capitals, digits and underscores, a capital first: API_KEY"
+_NAME_HINT = (
+    "names are capitals, digits and underscores, a capital first: API_KEY; to store db_url as"
+    " DB_URL, add --upper"
+)
 _START = re.compile(r"[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*")
 _NOTHING = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
 _COMMENT = re.compile(r"[ \t]#")
@@ -40,22 +43,33 @@ _MOST_FAULTS = 20
 
 
 class BrokenEntry(InvalidInput):
-    """Malformed entries in a secrets file. The message gives their locations, not their content."""
+    """A secrets file contains malformed entries.
+
+    The message gives their locations, not their content.
+    """
 
     code = "broken-entry"
 
 
 class _Faults(list[BrokenEntry]):
-    """The faults in one file of secrets, collected for one error message."""
+    """The errors found in one secrets file."""
 
-    def note(self, fault: BrokenEntry, where: str) -> bool:
-        """Record a fault with its location, and return whether another fault can be recorded."""
-        fault.message = f"{where} {fault.message}"
+    def note(self, fault: BrokenEntry, where: str, name: str) -> bool:
+        """Record an error and its location in the parsed secrets file.
+
+        A name that cannot be the name of a secret is not shown: it may be part of a value. Returns
+        whether the check of the file goes on: the number of errors is limited.
+        """
+        named = f" ({name})" if is_secret_name(name) else ""
+        fault.message = f"{where}{named}: {fault.message}"
         self.append(fault)
         return len(self) < _MOST_FAULTS
 
     def require_none(self) -> None:
-        """Raise one error that lists all recorded faults, if there are any."""
+        """Raise an exception if any errors were recorded.
+
+        The message lists all of them.
+        """
         if self:
             more = "; the rest was not checked" if len(self) == _MOST_FAULTS else ""
             hints = dict.fromkeys(fault.hint for fault in self)
@@ -64,8 +78,11 @@ class _Faults(list[BrokenEntry]):
             )
 
 
-def parse_dotenv(data: bytes) -> dict[str, str | bytes]:
-    """Parse the content of a `.env` file."""
+def parse_dotenv(data: bytes, *, upper: bool = False) -> dict[str, str | bytes]:
+    """Parse the content of a `.env` file.
+
+    With `upper`, names are converted to capitals.
+    """
     text = text_of(data).removeprefix("\ufeff").replace("\r\n", "\n")
     values: dict[str, str | bytes] = {}
     faults, at = _Faults(), 0
@@ -73,26 +90,29 @@ def parse_dotenv(data: bytes) -> dict[str, str | bytes]:
         if (nothing := _NOTHING.match(text, at)) is not None:
             at = nothing.end()
             continue
+        start = _START.match(text, at)
         try:
-            start = _START.match(text, at)
             if start is None:
                 raise BrokenEntry(
-                    "is not NAME=VALUE",
+                    "the line is not NAME=VALUE",
                     hint=f"write NAME='VALUE', or begin the line with #; {_NAME_HINT}",
                 )
-            require_new_entry(values, start["name"])
-            values[start["name"]], at = _value(text, start.end())
+            name = new_entry(values, start["name"], upper=upper)
+            values[name], at = _value(text, start.end())
         except BrokenEntry as fault:
-            number = text.count("\n", 0, at) + 1
-            if not faults.note(fault, f"line {number}") or len(values) == MAX_ENTRIES:
+            number, named = text.count("\n", 0, at) + 1, "" if start is None else start["name"]
+            if not faults.note(fault, f"line {number}", named) or len(values) == MAX_ENTRIES:
                 break  # the limit is reached: every later entry would be reported too
             at = _next_line(text, at)
     faults.require_none()
     return values
 
 
-def parse_values(data: bytes) -> dict[str, str | bytes]:
-    """Parse a JSON object of strings and base64-encoded bytes."""
+def parse_values(data: bytes, *, upper: bool = False) -> dict[str, str | bytes]:
+    """Parse a JSON object of strings and base64-encoded bytes.
+
+    With `upper`, names are converted to capitals.
+    """
     try:
         members = parse_json(data, max_bytes=MAX_FILE_BYTES)
     except CapabilityError:
@@ -105,17 +125,19 @@ def parse_values(data: bytes) -> dict[str, str | bytes]:
     faults = _Faults()
     for number, (name, member) in enumerate(members.items(), 1):
         try:
-            require_new_entry(values, name)
-            values[name] = _of_member(member)
+            values[new_entry(values, name, upper=upper)] = _of_member(member)
         except BrokenEntry as fault:
-            if not faults.note(fault, f"member {number}") or len(values) == MAX_ENTRIES:
+            if not faults.note(fault, f"member {number}", name) or len(values) == MAX_ENTRIES:
                 break
     faults.require_none()
     return values
 
 
 def encode_dotenv(values: Mapping[str, str | bytes]) -> str:
-    """Return values as a `.env` file that `parse_dotenv` and a shell read back unchanged."""
+    """Encode values as a `.env` file.
+
+    `parse_dotenv` and a shell read the values back unchanged.
+    """
     lines = []
     for name, value in values.items():
         if isinstance(value, bytes):
@@ -137,7 +159,10 @@ def encode_dotenv(values: Mapping[str, str | bytes]) -> str:
 
 
 def values_json(values: Mapping[str, str | bytes]) -> dict[str, Json]:
-    """Return values as a JSON object that `parse_values` reads back."""
+    """Convert values to a JSON object.
+
+    `parse_values` reads the values back unchanged.
+    """
     return {
         name: value
         if isinstance(value, str)
@@ -147,7 +172,10 @@ def values_json(values: Mapping[str, str | bytes]) -> dict[str, Json]:
 
 
 def text_of(data: bytes) -> str:
-    """Decode the content of a file. Raises InvalidInput if it is too long or not UTF-8."""
+    """Decode the content of a secrets file.
+
+    Raises InvalidInput if the content is too long or not UTF-8.
+    """
     if len(data) > MAX_FILE_BYTES:
         raise InvalidInput(
             f"the file is longer than {MAX_FILE_BYTES} bytes",
@@ -162,19 +190,26 @@ def text_of(data: bytes) -> str:
         ) from None
 
 
-def require_new_entry(values: Mapping[str, str | bytes], name: str) -> None:
-    """Reject a secret if its name is invalid or repeated, or if the file has too many entries."""
+def new_entry(values: Mapping[str, str | bytes], name: str, *, upper: bool) -> str:
+    """Return the name under which an entry is added to the parsed entries.
+
+    With `upper`, `db-url` becomes `DB_URL`. Raises BrokenEntry if the name is invalid or repeated,
+    or if there are too many entries.
+    """
+    if upper:
+        name = re.sub("[-.]", "_", name).upper()
     # Messages do not quote the name: in a malformed file it may be part of a value.
     if not is_secret_name(name):
-        raise BrokenEntry("does not begin with a valid secret name", hint=_NAME_HINT)
+        raise BrokenEntry("the name of the secret is not valid", hint=_NAME_HINT)
     if name in values:
         raise BrokenEntry(
-            "repeats the name of an earlier entry", hint="remove one of the two entries"
+            "an earlier entry has the same name", hint="remove one of the two entries"
         )
     if len(values) == MAX_ENTRIES:
         raise BrokenEntry(
-            f"exceeds the limit of {MAX_ENTRIES} entries", hint="import the file in parts"
+            f"the file has more than {MAX_ENTRIES} entries", hint="import the file in parts"
         )
+    return name
 
 
 def _next_line(text: str, at: int) -> int:
@@ -182,7 +217,10 @@ def _next_line(text: str, at: int) -> int:
 
 
 def _value(text: str, at: int) -> tuple[str, int]:
-    """Parse the `.env` value at an offset, and return it with the offset of the next line."""
+    """Parse one value of a `.env` file.
+
+    Returns the value, and the offset of the next line.
+    """
     quoted = {"'": _SINGLE, '"': _DOUBLE}.get(text[at : at + 1])
     if quoted is None:
         return _plain(text, at)
@@ -190,7 +228,7 @@ def _value(text: str, at: int) -> tuple[str, int]:
     end = None if found is None else _NOTHING.match(text, found.end())
     if found is None or end is None:
         raise BrokenEntry(
-            "has an unclosed quote, or text after the closing quote", hint="close the quote"
+            "a quote is not closed, or text follows the closing quote", hint="close the quote"
         )
     value = found["value"]
     if quoted is _DOUBLE:
@@ -203,7 +241,7 @@ def _plain(text: str, at: int) -> tuple[str, int]:
     line = text[at:following].removesuffix("\n")
     # `NAME=#text` is ambiguous: some parsers read a comment here, others a value.
     if line.startswith("#") and text[at - 1] == "=":
-        raise BrokenEntry("has a value that begins with #", hint="put the value in single quotes")
+        raise BrokenEntry("the value begins with #", hint="put the value in single quotes")
     comment = _COMMENT.search(text[at - 1] + line)
     value = line if comment is None else line[: comment.start()]
     return value.strip(" \t"), following
@@ -221,5 +259,6 @@ def _of_member(member: Json) -> str | bytes:
         if data is not None:
             return data
     raise BrokenEntry(
-        "is neither a string nor bytes", hint='write "…", or {"value": "…", "encoding": "base64"}'
+        "the value is neither a string nor bytes",
+        hint='write "…", or {"value": "…", "encoding": "base64"}',
     )

@@ -1,4 +1,4 @@
-"""Durations on the command line: `30m`, `12h`, `90d`."""
+"""Durations in command line options, such as `30m` or `90d`."""
 
 import re
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 def ttl_s_of(text: str) -> float:
-    """Convert the value of `--expires` to seconds."""
+    """Convert a duration such as `90d` to seconds."""
     match = _DURATION.fullmatch(text)
     if match is None:
         raise InvalidInput(
@@ -32,7 +32,10 @@ def ttl_s_of(text: str) -> float:
 
 
 def expires_option(default: str, help: str) -> Callable[..., Any]:
-    """Return the option `--expires`. Commands get its value in seconds as `ttl_s`."""
+    """Return the command line option `--expires`.
+
+    Commands get its value in seconds as `ttl_s`.
+    """
     return click.option(
         "--expires",
         "ttl_s",

@@ -1,6 +1,7 @@
-"""Exit statuses of `sealspace`, with their meanings and the error codes that lead to them.
+"""Exit statuses of the command line program `sealspace`.
 
-`sealspace --help` prints this table, and `spec/operations/commands.md` is generated from it.
+The table has the meaning of each status, and the error codes that lead to it. `sealspace --help`
+prints the table, and `spec/operations/commands.md` is generated from it.
 """
 
 from collections.abc import Mapping

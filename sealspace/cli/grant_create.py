@@ -1,4 +1,4 @@
-"""`sealspace grant create`: grant rights to a DID and write them to a portable grant file."""
+"""The command `sealspace grant create`, which writes a grant to a file."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ from .owner_profile import at_node, owner_home
 from .paths import FILE, NEW_FILE, require_free, write_grants
 from .space import require_own_space
 from .term_files import read_node_policy
-from .terminal import optional_time, print_exactly, print_result, tell
+from .terminal import end_text, optional_time, print_exactly, print_result, tell
 
 ACTIONS = {
     "get": KV_GET,
@@ -92,7 +92,9 @@ async def create(
     policy_file: Path | None,
     out: Path | None,
 ) -> None:
-    """Grant secrets, or values of a space, to DID, and write a grant file for the recipient.
+    """Grant a recipient access to secrets, or to values of a space.
+
+    DID is the recipient. The grant is written to a file for it.
 
     Secrets open only for attested code that --policy or the network's policy approves. A person
     cannot read a secret that was granted to them, unless the node's operator ran `sealspace admin
@@ -103,7 +105,7 @@ async def create(
     ends it.
     """
     if bool(secrets) == (space is not None):  # other clients refuse a grant that names two spaces
-        raise click.UsageError("name what to grant: either --secret NAME, or --space NAME")
+        raise click.UsageError("specify what to grant: --secret NAME or --space NAME")
     if path and space is None:
         raise click.UsageError("--path requires --space")
     if scope is not None and not secrets:
@@ -149,7 +151,10 @@ async def create(
 async def _warn(
     client: Client, names: Sequence[str], scope: str | None, *, is_read: bool, policy: Policy | None
 ) -> None:
-    """Warn if secrets are not stored yet, or if the grant lacks a policy that the node requires."""
+    """Warn if the recipient of a grant cannot use it yet.
+
+    Either secrets are not stored yet, or the grant lacks a policy that the node requires.
+    """
     stored = await client.secrets().list(scope=scope)
     absent = [name for name in names if name.strip() not in stored]
     if absent:  # no error: a secret may be granted before it is stored
@@ -162,7 +167,10 @@ async def _warn(
 
 
 def wallet_for(rights: Iterable[Capability]) -> Wallet | None:
-    """Return the wallet that has to sign a grant, or None if the session's key can sign it."""
+    """Return the wallet that must sign a grant, or None.
+
+    None means that the session's key can sign the grant.
+    """
     # A grant by the session ends with the session, so the wallet signs wherever it can: if every
     # resource belongs to the owner.
     home = owner_home()
@@ -173,14 +181,13 @@ def wallet_for(rights: Iterable[Capability]) -> Wallet | None:
 
 def print_granted(portable: PortableDelegation) -> None:
     """Print a summary of a new grant to standard error."""
-    ends = optional_time(portable.expires_at)
-    until = "without end" if ends is None else f"until {ends}"
-    tell(f"granted to {portable.delegate_did}, {until}: {portable.cid}")
+    end = end_text(portable.expires_at)
+    tell(f"granted to {portable.delegate_did}, {end}: {portable.cid}")
     tell(*(f"  {line}" for line in rights_words(portable.resources, by=portable.owner)))
 
 
 async def warn_about_proof(client: Client, policy: Policy | None) -> None:
-    """Print a warning if the node requires attested code but the grant approves no code."""
+    """Print a warning if a grant lacks a policy that the node requires."""
     if (policy is None or not policy.is_allow_list) and await requires_proof(client):
         tell(
             f"{NOT_SHARED}; approve the code with --policy or with the network's policy; to grant"
@@ -189,7 +196,10 @@ async def warn_about_proof(client: Client, policy: Policy | None) -> None:
 
 
 async def hand_over_all(url: str, portables: Sequence[PortableDelegation], *, kept: str) -> None:
-    """Send grants to a backend. The grants remain valid even if the backend rejects them."""
+    """Send grants to a backend.
+
+    The grants remain valid even if the backend rejects them.
+    """
     for one in portables:
         try:
             await deliver(url, one)
@@ -203,13 +213,16 @@ async def hand_over_all(url: str, portables: Sequence[PortableDelegation], *, ke
 
 
 async def requires_proof(client: Client) -> bool:
-    """Return whether the node requires attestation from a delegate that opens a secret."""
+    """Return whether the node requires attestation before it releases keys."""
     terms = await node_terms(client)
     return terms is not None and terms.attestation != "off"
 
 
 async def node_terms(client: Client) -> ReleaseTerms | None:
-    """Return the node's terms for releasing keys, or None if it does not publish them."""
+    """Fetch the node's conditions for releasing keys.
+
+    None means that the node does not publish them.
+    """
     try:
         return await client.release_terms()
     except NotFound:
@@ -217,7 +230,7 @@ async def node_terms(client: Client) -> ReleaseTerms | None:
 
 
 def _actions(text: str) -> tuple[str, ...]:
-    """Convert the comma-separated actions in the option `--can` to abilities."""
+    """Parse the comma-separated value of the option `--can`."""
     named = [one.strip() for one in text.split(",")]
     unknown = [one for one in named if one not in ACTIONS]
     if unknown:

@@ -1,4 +1,4 @@
-"""`sealspace grant list`, `show`, `revoke` and `accept`."""
+"""The commands `sealspace grant list`, `show`, `revoke` and `accept`."""
 
 import shlex
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ from ..documents.run_grants import RunStatement, run_statement_json
 from ..errors import InvalidPortableDelegation, NotFound, NotGranted, Unauthorized
 from ..secrets import parse_secret_label, secret_at
 from ..wallets import Wallet
-from ..wire.delegation_history import DelegationRecord, Direction, ending_with, sign_ins
+from ..wire.delegation_history import DelegationRecord, Direction, delegations_to_revoke, sign_ins
 from ..wire.portable import GrantedResource, PortableDelegation, described, grant_of
 from .grant_create import NOT_SHARED, requires_proof
 from .owner_profile import at_node, owner_home
@@ -39,6 +39,7 @@ from .shared import shared
 from .space import time_of
 from .terminal import (
     confirm,
+    end_text,
     facts,
     is_interactive,
     optional_time,
@@ -73,7 +74,7 @@ _Listed: TypeAlias = tuple[dict[str, object], tuple[str, ...]]
 )
 @at_node
 async def list_(client: Client, received: bool, with_sessions: bool, secret: str | None) -> None:
-    """List grants: who may do what, and until when.
+    """List grants with their recipients, rights and expiry times.
 
     The list contains the grants that the node knows and those made on this machine.
     """
@@ -103,10 +104,11 @@ async def list_(client: Client, received: bool, with_sessions: bool, secret: str
 )
 @click.argument("grant", metavar="CID|FILE")
 def show(grant: str) -> int:
-    """Explain what a grant allows. Specify the grant's id (CID) or its file.
+    """Explain what a grant allows.
 
-    A file is checked offline: its signature, its times, and whether its description matches the
-    signed token. The exit status is 1 if the grant has ended or is not valid yet.
+    Specify the grant's id (CID) or its file. A file is checked offline: its signature, its times,
+    and whether its description matches the signed token. The exit status is 1 if the grant has
+    ended or is not valid yet.
     """
     portables = grants_named(grant)
     states = [_show_by_id(grant)] if portables is None else _show_offline(portables)
@@ -149,7 +151,7 @@ async def _show_by_id(client: Client, cid: str) -> str:
 
 
 async def state_at_node(client: Client, cid: str) -> str:
-    """Fetch a grant's status from the node, and return it as text."""
+    """Fetch the status of a grant from the node."""
     word = (await client.delegations.status(cid)).word
     return "not known to the node" if word == "not_found" else word
 
@@ -172,7 +174,7 @@ async def _record(client: Client, cid: str) -> DelegationRecord:
 
 
 async def _list(client: Client, direction: Direction, *, with_sessions: bool) -> list[_Listed]:
-    """List the grants that the node or this machine has stored."""
+    """Return the grants known to the node or stored on this machine."""
     local = {one.portable.cid: one.portable for one in owner_home().grants()}
     records = [one async for one in client.delegations.query(direction=direction)]
     hidden = frozenset() if with_sessions else sign_ins(records, client.session.owner)
@@ -200,12 +202,12 @@ async def _list(client: Client, direction: Direction, *, with_sessions: bool) ->
 
 
 async def _holders(client: Client, label: str) -> list[_Listed]:
-    """List the live grants that let other people read or decrypt a secret."""
+    """Return the grants that let other people read a secret."""
     name, secrets = parse_secret_label(label), client.secrets()
     resource = secrets.resource(name.name, scope=name.scope)
     network = (await secrets.envelope(name.name, scope=name.scope)).network_text
     tell(
-        "the list includes the grants to decrypt on the network of the secret's current version,"
+        "the list includes grants to decrypt with the network that encrypts this secret now,"
         f" {network}",
         "the list does not include grants that recipients passed on, nor conditions on code,"
         " callers or secrets",
@@ -216,7 +218,6 @@ async def _holders(client: Client, label: str) -> list[_Listed]:
 
 
 def _row(record: DelegationRecord, *, made_here: bool) -> _Listed:
-    """Convert a grant from the node's list to a row of output."""
     rights: list[GrantedResource] = [
         granted_resource(one.resource, one.abilities) for one in record.rights
     ]
@@ -245,7 +246,7 @@ _HINT = "ask the sender for the unchanged output of `sealspace grant create`"
 
 
 class VerifiedGrant(NamedTuple):
-    """A grant with a valid signature, and the content of its token."""
+    """A grant whose signature has been verified."""
 
     cid: str
     token: Delegation
@@ -255,7 +256,7 @@ class VerifiedGrant(NamedTuple):
     host: str
 
     def state(self) -> str:
-        """Return `active`, `expired` or `not valid yet` according to the times in the grant."""
+        """Return the grant's state: `active`, `expired` or `not valid yet`."""
         token, now = self.token, SystemClock().now()
         if token.expires_at is not None and token.expires_at <= now:
             return "expired"
@@ -265,7 +266,7 @@ class VerifiedGrant(NamedTuple):
 
 
 def verified_offline(portable: PortableDelegation) -> VerifiedGrant:
-    """Verify a portable grant as far as possible without a node.
+    """Verify the signature and the content of a grant offline.
 
     Args:
         portable: untrusted.
@@ -296,7 +297,7 @@ def verified_offline(portable: PortableDelegation) -> VerifiedGrant:
 
 
 def describe_grant(grant: VerifiedGrant, state: str) -> list[str]:
-    """Describe a grant in words, one fact per line."""
+    """Describe a grant in several lines of text."""
     token, number = grant.token, len(grant.token.parents)
     others = f"on other grants ({number}), which only the node can check"
     return facts(
@@ -321,7 +322,7 @@ def describe_grant(grant: VerifiedGrant, state: str) -> list[str]:
 
 
 def grant_json(grant: VerifiedGrant, state: str) -> dict[str, object]:
-    """Return a grant's description as JSON, with times in RFC 3339."""
+    """Return the description of a grant as JSON."""
     token = grant.token
     return {
         "cid": grant.cid,
@@ -357,11 +358,12 @@ def _has_conditions(token: Delegation) -> bool:
 @yes_option
 @at_node
 async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
-    """Revoke a grant permanently. Specify the grant's id (CID) or its file.
+    """Revoke a grant permanently.
 
-    Every grant that the recipient derived from this grant ends too. The recipient's other grants
-    for the same secrets are also revoked, because with such a grant the recipient could still
-    decrypt a saved copy of a secret. These other grants are listed before you are asked to confirm.
+    Specify the grant's id (CID) or its file. Every grant that the recipient derived from this grant
+    ends too. The recipient's other grants for the same secrets are also revoked, because with such
+    a grant the recipient could still decrypt a saved copy of a secret. These other grants are
+    listed before you are asked to confirm.
     """
     portables = grants_named(grant)
     cids = [grant] if portables is None else [verified_offline(one).cid for one in portables]
@@ -380,11 +382,11 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
     ended = {cid: cid not in live for cid in cids}  # CID -> whether it was revoked before
     for one in records:
         if one.cid in live:
-            together = ending_with(records, one, client.session.owner)
+            together = delegations_to_revoke(records, one, client.session.owner)
             tell(
                 *(
-                    f"also revoked, because {one.delegate} could decrypt a saved copy with this"
-                    f" grant: {cid}"
+                    f"this grant ends too, because {one.delegate} could decrypt a saved copy with"
+                    f" it: {cid}"
                     for cid in together
                     if cid not in ended
                 )
@@ -403,8 +405,10 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
         await client.delegations.revoke(*ended)
     except Unauthorized:
         # The session may lack the right to revoke what the wallet signed. The wallet has it.
+        if (wallet := owner_home().wallet()) is None:
+            raise
         for cid in ended:
-            await client.delegations.revoke_by_wallet(cid, owner_home().wallet())
+            await client.delegations.revoke_by_wallet(cid, wallet)
     tell(*(f"already revoked: {cid}" if was else f"revoked: {cid}" for cid, was in ended.items()))
     print_result([{"cid": cid, "wasRevokedAlready": was} for cid, was in ended.items()])
 
@@ -421,7 +425,7 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
 @click.argument("file", type=FILE)
 @at_node
 async def accept(client: Client, file: Path) -> None:
-    """Accept the grants in FILE, so that later commands can use them.
+    """Accept the grants in FILE for use by later commands.
 
     The recipient of a grant must be the DID of your wallet or of your session; `sealspace whoami`
     prints both. A grant is checked on this machine first, then by the node. Grants to your wallet
@@ -441,7 +445,8 @@ async def accept(client: Client, file: Path) -> None:
     if any(DECRYPT in right.actions for right in rights) and await requires_proof(client):
         tell(NOT_SHARED)
     for one in accepted:
-        tell(f"accepted: {one.cid}, from {one.token.delegator}")
+        end = end_text(one.token.expires_at)
+        tell(f"accepted: {one.cid}, from {one.token.delegator}, {end}")
         tell(*(f"  {line}" for line in rights_words(one.rights, by=one.token.delegate)))
     spaces = sorted({right.space for right in rights if right.service != "encryption"})
     if shared().as_json:
@@ -451,7 +456,7 @@ async def accept(client: Client, file: Path) -> None:
 
 
 def _commands(grant: VerifiedGrant) -> list[str]:
-    """Return shell commands that read the values to which a grant gives access."""
+    """Return shell commands that read the granted values."""
     commands = []
     for right in grant.rights:
         secret = secret_at(right.path)
@@ -471,7 +476,7 @@ def _commands(grant: VerifiedGrant) -> list[str]:
 
 
 def _command(*words: str, named: str) -> str:
-    """Return a command line that can be pasted safely into a shell."""
+    """Return a shell command with its arguments quoted."""
     # The granter chose the names: quoting stops shell injection, and `--` stops a name that would
     # be read as an option.
     before = ("--",) if named.startswith("-") else ()
@@ -479,7 +484,10 @@ def _command(*words: str, named: str) -> str:
 
 
 def _usable(portable: PortableDelegation, ours: tuple[str, ...]) -> VerifiedGrant:
-    """Verify a grant offline, and require that it is active and addressed to a given DID."""
+    """Check that a grant is active and issued to the user.
+
+    The grant is verified offline. `ours` contains the user's DIDs.
+    """
     grant = verified_offline(portable)
     state = grant.state()
     if state != "active":
@@ -503,7 +511,10 @@ async def accept_one(client: Client, portable: PortableDelegation, wallet: Walle
 
 @at_node
 async def accept_received_again(client: Client) -> None:
-    """Accept stored grants for a new session, and delete those that are no longer valid."""
+    """Accept previously received grants in a new session.
+
+    Grants that are no longer valid are deleted.
+    """
     home = owner_home()
     for portable in home.received():
         try:

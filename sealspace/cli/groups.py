@@ -1,6 +1,6 @@
-"""Tables of the commands for owners. Each row gives the module that implements the command.
+"""Tables that map command names to Python modules.
 
-The modules are imported only when their commands are called.
+They contain the commands for owners. The modules are imported only when their commands are called.
 
 Example:
     "list": Row("sealspace.cli.secret", "Print the names of secrets, never a value.")
@@ -128,15 +128,18 @@ SECTIONS: Sections = {
             "version": "Print the version.",
         },
     ),
-    "Who": rows_of(
-        "sealspace.cli.login",
-        {
-            "login": "Sign in to a node as an owner, with a wallet.",
-            "logout": "End the session and remove it from this machine.",
-            "whoami": "Print the owner, the session's key and the node.",
-            "status": "Check that the node answers and the session is valid.",
-        },
-    ),
+    "Who": {
+        **rows_of(
+            "sealspace.cli.login",
+            {
+                "login": "Sign in to a node as an owner, with a wallet.",
+                "logout": "End the session and remove it from this machine.",
+                "whoami": "Print the owner, the session's key and the node.",
+                "status": "Check that the node answers and the session is valid.",
+            },
+        ),
+        "console": Row("sealspace.cli.console", "Open the console in a browser, signed in."),
+    },
     "Keep": rows_of(
         "sealspace.cli.groups",
         {

@@ -1,4 +1,4 @@
-"""`sealspace kv`: store and read unencrypted values in the owner's spaces.
+"""The commands `sealspace kv`, which store and read unencrypted values.
 
 A value comes from standard input or a file, never from an argument.
 """
@@ -77,9 +77,10 @@ async def put(
     if_match: str | None,
     yes: bool,
 ) -> None:
-    """Store a value from standard input or a file, byte for byte.
+    """Store a value from standard input or a file.
 
-    On a terminal, you are asked before an existing value is replaced.
+    The bytes are stored unchanged. On a terminal, you are asked before an existing value is
+    replaced.
     """
     if value:
         raise InvalidInput(
@@ -138,7 +139,10 @@ async def put(
 async def get(
     client: Client, key: str, space: str | None, out: Path | None, raw: bool, yes: bool
 ) -> None:
-    """Print a value byte for byte. On a terminal, only printable text is printed."""
+    """Print a value.
+
+    The bytes are printed unchanged. On a terminal, only printable text is printed.
+    """
     confirm_replacing(out, yes=yes)
     async with _values(client, space, key) as values:
         if out is None and sys.stdout.isatty() and not raw:
@@ -160,7 +164,7 @@ async def get(
 @_space
 @at_node
 async def head(client: Client, key: str, space: str | None) -> None:
-    """Print the version, size, content type and metadata of a value, without the value."""
+    """Print the version, size, content type and metadata of a value."""
     size_bytes: int | None = None
     async with _values(client, space, key) as values:
         found = await values.metadata(key)
@@ -187,7 +191,10 @@ async def head(client: Client, key: str, space: str | None) -> None:
 @_space
 @at_node
 async def list_(client: Client, prefix: str, space: str | None) -> None:
-    """List the keys that begin with PREFIX, or all keys, in ascending order."""
+    """List the keys that begin with PREFIX.
+
+    Without PREFIX, all keys are listed. The keys are in ascending order.
+    """
     async with _values(client, space, prefix) as values:
         keys = [key async for key in values.list(prefix)]
     print_result(keys, keys)
@@ -201,7 +208,10 @@ async def list_(client: Client, prefix: str, space: str | None) -> None:
 @yes_option
 @at_node
 async def delete(client: Client, key: str, space: str | None, yes: bool) -> None:
-    """Delete a value. On a terminal, you are asked to confirm."""
+    """Delete a value.
+
+    On a terminal, you are asked to confirm.
+    """
     if is_interactive():
         confirm(f"delete the value {key}?", yes=yes)
     async with _values(client, space, key) as values:
@@ -212,7 +222,10 @@ async def delete(client: Client, key: str, space: str | None, yes: bool) -> None
 
 @asynccontextmanager
 async def _values(client: Client, space: str | None, key: str) -> AsyncIterator[Kv]:
-    """Yield the client for a space's values. Errors raised in the `with` block get a hint."""
+    """Yield a client for the values in a space.
+
+    Errors raised in the `with` block get a hint.
+    """
     named = "" if space is None else f" --space {space}"
     try:
         yield client.kv(space)

@@ -1,8 +1,8 @@
-"""Command groups that import a command only when it is called, to keep startup fast.
+"""Command groups that import each command on first use.
 
-The row of a command names the extra that it needs; without the extra the command is not imported.
-If an option or a setting imports a missing library later, the same table names the extra to
-install.
+This keeps startup fast. The row of a command names the extra that it needs; without the extra the
+command is not imported. If an option or a setting imports a missing library later, the same table
+names the extra to install.
 """
 
 from collections.abc import Mapping
@@ -29,12 +29,17 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-# Verb of other tools -> the verb here, for "did you mean".
+# Verb of other tools -> the verb here, for "did you mean". A verb alone -> its group.
 _ALSO: Mapping[str, str] = {
     "add": "put",
     "cat": "get",
     "del": "delete",
+    "delete": "secret",
     "exec": "run",
+    "get": "secret",
+    "import": "secret",
+    "list": "secret",
+    "put": "secret",
     "ls": "list",
     "read": "get",
     "remove": "delete",
@@ -46,12 +51,12 @@ _ALSO: Mapping[str, str] = {
 
 
 def is_installed(extra: str) -> bool:
-    """Return whether all modules of an optional dependency group are installed."""
+    """Return whether an optional dependency group is installed."""
     return all(map(find_spec, EXTRAS[extra]))
 
 
 class Row(NamedTuple):
-    """An entry of a command table: the module, the summary in the help, and the required extra.
+    """An entry in a table of commands.
 
     The function in the module is called like the command (`list_` for `list`), unless `module` ends
     with a colon and another name.
@@ -70,33 +75,36 @@ Sections: TypeAlias = Mapping[str, Table]
 
 
 def rows_of(module: str, summaries: Mapping[str, str]) -> Table:
-    """Build a command table for one module. `summaries` maps command names to help texts."""
+    """Build a table of the commands in one module.
+
+    `summaries` maps command names to help texts.
+    """
     return {name: Row(module, summary) for name, summary in summaries.items()}
 
 
 def provided(name: str) -> Any:
-    """Load an object that another package registers in the entry point group `sealspace.provided`.
+    """Load an entry point of another package.
 
-    The entry point avoids an import upwards, which the layers forbid. The type is Any because type
-    checkers cannot see the module from here.
+    The entry point group is `sealspace.provided`. It avoids an import upwards, which the layers
+    forbid. The type is Any because type checkers cannot see the module from here.
     """
     (point,) = entry_points(group="sealspace.provided", name=name)
     return point.load()
 
 
 class LazyGroup(click.Group):
-    """A command group that imports a command's module only when the command is called."""
+    """A command group that imports each command on first use."""
 
     def __init__(self, table: Table, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.table = table
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the command names in the order in which help shows them."""
+        """Return the command names in the order of the help text."""
         return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command."""
+        """Import a command, and return it."""
         row = self.table.get(cmd_name)
         if row is None:
             return None
@@ -111,7 +119,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that was called."""
+        """Find the command named by the arguments."""
         # The shell is completing a line: mistakes in the words before are not reported.
         if ctx.resilient_parsing:
             try:
@@ -129,7 +137,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete command names and the group's options without importing any command."""
+        """Complete command names and options without importing commands."""
         names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
         found = [CompletionItem(name, help=self.table[name].summary) for name in names]
         return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
@@ -147,7 +155,7 @@ class LazyGroup(click.Group):
             raise _missing(str(error.name), extra) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands into the help text, without importing the commands."""
+        """Write the list of commands into the help text."""
         with formatter.section("Commands"):
             formatter.write_dl(
                 [(name, self.table[name].summary) for name in self.list_commands(ctx)]
@@ -155,14 +163,17 @@ class LazyGroup(click.Group):
 
 
 class Verbs(click.Group):
-    """A group of commands in one module. Its help shows the first sentence of each command."""
+    """A group of commands in one module.
+
+    Its help shows the first sentence of each command.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the command names in the order in which they were defined."""
+        """Return the command names in definition order."""
         return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands in the help text, each with the first sentence of its description."""
+        """Write the list of commands into the help text."""
         with formatter.section("Commands"):
             formatter.write_dl(
                 [(name, one.get_short_help_str(limit=200)) for name, one in self.commands.items()]

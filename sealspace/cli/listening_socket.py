@@ -1,8 +1,11 @@
-"""The listening socket, which is bound once and passed to every worker."""
+"""Functions that bind and inspect a server's listening socket."""
 
 import errno
 import os
+import re
+import shlex
 import socket
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -18,7 +21,10 @@ _LISTENING = "0A"  # state of a socket in the kernel's tables
 
 
 def bind_socket(host: str, port: int, *, command: str = _SERVE, hint: str = "") -> socket.socket:
-    """Return a TCP socket bound to an address. For port 0 the system chooses a free port."""
+    """Return a TCP socket bound to an address.
+
+    For port 0 the system chooses a free port.
+    """
     with ExitStack() as closing:
         try:
             resolved = socket.getaddrinfo(
@@ -35,11 +41,11 @@ def bind_socket(host: str, port: int, *, command: str = _SERVE, hint: str = "") 
 
 
 def begin_to_listen(bound: socket.socket, backlog: int) -> None:
-    """Start to accept connections on a bound socket. Further calls have no effect.
+    """Start to accept connections on a bound socket.
 
-    Two processes that start at the same time can bind the same address; the second one fails only
-    here. This has to happen before an event loop gets the socket: uvloop closes a socket that
-    cannot listen without reporting an error.
+    Further calls have no effect. Two processes that start at the same time can bind the same
+    address; the second one fails only here. This has to happen before an event loop gets the
+    socket: uvloop closes a socket that cannot listen without reporting an error.
     """
     try:
         bound.listen(backlog)
@@ -49,9 +55,17 @@ def begin_to_listen(bound: socket.socket, backlog: int) -> None:
 
 
 def url_of(bound: socket.socket) -> str:
-    """Return the URL of a bound socket, with its actual port."""
+    """Return the URL of a bound socket."""
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def console_url(url: str) -> str:
+    """Return the address to open for the console of a node on this machine.
+
+    Browsers offer passkeys only at a name, so an address that leads here becomes `localhost`.
+    """
+    return re.sub(r"//(127\.0\.0\.1|0\.0\.0\.0|\[::1?\])(?=:|$)", "//localhost", url) + "/console/"
 
 
 def _unusable(
@@ -63,12 +77,22 @@ def _unusable(
         reason = f"{process_at(port) or 'another process'} is already listening there"
         # Suggest a fixed port, not port 0: clients have to know it.
         other = port + 1 if port < _MAX_PORT else port - 1
-        step = f"stop that process, or {command} --port {other}"
+        step = f"stop that process, or {_same_command(command)} --port {other}"
     return ConfigurationError(f"cannot listen on {host} port {port}: {reason}", hint=hint or step)
 
 
+def _same_command(command: str) -> str:
+    """Return the command with the options that it was given, except `--port`."""
+    given = re.sub(r" --port[ =][0-9]+", "", shlex.join(sys.argv[1:]))
+    # Another program may have called it.
+    return f"sealspace {given}" if set(command.split()[1:]).issubset(sys.argv) else command
+
+
 def process_at(port: int) -> str:
-    """Return `process PID (NAME)` for the process that listens on a port, or "" if unknown."""
+    """Describe the process that listens on a port.
+
+    Returns `process PID (NAME)`, or an empty string if the process is unknown.
+    """
     named: dict[int, str] = {}
     with suppress(OSError):
         listening = {
@@ -87,9 +111,10 @@ def process_at(port: int) -> str:
 
 
 def sockets(tables: Iterable[Path] = SOCKET_TABLES) -> Iterator[list[str]]:
-    """Yield the rows of the kernel's TCP socket tables, each split into columns.
+    """Yield the rows of the kernel's TCP socket tables.
 
-    Columns 1 and 2 are the two ends, 3 is the state, 7 the user id and 9 the inode.
+    Each row is split into columns. Columns 1 and 2 are the two ends, 3 is the state, 7 the user id
+    and 9 the inode.
     """
     for table in tables:
         with suppress(OSError, UnicodeDecodeError):

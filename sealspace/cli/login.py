@@ -1,7 +1,9 @@
-"""`sealspace login`, `logout`, `whoami` and `status`: the owner's session at a node."""
+"""The commands `sealspace login`, `logout`, `whoami` and `status`."""
 
 import asyncio
 import dataclasses
+import re
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +19,10 @@ from encryption_network.policy import Policy
 from ..client import Client, SignIn
 from ..errors import InvalidInput, NotSignedIn, SealspaceError, SpacesNotHosted
 from ..printable import printable
-from ..session import Session
-from ..wallets import Wallet
-from ..wire.transport import Transport
+from ..session import SECRETS_SPACE, Session, key_session
+from ..wallets import Wallet, seed_from_phrase
+from ..wire.node_answers import json_object
+from ..wire.transport import Request, Transport
 from .command_errors import KeyFileUnusable
 from .grant_list import accept_received_again
 from .lazy import provided
@@ -49,29 +52,35 @@ from .terminal import (
     what_happened,
 )
 
+_MAX_PHRASE_BYTES = 256
+_CONSOLE_PAGE = re.compile(r"(\w+://[^/?#]+)/console(?:[/?#].*)?")
+"""Address of a page of the console; its first group is the node's."""
+
 
 @dataclass(frozen=True, slots=True)
 class WalletOptions:
-    """The options of `login` that select a wallet."""
+    """The options of `sealspace login` that select a wallet."""
 
     key_file: Path | None
     keystore: Path | None
     is_new: bool
     in_browser: bool
+    phrase: bool
     no_open: bool
 
     @property
     def is_key(self) -> bool:
-        """Whether the options name a key file or request a new key."""
+        """Whether the options select a local key as the wallet."""
         return self.is_new or self.key_file is not None or self.keystore is not None
 
     def __post_init__(self) -> None:
-        """Reject options that name several wallets or an unreadable key file."""
+        """Reject contradictory wallet options and an unreadable key file."""
         if self.keystore is not None and (self.is_new or self.key_file is not None):
             raise click.UsageError("--keystore cannot be combined with --new or --key-file")
-        if self.in_browser and self.is_key:
+        if self.phrase + self.in_browser + self.is_key > 1:
             raise click.UsageError(
-                "--browser cannot be combined with --new, --key-file or --keystore"
+                "--browser and --phrase cannot be combined with each other, or with --new,"
+                " --key-file or --keystore"
             )
         if self.key_file is not None and not self.is_new:
             require_readable(
@@ -97,8 +106,8 @@ class WalletOptions:
         "--key-file",
         type=NEW_FILE,
         help=(
-            "File with the wallet's private key as 64 hex digits, mode 0600; by default the file of"
-            " the last login, or wallet.key in the owner's folder."
+            "File with the wallet's private key: 64 hex digits, mode 0600. Default: the file that"
+            " the last login used, or wallet.key in the owner's folder."
         ),
     ),
     click.option(
@@ -125,6 +134,15 @@ class WalletOptions:
         ),
     ),
     click.option(
+        "--phrase",
+        is_flag=True,
+        help=(
+            "Sign in with the recovery phrase that you made in the console. It is asked for, or"
+            " read from one line of standard input. The key that it makes is stored until"
+            " `sealspace logout`."
+        ),
+    ),
+    click.option(
         "--no-open",
         is_flag=True,
         help="With --browser, only print the page's address; do not open a browser.",
@@ -148,10 +166,12 @@ class WalletOptions:
 def login(
     url: str | None, spaces: tuple[str, ...], days: float, named: WalletOptions, demand: Demand
 ) -> None:
-    """Sign in to the node at URL as an owner, and store the session for later commands.
+    """Sign in to the node at URL as an owner.
 
-    Without URL and --node, this signs in to the node of the last login. The wallet signs a message.
-    The owner's secrets space and encryption network are created if they do not exist yet.
+    The session is stored for later commands. Without URL and --node, this signs in to the node of
+    the last login. The wallet signs a message. The owner of a recovery phrase signs with the
+    phrase's key. The owner's secrets space and encryption network are created if they do not exist
+    yet.
     """
     home = owner_home()
     before = Profile(node="", owner="", key_file=home.default_key_file.absolute())
@@ -159,7 +179,10 @@ def login(
         before = home.profile()
     node = url or shared().node or before.node
     if not node:
-        raise click.UsageError(f"name the node: sealspace login URL, or set {NODE_VARIABLE}")
+        raise click.UsageError(f"specify the node: sealspace login URL, or set {NODE_VARIABLE}")
+    if (page := _CONSOLE_PAGE.fullmatch(node)) is not None:
+        node = page[1]
+        tell(f"the address is that of the console; using the node {node}")
     Transport(node)  # rejects an invalid address before a key is created or a question is asked
     planned = Profile(
         node=node, owner="", trust_root=demand.trust_root, collateral=demand.collateral
@@ -178,7 +201,7 @@ def login(
     except SpacesNotHosted as refusal:
         # Keep the key: the operator may admit this owner, and a new key would be another owner.
         keep_key()
-        again = " --browser" if profile.key_file is None else ""
+        again = "" if profile.kind == "key" else f" --{profile.kind}"
         refusal.step = (
             f"ask the operator to admit {wallet.did}, then: sealspace login {node}{again}"
         )
@@ -193,12 +216,18 @@ def login(
 def _with_wallet(
     home: OwnerHome, before: Profile, named: WalletOptions, profile: Profile
 ) -> Profile:
-    """Set the wallet in the login settings. The default is the wallet of the last login."""
-    if named.in_browser or (before.key_file is None and not named.is_key):
+    """Set the wallet in the login settings.
+
+    The default is the wallet of the last login.
+    """
+    kind = "browser" if named.in_browser else "phrase" if named.phrase else before.kind
+    if not named.is_key and kind == "browser":
         opens = not named.no_open and (named.in_browser or before.opens_browser)
-        return replace(profile, opens_browser=opens)
+        return replace(profile, kind=kind, opens_browser=opens)
     if named.no_open:
         raise click.UsageError("--no-open needs --browser")
+    if not named.is_key and kind == "phrase":
+        return replace(profile, kind=kind)
     if (file := named.keystore or named.key_file) is not None:
         return replace(profile, key_file=file.absolute(), is_keystore=named.keystore is not None)
     if named.is_new:
@@ -211,28 +240,45 @@ def _with_wallet(
     return replace(profile, key_file=before.key_file, is_keystore=before.is_keystore)
 
 
-def _open_wallet(profile: Profile, before: Profile, *, is_new: bool) -> tuple[Wallet, bytes | None]:
-    """Open the wallet. For a new wallet, also return the private key, which is not stored yet."""
+def _open_wallet(
+    profile: Profile, before: Profile, *, is_new: bool
+) -> tuple[Wallet | Session, bytes | None]:
+    """Open the wallet, or create a new one.
+
+    For a new wallet, this also returns the private key, which is not stored yet. A recovery phrase
+    gives a session of the owner's own key.
+    """
     path = profile.key_file
     if path is None:
+        asyncio.run(_reach(profile.node))  # before the person is asked: the node may be down
+    if profile.kind == "browser":
         # Imported here: only browser wallets need the server.
         from .wallet_page import connect_browser
 
-        asyncio.run(_reach(profile.node))  # before asking for a signature: the node may be down
         return (
             connect_browser(profile.node, opens=profile.opens_browser, before=before.owner or None),
             None,
         )
-    if is_new and not path.exists():
-        secret = SystemEntropy().token(32)
-        return WalletSigner(secret), secret
-    if is_new:  # a key left by a login that the node refused or that was interrupted
+    if path is not None and is_new:
+        if not path.exists():
+            secret = SystemEntropy().token(32)
+            return WalletSigner(secret), secret
+        # A key left by a login that the node refused or that was interrupted.
         if before.owner and before.key_file == path:
             raise KeyFileUnusable(
                 f"{path} exists already", hint="omit --new to use the existing key"
             )
         tell(f"{path} exists already and was never used to log in: using it")
-    return profile.wallet(), None
+    wallet = profile.wallet()
+    return (key_session(seed_from_phrase(_read_phrase())) if wallet is None else wallet), None
+
+
+def _read_phrase() -> str:
+    """Read a recovery phrase from a prompt without echo, or from standard input."""
+    if sys.stdin.isatty():
+        typed: str = click.prompt("recovery phrase", hide_input=True, err=True)
+        return typed
+    return sys.stdin.buffer.readline(_MAX_PHRASE_BYTES).decode("utf-8", "replace")
 
 
 async def _reach(node: str) -> None:
@@ -257,6 +303,11 @@ def _print_login(profile: Profile, session: Session, *, is_new: bool) -> None:
         tell(f"until {ends}")
     if profile.node_policy is not None:
         tell("the node proved that it runs approved code; every later command checks this again")
+    if profile.kind == "phrase":
+        tell(
+            f"the owner's key is in {owner_home().folder / 'session.json'}, and `sealspace logout`"
+            " removes it: whoever reads this file can act as you"
+        )
     if is_new:
         tell(
             f"the wallet's key is in {profile.key_file}: keep a backup, secrets cannot be recovered"
@@ -266,7 +317,10 @@ def _print_login(profile: Profile, session: Session, *, is_new: bool) -> None:
 
 
 def _with_node_policy(before: Profile, demand: Demand, profile: Profile) -> Profile:
-    """Set the node policy in the login settings. The default is the policy of the last login."""
+    """Set the node policy in the login settings.
+
+    The default is the policy of the last login.
+    """
     if demand.insists:
         file = demand.code_file
         code = (
@@ -288,7 +342,10 @@ def _with_node_policy(before: Profile, demand: Demand, profile: Profile) -> Prof
 
 
 async def _approved_code(node: str, demand: Demand) -> Policy:
-    """Show the code that the node runs, ask for approval, and return a policy for that code."""
+    """Ask the user to approve the code that the node runs.
+
+    Returns a policy for exactly that code.
+    """
     node_judging = provided("node-evidence")  # needs the extra `verify`
 
     verifier = node_judging.node_verifier(
@@ -308,20 +365,32 @@ async def _approved_code(node: str, demand: Demand) -> Policy:
     return code
 
 
-async def _sign_in(profile: Profile, wallet: Wallet, *, ttl_s: float) -> tuple[Session, Profile]:
-    """Sign in, and return the session and the updated profile.
+def owner_sign_in(profile: Profile, ttl_s: float) -> SignIn:
+    """Return the rights that an owner's sign-in asks for.
 
-    If the profile has a node policy, the node's store id is added to the policy.
+    One message has all of them, so that a person signs once.
+    """
+    return SignIn(
+        ttl_s=ttl_s, network_abilities=OWNER_ABILITIES, spaces=profile.spaces, spaces_rights=True
+    )
+
+
+async def _sign_in(
+    profile: Profile, wallet: Wallet | Session, *, ttl_s: float
+) -> tuple[Session, Profile]:
+    """Sign in to the node with a wallet, or with the owner's own key.
+
+    Returns the session and the updated profile. If the profile has a node policy, the node's store
+    id is added to the policy.
     """
     async with opened(profile, profile.node) as client:
-        # One message with all rights, so that a person signs once.
-        sign_in = SignIn(
-            ttl_s=ttl_s,
-            network_abilities=OWNER_ABILITIES,
-            spaces=profile.spaces,
-            spaces_rights=True,
-        )
-        await client.sign_in(wallet, sign_in)
+        if isinstance(wallet, Session):
+            spaces = ("default", SECRETS_SPACE, *profile.spaces)
+            session = await client.sign_in_with_key(wallet.seed or b"", spaces=spaces)
+            # An owner's own key has no end at the node.
+            client.use(dataclasses.replace(session, ends_at=int(SystemClock().now() + ttl_s)))
+        else:
+            await client.sign_in(wallet, owner_sign_in(profile, ttl_s))
         await client.encryption.ensure_network()  # the stored session pins this network's key
         if (policy := profile.node_policy) is not None:
             store_id = (await client.node_evidence()).statement.store_id
@@ -343,7 +412,7 @@ _LABELS = {
 
 @click.command()
 def logout() -> None:
-    """End the session at the node, and remove it from this machine.
+    """End the session at the node, and delete the stored session.
 
     This command keeps the wallet's key, the grant files and the settings of the last login. To sign
     in again, run `sealspace login`.
@@ -359,7 +428,8 @@ def logout() -> None:
         else f"; it ends by itself at {time_text(session.expires_at)}"
     )
     try:
-        if not has_ended(session):
+        # An owner's own key has no sign-in at the node, and its grants are those of others to it.
+        if session.did != session.owner and not has_ended(session):
             _revoke()
     except SealspaceError as error:
         tell(f"could not end the session at the node{ends}: {what_happened(error)}")
@@ -369,7 +439,10 @@ def logout() -> None:
 
 @click.command()
 def whoami() -> None:
-    """Print the owner, the session's key and the node, without contacting the node."""
+    """Print the owner, the session's key and the node.
+
+    The node is not contacted.
+    """
     home = owner_home()
     profile, session = home.profile(), home.session()
     _print(_who(home, profile, session))
@@ -384,13 +457,13 @@ def status() -> None:
     """Check that the node answers and that the session is valid.
 
     The exit status is 0 if other commands can use the node and the session. Otherwise, this
-    command fails with the same exit status as the other commands.
+    command fails with the same exit status as the other commands. The state is `degraded` if the
+    node says that something does not work at the moment, such as secrets after a restore.
     """
     home = owner_home()
     document = _who(home, home.profile(), home.session())
     try:
-        _check()
-        document["standing"] = "ready"
+        document["standing"] = _check()
     except SealspaceError as error:
         document["standing"] = error.code
         raise
@@ -417,16 +490,25 @@ def _print(document: dict[str, Json]) -> None:
 
 
 @at_node
-async def _check(client: Client) -> None:
-    """Check that the node answers and that the session is still active."""
+async def _check(client: Client) -> str:
+    """Check that the node answers and that the session is still active.
+
+    Returns `ready`, or what the node cannot do at the moment.
+    """
     await client.info()
-    for grant in client.session.grants[:1]:  # the sign-in
+    # An owner's own key has no sign-in that could be revoked.
+    is_own_key = client.session.did == client.session.owner
+    for grant in () if is_own_key else client.session.grants[:1]:  # the sign-in
         word = (await client.delegations.status(grant.cid)).word
         if word != "active":
             hint = f"sealspace login {client.url}"
             raise NotSignedIn(
                 f"the node says that the session of your last login is {word}", hint=hint
             )
+    async with Transport(client.url) as transport:
+        answer = await transport.exchange(Request("GET", "/readyz", repeatable=True))
+    degraded = json_object(answer).get("degraded") if answer.is_success else None
+    return f"degraded: {degraded}" if degraded else "ready"
 
 
 @at_node

@@ -1,4 +1,4 @@
-"""`sealspace manifest check`, `explain` and `grant`."""
+"""The commands `sealspace manifest check`, `explain` and `grant`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -61,9 +61,9 @@ _manifest = click.argument("manifest", metavar="FILE", type=FILE, callback=_pars
 @click.command("check", epilog="Example: `sealspace manifest check manifest.json`.")
 @click.argument("file", type=FILE)
 def check(file: Path) -> int:
-    """Check the manifest in FILE, and print the first error with its location in the JSON.
+    """Check the manifest in FILE, and print the first error.
 
-    The exit status is 1 if the manifest has an error.
+    The error has its location in the JSON. The exit status is 1 if the manifest has an error.
     """
     faults = check_manifest(_read(file))
     print_result(
@@ -77,7 +77,10 @@ def check(file: Path) -> int:
 @click.command("explain", epilog="Example: `sealspace manifest explain manifest.json`.")
 @_manifest
 def explain_(manifest: Manifest) -> None:
-    """Explain which rights the manifest in FILE requests for its application, and for how long."""
+    """Explain which rights the manifest in FILE requests.
+
+    The explanation includes the application, and how long the rights last.
+    """
     lines = explain(manifest, now=SystemClock().now())
     print_result(lines, [one.text for one in lines])
 
@@ -121,10 +124,10 @@ async def grant(
     url: str | None,
     yes: bool,
 ) -> None:
-    """Grant an application exactly the rights that the manifest in FILE requests.
+    """Grant an application the rights requested by the manifest in FILE.
 
-    The rights are shown first, and you are asked to confirm. All rights of one owner go into one
-    grant, which lasts for the shortest time that the manifest requests.
+    Exactly these rights are granted. They are shown first, and you are asked to confirm. All rights
+    of one owner go into one grant, which lasts for the shortest time that the manifest requests.
     """
     if (recipient := did or manifest.did) is None:
         raise InvalidInput(

@@ -1,4 +1,4 @@
-"""`sealspace network`: an owner's encryption networks and their policies."""
+"""The commands `sealspace network`, which manage encryption networks."""
 
 from pathlib import Path
 
@@ -38,15 +38,16 @@ name_argument = click.argument("name", required=False, default=DEFAULT_NETWORK)
 
 
 @click.command(
-    "show", epilog="Example: `sealspace network show` shows the network that secrets use."
+    "show",
+    epilog="Example: `sealspace network show` shows the network to which secrets are encrypted.",
 )
 @name_argument
 @at_node
 async def show(client: Client, name: str) -> None:
-    """Show the network NAME (default: `default`).
+    """Show the encryption network NAME.
 
-    This prints the key and the state of the network, and the conditions under which the node
-    decrypts.
+    The default is `default`. This prints the key and the state of the network, and the conditions
+    under which the node decrypts.
     """
     network = client.encryption.network(name)
     descriptor = await client.encryption.descriptor(network)
@@ -103,9 +104,10 @@ async def create(client: Client, name: str) -> None:
 @yes_option
 @at_node
 async def revoke(client: Client, name: str, yes: bool) -> None:
-    """Revoke the encryption network NAME permanently. Its secrets can never be decrypted again.
+    """Revoke the encryption network NAME permanently.
 
-    The name cannot be used again. To revoke only a grant, use `sealspace grant revoke`.
+    Its secrets can never be decrypted again. The name cannot be used again. To revoke only a grant,
+    use `sealspace grant revoke`.
     """
     network = client.encryption.network(name)
     was_revoked = (await client.encryption.descriptor(network)).state == "revoked"
@@ -138,10 +140,10 @@ async def revoke(client: Client, name: str, yes: bool) -> None:
 @yes_option
 @at_node
 async def policy_(client: Client, name: str, file: Path | None, remove: bool, yes: bool) -> None:
-    """Show, set or remove the policy of the network NAME (default: `default`).
+    """Show, set or remove the policy of the encryption network NAME.
 
-    The policy says which code may receive keys of the network. It applies from the next request on,
-    in addition to the conditions of the node and of each grant.
+    The default is `default`. The policy says which code may receive keys of the network. It applies
+    from the next request on, in addition to the conditions of the node and of each grant.
     """
     if file is not None and remove:
         raise click.UsageError("--set and --remove cannot be combined")
@@ -166,7 +168,7 @@ async def policy_(client: Client, name: str, file: Path | None, remove: bool, ye
 
 
 def only_tightens(before: Policy | None, after: Policy | None) -> bool:
-    """Return whether a new policy is known to be at least as strict as the old policy.
+    """Return whether a new policy is at least as strict as the old policy.
 
     Adding or removing a list of approved code never counts as tightening. Delegates are judged by
     that list (RL5), so the first list admits code that was refused without one.
@@ -177,9 +179,10 @@ def only_tightens(before: Policy | None, after: Policy | None) -> bool:
 
 
 async def right_to(client: Client, network: NetworkId, *abilities: str) -> None:
-    """Ensure that the session has rights on a network. The wallet grants missing rights.
+    """Ensure that the session has rights on an encryption network.
 
-    The grant is for this command only: it is not added to the stored session.
+    The wallet grants missing rights. The grant is for this command only: it is not added to the
+    stored session.
     """
     rights = [allow(network.text, one) for one in abilities]
     try:
@@ -189,7 +192,10 @@ async def right_to(client: Client, network: NetworkId, *abilities: str) -> None:
 
 
 def describe_terms(terms: ReleaseTerms | None) -> tuple[str, ...]:
-    """Describe a node's terms for releasing keys, one fact per line."""
+    """Describe a node's conditions for releasing keys.
+
+    Each line has one condition.
+    """
     if terms is None:
         return ("unknown: the node does not publish its terms",)
     lines = [MODE_WORDS[terms.attestation]]

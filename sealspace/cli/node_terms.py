@@ -1,4 +1,4 @@
-"""An owner's requirements for a node: the command line options and the stored JSON.
+"""Command line options that state an owner's requirements for a node.
 
 Example:
     @click.command()
@@ -32,7 +32,10 @@ _ROOT_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """The owner's exceptions to the default node policy, from the options `--accept-…`."""
+    """An owner's exceptions to the default node policy.
+
+    They come from the options `--accept-…`.
+    """
 
     operator_secret: bool = False
     release_roots: tuple[bytes, ...] = ()
@@ -40,7 +43,7 @@ class Accepted:
     key_providers: tuple[str, ...] = DEFAULT_KEY_PROVIDERS
 
     def policy(self, code: Policy) -> NodePolicy:
-        """Return the node policy for the approved code, including the accepted exceptions."""
+        """Return the default node policy with the owner's exceptions."""
         return NodePolicy(
             code=code,
             secret_origins=frozenset(
@@ -54,7 +57,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """The options of `login` that declare which evidence a node must provide."""
+    """The options of `sealspace login` that require attestation of the node."""
 
     insists: bool | None
     code_file: Path | None
@@ -63,7 +66,7 @@ class Demand:
     collateral: Path | None
 
     def __post_init__(self) -> None:
-        """Reject `--node-policy` and `--accept-…` without `--require-node-evidence`."""
+        """Reject options that need `--require-node-evidence` if it is not set."""
         if self.insists is not True and (self.code_file is not None or self.accepted != Accepted()):
             raise click.UsageError(
                 "--node-policy and the --accept options are allowed only with"
@@ -84,7 +87,7 @@ def _root(text: str) -> bytes:
 def gathering(
     name: str, kind: Callable[..., object], *options: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """Return a decorator that adds options to a command and passes their values as one object.
+    """Return a decorator that combines several command options into one object.
 
     Args:
         name: the command's parameter for the object.
@@ -140,8 +143,8 @@ accepting_options = gathering(
             texts, where="--accept-key-provider"
         ),
         help=(
-            "Key provider from which the node may accept application keys, instead of the default:"
-            " kms, tpm, or the id of one provider (kms:<hex>); repeatable."
+            "Key provider of application keys that the node may accept: kms, tpm, or one"
+            " provider's id (kms:<hex>). Replaces the default; repeatable."
         ),
     ),
 )
@@ -172,7 +175,8 @@ demand_options = gathering(
     click.option(
         "--trust-root",
         type=NamedFile(resolve_path=True),
-        help="Verify quotes with this root certificate instead of Intel's, also in later commands.",
+        help="Verify quotes with this root certificate instead of Intel's. Later commands use it"
+        " too.",
     ),
     click.option(
         "--collateral",
@@ -184,7 +188,10 @@ demand_options = gathering(
 
 
 class _StoredPolicy(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """The JSON form of a `NodePolicy` in a profile. Attestation modes are not stored."""
+    """The stored JSON form of a node policy.
+
+    Attestation modes are not stored.
+    """
 
     code: Any  # JSON; `parse_policy` judges it
     secret_origins: frozenset[SecretOrigin]
@@ -195,7 +202,7 @@ class _StoredPolicy(msgspec.Struct, rename="camel", forbid_unknown_fields=True, 
 
 
 def node_policy_json(policy: NodePolicy) -> dict[str, Json]:
-    """Convert a node policy to the JSON that is stored in the owner's profile."""
+    """Convert a node policy to JSON for storage."""
     return {
         "code": policy_json(policy.code),
         "secretOrigins": [*sorted(policy.secret_origins)],
@@ -207,7 +214,10 @@ def node_policy_json(policy: NodePolicy) -> dict[str, Json]:
 
 
 def parse_node_policy(value: Json) -> NodePolicy | None:
-    """Parse a stored node policy, or return None if its JSON is malformed."""
+    """Parse a stored node policy.
+
+    Returns None if the JSON is malformed.
+    """
     try:
         stored = msgspec.convert(value, _StoredPolicy)
         return NodePolicy(

@@ -1,7 +1,10 @@
-"""Files that store an owner's profile, session, wallet key and grants, all with mode 0600.
+"""Files that store an owner's profile, session, key and grants.
+
+All have mode 0600.
 
     ~/.sealspace/profile.json   node, owner, key file, requirements on the node; no secret
-      session.json              the session of the last login, with its private key
+      session.json              the session of the last login, with its private key; after a login
+                                with a recovery phrase this is the owner's own key
       wallet.key                the wallet's private key as 64 hex digits (default path)
       grants/<cid>.json         grants made on this machine, in portable form
       grants/<cid>.url          the backend address that such a grant was sent to
@@ -24,7 +27,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Concatenate, Literal, NamedTuple, ParamSpec, TypeVar
 
 import click
 import msgspec
@@ -40,6 +43,7 @@ from encryption_network.canonical_json import canonical_bytes
 from ..client import Client
 from ..documents.node_evidence import NodePolicy, NodeRequirement
 from ..errors import (
+    DelegationRevoked,
     InvalidKeystore,
     InvalidPortableDelegation,
     InvalidSession,
@@ -47,7 +51,7 @@ from ..errors import (
     NotSignedIn,
     WrongPassword,
 )
-from ..private_files import make_file, replace_file
+from ..private_files import make_file, read_key, replace_file
 from ..session import Session, load_session, save_session
 from ..wallets import Wallet, wallet_from_keystore
 from ..wire.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_portable, encode_portable
@@ -59,7 +63,6 @@ from .terminal import is_interactive, tell
 
 _MAX_PROFILE_BYTES = 128 * 1024
 _HINT = "sealspace login URL"
-_IN_BROWSER = "browser"
 _ACCEPTING = {
     "secret-origin": "--accept-operator-secret",
     "trust-roots": "--accept-root HEX",
@@ -73,7 +76,7 @@ Result = TypeVar("Result")
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The settings that a login stores, apart from the session."""
+    """The settings of an owner's last login."""
 
     node: str
     owner: str
@@ -84,9 +87,16 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     spaces: tuple[str, ...] = ()
     is_keystore: bool = msgspec.field(default=False, name="keystore")
     opens_browser: bool = True
+    kind: Literal["key", "browser", "phrase"] = msgspec.field(default="key", name="wallet")
 
-    def wallet(self) -> Wallet:
-        """Open the wallet. For a keystore, ask for the password if needed."""
+    def wallet(self) -> Wallet | None:
+        """Open the owner's wallet.
+
+        This asks for the password of a keystore if needed. The owner of a recovery phrase has no
+        wallet: the session's key is the owner's.
+        """
+        if self.kind == "phrase":
+            return None
         if self.key_file is None:
             # Imported here: only browser wallets need the server. It starts with the first
             # signature.
@@ -97,7 +107,10 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class KeptGrant(NamedTuple):
-    """A grant made on this machine, and the address of the backend, if known."""
+    """A grant that was made on this machine.
+
+    The address of the backend is included if it is known.
+    """
 
     url: str | None
     portable: PortableDelegation
@@ -105,14 +118,17 @@ class KeptGrant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OwnerHome:
-    """The folder with an owner's files, by default ~/.sealspace."""
+    """The folder that contains an owner's files.
+
+    The default is ~/.sealspace.
+    """
 
     folder: Path
     node: str | None = None
 
     @property
     def default_key_file(self) -> Path:
-        """The path of the wallet's key file if the owner names no other file."""
+        """The default path of the wallet's key file."""
         return self.folder / "wallet.key"
 
     def profile(self) -> Profile:
@@ -138,9 +154,10 @@ class OwnerHome:
             found = msgspec.convert(value, Profile, dec_hook=lambda kind, text: kind(text))
         except msgspec.ValidationError:
             found = None
-        if found is None or (
-            found.key_file is None
-            and not (value.get("wallet") == _IN_BROWSER and is_wallet(principal_of(found.owner)))
+        if (
+            found is None
+            or (found.key_file is None) == (found.kind == "key")
+            or found.kind == ("phrase" if is_wallet(principal_of(found.owner)) else "browser")
         ):
             raise NotSignedIn(f"{path} does not contain valid login settings", hint=_HINT)
         # A key file inside the folder is stored as a relative path, so the folder can be copied.
@@ -159,7 +176,10 @@ class OwnerHome:
         return is_home and path.parent.resolve() != self.folder.resolve()
 
     def session(self) -> Session:
-        """Read the session of the last login, which may have expired."""
+        """Read the session of the last login.
+
+        The session may have expired.
+        """
         profile = self.profile()
         reason = "the last login was not completed"
         try:
@@ -169,19 +189,25 @@ class OwnerHome:
                 return session
         except FileNotFoundError:
             reason = "not logged in on this machine"
-        except (OSError, InvalidSession):
+        except InvalidSession as error:
+            if error.hint != error.default_hint:  # other users can access the file
+                raise NotSignedIn(error.message, hint=error.hint) from None
+            reason = "the session of the last login cannot be read"
+        except OSError:
             reason = "the session of the last login cannot be read"
         raise NotSignedIn(reason, hint=_again(profile))
 
     def keep(self, profile: Profile, session: Session) -> None:
-        """Store a login's profile and session, replacing those of the previous login."""
+        """Store the profile and the session of a login.
+
+        They replace those of the previous login.
+        """
         key_file, own = profile.key_file, self.folder.absolute()
         if key_file is not None and key_file.is_relative_to(own):
             key_file = key_file.relative_to(own)
         plain = replace(profile, key_file=key_file, node_policy=None)
         value: dict[str, Json] = msgspec.to_builtins(plain, enc_hook=str) | {
             "v": 1,
-            "wallet": _IN_BROWSER if profile.key_file is None else "key",
             "nodePolicy": (
                 None if profile.node_policy is None else node_policy_json(profile.node_policy)
             ),
@@ -191,7 +217,7 @@ class OwnerHome:
             data = canonical_bytes(value)
         except UnicodeEncodeError:
             raise KeyFileUnusable(
-                "a file name to be stored is not valid Unicode", hint="rename the file"
+                "the name of the key file is not valid Unicode", hint="rename the file"
             ) from None
         self._make_folder(self.folder)
         with self._lock():
@@ -199,7 +225,7 @@ class OwnerHome:
             replace_file(self.folder / "profile.json", data)
 
     def keep_session(self, session: Session) -> None:
-        """Store a session together with the grants that other commands have stored meanwhile."""
+        """Store the session without losing grants added by other commands."""
         with self._lock():
             stored = self.session()
             if stored.did != session.did:
@@ -211,13 +237,19 @@ class OwnerHome:
             save_session(session, self.folder / "session.json")
 
     def forget_session(self) -> None:
-        """Delete the session and its private key. The settings are kept for the next login."""
+        """Delete the session and its private key.
+
+        The settings are kept for the next login.
+        """
         with self._lock():
             (self.folder / "session.json").unlink(missing_ok=True)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
-        """Yield a client with the stored session. The node must satisfy the stored node policy."""
+        """Yield a client with the stored session.
+
+        The node must satisfy the stored node policy.
+        """
         profile, session = self.profile(), self.session()
         if has_ended(session):
             raise NotSignedIn("the session of the last login has ended", hint=_again(profile))
@@ -225,15 +257,23 @@ class OwnerHome:
             if profile.node_policy is not None:
                 # Before any answer is used, not only before a token is sent.
                 await client.node_evidence()
-            yield client
+            try:
+                yield client
+            except DelegationRevoked as error:
+                if error.cid in [grant.cid for grant in session.grants[:1]]:  # the sign-in
+                    error.step = _again(profile)
+                raise
 
-    def wallet(self) -> Wallet:
-        """Open the wallet of the last login."""
+    def wallet(self) -> Wallet | None:
+        """Open the wallet of the last login.
+
+        None means that the session's key is the owner's own, and signs everything.
+        """
         profile = self.profile()
         if self.is_of_another_home(profile.key_file):
             tell(f"warning: using a wallet key from another owner's folder: {profile.key_file}")
         wallet = profile.wallet()
-        if wallet.did != profile.owner:
+        if wallet is not None and wallet.did != profile.owner:
             raise KeyFileUnusable(
                 f"{profile.key_file} contains the key of another wallet", hint=_again(profile)
             )
@@ -242,14 +282,20 @@ class OwnerHome:
     # --- grants -----------------------------------------------------------------------------------
 
     def keep_grant(self, portable: PortableDelegation, *, url: str | None = None) -> Path:
-        """Store a grant in a file that can be sent to the recipient, and return the file's path."""
+        """Store a grant in a file, and return the file's path.
+
+        The file can be sent to the recipient.
+        """
         # The address first: if only the grant were written, it would look like one to a DID.
         if url is not None:
             self._keep("grants", f"{portable.cid}.url", url.encode())
         return self._keep("grants", f"{portable.cid}.json", encode_portable(portable))
 
     def grants(self) -> tuple[KeptGrant, ...]:
-        """Return the grants that were made on this machine. Unreadable files are skipped."""
+        """Return the grants that were made on this machine.
+
+        Unreadable files are skipped.
+        """
         found = []
         for path, portable in self._portables("grants"):
             address = path.with_suffix(".url")
@@ -263,7 +309,10 @@ class OwnerHome:
         return tuple(found)
 
     def grants_to(self, target: str) -> tuple[KeptGrant, ...]:
-        """Return the grants to a backend. `target` is the backend's address or DID."""
+        """Return the grants that a backend received.
+
+        `target` is the backend's address or DID.
+        """
         target = target.rstrip("/")
         return tuple(
             one
@@ -273,11 +322,14 @@ class OwnerHome:
         )
 
     def keep_received(self, portable: PortableDelegation) -> None:
-        """Store a grant that the wallet received, so that later logins add it to their sessions."""
+        """Store a received grant for use in later sessions."""
         self._keep("received", f"{portable.cid}.json", encode_portable(portable))
 
     def received(self) -> tuple[PortableDelegation, ...]:
-        """Return the stored grants that the owner's wallet received. Skips unreadable files."""
+        """Return the stored grants that the owner received.
+
+        Unreadable files are skipped.
+        """
         return tuple(portable for _, portable in self._portables("received"))
 
     def _portables(self, folder: str) -> Iterator[tuple[Path, PortableDelegation]]:
@@ -286,7 +338,7 @@ class OwnerHome:
                 yield path, decode_portable(_read_private(path, MAX_PORTABLE_BYTES))
 
     def forget_received(self, cid: str) -> None:
-        """Delete a stored grant that the owner's wallet received."""
+        """Delete a stored grant that the owner received."""
         (self.folder / "received" / f"{cid}.json").unlink(missing_ok=True)
 
     def _keep(self, folder: str, name: str, data: bytes) -> Path:
@@ -301,7 +353,7 @@ class OwnerHome:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Hold a lock on the folder, so that no other command changes it."""
+        """Lock the folder against changes by other commands."""
         # The kernel releases the lock of a command that is killed.
         folder = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -328,9 +380,10 @@ class OwnerHome:
 async def opened(
     profile: Profile, node: str, session: Session | None = None
 ) -> AsyncIterator[Client]:
-    """Yield a client for a node. The node must satisfy the node policy in `profile`.
+    """Yield a client for a node.
 
-    If the node is refused, the error names the option of `login` that would accept it.
+    The node must satisfy the node policy in `profile`. If the node is refused, the error names the
+    option of `login` that would accept it.
     """
     requirement = None
     if profile.node_policy is not None:
@@ -348,12 +401,15 @@ async def opened(
 
 
 def owner_home() -> OwnerHome:
-    """Return the owner's folder that the options `--home` and `--node` select."""
+    """Return the folder of the current owner.
+
+    The options `--home` and `--node` select the folder.
+    """
     return OwnerHome(shared().home_folder, node=shared().node)
 
 
 def own_did() -> str:
-    """Return the DID of the logged-in owner, or an empty string if nobody is logged in."""
+    """Return the signed-in owner's DID, or an empty string."""
     with suppress(NotSignedIn, KeyFileUnusable):
         return owner_home().profile().owner
     return ""
@@ -362,7 +418,10 @@ def own_did() -> str:
 def at_node(
     work: Callable[Concatenate[Client, Parameters], Awaitable[Result]],
 ) -> Callable[Parameters, Result]:
-    """Decorate a coroutine so that each call opens a client with the owner's session."""
+    """Decorate a coroutine function so that it receives a connected client.
+
+    The client uses the owner's stored session.
+    """
 
     @wraps(work)
     def called(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
@@ -390,14 +449,20 @@ def _read_private(path: Path, max_bytes: int) -> bytes:
 
 
 def dids_of(target: str) -> list[str]:
-    """Return the recipients' DIDs for `target`, which is a DID or a backend's address."""
+    """Return the DIDs of a backend.
+
+    `target` is already a DID, or the address to which this machine's grants were made.
+    """
     if target.startswith("did:"):
         return [target]
     return sorted({one.portable.delegate_did for one in known_grants(target)})
 
 
 def known_grants(target: str) -> tuple[KeptGrant, ...]:
-    """Return this machine's grants to a backend. Raises NotThere if there are none."""
+    """Return the locally recorded grants that a backend received.
+
+    Raises NotThere if there are none.
+    """
     grants = owner_home().grants_to(target)
     if not grants:
         raise NotThere(
@@ -414,20 +479,18 @@ _MAX_KEY_FILE_BYTES = 256
 
 
 def read_wallet(path: Path) -> WalletSigner:
-    """Read a wallet's private key from a file of 64 hex digits, with or without `0x`."""
+    """Read a wallet's private key from a file.
+
+    The file contains 64 hex digits, with or without `0x`.
+    """
     try:
-        with path.open("rb") as stream:
-            # Check the open file, not its name: another file could take that name meanwhile.
-            if stat.S_IMODE(os.fstat(stream.fileno()).st_mode) & 0o077:
-                raise KeyFileUnusable(
-                    f"other users can access the key file {path}", hint=f"chmod 600 {path}"
-                )
-            data = stream.read(_MAX_KEY_FILE_BYTES + 1)
+        data = read_key(path, "key file", KeyFileUnusable, most_bytes=_MAX_KEY_FILE_BYTES)
     except OSError as error:
         reason = error.strerror or "unreadable"
         raise KeyFileUnusable(
             f"cannot read the wallet's key in {path}: {reason}",
-            hint="add --new to create one, or name yours with --key-file FILE or --keystore FILE",
+            hint="to create a key, add --new; to use your own, add --key-file FILE or --keystore"
+            " FILE",
         ) from None
     try:
         return WalletSigner(bytes.fromhex(data.decode("ascii").strip().removeprefix("0x")))
@@ -442,7 +505,10 @@ def read_wallet(path: Path) -> WalletSigner:
 
 
 def write_wallet(path: Path, secret: bytes) -> None:
-    """Write a wallet's private key to a new file with mode 0600."""
+    """Write a wallet's private key to a new file.
+
+    The file has mode 0600.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         make_file(path, secret.hex().encode() + b"\n")
@@ -458,7 +524,10 @@ def write_wallet(path: Path, secret: bytes) -> None:
 
 
 def open_keystore(path: Path) -> WalletSigner:
-    """Open a Web3 keystore (version 3) with a password from the environment or the terminal."""
+    """Open a Web3 keystore file (version 3).
+
+    The password comes from the environment or the terminal.
+    """
     password = os.environ.get(PASSWORD_VARIABLE)
     if password is None:
         if not is_interactive():

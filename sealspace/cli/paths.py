@@ -1,4 +1,4 @@
-"""Path option types, and functions that read and write grant and receipt files."""
+"""Functions that read and write grant files and receipt files."""
 
 import hashlib
 import os
@@ -21,14 +21,17 @@ from .terminal import tell
 
 
 class NamedFile(click.Path):
-    """The type of an argument that names an input file. Unreadable files are rejected early."""
+    """A command line parameter that names an input file.
+
+    Unreadable files are rejected early.
+    """
 
     def __init__(self, **more: bool) -> None:
         super().__init__(path_type=Path, dir_okay=False, **more)
 
     # Any: as in click
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path if the file is readable."""
+        """Check that an input file is readable, and return its path."""
         path = Path(value)
         if not (self.allow_dash and str(path) == "-"):
             require_readable(path)
@@ -57,7 +60,7 @@ def read_named(path: Path, *, most_bytes: int) -> bytes:
 
 
 def require_readable(path: Path, *, hint: str | None = None) -> None:
-    """Reject a path that does not exist, is a folder, or cannot be read by this user."""
+    """Check that a path is a readable file."""
     try:
         # The file is not opened here: opening a named pipe would block, and reading would empty it.
         path.stat()
@@ -80,47 +83,60 @@ def _unreadable(path: Path, reason: str, hint: str | None = None) -> FileUnreada
 
 
 def require_free(path: Path) -> None:
-    """Reject an output path if the file already exists or the folder is missing.
+    """Check that a new file can be created at a path.
 
-    Commands call this before they sign a grant.
+    The file must not exist yet, and its folder must exist. Commands call this before they sign a
+    grant.
     """
     if path.exists() or not path.parent.is_dir():
         reason = "the file exists already" if path.exists() else "there is no such folder"
-        raise InvalidInput(f"cannot create {path}: {reason}", hint="name another file with --out")
+        raise InvalidInput(f"cannot create {path}: {reason}", hint="choose another file with --out")
 
 
 def write_grants(path: Path, portables: Sequence[PortableDelegation]) -> None:
-    """Write grants to a new file with mode 0600, and print the command that accepts them."""
+    """Write grants to a new file.
+
+    The file has mode 0600. A message says how the recipient accepts the grants.
+    """
     make_file(path, encode_bundle(portables) + b"\n")
     tell(f"wrote {path}; the recipient runs: sealspace grant accept {path.name}")
 
 
 def make_receipt_folder(folder: Path) -> None:
-    """Create the folders for release receipts and for the documents that they reference."""
+    """Create the folders for key-release receipts and their documents."""
     for made in ("receipts", "documents"):
         (folder / made).mkdir(parents=True, exist_ok=True)
 
 
 def keep_receipt(folder: Path, receipt: bytes, documents: Mapping[bytes, bytes]) -> None:
-    """Store a release receipt and the documents it references. File names are SHA-256 hashes."""
+    """Store a key-release receipt and the documents that it references.
+
+    File names are SHA-256 hashes.
+    """
     (folder / "receipts" / f"{hashlib.sha256(receipt).hexdigest()}.json").write_bytes(receipt)
     for digest, document in documents.items():
         (folder / "documents" / digest.hex()).write_bytes(document)
 
 
 def read_grants(path: Path) -> tuple[PortableDelegation, ...]:
-    """Read one or more grants from a file, without verifying their signatures."""
+    """Read the grants in a file.
+
+    Their signatures are not verified.
+    """
     try:
         return decode_bundle(read_named(path, most_bytes=MAX_PORTABLE_BYTES).strip())
     except InvalidPortableDelegation as error:
         raise InvalidPortableDelegation(
             f"{path} does not contain a grant: {error.message}",
-            hint="name a file that `sealspace grant create` wrote",
+            hint="use a file that `sealspace grant create` wrote",
         ) from None
 
 
 def grants_named(text: str) -> tuple[PortableDelegation, ...] | None:
-    """Read grants from a file. Return None if `text` is a grant id instead of a file name."""
+    """Read the grants in a file.
+
+    Returns None if `text` is the id of a grant instead of a file name.
+    """
     if (path := Path(text)).is_file():
         return read_grants(path)
     try:

@@ -1,4 +1,4 @@
-"""`sealspace receipts list`, which lists and checks the receipts of an owner's network."""
+"""The command `sealspace receipts list`, which lists and verifies receipts."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -42,7 +42,7 @@ _GROUNDS: Mapping[str, str] = {
 
 
 class _Release(NamedTuple):
-    """A key-release receipt, and the secrets that could be read with the released key.
+    """A key-release receipt and the secrets that it concerns.
 
     Attributes:
         receipt: The receipt, which names no secret.
@@ -74,7 +74,7 @@ class _Release(NamedTuple):
 @click.option(
     "--since",
     metavar="TIME",
-    help="List only receipts since a date, an RFC 3339 time, or a period before now like 12h.",
+    help="List only receipts since a date, a time (RFC 3339), or an age such as 12h.",
 )
 @click.option("--backend", "backend", metavar="URL|DID", help="Only receipts of this backend.")
 @click.option("--all", "with_own", is_flag=True, help="Also list the receipts of your own reads.")
@@ -98,7 +98,7 @@ async def list_(
     out: Path | None,
     audit: BinaryIO | None,
 ) -> int:
-    """List who received keys from your network, oldest first.
+    """List the key releases of your network, oldest first.
 
     The signature of every receipt is checked. Receipts do not name the secrets that were read. The
     list shows the secrets that the policy allows or, if the policy names none, the secrets in the
@@ -147,7 +147,6 @@ def _cells(one: _Release, places: dict[bytes, int] | None) -> tuple[str, ...]:
 
 
 def _json(one: _Release, places: dict[bytes, int] | None) -> dict[str, Json]:
-    """Return a release as JSON: the receipt, the allowed secrets and the audit entry."""
     shown: dict[str, Json] = {
         **receipt_json(one.receipt),
         "at": time_text(one.receipt.at),
@@ -184,7 +183,10 @@ async def _fetch(
 
 
 async def _paths(client: Client, digest: bytes, network: NetworkId) -> frozenset[str]:
-    """Return the paths in a receipt's release policy, or an empty set if it is not available."""
+    """Return the paths that a policy allows.
+
+    Returns an empty set if the policy is not available.
+    """
     try:
         document = await client.receipts.document(digest, network)
         return frozenset(parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES)).paths)
@@ -193,7 +195,10 @@ async def _paths(client: Client, digest: bytes, network: NetworkId) -> frozenset
 
 
 async def _keep(client: Client, receipts: Iterable[Receipt], network: NetworkId, out: Path) -> None:
-    """Write receipts and their documents in the layout of `sealspace admin receipts export`."""
+    """Write receipts and their documents to files.
+
+    The layout is that of `sealspace admin receipts export`.
+    """
     make_receipt_folder(out)
     for receipt in receipts:
         keep_receipt(
@@ -212,7 +217,7 @@ def _label(resource: str) -> str:
 
 
 def _parse_since(text: str) -> float:
-    """Convert the value of `--since` to epoch seconds."""
+    """Convert a date, a time or an age to epoch seconds."""
     with suppress(InvalidInput):
         return SystemClock().now() - ttl_s_of(text)
     try:
@@ -229,7 +234,10 @@ def _parse_since(text: str) -> float:
 
 
 def _places(audit: BinaryIO, *, node_did: str) -> dict[bytes, int]:
-    """Verify an audit export, and return a mapping from receipt digests to entry numbers."""
+    """Verify an exported audit log.
+
+    Returns a mapping from receipt digests to entry numbers.
+    """
     places: dict[bytes, int] = {}
 
     def note(number: int, entry: bytes) -> None:

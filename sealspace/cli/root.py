@@ -1,7 +1,8 @@
-"""The root command `sealspace`, which converts errors to messages and exit statuses.
+"""The root command of the command line program `sealspace`.
 
-Data goes to standard output, messages go to standard error. An error is two lines: what happened,
-and what to do next. The error's code determines the exit status.
+It converts errors to messages and exit statuses. Data goes to standard output, messages go to
+standard error. An error is two lines: what happened, and what to do next. The error's code
+determines the exit status.
 """
 
 import os
@@ -24,7 +25,10 @@ _HEADINGS = ("Start", "Who", "Keep", "Share", "Backends", "Use", "Operate")
 
 
 def _merged() -> dict[str, dict[str, Row]]:
-    """Return the commands of all installed packages, grouped by the headings in the help."""
+    """Collect the commands of all installed packages.
+
+    They are grouped by the headings in the help.
+    """
     merged: dict[str, dict[str, Row]] = {heading: {} for heading in _HEADINGS}
     # Sorted by name, `node` comes first, so that `serve` is the first command in the help.
     for point in sorted(entry_points(group="sealspace.commands"), key=lambda point: point.name):
@@ -38,7 +42,10 @@ COMMANDS: Table = {name: row for section in SECTIONS.values() for name, row in s
 
 
 class _Root(LazyGroup):
-    """The command `sealspace`. Its help groups commands by subject and lists exit statuses."""
+    """The root command `sealspace`.
+
+    Its help groups commands by subject and lists exit statuses.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:  # Any: as in click
         try:
@@ -99,13 +106,14 @@ def main(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         return fail("usage", _usage_text(error), _usage_hint(error), otherwise=WRONG_ARGUMENT)
     except click.Abort as error:
-        # click raises Abort for Ctrl-C in a prompt and for the answer "no"; the context tells.
-        was_signal = isinstance(error.__context__, KeyboardInterrupt)
+        # click raises Abort for Ctrl-C or the end of input in a prompt, and for the answer "no".
+        # The context tells which. Every question comes before the change that it is about.
+        cause = error.__context__
         return fail(
             "aborted",
-            "aborted",
-            "run the command again",
-            otherwise=INTERRUPTED if was_signal else FAILED,
+            "aborted" if cause else "nothing was changed, because you answered no",
+            "run the command again" if cause else "run the command again to answer yes",
+            otherwise=INTERRUPTED if isinstance(cause, KeyboardInterrupt) else FAILED,
         )
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -124,7 +132,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def fail(code: str, text: str, hint: str, *, otherwise: int = FAILED) -> int:
-    """Print an error and the next step, even with --quiet, and return the exit status."""
+    """Print an error message, and return the exit status.
+
+    The message includes the next step, and is printed even with --quiet.
+    """
     # The text may contain what a node or a backend sent. `print_lines` keeps control characters
     # away from the terminal.
     print_lines(f"sealspace: {text}", f"next: {hint}", err=True)

@@ -1,4 +1,4 @@
-"""`sealspace run` and `template`, which pass secrets in environment variables or in a file."""
+"""The commands `sealspace run` and `template`, which pass secrets to programs."""
 
 import os
 import re
@@ -24,7 +24,7 @@ from .terminal import tell
 
 
 def text_of(value: str | bytes) -> str:
-    """Return a secret's value as a string, with bytes encoded in base64."""
+    """Return a secret's value as text, with bytes in base64."""
     return value if isinstance(value, str) else encode_standard(value)
 
 
@@ -35,7 +35,10 @@ async def read_values(
     *,
     scope: str | None,
 ) -> dict[str, str | bytes]:
-    """Read secrets by name. `names` may be a function that selects from the stored names."""
+    """Read secrets by name.
+
+    `names` may be a function that selects from the stored names.
+    """
     secrets = client.secrets()
     selected = names(await secrets.list(scope=scope)) if callable(names) else names
     found = await secrets.get_many(selected, scope=scope)
@@ -90,7 +93,10 @@ _LONGEST_BYTES = 131_071
 def child_environment(
     inherited: Mapping[bytes, bytes], values: Mapping[str, str | bytes], *, allowed: Collection[str]
 ) -> dict[bytes, bytes]:
-    """Return the child's environment: `inherited` without SEALSPACE_ variables, plus secrets."""
+    """Return the environment variables for the child process.
+
+    These are the inherited variables without SEALSPACE_ variables, plus the secrets.
+    """
     refused = sorted(name for name in values if directs_programs(name) and name not in allowed)
     if refused:
         raise InvalidInput(
@@ -108,7 +114,10 @@ def child_environment(
 
 
 def directs_programs(name: str) -> bool:
-    """Return whether an environment variable can redirect programs to other code or servers."""
+    """Return whether an environment variable can redirect a program's code or connections.
+
+    Such a variable is dangerous to set.
+    """
     # Python's own variables are like PYTHONPATH; PYTHON_API_KEY is a user's name.
     is_pythons = name.startswith("PYTHON") and not name.startswith("PYTHON_")
     return name in _NAMES or name.startswith(_PREFIXES) or is_pythons
@@ -148,7 +157,7 @@ _OF_SECRETS = re.compile(r".*_(KEY|TOKEN|SECRET|PASSWORD|DSN|CREDENTIALS)|(DATAB
 @click.option(
     "--only",
     metavar="A,B",
-    help="Pass exactly these secrets; by default, those with names like API_KEY.",
+    help="Pass only these secrets. Default: all with names in capitals, such as API_KEY.",
 )
 @click.option(
     "--allow-override",
@@ -212,7 +221,10 @@ def run(
 
 
 def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:
-    """Select the secrets to pass by default, and print the names of all other secrets."""
+    """Select the secrets to pass to the command.
+
+    The names of all other secrets are printed.
+    """
     # CL1: only names that look like secrets are passed. A list of dangerous names is never
     # complete: TAR_OPTIONS, CFLAGS, RSYNC_RSH and PS0 also control programs.
     chosen = [
@@ -229,7 +241,10 @@ def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:
 
 
 def _patterns(values: Mapping[str, str | bytes]) -> frozenset[bytes]:
-    """Return the byte patterns to mask. Warn about values that are too short to be masked."""
+    """Return the byte patterns to mask in the command's output.
+
+    A warning is printed for each value that is too short to be masked.
+    """
     found: set[bytes] = set()
     for name, value in values.items():
         patterns = patterns_of(text_of(value).encode())
@@ -266,10 +281,10 @@ _PLACE = re.compile(rb'\{\{\s*secret\s+"([^"\n]*)"\s*\}\}')
     help="Write to this file, readable only by you, instead of standard output.",
 )
 def template(file: Path, scope: str | None, target: Path | None) -> None:
-    """Replace each `{{ secret "NAME" }}` in FILE with the secret's value, without escaping.
+    """Replace each `{{ secret "NAME" }}` in FILE with the secret's value.
 
-    FILE may be `-` for standard input. If a secret is missing, nothing is written. An existing
-    output file is replaced.
+    Values are not escaped. FILE may be `-` for standard input. If a secret is missing, nothing is
+    written. An existing output file is replaced.
     """
     text = read_named(file, most_bytes=_MAX_BYTES)
     if len(text) > _MAX_BYTES:
@@ -289,7 +304,10 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
 
 
 def placeholders(text: bytes) -> tuple[str, ...]:
-    """Return the distinct names of the secrets in a template, in order of appearance."""
+    """Return the names of the secrets in a template.
+
+    Each name appears once, in order of appearance.
+    """
     names: dict[str, None] = {}
     for opened in _OPENED.finditer(text):
         place = _PLACE.match(text, opened.start())
@@ -310,5 +328,5 @@ def placeholders(text: bytes) -> tuple[str, ...]:
 
 
 def fill(text: bytes, values: Mapping[str, str | bytes]) -> bytes:
-    """Return a template with its placeholders replaced by the values."""
+    """Replace a template's placeholders with secrets."""
     return _PLACE.sub(lambda place: text_of(values[place[1].decode()]).encode(), text)

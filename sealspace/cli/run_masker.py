@@ -1,4 +1,6 @@
-"""A filter that masks secret values in a stream, even if a value is split between two reads.
+"""A filter that masks secret values in a byte stream.
+
+Values are masked even if they are split between two reads.
 
 A byte is covered if it is part of an occurrence of a pattern. Each longest run of covered bytes
 becomes one `***`; all other bytes pass unchanged and in order. The result does not depend on how
@@ -37,7 +39,7 @@ _BASE64_LINES = (64, 76)  # line lengths: 64 in PEM, 76 in MIME and of the progr
 
 
 def patterns_of(value: bytes) -> frozenset[bytes]:
-    """Return the byte sequences in which a value can appear in a program's output.
+    """Return the forms in which a secret can appear in output.
 
     - The value without line breaks at its ends, which shells and editors remove, and with line
       breaks inside it written as LF or as CR LF.
@@ -78,7 +80,7 @@ def _encoded(value: bytes) -> Iterator[bytes]:
 
 
 class Masker:
-    """A filter that masks byte patterns in one stream."""
+    """A filter that masks byte patterns in a stream."""
 
     def __init__(self, patterns: Iterable[bytes]) -> None:
         self._patterns = tuple(sorted(set(patterns)))
@@ -87,7 +89,7 @@ class Masker:
         self._in_mask = False  # whether the last decided byte is covered
 
     def feed(self, piece: bytes) -> bytes:
-        """Process more bytes of the stream, and return the masked output that is ready."""
+        """Mask input bytes, and return the output that is ready."""
         data = self._held + piece
         ends = (_open_end(data, one) for one in self._patterns)
         return self._decide(data, undecided_from=min(ends, default=len(data)))
@@ -97,7 +99,10 @@ class Masker:
         return self._decide(self._held, undecided_from=len(self._held))
 
     def flush(self) -> bytes:
-        """Return the held-back bytes if there are too few to reveal a value."""
+        """Return the buffered bytes, unless they could reveal a secret.
+
+        Fewer than MIN_MASKED_BYTES bytes reveal no secret. More bytes stay in the buffer.
+        """
         # If the rest of a value follows, that rest is still masked.
         if len(self._held) >= MIN_MASKED_BYTES or self._done == len(self._held):
             return b""
@@ -106,10 +111,11 @@ class Masker:
         return shown
 
     def _decide(self, data: bytes, *, undecided_from: int) -> bytes:
-        """Return the masked output that is ready, and keep the remaining bytes for the next call.
+        """Return the masked output that is ready.
 
-        Bytes before `undecided_from`, where a value may begin, are decided. Covered bytes directly
-        after them are decided too, because later bytes cannot uncover them.
+        The remaining bytes are kept for the next call. Bytes before `undecided_from`, where a value
+        may begin, are decided. Covered bytes directly after them are decided too, because later
+        bytes cannot uncover them.
         """
         decided: list[bytes] = []
         at = self._done
@@ -129,7 +135,10 @@ class Masker:
 
 
 def _matched_ranges(data: bytes, patterns: Iterable[bytes]) -> list[tuple[int, int]]:
-    """Return the (start, end) ranges in which a pattern matches the data, merged and sorted."""
+    """Return the byte ranges that match a pattern.
+
+    The (start, end) ranges are merged and sorted.
+    """
     found = sorted((start, start + len(one)) for one in patterns for start in _starts(data, one))
     ranges: list[tuple[int, int]] = []
     for start, end in found:
@@ -148,7 +157,10 @@ def _starts(data: bytes, pattern: bytes) -> Iterator[int]:
 
 
 def _open_end(data: bytes, pattern: bytes) -> int:
-    """Return the offset of an incomplete pattern at the end of the data, or the data's length."""
+    """Return the offset of an incomplete pattern at the end of the data.
+
+    Returns the length of the data if there is none.
+    """
     at = data.find(pattern[:1], max(0, len(data) - len(pattern) + 1))
     while at >= 0:
         # Compare 16 bytes first: copying the whole rest at every candidate would be quadratic.

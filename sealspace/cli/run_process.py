@@ -1,10 +1,11 @@
-"""The child process of `sealspace run`, with masked output and forwarded signals.
+"""The child process of the command `sealspace run`.
 
-The child inherits standard input; its outputs are pipes. If one of the three standard streams is a
-terminal, the child stays in this process group, and the terminal itself sends Ctrl-C and Ctrl-Z to
-both processes. Otherwise the child gets a new session, and SIGINT is forwarded. Other signals are
-forwarded in both cases. If this process is killed, the kernel sends SIGTERM to the child, so that
-it can remove its temporary files.
+Its output is masked, and signals are forwarded to it. The child inherits standard input; its
+outputs are pipes. If one of the three standard streams is a terminal, the child stays in this
+process group, and the terminal itself sends Ctrl-C and Ctrl-Z to both processes. Otherwise the
+child gets a new session, and SIGINT is forwarded. Other signals are forwarded in both cases. If
+this process is killed, the kernel sends SIGTERM to the child, so that it can remove its temporary
+files.
 
 Values are only in the environment of the child; no file is written.
 """
@@ -40,12 +41,14 @@ Environment: TypeAlias = Mapping[bytes, bytes]
 
 
 def keep_out_of_core_dumps() -> None:
-    """Disable core dumps, and deny the user's other processes access to this process's memory."""
+    """Protect this process's memory from core dumps and other processes."""
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def replace_process(command: Sequence[str], environment: Environment) -> None:
-    """Replace this process with a command that gets the given environment. Never returns.
+    """Replace this process with another command.
+
+    This function never returns. The command gets the given environment.
 
     Raises:
         CommandNotFound, CommandNotExecutable.
@@ -57,7 +60,7 @@ def replace_process(command: Sequence[str], environment: Environment) -> None:
 
 
 def run_masked(command: Sequence[str], environment: Environment, patterns: Iterable[bytes]) -> int:
-    """Run a command to completion, and mask patterns in its output.
+    """Run a command, and mask patterns in its output.
 
     Args:
         command: program and arguments; the program is looked up in the PATH of `environment`.
@@ -115,7 +118,7 @@ def _not_started(program: str, error: OSError) -> CommandNotFound | CommandNotEx
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return CommandNotFound(
             f"command not found: {program}",
-            hint="check the spelling, or name the program by its path",
+            hint="check the spelling, or use the path of the program",
         )
     reason = (error.strerror or "refused").lower()
     hint = (
@@ -127,7 +130,7 @@ def _not_started(program: str, error: OSError) -> CommandNotFound | CommandNotEx
 
 
 class _Output:
-    """An output stream of the child process, with its pipe, target descriptor and masker."""
+    """An output stream of the child process."""
 
     def __init__(self, source: FileIO, target: int, patterns: Iterable[bytes]) -> None:
         self.source = source
@@ -136,12 +139,11 @@ class _Output:
         os.set_blocking(source.fileno(), False)
 
     def forward(self) -> int | None:
-        """Forward available output, and return the number of bytes read.
+        """Copy the child process's available output to our own output.
 
-        Returns 0 at the end of the stream, and None if no output is available.
-
-        If the reader of our own output is gone, this returns 0 too. The caller then closes the
-        pipe, so that the child's next write fails.
+        Returns the number of bytes read, 0 at the end of the stream, and None if no output is
+        available. If the reader of our own output is gone, this returns 0 too. The caller then
+        closes the pipe, so that the child's next write fails.
         """
         piece = self.source.read(_READ_BYTES)
         if piece is None:
@@ -153,11 +155,11 @@ class _Output:
         )
 
     def flush(self) -> None:
-        """Write the held-back output if it is too short to reveal a value."""
+        """Write the buffered output, unless it could reveal a secret."""
         self._write(self._masker.flush())
 
     def rest(self) -> None:
-        """Forward the output that the child wrote before it ended."""
+        """Forward the remaining output after the child has ended."""
         # At most one full pipe: a background process that inherited the pipe may write forever.
         left = fcntl.fcntl(self.source, fcntl.F_GETPIPE_SZ)
         while left > 0 and (count := self.forward()) is not None:
@@ -184,7 +186,7 @@ class _Output:
 def _forward_until_end(
     child: "subprocess.Popen[bytes]", outputs: Iterable[_Output], *, woken: int
 ) -> None:
-    """Forward the child's output until the child has ended and everything is written."""
+    """Forward the child's output until the child has ended."""
     opened = {output.source.fileno(): output for output in outputs}
     ended = os.pidfd_open(child.pid)
     try:
@@ -215,11 +217,12 @@ def _forward_until_end(
 def _passing_on(
     *, is_apart: bool
 ) -> Iterator[tuple[Callable[["subprocess.Popen[bytes]"], None], int]]:
-    """Forward signals to the child, or to the child's process group if it has its own.
+    """Forward signals to the child process.
 
-    Yields a function and a descriptor. The function takes the started child and forwards the
-    signals that arrived earlier. The descriptor becomes readable after each signal. Signals that
-    were ignored before stay ignored, also in the child.
+    A child in its own process group gets them for the whole group. Yields a function and a
+    descriptor. The function takes the started child and forwards the signals that arrived earlier.
+    The descriptor becomes readable after each signal. Signals that were ignored before stay
+    ignored, also in the child.
     """
     child: subprocess.Popen[bytes] | None = None
     early: list[int] = []
@@ -241,7 +244,7 @@ def _passing_on(
             send(early.pop(0))
 
     def leave(_number: int, _frame: FrameType | None) -> None:
-        """Ignore a signal from the terminal, because the child gets and handles the same signal."""
+        """Ignore a signal that the terminal also sends to the child."""
 
     handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(_PASSED_ON, send)
     handlers |= dict.fromkeys(_FROM_TERMINALS, send if is_apart else leave)

@@ -1,14 +1,15 @@
-"""`sealspace secret`: store and read secrets, which are encrypted on this machine.
+"""The commands below `sealspace secret`, which store and read secrets.
 
-A value comes from a prompt, from standard input or from a file, never from an argument: all users
-can see arguments in the process list, and shells store them in their history.
+Secrets are encrypted on this machine. A value comes from a prompt, from standard input or from a
+file, never from an argument: all users can see arguments in the process list, and shells store them
+in their history.
 """
 
 import json
 import secrets as random
 import string
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -28,8 +29,16 @@ from ..errors import (
     PreconditionFailed,
     SealspaceError,
 )
+from ..kv import Value
 from ..private_files import replace_file
-from ..secrets import MAX_SECRET_BYTES, SECRETS_SPACE, Secrets, parse_secret_name
+from ..secrets import (
+    MAX_SECRET_BYTES,
+    SECRETS_SPACE,
+    SecretName,
+    Secrets,
+    parse_secret_name,
+    writable_name,
+)
 from .command_errors import AlreadyThere, NotThere
 from .dotenv import (
     MAX_FILE_BYTES,
@@ -43,10 +52,12 @@ from .owner_profile import at_node
 from .paths import FILE, FILE_OR_DASH, NEW_FILE, read_named
 from .shared import shared
 from .terminal import (
+    age_text,
     confirm,
     confirm_replacing,
     interruptible,
     is_interactive,
+    optional_time,
     print_json,
     print_result,
     print_rows,
@@ -107,22 +118,25 @@ async def put(
     if_absent: bool,
     yes: bool,
 ) -> None:
-    """Encrypt and store a secret, read from a prompt, from standard input or from a file.
+    """Encrypt and store a secret.
 
-    UTF-8 is stored as text, anything else as bytes. On a terminal, you are asked before an existing
-    secret is replaced.
+    The value is read from a prompt, from standard input or from a file. UTF-8 is stored as text,
+    anything else as bytes. On a terminal, you are asked before an existing secret is replaced.
     """
     if value or "=" in name:
         raise InvalidInput(
             "the value must not be an argument: process lists and the shell history would show it",
             hint="sealspace secret put NAME, and type the value; or add --file FILE",
         )
-    data = _read_value(source, keep_newline=keep_newline, is_bytes=is_bytes)
-    text: str | bytes = data
-    if not is_bytes:
-        with suppress(UnicodeDecodeError):
-            text = data.decode()
-    await _store(client, name, text, scope=scope, if_absent=if_absent, yes=yes)
+
+    def read_value() -> str | bytes:
+        data = _read_value(source, keep_newline=keep_newline, is_bytes=is_bytes)
+        if not is_bytes:
+            with suppress(UnicodeDecodeError):
+                return data.decode()
+        return data
+
+    await _store(client, name, read_value, scope=scope, if_absent=if_absent, yes=yes)
     tell(f"stored {name}")
 
 
@@ -132,16 +146,17 @@ async def put(
 @click.option(
     "--owner",
     metavar="DID",
-    help="Read a secret that this owner granted to you; see `sealspace grant accept`.",
+    help="Read a secret of another owner, who granted it to you; see `sealspace grant accept`.",
 )
 @click.option(
     "--raw", is_flag=True, help="Also write control characters and binary data to a terminal."
 )
 @at_node
 async def get(client: Client, name: str, scope: str | None, owner: str | None, raw: bool) -> None:
-    """Print the value of a secret, byte for byte and without a line break at the end.
+    """Print the value of a secret.
 
-    On a terminal, only printable characters are shown, and binary values are refused.
+    The bytes are printed unchanged, without a line break at the end. On a terminal, only printable
+    characters are shown, and binary values are refused.
     """
     secrets = client.secrets(owner)
     try:
@@ -169,24 +184,36 @@ async def get(client: Client, name: str, scope: str | None, owner: str | None, r
 @click.command(
     "list",
     epilog=(
-        "The list does not show timestamps, because they are encrypted with the values. `sealspace"
-        " secret get NAME --json` prints them."
+        "The time of the last change is the node's statement. `sealspace secret get NAME --json`"
+        " prints the times that the writer encrypted with the value."
     ),
 )
 @scope_option
 @click.option("--all", "is_all", is_flag=True, help="List the secrets of all scopes.")
 @at_node
 async def list_(client: Client, scope: str | None, is_all: bool) -> None:
-    """List the names of secrets. Without `--all` or `--scope`, only global secrets are listed."""
+    """List secrets with their scope and last change.
+
+    Without `--all` or `--scope`, only global secrets are listed.
+    """
     if is_all and scope is not None:
         raise click.UsageError("--all and --scope cannot be combined")
     secrets = client.secrets()
     scopes = [scope, *(await secrets.scopes())] if is_all else [scope]
-    found = [(name, of) for of in scopes for name in await secrets.list(scope=of)]
+    found = [
+        parse_secret_name(name, scope=of) for of in scopes for name in await secrets.list(scope=of)
+    ]
+    stored = await _stored(client, found)
+    # A secret that was deleted after it was listed is left out.
+    rows = [
+        (one.name, one.scope, optional_time(stored[one.path].stored_at))
+        for one in found
+        if one.path in stored
+    ]
     print_rows(
-        [{"name": name, "scope": of} for name, of in found],
-        ("name", "scope"),
-        [(name, of or "") for name, of in found],
+        [{"name": name, "scope": of, "changedAt": at} for name, of, at in rows],
+        ("name", "scope", "last change"),
+        [(name, of or "-", at or "-") for name, of, at in rows],
         nothing=(
             f"no secrets {'yet' if scope is None else 'in this scope'}; next: sealspace secret put"
             " NAME"
@@ -200,7 +227,10 @@ async def list_(client: Client, scope: str | None, is_all: bool) -> None:
 @yes_option
 @at_node
 async def delete(client: Client, name: str, scope: str | None, yes: bool) -> None:
-    """Delete a secret, also for all recipients. On a terminal, you are asked to confirm."""
+    """Delete a secret, so that its recipients also lose access.
+
+    On a terminal, you are asked to confirm.
+    """
     if is_interactive():
         confirm(f"delete the secret {name}?", yes=yes)
     secrets = client.secrets()
@@ -245,12 +275,13 @@ async def generate(
     if_absent: bool,
     yes: bool,
 ) -> None:
-    """Generate a random value, encrypt and store it as a secret, and print only its name.
+    """Generate a random value, and store it as a secret.
 
-    On a terminal, you are asked before an existing secret is replaced.
+    The value is encrypted first. Only the secret's name is printed, unless you add --show. On a
+    terminal, you are asked before an existing secret is replaced.
     """
     value = "".join(random.choice(ALPHABETS[alphabet]) for _ in range(length))
-    await _store(client, name, value, scope=scope, if_absent=if_absent, yes=yes)
+    await _store(client, name, lambda: value, scope=scope, if_absent=if_absent, yes=yes)
     print_result(
         {"name": name, "scope": scope, **({"value": value} if show else {})},
         [value if show else name],
@@ -261,7 +292,7 @@ async def generate(
 
 
 def _read_value(source: Path | None, *, keep_newline: bool, is_bytes: bool) -> bytes:
-    """Read a value from a file, from a hidden prompt, or from standard input."""
+    """Read a value from a file, a prompt or standard input."""
     if source is not None:
         return _bounded(read_named(source, most_bytes=MAX_SECRET_BYTES), str(source))
     if sys.stdin.isatty():
@@ -277,7 +308,7 @@ def _read_value(source: Path | None, *, keep_newline: bool, is_bytes: bool) -> b
 def _bounded(data: bytes, what: str) -> bytes:
     if len(data) > MAX_SECRET_BYTES:
         raise InvalidInput(
-            f"a secret must have at most {MAX_SECRET_BYTES} bytes",
+            f"a secret must be at most {MAX_SECRET_BYTES} bytes long",
             hint=(
                 "encrypt the data yourself, store the encrypted data with `sealspace kv put`, and"
                 " store the encryption key as a secret"
@@ -292,31 +323,48 @@ def _bounded(data: bytes, what: str) -> bytes:
 
 
 async def _store(
-    client: Client, name: str, value: str | bytes, *, scope: str | None, if_absent: bool, yes: bool
+    client: Client,
+    name: str,
+    read_value: Callable[[], str | bytes],
+    *,
+    scope: str | None,
+    if_absent: bool,
+    yes: bool,
 ) -> None:
-    """Store a secret. On a terminal, ask for confirmation before replacing an existing secret."""
-    secrets, version = client.secrets(), None
+    """Store a secret.
+
+    On a terminal, this asks for confirmation before an existing secret is replaced. The question
+    comes before `read_value`, so that no value is typed in vain.
+    """
+    secret = writable_name(name, scope)
+    there = (await _stored(client, [secret])).get(secret.path)
+    exists = AlreadyThere(
+        f"the secret {name} exists already", hint="omit --if-absent to replace the secret"
+    )
+    if there is not None and if_absent:
+        raise exists
+    age = "" if there is None or there.stored_at is None else age_text(there.stored_at)
+    asks = is_interactive() and not yes
+    if there is not None and asks:
+        confirm(f"replace the existing secret {name}{age and f', stored {age}'}?", yes=False)
+    # A person agreed to replace this version only. Scripts replace any version.
+    version = there.etag if there is not None and asks else None
     try:
-        await secrets.put(
-            name, value, scope=scope, if_absent=if_absent or (is_interactive() and not yes)
+        await client.secrets().put(
+            name,
+            read_value(),
+            scope=scope,
+            if_absent=if_absent or (asks and there is None),
+            if_match=version,
         )
-        return
     except PreconditionFailed:
-        if if_absent:
-            raise AlreadyThere(
-                f"the secret {name} exists already", hint="omit --if-absent to replace the secret"
-            ) from None
-    with suppress(NotFound):  # it may have been deleted in the meantime
-        version = await secrets.version(name, scope=scope)
-        confirm(f"replace the existing secret {name}?", yes=yes)
-    try:
-        await secrets.put(name, value, scope=scope, if_absent=version is None, if_match=version)
-    except PreconditionFailed:
-        raise written_meanwhile(name) from None
+        raise exists if if_absent else written_meanwhile(name) from None
+    if there is not None:
+        tell(f"replaced the value of {age}" if age else "replaced an earlier value")
 
 
 def written_meanwhile(names: str) -> AlreadyThere:
-    """Return an error for secrets that another process changed at the same time."""
+    """Return the error for secrets that another process has changed."""
     return AlreadyThere(
         f"{names} changed in the meantime; nothing was stored",
         hint="read the stored value with sealspace secret get, then run the same command again",
@@ -324,7 +372,10 @@ def written_meanwhile(names: str) -> AlreadyThere:
 
 
 async def _near_names(secrets: Secrets, name: str, scope: str | None) -> str:
-    """Return existing names similar to the given name, joined by "or", or an empty string."""
+    """Find stored secrets with similar names.
+
+    Returns their names joined by "or", or an empty string.
+    """
     try:
         existing = await secrets.list(scope=scope)
     except SealspaceError:  # the command has failed already; this would only add a suggestion
@@ -333,7 +384,10 @@ async def _near_names(secrets: Secrets, name: str, scope: str | None) -> str:
 
 
 async def no_secret(secrets: Secrets, name: str, scope: str | None) -> NotThere:
-    """Return the error for a missing secret. Its hint suggests similar names."""
+    """Return the error for a missing secret.
+
+    Its hint suggests similar names.
+    """
     near = await _near_names(secrets, name, scope)
     where = "" if scope is None else f" in the scope {scope}"
     meant = f"did you mean {near}? or list all: " if near else ""
@@ -365,12 +419,16 @@ _BY_SUFFIX: Mapping[str, Format] = {".json": "json", ".yaml": "yaml", ".yml": "y
 @click.option(
     "--dry-run", is_flag=True, help="Print the names that would be stored, and store nothing."
 )
+@click.option("--upper", is_flag=True, help="Store lower-case names as capitals: db_url as DB_URL.")
 @yes_option
-def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, yes: bool) -> None:
-    """Store all secrets of FILE, which is a .env, JSON or YAML file, or - for standard input.
+def import_(
+    file: Path, scope: str | None, form: Format | None, dry_run: bool, upper: bool, yes: bool
+) -> None:
+    """Store all secrets in FILE.
 
-    JSON and YAML files contain one object of names and text values. YAML needs the extra `yaml`.
-    All YAML values are read as text, including numbers such as 8080 and words such as yes.
+    FILE is a .env, JSON or YAML file, or - for standard input. JSON and YAML files contain one
+    object of names and text values. YAML needs the extra `yaml`. All YAML values are read as text,
+    including numbers such as 8080 and words such as yes.
 
     All secrets are checked and encrypted before the first one is written. On a terminal, the names
     are shown and you are asked to confirm. In scripts, --yes is needed to replace an existing
@@ -386,10 +444,10 @@ def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, y
         if form == "yaml":
             from .yaml_values import parse_yaml_values  # needs the extra `yaml`
 
-            values = parse_yaml_values(data)
+            values = parse_yaml_values(data, upper=upper)
         else:
-            values = parse_dotenv(data) if form == "env" else parse_values(data)
-    except BrokenEntry as error:
+            values = (parse_dotenv if form == "env" else parse_values)(data, upper=upper)
+    except InvalidInput as error:
         # `from None` drops the cause, which may quote a secret.
         raise BrokenEntry(f"{file}: {error.message}", hint=error.hint) from None
     if values:
@@ -415,8 +473,8 @@ async def _store_all(
         return
     tell(*lines)
     if there or is_interactive():
-        replacing = f", replacing {len(there)} existing ones" if there else ""
-        confirm(f"store {len(values)} secrets{replacing}?", yes=yes)
+        replacing = f", and replace {len(there)} of them" if there else ""
+        confirm(f"store these secrets ({len(values)}){replacing}?", yes=yes)
     # A write of several values cannot be conditional, so compare the versions just before it.
     if not yes:
         now = await _versions(client, values, scope)
@@ -454,9 +512,10 @@ async def _store_all(
 async def export(
     client: Client, scope: str | None, form: Written, out: Path | None, yes: bool
 ) -> None:
-    """Decrypt all secrets of a scope and write them in a format that `import` reads.
+    """Decrypt and export all secrets of a scope.
 
-    Replacing an existing file needs your confirmation or --yes.
+    `sealspace secret import` reads the formats. Replacing an existing file needs your confirmation
+    or --yes.
     """
     secrets = client.secrets()
     values = await secrets.get_many(await secrets.list(scope=scope), scope=scope)
@@ -475,8 +534,18 @@ async def export(
     tell(f"wrote {len(values)} unencrypted secrets to {out}; delete the file after use")
 
 
+async def _stored(client: Client, secrets: Iterable[SecretName]) -> dict[str, Value]:
+    """Return the metadata of stored secrets by path.
+
+    The secrets are not read. Missing secrets are omitted.
+    """
+    return await client.kv(SECRETS_SPACE).metadata_many(secret.path for secret in secrets)
+
+
 async def _versions(client: Client, names: Iterable[str], scope: str | None) -> dict[str, str]:
-    """Return the versions of the named secrets, without decrypting them. Omit missing secrets."""
-    paths = {name: parse_secret_name(name, scope=scope).path for name in names}
-    stored = await client.kv(SECRETS_SPACE).get_many(paths.values())
-    return {name: stored[path].etag for name, path in paths.items() if path in stored}
+    """Return the versions of stored secrets by name.
+
+    Missing secrets are omitted.
+    """
+    stored = await _stored(client, [parse_secret_name(name, scope=scope) for name in names])
+    return {path.rpartition("/")[2]: one.etag for path, one in stored.items()}

@@ -1,8 +1,8 @@
-"""The options that every command accepts: `--json`, `--home`, `--node` and `--quiet`.
+"""The options that every command accepts.
 
-They can be given at any position; the last one wins. The environment variables `SEALSPACE_NODE` and
-`SEALSPACE_HOME` are the defaults of `--node` and `--home`. `node.config.loading` reads the settings
-of a node from other variables.
+They are `--json`, `--home`, `--node` and `--quiet`. They can be given at any position; the last one
+wins. The environment variables `SEALSPACE_NODE` and `SEALSPACE_HOME` are the defaults of `--node`
+and `--home`. `node.config.loading` reads the settings of a node from other variables.
 
 Example:
     @click.command("list")
@@ -37,7 +37,7 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The values of the shared options."""
+    """The values of the options that every command accepts."""
 
     as_json: bool = False
     quiet: bool = False
@@ -46,27 +46,36 @@ class Shared:
 
     @property
     def home_folder(self) -> Path:
-        """The owner's folder from `--home` or SEALSPACE_HOME, by default ~/.sealspace."""
+        """The folder that contains the owner's files.
+
+        It comes from `--home` or SEALSPACE_HOME, and is ~/.sealspace by default.
+        """
         named = self.given_home or os.environ.get(HOME_VARIABLE)
         return Path(named) if named else Path.home() / FOLDER_NAME
 
     @property
     def node(self) -> str | None:
-        """The node's address from `--node` or SEALSPACE_NODE. None means that neither is set."""
+        """The node's address from `--node` or SEALSPACE_NODE.
+
+        None means that neither is set.
+        """
         return self.given_node or os.environ.get(NODE_VARIABLE) or None
 
 
 def shared() -> Shared:
-    """Return the shared options of the running command. If no command runs, return the defaults."""
+    """Return the shared options of the running command.
+
+    If no command runs, this returns the defaults.
+    """
     context = click.get_current_context(silent=True)
     found: Shared = Shared() if context is None else context.meta.get(_META, Shared())
     return found
 
 
 def share_options(command: click.Command) -> click.Command:
-    """Add the shared options and uniform metavars to a command and its subcommands.
+    """Add the shared options to a command and its subcommands.
 
-    A second call changes nothing.
+    All options get uniform metavars. A second call changes nothing.
     """
     if _OPTIONS[0] not in command.params:
         command.params.extend(_OPTIONS)
@@ -79,7 +88,7 @@ def share_options(command: click.Command) -> click.Command:
 
 
 def is_shared(parameter: click.Parameter) -> bool:
-    """Return whether a parameter of a command is one of the shared options."""
+    """Return whether every command accepts a given option."""
     return parameter in _OPTIONS
 
 
@@ -90,10 +99,16 @@ def _note(context: click.Context, parameter: click.Parameter, value: Any) -> Non
 
 
 class _SharedOption(click.Option):
-    """A shared option. Help lists all shared options on one line."""
+    """An option that every command accepts.
+
+    Help lists all such options on one line.
+    """
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return the option's line in the help text, or None to hide the option."""
+        """Return the option's line in the help text, or None.
+
+        None hides the option.
+        """
         if ctx.parent is None:
             return super().get_help_record(ctx)
         return (

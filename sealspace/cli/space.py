@@ -1,4 +1,4 @@
-"""`sealspace space`: the owner's spaces on the node."""
+"""The commands `sealspace space`, which manage the owner's spaces."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ _name = click.argument("name", metavar="NAME")
 @click.command("list")
 @at_node
 async def list_(client: Client) -> None:
-    """List the owner's spaces on the node, with their creation times."""
+    """List the owner's spaces and their creation times."""
     with _sign_in_hint():
         found = await client.spaces().list()
     print_rows(
@@ -44,9 +44,10 @@ async def list_(client: Client) -> None:
 @_name
 @at_node
 async def create(client: Client, name: str) -> None:
-    """Create a space on the node and add it to this session. The wallet signs the new rights.
+    """Create a space on the node.
 
-    Later logins also request the rights to this space.
+    The space is added to this session; the wallet signs the new rights. Later logins also request
+    the rights to this space.
     """
     home = owner_home()
     profile, wallet = home.profile(), home.wallet()
@@ -71,7 +72,7 @@ async def create(client: Client, name: str) -> None:
 @_name
 @at_node
 async def info(client: Client, name: str) -> None:
-    """Show the id of one of the owner's spaces, when it was created, and how much it stores."""
+    """Show the id, the creation time and the size of a space."""
     try:
         with _sign_in_hint():
             found = await client.spaces().info(name)
@@ -101,7 +102,10 @@ def _described(entry: SpaceEntry) -> dict[str, Json]:
 
 
 def time_of(text: str | None) -> str | None:
-    """Format a timestamp from a node. Strings that are not timestamps are returned unchanged."""
+    """Format a timestamp from a node.
+
+    Strings that are not timestamps are returned unchanged.
+    """
     try:
         return None if text is None else time_text(parse_rfc3339(text))
     except InvalidIdentifier:
@@ -109,7 +113,10 @@ def time_of(text: str | None) -> str | None:
 
 
 async def require_own_space(client: Client, name: str) -> None:
-    """Raise NotThere unless the node hosts the owner's space with this name."""
+    """Check that the owner has a space with this name.
+
+    Raises NotThere if the node does not host the space.
+    """
     try:
         await client.spaces().info(name)
     except SpaceNotFound:
@@ -120,7 +127,10 @@ async def require_own_space(client: Client, name: str) -> None:
 
 @contextmanager
 def _sign_in_hint() -> Iterator[None]:
-    """Add a hint to NotGranted errors: sign in again to get the missing right."""
+    """Add a hint to errors about missing rights.
+
+    The hint says to sign in again.
+    """
     try:
         yield
     except NotGranted as refusal:

@@ -1,4 +1,4 @@
-"""Parsing of policies and key providers from options, settings and files."""
+"""Parsers for policy files and key-provider lists."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -14,7 +14,9 @@ from .command_errors import ConfigurationError
 
 
 def key_providers_named(texts: Collection[str], *, where: str) -> tuple[str, ...]:
-    """Parse a list of key providers, and return it sorted without duplicates (AT29).
+    """Parse a list of key providers (AT29).
+
+    The result is sorted and has no duplicates.
 
     Args:
         texts: the entries as the user wrote them.

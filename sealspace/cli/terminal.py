@@ -1,7 +1,8 @@
-"""Command output and prompts. Data goes to standard output, messages to standard error.
+"""Output and prompts of commands.
 
-Text may come from a node, a backend or a stored row, and control characters in it could manipulate
-the terminal. So lines are made printable here, and JSON is encoded in ASCII.
+Data goes to standard output, messages to standard error. Text may come from a node, a backend or a
+stored row, and control characters in it could manipulate the terminal. So lines are made printable
+here, and JSON is encoded in ASCII.
 """
 
 import json
@@ -18,8 +19,12 @@ from pathlib import Path
 import click
 import msgspec
 
+from capabilities.clock_and_entropy import SystemClock
+
+from .. import printable as printing
 from ..errors import (
     ActionNotAuthorized,
+    BackendUnreachable,
     BatchIncomplete,
     DecryptDenied,
     DelegationRevoked,
@@ -36,7 +41,7 @@ from .shared import shared
 
 
 def hold_standard_streams() -> None:
-    """Open the null device in place of each standard stream that is closed.
+    """Open the null device for each standard stream that is closed.
 
     Otherwise the next file to be opened gets the stream's descriptor, and messages of this process
     or its children would be written into that file.
@@ -51,10 +56,10 @@ def hold_standard_streams() -> None:
 
 
 def drop_refused_messages() -> None:
-    """Discard messages that cannot be written to standard error, for example if a disk is full.
+    """Discard messages that cannot be written to standard error.
 
-    They are still buffered. Python would try to write them again at exit, fail, and change the exit
-    status to 120.
+    This happens if a disk is full, for example. The messages are still buffered. Python would try
+    to write them again at exit, fail, and change the exit status to 120.
     """
     try:
         sys.stderr.flush()
@@ -66,9 +71,9 @@ def drop_refused_messages() -> None:
 
 
 def print_lines(*lines: str, err: bool = False) -> None:
-    """Print each argument as one line, with control characters replaced."""
+    """Print lines of text, with control characters replaced."""
     for line in lines:
-        click.echo(printable_line(line), err=err)
+        click.echo(printing.format_message(line) if err else printable_line(line), err=err)
 
 
 def print_json(value: object) -> None:
@@ -77,7 +82,10 @@ def print_json(value: object) -> None:
 
 
 def print_exactly(line: bytes) -> None:
-    """Print a line of signed text unchanged, or with control characters replaced on a terminal."""
+    """Print a line of signed text unchanged.
+
+    On a terminal, control characters are replaced.
+    """
     if sys.stdout.isatty():
         print_lines(line.decode("utf-8", "replace"))
     else:
@@ -85,7 +93,10 @@ def print_exactly(line: bytes) -> None:
 
 
 def print_value(value: str | bytes, *, raw: bool = False) -> None:
-    """Print a stored value. On a terminal, replace control characters unless `raw` is set."""
+    """Print a stored value.
+
+    On a terminal, control characters are replaced unless `raw` is set.
+    """
     if raw or not sys.stdout.isatty():
         click.echo(value.encode() if isinstance(value, str) else value, nl=False)
     elif isinstance(value, bytes):
@@ -101,9 +112,10 @@ def print_value(value: str | bytes, *, raw: bool = False) -> None:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows in aligned columns. If standard output is a terminal, add a line of headers.
+    """Print rows in aligned columns.
 
-    Nothing is printed if there are no rows.
+    A line of headers is added if standard output is a terminal. Nothing is printed if there are no
+    rows.
     """
     shown = [[printable(str(cell)) for cell in row] for row in rows]
     if not shown:
@@ -118,7 +130,10 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def print_result(found: object, lines: Iterable[str] = ()) -> None:
-    """Print a result as JSON with `--json`, and as lines otherwise."""
+    """Print a result as JSON or as lines of text.
+
+    JSON is printed with `--json`.
+    """
     if shared().as_json:
         print_json(found)
     else:
@@ -128,7 +143,10 @@ def print_result(found: object, lines: Iterable[str] = ()) -> None:
 def print_rows(
     found: object, headers: Sequence[str], rows: Sequence[Sequence[object]], *, nothing: str
 ) -> None:
-    """Print a list as JSON with `--json`, and as a table otherwise."""
+    """Print a list as JSON or as a table.
+
+    JSON is printed with `--json`.
+    """
     if shared().as_json:
         print_json(found)
         return
@@ -138,7 +156,10 @@ def print_rows(
 
 
 def facts(named: Mapping[str, object]) -> list[str]:
-    """Format names and values as aligned lines. Values that are None are skipped."""
+    """Format names and values as aligned lines.
+
+    Values that are None are skipped.
+    """
     labelled = [
         (name, line)
         for name, value in named.items()
@@ -150,13 +171,27 @@ def facts(named: Mapping[str, object]) -> list[str]:
 
 
 def time_text(at: float) -> str:
-    """Format a time for output in RFC 3339, in UTC and whole seconds."""
+    """Format a time in RFC 3339, in UTC and whole seconds."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def optional_time(at: float | None) -> str | None:
-    """Format a time with `time_text`, or return None if `at` is None."""
+    """Format a time, or return None if the time is None."""
     return None if at is None else time_text(at)
+
+
+def end_text(at: float | None) -> str:
+    """Describe when a grant ends."""
+    return "without end" if at is None else f"until {time_text(at)}"
+
+
+def age_text(at: float) -> str:
+    """Describe how long ago something happened: `3 days ago`."""
+    age_s = SystemClock().now() - at
+    for unit, unit_s in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if (number := int(age_s / unit_s)) > 0:
+            return f"{number} {unit}{'s' * (number > 1)} ago"
+    return "a moment ago"
 
 
 # --- words ----------------------------------------------------------------------------------------
@@ -183,7 +218,9 @@ _RELEASE = {
 
 
 def what_happened(error: SealspaceError, *, own: str = "") -> str:
-    """Describe an error in one line, without HTTP routes or ability names.
+    """Describe an error in one line of plain text.
+
+    The text contains no HTTP routes or ability names.
 
     Args:
         own: DID of the user; their own resources are named without an owner.
@@ -234,13 +271,15 @@ def _what_happened(error: SealspaceError, own: str) -> str:
                 f"only {count} of {count + len(error.left)} values were written:"
                 f" {_what_happened(cause, own)}"
             )
-        case TransportError():  # drop the request line, which means nothing to the user
+        case (
+            TransportError() | BackendUnreachable()
+        ):  # drop the request line, which means nothing to the user
             return _REQUEST.sub("", error.message, count=1)
     return error.message
 
 
 def _right(ability: str, resource: str, own: str) -> str:
-    """Describe in words what an ability allows on a resource."""
+    """Describe a right to a resource in words."""
     # Imported here to keep the start fast.
     from ..apps.descriptions import granted_resource, rights_words
 
@@ -289,7 +328,10 @@ def confirm_replacing(path: Path | None, *, yes: bool) -> None:
 
 
 def counter(what: str, *, every: int, first: int = 0) -> Callable[[int], None]:
-    """Return a function that prints how many items are finished, once per `every` items."""
+    """Return a function that prints a progress count.
+
+    It prints once per `every` items.
+    """
     following = first
 
     def count(done: int) -> None:
@@ -303,7 +345,10 @@ def counter(what: str, *, every: int, first: int = 0) -> Callable[[int], None]:
 
 @contextmanager
 def progress(total: int | None, label: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a progress bar on a terminal. Yields a function that updates the bar."""
+    """Show a progress bar on a terminal.
+
+    Yields a function that updates the bar.
+    """
     if not is_interactive() or shared().quiet:
         yield lambda _done, _total: None
         return

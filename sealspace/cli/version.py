@@ -1,4 +1,4 @@
-"""`sealspace version` and `sealspace completion`."""
+"""The commands `sealspace version` and `sealspace completion`."""
 
 import platform
 import sys
@@ -37,7 +37,10 @@ def completion(shell: str) -> None:
 
 @click.command()
 def version() -> None:
-    """Print the version. With `--json`, also print the Python version and the installed extras."""
+    """Print the version.
+
+    With `--json`, this also prints the Python version and the installed extras.
+    """
     installed = list(filter(is_installed, EXTRAS))
     found = {"version": __version__, "python": platform.python_version(), "extras": installed}
     print_result(found, [__version__])

@@ -1,7 +1,8 @@
-"""A local web page through which a command asks the owner's browser wallet to sign.
+"""A local web page for signing with a browser wallet.
 
-The server runs on 127.0.0.1 as long as the command. The page is the console's `sign_in/` from the
-installed package, not from a node. It opens at the first signature and asks one question at a time.
+A command that needs signatures serves the page on 127.0.0.1 until it ends. The page is the
+console's `sign_in/` from the installed package, not from a node. It opens at the first signature
+and asks one question at a time.
 
     GET  /<token>/               the page
     GET  /<token>/files/<path>   a file of the console
@@ -16,6 +17,7 @@ Rules, each with a test:
     LP4  Requests that change something come from the page itself, as JSON.
     LP5  Header sizes, body sizes, connections and waits are limited.
     LP6  The page gets no secret: the session's private key stays in the command.
+    LP7  `sealspace console` signs a browser's key only after the person compared a short code.
 
 Example:
     wallet = connect_browser(node, opens=True, before=None)
@@ -32,6 +34,7 @@ import threading
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
@@ -41,13 +44,21 @@ import click
 
 from capabilities.capability_errors import BadSignature, CapabilityError, InvalidJson
 from capabilities.clock_and_entropy import SystemEntropy
-from capabilities.principals import Principal, eip55, parse_address, parse_principal, wallet_address
+from capabilities.principals import (
+    Principal,
+    ed25519_public_key,
+    eip55,
+    parse_address,
+    parse_principal,
+    wallet_address,
+)
 from capabilities.signatures import recover_eip191
 from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json, parse_json
 
 from ..errors import SealspaceError
 from ..printable import printable_line
+from ..wallets import crockford
 from .command_errors import NotSigned
 from .lazy import provided
 from .listening_socket import SOCKET_TABLES, sockets
@@ -64,6 +75,7 @@ _POLL_S = 20.0
 FAREWELL_S = 2.0
 """Longest wait at the end for an open page to fetch its last view."""
 _META = "sealspace.wallet-page"
+_CODE_LABEL = "sealspace/console-code/1"
 _TAB = re.compile(r"[0-9a-f]{32}")
 _LENGTH = re.compile(r"[0-9]{1,9}")
 _JSON = "application/json"
@@ -74,7 +86,7 @@ T = TypeVar("T")
 
 
 class BrowserWallet:
-    """A wallet in the browser, which signs through a local web page of the running command."""
+    """A browser wallet that signs through a local web page."""
 
     def __init__(self, did: Principal, node: str, *, opens: bool) -> None:
         self.address = wallet_address(did) or b""
@@ -84,11 +96,14 @@ class BrowserWallet:
 
     @property
     def domain(self) -> str:
-        """The page's address and port. Wallets expect this domain in sign-in messages."""
+        """The domain that wallets expect in sign-in messages.
+
+        It is the address and port of the local wallet page.
+        """
         return self._page().authority
 
     def sign_eip191(self, text: str) -> bytes:
-        """Show a message on the page, and return the signature once the user has signed it."""
+        """Ask the user to sign a message with the browser wallet."""
 
         def accept(answer: Mapping[str, Json]) -> bytes:
             try:
@@ -117,7 +132,7 @@ class BrowserWallet:
 
 
 def connect_browser(node: str, *, opens: bool, before: str | None) -> BrowserWallet:
-    """Ask the wallet in the browser for its account."""
+    """Ask the browser wallet for its account."""
 
     def accept(answer: Mapping[str, Json]) -> Principal:
         # The account is not verified here: without its signature it is of no use.
@@ -140,8 +155,12 @@ def connect_browser(node: str, *, opens: bool, before: str | None) -> BrowserWal
     )
 
 
-def _page(node: str, *, opens: bool) -> "WalletPage":
-    """Return the web server for the command's wallet page. The first call starts it."""
+def _page(node: str, *, opens: bool, console: str | None = None) -> "WalletPage":
+    """Return the web server for the wallet page.
+
+    The first call starts the server. With the address of a console, that page is opened, which
+    leads to the local one.
+    """
     context = click.get_current_context()
     if _META not in context.meta:
         # LP1: without the table, every connection would be refused.
@@ -152,21 +171,61 @@ def _page(node: str, *, opens: bool) -> "WalletPage":
                 hint="sealspace login --key-file FILE",
             )
         page = context.meta[_META] = context.with_resource(WalletPage(context.command_path, node))
-        # Printed also with --quiet: the person needs the address.
-        heading = f"open this page in your wallet's browser within {LIMIT_S / 60:g} minutes:"
-        print_lines(heading, f"  {page.url}", err=True)
-        # Without a display, `webbrowser` would start a text browser in the command's terminal.
-        if opens and (
-            sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
-        ):
-            # In a thread, because `webbrowser` may wait until the browser ends.
-            threading.Thread(target=webbrowser.open, args=(page.url,), daemon=True).start()
+        url = page.url
+        if console is not None:
+            # In the fragment, which browsers do not send to the node.
+            url = f"{console}#/link?to={page.server_address[1]}.{page.token}"
+        open_page(f"open this page in your browser within {LIMIT_S / 60:g} minutes:", url, opens)
     found: WalletPage = context.meta[_META]
     return found
 
 
+def open_page(heading: str, url: str, opens: bool) -> None:
+    """Print the address of a page, and open it if there is a display."""
+    # Printed also with --quiet: the person needs the address.
+    print_lines(heading, f"  {url}", err=True)
+    # Without a display, `webbrowser` would start a text browser in the command's terminal.
+    if opens and (
+        sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    ):
+        # In a thread, because `webbrowser` may wait until the browser ends.
+        threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+
+
+class BrowserLink:
+    """A browser's key that waits to be signed in.
+
+    Attributes:
+        did: the key that the browser sent.
+        code: short text that the browser shows for this key and this command.
+    """
+
+    def __init__(self, node: str, console: str, *, opens: bool) -> None:
+        def accept(answer: Mapping[str, Json]) -> str:
+            did = str(answer.get("key"))
+            if ed25519_public_key(did) is None:
+                raise AnswerRefused(
+                    409, "the console sent no key", hint="run sealspace console again"
+                )
+            return did
+
+        self._page = _page(node, opens=opens, console=console)
+        self._console = console
+        self.did = self._page.ask({"kind": "link"}, accept)
+        digest = sha256(f"{_CODE_LABEL}{self._page.token}{self.did}".encode()).digest()
+        code = crockford(digest, 6)
+        self.code = f"{code[:3]}-{code[3:]}"
+
+    def finish(self, sign_in: str) -> None:
+        """Send the browser back to the console with its sign-in when the command ends."""
+        self._page.last = {"kind": "linked", "next": f"{self._console}#/link?session={sign_in}"}
+
+
 class AnswerRefused(Exception):
-    """An error response to the wallet page. The page may retry only after status 409."""
+    """An HTTP error response to a request from the wallet page.
+
+    The page may retry only after status 409.
+    """
 
     def __init__(self, status: int, text: str, *, hint: str = "") -> None:
         super().__init__(text)
@@ -174,7 +233,10 @@ class AnswerRefused(Exception):
 
 
 class WalletPage(ThreadingMixIn, TCPServer):
-    """A web server that shows the wallet page while a command runs. Use as a context manager."""
+    """A web server that shows the wallet page while a command runs.
+
+    Use it as a context manager.
+    """
 
     daemon_threads = True  # an open connection must not keep the command from ending
     request_queue_size = MAX_CONNECTIONS
@@ -191,6 +253,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
         self._refused_users: set[int] = set()
         self._changed = threading.Condition()
         self._view: View = {"kind": "working"}
+        self.last: View = {"kind": "done"}
         self._version = 1
         self._delivered: Json = None
         self._tab = ""
@@ -204,9 +267,10 @@ class WalletPage(ThreadingMixIn, TCPServer):
         return self
 
     def __exit__(self, *failure: Any) -> None:  # Any: as in socketserver
+        view: View
         match failure[1]:
             case None:
-                view: View = {"kind": "done"}
+                view = self.last
             case SealspaceError() as error:
                 # A node's text could contain characters that reverse the direction of writing, and
                 # so read differently in the page than on the terminal.
@@ -228,7 +292,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
     # --- the command ------------------------------------------------------------------------------
 
     def ask(self, view: View, accept: Callable[[Mapping[str, Json]], T]) -> T:
-        """Show a question on the page, and wait until the user has answered it."""
+        """Show a question on the wallet page, and wait for the answer."""
         answers: list[T] = []
         with interruptible(), self._changed:
             self._accept = lambda answer: answers.append(accept(answer))
@@ -242,8 +306,8 @@ class WalletPage(ThreadingMixIn, TCPServer):
             return answers[0]
         if self._is_cancelled:
             raise NotSigned("signing was cancelled in the browser", hint=_AGAIN)
-        missing = (
-            "no wallet was connected" if view["kind"] == "connect" else "the wallet did not sign"
+        missing = {"connect": "no wallet was connected", "link": "the console sent no key"}.get(
+            str(view["kind"]), "the wallet did not sign"
         )
         missing = missing if self._tab else "the page was not opened"
         raise NotSigned(
@@ -258,7 +322,9 @@ class WalletPage(ThreadingMixIn, TCPServer):
     # --- the page ---------------------------------------------------------------------------------
 
     def exchange(self, message: Mapping[str, Json]) -> View:
-        """Handle a message from the wallet page: the user's answer, or a poll for new content.
+        """Handle a message from the wallet page.
+
+        A message is the user's answer, or a poll for new content.
 
         Args:
             message: `tab`, the page's own id of 32 hex digits; `version`, the version of the view
@@ -302,7 +368,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
             return {}
 
     def note_delivered(self, version: Json) -> None:
-        """Record the version of the content that the wallet page last received.
+        """Record the content version that the wallet page has received.
 
         `__exit__` waits until this is the last version.
         """
@@ -313,7 +379,10 @@ class WalletPage(ThreadingMixIn, TCPServer):
     # --- connections ------------------------------------------------------------------------------
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # Any: as in socketserver
-        """Accept a connection from the user of this process, unless too many are open."""
+        """Accept connections only from the user who runs this process.
+
+        The number of open connections is limited.
+        """
         return self._is_of_user(client_address) and self._free.acquire(blocking=False)  # LP5
 
     def _is_of_user(self, client_address: tuple[str, int]) -> bool:
@@ -335,18 +404,18 @@ class WalletPage(ThreadingMixIn, TCPServer):
 
     # Any: as in socketserver
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve a connection, then release its slot in the connection limit."""
+        """Serve one connection of the wallet page."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # Any: as in socketserver
-        """Print nothing, because a traceback would contain the token."""
+        """Suppress the traceback, which would contain the secret token."""
 
 
 class _Exchange(BaseHTTPRequestHandler):
-    """The handler for one HTTP request to the wallet page."""
+    """A handler for HTTP requests to the wallet page."""
 
     server: WalletPage
     timeout = 10.0  # LP5: seconds until a read fails
@@ -359,7 +428,7 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _answer(self, work: Callable[[str], None]) -> None:
         try:
-            work(self._place())
+            work(self._checked_path())
         except AnswerRefused as refusal:
             if refusal.status == 409:
                 self._send_json(409, {"text": refusal.text, "hint": refusal.hint})
@@ -368,8 +437,11 @@ class _Exchange(BaseHTTPRequestHandler):
                     refusal.status, "text/plain; charset=utf-8", f"{refusal.text}\n".encode()
                 )
 
-    def _place(self) -> str:
-        """Check the headers and the token of a request, and return the path after the token."""
+    def _checked_path(self) -> str:
+        """Check a request's headers and token, and return the requested path.
+
+        The path is the part after the token.
+        """
         own = self.server.authority
         # LP2: stops DNS rebinding, where another site's name resolves to this machine.
         if self.headers.get_all("Host") != [own]:
@@ -401,7 +473,7 @@ class _Exchange(BaseHTTPRequestHandler):
         if not _LENGTH.fullmatch(length) or "Transfer-Encoding" in self.headers:
             raise AnswerRefused(411, "the body needs a Content-Length")
         if int(length) > MAX_BODY_BYTES:  # LP5, before a byte is read
-            raise AnswerRefused(413, f"the body must have at most {MAX_BODY_BYTES} bytes")
+            raise AnswerRefused(413, f"the body must be at most {MAX_BODY_BYTES} bytes long")
         try:
             message = parse_json(self.rfile.read(int(length)), max_bytes=MAX_BODY_BYTES)
         except InvalidJson:
@@ -432,12 +504,12 @@ class _Exchange(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse a malformed or unknown request, without repeating its content."""
+        """Send an error response that does not repeat the request."""
         self.close_connection = True
         self._send(code, "text/plain; charset=utf-8", b"bad request\n")
 
     def log_message(self, format: str, *args: Any) -> None:  # Any: as in http.server
-        """Print nothing, because a log line would contain the token."""
+        """Suppress the log line, which would contain the secret token."""
 
 
 # --- who connects ---------------------------------------------------------------------------------
@@ -446,7 +518,7 @@ class _Exchange(BaseHTTPRequestHandler):
 def peer_user(
     client: tuple[str, int], server: tuple[str, int], *, tables: Sequence[Path] = SOCKET_TABLES
 ) -> int | None:
-    """Return the id of the user who owns the other end of a loopback connection (LP1).
+    """Return the user id of a loopback connection's client (LP1).
 
     Args:
         client, server: IPv4 address and port of each end.

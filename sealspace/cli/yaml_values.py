@@ -1,9 +1,9 @@
-"""Parsing of secrets in a YAML file. Every value is taken literally as a string.
+"""A parser for YAML files that contain secrets.
 
-YAML gives plain words a type: `no` is false, `1.10` is a number, `2026-11-20` is a date. Here a
-value is the text in the file, so that a secret is never changed. Everything without such a text is
-rejected: null, empty values, anchors and aliases, tags other than `!!str` and `!!binary`, lists and
-mappings as values, and a second document.
+Every value is taken literally as a string. YAML gives plain words a type: `no` is false, `1.10` is
+a number, `2026-11-20` is a date. Here a value is the text in the file, so that a secret is never
+changed. Everything without such a text is rejected: null, empty values, anchors and aliases, tags
+other than `!!str` and `!!binary`, lists and mappings as values, and a second document.
 
 This module reads the parser's events and builds no objects. So a file cannot cause deep recursion,
 expand aliases or create Python classes.
@@ -16,7 +16,7 @@ import yaml
 from capabilities.strict_base64 import decode_standard
 
 from ..errors import InvalidInput
-from .dotenv import BrokenEntry, require_new_entry, text_of
+from .dotenv import BrokenEntry, new_entry, text_of
 
 _STR = (None, "!", "tag:yaml.org,2002:str")
 _BINARY = "tag:yaml.org,2002:binary"
@@ -25,8 +25,11 @@ _FOLDED = frozenset("\x85\u2028\u2029")
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
 
-def parse_yaml_values(data: bytes) -> dict[str, str | bytes]:
-    """Parse a YAML mapping whose values are strings or bytes tagged `!!binary`."""
+def parse_yaml_values(data: bytes, *, upper: bool = False) -> dict[str, str | bytes]:
+    """Parse a YAML mapping of strings and `!!binary` values.
+
+    With `upper`, names are converted to capitals.
+    """
     text = text_of(data)
     if not _FOLDED.isdisjoint(text):
         raise InvalidInput(
@@ -37,7 +40,7 @@ def parse_yaml_values(data: bytes) -> dict[str, str | bytes]:
             ),
         )
     try:
-        return _values(iter(yaml.parse(text, Loader=yaml.SafeLoader)))
+        return _values(iter(yaml.parse(text, Loader=yaml.SafeLoader)), upper=upper)
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         # `from None` drops the cause, which quotes the file. The parser itself raises ValueError
         # and OverflowError for numbers that are too large in an escape or in a version.
@@ -48,7 +51,7 @@ def parse_yaml_values(data: bytes) -> dict[str, str | bytes]:
         ) from None
 
 
-def _values(events: Iterator[yaml.Event]) -> dict[str, str | bytes]:
+def _values(events: Iterator[yaml.Event], *, upper: bool) -> dict[str, str | bytes]:
     values: dict[str, str | bytes] = {}
     first = [next(events, None) for _ in range(3)]  # start of stream, document and mapping
     if not isinstance(first[1], yaml.DocumentStartEvent):
@@ -61,8 +64,9 @@ def _values(events: Iterator[yaml.Event]) -> dict[str, str | bytes]:
         if isinstance(name, yaml.MappingEndEvent):
             break
         try:
-            require_new_entry(values, name.value if _is_scalar(name) and name.tag in _STR else "")
-            values[name.value] = _value(next(events))
+            text = name.value if _is_scalar(name) and name.tag in _STR else ""
+            entry = new_entry(values, text, upper=upper)
+            values[entry] = _value(next(events))
         except BrokenEntry as fault:
             fault.message = f"line {name.start_mark.line + 1} {fault.message}"
             raise
@@ -81,27 +85,29 @@ def _is_scalar(event: yaml.Event) -> bool:
 def _value(event: yaml.Event) -> str | bytes:
     if not _is_scalar(event):
         raise BrokenEntry(
-            "has a value that is not a string",
+            "the value is not text",
             hint="write one text value, without YAML anchors (&) or aliases (*)",
         )
     if event.tag == _BINARY:
         data = decode_standard("".join(event.value.split()))
         if data is None:
             raise BrokenEntry(
-                "is tagged !!binary but is not valid base64", hint="write base64 with padding"
+                "the value is tagged !!binary, but is not base64", hint="write base64 with padding"
             )
         return data
     if event.tag not in _STR:
-        raise BrokenEntry("has a tag", hint="remove the YAML tag (!…): every value is read as text")
+        raise BrokenEntry(
+            "the value has a YAML tag", hint="remove the YAML tag (!…): every value is read as text"
+        )
     if event.style is None and event.tag is None and event.value in _NULLS:
         raise BrokenEntry(
-            "has no value",
+            "there is no value",
             hint='write a value; for an empty text or the word null, write "" or "null"',
         )
     text: str = event.value
     if not text.isascii() and any("\ud800" <= one <= "\udfff" for one in text):
         raise BrokenEntry(
-            "has half of a surrogate pair",
+            "the value contains half of a surrogate pair",
             hint="replace the \\u escapes with the character that they encode",
         )
     return text

@@ -1,4 +1,4 @@
-"""Conditions on who may call a program that uses an owner's secrets (RN40).
+"""Conditions for calls to a program that uses an owner's secrets (RN40).
 
 The grammar is a part of OutLayer's, with DIDs as accounts:
 
@@ -50,7 +50,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """The facts about a call against which a condition is evaluated.
+    """A program call, with the properties used in conditions.
 
     Attributes:
         caller: principal that calls.
@@ -67,19 +67,19 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class AllowAll:
-    """A condition that admits every caller."""
+    """A condition that allows every caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A condition that admits calls by the owner of the secrets."""
+    """A condition that allows calls by the owner of the secrets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Whitelist:
-    """A condition that admits only the listed DIDs. The owner is not admitted unless listed.
+    """A condition that allows only calls by the listed DIDs.
 
-    The DIDs are in canonical spelling.
+    The owner is not allowed unless listed. The DIDs are in canonical spelling.
     """
 
     accounts: tuple[Principal, ...]
@@ -87,7 +87,7 @@ class Whitelist:
 
 @dataclass(frozen=True, slots=True)
 class ValidUntil:
-    """A condition that admits calls until a given time.
+    """A condition that allows calls until a given time.
 
     `until` is the time in epoch seconds, and `text` is the same time as it was written.
     """
@@ -98,7 +98,7 @@ class ValidUntil:
 
 @dataclass(frozen=True, slots=True)
 class WasmHash:
-    """A condition that admits calls to the program with the given SHA-256 hash.
+    """A condition that allows calls to the program with a given hash.
 
     The hash is written as 64 lower-case hex digits.
     """
@@ -108,9 +108,9 @@ class WasmHash:
 
 @dataclass(frozen=True, slots=True)
 class Logic:
-    """A conjunction (`And`) or disjunction (`Or`) of several conditions.
+    """A conjunction or a disjunction of several conditions.
 
-    Without conditions, `And` admits every call and `Or` admits none.
+    Without conditions, `And` allows every call and `Or` allows none.
     """
 
     operator: Literal["And", "Or"]
@@ -119,7 +119,10 @@ class Logic:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """A condition that negates another one. The negation of an undecided condition is undecided."""
+    """A condition that negates another condition.
+
+    The negation of an undecided condition is undecided.
+    """
 
     condition: "Condition"
 
@@ -144,7 +147,7 @@ def parse_condition(value: Json) -> Condition:
 
 
 def condition_json(condition: Condition) -> Json:
-    """Return a condition as JSON that `parse_condition` reads back."""
+    """Convert a call condition to JSON."""
     match condition:
         case AllowAll():
             return "AllowAll"
@@ -168,7 +171,10 @@ def condition_json(condition: Condition) -> Json:
 
 
 def judge_call(condition: Condition, call: Call) -> Verdict:
-    """Return whether a condition admits a call, or None if undecided. None counts as a refusal."""
+    """Return whether a condition allows a call to a program.
+
+    None means undecided, and counts as a refusal.
+    """
     match condition:
         case AllowAll():
             return True
@@ -188,7 +194,7 @@ def judge_call(condition: Condition, call: Call) -> Verdict:
 
 
 def all_of(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return False if any verdict is False, else undecided if any is undecided, else True."""
+    """Return the logical AND of verdicts, where None means undecided."""
     return False if False in verdicts else None if None in verdicts else True
 
 
@@ -198,7 +204,7 @@ def any_of(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def not_of(verdict: Verdict) -> Verdict:
-    """Return the opposite of a verdict. The opposite of None is None."""
+    """Return the logical NOT of a verdict, where None means undecided."""
     return None if verdict is None else not verdict
 
 

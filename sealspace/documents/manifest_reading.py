@@ -54,7 +54,10 @@ _Few = msgspec.Meta(max_length=MAX_PERMISSIONS)
 class Permission(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"skip_prefix": "skipPrefix"}
 ):
-    """A validated entry of a manifest's `permissions`, not yet converted to resources."""
+    """A validated entry of a manifest's `permissions`.
+
+    It is not yet converted to resources.
+    """
 
     service: str
     path: str
@@ -94,7 +97,7 @@ class _Members(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A validated app manifest, as returned by `parse_manifest`."""
+    """A validated app manifest."""
 
     app_id: str
     name: str
@@ -109,7 +112,10 @@ class Manifest:
 
 
 def check_manifest(value: Json) -> tuple[Fault, ...]:
-    """Check a manifest, and return the first error in a tuple, or an empty tuple."""
+    """Check an app manifest for errors.
+
+    Returns the first error in a tuple, or an empty tuple.
+    """
     try:
         parse_manifest(value)
     except ManifestInvalid as exc:
@@ -118,7 +124,7 @@ def check_manifest(value: Json) -> tuple[Fault, ...]:
 
 
 def parse_manifest(value: Json) -> Manifest:
-    """Validate a manifest.
+    """Validate an app manifest.
 
     Args:
         value: the JSON value, untrusted.
@@ -203,7 +209,10 @@ def _check_permission(entry: Permission, where: str) -> None:
 
 
 def _check_expiry_and_space(members: _Members | Permission, where: str) -> None:
-    """Validate the lifetime and the space in a manifest or in one of its permissions."""
+    """Validate the lifetime and the space in a manifest.
+
+    One of its permissions may be given instead.
+    """
     _check_expiry(members.expiry, where)
     if members.space is not None and not _is_space(members.space):
         form = "a short name such as notes, or a full id tinycloud:…:notes"
@@ -217,7 +226,7 @@ def _check_expiry(expiry: str | None, where: str) -> None:
 
 
 def _secret(key: str, spec: object) -> Permission:
-    """Convert one entry of a manifest's `secrets` to a permission for that secret."""
+    """Convert an entry of a manifest's `secrets` to a permission."""
     at = f"secrets.{_shown(key)}"
     if not is_secret_name(key):
         _refuse(at, f"must match {NAME_PATTERN}")
@@ -256,7 +265,7 @@ def _secret(key: str, spec: object) -> Permission:
 
 @contextmanager
 def _errors_at(path: str) -> Iterator[None]:
-    """Re-raise `InvalidInput` as `ManifestInvalid`, adding the path of the invalid JSON member."""
+    """Convert `InvalidInput` to `ManifestInvalid` with the path of a JSON member."""
     try:
         yield
     except InvalidInput as exc:
@@ -265,7 +274,6 @@ def _errors_at(path: str) -> Iterator[None]:
 
 
 def _refuse(path: str, what: str) -> NoReturn:
-    """Raise `ManifestInvalid` with the path of a JSON member and a description of the fault."""
     _refuse_as(path, f"{below('manifest', path)} {what}")
 
 
@@ -296,7 +304,9 @@ _ACTIONS: Mapping[str, tuple[str, ...]] = {
 
 
 def full_action(service: str, word: str) -> str:
-    """Convert an action in a manifest, such as `get`, to an ability, `tinycloud.kv/get` (MF7).
+    """Return the full name of an action in a manifest (MF7).
+
+    For example, `get` becomes the ability `tinycloud.kv/get`.
 
     Raises:
         ManifestInvalid: a known service has no such action (MF19), or the word is not an action.
@@ -328,7 +338,10 @@ def full_action(service: str, word: str) -> str:
 
 
 def _is_uri_path(path: str) -> bool:
-    """Return whether a path can be written into a resource URI and parsed back unchanged."""
+    """Return whether a path is valid in a resource URI.
+
+    A valid path is parsed back unchanged.
+    """
     resource = SpaceResource(parse_space_id("tinycloud:key:z6Mk:notes"), "kv", path)
     try:
         return parse_resource(resource.text) == resource
@@ -349,7 +362,7 @@ def _shown(text: str) -> str:
 
 
 def distinct(items: Iterable[T]) -> tuple[T, ...]:
-    """Return the items without duplicates, in the order of their first appearance."""
+    """Return the items without duplicates, in their original order."""
     return tuple(dict.fromkeys(items))
 
 
@@ -380,7 +393,10 @@ _UNITS_MS: Mapping[str | None, float] = {
 
 
 def parse_duration_ms(text: str) -> int:
-    """Parse a duration into whole milliseconds, at least 1. Raises ManifestInvalid."""
+    """Parse a duration into whole milliseconds.
+
+    The result is at least 1. Raises ManifestInvalid.
+    """
     if not text:
         invalid(f'{_FAILED}expiry must be a non-empty duration string (got "")')
     match = _DURATION.fullmatch(text.lower()) if len(text) <= _MAX_SHOWN_CHARS else None

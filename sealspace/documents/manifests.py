@@ -1,4 +1,4 @@
-"""App manifests, which state the permissions that an application requests from an owner.
+"""App manifests, which list an application's requested permissions.
 
 `check_manifest` finds errors, `parse_manifest` reads a manifest, and `resolve_manifest` expands it
 into resources. `compose_manifests` joins several into one request, and `requested_capabilities`
@@ -99,7 +99,7 @@ class ResourceRequest:
 
 @dataclass(frozen=True, slots=True)
 class DelegationTarget:
-    """The recipient of a delegation that a manifest requests, and the resources to delegate.
+    """A recipient for whom a manifest requests a delegation.
 
     Attributes:
         did: the recipient.
@@ -116,7 +116,7 @@ class DelegationTarget:
 
 @dataclass(frozen=True, slots=True)
 class ManifestRequest:
-    """The rights that a sign-in requests, composed from one or more app manifests.
+    """The rights that one or more app manifests request at sign-in.
 
     Attributes:
         manifests: the checked manifests.
@@ -163,7 +163,7 @@ ACCOUNT_RESOURCES: tuple[ResourceRequest, ...] = tuple(
 
 
 def resolve_manifest(manifest: Manifest) -> tuple[ResourceRequest, ...]:
-    """Convert an app manifest's permissions and secrets to the requested resources (MF7).
+    """Return the resources requested by an app manifest (MF7).
 
     The default permissions come first, then permissions, then secrets. Equal resources are merged.
     Finally, each space gets an entry with the right to read its capabilities. The default
@@ -187,7 +187,7 @@ def resolve_manifest(manifest: Manifest) -> tuple[ResourceRequest, ...]:
 def compose_manifests(
     manifests: Sequence[Manifest], *, include_account_registry_permissions: bool = True
 ) -> ManifestRequest:
-    """Combine several app manifests into one request for a sign-in.
+    """Combine several app manifests into one sign-in request.
 
     Args:
         manifests: at least one.
@@ -212,7 +212,7 @@ def compose_manifests(
 
 
 def apply_prefix(prefix: str, path: str, *, skip: bool) -> str:
-    """Return a path with the application's prefix in front, or unchanged if `skip` is true."""
+    """Add an application's prefix to a path, unless `skip` is true."""
     if skip or not prefix:
         return path
     return f"{prefix}/{path.removeprefix('/')}"
@@ -239,7 +239,10 @@ def _expand(entry: Permission, manifest: Manifest, origin: Origin) -> ResourceRe
 
 
 def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
-    """Merge the actions of resources that have the same service, space, path and lifetime."""
+    """Combine requests for the same resource into one request.
+
+    Requests are combined if they have the same service, space, path and lifetime.
+    """
     merged: dict[tuple[str, str, str, int | None], ResourceRequest] = {}
     for one in resources:
         key = (one.service, one.space, one.path, one.expiry_ms)
@@ -255,7 +258,7 @@ def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
 
 
 def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:
-    """Let each recipient that asks to read secrets decrypt them too (MF8).
+    """Add decryption rights to requests for reading secrets (MF8).
 
     Args:
         request: from `compose_manifests`.
@@ -291,7 +294,7 @@ _EVERY_NODE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class NotServed:
-    """A service that a manifest requests but the node does not offer.
+    """A requested service that the node does not offer.
 
     Attributes:
         service: long name ("tinycloud.sql").
@@ -316,7 +319,9 @@ class NotServed:
 def not_served(
     resources: Iterable[ResourceRequest], features: Sequence[str] = ()
 ) -> tuple[NotServed, ...]:
-    """Return the requested services that a node does not offer, in order of appearance.
+    """Return the requested services that a node does not offer.
+
+    They are in order of appearance.
 
     Args:
         resources: resources of a resolved manifest or a request.
@@ -342,7 +347,7 @@ def not_served(
 def served(
     resources: Sequence[ResourceRequest], features: Sequence[str] = (), *, leave_out: bool = False
 ) -> tuple[ResourceRequest, ...]:
-    """Return only those resources whose service the node offers (MF9).
+    """Return the resources that the node can serve (MF9).
 
     Resources that only defaults request are left out. An app needs the resources that its manifest
     states, so their absence is an error, unless the caller accepts it.
@@ -376,7 +381,7 @@ def _is_served(resource: ResourceRequest, features: Sequence[str]) -> bool:
 def requested_capabilities(
     resources: Iterable[ResourceRequest], *, space_id: Callable[[str], str]
 ) -> tuple[Capability, ...]:
-    """Convert resources to the capabilities for a sign-in or a delegation.
+    """Convert requested resources to capabilities.
 
     Args:
         resources: resources of a resolved manifest or a request.
@@ -399,7 +404,7 @@ def requested_capabilities(
 
 @dataclass(frozen=True, slots=True)
 class TargetGrant:
-    """A grant that a delegation target needs.
+    """A grant requested by a manifest for one recipient.
 
     Attributes:
         owner: DID of the owner of everything in it.
@@ -416,7 +421,7 @@ class TargetGrant:
 def target_grants(
     target: DelegationTarget, *, owner: str, features: Sequence[str] = (), leave_out: bool = False
 ) -> tuple[TargetGrant, ...]:
-    """Return the grants to issue to a delegation target, one for each owner (MF12).
+    """Return the grants requested for one recipient (MF12).
 
     The owner of any space in a grant can revoke all of it (W22), so rights of different owners are
     granted separately. Rights of one owner stay together: a right to decrypt that outlives the

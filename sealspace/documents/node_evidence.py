@@ -1,9 +1,9 @@
-"""The evidence of a node, and a client's requirements for that evidence.
+"""The attestation evidence of a node.
 
-`GET /attestation?nonce=` returns a quote. Its report data bind the nonce to the node's DID, its
-store, the origin of its root secret, and its terms for releasing keys. A program that requires
-evidence names the code that it approves. Until the evidence is verified, and after it has become
-too old, no token is sent.
+A client's requirements for that evidence are here too. `GET /attestation?nonce=` returns a quote.
+Its report data bind the nonce to the node's DID, its store, the origin of its root secret, and its
+terms for releasing keys. A program that requires evidence names the code that it approves. Until
+the evidence is verified, and after it has become too old, no token is sent.
 
 Verifying a quote needs a library that the SDK does not depend on, so the program supplies a
 verifier; `tee_backend.attestation.node_verifier` is the one for TDX.
@@ -59,7 +59,10 @@ _WRAPPED = "log"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatement:
-    """A node's statement about itself. The quote contains a hash of the statement and the nonce."""
+    """A node's statement about its identity and settings.
+
+    The quote contains a hash of the statement and the nonce.
+    """
 
     node_did: str
     store_id: bytes
@@ -72,7 +75,7 @@ class NodeStatement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeAttestation:
-    """A node's evidence after parsing and before verification."""
+    """The parsed but unverified attestation evidence of a node."""
 
     nonce: str
     statement: NodeStatement
@@ -82,7 +85,7 @@ class NodeAttestation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePolicy:
-    """A client's requirements for the code and the settings of a node.
+    """A client's requirements for a node's code and settings.
 
     Attributes:
         code: policy with the approved measurements.
@@ -103,7 +106,10 @@ class NodePolicy:
     store_id: bytes | None = None
 
     def __post_init__(self) -> None:
-        """Reject a policy without measurements, or with restrictions meant for backends."""
+        """Reject a policy without approved measurements.
+
+        Restrictions that are meant for backends are rejected too.
+        """
         if not self.code.is_allow_list:
             raise InvalidPolicy(
                 "the policy must have measurements: without them, any code would be accepted",
@@ -125,19 +131,19 @@ class NodePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeEvidence:
-    """The verified evidence of a node."""
+    """The verified attestation evidence of a node."""
 
     statement: NodeStatement
     facts: Evidence
 
 
 class NodeVerifier(Protocol):
-    """A verifier of a node's evidence."""
+    """A verifier for the attestation evidence of nodes."""
 
     async def verify(
         self, attestation: NodeAttestation, policy: NodePolicy, *, now: float
     ) -> NodeEvidence:
-        """Verify a node's quote, and require that the node satisfies the policy.
+        """Verify that a node's attestation evidence satisfies a policy.
 
         Raises NodeEvidenceRefused otherwise; `now` is epoch seconds.
         """
@@ -146,7 +152,7 @@ class NodeVerifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NodeRequirement:
-    """Settings for verifying a node: the verifier, the policy and the renewal interval."""
+    """Settings for the verification of a node."""
 
     verifier: NodeVerifier
     policy: NodePolicy
@@ -154,7 +160,7 @@ class NodeRequirement:
 
 
 def parse_node_attestation(body: bytes, *, nonce: str) -> NodeAttestation:
-    """Parse a node's evidence document.
+    """Parse the attestation evidence of a node.
 
     Args:
         body: JSON, untrusted; at most MAX_ATTESTATION_BYTES.
@@ -188,7 +194,7 @@ def parse_node_attestation(body: bytes, *, nonce: str) -> NodeAttestation:
 
 
 class _Answer(msgspec.Struct):
-    """The JSON members that are read from a node's evidence document."""
+    """The JSON form of a node's attestation evidence."""
 
     enforcer_did: str
     store_id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
@@ -220,7 +226,7 @@ def _statement(answer: _Answer) -> NodeStatement:
 
 
 def _log(text: str) -> tuple[Json, ...]:
-    """Parse the event log, which the response contains as a JSON string."""
+    """Parse the JSON text of an event log."""
     try:
         # The strict parser reads only objects, so the text is wrapped in one. A hostile text that
         # closes the wrapper early adds members, which the check below rejects.

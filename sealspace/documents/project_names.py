@@ -1,4 +1,4 @@
-"""Project names of the form `<developer's DID>/<name>`, and a project's storage keys (RN50).
+"""Project names, and the storage keys of project files (RN50).
 
 In the developer's space `projects`, or in the space `public` for everybody:
 
@@ -28,32 +28,35 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class ProjectId:
-    """The identity of a project: its developer and its name."""
+    """The developer and the name that identify a project."""
 
     developer: Principal
     name: str
 
     @property
     def text(self) -> str:
-        """The id as a string, `<DID>/<name>`."""
+        """The project's id as a string, `<DID>/<name>`."""
         return f"{self.developer}/{self.name}"
 
     @property
     def active_key(self) -> str:
-        """The key under which the signed statement about the active version is stored."""
+        """The storage key of the file that names a project's active version."""
         return f"projects/{self.name}/active"
 
     def code_key(self, sha256: str) -> str:
-        """Return the storage key of a version's code."""
+        """Return the storage key of a program version's code."""
         return f"projects/{self.name}/code/{sha256}"
 
     def version_key(self, sha256: str) -> str:
-        """Return the storage key of a version's signed metadata."""
+        """Return the storage key of a program version's metadata."""
         return f"projects/{self.name}/versions/{sha256}"
 
 
 def parse_project(text: str) -> ProjectId:
-    """Parse a project's id, `<DID>/<name>`. Raises InvalidInput if it is malformed."""
+    """Parse a project's id, `<DID>/<name>`.
+
+    Raises InvalidInput if the id is malformed.
+    """
     developer, _, name = text.rpartition("/")
     try:
         principal = parse_principal(developer)
@@ -65,7 +68,7 @@ def parse_project(text: str) -> ProjectId:
 
 
 def checked_project_name(name: str) -> str:
-    """Return a project's name if it is valid, or raise InvalidInput."""
+    """Check that a project's name is valid, and return the name."""
     if _NAME.fullmatch(name) is None:
         raise InvalidInput(
             "not a project name: use 1 to 64 lower-case letters and digits, with dashes between",
@@ -75,7 +78,10 @@ def checked_project_name(name: str) -> str:
 
 
 def checked_sha256(value: object, *, what: str) -> str:
-    """Check that a value is a SHA-256 in lower-case hex, and return the value."""
+    """Check that a value is a SHA-256 hash in lower-case hex.
+
+    Returns the value.
+    """
     if not isinstance(value, str) or _SHA256.fullmatch(value) is None:
         raise InvalidInput(f"{what} must be 64 lower-case hex digits")
     return value

@@ -1,4 +1,6 @@
-"""The evidence document that a backend publishes in response to a client's nonce (AT50 to AT52).
+"""The attestation evidence that a backend publishes (AT50 to AT52).
+
+A backend answers a client's nonce with it.
 
     GET <backend>/.well-known/sealspace/backend?nonce=<base64url of 32 bytes>
 
@@ -36,6 +38,7 @@ from .manifests import Manifest, parse_manifest, resolve_manifest
 from .shapes import shaped_at
 
 DOCUMENT_TYPE = "sealspace.backend/v1"
+DESCRIPTION_TYPE = "sealspace.backend-description/v1"
 EVIDENCE_PATH = "/.well-known/sealspace/backend"
 GRANTS_PATH = "/.well-known/sealspace/backend/grants"
 NONCE_BYTES = 32
@@ -54,7 +57,10 @@ _MEMBERS = frozenset({"type", "nonce", "statement", "quote", "eventLog"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """A backend's statement about itself. The backend's quote confirms all of it."""
+    """A backend's statement about its identity and its code.
+
+    The backend's quote confirms all of it.
+    """
 
     did: Principal
     manifest: Manifest
@@ -64,7 +70,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """A backend's evidence document after parsing and before its quote is verified."""
+    """The parsed but unverified attestation evidence of a backend."""
 
     nonce: bytes
     statement: Statement
@@ -73,7 +79,7 @@ class Published:
 
 
 def statement_json(did: str, manifest: dict[str, Json], compose: str | None) -> dict[str, Json]:
-    """Return a backend's statement as JSON."""
+    """Convert a backend's statement to JSON."""
     return {"did": did, "manifest": manifest, "compose": compose}
 
 
@@ -84,7 +90,10 @@ class _Stated(Struct, forbid_unknown_fields=True):
 
 
 def parse_statement(value: Json) -> Statement:
-    """Parse a backend's untrusted statement. Raises BackendAnswerInvalid if it is malformed."""
+    """Parse a backend's untrusted statement.
+
+    Raises BackendAnswerInvalid if the statement is malformed.
+    """
     stated = shaped_at("statement", value, _Stated, _refuse)
     try:
         text = canonical_bytes(value)
@@ -121,7 +130,7 @@ def _refuse(member: str, what: str) -> NoReturn:
 def encode_published(
     nonce: bytes, statement: dict[str, Json], *, quote: bytes, event_log: list[Json] | None
 ) -> bytes:
-    """Return the evidence document for a nonce as canonical JSON."""
+    """Encode a backend's attestation evidence as canonical JSON."""
     return canonical_bytes(
         {
             "type": DOCUMENT_TYPE,
@@ -134,7 +143,7 @@ def encode_published(
 
 
 def parse_published(data: bytes, *, nonce: bytes) -> Published:
-    """Parse a backend's evidence document.
+    """Parse the attestation evidence of a backend.
 
     Args:
         data: untrusted, at most MAX_PUBLISHED_BYTES.
@@ -156,12 +165,12 @@ def parse_published(data: bytes, *, nonce: bytes) -> Published:
     answered = decode_url(value["nonce"])
     if answered is None or len(answered) != NONCE_BYTES:
         raise BackendAnswerInvalid(
-            f"the nonce in the backend's response must have {NONCE_BYTES} bytes"
+            f"the nonce in the backend's response must be {NONCE_BYTES} bytes long"
         )
     if answered != nonce:  # AT52
         raise BackendNotProven(
-            "the evidence contains a different nonce from the one that was sent: it was recorded"
-            " earlier",
+            "the evidence contains a different nonce from the one that was sent: this evidence"
+            " was recorded earlier",
             problem="report-data",
             hint=(
                 "fetch the evidence again; if the nonce still differs, old evidence is being"

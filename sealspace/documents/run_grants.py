@@ -1,4 +1,6 @@
-"""Grants that let runners use secrets, read private projects, and write generated secrets.
+"""Grants that let program runners use an owner's secrets.
+
+Other grants let runners read private projects, and write generated secrets.
 
 A run grant is a delegation to a runner's DID that the owner signed directly, without a parent (RN41
 to RN46). It has `tinycloud.kv/get` on listed secrets, decrypt on one network of the owner, a policy
@@ -85,7 +87,7 @@ _NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 @dataclass(frozen=True, slots=True)
 class ByHash:
-    """A rule that allows the program with exactly these bytes.
+    """A rule that allows the program with a given hash.
 
     Attributes:
         wasm_sha256: 64 lower-case hex digits.
@@ -99,7 +101,10 @@ class ByHash:
 
 @dataclass(frozen=True, slots=True)
 class ByProject:
-    """A rule that allows the active version of a project, which the project's developer chooses."""
+    """A rule that allows the active version of a project.
+
+    The project's developer chooses the active version.
+    """
 
     project: ProjectId
 
@@ -109,9 +114,9 @@ ProgramRule: TypeAlias = ByHash | ByProject
 
 @dataclass(frozen=True, slots=True)
 class GrantLimits:
-    """Resource limits for runs that use the granted secrets. None means the runner's own limit.
+    """Resource limits for programs that use granted secrets.
 
-    The attributes are in the same order as the keys of `MOST`.
+    None means the runner's own limit. The attributes are in the same order as the keys of `MOST`.
     """
 
     max_instructions: int | None = None
@@ -120,7 +125,7 @@ class GrantLimits:
 
     @property
     def stated(self) -> dict[str, Json]:
-        """The limits that are set (not None), keyed by their JSON names."""
+        """The specified limits by JSON name."""
         return {
             name: limit
             for name, limit in zip(MOST, astuple(self), strict=True)
@@ -130,7 +135,7 @@ class GrantLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatement:
-    """The terms of a run grant, apart from its capabilities.
+    """The conditions under which a runner may use granted secrets.
 
     Attributes:
         programs: at least one.
@@ -148,7 +153,7 @@ class RunStatement:
     def rules_for(
         self, wasm_sha256: str, project: ProjectId | None, active_of: ProjectId | None
     ) -> list[ProgramRule]:
-        """Return the grant's rules for calls to the given program (RN45, RN176).
+        """Return the rules that allow a call to a program (RN45, RN176).
 
         Args:
             wasm_sha256: SHA-256 of the compiled bytes.
@@ -168,7 +173,7 @@ class RunStatement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunGrant:
-    """A verified run grant, as returned by `read_run_grant`.
+    """A verified grant that lets a runner use secrets.
 
     Attributes:
         header: the delegation as text.
@@ -207,7 +212,9 @@ class _Stated(Struct, forbid_unknown_fields=True):
 
 
 def parse_run_statement(value: Json) -> RunStatement:
-    """Parse the terms of a run grant from untrusted JSON (RN44).
+    """Parse the conditions of a grant made to a runner (RN44).
+
+    The JSON is untrusted.
 
     Raises:
         InvalidInput: a member is unknown, missing, of another type, or beyond its limit.
@@ -222,7 +229,10 @@ def parse_run_statement(value: Json) -> RunStatement:
 
 
 def run_statement_json(statement: RunStatement) -> dict[str, Json]:
-    """Return the terms of a run grant as JSON that `parse_run_statement` reads back."""
+    """Encode the conditions of a grant made to a runner as JSON.
+
+    `parse_run_statement` reads the JSON back.
+    """
     programs: list[Json] = []
     for rule in statement.programs:
         named: dict[str, Json] = (
@@ -238,12 +248,15 @@ def run_statement_json(statement: RunStatement) -> dict[str, Json]:
 
 
 def run_resource(statement: RunStatement) -> str:
-    """Encode a run grant's terms as a URN, for the resource list of a sign-in message."""
+    """Encode the conditions in a runner's grant as a URN.
+
+    The URN is part of the resource list of a sign-in message.
+    """
     return RUN_URN + encode_url(canonical_bytes(run_statement_json(statement)))
 
 
 def checked_host(value: Json) -> str:
-    """Return the name of a host that a program may contact, or raise InvalidInput.
+    """Validate the name of a host that a program may contact.
 
     Raises:
         InvalidInput: the name is not in lower case, ends with a dot, or is an IP address.
@@ -290,7 +303,7 @@ def _limits(stated: Mapping[str, int]) -> GrantLimits:
 
 
 def read_run_grant(header: str, *, runner: str) -> RunGrant:
-    """Parse a run grant and verify its signature (RN41 to RN46).
+    """Parse and verify a grant that lets a runner use secrets (RN41 to RN46).
 
     Args:
         header: CACAO or UCAN text, untrusted.
@@ -322,7 +335,7 @@ def read_run_grant(header: str, *, runner: str) -> RunGrant:
 
 
 def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Delegation, float]:
-    """Verify that a grant was signed directly by its owner and issued to the given runner (RN41).
+    """Verify that an owner issued a grant directly to a runner (RN41).
 
     Args:
         header: CACAO or UCAN text, untrusted.
@@ -341,8 +354,8 @@ def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Del
         ) from exc
     if delegation.parents or delegation.audience != runner:  # RN41
         raise InvalidPortableDelegation(
-            "the run grant must be signed by the owner itself, without a parent delegation, and be"
-            " for this runner's DID",
+            "the run grant must be signed by the owner, have no parent delegation, and be for"
+            " this runner's DID",
             hint=f"sign a new run grant for {runner} with the owner's wallet or key",
         )
     if delegation.expires_at is None:
@@ -356,7 +369,7 @@ def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Del
 
 
 def _secrets_and_network(delegation: Delegation) -> tuple[tuple[SecretName, ...], NetworkId]:
-    """Parse the capabilities of a run grant: secrets to read, and one network (RN42)."""
+    """Return the secrets and the network in a runner's grant (RN42)."""
     secrets: list[SecretName] = []
     networks: list[NetworkId] = []
     for one in delegation.capabilities:
@@ -384,9 +397,9 @@ def _secrets_and_network(delegation: Delegation) -> tuple[tuple[SecretName, ...]
 
 
 def listed_secret(resource: SpaceResource) -> SecretName:
-    """Return the secret that a resource names. Folders are rejected.
+    """Return the secret named by a resource.
 
-    A folder would include secrets that are added later.
+    Folders are rejected. A folder would include secrets that are added later.
 
     Raises:
         InvalidPortableDelegation: the resource is not that of one secret.
@@ -402,7 +415,10 @@ def listed_secret(resource: SpaceResource) -> SecretName:
 
 
 def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
-    """Return the terms of a run grant. The delegation must contain them exactly once (RN43)."""
+    """Return the conditions in a runner's grant (RN43).
+
+    The delegation must contain them exactly once.
+    """
     found = [
         *chain.from_iterable(map(_find_terms, delegation.facts)),
         *_terms_in_message(delegation.envelope),
@@ -421,9 +437,10 @@ def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
 
 
 def _find_terms(value: Json, depth: int = 0) -> Iterator[Json]:
-    """Find the terms of a run grant in a token fact. They must be at the top level.
+    """Find the conditions in the token of a runner's grant.
 
-    Raises InvalidPortableDelegation for nested terms and for terms of an unknown version.
+    They must be at the top level of a fact. Raises InvalidPortableDelegation for nested conditions,
+    and for conditions of an unknown version.
     """
     if isinstance(value, dict):
         for name, member in value.items():
@@ -460,7 +477,10 @@ def _terms_in_message(envelope: Cacao | UcanToken) -> Iterator[Json]:
 
 
 def _require_policy(policies: Sequence[Policy], delegation: Delegation) -> None:
-    """Check that the policies admit only approved code and only the granted secrets (RN46)."""
+    """Check that a grant's policies admit only approved code (RN46).
+
+    They must also admit only the granted secrets.
+    """
     paths = {one.resource.text for one in delegation.capabilities if one.ability == KV_GET}
     names_code = any(policy.is_allow_list and policy.receiver == "attested" for policy in policies)
     if not names_code or not any(set(policy.paths) == paths for policy in policies):
@@ -477,7 +497,10 @@ MAX_PROJECTS = 32
 
 
 def project_resource(developer: str, name: str) -> str:
-    """Return the resource URI of a project, in the space `projects` of its developer."""
+    """Return the resource URI of a developer's project.
+
+    The project is in the developer's space `projects`.
+    """
     return f"{space_of(developer, PROJECTS_SPACE).text}/kv/projects/{checked_project_name(name)}"
 
 
@@ -539,7 +562,7 @@ _TYPE = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationGrant:
-    """A verified grant to write generated secrets, as returned by `read_generation_grant`."""
+    """A verified grant that lets a runner write generated secrets."""
 
     owner: Principal
     secrets: frozenset[SecretName]
@@ -547,7 +570,10 @@ class GenerationGrant:
 
 
 def checked_generation_type(text: str) -> str:
-    """Return `text` if it is a valid type for generated secrets, or raise InvalidInput."""
+    """Validate and return the type of a generated secret.
+
+    Raises InvalidInput if the type is unknown.
+    """
     if _TYPE.fullmatch(text) is None:
         raise InvalidInput(
             "unknown type of generated secret",
@@ -560,7 +586,10 @@ def checked_generation_type(text: str) -> str:
 
 
 def checked_generated_name(name: str) -> str:
-    """Return `name` if it is a valid name for a generated secret, or raise InvalidSecretName."""
+    """Validate and return the name of a generated secret.
+
+    Raises InvalidSecretName if the name is not valid.
+    """
     if not is_secret_name(name) or not is_protected(name) or len(name) > MAX_NAME_CHARS:
         raise InvalidSecretName(
             f"the name of a generated secret must begin with {PROTECTED_PREFIX}, and have only"
@@ -571,7 +600,7 @@ def checked_generated_name(name: str) -> str:
 
 
 def generation_body(owner: str, scope: str | None, wanted: Mapping[str, str]) -> dict[str, Json]:
-    """Return the request body that asks a runner to generate secrets."""
+    """Return the body of a request for new secrets."""
     if not 1 <= len(wanted) <= MAX_GENERATED:
         raise InvalidInput(f"a request can generate 1 to {MAX_GENERATED} secrets")
     return {

@@ -1,4 +1,4 @@
-"""Names of secrets, and the paths of secrets in the `secrets` space.
+"""Names of secrets, and the paths under which they are stored.
 
     name                 vault key                     path of the stored envelope
     NAME                 secrets/NAME                  vault/secrets/NAME
@@ -29,7 +29,7 @@ _RESERVED_SCOPES = frozenset({"default", "global"})
 
 @dataclass(frozen=True, slots=True)
 class SecretName:
-    """A validated secret name, as returned by `parse_secret_name`.
+    """The validated name of a secret.
 
     Attributes:
         name: `^[A-Z][A-Z0-9_]*$`.
@@ -41,20 +41,23 @@ class SecretName:
 
     @property
     def label(self) -> str:
-        """The name for display: `NAME` or `scope/NAME`."""
+        """The secret's name for display, such as `NAME` or `scope/NAME`."""
         return self.name if self.scope is None else f"{self.scope}/{self.name}"
 
     @property
     def vault_key(self) -> str:
-        """The secret's storage key without the prefix `vault/`, such as `secrets/NAME`.
+        """The secret's storage key without the prefix `vault/`.
 
-        The label of the encrypted envelope contains this key.
+        An example is `secrets/NAME`. The label of the encrypted envelope contains this key.
         """
         return f"secrets/{'' if self.scope is None else 'scoped/'}{self.label}"
 
     @property
     def path(self) -> str:
-        """The path of the encrypted secret in the `secrets` space. Grants contain this path."""
+        """The path under which the encrypted secret is stored.
+
+        The path is in the `secrets` space. Grants contain this path.
+        """
         return VAULT_PREFIX + self.vault_key
 
 
@@ -77,7 +80,10 @@ def parse_secret_name(name: str, *, scope: str | None = None) -> SecretName:
 
 
 def parse_secret_label(label: str) -> SecretName:
-    """Parse the label of a secret, `NAME` or `scope/NAME` with a canonical scope."""
+    """Parse a secret's name of the form `NAME` or `scope/NAME`.
+
+    The scope must be in canonical form.
+    """
     scope, slash, name = label.rpartition("/")
     secret = parse_secret_name(name, scope=scope if slash else None)
     if secret.label != label:
@@ -86,7 +92,10 @@ def parse_secret_label(label: str) -> SecretName:
 
 
 def secret_at(path: str) -> SecretName | None:
-    """Parse a secret's path into its name and scope. Return None for other paths."""
+    """Parse the path of a secret into scope and name.
+
+    Returns None for other paths.
+    """
     scope, slash, name = (
         path.removeprefix(SCOPED_PREFIX).removeprefix(f"{VAULT_PREFIX}secrets/").rpartition("/")
     )
@@ -102,7 +111,10 @@ def is_protected(name: str) -> bool:
 
 
 def canonical_scope(scope: str) -> str:
-    """Convert a scope to lower case, and replace characters other than a-z and 0-9 with dashes."""
+    """Convert a scope to its canonical form.
+
+    Characters are converted to lower case, and all except a-z and 0-9 become dashes.
+    """
     trimmed = scope.strip()
     if not trimmed:
         raise InvalidSecretScope("Secret scope must be non-empty; omit scope for global secrets.")
@@ -118,19 +130,25 @@ def canonical_scope(scope: str) -> str:
 
 
 def list_prefix(scope: str | None) -> str:
-    """Return the path prefix of a scope's secrets. A grant to list secrets needs this prefix."""
+    """Return the path prefix of all secrets in a scope.
+
+    A grant to list secrets needs this prefix.
+    """
     if scope is None:
         return f"{VAULT_PREFIX}secrets/"
     return f"{SCOPED_PREFIX}{canonical_scope(scope)}/"
 
 
 def is_secret_name(text: str) -> bool:
-    """Return whether a string is a valid secret name without a scope."""
+    """Return whether a string is a valid name for a secret.
+
+    A scope in front of the name is not allowed.
+    """
     return _NAME.fullmatch(text) is not None
 
 
 def is_scope(text: str) -> bool:
-    """Return whether a part of a key is a scope in canonical form."""
+    """Return whether a string is a scope in canonical form."""
     try:
         return canonical_scope(text) == text
     except InvalidSecretScope:

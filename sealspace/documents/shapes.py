@@ -1,4 +1,6 @@
-"""Conversion of JSON values to msgspec types, with errors that name the invalid JSON member.
+"""Functions that convert JSON values to msgspec types.
+
+Errors name the invalid JSON member.
 
 Example:
     import msgspec
@@ -31,7 +33,10 @@ _MEMBER = re.compile(
 def shaped_at(
     where: str, value: object, shape: type[T], refuse: Callable[[str, str], NoReturn]
 ) -> T:
-    """Convert a value to a msgspec type, or call `refuse` with the error's path and message."""
+    """Convert a JSON value to a msgspec type.
+
+    If that fails, `refuse` is called with the error's path and message.
+    """
     try:
         return msgspec.convert(value, shape)
     except ValueError as exc:  # not only ValidationError: strings may be invalid Unicode

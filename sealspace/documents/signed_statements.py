@@ -1,4 +1,6 @@
-"""Signed JSON statements, for example about program versions and API keys (RN51).
+"""JSON statements that are signed by a key or a wallet (RN51).
+
+They are about program versions and API keys, for example.
 
     {"type": "sealspace.program.version/v1", "signer": DID, "statement": {…},
      "signature": base64url}
@@ -26,7 +28,7 @@ from encryption_network.canonical_json import canonical_bytes
 from encryption_network.network_errors import InvalidCanonicalJson
 
 from ..errors import StatementInvalid
-from ..wallets import AnyWallet, wallet_of
+from ..wallets import AnyWallet, signature_of, wallet_of
 
 MAX_STATEMENT_BYTES = 128 * 1024
 """Longest signed statement, bytes."""
@@ -37,13 +39,13 @@ _MEMBERS = frozenset({"type", "signer", "statement", "signature"})
 
 
 def sign_statement(kind: str, statement: Mapping[str, Json], signer: StatementSigner) -> bytes:
-    """Sign a statement, and return it as canonical JSON."""
+    """Sign a JSON statement, and encode the result as canonical JSON."""
     text = _text(kind, statement)
     if isinstance(signer, Ed25519Signer):
         did, signature = signer.did, signer.sign(text.encode())
     else:
         wallet = wallet_of(signer)
-        did, signature = wallet.did, wallet.sign_eip191(text)
+        did, signature = wallet.did, signature_of(wallet, text)
     document: dict[str, Json] = {
         "type": kind,
         "signer": did,
@@ -99,7 +101,7 @@ def read_statement(data: bytes, kind: str, *, signer: str) -> dict[str, Json]:
 
 
 def read_shaped(data: bytes, kind: str, shape: type[Shape], *, signer: str) -> Shape:
-    """Parse a signed statement as a msgspec type and verify its signature."""
+    """Verify a signed statement, and parse its content as a msgspec type."""
     try:
         return shaped(read_statement(data, kind, signer=signer), shape)
     except InvalidJson as exc:

@@ -44,7 +44,10 @@ __all__ = list(dict.fromkeys((*sealspace.__all__, *_OWN)))
 
 
 def __getattr__(name: str) -> object:
-    """Import an exported name on first use, preferring the synchronous implementation."""
+    """Import an exported name on first use.
+
+    The synchronous implementation is preferred.
+    """
     if name in _OWN:
         from importlib import import_module
 
@@ -58,5 +61,8 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Return all names that this module exports, including names that are not loaded yet."""
+    """Return all names that this module exports.
+
+    Names that are not loaded yet are included.
+    """
     return sorted({*globals(), *__all__})

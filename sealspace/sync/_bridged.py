@@ -1,4 +1,4 @@
-"""Synchronous classes derived from asynchronous ones.
+"""Synchronous versions of asynchronous classes.
 
 `class Kv(Bridged, of=kv.Kv)` gets every public member of `kv.Kv` that it does not define itself.
 The types for type checkers are in generated `.pyi` files (`make pages`).
@@ -23,7 +23,7 @@ COUNTERPARTS: dict[object, type["Bridged"]] = {}
 
 
 class Bridged:
-    """A synchronous service.
+    """The base class for synchronous versions of asynchronous classes.
 
     Args:
         inner: the asynchronous service, used only in the loop.
@@ -43,13 +43,16 @@ class Bridged:
         self._thread = thread
 
     def _bridged(self, value: object) -> object:
-        """Return a synchronous wrapper of an asynchronous service, or any other value unchanged."""
+        """Wrap an asynchronous service for synchronous callers.
+
+        Any other value is returned unchanged.
+        """
         found = COUNTERPARTS.get(type(value))
         return value if found is None else found(value, self._thread)
 
 
 def _counterpart(member: Any) -> object:
-    """Return the synchronous version of a method or property of an asynchronous class."""
+    """Return the synchronous version of a method or property."""
     if isinstance(member, property):
         return property(lambda self: self._bridged(member.__get__(self._inner)), doc=member.__doc__)
     returns = inspect.signature(member).return_annotation
@@ -87,7 +90,10 @@ def _counterpart(member: Any) -> object:
 
 
 def alone(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap an asynchronous function so that it runs synchronously in its own event loop."""
+    """Return a synchronous version of an asynchronous function.
+
+    Each call runs in an event loop of its own.
+    """
 
     def call(*args: Any, **kwargs: Any) -> object:
         thread = LoopThread(close=_nothing, leave=lambda: None)
@@ -100,11 +106,13 @@ def alone(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 async def _nothing() -> None:
-    """Do nothing on close, because the wrapped function closes its own resources."""
+    pass  # the wrapped function closes its own resources
 
 
 def described(method: Any, returns: object = None) -> Callable[[Any], Callable[..., Any]]:
-    """Return a decorator that copies a function's name, signature and documentation.
+    """Return a decorator that copies a function's metadata.
+
+    The metadata is the name, the signature and the docstring.
 
     Args:
         method: the wrapped function.

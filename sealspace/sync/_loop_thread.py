@@ -1,4 +1,4 @@
-"""An event loop in its own thread that runs the asynchronous client for synchronous callers.
+"""An event loop that runs in its own thread.
 
 Each client has its own loop. A wallet that waits for a person, or a slow verifier, blocks only its
 own client, and a closed client leaves nothing behind. The thread is a daemon, because the
@@ -33,7 +33,9 @@ _END = object()
 
 
 class LoopThread:
-    """A thread that runs coroutines for other threads. The first call starts the thread.
+    """A thread that runs coroutines for other threads.
+
+    The first call starts the thread.
 
     Args:
         close: closes the resources of the coroutines; awaited in the loop after the last call.
@@ -61,7 +63,7 @@ class LoopThread:
         coroutine: Coroutine[object, object, Result],
         calls: Calls | None = None,
     ) -> Result:
-        """Run a coroutine in the loop and wait for its result.
+        """Run a coroutine in the event loop and wait for its result.
 
         A coroutine that cannot run is closed.
 
@@ -92,16 +94,19 @@ class LoopThread:
             del future  # breaks the cycle future, exception, traceback, this frame
 
     def iterate(self, items: AsyncIterator[Result]) -> Iterator[Result]:
-        """Yield the items of an asynchronous iterator, fetching each item on demand.
+        """Yield the items of an asynchronous iterator.
 
-        An abandoned iteration needs no cleanup: the loop closes asynchronous generators when they
-        are collected.
+        Each item is fetched on demand. An abandoned iteration needs no cleanup: the loop closes
+        asynchronous generators when they are collected.
         """
         while (item := self.run(_next(items))) is not _END:
             yield item  # type: ignore[misc]  # only the sentinel is no item
 
     def close(self, *, wait_s: float | None = None) -> None:
-        """Cancel running calls, close the resources, and wait for the thread to end."""
+        """Stop the event loop and its thread.
+
+        Running calls are cancelled, and the resources are closed.
+        """
         with self._lock:
             self._closed = True
             thread = self._thread
@@ -112,12 +117,12 @@ class LoopThread:
             thread.join(wait_s)
 
     def abandon(self) -> None:
-        """Reset this object after a fork, because the child process lacks the event loop's thread.
+        """Reset this object in a forked child process.
 
-        Nothing of the parent's loop may be closed or collected here. Both processes share one epoll
-        instance, so a socket removed from it here is removed for the parent too. The thread's stack
-        is gone, but its references stay for ever: the loop, and through `close` the client and its
-        connections.
+        The child process does not have the event loop's thread. Nothing of the parent's loop may be
+        closed or collected here. Both processes share one epoll instance, so a socket removed from
+        it here is removed for the parent too. The thread's stack is gone, but its references stay
+        for ever: the loop, and through `close` the client and its connections.
         """
         if self._dropped is not None:
             self._dropped.detach()
@@ -153,11 +158,11 @@ class LoopThread:
         return self._loop
 
     def _end(self, coroutine: Coroutine[object, object, Result]) -> None:
-        """Cancel a coroutine whose caller was interrupted. A finished coroutine is ignored.
+        """Cancel a coroutine whose caller was interrupted.
 
-        A signal handler may raise at any line, even after the loop got the coroutine and before
-        this thread got the future. Therefore the loop finds the task; it starts earlier submissions
-        first.
+        A finished coroutine is ignored. A signal handler may raise at any line, even after the loop
+        got the coroutine and before this thread got the future. Therefore the loop finds the task;
+        it starts earlier submissions first.
         """
         if self._loop is not None and getcoroutinestate(coroutine) != CORO_CLOSED:
             with suppress(RuntimeError):  # the loop has ended and cancelled its tasks
@@ -196,7 +201,10 @@ def _serve(
 
 
 def _cancel(coroutine: Coroutine[object, object, object]) -> None:
-    """Cancel a coroutine's task, or close the coroutine if it never started."""
+    """Cancel the task of a coroutine.
+
+    A coroutine that never started has no task, and is closed.
+    """
     task = next((one for one in asyncio.all_tasks() if one.get_coro() is coroutine), None)
     if task is None:
         coroutine.close()
@@ -225,7 +233,10 @@ async def _next(items: AsyncIterator[object]) -> object:
 
 
 def _at_exit() -> None:
-    """Stop the loops of unclosed clients, and abandon loops that do not stop in time."""
+    """Stop the event loops of clients that were not closed.
+
+    Loops that do not stop in time are abandoned.
+    """
     threads = list(_THREADS)
     for thread in threads:
         thread.close(wait_s=0)

@@ -1,4 +1,4 @@
-"""The synchronous client, which connects to one node and authenticates with a session.
+"""A synchronous client for one node.
 
 It is `sealspace.client.Client` with calls that wait for their result.
 
@@ -17,10 +17,10 @@ from ._loop_thread import LoopThread
 
 
 class Client(Bridged, of=asynchronous.Client):
-    """A synchronous client that connects to one node and authenticates with a session.
+    """A synchronous client for one node.
 
-    Use it in `with`, or call `close`. Any number of threads may use it at once. Its arguments and
-    errors are those of `sealspace.client.Client`.
+    The client authenticates with a session. Use it in `with`, or call `close`. Any number of
+    threads may use it at once. Its arguments and errors are those of `sealspace.client.Client`.
     """
 
     @described(asynchronous.Client.__init__)
@@ -35,7 +35,7 @@ class Client(Bridged, of=asynchronous.Client):
         self.close()
 
     def close(self) -> None:
-        """Close the connections.
+        """Close the connections to the node.
 
         Running calls of other threads end with ClientClosed.
         """

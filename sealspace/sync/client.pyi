@@ -6,7 +6,7 @@ from capabilities.clock_and_entropy import Clock, Entropy
 from capabilities.signatures import Ed25519Signer
 from sealspace.apps.attestation import Family, ReleaseTerms
 from sealspace.documents.node_evidence import NodeAttestation, NodeEvidence, NodeRequirement
-from sealspace.session import Session
+from sealspace.session import Grant, Session
 from sealspace.sync.services import (
     Attestation,
     Backends,
@@ -27,10 +27,10 @@ from sealspace.wire.sign_in import SignIn
 from sealspace.wire.transport import TransportSettings
 
 class Client:
-    """A synchronous client that connects to one node and authenticates with a session.
+    """A synchronous client for one node.
 
-    Use it in `with`, or call `close`. Any number of threads may use it at once. Its arguments and
-    errors are those of `sealspace.client.Client`.
+    The client authenticates with a session. Use it in `with`, or call `close`. Any number of
+    threads may use it at once. Its arguments and errors are those of `sealspace.client.Client`.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Client:
     def __enter__(self) -> Self: ...
     def __exit__(self, *_: object) -> None: ...
     def close(self) -> None:
-        """Close the connections.
+        """Close the connections to the node.
 
         Running calls of other threads end with ClientClosed.
         """
@@ -59,14 +59,16 @@ class Client:
 
     @property
     def session(self) -> Session:
-        """The session with which the client authenticates.
+        """The session that authenticates the client's requests.
 
         Raises:
             NotSignedIn: no session is signed in.
         """
 
     def info(self) -> NodeInfo:
-        """Return the node's identity, version and features. The result is cached.
+        """Return the node's identity, version and features.
+
+        The result is cached.
 
         Raises:
             NodeMismatch: the node uses another protocol version, or is not the pinned node.
@@ -74,9 +76,9 @@ class Client:
         """
 
     def release_terms(self, family: Family | None = None) -> ReleaseTerms:
-        """Return the terms on which the node accepts backends, and the status of its collateral.
+        """Return the node's conditions for releasing keys to backends.
 
-        The terms are not signed.
+        The answer includes the status of the node's collateral. The terms are not signed.
 
         Args:
             family: the platform family to ask about; None: no family.
@@ -86,7 +88,7 @@ class Client:
         """
 
     def node_attestation(self) -> NodeAttestation:
-        """Fetch the node's own attestation evidence without verifying it.
+        """Fetch the node's attestation evidence without verifying it.
 
         `tee_backend.attestation.node_verifier` verifies it.
 
@@ -96,7 +98,9 @@ class Client:
         """
 
     def node_evidence(self) -> NodeEvidence:
-        """Return the node's verified evidence. It is cached, and fetched again when it is too old.
+        """Return the node's verified attestation evidence.
+
+        The evidence is cached, and fetched again when it is too old.
 
         Raises:
             NodeEvidenceRefused: the evidence was rejected.
@@ -105,11 +109,12 @@ class Client:
         """
 
     def sign_in(self, wallet: AnyWallet, asked: SignIn | None = None) -> Session:
-        """Sign in with a wallet that signs one message to authorise a fresh session key.
+        """Sign in with a wallet.
 
-        On a node that hosts spaces by itself (the default), the owner's space for secrets and
-        default encryption network exist afterwards. On any other node, the wallet signs a second
-        message to host them. Each delegation in `asked.received` takes one more signature.
+        The wallet signs one message, which authorises a fresh session key. On a node that hosts
+        spaces by itself (the default), the owner's space for secrets and default encryption network
+        exist afterwards. On any other node, the wallet signs a second message to host them. Each
+        delegation in `asked.received` takes one more signature.
 
         Args:
             wallet: the owner's wallet, or an account of eth-account.
@@ -126,12 +131,30 @@ class Client:
             NodeMismatch, NodeRefused, TransportError: a request failed.
         """
 
+    def authorize_key(self, wallet: AnyWallet, did: str, asked: SignIn | None = None) -> Grant:
+        """Sign in a key of another program of the same owner, such as the owner's browser.
+
+        Whoever has that key can act as the owner until the sign-in ends. Let the owner compare
+        the key with the other program first. This client's session does not change.
+
+        Args:
+            wallet: the owner's wallet, or an account of eth-account.
+            did: the key, `did:key` with Ed25519.
+            asked: as in `sign_in`; received delegations are not passed on.
+        Returns:
+            The sign-in, registered with the node. Its `header` is for the other program.
+        Raises:
+            InvalidInput: the key is not a did:key with Ed25519, or the lifetime is not valid.
+            SpacesNotHosted, NodeMismatch, NodeRefused, TransportError: as `sign_in`.
+        """
+
     def sign_in_with_key(
         self, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ...
     ) -> Session:
-        """Sign in with an Ed25519 key, such as the key of an agent. No wallet is needed.
+        """Sign in with an Ed25519 key, without a wallet.
 
-        The session's owner is the key's own DID (`did:key`).
+        The key may be that of an agent, for example. The session's owner is the key's own DID
+        (`did:key`).
 
         Args:
             key: a signer or a 32-byte seed; only a session made from a seed can be stored.
@@ -170,7 +193,9 @@ class Client:
         """
 
     def public(self, space: str) -> PublicKv:
-        """Return an object for reading the values in a public space. No sign-in is needed.
+        """Return an object for reading the values in a public space.
+
+        No sign-in is needed.
 
         Args:
             space: full id of a space named `public`.
@@ -191,7 +216,9 @@ class Client:
         """
 
     def programs(self, developer: str | None = None, *, public: bool = False) -> Programs:
-        """Return an object for publishing and reading a developer's programs for runners.
+        """Return an object for publishing and reading a developer's programs.
+
+        Runners execute these programs.
 
         Args:
             developer: DID; None: the owner for whom this session acts.
@@ -203,7 +230,7 @@ class Client:
 
     @property
     def encryption(self) -> Encryption:
-        """Methods for encrypting and decrypting data, and for managing encryption networks."""
+        """Methods for encrypting data and managing encryption networks."""
 
     @property
     def delegations(self) -> Delegations:
@@ -219,12 +246,15 @@ class Client:
 
     @property
     def runners(self) -> Runners:
-        """Methods for granting secrets to runners, limited to chosen programs and callers."""
+        """Methods for granting secrets to program runners.
+
+        A grant is limited to chosen programs and callers.
+        """
 
     @property
     def receipts(self) -> Receipts:
-        """Methods for fetching and verifying the node's receipts for key releases."""
+        """Methods for fetching and verifying receipts for key releases."""
 
     @property
     def withdrawals(self) -> Withdrawals:
-        """Methods for withdrawing the owner's trust in code, backends and evidence."""
+        """Methods for withdrawing trust in code, backends and evidence."""

@@ -1,4 +1,4 @@
-"""Synchronous versions of the client's services, with the same methods."""
+"""Synchronous versions of the client's services."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,91 +12,91 @@ deliver = alone(backends.deliver)
 
 
 class Kv(Bridged, of=aio.Kv):
-    """The client for reading and writing the values in a space. Use `Client.kv` to get an instance.
+    """A client that reads and writes values in a space.
 
-    See `sealspace.kv.Kv`.
+    Use `Client.kv` to get an instance. See `sealspace.kv.Kv`.
     """
 
     @described(aio.Kv.list, Iterator[str])
     def list(self, *args: Any, **kwargs: Any) -> Any:
-        """Yield all keys with a prefix, fetching one page at a time."""
+        """Yield all keys with a given prefix."""
         # Not key by key: each switch to the client's thread takes 80 µs.
         for page in self.pages(*args, **kwargs):
             yield from page.keys
 
 
 class PublicKv(Bridged, of=aio.PublicKv):
-    """Read access to a public space. Use `Client.public` to get an instance.
+    """A client that reads values from a public space.
 
-    See `sealspace.spaces.PublicKv`.
+    Use `Client.public` to get an instance. See `sealspace.spaces.PublicKv`.
     """
 
 
 class Secrets(Bridged, of=aio.Secrets):
-    """The client for an owner's secrets. Use `Client.secrets` to get an instance.
+    """A client that reads and writes an owner's secrets.
 
-    See `sealspace.secrets.Secrets`.
+    Use `Client.secrets` to get an instance. See `sealspace.secrets.Secrets`.
     """
 
 
 class Spaces(Bridged, of=aio.Spaces):
-    """The client for an owner's spaces. Use `Client.spaces` to get an instance.
+    """A client that lists and creates an owner's spaces.
 
-    See `sealspace.spaces.Spaces`.
+    Use `Client.spaces` to get an instance. See `sealspace.spaces.Spaces`.
     """
 
 
 class Encryption(Bridged, of=aio.Encryption):
-    """Methods for encrypting and decrypting data. Use `Client.encryption` to get an instance.
+    """A client that encrypts and decrypts data.
 
-    See `sealspace.encryption.Encryption`.
+    Use `Client.encryption` to get an instance. See `sealspace.encryption.Encryption`.
     """
 
 
 class Delegations(Bridged, of=aio.Delegations):
-    """Methods for managing delegations. Use `Client.delegations` to get an instance.
+    """A client that manages delegations.
 
-    See `sealspace.delegations.Delegations`.
+    Use `Client.delegations` to get an instance. See `sealspace.delegations.Delegations`.
     """
 
 
 class Attestation(Bridged, of=aio.Attestation):
-    """Methods for submitting attestation evidence. Use `Client.attestation` to get an instance.
+    """A client that submits attestation evidence.
 
-    See `sealspace.apps.attestation.Attestation`.
+    Use `Client.attestation` to get an instance. See `sealspace.apps.attestation.Attestation`.
     """
 
 
 class Backends(Bridged, of=aio.Backends):
-    """Methods for granting secrets to backends. Use `Client.backends` to get an instance.
+    """A client that grants secrets to backends.
 
-    See `sealspace.apps.backends.Backends`.
+    Use `Client.backends` to get an instance. See `sealspace.apps.backends.Backends`.
     """
 
 
 class Programs(Bridged, of=aio.Programs):
-    """Access to a developer's programs. Use `Client.programs` to get an instance.
+    """A client that publishes a developer's programs.
 
-    See `sealspace.apps.programs.Programs`.
+    Use `Client.programs` to get an instance. See `sealspace.apps.programs.Programs`.
     """
 
 
 class Runners(Bridged, of=aio.Runners):
-    """Methods for granting secrets to runners. Use `Client.runners` to get an instance.
+    """A client that grants secrets to runners.
 
-    See `sealspace.apps.runners.Runners`.
+    Use `Client.runners` to get an instance. See `sealspace.apps.runners.Runners`.
     """
 
 
 class Receipts(Bridged, of=aio.Receipts):
-    """Access to a node's key-release receipts. Use `Client.receipts` to get an instance.
+    """A client that fetches the receipts of key releases.
 
-    See `sealspace.receipts.Receipts`.
+    Use `Client.receipts` to get an instance. See `sealspace.receipts.Receipts`.
     """
 
 
 class Withdrawals(Bridged, of=aio.Withdrawals):
-    """Methods for withdrawing trust in backends. Use `Client.withdrawals` to get an instance.
+    """A client for withdrawing an owner's trust in backends.
 
-    See `sealspace.encryption.Withdrawals`.
+    Use `Client.withdrawals` to get an instance. See `sealspace.encryption.Withdrawals`.
     """

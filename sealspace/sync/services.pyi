@@ -42,7 +42,9 @@ def fetch_evidence(
     entropy: Entropy | None = None,
     settings: TransportSettings | None = None,
 ) -> Seen:
-    """Fetch a backend's evidence with a fresh nonce, and verify the evidence.
+    """Fetch and verify a backend's attestation evidence.
+
+    The request contains a fresh nonce.
 
     Args:
         url: address of the backend: `https://…`, or `http://…` on this machine.
@@ -65,7 +67,9 @@ def fetch_evidence(
 def deliver(
     url: str, *portables: PortableDelegation, settings: TransportSettings | None = None
 ) -> None:
-    """Send grants to their backend. The node keeps the grants even if the backend rejects them.
+    """Send grants to a backend.
+
+    The node keeps the grants even if the backend rejects them.
 
     Args:
         url: address of the backend.
@@ -78,9 +82,9 @@ def deliver(
     """
 
 class Kv:
-    """The client for reading and writing the values in a space. Use `Client.kv` to get an instance.
+    """A client that reads and writes values in a space.
 
-    See `sealspace.kv.Kv`.
+    Use `Client.kv` to get an instance. See `sealspace.kv.Kv`.
     """
 
     @property
@@ -102,7 +106,9 @@ class Kv:
         """
 
     def get_if_changed(self, key: str, etag: str, *, max_bytes: int = ...) -> Value | None:
-        """Read a value if its version differs from `etag`.
+        """Read a value if it has changed since a known version.
+
+        The value has changed if its version differs from `etag`.
 
         Returns:
             The value, or None if its version is `etag`.
@@ -111,14 +117,29 @@ class Kv:
         """
 
     def metadata(self, key: str) -> Value:
-        """Read a value's version and metadata. The `body` of the result is empty.
+        """Read the version and the metadata of a value.
+
+        The `body` of the result is empty.
 
         Raises:
             SealspaceError: as `get`.
         """
 
+    def metadata_many(self, keys: Iterable[str]) -> dict[str, Value]:
+        """Read the versions and the metadata of several values.
+
+        One request reads up to 100. The `body` of each result is empty.
+
+        Returns:
+            Key to metadata, in the order of the keys, without the keys that have no value.
+        Raises:
+            SealspaceError: as `metadata`, except NotFound; nothing is returned then.
+        """
+
     def size_bytes(self, key: str) -> int:
-        """Return the size of a value in bytes without downloading the value. Requires `kv/get`.
+        """Return the size of a value in bytes.
+
+        The value is not downloaded, but `kv/get` is required.
 
         Raises:
             SealspaceError: as `get`.
@@ -134,7 +155,9 @@ class Kv:
         if_absent: bool = False,
         if_match: str | None = None,
     ) -> str:
-        """Write a value. It is durable when the call returns.
+        """Write a value.
+
+        The value is durable when the call returns.
 
         Args:
             key: the key.
@@ -155,9 +178,9 @@ class Kv:
         """
 
     def get_many(self, keys: Iterable[str], *, max_bytes: int = ...) -> dict[str, Value]:
-        """Read several values, with up to 100 in each request.
+        """Read several values.
 
-        Values of one request are read at the same moment.
+        One request reads up to 100 values. Values of one request are read at the same moment.
 
         Args:
             keys: the keys.
@@ -171,10 +194,11 @@ class Kv:
     def put_many(
         self, values: Mapping[str, bytes | str], *, content_type: str | None = None
     ) -> dict[str, str]:
-        """Write several values durably, in as few commits as possible.
+        """Write several values.
 
-        One commit takes up to 250 values of at most 64 KiB each, 4 MiB together, and writes all of
-        them or none. Larger values are written after that, one by one.
+        The values are durable when the call returns. One commit takes up to 250 values of at most
+        64 KiB each, 4 MiB together, and writes all of them or none. Larger values are written after
+        that, one by one.
 
         Args:
             values: key to bytes or text, as in `put`.
@@ -188,7 +212,9 @@ class Kv:
         """
 
     def delete_many(self, keys: Iterable[str]) -> None:
-        """Delete several values in atomic commits of up to 250 values each.
+        """Delete several values.
+
+        The values are deleted in atomic commits of up to 250 values each.
 
         Raises:
             NotFound: one of the keys never had a value.
@@ -197,7 +223,9 @@ class Kv:
         """
 
     def stream(self, key: str, *, max_bytes: int = ...) -> Iterator[bytes]:
-        """Yield the bytes of a value in pieces, with only one piece in memory at a time.
+        """Yield the bytes of a value in pieces.
+
+        Only one piece is in memory at a time.
 
         Args:
             key: the key.
@@ -216,7 +244,9 @@ class Kv:
         progress: Progress | None = None,
         max_bytes: int = ...,
     ) -> Value:
-        """Download a value of any size to a file, one piece at a time.
+        """Download a value to a file.
+
+        The value can have any size: only one piece is in memory at a time.
 
         Args:
             key: the key.
@@ -244,7 +274,9 @@ class Kv:
         if_match: str | None = None,
         progress: Progress | None = None,
     ) -> str:
-        """Upload a value of any size from a file. It is durable when the call returns.
+        """Upload a value from a file.
+
+        The value can have any size. It is durable when the call returns.
 
         Args:
             key: the key.
@@ -265,7 +297,9 @@ class Kv:
         """
 
     def delete(self, key: str, *, if_match: str | None = None) -> str | None:
-        """Delete a value. The deletion is durable when the call returns.
+        """Delete a value.
+
+        The deletion is durable when the call returns.
 
         Returns:
             The version of the removed value; None if it was already deleted.
@@ -278,10 +312,10 @@ class Kv:
     def signed_url(
         self, key: str, *, ttl_s: int | None = None, at_most: bool = False, etag: str | None = None
     ) -> SignedUrl:
-        """Create a URL that lets anyone read one version of a value for up to five minutes.
+        """Create a URL that lets anyone read a value.
 
-        The URL stops working when a grant of this session expires or is revoked, or when the value
-        changes.
+        The URL is for one version of the value, and is valid for up to five minutes. The URL stops
+        working when a grant of this session expires or is revoked, or when the value changes.
 
         Args:
             key: the key.
@@ -298,7 +332,7 @@ class Kv:
         """
 
     def list_page(self, prefix: str = "", *, limit: int = ..., cursor: str | None = None) -> Page:
-        """Read one page of the keys that begin with a prefix.
+        """Return one page of the keys with a given prefix.
 
         Args:
             prefix: the common beginning; "" is the whole space. The session needs
@@ -314,14 +348,18 @@ class Kv:
         """
 
     def list(self, prefix: str = "", *, page_keys: int = ...) -> Iterator[str]:
-        """Yield all keys with a prefix in ascending order, fetching one page at a time.
+        """Yield all keys with a given prefix.
+
+        The keys are in ascending order, and are fetched page by page.
 
         Raises:
             SealspaceError: as `pages`.
         """
 
     def pages(self, prefix: str = "", *, page_keys: int = ...) -> Iterator[Page]:
-        """Yield pages of the keys that begin with a prefix, in ascending order.
+        """Yield all keys with a given prefix, one page at a time.
+
+        The keys are in ascending order.
 
         Raises:
             MalformedAnswer: the list does not advance or has no end.
@@ -329,9 +367,9 @@ class Kv:
         """
 
 class PublicKv:
-    """Read access to a public space. Use `Client.public` to get an instance.
+    """A client that reads values from a public space.
 
-    See `sealspace.spaces.PublicKv`.
+    Use `Client.public` to get an instance. See `sealspace.spaces.PublicKv`.
     """
 
     @property
@@ -339,7 +377,9 @@ class PublicKv:
         """The id of this space."""
 
     def get(self, key: str, *, max_bytes: int = ...) -> Value:
-        """Read a value. Apart from the content type, nodes do not publish its metadata.
+        """Read a value.
+
+        Of the metadata, nodes publish only the content type.
 
         Args:
             key: the key.
@@ -352,16 +392,19 @@ class PublicKv:
         """
 
     def get_if_changed(self, key: str, etag: str, *, max_bytes: int = ...) -> Value | None:
-        """Read a value, or return None if its version is still `etag`.
+        """Read a value if it has changed since a known version.
+
+        Returns None if the version is still `etag`.
 
         Raises:
             SealspaceError: as `get`.
         """
 
     def list(self, prefix: str = "", *, page_keys: int = ...) -> Iterator[str]:
-        """Yield all keys with a prefix in ascending order. A nonexistent space has no keys.
+        """Yield all keys with a given prefix.
 
-        The keys are fetched page by page.
+        The keys are in ascending order, and are fetched page by page. A space that does not exist
+        has no keys.
 
         Args:
             prefix: the common beginning; "" is the whole space.
@@ -373,13 +416,15 @@ class PublicKv:
         """
 
 class Secrets:
-    """The client for an owner's secrets. Use `Client.secrets` to get an instance.
+    """A client that reads and writes an owner's secrets.
 
-    See `sealspace.secrets.Secrets`.
+    Use `Client.secrets` to get an instance. See `sealspace.secrets.Secrets`.
     """
 
     def resource(self, name: str, *, scope: str | None = None) -> str:
-        """Return the resource URI to use in a grant to read a secret.
+        """Return the resource URI of a secret.
+
+        The URI is for grants that let their recipient read the secret.
 
         Raises:
             InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
@@ -394,10 +439,11 @@ class Secrets:
         if_absent: bool = False,
         if_match: str | None = None,
     ) -> str:
-        """Encrypt and store a secret. It is durable when the call returns.
+        """Encrypt and store a secret.
 
-        This needs `kv/put` on the path, but not decrypt. Both stored times are those of this call,
-        even over an older secret: its first time could only be read with decrypt.
+        The secret is durable when the call returns. The call needs `kv/put` on the path, but not
+        decrypt. Both stored times are those of this call, even over an older secret: its first time
+        could only be read with decrypt.
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
@@ -421,7 +467,9 @@ class Secrets:
     def put_generated(
         self, name: str, value: str, generated: Generated, *, scope: str | None = None
     ) -> str:
-        """Encrypt and store a runner-generated secret, unless its name is already in use (RN145).
+        """Encrypt and store a secret that a runner generated (RN145).
+
+        An existing secret of the same name is not replaced.
 
         Args:
             name: begins with `PROTECTED_`.
@@ -436,9 +484,10 @@ class Secrets:
         """
 
     def put_many(self, values: Mapping[str, str | bytes], *, scope: str | None = None) -> None:
-        """Encrypt and store several secrets in one scope, committing up to 250 at a time.
+        """Encrypt and store several secrets.
 
-        A commit stores all of its secrets or none.
+        The secrets are in one scope. Up to 250 secrets are committed at a time, all of them or
+        none.
 
         Raises:
             BatchIncomplete: one commit failed after others succeeded; it lists the written paths.
@@ -448,7 +497,9 @@ class Secrets:
     def get(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> str | bytes:
-        """Read and decrypt a secret. Return a string or bytes, depending on what was stored.
+        """Read and decrypt a secret.
+
+        Returns a string or bytes, depending on what was stored.
 
         Raises:
             SealspaceError: as `read`.
@@ -457,7 +508,7 @@ class Secrets:
     def get_text(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> str:
-        """Read and decrypt a secret, and return it as a string.
+        """Read and decrypt a secret that is text.
 
         Raises:
             InvalidSecretPayload: the secret is bytes.
@@ -467,7 +518,9 @@ class Secrets:
     def get_many(
         self, names: Iterable[str], *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> dict[str, str | bytes]:
-        """Read and decrypt several secrets in one scope, up to eight concurrently.
+        """Read and decrypt several secrets.
+
+        The secrets are in one scope. Up to eight are decrypted concurrently.
 
         Returns:
             Name to value, in the order of the names, without secrets that do not exist.
@@ -478,7 +531,9 @@ class Secrets:
     def read(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
     ) -> Secret:
-        """Read and decrypt a secret, and return it with its timestamps and version.
+        """Read and decrypt a secret, with its metadata.
+
+        The metadata includes the version and the timestamps.
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
@@ -496,7 +551,9 @@ class Secrets:
         """
 
     def version(self, name: str, *, scope: str | None = None) -> str:
-        """Return the version of a secret's envelope. This needs only `kv/metadata` on the path.
+        """Return the version of a secret.
+
+        The version is that of the stored envelope. The call needs only `kv/metadata` on the path.
 
         Raises:
             NotFound: there is no such secret.
@@ -505,14 +562,18 @@ class Secrets:
         """
 
     def envelope(self, name: str, *, scope: str | None = None) -> InlineEnvelope:
-        """Read a secret's envelope without decrypting it. This needs only `kv/get` on the path.
+        """Read a secret without decrypting it.
+
+        The call needs only `kv/get` on the path.
 
         Raises:
             SealspaceError: as `read`, except for the errors of decryption.
         """
 
     def delete(self, name: str, *, scope: str | None = None) -> None:
-        """Delete a secret. The deletion is durable when the call returns.
+        """Delete a secret.
+
+        The deletion is durable when the call returns.
 
         Raises:
             NotFound: there is no such secret; it was deleted already or never existed.
@@ -521,7 +582,9 @@ class Secrets:
         """
 
     def list(self, *, scope: str | None = None) -> tuple[str, ...]:
-        """Return the names of the secrets in one scope, in ascending order.
+        """Return the names of the secrets in a scope.
+
+        The names are in ascending order.
 
         Args:
             scope: None for global secrets only.
@@ -531,23 +594,26 @@ class Secrets:
         """
 
     def scopes(self) -> tuple[str, ...]:
-        """Return the scopes that contain secrets, in ascending order.
+        """Return the scopes that contain secrets.
 
-        This needs `kv/list` on `vault/secrets/scoped/`.
+        The scopes are in ascending order. This needs `kv/list` on `vault/secrets/scoped/`.
 
         Raises:
             NotGranted, NodeRefused, TransportError: the request failed.
         """
 
 class Spaces:
-    """The client for an owner's spaces. Use `Client.spaces` to get an instance.
+    """A client that lists and creates an owner's spaces.
 
-    See `sealspace.spaces.Spaces`.
+    Use `Client.spaces` to get an instance. See `sealspace.spaces.Spaces`.
     """
 
     @property
     def rights(self) -> tuple[Capability, ...]:
-        """The capabilities that the methods of this class require. See `Delegations.add_right`."""
+        """The capabilities that the methods of this class require.
+
+        See `Delegations.add_right`.
+        """
 
     def list(self) -> tuple[SpaceEntry, ...]:
         """Return the owner's spaces, ordered by id.
@@ -558,7 +624,7 @@ class Spaces:
         """
 
     def create(self, name: str) -> SpaceEntry:
-        """Create a space for the owner on the node.
+        """Create a space for the owner.
 
         Args:
             name: letters, digits, `-` and `_`; a node may accept more.
@@ -569,7 +635,7 @@ class Spaces:
         """
 
     def info(self, name: str) -> SpaceEntry:
-        """Return the description of one of the owner's spaces.
+        """Return information about one of the owner's spaces.
 
         Args:
             name: short name or id.
@@ -579,13 +645,13 @@ class Spaces:
         """
 
 class Encryption:
-    """Methods for encrypting and decrypting data. Use `Client.encryption` to get an instance.
+    """A client that encrypts and decrypts data.
 
-    See `sealspace.encryption.Encryption`.
+    Use `Client.encryption` to get an instance. See `sealspace.encryption.Encryption`.
     """
 
     def network(self, name: str = ..., *, owner: str | None = None) -> NetworkId:
-        """Return the id of an encryption network from its name and its owner's DID.
+        """Return the id of an encryption network.
 
         Args:
             name: name of the network.
@@ -596,11 +662,12 @@ class Encryption:
         """
 
     def descriptor(self, network: NetworkId) -> Descriptor:
-        """Return a network's descriptor, which contains its public key.
+        """Return the descriptor of an encryption network.
 
-        The descriptor is cached until a request for the network is refused. The key is pinned in
-        `Client.session`: a different key is rejected later (EN30). A client with
-        `require_node_evidence` verifies the node's evidence first.
+        The descriptor contains the network's public key. The descriptor is cached until a request
+        for the network is refused. The key is pinned in `Client.session`: a different key is
+        rejected later (EN30). A client with `require_node_evidence` verifies the node's evidence
+        first.
 
         Returns:
             The descriptor of the requested network, signed by this client's node for a fresh nonce,
@@ -615,7 +682,9 @@ class Encryption:
         """
 
     def accept(self, pin: NetworkPin) -> None:
-        """Pin a network's public key in the session, replacing any key pinned earlier.
+        """Trust a given public key of an encryption network.
+
+        The session pins the key, which replaces any key pinned earlier.
 
         Args:
             pin: `NetworkKeyChanged.offered`, once it is clear why the key changed; or a key that
@@ -625,7 +694,9 @@ class Encryption:
         """
 
     def ensure_network(self, name: str = ...) -> Descriptor:
-        """Return the descriptor of the owner's named network. Create the network if necessary.
+        """Create an encryption network unless it exists.
+
+        Returns the descriptor of the owner's network with this name.
 
         Raises:
             NotGranted: the session may not create networks.
@@ -634,7 +705,9 @@ class Encryption:
         """
 
     def revoke_network(self, network: NetworkId) -> None:
-        """Permanently revoke a network. The node no longer opens data sealed to it.
+        """Revoke an encryption network permanently.
+
+        The node no longer opens data sealed to it.
 
         Raises:
             NotGranted: the session does not have `tinycloud.encryption/network.revoke` on it.
@@ -642,7 +715,7 @@ class Encryption:
         """
 
     def policy(self, network: NetworkId) -> Policy | None:
-        """Return a network's attestation policy, or None if the network has no policy.
+        """Return an encryption network's attestation policy, or None.
 
         Raises:
             NotGranted: the session does not have `sealspace.encryption/policy` on the network.
@@ -651,10 +724,11 @@ class Encryption:
         """
 
     def set_policy(self, network: NetworkId, policy: Policy | None) -> None:
-        """Replace a network's attestation policy. The new policy applies immediately.
+        """Replace an encryption network's attestation policy.
 
-        Only the owner in person may do this: with a grant that the wallet signed to this session
-        (`Delegations.add_right`), or with the key that owns the network.
+        The new policy applies immediately. Only the owner in person may do this: with a grant that
+        the wallet signed to this session (`Delegations.add_right`), or with the key that owns the
+        network.
 
         Args:
             network: a network of the owner.
@@ -673,7 +747,9 @@ class Encryption:
         label: bytes | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> InlineEnvelope:
-        """Encrypt data in this process with a network's public key. No rights are needed.
+        """Encrypt data with an encryption network's public key.
+
+        The data is encrypted in this process, and no rights are needed.
 
         Args:
             plaintext: the data.
@@ -693,13 +769,15 @@ class Encryption:
         expected_label: bytes | None = None,
         receiver: ReceiverKey | None = None,
     ) -> bytes:
-        """Decrypt an envelope locally, after the node has rewrapped its content key.
+        """Decrypt an envelope with the help of the node.
+
+        The node rewraps the content key. The data is decrypted in this process.
 
         Args:
             envelope: an envelope or its JSON text.
             expected_label: label that the envelope must have; None: any.
-            receiver: key pair to which the node wraps the content key; None: a fresh one. A backend
-                passes the pair that it attested.
+            receiver: key pair for which the node wraps the content key; None: a fresh one. A
+                backend passes the pair that it attested.
         Returns:
             The plaintext. Every member of the node's answer was checked before anything was opened.
         Raises:
@@ -714,9 +792,9 @@ class Encryption:
         """
 
 class Delegations:
-    """Methods for managing delegations. Use `Client.delegations` to get an instance.
+    """A client that manages delegations.
 
-    See `sealspace.delegations.Delegations`.
+    Use `Client.delegations` to get an instance. See `sealspace.delegations.Delegations`.
     """
 
     def delegate(
@@ -766,11 +844,11 @@ class Delegations:
         leave_out: bool = False,
         domain: str = "localhost",
     ) -> tuple[PortableDelegation, ...]:
-        """Grant a DID what a manifest requests, with one delegation per resource owner (MF12).
+        """Grant a DID the rights requested in a manifest (MF12).
 
-        Each grant has the shortest lifetime that the manifest requests, or ends with the session's
-        grants. Nothing is signed unless everything can be granted. `portable.encode_bundle` makes
-        one text of the result.
+        There is one delegation for each owner of resources. Each grant has the shortest lifetime
+        that the manifest requests, or ends with the session's grants. Nothing is signed unless
+        everything can be granted. `portable.encode_bundle` makes one text of the result.
 
         Args:
             target: a target of a composed request (`request.delegation_targets`).
@@ -796,7 +874,7 @@ class Delegations:
         ttl_s: float = ...,
         domain: str = "localhost",
     ) -> None:
-        """Register a delegation with the node, and add it to the session.
+        """Register a received delegation, and use it in this session.
 
         A delegation to this session's key is used as it is. For a delegation to the wallet, the
         wallet first signs a second one to the session's key.
@@ -819,11 +897,10 @@ class Delegations:
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> None:
-        """Register several delegations, such as a decoded bundle, and add them to the session.
+        """Register several received delegations, and use them in this session.
 
-        `portable.decode_bundle` decodes a bundle.
-
-        All are checked before the first is used. The wallet signs once for each delegation to it.
+        `portable.decode_bundle` decodes a bundle of delegations. All of them are checked before
+        the first is used. The wallet signs once for each delegation to the wallet.
 
         Raises:
             InvalidPortableDelegation: a delegation is for another DID, has expired, or differs from
@@ -832,7 +909,9 @@ class Delegations:
         """
 
     def read(self, portable: PortableDelegation) -> Grant:
-        """Check that the fields of a portable delegation match its token, and return the grant.
+        """Check a portable delegation, and return the grant in it.
+
+        The fields of the delegation must match its token.
 
         Raises:
             InvalidPortableDelegation: the token cannot be read, differs from the members beside it,
@@ -841,16 +920,19 @@ class Delegations:
 
     def add_right(
         self,
-        wallet: AnyWallet,
+        wallet: AnyWallet | None,
         capabilities: Sequence[Capability],
         *,
         ttl_s: float = ...,
         domain: str = "localhost",
     ) -> None:
-        """Add rights to this session. The owner's wallet signs one message.
+        """Add rights to this session.
+
+        The owner's wallet signs one message.
 
         Args:
-            wallet: the wallet of this session's owner.
+            wallet: the wallet of this session's owner; None: nothing is added, because the
+                session's key is the owner's and has every right.
             capabilities: the rights.
             ttl_s: lifetime in seconds.
             domain: the requesting authority, which the wallet shows to the person who signs.
@@ -860,25 +942,26 @@ class Delegations:
         """
 
     def revoke(self, *delegations: PortableDelegation | str) -> None:
-        """Revoke delegations permanently and immediately, signing with the session's key (V2, V5).
+        """Revoke delegations with the session's key (V2, V5).
 
-        A key revokes what it issued on its own authority. Otherwise the session acts for the owner,
-        with the right to revoke in its sign-in. Up to 32 delegations are revoked together or not at
-        all; more are revoked in groups of 32.
+        The revocation is permanent and immediate. A key revokes what it issued on its own
+        authority. Otherwise the session acts for the owner, with the right to revoke in its
+        sign-in. Up to 32 delegations are revoked together or not at all; more are revoked in groups
+        of 32.
 
         Args:
-            delegations: portable forms or cids; `delegation_history.ending_with` finds the ones
-                that belong together.
+            delegations: portable forms or cids; `delegation_history.delegations_to_revoke` finds
+                the ones that belong together.
         Raises:
             Unauthorized: this session may not revoke one of them.
             NodeRefused, TransportError: a request failed.
         """
 
     def holders(self, secret: str, network: str) -> tuple[DelegationRecord, ...]:
-        """Return the active and pending grants that let others read or decrypt a secret.
+        """Return the grants that let others read or decrypt a secret.
 
-        A right to decrypt on the network counts: it is enough for a recipient with a copy of the
-        envelope.
+        These are the active and the pending grants. A right to decrypt on the network counts: it is
+        enough for a recipient with a copy of the envelope.
 
         Args:
             secret: the secret's resource; see `Secrets.resource`.
@@ -894,7 +977,9 @@ class Delegations:
     def revoke_by_wallet(
         self, delegation: PortableDelegation | str, wallet: AnyWallet, *, domain: str = "localhost"
     ) -> None:
-        """Revoke a delegation permanently and immediately, signing with the owner's wallet (V3).
+        """Revoke a delegation with the owner's wallet (V3).
+
+        The revocation is permanent and immediate.
 
         Raises:
             Unauthorized: the wallet did not issue it, and is neither its recipient nor the owner of
@@ -923,12 +1008,14 @@ class Delegations:
         status: Status | None = None,
         space: str | None = None,
         account: str | None = None,
+        tokens: bool = False,
+        after: str | None = None,
         page_items: int = 50,
     ) -> Iterator[DelegationRecord]:
-        """Yield the delegations issued by or to an account, fetching one page at a time.
+        """Yield the delegations issued by or to an account.
 
-        The latest come first. Delegations signed by a key state no time of issue: they come last,
-        in the order of their cids.
+        They are fetched one page at a time. The latest come first. Delegations signed by a key
+        state no time of issue: they come last, in the order of their cids.
 
         Args:
             direction: only granted ones, or only received ones.
@@ -936,6 +1023,8 @@ class Delegations:
                 ancestor.
             space: only delegations that name a space of this name or id.
             account: a space of the account, by name or id; None: the session's primary space.
+            tokens: also return the token of each delegation.
+            after: cid of an earlier record, to continue after it.
             page_items: size of a page, 1 to 100.
         Raises:
             InvalidInput: the page size or the space is not valid.
@@ -945,13 +1034,15 @@ class Delegations:
         """
 
 class Attestation:
-    """Methods for submitting attestation evidence. Use `Client.attestation` to get an instance.
+    """A client that submits attestation evidence.
 
-    See `sealspace.apps.attestation.Attestation`.
+    Use `Client.attestation` to get an instance. See `sealspace.apps.attestation.Attestation`.
     """
 
     def challenge(self) -> Challenge:
-        """Request a nonce for this session's DID. The node stores nothing for it.
+        """Request a nonce for an attestation.
+
+        The nonce is for this session's DID. The node stores nothing for it.
 
         Raises:
             RateLimited: too many requests.
@@ -961,7 +1052,7 @@ class Attestation:
     def open_session(
         self, network: NetworkId, challenge: Challenge, attested: Attested
     ) -> AttestationSession:
-        """Submit evidence for this session's DID to the node. Raises an error if it is rejected.
+        """Submit attestation evidence for this session's DID.
 
         Args:
             network: a network on which the session has decrypt, which shows a need for evidence
@@ -979,16 +1070,16 @@ class Attestation:
         """
 
 class Backends:
-    """Methods for granting secrets to backends. Use `Client.backends` to get an instance.
+    """A client that grants secrets to backends.
 
-    See `sealspace.apps.backends.Backends`.
+    Use `Client.backends` to get an instance. See `sealspace.apps.backends.Backends`.
     """
 
     def look(self, url: str, verifier: EvidenceVerifier) -> Seen:
-        """Request a backend's evidence and verify it, as `fetch_evidence` does."""
+        """Fetch and verify a backend's attestation evidence."""
 
     def resources(self, seen: Seen, secrets: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Return the resource URIs of the given secrets, for use in a grant.
+        """Return the resource URIs of the given secrets.
 
         Args:
             seen: from `look`.
@@ -998,7 +1089,9 @@ class Backends:
         """
 
     def require_judgeable(self, seen: Seen) -> None:
-        """Check that the node can verify a backend, so that a grant to the backend has an effect.
+        """Check that the node can verify a backend's evidence.
+
+        Otherwise a grant to the backend has no effect.
 
         Raises:
             BackendNotAcceptable: the node trusts another root, rejects the key provider, or lacks
@@ -1019,7 +1112,9 @@ class Backends:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Grant secrets to a backend. The grant applies only to the code in the backend's evidence.
+        """Grant secrets to a backend.
+
+        The grant applies only to the code in the backend's evidence.
 
         Args:
             seen: from `look`, at most LOOK_TTL_S ago.
@@ -1042,14 +1137,17 @@ class Backends:
         """
 
 class Programs:
-    """Access to a developer's programs. Use `Client.programs` to get an instance.
+    """A client that publishes a developer's programs.
 
-    See `sealspace.apps.programs.Programs`.
+    Use `Client.programs` to get an instance. See `sealspace.apps.programs.Programs`.
     """
 
     @property
     def space(self) -> str:
-        """The full id of the space with the developer's projects. Grants to runners use this id."""
+        """The id of the space that contains the developer's projects.
+
+        This is the full id, which grants to runners use.
+        """
 
     def publish(
         self,
@@ -1062,7 +1160,9 @@ class Programs:
         manifest: ProgramManifest | None = None,
         activate: bool = True,
     ) -> Version:
-        """Publish a version of a program, and make that version the active one.
+        """Publish a version of a program.
+
+        It becomes the active version, unless `activate` is False.
 
         Args:
             name: name of the project.
@@ -1087,7 +1187,7 @@ class Programs:
         """
 
     def activate(self, name: str, sha256: str, *, signer: StatementSigner) -> Active:
-        """Make a published version of a program the active one.
+        """Make one of a program's published versions active.
 
         Raises:
             NotFound: there is no such version.
@@ -1097,7 +1197,7 @@ class Programs:
         """
 
     def names(self) -> Iterator[str]:
-        """Yield the names of the projects in ascending order."""
+        """Yield the names of all projects in ascending order."""
 
     def versions(self, name: str) -> tuple[Version, ...]:
         """Return the versions of a project, the latest first.
@@ -1108,7 +1208,7 @@ class Programs:
         """
 
     def version(self, name: str, sha256: str) -> Version:
-        """Return the signed metadata of a version.
+        """Return the signed metadata of a program version.
 
         Raises:
             NotFound: there is no such version.
@@ -1117,7 +1217,7 @@ class Programs:
         """
 
     def active(self, name: str) -> Active | None:
-        """Return the active version of a project, or None if no version is active.
+        """Return the active version of a project, or None.
 
         Raises:
             StatementInvalid: the stored statement is not the developer's.
@@ -1125,9 +1225,9 @@ class Programs:
         """
 
 class Runners:
-    """Methods for granting secrets to runners. Use `Client.runners` to get an instance.
+    """A client that grants secrets to runners.
 
-    See `sealspace.apps.runners.Runners`.
+    Use `Client.runners` to get an instance. See `sealspace.apps.runners.Runners`.
     """
 
     def grant(
@@ -1141,7 +1241,7 @@ class Runners:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Grant secrets to one runner, for named programs and callers only.
+        """Grant secrets to a runner for named programs and callers.
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
@@ -1226,7 +1326,9 @@ class Runners:
         ttl_s: float = ...,
         wallet: AnyWallet | None = None,
     ) -> Credential:
-        """Create an API key that permits calls to programs. The owner pays for the calls.
+        """Create an API key for calls to programs.
+
+        The owner pays for the calls.
 
         Args:
             url: address of the runner, the only one where the key is valid.
@@ -1244,7 +1346,7 @@ class Runners:
         """
 
     def keys(self, url: str) -> dict[str, Json]:
-        """Fetch the owner's API keys and account balance from a runner, as a JSON object.
+        """Fetch the owner's API keys and balance from a runner.
 
         Raises:
             NotGranted, SessionExpired: as `run_calls.call_headers`.
@@ -1252,7 +1354,9 @@ class Runners:
         """
 
     def revoke_key(self, url: str, nonce: int) -> None:
-        """Revoke one of the owner's API keys on a runner, with immediate effect.
+        """Revoke one of the owner's API keys on a runner.
+
+        The effect is immediate.
 
         Raises:
             NotGranted, SessionExpired, BackendUnreachable, BackendAnswerInvalid: as `keys`.
@@ -1260,13 +1364,15 @@ class Runners:
         """
 
 class Receipts:
-    """Access to a node's key-release receipts. Use `Client.receipts` to get an instance.
+    """A client that fetches the receipts of key releases.
 
-    See `sealspace.receipts.Receipts`.
+    Use `Client.receipts` to get an instance. See `sealspace.receipts.Receipts`.
     """
 
     def page(self, network: NetworkId | None = None, *, after: str | None = None) -> ReceiptPage:
-        """Return a page of at most 100 verified receipts.
+        """Return a page of verified receipts.
+
+        A page has at most 100 receipts.
 
         Args:
             network: None: the default network of the owner for whom this session acts.
@@ -1280,7 +1386,9 @@ class Receipts:
         """
 
     def all(self, network: NetworkId | None = None) -> Iterator[Receipt]:
-        """Yield every verified receipt of a network, oldest first, fetching one page at a time.
+        """Yield all receipts of an encryption network.
+
+        The oldest receipt comes first. The receipts are verified, and are fetched page by page.
 
         Raises:
             MalformedAnswer: the list does not advance or has no end.
@@ -1288,7 +1396,9 @@ class Receipts:
         """
 
     def document(self, sha256: bytes, network: NetworkId | None = None) -> bytes:
-        """Fetch a document cited in a receipt, such as a policy, and verify its digest.
+        """Fetch a document that a receipt cites.
+
+        A policy is such a document. The digest of the document is verified.
 
         Args:
             sha256: digest from a receipt, 32 bytes; see `documents_of`.
@@ -1300,20 +1410,22 @@ class Receipts:
         """
 
     def documents(self, receipt: Receipt, network: NetworkId | None = None) -> dict[bytes, bytes]:
-        """Fetch the documents that a receipt cites, keyed by digest. Missing documents are omitted.
+        """Fetch the documents that a receipt cites.
+
+        Returns the documents by digest. Missing documents are left out.
 
         Raises:
             SealspaceError: as `document`, except NotFound.
         """
 
 class Withdrawals:
-    """Methods for withdrawing trust in backends. Use `Client.withdrawals` to get an instance.
+    """A client for withdrawing an owner's trust in backends.
 
-    See `sealspace.encryption.Withdrawals`.
+    Use `Client.withdrawals` to get an instance. See `sealspace.encryption.Withdrawals`.
     """
 
     def withdraw_measurement(self, measurement: bytes, network: NetworkId | None = None) -> None:
-        """Withdraw a code measurement, so that the node releases no more keys to that code.
+        """Stop the release of keys to code with a given measurement.
 
         Args:
             measurement: a register of 48 bytes (MRTD, RTMR0 to RTMR3, MRSEAM), or a compose hash of
@@ -1324,7 +1436,9 @@ class Withdrawals:
         """
 
     def withdraw_backend(self, did: str, network: NetworkId | None = None) -> None:
-        """Withdraw a backend and every delegation that was signed by it or issued to it.
+        """Withdraw trust in a backend and in its delegations.
+
+        These are all delegations that were signed by the backend or issued to it.
 
         Args:
             did: DID of the backend.
@@ -1337,7 +1451,9 @@ class Withdrawals:
         """
 
     def withdraw_evidence(self, sha256: bytes, network: NetworkId | None = None) -> None:
-        """Withdraw one piece of attestation evidence, so that the node no longer accepts it.
+        """Withdraw trust in one piece of attestation evidence.
+
+        The node no longer accepts the evidence.
 
         Args:
             sha256: digest of the evidence, 32 bytes, as in sessions, audit records and receipts.

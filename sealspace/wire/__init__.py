@@ -1,1 +1,4 @@
-"""Client side of the node protocol: requests, tokens, sign-in and portable grants."""
+"""The client side of the node protocol.
+
+These modules contain requests, tokens, sign-in and portable grants.
+"""

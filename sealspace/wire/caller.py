@@ -1,4 +1,7 @@
-"""Authorised requests to one node, with fresh tokens and a check of the node's identity."""
+"""Authorised requests to one node.
+
+Each request has a fresh token, and the node's identity is checked.
+"""
 
 import copy
 import math
@@ -25,7 +28,7 @@ _CHECK_ADDRESS = "check the address; if the node's routes are below a path, incl
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """The information that a node publishes about itself."""
+    """Public information about a node."""
 
     node_id: str
     version: str
@@ -35,7 +38,7 @@ class NodeInfo:
 
 @dataclass(kw_only=True)
 class Caller:
-    """A sender of authorised requests from the current session to one node."""
+    """A client for authorised requests to one node."""
 
     transport: Transport
     clock: Clock
@@ -47,7 +50,7 @@ class Caller:
 
     @property
     def session(self) -> Session:
-        """The session whose rights the requests use."""
+        """The session that authorises the requests."""
         if self.signed_in is None:
             raise NotSignedIn(f"this client is not signed in to {self.transport.url}")
         return self.signed_in
@@ -59,13 +62,18 @@ class Caller:
         self.signed_in = session
 
     def acting(self, session: Session) -> "Caller":
-        """Return a copy of this caller for `session`, with the same connections to the node."""
+        """Return a copy of this client with another session.
+
+        The copy uses the same connections to the node.
+        """
         other = copy.copy(self)
         other.session = session
         return other
 
     async def info(self) -> NodeInfo:
-        """Return the node's published information. The result is cached.
+        """Return the node's public information.
+
+        The result is cached.
 
         Raises:
             NodeMismatch: the node uses another protocol version, or is not the pinned node (J1).
@@ -102,11 +110,16 @@ class Caller:
         return self._info
 
     async def node_id(self) -> str:
-        """Return the node's DID. Raises the same errors as `info`."""
+        """Return the node's DID.
+
+        Raises the same errors as `info`.
+        """
         return (await self.info()).node_id
 
     def held_for_s(self, wanted: Sequence[Capability]) -> float:
-        """Return the seconds until the first of the `wanted` capabilities expires.
+        """Return the seconds until the given capabilities expire.
+
+        The capability that expires first counts.
 
         Raises:
             NotGranted, SessionExpired: the session does not have these capabilities now.
@@ -130,7 +143,9 @@ class Caller:
         minted: Callable[[str], None] | None = None,
         ttl_s: float = INVOCATION_TTL_S,
     ) -> Request:
-        """Return a copy of `request` that sends a fresh token with each attempt (J5).
+        """Authorise a request with a token (J5).
+
+        Returns a copy of `request`, which sends a fresh token with each attempt.
 
         Args:
             request: the request, without a token.
@@ -163,19 +178,26 @@ class Caller:
         return replace(request, mint=mint_one)
 
     async def invocation(self, wanted: Sequence[Capability], request: Request) -> Request:
-        """Return a copy of a request to `/invoke`, with tokens for the `wanted` capabilities.
+        """Authorise a request to `/invoke`.
 
-        Error messages will describe the request by its capabilities.
+        Returns a copy of `request`. The token is for the `wanted` capabilities. Error messages will
+        describe the request by its capabilities.
         """
         return await self.authorized(replace(request, asked=in_words(wanted)), wanted)
 
     async def invoke(self, wanted: Sequence[Capability], request: Request) -> Answer:
-        """Send an authorised request to `/invoke`. Return the response, which may be an error."""
+        """Send an authorised request to `/invoke`.
+
+        The response may be an error.
+        """
         return await self.transport.exchange(await self.invocation(wanted, request))
 
 
 def in_words(wanted: Sequence[Capability]) -> str:
-    """Describe capabilities in a short string: the first one, and how many more there are."""
+    """Describe capabilities in a short string.
+
+    The string has the first capability, and how many more there are.
+    """
     first = f"{wanted[0].ability} on {wanted[0].resource.text}"
     return first if len(wanted) == 1 else f"{first} and {len(wanted) - 1} more"
 

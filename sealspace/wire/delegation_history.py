@@ -1,4 +1,4 @@
-"""Delegation status and delegation history, as reported by the node.
+"""The status and the history of delegations.
 
 Example:
     status = await client.delegations.status(cid)
@@ -38,19 +38,22 @@ MAX_PAGE_ITEMS = 100
 
 
 class DelegationStatus(msgspec.Struct, frozen=True):
-    """The status of one delegation, as reported by the node."""
+    """The status of a delegation."""
 
     cid: str
     word: Word = msgspec.field(name="status")
 
     @property
     def is_active(self) -> bool:
-        """Whether the delegation can be used now. The expiry of parent delegations is ignored."""
+        """Whether the delegation can be used now.
+
+        The expiry of parent delegations is ignored.
+        """
         return self.word == "active"
 
 
 class HeldRight(msgspec.Struct, frozen=True):
-    """The abilities that a delegation grants on one resource, and their caveats."""
+    """A delegation's rights on one resource."""
 
     resource: str
     abilities: tuple[str, ...] = msgspec.field(name="actions")
@@ -58,17 +61,24 @@ class HeldRight(msgspec.Struct, frozen=True):
 
     @property
     def is_conditioned(self) -> bool:
-        """Whether any caveat restricts the abilities."""
+        """Whether caveats in the delegation restrict the granted abilities."""
         return any(self.caveats)
 
     @property
     def parsed(self) -> Resource:
-        """The parsed resource, with network ids in canonical form. Raises InvalidInput."""
+        """The resource in parsed form.
+
+        Network ids are in canonical form. Raises InvalidInput if the resource is malformed.
+        """
         return capability(self.resource, KV_GET).resource
 
 
 class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A delegation in an account's history. Times are UTC strings in the node's format, or None."""
+    """A delegation in an account's history.
+
+    Times are UTC strings in the node's format, or None. `token` is None unless the query asked for
+    tokens.
+    """
 
     cid: str
     direction: Direction
@@ -83,12 +93,14 @@ class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
     revoked_at: str | None = None
     revoked_by: str | None = None
     revoked_ancestor: str | None = msgspec.field(name="revokedAncestorCid", default=None)
+    token: str | None = None
 
 
 def sign_ins(records: Sequence[DelegationRecord], owner: str) -> frozenset[str]:
-    """Return the cids of all grants by an owner to the owner's session keys.
+    """Return the CIDs of an owner's sign-ins.
 
-    A grant by a session key is not a sign-in, even if it lets the recipient read capabilities.
+    A sign-in is a grant by an owner to one of the owner's session keys. A grant by a session key is
+    not a sign-in, even if it lets the recipient read capabilities.
     """
     signed = [one for one in records if same_principal(one.delegator, owner)]
     keys = {
@@ -99,15 +111,16 @@ def sign_ins(records: Sequence[DelegationRecord], owner: str) -> frozenset[str]:
     return frozenset(one.cid for one in signed if principal_of(one.delegate) in keys)
 
 
-def ending_with(
+def delegations_to_revoke(
     records: Sequence[DelegationRecord], grant: DelegationRecord, owner: str
 ) -> tuple[str, ...]:
-    """Return the cids of the delegations to revoke so that a grant's recipient loses access.
+    """Return the CIDs to revoke so that a recipient loses the granted access.
 
-    The others are active grants to the same recipient that open the same data: a recipient with a
-    copy of a sealed value needs only a right to decrypt. The owner cannot revoke a grant that names
-    neither the owner's spaces nor the owner as its signer (W22). Such a grant is replaced by its
-    parents: the owner's sign-in that made it, or a grant that its recipient passed on.
+    They usually include that of the grant. If only the grant were revoked, the recipient would keep
+    access through other active grants that open the same data: a recipient with a copy of a sealed
+    value needs only a right to decrypt. The owner cannot revoke a grant that names neither the
+    owner's spaces nor the owner as its signer (W22). Such a grant is replaced by its parents: the
+    owner's sign-in that made it, or a grant that its recipient passed on.
 
     Args:
         records: the delegations that the owner's account granted.
@@ -131,14 +144,17 @@ def ending_with(
 
 
 def _can_revoke(owner: str, record: DelegationRecord) -> bool:
-    """Return whether an owner may revoke a grant, as its signer or as owner of a space (W22)."""
+    """Return whether an owner may revoke a grant (W22).
+
+    The owner must be the signer of the grant, or own one of its spaces.
+    """
     resources = [right.parsed for right in record.rights]
     spaces = [one.space.owner for one in resources if not isinstance(one, OpaqueResource)]
     return any(same_principal(one, owner) for one in (record.delegator, *spaces))
 
 
 def _opened_secrets(record: DelegationRecord, owner: str) -> set[bool]:
-    """Return which kinds of secret a grant opens: protected, other, or both (RN144).
+    """Return the kinds of secrets to which a grant gives access (RN144).
 
     The set contains True for protected secrets and False for other secrets.
     """
@@ -159,7 +175,10 @@ def _opened_secrets(record: DelegationRecord, owner: str) -> set[bool]:
 
 
 class HistoryPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A page of an account's delegations. `cursor` points to the next page, if any."""
+    """A page of an account's delegations.
+
+    `cursor` points to the next page, if there is one.
+    """
 
     schema_version: Literal[2]
     records: tuple[DelegationRecord, ...] = msgspec.field(name="items")
@@ -171,7 +190,7 @@ _STATUS = msgspec.json.Decoder(DelegationStatus)
 
 
 def status_of(answer: Answer, cid: str) -> DelegationStatus:
-    """Parse the node's response to a status request for one delegation (J10).
+    """Parse a response that contains the status of a delegation (J10).
 
     Raises:
         MalformedAnswer: the answer is about another delegation, or contradicts its HTTP status.

@@ -1,4 +1,4 @@
-"""Strict parsers for node responses, which may be hostile.
+"""Strict parsers for the responses of untrusted nodes.
 
 Lists in pages must end, and each page must follow the one before (J14).
 """
@@ -19,7 +19,10 @@ _TEXTS = msgspec.json.Decoder(list[str])
 
 
 def decoded(decoder: "msgspec.json.Decoder[Decoded]", answer: Answer, what: str) -> Decoded:
-    """Decode a JSON response body, or raise MalformedAnswer. `what` describes the expected body."""
+    """Decode the JSON body of a response.
+
+    Raises MalformedAnswer. `what` describes the expected body in its message.
+    """
     try:
         return decoder.decode(answer.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
@@ -27,7 +30,10 @@ def decoded(decoder: "msgspec.json.Decoder[Decoded]", answer: Answer, what: str)
 
 
 def json_object(answer: Answer) -> dict[str, Json]:
-    """Return the JSON object in a response. Raises MalformedAnswer."""
+    """Parse a response whose body is a JSON object.
+
+    Raises MalformedAnswer.
+    """
     try:
         return parse_json(answer.body, max_bytes=MAX_ANSWER_BYTES)
     except CapabilityError as exc:
@@ -35,12 +41,15 @@ def json_object(answer: Answer) -> dict[str, Json]:
 
 
 def text_list(answer: Answer) -> list[str]:
-    """Return the JSON array of strings in a response."""
+    """Parse a response whose body is a list of strings."""
     return decoded(_TEXTS, answer, "a list of strings")
 
 
 def required_text(value: Mapping[str, Json], member: str) -> str:
-    """Return a JSON member that must be a non-empty string."""
+    """Return a required string from a JSON object.
+
+    Raises MalformedAnswer if the string is missing or empty.
+    """
     text = value.get(member)
     if not isinstance(text, str) or not text:
         raise MalformedAnswer(f"the node's response does not contain the text field `{member}`")
@@ -48,7 +57,10 @@ def required_text(value: Mapping[str, Json], member: str) -> str:
 
 
 def required_number(value: Mapping[str, Json], member: str) -> float:
-    """Return a JSON member that must be a number."""
+    """Return a required number from a JSON object.
+
+    Raises MalformedAnswer if the number is missing.
+    """
     number = value.get(member)
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise MalformedAnswer(f"the node's response does not contain the numeric field `{member}`")
@@ -56,7 +68,10 @@ def required_number(value: Mapping[str, Json], member: str) -> float:
 
 
 def texts_of(value: Mapping[str, Json], member: str) -> tuple[str, ...]:
-    """Return the strings in a JSON array member, or an empty tuple if the member is absent."""
+    """Return the list of strings in one member of a JSON object.
+
+    A missing list is empty. Items that are not strings are left out.
+    """
     items = value.get(member, [])
     if not isinstance(items, list):
         raise MalformedAnswer(f"the member `{member}` of the node's response is not a list")
@@ -76,7 +91,7 @@ async def read_pages(
     *,
     most_pages: int = MAX_PAGES,
 ) -> AsyncIterator[Page]:
-    """Yield the pages of a list by following their cursors.
+    """Yield the pages of a paginated list.
 
     `ask` fetches the page at a cursor; `place_of` returns the cursor of the next page, or None.
     """
@@ -98,11 +113,11 @@ async def read_pages(
 def require_advance(
     keys: Sequence[str], *, prefix: str, after: str | None, limit: int, is_last: bool
 ) -> None:
-    """Check that a page of keys is valid and continues the previous page. Raises MalformedAnswer.
+    """Check that the keys of a page follow those of the previous page.
 
-    Keys must begin with `prefix` and ascend from `after`, the last key before (None: not known). A
-    page before the last one has 1 to `limit` keys. The last one may have more, because some nodes
-    send all keys at once.
+    Raises MalformedAnswer otherwise. Keys must begin with `prefix` and ascend from `after`, the
+    last key before (None: not known). A page before the last one has 1 to `limit` keys. The last
+    one may have more, because some nodes send all keys at once.
     """
     if not is_last and not 0 < len(keys) <= limit:
         raise MalformedAnswer("the node sent an empty page of keys, or more keys than requested")

@@ -1,4 +1,4 @@
-"""The mapping from a node's HTTP errors to exceptions (J8)."""
+"""Conversion of HTTP errors to exceptions (J8)."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -26,11 +26,6 @@ from ..errors import (
 _MAX_TEXT_CHARS = 2_000
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{32}", re.ASCII)
-_REPLAY_UNKNOWN = "duplicate invocation cannot be ruled out"
-_AFTER_A_RESTORE = (
-    "wait some minutes and try again: a restored node rejects such requests until the time in its"
-    " start message; otherwise correct the clocks of this machine and of the node"
-)
 # The error for each text of a 401 or 403; the groups are the error's attributes.
 _UNAUTHORIZED: tuple[tuple[Callable[..., Unauthorized], str], ...] = (
     # I36: the resource ends at the last "/" before an ability of the tinycloud family or ours.
@@ -57,7 +52,10 @@ _UNAUTHORIZED: tuple[tuple[Callable[..., Unauthorized], str], ...] = (
 
 
 class _Problem(msgspec.Struct):
-    """The JSON members of a problem document (RFC 9457) that this client reads."""
+    """A problem document (RFC 9457).
+
+    Only the members that this client reads are decoded.
+    """
 
     code: str = ""
     detail: str = ""
@@ -68,7 +66,10 @@ class _Problem(msgspec.Struct):
 def refusal_of(
     status: int, headers: Mapping[str, str], body: bytes, *, asked: str = ""
 ) -> NodeRefused:
-    """Return the exception for an error response, whatever bytes its body contains."""
+    """Return the exception for an error response.
+
+    The body of the response may contain any bytes.
+    """
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     problem = _Problem()
     text = ""
@@ -85,6 +86,8 @@ def refusal_of(
         refusal.hint = refusal.step = problem.hint[:_MAX_TEXT_CHARS]
     after = headers.get("Retry-After", "")
     refusal.retry_after_s = float(after) if _SECONDS.fullmatch(after) else None
+    if status == 503 and refusal.retry_after_s:
+        refusal.hint = refusal.step = f"try again in {after} s"
     request_id = headers.get("TinyCloud-Trace-Id", "")
     if _HEX.fullmatch(request_id):
         refusal.add_note(f"the node's log has this request as {request_id}")
@@ -109,5 +112,4 @@ def _refusal(status: int, text: str, asked: str) -> NodeRefused:
     refused = NodeFailure if status >= 500 else _BY_STATUS.get(status, NodeRefused)
     if refused is NotFound and text == "Space not found":
         refused = SpaceNotFound
-    hint = _AFTER_A_RESTORE if text.startswith(_REPLAY_UNKNOWN) else None
-    return refused(status, text, hint=hint, asked=asked)
+    return refused(status, text, asked=asked)

@@ -1,4 +1,6 @@
-"""The portable JSON form of a delegation, compatible with other clients.
+"""The portable JSON form of a delegation.
+
+The protocol's other clients use the same form:
 
     {"cid", "delegationHeader": {"Authorization"}, "spaceId", "path", "actions", "resources": [...],
      "disableSubDelegation", "expiry", "delegateDID", "ownerAddress", "chainId", "host"}
@@ -61,7 +63,7 @@ _ROUNDING_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class GrantedResource:
-    """A resource in a portable delegation, with the abilities granted on it.
+    """A resource and its granted abilities.
 
     Attributes:
         service: short name ("kv"), or "encryption" for a network.
@@ -78,7 +80,7 @@ class GrantedResource:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PortableDelegation:
-    """A delegation with its token, which can be sent to the recipient as JSON.
+    """A delegation that can be sent to its recipient as JSON.
 
     Obtain it with `Delegations.delegate` or `decode_portable`.
 
@@ -115,12 +117,15 @@ class PortableDelegation:
 
     @property
     def space(self) -> str | None:
-        """The id of the first space in the delegation, or None if it names only networks."""
+        """The id of the first space in the delegation, or None.
+
+        None means that the delegation names only networks.
+        """
         return next((one.space for one in self.resources if one.space != _ENCRYPTION), None)
 
 
 def portable_of(grant: Grant, *, owner: Principal, host: str) -> PortableDelegation:
-    """Return a grant as a `PortableDelegation`, which can be sent to the recipient."""
+    """Convert a grant to a delegation that can be sent as JSON."""
     resources = described(grant.capabilities)
     spaces = (one.space for one in resources if one.space != _ENCRYPTION)
     return PortableDelegation(
@@ -137,7 +142,9 @@ def portable_of(grant: Grant, *, owner: Principal, host: str) -> PortableDelegat
 
 
 def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
-    """Decode a portable delegation's token, and check that the document's other members match.
+    """Decode the token of a portable delegation.
+
+    The other members of the delegation must match the token.
 
     Args:
         portable: untrusted.
@@ -170,7 +177,10 @@ def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
 
 
 def encode_portable(portable: PortableDelegation) -> bytes:
-    """Encode a portable delegation as JSON, byte for byte as other clients do (MF14)."""
+    """Encode a portable delegation as JSON (MF14).
+
+    Other clients write the same bytes.
+    """
     # The flat members repeat the first resource, because older readers know only these.
     first = portable.resources[0] if portable.resources else GrantedResource("kv", "", "", ())
     # The members have the order of the protocol's other clients.
@@ -199,7 +209,9 @@ def encode_portable(portable: PortableDelegation) -> bytes:
 
 
 def encode_bundle(portables: Sequence[PortableDelegation]) -> bytes:
-    """Encode several delegations as a JSON bundle. A single delegation is encoded on its own.
+    """Encode several delegations as JSON.
+
+    A single delegation is encoded on its own, without a bundle.
 
     Args:
         portables: 1 to 32.
@@ -235,9 +247,9 @@ class _Resource(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Flat(msgspec.Struct):
-    """The fields of a portable delegation that describe a single resource.
+    """A portable delegation for a single resource.
 
-    Documents without `resources` use them.
+    Documents without `resources` have these members.
     """
 
     spaceId: str
@@ -278,7 +290,9 @@ class _Bundle(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def decode_portable(data: bytes) -> PortableDelegation:
-    """Parse an untrusted portable delegation.
+    """Parse a portable delegation from JSON.
+
+    The data is untrusted.
 
     Raises:
         InvalidPortableDelegation: the data is malformed; the message names the first wrong member.
@@ -290,7 +304,7 @@ def decode_portable(data: bytes) -> PortableDelegation:
 
 
 def decode_bundle(data: bytes) -> tuple[PortableDelegation, ...]:
-    """Parse the JSON of a single portable delegation, or of a bundle of them.
+    """Parse one or more portable delegations from JSON.
 
     A delegation for the owner's public space inside another one is returned as one of its own.
 
@@ -322,7 +336,10 @@ def _object(data: bytes, at: str = "") -> dict[str, Json]:
 
 
 def _read(value: Json, at: str) -> tuple[PortableDelegation, ...]:
-    """Parse a delegation document, including its optional `publicDelegation`."""
+    """Parse a portable delegation.
+
+    Its member `publicDelegation` may contain a second delegation.
+    """
     form = shaped_at(at, value, _Form, _wrong)
     header = _token(form.delegationHeader.Authorization)
     if form.authHeader is not msgspec.UNSET and _token(form.authHeader) != header:
@@ -417,7 +434,10 @@ def _wrong(path: str, what: str) -> NoReturn:
 
 
 def _resource_text(resource: Resource) -> str:
-    """Return a resource as a canonical string. Empty paths and network ids are normalised."""
+    """Return the canonical URI of a resource.
+
+    Empty paths and network ids are normalised.
+    """
     if isinstance(resource, SpaceResource):
         return SpaceResource(resource.space, resource.service, resource.path or None).text
     network = network_of(resource)
@@ -425,7 +445,10 @@ def _resource_text(resource: Resource) -> str:
 
 
 def _granted_text(described: GrantedResource) -> str | None:
-    """Encode a `GrantedResource` as a canonical URI. Return None for an invalid space id."""
+    """Return the canonical URI of a granted resource.
+
+    Returns None if the space id is invalid.
+    """
     if described.service == _ENCRYPTION:
         return _resource_text(OpaqueResource(described.path))
     try:
@@ -437,7 +460,10 @@ def _granted_text(described: GrantedResource) -> str | None:
 
 
 def described(capabilities: Iterable[Capability]) -> tuple[GrantedResource, ...]:
-    """Convert capabilities to one `GrantedResource` for each resource, in the given order."""
+    """Group capabilities by resource.
+
+    The order of the resources is kept.
+    """
     actions: dict[Resource, list[str]] = {}
     for one in capabilities:
         actions.setdefault(one.resource, []).append(one.ability)

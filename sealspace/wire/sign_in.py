@@ -1,4 +1,4 @@
-"""Sign-in to a node, including the requested rights and the hosted spaces (J4, D43)."""
+"""Sign-in to a node (J4, D43)."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from capabilities.abilities import (
     SPACE_LIST,
 )
 from capabilities.capability_errors import CapabilityError
-from capabilities.principals import Principal, parse_principal
+from capabilities.principals import Principal, did_key, ed25519_public_key, parse_principal
 from capabilities.resources import SpaceId, SpaceResource, root_of
 from capabilities.sign_ins import MAX_LIFE_S
 from capabilities.signatures import Ed25519Signer
@@ -72,7 +72,7 @@ _HOST_GRANT_TTL_S = 3_600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignIn:
-    """The rights and the lifetime that a sign-in requests.
+    """The requested rights and lifetime of a sign-in.
 
     Attributes:
         space: short name or full id of the primary space; None: "default", or the manifests' space.
@@ -109,12 +109,43 @@ class SignIn:
 
 
 async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Session:
-    """Have a wallet authorise a fresh session key, and register this sign-in with the node.
+    """Sign in to the node with a wallet.
 
-    Raises the same errors as `Client.sign_in`.
+    The wallet authorises a fresh session key, and the node registers this sign-in. Raises the same
+    errors as `Client.sign_in`.
+    """
+    received = [grant_of(portable, now=caller.clock.now()) for portable in asked.received]
+    for grant in received:
+        require_recipient(grant, wallet.did, holder="wallet")
+    seed = caller.entropy.token(32)
+    signer = Ed25519Signer(seed)
+    grant = await authorize_key(caller, wallet, signer.did, asked, received)
+    handed_on = [
+        await pass_on(caller, wallet, one, signer, ttl_s=asked.ttl_s, domain=asked.domain)
+        for one in received
+    ]
+    return Session(
+        signer=signer,
+        owner=grant.delegator,
+        space=space_of(grant.delegator, _primary_space(asked)),
+        grants=(grant, *handed_on),
+        node_id=await caller.node_id(),
+        seed=seed,
+    )
+
+
+async def authorize_key(
+    caller: Caller, wallet: Wallet, did: str, asked: SignIn, received: Sequence[Grant] = ()
+) -> Grant:
+    """Sign a sign-in for a key, and register it with the node.
+
+    `received` are the grants of `asked`. Raises the same errors as `Client.authorize_key`.
     """
     if not 0 < asked.ttl_s <= MAX_SESSION_TTL_S:
         raise InvalidInput("the lifetime of a session must be more than 0 s and at most 30 days")
+    key = ed25519_public_key(did)
+    if key is None or did_key(key) != did:
+        raise InvalidInput("a session needs an Ed25519 key, named by its did:key")
     try:
         owner = parse_principal(wallet.did)
     except CapabilityError as exc:
@@ -122,21 +153,16 @@ async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Sessi
             "the wallet's DID is not valid",
             hint="the DID must be did:pkh:eip155:<chain>:<address>",
         ) from exc
-    received = [grant_of(portable, now=caller.clock.now()) for portable in asked.received]
-    for grant in received:
-        require_recipient(grant, owner, holder="wallet")
     info = await caller.info()
     capabilities = _own_capabilities(
         owner, sign_in_capabilities(owner, asked, features=info.features), received
     )
     for grant in received:
         await register(caller, grant)
-    seed = caller.entropy.token(32)
-    signer = Ed25519Signer(seed)
     grant = sign_grant(
         caller,
         wallet,
-        signer.did_url,  # J4: a DID URL
+        f"{did}#{did.removeprefix('did:key:')}",  # J4: a DID URL
         capabilities,
         ttl_s=asked.ttl_s,
         domain=asked.domain,
@@ -151,19 +177,7 @@ async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Sessi
         )
         skipped = await register(caller, grant)
     _require_hosted(skipped)
-    handed_on = [
-        await pass_on(caller, wallet, one, signer, ttl_s=asked.ttl_s, domain=asked.domain)
-        for one in received
-    ]
-    space = space_of(owner, _primary_space(asked))
-    return Session(
-        signer=signer,
-        owner=owner,
-        space=space,
-        grants=(grant, *handed_on),
-        node_id=info.node_id,
-        seed=seed,
-    )
+    return grant
 
 
 async def pass_on(
@@ -175,7 +189,10 @@ async def pass_on(
     ttl_s: float,
     domain: str,
 ) -> Grant:
-    """Delegate all rights of a grant to a session key, in a separate wallet message (W22)."""
+    """Delegate all of a grant's rights to a session key (W22).
+
+    The wallet signs a separate message for this grant.
+    """
     passed_on = sign_grant(
         caller, wallet, signer.did_url, grant.capabilities, ttl_s=ttl_s, domain=domain, parent=grant
     )
@@ -195,9 +212,9 @@ def sign_grant(
     resources: Sequence[str] = (),
     statement: str | None = None,
 ) -> Grant:
-    """Have a wallet sign a grant that expires no later than its parent.
+    """Sign a grant with a wallet.
 
-    `sign_message` describes the arguments.
+    The grant expires no later than its parent. `sign_message` describes the arguments.
     """
     now = caller.clock.now()
     ends_at = math.inf if parent is None or parent.expires_at is None else parent.expires_at
@@ -220,9 +237,9 @@ def sign_grant(
 async def key_sign_in(
     caller: Caller, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()
 ) -> Session:
-    """Sign in with the owner's key instead of a wallet, and ask the node to host `spaces`.
+    """Sign in to the node with a key instead of a wallet.
 
-    Raises the same errors as `Client.sign_in_with_key`.
+    The node is asked to host `spaces`. Raises the same errors as `Client.sign_in_with_key`.
     """
     session = replace(key_session(key), node_id=await caller.node_id())
     if not spaces:
@@ -243,7 +260,7 @@ async def key_sign_in(
 def _own_capabilities(
     owner: Principal, wanted: Sequence[Capability], received: Sequence[Grant]
 ) -> tuple[Capability, ...]:
-    """Return the capabilities on the owner's own resources.
+    """Return the capabilities on the owner's resources.
 
     Raises NotGranted if no received grant names the space or network of another capability.
     """
@@ -265,18 +282,17 @@ def _own_capabilities(
 
 
 def _space_or_network(one: Capability) -> str:
-    """Return the id of the space or network that a capability names."""
     return one.resource.space.text if isinstance(one.resource, SpaceResource) else one.resource.text
 
 
 def sign_in_capabilities(
     owner: Principal, asked: SignIn, *, features: Sequence[str] = ()
 ) -> tuple[Capability, ...]:
-    """Return the capabilities to request in a wallet's sign-in message, without duplicates.
+    """Return the capabilities requested by a sign-in.
 
-    These are the capabilities in `asked.exactly`, if it is set. Otherwise they are the primary
-    space or the manifests' resources that the node serves, the right to list and revoke
-    delegations, the secrets, and the owner's default network.
+    There are no duplicates. The capabilities are those in `asked.exactly`, if it is set. Otherwise
+    they are the primary space or the manifests' resources that the node serves, the right to list
+    and revoke delegations, the secrets, and the owner's default network.
     """
     if asked.exactly is not None:
         if not asked.exactly:
@@ -309,10 +325,11 @@ def sign_in_capabilities(
 
 
 async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:
-    """Register a delegation, and return the delegated spaces that the node does not host (J2).
+    """Register a delegation with the node (J2).
 
-    The request may be repeated, because registration is idempotent. The node may list other spaces
-    as skipped; they are ignored, so that a hostile node cannot make an owner sign for them.
+    Returns the delegated spaces that the node does not host. The request may be repeated, because
+    registration is idempotent. The node may list other spaces as skipped; they are ignored, so that
+    a hostile node cannot make an owner sign for them.
     """
     request = Request("POST", "/delegate", mint=lambda: grant.header, repeatable=True)
     skipped = frozenset(texts_of(json_object(await caller.transport.require(request)), "skipped"))
@@ -324,7 +341,10 @@ async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:
 
 
 async def _hosting(caller: Caller, spaces: Sequence[SpaceId]) -> tuple[str, list[Capability]]:
-    """Fetch the node's hosting DID, and return the DID and the capabilities to grant to it (J3)."""
+    """Fetch the DID under which the node hosts spaces (J3).
+
+    Returns the DID, and the capabilities to grant to the DID.
+    """
     path = f"/peer/generate/{path_segment(spaces[0].text)}"
     answer = await caller.transport.require(
         Request("GET", path, repeatable=True, max_answer_bytes=4096)
@@ -338,9 +358,9 @@ async def _hosting(caller: Caller, spaces: Sequence[SpaceId]) -> tuple[str, list
 def _own_grant(
     caller: Caller, session: Session, audience: str, wanted: Sequence[Capability]
 ) -> Grant:
-    """Create and sign a grant on spaces that the session's key owns.
+    """Sign a grant with the session's own key.
 
-    The grant needs no parent delegation.
+    The grant needs no parent delegation, because the key owns the spaces.
     """
     return read_grant(
         mint(
@@ -371,7 +391,7 @@ def _whole_space(space: SpaceId) -> list[Capability]:
 
 
 def _delegation_capabilities(space: SpaceId) -> list[Capability]:
-    """Return the capabilities that are needed to manage the delegations in a space."""
+    """Return the capabilities for managing delegations in a space."""
     delegation = [
         space_capability(space, "delegation", None, ability) for ability in DELEGATION_ABILITIES
     ]

@@ -1,4 +1,7 @@
-"""Transfers of values to and from files, in pieces and without blocking the event loop."""
+"""Transfers of values to and from files.
+
+Values are transferred in pieces, without blocking the event loop.
+"""
 
 import asyncio
 import os
@@ -25,7 +28,7 @@ from capabilities.clock_and_entropy import Entropy
 from ..errors import BatchIncomplete, InvalidInput, MalformedAnswer, SealspaceError, TransferBroken
 from .node_answers import decoded
 from .transport import Answer, Progress, Stream, Upload, path_segment
-from .values import Value, require_version_of, whole_value_of
+from .values import Value, require_version_of, value_of, whole_value_of
 
 MOST_READS = 100
 MOST_WRITES = 250
@@ -44,19 +47,28 @@ _PER_CAPABILITY_BYTES = 160  # upper bound for the space and the ability beside 
 
 
 class Part(NamedTuple):
-    """A value to write in a batch: the bytes, and the headers for content type and metadata."""
+    """A value to write in a batch.
+
+    The headers are those of the content type and the metadata.
+    """
 
     body: bytes
     headers: Mapping[str, str]
 
 
 def packed_keys(keys: Iterable[str], most: int) -> list[list[str]]:
-    """Split keys into groups that each fit in one request. Duplicates are removed."""
+    """Split keys into groups that each fit in one request.
+
+    Duplicates are removed.
+    """
     return _packed(dict.fromkeys(keys, 0), most)
 
 
 def packed_parts(parts: Mapping[str, Part]) -> list[list[str]]:
-    """Split keys into groups whose values fit in one commit. A large value gets its own group."""
+    """Split values into groups that each fit in one commit.
+
+    The groups contain the keys. A large value gets its own group.
+    """
     sizes = {key: len(part.body) for key, part in parts.items()}
     large = [[key] for key, size_bytes in sizes.items() if size_bytes > MAX_SMALL_BYTES]
     return (
@@ -103,9 +115,10 @@ async def in_order(
 
 
 def multipart(parts: Mapping[str, Part], entropy: Entropy) -> tuple[bytes, str]:
-    """Return a multipart form with one part for each value, and the form's content type.
+    """Encode values as a multipart form.
 
-    Each key is percent-encoded once more as the name of its part.
+    Returns the form and its content type. Each value is a part, whose name is the key,
+    percent-encoded once more.
     """
     boundary = entropy.token(24).hex()
     pieces: list[bytes] = []
@@ -150,7 +163,10 @@ _ABSENT = "KV_NOT_FOUND"
 
 
 def require_written(answer: Answer, keys: Sequence[str]) -> None:
-    """Check that a batch wrote exactly the requested keys (J9). Raises MalformedAnswer."""
+    """Check that a batch wrote exactly the requested keys (J9).
+
+    Raises MalformedAnswer otherwise.
+    """
     result = decoded(_WRITTEN, answer, "the result of a batch")
     if result.count != len(keys) or sorted(result.written) != sorted(keys):
         raise MalformedAnswer(
@@ -158,10 +174,11 @@ def require_written(answer: Answer, keys: Sequence[str]) -> None:
         )
 
 
-def found_in(answer: Answer, keys: Sequence[str]) -> dict[str, Value]:
-    """Return the values in a batch response, in the order of `keys`.
+def found_in(answer: Answer, keys: Sequence[str], *, bodies: bool = True) -> dict[str, Value]:
+    """Return the values in the response to a batch read.
 
-    Each value is compared with its ETag.
+    The values are in the order of `keys`. Each value is compared with its ETag, unless the response
+    has only metadata.
     """
     results = decoded(_RESULTS, answer, "the result of a batch").results
     if sorted(one.key for one in results) != sorted(keys):
@@ -174,7 +191,8 @@ def found_in(answer: Answer, keys: Sequence[str]) -> dict[str, Value]:
         one = by_key[key]
         if one.ok:
             headers = CIMultiDictProxy(CIMultiDict(one.headers))
-            found[key] = whole_value_of(Answer(200, headers, one.data_base64, key))
+            part = Answer(200, headers, one.data_base64, key)
+            found[key] = whole_value_of(part) if bodies else value_of(part)
         elif one.error is None or one.error.code != _ABSENT:
             raise MalformedAnswer(
                 f"{answer.asked}: the node sent neither a value nor {_ABSENT} for the key {key}"
@@ -189,7 +207,10 @@ class Readable(Protocol):
     """A file that is open for reading bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes, or b"" at the end."""
+        """Read at most `size` bytes.
+
+        Returns b"" at the end of the file.
+        """
 
 
 Source: TypeAlias = str | Path | Readable | AsyncIterable[bytes] | Iterable[bytes]
@@ -197,9 +218,10 @@ Source: TypeAlias = str | Path | Readable | AsyncIterable[bytes] | Iterable[byte
 
 
 async def checked(stream: Stream) -> AsyncIterator[bytes]:
-    """Yield a value's body in pieces, then check its ETag (M1).
+    """Yield a value in pieces and verify its ETag (M1).
 
-    Raises TransferBroken if the transfer was cut off or the ETag does not match.
+    The ETag is verified at the end. Raises TransferBroken if the transfer was cut off or the ETag
+    does not match.
     """
     digest = blake3()
     try:
@@ -217,7 +239,10 @@ async def checked(stream: Stream) -> AsyncIterator[bytes]:
 
 
 async def save(stream: Stream, to: str | Path | BinaryIO, progress: Progress | None) -> None:
-    """Write a value to a file. If `to` is a path, the file is replaced atomically at the end."""
+    """Write a value to a file.
+
+    If `to` is a path, the file is replaced atomically at the end.
+    """
     if not isinstance(to, str | Path):
         await _copy(stream, to, progress)
         return
@@ -253,7 +278,7 @@ async def _copy(stream: Stream, file: BinaryIO, progress: Progress | None) -> No
 
 
 async def upload_of(source: Source, progress: Progress | None) -> Upload:
-    """Create a request body from a path, an open file or an iterable of bytes.
+    """Create a request body from a file or an iterable.
 
     A body of known size (from a path or a seekable file) can be sent again. Raises InvalidInput and
     OSError.
@@ -284,7 +309,10 @@ async def upload_of(source: Source, progress: Progress | None) -> Upload:
 
 
 def of_bytes(body: bytes) -> bytes | Upload:
-    """Split a long body into pieces, because each piece that is sent extends the time limit."""
+    """Split a long request body into pieces.
+
+    Each piece that is sent extends the time limit.
+    """
     if len(body) <= PIECE_BYTES:
         return body
 

@@ -1,4 +1,6 @@
-"""HTTP requests to one node, with size and time limits, safe retries and typed errors.
+"""HTTP requests to one node.
+
+Requests have limits of size and time. They are tried again where that is safe.
 
 A token is valid once. A request therefore carries a function that mints tokens, and every try uses
 a token of its own. A request that may have been carried out, because the connection broke after it
@@ -44,9 +46,9 @@ Progress: TypeAlias = Callable[[int, int | None], object]
 
 @dataclass
 class Upload:
-    """A streamed request body. Each attempt reads it from the beginning.
+    """A streamed request body.
 
-    A body of known size must keep that size.
+    Each attempt reads the body from the beginning. A body of known size must keep that size.
     """
 
     pieces: Callable[[], AsyncIterator[bytes]]
@@ -83,7 +85,10 @@ class Upload:
 
 
 class Pace:
-    """The time budget of one request. Waiting reduces it, and transferred bytes extend it."""
+    """The time budget of a request.
+
+    Waiting reduces the budget, and transferred bytes extend it.
+    """
 
     def __init__(self, timeout_s: float) -> None:
         self._most_s = self._left_s = timeout_s
@@ -91,9 +96,9 @@ class Pace:
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Run the block within the remaining time budget. The elapsed time reduces the budget.
+        """Limit a `with` block to the request's remaining time budget.
 
-        Raises TimeoutError when the budget is used up.
+        The elapsed time reduces the budget. Raises TimeoutError when the budget is used up.
         """
         try:
             async with asyncio.timeout(self._left_s) as self._limit:
@@ -103,11 +108,17 @@ class Pace:
             self._limit = None
 
     def moved(self, size_bytes: int) -> None:
-        """Extend the time budget in proportion to the number of transferred bytes."""
+        """Extend a request's time budget after sending or receiving bytes.
+
+        The extension is proportional to the number of bytes.
+        """
         self._left_s = min(self._most_s, self._left_s + size_bytes / BYTES_PER_S)
 
     async def sent(self, upload: Upload) -> AsyncIterator[bytes]:
-        """Yield the chunks of a request body. The timeout is paused while the source is read."""
+        """Yield the chunks of a request body.
+
+        The timeout is paused while the source is read.
+        """
         self._pause()
         async for piece in upload:
             self._reschedule(_now_s() + self._left_s)
@@ -150,7 +161,7 @@ _MAX_ASKED_CHARS = 500
 
 @dataclass(frozen=True, slots=True)
 class TransportSettings:
-    """Timeouts and retries of a client.
+    """Settings for timeouts and retries.
 
     Attributes:
         timeout_s: seconds to wait for the node. Each 16 KiB that move earn back a second, so a long
@@ -168,7 +179,10 @@ class TransportSettings:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request to a node, by default a POST to `/invoke`."""
+    """A request to a node.
+
+    The default is a POST to `/invoke`.
+    """
 
     method: Method = "POST"
     path: str = "/invoke"
@@ -182,7 +196,10 @@ class Request:
 
     @property
     def subject(self) -> str:
-        """A description of this request for error messages, without its query and token."""
+        """The text that describes this request in error messages.
+
+        The query and the token are left out.
+        """
         return (self.asked or f"{self.method} {unquote(self.path.partition('?')[0])}")[
             :_MAX_ASKED_CHARS
         ]
@@ -201,7 +218,7 @@ def json_request(method: Method, path: str, body: bytes, *, serves_once: bool = 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A node's response with its whole body."""
+    """A complete response from a node."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -214,7 +231,9 @@ class Answer:
         return 200 <= self.status < 300
 
     def require(self) -> Self:
-        """Return this response if its status is 2xx, or raise the error that it reports.
+        """Raise an error unless the status is 2xx.
+
+        Returns this response.
 
         Raises:
             NodeRefused: the answer is an error; the class depends on status and text (J8).
@@ -229,12 +248,18 @@ class Answer:
 
 
 def path_segment(text: str) -> str:
-    """Percent-encode a string as one path segment, like JavaScript's `encodeURIComponent`."""
+    """Percent-encode a string as one path segment.
+
+    The result is that of JavaScript's `encodeURIComponent`.
+    """
     return quote(text, safe="!'()*")
 
 
 class Transport:
-    """The HTTP connections of a client, bound to the event loop in which they are first used."""
+    """The HTTP connections of a client.
+
+    They are bound to the event loop in which they are first used.
+    """
 
     def __init__(self, url: str, *, settings: TransportSettings | None = None) -> None:
         self._settings = settings or TransportSettings()
@@ -247,9 +272,10 @@ class Transport:
         """Awaited before each try that carries a token; an exception prevents the request."""
 
     async def check_node(self) -> None:
-        """Verify the node's evidence, if the client requires this, before a request.
+        """Verify the attestation evidence of the node.
 
-        Requests without a token need this too if their response is trusted.
+        Nothing is verified unless the client requires evidence. Requests without a token need this
+        too if their response is trusted.
         """
         self.require_open("a request to the node")
         if self.before_tokens is not None:
@@ -262,27 +288,31 @@ class Transport:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections permanently. Later requests raise ClientClosed."""
+        """Close the connections permanently.
+
+        Later requests raise ClientClosed.
+        """
         self._is_closed = True
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
     def require_open(self, asked: str) -> None:
-        """Raise ClientClosed if this transport was closed."""
+        """Raise ClientClosed if the connections were closed."""
         if self._is_closed:
-            raise ClientClosed(f"{asked}: this client of {self.url} was closed")
+            raise ClientClosed(f"{asked}: the client for {self.url} is closed")
 
     def leave_connections(self) -> None:
-        """Forget the connections in a forked child process, without closing them.
+        """Stop using the connections in a forked child process.
 
-        References to them are kept, because garbage collection would close them.
+        The connections are not closed. References to them are kept, because garbage collection
+        would close them.
         """
         self._left.append(self._session)
         self._session = None
 
     async def require(self, request: Request) -> Answer:
-        """Send a request and return the response if its status is 2xx.
+        """Send a request and return the successful response.
 
         Raises:
             NodeRefused: the answer is an error; the class depends on status and text (J8).
@@ -291,16 +321,19 @@ class Transport:
         return (await self.exchange(request)).require()
 
     async def exchange(self, request: Request) -> Answer:
-        """Send a request and return the node's response, which may be an error.
+        """Send a request and return the response.
 
-        A 503 guarantees that nothing was done, so it is tried again with a fresh token, unless the
-        request is marked `serves_once`; so is a failure to connect. After a broken connection or a
-        timeout, only a repeatable request is tried again.
+        The response may be an error. A 503 guarantees that nothing was done, so it is tried again
+        with a fresh token, unless the request is marked `serves_once`; so is a failure to connect.
+        After a broken connection or a timeout, only a repeatable request is tried again.
         """
         return await self._retried(request, Stream.whole)
 
     async def stream(self, request: Request) -> "Stream":
-        """Send a request and return the response with its body unread. The caller must close it."""
+        """Send a request and return the response as a stream.
+
+        The caller must close the stream.
+        """
         tried = await self._retried(request, Stream.unread_if_success)
         if isinstance(tried, Stream):
             return tried
@@ -322,6 +355,12 @@ class Transport:
                 if tried.status != 503 or tries_left <= 0 or request.serves_once:
                     return tried
             except aiohttp.ClientConnectorError as exc:
+                if getattr(exc.os_error, "reason", None) == "WRONG_VERSION_NUMBER":
+                    raise NodeUnreachable(
+                        f"{what}: {self.url} serves plain HTTP, not HTTPS",
+                        hint="if the node is on this machine, begin the address with http://;"
+                        " otherwise, use the address of its TLS proxy",
+                    ) from exc
                 if tries_left <= 0:
                     raise NodeUnreachable(f"{what}: no connection to {self.url}") from exc
             except (TimeoutError, aiohttp.ClientError) as exc:
@@ -339,7 +378,10 @@ class Transport:
             pause_s *= 2
 
     async def _open(self, request: Request) -> "Stream":
-        """Send the request once with a fresh token, and wait for the response headers."""
+        """Send a request and wait for the response headers.
+
+        Each call sends a fresh token.
+        """
         self.require_open(request.subject)
         if self._session is None:
             self._session = aiohttp.ClientSession(
@@ -378,13 +420,19 @@ class Transport:
 
 
 class _ConnectionLost(aiohttp.ClientError):
-    """A lost connection. The node may have received the request."""
+    """The connection to the node was lost.
+
+    The node may have received the request.
+    """
 
 
 async def _send_once(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Prevent the HTTP library from repeating a request, which would resend a used token."""
+    """Prevent the HTTP library from repeating a request.
+
+    A repeated request would send a used token again.
+    """
     try:
         return await handler(request)
     except aiohttp.ClientConnectorError:
@@ -394,9 +442,9 @@ async def _send_once(
 
 
 class Stream:
-    """A response whose body is read piece by piece. The caller must close it.
+    """A response whose body is read piece by piece.
 
-    Obtain it with `Transport.stream`.
+    The caller must close it. Obtain it with `Transport.stream`.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, pace: Pace, request: Request) -> None:
@@ -410,14 +458,17 @@ class Stream:
         self.asked = request.subject
 
     def close(self) -> None:
-        """Release the connection for reuse, or close it if the body was not read completely."""
+        """Release the connection of this response.
+
+        The connection is closed if the body was not read completely. Otherwise it can be reused.
+        """
         if self._response.content.at_eof():
             self._response.release()
         else:
             self._response.close()
 
     async def whole(self) -> Answer:
-        """Read the whole body, close this stream, and return the complete response."""
+        """Read the whole body and close the stream."""
         with closing(self):
             body = bytearray()
             async for chunk in self.pieces():
@@ -425,7 +476,10 @@ class Stream:
         return Answer(self.status, self.headers, bytes(body), self.asked)
 
     async def unread_if_success(self) -> "Stream | Answer":
-        """Return this stream if the status is 2xx. Otherwise return the full error response."""
+        """Read the body of an error response.
+
+        A response with a 2xx status is returned unread, as this stream.
+        """
         return self if 200 <= self.status < 300 else await self.whole()
 
     async def pieces(self) -> AsyncIterator[bytes]:

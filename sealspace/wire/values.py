@@ -1,8 +1,14 @@
-"""Stored values, and the HTTP headers that contain their version and metadata."""
+"""Stored values and their HTTP headers.
+
+The headers contain the version and the metadata of a value.
+"""
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 
 from blake3 import blake3
 
@@ -23,25 +29,32 @@ class Value:
         etag: version of the value, as in `if_match`.
         content_type: as stored; None if it was not given.
         metadata: names in lower case, to texts.
+        stored_at: when the node stored the value, epoch seconds, as the node says; None if it does
+            not say. Only `metadata` and `metadata_many` give it.
     """
 
     body: bytes = field(repr=False)
     etag: str
     content_type: str | None
     metadata: Mapping[str, str]
+    stored_at: float | None = None
 
 
 def whole_value_of(answer: Answer) -> Value:
-    """Read a value from a response and check its body against its ETag. Raises TransferBroken."""
+    """Read a value from a response and verify its ETag.
+
+    Raises TransferBroken if the body does not match the ETag.
+    """
     require_version_of(blake3(answer.body).hexdigest(), answer, moved_bytes=len(answer.body))
     return value_of(answer, answer.body)
 
 
 def require_version_of(digest: str, answer: Answer | Stream, *, moved_bytes: int) -> None:
-    """Compare the hex BLAKE3 digest of a body with the digest in its ETag (M1, J16).
+    """Check that a body matches the digest in its ETag (M1, J16).
 
-    An ETag of another form gives no digest to compare. The ETag is not signed: the check finds
-    damaged bodies, not an attacker on the connection who changes both.
+    The digest is BLAKE3, in hexadecimal. An ETag of another form gives no digest to compare. The
+    ETag is not signed: the check finds damaged bodies, not an attacker on the connection who
+    changes both.
 
     Raises:
         TransferBroken: the digests differ.
@@ -54,7 +67,7 @@ def require_version_of(digest: str, answer: Answer | Stream, *, moved_bytes: int
 
 
 def value_of(answer: Answer | Stream, body: bytes = b"") -> Value:
-    """Create a value from `body` and the headers of a response.
+    """Create a value from a body and response headers.
 
     The headers contain the version, the content type and the metadata.
     """
@@ -63,16 +76,25 @@ def value_of(answer: Answer | Stream, body: bytes = b"") -> Value:
         for name, text in answer.headers.items()
         if name.lower().startswith(_METADATA_PREFIX)
     }
+    stored_at = None
+    # ValueError: not a date. OverflowError: a date that is no time on this machine.
+    with suppress(ValueError, OverflowError):
+        changed = parsedate_to_datetime(answer.headers.get("Last-Modified", ""))
+        stored_at = changed.astimezone(UTC).timestamp()
     return Value(
         body=body,
         etag=etag_of(answer),
         content_type=answer.headers.get("Content-Type"),
         metadata=own,
+        stored_at=stored_at,
     )
 
 
 def etag_of(answer: Answer | Stream) -> str:
-    """Return the version of a value from the ETag header of a response."""
+    """Return the ETag of a response.
+
+    The ETag is the version of a value.
+    """
     etag = answer.headers.get("ETag")
     if not etag:
         raise MalformedAnswer("the node's response has no ETag")
@@ -80,7 +102,10 @@ def etag_of(answer: Answer | Stream) -> str:
 
 
 def bytes_of(body: object) -> bytes:
-    """Return a body as bytes. Mappings are rejected, because the HTTP library would send a form."""
+    """Convert a request body to bytes.
+
+    Mappings are rejected, because the HTTP library would send a form.
+    """
     if isinstance(body, str):
         try:
             return body.encode()
@@ -100,7 +125,7 @@ def bytes_of(body: object) -> bytes:
 def stored_headers(
     body: object, content_type: str | None, metadata: Mapping[str, str] | None
 ) -> dict[str, str]:
-    """Return the request headers for storing a value with this content type and metadata."""
+    """Return the request headers for storing a value."""
     headers = {
         _METADATA_PREFIX + _header_name(name): header_value(text)
         for name, text in (metadata or {}).items()
@@ -115,7 +140,10 @@ def stored_headers(
 
 
 def condition(*, if_absent: bool = False, if_match: str | None) -> dict[str, str]:
-    """Return the `If-Match` or `If-None-Match` header of a write, if it is conditional."""
+    """Return the header of a conditional write.
+
+    The header is `If-Match` or `If-None-Match`. Without a condition there is no header.
+    """
     if if_absent and if_match is not None:
         raise InvalidInput("`if_absent` and `if_match` cannot be combined")
     if if_absent:
@@ -130,7 +158,10 @@ def _header_name(name: str) -> str:
 
 
 def header_value(text: str) -> str:
-    """Return the string unchanged if it is a valid HTTP header value, or raise InvalidInput."""
+    """Check that a string is a valid HTTP header value.
+
+    Returns the string unchanged, or raises InvalidInput.
+    """
     if not text.isascii() or not text.isprintable() or text != text.strip():
         raise InvalidInput(
             "a header value may contain only printable ASCII, without spaces at its ends"
