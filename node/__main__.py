@@ -1,4 +1,7 @@
-"""The entry point of `python -m node`, which runs the `sealspace` command line."""
+"""The entry point of `python -m node`.
+
+It runs the `sealspace` command line.
+"""
 
 import sys
 

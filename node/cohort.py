@@ -1,4 +1,4 @@
-"""Cohort scheduling: concurrent requests pass each stage of processing together.
+"""Scheduling of concurrent requests in batches, one processing stage after another.
 
 A request runs a hundred small functions between the kernel and libsodium. Run from start to end on
 its own, it finds little of their code and data in the processor's caches. When several requests
@@ -16,7 +16,7 @@ from aiohttp import web
 
 
 class Cohort:
-    """The requests of one process that have arrived and have no response yet."""
+    """The unanswered requests of one process."""
 
     __slots__ = ("_due",)
 
@@ -24,18 +24,21 @@ class Cohort:
         self._due = 0
 
     def arrived(self, requests: int) -> None:
-        """Add requests to the number of open requests, once their headers have arrived."""
+        """Add new requests to the number of open ones.
+
+        A request has arrived when its headers are complete.
+        """
         self._due += requests
 
     def answered(self, requests: int) -> None:
-        """Subtract answered or abandoned requests from the number of open requests."""
+        """Subtract answered or abandoned requests from the number of open ones."""
         self._due -= requests
 
     @types.coroutine
     def yield_to_cohort(self) -> Generator[None, None, None]:
-        """Pause the current request so that others can reach the same stage.
+        """Let other open requests run before this one continues.
 
-        This is cheaper than `asyncio.sleep(0)`.
+        They then reach the same stage of processing. This is cheaper than `asyncio.sleep(0)`.
         """
         if self._due > 1:
             yield

@@ -1,4 +1,4 @@
-"""The web console's files and the response headers that they are served with.
+"""The web console's files and their response headers.
 
 Example:
     read_files()["style.css"]
@@ -34,13 +34,14 @@ _POLICY = "; ".join(
         "trusted-types 'none'",
     )
 )
-# Features that the console does not use are denied to its pages.
+# Features that the console does not use are denied to its pages. Browsers print a warning for each
+# name that they do not know, such as `bluetooth` or `web-share`.
 _FEATURES = (
     "clipboard-write=(self), publickey-credentials-create=(self),"
-    " publickey-credentials-get=(self), accelerometer=(), autoplay=(), bluetooth=(), camera=(),"
+    " publickey-credentials-get=(self), accelerometer=(), autoplay=(), camera=(),"
     " clipboard-read=(), display-capture=(), fullscreen=(), geolocation=(), gyroscope=(),"
     " hid=(), identity-credentials-get=(), magnetometer=(), microphone=(), midi=(), payment=(),"
-    " screen-wake-lock=(), serial=(), usb=(), web-share=(), xr-spatial-tracking=()"
+    " screen-wake-lock=(), serial=(), usb=(), xr-spatial-tracking=()"
 )
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": _POLICY,
@@ -54,7 +55,9 @@ HEADERS: Mapping[str, str] = {
 
 
 def headers_with(runner: str | None) -> Mapping[str, str]:
-    """Return the console's headers, with a CSP that also allows requests to a runner's origin.
+    """Return the web console's response headers.
+
+    The content security policy also allows requests to the runner's origin.
 
     Args:
         runner: the runner's origin, already validated by `config.checks`; None adds nothing.
@@ -67,7 +70,7 @@ def headers_with(runner: str | None) -> Mapping[str, str]:
 
 
 def read_files() -> dict[str, bytes]:
-    """Return the contents of all console files in a dict, sorted by relative path."""
+    """Return the contents of all web console files by relative path."""
     return dict(sorted(_read(files("node").joinpath("console"), "").items()))
 
 

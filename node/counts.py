@@ -1,4 +1,4 @@
-"""Counters of requests, refusals, key releases and dropped connections.
+"""Counters of requests and connections in a worker process.
 
 Code that handles requests imports only this module. In a worker with metrics enabled,
 `node.metrics` supplies the cells that are counted in.
@@ -32,7 +32,7 @@ OTHER = "other"
 
 
 class RequestCounter:
-    """Counters for requests, refusals, key releases and dropped connections of one worker.
+    """The request and connection counters of one worker process.
 
     Only the event loop's thread may use them.
     """
@@ -50,7 +50,7 @@ class RequestCounter:
         self.cells["sealspace_requests_total", operation, f"{status // 100}xx"].inc()
 
     def refused(self, error: Exception, code: str) -> None:
-        """Count a refused request by the error code of its response."""
+        """Count a refused request by error code."""
         self.cells.get(
             ("sealspace_refusals_total", code), self.cells["sealspace_refusals_total", OTHER]
         ).inc()
@@ -58,9 +58,15 @@ class RequestCounter:
             self.cells["sealspace_release_refusals_total", error.reason].inc()
 
     def released(self, ground: str) -> None:
-        """Count a key release, after its audit record has been committed."""
+        """Count a key release.
+
+        The release's audit record has to be committed first.
+        """
         self.cells["sealspace_releases_total", ground].inc()
 
     def limit_exceeded(self, setting: str) -> None:
-        """Count a refused or closed connection. `setting` names the limit that was exceeded."""
+        """Count a connection that exceeded a limit.
+
+        `setting` names the limit.
+        """
         self.cells["sealspace_connections_given_up_total", setting].inc()

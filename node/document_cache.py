@@ -1,4 +1,4 @@
-"""A cache that remembers which receipt documents are already stored (RC26).
+"""A cache of digests of stored receipt documents (RC26).
 
 A release that finds all of its documents here neither reads nor writes a document (RC8, RC13). The
 cache contains only digests of durable documents, nothing that a decision depends on. Each process
@@ -16,7 +16,7 @@ MAX_EVIDENCE = 4096
 
 
 class DocumentCache:
-    """A cache of the policies and evidence that are already in the store."""
+    """A cache of the digests of stored policies and evidence."""
 
     def __init__(self) -> None:
         self._span = 0
@@ -24,22 +24,28 @@ class DocumentCache:
         self._judged = Recent[bytes, QuoteVerdict](MAX_EVIDENCE)
 
     def enter(self, span: int) -> None:
-        """Set the current 30-day retention period, and clear the cache when a new period begins."""
+        """Clear the cache at the start of a new 30-day period.
+
+        Documents are retained by period, so each period stores them again.
+        """
         if span != self._span:
             self._span = span
             self._policies.clear()
             self._judged.clear()
 
     def has_policy(self, sha256: str) -> bool:
-        """Return whether the cache contains the policy with this hex SHA-256."""
+        """Return whether a policy is cached.
+
+        `sha256` is in hexadecimal.
+        """
         return sha256 in self._policies
 
     def judged(self, evidence_sha256: bytes) -> QuoteVerdict | None:
-        """Return the cached verdict on this evidence, or None if no verdict is cached."""
+        """Return the cached verdict on attestation evidence, or None."""
         return self._judged.get(evidence_sha256)
 
     def note(self, span: int, *, policies: Iterable[str], judged: QuoteVerdict | None) -> None:
-        """Add newly stored documents to the cache, if `span` is the current retention period."""
+        """Add newly stored policies and an evidence verdict to the cache."""
         if span == self._span:  # a later period has to store its documents again
             for sha256 in policies:
                 self._policies.put(sha256, None)

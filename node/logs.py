@@ -1,4 +1,6 @@
-"""Logs: one JSON object per line on standard error, without tokens, secrets or values.
+"""Structured logs on standard error.
+
+A log line is a JSON object, without tokens, secrets or values.
 
 Each line consists of named fields chosen in the code. Text from a request never becomes a field,
 except a method, a status and ids. An exception is logged as its class and source locations, because
@@ -19,6 +21,8 @@ from datetime import UTC, datetime
 from traceback import walk_tb
 from typing import TextIO
 
+from sealspace import printable
+
 Field = str | int | float | bool | list[str] | None
 
 _FRAMES = 12
@@ -26,11 +30,16 @@ _LEVELS = logging.getLevelNamesMapping()
 _FIELDS = "sealspace_fields"  # attribute of our log records that contains the named fields
 
 
-def configure_logs(level: str, *, stream: TextIO | None = None) -> None:
-    """Write log lines at the given level or above.
+def configure_logs(level: str, *, is_json: bool = False, stream: TextIO | None = None) -> None:
+    """Set up the log with the given level.
 
     Lines from libraries are written only at level warning or above.
+
+    Args:
+        is_json: whether messages to the operator are JSON too, as log lines always are.
     """
+    if is_json:
+        printable.format_message = _json_message
     _lines.stream = stream
     _events.setLevel(_LEVELS[level.upper()])
     root = logging.getLogger()
@@ -54,9 +63,20 @@ def log_warning(event: str, **fields: Field) -> None:
 
 
 def tell_operator(sentence: str) -> None:
-    """Print a message on standard error, or drop it if standard error is closed."""
+    """Print a message on standard error.
+
+    The message is dropped if standard error is closed.
+    """
     with suppress(OSError):
-        print(sentence, file=sys.stderr, flush=True)
+        print(printable.format_message(sentence), file=sys.stderr, flush=True)
+
+
+def _json_message(line: str) -> str:
+    """Return a message to the operator as a JSON log line."""
+    fields = {_FIELDS: {"text": line}}
+    return _lines.format(
+        _events.makeRecord("", logging.INFO, "", 0, "message", (), None, extra=fields)
+    )
 
 
 def log_failure(request_id: str, method: str, error: BaseException) -> None:
@@ -72,9 +92,9 @@ def log_failure(request_id: str, method: str, error: BaseException) -> None:
 
 
 def describe(error: BaseException) -> dict[str, str | list[str]]:
-    """Return the class and the source locations of an error, innermost last.
+    """Return the class and the source locations of an error.
 
-    The error's message is left out.
+    The innermost location is last. The error's message is left out.
     """
     # Not `traceback.extract_tb`: it reads the source files, which fails without free descriptors.
     frames = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__)][-_FRAMES:]
@@ -93,7 +113,10 @@ def _of_library(record: logging.LogRecord) -> dict[str, Field]:
 
 
 class _LineHandler(logging.Handler):
-    """A log handler that writes whole lines, because several processes share standard error."""
+    """A log handler that writes whole lines.
+
+    Several processes share standard error.
+    """
 
     stream: TextIO | None = None  # None: standard error, whatever it is when a line is written
 
@@ -115,7 +138,7 @@ class _LineHandler(logging.Handler):
         return json.dumps(event | frame)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record."""
+        """Write one log record."""
         stream: TextIO | None = self.stream or sys.stderr
         if stream is None:  # a process that was started with standard error closed
             return

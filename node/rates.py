@@ -1,4 +1,7 @@
-"""Per-client rate limits, with a bounded number of token buckets in each worker's memory."""
+"""Per-client rate limits that are kept in memory.
+
+Each worker has its own token buckets, and their number is bounded.
+"""
 
 import math
 from functools import lru_cache
@@ -16,9 +19,10 @@ _MAX_NAME_CHARS = 64
 
 
 class Rates:
-    """One token bucket per client, initially full and refilled at a constant rate.
+    """A rate limiter with one token bucket per client.
 
-    Loopback is limited like every other address.
+    Buckets are initially full and refilled at a constant rate. Loopback is limited like every other
+    address.
     """
 
     def __init__(self, *, per_minute: int, most: float | None = None) -> None:
@@ -27,15 +31,18 @@ class Rates:
         self._spent = limits.Rates[str](MAX_CLIENTS)
 
     def take(self, client: str | None, *, now: float) -> None:
-        """Take one token from the client's bucket, or refuse the request.
+        """Count a request against the client's rate limit.
 
-        A client of None is never limited.
+        The request is refused if the client's bucket is empty. A client of None is never limited.
         """
         self.require(client, now=now)
         self.charge(client, now=now)
 
     def require(self, client: str | None, *, now: float) -> None:
-        """Refuse the request if the client's bucket is empty. No token is taken."""
+        """Refuse the request if the client's token bucket is empty.
+
+        No token is taken.
+        """
         if client is None or not self._per_second:
             return
         name = counted_as(client)
@@ -57,7 +64,7 @@ class Rates:
     def charge(self, client: str | None, *, now: float) -> None:
         """Take one token from the client's bucket.
 
-        Concurrent requests may overdraw it.
+        Concurrent requests may take more tokens than the bucket has.
         """
         if client is None or not self._per_second:
             return
@@ -71,8 +78,8 @@ def _counted_as(client: str) -> str:
 
 
 def counted_as(client: str) -> str:
-    """Return the rate-limiting key for a client.
+    """Return the key under which a client's requests are counted.
 
-    For an IPv6 address it is the /64 network, for any other client the text itself.
+    For an IPv6 address, the key is the /64 network. For any other client, it is the text itself.
     """
     return _counted_as(client[:_MAX_NAME_CHARS])

@@ -1,4 +1,4 @@
-"""The exception for refused requests, and its stable error codes.
+"""The error codes for refusing requests, and the exception that carries one.
 
 A code states the cause and is independent of HTTP. One table, `node/http/messages/refusals.py`,
 gives the status, title and hint for every code, including those that lower packages raise.
@@ -39,6 +39,12 @@ REFUSALS = {
         "duplicate invocation cannot be ruled out: by the clock of the node's store this token"
         " ended minutes ago, or the store was restored from a backup minutes ago; set the clocks of"
         " client and node, or wait, then sign a new one"
+    ),
+    # The store was restored a moment ago. A token that expires this soon may have been used before
+    # (BK5).
+    "restored-recently": (
+        "the node was restored from a backup, and cannot yet tell new requests from repeated ones:"
+        " try again in {} s"
     ),
     # The token mentions a space that this node does not host.
     "space-not-found": "Space not found",
@@ -116,7 +122,7 @@ A message contains limits and what the caller sent, never a secret.
 
 
 class Refusal(Exception):
-    """The error for a refused request."""
+    """Raised when the node refuses a request."""
 
     def __init__(
         self, code: str, *about: object, hint: str | None = None, retry_after_s: int | None = None

@@ -1,4 +1,4 @@
-"""The key-release policy, combined from the configuration and the record in the store.
+"""The node's key-release policy, from the configuration and the store.
 
 The first start writes the record from the configuration. A later configuration may be stricter than
 the record but never looser: the ability to start a process with other flags must not open keys.
@@ -25,7 +25,10 @@ _STRICTNESS: tuple[AttestationMode, ...] = ("everyone", "delegates", "off")
 
 
 def configured_record(release: Release) -> ReleaseRecord:
-    """Convert the key-release settings to a record without a node policy."""
+    """Convert the key-release settings to a record for the store.
+
+    The record has no node policy.
+    """
     return ReleaseRecord(
         mode=release.attestation,
         trust_roots=(configured_trust_root(release).sha256,),
@@ -35,9 +38,9 @@ def configured_record(release: Release) -> ReleaseRecord:
 
 
 def loosened(release: Release, record: ReleaseRecord) -> str | None:
-    """Describe how the configuration is looser than the stored key-release policy.
+    """Describe how the configured key-release policy is less strict than the stored one.
 
-    Return None if the configuration is not looser.
+    Return None if it is not less strict.
     """
     configured = replace(configured_record(release), node_policy=record.node_policy)
     if not configured.is_looser_than(record):
@@ -62,10 +65,11 @@ def loosened(release: Release, record: ReleaseRecord) -> str | None:
 
 
 def in_force(release: Release, record: ReleaseRecord) -> ReleaseRecord:
-    """Return the stored key-release policy, tightened where the configuration is stricter.
+    """Return the key-release policy that is in force.
 
-    The mode is the stricter of the two, and only key providers that both accept remain. Everything
-    else is taken from the record.
+    This is the stored record, tightened where the configuration is stricter. The mode is the
+    stricter of the two, and only key providers that both accept remain. Everything else is taken
+    from the record.
     """
     if release.attestation == record.mode and release.key_providers == record.key_providers:
         return record
@@ -79,13 +83,13 @@ def in_force(release: Release, record: ReleaseRecord) -> ReleaseRecord:
 
 
 async def recorded_release(store: Store) -> ReleaseRecord | None:
-    """Read the key-release policy from the store. Return None if none has been stored yet."""
+    """Return the stored key-release policy, or None."""
     row = await read_row(store, RELEASE_RECORD_KEY)
     return None if row is None or row.value is None else decode_release_record(row.value)
 
 
 async def current_release(store: Store) -> ReleaseRecord:
-    """Read the key-release policy that the first startup wrote to the store.
+    """Return the stored key-release policy.
 
     Raises:
         RecordDamaged: the record was deleted.
@@ -97,5 +101,8 @@ async def current_release(store: Store) -> ReleaseRecord:
 
 
 def configured_trust_root(release: Release) -> TrustRoot:
-    """Return the configured trust root, by default Intel's."""
+    """Return the configured root certificate for verifying quotes.
+
+    The default is Intel's.
+    """
     return intel_root() if release.trust_root is None else read_trust_root(Path(release.trust_root))

@@ -1,4 +1,4 @@
-"""Services shared by request handlers and operations, created once per process."""
+"""The services that all operations of a process share."""
 
 from dataclasses import dataclass, field
 
@@ -20,7 +20,7 @@ from .config.tree import Config
 from .counts import RequestCounter
 from .document_cache import DocumentCache
 from .platform.admin_key import AdminKey
-from .platform.own_quotes import OwnQuotes
+from .platform.own_quotes import QuoteQueue
 from .rates import Rates
 
 
@@ -45,19 +45,19 @@ class Services:
     unauthenticated_rates: Rates
     admin_key: AdminKey | None
     trust_root: TrustRoot
-    own_quotes: OwnQuotes | None
+    own_quotes: QuoteQueue | None
     own_quote_rates: Rates
     cohort: Cohort = field(default_factory=Cohort)
     counter: RequestCounter | None = None
 
     @property
     def quota(self) -> QuotaPolicy:
-        """The configured storage limits per space."""
+        """The configured storage limits of spaces."""
         return quota_policy(self.config)
 
 
 def quota_policy(config: Config) -> QuotaPolicy:
-    """Return the storage limits for spaces from the settings."""
+    """Return the configured storage limits of spaces."""
     return QuotaPolicy(
         default_bytes=config.hosting.default_quota_bytes or None,
         public_bytes=config.public_spaces.storage_limit_bytes,

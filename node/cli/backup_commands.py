@@ -23,8 +23,8 @@ from msgspec.structs import replace
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.principals import principal_of
 from encryption_network.keyring import Keyring
-from encryption_network.network_errors import RecordError
-from encryption_network.networks import decode_network
+from encryption_network.network_errors import RecordError, RequestError
+from encryption_network.networks import NetworkRecord, decode_network, private_key
 from encryption_network.policy import decode_evidence
 from encryption_network.release_record import decode_release_record
 from encryption_network.withdrawals import decode_withdrawals
@@ -51,17 +51,17 @@ from sealspace.private_files import make_file
 from spaces.archive.backup import BackupSummary, Header, backup_file, write_backup
 from spaces.archive.checking import Checked, check_store
 from spaces.archive.restoring import (
+    FinishedRestore,
     OpenedBackup,
     Restored,
-    Servable,
     damaged_pages,
-    make_servable,
+    finish_restore,
     restore_backup,
     restoring_into,
 )
 from spaces.documents.evidence import evidence_row_key
 from spaces.documents.network_rows import network_row_key
-from spaces.identity import recorded_identity
+from spaces.identity import ensure_identity, recorded_identity
 from spaces.keyspace import EVIDENCE_PREFIX, NETWORKS_PREFIX, RELEASE_RECORD_KEY, WITHDRAWALS_KEY
 from spaces.space_errors import BackupDamaged, RecordDamaged, SpaceError, StoreFull
 
@@ -72,7 +72,7 @@ from ..platform.root_secret import (
     STORE_FOLDER_NAME,
     load_root_secret,
     secret_origin,
-    where_the_secret_is,
+    wrong_secret_hint,
 )
 from ..platform.sealed_secret import open_secret, seal_secret
 from ..processes.launch import StartRefusal, end_with_parent, own_program
@@ -100,7 +100,9 @@ _PASSPHRASE = click.option(
 @_PASSPHRASE
 @click.argument("file", type=click.Path(path_type=Path))
 def backup(config: Config, file: Path, with_secret: bool, passphrase_file: TextIO | None) -> int:
-    """Write every row and every large value of the store into a new FILE.
+    """Write a backup of the store to a new FILE.
+
+    The backup contains every row and every large value.
 
     The node may be running and is not interrupted: every write that it acknowledged before the
     backup began is in the file. The settings are in it too, without secrets. The root secret is in
@@ -157,7 +159,7 @@ async def _back_up(
                 raise SecretUnusable(
                     f"the store belongs to {identity.node_did}, but this root secret belongs to"
                     " another node",
-                    hint=where_the_secret_is(config, identity.node_did),
+                    hint=wrong_secret_hint(config, identity.node_did),
                 )
             sealed = seal_secret(secret, passphrase, SystemEntropy())
         try:
@@ -189,7 +191,10 @@ async def _back_up(
 
 
 def _read_passphrase(file: TextIO | None, *, twice: bool) -> str:
-    """Return the passphrase from the first line of a file, or from a prompt."""
+    """Read the backup passphrase from a file or a prompt.
+
+    The passphrase is the first line of the file.
+    """
     if file is not None:
         # one character more than allowed, and the end of the line
         passphrase = file.readline(_MAX_PASSPHRASE_CHARS + 3).rstrip("\r\n")
@@ -217,7 +222,10 @@ def _read_passphrase(file: TextIO | None, *, twice: bool) -> str:
 @click.command()
 @configured
 @click.option(
-    "--store", "store__url", metavar="URL", help="Empty database to restore the rows into."
+    "--store",
+    "store__url",
+    metavar="URL",
+    help="Database to restore the rows into; it must be empty.",
 )
 @click.option(
     "--as-new",
@@ -240,7 +248,7 @@ def restore(
     future_mark: bool,
     passphrase_file: TextIO | None,
 ) -> int:
-    """Restore a backup FILE into a data folder that is empty or does not exist yet.
+    """Restore a backup FILE into an empty or new data folder.
 
     With --store the rows go into an empty database; large values and the secret go into the folder.
     Nothing can be used before the whole file is verified. Everything written, revoked or withdrawn
@@ -294,7 +302,10 @@ def restore(
 
 
 def _opened(file: Path) -> BinaryIO:
-    """Open a backup file for reading. Refuse pipes and devices."""
+    """Open a backup file for reading.
+
+    Pipes and devices are refused.
+    """
     # O_NONBLOCK: opening a pipe without a writer would wait for ever.
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -307,7 +318,10 @@ def _opened(file: Path) -> BinaryIO:
 
 
 def _opened_secret(backup: OpenedBackup, passphrase_file: TextIO | None) -> bytes | None:
-    """Return the decrypted root secret of a backup, or None if the backup contains no secret."""
+    """Decrypt the root secret in a backup, or return None.
+
+    None means that the backup contains no root secret.
+    """
     if backup.sealed_secret is None:
         return None
     secret = open_secret(backup.sealed_secret, _read_passphrase(passphrase_file, twice=False))
@@ -321,7 +335,10 @@ def _opened_secret(backup: OpenedBackup, passphrase_file: TextIO | None) -> byte
 async def _restore(
     config: Config, backup: OpenedBackup, secret: bytes | None, total_bytes: int, *, as_new: bool
 ) -> tuple[Restored, dict[str, str | bool]]:
-    """Restore a backup. Return the result, and further members of the JSON output."""
+    """Restore a backup into the configured data folder.
+
+    The result is returned, with further members of the JSON output.
+    """
     async with AsyncExitStack() as filled:
         with restoring_into(config.data) as staging, progress(total_bytes, "restore") as show:
             if secret is not None:
@@ -344,11 +361,11 @@ async def _restore(
             )
             with damaged_pages():
                 life_s = longest_life_s(config)
-                servable = run_in_subprocess(
-                    _made_servable, str(staging), backup.header, life_s, new_node_did
+                finished = run_in_subprocess(
+                    _finish_restore, str(staging), backup.header, life_s, new_node_did
                 )
             known = set(restored.left_out)
-            restored.left_out += [name for name in servable.missing if name not in known]
+            restored.left_out += [name for name in finished.missing if name not in known]
             if config.store.url is not None:
                 # Needs the extra `postgres`.
                 from spaces.archive.migration import filled_database
@@ -363,15 +380,15 @@ async def _restore(
     return restored, {
         "nodeDid": new_node_did or backup.header.node_did,
         "isNew": as_new,
-        "tokensExpireFrom": time_text(60 * servable.open_from_minute),
+        "tokensExpireFrom": time_text(60 * finished.open_from_minute),
     }
 
 
-def _made_servable(
+def _finish_restore(
     staging: str, header: Header, longest_life_s: int, new_node_did: str | None
-) -> Servable:
+) -> FinishedRestore:
     with damaged_pages():
-        made = make_servable(
+        made = finish_restore(
             Path(staging),
             header,
             longest_life_s=longest_life_s,
@@ -385,7 +402,7 @@ def _made_servable(
 def _print_restored(
     config: Config, header: Header, restored: Restored, shown: dict[str, str | bool]
 ) -> None:
-    """Print the restored data, the missing data and the next steps."""
+    """Print the result and the next steps after a restore."""
     data, mark, secret_file = (
         config.data,
         time_text(header.marked_at),
@@ -427,16 +444,27 @@ Decoded = TypeVar("Decoded")
 @click.command()
 @configured
 @where_options
-def check(config: Config) -> int:
-    """Read every row and every large value, and print one line for each damaged item.
+@click.option(
+    "--open",
+    "opens",
+    is_flag=True,
+    help="Also open the private key of each encryption network with the root secret.",
+)
+def check(config: Config, opens: bool) -> int:
+    """Find damaged rows and large values in the store.
 
-    The command checks that all rows can be decoded and are consistent with each other, that
-    counters are correct, and that every large value exists and has the right digest. Nothing is
-    written, and the node may be running. The exit status is 1 if an item is damaged.
+    One line is printed for each damaged item. The command checks that all rows can be decoded and
+    are consistent with each other, that counters are correct, and that every large value exists and
+    has the right digest. Nothing is written, and the node may be running. The exit status is 1 if
+    an item is damaged.
+
+    With --open the command also proves that secrets can be opened here: the root secret opens each
+    network's private key, which matches the public key. No key is printed. Use it on a restored
+    store, which need not be served.
     """
     handle_signals_like_ctrl_c()  # a signal then ends the subprocess too
     try:
-        checked = run_in_subprocess(_checked, config)
+        checked = run_in_subprocess(_checked, config, opens)
     except RecordDamaged as error:  # BK9: a crash while reading is a finding
         checked = _damaged(str(error))
     if shared().as_json:
@@ -446,6 +474,8 @@ def check(config: Config) -> int:
             *[f"damage: {found.what} {found.name}: {found.text}" for found in checked.findings]
         )
     tell(f"rows: {checked.rows:,}; large values: {checked.bodies:,} ({checked.body_bytes:,} bytes)")
+    if checked.networks is not None:
+        tell(f"encryption networks that the root secret opens: {checked.networks:,}")
     if not checked.damages:
         tell("nothing is damaged")
         return 0
@@ -459,9 +489,9 @@ def _damaged(text: str) -> Checked:
     return found
 
 
-def _checked(config: Config) -> Checked:
+def _checked(config: Config, opens: bool) -> Checked:
     try:
-        return asyncio.run(_check(config))
+        return asyncio.run(_check(config, opens))
     except NodeError as error:
         reason = error.__cause__ and error.__cause__.__cause__
         if not isinstance(reason, lmdb.CorruptedError | lmdb.InvalidError | lmdb.PageNotFoundError):
@@ -472,11 +502,31 @@ def _checked(config: Config) -> Checked:
         raise StoreMisused(f"the check failed: {error}", hint=hint) from error
 
 
-async def _check(config: Config) -> Checked:
+async def _check(config: Config, opens: bool) -> Checked:
     async with opened_store(config, is_for_reading=True) as store:
-        return await check_store(
-            rows_of(config, store), await stored_objects(config, store), readers=_READERS
+        networks: set[str] = set()
+        readers = dict(_READERS)
+        if opens:
+            keyring = Keyring(load_root_secret(config, SystemEntropy()))
+            # refuses the root secret of another node
+            await ensure_identity(store, node_did=keyring.node_did, entropy=SystemEntropy())
+
+            def opened_network(value: bytes) -> NetworkRecord:
+                record = decode_network(value)
+                try:
+                    private_key(record, keyring)
+                except RequestError:
+                    text = f"the root secret does not open the network {record.network}"
+                    raise RecordError(text) from None
+                networks.add(record.network)
+                return record
+
+            readers[NETWORKS_PREFIX] = _reader(opened_network, _network_key)
+        checked = await check_store(
+            rows_of(config, store), await stored_objects(config, store), readers=readers
         )
+    checked.networks = len(networks) if opens else None
+    return checked
 
 
 def _reader(
@@ -491,8 +541,12 @@ def _reader(
     return read
 
 
+def _network_key(record: NetworkRecord) -> bytes:
+    return network_row_key(record.network_id)
+
+
 _READERS = {
-    NETWORKS_PREFIX: _reader(decode_network, lambda found: network_row_key(found.network_id)),
+    NETWORKS_PREFIX: _reader(decode_network, _network_key),
     EVIDENCE_PREFIX: _reader(
         decode_evidence,
         lambda found: evidence_row_key(principal_of(found.invoker), found.receiver_public_key),
@@ -518,11 +572,12 @@ Answer = TypeVar("Answer", bound=msgspec.Struct)
 def run_in_subprocess(
     do: Callable[Arguments, Answer], *task: Arguments.args, **_: Arguments.kwargs
 ) -> Answer:
-    """Call a function in a subprocess, since a damaged LMDB file can crash its reader (BK9).
+    """Call a function in a subprocess (BK9).
 
-    Access to damaged pages can end a process by a signal. The subprocess imports modules from where
-    this process does, never from the current folder. It reads its task from standard input and
-    writes its answer to standard output, each as one JSON document. It ends when this process ends.
+    A damaged LMDB file can crash the process that reads it: access to damaged pages can end the
+    process by a signal. The subprocess imports modules from where this process does, never from the
+    current folder. It reads its task from standard input and writes its answer to standard output,
+    each as one JSON document. It ends when this process ends.
 
     Args:
         do: A function of this module.
@@ -567,7 +622,7 @@ def run_in_subprocess(
     if status:
         ending = signal.Signals(-status).name if status < 0 else "an error"
         raise StoreMisused(
-            f"the process that read the store was ended by {ending}",
+            f"the process that read the store was terminated by {ending}",
             hint="run the command again",
         )
     answer: Answer = msgspec.json.decode(data, type=get_type_hints(do)["return"])
@@ -575,7 +630,10 @@ def run_in_subprocess(
 
 
 def do_task(name: str) -> None:
-    """Call the named function with arguments from standard input. Print the result as JSON."""
+    """Call a function with arguments from standard input.
+
+    The result is printed as JSON.
+    """
     do = globals()[name]
     *kinds, _ = get_type_hints(do).values()
     task = msgspec.json.decode(
@@ -596,7 +654,10 @@ def do_task(name: str) -> None:
 
 
 def handle_signals_like_ctrl_c() -> None:
-    """Raise KeyboardInterrupt on SIGTERM and SIGHUP, so that the command cleans up."""
+    """Raise KeyboardInterrupt on SIGTERM and SIGHUP.
+
+    The command then cleans up, as after Ctrl-C.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Below `nohup`, SIGHUP stays ignored.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:

@@ -1,4 +1,4 @@
-"""The command `sealspace config`, which prints the effective settings or writes a settings file."""
+"""The command `sealspace config`, which shows or creates settings."""
 
 import json
 import textwrap
@@ -40,12 +40,18 @@ def show(config: Config) -> None:
 
 
 def settings_without_secrets(config: Config) -> str:
-    """Return the effective settings as TOML, with secrets masked."""
+    """Return the effective settings as TOML without secrets.
+
+    Secrets are masked.
+    """
     return "".join(f"{line}\n" for line in _shown_lines(_shown(config)))
 
 
 def _shown(config: Config) -> dict[str, Json]:
-    """Return a mapping from dotted paths to values of settings, with secrets masked as `…`."""
+    """Return the effective settings, with secrets masked as `…`.
+
+    The keys are dotted paths.
+    """
     shown: dict[str, Json] = {}
     for path in setting_types():
         section, _, name = path.partition(".")
@@ -79,10 +85,10 @@ def _shown_lines(shown: dict[str, Json]) -> Iterator[str]:
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
 )
 def init(file: Path) -> None:
-    """Write a settings file with a description and the commented-out default of every setting.
+    """Write a settings file that describes every setting.
 
-    FILE defaults to `sealspace.toml` in the current folder; `-` is standard output. An existing
-    file is not overwritten.
+    The default of each setting is commented out. FILE defaults to `sealspace.toml` in the current
+    folder; `-` is standard output. An existing file is not overwritten.
     """
     if str(file) == "-":
         print_lines(*settings_file().splitlines())
@@ -99,11 +105,14 @@ def init(file: Path) -> None:
     is_data = (folder / _STORE).is_dir() or folder == Path(Config().store.data).resolve()
     where = f"--config, or with data folder {file.parent}" if is_found else "--config"
     option = f"--data {file.parent}" if is_found and is_data else f"--config {file}"
-    tell(f"wrote {file}; a node reads it with {where}", f"next: sealspace serve {option}")
+    tell(f"wrote {file}; nodes use the file with {where}", f"next: sealspace serve {option}")
 
 
 def settings_file() -> str:
-    """Return a settings file with a description and the commented-out default of every setting."""
+    """Return a settings file that describes every setting.
+
+    The default of each setting is commented out.
+    """
     defaults, settings = _shown(Config()), {}
     for path, annotated in setting_types().items():
         assignment = "#" + _assignment(path, defaults[path]).lstrip("#")
@@ -134,7 +143,10 @@ def _comment(text: str) -> list[str]:
 
 
 def _assignment(path: str, value: Json) -> str:
-    """Return a setting as a line of TOML. A setting without a value is commented out."""
+    """Return a setting as a line of TOML.
+
+    A setting without a value is commented out.
+    """
     name = path.partition(".")[2]
     return (
         f"#{name} = none" if value is None else f"{name} = {json.dumps(value, ensure_ascii=False)}"
@@ -142,7 +154,7 @@ def _assignment(path: str, value: Json) -> str:
 
 
 def description_of(annotated: object) -> str:
-    """Return the description in a setting's annotated type."""
+    """Return the description of a setting from its type annotation."""
     description: str = get_args(annotated)[1].description
     return description
 

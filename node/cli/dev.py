@@ -1,4 +1,6 @@
-"""The command `sealspace dev`, which runs a node and a simulated backend and logs in as an owner.
+"""The command `sealspace dev`, which runs a node for development.
+
+It also runs a simulated backend, and logs in as an owner.
 
 Everything is on loopback and in one folder, and ends with the command. The node is configured as in
 production except for its trust root, the certificate of the simulated platform. Anyone with access
@@ -23,7 +25,7 @@ from aiohttp import web
 
 from capabilities.strict_json import Json
 from sealspace.cli.command_errors import ProcessFailed
-from sealspace.cli.listening_socket import bind_socket, url_of
+from sealspace.cli.listening_socket import bind_socket, console_url, url_of
 from sealspace.cli.paths import NEW_FOLDER
 from sealspace.cli.shared import HOME_VARIABLE
 from sealspace.cli.terminal import print_result, tell
@@ -75,9 +77,10 @@ _SECRET = "API_KEY"  # noqa: S105  # the name of a secret
     ),
 )
 def dev(port: int, name: str, data: Path | None) -> None:
-    """Run a node and a simulated backend for development, and log in as an owner.
+    """Run a node and a simulated backend for development.
 
-    Prints the three commands to run next in another terminal. Ctrl-C stops node and backend.
+    The command also logs in as an owner. Prints the three commands to run next in another terminal.
+    Ctrl-C stops node and backend.
     """
     # Report a port in use before anything is created.
     bind_socket(_HOST, port, command="sealspace dev").close()
@@ -126,11 +129,18 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
         ]
         tell(
             f"node     {node.url}",
+            f"console  {console_url(node.url)}",
             f"backend  {backend}, in a simulated trust domain; reads the secret {name}",
         )
         tell(f"owner    {home}", "", "next, in another terminal:")
         print_result(
-            {"node": node.url, "backend": backend, "home": str(home), "commands": commands},
+            {
+                "node": node.url,
+                "console": console_url(node.url),
+                "backend": backend,
+                "home": str(home),
+                "commands": commands,
+            },
             commands,
         )
         sys.stdout.flush()
@@ -145,7 +155,10 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
 
 @asynccontextmanager
 async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
-    """Run a sealspace command in a subprocess. Stop it at the end of the block if it still runs."""
+    """Run a sealspace command in a subprocess.
+
+    It is stopped at the end of the block if it still runs.
+    """
     process = await asyncio.create_subprocess_exec(
         *own_program("from sealspace.cli.root import main; sys.exit(main())", *arguments),
         stdin=asyncio.subprocess.DEVNULL,
@@ -176,7 +189,7 @@ async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
 
 
 async def _stop(process: asyncio.subprocess.Process, running: "_Process") -> None:
-    """Stop a subprocess with SIGTERM, or with SIGKILL if it does not end in time."""
+    """Terminate a subprocess, and kill it after a timeout."""
     reading = asyncio.create_task(running.read())  # a full pipe would block it
     # A node that gets a second SIGTERM kills its processes.
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
@@ -191,7 +204,7 @@ async def _stop(process: asyncio.subprocess.Process, running: "_Process") -> Non
 
 
 class _Process:
-    """A sealspace subprocess. Its standard error is copied to a log file."""
+    """A sealspace subprocess whose standard error is logged to a file."""
 
     def __init__(self, name: str, stderr: asyncio.StreamReader, log: Path) -> None:
         self.name = name
@@ -202,7 +215,9 @@ class _Process:
         self._next_step = "run sealspace dev again"
 
     async def read(self, *, until: str | None = None) -> None:
-        """Log standard error until the stream ends or a line starts with `until`.
+        """Copy the subprocess's standard error to the log file.
+
+        Copying ends with the stream, or at a line that starts with `until`.
 
         Args:
             until: The prefix; None to read to the end. The rest of the line becomes `url`.
@@ -221,12 +236,18 @@ class _Process:
                     self._next_step = message
 
     def failure(self) -> ProcessFailed:
-        """Return an error with the last error message and hint that the command printed."""
+        """Return the last error that the subprocess printed.
+
+        It includes the hint of that error.
+        """
         return ProcessFailed(self._message, hint=self._next_step)
 
 
 async def _start_backend(stack: AsyncExitStack, node: str, platform: Path, name: str) -> str:
-    """Start a simulated backend that reads one secret, and return its address."""
+    """Start a simulated backend and return its address.
+
+    The backend reads one secret.
+    """
     source = SimulatedSource.load(platform, compose=_COMPOSE)
     backend = await stack.enter_async_context(
         Backend(Client(node, session=key_session(token_bytes(32))), source)

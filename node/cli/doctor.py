@@ -1,4 +1,7 @@
-"""The command `sealspace doctor`, which finds problems with an installation, a node or a login."""
+"""The command `sealspace doctor`, which diagnoses an installation.
+
+It finds problems with an installation, a node or a login.
+"""
 
 import asyncio
 import os
@@ -31,6 +34,7 @@ from sealspace.errors import NodeMismatch, NotSignedIn, SealspaceError
 from sealspace.printable import printable
 from sealspace.wire.node_answers import json_object, required_text
 from sealspace.wire.transport import Request, Transport, TransportSettings
+from spaces.store.durable import FREE_SPACE, low_space
 
 from ..config.loading import ENVIRONMENT_PREFIX
 from ..config.tree import Config, Store
@@ -55,13 +59,19 @@ class Diagnosis(Struct, frozen=True, rename={"name": "check", "next_step": "next
 
 
 class DoctorWarning(NodeError):
-    """Raised for a condition that may be deliberate. `doctor` reports a warning, not a failure."""
+    """Raised for a problem that is a warning, not a failure.
+
+    Examples: the session ends soon; the key file is in another owner's folder.
+    """
 
     code = "doubtful"
 
 
 def diagnosed(name: str, check: Callable[[], str]) -> Diagnosis:
-    """Run a check and return its result. A `SealspaceError` counts as a warning or a failure."""
+    """Run a check and return its result.
+
+    A `SealspaceError` counts as a warning or a failure.
+    """
     try:
         return Diagnosis(name, "ok", check())
     except SealspaceError as error:
@@ -72,7 +82,9 @@ def diagnosed(name: str, check: Callable[[], str]) -> Diagnosis:
 @click.command(epilog="Examples: `sealspace doctor`; `sealspace doctor --data ./data`.")
 @data_options
 def doctor(config_file: Path | None, store__data: str | None) -> int:
-    """Check Python, clock, settings, disk, store, node and login. The status is 1 if a check fails.
+    """Check Python, clock, settings, disk, store, node and login.
+
+    The exit status is 1 if a check fails.
 
     Settings, disk and store are checked if --config or --data is given, if an environment variable
     contains a setting, or if the current folder contains a folder `data`. The owner's login and
@@ -162,14 +174,15 @@ def _disk(config: Config) -> str:
         _require_free_disk(next(filter(Path.is_dir, folder.parents)))
         return f"{folder} will be created by the first start"
     if not folder.is_dir():
-        raise StoreMisused(f"{folder} is not a folder", hint="name a folder with --data")
+        raise StoreMisused(f"{folder} is not a folder", hint="choose another folder with --data")
     if stat.S_IMODE(folder.stat().st_mode) & 0o022:
         raise StoreMisused(f"other users may write to {folder}", hint=f"chmod go-w {folder}")
-    return f"{folder} is writable, {_require_free_disk(folder) >> 30} GiB free"
+    _require_free_disk(folder)
+    return f"{folder} is writable, {shutil.disk_usage(folder).free >> 30} GiB free"
 
 
-def _require_free_disk(folder: Path) -> int:
-    """Refuse a folder that is not writable or has too little free space. Return the free bytes."""
+def _require_free_disk(folder: Path) -> None:
+    """Check that a folder is writable and has enough free space."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -177,12 +190,8 @@ def _require_free_disk(folder: Path) -> int:
         reason = (error.strerror or "refused").lower()
         hint = f"ls -ld {folder}; df -h {folder}"
         raise StoreMisused(f"cannot create a file in {folder}: {reason}", hint=hint) from None
-    free_bytes = shutil.disk_usage(folder).free
-    if free_bytes < _LEAST_FREE_BYTES:
-        raise StoreMisused(
-            f"{folder} has only {free_bytes} bytes of free disk", hint=f"df -h {folder}"
-        )
-    return free_bytes
+    if text := low_space(folder, _LEAST_FREE_BYTES):
+        raise StoreMisused(text, hint=FREE_SPACE)
 
 
 # --- an owner's login -----------------------------------------------------------------------------
@@ -206,7 +215,9 @@ def _key_and_session(home: OwnerHome, profile: Profile) -> str:
     again = f"sealspace login {profile.node}"
     if home.is_of_another_home(profile.key_file):
         hint = f"name the key to use: {again} --key-file FILE"
-        raise DoctorWarning(f"the key is in another home: {profile.key_file}", hint=hint)
+        raise DoctorWarning(
+            f"the key file is outside the folder of this owner: {profile.key_file}", hint=hint
+        )
     if profile.key_file is not None and not profile.is_keystore:  # a keystore needs its password
         home.wallet()
     end, now = home.session().expires_at, SystemClock().now()
@@ -220,7 +231,10 @@ def _key_and_session(home: OwnerHome, profile: Profile) -> str:
 
 
 async def _node(url: str, home: OwnerHome) -> str:
-    """Check the identity and the clock of a node. No token is needed."""
+    """Check the identity and the clock of a node.
+
+    No token is needed.
+    """
     async with Transport(url, settings=_ONE_TRY) as transport:
         answer = await transport.exchange(Request("GET", "/info", repeatable=True))
     try:

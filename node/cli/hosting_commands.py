@@ -1,4 +1,4 @@
-"""The commands `sealspace admin owners` (admitted owners) and `quota` (storage limits)."""
+"""The commands `sealspace admin owners` and `sealspace admin quota`."""
 
 import re
 from collections.abc import Sequence
@@ -36,9 +36,9 @@ _DIDS = click.argument("dids", metavar="DID...", nargs=-1, required=True, type=_
 
 @click.group(cls=Verbs)
 def owners() -> None:
-    """Admit owners to a node in hosting mode `permit`.
+    """Choose the owners whose spaces the node hosts.
 
-    Changes apply to every process on the store. In the other modes the list has no effect.
+    The list applies in hosting mode `permit` only. Changes apply to every process on the store.
     """
 
 
@@ -46,7 +46,10 @@ def owners() -> None:
 @on_store
 @_DIDS
 async def add(_: Config, store: Store, dids: Sequence[Principal]) -> None:
-    """Admit owners. The node then hosts their spaces within its limits. The change is audited."""
+    """Allow owners to have spaces on this node.
+
+    The node hosts their spaces within its limits. The change is audited.
+    """
     for owner in dids:
         is_new = await change_admission(
             store, owner, admits=True, now=SystemClock().now(), entropy=SystemEntropy()
@@ -58,10 +61,11 @@ async def add(_: Config, store: Store, dids: Sequence[Principal]) -> None:
 @on_store
 @_DIDS
 async def remove(config: Config, store: Store, dids: Sequence[Principal]) -> None:
-    """Remove owners. The node hosts no new spaces for them. The change is audited.
+    """Remove owners from the admitted owners.
 
-    The node keeps hosting existing spaces, for the owner and for everyone with a grant. To stop all
-    writes to a space, set the space's quota to 0 (`sealspace admin quota`).
+    The node hosts no new spaces for them. It keeps hosting existing spaces, for the owner and for
+    everyone with a grant. To stop all writes to a space, set the space's quota to 0 (`sealspace
+    admin quota`). The change is audited.
     """
     for owner in dids:
         was_there = await change_admission(
@@ -78,7 +82,10 @@ async def remove(config: Config, store: Store, dids: Sequence[Principal]) -> Non
 @owners.command("list")
 @on_store
 async def list_owners(config: Config, store: Store) -> None:
-    """Print the owners admitted by `owners add` and by the setting `hosting.listed`."""
+    """Print the owners whose spaces the node hosts.
+
+    They were admitted by `owners add` or by the setting `hosting.listed`.
+    """
     found = [
         {"did": one.owner, "admittedAt": time_text(one.admitted_at)}
         async for one in read_admissions(store)
@@ -122,7 +129,7 @@ _SPACE = click.argument("space", metavar="SPACE", type=_id)
 
 @click.group(cls=Verbs)
 def quota() -> None:
-    """Show or set storage limits for spaces.
+    """Show or set the storage limits of spaces.
 
     Changes apply to every process on the store. SPACE is the whole id of a space, like
     tinycloud:pkh:eip155:1:0x…:notes. The default limit is the
@@ -133,7 +140,10 @@ def quota() -> None:
 @quota.command("list")
 @on_store
 async def list_(config: Config, store: Store) -> None:
-    """Print every space that has its own limit, and that limit in bytes."""
+    """List the spaces that have a storage limit of their own.
+
+    Limits are in bytes.
+    """
     found = await all_overrides(store, config)
     print_rows(
         [{"space": space, "limitBytes": limit} for space, limit in found.overrides.items()],
@@ -151,7 +161,7 @@ async def list_(config: Config, store: Store) -> None:
 @on_store
 @_SPACE
 async def show(config: Config, store: Store, space: str) -> None:
-    """Print the limit of a space and how much of it is used."""
+    """Print the storage limit and the usage of a space."""
     await _show(config, store, space)
 
 
@@ -160,8 +170,11 @@ async def show(config: Config, store: Store, space: str) -> None:
 @_SPACE
 @click.argument("size", metavar="SIZE", type=_bytes)
 async def set_(config: Config, store: Store, space: str, size: int) -> None:
-    """Set a space's own limit in bytes, KiB, MiB, GiB or TiB. A limit of 0 stops all writing. The
-    change is audited."""
+    """Set the storage limit of a space.
+
+    The limit is in bytes, KiB, MiB, GiB or TiB. A limit of 0 stops all writing. The change is
+    audited.
+    """
     await set_quota(store, config, space, size, now=SystemClock().now(), entropy=SystemEntropy())
     await _show(config, store, space)
 
@@ -170,7 +183,10 @@ async def set_(config: Config, store: Store, space: str, size: int) -> None:
 @on_store
 @_SPACE
 async def clear(config: Config, store: Store, space: str) -> None:
-    """Remove a space's own limit, so that the default applies. The change is audited."""
+    """Reset a space to the default storage limit.
+
+    The change is audited.
+    """
     await set_quota(store, config, space, None, now=SystemClock().now(), entropy=SystemEntropy())
     await _show(config, store, space)
 

@@ -14,7 +14,7 @@ from spaces.values.object_place import FOLDER
 
 from ..config.tree import Config
 from ..storage.objects import location_text, open_bucket, open_folder, started_id
-from ..storage.stores import embedded_store, rows_of
+from ..storage.stores import open_store, rows_of
 from .opened_store import as_node_error, has_store
 from .settings import configured, where_options
 
@@ -40,11 +40,11 @@ _PRINT_EVERY_BODIES = 100
     help="Move the store again, because the copy from an earlier move was lost.",
 )
 def migrate_store(config: Config, target: str, again: bool) -> None:
-    """Copy every row to another store, compare both stores, and print the result as JSON.
+    """Copy every row of the store to another store.
 
-    Stop every node on the store first. The source then records where the store went, and no node
-    serves it. Large values and the root secret stay in the data folder. After an interruption, run
-    the same command again.
+    Stop every node on the store first. The command compares both stores, and prints the result as
+    JSON. The source then records where the store went, and no node serves it. Large values and the
+    root secret stay in the data folder. After an interruption, run the same command again.
     """
     if config.store.url is None:
         raise ConfigurationError("no database was specified", hint="use --store postgresql://…")
@@ -68,16 +68,17 @@ def migrate_store(config: Config, target: str, again: bool) -> None:
     help="Where to move the large values.",
 )
 def migrate_objects(config: Config, target: str) -> None:
-    """Copy every large value, compare each copy with its digest, and print the result as JSON.
+    """Copy every large value to another location.
 
-    Stop the node first. The source is not changed. After an interruption, run the same command
-    again. Afterwards, start the node with settings that point to the new location.
+    Stop the node first. The command compares each copy with its digest, and prints the result as
+    JSON. The source is not changed. After an interruption, run the same command again. Afterwards,
+    start the node with settings that point to the new location.
     """
     if config.objects.url is None:
         raise ConfigurationError("no bucket was specified", hint="use --objects s3://bucket/prefix")
     if not has_store(config):
         raise StoreMisused(
-            f"there is no store in {config.data}", hint="name the data folder with --data"
+            f"there is no store in {config.data}", hint="specify the data folder with --data"
         )
     print_json(_run(_moved_objects(config, target), config, "the large values were not moved"))
 
@@ -109,7 +110,7 @@ async def _moved_store(
 
 
 async def _moved_objects(config: Config, target: str) -> dict[str, int | str]:
-    store = embedded_store(config)
+    store = open_store(config)
     try:
         store_id = await started_id(store)
         files, bucket = (open_folder(config), FOLDER), (open_bucket(config), location_text(config))

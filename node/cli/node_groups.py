@@ -1,4 +1,4 @@
-"""The table of the operator's commands, with the module that contains each of them."""
+"""A table of the operator's commands and their modules."""
 
 from sealspace.cli.lazy import LazyGroup, Row, Sections
 
@@ -25,7 +25,7 @@ admin = LazyGroup(
         ),
         "collateral": Row(
             "node.cli.release_commands",
-            "Import or list Intel's documents about its platforms.",
+            "Import or list Intel's collateral for verifying quotes.",
             "node",
         ),
         "audit": Row("node.cli.record_commands", "Export the audit chain.", "node"),
@@ -43,9 +43,15 @@ admin = LazyGroup(
         "backup": Row("node.cli.backup_commands", "Write the whole store into one file.", "node"),
         "restore": Row("node.cli.backup_commands", "Make a data folder from a backup.", "node"),
         "check": Row("node.cli.backup_commands", "Check the whole store for damage.", "node"),
-        "migrate-store": Row("node.cli.migrate", "Move the store into a database or back.", "node"),
+        "migrate-store": Row(
+            "node.cli.migrate",
+            "Move the store into a database, or from a database into a folder.",
+            "node",
+        ),
         "migrate-objects": Row(
-            "node.cli.migrate", "Move large values into a bucket or back.", "node"
+            "node.cli.migrate",
+            "Move large values into a bucket, or from a bucket into a folder.",
+            "node",
         ),
     },
     name="admin",
@@ -57,10 +63,10 @@ SECTIONS: Sections = {
         "serve": Row("node.cli.serve", "Run the node.", "node"),
         "dev": Row(
             "node.cli.dev",
-            "Run a node, a simulated backend and an owner for development.",
+            "Start a node, a simulated backend and a test owner for development.",
             "node",
         ),
-        "doctor": Row("node.cli.doctor", "Find problems of an installation, a node or a login."),
+        "doctor": Row("node.cli.doctor", "Find problems with the installation, a node or a login."),
         "config": Row("node.cli.node_groups", "Show a node's settings, or write a settings file."),
     },
     "Operate": {

@@ -1,4 +1,7 @@
-"""Store access for commands, even while the node is running."""
+"""Access to the node's store for command-line programs.
+
+It works even while the node is running.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,14 +16,17 @@ from spaces.store.lmdb.engine import connect_lmdb
 
 from ..config.tree import Config
 from ..platform.root_secret import STORE_FOLDER_NAME
-from ..storage.stores import embedded_store, read_store, start_refused, store_location
+from ..storage.stores import open_read_only, open_store, start_refused, store_location
 from .settings import configured
 
 Result = TypeVar("Result")
 
 
 def has_store(config: Config) -> bool:
-    """Return whether the settings name a database, or the data folder contains a store."""
+    """Return whether there is a store to open.
+
+    A database that the settings name counts as a store; it is not contacted.
+    """
     return config.is_shared or (config.data / STORE_FOLDER_NAME).is_dir()
 
 
@@ -28,7 +34,10 @@ def has_store(config: Config) -> bool:
 async def opened_store(
     config: Config, *, may_be_moved: bool = False, is_for_reading: bool = False
 ) -> AsyncIterator[Store]:
-    """Open the existing store in the data folder, or in the database at `store.url`."""
+    """Open the existing store named in the settings.
+
+    It is in the data folder, or in the database at `store.url`.
+    """
     if not has_store(config):
         raise StoreMisused(
             f"there is no store in {config.data}",
@@ -36,7 +45,7 @@ async def opened_store(
         )
     try:
         store = (
-            read_store(config, may_be_moved=may_be_moved)
+            open_read_only(config, may_be_moved=may_be_moved)
             if may_be_moved or is_for_reading
             else _open(config)
         )
@@ -50,7 +59,7 @@ async def opened_store(
 
 
 def run_on_store(config: Config, work: Callable[[Store], Awaitable[Result]]) -> Result:
-    """Open the store, run a function on it, and return the function's result."""
+    """Open the store, call a function with the store, and return the result."""
 
     async def opened() -> Result:
         async with opened_store(config) as store:
@@ -60,7 +69,7 @@ def run_on_store(config: Config, work: Callable[[Store], Awaitable[Result]]) -> 
 
 
 def on_store(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Wrap a command so that it is called with the settings, an open store and its own options."""
+    """Decorate a command so that it receives the settings and an open store."""
 
     @configured
     @wraps(command)
@@ -72,14 +81,14 @@ def on_store(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 def _open(config: Config) -> Store:
     try:
-        return embedded_store(config)
+        return open_store(config)
     except StoreLocked:
         # A node runs on this folder. Only its storekeeper may write, so send commits to that.
         return connect_lmdb(config.data)
 
 
 def as_node_error(error: SpaceError, config: Config, *, what: str, hint: str) -> NodeError:
-    """Convert a store error to a command-line error with a hint."""
+    """Convert a store error to a `NodeError` with a hint."""
     if isinstance(error, StoreMoved):
         return start_refused(config, error)
     return StoreMisused(f"{what}: {error}", hint=hint, code=error.code)

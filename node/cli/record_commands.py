@@ -33,7 +33,7 @@ from .opened_store import on_store
 
 @click.group(cls=Verbs)
 def audit() -> None:
-    """Export the audit chain, or record that an export was saved.
+    """Export the audit log, and record which exports are saved.
 
     Old records whose export was saved may then be removed from the store.
     """
@@ -45,9 +45,10 @@ def audit() -> None:
     "--after", type=click.IntRange(min=0), default=0, help="Skip entries up to this number."
 )
 async def export_audit(config: Config, store: Store, after: int) -> None:
-    """Print the audit chain as JSON lines. The last line is a signed head that covers every record.
+    """Print the audit log as JSON lines.
 
-    Records that are not in the chain yet are added to it first.
+    New records are added to the log's hash chain first. The last line is a signed head that covers
+    every record.
     """
     chain = await _chain(config, store)
     cut = (await read_pruning(store)).pruned
@@ -67,10 +68,11 @@ async def export_audit(config: Config, store: Store, after: int) -> None:
 @on_store
 @click.argument("file", type=click.File("rb"))
 async def kept(config: Config, store: Store, file: BinaryIO) -> None:
-    """Record that FILE, an export of the audit chain, is saved outside the node's store.
+    """Record that an export of the audit log has been saved.
 
-    The command verifies FILE and compares it with the chain. The node may then remove the records
-    in FILE from the store, as set by `retention.audit_days`.
+    FILE is the export, saved outside the node's store. The command verifies FILE and compares it
+    with the chain. The node may then remove the records in FILE from the store, as set by
+    `retention.audit_days`.
     """
     chain = await _chain(config, store)
     entry = b""
@@ -106,8 +108,10 @@ async def kept(config: Config, store: Store, file: BinaryIO) -> None:
 
 
 async def _chain(config: Config, store: Store) -> Chain:
-    """Return the audit chain's identity and signer. Raise StoreMisused if the root secret belongs
-    to another store."""
+    """Return the parameters for signing the node's audit log.
+
+    They are the DID of the node, the id of its store, and a function that signs.
+    """
     keyring = Keyring(load_root_secret(config, SystemEntropy()))
     identity = await recorded_identity(store)
     if identity is None or identity.node_did != keyring.node_did:
@@ -140,14 +144,17 @@ _NETWORK = click.option(
 
 @click.group(cls=Verbs)
 def receipts() -> None:
-    """Print or export the receipts for key releases, from all networks in the store."""
+    """Print or export the receipts of key releases."""
 
 
 @receipts.command("list")
 @on_store
 @_NETWORK
 async def list_(_: Config, store: Store, network: NetworkId | None) -> None:
-    """Print the signed receipts as JSON objects, one per line. With --json, print one array."""
+    """Print the signed receipts of key releases as JSON lines.
+
+    With --json, print one array.
+    """
     if shared().as_json:
         print_exactly(
             b"[" + b",".join([text async for text in stored_receipts(store, network)]) + b"]"
@@ -162,7 +169,10 @@ async def list_(_: Config, store: Store, network: NetworkId | None) -> None:
 @_NETWORK
 @click.argument("folder", type=NEW_FOLDER)
 async def export_receipts(_: Config, store: Store, network: NetworkId | None, folder: Path) -> None:
-    """Write receipts and the documents they refer to into DIR, and print the number of receipts."""
+    """Write receipts into a folder, with the documents that they cite.
+
+    DIR is the folder. The command prints the number of receipts.
+    """
     make_receipt_folder(folder)
     count = 0
     async for text in stored_receipts(store, network):

@@ -57,7 +57,7 @@ from .settings import configured, trust_root_option
     help="Withdraw one piece of evidence. Receipts and audit records contain its digest.",
 )
 def withdraw(config: Config, **named: str | None) -> None:
-    """Withdraw trust in code, a backend or evidence.
+    """Withdraw trust in a code measurement, a backend or attestation evidence.
 
     The node then releases no keys to such code or backends, or for such evidence.
 
@@ -81,13 +81,16 @@ def withdraw(config: Config, **named: str | None) -> None:
 
 @click.group(cls=Verbs)
 def release() -> None:
-    """Show or set the key-release policy, which all processes of the node follow."""
+    """Show or set the node's policy for key releases.
+
+    All processes of the node follow the policy.
+    """
 
 
 @release.command("show")
 @on_store
 async def show(config: Config, store: Store) -> None:
-    """Print the key-release policy (the release record) as JSON."""
+    """Print the node's policy for key releases as JSON."""
     print_json(_shown((await _stored(config, store))[0]))
 
 
@@ -105,7 +108,8 @@ async def show(config: Config, store: Store) -> None:
 @click.option(
     "--node-policy-suffices/--owner-policy-needed",
     default=None,
-    help="Allow a release if only the node has a policy, or require a policy of the owner.",
+    help="Whether the node's own policy is enough for a release, or the owner must have a policy"
+    " too.",
 )
 @click.option(
     "--key-provider",
@@ -126,7 +130,10 @@ def set_terms(
     key_providers: tuple[str, ...],
     no_key_provider: bool,
 ) -> None:
-    """Change the key-release policy for all processes of the node. The change is audited."""
+    """Change the node's policy for key releases.
+
+    The change applies to all processes of the node and is audited.
+    """
     if (
         (trust_root and intel_root)
         or (node_policy and no_node_policy)
@@ -169,7 +176,6 @@ async def _change(config: Config, store: Store, changes: dict[str, Any]) -> Rele
 
 
 async def _stored(config: Config, store: Store) -> tuple[ReleaseRecord, bytes]:
-    """Return the stored key-release policy, and its version stamp for a conditional write."""
     row = await read_row(store, RELEASE_RECORD_KEY)
     if row is None or row.value is None:
         raise StoreMisused(
@@ -197,7 +203,10 @@ def _shown(record: ReleaseRecord) -> dict[str, Json]:
 
 @click.group(cls=Verbs)
 def collateral() -> None:
-    """Import or list Intel's collateral. Each file describes one platform family."""
+    """Import or list Intel's attestation collateral.
+
+    Each file describes one platform family.
+    """
 
 
 @collateral.command("import")
@@ -205,7 +214,10 @@ def collateral() -> None:
 @trust_root_option
 @click.argument("files", metavar="FILE...", type=FILE, nargs=-1, required=True)
 async def import_files(config: Config, store: Store, files: tuple[Path, ...]) -> None:
-    """Verify and store each collateral FILE, and print its platform family and its expiry."""
+    """Verify and store files of attestation collateral.
+
+    The command prints the platform family and the expiry of each FILE.
+    """
     root = configured_trust_root(config.release)
     record = await recorded_release(store)
     if record is None or root.sha256 not in record.trust_roots:
@@ -233,7 +245,9 @@ async def import_files(config: Config, store: Store, files: tuple[Path, ...]) ->
 @collateral.command("list")
 @on_store
 async def list_held(_: Config, store: Store) -> None:
-    """Print stored and missing collateral, one line for each platform family.
+    """List the stored and the missing attestation collateral.
+
+    The output has one line for each platform family.
 
     With --json, `source` is "import", or the host that the document was fetched from. `refreshed`
     is when the document was last fetched or confirmed to be current, and `failed` is the reason of
@@ -267,7 +281,7 @@ def _description(entry: FamilyCollateral) -> dict[str, object]:
     else:
         described |= {
             "source": state.source,
-            "evaluationNumber": document.tcb_info.stated.evaluation_number,
+            "evaluationNumber": document.tcb_info.members.evaluation_number,
             "issued": time_text(document.tcb_info.window.starts_at),
             "ends": time_text(document.ends_at),
             "windows": {

@@ -4,7 +4,8 @@ from typing import get_args
 
 import click
 
-from ..config.tree import AttestationMode, Config, HostingMode, LogLevel, RequestLines
+from ..config.tree import AttestationMode, Config, HostingMode, LogFormat, LogLevel, RequestLines
+from ..logs import configure_logs
 from ..processes.supervisor import serve as run
 from .settings import configured, trust_root_option, where_options
 
@@ -13,6 +14,12 @@ _HOSTING = (
     " grant. permit: those of owners in hosting.listed or admitted by `sealspace admin owners add`."
     " listed: former name of permit."
 )
+
+
+def _use_format(_: click.Context, __: click.Parameter, chosen: str | None) -> str | None:
+    if chosen == "json":
+        configure_logs("info", is_json=True)
+    return chosen
 
 
 @click.command()
@@ -53,7 +60,8 @@ _HOSTING = (
     "--attestation",
     "release__attestation",
     type=click.Choice(get_args(AttestationMode)),
-    help="Who must prove which code they run; delegates: everyone except the owner.",
+    help="Which callers must prove which code they run. `delegates` means all callers except the"
+    " owner.",
 )
 @where_options
 @trust_root_option
@@ -73,6 +81,15 @@ _HOSTING = (
     help="Lowest level that is logged.",
 )
 @click.option(
+    "--log-format",
+    "log__format",
+    envvar="SEALSPACE_LOG__FORMAT",
+    is_eager=True,  # so that errors in other options have this format too
+    callback=_use_format,
+    type=click.Choice(get_args(LogFormat)),
+    help="json: every line on standard error is JSON. mixed: only log lines are, the default.",
+)
+@click.option(
     "--log-requests",
     "log__requests",
     type=click.Choice(get_args(RequestLines)),
@@ -82,7 +99,9 @@ _HOSTING = (
     ),
 )
 def serve(config: Config) -> int:
-    """Run the node until SIGTERM or SIGINT. A second signal ends it immediately.
+    """Run the node until SIGTERM or SIGINT.
+
+    A second signal ends the node immediately.
 
     Prints `listening on http://HOST:PORT` on standard error when it accepts requests. The first
     owner then runs `sealspace login URL --new` in another terminal.

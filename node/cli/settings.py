@@ -1,4 +1,4 @@
-"""Command-line options shared by several commands, such as `--data` and `--config`."""
+"""Command-line options that several commands share."""
 
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -45,7 +45,10 @@ trust_root_option = click.option(
 
 
 def configured(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a command so that it takes `--data` and `--config`, and gets the effective settings."""
+    """Decorate a command so that it receives the effective settings.
+
+    This adds the options `--data` and `--config` to the command.
+    """
 
     @data_options
     @wraps(command)
@@ -57,7 +60,10 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def config_from(config_file: Path | None, flags: Mapping[str, Value]) -> Config:
-    """Return the effective settings. The flag `http__port` sets the setting `http.port`."""
+    """Return the effective settings.
+
+    The flag `http__port` sets the setting `http.port`.
+    """
     # A settings file in the current folder is not read (node.config.loading): tell a user who may
     # expect it.
     if config_file is None and Path(CONFIG_FILE_NAME).is_file():

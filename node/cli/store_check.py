@@ -1,4 +1,4 @@
-"""Checks of the store, the root secret and large values, for `sealspace doctor`."""
+"""Checks of the node's storage for the command `sealspace doctor`."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,14 +13,18 @@ from spaces.store.contract import Store
 from spaces.values.object_place import recorded_location
 
 from ..config.tree import Config
-from ..platform.root_secret import SECRET_FILE_NAME, load_root_secret, where_the_secret_is
+from ..platform.root_secret import SECRET_FILE_NAME, load_root_secret, wrong_secret_hint
 from ..release_terms import loosened, recorded_release
 from ..storage.objects import location_text, open_bucket
 from .opened_store import has_store, opened_store
 
 
 def database_findings(config: Config) -> Sequence[tuple[str, str, str]]:
-    """Check a shared store's database. Return findings as (severity, text, next step)."""
+    """Check the configured database, if any.
+
+    Returns:
+        Findings as (severity, text, next step).
+    """
     if not config.is_shared:
         return []
     from spaces.store.postgres.requirements import examine
@@ -35,7 +39,10 @@ def database_findings(config: Config) -> Sequence[tuple[str, str, str]]:
 
 
 async def check_store(config: Config) -> str:
-    """Check that the node can start with its store. The store is not changed."""
+    """Check that the store fits the node's root secret and settings.
+
+    The store is not changed.
+    """
     if not has_store(config):
         return "will be created by the first start"
     try:
@@ -70,7 +77,7 @@ async def check_store(config: Config) -> str:
     if keyring.node_did != identity.node_did:
         raise StoreMisused(
             f"the store belongs to {identity.node_did}, but the root secret to {keyring.node_did}",
-            hint=where_the_secret_is(config, identity.node_did),
+            hint=wrong_secret_hint(config, identity.node_did),
         )
     if (difference := loosened(config.release, record)) is not None:
         raise StoreMisused(difference, hint="sealspace admin release show")
@@ -78,11 +85,11 @@ async def check_store(config: Config) -> str:
 
 
 async def _check_large_values(config: Config, store: Store, identity: Identity | None) -> None:
-    """Check that large values are stored where the settings say, and that the bucket is usable."""
     recorded = await recorded_location(store)
     if identity is not None and recorded != location_text(config):
         raise StoreMisused(
-            f"large values are stored in {recorded}, but the settings name {location_text(config)}",
+            f"large values are stored in {recorded}, but the configured location is"
+            f" {location_text(config)}",
             hint="correct objects.url, or move the large values: sealspace admin migrate-objects",
         )
     if config.objects.url is None:

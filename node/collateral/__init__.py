@@ -1,4 +1,4 @@
-"""Intel's collateral: fetching and importing it, and verifying quotes with it.
+"""Intel's attestation collateral, and the verification of quotes with it.
 
 `tee_backend.attestation` verifies quotes; `spaces.documents.collateral_rows` defines the rows.
 """

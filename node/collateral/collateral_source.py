@@ -1,4 +1,4 @@
-"""The configured service that collateral is fetched from."""
+"""Client for the configured attestation collateral service."""
 
 from urllib.parse import urlsplit
 
@@ -24,7 +24,10 @@ MAX_NAME_CHARS = 255
 
 
 class CollateralSource:
-    """A source of collateral documents, which the caller has to verify."""
+    """A source of attestation collateral.
+
+    The caller has to verify the documents.
+    """
 
     def __init__(self, settings: ServiceSettings, *, checks_numbers: bool) -> None:
         self._service = CollateralService(settings)
@@ -32,7 +35,7 @@ class CollateralSource:
         self.name = (urlsplit(settings.base_url).hostname or "")[:MAX_NAME_CHARS]
 
     async def fetch(self, fmspc: bytes, ca: PlatformCa) -> Document:
-        """Fetch the collateral for a platform family (AT30).
+        """Fetch the attestation collateral of a platform family (AT30).
 
         Raises:
             CollateralUnusable: see `pcs.CollateralService.collateral`.
@@ -44,7 +47,9 @@ class CollateralSource:
     async def check_edition(
         self, document: Document, *, root: TrustRoot, now: float
     ) -> Evaluation | None:
-        """Reject collateral of an outdated edition, if the settings enable this check (AT33).
+        """Reject attestation collateral that Intel has superseded (AT33).
+
+        The check applies only if the settings enable it.
 
         Args:
             document: verified collateral.
@@ -62,11 +67,11 @@ class CollateralSource:
         numbers = await self._service.evaluation_numbers()
         verify_evaluation_numbers(numbers, root=root, root_crl=document.root_crl, now=now)
         check_edition(document, numbers, now=now)
-        return numbers.following(document.tcb_info.stated.evaluation_number)
+        return numbers.next_entry(document.tcb_info.members.evaluation_number)
 
 
 def configured_source(settings: Collateral) -> CollateralSource | None:
-    """Return the configured collateral service, or None if collateral is only imported."""
+    """Return a client for the configured collateral service, or None."""
     if settings.service_url is None:
         return None
     base_url = settings.service_url.rstrip("/")
@@ -81,7 +86,7 @@ def configured_source(settings: Collateral) -> CollateralSource | None:
 
 
 def refresh_rules(settings: Collateral) -> RefreshRules:
-    """Return the configured rules for when to refresh collateral and when to treat it as stale."""
+    """Return the configured rules for refreshing attestation collateral."""
     return RefreshRules(
         every_s=settings.refresh_s,
         ahead_s=settings.lead_s,

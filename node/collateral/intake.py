@@ -1,8 +1,8 @@
-"""Importing collateral, which is Intel's signed data about one platform family.
+"""Import of attestation collateral.
 
-A document is verified against the trust root in force before it is stored, and never replaces a
-newer one. Its source, the time when it was last found to be the newest, and the result of the last
-fetch are stored beside it.
+Collateral is Intel's signed data about one platform family. A document is verified against the
+trust root in force before it is stored, and never replaces a newer one. Its source, the time when
+it was last found to be the newest, and the result of the last fetch are stored beside it.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ async def import_collateral(
     source: str,
     rules: RefreshRules = DEFAULT_RULES,
 ) -> Collateral:
-    """Verify a collateral document that the operator supplied, and store it."""
+    """Verify and store a collateral document from the operator."""
     try:
         offered = parse_collateral(data)
         verify_collateral(offered, root=root, now=clock.now())
@@ -67,7 +67,9 @@ async def keep_collateral(
     rules: RefreshRules = DEFAULT_RULES,
     beside: Sequence[Put] = (),
 ) -> bool:
-    """Store verified collateral unless newer collateral is stored, even under concurrency (AT19).
+    """Store verified collateral unless the store has a newer document (AT19).
+
+    This also holds while other processes store collateral.
 
     Args:
         store: where it is stored.
@@ -110,7 +112,7 @@ async def keep_collateral(
 
 
 class FamilyCollateral(NamedTuple):
-    """A platform family with its stored collateral, if any, and its refresh state."""
+    """The attestation collateral of one platform family, with its refresh state."""
 
     family: Family
     state: CollateralState
@@ -118,7 +120,9 @@ class FamilyCollateral(NamedTuple):
 
 
 async def list_collateral(store: Store) -> Sequence[FamilyCollateral]:
-    """Return the stored collateral and the refresh state for each platform family.
+    """Return the stored collateral of each platform family.
+
+    The entries contain the refresh state of the collateral.
 
     Raises:
         AttestationError: a stored document does not parse.
@@ -136,7 +140,7 @@ async def import_folder(
     clock: Clock,
     rules: RefreshRules = DEFAULT_RULES,
 ) -> int:
-    """Import all JSON files of a folder in name order, and return the number of files.
+    """Import and count the collateral files in a folder.
 
     Outdated documents, and those older than the stored one, are skipped. Otherwise a folder that
     was filled once would later prevent a node from starting.
@@ -159,7 +163,7 @@ async def import_folder(
 def _documents(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise CollateralRefused(
-            f"the folder {folder} of release.collateral does not exist",
+            f"release.collateral is set to {folder}, which does not exist",
             hint=f"mkdir {folder}, or unset release.collateral",
         )
     return sorted(path for path in folder.glob("*.json") if path.is_file())

@@ -1,9 +1,10 @@
-"""A bounded queue for verifying quotes one at a time, with a pause after each failure.
+"""A bounded queue for the verification of attestation quotes.
 
-The library holds the interpreter lock for the millisecond that a quote takes. In a thread it would
-block other requests just the same, and contend for the lock whenever one of them checks a
-signature. So quotes are verified in the event loop's thread, between two iterations of the loop.
-The pauses limit how much of the worker a flood of invalid quotes can take from valid requests.
+Quotes are verified one at a time, with a pause after each failure. The library holds the
+interpreter lock for the millisecond that a quote takes. In a thread it would block other requests
+just the same, and contend for the lock whenever one of them checks a signature. So quotes are
+verified in the event loop's thread, between two iterations of the loop. The pauses limit how much
+of the worker a flood of invalid quotes can take from valid requests.
 """
 
 import asyncio
@@ -29,7 +30,10 @@ MOST_REST_S = 0.1
 
 
 class Quotes:
-    """A queue of quotes to verify. Each process has one queue."""
+    """A queue of attestation quotes to verify.
+
+    Each process has one queue.
+    """
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class Quotes:
         now: float,
         ttl_s: float,
     ) -> Evidence:
-        """Wait for a turn in the queue, and verify a quote.
+        """Verify an attestation quote after those already in the queue.
 
         Raises:
             Refusal: `quotes-busy`, the queue is full.

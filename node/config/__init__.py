@@ -1,1 +1,1 @@
-"""The node's configuration: definitions of settings, loading, validation and secret handling."""
+"""Definition, loading and validation of the node's settings."""

@@ -1,4 +1,4 @@
-"""Checks for settings that contradict each other or expose the node unintentionally."""
+"""Checks for contradictory and unsafe settings."""
 
 import re
 from ipaddress import ip_address, ip_network
@@ -22,7 +22,7 @@ _RUNNER = re.compile(
 
 
 def refuse_contradictions(config: Config) -> None:
-    """Refuse settings that contradict each other.
+    """Reject settings that contradict each other.
 
     Args:
         config: Settings whose types and bounds are valid.
@@ -87,7 +87,7 @@ def refuse_contradictions(config: Config) -> None:
 
 
 def _refuse_split_address(url: str | None) -> None:
-    """Refuse a database address whose password contains unescaped characters such as `/` or `@`."""
+    """Reject a database URL with unescaped characters in its password."""
     # The driver would take part of the password for a host or port and quote it in its error.
     try:
         hosts = "" if url is None else urlsplit(url).netloc.rpartition("@")[2]
@@ -119,7 +119,7 @@ def _refuse_no_agent(config: Config) -> None:
 
 
 def _is_plain_address(url: str) -> bool:
-    """Return whether a URL is an HTTP address without credentials, query or fragment."""
+    """Return whether a URL is HTTP, without credentials, query or fragment."""
     # The address is shown to clients, so it must not contain a secret.
     try:
         parts = urlsplit(url)
@@ -130,7 +130,7 @@ def _is_plain_address(url: str) -> bool:
 
 
 def _refuse_bad_runner(origin: str | None) -> None:
-    """Refuse a `http.console_runner` that is not a canonical origin (CN6)."""
+    """Check that `http.console_runner` is a canonical origin (CN6)."""
     if origin is None:
         return
     found = _RUNNER.fullmatch(origin)
@@ -188,16 +188,23 @@ def _refuse_open_metrics(metrics: Metrics, requests_port: int) -> None:
 
 
 def serves_console(http: Http) -> bool:
-    """Return whether the node serves the web console, by default only on a loopback address."""
-    return (
-        is_loopback(http.host) and not http.trusted_proxies
-        if http.console is None
-        else http.console
-    )
+    """Return whether the node serves the web console.
+
+    By default, a node does so only on a loopback address and without a proxy.
+    """
+    return is_local(http) if http.console is None else http.console
+
+
+def is_local(http: Http) -> bool:
+    """Return whether only this machine can reach the node.
+
+    A proxy may forward requests of other machines.
+    """
+    return is_loopback(http.host) and not http.trusted_proxies
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a listening address can be reached from this machine only."""
+    """Return whether only this machine can reach a listening address."""
     if host == "localhost":
         return True
     try:

@@ -1,4 +1,6 @@
-"""Settings loader: reads the defaults, a settings file, the environment and flags, in this order.
+"""Loading of settings from a file, the environment and flags.
+
+The order of the sources is: defaults, settings file, environment, flags.
 
 A later source overrides an earlier one. Rules (spec/operations/running.md):
 
@@ -14,8 +16,9 @@ A later source overrides an earlier one. Rules (spec/operations/running.md):
 import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeAlias, get_args, get_origin
+from typing import Literal, TypeAlias, get_args, get_origin
 
 import msgspec
 
@@ -54,7 +57,7 @@ def load_config(
     environment: Mapping[str, str] | None = None,
     flags: Mapping[str, Value] | None = None,
 ) -> Config:
-    """Load and check the settings from the settings file, the environment and flags."""
+    """Load and check the settings of a node."""
     variables = os.environ if environment is None else environment
     path = file or _file_of(variables, flags or {})
     settings = _from_environment(variables)
@@ -78,7 +81,7 @@ def variable_of(path: str) -> str:
 
 
 def child_environment() -> dict[str, str]:
-    """Return environment variables for a child process, without those for sealspace settings."""
+    """Return the environment for a child process, without the node's settings."""
     # A child gets its settings from its parent, so inherited variables must not override them.
     return {
         name: text for name, text in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)
@@ -132,7 +135,7 @@ def _from_environment(variables: Mapping[str, str]) -> _Flat:
 
 
 def _standard_credentials(variables: Mapping[str, str], settings: _Flat) -> _Flat:
-    """Return the bucket's credentials from AWS environment variables.
+    """Return the bucket's credentials from the AWS environment variables.
 
     The result is empty if the settings already contain credentials.
     """
@@ -147,12 +150,18 @@ def _standard_credentials(variables: Mapping[str, str], settings: _Flat) -> _Fla
 
 
 def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
-    """Return the settings converted to their types. Refuse unknown settings and wrong types."""
+    """Convert settings to their types.
+
+    Unknown settings and wrong types are errors.
+    """
     known = setting_types()
     result: _Flat = {}
     for path, value in settings.items():
         if path not in known:
-            raise ConfigurationError(f"unknown setting {path} ({source})", hint=_HINT)
+            near = " or ".join(get_close_matches(path, known, n=2))
+            raise ConfigurationError(
+                f"unknown setting {path} ({source}){near and f'; did you mean {near}?'}", hint=_HINT
+            )
         if (path, value) == ("hosting.mode", "listed"):  # the former name of `permit`
             value = "permit"
             tell(
@@ -163,8 +172,14 @@ def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
         try:
             result[path] = msgspec.convert(value, known[path], strict=strict)
         except msgspec.ValidationError as error:
-            # Safe to show: msgspec names types and bounds, never the value.
-            raise ConfigurationError(f"setting {path} ({source}): {error}", hint=_HINT) from None
+            # Safe to show: msgspec names types and bounds. It quotes only a wrong choice.
+            kind = get_args(known[path])[0]
+            listed = (
+                f"; choose {' or '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
+            )
+            raise ConfigurationError(
+                f"setting {path} ({source}): {error}{listed}", hint=_HINT
+            ) from None
     return result
 
 

@@ -1,4 +1,4 @@
-"""Masking of secret settings in output, and a check that settings files contain none."""
+"""Protection of secret settings in output and in files."""
 
 from collections.abc import Mapping
 from urllib.parse import parse_qs, urlsplit
@@ -33,10 +33,10 @@ HIDDEN = {*NOT_IN_A_FILE, "store.url", "objects.key_id"}
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True):
-    """A section of settings. Its repr masks secrets."""
+    """A section of settings whose `repr` masks secrets."""
 
     def __repr__(self) -> str:
-        """Return the section's name and its settings as a string, with secrets masked."""
+        """Return the section as text, with secrets masked."""
         section = type(self).__name__
         values = {name: getattr(self, name) for name in self.__struct_fields__}
         hidden = {
@@ -47,7 +47,7 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def refuse_secrets(settings: Mapping[str, object], *, source: str) -> None:
-    """Refuse secrets in a settings file."""
+    """Reject a settings file that contains secrets."""
     for name, (what, hint) in NOT_IN_A_FILE.items():
         if name in settings:
             raise ConfigurationError(
@@ -57,7 +57,10 @@ def refuse_secrets(settings: Mapping[str, object], *, source: str) -> None:
 
 
 def refuse_password(url: object, *, source: str) -> None:
-    """Refuse a password in `store.url` if the URL comes from a settings file or a flag."""
+    """Reject a database URL that contains a password.
+
+    Only the environment may set a URL with a password; others could read a file or a flag.
+    """
     if not isinstance(url, str):
         return
     try:

@@ -1,4 +1,4 @@
-"""The definition of every setting, with its section, type, bounds, default and description."""
+"""The definitions of all settings."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -13,18 +13,19 @@ from .redaction import Section
 HostingMode = Literal["auto", "explicit", "permit"]
 CollateralEdition = Literal["standard", "early"]
 AttestationMode = Literal["delegates", "everyone", "off"]
+LogFormat = Literal["mixed", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 RequestLines = Literal["off", "hashed", "plain"]
 PlatformSource = Literal["none", "tsm", "dstack", "tappd"]
 
 
 def about(description: str, **bounds: Any) -> Meta:
-    """Return msgspec metadata with the description and the bounds of a setting."""
+    """Return the description and the bounds of a setting as msgspec metadata."""
     return Meta(description=description, **bounds)
 
 
 class Http(Section, frozen=True):
-    """The HTTP listener, and the limits of a single request."""
+    """The HTTP listener and its limits."""
 
     host: Annotated[str, about("Address to listen on.", min_length=1)] = "127.0.0.1"
     port: Annotated[int, about("Port to listen on; 0 picks any free port.", ge=0, le=65535)] = 8000
@@ -107,7 +108,7 @@ class Http(Section, frozen=True):
 
 
 class Store(Section, frozen=True):
-    """The store of rows."""
+    """The key-value store of the node."""
 
     data: Annotated[
         str, about("Data folder: the store, the root secret and large values.", min_length=1)
@@ -138,7 +139,7 @@ class Store(Section, frozen=True):
 
 
 class Objects(Section, frozen=True):
-    """The bucket for large values. Without a bucket, they are stored in the data folder."""
+    """An S3 bucket for large values, used instead of the data folder."""
 
     url: Annotated[str | None, about("Bucket for large values: `s3://bucket/prefix`.")] = None
     endpoint: Annotated[
@@ -291,7 +292,7 @@ class Collateral(Section, frozen=True):
 
 
 class Platform(Section, frozen=True):
-    """The trust domain in which the node itself runs, if any."""
+    """The trusted execution environment of the node, if any."""
 
     source: Annotated[
         PlatformSource,
@@ -318,7 +319,7 @@ class Platform(Section, frozen=True):
 
 
 class Invocation(Section, frozen=True):
-    """Limits of one invocation."""
+    """Limits of a single invocation."""
 
     max_lifetime_s: Annotated[
         int, about("Longest time in seconds from now until an invocation expires.", ge=1, le=86_400)
@@ -326,7 +327,7 @@ class Invocation(Section, frozen=True):
 
 
 class PublicSpaces(Section, frozen=True):
-    """Access to spaces named `public`, which everyone may read."""
+    """The limits of the world-readable spaces named `public`."""
 
     storage_limit_bytes: Annotated[
         int, about("Quota of each space named `public`, in bytes.", ge=1)
@@ -343,7 +344,10 @@ class PublicSpaces(Section, frozen=True):
 
 
 class Admin(Section, frozen=True):
-    """The operator's routes below `/admin`. Without an operator secret, they answer 503."""
+    """The operator's HTTP routes below `/admin`.
+
+    Without an operator secret, they answer 503.
+    """
 
     secret: Annotated[
         str | None,
@@ -420,7 +424,7 @@ class Limits(Section, frozen=True):
 
 
 class Retention(Section, frozen=True):
-    """The periods for which old records are retained."""
+    """The retention periods of old records."""
 
     receipts_days: Annotated[
         int,
@@ -453,6 +457,13 @@ class Log(Section, frozen=True):
     """The log that the node writes to standard error."""
 
     level: Annotated[LogLevel, about("Lowest level that is logged.")] = "info"
+    format: Annotated[
+        LogFormat,
+        about(
+            "`json`: every line on standard error is JSON. `mixed`: log lines are JSON,"
+            " messages to the operator are text."
+        ),
+    ] = "mixed"
     requests: Annotated[
         RequestLines,
         about(
@@ -463,7 +474,10 @@ class Log(Section, frozen=True):
 
 
 class Metrics(Section, frozen=True):
-    """Metrics for Prometheus. They are recorded only if an address is set."""
+    """The Prometheus metrics of the node.
+
+    Metrics are recorded only if an address is set.
+    """
 
     listen: Annotated[
         str | None,
@@ -479,7 +493,7 @@ class Metrics(Section, frozen=True):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Return the host and the port from `listen`.
+        """Return the host and the port of the metrics listener.
 
         Raises:
             ValueError: `listen` is empty, or is not a host and a port.
@@ -492,7 +506,10 @@ class Metrics(Section, frozen=True):
 
 
 class Secret(Section, frozen=True):
-    """The source of the root secret, by default a file created in the data folder at startup."""
+    """The source of the node's root secret.
+
+    By default, this is a file that the node creates in the data folder.
+    """
 
     file: Annotated[str | None, about("File with the root secret as raw bytes, 32 or more.")] = None
     value: Annotated[
@@ -534,7 +551,10 @@ class Config(Section, frozen=True):
 
     @property
     def is_shared(self) -> bool:
-        """Return whether the store is a database server, to which every process writes directly."""
+        """Return whether the store is a database server.
+
+        Every process writes to the database directly.
+        """
         return self.store.url is not None
 
     @property
@@ -545,7 +565,7 @@ class Config(Section, frozen=True):
 
 @cache
 def setting_types() -> Mapping[str, object]:
-    """Return a mapping from the dotted path of each setting to its type annotation.
+    """Return the type of each setting by its dotted path.
 
     The settings are in the order of their definition.
     """

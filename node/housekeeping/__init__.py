@@ -1,1 +1,4 @@
-"""Background jobs on the store, run by the one process that holds the lease."""
+"""Background jobs that maintain the store.
+
+The jobs run in the one process that holds the lease.
+"""

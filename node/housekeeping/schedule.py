@@ -1,4 +1,6 @@
-"""The schedule of background jobs. Only the worker that holds the lease runs them.
+"""The schedule of the node's background jobs.
+
+Only the worker that holds the lease runs them.
 
 Each worker takes a turn every half minute. The holder of the lease runs the jobs that are due, one
 after another; the other workers try again later. A process that ends in order releases the lease;
@@ -56,7 +58,10 @@ _EVIDENCE = 64
 
 
 async def sweep_receipts(services: Services) -> bool:
-    """Remove expired receipts and documents. Return whether work remains (RC25, RC26).
+    """Remove expired receipts and documents (RC25, RC26).
+
+    Returns:
+        Whether work remains.
 
     Raises:
         SpaceError: the store does not answer.
@@ -79,9 +84,12 @@ async def sweep_receipts(services: Services) -> bool:
 
 
 async def prune_audit(services: Services) -> bool:
-    """Prune expired records from the audit chain. Return whether work remains (RC27, RC28).
+    """Remove expired records from the audit log (RC27, RC28).
 
-    Nothing is pruned if no retention is configured.
+    Nothing is removed if no retention is configured.
+
+    Returns:
+        Whether work remains.
 
     Raises:
         RecordDamaged: a row does not decode.
@@ -102,10 +110,13 @@ async def prune_audit(services: Services) -> bool:
 
 
 async def sweep_evidence(services: Services) -> bool:
-    """Remove evidence a day after its expiry. Return whether work remains (RC29).
+    """Remove attestation evidence a day after its expiry (RC29).
 
     A backend that attests again replaces its evidence. This job removes the evidence of backends
     that do not. Receipts refer to documents of their own, which are not removed.
+
+    Returns:
+        Whether work remains.
 
     Raises:
         SpaceError: the store does not answer.
@@ -125,7 +136,10 @@ async def sweep_evidence(services: Services) -> bool:
 
 
 def _is_void(record: Record, now: float) -> bool:
-    """Return whether evidence expired at least a day ago, or is dated in the future."""
+    """Return whether attestation evidence may be removed.
+
+    It expired at least a day ago, or is dated in the future.
+    """
     try:
         evidence = decode_evidence(record.value or b"")
         return (
@@ -138,11 +152,14 @@ def _is_void(record: Record, now: float) -> bool:
 
 
 async def sweep_aliases(services: Services) -> bool:
-    """Remove alternative CIDs of deleted delegations. Return whether work remains (RC29).
+    """Remove alternative CIDs of deleted delegations (RC29).
 
     A delegation is removed together with its own CID. The same delegation may have been posted in
     other encodings; the CIDs of those are removed here. A revocation marker exists exactly as long
     as its delegation.
+
+    Returns:
+        Whether work remains.
 
     Raises:
         SpaceError: the store does not answer.
@@ -166,7 +183,7 @@ BATCH = 64
 
 
 async def sweep_delegations(services: Services, *, limit: int = BATCH) -> int:
-    """Remove a batch of long-expired delegations, and return how many were processed.
+    """Remove a batch of long-expired delegations, and return their number.
 
     Damaged records are logged and left in place.
     """
@@ -275,7 +292,10 @@ JOBS: tuple[Job, ...] = (
 
 
 class Housekeeper:
-    """The background jobs of one process. They run while the process has the lease."""
+    """The background jobs of one process.
+
+    The jobs run while the process holds the lease.
+    """
 
     def __init__(
         self,
@@ -291,7 +311,11 @@ class Housekeeper:
         self._lease = Lease(services.store, owner=services.entropy.token(16), ttl_s=LEASE_S)
 
     async def turn(self) -> bool:
-        """Acquire the lease and run the due jobs. Return False if the lease is taken or lost."""
+        """Acquire the lease, and run the background jobs that are due.
+
+        Returns:
+            False if the lease was not acquired, or was lost.
+        """
         lease, store = self._lease, self._services.store
         if isinstance(store, SharedStore):
             clocks = await store.clocks()
@@ -319,7 +343,7 @@ class Housekeeper:
         return True
 
     async def _is_steady(self, lease: Lease, noted: Mapping[str, float]) -> bool:
-        """Return whether the clock has run steadily for a day.
+        """Return whether a day has passed since the last clock jump.
 
         Age-based deletion is postponed after a clock jump (ST11).
         """
@@ -338,7 +362,11 @@ class Housekeeper:
         return leapt_at is None or leapt_at + STEADY_S <= now
 
     async def _do(self, job: Job, lease: Lease) -> bool:
-        """Run one job until nothing is left to do. Return False if the lease was lost."""
+        """Run one background job until nothing is left to do.
+
+        Returns:
+            False if the lease was lost.
+        """
         now = self._services.clock.now()
         if job.every_s < _NOTED_FROM_S:
             self._begun[job.name] = now
@@ -353,7 +381,7 @@ class Housekeeper:
         return True
 
     async def keep(self) -> None:
-        """Run the due jobs repeatedly until cancelled."""
+        """Run the background jobs on schedule until cancelled."""
         is_holder = False
         while True:
             await self._pause(
@@ -366,7 +394,7 @@ class Housekeeper:
                 log_warning("housekeeping-failed", job="lease", **describe(error))
 
     async def leave(self) -> None:
-        """Release the lease, but wait for the store at most one second."""
+        """Release the lease for background jobs."""
         with suppress(SpaceError, TimeoutError):
             async with asyncio.timeout(_RELEASE_WITHIN_S):
                 await self._lease.release()
@@ -374,7 +402,7 @@ class Housekeeper:
 
 @asynccontextmanager
 async def housekeeping(services: Services) -> AsyncIterator[Housekeeper]:
-    """Run the background jobs while the `async with` block runs.
+    """Run the background jobs during an `async with` block.
 
     At the end of the block, cancel the current job and release the lease.
     """

@@ -1,4 +1,4 @@
-"""The background jobs that append audit records to a signed hash chain (RC4, RC5).
+"""Background jobs that append audit records to a signed hash chain (RC4, RC5).
 
 A record is sealed about a second after it was written. Its timestamp is the writer's time when the
 commit was planned, so records may arrive out of order. The rarer jobs look further back for
@@ -21,11 +21,14 @@ _BATCHES = 8
 
 
 async def seal_audit(services: Services, *, window_s: float | None = None) -> bool:
-    """Append queued audit records to the signed chain. Return whether more records remain.
+    """Append queued audit records to the signed hash chain.
 
     Args:
         window_s: How far to look back for late records, from the last time the queue was empty, in
             seconds. None means without limit.
+
+    Returns:
+        Whether more records remain.
     """
     chain, after, more = chain_of(services), None, True
     for _ in range(_BATCHES):
@@ -44,7 +47,10 @@ seal_delayed = partial(seal_audit, window_s=DELAYED_S)
 
 
 def chain_of(services: Services) -> Chain:
-    """Return the node DID, store id and signing function of this node's audit chain."""
+    """Return the parameters for signing the node's audit log.
+
+    They are the DID of the node, the id of its store, and a function that signs.
+    """
     keyring = services.keyring
     return Chain(
         node_did=keyring.node_did, store_id=services.store_id, sign=keyring.node_signer.sign

@@ -1,4 +1,4 @@
-"""The HTTP application, its listener, and the limits on connections.
+"""The node's HTTP application and listener.
 
 Routes call operations (`node.operations`), which know nothing of HTTP.
 """

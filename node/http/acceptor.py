@@ -1,10 +1,11 @@
-"""Even distribution of new connections over the workers that share a listening socket.
+"""Even distribution of new connections over the worker processes.
 
-Without this, the first worker to wake takes a whole burst, and clients that keep their connections
-stay on that worker for hours. Therefore a worker that has more connections than another pauses for
-two milliseconds and lets the other accept first. After the pause it accepts one connection in any
-case, and after many pauses more and more at a time. So no client depends on a worker that is
-blocked. All workers listen on one socket: what a dying worker leaves in the queue, another accepts.
+The workers share a listening socket. Without this, the first worker to wake takes a whole burst,
+and clients that keep their connections stay on that worker for hours. Therefore a worker that has
+more connections than another pauses for two milliseconds and lets the other accept first. After the
+pause it accepts one connection in any case, and after many pauses more and more at a time. So no
+client depends on a worker that is blocked. All workers listen on one socket: what a dying worker
+leaves in the queue, another accepts.
 """
 
 import asyncio
@@ -25,7 +26,10 @@ _MAX_AT_ONCE = 64
 
 @dataclass(slots=True, eq=False)
 class Acceptor:
-    """The accept loop of a worker, for a listening socket shared with other workers."""
+    """The accept loop of a worker process.
+
+    Other workers accept connections from the same listening socket.
+    """
 
     bound: socket.socket
     make: Callable[[], asyncio.Protocol]
@@ -47,7 +51,9 @@ class Acceptor:
         self._loop.add_reader(self.bound, self._accept_some)
 
     def close(self) -> None:
-        """Close the socket and stop accepting. Open connections stay open.
+        """Stop accepting connections, and close the listening socket.
+
+        Open connections stay open.
 
         Once every process has closed the socket, the kernel refuses new connections, so no client
         waits for the end of a drain.
@@ -60,7 +66,7 @@ class Acceptor:
         self.counts.withdraw(self.worker)  # so that no other worker waits for this one
 
     def lost(self) -> None:
-        """Update the worker's count in the shared table after a connection has ended."""
+        """Update the shared connection count after a connection has ended."""
         if not self._is_closed:
             self._may_accept()
 

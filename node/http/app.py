@@ -1,4 +1,6 @@
-"""The aiohttp application, which binds the route table to a node's services.
+"""The aiohttp application of a node.
+
+The application binds the route table to a node's services.
 
 There is no middleware. Errors become answers where a route is bound (`route.bind`), and the headers
 of every answer, streamed ones included, are set when it is prepared. Paths without placeholders,
@@ -57,7 +59,7 @@ CORS_HEADERS = {
 
 
 def build_app(services: Services) -> web.Application:
-    """Return an application that serves every route of the route table with the given services.
+    """Return an aiohttp application with all routes of the node.
 
     The framework limits no bodies: each route has its own limit (H5).
     """
@@ -121,7 +123,10 @@ def _match_of(app: web.Application, route: web.AbstractRoute) -> web.UrlMappingM
 
 
 async def meet_expectation(request: web.Request) -> web.StreamResponse | None:
-    """Send `100 Continue` if the `Expect` header asks for it. Answer any other value with 417."""
+    """Answer the `Expect` header of a request.
+
+    `100-continue` is answered with 100, and any other value with 417.
+    """
     # The framework's refusal would repeat the header's text.
     expected = request.headers.get("Expect", "").lower()
     if expected != "100-continue":
@@ -134,12 +139,15 @@ async def meet_expectation(request: web.Request) -> web.StreamResponse | None:
 
 
 def common_headers(http: Http) -> dict[str, str]:
-    """Return the common response headers, with CORS headers if the settings enable them."""
+    """Return the headers that all responses have.
+
+    The CORS headers are included if the settings enable them.
+    """
     return {**FIXED_HEADERS, **(CORS_HEADERS if http.cors else {})}
 
 
 def set_headers(http: Http) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """Return an aiohttp `on_response_prepare` handler that adds the common response headers."""
+    """Return an aiohttp callback that adds common headers to each response."""
     headers = common_headers(http)
 
     async def set_on(request: web.Request, response: web.StreamResponse) -> None:

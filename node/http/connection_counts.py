@@ -1,4 +1,4 @@
-"""A shared-memory table with the number of open connections of each worker.
+"""A table of connection counts in shared memory.
 
 The supervisor makes the table and passes it to the workers with the listening socket. Nothing
 depends on its correctness: a stale row only makes the distribution of connections less even.
@@ -13,26 +13,38 @@ _ABSENT = (1 << 32) - 1
 
 
 class ConnectionCounts:
-    """A shared-memory table with the number of open connections for each worker."""
+    """The number of open connections of each worker, in shared memory."""
 
     def __init__(self, descriptor: int) -> None:
-        """Map the shared table into memory. The caller keeps `descriptor` open."""
+        """Map the shared table of connection counts into memory.
+
+        The caller keeps `descriptor` open.
+        """
         self._descriptor = descriptor
         self._rows = memoryview(mmap.mmap(descriptor, 0)).cast("I")
 
     @classmethod
     def of(cls, workers: int) -> Self:
-        """Create a table with one row per worker, each marked as not accepting connections."""
+        """Create a table with the connection count of each worker.
+
+        All workers are marked as not accepting connections.
+        """
         descriptor = os.memfd_create("sealspace-connections")
         os.write(descriptor, _ABSENT.to_bytes(_ROW_BYTES, "little") * workers)
         return cls(descriptor)
 
     def fileno(self) -> int:
-        """Return the table's file descriptor, which child processes inherit."""
+        """Return the file descriptor of the shared connection-count table.
+
+        Child processes inherit it.
+        """
         return self._descriptor
 
     def is_ours(self, worker: int, count: int) -> bool:
-        """Store a worker's connection count. Return whether the worker may accept another one."""
+        """Return whether a worker may accept another connection.
+
+        This first stores the worker's connection count in the table.
+        """
         self._rows[worker] = min(count, _ABSENT - 1)
         least = self.least_beside(worker)
         # With many connections an eighth more is even enough; a pause would only add latency.
@@ -43,7 +55,9 @@ class ConnectionCounts:
         self._rows[worker] = _ABSENT
 
     def least_beside(self, worker: int) -> int | None:
-        """Return the lowest connection count of the other workers. None means that no other worker
-        accepts connections."""
+        """Return the lowest connection count of the other workers.
+
+        None means that no other worker accepts connections.
+        """
         least = min((count for at, count in enumerate(self._rows) if at != worker), default=_ABSENT)
         return None if least == _ABSENT else least

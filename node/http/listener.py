@@ -1,4 +1,4 @@
-"""The HTTP listener of a worker, based on `tee_backend.listener`.
+"""The HTTP listener of a worker process.
 
 Rules kept here and in `tee_backend.listener` (H5, H6):
 
@@ -48,7 +48,10 @@ class ConnectionBounds(listener.ConnectionBounds):
     """
 
     def __init__(self, http: Http, counter: RequestCounter | None = None) -> None:
-        """Read the limits from the settings. `counter` counts connections closed by a limit."""
+        """Read the connection limits from the settings.
+
+        `counter` counts the connections that are closed because of a limit.
+        """
         limits = ConnectionLimits(
             max_connections=http.max_connections,
             connections_per_client=http.connections_per_client,
@@ -64,7 +67,7 @@ class ConnectionBounds(listener.ConnectionBounds):
         self._counter = counter
         self._reported_at: set[Bound] = set()
 
-    def met(self, bound: Bound) -> None:
+    def count_closed(self, bound: Bound) -> None:
         """Count a connection that was closed because of a limit."""
         if self._counter is not None:
             self._counter.limit_exceeded(bound)
@@ -74,7 +77,10 @@ class ConnectionBounds(listener.ConnectionBounds):
 
 
 class Connection(listener.Connection):
-    """A client connection. Most responses are sent with a single write."""
+    """An HTTP connection of a client.
+
+    Most responses are sent with a single write.
+    """
 
     def __init__(
         self,
@@ -94,7 +100,9 @@ class Connection(listener.Connection):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send a response, in one write if possible. Return whether the client has disconnected.
+        """Send a response, in one write if possible.
+
+        The second result is whether the client has disconnected.
 
         aiohttp's access log and its clean-up of forms are omitted, since neither is used.
         """
@@ -122,14 +130,14 @@ class Connection(listener.Connection):
         return await super().finish_response(request, resp, start_time)
 
     def _note(self, status: int) -> None:
-        """Log a request that was refused before routing, if the request log is enabled."""
+        """Log a request that was refused before routing."""
         if self._log is not None:
             self._log.unrouted(status, self._peer)
 
     def _fault(
         self, request: web.BaseRequest, status: int, exc: BaseException | None
     ) -> web.StreamResponse:
-        """Return the error response for a bad request or a failure outside a route handler."""
+        """Return the response to an error outside of route handlers."""
         if exc is not None:
             log_failure(request_id(request), request.method, exc)
         response = status_answer(request, status)
@@ -139,7 +147,10 @@ class Connection(listener.Connection):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A running HTTP server for one application. Use `start_listener` to get an instance."""
+    """A running HTTP server for one application.
+
+    Use `start_listener` to get an instance.
+    """
 
     runner: web.AppRunner
     server: asyncio.AbstractServer | Acceptor
@@ -150,8 +161,10 @@ class Listener:
         return 0 if self.runner.server is None else len(self.runner.server.connections)
 
     async def stop(self) -> None:
-        """Stop accepting, let running requests finish within a time limit, and close all
-        connections."""
+        """Stop the server after the running requests have finished.
+
+        The requests have a limited time to finish. Then all connections are closed.
+        """
         self.server.close()
         await self.runner.cleanup()
 
@@ -164,7 +177,7 @@ async def start_listener(
     counts: ConnectionCounts | None = None,
     worker: int = 0,
 ) -> Listener:
-    """Serve an application on a bound socket."""
+    """Serve an aiohttp application on a bound socket."""
     # aiohttp treats 0 as no limit.
     runner = web.AppRunner(app, shutdown_timeout=http.drain_s or 0.01)
     await runner.setup()

@@ -1,1 +1,4 @@
-"""Prometheus metrics. Each process writes its own files, and one listener serves them all."""
+"""The node's Prometheus metrics.
+
+Each process writes its own files, and one listener serves all of them.
+"""

@@ -1,4 +1,4 @@
-"""Definitions of all metrics, and the values that a process records.
+"""The definitions of the node's Prometheus metrics.
 
 Label values never come from callers: operations, status classes and codes are lists in the code,
 and the settings determine the number of processes. So the number of time series is bounded, and
@@ -52,6 +52,7 @@ CODES = (
     # replays
     "duplicate-invocation",
     "replay-unknown",
+    "restored-recently",
     "nonce-used",
     "challenge-used",
     # not authorised
@@ -71,6 +72,7 @@ BOUNDS = (
     "http.connections_per_client",
     "http.head_s",
     "http.unread_answer_s",
+    "https-on-http-port",
 )
 SAMPLING_PERIOD_S = 1.0
 _ANY = (SUPERVISOR, STOREKEEPER, WORKER)
@@ -88,13 +90,18 @@ class Series(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """Return the Prometheus type of the metric. A name that ends in `_total` is a counter."""
+        """Return the Prometheus type of the metric.
+
+        A name that ends in `_total` is a counter.
+        """
         if self.name.endswith("_total"):
             return "counter"
         return "histogram" if self.buckets else "gauge"
 
     def cells(self, processes: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Any]]:
-        """Create the metric, and yield each time series as (label values, child metric).
+        """Create the metric, and yield its time series.
+
+        A time series is a pair of its label values and the child metric.
 
         Metrics with a `process` label get a time series for each process that writes them.
         """
@@ -144,7 +151,7 @@ SERIES = (
     Series("sealspace_open_connections", "Open client connections.", writers=(WORKER,)),
     Series(
         "sealspace_connections_given_up_total",
-        "Connections refused or closed for a limit, by the setting of that limit.",
+        "Connections refused or closed, by the setting of the limit or the reason.",
         {"bound": BOUNDS},
     ),
     Series(
@@ -231,11 +238,13 @@ SERIES = (
 
 
 class ProcessMetrics:
-    """The metrics that one process of a node records."""
+    """The metrics recorded by one process of a node."""
 
     def __init__(self, folder: str, process: str, *, processes: Sequence[str] = ()) -> None:
-        """Open a process's metric files. A restarted process continues the counters of its
-        predecessor."""
+        """Open the metric files of a process.
+
+        A restarted process continues the counters of its predecessor.
+        """
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]  # the library has no types here
         self.cells = {
@@ -248,7 +257,10 @@ class ProcessMetrics:
         self.cells["sealspace_process_start_time_seconds", process].set(int(time.time()))
 
     def sample(self) -> None:
-        """Record the process's CPU time and, if it can be read, its resident memory."""
+        """Record the CPU time and the memory of the process.
+
+        The resident memory is left out if it cannot be read.
+        """
         used_s = time.process_time()
         self.cells["sealspace_process_cpu_seconds_total", self._process].inc(used_s - self._cpu_s)
         self._cpu_s = used_s
@@ -257,7 +269,7 @@ class ProcessMetrics:
             self.cells["sealspace_process_resident_bytes", self._process].set(pages * _PAGE_BYTES)
 
     async def keep_sampling(self) -> None:
-        """Record process metrics and the delay of the event loop every second, until cancelled."""
+        """Record the metrics of the process every second until cancelled."""
         while True:
             self.sample()
             due_at = time.monotonic() + SAMPLING_PERIOD_S

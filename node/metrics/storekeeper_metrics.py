@@ -1,4 +1,4 @@
-"""Metrics of the storekeeper process, which writes batches of commits to the store."""
+"""Metrics of the storekeeper, the process that writes to the store."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,14 +10,17 @@ from .series import ProcessMetrics
 
 
 class StorekeeperMetrics(ProcessMetrics):
-    """The storekeeper's metrics. The class implements `spaces.store.observing.Observer`."""
+    """The metrics of the storekeeper process.
+
+    The class implements `spaces.store.observing.Observer`.
+    """
 
     def start(self) -> None:
-        """Start recording process metrics on the storekeeper's event loop."""
+        """Start recording the metrics of the storekeeper process."""
         self._sampling = asyncio.create_task(self.keep_sampling())
 
     def judged(self, outcomes: Sequence[Committed | Refused | StoreError]) -> None:
-        """Count the commits of a batch by outcome, as committed, refused or failed."""
+        """Count the commits of a batch by outcome."""
         committed = sum([isinstance(outcome, Committed) for outcome in outcomes])
         refused = sum([isinstance(outcome, Refused) for outcome in outcomes])
         self.cells["sealspace_commits_total", "committed"].inc(committed)
@@ -31,5 +34,5 @@ class StorekeeperMetrics(ProcessMetrics):
         self.cells["sealspace_sync_seconds",].observe(took_ns / 1e9)
 
     def used(self, used_bytes: int) -> None:
-        """Record how many bytes the rows of the store use."""
+        """Record the size of the store in bytes."""
         self.cells["sealspace_store_used_bytes",].set(used_bytes)

@@ -50,7 +50,7 @@ _BARE_LINE_END = re.compile(rb"(?<!\r)\n")
 
 
 class SupervisorMetrics(ProcessMetrics):
-    """The supervisor's metrics, and the HTTP endpoint that serves metrics from all processes."""
+    """The metrics of the supervisor process, and the HTTP endpoint for all metrics."""
 
     def __init__(self, config: Config, processes: Sequence[str]) -> None:
         """Bind the metrics address, and create a private folder for the metric files."""
@@ -83,7 +83,7 @@ class SupervisorMetrics(ProcessMetrics):
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def ended(self, process: str) -> None:
-        """Clear the gauges of a process that has ended, and count its restart."""
+        """Reset an ended process's gauges, and increment its restart counter."""
         mark_process_dead(process, self.folder)  # type: ignore[no-untyped-call]  # the library has no types here
         self.cells["sealspace_process_restarts_total", process].inc()
 
@@ -119,7 +119,10 @@ class Scraping:
         threading.Thread(target=self._serve, name="metrics", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop answering scrapes. A scrape in progress may be cut off."""
+        """Stop answering scrapes.
+
+        A scrape in progress may be cut off.
+        """
         self.stopped.set()
         with suppress(OSError):
             self.bound.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept(); close() would not
@@ -153,7 +156,11 @@ class Scraping:
 
 
 def _read_head(client: socket.socket, within_s: float) -> bytes:
-    """Read a request head. Raise OSError on a timeout, or if the head is malformed or too long."""
+    """Read the head of an HTTP request.
+
+    Raises:
+        OSError: the head is malformed, too long or too slow.
+    """
     deadline = time.monotonic() + within_s
     head = b""
     while b"\r\n\r\n" not in head:
@@ -169,8 +176,10 @@ def _read_head(client: socket.socket, within_s: float) -> bytes:
 
 
 def _status_of(head: bytes, host: str) -> HTTPStatus:
-    """Return the HTTP status for a request. Only `GET /metrics` with an allowed host returns
-    200."""
+    """Return the HTTP status for a request.
+
+    Only `GET /metrics` with an allowed host returns 200.
+    """
     request = _REQUEST.match(head)
     hosts = [] if request is None else _HOST.findall(request["headers"])
     if request is None or len(hosts) != 1:

@@ -1,4 +1,7 @@
-"""Metrics of a worker. One worker of each node also records metrics of the store."""
+"""Metrics of a worker process.
+
+One worker of each node also records metrics of the store.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,17 +24,20 @@ STORE_PERIOD_S = 15.0
 
 
 class WorkerMetrics(ProcessMetrics, RequestCounter):
-    """The metrics of one worker."""
+    """The metrics of one worker process."""
 
     @asynccontextmanager
     async def of(
         self, services: Services, listener: Listener, *, reads_store: bool
     ) -> AsyncIterator[None]:
-        """Record worker metrics during the block. With `reads_store`, also record store metrics."""
+        """Record the metrics of a worker during an `async with` block.
+
+        With `reads_store`, the metrics of the store are recorded too.
+        """
         tasks = [asyncio.create_task(self.keep_sampling())]
         tasks.append(asyncio.create_task(self._keep_sampling_resources(services, listener)))
         if reads_store:
-            tasks.append(asyncio.create_task(self.keep_reading_store(services)))
+            tasks.append(asyncio.create_task(self.keep_store_metrics_current(services)))
         try:
             yield
         finally:
@@ -56,16 +62,18 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
                     )
             await asyncio.sleep(SAMPLING_PERIOD_S)
 
-    async def keep_reading_store(self, services: Services) -> None:
-        """Record metrics of the store periodically. If the store cannot be read, the last values
-        remain."""
+    async def keep_store_metrics_current(self, services: Services) -> None:
+        """Record the metrics of the store periodically.
+
+        If the store cannot be read, the last values remain.
+        """
         while True:
             with suppress(SpaceError):
-                await self.read_store(services)
+                await self.update_store_metrics(services)
             await asyncio.sleep(STORE_PERIOD_S)
 
-    async def read_store(self, services: Services) -> None:
-        """Update the metrics that depend on the store, such as the age of Intel's collateral."""
+    async def update_store_metrics(self, services: Services) -> None:
+        """Read the store, and update the metrics computed from it."""
         store, now = services.store, services.clock.now()
         states = [state for _, state, _ in await collateral_states(store)]
         stored = [state for state in states if not state.is_missing]
@@ -84,7 +92,7 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
             clocks = await store.clocks()
             self.cells["sealspace_clock_skew_seconds", "ahead"].set(max(clocks.ahead_s, 0))
             self.cells["sealspace_clock_skew_seconds", "behind"].set(max(-clocks.ahead_s, 0))
-            self._set("sealspace_claim_floor_ahead_seconds", clocks.floor_ahead_s)
+            self._set("sealspace_claim_floor_ahead_seconds", clocks.acceptance_delay_s)
 
     def _set(self, series: str, number: float) -> None:
         # A clock that was set back would give a negative age.

@@ -1,4 +1,6 @@
-"""Optimistic commits: read, decide, commit, and start again if a row has changed (ST3).
+"""Optimistic commits, repeated when a row has changed (ST3).
+
+An attempt reads, decides and commits.
 
 A refused commit has written nothing and does not say which row changed, so the whole attempt is
 repeated with a new read. If, for example, a delegation was revoked in between, the second attempt
@@ -20,7 +22,7 @@ Result = TypeVar("Result")
 async def until_committed(
     services: Services, attempt: Callable[[bool], Awaitable[tuple[Commit, Result]]]
 ) -> Result:
-    """Run `attempt` and commit its writes, and try again if the commit fails.
+    """Retry an operation until its commit succeeds.
 
     A commit fails if a row that it depends on has changed.
 

@@ -1,4 +1,6 @@
-"""Authorisation of an invocation: time, signature, single use, delegations (wire §4.1 to §4.3).
+"""Authorisation of invocations (wire §4.1 to §4.3).
+
+The checks cover time, signature, single use and delegations.
 
 Everything that a decision depends on is read in one snapshot, together with the token's replay
 record, so that the decision reflects a single state (I14). The wire specification fixes the order
@@ -11,6 +13,7 @@ Example:
 """
 
 from collections.abc import Sequence
+from math import ceil
 
 from msgspec import Struct
 
@@ -39,7 +42,7 @@ from capabilities.tokens import (
 from encryption_network.requests import ADMIN_TYPE, check_audience
 from spaces.audit.audit_records import AuditRecord, audit_put
 from spaces.grants.hosting import is_hosted
-from spaces.grants.replay_records import replay_record_of
+from spaces.grants.replay_records import closed_until, replay_record_of
 from spaces.grants.revocations import marker_keys, markers_of
 from spaces.keyspace import space_keys
 from spaces.store.contract import Page, Put, Range, Record, ReplayRecord
@@ -51,7 +54,7 @@ from ..services import Services
 def admit_token(
     header: str, *, now: float, max_lifetime_s: int, only_for: str | None = None
 ) -> Invocation:
-    """Parse an invocation and check its time, signature and lifetime (I1 to I4).
+    """Parse an invocation, and check its signature and validity period (I1 to I4).
 
     Args:
         header: untrusted text of the `Authorization` header.
@@ -78,7 +81,7 @@ def admit_token(
 
 
 def admit_signed(unverified: UnverifiedInvocation, *, now: float) -> Invocation:
-    """Check the time and the signature of a parsed invocation (I2, I3).
+    """Check the validity period and signature of a parsed invocation (I2, I3).
 
     Raises:
         ChainError: now is outside the token's window.
@@ -94,7 +97,7 @@ _BINDING_FACTS = (ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT)
 
 
 class Call(Struct, frozen=True, gc=False):
-    """An authorised invocation, and the rows that were read for the operation.
+    """An authorised invocation, with the rows that its operation needs.
 
     The rows are from the same snapshot as the authorisation.
     """
@@ -110,9 +113,9 @@ class Call(Struct, frozen=True, gc=False):
 
     @property
     def live(self) -> tuple[bytes, ...]:
-        """Keys of the revocation markers to check again when the operation commits (ST2).
+        """Return the database keys that mark the invocation's delegations as live (ST2).
 
-        If a delegation is revoked in the meantime, the commit fails.
+        The operation's commit fails if one of these delegations has been revoked meanwhile.
         """
         return marker_keys(self.authority.live)
 
@@ -130,9 +133,10 @@ class Call(Struct, frozen=True, gc=False):
         *,
         at: float | None = None,
     ) -> Put:
-        """Create an audit record for the call. The caller adds the record to its commit.
+        """Create an audit record for the invocation.
 
-        `at` is the time of the action in epoch seconds, by default now.
+        The caller adds the record to its commit. `at` is the time of the action in epoch seconds,
+        by default now.
         """
         record = AuditRecord(
             at=services.clock.now() if at is None else at,
@@ -155,9 +159,10 @@ async def read_call(
     records_use: bool = True,
     addressed: bool = True,
 ) -> Call:
-    """Authorise a token, and read the rows in `keys` and `ranges` in the same snapshot.
+    """Authorise an invocation, and read the rows that its operation needs.
 
-    The same read records the token as used.
+    The rows in `keys` and `ranges` are from the same snapshot as the authorisation, and the same
+    read records the token as used.
 
     Args:
         invocation: verified; see `admit_token`.
@@ -172,7 +177,8 @@ async def read_call(
     Raises:
         WrongKind: the token is for another audience, or is registered as a delegation (T8, T9).
         Refusal: `duplicate-invocation`, the token was used before, in any encoding (I20);
-            `replay-unknown`, its replay records were deleted.
+            `replay-unknown`, its replay records were deleted; `restored-recently`, the store was
+            restored a moment ago.
         ChainError: see `judge_invocation` (I30 to I35).
         SpaceError: the store does not answer.
     Does not check:
@@ -196,7 +202,10 @@ async def read_call(
     )
     if snapshot.is_first_use is False:  # None if the use was not recorded
         # I12, I20: against replay of a captured token
-        raise Refusal("replay-unknown" if snapshot.is_use_unknown else "duplicate-invocation")
+        if not snapshot.is_use_unknown:
+            raise Refusal("duplicate-invocation")
+        await refuse_after_restore(services, replay_record)
+        raise Refusal("replay-unknown")
     records = snapshot.records
     marks = markers_of(contents, records[marks_at:spaces_at])
     if own in marks:  # T9: a delegation, revoked or not
@@ -215,8 +224,22 @@ async def read_call(
     )
 
 
+async def refuse_after_restore(services: Services, replay_record: ReplayRecord) -> None:
+    """Refuse a token if it expires before the time until which a restored store is closed (BK5).
+
+    Raises:
+        Refusal: `restored-recently`, with the seconds after which such a token is accepted.
+    """
+    until = await closed_until(services.store, services.clock.now())
+    if until is not None and replay_record.expires_at < until:
+        wait_s = ceil(until - replay_record.expires_at)
+        raise Refusal("restored-recently", wait_s, retry_after_s=wait_s)
+
+
 def check_unbound(invocation: Invocation) -> None:
-    """Reject a token if one of its facts binds it to a specific route.
+    """Reject a token that is bound to a single route.
+
+    A fact in the token binds it.
 
     Routes that require such a fact check it themselves.
 
@@ -229,7 +252,9 @@ def check_unbound(invocation: Invocation) -> None:
 
 
 def check_proof_count(parents: Sequence[CitedDelegation]) -> None:
-    """Reject a token with more proofs than a chain may have, before reading any (I13, D30).
+    """Reject a token with too many proofs (I13, D30).
+
+    This is checked before any proof is read.
 
     Raises:
         ChainError: `chain-too-large`, more than MAX_CHAIN_NODES.
@@ -239,7 +264,9 @@ def check_proof_count(parents: Sequence[CitedDelegation]) -> None:
 
 
 def closure_contents(found: Sequence[Registered | None]) -> tuple[ContentKey, ...]:
-    """Return the distinct content keys of the given delegations and all their ancestors.
+    """Return the hashes of delegations and of all their ancestors.
+
+    They are content keys, without duplicates.
 
     The result is cut after MAX_CHAIN_NODES + 1 keys, which limits the rows to read. One more than
     the limit is enough for the chain rules to refuse the chain (D30, I13).

@@ -1,4 +1,4 @@
-"""The operations of `/invoke`, and how a token's abilities select one (wire §4, I6 to I15).
+"""The table of the operations that `/invoke` can run (wire §4, I6 to I15).
 
     ability, resource → row → plan of the whole token → run → result
 
@@ -52,8 +52,8 @@ from .values.plan import (
     MAX_BATCH_READS,
     MAX_BATCH_WRITES,
     Message,
+    OperationTarget,
     Request,
-    Step,
     check_batch_put,
     is_value,
 )
@@ -66,7 +66,7 @@ Run: TypeAlias = Callable[[Request], Awaitable[object]]
 
 
 class Batch(Struct, frozen=True, eq=False):
-    """A batch operation: several capabilities of one kind in one token, with one response.
+    """An operation on several values with a single response.
 
     Attributes:
         limit_text: the start of the error message that names `most`.
@@ -81,8 +81,8 @@ class Batch(Struct, frozen=True, eq=False):
     check: Callable[[Request], None] | None = None
 
 
-class Row(Struct, frozen=True, eq=False):
-    """A service of `/invoke`.
+class InvokeOperation(Struct, frozen=True, eq=False):
+    """An operation that `/invoke` can run.
 
     Attributes:
         ability: the ability that selects the service, by any of its names; a name that ends with
@@ -105,7 +105,7 @@ class Row(Struct, frozen=True, eq=False):
 
 
 async def _authorise(request: Request) -> None:
-    """Authorise the token without running an operation."""
+    """Authorise a request without running an operation."""
     call = await read_call(request.services, request.invocation)
     call.require_hosted()
 
@@ -123,24 +123,24 @@ def _is_of(service: str) -> Callable[[Resource], bool]:
 
 
 _READS = "reads accept"
-GET_VALUE = Row(
+GET_VALUE = InvokeOperation(
     KV_GET,
     is_value,
     get,
     "kv_get",
     Batch(_READS, MAX_BATCH_READS, lambda r: read_all(r, bodies=True)),
 )
-PUT_VALUE = Row(
+PUT_VALUE = InvokeOperation(
     KV_PUT,
     is_value,
     put,
     "kv_put",
     Batch("put accepts", MAX_BATCH_WRITES, put_all, check_batch_put),
 )
-DELETE_VALUE = Row(
+DELETE_VALUE = InvokeOperation(
     KV_DELETE, is_value, delete, "kv_delete", Batch("delete accepts", MAX_BATCH_WRITES, delete)
 )
-OPEN_KEY = Row(
+OPEN_KEY = InvokeOperation(
     DECRYPT,
     is_about_network,
     lambda r: decrypt_invoked(r.services, r.invocation, r.message),
@@ -149,50 +149,50 @@ OPEN_KEY = Row(
 )
 TABLE = (
     GET_VALUE,
-    Row(
+    InvokeOperation(
         KV_METADATA,
         is_value,
         metadata,
         "kv_metadata",
         Batch(_READS, MAX_BATCH_READS, lambda r: read_all(r, bodies=False)),
     ),
-    Row(KV_LIST, is_value, list_granted, "kv_list"),
+    InvokeOperation(KV_LIST, is_value, list_granted, "kv_list"),
     PUT_VALUE,
     DELETE_VALUE,
-    Row(
+    InvokeOperation(
         CAPABILITIES_READ,
         is_about_grants,
-        lambda r: read_capabilities(r.services, r.invocation, r.step.space),
+        lambda r: read_capabilities(r.services, r.invocation, r.target.space),
     ),
-    Row(
+    InvokeOperation(
         SPACE_LIST,
         is_about_spaces,
-        lambda r: list_spaces(r.services, r.invocation, r.step.space.owner),
+        lambda r: list_spaces(r.services, r.invocation, r.target.space.owner),
     ),
-    Row(
+    InvokeOperation(
         SPACE_CREATE,
         is_about_one,
         lambda r: make_space(
-            r.services, r.invocation, r.step.space.owner, r.step.path, client=r.message.client
+            r.services, r.invocation, r.target.space.owner, r.target.path, client=r.message.client
         ),
     ),
-    Row(
+    InvokeOperation(
         SPACE_INFO,
         is_about_one,
-        lambda r: read_space(r.services, r.invocation, r.step.space.owner, r.step.path),
+        lambda r: read_space(r.services, r.invocation, r.target.space.owner, r.target.path),
     ),
     # Of the rows below that take a whole token, the first that applies gets it (I6, I7, I8).
     OPEN_KEY,
-    Row("tinycloud.sql/", _is_of("sql"), _not_enabled("SQL"), takes_all=True),
-    Row("tinycloud.duckdb/", _is_of("duckdb"), _not_enabled("DuckDB"), takes_all=True),
+    InvokeOperation("tinycloud.sql/", _is_of("sql"), _not_enabled("SQL"), takes_all=True),
+    InvokeOperation("tinycloud.duckdb/", _is_of("duckdb"), _not_enabled("DuckDB"), takes_all=True),
 )
-_NOTHING = Row("", lambda _: False, _authorise)
+_NOTHING = InvokeOperation("", lambda _: False, _authorise)
 _ROWS = {row.ability: row for row in TABLE}
 _TAKING_ALL = tuple(row for row in TABLE if row.takes_all)
 
 
 def check_call(invocation: Invocation) -> None:
-    """Reject a token that is meant for a route other than `/invoke`.
+    """Check that a token is meant for `/invoke`.
 
     A request to list an account's delegations passes, because as a call it has no effect. On
     `/invoke`, decrypt requests are recognised before this check (I6).
@@ -216,19 +216,20 @@ def check_call(invocation: Invocation) -> None:
 
 
 class Plan(Struct, frozen=True):
-    """The operation that a token requests, ready to run."""
+    """A requested operation that is ready to run."""
 
-    row: Row
+    row: InvokeOperation
     operation: Operation
     run: Run
     request: Request
 
 
 def plan_call(services: Services, invocation: Invocation, message: Message) -> Plan:
-    """Plan the operation that a token's capabilities request, without running anything.
+    """Look up the operation requested by a token.
 
-    A token may have many capabilities. Each one that a row applies to has an outcome; the others
-    are authorised and have no effect. Outcomes that cannot share a response are refused (Q3).
+    Nothing is run. A token may have many capabilities. Each one that a row applies to has an
+    outcome; the others are authorised and have no effect. Outcomes that cannot share a response are
+    refused (Q3).
 
     Args:
         invocation: admitted, see `admit_token`.
@@ -240,7 +241,7 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
     Does not check:
         Whether the token is authorised or was used before; the run checks that in its first read.
     """
-    rows, steps = _requested(invocation)
+    rows, targets = _requested(invocation)
     # I6 comes first: a decrypt request may carry a fact that binds it, which T12 would reject
     if OPEN_KEY not in rows:
         check_call(invocation)  # T12
@@ -259,7 +260,7 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
             deletes=rows.count(DELETE_VALUE),
             is_form=message.is_form,
         )
-    request = Request(services, invocation, steps, options, message)
+    request = Request(services, invocation, targets, options, message)
     is_form = PUT_VALUE in rows and message.is_form
     if is_form or len(rows) > 1:
         return _plan_batch(rows, request, is_form=is_form)
@@ -267,21 +268,21 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
     return Plan(row, row.operation, row.run, request)
 
 
-def _requested(invocation: Invocation) -> tuple[list[Row], tuple[Step, ...]]:
-    """Return the requested operations and their targets, from the token's capabilities."""
-    rows: list[Row] = []
-    steps: list[Step] = []
+def _requested(invocation: Invocation) -> tuple[list[InvokeOperation], tuple[OperationTarget, ...]]:
+    """Return a token's requested operations with their targets."""
+    rows: list[InvokeOperation] = []
+    targets: list[OperationTarget] = []
     for capability in invocation.capabilities:
         row, resource = row_of(capability.ability), capability.resource
         if row is not None and row.about(resource):
             rows.append(row)
             if isinstance(resource, SpaceResource):
-                steps.append(Step(resource.space, resource.path or ""))
-    return rows, tuple(steps)
+                targets.append(OperationTarget(resource.space, resource.path or ""))
+    return rows, tuple(targets)
 
 
-def _plan_batch(rows: Sequence[Row], request: Request, *, is_form: bool) -> Plan:
-    """Plan several operations as a batch with a single response (4.4.7).
+def _plan_batch(rows: Sequence[InvokeOperation], request: Request, *, is_form: bool) -> Plan:
+    """Combine several operations into a batch (4.4.7).
 
     Raises:
         Refusal: `bad-option`, the operations cannot share a response, or there are too many.
@@ -298,7 +299,7 @@ def _plan_batch(rows: Sequence[Row], request: Request, *, is_form: bool) -> Plan
         )
     if row.batch.check is not None:
         row.batch.check(request)
-    if len(request.steps) > row.batch.most:  # the limit of one commit or response (Q4, 4.4.7)
+    if len(request.targets) > row.batch.most:  # the limit of one commit or response (Q4, 4.4.7)
         raise _too_many(row.batch.limit_text, row.batch.most)
     return Plan(row, "kv_batch", row.batch.run, request)
 
@@ -307,8 +308,8 @@ def _too_many(limit_text: str, most: int) -> Refusal:
     return Refusal("bad-option", f"KV batch {limit_text} at most {most} keys")
 
 
-def row_of(ability: str) -> Row | None:
-    """Look up the operation for an ability, or for an alias of an ability (T7).
+def row_of(ability: str) -> InvokeOperation | None:
+    """Look up the operation for an ability or its alias (T7).
 
     Return None if no operation has this ability.
     """

@@ -1,4 +1,4 @@
-"""The readiness check, which writes a canary row and reads essential rows (wire 7.1).
+"""The readiness check behind `/readyz` (wire 7.1).
 
 A process can be alive without being able to serve: if the disk is full or the storekeeper has
 ended, /healthz still answers.
@@ -11,18 +11,25 @@ import msgspec
 from aiohttp import web
 
 from encryption_network.network_errors import EncryptionError
+from encryption_network.networks import timestamp
+from spaces.grants.replay_records import closed_until
 from spaces.keyspace import CANARY_KEY, SCHEMA_KEY
 from spaces.space_errors import SpaceError
 from spaces.store.contract import Commit, Put, Refused, read_row
+from spaces.store.durable import low_space
 
 from ..release_terms import recorded_release
 from ..services import Services
 
 _SHARED_S = 1.0
+_RESTORED = (
+    "until {} secrets cannot be opened: the store was restored, and a request may repeat one from"
+    " before"
+)
 
 
 class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The response of /readyz.
+    """The JSON response of `/readyz`.
 
     Attributes:
         ready: whether all checks passed.
@@ -33,6 +40,7 @@ class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
         own_quotes: `untried`, `ok` or the code of the last failure to get the node's own quote in
             this worker; omitted outside a trust domain. It does not affect `ready`, because values
             and secrets are served without it (AT44).
+        degraded: what does not work although the node is ready, and until when.
     """
 
     ready: bool
@@ -41,6 +49,7 @@ class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
     release: str
     objects: str
     own_quotes: str | None = None
+    degraded: str | None = None
 
 
 class ReadinessProbe:
@@ -54,7 +63,10 @@ class ReadinessProbe:
         self._known: tuple[float, Readiness] | None = None
 
     async def check(self, services: Services) -> Readiness:
-        """Check the node's readiness, or return the last result if it is under a second old."""
+        """Check whether the node can serve requests.
+
+        A result that is under a second old is returned again.
+        """
         loop = asyncio.get_running_loop()
         async with self._turn:
             if self._known is None or loop.time() - self._known[0] >= _SHARED_S:
@@ -66,7 +78,7 @@ PROBE: web.AppKey[ReadinessProbe] = web.AppKey("readiness", ReadinessProbe)
 
 
 async def _run_checks(services: Services) -> Readiness:
-    """Write a canary row, read the schema and the release record, and check value storage."""
+    """Check that the store can be written and read."""
     own, ready_s = services.own_quotes, services.config.limits.ready_s
 
     canary = Commit(puts=(Put(key=CANARY_KEY, value=services.entropy.token(8)),))
@@ -82,7 +94,19 @@ async def _run_checks(services: Services) -> Readiness:
         "objects": await _state(objects(), ready_s),
     }
     is_ready = all(state == "ok" for state in parts.values())
-    return Readiness(is_ready, **parts, own_quotes=None if own is None else own.state)  # AT44
+    # A store that does not answer is named above.
+    until = await closed_until(services.store, services.clock.now()) if is_ready else None
+    degraded = (
+        "" if until is None else _RESTORED.format(timestamp(until)),
+        # Without the path, because everyone may read this answer.
+        low_space(services.config.data, name="the data folder"),
+    )
+    return Readiness(
+        is_ready,
+        **parts,
+        own_quotes=None if own is None else own.state,  # AT44
+        degraded="; ".join(filter(None, degraded)) or None,
+    )
 
 
 async def _state(checked: Awaitable[object], limit_s: float | None = None) -> str:

@@ -1,1 +1,1 @@
-"""The node's platform: its quotes, its root secret and the operator's secret."""
+"""The node's attestation quotes, root secret and operator secret."""

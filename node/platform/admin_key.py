@@ -1,4 +1,7 @@
-"""The operator's secret, stored as a digest and compared in constant time."""
+"""Verification of the operator's secret.
+
+The secret is stored as a digest and compared in constant time.
+"""
 
 from dataclasses import dataclass, field
 from hmac import compare_digest
@@ -21,7 +24,7 @@ class AdminKey:
     digest: bytes = field(repr=False)
 
     def opens(self, header: str) -> bool:
-        """Return whether an `Authorization` header is `Bearer <secret>`.
+        """Return whether an `Authorization` header contains the operator's secret.
 
         The comparison takes constant time, which depends only on the length of the header.
         """
@@ -32,7 +35,10 @@ class AdminKey:
 
 
 def load_admin_key(admin: Admin) -> AdminKey | None:
-    """Return the operator's key from the settings, or None if it is missing or empty."""
+    """Load the digest of the operator's secret from the settings.
+
+    Return None if the secret is missing or empty.
+    """
     secret = admin.secret.encode("utf-8", "surrogateescape") if admin.secret else b""
     if admin.secret_file is not None:
         path = Path(admin.secret_file)

@@ -19,10 +19,10 @@ def quote_source(platform: Platform) -> EvidenceSource:
 
 
 def key_source(platform: Platform) -> DstackSource:
-    """Return a client of the TEE's guest agent, which provides keys and quotes."""
+    """Return a client of the TEE's guest agent."""
     if platform.source != "dstack" and platform.source != "tappd":
         raise SourceUnavailable(
-            f"a guest agent needs platform.source dstack or tappd, not {platform.source}"
+            f"to use a guest agent, set platform.source to dstack or tappd; it is {platform.source}"
         )
     if platform.socket is not None:
         return DstackSource(Path(platform.socket), platform.source, timeout_s=platform.quote_s)

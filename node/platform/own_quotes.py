@@ -1,8 +1,9 @@
-"""A bounded queue for the node's own quotes, which are requested one at a time.
+"""A queue of requests for attestation quotes from the node's TEE.
 
-Each worker has its own queue. A platform takes some 40 ms for a quote, or any time if it has a
-fault. A caller waits for a limited time. A quote that is still in progress then keeps its slot in
-the queue, so that callers cannot pile up behind a platform that does not answer.
+Each worker has its own queue, which is bounded. Quotes are requested one at a time. A platform
+takes some 40 ms for a quote, or any time if it has a fault. A caller waits for a limited time. A
+quote that is still in progress then keeps its slot in the queue, so that callers cannot pile up
+behind a platform that does not answer.
 """
 
 import asyncio
@@ -24,8 +25,8 @@ WORKS = "ok"
 TOO_SLOW = "source_slow"
 
 
-class OwnQuotes:
-    """The queue through which one process requests the node's own quotes."""
+class QuoteQueue:
+    """A bounded queue of requests for attestation quotes from the node's TEE."""
 
     def __init__(self, take: Callable[[bytes], Quoted], platform: Platform) -> None:
         self._take = take
@@ -37,7 +38,9 @@ class OwnQuotes:
         """Result of the last quote: `untried`, `ok`, or the code of the failure."""
 
     async def quote(self, report_data: bytes) -> Quoted:
-        """Wait for a turn in the queue, and return a quote over 64 bytes of report data.
+        """Return an attestation quote over 64 bytes of report data.
+
+        The call waits for earlier requests in the queue.
 
         Raises:
             Refusal: `own-quotes-busy`, the queue is full; `own-quote-failed`, with the source's
@@ -76,7 +79,6 @@ class OwnQuotes:
         return Refusal("own-quote-failed", reason)
 
     def _note(self, state: str) -> None:
-        """Remember whether the last quote succeeded, and log a change."""
         if state != self.state and state != WORKS:
             log_warning("own-quote-failed", code=state)
         elif self.state not in (UNTRIED, state):
@@ -84,8 +86,11 @@ class OwnQuotes:
         self.state = state
 
 
-def configured_own_quotes(platform: Platform) -> OwnQuotes | None:
-    """Return the queue for quotes of this node, or None if no TEE platform is configured."""
+def quote_queue(platform: Platform) -> QuoteQueue | None:
+    """Create a queue for quote requests to the node's own TEE.
+
+    Return None if no TEE platform is configured.
+    """
     if platform.source == "none":
         return None
-    return OwnQuotes(lambda report_data: quote_source(platform).quote(report_data), platform)
+    return QuoteQueue(lambda report_data: quote_source(platform).quote(report_data), platform)

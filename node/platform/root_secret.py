@@ -33,7 +33,7 @@ STORE_FOLDER_NAME = "store"
 def load_root_secret(
     config: Config, entropy: Entropy, *, on_made: Callable[[Path], None] | None = None
 ) -> bytes:
-    """Return the root secret, or create it on the first start.
+    """Load the node's root secret, or create it on the first start.
 
     Args:
         config: names the source of the secret.
@@ -90,13 +90,16 @@ def load_root_secret(
 
 
 def secret_origin(config: Config) -> SecretOrigin:
-    """Return "platform" if only this TEE knows the root secret, else "operator" (AT42)."""
+    """Return the source of the root secret: platform or operator (AT42).
+
+    A secret from the platform is known only to this TEE.
+    """
     named = config.secret.value is not None or config.secret.file is not None
     return "platform" if config.secret.platform and not named else "operator"
 
 
-def where_the_secret_is(config: Config, node_did: str) -> str:
-    """Return an error hint on how to provide the root secret of the node with this DID."""
+def wrong_secret_hint(config: Config, node_did: str) -> str:
+    """Return a hint for operators whose root secret belongs to another store."""
     if secret_origin(config) == "platform":
         return (
             "start with the application (app id), key provider and secret.platform_path that the"
@@ -138,9 +141,9 @@ def _bounded(secret: bytes, source: str | Path, config: Config) -> bytes:
 
 
 def _repair_hint(config: Config, path: Path | None = None) -> str:
-    """Return an error hint with the steps to repair the root secret.
+    """Return a hint for operators whose root secret is unusable.
 
-    The hint never suggests a new secret for an existing store, which would become unreadable.
+    The advice never suggests a new secret for an existing store, which would become unreadable.
     """
     has_store = (config.data / STORE_FOLDER_NAME).exists() or config.is_shared
     if path is not None:
@@ -156,11 +159,10 @@ def _repair_hint(config: Config, path: Path | None = None) -> str:
 
 
 def _make(path: Path, entropy: Entropy) -> bytes:
-    """Write a new secret durably, before any key is derived from it."""
     secret = entropy.token(MIN_SECRET_BYTES)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        make_file(path, secret)
+        make_file(path, secret)  # durable before any key is derived from it
     except OSError as error:
         reason = error.strerror or "cannot be written"
         raise SecretUnusable(

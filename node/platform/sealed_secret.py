@@ -1,4 +1,6 @@
-"""The root secret in a backup, encrypted with a passphrase in the format of `age` (BK8).
+"""Passphrase encryption of the root secret in a backup (BK8).
+
+The format is that of `age`:
 
     age-encryption.org/v1
     -> scrypt <salt> <binary logarithm of scrypt's N>
@@ -47,9 +49,9 @@ _FORM = re.compile(
 
 
 def seal_secret(secret: bytes, passphrase: str, entropy: Entropy) -> bytes:
-    """Encrypt a root secret of at most MAX_SECRET_BYTES with a passphrase.
+    """Encrypt a root secret with a passphrase.
 
-    Salt, file key and nonce are drawn from `entropy`.
+    The secret has at most MAX_SECRET_BYTES. Salt, file key and nonce are drawn from `entropy`.
     """
     if len(passphrase) < MIN_PASSPHRASE_CHARS:
         raise SecretUnusable(
@@ -76,7 +78,9 @@ def seal_secret(secret: bytes, passphrase: str, entropy: Entropy) -> bytes:
 
 
 def open_secret(sealed: bytes, passphrase: str) -> bytes:
-    """Decrypt a root secret that `seal_secret` or `age --passphrase` encrypted.
+    """Decrypt a root secret with a passphrase.
+
+    The secret was encrypted by `seal_secret` or `age --passphrase`.
 
     Args:
         sealed: untrusted; its limits are checked before any key is derived.

@@ -1,1 +1,1 @@
-"""The processes of a node: a supervisor, workers, and the storekeeper that writes the store."""
+"""The processes that make up a running node."""

@@ -24,7 +24,10 @@ LONGEST_USE_S = 10 * 365 * 86_400
 
 
 def check_clock(clock: Clock) -> None:
-    """Refuse to start unless the clock is within ten years after the build date."""
+    """Refuse to start if the system clock is implausible.
+
+    The clock must be within ten years after this version's build date.
+    """
     now = clock.now()
     if now < MADE_AT:
         raise ClockWrong(

@@ -1,6 +1,7 @@
-"""The event loop of a node's processes: uvloop if the extra `fast` is installed, else asyncio.
+"""Functions that select uvloop or asyncio for a node's processes.
 
-The same code runs on both. The log line `worker-started` names the one in use.
+The event loop is uvloop's if the extra `fast` is installed, else asyncio's. The same code runs on
+both. The log line `worker-started` names the one in use.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 def loop_factory() -> LoopFactory | None:
-    """Return the factory of the event loop, or None for asyncio's default."""
+    """Return the event loop factory, or None for asyncio's default."""
     if find_spec("uvloop") is None:
         return None
     factory: LoopFactory = import_module("uvloop").new_event_loop
@@ -20,5 +21,5 @@ def loop_factory() -> LoopFactory | None:
 
 
 def loop_name(loop: asyncio.AbstractEventLoop) -> str:
-    """Return the name of an event loop for the log: `uvloop` or `asyncio`."""
+    """Return the name of an event loop for the log."""
     return type(loop).__module__.partition(".")[0]

@@ -1,4 +1,4 @@
-"""The messages between the supervisor and its processes.
+"""The messages between the supervisor and its child processes.
 
 A process starts without settings: it imports its modules, then reads one line of JSON from standard
 input. The line contains the root secret, which is thus visible neither in arguments nor in the
@@ -29,7 +29,7 @@ _MAX_LAUNCH_BYTES = 16 << 20
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that a process gets from the supervisor."""
+    """The settings that the supervisor sends to a child process."""
 
     config: Config
     secret: bytes = b""
@@ -50,7 +50,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StartRefusal(msgspec.Struct, frozen=True):
-    """A reason why a process will not start, even after a restart."""
+    """A permanent reason why a process cannot start."""
 
     code: str
     text: str
@@ -58,14 +58,14 @@ class StartRefusal(msgspec.Struct, frozen=True):
 
 
 def encode_launch(launch: Launch) -> bytes:
-    """Encode a process's settings as the line of JSON that is sent to its standard input."""
+    """Encode a child process's settings as a line of JSON."""
     return msgspec.json.encode(launch) + b"\n"
 
 
 def receive_launch() -> Launch:
-    """Read this process's settings, and set up its logs.
+    """Read this process's settings from standard input.
 
-    From then on, the process ends when the supervisor ends.
+    This also sets up the logs. From then on, the process ends when the supervisor ends.
 
     Objects that were imported so far live as long as the process, so the garbage collector skips
     them.
@@ -77,14 +77,15 @@ def receive_launch() -> Launch:
         sys.exit(0)
     end_with_parent()
     launch = msgspec.json.decode(line, type=Launch)
-    configure_logs(launch.config.log.level)
+    configure_logs(launch.config.log.level, is_json=launch.config.log.format == "json")
     return launch
 
 
 def end_with_parent() -> None:
-    """Terminate this process with SIGTERM when its parent closes its standard input.
+    """Terminate this process when its parent process ends.
 
-    Read the settings from standard input first.
+    The process gets SIGTERM when the parent's end of its standard input closes. Read the settings
+    from standard input first.
     """
 
     def wait() -> None:
@@ -112,10 +113,11 @@ def _report(line: bytes) -> None:
 
 
 def own_program(code: str, *arguments: str) -> list[str]:
-    """Return a command that runs Python code in a new process with the current import path.
+    """Return a command that runs Python code in a new process.
 
-    The import path is its first argument. `-P` excludes the current directory, which may contain a
-    `pickle.py` of another user, or a folder named `spaces`.
+    The new process has the current import path, which is the command's first argument. `-P`
+    excludes the current directory, which may contain a `pickle.py` of another user, or a folder
+    named `spaces`.
     """
     own_path = "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); "
     return [

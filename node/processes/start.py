@@ -1,10 +1,10 @@
-"""Startup checks of the store's schema, identity and key-release policy (store §7, RL16).
+"""Startup checks of the store (store §7, RL16).
 
-Every process that opens the store does this. The very first process writes the rows; later
-processes compare them. No request is served before.
+They cover the store's schema, identity and key-release policy. Every process that opens the store
+does this. The very first process writes the rows; later processes compare them. No request is
+served before.
 """
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 from capabilities.capability_errors import InvalidIdentifier
@@ -12,16 +12,19 @@ from capabilities.clock_and_entropy import Clock, Entropy
 from capabilities.principals import parse_principal
 from encryption_network.keyring import Keyring
 from encryption_network.network_errors import RecordError
+from encryption_network.networks import timestamp
 from encryption_network.release_record import encode_release_record
 from encryption_network.withdrawals import NOTHING_WITHDRAWN, encode_withdrawals
 from sealspace.cli.command_errors import ConfigurationError, ReleaseLoosened, StoreMisused
 from spaces.documents.withdrawal_rows import ensure_withdrawals
 from spaces.grants.delegations import Delegations
 from spaces.grants.hosting import Bounds, HostingMode, HostingPolicy
-from spaces.identity import open_identity
-from spaces.keyspace import RELEASE_RECORD_KEY, REPLAY_FLOOR_KEY, floor_ahead_s
+from spaces.grants.replay_records import closed_until
+from spaces.identity import ensure_identity
+from spaces.keyspace import RELEASE_RECORD_KEY
 from spaces.space_errors import RecordDamaged, StartRefused, StoreBusy, WrongSecret
-from spaces.store.contract import ABSENT, Commit, Put, Store, read_row
+from spaces.store.contract import ABSENT, Commit, Put, Store
+from spaces.store.durable import FREE_SPACE, low_space
 from spaces.values.value_heads import Values
 
 from ..collateral.collateral_source import configured_source, refresh_rules
@@ -32,8 +35,8 @@ from ..counts import RequestCounter
 from ..document_cache import DocumentCache
 from ..logs import tell_operator
 from ..platform.admin_key import load_admin_key
-from ..platform.own_quotes import configured_own_quotes
-from ..platform.root_secret import where_the_secret_is
+from ..platform.own_quotes import quote_queue
+from ..platform.root_secret import wrong_secret_hint
 from ..rates import Rates
 from ..release_terms import configured_record, configured_trust_root, loosened, recorded_release
 from ..services import Services
@@ -51,7 +54,7 @@ async def claim_store(
     again: bool = False,
     counter: RequestCounter | None = None,
 ) -> Services:
-    """Check that the store matches the root secret and configuration, and return `Services`.
+    """Check that the store matches the root secret and the configuration.
 
     Args:
         again: this process replaces one of a node that has started. A release record that has
@@ -91,7 +94,7 @@ async def claim_store(
         unauthenticated_rates=Rates(per_minute=config.limits.unauthenticated_per_minute),
         admin_key=load_admin_key(config.admin),
         trust_root=configured_trust_root(config.release),
-        own_quotes=configured_own_quotes(config.platform),
+        own_quotes=quote_queue(config.platform),
         own_quote_rates=Rates(per_minute=config.platform.quotes_per_minute),
         counter=counter,
     )
@@ -100,14 +103,17 @@ async def claim_store(
 async def _claim_rows(
     config: Config, store: Store, keyring: Keyring, entropy: Entropy, *, again: bool
 ) -> bytes:
-    """Check the store's identity and key-release policy, or create them. Return the store's id."""
+    """Check the store's identity and key-release policy when a process starts.
+
+    The first start writes both. Return the store's id.
+    """
     try:
-        identity = await open_identity(store, node_did=keyring.node_did, entropy=entropy)
+        identity = await ensure_identity(store, node_did=keyring.node_did, entropy=entropy)
         if not again:
             await _claim_release_record(config, store)  # RL16
             await ensure_withdrawals(store, encode_withdrawals(NOTHING_WITHDRAWN))  # RC21
     except WrongSecret as error:
-        raise StoreMisused(str(error), hint=where_the_secret_is(config, error.recorded)) from error
+        raise StoreMisused(str(error), hint=wrong_secret_hint(config, error.recorded)) from error
     except StartRefused as error:
         raise start_refused(config, error) from error
     except (RecordDamaged, RecordError) as error:
@@ -119,7 +125,10 @@ async def _claim_rows(
 
 
 def hosting_policy(hosting: Hosting) -> HostingPolicy:
-    """Return the hosting policy from the settings: who may create spaces, and how many."""
+    """Return the policy that decides who may create spaces.
+
+    The policy also limits the number of spaces.
+    """
     try:
         listed = frozenset(parse_principal(did) for did in hosting.listed)
     except InvalidIdentifier as error:
@@ -136,7 +145,7 @@ def hosting_policy(hosting: Hosting) -> HostingPolicy:
 
 
 async def load_collateral(services: Services) -> None:
-    """Import the collateral files from the configured folder, if there is one.
+    """Import attestation collateral from the configured folder.
 
     Only one process of a node does this.
     """
@@ -149,25 +158,28 @@ async def load_collateral(services: Services) -> None:
     )
 
 
-async def report_closed_minutes(services: Services) -> None:
-    """After a restore, tell the operator which tokens the node still refuses (BK5)."""
-    floor = await read_row(services.store, REPLAY_FLOOR_KEY)
-    if floor is None or not floor.value:
-        return
-    now = services.clock.now()
-    ahead_s = floor_ahead_s(floor.value, now)
-    if not ahead_s:
-        return
-    open_from = datetime.fromtimestamp(now + ahead_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    tell_operator(
-        f"the store was restored: tokens that expire before {open_from} are refused, because they"
-        " may have been used before the restore; after that time all clients work as usual"
-    )
+async def report_state(services: Services) -> None:
+    """Tell the operator what does not work after this start.
+
+    The disk may be nearly full. A restored node refuses tokens that expire before a time, because
+    they may have been used before the restore (BK5).
+    """
+    if text := low_space(services.config.data):
+        tell_operator(f"{text}; next: {FREE_SPACE}")
+    until = await closed_until(services.store, services.clock.now())
+    if until is not None:
+        tell_operator(
+            f"the store was restored: tokens that expire before {timestamp(until)} are refused,"
+            " because they may have been used before the restore; after that time all clients work"
+            " as usual"
+        )
 
 
 async def _claim_release_record(config: Config, store: Store) -> None:
-    """Store the configured key-release policy if none is stored. Refuse a configuration that is
-    looser than the stored policy."""
+    """At startup, compare the configured key-release policy with the stored policy.
+
+    The first start stores the configured policy. Later, a less strict configuration is refused.
+    """
     record = await recorded_release(store)
     if record is None:
         put = Put(

@@ -1,6 +1,7 @@
-"""The storekeeper: the single process that writes the store, started by the supervisor.
+"""The storekeeper, the only process that writes the store.
 
-It gets no root secret, because everything it writes was sealed or is public.
+The supervisor starts it. It gets no root secret, because everything it writes was sealed or is
+public.
 """
 
 from sealspace.cli.command_errors import StoreMisused
@@ -14,7 +15,7 @@ from .launch import Launch, receive_launch, report_ready, report_refusal
 
 
 def main() -> int:
-    """Run the storekeeper until SIGTERM, and return the exit status."""
+    """Run the storekeeper process until SIGTERM."""
     factory = loop_factory()  # imports uvloop while waiting for the settings
     launch = receive_launch()
     metrics = None

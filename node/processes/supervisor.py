@@ -1,4 +1,6 @@
-"""The supervisor of `sealspace serve`, which runs one storekeeper and N workers.
+"""The supervisor, which starts and restarts a node's processes.
+
+`sealspace serve` runs one supervisor, one storekeeper and N workers.
 
 - With a database (`store.url`) there is no storekeeper; workers are launched once the secret is
   read.
@@ -27,9 +29,10 @@ import msgspec
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from sealspace.cli.command_errors import ForeignDistribution, ProcessFailed, StoreMisused
-from sealspace.cli.listening_socket import bind_socket, url_of
+from sealspace.cli.listening_socket import bind_socket, console_url, url_of
 from sealspace.own_packages import PACKAGES, claimed_by, hidden_by
 
+from ..config.checks import is_local, serves_console
 from ..config.loading import child_environment
 from ..config.tree import Config, Secret
 from ..http.connection_counts import ConnectionCounts
@@ -42,10 +45,10 @@ MANAGER_STOPPING = b"STOPPING=1\nSTATUS=finishing requests"
 
 
 def report_to_manager(state: bytes) -> None:
-    """Send a state such as `READY=1` to systemd (`sd_notify`) once, without waiting.
+    """Notify systemd of a state such as `READY=1`.
 
-    The manager names a datagram socket in `NOTIFY_SOCKET`. Without one nothing is sent, and a
-    manager that does not listen is ignored.
+    The message (`sd_notify`) is sent once, without waiting. The manager names a datagram socket in
+    `NOTIFY_SOCKET`. Without one nothing is sent, and a manager that does not listen is ignored.
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
     # a path or an abstract name; `vsock:` addresses a virtual machine's host
@@ -74,7 +77,7 @@ _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2 << 20), "MALLOC_TRIM_THRESHOLD_": str
 
 
 class NodeProcess:
-    """A process that the supervisor starts, reads messages from and restarts.
+    """A child process of the supervisor.
 
     It imports from the same places as its parent and nowhere else. The current directory is left
     out, because a folder there named `spaces` would be imported as ours.
@@ -94,11 +97,11 @@ class NodeProcess:
 
     @property
     def running(self) -> bool:
-        """Return whether a process was started and has not been reaped."""
+        """Return whether the process was started and has not been reaped."""
         return self._process is not None
 
     def spawn(self, *, pass_fds: list[int]) -> None:
-        """Start the process, which then waits for its settings."""
+        """Start the child process, which then waits for its settings."""
         self._process = subprocess.Popen(  # noqa: S603  # our own interpreter with our own code
             own_program(_CODE.format(self.command), self.command),
             stdin=subprocess.PIPE,
@@ -113,7 +116,7 @@ class NodeProcess:
         self._started_at = time.monotonic()
 
     def send(self, launch: Launch) -> None:
-        """Send the process the settings that it waits for at startup."""
+        """Send the waiting child process its settings."""
         self.launched = True
         assert self._process is not None and self._process.stdin is not None  # stdin=PIPE
         with suppress(BrokenPipeError):  # it has ended, which its status pipe reports
@@ -121,7 +124,10 @@ class NodeProcess:
             self._process.stdin.flush()
 
     def reap(self) -> int:
-        """Reap a process that ended, schedule its restart, and return its exit status."""
+        """Reap the ended process and schedule its restart.
+
+        Return the exit status.
+        """
         assert self._process is not None
         with suppress(BrokenPipeError), self._process as process:  # closes the pipes too
             status = process.wait()
@@ -142,7 +148,10 @@ class NodeProcess:
             self._process.send_signal(number)
 
     def join(self, deadline: float) -> bool:
-        """Wait for the process to end. Return whether it ended before the deadline."""
+        """Wait for the process to end, at most until the deadline.
+
+        Return whether the process ended.
+        """
         if self._process is not None:
             try:
                 self._process.wait(max(0.0, deadline - time.monotonic()))
@@ -159,14 +168,17 @@ _POLL_S = 0.05
 
 
 def serve(config: Config) -> int:
-    """Run the node until stopped by a signal, and return the exit status."""
+    """Run the node until a signal stops it.
+
+    Return the exit status.
+    """
     # Check for the client libraries here: a worker that lacks one would be restarted again and
     # again.
     named = {"asyncpg": config.store.url, "obstore": config.objects.url}
     for module, url in named.items():
         if url is not None and find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
-    configure_logs(config.log.level)
+    configure_logs(config.log.level, is_json=config.log.format == "json")
     with bind_socket(config.http.host, config.http.port) as bound, _signals() as woken:
         supervisor = Supervisor(config, bound, woken)
         try:
@@ -178,7 +190,7 @@ def serve(config: Config) -> int:
 
 
 class Supervisor:
-    """The processes of one node, and the loop that watches them."""
+    """The supervisor of a node's processes."""
 
     def __init__(self, config: Config, bound: socket.socket, woken: socket.socket) -> None:
         self._config = config
@@ -187,6 +199,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._selector.register(woken, selectors.EVENT_READ, None)
         self._announced = False
+        self._stopped_by = "error"
         workers = config.http.workers or os.cpu_count() or 1
         self._storekeeper = NodeProcess("storekeeper")
         self._workers = tuple(NodeProcess(f"worker-{index}") for index in range(workers))
@@ -201,13 +214,14 @@ class Supervisor:
             self._metrics = SupervisorMetrics(config, [child.name for child in self._children])
 
     def start(self) -> None:
-        """Start all processes. While the processes import their modules, run the startup checks."""
+        """Start all processes and run the startup checks."""
         check_clock(SystemClock())  # AT17
         if self._metrics is not None:
             self._metrics.start()
         for child in sorted(self._children, key=lambda child: child is self._storekeeper):
             self._spawn(child)  # workers first: their imports take longest
-        check_ownership()
+        # the processes import their modules meanwhile
+        refuse_foreign_distribution()
         self._load_secret()
         if self._config.store.url is not None:
             _refuse_pooling(self._config.store.url)
@@ -215,7 +229,7 @@ class Supervisor:
         self._launch()
 
     def supervise(self) -> None:
-        """Handle events of the processes until a signal arrives."""
+        """Handle events of the child processes until a signal arrives."""
         while True:
             due = [child.due_at for child in self._children if not child.running]
             for key, _ in self._selector.select(
@@ -223,7 +237,8 @@ class Supervisor:
             ):
                 if key.data is not None:
                     self._read_status(key.data)
-                elif _was_woken(self._woken):
+                elif received := _received_signals(self._woken):
+                    self._stopped_by = signal.Signals(received[0]).name
                     return
             for child in self._children:
                 if not child.running and child.due_at <= time.monotonic():
@@ -231,7 +246,11 @@ class Supervisor:
             self._launch()
 
     def stop(self) -> None:
-        """Stop the workers within the drain time, and then the storekeeper."""
+        """Stop all processes of the node, the workers first.
+
+        The storekeeper, which has the store open, ends last.
+        """
+        began_s = time.monotonic()
         report_to_manager(MANAGER_STOPPING)
         # Connections that are not accepted yet are refused now instead of after the drain.
         self._bound.close()
@@ -245,6 +264,9 @@ class Supervisor:
         if self._metrics is not None:
             self._metrics.stop()
         self._selector.close()
+        if self._announced:  # otherwise the error that prevented the start is reported
+            took_s = round(time.monotonic() - began_s, 3)
+            log_event("node-stopped", reason=self._stopped_by, took_s=took_s)
 
     def _load_secret(self) -> None:
         from ..platform.root_secret import (  # platforms and their formats: nothing else needs them
@@ -252,7 +274,7 @@ class Supervisor:
             secret_origin,
         )
 
-        self._secret = load_root_secret(self._config, SystemEntropy(), on_made=_report_made)
+        self._secret = load_root_secret(self._config, SystemEntropy(), on_made=_report_new_secret)
         # Workers state the secret's origin in the node's evidence. The secret itself is sent in
         # `Launch.secret`, to workers only.
         platform = secret_origin(self._config) == "platform"
@@ -264,7 +286,7 @@ class Supervisor:
         self._selector.register(child.status_fd, selectors.EVENT_READ, child)
 
     def _launch(self) -> None:
-        """Send each started process its settings.
+        """Send each waiting child process its settings.
 
         Workers get their settings once the storekeeper is ready.
         """
@@ -306,9 +328,20 @@ class Supervisor:
         child.ready = True
         if not self._announced and all(worker.ready for worker in self._workers):
             self._announced = True
-            tell_operator(f"listening on {url_of(self._bound)}")
+            self._tell_address()
             log_event("node-ready", workers=len(self._workers))
             report_to_manager(MANAGER_READY)
+
+    def _tell_address(self) -> None:
+        url, http = url_of(self._bound), self._config.http
+        tell_operator(f"listening on {url}")
+        if serves_console(http):
+            tell_operator(f"console: open {console_url(url)} in a browser on this machine")
+        if self._config.hosting.mode == "auto" and not is_local(http):
+            tell_operator(
+                "everyone who can reach this node may sign up (hosting.mode = auto); to choose who"
+                " may, start it with --hosting permit, then: sealspace admin owners add DID"
+            )
 
     def _ended(self, child: NodeProcess) -> None:
         self._selector.unregister(child.status_fd)
@@ -326,10 +359,10 @@ class Supervisor:
             )
 
 
-def check_ownership(owners: Mapping[str, Sequence[str]] | None = None) -> None:
-    """Refuse to start if another distribution provides one of our package names.
+def refuse_foreign_distribution(owners: Mapping[str, Sequence[str]] | None = None) -> None:
+    """Refuse to start if another distribution provides one of sealspace's packages.
 
-    Otherwise part of the running code might be theirs.
+    Otherwise part of the running code might be from that distribution.
     """
     clash = hidden_by(*PACKAGES) or claimed_by(owners)  # spec/decisions/0001-flat-packages.md
     if clash is not None:
@@ -337,7 +370,7 @@ def check_ownership(owners: Mapping[str, Sequence[str]] | None = None) -> None:
 
 
 def _refuse_pooling(url: str) -> None:
-    """Refuse a database behind a proxy that pools connections by transaction.
+    """Refuse to start behind a database proxy in transaction pooling mode.
 
     Behind such a proxy, workers would fail at random.
     """
@@ -353,9 +386,10 @@ def _refuse_pooling(url: str) -> None:
 
 @contextmanager
 def _signals() -> Iterator[socket.socket]:
-    """Turn SIGTERM and SIGINT into bytes on a socket, so that one `select` waits for everything.
+    """Turn SIGTERM and SIGINT into bytes on a socket.
 
-    The handlers do nothing; the signal itself writes to the wakeup socket.
+    One `select` can then wait for signals and everything else. The handlers do nothing; the signal
+    itself writes to the wakeup socket.
     """
     woken, wakeup = socket.socketpair()
     woken.setblocking(False)
@@ -374,11 +408,12 @@ def _signals() -> Iterator[socket.socket]:
         wakeup.close()
 
 
-def _was_woken(woken: socket.socket) -> bool:
+def _received_signals(woken: socket.socket) -> bytes:
+    """Return the numbers of the signals that arrived, one byte each."""
     try:
-        return bool(woken.recv(64))
+        return woken.recv(64)
     except BlockingIOError:
-        return False
+        return b""
 
 
 def _end(children: tuple[NodeProcess, ...], deadline: float, *, hurry: socket.socket) -> None:
@@ -386,12 +421,12 @@ def _end(children: tuple[NodeProcess, ...], deadline: float, *, hurry: socket.so
         child.signal(signal.SIGTERM)
     for child in children:
         while not child.join(min(deadline, time.monotonic() + _POLL_S)):
-            if time.monotonic() >= deadline or _was_woken(hurry):
+            if time.monotonic() >= deadline or _received_signals(hurry):
                 child.signal(signal.SIGKILL)
 
 
-def _report_made(path: Path) -> None:
-    """On the first start, tell the operator to back up the new root secret.
+def _report_new_secret(path: Path) -> None:
+    """Tell the operator to back up the new root secret.
 
     The secret cannot be recreated.
     """

@@ -1,7 +1,7 @@
-"""A worker process, which serves the web application on the supervisor's socket.
+"""A worker process, which serves HTTP requests.
 
-No other worker depends on its state. On SIGTERM it accepts no more connections, finishes requests
-in progress and ends.
+It accepts connections on the supervisor's socket. No other worker depends on its state. On SIGTERM
+it accepts no more connections, finishes requests in progress and ends.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ from ..logs import describe, log_event, log_warning
 from ..storage.stores import shared_store
 from .event_loop import loop_factory, loop_name
 from .launch import Launch, receive_launch, report_ready, report_refusal
-from .start import claim_store, load_collateral, report_closed_minutes
+from .start import claim_store, load_collateral, report_state
 
 
 def main() -> int:
-    """Run a worker until SIGTERM, and return the exit status."""
+    """Run a worker process until SIGTERM."""
     factory = loop_factory()  # imports uvloop while waiting for the settings
     launch = receive_launch()
     try:
@@ -67,7 +67,7 @@ async def _work(launch: Launch) -> None:
         if launch.first:
             await load_collateral(services)
         if launch.first and not launch.again:
-            await report_closed_minutes(services)
+            await report_state(services)
         counts = None if launch.counts_fd < 0 else ConnectionCounts(launch.counts_fd)
         with socket.socket(fileno=launch.listen_fd) as bound:
             listener = await start_listener(

@@ -1,1 +1,1 @@
-"""The configured store, and the storage for large values."""
+"""The configured key-value store and the storage for large values."""

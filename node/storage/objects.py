@@ -1,6 +1,7 @@
-"""Storage of large values: files in the data folder, or a bucket that several machines share.
+"""The storage for large values, in files or in a bucket.
 
-The bucket client is imported only if a bucket is configured, so that other nodes start faster.
+Files are in the data folder; several machines may share a bucket. The bucket client is imported
+only if a bucket is configured, so that other nodes start faster.
 """
 
 from pathlib import Path
@@ -26,17 +27,26 @@ _MAX_SECRET_BYTES = 4096
 
 
 def open_objects(config: Config) -> ObjectStore:
-    """Return the configured folder or bucket for large values, without accessing it."""
+    """Return the configured folder or bucket for a store's large values.
+
+    The folder or bucket is not accessed yet.
+    """
     return open_folder(config) if config.objects.url is None else open_bucket(config)
 
 
 def open_folder(config: Config) -> ObjectFolder:
-    """Return the folder for large values, even if a bucket is configured."""
+    """Return the local folder for large values.
+
+    A configured bucket is ignored.
+    """
     return ObjectFolder(config.data / _FOLDER_NAME, max_bytes=config.store.max_bytes)
 
 
 def open_bucket(config: Config) -> "ObjectBucket":
-    """Return the configured bucket, without accessing it."""
+    """Return a client of the configured bucket.
+
+    The bucket is not accessed yet.
+    """
     from spaces.values.object_bucket import (
         MAX_BODY_BYTES,
         BucketAccess,
@@ -54,7 +64,7 @@ def open_bucket(config: Config) -> "ObjectBucket":
         )
     if not objects.key_id:
         raise ConfigurationError(
-            "objects.url names a bucket, but there are no credentials for it",
+            "there are no credentials for the bucket in objects.url",
             hint=(
                 "set objects.key_id and objects.secret_key_file, or AWS_ACCESS_KEY_ID and"
                 " AWS_SECRET_ACCESS_KEY"
@@ -73,7 +83,7 @@ def open_bucket(config: Config) -> "ObjectBucket":
 async def claim_objects(
     config: Config, store: Store, objects: ObjectStore, *, store_id: bytes
 ) -> None:
-    """Check that the configured storage for large values is the one that the store uses.
+    """Check that a store's large values are in the configured folder or bucket.
 
     The store records where its large values are; a bucket also records the id of its store.
     """
@@ -95,14 +105,20 @@ async def claim_objects(
 
 
 async def stored_objects(config: Config, store: Store) -> ObjectStore:
-    """Return the storage for large values, after checking that it belongs to the store."""
+    """Open the folder or bucket that contains a store's large values.
+
+    This checks that the configured folder or bucket belongs to the store.
+    """
     objects = open_objects(config)
     await claim_objects(config, store, objects, store_id=await started_id(store))
     return objects
 
 
 async def started_id(store: Store) -> bytes:
-    """Return the id of a store, or fail if no node has used the store yet."""
+    """Return the id of a store.
+
+    Raises StoreMisused if no node has used the store yet.
+    """
     identity = await recorded_identity(store)
     if identity is None:
         raise StoreMisused(
@@ -112,7 +128,7 @@ async def started_id(store: Store) -> bytes:
 
 
 def location_text(config: Config) -> str:
-    """Return the location of large values as text, such as `s3://bucket/prefix`."""
+    """Return the location of large values, such as `s3://bucket/prefix`."""
     if config.objects.url is None:
         return FOLDER
     bucket, prefix = _bucket_of(config.objects)
@@ -159,7 +175,7 @@ def _endpoint(objects: Objects) -> str | None:
 
 
 def _split(address: str | None) -> SplitResult:
-    """Return the parsed address, or an empty result if the address is malformed."""
+    """Parse a URL, or return an empty result for a malformed URL."""
     try:
         return urlsplit(address or "")
     except ValueError:

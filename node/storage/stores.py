@@ -1,6 +1,7 @@
-"""The configured store: LMDB in the data folder, or a database that several machines share.
+"""Access to the configured store, LMDB or PostgreSQL.
 
-The database client is imported only if a database is configured, so LMDB works without it.
+LMDB is in the data folder; several machines may share a database. The database client is imported
+only if a database is configured, so LMDB works without it.
 """
 
 import errno
@@ -22,17 +23,20 @@ from ..config.tree import Config
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
 
-def embedded_store(config: Config, *, clock: Clock | None = None) -> Store:
-    """Open the store for writing while no node is running, for example in a command."""
+def open_store(config: Config, *, clock: Clock | None = None) -> Store:
+    """Open the configured store for reading and writing in this process.
+
+    The operator's commands do this, for example, while no node is running.
+    """
     if config.is_shared:
         return shared_store(config, clock=clock)
     return open_lmdb(config.data, max_bytes=config.store.max_bytes, clock=clock)
 
 
-def read_store(config: Config, *, may_be_moved: bool = False) -> Store:
-    """Open the store read-only, whether or not a node is running.
+def open_read_only(config: Config, *, may_be_moved: bool = False) -> Store:
+    """Open the store for reading only.
 
-    A store that was moved away is opened only with `may_be_moved`.
+    A node may be running meanwhile. A store that was moved away is opened only with `may_be_moved`.
     """
     if config.is_shared:
         return shared_store(config, may_be_moved=may_be_moved)
@@ -49,7 +53,10 @@ def rows_of(config: Config, store: Store) -> RowSource:
 
 
 def start_refused(config: Config, error: StartRefused) -> StoreMisused:
-    """Return the error for a store that was moved or has a different schema version (ST12)."""
+    """Return the error for a store that this node cannot use (ST12).
+
+    The store was moved or has a different schema version.
+    """
     if not isinstance(error, StoreMoved):
         return StoreMisused(str(error), hint="start the version of sealspace that wrote the store")
     if config.is_shared:
@@ -62,7 +69,7 @@ def start_refused(config: Config, error: StartRefused) -> StoreMisused:
 def shared_store(
     config: Config, *, clock: Clock | None = None, may_be_moved: bool = False
 ) -> Store:
-    """Open the PostgreSQL database at the URL in the setting `store.url`."""
+    """Open the PostgreSQL database at the configured URL."""
     assert config.store.url is not None  # the caller checks it
     from spaces.store.postgres.engine import open_postgres
 
@@ -73,9 +80,9 @@ def shared_store(
 
 
 def longest_life_s(config: Config) -> int:
-    """Return the longest possible lifetime of a token or challenge in seconds.
+    """Return the maximum lifetime of tokens and challenges in seconds.
 
-    One minute of it allows for differing clocks.
+    The result includes one minute for differing clocks.
     """
     from encryption_network.requests import MAX_LIFETIME_S
 
@@ -83,12 +90,12 @@ def longest_life_s(config: Config) -> int:
 
 
 def store_location(config: Config) -> str:
-    """Describe the store's location for a message, without a database password."""
+    """Describe the store's location, without the database password."""
     return "the database of store.url" if config.is_shared else str(config.data)
 
 
 async def refuse_beside_original(config: Config, store: Store) -> None:
-    """Refuse to serve a restored store while the original is still on this machine (BK6).
+    """Refuse to serve a restored store while the original exists (BK6).
 
     Two nodes on copies of one store would accept the same token twice.
 

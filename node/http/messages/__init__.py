@@ -1,4 +1,4 @@
-"""Request parsing and response construction.
+"""Parsing of HTTP requests and construction of HTTP responses.
 
 No authorisation decision is made here.
 """

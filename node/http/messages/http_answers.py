@@ -1,4 +1,4 @@
-"""HTTP responses: text, JSON, stored values, byte ranges and responses without a body.
+"""Construction of HTTP responses.
 
 A small value is sent in one write. A large one is streamed from its file, 256 KiB at a time and as
 fast as the client reads. The last piece is sent only if the whole value matches its digest, so a
@@ -54,7 +54,7 @@ _ENCODINGS = frozenset({"charset=utf-8", 'charset="utf-8"', "charset=us-ascii"})
 
 
 def shown_type(stored: str | None) -> str:
-    """Return the content type with which a stored value is served to browsers.
+    """Return a content type that is safe to open in a browser.
 
     Values of `/public` and `/signed` come from their owners but are served from the node's origin.
     Types that a browser executes (HTML, SVG and other XML, PDF, scripts, style sheets), that
@@ -76,7 +76,7 @@ _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 def parse_range(header: str | None, *, size_bytes: int) -> range | None:
-    """Return the byte range of a value that a `Range` header requests (RFC 9110 §14).
+    """Parse the byte range in a `Range` header (RFC 9110 §14).
 
     None means the whole value. An empty range means that the request cannot be satisfied. Only a
     single range is served; a header that is malformed or asks for several ranges is ignored.
@@ -102,10 +102,10 @@ _IDS_AT_ONCE = 256  # one system call for each id would be its main cost
 
 
 def request_id(request: web.BaseRequest) -> str:
-    """Return the id of a request. The first call assigns it.
+    """Return the id of a request.
 
-    The trace header, problem documents and the log use the same id: 32 random hexadecimal digits. A
-    counter would tell clients how many requests others make.
+    The first call assigns the id. The trace header, problem documents and the log use the same id:
+    32 random hexadecimal digits. A counter would tell clients how many requests others make.
     """
     known = request.get(_KEY) if len(request) else None  # a miss costs an exception inside get()
     if known is None:
@@ -113,10 +113,11 @@ def request_id(request: web.BaseRequest) -> str:
     return known
 
 
-def last_id(request: web.BaseRequest) -> str:
-    """Return a request's id for the trace header of the response.
+def response_id(request: web.BaseRequest) -> str:
+    """Return the request id to send in a response.
 
-    Nothing reads the id later. So a new id is not stored if the request has no other stored data.
+    The id is sent in the trace header, and nothing reads it later. So a new id is not
+    stored if the request has no other stored data.
     """
     return request_id(request) if len(request) else next(_ids)
 
@@ -147,7 +148,7 @@ CLOSED_TO_PAGES = web.RequestKey("closed_to_pages", bool)
 
 
 class CommonHead:
-    """A formatter for response headers, with a cache of formatted lines."""
+    """A formatter of HTTP response headers, with a cache."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         """Store the headers that every response has."""
@@ -158,7 +159,10 @@ class CommonHead:
         self._remembered = lru_cache(maxsize=_MEMOISED_LINES)(self._own_line)
 
     def lines(self) -> str:
-        """Return the common header lines with the current `Date`, each ending in CRLF."""
+        """Return the common header lines with the current `Date`.
+
+        Each line ends in CRLF.
+        """
         now_s = int(time.time())
         if now_s != self._second:
             self._lines, self._second = (
@@ -168,7 +172,9 @@ class CommonHead:
         return self._lines
 
     def own_lines(self, headers: Mapping[str, str]) -> str | None:
-        """Return the header lines specific to one response, each ending in CRLF.
+        """Return the header lines specific to one response.
+
+        Each line ends in CRLF.
 
         None means that a header is common to all responses, is set by the framework, or is not
         printable ASCII.
@@ -199,7 +205,9 @@ COMMON_HEAD: web.AppKey[CommonHead] = web.AppKey("common_head", CommonHead)
 
 
 class WholeAnswer(web.Response):
-    """A response whose body is complete. It has no content type unless its headers set one (J7).
+    """A response whose whole body is in memory.
+
+    It has no content type unless its headers set one (J7).
 
     Nearly every answer is a 200 on a persistent HTTP/1.1 connection and is sent as one `piece` of
     bytes. The framework would merge, check and write headers one by one, which takes longer than
@@ -207,13 +215,16 @@ class WholeAnswer(web.Response):
     """
 
     def __init__(self, body: bytes, headers: Mapping[str, str], status: int = 200) -> None:
-        """Store the status, headers and body. `prepare` initialises the aiohttp base class."""
+        """Store the status, headers and body.
+
+        `prepare` initialises the aiohttp base class.
+        """
         self._status = status
         self.whole = body
         self.given = headers
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Initialise the aiohttp response with status, headers and body, and send its headers."""
+        """Initialise the aiohttp base class, and send the response headers."""
         super().__init__(status=self._status, body=self.whole, headers=self.given)
         return await super().prepare(request)
 
@@ -233,35 +244,41 @@ class WholeAnswer(web.Response):
         self._keep_alive = True
         head = (
             f"HTTP/1.1 200 OK\r\n{own}Content-Length: {len(self.whole)}\r\n{common.lines()}"
-            f"{TRACE_HEADER}: {last_id(request)}\r\n\r\n"
+            f"{TRACE_HEADER}: {response_id(request)}\r\n\r\n"
         )
         return head.encode("ascii") + self.whole
 
 
 class PageAnswer(WholeAnswer):
-    """The response for a web console file. Its headers override the common headers (CN1)."""
+    """A response with a file of the web console.
+
+    Its headers override the common headers (CN1).
+    """
 
 
 class UntypedStream(web.StreamResponse):
-    """A streamed response without a content type, for a value that was stored untyped (J7)."""
+    """A streamed response without a content type (J7).
+
+    It sends a value that was stored without a content type.
+    """
 
 
 def json_answer(
     value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """Return a response with a value encoded as JSON by msgspec (H3)."""
+    """Return a JSON response (H3)."""
     return WholeAnswer(_ENCODE(value), _JSON if headers is None else {**headers, **_JSON}, status)
 
 
 def text_answer(
     text: str, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """Return a `text/plain; charset=utf-8` response with the given text as its body (H1)."""
+    """Return a plain text response (H1)."""
     return web.Response(status=status, text=text, headers=headers)
 
 
 def empty_answer(status: int = 200) -> web.Response:
-    """Return a response without a body and without a content type (H3)."""
+    """Return a response without a body or content type (H3)."""
     return WholeAnswer(b"", {}, status)
 
 
@@ -277,7 +294,9 @@ async def value_answer(
     status: int = 200,
     part: slice = _WHOLE,
 ) -> web.StreamResponse:
-    """Respond with a stored value, then close `body`. No content type is added (J7).
+    """Respond with a stored value.
+
+    `body` is closed afterwards. No content type is added (J7).
 
     Args:
         request: The request. The answer to a HEAD has no body.
@@ -303,7 +322,9 @@ async def value_answer(
 async def batch_read_answer(
     request: web.Request, services: Services, found: BatchFound
 ) -> web.StreamResponse:
-    """Respond to a batch read with `{"results":[…]}` and base64-encoded values (wire §4.4.7).
+    """Send several values in one JSON response (wire §4.4.7).
+
+    The body is `{"results":[…]}`, with base64-encoded values.
 
     Values are read one after another while they are sent, so memory never contains all of them. A
     file that is removed in between stays readable for an hour.
@@ -355,7 +376,10 @@ async def _joined(pieces: AsyncIterator[Piece]) -> bytes:
 
 
 async def _merged(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Join small chunks into chunks of at least 64 KiB. The last chunk may be smaller."""
+    """Join small chunks into chunks of at least 64 KiB.
+
+    The last chunk may be smaller.
+    """
     buffer: list[bytes] = []
     buffered_bytes = 0
     async for piece in pieces:
@@ -401,13 +425,14 @@ async def _base64_pieces(body: bytes | OpenedBody) -> AsyncIterator[bytes]:
 
 
 def _item_headers(head: Head, *, bodies: bool) -> dict[str, str]:
-    """Return the `headers` member of a batch-read value, with `content-length` if `bodies` is set.
+    """Return the headers of one value in a batch response.
+
+    `content-length` is included if `bodies` is set, otherwise the time of the last change.
 
     Bytes that are not UTF-8 are replaced, since JSON cannot contain them.
     """
     shown = {"etag": head.etag_header}
-    if bodies:
-        shown["content-length"] = str(head.size_bytes)
+    shown |= {"content-length": str(head.size_bytes)} if bodies else head.last_modified
     for name, value in head.metadata.items():
         is_text = value.isascii()
         shown[name] = (

@@ -1,4 +1,7 @@
-"""Request parsing: token (E1), client address (Q12), query parameters and body (H4, H5)."""
+"""Parsing of HTTP requests.
+
+This covers the token (E1), the client address (Q12), query parameters and the body (H4, H5).
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,13 +20,18 @@ from ...services import Services
 
 
 def whole_number(request: web.Request, name: str, *, default: int) -> int:
-    """Parse a query parameter of 1 to 9 digits. Return `default` if it is missing or invalid."""
+    """Parse a number from a query parameter.
+
+    The result is `default` unless the parameter has 1 to 9 digits.
+    """
     text = request.query.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else default
 
 
 def token_of(request: web.Request) -> str:
-    """Return the raw token, which is the unchanged value of the first `Authorization` header (E1).
+    """Return the value of the first `Authorization` header (E1).
+
+    The value is not changed or checked.
 
     Raises:
         Refusal: `unauthenticated`, if there is no such header.
@@ -58,13 +66,16 @@ def client_address(request: web.Request, http: Http) -> str | None:
     return peer
 
 
-def take_rate(request: web.Request, services: Services, rates: Rates) -> None:
-    """Count the request against the client's rate limit. Refuse it if the limit is exceeded."""
+def check_rate_limit(request: web.Request, services: Services, rates: Rates) -> None:
+    """Refuse a request that exceeds the client's rate limit.
+
+    Each call counts one request.
+    """
     rates.take(client_address(request, services.config.http), now=services.clock.now())
 
 
 def _without_port(hop: str) -> str:
-    """Return an address without the port that some proxies append to it."""
+    """Remove the port that some proxies append to an address."""
     if hop.startswith("["):
         return hop[1:].partition("]")[0]
     return hop.partition(":")[0] if hop.count(":") == 1 else hop
@@ -100,7 +111,10 @@ def require_json_type(request: web.Request) -> None:
 
 
 async def limited_body(request: web.Request, *, max_bytes: int) -> bytes:
-    """Read the whole request body. Refuse a body longer than `max_bytes`."""
+    """Read a request body of at most `max_bytes`.
+
+    A longer body is refused.
+    """
     body = body_at_hand(request, max_bytes=max_bytes, too_large="too-large")
     if body is None:
         body = b"".join([piece async for piece in body_pieces(request, max_bytes=max_bytes)])
@@ -114,7 +128,7 @@ async def body_pieces(
     idle_s: float = IDLE_BODY_S,
     too_large: str = "too-large",
 ) -> AsyncIterator[bytes]:
-    """Yield the request body in pieces, as they arrive, up to `max_bytes`.
+    """Yield the pieces of a request body as they arrive.
 
     Args:
         request: The request.
@@ -162,7 +176,9 @@ async def _next_piece(content: StreamReader, idle_s: float) -> bytes:
 
 
 async def json_body(request: web.Request, shape: type[Shape], *, max_bytes: int) -> Shape:
-    """Decode the JSON body as the type `shape`. Unknown members are ignored (H4).
+    """Decode a JSON request body as a given type.
+
+    Unknown members are ignored (H4).
 
     The content type has already been checked: the route table does that for JSON routes.
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from ...logs import log_failure
 from ...refusal import Refusal
 from .http_answers import request_id, text_answer
-from .refusals import TABLE, AnsweredRoute, Row, code_of, reason_of, wire_form
+from .refusals import TABLE, AnsweredRoute, ErrorResponse, code_of, reason_of, wire_form
 
 PLACE: web.RequestKey[AnsweredRoute] = web.RequestKey("place", str)  # type: ignore[arg-type]  # one of them
 """Set by a handler whose refusals are answered differently from then on."""
@@ -32,7 +32,7 @@ _CODE_OF_STATUS = {
 def error_answer(
     request: web.Request, error: Exception, *, own: bool, place: AnsweredRoute | None = None
 ) -> web.Response:
-    """Return the response to an error that a route handler raised.
+    """Return the response to an error raised by a route handler.
 
     An error without a row in the table is a fault of the node. It is answered 500 and logged under
     the request id, without its message, which may contain values.
@@ -53,7 +53,10 @@ def error_answer(
 
 
 def status_answer(request: web.BaseRequest, status: int, *, own: bool = False) -> web.Response:
-    """Return an error response with the given status, for a request that no route could handle."""
+    """Return an error response with the given HTTP status.
+
+    No route could handle the request.
+    """
     return _problem(request, _CODE_OF_STATUS.get(status, "not-readable"), status, own=own)
 
 
@@ -88,8 +91,7 @@ def _problem(
     return web.Response(status=status, body=msgspec.json.encode(body), headers=headers)
 
 
-def _retry_after(row: Row, error: Exception | None) -> dict[str, str]:
-    """Return a `Retry-After` header for a delay in `error` or `row`, or no header."""
+def _retry_after(row: ErrorResponse, error: Exception | None) -> dict[str, str]:
     known_s = error.retry_after_s if isinstance(error, Refusal) else None
     after_s = row.retry_after_s if known_s is None else known_s
     return {} if after_s is None else {"Retry-After": str(after_s)}

@@ -1,4 +1,4 @@
-"""The table of refusal codes, with the HTTP status, title, hint and body format of each code.
+"""The table of error codes and their HTTP responses.
 
 Code that raises errors knows nothing of HTTP: each error has a stable code, and a row here. The
 errors are the node's own (`Refusal`) and those of the packages below. An error without a row is a
@@ -46,17 +46,20 @@ caller's input but never a secret; or `application/problem+json` (H2)."""
 
 
 class RouteAnswer(Struct, frozen=True):
-    """A route's own plain-text response for a refusal code, used instead of the default response.
+    """A plain-text error response that is specific to a route.
 
-    It has no `Retry-After`.
+    It replaces the default response, and has no `Retry-After`.
     """
 
     status: int
     text: str | None = None
 
 
-class Row(Struct, frozen=True):
-    """The default HTTP response for a refusal code, and different responses for some routes."""
+class ErrorResponse(Struct, frozen=True):
+    """The HTTP response for one kind of error.
+
+    Some routes have a response of their own.
+    """
 
     status: int
     title: str | None
@@ -68,7 +71,10 @@ class Row(Struct, frozen=True):
 
     @property
     def is_fault(self) -> bool:
-        """Return whether the error is the node's fault and therefore has to be logged."""
+        """Return whether the node caused the error.
+
+        Such an error has to be logged.
+        """
         return self.status >= 500 and not self.is_expected
 
 
@@ -81,49 +87,59 @@ _COMPARE = "compare the request with the documentation"
 _SIGN_AGAIN = "sign a new token and try again"
 
 _SERVER = {
-    "not-readable": Row(400, "The request could not be read", "send well-formed JSON", "problem"),
-    "unauthenticated": Row(
+    "not-readable": ErrorResponse(
+        400, "The request could not be read", "send well-formed JSON", "problem"
+    ),
+    "unauthenticated": ErrorResponse(
         401, "A token is missing", "send the token as the Authorization header", "problem"
     ),
-    "operator-locked": Row(
+    "operator-locked": ErrorResponse(
         401, "The operator's secret is missing", "send `Authorization: Bearer <secret>`", "problem"
     ),
-    "not-found": Row(
+    "not-found": ErrorResponse(
         404,
         "The route does not exist",
-        f"compare method, path and content type with {DESCRIPTION}",
+        f"check method, path and content type against {DESCRIPTION}",
         "problem",
     ),
-    "wrong-method": Row(
+    "wrong-method": ErrorResponse(
         405,
         "The path does not accept this method",
-        f"compare the method with {DESCRIPTION}",
+        f"check the method against {DESCRIPTION}",
         "problem",
     ),
-    "too-slow": Row(
-        408, "The request took too long to arrive", "send it again, without pauses", "problem"
+    "too-slow": ErrorResponse(
+        408,
+        "The request took too long to arrive",
+        "send the request again, without pauses",
+        "problem",
     ),
-    "too-large": Row(413, "The request is too large", "send a smaller request", "problem"),
-    "wrong-shape": Row(
-        422, "The body has the wrong shape", "compare the members with the documentation", "problem"
+    "too-large": ErrorResponse(
+        413, "The request is too large", "send a smaller request", "problem"
     ),
-    "too-many-requests": Row(
+    "wrong-shape": ErrorResponse(
+        422,
+        "The body has the wrong shape",
+        "check the members against the documentation",
+        "problem",
+    ),
+    "too-many-requests": ErrorResponse(
         429, "Too many requests", "wait, then try again", "message", retry_after_s=10
     ),
-    "internal": Row(
+    "internal": ErrorResponse(
         500,
         "The node failed to process the request",
         "report the request id to the operator",
         "problem",
     ),
-    "not-enabled": Row(
+    "not-enabled": ErrorResponse(
         501,
         "The service is not offered",
         "use a node that offers it; `/info` lists features",
         "message",
         is_expected=True,
     ),
-    "operator-absent": Row(
+    "operator-absent": ErrorResponse(
         503,
         "The operator's routes are disabled",
         "the operator has to set `admin.secret_file`",
@@ -134,7 +150,7 @@ _SERVER = {
 """Codes of the HTTP server itself."""
 
 _STORE = {
-    "store-unavailable": Row(
+    "store-unavailable": ErrorResponse(
         503,
         "The store cannot be reached",
         _SIGN_AGAIN,
@@ -144,28 +160,30 @@ _STORE = {
             "delegation-query": RouteAnswer(503, "Delegation query unavailable"),
         },
     ),
-    "store-busy": Row(503, "The store is busy", _SIGN_AGAIN, retry_after_s=1),
-    "intake-full": Row(503, "Too many values are being received", _SIGN_AGAIN, retry_after_s=1),
-    "store-full": Row(507, "The store is full", "tell the operator; reading still works"),
-    "record-damaged": Row(
+    "store-busy": ErrorResponse(503, "The store is busy", _SIGN_AGAIN, retry_after_s=1),
+    "intake-full": ErrorResponse(
+        503, "Too many values are being received", _SIGN_AGAIN, retry_after_s=1
+    ),
+    "store-full": ErrorResponse(507, "The store is full", "tell the operator; reading still works"),
+    "record-damaged": ErrorResponse(
         500, "A stored record cannot be read", "report the request id to the operator"
     ),
-    "commit-too-large": Row(
+    "commit-too-large": ErrorResponse(
         400, "The request is too large for one commit", "send it in parts", "message"
     ),
-    "too-many-delegations": Row(
+    "too-many-delegations": ErrorResponse(
         400,
         "Too many delegations are stored",
         "wait: each is removed 30 days after it expires",
         "message",
     ),
-    "path-too-long": Row(
+    "path-too-long": ErrorResponse(
         400, "The path is too long", "store the value under a shorter path", "message"
     ),
-    "too-many-spaces": Row(
+    "too-many-spaces": ErrorResponse(
         400, "The delegation names too many spaces", "sign a delegation for fewer spaces", "message"
     ),
-    "metadata-too-large": Row(
+    "metadata-too-large": ErrorResponse(
         400, "The stored metadata is too large", "send fewer or shorter headers", "message"
     ),
 }
@@ -180,7 +198,7 @@ _AUTHORITY_FAILS: Mapping[AnsweredRoute, RouteAnswer] = {
     "invoked-decrypt": _FORBIDDEN,
 }
 # A token or chain that does not allow the request (wire 3.3, 4.10).
-_NO_AUTHORITY = Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message", by_route=_AUTHORITY_FAILS)
+_NO_AUTHORITY = ErrorResponse(401, _NOT_ALLOWED, _SIGN_ANEW, "message", by_route=_AUTHORITY_FAILS)
 _SET_CLOCK = "set the clock, then sign a new token"
 _ASK_AGAIN = "ask the owner for a new delegation"
 _CITE_OWN = "cite delegations to the key that signs the token"
@@ -202,28 +220,28 @@ _CHAIN_HINTS = {
 }
 
 _TOKENS = {
-    "token-malformed": Row(
+    "token-malformed": ErrorResponse(
         401,
         "The token cannot be decoded",
         "send the raw token, without `Bearer`",
         "problem",  # E5
         by_route={"invoked-decrypt": _FORBIDDEN},
     ),
-    "json-invalid": Row(
+    "json-invalid": ErrorResponse(
         400,
         "The body is not strict JSON",
         "send one JSON object without repeated members",
         "message",
         by_route=_AUTHORITY_FAILS,
     ),
-    "identifier-invalid": Row(
+    "identifier-invalid": ErrorResponse(
         400,
         "An identifier is not valid",
-        "compare it with the documentation",
+        "check the identifier against the documentation",
         "message",
         by_route={**_AUTHORITY_FAILS, "peer": RouteAnswer(400, "Invalid space ID")},
     ),
-    "token-kind": Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message"),  # T9: 401 everywhere
+    "token-kind": ErrorResponse(401, _NOT_ALLOWED, _SIGN_ANEW, "message"),  # T9: 401 everywhere
     **dict.fromkeys(("signature-invalid", *CHAIN_TEXTS, "caveat-refused"), _NO_AUTHORITY),
     **{code: replace(_NO_AUTHORITY, hint=hint) for code, hint in _CHAIN_HINTS.items()},
     # 3.8
@@ -234,9 +252,9 @@ _TOKENS = {
 """Codes of parsing and checking tokens."""
 
 
-def _untitled(status: int, hint: str, body: Body = "message") -> Row:
-    """Return a table row with the standard reason phrase of the HTTP status as its title."""
-    return Row(status, reason_of(status), hint, body)
+def _untitled(status: int, hint: str, body: Body = "message") -> ErrorResponse:
+    """Return an error response whose title is its HTTP status phrase."""
+    return ErrorResponse(status, reason_of(status), hint, body)
 
 
 _VALUES = {
@@ -244,6 +262,13 @@ _VALUES = {
     "bad-nonce": _untitled(400, "send one nonce of the documented form"),
     "duplicate-invocation": _untitled(409, _SIGN_AGAIN),
     "replay-unknown": _untitled(409, _SIGN_AGAIN),
+    "restored-recently": ErrorResponse(
+        503,
+        "The node was restored from a backup",
+        "wait as long as `Retry-After` says, then sign a new token",
+        "message",
+        is_expected=True,
+    ),
     "space-not-found": _untitled(404, "sign in as the owner to host the space"),
     "key-not-found": _untitled(404, "list the space to see what is stored", "problem"),
     "no-such-key": _untitled(404, "list the space to see what is stored"),
@@ -268,7 +293,7 @@ _DELEGATIONS = {
     "query-refused": _untitled(
         403, "sign for the account itself; use only cursors from its answers"
     ),
-    "bad-query": _untitled(400, "compare the members with the documentation"),
+    "bad-query": _untitled(400, "check the members against the documentation"),
     "bad-delegation-cid": _untitled(401, "send the cid of a delegation"),
     "bad-space-name": _untitled(400, "compare the name with the documentation"),
     "space-exists": _untitled(409, "use it, or choose another name"),
@@ -279,12 +304,12 @@ _DELEGATIONS = {
 
 def _network(
     status: int, hint: str = _COMPARE, *, invoked: RouteAnswer = _FORBIDDEN, body: Body = "message"
-) -> Row:
-    """Return the table row for a refusal code of encryption networks.
+) -> ErrorResponse:
+    """Return the HTTP response for an encryption-network error.
 
     Decrypt requests on `/invoke` are answered 403 by default (enc 2.7).
     """
-    return Row(status, None, hint, body, by_route={"invoked-decrypt": invoked})
+    return ErrorResponse(status, None, hint, body, by_route={"invoked-decrypt": invoked})
 
 
 _OTHER_TYPE = RouteAnswer(403, "invocation type is not a decrypt invocation")
@@ -332,7 +357,7 @@ _NETWORKS = {
     "network-exists": _network(409, "use it, or choose another name", invoked=RouteAnswer(409)),
     "network-not-active": _network(409, "ask the network's owner"),
     # The wire says 500, but a wrapped key that cannot be opened is the caller's fault: not logged.
-    "key-backend": Row(
+    "key-backend": ErrorResponse(
         500, None, _COMPARE, "message", is_expected=True, by_route={"invoked-decrypt": _FORBIDDEN}
     ),
     "invalid-record": _network(500),
@@ -357,25 +382,29 @@ _EVIDENCE_HINTS = {
 }
 
 _ATTESTATION = {
-    "request-malformed": Row(400, "The request is malformed", _COMPARE),
-    "session-not-bound": Row(403, "The token is not bound to this request", _COMPARE),
-    "challenge-used": Row(409, "The challenge was used before", "request a new challenge"),
-    "network-unknown": Row(
+    "request-malformed": ErrorResponse(400, "The request is malformed", _COMPARE),
+    "session-not-bound": ErrorResponse(403, "The token is not bound to this request", _COMPARE),
+    "challenge-used": ErrorResponse(
+        409, "The challenge was used before", "request a new challenge"
+    ),
+    "network-unknown": ErrorResponse(
         404, "There is no such network on this node", "create the network first"
     ),
-    "document-unknown": Row(
+    "document-unknown": ErrorResponse(
         404, "There is no such document on this node", "use digests from receipts of this node"
     ),
-    "policy-not-in-person": Row(
+    "policy-not-in-person": ErrorResponse(
         403, "Only the owner in person may write this policy", "sign as the owner"
     ),
-    "collateral-missing": Row(
+    "collateral-missing": ErrorResponse(
         503,
         "The node has no collateral for this platform",
         "ask the operator to import fresh collateral",
     ),
     **{
-        code: Row(403, "The evidence was refused", _EVIDENCE_HINTS.get(code, _ATTEST_AGAIN))
+        code: ErrorResponse(
+            403, "The evidence was refused", _EVIDENCE_HINTS.get(code, _ATTEST_AGAIN)
+        )
         for code in get_args(QuoteCode)
     },
     **dict.fromkeys(
@@ -386,23 +415,23 @@ _ATTESTATION = {
             "collateral-mismatch",
             "collateral-root",
         ),
-        Row(
+        ErrorResponse(
             503,
             "The node's collateral cannot be used",
             "ask the operator to import fresh collateral",
         ),
     ),
-    "quotes-busy": Row(
-        503, "Too many quotes wait to be verified", "try again shortly", retry_after_s=1
+    "quotes-busy": ErrorResponse(
+        503, "Too many quotes are waiting for verification", "try again shortly", retry_after_s=1
     ),
-    "own-quotes-busy": Row(
+    "own-quotes-busy": ErrorResponse(
         503,
-        "Too many requests wait for the node's own quote",
+        "Too many requests are waiting for the node's own quote",
         "try again shortly",
         "message",
         retry_after_s=1,
     ),
-    "own-quote-failed": Row(
+    "own-quote-failed": ErrorResponse(
         503,
         "The node's platform failed to make a quote",
         "try again; see /readyz",
@@ -412,7 +441,7 @@ _ATTESTATION = {
 }
 """Codes of attestation, policies and receipts."""
 
-SECTIONS: Mapping[str, Mapping[str, Row]] = {
+SECTIONS: Mapping[str, Mapping[str, ErrorResponse]] = {
     "Any route": _SERVER,
     "Tokens and chains": _TOKENS,
     "The store": _STORE,
@@ -431,19 +460,21 @@ GROUPS: Mapping[str, frozenset[str]] = {
 }
 """Sets of codes for routes that can raise nearly all codes of a section."""
 
-TABLE: Mapping[str, Row] = {code: row for rows in SECTIONS.values() for code, row in rows.items()}
+TABLE: Mapping[str, ErrorResponse] = {
+    code: row for rows in SECTIONS.values() for code, row in rows.items()
+}
 """Every code that can reach a client."""
 
 
 def code_of(error: Exception) -> str:
-    """Return the refusal code for an error, or `internal` if the error has no code in the table."""
+    """Return the code of an error, or `internal` for an unknown error."""
     return error.code if isinstance(error, Coded) and error.code in TABLE else "internal"
 
 
 def wire_form(
-    error: Exception, row: Row, place: AnsweredRoute | None = None
+    error: Exception, row: ErrorResponse, place: AnsweredRoute | None = None
 ) -> tuple[int, str | None]:
-    """Return the HTTP status and the body text for an error.
+    """Return the HTTP status and the response text for an error.
 
     The text is None if the body is `problem+json`.
     """

@@ -1,4 +1,6 @@
-"""The request log, with one line per request if the operator enables `log.requests`.
+"""An optional log with one line per HTTP request.
+
+The operator enables the log by `log.requests`.
 
 Lines are for counting and for finding a request again. They must not enable a reader to repeat a
 request: they contain no token, key, value, query, header or body. The route is logged by its
@@ -37,7 +39,9 @@ _METHODS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class RequestLog:
-    """The request log of one worker. A log line that cannot be written does not fail the request.
+    """The request log of one worker process.
+
+    A log line that cannot be written does not fail the request.
 
     Attributes:
         key: Key of the hashes, 32 bytes.
@@ -86,7 +90,10 @@ class RequestLog:
             log_event("request", route=None, status=status, client=self._client(peer))
 
     def _client(self, client: str | None) -> str | None:
-        """Return the client's IP address in `plain` mode, otherwise a keyed hash of the address."""
+        """Return the client's address as it appears in the log.
+
+        This is the IP address in `plain` mode, otherwise a keyed hash of it.
+        """
         if client is None:
             return None
         return (
@@ -103,7 +110,7 @@ REQUEST_LOG: web.AppKey[RequestLog] = web.AppKey("request_log", RequestLog)
 
 
 def request_log(config: Config, keyring: Keyring) -> RequestLog | None:
-    """Return the request log, or None if the settings disable it."""
+    """Return the request log, or None if the log is disabled."""
     if config.log.requests == "off":
         return None
     return RequestLog(

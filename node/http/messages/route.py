@@ -1,4 +1,4 @@
-"""Route definitions, and the wrapper that adapts route handlers to aiohttp.
+"""Definitions of HTTP routes, and their adapter to aiohttp.
 
 A handler reads the typed request, calls one operation and returns its result. Errors become answers
 here: texts and problems of the wire protocol on the surface `wire`, problem+json on `own` (wire
@@ -39,14 +39,14 @@ OPERATION: web.RequestKey[Operation] = web.RequestKey("operation", str)  # type:
 
 
 class RequestBody(Struct, frozen=True):
-    """The body of a request."""
+    """The type and the size limit of a request body."""
 
     max_bytes: int | None
     shape: object = None
 
 
 class ResponseShape(Struct, frozen=True):
-    """The status, headers and body type of a response other than an error."""
+    """The status, headers and body type of a response."""
 
     shape: object
     status: int = 200
@@ -55,7 +55,7 @@ class ResponseShape(Struct, frozen=True):
 
 
 class Route(Struct, frozen=True):
-    """A method on a path.
+    """The definition of an HTTP route.
 
     Attributes:
         method: HTTP method; GET also answers HEAD.
@@ -95,12 +95,12 @@ class Route(Struct, frozen=True):
 
     @property
     def json(self) -> bool:
-        """Return whether requests must have a JSON content type to match the route (H4)."""
+        """Return whether the route accepts only JSON requests (H4)."""
         return self.takes is not None and self.takes.shape is not None
 
     @property
     def answers(self) -> tuple[ResponseShape, ...]:
-        """Return the route's possible responses other than refusals."""
+        """Return the possible non-error responses of the route."""
         shape = self.answer or get_type_hints(self.handler)["return"]
         is_made = shape is object or (
             isinstance(shape, type) and issubclass(shape, web.StreamResponse)
@@ -109,7 +109,9 @@ class Route(Struct, frozen=True):
 
     @property
     def template(self) -> str:
-        """Return the URL path with its placeholders, but without the regular expressions in them.
+        """Return the URL path with its placeholders.
+
+        The regular expressions of the placeholders are left out.
 
         API descriptions and logs show this path.
         """
@@ -122,7 +124,7 @@ def bind(
     services: Services | None = None,
     log: RequestLog | None = None,
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """Return a route's handler, wrapped so that its results and errors become HTTP responses.
+    """Wrap a route handler as an aiohttp handler.
 
     Each client address has a token bucket (`limits.unauthenticated_per_minute`). Each refused token
     takes one from it, and so does the first row stored for a signer without rows. With an empty
@@ -162,7 +164,7 @@ def bind(
             if json:
                 require_json_type(request)
             if "%" in request.rel_url.raw_path:
-                _require_as_written(route.path, request.rel_url.raw_path)
+                _refuse_percent_encoding(route.path, request.rel_url.raw_path)
             result = await handler(request)
             # Most results are a WholeAnswer, and its check is the cheaper one.
             response = (
@@ -208,8 +210,8 @@ def _count_refusal(
         services.counter.refused(error, code)
 
 
-def _require_as_written(path: str, sent: str) -> None:
-    """Refuse a request path in which a fixed segment of the route is percent-encoded."""
+def _refuse_percent_encoding(path: str, sent: str) -> None:
+    """Refuse a request path with percent-encoding outside the route's placeholders."""
     # The framework matches decoded paths but leaves `%2F`, so both have the same segments. A
     # pattern with `.*` is always the last segment.
     for expected, segment in zip(path.split("/"), sent.split("/"), strict=False):

@@ -1,1 +1,4 @@
-"""Route handlers. Each reads the request, calls one operation and returns its response."""
+"""Handlers of the node's HTTP routes.
+
+Each handler reads the request, calls one operation and returns its response.
+"""

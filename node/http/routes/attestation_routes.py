@@ -1,4 +1,7 @@
-"""Routes for node quotes, backend evidence and owner policies (wire 5.9; RL17)."""
+"""HTTP routes for attestation (wire 5.9; RL17).
+
+They return the node's quote and the owner's policy, and accept evidence from backends.
+"""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -22,50 +25,64 @@ from ...operations.attestation.terms import asked_family, terms_of
 from ...operations.releases.owner_policy import read_policy, set_policy
 from ...services import SERVICES
 from ..messages.http_answers import empty_answer
-from ..messages.http_requests import limited_body, take_rate, token_of
+from ..messages.http_requests import check_rate_limit, limited_body, token_of
 
 
 class StatedPolicy(msgspec.Struct):
-    """The policy that the owner has set for a network, or null if there is none."""
+    """A response with the owner's policy for an encryption network.
+
+    The policy is null if the owner has not set one.
+    """
 
     policy: Mapping[str, object] | None
 
 
 async def get_terms(request: web.Request) -> ReleaseTerms:
-    """GET /attestation/terms?fmspc=&ca=: describe how the node checks quotes of a platform
-    family."""
+    """GET /attestation/terms: describe how the node checks attestation quotes.
+
+    The query `fmspc` and `ca` names a platform family.
+    """
     services = request.app[SERVICES]
-    take_rate(request, services, services.challenge_rates)
+    check_rate_limit(request, services, services.challenge_rates)
     family = asked_family(request.query.getall("fmspc", []), request.query.getall("ca", []))
     return await terms_of(services, family)
 
 
 async def post_challenge(request: web.Request) -> ChallengeMade:
-    """POST /attestation/challenge `{"did"}`: return a nonce for a quote, and its expiry."""
+    """POST /attestation/challenge: return a nonce for an attestation quote.
+
+    The request contains the DID of the backend, and the response the expiry of the nonce.
+    """
     services = request.app[SERVICES]
-    take_rate(request, services, services.challenge_rates)
+    check_rate_limit(request, services, services.challenge_rates)
     return challenge(services, await limited_body(request, max_bytes=MAX_CHALLENGE_BODY_BYTES))
 
 
 async def post_session(request: web.Request) -> SessionOpened:
-    """POST /attestation/sessions: verify and store a backend's evidence, and return its expiry."""
+    """POST /attestation/sessions: verify and store a backend's evidence.
+
+    The response contains the expiry of the evidence.
+    """
     services = request.app[SERVICES]
     header = token_of(request)
     # Check the size first: a refused body takes nothing from the client's rate.
     body = await limited_body(request, max_bytes=MAX_SESSION_BODY_BYTES)
-    take_rate(request, services, services.challenge_rates)
+    check_rate_limit(request, services, services.challenge_rates)
     return await open_session(services, header, body)
 
 
 async def get_policy(request: web.Request) -> StatedPolicy:
-    """GET /encryption/networks/<id>/policy: return the owner's policy, or null if there is none."""
+    """GET /encryption/networks/<id>/policy: return the owner's policy for a network."""
     services = request.app[SERVICES]
     policy = await read_policy(services, token_of(request), path_id=request.match_info["network"])
     return StatedPolicy(None if policy is None else policy_json(policy))
 
 
 async def put_policy(request: web.Request) -> web.Response:
-    """PUT /encryption/networks/<id>/policy: set the owner's policy, or remove it with `null`."""
+    """PUT /encryption/networks/<id>/policy: set or remove the owner's policy for a network.
+
+    The body `null` removes the policy.
+    """
     header = token_of(request)
     body = await limited_body(request, max_bytes=MAX_POLICY_BYTES)
     await set_policy(
@@ -75,17 +92,20 @@ async def put_policy(request: web.Request) -> web.Response:
 
 
 class NoEvidence(msgspec.Struct):
-    """The response of a node that does not run in a trust domain."""
+    """The response of a node without a trusted execution environment."""
 
     mode: Literal["classic"] = "classic"
     message: str = "This instance is not running in a TEE"
 
 
 async def get_attestation(request: web.Request) -> OwnEvidence | NoEvidence:
-    """GET /attestation?nonce=: return a new quote from the node's TEE, bound to the nonce."""
+    """GET /attestation: return a new quote from the node's TEE.
+
+    The quote covers the nonce in the query.
+    """
     services = request.app[SERVICES]
     if services.own_quotes is None:
         return NoEvidence()
-    take_rate(request, services, services.own_quote_rates)
+    check_rate_limit(request, services, services.own_quote_rates)
     nonce = checked_nonce(request.query.getall("nonce", []))
     return await own_evidence(services, services.own_quotes, nonce)

@@ -1,4 +1,6 @@
-"""GET /console: the owner's web page, served as static files (spec/operations/console.md).
+"""The HTTP routes of the owner's web console.
+
+The console is a page of static files (spec/operations/console.md).
 
 The files are read and compressed once per process. Each is served below a digest of all files, so
 modules of different versions never mix in a cache, and a change of one file changes every address.
@@ -31,7 +33,7 @@ _IMMUTABLE = {
 
 
 class ConsoleFiles(Struct, frozen=True):
-    """The files of the web console, loaded into memory, with their response headers."""
+    """The files of the web console, loaded into memory."""
 
     digest: str
     bodies: Mapping[str, bytes]
@@ -73,7 +75,7 @@ def load_console(runner: str | None = None) -> ConsoleFiles:
 
 
 async def get_console(request: web.Request) -> web.Response:
-    """GET /console: return the page that loads the console."""
+    """GET /console: return the page of the web console."""
     console = _served(request)
     headers = {"ETag": console.etag, **_REVALIDATED}
     if matches_weakly(request.headers.get("If-None-Match"), console.etag):
@@ -82,7 +84,10 @@ async def get_console(request: web.Request) -> web.Response:
 
 
 async def get_console_file(request: web.Request) -> web.Response:
-    """GET /console/<digest>/<file>: return a file of the console. It can be cached for ever."""
+    """GET /console/<digest>/<file>: return a file of the web console.
+
+    Clients may cache the file for ever.
+    """
     console = _served(request)
     digest, _, name = request.match_info["path"].partition("/")
     if digest == console.digest and name in console.packed:

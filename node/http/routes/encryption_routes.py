@@ -1,4 +1,7 @@
-"""Routes for encryption networks (enc 2), receipts (RC14, RC15) and withdrawals (RC22)."""
+"""HTTP routes for encryption networks (enc 2).
+
+They include the routes for receipts (RC14, RC15) and withdrawals (RC22).
+"""
 
 from aiohttp import web
 
@@ -21,7 +24,10 @@ from ..messages.http_requests import client_address, limited_body, token_of
 
 
 async def get_receipts(request: web.Request) -> ReceiptPage:
-    """GET /encryption/networks/<id>/receipts?after=: list a page of receipts, oldest first."""
+    """GET /encryption/networks/<id>/receipts: list the receipts of a network.
+
+    The response is one page, oldest receipt first. The query `after` continues a list.
+    """
     return await read_receipts(
         request.app[SERVICES],
         token_of(request),
@@ -31,7 +37,7 @@ async def get_receipts(request: web.Request) -> ReceiptPage:
 
 
 async def get_document(request: web.Request) -> web.Response:
-    """GET /encryption/networks/<id>/receipts/<digest>: return a document that a receipt cites."""
+    """GET /encryption/networks/<id>/receipts/<digest>: return a document cited in a receipt."""
     document = await read_document(
         request.app[SERVICES],
         token_of(request),
@@ -42,7 +48,7 @@ async def get_document(request: web.Request) -> web.Response:
 
 
 async def post_withdrawal(request: web.Request) -> web.Response:
-    """POST /encryption/networks/<id>/withdraw: withdraw a measurement, a DID or evidence."""
+    """POST /encryption/networks/<id>/withdraw: withdraw trust in code, a backend or evidence."""
     header = token_of(request)
     body = await limited_body(request, max_bytes=MAX_REQUEST_BYTES)
     await withdraw_for_network(
@@ -52,7 +58,10 @@ async def post_withdrawal(request: web.Request) -> web.Response:
 
 
 async def post_network(request: web.Request) -> dict[str, Json]:
-    """POST /encryption/networks: create a network and return its descriptor."""
+    """POST /encryption/networks: create an encryption network.
+
+    The response is the descriptor of the network.
+    """
     services, header = request.app[SERVICES], token_of(request)
     body = await limited_body(request, max_bytes=MAX_BODY_BYTES)
     client = client_address(request, services.config.http)
@@ -60,20 +69,28 @@ async def post_network(request: web.Request) -> dict[str, Json]:
 
 
 async def get_network(request: web.Request) -> dict[str, Json]:
-    """GET /encryption/networks/<id>: return a network's descriptor, signed if a nonce is sent
-    (EN28)."""
+    """GET /encryption/networks/<id>: return the descriptor of a network.
+
+    The node signs the response if the query contains a nonce (EN28).
+    """
     nonces = request.query.getall("nonce", [])
     return await read_descriptor(request.app[SERVICES], request.match_info["network"], nonces)
 
 
 async def get_well_known_network(request: web.Request) -> dict[str, Json]:
-    """GET /.well-known/encryption/network/<name>?ownerDid=: return an owner's network."""
+    """GET /.well-known/encryption/network/<name>: return an owner's network.
+
+    The query `ownerDid` names the owner.
+    """
     owner_did = request.query.get("ownerDid")
     return await read_well_known(request.app[SERVICES], request.match_info["name"], owner_did)
 
 
 async def post_revocation(request: web.Request) -> web.Response:
-    """POST /encryption/networks/<id>/revoke: revoke a network for good. The body is ignored."""
+    """POST /encryption/networks/<id>/revoke: revoke a network permanently.
+
+    The body is ignored.
+    """
     await revoke(request.app[SERVICES], token_of(request), request.match_info["network"])
     return empty_answer(204)
 

@@ -1,5 +1,6 @@
 """Routes that describe the node and report its health (wire 5.1, 7.1)."""
 
+import re
 from importlib.resources import files
 
 import msgspec
@@ -8,13 +9,15 @@ from blake3 import blake3
 
 from encryption_network.release_record import INTEL_ROOT_SHA256
 from sealspace import __version__
+from sealspace.cli.listening_socket import console_url
 
 from ...operations.readiness import PROBE
 from ...operations.values.conditions import matches_weakly
 from ...release_terms import current_release, in_force
 from ...services import SERVICES
 from ..messages.http_answers import WholeAnswer, empty_answer, json_answer, text_answer
-from ..messages.http_requests import take_rate
+from ..messages.http_requests import check_rate_limit
+from .console import CONSOLE
 
 _DOCUMENT = files(__package__).joinpath("openapi.json").read_bytes()
 _ETAG = f'"blake3-{blake3(_DOCUMENT).hexdigest()}"'
@@ -24,7 +27,7 @@ _HEADERS = {"ETag": _ETAG, "Cache-Control": "public, max-age=300"}
 async def get_description(request: web.Request) -> web.Response:
     """GET /openapi.json: return the OpenAPI description of all routes."""
     services = request.app[SERVICES]
-    take_rate(request, services, services.public_rates)
+    check_rate_limit(request, services, services.public_rates)
     if matches_weakly(request.headers.get("If-None-Match"), _ETAG):
         return WholeAnswer(b"", _HEADERS, 304)
     return WholeAnswer(_DOCUMENT, {**_HEADERS, "Content-Type": "application/json"})
@@ -45,11 +48,14 @@ GET /openapi.json  its routes, as OpenAPI describes them
 To use it, install sealspace (see its README), run sealspace login with this address, then
 sealspace --help. The documentation is in README.md and the folder spec of the project sealspace.
 """
-"""The text of /, the same on every node."""
+"""The text of /; where a console is served, its address follows."""
 
 
 class ServiceInformation(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """The response body of /info. The field order is fixed, because existing clients rely on it."""
+    """The response body of /info.
+
+    The field order is fixed, because existing clients rely on it.
+    """
 
     protocol: int
     version: str
@@ -60,13 +66,27 @@ class ServiceInformation(msgspec.Struct, frozen=True, omit_defaults=True, rename
     trust_roots: tuple[str, ...] = ()
 
 
-async def get_front(_request: web.Request) -> web.Response:
-    """GET /: return a short text for people who visit the node in a browser."""
-    return text_answer(FRONT)
+_LOOPBACK = re.compile(r"(?:127\.0\.0\.1|\[::1\]|localhost)(?::[0-9]{1,5})?", re.ASCII)
+
+
+async def get_front(request: web.Request) -> web.Response:
+    """GET /: return a plain-text introduction to the node.
+
+    It names the console if the node serves one. The `Host` header is repeated only if it is an
+    address of the client's own machine.
+    """
+    if CONSOLE not in request.app:
+        return text_answer(FRONT)
+    where = "/console/ at this address"
+    if _LOOPBACK.fullmatch(request.host):
+        where = console_url(f"http://{request.host}")
+    return text_answer(f"{FRONT}\nFor people: open {where} in a browser.\n")
 
 
 async def get_information(request: web.Request) -> ServiceInformation:
-    """GET /info and /version: return the node's DID, version, features and attestation mode.
+    """GET /info and /version: describe the node and its features.
+
+    The response contains the node's DID, version, features and attestation mode.
 
     The attestation mode in force is public, and so is a trust root other than Intel's: evidence
     under such a root proves only what its owner wants (AT26).
@@ -85,7 +105,7 @@ async def get_information(request: web.Request) -> ServiceInformation:
 
 
 async def get_health(request: web.Request) -> web.Response:
-    """GET /healthz: report whether the process is running and its store responds."""
+    """GET /healthz: report whether the process and its store respond."""
     try:
         await request.app[SERVICES].store.read(keys=())
     except Exception:  # any error means unhealthy; /readyz names it
@@ -94,6 +114,9 @@ async def get_health(request: web.Request) -> web.Response:
 
 
 async def get_readiness(request: web.Request) -> web.Response:
-    """GET /readyz: report whether the node is ready, with the result of each check."""
+    """GET /readyz: report whether the node is ready.
+
+    The response contains the result of each check.
+    """
     report = await request.app[PROBE].check(request.app[SERVICES])
     return json_answer(report, status=200 if report.ready else 503)

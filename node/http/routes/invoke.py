@@ -1,4 +1,4 @@
-"""POST /invoke: the route that runs the operation requested by an invocation token (wire §4)."""
+"""The route POST /invoke, which runs the operation requested by a token (wire §4)."""
 
 from collections.abc import AsyncIterator
 
@@ -38,7 +38,7 @@ _TOO_LARGE = "body-too-large"  # Q2
 
 
 def message_of(request: web.Request, http: Http) -> Message:
-    """Return the headers, client address and body readers of an /invoke request."""
+    """Return the headers, client address and body readers of an HTTP request."""
     # The return types are quoted, or else each request would evaluate them.
 
     def at_hand() -> "bytes | None":
@@ -61,7 +61,7 @@ _CACHE = {"Cache-Control": "private, no-cache"}
 
 
 async def invocation_answer(request: web.Request, services: Services, result: object) -> object:
-    """Convert the result of an invoked operation to an HTTP response."""
+    """Convert the result of an operation to an HTTP response."""
     match result:
         case Value(head, body):
             headers = {**head.metadata, "ETag": head.etag_header, **_CACHE}
@@ -83,7 +83,9 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
                 }
             return json_answer(result.paths, headers=headers)
         case Head():
-            return WholeAnswer(b"", {**result.metadata, "ETag": result.etag_header})
+            return WholeAnswer(
+                b"", {**result.metadata, **result.last_modified, "ETag": result.etag_header}
+            )
         case BatchFound():
             return await batch_read_answer(request, services, result)
         case Entries(shown, truncated):
@@ -98,7 +100,7 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
 
 
 async def post_invocation(request: web.Request) -> object:
-    """Run the operation that the invocation token requests."""
+    """Run the operation requested by the invocation token."""
     services = request.app[SERVICES]
     config = services.config
     invocation = admit_token(
@@ -107,7 +109,7 @@ async def post_invocation(request: web.Request) -> object:
     plan = plan_call(services, invocation, message_of(request, config.http))
     if (
         services.counter is not None or config.log.requests != "off"
-    ):  # an empty request mapping is answered faster, see `last_id`
+    ):  # an empty request mapping is answered faster, see `response_id`
         request[OPERATION] = plan.operation
     if plan.row is OPEN_KEY:
         # 4.8: from here on, refusals are 403.

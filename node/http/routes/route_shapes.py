@@ -16,14 +16,17 @@ _Base64 = Annotated[str, Meta(pattern="^[A-Za-z0-9+/]*={0,2}$")]
 
 
 class Threshold(msgspec.Struct, forbid_unknown_fields=True):
-    """A network's threshold: n nodes have the key, and t of them are needed to use it."""
+    """The number of nodes that are needed to use a network's key.
+
+    Of n nodes that have the key, t are needed.
+    """
 
     n: int = 1
     t: int = 1
 
 
 class NetworkRequest(msgspec.Struct, rename="camel"):
-    """A network to create."""
+    """A request to create an encryption network."""
 
     name: Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]*$")]
     owner_did: str
@@ -31,14 +34,14 @@ class NetworkRequest(msgspec.Struct, rename="camel"):
 
 
 class NetworkMember(msgspec.Struct, rename="camel"):
-    """A node that has a network's key."""
+    """A node that has the key of an encryption network."""
 
     node_id: str
     role: str
 
 
 class FlatNetwork(msgspec.Struct, rename="camel", kw_only=True):
-    """The network description that `/.well-known/encryption/network/<name>` returns."""
+    """The response body of an encryption network's well-known URL."""
 
     network_id: str
     owner_did: str
@@ -51,7 +54,7 @@ class FlatNetwork(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class Network(FlatNetwork, rename="camel", kw_only=True):
-    """The descriptor of a network."""
+    """The descriptor of an encryption network."""
 
     members: tuple[NetworkMember, ...]
     threshold: Threshold
@@ -60,19 +63,22 @@ class Network(FlatNetwork, rename="camel", kw_only=True):
 
 
 class Described(msgspec.Struct):
-    """A created network."""
+    """A response with the descriptor of an encryption network."""
 
     descriptor: Network
 
 
 class DescribedOnRequest(Described, rename="camel", omit_defaults=True):
-    """The description of a network, signed by the node if the request contained a nonce."""
+    """The descriptor of an encryption network, with an optional signature.
+
+    The node signs the response if the request contains a nonce.
+    """
 
     node_signature: str = ""
 
 
 class Released(msgspec.Struct, rename="camel", kw_only=True):
-    """A decrypt response signed by the node, with the content key wrapped for the receiver."""
+    """A signed response that contains a wrapped content key."""
 
     type: str
     target_node: str
@@ -89,7 +95,10 @@ class Released(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class Withdrawal(msgspec.Struct, forbid_unknown_fields=True):
-    """The code, backend or evidence to withdraw. Exactly one member is set."""
+    """A request to withdraw trust in code, a backend or evidence.
+
+    Exactly one member is set.
+    """
 
     measurement: Annotated[str, Meta(pattern="^([0-9a-f]{96}|[0-9a-f]{64})$")] | UnsetType = UNSET
     did: Annotated[str, Meta(max_length=512)] | UnsetType = UNSET

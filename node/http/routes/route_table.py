@@ -1,4 +1,6 @@
-"""The route table: the handler, input, responses and refusal codes of every HTTP route.
+"""The table of all HTTP routes.
+
+Each row states the handler, the input, the responses and the error codes of a route.
 
 The first match wins; `/invoke` is first because it is the busiest. A trailing `/` is ignored (H4).
 The last two rows answer what no other row matches. The operator's routes are closed to pages of
@@ -54,13 +56,19 @@ from . import (
 
 
 async def get_host_did(request: web.Request) -> web.Response:
-    """Return the did:key of a space on this node. The key is derived from the root secret."""
+    """Return the did:key that this node uses as the host of a space.
+
+    The key is derived from the root secret.
+    """
     space = parse_space_id(request.match_info["space"])
     return text_answer(request.app[SERVICES].keyring.space_did(space))  # J3: no newline after it
 
 
 class Revoked(msgspec.Struct, omit_defaults=True):
-    """The revoked delegations. `cids` is set only for a request with several delegations."""
+    """The CIDs of revoked delegations.
+
+    `cids` is set only for a request with several delegations.
+    """
 
     revoked: bool
     cid: str
@@ -68,13 +76,19 @@ class Revoked(msgspec.Struct, omit_defaults=True):
 
 
 async def post_revocation(request: web.Request) -> Revoked:
-    """Revoke the delegations that the request names, and return their CIDs (E8, V5, W27)."""
+    """Revoke the delegations named in a request (E8, V5, W27).
+
+    The response contains their CIDs.
+    """
     echoes = await revoke(request.app[SERVICES], token_of(request))
     return Revoked(True, echoes[0], echoes if len(echoes) > 1 else ())  # V5
 
 
 async def post_delegation(request: web.Request) -> Registration:
-    """Register a delegation, and return its CID and the activated and skipped spaces."""
+    """Register a delegation.
+
+    The response contains its CID and the activated and skipped spaces.
+    """
     services = request.app[SERVICES]
     return await register(
         services, token_of(request), client=client_address(request, services.config.http)
@@ -85,14 +99,19 @@ MAX_STATUS_BODY_BYTES = 1024 * 1024
 
 
 class StatusRequest(msgspec.Struct, frozen=True):
-    """The body of a status request. It names the same delegation as the token."""
+    """A request for the status of a delegation.
+
+    It names the same delegation as the token.
+    """
 
     cid: str
 
 
 async def post_status(request: web.Request) -> web.Response:
-    """POST /delegation/status: return a delegation's status, or 404 if the caller may not see
-    it."""
+    """POST /delegation/status: return the status of a delegation.
+
+    A caller that may not see the delegation gets 404.
+    """
     token = parse_invocation(token_of(request))
     question = await json_body(request, StatusRequest, max_bytes=MAX_STATUS_BODY_BYTES)
     report = await delegation_status(request.app[SERVICES], token, question.cid)
@@ -107,20 +126,26 @@ async def post_query(request: web.Request) -> DelegationPage:
 
 
 class NodeKeys(msgspec.Struct, rename="camel"):
-    """The node's DID and the public key for share invitations."""
+    """A response with the node's public keys.
+
+    These are the node's DID and the public key for share invitations.
+    """
 
     node_did: str
     share_invitation_public_key: str
 
 
 async def get_node_keys(request: web.Request) -> NodeKeys:
-    """Return the node's DID and the public key for share invitations."""
+    """GET /.well-known/tinycloud/node-keys: return the node's public keys."""
     keyring = request.app[SERVICES].keyring
     return NodeKeys(keyring.node_did, keyring.invitation_public_key)
 
 
 async def options_any(_request: web.Request) -> web.Response:
-    """OPTIONS on any path: return an empty response with the common CORS headers."""
+    """OPTIONS on any path: return the common CORS headers.
+
+    The body is empty.
+    """
     return empty_answer()
 
 
@@ -130,12 +155,15 @@ async def options_public(_request: web.Request) -> web.Response:
 
 
 async def no_route(_request: web.Request) -> web.Response:
-    """Refuse a path that no route matches, or a method that the path does not support."""
+    """Refuse a request that no route matches."""
     raise Refusal("not-found")
 
 
 def refusing(code: str, *about: str) -> Handler:
-    """Return a handler that refuses every method except OPTIONS, which CORS preflights use."""
+    """Return a handler that refuses every method except OPTIONS.
+
+    CORS preflights use OPTIONS.
+    """
 
     async def refuse(request: web.Request) -> web.Response:
         if request.method == "OPTIONS":
@@ -152,7 +180,7 @@ _TAKEN_NETWORK = {"body-not-json", "request-too-large", "invalid-canonical-json"
 _READS = {"store-unavailable", "record-damaged"}
 _RECORDS = _READS | {"invalid-record"}
 _WRITES = _READS | {"store-busy", "store-full", "commit-too-large"}
-_USED_TOKEN = {"duplicate-invocation", "replay-unknown"}
+_USED_TOKEN = {"duplicate-invocation", "replay-unknown", "restored-recently"}
 _OF_NETWORK = _RECORDS | {"invalid-network-id", "network-not-found"}
 _ADMIN_OF_NETWORK = (
     _WRITES
@@ -168,6 +196,7 @@ _ADMIN_OF_NETWORK = (
         "not-yet-valid",
         "expired",
         "nonce-used",
+        "restored-recently",
     }
 )
 _READ_OF_NETWORK = (
@@ -510,7 +539,10 @@ ROUTES: tuple[Route, ...] = (
 
 
 def _wrong_method_routes() -> tuple[Route, ...]:
-    """Return routes that answer 405 for unsupported methods on the node's own paths."""
+    """Return routes that answer unsupported methods with 405.
+
+    They exist for the paths that are not part of the wire protocol.
+    """
     methods: dict[str, list[str]] = {}
     for route in ROUTES:
         if route.surface == "own":

@@ -1,4 +1,4 @@
-"""Routes for signed URLs (wire §5.10) and public spaces (wire §5.11)."""
+"""HTTP routes for signed URLs (wire §5.10) and public spaces (wire §5.11)."""
 
 from urllib.parse import unquote
 
@@ -29,13 +29,16 @@ from ..messages.http_answers import (
     shown_type,
     value_answer,
 )
-from ..messages.http_requests import json_body, take_rate, token_of, whole_number
+from ..messages.http_requests import check_rate_limit, json_body, token_of, whole_number
 
 MAX_SIGNED_URL_BODY_BYTES = 1 << 20  # H5
 
 
 class SignedUrl(msgspec.Struct, rename="camel"):
-    """A relative URL that lets anyone read one version of a value until it expires."""
+    """A signed URL for reading one version of a value.
+
+    The URL is relative. Anyone can use it until it expires.
+    """
 
     url: str
     ticket_id: str
@@ -43,7 +46,10 @@ class SignedUrl(msgspec.Struct, rename="camel"):
 
 
 async def post_signed_url(request: web.Request) -> SignedUrl:
-    """POST /signed/kv: create a signed URL for a value, and return it with its expiry."""
+    """POST /signed/kv: create a signed URL for a value.
+
+    The response also contains the expiry of the URL.
+    """
     services = request.app[SERVICES]
     unverified = parse_invocation(token_of(request))
     body = await json_body(request, SignedUrlRequest, max_bytes=MAX_SIGNED_URL_BODY_BYTES)
@@ -56,7 +62,10 @@ async def post_signed_url(request: web.Request) -> SignedUrl:
 
 
 async def get_signed_value(request: web.Request) -> web.StreamResponse:
-    """GET /signed/kv/<ticket>: return the value, or the byte range that was requested (Q31)."""
+    """GET /signed/kv/<ticket>: return the value of a signed URL (Q31).
+
+    The request may ask for a byte range.
+    """
     services = request.app[SERVICES]
     head = await redeem(services, request.match_info["ticket"])
     fixed = {
@@ -100,9 +109,12 @@ _FIXED = {
 
 
 async def get_public_value(request: web.Request) -> web.StreamResponse:
-    """GET /public/<space>/kv/<key>: return a value by its raw or percent-decoded key (Q11)."""
+    """GET /public/<space>/kv/<key>: return a value of a public space (Q11).
+
+    The key is looked up in its raw and in its percent-decoded form.
+    """
     services = request.app[SERVICES]
-    take_rate(request, services, services.public_rates)
+    check_rate_limit(request, services, services.public_rates)
     space = public_space(request.match_info["space"])
     head = await find_public(services, space, _candidate_keys(request))
     headers = {**_FIXED, **SANDBOX, "ETag": head.etag_header}
@@ -116,20 +128,26 @@ async def get_public_value(request: web.Request) -> web.StreamResponse:
 
 
 def _candidate_keys(request: web.Request) -> tuple[str, ...]:
-    """Return the candidate keys in a request URL: the raw path and its decoded form (Q11)."""
+    """Return the keys that a URL may refer to (Q11).
+
+    These are the raw path and its decoded form.
+    """
     raw = request.rel_url.raw_path.split("/", 4)[4]
     decoded = "/".join(unquote(part) for part in raw.split("/") if part)
     return (raw,) if raw == decoded else (raw, decoded)
 
 
 async def list_public_keys(request: web.Request) -> web.Response:
-    """GET /public/<space>/kv?prefix=&after=&limit=: list one page of keys in byte order.
+    """GET /public/<space>/kv: list the keys of a public space.
+
+    The response is one page of keys in byte order. The query may contain `prefix`, `after` and
+    `limit`.
 
     A page that is not the last has `x-tinycloud-truncated: true`; the next one starts `after` its
     last key.
     """
     services = request.app[SERVICES]
-    take_rate(request, services, services.public_rates)
+    check_rate_limit(request, services, services.public_rates)
     space = public_space(request.match_info["space"])
     listing = await list_public(
         services,

@@ -1,1 +1,4 @@
-"""Operations that verify backends' evidence, produce the node's own, and refresh collateral."""
+"""Operations on attestation evidence and collateral.
+
+They verify backends' evidence, produce the node's own, and refresh collateral.
+"""

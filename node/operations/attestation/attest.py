@@ -1,4 +1,6 @@
-"""Attestation: issuing a nonce, then verifying a backend's quote over it (AT1 to AT7).
+"""Verification and storage of backends' attestation evidence (AT1 to AT7).
+
+A backend requests a nonce, and sends a quote that covers the nonce.
 
 The order of the checks is part of the defence, from cheap to expensive: sizes, the client's rate,
 signature, the challenge's MAC, the chain, the challenge's replay record, our own parser, report
@@ -58,7 +60,7 @@ from ...refusal import Refusal
 from ...release_terms import in_force
 from ...services import Services
 from ..attempts import until_committed
-from ..authorise import Call, admit_token, read_call
+from ..authorise import Call, admit_token, read_call, refuse_after_restore
 from ..releases.network_reading import known_network
 from ..releases.release_receipts import missing_documents
 from .refresh_collateral import request_collateral
@@ -71,15 +73,18 @@ _MOST_ENDED = 64
 
 
 class ChallengeRequest(Struct):
-    """The body of a challenge request: the DID of the backend that will attest."""
+    """A backend's request for an attestation nonce.
+
+    It contains the DID of the backend that will attest.
+    """
 
     did: Annotated[str, Meta(max_length=512)]
 
 
 class ChallengeMade(Struct, rename="camel"):
-    """A nonce to include in a quote, and its expiry time in epoch seconds.
+    """The response to a backend's request for an attestation nonce.
 
-    The node stores neither of them.
+    It contains the nonce and the nonce's expiry time, in epoch seconds. The node stores neither.
     """
 
     nonce: str
@@ -87,7 +92,7 @@ class ChallengeMade(Struct, rename="camel"):
 
 
 def challenge(services: Services, body: bytes) -> ChallengeMade:
-    """Create a challenge for the DID in the request body."""
+    """Create an attestation nonce for the DID in a request."""
     try:
         holder = parse_principal(
             shaped(read_body(body, max_bytes=MAX_CHALLENGE_BODY_BYTES), ChallengeRequest).did
@@ -112,8 +117,9 @@ def _scope(services: Services, holder: Principal) -> ChallengeScope:
 
 
 class SessionOpened(Struct, rename="camel"):
-    """The digest of the stored evidence, and its expiry time in epoch seconds.
+    """The response after a backend's attestation evidence was stored.
 
+    It contains the digest and the expiry time of the evidence. The time is in epoch seconds.
     Receipts state the same digest.
     """
 
@@ -125,7 +131,10 @@ _Base64 = Annotated[str, Meta(pattern="^[A-Za-z0-9+/]*={0,2}$")]
 
 
 class SessionRequest(Struct, forbid_unknown_fields=True, rename="camel"):
-    """The body of a session request: a backend's TEE quote, which proves the code that it runs."""
+    """A request with an attestation quote of a backend.
+
+    The quote proves the code that the backend runs.
+    """
 
     quote: _Base64
     receiver_public_key: _Base64
@@ -134,9 +143,9 @@ class SessionRequest(Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 class _DecodedRequest(Struct, frozen=True):
-    """A session request with its decoded JSON members.
+    """A decoded request with an attestation quote.
 
-    Their sizes are checked, but nothing is verified yet.
+    The sizes of its members are checked, but nothing is verified yet.
     """
 
     request: SessionRequest
@@ -146,7 +155,7 @@ class _DecodedRequest(Struct, frozen=True):
 
 
 async def open_session(services: Services, header: str, body: bytes) -> SessionOpened:
-    """Verify a backend's quote, and store the result as evidence for the backend's DID.
+    """Verify a backend's attestation quote, and store the evidence.
 
     Args:
         header: untrusted text of the `Authorization` header: a UCAN to this node with decrypt on
@@ -245,14 +254,19 @@ def _read(body: bytes) -> _DecodedRequest:
 
 
 def _check_binding(invocation: Invocation, decoded: _DecodedRequest) -> tuple[NetworkId, bytes]:
-    """Check that a token was signed for this request body. Return the token's network and nonce."""
+    """Check that a token contains the hash of the request body.
+
+    Returns:
+        The network and the nonce that the token names.
+    """
     only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
     network = network_of(only.resource) if only is not None and only.ability == DECRYPT else None
     facts = [f for f in invocation.facts if isinstance(f, dict) and f.get("type") == SESSION_FACT]
     if network is None or len(facts) != 1 or facts[0].get("bodyHash") != decoded.body_hash:
         raise Refusal(
             "session-not-bound",
-            hint="sign a token with a decrypt capability and a fact with the request body's hash",
+            hint="sign a token that has a decrypt capability, and a fact with the hash of the"
+            " request body",
         )
     nonce = decode_url(facts[0].get("nonce"))
     if nonce is None:
@@ -266,6 +280,7 @@ async def _use_challenge(services: Services, replay_record: ReplayRecord) -> Non
     # A challenge is good for one session, so that a captured quote cannot be sent again.
     snapshot = await services.store.read(replay_record=replay_record)
     if snapshot.is_use_unknown:
+        await refuse_after_restore(services, replay_record)
         hint = (
             "the node's store counts the challenge as expired: set the node's clock, then request a"
             " new challenge"
@@ -280,7 +295,7 @@ async def _use_challenge(services: Services, replay_record: ReplayRecord) -> Non
 async def _verified(
     services: Services, call: Call, terms: Record | None, decoded: _DecodedRequest, nonce: bytes
 ) -> tuple[Evidence, Quote, Collateral, Check]:
-    """Verify a quote with the stored collateral of its platform.
+    """Verify an attestation quote with the stored collateral.
 
     Returns:
         The evidence; the parsed quote; its collateral; and a condition that fails the commit if the
@@ -310,7 +325,9 @@ async def _verified(
 
 
 async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collateral, Check, float]:
-    """Return the stored collateral for a quote. Nothing is fetched while the caller waits.
+    """Return the stored collateral for an attestation quote.
+
+    Nothing is fetched while the caller waits.
 
     Returns:
         The collateral; a condition that fails the commit if the stored collateral has changed; and
@@ -347,7 +364,7 @@ async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collater
 
 
 async def _expired_evidence_puts(services: Services, fresh: Evidence) -> list[Put]:
-    """Prepare to delete expired evidence of the backend that has just attested.
+    """Return the writes that delete a backend's expired attestation evidence.
 
     A backend attests every few minutes with a new key, and a release in mode `signed` searches all
     evidence of a backend, so old rows must not accumulate.

@@ -1,4 +1,6 @@
-"""The node's own evidence: a quote over the caller's nonce and the node's statement (AT40 to AT43).
+"""Creation of the node's own attestation evidence (AT40 to AT43).
+
+The evidence is a quote over the caller's nonce and the node's statement.
 
 The quote covers a hash of the whole statement. Other nodes of the protocol put a text into the
 report data, but it is longer than the 64 bytes available (Q10). That text remains a member of the
@@ -17,7 +19,7 @@ from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.report_data import node_report_data
 
 from ...config.tree import AttestationMode, PlatformSource
-from ...platform.own_quotes import OwnQuotes
+from ...platform.own_quotes import QuoteQueue
 from ...platform.root_secret import secret_origin
 from ...refusal import Refusal
 from ...release_terms import current_release
@@ -30,7 +32,9 @@ _KEY_BINDING = r"xyz.tinycloud.share/tee-key/v1\0"
 
 
 class OwnEvidence(msgspec.Struct, frozen=True, kw_only=True):
-    """The node's evidence about itself, with bytes in lower-case hexadecimal.
+    """The node's own attestation evidence, as sent to clients.
+
+    Bytes are in lower-case hexadecimal.
 
     Attributes:
         mode: `dstack` or `tsm`.
@@ -75,9 +79,9 @@ class OwnEvidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def checked_nonce(given: list[str]) -> str:
-    """Return a request's validated `nonce` parameter, or an empty string if it is absent.
+    """Validate and return the nonce of a request.
 
-    The empty nonce proves no freshness.
+    The result is an empty string if there is none. The empty nonce proves no freshness.
     """
     if len(given) > 1:
         raise Refusal("bad-nonce", "send one nonce")
@@ -91,8 +95,11 @@ def checked_nonce(given: list[str]) -> str:
     return nonce
 
 
-async def own_evidence(services: Services, quotes: OwnQuotes, nonce: str) -> OwnEvidence:
-    """Create a quote over the nonce and the node's statement about itself."""
+async def own_evidence(services: Services, quotes: QuoteQueue, nonce: str) -> OwnEvidence:
+    """Create the node's own attestation evidence for a client's nonce.
+
+    The quote covers the nonce and the node's statement about itself.
+    """
     record = await current_release(services.store)
     statement = NodeStatement(
         node_did=services.keyring.node_did,

@@ -1,4 +1,6 @@
-"""Background fetching of attestation collateral: renewals and new platforms (AT31, AT39).
+"""Background fetching of attestation collateral (AT31, AT39).
+
+Expiring collateral is renewed, and collateral for new platforms is added.
 
 Only the process with the housekeeping lease calls the collateral service. If no collateral is
 stored for the platform of an attestation session, the node refuses the session at once and stores a
@@ -57,7 +59,7 @@ _FIRST_RETRY_S = 60.0
 
 
 async def fetch_due(services: Services) -> bool:
-    """Fetch the most urgent collateral document that is due, if any."""
+    """Fetch the most urgent collateral document, if any is due."""
     source, now = services.collateral_source, services.clock.now()
     if source is None:
         return False
@@ -93,7 +95,7 @@ async def _fetch(services: Services, source: CollateralSource, family: Family) -
         {
             "source": source.name,
             "sha256": fetched.sha256.hex(),
-            "evaluationNumber": fetched.tcb_info.stated.evaluation_number,
+            "evaluationNumber": fetched.tcb_info.members.evaluation_number,
         },
     )
     rules = refresh_rules(services.config.collateral)
@@ -101,22 +103,23 @@ async def _fetch(services: Services, source: CollateralSource, family: Family) -
         services.store, fetched, source=source.name, now=now, rules=rules, beside=(audit,)
     )
     log_event("collateral-refreshed", fmspc=fmspc.hex(), ca=ca, source=source.name, is_new=is_new)
-    if following is not None and following.standard_from - now < WARNED_BEFORE_S:
+    if following is not None and following.becomes_standard_at - now < WARNED_BEFORE_S:
         log_warning(
             "collateral-edition-follows",
             fmspc=fmspc.hex(),
             ca=ca,
             number=following.number,
-            at=int(following.standard_from),
+            at=int(following.becomes_standard_at),
         )
 
 
 def _failed(
     services: Services, family: Family, state: CollateralState, error: AttestationError
 ) -> CollateralState:
-    """Return the refresh state after a failed fetch, with the time of the next attempt (AT31).
+    """Return the state of a collateral document after a failed fetch (AT31).
 
-    The wait for a wish doubles with each failure, up to `collateral.retry_s`.
+    The state contains the time of the next attempt. The wait for a wish doubles with each failure,
+    up to `collateral.retry_s`.
     """
     now, failures = services.clock.now(), state.failures + 1
     wait_s: float = services.config.collateral.retry_s
@@ -141,7 +144,7 @@ def _failed(
 async def request_collateral(
     services: Services, quote: Quote, state: CollateralState | None
 ) -> int | None:
-    """Request collateral for a quote's platform, and return the retry delay in seconds (AT39).
+    """Request the attestation collateral for a quote's platform (AT39).
 
     The wish is recorded only for a platform that is certified under the root. Otherwise a client
     that invents platforms could fill the store and cause requests to the service.
@@ -150,7 +153,8 @@ async def request_collateral(
         quote: parsed; its holder is entitled to attest.
         state: the family's refresh state, read together with the missing document.
     Returns:
-        Seconds. None if this node does not fetch collateral or has too many platform families.
+        The retry delay in seconds. None if this node does not fetch collateral or has too many
+        platform families.
     Raises:
         QuoteRefused: the platform is not certified.
         SpaceError: the store does not answer.
@@ -175,9 +179,10 @@ async def request_collateral(
 
 
 async def report_alarms(services: Services) -> bool:
-    """Report collateral that is expiring, expired, stale or not renewable (AT31).
+    """Report collateral that needs the operator's attention (AT31).
 
-    Each alarm is logged and written to the audit.
+    Such collateral is expiring, expired, stale or not renewable. Each alarm is logged and written
+    to the audit log.
 
     Returns:
         False: nothing more to do at once.

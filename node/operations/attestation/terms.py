@@ -1,4 +1,7 @@
-"""The node's release terms, which owners can read before they grant access (AT59)."""
+"""The conditions under which the node releases keys (AT59).
+
+Owners can read them before they grant access.
+"""
 
 from typing import get_args
 
@@ -20,7 +23,7 @@ _FMSPC_BYTES = 6
 
 
 def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
-    """Parse the Intel platform family in a request's query, or return None if there is none."""
+    """Return the platform family named in a request, or None."""
     if not fmspc and not ca:
         return None
     if len(fmspc) != 1 or len(ca) != 1 or ca[0] not in get_args(PlatformCa):
@@ -31,13 +34,16 @@ def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
     family = lower_hex(fmspc[0], _FMSPC_BYTES)
     if family is None:
         raise Refusal(
-            "request-malformed", hint=f"fmspc is {2 * _FMSPC_BYTES} lower-case hex digits"
+            "request-malformed", hint=f"fmspc must be {2 * _FMSPC_BYTES} lower-case hex digits"
         )
     return family, ca[0]
 
 
 async def terms_of(services: Services, family: Family | None) -> ReleaseTerms:
-    """Return the current release terms, with the state of the collateral for `family`."""
+    """Return the current conditions for key releases.
+
+    They include the state of the collateral for `family`.
+    """
     record = await current_release(services.store)
     terms, root = in_force(services.config.release, record), services.trust_root.sha256
     return ReleaseTerms(

@@ -1,1 +1,4 @@
-"""Operations that register, revoke and list delegations, and that manage an owner's spaces."""
+"""Operations on delegations and on an owner's spaces.
+
+They register, revoke and list delegations, and manage spaces.
+"""

@@ -1,4 +1,7 @@
-"""Registration of delegations, and automatic creation of spaces and networks (wire §3)."""
+"""Registration of delegations (wire §3).
+
+A registration may also create spaces and an encryption network.
+"""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -40,7 +43,7 @@ DEFAULT_NAME = "default"
 
 
 def _network_to_create(services: Services, delegation: Delegation) -> NetworkId | None:
-    """Return the encryption network to create when this delegation is registered, or None.
+    """Return the encryption network to create for a delegation, or None.
 
     TinyCloud's clients sign in with a wallet's delegation that has no parents and grants
     `network.create` on the owner's default network. In modes with automatic hosting, the node
@@ -67,7 +70,9 @@ def _network_commit(
     records: Sequence[Record | None],
     now: float,
 ) -> Commit:
-    """Return a commit that creates a network. The commit is empty if no network is needed.
+    """Return a commit that creates an encryption network.
+
+    The commit is empty if no network is needed.
 
     In mode `permit`, only an admitted owner gets a network, and the commit fails if the owner's
     admission has changed.
@@ -76,15 +81,15 @@ def _network_commit(
         return Commit()
     row, admission = records
     owner, keyring, entropy = delegation.delegator, services.keyring, services.entropy
-    needs_row = services.hosting.needs_row(owner)
-    if row is not None or (needs_row and not is_admitted(admission)):
+    needs_admission = services.hosting.needs_admission(owner)
+    if row is not None or (needs_admission and not is_admitted(admission)):
         return Commit()
     record = create_network(network, now=now, keyring=keyring, entropy=entropy, claimed=False)
     audit = AuditRecord(
         at=now, action="network.created", actor=owner, subject=network.text, token=delegation.cid
     )
     puts = (network_put(network, encode_network(record)), audit_put(audit, entropy=entropy))
-    checks = (check_of(admission_key(owner), admission),) if needs_row else ()
+    checks = (check_of(admission_key(owner), admission),) if needs_admission else ()
     return Commit(puts=puts, checks=checks)
 
 
@@ -103,7 +108,7 @@ class Registration(Struct, frozen=True, gc=False):
 
 
 async def register(services: Services, header: str, *, client: str | None) -> Registration:
-    """Verify the delegation in an `Authorization` header, and store it durably.
+    """Verify and store the delegation in an `Authorization` header.
 
     Repeating the registration of a live delegation returns the current lists of spaces (Q6).
 
@@ -130,14 +135,16 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
 
     done = await until_committed(services, lambda _: _attempt(services, delegation, client))
     if done.stored is not None:
-        services.delegations.remember(done.stored, done.stored.delegation.cid)
+        services.delegations.add(done.stored, done.stored.delegation.cid)
     if done.is_counted:  # wire 5.13
         services.unauthenticated_rates.charge(client, now=services.clock.now())
     return done.answer
 
 
 class _Outcome(Struct, frozen=True, gc=False):
-    """The result of a registration attempt, valid only if its commit succeeds.
+    """The result of an attempt to register a delegation.
+
+    It is valid only if the attempt's commit succeeds.
 
     Attributes:
         answer: the response to the client.
@@ -158,7 +165,7 @@ async def _attempt(
     found = await services.delegations.by_cid([parent.digest for parent in delegation.parents])
     # Most delegations are new, so one read is enough: the revocation marker shows whether the
     # delegation is registered.
-    known = services.delegations.memoize(content)
+    known = services.delegations.cached(content)
     state = await _read_state(services, delegation, client, known, found)
     if known is None and content in state.marks:  # registered, and not in memory yet
         (known,) = await services.delegations.by_content((content,))
@@ -171,7 +178,7 @@ async def _attempt(
 
 
 class _State(Struct, frozen=True):
-    """The stored state and the planned changes for the registration of a delegation."""
+    """The rows and the planned writes of a delegation registration."""
 
     now: float
     marks: Mapping[ContentKey, Marker]
@@ -188,7 +195,7 @@ async def _read_state(
     known: Registered | None,
     found: Sequence[Registered | None],
 ) -> _State:
-    """Read the rows for a registration in one snapshot, and plan its changes."""
+    """Read the rows needed to register a delegation, and plan the writes."""
     now, limits = services.clock.now(), services.config.limits
     contents = (delegation.content_key, *closure_contents((known,) if known else found))
     counters = delegation_usage_keys(delegation.delegator, counted_client(client))
@@ -234,7 +241,7 @@ async def _read_state(
 async def _register_again(
     services: Services, delegation: Delegation, state: _State, known: Registered
 ) -> tuple[Commit, _Outcome]:
-    """Handle the registration of a delegation that is already registered (D4, Q6, Q25).
+    """Repeat the registration of a known delegation (D4, Q6, Q25).
 
     The received encoding may differ from the stored one.
     """
@@ -262,7 +269,7 @@ async def _register_again(
 
 
 def _new_alias(delegation: Delegation, state: _State) -> Commit:
-    """Return a commit that stores another CID for a known delegation (D12).
+    """Return a commit that stores the CID of a delegation's new encoding (D12).
 
     A signer can encode one delegation in any number of ways, each with its own CID, so encodings
     count towards the byte limits.
@@ -277,7 +284,7 @@ def _new_alias(delegation: Delegation, state: _State) -> Commit:
 def _register_new(
     services: Services, delegation: Delegation, state: _State, found: Sequence[Registered | None]
 ) -> tuple[Commit, _Outcome]:
-    """Check a new delegation, and prepare the commit that stores it (D6 to D8)."""
+    """Check a new delegation, and prepare its commit (D6 to D8)."""
     now, hosting, usage, network = state.now, state.hosting, state.usage, state.network
     # raises for an attestation policy that cannot be parsed: ignoring it would grant more
     policies_of(delegation.facts)

@@ -6,8 +6,10 @@ from itertools import groupby
 
 import msgspec
 
+from capabilities.cacao import encode_cacao, header_bytes, header_text, restore_cacao
 from capabilities.chain import Registered
 from capabilities.cids import cid_text
+from capabilities.tokens import Delegation
 
 from .query_filters import Direction
 from .status import Verdict
@@ -18,14 +20,20 @@ _LAST_S = (datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds() - 1
 
 
 class Entries(msgspec.Struct, frozen=True):
-    """The returned part of a list. `truncated` states whether entries were left out."""
+    """A list that may be truncated.
+
+    `truncated` states whether entries were left out.
+    """
 
     shown: Mapping[str, object] | Sequence[object]
     truncated: bool
 
 
 class ListedResource(msgspec.Struct, frozen=True):
-    """The actions granted on one resource, with the conditions of each action."""
+    """The actions that are granted on one resource.
+
+    Each action is listed with its conditions.
+    """
 
     resource: str
     actions: tuple[str, ...]
@@ -33,7 +41,10 @@ class ListedResource(msgspec.Struct, frozen=True):
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """One delegation in a list. The fields after `status` are set only after a revocation."""
+    """One entry in a list of delegations.
+
+    The fields after `status` are set only after a revocation, and `token` only on request.
+    """
 
     cid: str
     direction: Direction
@@ -48,9 +59,12 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     revoked_at: str | None = None
     revoked_by: str | None = None
     revoked_ancestor_cid: str | None = None
+    token: str | None = None
 
 
-def listed_of(stored: Registered, direction: Direction, verdict: Verdict) -> Listed:
+def listed_of(
+    stored: Registered, direction: Direction, verdict: Verdict, *, with_token: bool
+) -> Listed:
     """Return the list entry for a delegation."""
     delegation = stored.delegation
     revoked, ancestor = verdict.revoked, verdict.ancestor
@@ -73,14 +87,25 @@ def listed_of(stored: Registered, direction: Direction, verdict: Verdict) -> Lis
         revoked_at=None if revoked is None else time_text(revoked.at),
         revoked_by=None if revoked is None else revoked.by,
         revoked_ancestor_cid=None if ancestor is None else cid_text(ancestor.cid),
+        token=postable_token(delegation) if with_token else None,
     )
 
 
-def time_text(at: float | None) -> str | None:
-    """Format epoch seconds in UTC as `2026-01-02T03:04:05Z`, with a fraction if there is one.
+def postable_token(delegation: Delegation) -> str:
+    """Return a delegation in a form that can be posted.
 
-    None stays None. Signers may write times outside the calendar; these become its first or last
-    second.
+    A CACAO is in its canonical encoding, a JWT as it was received.
+    """
+    if delegation.form == "ucan":
+        return delegation.header
+    return header_text(encode_cacao(restore_cacao(header_bytes(delegation.header))))
+
+
+def time_text(at: float | None) -> str | None:
+    """Format epoch seconds like `2026-01-02T03:04:05Z`.
+
+    A fraction is kept, and None stays None. Signers may write times outside the calendar; these
+    become its first or last second.
     """
     if at is None:
         return None

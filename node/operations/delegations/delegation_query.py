@@ -1,4 +1,6 @@
-"""Paged lists of the delegations that an account granted and received (wire 5.4).
+"""Paged lists of an account's delegations (wire 5.4).
+
+An account has granted or received them.
 
 The cost of a page depends on its length and not on the size of the account. The index of parties is
 read in order, latest issued first, from the end of the previous page. An account's delegations are
@@ -33,8 +35,8 @@ from spaces.grants.delegations import (
     party_range,
     party_row_key,
     party_rows,
-    place_at,
-    place_of,
+    sort_key_at,
+    sort_key_of,
 )
 from spaces.grants.revocations import marker_keys, marker_of
 from spaces.keyspace import ROLE_FROM, ROLE_TO
@@ -53,6 +55,12 @@ MAX_EXAMINED = 512
 With a filter that matches few delegations, a page may be short or empty although more pages follow.
 """
 
+MAX_TOKEN_BYTES = 1024 * 1024
+"""A page with tokens ends with the delegation whose token reaches this many bytes.
+
+A token has at most 384 KiB, and a page has up to 100 delegations.
+"""
+
 _STEP = 32  # delegations between two iterations of the event loop: some milliseconds
 _LEAST_STEP = 8  # near the end of a page: delegations beyond it are examined for nothing
 
@@ -61,7 +69,7 @@ SCHEMA_VERSION = 2
 
 
 class DelegationPage(Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """A page of an account's delegations."""
+    """A page in a list of delegations."""
 
     schema_version: int
     items: tuple[Listed, ...]
@@ -75,7 +83,9 @@ async def query_delegations(
     *,
     most_examined: int = MAX_EXAMINED,
 ) -> DelegationPage:
-    """Return a page of the delegations of the account that the token names.
+    """Return a page of an account's delegations.
+
+    The token names the account.
 
     The token may be used repeatedly and has no limit on its lifetime, because reading changes
     nothing (I23).
@@ -102,7 +112,7 @@ async def query_delegations(
         (last,) = await services.delegations.by_cid([view.filters.after])
         if last is None:
             raise Refusal("query-refused")
-        position = place_of(last.delegation)
+        position = sort_key_of(last.delegation)
     roles = {"granted": (ROLE_FROM,), "received": (ROLE_TO,), None: (ROLE_FROM, ROLE_TO)}[
         view.filters.direction
     ]
@@ -116,9 +126,10 @@ async def query_delegations(
 
 
 class _View(Struct, frozen=True):
-    """The listed account and the filters of a delegation query.
+    """The account, parties and filters of a query for delegations.
 
     Attributes:
+        account: the owner whose delegations are queried.
         parties: the account and the calling key, without repetition.
     """
 
@@ -127,7 +138,10 @@ class _View(Struct, frozen=True):
     filters: Filters
 
     def direction(self, stored: Registered, members: frozenset[Principal]) -> Direction | None:
-        """Return "granted" or "received", or None for a delegation to hide from the account."""
+        """Classify a delegation as granted or received by the queried account.
+
+        Return None if the delegation is hidden from the account.
+        """
         delegation = stored.delegation
         if delegation.delegator in self.parties:
             return "granted"
@@ -159,7 +173,10 @@ async def _authorised_read(
     position: bytes | None,
     sources: "Sequence[_Source]",
 ) -> None:
-    """Check the token, and read the first page of every index in the same snapshot."""
+    """Check a query's token, and read the first page of every index.
+
+    Both use the same snapshot.
+    """
     roles = (ROLE_FROM, ROLE_TO)
     keys = (
         []
@@ -193,7 +210,10 @@ async def _authorised_read(
 
 
 class _Source(Struct):
-    """A page-by-page reader for an index of delegations, by issuer or recipient."""
+    """A page-by-page reader for an index of delegations.
+
+    The index is by issuer or by recipient.
+    """
 
     principal: Principal
     role: bytes
@@ -207,16 +227,18 @@ class _Source(Struct):
         return party_range(self.principal, self.role, after=self.after, limit=self.step)
 
     def take_in(self, page: Page) -> None:
-        """Add the rows of a page."""
+        """Add the rows of a page to the reader."""
         self.rows.extend(party_rows(page))
         self.more = page.more
-        self.after = self.after if page.last_key is None else place_at(page.last_key)
+        self.after = self.after if page.last_key is None else sort_key_at(page.last_key)
 
 
 async def _merge(
     store: Store, sources: Sequence[_Source]
 ) -> AsyncIterator[tuple[bytes, ContentKey]]:
-    """Yield the delegations in all `sources`, newest first and without duplicates.
+    """Yield the delegations of several indexes, newest first.
+
+    Duplicates are left out.
 
     A delegation is yielded as its position in the index and its content key.
     """
@@ -243,6 +265,7 @@ async def _page(
 ) -> DelegationPage:
     items: list[Listed] = []
     examined, limit = 0, view.filters.limit
+    token_bytes = 0
     position, is_cut = b"", False
     while examined < most_examined and len(items) < limit:
         wanted = min(max(limit - len(items), _LEAST_STEP), _STEP, most_examined - examined)
@@ -257,7 +280,9 @@ async def _page(
             position = at
             if item is not None:
                 items.append(item)
-            if len(items) == limit:
+                token_bytes += len(item.token or "")
+            if len(items) == limit or token_bytes >= MAX_TOKEN_BYTES:
+                limit = len(items)  # the page ends here
                 break
         is_cut = position != step[-1][0]
         await asyncio.sleep(0)  # lets other tasks run
@@ -271,9 +296,10 @@ async def _page(
 async def _list_entries(
     services: Services, view: _View, contents: Sequence[ContentKey]
 ) -> list[Listed | None]:
-    """Return the list entries for the delegations in `contents`, in the same order.
+    """Return one response entry per delegation.
 
-    An entry is None if the account may not see the delegation, or the filters do not match.
+    The order of the delegations is kept. An entry is None if the account may not see the
+    delegation, or the filters do not match.
     """
     found = await services.delegations.by_content(contents)
     signers = (stored.delegation.delegator for stored in found if stored is not None)
@@ -318,4 +344,4 @@ def _item(
     is_revoked = filters.status == "revoked" and verdict.revoked is not None
     if filters.status not in (None, verdict.status) and not is_revoked:
         return None
-    return listed_of(stored, direction, verdict)
+    return listed_of(stored, direction, verdict, with_token=filters.tokens)

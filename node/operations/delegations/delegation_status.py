@@ -1,4 +1,4 @@
-"""Status of one delegation, for callers that may revoke it (wire 5.3).
+"""The status of a delegation, for callers that may revoke it (wire 5.3).
 
 A caller that may revoke a delegation may also ask for its state (W21, W22), with another ability.
 Every other caller gets the same response as for a delegation that does not exist.
@@ -28,7 +28,10 @@ _WORDS: Mapping[str, str] = {"ancestor_revoked": "revoked", "pending": "unavaila
 
 
 class StatusReport(Struct, frozen=True):
-    """The state of one delegation, with the fields in the order of the JSON response."""
+    """The status of one delegation.
+
+    The fields are in the order of the JSON response.
+    """
 
     cid: str
     status: str
@@ -41,7 +44,9 @@ class StatusReport(Struct, frozen=True):
 async def delegation_status(
     services: Services, unverified: UnverifiedInvocation, cid: str
 ) -> StatusReport:
-    """Return the current state of a delegation. A caller that may not revoke it gets `not_found`.
+    """Return the current status of a delegation.
+
+    A caller that may not revoke the delegation gets `not_found`.
 
     The token may be used repeatedly and has no limit on its lifetime, because reading changes
     nothing (I23).

@@ -1,4 +1,7 @@
-"""The filters in the body of `/delegation/query`, which lists delegations (wire 5.4)."""
+"""Filters for lists of delegations (wire 5.4).
+
+They are the body of `/delegation/query`.
+"""
 
 from contextlib import suppress
 from typing import Annotated, Literal, get_args
@@ -23,13 +26,17 @@ Direction = Literal["granted", "received"]
 
 
 class QueryRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The JSON body of a delegation query. A null value counts as absent."""
+    """The JSON body of a delegation query.
+
+    A null value counts as absent.
+    """
 
     direction: Literal["granted", "received", "all"] | None = None
     status: Status | None = None
     space: Annotated[str, Meta(min_length=1)] | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_ITEMS)] | None = None
     cursor: str | None = None
+    tokens: bool | None = None
 
 
 _BAD_CURSOR = "invalid delegation query cursor"
@@ -40,6 +47,7 @@ _REASONS = {
     "space": "space must be a text",
     "limit": f"limit must be between 1 and {MAX_ITEMS}",
     "cursor": _BAD_CURSOR,
+    "tokens": "tokens must be true or false",
 }
 
 
@@ -51,6 +59,7 @@ class Filters(msgspec.Struct, frozen=True):
     space: str | None
     limit: int
     after: Digest | None
+    tokens: bool
 
 
 def parse_filters(body: bytes) -> Filters:
@@ -71,8 +80,11 @@ def parse_filters(body: bytes) -> Filters:
         raise _bad("expected a JSON object") from None
     for name in stated:
         if name not in _REASONS:
-            known = ", ".join(f"`{member}`" for member in _REASONS)
-            raise _bad(f"unknown field `{name}`, expected one of {known}")
+            # Without `tokens`, which only this node knows: existing clients read this text.
+            raise _bad(
+                f"unknown field `{name}`, expected one of `direction`, `status`, `space`, `limit`,"
+                " `cursor`"
+            )
     for name, reason in _REASONS.items():
         try:
             shaped({name: stated.get(name)}, QueryRequest)
@@ -93,6 +105,7 @@ def parse_filters(body: bytes) -> Filters:
         space,
         asked.limit or DEFAULT_ITEMS,
         after,
+        bool(asked.tokens),
     )
 
 
@@ -101,7 +114,10 @@ def _bad(reason: str) -> Refusal:
 
 
 def _after(cursor: str) -> Digest:
-    """Decode a cursor. Return the CID digest of the delegation that ended the previous page."""
+    """Return the CID digest in a page cursor.
+
+    It is that of the last delegation on the previous page.
+    """
     with suppress(UnicodeDecodeError, InvalidIdentifier):
         digest = parse_cid((decode_url(cursor) or b"").decode("ascii")).digest32
         if digest is not None:

@@ -1,4 +1,6 @@
-"""The list of delegations on a space, or one delegation with its ancestors (wire 4.5).
+"""Lists of the delegations on a space (wire 4.5).
+
+A request may ask instead for one delegation with its ancestors.
 
 A list contains the newest delegations. Limits apply to the number examined, the number returned and
 their size, and other tasks run in between. The list is read in steps, so each delegation is
@@ -11,7 +13,6 @@ from contextlib import suppress
 
 import msgspec
 
-from capabilities.cacao import encode_cacao, header_bytes, header_text, restore_cacao
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.chain import MAX_CHAIN_NODES, Marker, Markers, Registered, mentioned_spaces
 from capabilities.cids import ContentKey, cid_text, parse_cid
@@ -26,7 +27,7 @@ from spaces.store.contract import Page, read_page
 from ...refusal import Refusal
 from ...services import Services
 from ..authorise import closure_contents, read_call
-from .delegation_listing import Entries
+from .delegation_listing import Entries, postable_token
 from .root_identity import root_identity
 from .status import status_at
 
@@ -34,14 +35,14 @@ FACT = "capabilitiesReadParams"
 
 
 class GrantFilters(msgspec.Struct, frozen=True):
-    """Filters for a list of the delegations on a space."""
+    """Filters for the delegations on a space."""
 
     direction: str | None = None
     path: str | None = None
     actions: frozenset[str] | None = None
 
     def fit(self, delegation: Delegation, identity: Principal) -> bool:
-        """Return whether a delegation passes every filter."""
+        """Return whether a delegation matches all filters."""
         parties = {"created": delegation.delegator, "received": delegation.delegate}
         if parties.get(self.direction or "", identity) != identity:
             return False
@@ -53,7 +54,10 @@ class GrantFilters(msgspec.Struct, frozen=True):
 
 
 class Chain(msgspec.Struct, frozen=True, tag="chain"):
-    """A request for one delegation and its ancestors. `cid` is untrusted."""
+    """A request for one delegation and its ancestors.
+
+    `cid` is untrusted.
+    """
 
     cid: str = msgspec.field(name="delegation_cid")
 
@@ -63,9 +67,10 @@ class _List(msgspec.Struct, frozen=True, tag="list"):
 
 
 def asked_of(facts: Iterable[Json]) -> GrantFilters | Chain:
-    """Parse the request in a token's facts: for one delegation, or for a filtered list.
+    """Parse the query in a token's facts.
 
-    The first valid query counts. Without one, return filters that match every delegation.
+    It asks for one delegation, or for a filtered list. The first valid query counts. Without a
+    valid query, return filters that match every delegation.
     """
     for fact in facts:
         if isinstance(fact, dict):
@@ -116,8 +121,10 @@ async def read_capabilities(
     *,
     bounds: ListBounds = DEFAULT_BOUNDS,
 ) -> Entries:
-    """Return the delegations on a space. If the token names one delegation, return only this
-    delegation and its ancestors."""
+    """Return the delegations on a space.
+
+    If the token names one delegation, the result is only that delegation and its ancestors.
+    """
     asked = asked_of(invocation.facts)
     newest = (
         () if isinstance(asked, Chain) else (space_grants_range(space, limit=bounds.page_rows),)
@@ -139,7 +146,7 @@ async def _list(
     space: SpaceId,
     page: Page,
 ) -> Entries:
-    """Filter the active delegations on a space, and return the matches.
+    """Return a space's active delegations that match the filters.
 
     Args:
         page: the first page of the space's index of delegations, which has been read already.
@@ -175,7 +182,9 @@ async def _in_force(services: Services, contents: Sequence[ContentKey]) -> list[
 
 
 async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListBounds) -> Entries:
-    """Return a delegation and its ancestors, following only the first parent of each.
+    """Return a delegation and its ancestors.
+
+    Only the first parent of each delegation is followed.
 
     The chain ends before the first delegation that is inactive or does not mention the space.
     """
@@ -204,7 +213,7 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
 
 
 def _is_live(stored: Registered, marks: Markers, now: float) -> bool:
-    """Return whether a delegation is unrevoked and in its time window.
+    """Return whether a delegation is active and not revoked.
 
     Its ancestors are not checked.
     """
@@ -215,10 +224,6 @@ def _is_live(stored: Registered, marks: Markers, now: float) -> bool:
 
 
 def _reported(delegation: Delegation) -> bytes:
-    raw = delegation.header
-    # in a form that can be posted: a CACAO in its canonical encoding, a JWT as received
-    if delegation.form != "ucan":
-        raw = header_text(encode_cacao(restore_cacao(header_bytes(delegation.header))))
     capabilities = [
         {"resource": row.resource.text, "ability": row.ability, "caveats": row.caveats}
         for row in delegation.capabilities
@@ -233,6 +238,6 @@ def _reported(delegation: Delegation) -> bytes:
             for parent in delegation.parents
             if parent.digest is not None
         ],
-        "raw": raw,
+        "raw": postable_token(delegation),
     }
     return msgspec.json.encode(reported)

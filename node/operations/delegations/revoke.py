@@ -1,4 +1,7 @@
-"""Revocation of delegations, and of all delegations that depend on them (wire §5.5)."""
+"""Revocation of delegations (wire §5.5).
+
+It includes all delegations that depend on the revoked ones.
+"""
 
 from capabilities.chain import Marker, judge_revocation
 from capabilities.cids import cid_text
@@ -14,7 +17,7 @@ from ..authorise import closure_contents
 
 
 async def revoke(services: Services, header: str) -> tuple[str, ...]:
-    """Revoke the delegations that a token names.
+    """Revoke the delegations named in a token.
 
     The revocation is durable when this returns. Repeating it has no effect (W24).
 

@@ -1,4 +1,4 @@
-"""The space service, which lists, creates and describes an owner's spaces (wire 4.7).
+"""Operations that list, create and describe an owner's spaces (wire 4.7).
 
 The resource names any space of the owner; the rest of its path names the space in question.
 
@@ -40,7 +40,7 @@ MAX_LISTED = 1000
 
 
 class SpaceEntry(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """The description of a space in a response."""
+    """The JSON description of a space."""
 
     id: str
     name: str
@@ -52,7 +52,10 @@ class SpaceEntry(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"
 
 
 def is_about_spaces(resource: Resource) -> bool:
-    """Return whether a resource has the form `<space>/space`, with or without a trailing slash."""
+    """Return whether a resource has the form `<space>/space`.
+
+    A trailing slash is accepted.
+    """
     return _is_plain(resource) and not resource.path
 
 
@@ -70,7 +73,7 @@ def _is_plain(resource: Resource) -> TypeGuard[SpaceResource]:
 async def list_spaces(
     services: Services, invocation: Invocation, owner: Principal, *, limit: int = MAX_LISTED
 ) -> Entries:
-    """Return at most `limit` of an owner's hosted spaces, sorted by id."""
+    """Return an owner's hosted spaces, sorted by id."""
     call = await read_call(services, invocation, (), (owned_spaces_range(owner, limit=limit),))
     call.require_hosted()
     (page,) = call.pages
@@ -82,7 +85,10 @@ async def list_spaces(
 async def read_space(
     services: Services, invocation: Invocation, owner: Principal, target: str
 ) -> SpaceEntry:
-    """Return the description of the owner's hosted space with this id or name."""
+    """Return the description of one of the owner's hosted spaces.
+
+    `target` is the space's name or id.
+    """
     space = _parse_target(owner, target)
     keys = (
         () if space is None else (space_row_key(space), usage_key(space), override_row_key(space))
@@ -103,9 +109,9 @@ async def read_space(
 
 
 def _parse_target(owner: Principal, target: str) -> SpaceId | None:
-    """Parse the id or name of one of the owner's spaces. Return None for any other text.
+    """Parse the name or id of one of the owner's spaces.
 
-    An id may be percent-encoded once.
+    An id may be percent-encoded once. Return None for any other text.
     """
     for text in (target, unquote(target), SpaceId(owner, target).text):
         with suppress(InvalidIdentifier):

@@ -1,4 +1,6 @@
-"""The state of a registered delegation at a given time.
+"""Rules for the status of a delegation: active, expired or revoked.
+
+The first of these states that applies is reported:
 
     revoked > an ancestor is revoked > expired > not valid yet > active
 
@@ -21,9 +23,9 @@ Status = Literal["revoked", "ancestor_revoked", "expired", "pending", "active"]
 
 
 def status_at(window: Delegation | Registered, now: float) -> Status:
-    """Return whether a delegation's time window is pending, active or expired.
+    """Return a delegation's status: pending, active or expired.
 
-    The window is the delegation's own, or for a `Registered` that of its whole chain.
+    For a `Registered`, the result depends on the time window of its whole chain.
     """
     # I33: expired from the second of its expiry on
     if window.expires_at is not None and now >= window.expires_at:
@@ -34,7 +36,7 @@ def status_at(window: Delegation | Registered, now: float) -> Status:
 
 
 class Verdict(Struct, frozen=True):
-    """The state of a delegation, and the revocation that caused it, if any.
+    """The status of a delegation, with any revocation.
 
     `ancestor` is set if the revocation is an ancestor's.
     """
@@ -51,9 +53,9 @@ def verdict_of(
     *,
     now: float,
 ) -> Verdict:
-    """Return the state of a delegation, and the revocation that caused it, if any.
+    """Return the state of a delegation.
 
-    `window` is as in `status_at`.
+    `window` is the delegation or the `Registered` whose time window counts; see `status_at`.
     """
     own, *above = registered.closure
     revoked = revocation_of(marks.get(own.content_key))

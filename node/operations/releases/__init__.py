@@ -1,5 +1,5 @@
-"""Operations on encryption networks: policies, key releases, receipts and withdrawals.
+"""Operations on encryption networks, key releases and receipts.
 
-`encryption_network.gate` decides on a release. The modules here read what it needs, and write what
-a release records.
+The module `encryption_network.gate` decides on a release. The modules here read the data for its
+decision and write the records of a release.
 """

@@ -1,8 +1,9 @@
-"""Handling of decrypt requests, on a network's route and on `/invoke` (enc 2.7; RL15).
+"""The handling of decrypt requests (enc 2.7; RL15).
 
-Both routes take the same steps: bind token and body to each other, read what the decision depends
-on, ask the gate, make the decision durable, and only then decrypt the key. A token is good for one
-release, on either route: the first read creates its replay record.
+A request arrives on a network's route or on `/invoke`. Both routes take the same steps: bind token
+and body to each other, read what the decision depends on, ask the gate, make the decision durable,
+and only then decrypt the key. A token is good for one release, on either route: the first read
+creates its replay record.
 """
 
 from capabilities.abilities import DECRYPT
@@ -39,9 +40,9 @@ from .release_receipts import NewReceipt, new_receipt
 async def decrypt_on_route(
     services: Services, header: str, *, path_id: str, body: bytes
 ) -> dict[str, Json]:
-    """Respond to a decrypt request on a network's own route (enc 2.7).
+    """Answer a decrypt request on an encryption network's HTTP route (enc 2.7).
 
-    The checks run in the order of the table's rows.
+    The checks run in the order of the table's rows in enc 2.7.
 
     Args:
         header: untrusted text of the `Authorization` header.
@@ -63,7 +64,7 @@ async def decrypt_on_route(
 
 
 def is_about_network(resource: Resource) -> bool:
-    """Return whether a resource has the form of a network id (I6).
+    """Return whether a resource looks like an encryption network's id (I6).
 
     A token with such a resource requests a key. If the id is invalid, the token is refused as a
     decrypt request.
@@ -74,7 +75,7 @@ def is_about_network(resource: Resource) -> bool:
 async def decrypt_invoked(
     services: Services, invocation: Invocation, message: Message
 ) -> dict[str, Json]:
-    """Respond to a decrypt request on `/invoke`.
+    """Answer a decrypt request on the HTTP route `/invoke`.
 
     Its token has already passed rows 1 and 3.
     """
@@ -135,7 +136,7 @@ async def _decrypt(
 def _release_audit(
     services: Services, call: Call, permit: ReleasePermit, receipt: NewReceipt
 ) -> Put:
-    """Create the audit record for an authorised key release.
+    """Create the audit record of an authorised key release.
 
     The record is durable before the key is decrypted. It contains the SHA-256 of the receipt in
     hex, so that the hash chain of the audit log also covers receipts (RC8).
@@ -162,9 +163,9 @@ def _release_audit(
 async def _record_refusal(
     services: Services, call: Call, refusal: ReleaseRefused | RequestError
 ) -> None:
-    """Write an audit record with the full cause of a refused decrypt request (RL14).
+    """Write an audit record about a refused decrypt request (RL14).
 
-    The caller learns only a coarse cause.
+    The record contains the full cause; the caller learns only a coarse cause.
     """
     detail: dict[str, Json]
     if isinstance(refusal, ReleaseRefused):

@@ -1,4 +1,4 @@
-"""Management of encryption networks: create, describe and revoke (enc 2.5, 2.6, 2.8)."""
+"""Operations that create, describe and revoke encryption networks (enc 2.5, 2.6, 2.8)."""
 
 from collections.abc import Sequence
 
@@ -44,13 +44,13 @@ from spaces.store.contract import Check, Commit, Record, ReplayRecord, check_of,
 from ...refusal import Refusal
 from ...services import Services
 from ..attempts import until_committed
-from ..authorise import Call, admit_signed, read_call
+from ..authorise import Call, admit_signed, read_call, refuse_after_restore
 
 
 async def read_descriptor(
     services: Services, path_id: str, nonces: Sequence[str]
 ) -> dict[str, Json]:
-    """Return the public JSON description of a network (EN28).
+    """Return the public description of an encryption network (EN28).
 
     The node signs the description if the request contains a nonce. Revoked networks have a
     description as well.
@@ -75,7 +75,7 @@ async def read_descriptor(
 
 
 async def read_well_known(services: Services, name: str, owner_did: str | None) -> dict[str, Json]:
-    """Return the flat JSON record of an owner's network (enc-W13).
+    """Return an encryption network's record as a flat JSON object (enc-W13).
 
     The owner's DID is required.
     """
@@ -92,9 +92,10 @@ async def _read(services: Services, network: NetworkId) -> NetworkRecord:
 async def create(
     services: Services, header: str, body: bytes, *, client: str | None
 ) -> dict[str, Json]:
-    """Create a network, or claim the network if a sign-in has already created it (enc 2.5, EN31).
+    """Create an encryption network for its owner (enc 2.5, EN31).
 
-    A network can be claimed once. Claiming does not change the network's description.
+    If a sign-in has already created the network, the network is claimed instead. A network can be
+    claimed once. Claiming does not change the network's description.
 
     Args:
         header: untrusted text of the `Authorization` header.
@@ -130,7 +131,7 @@ async def create(
 
 
 async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, ...]:
-    """Reject a new network whose owner is not admitted (EN32).
+    """Check that the owner of a new network may use this node (EN32).
 
     Returns:
         Conditions that fail the commit if the owner's admission has changed. Empty if this owner
@@ -140,7 +141,7 @@ async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, 
         ChainError: `action-unauthorized`, the owner is not admitted.
     """
     owner = principal_of(network.owner)
-    if not services.hosting.needs_row(owner):  # ST13
+    if not services.hosting.needs_admission(owner):  # ST13
         return ()
     admission = await read_row(services.store, admission_key(owner))
     if not is_admitted(admission):  # ST14
@@ -149,9 +150,9 @@ async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, 
 
 
 async def revoke(services: Services, header: str, path_id: str) -> None:
-    """Revoke a network permanently (enc 2.8).
+    """Revoke an encryption network permanently (enc 2.8).
 
-    Repeating it has no effect.
+    A repeated request has no effect.
     """
     invocation = _admitted(services, parse_invocation(header))
 
@@ -173,8 +174,7 @@ def _admitted(services: Services, unverified: UnverifiedInvocation) -> Invocatio
 
 
 class _Write(Struct, frozen=True):
-    """A checked request to create or revoke a network, with its replay record and the network's
-    stored row."""
+    """A verified request to create or revoke an encryption network."""
 
     call: Call
     replay_record: ReplayRecord
@@ -191,9 +191,9 @@ async def _bind_write(
     *,
     records_use: bool,
 ) -> _Write:
-    """Check that a token is for `network`, use up the nonce, and read the network's row.
+    """Verify a request to create or revoke an encryption network.
 
-    The nonce stays used even if the request fails afterwards.
+    The token's nonce is used up, and stays used even if the request fails afterwards.
     """
     invocation, node_did = call.invocation, services.keyring.node_did
     # rows 7 to 16
@@ -205,7 +205,10 @@ async def _bind_write(
         admin_nonce_key(invocation, nonce), expires_at=ends_at, max_lifetime_s=MAX_LIFETIME_S
     )
     for replay_record in replay_records if records_use else ():  # row 17
-        if (await services.store.read(replay_record=replay_record)).is_first_use is False:
+        snapshot = await services.store.read(replay_record=replay_record)
+        if snapshot.is_use_unknown:
+            await refuse_after_restore(services, replay_record)
+        if snapshot.is_first_use is False:
             raise RequestError("nonce-used")
     row = await read_row(services.store, network_row_key(network))
     return _Write(
@@ -223,7 +226,7 @@ def _plan(
     action: str,
     checks: tuple[Check, ...] = (),
 ) -> tuple[Commit, dict[str, Json]]:
-    """Prepare the commit that stores a network's record.
+    """Prepare the commit that stores an encryption network.
 
     Returns:
         The commit, and the network's public JSON description.

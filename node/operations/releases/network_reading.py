@@ -1,4 +1,4 @@
-"""Access checks for reading a network's policy and receipts (RC14, RL20)."""
+"""Checks of tokens for accessing an encryption network's policy and receipts (RC14, RL20)."""
 
 from capabilities.resources import NetworkId, network_of
 from capabilities.tokens import Invocation
@@ -14,7 +14,9 @@ from ..authorise import admit_token, check_unbound
 def admitted_for_network(
     services: Services, header: str, path_id: str, ability: str
 ) -> tuple[Invocation, NetworkId]:
-    """Parse and check a token. Its only capability must be `ability` on the network in the URL.
+    """Verify a token for requests to an encryption network.
+
+    Its only capability must be `ability` on the network in the URL.
 
     Args:
         header: untrusted text of the `Authorization` header: a UCAN to this node.
@@ -43,15 +45,17 @@ def admitted_for_network(
 def admitted_reader(
     services: Services, header: str, path_id: str, ability: str
 ) -> tuple[Invocation, NetworkId]:
-    """Parse and check a token for reading a network's policy or receipts. Reject a token that is
-    bound to another route."""
+    """Verify a token for reading an encryption network's policy or receipts.
+
+    A token that is bound to another route is rejected.
+    """
     invocation, network = admitted_for_network(services, header, path_id, ability)
     check_unbound(invocation)  # T12: a token signed to change a policy must not read one
     return invocation, network
 
 
 def known_network(row: Record | None) -> NetworkRecord:
-    """Decode a network's row, or refuse the request if there is no such network.
+    """Decode the stored row of an encryption network.
 
     Raises:
         Refusal: `network-unknown`, the row is absent.

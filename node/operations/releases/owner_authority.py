@@ -1,10 +1,10 @@
-"""Owner authority: whether a request comes from a network's owner or from a delegate (IP1, IP2).
+"""The check that distinguishes an encryption network's owner from a delegate (IP1, IP2).
 
 This module reads the rows; the rules are in `capabilities.sign_ins`.
 
 Example:
     call = await read_call(services, invocation)
-    authority = await read_owner_authority(services, call, owner)
+    authority = await decide_owner_authority(services, call, owner)
 """
 
 from collections.abc import Collection, Sequence
@@ -29,8 +29,10 @@ A client that keeps its key replaces its sign-in when it renews it.
 """
 
 
-async def read_owner_authority(services: Services, call: Call, owner: Principal) -> OwnerAuthority:
-    """Determine whether the caller is the owner or a delegate.
+async def decide_owner_authority(
+    services: Services, call: Call, owner: Principal
+) -> OwnerAuthority:
+    """Read from the store whether the caller owns an encryption network.
 
     A caller with a session key that the owner's wallet signed in counts as the owner. Sign-ins are
     read only if the cited delegations are not enough to decide.
@@ -59,7 +61,7 @@ async def read_owner_authority(services: Services, call: Call, owner: Principal)
 async def _links(
     services: Services, contents: Sequence[ContentKey]
 ) -> dict[ContentKey, Registered]:
-    """Load delegations by content key. Return the ones that are stored.
+    """Load delegations by their content keys.
 
     Missing delegations are left out; the gate detects this itself.
     """
@@ -74,7 +76,7 @@ async def _links(
 async def _sessions(
     services: Services, owner: Principal, holders: Collection[Principal]
 ) -> dict[ContentKey, Registered]:
-    """Return the owner's sign-ins whose session key is one of `holders`."""
+    """Return the owner's sign-ins for the given session keys."""
     limit = _MOST_SESSIONS // len(holders)
     ranges = [sessions_range(owner, holder, limit=limit) for holder in sorted(holders)]
     pages = (await services.store.read(ranges=ranges)).pages

@@ -1,10 +1,11 @@
-"""Changes that only a network's owner may make: policy and withdrawals (RL17, RL20, RC22).
+"""Changes that only an encryption network's owner may make (RL17, RL20, RC22).
 
-Both work in the same way: the caller sends a token for exactly this change, and the node replaces
-the network's record and writes an audit record. The caller must be the owner "in person": it uses
-the owner's own key, or a live session that the owner's wallet signed. A delegate may never write a
-policy, whatever was granted to it, because it could approve itself. Neither may a DID in which the
-owner or the operator has withdrawn trust (RC31).
+These are changes to the policy and withdrawals of trust. Both work in the same way: the caller
+sends a token for exactly this change, and the node replaces the network's record and writes an
+audit record. The caller must be the owner "in person": it uses the owner's own key, or a live
+session that the owner's wallet signed. A delegate may never write a policy, whatever was granted to
+it, because it could approve itself. Neither may a DID in which the owner or the operator has
+withdrawn trust (RC31).
 """
 
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from ...services import Services
 from ..attempts import until_committed
 from ..authorise import read_call
 from .network_reading import admitted_for_network, admitted_reader, known_network
-from .owner_authority import read_owner_authority
+from .owner_authority import decide_owner_authority
 
 
 async def change_in_person(
@@ -43,9 +44,9 @@ async def change_in_person(
     detail: bytes,
     in_person: str,
 ) -> None:
-    """Change a network's record at the owner's request. Requests from delegates are refused.
+    """Change an encryption network's record at the owner's own request.
 
-    The change is effective for the next release.
+    Requests from delegates are refused. The change is effective for the next release.
 
     Args:
         header: untrusted text of the `Authorization` header: a UCAN to this node.
@@ -73,7 +74,7 @@ async def change_in_person(
     if facts != [expected]:
         raise Refusal(
             "session-not-bound",
-            hint="put one fact into the token: type, targetNode, networkId and the body's hash",
+            hint="put one fact with type, targetNode, networkId and the body's hash into the token",
         )
 
     async def attempt(is_first: bool) -> tuple[Commit, None]:
@@ -83,7 +84,7 @@ async def change_in_person(
         record = known_network(row)
         if listed is None or listed.value is None:
             raise RecordDamaged("the store has no list of withdrawn code, backends and evidence")
-        marks = (await read_owner_authority(services, call, record.owner)).in_person
+        marks = (await decide_owner_authority(services, call, record.owner)).in_person
         # RC31: the owner's and the operator's withdrawals
         withdrawn = (record.withdrawals, decode_withdrawals(listed.value))
         if marks is None or any(entry.names_any((invocation.invoker,)) for entry in withdrawn):
@@ -103,9 +104,9 @@ async def change_in_person(
 
 
 async def set_policy(services: Services, header: str, *, path_id: str, body: bytes) -> None:
-    """Replace the owner's policy for a network. A body of `null` removes the policy.
+    """Replace the owner's policy for an encryption network.
 
-    The change is effective for the next release.
+    A body of `null` removes the policy. The change is effective for the next release.
     """
     value = read_body(body, max_bytes=MAX_POLICY_BYTES)
     policy = None if value is None else parse_policy(value)
@@ -123,7 +124,7 @@ async def set_policy(services: Services, header: str, *, path_id: str, body: byt
 
 
 async def read_policy(services: Services, header: str, *, path_id: str) -> Policy | None:
-    """Return the owner's policy for a network, or None if none is set (RL20).
+    """Return the owner's policy for an encryption network, or None (RL20).
 
     The caller needs the ability `SET_POLICY`.
     """

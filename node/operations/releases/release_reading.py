@@ -1,4 +1,4 @@
-"""Input data for key-release decisions (RL12).
+"""The input data of key-release decisions (RL12).
 
 `encryption_network.gate` decides on plain values, which this module reads: the network with its
 owner's policy and withdrawals, the release record, the operator's withdrawals, the evidence for the
@@ -39,7 +39,7 @@ from ...release_terms import in_force
 from ...services import Services
 from ..authorise import Call
 from ..values.sealed_values import is_stored_at, key_digest
-from .owner_authority import read_owner_authority
+from .owner_authority import decide_owner_authority
 
 _RECEIVER_KEY_BYTES = 32
 _MOST_EVIDENCE = 512
@@ -60,7 +60,7 @@ _PATHS_AT_ONCE = 16
 def release_keys(
     network: NetworkId, invoker: Principal, receiver_public_key: bytes | None
 ) -> tuple[bytes, ...]:
-    """Return the keys of the rows to read before a decrypt request is checked.
+    """Return the database keys of the first rows read for a decrypt request.
 
     `read_release` reads further rows, whose keys depend on these.
     """
@@ -73,7 +73,7 @@ def release_keys(
 async def read_release(
     services: Services, call: Call, keys: Sequence[bytes], bound: BoundDecrypt
 ) -> ReleaseRequest:
-    """Check a decrypt request, and read the data that the release decision needs.
+    """Check a decrypt request, and read the rows that decide its outcome.
 
     Args:
         call: read with `keys`.
@@ -98,7 +98,7 @@ async def read_release(
         # RC21: an absent row must not count as an empty list, or deleting it would undo withdrawals
         raise RecordDamaged("the store has no list of withdrawn code, backends and evidence")
     release_record = in_force(services.config.release, decode_release_record(_value(record_row)))
-    owner = await read_owner_authority(services, call, checked.network.owner)
+    owner = await decide_owner_authority(services, call, checked.network.owner)
     policies = policies_in_force(checked.network.policy, release_record, owner.facts.links.values())
     paths = paths_in_force(policies)
     evidence, evidence_row = None, None
@@ -131,9 +131,9 @@ def _value(record: Record) -> bytes:
 async def _newest_evidence(
     services: Services, invoker: Principal
 ) -> tuple[Evidence | None, RowStamp | None]:
-    """Return the newest evidence of `invoker`, preferring evidence in mode `signed` (RL7).
+    """Return the invoker's newest attestation evidence (RL7).
 
-    Evidence in mode `signed` is valid for every receiver key.
+    Evidence in mode `signed` takes precedence, because it is valid for every receiver key.
     """
     # Choose the newest evidence of mode `signed`. If there is none, take the newest of all, which
     # the gate refuses because of its receiver key.
@@ -149,7 +149,7 @@ async def _newest_evidence(
 async def _key_paths(
     services: Services, checked: CheckedDecrypt, policy_paths: frozenset[str]
 ) -> Mapping[str, RowStamp]:
-    """Find the paths in `policy_paths` at which the requested wrapped key is stored.
+    """Find the paths at which the requested wrapped key is stored.
 
     The result maps each such path to the key and version stamp of its row.
 

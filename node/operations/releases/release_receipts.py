@@ -1,4 +1,4 @@
-"""Key-release receipts: creation, storage and retrieval (RC7 to RC10, RC13 to RC15).
+"""Creation, storage and retrieval of key-release receipts (RC7 to RC10, RC13 to RC15).
 
 The receipt and the documents that it refers to are written in the release's own commit, so that
 they are durable before the key leaves the node. Documents that are stored already are not written
@@ -20,8 +20,8 @@ from spaces.documents.evidence import evidence_row_key
 from spaces.documents.network_rows import network_row_key
 from spaces.documents.receipt_rows import (
     PLACE_BYTES,
+    cited_document_puts,
     document_span,
-    document_use_puts,
     document_use_row_key,
     evidence_inputs_of,
     receipt_put,
@@ -43,9 +43,10 @@ _SHA256_BYTES = 32
 async def missing_documents(
     services: Services, documents: Sequence[bytes], *, kept: Sequence[bytes] = ()
 ) -> tuple[Put, ...]:
-    """Prepare to store a receipt's documents, or to retain stored ones for longer (RC26).
+    """Return the writes that store a receipt's supporting documents (RC26).
 
-    Documents whose use is already recorded for the current retention period need no row.
+    Documents that are stored already are retained for longer. Documents whose use is already
+    recorded for the current retention period need no row.
 
     Args:
         documents: whole documents.
@@ -67,13 +68,13 @@ async def missing_documents(
             put
             for digest in unnoted
             if digest in found
-            for put in document_use_puts(found[digest], now=now)
+            for put in cited_document_puts(found[digest], now=now)
         ]
     )
 
 
 async def _stored_values(services: Services, keys: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Read the rows in `keys`, and return the values that exist, keyed by digest.
+    """Return the stored documents, keyed by digest.
 
     Args:
         keys: maps each digest to a row key.
@@ -87,7 +88,7 @@ async def _stored_values(services: Services, keys: Mapping[bytes, bytes]) -> dic
 
 
 class NewReceipt(Struct, frozen=True, gc=False):
-    """A signed receipt for a key release, ready to be stored.
+    """A signed key-release receipt that is not stored yet.
 
     Attributes:
         puts: the rows that the release's commit has to write.
@@ -153,7 +154,7 @@ def _receipt(services: Services, permit: ReleasePermit, judged: QuoteVerdict | N
 async def _judged(
     services: Services, evidence: Evidence, record: bytes
 ) -> tuple[QuoteVerdict, list[bytes]]:
-    """Return the verdict on evidence, and the documents that support it.
+    """Return the verdict on attestation evidence, with the supporting documents.
 
     The caller stores the documents that are not stored yet.
     """
@@ -184,7 +185,10 @@ async def _judged(
 
 
 class ReceiptPage(Struct):
-    """A page of receipts, oldest first. `after` is null on the last page."""
+    """A page of key-release receipts, oldest first.
+
+    `after` is null on the last page.
+    """
 
     receipts: tuple[Raw, ...]
     after: str | None
@@ -193,7 +197,7 @@ class ReceiptPage(Struct):
 async def read_receipts(
     services: Services, header: str, *, path_id: str, after: str
 ) -> ReceiptPage:
-    """Return a page of a network's key-release receipts (RC14).
+    """Return one page of an encryption network's key-release receipts (RC14).
 
     The caller must be the network's owner or an authorised delegate of the owner.
 
@@ -221,9 +225,10 @@ async def read_receipts(
 
 
 async def read_document(services: Services, header: str, *, path_id: str, digest: str) -> bytes:
-    """Return the document with this SHA-256, such as a policy or quote named in receipts (RC15).
+    """Return a document cited in key-release receipts (RC15).
 
-    Digests cannot be guessed, so asking for one proves access to a receipt.
+    The document is a policy or a quote, for example. Digests cannot be guessed, so asking for one
+    proves access to a receipt.
 
     Args:
         header: as for `read_receipts`.
@@ -237,7 +242,7 @@ async def read_document(services: Services, header: str, *, path_id: str, digest
     invocation, network = admitted_reader(services, header, path_id, READ_RECEIPTS)
     sha256 = lower_hex(digest, _SHA256_BYTES)
     if sha256 is None:
-        raise Refusal("request-malformed", hint="a digest is 64 lower-case hex digits")
+        raise Refusal("request-malformed", hint="the digest must be 64 lower-case hex digits")
     call = await read_call(services, invocation, (network_row_key(network), document_key(sha256)))
     of_network, row = call.records
     known_network(of_network)
@@ -247,7 +252,10 @@ async def read_document(services: Services, header: str, *, path_id: str, digest
 
 
 def lower_hex(text: str, size_bytes: int) -> bytes | None:
-    """Decode lower-case hexadecimal digits, or return None for any other string."""
+    """Decode a string of lower-case hexadecimal digits.
+
+    Return None for any other string.
+    """
     if len(text) != 2 * size_bytes or set(text) - set("0123456789abcdef"):
         return None
     return bytes.fromhex(text)

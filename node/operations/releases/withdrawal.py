@@ -1,8 +1,8 @@
-"""Withdrawal of trust in code, backends or evidence, which stops key releases (RC20 to RC24).
+"""Withdrawal of trust in code, backends or evidence (RC20 to RC24).
 
-An owner withdraws trust for one network, the operator for all networks. Withdrawals are stored in
-rows that every release reads and whose stamps its commit checks. So a withdrawal that was
-acknowledged before a release is durable takes precedence.
+A withdrawal stops key releases. An owner withdraws trust for one network, the operator for all
+networks. Withdrawals are stored in rows that every release reads and whose stamps its commit
+checks. So a withdrawal that was acknowledged before a release is durable takes precedence.
 """
 
 from capabilities.clock_and_entropy import Entropy
@@ -77,7 +77,7 @@ async def withdraw_for_network(
 async def withdraw_everywhere(
     store: Store, entry: Withdrawals, *, now: float, entropy: Entropy
 ) -> Withdrawals:
-    """Withdraw trust in code, backends or evidence for all networks of the node (RC21).
+    """Withdraw trust in code, backends or evidence on the whole node (RC21).
 
     From the next release on, no keys are released to this code, to these backends, or on this
     evidence.
@@ -119,7 +119,10 @@ async def withdraw_everywhere(
 
 
 def withdrawals_json(listed: Withdrawals) -> dict[str, Json]:
-    """Return a list of withdrawals as JSON with sorted entries."""
+    """List in JSON the code, DIDs and evidence that are no longer trusted.
+
+    The entries are sorted.
+    """
     return {
         "measurements": [entry.hex() for entry in sorted(listed.measurements)],
         "dids": [*sorted(listed.dids)],

@@ -1,1 +1,1 @@
-"""Operations that store, read and share values, and that manage quotas and admitted owners."""
+"""Operations on stored values, storage quotas and the list of admitted owners."""

@@ -1,4 +1,4 @@
-"""Quota administration: the storage limits and the usage of spaces (wire §5.12).
+"""Administration of the storage limits of spaces (wire §5.12).
 
 A limit is a row of the store, so it survives restarts and applies on every worker and machine from
 the next write on.
@@ -29,7 +29,7 @@ MAX_OVERRIDES = 10_000
 
 
 class QuotaView(msgspec.Struct, frozen=True):
-    """The storage limits and the usage of one space."""
+    """The storage limits and the current usage of one space."""
 
     space_id: str
     override_bytes: int | None
@@ -38,8 +38,10 @@ class QuotaView(msgspec.Struct, frozen=True):
 
 
 class AllOverrides(msgspec.Struct, omit_defaults=True):
-    """The storage limits that the operator has set for spaces, and the default limit.
-    Null means that there is no limit."""
+    """The storage limits that the operator has set for individual spaces.
+
+    A limit of null means that the space is not limited.
+    """
 
     overrides: Mapping[str, int]
     default_limit_bytes: int | None
@@ -47,13 +49,13 @@ class AllOverrides(msgspec.Struct, omit_defaults=True):
 
 
 async def all_overrides(store: Store, config: Config) -> AllOverrides:
-    """Return the storage limits that the operator has set for spaces, and the default limit."""
+    """Return the storage limits that the operator has set for individual spaces."""
     limits, more = await read_overrides(store, limit=MAX_OVERRIDES)
     return AllOverrides(limits, quota_policy(config).default_bytes, more)
 
 
 async def show_quota(store: Store, config: Config, space_text: str) -> QuotaView:
-    """Return a space's limits and usage."""
+    """Return the storage limits and the current usage of a space."""
     space = valid_space(space_text)
     keys = (override_row_key(space), usage_key(space), space_row_key(space))
     override, usage, hosted = (await store.read(keys)).records
@@ -75,9 +77,10 @@ async def set_quota(
     now: float,
     entropy: Entropy,
 ) -> QuotaView:
-    """Set the storage limit of one space, or remove it if `limit_bytes` is None.
+    """Set or remove the storage limit of one space.
 
-    The change is durable when this returns, and is recorded in the audit log.
+    Pass None to remove the limit. The change is durable when this returns, and is recorded in the
+    audit log.
     """
     space = valid_space(space_text)
     record = AuditRecord(

@@ -1,7 +1,8 @@
-"""Admission of owners, for nodes that host only admitted owners (mode `permit`, ST14).
+"""Administration of the owners who may create spaces (ST14).
 
-A change is effective everywhere at once: every operation that hosts a space reads the owner's row,
-and its commit requires the row unchanged.
+In mode `permit`, a node hosts only the spaces of admitted owners. A change is effective everywhere
+at once: every operation that hosts a space reads the owner's row, and its commit requires the row
+unchanged.
 """
 
 from capabilities.clock_and_entropy import Entropy
@@ -17,12 +18,10 @@ _TRIES = 8
 async def change_admission(
     store: Store, owner: Principal, *, admits: bool, now: float, entropy: Entropy
 ) -> bool:
-    """Admit or remove an owner, and return whether anything changed.
+    """Allow or forbid an owner to create spaces on this node.
 
-    The node hosts no new spaces of a removed owner.
-
-    The change and its audit record are durable when this returns. Hosted spaces stay hosted,
-    and remain accessible to everyone whom their owner granted access.
+    Return whether anything changed. Hosted spaces stay hosted, and remain accessible to everyone
+    whom their owner granted access. The change and its audit record are durable when this returns.
     """
     action = "owner.admitted" if admits else "owner.removed"
     audit = AuditRecord(at=now, action=action, actor="operator", subject=owner)

@@ -1,4 +1,4 @@
-"""The option headers of KV calls, which set preconditions and limits (I9, wire 4.4.5)."""
+"""Parsing of the HTTP headers that set preconditions and limits (I9, wire 4.4.5)."""
 
 import re
 from collections.abc import Container, Mapping
@@ -21,7 +21,7 @@ _POSITIVE = re.compile(r"\+?0{0,64}[1-9][0-9]{0,18}")
 
 
 class Options(Struct, frozen=True, gc=False):
-    """The parsed option headers of one call."""
+    """The preconditions and limits of one request."""
 
     create_only: bool = False
     replace_etag: str | None = None
@@ -36,7 +36,7 @@ NO_OPTIONS = Options()
 
 
 def asks(headers: Container[str]) -> bool:
-    """Return whether a request has any headers that set KV options, such as `If-Match`.
+    """Return whether a request has precondition or limit headers.
 
     Header names are compared without regard to case.
     """
@@ -54,7 +54,7 @@ def asks(headers: Container[str]) -> bool:
 def parse_options(
     headers: Mapping[str, str], *, reads: int, puts: int, deletes: int, is_form: bool
 ) -> Options:
-    """Parse the option headers of a call.
+    """Parse the headers that set preconditions and limits.
 
     The meaning of a condition depends on how many operations of each kind the token requests, and
     on whether the body is a form.
@@ -111,7 +111,10 @@ def parse_options(
 
 
 def matches_weakly(header: str | None, etag: str) -> bool:
-    """Return whether an `If-None-Match` header matches an entity tag by weak comparison."""
+    """Return whether an `If-None-Match` header matches an entity tag.
+
+    Tags are compared weakly (RFC 9110).
+    """
     if header is None:
         return False
     tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]

@@ -1,4 +1,4 @@
-"""Batch operations: store or read several values with one token (wire §4.4.6, §4.4.7, Q3, Q22).
+"""Operations that store or read several values at once (wire §4.4.6, §4.4.7, Q3, Q22).
 
 A batch write is a single commit, which stores all of the values or none (M5). A batch read uses a
 single snapshot.
@@ -22,14 +22,17 @@ MAX_BATCH_READ_BYTES = 64 * 1024 * 1024
 
 
 class BatchWritten(Struct, frozen=True):
-    """The paths that a batch write stored, in the order of the token's capabilities."""
+    """The paths of all values stored by a request.
+
+    They are in the order of the token's capabilities.
+    """
 
     written: tuple[str, ...]
     count: int
 
 
 async def put_all(request: Request) -> BatchWritten:
-    """Store the values of a batch in one commit. See `put_values`.
+    """Store several values in one commit.
 
     Raises:
         Refusal: `bad-option`, the parts do not match the paths in the token.
@@ -37,12 +40,12 @@ async def put_all(request: Request) -> BatchWritten:
             rows (ST6).
         Errors of `put_values` and the message.
     """
-    message, paths = request.message, tuple(step.path for step in request.steps)
+    message, paths = request.message, tuple(target.path for target in request.targets)
     signed = frozenset(paths)
     parts = multipart_parts(message.pieces(), boundary_of(message.headers["Content-Type"]))
 
     async def receive(staging: Staging, admitted: PutReading) -> list[Write]:
-        """Receive the parts of the body, exactly one for each path in the token."""
+        """Receive one part of the body for each path in the token."""
         found: dict[str, Write] = {}
         inline_bytes = received_bytes = 0
         async for part in parts:
@@ -71,13 +74,17 @@ async def put_all(request: Request) -> BatchWritten:
         return [found[path] for path in paths]
 
     await put_values(
-        request, paths, receive, subject=f"{request.step.space.text}/kv", detail=paths_detail(paths)
+        request,
+        paths,
+        receive,
+        subject=f"{request.target.space.text}/kv",
+        detail=paths_detail(paths),
     )
     return BatchWritten(paths, len(paths))
 
 
 class BatchFound(Struct, frozen=True, gc=False):
-    """The values that a batch read found.
+    """The result of reading several values.
 
     Attributes:
         items: the paths in the order of the token's capabilities (Q22), each with the row that
@@ -90,7 +97,7 @@ class BatchFound(Struct, frozen=True, gc=False):
 
 
 async def read_all(request: Request, *, bodies: bool) -> BatchFound:
-    """Return the values at several paths from one snapshot, in the order of the request (Q22).
+    """Read several values from one snapshot (Q22).
 
     Args:
         request: gets or metadata reads; its size limit applies to each value.
@@ -100,7 +107,7 @@ async def read_all(request: Request, *, bodies: bool) -> BatchFound:
             values together exceed the limit of one response.
         Errors of `read_call`.
     """
-    keys = [head_key(step.space, step.path) for step in request.steps]
+    keys = [head_key(target.space, target.path) for target in request.targets]
     call = await read_call(request.services, request.invocation, keys)
     call.require_hosted()
     heads = [head_of(record, key=key) for record, key in zip(call.records, keys, strict=True)]
@@ -113,5 +120,6 @@ async def read_all(request: Request, *, bodies: bool) -> BatchFound:
         if sum(sizes) > MAX_BATCH_READ_BYTES:
             raise Refusal("batch-too-large", sum(sizes), MAX_BATCH_READ_BYTES)
     return BatchFound(
-        tuple([(step.path, head) for step, head in zip(request.steps, heads, strict=True)]), bodies
+        tuple([(target.path, head) for target, head in zip(request.targets, heads, strict=True)]),
+        bodies,
     )

@@ -1,4 +1,4 @@
-"""Shared steps of value writes: authorisation, checks and commit (wire §4.4.3, §4.4.6, §4.4.8).
+"""The shared steps of operations that write values (wire §4.4.3, §4.4.6, §4.4.8).
 
 A write is authorised before any of its body is stored. A large body takes time to arrive, so the
 write is authorised again afterwards. In any case the commit fails if a row that the decision
@@ -35,13 +35,13 @@ _FRESH_S = 1.0
 
 
 def quota_exceeded(used_bytes: int, limit_bytes: int) -> Refusal:
-    """Return the error for a write that exceeds the space's quota."""
+    """Return the error for a write that exceeds the storage quota."""
     code = "quota-exceeded" if used_bytes >= limit_bytes else "value-exceeds-quota"
     return Refusal(code, used_bytes, limit_bytes)
 
 
 class PutReading(Struct, frozen=True, gc=False):
-    """A snapshot for checking a write: old values, and the space's usage and limit.
+    """A snapshot of the rows that a write is checked against.
 
     Attributes:
         call: the authorised call; its records begin with the rows of the values, in the order of
@@ -66,7 +66,7 @@ class PutReading(Struct, frozen=True, gc=False):
     hosting: HostingPlan
 
     def require_free_space(self, declared_bytes: int) -> None:
-        """Refuse a request whose declared body size exceeds the space's free quota (M51).
+        """Check that a request's declared body size fits the quota (M51).
 
         A full space accepts no further value, not even an empty one. Existing values may be
         replaced by values that are no larger in total.
@@ -79,14 +79,14 @@ class PutReading(Struct, frozen=True, gc=False):
             raise quota_exceeded(self.used_bytes, self.limit_bytes or 0)
 
     def check_received(self, received_bytes: int) -> None:
-        """Refuse the request if the received bytes exceed the space's remaining quota (M51)."""
+        """Check that the bytes received so far fit the quota (M51)."""
         if self.free_bytes is not None and received_bytes > self.free_bytes:
             raise quota_exceeded(self.used_bytes, self.limit_bytes or 0)
 
     async def within_free_space(
         self, pieces: AsyncIterator[bytes], received_bytes: int = 0
     ) -> AsyncIterator[bytes]:
-        """Yield the chunks of a body. Refuse the request if the remaining quota is exceeded (M51).
+        """Yield a body's chunks after checking them against the quota (M51).
 
         `received_bytes` counts the bodies before this one.
         """
@@ -118,7 +118,7 @@ class PutReading(Struct, frozen=True, gc=False):
 async def _read_put(
     request: Request, space: SpaceId, paths: Sequence[str], *, records_use: bool
 ) -> PutReading:
-    """Authorise a write, and read the snapshot for checking the write.
+    """Authorise a write and read the affected rows.
 
     If the node's mode allows it, an owner's write hosts a space that is not hosted yet (store §6).
     The rows for hosting are read only in this case, and the commit fails if they have changed.
@@ -148,7 +148,7 @@ async def _read_put(
 async def _plan_first_write(
     services: Services, call: Call, space: SpaceId, client: str | None
 ) -> HostingPlan:
-    """Prepare to create a space in the same commit as the first write to it.
+    """Prepare to create a space together with its first value.
 
     Refuse the request if the space may not be hosted, or if the request mentions another space that
     is not hosted.
@@ -164,7 +164,7 @@ async def _plan_first_write(
 
 
 def check_conditions(head: Head | None, options: Options) -> None:
-    """Refuse a call whose precondition header, such as `If-Match`, does not hold (4.4.5).
+    """Check the preconditions of a write, such as `If-Match` (4.4.5).
 
     A deleted value counts as absent.
     """
@@ -200,7 +200,7 @@ async def put_values(
             fit into the space; `space-not-found`.
         Errors of `read_call` and `receive`.
     """
-    services, space = request.services, request.step.space
+    services, space = request.services, request.target.space
     read = partial(_read_put, request, space, paths)
     async with services.values.staging() as staging:
         began = services.clock.now()
@@ -234,7 +234,7 @@ async def put_values(
 
 
 def durable_replay_record(services: Services, call: Call) -> ReplayRecord | None:
-    """Return the replay record to commit, or None if the call's token has expired (ST4).
+    """Return a token's replay record, or None if the token has expired (ST4).
 
     A token may expire while a body arrives slowly. It is then refused because of its time, and the
     store accepts no more replay records for its expiry minute.
@@ -244,5 +244,8 @@ def durable_replay_record(services: Services, call: Call) -> ReplayRecord | None
 
 
 def paths_detail(paths: Sequence[str]) -> bytes:
-    """Format a list of paths for an audit record, truncated to MAX_DETAIL_BYTES."""
+    """Format a list of paths for an audit record.
+
+    The text is truncated to MAX_DETAIL_BYTES.
+    """
     return "\n".join(paths).encode("utf-8", "surrogatepass")[:MAX_DETAIL_BYTES]

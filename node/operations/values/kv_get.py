@@ -1,4 +1,4 @@
-"""Operations that read a value (wire §4.4.1) or only the value's metadata (§4.4.2)."""
+"""Operations that read a value or its metadata (wire §4.4.1, §4.4.2)."""
 
 from msgspec import Struct
 
@@ -12,7 +12,7 @@ from .plan import Request
 
 
 class Value(Struct, frozen=True, gc=False):
-    """A value that was read.
+    """A value that was read from the store.
 
     Its body is None if the caller already has this version.
     """
@@ -36,7 +36,7 @@ async def get(request: Request) -> Value:
 
 async def metadata(request: Request) -> Head:
     """Return the metadata of the value at the requested path."""
-    key = head_key(request.step.space, request.step.path)
+    key = head_key(request.target.space, request.target.path)
     call = await read_call(request.services, request.invocation, (key,))
     call.require_hosted()
     head = head_of(call.records[0], key=key)

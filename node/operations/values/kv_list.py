@@ -1,4 +1,7 @@
-"""Paged lists of a space's paths by prefix, in byte order (wire §4.4.4, Q1, Q15, Q32)."""
+"""Paged listings of the paths in a space (wire §4.4.4, Q1, Q15, Q32).
+
+Paths are listed by prefix, in byte order.
+"""
 
 from collections.abc import Sequence
 from hmac import compare_digest
@@ -15,7 +18,7 @@ from spaces.values.listing import MAX_LISTING, ListingQuery, complete, list_path
 
 from ...refusal import Refusal
 from ..authorise import Call, read_call
-from .plan import Request, Step
+from .plan import OperationTarget, Request
 
 MAX_CURSOR_CHARS = 131_072
 _CONTEXT = "sealspace/kv/list-cursor"
@@ -23,7 +26,9 @@ _MAC_BYTES = 32
 
 
 def encode_cursor(keyring: Keyring, origin: Sequence[str], last: str) -> str:
-    """Return a cursor that continues after the path `last`, authenticated by a MAC.
+    """Return a cursor for the next page of a listing.
+
+    The cursor is authenticated by a MAC.
 
     Args:
         keyring: derives the MAC key.
@@ -36,7 +41,7 @@ def encode_cursor(keyring: Keyring, origin: Sequence[str], last: str) -> str:
 
 
 def parse_cursor(keyring: Keyring, text: str, origin: Sequence[str]) -> str:
-    """Verify a cursor, and return the last path of the previous page.
+    """Verify a cursor and return the last path of the previous page.
 
     Raises:
         Refusal: `bad-option`, the cursor is malformed, or was made for another call.
@@ -57,37 +62,37 @@ def _mac(keyring: Keyring, origin: Sequence[str], path: bytes) -> bytes:
 
 
 class Paths(Struct, frozen=True, gc=False):
-    """A page of a listing."""
+    """One page of a listing of paths."""
 
     paths: Sequence[str]
     next_cursor: str | None
 
 
 async def list_granted(request: Request) -> Paths:
-    """Return the paths under the requested prefix that the caller may list.
+    """List the paths that the caller may see under a prefix.
 
     Raises:
         Refusal: `bad-option`, this call cannot continue from the cursor.
         Errors of `read_call`.
     """
-    services, invocation, step = request.services, request.invocation, request.step
+    services, invocation, target = request.services, request.invocation, request.target
     limit, after = request.options.list_limit, None
-    origin = (invocation.invoker, step.space.text, step.path, str(limit))
+    origin = (invocation.invoker, target.space.text, target.path, str(limit))
     if (cursor := request.options.list_cursor) is not None:
         after = parse_cursor(services.keyring, cursor, origin)
-    query = ListingQuery(step.space, prefix=step.path, after=after, limit=limit or MAX_LISTING)
+    query = ListingQuery(target.space, prefix=target.path, after=after, limit=limit or MAX_LISTING)
     call = await read_call(services, invocation, (), query.ranges())
     call.require_hosted()
-    is_path_granted, rest = _permitted_prefix(call, step)
+    is_path_granted, rest = _permitted_prefix(call, target)
 
     def permitted(listed: Sequence[str]) -> Sequence[str]:
-        """Return the paths in `listed` that the caller may list."""
-        if rest == step.path:
+        """Return only the paths that the caller may see."""
+        if rest == target.path:
             return listed
         return [
             path
             for path in listed
-            if (path == step.path and is_path_granted)
+            if (path == target.path and is_path_granted)
             or (rest is not None and path.startswith(rest))
         ]
 
@@ -96,7 +101,7 @@ async def list_granted(request: Request) -> Paths:
     # Without a limit everything is returned. With one, only granted paths count towards it. Paths
     # outside the grant are skipped without being read, however many there are (M55).
     while rest is not None and listing.more and (limit is None or len(paths) <= limit):
-        query = ListingQuery(step.space, prefix=rest, after=listing.paths[-1], limit=query.limit)
+        query = ListingQuery(target.space, prefix=rest, after=listing.paths[-1], limit=query.limit)
         listing = await list_paths(services.store, query)
         paths += permitted(listing.paths)
     if limit is None or len(paths) <= limit:
@@ -105,48 +110,48 @@ async def list_granted(request: Request) -> Paths:
     return Paths(page, encode_cursor(services.keyring, origin, page[-1]))
 
 
-def _permitted_prefix(call: Call, step: Step) -> tuple[bool, str | None]:
-    """Decide which paths under the requested prefix the caller may list.
+def _permitted_prefix(call: Call, target: OperationTarget) -> tuple[bool, str | None]:
+    """Determine the caller's permitted paths under a prefix.
 
     Returns:
         Whether the path equal to the prefix is granted, and the prefix of the other granted paths,
         or None. A grant on `photos` does not cover `photos2` (X6, Q15).
     """
-    caveats = _caveats(call, step)
-    selection = selection_of(SpaceResource(step.space, "kv", step.path), caveats)
+    caveats = _caveats(call, target)
+    selection = selection_of(SpaceResource(target.space, "kv", target.path), caveats)
     if selection is not None and selection.is_exact:
         return True, None
     # every path that starts with `segment` is below the requested path
-    segment = step.path if step.path.endswith("/") else step.path + "/"
-    if selection is not None and segment != step.path and _is_of(selection.resource, step):
+    segment = target.path if target.path.endswith("/") else target.path + "/"
+    if selection is not None and segment != target.path and _is_of(selection.resource, target):
         return True, segment
-    if call.invocation.invoker == step.space.owner:  # R1; both are canonical (P4)
-        return True, step.path
-    granted = _granted_resources(call, step, caveats)
+    if call.invocation.invoker == target.space.owner:  # R1; both are canonical (P4)
+        return True, target.path
+    granted = _granted_resources(call, target, caveats)
     if not granted:
         return False, None
-    return True, segment if all(_is_of(resource, step) for resource in granted) else step.path
+    return True, segment if all(_is_of(resource, target) for resource in granted) else target.path
 
 
-def _caveats(call: Call, step: Step) -> Caveats:
-    """Return the token's own conditions on the requested prefix.
+def _caveats(call: Call, target: OperationTarget) -> Caveats:
+    """Return the token's caveats for the requested prefix.
 
     Every grant that the call depends on has the same conditions or none (I35, I39).
     """
     own = [
         c
         for c in call.invocation.capabilities
-        if _is_of(c.resource, step) and satisfies(c.ability, KV_LIST)
+        if _is_of(c.resource, target) and satisfies(c.ability, KV_LIST)
     ]
     return own[0].caveats if own else {}
 
 
-def _granted_resources(call: Call, step: Step, caveats: Caveats) -> list[Resource]:
-    """Return the resources in the caller's delegations that cover the requested prefix.
+def _granted_resources(call: Call, target: OperationTarget, caveats: Caveats) -> list[Resource]:
+    """Return the delegated resources that cover the requested prefix.
 
     A grant with conditions counts only if the call has the same conditions.
     """
-    asked, sufficient = SpaceResource(step.space, "kv", step.path), sufficient_for(KV_LIST)
+    asked, sufficient = SpaceResource(target.space, "kv", target.path), sufficient_for(KV_LIST)
     return [
         row.resource
         for stored in call.cited
@@ -157,7 +162,7 @@ def _granted_resources(call: Call, step: Step, caveats: Caveats) -> list[Resourc
     ]
 
 
-def _is_of(resource: Resource, step: Step) -> bool:
+def _is_of(resource: Resource, target: OperationTarget) -> bool:
     """Return whether the path of a resource equals the requested prefix.
 
     The spaces must be equal too. The resource's query and fragment are ignored.
@@ -166,4 +171,4 @@ def _is_of(resource: Resource, step: Step) -> bool:
         resource.space,
         resource.service,
         resource.path,
-    ) == (step.space, "kv", step.path)
+    ) == (target.space, "kv", target.path)

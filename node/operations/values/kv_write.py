@@ -1,4 +1,4 @@
-"""Value writes: store one value, or delete several, in one audited commit (wire §4.4.3, §4.4.8)."""
+"""Operations that store or delete values (wire §4.4.3, §4.4.8)."""
 
 from msgspec import Struct
 
@@ -22,8 +22,8 @@ class Written(Struct, frozen=True):
 
 
 async def put(request: Request) -> Written:
-    """Store a value and its metadata at the requested path. See `put_values`."""
-    step, message = request.step, request.message
+    """Store a value and its metadata at the requested path."""
+    target, message = request.target, request.message
     declared_bytes = message.declared_bytes
 
     async def receive(staging: Staging, admitted: PutReading) -> tuple[Write]:
@@ -34,31 +34,30 @@ async def put(request: Request) -> Written:
             if len(whole) != declared_bytes:  # the declared size has been checked already
                 admitted.check_received(len(whole))
             body = await staging.keep(whole)
-        return (Write(step.path, body, stored_headers(message.headers), sealed_key_of(body)),)
+        return (Write(target.path, body, stored_headers(message.headers), sealed_key_of(body)),)
 
-    subject = f"{step.space.text}/kv/{step.path}"
+    subject = f"{target.space.text}/kv/{target.path}"
     (write,) = await put_values(
-        request, (step.path,), receive, subject=subject, declared_bytes=declared_bytes or 0
+        request, (target.path,), receive, subject=subject, declared_bytes=declared_bytes or 0
     )
     assert write.body is not None  # a put has one
     return Written(f'"blake3-{write.body.digest.hex()}"')
 
 
 async def delete(request: Request) -> Written:
-    """Delete values in one commit (M5).
+    """Delete one or more values in one commit (M5).
 
-    A deleted value may be deleted again (Q4, M31).
-
-    The result has an etag only if one value is deleted.
+    A deleted value may be deleted again (Q4, M31). The result has an etag only if one value is
+    deleted.
 
     Raises:
         Refusal: `no-such-key`, nothing was ever written under one of the paths, so none is deleted;
             `precondition-failed`.
         Errors of `read_call`.
     """
-    services, is_one = request.services, len(request.steps) == 1
+    services, is_one = request.services, len(request.targets) == 1
     # A token may name one delete twice, by the ability's two names.
-    wanted = tuple(dict.fromkeys((step.space, step.path) for step in request.steps))
+    wanted = tuple(dict.fromkeys((target.space, target.path) for target in request.targets))
     keys = [head_key(space, path) for space, path in wanted]
 
     async def attempt(is_first: bool) -> tuple[Commit, Written]:
@@ -77,7 +76,7 @@ async def delete(request: Request) -> Written:
                 space, [Write(path, None) for path in rows], [*rows.values()]
             )
             plan = await draft.plan(now=services.clock.now())
-            subject = f"{space.text}/kv/{request.step.path}" if is_one else f"{space.text}/kv"
+            subject = f"{space.text}/kv/{request.target.path}" if is_one else f"{space.text}/kv"
             detail = b"" if is_one else paths_detail([*rows])
             puts += (*plan.puts, call.audit(services, "kv.del", subject, detail))
             checks += plan.checks

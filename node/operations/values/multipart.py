@@ -1,4 +1,4 @@
-"""A streaming parser of `multipart/form-data` (RFC 7578, RFC 2046) for batch writes (wire §4.4.6).
+"""A streaming parser of `multipart/form-data` (RFC 7578, RFC 2046, wire §4.4.6).
 
 It is our own because clients parse the texts of its refusals, and because it is stricter than
 libraries: no preamble, no folded or malformed headers, and limits on everything in memory. A part
@@ -30,7 +30,7 @@ _HEAD_END = b"\r\n\r\n"
 
 
 class MultipartPart(Struct, frozen=True):
-    """One part of a form."""
+    """One part of a multipart form."""
 
     name: str
     headers: Mapping[str, str]
@@ -38,7 +38,7 @@ class MultipartPart(Struct, frozen=True):
 
 
 def boundary_of(content_type: str) -> bytes:
-    """Return the boundary in a content type."""
+    """Return the boundary parameter of a multipart content type."""
     boundary = _parameters(content_type).get("boundary", "")
     if _BOUNDARY.fullmatch(boundary) is None:
         raise Refusal("bad-option", "multipart boundary is missing or malformed")
@@ -46,7 +46,10 @@ def boundary_of(content_type: str) -> bytes:
 
 
 def part_path(name: str) -> str:
-    """Percent-decode the name of a form part once, and return the result as a path."""
+    """Decode the name of a form part into a path.
+
+    The name is percent-decoded once.
+    """
     raw = unquote_to_bytes(name.encode("utf-8", "surrogateescape"))
     try:
         return raw.decode("utf-8")
@@ -64,7 +67,7 @@ def part_path(name: str) -> str:
 async def multipart_parts(
     pieces: AsyncIterator[bytes], boundary: bytes
 ) -> AsyncIterator[MultipartPart]:
-    """Yield the parts of a body in the order of arrival."""
+    """Yield the parts of a multipart body."""
     source = _Source(pieces, b"--" + boundary)
     if await source.take(len(source.delimiter)) != source.delimiter:
         raise _incomplete()
@@ -83,14 +86,17 @@ async def multipart_parts(
 
 
 class _Source(Struct):
-    """A stream of body chunks, with a buffer for bytes that are not parsed yet."""
+    """A buffered stream of body chunks."""
 
     pieces: AsyncIterator[bytes]
     delimiter: bytes
     buffer: bytearray = bytearray()
 
     async def more(self) -> bool:
-        """Read the next chunk of the body into the buffer. Return False at the end of the body."""
+        """Read the next chunk of the body into the buffer.
+
+        Return False at the end of the body.
+        """
         async for piece in self.pieces:
             if piece:
                 self.buffer += piece
@@ -106,7 +112,7 @@ class _Source(Struct):
         return taken
 
     async def head(self) -> bytes:
-        """Return the header lines of a part."""
+        """Return the header lines of a form part."""
         self.buffer[:0] = _CRLF  # so that an empty header block also ends with CRLF CRLF
         looked = 0
         while (end := self.buffer.find(_HEAD_END, max(looked - len(_HEAD_END), 0))) < 0:
@@ -121,7 +127,7 @@ class _Source(Struct):
         return (await self.take(end + len(_HEAD_END)))[len(_CRLF) : -len(_HEAD_END)]
 
     async def part(self, name: str) -> AsyncIterator[bytes]:
-        """Yield the content of one part, which ends at the next delimiter."""
+        """Yield the content of one form part in chunks."""
         end = _CRLF + self.delimiter
         while (found := self.buffer.find(end)) < 0:
             # The buffer may end with the first bytes of the delimiter.

@@ -1,4 +1,4 @@
-"""Request types for value operations, and validation of batch writes (wire §4.4, Q3).
+"""Request types for operations on values (wire §4.4, Q3).
 
 Every batch is checked before anything runs.
 """
@@ -21,15 +21,20 @@ _STORED = frozenset({"content-type", "content-encoding", "content-language", "co
 _STORED_PREFIX = "x-tinycloud-meta-"
 
 
-class Step(Struct, frozen=True, gc=False):
-    """The target of one capability: a space, and a path exactly as signed in the token (U13)."""
+class OperationTarget(Struct, frozen=True, gc=False):
+    """The space and path to which one capability applies (U13).
+
+    The path is exactly as signed in the token.
+    """
 
     space: SpaceId
     path: str
 
 
 class Message(Struct, frozen=True):
-    """An untrusted request without its token, with a body that is read on demand (I11).
+    """An untrusted HTTP request whose body is read on demand (I11).
+
+    The request's token is not included.
 
     Attributes:
         headers: the headers, found by name in any case.
@@ -47,7 +52,7 @@ class Message(Struct, frozen=True):
 
     @property
     def declared_bytes(self) -> int | None:
-        """The body's length in bytes from the `Content-Length` header."""
+        """The body's length according to the `Content-Length` header."""
         stated = self.headers.get("Content-Length")
         return None if stated is None else int(stated)
 
@@ -58,9 +63,9 @@ class Message(Struct, frozen=True):
 
 
 def stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers to store with a value, keyed by lower-case name (4.4.3).
+    """Return the request headers to store with a value (4.4.3).
 
-    If a header is repeated, the last one counts.
+    Names are in lower case. If a header is repeated, the last one counts.
     """
     return {
         name: value
@@ -70,22 +75,22 @@ def stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 class Request(Struct, frozen=True):
-    """A parsed request to `/invoke`, which is passed to the operation."""
+    """A parsed request to `/invoke`."""
 
     services: Services
     invocation: Invocation
-    steps: tuple[Step, ...]
+    targets: tuple[OperationTarget, ...]
     options: Options
     message: Message
 
     @property
-    def step(self) -> Step:
-        """The first step."""
-        return self.steps[0]
+    def target(self) -> OperationTarget:
+        """The space and path in the first capability of the request's token."""
+        return self.targets[0]
 
 
 def is_value(resource: Resource) -> bool:
-    """Return whether a resource is the path of a value, `<space>/kv/<path>` (4.4).
+    """Return whether a resource has the form `<space>/kv/<path>` (4.4).
 
     Other resources have no effect.
     """
@@ -97,22 +102,24 @@ def is_value(resource: Resource) -> bool:
 
 
 def check_batch_put(request: Request) -> None:
-    """Check that a token has only write capabilities, for distinct paths in one space (4.4.6, I10).
+    """Check that a token has only write capabilities (4.4.6, I10).
+
+    They must be for distinct paths in one space.
 
     Raises:
         Refusal: `bad-option`, the token has other capabilities.
     """
-    capabilities, steps = request.invocation.capabilities, request.steps
-    if len(steps) != len(capabilities) or any(
+    capabilities, targets = request.invocation.capabilities, request.targets
+    if len(targets) != len(capabilities) or any(
         capability.ability != KV_PUT for capability in capabilities
     ):
         raise Refusal(
             "bad-option", "KV batch put only accepts tinycloud.kv/put capabilities with paths"
         )
-    if len({step.space for step in steps}) > 1:
+    if len({target.space for target in targets}) > 1:
         raise Refusal("bad-option", "KV batch put must target one space")
     seen: set[str] = set()
-    for step in steps:
-        if step.path in seen:  # the signature would not decide which of two bodies is stored
-            raise Refusal("bad-option", f"Duplicate KV batch put capability for path {step.path}")
-        seen.add(step.path)
+    for target in targets:
+        if target.path in seen:  # the signature would not decide which of two bodies is stored
+            raise Refusal("bad-option", f"Duplicate KV batch put capability for path {target.path}")
+        seen.add(target.path)

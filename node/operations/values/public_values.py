@@ -1,4 +1,7 @@
-"""Values in spaces named `public`, which everyone may read (wire §5.11, U8)."""
+"""Operations that read values in public spaces (wire §5.11, U8).
+
+Everyone may read the values in spaces named `public`.
+"""
 
 from itertools import accumulate
 
@@ -17,7 +20,10 @@ _MAX_PAGE_BYTES = 256 * 1024
 
 
 def valid_space(text: str) -> SpaceId:
-    """Parse a space id, or refuse the request."""
+    """Parse the id of a space.
+
+    The request is refused if the id is invalid.
+    """
     try:
         return parse_space_id(text)
     except InvalidIdentifier:
@@ -25,9 +31,9 @@ def valid_space(text: str) -> SpaceId:
 
 
 def public_space(text: str) -> SpaceId:
-    """Parse the id of a public space, or refuse the request.
+    """Parse the id of a public space.
 
-    The space need not be hosted here.
+    The request is refused for other spaces. The space need not be hosted here.
     """
     space = valid_space(text)
     if space.name != PUBLIC_NAME:  # U8
@@ -36,9 +42,9 @@ def public_space(text: str) -> SpaceId:
 
 
 async def find_public(services: Services, space: SpaceId, paths: tuple[str, ...]) -> Head:
-    """Find the first of `paths` that has a value, and return the row that describes the value.
+    """Find the public value at the first path that has one.
 
-    All paths are read in one snapshot.
+    Return the row that describes the value. All paths are read in one snapshot.
 
     Raises:
         Refusal: `no-value`, none of the paths has a value.
@@ -55,7 +61,7 @@ async def find_public(services: Services, space: SpaceId, paths: tuple[str, ...]
 async def list_public(
     services: Services, space: SpaceId, *, prefix: str, after: str | None, limit: int
 ) -> Listing:
-    """Return one page of a public space's paths.
+    """Return one page of the paths in a public space.
 
     The page is empty if the space is not hosted.
     """

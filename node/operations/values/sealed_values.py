@@ -1,4 +1,4 @@
-"""Encrypted values (envelopes), and digests of their wrapped keys (RL19).
+"""Digests of the wrapped keys in encrypted values (RL19).
 
 A policy may name paths at which a key has to be stored. A release then compares its wrapped key
 with the digest in the row that describes the value. The digest is written in the value's own
@@ -27,7 +27,7 @@ _MEMBER = b'"encryptedSymmetricKey"'
 
 
 class _Sealed(msgspec.Struct, rename="camel"):
-    """The part of an envelope's JSON that contains the wrapped key (EN23)."""
+    """The wrapped key in an envelope's JSON (EN23)."""
 
     v: Literal[1]
     encrypted_symmetric_key: str
@@ -38,20 +38,24 @@ _DECODER = msgspec.json.Decoder(_Sealed)
 
 
 def key_digest(wrapped_key: str) -> bytes:
-    """Return the SHA-256 of a wrapped key's JSON form: its base64 text in double quotes (EN11)."""
+    """Return the SHA-256 of a wrapped key's JSON text (EN11).
+
+    The JSON text is the key's base64 text in double quotes.
+    """
     return bytes.fromhex(canonical_hash(wrapped_key))
 
 
 def sealed_key_of(body: Body) -> bytes | None:
-    """Return the wrapped key's digest for a value, or None if the value is not in memory.
+    """Return the digest of an encrypted value's wrapped key.
 
-    For a value that is not an envelope, the result is NO_ENVELOPE and costs a search for one word.
+    Return None if the value is not in memory. For a value that is not an envelope, the result is
+    NO_ENVELOPE and costs a search for one word.
     """
     return None if body.inline is None else _digest_in(body.inline)
 
 
 async def is_stored_at(services: Services, head: Head, digest: bytes, *, most_bytes: int) -> bool:
-    """Return whether a stored value is an envelope whose wrapped key has the given digest."""
+    """Return whether a stored value contains the given wrapped key."""
     if head.sealed_key is not None:
         return head.sealed_key == digest
     return (

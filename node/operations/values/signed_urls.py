@@ -1,7 +1,8 @@
-"""Signed URLs, which give public access to one version of a value for up to 5 minutes (wire §5.10).
+"""Signed URLs for temporary public access to a value (wire §5.10).
 
-A token that may read the value makes one URL; nothing else in that token is executed (Q27). The
-rows that the URL depends on are read again at each use, so a revocation ends it at once (Q24).
+A signed URL is for one version of a value and lasts up to 5 minutes. A token that may read the
+value makes one URL; nothing else in that token is executed (Q27). The rows that the URL depends on
+are read again at each use, so a revocation ends it at once (Q24).
 """
 
 import math
@@ -44,7 +45,7 @@ _Seconds = Annotated[int, msgspec.Meta(ge=0)] | None
 
 
 class SignedUrlRequest(msgspec.Struct, rename="camel"):
-    """The parameters of a signed URL.
+    """The parameters of a request for a signed URL.
 
     Both spellings of each parameter are read (Q9). Of two lifetimes the shorter one counts.
     """
@@ -63,7 +64,7 @@ class SignedUrlRequest(msgspec.Struct, rename="camel"):
 async def mint(
     services: Services, invocation: Invocation, asked: SignedUrlRequest
 ) -> tuple[str, float]:
-    """Create a signed URL for a value. Return the URL's secret ticket and expiry time.
+    """Create a signed URL for a value.
 
     The ticket is stored durably. The token is used up, as on `/invoke` (I23), unless it does not
     cover the requested value.
@@ -113,7 +114,7 @@ async def mint(
 
 
 def _covers(invocation: Invocation, value: SpaceResource) -> bool:
-    """Return whether one of a token's capabilities covers reading this value.
+    """Return whether a token has a capability to read a value.
 
     Whether the token is authorised to do so is decided by its chain.
     """
@@ -127,9 +128,10 @@ def _covers(invocation: Invocation, value: SpaceResource) -> bool:
 
 
 def _requested_digest(asked: SignedUrlRequest) -> bytes | None:
-    """Parse the digest of the requested version, or return None if no version is requested.
+    """Parse the digest of the requested version of a value.
 
-    The text is hexadecimal, with or without `blake3-` and quotes.
+    Return None if no version is requested. The text is hexadecimal, with or without `blake3-` and
+    quotes.
     """
     found: set[bytes] = set()
     for text in (asked.content_hash, asked.snake_hash, asked.etag):
@@ -153,9 +155,9 @@ def _current(record: Record | None, key: bytes) -> Head:
 
 
 def _expiry(services: Services, call: Call, asked: SignedUrlRequest) -> float:
-    """Return the time at which the URL expires.
+    """Return the time at which a signed URL expires.
 
-    It is not after the expiry of the token or of any delegation that it depends on.
+    The URL does not outlive the token, nor any delegation that it depends on.
     """
     now = services.clock.now()
     lifetimes = [ttl_s for ttl_s in (asked.ttl_seconds, asked.snake_ttl) if ttl_s is not None]
@@ -170,7 +172,9 @@ def _expiry(services: Services, call: Call, asked: SignedUrlRequest) -> float:
 
 
 async def redeem(services: Services, text: str) -> Head:
-    """Check a signed URL's ticket, and return the row that describes the value.
+    """Verify the ticket in a signed URL.
+
+    Return the row that describes the value.
 
     Args:
         text: untrusted; the last part of the URL, percent-decoded.
