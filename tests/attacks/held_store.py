@@ -28,7 +28,7 @@ from node.http.listener import start_listener
 from node.platform.root_secret import load_root_secret
 from node.processes.start import claim_store, load_collateral
 from node.services import Services
-from node.storage.stores import embedded_store
+from node.storage.stores import open_store
 from sealspace.cli.listening_socket import bind_socket, url_of
 from spaces.store.contract import (
     Commit,
@@ -132,7 +132,7 @@ async def held_node(
     entropy = SystemEntropy()
     # before there is a store: then it makes one
     keyring = Keyring(load_root_secret(config, entropy))
-    store = HeldStore(embedded_store(config))
+    store = HeldStore(open_store(config))
     try:
         services = await claim_store(
             config, store=store, keyring=keyring, clock=clock, entropy=entropy

@@ -368,6 +368,7 @@ HEADER_DIFFERENCES = {
 # Headers that this node adds to answers of recorded cases.
 ADDED_HEADERS = {
     "content-security-policy": "wire 5.10: a value that a browser opens gets no origin of its own",
+    "last-modified": "wire 4.4.2: when the node stored the value",
     "retry-after": "wire 4.10: who asks too often is told when to come back",
 }
 

@@ -5,6 +5,7 @@ settings. Every difference has a reason and a count: a new one, or one that no l
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
@@ -20,6 +21,7 @@ USED_ONCE = "I20: a token is used once"
 NO_KEY = "no private key is recorded"
 ACCOUNT_BEFORE = "the account before"
 SANDBOXED = "wire 5.10: a signed value gets no origin of its own"
+LAST_CHANGE = "wire 4.4.2: metadata has the time of the last change"
 HOSTED = "store §6: signing in hosts the owner's spaces"
 NETWORK_MADE = "store §6: signing in makes the owner's network"
 
@@ -27,9 +29,9 @@ NETWORK_MADE = "store §6: signing in makes the owner's network"
 DEPARTURES: dict[str, dict[str, int]] = {
     "surface": {OWN_INFORMATION: 2},
     "signin": {OWN_INFORMATION: 3, "Q5": 2, "Q6": 9},
-    "kv": {OWN_INFORMATION: 2, "Q1": 4, "Q6": 4, ACCOUNT_BEFORE: 1, SANDBOXED: 1},
+    "kv": {OWN_INFORMATION: 2, "Q1": 4, "Q6": 4, ACCOUNT_BEFORE: 1, SANDBOXED: 1, LAST_CHANGE: 2},
     "delegation": {OWN_INFORMATION: 3, "Q6": 5},
-    "sharing": {OWN_INFORMATION: 2, "Q6": 4},
+    "sharing": {OWN_INFORMATION: 2, "Q6": 4, LAST_CHANGE: 1},
     "encryption": {OWN_INFORMATION: 4, "Q6": 7, NO_KEY: 5, USED_ONCE: 1},
     "secrets": {OWN_INFORMATION: 2, "Q5": 1, "Q6": 5, NO_KEY: 7},
     "vault": {OWN_INFORMATION: 1, "Q6": 2, NO_KEY: 2, ACCOUNT_BEFORE: 1},
@@ -245,6 +247,16 @@ def _is_sandboxed(exchange: Exchange, answer: Answer, first_answers: Mapping[str
     )
 
 
+def _dates_metadata(
+    exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]
+) -> bool:
+    """Metadata is as recorded, with the time of the last change."""
+    kept = tuple((name, value) for name, value in answer.headers if name != "last-modified")
+    body = re.sub(rb',"last-modified":"[A-Z][a-z]{2}, [^"]+ GMT"', b"", answer.body)
+    bare = Answer(answer.status, kept, body)
+    return answer.status == 200 and comparable(bare) == comparable(exchange.answer)
+
+
 _KEY_FAILURE = b"key backend error: "
 
 REASONS: dict[str, Callable[[Exchange, Answer, Mapping[str, Answer]], bool]] = {
@@ -258,4 +270,5 @@ REASONS: dict[str, Callable[[Exchange, Answer, Mapping[str, Answer]], bool]] = {
     NETWORK_MADE: _made_network_by_signing_in,
     HOSTED: _hosts_by_signing_in,
     SANDBOXED: _is_sandboxed,
+    LAST_CHANGE: _dates_metadata,
 }

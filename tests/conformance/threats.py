@@ -34,6 +34,8 @@ _SIGNED = "node/operations/values/test_signed_urls.py::"
 _PUBLIC = "node/operations/values/test_public_values.py::"
 _PUTS = "node/operations/values/test_kv_put.py::"
 _WALLET_PAGE = "sealspace/cli/test_wallet_page.py::"
+_CONSOLE_COMMAND = "sealspace/cli/test_console_command.py::"
+_LINK_PAGE = "console/test_link_page.py::"
 _WALLET_SERVER = "sealspace/cli/test_wallet_server.py::"
 
 TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
@@ -457,6 +459,12 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _TERMINALS + "test_commands_print_through_one_module",
         "sealspace/test_published.py::test_fuzz_statements",
     ),
+    "3.5 a stranger registers any number of grants to a backend at its node, to displace those of"
+    " owners or to keep it busy": (
+        "sealspace/test_found_grants.py::test_strangers_do_not_displace_owners",
+        "sealspace/test_found_grants.py::test_unknown_names_cost_the_node_nothing",
+        "sealspace/test_found_grants.py::test_a_long_list_is_read_in_parts",
+    ),
     "3.5 grants from any client stay in a backend for ever, or keep it busy": (
         "attacks/inside/test_granting.py::test_outsiders_grants_do_not_stay_for_ever",
         "attacks/inside/test_granting.py::test_one_client_cannot_shut_the_door",
@@ -518,6 +526,17 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.5 the wallet is shown one text and signs another": (
         _WALLET_PAGE + "test_only_the_account_that_was_named_signs",
         _WALLET_PAGE + "test_the_page_shows_what_is_signed",
+    ),
+    "3.5 `sealspace console` signs in the key of another program in place of the browser's": (
+        _CONSOLE_COMMAND + "test_LP7_no_is_the_default",
+        _CONSOLE_COMMAND + "test_LP7_only_a_key_is_accepted",
+        _LINK_PAGE + "test_a_browser_is_signed_in_from_the_command_line",
+    ),
+    "3.5 a link signs a person in at the console as an attacker, who then gets the secrets that "
+    "the person stores": (
+        _LINK_PAGE + "test_CN9_a_link_signs_nobody_in_as_somebody_else",
+        _LINK_PAGE + "test_CN9_a_sign_in_that_is_over_or_forged",
+        _LINK_PAGE + "test_CN9_a_key_waits_for_ten_minutes",
     ),
     "3.5 a page without an answer keeps a command waiting": (
         _WALLET_SERVER + "test_nobody_answers_in_time",

@@ -11,6 +11,7 @@ from encryption_network.key_providers import (
     are_accepted,
     is_accepted,
     parse_key_provider,
+    provider_text,
 )
 from encryption_network.network_errors import PolicyError
 
@@ -91,3 +92,19 @@ def test_fuzz_key_providers(text: str) -> None:
     assert entry.partition(":")[0] in ("kms", "tpm", "local-sgx")
     assert entry != "local-sgx"
     assert not is_accepted("none", (entry,))
+
+
+@pytest.mark.parametrize(
+    ("provider", "text"),
+    [
+        ("kms:" + b"mock-kms".hex(), 'kms:6d6f636b2d6b6d73 ("mock-kms")'),
+        ("kms", "kms"),
+        ("kms:00", "kms:00"),
+        ("kms:" + "ä".encode().hex(), "kms:c3a4"),
+        ("kms:" + b"\x1b[2J".hex(), "kms:1b5b324a"),
+        ("none", "none"),
+    ],
+)
+def test_an_id_that_is_text(provider: str, text: str) -> None:
+    """An id of printable ASCII is shown as text too."""
+    assert provider_text(provider) == text

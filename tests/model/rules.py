@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any
 
 from blake3 import blake3
@@ -104,7 +105,9 @@ class Model:
 
     def __init__(self, names: Mapping[str, str]) -> None:
         self.names = names
-        self.now = 0.0
+        self.start = 0.0  # epoch seconds
+        self.now = 0.0  # since the start
+        self.stored_at: dict[tuple[str, str], float] = {}
         self.grants: dict[int, dict[str, Any]] = {}
         self.hosted: set[str] = set()
         self.values: dict[str, dict[str, int | None]] = {space: {} for space in OWNERS}
@@ -371,11 +374,12 @@ class Model:
             return self._list(step, row)
         found = self.values[row.space].get(path)
         if verb in ("get", "metadata"):
-            return self._read(step, found, with_body=verb == "get")
+            return self._read(step, row, found, with_body=verb == "get")
         self._judge_condition(step, found)
         if verb == "put":
             self.hosted.add(row.space)
             self.values[row.space][path] = step.body
+            self.stored_at[row.space, path] = self.now
             return Expected(200, b"", {"etag": etag_of(step.body)})
         if path not in self.values[row.space]:
             raise Refusal(404, f"No Such Key: {path}")  # 4.4.8
@@ -394,7 +398,11 @@ class Model:
         if not holds:
             raise Refusal(412, "KV precondition failed")  # 4.4.5
 
-    def _read(self, step: Call, found: int | None, *, with_body: bool) -> Expected:
+    def _last_modified(self, row: Row) -> dict[str, str]:
+        at = int(self.start + self.stored_at[row.space, row.path or ""])
+        return {"last-modified": formatdate(at, usegmt=True)}  # 4.4.2
+
+    def _read(self, step: Call, row: Row, found: int | None, *, with_body: bool) -> Expected:
         if found is None:
             raise Refusal(404)
         if (
@@ -411,6 +419,8 @@ class Model:
             )
             raise Refusal(413, text)
         headers = {"etag": etag_of(found), "content-type": type_of(found)}
+        if not with_body:
+            headers |= self._last_modified(row)
         return Expected(200, body_of(found) if with_body else b"", headers)
 
     def _list(self, step: Call, row: Row) -> Expected:
@@ -462,6 +472,8 @@ class Model:
             if verb == "get":
                 headers["content-length"] = str(len(body_of(found)))
                 result["dataBase64"] = base64.b64encode(body_of(found)).decode()
+            else:
+                headers |= self._last_modified(row)
             results.append(result)
         return Expected(200, json.dumps({"results": results}).encode())
 

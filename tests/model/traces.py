@@ -74,6 +74,7 @@ class Trace:
         self._start = clock.time
         self._people = People(salt, int(clock.time))
         self.model = Model(self._people.names)
+        self.model.start = self._start
         self._signed: dict[int, Signed] = {}
         self._cursors: dict[int, str] = {}
         self._steps: list[Step] = []

@@ -181,7 +181,7 @@ def test_store_moves_into_a_database_and_the_node_goes_on(tmp_path: Path, url: s
     )
     assert again.returncode != 0
     assert "already contains a store" in again.stderr
-    assert "next: name an empty database with --store URL" in again.stderr
+    assert "next: use an empty database: --store URL" in again.stderr
 
 
 async def test_move_that_is_killed_goes_on(tmp_path: Path, url: str) -> None:

@@ -23,17 +23,19 @@ from running_node import running_node, until
 from tests_support import REPOSITORY
 
 from node.config.tree import Http
+from sealspace.wallets import wallet_from_key
 
 DEPLOY = REPOSITORY / "examples" / "deploy"
 CADDY, CURL = shutil.which("caddy"), shutil.which("curl")
 LARGE_BYTES = 20 << 20
 REQUEST_ID = rb'"request_id":"[^"]*"'
 REFUSALS = 5
+OWNER_KEY = bytes(31) + b"7"
 pytestmark = pytest.mark.skipif(CADDY is None, reason="caddy is not installed")
 
 PROGRAM = f"""
 import asyncio, hashlib, sys
-from sealspace import Client, new_wallet
+from sealspace import Client, wallet_from_key
 
 def pieces():
     for number in range({LARGE_BYTES >> 20}):
@@ -41,7 +43,7 @@ def pieces():
 
 async def main():
     async with Client(sys.argv[1]) as client:
-        await client.sign_in(new_wallet())
+        await client.sign_in(wallet_from_key({OWNER_KEY!r}))
         values = client.kv()
         await values.put("greeting", "hello")
         await values.upload("large", pieces())
@@ -214,6 +216,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     settings |= {
         "SEALSPACE_HTTP__HOST": "127.0.0.1",
         "SEALSPACE_HTTP__TRUSTED_PROXIES": "127.0.0.1",
+        "SEALSPACE_HOSTING__LISTED": wallet_from_key(OWNER_KEY).did,  # the mode is `permit`
     }
     settings |= {"SEALSPACE_STORE__URL": _database(folder / "secrets")}
     settings |= {"SEALSPACE_LIMITS__UNAUTHENTICATED_PER_MINUTE": str(REFUSALS)}

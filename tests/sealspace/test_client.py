@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from libipld import decode_multibase
+from libipld import decode_multibase, encode_multibase
 
 from capabilities.abilities import CAPABILITIES_READ, SET_POLICY
 from capabilities.sign_ins import is_sign_in
@@ -43,7 +43,7 @@ from sealspace.errors import (
     Unauthorized,
     ValueTooLarge,
 )
-from sealspace.session import decode_session, encode_session, key_session, mint
+from sealspace.session import Session, decode_session, encode_session, key_session, mint
 from sealspace.wire.portable import decode_portable, encode_portable
 from sealspace.wire.transport import Request, Transport
 from tee_backend.evidence.simulated import measurements_of
@@ -121,6 +121,38 @@ async def test_a_key_owns_spaces_of_its_own(bench) -> None:
     await client.encryption.ensure_network()
     await client.secrets().put("API_KEY", "value")
     assert await client.secrets().get("API_KEY") == "value"
+
+
+async def test_a_wallet_signs_the_key_of_another_program_in(bench) -> None:
+    """The key acts as the owner in person; this client's session stays as it was."""
+    client, wallet = await bench.owner()
+    await client.secrets().put("API_KEY", "value")
+    before, key = client.session, Ed25519Signer(SEED)
+    grant = await client.authorize_key(wallet, key.did, SignIn(ttl_s=60))
+    assert client.session is before
+    other = client.acting(Session(signer=key, owner=grant.delegator, grants=(grant,)))
+    assert await other.secrets().get("API_KEY") == "value"
+
+
+@pytest.mark.parametrize("ttl_s", [0, -1, 30 * 86_400 + 1])
+async def test_a_key_of_another_program_is_signed_in_for_a_month_at_most(bench, ttl_s: int) -> None:
+    """The lifetime of the sign-in has the limits of a session."""
+    client, wallet = await bench.owner()
+    with pytest.raises(InvalidInput):
+        await client.authorize_key(wallet, Ed25519Signer(SEED).did, SignIn(ttl_s=ttl_s))
+
+
+async def test_only_an_ed25519_key_is_signed_in(bench) -> None:
+    """Another DID, a DID URL and another spelling of a key are refused before anything is
+    signed."""
+    client, wallet = await bench.owner()
+    key = Ed25519Signer(SEED)
+    spelt = encode_multibase("u", b"\xed\x01" + key.public_key)
+    signed = wallet.signatures
+    for did in (wallet.did, key.did_url, f"did:key:{spelt}", "did:key:", ""):
+        with pytest.raises(InvalidInput):
+            await client.authorize_key(wallet, did)
+    assert wallet.signatures == signed
 
 
 async def test_a_key_has_its_space_hosted_by_its_word(strict_bench) -> None:

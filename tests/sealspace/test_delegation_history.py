@@ -14,7 +14,7 @@ from sealspace.wire.delegation_history import (
     PAGE,
     DelegationRecord,
     HeldRight,
-    ending_with,
+    delegations_to_revoke,
     sign_ins,
     status_of,
 )
@@ -267,7 +267,7 @@ async def test_what_was_granted_apart_ends_together(bench, by_wallet: bool) -> N
     later = await bench.client()
     await later.sign_in(wallet, SignIn())
     records = [one async for one in later.delegations.query(direction="granted")]
-    named = {one.cid: ending_with(records, one, owner.session.owner) for one in records}
+    named = {one.cid: delegations_to_revoke(records, one, owner.session.owner) for one in records}
     sign_in = owner.session.grants[0].cid
     if by_wallet:
         assert [set(named[cid]) for cid in apart] == [set(apart)] * 2
@@ -295,13 +295,19 @@ async def test_generated_secrets_end_apart(bench) -> None:
         )
     ).cid
     records = [one async for one in owner.delegations.query(direction="granted")]
-    named = {one.cid: set(ending_with(records, one, owner.session.owner)) for one in records}
+    named = {
+        one.cid: set(delegations_to_revoke(records, one, owner.session.owner)) for one in records
+    }
     assert (named[plain], named[protected]) == ({plain}, {protected})
     folder = allow(owner.secrets().resource("A").removesuffix("/A"), GET)
     both = (await owner.delegations.delegate(AGENT.did, [folder], wallet=wallet)).cid
     records = [one async for one in owner.delegations.query(direction="granted")]
     (third,) = (one for one in records if one.cid == both)
-    assert set(ending_with(records, third, owner.session.owner)) == {plain, protected, both}
+    assert set(delegations_to_revoke(records, third, owner.session.owner)) == {
+        plain,
+        protected,
+        both,
+    }
 
 
 async def test_what_a_recipient_made_for_itself_prevents_no_revocation(bench) -> None:
@@ -317,5 +323,5 @@ async def test_what_a_recipient_made_for_itself_prevents_no_revocation(bench) ->
         await agent.delegations.delegate(AGENT.did, [*decrypt, *more], ttl_s=600)
     records = [one async for one in owner.delegations.query(direction="granted")]
     (grant,) = [one for one in records if one.cid == portable.cid]
-    await owner.delegations.revoke(*ending_with(records, grant, owner.session.owner))
+    await owner.delegations.revoke(*delegations_to_revoke(records, grant, owner.session.owner))
     assert (await owner.delegations.status(portable.cid)).word == "revoked"

@@ -2,10 +2,12 @@
 where one fails."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from patience import PATIENCE_S
-from relay import Answer, relay_before
+from relay import Answer, Relay, relay_before
 
 from sealspace.client import Client
 from sealspace.errors import (
@@ -38,6 +40,58 @@ async def test_values_are_written_read_and_deleted_together(bench) -> None:
     assert read["b"] == await kv.get("b")
     await kv.delete_many(values)
     assert {} == await kv.get_many(values)
+
+
+async def test_metadata_of_several_values(bench) -> None:
+    """Metadata of many keys takes a request per 100, and says when the node stored each value."""
+    owner, _ = await bench.owner()
+    keys = [f"k{number:03}" for number in range(201)]
+    await owner.kv().put_many(dict.fromkeys(keys, "x"))
+    stored_at = bench.clock.now()
+    bench.clock.advance(10)
+    async with relayed(bench, owner) as (relay, client):
+        asked: list[str] = []
+        relay.twist = lambda answer: asked.append(answer.path)
+        found = await client.kv().metadata_many([*keys, "missing"])
+    assert asked.count("/invoke") == 3
+    assert list(found) == keys
+    assert {(one.body, one.stored_at) for one in found.values()} == {(b"", stored_at)}
+    assert found["k200"] == await owner.kv().metadata("k200")
+    assert {} == await owner.kv().metadata_many(["missing"])
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "\x00", "Fri, 31 Dec 9999 23:59:59 -1200"])
+async def test_a_time_that_is_none(bench, text: str) -> None:
+    """A time that the node states in another form is unknown."""
+    owner, _ = await bench.owner()
+    await owner.kv().put_many({"a": "x", "b": "y"})
+    headers = {"etag": '"1"', "last-modified": text}
+
+    def twist(answer: Answer) -> None:
+        if answer.path == "/invoke":
+            results = [{"key": key, "ok": True, "headers": headers} for key in "ab"]
+            answer.body = json.dumps({"results": results}).encode()
+
+    async with relayed(bench, owner) as (relay, client):
+        relay.twist = twist
+        found = await client.kv().metadata_many("ab")
+    assert [one.stored_at for one in found.values()] == [None, None]
+
+
+@asynccontextmanager
+async def relayed(bench, owner: Client) -> AsyncIterator[tuple[Relay, Client]]:
+    """A relay before the node, and a client of the owner that uses it."""
+    async with (
+        relay_before(bench.node.url) as relay,
+        Client(
+            relay.url,
+            session=owner.session,
+            settings=SETTINGS,
+            clock=bench.clock,
+            entropy=bench.entropy,
+        ) as client,
+    ):
+        yield relay, client
 
 
 async def test_nothing_is_asked_for_nothing(bench) -> None:

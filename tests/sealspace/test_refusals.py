@@ -74,9 +74,11 @@ def test_status_and_text_name_the_error(status: int, text: str, kind: type[NodeR
 
 def test_a_restored_node_is_waited_for() -> None:
     """After a restore, the hint is to wait: a new token would be refused too (BK5)."""
-    refusal = refusal_of(409, TEXT, str(Refusal("replay-unknown")).encode())
-    assert type(refusal) is DuplicateRequest and "wait some minutes" in refusal.hint
-    assert refusal_of(409, TEXT, b"duplicate invocation").hint == DuplicateRequest.default_hint
+    text = str(Refusal("restored-recently", 312)).encode()
+    refusal = refusal_of(503, {**TEXT, "Retry-After": "312"}, text)
+    assert (type(refusal), refusal.retry_after_s) == (NodeFailure, 312)
+    assert (refusal.hint, refusal.step) == ("try again in 312 s", "try again in 312 s")
+    assert refusal_of(503, TEXT, text).hint == NodeFailure.default_hint
 
 
 def test_what_is_missing_is_read_out_of_the_text() -> None:

@@ -161,7 +161,7 @@ def test_what_a_run_grant_may_not_hold(att: Any, part: str) -> None:
 
 def test_parents_and_others_runners() -> None:
     parent = "bafkr4iapdmm3hhvtkmcjdihqdfcpb2l7xz2hmsgcqzpqm6hixtpamehlqe"
-    assert "without a parent delegation" in refused(by_key(prf=[parent]))  # RN41
+    assert "have no parent delegation" in refused(by_key(prf=[parent]))  # RN41
     assert "for this runner" in refused(by_key(audience=BOB.did))
     # a fragment would make it a sign-in (IP2)
     assert "for this runner" in refused(by_wallet(audience=RUNNER.did_url))

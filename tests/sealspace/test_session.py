@@ -67,6 +67,16 @@ def granted(*capabilities: Capability, delegate: str = AGENT.did, ttl_s: float =
     )
 
 
+def test_the_end_of_an_owner_s_own_key_is_kept() -> None:
+    """A stored session of a key without a sign-in has its end again, whatever it accepted."""
+    session = replace(key_session(SEED, grants=[granted(GET_NOTES)]), ends_at=5)
+    assert decode_session(encode_session(session)).expires_at == 5
+    value = json.loads(encode_session(session))
+    for wrong in ("5", [5], {}, 5.5):
+        with pytest.raises(InvalidSession):
+            decode_session(json.dumps(value | {"endsAt": wrong}).encode())
+
+
 def test_a_parent_that_is_no_cid_is_not_signed() -> None:
     """A wallet does not sign a message whose parent is not a cid."""
     with pytest.raises(InvalidInput, match="must be the id of a delegation"):

@@ -18,12 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sha3 import keccak_256
 
+from capabilities.principals import eip55
+from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import InvalidInput, InvalidKeystore, WrongPassword
 from sealspace.wallets import (
     EthAccountWallet,
     keystore_secret,
     new_wallet,
+    signature_of,
     wallet_from_key,
     wallet_from_keystore,
     wallet_of,
@@ -274,10 +277,7 @@ def test_an_account_is_a_wallet_like_any_other() -> None:
 
 
 def test_accounts_that_are_no_wallet() -> None:
-    """A signature of another key is not passed on, and what is neither wallet nor account is
-    refused."""
-    with pytest.raises(InvalidInput):
-        wallet_of(Account(SECRET, claims=b"\x01" * 20)).sign_eip191("hello")
+    """An object that is neither a wallet nor an account is refused."""
     for nobody in (None, "0xkey", object()):
         with pytest.raises(InvalidInput):
             wallet_of(nobody)  # type: ignore[arg-type]  # wrong on purpose
@@ -285,6 +285,30 @@ def test_accounts_that_are_no_wallet() -> None:
     account.address = "0x12"
     with pytest.raises(InvalidInput):
         wallet_of(account)
+
+
+async def test_a_wallet_that_signs_with_another_key(bench) -> None:
+    """A sign-in fails with a message that names the wallet and the account that signed."""
+    address = b"\x01" * 20
+    asked, signing = f"did:pkh:eip155:1:{eip55(address)}", WALLET.did
+    async with Client(bench.node.url, clock=bench.clock, entropy=bench.entropy) as client:
+        with pytest.raises(InvalidInput) as refused:
+            await client.sign_in(Account(SECRET, claims=address))
+    assert f"the wallet is {asked}, but its signature is one of {signing}" in str(refused.value)
+
+
+@pytest.mark.parametrize("signature", [b"", bytes(65), b"\xff" * 65])
+def test_a_wallet_that_does_not_sign(signature: bytes) -> None:
+    """An answer that is not a signature is refused."""
+
+    class Contract:
+        address, chain_id, did = WALLET.address, 1, WALLET.did
+
+        def sign_eip191(self, text: str) -> bytes:
+            return signature
+
+    with pytest.raises(InvalidInput, match="its signature is one of no account"):
+        signature_of(Contract(), "hello")
 
 
 def test_the_library_itself() -> None:

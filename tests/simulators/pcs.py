@@ -54,12 +54,12 @@ class PcsSimulator:
     url: str = ""
 
     def publish(self, document: bytes, *, early: bool = False) -> None:
-        """Publish a document that is in its stored form."""
+        """Publish a document in its stored form."""
         fmspc = parse_collateral(document).fmspc.hex().upper()
         (self.early if early else self.standard)[fmspc] = json.loads(document)
 
     def answer_of(self, request: web.Request) -> web.Response:
-        """Return the answer of a service without faults."""
+        """Return the answer that a service without faults gives."""
         path, query = request.path, request.query
         if path == NUMBERS:
             return self._numbers()

@@ -1,4 +1,4 @@
-"""A simulation of the kernel's report interface in an ordinary folder, with real files."""
+"""A simulation of the kernel's report interface with real files in an ordinary folder."""
 
 import errno
 from collections.abc import Callable
@@ -48,7 +48,7 @@ class TsmSimulator(ReportFiles):
         path.with_name("asked").write_bytes(data)
 
     def read(self, path: Path, *, most_bytes: int) -> bytes:
-        """Read a file; a quote is made when it is read."""
+        """Read a file; reading the quote creates it."""
         if path.name == "outblob":
             if self.error is not None:
                 raise OSError(self.error, errno.errorcode[self.error])

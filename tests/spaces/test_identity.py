@@ -16,7 +16,7 @@ from spaces.documents.evidence import (
 )
 from spaces.documents.network_rows import network_put, network_row_key
 from spaces.grants.replay_records import replay_record_of
-from spaces.identity import Identity, open_identity, recorded_identity
+from spaces.identity import Identity, ensure_identity, recorded_identity
 from spaces.keyspace import (
     IDENTITY_KEY,
     RELEASE_RECORD_KEY,
@@ -31,8 +31,8 @@ from spaces.store.contract import Commit, Committed, Put, Refused, Store
 async def test_first_start_records_the_identity(one_store: Store) -> None:
     """A new store has no identity; the first start gives it one, later ones find it."""
     assert await recorded_identity(one_store) is None
-    first = await open_identity(one_store, node_did="did:key:one", entropy=CountingEntropy(b"a"))
-    again = await open_identity(one_store, node_did="did:key:one", entropy=CountingEntropy(b"b"))
+    first = await ensure_identity(one_store, node_did="did:key:one", entropy=CountingEntropy(b"a"))
+    again = await ensure_identity(one_store, node_did="did:key:one", entropy=CountingEntropy(b"b"))
     assert len(first.store_id) == 16
     assert first == again == await recorded_identity(one_store)
 
@@ -41,7 +41,7 @@ async def test_racing_starts_agree(one_store: Store) -> None:
     """Workers that start at once end with one store id."""
     identities = await asyncio.gather(
         *[
-            open_identity(
+            ensure_identity(
                 one_store, node_did="did:key:one", entropy=CountingEntropy(bytes([worker]))
             )
             for worker in range(5)
@@ -52,16 +52,16 @@ async def test_racing_starts_agree(one_store: Store) -> None:
 
 async def test_another_secret_is_refused(one_store: Store) -> None:
     """A store that belongs to another node DID does not start, and says whose it is."""
-    await open_identity(one_store, node_did="did:key:one", entropy=CountingEntropy())
+    await ensure_identity(one_store, node_did="did:key:one", entropy=CountingEntropy())
     with pytest.raises(WrongSecret, match=r"belongs to did:key:two$") as raised:
-        await open_identity(one_store, node_did="did:key:two", entropy=CountingEntropy())
+        await ensure_identity(one_store, node_did="did:key:two", entropy=CountingEntropy())
     assert raised.value.recorded == "did:key:one"
 
 
 @pytest.mark.parametrize("schema", [1, 9])
 async def test_another_schema_is_refused(one_store: Store, schema: int) -> None:
     """A store written by another version, earlier or later, does not start."""
-    await open_identity(one_store, node_did="did:key:one", entropy=CountingEntropy())
+    await ensure_identity(one_store, node_did="did:key:one", entropy=CountingEntropy())
     await one_store.commit(Commit(puts=(Put(SCHEMA_KEY, schema.to_bytes(4, "big")),)))
     with pytest.raises(
         SchemaMismatch, match=f"schema version {schema}; .* needs {SCHEMA_VERSION}$"

@@ -1,4 +1,4 @@
-"""A node that trusts a simulated platform, with any release settings, and its users.
+"""A node with any release settings that trusts a simulated platform, and the node's users.
 
 Example:
     async with staying(tmp_path, platform, key_providers=("tpm",)) as here:
@@ -44,7 +44,7 @@ class Here(Stage):
         return owner, delegate
 
     async def attest_with_log(self, delegate: Delegate, owner: Owner, log: MintedLog) -> Reply:
-        """Attest with a quote of the image "approved" and the given event log."""
+        """Attest with a quote for the image "approved" and the given event log."""
         nonce = await self.nonce(delegate.did)
         bound = self.report_data(delegate.did, delegate.receiver.public_key, nonce)
         image = replace(measurements_of("approved"), rtmr3=None)
@@ -67,7 +67,7 @@ async def staying(
     fetching: Collateral = Collateral(),  # noqa: B008  # settings are frozen
     **release: object,
 ) -> AsyncIterator[Here]:
-    """Run a node on a folder until the block ends; on one folder, however often.
+    """Run a node on a folder until the block ends. It can be run on the same folder again.
 
     Args:
         folder: where root certificate, collateral and data go.

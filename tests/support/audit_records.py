@@ -1,4 +1,4 @@
-"""Every audit record of a store, for tests that look at what was written.
+"""All audit records of a store, for tests that check them.
 
 Example:
     records = await audit_records(store)
@@ -14,7 +14,7 @@ from spaces.store.contract import Range, Store, pages_of
 
 
 async def audit_records(store: Store) -> tuple[AuditRecord, ...]:
-    """Return the records in the chain in order, then the unsealed ones in order of time."""
+    """Return the records of the chain in order, then the records outside it by time."""
     chain = [page async for page in pages_of(store, Range(SEALED_PREFIX))]
     queue = [page async for page in pages_of(store, Range(AUDIT_PREFIX))]
     sealed = [

@@ -1,5 +1,5 @@
-"""An owner's machine, a node in this process that believes a simulated platform, and backends on
-it.
+"""An owner's machine, a node in this process that trusts a simulated platform, and backends on that
+platform.
 
 Example:
     async def test_a_command(desk: Desk) -> None:
@@ -59,7 +59,7 @@ class Desk:
     async def run(
         self, *arguments: str, given: str = "", typed: str | None = None, home: bool = True
     ) -> Ran:
-        """Run a command as a process would, on a thread of its own."""
+        """Run a command on a separate thread, as if in a separate process."""
         self.monkeypatch.setattr(sys, "stdin", Input(typed or given, is_terminal=typed is not None))
         self.monkeypatch.setattr(sys.stderr, "isatty", lambda: typed is not None)
         self.capsys.readouterr()

@@ -1,4 +1,4 @@
-"""The example backend, `examples/backend.py`, as a process of its own.
+"""The example backend, `examples/backend.py`, in a separate process.
 
 Example:
     with serving(tmp_path, node.url) as url: ...
@@ -18,7 +18,7 @@ from tests_support import REPOSITORY
 
 @contextmanager
 def serving(folder: Path, node: str) -> Iterator[str]:
-    """Run the backend on the platform `tee` in a folder until the block ends; yields its
+    """Run the backend on the platform `tee` in a folder until the block ends, and yield its
     address."""
     process = subprocess.Popen(
         [sys.executable, "-u", str(REPOSITORY / "examples" / "backend.py")],

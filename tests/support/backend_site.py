@@ -43,7 +43,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class Domain:
-    """A simulated trust domain with or without an event log, which counts its quotes."""
+    """A simulated trust domain that counts its quotes, with or without an event log."""
 
     platform: SimulatedPlatform
     image: Measurements
@@ -124,7 +124,7 @@ async def owner_of(bench: Any) -> Client:
 async def backend_of(
     bench: Any, owner: Client, *, measured: Measurements = NOTES, seed: bytes = bytes(32)
 ) -> Backend:
-    """Return a backend that was granted the secret and has attested."""
+    """Return a backend that has a grant of the secret and has attested."""
     client = await bench.client(key_session(seed))
     grant = [allow(owner.secrets().resource("API_KEY"), "tinycloud.kv/get")]
     grant.append(allow(owner.encryption.network().text, "tinycloud.encryption/decrypt"))

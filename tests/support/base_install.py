@@ -1,4 +1,4 @@
-"""Environments of the base install alone, or with named extras: a folder of links to exactly those
+"""Environments with only the base install, or with chosen extras: folders of links to exactly those
 distributions.
 
 A process in one sees the standard library and that folder: neither the packages of the environment
@@ -63,7 +63,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Environment:
-    """A folder of packages, and processes that see no other.
+    """A folder of packages, and processes that can import only these.
 
     Attributes:
         site: the folder; processes run in the one that holds it.
@@ -72,13 +72,13 @@ class Environment:
     site: Path
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Start `sealspace`; its standard error can be read."""
+        """Start `sealspace` with a readable standard error."""
         return subprocess.Popen(
             self._python(_ONE, arguments), stderr=subprocess.PIPE, text=True, cwd=self.site.parent
         )
 
     def start_example(self, path: Path, folder: Path) -> "subprocess.Popen[str]":
-        """Start an example program on a free port; its standard output can be read."""
+        """Start an example program on a free port with a readable standard output."""
         program = (
             "import os, runpy, sys; os.environ['PORT'] = '0';"
             f" sys.stdout.reconfigure(line_buffering=True); runpy.run_path({str(path)!r},"
@@ -89,12 +89,12 @@ class Environment:
         )
 
     def run(self, *arguments: str) -> Ended:
-        """Run `sealspace` in a process of its own, to its end."""
+        """Run `sealspace` in a separate process and wait for its end."""
         return self._run(_ONE, arguments)
 
     def run_all(self, calls: Sequence[tuple[Sequence[str], str]]) -> list[Ended]:
-        """Run `sealspace` once per call in one process, with arguments and standard input of
-        each."""
+        """Run `sealspace` several times in one process, each call with its own arguments and
+        standard input."""
         ran = self._run(_MANY, given=json.dumps(calls))
         assert ran.status == 0, ran
         return [Ended(*one) for one in json.loads(ran.out)]

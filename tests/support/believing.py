@@ -20,7 +20,7 @@ MANY_CHALLENGES = Limits(challenges_per_minute=1_000_000)
 def trust_files(
     folder: Path, platform: SimulatedPlatform, *, published_at: float | None = None
 ) -> tuple[str, str]:
-    """Lay out a platform's root certificate and collateral; return their paths.
+    """Write a platform's root certificate and collateral to files; return the paths.
 
     Args:
         folder: where `root.pem` and the folder `collateral` go.
@@ -36,7 +36,7 @@ def trust_files(
 
 
 def trust_arguments(folder: Path, platform: SimulatedPlatform) -> tuple[str, ...]:
-    """Write the trust files, and return the arguments of a command that name them."""
+    """Write the trust files, and return the command arguments that name them."""
     root, collateral = trust_files(folder, platform)
     return ("--trust-root", root, "--collateral", collateral)
 
@@ -48,7 +48,7 @@ def believing(
     published_at: float | None = None,
     **sections: object,
 ) -> Config:
-    """Return the settings of a node that believes a platform and whose store is below a folder.
+    """Return the settings of a node that trusts a platform and stores its data in a folder.
 
     Args:
         folder: where root certificate, collateral and `data` go.

@@ -1,8 +1,8 @@
-"""A browser for tests of the console: Chromium, driven from a thread of its own, and a page at the
+"""A browser for tests of the console: Chromium, driven from a separate thread, and a page of the
 node.
 
-The driver, the node and what a test awaits share one loop in that thread, so that no test's own
-loop is in the way.
+The driver, the node and the test's coroutines share one event loop in that thread, so no test needs
+its own.
 
 Example:
     with loop_thread() as loop, browsing(loop) as browser, browser.page(node.url) as page:
@@ -73,8 +73,8 @@ WALLET = """
 
 
 class BrowserWallet:
-    """A wallet in the browser: answers EIP-1193 requests with a real key; `refusal` makes it say
-    no.
+    """A wallet in the browser that answers EIP-1193 requests with a real key. With `refusal` it
+    refuses them.
 
     Attributes:
         asked: the texts that it was asked to sign.
@@ -105,7 +105,7 @@ class BrowserWallet:
 
 
 class Page:
-    """A page of the browser in a profile of its own, at an empty document of the node's origin.
+    """A page in a separate browser profile, showing an empty document of the node's origin.
 
     Attributes:
         tab: of Playwright; what is awaited of it goes through `browser.run`.

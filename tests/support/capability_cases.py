@@ -90,14 +90,14 @@ class Signs(Protocol):
 
 
 def raw_ucan(payload: bytes, *, header: bytes | None = None, signer: Signs = SESSION) -> str:
-    """Return a signed token of any payload and header text."""
+    """Return a signed token with any payload and header text."""
     head = b'{"alg":"EdDSA","typ":"JWT","ucv":"0.10.0"}' if header is None else header
     signing_input = f"{_b64(head)}.{_b64(payload)}"
     return f"{signing_input}.{_b64(signer.sign(signing_input.encode()))}"
 
 
 def claims(**changes: Any) -> bytes:
-    """Return the JSON of a plain delegation's claims with some changed; `...` removes one."""
+    """Return the JSON claims of a plain delegation with changes; `...` removes a claim."""
     plain = {
         "iss": SESSION.did_url,
         "aud": BOB.did,
@@ -143,7 +143,7 @@ def base58(cid: str) -> str:
 
 
 class World:
-    """A node's knowledge: registered delegations, their aliases and their revocations."""
+    """The delegations, aliases and revocations that a node has registered."""
 
     def __init__(self, now: float = NOW) -> None:
         self.now = now

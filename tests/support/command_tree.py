@@ -1,4 +1,4 @@
-"""The tree of commands, with what each needs.
+"""The tree of commands, with the extra that each requires.
 
 Example:
     for node in command_tree(): print(node.words, node.extra)

@@ -1,5 +1,5 @@
-"""The console as a person sees it: a page at the node's own `/console/`, under the policy that the
-node sends.
+"""The console as a user sees it: the page at the node's `/console/`, with the node's
+Content-Security-Policy.
 
 Example:
     with console_page(browser, node.url, wallet=wallet) as console:
@@ -8,6 +8,7 @@ Example:
 """
 
 import os
+import re
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
@@ -18,7 +19,7 @@ from playwright.async_api import Page as Tab
 from tests_support import REPOSITORY
 
 SHOTS = REPOSITORY / ".cache" / "console"
-WIDTHS = (360, 768, 1280)
+WIDTHS = (360, 390, 768, 1280) if "CONSOLE_SCREENSHOTS" in os.environ else (360, 768, 1280)
 AXE = REPOSITORY / ".cache" / "console-tools" / "node_modules" / "axe-core" / "axe.min.js"
 AXE_ABSENT = "axe-core is not installed: `make check` does, where npm is"
 _HEIGHT = 900
@@ -32,12 +33,36 @@ window.__violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
   window.__violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`));
 """
+# A message that covers a dialog or one of its buttons, at any moment.
+_COUNT_OVERLAPS = """
+window.__overlaps = [];
+window.__said = [];
+const crosses = (one, other) => one.left < other.right - 1 && other.left < one.right - 1
+  && one.top < other.bottom - 1 && other.top < one.bottom - 1;
+const judge = () => {
+  const dialog = [...document.querySelectorAll("dialog[open]")].at(-1);
+  for (const toast of dialog ? document.querySelectorAll(".toast") : []) {
+    const box = toast.getBoundingClientRect();
+    const bar = dialog.contains(toast) ? toast.closest(".actions") : null;
+    const parts = !dialog.contains(toast) ? [dialog] : [...dialog.querySelectorAll(
+      bar ? "header h2, header button, .actions button"
+        : "h2, button, input, textarea, output, p, li")];
+    const covered = parts.filter((part) => crosses(box, part.getBoundingClientRect()));
+    const isSeen = box.width > 0 && box.top >= 0 && box.bottom <= innerHeight;
+    window.__said.push([toast.textContent, innerWidth, isSeen]);
+    for (const part of covered) window.__overlaps.push(
+      `"${toast.textContent}" covers ${part.tagName} ${part.textContent.slice(0, 40)}`);
+  }
+};
+new MutationObserver(() => requestAnimationFrame(judge)).observe(document,
+  { childList: true, subtree: true, attributes: true, attributeFilter: ["open"] });
+"""
 
 T = TypeVar("T")
 
 
 class ConsolePage:
-    """One tab at the console.
+    """A browser tab that shows the console.
 
     Attributes:
         tab: of Playwright; what is awaited of it goes through `run`.
@@ -70,7 +95,8 @@ class ConsolePage:
         return self._browser.run(awaited)
 
     def listen(self, event: str, listener: Callable[[Any], None]) -> None:
-        """Call a function at each event of the tab. The driver needs it added on its own loop."""
+        """Call a function at each event of the tab. It is registered on the driver's loop, as the
+        driver requires."""
 
         async def add() -> None:
             self.tab.on(event, listener)  # type: ignore[call-overload]  # one of its literals
@@ -78,7 +104,7 @@ class ConsolePage:
         self.run(add())
 
     def open(self, place: str = "") -> None:
-        """Load the console at one of its places, for example `node`."""
+        """Load one of the console's pages, for example `node`."""
 
         address = f"{self.origin}/console/#/{place}"
 
@@ -105,11 +131,55 @@ class ConsolePage:
         """Fill the field with this label."""
         self.run(self.tab.get_by_label(label, exact=True).fill(text))
 
+    def add_secret(self, name: str, value: str) -> None:
+        """Add a global secret by the page's form."""
+        self.run(self.tab.get_by_role("button", name="Add a secret").first.click())
+        self.type("Name", name)
+        self.type("Value", value)
+        self.click("Seal and save", within="dialog")
+        self.see(f"{name} is saved")
+
+    def is_masked(self, label: str) -> None:
+        """Check that a field shows dots, and its text after *Show text*."""
+        field = self.tab.get_by_label(label, exact=True)
+        drawn = "(field) => getComputedStyle(field).webkitTextSecurity"
+        assert self.run(field.evaluate(drawn)) == "disc"
+        self.click("Show text")
+        assert self.run(field.evaluate(drawn)) == "none"
+        self.click("Show text")
+        assert self.run(field.evaluate(drawn)) == "disc"
+
     def sign_in(self) -> None:
         """Sign in with the wallet of the page."""
         self.open("connect")
         self.run(self.tab.get_by_role("button", name="Test Wallet").click())
         self.signed_in()
+
+    def make_phrase(self, *, is_kept: bool = False, shot: str = "") -> str:
+        """Make a new recovery phrase, confirm the groups that are asked for, and return it.
+
+        Args:
+            is_kept: tick that the browser keeps it behind a passkey.
+            shot: name of a screenshot of the phrase.
+        """
+        self.run(self.tab.get_by_role("button", name="Make a new recovery phrase").click())
+        items = self.tab.locator("dialog .phrase li")
+        self.run(expect(items).to_have_count(9))
+        groups = self.run(items.all_text_contents())
+        if shot:
+            self.shot(shot)
+        self.click("I have written it down")
+        label = self.run(self.tab.locator("dialog label", has_text="Groups ").text_content())
+        asked = [int(one) - 1 for one in re.findall(r"\d+", label or "")]
+        assert len(set(asked)) == 3
+        self.type(label or "", " ".join(groups[one] for one in asked))
+        if is_kept:
+            self.run(self.tab.get_by_label("Keep it in this browser behind a passkey").check())
+        if shot:
+            self.shot(f"{shot}-confirm")
+        self.click("Confirm and sign in")
+        self.signed_in()
+        return " ".join(groups)
 
     def signed_in(self) -> None:
         """Wait until there is a session."""
@@ -132,14 +202,21 @@ class ConsolePage:
                 await self.tab.screenshot(path=SHOTS / f"{name}-{scheme}-{width}.png")
         await self.tab.set_viewport_size({"width": WIDTHS[-1], "height": _HEIGHT})
 
+    def photograph(self, name: str) -> None:
+        """Take one screenshot of the page as it is, if screenshots are requested."""
+        if _TAKES_SHOTS:
+            self.run(self.tab.screenshot(path=SHOTS / f"{name}.png"))
+
     def faults(self) -> list[str]:
-        """Return violations of the policy, requests to other origins, and script errors."""
-        violations: list[str] = self.run(self.tab.evaluate("() => window.__violations"))
+        """Return violations of the policy, requests to other origins, script errors, and messages
+        that covered a dialog."""
+        found = "() => [...window.__violations, ...window.__overlaps]"
+        violations: list[str] = self.run(self.tab.evaluate(found))
         return [*violations, *self.foreign, *self.errors]
 
     def judged(self) -> list[str]:
-        """Return what axe-core finds wrong with what is shown; it runs in the tab's own world, as a
-        debugger does.
+        """Return the problems that axe-core finds on the page; it runs in the tab's main world, as
+        a debugger does.
 
         Without axe-core the list is empty: tests that only judge are then skipped by name, and the
         others do the rest.
@@ -176,6 +253,7 @@ def console_page(
         context = await browser.context(viewport={"width": WIDTHS[-1], "height": _HEIGHT})
         tab = await context.new_page()
         await context.add_init_script(_COUNT_VIOLATIONS)
+        await context.add_init_script(_COUNT_OVERLAPS)
         if wallet is not None:
             await context.expose_function("__walletRequest", wallet.answer)
             await context.add_init_script(WALLET)

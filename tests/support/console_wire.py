@@ -1,4 +1,4 @@
-"""Scripts in a page, or in node.js, that use the console's modules, with a wallet at hand.
+"""Scripts in a page or in node.js that use the console's modules and a wallet.
 
 Example:
     owner = in_page(page, "return (await signedIn()).owner.did")
@@ -63,8 +63,8 @@ _STORE = """async (names) => {
 
 
 def store_secrets(console: ConsolePage, names: list[str]) -> None:
-    """Store a secret per name with the page's session: the first global, the others in alternating
-    scopes."""
+    """Store one secret per name with the page's session: the first is global, the others are in
+    alternating scopes."""
     console.run(console.tab.evaluate(_STORE, names))
 
 

@@ -1,5 +1,4 @@
-"""A Containerfile as its instructions, in order: enough of the format to check ours, and to play
-it.
+"""A parser for Containerfiles. It supports enough of the format to check and replay ours.
 
 Example:
     for instruction in read_containerfile(path):

@@ -1,5 +1,4 @@
-"""Users who grant, delegate, revoke and query at a node; shared by tests of the reporting
-routes."""
+"""Users who grant, delegate, revoke and query at a node, for tests of the reporting routes."""
 
 import itertools
 import json
@@ -137,7 +136,7 @@ class Delegating:
         return token
 
     async def revoke(self, token: str, by: Ed25519Signer | WalletSigner) -> None:
-        """Revoke a delegation by the signer's own authority, without a proof."""
+        """Revoke a delegation with the signer's own authority, without a proof."""
         if isinstance(by, WalletSigner):
             header = self._signed(by, f"ucan:{token_id(token)}", None)
         else:

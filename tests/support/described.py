@@ -1,4 +1,4 @@
-"""Whether an answer is one that `/openapi.json` describes.
+"""Checks of answers against the description in `/openapi.json`.
 
 Example:
     assert described_fault("GET", "/info", 200, {"content-type": "application/json"}, body) == ""
@@ -58,7 +58,7 @@ def template_of(target: str) -> str | None:
 def described_fault(
     method: str, target: str, status: int, headers: Mapping[str, str], body: bytes
 ) -> str:
-    """Return how an answer differs from the description; nothing where it is described.
+    """Return how an answer differs from the description; empty if it matches.
 
     Args:
         method: of the request.

@@ -22,7 +22,7 @@ from tee_backend.evidence.simulated import SIMULATED_KEY_PROVIDER, MintedLog
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogOptions:
-    """How a log deviates from an ordinary one.
+    """The deviations of a log from an ordinary one.
 
     Attributes:
         instance_id: 20 bytes, or empty.
@@ -55,7 +55,7 @@ def text_of(minted: MintedLog) -> str:
 def mint_event_log(
     compose_hash: bytes, app_id: bytes | None = None, *, options: LogOptions | None = None
 ) -> MintedLog:
-    """Write the log of an application that started in order.
+    """Write the log of an application that started normally.
 
     Args:
         compose_hash: 32 bytes.

@@ -1,5 +1,4 @@
-"""A simulated platform whose quotes and collateral deviate from those of one in order, in what a
-test says.
+"""A simulated platform whose quotes and collateral deviate from normal ones as a test specifies.
 
 quote = platform.mint_quote(measurements_of("backend"), report_data,
 options=DomainOptions(td_attributes=DEBUG))
@@ -40,7 +39,7 @@ OLD_MODULE_TCB_SVN = bytes([2, 1, 4]) + bytes(13)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainOptions:
-    """How a trust domain deviates from an ordinary one.
+    """The deviations of a trust domain from an ordinary one.
 
     Attributes:
         kind: shape of the report: TD 1.0 in a quote of version 4, or TD 1.5 and its extension in
@@ -64,7 +63,7 @@ class DomainOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollateralOptions:
-    """How the published collateral deviates from that of a platform in order.
+    """The deviations of published collateral from that of a normal platform.
 
     Attributes:
         tcb_status: status of the platform's level, in Intel's spelling.
@@ -151,7 +150,7 @@ class SimulatedPlatform(simulated.SimulatedPlatform):
         return self.signed_quote(_header(options.kind) + _body(measurements, report_data, options))
 
     def collateral_json(self, now: float, *, options: CollateralOptions | None = None) -> bytes:
-        """Publish collateral; `options` are deviations from a platform in order."""
+        """Publish collateral; `options` are deviations from a normal platform."""
         options = options or CollateralOptions()
         tcb_info: dict[str, Any] = self.tcb_info()
         qe_identity: dict[str, Any] = qe_identity_document()

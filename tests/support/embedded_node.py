@@ -14,7 +14,7 @@ from node.http.listener import start_listener
 from node.platform.root_secret import load_root_secret
 from node.processes.start import claim_store, load_collateral
 from node.services import Services
-from node.storage.stores import embedded_store
+from node.storage.stores import open_store
 from sealspace.cli.listening_socket import bind_socket, url_of
 
 
@@ -44,7 +44,7 @@ async def embedded_node(
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
     # it may call the platform
     keyring = Keyring(await asyncio.to_thread(load_root_secret, config, entropy))
-    store = embedded_store(config, clock=clock)
+    store = open_store(config, clock=clock)
     try:
         services = await claim_store(
             config, store=store, keyring=keyring, clock=clock, entropy=entropy

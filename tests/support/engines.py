@@ -1,5 +1,4 @@
-"""Which engine the nodes of the tests keep their store in: LMDB, or PostgreSQL where TEST_ENGINE
-says so.
+"""The store engine of the nodes in tests: LMDB by default, PostgreSQL with TEST_ENGINE=postgresql.
 
     TEST_ENGINE=postgresql pytest tests/conformance tests/attacks …
 
@@ -52,12 +51,10 @@ def database_of(folder: Path | str) -> str:
 
 @contextmanager
 def no_housekeeping() -> Iterator[None]:
-    """Let no store in a database that is opened meanwhile in this process forget claims of its own
-    accord.
+    """Keep stores that this process opens in a database from deleting replay records by themselves.
 
-    For nodes whose clock goes back: a database refuses claims from before what it has swept, and no
-    clock of a node in use goes back by more than the sweep leaves. The files of LMDB know no such
-    bound.
+    For tests in which a node's clock goes back: a database refuses replay records from before its
+    last sweep, and a real clock never goes back that far. LMDB has no such limit.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("spaces.store.postgres.engine.HOUSEKEEPING_S", 1e9)

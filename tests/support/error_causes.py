@@ -1,4 +1,4 @@
-"""For each class of error of the SDK something real that raises it, at a node in this process.
+"""A real cause for each error class of the SDK, at a node in this process.
 
 Example:
     with pytest.raises(kind):
@@ -73,7 +73,7 @@ MANIFEST: dict[str, Any] = {
 
 @dataclass
 class World:
-    """A node without users, and the means to be refused by it."""
+    """A node without users, and methods that provoke its refusals."""
 
     bench: Any
     bench_with: Callable[[Config], Awaitable[Any]]
@@ -117,7 +117,7 @@ class World:
         return await self.stack.enter_async_context(serving(handler))
 
     async def backend(self) -> str:
-        """Return the address of a backend that shows its evidence."""
+        """Return the address of a backend that publishes its evidence."""
         domain = Domain(self.bench.platform, measurements_of("notes"))
         client = await self.agent()
         backend = Backend(client, domain, clock=self.bench.clock, entropy=self.bench.entropy)
@@ -520,7 +520,7 @@ async def _full_backend(world: World) -> None:
     (grant,) = agent.session.grants
     held = HeldGrants(most=1)
     grants = held.with_new(replace(grant, cid="first"), (), now=world.bench.clock.now())
-    held.was_read(["first"])
+    held.mark_read(["first"])
     held.with_new(grant, grants, now=world.bench.clock.now())
 
 

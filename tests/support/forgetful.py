@@ -1,4 +1,4 @@
-"""A node whose cache of delegations is empty, as after a start."""
+"""A way to empty a node's cache of delegations, as after a start."""
 
 from node.services import Services
 

@@ -122,10 +122,11 @@ def bounds_of(process: int) -> dict[str, str]:
 async def running(
     executor: Executor, given: bytes, *, fresh: bool
 ) -> "tuple[asyncio.Task[str], int]":
-    """Start a run of the probe, and return it, which ends in a code, with its process once the
-    guest is about to begin.
+    """Start a run of the probe. Return the run and its process just before the guest begins; the
+    run ends with a code.
 
-    A child bounds its processor time anew for each run, here by another number each time.
+    A child sets a new CPU limit for each run. Here each run has a different limit, which identifies
+    its process.
     """
     program = guest(BOTH[0])
     await executor.compile(program.sha256, program.target, program.load)

@@ -35,7 +35,7 @@ def small_requests() -> bytes:
 
 
 class Hoarder:
-    """One such connection.
+    """A connection of such a client.
 
     Attributes:
         sent_bytes: what the other side, or the kernel between, has taken.

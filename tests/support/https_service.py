@@ -27,7 +27,7 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class Service:
-    """A service, and what a runner knows of the network.
+    """A service, and the network as a runner sees it.
 
     `names` has the addresses of each name, one answer after the other; the last one stays.
     """
@@ -50,7 +50,7 @@ class Service:
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
     def url(self, path: str = "/", *, host: str | None = None) -> str:
-        """Return an address here."""
+        """Return an address of this service."""
         return f"https://{host or self.host}:{self.port}{path}"
 
 
@@ -96,8 +96,7 @@ def _certificates(folder: Path, names: list[str]) -> tuple[Path, Path]:
 async def https_service(
     folder: Path, *names: str, talk: Talk | None = None
 ) -> AsyncIterator[Service]:
-    """Serve under names, the first of which is the service's; with `talk` it is no HTTP but what
-    that says.
+    """Serve under names; the first is the service's. With `talk`, that function replaces HTTP.
 
     Paths: `/echo` answers with the body, `/redirect?to=URL`, `/large?size=N`, `/slow` never
     answers.

@@ -1,4 +1,4 @@
-"""A client with a key of its own that owns spaces and calls a node over HTTP."""
+"""A client that owns spaces by its own key and calls a node over HTTP."""
 
 import io
 import itertools
@@ -33,7 +33,7 @@ Body = bytes | AsyncIterator[bytes] | None
 
 
 class Owner:
-    """A client that calls a node with tokens of its own key. Its first put hosts its space."""
+    """A client that calls a node with tokens of its own key. Its first write hosts its space."""
 
     def __init__(
         self, node: EmbeddedNode, session: aiohttp.ClientSession, clock: FixedClock

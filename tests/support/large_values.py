@@ -1,8 +1,7 @@
-"""Values too large to be held, put into a node in other processes and got back, and what memory
-that takes.
+"""Memory measurements of a node in other processes while large values are written and read back.
 
-The bytes of a value are made as they are sent and compared as they come: this process does not hold
-them either.
+This process generates the bytes of a value as it sends them, and compares them as they arrive. It
+never holds a whole value.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Running processes of this machine."""
+"""The running processes of this machine."""
 
 from pathlib import Path
 

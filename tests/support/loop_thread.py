@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for tests that are not coroutines.
+"""An event loop in a separate thread, for tests that are not coroutines.
 
 Example:
     with loop_thread() as loop, loop.entered(embedded_node(config)) as node:

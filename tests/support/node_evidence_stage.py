@@ -43,8 +43,8 @@ Instead = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
 @dataclass
 class Relay:
-    """Stands between a client and a node: counts the tokens that pass, and may change what the node
-    says of itself.
+    """A relay between a client and a node that counts tokens and can change the node's description
+    of itself.
 
     Attributes:
         target: the node's address.

@@ -1,5 +1,5 @@
-"""The console's modules in node.js, without a page: what needs no document, no upload and no store
-of a browser.
+"""The console's modules in node.js without a page, for scripts that need no document, upload or
+browser storage.
 
 Example:
     with node_js(node.url, wallet=wallet) as page:
@@ -38,8 +38,7 @@ NODE_JS_ABSENT = f"node.js {_LOWEST} or newer is not installed"
 
 
 class Scripts:
-    """A process of node.js that runs scripts; `evaluate` and `call` are those of a page of the
-    browser.
+    """A node.js process that runs scripts. `evaluate` and `call` work as those of a browser page.
 
     Attributes:
         requests: what the scripts sent to the node, in order: method, path, headers, body.

@@ -1,5 +1,5 @@
-"""An owner's machine and a node in this process: commands are run as a process would, on a thread
-of their own.
+"""An owner's machine and a node in this process. Commands run on a separate thread, as if in a
+separate process.
 
 Example:
     async with owner_desk(tmp_path, capsys, monkeypatch) as desk:
@@ -36,13 +36,13 @@ class Ran:
 
     @property
     def happened(self) -> str:
-        """Return the first line of an error: what happened."""
+        """Return the first line of an error message, which says what happened."""
         first, _ = self.err.splitlines()
         return first.removeprefix("sealspace: ")
 
     @property
     def next(self) -> str:
-        """Return the second line of an error: the next step."""
+        """Return the second line of an error message, which gives the next step."""
         last = self.err.splitlines()[-1]
         assert last.startswith("next: "), self
         return last.removeprefix("next: ")
@@ -103,7 +103,7 @@ class OwnerDesk:
         return held.getvalue()
 
     def shows_a_terminal(self) -> None:
-        """Let standard output be a terminal from now on."""
+        """Make standard output a terminal from now on."""
         self.monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
 
     async def log_in(self, *more: str) -> Ran:
@@ -125,7 +125,7 @@ async def owner_desk(
     *,
     hosting: Hosting | None = None,
 ) -> AsyncIterator[OwnerDesk]:
-    """Start a node, with an owner's folder that does not exist yet."""
+    """Start a node; the owner's folder does not exist yet."""
     for variable in ("SEALSPACE_NODE", "SEALSPACE_HOME", "SEALSPACE_KEYSTORE_PASSWORD"):
         monkeypatch.delenv(variable, raising=False)
     config = Config(

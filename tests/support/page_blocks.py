@@ -1,4 +1,4 @@
-"""The blocks of a documentation page, and what a test does with each.
+"""The blocks of a documentation page, and the way a test runs each of them.
 
 What is in a block is told by the word after its fence:
 
@@ -64,7 +64,7 @@ class Block:
 
 
 class PageError(Exception):
-    """A block without a clear way to handle it."""
+    """A block that a test cannot handle."""
 
 
 def blocks_of(page: str) -> list[Block]:

@@ -1,4 +1,5 @@
-"""Execution of a page's blocks as a reader would: in order, in one shell, in a new home and folder.
+"""Execution of a page's blocks in order, in one shell, with a new home and folder, as a reader
+would.
 
 Example:
     ended = run_page(PAGE.read_text("utf-8"), folder, node=url)
@@ -33,14 +34,15 @@ _PORT_RANGE = (15000, 30000)
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a page ended: the first block that is not as it stands there, or None."""
+    """The result of running a page: the first block whose outcome differs from the page, or
+    None."""
 
     problem: str | None
     printed: list[str]
 
 
 def run_page(page: str, folder: Path, *, programs: Path, node_port: int | None = None) -> Ended:
-    """Run every block of a page that is not left out.
+    """Run every block of a page except those that the page excludes.
 
     Args:
         page: the text.
@@ -117,7 +119,7 @@ ended() { [ "$1" = "$2" ] || { echo "ended with $2"; exit 1; }; }
 
 
 def _run(script: str, folder: Path, programs: Path, port: int) -> tuple[int, str]:
-    """Run a script in a session of its own, and end all processes it left running."""
+    """Run a script in a separate session, and end all processes that it leaves running."""
     home = folder.parent / f"{folder.name}-home"
     home.mkdir()
     kept = {

@@ -1,4 +1,4 @@
-"""Waiting in tests. No test depends on how long something takes, since the machine may be busy."""
+"""Waiting in tests. No test depends on timing, since the machine may be busy."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,5 +1,4 @@
-"""A person at a terminal: a pseudo-terminal, a process in its foreground, and what is typed and
-read there.
+"""A person at a terminal: a pseudo-terminal with a foreground process, its input and its output.
 
 Example:
     with Person([*COMMAND, "run", "--", "cat"], environment=env) as person:
@@ -81,7 +80,7 @@ class Person:
         os.close(self.terminal)
 
     def resize(self, rows: int, columns: int) -> None:
-        """Give the terminal another size."""
+        """Resize the terminal."""
         fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def type(self, keys: bytes) -> None:

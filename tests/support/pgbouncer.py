@@ -1,4 +1,4 @@
-"""A pgbouncer before a server of the tests: each on a port of loopback, in a temporary folder."""
+"""A pgbouncer in front of a test server: each has a loopback port and a temporary folder."""
 
 import functools
 import os
@@ -22,19 +22,18 @@ _WITHIN_S = PATIENCE_S
 
 @functools.cache
 def program() -> str | None:
-    """Return the program; None when it is not installed."""
+    """Return the path of the program, or None if it is not installed."""
     return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
 def needs_pgbouncer() -> pytest.MarkDecorator:
-    """Return the mark of tests that need it."""
+    """Return the mark of tests that need pgbouncer."""
     return pytest.mark.skipif(program() is None, reason=PGBOUNCER_ABSENT)
 
 
 @contextmanager
 def pgbouncer(url: str, *, pool_mode: str, pool_size: int = 20) -> Iterator[str]:
-    """Run a pgbouncer before the database of an address, and give the address of the same database
-    through it."""
+    """Run a pgbouncer in front of a database, and return the database's address through it."""
     parts = urlsplit(url)
     name, user = parts.path.lstrip("/"), parts.username
     upstream = parse_qs(parts.query)["host"][0]

@@ -1,7 +1,8 @@
-"""A relay between a store and its database: it counts round trips, holds commits back, and loses
-what it is told to.
+"""A relay between a store and its database that counts round trips, delays commits, and drops
+chosen messages.
 
-It reads just enough of the protocol to know a round trip: each ends with one Sync from the client.
+It parses just enough of the protocol to recognise round trips: each ends with one Sync from the
+client.
 """
 
 import asyncio
@@ -47,7 +48,7 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def lose(self, loss: Loss) -> None:
-        """Drop this at the next round trip."""
+        """Drop this part of the next round trip."""
         self._next_loss = loss
         self.lost.clear()
 

@@ -1,8 +1,8 @@
 """A PostgreSQL server for the tests: one per test process, on a Unix socket in a temporary folder.
 
-It is started when a test first asks for it, and ends with the process, however that ends.
-PostgreSQL refuses to run as root; then it runs as `postgres` or `nobody`. Where its programs are
-not installed, the tests that need it are skipped by name, and the number is printed at the end of
+It starts when a test first requests it, and ends with the process, even if that is killed.
+PostgreSQL refuses to run as root; for root it runs as `postgres` or `nobody`. If its programs are
+not installed, the tests that need it are skipped by name, and their number is printed at the end of
 the run.
 """
 
@@ -47,7 +47,7 @@ _SETTINGS = {
 
 @functools.cache
 def programs() -> Path | None:
-    """Return the folder of PostgreSQL's programs; None when they are not installed."""
+    """Return the folder of PostgreSQL's programs, or None if they are not installed."""
     found = sorted(
         Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3])
     )
@@ -64,7 +64,7 @@ def needs_postgres() -> pytest.MarkDecorator:
 
 @dataclass
 class PostgresServer:
-    """A server of its own data, on a Unix socket.
+    """A server with its own data, on a Unix socket.
 
     Attributes:
         folder: of its data and its socket.
@@ -172,7 +172,7 @@ _NUMBERS = iter(range(1, 1_000_000))
 def new_server(
     settings: Mapping[str, str] | None = None, *, standby_of: PostgresServer | None = None
 ) -> PostgresServer:
-    """Make the data of a server, which is not started.
+    """Create a server's data without starting the server.
 
     Args:
         settings: beside the usual ones.
@@ -230,7 +230,7 @@ def _program(name: str) -> Path:
 
 
 def unprivileged_user() -> str | None:
-    """Return the user that runs the programs; None for the current one."""
+    """Return the user that runs the programs, or None for the current user."""
     if os.geteuid() != 0:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}

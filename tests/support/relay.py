@@ -18,7 +18,15 @@ from aiohttp.test_utils import TestServer
 from multidict import CIMultiDict
 from yarl import URL
 
-_PASSED_BACK = ("content-type", "etag", "x-tinycloud-truncated", "x-tinycloud-next-cursor")
+_PASSED_BACK = (
+    "content-type",
+    "etag",
+    "last-modified",
+    "x-tinycloud-truncated",
+    "x-tinycloud-next-cursor",
+)
+
+_HEADER_BYTES = 384 * 1024
 
 
 @dataclass
@@ -51,7 +59,7 @@ class Answer:
 
 
 class Relay:
-    """Passes requests on to a node, and back what `twist` makes of the answers.
+    """A relay that forwards requests to a node, and returns answers as changed by `twist`.
 
     Attributes:
         url: where clients find it.
@@ -87,14 +95,19 @@ class Relay:
 
 
 async def _at_once(_: web.Request) -> None:
-    """Do not delay anything."""
+    """Return at once: the default delays no request."""
 
 
 @asynccontextmanager
 async def relay_before(target: str) -> AsyncIterator[Relay]:
-    """Yield a relay before a node while the block runs."""
+    """Run a relay in front of a node until the block ends."""
     relay, app = Relay(target), web.Application()
     app.router.add_route("*", "/{path:.*}", relay.handle)
-    async with TestServer(app) as server:
+    server = TestServer(app)
+    # as long as the header lines that a node accepts
+    await server.start_server(max_line_size=_HEADER_BYTES, max_field_size=_HEADER_BYTES)
+    try:
         relay.url = str(server.make_url("")).rstrip("/")
         yield relay
+    finally:
+        await server.close()

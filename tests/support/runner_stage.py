@@ -1,4 +1,4 @@
-"""A runner in a simulated trust domain, at a node that believes it, an owner with secrets, and a
+"""A runner in a simulated trust domain, a node that trusts it, an owner with secrets, and a
 developer.
 
 Example:
@@ -50,7 +50,7 @@ from tee_backend.listener import ConnectionLimits
 from tee_backend.runner.calls.journal import Journal
 from tee_backend.runner.calls.prices import FREE, Price
 from tee_backend.runner.calls.published_programs import PublishedPrograms
-from tee_backend.runner.calls.secret_tags import SecretTags
+from tee_backend.runner.calls.secret_tags import SecretTagKey
 from tee_backend.runner.calls.service import Runner, begin, manifest_of
 from tee_backend.runner.guest.executor import Executor
 from tee_backend.runner.guest.outbound import Outbound
@@ -114,7 +114,7 @@ class RunnerStage:
 
     @property
     def at(self) -> RunnerAt:
-        """Return the runner and the start that calls are signed for."""
+        """Return the runner, with the start for which calls are signed."""
         return RunnerAt(self.runner.did, self.runner.identity.start_hash)
 
     @property
@@ -132,7 +132,7 @@ class RunnerStage:
         price: Price = FREE,
         entropy: Entropy | None = None,
     ) -> "RunnerStage":
-        """Start a runner with the same DID in a folder of its own, or of one that has ended."""
+        """Start a runner with the same DID, in a new folder or in that of a stopped runner."""
         runner, url = await _started(
             stack,
             self.node.url,
@@ -169,7 +169,7 @@ class RunnerStage:
         return await fetch_evidence(self.url, self.inspector)
 
     async def grant(self, secrets: list[str], run: RunStatement, **more: Any) -> PortableDelegation:
-        """Grant secrets to the runner, and hand the grant over."""
+        """Grant secrets to the runner, and deliver the grant."""
         portable = await self.owner.runners.grant(
             await self.look(), secrets, run, wallet=self.wallet, **more
         )
@@ -177,7 +177,7 @@ class RunnerStage:
         return portable
 
     async def calling_session(self) -> Session:
-        """The owner's own session, with the right to call."""
+        """Return the owner's session, with the right to call."""
         await self.owner.delegations.add_right(
             self.wallet, [call_right(self.owner.kv().space.text)]
         )
@@ -188,7 +188,7 @@ class RunnerStage:
             return answer.status, json.loads(await answer.read())
 
     async def key(self, name: str | None, **stated: Any) -> str:
-        """Make an API key for a program, or for any, and return its text."""
+        """Make an API key for one program, or for all, and return its text."""
         projects = None if name is None else [parse_project(f"{self.developer}/{name}")]
         now = SystemClock().now()
         asked: dict[str, Any] = {
@@ -298,8 +298,7 @@ async def runner_stage(
     outbound: Outbound | None = None,
     connections: ConnectionLimits = LIMITS,
 ) -> RunnerStage:
-    """Start a node, whose console calls the runner, the runner and an owner; the stack ends
-    them."""
+    """Start a runner, an owner, and a node whose console calls the runner; the stack stops them."""
     clock, entropy = SystemClock(), SystemEntropy()
     platform = SimulatedPlatform.from_seed(entropy.token(32))
     bound = stack.enter_context(create_server(("127.0.0.1", 0)))
@@ -370,7 +369,7 @@ async def _started(
     identity = await begin(domain, did=backend.did, manifest=manifest, compose=COMPOSE)
     limits = limits or Limits()
     # as of one key service: the same for one application
-    tags = SecretTags(sha256(b"tags" + seed).digest())
+    tags = SecretTagKey(sha256(b"tags" + seed).digest())
     programs = PublishedPrograms(client, journal, backend)
     runner = Runner(
         backend, programs, executor, journal, identity, tags, limits, entropy or SystemEntropy()

@@ -1,4 +1,4 @@
-"""A real `sealspace serve` with its processes, and the people who use it: owners, backends, and
+"""A real `sealspace serve` with its processes, and its users: owners, backends, and clients with
 bare tokens.
 
 What runs here is what an operator runs: a supervisor, a storekeeper and several workers on one
@@ -63,7 +63,7 @@ Grants = Mapping[str, Sequence[str]]
 
 
 class RunningNode:
-    """A running `serve` on one data folder, and what it says on standard error.
+    """A running `serve` on one data folder, and its standard error.
 
     Args:
         folder: where the data folder is.
@@ -128,10 +128,10 @@ class RunningNode:
 
     @contextmanager
     def only(self, index: int) -> Iterator[None]:
-        """Let one worker alone answer new connections: the others stand still while the block runs.
+        """Let only one worker answer new connections; the others are stopped while the block runs.
 
-        Nothing may be under way: a process that stands still with a lock in its hand would stop
-        everybody.
+        No request may be in progress: a process that is stopped while it holds a lock would block
+        all others.
         """
         others = [pid for at, pid in enumerate(self.children("worker")) if at != index]
         for pid in others:
@@ -156,7 +156,7 @@ class RunningNode:
         self._hang_up()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Stop the node by a signal, as an operator does; return the exit status."""
+        """Stop the node by a signal, as an operator would, and return the exit status."""
         self.process.send_signal(number)
         status = self.process.wait(_WAIT_S)
         self._hang_up()
@@ -274,7 +274,7 @@ async def send(
     body: bytes | AsyncIterator[bytes] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    """Send one request on a connection of its own."""
+    """Send one request on a new connection."""
     connector = aiohttp.TCPConnector(force_close=True)
     async with aiohttp.ClientSession(
         connector=connector, timeout=aiohttp.ClientTimeout(total=_WAIT_S)

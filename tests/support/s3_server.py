@@ -1,8 +1,8 @@
-"""An S3-compatible server of the tests' own: one for each test process, on a port of loopback, its
-objects in memory.
+"""An S3-compatible server for tests: one per test process, on a loopback port, with its objects in
+memory.
 
-It is started when a test first asks for it, and ends with the process. It can be away for a while;
-what it holds is still there afterwards.
+It starts when a test first requests it, and ends with the process. It can be made unreachable for a
+while without losing objects.
 """
 
 import functools
@@ -57,7 +57,7 @@ class S3Server:
 
     @property
     def access(self) -> BucketAccess:
-        """Return how to reach the server."""
+        """Return the settings for reaching the server."""
         return BucketAccess(key_id=KEY_ID, secret_key=SECRET_KEY, endpoint=self.endpoint)
 
     def ask(self, method: str, path: str) -> bytes:
@@ -91,7 +91,7 @@ _NUMBERS = iter(range(1, 1_000_000))
 
 @functools.cache
 def s3_server() -> S3Server:
-    """Return the server of this process, and start it if it does not run."""
+    """Return the server of this process; start it if necessary."""
     server = S3Server()
     server.start()
     return server

@@ -1,4 +1,4 @@
-"""Users who call a node in this process, with any settings, on a folder of the test."""
+"""Users who call a node in this process, with any settings, on a folder that the test provides."""
 
 import asyncio
 import itertools
@@ -73,8 +73,8 @@ class Serving:
         body: bytes | None = None,
         **headers: str,
     ) -> Reply:
-        """Send a request; header names with underscores for hyphens, no content type unless one is
-        named."""
+        """Send a request. Header names have underscores for hyphens; there is no content type
+        unless one is given."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if token is not None:
             sent["Authorization"] = token
@@ -93,7 +93,7 @@ class Serving:
         )
 
     async def put(self, path: str, body: bytes, *, name: str = "default", **headers: str) -> Reply:
-        """Put a value into a space of the owner's, which hosts it."""
+        """Write a value to one of the owner's spaces; this hosts the space."""
         token = self.token({self.kv(path, name): ["tinycloud.kv/put"]})
         return await self.send("POST", "/invoke", token=token, body=body, **headers)
 

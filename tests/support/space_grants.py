@@ -84,7 +84,7 @@ def cacao(
 
 
 def registered(delegation: Delegation, *parents: Registered) -> Registered:
-    """Check a delegation as a node does, with every ancestor live."""
+    """Check a delegation as a node does; every ancestor counts as live."""
     marks = {member.content_key: Marker.LIVE for parent in parents for member in parent.closure}
     return replace(judge_registration(delegation, parents, marks, now=NOW + 1), registered_at=NOW)
 

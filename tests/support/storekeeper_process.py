@@ -1,4 +1,4 @@
-"""A storekeeper in a process of its own, as a node would start it."""
+"""A storekeeper in a separate process, as a node would start it."""
 
 import json
 import select

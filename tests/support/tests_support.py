@@ -75,14 +75,14 @@ def shared_vectors(name: str) -> Path:
 
 
 def json_lines(path: Path) -> Iterator[Any]:
-    """Yield the objects of a file that holds one JSON object a line."""
+    """Yield the objects of a file with one JSON object per line."""
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)
 
 
 def coded(code: str) -> Callable[[Exception], bool]:
-    """Return a check for `pytest.raises` that an error has this code."""
+    """Return a check for `pytest.raises` that tests the code of an error."""
     return lambda error: getattr(error, "code", None) == code
 
 
@@ -157,7 +157,7 @@ class Input:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Collect tests without garbage collection, since nearly everything stays alive."""
+    """Collect tests with garbage collection off, since nearly all objects stay alive."""
     gc.disable()
     try:
         return (yield)
@@ -166,7 +166,8 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip tests without reference vectors, leave out those of other runs, start with slow ones."""
+    """Skip tests that lack reference vectors, drop tests of other runs, and run slow tests
+    first."""
     if not SHARED_VECTORS.is_dir():
         for item in items:
             if item.get_closest_marker("shared") is not None:

@@ -1,4 +1,4 @@
-"""A store with values as operations use them, and bodies that arrive in pieces."""
+"""A store with values for tests of operations, and bodies that arrive in pieces."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -50,7 +50,7 @@ class DraftedPlan:
 
 
 class Bench:
-    """A store with values, as operations use them."""
+    """A store with values for tests of operations."""
 
     def __init__(self, store: Store, folder: Path) -> None:
         self.store = store
@@ -62,7 +62,7 @@ class Bench:
     async def plan(
         self, *writes: Write, space: SpaceId = SPACE, staging: Staging | None = None
     ) -> DraftedPlan:
-        """Plan writes. Their staged bodies are kept, unless a staging is given."""
+        """Plan writes. Their staged bodies are kept unless a staging area is given."""
         staging = staging or self.values.staging()
         bodies = [
             None if write.body is None else await staging.receive(in_pieces(write.body))

@@ -1,5 +1,5 @@
-"""The page of `sealspace login --browser` without a browser: what it asks for and sends, and a
-wallet with a real key.
+"""The page of `sealspace login --browser` without a browser: its requests and answers, and a wallet
+with a real key.
 
 Example:
     tab = WalletTab(url, wallet)
@@ -89,7 +89,7 @@ class WalletTab:
         )
 
     def sign(self, view: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-        """Have the wallet sign what a view shows."""
+        """Sign the text of a view with the wallet."""
         return self.post(answer={"signature": self.wallet.sign_eip191(view["text"]).hex()})
 
     def serve(self) -> dict[str, Any]:

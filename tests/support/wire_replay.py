@@ -1,5 +1,5 @@
-"""Recorded exchanges of the TinyCloud wire: reading them, and the form in which two servers'
-answers are compared.
+"""Recorded exchanges of the TinyCloud wire protocol: reading them, and comparing the answers of two
+servers.
 
 Two servers never answer byte for byte alike: ids of other tokens, times, random names. `normalise`
 turns an answer into the comparable form that every recorded case states as its `result`; that it
@@ -75,7 +75,7 @@ class Answer:
     body: bytes
 
     def header(self, name: str) -> str:
-        """Return the first value of a header, or nothing as an empty text."""
+        """Return the first value of a header, or an empty text."""
         return next((value for key, value in self.headers if key == name), "")
 
 
@@ -249,7 +249,7 @@ def token_payload(token: str) -> dict[str, Any]:
 
 
 def _token_ids(case: Case) -> list[str]:
-    """Return the ids of a case's tokens, each once, in the order of first use."""
+    """Return the distinct ids of a case's tokens, in the order of first use."""
     ids: dict[str, None] = {}
     for exchange in case.exchanges:
         token = exchange.request.token
@@ -513,7 +513,7 @@ def _epoch(text: str) -> float | None:
 
 
 def release_fault(case: Case, answer: Answer) -> str:
-    """Return what is wrong with the answer to a decrypt request, or nothing as an empty text.
+    """Return the fault in the answer to a decrypt request, or an empty text.
 
     Checks what 5.8 promises: the id and the hash of the request, the node's signature, and that the
     wrapped key opens, with the receiver's key, to the same content key as the recorded one.

@@ -41,8 +41,8 @@ def test_facts(
     """Family, authority, numbers, validity period and digest are read."""
     assert (machine.fmspc, "platform") == (collateral.fmspc, collateral.ca)
     assert (
-        collateral.tcb_info.stated.evaluation_number,
-        collateral.qe_identity.stated.evaluation_number,
+        collateral.tcb_info.members.evaluation_number,
+        collateral.qe_identity.members.evaluation_number,
     ) == (20, 20)
     assert (now - 3600, now - 3600 + 30 * 86_400) == (
         start_of(collateral),
@@ -199,10 +199,10 @@ def test_an_older_edition_of_the_quoting_enclave_does_not_return(
     """An older edition is refused even if it was signed later than the stored one (AT19)."""
     today = parse_collateral(machine.collateral_json(now + 86_400.0))
     check_not_older(today, collateral)
-    number = collateral.qe_identity.stated.evaluation_number - 1
+    number = collateral.qe_identity.members.evaluation_number - 1
     older = replace(
         today.qe_identity,
-        stated=msgspec.structs.replace(today.qe_identity.stated, evaluation_number=number),
+        members=msgspec.structs.replace(today.qe_identity.members, evaluation_number=number),
     )
     with pytest.raises(CollateralUnusable, match=r"^collateral-rollback$"):
         check_not_older(replace(today, qe_identity=older), collateral)

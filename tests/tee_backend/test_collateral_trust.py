@@ -282,8 +282,8 @@ def test_published_by_intel(entry: dict[str, Any]) -> None:
     verify_collateral(collateral, root=intel_root(), now=entry["now"])
     assert entry["fmspc"] == collateral.fmspc.hex().upper()
     numbers = [
-        collateral.tcb_info.stated.evaluation_number,
-        collateral.qe_identity.stated.evaluation_number,
+        collateral.tcb_info.members.evaluation_number,
+        collateral.qe_identity.members.evaluation_number,
     ]
     assert entry["tcb_eval"] == numbers
 

@@ -8,7 +8,7 @@ from deviating_platform import CollateralOptions, SimulatedPlatform
 from tests_support import shared_vectors
 
 from tee_backend.attestation.attestation_errors import CollateralUnusable, QuoteRefused
-from tee_backend.attestation.collateral import Collateral, cut_signed_body, parse_collateral
+from tee_backend.attestation.collateral import Collateral, parse_collateral, split_signed_body
 from tee_backend.attestation.evaluation_numbers import (
     EDITION_GRACE_S,
     YEAR_S,
@@ -38,7 +38,7 @@ def test_editions(machine: SimulatedPlatform, now: float) -> None:
         for moment in (now - 2 * YEAR_S - 1, now - 1, now, now + YEAR_S)
     ]
     assert [None, 19, 20, 21] == [found and found.number for found in standard]
-    following = [numbers.following(number) for number in (18, 19, 20, 21)]
+    following = [numbers.next_entry(number) for number in (18, 19, 20, 21)]
     assert [19, 20, 21, None] == [found and found.number for found in following]
 
 
@@ -188,7 +188,7 @@ SEEN = {
 def test_a_signed_object_is_cut_out_byte_for_byte() -> None:
     """Whitespace inside the signed object is kept; answers with other members are refused."""
     body = b'{ "x" : {\n "a":1 ,"b" : "\\u00e9" } , "signature":"' + b"ab" * 64 + b'" }'
-    cut = cut_signed_body(body, member="x", max_bytes=1000)
+    cut = split_signed_body(body, member="x", max_bytes=1000)
     assert ('{\n "a":1 ,"b" : "\\u00e9" }', "ab" * 64) == cut
     for broken in (
         b"",
@@ -199,6 +199,6 @@ def test_a_signed_object_is_cut_out_byte_for_byte() -> None:
         body.replace(b"{\n", b"[{\n"),
     ):
         with pytest.raises(CollateralUnusable, match=r"^collateral-malformed$"):
-            cut_signed_body(broken, member="x", max_bytes=1000)
+            split_signed_body(broken, member="x", max_bytes=1000)
     with pytest.raises(CollateralUnusable, match=r"^collateral-malformed$"):
-        cut_signed_body(body, member="x", max_bytes=len(body) - 1)
+        split_signed_body(body, member="x", max_bytes=len(body) - 1)

@@ -21,7 +21,7 @@ from capabilities.principals import Principal
 from encryption_network.pins import NetworkPin
 from sealspace.delegations import allow
 from sealspace.session import Grant, key_session, mint, read_grant
-from tee_backend.backend.grant_folder import GrantFolder, Holding
+from tee_backend.backend.grant_folder import GrantFolder, GrantSnapshot
 from tee_backend.backend.held_grants import MOST
 from tee_backend.backend_errors import FolderDamaged, FolderOfAnother, FolderUnusable, KeepingError
 
@@ -55,15 +55,15 @@ def opened(path: Path, did: Principal = SELF.did) -> GrantFolder:
 
 def holding(
     *grants: Grant, pins: tuple[NetworkPin, ...] = (), read=(), revoked=()
-) -> Callable[[], Holding]:
-    return lambda: Holding(grants, pins, frozenset(read), frozenset(revoked))
+) -> Callable[[], GrantSnapshot]:
+    return lambda: GrantSnapshot(grants, pins, frozenset(read), frozenset(revoked))
 
 
 def kept_in(path: Path) -> list[tuple[str, bool, bool]]:
     """Return the grants that a new process loads from the folder."""
     folder = opened(path)
     folder.close()
-    kept = folder.kept
+    kept = folder.stored
     return [(one.header, one.cid in kept.read, one.cid in kept.revoked) for one in kept.grants]
 
 
@@ -144,7 +144,7 @@ def test_a_store_takes_what_holds_at_its_turn(path: Path) -> None:
     folder = opened(path)
     asked: list[bool] = []
 
-    def current() -> Holding:
+    def current() -> GrantSnapshot:
         asked.append(True)
         return holding(*GRANTS)()
 
@@ -181,8 +181,8 @@ def test_numbers_of_another_party(path: Path) -> None:
     file = file_of(path, GRANTS[2])
     file.write_bytes(_with(number=2**52 - 1)(file.read_bytes()))
     folder, later = opened(path), [grant(21), grant(22)]
-    folder.store(holding(later[0], *folder.kept.grants))
-    folder.store(holding(later[1], *folder.kept.grants))
+    folder.store(holding(later[0], *folder.stored.grants))
+    folder.store(holding(later[1], *folder.stored.grants))
     folder.close()
     assert [one.header for one in (*reversed(later), *reversed(GRANTS))] == [
         header for header, *_ in kept_in(path)
@@ -357,7 +357,7 @@ def test_fuzz_kept_files(data: st.DataObject) -> None:
             found = opened(path)
             found.close()
             cids = [one.cid for one in GRANTS]
-            assert {*cids[1:]} <= {one.cid for one in found.kept.grants} <= {*cids}
+            assert {*cids[1:]} <= {one.cid for one in found.stored.grants} <= {*cids}
 
 
 # --- whose ----------------------------------------------------------------------------------------

@@ -6,12 +6,13 @@ from capabilities.principals import Principal
 from sealspace.delegations import allow
 from sealspace.errors import GrantsFull
 from sealspace.session import Grant
-from tee_backend.backend.held_grants import HeldGrants, owners_of
-from tee_backend.backend.publishing import (
+from tee_backend.backend.held_grants import (
     GRANTS_OF_A_CLIENT_PER_MINUTE,
     GRANTS_PER_MINUTE,
     MOST_CLIENTS,
     GrantRates,
+    HeldGrants,
+    owners_of,
 )
 
 NOW = 1_795_000_000.0
@@ -37,7 +38,7 @@ def taken(held: HeldGrants, *new: Grant, now: float = NOW) -> tuple[Grant, ...]:
     grants: tuple[Grant, ...] = ()
     for one in new:
         grants = held.with_new(one, grants, now=now)
-        held.hold(grants)
+        held.replace(grants)
     return grants
 
 
@@ -70,10 +71,10 @@ def test_what_was_read_stays() -> None:
     """Grants that were read with are never dropped; if all were, the new grant is refused."""
     held = HeldGrants(most_of_an_owner=3)
     grants = taken(held, *map(grant, "abc"))
-    held.was_read(["a", "c"])
+    held.mark_read(["a", "c"])
     grants = held.with_new(grant("d"), grants, now=NOW)
     assert ["d", "c", "a"] == names(grants)
-    held.was_read(["d"])
+    held.mark_read(["d"])
     with pytest.raises(GrantsFull) as full:
         held.with_new(grant("e"), grants, now=NOW)
     assert (full.value.code, bool(full.value.hint)) == ("grants-full", True)
@@ -84,7 +85,7 @@ def test_all_together_have_so_many() -> None:
     """Above the total limit, unread grants displace each other, and not grants in use."""
     held = HeldGrants(most=3)
     grants = taken(held, grant("honest", "owner"), grant("s1", "one"))
-    held.was_read(["honest"])
+    held.mark_read(["honest"])
     for number in range(2, 9):
         grants = held.with_new(grant(f"s{number}", f"n{number}"), grants, now=NOW)
         assert len(grants) <= 3
@@ -95,9 +96,9 @@ def test_what_is_gone_is_not_remembered_as_read() -> None:
     """A grant that was dropped and returns counts as unread."""
     held = HeldGrants(most=2)
     ended = held.with_new(grant("a", expires_at=NOW + 1), (), now=NOW)
-    held.was_read(["a"])
+    held.mark_read(["a"])
     grants = held.with_new(grant("b"), ended, now=NOW + 1)
-    held.hold(grants)
+    held.replace(grants)
     grants = held.with_new(grant("a"), grants, now=NOW + 1)
     assert ["c", "a"] == names(held.with_new(grant("c"), grants, now=NOW + 1))
     assert ["d", "c"] == names(
@@ -109,16 +110,16 @@ def test_revoked_grants_give_way_first() -> None:
     """A revoked grant is dropped before an unread one, even if it was read with."""
     held = HeldGrants(most=3)
     grants = taken(held, *map(grant, "abc"))
-    held.was_read("abc")
-    held.was_revoked("b")
-    assert ["live", "revoked", "live"] == [held.described(one, now=NOW).state for one in grants]
+    held.mark_read("abc")
+    held.mark_revoked("b")
+    assert ["live", "revoked", "live"] == [held.with_state(one, now=NOW).state for one in grants]
     assert ["d", "c", "a"] == names(held.with_new(grant("d"), grants, now=NOW))
 
 
 def test_how_an_ended_grant_stands() -> None:
     """An expired grant is reported as ended, whether or not it was revoked."""
     held = HeldGrants(revoked=["a"])
-    assert "ended" == held.described(grant("a", expires_at=NOW), now=NOW).state
+    assert "ended" == held.with_state(grant("a", expires_at=NOW), now=NOW).state
 
 
 def test_one_client_leaves_room_for_others() -> None:

@@ -122,8 +122,8 @@ async def test_genuine_bodies() -> None:
     for document in (fetched.tcb_info, fetched.qe_identity):
         verify_signed_text(document, root=intel_root(), root_crl=held.root_crl, now=start_of(held))
     assert (18, 17) == (
-        fetched.tcb_info.stated.evaluation_number,
-        fetched.qe_identity.stated.evaluation_number,
+        fetched.tcb_info.members.evaluation_number,
+        fetched.qe_identity.members.evaluation_number,
     )
 
 
@@ -137,7 +137,7 @@ async def test_early_editions(pcs: PcsSimulator, machine: SimulatedPlatform, now
             21
             == (
                 await service.collateral(machine.fmspc, "platform")
-            ).tcb_info.stated.evaluation_number
+            ).tcb_info.members.evaluation_number
         )
         assert {"update": "early"} == pcs.queries[IDENTITY]
 

@@ -39,8 +39,8 @@ from sealspace.wire.transport import TransportSettings
 from tee_backend.attestation.inspection import Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
-from tee_backend.backend.held_grants import MOST_OF_AN_OWNER
-from tee_backend.backend.publishing import GRANTS_OF_A_CLIENT_PER_MINUTE, BackendSurface
+from tee_backend.backend.held_grants import GRANTS_OF_A_CLIENT_PER_MINUTE, MOST_OF_AN_OWNER
+from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import measurements_of
 
 CODE = measurements_of("notes")

@@ -10,7 +10,7 @@ from postgres_server import needs_postgres, postgres_server
 
 from spaces.documents.receipt_rows import (
     PERIOD_S,
-    document_use_puts,
+    cited_document_puts,
     document_use_row_key,
     sweep_documents,
 )
@@ -35,7 +35,9 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 async def referred(store: Store, documents: list[bytes]) -> None:
     """Refer to documents as a release does, as often as it is refused."""
-    puts = tuple(put for document in documents for put in document_use_puts(document, now=LATER_AT))
+    puts = tuple(
+        put for document in documents for put in cited_document_puts(document, now=LATER_AT)
+    )
     while not isinstance(await store.commit(Commit(puts=puts)), Committed):
         pass
 
@@ -44,7 +46,7 @@ async def test_a_sweep_and_releases_at_the_same_moment(store: Store) -> None:
     """Sweeps delete no document that a concurrent release refers to (RC26)."""
     documents = [b"document %d" % number for number in range(40)]
     for document in documents:
-        await store.commit(Commit(puts=document_use_puts(document, now=SPAN_AT)))
+        await store.commit(Commit(puts=cited_document_puts(document, now=SPAN_AT)))
     used = documents[::2]
     sweeps = [sweep_documents(store, until=LATER_AT - 4 * PERIOD_S, now=LATER_AT) for _ in range(2)]
     releases = [referred(store, used[at : at + 2]) for at in range(0, len(used), 2)]

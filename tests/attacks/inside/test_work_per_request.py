@@ -168,8 +168,8 @@ def test_aliases_do_not_drive_delegations_out_of_memory() -> None:
     delegations = Delegations(store, max_bytes=100_000)
     stored = Registered(token, (), None, None, ())
     for number in range(1000):
-        delegations.remember(stored, Digest(number.to_bytes(32, "big")))
-    assert delegations.memoize(token.content_key) is not None
+        delegations.add(stored, Digest(number.to_bytes(32, "big")))
+    assert delegations.cached(token.content_key) is not None
 
 
 async def test_outsiders_cannot_make_the_node_sync_its_disk(stage: Stage) -> None:

@@ -13,11 +13,16 @@ import lmdb
 import msgspec
 import pytest
 from engines import needs_folder
+from msgspec.structs import replace
 from postgres_server import needs_postgres, postgres_server
 from tests_support import CountingEntropy, FixedClock
 from value_bench import LARGE, SMALL, Bench, Write
 
+from capabilities.resources import network_id
+from capabilities.signatures import Ed25519Signer
 from encryption_network.keyring import Keyring
+from encryption_network.networks import NetworkRecord, create_network, encode_network, private_key
+from encryption_network.withdrawals import NOTHING_WITHDRAWN, encode_withdrawals
 from node.cli import backup_commands
 from node.config.tree import Config, Store
 from node.platform import sealed_secret
@@ -26,7 +31,10 @@ from sealspace.cli.command_errors import BesideOriginal
 from sealspace.cli.exit_status import EXIT_STATUS, INTERRUPTED
 from sealspace.cli.root import main
 from spaces.archive.backup import ArchiveReader, ArchiveWriter
-from spaces.identity import open_identity
+from spaces.documents.network_rows import network_put
+from spaces.documents.withdrawal_rows import ensure_withdrawals
+from spaces.identity import ensure_identity
+from spaces.store.contract import ANY, Commit
 from spaces.store.lmdb.engine import open_lmdb
 
 pytestmark = needs_folder()
@@ -48,7 +56,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
     async def use() -> None:
         store = open_lmdb(folder, clock=FixedClock())
         bench = Bench(store, folder / "blobs")
-        await open_identity(store, node_did=Keyring(secret).node_did, entropy=CountingEntropy())
+        await ensure_identity(store, node_did=Keyring(secret).node_did, entropy=CountingEntropy())
         await bench.write(
             Write("large", LARGE), *(Write(f"small{at}", SMALL * 40) for at in range(40))
         )
@@ -151,6 +159,54 @@ def test_the_original_below_a_name_that_cannot_be(run: Run, parts: Parts, tmp_pa
         status, _, said = run("restore", file, "--data", tmp_path / "restored")
         assert (status, "the path of its data folder is not valid" in said) == (1, True), folder
     assert not (tmp_path / "restored").exists()
+
+
+# --- the drill
+
+
+def test_the_root_secret_opens_each_network_of_a_copy(
+    used: Path, run: Run, parts: Parts, tmp_path: Path
+) -> None:
+    """`check --open` counts the networks that the root secret opens, and names each other one.
+
+    Another root secret is refused. No key is printed.
+    """
+    data = tmp_path / "restored"
+    assert run("restore", forged(parts, tmp_path / "backup"), "--data", data)[0] == 0
+    secret = (used / "secret").read_bytes()
+    (data / "secret").write_bytes(secret)
+    (data / "secret").chmod(0o600)
+    keyring, entropy = Keyring(secret), CountingEntropy()
+    ids = [network_id(Ed25519Signer(bytes([at]) * 32).did, "default") for at in range(3)]
+    made = [create_network(one, now=1e9, keyring=keyring, entropy=entropy) for one in ids]
+
+    def store_networks(*records: NetworkRecord) -> None:
+        async def write() -> None:
+            store = open_lmdb(data)
+            await ensure_withdrawals(store, encode_withdrawals(NOTHING_WITHDRAWN))
+            puts = [network_put(one.network_id, encode_network(one), expect=ANY) for one in records]
+            await store.commit(Commit(puts=tuple(puts)))
+            await store.close()
+
+        asyncio.run(write())
+
+    store_networks(*made)
+    status, out, said = run("check", "--open", "--data", data)
+    assert (status, out, "that the root secret opens: 3" in said) == (0, "", True), out + said
+    # The second one has the sealed key of the first, the third one has damaged bytes.
+    foreign = replace(made[1], sealed_private_key=made[0].sealed_private_key)
+    torn = replace(made[2], sealed_private_key=made[2].sealed_private_key[:-1] + b"\0")
+    store_networks(foreign, torn)
+    status, out, said = run("check", "--open", "--data", data)
+    assert (status, "that the root secret opens: 1" in said, out.count("\n")) == (1, True, 2)
+    assert [ids[at].text in out for at in range(3)] == [False, True, True]
+    scalar = private_key(made[0], keyring)
+    assert not any(form in out + said for form in (secret.hex(), scalar.hex()))
+    assert run("check", "--data", data)[0] == 0  # without --open the keys stay closed
+    (data / "secret").chmod(0o600)
+    (data / "secret").write_bytes(bytes(32))
+    status, out, said = run("check", "--open", "--data", data)
+    assert (status != 0, "but the root secret belongs to" in said) == (True, True), said
 
 
 # --- files

@@ -59,10 +59,12 @@ def test_a_broken_setting(
     """An unknown setting is refused by name, with the command that lists all settings."""
     monkeypatch.setenv("SEALSPACE_HTTP__PROT", "1")
     assert main(["config", "show"]) == 2
-    assert capsys.readouterr().err.splitlines() == [
-        "sealspace: unknown setting http.prot (environment variable SEALSPACE_HTTP__PROT)",
-        "next: sealspace config init - shows every setting",
-    ]
+    said, hint = capsys.readouterr().err.splitlines()
+    assert said.startswith(
+        "sealspace: unknown setting http.prot (environment variable SEALSPACE_HTTP__PROT); did you"
+        " mean http.port"
+    )
+    assert hint == "next: sealspace config init - shows every setting"
 
 
 def test_the_file_holds_every_default(tmp_path: Path) -> None:
@@ -87,7 +89,7 @@ def test_an_existing_file_is_kept(
     monkeypatch.chdir(tmp_path)
     assert main(["config", "init"]) == 0
     said = (
-        "wrote sealspace.toml; a node reads it with --config\nnext: sealspace serve --config"
+        "wrote sealspace.toml; nodes use the file with --config\nnext: sealspace serve --config"
         " sealspace.toml\n"
     )
     assert ("", said) == capsys.readouterr()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -123,12 +124,13 @@ def test_a_folder_is_started_from_again(
         with _dev(tmp_path, "--data", "dev", "--json") as process:
             assert process.stdout is not None
             shown = json.loads(process.stdout.readline())
+            assert re.fullmatch(r"http://localhost:[0-9]+/console/", shown["console"])
             assert shown["home"] == os.environ["SEALSPACE_HOME"]
-            seen.append(sealspace("secret", "list"))
+            seen.append([one["name"] for one in json.loads(sealspace("secret", "list", "--json"))])
             sealspace("secret", "put", name)
             process.send_signal(signal.SIGINT)
             assert process.wait(LIMIT_S) == 0
-    assert ["", "FIRST\n"] == seen
+    assert [[], ["FIRST"]] == seen
     assert left_behind(tmp_path) == []
 
 

@@ -141,7 +141,9 @@ async def test_the_disk_is_full(patient: Patient, monkeypatch: pytest.MonkeyPatc
     """Little free disk space is reported."""
     usage = shutil.disk_usage(patient.data)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=4096))
-    assert "has only 4096 bytes of free disk" in (await patient.complains_of_data("disk")).text
+    found = await patient.complains_of_data("disk")
+    assert f"the disk of {patient.data} is nearly full: 0 MiB are free, but 1024 MiB" in found.text
+    assert "free space on that disk" in found.next_step
 
 
 async def test_the_root_secret(patient: Patient) -> None:

@@ -104,7 +104,7 @@ async def test_nobody_approved(bench: Bench, capsys: Captured) -> None:
     """Without a policy the status is 1, and a policy that approves this code is printed."""
     assert await bench.attest() == 1
     said = capsys.readouterr().out
-    assert "no approved code was named" in said and "--policy FILE" in said
+    assert "no approved code was specified" in said and "--policy FILE" in said
     shown = next(
         line for line in said.splitlines() if "approves exactly this code" in line
     ).partition("code: ")[2]

@@ -93,7 +93,7 @@ def test_list_from_environment() -> None:
         ({}, "[http]\nprot = 1\n", {}, "unknown setting http.prot"),
         ({}, "http = 1\n", {}, "unknown setting http"),
         ({}, "[http.port]\nx = 1\n", {}, "unknown setting http.port.x"),
-        ({}, "", {"http.prot": 1}, "unknown setting http.prot (flags)"),
+        ({}, "", {"http.prot": 1}, "unknown setting http.prot (flags); did you mean http.port"),
         (
             {"SEALSPACE_HTTP__PORT": "many"},
             "",
@@ -102,7 +102,7 @@ def test_list_from_environment() -> None:
         ),
         ({"SEALSPACE_HTTP__PORT": "65536"}, "", {}, "setting http.port"),
         ({}, '[http]\nport = "9000"\n', {}, "setting http.port"),
-        ({}, '[release]\nattestation = "none"\n', {}, "setting release.attestation"),
+        ({}, '[release]\nattestation = "none"\n', {}, "choose delegates or everyone or off"),
         ({}, "[http\n", {}, "is not TOML"),
         ({}, '[secret]\nvalue = "AAAA"\n', {}, "secret.value"),
     ],

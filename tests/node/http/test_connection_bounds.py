@@ -80,8 +80,9 @@ def test_what_meets_a_bound_is_counted_and_said_once(tmp_path: Path) -> None:
         bounds.take("192.0.2.7")
     bounds.take("192.0.2.8")
     bounds.take("192.0.2.9")
-    bounds.met("http.head_s")
-    bounds.met("http.unread_answer_s")
+    bounds.count_closed("http.head_s")
+    bounds.count_closed("http.unread_answer_s")
+    bounds.count_closed("https-on-http-port")
     assert {
         name: numbers(tmp_path)["sealspace_connections_given_up_total", name] for name in BOUNDS
     } == {
@@ -89,6 +90,7 @@ def test_what_meets_a_bound_is_counted_and_said_once(tmp_path: Path) -> None:
         "http.connections_per_client": 2,
         "http.head_s": 1,
         "http.unread_answer_s": 1,
+        "https-on-http-port": 1,
     }
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert sorted(BOUNDS) == sorted(line["bound"] for line in lines)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -9,6 +10,7 @@ from running_node import Reply
 
 from node.http.app import CORS_HEADERS, FIXED_HEADERS
 from node.http.routes.route_table import ROUTES
+from node.processes.start import report_state
 
 Call = Callable[..., Awaitable[Reply]]
 
@@ -76,6 +78,20 @@ async def test_host_did(caller, path: str) -> None:
     same = await caller.send("GET", f"/peer/generate/{SPACE.replace(':', '%3A')}")
     assert reply.text.startswith("did:key:z6Mk") and reply.text == same.text
     assert reply.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+async def test_readiness_names_a_disk_that_is_nearly_full(
+    caller, tmp_path, monkeypatch, capsys
+) -> None:
+    """With 90 MiB free, /readyz gives the numbers without a path; the start gives the path too."""
+    usage = shutil.disk_usage(tmp_path)._replace(free=90 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    said = json.loads((await caller.send("GET", "/readyz")).body)["degraded"]
+    numbers = "is nearly full: 90 MiB are free, but 256 MiB are needed to store values"
+    assert said == f"the disk of the data folder {numbers}"
+    await report_state(caller.node.services)
+    folder = caller.node.services.config.data
+    assert f"the disk of {folder} {numbers}; next: free space" in capsys.readouterr().err
 
 
 async def test_attestation_without_tee(caller) -> None:

@@ -39,7 +39,7 @@ async def services(
 
 async def _seen(services: Services, folder: Path) -> dict[str, float]:
     metrics = WorkerMetrics(str(folder), "worker-0")
-    await metrics.read_store(services)
+    await metrics.update_store_metrics(services)
     return {series: numbers(folder)[series,] for series in WATCHED}
 
 
@@ -101,9 +101,9 @@ async def test_what_was_seen_stands_while_the_store_is_away(
     """While the store does not answer, reading continues and the numbers stay."""
     metrics = WorkerMetrics(str(tmp_path), "worker-0")
     await services.store.commit(Commit(adds=(Add(BODIES_COUNTER, 5),)))
-    await metrics.read_store(services)
+    await metrics.update_store_metrics(services)
     await services.store.close()
-    surveying = asyncio.create_task(metrics.keep_reading_store(services))
+    surveying = asyncio.create_task(metrics.keep_store_metrics_current(services))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not surveying.done()

@@ -14,7 +14,7 @@ from node.http.routes.invoke import message_of
 from node.operations.authorise import admit_token
 from node.operations.operation_table import TABLE, Plan, plan_call, row_of
 from node.operations.values.conditions import NO_OPTIONS
-from node.operations.values.plan import Step
+from node.operations.values.plan import OperationTarget
 from node.refusal import Refusal
 
 KV = ("get", "metadata", "list", "put", "del")
@@ -71,7 +71,7 @@ async def test_one_value(asking: Asking, name: str) -> None:
     plan = asking.plan((f"tinycloud.kv/{name}", "/kv/a/b"))
     assert plan.row is row_of(f"tinycloud.kv/{name}")
     assert (plan.operation, plan.run) == (plan.row.operation, plan.row.run)
-    assert plan.request.steps == (Step(parse_space_id(asking.space), "a/b"),)
+    assert plan.request.targets == (OperationTarget(parse_space_id(asking.space), "a/b"),)
     assert plan.request.options is NO_OPTIONS
 
 
@@ -97,7 +97,10 @@ async def test_what_asks_for_nothing(asking: Asking, ability: str, resource: str
     """An ability on a resource that its row does not serve has no outcome, alone or with others."""
     assert asking.plan((ability, resource)).row not in TABLE
     beside = asking.plan((ability, resource), ("tinycloud.kv/get", "/kv/a"))
-    assert (beside.operation, [step.path for step in beside.request.steps]) == ("kv_get", ["a"])
+    assert (beside.operation, [target.path for target in beside.request.targets]) == (
+        "kv_get",
+        ["a"],
+    )
 
 
 async def test_who_takes_a_token(asking: Asking) -> None:
@@ -142,7 +145,7 @@ async def test_batches(asking: Asking, names: tuple[str, ...], operation: str) -
     plan = asking.plan(*[(f"tinycloud.kv/{name}", f"/kv/{at}") for at, name in enumerate(names)])
     assert plan.row.batch is not None
     assert (plan.operation, plan.run) == (operation, plan.row.batch.run)
-    assert ["0", "1", "2"][: len(names)] == [step.path for step in plan.request.steps]
+    assert ["0", "1", "2"][: len(names)] == [target.path for target in plan.request.targets]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from node.config.loading import load_config
 from node.config.tree import Config, Http, Platform, Release, Secret, Store
 from node.operations.attestation.own_evidence import checked_nonce
 from node.platform.own_platform import quote_source
-from node.platform.own_quotes import OwnQuotes
+from node.platform.own_quotes import QuoteQueue
 from node.platform.root_secret import load_root_secret, secret_origin
 from node.refusal import Refusal
 from sealspace.cli.command_errors import ConfigurationError, SecretUnusable, StoreMisused
@@ -331,7 +331,7 @@ async def test_a_place_is_held_while_the_platform_hangs() -> None:
         release.wait()
         return Quoted(b"", None)
 
-    quotes = OwnQuotes(hang, Platform(source="tsm", quotes_waiting=1, quote_s=0.05))
+    quotes = QuoteQueue(hang, Platform(source="tsm", quotes_waiting=1, quote_s=0.05))
     with pytest.raises(Refusal, match="quote generation failed") as failed:
         await quotes.quote(bytes(64))
     assert (failed.value.about[0], quotes.state) == ("source_slow", "source_slow")
@@ -404,7 +404,7 @@ async def test_files_that_fail() -> None:
     def fail(_data: bytes) -> Quoted:
         raise OSError(16, "busy")
 
-    quotes = OwnQuotes(fail, Platform(source="tsm", quotes_waiting=1))
+    quotes = QuoteQueue(fail, Platform(source="tsm", quotes_waiting=1))
     for _ in range(2):  # a place is given back
         with pytest.raises(Refusal, match="source_unavailable"):
             await quotes.quote(bytes(64))
@@ -416,7 +416,7 @@ async def test_quotes_of_the_kernel(
     """The kernel's report interface gives a node a quote without a log."""
     kernel = TsmSimulator(lambda data: platform.mint_quote(measurements_of("node"), data))
     source = TsmSource(tmp_path, files=kernel, entropy=entropy)
-    quotes = OwnQuotes(source.quote, Platform(source="tsm"))
+    quotes = QuoteQueue(source.quote, Platform(source="tsm"))
     quoted = await quotes.quote(bytes(range(64)))
     assert (parse_quote(quoted.quote).report.report_data, quoted.event_log) == (
         bytes(range(64)),

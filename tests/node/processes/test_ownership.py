@@ -8,16 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from node.processes.supervisor import check_ownership
+from node.processes.supervisor import refuse_foreign_distribution
 from sealspace.cli.command_errors import ForeignDistribution
 from sealspace.own_packages import PACKAGES
 
 
 def test_ours_alone_passes() -> None:
     """Our own distribution is no clash, and neither is a checkout without one."""
-    check_ownership({name: ["sealspace"] for name in PACKAGES} | {"aiohttp": ["aiohttp"]})
-    check_ownership({})
-    check_ownership()
+    refuse_foreign_distribution(
+        {name: ["sealspace"] for name in PACKAGES} | {"aiohttp": ["aiohttp"]}
+    )
+    refuse_foreign_distribution({})
+    refuse_foreign_distribution()
 
 
 def test_a_foreign_claim_refuses() -> None:
@@ -25,7 +27,7 @@ def test_a_foreign_claim_refuses() -> None:
     with pytest.raises(
         ForeignDistribution, match=r"the distribution culprit .* named spaces"
     ) as refused:
-        check_ownership({"spaces": ["sealspace", "culprit"]})
+        refuse_foreign_distribution({"spaces": ["sealspace", "culprit"]})
     assert "its own environment" in refused.value.hint
 
 
@@ -35,4 +37,4 @@ def test_a_module_on_the_path_refuses(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "spaces", raising=False)
     with pytest.raises(ForeignDistribution, match="own package spaces"):
-        check_ownership({})
+        refuse_foreign_distribution({})

@@ -9,12 +9,12 @@ from tests_support import CountingEntropy, FixedClock
 from encryption_network.keyring import Keyring
 from encryption_network.release_record import INTEL_ROOT_SHA256, ReleaseRecord
 from node.config.tree import Config, Hosting, Http, Release, Store
-from node.processes.start import claim_store, hosting_policy, report_closed_minutes
+from node.processes.start import claim_store, hosting_policy, report_state
 from node.release_terms import in_force, loosened, recorded_release
 from sealspace.cli.command_errors import ConfigurationError, ReleaseLoosened, StoreMisused
 from sealspace.cli.term_files import read_node_policy
 from sealspace.cli.terminal import time_text
-from spaces.keyspace import IDENTITY_KEY, RELEASE_RECORD_KEY, REPLAY_FLOOR_KEY
+from spaces.keyspace import IDENTITY_KEY, RELEASE_RECORD_KEY, REPLAY_FLOOR_KEY, RESTORED_KEY
 from spaces.store.contract import Commit, Put
 from spaces.store.lmdb.engine import open_lmdb
 
@@ -225,8 +225,9 @@ async def test_a_restored_store_says_from_when_on_it_answers(
         minute = int(node.services.clock.now()) // 60
         for ahead, said in ((-1, ""), (7, time_text(60 * (minute + 7)))):
             closed = (minute + ahead).to_bytes(4, "big")
-            await node.services.store.commit(Commit(puts=(Put(REPLAY_FLOOR_KEY, closed),)))
+            puts = (Put(REPLAY_FLOOR_KEY, closed), Put(RESTORED_KEY, b"/former"))
+            await node.services.store.commit(Commit(puts=puts))
             capsys.readouterr()
-            await report_closed_minutes(node.services)
+            await report_state(node.services)
             lines = capsys.readouterr().err.splitlines()
             assert (len(lines), said in "".join(lines)) == (bool(said), True)

@@ -62,6 +62,83 @@ def test_start_and_stop(serve: Callable[..., RunningNode]) -> None:
     node.process.terminate()  # not stop(), which waits for the children too
     assert node.process.wait(PATIENCE_S) == 0
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    said = json.loads(node.wait_for(r'.*"node-stopped".*')[0])
+    assert (said["reason"], 0 < said["took_s"] < PATIENCE_S) == ("SIGTERM", True)
+
+
+def test_every_line_is_json(serve: Callable[..., RunningNode]) -> None:
+    """With `log.format json` every line from the first start to the stop is JSON, errors too."""
+    as_json = {"SEALSPACE_LOG__FORMAT": "json"}
+    node = serve("--workers", "1", environment=as_json)
+    port = json.loads(node.wait_for(".*listening on .*")[0])["text"].rpartition(":")[2]
+    for arguments, said in (
+        (("--port", port), "already listening"),
+        (("--workers", "many"), "integer"),
+        (("--secret-file", "/nowhere/secret"), "/nowhere/secret"),
+    ):
+        other = serve(*arguments, environment=as_json)
+        assert other.process.wait(PATIENCE_S) != 0
+        other.wait_for(said)
+        assert {"text", "level"} <= json.loads(other.wait_for(".*next: .*")[0]).keys()
+        assert all(json.loads(line) for line in other.lines), other.lines
+    node.stop()
+    texts = [json.loads(line).get("text", "") for line in node.lines]
+    assert [text for text in texts if text.startswith("created the root secret")]
+    assert "node-stopped" in node.lines[-1]
+
+
+def test_https_on_the_plain_port_is_named(serve: Callable[..., RunningNode]) -> None:
+    """The node logs one line for https clients, and the command line names the mistake."""
+    node = serve("--workers", "1")
+    address = node.url.replace("http://", "https://")
+    for _ in range(2):
+        ran = subprocess.run(
+            [*COMMAND, "login", address, "--new"],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "HOME": str(node.folder)},
+            cwd=node.folder,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        assert f"{address} serves plain HTTP, not HTTPS" in ran.stderr
+        assert "next: if the node is on this machine, begin the address with http://" in ran.stderr
+    node.stop()
+    assert len([line for line in node.lines if '"https-on-http-port"' in line]) == 1
+
+
+def test_a_start_names_the_console(serve: Callable[..., RunningNode]) -> None:
+    """The start and `/` name the console at localhost, which answers; without it neither does."""
+    node = serve("--workers", "1")
+    port = node.url.rpartition(":")[2]
+    address = f"http://localhost:{port}/console/"
+    node.wait_for(f"console: open {address}")
+    with urllib.request.urlopen(address, timeout=PATIENCE_S) as answer:
+        assert answer.headers["Content-Type"].startswith("text/html")
+    with urllib.request.urlopen(node.url, timeout=PATIENCE_S) as answer:
+        assert f"open {address} in a browser" in answer.read().decode()
+    hostile = urllib.request.Request(node.url, headers={"Host": "localhost.example"})
+    with urllib.request.urlopen(hostile, timeout=PATIENCE_S) as answer:
+        assert "open /console/ at this address" in (text := answer.read().decode())
+        assert "localhost.example" not in text
+    node.stop()
+    assert not [line for line in node.lines if "may sign up" in line]
+    without = serve("--workers", "1", "--no-console")
+    with urllib.request.urlopen(without.url, timeout=PATIENCE_S) as answer:
+        assert "/console/" not in answer.read().decode()
+    assert not [line for line in without.lines if line.startswith("console")]
+
+
+@pytest.mark.parametrize(("hosting", "is_open"), [("auto", True), ("permit", False)])
+def test_a_start_off_loopback_says_who_may_sign_up(
+    serve: Callable[..., RunningNode], hosting: str, is_open: bool
+) -> None:
+    """Where other machines reach the node, one line says that everyone may sign up."""
+    proxied = {"SEALSPACE_HTTP__TRUSTED_PROXIES": "127.0.0.1"}
+    node = serve("--workers", "1", "--hosting", hosting, environment=proxied)
+    assert node.url
+    node.stop()
+    said = [line for line in node.lines if "may sign up" in line]
+    assert (len(said), "--hosting permit" in "".join(said)) == (is_open, is_open), node.lines
 
 
 def test_ctrl_c_stops_in_order(serve: Callable[..., RunningNode]) -> None:
@@ -156,7 +233,8 @@ def test_a_taken_port_is_refused(serve: Callable[..., RunningNode]) -> None:
     port = first.url.rpartition(":")[2]
     node = serve("--port", port)
     assert EXIT_STATUS["configuration-invalid"] == node.process.wait(PATIENCE_S)
-    node.wait_for("^next: stop that process, or sealspace serve --port")
+    hint = node.wait_for("^next: stop that process, or (sealspace serve .*)")[1]
+    assert hint == f"sealspace serve --data {node.folder / 'data'} --port {int(port) + 1}"
 
 
 def test_the_current_folder_is_not_imported(

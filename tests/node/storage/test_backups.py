@@ -20,12 +20,15 @@ from node.housekeeping.schedule import JOBS
 from node.storage.objects import stored_objects
 from node.storage.stores import longest_life_s, refuse_beside_original, rows_of
 from sealspace.cli.command_errors import StoreMisused
+from sealspace.cli.terminal import time_text
 from sealspace.client import Client
+from sealspace.errors import NodeFailure
+from sealspace.session import key_session
 from sealspace.wallets import Wallet, new_wallet
 from spaces.archive.backup import backup_file, write_backup
 from spaces.archive.checking import check_store
-from spaces.archive.restoring import OpenedBackup, make_servable, restore_backup, restoring_into
-from spaces.identity import open_identity
+from spaces.archive.restoring import OpenedBackup, finish_restore, restore_backup, restoring_into
+from spaces.identity import ensure_identity
 from spaces.keyspace import RESTORED_KEY
 from spaces.store.contract import Commit, Put
 from spaces.store.lmdb.engine import open_lmdb, read_lmdb
@@ -69,7 +72,7 @@ async def restore_into(
     with path.open("rb") as stream, restoring_into(folder) as staging:
         backup = OpenedBackup(stream)
         await restore_backup(backup, staging, done=lambda done: None)
-        servable = await make_servable(
+        finished = await finish_restore(
             staging,
             backup.header,
             longest_life_s=longest_life_s(config_of(folder)),
@@ -77,7 +80,7 @@ async def restore_into(
             clock=clock,
             entropy=CountingEntropy(),
         )
-    return 60 * servable.open_from_minute
+    return 60 * finished.open_from_minute
 
 
 async def damages(folder: Path) -> int:
@@ -144,7 +147,9 @@ async def test_a_node_goes_on_where_its_backup_was(tmp_path: Path) -> None:
     async with embedded_node(config_of(there), clock=clock) as node:
         for token in (used_before, used_after, call(clock, "get", "k")):
             status, text = await send(node, token)
-            assert (status, b"restored from a backup" in text) == (409, True), text
+            assert (status, b"restored from a backup" in text) == (503, True), text
+        # A token that was refused stays refused: the wait is for a new one.
+        assert (await send(node, used_before)) == (409, b"duplicate invocation")
         clock.advance(open_from - clock.now())
         assert (await send(node, used_after))[0] == 401  # it has expired
         assert await send(node, call(clock, "get", "k")) == (200, b"1")
@@ -154,6 +159,37 @@ async def test_a_node_goes_on_where_its_backup_was(tmp_path: Path) -> None:
             assert (await client.kv().get("large")).body == LARGE
             assert await client.secrets().list() == ("TOKEN",)
     assert await damages(there) == 0
+
+
+async def test_a_restored_node_says_when_secrets_open_again(tmp_path: Path) -> None:
+    """After a restore, /readyz is 200 with the time, and secrets are 503 with a wait (BK5)."""
+    clock, here, there = FixedClock(), tmp_path / "here", tmp_path / "there"
+    async with embedded_node(config_of(here), clock=clock) as node:
+        wallet = await people(node, clock)
+        await back_up_node(node, tmp_path / "backup")
+    shutil.move(here, tmp_path / "lost")
+    open_from = await restore_into(there, tmp_path / "backup", clock)
+    shutil.copy(tmp_path / "lost" / "secret", there / "secret")
+    async with (
+        embedded_node(config_of(there), clock=clock) as node,
+        Client(node.url, clock=clock) as client,
+        Client(node.url, clock=clock, session=key_session(bytes(32))) as own,
+        aiohttp.ClientSession() as session,
+    ):
+        await client.sign_in(wallet)
+        async with session.get(f"{node.url}/readyz") as answer:
+            ready = await answer.json()
+        assert (answer.status, ready["ready"]) == (200, True)
+        assert f"until {time_text(open_from)} secrets cannot be opened" in ready["degraded"]
+        with pytest.raises(NodeFailure) as failed:
+            await client.secrets().get("TOKEN")
+        refused = failed.value
+        assert refused.status == 503
+        assert refused.retry_after_s and refused.step == f"try again in {refused.retry_after_s:g} s"
+        with pytest.raises(NodeFailure, match="restored"):
+            await own.encryption.ensure_network()
+        clock.advance(refused.retry_after_s)
+        assert await client.secrets().get("TOKEN") == "s3cret"
 
 
 async def test_a_restored_store_is_not_served_beside_its_original(tmp_path: Path) -> None:
@@ -181,7 +217,7 @@ async def test_an_original_in_a_folder_that_cannot_be(tmp_path: Path, place: str
     """An original path that is impossible on this machine does not prevent the start (BK6)."""
     store = open_lmdb(tmp_path, clock=FixedClock())
     try:
-        await open_identity(store, node_did="did:key:z6MkNode", entropy=CountingEntropy())
+        await ensure_identity(store, node_did="did:key:z6MkNode", entropy=CountingEntropy())
         await store.commit(Commit(puts=(Put(RESTORED_KEY, place.encode()),)))
         await refuse_beside_original(config_of(tmp_path), store)
     finally:

@@ -60,6 +60,7 @@ CALLS: Mapping[str, Call] = {
     "login": Call("--node {node} --new --home {home}"),
     "whoami": HOME,
     "status": HOME,
+    "console": Call("--home {home}", status=2),  # not a terminal
     "secret put": Call("API_KEY --home {home}", given="open sesame"),
     "doctor": HOME,
     "secret list": HOME,
@@ -82,6 +83,8 @@ CALLS: Mapping[str, Call] = {
     "grant list": HOME,
     "grant show": Call("{folder}/grant.json --home {home}"),
     "grant accept": Call("{folder}/grant.json --home {home}", status=22),  # it is for somebody else
+    # Nothing listens there.
+    "backend deliver": Call(f"{{folder}}/grant.json --to {NOWHERE} --home {{home}}", status=11),
     "grant revoke": Call("{folder}/grant.json --home {home}"),
     "manifest check": Call("{folder}/manifest.json"),
     "manifest explain": Call("{folder}/manifest.json"),

@@ -167,6 +167,7 @@ def test_variables_of_the_command_line_are_no_settings() -> None:
             "unknown command set; did you mean put?",
             "sealspace secret put --help",
         ),
+        ("put X", "unknown command put; did you mean secret?", "sealspace secret --help"),
         ("secret frobnicate", "unknown command frobnicate", "sealspace secret --help"),
         (
             "secret list --scop x",

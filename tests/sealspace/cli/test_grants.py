@@ -1,6 +1,7 @@
 """Grants on the command line: one person's to another, against a real node."""
 
 import json
+import re
 import shlex
 import stat
 from dataclasses import replace
@@ -151,7 +152,7 @@ async def test_who_may_open_a_secret(desk: Desk) -> None:
     missing = await desk.run("grant", "list", "--secret", "NOTHING")
     assert missing.status == 21, missing
     kept = await desk.run("grant", "revoke", cids[0], typed="n\n")
-    assert (kept.status, f"could decrypt a saved copy with this grant: {cids[1]}" in kept.err) == (
+    assert (kept.status, f"could decrypt a saved copy with it: {cids[1]}" in kept.err) == (
         1,
         True,
     ), kept
@@ -206,7 +207,7 @@ async def test_a_folder_of_secrets_says_what_is_in_it(desk: Desk) -> None:
         (
             ("grant", "create", "DID", "--secret", "A", "--space", "default"),
             2,
-            "either --secret NAME",
+            "specify what to grant: --secret NAME",
         ),
         (("grant", "create", "nobody", "--space", "default"), 2, "not a DID"),
         (("grant", "create", "DID", "--space", "default", "--can", "get,fly"), 2, "'fly'"),
@@ -284,6 +285,7 @@ async def test_commands_that_a_grant_suggests_are_safe_to_paste(desk: Desk) -> N
     path.write_bytes(encode_portable(portable))
     ran = await desk.run("grant", "accept", str(path), "--home", str(other), home=False)
     assert ran.status == 0, ran
+    assert re.search(r"^accepted: bafk\w+, from \S+, until \d{4}-\S+Z$", ran.err, re.MULTILINE), ran
     suggested = [
         line.removeprefix("to use it: ")
         for line in ran.err.splitlines()

@@ -6,15 +6,19 @@ import json
 import os
 import re
 import stat
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from owner_desk import OwnerDesk, owner_desk
+from patience import PATIENCE_S
 from person import Person
 from running_node import COMMAND
 from tests_support import REPOSITORY
 
+from capabilities.siwe import parse_rfc3339
 from sealspace.cli.secret import ALPHABETS
 from sealspace.session import load_session
 from sealspace.sync import Client
@@ -135,34 +139,37 @@ async def test_a_person_types_a_value(desk: OwnerDesk) -> None:
     assert (status, SECRET in shown, "stored API_KEY" in shown) == (0, False, True), shown
     assert await desk.read("secret", "get", "API_KEY") == SECRET.encode()
     status, shown = await asyncio.to_thread(
-        _typed, desk, *put, answers=twice | {"replace the existing secret API_KEY? [y/N]: ": "n\n"}
+        _typed, desk, *put, answers={", stored a moment ago? [y/N]: ": "n\n"}
     )
-    assert (status, SECRET in shown, "next: run the command again" in shown) == (1, False, True), (
-        shown
-    )
+    assert (status, "value: " in shown, "nothing was changed" in shown) == (1, False, True), shown
     status, shown = await asyncio.to_thread(_typed, desk, "secret", "get", "API_KEY", answers={})
     assert (status, shown) == (0, f"{SECRET}\r\n")
     for answers, ended in (
         ({"value: ": "\x03"}, 130),
         ({"value: ": "\x04"}, 1),
     ):  # Ctrl-C, and the end of what is typed
-        status, shown = await asyncio.to_thread(_typed, desk, *put, answers=answers)
+        status, shown = await asyncio.to_thread(
+            _typed, desk, "secret", "put", "OTHER", answers=answers
+        )
         assert (status, "next: run the command again" in shown) == (ended, True), shown
 
 
 async def test_over_an_older_secret_a_person_is_asked(desk: OwnerDesk) -> None:
-    """Without a person it is replaced, as a script means it; `--if-absent` refuses."""
+    """Without a person it is replaced, as a script means it, with a message; `--if-absent`
+    refuses."""
     put = ("secret", "put", "API_KEY")
-    assert (await desk.run(*put, given="one")).status == 0
-    assert (await desk.run(*put, typed="two\ntwo\nn\n")).status == 1
+    assert (await desk.run(*put, given="one")).err == "stored API_KEY\n"
+    assert (await desk.run(*put, typed="n\n")).status == 1
     assert await desk.read("secret", "get", "API_KEY") == b"one"
-    asked = await desk.run(*put, typed="two\ntwo\ny\n")
-    assert (asked.status, "replace the existing" in asked.err) == (0, True)
+    asked = await desk.run(*put, typed="y\ntwo\ntwo\n")
+    question = "replace the existing secret API_KEY, stored a moment ago?"
+    assert (asked.status, question in asked.err) == (0, True)
     assert (await desk.run(*put, "--yes", typed="three\nthree\n")).status == 0
     refused = await desk.run(*put, "--if-absent", given="four")
     assert (refused.status, refused.next) == (15, "omit --if-absent to replace the secret")
     assert await desk.read("secret", "get", "API_KEY") == b"three"
-    assert (await desk.run(*put, given="five")).status == 0
+    ran = await desk.run(*put, given="five")
+    assert (ran.status, ran.err) == (0, "replaced the value of a moment ago\nstored API_KEY\n")
 
 
 async def test_what_was_asked_about_is_what_is_replaced(desk: OwnerDesk, tmp_path: Path) -> None:
@@ -183,14 +190,26 @@ async def test_what_was_asked_about_is_what_is_replaced(desk: OwnerDesk, tmp_pat
     ):
         await desk.run("secret", "put", "API_KEY", given="before")
         await desk.run("kv", "put", "a", given="before")
-        ran = await desk.run(*command, typed=f"{given}y\n", meanwhile=meanwhile)
+        ran = await desk.run(*command, typed=f"y\n{given}", meanwhile=meanwhile)
         assert (ran.status, "in the meantime; nothing was stored" in ran.err) == (15, True), ran
         assert (
             await desk.read("secret", "get", "API_KEY")
             == await desk.read("kv", "get", "a")
             == b"theirs"
         )
-    assert (await desk.run("secret", "list")).out == "API_KEY\n"
+    assert [one["name"] for one in await _listed(desk)] == ["API_KEY"]
+
+
+async def test_a_secret_that_appears_while_the_value_is_typed(desk: OwnerDesk) -> None:
+    """A secret that a person was not asked about is not replaced."""
+
+    def meanwhile() -> None:
+        with Client(desk.node, session=load_session(desk.home / "session.json")) as client:
+            client.secrets().put("API_KEY", "theirs")
+
+    ran = await desk.run("secret", "put", "API_KEY", typed="y\ny\n", meanwhile=meanwhile)
+    assert (ran.status, "in the meantime; nothing was stored" in ran.err) == (15, True), ran
+    assert await desk.read("secret", "get", "API_KEY") == b"theirs"
 
 
 async def test_deleting_says_what_there_was(desk: OwnerDesk) -> None:
@@ -211,13 +230,27 @@ async def test_lists(desk: OwnerDesk) -> None:
     assert (empty.status, empty.out) == (0, "") and "next: sealspace secret put NAME" in empty.err
     await desk.run("secret", "put", "B", given="1")
     await desk.run("secret", "put", "A", "--scope", "staging", given="2")
-    assert (await desk.run("secret", "list")).out == "B\n"
-    assert (await desk.run("secret", "list", "--scope", "staging")).out == "A  staging\n"
-    assert json.loads((await desk.run("secret", "list", "--all", "--json")).out) == [
-        {"name": "B", "scope": None},
-        {"name": "A", "scope": "staging"},
-    ]
+    b, a = await _listed(desk, "--all")
+    assert ((b["name"], b["scope"]), (a["name"], a["scope"])) == (("B", None), ("A", "staging"))
+    assert abs(parse_rfc3339(b["changedAt"]) - time.time()) < PATIENCE_S
+    assert (await desk.run("secret", "list")).out == f"B  -  {b['changedAt']}\n"
+    ran = await desk.run("secret", "list", "--scope", "staging")
+    assert ran.out == f"A  staging  {a['changedAt']}\n"
     assert (await desk.run("secret", "list", "--all", "--scope", "staging")).status == 2
+
+
+async def _listed(desk: OwnerDesk, *more: str) -> list[dict[str, Any]]:
+    """Return what `secret list --json` prints."""
+    ran = await desk.run("secret", "list", "--json", *more)
+    found: list[dict[str, Any]] = json.loads(ran.out)
+    return found
+
+
+@pytest.mark.parametrize("name", ["api_key", "PROTECTED_KEY", "A B"])
+async def test_a_name_is_checked_before_the_value_is_asked_for(desk: OwnerDesk, name: str) -> None:
+    """Nothing is read from standard input for a name that cannot be stored."""
+    ran = await desk.run("secret", "put", name, typed="mine\nmine\n")
+    assert (ran.status, len(ran.err.splitlines())) == (2, 2), ran
 
 
 @pytest.mark.parametrize("alphabet", ALPHABETS)

@@ -33,6 +33,7 @@ async def test_from_an_address_to_a_granted_and_a_refused_backend(desk: Desk) ->
     granted = await desk.run("backend", "grant", good.url, "--like", str(approved))
     assert (granted.status, good.program.read) == (0, {"API_KEY": SECRET}), granted
     assert "handed over" in granted.err and COMPOSE_HASH in granted.out
+    assert re.search(r"^granted until \d{4}-\S+Z: bafk", granted.err, re.MULTILINE), granted
     for option in (("--like", str(approved)), ("--expect", COMPOSE_HASH)):
         refused = await desk.run("backend", "grant", evil.url, *option)
         assert (refused.status, evil.program.read) == (14, {})
@@ -237,7 +238,7 @@ async def test_no_grant_that_the_node_could_not_judge(desk: Desk) -> None:
                 "does not trust the backend's platform",
                 "--trust-root",
             ),
-            ({"collateral": None}, "has no collateral", "sealspace admin collateral import"),
+            ({"collateral": None}, "is missing", "sealspace admin collateral import"),
             ({"key_providers": ("tpm",)}, "does not accept", "that the node accepts: tpm"),
         )
     ):
@@ -277,6 +278,27 @@ async def test_a_grant_by_file(desk: Desk) -> None:
     assert there.program.read == {}
     await there.program.accept(decode_portable(path.read_bytes()))
     assert there.program.read == {"API_KEY": SECRET}
+
+
+async def test_a_grant_is_delivered_from_a_file(desk: Desk, tmp_path: Path) -> None:
+    """A file is sent to the address of an earlier grant, or else to the named address."""
+    there = await desk.backend()
+    await desk.log_in()
+    await desk.run("secret", "put", "API_KEY", given=SECRET)
+    made = await desk.run("backend", "grant", there.url, "--yes", "--no-hand-over", "--json")
+    file = tmp_path / "grants.json"
+    file.write_bytes(Path(json.loads(made.out)["file"]).read_bytes())
+    did = there.program.backend.did
+    elsewhere = ("backend", "deliver", str(file), "--home", str(tmp_path / "elsewhere"))
+    ran = await desk.run(*elsewhere, home=False)
+    assert ran.status == 2 and f"the address of {did} is not known" in ran.err, ran
+    for command, home in (((*elsewhere, "--to", there.url), False), (elsewhere[:3], True)):
+        there.program.read.clear()
+        ran = await desk.run(*command, "--json", home=home)
+        assert (ran.status, json.loads(ran.out)) == (0, {"url": there.url}), ran
+        assert there.program.read == {"API_KEY": SECRET}
+    file.write_text("{}")
+    assert "does not contain a grant" in (await desk.run(*elsewhere, home=False)).err
 
 
 async def test_receipts(desk: Desk) -> None:
@@ -392,6 +414,10 @@ def _open_key(desk: Desk) -> None:
     (desk.home / "wallet.key").chmod(0o644)
 
 
+def _open_session(desk: Desk) -> None:
+    (desk.home / "session.json").chmod(0o640)
+
+
 def _other_key(desk: Desk) -> None:
     (desk.home / "wallet.key").write_text("0x" + "11" * 32)
 
@@ -417,6 +443,7 @@ def _stale_collateral(desk: Desk) -> None:
         (_spoil_session, 10, "sealspace login"),
         (_spoil_profile, 10, "sealspace login"),
         (_open_key, 10, "chmod 600"),
+        (_open_session, 10, "session.json"),
         (_other_key, 10, "sealspace login"),
         (_no_key, 10, "64 hex digits"),
         (_no_collateral, 13, "collateral"),

@@ -521,6 +521,10 @@ async def test_a_key_from_its_making_to_its_end(
     owner_text, nonce, secret = made.out.strip().rsplit(":", 2)
     assert owner_text == owner and secret not in made.err
     call = ("runner", "call", stage.url, "echo", "--key", str(tmp_path / "key"), "--input", "-")
+    (tmp_path / "key").chmod(0o644)
+    refused = await desk.run(*call, given='{"a": 1}')
+    assert (refused.status, refused.next) == (10, f"chmod 600 {tmp_path / 'key'}")
+    (tmp_path / "key").chmod(0o600)
     assert (await desk.run(*call, given='{"a": 1}')).out.strip() == '{"a": 1}'
     listed = await desk.run("runner", "keys", "list", stage.url)
     assert (

@@ -84,7 +84,7 @@ G="x"
 )
 def test_a_broken_line_is_named_by_its_number(text: str, place: str) -> None:
     """A broken line is reported by its number, and its content is not quoted."""
-    with pytest.raises(BrokenEntry, match=rf"^{place} [^;]*") as broken:
+    with pytest.raises(BrokenEntry, match=rf"^{place}( \(.*\))?: [^;]*") as broken:
         parse_dotenv(text.encode())
     assert CANARY not in str(broken.value) and broken.value.hint
     assert broken.value.__cause__ is None
@@ -108,8 +108,29 @@ def test_all_that_is_broken_is_named_at_once() -> None:
         True,
         True,
     )
-    with pytest.raises(BrokenEntry, match=r"^member 1 .*; member 3 "):
+    with pytest.raises(BrokenEntry, match=r"^member 1: .*; member 3 \(C\): "):
         parse_values(json.dumps({"a": "1", "B": "2", "C": 3}).encode())
+
+
+def test_a_broken_entry_is_named() -> None:
+    """The name is shown if it is a valid name; another one may be part of a value."""
+    with pytest.raises(BrokenEntry) as broken:
+        parse_dotenv(f"API_KEY='x\n{CANARY}=\nAPI_KEY=#{CANARY}\n".encode())
+    assert "line 1 (API_KEY): a quote is not closed" in broken.value.message
+    assert "line 3 (API_KEY)" in broken.value.message and CANARY not in broken.value.message
+    with pytest.raises(BrokenEntry, match=r"^member 2 \(API_KEY\): the value is neither"):
+        parse_values(json.dumps({"A": "1", "API_KEY": 5}).encode())
+
+
+def test_names_in_lower_case() -> None:
+    """They are refused with the option that converts them; converted names must differ too."""
+    assert parse_dotenv(b"db-url=1\nA.b=2\n", upper=True) == {"DB_URL": "1", "A_B": "2"}
+    assert parse_values(b'{"db_url": "1"}', upper=True) == {"DB_URL": "1"}
+    with pytest.raises(BrokenEntry) as broken:
+        parse_dotenv(b"db_url=1\n")
+    assert "add --upper" in str(broken.value.hint)
+    with pytest.raises(BrokenEntry, match="an earlier entry has the same name"):
+        parse_dotenv(b"db_url=1\nDB_URL=2\n", upper=True)
 
 
 @pytest.mark.parametrize(
@@ -118,10 +139,10 @@ def test_all_that_is_broken_is_named_at_once() -> None:
 def test_a_broken_member_is_named_by_its_number(member: Json) -> None:
     """Only strings and base64 bytes are accepted, because a number can be written in several
     ways."""
-    with pytest.raises(BrokenEntry, match=r"^member 2 ") as broken:
+    with pytest.raises(BrokenEntry, match=r"^member 2 \(B\): ") as broken:
         parse_values(json.dumps({"A": "1", "B": member}).encode())
     assert CANARY not in str(broken.value)
-    with pytest.raises(BrokenEntry, match=r"^member 1 "):
+    with pytest.raises(BrokenEntry, match=r"^member 1( \(.*\))?: "):
         parse_values(json.dumps({CANARY: "1"}).encode())
 
 
@@ -205,6 +226,16 @@ async def test_import_and_export(desk: OwnerDesk, tmp_path: Path) -> None:
     assert piped.status == 0 and await desk.read("secret", "get", "E", "--scope", "other") == b"z"
 
 
+async def test_an_import_of_names_in_lower_case(desk: OwnerDesk, tmp_path: Path) -> None:
+    """With --upper, they are stored as capitals."""
+    (tmp_path / ".env").write_text("db_url=1\n")
+    command = ("secret", "import", str(tmp_path / ".env"))
+    refused = await desk.run(*command)
+    assert (refused.status, "add --upper" in refused.next) == (2, True)
+    assert (await desk.run(*command, "--upper")).status == 0
+    assert await desk.read("secret", "get", "DB_URL") == b"1"
+
+
 async def test_a_dry_run_stores_nothing(desk: OwnerDesk, tmp_path: Path) -> None:
     """A dry run prints the names that are new or would be replaced, and no values."""
     await desk.run("secret", "put", "A", given="1")
@@ -222,7 +253,7 @@ async def test_what_an_import_replaces_is_asked_about(desk: OwnerDesk, tmp_path:
     env = tmp_path / ".env"
     env.write_text("A=1\nB=2\n")
     asked = await desk.run("secret", "import", str(env), typed="n\n")
-    assert (asked.status, "new      A" in asked.err, "store 2 secrets?" in asked.err) == (
+    assert (asked.status, "new      A" in asked.err, "store these secrets (2)?" in asked.err) == (
         1,
         True,
         True,
@@ -270,7 +301,17 @@ async def test_a_broken_line_is_said_with_its_file(desk: OwnerDesk, tmp_path: Pa
     (tmp_path / ".env").write_text(f"A=1\n{CANARY}\n")
     ran = await desk.run("secret", "import", str(tmp_path / ".env"))
     assert (ran.status, CANARY in ran.err) == (2, False), ran
-    assert f"{tmp_path / '.env'}: line 2 is not NAME=VALUE" in ran.err
+    assert f"{tmp_path / '.env'}: line 2: the line is not NAME=VALUE" in ran.err
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.json", "[1]"), ("a.yaml", "A: 1\n  B: 2\n")])
+async def test_a_broken_file_is_named(
+    desk: OwnerDesk, tmp_path: Path, name: str, text: str
+) -> None:
+    """A file that is broken as a whole is named in the message too."""
+    (tmp_path / name).write_text(text)
+    ran = await desk.run("secret", "import", str(tmp_path / name))
+    assert (ran.status, ran.happened.startswith(f"{tmp_path / name}: ")) == (2, True), ran
 
 
 async def test_an_export_replaces_no_file_unasked(desk: OwnerDesk, tmp_path: Path) -> None:

@@ -20,10 +20,14 @@ from capabilities.signatures import WalletSigner, keccak256
 from node.config.tree import Hosting
 from node.operations.values.admission import change_admission
 from sealspace.cli.owner_profile import OwnerHome
+from sealspace.cli.terminal import time_text
 from sealspace.delegations import allow
 from sealspace.errors import NotSignedIn, Unauthorized
+from sealspace.private_files import replace_file
 from sealspace.session import save_session
 from sealspace.wire.portable import grant_of
+from spaces.keyspace import REPLAY_FLOOR_KEY, RESTORED_KEY
+from spaces.store.contract import Commit, Put
 
 NOBODY = "http://127.0.0.1:1"
 RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
@@ -70,10 +74,19 @@ async def test_the_node_is_named_in_three_ways(
     assert OwnerHome(desk.home).profile().node == desk.node
 
 
+@pytest.mark.parametrize("page", ["/console/#/secrets", "/console", "/console/?a#/b"])
+async def test_the_address_of_a_console_page(desk: OwnerDesk, page: str) -> None:
+    """A login with the address of a console page uses the node at that address, and says so."""
+    ran = await desk.run("login", desk.node + page, "--new")
+    said = f"the address is that of the console; using the node {desk.node}"
+    assert (ran.status, ran.err.splitlines()[0]) == (0, said)
+    assert json.loads((await desk.run("whoami", "--json")).out)["node"] == desk.node
+
+
 async def test_nothing_says_which_node(desk: OwnerDesk) -> None:
     """Without an address nothing is made."""
     ran = await desk.run("login", "--new")
-    assert (ran.status, "name the node" in ran.err, desk.home.exists()) == (2, True, False)
+    assert (ran.status, "specify the node" in ran.err, desk.home.exists()) == (2, True, False)
 
 
 @pytest.mark.parametrize(
@@ -197,6 +210,24 @@ async def test_whoami_asks_no_node(desk: OwnerDesk) -> None:
     assert (ran.status, _owner(desk) in ran.out) == (0, True)
 
 
+async def test_status_says_when_a_restored_node_opens_secrets(desk: OwnerDesk) -> None:
+    """At a node that was just restored, the state is `degraded`, and the time is printed.
+
+    A command that reads a secret says when to try again.
+    """
+    await desk.log_in()
+    assert (await desk.run("secret", "put", "API_KEY", given="a value")).status == 0
+    services = desk.served.services
+    minute = int(services.clock.now()) // 60 + 7
+    closed = Put(REPLAY_FLOOR_KEY, minute.to_bytes(4, "big"))
+    await services.store.commit(Commit(puts=(closed, Put(RESTORED_KEY, b"/former"))))
+    ran = await desk.run("status")
+    assert (ran.status, "degraded" in ran.out, time_text(60 * minute) in ran.out) == (0, True, True)
+    ran = await desk.run("secret", "get", "API_KEY")
+    assert (ran.status != 0, "restored" in ran.happened) == (True, True)
+    assert re.fullmatch(r"try again in [0-9]+ s", ran.next), ran
+
+
 async def test_status_says_whether_commands_would_work(desk: OwnerDesk) -> None:
     """0 where they would; else the status with which they would end, and still what is known."""
     assert (await desk.run("status")).status == 10
@@ -240,6 +271,16 @@ async def test_logout_ends_the_session_everywhere(desk: OwnerDesk) -> None:
     assert (await desk.run("login")).status == 0
 
 
+async def test_a_session_that_ended_elsewhere(desk: OwnerDesk) -> None:
+    """A command with a revoked session says how to log in again."""
+    await desk.log_in()
+    kept = (desk.home / "session.json").read_bytes()
+    await desk.run("logout")
+    replace_file(desk.home / "session.json", kept)
+    ran = await desk.run("secret", "list")
+    assert (ran.status, ran.next) == (22, f"sealspace login {desk.node}"), ran
+
+
 async def test_a_home_that_was_copied_has_its_own_key(desk: OwnerDesk) -> None:
     """The key of a home is found where the home is; a key in another home, as older logins say it,
     is not silent."""
@@ -260,7 +301,10 @@ async def test_a_home_that_was_copied_has_its_own_key(desk: OwnerDesk) -> None:
         True,
     ), ran
     found = await desk.run("doctor", home=copied)
-    assert f"warn     login: the key is in another home: {former / 'wallet.key'}" in found.out
+    assert (
+        f"warn     login: the key file is outside the folder of this owner: {former / 'wallet.key'}"
+        in found.out
+    )
     for own in (former, copied):
         assert not OwnerHome(own).is_of_another_home(own / "wallet.key")
 

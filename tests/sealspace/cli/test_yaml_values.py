@@ -108,3 +108,8 @@ def test_fuzz_any_bytes(data: bytes) -> None:
     except InvalidInput:
         return
     assert all(isinstance(value, str | bytes) for value in values.values())
+
+
+def test_names_in_lower_case() -> None:
+    """With `upper`, they are converted to capitals."""
+    assert parse_yaml_values(b"db_url: x\n", upper=True) == {"DB_URL": "x"}

@@ -31,11 +31,11 @@ from spaces.archive.checking import check_store
 from spaces.archive.restoring import (
     OpenedBackup,
     Restored,
-    make_servable,
+    finish_restore,
     restore_backup,
     restoring_into,
 )
-from spaces.identity import open_identity, recorded_identity
+from spaces.identity import ensure_identity, recorded_identity
 from spaces.keyspace import RESTORED_KEY
 from spaces.space_errors import BackupDamaged, StoreFull, StoreUnavailable
 from spaces.store.contract import Commit, Committed, Put, Refused, ReplayRecord
@@ -56,7 +56,7 @@ OPEN_MINUTE = (int(NOW) + LIFE_S) // 60 + 1
 async def fill(bench: Bench) -> None:
     """Make a store with inline values, large ones, shared, deleted and replaced ones, a long path,
     two spaces."""
-    await open_identity(bench.store, node_did=NODE_DID, entropy=bench.entropy)
+    await ensure_identity(bench.store, node_did=NODE_DID, entropy=bench.entropy)
     await bench.write(Write("small", SMALL, {"x-note": "n"}), Write("large", LARGE))
     await bench.write(Write("shared", LARGE), Write("p" * 900, SMALL))
     await bench.write(Write("other", LARGE + b"other"), space=OTHER)
@@ -110,7 +110,7 @@ async def restore(
     backup = OpenedBackup(BytesIO(data))
     with restoring_into(folder) as staging:
         restored = await restore_backup(backup, staging, done=lambda done: None)
-        servable = await make_servable(
+        finished = await finish_restore(
             staging,
             backup.header,
             longest_life_s=LIFE_S,
@@ -118,7 +118,7 @@ async def restore(
             clock=FixedClock(now),
             entropy=CountingEntropy(b"restoring"),
         )
-    return restored, servable.open_from_minute
+    return restored, finished.open_from_minute
 
 
 class Reopened:
@@ -287,7 +287,7 @@ async def test_a_damaged_body_is_left_out_and_named(bench: Bench, tmp_path: Path
             SMALL,
             LARGE + b"other",
         )
-        assert await damages(again) == ["the file of a large value is missing"]
+        assert await damages(again) == ["the file that contains a large value is missing"]
 
 
 # --- files and folders

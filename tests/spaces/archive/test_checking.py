@@ -8,7 +8,7 @@ from space_grants import NOW
 from value_bench import LARGE, OTHER, SMALL, SPACE, Bench, Write
 
 from spaces.archive.checking import MOST_SHOWN, Checked, check_store
-from spaces.identity import open_identity
+from spaces.identity import ensure_identity
 from spaces.keyspace import BODIES_COUNTER, object_key, rows_counter, space_id16, usage_counter
 from spaces.store.contract import Add, Commit, Committed, Put
 from spaces.store.lmdb.snapshots import LmdbRows
@@ -21,7 +21,7 @@ HERE = space_id16(SPACE)
 
 
 async def fill(bench: Bench) -> None:
-    await open_identity(bench.store, node_did="did:key:z6MkNode", entropy=bench.entropy)
+    await ensure_identity(bench.store, node_did="did:key:z6MkNode", entropy=bench.entropy)
     await bench.write(Write("small", SMALL, {"x-note": "n"}), Write("large", LARGE))
     await bench.write(Write("shared", LARGE), Write("p" * 900, SMALL))
     await bench.write(Write("other", LARGE + b"other"), space=OTHER)

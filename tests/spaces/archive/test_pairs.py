@@ -17,7 +17,7 @@ from spaces.audit.pruning import prune_batch
 from spaces.grants.delegations import alias_put, decode_delegation, registration_puts
 from spaces.grants.retention import KEPT_AFTER_EXPIRY_S, plan_removal
 from spaces.grants.revocations import Revoked, revocation_put
-from spaces.identity import open_identity
+from spaces.identity import ensure_identity
 from spaces.keyspace import (
     IDENTITY_KEY,
     REPLAY_FLOOR_KEY,
@@ -47,7 +47,7 @@ async def fill(bench: Bench) -> tuple[Registered, ...]:
     """Delegations of both forms with each kind of index, an audit chain that was cut, and rows
     under names."""
     store = bench.store
-    identity = await open_identity(store, node_did=NODE.did, entropy=bench.entropy)
+    identity = await ensure_identity(store, node_did=NODE.did, entropy=bench.entropy)
     grants = (
         registered(ucan({OWN: [GET], ACCOUNT: [LIST]})),
         registered(ucan({OWN: [GET]}, nonce="later", lifetime_s=DAY_S)),

@@ -9,8 +9,8 @@ from tests_support import CountingEntropy
 from capabilities.resources import NetworkId, parse_network_id
 from spaces.documents.receipt_rows import (
     PERIOD_S,
+    cited_document_puts,
     document_span,
-    document_use_puts,
     document_use_row_key,
     receipt_put,
     stored_receipts,
@@ -36,7 +36,7 @@ async def write(
     own text."""
     puts = (
         receipt_put(network, text, at=at, entropy=entropy),
-        *document_use_puts(b"of " + text, now=at),
+        *cited_document_puts(b"of " + text, now=at),
     )
     assert isinstance(await store.commit(Commit(puts=puts)), Committed)
 
@@ -132,7 +132,7 @@ async def test_a_release_that_refers_to_a_document_meanwhile(
     receipt without it."""
     document, now = b"the document", NOW + 50 * PERIOD_S
     sha256 = hashlib.sha256(document).digest()
-    await store.commit(Commit(puts=document_use_puts(document, now=NOW)))
+    await store.commit(Commit(puts=cited_document_puts(document, now=NOW)))
     old = document_use_key(SPAN, sha256)
     row = (await store.read((old,))).records[0]
     assert row is not None
@@ -147,7 +147,7 @@ async def test_a_release_that_refers_to_a_document_meanwhile(
             ),
         )
     )
-    release = Commit(puts=document_use_puts(document, now=now))
+    release = Commit(puts=cited_document_puts(document, now=now))
     first, second = (release, removal) if release_first else (removal, release)
     await store.commit(first)
     assert isinstance(await store.commit(second), Refused) == release_first

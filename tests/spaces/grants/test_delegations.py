@@ -37,9 +37,9 @@ from spaces.grants.delegations import (
     party_range,
     party_row_key,
     party_rows,
-    place_at,
-    place_of,
     registration_puts,
+    sort_key_at,
+    sort_key_of,
     space_grants_range,
     unexpired_of,
 )
@@ -196,7 +196,7 @@ async def test_parties_find_their_delegations(one_store: Store) -> None:
     assert expected[2:] == await indexed(one_store, party_range(Principal(OWNER.did), ROLE_FROM))
     assert await indexed(one_store, party_range(friend, ROLE_FROM)) == ()
     for at, known in enumerate((dated[1], dated[0], *by_cid), 1):
-        after = place_of(known.delegation)
+        after = sort_key_of(known.delegation)
         assert expected[at:] == await indexed(one_store, party_range(friend, ROLE_TO, after=after))
         assert cid_text(known.delegation.cid) == cid_at(after)
 
@@ -205,9 +205,9 @@ async def test_a_place_is_where_the_row_stands(one_store: Store) -> None:
     """A row is found again by its place, and a page tells the places of its rows."""
     known = registered(ucan(FILES))
     await register(one_store, known)
-    place = place_of(known.delegation)
+    place = sort_key_of(known.delegation)
     key = party_row_key(Principal(OWNER.did), ROLE_FROM, place)
-    assert place == place_at(key)
+    assert place == sort_key_at(key)
     assert (await one_store.read((key,))).records[0] is not None
     page = (await one_store.read(ranges=(party_range(Principal(OWNER.did), ROLE_FROM),))).pages[0]
     assert ((place, known.delegation.content_key),) == party_rows(page)
@@ -352,10 +352,10 @@ async def test_cache_is_bounded_in_bytes(one_store: Store) -> None:
     found = [registered(ucan(FILES, nonce=str(at), lifetime_s=DAY_S)) for at in range(30)]
     cache = Delegations(one_store, max_bytes=100_000)
     for known in found:
-        cache.remember(known)
-        assert found[0] == cache.memoize(found[0].delegation.content_key)
+        cache.add(known)
+        assert found[0] == cache.cached(found[0].delegation.content_key)
         assert cache.memory_bytes <= 100_000
-    held = [known for known in found if cache.memoize(known.delegation.content_key)]
+    held = [known for known in found if cache.cached(known.delegation.content_key)]
     assert found[0] in held
     assert found[-1] in held
     assert 2 < len(held) < 30
@@ -366,7 +366,7 @@ async def test_aliases_in_the_cache_are_bounded_too(one_store: Store) -> None:
     cache = Delegations(one_store, max_bytes=10_000)
     known = registered(ucan(FILES))
     for at in range(200):
-        cache.remember(known, Digest(at.to_bytes(32, "big")))
+        cache.add(known, Digest(at.to_bytes(32, "big")))
         assert cache.memory_bytes <= 10_000
     assert (known,) == await cache.by_cid([Digest((199).to_bytes(32, "big"))])
     assert await cache.by_cid([Digest(bytes(32))]) == (None,)

@@ -16,7 +16,7 @@ from capabilities.limits import Rates
 from sealspace.documents.project_names import parse_project
 from tee_backend.runner.calls.call_bodies import CallBody, parse_api_body
 from tee_backend.runner.calls.calls import PER_MINUTE
-from tee_backend.runner.calls.prices import Price, smallest
+from tee_backend.runner.calls.prices import Price, lower_limits
 from tee_backend.runner.guest.runs import Limits
 from tee_backend.runner.reasons import RunRefused
 
@@ -28,10 +28,13 @@ def test_prices() -> None:
     """RN94: a price has a base, millions of instructions and whole seconds."""
     assert PRICE.cost(instructions=3_000_000, time_ms=412) == 1003
     assert PRICE.cost(instructions=0, time_ms=2999) == 1002
-    assert PRICE.most(Limits(max_instructions=1_500_000, max_execution_s=2)) == 1004
-    assert PRICE.least == 1001 and not PRICE.is_free and Price().is_free
+    assert PRICE.highest_price(Limits(max_instructions=1_500_000, max_execution_s=2)) == 1004
+    assert PRICE.lowest_budget == 1001 and not PRICE.is_free and Price().is_free
     assert PRICE.affordable(1001) == {"max_instructions": 1_000_000, "max_execution_s": 1}
-    assert Price(second=5).least == 5 and Price(call=1, million_instructions=2, second=7).least == 8
+    assert (
+        Price(second=5).lowest_budget == 5
+        and Price(call=1, million_instructions=2, second=7).lowest_budget == 8
+    )
     assert (
         Price(call=5).affordable(5) == {} and Price().cost(instructions=10**9, time_ms=10**6) == 0
     )
@@ -49,7 +52,7 @@ def test_the_minute_of_a_key() -> None:
 
 def test_the_smaller_of_two_limits() -> None:
     """RN94: of a limit that is named twice the smaller value applies."""
-    assert smallest({"a": 1, "b": 5}, {"b": 3, "c": 2}) == {"a": 1, "b": 3, "c": 2}
+    assert lower_limits({"a": 1, "b": 5}, {"b": 3, "c": 2}) == {"a": 1, "b": 3, "c": 2}
 
 
 @pytest.mark.parametrize(

@@ -305,7 +305,7 @@ async def test_bodies_that_are_refused(stage: RunnerStage, members: dict[str, An
 async def test_grants_that_a_runner_does_not_take(stage: RunnerStage) -> None:
     seen, owner = await stage.look(), stage.owner
     run = RunStatement(programs=(ByHash("ab" * 32),), callers=ANYBODY)
-    with pytest.raises(InvalidInput, match="owner itself"):
+    with pytest.raises(InvalidInput, match="signed by the owner"):
         # by the session's key: it would rest on the sign-in
         await owner.runners.grant(seen, ["API_KEY"], run)
     resource = owner.secrets().resource("API_KEY")

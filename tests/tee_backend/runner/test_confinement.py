@@ -176,8 +176,8 @@ from tee_backend.runner import _wasm
 from tee_backend.runner.guest.linear_memory import MemoryBudget
 
 budget, config = MemoryBudget(), _wasm.configured()
-budget.serve(config)
-budget.begin("no number")
+budget.configure_allocator(config)
+budget.set_budget("no number")
 engine = Engine(config)
 store = Store(engine)
 store.set_fuel(1000)

@@ -33,7 +33,7 @@ from sealspace.errors import (
 from sealspace.secrets import PROTECTED_NETWORK, Generated, Secret
 from sealspace.session import Session, key_session
 from sealspace.wire.portable import PortableDelegation
-from tee_backend.cli.granting import seen_at_start
+from tee_backend.cli.granting import startup_evidence
 from tee_backend.runner.calls.generated_secrets import verify_generated
 
 ANYBODY = AllowAll()
@@ -383,7 +383,7 @@ async def test_other_code_with_the_runner_s_key(stage: RunnerStage, tmp_path: Pa
         made.statement, start, stage.inspector, authorization=made.authorization
     )
     with pytest.raises(BackendNotExpected):
-        require_like(seen_at_start(verified), policy_for(seen, ttl_s=600))
+        require_like(startup_evidence(verified), policy_for(seen, ttl_s=600))
 
 
 async def test_a_body_that_is_too_long(stage: RunnerStage) -> None:

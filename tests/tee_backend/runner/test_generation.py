@@ -18,7 +18,7 @@ from sealspace.secrets import Generated, Secret, SecretName
 from sealspace.session import key_session
 from tee_backend.backend.key import KeyFile
 from tee_backend.runner.calls.generated_secrets import draw_value, parse_generation
-from tee_backend.runner.calls.secret_tags import SecretTags
+from tee_backend.runner.calls.secret_tags import SecretTagKey
 from tee_backend.runner.reasons import RunRefused
 
 OWNER = key_session(bytes(32)).did
@@ -131,14 +131,14 @@ def test_fuzz_bodies(body: bytes) -> None:
 def test_a_tag_fits_one_value_at_one_place() -> None:
     """RN147: a tag depends on owner, path, type, time, value and key."""
     owner, other = (key_session(bytes(31) + bytes([one])).did for one in (1, 2))
-    secret, tags = SecretName("PROTECTED_KEY", None), SecretTags(bytes(32))
+    secret, tags = SecretName("PROTECTED_KEY", None), SecretTagKey(bytes(32))
     tag = tags.tag(owner, secret, kind="hex16", at="now", value="ab")
     held = Secret("ab", "", "", "", Generated("hex16", "now", tag))
     assert tags.is_valid(owner, secret, held)
     assert not tags.is_valid(other, secret, held)
     assert not tags.is_valid(owner, SecretName("PROTECTED_KEY", "prod"), held)
     assert not tags.is_valid(owner, SecretName("PROTECTED_KE", None), held)
-    assert not SecretTags(bytes(31) + b"1").is_valid(owner, secret, held)
+    assert not SecretTagKey(bytes(31) + b"1").is_valid(owner, secret, held)
     for kind, at, value in (
         ("hex32", "now", "ab"),
         ("hex16", "nowa", "b"),
@@ -161,7 +161,8 @@ def test_tags_are_the_same_after_each_start(tmp_path: Path) -> None:
     keys = KeyFile(tmp_path / "key")
     owner, secret = key_session(bytes(32)).did, SecretName("PROTECTED_KEY", None)
     first, again = (
-        SecretTags.of(keys).tag(owner, secret, kind="hex16", at="now", value="ab") for _ in range(2)
+        SecretTagKey.derive(keys).tag(owner, secret, kind="hex16", at="now", value="ab")
+        for _ in range(2)
     )
-    plain = SecretTags(keys.key("sealspace/generated-secrets/1"))
+    plain = SecretTagKey(keys.key("sealspace/generated-secrets/1"))
     assert first == again != plain.tag(owner, secret, kind="hex16", at="now", value="ab")

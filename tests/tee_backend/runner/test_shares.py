@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from capabilities.principals import Principal
 from tee_backend.runner.calls.journal import Journal
 from tee_backend.runner.reasons import RunRefused
-from tee_backend.runner.shares import Bounds, Payer, Turns, keep
+from tee_backend.runner.shares import Bounds, FairSemaphore, Payer, count_stored
 
 PAYERS = [Payer(Principal(f"did:key:{name}"), is_known=name in "abc") for name in "abcxyz"]
 HELD = "SELECT payer, cost FROM held WHERE payer != ''"
@@ -33,7 +33,7 @@ class Crowd:
     def __init__(self, places: int, *, beside: bool) -> None:
         self.places, self.of_strangers = places, max(places // 2, 1)
         self.total = places + (self.of_strangers if beside else 0)
-        self.turns = Turns(places, beside=beside)
+        self.turns = FairSemaphore(places, beside=beside)
         self.waiting: dict[asyncio.Task[None], Payer] = {}
         self.running: dict[asyncio.Task[None], tuple[Payer, asyncio.Event]] = {}
         # of who waits: the turns that others had meanwhile
@@ -43,7 +43,7 @@ class Crowd:
         released = asyncio.Event()
 
         async def call() -> None:
-            async with self.turns.place(payer):
+            async with self.turns.acquire(payer):
                 self.begun(task, payer, released)
                 await released.wait()
 
@@ -126,13 +126,13 @@ def test_places_are_taken_in_turns(
 
 async def test_a_turn_that_was_given_is_not_lost() -> None:
     """RN161: a call cancelled when it gets its place passes the place on."""
-    turns, order = Turns(1, beside=False), list[str]()
+    turns, order = FairSemaphore(1, beside=False), list[str]()
 
     async def call(name: str) -> None:
-        async with turns.place(PAYERS[0]):
+        async with turns.acquire(PAYERS[0]):
             order.append(name)
 
-    async with turns.place(PAYERS[1]):
+    async with turns.acquire(PAYERS[1]):
         first, second = asyncio.create_task(call("first")), asyncio.create_task(call("second"))
         await asyncio.sleep(0)
     first.cancel()  # its turn is set, and it did not go on yet
@@ -200,7 +200,14 @@ def test_kept_rows_displace_those_of_their_own_payer_first(rows: list[tuple[int,
             for number, (who, cost) in enumerate(rows):
                 payer = PAYERS[who]
                 await journal.write(
-                    partial(keep, kind="receipt", job=f"{number}", payer=payer, cost=cost, most=24)
+                    partial(
+                        count_stored,
+                        kind="receipt",
+                        job=f"{number}",
+                        payer=payer,
+                        cost=cost,
+                        most=24,
+                    )
                 )
                 before = model | {f"{number}": (payer, cost)}
                 rest = await journal.write(

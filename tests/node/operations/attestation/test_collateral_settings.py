@@ -14,7 +14,7 @@ from node.collateral.collateral_source import configured_source, refresh_rules
 from node.collateral.intake import import_collateral
 from node.config.loading import load_config
 from node.config.tree import Collateral, Config, Store
-from node.storage.stores import embedded_store
+from node.storage.stores import open_store
 from sealspace.cli.root import main
 from spaces.documents.collateral_rows import CollateralState, state_put
 from spaces.keyspace import collateral_key
@@ -98,7 +98,7 @@ async def test_a_list_of_a_document_that_is_damaged(
     """A damaged stored document is reported as an error without a traceback."""
     async with staying():
         pass
-    store = embedded_store(Config(store=Store(data=str(tmp_path / "data"))))
+    store = open_store(Config(store=Store(data=str(tmp_path / "data"))))
     try:
         await store.commit(Commit(puts=(Put(collateral_key(platform.fmspc, "platform"), b"{}"),)))
     finally:

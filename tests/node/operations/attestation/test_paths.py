@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+import msgspec
 import pytest
 from attacks.parties import DELETE, PUT, ROUTES, Delegate, Owner, opens, policy_for, refused
 from attestation_stage import Here, Stay
@@ -209,13 +210,10 @@ async def test_values_of_before_there_were_notes(bound: Bound) -> None:
     key, store = head_key(bound.space, bound.path), bound.here.services.store
     (record,) = (await store.read((key,))).records
     assert record is not None and record.value is not None and noted is not None
-    # The note is the last field of the row: an array of seven, the last of them 32 bytes.
-    assert (record.value[:1], record.value[-34:-32], record.value[-32:]) == (
-        b"\x97",
-        b"\xc4\x20",
-        noted,
-    )
-    await store.commit(Commit(puts=(Put(key, b"\x96" + record.value[1:-34], expect=record.stamp),)))
+    fields = msgspec.msgpack.decode(record.value)
+    assert fields[6] == noted
+    earlier = msgspec.msgpack.encode(fields[:6])
+    await store.commit(Commit(puts=(Put(key, earlier, expect=record.stamp),)))
     assert await bound.note() is None
     assert await bound.opens()
     await bound.put(b"no envelope")

@@ -317,7 +317,7 @@ async def test_genuine_documents(
         await fetch_due(node.services)
         (held,) = await list_collateral(node.services.store)
         assert held.collateral is not None
-        assert held.collateral.tcb_info.stated.evaluation_number == 20
+        assert held.collateral.tcb_info.members.evaluation_number == 20
         pcs.publish(older)
         clock.advance(DAY_S)
         await fetch_due(node.services)

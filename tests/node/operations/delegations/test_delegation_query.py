@@ -90,6 +90,30 @@ async def test_an_item_says_all_of_a_delegation(people) -> None:
     }
 
 
+async def test_tokens(people) -> None:
+    """An item has its token only on request; it can be registered elsewhere under the same id."""
+    session = await people.sign_in()
+    grant = await people.grant(SESSION, CAROL.did, FILES, session)
+    for account, asker, proofs, tokens in (
+        (ALICE, SESSION, (session,), [session, grant]),
+        (CAROL, CAROL, (), [grant]),
+    ):
+        page = await people.query(asker, *proofs, owner=account, tokens=True)
+        assert tokens == [item["token"] for item in page["items"]]
+    assert not any("token" in item for item in (await people.query(SESSION, session))["items"])
+
+
+async def test_a_page_with_long_tokens_is_short(people) -> None:
+    """A page ends with the token that reaches the limit, and the next page continues there."""
+    session = await people.sign_in()
+    facts = [{"note": "x" * 250_000}]
+    for _ in range(6):
+        await people.grant(SESSION, CAROL.did, FILES, session, facts=facts)
+    page = await people.query(CAROL, owner=CAROL, tokens=True)
+    assert 4 == len(page["items"]) and "nextCursor" in page
+    assert 6 == len(set(await walked(people, CAROL, owner=CAROL, tokens=True)))
+
+
 async def test_standings_in_order(people) -> None:
     """The states and their filters work; `revoked` also matches a revoked ancestor."""
     session = await people.sign_in()

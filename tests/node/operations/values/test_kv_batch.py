@@ -2,6 +2,7 @@
 
 import base64
 import json
+from email.utils import parsedate_to_datetime
 
 import pytest
 from kv_client import FORM_TYPE, Owner, etag, form
@@ -126,11 +127,13 @@ async def test_batch_of_gets(owner: Owner) -> None:
 
 
 async def test_batch_of_metadata(owner: Owner) -> None:
-    """Metadata is returned without value or length."""
+    """Metadata is returned without value or length, and with the time of the last change."""
     await owner.put_all({"a": LARGE})
     reply = await owner.invoke(("metadata", "a"), ("metadata", "b"))
+    changed = (await owner.invoke(("metadata", "a"))).headers["last-modified"]
+    assert parsedate_to_datetime(changed).timestamp() == owner.clock.now()
     assert json.loads(reply.body)["results"] == [
-        {"key": "a", "ok": True, "headers": {"etag": etag(LARGE)}},
+        {"key": "a", "ok": True, "headers": {"etag": etag(LARGE), "last-modified": changed}},
         {"key": "b", "ok": False, "error": {"code": "KV_NOT_FOUND", "message": "Key not found: b"}},
     ]
 

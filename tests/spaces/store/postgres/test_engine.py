@@ -574,7 +574,7 @@ async def test_clocks_are_compared(timed: Timed) -> None:
     ahead = FixedClock(timed.clock.now() + 61)
     async with timed.keeper(ahead) as (store, keeping):
         assert isinstance(store, SharedStore)
-        assert await store.clocks() == Clocks(ahead_s=61.0, floor_ahead_s=0.0)
+        assert await store.clocks() == Clocks(ahead_s=61.0, acceptance_delay_s=0.0)
         assert (await store.clocks()).is_skewed
         assert not await timed.round(keeping, ahead)
         assert (await store.read((REPLAY_FLOOR_KEY,))).records == (None,)
@@ -583,7 +583,7 @@ async def test_clocks_are_compared(timed: Timed) -> None:
         assert await timed.round(keeping, ahead)
         timed.set_database(timed.clock.now() - 3600)
         reported = await store.clocks()
-        assert (reported.ahead_s, reported.floor_ahead_s > 3000) == (3660.0, True)
+        assert (reported.ahead_s, reported.acceptance_delay_s > 3000) == (3660.0, True)
         wrong = [
             found.text
             for found in await examine(timed.url, clock=ahead)

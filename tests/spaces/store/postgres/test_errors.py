@@ -4,7 +4,12 @@ import asyncpg
 import pytest
 
 from spaces.space_errors import CommitInvalid, StoreError, StoreFull, StoreUnavailable
-from spaces.store.postgres._errors import CONNECTION_ERRORS, Meaning, meaning_of, store_error_of
+from spaces.store.postgres._errors import (
+    CONNECTION_ERRORS,
+    ErrorGroup,
+    error_group_of,
+    store_error_of,
+)
 from spaces.store.postgres._statements import OVERTAKEN_STATE
 
 
@@ -14,25 +19,25 @@ def error(state: str) -> asyncpg.PostgresError:
 
 
 @pytest.mark.parametrize(
-    ("state", "meaning"),
+    ("state", "group"),
     [
-        ("40001", Meaning.REPEAT),
-        ("40P01", Meaning.REPEAT),
-        (OVERTAKEN_STATE, Meaning.OVERTAKEN),
-        ("22003", Meaning.OUT_OF_RANGE),
-        ("40003", Meaning.LOST),
-        ("25006", Meaning.LOST),
-        ("08006", Meaning.LOST),
-        ("57P01", Meaning.LOST),
-        ("57014", Meaning.FAILED),
-        ("53100", Meaning.FAILED),
-        ("42501", Meaning.FAILED),
+        ("40001", ErrorGroup.REPEAT),
+        ("40P01", ErrorGroup.REPEAT),
+        (OVERTAKEN_STATE, ErrorGroup.OVERTAKEN),
+        ("22003", ErrorGroup.OUT_OF_RANGE),
+        ("40003", ErrorGroup.LOST),
+        ("25006", ErrorGroup.LOST),
+        ("08006", ErrorGroup.LOST),
+        ("57P01", ErrorGroup.LOST),
+        ("57014", ErrorGroup.FAILED),
+        ("53100", ErrorGroup.FAILED),
+        ("42501", ErrorGroup.FAILED),
     ],
 )
-def test_states(state: str, meaning: Meaning) -> None:
+def test_states(state: str, group: ErrorGroup) -> None:
     """A lost connection is told apart from a statement that was undone; one that was cut short for
     time was undone."""
-    assert meaning is meaning_of(error(state))
+    assert group is error_group_of(error(state))
 
 
 @pytest.mark.parametrize(
@@ -41,7 +46,7 @@ def test_states(state: str, meaning: Meaning) -> None:
 def test_what_no_server_said_leaves_the_outcome_open(exc: Exception) -> None:
     """The outcome of a statement whose connection broke is unknown."""
     assert isinstance(exc, CONNECTION_ERRORS)
-    assert meaning_of(exc) is Meaning.LOST
+    assert error_group_of(exc) is ErrorGroup.LOST
 
 
 @pytest.mark.parametrize(

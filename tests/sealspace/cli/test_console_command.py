@@ -1,0 +1,188 @@
+"""`sealspace console`: a browser's key that the command signs in, without a browser."""
+
+import asyncio
+import queue
+import webbrowser
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from embedded_node import embedded_node
+from owner_desk import OwnerDesk, Ran, owner_desk
+from wallet_tab import WalletTab
+
+from capabilities.clock_and_entropy import SystemClock
+from capabilities.signatures import Ed25519Signer, WalletSigner
+from node.config.tree import Config, Http, Store
+from sealspace.cli.owner_profile import OwnerHome
+from sealspace.client import Client
+from sealspace.session import Session, read_grant
+from sealspace.wallets import new_wallet
+
+PHRASE = "006H M9SM 8575 PT3N GA7S SADP RF8D VTQQ XWAY"
+KEY = Ed25519Signer(bytes(range(32)))
+
+Run = Callable[..., Awaitable[tuple[Ran, WalletTab]]]
+
+
+@pytest.fixture
+async def desk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[OwnerDesk]:
+    """An owner who has not logged in, and a node."""
+    async with owner_desk(tmp_path, capsys, monkeypatch) as desk:
+        yield desk
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> "queue.Queue[str]":
+    """The addresses that commands open."""
+    monkeypatch.setenv("DISPLAY", ":0")
+    addresses = queue.Queue[str]()
+    monkeypatch.setattr(webbrowser, "open", addresses.put)
+    return addresses
+
+
+def _until_asked(tab: WalletTab) -> None:
+    """Wait until the command asks for a key."""
+    while not tab.views or tab.views[-1]["kind"] != "link":
+        tab.next()
+
+
+def _send_key(tab: WalletTab) -> dict[str, Any]:
+    """Do what the local page does with the key of the console."""
+    _until_asked(tab)
+    assert tab.post(answer={"key": KEY.did})[0] == 200
+    while (view := tab.next())["kind"] not in ("linked", "failed"):
+        if view["kind"] == "sign":
+            assert tab.sign(view)[0] == 200
+    return view
+
+
+@pytest.fixture
+def run(desk: OwnerDesk, opened: "queue.Queue[str]") -> Run:
+    """Run `sealspace console`, and send a key to its local page."""
+
+    async def running(
+        *more: str,
+        answer: str = "y\n",
+        acts: Callable[[WalletTab], Any] = _send_key,
+        wallet: WalletSigner | None = None,
+    ) -> tuple[Ran, WalletTab]:
+        command = asyncio.create_task(desk.run("console", *more, typed=answer))
+        address = await asyncio.to_thread(opened.get, timeout=30)
+        begin = f"{desk.node}/console/#/link?to="
+        assert address.startswith(begin)
+        port, token = address.removeprefix(begin).split(".")
+        tab = WalletTab(f"http://127.0.0.1:{port}/{token}/", wallet or new_wallet())
+        await asyncio.to_thread(acts, tab)
+        return await command, tab
+
+    return running
+
+
+async def test_a_browser_s_key_acts_as_the_owner(desk: OwnerDesk, run: Run) -> None:
+    """The wallet signs a sign-in for exactly this key, which then opens the owner's secrets."""
+    await desk.log_in()
+    await desk.run("secret", "put", "API_KEY", given="open sesame")
+    ran, tab = await run("--days", "2")
+    assert ran.status == 0, ran
+    owner, view = OwnerHome(desk.home).profile().owner, tab.views[-1]
+    begin = f"{desk.node}/console/#/link?session="
+    assert view["next"].startswith(begin)
+    grant = read_grant(view["next"].removeprefix(begin))
+    assert (grant.delegator, grant.delegate) == (owner, KEY.did)
+    assert grant.expires_at == pytest.approx(SystemClock().now() + 2 * 86_400, abs=60)
+    session = Session(signer=KEY, owner=grant.delegator, grants=(grant,))
+    async with Client(desk.node, session=session) as client:
+        assert await client.secrets().get("API_KEY") == "open sesame"
+
+
+async def test_LP7_no_is_the_default(desk: OwnerDesk, run: Run) -> None:
+    """Without a yes nothing is signed, and the page says that the command ended."""
+    await desk.log_in()
+    for answer in ("n\n", "\n"):
+        ran, tab = await run(answer=answer)
+        assert (ran.status, tab.views[-1]["kind"]) == (1, "failed"), ran
+    async with desk.client() as client:
+        records = [one async for one in client.delegations.query()]
+    assert KEY.did not in [one.delegate for one in records]
+
+
+async def test_LP7_only_a_key_is_accepted(desk: OwnerDesk, run: Run) -> None:
+    """Anything but the DID of an Ed25519 key is refused; another origin is not answered."""
+    await desk.log_in()
+    wallet = new_wallet().did
+
+    def acts(tab: WalletTab) -> None:
+        _until_asked(tab)
+        for wrong in (None, 7, "", "did:key:z", wallet, f"{KEY.did}#{KEY.did[8:]}", KEY.did + "1"):
+            status, said = tab.post(answer={"key": wrong})
+            assert (status, "no key" in said["text"]) == (409, True)
+        body = b'{"tab":"%s","version":2,"answer":{"key":"%s"}}'
+        filled = body % (tab.name.encode(), KEY.did.encode())
+        for headers in ({"Origin": desk.node}, {"Content-Type": "text/plain"}):
+            assert tab.ask("POST", "", body=filled, headers=headers)[0] == 403
+        assert tab.ask("POST", f"/{'A' * 43}/", body=filled)[0] == 404
+        _send_key(tab)
+
+    ran, tab = await run(acts=acts)
+    assert (ran.status, tab.views[-1]["kind"]) == (0, "linked"), ran
+
+
+async def test_a_wallet_in_the_browser_signs_on_the_same_page(
+    desk: OwnerDesk, run: Run, opened: "queue.Queue[str]"
+) -> None:
+    """The owner of a browser wallet signs between the question and the way back."""
+    wallet = new_wallet()
+    login = asyncio.create_task(desk.run("login", desk.node, "--browser"))
+    tab = WalletTab(await asyncio.to_thread(opened.get, timeout=30), wallet)
+    await asyncio.to_thread(tab.serve)
+    assert (await login).status == 0
+    ran, tab = await run(wallet=wallet)
+    assert (ran.status, len(tab.texts), opened.empty()) == (0, 1, True), ran
+    assert f"URI: {KEY.did}#" in tab.texts[0] and urlsplit(desk.node).netloc not in tab.texts[0]
+
+
+async def test_without_a_terminal_nothing_is_signed(
+    desk: OwnerDesk, opened: "queue.Queue[str]"
+) -> None:
+    """A pipe cannot compare codes: the command refuses before it opens a page."""
+    await desk.log_in()
+    ran = await desk.run("console", given="y\n")
+    assert (ran.status, opened.empty(), f"{desk.node}/console/" in ran.next) == (2, True, True)
+
+
+async def test_the_owner_of_a_phrase_signs_in_on_the_page(
+    desk: OwnerDesk, opened: "queue.Queue[str]"
+) -> None:
+    """Only the phrase's own key opens secrets, so the page is opened without a link."""
+    assert (await desk.run("login", desk.node, "--phrase", given=PHRASE)).status == 0
+    ran = await desk.run("console")
+    assert (ran.status, "recovery phrase" in ran.err) == (0, True), ran
+    assert await asyncio.to_thread(opened.get, timeout=30) == f"{desk.node}/console/"
+    printed = await desk.run("console", "--no-open")
+    assert (f"{desk.node}/console/" in printed.err, opened.empty()) == (True, True)
+
+
+async def test_a_node_without_a_console(
+    desk: OwnerDesk, tmp_path: Path, opened: "queue.Queue[str]"
+) -> None:
+    """The message names the option with which the operator serves the console."""
+    config = Config(
+        http=Http(port=0, drain_s=0, console=False), store=Store(data=str(tmp_path / "other"))
+    )
+    async with embedded_node(config) as other:
+        assert (await desk.run("login", other.url, "--new")).status == 0
+        ran = await desk.run("console", typed="y\n")
+    assert "does not serve the console" in ran.happened and "serve --console" in ran.next
+    assert (ran.status != 0, opened.empty()) == (True, True)
+
+
+@pytest.mark.parametrize("days", ["0", "31", "soon"])
+async def test_a_sign_in_lasts_at_most_a_month(desk: OwnerDesk, days: str) -> None:
+    """A longer sign-in would not count as the owner in person."""
+    await desk.log_in()
+    assert (await desk.run("console", "--days", days, typed="y\n")).status == 2
