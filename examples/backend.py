@@ -44,6 +44,7 @@ async def main() -> web.Application:
     app.router.add_get("/work", work)
     BackendSurface(agent, did=backend.did, manifest=MANIFEST, on_grant=backend.accept).mount(app)
     app.on_cleanup.append(lambda _: backend.close())
+    backend.watch()
     return app
 
 

@@ -23,7 +23,7 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests"), str(REPOSITORY / "te
 from tests_support import CountingEntropy  # noqa: E402  # found on the path that is set above
 from value_bench import Bench, Write  # noqa: E402  # found on the path that is set above
 
-from spaces.identity import open_identity  # noqa: E402  # found on the path that is set above
+from spaces.identity import ensure_identity  # noqa: E402  # found on the path that is set above
 from spaces.store.contract import Commit, Put  # noqa: E402  # found on the path that is set above
 from spaces.store.lmdb.engine import open_lmdb  # noqa: E402  # found on the path that is set above
 
@@ -43,7 +43,7 @@ async def fill(folder: Path, rows: int, large_bytes: int) -> None:
     """Write a store with a number of rows, and bodies of a total size."""
     store = open_lmdb(folder)
     try:
-        await open_identity(store, node_did="did:key:z6MkBenchmark", entropy=CountingEntropy())
+        await ensure_identity(store, node_did="did:key:z6MkBenchmark", entropy=CountingEntropy())
         bench = Bench(store, folder / "blobs")
         for at in range(large_bytes // LARGE_BYTES):
             await bench.write(Write(f"large/{at}", os.urandom(LARGE_BYTES)))

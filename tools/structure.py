@@ -35,11 +35,11 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 83_200,
-    "tee_backend": 81_550,
-    "sealspace": 92_900,
-    "encryption_network": 15_450,
-    "spaces": 55_980,
+    "node": 84_200,
+    "tee_backend": 82_800,
+    "sealspace": 95_300,
+    "encryption_network": 15_480,
+    "spaces": 56_160,
     "capabilities": 19_380,
 }
 # Limits on the entries and import pairs of a package.

@@ -13,7 +13,7 @@ import msgspec
 from tests_support import REPOSITORY
 
 from node.config.tree import Http
-from node.http.messages.refusals import GROUPS, TABLE, AnsweredRoute, Row, reason_of
+from node.http.messages.refusals import GROUPS, TABLE, AnsweredRoute, ErrorResponse, reason_of
 from node.http.messages.route import Authority, ResponseShape, Route
 from node.http.routes.route_table import ROUTES
 from node.operations.operation_table import TABLE as ABILITIES
@@ -276,7 +276,7 @@ def _add_given(answer: Json, given: ResponseShape, schema_of: Mapping[str, Json]
         answer.setdefault("content", {})["*/*"] = {"schema": {}}
 
 
-def _forms(route: Route, row: Row, code: str) -> Iterator[tuple[int, Json]]:
+def _forms(route: Route, row: ErrorResponse, code: str) -> Iterator[tuple[int, Json]]:
     """Yield each status and content type with which a route returns a code."""
     if route.surface == "own":
         yield row.status, {"application/problem+json": {}}

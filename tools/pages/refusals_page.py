@@ -7,7 +7,7 @@ import sys
 from refusal_forms import error_classes
 from tests_support import REPOSITORY
 
-from node.http.messages.refusals import SECTIONS, AnsweredRoute, RouteAnswer, Row
+from node.http.messages.refusals import SECTIONS, AnsweredRoute, ErrorResponse, RouteAnswer
 
 PAGE = REPOSITORY / "spec" / "refusals.md"
 
@@ -61,7 +61,7 @@ def page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _line(code: str, row: Row, section: str) -> str:
+def _line(code: str, row: ErrorResponse, section: str) -> str:
     body = (
         "problem"
         if row.body == "problem"
