@@ -323,7 +323,7 @@ def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[R
     if facts.invoker == facts.owner:
         return found.values()  # a root's authority does not come from its proofs (R2)
     if not request.authority.dependent or not cited:
-        raise _refused("chain", "no proof for a caller who is not the owner")
+        raise _refused("chain", "the caller is not the owner, and the request cites no delegation")
     for key in cited:
         if not is_in_force(links[key], facts.marks, now=facts.now):
             raise _refused("chain", "a cited delegation is revoked, expired or not valid yet")

@@ -278,8 +278,8 @@ def restore(
                     "the node that was backed up accepted tokens with a longer lifetime than these"
                     " settings allow",
                     hint=(
-                        "set invocation.max_lifetime_s and release.challenge_s as printed by: "
-                        f"tar -xOf {file} settings.toml"
+                        "set invocation.max_lifetime_s and release.challenge_s to the values in the"
+                        f" backup; to print them: tar -xOf {file} settings.toml"
                     ),
                 )
             secret = None if as_new or without_secret else _opened_secret(backup, passphrase_file)

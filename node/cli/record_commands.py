@@ -93,7 +93,8 @@ async def kept(config: Config, store: Store, file: BinaryIO) -> None:
     before = max(progress.exported, progress.pruned)
     if verified.after > before:
         raise AuditRefuted(
-            f"the export starts after entry {verified.after}; earlier exports end at {before}",
+            f"entries are missing: this export starts after entry {verified.after}, but the earlier"
+            f" exports end at entry {before}",
             hint=f"sealspace admin audit export --after {before}",
         )
     if verified.store_id != chain.store_id or not entry:

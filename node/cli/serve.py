@@ -87,15 +87,15 @@ def _use_format(_: click.Context, __: click.Parameter, chosen: str | None) -> st
     is_eager=True,  # so that errors in other options have this format too
     callback=_use_format,
     type=click.Choice(get_args(LogFormat)),
-    help="json: every line on standard error is JSON. mixed: only log lines are, the default.",
+    help="Format of standard error. json: all lines are JSON. mixed (default): only log lines.",
 )
 @click.option(
     "--log-requests",
     "log__requests",
     type=click.Choice(get_args(RequestLines)),
     help=(
-        "Log a line for each request. hashed: paths and client addresses as keyed hashes. plain:"
-        " both in plain text. off: no lines, the default."
+        "Log each request. off (default): no. hashed: with keyed hashes of path and client address."
+        " plain: with both in plain text."
     ),
 )
 def serve(config: Config) -> int:

@@ -207,10 +207,8 @@ async def _holders(client: Client, label: str) -> list[_Listed]:
     resource = secrets.resource(name.name, scope=name.scope)
     network = (await secrets.envelope(name.name, scope=name.scope)).network_text
     tell(
-        "the list includes grants to decrypt with the network that encrypts this secret now,"
-        f" {network}",
-        "the list does not include grants that recipients passed on, nor conditions on code,"
-        " callers or secrets",
+        f"the secret is encrypted to {network}: grants to decrypt with this network are listed too",
+        "not listed: grants that recipients passed on, and the conditions of a grant",
     )
     return [
         _row(one, made_here=False) for one in await client.delegations.holders(resource, network)

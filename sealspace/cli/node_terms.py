@@ -123,7 +123,7 @@ accepting_options = gathering(
         metavar="HEX",
         type=_root,
         help=(
-            "Accept that the node trusts quotes under this root certificate (SHA-256); repeatable."
+            "Accept that the node trusts this root certificate for quotes (SHA-256); repeatable."
         ),
     ),
     click.option(
@@ -143,8 +143,8 @@ accepting_options = gathering(
             texts, where="--accept-key-provider"
         ),
         help=(
-            "Key provider of application keys that the node may accept: kms, tpm, or one"
-            " provider's id (kms:<hex>). Replaces the default; repeatable."
+            "Accept that the node trusts this source of backends' keys: kms, tpm, or one id"
+            " (kms:<hex>). Repeatable; replaces the default."
         ),
     ),
 )

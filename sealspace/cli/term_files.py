@@ -29,12 +29,13 @@ def key_providers_named(texts: Collection[str], *, where: str) -> tuple[str, ...
         named = {parse_key_provider(text) for text in texts}
     except PolicyError as error:
         raise ConfigurationError(
-            f"{where}: {error.reason}", hint="write kms, tpm, kms:<hex id> or local-sgx:<hex id>"
+            f"{where}: {error.reason}",
+            hint="use one of `kms`, `tpm`, `kms:<hex id>` and `local-sgx:<hex id>`",
         ) from None
     if len(named) > MAX_KEY_PROVIDERS:
         raise ConfigurationError(
-            f"{where}: more than {MAX_KEY_PROVIDERS} entries",
-            hint="list fewer providers; `kms` or `tpm` without an id accepts any id",
+            f"{where} lists more than {MAX_KEY_PROVIDERS} providers",
+            hint="list fewer providers; `kms` without an id stands for every kms",
         )
     return tuple(sorted(named))
 

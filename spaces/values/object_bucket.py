@@ -491,7 +491,7 @@ class OpenObject(OpenedBody):
 
     async def _piece(self, start: int, end: int, hasher: blake3 | None) -> bytes:
         if self._is_closed:
-            raise StoreUnavailable("the object that contains a large value is already closed")
+            raise StoreUnavailable("cannot read a large value: its object is already closed")
         stop = min(start + PIECE_BYTES, end)
         if not self._window_start <= start < stop <= self._window_start + len(self._window):
             window_end = min(start + _WINDOW_BYTES, end)
@@ -500,9 +500,7 @@ class OpenObject(OpenedBody):
                     self._objects, self._key, start=start, end=window_end
                 )
             if len(found) != window_end - start:
-                raise RecordDamaged(
-                    "the object that contains a large value is shorter than recorded"
-                )
+                raise RecordDamaged("the object of a large value is shorter than recorded")
             self._window, self._window_start = bytes(found), start
         piece = self._window[start - self._window_start : stop - self._window_start]
         if hasher is not None:
@@ -570,6 +568,4 @@ def _reading_errors() -> Iterator[None]:
         try:
             yield
         except FileNotFoundError:
-            raise RecordDamaged(
-                "the object that contains a large value is missing from the bucket"
-            ) from None
+            raise RecordDamaged("the object of a large value is missing from the bucket") from None

@@ -360,7 +360,7 @@ class OpenBody(OpenedBody):
             try:
                 self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError as exc:
-                raise RecordDamaged("the file that contains a large value is missing") from exc
+                raise RecordDamaged("the file of a large value is missing") from exc
             if os.fstat(self._descriptor).st_size != self.size_bytes:
                 raise RecordDamaged("the size of a large value differs from the recorded size")
 
@@ -399,9 +399,9 @@ class OpenBody(OpenedBody):
     def _read(self, piece: bytearray, offset: int, hasher: "blake3 | None") -> None:
         with self._lock, _disk_errors("a large value cannot be read"):
             if self._descriptor is None:
-                raise StoreUnavailable("the file that contains a large value is already closed")
+                raise StoreUnavailable("cannot read a large value: its file is already closed")
             if os.preadv(self._descriptor, (piece,), offset) != len(piece):
-                raise RecordDamaged("the file that contains a large value is shorter than recorded")
+                raise RecordDamaged("the file of a large value is shorter than recorded")
             if hasher is not None:
                 hasher.update(piece)
 

@@ -195,8 +195,8 @@ verifier_options = gathering(
         type=click.Choice(get_args(Leniency)),
         multiple=True,
         help=(
-            "Accept the platform's current value of this property, even a value that is refused by"
-            " default; repeatable."
+            "Accept the platform's present value of this property, even if the default refuses it;"
+            " repeatable."
         ),
     ),
     click.option(
@@ -205,8 +205,8 @@ verifier_options = gathering(
         default="compose",
         show_default=True,
         help=(
-            "Limit the grant to the image and compose file (compose), or to the running instance"
-            " (instance)."
+            "compose: grant to every instance of the image and compose file. instance: grant only"
+            " to the running instance."
         ),
     ),
     click.option(
@@ -470,7 +470,7 @@ def _condition(
     "--follow",
     "follows",
     is_flag=True,
-    help="Grant to the version that the project's developer has made active at the time of a call.",
+    help="Grant to whichever version is active when a call is made; the developer chooses it.",
 )
 @gathering(
     "condition",

@@ -107,8 +107,8 @@ class _Options:
     metavar="FILE|DIR",
     type=click.Path(path_type=Path, exists=True),
     help=(
-        "For receipts: collateral file, to verify the code also as of today. For other sources:"
-        " collateral folder to use instead of Intel's service."
+        "For receipts: a collateral file, to verify the code as of today too. Otherwise: a folder"
+        " of collateral to use instead of Intel's service."
     ),
 )
 @click.option(
@@ -126,12 +126,13 @@ class _Options:
     "--expect",
     metavar="TEXT",
     multiple=True,
-    help="For run receipts: required code, given as for `backend show --expect`; repeatable.",
+    help="For run receipts: check this value of the code, as `backend show --expect` does;"
+    " repeatable.",
 )
 @click.option(
     "--like",
     type=FILE,
-    help="For run receipts: file with the required code, made by `backend show --json`.",
+    help="For run receipts: check the code against a file that `backend show --json` wrote.",
 )
 @click.option(
     "--policy", type=FILE, help="For nodes: file with the approved code, as a JSON policy."
