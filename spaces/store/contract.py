@@ -82,7 +82,6 @@ class Range(Struct, frozen=True, array_like=True, gc=False):
     prefix: bytes
     after: bytes | None = None
     limit: int = 1000
-    reverse: bool = False
     keys_only: bool = False
 
     @property
@@ -91,11 +90,9 @@ class Range(Struct, frozen=True, array_like=True, gc=False):
 
         The start key is inclusive, the end key exclusive.
         """
-        first, after, stripped = self.prefix, self.after, self.prefix.rstrip(b"\xff")
+        stripped = self.prefix.rstrip(b"\xff")
         end = stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else KEYS_END
-        if after is None:
-            return first, end
-        return (first, min(after, end)) if self.reverse else (max(first, after + b"\0"), end)
+        return self.prefix if self.after is None else max(self.prefix, self.after + b"\0"), end
 
 
 class Follow(Struct, frozen=True, array_like=True, gc=False):

@@ -113,34 +113,23 @@ _KEYS_AT_ONCE = 32
 def _page(txn: "lmdb.Transaction[bytes]", range_: Range) -> Page:
     first, end = range_.bounds
     cursor = txn.cursor()
-    # TABLE sorts after every key, so there is always a row at or after the end of the range.
-    if not cursor.set_range(end if range_.reverse else first) or (
-        range_.reverse and not cursor.prev()
-    ):
+    if not cursor.set_range(first):
         return Page(rows=(), more=False)
     if range_.keys_only:
-        keys = cursor.iterprev(values=False) if range_.reverse else cursor.iternext(values=False)
-        return _page_of_keys(keys, range_, first, end)
-    return _page_of_rows(
-        cursor.iterprev() if range_.reverse else cursor.iternext(), range_.limit, first, end
-    )
+        return _page_of_keys(cursor.iternext(values=False), range_.limit, end)
+    return _page_of_rows(cursor.iternext(), range_.limit, end)
 
 
-def _page_of_keys(walk: Iterator[bytes], range_: Range, first: bytes, end: bytes) -> Page:
+def _page_of_keys(walk: Iterator[bytes], limit: int, end: bytes) -> Page:
     """Return a page of keys without values.
 
     Keys are fetched from LMDB many at once, in growing portions, so that few of them are unused.
     """
     keys: list[bytes] = []
-    limit = range_.limit
     while (taken := len(keys)) <= limit:
         keys += islice(walk, min(max(taken, _KEYS_AT_ONCE), limit + 1 - taken))
-        if len(keys) == taken or not first <= keys[-1] < end:
-            del keys[
-                len(keys) - bisect_left(keys[::-1], first)
-                if range_.reverse
-                else bisect_left(keys, end) :
-            ]
+        if len(keys) == taken or keys[-1] >= end:
+            del keys[bisect_left(keys, end) :]
             break
     more = len(keys) > limit
     del keys[limit:]
@@ -149,12 +138,12 @@ def _page_of_keys(walk: Iterator[bytes], range_: Range, first: bytes, end: bytes
     )
 
 
-def _page_of_rows(walk: Iterator[tuple[bytes, Row]], limit: int, first: bytes, end: bytes) -> Page:
+def _page_of_rows(walk: Iterator[tuple[bytes, Row]], limit: int, end: bytes) -> Page:
     rows: list[tuple[bytes, Record]] = []
     size_bytes = 0
     more = False
     for key, row in walk:
-        if not first <= key < end:
+        if key >= end:
             break
         if len(rows) == limit or size_bytes >= MAX_PAGE_BYTES:
             more = True

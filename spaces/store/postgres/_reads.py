@@ -192,9 +192,9 @@ def _statement_for(batch: Sequence[_PendingRead]) -> tuple[str, list[Argument]]:
         arguments += [list(followed), prefix]
     for range_ in ranges:
         arguments += [*range_.bounds, range_.limit + 1]
-    shape = tuple((range_.reverse, range_.keys_only) for range_ in ranges)
+    keys_only = tuple([range_.keys_only for range_ in ranges])
     return read_statement(
-        with_claims=bool(replay_records), with_follow=bool(followed), ranges=shape
+        with_claims=bool(replay_records), with_follow=bool(followed), keys_only=keys_only
     ), arguments
 
 
@@ -275,7 +275,7 @@ def value_of(value: bytes | None, number: int | None) -> bytes | None:
 def _page(range_: Range, found: list[tuple[bytes, Record, int]]) -> Page:
     # SQL guarantees the order inside the subquery only. The rows usually arrive sorted, so this
     # takes one pass.
-    found.sort(key=lambda row: row[0], reverse=range_.reverse)
+    found.sort(key=lambda row: row[0])
     rows: list[tuple[bytes, Record]] = []
     last_key: bytes | None = None
     size_bytes = 0

@@ -152,29 +152,27 @@ PARAMETERS_OF_A_RANGE = 3
 
 
 @cache
-def read_statement(
-    *, with_claims: bool, with_follow: bool, ranges: tuple[tuple[bool, bool], ...]
-) -> str:
-    """Return the SQL statement for a read."""
+def read_statement(*, with_claims: bool, with_follow: bool, keys_only: tuple[bool, ...]) -> str:
+    """Return the SQL statement for a read.
+
+    `keys_only` has one entry for each range that is read.
+    """
     parts = [_CLAIM if with_claims else "", _KEYS, _CLAIMED if with_claims else ""]
     first = 4 if with_claims else 2
     if with_follow:
         parts.append(_FOLLOWED.format(keys=first, prefix=first + 1))
         first += 2
-    for at, (reverse, keys_only) in enumerate(ranges):
-        parts.append(
-            _page(at, first + PARAMETERS_OF_A_RANGE * at, reverse=reverse, keys_only=keys_only)
-        )
+    for at, is_short in enumerate(keys_only):
+        parts.append(_page(at, first + PARAMETERS_OF_A_RANGE * at, keys_only=is_short))
     return "".join(parts)
 
 
-def _page(at: int, first: int, *, reverse: bool, keys_only: bool) -> str:
+def _page(at: int, first: int, *, keys_only: bool) -> str:
     """Return the SQL that reads one range of rows.
 
     The SQL limits the rows examined, the bytes and the live rows. The last row examined is returned
     even if it is a tombstone, so that the reader knows where to continue.
     """
-    order = "k desc" if reverse else "k"
     value = "case when d is null then ''::bytea end" if keys_only else "v"
     number = "null::bigint as n" if keys_only else "n"
     size = "octet_length(k)" if keys_only else "octet_length(k) + coalesce(octet_length(v), 8)"
@@ -182,17 +180,17 @@ def _page(at: int, first: int, *, reverse: bool, keys_only: bool) -> str:
 union all select {FIRST_PAGE_PART + at}, k, s, v, n, place from (
     select k, s, v, n, place from (
         select k, s, {value} as v, {number}, d,
-            cast(row_number() over (order by {order}) as int) as place,
-            sum(case when d is null then {size} else 0 end) over (order by {order}
+            cast(row_number() over (order by k) as int) as place,
+            sum(case when d is null then {size} else 0 end) over (order by k
                 rows between unbounded preceding and 1 preceding) as before
         from (
             select k, s, v, n, d from sealspace_map
             where k >= ${first}::bytea and k < ${first + 1}::bytea
-            order by {order} limit {MAX_PAGE_SCAN}
+            order by k limit {MAX_PAGE_SCAN}
         ) as looked_at
     ) as measured
     where (d is null or place = {MAX_PAGE_SCAN}) and coalesce(before, 0) < {MAX_PAGE_BYTES}
-    order by {order} limit ${first + 2}::bigint
+    order by k limit ${first + 2}::bigint
 ) as page{at}"""  # noqa: S608  # only numbers of ours and fixed words
 
 

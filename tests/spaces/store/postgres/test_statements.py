@@ -49,9 +49,8 @@ def statements() -> dict[str, str]:
             text = "\n".join(value) if is_several else value
             if isinstance(text, str) and not name.startswith("_") and _SQL.match(text):
                 found[name] = text
-    shapes = tuple((reverse, keys) for reverse in (False, True) for keys in (False, True))
     found["read_statement"] = "\n".join(
-        read_statement(with_claims=claims, with_follow=claims, ranges=shapes)
+        read_statement(with_claims=claims, with_follow=claims, keys_only=(False, True))
         for claims in (False, True)
     )
     found["sweep_statement"] = sweep_statement("sealspace_map")
