@@ -55,7 +55,7 @@ _IMPLIED = {
         f"tinycloud.duckdb/{name}" for name in ("read", "write", "admin", "import", "export")
     ),
 }
-_ASCII_ABILITY = re.compile(r"[A-Za-z0-9\-_.+*]+/[A-Za-z0-9\-_.+*]+")
+_ABILITY = re.compile(r"[\w\-.+*]+/[\w\-.+*]+")
 
 
 @lru_cache(maxsize=1024)
@@ -68,16 +68,9 @@ def parse_ability(text: str) -> str:
     Raises:
         InvalidIdentifier: Not of that form, or longer than MAX_ABILITY_CHARS.
     """
-    if len(text) <= MAX_ABILITY_CHARS and (_ASCII_ABILITY.fullmatch(text) or _is_ability(text)):
+    if len(text) <= MAX_ABILITY_CHARS and _ABILITY.fullmatch(text):
         return text
     raise InvalidIdentifier("invalid ability")
-
-
-def _is_ability(text: str) -> bool:
-    namespace, _, name = text.partition("/")
-    return all(
-        part and all(c.isalnum() or c in "-_.+*" for c in part) for part in (namespace, name)
-    )
 
 
 def resolve_alias(ability: str) -> str:

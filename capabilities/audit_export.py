@@ -20,7 +20,7 @@ covered by any signature.
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -137,16 +137,14 @@ class _Head(Struct, rename="camel"):
     signature: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
 
 
+@dataclass
 class _Reader:
     """A line-by-line verifier of an exported audit log."""
 
-    def __init__(
-        self, node_did: str, public_key: bytes, on_entry: Callable[[int, bytes], None] | None
-    ) -> None:
-        self._node_did = node_did
-        self._on_entry = on_entry
-        self._public_key = public_key
-        self.export = VerifiedExport()
+    _node_did: str
+    _public_key: bytes
+    _on_entry: Callable[[int, bytes], None] | None
+    export: VerifiedExport = field(default_factory=VerifiedExport)
 
     def read(self, line: bytes, *, is_first: bool) -> None:
         """Verify the next line of an exported audit log."""

@@ -45,15 +45,11 @@ def caveats_of(listed: Sequence[Mapping[str, Json]]) -> Caveats:
 
 def check_delegated(parent: Caveats, child: Caveats) -> None:
     """Check that a delegation does not weaken its parent's caveats (3.5)."""
-    if not parent and not child:
-        return
     if _mentions_selector(parent) or _mentions_selector(child):  # 3.5 rule 1
         if not _selector_within(parent, child):
             raise CaveatRefused("selector-caveat-not-contained")
-        return
-    if not parent or same_json(dict(parent), dict(child)):  # 3.5 rules 4 and 3
-        return
-    raise CaveatRefused("child-caveats-not-subset-of-parent")  # 3.5 rule 5
+    elif parent and not same_json(dict(parent), dict(child)):  # 3.5 rules 4 and 3
+        raise CaveatRefused("child-caveats-not-subset-of-parent")  # 3.5 rule 5
 
 
 def check_invoked(parent: Caveats, invoked: Caveats) -> None:
@@ -67,9 +63,8 @@ def check_invoked(parent: Caveats, invoked: Caveats) -> None:
     Does not check:
         That the requested resource meets the conditions (selection_of).
     """
-    if not parent or same_json(dict(parent), dict(invoked)):
-        return
-    raise CaveatRefused("invocation-caveats-not-subset-of-chain")
+    if parent and not same_json(dict(parent), dict(invoked)):
+        raise CaveatRefused("invocation-caveats-not-subset-of-chain")
 
 
 class Selection(Struct, frozen=True, gc=False):

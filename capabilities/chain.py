@@ -124,7 +124,12 @@ def judge_registration(
     if (refusal := policy_profile_refusal(delegation.facts)) is not None:  # D2, 3.8
         raise ChainError("policy-profile-refused", refusal)
     known, above = _with_ancestors(parents)
-    closure = _closure(delegation, above)  # D3, D30
+    # D31: a delegation cannot be its own ancestor, because its hash is unknown before it is signed.
+    # If the store contains such a cycle, the member is counted once and no loop is endless.
+    itself = Ancestor(delegation.content_key, delegation.cid)
+    closure = (itself, *[one for key, one in above.items() if key != itself.content_key])  # D3
+    if len(closure) > MAX_CHAIN_NODES:  # D30
+        raise ChainError("chain-too-large")
     check_window(delegation, now)  # D6
     dependent = _dependent(delegation.delegator, delegation.capabilities)
     # D21, D22; Q13, Q26 for a root's grant
@@ -137,7 +142,13 @@ def judge_registration(
     # under it would be accepted.
     _check_live(delegation.parents, known, marks, code="parent-revoked", role="parent")
     if dependent:  # D20: the signer is root of everything else, so parents need not support it
-        _check_attenuation(delegation, dependent, known)  # D24 to D28
+        for parent in known:
+            if parent.delegation.terminal:  # D24
+                raise ChainError("parent-terminal")
+        # D25: only parents that outlive the delegation remain. D6 checked its own window, so they
+        # are valid now (D26).
+        supporting = _containing_window(delegation, known)
+        _check_covered(dependent, supporting, boundary="delegation")  # D27, D28
     keys = tuple([parent.delegation.content_key for parent in known])
     begins, ends = _joint_window(delegation, known)  # D29
     accounts = _listing_accounts(delegation, known)
@@ -172,7 +183,15 @@ def judge_invocation(
     dependent = _dependent(invocation.invoker, invocation.capabilities)
     _check_stored(invocation.parents, cited, known, dependent)  # I31; Q13 for a root's call
     if dependent:  # I30: a root's authority does not come from its proofs
-        _check_usable(invocation, dependent, known, marks, now)  # I32, I33
+        for grant in known:
+            if grant.delegation.delegate != invocation.invoker:  # I32
+                raise ChainError("invoker-unauthorized")
+        # I32
+        _check_live(invocation.parents, known, marks, code="delegation-revoked", role="invoked")
+        for grant in known:
+            if not _is_in_window(grant, now):  # I33
+                first = dependent[0]
+                raise ChainError("action-unauthorized", first.resource.text, first.ability)
         # I34, I35, I37
         _check_covered(dependent, [grant.delegation for grant in known], boundary="invocation")
     # I39: repeating a caveat (I35) restricts nothing, so the request itself has to meet it.
@@ -388,19 +407,6 @@ def _with_ancestors(
     return known, members
 
 
-def _closure(delegation: Delegation, above: Mapping[ContentKey, Ancestor]) -> tuple[Ancestor, ...]:
-    """Return a delegation followed by all its ancestors.
-
-    A delegation cannot be its own ancestor, because its hash is unknown before it is signed (D31).
-    If the store contains such a cycle, the member is counted once and no loop is endless.
-    """
-    itself = Ancestor(delegation.content_key, delegation.cid)
-    closure = (itself, *[member for key, member in above.items() if key != itself.content_key])
-    if len(closure) > MAX_CHAIN_NODES:  # D30
-        raise ChainError("chain-too-large")
-    return closure
-
-
 def _listing_accounts(
     delegation: Delegation, parents: Iterable[Registered]
 ) -> tuple[Principal, ...]:
@@ -471,41 +477,6 @@ def _check_live(
                 raise ChainError("ancestor-revoked", cid_text(member.cid), f"{role}={named.echo}")
 
 
-def _check_attenuation(
-    delegation: Delegation, dependent: Sequence[Capability], parents: Sequence[Registered]
-) -> None:
-    """Check that a delegation grants no more than its parents (D24 to D28)."""
-    for parent in parents:
-        if parent.delegation.terminal:  # D24
-            raise ChainError("parent-terminal")
-    # D25: only parents that outlive the delegation remain. D6 checked its own window, so they are
-    # valid now (D26).
-    supporting = _containing_window(delegation, parents)
-    _check_covered(dependent, supporting, boundary="delegation")  # D27, D28
-
-
-def _check_usable(
-    invocation: Invocation,
-    dependent: Sequence[Capability],
-    grants: Sequence[Registered],
-    marks: Markers,
-    now: float,
-) -> None:
-    """Check that the invoker may use each cited grant.
-
-    Each grant must be for the invoker, not revoked, and currently valid.
-    """
-    for grant in grants:
-        if grant.delegation.delegate != invocation.invoker:  # I32
-            raise ChainError("invoker-unauthorized")
-    _check_live(invocation.parents, grants, marks, code="delegation-revoked", role="invoked")  # I32
-    for grant in grants:
-        if not _is_in_window(grant, now):  # I33
-            raise ChainError(
-                "action-unauthorized", dependent[0].resource.text, dependent[0].ability
-            )
-
-
 def _check_covered(
     dependent: Sequence[Capability],
     grants: Sequence[Delegation],
@@ -517,7 +488,12 @@ def _check_covered(
     A single capability of one grant must cover each requested one, with the caveats. Ancestors of
     the grants do not count.
     """
-    _check_cost(dependent, grants)
+    # The upper bound settles ordinary tokens without counting the rows of their grants.
+    if (
+        len(dependent) * len(grants) * MAX_CAPABILITIES > MAX_COMPARISONS
+        and len(dependent) * sum([len(grant.capabilities) for grant in grants]) > MAX_COMPARISONS
+    ):
+        raise ChainError("chain-too-large")
     check_caveats = check_delegated if boundary == "delegation" else check_invoked  # D28, I35
     for capability in dependent:  # D27, I34, I37
         reason = _reason_not_covered(capability, grants, check_caveats)
@@ -544,15 +520,6 @@ def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list
     if not supporting:
         raise ChainError("expiry-exceeds-parent" if expiry_failed else "not-before-precedes-parent")
     return supporting
-
-
-def _check_cost(dependent: Sequence[Capability], grants: Sequence[Delegation]) -> None:
-    """Reject a token that needs too many capability comparisons."""
-    # The upper bound settles ordinary tokens without counting the rows of their grants.
-    if len(dependent) * len(grants) * MAX_CAPABILITIES <= MAX_COMPARISONS:
-        return
-    if len(dependent) * sum([len(grant.capabilities) for grant in grants]) > MAX_COMPARISONS:
-        raise ChainError("chain-too-large")
 
 
 def _reason_not_covered(

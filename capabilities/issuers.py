@@ -65,17 +65,14 @@ def key_of_jwk(jwk: Mapping[str, Json]) -> VerificationKey:
     algorithm = jwk.get("alg")
     if algorithm is not None and not isinstance(algorithm, str):
         raise BadSignature
-    return VerificationKey(_verifier(jwk), algorithm)
-
-
-def _verifier(jwk: Mapping[str, Json]) -> Verifier:
     match jwk.get("kty"), jwk.get("crv"):
         case "OKP", "Ed25519":
-            return Ed25519Verifier(_coordinate(jwk, "x"))
+            verifier: Verifier = Ed25519Verifier(_coordinate(jwk, "x"))
         case "EC", "P-256" | "secp256k1" as curve:
-            return _on_curve(curve, _coordinate(jwk, "x"), _coordinate(jwk, "y"))
+            verifier = _on_curve(curve, _coordinate(jwk, "x"), _coordinate(jwk, "y"))
         case _:
             raise BadSignature
+    return VerificationKey(verifier, algorithm)
 
 
 def _coordinate(jwk: Mapping[str, Json], name: str) -> bytes:
@@ -129,7 +126,7 @@ def verify_jws(
     Raises:
         BadSignature: For every failure (K9); also when the algorithm does not fit the key (Q33).
     """
-    key = _key_of_url(issuer) if issuer.startswith(_KEY) else verification_key(issuer, jwk)
+    key = verification_key(issuer, jwk)
     if key.algorithm not in (None, algorithm):  # K8
         raise BadSignature
     key.verifier.verify(algorithm, signing_input, signature)

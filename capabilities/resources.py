@@ -259,19 +259,16 @@ def network_id(owner: str, name: str) -> NetworkId:
         raise InvalidIdentifier("empty network name")
     if ":" in name or "/" in name:
         raise InvalidIdentifier("network name may not contain ':' or '/'")
-    return NetworkId(_network_owner(owner), name)
-
-
-def _network_owner(owner: str) -> str:
-    if not owner.startswith("did:"):
-        return owner
-    try:
-        canonical = parse_principal(owner)
-    except InvalidIdentifier as exc:
-        raise InvalidIdentifier(f"invalid owner principal: {exc.text}") from exc
-    _, hash_sign, fragment = owner.partition("#")
-    # The fragment is kept: it distinguishes networks, although their owner is the same principal.
-    return canonical + hash_sign + fragment
+    if owner.startswith("did:"):
+        try:
+            canonical = parse_principal(owner)
+        except InvalidIdentifier as exc:
+            raise InvalidIdentifier(f"invalid owner principal: {exc.text}") from exc
+        # The fragment is kept: it distinguishes networks, although their owner is the same
+        # principal.
+        _, hash_sign, fragment = owner.partition("#")
+        owner = canonical + hash_sign + fragment
+    return NetworkId(owner, name)
 
 
 def network_of(resource: Resource) -> NetworkId | None:

@@ -61,11 +61,8 @@ def is_sign_in(delegation: Delegation, *, registered_at: float) -> bool:
     Does not check:
         That it was issued by now (`is_issued`), that it is live, and who the two parties are.
     """
-    issued_at, expires_at, delegate = (
-        delegation.issued_at,
-        delegation.expires_at,
-        delegation.delegate,
-    )
+    issued_at, expires_at = delegation.issued_at, delegation.expires_at
+    delegate = delegation.delegate
     return (
         delegation.form == "cacao"
         and not delegation.parents

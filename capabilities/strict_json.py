@@ -56,7 +56,14 @@ def parse_json(data: bytes, *, max_bytes: int) -> dict[str, Json]:
         value: dict[str, Json] = _DECODER.decode(data)
     except (ValueError, RecursionError) as exc:
         raise InvalidJson("not a JSON object") from exc
-    _refuse_repeats(data)
+
+    def refuse_repeat(pairs: list[tuple[str, object]]) -> None:
+        if len({name for name, _ in pairs}) != len(pairs):
+            raise InvalidJson("a JSON object repeats a member")
+
+    # Numbers are not converted, because the standard parser raises another error for very long
+    # ones.
+    json.loads(data, object_pairs_hook=refuse_repeat, parse_int=str, parse_float=str)
     return value
 
 
@@ -120,16 +127,6 @@ def repeats_member(data: bytes, names: frozenset[str]) -> bool:
 @lru_cache(maxsize=16)
 def _quoted(names: frozenset[str]) -> tuple[bytes, ...]:
     return tuple(f'"{name}"'.encode() for name in names)
-
-
-def _refuse_repeats(data: bytes) -> None:
-    def refuse_repeat(pairs: list[tuple[str, object]]) -> None:
-        if len({name for name, _ in pairs}) != len(pairs):
-            raise InvalidJson("a JSON object repeats a member")
-
-    # Numbers are not converted, because the standard parser raises another error for very long
-    # ones.
-    json.loads(data, object_pairs_hook=refuse_repeat, parse_int=str, parse_float=str)
 
 
 def _nesting(data: bytes) -> int:

@@ -384,16 +384,15 @@ def check_window(token: Token, now: float) -> None:
             not valid yet.
     """
     if isinstance(token, _InvocationFields):
-        # I2
-        if now > token.expires_at or (token.not_before is not None and now < token.not_before):
-            raise ChainError("invocation-outside-window")
-        return
-    kind = "delegation" if isinstance(token, _DelegationFields) else "revocation"
-    if token.expires_at is not None and now > token.expires_at:
-        raise ChainError(f"{kind}-outside-window")  # D6
+        kind, form = "invocation", "ucan"  # I2
+    else:
+        kind = "delegation" if isinstance(token, _DelegationFields) else "revocation"  # D6
+        form = token.form
+    earliest, latest = token.not_before, token.expires_at
     # The not-before of a wallet's message is exclusive (C8), that of a UCAN is not (T4).
-    earliest = token.not_before
-    if earliest is not None and (now < earliest or (now == earliest and token.form == "cacao")):
+    if (latest is not None and now > latest) or (
+        earliest is not None and (now < earliest or (now == earliest and form == "cacao"))
+    ):
         raise ChainError(f"{kind}-outside-window")
 
 

@@ -60,8 +60,6 @@ _ALGORITHMS = frozenset(
         "ES256",
         "ES384",
         "ES256K",
-    }
-    | {
         "ES256K-R",
         "ESKeccakK",
         "ESKeccakKR",
@@ -152,10 +150,8 @@ def parse_ucan(token: str) -> UcanToken:
         raise MalformedToken("the JWS does not have three parts")
     head = _read_header(header)
     try:
-        data, signature_bytes = (
-            decode_multibase("u" + payload)[1],
-            decode_multibase("u" + signature)[1],
-        )
+        data = decode_multibase("u" + payload)[1]
+        signature_bytes = decode_multibase("u" + signature)[1]
     except ValueError as exc:
         raise MalformedToken(_NO_BASE64URL) from exc
     claims = _read_payload(data)

@@ -124,17 +124,17 @@ class Secp256k1Verifier(Verifier):
         self.address = address_of(self._point)
 
     def _verify(self, algorithm: str, message: bytes, signature: bytes) -> None:
-        if algorithm == "ES256K":
-            digest = hashlib.sha256(message).digest()
-            if not dsa.verify(digest, self._point, _low_der(signature, SECP256K1_ORDER)):
-                raise BadSignature
-            return
         digest = (
             keccak256(message) if algorithm == "ESKeccakKR" else hashlib.sha256(message).digest()
         )
-        if len(signature) != 65:
-            raise BadSignature
-        if recover_public_key(digest, signature[:64], signature[64]) != self._point:
+        if algorithm == "ES256K":
+            is_valid = dsa.verify(digest, self._point, _low_der(signature, SECP256K1_ORDER))
+        else:
+            is_valid = (
+                len(signature) == 65
+                and recover_public_key(digest, signature[:64], signature[64]) == self._point
+            )
+        if not is_valid:
             raise BadSignature
 
 
