@@ -35,7 +35,8 @@ _quoted = json.JSONEncoder(ensure_ascii=False).encode
 # bytes and uses the shortest escapes. It prints fractions and integers above 64 bits differently,
 # and NaN as null, so those take the slow path. A subclass of `bytes` is a digest, written as hex.
 _compact = msgspec.json.Encoder(order="sorted", enc_hook=bytes.hex).encode
-_Leaf: TypeAlias = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | str | bool | None
+Int64: TypeAlias = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+_Leaf: TypeAlias = Int64 | str | bool | None
 _Flat: TypeAlias = _Leaf | list[_Leaf] | dict[str, _Leaf]
 _Nested: TypeAlias = _Leaf | list[_Flat] | dict[str, _Flat]
 

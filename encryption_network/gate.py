@@ -42,7 +42,7 @@ from capabilities.abilities import DECRYPT, satisfies
 from capabilities.chain import Authority, Registered, is_in_force
 from capabilities.cids import ContentKey, cid_text
 from capabilities.principals import Principal
-from capabilities.resources import NetworkId, network_of
+from capabilities.resources import network_of
 from capabilities.sign_ins import (
     AuthorityFacts,
     OwnerAuthority,
@@ -240,13 +240,14 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
                 raise _refused(refusal, f"policy {policy_digest(policy)}")
         rows = (evidence_row, *rows)
     _check_withdrawn(request, links, evidence)  # 8
+    cids = (member.cid for key in facts.cited for member in facts.links[key].closure)
     return ReleasePermit(
         decrypt=request.decrypt,
         ground=ground,
         mode=mode,
         live=tuple(dict.fromkeys((*request.authority.live, *relied))),
         checks=(request.network_row, request.record_row, request.withdrawals_row, *rows),
-        chain=_chain(facts),
+        chain=tuple([cid_text(cid) for cid in dict.fromkeys(cids)]),
         policies=in_force,
         policy_sha256=tuple([policy_digest(policy) for policy in in_force]),
         evidence=evidence,
@@ -414,7 +415,10 @@ def _decrypt_grants(request: ReleaseRequest, facts: AuthorityFacts) -> Iterator[
         delegation = link.delegation
         if delegation.content_key in seen or delegation.delegate != holder:
             continue
-        if not _holds_decrypt(delegation, network):
+        if not any(
+            satisfies(one.ability, DECRYPT) and network_of(one.resource) == network
+            for one in delegation.capabilities
+        ):
             continue
         seen.add(delegation.content_key)
         yield link
@@ -422,13 +426,6 @@ def _decrypt_grants(request: ReleaseRequest, facts: AuthorityFacts) -> Iterator[
             below.extend(
                 (delegation.delegator, parent) for parent in cited_links(facts, link) or ()
             )
-
-
-def _holds_decrypt(delegation: Delegation, network: NetworkId) -> bool:
-    for capability in delegation.capabilities:
-        if satisfies(capability.ability, DECRYPT) and network_of(capability.resource) == network:
-            return True
-    return False
 
 
 # --- step 6 ---------------------------------------------------------------------------------------
@@ -481,11 +478,6 @@ def _check_withdrawn(
                 raise _refused("withdrawn", "a party to the release")
         if evidence is not None and listed.covers(evidence):
             raise _refused("withdrawn", f"evidence {evidence_digest(evidence).hex()}")
-
-
-def _chain(facts: AuthorityFacts) -> tuple[str, ...]:
-    members = (member.cid for key in facts.cited for member in facts.links[key].closure)
-    return tuple([cid_text(cid) for cid in dict.fromkeys(members)])
 
 
 def _refused(reason: Reason, detail: str) -> ReleaseRefused:

@@ -75,10 +75,7 @@ def _measured(evidence: Evidence, policy: Policy) -> bool:
         return False
     if policy.app_ids and evidence.app_id not in policy.app_ids:
         return False
-    for entry in policy.measurements:
-        if entry.covers(evidence):
-            return True
-    return not policy.measurements
+    return not policy.measurements or any(entry.covers(evidence) for entry in policy.measurements)
 
 
 def _status_accepted(evidence: Evidence, policy: Policy, now: float) -> bool:

@@ -206,7 +206,12 @@ class Policy:
             _is_within(self.measurements, other.measurements, Measurements.covers)
             and _is_within(self.compose_hashes, other.compose_hashes)
             and _is_within(self.app_ids, other.app_ids)
-            and _is_within(self.key_providers, other.key_providers, _provider_covers)
+            and _is_within(
+                self.key_providers,
+                other.key_providers,
+                # a kind alone accepts every id
+                lambda allowed, provider: is_accepted(provider, (allowed,)),
+            )
             and _is_within(self.platform_ids, other.platform_ids)
             and _is_within(self.paths, other.paths)
             and set(self.td_attributes) <= set(other.td_attributes)
@@ -277,7 +282,14 @@ def parse_policy(value: Json) -> Policy:
     if size_bytes > MAX_POLICY_BYTES:
         raise PolicyError("", f"the policy is longer than {MAX_POLICY_BYTES} bytes")
     return Policy(
-        measurements=tuple([Measurements(**_bytes_of(entry)) for entry in stated.measurements]),
+        measurements=tuple(
+            [
+                Measurements(
+                    **{name: bytes.fromhex(text) for name, text in to_builtins(entry).items()}
+                )
+                for entry in stated.measurements
+            ]
+        ),
         compose_hashes=_hexes(stated.compose_hashes),
         app_ids=_hexes(stated.app_ids),
         key_providers=tuple(sorted({parse_key_provider(entry) for entry in stated.key_providers})),
@@ -422,10 +434,6 @@ def _hexes(entries: Iterable[str]) -> tuple[bytes, ...]:
     return tuple(sorted(set(map(bytes.fromhex, entries))))
 
 
-def _bytes_of(entry: _MeasurementsJson) -> dict[str, bytes]:
-    return {name: bytes.fromhex(text) for name, text in to_builtins(entry).items()}
-
-
 def _kv_path(text: str) -> str:
     try:
         resource = parse_resource(text)
@@ -448,7 +456,3 @@ def _is_within(
     return not outer or (
         bool(inner) and all(any(covers(allowed, entry) for allowed in outer) for entry in inner)
     )
-
-
-def _provider_covers(allowed: str, provider: str) -> bool:
-    return is_accepted(provider, (allowed,))  # a kind alone accepts every id

@@ -25,10 +25,10 @@ Hashes and the audience are compared as text, network ids as parsed ids (EN2).
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Annotated, TypeAlias, TypeVar, cast
+from typing import TypeVar, cast
 
 from blake3 import blake3
-from msgspec import Meta, Struct, ValidationError, convert
+from msgspec import Struct, ValidationError, convert
 
 from capabilities.abilities import DECRYPT
 from capabilities.capability_errors import InvalidIdentifier
@@ -44,9 +44,9 @@ from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability, Invocation
 
-from ._shapes import Shape, ShapeError, check_members
+from ._shapes import Kind, Shape, ShapeError, check_members
 from ._shapes import read_body as read_body
-from .canonical_json import canonical_hash, canonical_members
+from .canonical_json import Int64, canonical_hash, canonical_members
 from .network_errors import InvalidCanonicalJson, RequestError
 from .networks import NetworkRecord
 
@@ -62,20 +62,6 @@ MAX_LIFETIME_S = 300
 REVOKE_BODY_HASH = canonical_hash({})
 """A revoke request is bound to the empty object, whatever its body is (enc 2.8)."""
 
-_BODY_SHAPE = Shape(
-    {
-        "type": "string",
-        "targetNode": "string",
-        "networkId": "network",
-        "alg": "string",
-        "keyVersion": "i64",
-        "encryptedSymmetricKey": "string",
-        "encryptedSymmetricKeyHash": "string",
-        "receiverPublicKey": "string",
-        "receiverPublicKeyHash": "string",
-    },
-    closed=True,
-)
 _CREATE_SHAPE = Shape(
     {"name": "string", "ownerDid": "string", "threshold": "object"},
     optional=frozenset({"threshold"}),
@@ -137,8 +123,6 @@ def _check_capability(invocation: Invocation, network: NetworkId, action: str) -
 
 # --- decrypt --------------------------------------------------------------------------------------
 
-_I64: TypeAlias = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
-
 
 class DecryptRequest(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
     """The JSON body of a decrypt request (enc 2.7).
@@ -150,11 +134,15 @@ class DecryptRequest(Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     target_node: str
     network_id: str
     alg: str
-    key_version: _I64
+    key_version: Int64
     encrypted_symmetric_key: str
     encrypted_symmetric_key_hash: str
     receiver_public_key: str
     receiver_public_key_hash: str
+
+
+_KINDS: dict[str, Kind] = dict.fromkeys(DecryptRequest.__struct_encode_fields__, "string")
+_BODY_SHAPE = Shape(_KINDS | {"networkId": "network", "keyVersion": "i64"}, closed=True)
 
 
 class DecryptFacts(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
@@ -170,7 +158,7 @@ class DecryptFacts(Struct, frozen=True, forbid_unknown_fields=True, rename="came
     encrypted_symmetric_key_hash: str
     receiver_public_key_hash: str
     alg: str
-    key_version: _I64
+    key_version: Int64
 
 
 class AdminFacts(Struct, frozen=True, rename="camel", gc=False):
@@ -268,13 +256,7 @@ def bind_decrypt(
     return BoundDecrypt(invocation=invocation, body=body, facts=facts)
 
 
-def check_decrypt(
-    bound: BoundDecrypt,
-    record: NetworkRecord | None,
-    now: float,
-    *,
-    max_lifetime_s: int = MAX_LIFETIME_S,
-) -> CheckedDecrypt:
+def check_decrypt(bound: BoundDecrypt, record: NetworkRecord | None, now: float) -> CheckedDecrypt:
     """Check a decrypt request against the stored encryption network.
 
     These are rows 13 to 21 of the table in enc 2.7.
@@ -283,7 +265,6 @@ def check_decrypt(
         bound: the bound request.
         record: the record of the bound network; None: not found.
         now: epoch seconds.
-        max_lifetime_s: how far ahead `exp` may be.
     Raises:
         RequestError: `network-not-found` (13), `network-revoked` or `network-not-active` (14),
             `version-mismatch` (15), `not-yet-valid` (16), `expired` (17), `invalid-base64` (18),
@@ -307,13 +288,22 @@ def check_decrypt(
     # row 16
     if bound.invocation.not_before is not None and int(bound.invocation.not_before) > now_s:
         raise RequestError("not-yet-valid")
-    if not now_s < int(bound.invocation.expires_at) <= now_s + max_lifetime_s:  # row 17
+    if not now_s < int(bound.invocation.expires_at) <= now_s + MAX_LIFETIME_S:  # row 17
         raise RequestError("expired")
     wrapped_key = decode_standard(body.encrypted_symmetric_key)
     receiver = decode_standard(body.receiver_public_key)
     if wrapped_key is None or receiver is None:  # row 18
         raise RequestError("invalid-base64")
-    _check_hashes(bound.body, facts)  # rows 19 to 21
+    receiver_hash = canonical_hash(body.receiver_public_key)
+    # row 19
+    if not body.receiver_public_key_hash == facts.receiver_public_key_hash == receiver_hash:
+        raise RequestError("hash-mismatch", "receiverPublicKeyHash")
+    key_hash = canonical_hash(body.encrypted_symmetric_key)
+    # row 20
+    if not body.encrypted_symmetric_key_hash == facts.encrypted_symmetric_key_hash == key_hash:
+        raise RequestError("hash-mismatch", "encryptedSymmetricKeyHash")
+    if facts.body_hash != bound.body.body_hash:  # row 21
+        raise RequestError("hash-mismatch", "bodyHash")
     cid = cid_text(bound.invocation.cid)
     return CheckedDecrypt(
         bound=bound,
@@ -345,20 +335,6 @@ def _bound_fact(facts: Sequence[Json], shape: type[Fact]) -> tuple[Fact, Network
         except (ValidationError, InvalidIdentifier):
             continue  # other facts may come first
     raise RequestError("body-malformed", _NO_FACTS)
-
-
-def _check_hashes(body: DecryptBody, facts: DecryptFacts) -> None:
-    stated = body.stated
-    receiver_hash = canonical_hash(stated.receiver_public_key)
-    # row 19
-    if not stated.receiver_public_key_hash == facts.receiver_public_key_hash == receiver_hash:
-        raise RequestError("hash-mismatch", "receiverPublicKeyHash")
-    key_hash = canonical_hash(stated.encrypted_symmetric_key)
-    # row 20
-    if not stated.encrypted_symmetric_key_hash == facts.encrypted_symmetric_key_hash == key_hash:
-        raise RequestError("hash-mismatch", "encryptedSymmetricKeyHash")
-    if facts.body_hash != body.body_hash:  # row 21
-        raise RequestError("hash-mismatch", "bodyHash")
 
 
 # --- create and revoke ----------------------------------------------------------------------------

@@ -78,7 +78,16 @@ class Withdrawals(
 
         If any compose hash is withdrawn, so is all evidence that may hide its compose hash.
         """
-        if self.measurements and not self.measurements.isdisjoint(_measured(evidence)):
+        measured = {
+            evidence.mrtd,
+            evidence.rtmr0,
+            evidence.rtmr1,
+            evidence.rtmr2,
+            evidence.rtmr3,
+            evidence.mr_seam,
+            evidence.compose_hash,
+        }
+        if not measured.isdisjoint(self.measurements):
             return True
         # RC30: a withdrawn application could leave out the event log that contains its compose
         # hash. RTMR3 shows that there are events, because it is zero without any.
@@ -99,18 +108,6 @@ def evidence_digest(evidence: Evidence) -> bytes:
     It identifies the evidence in audit records, receipts and withdrawals.
     """
     return hashlib.sha256(encode_evidence(evidence)).digest()
-
-
-def _measured(evidence: Evidence) -> tuple[bytes, ...]:
-    registers = (
-        evidence.mrtd,
-        evidence.rtmr0,
-        evidence.rtmr1,
-        evidence.rtmr2,
-        evidence.rtmr3,
-        evidence.mr_seam,
-    )
-    return registers if evidence.compose_hash is None else (*registers, evidence.compose_hash)
 
 
 def parse_withdrawal(value: Json) -> Withdrawals:
