@@ -52,7 +52,6 @@ class VerifiedExport:
     number: int = 0
     hash: bytes = b""
     heads: int = 0
-    last_at: float = 0.0
     is_covered: bool = False
 
 
@@ -203,4 +202,3 @@ class _Reader:
         export.hash = head_hash  # the starting hash of a partial export (RC28)
         export.heads += 1
         export.is_covered = True
-        export.last_at = head.at_micros / 1_000_000
