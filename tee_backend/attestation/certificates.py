@@ -113,14 +113,13 @@ def parse_pem_chain(pem: bytes, *, most: int) -> tuple[Certificate, ...]:
     found = _PEM_BLOCK.findall(pem)
     if not 0 < len(found) <= most or _PEM_BLOCK.sub(b"", pem):
         raise MalformedCertificate(f"certificate chain is not PEM with 1 to {most} certificates")
-    return tuple(parse_certificate(_decode_base64(lines)) for lines in found)
-
-
-def _decode_base64(lines: bytes) -> bytes:
-    der = decode_standard(lines.replace(b"\r", b"").replace(b"\n", b"").decode())
-    if der is None:
-        raise MalformedCertificate("certificate is not canonical base64")
-    return der
+    chain = []
+    for lines in found:
+        der = decode_standard(lines.replace(b"\r", b"").replace(b"\n", b"").decode())
+        if der is None:
+            raise MalformedCertificate("certificate is not canonical base64")
+        chain.append(parse_certificate(der))
+    return tuple(chain)
 
 
 @lru_cache(_REMEMBERED)

@@ -496,24 +496,21 @@ class HeldCollateral:
                 f"there is no collateral for platform family {fmspc.hex()} ({ca})",
             )
         # AT19: a document other than the newest of its family may have the newest list.
-        return replace(max(of_family, key=_sort_key), beside=self._held)
+        # Evaluation numbers are compared before issue dates, because Intel reissues collateral with
+        # old numbers.
+        newest = max(
+            of_family,
+            key=lambda one: (
+                *_evaluation_numbers(one),
+                one.tcb_info.window.starts_at,
+                one.qe_identity.window.starts_at,
+            ),
+        )
+        return replace(newest, beside=self._held)
 
 
 def _evaluation_numbers(document: Collateral) -> tuple[int, int]:
     return (
         document.tcb_info.members.evaluation_number,
         document.qe_identity.members.evaluation_number,
-    )
-
-
-def _sort_key(document: Collateral) -> tuple[float, ...]:
-    """Return a sort key that orders collateral by age.
-
-    Evaluation numbers are compared before issue dates, because Intel reissues collateral with old
-    numbers.
-    """
-    return (
-        *_evaluation_numbers(document),
-        document.tcb_info.window.starts_at,
-        document.qe_identity.window.starts_at,
     )

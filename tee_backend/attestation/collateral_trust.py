@@ -22,6 +22,7 @@ from .attestation_errors import CollateralUnusable, MalformedCertificate, QuoteR
 from .certificates import READER_ERRORS, Certificate, load_certificate, load_crl
 from .collateral import (
     Collateral,
+    IssuerChain,
     RevocationList,
     SignedDocument,
     check_not_older,
@@ -63,11 +64,7 @@ def check_roles(collateral: Collateral, *, root: TrustRoot) -> None:
     """
     signers = (collateral.tcb_info.issuer_chain, collateral.qe_identity.issuer_chain)
     for chain in (*signers, collateral.pck_crl_issuer_chain):
-        if chain.root.der != root.certificate.der:
-            raise CollateralUnusable(
-                "collateral-root",
-                "a certificate chain of the collateral does not end at the trusted root",
-            )
+        _check_chain_root(chain, root=root)
     for chain in signers:
         _check_tcb_signer(chain.signer, root=root)
     if collateral.root_crl.issuer != root.certificate.subject:
@@ -76,6 +73,14 @@ def check_roles(collateral: Collateral, *, root: TrustRoot) -> None:
         raise CollateralUnusable(
             "collateral-mismatch",
             "the PCK CRL was not issued by a PCK authority under the trusted root",
+        )
+
+
+def _check_chain_root(chain: IssuerChain, *, root: TrustRoot) -> None:
+    if chain.root.der != root.certificate.der:
+        raise CollateralUnusable(
+            "collateral-root",
+            "a certificate chain of the collateral does not end at the trusted root",
         )
 
 
@@ -221,11 +226,7 @@ def verify_signed_text(
         The contents of the text, including its validity period.
     """
     chain = document.issuer_chain
-    if chain.root.der != root.certificate.der:
-        raise CollateralUnusable(
-            "collateral-root",
-            "a certificate chain of the collateral does not end at the trusted root",
-        )
+    _check_chain_root(chain, root=root)
     _check_tcb_signer(chain.signer, root=root)
     if not chain.signer.not_before <= now < chain.signer.not_after:
         raise CollateralUnusable(

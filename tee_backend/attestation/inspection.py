@@ -14,6 +14,7 @@ Example:
 
 import asyncio
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from capabilities.strict_json import Json
@@ -67,14 +68,14 @@ _FINDINGS: dict[str, tuple[str, str]] = {
 }
 
 
+@dataclass
 class CollateralFolder:
     """A collateral source that reads JSON files from a folder.
 
     The files have the format that nodes import.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    _folder: Path
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
         """Return the newest collateral document for a platform family."""

@@ -8,6 +8,8 @@ Example:
     client = Client("https://node.example", require_node_evidence=required)
 """
 
+from dataclasses import dataclass
+
 from encryption_network.judgement import judge
 from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS, NAMES, are_accepted, is_accepted
 from encryption_network.policy import Evidence
@@ -26,15 +28,15 @@ from .report_data import node_binding
 from .trust_root import TrustRoot
 
 
+@dataclass
 class TdxNodeVerifier:
     """A verifier of TDX quotes from nodes.
 
     It never uses collateral that a node supplies.
     """
 
-    def __init__(self, root: TrustRoot, collateral: CollateralProvider) -> None:
-        self._root = root
-        self._collateral = collateral
+    _root: TrustRoot
+    _collateral: CollateralProvider
 
     async def verify(
         self, attestation: NodeAttestation, policy: NodePolicy, *, now: float

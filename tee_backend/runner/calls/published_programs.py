@@ -212,7 +212,13 @@ class PublishedPrograms:
         The function uses the newest grant for the project. It returns None without a valid grant.
         """
         space = space_of(project.developer, PROJECTS_SPACE).text
-        by = next((grant for grant, read in self._grants() if _names(read, project)), None)
+        grants = (
+            grant
+            for grant, read in self._grants()
+            for own in read
+            if project.name == own.name and same_principal(project.developer, own.developer)
+        )
+        by = next(grants, None)
 
         async def read(key: str) -> bytes | None:
             try:
@@ -237,13 +243,6 @@ class PublishedPrograms:
                 return None
 
         return read
-
-
-def _names(projects: frozenset[ProjectId], project: ProjectId) -> bool:
-    return any(
-        project.name == own.name and same_principal(project.developer, own.developer)
-        for own in projects
-    )
 
 
 def _unavailable(error: SealspaceError) -> RunRefused:

@@ -176,10 +176,8 @@ class Guests:
             # opens a file by its path, which the filter refuses (RN181).
             program = kind.deserialize(self._engine, os.pread(file, os.fstat(file).st_size, 0))
             os.close(file)
-            start, requests = (
-                _wasm.start_of(self._engine, program),
-                _wasm.makes_requests(self._engine, program),
-            )
+            start = _wasm.start_of(self._engine, program)
+            requests = _wasm.makes_requests(self._engine, program)
             fetch = None
             if requests and isinstance(program, components.Component):
                 fetch = imported_fetch(

@@ -141,11 +141,9 @@ class RunnerSurface:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
         self._runner = calls.runner
-        self._under_way, self._body_bytes, self._answer_bytes = (
-            ResourceUse(),
-            ResourceUse(),
-            ResourceUse(),
-        )
+        self._under_way = ResourceUse()
+        self._body_bytes = ResourceUse()
+        self._answer_bytes = ResourceUse()
         self._unknown_rate = Rates[None]()
 
     def mount(self, app: web.Application) -> None:
