@@ -4,7 +4,7 @@ Sweeps use these functions. A swept row leaves a tombstone for a day, so the beg
 range is mostly tombstones. Reading continues past them.
 """
 
-from .store.contract import Commit, Put, Range, Record, Store, pages_of
+from .store.contract import Put, Range, Record, Store, commit_puts, pages_of
 
 
 async def rows_until(
@@ -29,5 +29,5 @@ async def remove_until(store: Store, prefix: bytes, end: bytes, *, limit: int) -
     """
     rows = await rows_until(store, prefix, end, limit=limit, keys_only=True)
     if rows:
-        await store.commit(Commit(puts=tuple([Put(key, None) for key, _ in rows])))
+        await commit_puts(store, *[Put(key, None) for key, _ in rows])
     return len(rows)

@@ -6,19 +6,17 @@ The node DID names the store, not the machine: every worker and machine on one s
 secret. A node must not start on a copy of a store with another secret, or on another node's store.
 """
 
-import msgspec
-
 from capabilities.clock_and_entropy import Entropy
 
 from ._codec import Codec
 from .keyspace import IDENTITY_KEY, SCHEMA_KEY, SCHEMA_VERSION
 from .space_errors import RecordDamaged, SchemaMismatch, StoreBusy, WrongSecret
-from .store.contract import ABSENT, Commit, Put, Refused, Store
+from .store.contract import ABSENT, Packed, Put, Store, commit_puts
 
 STORE_ID_BYTES = 16
 
 
-class Identity(msgspec.Struct, frozen=True, array_like=True):
+class Identity(Packed, frozen=True):
     """A store's random id, and the DID of its node."""
 
     node_did: str
@@ -38,11 +36,7 @@ async def recorded_identity(store: Store) -> Identity | None:
     schema, identity = (await store.read((SCHEMA_KEY, IDENTITY_KEY))).records
     if schema is None and identity is None:
         return None
-    found = (
-        int.from_bytes(schema.value, "big")
-        if schema is not None and schema.value is not None
-        else 0
-    )
+    found = int.from_bytes((schema and schema.value) or b"", "big")
     if found != SCHEMA_VERSION:
         raise SchemaMismatch(expected=SCHEMA_VERSION, got=found)
     if identity is None or identity.value is None:
@@ -58,13 +52,13 @@ async def ensure_identity(store: Store, *, node_did: str, entropy: Entropy) -> I
     identity = await recorded_identity(store)
     if identity is None:
         fresh = Identity(node_did=node_did, store_id=entropy.token(STORE_ID_BYTES))
-        puts = (
+        is_written = await commit_puts(
+            store,
             Put(SCHEMA_KEY, SCHEMA_VERSION.to_bytes(4, "big"), expect=ABSENT),
             Put(IDENTITY_KEY, identity_row(fresh), expect=ABSENT),
         )
-        outcome = await store.commit(Commit(puts=puts))
         # Refused: another worker wrote the identity first. Its row is checked like any other.
-        identity = await recorded_identity(store) if isinstance(outcome, Refused) else fresh
+        identity = fresh if is_written else await recorded_identity(store)
     if identity is None:
         raise StoreBusy("the store's identity could not be recorded")
     if identity.node_did != node_did:

@@ -13,15 +13,21 @@ counts as free (ST10).
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import msgspec
-
 from ._codec import Codec
 from .keyspace import LEASE_KEY
-from .store.contract import Commit, Committed, Put, Record, Store, read_row, stamp_of
+from .store.contract import (
+    Packed,
+    Put,
+    Record,
+    Store,
+    commit_puts,
+    read_row,
+    stamp_of,
+)
 from .store.observing import MAX_CLOCK_SKEW_S
 
 
-class _LeaseRow(msgspec.Struct, frozen=True, array_like=True):
+class _LeaseRow(Packed, frozen=True):
     owner: bytes
     expires_at: float
     begun: dict[str, float]
@@ -94,4 +100,4 @@ class Lease(NamedTuple):
 
     async def _write(self, record: Record | None, row: _LeaseRow) -> bool:
         put = Put(LEASE_KEY, _CODEC.encode(row), expect=stamp_of(record))
-        return isinstance(await self.store.commit(Commit(puts=(put,))), Committed)
+        return await commit_puts(self.store, put)

@@ -23,7 +23,7 @@ from spaces.grants.replay_records import closed_until
 from spaces.identity import ensure_identity
 from spaces.keyspace import RELEASE_RECORD_KEY
 from spaces.space_errors import RecordDamaged, StartRefused, StoreBusy, WrongSecret
-from spaces.store.contract import ABSENT, Commit, Put, Store
+from spaces.store.contract import ABSENT, Put, Store, commit_puts
 from spaces.store.durable import FREE_SPACE, low_space
 from spaces.values.value_heads import Values
 
@@ -187,7 +187,7 @@ async def _claim_release_record(config: Config, store: Store) -> None:
             encode_release_record(configured_record(config.release)),
             expect=ABSENT,
         )
-        await store.commit(Commit(puts=(put,)))
+        await commit_puts(store, put)
         record = await recorded_release(store)  # another process may have written it first
     if record is None:
         raise StoreBusy("the release record could not be written")

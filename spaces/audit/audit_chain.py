@@ -47,11 +47,13 @@ from ..store.contract import (
     Check,
     Commit,
     Committed,
+    Packed,
     Page,
     Put,
     Range,
     Record,
     Store,
+    commit_puts,
     pages_of,
     read_page,
     read_row,
@@ -93,7 +95,7 @@ class Chained:
     last_key: bytes | None = None
 
 
-class ChainHead(msgspec.Struct, frozen=True, array_like=True):
+class ChainHead(Packed, frozen=True):
     """The current end of the audit chain.
 
     Attributes:
@@ -258,7 +260,7 @@ async def _commit(
     signed = (number, now) if is_due else (head.signed_number, head.signed_at)
     moved = ChainHead(number, hash_, *signed, emptied_at=head.emptied_at if more else now)
     puts.append(Put(AUDIT_CHAIN_KEY, _HEAD_CODEC.encode(moved), expect=stamp_of(head_row)))
-    if not isinstance(await store.commit(Commit(puts=tuple(puts))), Committed):
+    if not await commit_puts(store, *puts):
         return Chained(0, more=True)
     return Chained(count, more=more, last_key=page.rows[count - 1][0] if count else None)
 

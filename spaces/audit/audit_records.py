@@ -6,18 +6,16 @@ head in the commit would make any two commits conflict. It is moved into the cha
 (`audit_chain`).
 """
 
-import msgspec
-
 from capabilities.clock_and_entropy import Entropy
 
 from .._codec import Codec
 from ..keyspace import audit_key
-from ..store.contract import ABSENT, Put, too_large
+from ..store.contract import ABSENT, Packed, Put, too_large
 
 MAX_DETAIL_BYTES = 16 * 1024
 
 
-class AuditRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class AuditRecord(Packed, frozen=True, kw_only=True):
     """An event in the audit log.
 
     The record names the actor who caused the event, and the authority of the actor.

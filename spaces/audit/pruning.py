@@ -23,12 +23,12 @@ from ..keyspace import (
 )
 from ..space_errors import RecordDamaged, StoreBusy
 from ..store.contract import (
-    Commit,
-    Committed,
+    Packed,
     Put,
     Range,
     Record,
     Store,
+    commit_puts,
     read_page,
     read_row,
     stamp_of,
@@ -40,7 +40,7 @@ _BATCH = 200
 _TRIES = 8
 
 
-class Pruning(msgspec.Struct, frozen=True, array_like=True):
+class Pruning(Packed, frozen=True):
     """The progress of exporting and pruning the audit chain.
 
     The fields are the numbers of the last exported and the last pruned entry. 0 means that there is
@@ -158,4 +158,4 @@ def pruning_of(row: Record | None) -> Pruning:
 
 async def _write(store: Store, row: Record | None, state: Pruning, *more: Put) -> bool:
     put = Put(AUDIT_PRUNING_KEY, _CODEC.encode(state), expect=stamp_of(row))
-    return isinstance(await store.commit(Commit(puts=(put, *more))), Committed)
+    return await commit_puts(store, put, *more)

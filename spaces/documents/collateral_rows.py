@@ -8,11 +8,9 @@ whose document is not stored yet.
 
 from collections.abc import Sequence
 
-import msgspec
-
 from .._codec import Codec
 from ..keyspace import COLLATERAL_PREFIX, COLLATERAL_STATE_PREFIX, collateral_state_key
-from ..store.contract import ANY, Expect, Put, Range, Store, pages_of, read_page
+from ..store.contract import ANY, Expect, Packed, Put, Range, Store, pages_of, read_page
 
 MAX_FAMILIES = 256
 """The most platform families that are recorded, with or without a document.
@@ -27,7 +25,7 @@ Family = tuple[bytes, str]
 """The FMSPC of 6 bytes, and the name of a PCK authority."""
 
 
-class CollateralState(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class CollateralState(Packed, frozen=True, kw_only=True):
     """The download status of attestation collateral.
 
     There is one status for each platform family. Times are in epoch seconds.

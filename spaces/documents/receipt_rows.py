@@ -10,8 +10,6 @@ receipts of its last such period have been removed (RC25, RC26).
 import hashlib
 from collections.abc import AsyncIterator
 
-import msgspec
-
 from capabilities.clock_and_entropy import Entropy
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId
@@ -29,7 +27,19 @@ from ..keyspace import (
     x16,
 )
 from ..scans import walk_position, walk_put
-from ..store.contract import ABSENT, Commit, Page, Put, Range, Record, Store, pages_of, read_page
+from ..store.contract import (
+    ABSENT,
+    Commit,
+    Packed,
+    Page,
+    Put,
+    Range,
+    Record,
+    Store,
+    commit_puts,
+    pages_of,
+    read_page,
+)
 from .evidence import evidence_row_key
 
 PLACE_BYTES = 24
@@ -79,7 +89,7 @@ async def stored_receipts(store: Store, network: NetworkId | None = None) -> Asy
             yield record.value or b""
 
 
-class EvidenceInputs(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class EvidenceInputs(Packed, frozen=True, kw_only=True):
     """The data needed to verify attestation evidence again."""
 
     evidence_sha256: bytes
@@ -155,14 +165,12 @@ async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> boo
             # The rest of this network is even more recent: continue with the next network.
             position = last[:_SORT_KEY_OFFSET] + _END_OF_NETWORK
         if old:
-            await store.commit(
-                Commit(puts=(*(Put(key, None) for key in old), walk_put(_WALK, position)))
-            )
+            await commit_puts(store, *[Put(key, None) for key in old], walk_put(_WALK, position))
             return True
         if position is None:
             break
     if position != begun:
-        await store.commit(Commit(puts=(walk_put(_WALK, position),)))
+        await commit_puts(store, walk_put(_WALK, position))
     return False
 
 

@@ -7,7 +7,7 @@ stamp (RC21). A network's own withdrawals are stored in the network's row.
 """
 
 from ..keyspace import WITHDRAWALS_KEY
-from ..store.contract import ABSENT, Commit, Put, Store, read_row
+from ..store.contract import ABSENT, Put, Store, commit_puts, read_row
 
 
 async def ensure_withdrawals(store: Store, empty: bytes) -> None:
@@ -16,4 +16,4 @@ async def ensure_withdrawals(store: Store, empty: bytes) -> None:
     Another process may create the list at the same time.
     """
     if await read_row(store, WITHDRAWALS_KEY) is None:
-        await store.commit(Commit(puts=(Put(WITHDRAWALS_KEY, empty, expect=ABSENT),)))
+        await commit_puts(store, Put(WITHDRAWALS_KEY, empty, expect=ABSENT))

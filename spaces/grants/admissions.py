@@ -9,18 +9,16 @@ that hosts a space reads the owner's row in the same read as all other rows, and
 
 from collections.abc import AsyncIterator
 
-import msgspec
-
 from capabilities.principals import Principal
 
 from .._codec import Codec
 from ..keyspace import ADMISSIONS_PREFIX, x16
-from ..store.contract import ABSENT, Put, Range, Record, Store, pages_of
+from ..store.contract import ABSENT, Packed, Put, Range, Record, Store, pages_of
 
 _PAGE_ROWS = 1000
 
 
-class Admission(msgspec.Struct, frozen=True, array_like=True):
+class Admission(Packed, frozen=True):
     """An owner whom the operator has allowed to create spaces."""
 
     owner: Principal

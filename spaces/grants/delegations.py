@@ -18,7 +18,6 @@ Example:
 from collections import OrderedDict
 from collections.abc import Sequence
 
-import msgspec
 from msgspec.structs import replace
 
 from capabilities.abilities import DELEGATION_LIST, satisfies
@@ -47,7 +46,7 @@ from ..keyspace import (
     x16,
 )
 from ..space_errors import RecordDamaged, TooManySpaces
-from ..store.contract import ABSENT, Follow, Page, Put, Range, Record, Store
+from ..store.contract import ABSENT, Follow, Packed, Page, Put, Range, Record, Store
 from .revocations import live_put
 from .sessions import session_puts
 
@@ -69,7 +68,7 @@ _COST_OF_ALIAS = 250
 _SHARE_OF_ALIASES = 4  # aliases keep a quarter of the memory when it is full
 
 
-class _Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class _Row(Packed, frozen=True):
     header: str
     closure: list[bytes]
     not_before: float | None
@@ -108,10 +107,8 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
         accounts=registered.accounts,
         parents=registered.parents,
     )
-    expiry8, newest_now8 = (
-        micros8(registered.expires_at, absent=NEVER8),
-        newest8(registered.registered_at),
-    )
+    expiry8 = micros8(registered.expires_at, absent=NEVER8)
+    newest_now8 = newest8(registered.registered_at)
     place, member16 = sort_key_of(delegation), x16(delegation.delegate)
     puts = [
         Put(delegation_key(content), _CODEC.encode(row), ABSENT),
@@ -171,13 +168,12 @@ def _listable_owners(delegation: Delegation) -> tuple[Principal, ...]:
 
     The chain rules ensure that the right comes from the owner, through holders of the same right.
     """
-    opened = [
-        row.resource for row in delegation.capabilities if satisfies(row.ability, DELEGATION_LIST)
-    ]
     owners = [
-        one.space.owner
-        for one in opened
-        if isinstance(one, SpaceResource) and is_delegation_list(one)
+        resource.space.owner
+        for row in delegation.capabilities
+        if satisfies(row.ability, DELEGATION_LIST)
+        and isinstance(resource := row.resource, SpaceResource)
+        and is_delegation_list(resource)
     ]
     return tuple(dict.fromkeys(owners))
 

@@ -47,7 +47,7 @@ from ..keyspace import (
     space_keys,
     x16,
 )
-from ..store.contract import ABSENT, Add, Check, Put, Range, Record, check_of, counter_of
+from ..store.contract import ABSENT, Add, Check, Packed, Put, Range, Record, check_of, counter_of
 from .admissions import admission_key, is_admitted
 
 MAX_NAME_BYTES = 255  # Q30
@@ -144,7 +144,7 @@ class HostingPlan(msgspec.Struct, frozen=True, gc=False):
     checks: tuple[Check, ...]
 
 
-class HostedSpace(msgspec.Struct, frozen=True, array_like=True):
+class HostedSpace(Packed, frozen=True):
     """The database row of a hosted space."""
 
     owner: Principal
@@ -204,10 +204,8 @@ def hosting_by_grant(
     if not is_new:
         return HostingRequest(mentioned)
     # D40, D44
-    explicit, signer = (
-        hosted_spaces(delegation),
-        None if delegation.parents else delegation.delegator,
-    )
+    explicit = hosted_spaces(delegation)
+    signer = None if delegation.parents else delegation.delegator
     return _request(mentioned, frozenset(explicit), signer, policy, client=client, now=now)
 
 

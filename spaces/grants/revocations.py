@@ -13,8 +13,6 @@ that lists a marker under `live` is refused after every revocation that was ackn
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from capabilities.chain import Marker
 from capabilities.cids import ContentKey, Digest
 from capabilities.principals import Principal
@@ -22,7 +20,7 @@ from capabilities.principals import Principal
 from .._codec import Codec
 from ..keyspace import marker_key
 from ..space_errors import RecordDamaged
-from ..store.contract import ABSENT, LIVE_MARK, Put, Record
+from ..store.contract import ABSENT, LIVE_MARK, Packed, Put, Record
 
 _PREFIX = marker_key(b"")
 _REVOKED_PREFIX = b"R"
@@ -38,7 +36,7 @@ class Revoked(NamedTuple):
     by: Principal
 
 
-class _Details(msgspec.Struct, frozen=True, array_like=True):
+class _Details(Packed, frozen=True):
     at: float
     by: str
 

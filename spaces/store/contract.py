@@ -52,7 +52,14 @@ ANY: Expect = b""  # no condition
 ABSENT: Expect = b"absent"
 
 
-class ReplayRecord(Struct, frozen=True, array_like=True, gc=False):
+class Packed(Struct, frozen=True, array_like=True, gc=False):
+    """The base of records that are encoded as an array of their fields.
+
+    They must not refer to themselves: the garbage collector does not look at them.
+    """
+
+
+class ReplayRecord(Packed, frozen=True):
     """A record of the use of a token, nonce or ticket.
 
     Attributes:
@@ -73,7 +80,7 @@ class ReplayRecord(Struct, frozen=True, array_like=True, gc=False):
         return replay_minute4(self.expires_at) + self.key[:16]
 
 
-class Range(Struct, frozen=True, array_like=True, gc=False):
+class Range(Packed, frozen=True):
     """A range of rows whose keys start with `prefix`.
 
     Rows are in byte order.
@@ -95,7 +102,7 @@ class Range(Struct, frozen=True, array_like=True, gc=False):
         return self.prefix if self.after is None else max(self.prefix, self.after + b"\0"), end
 
 
-class Follow(Struct, frozen=True, array_like=True, gc=False):
+class Follow(Packed, frozen=True):
     """A lookup of rows whose keys are stored in other rows.
 
     `keys` are the keys of the first rows. The key of a second row is `prefix` followed by the value
@@ -106,7 +113,7 @@ class Follow(Struct, frozen=True, array_like=True, gc=False):
     prefix: bytes
 
 
-class Record(Struct, frozen=True, array_like=True, gc=False):
+class Record(Packed, frozen=True):
     """The value and version stamp of a row.
 
     The value is None in a tombstone (ST5). Each write gives the row a new stamp of 16 random bytes.
@@ -116,7 +123,7 @@ class Record(Struct, frozen=True, array_like=True, gc=False):
     stamp: bytes
 
 
-class Page(Struct, frozen=True, array_like=True, gc=False):
+class Page(Packed, frozen=True):
     """One page of the rows in a range."""
 
     rows: tuple[tuple[bytes, Record], ...]
@@ -129,7 +136,7 @@ class Page(Struct, frozen=True, array_like=True, gc=False):
         return self.last_key if self.more else None
 
 
-class Snapshot(Struct, frozen=True, array_like=True, gc=False):
+class Snapshot(Packed, frozen=True):
     """The result of a read, as of one point in time.
 
     Attributes:
@@ -150,7 +157,7 @@ class Snapshot(Struct, frozen=True, array_like=True, gc=False):
     is_use_unknown: bool = False
 
 
-class Put(Struct, frozen=True, array_like=True, gc=False):
+class Put(Packed, frozen=True):
     """A row to write.
 
     Attributes:
@@ -168,7 +175,7 @@ class Put(Struct, frozen=True, array_like=True, gc=False):
     account: bytes | None = None
 
 
-class Add(Struct, frozen=True, array_like=True, gc=False):
+class Add(Packed, frozen=True):
     """An amount to add to a counter.
 
     `at_most` is an optional upper limit of the counter.
@@ -179,14 +186,14 @@ class Add(Struct, frozen=True, array_like=True, gc=False):
     at_most: int | None = None
 
 
-class Check(Struct, frozen=True, array_like=True, gc=False):
+class Check(Packed, frozen=True):
     """A commit condition that requires a row to be unchanged."""
 
     key: bytes
     stamp: bytes
 
 
-class Commit(Struct, frozen=True, array_like=True, gc=False):
+class Commit(Packed, frozen=True):
     """A set of rows to write atomically, with conditions.
 
     Attributes:
@@ -213,7 +220,7 @@ class Commit(Struct, frozen=True, array_like=True, gc=False):
         return bool(self.puts or self.adds or self.replay_record)
 
 
-class Committed(Struct, frozen=True, array_like=True, gc=False):
+class Committed(Packed, frozen=True):
     """The result of a commit that succeeded.
 
     The commit is durable.
@@ -222,7 +229,7 @@ class Committed(Struct, frozen=True, array_like=True, gc=False):
     already_applied: bool = False
 
 
-class Refused(Struct, frozen=True, array_like=True, gc=False):
+class Refused(Packed, frozen=True):
     """The result of a commit whose condition was not met.
 
     Nothing was written. Read again to find out why (ST3).
@@ -291,6 +298,14 @@ async def read_row(store: Store, key: bytes) -> Record | None:
 async def read_page(store: Store, range_: Range) -> Page:
     """Read one page of a range."""
     return (await store.read(ranges=(range_,))).pages[0]
+
+
+async def commit_puts(store: Store, *puts: Put) -> bool:
+    """Write rows in one commit.
+
+    Returns False if the commit was refused.
+    """
+    return isinstance(await store.commit(Commit(puts=puts)), Committed)
 
 
 def stamp_of(record: Record | None) -> Expect:

@@ -21,7 +21,7 @@ from capabilities.clock_and_entropy import Entropy
 
 from ..expiry import rows_until
 from ..keyspace import BODIES_COUNTER, DUE_PREFIX, ORPHAN_SWEEP_KEY, micros8, object_key
-from ..store.contract import Add, Commit, Put, Refused, Store, read_row
+from ..store.contract import Add, Commit, Put, Store, commit_puts, read_row
 from .object_records import (
     UNLINK_AFTER_S,
     ObjectName,
@@ -80,12 +80,10 @@ async def _delete_record(
         unlink = due_put(
             work, due_at=now + UNLINK_AFTER_S, unlink=True, entropy=entropy, size_bytes=size_bytes
         )
-        outcome = await store.commit(
-            Commit(puts=(Put(key, None, expect=record.stamp), Put(due, None), unlink))
-        )
-        if not isinstance(outcome, Refused):
+        gone = Put(key, None, expect=record.stamp)
+        if await commit_puts(store, gone, Put(due, None), unlink):
             return
-    await store.commit(Commit(puts=(Put(due, None),)))
+    await commit_puts(store, Put(due, None))
 
 
 async def sweep_orphans(store: Store, files: ObjectStore, *, now: float, entropy: Entropy) -> int:
@@ -97,7 +95,7 @@ async def sweep_orphans(store: Store, files: ObjectStore, *, now: float, entropy
     async for names in files.older_than(now - ORPHAN_AFTER_S):
         # After the files were listed and before their records are read: a commit that planned to
         # name one of them earlier is refused.
-        await store.commit(Commit(puts=(Put(ORPHAN_SWEEP_KEY, b""),)))
+        await commit_puts(store, Put(ORPHAN_SWEEP_KEY, b""))
         for first in range(0, len(names), _BATCH):
             queued += await _queue_orphans(
                 store, names[first : first + _BATCH], now=now, entropy=entropy
@@ -109,16 +107,13 @@ async def _queue_orphans(
     store: Store, names: Sequence[ObjectName], *, now: float, entropy: Entropy
 ) -> int:
     records = (await store.read([object_key(name.space16, name.digest) for name in names])).records
-    orphans = []
-    for name, found in zip(names, map(object_record_of, records), strict=True):
-        if found is None or found.generation != name.generation:
-            orphans.append(name)
+    orphans = [
+        due_put(name, due_at=now + UNLINK_AFTER_S, unlink=True, entropy=entropy)
+        for name, found in zip(names, map(object_record_of, records), strict=True)
+        if found is None or found.generation != name.generation
+    ]
     if orphans:
-        puts = tuple(
-            due_put(name, due_at=now + UNLINK_AFTER_S, unlink=True, entropy=entropy)
-            for name in orphans
-        )
-        await store.commit(Commit(puts=puts))
+        await commit_puts(store, *orphans)
     return len(orphans)
 
 

@@ -97,10 +97,8 @@ class ListingQuery(Struct, frozen=True, gc=False):
         `after`. The outermost comes first.
         """
         space16 = space_id16(self.space)
-        prefix, after = (
-            self.prefix.encode(*_TEXT),
-            b"" if self.after is None else self.after.encode(*_TEXT),
-        )
+        prefix = self.prefix.encode(*_TEXT)
+        after = b"" if self.after is None else self.after.encode(*_TEXT)
         start = last_segment(prefix)
         row_prefix = path_keys(space16, prefix)[-1]
         first = _Cursor(prefix[:start], group_of(row_prefix), row_prefix, None)

@@ -15,6 +15,7 @@ from ..store.contract import (
     Record,
     Refused,
     Store,
+    commit_puts,
     counter_of,
     read_row,
     stamp_of,
@@ -63,7 +64,7 @@ async def record_move(store: Store, location: str) -> None:
     """
     row = await read_row(store, BODIES_PLACE_KEY)
     put = Put(BODIES_PLACE_KEY, location.encode(), expect=stamp_of(row))
-    if isinstance(await store.commit(Commit(puts=(put,))), Refused):
+    if not await commit_puts(store, put):
         raise StoreBusy(
             "the location of the large values could not be recorded: another process changed the"
             " location"

@@ -16,20 +16,18 @@ reused: the next write creates a new generation.
 `collector` removes objects; `object_folder` reads and writes the files.
 """
 
-import msgspec
-
 from capabilities.clock_and_entropy import Entropy
 
 from .._codec import Codec
 from ..keyspace import due_key
-from ..store.contract import Put
+from ..store.contract import Packed, Put
 
 GENERATION_BYTES = 16
 # A file stays this long after its record is deleted, for clients that read the value's row before.
 UNLINK_AFTER_S = 3600.0
 
 
-class ObjectName(msgspec.Struct, frozen=True, array_like=True):
+class ObjectName(Packed, frozen=True):
     """The name of a file that contains a large value."""
 
     space16: bytes
@@ -55,14 +53,14 @@ def parse_file_name(name: str) -> ObjectName | None:
     return found if found.file_name == name else None
 
 
-class ObjectRecord(msgspec.Struct, frozen=True, array_like=True):
+class ObjectRecord(Packed, frozen=True):
     """The database row that counts the references to an object."""
 
     generation: bytes
     references: int
 
 
-class ObjectWork(ObjectName, frozen=True, array_like=True):
+class ObjectWork(ObjectName, frozen=True):
     """A task that deletes an unused object.
 
     If `unlink` is true, the file is deleted, otherwise the record.

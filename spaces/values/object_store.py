@@ -16,7 +16,6 @@ Example:
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
-from types import TracebackType
 from typing import Protocol, Self
 
 from blake3 import blake3
@@ -83,12 +82,7 @@ class OpenedBody(ABC):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:

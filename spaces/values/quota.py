@@ -37,7 +37,7 @@ from ..keyspace import (
     space_keys,
     usage_counter,
 )
-from ..store.contract import Put, Range, Record, Store, counter_of, pages_of, read_row
+from ..store.contract import Packed, Put, Range, Record, Store, counter_of, pages_of, read_row
 
 LEAST_ROWS_BYTES = 64 * 1024
 PUBLIC_NAME = "public"
@@ -52,7 +52,7 @@ class QuotaPolicy(msgspec.Struct, frozen=True, gc=False):
     public_bytes: int
 
 
-class _Override(msgspec.Struct, frozen=True, array_like=True):
+class _Override(Packed, frozen=True):
     limit_bytes: int
     owner: str
     name: str

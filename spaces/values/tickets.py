@@ -14,7 +14,6 @@ of the delegations that authorize the ticket. The validity periods of these dele
 change and limit the expiry. Their revocation markers are read on each use of the URL (Q24).
 """
 
-import msgspec
 from blake3 import blake3
 
 from capabilities.cids import ContentKey
@@ -23,7 +22,7 @@ from capabilities.clock_and_entropy import Entropy
 from .._codec import Codec
 from ..expiry import remove_until
 from ..keyspace import TICKETS_PREFIX, replay_minute4, ticket_key
-from ..store.contract import ABSENT, Put, Store
+from ..store.contract import ABSENT, Packed, Put, Store
 
 TICKET_BYTES = 32
 _MINUTE_BYTES = 4
@@ -32,7 +31,7 @@ _ID_BYTES = 16
 KEPT_AFTER_EXPIRY_S = 3600
 
 
-class Ticket(msgspec.Struct, frozen=True, array_like=True):
+class Ticket(Packed, frozen=True):
     """The stored data of a signed URL."""
 
     value_key: bytes

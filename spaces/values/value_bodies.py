@@ -9,7 +9,7 @@ refused, and the client can try again later.
 """
 
 from collections.abc import AsyncIterable
-from types import TracebackType
+from dataclasses import dataclass
 
 from blake3 import blake3
 from msgspec import Struct
@@ -61,12 +61,12 @@ def inline_body(data: bytes) -> Body:
     return Body(digest=blake3(data).digest(), size_bytes=len(data), inline=data)
 
 
+@dataclass
 class Intake:
     """A memory limit shared by all uploads in a process."""
 
-    def __init__(self, max_bytes: int = INTAKE_BYTES) -> None:
-        self.held_bytes = 0
-        self.max_bytes = max_bytes
+    max_bytes: int = INTAKE_BYTES
+    held_bytes: int = 0
 
     def take(self, size_bytes: int) -> None:
         """Count received bytes against the memory limit.
@@ -96,9 +96,9 @@ class Staging:
 
     async def __aexit__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        kind: object,
+        error: object,
+        trace: object,
     ) -> None:
         """Delete the unused uploaded files.
 

@@ -42,7 +42,7 @@ from ..keyspace import (
     value_key,
 )
 from ..space_errors import CommitInvalid, MetadataTooLarge, StoreFull
-from ..store.contract import ABSENT, Add, Check, Put, Record, Store, counter_of, stamp_of
+from ..store.contract import ABSENT, Add, Check, Packed, Put, Record, Store, counter_of, stamp_of
 from .long_paths import added_path_puts, removed_path_puts
 from .object_records import (
     GENERATION_BYTES,
@@ -110,7 +110,7 @@ class WritePlan(msgspec.Struct, frozen=True, gc=False):
     adds: tuple[Add, ...] = ()
 
 
-class _HeadRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class _HeadRow(Packed, frozen=True):
     digest: bytes
     size_bytes: int
     metadata: dict[str, bytes]

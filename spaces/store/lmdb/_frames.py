@@ -19,7 +19,7 @@ from typing import Annotated, Literal, cast
 import msgspec
 
 from ...space_errors import CommitInvalid, StoreFull, StoreUnavailable
-from ..contract import MAX_COMMIT_BYTES, MAX_KEY_BYTES, MAX_LIVE, Committed, Refused
+from ..contract import MAX_COMMIT_BYTES, MAX_KEY_BYTES, MAX_LIVE, Committed, Packed, Refused
 from ._writer import BATCH_COMMITS, CommitRequest, Outcome
 
 _LENGTH_BYTES = 4
@@ -46,7 +46,7 @@ class Kind(IntEnum):
     INVALID = 3
 
 
-class CommitReply(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class CommitReply(Packed, frozen=True):
     """A reply with the outcome of one commit."""
 
     number: int

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import lmdb
-from msgspec import Struct
 
 from capabilities.clock_and_entropy import Clock
 
 from ...keyspace import REPLAY_FLOOR_KEY, REPLAY_PREFIX, replay_key, replay_minute4
 from ...space_errors import StoreError, StoreFull, StoreUnavailable
-from ..contract import ABSENT, ANY, COUNTER_BYTES, STAMP_BYTES, Commit, Committed, Refused
+from ..contract import ABSENT, ANY, COUNTER_BYTES, STAMP_BYTES, Commit, Committed, Packed, Refused
 from ..observing import Observer
 from ._format import open_table
 from ._refused_minutes import add_refused, is_refused, remove_replay_records
@@ -65,7 +64,7 @@ class FreeSpace(NamedTuple):
     reserve_bytes: int = 64 * 1024 * 1024
 
 
-class CommitRequest(Struct, frozen=True, array_like=True, gc=False):
+class CommitRequest(Packed, frozen=True):
     """A request to write a commit.
 
     Attributes:

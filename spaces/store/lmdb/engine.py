@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import lmdb
@@ -174,25 +175,21 @@ def environment_of(store: Store) -> lmdb.Environment:
     return store.env
 
 
+@dataclass(eq=False, repr=False)
 class _LmdbStore:
     """A store that uses LMDB.
 
     Reads run inline, and commits go through a writer.
     """
 
-    def __init__(
-        self,
-        env: lmdb.Environment,
-        replay_records: ReplayRecords | None,
-        writer: WriterThread | StoreConnection | None,
-        opened: ExitStack,
-    ) -> None:
-        self.env = env
-        self._tombstones = open_table(env)
-        self._replay_records = replay_records
-        self._writer = writer
-        self._opened = opened
-        self._closed = False
+    env: lmdb.Environment
+    _replay_records: ReplayRecords | None
+    _writer: WriterThread | StoreConnection | None
+    _opened: ExitStack
+    _closed: bool = False
+
+    def __post_init__(self) -> None:
+        self._tombstones = open_table(self.env)
 
     async def read(
         self,

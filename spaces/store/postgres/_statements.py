@@ -247,7 +247,6 @@ BEGIN_MIGRATION = (
     " nothing"
 )
 END_MIGRATION = "delete from sealspace_schema where name = 'migrating'"
-IS_MIGRATING = "select 1 from sealspace_schema where name = 'migrating'"
 # A move leaves these behind: the place that the store was moved to, another version, and tables
 # that refuse new rows from any process that has them open.
 CREATE_PLACE = "create table if not exists sealspace_moved (place varchar(1024) primary key)"

@@ -7,6 +7,7 @@ statements that requests have.
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -101,11 +102,11 @@ async def copy_in(connection: Session, part: Part) -> None:
     await connection.execute(sql.COPY_IN, *[list(column) for column in zip(*rows, strict=True)])
 
 
+@dataclass(repr=False)
 class PostgresRows:
     """All rows of a PostgreSQL store."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    _url: str
 
     @asynccontextmanager
     async def lock_bodies(self) -> AsyncIterator[None]:
