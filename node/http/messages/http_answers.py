@@ -113,15 +113,6 @@ def request_id(request: web.BaseRequest) -> str:
     return known
 
 
-def response_id(request: web.BaseRequest) -> str:
-    """Return the request id to send in a response.
-
-    The id is sent in the trace header, and nothing reads it later. So a new id is not
-    stored if the request has no other stored data.
-    """
-    return request_id(request) if len(request) else next(_ids)
-
-
 def _random_ids() -> Iterator[str]:
     while True:
         digits = os.urandom(_ID_BYTES * _IDS_AT_ONCE).hex()
@@ -165,10 +156,8 @@ class CommonHead:
         """
         now_s = int(time.time())
         if now_s != self._second:
-            self._lines, self._second = (
-                f"Date: {formatdate(now_s, usegmt=True)}\r\n{self._fixed}",
-                now_s,
-            )
+            self._lines = f"Date: {formatdate(now_s, usegmt=True)}\r\n{self._fixed}"
+            self._second = now_s
         return self._lines
 
     def own_lines(self, headers: Mapping[str, str]) -> str | None:
@@ -242,9 +231,11 @@ class WholeAnswer(web.Response):
         if own is None or not request.keep_alive:
             return None
         self._keep_alive = True
+        # Nothing reads the id later, so a new id is not stored if nothing else is.
+        trace_id = request_id(request) if len(request) else next(_ids)
         head = (
             f"HTTP/1.1 200 OK\r\n{own}Content-Length: {len(self.whole)}\r\n{common.lines()}"
-            f"{TRACE_HEADER}: {response_id(request)}\r\n\r\n"
+            f"{TRACE_HEADER}: {trace_id}\r\n\r\n"
         )
         return head.encode("ascii") + self.whole
 

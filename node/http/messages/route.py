@@ -133,17 +133,9 @@ def bind(
     cost no signature check and are not counted.
     """
     counter = None if services is None else services.counter
-    handler, own, json, operation = (
-        route.handler,
-        route.surface == "own",
-        route.json,
-        route.operation,
-    )
-    is_closed, place, is_measured = (
-        not route.cors,
-        route.place,
-        counter is not None or log is not None,
-    )
+    handler, json, operation, place = route.handler, route.json, route.operation, route.place
+    own, is_closed = route.surface == "own", not route.cors
+    is_measured = counter is not None or log is not None
     # A path is logged in plain text only if a real route matched: a catch-all row matches anything.
     is_shown = not route.is_credential and route.method not in ("*", "OPTIONS")
     note = (

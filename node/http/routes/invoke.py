@@ -109,7 +109,7 @@ async def post_invocation(request: web.Request) -> object:
     plan = plan_call(services, invocation, message_of(request, config.http))
     if (
         services.counter is not None or config.log.requests != "off"
-    ):  # an empty request mapping is answered faster, see `response_id`
+    ):  # an empty request mapping is answered faster, see `WholeAnswer.piece`
         request[OPERATION] = plan.operation
     if plan.row is OPEN_KEY:
         # 4.8: from here on, refusals are 403.
