@@ -179,6 +179,9 @@ class Commits:
         give_up_at = loop.time() + _RETRY_WITHIN_S
         was_lost = False
         while True:
+            # An attempt that began in time is repeated, however long it waited for a lock: the
+            # repeat finds what a lost statement committed meanwhile.
+            is_late = loop.time() >= give_up_at
             try:
                 rows = await self._connections.run(COMMIT, arguments)
             except CONNECTION_ERRORS as exc:
@@ -187,18 +190,19 @@ class Commits:
                     return Refused()  # a counter that would not fit its row
                 if group in (ErrorGroup.OUT_OF_RANGE, ErrorGroup.FAILED):
                     raise (_unknown() if was_lost else store_error_of(exc)) from None
+                if isinstance(exc, TimeoutError):
+                    raise _unknown() from None
                 if group is ErrorGroup.LOST and not was_lost:
                     # The time for retries begins with the loss: the statement may have waited for
                     # a lock longer than that before.
                     was_lost, give_up_at = True, loop.time() + RECONNECT_WITHIN_S
-                is_late = loop.time() >= give_up_at
-                if isinstance(exc, TimeoutError) or (was_lost and is_late):
+                elif is_late and was_lost:
                     raise _unknown() from None
-                if is_late:
+                elif is_late:
                     raise StoreBusy(
                         "the commit timed out because other commits kept changing the same rows"
                     ) from None
-                if group is ErrorGroup.REPEAT:
+                elif group is ErrorGroup.REPEAT:
                     await pause()
                 continue
             verdict = rows[0][0]
@@ -213,7 +217,7 @@ class Commits:
 
 def _unknown() -> StoreUnavailable:
     return StoreUnavailable(
-        "the connection to the database was lost; the outcome of the commit is unknown"
+        "the connection was lost or the database timed out; the outcome of the commit is unknown"
     )
 
 

@@ -146,6 +146,8 @@ class Reads:
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + RECONNECT_WITHIN_S
         while True:
+            # An attempt that began in time is repeated, however long it waited for a lock.
+            is_late = loop.time() >= give_up_at
             try:
                 return await self._connections.run(statement, arguments)
             except CONNECTION_ERRORS as exc:
@@ -154,11 +156,11 @@ class Reads:
                     raise StoreUnavailable("the read from the database timed out") from None
                 if group not in (ErrorGroup.REPEAT, ErrorGroup.LOST):
                     raise store_error_of(exc) from None
-                if loop.time() >= give_up_at and group is ErrorGroup.REPEAT:
+                if is_late and group is ErrorGroup.REPEAT:
                     raise StoreBusy(
                         "the read timed out after repeated conflicts with other transactions"
                     ) from None
-                if loop.time() >= give_up_at:
+                if is_late:
                     raise StoreUnavailable(
                         "the connection to the database was lost repeatedly"
                     ) from None

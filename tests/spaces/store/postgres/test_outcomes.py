@@ -16,7 +16,12 @@ from spaces.store.postgres import _reads as _postgres_reads
 from spaces.store.postgres._commits import Commits
 from spaces.store.postgres._pool import Connections
 from spaces.store.postgres._reads import Reads
-from spaces.store.postgres._statements import COMMITTED, OVERTAKEN_STATE, REFUSED
+from spaces.store.postgres._statements import (
+    ALREADY_APPLIED,
+    COMMITTED,
+    OVERTAKEN_STATE,
+    REFUSED,
+)
 
 COMMIT = Commit(puts=(Put(b"Ka", b"1"),))
 OTHER = Commit(puts=(Put(b"Kb", b"1"),))
@@ -55,6 +60,13 @@ def commits(database: Database) -> Commits:
 
 def reads(database: Database) -> Reads:
     return Reads(cast(Connections, database))
+
+
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an hour pass for the event loop."""
+    loop = asyncio.get_running_loop()
+    time = loop.time
+    monkeypatch.setattr(loop, "time", lambda: time() + 3600)
 
 
 @pytest.fixture
@@ -124,7 +136,38 @@ async def test_commit_that_is_lost_late_is_sent_again(monkeypatch: pytest.Monkey
     before it."""
     monkeypatch.setattr(_postgres_commits, "_RETRY_WITHIN_S", 0.0)
     monkeypatch.setattr(_postgres_commits, "RECONNECT_WITHIN_S", PATIENCE_S)
-    assert await commits(Database(LOST, [(COMMITTED,)])).commit(COMMIT) == Committed()
+    assert await commits(Database(LOST, LOST, [(COMMITTED,)])).commit(COMMIT) == Committed()
+
+
+@pytest.mark.parametrize("passing", ["40001", OVERTAKEN_STATE, "08006"])
+async def test_commit_that_waits_for_a_lock_is_sent_again(
+    passing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repeated commit that waited for a lock beyond the time for retries is sent once more, and
+    its outcome is known."""
+    held = asyncio.get_running_loop().create_future()
+    database = Database(LOST, held, [(ALREADY_APPLIED,)])
+    writing = asyncio.create_task(commits(database).commit(COMMIT))
+    while len(database.asked) < 2:
+        await asyncio.sleep(0)
+    pass_time(monkeypatch)
+    held.set_exception(state(passing))
+    assert await writing == Committed(already_applied=True)
+
+
+@pytest.mark.parametrize("passing", ["40P01", "08006"])
+async def test_read_that_waits_for_a_lock_is_asked_again(
+    passing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read that waited for a lock beyond the time for retries is asked once more."""
+    held = asyncio.get_running_loop().create_future()
+    database = Database(held, [])
+    reading = asyncio.create_task(reads(database).read((b"Ka",), None, (), None))
+    while not database.asked:
+        await asyncio.sleep(0)
+    pass_time(monkeypatch)
+    held.set_exception(state(passing))
+    assert (await reading).records == (None,)
 
 
 async def test_commits_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
