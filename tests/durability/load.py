@@ -20,6 +20,7 @@ from pathlib import Path
 
 import aiohttp
 from blake3 import blake3
+from patience import PATIENCE_S
 from running_node import Reply, RunningNode, exchange, key_token, new_key, wallet_token
 from wire_replay import token_id
 
@@ -233,7 +234,9 @@ def new_session(*, connections: int = 16, keeps: bool = True) -> aiohttp.ClientS
     """Return a session that keeps its connections, or opens one for each request, which any worker
     may take."""
     connector = aiohttp.TCPConnector(limit=connections, force_close=not keeps)
-    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=20))
+    return aiohttp.ClientSession(
+        connector=connector, timeout=aiohttp.ClientTimeout(total=PATIENCE_S)
+    )
 
 
 async def side_by_side(tasks: Sequence[Awaitable[object]]) -> None:

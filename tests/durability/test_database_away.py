@@ -173,7 +173,7 @@ async def test_node_that_starts_without_its_database(
     try:
         assert "StoreUnavailable" in node.wait_for(".*worker-failed.*").group(0)
         node.wait_for("^sealspace: the worker-0 exited 3 times")
-        assert await asyncio.to_thread(node.process.wait, 30) == 1
+        assert await asyncio.to_thread(node.process.wait, _WITHIN_S) == 1
         assert url not in "\n".join(node.lines)
     finally:
         node.close()

@@ -29,6 +29,7 @@ from spaces.grants.admissions import admission_key, is_admitted
 from spaces.keyspace import AUDIT_CHAIN_KEY
 from spaces.space_errors import SpaceError, StoreUnavailable
 from spaces.store.contract import Store as AnyStore
+from spaces.store.postgres import _pool
 from spaces.store.postgres.engine import open_postgres
 
 pytestmark = [needs_postgres(), pytest.mark.slow]
@@ -91,8 +92,10 @@ def _until(is_so: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def pair() -> Iterator[Pair]:
+def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
     """A primary and its synchronous standby."""
+    # the standby needs seconds to follow again, and longer on a busy machine
+    monkeypatch.setattr(_pool, "ANSWER_WITHIN_S", PATIENCE_S)
     primary = new_server()
     primary.start()
     standby = new_server(standby_of=primary)

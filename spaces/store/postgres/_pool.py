@@ -23,7 +23,6 @@ _LONGEST_DELAY_S = 0.2
 _SESSION = {
     "application_name": "sealspace",
     "default_transaction_isolation": "read committed",
-    "statement_timeout": f"{int(ANSWER_WITHIN_S * 1000)}",
 }
 # One plan for each statement, by the primary key. Otherwise a plan made while the tables were small
 # would be kept, and would scan them when they are large. A setting that the database does not know
@@ -54,7 +53,8 @@ class Connections:
         """
         self._url = url
         self._size = size
-        self._session = {**_SESSION, **session}
+        timeout = {"statement_timeout": f"{int(ANSWER_WITHIN_S * 1000)}"}
+        self._session = {**_SESSION, **timeout, **session}
         self._opened = opened
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._running = 0  # statements that run or wait for a connection

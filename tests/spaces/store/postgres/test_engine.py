@@ -96,7 +96,6 @@ async def through_relay(
     # a busy machine may take longer than these limits allow
     monkeypatch.setattr(_pool, "RECONNECT_WITHIN_S", PATIENCE_S)
     monkeypatch.setattr(_pool, "ANSWER_WITHIN_S", PATIENCE_S)
-    monkeypatch.setitem(_pool._SESSION, "statement_timeout", "0")
     async with relayed(url) as (address, relay), AsyncExitStack() as opened:
         # It would run a statement that a test loses instead of its own, or use the connection on
         # which commits are prepared.
