@@ -7,7 +7,7 @@ import { rightWords, whyNot } from "../parts/rights.js";
 import { emptyState, loading } from "../parts/states.js";
 import { copyButton, copyField, download, facts, say, time } from "../parts/values.js";
 import { signedByOwner } from "../parts/wallet_choices.js";
-import { requests as words } from "../texts.js";
+import { requests as words } from "../texts_requests.js";
 import * as backends from "../wire/backends.js";
 import { base64url, fromBase64url, text as textOfBytes, utf8 } from "../wire/bytes.js";
 import { strictJson } from "../wire/canonical_json.js";

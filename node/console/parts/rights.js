@@ -1,7 +1,8 @@
 // @ts-check
 // A description of what a right allows. Names that others chose are quoted.
 import { h } from "../elements.js";
-import { requests, rights as words } from "../texts.js";
+import { rights as words } from "../texts.js";
+import { requests } from "../texts_requests.js";
 import { networkId, ownerOfSpace, principalOf, NETWORK } from "../wire/did.js";
 import { isServed } from "../wire/manifest.js";
 import { ENCRYPTION, isFolder, isOwn, secretOf } from "../wire/grants.js";
