@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from urllib.parse import urlsplit
 
 import pytest
@@ -180,6 +181,42 @@ def test_what_a_wallet_may_do_wrong(
         assert login.ended()[0] == 130
 
 
+_CLICK_TWICE = """async () => {
+  const [button] = [...document.querySelectorAll("button")].filter((one) => one.textContent.includes("Test Wallet"));
+  const [send, ask, asked] = [window.fetch, window.__walletRequest, []];
+  window.__walletRequest = (method, params) => { asked.push(method); return ask(method, params); };
+  await new Promise((resolve) => {
+    window.fetch = async (path, sent) => {
+      const answer = await send(path, sent);
+      if (sent.body.includes("answer")) setTimeout(resolve); // the page has taken the answer by then
+      return answer;
+    };
+    button.click();
+  });
+  button.click();
+  return asked;
+}"""
+
+
+def test_a_second_click_repeats_nothing(browser: Browser, wallet: BrowserWallet) -> None:
+    """A click on a wallet whose answer was sent asks the wallet nothing, even before the next view
+    comes."""
+    accounts: list[object] = []
+    served = WalletPage("sealspace login", "http://127.0.0.1:1")
+    with console_page(browser, f"http://{served.authority}", wallet=wallet) as page, served:
+        asking = Thread(
+            target=served.ask, args=({"kind": "connect", "before": None}, accounts.append)
+        )
+        asking.start()
+        page.run(page.tab.goto(served.url))
+        page.see("Test Wallet")
+        assert page.run(page.tab.evaluate(_CLICK_TWICE)) == ["eth_requestAccounts", "eth_chainId"]
+        asking.join()
+        page.see("The command is running")
+        assert page.faults() == []
+    assert len(accounts) == 1
+
+
 def test_the_page_says_what_each_text_means(
     browser: Browser, node: EmbeddedNode, tmp_path: Path
 ) -> None:
@@ -212,10 +249,8 @@ def test_the_page_says_what_each_text_means(
         "Sign a text": siwe_text(plain) + "\nmore",
     }
     read = "async (texts) => texts.map((await import('./files/sign_in/meaning.js')).meaningOf)"
-    with (
-        WalletPage("sealspace login", node.url) as served,
-        console_page(browser, f"http://{served.authority}", wallet=None) as page,
-    ):
+    served = WalletPage("sealspace login", node.url)
+    with console_page(browser, f"http://{served.authority}", wallet=None) as page, served:
         page.run(page.tab.goto(served.url))
         found = page.run(page.tab.evaluate(read, list(texts.values())))
     assert [one["title"] for one in found] == list(texts)

@@ -22,6 +22,7 @@ export function walletChoices(enter, signal, noneText = words.noneText) {
   /** @param {import("../wire/wallets.js").WalletInfo} info */
   function walletButton(info) {
     const note = h("small", { "aria-live": "polite" }, info.rdns);
+    // After a success the button stays busy until what follows replaces it: a second click would repeat what is done.
     const use = async () => {
       if (button.getAttribute("aria-busy") === "true") return;
       button.setAttribute("aria-busy", "true");
@@ -32,10 +33,9 @@ export function walletChoices(enter, signal, noneText = words.noneText) {
         note.textContent = words.waitingOn(owner.chainId);
         await enter(owner);
       } catch (error) {
-        if (!signal?.aborted) fill(failed, failure(error, use));
-      } finally {
         button.removeAttribute("aria-busy");
         note.textContent = info.rdns;
+        if (!signal?.aborted) fill(failed, failure(error, use));
       }
     };
     const button = h("button", { type: "button", on: { click: use } }, icon("wallet"), h("span", {}, info.name, note));
