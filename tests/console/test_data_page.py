@@ -119,7 +119,7 @@ def test_another_space_needs_the_wallet(
             await client.spaces().create("photos")
 
     browser.run(made())
-    data.open("data?space=photos")
+    data.go("data?space=photos")
     data.see("This session has no right to photos")
     data.shot("data-no-right")
     before = len(wallet.asked)
@@ -127,7 +127,7 @@ def test_another_space_needs_the_wallet(
     data.click("Test Wallet example.wallet", within="dialog")
     data.see("Nothing is stored here")
     assert len(wallet.asked) == before + 1
-    data.open("data?space=nowhere")
+    data.go("data?space=nowhere")
     data.see("You have no space nowhere")
 
 

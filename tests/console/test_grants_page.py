@@ -217,7 +217,7 @@ def test_a_grant_and_the_code_behind_it(console: ConsolePage, owned: Owned) -> N
 
     owned.granted(2)
     assert owned.read(2) == "open sesame"
-    console.open("grants")
+    console.go("grants")
     console.run(console.tab.get_by_role("button", name="Details of the backend").first.click())
     console.see("UpToDate")
     console.see(NOTES.mrtd.hex())
@@ -250,7 +250,7 @@ def test_what_others_do_meanwhile(console: ConsolePage, owned: Owned) -> None:
     and place stay."""
     owned.granted(4)
     console.sign_in()
-    console.open("grants")
+    console.go("grants")
     details = console.tab.get_by_role("button", name="Details of the grant")
     console.run(details.focus())
     console.run(console.tab.keyboard.press("Enter"))
@@ -287,7 +287,7 @@ def test_many_grants_and_texts_of_others(console: ConsolePage, owned: Owned) -> 
     """Few of 300 rows exist, and one is found; what a node claims about rights stays text."""
     owned.grant_many(300)
     console.sign_in()
-    console.open("grants")
+    console.go("grants")
     console.see("300 of 300 grants")
     assert console.run(console.tab.locator(".rows [role=row]").count()) < 60
     console.type("Find a receiver or a secret", "notes/217 and")
@@ -338,7 +338,7 @@ def test_what_was_approved_at_once_ends_at_once(console: ConsolePage, owned: Own
     console.see("API_KEY is saved")
     did = key_session((21).to_bytes(32)).did
     asked = {"app_id": "com.example.mailer", "name": "Mailer", "did": did, "defaults": False}
-    console.open(_link({**asked, "secrets": {"API_KEY": True}}))
+    console.go(_link({**asked, "secrets": {"API_KEY": True}}))
     policy = policy_json(Policy(measurements=(NOTES,)))
     console.type("The code, as sealspace backend show --json printed it", json.dumps(policy))
     console.click("Approve")
@@ -352,14 +352,14 @@ def test_what_was_approved_at_once_ends_at_once(console: ConsolePage, owned: Own
     portables = decode_bundle(console.run(saved()))
     envelope = owned.keep(21, portables)
     assert owned.open_kept(21, portables, envelope) == "opened"
-    console.open(f"grants?find={did}")
+    console.go(f"grants?find={did}")
     console.run(console.tab.get_by_role("button", name="Details of the grant").first.click())
     console.click("Revoke", within="dialog")
     console.click("Revoke", within="dialog >> nth=-1")
     console.run(expect(console.tab.locator("dialog .chip").first).to_have_text("revoked"))
     refusal = owned.open_kept(21, portables, envelope)
     assert "revoked" in refusal, refusal
-    console.open("secrets")
+    console.go("secrets")
     console.click("Open API_KEY")
     console.see("Only you")
 
@@ -373,7 +373,7 @@ def test_what_another_client_granted_apart_ends_together(
     portables = owned.granted_apart(22, by_wallet=by_wallet)
     envelope = owned.keep(22, portables)
     console.sign_in()
-    console.open(f"grants?find={owned.did}")
+    console.go(f"grants?find={owned.did}")
     console.see("2 of 2 grants")
     posted: list[str] = []
     console.listen(
@@ -401,7 +401,6 @@ def test_a_right_to_decrypt_is_counted_alone(console: ConsolePage, owned: Owned)
     owned.revoke()
     assert owned.open_kept(23, portables, envelope) == "opened"
     console.sign_in()
-    console.open("secrets")
     console.click("Open API_KEY")
     console.see("may open a copy that it kept")
     console.see("the node does not list")

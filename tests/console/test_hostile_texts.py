@@ -69,9 +69,8 @@ def hostile(console: ConsolePage) -> Iterator[ConsolePage]:
 def visit(console: ConsolePage, places: tuple[str, ...] = PLACES) -> None:
     """Load the first place and go to the others; each draws itself, and nothing on it is wider than
     the page."""
-    console.open(places[0])
     for place in places:
-        console.run(console.tab.evaluate("(place) => { location.hash = `#/${place}`; }", place))
+        console.open(place) if place is places[0] else console.go(place)
         console.run(expect(console.tab.locator("h1, h2").first).to_be_visible())
         console.run(expect(console.tab.locator(".skeleton")).to_have_count(0))
         console.shot(f"hostile-{place.partition('?')[0].replace('/', '')[:20]}")
@@ -114,7 +113,7 @@ def test_keys_values_and_types(
 
     hostile.sign_in()
     browser.run(store())
-    hostile.open("data")
+    hostile.go("data")
     hostile.see("<img src=x onerror=")
     hostile.see("%E2%80%AEgnp.exe%E2%81%A6%E2%80%8B%E2%80%8D%EF%BB%BF")
     hostile.shot("hostile-data")
@@ -149,14 +148,14 @@ def test_programs_and_names_of_files(
 
     browser.run(store())
     hostile.sign_in()
-    hostile.open("programs")
+    hostile.go("programs")
     hostile.click("Allow it")
     hostile.click("Test Wallet example.wallet", within="dialog")
     hostile.run(hostile.tab.get_by_role("button", name=re.compile("abab")).click())
     hostile.run(expect(hostile.tab.locator("dialog").get_by_text(CORPUS[0]).first).to_be_visible())
     hostile.shot("hostile-program")
     hostile.click("Close", within="dialog header")
-    hostile.open("data")
+    hostile.go("data")
     names = [f"{at}{text.replace('/', '|')[:200]}" for at, text in enumerate(CORPUS[:9])]
     files: list[FilePayload] = [
         {"name": name, "mimeType": ALL[:100], "buffer": b"x"} for name in names
@@ -332,14 +331,14 @@ def test_what_a_node_signs(hostile: ConsolePage, node: EmbeddedNode) -> None:
 
     hostile.run(hostile.tab.route(re.compile("/networks/[^/]+/receipts"), answer))
     hostile.sign_in()
-    hostile.open("activity")
+    hostile.go("activity")
     hostile.see(f"{len(CORPUS) + 1} of {len(CORPUS) + 1} receipts")
     hostile.shot("hostile-activity")
     hostile.run(hostile.tab.get_by_role("button", name="1970-01-01").first.click())
     hostile.click("Verify", within="dialog")
     hostile.see("The receipt holds")
     hostile.shot("hostile-receipt")
-    hostile.open("grants")
+    hostile.go("grants")
     hostile.run(hostile.tab.get_by_role("button", name="Details of the backend").click())
     hostile.see("Platform status")
     hostile.run(
@@ -354,7 +353,7 @@ def test_what_a_node_signs(hostile: ConsolePage, node: EmbeddedNode) -> None:
         "secrets": {"API_KEY": True},
     }
     asked = base64.urlsafe_b64encode(json.dumps(manifest).encode()).decode().rstrip("=")
-    hostile.open(f"requests?manifest={asked}")
+    hostile.go(f"requests?manifest={asked}")
     hostile.see("The code that the node saw last")
     hostile.run(expect(hostile.tab.get_by_text(CORPUS[0]).last).to_be_visible())
     hostile.shot("hostile-request")
@@ -401,7 +400,7 @@ def test_addresses(hostile: ConsolePage) -> None:
             (said, f"secrets?scope={said}", f"data?space={said}&path={said}", f"data?path={said}"),
         )
     for text in ("//elsewhere.example/", "javascript:canary()"):
-        hostile.open(f"connect?to={text}")
+        hostile.go(f"connect?to={text}")
         hostile.run(hostile.tab.get_by_role("button", name="Test Wallet").click())
         hostile.see("No such page")
         assert hostile.tab.url == f"{hostile.origin}/console/#/{text}"

@@ -95,7 +95,7 @@ def test_messages_in_other_dialogs(
 
     console.sign_in()
     resize(console, width, height)
-    console.open("data")
+    console.go("data")
     console.see("Nothing is stored here")
     for name in ("one", "two"):
         (tmp_path / name).write_text("x")
@@ -117,7 +117,7 @@ def test_the_message_of_a_receipt(console: ConsolePage, width: int, height: int)
     console.click("Reveal")
     said(console, "The value is shown")
     console.click("Close")
-    console.open("activity")
+    console.go("activity")
     console.run(console.tab.get_by_label("Who").select_option("all"))
     console.run(console.tab.get_by_role("button", name="Open the receipt of").click())
     console.click("Verify")

@@ -68,10 +68,10 @@ def test_the_other_pages(console: ConsolePage) -> None:
     console.open()
     console.see("Test Wallet")
     console.shot("connect")
-    console.open("secrets")
+    console.go("secrets")
     console.see("Sign in to see this page")
     console.shot("signed-out")
-    console.open("node")
+    console.go("node")
     console.see("The node's own evidence")
     console.see("runs in no trust domain")
     console.shot("node")
@@ -189,6 +189,20 @@ def test_a_phrase_signs_in(console: ConsolePage) -> None:
     console.click("Open API_KEY")
     console.click("Reveal")
     console.see("open sesame")
+
+
+def test_a_choice_opens_one_dialog(console: ConsolePage) -> None:
+    """A second click on a choice opens no second dialog, and one that could not be loaded is a
+    failure that can be tried again."""
+    console.open("connect")
+    away(console, "**/connect_phrase.js")
+    console.run(console.tab.get_by_role("button", name="Make a new recovery phrase").click())
+    console.see("Failed to fetch")
+    console.run(console.tab.unroute("**/connect_phrase.js"))
+    again = console.tab.get_by_role("button", name="Try again")
+    console.run(again.evaluate("(button) => { button.click(); button.click(); }"))
+    console.see("Write this down")
+    console.run(expect(console.tab.locator("dialog")).to_have_count(1))
 
 
 def test_a_phrase_that_was_not_written_down(console: ConsolePage) -> None:
@@ -415,6 +429,6 @@ def test_what_axe_finds(console: ConsolePage) -> None:
         ("connect", "Test Wallet"),
         ("grants", "Nothing is granted"),
     ):
-        console.open(place)
+        console.go(place)
         console.see(text)
         assert console.judged() == []

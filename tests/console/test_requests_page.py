@@ -163,7 +163,7 @@ def test_a_backend_reads_what_was_approved(
     read, refusal = browser.run(used())
     assert read == "open sesame"
     assert refusal in ("not-granted", "unauthorized")
-    wary.open(
+    wary.go(
         link({**MANIFEST, "did": backend.did, "secrets": {"API_KEY": True, "DB_PASSWORD": True}})
     )
     wary.see("has it already, ends")
@@ -173,7 +173,7 @@ def test_a_backend_reads_what_was_approved(
     wary.run(wary.tab.get_by_text("State no code").click())
     wary.see("No secret will open")
     for place in ("grants", "activity"):
-        wary.open(place)
+        wary.go(place)
         name = wary.tab.locator(".rows q").first
         wary.run(expect(name).to_have_text("Notes"))
         wary.shot(f"{place}-named")
@@ -316,11 +316,11 @@ def test_when_a_grant_ends(console: ConsolePage) -> None:
     asked = {**MANIFEST, "expiry": "3650d", "secrets": {"API_KEY": True}}
     end = console.tab.get_by_label("When it ends")
     for expiry, default in (("3650d", "2592000"), ("30d", "most"), ("1d", "most")):
-        console.open(link({**asked, "expiry": expiry}))
+        console.go(link({**asked, "expiry": expiry}))
         console.run(expect(end).to_have_value(default))
     longest = end.locator("option[value=most]")
     console.run(expect(longest).to_have_text("After 1 day"))
-    console.open(link({**asked, "secrets": {"API_KEY": True, "SHORT_KEY": {"expiry": "1d"}}}))
+    console.go(link({**asked, "secrets": {"API_KEY": True, "SHORT_KEY": {"expiry": "1d"}}}))
     console.run(expect(end).to_have_value("most"))
     console.run(expect(longest).to_have_text("After 1 day"))
     console.run(console.tab.get_by_role("checkbox", name="SHORT_KEY").uncheck())
@@ -358,7 +358,7 @@ def test_bad_requests(console: ConsolePage) -> None:
     console.type("What the app asks for", json.dumps(MANIFEST))
     console.click("Read it")
     console.see("There is nothing here that you can grant")
-    console.open("requests?manifest=%%%")
+    console.go("requests?manifest=%%%")
     console.see("The link is damaged")
 
 
@@ -394,7 +394,7 @@ def test_hostile_requests_stay_text(console: ConsolePage) -> None:
         ],
     }
     console.sign_in()
-    console.open(link(asked))
+    console.go(link(asked))
     console.see("Who asks")
     console.run(expect(console.tab.locator("li input[type=checkbox]")).to_have_count(256))
     console.shot("requests-hostile")
@@ -411,7 +411,7 @@ def test_hostile_requests_stay_text(console: ConsolePage) -> None:
 def test_what_axe_finds(console: ConsolePage) -> None:
     """axe-core finds nothing wrong with a request."""
     console.sign_in()
-    console.open(
+    console.go(
         link(
             {
                 **MANIFEST,

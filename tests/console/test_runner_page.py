@@ -125,7 +125,7 @@ def test_a_secret_that_the_runner_makes(
     console: ConsolePage, browser: Browser, stage: RunnerStage
 ) -> None:
     """A generated secret opens for a granted program, not for its owner, and is not overwritten."""
-    console.open("secrets")
+    console.go("secrets")
     for _ in range(2):
         console.click("Add a secret", within="header >> nth=-1")
         console.type("Name", "SIGNING_KEY")
@@ -184,7 +184,7 @@ def test_another_runner_than_last_time(console: ConsolePage, stage: RunnerStage)
     console.see("This is another runner than last time")
     console.see("did:key:z6MkFormer")
     console.shot("runner-changed")
-    console.open("secrets")
+    console.go("secrets")
     console.click("Add a secret", within="header >> nth=-1")
     console.click("In the runner (PROTECTED_)", within="dialog")
     in_runner_only(console)
@@ -192,7 +192,7 @@ def test_another_runner_than_last_time(console: ConsolePage, stage: RunnerStage)
     console.click("Generate", within="dialog form")
     console.see("Another runner answered than last time.")
     assert signed == []
-    console.open("programs")
+    console.go("programs")
     console.click("Continue with the new runner")
     console.type("Type trust to confirm", "trust")
     console.click("Continue with the new runner", within="dialog")

@@ -69,11 +69,7 @@ def test_a_file_of_secrets(
     console.shot("secrets-many-faults")
     console.click("Seal and save")
     console.see("Correct these lines before saving")
-    file = tmp_path / "production.env"
-    file.write_text(FILE)
-    console.run(
-        console.tab.get_by_label("Choose a file").locator("visible=false").set_input_files(file)
-    )
+    choose_file(console, tmp_path / "production.env", FILE)
     console.see("production.env is read")
     console.see("3 new")
     console.type("Scope", "mail")
@@ -107,7 +103,14 @@ def test_a_file_of_secrets(
     assert stored(browser, node, wallet, "API_KEY") == ["second"]
 
 
-def test_a_file_of_which_a_part_arrives(console: ConsolePage) -> None:
+def choose_file(console: ConsolePage, file: Path, text: str) -> None:
+    """Write a file, and choose it in the dialog of many secrets."""
+    file.write_text(text)
+    chosen = console.tab.get_by_label("Choose a file").locator("visible=false")
+    console.run(chosen.set_input_files(file))
+
+
+def test_a_file_of_which_a_part_arrives(console: ConsolePage, tmp_path: Path) -> None:
     """After a partial failure, saving again sends only the remaining secrets (CN4)."""
     console.sign_in()
     console.click("Add many", within="header >> nth=-1")
@@ -121,7 +124,7 @@ def test_a_file_of_which_a_part_arrives(console: ConsolePage) -> None:
         await (route.abort() if count and len(sent) == 2 else route.continue_())
 
     console.run(console.tab.route("**/invoke", second_lost))
-    console.type("Names and values", "".join(f"KEY_{at}=x\n" for at in range(260)))
+    choose_file(console, tmp_path / "many.env", "".join(f"KEY_{at}=x\n" for at in range(260)))
     console.see("260 new")
     console.click("Seal and save")
     console.see("Only some values were saved")
