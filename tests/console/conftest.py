@@ -84,10 +84,27 @@ def signer(wallet: BrowserWallet) -> WalletSigner:
     return wallet.signer
 
 
+@pytest.fixture(scope="session")
+def tab(browser: Browser, node: EmbeddedNode) -> Iterator[ConsolePage]:
+    """One tab for many tests: the browser loads the files of the console once."""
+    with console_page(browser, node.url, wallet=BrowserWallet(new_wallet())) as opened:
+        yield opened
+
+
 @pytest.fixture
-def console(browser: Browser, node: EmbeddedNode, wallet: BrowserWallet) -> Iterator[ConsolePage]:
-    """A tab at the node's console, with a wallet; at the end nothing was refused by the policy or
-    went elsewhere."""
+def console(tab: ConsolePage, wallet: BrowserWallet) -> Iterator[ConsolePage]:
+    """A tab at the node's console, with a wallet, as at a first visit; at the end nothing was
+    refused by the policy or went elsewhere."""
+    tab.begin_anew(wallet)
+    yield tab
+    assert tab.faults() == []
+
+
+@pytest.fixture
+def own_console(
+    browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
+) -> Iterator[ConsolePage]:
+    """The same in a profile of its own, for what cannot be undone in a tab."""
     with console_page(browser, node.url, wallet=wallet) as opened:
         yield opened
         assert opened.faults() == []

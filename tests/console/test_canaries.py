@@ -85,6 +85,12 @@ def node(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield running
 
 
+@pytest.fixture
+def console(own_console: ConsolePage) -> ConsolePage:
+    """A tab at that node's console."""
+    return own_console
+
+
 def test_nothing_is_left(
     console: ConsolePage,
     wallet: BrowserWallet,

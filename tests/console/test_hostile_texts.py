@@ -55,10 +55,11 @@ PLACES = (
 
 
 @pytest.fixture
-def hostile(console: ConsolePage) -> Iterator[ConsolePage]:
+def hostile(console: ConsolePage, browser: Browser) -> Iterator[ConsolePage]:
     """The console with a canary function that injected script would call; it must not be called."""
-    console.run(console.tab.add_init_script("window.canary = () => { window.__sang = true; };"))
-    yield console
+    canary = "window.canary = () => { window.__sang = true; };"
+    with browser.entered(console.run(console.tab.add_init_script(canary))):
+        yield console
     assert console.run(console.tab.evaluate("window.__sang")) is None
     assert (
         console.run(console.tab.locator("script:not([type=module]), iframe, object, embed").count())

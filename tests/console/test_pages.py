@@ -80,7 +80,7 @@ def test_the_other_pages(console: ConsolePage) -> None:
 def test_the_browser_knows_every_feature_of_the_header(console: ConsolePage) -> None:
     """The browser prints no warning about an unknown name in Permissions-Policy."""
     said: list[str] = []
-    console.tab.on("console", lambda message: said.append(message.text))
+    console.listen("console", lambda message: said.append(message.text))
     console.open()
     console.see("Test Wallet")
     console.run(console.tab.reload())
@@ -147,8 +147,9 @@ def test_nothing_typed_is_lost(console: ConsolePage) -> None:
     console.see("API_KEY is saved")
 
 
-def test_a_revealed_value_goes(console: ConsolePage) -> None:
+def test_a_revealed_value_goes(own_console: ConsolePage) -> None:
     """A revealed value is shown for 30 seconds, then removed from the page."""
+    console = own_console  # its clock is replaced
     console.sign_in()
     console.add_secret("API_KEY", "open sesame")
     console.run(console.tab.clock.install())

@@ -83,10 +83,20 @@ class ConsolePage:
         foreign: addresses of requests to other origins.
         errors: errors of the page's scripts, and what the browser's console reports as one.
         others: beginnings of addresses elsewhere that it may call.
+        wallet: signs for the page, if it was opened with one.
     """
 
-    def __init__(self, browser: Browser, context: BrowserContext, tab: Tab, origin: str) -> None:
+    def __init__(
+        self,
+        browser: Browser,
+        context: BrowserContext,
+        tab: Tab,
+        origin: str,
+        wallet: BrowserWallet | None,
+    ) -> None:
         self._browser, self.context, self.tab, self.origin = browser, context, tab, origin
+        self.wallet = wallet
+        self._listeners: list[tuple[str, Callable[[Any], None]]] = []
         self.foreign: list[str] = []
         self.errors: list[str] = []
         self.others: tuple[str, ...] = ()
@@ -104,6 +114,11 @@ class ConsolePage:
         if said.type == "error" and not said.text.startswith("Failed to load resource"):
             self.errors.append(said.text)
 
+    def answer(self, method: str, params: list[Any]) -> dict[str, Any]:
+        """Return the wallet's answer to one request of the page."""
+        assert self.wallet is not None
+        return self.wallet.answer(method, params)
+
     def run(self, awaited: Coroutine[Any, Any, T]) -> T:
         """Await something on the loop of the browser."""
         return self._browser.run(awaited)
@@ -116,6 +131,31 @@ class ConsolePage:
             self.tab.on(event, listener)  # type: ignore[call-overload]  # one of its literals
 
         self.run(add())
+        self._listeners.append((event, listener))
+
+    def begin_anew(self, wallet: BrowserWallet) -> None:
+        """Forget everything but the files of the console, and take another wallet: the next page
+        that is opened is that of a first visit."""
+
+        async def begin() -> None:
+            for event, listener in self._listeners:
+                self.tab.remove_listener(event, listener)
+            await self.tab.unroute_all()
+            # Scripts of the page before end here, so they store nothing afterwards. This page has
+            # none, and the console's origin, so that the browser starts no process for it.
+            await self.tab.goto(f"{self.origin}/console/nothing")
+            await self.tab.evaluate("() => { sessionStorage.clear(); window.name = ''; }")
+            session = await self.context.new_cdp_session(self.tab)
+            wanted = {"origin": self.origin, "storageTypes": "all"}
+            await session.send("Storage.clearDataForOrigin", wanted)
+            await session.detach()
+            await self.tab.set_viewport_size({"width": WIDTHS[-1], "height": _HEIGHT})
+            await self.tab.emulate_media(media="null", color_scheme="light")
+
+        self.run(begin())
+        for noted in (self._listeners, self.foreign, self.errors):
+            noted.clear()
+        self.wallet, self.others = wallet, ()
 
     def open(self, place: str = "") -> None:
         """Load one of the console's pages, for example `node`."""
@@ -278,10 +318,11 @@ def console_page(
         tab = await context.new_page()
         await context.add_init_script(_COUNT_VIOLATIONS)
         await context.add_init_script(_COUNT_OVERLAPS)
+        made = ConsolePage(browser, context, tab, origin, wallet)
         if wallet is not None:
-            await context.expose_function("__walletRequest", wallet.answer)
+            await context.expose_function("__walletRequest", made.answer)
             await context.add_init_script(WALLET)
-        return ConsolePage(browser, context, tab, origin)
+        return made
 
     console = browser.run(opened())
     try:
