@@ -24,6 +24,8 @@ from sealspace.documents.signed_statements import StatementSigner
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 
+pytestmark = pytest.mark.xdist_group("runner")  # one node and one runner for all of them
+
 WALLET = "Test Wallet example.wallet"
 CORPUS = (
     "<img src=x onerror=canary()>",
