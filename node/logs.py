@@ -62,21 +62,19 @@ def log_warning(event: str, **fields: Field) -> None:
     _log(logging.WARNING, event, fields)
 
 
-def tell_operator(sentence: str) -> None:
+def tell_operator(sentence: str, *, level: str = "info") -> None:
     """Print a message on standard error.
 
     The message is dropped if standard error is closed.
     """
     with suppress(OSError):
-        print(printable.format_message(sentence), file=sys.stderr, flush=True)
+        print(printable.format_message(sentence, level=level), file=sys.stderr, flush=True)
 
 
-def _json_message(line: str) -> str:
+def _json_message(*lines: str, level: str = "info") -> str:
     """Return a message to the operator as a JSON log line."""
-    fields = {_FIELDS: {"text": line}}
-    return _lines.format(
-        _events.makeRecord("", logging.INFO, "", 0, "message", (), None, extra=fields)
-    )
+    number, extra = _LEVELS[level.upper()], {_FIELDS: {"text": "; ".join(lines)}}
+    return _lines.format(_events.makeRecord("", number, "", 0, "message", (), None, extra=extra))
 
 
 def log_failure(request_id: str, method: str, error: BaseException) -> None:

@@ -340,6 +340,16 @@ class NodeFailure(NodeRefused):
     reason_in_words = "the node failed"
 
 
+class StoreFull(NodeFailure):
+    """The node has no disk space left for the request (status 507).
+
+    Nothing was written.
+    """
+
+    default_hint = "ask the node's operator to free disk space"
+    reason_in_words = "the node's store is full"
+
+
 class EncryptionError(SealspaceError):
     """The base class of encryption and decryption errors."""
 

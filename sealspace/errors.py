@@ -42,6 +42,7 @@
     │   ├── ValueTooLarge              413
     │   ├── RateLimited                429
     │   └── NodeFailure                5xx
+    │       └── StoreFull              507: no disk space left at the node
     ├── BatchIncomplete                some writes succeeded, then one failed (done, left)
     ├── BackendError                   a backend cannot be trusted with a grant (problem)
     │   ├── BackendUnreachable

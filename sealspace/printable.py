@@ -29,5 +29,10 @@ def printable_line(line: str) -> str:
     return "".join(sign if sign.isprintable() and sign not in _BLANK else "\ufffd" for sign in line)
 
 
-format_message = printable_line
-"""The format of lines on standard error; control characters must be replaced."""
+def format_message(*lines: str, level: str = "info") -> str:
+    """Format a message for standard error.
+
+    Control characters are replaced. A node that logs JSON replaces this function, which ignores the
+    level.
+    """
+    return "\n".join(map(printable_line, lines))

@@ -27,6 +27,7 @@ from sealspace.cli.command_errors import (
     StoreMisused,
 )
 from sealspace.cli.lazy import EXTRAS
+from sealspace.cli.login import read_state
 from sealspace.cli.owner_profile import OwnerHome, Profile, owner_home
 from sealspace.cli.shared import HOME_VARIABLE, NODE_VARIABLE, shared
 from sealspace.cli.terminal import print_json, print_lines, time_text, what_happened
@@ -46,7 +47,6 @@ _TOO_NEW = (3, 16)
 _ONE_TRY = TransportSettings(timeout_s=10.0, tries=1)
 _MAX_CLOCK_SKEW_S = 60.0  # the node checks the times of tokens by its own clock
 _SOON_S = 86_400.0
-_LEAST_FREE_BYTES = 1 << 30
 
 
 class Diagnosis(Struct, frozen=True, rename={"name": "check", "next_step": "next"}):
@@ -178,7 +178,7 @@ def _disk(config: Config) -> str:
     if stat.S_IMODE(folder.stat().st_mode) & 0o022:
         raise StoreMisused(f"other users may write to {folder}", hint=f"chmod go-w {folder}")
     _require_free_disk(folder)
-    return f"{folder} is writable, {shutil.disk_usage(folder).free >> 30} GiB free"
+    return f"{folder} is writable, {shutil.disk_usage(folder).free / 2**30:.1f} GiB free"
 
 
 def _require_free_disk(folder: Path) -> None:
@@ -190,7 +190,7 @@ def _require_free_disk(folder: Path) -> None:
         reason = (error.strerror or "refused").lower()
         hint = f"ls -ld {folder}; df -h {folder}"
         raise StoreMisused(f"cannot create a file in {folder}: {reason}", hint=hint) from None
-    if text := low_space(folder, _LEAST_FREE_BYTES):
+    if text := low_space(folder):
         raise StoreMisused(text, hint=FREE_SPACE)
 
 
@@ -262,4 +262,8 @@ async def _node(url: str, home: OwnerHome) -> str:
         )
         hint = "timedatectl set-ntp true, on the machine whose clock is wrong"
         raise NodeMismatch(text, hint=hint)
+    async with Transport(url, settings=_ONE_TRY) as transport:
+        state = await read_state(transport)
+    if state != "ready":
+        raise DoctorWarning(f"{url} is {state}", hint="ask the node's operator")
     return f"{printable(node_id)} answers at {url}"

@@ -26,6 +26,7 @@ from sealspace.cli.command_errors import ConfigurationError
 from sealspace.cli.terminal import tell
 from sealspace.private_files import read_setting
 
+from ..logs import configure_logs
 from .checks import refuse_contradictions
 from .redaction import refuse_password, refuse_secrets
 from .tree import Config, setting_types
@@ -62,7 +63,7 @@ def load_config(
     path = file or _file_of(variables, flags or {})
     settings = _from_environment(variables)
     if path is not None:
-        settings = _from_file(path) | settings
+        settings = _from_file(path, flags or {}) | settings
     given = _checked(
         {name: value for name, value in (flags or {}).items() if value is not None}, source="flags"
     )
@@ -98,7 +99,7 @@ def _file_of(variables: Mapping[str, str], flags: Mapping[str, Value]) -> Path |
     return beside if folder and beside.is_file() else None
 
 
-def _from_file(path: Path) -> _Flat:
+def _from_file(path: Path, flags: Mapping[str, Value]) -> _Flat:
     data = read_setting(path, "settings file", ConfigurationError, most_bytes=_MAX_FILE_BYTES)
     if len(data) > _MAX_FILE_BYTES:
         raise ConfigurationError(
@@ -110,6 +111,10 @@ def _from_file(path: Path) -> _Flat:
         raise ConfigurationError(
             f"the settings file {path} is not TOML: {error}", hint=f"edit {path}"
         ) from None
+    # None: a command with the flag `--log-format`, which was not given. The errors that follow then
+    # have the file's format.
+    if leaves.get("log.format") == "json" and flags.get("log.format", "") is None:
+        configure_logs("info", is_json=True)
     settings = _checked(leaves, source=str(path))
     refuse_secrets(settings, source=str(path))
     return settings

@@ -91,8 +91,8 @@ class SupervisorMetrics(ProcessMetrics):
         """Return the current metrics of all processes in Prometheus text format."""
         self.sample()
         with suppress(OSError):  # the data folder does not exist before the first start
-            disk = os.statvfs(self._data)
-            self.cells["sealspace_disk_free_bytes",].set(disk.f_bavail * disk.f_frsize)
+            free_bytes = shutil.disk_usage(self._data).free
+            self.cells["sealspace_disk_free_bytes",].set(free_bytes)
         registry = CollectorRegistry()
         MultiProcessCollector(registry, self.folder)  # type: ignore[no-untyped-call]  # the library has no types here
         for _ in range(20):

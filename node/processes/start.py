@@ -24,7 +24,6 @@ from spaces.identity import ensure_identity
 from spaces.keyspace import RELEASE_RECORD_KEY
 from spaces.space_errors import RecordDamaged, StartRefused, StoreBusy, WrongSecret
 from spaces.store.contract import ABSENT, Put, Store, commit_puts
-from spaces.store.durable import FREE_SPACE, low_space
 from spaces.values.value_heads import Values
 
 from ..collateral.collateral_source import configured_source, refresh_rules
@@ -161,17 +160,16 @@ async def load_collateral(services: Services) -> None:
 async def report_state(services: Services) -> None:
     """Tell the operator what does not work after this start.
 
-    The disk may be nearly full. A restored node refuses tokens that expire before a time, because
+    A restored node refuses tokens that expire before a time, because
     they may have been used before the restore (BK5).
     """
-    if text := low_space(services.config.data):
-        tell_operator(f"{text}; next: {FREE_SPACE}")
     until = await closed_until(services.store, services.clock.now())
     if until is not None:
         tell_operator(
             f"the store was restored: tokens that expire before {timestamp(until)} are refused,"
             " because they may have been used before the restore; after that time all clients work"
-            " as usual"
+            " as usual",
+            level="warning",
         )
 
 

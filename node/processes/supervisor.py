@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from sys import maxsize
 
 import msgspec
 
@@ -31,6 +32,7 @@ from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from sealspace.cli.command_errors import ForeignDistribution, ProcessFailed, StoreMisused
 from sealspace.cli.listening_socket import bind_socket, console_url, url_of
 from sealspace.own_packages import PACKAGES, claimed_by, hidden_by
+from spaces.store.durable import FREE_SPACE, free_space, low_space
 
 from ..config.checks import is_local, serves_console
 from ..config.loading import child_environment
@@ -165,6 +167,7 @@ _START_TRIES = 3  # before the first `listening on`; afterwards there is no limi
 _KILL_AFTER_DRAIN_S = 2.0
 _READ_BYTES = 65_536
 _POLL_S = 0.05
+_DISK_CHECK_S = 30.0
 
 
 def serve(config: Config) -> int:
@@ -230,11 +233,11 @@ class Supervisor:
 
     def supervise(self) -> None:
         """Handle events of the child processes until a signal arrives."""
+        needed_bytes = maxsize
         while True:
-            due = [child.due_at for child in self._children if not child.running]
-            for key, _ in self._selector.select(
-                max(0.0, min(due) - time.monotonic()) if due else None
-            ):
+            needed_bytes = report_disk(self._config.data, needed_bytes)
+            due = [child.due_at - time.monotonic() for child in self._children if not child.running]
+            for key, _ in self._selector.select(max(0.0, min([_DISK_CHECK_S, *due]))):
                 if key.data is not None:
                     self._read_status(key.data)
                 elif received := _received_signals(self._woken):
@@ -252,21 +255,20 @@ class Supervisor:
         """
         began_s = time.monotonic()
         report_to_manager(MANAGER_STOPPING)
+        if self._announced:
+            log_event("node-stopping", reason=self._stopped_by, drain_s=self._config.http.drain_s)
         # Connections that are not accepted yet are refused now instead of after the drain.
         self._bound.close()
-        deadline = time.monotonic() + self._config.http.drain_s + _KILL_AFTER_DRAIN_S
-        _end(self._workers, deadline, hurry=self._woken)
-        _end(
-            (self._storekeeper,),
-            max(deadline, time.monotonic() + _KILL_AFTER_DRAIN_S),
-            hurry=self._woken,
-        )
+        deadline, forced = time.monotonic() + self._config.http.drain_s, False
+        for children in (self._workers, (self._storekeeper,)):
+            deadline = max(deadline, time.monotonic()) + _KILL_AFTER_DRAIN_S
+            forced |= _end(children, deadline, hurry=self._woken)
         if self._metrics is not None:
             self._metrics.stop()
         self._selector.close()
         if self._announced:  # otherwise the error that prevented the start is reported
             took_s = round(time.monotonic() - began_s, 3)
-            log_event("node-stopped", reason=self._stopped_by, took_s=took_s)
+            log_event("node-stopped", reason=self._stopped_by, took_s=took_s, forced=forced)
 
     def _load_secret(self) -> None:
         from ..platform.root_secret import (  # platforms and their formats: nothing else needs them
@@ -340,7 +342,8 @@ class Supervisor:
         if self._config.hosting.mode == "auto" and not is_local(http):
             tell_operator(
                 "everyone who can reach this node may sign up (hosting.mode = auto); to choose who"
-                " may, start it with --hosting permit, then: sealspace admin owners add DID"
+                " may, start it with --hosting permit, then: sealspace admin owners add DID",
+                level="warning",
             )
 
     def _ended(self, child: NodeProcess) -> None:
@@ -408,6 +411,18 @@ def _signals() -> Iterator[socket.socket]:
         wakeup.close()
 
 
+def report_disk(folder: Path, before_bytes: int) -> int:
+    """Log a warning if the free disk space fell below a lower threshold than before.
+
+    Returns the lowest threshold above the free space.
+    """
+    free_bytes, needed_bytes = free_space(folder)
+    if needed_bytes < before_bytes:
+        text = f"{low_space(folder)}; next: {FREE_SPACE}"
+        log_warning("disk-nearly-full", free_bytes=free_bytes, needed_bytes=needed_bytes, text=text)
+    return needed_bytes
+
+
 def _received_signals(woken: socket.socket) -> bytes:
     """Return the numbers of the signals that arrived, one byte each."""
     try:
@@ -416,13 +431,17 @@ def _received_signals(woken: socket.socket) -> bytes:
         return b""
 
 
-def _end(children: tuple[NodeProcess, ...], deadline: float, *, hurry: socket.socket) -> None:
+def _end(children: tuple[NodeProcess, ...], deadline: float, *, hurry: socket.socket) -> bool:
+    """End processes, and return whether one had to be killed."""
+    killed = False
     for child in children:
         child.signal(signal.SIGTERM)
     for child in children:
         while not child.join(min(deadline, time.monotonic() + _POLL_S)):
             if time.monotonic() >= deadline or _received_signals(hurry):
                 child.signal(signal.SIGKILL)
+                killed = True
+    return killed
 
 
 def _report_new_secret(path: Path) -> None:
@@ -432,5 +451,6 @@ def _report_new_secret(path: Path) -> None:
     """
     tell_operator(
         f"created the root secret in {path}: copy it to a safe place; without it nothing in this"
-        " store can be decrypted"
+        " store can be decrypted",
+        level="warning",
     )

@@ -17,7 +17,14 @@ from capabilities.strict_json import Json
 from encryption_network.policy import Policy
 
 from ..client import Client, SignIn
-from ..errors import InvalidInput, NotSignedIn, SealspaceError, SpacesNotHosted
+from ..errors import (
+    InvalidInput,
+    NodeFailure,
+    NotSignedIn,
+    SealspaceError,
+    SpacesNotHosted,
+    StoreFull,
+)
 from ..printable import printable
 from ..session import SECRETS_SPACE, Session, key_session
 from ..wallets import Wallet, seed_from_phrase
@@ -408,6 +415,7 @@ _LABELS = {
     "standing": "state",
 }
 """JSON member -> label for a person."""
+_WORKING = ("ok", "untried")
 
 
 @click.command()
@@ -458,12 +466,16 @@ def status() -> None:
 
     The exit status is 0 if other commands can use the node and the session. Otherwise, this
     command fails with the same exit status as the other commands. The state is `degraded` if the
-    node says that something does not work at the moment, such as secrets after a restore.
+    node says that something does not work at the moment, such as secrets after a restore, and
+    `not-ready` if the node cannot write.
     """
     home = owner_home()
     document = _who(home, home.profile(), home.session())
     try:
         document["standing"] = _check()
+    except NodeFailure as error:
+        document["standing"] = f"not-ready: {error.text}"
+        raise
     except SealspaceError as error:
         document["standing"] = error.code
         raise
@@ -506,9 +518,23 @@ async def _check(client: Client) -> str:
                 f"the node says that the session of your last login is {word}", hint=hint
             )
     async with Transport(client.url) as transport:
-        answer = await transport.exchange(Request("GET", "/readyz", repeatable=True))
-    degraded = json_object(answer).get("degraded") if answer.is_success else None
-    return f"degraded: {degraded}" if degraded else "ready"
+        return await read_state(transport)
+
+
+async def read_state(transport: Transport) -> str:
+    """Return `ready`, or what the node cannot do at the moment, by its route `/readyz`.
+
+    Raises NodeFailure if the node is not ready.
+    """
+    answer = await transport.exchange(Request("GET", "/readyz", serves_once=True))
+    # Other statuses are those of nodes without this route.
+    said = json_object(answer) if answer.status in (200, 503) else {}
+    parts = [(name, state) for name, state in said.items() if isinstance(state, str)]
+    text = "; ".join(f"{name}: {state}" for name, state in parts if state not in _WORKING)
+    if said.get("ready") is False:
+        refused = StoreFull if said.get("write") == "store-full" else NodeFailure
+        raise refused(503, text, asked="the node is not ready")
+    return text or "ready"
 
 
 @at_node

@@ -5,15 +5,13 @@ standard error. An error is two lines: what happened, and what to do next. The e
 determines the exit status.
 """
 
-import os
 from importlib.metadata import entry_points
 from typing import Any
 
 import click
 
-from .. import __version__
+from .. import __version__, printable
 from ..errors import InvalidInput, NodeRefused, SealspaceError
-from ..printable import printable
 from .command_errors import NodeError
 from .exit_status import EXIT_STATUS as EXIT_STATUS
 from .exit_status import EXIT_STATUSES, FAILED, INTERRUPTED, REFUSED, WRONG_ARGUMENT
@@ -120,11 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
         # Without a file name: for example a full disk under a redirect, or too many open files.
         if error.filename is None:
             return fail("system-refused", reason, "sealspace doctor")
-        named = printable(
-            os.fsdecode(error.filename)
-            if isinstance(error.filename, bytes)
-            else str(error.filename)
-        )
+        named = printable.printable(str(error.filename))
         return fail("system-refused", f"{named}: {reason}", f"ls -ld {named}")
     finally:
         drop_refused_messages()
@@ -136,9 +130,11 @@ def fail(code: str, text: str, hint: str, *, otherwise: int = FAILED) -> int:
 
     The message includes the next step, and is printed even with --quiet.
     """
-    # The text may contain what a node or a backend sent. `print_lines` keeps control characters
+    # The text may contain what a node or a backend sent. `format_message` keeps control characters
     # away from the terminal.
-    print_lines(f"sealspace: {text}", f"next: {hint}", err=True)
+    click.echo(
+        printable.format_message(f"sealspace: {text}", f"next: {hint}", level="error"), err=True
+    )
     return EXIT_STATUS.get(code, otherwise)
 
 

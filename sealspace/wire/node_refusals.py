@@ -18,6 +18,7 @@ from ..errors import (
     RateLimited,
     ReleaseRefused,
     SpaceNotFound,
+    StoreFull,
     TokenOutsideWindow,
     Unauthorized,
     ValueTooLarge,
@@ -101,6 +102,7 @@ _BY_STATUS: Mapping[int, type[NodeRefused]] = {
     412: PreconditionFailed,
     413: ValueTooLarge,
     429: RateLimited,
+    507: StoreFull,
 }
 
 
@@ -109,7 +111,7 @@ def _refusal(status: int, text: str, asked: str) -> NodeRefused:
         if match := re.search(pattern, text):
             members = {name: found.strip() for name, found in match.groupdict().items()}
             return unauthorized(status, text, asked=asked, **members)
-    refused = NodeFailure if status >= 500 else _BY_STATUS.get(status, NodeRefused)
+    refused = _BY_STATUS.get(status, NodeFailure if status >= 500 else NodeRefused)
     if refused is NotFound and text == "Space not found":
         refused = SpaceNotFound
     return refused(status, text, asked=asked)

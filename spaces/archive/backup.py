@@ -36,6 +36,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
+from shutil import disk_usage
 from tarfile import BLOCKSIZE, GNU_FORMAT, GNUTYPE_LONGNAME, REGTYPE, TarError, TarInfo
 from typing import Annotated, BinaryIO, Literal
 
@@ -418,13 +419,11 @@ def _space_guard(stream: BinaryIO, store_folder: Path) -> Callable[[], None]:
     is_same_disk = os.fstat(stream.fileno()).st_dev == store_folder.stat().st_dev
 
     def require_space() -> None:
-        if is_same_disk:
-            disk = os.fstatvfs(stream.fileno())
-            # The node must still be able to write; large values leave as much.
-            if disk.f_bavail * disk.f_frsize < RESERVE_BYTES:
-                raise StoreFull(
-                    "no free space for the backup: the rest of the disk is reserved for the store"
-                )
+        # The node must still be able to write; large values leave as much.
+        if is_same_disk and disk_usage(stream.fileno()).free < RESERVE_BYTES:
+            raise StoreFull(
+                "no free space for the backup: the rest of the disk is reserved for the store"
+            )
 
     return require_space
 

@@ -203,6 +203,8 @@ class Commit(Packed, frozen=True):
         adds: changes to counters.
         replay_record: written durably with the commit. The commit is refused if another commit
             wrote the same record (ST4).
+        reserve: who may use the last space of a full store with it (ST17): None for nobody, "" for
+            a revocation, or the DID of the owner on whose share a key release counts.
     """
 
     puts: tuple[Put, ...] = ()
@@ -210,6 +212,7 @@ class Commit(Packed, frozen=True):
     checks: tuple[Check, ...] = ()
     adds: tuple[Add, ...] = ()
     replay_record: ReplayRecord | None = None
+    reserve: str | None = None
 
     @property
     def writes(self) -> bool:

@@ -4,30 +4,54 @@ import errno
 import os
 import shutil
 from pathlib import Path
+from sys import maxsize
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """The `errno` values of a write that failed for lack of space."""
 
 
 RESERVE_BYTES = 256 * 1024 * 1024
-"""Free disk below which no large value is stored; rows are refused at a quarter of it."""
+"""Free disk below which no large value is stored."""
+
+STORE_RESERVE_BYTES = RESERVE_BYTES // 4
+"""Free disk below which not every commit is accepted (ST17)."""
+
+_REFUSED_BELOW = {
+    RESERVE_BYTES: "values of over 64 KiB are refused",
+    STORE_RESERVE_BYTES: "everything but small values and changes is refused",
+    STORE_RESERVE_BYTES // 2: "writes are refused; revocations and reads, of secrets too, go on",
+    STORE_RESERVE_BYTES // 4: "writes and reads of secrets are refused; revocations go on",
+    STORE_RESERVE_BYTES // 8: "writes, reads of secrets and revocations are refused",
+}
+"""Free disk -> what is refused below it, largest first (spec/operations/running.md)."""
 
 FREE_SPACE = "free space on that disk, or move the folder to a larger disk"
 
 
-def low_space(folder: Path, needed_bytes: int = RESERVE_BYTES, *, name: str = "") -> str:
+def free_space(folder: Path) -> tuple[int, int]:
+    """Return the free bytes on the disk of a folder, and the lowest threshold above them.
+
+    Without such a threshold, and for a folder that does not exist, it is the largest integer. A
+    node on a database may have no data folder.
+    """
+    free_bytes = shutil.disk_usage(folder).free if folder.is_dir() else RESERVE_BYTES
+    return free_bytes, min([at for at in _REFUSED_BELOW if free_bytes < at], default=maxsize)
+
+
+def low_space(folder: Path, *, name: str = "") -> str:
     """Return a message if the disk of a folder has too little free space, otherwise "".
 
     `name` replaces the folder's path.
     """
-    # A node on a database may have no data folder.
-    free_bytes = shutil.disk_usage(folder).free if folder.is_dir() else needed_bytes
-    if free_bytes >= needed_bytes:
-        return ""
+    free_bytes, needed_bytes = free_space(folder)
+    refused = _REFUSED_BELOW.get(needed_bytes)
     return (
-        f"the disk of {name or folder} is nearly full: {free_bytes >> 20} MiB are free, but"
-        f" {needed_bytes >> 20} MiB are needed to store values"
-    )
+        refused
+        and (
+            f"the disk of {name or folder} is nearly full: {free_bytes >> 20} MiB are free; below"
+            f" {needed_bytes >> 20} MiB {refused}"
+        )
+    ) or ""
 
 
 def sync_folder(folder: Path) -> None:

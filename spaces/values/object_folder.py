@@ -32,6 +32,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import disk_usage
 
 from blake3 import blake3
 
@@ -122,8 +123,7 @@ class ObjectFolder:
 
         Call this on a worker thread.
         """
-        disk = os.statvfs(self._folder)
-        if disk.f_bavail * disk.f_frsize < self.reserve_bytes:
+        if disk_usage(self._folder).free < self.reserve_bytes:
             raise StoreFull("there is no free space for a large value")
 
     def place_of(self, name: ObjectName) -> Path:

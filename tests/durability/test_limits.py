@@ -8,6 +8,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 from durability.load import DELETE, GET, PUT, Granter, new_session
+from embedded_node import embedded_node
+from msgspec.structs import replace
 from patience import PATIENCE_S
 from running_node import (
     Reply,
@@ -21,8 +23,15 @@ from running_node import (
 )
 
 from capabilities.signatures import Ed25519Signer
+from node.config.tree import Config, Http, Store
 from node.platform.root_secret import SECRET_FILE_NAME
+from sealspace.cli.login import read_state
 from sealspace.cli.root import EXIT_STATUS
+from sealspace.client import Client, SignIn
+from sealspace.errors import StoreFull, Unauthorized
+from sealspace.wallets import new_wallet
+from sealspace.wire.transport import Transport
+from spaces.store.contract import Commit, Put
 
 pytestmark = pytest.mark.slow
 
@@ -101,6 +110,37 @@ async def test_a_full_store_starts_again(tmp_path: Path) -> None:
             replies = await asyncio.gather(*(hoarder.call(f"v{at}", GET) for at in range(count)))
             assert {reply.status for reply in replies} == {200}
             assert (await hoarder.call("more", PUT, bytes(VALUE_BYTES))).status == 507
+
+
+async def test_a_secret_is_read_from_a_store_that_accepts_no_writes(tmp_path: Path) -> None:
+    """ST17: deep in the reserve, writes are 507; an owner reads secrets and revokes grants.
+
+    A stranger can then write nothing: neither a value, nor a delegation, nor a network.
+    """
+    config = Config(
+        http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "data"), max_bytes=1 << 30)
+    )
+    async with embedded_node(config) as node, Client(node.url) as client:
+        session = await client.sign_in(new_wallet(), SignIn())
+        await client.secrets().put("API_KEY", "open sesame")
+        for number in range(86):  # 43 MiB, of a reserve of 64 MiB
+            row = Put(b"zz%d" % number, bytes(500_000))
+            await node.services.store.commit(Commit(puts=(row,)))
+    small = replace(config, store=replace(config.store, max_bytes=1))
+    async with embedded_node(small) as node, Client(node.url, session=session) as client:
+        assert await client.secrets().get("API_KEY") == "open sesame"
+        with pytest.raises(StoreFull, match="node's store is full") as refused:
+            await client.kv().put("a", b"1")
+        assert refused.value.step == "ask the node's operator to free disk space"
+        async with Client(node.url) as stranger:
+            with pytest.raises(StoreFull):
+                await stranger.sign_in(new_wallet(), SignIn())
+        async with Transport(node.url) as transport:
+            with pytest.raises(StoreFull, match="write: store-full"):
+                await read_state(transport)
+        await client.delegations.revoke(session.grants[0].cid)
+        with pytest.raises(Unauthorized):
+            await client.secrets().get("API_KEY")
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,15 @@
 import io
 import json
 import logging
+import shutil
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from node.logs import configure_logs, describe, log_event, log_failure, log_warning
+from node.processes.supervisor import report_disk
 
 CANARY = "canary-c2VjcmV0"
 
@@ -82,3 +86,19 @@ def test_library_lines_lose_arguments_and_messages(lines: io.StringIO, logger: s
     )
     assert second["template"] == "message left out"
     assert CANARY not in lines.getvalue()
+
+
+def test_a_disk_is_logged_once_for_each_threshold(
+    lines: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`disk-nearly-full` is logged when less is free than a lower threshold, and only then."""
+    needed_bytes = sys.maxsize
+    for free_mib in (300, 200, 190, 40, 200, 40):
+        usage = shutil.disk_usage(tmp_path)._replace(free=free_mib << 20)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
+        needed_bytes = report_disk(tmp_path, needed_bytes)
+        monkeypatch.undo()
+    said = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert {(one["event"], one["level"]) for one in said} == {("disk-nearly-full", "warning")}
+    found = [(one["free_bytes"] >> 20, one["needed_bytes"] >> 20) for one in said]
+    assert found == [(200, 256), (40, 64), (40, 64)]

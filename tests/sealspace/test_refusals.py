@@ -20,6 +20,7 @@ from sealspace.errors import (
     RateLimited,
     ReleaseRefused,
     SpaceNotFound,
+    StoreFull,
     TokenOutsideWindow,
     Unauthorized,
     ValueTooLarge,
@@ -62,6 +63,7 @@ CID = "bafkr4iderae7bara"
         (413, "too large", ValueTooLarge),
         (429, "", RateLimited),
         (500, "database error", NodeFailure),
+        (507, "The node's store is full", StoreFull),
         (418, "", NodeRefused),
     ],
 )

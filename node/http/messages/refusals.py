@@ -164,7 +164,9 @@ _STORE = {
     "intake-full": ErrorResponse(
         503, "Too many values are being received", _SIGN_AGAIN, retry_after_s=1
     ),
-    "store-full": ErrorResponse(507, "The store is full", "tell the operator; reading still works"),
+    "store-full": ErrorResponse(
+        507, "The node's store is full", "ask the node's operator to free disk space"
+    ),
     "record-damaged": ErrorResponse(
         500, "A stored record cannot be read", "report the request id to the operator"
     ),

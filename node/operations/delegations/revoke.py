@@ -79,5 +79,5 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
         )
     # The proof must still be live when the markers are written. Otherwise a session that is revoked
     # at the same moment could still revoke others.
-    commit = Commit(puts=tuple(puts), live=marker_keys(contents), checks=tuple(checks))
+    commit = Commit(puts=tuple(puts), live=marker_keys(contents), checks=tuple(checks), reserve="")
     return commit, tuple([target.echo for target in named])

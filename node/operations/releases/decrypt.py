@@ -123,6 +123,7 @@ async def _decrypt(
             live=marker_keys(permit.live),
             checks=tuple([Check(row.key, row.stamp) for row in permit.checks]),
             replay_record=call.replay_record,
+            reserve=permit.decrypt.network.owner,  # ST17
         )
         return commit, (permit, receipt)
 

@@ -237,6 +237,11 @@ def _plan(
         write.call.audit(services, action, record.network_id.text),
     )
     commit = Commit(
-        puts=puts, live=write.call.live, checks=checks, replay_record=write.replay_record
+        puts=puts,
+        live=write.call.live,
+        checks=checks,
+        replay_record=write.replay_record,
+        # ST17: not a new network, of which anyone can make any number
+        reserve=None if write.row is None else record.owner,
     )
     return commit, descriptor_json(record, services.keyring.node_did)

@@ -97,7 +97,11 @@ async def change_in_person(
         live = tuple(dict.fromkeys((*call.live, *marker_keys(marks))))
         unchanged = (Check(WITHDRAWALS_KEY, listed.stamp),)
         return Commit(
-            puts=puts, live=live, checks=unchanged, replay_record=call.replay_record
+            puts=puts,
+            live=live,
+            checks=unchanged,
+            replay_record=call.replay_record,
+            reserve=record.owner,  # ST17
         ), None
 
     await until_committed(services, attempt)

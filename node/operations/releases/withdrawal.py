@@ -111,7 +111,7 @@ async def withdraw_everywhere(
             Put(WITHDRAWALS_KEY, encode_withdrawals(listed), expect=row.stamp),
             audit_put(audit, entropy=entropy),
         )
-        if not isinstance(await store.commit(Commit(puts=puts)), Refused):
+        if not isinstance(await store.commit(Commit(puts=puts, reserve="")), Refused):
             return listed
     raise StoreBusy(
         "other processes are changing the list of withdrawn code, backends and evidence"

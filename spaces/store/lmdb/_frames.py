@@ -61,7 +61,7 @@ class CommitReply(Packed, frozen=True):
             case Kind.REFUSED:
                 return Refused()
             case Kind.FULL:
-                return StoreFull("the store has reached its size limit")
+                return StoreFull("the store has no space left")
             case Kind.INVALID:
                 return CommitInvalid(
                     "the process that writes the store rejected the commit as invalid"

@@ -8,10 +8,12 @@ transaction, and with it every commit of the batch.
 import errno
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
+from shutil import disk_usage
 from typing import NamedTuple, NoReturn
 
 import lmdb
@@ -21,6 +23,7 @@ from capabilities.clock_and_entropy import Clock
 from ...keyspace import REPLAY_FLOOR_KEY, REPLAY_PREFIX, replay_key, replay_minute4
 from ...space_errors import StoreError, StoreFull, StoreUnavailable
 from ..contract import ABSENT, ANY, COUNTER_BYTES, STAMP_BYTES, Commit, Committed, Packed, Refused
+from ..durable import STORE_RESERVE_BYTES
 from ..observing import Observer
 from ._format import open_table
 from ._refused_minutes import add_refused, is_refused, remove_replay_records
@@ -38,11 +41,8 @@ from ._rows import (
 BATCH_COMMITS = 512
 BATCH_BYTES = 16 * 1024 * 1024
 
-# A commit of this size is accepted for a while when the store is full: a revocation, a delete, an
-# audit record.
-SMALL_COMMIT_BYTES = 4096
-# How far small commits may go beyond `max_bytes`.
-_SMALL_RESERVE_BYTES = 16 * 1024 * 1024
+# A commit of this size may use the first half of the reserve: a delete, an audit record.
+_SMALL_COMMIT_BYTES = 4096
 _SWEEP_ROWS = 1000
 # Tombstones examined each minute. Commits wait some milliseconds for it, or some tens of them if
 # all of the tombstones are removed.
@@ -58,10 +58,13 @@ _REFUSED = Refused()
 
 
 class FreeSpace(NamedTuple):
-    """The maximum size of a store, and the disk space to keep free."""
+    """The maximum size of a store, and the reserve of space that only some commits may use (ST17).
+
+    The reserve is the last free disk space, and the space beyond `max_bytes`.
+    """
 
     max_bytes: int | None = None
-    reserve_bytes: int = 64 * 1024 * 1024
+    reserve_bytes: int = STORE_RESERVE_BYTES
 
 
 class CommitRequest(Packed, frozen=True):
@@ -130,10 +133,12 @@ class Writer:
         self._tombstones = open_table(env)
         self._stamps = _stamps()
         self._swept_up_to = b""
+        self._left_bytes = 0
+        self._share_bytes = Counter[str]()  # used of the reserve, by owner
         self._observer = observer
         if observer is not None:
             with env.begin() as txn:
-                self._most_bytes(txn)
+                self._measure(txn)
 
     def apply(self, batch: Sequence[CommitRequest]) -> list[Outcome]:
         """Write a batch of commits durably, and return their outcomes.
@@ -145,10 +150,10 @@ class Writer:
         minute = int(self._clock.now()) // 60
         txn = self.env.begin(write=True)
         try:
-            most_bytes, refused_minutes = self._most_bytes(txn), _read_refused_minutes(txn)
+            self._measure(txn)
+            refused_minutes = _read_refused_minutes(txn)
             outcomes: list[Outcome] = [
-                self._apply_one(txn, request, most_bytes, minute, refused_minutes)
-                for request in batch
+                self._apply_one(txn, request, minute, refused_minutes) for request in batch
             ]
         except lmdb.Error as exc:
             txn.abort()
@@ -187,7 +192,6 @@ class Writer:
         self,
         txn: "lmdb.Transaction[bytes]",
         request: CommitRequest,
-        most_bytes: int | None,
         minute: int,
         refused_minutes: bytes,
     ) -> Outcome:
@@ -206,14 +210,11 @@ class Writer:
             # seconds, so refused minutes do not apply to them.
             if commit.replay_record is not None and is_refused(refused_minutes, outcome_key[1:5]):
                 return _REFUSED
-        if (
-            most_bytes is not None
-            and sum(len(put.key) + len(put.value or b"") for put in commit.puts) > most_bytes
-        ):
-            return StoreFull("the store has reached its size limit")
         counters = self._judge(txn, commit)
         if counters is None:
             return _REFUSED
+        if not self._has_room(commit):
+            return StoreFull("the store has no space left")
         take, write = self._stamps.__next__, txn.put
         for put in commit.puts:
             if put.value is None:
@@ -259,25 +260,41 @@ class Writer:
                 deltas[put.account] = deltas.get(put.account, 0) + put.weight_bytes
         return _counters(txn, commit, deltas) if deltas or commit.adds else deltas
 
-    def _most_bytes(self, txn: "lmdb.Transaction[bytes]") -> int | None:
-        """Return the current size limit of a commit, or None if unlimited.
+    def _measure(self, txn: "lmdb.Transaction[bytes]") -> None:
+        """Measure the space that is left for commits, the reserve included.
 
         Pages that deletes released count as free.
         """
-        disk = os.statvfs(self._place)
-        free_bytes, reserve_bytes = disk.f_bavail * disk.f_frsize, self._free_space.reserve_bytes
-        limit_bytes = self._free_space.max_bytes
-        used_bytes = (
-            0
-            if limit_bytes is None
-            else self._page_bytes * (_pages(txn) + _pages(txn, self._tombstones))
-        )
+        max_bytes, reserve_bytes = self._free_space
+        self._left_bytes, used_bytes = disk_usage(self._place).free, 0
+        if max_bytes is not None:
+            used_bytes = self._page_bytes * (_pages(txn) + _pages(txn, self._tombstones))
+            self._left_bytes = min(self._left_bytes, max_bytes + reserve_bytes - used_bytes)
+        if self._left_bytes > reserve_bytes:
+            self._share_bytes.clear()
         if self._observer is not None:
             self._observer.used(used_bytes)
-        over_bytes = -1 if limit_bytes is None else used_bytes - limit_bytes
-        if free_bytes < reserve_bytes // 2 or over_bytes >= _SMALL_RESERVE_BYTES:
-            return -1
-        return SMALL_COMMIT_BYTES if free_bytes < reserve_bytes or over_bytes >= 0 else None
+
+    def _has_room(self, commit: Commit) -> bool:
+        """Return whether there is space for a commit, and count the space that it takes (ST17)."""
+        reserve_bytes, owner = self._free_space.reserve_bytes, commit.reserve
+        if self._left_bytes > reserve_bytes:
+            return True
+        size_bytes = sum(len(put.key) + len(put.value or b"") for put in commit.puts)
+        if owner is None and size_bytes > _SMALL_COMMIT_BYTES:
+            return False
+        cost_bytes = size_bytes + self._page_bytes * len(commit.puts)  # a row may need a new page
+        kept_bytes = reserve_bytes // {None: 2, "": 8}.get(owner, 4)
+        if owner:
+            # An owner may use as much as it leaves: otherwise one owner who reads a secret in a
+            # loop would prevent the reads of all others.
+            kept_bytes += self._share_bytes[owner] + cost_bytes
+        if self._left_bytes - cost_bytes <= kept_bytes:
+            return False
+        self._left_bytes -= cost_bytes
+        if owner:
+            self._share_bytes[owner] += cost_bytes
+        return True
 
     def sweep_replay_records(self, before_minute: int) -> None:
         """Delete durable replay records that expired before a given minute.

@@ -4,8 +4,8 @@
 storekeeper. With both, reads run inline on the event loop.
 
 The size of the store is limited by `max_bytes` (pages in use) and by a reserve of free disk space.
-Beyond either, commits raise StoreFull and reads continue. Small commits of at most 4 KiB, such as a
-revocation or a delete, are accepted a little longer.
+Beyond either, commits raise StoreFull and reads continue. Small commits, key releases and
+revocations are accepted longer (ST17).
 
 Striped counters (ST7) are not needed here: one process judges every commit, so each counter is one
 exact row.
@@ -37,6 +37,7 @@ from ..contract import (
     Store,
     check_commit,
 )
+from ..durable import STORE_RESERVE_BYTES
 from ._connection import StoreConnection
 from ._folder import open_for_reading, socket_path_for
 from ._folder import refuse_restoring as refuse_restoring
@@ -118,7 +119,7 @@ def open_lmdb(
     path: Path,
     *,
     max_bytes: int | None = None,
-    reserve_bytes: int = 64 * 1024 * 1024,
+    reserve_bytes: int = STORE_RESERVE_BYTES,
     clock: Clock | None = None,
 ) -> Store:
     """Open an LMDB store for reading and writing.

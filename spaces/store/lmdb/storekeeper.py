@@ -22,6 +22,7 @@ from capabilities.clock_and_entropy import Clock, SystemClock
 
 from ...space_errors import CommitInvalid, CommitTooLarge, StoreUnavailable
 from ..contract import Commit, check_commit
+from ..durable import STORE_RESERVE_BYTES
 from ..observing import Observer
 from ._folder import socket_path_for
 from ._frames import (
@@ -46,7 +47,7 @@ def run_storekeeper(
     socket_path: Path | None = None,
     *,
     max_bytes: int | None = None,
-    reserve_bytes: int = 64 * 1024 * 1024,
+    reserve_bytes: int = STORE_RESERVE_BYTES,
     clock: Clock | None = None,
     ready: Callable[[], None] | None = None,
     observer: Observer | None = None,

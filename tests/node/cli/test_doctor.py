@@ -142,7 +142,7 @@ async def test_the_disk_is_full(patient: Patient, monkeypatch: pytest.MonkeyPatc
     usage = shutil.disk_usage(patient.data)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=4096))
     found = await patient.complains_of_data("disk")
-    assert f"the disk of {patient.data} is nearly full: 0 MiB are free, but 1024 MiB" in found.text
+    assert f"the disk of {patient.data} is nearly full: 0 MiB are free; below 8 MiB" in found.text
     assert "free space on that disk" in found.next_step
 
 

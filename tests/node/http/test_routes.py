@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -10,7 +11,7 @@ from running_node import Reply
 
 from node.http.app import CORS_HEADERS, FIXED_HEADERS
 from node.http.routes.route_table import ROUTES
-from node.processes.start import report_state
+from node.processes.supervisor import report_disk
 
 Call = Callable[..., Awaitable[Reply]]
 
@@ -83,14 +84,14 @@ async def test_host_did(caller, path: str) -> None:
 async def test_readiness_names_a_disk_that_is_nearly_full(
     caller, tmp_path, monkeypatch, capsys
 ) -> None:
-    """With 90 MiB free, /readyz gives the numbers without a path; the start gives the path too."""
+    """With 90 MiB free, /readyz gives the numbers without a path; the log gives the path too."""
     usage = shutil.disk_usage(tmp_path)._replace(free=90 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     said = json.loads((await caller.send("GET", "/readyz")).body)["degraded"]
-    numbers = "is nearly full: 90 MiB are free, but 256 MiB are needed to store values"
+    numbers = "is nearly full: 90 MiB are free; below 256 MiB values of over 64 KiB are refused"
     assert said == f"the disk of the data folder {numbers}"
-    await report_state(caller.node.services)
     folder = caller.node.services.config.data
+    report_disk(folder, sys.maxsize)
     assert f"the disk of {folder} {numbers}; next: free space" in capsys.readouterr().err
 
 

@@ -55,7 +55,7 @@ def _answer(
             400,
             "at most 64 spaces",
         ),
-        (StoreFull("x"), 507, "The store is full"),
+        (StoreFull("x"), 507, "The node's store is full"),
         (StoreUnavailable("x"), 503, "The store cannot be reached"),
         (StoreBusy("x"), 503, "The store is busy"),
         (IntakeFull("x"), 503, "Too many values are being received"),

@@ -3,6 +3,7 @@
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count, takewhile
 from pathlib import Path
 
 import lmdb
@@ -89,3 +90,43 @@ def test_writer_that_failed_once_writes_nothing_more(tmp_path: Path, clock: Fixe
         assert txn.get(b"Ka") is not None
         assert txn.get(b"Kc") is None
     env.close()
+
+
+def test_releases_and_revocations_use_the_reserve(tmp_path: Path, clock: FixedClock) -> None:
+    """ST17: small commits use half of the reserve, releases a quarter more, revocations an eighth.
+
+    An owner who reads in a loop leaves room for other owners, and any number of owners leave room
+    for revocations.
+    """
+    writer = Writer(open_for_writing(tmp_path), FreeSpace(0, 1 << 20), clock)
+    keys = count()
+
+    def fits(reserve: str | None, size_bytes: int = 1024) -> bool:
+        put = Put(b"K%08d" % next(keys), bytes(size_bytes))
+        request = CommitRequest(0, b"k" * 16, 0, Commit(puts=(put,), reserve=reserve))
+        (outcome,) = writer.apply([request])
+        assert isinstance(outcome, Committed | StoreFull)
+        return isinstance(outcome, Committed)
+
+    def fill(reserve: str | None) -> int:
+        return sum(1 for _ in takewhile(lambda _: fits(reserve), range(2000)))
+
+    assert not fits(None, 8192)  # not small
+    assert 20 < fill(None) < 2000
+    assert fits("did:bob", 8192)
+    assert 5 < fill("did:eve") < 2000
+    assert (fits("did:eve"), fits("did:bob"), fits("")) == (False, True, True)
+    assert sum(fill(f"did:{number}") for number in range(100)) < 2000
+    assert (fits("did:new"), fits(None), fits("")) == (False, False, True)
+    assert 5 < fill("") < 2000
+
+
+def test_a_full_batch_stays_within_the_reserve(tmp_path: Path, clock: FixedClock) -> None:
+    """ST17: within one batch, each accepted commit counts before the next one is judged."""
+    writer = Writer(open_for_writing(tmp_path), FreeSpace(0, 1 << 20), clock)
+    requests = [
+        CommitRequest(0, b"%016d" % at, 0, Commit(puts=(Put(b"K%08d" % at, bytes(1024)),)))
+        for at in range(512)
+    ]
+    outcomes = writer.apply(requests)
+    assert 20 < sum(isinstance(outcome, Committed) for outcome in outcomes) < 128
