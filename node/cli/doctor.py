@@ -237,32 +237,31 @@ async def _node(url: str, home: OwnerHome) -> str:
     """
     async with Transport(url, settings=_ONE_TRY) as transport:
         answer = await transport.exchange(Request("GET", "/info", repeatable=True))
-    try:
-        node_id = required_text(json_object(answer.require()), "nodeId")
-    except SealspaceError:
-        hint = "if the address is wrong: sealspace login URL"
-        raise NodeMismatch(f"{url} is not a sealspace node", hint=hint) from None
-    try:
-        expected = home.session().node_id
-    except NotSignedIn:
-        expected = None
-    if expected not in (None, node_id):
-        text = f"{url} is another node than at the login: {printable(node_id)}, not {expected}"
-        hint = (
-            f"if the node was replaced: sealspace login {url}; otherwise do not trust this address"
-        )
-        raise NodeMismatch(text, hint=hint)
-    try:
-        skew_s = SystemClock().now() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
-    except (KeyError, ValueError):  # no valid Date header: the clocks cannot be compared
-        skew_s = 0.0
-    if abs(skew_s) > _MAX_CLOCK_SKEW_S:
-        text = (
-            f"this clock is {abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} the node's"
-        )
-        hint = "timedatectl set-ntp true, on the machine whose clock is wrong"
-        raise NodeMismatch(text, hint=hint)
-    async with Transport(url, settings=_ONE_TRY) as transport:
+        try:
+            node_id = required_text(json_object(answer.require()), "nodeId")
+        except SealspaceError:
+            hint = "if the address is wrong: sealspace login URL"
+            raise NodeMismatch(f"{url} is not a sealspace node", hint=hint) from None
+        try:
+            expected = home.session().node_id
+        except NotSignedIn:
+            expected = None
+        if expected not in (None, node_id):
+            text = f"{url} is another node than at the login: {printable(node_id)}, not {expected}"
+            hint = (
+                f"if the node was replaced: sealspace login {url}; otherwise do not trust this"
+                " address"
+            )
+            raise NodeMismatch(text, hint=hint)
+        try:
+            skew_s = SystemClock().now() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
+        except (KeyError, ValueError):  # no valid Date header: the clocks cannot be compared
+            skew_s = 0.0
+        if abs(skew_s) > _MAX_CLOCK_SKEW_S:
+            side = "ahead of" if skew_s > 0 else "behind"
+            text = f"this clock is {abs(skew_s):.0f} s {side} the node's"
+            hint = "timedatectl set-ntp true, on the machine whose clock is wrong"
+            raise NodeMismatch(text, hint=hint)
         state = await read_state(transport)
     if state != "ready":
         raise DoctorWarning(f"{url} is {state}", hint="ask the node's operator")

@@ -9,8 +9,6 @@ codes.
 import msgspec
 from aiohttp import web
 
-from spaces.space_errors import StoreBusy, StoreFull
-
 from ...logs import log_failure
 from ...refusal import Refusal
 from .http_answers import request_id, text_answer
@@ -44,10 +42,7 @@ def error_answer(
     code = code_of(error)
     row = TABLE[code]
     if row.is_fault:
-        # The cause of these is known, so their source locations are left out.
-        is_known = isinstance(error, StoreFull | StoreBusy)
-        logged = error.with_traceback(None) if is_known else error
-        log_failure(request_id(request), request.method, logged)
+        log_failure(request_id(request), request.method, error)
     place = request.get(PLACE) or place
     status, text = (row.status, None) if own else wire_form(error, row, place)
     if text is None:

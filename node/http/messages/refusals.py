@@ -160,12 +160,17 @@ _STORE = {
             "delegation-query": RouteAnswer(503, "Delegation query unavailable"),
         },
     ),
-    "store-busy": ErrorResponse(503, "The store is busy", _SIGN_AGAIN, retry_after_s=1),
+    "store-busy": ErrorResponse(
+        503, "The store is busy", _SIGN_AGAIN, retry_after_s=1, is_expected=True
+    ),
     "intake-full": ErrorResponse(
-        503, "Too many values are being received", _SIGN_AGAIN, retry_after_s=1
+        503, "Too many values are being received", _SIGN_AGAIN, retry_after_s=1, is_expected=True
     ),
     "store-full": ErrorResponse(
-        507, "The node's store is full", "ask the node's operator to free disk space"
+        507,
+        "The node's store is full",
+        "ask the node's operator to free disk space",
+        is_expected=True,
     ),
     "record-damaged": ErrorResponse(
         500, "A stored record cannot be read", "report the request id to the operator"

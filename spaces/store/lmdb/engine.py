@@ -126,9 +126,10 @@ def open_lmdb(
 
     This process writes the store itself.
     """
-    free_space = FreeSpace(max_bytes=max_bytes, reserve_bytes=reserve_bytes)
     with ExitStack() as opened:
-        folder = opened.enter_context(owned_folder(path, free_space, clock or SystemClock()))
+        folder = opened.enter_context(
+            owned_folder(path, FreeSpace(max_bytes, reserve_bytes), clock or SystemClock())
+        )
         return _LmdbStore(
             folder.writer.env, folder.replay_records, WriterThread(folder), opened.pop_all()
         )

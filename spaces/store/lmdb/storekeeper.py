@@ -58,10 +58,11 @@ def run_storekeeper(
     Returns the exit status.
     """
     place = socket_path or socket_path_for(path)
-    free_space = FreeSpace(max_bytes=max_bytes, reserve_bytes=reserve_bytes)
     with ExitStack() as opened:
         folder = opened.enter_context(
-            owned_folder(path, free_space, clock or SystemClock(), observer)
+            owned_folder(
+                path, FreeSpace(max_bytes, reserve_bytes), clock or SystemClock(), observer
+            )
         )
         opened.callback(place.unlink, missing_ok=True)
         # This process has the lock on the folder, so a socket found there was left by a process

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -79,12 +80,37 @@ def test_every_line_is_json(serve: Callable[..., RunningNode]) -> None:
         other = serve(*arguments, environment=as_json)
         assert other.process.wait(PATIENCE_S) != 0
         other.wait_for(said)
-        assert {"text", "level"} <= json.loads(other.wait_for(".*next: .*")[0]).keys()
+        error = json.loads(other.wait_for(".*next: .*")[0])
+        assert (error["text"].startswith("sealspace: "), error["level"]) == (True, "error")
         assert all(json.loads(line) for line in other.lines), other.lines
     node.stop()
     texts = [json.loads(line).get("text", "") for line in node.lines]
     assert [text for text in texts if text.startswith("created the root secret")]
     assert "node-stopped" in node.lines[-1]
+
+
+def test_an_error_in_a_settings_file_has_the_format_of_the_file(
+    serve: Callable[..., RunningNode], tmp_path: Path
+) -> None:
+    """With `log.format = "json"` in the file, its own errors are JSON too."""
+    file = tmp_path / "own.toml"
+    file.write_text('[log]\nformat = "json"\n[hosting]\nmod = "permit"\n')
+    node = serve("--config", str(file))
+    assert node.process.wait(PATIENCE_S) == 2
+    assert json.loads(node.wait_for(".*next: .*")[0])["level"] == "error"
+
+
+def test_a_second_signal_is_logged_as_forced(serve: Callable[..., RunningNode]) -> None:
+    """A node that was killed during its drain says so; the drain's beginning is logged too."""
+    node = serve("--workers", "1")
+    host, port = node.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(b"POST /invoke HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+        assert _answers(node.url)  # the request before is being read
+        node.process.terminate()
+        node.wait_for('.*"node-stopping".*')
+        node.process.terminate()
+        assert json.loads(node.wait_for('.*"node-stopped".*')[0])["forced"] is True
 
 
 def test_https_on_the_plain_port_is_named(serve: Callable[..., RunningNode]) -> None:
