@@ -463,6 +463,16 @@ async def _failure(world: World) -> None:
     await (await world.lied_to("/invoke", fail, owner.session)).kv().get("a")
 
 
+@cause(errors.StoreFull)
+async def _full(world: World) -> None:
+    owner = await world.owner()
+
+    def fill(answer: Answer) -> None:
+        answer.status, answer.body = 507, b"The node's store is full"
+
+    await (await world.lied_to("/invoke", fill, owner.session)).kv().put("a", b"1")
+
+
 # --- backends and receipts ------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ from sealspace.errors import NotSignedIn, Unauthorized
 from sealspace.private_files import replace_file
 from sealspace.session import save_session
 from sealspace.wire.portable import grant_of
-from spaces.keyspace import RELEASE_RECORD_KEY, REPLAY_FLOOR_KEY, RESTORED_KEY
+from spaces.keyspace import REPLAY_FLOOR_KEY, RESTORED_KEY
 from spaces.store.contract import Commit, Put
 
 NOBODY = "http://127.0.0.1:1"
@@ -231,10 +231,12 @@ async def test_status_says_when_a_restored_node_opens_secrets(desk: OwnerDesk) -
 async def test_status_and_doctor_say_that_a_node_is_not_ready(desk: OwnerDesk) -> None:
     """Where /readyz is 503, the state is `not-ready` with the cause, and both commands fail."""
     await desk.log_in()
-    await desk.served.services.store.commit(Commit(puts=(Put(RELEASE_RECORD_KEY, b"damaged"),)))
+    folder = desk.served.services.config.data / "blobs"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.symlink_to(folder)
     ran = await desk.run("status")
-    assert (ran.status != 0, "not-ready: release: " in ran.out) == (True, True)
-    assert ran.happened.startswith("the node is not ready: release: ")
+    assert (ran.status != 0, "not-ready: objects: " in ran.out) == (True, True)
+    assert ran.happened.startswith("the node is not ready: objects: ")
     ran = await desk.run("doctor")
     assert (ran.status, "wrong    node: the node is not ready" in ran.out) == (1, True)
 
