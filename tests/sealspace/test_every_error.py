@@ -95,7 +95,8 @@ manifest-invalid network-key-changed network-not-active network-not-found node-e
 node-failure node-mismatch node-refused node-timeout node-unreachable not-found not-granted
 not-signed-in precondition-failed quota-exceeded rate-limited receipt-invalid release-refused
 response-binding-mismatch response-signature-invalid response-too-large sealspace session-expired
-space-not-found spaces-not-hosted statement-invalid token-outside-window transfer-broken transport
+space-not-found spaces-not-hosted statement-invalid store-full token-outside-window transfer-broken
+transport
 unauthorized value-too-large wrong-password
 """
 
