@@ -55,6 +55,8 @@ MAX_SECONDS = 10 * 365 * 86_400
 """Longest age and grace period: ten years, longer than any platform is supported."""
 DEFAULT_TD_ATTRIBUTES = bytes.fromhex("0000001000000000")
 """SEPT_VE_DISABLE alone, as in every genuine production quote."""
+REGISTERS = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
+"""Measurement registers, in the order of `Measurements`."""
 GRACE_STATUSES = frozenset(
     {
         "OutOfDate",

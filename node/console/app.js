@@ -3,7 +3,7 @@
 import { fill, h, icon } from "./elements.js";
 import { navigation } from "./parts/navigation.js";
 import { BACK, LOST, banner, emptyState, failure, onceBack, skeleton } from "./parts/states.js";
-import { distance, say, shortened } from "./parts/values.js";
+import { copyButton, distance, say, shortened } from "./parts/values.js";
 import { knownNode, stopped } from "./parts/known_node.js";
 import { app, nav, pages, session as words, state } from "./texts.js";
 import { Client } from "./wire/client.js";
@@ -102,7 +102,7 @@ function showSession() {
   };
   const isOver = session.expiresAt * 1000 <= Date.now();
   const name = session.owner.split(":").at(-1) ?? "";
-  fill(who, h("span", { class: "mono", title: session.owner }, shortened(name, 6, 4)),
+  fill(who, h("span", { class: "mono", title: session.owner }, shortened(name, 6, 4)), copyButton(session.owner, words.did),
     h("span", { class: "dim small until" }, isOver ? words.ended : words.until(distance(session.expiresAt))),
     h("button", { class: "plain", on: { click: leave } }, words.signOut));
   const isShown = ended.childElementCount > 0;

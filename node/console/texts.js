@@ -38,6 +38,7 @@ export const nav = {
 export const session = {
   signIn: "Sign in",
   signOut: "Sign out",
+  did: "your DID",
   signedOut: "Signed out. The session's key is deleted.",
   /** @param {string} when */
   until: (when) => `session ends ${when}`,
@@ -376,8 +377,8 @@ export const grants = {
   none: "No grant fits these filters.",
   clear: "Show all",
   toRequests: "Open a request",
-  /** @param {number} shown @param {number} all */
-  count: (shown, all) => `${shown} of ${all} ${all === 1 ? "grant" : "grants"}`,
+  /** @param {number} shown @param {number} all @param {number} ended of those shown */
+  count: (shown, all, ended) => `${shown} of ${all} ${all === 1 ? "grant" : "grants"}${ended ? `; ${ended} changed just now` : ""}`,
   grantTitle: "A grant",
   issued: "Granted",
   cid: "Identifier",
@@ -386,7 +387,7 @@ export const grants = {
   below_: "Rest on it",
   /** @param {number} n */
   restOn: (n) => (n === 0 ? "no other grant" : n === 1 ? "one grant, which goes with it" : `${n} grants, which go with it`),
-  policy: "Conditions on the code that may open keys are part of a grant, but the node does not list them. The command line shows those of a grant that you kept: sealspace grant show FILE",
+  policy: "The command line shows which code may open keys under a grant that you kept: sealspace grant show FILE",
   revoke: "Revoke",
   revokeTitle: "Revoke this grant?",
   /** @param {string} who @param {number} n */
@@ -459,6 +460,8 @@ export const grants = {
   otherNetwork: "Grants of another owner are not listed. It is sealed to ",
   noNetwork: "It names no network, so grants on yours are counted.",
   mayOpen: "may open it",
+  noCode: "has a grant that approves no code",
+  hasGrant: "has a grant to open it",
   /** @param {string} what */
   proved: (what) => `Proved last, as the node verified it: ${what} `,
   program: "program",

@@ -30,7 +30,13 @@ from capabilities.principals import same_principal
 from capabilities.resources import parse_network_id, parse_space_id
 from capabilities.strict_json import Json
 from encryption_network.key_providers import provider_text
-from encryption_network.policy import DEFAULT_TD_ATTRIBUTES, Measurements, Policy, policy_json
+from encryption_network.policy import (
+    DEFAULT_TD_ATTRIBUTES,
+    REGISTERS,
+    Measurements,
+    Policy,
+    policy_json,
+)
 from encryption_network.release_record import Mode
 
 from ..delegations import allow
@@ -75,7 +81,6 @@ _VERBS: Mapping[str, str] = {
     DELEGATION_STATUS: "look up",
 }
 """Ability to verb; other abilities are shown by their own name."""
-_REGISTERS = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
 
 # --- rights ---------------------------------------------------------------------------------------
 
@@ -492,7 +497,7 @@ def policy_changes(before: Policy | None, after: Policy | None) -> tuple[str, ..
 
 
 def _code(entry: Measurements) -> str:
-    named = ", ".join(f"{name.upper()} {getattr(entry, name).hex()}" for name in _REGISTERS[:-1])
+    named = ", ".join(f"{name.upper()} {getattr(entry, name).hex()}" for name in REGISTERS[:-1])
     return f"code {named}, RTMR3 {hex_of(entry.rtmr3) or 'as the compose file makes it'}"
 
 
@@ -595,7 +600,7 @@ def as_json(seen: Seen, policy: Policy | None = None) -> dict[str, Json]:
         "composeHash": hex_of(evidence.compose_hash),
         "appId": hex_of(evidence.app_id),
         "keyProvider": evidence.key_provider,
-        "measurements": {name: getattr(evidence, name).hex() for name in _REGISTERS},
+        "measurements": {name: getattr(evidence, name).hex() for name in REGISTERS},
         "tdAttributes": evidence.td_attributes.hex(),
         "debug": _is_debugged(seen),
         "tcbStatus": evidence.tcb_status,
@@ -632,7 +637,7 @@ def _facts(seen: Seen) -> list[str]:
         f"compose hash   {hex_of(evidence.compose_hash) or 'none (no event log)'}",
         f"app id         {hex_of(evidence.app_id) or 'none'}",
         f"key provider   {provider_text(evidence.key_provider or 'none')}",
-        *(f"{name.upper():<14} {getattr(evidence, name).hex()}" for name in _REGISTERS),
+        *(f"{name.upper():<14} {getattr(evidence, name).hex()}" for name in REGISTERS),
         (
             f"attributes     {_attributes(evidence.td_attributes)}; debug"
             f" {'ON' if _is_debugged(seen) else 'off'}"

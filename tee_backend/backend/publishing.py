@@ -2,7 +2,8 @@
 
     GET  /.well-known/sealspace/backend?nonce=    the backend's statement, and a fresh quote that
                                                   binds it to the nonce
-    GET  /.well-known/sealspace/backend           the backend's DID and manifest, without a quote
+    GET  /.well-known/sealspace/backend           the backend's DID, manifest and code, without a
+                                                  quote
     POST /.well-known/sealspace/backend/grants    a portable delegation to this backend's DID, or a
                                                   bundle of them; 204 once accepted
 
@@ -24,7 +25,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -33,9 +33,9 @@ from aiohttp import web
 
 from capabilities.capability_errors import InvalidJson
 from capabilities.limits import counted_address
-from capabilities.principals import Principal
 from capabilities.strict_base64 import decode_url
-from capabilities.strict_json import parse_json
+from capabilities.strict_json import Json, parse_json
+from encryption_network.policy import REGISTERS
 from sealspace.documents.published import (
     DESCRIPTION_TYPE,
     EVIDENCE_PATH,
@@ -51,6 +51,9 @@ from sealspace.errors import BackendAnswerInvalid, InvalidPortableDelegation, Se
 from sealspace.session import read_grant
 from sealspace.wire.portable import PortableDelegation, decode_bundle
 
+from ..attestation.attestation_errors import QuoteRefused
+from ..attestation.event_log_claims import verify_event_log
+from ..attestation.quote import parse_quote
 from ..attestation.report_data import published_binding
 from ..backend_errors import KeepingError
 from ..evidence.evidence_errors import EvidenceSourceError
@@ -173,15 +176,12 @@ class BackendSurface:
         try:
             members = parse_json(msgspec.json.encode(manifest), max_bytes=MAX_STATEMENT_BYTES)
             self._statement = statement_json(did, members, compose)
-            parsed = parse_statement(self._statement)
+            self._parsed = parse_statement(self._statement)
         except (TypeError, InvalidJson) as exc:
             raise ValueError(f"the manifest is not a JSON object: {exc}") from exc
         except BackendAnswerInvalid as exc:
             raise ValueError(exc.message) from exc
-        self._did: Principal = parsed.did
-        self._statement_sha256 = parsed.sha256
-        description = {"type": DESCRIPTION_TYPE, "did": did, "manifest": members}
-        self._description = msgspec.json.encode(description)
+        self._description = {"type": DESCRIPTION_TYPE, "did": did, "manifest": members}
         self._on_grant = on_grant
         self._quoting = asyncio.Lock()
         self._waiting = self._grants_under_way = 0
@@ -227,7 +227,7 @@ class BackendSurface:
 
         async def application(scope: Message, receive: Receive, send: Send) -> None:
             path = scope.get("path", "").removeprefix(scope.get("root_path", "").rstrip("/"))
-            is_ours = path == EVIDENCE_PATH or path.startswith(EVIDENCE_PATH + "/")
+            is_ours = f"{path}/".startswith(f"{EVIDENCE_PATH}/")
             if inner is not None and not (scope["type"] == "http" and is_ours):
                 await inner(scope, receive, send)
             elif scope["type"] == "http":
@@ -262,10 +262,9 @@ class BackendSurface:
         encoded = [
             (name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
         ]
+        body = b"" if request.method == "HEAD" else answer.body
         await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
-        await send(
-            {"type": "http.response.body", "body": b"" if request.method == "HEAD" else answer.body}
-        )
+        await send({"type": "http.response.body", "body": body})
 
     # --- responses --------------------------------------------------------------------------------
 
@@ -283,7 +282,7 @@ class BackendSurface:
         if request.path == EVIDENCE_PATH:
             allowed, answer = ["GET", "HEAD"], self._evidence
         elif request.path == GRANTS_PATH and self._on_grant is not None:
-            allowed, answer = ["POST"], partial(self._take_grant, on_grant=self._on_grant)
+            allowed, answer = ["POST"], self._take_grant
         else:
             return _problem(404, "not-found", f"the backend's evidence is at {EVIDENCE_PATH}")
         if request.method not in allowed:
@@ -294,14 +293,11 @@ class BackendSurface:
     async def _evidence(self, request: SurfaceRequest) -> SurfaceAnswer:
         """Return the backend's evidence with a new quote.
 
-        The quote is bound to the nonce in the request. Without a nonce, return the backend's DID
-        and manifest; this needs no quote.
+        The quote is bound to the nonce in the request. Without a nonce, return the backend's
+        description; the quote from which it names the code is not sent.
         """
-        headers = {"content-type": "application/json", "cache-control": "no-store"}
         text = _nonce_of(request.query)
-        if text is None:
-            return SurfaceAnswer(status=200, headers=headers, body=self._description)
-        nonce = decode_url(text)
+        nonce = bytes(NONCE_BYTES) if text is None else decode_url(text)
         if nonce is None or len(nonce) != NONCE_BYTES:
             return _problem(
                 400, "nonce-malformed", f"?nonce= has to be {NONCE_BYTES} bytes in base64url"
@@ -309,18 +305,25 @@ class BackendSurface:
         if self._waiting >= MOST_WAITING:
             return _problem(503, "quotes-busy", "too many requests wait for a quote; try again")
         self._waiting += 1
-        bound = published_binding(nonce, self._did, self._statement_sha256).report_data  # AT51
+        bound = published_binding(nonce, self._parsed.did, self._parsed.sha256).report_data  # AT51
         try:
             # Some servers cancel the request of a client that disconnects, while its thread goes
             # on. Without the shield, clients that connect and leave would start any number of
             # quotes in parallel.
             quoted = await asyncio.shield(self._quote(bound))
-        except EvidenceSourceError as exc:
+            if text is None:
+                body = msgspec.json.encode(self._description | {"policy": _policy_of(quoted)})
+            else:
+                body = encode_published(
+                    nonce, self._statement, quote=quoted.quote, event_log=quoted.log_entries
+                )
+        except (EvidenceSourceError, QuoteRefused) as exc:
             return _no_quote(exc)
-        body = encode_published(
-            nonce, self._statement, quote=quoted.quote, event_log=quoted.log_entries
+        return SurfaceAnswer(
+            status=200,
+            headers={"content-type": "application/json", "cache-control": "no-store"},
+            body=body,
         )
-        return SurfaceAnswer(status=200, headers=headers, body=body)
 
     async def _quote(self, report_data: bytes) -> Quoted:
         """Make a quote for a waiting request.
@@ -334,8 +337,9 @@ class BackendSurface:
         finally:
             self._waiting -= 1
 
-    async def _take_grant(self, request: SurfaceRequest, on_grant: OnGrant) -> SurfaceAnswer:
+    async def _take_grant(self, request: SurfaceRequest) -> SurfaceAnswer:
         """Check the grants in a request and pass them to the callback (AT54)."""
+        assert self._on_grant is not None
         # AT57: refused even if the server would decompress it; a small body could become large.
         if request.header("content-encoding") not in (None, "identity"):
             return _problem(
@@ -351,28 +355,25 @@ class BackendSurface:
         try:
             portables = decode_bundle(body)
             # Only the token has authority: its audience counts, not the unsigned member beside it.
-            is_ours = all(read_grant(one.header).delegate == self._did for one in portables)
+            is_ours = all(read_grant(one.header).delegate == self._parsed.did for one in portables)
         except InvalidPortableDelegation as exc:
             return _problem(400, exc.code, exc.message)
         if not is_ours:
-            return _problem(403, "grant-for-another", f"this backend is {self._did}")
+            return _problem(403, "grant-for-another", f"this backend is {self._parsed.did}")
         if len(portables) > GRANTS_OF_A_CLIENT_PER_MINUTE:
             return _problem(
                 413, "grant-too-large", f"at most {GRANTS_OF_A_CLIENT_PER_MINUTE} grants at once"
             )
         # Each grant is counted, not each request: each costs requests at the node (AT54).
-        client, now, count = (
-            self._client_of(request),
-            asyncio.get_running_loop().time(),
-            len(portables),
-        )
         if self._grants_under_way >= MOST_GRANTS_UNDER_WAY or not self._rates.let_through(
-            client, now=now, grants=count
+            self._client_of(request),
+            now=asyncio.get_running_loop().time(),
+            grants=len(portables),
         ):
             return _problem(503, "grants-busy", "too many grants at the moment; try again")
         self._grants_under_way += 1
         try:
-            await on_grant(*portables)
+            await self._on_grant(*portables)
         except KeepingError as exc:  # its text names paths of this machine: logged, not sent
             _log.error("a grant cannot be stored: %s", exc)
             return _problem(503, exc.code, "the backend cannot store grants now")
@@ -385,11 +386,28 @@ class BackendSurface:
         return SurfaceAnswer(status=204)
 
 
+def _policy_of(quoted: Quoted) -> dict[str, Json]:
+    """Return the policy that admits exactly the code in this backend's quote (AT62).
+
+    It equals the policy that an owner gets from the verified quote. Raises QuoteRefused if owners
+    would refuse the event log.
+    """
+    report = parse_quote(quoted.quote).report
+    registers = {name: getattr(report, name).hex() for name in REGISTERS}
+    if quoted.event_log is None:
+        return {"measurements": [registers]}
+    claims = verify_event_log(quoted.event_log, report)
+    del registers["rtmr3"]  # it differs on every instance; the compose hash takes its place
+    return {
+        "measurements": [registers],
+        "composeHashes": [claims.compose_hash.hex()],
+        "appIds": [claims.app_id.hex()],
+        "keyProviders": [claims.key_provider.text],
+    }
+
+
 def _nonce_of(query: str) -> str | None:
-    try:
-        pairs = parse_qsl(query[:_MAX_QUERY_CHARS], keep_blank_values=True)
-    except ValueError:
-        return ""
+    pairs = parse_qsl(query[:_MAX_QUERY_CHARS], keep_blank_values=True)
     return next((value for name, value in pairs if name == "nonce"), None)
 
 
@@ -436,8 +454,8 @@ async def _live(receive: Receive, send: Send) -> None:
             return
 
 
-def _no_quote(error: EvidenceSourceError) -> SurfaceAnswer:
-    return _problem(503, error.code, "the platform makes no quotes at the moment")
+def _no_quote(error: EvidenceSourceError | QuoteRefused) -> SurfaceAnswer:
+    return _problem(503, error.code, "the platform makes no usable quotes at the moment")
 
 
 def _problem(status: int, code: str, detail: str, **headers: str) -> SurfaceAnswer:

@@ -25,7 +25,7 @@ Source: Intel TDX DCAP quote formats 4 and 5; Intel PCS API v4; Intel SGX PCK Ce
 import hashlib
 import hmac
 import json
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -33,7 +33,7 @@ from typing import Self
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from encryption_network.policy import Measurements
+from encryption_network.policy import REGISTERS, Measurements
 
 from ..attestation.attestation_errors import MalformedCertificate
 from ..attestation.certificates import parse_pem_chain, parse_platform
@@ -146,11 +146,12 @@ def measurements_of(code: str) -> Measurements:
 
     Equal names give equal measurements.
     """
-    mrtd, rtmr0, rtmr1, rtmr2, rtmr3 = (
-        hashlib.sha384(f"{register}\x00{code}".encode()).digest()
-        for register in ("mrtd", "0", "1", "2", "3")
+    return Measurements(
+        **{
+            name: hashlib.sha384(f"{name.removeprefix('rtmr')}\x00{code}".encode()).digest()
+            for name in REGISTERS
+        }
     )
-    return Measurements(mrtd=mrtd, rtmr0=rtmr0, rtmr1=rtmr1, rtmr2=rtmr2, rtmr3=rtmr3)
 
 
 class SimulatedPlatform:
@@ -283,16 +284,16 @@ class SimulatedPlatform:
             )
             for one in (self.tcb_info(), qe_identity_document())
         )
+        root_crl, pck_crl = (
+            self._pki.crl(role, this_update=this_update, next_update=next_update).hex()
+            for role in ("root", "platform-ca")
+        )
         signer = self._pki.keys["tcb-signing"]
         signer_chain = pem_of(self._pki.certificate("tcb-signing"), self._root)
         document = {
             "pck_crl_issuer_chain": pem_of(*self._chain[1:]),
-            "root_ca_crl": (
-                self._pki.crl("root", this_update=this_update, next_update=next_update).hex()
-            ),
-            "pck_crl": (
-                self._pki.crl("platform-ca", this_update=this_update, next_update=next_update).hex()
-            ),
+            "root_ca_crl": root_crl,
+            "pck_crl": pck_crl,
             "tcb_info_issuer_chain": signer_chain,
             "tcb_info": tcb_text,
             "tcb_info_signature": sign_raw(signer, tcb_text.encode()).hex(),
@@ -376,36 +377,25 @@ class SimulatedSource:
 
         The key depends only on the path, the platform and the code.
         """
-        measured = self.measurements
-        registers = (
-            measured.mrtd,
-            measured.rtmr0,
-            measured.rtmr1,
-            measured.rtmr2,
-            measured.rtmr3 or bytes(48),
-        )
-        return hmac.digest(
-            self.platform.key_secret, b"".join(registers) + path.encode(), hashlib.sha256
-        )
+        registers = b"".join(one or bytes(48) for one in astuple(self.measurements))
+        return hmac.digest(self.platform.key_secret, registers + path.encode(), hashlib.sha256)
 
 
 def _body(measurements: Measurements, report_data: bytes) -> bytes:
-    fields = [
-        CURRENT_TCB_SVN,
-        hashlib.sha384(b"simulated TDX module").digest(),
-        bytes(48),
-        bytes(8),
-        SEPT_VE_DISABLE.to_bytes(8, "little"),
-        _XFAM.to_bytes(8, "little"),
-        measurements.mrtd,
-        bytes(144),
-        measurements.rtmr0,
-        measurements.rtmr1,
-        measurements.rtmr2,
-        measurements.rtmr3 or bytes(48),
-        report_data,
-    ]
-    body = b"".join(fields)
+    mrtd, *registers = astuple(measurements)
+    body = b"".join(
+        (
+            CURRENT_TCB_SVN,
+            hashlib.sha384(b"simulated TDX module").digest(),
+            bytes(56),  # MRSIGNERSEAM and SEAMATTRIBUTES
+            SEPT_VE_DISABLE.to_bytes(8, "little"),
+            _XFAM.to_bytes(8, "little"),
+            mrtd,
+            bytes(144),
+            *(register or bytes(48) for register in registers),
+            report_data,
+        )
+    )
     if len(report_data) != 64 or len(body) != BodyKind.TD10.value:
         raise ValueError("a field of the report has the wrong size")
     return body

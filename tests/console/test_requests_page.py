@@ -21,6 +21,7 @@ from embedded_node import EmbeddedNode, embedded_node
 from node_js import Scripts
 from playwright.async_api import expect
 
+from capabilities.principals import parse_principal
 from sealspace.apps.backends import ask_backend, fetch_evidence, policy_for
 from sealspace.apps.descriptions import as_json
 from sealspace.client import Client
@@ -132,7 +133,7 @@ def test_a_backend_reads_what_was_approved(
         if text is published:
             wary.click("Another request")
     wary.see(backend.did)
-    wary.see("Your node has released nothing to this DID yet")
+    wary.see("Your node has released none of your secrets to this DID yet")
     wary.shot("requests")
     boxes = wary.tab.get_by_role("checkbox")
     wary.run(expect(boxes).to_have_count(2))
@@ -140,13 +141,18 @@ def test_a_backend_reads_what_was_approved(
     wary.click("Approve")
     wary.see("Paste what was printed")
     wary.type("The code, as sealspace backend show --json printed it", shown)
-    wary.see(hashlib.sha256(COMPOSE.encode()).hexdigest())
-    for term in ("any edition that your node accepts", "can open them too, without such a proof"):
+    wary.run(
+        expect(wary.tab.locator("[data-way=paste]")).to_contain_text(
+            hashlib.sha256(COMPOSE.encode()).hexdigest()
+        )
+    )
+    for term in ("any edition that your node accepts", "can open them too, without such a"):
         wary.see(term)
     wary.shot("requests-code")
     before = len(wallet.asked)
     wary.click("Approve")
     wary.see("fetches it by itself within a minute")
+    assert "No secret will open" not in wary.run(wary.tab.locator("main").inner_text())
     wary.see("sealspace backend deliver grants.json --to https://BACKEND")
     wary.shot("requests-approved")
     assert len(wallet.asked) == before
@@ -177,6 +183,111 @@ def test_a_backend_reads_what_was_approved(
         name = wary.tab.locator(".rows q").first
         wary.run(expect(name).to_have_text("Notes"))
         wary.shot(f"{place}-named")
+
+
+def test_the_first_approval_needs_no_command(
+    wary: ConsolePage,
+    browser: Browser,
+    believer: EmbeddedNode,
+    wallet: BrowserWallet,
+    platform: SimulatedPlatform,
+    folder: Path,
+) -> None:
+    """A backend's description is enough: no code opens nothing, and the code that it states
+    reads."""
+    wary.sign_in()
+    add(wary, "API_KEY", "open sesame")
+    domain = Domain(platform, IMAGE, mint_event_log(hashlib.sha256(COMPOSE.encode()).digest()))
+    backend = browser.run(_backend(believer.url, domain))
+    asked = {key: MANIFEST[key] for key in ("app_id", "name", "defaults")}
+    surface = BackendSurface(
+        domain, did=backend.did, manifest={**asked, "secrets": {"API_KEY": True}}, compose=COMPOSE
+    )
+    _, described, _ = browser.run(_shown(surface, folder))
+    wary.open(link(json.loads(described)))
+    wary.run(wary.tab.get_by_role("radio", name="State no code").check())
+    wary.click("Approve")
+    wary.see("The grant is in force")
+    wary.see("No secret will open")
+    wary.shot("requests-approved-nothing")
+    assert "release refused" in browser.run(_used(backend, wallet.signer.did))
+    wary.click("State the code now")
+    claimed = wary.tab.get_by_role("radio", name="The code that the backend says it runs")
+    wary.run(expect(claimed).not_to_be_checked())  # nothing proves it
+    wary.open("secrets")
+    wary.click("Open API_KEY")
+    wary.see("has a grant that approves no code")
+    wary.open(link(json.loads(described)))
+    wary.run(claimed.check())
+    wary.see("nobody verified it")
+    wary.see("compose file " + hashlib.sha256(COMPOSE.encode()).hexdigest()[:12])
+    wary.shot("requests-claimed")
+    wary.click("Approve")
+    wary.see("only the code that you chose")
+    browser.run(backend.accept(*decode_bundle(downloaded(wary))))
+    assert "open sesame" == browser.run(_used(backend, wallet.signer.did))
+    browser.run(backend.close())
+    wary.open("secrets")
+    wary.click("Open API_KEY")
+    wary.see("may open it")
+    wary.open(link({**json.loads(described), "policy": {"measurements": []}}))
+    wary.see("description of its code is ignored")
+    wary.run(expect(claimed).to_have_count(0))
+    wary.open(link(json.loads(described)))
+    wary.see("Your node verified this quote")
+    wary.run(expect(claimed).to_have_count(0))  # it is the code that the node saw
+
+
+async def _used(backend: Backend, owner: str) -> str | bytes:
+    """Return the secret that a backend reads, or the text of the refusal."""
+    try:
+        return await backend.read_secret(parse_principal(owner), "API_KEY")
+    except SealspaceError as error:
+        return str(error)
+
+
+CODE: dict[str, Any] = {
+    "measurements": [dict.fromkeys(("mrtd", "rtmr0", "rtmr1", "rtmr2"), "ab" * 48)],
+    "composeHashes": ["cd" * 32],
+    "appIds": ["cd" * 20],
+    "keyProviders": ["kms:aa"],
+}
+IMAGE_ALONE = {"measurements": [{**CODE["measurements"][0], "rtmr3": "ef" * 48}]}
+STATED = [CODE, IMAGE_ALONE]
+NOT_STATED: list[Any] = [
+    None,
+    [],
+    {},
+    {"policy": {}},
+    *({name: value for name, value in CODE.items() if name != left_out} for left_out in CODE),
+    {**CODE, "measurements": CODE["measurements"] * 2},
+    {**CODE, "measurements": [{}]},
+    {**CODE, "measurements": [{**CODE["measurements"][0], "rtmr2": ""}]},
+    {**CODE, "composeHashes": ["cd" * 32, "ef" * 32]},
+    {**CODE, "keyProviders": ["kms"]},
+    {**CODE, "keyProviders": ["local-sgx:aa"]},
+    {**CODE, "keyProviders": ["kms:aa", "tpm"]},
+    {**CODE, "tdAttributes": ["0100001000000000"]},
+    {**CODE, "tcbStatuses": ["UpToDate", "OutOfDate"], "tcbGraceSeconds": 86_400},
+    {**CODE, "advisories": ["INTEL-SA-00001"]},
+    {**CODE, "receiver": "signed"},
+    {**CODE, "inPerson": False},
+    {**CODE, "paths": [f"tinycloud:{new_wallet().did[4:]}:secrets/kv/vault/secrets/API_KEY"]},
+    {**CODE, "networks": ["urn:tinycloud:encryption:did:key:z6MkOther:default"]},
+    {**CODE, "minEvaluationNumber": -1},
+]
+"""Descriptions of code that lack a part, name other code too, widen a term, or are for another
+owner's network."""
+
+
+def test_what_a_backend_states_about_its_code(scripts: Scripts) -> None:
+    """Only one whole code under strict terms is offered for approval (AT62)."""
+    script = """async (stated) => {
+      const { parseClaimed } = await import("/console/wire/policies.js");
+      return stated.map(parseClaimed);
+    }"""
+    assert scripts.evaluate(script, [*STATED]) == STATED
+    assert scripts.evaluate(script, NOT_STATED) == [None] * len(NOT_STATED)
 
 
 async def _backend(url: str, domain: Domain) -> Backend:

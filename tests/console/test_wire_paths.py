@@ -39,8 +39,7 @@ def test_sign_in_and_values(
         const keys = await kv.list(client, "default");
         await kv.remove(client, "default", "many/1", { ifMatch: many.get("many/1").etag });
         return { owner: owner.did, etag, rival: rival.code, stale: stale.code, moved: moved.at(-1),
-          read: kv.textOf(read), type: read.contentType, same: read.etag === etag,
-          binary: (await caught(async () => kv.textOf({ ...back, body: Uint8Array.of(255) }))).code,
+          read: text(read.body), type: read.contentType, same: read.etag === etag,
           back: [back.body.length, back.contentType, kv.nameOf(keys[0])],
           many: [...many].map(([key, value]) => [key, text(value.body)]), keys,
           gone: (await caught(() => kv.get(client, "default", "many/1"))).code,
@@ -57,7 +56,6 @@ def test_sign_in_and_values(
     )
     assert (said["rival"], said["stale"], said["gone"]) == ("conflict", "conflict", "not-found")
     assert said["moved"] == 300000
-    assert said["binary"] == "not-text"
     assert said["back"] == [300000, "image/png", "a b/ä"]
     assert said["keys"] == ["a%20b/%C3%A4", "many/1", "many/2", "todo/1"]
     assert said["many"] == [["many/1", "one"], ["many/2", "two"]]
@@ -106,7 +104,7 @@ def test_secrets_of_either_side_are_read_by_the_other(
         const [sdk, cert, own] = await Promise.all([secrets.reveal(client, null, "FROM_SDK"),
           secrets.reveal(client, "mail", "CERT"), secrets.reveal(client, null, "FROM_BROWSER")]);
         const labels = (await secrets.list(client)).map(({ label }) => label);
-        await secrets.remove(client, null, "M1");
+        await secrets.removeListed(client, secrets.secretName(null, "M1"));
         return { sdk: sdk.value, cert: [...cert.value], own: own.value, same: own.etag === etag,
           stale: stale.code, labels, absent: (await caught(() => secrets.reveal(client, null, "M1"))).code,
           wrong: (await caught(() => secrets.reveal(client, null, "lower"))).code, pins: held.pins.length };
@@ -238,15 +236,16 @@ def test_spaces_and_further_rights(scripts: Scripts, wallet: BrowserWallet) -> N
         const spaces = await at("spaces"), kv = await at("kv"), { Client } = await at("client");
         const { owner, held } = await signedIn();
         const client = Client(held);
-        const made = await spaces.create(client, "notes");
+        await client.invoke(session.rows(`${held.space}/space/notes`, ["tinycloud.space/create"]));
+        const made = await spaces.get(client, "notes");
         const before = await caught(() => kv.list(client, "notes"));
         await session.addRights(held, owner, session.wholeSpace(made.id));
         await kv.put(client, "notes", "a", "b");
         return { made: made.name, before: before.code, names: (await spaces.list(client)).map(({ name }) => name),
-          keys: await kv.list(client, "notes"), same: (await spaces.get(client, "notes")).id === made.id };
+          keys: await kv.list(client, "notes") };
         """,
     )
     assert said["made"] == "notes"
     assert said["before"] == "not-authorised"
     assert {"default", "notes", "secrets"} <= set(said["names"])
-    assert (said["keys"], said["same"], len(wallet.asked)) == (["a"], True, 2)
+    assert (said["keys"], len(wallet.asked)) == (["a"], 2)

@@ -6,10 +6,12 @@ specification.
 
 import asyncio
 import gzip
+import hashlib
 import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -20,6 +22,7 @@ from patience import PATIENCE_S
 from tests_support import CountingEntropy
 
 from capabilities.strict_base64 import encode_url
+from encryption_network.policy import Policy, parse_policy
 from sealspace.delegations import allow
 from sealspace.documents.published import (
     EVIDENCE_PATH,
@@ -40,7 +43,11 @@ from tee_backend.backend import publishing
 from tee_backend.backend.publishing import AsgiApplication, BackendSurface, Message, SurfaceRequest
 from tee_backend.backend_errors import FolderUnusable
 from tee_backend.evidence.evidence_errors import SourceRefused
-from tee_backend.evidence.simulated import measurements_of
+from tee_backend.evidence.simulated import (
+    SIMULATED_KEY_PROVIDER,
+    measurements_of,
+    mint_event_log,
+)
 from tee_backend.evidence.source import Quoted
 
 SELF, OWNER = key_session(bytes(32)), key_session(bytes(range(32)))
@@ -258,15 +265,45 @@ async def test_another_nonce(ask: Ask, source: Domain, query: str) -> None:
 
 @pytest.mark.parametrize("query", ["", "other=1", f"{'a=b&' * 300}nonce={encode_url(NONCE)}"])
 async def test_no_nonce(ask: Ask, source: Domain, query: str) -> None:
-    """Without a nonce, the answer has the DID and the manifest, and no quote is made (AT50)."""
+    """Without a nonce, the answer has the DID, the manifest and the policy of the code (AT62)."""
     status, headers, body = await ask("GET", EVIDENCE_PATH, query=query)
     assert (200, "application/json") == (status, headers["content-type"])
-    assert json.loads(body) == {
+    said = json.loads(body)
+    assert parse_policy(said.pop("policy")) == Policy(measurements=(source.image,))
+    assert said == {
         "type": "sealspace.backend-description/v1",
         "did": SELF.did,
         "manifest": MANIFEST,
     }
-    assert 0 == source.quotes
+
+
+async def test_the_described_code(machine: SimulatedPlatform) -> None:
+    """The described policy names the code as a grant from the verified quote does (AT53, AT62)."""
+    compose_hash, image = hashlib.sha256(b"services: {}").digest(), measurements_of("notes")
+    source = Domain(machine, image, mint_event_log(compose_hash))
+    surface = BackendSurface(source, did=SELF.did, manifest=MANIFEST)
+    _, _, body = await asked_of(surface.asgi(), "GET", EVIDENCE_PATH)
+    policy = json.loads(body)["policy"]
+    assert {"measurements", "composeHashes", "appIds", "keyProviders"} == policy.keys()
+    assert parse_policy(policy) == Policy(
+        measurements=(replace(image, rtmr3=None),),
+        compose_hashes=(compose_hash,),
+        app_ids=(compose_hash[:20],),
+        key_providers=(SIMULATED_KEY_PROVIDER.text,),
+    )
+
+
+async def test_code_that_cannot_be_described(machine: SimulatedPlatform) -> None:
+    """Without an event log that matches the quote, there is no description (AT62)."""
+
+    class Another:
+        def quote(self, report_data: bytes) -> Quoted:
+            log = mint_event_log(bytes(32)).log
+            return Quoted(machine.mint_quote(measurements_of("notes"), report_data), log)
+
+    surface = BackendSurface(Another(), did=SELF.did, manifest=MANIFEST)
+    answer = await asked_of(surface.asgi(), "GET", EVIDENCE_PATH)
+    assert (503, "event-log") == problem(answer)
 
 
 @pytest.mark.parametrize(

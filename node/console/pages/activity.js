@@ -96,6 +96,7 @@ function content(client, rows, isAll) {
   const find = h("input", { type: "search", placeholder: words.find, "aria-label": words.find, on: { input: () => draw() } });
   const who = h("select", { "aria-label": words.who, on: { change: () => draw() } },
     h("option", { value: "others" }, words.others), h("option", { value: "all" }, words.everybody));
+  if (!rows.some(({ receipt }) => isOthers(receipt))) who.value = "all"; // rather than an empty list
   const since = h("select", { "aria-label": words.since, on: { change: () => draw() } },
     words.periods.map(([name, s]) => h("option", { value: s }, name)));
   const count = h("p", { class: "dim small", "aria-live": "polite" });

@@ -108,17 +108,15 @@ function grantsPanel({ client, signal, parameters }, first, names) {
     const own = signIns(all, owner);
     const kindOf = (/** @type {Grant} */ one) => (one.direction === "received" ? "received" : own.has(one) || isHere(one) ? "own" : "others");
     const ofKind = all.filter((one) => kindOf(one) === kind.value);
-    const shown = ofKind.filter((one) => {
-      const stands = [ALL, one.standing.replace("ancestor_", "")].includes(standing.value) || seen.has(one.cid);
-      return stands && isAsked(one);
-    });
+    const matches = (/** @type {Grant} */ one) => [ALL, one.standing.replace("ancestor_", "")].includes(standing.value);
+    const shown = ofKind.filter((one) => (matches(one) || seen.has(one.cid)) && isAsked(one));
     for (const { cid } of shown) seen.add(cid);
     table.element.hidden = shown.length === 0;
     none.hidden = shown.length > 0;
     if (!shown.length && kind.value === "others" && !ofKind.length) fill(none, emptyState({ icon: "share", title: words.emptyTitle, text: words.empty, actions: [h("a", { class: "button", href: "#/requests" }, words.toRequests)] }));
     else if (!shown.length) fill(none, emptyState({ icon: "search", title: words.noneTitle, text: words.none, actions: [h("button", { on: { click: clear } }, words.clear)] }));
     table.show(shown);
-    const said = words.count(shown.length, ofKind.length);
+    const said = words.count(shown.length, ofKind.length, shown.filter((one) => !matches(one)).length);
     if (count.textContent !== said) count.textContent = said;
     opened?.draw();
   }
@@ -186,10 +184,10 @@ function grantsPanel({ client, signal, parameters }, first, names) {
       return h("div", { class: "stack" }, facts([
         [words.columns.standing, now],
         [words.columns.who, isHere(one) ? words.thisBrowser : copyField(one.delegate, words.columns.who)],
-        ...(name ? [/** @type {[string, Element]} */ ([words.calls, quoted(name)])] : []),
+        name && [words.calls, quoted(name)],
         [words.from, one.delegator === owner ? words.you : [mine.dids.has(one.delegator) && h("div", {}, words.yourSignIn), copyField(one.delegator, words.from)]],
         [words.columns.what, h("ul", { class: "rights", role: "list" }, one.rights.map((right) => h("li", { title: right.resource }, may(right))))],
-        ...(one.issuedAt ? [/** @type {[string, Element]} */ ([words.issued, time(one.issuedAt)])] : []),
+        one.issuedAt && [words.issued, time(one.issuedAt)],
         [words.columns.until, one.expiresAt ? time(one.expiresAt) : words.noEnd],
         [words.parents, one.parents.length ? one.parents.map((parent) => h("div", {}, h("code", {}, parent))) : words.noParents],
         [words.below_, words.restOn(below)],

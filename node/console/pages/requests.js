@@ -1,6 +1,6 @@
 // @ts-check
 import { fill, h, icon } from "../elements.js";
-import { codeChoice } from "../parts/code_choice.js";
+import { codeChoice, noCode } from "../parts/code_choice.js";
 import { form, textField } from "../parts/form.js";
 import { quoted } from "../parts/quoted.js";
 import { rightWords, whyNot } from "../parts/rights.js";
@@ -32,7 +32,7 @@ const SPANS_S = [3600, 86400, 7 * 86400, DEFAULT_S, 90 * 86400, 365 * 86400];
 
 /**
  * @typedef {import("../app.js").Context} Context
- * @typedef {import("../wire/manifest.js").Manifest} Manifest
+ * @typedef {import("../wire/manifest.js").Manifest & { claimed?: unknown }} Manifest `claimed`: the policy in a backend's description
  * @typedef {import("../wire/manifest.js").Resource} Resource
  * @typedef {import("../wire/grants.js").Right} Right
  * @typedef {import("../wire/grants.js").Grant} Grant
@@ -79,10 +79,10 @@ function readRequest(text) {
   }
   const isDescription = value?.type === "sealspace.backend-description/v1";
   if (!isDescription && value?.type !== "sealspace.backend/v1") return parseManifest(value);
-  const { did, manifest } = (isDescription ? value : value.statement) ?? {};
+  const { did, manifest, policy } = (isDescription ? value : value.statement) ?? {};
   const read = parseManifest(manifest && typeof manifest === "object" && manifest.did === undefined ? { ...manifest, did } : manifest);
   if (read.did === null || principalOf(read.did) !== principalOf(String(did))) throw words.otherDid;
-  return read;
+  return { ...read, claimed: policy };
 }
 
 /** The form in which a request is pasted, or chosen as a file. @param {Context} context @param {string} text @param {unknown} fault found in the text */
@@ -130,15 +130,18 @@ function showRequest(context, asked, text, body) {
   const { client, signal } = context;
   const change = h("button", { type: "button", on: { click: () => fill(body, intake(context, text, "")) } }, words.change);
   const did = asked.did ? null : textField({ name: "did", label: words.did, hint: words.didHint, mono: true, check: (said) => (isDid(said.trim()) ? "" : words.didBad) });
-  const lines = /** @type {[string, import("../elements.js").Child][]} */ ([
+  const app = h("section", { class: "panel stack", "aria-label": words.app }, h("div", { class: "row spread" }, h("h2", {}, words.app), change), facts([
     [words.name, [quoted(asked.name, { most: 60 }), h("p", { class: "small dim" }, words.nameIsTheirs)]], [words.appId, quoted(asked.appId, { most: 60 })],
-    [words.about, asked.description ? quoted(asked.description) : words.nothingSaid]]);
-  if (asked.did) lines.push([words.did, copyField(asked.did, words.did)]);
-  const app = h("section", { class: "panel stack", "aria-label": words.app }, h("div", { class: "row spread" }, h("h2", {}, words.app), change), facts(lines));
+    [words.about, asked.description ? quoted(asked.description) : words.nothingSaid], asked.did && [words.did, copyField(asked.did, words.did)]]));
   const rest = h("div", { class: "stack" });
   fill(body, app, rest);
   loading(rest, () => knownOf(context, asked), (known) => [asked.did && heldPanel(known.held, client.session.owner),
-    decision(context, asked, known, did, (made, policy) => { change.remove(); fill(rest, grantedPanel(made, policy, client.session.owner, context, asked)); })], { signal });
+    decision(context, asked, known, did, (made, policy) => {
+      change.remove();
+      const anew = () => { showRequest(context, asked, text, body); document.querySelector("h1")?.focus(); };
+      const warning = !policy && context.node.attestation !== "off" && noCode(known.isSufficing, { label: words.stateCode, run: anew });
+      fill(rest, grantedPanel(made, policy, warning, context, asked));
+    })], { signal });
 }
 
 /** @param {Context} context @param {Manifest} asked @returns {Promise<Known>} what the node knows about the requester */
@@ -172,7 +175,7 @@ function decision(context, asked, known, did, done) {
   const { client, node } = context;
   const { session } = client;
   const didOf = () => asked.did ?? did?.input.value.trim() ?? "";
-  const code = codeChoice({ seen: known.seen, mode: node.attestation, isSufficing: known.isSufficing, trustRoots: node.trustRoots }, didOf);
+  const code = codeChoice({ seen: known.seen, mode: node.attestation, isSufficing: known.isSufficing, trustRoots: node.trustRoots, claimed: asked.claimed }, didOf);
   const rights = rightsField(asked, known, session.owner, node.features, () => redraw());
   if (!rights) return h("section", { class: "panel" }, emptyState({ icon: "inbox", title: words.rights, text: words.asksNothing }));
   if (!rights.canGrant) return h("section", { class: "panel stack" }, rights.field.element, h("p", {}, words.asksNothing));
@@ -301,20 +304,21 @@ function endField(session, askedS) {
 
 // --- the result ------------------------------------------------------------------------------------------------------
 
-/** @param {import("../wire/grants.js").Granted} made @param {any} policy @param {string} owner @param {Context} context @param {Manifest} asked */
-function grantedPanel(made, policy, owner, context, asked) {
+/** @param {import("../wire/grants.js").Granted} made @param {any} policy @param {Element | false} warning if the grant opens keys without code @param {Context} context @param {Manifest} asked */
+function grantedPanel(made, policy, warning, context, asked) {
   const { portable: text, capabilities } = made;
+  const { owner } = context.client.session;
   say(words.approvedSay);
   const signed = joined(capabilities.map(({ resource, ability }) => rightOf(resource, [ability])));
   const rows = [...signed.map((right) => h("li", { title: titleOf(right) }, rightWords(right, owner))), h("li", { class: "small dim" }, words.ends, time(made.expiresAt))];
   const heading = h("h2", { tabIndex: -1 }, words.granted);
   queueMicrotask(() => heading.focus());
   const opens = capabilities.some(({ ability }) => ability === DECRYPT);
-  return h("section", { class: "panel stack", "aria-label": words.granted }, heading, h("p", {}, words.grantedText), copyField(words.deliver),
-    facts([...(asked.did ? [] : [/** @type {[string, Element]} */ ([words.did, copyField(made.did, words.did)])]), [words.grants, h("ul", { class: "plainlist" }, rows)],
-      ...(opens ? [/** @type {[string, string]} */ ([words.code_, policy ? words.codeNamed : words.codeFree])] : [])]),
+  return h("section", { class: "panel stack", "aria-label": words.granted }, heading, opens && warning, h("p", {}, words.grantedText), copyField(words.deliver),
+    facts([!asked.did && [words.did, copyField(made.did, words.did)], [words.grants, h("ul", { class: "plainlist" }, rows)],
+      opens && [words.code_, policy ? words.codeNamed : words.codeFree]]),
     h("div", { class: "row spread" }, h("h3", {}, words.portable), h("div", { class: "row" }, copyButton(text, words.copyOf),
-      h("button", { type: "button", class: "primary", on: { click: () => download(utf8(text), words.file) } }, words.download))),
-    h("p", { class: "small dim" }, words.onlyHolder), h("pre", { class: "value", tabIndex: 0, "aria-label": words.portable }, text),
+      h("button", { type: "button", on: { click: () => download(utf8(text), words.file) } }, words.download))),
+    h("p", { class: "small dim" }, words.onlyHolder), h("details", {}, h("summary", {}, words.showPortable), h("pre", { class: "value", tabIndex: 0, "aria-label": words.portable }, text)),
     h("div", { class: "row spread" }, h("a", { href: "#/grants" }, words.toGrants), h("button", { type: "button", on: { click: () => context.go("requests") } }, words.change)));
 }

@@ -68,7 +68,7 @@ function open(client, backend, name) {
       h("div", { class: "actions" }, h("button", { class: "danger", on: { click: () => withdrawal(client, choicesOf(backend, evidence ?? {})) } }, words.withdraw)),
     ]);
     return h("div", { class: "stack" }, facts([
-      ...(name ? [/** @type {[string, Element]} */ ([words.calls, quoted(name)])] : []),
+      name && [words.calls, quoted(name)],
       [words.did, copyField(backend.did, words.did)],
       [words.backendColumns.last, time(backend.lastAt)],
       [words.backendColumns.releases, backend.releases],

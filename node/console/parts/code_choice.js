@@ -5,16 +5,17 @@ import { rights } from "../texts.js";
 import { requests as words } from "../texts_requests.js";
 import { strictJson } from "../wire/canonical_json.js";
 import { principalOf } from "../wire/did.js";
-import { REGISTERS, parseApproved, policyOf } from "../wire/policies.js";
+import { REGISTERS, isSame, parseApproved, parseClaimed, policyOf } from "../wire/policies.js";
 import { textField } from "./form.js";
 import { quoted } from "./quoted.js";
 import { banner } from "./states.js";
-import { copyField, facts, time } from "./values.js";
+import { copyField, facts, shortened, time } from "./values.js";
 
 /**
  * @typedef {import("../wire/policies.js").Policy} Policy
- * @typedef {{ seen: {[field: string]: any} | null, mode: string, isSufficing: boolean, trustRoots: string[] }} Known facts from the
- *   node: evidence of the last release, who has to prove code, whether the operator's list may suffice, roots other than Intel's
+ * @typedef {{ seen: {[field: string]: any} | null, mode: string, isSufficing: boolean, trustRoots: string[], claimed: unknown }} Known facts from the
+ *   node: evidence of the last release, who has to prove code, whether the operator's list may suffice, roots other than Intel's;
+ *   `claimed`: the policy in the backend's own description, unproven; undefined: none
  */
 
 const MAX_BYTES = 256 * 1024;
@@ -44,6 +45,17 @@ function seenFacts(seen, { trustRoots }) {
     [words.evidence.verified, when],
   ]));
 }
+
+/** The code that a backend states about itself. @param {Policy} policy */
+function claimedFacts(policy) {
+  const [program, image] = [policy.composeHashes?.[0] ?? "", policy.measurements[0].mrtd].map((one) => shortened(one, 12, 6));
+  return h("div", { class: "stack tight" }, h("p", { class: "small" }, words.claimed), h("details", {}, h("summary", {}, words.claimedCode(program, image)), policyFacts(policy)),
+    h("p", { class: "small" }, words.claimedRisk), copyField(words.showCommand));
+}
+
+/** What a grant without code means. @param {boolean} isSufficing as in `Known` @param {{ label: string, run: () => void }} [action] */
+export const noCode = (isSufficing, action) => banner(isSufficing ? { kind: "warn", title: words.noneSuffices, text: words.noneSufficesText, action }
+  : { kind: "bad", title: words.noneOpens, text: words.noneOpensText, action });
 
 /**
  * The choice, as a field of a form.
@@ -76,14 +88,16 @@ export function codeChoice(known, didOf) {
 
   const ways = /** @type {[string, string, Element][]} */ ([
     ["paste", words.codePaste, h("div", { class: "stack tight" }, !known.seen && h("p", { class: "small dim" }, words.neverSeen), copyField(words.showCommand), pasted.element, file, read)],
-    ["none", words.codeNone, known.isSufficing ? banner({ kind: "warn", title: words.noneSuffices, text: words.noneSufficesText }) : banner({ kind: "bad", title: words.noneOpens, text: words.noneOpensText })],
+    ["none", words.codeNone, noCode(known.isSufficing)],
   ]);
+  const claimed = known.claimed === undefined ? undefined : parseClaimed(known.claimed);
+  if (claimed && !(known.seen && isSame(claimed, policyOf(known.seen).policy))) ways.unshift(["claimed", words.codeClaimed, claimedFacts(claimed)]);
   if (known.seen) ways.unshift(["seen", words.codeSeen, seenFacts(known.seen, known)]);
-  const radios = ways.map(([value, label], at) => ({ value, label, input: h("input", { type: "radio", name: "code", value, checked: at === 0, on: { change: () => draw() } }) }));
+  const radios = ways.map(([value, label]) => ({ value, label, input: h("input", { type: "radio", name: "code", value, checked: value === (known.seen ? "seen" : "paste"), on: { change: () => draw() } }) })); // never what nothing proves
   const way = () => /** @type {string} */ (radios.find(({ input }) => input.checked)?.value);
   const isOff = known.mode === "off";
   const element = h("fieldset", { class: "stack tight" }, h("legend", {}, words.code), isOff ? h("p", {}, words.codeOff) : [
-    h("p", { class: "dim" }, words.codeLead),
+    h("p", { class: "dim" }, words.codeLead), claimed === null && banner({ kind: "warn", title: words.claimedBad, text: words.claimedBadText }),
     radios.map(({ value, label, input }, at) => h("div", { class: "stack tight" }, h("label", { class: "tick" }, input, h("span", {}, label)), h("div", { class: "under", data: { way: value } }, ways[at][2])))]);
   function draw() {
     for (const one of element.querySelectorAll("[data-way]")) /** @type {HTMLElement} */ (one).hidden = /** @type {HTMLElement} */ (one).dataset.way !== way();
@@ -94,6 +108,7 @@ export function codeChoice(known, didOf) {
     judge: () => (element.hidden || isOff || way() !== "paste" ? "" : pasted.judge()),
     policy: () => {
       if (element.hidden || isOff || way() === "none") return undefined;
+      if (claimed && way() === "claimed") return claimed;
       return way() === "seen" && known.seen ? policyOf(known.seen).policy : parseApproved(strictJson(pasted.input.value)).policy;
     } };
 }

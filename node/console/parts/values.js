@@ -34,14 +34,15 @@ export function copyButton(text, label = "", isNamed) {
       say(app.copyFailed);
     }
   };
-  return h("button", { type: "button", class: isNamed ? null : "plain iconic", "aria-label": `${app.copy} ${label}`.trim(), title: app.copy, on: { click: copy } }, icon("copy"), isNamed && app.copy);
+  const name = `${app.copy} ${label}`.trim();
+  return h("button", { type: "button", class: isNamed ? null : "plain iconic", "aria-label": name, title: name, on: { click: copy } }, icon("copy"), isNamed && app.copy);
 }
 
 /** A text with a button that copies it. @param {string} text @param {string} [label] */
 export const copyField = (text, label) => h("span", { class: "copy" }, h("code", {}, text), copyButton(text, label));
 
-/** Rows of name and value. @param {[string, import("../elements.js").Child][]} rows */
-export const facts = (rows) => h("dl", { class: "facts" }, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+/** Rows of name and value. @param {([string, import("../elements.js").Child] | false | "" | null | undefined)[]} rows */
+export const facts = (rows) => h("dl", { class: "facts" }, rows.map((row) => row && h("div", {}, h("dt", {}, row[0]), h("dd", {}, row[1]))));
 
 const SHOWN_S = 30;
 

@@ -45,11 +45,8 @@ export function decodeEvidence(record) {
   let at = 0;
   /** @param {number} size */
   const taken = (size) => record.subarray(at, (at += size));
-  /** @param {1 | 2 | 4} size */
-  const number = (size) => {
-    at += size;
-    return size === 1 ? view.getUint8(at - 1) : size === 2 ? view.getUint16(at - 2) : view.getUint32(at - 4);
-  };
+  /** @param {number} size */
+  const number = (size) => taken(size).reduce((sum, byte) => sum * 256 + byte, 0);
   /** @param {number} size */
   const list = (size) => Array.from({ length: size }, read);
   /** @param {number} size */
@@ -62,11 +59,9 @@ export function decodeEvidence(record) {
     if (first < 0xa0) return list(first & 15);
     if (first < 0xc0) return text(taken(first & 31));
     if (first === 0xcb) return view.getFloat64((at += 8) - 8);
-    if (first === 0xcf) return Number(view.getBigUint64((at += 8) - 8));
-    const size = /** @type {{[kind: number]: 1 | 2 | 4}} */ ({ 0: 1, 1: 2, 2: 4 });
-    if (first >= 0xc4 && first <= 0xc6) return hex(taken(number(size[first - 0xc4])));
-    if (first >= 0xcc && first <= 0xce) return number(size[first - 0xcc]);
-    if (first >= 0xd9 && first <= 0xdb) return text(taken(number(size[first - 0xd9])));
+    if (first >= 0xc4 && first <= 0xc6) return hex(taken(number(1 << (first - 0xc4))));
+    if (first >= 0xcc && first <= 0xcf) return number(1 << (first - 0xcc));
+    if (first >= 0xd9 && first <= 0xdb) return text(taken(number(1 << (first - 0xd9))));
     if (first === 0xdc) return list(number(2));
     if (first === 0xde) return map(number(2));
     if (first === 0xc0) return null;

@@ -7,7 +7,7 @@
  * An error with a stable `code`: wallet-absent, wallet-failed, wallet-rejected, wallet-other-chain,
  * wallet-account-changed, session-expired, spaces-not-hosted, node-unreachable, node-changed, node-failure,
  * malformed-answer, not-found, space-not-found, not-authorised, revoked, conflict, duplicate, too-large,
- * quota-exceeded, rate-limited, aborted, transfer-broken, batch-incomplete, not-text, envelope-broken, label-mismatch,
+ * quota-exceeded, rate-limited, aborted, transfer-broken, batch-incomplete, envelope-broken, label-mismatch,
  * runner-unreachable, runner-unusable, runner-refused, runner-changed, payload-broken, network-not-found,
  * network-not-active, network-key-changed, descriptor-unsigned, decrypt-refused,
  * answer-untrusted, receipt-invalid, manifest-invalid, phrase-invalid, passkey-unavailable, browser-too-old,

@@ -28,8 +28,9 @@ const MARGIN_S = 60;
 const MAX_PAGES = 1000;
 const APP_FACT = "sealspace.app/v1";
 const MOST_NAME_CHARS = 60;
-/** The names of apps in tokens, by cid; a token never changes. @type {Map<string, string>} */
-const names = new Map();
+const POLICY_FACT = "sealspace.attestation/v1";
+/** What tokens state, by cid; a token never changes. @type {Map<string, { name: string, hasCode: boolean } | null>} */
+const stated = new Map();
 export const GET = "tinycloud.kv/get";
 export const DECRYPT = "tinycloud.encryption/decrypt";
 export const ENCRYPTION = "tinycloud.encryption";
@@ -111,7 +112,7 @@ function grantOf(one, asked) {
     abilities: actions,
     isConditioned: caveats.some((/** @type {object} */ caveat) => Object.keys(caveat).length > 0),
   }));
-  if (isText(one.token)) names.set(one.cid, nameIn(one.token, one.cid));
+  if (isText(one.token)) stated.set(one.cid, statedIn(one.token, one.cid));
   const isSession = rights.some((/** @type {{ abilities: string[] }} */ right) => right.abilities.includes("tinycloud.capabilities/read"));
   return {
     cid: one.cid,
@@ -128,15 +129,23 @@ function grantOf(one, asked) {
   };
 }
 
-/** @param {string} token untrusted @param {string} cid @returns {string} the name of the app in the token's facts; empty if it states none */
-function nameIn(token, cid) {
+/** @param {string} token untrusted @param {string} cid @returns {{ name: string, hasCode: boolean } | null} the app's name, empty if none, and whether code is approved; null: not readable */
+function statedIn(token, cid) {
   try {
-    const { fct } = /** @type {any} */ (strictJson(textOfBytes(/** @type {any} */ (fromBase64url(token.split(".")[1])))));
-    const name = tokenCid(token) === cid && fct.find((/** @type {any} */ one) => one?.[APP_FACT])?.[APP_FACT].name;
-    return isText(name) ? [...name].slice(0, MOST_NAME_CHARS).join("") : "";
+    const { fct: facts = [] } = /** @type {any} */ (strictJson(textOfBytes(/** @type {any} */ (fromBase64url(token.split(".")[1])))));
+    if (tokenCid(token) !== cid) return null;
+    const name = facts.find((/** @type {any} */ one) => one?.[APP_FACT])?.[APP_FACT].name;
+    return { name: isText(name) ? [...name].slice(0, MOST_NAME_CHARS).join("") : "",
+      hasCode: facts.some((/** @type {any} */ one) => one?.[POLICY_FACT]?.measurements?.length > 0) };
   } catch {
-    return ""; // a wallet's message, or a token of another client
+    return null; // a wallet's message, or a token of another client
   }
+}
+
+/** @param {Grant[]} all returned by `list`, after `appNames` @param {Grant} grant @returns {boolean | null} whether it, or a grant that it rests on, approves code; null: not known */
+export function approvesCode(all, { cid, parents }) {
+  if ([cid, ...parents].some((one) => stated.get(one)?.hasCode)) return true;
+  return stated.get(cid) && all.every((one) => one.isSession || !parents.includes(one.cid)) ? false : null;
 }
 
 /**
@@ -148,8 +157,8 @@ export async function appNames(client, all) {
   const { owner } = client.session;
   const own = new Set(all.filter((one) => one.isSession && one.delegator === owner).map((one) => one.delegate));
   const approved = all.filter((one) => one.direction === "granted" && !one.isSession && (one.delegator === owner || own.has(one.delegator)));
-  if (approved.some(({ cid }) => !names.has(cid))) await list(client, { direction: "granted", tokens: true });
-  return new Map(approved.flatMap(({ cid }) => (names.get(cid) ? [/** @type {[string, string]} */ ([cid, names.get(cid)])] : [])));
+  if (approved.some(({ cid }) => !stated.has(cid))) await list(client, { direction: "granted", tokens: true });
+  return new Map(approved.map(({ cid }) => /** @type {[string, string]} */ ([cid, stated.get(cid)?.name])).filter(([, name]) => name));
 }
 
 /**
@@ -252,7 +261,7 @@ export async function grant(client, did, capabilities, { expiresS = 7 * 86400, p
   const left = (session.kind === "phrase" ? Infinity : end) - nowS();
   if (left < MARGIN_S) throw new ConsoleError("session-expired", "the session ends within a minute", { hint: "sign in again" });
   await client.checkNode();
-  const facts = [...(policy === undefined ? [] : [{ "sealspace.attestation/v1": policy }]),
+  const facts = [...(policy === undefined ? [] : [{ [POLICY_FACT]: policy }]),
     ...(name ? [{ [APP_FACT]: { name: [...name].slice(0, MOST_NAME_CHARS).join("") } }] : [])];
   const claims = { aud: recipient, capabilities: granted, proofs, facts, bare: true };
   // Whole seconds: rounding must not let a child outlive its parent.

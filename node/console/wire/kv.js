@@ -2,7 +2,7 @@
 /** Values in a space. A key is the raw path of a URI: `keyOf` percent-encodes what a URI cannot hold. */
 
 import { blake3 } from "./blake3.js";
-import { concat, fromBase64, hex, random, text, utf8 } from "./bytes.js";
+import { concat, fromBase64, hex, random, utf8 } from "./bytes.js";
 import { byCodePoint } from "./canonical_json.js";
 import { ConsoleError } from "./errors.js";
 import { spaceId } from "./did.js";
@@ -23,7 +23,7 @@ import { jsonOf, malformed, pathSegment, requireSuccess } from "./transport.js";
  * @property {AbortSignal} [signal]
  */
 
-export const MAX_PAGE_KEYS = 1000;
+const MAX_PAGE_KEYS = 1000;
 export const MAX_VALUE_BYTES = 64 * 1024 * 1024;
 const [MOST_READS, MOST_WRITES, MAX_SMALL_BYTES] = [100, 250, 64 * 1024];
 const [MAX_VALUES_BYTES, MAX_KEYS_BYTES, PER_CAPABILITY_BYTES] = [4 * 1024 * 1024, 96 * 1024, 160];
@@ -79,15 +79,6 @@ function headersOf(said, asked) {
   }
 }
 
-/** @param {Value} value @returns {string} throws ConsoleError `not-text` if it is not UTF-8 */
-export function textOf({ body }) {
-  try {
-    return text(body);
-  } catch {
-    throw new ConsoleError("not-text", "this value is not a text", { hint: "download it, and open it with a program for its type" });
-  }
-}
-
 /** @param {{ ifMatch?: string, ifAbsent?: boolean }} conditions @returns {{[name: string]: string}} */
 const conditioned = ({ ifMatch, ifAbsent }) =>
   ifAbsent ? { "If-None-Match": "*" } : ifMatch === undefined ? {} : { "If-Match": ifMatch };
@@ -139,11 +130,9 @@ export async function remove(client, space, key, conditions = {}) {
 /** Delete values that exist, all or none. @param {Client} client @param {string} space @param {string[]} keys at most 250 */
 export const removeAll = (client, space, keys) => client.invoke(keys.map((key) => row(client, space, key, "del")), {});
 
-/** @param {Client} client @param {string} space @param {string} [prefix] @param {{ limit?: number, cursor?: string | null }} [place] @returns {Promise<Page>} keys, ascending */
-export async function listPage(client, space, prefix = "", { limit = MAX_PAGE_KEYS, cursor = null } = {}) {
-  /** @type {{[name: string]: string}} */
-  const headers = { "x-tinycloud-limit": String(limit) };
-  if (cursor !== null) headers["x-tinycloud-cursor"] = cursor;
+/** @param {Client} client @param {string} space @param {string} [prefix] @param {{ cursor?: string | null }} [place] @returns {Promise<Page>} keys, ascending */
+export async function listPage(client, space, prefix = "", { cursor = null } = {}) {
+  const headers = { "x-tinycloud-limit": String(MAX_PAGE_KEYS), ...(cursor !== null && { "x-tinycloud-cursor": cursor }) };
   const answer = await client.invoke([row(client, space, prefix, "list")], { headers, repeatable: true });
   const keys = jsonOf(answer);
   const following = answer.headers.get("x-tinycloud-truncated") === "true" ? answer.headers.get("x-tinycloud-next-cursor") : null;
@@ -192,22 +181,22 @@ function packed(parts, most, sizes) {
 
 /**
  * Read several values, up to 100 per request.
- * @param {Client} client @param {string} space @param {string[]} keys @param {{ maxBytes?: number }} [more]
+ * @param {Client} client @param {string} space @param {string[]} keys
  * @returns {Promise<Map<string, Value>>} without the keys that have no value
  */
-export async function getMany(client, space, keys, { maxBytes = MAX_VALUE_BYTES } = {}) {
+export async function getMany(client, space, keys) {
   /** @type {Map<string, Value>} */
   const found = new Map();
   for (const pack of packed([...new Set(keys)], MOST_READS, (key) => [key.length, 0])) {
     if (pack.length === 1) {
       try {
-        found.set(pack[0], await get(client, space, pack[0], { maxBytes }));
+        found.set(pack[0], await get(client, space, pack[0]));
       } catch (error) {
         if (!(error instanceof ConsoleError) || error.code !== "not-found") throw error;
       }
       continue;
     }
-    const headers = { "x-tinycloud-max-response-bytes": String(maxBytes) };
+    const headers = { "x-tinycloud-max-response-bytes": String(MAX_VALUE_BYTES) };
     const wanted = pack.map((key) => row(client, space, key, "get"));
     const answer = await client.invoke(wanted, { headers, repeatable: true, maxBytes: MAX_BATCH_BYTES });
     const results = jsonOf(answer)?.results;

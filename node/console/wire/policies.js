@@ -1,6 +1,7 @@
 // @ts-check
 /** Release policies: which code may receive keys under a grant (spec/release.md). */
 
+import { canonicalText } from "./canonical_json.js";
 import { ConsoleError } from "./errors.js";
 
 /**
@@ -53,6 +54,26 @@ export function parseApproved(value) {
   if (fault) throw new ConsoleError("invalid-input", `it does not say which code: ${fault}`, { details: { member: fault } });
   return { policy: /** @type {Policy} */ (policy), did: shown && typeof value.did === "string" ? value.did : null };
 }
+
+/**
+ * Parse the policy that a backend states about itself. Nothing proves it, so it has to name one whole code under strict terms (AT62).
+ * @param {unknown} value untrusted JSON @returns {Policy | null} null: it names anything else
+ */
+export function parseClaimed(value) {
+  try {
+    const { policy: claimed } = parseApproved(value);
+    const [compose_hash, app_id, key_provider] = ["composeHashes", "appIds", "keyProviders"].map((name) => claimed[name]?.[0]);
+    const { policy } = policyOf({ ...claimed.measurements[0], compose_hash, app_id, key_provider });
+    // Anyone can run a key provider without an id, and the provider can read the application's data.
+    const isWhole = !compose_hash || (app_id && /^(kms|tpm):/.test(key_provider));
+    return isWhole && isSame(claimed, policy) ? policy : null;
+  } catch {
+    return null;
+  }
+}
+
+/** @param {Policy} one @param {Policy} other */
+export const isSame = (one, other) => canonicalText(one) === canonicalText(other);
 
 /**
  * @param {{[field: string]: any}} evidence returned by `backends.evidenceOf`

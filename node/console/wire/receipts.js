@@ -63,10 +63,11 @@ export async function verify(receipt, node, network) {
 }
 
 /**
- * @param {Client} client @param {{ after?: string | null, network?: string, filter?: (receipt: Receipt) => boolean }} [asked]
+ * @param {Client} client @param {{ after?: string | null }} [asked]
  *   `after` of the previous page @returns {Promise<{ receipts: Receipt[], after: string | null }>} at most 100, oldest first
  */
-export async function list(client, { after = null, network = networkId(client.session.owner), filter = () => true } = {}) {
+export async function list(client, { after = null } = {}) {
+  const network = networkId(client.session.owner);
   const leaf = after === null ? "receipts" : `receipts?after=${pathSegment(after)}`;
   const wanted = rows(network, ["sealspace.encryption/receipts"]);
   const answer = await client.invoke(wanted, { method: "GET", path: networkPath(network, leaf), repeatable: true });
@@ -75,11 +76,12 @@ export async function list(client, { after = null, network = networkId(client.se
   /** @type {Receipt[]} */
   const receipts = await Promise.all(page.receipts.map((/** @type {unknown} */ one) => verify(one, client.session.node, network)));
   if (receipts.some((one, at) => at > 0 && receipts[at - 1].atMicros > one.atMicros)) throw malformed(answer.asked, "it is out of order");
-  return { receipts: receipts.filter(filter), after: typeof page.after === "string" ? page.after : null };
+  return { receipts, after: typeof page.after === "string" ? page.after : null };
 }
 
-/** @param {Client} client @param {string} digest SHA-256 from a receipt, hex @param {string} [network] @returns {Promise<Uint8Array<ArrayBuffer>>} the document; its digest is checked */
-export async function readDocument(client, digest, network = networkId(client.session.owner)) {
+/** @param {Client} client @param {string} digest SHA-256 from a receipt, hex @returns {Promise<Uint8Array<ArrayBuffer>>} the document; its digest is checked */
+export async function readDocument(client, digest) {
+  const network = networkId(client.session.owner);
   const wanted = rows(network, ["sealspace.encryption/receipts"]);
   const path = networkPath(network, `receipts/${digest}`);
   const { body } = await client.invoke(wanted, { method: "GET", path, repeatable: true, maxBytes: MAX_DOCUMENT_BYTES });

@@ -176,10 +176,6 @@ function readPayload(plaintext, etag) {
   return { value: bytes, createdAt, updatedAt, etag };
 }
 
-/** @param {Client} client @param {string | null} scope @param {string} name @param {{ ifMatch?: string }} [conditions] @returns {Promise<void>} */
-export const remove = (client, scope, name, conditions) =>
-  kv.remove(client, spaceOf(client), secretName(scope, name).path, conditions);
-
 /** Delete a listed secret together with its note. @param {Client} client @param {SecretName} secret */
 export const removeListed = (client, secret) =>
   kv.removeAll(client, spaceOf(client), [secret.path, ...(secret.hasNote ? [noteAt(secret).path] : [])]);

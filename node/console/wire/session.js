@@ -31,8 +31,7 @@ import { mintUcan } from "./ucan.js";
  * @property {Pin[]} pins keys of the networks used for sealing
  */
 
-export const SESSION_TTL_S = 7 * 86400;
-export const MAX_SESSION_TTL_S = 30 * 86400;
+const SESSION_TTL_S = 7 * 86400;
 export const SECRETS_SPACE = "secrets";
 export const KV_ABILITIES = ["get", "put", "del", "list", "metadata"].map((one) => `tinycloud.kv/${one}`);
 const HOST_GRANT_TTL_S = 3600;
@@ -55,17 +54,13 @@ export const wholeSpace = (space) => [
   ...rows(`${space}/delegation`, ["list", "revoke", "status"].map((one) => `tinycloud.delegation/${one}`)),
 ];
 
-/**
- * @param {string} owner DID @param {string} [space] short name or id of the primary one
- * @param {string[]} [spaces] further ones @returns {Capability[]} the rights that a console sign-in asks for
- */
-export function consoleCapabilities(owner, space = "default", spaces = []) {
-  const primary = spaceId(owner, space);
+/** @param {string} owner DID @returns {Capability[]} the rights that a console sign-in asks for */
+export function consoleCapabilities(owner) {
+  const primary = spaceId(owner, "default");
   const network = networkId(owner);
   return distinctCapabilities([
     ...wholeSpace(primary),
     ...rows(`${primary}/space`, ["list", "create", "info"].map((one) => `tinycloud.space/${one}`)),
-    ...spaces.flatMap((name) => wholeSpace(spaceId(owner, name))),
     ...rows(`${spaceId(owner, SECRETS_SPACE)}/kv/vault/secrets/`, KV_ABILITIES),
     ...rows(network, ["tinycloud.encryption/decrypt", "tinycloud.encryption/network.create"]),
     ...rows(network, ["sealspace.encryption/receipts"]),
@@ -169,19 +164,14 @@ export const newKeys = () =>
 /**
  * Sign in and store the session. A wallet signs once, and a second time if the node does not host spaces by itself.
  * @param {Owner} owner
- * @param {{ space?: string, spaces?: string[], capabilities?: Capability[], expiresS?: number, nodeId?: string }} [asked]
- *   names of spaces (a primary one and further ones), or exactly these capabilities instead; DID of the
- *   intended node: another node receives no token, and the wallet signs nothing
+ * @param {{ nodeId?: string }} [asked] DID of the intended node: another node receives no token, and the wallet signs nothing
  * @returns {Promise<Session>}
  */
-export async function signIn(owner, { space = "default", spaces = [], capabilities, expiresS = SESSION_TTL_S, nodeId } = {}) {
-  if (!(expiresS > 0 && expiresS <= MAX_SESSION_TTL_S)) {
-    throw new ConsoleError("invalid-input", "a session lasts more than 0 s and at most 30 days");
-  }
+export async function signIn(owner, { nodeId } = {}) {
   const node = (await (nodeId === undefined ? info() : requireNode(nodeId))).nodeId;
-  const wanted = capabilities ?? consoleCapabilities(owner.did, space, spaces);
+  const wanted = consoleCapabilities(owner.did);
   const { kind } = owner;
-  const base = { owner: owner.did, kind, node, space: spaceId(owner.did, space), pins: [] };
+  const base = { owner: owner.did, kind, node, space: spaceId(owner.did, "default"), pins: [] };
   /** @type {Session} */
   let session;
   if (kind === "wallet") {
@@ -191,12 +181,12 @@ export async function signIn(owner, { space = "default", spaces = [], capabiliti
       (uri, rows_, ttlS) => walletToken(owner, { uri, capabilities: rows_, ttlS }),
       didUrl(did),
       wanted,
-      expiresS,
+      SESSION_TTL_S,
     );
     session = { ...base, did, keys, grants: [grant], expiresAt: grant.expiresAt };
   } else {
     const keys = /** @type {CryptoKeyPair} */ (owner.keys);
-    session = { ...base, did: owner.did, keys, grants: [], expiresAt: nowS() + expiresS };
+    session = { ...base, did: owner.did, keys, grants: [], expiresAt: nowS() + SESSION_TTL_S };
     const own = wanted.filter(({ resource }) => resource.startsWith("tinycloud:"));
     await registered((aud, rows_, ttlS) => sessionToken(session, { aud, capabilities: rows_, ttlS }), owner.did, own, HOST_GRANT_TTL_S);
   }

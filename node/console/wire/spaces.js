@@ -22,26 +22,20 @@ function spaceOf({ session }, entry, asked) {
   return { id: entry.id, name: entry.id.slice(entry.id.lastIndexOf(":") + 1), createdAt, usageBytes, limitBytes };
 }
 
-/** @param {Client} client @param {string} path @param {string} word @param {boolean} repeatable */
-const invoke = (client, path, word, repeatable) =>
-  client.invoke(rows(`${client.session.space}/space/${path}`, [`tinycloud.space/${word}`]), { repeatable });
+/** @param {Client} client @param {string} path @param {string} word */
+const invoke = (client, path, word) =>
+  client.invoke(rows(`${client.session.space}/space/${path}`, [`tinycloud.space/${word}`]), { repeatable: true });
 
 /** @param {Client} client @returns {Promise<Space[]>} the spaces that the node hosts for the owner */
 export async function list(client) {
-  const answer = await invoke(client, "", "list", true);
+  const answer = await invoke(client, "", "list");
   const entries = jsonOf(answer);
   if (!Array.isArray(entries)) throw malformed(answer.asked, "it is no list");
   return entries.map((entry) => spaceOf(client, entry, answer.asked));
 }
 
-/** @param {Client} client @param {string} name letters, digits, `-` and `_` @returns {Promise<Space>} the hosted space; to use it, call `addRights(session, owner, wholeSpace(space.id))` */
-export async function create(client, name) {
-  const answer = await invoke(client, name, "create", false);
-  return spaceOf(client, jsonOf(answer), answer.asked);
-}
-
 /** @param {Client} client @param {string} name @returns {Promise<Space>} */
 export async function get(client, name) {
-  const answer = await invoke(client, spaceId(client.session.owner, name), "info", true);
+  const answer = await invoke(client, spaceId(client.session.owner, name), "info");
   return spaceOf(client, jsonOf(answer), answer.asked);
 }
