@@ -71,8 +71,6 @@ def in_force(release: Release, record: ReleaseRecord) -> ReleaseRecord:
     stricter of the two, and only key providers that both accept remain. Everything else is taken
     from the record.
     """
-    if release.attestation == record.mode and release.key_providers == record.key_providers:
-        return record
     strictest = min(release.attestation, record.mode, key=_STRICTNESS.index)
     providers = record.key_providers
     if release.key_providers != providers:

@@ -93,7 +93,7 @@ async def list_owners(config: Config, store: Store) -> None:
     print_rows(
         found,
         ("DID", "admitted"),
-        [(one["did"], one["admittedAt"]) for one in found],
+        [tuple(one.values()) for one in found],
         nothing="no owners are admitted; next: sealspace admin owners add DID",
     )
     tell(*[f"admitted by hosting.listed: {did}" for did in config.hosting.listed])
@@ -145,10 +145,11 @@ async def list_(config: Config, store: Store) -> None:
     Limits are in bytes.
     """
     found = await all_overrides(store, config)
+    limits = found.overrides.items()
     print_rows(
-        [{"space": space, "limitBytes": limit} for space, limit in found.overrides.items()],
+        [{"space": space, "limitBytes": limit} for space, limit in limits],
         ("space", "limit"),
-        [(space, str(limit)) for space, limit in found.overrides.items()],
+        [(space, str(limit)) for space, limit in limits],
         nothing="no space has its own limit",
     )
     if found.more:

@@ -2,7 +2,6 @@
 
 from urllib.parse import urlsplit
 
-from tee_backend.attestation.certificates import PlatformCa
 from tee_backend.attestation.collateral import Collateral as Document
 from tee_backend.attestation.evaluation_numbers import (
     Evaluation,
@@ -30,19 +29,9 @@ class CollateralSource:
     """
 
     def __init__(self, settings: ServiceSettings, *, checks_numbers: bool) -> None:
-        self._service = CollateralService(settings)
+        self.service = CollateralService(settings)
         self._checks_numbers = checks_numbers
         self.name = (urlsplit(settings.base_url).hostname or "")[:MAX_NAME_CHARS]
-
-    async def fetch(self, fmspc: bytes, ca: PlatformCa) -> Document:
-        """Fetch the attestation collateral of a platform family (AT30).
-
-        Raises:
-            CollateralUnusable: see `pcs.CollateralService.collateral`.
-        Does not check:
-            Signatures, validity windows, and whether the document is newer than the stored one.
-        """
-        return await self._service.collateral(fmspc, ca)
 
     async def check_edition(
         self, document: Document, *, root: TrustRoot, now: float
@@ -64,7 +53,7 @@ class CollateralSource:
         """
         if not self._checks_numbers:
             return None
-        numbers = await self._service.evaluation_numbers()
+        numbers = await self.service.evaluation_numbers()
         verify_evaluation_numbers(numbers, root=root, root_crl=document.root_crl, now=now)
         check_edition(document, numbers, now=now)
         return numbers.next_entry(document.tcb_info.members.evaluation_number)

@@ -2,6 +2,7 @@
 
 import re
 from ipaddress import ip_address, ip_network
+from operator import attrgetter
 from urllib.parse import urlsplit
 
 from sealspace.cli.command_errors import ConfigurationError
@@ -9,6 +10,12 @@ from sealspace.cli.command_errors import ConfigurationError
 from .tree import Config, Http, Metrics
 
 _LEAST_DAYS = {"receipts_days": 90, "audit_days": 365}
+_EITHER = (
+    ("objects.secret_key", "objects.secret_key_file"),
+    ("secret.value", "secret.file"),
+    ("admin.secret", "admin.secret_file"),
+)
+"""Settings with a secret, and those with its file."""
 
 _MAX_ORIGIN_CHARS = 253
 _MAX_PORT = 65535
@@ -41,19 +48,11 @@ def refuse_contradictions(config: Config) -> None:
             hint="write it like postgresql://user@host/database",
         )
     _refuse_split_address(config.store.url)
-    if config.objects.secret_key and config.objects.secret_key_file is not None:
-        raise ConfigurationError(
-            "objects.secret_key and objects.secret_key_file are both set", hint="unset one of them"
-        )
-    if config.secret.file is not None and config.secret.value is not None:
-        raise ConfigurationError(
-            "secret.file and secret.value are both set", hint="unset one of them"
-        )
+    for value, file in _EITHER:
+        text, path = attrgetter(value, file)(config)
+        if text and path is not None:
+            raise ConfigurationError(f"{value} and {file} are both set", hint="unset one of them")
     _refuse_no_agent(config)
-    if config.admin.secret_file is not None and config.admin.secret:
-        raise ConfigurationError(
-            "admin.secret and admin.secret_file are both set", hint="unset one of them"
-        )
     for name in ("service_url", "root_crl_url"):
         url = getattr(config.collateral, name)
         if url is not None and not _is_plain_address(url):

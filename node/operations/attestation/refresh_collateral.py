@@ -84,7 +84,9 @@ async def fetch_due(services: Services) -> bool:
 
 async def _fetch(services: Services, source: CollateralSource, family: Family) -> None:
     fmspc, ca = family
-    fetched = await source.fetch(fmspc, "processor" if ca == "processor" else "platform")
+    fetched = await source.service.collateral(
+        fmspc, "processor" if ca == "processor" else "platform"
+    )
     now, root = services.clock.now(), services.trust_root
     await asyncio.to_thread(verify_collateral, fetched, root=root, now=now)
     following = await source.check_edition(fetched, root=root, now=now)
