@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import GenericAlias
-from typing import BinaryIO, ParamSpec, TextIO, TypeVar, get_type_hints
+from typing import BinaryIO, ParamSpec, TypeVar, get_type_hints
 
 import click
 import lmdb
@@ -47,7 +47,7 @@ from sealspace.cli.terminal import (
     tell,
     time_text,
 )
-from sealspace.private_files import make_file
+from sealspace.private_files import make_file, read_key
 from spaces.archive.backup import BackupSummary, Header, backup_file, write_backup
 from spaces.archive.checking import Checked, check_store
 from spaces.archive.restoring import (
@@ -61,32 +61,37 @@ from spaces.archive.restoring import (
 )
 from spaces.documents.evidence import evidence_row_key
 from spaces.documents.network_rows import network_row_key
-from spaces.identity import ensure_identity, recorded_identity
-from spaces.keyspace import EVIDENCE_PREFIX, NETWORKS_PREFIX, RELEASE_RECORD_KEY, WITHDRAWALS_KEY
+from spaces.identity import recorded_identity
+from spaces.keyspace import (
+    EVIDENCE_PREFIX,
+    HOSTING_MODE_KEY,
+    NETWORKS_PREFIX,
+    RELEASE_RECORD_KEY,
+    WITHDRAWALS_KEY,
+)
 from spaces.space_errors import BackupDamaged, RecordDamaged, SpaceError, StoreFull
 
-from ..config.loading import child_environment
+from ..config.loading import CONFIG_FILE_NAME, child_environment
 from ..config.tree import Config
 from ..platform.root_secret import (
     SECRET_FILE_NAME,
     STORE_FOLDER_NAME,
     load_root_secret,
     secret_origin,
-    wrong_secret_hint,
 )
 from ..platform.sealed_secret import open_secret, seal_secret
 from ..processes.launch import StartRefusal, end_with_parent, own_program
 from ..storage.objects import stored_objects
-from ..storage.stores import longest_life_s, rows_of
+from ..storage.stores import RESTORE_WAIT, longest_life_s, recorded_text, rows_of
 from .config import settings_without_secrets
-from .opened_store import opened_store
+from .opened_store import opened_store, own_secret
 from .settings import configured, where_options
 
 _MAX_AHEAD_S = 86_400
 _MAX_PASSPHRASE_CHARS = 1024
 _PASSPHRASE = click.option(
     "--passphrase-file",
-    type=click.File("r", encoding="utf-8", errors="surrogateescape"),
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Read the passphrase from the first line of this file.",
 )
 
@@ -99,7 +104,7 @@ _PASSPHRASE = click.option(
 )
 @_PASSPHRASE
 @click.argument("file", type=click.Path(path_type=Path))
-def backup(config: Config, file: Path, with_secret: bool, passphrase_file: TextIO | None) -> int:
+def backup(config: Config, file: Path, with_secret: bool, passphrase_file: Path | None) -> int:
     """Write a backup of the store to a new FILE.
 
     The backup contains every row and every large value.
@@ -115,9 +120,7 @@ def backup(config: Config, file: Path, with_secret: bool, passphrase_file: TextI
         )
     passphrase = _read_passphrase(passphrase_file, twice=True) if with_secret else None
     handle_signals_like_ctrl_c()  # a signal then removes the unfinished file
-    taken = asyncio.run(
-        _back_up(config, file, passphrase, settings_without_secrets(config).encode())
-    )
+    taken = asyncio.run(_back_up(config, file, passphrase))
     if shared().as_json:
         print_json(
             {"file": str(file), **to_builtins(taken), "markedAt": time_text(taken.marked_at)}
@@ -140,10 +143,11 @@ def backup(config: Config, file: Path, with_secret: bool, passphrase_file: TextI
     return FAILED if taken.left_out else 0
 
 
-async def _back_up(
-    config: Config, file: Path, passphrase: str | None, settings: bytes
-) -> BackupSummary:
+async def _back_up(config: Config, file: Path, passphrase: str | None) -> BackupSummary:
     async with opened_store(config, is_for_reading=True) as store:
+        # ST18: this command does not see what `serve` was given by options or variables.
+        mode = await recorded_text(store, HOSTING_MODE_KEY) or config.hosting.mode
+        served = replace(config, hosting=replace(config.hosting, mode=mode))
         sealed = None
         if passphrase is not None:
             if secret_origin(config) == "platform":  # BK8
@@ -151,16 +155,7 @@ async def _back_up(
                     "the root secret comes from the platform and cannot be exported",
                     hint="make the backup without --with-secret",
                 )
-            secret, identity = (
-                load_root_secret(config, SystemEntropy()),
-                await recorded_identity(store),
-            )
-            if identity is not None and Keyring(secret).node_did != identity.node_did:
-                raise SecretUnusable(
-                    f"the store belongs to {identity.node_did}, but this root secret belongs to"
-                    " another node",
-                    hint=wrong_secret_hint(config, identity.node_did),
-                )
+            secret = own_secret(config, await recorded_identity(store))
             sealed = seal_secret(secret, passphrase, SystemEntropy())
         try:
             objects = await stored_objects(config, store)
@@ -173,37 +168,39 @@ async def _back_up(
                     folder=config.data.resolve(),
                     is_shared=config.is_shared,
                     longest_life_s=longest_life_s(config),
-                    settings=settings,
+                    settings=settings_without_secrets(served).encode(),
                     sealed_secret=sealed,
                     clock=SystemClock(),
                     done=lambda done: show(done, None),
                 )
         except SpaceError as error:
-            is_full = isinstance(error, StoreFull)
-            hint = (
-                "free disk space, or write the backup to another disk"
-                if is_full
-                else "sealspace admin check"
-            )
             raise StoreMisused(
-                f"the backup was not written: {error}", hint=hint, code=error.code
+                f"the backup was not written: {error}",
+                hint=(
+                    "free disk space, or write the backup to another disk"
+                    if isinstance(error, StoreFull)
+                    else "sealspace admin check"
+                ),
+                code=error.code,
             ) from error
 
 
-def _read_passphrase(file: TextIO | None, *, twice: bool) -> str:
+def _read_passphrase(file: Path | None, *, twice: bool) -> str:
     """Read the backup passphrase from a file or a prompt.
 
     The passphrase is the first line of the file.
     """
     if file is not None:
-        # one character more than allowed, and the end of the line
-        passphrase = file.readline(_MAX_PASSPHRASE_CHARS + 3).rstrip("\r\n")
+        # at most four bytes for each character, and the end of the line
+        most_bytes = 4 * _MAX_PASSPHRASE_CHARS + 2
+        data = read_key(file, "passphrase file", SecretUnusable, most_bytes=most_bytes)
+        passphrase = data.partition(b"\n")[0].decode("utf-8", "surrogateescape").rstrip("\r")
     elif is_interactive():
         passphrase = click.prompt(
             "passphrase", hide_input=True, confirmation_prompt=twice, err=True
         )
     else:
-        raise SecretUnusable(
+        raise ConfigurationError(
             "cannot ask for the passphrase: standard input is not a terminal",
             hint="use --passphrase-file FILE",
         )
@@ -246,7 +243,7 @@ def restore(
     as_new: bool,
     without_secret: bool,
     future_mark: bool,
-    passphrase_file: TextIO | None,
+    passphrase_file: Path | None,
 ) -> int:
     """Restore a backup FILE into an empty or new data folder.
 
@@ -297,7 +294,7 @@ def restore(
             raise StoreMisused(
                 f"nothing was restored: {error.args[0]}", hint=hint, code=error.code
             ) from error
-    _print_restored(config, backup.header, restored, shown)
+    _print_restored(config, file, backup.header, restored, shown)
     return FAILED if restored.left_out else 0
 
 
@@ -317,7 +314,7 @@ def _opened(file: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _opened_secret(backup: OpenedBackup, passphrase_file: TextIO | None) -> bytes | None:
+def _opened_secret(backup: OpenedBackup, passphrase_file: Path | None) -> bytes | None:
     """Decrypt the root secret in a backup, or return None.
 
     None means that the backup contains no root secret.
@@ -364,8 +361,7 @@ async def _restore(
                 finished = run_in_subprocess(
                     _finish_restore, str(staging), backup.header, life_s, new_node_did
                 )
-            known = set(restored.left_out)
-            restored.left_out += [name for name in finished.missing if name not in known]
+            restored.left_out = list(dict.fromkeys(restored.left_out + finished.missing))
             if config.store.url is not None:
                 # Needs the extra `postgres`.
                 from spaces.archive.migration import filled_database
@@ -381,6 +377,7 @@ async def _restore(
         "nodeDid": new_node_did or backup.header.node_did,
         "isNew": as_new,
         "tokensExpireFrom": time_text(60 * finished.open_from_minute),
+        "hostingMode": finished.hosting_mode,
     }
 
 
@@ -400,7 +397,7 @@ def _finish_restore(
 
 
 def _print_restored(
-    config: Config, header: Header, restored: Restored, shown: dict[str, str | bool]
+    config: Config, file: Path, header: Header, restored: Restored, shown: dict[str, str | bool]
 ) -> None:
     """Print the result and the next steps after a restore."""
     data, mark, secret_file = (
@@ -419,14 +416,15 @@ def _print_restored(
         " bytes)",
         f"lost: everything written, revoked or withdrawn after {mark}; next: repeat these"
         " revocations and withdrawals",
-        f"tokens that expire before {shown['tokensExpireFrom']} are refused: they may have been"
-        " used before",
+        RESTORE_WAIT.format(shown["tokensExpireFrom"]),
+        f"the settings were not restored (hosting.mode was {shown['hostingMode']}); next: tar -xOf"
+        f" {file} settings.toml > {data / CONFIG_FILE_NAME}, and check that file",
     )
     if not shown["isNew"]:
         original = "a database" if header.is_shared else f"the data folder {header.folder}"
         tell(
-            "the restored node replaces the node that was backed up: do not start the old node"
-            f" again (its store is in {original})"
+            "the restored node replaces the node that was backed up: stop the old node and do not"
+            f" start it again (its store is in {original})"
         )
     where = f"--data {data} --store URL" if config.is_shared else f"--data {data}"
     if secret_file.exists():
@@ -507,9 +505,7 @@ async def _check(config: Config, opens: bool) -> Checked:
         networks: set[str] = set()
         readers = dict(_READERS)
         if opens:
-            keyring = Keyring(load_root_secret(config, SystemEntropy()))
-            # refuses the root secret of another node
-            await ensure_identity(store, node_did=keyring.node_did, entropy=SystemEntropy())
+            keyring = Keyring(own_secret(config, await recorded_identity(store)))
 
             def opened_network(value: bytes) -> NetworkRecord:
                 record = decode_network(value)

@@ -9,13 +9,15 @@ from contextlib import asynccontextmanager
 from functools import wraps
 from typing import Any, TypeVar
 
-from sealspace.cli.command_errors import NodeError, StoreMisused
+from encryption_network.keyring import Keyring
+from sealspace.cli.command_errors import NodeError, SecretUnusable, StoreMisused
+from spaces.identity import Identity
 from spaces.space_errors import SpaceError, StoreLocked, StoreMoved
 from spaces.store.contract import Store
 from spaces.store.lmdb.engine import connect_lmdb
 
 from ..config.tree import Config
-from ..platform.root_secret import STORE_FOLDER_NAME
+from ..platform.root_secret import STORE_FOLDER_NAME, load_root_secret, wrong_secret_hint
 from ..storage.stores import open_read_only, open_store, start_refused, store_location
 from .settings import configured
 
@@ -77,6 +79,20 @@ def on_store(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         run_on_store(config, lambda store: command(config, store, **others))
 
     return run
+
+
+def own_secret(config: Config, identity: Identity | None) -> bytes:
+    """Load the root secret of a store.
+
+    Raises SecretUnusable if the secret belongs to another node than the store.
+    """
+    secret = load_root_secret(config, None)
+    if identity is not None and (did := Keyring(secret).node_did) != identity.node_did:
+        raise SecretUnusable(
+            f"the store belongs to {identity.node_did}, but the root secret to {did}",
+            hint=wrong_secret_hint(config, identity.node_did),
+        )
+    return secret
 
 
 def _open(config: Config) -> Store:

@@ -7,12 +7,12 @@ import click
 
 from capabilities.audit_export import MAX_ENTRY_BYTES, verify_export
 from capabilities.capability_errors import AuditChainBroken, InvalidIdentifier
-from capabilities.clock_and_entropy import SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import SystemClock
 from capabilities.resources import NetworkId, parse_network_id
 from encryption_network.keyring import Keyring
 from encryption_network.network_errors import ReceiptError
 from encryption_network.receipt import parse_receipt
-from sealspace.cli.command_errors import AuditRefuted, ConfigurationError, StoreMisused
+from sealspace.cli.command_errors import AuditRefuted, ConfigurationError
 from sealspace.cli.lazy import Verbs
 from sealspace.cli.paths import NEW_FOLDER, keep_receipt, make_receipt_folder
 from sealspace.cli.shared import shared
@@ -27,8 +27,8 @@ from spaces.keyspace import document_key
 from spaces.store.contract import Store
 
 from ..config.tree import Config
-from ..platform.root_secret import load_root_secret
-from .opened_store import on_store
+from ..storage.objects import started_id
+from .opened_store import on_store, own_secret
 
 
 @click.group(cls=Verbs)
@@ -113,15 +113,11 @@ async def _chain(config: Config, store: Store) -> Chain:
 
     They are the DID of the node, the id of its store, and a function that signs.
     """
-    keyring = Keyring(load_root_secret(config, SystemEntropy()))
-    identity = await recorded_identity(store)
-    if identity is None or identity.node_did != keyring.node_did:
-        raise StoreMisused(
-            "the root secret does not belong to this store",
-            hint="use --config FILE with the settings that contain the store's secret",
-        )
+    keyring = Keyring(own_secret(config, await recorded_identity(store)))
     return Chain(
-        node_did=keyring.node_did, store_id=identity.store_id, sign=keyring.node_signer.sign
+        node_did=keyring.node_did,
+        store_id=await started_id(store),
+        sign=keyring.node_signer.sign,
     )
 
 

@@ -12,7 +12,6 @@ from .settings import configured, trust_root_option, where_options
 _HOSTING = (
     "Whose spaces are hosted. auto: every owner's, at sign-in. explicit: every owner's, by a host"
     " grant. permit: those of owners in hosting.listed or admitted by `sealspace admin owners add`."
-    " listed: former name of permit."
 )
 
 
@@ -53,7 +52,7 @@ def _use_format(_: click.Context, __: click.Parameter, chosen: str | None) -> st
 @click.option(
     "--hosting",
     "hosting__mode",
-    type=click.Choice((*get_args(HostingMode), "listed")),
+    type=click.Choice(get_args(HostingMode)),
     help=_HOSTING,
 )
 @click.option(

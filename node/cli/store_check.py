@@ -3,20 +3,19 @@
 import asyncio
 from collections.abc import Sequence
 
-from capabilities.clock_and_entropy import SystemEntropy
-from encryption_network.keyring import Keyring
+from capabilities.clock_and_entropy import SystemClock
 from encryption_network.network_errors import EncryptionError
-from sealspace.cli.command_errors import SecretUnusable, StoreMisused
+from sealspace.cli.command_errors import StoreMisused
 from spaces.identity import Identity, recorded_identity
 from spaces.space_errors import SpaceError, StoreMoved
 from spaces.store.contract import Store
 from spaces.values.object_place import recorded_location
 
 from ..config.tree import Config
-from ..platform.root_secret import SECRET_FILE_NAME, load_root_secret, wrong_secret_hint
 from ..release_terms import loosened, recorded_release
 from ..storage.objects import location_text, open_bucket
-from .opened_store import has_store, opened_store
+from ..storage.stores import refuse_unsafe_copy, restore_wait
+from .opened_store import has_store, opened_store, own_secret
 
 
 def database_findings(config: Config) -> Sequence[tuple[str, str, str]]:
@@ -39,7 +38,7 @@ def database_findings(config: Config) -> Sequence[tuple[str, str, str]]:
 
 
 async def check_store(config: Config) -> str:
-    """Check that the store fits the node's root secret and settings.
+    """Check that the store fits the node's root secret and settings, as a start does.
 
     The store is not changed.
     """
@@ -55,7 +54,9 @@ async def check_store(config: Config) -> str:
                 raise StoreMisused(
                     f"the store cannot be read: {error}", hint="restore a backup"
                 ) from error
+            await refuse_unsafe_copy(config, store)  # BK6, ST18
             await _check_large_values(config, store, identity)
+            wait = await restore_wait(store, SystemClock())
     except StoreMisused as error:
         if error.code == StoreMoved.code:
             async with opened_store(config, may_be_moved=True) as store:
@@ -64,24 +65,11 @@ async def check_store(config: Config) -> str:
         raise
     if identity is None or record is None:
         return "new"
-    secret, place = config.secret, config.data / SECRET_FILE_NAME
-    if secret.value is None and secret.file is None and not secret.platform and not place.exists():
-        raise SecretUnusable(
-            f"the store's root secret is missing: {place.absolute()} does not exist",
-            hint="restore that file from a backup with mode 0600, or set secret.file",
-        )
-    try:
-        keyring = Keyring(load_root_secret(config, SystemEntropy()))
-    except EncryptionError as error:
-        raise StoreMisused(str(error), hint="use the store's own root secret") from None
-    if keyring.node_did != identity.node_did:
-        raise StoreMisused(
-            f"the store belongs to {identity.node_did}, but the root secret to {keyring.node_did}",
-            hint=wrong_secret_hint(config, identity.node_did),
-        )
+    own_secret(config, identity)
     if (difference := loosened(config.release, record)) is not None:
         raise StoreMisused(difference, hint="sealspace admin release show")
-    return f"belongs to {identity.node_did}, attestation {record.mode}"
+    text = f"belongs to {identity.node_did}, attestation {record.mode}"
+    return f"{text}; {wait}" if wait else text
 
 
 async def _check_large_values(config: Config, store: Store, identity: Identity | None) -> None:

@@ -23,7 +23,6 @@ from typing import Literal, TypeAlias, get_args, get_origin
 import msgspec
 
 from sealspace.cli.command_errors import ConfigurationError
-from sealspace.cli.terminal import tell
 from sealspace.private_files import read_setting
 
 from ..logs import configure_logs
@@ -71,6 +70,7 @@ def load_config(
     settings |= given
     if settings.get("objects.url") is not None:
         settings = _standard_credentials(variables, settings) | settings
+    settings["hosting.is_mode_stated"] = "hosting.mode" in settings  # ST18
     config = msgspec.convert(_nested(settings), Config)
     refuse_contradictions(config)
     return config
@@ -166,13 +166,6 @@ def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
             near = " or ".join(get_close_matches(path, known, n=2))
             raise ConfigurationError(
                 f"unknown setting {path} ({source}){near and f'; did you mean {near}?'}", hint=_HINT
-            )
-        if (path, value) == ("hosting.mode", "listed"):  # the former name of `permit`
-            value = "permit"
-            tell(
-                f"hosting.mode `listed` ({source}) is deprecated and now means `permit`: owners"
-                " that were added with `sealspace admin owners add` are admitted too; next: set"
-                " hosting.mode to permit"
             )
         try:
             result[path] = msgspec.convert(value, known[path], strict=strict)

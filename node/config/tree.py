@@ -178,6 +178,7 @@ class Hosting(Section, frozen=True):
             " admin owners add`. The limits below apply in every mode."
         ),
     ] = "auto"
+    is_mode_stated: bool = False  # not a setting: whether `mode` is from a file, variable or flag
     listed: Annotated[
         tuple[str, ...], about("DIDs of the owners admitted in mode `permit`; read at each start.")
     ] = ()
@@ -573,4 +574,5 @@ def setting_types() -> Mapping[str, object]:
         f"{section.name}.{field.name}": field.type
         for section in msgspec.structs.fields(Config)
         for field in msgspec.structs.fields(section.type)
+        if field.name != "is_mode_stated"
     }

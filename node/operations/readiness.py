@@ -11,8 +11,6 @@ import msgspec
 from aiohttp import web
 
 from encryption_network.network_errors import EncryptionError
-from encryption_network.networks import timestamp
-from spaces.grants.replay_records import closed_until
 from spaces.keyspace import CANARY_KEY, SCHEMA_KEY
 from spaces.space_errors import SpaceError
 from spaces.store.contract import Commit, Put, Refused, read_row
@@ -20,12 +18,9 @@ from spaces.store.durable import low_space
 
 from ..release_terms import recorded_release
 from ..services import Services
+from ..storage.stores import restore_wait
 
 _SHARED_S = 1.0
-_RESTORED = (
-    "until {} secrets cannot be opened: the store was restored, and a request may repeat one from"
-    " before"
-)
 
 
 class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -95,9 +90,8 @@ async def _run_checks(services: Services) -> Readiness:
     }
     is_ready = all(state == "ok" for state in parts.values())
     # A store that does not answer is named above.
-    until = await closed_until(services.store, services.clock.now()) if is_ready else None
     degraded = (
-        "" if until is None else _RESTORED.format(timestamp(until)),
+        await restore_wait(services.store, services.clock) if is_ready else "",
         # Without the path, because everyone may read this answer.
         low_space(services.config.data, name="the data folder"),
     )

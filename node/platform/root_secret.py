@@ -17,7 +17,8 @@ from capabilities.strict_base64 import decode_url
 from sealspace.cli.command_errors import SecretUnusable, StoreMisused
 from sealspace.documents.node_evidence import SecretOrigin
 from sealspace.private_files import make_file, read_setting
-from spaces.space_errors import StoreUnavailable
+from spaces.space_errors import StoreFull, StoreUnavailable
+from spaces.store.durable import NO_SPACE
 from spaces.store.lmdb.engine import refuse_restoring
 from tee_backend.evidence.evidence_errors import EvidenceSourceError, SourceUnavailable
 
@@ -31,13 +32,14 @@ STORE_FOLDER_NAME = "store"
 
 
 def load_root_secret(
-    config: Config, entropy: Entropy, *, on_made: Callable[[Path], None] | None = None
+    config: Config, entropy: Entropy | None, *, on_made: Callable[[Path], None] | None = None
 ) -> bytes:
     """Load the node's root secret, or create it on the first start.
 
     Args:
         config: names the source of the secret.
-        entropy: the random source for a new secret.
+        entropy: the random source for a new secret; None if there is a store, also in a database,
+            for which no secret may be made.
         on_made: called with the path of a new secret's file, after the file is durable.
 
     Returns:
@@ -68,9 +70,9 @@ def load_root_secret(
                 hint=f"chmod 600 {path.absolute()}",
             )
         return _from_file(path, config)
-    if (config.data / STORE_FOLDER_NAME).exists():
+    if (config.data / STORE_FOLDER_NAME).exists() or entropy is None:
         raise SecretUnusable(
-            f"the data folder {config.data} contains a store, but its secret is missing",
+            f"the store's root secret is missing: {path.absolute()} does not exist",
             hint=(
                 f"copy the store's secret back to {path.absolute()} with mode 0600, or give its"
                 " file with --secret-file"
@@ -166,6 +168,8 @@ def _make(path: Path, entropy: Entropy) -> bytes:
     except OSError as error:
         reason = error.strerror or "cannot be written"
         raise SecretUnusable(
-            f"cannot make the secret file {path}: {reason}", hint=f"ls -ld {path.parent}"
+            f"cannot make the secret file {path}: {reason}",
+            hint=f"choose another folder with --data, or see df -h {path.parent}",
+            code=StoreFull.code if error.errno in NO_SPACE else None,
         ) from None
     return secret

@@ -5,6 +5,7 @@ does this. The very first process writes the rows; later processes compare them.
 served before.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from capabilities.capability_errors import InvalidIdentifier
@@ -12,18 +13,16 @@ from capabilities.clock_and_entropy import Clock, Entropy
 from capabilities.principals import parse_principal
 from encryption_network.keyring import Keyring
 from encryption_network.network_errors import RecordError
-from encryption_network.networks import timestamp
 from encryption_network.release_record import encode_release_record
 from encryption_network.withdrawals import NOTHING_WITHDRAWN, encode_withdrawals
 from sealspace.cli.command_errors import ConfigurationError, ReleaseLoosened, StoreMisused
 from spaces.documents.withdrawal_rows import ensure_withdrawals
 from spaces.grants.delegations import Delegations
 from spaces.grants.hosting import Bounds, HostingMode, HostingPolicy
-from spaces.grants.replay_records import closed_until
 from spaces.identity import ensure_identity
-from spaces.keyspace import RELEASE_RECORD_KEY
-from spaces.space_errors import RecordDamaged, StartRefused, StoreBusy, WrongSecret
-from spaces.store.contract import ABSENT, Put, Store, commit_puts
+from spaces.keyspace import HOSTING_MODE_KEY, RELEASE_RECORD_KEY
+from spaces.space_errors import RecordDamaged, StartRefused, StoreFull, WrongSecret
+from spaces.store.contract import ABSENT, Commit, Put, Store, commit_puts
 from spaces.values.value_heads import Values
 
 from ..collateral.collateral_source import configured_source, refresh_rules
@@ -37,10 +36,21 @@ from ..platform.admin_key import load_admin_key
 from ..platform.own_quotes import quote_queue
 from ..platform.root_secret import wrong_secret_hint
 from ..rates import Rates
-from ..release_terms import configured_record, configured_trust_root, loosened, recorded_release
+from ..release_terms import (
+    configured_record,
+    configured_trust_root,
+    current_release,
+    loosened,
+    recorded_release,
+)
 from ..services import Services
 from ..storage.objects import claim_objects, open_objects
-from ..storage.stores import refuse_beside_original, start_refused
+from ..storage.stores import (
+    recorded_text,
+    refuse_unsafe_copy,
+    restore_wait,
+    start_refused,
+)
 
 
 async def claim_store(
@@ -63,11 +73,12 @@ async def claim_store(
     Raises:
         StoreMisused: the store belongs to another secret, or cannot be read.
         ReleaseLoosened: the configuration is looser than the release record.
-        ConfigurationError: a file that the settings name is unusable.
+        ConfigurationError: a file that the settings name is unusable, or a restored store needs a
+            statement of the hosting mode.
         SpaceError: the store does not answer.
     """
     if not again:
-        await refuse_beside_original(config, store)  # BK6
+        await refuse_unsafe_copy(config, store)  # BK6, ST18
     store_id = await _claim_rows(config, store, keyring, entropy, again=again)
     objects = open_objects(config)
     per_minute = config.public_spaces.requests_per_minute
@@ -111,6 +122,10 @@ async def _claim_rows(
         if not again:
             await _claim_release_record(config, store)  # RL16
             await ensure_withdrawals(store, encode_withdrawals(NOTHING_WITHDRAWN))  # RC21
+            if await recorded_text(store, HOSTING_MODE_KEY) != (mode := config.hosting.mode):
+                put = Put(HOSTING_MODE_KEY, mode.encode())
+                with suppress(StoreFull):  # a node also starts on a full disk, for reading
+                    await store.commit(Commit(puts=(put,), reserve=""))
     except WrongSecret as error:
         raise StoreMisused(str(error), hint=wrong_secret_hint(config, error.recorded)) from error
     except StartRefused as error:
@@ -160,17 +175,11 @@ async def load_collateral(services: Services) -> None:
 async def report_state(services: Services) -> None:
     """Tell the operator what does not work after this start.
 
-    A restored node refuses tokens that expire before a time, because
-    they may have been used before the restore (BK5).
+    A restored node refuses tokens that expire before a time, because they may have been used before
+    the restore (BK5).
     """
-    until = await closed_until(services.store, services.clock.now())
-    if until is not None:
-        tell_operator(
-            f"the store was restored: tokens that expire before {timestamp(until)} are refused,"
-            " because they may have been used before the restore; after that time all clients work"
-            " as usual",
-            level="warning",
-        )
+    if text := await restore_wait(services.store, services.clock):
+        tell_operator(text, level="warning")
 
 
 async def _claim_release_record(config: Config, store: Store) -> None:
@@ -178,17 +187,14 @@ async def _claim_release_record(config: Config, store: Store) -> None:
 
     The first start stores the configured policy. Later, a less strict configuration is refused.
     """
-    record = await recorded_release(store)
-    if record is None:
+    if await recorded_release(store) is None:
         put = Put(
             RELEASE_RECORD_KEY,
             encode_release_record(configured_record(config.release)),
             expect=ABSENT,
         )
         await commit_puts(store, put)
-        record = await recorded_release(store)  # another process may have written it first
-    if record is None:
-        raise StoreBusy("the release record could not be written")
+    record = await current_release(store)  # another process may have written it first
     if (difference := loosened(config.release, record)) is not None:
         raise ReleaseLoosened(
             difference,

@@ -10,9 +10,10 @@ from pathlib import Path
 from shlex import quote
 
 from capabilities.clock_and_entropy import Clock
-from sealspace.cli.command_errors import BesideOriginal, StoreMisused
+from sealspace.cli.command_errors import BesideOriginal, ConfigurationError, StoreMisused
+from spaces.grants.replay_records import closed_until
 from spaces.identity import recorded_identity
-from spaces.keyspace import RESTORED_KEY
+from spaces.keyspace import HOSTING_MODE_KEY, RESTORED_KEY
 from spaces.space_errors import SpaceError, StartRefused, StoreMoved
 from spaces.store.contract import Store, read_row
 from spaces.store.lmdb.engine import open_lmdb, read_lmdb
@@ -94,33 +95,64 @@ def store_location(config: Config) -> str:
     return "the database of store.url" if config.is_shared else str(config.data)
 
 
-async def refuse_beside_original(config: Config, store: Store) -> None:
-    """Refuse to serve a restored store while the original exists (BK6).
+async def refuse_unsafe_copy(config: Config, store: Store) -> None:
+    """Refuse to serve a restored store while the original exists, or open to everyone.
 
-    Two nodes on copies of one store would accept the same token twice.
+    Two nodes on copies of one store would accept the same token twice (BK6). A restored store has
+    no settings, so strangers could sign up at a node of few owners (ST18).
 
     Raises:
         BesideOriginal: the original is still in its folder, or the folder cannot be read.
+        ConfigurationError: no setting states the hosting mode, and the last start had another one.
         StoreUnavailable, RecordDamaged: this store cannot be read.
 
     Does not check:
         An original on another machine, in another container, or in a folder that was renamed.
     """
-    row = await read_row(store, RESTORED_KEY)
-    if row is None or row.value is None:
+    mode = await recorded_text(store, HOSTING_MODE_KEY)
+    if mode not in ("", "auto", config.hosting.mode) and not config.hosting.is_mode_stated:  # ST18
+        raise ConfigurationError(
+            f"the store was served with hosting.mode = {mode}, but no setting states the mode now:"
+            " by default everyone may sign up",
+            hint=(
+                "add --hosting permit to sealspace serve, or set hosting.mode in the settings file;"
+                " auto lets everyone sign up"
+            ),
+        )
+    if not (original := await recorded_text(store, RESTORED_KEY)):
         return
-    folder, identity = Path(row.value.decode("utf-8", "replace")), await recorded_identity(store)
+    folder, identity = Path(original), await recorded_identity(store)
     is_here = folder == config.data.resolve() and not config.is_shared
     if not is_here and identity is not None and await _contains_store(folder, identity.store_id):
         raise BesideOriginal(
             f"this store was restored from a backup of {folder}, and that folder still contains the"
             " original store",
             hint=(
-                f"to replace the original store with the restored one: mv {quote(str(folder))}"
-                f" {quote(str(folder) + '.old')}; to serve both stores, restore the backup again"
-                " with --as-new"
+                "to replace the original store with the restored one: stop the original's node,"
+                f" then mv {quote(str(folder))} {quote(str(folder) + '.old')}; to serve both"
+                " stores, restore the backup again with --as-new"
             ),
         )
+
+
+async def recorded_text(store: Store, key: bytes) -> str:
+    """Return a row that contains text, or "" if the row is missing."""
+    row = await read_row(store, key)
+    return ((row and row.value) or b"").decode("utf-8", "replace")
+
+
+RESTORE_WAIT = (
+    "until {} at the latest, values and secrets are neither read nor written, because the store was"
+    " restored and a request may repeat one from before; then clients continue by themselves"
+)
+
+
+async def restore_wait(store: Store, clock: Clock) -> str:
+    """Return until when a restored store refuses calls, as a sentence, or "" (BK5)."""
+    from encryption_network.networks import timestamp
+
+    until = await closed_until(store, clock.now())
+    return "" if until is None else RESTORE_WAIT.format(timestamp(until))
 
 
 async def _contains_store(folder: Path, store_id: bytes) -> bool:

@@ -27,12 +27,13 @@ from ..keyspace import (
     AUDIT_CHAIN_KEY,
     AUDIT_PRUNING_KEY,
     BODIES_PLACE_KEY,
+    HOSTING_MODE_KEY,
     IDENTITY_KEY,
     REPLAY_FLOOR_KEY,
     RESTORED_KEY,
 )
 from ..space_errors import BackupDamaged, RecordDamaged, StoreUnavailable
-from ..store.contract import MAX_PUTS, Commit, Put, Range, read_page, read_row
+from ..store.contract import MAX_PUTS, Commit, Put, Range, read_page
 from ..store.durable import sync_folder
 from ..store.lmdb._folder import MAP_BYTES, RESTORING_NAME, open_for_reading
 from ..store.lmdb._refused_minutes import add_refused
@@ -340,11 +341,13 @@ def require_pages(path: Path) -> None:
 class FinishedRestore(Struct, frozen=True):
     """The result of a successful restore.
 
-    It contains the first expiry minute of accepted tokens, and the missing large values.
+    It contains the first expiry minute of accepted tokens, the missing large values, and the
+    hosting mode of the node that was backed up.
     """
 
     open_from_minute: int
     missing: list[str]
+    hosting_mode: str
 
 
 async def finish_restore(
@@ -383,7 +386,9 @@ async def finish_restore(
             raise BackupDamaged(
                 "the backup was altered: the rows belong to another node than the header states"
             )
-        former = await read_row(store, REPLAY_FLOOR_KEY)
+        former, mode = (await store.read((REPLAY_FLOOR_KEY, HOSTING_MODE_KEY))).records
+        # ST18: where the store does not say, the mode may have been any.
+        hosting_mode = (mode and mode.value) or b"unknown"
         # BK5: every token that the original accepted until now expires before this minute. If the
         # clock is behind the backup's mark, the clock is wrong and the mark is used.
         open_from = (
@@ -392,7 +397,11 @@ async def finish_restore(
             + 1
         )
         closed = add_refused((former and former.value) or b"", before=open_from)
-        puts = [Put(REPLAY_FLOOR_KEY, closed), Put(BODIES_PLACE_KEY, None)]
+        puts = [
+            Put(REPLAY_FLOOR_KEY, closed),
+            Put(BODIES_PLACE_KEY, None),
+            Put(HOSTING_MODE_KEY, hosting_mode),
+        ]
         if new_node_did is None:
             puts.append(Put(RESTORED_KEY, header.folder.encode()))  # BK6
         else:
@@ -406,4 +415,4 @@ async def finish_restore(
         await store.commit(Commit(puts=tuple(puts)))
     finally:
         await store.close()
-    return FinishedRestore(open_from, missing)
+    return FinishedRestore(open_from, missing, hosting_mode.decode("utf-8", "replace"))

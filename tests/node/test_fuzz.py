@@ -72,7 +72,7 @@ _COUNT = itertools.count()
 # --- settings and files ---------------------------------------------------------------------------
 
 SETTINGS_FILE = (
-    b'[http]\nport = 8000\ntrusted_proxies = ["10.0.0.7"]\n[hosting]\nmode = "listed"\nlisted ='
+    b'[http]\nport = 8000\ntrusted_proxies = ["10.0.0.7"]\n[hosting]\nmode = "permit"\nlisted ='
     b' ["did:key:z"]\n'
 )
 toml_texts = (
@@ -108,7 +108,7 @@ def test_fuzz_deep_settings(tmp_path: Path, text: bytes) -> None:
         | st.text(max_size=8),
         st.text(max_size=12)
         | NUMBERS.map(str)
-        | st.sampled_from(["listed", "10.0.0.7", "[]", "true", "did:key:z,"]),
+        | st.sampled_from(["permit", "10.0.0.7", "[]", "true", "did:key:z,"]),
         max_size=3,
     ),
     st.dictionaries(

@@ -26,7 +26,7 @@ from encryption_network.withdrawals import NOTHING_WITHDRAWN, encode_withdrawals
 from node.cli import backup_commands
 from node.config.tree import Config, Store
 from node.platform import sealed_secret
-from node.storage.stores import refuse_beside_original, shared_store
+from node.storage.stores import refuse_unsafe_copy, shared_store
 from sealspace.cli.command_errors import BesideOriginal
 from sealspace.cli.exit_status import EXIT_STATUS, INTERRUPTED
 from sealspace.cli.root import main
@@ -206,7 +206,8 @@ def test_the_root_secret_opens_each_network_of_a_copy(
     (data / "secret").chmod(0o600)
     (data / "secret").write_bytes(bytes(32))
     status, out, said = run("check", "--open", "--data", data)
-    assert (status != 0, "but the root secret belongs to" in said) == (True, True), said
+    refused = (status, "but the root secret to did:key:" in said, "failed" in said)
+    assert refused == (EXIT_STATUS["secret-unusable"], True, False), said
 
 
 # --- files
@@ -333,7 +334,7 @@ def test_a_backup_into_a_database(used: Path, run: Run, parts: Parts, tmp_path: 
 async def _refuse_beside(config: Config) -> None:
     store = shared_store(config)
     try:
-        await refuse_beside_original(config, store)
+        await refuse_unsafe_copy(config, store)
     finally:
         await store.close()
 
@@ -395,12 +396,13 @@ def test_a_signal_leaves_nothing(
 
 
 def test_passphrases_are_not_cut(used: Path, run: Run, tmp_path: Path) -> None:
-    """The longest passphrase is used whole; a longer or blank one, or one with NUL, is refused
-    (BK8)."""
+    """The longest passphrase is used whole; a longer or blank one, one with NUL, or one that other
+    users can read, is refused (BK8)."""
     place, unusable = tmp_path / "passphrase", EXIT_STATUS["secret-unusable"]
     arguments = ("--data", used, "--with-secret", "--passphrase-file", place)
     for text in ("x" * 1025, "x" * 5000, " " * 20, "six words\0and more", "\n"):
         place.write_text(text)
+        place.chmod(0o600)
         status, _, said = run("backup", tmp_path / "backup", *arguments)
         assert (status, "the passphrase" in said) == (unusable, True)
         assert not (tmp_path / "backup").exists()
@@ -408,9 +410,12 @@ def test_passphrases_are_not_cut(used: Path, run: Run, tmp_path: Path) -> None:
     status, _, said = run("backup", tmp_path / "backup", *arguments)
     assert (status, "the backup contains the root secret, encrypted" in said) == (0, True)
     place.write_text("x" * 1024)
-    assert (
-        run("restore", tmp_path / "backup", "--data", tmp_path / "restored", *arguments[3:])[0] == 0
-    )
+    opening = ("restore", tmp_path / "backup", "--data", tmp_path / "restored", *arguments[3:])
+    place.chmod(0o640)
+    status, _, said = run(*opening)
+    assert (status, f"chmod 600 {place}" in said) == (unusable, True)
+    place.chmod(0o600)
+    assert run(*opening)[0] == 0
 
 
 def test_a_passphrase_for_nothing(used: Path, run: Run, tmp_path: Path) -> None:
@@ -435,6 +440,7 @@ def test_no_memory_for_scrypt(
 
     place, file = tmp_path / "passphrase", tmp_path / "backup"
     place.write_text(PASSPHRASE)
+    place.chmod(0o600)
     sealing = ("backup", file, "--data", used, "--with-secret", "--passphrase-file", place)
     opening = ("restore", file, "--data", tmp_path / "restored", "--passphrase-file", place)
     with monkeypatch.context() as patch:

@@ -9,7 +9,7 @@ import pytest
 from node.cli.config import settings_file
 from node.config.loading import load_config
 from node.config.redaction import NOT_IN_A_FILE
-from node.config.tree import Config, setting_types
+from node.config.tree import Config, Hosting, setting_types
 from sealspace.cli.root import main
 
 SECRETS = {
@@ -24,7 +24,9 @@ def test_settings_in_force(
 ) -> None:
     """`config show` prints TOML that gives the same settings when used as a file."""
     file = tmp_path / "node.toml"
-    file.write_text('[http]\nport = 8123\nworkers = 3\n[log]\nlevel = "debug"\n')
+    file.write_text(
+        '[http]\nport = 8123\nworkers = 3\n[hosting]\nmode = "auto"\n[log]\nlevel = "debug"\n'
+    )
     monkeypatch.setenv("SEALSPACE_HTTP__WORKERS", "5")
     assert main(["config", "show", "--config", str(file), "--data", "höre", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
@@ -78,7 +80,8 @@ def test_the_file_holds_every_default(tmp_path: Path) -> None:
     )
     for content in (text, whole):
         file.write_text(content)
-        assert Config() == load_config(file=file, environment={})
+        stated = Hosting(is_mode_stated=content is whole)
+        assert Config(hosting=stated) == load_config(file=file, environment={})
     assert len(re.findall(r"^\w+ = ", whole, re.MULTILINE)) > 50
 
 

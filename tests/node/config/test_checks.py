@@ -1,5 +1,7 @@
 """Settings that contradict each other or expose the node to the network."""
 
+from pathlib import Path
+
 import pytest
 
 from node.config.checks import is_loopback
@@ -79,13 +81,19 @@ def test_a_runner_of_the_console(origin: str) -> None:
     )
 
 
-def test_former_hosting_mode(capsys: pytest.CaptureFixture[str]) -> None:
-    """The former mode `listed` means `permit`, with a notice on standard error (ST13)."""
-    config = load_config(
-        environment={"SEALSPACE_HOSTING__MODE": "listed", "SEALSPACE_HOSTING__LISTED": "did:key:z"}
-    )
-    assert (config.hosting.mode, config.hosting.listed) == ("permit", ("did:key:z",))
-    assert "hosting.mode `listed`" in capsys.readouterr().err
+def test_a_stated_hosting_mode(tmp_path: Path) -> None:
+    """Only a file, a variable or an option states the hosting mode, also the default (ST18)."""
+    file = tmp_path / "node.toml"
+    for text, is_stated in (("[hosting]\n", False), ('[hosting]\nmode = "auto"\n', True)):
+        file.write_text(text)
+        assert load_config(file=file, environment={}).hosting.is_mode_stated is is_stated
+    variable = {"SEALSPACE_HOSTING__MODE": "permit"}
+    assert load_config(environment=variable).hosting.is_mode_stated
+    assert load_config(environment={}, flags={"hosting.mode": "auto"}).hosting.is_mode_stated
+    assert not load_config(environment={}, flags={"hosting.mode": None}).hosting.is_mode_stated
+    file.write_text("[hosting]\nis_mode_stated = true\n")
+    with pytest.raises(ConfigurationError, match="unknown setting"):
+        load_config(file=file, environment={})
 
 
 @pytest.mark.parametrize(

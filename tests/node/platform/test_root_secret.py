@@ -1,6 +1,7 @@
 """The root secret: sources, creation and refusal."""
 
 import base64
+import errno
 import os
 import stat
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 from tests_support import CountingEntropy
 
 from node.config.tree import Config, Secret, Store
+from node.platform import root_secret
 from node.platform.root_secret import load_root_secret
 from sealspace.cli.command_errors import SecretUnusable
+from sealspace.cli.exit_status import EXIT_STATUS
 
 SECRET = bytes(range(32))
 
@@ -115,6 +118,28 @@ def test_a_damaged_secret_of_a_store_is_put_back(
             load_root_secret(_config(tmp_path, value=text), entropy)
         hint = "copy the store's secret back into secret.value from your backup"
         assert refused.value.hint == hint
+
+
+def test_no_secret_is_made_for_a_store_elsewhere(tmp_path: Path) -> None:
+    """Where a store must exist, such as a database, a missing secret is refused, and none made."""
+    with pytest.raises(SecretUnusable, match="the store's root secret is missing"):
+        load_root_secret(_config(tmp_path), None)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_secret_on_a_full_disk(
+    tmp_path: Path, entropy: CountingEntropy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A secret that does not fit on the disk is a full store, with the free space as next step."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(root_secret, "make_file", refuse)
+    with pytest.raises(SecretUnusable, match="No space left on device") as refused:
+        load_root_secret(_config(tmp_path), entropy)
+    assert EXIT_STATUS[refused.value.code] == 9
+    assert f"df -h {tmp_path / 'data'}" in refused.value.hint
 
 
 def test_unwritable_folder_is_refused(tmp_path: Path, entropy: CountingEntropy) -> None:

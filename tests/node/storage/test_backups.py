@@ -15,21 +15,22 @@ from tests_support import CountingEntropy, FixedClock
 
 from capabilities.signatures import Ed25519Signer
 from encryption_network.keyring import Keyring
-from node.config.tree import Config, Http, Objects, Store
+from node.cli import store_check
+from node.config.tree import Config, Hosting, Http, Objects, Store
 from node.housekeeping.schedule import JOBS
 from node.storage.objects import stored_objects
-from node.storage.stores import longest_life_s, refuse_beside_original, rows_of
-from sealspace.cli.command_errors import StoreMisused
+from node.storage.stores import longest_life_s, refuse_unsafe_copy, rows_of
+from sealspace.cli.command_errors import BesideOriginal, ConfigurationError, StoreMisused
 from sealspace.cli.terminal import time_text
 from sealspace.client import Client
-from sealspace.errors import NodeFailure
+from sealspace.errors import NodeFailure, SpacesNotHosted
 from sealspace.session import key_session
 from sealspace.wallets import Wallet, new_wallet
 from spaces.archive.backup import backup_file, write_backup
 from spaces.archive.checking import check_store
 from spaces.archive.restoring import OpenedBackup, finish_restore, restore_backup, restoring_into
 from spaces.identity import ensure_identity
-from spaces.keyspace import RESTORED_KEY
+from spaces.keyspace import HOSTING_MODE_KEY, RESTORED_KEY
 from spaces.store.contract import Commit, Put
 from spaces.store.lmdb.engine import open_lmdb, read_lmdb
 from spaces.store.lmdb.snapshots import LmdbRows
@@ -161,8 +162,13 @@ async def test_a_node_goes_on_where_its_backup_was(tmp_path: Path) -> None:
     assert await damages(there) == 0
 
 
-async def test_a_restored_node_says_when_secrets_open_again(tmp_path: Path) -> None:
-    """After a restore, /readyz is 200 with the time, and secrets are 503 with a wait (BK5)."""
+async def test_a_restored_node_says_when_secrets_open_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restore, /readyz is 200 with the time, and secrets are 503 with a wait (BK5).
+
+    `sealspace doctor` shows the same sentence.
+    """
     clock, here, there = FixedClock(), tmp_path / "here", tmp_path / "there"
     async with embedded_node(config_of(here), clock=clock) as node:
         wallet = await people(node, clock)
@@ -170,6 +176,7 @@ async def test_a_restored_node_says_when_secrets_open_again(tmp_path: Path) -> N
     shutil.move(here, tmp_path / "lost")
     open_from = await restore_into(there, tmp_path / "backup", clock)
     shutil.copy(tmp_path / "lost" / "secret", there / "secret")
+    wait = f"until {time_text(open_from)} at the latest, values and secrets are neither read"
     async with (
         embedded_node(config_of(there), clock=clock) as node,
         Client(node.url, clock=clock) as client,
@@ -180,7 +187,7 @@ async def test_a_restored_node_says_when_secrets_open_again(tmp_path: Path) -> N
         async with session.get(f"{node.url}/readyz") as answer:
             ready = await answer.json()
         assert (answer.status, ready["ready"]) == (200, True)
-        assert f"until {time_text(open_from)} secrets cannot be opened" in ready["degraded"]
+        assert wait in ready["degraded"]
         with pytest.raises(NodeFailure) as failed:
             await client.secrets().get("TOKEN")
         refused = failed.value
@@ -190,10 +197,17 @@ async def test_a_restored_node_says_when_secrets_open_again(tmp_path: Path) -> N
             await own.encryption.ensure_network()
         clock.advance(refused.retry_after_s)
         assert await client.secrets().get("TOKEN") == "s3cret"
+    monkeypatch.setattr(store_check, "SystemClock", lambda: clock)
+    assert wait in await store_check.check_store(config_of(there))
+    clock.advance(open_from - clock.now())
+    assert "until" not in await store_check.check_store(config_of(there))
 
 
 async def test_a_restored_store_is_not_served_beside_its_original(tmp_path: Path) -> None:
-    """A restored store is refused while the original is here, running or not (BK6)."""
+    """A restored store is refused while the original is here, running or not (BK6).
+
+    `sealspace doctor` refuses it too.
+    """
     clock, here, there = FixedClock(), tmp_path / "here", tmp_path / "there"
     async with embedded_node(config_of(here), clock=clock) as node:
         await people(node, clock)
@@ -212,6 +226,54 @@ async def test_a_restored_store_is_not_served_beside_its_original(tmp_path: Path
     shutil.move(there, here / "moved")
 
 
+async def test_a_restored_node_of_few_owners_is_not_open_to_all(tmp_path: Path) -> None:
+    """Without its settings a restored node is refused until they state the hosting mode (ST18)."""
+    clock, here, there, secret = FixedClock(), tmp_path / "here", tmp_path / "there", b""
+    closed = replace(config_of(here), hosting=Hosting(mode="permit"))
+    async with embedded_node(closed, clock=clock) as node:
+        await back_up_node(node, tmp_path / "backup")
+        secret = (here / "secret").read_bytes()
+    shutil.rmtree(here)
+    await restore_into(there, tmp_path / "backup", clock)
+    (there / "secret").write_bytes(secret)
+    (there / "secret").chmod(0o600)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=r"hosting\.mode = permit") as raised:
+            async with embedded_node(config_of(there), clock=clock):
+                pass
+        assert "--hosting permit" in raised.value.hint
+    permit, auto = Hosting(mode="permit", is_mode_stated=True), Hosting(is_mode_stated=True)
+    for stated, is_open in ((permit, False), (auto, True)):
+        config = replace(config_of(there), hosting=stated)
+        async with (
+            embedded_node(config, clock=clock) as node,
+            Client(node.url, clock=clock) as stranger,
+        ):
+            signing_in = stranger.sign_in(new_wallet())
+            if is_open:
+                await signing_in
+                continue
+            with pytest.raises(SpacesNotHosted):
+                await signing_in
+    async with embedded_node(config_of(there), clock=clock):  # its operator has opened it
+        pass
+
+
+async def test_a_copy_of_unknown_hosting_is_not_open_to_all(tmp_path: Path) -> None:
+    """A restored store that does not say how it was served needs the hosting mode (ST18)."""
+    clock, here, there = FixedClock(), tmp_path / "here", tmp_path / "there"
+    async with embedded_node(config_of(here), clock=clock) as node:
+        await node.services.store.commit(Commit(puts=(Put(HOSTING_MODE_KEY, None),)))
+        await back_up_node(node, tmp_path / "backup")
+    shutil.move(here / "secret", tmp_path / "secret")
+    shutil.rmtree(here)
+    await restore_into(there, tmp_path / "backup", clock)
+    shutil.move(tmp_path / "secret", there / "secret")
+    with pytest.raises(ConfigurationError, match=r"hosting\.mode = unknown"):
+        async with embedded_node(config_of(there), clock=clock):
+            pass
+
+
 @pytest.mark.parametrize("place", ["/" + "x" * 256, "/x" * 2046, "/a\0b", "/dev/null"])
 async def test_an_original_in_a_folder_that_cannot_be(tmp_path: Path, place: str) -> None:
     """An original path that is impossible on this machine does not prevent the start (BK6)."""
@@ -219,7 +281,7 @@ async def test_an_original_in_a_folder_that_cannot_be(tmp_path: Path, place: str
     try:
         await ensure_identity(store, node_did="did:key:z6MkNode", entropy=CountingEntropy())
         await store.commit(Commit(puts=(Put(RESTORED_KEY, place.encode()),)))
-        await refuse_beside_original(config_of(tmp_path), store)
+        await refuse_unsafe_copy(config_of(tmp_path), store)
     finally:
         await store.close()
 
@@ -229,7 +291,10 @@ async def refuses(folder: Path, clock: FixedClock) -> None:
         async with embedded_node(config_of(folder), clock=clock):
             pass
     assert raised.value.code == "beside-original"
+    assert "stop the original's node, then mv " in raised.value.hint
     assert "--as-new" in raised.value.hint
+    with pytest.raises(BesideOriginal):  # as a start does
+        await store_check.check_store(config_of(folder))
 
 
 async def test_a_copy_as_new_is_served_beside_its_original(tmp_path: Path) -> None:
