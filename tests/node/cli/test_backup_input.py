@@ -24,10 +24,10 @@ from encryption_network.keyring import Keyring
 from encryption_network.networks import NetworkRecord, create_network, encode_network, private_key
 from encryption_network.withdrawals import NOTHING_WITHDRAWN, encode_withdrawals
 from node.cli import backup_commands
-from node.config.tree import Config, Store
+from node.config.tree import Config, Hosting, Store
 from node.platform import sealed_secret
 from node.storage.stores import refuse_unsafe_copy, shared_store
-from sealspace.cli.command_errors import BesideOriginal
+from sealspace.cli.command_errors import BesideOriginal, ConfigurationError
 from sealspace.cli.exit_status import EXIT_STATUS, INTERRUPTED
 from sealspace.cli.root import main
 from spaces.archive.backup import ArchiveReader, ArchiveWriter
@@ -311,7 +311,7 @@ def test_a_body_that_the_backup_does_not_have(run: Run, parts: Parts, tmp_path: 
 @needs_postgres()
 def test_a_backup_into_a_database(used: Path, run: Run, parts: Parts, tmp_path: Path) -> None:
     """Rows go into an empty database and large values into the folder; a refusal leaves nothing
-    (BK4 to BK6)."""
+    (BK4 to BK6). The hosting mode has to be stated there too (ST17)."""
     url, data = postgres_server().new_database(), tmp_path / "restored"
     file = forged(parts, tmp_path / "backup", folder=str(used))
     there = ("--data", data, "--store", url)
@@ -327,8 +327,11 @@ def test_a_backup_into_a_database(used: Path, run: Run, parts: Parts, tmp_path: 
     status, _, said = run("restore", file, "--data", tmp_path / "second", "--store", url)
     assert (status != 0, "already contains a store" in said) == (True, True)
     assert not (tmp_path / "second").exists()
+    unstated = Config(store=Store(data=str(data), url=url))
+    with pytest.raises(ConfigurationError, match=r"hosting\.mode = unknown"):  # ST17
+        asyncio.run(_refuse_beside(unstated))
     with pytest.raises(BesideOriginal):  # BK6
-        asyncio.run(_refuse_beside(Config(store=Store(data=str(data), url=url))))
+        asyncio.run(_refuse_beside(replace(unstated, hosting=Hosting(is_mode_stated=True))))
 
 
 async def _refuse_beside(config: Config) -> None:
