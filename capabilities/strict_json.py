@@ -55,7 +55,8 @@ def parse_json(data: bytes, *, max_bytes: int) -> dict[str, Json]:
     try:
         value: dict[str, Json] = _DECODER.decode(data)
     except (ValueError, RecursionError) as exc:
-        raise InvalidJson("not a JSON object") from exc
+        also = " but a list" if data.lstrip().startswith(b"[") else ""
+        raise InvalidJson(f"not a JSON object{also}") from exc
 
     def refuse_repeat(pairs: list[tuple[str, object]]) -> None:
         if len({name for name, _ in pairs}) != len(pairs):

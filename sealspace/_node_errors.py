@@ -369,7 +369,11 @@ def about_network(network: str) -> Iterator[None]:
     try:
         yield
     except NotFound as exc:
-        raise NetworkNotFound(f"no network {network} on this node") from exc
+        name = network.rpartition(":")[2]
+        raise NetworkNotFound(
+            f"there is no network {name} on this node ({network})",
+            step=f"check the name; or create it as the owner: sealspace network create {name}",
+        ) from exc
 
 
 class NetworkNotActive(EncryptionError):
@@ -431,6 +435,7 @@ class InvalidEnvelope(EncryptionError):
     """
 
     default_hint = "ask the owner to store the secret again: the value is not a sealed secret"
+    default_step = "store the secret again, or ask its owner to: sealspace secret put NAME"
 
 
 class LabelMismatch(EncryptionError):

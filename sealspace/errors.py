@@ -108,7 +108,10 @@ class InvalidSecretName(InvalidInput):
     """
 
     default_hint = "use capital letters, digits and underscores, beginning with a letter: API_KEY"
-    default_step = f"{default_hint}; to name a scope, add --scope SCOPE"
+    default_step = (
+        "for a secret in a scope, write API_KEY --scope prod, not prod/API_KEY; a name has capital"
+        " letters, digits and underscores, and begins with a letter"
+    )
 
 
 class InvalidSecretScope(InvalidInput):

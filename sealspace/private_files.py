@@ -13,10 +13,11 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import SealspaceError
+from .printable import printable
 
 DRAFTS = ".*.new"
 """Pattern of the temporary files; a crash leaves them behind."""
@@ -54,8 +55,21 @@ def read_setting(path: Path, what: str, refused: type[SealspaceError], *, most_b
         with path.open("rb") as stream:
             return stream.read(most_bytes + 1)
     except OSError as error:
-        reason = error.strerror or "unreadable"
-        raise refused(f"cannot read the {what} {path}: {reason}", hint=f"ls -l {path}") from None
+        reason, step = file_fault(path, error.errno)
+        raise refused(f"cannot read the {what} {path}: {reason}", hint=step) from None
+
+
+def file_fault(path: object, number: int | None) -> tuple[str, str]:
+    """Return the reason of an operating system error about a path, and the next step."""
+    step = f"ls -ld {printable(str(path))}"
+    if number == errno.EISDIR:
+        return "it is a folder", f"name a file in it: {printable(str(path))}/FILE"
+    if number == errno.EEXIST:
+        step = "choose another name"
+    elif number == errno.ENOENT:
+        with suppress(OSError):  # the current folder was deleted
+            step = f"check the name and the folder (now in {Path.cwd()})"
+    return os.strerror(number or errno.EIO).lower(), step
 
 
 def read_key(path: Path, what: str, refused: type[SealspaceError], *, most_bytes: int) -> bytes:

@@ -448,7 +448,7 @@ class Secrets:
         try:
             envelope = parse_envelope(stored)
         except NetworkLibraryError as exc:
-            raise InvalidEnvelope(f"{secret.path} does not contain an envelope: {exc}") from exc
+            raise InvalidEnvelope(f"{secret.label} is not a sealed secret: {exc}") from exc
         # J15: one owner could store an envelope of another owner's network. A reader with rights of
         # both would open it and take the value for the first owner's.
         if not same_principal(envelope.network.owner, self._space.owner):

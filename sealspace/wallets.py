@@ -73,6 +73,19 @@ class _Keystore(msgspec.Struct):
     address: Any = None
 
 
+def parse_keystore(data: bytes) -> _Keystore:
+    """Parse a keystore file without its password.
+
+    Raises InvalidKeystore.
+    """
+    try:
+        value = parse_json(data, max_bytes=MAX_KEYSTORE_BYTES)
+        value.setdefault("crypto", value.get("Crypto"))
+        return shaped(value, _Keystore)
+    except CapabilityError as exc:
+        raise InvalidKeystore(f"not a usable version 3 keystore: {exc}") from None
+
+
 def keystore_secret(data: bytes, password: str | bytes) -> tuple[bytes, str | None]:
     """Decrypt a keystore file.
 
@@ -86,12 +99,7 @@ def keystore_secret(data: bytes, password: str | bytes) -> tuple[bytes, str | No
         InvalidKeystore: the file is not a usable keystore of version 3.
         WrongPassword: the password does not open it.
     """
-    try:
-        value = parse_json(data, max_bytes=MAX_KEYSTORE_BYTES)
-        value.setdefault("crypto", value.get("Crypto"))
-        keystore = shaped(value, _Keystore)
-    except CapabilityError as exc:
-        raise InvalidKeystore(f"not a usable version 3 keystore: {exc}") from None
+    keystore = parse_keystore(data)
     crypto = keystore.crypto
     ciphertext, mac = _bytes(crypto.ciphertext, _KEY_BYTES), _bytes(crypto.mac, 32)
     iv = _bytes(crypto.cipherparams.get("iv", ""), 16)

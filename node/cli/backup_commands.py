@@ -287,7 +287,8 @@ def restore(
             )
         except (StoreMisused, SpaceError) as error:
             hints = {
-                BackupDamaged.code: f"use another copy of the backup; see its size: ls -l {file}",
+                BackupDamaged.code: "name the file that the backup was written to; if that is"
+                f" {file}, use another copy of it",
                 StoreFull.code: "free disk space, or restore into a folder on another disk",
             }
             hint = getattr(error, "next_step", None) or hints.get(error.code, "sealspace doctor")

@@ -114,8 +114,8 @@ def _diagnoses(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
         hint = "check a node's settings, disk and store: sealspace doctor --data DIR"
         yield Diagnosis(
             "settings",
-            "ok",
-            "not checked: no settings are given, and the current folder has no folder `data`",
+            "skipped",
+            "no settings are given, and the current folder has no folder `data`",
             hint,
         )
     if (config_file is None and data is None) or shared().given_home or shared().given_node:
@@ -123,8 +123,8 @@ def _diagnoses(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
     else:  # the login of this shell's user may be at another node than the one being checked
         yield Diagnosis(
             "login",
-            "ok",
-            "not checked: --data or --config is given",
+            "skipped",
+            "--data or --config is given",
             "check the login, without these options: sealspace doctor",
         )
 
@@ -202,7 +202,7 @@ def _login(home: OwnerHome, node: str | None) -> Iterator[Diagnosis]:
         profile = home.profile()
     except (NotSignedIn, KeyFileUnusable) as error:
         is_new = not (home.folder / "profile.json").exists()
-        login = Diagnosis("login", "ok" if is_new else "wrong", error.message, error.step)
+        login = Diagnosis("login", "missing" if is_new else "wrong", error.message, error.step)
     else:
         login = diagnosed("login", lambda: _key_and_session(home, profile))
         node = node or profile.node

@@ -43,7 +43,7 @@ _MAX_FILE_BYTES = 1 << 20
 Value: TypeAlias = bool | int | float | str | Sequence[str] | None
 _Flat: TypeAlias = dict[str, object]  # dotted path -> value
 
-_HINT = "sealspace config init - shows every setting"
+_HINT = "to show every setting, run: sealspace config init -"
 _STANDARD_CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "objects.key_id",
     "AWS_SECRET_ACCESS_KEY": "objects.secret_key",
@@ -172,12 +172,10 @@ def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
         except msgspec.ValidationError as error:
             # Safe to show: msgspec names types and bounds. It quotes only a wrong choice.
             kind = get_args(known[path])[0]
-            listed = (
-                f"; choose {' or '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
-            )
-            raise ConfigurationError(
-                f"setting {path} ({source}): {error}{listed}", hint=_HINT
-            ) from None
+            fault = str(error)
+            if get_origin(kind) is Literal:
+                fault = f"{value!r} is not one of {', '.join(get_args(kind))}"
+            raise ConfigurationError(f"setting {path} ({source}): {fault}", hint=_HINT) from None
     return result
 
 

@@ -349,8 +349,8 @@ def _no_evidence(answer: Answer) -> BackendAnswerInvalid | BackendUnreachable:
         )
     if answer.status == 404:
         return BackendAnswerInvalid(
-            f"the server publishes no evidence at {EVIDENCE_PATH}",
-            hint="use the address of a backend that publishes evidence",
+            f"the server is not a backend: it publishes no evidence at {EVIDENCE_PATH}",
+            hint="use the address of the service that is to read your secrets, not the node's",
         )
     return BackendAnswerInvalid(f"the backend did not send evidence: {_error_text(answer)}")
 

@@ -17,7 +17,7 @@ strings, or `{"value": "…", "encoding": "base64"}` for bytes.
 import re
 from collections.abc import Mapping
 
-from capabilities.capability_errors import CapabilityError
+from capabilities.capability_errors import InvalidJson
 from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import Json, parse_json
 
@@ -115,12 +115,9 @@ def parse_values(data: bytes, *, upper: bool = False) -> dict[str, str | bytes]:
     """
     try:
         members = parse_json(data, max_bytes=MAX_FILE_BYTES)
-    except CapabilityError:
-        # `from None` drops the cause, whose message may quote a secret.
-        raise InvalidInput(
-            f"the file must be a valid JSON object with at most {MAX_FILE_BYTES} bytes",
-            hint='write {"NAME": "VALUE"}',
-        ) from None
+    except InvalidJson as error:
+        # `from None` drops the cause's cause, whose message may quote a secret.
+        raise InvalidInput(error.text, hint='write {"NAME": "VALUE"}') from None
     values: dict[str, str | bytes] = {}
     faults = _Faults()
     for number, (name, member) in enumerate(members.items(), 1):
@@ -148,12 +145,7 @@ def encode_dotenv(values: Mapping[str, str | bytes]) -> str:
         if "'" not in value and "\r\n" not in value:
             lines.append(f"{name}='{value}'\n")
         else:
-            escaped = (
-                value.replace("\\", "\\\\")
-                .replace('"', '\\"')
-                .replace("$", "\\$")
-                .replace("`", "\\`")
-            )
+            escaped = re.sub(r'[\\"$`]', r"\\\g<0>", value)
             lines.append(f'{name}="{escaped}"\n'.replace("\r", "\\r"))
     return "".join(lines)
 

@@ -17,15 +17,10 @@ _UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 def ttl_s_of(text: str) -> float:
     """Convert a duration such as `90d` to seconds."""
     match = _DURATION.fullmatch(text)
-    if match is None:
-        raise InvalidInput(
-            f"--expires {text[:20]} is not a duration",
-            hint="write a duration from 1m to 365d, like 30m, 12h or 90d",
-        )
-    ttl_s = int(match["number"]) * _UNITS_S[match["unit"]]
+    ttl_s = 0.0 if match is None else int(match["number"]) * _UNITS_S[match["unit"]]
     if not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
         raise InvalidInput(
-            f"--expires {text} is not between 1m and 365d",
+            f"--expires {text[:20]} is not a duration from 1m to 365d",
             hint="write a duration from 1m to 365d, like 30m, 12h or 90d",
         )
     return ttl_s

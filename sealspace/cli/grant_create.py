@@ -34,9 +34,13 @@ ACTIONS = {
     "head": KV_METADATA,
 }
 """Action on the command line -> ability."""
-NOT_SHARED = (
-    "on this node a person cannot read another person's secrets: only attested code can read them"
+policy_option = click.option(
+    "--policy",
+    "policy_file",
+    type=FILE,
+    help="JSON policy. Only attested code that this policy approves can read the secrets.",
 )
+NOT_SHARED = "this node gives secrets only to approved programs, not to other people"
 
 
 @click.command(
@@ -72,12 +76,7 @@ NOT_SHARED = (
     ),
 )
 @expires_option("7d", "How long the grant lasts, from 1m to 365d: 30m, 12h, 90d.")
-@click.option(
-    "--policy",
-    "policy_file",
-    type=FILE,
-    help="JSON policy. Only attested code that this policy approves can read the secrets.",
-)
+@policy_option
 @click.option("--out", type=NEW_FILE, help="Write the grant to this new file, mode 0600.")
 @at_node
 async def create(
@@ -159,8 +158,8 @@ async def _warn(
     absent = [name for name in names if name.strip() not in stored]
     if absent:  # no error: a secret may be granted before it is stored
         tell(
-            "these secrets are not stored yet; the grant takes effect when they are stored:"
-            f" {', '.join(absent)}"
+            "warning: these secrets are not stored yet; the grant takes effect when they are"
+            f" stored: {', '.join(absent)}"
         )
     if is_read:
         await warn_about_proof(client, policy)
@@ -190,8 +189,9 @@ async def warn_about_proof(client: Client, policy: Policy | None) -> None:
     """Print a warning if a grant lacks a policy that the node requires."""
     if (policy is None or not policy.is_allow_list) and await requires_proof(client):
         tell(
-            f"{NOT_SHARED}; approve the code with --policy or with the network's policy; to grant"
-            " to a backend, use: sealspace backend grant URL"
+            f"warning: with this grant alone, the recipient cannot read the secrets: {NOT_SHARED};"
+            " to approve a program, use --policy or the network's policy; for a backend: sealspace"
+            " backend grant URL"
         )
 
 

@@ -378,6 +378,7 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
         else []
     )
     ended = {cid: cid not in live for cid in cids}  # CID -> whether it was revoked before
+    may = {one.cid: f" ({'; '.join(_row(one, made_here=False)[1])})" for one in records}
     for one in records:
         if one.cid in live:
             together = delegations_to_revoke(records, one, client.session.owner)
@@ -393,10 +394,8 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
             ended |= dict.fromkeys(together, False)
     # Scripts are not asked: a revocation in an emergency must not wait for a --yes.
     if live and is_interactive():
-        confirm(
-            f"permanently revoke {', '.join(cid for cid, was in ended.items() if not was)}?",
-            yes=yes,
-        )
+        named = [f"{cid}{may.get(cid, '')}" for cid, was in ended.items() if not was]
+        confirm(f"permanently revoke {', '.join(named)}?", yes=yes)
     try:
         # Grants that are already shown as revoked are revoked again: only the answer to a
         # revocation confirms that it survives a failover (ST16).
@@ -441,7 +440,7 @@ async def accept(client: Client, file: Path) -> None:
         home.keep_received(portable)
     rights = [right for one in accepted for right in one.rights]
     if any(DECRYPT in right.actions for right in rights) and await requires_proof(client):
-        tell(NOT_SHARED)
+        tell(f"warning: you cannot read the secrets with this grant alone: {NOT_SHARED}")
     for one in accepted:
         end = end_text(one.token.expires_at)
         tell(f"accepted: {one.cid}, from {one.token.delegator}, {end}")
@@ -493,6 +492,12 @@ def _usable(portable: PortableDelegation, ours: tuple[str, ...]) -> VerifiedGran
             f"the grant is {state}", hint="ask the sender for a new grant"
         )
     if not any(same_principal(grant.token.delegate, one) for one in ours):
+        if same_principal(grant.token.delegator, ours[0]):
+            raise NotGranted(
+                f"this is your own grant to {grant.token.delegate}; only the recipient can accept"
+                " it",
+                hint="send the file to the recipient, who runs: sealspace grant accept FILE",
+            )
         raise NotGranted(
             f"the grant is for {grant.token.delegate}, but you are {ours[0]}",
             hint="ask for a grant to the DID that `sealspace whoami` prints",

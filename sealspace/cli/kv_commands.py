@@ -18,6 +18,7 @@ from ..kv import Kv
 from .command_errors import AlreadyThere, NotThere
 from .owner_profile import at_node
 from .paths import FILE, NEW_FILE
+from .secret import raw_option
 from .space import require_own_space
 from .terminal import (
     confirm,
@@ -131,9 +132,7 @@ async def put(
 @_key
 @_space
 @click.option("--out", type=NEW_FILE, help="Write to a file instead of standard output.")
-@click.option(
-    "--raw", is_flag=True, help="Also write control characters and binary data to a terminal."
-)
+@raw_option
 @yes_option
 @at_node
 async def get(

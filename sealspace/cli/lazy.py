@@ -6,6 +6,7 @@ names the extra to install.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -29,17 +30,12 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-# Verb of other tools -> the verb here, for "did you mean". A verb alone -> its group.
+# Verb of other tools -> the verb here, for "did you mean".
 _ALSO: Mapping[str, str] = {
     "add": "put",
     "cat": "get",
     "del": "delete",
-    "delete": "secret",
     "exec": "run",
-    "get": "secret",
-    "import": "secret",
-    "list": "secret",
-    "put": "secret",
     "ls": "list",
     "read": "get",
     "remove": "delete",
@@ -130,9 +126,16 @@ class LazyGroup(click.Group):
             error = click.exceptions.NoSuchCommand(
                 args[0], possibilities=self.list_commands(ctx), ctx=ctx
             )
-            here = _ALSO.get(args[0], "")
-            if here in self.table and error.possibilities is not None:
-                error.possibilities.insert(0, here)
+            # A verb may be without its group, or before it: `list secrets` means `secret list`.
+            verb = _ALSO.get(args[0], args[0])
+            meant = [verb] if verb in self.table else []
+            for name in (args[-1].removesuffix("s"), "secret"):
+                with suppress(ExtraMissing):
+                    group = self.get_command(ctx, name)
+                    if isinstance(group, LazyGroup) and verb in group.table:
+                        meant.append(f"{name} {verb}")
+            if error.possibilities is not None:
+                error.possibilities[:0] = meant
             raise error
         return super().resolve_command(ctx, args)
 
@@ -146,6 +149,12 @@ class LazyGroup(click.Group):
         """Run a command."""
         try:
             return super().invoke(ctx)
+        except click.BadOptionUsage as error:
+            # click's parser does not say which command the option was for.
+            name = ctx.invoked_subcommand or ""
+            if error.ctx is None and (command := self.get_command(ctx, name)):
+                error.ctx = click.Context(command, ctx, name)
+            raise
         except ModuleNotFoundError as error:
             extra = next(
                 (extra for extra, modules in EXTRAS.items() if error.name in modules), None

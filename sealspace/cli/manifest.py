@@ -23,7 +23,13 @@ from ..documents.manifests import (
 )
 from ..errors import InvalidInput, ManifestInvalid
 from ..wire.portable import encode_bundle
-from .grant_create import hand_over_all, print_granted, wallet_for, warn_about_proof
+from .grant_create import (
+    hand_over_all,
+    policy_option,
+    print_granted,
+    wallet_for,
+    warn_about_proof,
+)
 from .owner_profile import at_node, owner_home
 from .paths import FILE, NEW_FILE, read_named, require_free, write_grants
 from .shared import shared
@@ -40,8 +46,8 @@ def _read(file: Path) -> Json:
         )
     except InvalidJson as error:
         raise ManifestInvalid(
-            f"{file} is not a JSON object of at most {_MAX_MANIFEST_BYTES} bytes",
-            hint=f"edit {file}",
+            f"{file} is not a manifest: {error}",
+            hint='write an object with the members of a manifest: {"app_id": …, "name": …}',
         ) from error
 
 
@@ -102,12 +108,7 @@ def explain_(manifest: Manifest) -> None:
     is_flag=True,
     help="Leave out rights to services that this node does not offer.",
 )
-@click.option(
-    "--policy",
-    "policy_file",
-    type=FILE,
-    help="JSON policy. Only attested code that this policy approves can read the secrets.",
-)
+@policy_option
 @click.option("--out", type=NEW_FILE, help="Write the grants to this new file, mode 0600.")
 @click.option(
     "--hand-over", "url", metavar="URL", help="Send the grants to the application's backend at URL."

@@ -51,9 +51,9 @@ from ..errors import (
     NotSignedIn,
     WrongPassword,
 )
-from ..private_files import make_file, read_key, replace_file
+from ..private_files import file_fault, make_file, read_key, replace_file
 from ..session import Session, load_session, save_session
-from ..wallets import Wallet, wallet_from_keystore
+from ..wallets import MAX_KEYSTORE_BYTES, Wallet, parse_keystore, wallet_from_keystore
 from ..wire.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_portable, encode_portable
 from .command_errors import KeyFileUnusable, NotThere
 from .lazy import provided
@@ -62,7 +62,11 @@ from .shared import FOLDER_NAME, shared
 from .terminal import is_interactive, tell
 
 _MAX_PROFILE_BYTES = 128 * 1024
-_HINT = "sealspace login URL"
+_HINT = "log in again to write it anew: sealspace login URL, with your node's address as URL"
+_FIRST = (
+    "sealspace login URL --new, with your node's address as URL, such as http://127.0.0.1:8000; if"
+    " you have a wallet key, use --key-file FILE instead of --new"
+)
 _ACCEPTING = {
     "secret-origin": "--accept-operator-secret",
     "trust-roots": "--accept-root HEX",
@@ -140,11 +144,18 @@ class OwnerHome:
                 _read_private(path, _MAX_PROFILE_BYTES), max_bytes=_MAX_PROFILE_BYTES
             )
         except FileNotFoundError:
+            text = "not logged in on this machine"
             # Suggest --new on the first login, when there is no key yet.
-            hint = _HINT if self.default_key_file.exists() else f"{_HINT} --new"
-            raise NotSignedIn("not logged in on this machine", hint=hint) from None
-        except (OSError, InvalidJson):
-            raise NotSignedIn(f"{path} cannot be read", hint=_HINT) from None
+            hint = "sealspace login URL" if self.default_key_file.exists() else _FIRST
+            if self.folder.name != FOLDER_NAME and not self.folder.exists():
+                text = f"the folder {self.folder} does not exist"
+                hint = (
+                    "correct --home or SEALSPACE_HOME; or, to log in with a new folder: sealspace"
+                    f" --home {self.folder} login URL --new"
+                )
+            raise NotSignedIn(text, hint=hint) from None
+        except (OSError, InvalidJson) as error:
+            raise NotSignedIn(f"{path} cannot be read: {error.args[-1]}", hint=_HINT) from None
         stored_policy = value.pop("nodePolicy", None)
         node_policy = None if stored_policy is None else parse_node_policy(stored_policy)
         # An unreadable policy must not count as no policy: the node would go unchecked.
@@ -275,7 +286,10 @@ class OwnerHome:
         wallet = profile.wallet()
         if wallet is not None and wallet.did != profile.owner:
             raise KeyFileUnusable(
-                f"{profile.key_file} contains the key of another wallet", hint=_again(profile)
+                f"the login is of {profile.owner}, but {profile.key_file} contains the key of"
+                f" {wallet.did}",
+                hint="put the former key file back; or, to go on as the other owner, who cannot"
+                f" read the former owner's secrets: {_again(profile)}",
             )
         return wallet
 
@@ -512,14 +526,11 @@ def write_wallet(path: Path, secret: bytes) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         make_file(path, secret.hex().encode() + b"\n")
-    except FileExistsError:
-        raise KeyFileUnusable(
-            f"{path} exists already", hint="omit --new to use the existing key"
-        ) from None
     except OSError as error:
-        reason = error.strerror or "cannot be written"
+        reason, _ = file_fault(path, error.errno)
         raise KeyFileUnusable(
-            f"cannot create the key file {path}: {reason}", hint=f"ls -ld {path.parent}"
+            f"cannot create the key file {path}: {reason}",
+            hint=f"ls -ld {path.parent}; to use an existing key, omit --new",
         ) from None
 
 
@@ -528,24 +539,25 @@ def open_keystore(path: Path) -> WalletSigner:
 
     The password comes from the environment or the terminal.
     """
-    password = os.environ.get(PASSWORD_VARIABLE)
-    if password is None:
-        if not is_interactive():
-            raise KeyFileUnusable(
-                f"cannot ask for the password of the keystore {path}: this is not a terminal",
-                hint=f"set {PASSWORD_VARIABLE}",
-            )
-        password = click.prompt(f"password of {path.name}", hide_input=True, err=True)
     try:
+        # Before the password is asked for.
+        parse_keystore(_read_private(path, MAX_KEYSTORE_BYTES))
+        password = os.environ.get(PASSWORD_VARIABLE)
+        if password is None:
+            if not is_interactive():
+                raise KeyFileUnusable(
+                    f"cannot ask for the password of the keystore {path}: this is not a terminal",
+                    hint=f"set {PASSWORD_VARIABLE}",
+                )
+            password = click.prompt(f"password of {path.name}", hide_input=True, err=True)
         return wallet_from_keystore(path, password)
     except WrongPassword as error:
         raise KeyFileUnusable(f"wrong password for the keystore {path}", hint=error.hint) from None
     except InvalidKeystore as error:
         raise KeyFileUnusable(
-            f"cannot open the keystore {path}: {error.message}", hint=error.hint
+            f"cannot open the keystore {path}: {error.message}",
+            hint=f"if the file contains a plain key, use --key-file; otherwise {error.hint}",
         ) from None
     except OSError as error:
-        reason = error.strerror or "unreadable"
-        raise KeyFileUnusable(
-            f"cannot read the keystore {path}: {reason}", hint=f"ls -l {path}"
-        ) from None
+        reason, step = file_fault(path, error.errno)
+        raise KeyFileUnusable(f"cannot read the keystore {path}: {reason}", hint=step) from None

@@ -1,5 +1,6 @@
 """Functions that read and write grant files and receipt files."""
 
+import errno
 import hashlib
 import os
 import sys
@@ -14,7 +15,7 @@ from capabilities.cids import parse_cid
 
 from ..errors import InvalidInput, InvalidPortableDelegation
 from ..printable import printable
-from ..private_files import make_file
+from ..private_files import file_fault, make_file
 from ..wire.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_bundle, encode_bundle
 from .command_errors import FileUnreadable
 from .terminal import tell
@@ -56,7 +57,7 @@ def read_named(path: Path, *, most_bytes: int) -> bytes:
         with path.open("rb") as stream:
             return stream.read(most_bytes + 1)
     except OSError as error:
-        raise _unreadable(path, error.strerror or "unreadable") from None
+        raise _unreadable(path, error.errno) from None
 
 
 def require_readable(path: Path, *, hint: str | None = None) -> None:
@@ -64,22 +65,18 @@ def require_readable(path: Path, *, hint: str | None = None) -> None:
     try:
         # The file is not opened here: opening a named pipe would block, and reading would empty it.
         path.stat()
-        reason = (
-            "it is a folder"
-            if path.is_dir()
-            else None
-            if os.access(path, os.R_OK)
-            else "permission denied"
-        )
+        number = errno.EISDIR if path.is_dir() else None
+        if not os.access(path, os.R_OK):
+            number = errno.EACCES
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not a valid file name"
-    if reason is not None:
-        raise _unreadable(path, reason, hint)
+        number = getattr(error, "errno", errno.EINVAL)
+    if number is not None:
+        raise _unreadable(path, number, hint)
 
 
-def _unreadable(path: Path, reason: str, hint: str | None = None) -> FileUnreadable:
-    named = printable(str(path))
-    return FileUnreadable(f"cannot read {named}: {reason.lower()}", hint=hint or f"ls -ld {named}")
+def _unreadable(path: Path, number: int | None, hint: str | None = None) -> FileUnreadable:
+    reason, step = file_fault(path, number)
+    return FileUnreadable(f"cannot read {printable(str(path))}: {reason}", hint=hint or step)
 
 
 def require_free(path: Path) -> None:

@@ -5,6 +5,7 @@ standard error. An error is two lines: what happened, and what to do next. The e
 determines the exit status.
 """
 
+import errno
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -12,6 +13,7 @@ import click
 
 from .. import __version__, printable
 from ..errors import InvalidInput, NodeRefused, SealspaceError
+from ..private_files import file_fault
 from .command_errors import NodeError
 from .exit_status import EXIT_STATUS as EXIT_STATUS
 from .exit_status import EXIT_STATUSES, FAILED, INTERRUPTED, REFUSED, WRONG_ARGUMENT
@@ -102,7 +104,9 @@ def main(arguments: list[str] | None = None) -> int:
         error.show()  # a command group without a command: show its help
         return WRONG_ARGUMENT
     except click.ClickException as error:
-        return fail("usage", _usage_text(error), _usage_hint(error), otherwise=WRONG_ARGUMENT)
+        return fail(
+            "usage", _usage_text(error), f"{_command_meant(error)} --help", otherwise=WRONG_ARGUMENT
+        )
     except click.Abort as error:
         # click raises Abort for Ctrl-C or the end of input in a prompt, and for the answer "no".
         # The context tells which. Every question comes before the change that it is about.
@@ -115,11 +119,16 @@ def main(arguments: list[str] | None = None) -> int:
         )
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        # Without a file name: for example a full disk under a redirect, or too many open files.
         if error.filename is None:
-            return fail("system-refused", reason, "sealspace doctor")
-        named = printable.printable(str(error.filename))
-        return fail("system-refused", f"{named}: {reason}", f"ls -ld {named}")
+            if error.errno != errno.ENOSPC:  # for example too many open files
+                return fail("system-refused", reason, "sealspace doctor")
+            return fail(
+                "system-refused",
+                "cannot write the output: no space left on device",
+                "free space where the output goes, or send it elsewhere; it is incomplete",
+            )
+        _, step = file_fault(error.filename, error.errno)
+        return fail("system-refused", f"{printable.printable(str(error.filename))}: {reason}", step)
     finally:
         drop_refused_messages()
     return status if isinstance(status, int) else 0
@@ -140,18 +149,18 @@ def fail(code: str, text: str, hint: str, *, otherwise: int = FAILED) -> int:
 
 def _usage_text(error: click.ClickException) -> str:
     if isinstance(error, click.exceptions.NoSuchCommand):
-        text = f"unknown command {error.command_name}"
+        text, meant = f"unknown command {error.command_name}", f": {_command_meant(error)}"
     elif isinstance(error, click.NoSuchOption):
-        text = f"unknown option {error.option_name}"
+        text, meant = f"unknown option {error.option_name}", f" {(error.possibilities or [''])[0]}"
     else:
         text = " ".join(error.format_message().split()).rstrip(".")
         return text[:1].lower() + text[1:]
-    return f"{text}; did you mean {error.possibilities[0]}?" if error.possibilities else text
+    return f"{text}; did you mean{meant}?" if error.possibilities else text
 
 
-def _usage_hint(error: click.ClickException) -> str:
+def _command_meant(error: click.ClickException) -> str:
     context = error.ctx if isinstance(error, click.UsageError) else None
     command = "sealspace" if context is None else context.command_path
     if isinstance(error, click.exceptions.NoSuchCommand) and error.possibilities:
-        command = f"{command} {error.possibilities[0]}"
-    return f"{command} --help"
+        return f"{command} {error.possibilities[0]}"
+    return command

@@ -234,8 +234,8 @@ def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:
     ]
     if others := [name for name in names if name not in chosen]:
         tell(
-            f"secrets that the command does not get ({len(others)}): {', '.join(others):.300}; to"
-            " choose the secrets, use: --only A,B"
+            f"not passed, as only names like API_KEY are by default ({len(others)}):"
+            f" {', '.join(others):.300}; to choose, use: --only A,B"
         )
     return chosen
 
@@ -251,7 +251,10 @@ def _patterns(values: Mapping[str, str | bytes]) -> frozenset[bytes]:
         if isinstance(value, bytes):
             patterns |= patterns_of(value)
         if not patterns and value:
-            tell(f"{name} is too short to be masked in the output")
+            tell(
+                f"warning: {name} is too short to be masked: if the command prints the value, the"
+                " output shows it"
+            )
         found |= patterns
     return frozenset(found)
 
@@ -263,6 +266,7 @@ def _names(text: str) -> list[str]:
 _MAX_BYTES = 16 << 20
 _OPENED = re.compile(rb"""\{\{-?\s*secret(?:\s*["']|\s+\w)""")
 _PLACE = re.compile(rb'\{\{\s*secret\s+"([^"\n]*)"\s*\}\}')
+_UNQUOTED = re.compile(rb"\{\{\s*secret\s+'?\w+'?\s*\}\}")
 
 
 @click.command(
@@ -292,7 +296,7 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
             f"{file} is longer than {_MAX_BYTES} bytes",
             hint="move the placeholders to a smaller file, and use that file as the template",
         )
-    names = placeholders(text)
+    names = placeholders(text, file)
     values = read_values(names, scope=scope) if names else {}
     filled = fill(text, values)
     if target is None:
@@ -303,7 +307,7 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
         tell(f"wrote {target}; secrets inserted: {len(values)}")
 
 
-def placeholders(text: bytes) -> tuple[str, ...]:
+def placeholders(text: bytes, file: Path) -> tuple[str, ...]:
     """Return the names of the secrets in a template.
 
     Each name appears once, in order of appearance.
@@ -314,13 +318,16 @@ def placeholders(text: bytes) -> tuple[str, ...]:
         name = None if place is None else place[1].decode("utf-8", "replace")
         if name is None or not is_secret_name(name):
             line = text.count(b"\n", 0, opened.start()) + 1
+            unquoted = _UNQUOTED.match(text, opened.start())
             reason = (
-                "not closed, or without a name"
+                "the name must be in double quotes"
+                if unquoted
+                else "not closed, or without a name"
                 if name is None
                 else f"{name!r} is not a valid secret name"
             )
             raise InvalidInput(
-                f"line {line}: invalid placeholder: {reason}",
+                f"{file}: line {line}: invalid placeholder: {reason}",
                 hint='write {{ secret "NAME" }}, the name in capitals',
             )
         names[name] = None

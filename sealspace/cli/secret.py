@@ -83,6 +83,9 @@ scope_option = click.option(
         " secrets."
     ),
 )
+raw_option = click.option(
+    "--raw", is_flag=True, help="Also write control characters and binary data to a terminal."
+)
 _if_absent = click.option("--if-absent", is_flag=True, help="Fail if the secret exists already.")
 _name = click.argument("name", metavar="NAME")
 
@@ -148,9 +151,7 @@ async def put(
     metavar="DID",
     help="Read a secret of another owner, who granted it to you; see `sealspace grant accept`.",
 )
-@click.option(
-    "--raw", is_flag=True, help="Also write control characters and binary data to a terminal."
-)
+@raw_option
 @at_node
 async def get(client: Client, name: str, scope: str | None, owner: str | None, raw: bool) -> None:
     """Print the value of a secret.
@@ -164,7 +165,7 @@ async def get(client: Client, name: str, scope: str | None, owner: str | None, r
     except NotFound:
         raise await no_secret(secrets, name, scope) from None
     except InvalidSecretName as error:
-        if near := await _near_names(secrets, name, scope):
+        if "/" not in name and (near := await _near_names(secrets, name, scope)):
             error.step = f"did you mean {near}?"
         raise
     value = secret.value
@@ -360,7 +361,7 @@ async def _store(
     except PreconditionFailed:
         raise exists if if_absent else written_meanwhile(name) from None
     if there is not None:
-        tell(f"replaced the value of {age}" if age else "replaced an earlier value")
+        tell(f"replaced the earlier value{age and f', stored {age}'}")
 
 
 def written_meanwhile(names: str) -> AlreadyThere:

@@ -354,20 +354,8 @@ def progress(total: int | None, label: str) -> Iterator[Callable[[int, int | Non
         return
     from rich.console import Console  # imported here: takes 23 ms, and scripts do not need it
     from rich.markup import escape
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import Progress
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(escape(printable(label)), total=total)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -23,7 +23,9 @@ _SIGN_IN_AGAIN = (
     "check that this is the right node; if it was restored with a new identity, sign in again with"
     " `sealspace login`"
 )
-_CHECK_ADDRESS = "check the address; if the node's routes are below a path, include the path"
+_CHECK_ADDRESS = (
+    "check the address and the port; if the node's routes are below a path, include the path"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Caller:
     @session.setter
     def session(self, session: Session) -> None:
         if self._info is not None:
-            _require_made_at(self._info.node_id, session)
+            _require_made_at(self._info.node_id, session, self.transport.url)
         self.signed_in = session
 
     def acting(self, session: Session) -> "Caller":
@@ -82,9 +84,10 @@ class Caller:
         if self._info is None:
             answer = await self.transport.exchange(Request("GET", "/info", repeatable=True))
             # A plain NotFound would look like a missing key or space, as if a node had answered.
-            if answer.status == 404:
+            if answer.status in (200, 404) and b'"protocol"' not in answer.body:
                 raise NodeMismatch(
-                    f"the server at {self.transport.url} is not a node", hint=_CHECK_ADDRESS
+                    f"{self.transport.url} answers, but it is not a sealspace node",
+                    hint=_CHECK_ADDRESS,
                 )
             value = json_object(answer.require())
             if value.get("protocol") != PROTOCOL:  # J1
@@ -100,7 +103,7 @@ class Caller:
                     f"the node is {node_id}, but this client expects {self.pinned_node}"
                 )
             if self.signed_in is not None:
-                _require_made_at(node_id, self.signed_in)
+                _require_made_at(node_id, self.signed_in, self.transport.url)
             self._info = NodeInfo(
                 node_id=node_id,
                 version=str(value.get("version", "")),
@@ -202,9 +205,12 @@ def in_words(wanted: Sequence[Capability]) -> str:
     return first if len(wanted) == 1 else f"{first} and {len(wanted) - 1} more"
 
 
-def _require_made_at(node_id: str, session: Session) -> None:
+def _require_made_at(node_id: str, session: Session, url: str) -> None:
     if session.node_id not in (None, node_id):
         raise NodeMismatch(
-            f"the node is {node_id}, but the session was made at {session.node_id}",
+            f"{url} is not the node that the session was made at: it is {node_id}, not"
+            f" {session.node_id}",
             hint=_SIGN_IN_AGAIN,
+            step="to use the node of your login, omit --node and SEALSPACE_NODE; to use this one:"
+            f" sealspace login {url}; if it should be the same node, ask its operator first",
         )

@@ -358,8 +358,9 @@ class Transport:
                 if getattr(exc.os_error, "reason", None) == "WRONG_VERSION_NUMBER":
                     raise NodeUnreachable(
                         f"{what}: {self.url} serves plain HTTP, not HTTPS",
-                        hint="if the node is on this machine, begin the address with http://;"
-                        " otherwise, use the address of its TLS proxy",
+                        hint="if the node is on this machine, use"
+                        f" {self.url.replace('https', 'http', 1)}; otherwise, use the address of"
+                        " its TLS proxy",
                     ) from exc
                 if tries_left <= 0:
                     raise NodeUnreachable(f"{what}: no connection to {self.url}") from exc
@@ -513,6 +514,8 @@ def _checked_base(url: str, *, allow_plain_http: bool) -> str:
         raise InvalidInput(
             "the node's address must begin with http:// or https://",
             hint="for a node on this machine: http://127.0.0.1:8000",
+            step="correct the URL, --node or SEALSPACE_NODE; for a node on this machine:"
+            " http://127.0.0.1:8000",
         )
     if parsed.user is not None or parsed.query_string or parsed.fragment:
         raise InvalidInput("the node's address must not have credentials, a query or a fragment")

@@ -324,9 +324,10 @@ def _manifest(file: Path) -> ProgramManifest:
     data = read_named(file, most_bytes=_MAX_MANIFEST_BYTES)
     try:
         return parse_program_manifest(parse_json(data, max_bytes=_MAX_MANIFEST_BYTES))
-    except InvalidJson:
+    except InvalidJson as error:
         raise InvalidInput(
-            f"{file} is not a JSON object", hint='write for example {"secrets": ["API_KEY"]}'
+            f"{file} is not a program's manifest: {error}",
+            hint='write for example {"secrets": ["API_KEY"]}',
         ) from None
 
 

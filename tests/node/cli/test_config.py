@@ -66,7 +66,7 @@ def test_a_broken_setting(
         "sealspace: unknown setting http.prot (environment variable SEALSPACE_HTTP__PROT); did you"
         " mean http.port"
     )
-    assert hint == "next: sealspace config init - shows every setting"
+    assert hint == "next: to show every setting, run: sealspace config init -"
 
 
 def test_the_file_holds_every_default(tmp_path: Path) -> None:

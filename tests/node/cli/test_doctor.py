@@ -81,11 +81,13 @@ async def patient(
 async def test_nothing_is_wrong(patient: Patient) -> None:
     """A used node without a login has no problems, in the output for people too."""
     found = await patient.examined("--data", str(patient.data))
-    assert {one.severity for one in found.values()} == {"ok"}
+    assert {one.severity for one in found.values()} == {"ok", "missing"}
     assert list(found) == ["python", "clock", "settings", "disk", "store", "login"]
+    assert found["login"].text == f"the folder {patient.home} does not exist"
     assert await asyncio.to_thread(main, ["doctor", "--home", str(patient.home)]) == 0
     lines = patient.capsys.readouterr().out.splitlines()
-    assert [line for line in lines if not line.startswith(("ok       ", "         next: "))] == []
+    kinds = ("ok       ", "skipped  settings: ", "missing  login: ", "         next: ")
+    assert [line for line in lines if not line.startswith(kinds)] == []
 
 
 async def test_no_node_is_named(
@@ -210,7 +212,7 @@ async def test_a_named_node_is_checked_without_the_login(
     (owner.home / "profile.json").write_text("{")
     monkeypatch.setenv("SEALSPACE_HOME", str(owner.home))
     assert await asyncio.to_thread(main, ["doctor", "--data", str(owner.data)]) == 0
-    assert "login: not checked" in capsys.readouterr().out
+    assert "skipped  login: " in capsys.readouterr().out
     await owner.complains("login", "--data", str(owner.data))
 
 
@@ -222,7 +224,7 @@ async def test_a_named_node_is_checked_without_the_login(
         (
             lambda owner: (owner.home / "wallet.key").write_text("01" * 32),
             "login",
-            "another wallet",
+            "but ",
         ),
         (lambda owner: (owner.home / "profile.json").write_text("{"), "login", "cannot be read"),
         (lambda owner: owner.home.chmod(0o777), "login", "other users"),

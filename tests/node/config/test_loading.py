@@ -102,7 +102,12 @@ def test_list_from_environment() -> None:
         ),
         ({"SEALSPACE_HTTP__PORT": "65536"}, "", {}, "setting http.port"),
         ({}, '[http]\nport = "9000"\n', {}, "setting http.port"),
-        ({}, '[release]\nattestation = "none"\n', {}, "choose delegates or everyone or off"),
+        (
+            {},
+            '[release]\nattestation = "none"\n',
+            {},
+            "'none' is not one of delegates, everyone, off",
+        ),
         ({}, "[http\n", {}, "is not TOML"),
         ({}, '[secret]\nvalue = "AAAA"\n', {}, "secret.value"),
     ],

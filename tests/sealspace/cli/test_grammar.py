@@ -144,30 +144,44 @@ def test_variables_of_the_command_line_are_no_settings() -> None:
     [
         (
             "secrt list",
-            "unknown command secrt; did you mean secret?",
+            "unknown command secrt; did you mean: sealspace secret?",
             "sealspace secret --help",
         ),
         (
             "secret lst",
-            "unknown command lst; did you mean list?",
+            "unknown command lst; did you mean: sealspace secret list?",
             "sealspace secret list --help",
         ),
         (
             "admin owners ad x",
-            "unknown command ad; did you mean add?",
+            "unknown command ad; did you mean: sealspace admin owners add?",
             "sealspace admin owners add --help",
         ),
         (
             "secret rm X",
-            "unknown command rm; did you mean delete?",
+            "unknown command rm; did you mean: sealspace secret delete?",
             "sealspace secret delete --help",
         ),
         (
             "secret set X",
-            "unknown command set; did you mean put?",
+            "unknown command set; did you mean: sealspace secret put?",
             "sealspace secret put --help",
         ),
-        ("put X", "unknown command put; did you mean secret?", "sealspace secret --help"),
+        (
+            "put X",
+            "unknown command put; did you mean: sealspace secret put?",
+            "sealspace secret put --help",
+        ),
+        (
+            "list grants",
+            "unknown command list; did you mean: sealspace grant list?",
+            "sealspace grant list --help",
+        ),
+        (
+            "secret list --scope",
+            "option '--scope' requires an argument",
+            "sealspace secret list --help",
+        ),
         ("secret frobnicate", "unknown command frobnicate", "sealspace secret --help"),
         (
             "secret list --scop x",

@@ -169,7 +169,10 @@ async def test_over_an_older_secret_a_person_is_asked(desk: OwnerDesk) -> None:
     assert (refused.status, refused.next) == (15, "omit --if-absent to replace the secret")
     assert await desk.read("secret", "get", "API_KEY") == b"three"
     ran = await desk.run(*put, given="five")
-    assert (ran.status, ran.err) == (0, "replaced the value of a moment ago\nstored API_KEY\n")
+    assert (ran.status, ran.err) == (
+        0,
+        "replaced the earlier value, stored a moment ago\nstored API_KEY\n",
+    )
 
 
 async def test_what_was_asked_about_is_what_is_replaced(desk: OwnerDesk, tmp_path: Path) -> None:

@@ -101,5 +101,6 @@ async def test_a_network_that_is_not_there(desk: Desk, arguments: tuple[str, ...
     ran = await desk.run("network", *arguments)
     assert (ran.status, ran.next) == (
         21,
-        "create it as the owner: sealspace network create NAME",
+        "check the name; or create it as the owner: sealspace network create absent",
     ), ran
+    assert "there is no network absent on this node" in ran.happened

@@ -374,10 +374,10 @@ async def test_some_receipts(desk: Desk, options: tuple[str, str], number: int) 
 @pytest.mark.parametrize(
     ("arguments", "status", "hint"),
     [
-        (("secret", "list"), 10, "sealspace login URL --new"),
-        (("backend", "list"), 10, "sealspace login URL --new"),
-        (("backend", "grant", "http://127.0.0.1:1"), 10, "sealspace login URL --new"),
-        (("receipts", "list"), 10, "sealspace login URL --new"),
+        (("secret", "list"), 10, " login URL --new"),
+        (("backend", "list"), 10, " login URL --new"),
+        (("backend", "grant", "http://127.0.0.1:1"), 10, " login URL --new"),
+        (("receipts", "list"), 10, " login URL --new"),
         (("login", "--node", "http://127.0.0.1:1"), 10, "--new"),
         (("login", "--node", "http://127.0.0.1:1", "--new"), 11, "running"),
         (("login", "--node", "http://node.example", "--new"), 2, "https://"),

@@ -128,7 +128,10 @@ async def test_secrets_are_variables_and_masked(owner: Owner) -> None:
     )
     ran = await owner.ran("run", "--", "sh", "-c", script, KEPT="kept")
     assert (ran.stdout, ran.returncode) == (b"*** *** x kept\n", 42)
-    assert ran.stderr == b"SHORT_KEY is too short to be masked in the output\n"
+    assert ran.stderr == (
+        b"warning: SHORT_KEY is too short to be masked: if the command prints the value, the output"
+        b" shows it\n"
+    )
 
 
 async def test_a_secret_of_bytes_is_handed_over_in_base64(owner: Owner) -> None:
@@ -236,8 +239,8 @@ async def test_CL1_only_names_of_secrets_are_handed_over_unasked(owner: Owner) -
     )
     listed = ", ".join(sorted(OTHERS))
     assert ran.stderr.decode() == (
-        f"secrets that the command does not get ({len(OTHERS)}): {listed}; to choose the secrets,"
-        " use: --only A,B\n"
+        f"not passed, as only names like API_KEY are by default ({len(OTHERS)}): {listed}; to"
+        " choose, use: --only A,B\n"
     )
     asked = await owner.ran(
         "run", "--only", "CFLAGS,RSYNC_RSH", "--", "sh", "-c", 'echo "$CFLAGS $RSYNC_RSH$A_KEY"'
@@ -254,7 +257,9 @@ async def test_CL1_the_list_of_others_is_short(owner: Owner) -> None:
     assert (
         ran.returncode,
         len(listed) < 400,
-        listed.startswith("secrets that the command does not get (60): OTHER_0, OTHER_1, "),
+        listed.startswith(
+            "not passed, as only names like API_KEY are by default (60): OTHER_0, OTHER_1, "
+        ),
     ) == (
         21,
         True,
@@ -384,11 +389,8 @@ async def test_nobody_is_logged_in(tmp_path: Path) -> None:
     """Without a login nothing is started."""
     stranger = _new_machine(tmp_path / "stranger")
     ran = await stranger.ran("run", "--", "touch", "started")
-    assert (ran.returncode, said(ran)[1], list(stranger.here.iterdir())) == (
-        10,
-        "sealspace login URL --new",
-        [],
-    )
+    assert (ran.returncode, list(stranger.here.iterdir())) == (10, [])
+    assert "login URL --new" in said(ran)[1]
 
 
 # --- template -------------------------------------------------------------------------------------
@@ -467,5 +469,7 @@ async def test_a_template_with_a_missing_secret(
 async def test_a_broken_place(owner: Owner, place: bytes) -> None:
     """A malformed placeholder is refused with its line, and is not copied to the output."""
     ran = await owner.desk.run("template", "-", given=b"one\ntwo " + place + b"\n")
-    assert (ran.status, ran.out, ran.happened[:8]) == (2, "", "line 2: ")
+    assert (ran.status, ran.out, ran.happened[:11]) == (2, "", "-: line 2: ")
+    is_unquoted = "API_KEY }}" in place.decode() or "'" in place.decode()
+    assert ("the name must be in double quotes" in ran.happened) == is_unquoted
     assert '{{ secret "NAME" }}' in ran.next

@@ -157,7 +157,7 @@ def test_what_is_no_text(data: bytes) -> None:
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"A": "1", "A": "2"}', b'{"A": "1"} x', b"{" * 100])
 def test_what_is_no_json_object(data: bytes) -> None:
     """A file that is not one JSON object with unique names is refused."""
-    with pytest.raises(InvalidInput, match="must be a valid JSON object"):
+    with pytest.raises(InvalidInput, match="JSON"):
         parse_values(data)
 
 

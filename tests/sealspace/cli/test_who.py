@@ -126,7 +126,7 @@ async def test_what_is_no_node_does_not_say_what_is_absent(desk: OwnerDesk) -> N
         ("secret", "delete", "API_KEY"),
     ):
         ran = await desk.run(*command, "--node", f"{desk.node}/elsewhere")
-        assert (ran.status, "is not a node" in ran.err) == (11, True), ran
+        assert (ran.status, "is not a sealspace node" in ran.err) == (11, True), ran
 
 
 async def test_commands_at_once_lose_nothing_of_a_session(desk: OwnerDesk) -> None:
