@@ -26,6 +26,7 @@ from sealspace.wallets import (
     EthAccountWallet,
     keystore_secret,
     new_wallet,
+    parse_keystore,
     signature_of,
     wallet_from_key,
     wallet_from_keystore,
@@ -212,9 +213,11 @@ def test_a_file_is_read_up_to_a_bound(tmp_path: Path) -> None:
     | st.integers(0, 400).map(lambda at: json.dumps(keystore()).encode()[:at])
 )
 def test_fuzz_keystores(data: bytes) -> None:
-    """Any bytes are a keystore or refused."""
+    """Any bytes are a keystore or refused, also before the password is known."""
     with pytest.raises(InvalidKeystore):
         keystore_secret(data, PASSWORD)
+    with pytest.raises(InvalidKeystore):
+        parse_keystore(data)
 
 
 # --- accounts of eth-account ----------------------------------------------------------------------

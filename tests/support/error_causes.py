@@ -303,7 +303,7 @@ async def _too_large(world: World) -> None:
 @cause(errors.MalformedAnswer)
 async def _malformed(world: World) -> None:
     async def page(_request: web.Request) -> web.Response:
-        return web.Response(text="<h1>It works!</h1>")
+        return web.Response(text='{"protocol": ')
 
     await (await world.elsewhere(await world.serve(page))).info()
 
