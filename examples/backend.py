@@ -12,11 +12,13 @@
 Inside a TDX guest, use `agent = DstackSource.find()` instead of the simulation.
 """
 
+import logging
 import os
 from pathlib import Path
 
 from aiohttp import web
 
+from sealspace import SealspaceError
 from tee_backend.backend import Backend
 from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import SimulatedSource
@@ -37,7 +39,10 @@ async def main() -> web.Application:
     backend = Backend.open(NODE, agent, folder=Path("example"), keys=agent)
 
     async def work(request: web.Request) -> web.Response:
-        api_key = await backend.read_secret(request.query["owner"], "API_KEY")
+        try:
+            api_key = await backend.read_secret(request.query["owner"], "API_KEY")
+        except SealspaceError as error:
+            return web.Response(status=403, text=f"{error}\n")
         return web.Response(text=f"worked with a key of {len(api_key)} characters\n")
 
     app = web.Application()
@@ -49,4 +54,6 @@ async def main() -> web.Application:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("tee_backend").setLevel("INFO")  # says when a grant was fetched
     web.run_app(main(), host="127.0.0.1", port=PORT, auto_decompress=False)

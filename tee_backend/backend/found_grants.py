@@ -163,6 +163,7 @@ class GrantFinder:
                     await self._take(portable_of(grant, owner=owner, host=""))
                     self.has_found = True
                     free -= 1
+                    _log.info("fetched a grant by %s", owner)
             except (KeepingError, TransportError):
                 raise
             except SealspaceError:
