@@ -46,6 +46,8 @@ leaf is in all quotes of one machine. Parsing is pure, so a cached result is nev
 are not cached."""
 
 PlatformCa = Literal["platform", "processor"]
+SIMULATED_FMSPC = b"sealsp"
+"""Platform family of simulated platforms. No real family has this value."""
 
 Loaded = TypeVar("Loaded")
 

@@ -24,7 +24,7 @@ from sealspace.documents.published import Published
 from sealspace.errors import BackendNotProven, CollateralNeeded
 
 from .attestation_errors import AttestationError, CollateralUnusable, MalformedCertificate
-from .certificates import PlatformCa
+from .certificates import SIMULATED_FMSPC, PlatformCa
 from .collateral import MAX_COLLATERAL_BYTES, Collateral, CollateralProvider, HeldCollateral
 from .event_log_claims import EventLogClaims
 from .examine import bind_quote, examine_with
@@ -121,6 +121,15 @@ class FetchedCollateral:
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
         """Fetch the collateral document for a platform family."""
+        if fmspc == SIMULATED_FMSPC:
+            raise CollateralNeeded(
+                "this backend is simulated, so its quote proves nothing",
+                problem="collateral-missing",
+                hint=(
+                    "in development, add --trust-root tee/root-ca.pem --collateral tee/collateral,"
+                    " where tee is the folder of `sealspace backend simulate`"
+                ),
+            )
         try:
             return await CollateralService().collateral(fmspc, ca)
         except CollateralUnusable as exc:

@@ -36,7 +36,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from encryption_network.policy import REGISTERS, Measurements
 
 from ..attestation.attestation_errors import MalformedCertificate
-from ..attestation.certificates import parse_pem_chain, parse_platform
+from ..attestation.certificates import SIMULATED_FMSPC, parse_pem_chain, parse_platform
 from ..attestation.event_log import (
     RUNTIME_EVENT_TYPE,
     RUNTIME_REGISTER,
@@ -109,8 +109,6 @@ def mint_event_log(compose_hash: bytes) -> MintedLog:
 
 
 MIN_SEED_BYTES = 16
-DEFAULT_FMSPC = b"sealsp"
-"""Platform family of simulated platforms. No real family has this value."""
 
 SEPT_VE_DISABLE = 1 << 28
 CURRENT_TCB_SVN = bytes([5, 1, 4]) + bytes(13)
@@ -163,12 +161,12 @@ class SimulatedPlatform:
         self._chain = (pki.certificate("pck"), pki.certificate("platform-ca"), self._root)
 
     @classmethod
-    def from_seed(cls, seed: bytes, *, fmspc: bytes = DEFAULT_FMSPC) -> Self:
+    def from_seed(cls, seed: bytes, *, fmspc: bytes = SIMULATED_FMSPC) -> Self:
         """Create a simulated platform from a seed.
 
         Equal seeds give equal roots and quotes.
         """
-        if len(seed) < MIN_SEED_BYTES or len(fmspc) != len(DEFAULT_FMSPC):
+        if len(seed) < MIN_SEED_BYTES or len(fmspc) != len(SIMULATED_FMSPC):
             raise ValueError("the seed must have at least 16 bytes, and the FMSPC exactly 6")
         return cls(Pki(keys={role: derive_key(seed, role) for role in KEYS}, fmspc=fmspc))
 

@@ -52,7 +52,7 @@ from sealspace.errors import (
 from sealspace.session import key_session
 from sealspace.wire.transport import TransportSettings
 from tee_backend.attestation.event_log_claims import KeyProvider
-from tee_backend.attestation.inspection import CollateralFolder, Inspector
+from tee_backend.attestation.inspection import CollateralFolder, FetchedCollateral, Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
 from tee_backend.backend.publishing import BackendSurface
@@ -441,6 +441,18 @@ async def test_stale_collateral(site, look, options) -> None:
     """Collateral outside its windows judges nothing; the error says to fetch it anew (AT17)."""
     reported = await refusal(look((await site()).url, options), CollateralNeeded)
     assert (reported.problem, "new collateral" in reported.hint) == ("collateral-window", True)
+
+
+async def test_a_simulated_backend_needs_its_own_root(bench, site):
+    """Without the simulated platform's documents, the error says what to add, and does not ask
+    Intel."""
+    there = await site()
+    reported = await refusal(
+        fetch_evidence(there.url, Inspector(FetchedCollateral()), clock=bench.clock),
+        CollateralNeeded,
+    )
+    assert "simulated" in reported.message
+    assert all(option in reported.hint for option in ("--trust-root", "--collateral"))
 
 
 async def test_no_collateral(bench, site, tmp_path) -> None:

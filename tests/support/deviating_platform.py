@@ -16,13 +16,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from encryption_network.policy import Measurements
+from tee_backend.attestation.certificates import SIMULATED_FMSPC
 from tee_backend.attestation.collateral import Collateral
 from tee_backend.attestation.quote import INTEL_QE_VENDOR, BodyKind
 from tee_backend.evidence import simulated
 from tee_backend.evidence._pki import PCE_ID, Pki, derive_key, pem_of, sign_raw
 from tee_backend.evidence.simulated import (
     CURRENT_TCB_SVN,
-    DEFAULT_FMSPC,
     EVALUATION_NUMBER,
     ISSUED_BEFORE_S,
     MIN_SEED_BYTES,
@@ -131,7 +131,7 @@ class SimulatedPlatform(simulated.SimulatedPlatform):
             ValueError: sizes out of range (a mistake of the calling code).
         """
         fmspc = self.fmspc if fmspc is None else fmspc
-        if len(seed) < MIN_SEED_BYTES or len(fmspc) != len(DEFAULT_FMSPC):
+        if len(seed) < MIN_SEED_BYTES or len(fmspc) != len(SIMULATED_FMSPC):
             raise ValueError("a machine needs a seed of at least 16 bytes and an FMSPC of 6")
         own = {role: derive_key(seed, f"another machine's {role}") for role in MACHINE_ROLES}
         home_fmspc = getattr(self._pki, "home_fmspc", self.fmspc)
