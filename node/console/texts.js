@@ -81,7 +81,7 @@ export const connect = {
 export const link = {
   title: "Sign in from the command line",
   lead: "The command sealspace console signs this browser in with a key that is made here and never leaves it. Continue only if you have just started that command yourself.",
-  compare: "The command asks in the terminal whether the browser shows this code:",
+  compare: "After you continue, the terminal asks whether the browser shows this code:",
   go: "Continue",
   replaces: "This ends the sign-in of this browser as",
   /** @param {string} owner */
@@ -564,11 +564,13 @@ export const terminal = {
   install: "Install it, in a copy of the source:",
   signIn: "Sign in; your browser opens, and your wallet signs there:",
   signInPhrase: "Sign in with your recovery phrase; the command asks for it:",
+  signInFile: "Sign in with your key file, or with a copy of it on another machine:",
   back: "From the command line to this page, signed in:",
   store: "Store a secret:",
   use: "Run a program that finds your secrets in its environment:",
-  ownPage: "You are the same owner there, with the same secrets. The page that opens belongs to the command on your machine; its address is valid for that one sign-in.",
-  ownKey: "You are the same owner there, with the same secrets. The command keeps the phrase's key on your machine until you run sealspace logout.",
+  same: "You are the same owner there, with the same secrets.",
+  ownPage: " The page that opens belongs to the command on your machine; its address is valid for that one sign-in.",
+  ownKey: " The command keeps the phrase's key on your machine until you run sealspace logout, or its next command after the sign-in ended. For this page, sign in here with the phrase.",
 };
 
 export const programs = {

@@ -16,7 +16,7 @@ export async function render(context) {
   const { parameters, session, node } = context;
   const token = parameters.get("session");
   if (token !== null) {
-    const accepted = await acceptSignIn(token, node.nodeId).catch((error) => {
+    const accepted = await acceptSignIn(token, node.nodeId, parameters.get("wallet")).catch((error) => {
       if (error.code !== "link-refused") throw error; // for example no connection: it can be tried again
       return null;
     });

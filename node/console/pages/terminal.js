@@ -8,10 +8,12 @@ export const title = words.title;
 /** @param {import("../app.js").Context} context */
 export function render({ session }) {
   const isPhrase = session?.kind === "phrase";
-  const login = `sealspace login ${location.origin} --${isPhrase ? "phrase" : "browser"}`;
-  const steps = [[words.install, "pip install ."], [isPhrase ? words.signInPhrase : words.signIn, login], [words.store, "sealspace secret put API_KEY"],
-    [words.use, "sealspace run -- env"], [words.back, "sealspace console"]];
+  const file = session?.login;
+  const [signIn, note] = isPhrase ? [words.signInPhrase, words.ownKey] : file ? [words.signInFile, ""] : [words.signIn, words.ownPage];
+  const login = `sealspace login ${location.origin} --${file ?? (isPhrase ? "phrase" : "browser")}`;
+  const steps = [[words.install, "pip install ."], [signIn, login], [words.store, "sealspace secret put API_KEY"], [words.use, "sealspace run -- env"]];
+  if (!isPhrase) steps.push([words.back, "sealspace console"]);
   return h("div", { class: "page" }, h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead))),
     h("section", { class: "panel" }, h("ol", { class: "steps" }, steps.map(([what, command]) => h("li", {}, h("p", {}, what), copyField(command))))),
-    h("p", { class: "dim" }, isPhrase ? words.ownKey : words.ownPage));
+    h("p", { class: "dim" }, words.same, note));
 }

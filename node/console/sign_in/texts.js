@@ -18,7 +18,7 @@ export const commandLine = {
   working: "The command is running",
   workingLead: "Leave this page open: it may ask for another signature.",
   link: "Answer in the terminal",
-  linkLead: "The terminal asks whether the browser shows this code. Leave this page open; it returns to the console.",
+  linkLead: "The terminal now asks whether the browser shows this code. Leave this page open; it returns to the console.",
   noKey: "Start at the console",
   noKeyHint: "Open the address that the command printed. It is the console's, and leads back here.",
   done: "Done",

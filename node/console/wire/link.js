@@ -15,6 +15,8 @@ import { begin, inStore, newKeys, nowS, PENDING, register, requireHosted, rows }
 
 const PENDING_S = 600;
 const MAX_TOKEN_CHARS = 65536;
+/** What signed at the command line -> the option of `sealspace login` that signs with it again. */
+const KEY_FILES = new Map([["key", "key-file FILE"], ["keystore", "keystore FILE"]]);
 const RECAP = "urn:recap:";
 
 /** @returns {Promise<Offer>} a new key */
@@ -45,9 +47,10 @@ function readSignIn(token) {
 /**
  * Take the sign-in that the command sent, and make it the session of this browser.
  * @param {string} token untrusted: any page can link to the console @param {string} node DID
+ * @param {string | null} wallet that the link names, untrusted: it selects a text
  * @returns {Promise<import("./session.js").Session>}
  */
-export async function acceptSignIn(token, node) {
+export async function acceptSignIn(token, node, wallet) {
   const offer = await inStore((store) => store.get(PENDING));
   const read = readSignIn(token);
   // Without this, a link could sign a person in as somebody else, who would then get their secrets. CN9
@@ -59,7 +62,7 @@ export async function acceptSignIn(token, node) {
   requireHosted(await register(token, capabilities));
   const grant = { cid: tokenCid(token), token, capabilities, expiresAt };
   /** @type {import("./session.js").Session} */
-  const session = { owner, kind: "wallet", did: offer.did, keys: offer.keys, node, space: spaceId(owner, "default"), expiresAt, grants: [grant], pins: [] };
+  const session = { owner, kind: "wallet", login: KEY_FILES.get(wallet ?? ""), did: offer.did, keys: offer.keys, node, space: spaceId(owner, "default"), expiresAt, grants: [grant], pins: [] };
   await begin(session);
   return session;
 }

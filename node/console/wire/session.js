@@ -22,6 +22,7 @@ import { mintUcan } from "./ucan.js";
  * @typedef {object} Session immutable but for its grants and pins
  * @property {string} owner DID of the owner for whom it acts
  * @property {"wallet" | "phrase"} kind of the owner
+ * @property {string} [login] option of `sealspace login` for the owner's key file, if `sealspace console` signed with one
  * @property {string} did of the session's key
  * @property {CryptoKeyPair} keys the private one cannot be exported
  * @property {string} node DID of the node at which it was made
