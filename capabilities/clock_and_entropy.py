@@ -1,4 +1,4 @@
-"""Sources of time and randomness.
+"""Sources of time and randomness, and the text form of a time.
 
 Domain code takes both as arguments, so that tests and replays of recorded exchanges can set them.
 
@@ -9,6 +9,7 @@ Example:
 
 import secrets
 import time
+from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -41,3 +42,8 @@ class SystemEntropy:
     def token(self, size_bytes: int) -> bytes:
         """Return `size_bytes` random bytes."""
         return secrets.token_bytes(size_bytes)
+
+
+def time_text(at: float) -> str:
+    """Format a time in RFC 3339, in UTC and whole seconds."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

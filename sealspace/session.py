@@ -264,14 +264,6 @@ def iso_time(epoch_s: float) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def shown_time(epoch_s: float) -> str:
-    """Format a time for display.
-
-    The text is in UTC, with whole seconds.
-    """
-    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 DEFAULT_NETWORK = "default"
 SECRETS_SPACE = "secrets"
 
@@ -310,10 +302,7 @@ class Grant:
         return self.expires_at is None or now < self.expires_at
 
     def __repr__(self) -> str:
-        return (
-            f"Grant({self.cid} to {self.delegate}, {_count(self.capabilities, 'right')},"
-            f" {until(self.expires_at)})"
-        )
+        return f"Grant({self.cid} to {self.delegate}, {until(self.expires_at)})"
 
 
 def read_grant(header: str) -> Grant:
@@ -385,12 +374,7 @@ class Session:
     ends_at: int | None = None
 
     def __repr__(self) -> str:
-        of = "itself" if self.owner == self.did else self.owner
-        space = "no space" if self.space is None else f"space {self.space.name}"
-        return (
-            f"Session({self.did} for {of}, {space}, {_count(self.grants, 'grant')},"
-            f" {until(self.expires_at)})"
-        )
+        return f"Session({self.did} for {self.owner}, {until(self.expires_at)})"
 
     @property
     def did(self) -> Principal:
@@ -536,10 +520,6 @@ def until(expires_at: float | None) -> str:
         return f"until {iso_time(expires_at)}"
     except (ValueError, OverflowError):  # an unverified token can contain any number
         return "until an impossible time"
-
-
-def _count(items: Sequence[object], noun: str) -> str:
-    return f"1 {noun}" if len(items) == 1 else f"{len(items)} {noun}s"
 
 
 def _is_covered(grant: Grant, wanted: Capability) -> bool:

@@ -39,6 +39,7 @@ from sealspace.cli.command_errors import (
 from sealspace.cli.exit_status import FAILED
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import (
+    ask_hidden,
     counter,
     is_interactive,
     print_json,
@@ -196,9 +197,7 @@ def _read_passphrase(file: Path | None, *, twice: bool) -> str:
         data = read_key(file, "passphrase file", SecretUnusable, most_bytes=most_bytes)
         passphrase = data.partition(b"\n")[0].decode("utf-8", "surrogateescape").rstrip("\r")
     elif is_interactive():
-        passphrase = click.prompt(
-            "passphrase", hide_input=True, confirmation_prompt=twice, err=True
-        )
+        passphrase = ask_hidden("passphrase", twice=twice)
     else:
         raise ConfigurationError(
             "cannot ask for the passphrase: standard input is not a terminal",

@@ -147,6 +147,7 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
         tell(
             f"then make the backend read the secret: curl {backend}",
             f"or pass the secret to a command of your own: {program} run -- COMMAND",
+            f"or open the console, signed in as this owner: {program} console",
         )
         tell("Ctrl-C stops node and backend" + ("" if is_kept else f", and removes {folder}"))
         await node.read()

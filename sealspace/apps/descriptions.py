@@ -26,6 +26,7 @@ from capabilities.abilities import (
     SET_POLICY,
 )
 from capabilities.capability_errors import CapabilityError
+from capabilities.clock_and_entropy import time_text
 from capabilities.principals import same_principal
 from capabilities.resources import parse_network_id, parse_space_id
 from capabilities.strict_json import Json
@@ -63,7 +64,6 @@ from ..documents.run_grants import ByHash, ProgramRule, RunGrant, RunStatement, 
 from ..documents.secret_names import SECRETS_SPACE, list_prefix, secret_at
 from ..errors import InvalidInput, InvalidPortableDelegation
 from ..printable import printable
-from ..session import shown_time
 from ..wire.portable import GrantedResource, PortableDelegation, described
 from .backends import Seen
 
@@ -272,7 +272,7 @@ def _part(
     if who is None:
         text = f"{subject} gets this for as long as its sign-in lasts; it asks for {span}"
     else:
-        until = "" if now is None else f", until {shown_time(now + expiry_ms / 1000)}"
+        until = "" if now is None else f", until {time_text(now + expiry_ms / 1000)}"
         text = (
             f"{subject} gets this for {span}{until}, or as long as the owner's session may grant it"
         )
@@ -576,7 +576,7 @@ def warnings(seen: Seen) -> tuple[str, ...]:
         )
     if (end := _collateral_end(seen)) - seen.seen_at < SOON_S:
         found.append(
-            f"the collateral expires at {shown_time(end)}: releases then stop unless it is renewed"
+            f"the collateral expires at {time_text(end)}: releases then stop unless it is renewed"
         )
     if seen.further_wishes:
         found.append(
@@ -604,20 +604,20 @@ def as_json(seen: Seen, policy: Policy | None = None) -> dict[str, Json]:
         "tdAttributes": evidence.td_attributes.hex(),
         "debug": _is_debugged(seen),
         "tcbStatus": evidence.tcb_status,
-        "tcbDate": shown_time(evidence.tcb_date),
+        "tcbDate": time_text(evidence.tcb_date),
         "advisories": list(evidence.advisories),
         "evaluationNumber": evidence.evaluation_number,
         "platformFamily": evidence.fmspc.hex(),
         "rootIsIntel": seen.verified.root_is_intel,
         "collateral": [
-            {"part": one.name, "from": shown_time(one.starts_at), "until": shown_time(one.ends_at)}
+            {"part": one.name, "from": time_text(one.starts_at), "until": time_text(one.ends_at)}
             for one in seen.verified.windows
         ],
         "secrets": [one.label for one in seen.wanted],
         "furtherWishes": list(seen.further_wishes),
         "warnings": list(warnings(seen)),
         "policy": None if policy is None else policy_json(policy),
-        "seenAt": shown_time(seen.seen_at),
+        "seenAt": time_text(seen.seen_at),
     }
 
 
@@ -643,12 +643,12 @@ def _facts(seen: Seen) -> list[str]:
             f" {'ON' if _is_debugged(seen) else 'off'}"
         ),
         (
-            f"platform       {evidence.tcb_status}, level of {shown_time(evidence.tcb_date)}, "
+            f"platform       {evidence.tcb_status}, level of {time_text(evidence.tcb_date)}, "
             f"advisories {', '.join(evidence.advisories) or 'none'}"
         ),
         (
             f"collateral     {age} old, number {evidence.evaluation_number}, "
-            f"valid until {shown_time(_collateral_end(seen))}"
+            f"valid until {time_text(_collateral_end(seen))}"
         ),
         f"root           {'Intel' if seen.verified.root_is_intel else f'NOT Intel: {root}'}",
     ]

@@ -1,6 +1,10 @@
 """The command `sealspace console`, which signs a browser in as the owner of the command line."""
 
+import errno
+import socket
+
 import click
+from yarl import URL
 
 from capabilities.clock_and_entropy import SystemClock
 
@@ -8,9 +12,11 @@ from ..client import Client
 from ..errors import InvalidInput
 from ..wire.transport import Request, Transport
 from .command_errors import NotThere
+from .durations import days_option
+from .listening_socket import console_url
 from .login import owner_sign_in
 from .owner_profile import at_node, owner_home
-from .terminal import confirm, is_interactive, print_result, tell, time_text
+from .terminal import confirm, is_interactive, print_lines, print_result, tell, time_text
 
 
 @click.command(
@@ -19,13 +25,7 @@ from .terminal import confirm, is_interactive, print_result, tell, time_text
         " code in the terminal, then answer y."
     )
 )
-@click.option(
-    "--days",
-    type=click.FloatRange(min=0.01, max=30),
-    default=7.0,
-    show_default=True,
-    help="How many days the browser stays signed in.",
-)
+@days_option("How many days the browser stays signed in.")
 @click.option(
     "--no-open", is_flag=True, help="Only print the page's address; do not open a browser."
 )
@@ -35,13 +35,13 @@ async def console(client: Client, days: float, no_open: bool) -> None:
 
     The browser makes a key of its own, and your wallet signs a session for this key. No key is
     copied. The page and the terminal show the same short code, and you are asked before anything is
-    signed.
+    signed. With a recovery phrase, sign in on the console's own page instead: only the phrase's key
+    opens your secrets.
     """
-    # Imported here: only pages need the server.
-    from .wallet_page import BrowserLink, open_page
-
-    address = f"{client.url}/console/"
-    async with Transport(client.url) as transport:
+    home = owner_home()
+    profile, wallet = home.profile(), home.wallet()
+    address = _address(client.url)
+    async with Transport(address.removesuffix("/console/")) as transport:
         answer = await transport.exchange(Request("GET", "/console", repeatable=True))
     if answer.status == 404:
         raise NotThere(
@@ -49,26 +49,47 @@ async def console(client: Client, days: float, no_open: bool) -> None:
             hint="ask its operator to start it with: sealspace serve --console",
         )
     answer.require()
-    home = owner_home()
-    profile, wallet = home.profile(), home.wallet()
     if wallet is None:
         # Rule IP1: the node opens secrets only for the phrase's own key.
-        open_page("sign in on this page with your recovery phrase:", address, not no_open)
-        print_result({"console": address})
-        return
+        raise InvalidInput(
+            "cannot sign your browser in: only the key of your recovery phrase opens your"
+            " secrets, and no key is copied to a browser",
+            hint=f"open {address} and sign in there with the phrase",
+        )
     if not is_interactive():
         raise InvalidInput(
             "cannot ask whether the browser shows the right code: this is not a terminal",
             hint=f"run this in a terminal, or sign in at {address}",
         )
+    # Imported here: only pages need the server.
+    from .wallet_page import BrowserLink
+
     link = BrowserLink(client.url, address, opens=not no_open)
     until = time_text(SystemClock().now() + days * 86_400)
-    confirm(
-        f"does the browser show the code {link.code}? sign in this browser as {profile.owner} until"
-        f" {until}?",
-        yes=False,
-    )
-    sign_in = await client.authorize_key(wallet, link.did, owner_sign_in(profile, days * 86_400))
-    link.finish(sign_in.header)
+    print_lines(f"to sign in as {profile.owner} until {until}:", err=True)
+    confirm(f"does the browser show the code {link.code}?")
+    asked = owner_sign_in(profile, days * 86_400)
+    sign_in = await client.authorize_key(wallet, link.did, asked)
+    link.finish(sign_in.header, "keystore" if profile.is_keystore else profile.kind)
     tell(f"signed in: the browser acts as {profile.owner} until {until}")
     print_result({"console": address, "expiresAt": until})
+
+
+def _address(node: str) -> str:
+    """Return the address of a node's console.
+
+    A node at 127.0.0.1 is opened by name, as `serve` prints it, because browsers keep sign-ins and
+    passkeys by address.
+    """
+    url, address = URL(node), f"{node}/console/"
+    if url.host != "127.0.0.1":
+        return address
+    try:
+        # LP8: another user could serve a page at the other address of `localhost`, and its key
+        # would be signed in. A bound port cannot be taken until the command ends.
+        other = click.get_current_context().with_resource(socket.socket(socket.AF_INET6))
+        other.bind(("::1", url.port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return address
+    return console_url(node)

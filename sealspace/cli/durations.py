@@ -10,20 +10,30 @@ from ..errors import InvalidInput
 
 MIN_TTL_S = 60.0
 MAX_TTL_S = 365 * 86_400.0
-_DURATION = re.compile(r"(?P<number>[0-9]{1,5})(?P<unit>[mhd])")
+_DURATION = re.compile(r"[0-9]{1,5}[mhd]")
 _UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 def ttl_s_of(text: str) -> float:
     """Convert a duration such as `90d` to seconds."""
-    match = _DURATION.fullmatch(text)
-    ttl_s = 0.0 if match is None else int(match["number"]) * _UNITS_S[match["unit"]]
+    ttl_s = int(text[:-1]) * _UNITS_S[text[-1]] if _DURATION.fullmatch(text) else 0.0
     if not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
         raise InvalidInput(
             f"--expires {text[:20]} is not a duration from 1m to 365d",
-            hint="write a duration from 1m to 365d, like 30m, 12h or 90d",
+            hint="write a number and a unit, like 30m, 12h or 90d",
         )
     return ttl_s
+
+
+def days_option(help: str) -> Callable[..., Any]:
+    """Return the command line option `--days`, the lifetime of a sign-in."""
+    return click.option(
+        "--days",
+        type=click.FloatRange(min=0.01, max=30),
+        default=7.0,
+        show_default=True,
+        help=help,
+    )
 
 
 def expires_option(default: str, help: str) -> Callable[..., Any]:

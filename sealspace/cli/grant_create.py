@@ -21,7 +21,7 @@ from ..wallets import Wallet
 from ..wire.portable import PortableDelegation, encode_portable
 from .durations import expires_option
 from .owner_profile import at_node, owner_home
-from .paths import FILE, NEW_FILE, require_free, write_grants
+from .paths import FILE, grants_option, write_grants
 from .space import require_own_space
 from .term_files import read_node_policy
 from .terminal import end_text, optional_time, print_exactly, print_result, tell
@@ -36,8 +36,8 @@ ACTIONS = {
 """Action on the command line -> ability."""
 policy_option = click.option(
     "--policy",
-    "policy_file",
     type=FILE,
+    callback=lambda _context, _option, file: file and read_node_policy(file),
     help="JSON policy. Only attested code that this policy approves can read the secrets.",
 )
 NOT_SHARED = "this node gives secrets only to approved programs, not to other people"
@@ -77,7 +77,7 @@ NOT_SHARED = "this node gives secrets only to approved programs, not to other pe
 )
 @expires_option("7d", "How long the grant lasts, from 1m to 365d: 30m, 12h, 90d.")
 @policy_option
-@click.option("--out", type=NEW_FILE, help="Write the grant to this new file, mode 0600.")
+@grants_option
 @at_node
 async def create(
     client: Client,
@@ -88,7 +88,7 @@ async def create(
     path: str,
     can: str | None,
     ttl_s: float,
-    policy_file: Path | None,
+    policy: Policy | None,
     out: Path | None,
 ) -> None:
     """Grant a recipient access to secrets, or to values of a space.
@@ -110,9 +110,6 @@ async def create(
     if scope is not None and not secrets:
         raise click.UsageError("--scope requires --secret")
     actions = _actions(can or ("get" if space is None else "get,list"))
-    policy = None if policy_file is None else read_node_policy(policy_file)
-    if out is not None:
-        require_free(out)
     if space is None:
         wanted = [
             allow(client.secrets().resource(name, scope=scope), ability)

@@ -79,12 +79,12 @@ async def list_(client: Client, received: bool, with_sessions: bool, secret: str
     The list contains the grants that the node knows and those made on this machine.
     """
     other = "by" if received else "to"
-    if secret:
-        listed = await _holders(client, secret)
-    else:
-        listed = await _list(
-            client, "received" if received else "granted", with_sessions=with_sessions
-        )
+    direction: Direction = "received" if received else "granted"
+    listed = await (
+        _holders(client, secret)
+        if secret
+        else _list(client, direction, with_sessions=with_sessions)
+    )
     print_rows(
         [row for row, _ in listed],
         ("state", "until", other, "may", "grant"),
@@ -258,9 +258,7 @@ class VerifiedGrant(NamedTuple):
         token, now = self.token, SystemClock().now()
         if token.expires_at is not None and token.expires_at <= now:
             return "expired"
-        return (
-            "not valid yet" if token.not_before is not None and now < token.not_before else "active"
-        )
+        return "not valid yet" if now < (token.not_before or now) else "active"
 
 
 def verified_offline(portable: PortableDelegation) -> VerifiedGrant:

@@ -10,15 +10,12 @@ from pathlib import Path
 
 import click
 
-from capabilities.strict_json import Json
-
 from ..client import Client
 from ..errors import InvalidInput, NotFound, NotGranted, PreconditionFailed, SpaceNotFound
 from ..kv import Kv
 from .command_errors import AlreadyThere, NotThere
 from .owner_profile import at_node
 from .paths import FILE, NEW_FILE
-from .secret import raw_option
 from .space import require_own_space
 from .terminal import (
     confirm,
@@ -28,6 +25,7 @@ from .terminal import (
     print_result,
     print_value,
     progress,
+    raw_option,
     tell,
     yes_option,
 )
@@ -122,7 +120,7 @@ async def put(
                         refused, hint=f"inspect the stored value: sealspace kv head {key}"
                     ) from None
                 if_match, asks = (await values.metadata(key)).etag, False
-                confirm(f"replace the existing value {key}?", yes=False)
+                confirm(f"replace the existing value {key}?")
                 refused = f"the value {key} was changed in the meantime; nothing was stored"
     print_result({"key": key, "etag": version})
     tell(f"stored {key}, version {version}")
@@ -169,11 +167,12 @@ async def head(client: Client, key: str, space: str | None) -> None:
         found = await values.metadata(key)
         with suppress(NotGranted):  # the size needs the right to read the value
             size_bytes = await values.size_bytes(key)
-    document: dict[str, Json] = {
+    document = {
         "key": key,
         "etag": found.etag,
         "contentType": found.content_type,
         "size": size_bytes,
+        "metadata": dict(found.metadata),
     }
     named = {
         "key": key,
@@ -182,7 +181,7 @@ async def head(client: Client, key: str, space: str | None) -> None:
         "content type": found.content_type,
         **found.metadata,
     }
-    print_result({**document, "metadata": dict(found.metadata)}, facts(named))
+    print_result(document, facts(named))
 
 
 @click.command("list")

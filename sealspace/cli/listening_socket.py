@@ -65,7 +65,8 @@ def console_url(url: str) -> str:
 
     Browsers offer passkeys only at a name, so an address that leads here becomes `localhost`.
     """
-    return re.sub(r"//(127\.0\.0\.1|0\.0\.0\.0|\[::1?\])(?=:|$)", "//localhost", url) + "/console/"
+    local = r"^http://(127\.0\.0\.1|0\.0\.0\.0|\[::1?\])(?=:|$)"
+    return re.sub(local, "http://localhost", url) + "/console/"
 
 
 def _unusable(

@@ -18,7 +18,6 @@ from encryption_network.policy import Policy
 
 from ..client import Client, SignIn
 from ..errors import (
-    InvalidInput,
     NodeFailure,
     NotSignedIn,
     SealspaceError,
@@ -31,6 +30,7 @@ from ..wallets import Wallet, seed_from_phrase
 from ..wire.node_answers import json_object
 from ..wire.transport import Request, Transport
 from .command_errors import KeyFileUnusable
+from .durations import days_option
 from .grant_list import accept_received_again
 from .lazy import provided
 from .network import OWNER_ABILITIES
@@ -43,19 +43,20 @@ from .owner_profile import (
     has_ended,
     opened,
     owner_home,
+    require_live,
     write_wallet,
 )
 from .paths import FILE, NEW_FILE, require_readable
 from .shared import NODE_VARIABLE, shared
 from .term_files import read_node_policy
 from .terminal import (
+    ask_hidden,
+    confirm,
     facts,
-    is_interactive,
     optional_time,
     print_lines,
     print_result,
     tell,
-    time_text,
     what_happened,
 )
 
@@ -145,8 +146,8 @@ class WalletOptions:
         is_flag=True,
         help=(
             "Sign in with the recovery phrase that you made in the console. It is asked for, or"
-            " read from one line of standard input. The key that it makes is stored until"
-            " `sealspace logout`."
+            " read from one line of standard input. The key that it makes is deleted by"
+            " `sealspace logout`, and by the first command after --days."
         ),
     ),
     click.option(
@@ -162,13 +163,7 @@ class WalletOptions:
     multiple=True,
     help="Also sign in to your space NAME, in addition to the default space; repeatable.",
 )
-@click.option(
-    "--days",
-    type=click.FloatRange(min=0.01, max=30),
-    default=7.0,
-    show_default=True,
-    help="How many days the session lasts.",
-)
+@days_option("How many days the session lasts.")
 @demand_options
 def login(
     url: str | None, spaces: tuple[str, ...], days: float, named: WalletOptions, demand: Demand
@@ -283,8 +278,7 @@ def _open_wallet(
 def _read_phrase() -> str:
     """Read a recovery phrase from a prompt without echo, or from standard input."""
     if sys.stdin.isatty():
-        typed: str = click.prompt("recovery phrase", hide_input=True, err=True)
-        return typed
+        return ask_hidden("recovery phrase")
     return sys.stdin.buffer.readline(_MAX_PHRASE_BYTES).decode("utf-8", "replace")
 
 
@@ -295,7 +289,7 @@ async def _reach(node: str) -> None:
 
 def _print_login(profile: Profile, session: Session, *, is_new: bool) -> None:
     ends = optional_time(session.expires_at)
-    document: dict[str, Json] = {
+    document = {
         "owner": profile.owner,
         "node": session.node_id,
         "expiresAt": ends,
@@ -313,7 +307,7 @@ def _print_login(profile: Profile, session: Session, *, is_new: bool) -> None:
     if profile.kind == "phrase":
         tell(
             f"the owner's key is in {owner_home().folder / 'session.json'}, and `sealspace logout`"
-            " removes it: whoever reads this file can act as you"
+            " deletes it: whoever reads this file can act as you"
         )
     if is_new:
         tell(
@@ -362,12 +356,10 @@ async def _approved_code(node: str, demand: Demand) -> Policy:
         attestation = await node_judging.ask_node(client)
     facts = await verifier.examine(attestation, now=SystemClock().now())
     print_lines(*node_judging.in_words(attestation.statement, facts), err=True)
-    if not is_interactive():
-        raise InvalidInput(
-            "cannot ask for approval of the node's code: this is not a terminal",
-            hint="save the policy that `sealspace verify URL` prints, and add --node-policy FILE",
-        )
-    click.confirm("approve exactly this code?", abort=True, err=True)
+    confirm(
+        "approve exactly this code?",
+        hint="save the policy that `sealspace verify URL` prints, and add --node-policy FILE",
+    )
     code: Policy = node_judging.exact_code(facts)
     return code
 
@@ -430,17 +422,13 @@ def logout() -> None:
         tell("not logged in: nothing to do")
         return
     session = home.session()
-    ends = (
-        ""
-        if session.expires_at is None
-        else f"; it ends by itself at {time_text(session.expires_at)}"
-    )
     try:
         # An owner's own key has no sign-in at the node, and its grants are those of others to it.
         if session.did != session.owner and not has_ended(session):
             _revoke()
     except SealspaceError as error:
-        tell(f"could not end the session at the node{ends}: {what_happened(error)}")
+        ends = optional_time(session.expires_at)
+        tell(f"could not end the session at the node, it ends at {ends}: {what_happened(error)}")
     home.forget_session()
     tell(f"logged out {session.owner}")
 
@@ -454,10 +442,7 @@ def whoami() -> None:
     home = owner_home()
     profile, session = home.profile(), home.session()
     _print(_who(home, profile, session))
-    if has_ended(session):
-        raise NotSignedIn(
-            "the session of the last login has ended", hint=f"sealspace login {profile.node}"
-        )
+    require_live(home, profile, session)
 
 
 @click.command()

@@ -9,6 +9,7 @@ from capabilities.abilities import DECRYPT
 from capabilities.capability_errors import InvalidJson
 from capabilities.clock_and_entropy import SystemClock
 from capabilities.strict_json import Json, parse_json
+from encryption_network.policy import Policy
 
 from ..apps.backends import require_address
 from ..apps.descriptions import explain
@@ -23,17 +24,10 @@ from ..documents.manifests import (
 )
 from ..errors import InvalidInput, ManifestInvalid
 from ..wire.portable import encode_bundle
-from .grant_create import (
-    hand_over_all,
-    policy_option,
-    print_granted,
-    wallet_for,
-    warn_about_proof,
-)
+from .grant_create import hand_over_all, policy_option, print_granted, wallet_for, warn_about_proof
 from .owner_profile import at_node, owner_home
-from .paths import FILE, NEW_FILE, read_named, require_free, write_grants
+from .paths import FILE, grants_option, read_named, write_grants
 from .shared import shared
-from .term_files import read_node_policy
 from .terminal import confirm, print_exactly, print_json, print_result, tell, yes_option
 
 _MAX_MANIFEST_BYTES = 256 * 1024
@@ -109,7 +103,7 @@ def explain_(manifest: Manifest) -> None:
     help="Leave out rights to services that this node does not offer.",
 )
 @policy_option
-@click.option("--out", type=NEW_FILE, help="Write the grants to this new file, mode 0600.")
+@grants_option
 @click.option(
     "--hand-over", "url", metavar="URL", help="Send the grants to the application's backend at URL."
 )
@@ -120,7 +114,7 @@ async def grant(
     manifest: Manifest,
     did: str | None,
     leave_out: bool,
-    policy_file: Path | None,
+    policy: Policy | None,
     out: Path | None,
     url: str | None,
     yes: bool,
@@ -135,11 +129,8 @@ async def grant(
             f"the manifest of {manifest.name} does not specify the recipient's DID",
             hint="add --to DID",
         )
-    if out is not None:
-        require_free(out)
     if url is not None:
         require_address(url)
-    policy = None if policy_file is None else read_node_policy(policy_file)
     features = (await client.info()).features
     request = compose_manifests(
         [replace(manifest, did=recipient)], include_account_registry_permissions=False

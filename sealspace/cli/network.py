@@ -14,7 +14,6 @@ from capabilities.abilities import (
 )
 from capabilities.clock_and_entropy import SystemClock
 from capabilities.resources import NetworkId
-from capabilities.strict_json import Json
 from encryption_network.pins import pin_of
 from encryption_network.policy import Policy, policy_json
 from encryption_network.release_record import INTEL_ROOT_SHA256
@@ -57,7 +56,7 @@ async def show(client: Client, name: str) -> None:
         await node_terms(client),
         pin_of(descriptor),
     )
-    document: dict[str, Json] = {
+    document = {
         "network": network.text,
         "owner": network.owner,
         "node": descriptor.node_did,

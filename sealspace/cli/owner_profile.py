@@ -4,7 +4,8 @@ All have mode 0600.
 
     ~/.sealspace/profile.json   node, owner, key file, requirements on the node; no secret
       session.json              the session of the last login, with its private key; after a login
-                                with a recovery phrase this is the owner's own key
+                                with a recovery phrase this is the owner's own key, which is
+                                deleted by `logout` or the first command after the end
       wallet.key                the wallet's private key as 64 hex digits (default path)
       grants/<cid>.json         grants made on this machine, in portable form
       grants/<cid>.url          the backend address that such a grant was sent to
@@ -29,7 +30,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Concatenate, Literal, NamedTuple, ParamSpec, TypeVar
 
-import click
 import msgspec
 from msgspec.structs import replace
 
@@ -59,7 +59,7 @@ from .command_errors import KeyFileUnusable, NotThere
 from .lazy import provided
 from .node_terms import node_policy_json, parse_node_policy
 from .shared import FOLDER_NAME, shared
-from .terminal import is_interactive, tell
+from .terminal import ask_hidden, is_interactive, tell
 
 _MAX_PROFILE_BYTES = 128 * 1024
 _HINT = "log in again to write it anew: sealspace login URL, with your node's address as URL"
@@ -181,10 +181,9 @@ class OwnerHome:
 
         This happens when a folder is copied whose profile names the key by its absolute path.
         """
-        if path is None:
-            return False
-        is_home = path.parent.name == FOLDER_NAME or (path.parent / "profile.json").exists()
-        return is_home and path.parent.resolve() != self.folder.resolve()
+        folder = self.folder if path is None else path.parent
+        is_home = folder.name == FOLDER_NAME or (folder / "profile.json").exists()
+        return is_home and folder.resolve() != self.folder.resolve()
 
     def session(self) -> Session:
         """Read the session of the last login.
@@ -262,8 +261,7 @@ class OwnerHome:
         The node must satisfy the stored node policy.
         """
         profile, session = self.profile(), self.session()
-        if has_ended(session):
-            raise NotSignedIn("the session of the last login has ended", hint=_again(profile))
+        require_live(self, profile, session)
         async with opened(profile, self.node or profile.node, session) as client:
             if profile.node_policy is not None:
                 # Before any answer is used, not only before a token is sent.
@@ -453,6 +451,18 @@ def has_ended(session: Session) -> bool:
     return session.expires_at is not None and session.expires_at <= SystemClock().now()
 
 
+def require_live(home: OwnerHome, profile: Profile, session: Session) -> None:
+    """Reject a session that has ended.
+
+    The key of a recovery phrase is deleted then, because it has no end at the node.
+    """
+    if not has_ended(session):
+        return
+    if session.did == session.owner:
+        home.forget_session()
+    raise NotSignedIn("the session of the last login has ended", hint=_again(profile))
+
+
 def _again(profile: Profile) -> str:
     return f"sealspace login {profile.node}"
 
@@ -549,7 +559,7 @@ def open_keystore(path: Path) -> WalletSigner:
                     f"cannot ask for the password of the keystore {path}: this is not a terminal",
                     hint=f"set {PASSWORD_VARIABLE}",
                 )
-            password = click.prompt(f"password of {path.name}", hide_input=True, err=True)
+            password = ask_hidden(f"password of {path.name}")
         return wallet_from_keystore(path, password)
     except WrongPassword as error:
         raise KeyFileUnusable(f"wrong password for the keystore {path}", hint=error.hint) from None

@@ -79,15 +79,23 @@ def _unreadable(path: Path, number: int | None, hint: str | None = None) -> File
     return FileUnreadable(f"cannot read {printable(str(path))}: {reason}", hint=hint or step)
 
 
-def require_free(path: Path) -> None:
-    """Check that a new file can be created at a path.
+def require_free(path: Path) -> Path:
+    """Check that a new file can be created at a path, before a grant is signed.
 
-    The file must not exist yet, and its folder must exist. Commands call this before they sign a
-    grant.
+    The file must not exist yet, and its folder must exist.
     """
     if path.exists() or not path.parent.is_dir():
         reason = "the file exists already" if path.exists() else "there is no such folder"
         raise InvalidInput(f"cannot create {path}: {reason}", hint="choose another file with --out")
+    return path
+
+
+grants_option = click.option(
+    "--out",
+    type=NEW_FILE,
+    callback=lambda _context, _option, path: path and require_free(path),
+    help="Write to this new file, mode 0600.",
+)
 
 
 def write_grants(path: Path, portables: Sequence[PortableDelegation]) -> None:

@@ -125,11 +125,7 @@ async def list_(
         )
     if found:  # `sealspace verify --node-did` needs the DID
         tell(f"valid receipts: {len(found)}, signed by the node {found[0].receipt.node}")
-    return (
-        1
-        if places is not None and any(digest_of(one.receipt) not in places for one in found)
-        else 0
-    )
+    return int(places is not None and any(digest_of(one.receipt) not in places for one in found))
 
 
 def _cells(one: _Release, places: dict[bytes, int] | None) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -53,15 +54,16 @@ from .paths import FILE, FILE_OR_DASH, NEW_FILE, read_named
 from .shared import shared
 from .terminal import (
     age_text,
+    ask_hidden,
     confirm,
     confirm_replacing,
-    interruptible,
     is_interactive,
     optional_time,
     print_json,
     print_result,
     print_rows,
     print_value,
+    raw_option,
     tell,
     yes_option,
 )
@@ -82,9 +84,6 @@ scope_option = click.option(
         "Use the secrets of this scope, a separate set like prod or ci; without it, the global"
         " secrets."
     ),
-)
-raw_option = click.option(
-    "--raw", is_flag=True, help="Also write control characters and binary data to a terminal."
 )
 _if_absent = click.option("--if-absent", is_flag=True, help="Fail if the secret exists already.")
 _name = click.argument("name", metavar="NAME")
@@ -132,13 +131,7 @@ async def put(
             hint="sealspace secret put NAME, and type the value; or add --file FILE",
         )
 
-    def read_value() -> str | bytes:
-        data = _read_value(source, keep_newline=keep_newline, is_bytes=is_bytes)
-        if not is_bytes:
-            with suppress(UnicodeDecodeError):
-                return data.decode()
-        return data
-
+    read_value = partial(_read_value, source, keep_newline=keep_newline, is_bytes=is_bytes)
     await _store(client, name, read_value, scope=scope, if_absent=if_absent, yes=yes)
     tell(f"stored {name}")
 
@@ -292,18 +285,21 @@ async def generate(
 # --- values ---------------------------------------------------------------------------------------
 
 
-def _read_value(source: Path | None, *, keep_newline: bool, is_bytes: bool) -> bytes:
+def _read_value(source: Path | None, *, keep_newline: bool, is_bytes: bool) -> str | bytes:
     """Read a value from a file, a prompt or standard input."""
     if source is not None:
-        return _bounded(read_named(source, most_bytes=MAX_SECRET_BYTES), str(source))
-    if sys.stdin.isatty():
-        with interruptible():
-            typed: str = click.prompt("value", hide_input=True, confirmation_prompt=True, err=True)
-        return typed.encode()
-    data = sys.stdin.buffer.read(MAX_SECRET_BYTES + 1)
-    if not (keep_newline or is_bytes):
-        data = data.removesuffix(b"\n").removesuffix(b"\r")
-    return _bounded(data, "standard input")
+        data = _bounded(read_named(source, most_bytes=MAX_SECRET_BYTES), str(source))
+    elif sys.stdin.isatty():
+        data = ask_hidden("value", twice=True).encode()
+    else:
+        data = sys.stdin.buffer.read(MAX_SECRET_BYTES + 1)
+        if not (keep_newline or is_bytes):
+            data = data.removesuffix(b"\n").removesuffix(b"\r")
+        data = _bounded(data, "standard input")
+    if not is_bytes:
+        with suppress(UnicodeDecodeError):
+            return data.decode()
+    return data
 
 
 def _bounded(data: bytes, what: str) -> bytes:
@@ -347,7 +343,7 @@ async def _store(
     age = "" if there is None or there.stored_at is None else age_text(there.stored_at)
     asks = is_interactive() and not yes
     if there is not None and asks:
-        confirm(f"replace the existing secret {name}{age and f', stored {age}'}?", yes=False)
+        confirm(f"replace the existing secret {name}{age and f', stored {age}'}?")
     # A person agreed to replace this version only. Scripts replace any version.
     version = there.etag if there is not None and asks else None
     try:

@@ -80,14 +80,14 @@ async def info(client: Client, name: str) -> None:
         raise NotThere(
             f"you do not own a space named {name}", hint="sealspace space list"
         ) from None
-    use: dict[str, Json] = {"usageBytes": found.usage_bytes, "limitBytes": found.limit_bytes}
+    use = {"usageBytes": found.usage_bytes, "limitBytes": found.limit_bytes}
     shown = {
         "name": found.space.name,
         "id": found.space.text,
         "since": time_of(found.created_at),
         "stored": _stored(found),
     }
-    print_result(_described(found) | use, facts(shown))
+    print_result({**_described(found), **use}, facts(shown))
 
 
 def _stored(entry: SpaceEntry) -> str:

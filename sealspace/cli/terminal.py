@@ -8,18 +8,19 @@ here, and JSON is encoded in ASCII.
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import msgspec
 
 from capabilities.clock_and_entropy import SystemClock
+from capabilities.clock_and_entropy import time_text as time_text
 
 from .. import printable as printing
 from ..errors import (
@@ -73,7 +74,18 @@ def drop_refused_messages() -> None:
 def print_lines(*lines: str, err: bool = False) -> None:
     """Print lines of text, with control characters replaced."""
     for line in lines:
-        click.echo(printing.format_message(line) if err else printable_line(line), err=err)
+        shown = printing.format_message(with_home(line)) if err else printable_line(line)
+        click.echo(shown, err=err)
+
+
+def with_home(line: str) -> str:
+    """Add a given `--home` to the owner's commands that a message names."""
+    if (home := shared().given_home) is None:
+        return line
+    root = click.get_current_context().find_root()
+    assert isinstance(root.command, click.Group)  # `sealspace`
+    named = rf"\bsealspace (?!admin|serve)(?=(?:{'|'.join(root.command.list_commands(root))})\b)"
+    return re.sub(named, lambda _: f"sealspace --home {shlex.quote(home)} ", line)
 
 
 def print_json(value: object) -> None:
@@ -168,11 +180,6 @@ def facts(named: Mapping[str, object]) -> list[str]:
     ]
     width = max((len(name) for name, _ in labelled), default=0)
     return [f"{name:<{width}}  {line}" for name, line in labelled]
-
-
-def time_text(at: float) -> str:
-    """Format a time in RFC 3339, in UTC and whole seconds."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def optional_time(at: float | None) -> str | None:
@@ -306,19 +313,44 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, former)
 
 
+raw_option = click.option(
+    "--raw", is_flag=True, help="Also write control characters and binary data to a terminal."
+)
 yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask for confirmation on the terminal, and abort if the answer is no."""
+def ask_hidden(label: str, *, twice: bool = False) -> str:
+    """Ask for a text on the terminal without echo, and once more if `twice` is set."""
+    with interruptible():
+        while True:
+            typed: str = click.prompt(label, hide_input=True, err=True)
+            if not twice or typed == click.prompt(
+                "repeat for confirmation", hide_input=True, err=True
+            ):
+                return typed
+            print_lines("sealspace: the two texts differ", "next: type it again, twice", err=True)
+
+
+def confirm(question: str, *, yes: bool = False, hint: str = "add --yes") -> None:
+    """Ask for confirmation on the terminal, and abort if the answer is no.
+
+    `hint` is the next step where there is no terminal.
+    """
     if yes:
         return
     if not is_interactive():
         raise InvalidInput(
-            f"cannot ask for confirmation, this is not a terminal: {question}", hint="add --yes"
+            f"cannot ask for confirmation, this is not a terminal: {question}", hint=hint
         )
+    asked = f"{printable_line(question)} [y/N]"
     with interruptible():
-        click.confirm(printable_line(question), abort=True, err=True)
+        while True:
+            answer = click.prompt(asked, default="", show_default=False, err=True).strip().lower()
+            if answer in ("y", "yes"):
+                return
+            if answer in ("n", "no", ""):
+                raise click.Abort
+            print_lines("sealspace: the answer is not y or n", "next: answer y or n", err=True)
 
 
 def confirm_replacing(path: Path | None, *, yes: bool) -> None:

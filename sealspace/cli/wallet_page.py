@@ -18,6 +18,7 @@ Rules, each with a test:
     LP5  Header sizes, body sizes, connections and waits are limited.
     LP6  The page gets no secret: the session's private key stays in the command.
     LP7  `sealspace console` signs a browser's key only after the person compared a short code.
+    LP8  A console at `localhost` is opened only while the command has the other loopback address.
 
 Example:
     wallet = connect_browser(node, opens=True, before=None)
@@ -33,6 +34,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler
@@ -62,7 +64,7 @@ from ..wallets import crockford
 from .command_errors import NotSigned
 from .lazy import provided
 from .listening_socket import SOCKET_TABLES, sockets
-from .terminal import interruptible, print_lines, what_happened
+from .terminal import interruptible, print_lines, what_happened, with_home
 
 LIMIT_S = 300.0
 """Time limit for one question, in seconds."""
@@ -127,9 +129,6 @@ class BrowserWallet:
         }
         return self._page().ask(view, accept)
 
-    def __repr__(self) -> str:
-        return f"BrowserWallet({self.did})"
-
 
 def connect_browser(node: str, *, opens: bool, before: str | None) -> BrowserWallet:
     """Ask the browser wallet for its account."""
@@ -175,21 +174,17 @@ def _page(node: str, *, opens: bool, console: str | None = None) -> "WalletPage"
         if console is not None:
             # In the fragment, which browsers do not send to the node.
             url = f"{console}#/link?to={page.server_address[1]}.{page.token}"
-        open_page(f"open this page in your browser within {LIMIT_S / 60:g} minutes:", url, opens)
+        # Printed also with --quiet: the person needs the address.
+        heading = f"open this page in your browser within {LIMIT_S / 60:g} minutes:"
+        print_lines(heading, f"  {url}", err=True)
+        # Without a display, `webbrowser` would start a text browser in the command's terminal.
+        if opens and (
+            sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+        ):
+            # In a thread, because `webbrowser` may wait until the browser ends.
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
     found: WalletPage = context.meta[_META]
     return found
-
-
-def open_page(heading: str, url: str, opens: bool) -> None:
-    """Print the address of a page, and open it if there is a display."""
-    # Printed also with --quiet: the person needs the address.
-    print_lines(heading, f"  {url}", err=True)
-    # Without a display, `webbrowser` would start a text browser in the command's terminal.
-    if opens and (
-        sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
-    ):
-        # In a thread, because `webbrowser` may wait until the browser ends.
-        threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
 
 class BrowserLink:
@@ -216,20 +211,25 @@ class BrowserLink:
         code = crockford(digest, 6)
         self.code = f"{code[:3]}-{code[3:]}"
 
-    def finish(self, sign_in: str) -> None:
-        """Send the browser back to the console with its sign-in when the command ends."""
-        self._page.last = {"kind": "linked", "next": f"{self._console}#/link?session={sign_in}"}
+    def finish(self, sign_in: str, wallet: str) -> None:
+        """Send the browser back to the console with its sign-in when the command ends.
+
+        `wallet` is what signed: `key`, `keystore` or `browser`.
+        """
+        address = f"{self._console}#/link?session={sign_in}&wallet={wallet}"
+        self._page.last = {"kind": "linked", "next": address}
 
 
+@dataclass(eq=False)
 class AnswerRefused(Exception):
     """An HTTP error response to a request from the wallet page.
 
     The page may retry only after status 409.
     """
 
-    def __init__(self, status: int, text: str, *, hint: str = "") -> None:
-        super().__init__(text)
-        self.status, self.text, self.hint = status, text, hint
+    status: int
+    text: str
+    hint: str = ""
 
 
 class WalletPage(ThreadingMixIn, TCPServer):
@@ -274,7 +274,8 @@ class WalletPage(ThreadingMixIn, TCPServer):
             case SealspaceError() as error:
                 # A node's text could contain characters that reverse the direction of writing, and
                 # so read differently in the page than on the terminal.
-                text, hint = printable_line(what_happened(error)), printable_line(error.step)
+                text = printable_line(what_happened(error))
+                hint = printable_line(with_home(error.step))
                 view = {"kind": "failed", "text": text, "hint": hint}
             case _:
                 view = {

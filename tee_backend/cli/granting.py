@@ -43,8 +43,8 @@ from sealspace.cli.paths import FILE, FOLDER, read_named
 from sealspace.cli.secret import scope_option
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import (
+    confirm,
     end_text,
-    is_interactive,
     optional_time,
     print_lines,
     print_result,
@@ -153,15 +153,13 @@ class BackendVerifier:
         print_lines(*lines, err=err or shared().as_json)
         if self.yes or (self.names_all_code(seen) and are_named):
             return
-        if not is_interactive():
-            raise InvalidInput(
-                "cannot ask for confirmation: standard input is not a terminal",
-                hint=(
-                    "add --like FILE with saved output of `backend show --json`, or --expect for"
-                    " every part of the code (including the key provider), or --yes for any code"
-                ),
-            )
-        click.confirm("grant access to exactly this code?", abort=True, err=True)
+        confirm(
+            "grant access to exactly this code?",
+            hint=(
+                "add --like FILE with saved output of `backend show --json`, or --expect for every"
+                " part of the code (including the key provider), or --yes for any code"
+            ),
+        )
 
 
 def _address(url: str) -> str:

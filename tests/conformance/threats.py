@@ -532,6 +532,10 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _CONSOLE_COMMAND + "test_LP7_only_a_key_is_accepted",
         _LINK_PAGE + "test_a_browser_is_signed_in_from_the_command_line",
     ),
+    "3.5 another user of the machine serves a page at the other address of `localhost`, and has "
+    "its key signed in by `sealspace console`": (
+        _CONSOLE_COMMAND + "test_LP8_another_user_cannot_take_the_name",
+    ),
     "3.5 a link signs a person in at the console as an attacker, who then gets the secrets that "
     "the person stores": (
         _LINK_PAGE + "test_CN9_a_link_signs_nobody_in_as_somebody_else",

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from backend_site import Domain, Program, serving
 from deviating_platform import SimulatedPlatform
-from owner_desk import Ran
+from owner_desk import Ran, without_home
 from tests_support import Input
 
 from sealspace.cli.root import main
@@ -63,10 +63,11 @@ class Desk:
         self.monkeypatch.setattr(sys, "stdin", Input(typed or given, is_terminal=typed is not None))
         self.monkeypatch.setattr(sys.stderr, "isatty", lambda: typed is not None)
         self.capsys.readouterr()
-        options = ("--home", str(self.home)) if home else ()
-        status = await asyncio.to_thread(main, [*arguments, *options])
+        words = [*arguments, *(("--home", str(self.home)) if home else ())]
+        status = await asyncio.to_thread(main, words)
         reported = self.capsys.readouterr()
-        return Ran(status, reported.out, reported.err)
+        named = Path(words[words.index("--home") + 1]) if "--home" in words else self.home
+        return Ran(status, reported.out, without_home(reported.err, named))
 
     async def log_in(self, *more: str) -> Ran:
         trust = (

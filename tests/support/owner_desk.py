@@ -10,6 +10,7 @@ Example:
 import asyncio
 import getpass
 import io
+import shlex
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -46,6 +47,11 @@ class Ran:
         last = self.err.splitlines()[-1]
         assert last.startswith("next: "), self
         return last.removeprefix("next: ")
+
+
+def without_home(text: str, home: Path) -> str:
+    """Return messages as they are without the option `--home`."""
+    return text.replace(f"sealspace --home {shlex.quote(str(home))} ", "sealspace ")
 
 
 @dataclass
@@ -87,7 +93,7 @@ class OwnerDesk:
         self.capsys.readouterr()
         status = await asyncio.to_thread(main, [*arguments, "--home", str(home or self.home)])
         reported = self.capsys.readouterr()
-        return Ran(status, reported.out, reported.err)
+        return Ran(status, reported.out, without_home(reported.err, home or self.home))
 
     async def read(self, *arguments: str) -> bytes:
         """Run a command that must succeed, and return its output as bytes."""

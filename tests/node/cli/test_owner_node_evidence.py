@@ -13,6 +13,7 @@ import pytest
 from fuzz_strategies import json_values
 from hypothesis import given
 from node_evidence_stage import IMAGE, Relay, Stage, evidence_stage
+from owner_desk import without_home
 from tests_support import FixedClock, Input, fuzzed
 
 from encryption_network.policy import Policy, policy_json
@@ -54,7 +55,7 @@ class Desk:
         self.monkeypatch.setattr(sys.stderr, "isatty", lambda: typed is not None)
         self.capsys.readouterr()
         status = await asyncio.to_thread(main, [*arguments, "--home", str(self.home)])
-        self.err = self.capsys.readouterr().err
+        self.err = without_home(self.capsys.readouterr().err, self.home)
         return status
 
     async def log_in(self, *more: str, typed: str | None = None) -> int:
@@ -128,7 +129,7 @@ async def test_what_is_seen_is_approved_by_a_person(desk: Desk) -> None:
     """Without a policy file the owner is shown the code and asked; exactly that code is required
     later."""
     assert await desk.log_in(INSISTING, *desk.trust) == 2
-    assert "cannot ask for approval" in desk.err and "--node-policy FILE" in desk.err
+    assert "cannot ask for confirmation" in desk.err and "--node-policy FILE" in desk.err
     assert await desk.log_in(INSISTING, *desk.trust, typed="n\n") == 1
     assert (desk.relay.tokens, desk.home.exists()) == (0, False)
     assert await desk.log_in(INSISTING, *desk.trust, typed="y\n") == 0, desk.err

@@ -1,7 +1,9 @@
 """`sealspace console`: a browser's key that the command signs in, without a browser."""
 
 import asyncio
+import errno
 import queue
+import socket
 import webbrowser
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -45,6 +47,11 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> "queue.Queue[str]":
     return addresses
 
 
+def _named(desk: OwnerDesk) -> str:
+    """Return the address of the console that `serve` prints."""
+    return desk.node.replace("127.0.0.1", "localhost") + "/console/"
+
+
 def _until_asked(tab: WalletTab) -> None:
     """Wait until the command asks for a key."""
     while not tab.views or tab.views[-1]["kind"] != "link":
@@ -73,7 +80,7 @@ def run(desk: OwnerDesk, opened: "queue.Queue[str]") -> Run:
     ) -> tuple[Ran, WalletTab]:
         command = asyncio.create_task(desk.run("console", *more, typed=answer))
         address = await asyncio.to_thread(opened.get, timeout=30)
-        begin = f"{desk.node}/console/#/link?to="
+        begin = f"{_named(desk)}#/link?to="
         assert address.startswith(begin)
         port, token = address.removeprefix(begin).split(".")
         tab = WalletTab(f"http://127.0.0.1:{port}/{token}/", wallet or new_wallet())
@@ -90,9 +97,9 @@ async def test_a_browser_s_key_acts_as_the_owner(desk: OwnerDesk, run: Run) -> N
     ran, tab = await run("--days", "2")
     assert ran.status == 0, ran
     owner, view = OwnerHome(desk.home).profile().owner, tab.views[-1]
-    begin = f"{desk.node}/console/#/link?session="
-    assert view["next"].startswith(begin)
-    grant = read_grant(view["next"].removeprefix(begin))
+    begin, end = f"{_named(desk)}#/link?session=", "&wallet=key"
+    assert view["next"].startswith(begin) and view["next"].endswith(end)
+    grant = read_grant(view["next"].removeprefix(begin).removesuffix(end))
     assert (grant.delegator, grant.delegate) == (owner, KEY.did)
     assert grant.expires_at == pytest.approx(SystemClock().now() + 2 * 86_400, abs=60)
     session = Session(signer=KEY, owner=grant.delegator, grants=(grant,))
@@ -152,19 +159,39 @@ async def test_without_a_terminal_nothing_is_signed(
     """A pipe cannot compare codes: the command refuses before it opens a page."""
     await desk.log_in()
     ran = await desk.run("console", given="y\n")
-    assert (ran.status, opened.empty(), f"{desk.node}/console/" in ran.next) == (2, True, True)
+    assert (ran.status, opened.empty(), _named(desk) in ran.next) == (2, True, True)
+
+
+async def test_LP8_another_user_cannot_take_the_name(desk: OwnerDesk, run: Run) -> None:
+    """While the command runs, no other program gets the node's port at `localhost`; if another one
+    has it already, the page opens at the address that the node was given."""
+    await desk.log_in()
+    at = ("::1", urlsplit(desk.node).port or 0)
+    seen: list[int] = []
+
+    def acts(tab: WalletTab) -> None:
+        _until_asked(tab)
+        with socket.socket(socket.AF_INET6) as other, pytest.raises(OSError) as refused:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind(at)
+        seen.append(refused.value.errno or 0)
+        _send_key(tab)
+
+    ran, _ = await run(acts=acts)
+    assert (ran.status, seen) == (0, [errno.EADDRINUSE]), ran
+    with socket.create_server(at, family=socket.AF_INET6):
+        ran = await desk.run("console")
+    assert (ran.status, f"{desk.node}/console/" in ran.next) == (2, True), ran
 
 
 async def test_the_owner_of_a_phrase_signs_in_on_the_page(
     desk: OwnerDesk, opened: "queue.Queue[str]"
 ) -> None:
-    """Only the phrase's own key opens secrets, so the page is opened without a link."""
+    """Only the phrase's own key opens secrets (IP1), so the command fails and names the page."""
     assert (await desk.run("login", desk.node, "--phrase", given=PHRASE)).status == 0
-    ran = await desk.run("console")
-    assert (ran.status, "recovery phrase" in ran.err) == (0, True), ran
-    assert await asyncio.to_thread(opened.get, timeout=30) == f"{desk.node}/console/"
-    printed = await desk.run("console", "--no-open")
-    assert (f"{desk.node}/console/" in printed.err, opened.empty()) == (True, True)
+    ran = await desk.run("console", typed="y\n")
+    assert (ran.status, "recovery phrase" in ran.happened, opened.empty()) == (2, True, True), ran
+    assert ran.next == f"open {_named(desk)} and sign in there with the phrase"
 
 
 async def test_a_node_without_a_console(

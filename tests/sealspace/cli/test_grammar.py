@@ -256,6 +256,17 @@ def test_a_table_for_programs_and_for_people(
     assert capsys.readouterr().out.splitlines()[0] == "NAME    EXPIRES"
 
 
+def test_a_message_names_the_folder_that_was_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The commands in a message have the option `--home` that the command had."""
+    home = str(tmp_path / "an owner")
+    assert main(["secret", "list", "--home", home]) == 10
+    assert f"next: sealspace --home '{home}' login URL --new" in capsys.readouterr().err
+    assert main(["--home", home, "logout"]) == 0
+    assert "sealspace" not in capsys.readouterr().err
+
+
 def test_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a terminal a question fails and names the option; with the option there is no
     question."""
@@ -268,7 +279,9 @@ def test_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
         told(10, None)
 
 
-@pytest.mark.parametrize(("typed", "agrees"), [("y\n", True), ("n\n", False), ("\n", False)])
+@pytest.mark.parametrize(
+    ("typed", "agrees"), [("y\n", True), ("n\n", False), ("\n", False), ("maybe\ny\n", True)]
+)
 def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, typed: str, agrees: bool) -> None:
     """On a terminal the question is asked, and no answer is no; a bar is shown on standard
     error."""
@@ -294,6 +307,7 @@ def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, typed: str, agrees: 
         while "copying" not in shown:  # it comes in pieces
             shown += os.read(controller, 1 << 16).decode()
         assert "delete it? [y/N]" in shown
+        assert ("next: answer y or n" in shown) == typed.startswith("maybe")
     finally:
         os.close(controller)
         os.close(terminal)

@@ -134,7 +134,12 @@ def _typed(desk: OwnerDesk, *arguments: str, answers: Mapping[str, str]) -> tupl
 async def test_a_person_types_a_value(desk: OwnerDesk) -> None:
     """A typed value is asked for twice and never shown; replacing asks again; Ctrl-C aborts."""
     put = ("secret", "put", "API_KEY")
-    twice = {"value: ": f"{SECRET}\n", "Repeat for confirmation: ": f"{SECRET}\n"}
+    twice = {
+        "value: ": f"{SECRET}\n",
+        "repeat for confirmation: ": "another\n",
+        "next: type it again, twice\r\nvalue: ": f"{SECRET}\n",
+        "\r\nrepeat for confirmation: ": f"{SECRET}\n",
+    }
     status, shown = await asyncio.to_thread(_typed, desk, *put, answers=twice)
     assert (status, SECRET in shown, "stored API_KEY" in shown) == (0, False, True), shown
     assert await desk.read("secret", "get", "API_KEY") == SECRET.encode()
