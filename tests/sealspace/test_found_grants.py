@@ -117,12 +117,16 @@ async def read(backend: Backend, owner: Client) -> str | bytes:
 # --- when grants are fetched ----------------------------------------------------------------------
 
 
-async def test_a_grant_that_nobody_delivered(bench, backend: Backend) -> None:
-    """A read without a grant fetches the owner's grants, and uses what it finds (AT61)."""
+async def test_a_grant_that_nobody_delivered(
+    bench, backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A read without a grant fetches the owner's grants, uses what it finds (AT61), and logs it."""
+    caplog.set_level("INFO", logger="tee_backend")
     owner = await owner_of(bench)
     granted = await approve(owner, backend.did)
     assert "value" == await read(backend, owner)
     assert [granted.cid] == [one.grant.cid for one in backend.grants]
+    assert f"fetched a grant by {owner.session.owner}" in caplog.messages
 
 
 async def test_grants_before_the_start_and_in_the_minute_after(
