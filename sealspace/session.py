@@ -374,7 +374,8 @@ class Session:
     ends_at: int | None = None
 
     def __repr__(self) -> str:
-        return f"Session({self.did} for {self.owner}, {until(self.expires_at)})"
+        held = f"{len(self.grants)} grants, {until(self.expires_at)}"
+        return f"Session({self.did} for {self.owner}, {held})"
 
     @property
     def did(self) -> Principal:
