@@ -62,6 +62,7 @@ from spaces.archive.restoring import (
 )
 from spaces.documents.evidence import evidence_row_key
 from spaces.documents.network_rows import network_row_key
+from spaces.grants.replay_records import RESTORE_WAIT
 from spaces.identity import recorded_identity
 from spaces.keyspace import (
     EVIDENCE_PREFIX,
@@ -83,7 +84,7 @@ from ..platform.root_secret import (
 from ..platform.sealed_secret import open_secret, seal_secret
 from ..processes.launch import StartRefusal, end_with_parent, own_program
 from ..storage.objects import stored_objects
-from ..storage.stores import RESTORE_WAIT, longest_life_s, recorded_text, rows_of
+from ..storage.stores import longest_life_s, recorded_text, rows_of
 from .config import settings_without_secrets
 from .opened_store import opened_store, own_secret
 from .settings import configured, where_options

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from capabilities.clock_and_entropy import SystemClock
 from encryption_network.network_errors import EncryptionError
 from sealspace.cli.command_errors import StoreMisused
+from spaces.grants.replay_records import restore_wait
 from spaces.identity import Identity, recorded_identity
 from spaces.space_errors import SpaceError, StoreMoved
 from spaces.store.contract import Store
@@ -14,7 +15,7 @@ from spaces.values.object_place import recorded_location
 from ..config.tree import Config
 from ..release_terms import loosened, recorded_release
 from ..storage.objects import location_text, open_bucket
-from ..storage.stores import refuse_unsafe_copy, restore_wait
+from ..storage.stores import refuse_unsafe_copy
 from .opened_store import has_store, opened_store, own_secret
 
 
@@ -56,7 +57,7 @@ async def check_store(config: Config) -> str:
                 ) from error
             await refuse_unsafe_copy(config, store)  # BK6, ST18
             await _check_large_values(config, store, identity)
-            wait = await restore_wait(store, SystemClock())
+            wait = await restore_wait(store, SystemClock().now())
     except StoreMisused as error:
         if error.code == StoreMoved.code:
             async with opened_store(config, may_be_moved=True) as store:

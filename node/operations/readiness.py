@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from encryption_network.network_errors import EncryptionError
+from spaces.grants.replay_records import restore_wait
 from spaces.keyspace import CANARY_KEY, SCHEMA_KEY
 from spaces.space_errors import SpaceError
 from spaces.store.contract import Commit, Put, Refused, read_row
@@ -18,7 +19,6 @@ from spaces.store.durable import low_space
 
 from ..release_terms import recorded_release
 from ..services import Services
-from ..storage.stores import restore_wait
 
 _SHARED_S = 1.0
 
@@ -91,7 +91,7 @@ async def _run_checks(services: Services) -> Readiness:
     is_ready = all(state == "ok" for state in parts.values())
     # A store that does not answer is named above.
     degraded = (
-        await restore_wait(services.store, services.clock) if is_ready else "",
+        await restore_wait(services.store, services.clock.now()) if is_ready else "",
         # Without the path, because everyone may read this answer.
         low_space(services.config.data, name="the data folder"),
     )

@@ -19,6 +19,7 @@ from sealspace.cli.command_errors import ConfigurationError, ReleaseLoosened, St
 from spaces.documents.withdrawal_rows import ensure_withdrawals
 from spaces.grants.delegations import Delegations
 from spaces.grants.hosting import Bounds, HostingMode, HostingPolicy
+from spaces.grants.replay_records import restore_wait
 from spaces.identity import ensure_identity
 from spaces.keyspace import HOSTING_MODE_KEY, RELEASE_RECORD_KEY
 from spaces.space_errors import RecordDamaged, StartRefused, StoreFull, WrongSecret
@@ -48,7 +49,6 @@ from ..storage.objects import claim_objects, open_objects
 from ..storage.stores import (
     recorded_text,
     refuse_unsafe_copy,
-    restore_wait,
     start_refused,
 )
 
@@ -178,7 +178,7 @@ async def report_state(services: Services) -> None:
     A restored node refuses tokens that expire before a time, because they may have been used before
     the restore (BK5).
     """
-    if text := await restore_wait(services.store, services.clock):
+    if text := await restore_wait(services.store, services.clock.now()):
         tell_operator(text, level="warning")
 
 

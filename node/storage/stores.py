@@ -11,7 +11,6 @@ from shlex import quote
 
 from capabilities.clock_and_entropy import Clock
 from sealspace.cli.command_errors import BesideOriginal, ConfigurationError, StoreMisused
-from spaces.grants.replay_records import closed_until
 from spaces.identity import recorded_identity
 from spaces.keyspace import HOSTING_MODE_KEY, RESTORED_KEY
 from spaces.space_errors import SpaceError, StartRefused, StoreMoved
@@ -139,20 +138,6 @@ async def recorded_text(store: Store, key: bytes) -> str:
     """Return a row that contains text, or "" if the row is missing."""
     row = await read_row(store, key)
     return ((row and row.value) or b"").decode("utf-8", "replace")
-
-
-RESTORE_WAIT = (
-    "until {} at the latest, values and secrets are neither read nor written, because the store was"
-    " restored and a request may repeat one from before; then clients continue by themselves"
-)
-
-
-async def restore_wait(store: Store, clock: Clock) -> str:
-    """Return until when a restored store refuses calls, as a sentence, or "" (BK5)."""
-    from encryption_network.networks import timestamp
-
-    until = await closed_until(store, clock.now())
-    return "" if until is None else RESTORE_WAIT.format(timestamp(until))
 
 
 async def _contains_store(folder: Path, store_id: bytes) -> bool:

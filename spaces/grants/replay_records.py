@@ -6,6 +6,7 @@ could be used again after a sweep.
 """
 
 import math
+from datetime import UTC, datetime
 
 from ..keyspace import REPLAY_FLOOR_KEY, RESTORED_KEY, acceptance_delay_s
 from ..store.contract import ReplayRecord, Store
@@ -48,3 +49,17 @@ async def closed_until(store: Store, now: float) -> float | None:
     floor, restored = (await store.read((REPLAY_FLOOR_KEY, RESTORED_KEY))).records
     ahead_s = acceptance_delay_s((floor and floor.value) or b"", now)
     return round(now + ahead_s) if ahead_s and restored is not None else None
+
+
+RESTORE_WAIT = (
+    "until {} at the latest, values and secrets are neither read nor written, because the store was"
+    " restored and a request may repeat one from before; then clients continue by themselves"
+)
+
+
+async def restore_wait(store: Store, now: float) -> str:
+    """Return until when a restored store refuses calls, as a sentence, or "" (BK5)."""
+    until = await closed_until(store, now)
+    if until is None:
+        return ""
+    return RESTORE_WAIT.format(f"{datetime.fromtimestamp(until, UTC):%Y-%m-%dT%H:%M:%SZ}")

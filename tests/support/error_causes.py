@@ -464,7 +464,7 @@ async def _failure(world: World) -> None:
 
 
 @cause(errors.StoreFull)
-async def _full(world: World) -> None:
+async def _full_store(world: World) -> None:
     owner = await world.owner()
 
     def fill(answer: Answer) -> None:
