@@ -150,8 +150,8 @@ class OwnerHome:
             if self.folder.name != FOLDER_NAME and not self.folder.exists():
                 text = f"the folder {self.folder} does not exist"
                 hint = (
-                    "correct --home or SEALSPACE_HOME; or, to log in with a new folder: sealspace"
-                    f" --home {self.folder} login URL --new"
+                    "correct --home or SEALSPACE_HOME; or, to log in with a new folder:"
+                    " sealspace login URL --new"
                 )
             raise NotSignedIn(text, hint=hint) from None
         except (OSError, InvalidJson) as error:

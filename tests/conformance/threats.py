@@ -437,6 +437,11 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _BACKENDS + "test_a_changed_statement",
         _BACKENDS + "test_other_code_with_the_same_key_is_refused",
     ),
+    "3.5 a description with a DID and a policy of an attacker's own code is given to an owner, who "
+    "approves it in the browser": (
+        "console/test_requests_page.py::test_what_a_backend_states_about_its_code",
+        "console/test_requests_page.py::test_the_first_approval_needs_no_command",
+    ),
     "3.5 a secret is added in transit to a backend's request": (
         _BACKENDS + "test_a_changed_statement",
         _BACKENDS + "test_a_grant_reaches_no_other_secret",

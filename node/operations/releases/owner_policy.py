@@ -67,9 +67,7 @@ async def change_in_person(
     node_did = services.keyring.node_did
     expected = change_fact(fact_type, network.text, target_node=node_did, body=value)
     facts = [
-        fact
-        for fact in invocation.facts
-        if isinstance(fact, dict) and fact.get("type") == fact_type
+        one for one in invocation.facts if isinstance(one, dict) and one.get("type") == fact_type
     ]
     if facts != [expected]:
         raise Refusal(

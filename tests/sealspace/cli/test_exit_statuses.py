@@ -170,7 +170,7 @@ def _store_full(machine: Machine) -> int:
         """Store more than the bound of a moment later, and than what is kept in reserve beyond it
         for small commits."""
         store = open_lmdb(machine.data)
-        for number in range(12):
+        for number in range(20):
             rows = (Put(b"K%d.%d" % (number, row), bytes(60_000)) for row in range(30))
             await store.commit(Commit(puts=tuple(rows)))
         await store.close()

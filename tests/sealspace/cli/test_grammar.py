@@ -262,7 +262,7 @@ def test_a_message_names_the_folder_that_was_given(
     """The commands in a message have the option `--home` that the command had."""
     home = str(tmp_path / "an owner")
     assert main(["secret", "list", "--home", home]) == 10
-    assert f"next: sealspace --home '{home}' login URL --new" in capsys.readouterr().err
+    assert f"sealspace --home '{home}' login URL --new" in capsys.readouterr().err
     assert main(["--home", home, "logout"]) == 0
     assert "sealspace" not in capsys.readouterr().err
 
