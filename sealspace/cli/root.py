@@ -19,7 +19,13 @@ from .exit_status import EXIT_STATUS as EXIT_STATUS
 from .exit_status import EXIT_STATUSES, FAILED, INTERRUPTED, REFUSED, WRONG_ARGUMENT
 from .lazy import LazyGroup, Row, Sections, Table
 from .shared import share_options, shared
-from .terminal import drop_refused_messages, hold_standard_streams, print_lines, what_happened
+from .terminal import (
+    drop_refused_messages,
+    hold_standard_streams,
+    print_lines,
+    what_happened,
+    with_home,
+)
 
 _HEADINGS = ("Start", "Who", "Keep", "Share", "Backends", "Use", "Operate")
 
@@ -141,9 +147,8 @@ def fail(code: str, text: str, hint: str, *, otherwise: int = FAILED) -> int:
     """
     # The text may contain what a node or a backend sent. `format_message` keeps control characters
     # away from the terminal.
-    click.echo(
-        printable.format_message(f"sealspace: {text}", f"next: {hint}", level="error"), err=True
-    )
+    lines = (with_home(f"sealspace: {text}"), with_home(f"next: {hint}"))
+    click.echo(printable.format_message(*lines, level="error"), err=True)
     return EXIT_STATUS.get(code, otherwise)
 
 
