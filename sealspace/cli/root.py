@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from .. import __version__, printable
+from .. import __version__
 from ..errors import InvalidInput, NodeRefused, SealspaceError
+from ..printable import printable
 from ..private_files import file_fault
 from .command_errors import NodeError
 from .exit_status import EXIT_STATUS as EXIT_STATUS
@@ -22,9 +23,9 @@ from .shared import share_options, shared
 from .terminal import (
     drop_refused_messages,
     hold_standard_streams,
+    print_error,
     print_lines,
     what_happened,
-    with_home,
 )
 
 _HEADINGS = ("Start", "Who", "Keep", "Share", "Backends", "Use", "Operate")
@@ -134,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
                 "free space where the output goes, or send it elsewhere; it is incomplete",
             )
         _, step = file_fault(error.filename, error.errno)
-        return fail("system-refused", f"{printable.printable(str(error.filename))}: {reason}", step)
+        return fail("system-refused", f"{printable(str(error.filename))}: {reason}", step)
     finally:
         drop_refused_messages()
     return status if isinstance(status, int) else 0
@@ -145,10 +146,7 @@ def fail(code: str, text: str, hint: str, *, otherwise: int = FAILED) -> int:
 
     The message includes the next step, and is printed even with --quiet.
     """
-    # The text may contain what a node or a backend sent. `format_message` keeps control characters
-    # away from the terminal.
-    lines = (with_home(f"sealspace: {text}"), with_home(f"next: {hint}"))
-    click.echo(printable.format_message(*lines, level="error"), err=True)
+    print_error(text, hint)
     return EXIT_STATUS.get(code, otherwise)
 
 

@@ -78,6 +78,14 @@ def print_lines(*lines: str, err: bool = False) -> None:
         click.echo(shown, err=err)
 
 
+def print_error(text: str, hint: str) -> None:
+    """Print what failed, and the next step."""
+    # The text may contain what a node or a backend sent. `format_message` keeps control characters
+    # away from the terminal.
+    lines = (with_home(f"sealspace: {text}"), with_home(f"next: {hint}"))
+    click.echo(printing.format_message(*lines, level="error"), err=True)
+
+
 def with_home(line: str) -> str:
     """Add a given `--home` to the owner's commands that a message names."""
     if (home := shared().given_home) is None:
@@ -328,7 +336,7 @@ def ask_hidden(label: str, *, twice: bool = False) -> str:
                 "repeat for confirmation", hide_input=True, err=True
             ):
                 return typed
-            print_lines("sealspace: the two texts differ", "next: type it again, twice", err=True)
+            print_error("the two texts differ", "type it again, twice")
 
 
 def confirm(question: str, *, yes: bool = False, hint: str = "add --yes") -> None:
@@ -350,7 +358,7 @@ def confirm(question: str, *, yes: bool = False, hint: str = "add --yes") -> Non
                 return
             if answer in ("n", "no", ""):
                 raise click.Abort
-            print_lines("sealspace: the answer is not y or n", "next: answer y or n", err=True)
+            print_error("the answer is not y or n", "answer y or n")
 
 
 def confirm_replacing(path: Path | None, *, yes: bool) -> None:
