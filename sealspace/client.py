@@ -263,7 +263,7 @@ class Client:
         """
         if self._guard is None:
             raise ClientNotReady(
-                "cannot check the node's evidence: this client was created without requirements",
+                "cannot check the node's evidence: the client has no requirements for evidence",
                 hint="create the client with Client(…, require_node_evidence=…)",
                 step="sealspace login --require-node-evidence",
             )
@@ -392,7 +392,7 @@ class Client:
         except InvalidIdentifier as exc:
             raise InvalidInput(
                 "the space must be given as the full id of a public space",
-                hint='ask the owner for the id: `client.kv("public").space.text` in their client',
+                hint='ask the owner for the id, which is `client.kv("public").space.text` there',
                 step=(
                     "ask the owner of the space for the id that `sealspace space info public`"
                     " prints"

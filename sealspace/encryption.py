@@ -460,7 +460,7 @@ class Encryption:
         try:
             read = envelope if isinstance(envelope, InlineEnvelope) else parse_envelope(envelope)
         except NetworkLibraryError as exc:
-            raise InvalidEnvelope(f"not an inline envelope: {exc}") from exc
+            raise InvalidEnvelope(f"the value is not an inline envelope: {exc}") from exc
         if expected_label is not None and read.aad != encode_standard(expected_label):
             raise LabelMismatch("the envelope was sealed for another path")
         descriptor = await self.descriptor(read.network)

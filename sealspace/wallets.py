@@ -390,9 +390,7 @@ def wallet_from_keystore(
     except ValueError:
         raise InvalidKeystore("the keystore does not contain an Ethereum key") from None
     if stated is not None and stated != wallet.address.hex():
-        raise InvalidKeystore(
-            "the key in the keystore belongs to a different address than the file states"
-        )
+        raise InvalidKeystore("the keystore states an address that does not belong to its key")
     return wallet
 
 

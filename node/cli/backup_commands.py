@@ -264,8 +264,8 @@ def restore(
                     f"the backup is dated {time_text(mark)}, more than a day ahead of this"
                     " machine's clock",
                     hint=(
-                        "set this machine's clock; if the clock was wrong when the backup was made,"
-                        " use --future-mark to accept the date"
+                        "correct this machine's clock; if the other machine's clock was wrong when"
+                        " it made the backup, add --future-mark"
                     ),
                 )
             if config.is_shared and backup.header.longest_life_s > longest_life_s(config):

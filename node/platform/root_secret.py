@@ -66,7 +66,7 @@ def load_root_secret(
     if path.exists():
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise SecretUnusable(
-                f"the secret file {path.absolute()} is open to others",
+                f"other users can access the secret file {path.absolute()}",
                 hint=f"chmod 600 {path.absolute()}",
             )
         return _from_file(path, config)

@@ -36,8 +36,8 @@ def check_clock(clock: Clock) -> None:
         )
     if now > MADE_AT + LONGEST_USE_S:
         raise ClockWrong(
-            f"the clock says {_day(now)}, over ten years after this version was made, on"
-            f" {_day(MADE_AT)}",
+            f"the clock says {_day(now)}, but this version was made on {_day(MADE_AT)}, over ten"
+            " years earlier",
             hint=f"{_SET_IT}; if the clock is right, install a current version of sealspace",
         )
 

@@ -54,7 +54,7 @@ def _refusal(error: SpaceError, launch: Launch) -> StoreMisused:
     if isinstance(error, StoreLocked):
         return StoreMisused(
             f"another node is using the data folder {data}",
-            hint="stop it, or use another folder with --data",
+            hint="stop the other node, or use another folder with --data",
         )
     if isinstance(error, StartRefused):
         return start_refused(launch.config, error)

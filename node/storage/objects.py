@@ -58,8 +58,8 @@ def open_bucket(config: Config) -> "ObjectBucket":
     bucket, prefix = _bucket_of(objects)
     if config.http.max_body_bytes > MAX_BODY_BYTES:
         raise ConfigurationError(
-            f"http.max_body_bytes must be at most {MAX_BODY_BYTES}: the objects.url bucket cannot"
-            " copy larger objects in one request",
+            f"http.max_body_bytes must be at most {MAX_BODY_BYTES}, because one request cannot"
+            " copy a larger object in a bucket",
             hint=f"set http.max_body_bytes to {MAX_BODY_BYTES} or less",
         )
     if not objects.key_id:

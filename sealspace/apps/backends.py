@@ -382,14 +382,14 @@ def require_expected(seen: Seen, expected: Sequence[str]) -> None:
         if _is_provider(text):
             if not is_accepted(evidence.key_provider, (text,)):
                 raise BackendNotExpected(
-                    f"expected key provider {text}, the backend has"
+                    f"expected key provider {text}, but the backend has"
                     f" {evidence.key_provider or 'none'}"
                 )
             continue
         value = _hex(text)
         if len(value) == 32 and value != evidence.compose_hash:
             found = "none" if evidence.compose_hash is None else evidence.compose_hash.hex()
-            raise BackendNotExpected(f"expected compose hash {text}, the backend has {found}")
+            raise BackendNotExpected(f"expected compose hash {text}, but the backend has {found}")
         if len(value) == 48 and value not in astuple(seen.measurements):
             raise BackendNotExpected(
                 f"expected measurement {text}, the backend has MRTD {evidence.mrtd.hex()}"
@@ -710,7 +710,7 @@ def _hex(text: str) -> bytes:
         value = b""
     if len(value) not in (32, 48) or value.hex() != text.lower():
         raise InvalidInput(
-            "an expected value is not a compose hash, a measurement or a key provider",
+            "each expected value must be a compose hash, a measurement or a key provider",
             hint=(
                 "use a compose hash (64 hex digits), an MRTD or register (96 hex digits), or a key"
                 " provider (kms:<hex>)"

@@ -337,9 +337,9 @@ async def read_version(read: Reader, project: ProjectId, wanted: str | Active) -
         and wanted.statement_sha256 != version.statement_sha256
     ):
         raise StatementInvalid(
-            f"the stored statement about the active version of {project.name} differs from the one"
-            " that the developer activated; next: the developer must run `sealspace project"
-            f" activate {project.name} {sha256}`"
+            f"{project.name}: the stored statement about its active version is not the one that its"
+            " developer signed; next: the developer must run `sealspace project activate"
+            f" {project.name} {sha256}`"
         )
     return version
 

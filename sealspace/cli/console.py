@@ -52,9 +52,9 @@ async def console(client: Client, days: float, no_open: bool) -> None:
     if wallet is None:
         # Rule IP1: the node opens secrets only for the phrase's own key.
         raise InvalidInput(
-            "cannot sign your browser in: only the key of your recovery phrase opens your"
-            " secrets, and no key is copied to a browser",
-            hint=f"open {address} and sign in there with the phrase",
+            "this command cannot sign your browser in: your secrets open only with the recovery"
+            " phrase's key, which is never copied to a browser",
+            hint=f"open {address} and sign in there with your recovery phrase",
         )
     if not is_interactive():
         raise InvalidInput(

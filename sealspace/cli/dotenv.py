@@ -178,7 +178,7 @@ def text_of(data: bytes) -> str:
     except UnicodeDecodeError:
         raise InvalidInput(
             "the file is not UTF-8",
-            hint="convert the file; to store bytes, use JSON or YAML with base64",
+            hint="convert the file to UTF-8; to store bytes, use JSON or YAML with base64",
         ) from None
 
 

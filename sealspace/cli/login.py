@@ -137,8 +137,8 @@ class WalletOptions:
         "in_browser",
         is_flag=True,
         help=(
-            "Sign with the wallet in your browser, on a local page whose address is printed. Later"
-            " commands that need its signature open such a page too. No key is stored."
+            "Sign with the wallet in your browser, on a local page whose address is printed. So do"
+            " later commands that need the wallet's signature. No key is stored."
         ),
     ),
     click.option(

@@ -304,7 +304,7 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
         sys.stdout.buffer.flush()
     else:
         replace_file(target, filled)
-        tell(f"wrote {target}; secrets inserted: {len(values)}")
+        tell(f"wrote {target} with {len(values)} secrets")
 
 
 def placeholders(text: bytes, file: Path) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ def restoring_into(folder: Path) -> Iterator[Path]:
                 if os.path.lexists(folder / name):
                     raise FileExistsError(
                         17,
-                        "another process created this file or folder while the backup was restored",
+                        "another process created this file or folder during the restore",
                         str(folder / name),
                     )
             for name in _MOVED:
@@ -384,7 +384,7 @@ async def finish_restore(
         identity = await recorded_identity(store)
         if identity is None or identity.node_did != header.node_did:
             raise BackupDamaged(
-                "the backup was altered: the rows belong to another node than the header states"
+                "the backup was altered: its rows and its header belong to different nodes"
             )
         former, mode = (await store.read((REPLAY_FLOOR_KEY, HOSTING_MODE_KEY))).records
         # ST18: where the store does not say, the mode may have been any.

@@ -169,7 +169,7 @@ def runtime_entries(log: EventLog) -> tuple[Event, ...]:
         if (event.register == RUNTIME_REGISTER) != (event.event_type == RUNTIME_EVENT_TYPE):
             raise QuoteRefused(
                 "event-log",
-                f"register {event.register} must not have an event of type {event.event_type:#x}",
+                f"event type {event.event_type:#x} is not allowed for register {event.register}",
             )
     found = tuple(event for event in log.entries if event.register == RUNTIME_REGISTER)
     for event in found:

@@ -204,7 +204,7 @@ def _check_compose(compose: str | None, claims: EventLogClaims | None) -> None:
         return
     if claims is None:
         raise BackendNotProven(
-            "the backend publishes a compose file, but no event log to verify the file",
+            "the backend publishes a compose file without the event log that verifies it",
             problem="event-log",
         )
     if hashlib.sha256(compose.encode()).digest() != claims.compose_hash:

@@ -119,7 +119,7 @@ class TdxNodeVerifier:
             named = ", ".join(statement.key_providers)[:200]
             raise NodeEvidenceRefused(
                 "key-providers",
-                f"the policy does not accept all key providers that the node accepts: {named}",
+                f"the node accepts more key providers than the policy does: {named}",
             )
 
 

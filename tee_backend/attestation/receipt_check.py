@@ -179,7 +179,8 @@ def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:
                 )
             if is_owner != (receipt.ground == "owner"):
                 raise _refuted(
-                    "receipt", "the stated reason for the release does not match the caller"
+                    "receipt",
+                    "the receipt states another reason for the release than its caller allows",
                 )
 
 

@@ -134,9 +134,7 @@ class _Options:
     type=FILE,
     help="For run receipts: check the code against a file that `backend show --json` wrote.",
 )
-@click.option(
-    "--policy", type=FILE, help="For nodes: file with the approved code, as a JSON policy."
-)
+@click.option("--policy", type=FILE, help="For nodes: JSON policy that lists the approved code.")
 @click.option(
     "--nonce",
     help="Nonce that was sent in the request, if FILE contains a node's response.",

@@ -255,7 +255,7 @@ def _bounded(data: bytes, shape: type[msgspec.Struct], *inputs: str) -> dict[str
     if len(data) - sum(memoryview(texts[name]).nbytes for name in inputs) > MAX_BESIDE_INPUT_BYTES:
         raise RunRefused(
             "request-invalid",
-            f"the body must have at most {MAX_BESIDE_INPUT_BYTES} bytes besides the input",
+            f"without its input, the body may have at most {MAX_BESIDE_INPUT_BYTES} bytes",
         )
     return texts
 

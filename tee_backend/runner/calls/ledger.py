@@ -323,7 +323,7 @@ class Ledger:
         record, version = self._job(connection, job)
         if record is None or record.state != before:
             raise FolderDamaged(
-                f"a job in the runner's journal is not in the expected state, {before!r}"
+                f"a job in the runner's journal does not have the expected state {before!r}"
             )
         replaced = msgspec.structs.replace(record, **changed)
         sealed = self.sealer.seal(("jobs", job, version + 1), msgspec.json.encode(replaced))

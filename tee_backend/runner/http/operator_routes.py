@@ -102,7 +102,7 @@ async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> dict[str, Js
     except (TimeoutError, OSError, aiohttp.ClientError, InvalidJson) as error:
         raise FolderUnusable(
             f"cannot connect to the runner that uses the folder {folder}",
-            hint="start the runner as the same user: sealspace runner serve",
+            hint="start the runner as the user who runs this command: sealspace runner serve",
         ) from error
     if "error" in account:
         raise InvalidInput(str(account["error"]))

@@ -153,7 +153,10 @@ async def test_the_root_secret(patient: Patient) -> None:
     created."""
     secret = patient.data / "secret"
     secret.chmod(0o644)
-    assert f"{secret} is open to others" in (await patient.complains_of_data("store")).text
+    assert (
+        f"other users can access the secret file {secret}"
+        in (await patient.complains_of_data("store")).text
+    )
     secret.chmod(0o600)
     secret.write_bytes(bytes(32))
     assert "but the root secret to did:key:" in (await patient.complains_of_data("store")).text

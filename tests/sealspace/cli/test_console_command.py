@@ -191,7 +191,7 @@ async def test_the_owner_of_a_phrase_signs_in_on_the_page(
     assert (await desk.run("login", desk.node, "--phrase", given=PHRASE)).status == 0
     ran = await desk.run("console", typed="y\n")
     assert (ran.status, "recovery phrase" in ran.happened, opened.empty()) == (2, True, True), ran
-    assert ran.next == f"open {_named(desk)} and sign in there with the phrase"
+    assert ran.next == f"open {_named(desk)} and sign in there with your recovery phrase"
 
 
 async def test_a_node_without_a_console(

@@ -416,7 +416,7 @@ async def test_a_template_is_filled(owner: Owner, monkeypatch: pytest.MonkeyPatc
     target.write_text("former")
     target.chmod(0o644)
     assert await owner.desk.run("template", "app.tmpl", "--out", "app.yaml") == Ran(
-        0, "", "wrote app.yaml; secrets inserted: 2\n"
+        0, "", "wrote app.yaml with 2 secrets\n"
     )
     assert (target.read_bytes(), stat.S_IMODE(target.stat().st_mode)) == (FILLED, 0o600)
     assert sorted(path.name for path in owner.here.iterdir()) == ["app.tmpl", "app.yaml"]
