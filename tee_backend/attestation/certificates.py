@@ -110,16 +110,18 @@ def parse_pem_chain(pem: bytes, *, most: int) -> tuple[Certificate, ...]:
     """
     if len(pem) > MAX_CHAIN_BYTES:
         raise MalformedCertificate(
-            f"certificate chain has {len(pem)} bytes, more than {MAX_CHAIN_BYTES}"
+            f"the certificate chain has {len(pem)} bytes; the maximum is {MAX_CHAIN_BYTES}"
         )
     found = _PEM_BLOCK.findall(pem)
     if not 0 < len(found) <= most or _PEM_BLOCK.sub(b"", pem):
-        raise MalformedCertificate(f"certificate chain is not PEM with 1 to {most} certificates")
+        raise MalformedCertificate(
+            f"the certificate chain must be 1 to {most} certificates in PEM, and nothing else"
+        )
     chain = []
     for lines in found:
         der = decode_standard(lines.replace(b"\r", b"").replace(b"\n", b"").decode())
         if der is None:
-            raise MalformedCertificate("certificate is not canonical base64")
+            raise MalformedCertificate("a certificate is not canonical base64")
         chain.append(parse_certificate(der))
     return tuple(chain)
 
@@ -147,7 +149,7 @@ def parse_certificate(der: bytes) -> Certificate:
             not_after=loaded.not_valid_after_utc.timestamp(),
         )
     except READER_ERRORS as exc:
-        raise MalformedCertificate(f"certificate cannot be read: {exc}") from exc
+        raise MalformedCertificate(f"the certificate cannot be read: {exc}") from exc
 
 
 def load_certificate(der: bytes) -> x509.Certificate:
@@ -170,7 +172,7 @@ def load_crl(der: bytes) -> x509.CertificateRevocationList:
 
 def _loaded(der: bytes, load: Callable[[bytes], Loaded], what: str, *, max_bytes: int) -> Loaded:
     if len(der) > max_bytes:
-        raise MalformedCertificate(f"{what} has {len(der)} bytes, more than {max_bytes}")
+        raise MalformedCertificate(f"the {what} has {len(der)} bytes; the maximum is {max_bytes}")
     try:
         return load(der)
     except READER_ERRORS as exc:
@@ -244,21 +246,23 @@ def _sgx_entries(der: bytes) -> dict[str, asn1.TLV]:
     try:
         extension = load_certificate(der).extensions.get_extension_for_oid(_SGX_EXTENSION).value
         if not isinstance(extension, x509.UnrecognizedExtension):
-            raise MalformedCertificate("platform extension has an unexpected encoding")
+            raise MalformedCertificate("the platform extension has an unexpected encoding")
         # The decoder accepts a list only as a member of a sequence, so the value is wrapped in one.
         wrapped = asn1.encode_der(_Wrapped(whole=asn1.decode_der(asn1.TLV, extension.value)))
         listed = asn1.decode_der(_Entries, wrapped).entries
     except (x509.ExtensionNotFound, *READER_ERRORS) as exc:
-        raise MalformedCertificate("leaf certificate has no readable platform extension") from exc
+        raise MalformedCertificate(
+            "the leaf certificate has no readable platform extension"
+        ) from exc
     if len(listed) > _MAX_EXTENSION_ENTRIES:
         raise MalformedCertificate(
-            f"platform extension has more than {_MAX_EXTENSION_ENTRIES} entries"
+            f"the platform extension has more than {_MAX_EXTENSION_ENTRIES} entries"
         )
     entries: dict[str, asn1.TLV] = {}
     for entry in listed:
         prefix, _, suffix = entry.oid.dotted_string.rpartition(".")
         if prefix != _SGX_EXTENSION.dotted_string or int(suffix) > 0x7F or suffix in entries:
-            raise MalformedCertificate("platform extension has an unknown or repeated entry")
+            raise MalformedCertificate("the platform extension has an unknown or repeated entry")
         entries[suffix] = entry.value
     return entries
 
@@ -269,6 +273,6 @@ def _octets(entries: dict[str, asn1.TLV], suffix: str, size_bytes: int) -> bytes
         value = entries[suffix].parse(bytes)
     if len(value) != size_bytes:
         raise MalformedCertificate(
-            f"platform extension entry .{suffix} is missing or not {size_bytes} bytes"
+            f"entry .{suffix} of the platform extension is missing or not {size_bytes} bytes long"
         )
     return value

@@ -202,7 +202,8 @@ def _newest(
     # AT60: compared without signatures, which differ each time the same list is signed.
     if len({one.signed for one in signed if one.window.starts_at == newest.window.starts_at}) > 1:
         raise CollateralUnusable(
-            "collateral-mismatch", "two revocation lists with the same issuer and date differ"
+            "collateral-mismatch",
+            "two revocation lists have the same issuer and date, but different contents",
         )
     return newest
 
@@ -269,16 +270,17 @@ def _check_certified(signer: Certificate, *, root: TrustRoot, root_crl: Revocati
         entry = revocations.get_revoked_certificate_by_serial_number(loaded.serial_number)
     except _CRYPTO_ERRORS as exc:
         raise CollateralUnusable(
-            "collateral-signature", f"certificate {name!r} is not signed by the root CA"
+            "collateral-signature", f"the certificate {name!r} is not signed by the root CA"
         ) from exc
     if entry is not None:
-        raise QuoteRefused("revoked", f"certificate {name!r} was revoked by the root CA")
+        raise QuoteRefused("revoked", f"the certificate {name!r} was revoked by the root CA")
 
 
 def _check_crl_signature(crl: RevocationList, *, issuer: Certificate) -> None:
     if not _is_signed(crl, issuer):
         raise CollateralUnusable(
-            "collateral-signature", f"revocation list is not signed by {issuer.common_name[:80]!r}"
+            "collateral-signature",
+            f"the revocation list is not signed by {issuer.common_name[:80]!r}",
         )
 
 

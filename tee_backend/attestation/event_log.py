@@ -114,7 +114,8 @@ def parse_event_log(data: bytes) -> EventLog:
     """Parse an event log in the JSON format of guest agents."""
     if len(data) > MAX_LOG_BYTES:
         raise QuoteRefused(
-            "event-log-malformed", f"event log has {len(data)} bytes, more than {MAX_LOG_BYTES}"
+            "event-log-malformed",
+            f"the event log has {len(data)} bytes; the maximum is {MAX_LOG_BYTES}",
         )
     try:
         # The strict parser accepts objects only, so the array is wrapped. Text that closes the
@@ -180,10 +181,12 @@ def runtime_entries(log: EventLog) -> tuple[Event, ...]:
         preimage = event_preimage(event.name, event.payload, version=event.version)
         # AT20
         if event.digest and event.digest != hashlib.sha384(preimage).hexdigest():
-            raise QuoteRefused("event-log", f"digest of {event.name!r} does not match its payload")
+            raise QuoteRefused(
+                "event-log", f"the digest of {event.name!r} does not match the payload"
+            )
         if event.preimage not in (UNSET, preimage.hex()):
             raise QuoteRefused(
-                "event-log", f"preimage of {event.name!r} does not match its payload"
+                "event-log", f"the preimage of {event.name!r} does not match the payload"
             )
     return found
 

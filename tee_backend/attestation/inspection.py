@@ -127,7 +127,7 @@ class FetchedCollateral:
                 problem="collateral-missing",
                 hint=(
                     "in development, add --trust-root tee/root-ca.pem --collateral tee/collateral,"
-                    " where tee is the folder of `sealspace backend simulate`"
+                    " where tee is the folder that `sealspace backend simulate` made"
                 ),
             )
         try:
@@ -138,7 +138,8 @@ class FetchedCollateral:
                 f" {exc.code}",
                 problem=exc.code,
                 hint=(
-                    "try again later, or put the document into a folder and add --collateral FOLDER"
+                    "try again later, or put the collateral document into a folder and add"
+                    " --collateral FOLDER"
                 ),
             ) from exc
 

@@ -163,7 +163,7 @@ def parse_quote(data: bytes) -> Quote:
     """
     if len(data) > MAX_QUOTE_BYTES:
         raise QuoteRefused(
-            "malformed", f"the quote is {len(data)} bytes long, more than {MAX_QUOTE_BYTES}"
+            "malformed", f"the quote has {len(data)} bytes; the maximum is {MAX_QUOTE_BYTES}"
         )
     reader = _Reader(data)
     version = _read_header(reader)
@@ -183,7 +183,7 @@ def parse_quote(data: bytes) -> Quote:
     if qe_auth_size != _QE_AUTH_BYTES:
         raise QuoteRefused(
             "unsupported",
-            f"authentication data of the quoting enclave is not {_QE_AUTH_BYTES} bytes",
+            f"the quoting enclave's authentication data is not {_QE_AUTH_BYTES} bytes long",
         )
     reader.take("32s")
     inner_size = _read_certification_head(reader, _CERTIFICATION_PEM_CHAIN)

@@ -139,7 +139,9 @@ def judge_with(
             now.
     """
     if release.bound is None:
-        raise _refuted("receipt", "this release did not depend on attested code")
+        raise _refuted(
+            "receipt", "the key was released without evidence, so there is no code to judge"
+        )
     with _naming("the current collateral"):
         evidence = examine(release.bound, parse_collateral(collateral), root=root, now=now)
     policies = zip(release.receipt.policies, release.policies, strict=True)
@@ -161,7 +163,7 @@ def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:
         case "attested":
             if not policies:
                 raise _refuted(
-                    "receipt", "the code was attested, but no policy approved any code"
+                    "receipt", "the receipt says that code was attested, but names no policy"
                 )  # RC32
             if receipt.mode != "off" and not any(policy.is_allow_list for policy in policies):
                 raise _refuted("receipt", "none of the policies in force approves specific code")
@@ -195,7 +197,9 @@ def _evidence(
         not same_principal(evidence.invoker, receipt.invoker)
         or evidence.collateral_sha256 != judged.collateral
     ):
-        raise _refuted("evidence", "the evidence belongs to another backend or to other collateral")
+        raise _refuted(
+            "evidence", "the evidence names another backend or other collateral than the receipt"
+        )
     bound = _bound(receipt, judged, evidence, documents)
     collateral = _read(documents, "collateral", judged.collateral, parse_collateral)
     _check_facts(receipt, evidence, bound, collateral, root)

@@ -209,7 +209,9 @@ async def test_AT60_two_lists_of_one_time(
     other = published(neighbour, now, lists_of=third, revoked=revoked)
     with pytest.raises(CollateralUnusable, match=r"^collateral-mismatch$") as refused:
         await examined(machine, own, other, root=root, now=now)
-    assert refused.value.detail == "two revocation lists with the same issuer and date differ"
+    assert refused.value.detail == (
+        "two revocation lists have the same issuer and date, but different contents"
+    )
     newer = published(third, now, lists_age_s=60)
     assert (await examined(machine, own, other, newer, root=root, now=now))[
         0
