@@ -103,8 +103,8 @@ class KeyFile:
         raise KeyUnusable(
             f"the key file {self.path} contains no key",
             hint=(
-                "restore the file from a copy; without a copy, remove the file and the folder of"
-                " grants, and ask owners to grant again"
+                "restore the key file from a copy; if you have no copy, remove the key file and the"
+                " grants folder, and ask owners to grant again"
             ),
         )
 

@@ -331,7 +331,7 @@ class Calls:
         if budget < self.price.lowest_budget:
             raise RunRefused(
                 "compute-limit",
-                f"the compute limit {budget} is less than the lowest price,"
+                f"the compute limit is {budget}, but a call needs at least"
                 f" {self.price.lowest_budget}",
             )
         if budget > key.max_per_call:

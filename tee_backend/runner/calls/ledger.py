@@ -276,7 +276,7 @@ class Ledger:
             return Account(), 0
         *amounts, version, sealed = row
         if self.sealer.open(("accounts", owner, version), sealed) != json.dumps(amounts).encode():
-            raise FolderDamaged("an account in the runner's journal was changed")
+            raise FolderDamaged("the row of an account in the runner's journal was altered")
         return Account(*amounts), version
 
     def _move(self, connection: sqlite3.Connection, owner: str, change: Account) -> Account:
@@ -334,7 +334,7 @@ class Ledger:
     def _record(self, job: str, state: str, version: int, sealed: bytes) -> JobRecord:
         record = _RECORDS.decode(self.sealer.open(("jobs", job, version), sealed))
         if record.state != state:
-            raise FolderDamaged("a job in the runner's journal was changed")
+            raise FolderDamaged("the row of a job in the runner's journal was altered")
         return record
 
     def _put_content(

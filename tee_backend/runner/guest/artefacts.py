@@ -213,7 +213,7 @@ class Artefacts:
                 if ended.signal == signal.SIGXCPU and request.compile_s < MAX_COMPILE_S:  # RN166
                     raise RunRefused(
                         "compute-limit",
-                        f"compiling takes longer than {request.compile_s} s, the limit of the run",
+                        f"the compute limit pays for only {request.compile_s} s of compilation",
                     ) from ended
                 # The child aborts when it is out of memory.
                 if ended.late or ended.signal in (signal.SIGXCPU, signal.SIGABRT, signal.SIGXFSZ):

@@ -123,11 +123,11 @@ def unpack(body: bytes | bytearray) -> tuple[Answer, memoryview, bytes]:
         The answer, standard output and standard error.
     """
     if len(body) < ANSWER_BYTES:
-        raise ValueError("the child's answer is too short")
+        raise ValueError("the answer of the child process is too short")
     answer = Answer(*_ANSWER.unpack_from(body))
     rest = len(body) - ANSWER_BYTES
     if answer.ended > OVERFLOWED or answer.output_bytes > rest:
-        raise ValueError("the child's answer has an unknown outcome or a wrong output length")
+        raise ValueError("the answer of the child process has an unknown outcome or output length")
     middle = ANSWER_BYTES + answer.output_bytes
     return answer, memoryview(body)[ANSWER_BYTES:middle], bytes(body[middle:])
 
@@ -148,7 +148,7 @@ def unpack_parts(message: bytes, most: int | None = None) -> list[bytes]:
         if len(parts) == most:  # a megabyte of empty parts would take the runner 0.1 s
             raise ValueError("the message has too many parts")
         if len(message) - at < _PART.size:
-            raise ValueError("the message ends in the middle of the length of a part")
+            raise ValueError("the message ends inside the length field of a part")
         (length,) = _PART.unpack_from(message, at)
         at += _PART.size
         if length > len(message) - at:
