@@ -17,24 +17,30 @@ backend = LazyGroup(
             "Grant secrets to a backend, for exactly the code that it proves to run.",
             "verify",
         ),
-        "deliver": Row("tee_backend.cli.grants", "Send a grant from a file to its backend."),
+        "deliver": Row(
+            "tee_backend.cli.grants", "Send the grants in a file to the backend that they name."
+        ),
         "list": Row(
             "tee_backend.cli.grants",
             "Show the grants made from this machine, and the state of each grant.",
         ),
         "revoke": Row(
-            "tee_backend.cli.grants", "Revoke the grants to a backend; new grants stay possible."
+            "tee_backend.cli.grants",
+            "Revoke the grants to a backend; you can make new grants later.",
         ),
         "withdraw": Row(
             "tee_backend.cli.grants",
-            "Permanently deny your network's keys to a backend or to code.",
+            "Permanently block a backend, or certain code, from your network's keys.",
         ),
         "simulate": Row(
             "tee_backend.cli.backend_simulate", "Make a simulated platform for trials."
         ),
     },
     name="backend",
-    help="Inspect a backend, grant secrets to exactly the code it runs, and revoke grants.",
+    help=(
+        "Inspect a backend, grant secrets to the exact code that the backend runs, and revoke"
+        " grants."
+    ),
     epilog=(
         "First steps: `sealspace login URL --new`, `sealspace secret put NAME`,"
         " `sealspace backend show URL`, `sealspace backend grant URL`. `sealspace --help` lists the"
@@ -65,7 +71,7 @@ keys = LazyGroup(
         ),
         "list": Row(
             "tee_backend.cli.program_commands:list_keys",
-            "Show your account and API keys at a runner.",
+            "Show your account and API keys on a runner.",
         ),
         "revoke": Row("tee_backend.cli.program_commands:revoke_key", "Revoke an API key."),
     },
@@ -93,7 +99,8 @@ runner = LazyGroup(
             "tee_backend.cli.grants:list_runs", "Show the run grants made from this machine."
         ),
         "revoke": Row(
-            "tee_backend.cli.grants", "Revoke the grants to a runner; new grants stay possible."
+            "tee_backend.cli.grants",
+            "Revoke the grants to a runner; you can make new grants later.",
         ),
         "call": Row(
             "tee_backend.cli.program_commands",
@@ -108,7 +115,9 @@ runner = LazyGroup(
         ),
     },
     name="runner",
-    help="Run other people's programs with your secrets, on a runner that proves its code.",
+    help=(
+        "Run other people's programs with your secrets, on a runner that proves which code it runs."
+    ),
     epilog=(
         "First steps: `sealspace project publish NAME FILE`, `sealspace runner"
         " grant URL --secret API_KEY --program DID/NAME`, `sealspace runner call URL DID/NAME"

@@ -156,8 +156,8 @@ class BackendVerifier:
         confirm(
             "grant access to exactly this code?",
             hint=(
-                "add --like FILE with saved output of `backend show --json`, or --expect for every"
-                " part of the code (including the key provider), or --yes for any code"
+                "add one of these options: --like FILE (saved output of `backend show --json`),"
+                " --expect for each part of the code and the key provider, or --yes (any code)"
             ),
         )
 
@@ -176,16 +176,16 @@ verifier_options = gathering(
         metavar="TEXT",
         multiple=True,
         help=(
-            "Required code: a compose hash (64 hex digits), a measurement (96), or the key provider"
-            " as `show` prints it (`kms:<hex>`); repeatable."
+            "Code or key provider to require: a compose hash (64 hex digits), a measurement (96 hex"
+            " digits), or a key provider as `show` prints it (`kms:<hex>`); repeatable."
         ),
     ),
     click.option(
         "--like",
         type=FILE,
         help=(
-            "Require the code in this file: a policy, or the output of `show --json` from when you"
-            " approved the code."
+            "Require the code that FILE describes. FILE is a policy, or the output of `show --json`"
+            " that you saved when you approved the code."
         ),
     ),
     click.option(
@@ -193,8 +193,8 @@ verifier_options = gathering(
         type=click.Choice(get_args(Leniency)),
         multiple=True,
         help=(
-            "Accept the platform's present value of this property, even if the default refuses it;"
-            " repeatable."
+            "Accept the platform's current value of this property, even if the value is refused by"
+            " default; repeatable."
         ),
     ),
     click.option(
@@ -210,14 +210,14 @@ verifier_options = gathering(
     click.option(
         "--trust-root",
         type=FILE,
-        help="Root certificate; by default the certificate used at the last login, or Intel's.",
+        help="Root certificate. Default: the one of the last login; if none was given, Intel's.",
     ),
     click.option(
         "--collateral",
         type=FOLDER,
         help=(
-            "Folder with collateral; by default the folder used at the last login, or Intel's"
-            " service."
+            "Collateral folder. Default: the folder given at the last login; if none was given,"
+            " collateral comes from Intel's service."
         ),
     ),
 )
@@ -329,7 +329,7 @@ yes_option = click.option(
 )
 @_expires_option
 @yes_option
-@click.option("--no-hand-over", is_flag=True, help="Only store the grant's file; do not send it.")
+@click.option("--no-hand-over", is_flag=True, help="Store the grant, but do not send it to URL.")
 @verifier_options
 @at_node
 async def grant(
@@ -440,8 +440,8 @@ def _condition(
     epilog=(
         "Example: `sealspace runner grant https://runner.example --secret API_KEY --program"
         " did:key:z6Mk…/digest` shows the runner's code and the grant, and asks for"
-        " confirmation. To skip the question, approve all the code with `--like` or `--expect`,"
-        " as in `sealspace backend grant`."
+        " confirmation. The command does not ask if `--like` or `--expect` names every part of the"
+        " code; see `sealspace backend grant --help`."
     ),
 )
 @click.option(
@@ -459,16 +459,16 @@ def _condition(
     multiple=True,
     required=True,
     help=(
-        "Program that gets the secrets; repeatable. Write DID/NAME for the active version of a"
-        " project, with its manifest, or SHA256 for a program without a manifest and without"
-        " network access."
+        "Program that gets the secrets; repeatable. DID/NAME: the active version of a project,"
+        " with the manifest of that version. SHA256: a program that has no manifest and no network"
+        " access."
     ),
 )
 @click.option(
     "--follow",
     "follows",
     is_flag=True,
-    help="Grant to whichever version is active when a call is made; the developer chooses it.",
+    help="Grant to the version that is active at each call. The developer chooses that version.",
 )
 @gathering(
     "condition",
@@ -484,7 +484,7 @@ def _condition(
     click.option(
         "--owner", "is_owner", is_flag=True, help="Allow calls only from yourself (the default)."
     ),
-    click.option("--condition", "file", type=FILE, help="File with a condition on callers (JSON)."),
+    click.option("--condition", "file", type=FILE, help="JSON file with a condition on callers."),
 )
 @click.option(
     "--host",
@@ -579,7 +579,7 @@ async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
     "share",
     epilog=(
         "Example: `sealspace project publish digest digest.wasm --private`, then `sealspace project"
-        " share https://runner.example digest`. To end the sharing: `sealspace runner revoke"
+        " share https://runner.example digest`. To stop sharing: `sealspace runner revoke"
         " https://runner.example`."
     ),
 )
@@ -622,8 +622,9 @@ _GENERATE_TTL_S = 600.0
     epilog=(
         "Examples: `sealspace runner generate https://runner.example PROTECTED_KEY`, then"
         " `sealspace runner grant https://runner.example --secret PROTECTED_KEY --program"
-        " DID/NAME`; `PROTECTED_PIN:password:12` names a type. It does not ask if `--like` or"
-        " `--expect` name all the code, as in `sealspace backend grant`."
+        " DID/NAME`; `PROTECTED_PIN:password:12` names a type. The command does not ask if"
+        " `--like` or `--expect` names every part of the code; see `sealspace backend grant"
+        " --help`."
     ),
 )
 @scope_option

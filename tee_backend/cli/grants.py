@@ -72,7 +72,7 @@ async def _listed(client: Client, one: KeptGrant) -> tuple[dict[str, Json], tupl
     "deliver",
     epilog=(
         "Example: `sealspace backend deliver grants.json --to https://backend.example`. No login is"
-        " needed. Backends that use the node of the grant fetch it by themselves."
+        " needed. A backend that uses the node of the grants fetches the grants itself."
     ),
 )
 @click.argument("file", type=FILE)
@@ -80,7 +80,8 @@ async def _listed(client: Client, one: KeptGrant) -> tuple[dict[str, Json], tupl
     "--to",
     "url",
     metavar="URL",
-    help="Address of the backend. Default: that of an earlier grant from this machine.",
+    help="Address of the backend. Default: the address that you used for an earlier grant to this"
+    " backend on this machine.",
 )
 def deliver(file: Path, url: str | None) -> None:
     """Send the grants in FILE to the backend that they are for.
@@ -165,7 +166,8 @@ async def _revoke_each(
 @click.option(
     "--measurement",
     metavar="HEX",
-    help="Deny keys to code with this register value (96 hex digits) or compose hash (64).",
+    help="Deny keys to all code that has this register value (96 hex digits) or this compose hash"
+    " (64 hex digits).",
 )
 @click.option(
     "--evidence",
@@ -185,7 +187,7 @@ async def withdraw(
     named = [one for one in (target, measurement, evidence) if one is not None]
     if len(named) != 1:
         raise click.UsageError("give exactly one of URL|DID, --measurement and --evidence")
-    confirm(f"permanently deny {named[0]} all keys of your encryption network?", yes=yes)
+    confirm(f"permanently deny {named[0]} access to all keys of your encryption network?", yes=yes)
     if measurement is not None:
         await client.withdrawals.withdraw_measurement(_bytes(measurement))
     elif evidence is not None:

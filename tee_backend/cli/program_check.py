@@ -12,7 +12,7 @@ from ..runner.guest.executor import Executor
 from ..runner.guest.runs import Target as RunTarget
 from ..runner.reasons import RunRefused
 
-_BUILD = "build it for wasm32-wasip1 or wasm32-wasip2, and pass that target as --target"
+_BUILD = "build the program for wasm32-wasip1 or wasm32-wasip2, and pass that target as --target"
 _HINTS = {
     "program-imports": "use only WASI functions, without files and sockets",
     "runner-failed": "run the command again when this machine is less busy",

@@ -81,7 +81,8 @@ _MAX_MANIFEST_BYTES = 64 * 1024
 _private = click.option(
     "--private",
     is_flag=True,
-    help="Use your private space `projects`: runners read a project only after `project share`.",
+    help="Use your private space `projects`. A runner can read a private project only after"
+    " `project share`.",
 )
 
 
@@ -106,7 +107,7 @@ _private = click.option(
     "--manifest",
     "manifest_file",
     type=FILE,
-    help="JSON manifest: the secrets and hosts that the program needs.",
+    help="JSON file with the manifest, which lists the secrets and hosts that the program needs.",
 )
 @click.option("--no-activate", is_flag=True, help="Do not change the active version.")
 @_private
@@ -132,7 +133,7 @@ async def publish(
     if target is None:
         raise InvalidInput(
             f"{file} is not a WebAssembly program",
-            hint="build it for wasm32-wasip1 or wasm32-wasip2",
+            hint="build the program for wasm32-wasip1 or wasm32-wasip2",
         )
     # Before the upload: a version that does not compile would be published and never run.
     if is_installed("runner"):
@@ -156,7 +157,7 @@ async def publish(
             activate=not no_activate,
         )
     if private:
-        tell(f"next: sealspace project share URL {name}, for each runner that may run it")
+        tell(f"for each runner that may run the project: sealspace project share URL {name}")
     tell(
         f"published {version.project.text}",
         f"{'version' if no_activate else 'active version'} {version.sha256}",
@@ -370,7 +371,7 @@ _Result = TypeVar("_Result")
 @click.option(
     "--secrets",
     metavar="OWNER[/PROFILE]",
-    help="Secrets to use: the owner (a DID or `me`), and optionally the scope.",
+    help="Owner of the secrets to use (a DID or `me`), and optionally the scope of the secrets.",
 )
 @click.option(
     "--receipt",
@@ -384,7 +385,7 @@ _Result = TypeVar("_Result")
     type=FILE_OR_DASH,
     help=(
         "File with an API key, mode 0600; `-` is standard input. The call is made in the name of"
-        " the key's owner, and the input must be JSON."
+        " the key's owner. With an API key, the input must be JSON."
     ),
 )
 def call(
@@ -515,7 +516,7 @@ def _api_body(data: bytes | None, secrets: str | None) -> dict[str, Json]:
     except ValueError:
         raise InvalidInput(
             "the input must be JSON if an API key is used",
-            hint='put double quotes around a text: "TEXT"',
+            hint='put text in double quotes: "TEXT"',
         ) from None
     if secrets is not None:
         body["secrets_ref"] = _secrets(secrets, "account_id")

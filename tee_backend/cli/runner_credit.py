@@ -31,7 +31,7 @@ from ..runner.http.operator_routes import MAX_REFERENCE_CHARS, ask_operator
 )
 @click.option(
     "--reference",
-    help="Name of this credit. Repeating a credit with the same name changes nothing.",
+    help="Name of this credit. Adding the same credit again under this name changes nothing.",
 )
 def credit(owner: str, amount: int, folder: Path, reference: str | None) -> None:
     """Add AMOUNT micro-units to an owner's account at a runner.

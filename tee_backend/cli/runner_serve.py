@@ -90,7 +90,7 @@ class _Options:
     "folder",
     required=True,
     type=NEW_FOLDER,
-    help="Folder for grants, used tokens and receipts; not shared with another runner.",
+    help="Folder for grants, receipts and used tokens. Two runners must not share a folder.",
 )
 @click.option(
     "--key",
@@ -106,22 +106,22 @@ class _Options:
     default=2,
     help=(
         "Maximum number of programs that run at the same time for callers with a key or an account."
-        " Half as many more may run for other callers."
+        " For other callers, up to half this number (at least one) may run in addition."
     ),
 )
 @limit_options(Limits)
-@click.option("--price-call", type=_PRICE, default=0, help="Price of each run, in micro-units.")
+@click.option("--price-call", type=_PRICE, default=0, help="Price per run, in micro-units.")
 @click.option(
     "--price-instructions",
     type=_PRICE,
     default=0,
-    help="Price of each million instructions, in micro-units.",
+    help="Price per million instructions, in micro-units.",
 )
 @click.option(
     "--price-second",
     type=_PRICE,
     default=0,
-    help="Price of each full second of a run, in micro-units.",
+    help="Price per full second of a run, in micro-units.",
 )
 @click.option(
     "--tls-certificate",
@@ -151,13 +151,14 @@ class _Options:
     "quotes",
     type=click.Choice(["dstack", "tsm", "simulated"]),
     default="dstack",
-    help="Source of quotes: a guest agent, the kernel, or the simulated platform of --simulate.",
+    help="Source of quotes: a guest agent, the kernel, or the platform in the --simulate folder.",
 )
 @click.option(
     "--compose",
     "compose_file",
     type=FILE,
-    help="Compose file to publish. A simulated platform also measures this file as the code.",
+    help="Compose file to publish. With --simulate, this file is also measured as the runner's"
+    " code.",
 )
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port; 0: any free port.")
@@ -182,7 +183,7 @@ def serve(**options: Any) -> None:
     except EvidenceSourceError as error:
         raise ConfigurationError(
             f"this machine cannot produce quotes: {error.detail}",
-            hint="for a trial: --simulate FOLDER",
+            hint="for a trial, add --simulate FOLDER",
         ) from None
 
 

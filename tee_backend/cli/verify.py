@@ -107,8 +107,8 @@ class _Options:
     metavar="FILE|DIR",
     type=click.Path(path_type=Path, exists=True),
     help=(
-        "For receipts: a collateral file, to verify the code as of today too. Otherwise: a folder"
-        " of collateral to use instead of Intel's service."
+        "For receipts: file with current collateral, to judge the code again, as of now."
+        " For run receipts and nodes: folder of collateral to use instead of Intel's service."
     ),
 )
 @click.option(
@@ -126,7 +126,7 @@ class _Options:
     "--expect",
     metavar="TEXT",
     multiple=True,
-    help="For run receipts: check this value of the code, as `backend show --expect` does;"
+    help="For run receipts: require this code or key provider, as `backend show --expect` does;"
     " repeatable.",
 )
 @click.option(
@@ -345,7 +345,7 @@ def _start(kept: dict[str, Json], given: _Options) -> bytes:
     if not document:
         raise InvalidInput(
             "the runner's startup document is missing",
-            hint="add --start with the runner's URL, or with a file that contains the document",
+            hint="add --start URL (the runner's address) or --start FILE (its startup document)",
         )
     return document
 
