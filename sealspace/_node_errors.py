@@ -245,7 +245,8 @@ class ReleaseRefused(Unauthorized):
 
     default_hint = "attest first; if that does not help, ask the owner to approve this code"
     default_step = (
-        "grant the secret to a backend that proves its code: sealspace backend grant URL; people"
+        "grant the secret to a backend that proves which code it runs: sealspace backend grant URL;"
+        " people"
         " can read each other's secrets only if the node's operator allows it: sealspace admin"
         " release set --attestation off"
     )
