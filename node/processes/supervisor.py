@@ -32,7 +32,6 @@ from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from sealspace.cli.command_errors import ForeignDistribution, ProcessFailed, StoreMisused
 from sealspace.cli.listening_socket import bind_socket, console_url, url_of
 from sealspace.own_packages import PACKAGES, claimed_by, hidden_by
-from spaces.store.durable import FREE_SPACE, free_space, low_space
 
 from ..config.checks import is_local, serves_console
 from ..config.loading import child_environment
@@ -416,6 +415,9 @@ def report_disk(folder: Path, before_bytes: int) -> int:
 
     Returns the lowest threshold above the free space.
     """
+    # Imported here: the workers are already starting.
+    from spaces.store.durable import FREE_SPACE, free_space, low_space
+
     free_bytes, needed_bytes = free_space(folder)
     if needed_bytes < before_bytes:
         text = f"{low_space(folder)}; next: {FREE_SPACE}"

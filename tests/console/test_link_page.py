@@ -313,7 +313,7 @@ def test_CN9_the_page_goes_nowhere_else(browser: Browser, node: EmbeddedNode) ->
     """The address of the local page is made of a port and a token, or there is no button."""
     with _console(browser, node) as page:
         page.open("link?to=5000." + "A" * 43)
-        page.see("The command asks in the terminal")
+        page.see("the terminal asks whether")
         for place in _PLACES:
             page.go(f"link?to={place}")
             page.see("Nothing to sign in here")

@@ -127,7 +127,7 @@ def test_https_on_the_plain_port_is_named(serve: Callable[..., RunningNode]) -> 
             timeout=PATIENCE_S,
         )
         assert f"{address} serves plain HTTP, not HTTPS" in ran.stderr
-        assert "next: if the node is on this machine, begin the address with http://" in ran.stderr
+        assert "next: if the node is on this machine, use http://" in ran.stderr
     node.stop()
     assert len([line for line in node.lines if '"https-on-http-port"' in line]) == 1
 
