@@ -92,4 +92,4 @@ def _cid(text: str) -> Cid:
     try:
         return parse_cid(text)
     except InvalidIdentifier as exc:
-        raise MalformedToken("a proof or revocation target is not a CID") from exc
+        raise MalformedToken("a proof, or the target of a revocation, is not a CID") from exc
