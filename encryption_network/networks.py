@@ -219,8 +219,8 @@ def with_withdrawals(record: NetworkRecord, withdrawals: Withdrawals, now: float
     joined = record.withdrawals.joined(withdrawals)
     if len(joined) > MAX_NETWORK_ENTRIES:
         raise WithdrawalError(
-            "the network's list of withdrawn code, DIDs and evidence is full: the list may have at"
-            f" most {MAX_NETWORK_ENTRIES} entries"
+            "the network's list of withdrawals of trust is full: the list may have at most"
+            f" {MAX_NETWORK_ENTRIES} entries"
         )
     return replace(record, withdrawals_row=encode_withdrawals(joined), updated_at=timestamp(now))
 

@@ -190,7 +190,7 @@ class Policy:
         if self.tcb_grace_s is None and not GRACE_STATUSES.isdisjoint(self.tcb_statuses):
             raise PolicyError(
                 "tcbGraceSeconds",
-                "this member is required if tcbStatuses contains an outdated TCB status",
+                "a grace period is required if tcbStatuses contains a status of an outdated TCB",
             )
         # Without RTMR3 the compose hash has to identify the code. Alone it would mean nothing,
         # because a hostile base image can write any event log.

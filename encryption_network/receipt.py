@@ -115,7 +115,7 @@ def signed_text(receipt: Receipt, signer: Ed25519Signer) -> bytes:
     if len(receipt.chain) > MAX_CHAIN or len(receipt.policies) > MAX_POLICY_DIGESTS:
         raise ReceiptError("the receipt lists too many delegations or policies")
     if signer.did != receipt.node:
-        raise RuntimeError("the node in the receipt must be the signer's DID")
+        raise RuntimeError("the DID of the node in the receipt must be the signer's DID")
     signed = _signed_part(receipt)
     signature = encode_standard(signer.sign(signed)).encode()
     return b'%b"signature":"%b",%b' % (signed.removesuffix(_LAST_MEMBERS), signature, _LAST_MEMBERS)
@@ -160,7 +160,7 @@ def parse_receipt(data: bytes) -> Receipt:
     if encode_receipt(receipt) != text:
         raise ReceiptError("the receipt is not canonical JSON")
     if receipt.signature is UNSET or len(receipt.signature) != _SIGNATURE_BYTES:
-        raise ReceiptError("the signature is not 64 bytes in base64")
+        raise ReceiptError("the signature must be 64 bytes, encoded in base64")
     return receipt
 
 
@@ -186,6 +186,7 @@ def verify_receipt(receipt: Receipt) -> Receipt:
         verify_ed25519(key, _signed_part(receipt), receipt.signature or b"")
     except BadSignature as exc:
         raise ReceiptError(
-            "the receipt's signature is not valid for its contents and its node"
+            "the signature does not match the receipt's contents and the key of the node in the"
+            " receipt"
         ) from exc
     return receipt

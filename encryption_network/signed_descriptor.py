@@ -80,7 +80,7 @@ def verify_descriptor(
     key, given = ed25519_public_key(node_did), decode_standard(signature)
     if key is None or given is None or len(given) != _SIGNATURE_BYTES:
         raise DescriptorError(
-            "the node's DID has no Ed25519 key, or the signature is not 64 bytes in base64"
+            "the node's DID has no Ed25519 key, or the signature is not the base64 text of 64 bytes"
         )
     try:
         verify_ed25519(key, _signed_text(descriptor, node_did=node_did, nonce=nonce), given)

@@ -166,23 +166,21 @@ def encode_withdrawals(listed: Withdrawals) -> bytes:
 def decode_withdrawals(value: bytes) -> Withdrawals:
     """Decode the list of code, DIDs and evidence that are no longer trusted."""
     if len(value) > _MAX_ROW_BYTES:
-        raise RecordError("the stored list of withdrawn code, DIDs and evidence is too long")
+        raise RecordError("the stored list of withdrawals of trust is too long")
     try:
         listed = _DECODER.decode(value)
     except (ValueError, RecursionError) as exc:
-        raise RecordError(
-            "the stored list of withdrawn code, DIDs and evidence cannot be parsed"
-        ) from exc
+        raise RecordError("the stored list of withdrawals of trust cannot be parsed") from exc
     if any(len(entry) not in (_REGISTER_BYTES, _DIGEST_BYTES) for entry in listed.measurements):
         raise RecordError(
-            "the stored list of withdrawn code contains a measurement of the wrong length"
+            "the stored list of withdrawals of trust contains a measurement of the wrong length"
         )
     if any(len(entry) != _DIGEST_BYTES for entry in listed.evidence):
         raise RecordError(
-            "the stored list of withdrawn evidence contains a digest of the wrong length"
+            "the stored list of withdrawals of trust contains a digest of the wrong length"
         )
     # A row that lacks one of the lists is damaged. Read as an empty list, it would undo
     # withdrawals.
     if encode_withdrawals(listed) != value:
-        raise RecordError("the stored list of withdrawn code, DIDs and evidence cannot be parsed")
+        raise RecordError("the stored list of withdrawals of trust cannot be parsed")
     return listed or NOTHING_WITHDRAWN
