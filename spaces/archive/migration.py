@@ -179,8 +179,8 @@ async def move_from_postgres(
                 raise MigrationRefused(
                     "an earlier migration or restore into this database is not finished",
                     next_step=(
-                        "run the interrupted command again first: migrate-store --to postgresql,"
-                        " or restore"
+                        "first run the interrupted command again (sealspace admin migrate-store"
+                        " --to postgresql, or sealspace admin restore)"
                     ),
                 )
             _refuse_moved(await _moved_to(database, schema), place, again=again)
@@ -253,7 +253,10 @@ def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
     if former is not None and former != place and not again:
         raise MigrationRefused(
             f"the store was moved to {former}",
-            next_step="migrate the store from there, or add --again if that store is lost",
+            next_step=(
+                "migrate the store from its new location; if the store at that location is lost,"
+                " add --again"
+            ),
         )
 
 

@@ -280,7 +280,7 @@ def read_all(staging: Path) -> list[str]:
                     former, may_begin_anew = b"", False  # tombstones follow the rows
                 if any(key <= one for one, key in pairwise([former, *keys])):
                     raise BackupDamaged(
-                        "the rows of the backup are not sorted by key: pages are damaged"
+                        "the backup is damaged: the rows of its database are not sorted by key"
                     )
                 former = keys[-1]
                 note_bodies(part, notes)

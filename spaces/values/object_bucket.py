@@ -62,8 +62,8 @@ async def _refuse_above(bucket: S3Store, prefix: str) -> None:
         key = "/".join((*segments[:depth], MARKER))
         if await _is_marker(bucket, key):
             raise BodiesElsewhere(
-                "the prefix of objects.url is inside the prefix of another store; its marker"
-                f" is {key}"
+                "the prefix of objects.url is inside the prefix of another store; the marker"
+                f" of that store is {key}"
             )
 
 
@@ -82,7 +82,8 @@ async def _refuse_below(objects: S3Store) -> None:
         key = f"{folder}/{MARKER}"
         if await _is_marker(objects, key):
             raise BodiesElsewhere(
-                f"there is another store below the prefix of objects.url; its marker is {key}"
+                "there is another store below the prefix of objects.url; the marker of that"
+                f" store is {key}"
             )
         folders += (await obstore.list_with_delimiter_async(objects, f"{folder}/"))[
             "common_prefixes"

@@ -100,8 +100,8 @@ def refuse_restoring(folder: Path) -> None:
     """
     if os.path.lexists(folder / RESTORING_NAME):
         raise StoreUnavailable(
-            f"a restore into {folder} is not finished; if none is running, empty that folder"
-            " and restore again"
+            f"a restore into {folder} is still running or was interrupted; if it was interrupted,"
+            " empty the folder and restore again"
         )
 
 

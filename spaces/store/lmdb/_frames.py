@@ -136,7 +136,9 @@ def parse_replies(payload: bytes | memoryview) -> tuple[CommitReply, ...]:
     try:
         return _REPLIES.decode(payload)[1]
     except (ValueError, RecursionError) as exc:
-        raise FrameInvalid("a message from the storekeeper does not contain outcomes") from exc
+        raise FrameInvalid(
+            "a message from the storekeeper does not contain commit replies"
+        ) from exc
 
 
 class FrameConnection(asyncio.Protocol):

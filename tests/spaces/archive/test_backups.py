@@ -409,7 +409,7 @@ async def test_a_folder_is_no_store_until_it_is_verified(bench: Bench, tmp_path:
     data, folder = await backup_of(bench, tmp_path), tmp_path / "restored"
     folder.mkdir()
     with pytest.raises(ZeroDivisionError), restoring_into(folder) as staging:
-        with pytest.raises(StoreUnavailable, match="is not finished"):
+        with pytest.raises(StoreUnavailable, match="is still running or was interrupted"):
             open_lmdb(folder)
         with pytest.raises(FileExistsError), restoring_into(folder):
             pass
