@@ -131,8 +131,8 @@ def backup(config: Config, file: Path, with_secret: bool, passphrase_file: Path 
         *[f"left out: {name}: missing or damaged in the store" for name in taken.left_out], err=True
     )
     tell(
-        f"{file}: {taken.size_bytes:,} bytes; large values: {taken.bodies:,}; digest"
-        f" {taken.digest}",
+        f"{file}: {taken.size_bytes:,} bytes in total; number of large values:"
+        f" {taken.bodies:,}; digest: {taken.digest}",
         f"the backup contains every write acknowledged before {time_text(taken.marked_at)}",
         (
             "the backup contains the root secret, encrypted with the passphrase"
@@ -272,8 +272,8 @@ def restore(
                 # BK5: a database deletes replay records by the lifetime that its own node allows.
                 # Tokens that live longer could be used again.
                 raise ConfigurationError(
-                    "the node that was backed up accepted tokens with a longer lifetime than these"
-                    " settings allow",
+                    "the longest token lifetime in these settings is shorter than in the settings"
+                    " of the backup",
                     hint=(
                         "set invocation.max_lifetime_s and release.challenge_s to the values in the"
                         f" backup; to print them: tar -xOf {file} settings.toml"
@@ -288,7 +288,7 @@ def restore(
         except (StoreMisused, SpaceError) as error:
             hints = {
                 BackupDamaged.code: "name the file that the backup was written to; if that is"
-                f" {file}, use another copy of it",
+                f" {file}, use another copy of the backup",
                 StoreFull.code: "free disk space, or restore into a folder on another disk",
             }
             hint = getattr(error, "next_step", None) or hints.get(error.code, "sealspace doctor")
@@ -415,11 +415,12 @@ def _print_restored(
     tell(
         f"{data}: restored as of {mark}; large values: {restored.bodies:,} ({restored.body_bytes:,}"
         " bytes)",
-        f"lost: everything written, revoked or withdrawn after {mark}; next: repeat these"
+        f"all writes, revocations and withdrawals after {mark} are lost; next: repeat the"
         " revocations and withdrawals",
         RESTORE_WAIT.format(shown["tokensExpireFrom"]),
-        f"the settings were not restored (hosting.mode was {shown['hostingMode']}); next: tar -xOf"
-        f" {file} settings.toml > {data / CONFIG_FILE_NAME}, and check that file",
+        f"the settings were not restored (hosting.mode was {shown['hostingMode']}); next: run this"
+        f" command, then check the new file: tar -xOf {file} settings.toml >"
+        f" {data / CONFIG_FILE_NAME}",
     )
     if not shown["isNew"]:
         original = "a database" if header.is_shared else f"the data folder {header.folder}"
@@ -447,7 +448,7 @@ Decoded = TypeVar("Decoded")
     "--open",
     "opens",
     is_flag=True,
-    help="Also open the private key of each encryption network with the root secret.",
+    help="Also check that the root secret decrypts the private key of each encryption network.",
 )
 def check(config: Config, opens: bool) -> int:
     """Find damaged rows and large values in the store.
@@ -457,9 +458,9 @@ def check(config: Config, opens: bool) -> int:
     has the right digest. Nothing is written, and the node may be running. The exit status is 1 if
     an item is damaged.
 
-    With --open the command also proves that secrets can be opened here: the root secret opens each
-    network's private key, which matches the public key. No key is printed. Use it on a restored
-    store, which need not be served.
+    With --open the command also proves that secrets can be opened here: the root secret decrypts
+    each network's private key, and the private key matches the public key. No key is printed. Use
+    it on a restored store, which need not be served.
     """
     handle_signals_like_ctrl_c()  # a signal then ends the subprocess too
     try:
@@ -474,7 +475,9 @@ def check(config: Config, opens: bool) -> int:
         )
     tell(f"rows: {checked.rows:,}; large values: {checked.bodies:,} ({checked.body_bytes:,} bytes)")
     if checked.networks is not None:
-        tell(f"encryption networks that the root secret opens: {checked.networks:,}")
+        tell(
+            f"encryption networks whose private key the root secret decrypts: {checked.networks:,}"
+        )
     if not checked.damages:
         tell("nothing is damaged")
         return 0
@@ -610,8 +613,8 @@ def run_in_subprocess(
     if -status in _OF_DAMAGED_PAGES:
         name = signal.Signals(-status).name
         raise RecordDamaged(
-            f"the process that read the store crashed with {name}: the file was truncated or"
-            " overwritten"
+            f"the process that read the store crashed with {name}: the store's file was truncated"
+            " or overwritten"
         )
     if status == _REFUSED:
         refusal = msgspec.json.decode(data, type=StartRefusal)

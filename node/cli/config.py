@@ -105,7 +105,10 @@ def init(file: Path) -> None:
     is_data = (folder / _STORE).is_dir() or folder == Path(Config().store.data).resolve()
     where = f"--config, or with data folder {file.parent}" if is_found else "--config"
     option = f"--data {file.parent}" if is_found and is_data else f"--config {file}"
-    tell(f"wrote {file}; nodes use the file with {where}", f"next: sealspace serve {option}")
+    tell(
+        f"wrote {file}; to use the file, start a node with {where}",
+        f"next: sealspace serve {option}",
+    )
 
 
 def settings_file() -> str:

@@ -130,7 +130,7 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
         tell(
             f"node     {node.url}",
             f"console  {console_url(node.url)}",
-            f"backend  {backend}, in a simulated trust domain; reads the secret {name}",
+            f"backend  {backend} (runs in a simulated trust domain and reads the secret {name})",
         )
         tell(f"owner    {home}", "", "next, in another terminal:")
         print_result(

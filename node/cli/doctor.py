@@ -216,7 +216,7 @@ def _key_and_session(home: OwnerHome, profile: Profile) -> str:
     if home.is_of_another_home(profile.key_file):
         hint = f"name the key to use: {again} --key-file FILE"
         raise DoctorWarning(
-            f"the key file is outside the folder of this owner: {profile.key_file}", hint=hint
+            f"the key file {profile.key_file} is outside the folder of this owner", hint=hint
         )
     if profile.key_file is not None and not profile.is_keystore:  # a keystore needs its password
         home.wallet()

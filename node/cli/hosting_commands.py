@@ -110,7 +110,7 @@ def _id(text: str) -> str:
     try:
         return parse_space_id(text).text
     except InvalidIdentifier as error:
-        hint = "write the whole id, like tinycloud:pkh:eip155:1:0x…:notes"
+        hint = "use the whole id, in the form tinycloud:pkh:eip155:1:0x…:notes"
         raise ConfigurationError(f"not a valid space id: {error.text}", hint=hint) from None
 
 
@@ -119,7 +119,7 @@ def _bytes(text: str) -> int:
     size_bytes = -1 if match is None else int(match[1]) << 10 * _UNITS.index(match[2])
     if not 0 <= size_bytes <= _MAX_BYTES:
         raise ConfigurationError(
-            f"{text[:24]} is not a valid size", hint="write it like 1000000 or 500MiB"
+            f"{text[:24]} is not a valid size", hint="use the form 1000000 or 500MiB"
         )
     return size_bytes
 
@@ -153,9 +153,9 @@ async def list_(config: Config, store: Store) -> None:
         nothing="no space has its own limit",
     )
     if found.more:
-        tell("the list is truncated: more spaces have their own limit")
+        tell("the list is truncated; there are other spaces with a limit of their own")
     default = "none" if found.default_limit_bytes is None else f"{found.default_limit_bytes} bytes"
-    tell(f"limit of all other spaces: {default}; next: sealspace admin quota set SPACE SIZE")
+    tell(f"limit of each other space: {default}; next: sealspace admin quota set SPACE SIZE")
 
 
 @quota.command("show")

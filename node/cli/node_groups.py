@@ -7,7 +7,7 @@ from sealspace.cli.lazy import LazyGroup, Row, Sections
 config = LazyGroup(
     {
         "show": Row("node.cli.config", "Print the settings in force, as TOML."),
-        "init": Row("node.cli.config", "Write a settings file with every setting, described."),
+        "init": Row("node.cli.config", "Write a settings file that describes every setting."),
     },
     name="config",
     help="Show a node's settings, or write a settings file.",
@@ -71,7 +71,8 @@ SECTIONS: Sections = {
     },
     "Operate": {
         "admin": Row(
-            "node.cli.node_groups", "Owners, release terms, collateral, audit, quotas and moves."
+            "node.cli.node_groups",
+            "Administer a node's store: owners, key releases, audit log, quotas and backups.",
         ),
     },
 }

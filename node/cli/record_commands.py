@@ -42,7 +42,7 @@ def audit() -> None:
 @audit.command("export")
 @on_store
 @click.option(
-    "--after", type=click.IntRange(min=0), default=0, help="Skip entries up to this number."
+    "--after", type=click.IntRange(min=0), default=0, help="Begin after the entry with this number."
 )
 async def export_audit(config: Config, store: Store, after: int) -> None:
     """Print the audit log as JSON lines.
@@ -130,7 +130,7 @@ def _network(text: str) -> NetworkId:
     except InvalidIdentifier as error:
         raise ConfigurationError(
             f"{text!r} is not a network id: {error.text}",
-            hint="write it like urn:tinycloud:encryption:<DID>:<name>",
+            hint="use the form urn:tinycloud:encryption:<DID>:<name>",
         ) from None
 
 

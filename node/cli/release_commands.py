@@ -44,7 +44,8 @@ from .settings import configured, trust_root_option
 @click.option(
     "--measurement",
     metavar="HEX",
-    help="Withdraw code by a register value (96 hex digits) or a compose hash (64 hex digits).",
+    help="Withdraw the code with this register value (96 hex digits) or compose hash (64 hex"
+    " digits).",
 )
 @click.option(
     "--did",
@@ -54,7 +55,7 @@ from .settings import configured, trust_root_option
 @click.option(
     "--evidence",
     metavar="DIGEST",
-    help="Withdraw one piece of evidence. Receipts and audit records contain its digest.",
+    help="Withdraw the evidence with this digest. Receipts and audit records contain the digest.",
 )
 def withdraw(config: Config, **named: str | None) -> None:
     """Withdraw trust in a code measurement, a backend or attestation evidence.
@@ -99,7 +100,8 @@ async def show(config: Config, store: Store) -> None:
 @click.option(
     "--attestation",
     type=click.Choice(get_args(AttestationMode)),
-    help="Who must prove which code they run; delegates: everyone except the owner.",
+    help="Callers that must prove which code they run. `delegates` means all callers except the"
+    " owner.",
 )
 @click.option("--trust-root", type=FILE, help="Trust this root certificate instead of Intel's.")
 @click.option("--intel-root", is_flag=True, help="Trust Intel's root certificate.")
@@ -108,8 +110,7 @@ async def show(config: Config, store: Store) -> None:
 @click.option(
     "--node-policy-suffices/--owner-policy-needed",
     default=None,
-    help="Whether the node's own policy is enough for a release, or the owner must have a policy"
-    " too.",
+    help="Whether a key release needs only the node's own policy, or also a policy of the owner.",
 )
 @click.option(
     "--key-provider",

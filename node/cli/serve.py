@@ -59,7 +59,7 @@ def _use_format(_: click.Context, __: click.Parameter, chosen: str | None) -> st
     "--attestation",
     "release__attestation",
     type=click.Choice(get_args(AttestationMode)),
-    help="Which callers must prove which code they run. `delegates` means all callers except the"
+    help="Callers that must prove which code they run. `delegates` means all callers except the"
     " owner.",
 )
 @where_options
@@ -93,8 +93,8 @@ def _use_format(_: click.Context, __: click.Parameter, chosen: str | None) -> st
     "log__requests",
     type=click.Choice(get_args(RequestLines)),
     help=(
-        "Log each request. off (default): no. hashed: with keyed hashes of path and client address."
-        " plain: with both in plain text."
+        "How to log each request. off (default): not at all. hashed: with keyed hashes of the path"
+        " and the client address. plain: with the path and the client address in plain text."
     ),
 )
 def serve(config: Config) -> int:

@@ -53,7 +53,7 @@ async def import_collateral(
     except AttestationError as error:
         raise CollateralRefused(
             f"the collateral in {source} is refused: {error.code}: {error.detail}",
-            hint="fetch a current document for the platform family, then import that",
+            hint="fetch the current collateral for the platform family, then import it",
         ) from error
     return offered
 
@@ -164,6 +164,6 @@ def _documents(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise CollateralRefused(
             f"release.collateral is set to {folder}, which does not exist",
-            hint=f"mkdir {folder}, or unset release.collateral",
+            hint=f"create the folder (mkdir {folder}), or unset release.collateral",
         )
     return sorted(path for path in folder.glob("*.json") if path.is_file())

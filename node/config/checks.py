@@ -45,7 +45,7 @@ def refuse_contradictions(config: Config) -> None:
     ):
         raise ConfigurationError(
             "store.url is not the address of a PostgreSQL database",
-            hint="write it like postgresql://user@host/database",
+            hint="use the form postgresql://user@host/database",
         )
     _refuse_split_address(config.store.url)
     for value, file in _EITHER:
@@ -58,7 +58,7 @@ def refuse_contradictions(config: Config) -> None:
         if url is not None and not _is_plain_address(url):
             raise ConfigurationError(
                 f"collateral.{name} must be an http or https address without credentials or query",
-                hint="write it like https://pccs.example",
+                hint="use the form https://pccs.example",
             )
     _refuse_bad_runner(config.http.console_runner)
     for network in config.http.trusted_proxies:
@@ -67,7 +67,7 @@ def refuse_contradictions(config: Config) -> None:
         except ValueError:
             raise ConfigurationError(
                 f"http.trusted_proxies: {network} is not an IP address or network",
-                hint="write it like 10.0.0.7 or 10.0.0.0/24",
+                hint="use an address such as 10.0.0.7, or a network such as 10.0.0.0/24",
             ) from None
     for name, least in _LEAST_DAYS.items():
         if 0 < getattr(config.retention, name) < least:
@@ -137,7 +137,7 @@ def _refuse_bad_runner(origin: str | None) -> None:
         raise ConfigurationError(
             "http.console_runner must be an https origin, or an http origin on this machine",
             hint=(
-                "write it like https://runner.example or http://127.0.0.1:8700, in lower case and"
+                "use the form https://runner.example or http://127.0.0.1:8700, in lower case and"
                 " without a path"
             ),
         )
@@ -167,7 +167,7 @@ def _refuse_open_metrics(metrics: Metrics, requests_port: int) -> None:
     except ValueError:
         raise ConfigurationError(
             "metrics.listen is not an address with a port",
-            hint="write it like 127.0.0.1:9464 or [::1]:9464",
+            hint="use the form 127.0.0.1:9464 or [::1]:9464",
         ) from None
     # The kernel would accept both on different addresses, and requests could reach the metrics.
     if port and port == requests_port:

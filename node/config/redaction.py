@@ -68,8 +68,8 @@ def refuse_password(url: object, *, source: str) -> None:
         has_password = bool(parts.password) or not _PASSWORDS.isdisjoint(parse_qs(parts.query))
     except ValueError:
         raise ConfigurationError(
-            f"setting store.url ({source}) is not a valid address",
-            hint="write it like postgresql://user@host/database",
+            f"the setting store.url ({source}) is not a valid address",
+            hint="use the form postgresql://user@host/database",
         ) from None
     if has_password:
         raise ConfigurationError(

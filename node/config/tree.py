@@ -201,8 +201,8 @@ class Release(Section, frozen=True):
     attestation: Annotated[
         AttestationMode,
         about(
-            "Who must prove which code they run. `delegates`: everyone except the owner in"
-            " person. `everyone`: the owner too. `off`: no one, for development."
+            "Callers that must prove which code they run. `delegates`: all except the owner."
+            " `everyone`: the owner too. `off`: none, for development."
         ),
     ] = "delegates"
     trust_root: Annotated[
@@ -468,8 +468,9 @@ class Log(Section, frozen=True):
     requests: Annotated[
         RequestLines,
         about(
-            "Log a line for each request. `hashed`: with paths and client addresses as keyed"
-            " hashes. `plain`: with both in plain text. `off`: no lines. They have level `info`."
+            "How to log each request, at level `info`. `off`: not at all. `hashed`: with keyed"
+            " hashes of the path and the client address. `plain`: with the path and the client"
+            " address in plain text."
         ),
     ] = "off"
 

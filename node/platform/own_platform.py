@@ -22,7 +22,8 @@ def key_source(platform: Platform) -> DstackSource:
     """Return a client of the TEE's guest agent."""
     if platform.source != "dstack" and platform.source != "tappd":
         raise SourceUnavailable(
-            f"to use a guest agent, set platform.source to dstack or tappd; it is {platform.source}"
+            "to use a guest agent, set platform.source to dstack or tappd; platform.source"
+            f" is now {platform.source}"
         )
     if platform.socket is not None:
         return DstackSource(Path(platform.socket), platform.source, timeout_s=platform.quote_s)

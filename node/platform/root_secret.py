@@ -74,8 +74,8 @@ def load_root_secret(
         raise SecretUnusable(
             f"the store's root secret is missing: {path.absolute()} does not exist",
             hint=(
-                f"copy the store's secret back to {path.absolute()} with mode 0600, or give its"
-                " file with --secret-file"
+                f"copy the store's secret back to {path.absolute()} with mode 0600, or name the"
+                " secret's file with --secret-file"
             ),
         )
     try:
@@ -135,8 +135,8 @@ def _from_file(path: Path, config: Config) -> bytes:
 def _bounded(secret: bytes, source: str | Path, config: Config) -> bytes:
     if not MIN_SECRET_BYTES <= len(secret) <= MAX_SECRET_BYTES:
         raise SecretUnusable(
-            f"the root secret from {source} has {len(secret)} bytes, not {MIN_SECRET_BYTES} to"
-            f" {MAX_SECRET_BYTES}",
+            f"the root secret from {source} has {len(secret)} bytes; the root secret must have"
+            f" {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES}",
             hint=_repair_hint(config, source if isinstance(source, Path) else None),
         )
     return secret
@@ -169,7 +169,7 @@ def _make(path: Path, entropy: Entropy) -> bytes:
         reason = error.strerror or "cannot be written"
         raise SecretUnusable(
             f"cannot make the secret file {path}: {reason}",
-            hint=f"choose another folder with --data, or see df -h {path.parent}",
+            hint=f"choose another folder with --data, or check the free space: df -h {path.parent}",
             code=StoreFull.code if error.errno in NO_SPACE else None,
         ) from None
     return secret

@@ -93,10 +93,10 @@ def open_secret(sealed: bytes, passphrase: str) -> bytes:
     # BK8: a forged file must not make scrypt take more memory than a small machine has.
     if found is None or not has_bounds or int(found["log_n"]) > _MOST_LOG_N:
         raise SecretUnusable(
-            "this version cannot read the sealed secret in the backup",
+            "this version of sealspace cannot read the sealed secret in the backup",
             hint=(
-                "restore everything else with --without-secret; to decrypt the secret with age:"
-                " tar -xOf FILE root-secret.age | age --decrypt"
+                "to restore everything except the root secret, add --without-secret; to decrypt the"
+                " root secret with age: tar -xOf FILE root-secret.age | age --decrypt"
             ),
         )
     try:
@@ -109,8 +109,8 @@ def open_secret(sealed: bytes, passphrase: str) -> bytes:
         raise SecretUnusable(
             "this passphrase does not open the root secret in the backup",
             hint=(
-                "use the passphrase of this backup, or restore everything else with"
-                " --without-secret"
+                "use the passphrase of this backup, or add --without-secret to restore everything"
+                " except the root secret"
             ),
         ) from None
 

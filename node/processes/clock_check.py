@@ -31,13 +31,14 @@ def check_clock(clock: Clock) -> None:
     now = clock.now()
     if now < MADE_AT:
         raise ClockWrong(
-            f"the clock says {_day(now)}, but this version was made on {_day(MADE_AT)}",
+            f"this machine's clock shows {_day(now)}, but this version of sealspace was made later,"
+            f" on {_day(MADE_AT)}",
             hint=_SET_IT,
         )
     if now > MADE_AT + LONGEST_USE_S:
         raise ClockWrong(
-            f"the clock says {_day(now)}, but this version was made on {_day(MADE_AT)}, over ten"
-            " years earlier",
+            f"this machine's clock shows {_day(now)}, but this version of sealspace was made on"
+            f" {_day(MADE_AT)}, over ten years earlier",
             hint=f"{_SET_IT}; if the clock is right, install a current version of sealspace",
         )
 

@@ -145,7 +145,7 @@ def _bucket_of(objects: Objects) -> tuple[str, str]:
         or "@" in parts.netloc
     ):
         raise ConfigurationError(
-            "objects.url is not the address of a bucket", hint="write it like s3://bucket/prefix"
+            "objects.url is not the address of a bucket", hint="use the form s3://bucket/prefix"
         )
     prefix = parts.path.strip("/")
     if "incoming" in prefix.split("/"):

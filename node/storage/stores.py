@@ -111,11 +111,11 @@ async def refuse_unsafe_copy(config: Config, store: Store) -> None:
     mode = await recorded_text(store, HOSTING_MODE_KEY)
     if mode not in ("", "auto", config.hosting.mode) and not config.hosting.is_mode_stated:  # ST18
         raise ConfigurationError(
-            f"the store was served with hosting.mode = {mode}, but no setting states the mode now:"
-            " by default everyone may sign up",
+            f"this store was last served with hosting.mode = {mode}, but hosting.mode is not set"
+            " now, and the default would let everyone sign up",
             hint=(
                 "add --hosting permit to sealspace serve, or set hosting.mode in the settings file;"
-                " auto lets everyone sign up"
+                " the mode auto lets everyone sign up"
             ),
         )
     if not (original := await recorded_text(store, RESTORED_KEY)):

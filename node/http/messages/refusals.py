@@ -111,7 +111,7 @@ _SERVER = {
     "too-slow": ErrorResponse(
         408,
         "The request took too long to arrive",
-        "send the request again, without pauses",
+        "send the request again, and send the body without pauses",
         "problem",
     ),
     "too-large": ErrorResponse(
@@ -120,7 +120,7 @@ _SERVER = {
     "wrong-shape": ErrorResponse(
         422,
         "The body has the wrong shape",
-        "check the members against the documentation",
+        "check the members of the JSON body against the documentation",
         "problem",
     ),
     "too-many-requests": ErrorResponse(
@@ -135,7 +135,7 @@ _SERVER = {
     "not-enabled": ErrorResponse(
         501,
         "The service is not offered",
-        "use a node that offers it; `/info` lists features",
+        "use a node that offers this service; a node lists its features at `/info`",
         "message",
         is_expected=True,
     ),
@@ -181,7 +181,7 @@ _STORE = {
     "too-many-delegations": ErrorResponse(
         400,
         "Too many delegations are stored",
-        "wait: each is removed 30 days after it expires",
+        "wait until old delegations are removed, 30 days after they expire",
         "message",
     ),
     "path-too-long": ErrorResponse(
@@ -300,7 +300,7 @@ _DELEGATIONS = {
     "query-refused": _untitled(
         403, "sign for the account itself; use only cursors from its answers"
     ),
-    "bad-query": _untitled(400, "check the members against the documentation"),
+    "bad-query": _untitled(400, "check the members of the JSON body against the documentation"),
     "bad-delegation-cid": _untitled(401, "send the cid of a delegation"),
     "bad-space-name": _untitled(400, "compare the name with the documentation"),
     "space-exists": _untitled(409, "use it, or choose another name"),
@@ -401,7 +401,7 @@ _ATTESTATION = {
         404, "There is no such document on this node", "use digests from receipts of this node"
     ),
     "policy-not-in-person": ErrorResponse(
-        403, "Only the owner in person may write this policy", "sign as the owner"
+        403, "Only the owner, not a delegate, may write this policy", "sign as the owner"
     ),
     "collateral-missing": ErrorResponse(
         503,

@@ -265,13 +265,14 @@ def _check_binding(invocation: Invocation, decoded: _DecodedRequest) -> tuple[Ne
     if network is None or len(facts) != 1 or facts[0].get("bodyHash") != decoded.body_hash:
         raise Refusal(
             "session-not-bound",
-            hint="sign a token that has a decrypt capability, and a fact with the hash of the"
+            hint="sign a token that has both a decrypt capability and a fact with the hash of the"
             " request body",
         )
     nonce = decode_url(facts[0].get("nonce"))
     if nonce is None:
         raise Refusal(
-            "session-not-bound", hint="put the challenge's nonce into the token's fact as base64url"
+            "session-not-bound",
+            hint="put the challenge's nonce, encoded as base64url, into the fact of the token",
         )
     return network, nonce
 

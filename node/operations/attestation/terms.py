@@ -29,7 +29,7 @@ def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
     if len(fmspc) != 1 or len(ca) != 1 or ca[0] not in get_args(PlatformCa):
         raise Refusal(
             "request-malformed",
-            hint="set fmspc once, and set ca once, to `platform` or `processor`",
+            hint="give fmspc once and ca once; ca must be `platform` or `processor`",
         )
     family = lower_hex(fmspc[0], _FMSPC_BYTES)
     if family is None:

@@ -72,7 +72,8 @@ async def change_in_person(
     if facts != [expected]:
         raise Refusal(
             "session-not-bound",
-            hint="put one fact with type, targetNode, networkId and the body's hash into the token",
+            hint="the token must have one fact with the members type, targetNode, networkId and"
+            " bodyHash",
         )
 
     async def attempt(is_first: bool) -> tuple[Commit, None]:
@@ -81,7 +82,7 @@ async def change_in_person(
         row, listed = call.records
         record = known_network(row)
         if listed is None or listed.value is None:
-            raise RecordDamaged("the store has no list of withdrawn code, backends and evidence")
+            raise RecordDamaged("the store has no list of withdrawals of trust")
         marks = (await decide_owner_authority(services, call, record.owner)).in_person
         # RC31: the owner's and the operator's withdrawals
         withdrawn = (record.withdrawals, decode_withdrawals(listed.value))

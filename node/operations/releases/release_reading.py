@@ -96,7 +96,7 @@ async def read_release(
         raise RecordDamaged("the store has no key-release policy")
     if withdrawn_row is None:
         # RC21: an absent row must not count as an empty list, or deleting it would undo withdrawals
-        raise RecordDamaged("the store has no list of withdrawn code, backends and evidence")
+        raise RecordDamaged("the store has no list of withdrawals of trust")
     release_record = in_force(services.config.release, decode_release_record(_value(record_row)))
     owner = await decide_owner_authority(services, call, checked.network.owner)
     policies = policies_in_force(checked.network.policy, release_record, owner.facts.links.values())

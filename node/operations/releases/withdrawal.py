@@ -93,12 +93,12 @@ async def withdraw_everywhere(
     for _ in range(_TRIES):
         row = await read_row(store, WITHDRAWALS_KEY)
         if row is None or row.value is None:
-            raise RecordDamaged("the store has no list of withdrawn code, backends and evidence")
+            raise RecordDamaged("the store has no list of withdrawals of trust")
         listed = decode_withdrawals(row.value).joined(entry)
         if len(listed) > MAX_NODE_ENTRIES:
             raise WithdrawalError(
-                "the node's list of withdrawn code, backends and evidence is full: the list can"
-                f" have at most {MAX_NODE_ENTRIES} entries"
+                "the node's list of withdrawals of trust is full: the list may have at most"
+                f" {MAX_NODE_ENTRIES} entries"
             )
         audit = AuditRecord(
             at=now,
@@ -113,9 +113,7 @@ async def withdraw_everywhere(
         )
         if not isinstance(await store.commit(Commit(puts=puts, reserve="")), Refused):
             return listed
-    raise StoreBusy(
-        "other processes are changing the list of withdrawn code, backends and evidence"
-    )
+    raise StoreBusy("other processes are changing the list of withdrawals of trust")
 
 
 def withdrawals_json(listed: Withdrawals) -> dict[str, Json]:

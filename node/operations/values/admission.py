@@ -40,4 +40,4 @@ async def change_admission(
             changes, commit = True, Commit(puts=(put, audit_put(audit, entropy=entropy)))
         if not isinstance(await store.commit(commit), Refused):
             return changes
-    raise StoreBusy(f"other processes are admitting or removing {owner} at the same time")
+    raise StoreBusy(f"other processes are also admitting or removing {owner} now")

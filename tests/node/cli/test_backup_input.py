@@ -192,13 +192,19 @@ def test_the_root_secret_opens_each_network_of_a_copy(
 
     store_networks(*made)
     status, out, said = run("check", "--open", "--data", data)
-    assert (status, out, "that the root secret opens: 3" in said) == (0, "", True), out + said
+    assert (status, out, "private key the root secret decrypts: 3" in said) == (0, "", True), (
+        out + said
+    )
     # The second one has the sealed key of the first, the third one has damaged bytes.
     foreign = replace(made[1], sealed_private_key=made[0].sealed_private_key)
     torn = replace(made[2], sealed_private_key=made[2].sealed_private_key[:-1] + b"\0")
     store_networks(foreign, torn)
     status, out, said = run("check", "--open", "--data", data)
-    assert (status, "that the root secret opens: 1" in said, out.count("\n")) == (1, True, 2)
+    assert (status, "private key the root secret decrypts: 1" in said, out.count("\n")) == (
+        1,
+        True,
+        2,
+    )
     assert [ids[at].text in out for at in range(3)] == [False, True, True]
     scalar = private_key(made[0], keyring)
     assert not any(form in out + said for form in (secret.hex(), scalar.hex()))
@@ -317,7 +323,10 @@ def test_a_backup_into_a_database(used: Path, run: Run, parts: Parts, tmp_path: 
     there = ("--data", data, "--store", url)
     long_lived = forged(parts, tmp_path / "long-lived", longestLifeS=86_400)
     status, _, said = run("restore", long_lived, *there)
-    assert (status, "with a longer life" in said) == (EXIT_STATUS["configuration-invalid"], True)
+    assert (status, "longest token lifetime" in said) == (
+        EXIT_STATUS["configuration-invalid"],
+        True,
+    )
     (tmp_path / "cut").write_bytes(file.read_bytes()[:-2000])
     assert run("restore", tmp_path / "cut", *there)[0] == 1
     assert not data.exists()

@@ -365,7 +365,7 @@ def test_quota(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ["show", "notes"],
     ):
         assert main(["admin", "quota", *wrong, *folder]) == EXIT_STATUS["configuration-invalid"]
-        assert "next: write " in capsys.readouterr().err
+        assert "next: use the " in capsys.readouterr().err
     assert limit("show", space) == {
         "space": space,
         "limitBytes": 2048,

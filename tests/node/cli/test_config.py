@@ -92,8 +92,8 @@ def test_an_existing_file_is_kept(
     monkeypatch.chdir(tmp_path)
     assert main(["config", "init"]) == 0
     said = (
-        "wrote sealspace.toml; nodes use the file with --config\nnext: sealspace serve --config"
-        " sealspace.toml\n"
+        "wrote sealspace.toml; to use the file, start a node with --config\nnext: sealspace serve"
+        " --config sealspace.toml\n"
     )
     assert ("", said) == capsys.readouterr()
     assert main(["config", "show", "-q"]) == 0 and capsys.readouterr().err == ""

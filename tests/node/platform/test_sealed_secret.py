@@ -74,7 +74,7 @@ def test_bits_beyond_the_last_byte(sealed: bytes) -> None:
 )
 def test_parameters_are_bounded(sealed: bytes, log_n: bytes) -> None:
     """No key is derived with more expensive parameters than this version's (BK8)."""
-    with pytest.raises(SecretUnusable, match="this version cannot read"):
+    with pytest.raises(SecretUnusable, match="this version of sealspace cannot read"):
         open_secret(sealed.replace(b" 17\n", b" " + log_n + b"\n", 1), PASSPHRASE)
 
 

@@ -45,7 +45,7 @@ def test_commands(
     reported = capsys.readouterr()
     assert status == (EXIT_STATUS["clock-wrong"] if command == "serve" else 1)
     assert (
-        "the clock says" in reported.out + reported.err
+        "this machine's clock shows" in reported.out + reported.err
         and "timedatectl" in reported.out + reported.err
     )
     assert not data.exists()

@@ -315,7 +315,7 @@ async def test_a_home_that_was_copied_has_its_own_key(desk: OwnerDesk) -> None:
     ), ran
     found = await desk.run("doctor", home=copied)
     assert (
-        f"warn     login: the key file is outside the folder of this owner: {former / 'wallet.key'}"
+        f"warn     login: the key file {former / 'wallet.key'} is outside the folder of this owner"
         in found.out
     )
     for own in (former, copied):
