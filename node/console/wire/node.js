@@ -37,7 +37,7 @@ export async function info() {
 export async function requireNode(expected) {
   const said = await info();
   if (said.nodeId === expected) return said;
-  throw new ConsoleError("node-changed", `the node is ${said.nodeId}, the session was made at ${expected}`, {
+  throw new ConsoleError("node-changed", `the session was made at the node ${expected}, but this is the node ${said.nodeId}`, {
     hint: "make sure that this is the node you mean; if it was restored as a new one, sign in again",
     details: { expected, found: said.nodeId },
   });

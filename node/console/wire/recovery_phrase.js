@@ -39,8 +39,8 @@ export async function entropyOf(phrase) {
   const number = isSpelt ? [...digits.slice(0, DIGITS)].reduce((sum, digit) => (sum << 5n) | BigInt(ALPHABET.indexOf(digit)), 0n) : 0n;
   const entropy = Uint8Array.from({ length: ENTROPY_BYTES }, (_, at) => Number((number >> BigInt(8 * (ENTROPY_BYTES - 1 - at))) & 255n));
   if (!isSpelt || (await phraseOf(entropy)).replaceAll(" ", "") !== digits) {
-    const hint = "nine groups of four letters and digits; compare each group with what you wrote down";
-    throw new ConsoleError("phrase-invalid", "this is no recovery phrase, or a letter of it is wrong", { hint });
+    const hint = "compare all nine groups of four characters with the groups that you wrote down";
+    throw new ConsoleError("phrase-invalid", "this is not a recovery phrase, or the phrase contains a typing error", { hint });
   }
   return entropy;
 }
