@@ -373,7 +373,7 @@ def about_network(network: str) -> Iterator[None]:
         name = network.rpartition(":")[2]
         raise NetworkNotFound(
             f"there is no network {name} on this node ({network})",
-            step=f"check the name; or create it as the owner: sealspace network create {name}",
+            step=f"check the name, or create the network as owner: sealspace network create {name}",
         ) from exc
 
 

@@ -544,7 +544,9 @@ class Encryption:
         if descriptor.network_id != network:
             raise MalformedAnswer("the node sent the description of a different network")
         if descriptor.alg != ALGORITHM:
-            raise MalformedAnswer("the network uses an algorithm that this client does not know")
+            raise MalformedAnswer(
+                "the encryption network uses an algorithm that this client does not know"
+            )
         if descriptor.node_did != node_id:
             raise NodeMismatch(
                 f"the network belongs to {descriptor.node_did}, but this node is {node_id}"
@@ -554,7 +556,7 @@ class Encryption:
             if self._caller.unsigned_descriptors:
                 return descriptor
             raise DescriptorUnsigned(
-                f"the node's response with the public key of {network.text} is not signed"
+                f"the node did not sign the response that contains the public key of {network.text}"
             )
         try:
             return verify_descriptor(

@@ -309,8 +309,8 @@ def wallet_of(wallet: AnyWallet) -> Wallet:
     raise InvalidInput(
         f"an object of type {type(wallet).__name__} is not a wallet",
         hint=(
-            "pass new_wallet(), wallet_from_key(…), wallet_from_keystore(…) or an account of"
-            " eth-account"
+            "pass new_wallet(), wallet_from_key(…), wallet_from_keystore(…) or an account object"
+            " of the package eth-account"
         ),
         step="sealspace login --key-file FILE",
     )
@@ -333,7 +333,7 @@ def signature_of(wallet: Wallet, text: str) -> bytes:
         signer = "no account"
     if not same_principal(signer, wallet.did):
         raise InvalidInput(
-            f"the wallet is {wallet.did}, but its signature is one of {signer}",
+            f"the wallet is {wallet.did}, but {signer} made the signature",
             hint="use a wallet with a private key; contract accounts have none",
         )
     return signature
@@ -425,6 +425,6 @@ def seed_from_phrase(phrase: str) -> bytes:
         if crockford(sha256(_PHRASE_LABEL + entropy).digest(), 4) == digits[32:]:
             return HKDF(SHA256(), _KEY_BYTES, None, _PHRASE_LABEL).derive(entropy)
     raise InvalidInput(
-        "this is not a recovery phrase, or a letter of it is wrong",
-        hint="compare each of the nine groups of four with what you wrote down",
+        "this is not a recovery phrase, or the phrase contains a typing error",
+        hint="compare all nine groups of four characters with the groups that you wrote down",
     )

@@ -392,7 +392,8 @@ def require_expected(seen: Seen, expected: Sequence[str]) -> None:
             raise BackendNotExpected(f"expected compose hash {text}, but the backend has {found}")
         if len(value) == 48 and value not in astuple(seen.measurements):
             raise BackendNotExpected(
-                f"expected measurement {text}, the backend has MRTD {evidence.mrtd.hex()}"
+                f"the backend does not have the expected measurement {text}; the backend's MRTD is"
+                f" {evidence.mrtd.hex()}"
             )
 
 

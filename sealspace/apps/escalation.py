@@ -62,7 +62,7 @@ def sign_in_for(
                 f"{one.ability} on {one.resource.text} belongs to another owner" for one in foreign
             ),
             missing=foreign,
-            hint="ask its owner for a delegation, and accept it",
+            hint="ask the owner of the resource for a delegation, and accept the delegation",
         )
     granted = session.grants[0].capabilities if session.grants else ()
     return SignIn(

@@ -206,7 +206,7 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
             )
             by = cited.delegation.delegator
             if root_of(invoked.resource) != by:
-                raise CallRefused("the caller does not own the space in the call")
+                raise CallRefused("the caller does not own the space that the call names")
     except CapabilityError as exc:
         raise CallRefused(f"the call is not authorised: {exc.text}") from exc
     return Call(by, verified.content_key, verified.expires_at, RunnerAt(runner, start), fact)
@@ -236,8 +236,8 @@ def _call_capability(capabilities: tuple[Capability, ...], program: Json) -> Cap
         if is_named and not capabilities[0].caveats:
             return capabilities[0]
     raise CallRefused(
-        f"the call's token must have exactly one capability: {CALL} on the program, in a space of"
-        " the caller"
+        f"the call's token must have exactly one capability, {CALL}, and only for this program in a"
+        " space that the caller owns"
     )
 
 
@@ -248,22 +248,22 @@ def _verified_sign_in(sign_in: str | None, now: float) -> Registered:
     """
     if sign_in is None:
         raise CallRefused(
-            "the call's token cites a sign-in, but no sign-in was sent with the call",
-            hint=f"send the sign-in in the header {SIGN_IN_HEADER}",
+            "the call's token cites a sign-in message, but the message was not sent with the call",
+            hint=f"send the sign-in message in the header {SIGN_IN_HEADER}",
         )
     delegation: Delegation = verify_delegation(parse_delegation(sign_in))
     if delegation.form != "cacao" or delegation.parents or delegation.issued_at is None:
         raise CallRefused(
-            "the sign-in sent with the call must be signed by a wallet and have no parent"
+            "the sign-in message sent with the call must be signed by a wallet and have no parent"
             " delegation"
         )
     if not -_CLOCKS_APART_S <= now - delegation.issued_at <= MAX_SIGN_IN_AGE_S:
         raise CallRefused(
-            "the sign-in sent with the call is more than a day old", hint="sign in again"
+            "the sign-in message sent with the call is more than a day old", hint="sign in again"
         )
     if delegation.facts:  # for example a policy on code, which a runner cannot apply
         raise CallRefused(
-            "the sign-in sent with the call must not contain a policy or other facts",
+            "the sign-in message sent with the call must not contain a policy or other facts",
             hint="sign in again without a policy",
         )
     return judge_registration(delegation, (), {}, now=now)

@@ -46,7 +46,7 @@ async def console(client: Client, days: float, no_open: bool) -> None:
     if answer.status == 404:
         raise NotThere(
             f"the node at {client.url} does not serve the console",
-            hint="ask its operator to start it with: sealspace serve --console",
+            hint="ask the node's operator to start the node with: sealspace serve --console",
         )
     answer.require()
     if wallet is None:
@@ -58,7 +58,8 @@ async def console(client: Client, days: float, no_open: bool) -> None:
         )
     if not is_interactive():
         raise InvalidInput(
-            "cannot ask whether the browser shows the right code: this is not a terminal",
+            "cannot ask whether the browser shows the right code: this command"
+            " is not running in a terminal",
             hint=f"run this in a terminal, or sign in at {address}",
         )
     # Imported here: only pages need the server.

@@ -97,7 +97,7 @@ EXIT_STATUSES: Mapping[int, tuple[str, ...]] = {
         "backend-not-acceptable",
     ),
     REFUSED: (
-        "the node or the backend refuses the request, or the object exists already",
+        "the node or the backend refuses the request, or the object already exists",
         "already-there",
         "grant-not-taken",
     ),

@@ -60,7 +60,7 @@ NOT_SHARED = "this node gives secrets only to approved programs, not to other pe
 @click.option(
     "--space",
     metavar="NAME",
-    help="Grant values of this space: the name of your own space, or a full space id.",
+    help="The space that the values are in: the name of your own space, or a full space id.",
 )
 @click.option(
     "--path",
@@ -95,10 +95,10 @@ async def create(
 
     DID is the recipient. The grant is written to a file for it.
 
-    Secrets open only for attested code that --policy or the network's policy approves. A person
-    cannot read a secret that was granted to them, unless the node's operator ran `sealspace admin
-    release set --attestation off`. To share a secret with a backend, use `sealspace backend grant`;
-    to share data with a person, grant values of a space.
+    Only attested code that --policy or the network's policy approves can decrypt granted secrets. A
+    person cannot read a secret that was granted to them, unless the node's operator ran `sealspace
+    admin release set --attestation off`. To share a secret with a backend, use `sealspace backend
+    grant`; to share data with a person, grant values of a space.
 
     The grant is in force as soon as the command ends. Only DID can use it. `sealspace grant revoke`
     ends it.
@@ -186,9 +186,9 @@ async def warn_about_proof(client: Client, policy: Policy | None) -> None:
     """Print a warning if a grant lacks a policy that the node requires."""
     if (policy is None or not policy.is_allow_list) and await requires_proof(client):
         tell(
-            f"warning: with this grant alone, the recipient cannot read the secrets: {NOT_SHARED};"
-            " to approve a program, use --policy or the network's policy; for a backend: sealspace"
-            " backend grant URL"
+            f"warning: this grant alone does not let the recipient read the secrets: {NOT_SHARED}",
+            "to approve a program, use --policy or the network's policy; to approve a backend, use:"
+            " sealspace backend grant URL",
         )
 
 

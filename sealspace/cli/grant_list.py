@@ -207,8 +207,8 @@ async def _holders(client: Client, label: str) -> list[_Listed]:
     resource = secrets.resource(name.name, scope=name.scope)
     network = (await secrets.envelope(name.name, scope=name.scope)).network_text
     tell(
-        f"the secret is encrypted to {network}: grants to decrypt with this network are listed too",
-        "not listed: grants that recipients passed on, and the conditions of a grant",
+        f"the list includes grants to decrypt with the network of the secret, {network}",
+        "the list omits grants that recipients passed on, and the conditions of each grant",
     )
     return [
         _row(one, made_here=False) for one in await client.delegations.holders(resource, network)

@@ -18,7 +18,7 @@ secret = LazyGroup(
             "get": "Print the value of a secret.",
             "list": "List the names of secrets.",
             "delete": "Delete a secret.",
-            "import": "Store all secrets of a .env, JSON or YAML file.",
+            "import": "Import all secrets from a .env, JSON or YAML file.",
             "export": "Write all secrets as .env or JSON.",
             "generate": "Store a random value as a secret.",
         },
@@ -66,7 +66,8 @@ space = LazyGroup(
 grant = LazyGroup(
     {
         "create": Row(
-            "sealspace.cli.grant_create", "Grant secrets or values to a DID; write a grant file."
+            "sealspace.cli.grant_create",
+            "Grant secrets or values to a DID, and write the grant to a file.",
         ),
         **rows_of(
             "sealspace.cli.grant_list",
@@ -114,8 +115,8 @@ network = LazyGroup(
     ),
     name="network",
     help=(
-        "Manage encryption networks, the key pairs that secrets are encrypted with. The node holds"
-        " the private keys."
+        "Manage encryption networks. A network is a key pair that secrets are encrypted with. The"
+        " node stores the private key."
     ),
 )
 

@@ -57,11 +57,11 @@ _space = click.option(
     metavar="MIME",
     help="Content type to store with the value, like text/plain.",
 )
-@click.option("--if-absent", is_flag=True, help="Fail if the key has a value already.")
+@click.option("--if-absent", is_flag=True, help="Fail if the key already has a value.")
 @click.option(
     "--if-match",
     metavar="VERSION",
-    help="Replace only this version of the value; `kv head` prints the version.",
+    help="Replace the value only if VERSION is its current version; `kv head` prints the version.",
 )
 @yes_option
 @at_node
@@ -97,7 +97,7 @@ async def put(
     )
     body = sys.stdin.buffer if source is None else source
     refused = (
-        f"the value {key} exists already"
+        f"the value {key} already exists"
         if if_absent
         else f"the value {key} has another version now"
     )

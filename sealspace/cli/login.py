@@ -122,15 +122,15 @@ class WalletOptions:
         "--keystore",
         type=FILE,
         help=(
-            "Web3 keystore (version 3) to use instead of a key file; its password is read from"
-            f" {PASSWORD_VARIABLE}, or asked for."
+            "Web3 keystore (version 3) to use instead of a key file. The password is read from"
+            f" {PASSWORD_VARIABLE}; if it is not set, the command asks for the password."
         ),
     ),
     click.option(
         "--new",
         "is_new",
         is_flag=True,
-        help="Create the key file with a new key; keep a backup of it.",
+        help="Create a key, and write the key to the key file. Keep a backup of this file.",
     ),
     click.option(
         "--browser",
@@ -145,9 +145,9 @@ class WalletOptions:
         "--phrase",
         is_flag=True,
         help=(
-            "Sign in with the recovery phrase that you made in the console. It is asked for, or"
-            " read from one line of standard input. The key that it makes is deleted by"
-            " `sealspace logout`, and by the first command after --days."
+            "Sign in with the recovery phrase that you made in the console. The command asks"
+            " for the phrase, or reads one line of standard input. The key made from the phrase is"
+            " deleted by `sealspace logout`, and by the first command after the session ends."
         ),
     ),
     click.option(
@@ -161,7 +161,7 @@ class WalletOptions:
     "spaces",
     metavar="NAME",
     multiple=True,
-    help="Also sign in to your space NAME, in addition to the default space; repeatable.",
+    help="Sign in to your space NAME in addition to the default space; repeatable.",
 )
 @days_option("How many days the session lasts.")
 @demand_options
@@ -184,7 +184,7 @@ def login(
         raise click.UsageError(f"specify the node: sealspace login URL, or set {NODE_VARIABLE}")
     if (page := _CONSOLE_PAGE.fullmatch(node)) is not None:
         node = page[1]
-        tell(f"the address is that of the console; using the node {node}")
+        tell(f"this is the address of the console; the command uses the node {node}")
     Transport(node)  # rejects an invalid address before a key is created or a question is asked
     planned = Profile(
         node=node, owner="", trust_root=demand.trust_root, collateral=demand.collateral
@@ -236,7 +236,7 @@ def _with_wallet(
         return replace(profile, key_file=home.default_key_file.absolute())
     if home.is_of_another_home(before.key_file):
         tell(
-            f"warning: using a wallet key from another owner's folder: {before.key_file}",
+            f"warning: the wallet key is in another owner's folder: {before.key_file}",
             "to use a different key: sealspace login --key-file FILE",
         )
     return replace(profile, key_file=before.key_file, is_keystore=before.is_keystore)
@@ -268,9 +268,9 @@ def _open_wallet(
         # A key left by a login that the node refused or that was interrupted.
         if before.owner and before.key_file == path:
             raise KeyFileUnusable(
-                f"{path} exists already", hint="omit --new to use the existing key"
+                f"{path} already exists", hint="omit --new to use the existing key"
             )
-        tell(f"{path} exists already and was never used to log in: using it")
+        tell(f"using the existing key file {path}, which was never used to log in")
     wallet = profile.wallet()
     return (key_session(seed_from_phrase(_read_phrase())) if wallet is None else wallet), None
 
@@ -306,13 +306,14 @@ def _print_login(profile: Profile, session: Session, *, is_new: bool) -> None:
         tell("the node proved that it runs approved code; every later command checks this again")
     if profile.kind == "phrase":
         tell(
-            f"the owner's key is in {owner_home().folder / 'session.json'}, and `sealspace logout`"
-            " deletes it: whoever reads this file can act as you"
+            f"the owner's key is in {owner_home().folder / 'session.json'}: whoever reads this file"
+            " can act as you",
+            "to delete the file: sealspace logout",
         )
     if is_new:
         tell(
-            f"the wallet's key is in {profile.key_file}: keep a backup, secrets cannot be recovered"
-            " without it"
+            f"the wallet's key is in {profile.key_file}: keep a backup of this file, because"
+            " secrets cannot be recovered without the key"
         )
         tell("next: sealspace secret put NAME")
 
@@ -428,7 +429,10 @@ def logout() -> None:
             _revoke()
     except SealspaceError as error:
         ends = optional_time(session.expires_at)
-        tell(f"could not end the session at the node, it ends at {ends}: {what_happened(error)}")
+        tell(
+            f"could not end the session at the node, which accepts the session until {ends}:"
+            f" {what_happened(error)}"
+        )
     home.forget_session()
     tell(f"logged out {session.owner}")
 

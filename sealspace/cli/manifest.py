@@ -51,7 +51,8 @@ def _parsed(_context: click.Context, _argument: click.Parameter, file: Path) -> 
         return parse_manifest(value)
     except ManifestInvalid as error:
         raise ManifestInvalid(
-            f"{file}: {error.message}", hint=f"fix it, then: sealspace manifest check {file}"
+            f"{file}: {error.message}",
+            hint=f"correct the file, then run: sealspace manifest check {file}",
         ) from None
 
 

@@ -94,7 +94,7 @@ async def create(client: Client, name: str) -> None:
         was_there = False
         await right_to(client, network, *OWNER_ABILITIES)
     await client.encryption.ensure_network(name)  # fails if the network was revoked
-    tell(f"{'exists already' if was_there else 'created'}: {network.text}")
+    tell(f"{'already exists' if was_there else 'created'}: {network.text}")
     print_result({"network": network.text, "wasThereAlready": was_there})
 
 

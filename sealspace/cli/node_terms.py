@@ -123,14 +123,15 @@ accepting_options = gathering(
         metavar="HEX",
         type=_root,
         help=(
-            "Accept that the node trusts this root certificate for quotes (SHA-256); repeatable."
+            "Accept a node that trusts the root certificate with this SHA-256 for the signatures of"
+            " quotes; repeatable."
         ),
     ),
     click.option(
         "--accept-node-policy",
         "node_policy",
         is_flag=True,
-        help="Accept that the operator approves code on behalf of owners.",
+        help="Accept a node whose operator approves code on behalf of owners.",
     ),
     click.option(
         "--accept-key-provider",
@@ -143,8 +144,8 @@ accepting_options = gathering(
             texts, where="--accept-key-provider"
         ),
         help=(
-            "Accept that the node trusts this source of backends' keys: kms, tpm, or one id"
-            " (kms:<hex>). Repeatable; replaces the default."
+            "Accept a node that trusts this provider of backends' keys: kms, tpm, or one id"
+            " (kms:<hex>). Repeatable. The default does not apply if you give this option."
         ),
     ),
 )
@@ -181,7 +182,7 @@ demand_options = gathering(
     click.option(
         "--collateral",
         type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
-        help="Verify quotes with the collateral in this folder, also in later commands.",
+        help="Verify quotes with the collateral in this folder. Later commands use it too.",
     ),
 )
 """Adds the options for node evidence; the command receives them as one object, `demand`."""

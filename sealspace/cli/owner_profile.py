@@ -280,13 +280,13 @@ class OwnerHome:
         """
         profile = self.profile()
         if self.is_of_another_home(profile.key_file):
-            tell(f"warning: using a wallet key from another owner's folder: {profile.key_file}")
+            tell(f"warning: the wallet key is in another owner's folder: {profile.key_file}")
         wallet = profile.wallet()
         if wallet is not None and wallet.did != profile.owner:
             raise KeyFileUnusable(
-                f"the login is of {profile.owner}, but {profile.key_file} contains the key of"
+                f"you are logged in as {profile.owner}, but {profile.key_file} contains the key of"
                 f" {wallet.did}",
-                hint="put the former key file back; or, to go on as the other owner, who cannot"
+                hint="put the former key file back; or log in as the new key's owner, who cannot"
                 f" read the former owner's secrets: {_again(profile)}",
             )
         return wallet
@@ -540,7 +540,7 @@ def write_wallet(path: Path, secret: bytes) -> None:
         reason, _ = file_fault(path, error.errno)
         raise KeyFileUnusable(
             f"cannot create the key file {path}: {reason}",
-            hint=f"ls -ld {path.parent}; to use an existing key, omit --new",
+            hint=f"to use an existing key, omit --new; to check the folder: ls -ld {path.parent}",
         ) from None
 
 
@@ -556,7 +556,8 @@ def open_keystore(path: Path) -> WalletSigner:
         if password is None:
             if not is_interactive():
                 raise KeyFileUnusable(
-                    f"cannot ask for the password of the keystore {path}: this is not a terminal",
+                    f"cannot ask for the password of the keystore {path}: this command"
+                    " is not running in a terminal",
                     hint=f"set {PASSWORD_VARIABLE}",
                 )
             password = ask_hidden(f"password of {path.name}")

@@ -85,7 +85,7 @@ def require_free(path: Path) -> Path:
     The file must not exist yet, and its folder must exist.
     """
     if path.exists() or not path.parent.is_dir():
-        reason = "the file exists already" if path.exists() else "there is no such folder"
+        reason = "the file already exists" if path.exists() else "there is no such folder"
         raise InvalidInput(f"cannot create {path}: {reason}", hint="choose another file with --out")
     return path
 
@@ -104,7 +104,7 @@ def write_grants(path: Path, portables: Sequence[PortableDelegation]) -> None:
     The file has mode 0600. A message says how the recipient accepts the grants.
     """
     make_file(path, encode_bundle(portables) + b"\n")
-    tell(f"wrote {path}; the recipient runs: sealspace grant accept {path.name}")
+    tell(f"wrote {path} for the recipient, who runs: sealspace grant accept {path.name}")
 
 
 def make_receipt_folder(folder: Path) -> None:

@@ -59,8 +59,8 @@ class _Release(NamedTuple):
     "list",
     epilog=(
         "Examples: `sealspace receipts list --since 7d`; `sealspace receipts list --out DIR`, which"
-        " also prints the node's DID. To verify a saved receipt again without the node, use"
-        " `sealspace verify DIR/receipts/….json --node-did DID`."
+        " saves the receipts in DIR. To verify a saved receipt again without the node, use the DID"
+        " that the command prints: `sealspace verify DIR/receipts/….json --node-did DID`."
     ),
 )
 @click.option(
@@ -76,17 +76,17 @@ class _Release(NamedTuple):
     metavar="TIME",
     help="List only receipts since a date, a time (RFC 3339), or an age such as 12h.",
 )
-@click.option("--backend", "backend", metavar="URL|DID", help="Only receipts of this backend.")
+@click.option("--backend", "backend", metavar="URL|DID", help="List only receipts of this backend.")
 @click.option("--all", "with_own", is_flag=True, help="Also list the receipts of your own reads.")
 @click.option(
     "--out",
     type=NEW_FOLDER,
-    help="Save all receipts, also those of your own reads, and their documents to this folder.",
+    help="Save all receipts and their documents in this folder, including those of your own reads.",
 )
 @click.option(
     "--audit",
     type=click.File("rb"),
-    help="Verify this export of the audit chain, and look up every receipt in it.",
+    help="Verify this export of the audit chain, and check that the export contains every receipt.",
 )
 @at_node
 async def list_(
@@ -220,8 +220,8 @@ def _parse_since(text: str) -> float:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise InvalidInput(
-            f"--since {text[:30]} is not a time",
-            hint="write a date (2026-01-31), a time (2026-01-31T12:00:00Z) or an age (12h, 90d)",
+            f"--since {text[:30]} is not a date, a time or an age",
+            hint="use a date (2026-01-31), a time (2026-01-31T12:00:00Z) or an age (12h, 90d)",
         ) from None
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 

@@ -88,9 +88,9 @@ cli = _Root(
     COMMANDS,
     name="sealspace",
     help=(
-        "Store values and secrets on a sealspace node, grant access to them, or run a node. Secrets"
-        " open only for their owner and for attested code that the owner approved. The options"
-        " below work with every command, before or after its name."
+        "Store values and secrets on a sealspace node, grant access to them, or run a node. Only"
+        " the owner of a secret, and attested code that the owner approved, can decrypt the secret."
+        " The options below work with every command, before or after its name."
     ),
     epilog=(
         "To run a node: `sealspace serve`. To use one: `sealspace login URL --new`, then `sealspace"
@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
             return fail(
                 "system-refused",
                 "cannot write the output: no space left on device",
-                "free space where the output goes, or send it elsewhere; it is incomplete",
+                "the output is incomplete; make space for the output, or write it elsewhere",
             )
         _, step = file_fault(error.filename, error.errno)
         return fail("system-refused", f"{printable(str(error.filename))}: {reason}", step)

@@ -135,7 +135,7 @@ def _encoded(name: str, value: str | bytes) -> bytes:
         raise InvalidInput(
             f"the secret {name} {reason}",
             hint=(
-                "pass only other secrets with --only A,B, and read this secret in the program with"
+                "use --only A,B without this secret, and read the secret in the program with"
                 " `sealspace secret get`"
             ),
         )
@@ -162,7 +162,7 @@ _OF_SECRETS = re.compile(r".*_(KEY|TOKEN|SECRET|PASSWORD|DSN|CREDENTIALS)|(DATAB
 @click.option(
     "--allow-override",
     metavar="A,B",
-    help="Also pass these secrets, even if a name such as PATH controls how programs run.",
+    help="Pass these secrets too, even those with names that control how programs run, like PATH.",
 )
 @click.option(
     "--allow-empty", is_flag=True, help="Run the command even if there are no secrets to pass."
@@ -170,7 +170,7 @@ _OF_SECRETS = re.compile(r".*_(KEY|TOKEN|SECRET|PASSWORD|DSN|CREDENTIALS)|(DATAB
 @click.option(
     "--no-masking",
     is_flag=True,
-    help="Do not mask the output: replace this process with the command, on the same terminal.",
+    help="Run the command in place of this process, on the same terminal, with unmasked output.",
 )
 @click.argument("command", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
@@ -234,8 +234,8 @@ def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:
     ]
     if others := [name for name in names if name not in chosen]:
         tell(
-            f"not passed, as only names like API_KEY are by default ({len(others)}):"
-            f" {', '.join(others):.300}; to choose, use: --only A,B"
+            f"secrets not passed ({len(others)}): {', '.join(others):.300}; by default, only names"
+            " like API_KEY are passed; to choose: --only A,B"
         )
     return chosen
 
@@ -328,7 +328,7 @@ def placeholders(text: bytes, file: Path) -> tuple[str, ...]:
             )
             raise InvalidInput(
                 f"{file}: line {line}: invalid placeholder: {reason}",
-                hint='write {{ secret "NAME" }}, the name in capitals',
+                hint='use the form {{ secret "NAME" }}, with the name in capitals',
             )
         names[name] = None
     return tuple(names)

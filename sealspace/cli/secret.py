@@ -81,11 +81,11 @@ scope_option = click.option(
     "--scope",
     metavar="SCOPE",
     help=(
-        "Use the secrets of this scope, a separate set like prod or ci; without it, the global"
+        "Use the secrets of this scope (a separate set, such as prod or ci). Default: the global"
         " secrets."
     ),
 )
-_if_absent = click.option("--if-absent", is_flag=True, help="Fail if the secret exists already.")
+_if_absent = click.option("--if-absent", is_flag=True, help="Fail if the secret already exists.")
 _name = click.argument("name", metavar="NAME")
 
 
@@ -128,7 +128,7 @@ async def put(
     if value or "=" in name:
         raise InvalidInput(
             "the value must not be an argument: process lists and the shell history would show it",
-            hint="sealspace secret put NAME, and type the value; or add --file FILE",
+            hint="run `sealspace secret put NAME` and type the value, or add --file FILE",
         )
 
     read_value = partial(_read_value, source, keep_newline=keep_newline, is_bytes=is_bytes)
@@ -178,8 +178,8 @@ async def get(client: Client, name: str, scope: str | None, owner: str | None, r
 @click.command(
     "list",
     epilog=(
-        "The time of the last change is the node's statement. `sealspace secret get NAME --json`"
-        " prints the times that the writer encrypted with the value."
+        "The node states the time of the last change, which is not verified. `sealspace secret get"
+        " NAME --json` prints the times that the writer encrypted together with the value."
     ),
 )
 @scope_option
@@ -221,7 +221,7 @@ async def list_(client: Client, scope: str | None, is_all: bool) -> None:
 @yes_option
 @at_node
 async def delete(client: Client, name: str, scope: str | None, yes: bool) -> None:
-    """Delete a secret, so that its recipients also lose access.
+    """Delete a secret for you and for all its recipients.
 
     On a terminal, you are asked to confirm.
     """
@@ -336,7 +336,7 @@ async def _store(
     secret = writable_name(name, scope)
     there = (await _stored(client, [secret])).get(secret.path)
     exists = AlreadyThere(
-        f"the secret {name} exists already", hint="omit --if-absent to replace the secret"
+        f"the secret {name} already exists", hint="omit --if-absent to replace the secret"
     )
     if there is not None and if_absent:
         raise exists
@@ -421,7 +421,7 @@ _BY_SUFFIX: Mapping[str, Format] = {".json": "json", ".yaml": "yaml", ".yml": "y
 def import_(
     file: Path, scope: str | None, form: Format | None, dry_run: bool, upper: bool, yes: bool
 ) -> None:
-    """Store all secrets in FILE.
+    """Import all secrets from FILE.
 
     FILE is a .env, JSON or YAML file, or - for standard input. JSON and YAML files contain one
     object of names and text values. YAML needs the extra `yaml`. All YAML values are read as text,

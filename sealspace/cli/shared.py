@@ -126,14 +126,14 @@ _OPTIONS = (
         metavar="DIR",
         type=click.Path(file_okay=False),
         help=(
-            f"Folder with the owner's session and grants; by default {HOME_VARIABLE}, or"
+            f"Folder with the owner's session and grants. Default: {HOME_VARIABLE} if set, else"
             f" ~/{FOLDER_NAME}."
         ),
     ),
     _option(
         ["--node", "given_node"],
         metavar="URL",
-        help=f"Address of the node; by default {NODE_VARIABLE}, or the node of the last login.",
+        help=f"Address of the node. Default: {NODE_VARIABLE} if set, else the last login's node.",
     ),
     _option(["-q", "--quiet"], is_flag=True, help="Print only data and errors."),
 )

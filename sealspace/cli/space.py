@@ -56,7 +56,7 @@ async def create(client: Client, name: str) -> None:
             made = await client.spaces().create(name)
     except DuplicateRequest:
         hint = f"to use it: sealspace login --space {name}"
-        raise AlreadyThere(f"the space {name} exists already", hint=hint) from None
+        raise AlreadyThere(f"the space {name} already exists", hint=hint) from None
     whole = [allow(f"{made.space.text}/kv", ability) for ability in KV_ABILITIES]
     ends_at = client.session.expires_at
     # The new right ends with the session.

@@ -121,7 +121,7 @@ def print_value(value: str | bytes, *, raw: bool = False) -> None:
         click.echo(value.encode() if isinstance(value, str) else value, nl=False)
     elif isinstance(value, bytes):
         raise InvalidInput(
-            f"not printing {len(value)} binary bytes to a terminal",
+            f"the value is binary ({len(value)} bytes) and is not printed to a terminal",
             hint="redirect the output with > FILE, or add --raw",
         )
     else:
@@ -322,7 +322,9 @@ def interruptible() -> Iterator[None]:
 
 
 raw_option = click.option(
-    "--raw", is_flag=True, help="Also write control characters and binary data to a terminal."
+    "--raw",
+    is_flag=True,
+    help="Print control characters and binary data unchanged, even to a terminal.",
 )
 yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
@@ -348,7 +350,8 @@ def confirm(question: str, *, yes: bool = False, hint: str = "add --yes") -> Non
         return
     if not is_interactive():
         raise InvalidInput(
-            f"cannot ask for confirmation, this is not a terminal: {question}", hint=hint
+            f"cannot ask for confirmation ({question}): this command is not running in a terminal",
+            hint=hint,
         )
     asked = f"{printable_line(question)} [y/N]"
     with interruptible():

@@ -116,7 +116,7 @@ class BrowserWallet:
                 pass
             raise AnswerRefused(
                 409,
-                f"this is not a signature of {eip55(self.address)} over this text",
+                f"the signature of this text was not made by {eip55(self.address)}",
                 hint="choose that account in the wallet; contract accounts are not supported",
             )
 
@@ -358,7 +358,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
             elif self._accept is None or version != self._version:
                 raise AnswerRefused(
                     409,
-                    "the answer came too late: this question is already answered",
+                    "this question has already been answered, so this answer was not used",
                     hint="answer the question that the page shows now",
                 )
             else:

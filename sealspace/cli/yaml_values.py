@@ -107,7 +107,7 @@ def _value(event: yaml.Event) -> str | bytes:
     text: str = event.value
     if not text.isascii() and any("\ud800" <= one <= "\udfff" for one in text):
         raise BrokenEntry(
-            "the value contains half of a surrogate pair",
-            hint="replace the \\u escapes with the character that they encode",
+            "the value contains an unpaired surrogate",
+            hint="write the character itself in place of its \\u escapes",
         )
     return text

@@ -327,8 +327,8 @@ def full_action(service: str, word: str) -> str:
     of, _, name = action.partition("/")
     if of != service or _ACTION.fullmatch(name) is None:  # MF20
         invalid(
-            f'"{_shown(word)}" is not an action of {_shown(service)}: write get, or in full'
-            f" {_shown(service)}/get"
+            f'"{_shown(word)}" is not an action of {_shown(service)}: use the form "get" or'
+            f' "{_shown(service)}/get"'
         )
     if of in _ACTIONS and name not in _ACTIONS[of]:
         near = difflib.get_close_matches(name, _ACTIONS[of], 1)

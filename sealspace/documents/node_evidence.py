@@ -179,7 +179,7 @@ def parse_node_attestation(body: bytes, *, nonce: str) -> NodeAttestation:
         raise NodeEvidenceRefused("no-tee", "the node does not run in a trust domain")
     if value.get("report_data_label") != LABEL:
         raise NodeEvidenceRefused(
-            "malformed", "the report data in the response have an unknown format"
+            "malformed", "the report data in the response has an unknown format"
         )
     try:
         answer = shaped(value, _Answer)

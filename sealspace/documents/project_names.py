@@ -71,7 +71,7 @@ def checked_project_name(name: str) -> str:
     """Check that a project's name is valid, and return the name."""
     if _NAME.fullmatch(name) is None:
         raise InvalidInput(
-            "not a project name: use 1 to 64 lower-case letters and digits, with dashes between",
+            "not a project name: use 1 to 64 lower-case letters, digits and inner dashes",
             hint="choose a name such as `mail-digest`",
         )
     return name

@@ -169,8 +169,8 @@ def parse_published(data: bytes, *, nonce: bytes) -> Published:
         )
     if answered != nonce:  # AT52
         raise BackendNotProven(
-            "the evidence contains a different nonce from the one that was sent: this evidence"
-            " was recorded earlier",
+            "the evidence does not contain the nonce that was sent, so the evidence was recorded"
+            " earlier",
             problem="report-data",
             hint=(
                 "fetch the evidence again; if the nonce still differs, old evidence is being"

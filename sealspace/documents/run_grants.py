@@ -363,7 +363,7 @@ def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Del
     own = (root_of(one.resource) == delegation.delegator for one in delegation.capabilities)
     if not all(own) or any(one.caveats for one in delegation.capabilities):  # RN42, RN143, RN152
         raise InvalidPortableDelegation(
-            "the run grant must cover only the signer's own resources, without caveats"
+            "the run grant must cover only the signer's own resources, and must have no caveats"
         )
     return unverified, delegation, delegation.expires_at
 
@@ -380,7 +380,8 @@ def _secrets_and_network(delegation: Delegation) -> tuple[tuple[SecretName, ...]
             networks.append(network)
         else:
             raise InvalidPortableDelegation(
-                f"a run grant may have only {KV_GET} on secrets and {DECRYPT}, not {one.ability}"
+                f"a run grant may include only {KV_GET} on secrets, and {DECRYPT} on a network, but"
+                f" not {one.ability} on {one.resource.text}"
             )
     if not 1 <= len(secrets) <= MAX_SECRETS or len(networks) != 1:
         raise InvalidPortableDelegation(
@@ -390,8 +391,8 @@ def _secrets_and_network(delegation: Delegation) -> tuple[tuple[SecretName, ...]
     # on that network.
     if {is_protected(one.name) for one in secrets} != {networks[0].name == PROTECTED_NETWORK}:
         raise InvalidPortableDelegation(
-            f"PROTECTED_ secrets must use the network {PROTECTED_NETWORK}, and others must not",
-            hint="make one grant for PROTECTED_ secrets and one for others",
+            f"only PROTECTED_ secrets, and all of them, must use the network {PROTECTED_NETWORK}",
+            hint="make one grant for PROTECTED_ secrets and one for other secrets",
         )
     return tuple(secrets), networks[0]
 
@@ -485,9 +486,9 @@ def _require_policy(policies: Sequence[Policy], delegation: Delegation) -> None:
     names_code = any(policy.is_allow_list and policy.receiver == "attested" for policy in policies)
     if not names_code or not any(set(policy.paths) == paths for policy in policies):
         raise InvalidPortableDelegation(
-            "the run grant lacks a policy with the runner's measurements, an attested receiver, and"
-            " the paths of its secrets",
-            hint="make the grant with `sealspace runner grant`, which adds the policy",
+            "the run grant must have a policy with measurements and an attested receiver, and one"
+            " policy whose paths are exactly the secrets of the grant",
+            hint="make the grant with `sealspace runner grant`, which adds such a policy",
         )
 
 

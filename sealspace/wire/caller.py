@@ -208,9 +208,8 @@ def in_words(wanted: Sequence[Capability]) -> str:
 def _require_made_at(node_id: str, session: Session, url: str) -> None:
     if session.node_id not in (None, node_id):
         raise NodeMismatch(
-            f"{url} is not the node that the session was made at: it is {node_id}, not"
-            f" {session.node_id}",
+            f"the session was made at the node {session.node_id}, but {url} is the node {node_id}",
             hint=_SIGN_IN_AGAIN,
-            step="to use the node of your login, omit --node and SEALSPACE_NODE; to use this one:"
-            f" sealspace login {url}; if it should be the same node, ask its operator first",
+            step="to use the node of your login, omit --node and SEALSPACE_NODE; to use the other"
+            f" node: sealspace login {url}; if both should be the same, ask the operator first",
         )

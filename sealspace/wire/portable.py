@@ -320,7 +320,7 @@ def decode_bundle(data: bytes) -> tuple[PortableDelegation, ...]:
         return _read(value, "")
     bundle = shaped_at("", value, _Bundle, _wrong)
     if bundle.format != BUNDLE_FORMAT or bundle.version != 1:
-        _wrong("format", f'is not "{BUNDLE_FORMAT}" of version 1')
+        _wrong("format", f'is not version 1 of "{BUNDLE_FORMAT}"')
     found: list[PortableDelegation] = []
     for index, item in enumerate(bundle.delegations):
         at = f"delegations[{index}]"
@@ -370,7 +370,7 @@ def _read(value: Json, at: str) -> tuple[PortableDelegation, ...]:
     try:
         expires_at = None if form.expiry is None else parse_rfc3339(form.expiry)
     except InvalidIdentifier:
-        _wrong(below(at, "expiry"), "is not a time")
+        _wrong(below(at, "expiry"), "is not an RFC 3339 time")
     main = PortableDelegation(
         cid=form.cid,
         header=header,

@@ -275,7 +275,8 @@ def _own_capabilities(
                 f"{_space_or_network(one)} belongs to another owner, and no delegation to {owner}"
                 " includes this resource",
                 missing=(one,),
-                hint="ask its owner for a delegation, then pass it in `SignIn(received=…)`",
+                hint="ask the owner of the resource for a delegation, then pass the delegation in"
+                " `SignIn(received=…)`",
                 step=NotGranted.default_step,
             )
     return tuple(own)

@@ -288,7 +288,8 @@ async def upload_of(source: Source, progress: Progress | None) -> Upload:
         found = await asyncio.to_thread(path.stat)
         if not stat.S_ISREG(found.st_mode):
             raise InvalidInput(
-                f"{path} is not a regular file", hint="open the path, and pass the open file"
+                f"{path} is not a regular file",
+                hint="open the file yourself, and pass the file object",
             )
         return Upload(lambda: _of_path(path), found.st_size, progress)
     if isinstance(source, bytes | bytearray | memoryview):

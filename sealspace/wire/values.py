@@ -164,6 +164,6 @@ def header_value(text: str) -> str:
     """
     if not text.isascii() or not text.isprintable() or text != text.strip():
         raise InvalidInput(
-            "a header value may contain only printable ASCII, without spaces at its ends"
+            "a header value may contain only printable ASCII, without leading or trailing spaces"
         )
     return text

@@ -194,19 +194,19 @@ def test_parents_and_others_runners() -> None:
             [{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: {**STATED, "more": 1}}],
             "more is no known member",
         ),
-        ([{RUN_FACT: STATED}], "lacks a policy"),  # RN46
+        ([{RUN_FACT: STATED}], "must have a policy"),  # RN46
         (
             [{ATTESTATION_FACT: policy_for(KEY, measurements=())}, {RUN_FACT: STATED}],
-            "lacks a policy",
+            "must have a policy",
         ),
         (
             [{ATTESTATION_FACT: policy_for(KEY, receiver="signed")}, {RUN_FACT: STATED}],
-            "lacks a policy",
+            "must have a policy",
         ),
-        ([{ATTESTATION_FACT: policy_for(KEY, paths=())}, {RUN_FACT: STATED}], "lacks a policy"),
+        ([{ATTESTATION_FACT: policy_for(KEY, paths=())}, {RUN_FACT: STATED}], "must have a policy"),
         (
             [{ATTESTATION_FACT: policy_for(KEY, "API_KEY", "B")}, {RUN_FACT: STATED}],
-            "lacks a policy",
+            "must have a policy",
         ),
         ([{ATTESTATION_FACT: {"more": 1}}, {RUN_FACT: STATED}], "policy of the run grant"),
     ],

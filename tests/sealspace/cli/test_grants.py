@@ -266,7 +266,7 @@ async def test_grants_that_are_not_what_they_say(desk: Desk) -> None:
             assert (ran.status, said in ran.err) == (2, True), (said, ran)
             assert token not in ran.err + ran.out
     taken = await desk.run("grant", "create", did, "--space", "default", "--out", str(file))
-    assert (taken.status, "exists already" in taken.err) == (2, True)
+    assert (taken.status, "already exists" in taken.err) == (2, True)
     assert (desk.home / "session.json").read_bytes() == session
     assert not (other / "received").exists()
 

@@ -41,7 +41,7 @@ async def test_check_names_a_fault(desk: Desk) -> None:
         assert (ran.status, ran.out, ran.next) == (
             2,
             "",
-            f"fix it, then: sealspace manifest check {bad}",
+            f"correct the file, then run: sealspace manifest check {bad}",
         ), ran
         assert (ran.err.count("next:"), "check_manifest" in ran.err) == (1, False), ran
 

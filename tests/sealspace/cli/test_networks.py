@@ -30,7 +30,7 @@ async def test_a_network_made_and_ended(desk: Desk) -> None:
     """Made once, ended once, each said again when it is repeated; ending asks, and nothing else is
     ended."""
     await desk.log_in()
-    for said in ("created", "exists already"):
+    for said in ("created", "already exists"):
         ran = await desk.run("network", "create", "production")
         assert (ran.status, ran.err.split(":")[0]) == (0, said), ran
     assert (
@@ -101,6 +101,6 @@ async def test_a_network_that_is_not_there(desk: Desk, arguments: tuple[str, ...
     ran = await desk.run("network", *arguments)
     assert (ran.status, ran.next) == (
         21,
-        "check the name; or create it as the owner: sealspace network create absent",
+        "check the name, or create the network as owner: sealspace network create absent",
     ), ran
     assert "there is no network absent on this node" in ran.happened

@@ -239,8 +239,8 @@ async def test_CL1_only_names_of_secrets_are_handed_over_unasked(owner: Owner) -
     )
     listed = ", ".join(sorted(OTHERS))
     assert ran.stderr.decode() == (
-        f"not passed, as only names like API_KEY are by default ({len(OTHERS)}): {listed}; to"
-        " choose, use: --only A,B\n"
+        f"secrets not passed ({len(OTHERS)}): {listed}; by default, only names like"
+        " API_KEY are passed; to choose: --only A,B\n"
     )
     asked = await owner.ran(
         "run", "--only", "CFLAGS,RSYNC_RSH", "--", "sh", "-c", 'echo "$CFLAGS $RSYNC_RSH$A_KEY"'
@@ -257,9 +257,7 @@ async def test_CL1_the_list_of_others_is_short(owner: Owner) -> None:
     assert (
         ran.returncode,
         len(listed) < 400,
-        listed.startswith(
-            "not passed, as only names like API_KEY are by default (60): OTHER_0, OTHER_1, "
-        ),
+        listed.startswith("secrets not passed (60): OTHER_0, OTHER_1, "),
     ) == (
         21,
         True,

@@ -282,7 +282,7 @@ async def test_only_the_account_that_was_named_signs(
         )
         for signature in (*(one.hex() for one in others), "0xzz", None, 7):
             status, said = tab.post(answer={"signature": signature})
-            assert (status, "not a signature of" in said["text"]) == (409, True)
+            assert (status, "was not made by" in said["text"]) == (409, True)
         tab.sign(view)
         tab.serve()
 

@@ -78,7 +78,7 @@ async def test_the_node_is_named_in_three_ways(
 async def test_the_address_of_a_console_page(desk: OwnerDesk, page: str) -> None:
     """A login with the address of a console page uses the node at that address, and says so."""
     ran = await desk.run("login", desk.node + page, "--new")
-    said = f"the address is that of the console; using the node {desk.node}"
+    said = f"this is the address of the console; the command uses the node {desk.node}"
     assert (ran.status, ran.err.splitlines()[0]) == (0, said)
     assert json.loads((await desk.run("whoami", "--json")).out)["node"] == desk.node
 
@@ -191,7 +191,7 @@ async def test_an_owner_who_is_not_admitted_keeps_the_key(
         (owner,) = re.findall(r"did:pkh:\S+(?=,)", first.next)
         assert first.status != 0 and not (desk.home / "profile.json").exists()
         again = await desk.run("login", desk.node, "--new")
-        assert owner in again.next and "using it" in again.err
+        assert owner in again.next and "using the existing key file" in again.err
         now, entropy = SystemClock().now(), SystemEntropy()
         store = desk.served.services.store
         await change_admission(store, parse_principal(owner), admits=True, now=now, entropy=entropy)
