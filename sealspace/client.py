@@ -54,13 +54,14 @@ async def fetch_node_attestation(transport: Transport, entropy: Entropy) -> Node
     The request has a fresh nonce.
     """
     nonce = encode_url(entropy.token(_NONCE_BYTES))
-    request = Request(
-        "GET",
-        f"/attestation?nonce={nonce}",
-        repeatable=True,
-        max_answer_bytes=MAX_ATTESTATION_BYTES,
+    answer = await transport.require(
+        Request(
+            "GET",
+            f"/attestation?nonce={nonce}",
+            repeatable=True,
+            max_answer_bytes=MAX_ATTESTATION_BYTES,
+        )
     )
-    answer = await transport.require(request)
     return parse_node_attestation(answer.body, nonce=nonce)
 
 

@@ -349,8 +349,12 @@ class Encryption:
             NotGranted: the session does not have `tinycloud.encryption/network.revoke` on it.
             NetworkNotFound: the network does not exist on this node.
         """
-        node_id = await self._caller.node_id()
-        fact = admin_fact(network.text, target_node=node_id, action=NETWORK_REVOKE, body={})
+        fact = admin_fact(
+            network.text,
+            target_node=await self._caller.node_id(),
+            action=NETWORK_REVOKE,
+            body={},
+        )
         self._descriptors.pop(network.text, None)
         await _administer(
             self._caller,
@@ -531,8 +535,12 @@ class Encryption:
         The request has a fresh nonce, and the node signs the response.
         """
         nonce = encode_url(self._caller.entropy.token(MAX_NONCE_BYTES))
-        path = f"{_network_path(network)}?nonce={nonce}"
-        request = Request("GET", path, repeatable=True, max_answer_bytes=_MOST_ANSWERED_BYTES)
+        request = Request(
+            "GET",
+            f"{_network_path(network)}?nonce={nonce}",
+            repeatable=True,
+            max_answer_bytes=_MOST_ANSWERED_BYTES,
+        )
         # Before the request: at the wrong node, "no such network" would be the wrong error.
         node_id = await self._caller.node_id()
         with about_network(network.text):

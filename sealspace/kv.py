@@ -433,8 +433,8 @@ class Kv:
             PreconditionFailed: the value's version is not `if_match`.
             NotGranted, Unauthorized: the session may not delete it.
         """
-        request = Request(headers=condition(if_match=if_match))
-        return (await self._invoke(KV_DELETE, key, request)).headers.get("ETag")
+        answer = await self._invoke(KV_DELETE, key, Request(headers=condition(if_match=if_match)))
+        return answer.headers.get("ETag")
 
     async def signed_url(
         self, key: str, *, ttl_s: int | None = None, at_most: bool = False, etag: str | None = None

@@ -42,18 +42,26 @@ def read_file(path: Path, *, most_bytes: int) -> bytes:
     return data
 
 
-def read_setting(path: Path, what: str, refused: type[SealspaceError], *, most_bytes: int) -> bytes:
-    """Read a file chosen by the user.
+def read_bounded(path: Path, *, most_bytes: int) -> bytes:
+    """Read a file.
 
     At most `most_bytes` + 1 bytes are read. The extra byte shows the caller that a file is longer
     than allowed.
+    """
+    with path.open("rb") as stream:
+        return stream.read(most_bytes + 1)
+
+
+def read_setting(path: Path, what: str, refused: type[SealspaceError], *, most_bytes: int) -> bytes:
+    """Read a file chosen by the user.
+
+    At most `most_bytes` + 1 bytes are read, as in `read_bounded`.
 
     Mode and owner are not checked, because the user chose the file. `refused` is the error to
     raise.
     """
     try:
-        with path.open("rb") as stream:
-            return stream.read(most_bytes + 1)
+        return read_bounded(path, most_bytes=most_bytes)
     except OSError as error:
         reason, step = file_fault(path, error.errno)
         raise refused(f"cannot read the {what} {path}: {reason}", hint=step) from None
@@ -75,7 +83,7 @@ def file_fault(path: object, number: int | None) -> tuple[str, str]:
 def read_key(path: Path, what: str, refused: type[SealspaceError], *, most_bytes: int) -> bytes:
     """Read a file with a key, which the user chose.
 
-    At most `most_bytes` + 1 bytes are read, as in `read_setting`.
+    At most `most_bytes` + 1 bytes are read, as in `read_bounded`.
 
     Raises:
         refused: other users can access the file.

@@ -157,8 +157,12 @@ class Receipts:
         return found
 
     async def _get(self, network: NetworkId, leaf: str, *, most: int = MAX_ANSWER_BYTES) -> Answer:
-        path = f"/encryption/networks/{path_segment(network.text)}/{leaf}"
-        request = Request("GET", path, repeatable=True, max_answer_bytes=most)
+        request = Request(
+            "GET",
+            f"/encryption/networks/{path_segment(network.text)}/{leaf}",
+            repeatable=True,
+            max_answer_bytes=most,
+        )
         wanted = [capability(network.text, READ_RECEIPTS)]
         return await self._caller.transport.require(await self._caller.authorized(request, wanted))
 

@@ -78,11 +78,11 @@ def capability(resource: str, ability: str) -> Capability:
         parsed = parse_resource(resource)
         parse_ability(ability)
     except InvalidIdentifier as exc:
-        hint = (
-            "pass a whole URI, such as tinycloud:…:notes/kv/KEY, or the id of a network; and an"
-            " ability, such as tinycloud.kv/get"
-        )
-        raise InvalidInput(f"not a capability: {exc.text}", hint=hint) from exc
+        raise InvalidInput(
+            f"not a capability: {exc.text}",
+            hint="pass a whole URI, such as tinycloud:…:notes/kv/KEY, or the id of a network; and"
+            " an ability, such as tinycloud.kv/get",
+        ) from exc
     network = network_of(parsed)
     return Capability(parsed if network is None else OpaqueResource(network.text), ability, {})
 
@@ -417,9 +417,10 @@ class Session:
         if name is not None:
             return self.own_space(name)
         if self.space is None:
-            hint = 'name a space, as in `client.kv("notes")`'
             raise ClientNotReady(
-                "this session has no primary space", hint=hint, step="specify a space: --space NAME"
+                "this session has no primary space",
+                hint='name a space, as in `client.kv("notes")`',
+                step="specify a space: --space NAME",
             )
         return self.space
 
@@ -491,13 +492,11 @@ def _not_granted(missing: Sequence[Capability], *, owner: Principal) -> NotGrant
     more = len(lines) - _MOST_NAMED
     text = "; ".join(lines[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
     others = sorted({root for one in missing if (root := root_of(one.resource) or "") != owner})
-    hint, step = (
-        (
-            "sign in again with the missing rights: `client.sign_in(wallet,"
-            " sign_in_for(client.session, error.missing))`"
-        ),
-        None,
+    hint = (
+        "sign in again with the missing rights: `client.sign_in(wallet,"
+        " sign_in_for(client.session, error.missing))`"
     )
+    step = NotGranted.default_step
     if others:
         whom = ", ".join(others)
         hint = f"ask {whom} for a delegation that includes the missing rights, and accept it"
@@ -506,7 +505,7 @@ def _not_granted(missing: Sequence[Capability], *, owner: Principal) -> NotGrant
         f"no grant of this session covers {text}",
         missing=tuple(missing),
         hint=hint,
-        step=step or NotGranted.default_step,
+        step=step,
     )
     for line in lines[:_MOST_NOTED] if len(lines) > 1 else ():
         error.add_note(f"missing: {line}")

@@ -361,9 +361,11 @@ def wallet_from_key(key: bytes | str, *, chain_id: int = 1) -> WalletSigner:
         secret = key if isinstance(key, bytes) else bytes.fromhex(key.strip().removeprefix("0x"))
         return WalletSigner(secret, chain_id)
     except (ValueError, AttributeError):
-        hint = "pass 32 bytes, or 64 hex digits with or without 0x"
         # Without the cause, which may quote the key.
-        raise InvalidInput("the wallet's secret key is not valid", hint=hint) from None
+        raise InvalidInput(
+            "the wallet's secret key is not valid",
+            hint="pass 32 bytes, or 64 hex digits with or without 0x",
+        ) from None
 
 
 def wallet_from_keystore(

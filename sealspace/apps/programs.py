@@ -365,16 +365,17 @@ async def read_code(read: Reader, version: Version) -> bytes | None:
 
 def version_json(version: Version) -> dict[str, Json]:
     """Return the metadata of a program version as JSON."""
-    size_bytes, source, wanted = version.size_bytes, version.source, manifest_json(version.manifest)
-    stated = _StatedVersion(
-        version.project.text,
-        version.sha256,
-        size_bytes,
-        version.target,
-        version.published_at,
-        source,
+    value: dict[str, Json] = to_builtins(
+        _StatedVersion(
+            version.project.text,
+            version.sha256,
+            version.size_bytes,
+            version.target,
+            version.published_at,
+            version.source,
+        )
     )
-    value: dict[str, Json] = to_builtins(stated)
+    wanted = manifest_json(version.manifest)
     return value | ({"manifest": wanted} if wanted else {})
 
 
@@ -418,10 +419,11 @@ def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
 
 def active_json(project: ProjectId, active: Active) -> dict[str, Json]:
     """Return the JSON statement that names a project's active version."""
-    stated = _StatedActive(
-        project.text, active.sha256, active.sequence, active.statement_sha256 or UNSET
+    value: dict[str, Json] = to_builtins(
+        _StatedActive(
+            project.text, active.sha256, active.sequence, active.statement_sha256 or UNSET
+        )
     )
-    value: dict[str, Json] = to_builtins(stated)
     return value
 
 

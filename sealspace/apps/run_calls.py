@@ -217,9 +217,13 @@ def _call_fact(program: str, body: bytes, runner: RunnerAt) -> dict[str, Json]:
 
     The fact binds the call to its program, body and runner.
     """
-    digest = encode_url(hashlib.sha256(body).digest())
-    about: dict[str, Json] = {"type": CALL_FACT, "program": program, "bodySha256": digest}
-    return about | {"runner": runner.did, "start": runner.start}
+    return {
+        "type": CALL_FACT,
+        "program": program,
+        "bodySha256": encode_url(hashlib.sha256(body).digest()),
+        "runner": runner.did,
+        "start": runner.start,
+    }
 
 
 def _call_capability(capabilities: tuple[Capability, ...], program: Json) -> Capability:

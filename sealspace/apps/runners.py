@@ -547,9 +547,13 @@ async def call_with_key(
         BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
     """
     headers = {KEY_HEADER: parse_credential(key).text, "Content-Type": "application/json"}
-    path = f"/call/{project.developer}/{project.name}"
-    data = json.dumps(dict(body)).encode()
-    request = Request("POST", path, headers=headers, body=data, max_answer_bytes=MAX_ANSWER_BYTES)
+    request = Request(
+        "POST",
+        f"/call/{project.developer}/{project.name}",
+        headers=headers,
+        body=json.dumps(dict(body)).encode(),
+        max_answer_bytes=MAX_ANSWER_BYTES,
+    )
     return _object(
         (await ask_backend(url, request, settings=TransportSettings(timeout_s=CALL_TIMEOUT_S))).body
     )

@@ -134,8 +134,13 @@ async def create(
     print_granted(portable)
     if out is not None:
         write_grants(out, [portable])
-        expires_at = optional_time(portable.expires_at)
-        print_result({"cid": portable.cid, "file": str(out), "expiresAt": expires_at})
+        print_result(
+            {
+                "cid": portable.cid,
+                "file": str(out),
+                "expiresAt": optional_time(portable.expires_at),
+            }
+        )
     else:
         tell(
             "save the next line to a file for the recipient, who runs: sealspace grant accept FILE",
@@ -177,8 +182,7 @@ def wallet_for(rights: Iterable[Capability]) -> Wallet | None:
 
 def print_granted(portable: PortableDelegation) -> None:
     """Print a summary of a new grant to standard error."""
-    end = end_text(portable.expires_at)
-    tell(f"granted to {portable.delegate_did}, {end}: {portable.cid}")
+    tell(f"granted to {portable.delegate_did}, {end_text(portable.expires_at)}: {portable.cid}")
     tell(*(f"  {line}" for line in rights_words(portable.resources, by=portable.owner)))
 
 

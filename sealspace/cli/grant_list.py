@@ -186,10 +186,8 @@ async def _list(client: Client, direction: Direction, *, with_sessions: bool) ->
         row, may = _row(record, made_here=portable is not None)
         # The terms of a run grant are only in its token, not in the node's list.
         if portable is not None and (run := run_grant_of(portable)) is not None:
-            row, may = (
-                row | {"run": run_statement_json(run.statement)},
-                (*may, run_sentence(run.statement)),
-            )
+            row |= {"run": run_statement_json(run.statement)}
+            may = (*may, run_sentence(run.statement))
         listed.append((row, may))
     known = {one.cid for one in records}
     for cid, portable in local.items() if direction == "granted" else ():
@@ -440,8 +438,7 @@ async def accept(client: Client, file: Path) -> None:
     if any(DECRYPT in right.actions for right in rights) and await requires_proof(client):
         tell(f"warning: you cannot read the secrets with this grant alone: {NOT_SHARED}")
     for one in accepted:
-        end = end_text(one.token.expires_at)
-        tell(f"accepted: {one.cid}, from {one.token.delegator}, {end}")
+        tell(f"accepted: {one.cid}, from {one.token.delegator}, {end_text(one.token.expires_at)}")
         tell(*(f"  {line}" for line in rights_words(one.rights, by=one.token.delegate)))
     spaces = sorted({right.space for right in rights if right.service != "encryption"})
     if shared().as_json:

@@ -17,13 +17,7 @@ from capabilities.strict_json import Json
 from encryption_network.policy import Policy
 
 from ..client import Client, SignIn
-from ..errors import (
-    NodeFailure,
-    NotSignedIn,
-    SealspaceError,
-    SpacesNotHosted,
-    StoreFull,
-)
+from ..errors import NodeFailure, NotSignedIn, SealspaceError, SpacesNotHosted, StoreFull
 from ..printable import printable
 from ..session import SECRETS_SPACE, Session, key_session
 from ..wallets import Wallet, seed_from_phrase
@@ -324,11 +318,10 @@ def _with_node_policy(before: Profile, demand: Demand, profile: Profile) -> Prof
     The default is the policy of the last login.
     """
     if demand.insists:
-        file = demand.code_file
         code = (
             asyncio.run(_approved_code(profile.node, demand))
-            if file is None
-            else read_node_policy(file)
+            if demand.code_file is None
+            else read_node_policy(demand.code_file)
         )
         return replace(profile, node_policy=demand.accepted.policy(code))
     is_other_node = before.node.rstrip("/") != profile.node.rstrip("/")
@@ -385,8 +378,9 @@ async def _sign_in(
     """
     async with opened(profile, profile.node) as client:
         if isinstance(wallet, Session):
-            spaces = ("default", SECRETS_SPACE, *profile.spaces)
-            session = await client.sign_in_with_key(wallet.seed or b"", spaces=spaces)
+            session = await client.sign_in_with_key(
+                wallet.seed or b"", spaces=("default", SECRETS_SPACE, *profile.spaces)
+            )
             # An owner's own key has no end at the node.
             client.use(dataclasses.replace(session, ends_at=int(SystemClock().now() + ttl_s)))
         else:
@@ -502,9 +496,9 @@ async def _check(client: Client) -> str:
     for grant in () if is_own_key else client.session.grants[:1]:  # the sign-in
         word = (await client.delegations.status(grant.cid)).word
         if word != "active":
-            hint = f"sealspace login {client.url}"
             raise NotSignedIn(
-                f"the node says that the session of your last login is {word}", hint=hint
+                f"the node says that the session of your last login is {word}",
+                hint=f"sealspace login {client.url}",
             )
     async with Transport(client.url) as transport:
         return await read_state(transport)

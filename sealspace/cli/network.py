@@ -51,11 +51,8 @@ async def show(client: Client, name: str) -> None:
     network = client.encryption.network(name)
     descriptor = await client.encryption.descriptor(network)
     await right_to(client, network, SET_POLICY)
-    policy, terms, pin = (
-        await client.encryption.policy(network),
-        await node_terms(client),
-        pin_of(descriptor),
-    )
+    policy, terms = await client.encryption.policy(network), await node_terms(client)
+    pin = pin_of(descriptor)
     document = {
         "network": network.text,
         "owner": network.owner,

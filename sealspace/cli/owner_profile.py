@@ -51,7 +51,7 @@ from ..errors import (
     NotSignedIn,
     WrongPassword,
 )
-from ..private_files import file_fault, make_file, read_key, replace_file
+from ..private_files import file_fault, make_file, read_bounded, read_key, replace_file
 from ..session import Session, load_session, save_session
 from ..wallets import MAX_KEYSTORE_BYTES, Wallet, parse_keystore, wallet_from_keystore
 from ..wire.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_portable, encode_portable
@@ -141,7 +141,7 @@ class OwnerHome:
         self._require_own()
         try:
             value = parse_json(
-                _read_private(path, _MAX_PROFILE_BYTES), max_bytes=_MAX_PROFILE_BYTES
+                read_bounded(path, most_bytes=_MAX_PROFILE_BYTES), max_bytes=_MAX_PROFILE_BYTES
             )
         except FileNotFoundError:
             text = "not logged in on this machine"
@@ -191,20 +191,20 @@ class OwnerHome:
         The session may have expired.
         """
         profile = self.profile()
-        reason = "the last login was not completed"
+        reason = "the session of the last login cannot be read"
         try:
             session = load_session(self.folder / "session.json")
             # They differ if a login was interrupted after it wrote the first of the two files.
             if same_principal(session.owner, profile.owner):
                 return session
+            reason = "the last login was not completed"
         except FileNotFoundError:
             reason = "not logged in on this machine"
         except InvalidSession as error:
             if error.hint != error.default_hint:  # other users can access the file
                 raise NotSignedIn(error.message, hint=error.hint) from None
-            reason = "the session of the last login cannot be read"
         except OSError:
-            reason = "the session of the last login cannot be read"
+            pass
         raise NotSignedIn(reason, hint=_again(profile))
 
     def keep(self, profile: Profile, session: Session) -> None:
@@ -313,7 +313,7 @@ class OwnerHome:
             address = path.with_suffix(".url")
             with suppress(OSError):
                 url = (
-                    _read_private(address, _MAX_PROFILE_BYTES).decode("utf-8", "replace")
+                    read_bounded(address, most_bytes=_MAX_PROFILE_BYTES).decode("utf-8", "replace")
                     if address.exists()
                     else None
                 )
@@ -347,7 +347,7 @@ class OwnerHome:
     def _portables(self, folder: str) -> Iterator[tuple[Path, PortableDelegation]]:
         for path in sorted((self.folder / folder).glob("*.json")):
             with suppress(OSError, InvalidPortableDelegation):
-                yield path, decode_portable(_read_private(path, MAX_PORTABLE_BYTES))
+                yield path, decode_portable(read_bounded(path, most_bytes=MAX_PORTABLE_BYTES))
 
     def forget_received(self, cid: str) -> None:
         """Delete a stored grant that the owner received."""
@@ -467,11 +467,6 @@ def _again(profile: Profile) -> str:
     return f"sealspace login {profile.node}"
 
 
-def _read_private(path: Path, max_bytes: int) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(max_bytes + 1)
-
-
 def dids_of(target: str) -> list[str]:
     """Return the DIDs of a backend.
 
@@ -551,7 +546,7 @@ def open_keystore(path: Path) -> WalletSigner:
     """
     try:
         # Before the password is asked for.
-        parse_keystore(_read_private(path, MAX_KEYSTORE_BYTES))
+        parse_keystore(read_bounded(path, most_bytes=MAX_KEYSTORE_BYTES))
         password = os.environ.get(PASSWORD_VARIABLE)
         if password is None:
             if not is_interactive():

@@ -15,7 +15,7 @@ from capabilities.cids import parse_cid
 
 from ..errors import InvalidInput, InvalidPortableDelegation
 from ..printable import printable
-from ..private_files import file_fault, make_file
+from ..private_files import file_fault, make_file, read_bounded
 from ..wire.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_bundle, encode_bundle
 from .command_errors import FileUnreadable
 from .terminal import tell
@@ -54,8 +54,7 @@ def read_named(path: Path, *, most_bytes: int) -> bytes:
     try:
         if str(path) == "-":
             return sys.stdin.buffer.read(most_bytes + 1)
-        with path.open("rb") as stream:
-            return stream.read(most_bytes + 1)
+        return read_bounded(path, most_bytes=most_bytes)
     except OSError as error:
         raise _unreadable(path, error.errno) from None
 

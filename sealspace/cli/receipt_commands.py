@@ -76,7 +76,7 @@ class _Release(NamedTuple):
     metavar="TIME",
     help="List only receipts since a date, a time (RFC 3339), or an age such as 12h.",
 )
-@click.option("--backend", "backend", metavar="URL|DID", help="List only receipts of this backend.")
+@click.option("--backend", metavar="URL|DID", help="List only receipts of this backend.")
 @click.option("--all", "with_own", is_flag=True, help="Also list the receipts of your own reads.")
 @click.option(
     "--out",
@@ -106,8 +106,7 @@ async def list_(
     """
     earliest = 0.0 if since is None else _parse_since(since)
     network = client.encryption.network(name)
-    dids = None if backend is None else dids_of(backend)
-    found = await _fetch(client, network, dids, earliest)
+    found = await _fetch(client, network, None if backend is None else dids_of(backend), earliest)
     if out is not None:
         await _keep(client, [one.receipt for one in found], network, out)
     shown = [one for one in found if with_own or _GROUNDS[one.receipt.ground] != "you"]

@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from .paths import FILE_OR_DASH, NEW_FILE, read_named
 from .run_masker import patterns_of
 from .run_process import keep_out_of_core_dumps, replace_process, run_masked
 from .secret import no_secret, scope_option
-from .terminal import tell
+from .terminal import print_value, tell
 
 
 def text_of(value: str | bytes) -> str:
@@ -300,8 +299,7 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
     values = read_values(names, scope=scope) if names else {}
     filled = fill(text, values)
     if target is None:
-        sys.stdout.buffer.write(filled)
-        sys.stdout.buffer.flush()
+        print_value(filled, raw=True)
     else:
         replace_file(target, filled)
         tell(f"wrote {target} with {len(values)} secrets")

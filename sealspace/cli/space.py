@@ -55,8 +55,9 @@ async def create(client: Client, name: str) -> None:
         with _sign_in_hint():
             made = await client.spaces().create(name)
     except DuplicateRequest:
-        hint = f"to use it: sealspace login --space {name}"
-        raise AlreadyThere(f"the space {name} already exists", hint=hint) from None
+        raise AlreadyThere(
+            f"the space {name} already exists", hint=f"to use it: sealspace login --space {name}"
+        ) from None
     whole = [allow(f"{made.space.text}/kv", ability) for ability in KV_ABILITIES]
     ends_at = client.session.expires_at
     # The new right ends with the session.
@@ -80,14 +81,14 @@ async def info(client: Client, name: str) -> None:
         raise NotThere(
             f"you do not own a space named {name}", hint="sealspace space list"
         ) from None
-    use = {"usageBytes": found.usage_bytes, "limitBytes": found.limit_bytes}
     shown = {
         "name": found.space.name,
         "id": found.space.text,
         "since": time_of(found.created_at),
         "stored": _stored(found),
     }
-    print_result({**_described(found), **use}, facts(shown))
+    use = {"usageBytes": found.usage_bytes, "limitBytes": found.limit_bytes}
+    print_result(_described(found) | use, facts(shown))
 
 
 def _stored(entry: SpaceEntry) -> str:

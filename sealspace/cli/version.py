@@ -41,6 +41,11 @@ def version() -> None:
 
     With `--json`, this also prints the Python version and the installed extras.
     """
-    installed = list(filter(is_installed, EXTRAS))
-    found = {"version": __version__, "python": platform.python_version(), "extras": installed}
-    print_result(found, [__version__])
+    print_result(
+        {
+            "version": __version__,
+            "python": platform.python_version(),
+            "extras": list(filter(is_installed, EXTRAS)),
+        },
+        [__version__],
+    )

@@ -175,8 +175,11 @@ def _page(node: str, *, opens: bool, console: str | None = None) -> "WalletPage"
             # In the fragment, which browsers do not send to the node.
             url = f"{console}#/link?to={page.server_address[1]}.{page.token}"
         # Printed also with --quiet: the person needs the address.
-        heading = f"open this page in your browser within {LIMIT_S / 60:g} minutes:"
-        print_lines(heading, f"  {url}", err=True)
+        print_lines(
+            f"open this page in your browser within {LIMIT_S / 60:g} minutes:",
+            f"  {url}",
+            err=True,
+        )
         # Without a display, `webbrowser` would start a text browser in the command's terminal.
         if opens and (
             sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
@@ -216,8 +219,10 @@ class BrowserLink:
 
         `wallet` is what signed: `key`, `keystore` or `browser`.
         """
-        address = f"{self._console}#/link?session={sign_in}&wallet={wallet}"
-        self._page.last = {"kind": "linked", "next": address}
+        self._page.last = {
+            "kind": "linked",
+            "next": f"{self._console}#/link?session={sign_in}&wallet={wallet}",
+        }
 
 
 @dataclass(eq=False)
@@ -274,9 +279,11 @@ class WalletPage(ThreadingMixIn, TCPServer):
             case SealspaceError() as error:
                 # A node's text could contain characters that reverse the direction of writing, and
                 # so read differently in the page than on the terminal.
-                text = printable_line(what_happened(error))
-                hint = printable_line(with_home(error.step))
-                view = {"kind": "failed", "text": text, "hint": hint}
+                view = {
+                    "kind": "failed",
+                    "text": printable_line(what_happened(error)),
+                    "hint": printable_line(with_home(error.step)),
+                }
             case _:
                 view = {
                     "kind": "failed",
