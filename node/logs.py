@@ -41,12 +41,13 @@ def configure_logs(level: str, *, is_json: bool = False, stream: TextIO | None =
     if is_json:
         printable.format_message = _json_message
     _lines.stream = stream
-    _events.setLevel(_LEVELS[level.upper()])
+    number = _LEVELS[level.upper()]
+    _events.setLevel(number)
     root = logging.getLogger()
     if _lines not in root.handlers:
         root.addHandler(_lines)
     # the root logger is that of libraries
-    root.setLevel(max(_LEVELS[level.upper()], logging.WARNING))
+    root.setLevel(max(number, logging.WARNING))
 
 
 def log_event(event: str, **fields: Field) -> None:

@@ -157,8 +157,9 @@ async def _back_up(config: Config, file: Path, passphrase: str | None) -> Backup
                     "the root secret comes from the platform and cannot be exported",
                     hint="make the backup without --with-secret",
                 )
-            secret = own_secret(config, await recorded_identity(store))
-            sealed = seal_secret(secret, passphrase, SystemEntropy())
+            sealed = seal_secret(
+                own_secret(config, await recorded_identity(store)), passphrase, SystemEntropy()
+            )
         try:
             objects = await stored_objects(config, store)
             with backup_file(file) as stream, progress(None, "backup") as show:
@@ -358,9 +359,12 @@ async def _restore(
                 backup, staging, done=lambda done: show(done, total_bytes)
             )
             with damaged_pages():
-                life_s = longest_life_s(config)
                 finished = run_in_subprocess(
-                    _finish_restore, str(staging), backup.header, life_s, new_node_did
+                    _finish_restore,
+                    str(staging),
+                    backup.header,
+                    longest_life_s(config),
+                    new_node_did,
                 )
             restored.left_out = list(dict.fromkeys(restored.left_out + finished.missing))
             if config.store.url is not None:
@@ -369,9 +373,10 @@ async def _restore(
 
                 # The database becomes a store only when the outer block ends, after the folder is
                 # complete. An error before that leaves neither.
-                counted = counter("rows copied", every=100_000)
                 await filled.enter_async_context(
-                    filled_database(staging, config.store.url, progress=counted)
+                    filled_database(
+                        staging, config.store.url, progress=counter("rows copied", every=100_000)
+                    )
                 )
                 shutil.rmtree(staging / STORE_FOLDER_NAME)
     return restored, {
@@ -401,17 +406,14 @@ def _print_restored(
     config: Config, file: Path, header: Header, restored: Restored, shown: dict[str, str | bool]
 ) -> None:
     """Print the result and the next steps after a restore."""
-    data, mark, secret_file = (
-        config.data,
-        time_text(header.marked_at),
-        config.data / SECRET_FILE_NAME,
-    )
+    data, mark = config.data, time_text(header.marked_at)
+    secret_file = data / SECRET_FILE_NAME
     if shared().as_json:
         print_json({"data": str(data), "markedAt": mark, **shown, **to_builtins(restored)})
-    missing = [
-        f"missing: {name}: not in the backup, or damaged there" for name in restored.left_out
-    ]
-    print_lines(*missing, err=True)
+    print_lines(
+        *[f"missing: {name}: not in the backup, or damaged there" for name in restored.left_out],
+        err=True,
+    )
     tell(
         f"{data}: restored as of {mark}; large values: {restored.bodies:,} ({restored.body_bytes:,}"
         " bytes)",
@@ -500,8 +502,10 @@ def _checked(config: Config, opens: bool) -> Checked:
             raise
         return _damaged(f"cannot be opened ({type(reason).__name__}): its pages are damaged")
     except (OSError, sqlite3.Error) as error:
-        hint = "if the disk of temporary files is full, set TMPDIR to a folder on another disk"
-        raise StoreMisused(f"the check failed: {error}", hint=hint) from error
+        raise StoreMisused(
+            f"the check failed: {error}",
+            hint="if the disk of temporary files is full, set TMPDIR to a folder on another disk",
+        ) from error
 
 
 async def _check(config: Config, opens: bool) -> Checked:
@@ -516,8 +520,9 @@ async def _check(config: Config, opens: bool) -> Checked:
                 try:
                     private_key(record, keyring)
                 except RequestError:
-                    text = f"the root secret does not open the network {record.network}"
-                    raise RecordError(text) from None
+                    raise RecordError(
+                        f"the root secret does not open the network {record.network}"
+                    ) from None
                 networks.add(record.network)
                 return record
 

@@ -38,7 +38,7 @@ from sealspace.wire.transport import Request, Transport, TransportSettings
 from spaces.store.durable import FREE_SPACE, low_space
 
 from ..config.loading import ENVIRONMENT_PREFIX
-from ..config.tree import Config, Store
+from ..config.tree import Store
 from ..processes.clock_check import check_clock
 from .settings import config_from, data_options
 
@@ -111,12 +111,11 @@ def _diagnoses(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
     if config_file is not None or data is not None or is_set or Path(Store().data).is_dir():
         yield from _node_here(config_file, data)
     else:
-        hint = "check a node's settings, disk and store: sealspace doctor --data DIR"
         yield Diagnosis(
             "settings",
             "skipped",
             "no settings are given, and the current folder has no folder `data`",
-            hint,
+            "check a node's settings, disk and store: sealspace doctor --data DIR",
         )
     if (config_file is None and data is None) or shared().given_home or shared().given_node:
         yield from _login(owner_home(), shared().node)
@@ -151,8 +150,10 @@ def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
     try:
         for module in EXTRAS["node"]:
             if find_spec(module) is None:
-                text = f"the extra `node` is not installed: module {module} is missing"
-                raise ExtraMissing(text, hint="pip install 'sealspace[node]'")
+                raise ExtraMissing(
+                    f"the extra `node` is not installed: module {module} is missing",
+                    hint="pip install 'sealspace[node]'",
+                )
         config = config_from(config_file, {"store__data": data})
     except NodeError as error:
         yield Diagnosis("settings", "wrong", error.message, error.hint)
@@ -160,7 +161,7 @@ def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
     from .store_check import check_store, database_findings  # needs the extra
 
     yield Diagnosis("settings", "ok", "valid; sealspace config show prints them")
-    yield diagnosed("disk", lambda: _disk(config))
+    yield diagnosed("disk", lambda: _disk(config.data))
     of_database = [Diagnosis("store", *one) for one in database_findings(config)]
     yield from of_database
     # A store must not be opened through a pooling proxy, which breaks its sessions.
@@ -168,8 +169,7 @@ def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
         yield diagnosed("store", lambda: asyncio.run(check_store(config)))
 
 
-def _disk(config: Config) -> str:
-    folder = config.data
+def _disk(folder: Path) -> str:
     if not folder.exists():
         _require_free_disk(next(filter(Path.is_dir, folder.parents)))
         return f"{folder} will be created by the first start"
@@ -188,8 +188,9 @@ def _require_free_disk(folder: Path) -> None:
             pass
     except OSError as error:
         reason = (error.strerror or "refused").lower()
-        hint = f"ls -ld {folder}; df -h {folder}"
-        raise StoreMisused(f"cannot create a file in {folder}: {reason}", hint=hint) from None
+        raise StoreMisused(
+            f"cannot create a file in {folder}: {reason}", hint=f"ls -ld {folder}; df -h {folder}"
+        ) from None
     if text := low_space(folder):
         raise StoreMisused(text, hint=FREE_SPACE)
 
@@ -214,9 +215,9 @@ def _login(home: OwnerHome, node: str | None) -> Iterator[Diagnosis]:
 def _key_and_session(home: OwnerHome, profile: Profile) -> str:
     again = f"sealspace login {profile.node}"
     if home.is_of_another_home(profile.key_file):
-        hint = f"name the key to use: {again} --key-file FILE"
         raise DoctorWarning(
-            f"the key file {profile.key_file} is outside the folder of this owner", hint=hint
+            f"the key file {profile.key_file} is outside the folder of this owner",
+            hint=f"name the key to use: {again} --key-file FILE",
         )
     if profile.key_file is not None and not profile.is_keystore:  # a keystore needs its password
         home.wallet()
@@ -240,28 +241,30 @@ async def _node(url: str, home: OwnerHome) -> str:
         try:
             node_id = required_text(json_object(answer.require()), "nodeId")
         except SealspaceError:
-            hint = "if the address is wrong: sealspace login URL"
-            raise NodeMismatch(f"{url} is not a sealspace node", hint=hint) from None
+            raise NodeMismatch(
+                f"{url} is not a sealspace node",
+                hint="if the address is wrong: sealspace login URL",
+            ) from None
         try:
             expected = home.session().node_id
         except NotSignedIn:
             expected = None
         if expected not in (None, node_id):
-            text = f"{url} is another node than at the login: {printable(node_id)}, not {expected}"
-            hint = (
-                f"if the node was replaced: sealspace login {url}; otherwise do not trust this"
-                " address"
+            raise NodeMismatch(
+                f"{url} is another node than at the login: {printable(node_id)}, not {expected}",
+                hint=f"if the node was replaced: sealspace login {url}; otherwise do not trust"
+                " this address",
             )
-            raise NodeMismatch(text, hint=hint)
         try:
             skew_s = SystemClock().now() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
         except (KeyError, ValueError):  # no valid Date header: the clocks cannot be compared
             skew_s = 0.0
         if abs(skew_s) > _MAX_CLOCK_SKEW_S:
             side = "ahead of" if skew_s > 0 else "behind"
-            text = f"this clock is {abs(skew_s):.0f} s {side} the node's"
-            hint = "timedatectl set-ntp true, on the machine whose clock is wrong"
-            raise NodeMismatch(text, hint=hint)
+            raise NodeMismatch(
+                f"this clock is {abs(skew_s):.0f} s {side} the node's",
+                hint="timedatectl set-ntp true, on the machine whose clock is wrong",
+            )
         state = await read_state(transport)
     if state != "ready":
         raise DoctorWarning(f"{url} is {state}", hint="ask the node's operator")

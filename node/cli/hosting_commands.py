@@ -110,8 +110,10 @@ def _id(text: str) -> str:
     try:
         return parse_space_id(text).text
     except InvalidIdentifier as error:
-        hint = "use the whole id, in the form tinycloud:pkh:eip155:1:0x…:notes"
-        raise ConfigurationError(f"not a valid space id: {error.text}", hint=hint) from None
+        raise ConfigurationError(
+            f"not a valid space id: {error.text}",
+            hint="use the whole id, in the form tinycloud:pkh:eip155:1:0x…:notes",
+        ) from None
 
 
 def _bytes(text: str) -> int:

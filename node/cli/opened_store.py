@@ -56,8 +56,12 @@ async def opened_store(
         finally:
             await store.close()
     except SpaceError as error:
-        what = f"the store in {store_location(config)} failed"
-        raise as_node_error(error, config, what=what, hint="sealspace doctor") from error
+        raise as_node_error(
+            error,
+            config,
+            what=f"the store in {store_location(config)} failed",
+            hint="sealspace doctor",
+        ) from error
 
 
 def run_on_store(config: Config, work: Callable[[Store], Awaitable[Result]]) -> Result:

@@ -163,9 +163,12 @@ def set_terms(
 async def _change(config: Config, store: Store, changes: dict[str, Any]) -> ReleaseRecord:
     former, stamp = await _stored(config, store)
     record = replace(former, **changes)
-    detail, now = msgspec.json.encode(_shown(record)), SystemClock().now()
     audit = AuditRecord(
-        at=now, action="release.set", actor="operator", subject="release record", detail=detail
+        at=SystemClock().now(),
+        action="release.set",
+        actor="operator",
+        subject="release record",
+        detail=msgspec.json.encode(_shown(record)),
     )
     puts = (
         Put(RELEASE_RECORD_KEY, encode_release_record(record), expect=stamp),
@@ -230,9 +233,13 @@ async def import_files(config: Config, store: Store, files: tuple[Path, ...]) ->
     clock, rules = SystemClock(), refresh_rules(config.collateral)
     found = []
     for path in files:
-        document = read_collateral_file(path)
         one = await import_collateral(
-            store, document, root=root, clock=clock, source=str(path), rules=rules
+            store,
+            read_collateral_file(path),
+            root=root,
+            clock=clock,
+            source=str(path),
+            rules=rules,
         )
         found.append({"fmspc": one.fmspc.hex(), "ca": one.ca, "ends": time_text(one.ends_at)})
     print_rows(
@@ -264,12 +271,10 @@ async def list_held(_: Config, store: Store) -> None:
             " import FILE",
         ) from error
     shown = ("fmspc", "ca", "ends", "source", "failed")
-    rows = [tuple(str(one.get(name) or "-") for name in shown) for one in found]
-    headers = ("platform family", "CA", "until", "source", "last failure")
     print_rows(
         found,
-        headers,
-        rows,
+        ("platform family", "CA", "until", "source", "last failure"),
+        [tuple(str(one.get(name) or "-") for name in shown) for one in found],
         nothing="no collateral is stored; next: sealspace admin collateral import FILE",
     )
 

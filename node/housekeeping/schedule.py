@@ -241,9 +241,14 @@ async def _collect_bodies(services: Services) -> bool:
         is_locked = await asyncio.to_thread(are_bodies_locked, services.config.data)
     if is_locked:  # BK2: a backup in progress still reads bodies that no row refers to any more
         return False
-    now = services.clock.now()
     return (
-        await collect(store, services.values.files, now=now, entropy=services.entropy, limit=_BATCH)
+        await collect(
+            store,
+            services.values.files,
+            now=services.clock.now(),
+            entropy=services.entropy,
+            limit=_BATCH,
+        )
         > 0
     )
 
@@ -256,9 +261,8 @@ async def _sweep_unfinished(services: Services) -> bool:
 
 
 async def _sweep_orphans(services: Services) -> bool:
-    now = services.clock.now()
     noted = await sweep_orphans(
-        services.store, services.values.files, now=now, entropy=services.entropy
+        services.store, services.values.files, now=services.clock.now(), entropy=services.entropy
     )
     if noted:
         log_event("orphaned-bodies-found", count=noted)

@@ -51,6 +51,11 @@ from ..refusal import Refusal
 from ..services import Services
 
 
+async def read_markers(services: Services, contents: Sequence[ContentKey]) -> Markers:
+    """Read the revocation markers of delegations."""
+    return markers_of(contents, (await services.store.read(marker_keys(contents))).records)
+
+
 def admit_token(
     header: str, *, now: float, max_lifetime_s: int, only_for: str | None = None
 ) -> Invocation:

@@ -46,11 +46,7 @@ from ..release_terms import (
 )
 from ..services import Services
 from ..storage.objects import claim_objects, open_objects
-from ..storage.stores import (
-    recorded_text,
-    refuse_unsafe_copy,
-    start_refused,
-)
+from ..storage.stores import recorded_text, refuse_unsafe_copy, start_refused
 
 
 async def claim_store(
@@ -166,9 +162,12 @@ async def load_collateral(services: Services) -> None:
     folder = services.config.release.collateral
     if folder is None:
         return
-    rules = refresh_rules(services.config.collateral)
     await import_folder(
-        services.store, Path(folder), root=services.trust_root, clock=services.clock, rules=rules
+        services.store,
+        Path(folder),
+        root=services.trust_root,
+        clock=services.clock,
+        rules=refresh_rules(services.config.collateral),
     )
 
 
@@ -188,12 +187,14 @@ async def _claim_release_record(config: Config, store: Store) -> None:
     The first start stores the configured policy. Later, a less strict configuration is refused.
     """
     if await recorded_release(store) is None:
-        put = Put(
-            RELEASE_RECORD_KEY,
-            encode_release_record(configured_record(config.release)),
-            expect=ABSENT,
+        await commit_puts(
+            store,
+            Put(
+                RELEASE_RECORD_KEY,
+                encode_release_record(configured_record(config.release)),
+                expect=ABSENT,
+            ),
         )
-        await commit_puts(store, put)
     record = await current_release(store)  # another process may have written it first
     if (difference := loosened(config.release, record)) is not None:
         raise ReleaseLoosened(

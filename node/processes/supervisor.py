@@ -420,8 +420,12 @@ def report_disk(folder: Path, before_bytes: int) -> int:
 
     free_bytes, needed_bytes = free_space(folder)
     if needed_bytes < before_bytes:
-        text = f"{low_space(folder)}; next: {FREE_SPACE}"
-        log_warning("disk-nearly-full", free_bytes=free_bytes, needed_bytes=needed_bytes, text=text)
+        log_warning(
+            "disk-nearly-full",
+            free_bytes=free_bytes,
+            needed_bytes=needed_bytes,
+            text=f"{low_space(folder)}; next: {FREE_SPACE}",
+        )
     return needed_bytes
 
 

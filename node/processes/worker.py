@@ -54,11 +54,10 @@ async def _work(launch: Launch) -> None:
 
         metrics = WorkerMetrics(launch.metrics_folder, launch.process)
     try:
-        keyring = Keyring(launch.secret)
         services = await claim_store(
             config,
             store=store,
-            keyring=keyring,
+            keyring=Keyring(launch.secret),
             clock=clock,
             entropy=entropy,
             again=launch.again,
@@ -66,8 +65,8 @@ async def _work(launch: Launch) -> None:
         )
         if launch.first:
             await load_collateral(services)
-        if launch.first and not launch.again:
-            await report_state(services)
+            if not launch.again:
+                await report_state(services)
         counts = None if launch.counts_fd < 0 else ConnectionCounts(launch.counts_fd)
         with socket.socket(fileno=launch.listen_fd) as bound:
             listener = await start_listener(

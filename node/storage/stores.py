@@ -73,9 +73,11 @@ def shared_store(
     assert config.store.url is not None  # the caller checks it
     from spaces.store.postgres.engine import open_postgres
 
-    life_s = longest_life_s(config)
     return open_postgres(
-        config.store.url, clock=clock, longest_life_s=life_s, may_be_moved=may_be_moved
+        config.store.url,
+        clock=clock,
+        longest_life_s=longest_life_s(config),
+        may_be_moved=may_be_moved,
     )
 
 

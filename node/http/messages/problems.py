@@ -73,8 +73,13 @@ def _problem(
     ]
     if not own and "application/json" in accepted:
         kind = "application/json"
-        brief = {"code": status, "reason": reason_of(status), "description": f"{title}: {hint}."}
-        body: dict[str, object] = {"error": brief}
+        body: dict[str, object] = {
+            "error": {
+                "code": status,
+                "reason": reason_of(status),
+                "description": f"{title}: {hint}.",
+            }
+        }
     else:
         kind = "application/problem+json"
         body = {

@@ -196,8 +196,9 @@ def _count_refusal(
         return
     # Charge for refused tokens, and for valid ones whose space does not exist.
     if "Authorization" in request.headers and (status in _REFUSED or code == "space-not-found"):
-        client = client_address(request, services.config.http)
-        services.unauthenticated_rates.charge(client, now=services.clock.now())
+        services.unauthenticated_rates.charge(
+            client_address(request, services.config.http), now=services.clock.now()
+        )
     if services.counter is not None:
         services.counter.refused(error, code)
 

@@ -44,8 +44,9 @@ async def get_terms(request: web.Request) -> ReleaseTerms:
     """
     services = request.app[SERVICES]
     check_rate_limit(request, services, services.challenge_rates)
-    family = asked_family(request.query.getall("fmspc", []), request.query.getall("ca", []))
-    return await terms_of(services, family)
+    return await terms_of(
+        services, asked_family(request.query.getall("fmspc", []), request.query.getall("ca", []))
+    )
 
 
 async def post_challenge(request: web.Request) -> ChallengeMade:

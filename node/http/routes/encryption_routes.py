@@ -82,8 +82,9 @@ async def get_well_known_network(request: web.Request) -> dict[str, Json]:
 
     The query `ownerDid` names the owner.
     """
-    owner_did = request.query.get("ownerDid")
-    return await read_well_known(request.app[SERVICES], request.match_info["name"], owner_did)
+    return await read_well_known(
+        request.app[SERVICES], request.match_info["name"], request.query.get("ownerDid")
+    )
 
 
 async def post_revocation(request: web.Request) -> web.Response:
@@ -99,5 +100,6 @@ async def post_decrypt(request: web.Request) -> dict[str, Json]:
     """POST /encryption/networks/<id>/decrypt: return a content key wrapped for the receiver."""
     header = token_of(request)
     body = await limited_body(request, max_bytes=MAX_BODY_BYTES)
-    path_id = request.match_info["network"]
-    return await decrypt_on_route(request.app[SERVICES], header, path_id=path_id, body=body)
+    return await decrypt_on_route(
+        request.app[SERVICES], header, path_id=request.match_info["network"], body=body
+    )

@@ -183,8 +183,9 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
         now=services.clock.now(),
         ttl_s=services.config.release.challenge_s,
     )
-    used = blake3(_NONCE_LABEL + nonce).digest()
-    replay_record = replay_record_of(used, expires_at=nonce_ends_at)
+    replay_record = replay_record_of(
+        blake3(_NONCE_LABEL + nonce).digest(), expires_at=nonce_ends_at
+    )
 
     async def attempt(is_first: bool) -> tuple[Commit, SessionOpened]:
         call = await read_call(
@@ -199,11 +200,15 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
                 services, call, terms, decoded, nonce
             )
         except AttestationError as error:
-            detail = f"{error.code}: {error.detail}".encode()
             # for the operator: the library returned an unknown status, or collateral is unusable
             if error.alarms:
                 log_warning("attestation-alarm", code=error.code)
-            refused = call.audit(services, "evidence.refused", network.text, detail)
+            refused = call.audit(
+                services,
+                "evidence.refused",
+                network.text,
+                f"{error.code}: {error.detail}".encode(),
+            )
             await services.store.commit(Commit(puts=(refused,)))
             raise
         value = encode_evidence(evidence)
@@ -232,15 +237,13 @@ def _read(body: bytes) -> _DecodedRequest:
     try:
         request = shaped(value, SessionRequest)
     except InvalidJson:
-        hint = (
-            "send only quote, eventLog (an array or null), receiverPublicKey and receiverMode"
-            " (attested or signed)"
-        )
-        raise Refusal("request-malformed", hint=hint) from None
-    quote, key = (
-        decode_standard(request.quote) or b"",
-        decode_standard(request.receiver_public_key) or b"",
-    )
+        raise Refusal(
+            "request-malformed",
+            hint="send only quote, eventLog (an array or null), receiverPublicKey and receiverMode"
+            " (attested or signed)",
+        ) from None
+    quote = decode_standard(request.quote) or b""
+    key = decode_standard(request.receiver_public_key) or b""
     if not 0 < len(quote) <= MAX_QUOTE_BYTES:
         raise Refusal(
             "request-malformed",
@@ -282,11 +285,11 @@ async def _use_challenge(services: Services, replay_record: ReplayRecord) -> Non
     snapshot = await services.store.read(replay_record=replay_record)
     if snapshot.is_use_unknown:
         await refuse_after_restore(services, replay_record)
-        hint = (
-            "the node's store counts the challenge as expired: set the node's clock, then request a"
-            " new challenge"
+        raise Refusal(
+            "challenge-used",
+            hint="the node's store counts the challenge as expired: set the node's clock, then"
+            " request a new challenge",
         )
-        raise Refusal("challenge-used", hint=hint)
     if snapshot.is_first_use is False:
         raise Refusal(
             "challenge-used", hint="request a new challenge, and make a new quote over its nonce"

@@ -21,12 +21,11 @@ from capabilities.resources import Resource, SpaceId, SpaceResource
 from capabilities.strict_json import Json
 from capabilities.tokens import Delegation, Invocation
 from spaces.grants.delegations import space_grants_range, unexpired_of
-from spaces.grants.revocations import marker_keys, markers_of
 from spaces.store.contract import Page, read_page
 
 from ...refusal import Refusal
 from ...services import Services
-from ..authorise import closure_contents, read_call
+from ..authorise import closure_contents, read_call, read_markers
 from .delegation_listing import Entries, postable_token
 from .root_identity import root_identity
 from .status import status_at
@@ -174,7 +173,7 @@ async def _list(
 
 async def _in_force(services: Services, contents: Sequence[ContentKey]) -> list[Delegation]:
     found = await services.delegations.by_content(contents)
-    marks = markers_of(contents, (await services.store.read(marker_keys(contents))).records)
+    marks = await read_markers(services, contents)
     now = services.clock.now()
     return [
         stored.delegation for stored in found if stored is not None and _is_live(stored, marks, now)
@@ -194,7 +193,7 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
         raise Refusal("bad-delegation-cid", asked.cid) from None
     (stored,) = await services.delegations.by_cid([digest])
     contents = closure_contents([stored])
-    marks = markers_of(contents, (await services.store.read(marker_keys(contents))).records)
+    marks = await read_markers(services, contents)
     now = services.clock.now()
     grants: list[msgspec.Raw] = []
     size_bytes = 0

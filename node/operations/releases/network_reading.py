@@ -33,8 +33,8 @@ def admitted_for_network(
         header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S, only_for=node_did
     )
     network = parse_path_id(path_id)
-    only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
-    if only is None or only.ability != ability or network_of(only.resource) != network:
+    asked = [(one.ability, network_of(one.resource)) for one in invocation.capabilities]
+    if asked != [(ability, network)]:
         raise Refusal(
             "session-not-bound",
             hint=f"sign a token whose only capability is {ability} on the network in the URL",

@@ -16,11 +16,10 @@ from capabilities.cids import ContentKey
 from capabilities.principals import Principal
 from capabilities.sign_ins import AuthorityFacts, OwnerAuthority, owner_authority, session_holders
 from spaces.grants.delegations import contents_of
-from spaces.grants.revocations import marker_keys, markers_of
 from spaces.grants.sessions import sessions_range
 
 from ...services import Services
-from ..authorise import Call, closure_contents
+from ..authorise import Call, closure_contents, read_markers
 
 _MOST_SESSIONS = 1024
 """How many sign-ins of one owner are examined, for all keys together.
@@ -51,7 +50,7 @@ async def decide_owner_authority(
     ):
         # A sign-in has no parents, so its own revocation marker is the only one that can revoke it.
         contents = tuple(sessions)
-        marks = markers_of(contents, (await services.store.read(marker_keys(contents))).records)
+        marks = await read_markers(services, contents)
         facts = msgspec.structs.replace(
             facts, sessions=tuple(sessions.values()), marks={**call.marks, **marks}
         )

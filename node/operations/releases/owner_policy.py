@@ -64,8 +64,9 @@ async def change_in_person(
     invocation, network = admitted_for_network(services, header, path_id, SET_POLICY)
     # The signed fact names network, body hash and kind of change, so that the token of one change
     # cannot be used for another.
-    node_did = services.keyring.node_did
-    expected = change_fact(fact_type, network.text, target_node=node_did, body=value)
+    expected = change_fact(
+        fact_type, network.text, target_node=services.keyring.node_did, body=value
+    )
     facts = [
         one for one in invocation.facts if isinstance(one, dict) and one.get("type") == fact_type
     ]

@@ -159,8 +159,7 @@ async def _judged(
     The caller stores the documents that are not stored yet.
     """
     key = evidence_inputs_key(evidence_row_key(evidence.invoker, evidence.receiver_public_key))
-    row = await read_row(services.store, key)
-    inputs = evidence_inputs_of(row)
+    inputs = evidence_inputs_of(await read_row(services.store, key))
     documents = [encode_evidence(evidence)]
     quote = event_log = nonce = None
     # If the supporting documents belong to newer evidence, the row of the evidence has changed too,
