@@ -35,12 +35,12 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 84_200,
+    "node": 84_250,
     "tee_backend": 82_800,
-    "sealspace": 95_300,
-    "encryption_network": 15_480,
-    "spaces": 56_160,
-    "capabilities": 19_380,
+    "sealspace": 95_700,
+    "encryption_network": 15_300,
+    "spaces": 55_900,
+    "capabilities": 19_050,
 }
 # Limits on the entries and import pairs of a package.
 ROOTS = {"node": (20, 65), "sealspace": (22, 90)}
