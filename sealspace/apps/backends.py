@@ -249,12 +249,8 @@ async def fetch_evidence(
     """
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
     nonce = entropy.token(NONCE_BYTES)
-    request = Request(
-        "GET",
-        f"{EVIDENCE_PATH}?nonce={encode_url(nonce)}",
-        repeatable=True,
-        max_answer_bytes=MAX_PUBLISHED_BYTES,
-    )
+    path = f"{EVIDENCE_PATH}?nonce={encode_url(nonce)}"
+    request = Request("GET", path, repeatable=True, max_answer_bytes=MAX_PUBLISHED_BYTES)
     answer = await ask_backend(url, request, settings=settings)
     if not answer.is_success:
         raise _no_evidence(answer)
