@@ -203,12 +203,8 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
             # for the operator: the library returned an unknown status, or collateral is unusable
             if error.alarms:
                 log_warning("attestation-alarm", code=error.code)
-            refused = call.audit(
-                services,
-                "evidence.refused",
-                network.text,
-                f"{error.code}: {error.detail}".encode(),
-            )
+            detail = f"{error.code}: {error.detail}".encode()
+            refused = call.audit(services, "evidence.refused", network.text, detail)
             await services.store.commit(Commit(puts=(refused,)))
             raise
         value = encode_evidence(evidence)

@@ -120,8 +120,12 @@ async def create(
         if write.record is not None:  # EN31
             return _plan(services, write, claim_network(write.record), "network.claimed")
         checks = await _owner_checks(services, asked.network_id)  # row 19
-        now, keyring, entropy = services.clock.now(), services.keyring, services.entropy
-        record = create_network(asked.network_id, now=now, keyring=keyring, entropy=entropy)
+        record = create_network(
+            asked.network_id,
+            now=services.clock.now(),
+            keyring=services.keyring,
+            entropy=services.entropy,
+        )
         return _plan(services, write, record, "network.created", checks)
 
     descriptor = await until_committed(services, attempt)

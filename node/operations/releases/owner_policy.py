@@ -64,9 +64,8 @@ async def change_in_person(
     invocation, network = admitted_for_network(services, header, path_id, SET_POLICY)
     # The signed fact names network, body hash and kind of change, so that the token of one change
     # cannot be used for another.
-    expected = change_fact(
-        fact_type, network.text, target_node=services.keyring.node_did, body=value
-    )
+    node_did = services.keyring.node_did
+    expected = change_fact(fact_type, network.text, target_node=node_did, body=value)
     facts = [
         one for one in invocation.facts if isinstance(one, dict) and one.get("type") == fact_type
     ]
@@ -94,12 +93,10 @@ async def change_in_person(
             network_put(network, encode_network(make(record)), expect=row.stamp),
             call.audit(services, action, network.text, detail),
         )
-        live = tuple(dict.fromkeys((*call.live, *marker_keys(marks))))
-        unchanged = (Check(WITHDRAWALS_KEY, listed.stamp),)
         return Commit(
             puts=puts,
-            live=live,
-            checks=unchanged,
+            live=tuple(dict.fromkeys((*call.live, *marker_keys(marks)))),
+            checks=(Check(WITHDRAWALS_KEY, listed.stamp),),
             replay_record=call.replay_record,
             reserve=record.owner,  # ST17
         ), None
