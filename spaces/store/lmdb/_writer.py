@@ -278,22 +278,22 @@ class Writer:
     def _has_room(self, commit: Commit) -> bool:
         """Return whether there is space for a commit, and count the space that it takes (ST17)."""
         reserve_bytes, owner = self._free_space.reserve_bytes, commit.reserve
-        if self._left_bytes > reserve_bytes:
-            return True
         size_bytes = sum(len(put.key) + len(put.value or b"") for put in commit.puts)
-        if owner is None and size_bytes > _SMALL_COMMIT_BYTES:
-            return False
         cost_bytes = size_bytes + self._page_bytes * len(commit.puts)  # a row may need a new page
-        kept_bytes = reserve_bytes // {None: 2, "": 8}.get(owner, 4)
-        if owner:
-            # An owner may use as much as it leaves: otherwise one owner who reads a secret in a
-            # loop would prevent the reads of all others.
-            kept_bytes += self._share_bytes[owner] + cost_bytes
-        if self._left_bytes - cost_bytes <= kept_bytes:
-            return False
+        if self._left_bytes <= reserve_bytes:
+            if owner is None and size_bytes > _SMALL_COMMIT_BYTES:
+                return False
+            kept_bytes = reserve_bytes // {None: 2, "": 8}.get(owner, 4)
+            if owner:
+                # An owner may use as much as it leaves: otherwise one owner who reads a secret in a
+                # loop would prevent the reads of all others.
+                kept_bytes += self._share_bytes[owner] + cost_bytes
+            if self._left_bytes - cost_bytes <= kept_bytes:
+                return False
+            if owner:
+                self._share_bytes[owner] += cost_bytes
+        # Also above the reserve: otherwise one batch of deletes could use all of it.
         self._left_bytes -= cost_bytes
-        if owner:
-            self._share_bytes[owner] += cost_bytes
         return True
 
     def sweep_replay_records(self, before_minute: int) -> None:

@@ -130,3 +130,27 @@ def test_a_full_batch_stays_within_the_reserve(tmp_path: Path, clock: FixedClock
     ]
     outcomes = writer.apply(requests)
     assert 20 < sum(isinstance(outcome, Committed) for outcome in outcomes) < 128
+
+
+def test_a_batch_above_the_reserve_does_not_use_it(tmp_path: Path, clock: FixedClock) -> None:
+    """ST17: a batch that begins with free space is judged by the reserve once that space is used.
+
+    Each delete may need a new page, so a few small commits could use far more than their bytes.
+    """
+    writer = Writer(open_for_writing(tmp_path), FreeSpace(1 << 20, 1 << 20), clock)
+    requests = [
+        CommitRequest(
+            0,
+            b"%016d" % at,
+            0,
+            Commit(puts=tuple([Put(b"K%d.%d" % (at, key), None) for key in range(250)])),
+        )
+        for at in range(512)
+    ]
+    outcomes = writer.apply(requests)
+    assert [isinstance(outcome, Committed) for outcome in outcomes[:4]] == [
+        True,
+        True,
+        False,
+        False,
+    ]
