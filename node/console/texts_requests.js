@@ -64,7 +64,7 @@ export const requests = {
   claimed: "This is what the backend says about itself; nobody verified it. The node then opens a secret only for code that proves exactly this with a quote:",
   /** @param {string} program @param {string} image shortened hashes; a program has none if it is part of the image */
   claimedCode: (program, image) => `${program && `compose file ${program}, `}image ${image}`,
-  claimedRisk: "Whoever gave you this text chose the DID and the code. Take it from the backend's own address only, and compare the hashes with those that its operator publishes. Safer, because it verifies the code:",
+  claimedRisk: "Whoever gave you this text chose the DID and the code. Take it from the backend's own address only, and compare the hashes and the key provider with those that its operator publishes. Safer, because it verifies the code:",
   claimedBad: "The backend's description of its code is ignored",
   claimedBadText: "It does not name exactly one code under strict terms. State the code yourself, or ask the operator.",
   neverSeen: "Your node has released none of your secrets to this DID yet, so it knows no code of it. Ask somebody whom you trust for what this command prints, or run it on your own machine:",

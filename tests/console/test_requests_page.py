@@ -220,6 +220,8 @@ def test_the_first_approval_needs_no_command(
     wary.open(link(json.loads(described)))
     wary.run(claimed.check())
     wary.see("nobody verified it")
+    provider = json.loads(described)["policy"]["keyProviders"][0]
+    wary.run(expect(wary.tab.get_by_text(provider).filter(visible=True)).to_have_count(1))
     wary.see("compose file " + hashlib.sha256(COMPOSE.encode()).hexdigest()[:12])
     wary.shot("requests-claimed")
     wary.click("Approve")
@@ -259,12 +261,18 @@ NOT_STATED: list[Any] = [
     [],
     {},
     {"policy": {}},
+    {"policy": CODE, "did": DID},
+    {**IMAGE_ALONE, "appIds": ["cd" * 20]},
+    {**IMAGE_ALONE, "keyProviders": ["local-sgx:aa"]},
+    {"measurements": [{**IMAGE_ALONE["measurements"][0], "rtmr3": ["ef" * 48]}]},
     *({name: value for name, value in CODE.items() if name != left_out} for left_out in CODE),
     {**CODE, "measurements": CODE["measurements"] * 2},
     {**CODE, "measurements": [{}]},
     {**CODE, "measurements": [{**CODE["measurements"][0], "rtmr2": ""}]},
     {**CODE, "composeHashes": ["cd" * 32, "ef" * 32]},
     {**CODE, "keyProviders": ["kms"]},
+    {**CODE, "keyProviders": ["kms:"]},
+    {**CODE, "keyProviders": ["kms:aa,bb"]},
     {**CODE, "keyProviders": ["local-sgx:aa"]},
     {**CODE, "keyProviders": ["kms:aa", "tpm"]},
     {**CODE, "tdAttributes": ["0100001000000000"]},

@@ -50,6 +50,8 @@ function seenFacts(seen, { trustRoots }) {
 function claimedFacts(policy) {
   const [program, image] = [policy.composeHashes?.[0] ?? "", policy.measurements[0].mrtd].map((one) => shortened(one, 12, 6));
   return h("div", { class: "stack tight" }, h("p", { class: "small" }, words.claimed), h("details", {}, h("summary", {}, words.claimedCode(program, image)), policyFacts(policy)),
+    // Unfolded: whoever runs the key provider can read the data of published code too.
+    policy.keyProviders && policyFacts({ keyProviders: policy.keyProviders }),
     h("p", { class: "small" }, words.claimedRisk), copyField(words.showCommand));
 }
 

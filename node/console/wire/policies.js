@@ -39,7 +39,7 @@ function faultOf(policy) {
   }
   const { measurements, composeHashes = [] } = policy;
   const isWhole = (/** @type {any} */ one) => isObject(one) && Object.keys(one).every((name) => REGISTERS.includes(name)) &&
-    REGISTERS.every((name) => (name === "rtmr3" && composeHashes.length > 0 && one[name] === undefined) || /^[0-9a-f]{96}$/.test(one[name]));
+    REGISTERS.every((name) => (name === "rtmr3" && composeHashes.length > 0 && one[name] === undefined) || (typeof one[name] === "string" && /^[0-9a-f]{96}$/.test(one[name])));
   return Array.isArray(measurements) && measurements.length > 0 && measurements.length <= 64 && measurements.every(isWhole) ? "" : "measurements";
 }
 
@@ -57,15 +57,14 @@ export function parseApproved(value) {
 
 /**
  * Parse the policy that a backend states about itself. Nothing proves it, so it has to name one whole code under strict terms (AT62).
- * @param {unknown} value untrusted JSON @returns {Policy | null} null: it names anything else
+ * @param {any} claimed untrusted JSON @returns {Policy | null} null: it names anything else
  */
-export function parseClaimed(value) {
+export function parseClaimed(claimed) {
   try {
-    const { policy: claimed } = parseApproved(value);
     const [compose_hash, app_id, key_provider] = ["composeHashes", "appIds", "keyProviders"].map((name) => claimed[name]?.[0]);
     const { policy } = policyOf({ ...claimed.measurements[0], compose_hash, app_id, key_provider });
     // Anyone can run a key provider without an id, and the provider can read the application's data.
-    const isWhole = !compose_hash || (app_id && /^(kms|tpm):/.test(key_provider));
+    const isWhole = compose_hash ? app_id && /^(kms|tpm):(?:[0-9a-f]{2})+$/.test(key_provider) : !app_id && !key_provider;
     return isWhole && isSame(claimed, policy) ? policy : null;
   } catch {
     return null;
