@@ -90,6 +90,7 @@ def _address(node: str) -> str:
         other = click.get_current_context().with_resource(socket.socket(socket.AF_INET6))
         other.bind(("::1", url.port))
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
+        # Without IPv6 nobody else has that address. After any other error somebody may have it.
+        if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
             return address
     return console_url(node)

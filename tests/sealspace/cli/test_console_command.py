@@ -2,7 +2,9 @@
 
 import asyncio
 import errno
+import os
 import queue
+import resource
 import socket
 import webbrowser
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import click
 import pytest
 from embedded_node import embedded_node
 from owner_desk import OwnerDesk, Ran, owner_desk
@@ -18,6 +21,7 @@ from wallet_tab import WalletTab
 from capabilities.clock_and_entropy import SystemClock
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from node.config.tree import Config, Http, Store
+from sealspace.cli.console import _address
 from sealspace.cli.owner_profile import OwnerHome
 from sealspace.client import Client
 from sealspace.session import Session, read_grant
@@ -182,6 +186,19 @@ async def test_LP8_another_user_cannot_take_the_name(desk: OwnerDesk, run: Run) 
     with socket.create_server(at, family=socket.AF_INET6):
         ran = await desk.run("console")
     assert (ran.status, f"{desk.node}/console/" in ran.next) == (2, True), ran
+
+
+def test_LP8_a_port_that_cannot_be_bound() -> None:
+    """If the command cannot find out who has the port at `localhost`, no page opens there."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        with click.Context(click.Command("console")):
+            assert _address("http://127.0.0.1:9") == "http://127.0.0.1:9/console/"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_the_owner_of_a_phrase_signs_in_on_the_page(
