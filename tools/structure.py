@@ -37,9 +37,9 @@ PACKAGES = (
 BUDGETS = {
     "node": 84_250,
     "tee_backend": 82_800,
-    "sealspace": 95_700,
+    "sealspace": 95_730,
     "encryption_network": 15_300,
-    "spaces": 55_900,
+    "spaces": 55_870,
     "capabilities": 19_050,
 }
 # Limits on the entries and import pairs of a package.

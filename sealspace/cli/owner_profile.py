@@ -28,6 +28,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
+from shlex import quote
 from typing import Concatenate, Literal, NamedTuple, ParamSpec, TypeVar
 
 import msgspec
@@ -384,7 +385,7 @@ class OwnerHome:
         if found.st_uid not in (0, os.geteuid()) or stat.S_IMODE(found.st_mode) & 0o022:
             raise KeyFileUnusable(
                 f"other users can write to the folder {self.folder}",
-                hint=f"chmod 700 {self.folder}, or use another folder with --home",
+                hint=f"chmod 700 {quote(str(self.folder))}, or use another folder with --home",
             )
 
 
@@ -535,7 +536,10 @@ def write_wallet(path: Path, secret: bytes) -> None:
         reason, _ = file_fault(path, error.errno)
         raise KeyFileUnusable(
             f"cannot create the key file {path}: {reason}",
-            hint=f"to use an existing key, omit --new; to check the folder: ls -ld {path.parent}",
+            hint=(
+                "to use an existing key, omit --new; to check the folder: ls -ld"
+                f" {quote(str(path.parent))}"
+            ),
         ) from None
 
 

@@ -93,7 +93,13 @@ def with_home(line: str) -> str:
     root = click.get_current_context().find_root()
     assert isinstance(root.command, click.Group)  # `sealspace`
     named = rf"\bsealspace (?!admin|serve)(?=(?:{'|'.join(root.command.list_commands(root))})\b)"
-    return re.sub(named, lambda _: f"sealspace --home {shlex.quote(home)} ", line)
+    # A quoted argument stays as it is: quotes within it would end it, and the rest would be code.
+    quoted = r"""(?<!\w)'[^']*'(?:"'"'[^']*')*"""
+    return re.sub(
+        f"{quoted}|({named})",
+        lambda found: f"sealspace --home {shlex.quote(home)} " if found[1] else found[0],
+        line,
+    )
 
 
 def print_json(value: object) -> None:
