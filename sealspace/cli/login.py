@@ -180,6 +180,8 @@ def login(
         node = page[1]
         tell(f"this is the address of the console; the command uses the node {node}")
     Transport(node)  # rejects an invalid address before a key is created or a question is asked
+    if demand.trust_root is not None:
+        provided("node-evidence").read_trust_root(demand.trust_root)
     planned = Profile(
         node=node, owner="", trust_root=demand.trust_root, collateral=demand.collateral
     )

@@ -69,7 +69,7 @@ class _Root(LazyGroup):
             # The default by class, for codes without an exit status of their own.
             refused = REFUSED if isinstance(error, NodeRefused) else FAILED
             otherwise = WRONG_ARGUMENT if isinstance(error, InvalidInput) else refused
-            return fail(error.code, text, with_home(error.step), otherwise=otherwise)
+            return fail(error.code, text, error.step, otherwise=otherwise)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for heading, rows in SECTIONS.items():

@@ -113,7 +113,8 @@ async def test_lease_that_is_lost_ends_the_turn(services: Services, clock: Fixed
 async def test_failing_job_is_reported_and_the_next_is_done(
     services: Services, clock: FixedClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A failing job is logged without its message, retried when due, and does not stop others."""
+    """A failing job is logged once without its message, retried when due, and does not stop
+    others."""
     work = Work()
     jobs = (work.job("bad", 60.0, error=ValueError("canary")), work.job("good", 60.0, rounds=99))
     housekeeper = Housekeeper(services, jobs)
@@ -125,6 +126,7 @@ async def test_failing_job_is_reported_and_the_next_is_done(
     clock.advance(60.0)
     await housekeeper.turn()
     assert work.done.count("bad") == 2
+    assert "housekeeping-failed" not in capsys.readouterr().err
 
 
 async def test_clock_that_was_set_back(services: Services, clock: FixedClock) -> None:
