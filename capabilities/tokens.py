@@ -28,13 +28,7 @@ from .cacao import (
 )
 from .capability_errors import ChainError, InvalidIdentifier, MalformedToken, WrongKind
 from .caveats import Caveats, caveats_of, same_json
-from .cids import (
-    ContentKey,
-    Digest,
-    content_key_of_cacao,
-    content_key_of_ucan,
-    digest_of,
-)
+from .cids import ContentKey, Digest, content_key_of_cacao, content_key_of_ucan, digest_of
 from .facts import attestation_facts, is_terminal
 from .principals import Principal, principal_of
 from .recap import recap_of

@@ -141,12 +141,7 @@ class NetworkRecord(
 
 
 def create_network(
-    network: NetworkId,
-    *,
-    now: float,
-    keyring: Keyring,
-    entropy: Entropy,
-    claimed: bool = True,
+    network: NetworkId, *, now: float, keyring: Keyring, entropy: Entropy, claimed: bool = True
 ) -> NetworkRecord:
     """Create an encryption network with a new key pair.
 

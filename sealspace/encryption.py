@@ -350,10 +350,7 @@ class Encryption:
             NetworkNotFound: the network does not exist on this node.
         """
         fact = admin_fact(
-            network.text,
-            target_node=await self._caller.node_id(),
-            action=NETWORK_REVOKE,
-            body={},
+            network.text, target_node=await self._caller.node_id(), action=NETWORK_REVOKE, body={}
         )
         self._descriptors.pop(network.text, None)
         await _administer(

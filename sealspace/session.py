@@ -502,10 +502,7 @@ def _not_granted(missing: Sequence[Capability], *, owner: Principal) -> NotGrant
         hint = f"ask {whom} for a delegation that includes the missing rights, and accept it"
         step = f"ask {whom} for a grant, then run: sealspace grant accept FILE"
     error = NotGranted(
-        f"no grant of this session covers {text}",
-        missing=tuple(missing),
-        hint=hint,
-        step=step,
+        f"no grant of this session covers {text}", missing=tuple(missing), hint=hint, step=step
     )
     for line in lines[:_MOST_NOTED] if len(lines) > 1 else ():
         error.add_note(f"missing: {line}")

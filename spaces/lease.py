@@ -15,15 +15,7 @@ from typing import NamedTuple
 
 from ._codec import Codec
 from .keyspace import LEASE_KEY
-from .store.contract import (
-    Packed,
-    Put,
-    Record,
-    Store,
-    commit_puts,
-    read_row,
-    stamp_of,
-)
+from .store.contract import Packed, Put, Record, Store, commit_puts, read_row, stamp_of
 from .store.observing import MAX_CLOCK_SKEW_S
 
 

@@ -226,15 +226,11 @@ def _read_passphrase(file: Path | None, *, twice: bool) -> str:
     help="Database to restore the rows into; it must be empty.",
 )
 @click.option(
-    "--as-new",
-    is_flag=True,
-    help="Restore as a separate node, with its own secret and id.",
+    "--as-new", is_flag=True, help="Restore as a separate node, with its own secret and id."
 )
 @click.option("--without-secret", is_flag=True, help="Do not restore the root secret.")
 @click.option(
-    "--future-mark",
-    is_flag=True,
-    help="Accept a backup dated more than a day in the future.",
+    "--future-mark", is_flag=True, help="Accept a backup dated more than a day in the future."
 )
 @_PASSPHRASE
 @click.argument("file", type=click.Path(path_type=Path))

@@ -35,9 +35,7 @@ _PRINT_EVERY_BODIES = 100
     help="Where to move the store.",
 )
 @click.option(
-    "--again",
-    is_flag=True,
-    help="Move the store again if the copy from an earlier move was lost.",
+    "--again", is_flag=True, help="Move the store again if the copy from an earlier move was lost."
 )
 def migrate_store(config: Config, target: str, again: bool) -> None:
     """Copy every row of the store to another store.

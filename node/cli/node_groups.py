@@ -33,9 +33,7 @@ admin = LazyGroup(
             "node.cli.record_commands", "Print or export receipts of key releases.", "node"
         ),
         "withdraw": Row(
-            "node.cli.release_commands",
-            "Withdraw trust in code, a backend or evidence.",
-            "node",
+            "node.cli.release_commands", "Withdraw trust in code, a backend or evidence.", "node"
         ),
         "quota": Row(
             "node.cli.hosting_commands", "Show or set the storage limits of spaces.", "node"
@@ -73,7 +71,7 @@ SECTIONS: Sections = {
         "admin": Row(
             "node.cli.node_groups",
             "Administer a node's store: owners, key releases, audit log, quotas and backups.",
-        ),
+        )
     },
 }
 """Heading in the help of the root command -> its commands."""

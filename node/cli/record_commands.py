@@ -115,9 +115,7 @@ async def _chain(config: Config, store: Store) -> Chain:
     """
     keyring = Keyring(own_secret(config, await recorded_identity(store)))
     return Chain(
-        node_did=keyring.node_did,
-        store_id=await started_id(store),
-        sign=keyring.node_signer.sign,
+        node_did=keyring.node_did, store_id=await started_id(store), sign=keyring.node_signer.sign
     )
 
 

@@ -234,12 +234,7 @@ async def import_files(config: Config, store: Store, files: tuple[Path, ...]) ->
     found = []
     for path in files:
         one = await import_collateral(
-            store,
-            read_collateral_file(path),
-            root=root,
-            clock=clock,
-            source=str(path),
-            rules=rules,
+            store, read_collateral_file(path), root=root, clock=clock, source=str(path), rules=rules
         )
         found.append({"fmspc": one.fmspc.hex(), "ca": one.ca, "ends": time_text(one.ends_at)})
     print_rows(

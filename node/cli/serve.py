@@ -49,12 +49,7 @@ def _use_format(_: click.Context, __: click.Parameter, chosen: str | None) -> st
     metavar="URL",
     help="Runner on which the console manages API keys and generates secrets.",
 )
-@click.option(
-    "--hosting",
-    "hosting__mode",
-    type=click.Choice(get_args(HostingMode)),
-    help=_HOSTING,
-)
+@click.option("--hosting", "hosting__mode", type=click.Choice(get_args(HostingMode)), help=_HOSTING)
 @click.option(
     "--attestation",
     "release__attestation",

@@ -278,8 +278,7 @@ class Collateral(Section, frozen=True):
     stale_s: Annotated[
         int,
         about(
-            "Seconds after its issue at which a document counts as stale, which is logged.",
-            ge=3600,
+            "Seconds after its issue at which a document counts as stale, which is logged.", ge=3600
         ),
     ] = 604_800
     grace_s: Annotated[

@@ -28,11 +28,7 @@ def ttl_s_of(text: str) -> float:
 def days_option(help: str) -> Callable[..., Any]:
     """Return the command line option `--days`, the lifetime of a sign-in."""
     return click.option(
-        "--days",
-        type=click.FloatRange(min=0.01, max=30),
-        default=7.0,
-        show_default=True,
-        help=help,
+        "--days", type=click.FloatRange(min=0.01, max=30), default=7.0, show_default=True, help=help
     )
 
 

@@ -24,10 +24,7 @@ EXIT_STATUSES: Mapping[int, tuple[str, ...]] = {
         "another Python distribution or module uses one of sealspace's package names",
         "foreign-distribution",
     ),
-    4: (
-        "the root secret cannot be used",
-        "secret-unusable",
-    ),
+    4: ("the root secret cannot be used", "secret-unusable"),
     5: (
         (
             "the store belongs to another node or version, was moved, is a copy whose original"
@@ -37,23 +34,14 @@ EXIT_STATUSES: Mapping[int, tuple[str, ...]] = {
         "store-moved",
         "beside-original",
     ),
-    6: (
-        "the settings allow more than the release record",
-        "release-loosened",
-    ),
-    7: (
-        "collateral was refused",
-        "collateral-refused",
-    ),
+    6: ("the settings allow more than the release record", "release-loosened"),
+    7: ("collateral was refused", "collateral-refused"),
     8: (
         "the store cannot be reached, or another process is using it",
         "store-unavailable",
         "store-locked",
     ),
-    9: (
-        "the store is full",
-        "store-full",
-    ),
+    9: ("the store is full", "store-full"),
     10: (
         (
             "not logged in, the session has ended, the key file cannot be used, or the browser"
@@ -87,10 +75,7 @@ EXIT_STATUSES: Mapping[int, tuple[str, ...]] = {
         "response-signature-invalid",
         "statement-invalid",
     ),
-    13: (
-        "collateral is missing or stale",
-        "collateral-needed",
-    ),
+    13: ("collateral is missing or stale", "collateral-needed"),
     14: (
         "the backend runs code other than expected, or code that the node would refuse",
         "backend-not-expected",
@@ -125,14 +110,8 @@ EXIT_STATUSES: Mapping[int, tuple[str, ...]] = {
         "release-refused",
         "decrypt-denied",
     ),
-    126: (
-        "the command given to `run` cannot be started",
-        "command-not-executable",
-    ),
-    127: (
-        "the command given to `run` does not exist",
-        "command-not-found",
-    ),
+    126: ("the command given to `run` cannot be started", "command-not-executable"),
+    127: ("the command given to `run` does not exist", "command-not-found"),
     INTERRUPTED: ("interrupted",),
 }
 """Exit status -> its meaning, followed by the error codes that lead to it."""

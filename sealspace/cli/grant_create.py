@@ -26,13 +26,7 @@ from .space import require_own_space
 from .term_files import read_node_policy
 from .terminal import end_text, optional_time, print_exactly, print_result, tell
 
-ACTIONS = {
-    "get": KV_GET,
-    "put": KV_PUT,
-    "delete": KV_DELETE,
-    "list": KV_LIST,
-    "head": KV_METADATA,
-}
+ACTIONS = {"get": KV_GET, "put": KV_PUT, "delete": KV_DELETE, "list": KV_LIST, "head": KV_METADATA}
 """Action on the command line -> ability."""
 policy_option = click.option(
     "--policy",
@@ -135,11 +129,7 @@ async def create(
     if out is not None:
         write_grants(out, [portable])
         print_result(
-            {
-                "cid": portable.cid,
-                "file": str(out),
-                "expiresAt": optional_time(portable.expires_at),
-            }
+            {"cid": portable.cid, "file": str(out), "expiresAt": optional_time(portable.expires_at)}
         )
     else:
         tell(

@@ -124,10 +124,7 @@ network = LazyGroup(
 SECTIONS: Sections = {
     "Start": rows_of(
         "sealspace.cli.version",
-        {
-            "completion": "Print a shell completion script.",
-            "version": "Print the version.",
-        },
+        {"completion": "Print a shell completion script.", "version": "Print the version."},
     ),
     "Who": {
         **rows_of(

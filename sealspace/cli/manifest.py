@@ -99,9 +99,7 @@ def explain_(manifest: Manifest) -> None:
     "--to", "did", metavar="DID", help="Grant to this DID instead of the DID in the manifest."
 )
 @click.option(
-    "--leave-out",
-    is_flag=True,
-    help="Leave out rights to services that this node does not offer.",
+    "--leave-out", is_flag=True, help="Leave out rights to services that this node does not offer."
 )
 @policy_option
 @grants_option

@@ -126,12 +126,7 @@ async def revoke(client: Client, name: str, yes: bool) -> None:
     ),
 )
 @name_argument
-@click.option(
-    "--set",
-    "file",
-    type=FILE,
-    help="Replace the policy with the one in this JSON file.",
-)
+@click.option("--set", "file", type=FILE, help="Replace the policy with the one in this JSON file.")
 @click.option("--remove", is_flag=True, help="Remove the policy.")
 @yes_option
 @at_node

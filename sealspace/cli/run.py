@@ -49,16 +49,7 @@ async def read_values(
 
 # Variables of the dynamic loader, of bash, of git's and npm's configuration, of configuration
 # folders, and our own. A secret with such a name would let its writer run code in the child.
-_PREFIXES = (
-    "LD_",
-    "DYLD_",
-    "BASH_",
-    "GIT_CONFIG",
-    "GIT_SSH",
-    "NPM_CONFIG_",
-    "XDG_",
-    "SEALSPACE_",
-)
+_PREFIXES = ("LD_", "DYLD_", "BASH_", "GIT_CONFIG", "GIT_SSH", "NPM_CONFIG_", "XDG_", "SEALSPACE_")
 # Where programs and their start-up files are searched.
 _SEARCHED = """
     PATH HOME SHELL USER LOGNAME PWD CDPATH TMPDIR IFS ENV SHELLOPTS BASHOPTS ZDOTDIR PROMPT_COMMAND

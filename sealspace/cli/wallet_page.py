@@ -176,9 +176,7 @@ def _page(node: str, *, opens: bool, console: str | None = None) -> "WalletPage"
             url = f"{console}#/link?to={page.server_address[1]}.{page.token}"
         # Printed also with --quiet: the person needs the address.
         print_lines(
-            f"open this page in your browser within {LIMIT_S / 60:g} minutes:",
-            f"  {url}",
-            err=True,
+            f"open this page in your browser within {LIMIT_S / 60:g} minutes:", f"  {url}", err=True
         )
         # Without a display, `webbrowser` would start a text browser in the command's terminal.
         if opens and (

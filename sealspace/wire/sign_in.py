@@ -150,8 +150,7 @@ async def authorize_key(
         owner = parse_principal(wallet.did)
     except CapabilityError as exc:
         raise InvalidInput(
-            "the wallet's DID is not valid",
-            hint="the DID must be did:pkh:eip155:<chain>:<address>",
+            "the wallet's DID is not valid", hint="the DID must be did:pkh:eip155:<chain>:<address>"
         ) from exc
     info = await caller.info()
     capabilities = _own_capabilities(

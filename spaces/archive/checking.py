@@ -129,8 +129,7 @@ def delegation_accounting_entries(
     delegation = found.delegation
     yield delegations_counter(x16(delegation.delegator)), 1
     require(
-        key == delegation_key(delegation.content_key),
-        "a delegation is stored under the wrong key",
+        key == delegation_key(delegation.content_key), "a delegation is stored under the wrong key"
     )
     rows = _rows_of(found)
     missing = set()
@@ -571,10 +570,7 @@ def _check_rows(
                         sums.execute(_ADD, (account, max(-_MOST, min(amount, _MOST))))
                     read = readers.get(key) or readers.get(key[:1])
                     if read is not None and parsed[0].value is not None:
-                        require(
-                            read(parsed[0].value) == key,
-                            "a row is stored under the wrong key",
-                        )
+                        require(read(parsed[0].value) == key, "a row is stored under the wrong key")
                 except RecordDamaged as exc:
                     checked.add("row", _name_of(key, snapshot), str(exc))
         if checked.rows and (
@@ -594,9 +590,7 @@ def _check_rows(
                 )
             else:
                 checked.add(
-                    "counter",
-                    _name_of(account, snapshot),
-                    f"the counter is off by {-amount:+d}",
+                    "counter", _name_of(account, snapshot), f"the counter is off by {-amount:+d}"
                 )
 
 

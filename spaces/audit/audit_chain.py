@@ -216,13 +216,7 @@ async def _queue_start(store: Store, chain: Chain, window_s: float | None, now: 
 
 
 async def _commit(
-    store: Store,
-    chain: Chain,
-    head_row: Record | None,
-    page: Page,
-    *,
-    now: float,
-    is_last: bool,
+    store: Store, chain: Chain, head_row: Record | None, page: Page, *, now: float, is_last: bool
 ) -> Chained:
     """Append a batch of entries to the audit chain (RC4).
 

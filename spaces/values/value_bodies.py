@@ -94,12 +94,7 @@ class Staging:
     async def __aenter__(self) -> "Staging":
         return self
 
-    async def __aexit__(
-        self,
-        kind: object,
-        error: object,
-        trace: object,
-    ) -> None:
+    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
         """Delete the unused uploaded files.
 
         If the outcome of a commit is unknown, its files are kept.

@@ -366,9 +366,7 @@ class BackendSurface:
             )
         # Each grant is counted, not each request: each costs requests at the node (AT54).
         if self._grants_under_way >= MOST_GRANTS_UNDER_WAY or not self._rates.let_through(
-            self._client_of(request),
-            now=asyncio.get_running_loop().time(),
-            grants=len(portables),
+            self._client_of(request), now=asyncio.get_running_loop().time(), grants=len(portables)
         ):
             return _problem(503, "grants-busy", "too many grants at the moment; try again")
         self._grants_under_way += 1

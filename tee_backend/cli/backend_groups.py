@@ -8,9 +8,7 @@ from sealspace.cli.lazy import LazyGroup, Row, Sections
 backend = LazyGroup(
     {
         "show": Row(
-            "tee_backend.cli.granting",
-            "Verify and show which code a backend runs.",
-            "verify",
+            "tee_backend.cli.granting", "Verify and show which code a backend runs.", "verify"
         ),
         "grant": Row(
             "tee_backend.cli.granting",
@@ -103,8 +101,7 @@ runner = LazyGroup(
             "Revoke the grants to a runner; you can make new grants later.",
         ),
         "call": Row(
-            "tee_backend.cli.program_commands",
-            "Run a program on a runner, and print its output.",
+            "tee_backend.cli.program_commands", "Run a program on a runner, and print its output."
         ),
         "keys": Row(
             "tee_backend.cli.backend_groups",
@@ -130,7 +127,7 @@ receipts = LazyGroup(
         "list": Row(
             "sealspace.cli.receipt_commands",
             "Print the receipts of released keys, and verify the node's signatures.",
-        ),
+        )
     },
     name="receipts",
     help="See who received keys of your network.",
@@ -151,6 +148,6 @@ SECTIONS: Sections = {
             "Verify receipts, audit exports, or the code of a node.",
             "verify",
         ),
-    },
+    }
 }
 """Commands by heading in the help of `sealspace`."""

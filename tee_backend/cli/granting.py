@@ -521,8 +521,7 @@ async def grant_runner(
     for secret in named:
         if is_reserved(secret.name):
             raise InvalidInput(
-                f"{secret.label} is a reserved name",
-                hint="store the secret under another name",
+                f"{secret.label} is a reserved name", hint="store the secret under another name"
             )
     network_name(named)  # refuses secrets of two networks: one grant covers one network
     run = RunStatement(

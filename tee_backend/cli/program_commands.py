@@ -374,10 +374,7 @@ _Result = TypeVar("_Result")
     help="Owner of the secrets to use (a DID or `me`), and optionally the scope of the secrets.",
 )
 @click.option(
-    "--receipt",
-    "receipt_file",
-    type=NEW_FILE,
-    help="File to write the receipt and its salt to.",
+    "--receipt", "receipt_file", type=NEW_FILE, help="File to write the receipt and its salt to."
 )
 @click.option(
     "--key",
@@ -515,8 +512,7 @@ def _api_body(data: bytes | None, secrets: str | None) -> dict[str, Json]:
         body: dict[str, Json] = {"input": None if data is None else json.loads(data)}
     except ValueError:
         raise InvalidInput(
-            "the input must be JSON if an API key is used",
-            hint='put text in double quotes: "TEXT"',
+            "the input must be JSON if an API key is used", hint='put text in double quotes: "TEXT"'
         ) from None
     if secrets is not None:
         body["secrets_ref"] = _secrets(secrets, "account_id")

@@ -118,10 +118,7 @@ class _Options:
     help="Price per million instructions, in micro-units.",
 )
 @click.option(
-    "--price-second",
-    type=_PRICE,
-    default=0,
-    help="Price per full second of a run, in micro-units.",
+    "--price-second", type=_PRICE, default=0, help="Price per full second of a run, in micro-units."
 )
 @click.option(
     "--tls-certificate",

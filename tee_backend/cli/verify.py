@@ -136,8 +136,7 @@ class _Options:
 )
 @click.option("--policy", type=FILE, help="For nodes: JSON policy that lists the approved code.")
 @click.option(
-    "--nonce",
-    help="Nonce that was sent in the request, if FILE contains a node's response.",
+    "--nonce", help="Nonce that was sent in the request, if FILE contains a node's response."
 )
 @click.option(
     "--plain-http", is_flag=True, help="For nodes: allow unencrypted http:// to another machine."

@@ -119,10 +119,7 @@ class Route(Struct, frozen=True):
 
 
 def bind(
-    route: Route,
-    cohort: Cohort,
-    services: Services | None = None,
-    log: RequestLog | None = None,
+    route: Route, cohort: Cohort, services: Services | None = None, log: RequestLog | None = None
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Wrap a route handler as an aiohttp handler.
 

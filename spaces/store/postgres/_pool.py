@@ -20,10 +20,7 @@ RECONNECT_WITHIN_S = 2.0
 ANSWER_WITHIN_S = 10.0
 _FIRST_DELAY_S = 0.005
 _LONGEST_DELAY_S = 0.2
-_SESSION = {
-    "application_name": "sealspace",
-    "default_transaction_isolation": "read committed",
-}
+_SESSION = {"application_name": "sealspace", "default_transaction_isolation": "read committed"}
 # One plan for each statement, by the primary key. Otherwise a plan made while the tables were small
 # would be kept, and would scan them when they are large. A setting that the database does not know
 # is left out.
