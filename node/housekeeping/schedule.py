@@ -312,7 +312,7 @@ class Housekeeper:
         self._jobs = jobs
         self._pause = pause
         self._begun: dict[str, float] = {}
-        self._failed: dict[str, dict[str, str | list[str]]] = {}
+        self._failed: dict[str, type[Exception]] = {}
         self._lease = Lease(services.store, owner=services.entropy.token(16), ttl_s=LEASE_S)
 
     async def turn(self) -> bool:
@@ -384,10 +384,9 @@ class Housekeeper:
             self._failed.pop(job.name, None)
         except Exception as error:  # a failing job must not stop the others
             # Each failure is logged once. Otherwise a job of every second would fill a full disk.
-            described = describe(error)
-            if self._failed.get(job.name) != described:
-                log_warning("housekeeping-failed", job=job.name, **described)
-            self._failed[job.name] = described
+            if self._failed.get(job.name) is not type(error):
+                log_warning("housekeeping-failed", job=job.name, **describe(error))
+            self._failed[job.name] = type(error)
         return True
 
     async def keep(self) -> None:

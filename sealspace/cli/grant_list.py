@@ -205,7 +205,7 @@ async def _holders(client: Client, label: str) -> list[_Listed]:
     resource = secrets.resource(name.name, scope=name.scope)
     network = (await secrets.envelope(name.name, scope=name.scope)).network_text
     tell(
-        f"the list includes grants to decrypt with the network of the secret, {network}",
+        f"the secret is encrypted to {network}; the list includes grants for this network",
         "the list omits grants that recipients passed on, and the conditions of each grant",
     )
     return [

@@ -267,8 +267,8 @@ def checked_host(value: Json) -> str:
         or _NUMERIC.fullmatch(value.rpartition(".")[2])
     ):
         raise InvalidInput(
-            "a host name must be in lower case, without scheme, port or trailing dot, such as"
-            " api.example.com"
+            "a host name must be like api.example.com: in lower case, without scheme, port or"
+            " trailing dot"
         )
     return value
 

@@ -254,8 +254,8 @@ def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
         raise MigrationRefused(
             f"the store was moved to {former}",
             next_step=(
-                "migrate the store from its new location; if the store at that location is lost,"
-                " add --again"
+                "run the command on the store at that location; if that store is lost, add"
+                " --again here"
             ),
         )
 

@@ -360,7 +360,7 @@ class OpenBody(OpenedBody):
             try:
                 self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError as exc:
-                raise RecordDamaged("the file of a large value is missing") from exc
+                raise RecordDamaged("the file for a large value is missing") from exc
             if os.fstat(self._descriptor).st_size != self.size_bytes:
                 raise RecordDamaged("the size of a large value differs from the recorded size")
 

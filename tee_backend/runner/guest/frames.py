@@ -127,7 +127,9 @@ def unpack(body: bytes | bytearray) -> tuple[Answer, memoryview, bytes]:
     answer = Answer(*_ANSWER.unpack_from(body))
     rest = len(body) - ANSWER_BYTES
     if answer.ended > OVERFLOWED or answer.output_bytes > rest:
-        raise ValueError("the answer of the child process has an unknown outcome or output length")
+        raise ValueError(
+            "the child process's answer has an unknown outcome, or an output of the wrong length"
+        )
     middle = ANSWER_BYTES + answer.output_bytes
     return answer, memoryview(body)[ANSWER_BYTES:middle], bytes(body[middle:])
 

@@ -339,17 +339,17 @@ def test_one_question_has_one_answer(server: WalletPage) -> None:
         server.exchange({"tab": A, "version": to, "answer": said})
 
     version = _opened(server, A)
-    with pytest.raises(AnswerRefused, match="already answered"):
+    with pytest.raises(AnswerRefused, match="already been answered"):
         answer(version)
     answered = list[object]()
     command = threading.Thread(target=lambda: answered.append(server.ask({"kind": "sign"}, dict)))
     command.start()
     view = server.exchange({"tab": A, "version": version})
     assert (view["kind"], view["command"]) == ("sign", OF[0])
-    with pytest.raises(AnswerRefused, match="already answered"):
+    with pytest.raises(AnswerRefused, match="already been answered"):
         answer(version, a=0)
     answer(view["version"], a=1)
-    with pytest.raises(AnswerRefused, match="already answered"):
+    with pytest.raises(AnswerRefused, match="already been answered"):
         answer(view["version"], a=2)
     command.join(PATIENCE_S)
     assert answered == [{"a": 1}]

@@ -287,7 +287,7 @@ async def test_a_damaged_body_is_left_out_and_named(bench: Bench, tmp_path: Path
             SMALL,
             LARGE + b"other",
         )
-        assert await damages(again) == ["the file of a large value is missing"]
+        assert await damages(again) == ["the file for a large value is missing"]
 
 
 # --- files and folders
