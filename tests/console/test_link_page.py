@@ -244,6 +244,8 @@ def test_CN9_a_link_signs_nobody_in_as_somebody_else(
         page.go(f"link?session={token}")
         page.see("This sign-in is not for this browser")
         page.click("Sign out")
+        page.see("Signed out")  # only then does the console go to the sign-in page by itself
+        page.see("With a wallet")
         _is_refused(page, token)
 
 
