@@ -274,7 +274,7 @@ def test_rows_that_are_damaged_under_a_right_digest(
     file = forged(of_format_1(parts, HOSTILE_ROWS[what](lmdb_file)), tmp_path / "backup", format=1)
     status, _, said = run("restore", file, "--data", tmp_path / "restored")
     assert (status, "nothing was restored: " in said) == (1, True), said
-    assert "use another copy" in said
+    assert "use another copy of the backup" in said
     assert not (tmp_path / "restored").exists()
 
 
