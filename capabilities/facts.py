@@ -1,11 +1,12 @@
 """Facts, which are additional statements in a token.
 
-The node reads three kinds: a delegation that may not be passed on (3.4), policy objects that are
-not ordinary grants (3.8), and an owner's conditions on who may open keys. The last are only
-extracted here; the release gate evaluates them.
+The node reads four kinds: a delegation that may not be passed on (3.4), policy objects that are
+not ordinary grants (3.8), an owner's conditions on who may open keys, and the statement of a
+machine token. The release gate evaluates the last two, which are only extracted here.
 
 A UCAN states a policy as the fact `{"sealspace.attestation/v1": {...}}`, a sign-in text as a
-resource `urn:sealspace:attestation:v1:<base64url of the JSON>` before its ReCap.
+resource `urn:sealspace:attestation:v1:<base64url of the JSON>` before its ReCap. A machine token
+is stated likewise, with `machine` for `attestation`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,9 @@ from .strict_json import Json, parse_json
 ATTESTATION_FACT = "sealspace.attestation/v1"
 """Member of a delegation's fact that contains a release policy."""
 ATTESTATION_URN = "urn:sealspace:attestation:v1:"
+MACHINE_FACT = "sealspace.machine/v1"
+"""Member of a delegation's fact that makes it a machine token (`machine_tokens`)."""
+MACHINE_URN = "urn:sealspace:machine:v1:"
 MAX_STATEMENT_BYTES = 65_536
 
 SESSION_FACT = "sealspace.attestation.session/v1"
@@ -29,17 +33,22 @@ POLICY_FACT = "sealspace.encryption.policy/v1"
 WITHDRAWAL_FACT = "sealspace.encryption.withdrawal/v1"
 """`type` of the fact that binds a token to a withdrawal on a network."""
 
-_FACT_FAMILY = "sealspace.attestation/"
-_ATTESTATION_FAMILY = "urn:sealspace:attestation:"
+_FACT_FAMILIES = ("sealspace.attestation/", "sealspace.machine/")
+_URNS = {
+    "urn:sealspace:attestation:": (ATTESTATION_URN, ATTESTATION_FACT),
+    "urn:sealspace:machine:": (MACHINE_URN, MACHINE_FACT),
+}
 _DELEGATION_MODE = "xyz.tinycloud.policy/delegationMode"
 _ROOT_ROLES = ("policy-authority", "policy-enforcement")
 _SESSION_PROFILE = "policy-session-ucan/v1"
 
 
 def is_terminal(facts: Iterable[Json]) -> bool:
-    """Return whether a delegation's facts forbid further delegation (3.4)."""
+    """Return whether a delegation's facts forbid further delegation (3.4, MT2)."""
     return any(
-        isinstance(fact, dict) and fact.get(_DELEGATION_MODE) == "terminal" for fact in facts
+        isinstance(fact, dict)
+        and (fact.get(_DELEGATION_MODE) == "terminal" or MACHINE_FACT in fact)
+        for fact in facts
     )
 
 
@@ -62,17 +71,18 @@ def policy_profile_refusal(facts: tuple[Json, ...]) -> str | None:
     return None
 
 
-def contains_policy(facts: Iterable[Json]) -> bool:
-    """Return whether a token's facts contain a release policy.
+def contains_statement(facts: Iterable[Json]) -> bool:
+    """Return whether a token's facts contain a release policy or the statement of a machine token.
 
-    The facts are searched at any depth. Policies are read only from direct members of a fact, with
-    the exact name. Callers reject a policy anywhere else, so that no condition is ignored (RL8).
+    The facts are searched at any depth. Statements are read only from direct members of a fact,
+    with the exact name. Callers reject a statement anywhere else, so that no condition is ignored
+    (RL8, MT2).
     """
     pending: list[Json] = list(facts)
     while pending:
         value = pending.pop()
         if isinstance(value, dict):
-            if any(is_policy_name(name) for name in value):
+            if any(is_statement_name(name) for name in value):
                 return True
             pending.extend(value.values())
         elif isinstance(value, list):
@@ -80,39 +90,39 @@ def contains_policy(facts: Iterable[Json]) -> bool:
     return False
 
 
-def is_policy_name(name: str) -> bool:
-    """Return whether a JSON member name denotes a release policy.
+def is_statement_name(name: str) -> bool:
+    """Return whether a JSON member name denotes a release policy or a machine token.
 
     Version and case are ignored.
     """
-    return name[: len(_FACT_FAMILY)].lower() == _FACT_FAMILY
+    return name.lower().startswith(_FACT_FAMILIES)
 
 
-def attestation_resource(statement: Mapping[str, Json]) -> str:
-    """Encode a release policy as a URN for a sign-in message."""
-    body = msgspec.json.encode(statement, order="deterministic")
-    return ATTESTATION_URN + encode_url(body)
+def statement_resource(statement: Mapping[str, Json], *, urn: str = ATTESTATION_URN) -> str:
+    """Encode a release policy or a machine token's statement as a URN for a sign-in message."""
+    return urn + encode_url(msgspec.json.encode(statement, order="deterministic"))
 
 
-def attestation_facts(resources: Iterable[str]) -> tuple[Json, ...]:
-    """Convert a sign-in message's release policies to UCAN facts.
+def statement_facts(resources: Iterable[str]) -> tuple[Json, ...]:
+    """Convert the statements in a sign-in message to UCAN facts.
 
-    Each policy is one of the resources in the message.
+    Each release policy, and the statement of a machine token, is one of the message's resources.
     """
     # Any case matches: a misspelt prefix has to be rejected below. Ignoring it would drop the
     # owner's condition.
     return tuple(
-        _fact(text)
+        _fact(text, *expected)
         for text in resources
-        if text[: len(_ATTESTATION_FAMILY)].lower() == _ATTESTATION_FAMILY
+        for family, expected in _URNS.items()
+        if text[: len(family)].lower() == family
     )
 
 
-def _fact(resource: str) -> Json:
-    if not resource.startswith(ATTESTATION_URN):
-        raise MalformedToken("the policy statement has an unknown version")
+def _fact(resource: str, urn: str, name: str) -> Json:
+    if not resource.startswith(urn):
+        raise MalformedToken(f"the statement must begin with {urn}")
     try:
-        data = libipld.decode_multibase("u" + resource.removeprefix(ATTESTATION_URN))[1]
-        return {ATTESTATION_FACT: parse_json(data, max_bytes=MAX_STATEMENT_BYTES)}
+        data = libipld.decode_multibase("u" + resource.removeprefix(urn))[1]
+        return {name: parse_json(data, max_bytes=MAX_STATEMENT_BYTES)}
     except (ValueError, InvalidJson) as exc:
-        raise MalformedToken("the policy statement is not a JSON object in base64url") from exc
+        raise MalformedToken("a statement is not a JSON object in base64url") from exc

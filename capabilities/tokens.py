@@ -29,7 +29,7 @@ from .cacao import (
 from .capability_errors import ChainError, InvalidIdentifier, MalformedToken, WrongKind
 from .caveats import Caveats, caveats_of, same_json
 from .cids import ContentKey, Digest, content_key_of_cacao, content_key_of_ucan, digest_of
-from .facts import attestation_facts, is_terminal
+from .facts import is_terminal, statement_facts
 from .principals import Principal, principal_of
 from .recap import recap_of
 from .references import (
@@ -430,6 +430,7 @@ def _cacao_delegation(header: str, data: bytes, cacao: Cacao) -> UnverifiedDeleg
     message = cacao.message
     recap = recap_of(message)
     granted = {} if recap is None else recap.att
+    facts = statement_facts(message.resources)
     return UnverifiedDelegation(
         form="cacao",
         header=header,
@@ -446,8 +447,8 @@ def _cacao_delegation(header: str, data: bytes, cacao: Cacao) -> UnverifiedDeleg
         expires_at=_time(message.expiration_time),
         not_before=_time(message.not_before),
         issued_at=_time(message.issued_at),
-        terminal=False,  # S10
-        facts=attestation_facts(message.resources),
+        terminal=bool(facts) and is_terminal(facts),  # S10, MT2
+        facts=facts,
         envelope=cacao,
     )
 

@@ -18,7 +18,7 @@ from libipld import decode_multibase
 from .abilities import parse_ability
 from .cache import memoize
 from .capability_errors import InvalidIdentifier, InvalidJson, MalformedToken
-from .facts import contains_policy
+from .facts import contains_statement
 from .issuers import verify_jws
 from .principals import Principal, principal_of
 from .resources import has_valid_escapes
@@ -254,7 +254,7 @@ def _check_repeats(data: bytes, payload: UcanPayload) -> None:
     check_text(data, max_bytes=MAX_PAYLOAD_BYTES)
     if repeats_member(data, _PAYLOAD_MEMBERS):
         raise MalformedToken("payload repeats a member")
-    if payload.fct is not None and contains_policy(payload.fct):
+    if payload.fct is not None and contains_statement(payload.fct):
         # A repeated member anywhere in a policy would hide the condition that comes first.
         parse_json(data, max_bytes=MAX_PAYLOAD_BYTES)
 

@@ -8,15 +8,19 @@ policy in force allow that. Every other invoker needs live evidence and an allow
 measurements that the owner declared: in the network's policy, or in a delegation on the path of the
 authority to decrypt. That delegation is signed by O or by O's session key in person.
 
+A machine token (MT4) needs no evidence either, where the owner in person needs none. It opens only
+keys that are stored at the paths that O listed in it.
+
 In force are the policies of the node, of the owner and of every delegation in every cited closure.
 A release has to satisfy all of them, so a further policy, delegation or proof can only narrow.
 
     step  code                what fails
-    1     chain               a cited delegation is missing, revoked or expired
+    1     chain               a cited delegation is missing, revoked or expired, or a machine token
+                              is not used as MT4 says
     2     policy              a policy in force cannot be parsed
     3     path                no envelope at an allowed path contains the key
-    4     mode, policy        the invoker is in person without evidence, but mode or policy
-                              require it
+    4     mode, policy        the invoker is in person without evidence, or has a machine token, but
+                              mode or policy require evidence
     5     no_policy           the owner listed no code
     6     not_attested,       there is no evidence for this invoker and key, it has another root,
           trust_root,         or its application's keys come from a provider that the node does
@@ -39,8 +43,10 @@ from typing import Literal, get_args
 from msgspec import Struct, field
 
 from capabilities.abilities import DECRYPT, satisfies
+from capabilities.capability_errors import MalformedToken
 from capabilities.chain import Authority, Registered, is_in_force
 from capabilities.cids import ContentKey, cid_text
+from capabilities.machine_tokens import MachineGrant, is_machine_token, machine_grant
 from capabilities.principals import Principal
 from capabilities.resources import network_of
 from capabilities.sign_ins import (
@@ -183,6 +189,7 @@ class ReleasePermit:
     live: tuple[ContentKey, ...]
     checks: tuple[RowStamp, ...]
     chain: tuple[str, ...]
+    machine_name: str | None
     policies: tuple[Policy, ...]
     policy_sha256: tuple[str, ...]
     evidence: Evidence | None
@@ -203,8 +210,9 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
     Args:
         request: the input of the decision, all read at one moment.
     Returns:
-        The permit. IP1 or IP2 holds; or evidence for this invoker and key satisfies every policy in
-        force, and the owner listed the code; or the node's mode is off and there is no policy.
+        The permit. IP1, IP2 or MT4 holds; or evidence for this invoker and key satisfies every
+        policy in force, and the owner listed the code; or the node's mode is off and there is no
+        policy.
         Nothing that the decision used was withdrawn.
     Raises:
         ReleaseRefused: with the first step that fails.
@@ -218,13 +226,19 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
     mode = request.release_record.mode
     links = _check_chain(request, facts)  # 1
     in_force = policies_in_force(request.decrypt.network.policy, request.release_record, links)  # 2
-    rows = _check_paths(request, in_force)  # 3
+    machine = machine_grant_of(request.owner)  # 1
+    rows = _check_paths(request, in_force, machine)  # 3
     session = request.owner.in_person
-    obstacle = None if session is None else _in_person_refusal(mode, in_force)  # 4
+    is_exempt = session is not None or machine is not None
+    obstacle = _in_person_refusal(mode, in_force) if is_exempt else None  # 4
     relied: tuple[ContentKey, ...] = ()
     evidence: Evidence | None = None
-    if session is not None and obstacle is None:
-        ground: Ground = "owner" if facts.invoker == facts.owner else "owner_session"
+    if machine is not None:
+        if obstacle is not None:  # no evidence helps a machine token
+            raise obstacle
+        ground: Ground = "machine"
+    elif session is not None and obstacle is None:
+        ground = "owner" if facts.invoker == facts.owner else "owner_session"
         relied = session
     elif obstacle is not None and request.evidence is None:
         raise obstacle
@@ -248,6 +262,7 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
         live=tuple(dict.fromkeys((*request.authority.live, *relied))),
         checks=(request.network_row, request.record_row, request.withdrawals_row, *rows),
         chain=tuple([cid_text(cid) for cid in dict.fromkeys(cids)]),
+        machine_name=None if machine is None else machine.name,
         policies=in_force,
         policy_sha256=tuple([policy_digest(policy) for policy in in_force]),
         evidence=evidence,
@@ -257,24 +272,30 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
 
 
 def needs_evidence(
-    owner: OwnerAuthority, release_record: ReleaseRecord, in_force: Sequence[Policy]
+    owner: OwnerAuthority,
+    release_record: ReleaseRecord,
+    in_force: Sequence[Policy],
+    machine: MachineGrant | None,
 ) -> bool:
     """Return whether a key release requires attestation evidence.
 
     If it does, the caller of `admit` has to read the evidence first.
     """
-    if release_record.mode == "off" and not in_force:
+    if machine is not None or (release_record.mode == "off" and not in_force):
         return False
     return owner.in_person is None or _in_person_refusal(release_record.mode, in_force) is not None
 
 
-def paths_in_force(policies: Iterable[Policy]) -> frozenset[str]:
-    """Return all storage paths listed in the policies.
+def paths_in_force(policies: Iterable[Policy], machine: MachineGrant | None) -> frozenset[str]:
+    """Return all storage paths listed in the policies and in the caller's machine token.
 
-    A policy with paths requires that an envelope at one of them contains the released key. So the
+    A list of paths requires that an envelope at one of them contains the released key. So the
     caller has to read the envelopes at all these paths before it calls `admit`.
     """
-    paths = frozenset(path for policy in policies for path in policy.paths)
+    listed = [policy.paths for policy in policies]
+    if machine is not None:
+        listed.append(machine.paths)
+    paths = frozenset(path for each in listed for path in each)
     if len(paths) > MAX_PATHS:
         raise _refused("path", "too many paths")
     return paths
@@ -331,26 +352,54 @@ def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[R
     return found.values()
 
 
+def machine_grant_of(owner: OwnerAuthority) -> MachineGrant | None:
+    """Return the machine token with which a caller requests a key (MT4).
+
+    None is returned for the owner, whose authority does not come from its proofs, and for requests
+    that cite no machine token. A request that cites one has no other authority: it cites nothing
+    else, and the owner of the network itself signed the token for the invoker.
+
+    Raises ReleaseRefused if the request has a machine token and is not of this form.
+    """
+    facts = owner.facts
+    links = [link for link in facts.links.values() if is_machine_token(link.delegation)]
+    if not links or facts.invoker == facts.owner:
+        return None
+    link = links[0]
+    token = link.delegation
+    if len(facts.links) > 1 or facts.cited != (token.content_key,):
+        raise _refused("chain", "a machine token is cited beside or below another delegation")
+    if (token.delegator, token.delegate) != (facts.owner, facts.invoker):
+        raise _refused("chain", "the owner of the network did not issue the machine token")
+    try:
+        return machine_grant(token, registered_at=link.registered_at)
+    except MalformedToken as exc:
+        raise _refused("chain", exc.text) from exc
+
+
 # --- step 3 ---------------------------------------------------------------------------------------
 
 
-def _check_paths(request: ReleaseRequest, in_force: tuple[Policy, ...]) -> tuple[RowStamp, ...]:
-    """Check that every policy allows a storage path of the wrapped key.
+def _check_paths(
+    request: ReleaseRequest, in_force: tuple[Policy, ...], machine: MachineGrant | None
+) -> tuple[RowStamp, ...]:
+    """Check that the policies and the machine token allow a storage path of the wrapped key.
 
-    For each policy with a list of paths, the key must be stored at one of them; otherwise
-    ReleaseRefused is raised. A policy without a list allows every path. Returns the rows at these
-    paths. `key_paths` in the request contains all paths where the key is stored.
+    For each list of paths, the key must be stored at one of them; otherwise ReleaseRefused is
+    raised. A policy without a list allows every path. Returns the rows at these paths. `key_paths`
+    in the request contains all paths where the key is stored.
     """
-    paths_in_force(in_force)
+    paths_in_force(in_force, machine)
     rows: dict[RowStamp, None] = {}
-    for policy in in_force:
-        if not policy.paths:
-            continue
-        row = next(
-            (request.key_paths[path] for path in policy.paths if path in request.key_paths), None
-        )
+    lists = [
+        (policy.paths, f"policy {policy_digest(policy)}") for policy in in_force if policy.paths
+    ]
+    if machine is not None:  # MT4
+        lists.append((machine.paths, f"machine token {machine.name}"))
+    for paths, origin in lists:
+        row = next((request.key_paths[path] for path in paths if path in request.key_paths), None)
         if row is None:
-            raise _refused("path", f"policy {policy_digest(policy)}")
+            raise _refused("path", origin)
         rows[row] = None
     return tuple(rows)
 

@@ -38,7 +38,12 @@ from msgspec import UNSET, Meta, Struct, UnsetType, msgpack, to_builtins
 
 from capabilities.cache import memoize, memoize_by_identity
 from capabilities.capability_errors import InvalidIdentifier, InvalidJson
-from capabilities.facts import ATTESTATION_FACT, contains_policy, is_policy_name
+from capabilities.facts import (
+    ATTESTATION_FACT,
+    MACHINE_FACT,
+    contains_statement,
+    is_statement_name,
+)
 from capabilities.principals import Principal
 from capabilities.resources import SpaceResource, parse_resource
 from capabilities.strict_json import Json, shaped
@@ -361,13 +366,17 @@ def policies_of(facts: Sequence[Json]) -> tuple[Policy, ...]:
                 policies.append(parse_policy(value))
             # A policy that this version does not read is rejected: ignoring it would drop the
             # owner's condition and release the key to more code than intended.
-            elif is_policy_name(name):
+            elif is_statement_name(name) and name != MACHINE_FACT:
                 raise PolicyError(
-                    "", f"the name of the fact must be exactly {ATTESTATION_FACT}, in lower case"
+                    "",
+                    f"the name of the fact must be exactly {ATTESTATION_FACT} or {MACHINE_FACT},"
+                    " in lower case",
                 )
-            elif contains_policy((value,)):
+            elif contains_statement((value,)):
                 raise PolicyError(
-                    "", f"{ATTESTATION_FACT} must be a direct member of a fact, not nested deeper"
+                    "",
+                    f"{ATTESTATION_FACT} and {MACHINE_FACT} must be direct members of a fact, not"
+                    " nested deeper",
                 )
     if len(policies) > MAX_POLICIES:
         raise PolicyError("", f"a delegation may have at most {MAX_POLICIES} policies")

@@ -11,7 +11,8 @@ A receipt is canonical JSON with exactly these members:
     receiverPublicKeyHash   hex, as in the request
     chain                   CIDs of every delegation in every cited closure
     policies                hex SHA-256 of every policy in force, as canonical JSON
-    verdict, ground         "authorised", and why: owner, owner_session, attested, off
+    verdict, ground         "authorised", and why: owner, owner_session, machine, attested, off
+    machine                 only for the ground machine: the name of the machine token
     mode                    the node's mode at that time
     atMicros                microseconds since the epoch
     evidence                null, or the documents that the code was judged by: see `QuoteVerdict`
@@ -93,6 +94,7 @@ class Receipt(
     policies: Annotated[tuple[Digest, ...], Meta(max_length=MAX_POLICY_DIGESTS)]
     verdict: Literal["authorised"] = VERDICT
     ground: Ground
+    machine: _Text | UnsetType = UNSET
     mode: Mode
     at_micros: Annotated[int, Meta(ge=0, lt=1 << 53)]
     evidence: QuoteVerdict | None

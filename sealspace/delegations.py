@@ -29,7 +29,7 @@ from capabilities.abilities import (
     satisfies,
 )
 from capabilities.capability_errors import CapabilityError
-from capabilities.facts import ATTESTATION_FACT, attestation_resource
+from capabilities.facts import ATTESTATION_FACT, statement_resource
 from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.references import CID_URN, MAX_TARGETS
 from capabilities.resources import extends, root_of
@@ -161,7 +161,7 @@ class Delegations:
         resources: list[str] = []
         if policy is not None:
             facts.append({ATTESTATION_FACT: policy_json(policy)})
-            resources.append(attestation_resource(policy_json(policy)))
+            resources.append(statement_resource(policy_json(policy)))
         if run is not None:
             facts.append({RUN_FACT: run_statement_json(run)})
             resources.append(run_resource(run))

@@ -35,12 +35,12 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 84_295,
-    "tee_backend": 82_765,
-    "sealspace": 95_755,
-    "encryption_network": 15_295,
-    "spaces": 55_855,
-    "capabilities": 19_050,
+    "node": 86_300,
+    "tee_backend": 82_965,
+    "sealspace": 99_200,
+    "encryption_network": 15_650,
+    "spaces": 57_100,
+    "capabilities": 19_790,
 }
 # Limits on the entries and import pairs of a package.
 ROOTS = {"node": (20, 65), "sealspace": (22, 90)}

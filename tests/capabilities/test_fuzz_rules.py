@@ -16,10 +16,10 @@ from capabilities.capability_errors import CapabilityError
 from capabilities.caveats import check_delegated, check_invoked, same_json
 from capabilities.facts import (
     ATTESTATION_URN,
-    attestation_facts,
-    contains_policy,
+    contains_statement,
     is_terminal,
     policy_profile_refusal,
+    statement_facts,
 )
 from capabilities.issuers import key_of_jwk
 from capabilities.principals import parse_address, parse_chain_id
@@ -55,7 +55,7 @@ def test_fuzz_caveats(parent: Any, child: Any) -> None:
 def test_fuzz_facts(facts: list[Any]) -> None:
     """Facts of any shape are evaluated without an error."""
     is_terminal(facts)
-    contains_policy(facts)
+    contains_statement(facts)
     policy_profile_refusal(tuple(facts))
 
 
@@ -68,7 +68,7 @@ def test_fuzz_statements_in_sign_ins(statement: bytes, tail: str) -> None:
     """A policy statement of any bytes in a sign-in becomes a fact, or rejects the sign-in."""
     for resource in (ATTESTATION_URN + encode_url(statement) + tail, ATTESTATION_URN[:-3] + tail):
         with suppress(CapabilityError):
-            attestation_facts([resource])
+            statement_facts([resource])
 
 
 JWK = {

@@ -12,7 +12,7 @@ from tests_support import coded
 from capabilities.cacao import encode_cacao, header_bytes, header_text, sign_cacao
 from capabilities.capability_errors import BadSignature, ChainError, MalformedToken, WrongKind
 from capabilities.cids import Cid, cid_text, digest_of, parse_cid
-from capabilities.facts import ATTESTATION_URN, attestation_resource
+from capabilities.facts import ATTESTATION_URN, statement_resource
 from capabilities.references import MAX_PARENTS, MAX_TARGETS
 from capabilities.strict_json import Json
 from capabilities.tokens import (
@@ -181,7 +181,7 @@ def test_terminal_fact():
 def test_policy_statements_of_a_wallet_are_facts():
     """A policy statement in a sign-in is parsed like a UCAN's fact."""
     statement: dict[str, Json] = {"b": [1, 2], "a": {"z": None}}
-    resource = attestation_resource(statement)
+    resource = statement_resource(statement)
     assert resource == ATTESTATION_URN + "eyJhIjp7InoiOm51bGx9LCJiIjpbMSwyXX0"
     delegation = verify_delegation(
         parse_delegation(cacao({KV: ["a/b"]}, resources=("x:a", resource, resource)))

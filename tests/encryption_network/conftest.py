@@ -15,7 +15,7 @@ from capabilities.abilities import DECRYPT
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
 from capabilities.chain import Authority, Marker, Registered, judge_invocation, judge_registration
 from capabilities.cids import ContentKey, cid_text
-from capabilities.facts import ATTESTATION_FACT, attestation_resource
+from capabilities.facts import ATTESTATION_FACT, statement_resource
 from capabilities.principals import Principal
 from capabilities.recap import Recap, attach
 from capabilities.resources import parse_network_id
@@ -130,7 +130,7 @@ class World:
             nonce=f"nonce{self._nonce}",
             issued_at=iso(self.now - age_s),
             expiration_time=iso(self.now + lifetime_s),
-            resources=tuple(attestation_resource(policy_json(policy)) for policy in policies),
+            resources=tuple(statement_resource(policy_json(policy)) for policy in policies),
         )
         proofs = tuple(base58_cid(parent.delegation.cid) for parent in parents)
         data = encode_cacao(sign_cacao(attach(message, Recap(att, proofs)), signer))

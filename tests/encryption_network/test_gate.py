@@ -64,9 +64,9 @@ def test_mode_off_uses_no_evidence(world: Any) -> None:
     """If nothing is required, the caller need not read evidence."""
     request = world.request(world.backend, [world.sign_in(world.backend, read=False)])
     off = altered(request.release_record, mode="off")
-    assert not needs_evidence(request.owner, off, ())
-    assert needs_evidence(request.owner, off, (world.LIST,))
-    assert needs_evidence(request.owner, request.release_record, ())
+    assert not needs_evidence(request.owner, off, (), None)
+    assert needs_evidence(request.owner, off, (world.LIST,), None)
+    assert needs_evidence(request.owner, request.release_record, (), None)
 
 
 def test_mode_off_keeps_what_an_owner_stated(world: Any) -> None:
@@ -386,9 +386,9 @@ def test_paths_are_bounded(world: Any) -> None:
     distinct = [
         altered(policy, paths=tuple(f"{path}/{n}" for path in policy.paths)) for n in range(8)
     ]
-    assert len(paths_in_force(distinct)) == MAX_PATHS
+    assert len(paths_in_force(distinct, None)) == MAX_PATHS
     with pytest.raises(ReleaseRefused):
-        paths_in_force([*distinct, policy])
+        paths_in_force([*distinct, policy], None)
 
 
 # --- the chain ------------------------------------------------------------------------------------

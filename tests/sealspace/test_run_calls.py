@@ -13,7 +13,7 @@ from libipld import decode_multibase, encode_multibase
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
 from capabilities.cids import parse_cid
 from capabilities.clock_and_entropy import SystemEntropy
-from capabilities.facts import attestation_resource
+from capabilities.facts import statement_resource
 from capabilities.recap import Recap, attach
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.siwe import SiweMessage
@@ -192,7 +192,7 @@ OTHER = WalletSigner(bytes(range(1, 33)))
         sign_in(delegate=BOB.did),
         sign_in(right="tinycloud.kv/get"),
         # for attested code alone
-        sign_in(resources=(attestation_resource({"receiver": "attested"}),)),
+        sign_in(resources=(statement_resource({"receiver": "attested"}),)),
         ucan(KEY, KEY.did, {f"{KEY_SPACE}/run": [CALL]}),  # no wallet's
         "x" * (MAX_TOKEN_CHARS + 1),
         "",

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
-from capabilities.facts import ATTESTATION_FACT, attestation_resource
+from capabilities.facts import ATTESTATION_FACT, statement_resource
 from capabilities.recap import Recap, attach
 from capabilities.signatures import Ed25519Signer
 from capabilities.siwe import SiweMessage
@@ -86,7 +86,7 @@ def by_wallet(*resources: str, audience: str = RUNNER.did) -> str:
         nonce="abcdefgh12345678",
         issued_at=iso_time(NOW),
         expiration_time=iso_time(NOW + 3600),
-        resources=resources or (attestation_resource(policy_for(OWNER)), run_resource(STATEMENT)),
+        resources=resources or (statement_resource(policy_for(OWNER)), run_resource(STATEMENT)),
     )
     held: Any = granted(att_of(OWNER))
     return header_text(encode_cacao(sign_cacao(attach(message, Recap(held, ())), OWNER)))
@@ -216,7 +216,7 @@ def test_statement_and_policy(facts: list[Any], part: str) -> None:
 
 
 def test_statements_in_a_sign_in_text() -> None:
-    policy, run = attestation_resource(policy_for(OWNER)), run_resource(STATEMENT)
+    policy, run = statement_resource(policy_for(OWNER)), run_resource(STATEMENT)
     assert "states them 0 times" in refused(by_wallet(policy))
     assert "states them 2 times" in refused(by_wallet(policy, run, run))
     spaced = RUN_URN + encode_url(json.dumps(STATED).encode())

@@ -37,7 +37,7 @@ from wire_replay import token_id
 from yarl import URL
 
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
-from capabilities.facts import attestation_resource
+from capabilities.facts import statement_resource
 from capabilities.recap import Recap, attach
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.siwe import SiweMessage
@@ -355,7 +355,7 @@ def wallet_token(
         nonce=fresh_nonce(),
         issued_at=time_text(now - age_s),
         expiration_time=None if ttl_s is None else time_text(now + ttl_s),
-        resources=() if policy is None else (attestation_resource(policy_json(policy)),),
+        resources=() if policy is None else (statement_resource(policy_json(policy)),),
     )
     recap = Recap(
         {resource: {one: ({},) for one in abilities} for resource, abilities in grants.items()},

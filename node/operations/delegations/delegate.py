@@ -14,6 +14,7 @@ from capabilities.capability_errors import ChainError
 from capabilities.chain import Marker, Registered, judge_registration
 from capabilities.cids import ContentKey, cid_text
 from capabilities.limits import counted_client
+from capabilities.machine_tokens import machine_grant
 from capabilities.principals import is_wallet, same_principal
 from capabilities.resources import NetworkId, network_of
 from capabilities.token_kinds import check_granting
@@ -118,7 +119,7 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
             clients and on bytes of delegations; None is not counted.
 
     Raises:
-        MalformedToken: it cannot be parsed (D1).
+        MalformedToken: it cannot be parsed (D1), or it is an invalid machine token (MT2).
         BadSignature: the signature does not verify (D5).
         WrongKind: it is a token of another kind (T10).
         ChainError: it cannot be registered (D6 to D30), or it repeats a delegation, in any
@@ -288,6 +289,7 @@ def _register_new(
     now, hosting, usage, network = state.now, state.hosting, state.usage, state.network
     # raises for an attestation policy that cannot be parsed: ignoring it would grant more
     policies_of(delegation.facts)
+    machine_grant(delegation, registered_at=now)  # MT2
     registered = judge_registration(delegation, found, state.marks, now=now)  # D6, D20 to D30
     ancestors = tuple([member.content_key for member in registered.closure[1:]])
     rows = registration_puts(registered, client_account=usage.client_account)

@@ -3,8 +3,8 @@
 `encryption_network.gate` decides on plain values, which this module reads: the network with its
 owner's policy and withdrawals, the release record, the operator's withdrawals, the evidence for the
 caller and the receiver key, all delegations of the cited closures with their revocation markers,
-the owner's sessions, and the envelopes at the paths that policies name. Each row comes with its
-version stamp, so that the release's commit fails if the row has changed.
+the owner's sessions, and the envelopes at the paths that policies or a machine token name. Each row
+comes with its version stamp, so that the release's commit fails if the row has changed.
 
 Rows that the request alone determines are read together with the call (`release_keys`). The others
 are read only when they can matter: sessions outside the chain, evidence for another receiver key,
@@ -18,6 +18,7 @@ from capabilities.resources import NetworkId, SpaceResource, parse_resource
 from encryption_network.gate import (
     ReleaseRequest,
     RowStamp,
+    machine_grant_of,
     needs_evidence,
     paths_in_force,
     policies_in_force,
@@ -100,12 +101,13 @@ async def read_release(
     release_record = in_force(services.config.release, decode_release_record(_value(record_row)))
     owner = await decide_owner_authority(services, call, checked.network.owner)
     policies = policies_in_force(checked.network.policy, release_record, owner.facts.links.values())
-    paths = paths_in_force(policies)
+    machine = machine_grant_of(owner)
+    paths = paths_in_force(policies, machine)
     evidence, evidence_row = None, None
     for row in evidence_rows:  # at most one, for exactly this receiver key
         if row is not None and row.value is not None:
             evidence, evidence_row = decode_evidence(row.value), RowStamp(keys[3], row.stamp)
-    if evidence is None and needs_evidence(owner, release_record, policies):
+    if evidence is None and needs_evidence(owner, release_record, policies, machine):
         evidence, evidence_row = await _newest_evidence(services, call.invocation.invoker)
     return ReleaseRequest(
         decrypt=checked,

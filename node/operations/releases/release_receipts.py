@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
 
 from capabilities.abilities import READ_RECEIPTS
 from encryption_network.gate import ReleasePermit
@@ -145,6 +145,7 @@ def _receipt(services: Services, permit: ReleasePermit, judged: QuoteVerdict | N
         chain=permit.chain,
         policies=tuple([Digest.fromhex(digest) for digest in permit.policy_sha256]),
         ground=permit.ground,
+        machine=UNSET if permit.machine_name is None else permit.machine_name,
         mode=permit.mode,
         at_micros=int(permit.decided_at * 1_000_000),
         evidence=judged,

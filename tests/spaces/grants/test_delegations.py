@@ -21,7 +21,7 @@ from space_grants import (
 
 from capabilities.chain import Marker, Registered
 from capabilities.cids import Digest, cid_text
-from capabilities.facts import attestation_resource
+from capabilities.facts import statement_resource
 from capabilities.principals import Principal
 from capabilities.resources import parse_space_id
 from capabilities.sign_ins import MAX_LIFE_S
@@ -330,7 +330,7 @@ IN_PERSON = {
     "an old one": (sign_in(lifetime_s=HOUR_S, issued_at=NOW - MAX_LIFE_S), False),
     "one by a clock that is ahead": (sign_in(issued_at=NOW + HOUR_S / 2), True),
     "a grant that names the DID": (cacao({OWN: [READ]}), False),
-    "one with a policy": (sign_in(resources=(attestation_resource({}),)), False),
+    "one with a policy": (sign_in(resources=(statement_resource({}),)), False),
     "one without an end": (sign_in(lifetime_s=None), False),
     "one without the ability": (sign_in("tinycloud.capabilities/other"), False),
     "a key's grant": (ucan({f"{SPACE}/capabilities/all": [READ]}), False),

@@ -1,0 +1,131 @@
+"""The statement that makes a delegation a machine token (MT1 to MT3).
+
+A machine token lets a server or a CI job read a few secrets of an owner without the owner's key. It
+is a key and one delegation to that key. The delegation states what it is in its only fact:
+
+    {"sealspace.machine/v1": {"key": "did:key:z6Mk…", "paths": ["tinycloud:…:secrets/kv/…"],
+                              "end": 1790000000, "name": "deploy"}}
+
+Example:
+    grant = machine_grant(delegation, registered_at=now)  # None: not a machine token
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from .abilities import DECRYPT, KV_GET
+from .capability_errors import InvalidIdentifier, InvalidJson, MalformedToken
+from .facts import MACHINE_FACT
+from .resources import SpaceResource, network_of, parse_resource, root_of
+from .strict_json import Json, shaped
+from .tokens import Delegation
+
+MAX_LIFE_S = 366 * 86_400
+"""Longest life of a machine token, from its registration."""
+MAX_MACHINE_PATHS = 64
+"""Most secrets of one machine token; each release reads a row for every one."""
+
+_Text = Annotated[str, Meta(max_length=4096)]
+
+
+class _Statement(Struct, forbid_unknown_fields=True):
+    """The JSON of the statement."""
+
+    key: _Text
+    paths: Annotated[tuple[_Text, ...], Meta(min_length=1, max_length=MAX_MACHINE_PATHS)]
+    end: int
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+
+
+class MachineGrant(Struct, frozen=True, gc=False):
+    """What an owner granted to a machine token.
+
+    Attributes:
+        name: chosen by the owner, for lists and receipts.
+        paths: resources of the secrets, in canonical form.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+
+
+def machine_statement(
+    *, key: str, paths: Iterable[str], ends_at: int, name: str
+) -> dict[str, Json]:
+    """Return the value of the fact that makes a delegation a machine token (MT1)."""
+    return {"key": key, "paths": [*sorted(set(paths))], "end": ends_at, "name": name}
+
+
+def is_machine_token(delegation: Delegation) -> bool:
+    """Return whether a delegation has the statement of a machine token, valid or not."""
+    return any(isinstance(fact, dict) and MACHINE_FACT in fact for fact in delegation.facts)
+
+
+def machine_grant(delegation: Delegation, *, registered_at: float) -> MachineGrant | None:
+    """Return what a machine token grants, or None for any other delegation (MT2).
+
+    Args:
+        delegation: verified.
+        registered_at: when it was registered here, epoch seconds.
+    Raises:
+        MalformedToken: the statement is invalid, or differs from what the delegation grants.
+    Does not check:
+        That the delegation is live; who presents it.
+    """
+    if not is_machine_token(delegation):
+        return None
+    fact, *others = delegation.facts
+    if others or not isinstance(fact, dict) or len(fact) != 1 or delegation.parents:
+        raise MalformedToken("a machine token has exactly one fact and cites no proof")
+    try:
+        stated = shaped(fact[MACHINE_FACT], _Statement)
+    except InvalidJson as exc:
+        raise MalformedToken(f"the statement of the machine token: {exc.text}") from exc
+    if stated.key != delegation.delegate or not stated.key.startswith("did:key:"):
+        raise MalformedToken("the machine token is for another key than it states")
+    if stated.end != delegation.expires_at:
+        raise MalformedToken("the machine token ends at another time than it states")
+    if stated.end > registered_at + MAX_LIFE_S:
+        raise MalformedToken(f"a machine token ends within {MAX_LIFE_S // 86_400} days")
+    _check_capabilities(delegation, stated.paths)
+    if not all(_is_own_value(path, delegation) for path in stated.paths):
+        raise MalformedToken("a machine token reads values in its signer's own spaces only")
+    return MachineGrant(stated.name, stated.paths)
+
+
+def _check_capabilities(delegation: Delegation, paths: Sequence[str]) -> None:
+    """Check that a machine token grants exactly what it states.
+
+    Otherwise its key could also write or list.
+    """
+    granted, networks = list[str](), 0
+    for one in delegation.capabilities:
+        if one.ability == KV_GET and network_of(one.resource) is None:
+            granted.append(one.resource.text)
+        elif one.ability == DECRYPT and root_of(one.resource) == delegation.delegator:
+            networks += 1
+        else:
+            raise MalformedToken("a machine token may only read values and decrypt them")
+        if one.caveats:
+            raise MalformedToken("a machine token has no caveats")
+    if networks != 1 or sorted(granted) != sorted(paths) or len(set(paths)) != len(paths):
+        raise MalformedToken("a machine token grants exactly its paths, and one network's keys")
+
+
+def _is_own_value(path: str, delegation: Delegation) -> bool:
+    """Return whether a path is the canonical resource of a value in the signer's own spaces."""
+    try:
+        resource = parse_resource(path)
+    except InvalidIdentifier:
+        return False
+    return (
+        isinstance(resource, SpaceResource)
+        and resource.text == path
+        and resource.service == "kv"
+        and bool(resource.path)
+        and not path.endswith("/")  # X5: it would cover everything below
+        and resource.query is resource.fragment is None
+        and resource.space.owner == delegation.delegator
+    )
