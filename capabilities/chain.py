@@ -24,6 +24,7 @@ from .capability_errors import CaveatRefused, ChainError
 from .caveats import Caveats, check_delegated, check_invoked, selection_of
 from .cids import ContentKey, Digest, cid_text
 from .facts import policy_profile_refusal
+from .machine_tokens import is_machine_token
 from .principals import Principal, is_wallet
 from .references import CID_URN, CitedDelegation
 from .resources import OpaqueResource, SpaceId, SpaceResource, extends, root_of
@@ -536,8 +537,12 @@ def _reason_not_covered(
     resource, caveats = capability.resource, capability.caveats
     reason = ""
     for grant in grants:
+        is_exact = grant.facts and is_machine_token(grant)
         for row in grant.capabilities:
             if row.ability in sufficient and extends(resource, row.resource):
+                # MT3: other grants cover what is stored below their paths, too (X3)
+                if is_exact and not extends(row.resource, resource):
+                    continue
                 if not (row.caveats or caveats):
                     return None
                 try:

@@ -16,9 +16,9 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from .abilities import DECRYPT, KV_GET
-from .capability_errors import InvalidIdentifier, InvalidJson, MalformedToken
+from .capability_errors import InvalidJson, MalformedToken
 from .facts import MACHINE_FACT
-from .resources import SpaceResource, network_of, parse_resource, root_of
+from .resources import Resource, SpaceResource, network_of, root_of
 from .strict_json import Json, shaped
 from .tokens import Delegation
 
@@ -26,6 +26,9 @@ MAX_LIFE_S = 366 * 86_400
 """Longest life of a machine token, from its registration."""
 MAX_MACHINE_PATHS = 64
 """Most secrets of one machine token; each release reads a row for every one."""
+
+MachineName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+"""The name of a machine token, which is safe to print."""
 
 _Text = Annotated[str, Meta(max_length=4096)]
 
@@ -36,7 +39,7 @@ class _Statement(Struct, forbid_unknown_fields=True):
     key: _Text
     paths: Annotated[tuple[_Text, ...], Meta(min_length=1, max_length=MAX_MACHINE_PATHS)]
     end: int
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+    name: MachineName
 
 
 class MachineGrant(Struct, frozen=True, gc=False):
@@ -90,42 +93,34 @@ def machine_grant(delegation: Delegation, *, registered_at: float) -> MachineGra
     if stated.end > registered_at + MAX_LIFE_S:
         raise MalformedToken(f"a machine token ends within {MAX_LIFE_S // 86_400} days")
     _check_capabilities(delegation, stated.paths)
-    if not all(_is_own_value(path, delegation) for path in stated.paths):
-        raise MalformedToken("a machine token reads values in its signer's own spaces only")
     return MachineGrant(stated.name, stated.paths)
 
 
 def _check_capabilities(delegation: Delegation, paths: Sequence[str]) -> None:
-    """Check that a machine token grants exactly what it states.
+    """Check that a machine token grants exactly what it states, on resources of its signer.
 
     Otherwise its key could also write or list.
     """
     granted, networks = list[str](), 0
     for one in delegation.capabilities:
-        if one.ability == KV_GET and network_of(one.resource) is None:
+        if one.caveats or root_of(one.resource) != delegation.delegator:
+            raise MalformedToken("a machine token grants its signer's own values, without caveats")
+        if one.ability == KV_GET and _is_value(one.resource):
             granted.append(one.resource.text)
-        elif one.ability == DECRYPT and root_of(one.resource) == delegation.delegator:
+        elif one.ability == DECRYPT and network_of(one.resource):
             networks += 1
         else:
             raise MalformedToken("a machine token may only read values and decrypt them")
-        if one.caveats:
-            raise MalformedToken("a machine token has no caveats")
-    if networks != 1 or sorted(granted) != sorted(paths) or len(set(paths)) != len(paths):
+    if networks != 1 or sorted(granted) != sorted(paths):  # no capability repeats (T7)
         raise MalformedToken("a machine token grants exactly its paths, and one network's keys")
 
 
-def _is_own_value(path: str, delegation: Delegation) -> bool:
-    """Return whether a path is the canonical resource of a value in the signer's own spaces."""
-    try:
-        resource = parse_resource(path)
-    except InvalidIdentifier:
-        return False
+def _is_value(resource: Resource) -> bool:
+    """Return whether a resource is one value, and not a space or a folder."""
     return (
         isinstance(resource, SpaceResource)
-        and resource.text == path
         and resource.service == "kv"
         and bool(resource.path)
-        and not path.endswith("/")  # X5: it would cover everything below
+        and not resource.text.endswith("/")  # X5: it would cover everything below
         and resource.query is resource.fragment is None
-        and resource.space.owner == delegation.delegator
     )

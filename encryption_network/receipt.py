@@ -32,6 +32,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
 from capabilities.capability_errors import BadSignature, InvalidJson
+from capabilities.machine_tokens import MachineName
 from capabilities.principals import ed25519_public_key
 from capabilities.signatures import Ed25519Signer, verify_ed25519
 from capabilities.strict_base64 import encode_standard
@@ -94,7 +95,7 @@ class Receipt(
     policies: Annotated[tuple[Digest, ...], Meta(max_length=MAX_POLICY_DIGESTS)]
     verdict: Literal["authorised"] = VERDICT
     ground: Ground
-    machine: _Text | UnsetType = UNSET
+    machine: MachineName | UnsetType = UNSET
     mode: Mode
     at_micros: Annotated[int, Meta(ge=0, lt=1 << 53)]
     evidence: QuoteVerdict | None
@@ -150,7 +151,7 @@ def parse_receipt(data: bytes) -> Receipt:
         The receipt; `encode_receipt` returns the same bytes.
     Raises:
         ReceiptError: not canonical JSON, or a member is missing, unknown, or of another type or
-            size.
+            size; or a machine token is named for another ground, or not named for its own (MT5).
     Does not check:
         The signature, see `verify_receipt`; that the documents exist and support its statements.
     """
@@ -161,6 +162,8 @@ def parse_receipt(data: bytes) -> Receipt:
         raise ReceiptError(str(exc)) from exc
     if encode_receipt(receipt) != text:
         raise ReceiptError("the receipt is not canonical JSON")
+    if (receipt.machine is UNSET) == (receipt.ground == "machine"):  # MT5
+        raise ReceiptError("the receipt names a machine token exactly if one was the ground")
     if receipt.signature is UNSET or len(receipt.signature) != _SIGNATURE_BYTES:
         raise ReceiptError("the signature must be 64 bytes, encoded in base64")
     return receipt

@@ -11,11 +11,17 @@ import msgspec
 import pytest
 from tests_support import CountingEntropy, altered
 
-from capabilities.abilities import DECRYPT
+from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
 from capabilities.chain import Authority, Marker, Registered, judge_invocation, judge_registration
 from capabilities.cids import ContentKey, cid_text
-from capabilities.facts import ATTESTATION_FACT, statement_resource
+from capabilities.facts import (
+    ATTESTATION_FACT,
+    MACHINE_FACT,
+    MACHINE_URN,
+    statement_resource,
+)
+from capabilities.machine_tokens import machine_statement
 from capabilities.principals import Principal
 from capabilities.recap import Recap, attach
 from capabilities.resources import parse_network_id
@@ -163,6 +169,54 @@ class World:
             verify_delegation(parse_delegation(encode_ucan(payload, signer))), parents, None
         )
 
+    def machine(
+        self,
+        holder: Ed25519Signer,
+        *names: str,
+        signer: Ed25519Signer | None = None,
+        lifetime_s: int = DAY_S,
+        registered_at: float | None = None,
+        **changes: object,
+    ) -> Registered:
+        """Return the owner's machine token for secrets of these names.
+
+        The wallet signs it, or a key that owns the network. `changes` replace members of the
+        statement.
+        """
+        ends_at, paths = int(self.now) + lifetime_s, [self.path(name) for name in names or ("ONE",)]
+        stated = machine_statement(key=holder.did, paths=paths, ends_at=ends_at, name="deploy")
+        stated |= changes  # type: ignore[arg-type]  # any JSON
+        att = {path: {KV_GET: ({},)} for path in paths} | {self.urn: {DECRYPT: ({},)}}
+        if signer is not None:
+            payload = UcanPayload(
+                iss=signer.did_url,
+                aud=holder.did,
+                exp=ends_at,
+                fct=[{MACHINE_FACT: stated}],
+                prf=[],
+                att={resource: {name: [{}] for name in held} for resource, held in att.items()},
+            )
+            token = encode_ucan(payload, signer)
+        else:
+            self._nonce += 1
+            message = SiweMessage(
+                domain="app.example",
+                address=self.wallet.address,
+                uri=holder.did,
+                nonce=f"nonce{self._nonce}",
+                issued_at=iso(self.now),
+                expiration_time=iso(ends_at),
+                resources=(statement_resource(stated, urn=MACHINE_URN),),
+            )
+            token = header_text(
+                encode_cacao(sign_cacao(attach(message, Recap(att, ())), self.wallet))
+            )
+        return self.register(verify_delegation(parse_delegation(token)), (), registered_at)
+
+    def path(self, name: str) -> str:
+        """Return the resource of a secret of the owner."""
+        return f"tinycloud:{self.owner[4:]}:secrets/kv/vault/secrets/{name}"
+
     def register(
         self, delegation: Delegation, parents: Sequence[Registered], registered_at: float | None
     ) -> Registered:
@@ -302,7 +356,7 @@ class World:
         return ""
 
     def own_network(self) -> ReleaseRequest:
-        """Return a request of a did:key on its own network."""
+        """Return a request of a did:key on its own network, and make it the owner."""
         self.owner = Principal(self.backend.did)
         self.urn = f"urn:tinycloud:encryption:{self.owner}:default"
         self.network = altered(self.network, network=self.urn)

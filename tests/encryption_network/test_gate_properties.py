@@ -15,6 +15,7 @@ from encryption_network.gate import (
     PolicyCache,
     ReleasePermit,
     admit,
+    machine_grant_of,
     needs_evidence,
     policies_in_force,
 )
@@ -252,7 +253,8 @@ def test_evidence_that_is_not_needed_decides_nothing(new_world: Any, scene: Scen
     request = build(new_world, scene)
     links = request.owner.facts.links.values()
     in_force = policies_in_force(request.decrypt.network.policy, request.release_record, links)
-    if not needs_evidence(request.owner, request.release_record, in_force, None):
+    machine = machine_grant_of(request.owner)
+    if not needs_evidence(request.owner, request.release_record, in_force, machine):
         assert outcome(altered(request, evidence=None, evidence_row=None)) == outcome(request)
 
 
@@ -349,3 +351,68 @@ def test_a_release_rests_on_marks_and_rows(new_world: Any, scene: Scene) -> None
             else []
         )
         assert list(permit.checks) == rows
+
+
+NAMES = st.sets(st.sampled_from(["ONE", "TWO", "THREE"]))
+
+
+@RUNS
+@given(
+    scene=SCENES,
+    named=NAMES.filter(bool),
+    stored=NAMES,
+    confined=st.none() | NAMES.filter(bool),
+    beside=st.sampled_from(["nothing", "nothing", "sign-in", "token"]),
+    is_revoked=st.booleans(),
+)
+def test_MT4_a_machine_token_opens_its_paths_and_nothing_else(
+    new_world: Any,
+    scene: Scene,
+    named: set[str],
+    stored: set[str],
+    confined: set[str] | None,
+    beside: str,
+    is_revoked: bool,
+) -> None:
+    """A machine token releases exactly the keys that are stored at its paths and at those of every
+    policy, unless evidence is demanded of everyone, and never with another proof."""
+    world = new_world()
+    demanded = policies(world, scene.network)[:1]
+    if confined is not None:
+        own = tuple(world.path(name) for name in confined)
+        demanded = [replace(demanded[0] if demanded else Policy(), paths=own)]
+    world.demand(demanded[0] if demanded else None)
+    node = policies(world, scene.node)[:1]
+    world.record = replace(world.record, mode=scene.mode, node_policy=node[0] if node else None)
+    proofs = [world.machine(world.backend, *named)]
+    if beside != "nothing":
+        proofs.append(
+            world.sign_in(world.backend)
+            if beside == "sign-in"
+            else world.machine(world.backend, *stored)
+        )
+    changes = EVIDENCE[scene.evidence]
+    request = world.request(
+        world.backend,
+        proofs,
+        evidence=None if changes is None else world.evidence(world.backend, **changes),
+        key_paths={world.path(name): world.row(name) for name in stored},
+    )
+    if is_revoked:
+        revoked = {proof.delegation.content_key: Marker.REVOKED for proof in proofs}
+        request = world.with_facts(request, marks=revoked)
+    in_force = demanded + ([] if scene.mode == "off" else node)
+    lists = [{*policy.paths} for policy in in_force if policy.paths]
+    paths = {world.path(name) for name in stored}
+    opens = (
+        beside == "nothing"
+        and not is_revoked
+        and scene.mode != "everyone"
+        and all(policy.in_person for policy in in_force)
+        and bool(stored & named)
+        and all(listed & paths for listed in lists)
+    )
+    permit = decide(request)
+    assert (permit is not None) is opens
+    assert permit is None or (permit.ground, permit.evidence) == ("machine", None)
+    assert permit is None or set(request.owner.facts.links) <= set(permit.live)

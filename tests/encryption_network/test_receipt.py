@@ -65,6 +65,23 @@ def test_a_receipt_is_read_as_it_was_written() -> None:
         assert read.at == 1_795_000_000.123456
 
 
+def test_MT5_a_machine_token_is_named_for_its_own_ground() -> None:
+    """A receipt names a machine token exactly if its ground is `machine`, and by a short name."""
+    plain = altered(BARE, evidence=None, policies=())
+    named = signed_text(altered(plain, ground="machine", machine="deploy"), NODE)
+    assert verify_receipt(parse_receipt(named)).machine == "deploy"
+    for changes in (
+        {"ground": "machine"},
+        {"ground": "owner", "machine": "deploy"},
+        {"ground": "off", "machine": "deploy"},
+        {"ground": "machine", "machine": ""},
+        {"ground": "machine", "machine": "a\n"},
+        {"ground": "machine", "machine": None},
+    ):
+        with pytest.raises(ReceiptError):
+            parse_receipt(canonical_bytes({**MEMBERS, "evidence": None, **changes}))
+
+
 def test_every_flipped_bit_is_found() -> None:
     """A receipt with a changed byte is malformed or fails verification (RC9)."""
     for position in range(len(TEXT)):

@@ -146,6 +146,7 @@ def _release_audit(
     detail = canonical_members(
         {
             "ground": permit.ground,
+            "machine": permit.machine_name,  # MT5
             "mode": permit.mode,
             "owner": decrypt.network.owner,
             "requestHash": decrypt.request_hash,

@@ -16,6 +16,7 @@ from capabilities.abilities import KV_GET, satisfies
 from capabilities.capability_errors import CaveatRefused, InvalidIdentifier
 from capabilities.caveats import selection_of
 from capabilities.chain import Marker
+from capabilities.machine_tokens import is_machine_token
 from capabilities.resources import SpaceResource, extends, parse_space_id
 from capabilities.strict_base64 import decode_url, encode_url
 from capabilities.tokens import Invocation
@@ -80,9 +81,9 @@ async def mint(
         WrongKind, ChainError, SpaceError, Refusal: see `read_call`; a caller that is not authorised
             learns nothing more.
         Refusal: `bad-option`, a limit on uses, an invalid space id, or digests that are invalid or
-            differ; `scope-refused`, the token has no `kv/get` capability for the value; `no-value`,
-            nothing is stored there and no version was named; `ticket-refused`, the URL would expire
-            at once.
+            differ; `scope-refused`, the token has no `kv/get` capability for the value, or cites a
+            machine token; `no-value`, nothing is stored there and no version was named;
+            `ticket-refused`, the URL would expire at once.
     """
     try:
         space = parse_space_id(asked.space)
@@ -99,7 +100,8 @@ async def mint(
             raise Refusal("bad-option", "maxUses is not supported for signed KV URLs yet")
         if value is None:
             raise Refusal("bad-option", "Invalid space ID")
-        if not covers:
+        # MT3: whoever has a URL could read the value without the key of the machine token
+        if not covers or any(is_machine_token(one.delegation) for one in call.cited):
             raise Refusal("scope-refused")
         (key,), (head,) = keys, call.records
         digest = _requested_digest(asked) or bytes.fromhex(_current(head, key).etag)
