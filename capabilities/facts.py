@@ -44,7 +44,7 @@ _SESSION_PROFILE = "policy-session-ucan/v1"
 
 
 def is_terminal(facts: Iterable[Json]) -> bool:
-    """Return whether a delegation's facts forbid further delegation (3.4, MT2)."""
+    """Return whether a delegation's facts forbid further delegation (3.4, MT3)."""
     return any(
         isinstance(fact, dict)
         and (fact.get(_DELEGATION_MODE) == "terminal" or MACHINE_FACT in fact)

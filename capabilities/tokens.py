@@ -447,7 +447,7 @@ def _cacao_delegation(header: str, data: bytes, cacao: Cacao) -> UnverifiedDeleg
         expires_at=_time(message.expiration_time),
         not_before=_time(message.not_before),
         issued_at=_time(message.issued_at),
-        terminal=bool(facts) and is_terminal(facts),  # S10, MT2
+        terminal=bool(facts) and is_terminal(facts),  # S10, MT3
         facts=facts,
         envelope=cacao,
     )

@@ -225,8 +225,8 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
         raise RuntimeError("the OwnerAuthority in the request is for another owner or invoker")
     mode = request.release_record.mode
     links = _check_chain(request, facts)  # 1
+    machine = machine_grant_of(request.owner)
     in_force = policies_in_force(request.decrypt.network.policy, request.release_record, links)  # 2
-    machine = machine_grant_of(request.owner)  # 1
     rows = _check_paths(request, in_force, machine)  # 3
     session = request.owner.in_person
     is_exempt = session is not None or machine is not None

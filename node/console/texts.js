@@ -281,13 +281,14 @@ export const activity = {
   columns: { time: "When", why: "Why", secret: "Secret", to: "To" },
   you: "You",
   notNamed: "not named",
-  notNamedText: "Not named: the grant did not limit the key to certain secrets.",
+  notNamedText: "Not named: no policy of this release lists secrets.",
   /** @type {Record<string, string>} */
-  grounds: { owner: "you", owner_session: "you", attested: "proved its code", off: "no proof" },
+  grounds: { owner: "you", owner_session: "you", machine: "machine token", attested: "proved its code", off: "no proof" },
   /** @type {Record<string, string>} */
   groundTexts: {
     owner: "You asked, with your own key.",
     owner_session: "You asked, with a session that you signed.",
+    machine: "A machine token of yours asked:",
     attested: "You granted it, and the code that asked proved what it is.",
     off: "You granted it; this node required no proof of code.",
   },

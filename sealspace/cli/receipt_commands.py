@@ -36,6 +36,7 @@ _GROUNDS: Mapping[str, str] = {
     "owner": "you",
     "owner_session": "you",
     "attested": "proved its code",
+    "machine": "machine token",
     "off": "granted, no proof required",
 }
 """Ground of a release -> the reason in words."""
@@ -129,6 +130,8 @@ async def list_(
 
 def _cells(one: _Release, places: dict[bytes, int] | None) -> tuple[str, ...]:
     receipt, why = one.receipt, _GROUNDS[one.receipt.ground]
+    if receipt.machine:
+        why += f" {receipt.machine}"
     label = "not recorded"
     if why != "you" and one.secrets:
         label = " or ".join(one.secrets)

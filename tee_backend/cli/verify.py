@@ -225,6 +225,7 @@ def _receipt(data: bytes, path: Path, given: _Options) -> int:
         "network": said.network,
         "invoker": said.invoker,
         "ground": said.ground,
+        "machine": said.machine or None,
         "at": at,
         "policies": number,
     }
@@ -240,7 +241,7 @@ def _receipt(data: bytes, path: Path, given: _Options) -> int:
             "node": said.node,
             "network": said.network,
             "to": said.invoker,
-            "why": said.ground,
+            "why": f"machine token {said.machine}" if said.machine else said.ground,
             "time": at,
             "under": f"{number} polic{'y' if number == 1 else 'ies'}",
             "today": [

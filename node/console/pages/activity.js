@@ -2,7 +2,7 @@
 import { fill, h, icon } from "../elements.js";
 import { openDialog } from "../parts/dialog.js";
 import { emptyState, failure, loading } from "../parts/states.js";
-import { nameBefore } from "../parts/quoted.js";
+import { nameBefore, quoted } from "../parts/quoted.js";
 import { copyField, download, facts, say, shortened, time } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
 import { activity as words } from "../texts.js";
@@ -68,6 +68,9 @@ const namesOf = (client) => grants.list(client, { direction: "granted" }).then((
 /** @param {Receipt} receipt */
 const isOthers = (receipt) => !IN_PERSON.includes(receipt.ground);
 
+/** The name of the machine token that asked, after its ground. @param {Receipt} receipt */
+const machineOf = ({ machine }) => machine && [" ", quoted(machine)];
+
 /** The paths to which a policy confines releases; null if it lists no paths, or is no longer stored. @param {Client} client @param {string} digest */
 async function pathsOf(client, digest) {
   try {
@@ -103,7 +106,7 @@ function content(client, rows, isAll) {
   const table = virtualTable({ label: words.title, widths: "8.5rem minmax(0, 1fr) minmax(0, 1.4fr) minmax(0, 1fr) 5.5rem", narrowWidths: "8.2rem minmax(0, 1fr) auto",
     key: ({ receipt }) => receipt.invocation, columns: [
       { title: words.columns.time, cell: ({ receipt }) => time(receipt.atMicros / 1e6) },
-      { title: words.columns.why, wide: true, cell: ({ receipt }) => h("span", { class: `chip ${receipt.ground === "attested" ? "good" : receipt.ground === "off" ? "warn" : ""}` }, words.grounds[receipt.ground] ?? receipt.ground) },
+      { title: words.columns.why, wide: true, cell: ({ receipt }) => h("span", { class: `chip ${receipt.ground === "attested" ? "good" : receipt.ground === "off" ? "warn" : ""}` }, words.grounds[receipt.ground] ?? receipt.ground, machineOf(receipt)) },
       { title: words.columns.secret, cell: (row) => [h("span", { title: whatFor(row) }, whatFor(row)), h("span", { class: "narrow" }, nameBefore(row.name), toWhom(row))] },
       { title: words.columns.to, wide: true, cell: (row) => [nameBefore(row.name), h("span", { class: "mono", title: row.receipt.invoker }, toWhom(row))] },
       { title: words.open, quiet: true, cell: (row) => h("button", { "aria-label": words.openOf(new Date(row.receipt.atMicros / 1000).toISOString()), on: { click: () => open(client, row) } }, words.open) },
@@ -144,7 +147,7 @@ function open(client, row) {
     const button = h("button", { class: "primary", on: { click: check } }, words.verify);
     return h("div", { class: "stack" }, facts([
       [words.columns.time, time(receipt.atMicros / 1e6)],
-      [words.columns.why, words.groundTexts[receipt.ground] ?? receipt.ground],
+      [words.columns.why, [words.groundTexts[receipt.ground] ?? receipt.ground, machineOf(receipt)]],
       [words.columns.secret, isOthers(receipt) && !row.secrets.length ? words.notNamedText : whatFor(row)],
       [words.columns.to, isOthers(receipt) ? [nameBefore(row.name), copyField(receipt.invoker, words.columns.to)] : words.you],
       [words.grants, receipt.chain.length ? receipt.chain.map((cid) => h("div", {}, copyField(cid))) : words.ownRight],

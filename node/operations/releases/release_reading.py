@@ -83,7 +83,8 @@ async def read_release(
 
     Raises:
         RequestError: one of the checks 13 to 21 failed (enc 2.7).
-        ReleaseRefused: a policy in force cannot be read.
+        ReleaseRefused: a machine token is not used as MT4 says, or a policy in force cannot be
+            read.
         SpaceError, RecordError: the store does not answer, or a row does not decode.
     """
     now = services.clock.now()
@@ -100,8 +101,8 @@ async def read_release(
         raise RecordDamaged("the store has no list of withdrawals of trust")
     release_record = in_force(services.config.release, decode_release_record(_value(record_row)))
     owner = await decide_owner_authority(services, call, checked.network.owner)
-    policies = policies_in_force(checked.network.policy, release_record, owner.facts.links.values())
     machine = machine_grant_of(owner)
+    policies = policies_in_force(checked.network.policy, release_record, owner.facts.links.values())
     paths = paths_in_force(policies, machine)
     evidence, evidence_row = None, None
     for row in evidence_rows:  # at most one, for exactly this receiver key
