@@ -22,6 +22,12 @@ Who = Literal[
     "manifest target",
     "backend",
     "attested backend",
+    "machine token",
+    "machine token of a key",
+    "machine token for another secret",
+    "machine token, closed network",
+    "machine token of a session",
+    "below a machine token",
 ]
 Stated = Literal["nothing", "in the grant", "on the network"]
 """The place where measurements are stated."""
@@ -30,6 +36,8 @@ Mode = Literal["delegates", "everyone", "off"]
 POLICIES: tuple[Stated, ...] = get_args(Stated)
 MODES: tuple[Mode, ...] = get_args(Mode)
 OPENS = "opens"
+NOT_REGISTERED = "not registered"
+"""The node refuses to register the delegation that the caller would cite."""
 
 Answers = Mapping[Stated, tuple[str, str, str]]
 """For each place of measurements, the answer in each mode, in the order of the modes."""
@@ -44,6 +52,8 @@ _NOBODY: Answers = {
     "in the grant": ("not_attested", "not_attested", "not_attested"),
     "on the network": ("not_attested", "not_attested", "not_attested"),
 }
+_MACHINE: Answers = {**_PERSON, "in the grant": (NOT_REGISTERED,) * 3}
+_NEVER: Answers = dict.fromkeys(POLICIES, (NOT_REGISTERED,) * 3)
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class Row:
     answers: Answers
 
     def answer(self, policy: Stated, mode: Mode) -> str:
-        """Return `OPENS`, or the code of the refusal."""
+        """Return `OPENS`, `NOT_REGISTERED`, or the code of the refusal."""
         return self.answers[policy][MODES.index(mode)]
 
 
@@ -103,4 +113,31 @@ TABLE = (
             "on the network": (OPENS,) * 3,
         },
     ),
+    Row(
+        "machine token",
+        "the wallet's delegation with the statement of a machine token, for the path at which the"
+        " key is stored (MT1)",
+        _MACHINE,
+    ),
+    Row("machine token of a key", "the same, of a `did:key` that owns the network", _MACHINE),
+    Row(
+        "machine token for another secret",
+        "the same, while the key is stored at another path",
+        {**dict.fromkeys(POLICIES, ("path",) * 3), "in the grant": (NOT_REGISTERED,) * 3},
+    ),
+    Row(
+        "machine token, closed network",
+        "the same, on a network whose policy says `inPerson: false`, as that of `PROTECTED_`"
+        " secrets does",
+        {
+            **dict.fromkeys(POLICIES, ("policy", "mode", "policy")),
+            "in the grant": (NOT_REGISTERED,) * 3,
+        },
+    ),
+    Row(
+        "machine token of a session",
+        "the same, signed by the session's key, with and without its sign-in as proof (MT2)",
+        _NEVER,
+    ),
+    Row("below a machine token", "a UCAN of a machine token's key (MT3)", _NEVER),
 )

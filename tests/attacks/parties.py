@@ -12,6 +12,7 @@ Example:
     reply = await stage.ask(delegate, owner)
 """
 
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass, field
@@ -32,7 +33,14 @@ from running_node import (
 )
 
 from capabilities.clock_and_entropy import SystemEntropy
-from capabilities.facts import ATTESTATION_FACT, SESSION_FACT
+from capabilities.facts import (
+    ATTESTATION_FACT,
+    MACHINE_FACT,
+    MACHINE_URN,
+    SESSION_FACT,
+    statement_resource,
+)
+from capabilities.machine_tokens import machine_statement
 from capabilities.principals import parse_principal
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.strict_json import Json
@@ -134,10 +142,62 @@ class Owner:
         """Return a wallet's delegation of decrypt on the default network."""
         return self.grant(audience, {self.network: [DECRYPT]}, **more)
 
+    def machine(self, delegate: Delegate, *names: str, **more: Any) -> str:
+        """Return a wallet's machine token for the secret, or for those of these names."""
+        paths = [self.client.secrets().resource(name) for name in names or (SECRET,)]
+        return machine_token(self.wallet, delegate.did, paths, self.network, **more)
+
     def sign_in(self, audience: str, *, space: str = "default", **more: Any) -> str:
         """Return a wallet's delegation of all that a sign-in grants that matters to a release."""
         grants = {self.network: [DECRYPT], f"{self.space(space)}/capabilities": [READ_CAPABILITIES]}
         return self.grant(audience, grants, **more)
+
+
+def machine_token(
+    signer: WalletSigner | Ed25519Signer,
+    did: str,
+    paths: Sequence[str],
+    network: str,
+    *,
+    ttl_s: int = 3600,
+    also: Grants | None = None,
+    policy: Policy | None = None,
+    facts: Sequence[Json] = (),
+    proofs: Sequence[str] = (),
+    **stated: Json,
+) -> str:
+    """Return a delegation that states that it is a machine token.
+
+    Args:
+        signer: an owner's wallet or key.
+        did: the delegate.
+        paths: resources of secrets.
+        network: id of the network.
+        ttl_s: seconds until it ends.
+        also: what it grants beside its paths and decrypt.
+        policy: stated beside it.
+        facts: further facts of a key's token.
+        proofs: what it cites.
+        stated: members that replace those of the statement.
+    """
+    ends_at = int(time.time()) + ttl_s
+    statement = machine_statement(key=did, paths=paths, ends_at=ends_at, name="deploy") | stated
+    grants = {**{path: [GET] for path in paths}, network: [DECRYPT], **(also or {})}
+    if isinstance(signer, WalletSigner):
+        stated_there = [statement_resource(statement, urn=MACHINE_URN)]
+        return wallet_token(
+            signer,
+            did,
+            grants,
+            ends_at=ends_at,
+            policy=policy,
+            resources=stated_there,
+            parents=ids(*proofs),
+        )
+    every: list[Json] = [{MACHINE_FACT: statement}, *facts]
+    if policy is not None:
+        every.append({ATTESTATION_FACT: policy_json(policy)})
+    return key_token(signer, did, grants, ends_at=ends_at, facts=every, proofs=proofs)
 
 
 @dataclass(frozen=True, kw_only=True)

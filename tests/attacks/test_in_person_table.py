@@ -3,18 +3,31 @@ routes (IP1, IP2)."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from attacks.in_person_table import MODES, OPENS, POLICIES, TABLE, Mode, Row, Stated, Who
+from attacks.in_person_table import (
+    MODES,
+    NOT_REGISTERED,
+    OPENS,
+    POLICIES,
+    TABLE,
+    Mode,
+    Row,
+    Stated,
+    Who,
+)
 from attacks.parties import (
     DECRYPT,
     ROUTES,
+    SECRET,
     SET_POLICY,
     VALUE,
     Delegate,
     Owner,
     Stage,
+    machine_token,
     opens,
     policy_for,
     refused,
@@ -24,6 +37,7 @@ from deviating_platform import SimulatedPlatform
 from embedded_node import embedded_node
 from running_node import new_key
 
+from encryption_network.envelope import parse_envelope
 from encryption_network.policy import Policy
 from sealspace.delegations import allow
 from sealspace.wallets import new_wallet
@@ -117,6 +131,66 @@ async def _attested_backend(
     return key, owner
 
 
+async def _offered(stage: Stage, key: Delegate, *tokens: str) -> Delegate:
+    """Give a key the delegations that the node registers."""
+    replies = [(token, await stage.post("/delegate", token)) for token in tokens]
+    key.proofs = [token for token, reply in replies if reply.status == 200]
+    return key
+
+
+async def _machine(stage: Stage, in_grant: Policy | None, on_network: Policy | None) -> Caller:
+    owner, key = await _owner(stage, on_network), Delegate()
+    return await _offered(stage, key, owner.machine(key, policy=in_grant)), owner
+
+
+async def _machine_of_a_key(
+    stage: Stage, in_grant: Policy | None, on_network: Policy | None
+) -> Caller:
+    asking, owner = await _owner_key(stage, None, on_network)
+    secrets, key = owner.client.secrets(), Delegate()
+    await secrets.put(SECRET, VALUE)
+    path = secrets.resource(SECRET)
+    stored = await owner.client.kv("secrets").get(path.partition("/kv/")[2])
+    token = machine_token(asking.signer, key.did, [path], owner.network, policy=in_grant)
+    return await _offered(stage, key, token), replace(owner, envelope=parse_envelope(stored.body))
+
+
+async def _machine_elsewhere(
+    stage: Stage, in_grant: Policy | None, on_network: Policy | None
+) -> Caller:
+    owner, key = await _owner(stage, on_network), Delegate()
+    await owner.client.secrets().put("OTHER_KEY", "another value")
+    token = owner.machine(key, "OTHER_KEY", policy=in_grant)
+    return await _offered(stage, key, token), owner
+
+
+async def _machine_closed(
+    stage: Stage, in_grant: Policy | None, on_network: Policy | None
+) -> Caller:
+    closed = replace(on_network or Policy(), in_person=False)
+    return await _machine(stage, in_grant, closed)
+
+
+async def _machine_of_a_session(
+    stage: Stage, in_grant: Policy | None, on_network: Policy | None
+) -> Caller:
+    owner, key = await _owner(stage, on_network), Delegate()
+    session = owner.session
+    signed = (session.signer, key.did, [owner.secret], owner.network)
+    tokens = [
+        machine_token(*signed, policy=in_grant, proofs=proofs) for proofs in ((), session.proofs)
+    ]
+    return await _offered(stage, key, *tokens), owner
+
+
+async def _below_a_machine(
+    stage: Stage, in_grant: Policy | None, on_network: Policy | None
+) -> Caller:
+    (above, owner), key = await _machine(stage, None, on_network), Delegate()
+    token = above.grant(key.did, {owner.network: [DECRYPT]}, policy=in_grant)
+    return await _offered(stage, key, token), owner
+
+
 CALLERS: dict[Who, Callable[[Stage, Policy | None, Policy | None], Awaitable[Caller]]] = {
     "owner key": _owner_key,
     "sign-in": _sign_in,
@@ -126,6 +200,12 @@ CALLERS: dict[Who, Callable[[Stage, Policy | None, Policy | None], Awaitable[Cal
     "manifest target": _manifest_target,
     "backend": _backend,
     "attested backend": _attested_backend,
+    "machine token": _machine,
+    "machine token of a key": _machine_of_a_key,
+    "machine token for another secret": _machine_elsewhere,
+    "machine token, closed network": _machine_closed,
+    "machine token of a session": _machine_of_a_session,
+    "below a machine token": _below_a_machine,
 }
 
 
@@ -144,6 +224,9 @@ async def test_row(stage_in: Stage, row: Row, mode: Mode) -> None:
     for policy in POLICIES:
         caller, owner = await CALLERS[row.who](stage_in, *_stated(policy))
         expected = row.answer(policy, mode)
+        if expected == NOT_REGISTERED:
+            assert caller.proofs == [], policy
+            continue
         for route in ROUTES:
             reply = await stage_in.ask(caller, owner, route)
             if expected == OPENS:

@@ -334,6 +334,8 @@ def wallet_token(
     policy: Policy | None = None,
     parents: Sequence[str] = (),
     age_s: float = 0,
+    ends_at: float | None = None,
+    resources: Sequence[str] = (),
 ) -> str:
     """Return a delegation signed by a wallet.
 
@@ -345,8 +347,13 @@ def wallet_token(
         policy: what code may receive keys under it.
         parents: ids of delegations it rests on.
         age_s: how long ago it says it was signed; negative: in the future.
+        ends_at: epoch seconds at which it expires, in place of `ttl_s`.
+        resources: further resources of the text.
     """
     now = time.time()
+    if ends_at is None and ttl_s is not None:
+        ends_at = now + ttl_s
+    stated = () if policy is None else (statement_resource(policy_json(policy)),)
     message = SiweMessage(
         domain="app.example",
         address=wallet.address,
@@ -354,8 +361,8 @@ def wallet_token(
         uri=audience,
         nonce=fresh_nonce(),
         issued_at=time_text(now - age_s),
-        expiration_time=None if ttl_s is None else time_text(now + ttl_s),
-        resources=() if policy is None else (statement_resource(policy_json(policy)),),
+        expiration_time=None if ends_at is None else time_text(ends_at),
+        resources=(*stated, *resources),
     )
     recap = Recap(
         {resource: {one: ({},) for one in abilities} for resource, abilities in grants.items()},
@@ -375,6 +382,7 @@ def key_token(
     grants: Grants,
     *,
     ttl_s: float = 60,
+    ends_at: float | None = None,
     proofs: Sequence[str] = (),
     facts: Sequence[Json] = (),
     nonce: str | None = None,
@@ -387,7 +395,7 @@ def key_token(
     payload = UcanPayload(
         iss=issuer or signer.did_url,
         aud=audience,
-        exp=round(time.time() + ttl_s, 3),
+        exp=round(time.time() + ttl_s, 3) if ends_at is None else ends_at,
         nbf=not_before,
         nnc=nonce or fresh_nonce(),
         fct=list(facts) or None,

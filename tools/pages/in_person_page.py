@@ -1,6 +1,6 @@
 """Generator of `spec/in-person.md`: the table of when a request counts as the owner in person."""
 
-from attacks.in_person_table import MODES, OPENS, POLICIES, TABLE, Row, Stated
+from attacks.in_person_table import MODES, NOT_REGISTERED, OPENS, POLICIES, TABLE, Row, Stated
 from tests_support import REPOSITORY
 
 PAGE = REPOSITORY / "spec" / "in-person.md"
@@ -19,9 +19,11 @@ routes, and `make check` fails if this page is out of date.
 The column *measurements* names the policy that lists code: none, that of the delegation which the
 caller cites, or that of the network. *opens* means that the content key is released. Any other
 entry is the code of the refusal, with status 401 on the decrypt route and 403 on `/invoke` (RL14).
-The caller has attested only in the last row. A caller is the owner in person if its row has *opens*
-in the mode `delegates` without any policy; in the mode `everyone` such a caller is refused with
-`mode`.
+The caller has attested only in the row *attested backend*. *not registered* means that the node
+does not register the delegation that the caller would cite. A machine token (MT4) opens the key in
+question only where it is stored at one of the token's paths. Any other caller is the owner in
+person if its row has *opens* in the mode `delegates` without any policy; in the mode `everyone`
+such a caller is refused with `mode`.
 
 ## 2. The table
 """
@@ -39,7 +41,8 @@ def page() -> str:
 def _line(row: Row, policy: Stated) -> str:
     is_first = policy == POLICIES[0]
     answers = [row.answer(policy, mode) for mode in MODES]
-    cells = " | ".join(answer if answer == OPENS else f"`{answer}`" for answer in answers)
+    plain = (OPENS, NOT_REGISTERED)
+    cells = " | ".join(answer if answer in plain else f"`{answer}`" for answer in answers)
     return (
         f"| {row.who if is_first else ''} | {row.holds if is_first else ''} | {policy} | {cells} |"
     )
