@@ -12,7 +12,8 @@ PYTEST := $(BIN)/pytest -q --numprocesses=3 --dist=loadgroup
 # Stores, the model, load, races, and some forty requests over the wire. The contract of a store, and all tests that start
 # a database for themselves, run on PostgreSQL in every run.
 ON_POSTGRESQL := tests/spaces tests/model tests/durability/test_load.py tests/attacks/test_races.py \
-	tests/attacks/test_admission.py tests/conformance/test_complete_exchange.py \
+	tests/attacks/test_admission.py tests/attacks/test_machine_tokens.py \
+	tests/conformance/test_complete_exchange.py \
 	$(addprefix tests/node/housekeeping/test_,seal_audit.py sweep_delegations.py) \
 	$(addprefix tests/spec/test_,network_rules.py node_rules.py value_rules.py)
 WITHOUT_A_STORE := $(addprefix tests/spaces/,store archive test_damaged_rows.py test_keyspace.py)

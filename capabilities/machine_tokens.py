@@ -85,7 +85,7 @@ def machine_grant(delegation: Delegation, *, registered_at: float) -> MachineGra
     try:
         stated = shaped(fact[MACHINE_FACT], _Statement)
     except InvalidJson as exc:
-        raise MalformedToken(f"the statement of the machine token: {exc.text}") from exc
+        raise MalformedToken(f"its statement is invalid: {exc.text}") from exc
     if stated.key != delegation.delegate or not stated.key.startswith("did:key:"):
         raise MalformedToken("the machine token is for another key than it states")
     if stated.end != delegation.expires_at:

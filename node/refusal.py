@@ -86,6 +86,8 @@ REFUSALS = {
     "query-refused": "Delegation query proof is not authorized",
     # A member of the body of `/delegation/query` is unknown or invalid.
     "bad-query": "Invalid delegation query: {}",
+    # A delegation states that it is a machine token, and is no valid one (MT2).
+    "machine-token-refused": "Invalid machine token: {}",
     # A delegation is not given as a valid CID (wire 4.5).
     "bad-delegation-cid": "Invalid delegation CID: {}",
     # The name is not valid for a space.

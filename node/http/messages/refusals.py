@@ -294,6 +294,7 @@ _VALUES = {
 """Codes of operations on values."""
 
 _DELEGATIONS = {
+    "machine-token-refused": _untitled(400, "create the machine token again"),
     "status-token-refused": _untitled(401, "sign a new status invocation"),
     "status-not-bound": _untitled(403, "sign for exactly the delegation in the body"),
     "status-cid-invalid": _untitled(400, "send the cid that `/delegate` returned"),

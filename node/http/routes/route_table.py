@@ -256,7 +256,8 @@ ROUTES: tuple[Route, ...] = (
         place="delegate",
         authority="delegation",
         refuses=_WRITES
-        | {"too-many-delegations", "too-many-spaces", "invalid-record", "invalid-policy"},
+        | {"too-many-delegations", "too-many-spaces", "invalid-record", "invalid-policy"}
+        | {"machine-token-refused"},
     ),
     Route(
         "POST",

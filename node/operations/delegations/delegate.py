@@ -10,7 +10,7 @@ from itertools import chain, islice
 from msgspec import Struct
 
 from capabilities.abilities import NETWORK_CREATE
-from capabilities.capability_errors import ChainError
+from capabilities.capability_errors import ChainError, MalformedToken
 from capabilities.chain import Marker, Registered, judge_registration
 from capabilities.cids import ContentKey, cid_text
 from capabilities.limits import counted_client
@@ -36,6 +36,7 @@ from spaces.grants.revocations import marker_keys, markers_of
 from spaces.space_errors import TooManyDelegations
 from spaces.store.contract import Commit, Record, check_of
 
+from ...refusal import Refusal
 from ...services import Services
 from ..attempts import until_committed
 from ..authorise import check_proof_count, closure_contents
@@ -119,12 +120,13 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
             clients and on bytes of delegations; None is not counted.
 
     Raises:
-        MalformedToken: it cannot be parsed (D1), or it is an invalid machine token (MT2).
+        MalformedToken: it cannot be parsed (D1).
         BadSignature: the signature does not verify (D5).
         WrongKind: it is a token of another kind (T10).
         ChainError: it cannot be registered (D6 to D30), or it repeats a delegation, in any
             encoding, that is no longer in force (Q6).
         PolicyError: a fact has an attestation policy that cannot be parsed.
+        Refusal: `machine-token-refused`, it is an invalid machine token (MT2).
         TooManyDelegations: the signer or the address has reached a limit.
         SpaceError: the store does not answer, or one of its limits is reached.
     """
@@ -289,7 +291,10 @@ def _register_new(
     now, hosting, usage, network = state.now, state.hosting, state.usage, state.network
     # raises for an attestation policy that cannot be parsed: ignoring it would grant more
     policies_of(delegation.facts)
-    machine_grant(delegation, registered_at=now)  # MT2
+    try:
+        machine_grant(delegation, registered_at=now)  # MT2
+    except MalformedToken as exc:
+        raise Refusal("machine-token-refused", exc.text) from exc
     registered = judge_registration(delegation, found, state.marks, now=now)  # D6, D20 to D30
     ancestors = tuple([member.content_key for member in registered.closure[1:]])
     rows = registration_puts(registered, client_account=usage.client_account)
