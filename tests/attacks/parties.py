@@ -236,10 +236,10 @@ class Stage:
         """Return a client without a session, which is closed with the stage."""
         return await self.clients.enter_async_context(Client(self.url, settings=SETTINGS))
 
-    async def owner(self, *spaces: str) -> Owner:
-        """Sign in a new owner who stores a secret."""
+    async def owner(self, *spaces: str, wallet: WalletSigner | None = None) -> Owner:
+        """Sign in an owner, a new one by default, who stores a secret."""
         client = await self.client()
-        wallet = new_wallet()
+        wallet = wallet or new_wallet()
         await client.sign_in(wallet, SignIn(spaces=spaces))
         await client.secrets().put(SECRET, VALUE)
         path = client.secrets().resource(SECRET).partition("/kv/")[2]
@@ -404,6 +404,18 @@ class Stage:
     ) -> Reply:
         """Ask for the content key of the owner's secret."""
         return await self.send_decrypt(self.decrypt(delegate, owner, **more), route)
+
+
+async def release_to_machine(
+    url: str, platform: SimulatedPlatform, wallet: WalletSigner, *, name: str = "deploy"
+) -> str:
+    """Store a secret of the wallet, and have a machine token's key read it; return that key."""
+    async with AsyncExitStack() as clients:
+        stage, holder = await stage_on(url, platform, clients), Delegate()
+        owner = await stage.owner(wallet=wallet)
+        holder.proofs = [await stage.register(owner.machine(holder, name=name))]
+        assert opens(await stage.ask(holder, owner), holder, owner)
+        return holder.did
 
 
 async def put_policy(stage: Stage, who: Delegate, owner: Owner, policy: Policy) -> Reply:

@@ -26,6 +26,7 @@ _RELEASE = "attacks/test_release.py::"
 _STRANGERS = "attacks/test_outsiders.py::"
 _TERMINALS = "attacks/test_terminals.py::"
 _TOKENS = "attacks/test_tokens.py::"
+_MACHINES = "attacks/test_machine_tokens.py::"
 _WITHDRAWALS = "attacks/test_withdrawals.py::"
 _CONDITIONS = "attacks/test_conditions.py::"
 _COSTS = "node/operations/values/test_outsiders.py::"
@@ -87,6 +88,12 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.1 a policy in another case, or deeper in the facts, is ignored": (
         _CONDITIONS + "test_a_policy_that_nobody_would_read_is_refused",
+    ),
+    "3.1 a stolen machine token reads more, lasts longer, or is passed on": (
+        _MACHINES + "test_MT4_cached_envelopes_stay_closed",
+        _MACHINES + "test_MT3_it_reads_and_does_nothing_else",
+        _MACHINES + "test_MT3_its_key_passes_nothing_on",
+        _MACHINES + "test_MT4_a_revocation_counts_in_every_worker",
     ),
     "3.1 a library's canonical form differs for some bytes: two readers, or a refusal of "
     "what is canonical": (

@@ -3,8 +3,12 @@
 import json
 from pathlib import Path
 
+from attacks.parties import release_to_machine
 from browser import BrowserWallet
 from console_stage import ConsolePage
+from deviating_platform import SimulatedPlatform
+from embedded_node import EmbeddedNode
+from loop_thread import LoopThread
 from playwright.async_api import expect
 
 
@@ -44,3 +48,18 @@ def test_own_reads_leave_receipts(console: ConsolePage, wallet: BrowserWallet) -
     receipt = json.loads(console.run(saved()))
     assert (receipt["owner"], receipt["ground"]) == (wallet.signer.did, "owner_session")
     assert b"open sesame" not in json.dumps(receipt).encode()
+
+
+def test_machine_tokens_are_named(
+    console: ConsolePage, wallet: BrowserWallet, node: EmbeddedNode, loop: LoopThread
+) -> None:
+    """A read by a machine token is listed among those of others, with the token's name."""
+    platform = SimulatedPlatform.from_seed(b"platform of the console")
+    loop.run(release_to_machine(node.url, platform, wallet.signer))
+    console.sign_in()
+    console.click("Activity", role="link")
+    console.see("machine token deploy")
+    console.run(console.tab.get_by_role("button", name="Open the receipt of").click())
+    console.see("A machine token of yours asked: deploy")
+    console.click("Verify")
+    console.see("The receipt holds")

@@ -7,8 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 import aiohttp
+from attacks.parties import release_to_machine
 from browser import Browser, BrowserWallet
 from console_wire import in_page
+from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode
 from loop_thread import LoopThread
 from node_js import Scripts
@@ -17,7 +19,7 @@ from tests_support import REPOSITORY
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.facts import ATTESTATION_FACT
 from capabilities.principals import principal_of
-from capabilities.signatures import Ed25519Signer
+from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.tokens import parse_delegation
 from encryption_network.policy import Evidence, encode_evidence
 from sealspace.cli.dotenv import BrokenEntry, parse_dotenv
@@ -27,6 +29,7 @@ from sealspace.session import key_session, mint, token_cid
 from sealspace.wallets import seed_from_phrase
 from sealspace.wire.portable import decode_portable
 
+PLATFORM = SimulatedPlatform.from_seed(b"platform of the console")
 VECTORS = REPOSITORY / "spec" / "vectors"
 SIZES = {
     "receiver_public_key": 32,
@@ -225,6 +228,34 @@ def test_the_names_of_apps(
     passed_on = loop.run(pass_on())
     again = in_page(scripts, script)
     assert passed_on in again["all"] and again["named"] == said["named"]
+
+
+def test_MT5_receipts_of_machine_tokens(
+    scripts: Scripts, node: EmbeddedNode, loop: LoopThread, signer: WalletSigner
+) -> None:
+    """A receipt of a machine token verifies here; one that names a token for another ground, none
+    for its own, or a strange name, does not have the form of a receipt."""
+    loop.run(release_to_machine(node.url, PLATFORM, signer))
+    said = in_page(
+        scripts,
+        """
+        const receipts = await at("receipts"), { Client } = await at("client"), { networkId } = await at("did");
+        const { held } = await signedIn();
+        const { receipts: [one] } = await receipts.list(Client(held));
+        const check = (changes) => caught(() => receipts.verify({ ...one, ...changes }, held.node, networkId(held.owner)));
+        const { machine, ...without } = one;
+        const lies = [{ ground: "owner" }, { machine: undefined }, { machine: "a b" }, { machine: [machine] }, { machine: "" }];
+        const nameless = await caught(() => receipts.verify(without, held.node, networkId(held.owner)));
+        const other = await check({ machine: "other" });
+        return { ground: one.ground, machine, other: other.message,
+          lies: [nameless, ...await Promise.all(lies.map(check))].map(({ message }) => message) };
+        """,
+    )
+    assert (said["ground"], said["machine"]) == ("machine", "deploy")
+    assert {text.rpartition(": ")[2] for text in said["lies"]} == {
+        "it has not the members of a receipt"
+    }
+    assert said["other"].endswith("its signature does not hold")
 
 
 def test_receipts_and_withdrawals(scripts: Scripts) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attacks.parties import release_to_machine
 from backend_desk import COMPOSE_HASH, EVIL, IMAGE, PROVIDER, SECRET, Desk
 from believing import believing
 from deviating_platform import CollateralOptions
@@ -19,6 +20,7 @@ from embedded_node import embedded_node
 from capabilities.strict_base64 import encode_standard
 from sealspace.client import Client
 from sealspace.session import load_session
+from sealspace.wallets import wallet_from_key
 from sealspace.wire.portable import decode_portable
 
 
@@ -299,6 +301,25 @@ async def test_a_grant_is_delivered_from_a_file(desk: Desk, tmp_path: Path) -> N
         assert there.program.read == {"API_KEY": SECRET}
     file.write_text("{}")
     assert "does not contain a grant" in (await desk.run(*elsewhere, home=False)).err
+
+
+async def test_receipts_of_machine_tokens(desk: Desk) -> None:
+    """A read by a machine token is listed with the token's name, and verifies offline (MT5)."""
+    await desk.log_in()
+    wallet = wallet_from_key((desk.home / "wallet.key").read_text().strip())
+    did = await release_to_machine(desk.node, desk.platform, wallet, name="ci-2")
+    kept = desk.folder / "kept"
+    ran = await desk.run("receipts", "list", "--out", str(kept))
+    cells = re.split(r"\s{2,}", ran.out.strip())
+    assert cells[1:] == ["machine token ci-2", "not recorded", "default", did]
+    (path,) = (kept / "receipts").iterdir()
+    node = ("--node-did", json.loads(path.read_text())["node"])
+    trust = ("--trust-root", str(desk.folder / "root.pem"))
+    ran = await desk.run("verify", str(path), *node, *trust, home=False)
+    assert (ran.status, "machine token ci-2" in ran.out) == (0, True), ran
+    ran = await desk.run("verify", str(path), *node, *trust, "--json", home=False)
+    said = json.loads(ran.out)
+    assert (said["ground"], said["machine"]) == ("machine", "ci-2")
 
 
 async def test_receipts(desk: Desk) -> None:
