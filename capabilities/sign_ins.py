@@ -66,7 +66,7 @@ def is_sign_in(delegation: Delegation, *, registered_at: float) -> bool:
     return (
         delegation.form == "cacao"
         and not delegation.parents
-        and not delegation.facts  # the facts of a CACAO are policies and nothing else
+        and not delegation.facts  # a CACAO's facts are policies or a machine token (MT3)
         and issued_at is not None
         and expires_at is not None
         # Either bound alone can be evaded: an old message can be posted late, and a new message

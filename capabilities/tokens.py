@@ -124,7 +124,7 @@ class _DelegationFields(_StoredToken, frozen=True, gc=False):
         capabilities: In order of resource text and ability (T7).
         issued_at: Epoch seconds; None for a UCAN, which has no issue time (T5).
         terminal: Whether other delegations may not cite it (3.4).
-        facts: The facts of a UCAN, or a CACAO's policy statements in the same form.
+        facts: The facts of a UCAN, or the statements in a CACAO in the same form.
     """
 
     delegator: Principal

@@ -7,7 +7,7 @@ from capability_cases import KV, OWNER, SESSION, SESSION_SPACE, SPACE, base58, c
 
 from capabilities.abilities import CAPABILITIES_READ
 from capabilities.cids import cid_text, digest_of
-from capabilities.facts import statement_resource
+from capabilities.facts import MACHINE_URN, statement_resource
 from capabilities.sign_ins import MAX_AHEAD_S, MAX_LIFE_S, is_issued, is_session, is_sign_in
 from capabilities.siwe import parse_rfc3339
 from capabilities.tokens import Delegation, parse_delegation, verify_delegation
@@ -27,6 +27,11 @@ OTHERS: dict[str, tuple[dict[str, Any], bool, bool]] = {
     "to another fragment of the DID": ({"uri": f"{SESSION.did}#key-1"}, False, False),
     "to an account's DID URL": ({"uri": f"{OWNER.did}#{OWNER.did[8:]}"}, False, False),
     "with a policy": ({"resources": (statement_resource({}),)}, False, False),
+    "with the statement of a machine token": (
+        {"resources": (statement_resource({}, urn=MACHINE_URN),)},
+        False,
+        False,
+    ),
     "with another resource": ({"resources": ("urn:example:1",)}, True, True),
     "that cites a parent": ({"prf": [PARENT]}, False, False),
     "that reads no capabilities": ({"att": {KV: ["tinycloud.kv/get"]}}, True, False),

@@ -20,6 +20,7 @@ from capabilities.chain import (
     judge_revocation,
 )
 from capabilities.cids import ContentKey, Digest, cid_text, parse_cid
+from capabilities.machine_tokens import machine_grant
 from capabilities.principals import parse_principal, principal_of, same_principal
 from capabilities.references import CitedDelegation
 from capabilities.resources import (
@@ -181,6 +182,22 @@ def test_token(case: Any) -> None:
         return
     token = _read(case["kind"], case["token"])
     assert expect == {name: _member(token, name) for name in expect}
+
+
+@pytest.mark.parametrize("case", _cases("machine_tokens.json"))
+def test_machine_token(case: Any) -> None:
+    """A machine token grants what the vector says, or is refused with its code."""
+    expect, registered_at = case["expect"], case["registered_at"]
+    if "code" in expect:
+        with pytest.raises(CapabilityError) as refused:
+            machine_grant(_read("delegation", case["token"]), registered_at=registered_at)
+        _check_refusal(refused.value, expect)
+        return
+    token = _read("delegation", case["token"])
+    granted = machine_grant(token, registered_at=registered_at)
+    assert granted is not None
+    machine = {"name": granted.name, "paths": [*granted.paths]}
+    assert expect == {"terminal": token.terminal, "machine": machine}
 
 
 class _Registry:

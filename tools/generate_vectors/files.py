@@ -10,6 +10,7 @@ from . import (
     descriptors,
     envelopes,
     identifiers,
+    machine_tokens,
     manifests,
     networks,
     portables,
@@ -44,6 +45,9 @@ def all_files() -> Files:
             "whether an ability satisfies another", identifiers.abilities()
         ),
         folder / "tokens.json": _document("one token, read and verified", tokens.cases()),
+        folder / "machine_tokens.json": _document(
+            "what a machine token grants", machine_tokens.cases()
+        ),
         folder / "chain.json": _document("a token against what is registered", *chain.cases()),
     }
     encryption = (
