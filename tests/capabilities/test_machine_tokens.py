@@ -45,7 +45,12 @@ from capabilities.machine_tokens import (
     machine_statement,
 )
 from capabilities.sign_ins import is_sign_in
-from capabilities.tokens import Delegation, parse_delegation, verify_delegation
+from capabilities.tokens import (
+    Delegation,
+    parse_delegation,
+    restore_delegation,
+    verify_delegation,
+)
 
 PATHS = [f"{SESSION_SPACE}/kv/vault/secrets/{name}" for name in ("DB_URL", "ci/API_KEY")]
 NETWORK = f"urn:tinycloud:encryption:{SESSION.did}:default"
@@ -250,9 +255,15 @@ def test_MT2_a_wallet_s_token_has_one_form(changes: dict[str, Any]) -> None:
     ],
 )
 def test_MT2_a_statement_in_another_spelling_is_not_ignored(resource: str) -> None:
-    """A resource of that family in another version, case or encoding rejects the sign-in text."""
+    """A resource of that family in another version, case or encoding makes an invalid machine
+    token, which is refused. Such a text stays readable if it was stored before."""
+    token = read(cacao({f"{KV}/a": [KV_GET]}, resources=(resource,)))
+    assert restore_delegation(token.header) == token
+    assert token.terminal and not is_sign_in(token, registered_at=NOW)
     with pytest.raises(MalformedToken):
-        by_wallet(resource)
+        granted(token)
+    with pytest.raises(MalformedToken):
+        granted(by_wallet(resource))
 
 
 def test_MT2_a_repeated_member_is_refused() -> None:
