@@ -12,6 +12,7 @@ Example:
 
 import asyncio
 import copy
+import os
 from collections.abc import Sequence
 from typing import Self
 
@@ -34,7 +35,7 @@ from .documents.node_evidence import (
     parse_node_attestation,
 )
 from .encryption import Encryption, Withdrawals
-from .errors import ClientNotReady, InvalidInput, NodeEvidenceRefused, SealspaceError
+from .errors import ClientNotReady, InvalidInput, NodeEvidenceRefused, NotSignedIn, SealspaceError
 from .kv import Kv
 from .receipts import Receipts
 from .secrets import SECRETS_SPACE, Secrets
@@ -43,6 +44,7 @@ from .spaces import PublicKv, Spaces
 from .wallets import AnyWallet, wallet_of
 from .wire.caller import Caller, NodeInfo
 from .wire.sign_in import SignIn, authorize_key, key_sign_in, wallet_sign_in
+from .wire.token_line import NODE_VARIABLE, TOKEN_VARIABLE, about_token, read_token
 from .wire.transport import Request, Transport, TransportSettings
 
 _NONCE_BYTES = 32
@@ -183,6 +185,32 @@ class Client:
             self._transport.before_tokens = self._guard.require
         # The other services have no state of their own, so they are made on each access.
         self._encryption = Encryption(self._caller)
+
+    @classmethod
+    def from_environment(cls, url: str | None = None) -> Self:
+        """Create a client for a server or CI job, which reads the secrets of a machine token.
+
+        The line that `sealspace token create` printed is in the variable SEALSPACE_TOKEN. The
+        client uses only the node for which the token was made.
+
+        Args:
+            url: address of the node; None: the one in the variable SEALSPACE_NODE.
+        Raises:
+            NotSignedIn: one of the two variables is not set.
+            InvalidSession: SEALSPACE_TOKEN is not a machine token.
+            SessionExpired: the token has ended.
+        """
+        url, line = url or os.environ.get(NODE_VARIABLE), os.environ.get(TOKEN_VARIABLE)
+        if not url or not line:
+            raise NotSignedIn(
+                f"the environment variable {NODE_VARIABLE if line else TOKEN_VARIABLE} is not set",
+                hint=f"set {NODE_VARIABLE} to the node's address, and {TOKEN_VARIABLE} to the line"
+                " that `sealspace token create` printed",
+            )
+        session = read_token(line)
+        with about_token(session):
+            session.proofs_for(session.grants[0].capabilities, now=SystemClock().now())
+        return cls(url, session=session)
 
     async def __aenter__(self) -> Self:
         return self

@@ -15,6 +15,7 @@ Example:
     await client.delegations.revoke(portable)
 """
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from operator import attrgetter
@@ -29,10 +30,12 @@ from capabilities.abilities import (
     satisfies,
 )
 from capabilities.capability_errors import CapabilityError
-from capabilities.facts import ATTESTATION_FACT, statement_resource
+from capabilities.facts import ATTESTATION_FACT, MACHINE_FACT, MACHINE_URN, statement_resource
+from capabilities.machine_tokens import MAX_LIFE_S, MAX_MACHINE_PATHS, machine_statement
 from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.references import CID_URN, MAX_TARGETS
 from capabilities.resources import extends, root_of
+from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability
@@ -41,6 +44,7 @@ from encryption_network.policy import Policy, policy_json
 
 from .documents.manifests import DelegationTarget, target_grants
 from .documents.run_grants import RUN_FACT, RunStatement, run_resource, run_statement_json
+from .documents.secret_names import SECRETS_SPACE, SecretName, is_protected, parse_secret_name
 from .errors import (
     InvalidInput,
     LifetimeTooLong,
@@ -53,6 +57,7 @@ from .session import (
     Grant,
     capability,
     mint,
+    network_of_owner,
     read_grant,
     require_recipient,
     sign_message,
@@ -75,6 +80,7 @@ from .wire.delegation_history import (
 from .wire.node_answers import decoded, json_object, read_pages, required_text, texts_of
 from .wire.portable import PortableDelegation, grant_of, portable_of
 from .wire.sign_in import pass_on, register, sign_grant
+from .wire.token_line import token_line
 from .wire.transport import Request, json_request
 
 DELEGATION_TTL_S = 7 * 86_400.0
@@ -83,7 +89,11 @@ DELEGATION_TTL_S = 7 * 86_400.0
 SUB_DELEGATION_TTL_S = 3_600.0
 """Default lifetime of a wallet's delegation to its own session key, seconds."""
 
+TOKEN_TTL_S = 30 * 86_400.0
+"""Default lifetime of a machine token, seconds."""
+
 _SESSION_MARGIN_S = 60.0
+_TOKEN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _REVOCATION = Request("POST", "/revoke", repeatable=True)
 
 
@@ -120,6 +130,7 @@ class Delegations:
         at_most: bool = False,
         policy: Policy | None = None,
         run: RunStatement | None = None,
+        machine: dict[str, Json] | None = None,
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> PortableDelegation:
@@ -137,6 +148,7 @@ class Delegations:
             at_most: accept a shorter lifetime if the cited grants end before `ttl_s`.
             policy: code that may receive keys under this grant; None: no restriction by this grant.
             run: programs and callers for which a runner may use the grant; None: not a run grant.
+            machine: statement of a machine token; see `create_token`.
             wallet: sign with the owner's wallet instead of the session's key.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
@@ -165,6 +177,9 @@ class Delegations:
         if run is not None:
             facts.append({RUN_FACT: run_statement_json(run)})
             resources.append(run_resource(run))
+        if machine is not None:
+            facts.append({MACHINE_FACT: machine})
+            resources.append(statement_resource(machine, urn=MACHINE_URN))
         if wallet is None:
             grant = self._grant_by_session(
                 recipient, granted, facts, ttl_s=life_s, at_most=at_most or ttl_s is None
@@ -238,6 +253,63 @@ class Delegations:
                 for grant in grants
             ]
         )
+
+    async def create_token(
+        self,
+        name: str,
+        secrets: Sequence[str],
+        *,
+        scope: str | None = None,
+        ttl_s: float = TOKEN_TTL_S,
+        wallet: AnyWallet | None = None,
+        domain: str = "localhost",
+    ) -> str:
+        """Create a machine token, with which a program reads secrets without the owner's key.
+
+        The token ends at its own time: it does not depend on this session. To revoke it, pass the
+        cid of its delegation to `revoke`.
+
+        Args:
+            name: for lists and receipts: letters, digits, dots, dashes and underscores, at most 64.
+            secrets: names of the owner's secrets, at most 64.
+            scope: the scope of all of them; None: global secrets.
+            ttl_s: lifetime in seconds, from one minute to 366 days.
+            wallet: the owner's wallet; None only if the session's key is the owner's own.
+            domain: the requesting authority, which the wallet shows to the person who signs.
+        Returns:
+            The line for SEALSPACE_TOKEN. Protect it like a password.
+        Raises:
+            InvalidInput: an argument is not valid, or the owner's wallet is missing.
+            NotGranted: the wallet is not the owner's.
+            NodeRefused, TransportError: the node did not register the token.
+        """
+        session, owned = (
+            self._caller.session,
+            [parse_secret_name(one, scope=scope) for one in secrets],
+        )
+        if wallet is None and session.did != session.owner:
+            raise InvalidInput(
+                "cannot create a machine token: only the owner's wallet can sign it, not a"
+                " session's key",
+                hint="pass the owner's wallet: create_token(…, wallet=wallet)",
+            )
+        _check_token(name, owned, ttl_s)
+        seed, ends_at = self._caller.entropy.token(32), int(self._caller.clock.now() + ttl_s)
+        key = Ed25519Signer(seed).did
+        space, node_id = session.own_space(SECRETS_SPACE), await self._caller.node_id()
+        values = [space_capability(space, "kv", one.path, KV_GET) for one in owned]
+        portable = await self.delegate(
+            key,
+            [*values, capability(network_of_owner(session.owner).text, DECRYPT)],
+            # The delegation has to end in the stated second, at whatever moment it is signed.
+            ttl_s=ends_at + 0.5 - self._caller.clock.now(),
+            machine=machine_statement(
+                key=key, paths=[one.resource.text for one in values], ends_at=ends_at, name=name
+            ),
+            wallet=wallet,
+            domain=domain,
+        )
+        return token_line(seed, node_id, portable.header)
 
     async def accept(
         self,
@@ -567,6 +639,23 @@ class Delegations:
                 facts=facts,
                 issuer=session.did,
             )
+        )
+
+
+def _check_token(name: str, secrets: Sequence[SecretName], ttl_s: float) -> None:
+    """Check the arguments of a machine token before anything is signed."""
+    for one in secrets:
+        if is_protected(one.name):
+            raise InvalidInput(
+                f"{one.name} cannot be in a machine token: only attested runners can open protected"
+                " secrets",
+                hint="leave out names that begin with PROTECTED_",
+            )
+    is_bounded = 0 < len(secrets) <= MAX_MACHINE_PATHS and 60 <= ttl_s <= MAX_LIFE_S
+    if not is_bounded or _TOKEN_NAME.fullmatch(name) is None:
+        raise InvalidInput(
+            f"a machine token has 1 to {MAX_MACHINE_PATHS} secrets, lasts 1 minute to 366 days, and"
+            " has a name of at most 64 letters, digits, dots, dashes and underscores"
         )
 
 

@@ -66,6 +66,7 @@ from .errors import (
 from .kv import Kv, Value
 from .session import DEFAULT_NETWORK, capability, iso_time, network_of_owner, space_capability
 from .wire.caller import Caller
+from .wire.token_line import about_token
 
 __all__ = [
     "PROTECTED_NETWORK",
@@ -304,9 +305,10 @@ class Secrets:
             SealspaceError: as `read`, except NotFound; no value is returned then.
         """
         secrets = [parse_secret_name(name, scope=scope) for name in names]
-        stored = await self._kv.get_many(
-            [secret.path for secret in secrets], max_bytes=_MAX_ENVELOPE_BYTES
-        )
+        with about_token(self._caller.session):
+            stored = await self._kv.get_many(
+                [secret.path for secret in secrets], max_bytes=_MAX_ENVELOPE_BYTES
+            )
         gate = asyncio.Semaphore(_AT_ONCE)
 
         async def opened(secret: SecretName) -> str | bytes:
@@ -459,7 +461,8 @@ class Secrets:
     def _about(self, secret: SecretName) -> Iterator[SecretName]:
         """Add the name of a secret to SDK errors."""
         try:
-            yield secret
+            with about_token(self._caller.session):
+                yield secret
         except SealspaceError as error:
             if isinstance(error, NotFound) and not isinstance(error, SpaceNotFound):
                 scope = "" if secret.scope is None else f'scope="{secret.scope}"'

@@ -9,8 +9,9 @@ A later source overrides an earlier one. Rules (spec/operations/running.md):
 - An unknown setting is an error; the message names its path and its source.
 - The variable `SEALSPACE_HTTP__PORT` is the setting `http.port`: `__` separates levels. Lists are
   separated by commas.
-- `SEALSPACE_NODE`, `SEALSPACE_HOME` and `SEALSPACE_KEYSTORE_PASSWORD` are not settings: the command
-  line reads them (`sealspace.cli.root`). No other code reads settings from the environment.
+- `SEALSPACE_NODE`, `SEALSPACE_HOME`, `SEALSPACE_KEYSTORE_PASSWORD` and `SEALSPACE_TOKEN` are not
+  settings: the command line reads them (`sealspace.cli.root`). No other code reads settings from
+  the environment.
 """
 
 import os
@@ -35,7 +36,13 @@ CONFIG_FILE_NAME = "sealspace.toml"
 _CONFIG_FILE_VARIABLE = "SEALSPACE_CONFIG"
 _DATA_VARIABLE = "SEALSPACE_STORE__DATA"
 _NOT_SETTINGS = frozenset(
-    {_CONFIG_FILE_VARIABLE, "SEALSPACE_NODE", "SEALSPACE_HOME", "SEALSPACE_KEYSTORE_PASSWORD"}
+    {
+        _CONFIG_FILE_VARIABLE,
+        "SEALSPACE_NODE",
+        "SEALSPACE_HOME",
+        "SEALSPACE_KEYSTORE_PASSWORD",
+        "SEALSPACE_TOKEN",
+    }
 )
 # A settings file is a page of text. The limit keeps a wrong path from filling memory.
 _MAX_FILE_BYTES = 1 << 20

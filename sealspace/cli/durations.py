@@ -9,17 +9,16 @@ import click
 from ..errors import InvalidInput
 
 MIN_TTL_S = 60.0
-MAX_TTL_S = 365 * 86_400.0
 _DURATION = re.compile(r"[0-9]{1,5}[mhd]")
 _UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
-def ttl_s_of(text: str) -> float:
+def ttl_s_of(text: str, *, option: str = "--expires", most_days: int = 365) -> float:
     """Convert a duration such as `90d` to seconds."""
     ttl_s = int(text[:-1]) * _UNITS_S[text[-1]] if _DURATION.fullmatch(text) else 0.0
-    if not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
+    if not MIN_TTL_S <= ttl_s <= most_days * 86_400:
         raise InvalidInput(
-            f"--expires {text[:20]} is not a duration from 1m to 365d",
+            f"{option} {text[:20]} is not a duration from 1m to {most_days}d",
             hint="write a number and a unit, like 30m, 12h or 90d",
         )
     return ttl_s
@@ -32,16 +31,18 @@ def days_option(help: str) -> Callable[..., Any]:
     )
 
 
-def expires_option(default: str, help: str) -> Callable[..., Any]:
-    """Return the command line option `--expires`.
+def expires_option(
+    default: str, help: str, *, option: str = "--expires", most_days: int = 365
+) -> Callable[..., Any]:
+    """Return the command line option `--expires`, or one of another name.
 
     Commands get its value in seconds as `ttl_s`.
     """
     return click.option(
-        "--expires",
+        option,
         "ttl_s",
         metavar="TIME",
-        type=ttl_s_of,
+        callback=lambda _context, _option, text: ttl_s_of(text, option=option, most_days=most_days),
         default=default,
         show_default=True,
         help=help,

@@ -123,7 +123,7 @@ async def create(
         did, wanted, ttl_s=ttl_s, policy=policy, wallet=wallet_for(wanted)
     )
     if space is None:
-        await _warn(client, secrets, scope, is_read=KV_GET in actions, policy=policy)
+        await warn_unready(client, secrets, scope, is_read=KV_GET in actions, policy=policy)
     copy = owner_home().keep_grant(portable)
     print_granted(portable)
     if out is not None:
@@ -139,8 +139,13 @@ async def create(
         print_exactly(encode_portable(portable))
 
 
-async def _warn(
-    client: Client, names: Sequence[str], scope: str | None, *, is_read: bool, policy: Policy | None
+async def warn_unready(
+    client: Client,
+    names: Sequence[str],
+    scope: str | None,
+    *,
+    is_read: bool = False,
+    policy: Policy | None = None,
 ) -> None:
     """Warn if the recipient of a grant cannot use it yet.
 

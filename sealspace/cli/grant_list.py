@@ -392,18 +392,23 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
     if live and is_interactive():
         named = [f"{cid}{may.get(cid, '')}" for cid, was in ended.items() if not was]
         confirm(f"permanently revoke {', '.join(named)}?", yes=yes)
+    # Grants that are already shown as revoked are revoked again: only the answer to a revocation
+    # confirms that it survives a failover (ST16).
+    await revoke_all(client, ended)
+    tell(*(f"already revoked: {cid}" if was else f"revoked: {cid}" for cid, was in ended.items()))
+    print_result([{"cid": cid, "wasRevokedAlready": was} for cid, was in ended.items()])
+
+
+async def revoke_all(client: Client, cids: Iterable[str]) -> None:
+    """Revoke grants with the session, or else with the owner's wallet."""
     try:
-        # Grants that are already shown as revoked are revoked again: only the answer to a
-        # revocation confirms that it survives a failover (ST16).
-        await client.delegations.revoke(*ended)
+        await client.delegations.revoke(*cids)
     except Unauthorized:
         # The session may lack the right to revoke what the wallet signed. The wallet has it.
         if (wallet := owner_home().wallet()) is None:
             raise
-        for cid in ended:
+        for cid in cids:
             await client.delegations.revoke_by_wallet(cid, wallet)
-    tell(*(f"already revoked: {cid}" if was else f"revoked: {cid}" for cid, was in ended.items()))
-    print_result([{"cid": cid, "wasRevokedAlready": was} for cid, was in ended.items()])
 
 
 @click.command(

@@ -121,6 +121,22 @@ network = LazyGroup(
 )
 
 
+token = LazyGroup(
+    rows_of(
+        "sealspace.cli.token_commands",
+        {
+            "create": "Create a machine token, and print its line.",
+            "list": "List machine tokens: secrets, end and last use.",
+            "revoke": "Revoke a machine token permanently.",
+        },
+    ),
+    name="token",
+    help=(
+        "Let servers and CI jobs read a few secrets without your key. A machine token is one line"
+        " of text, which reads the secrets that you name until it ends."
+    ),
+)
+
 SECTIONS: Sections = {
     "Start": rows_of(
         "sealspace.cli.version",
@@ -152,6 +168,7 @@ SECTIONS: Sections = {
             "grant": "Create, list, show, accept and revoke grants.",
             "manifest": "Check, explain and grant what an application asks for.",
             "network": "Manage encryption networks and their policies.",
+            "token": "Let servers and CI jobs read a few secrets.",
         },
     ),
     "Use": rows_of(

@@ -22,6 +22,7 @@ from ..printable import printable
 from ..session import SECRETS_SPACE, Session, key_session
 from ..wallets import Wallet, seed_from_phrase
 from ..wire.node_answers import json_object
+from ..wire.token_line import token_of
 from ..wire.transport import Request, Transport
 from .command_errors import KeyFileUnusable
 from .durations import days_option
@@ -35,6 +36,7 @@ from .owner_profile import (
     Profile,
     at_node,
     has_ended,
+    machine_token,
     opened,
     owner_home,
     require_live,
@@ -437,12 +439,13 @@ def logout() -> None:
 def whoami() -> None:
     """Print the owner, the session's key and the node.
 
-    The node is not contacted.
+    The node is not contacted. With a machine token in SEALSPACE_TOKEN, this prints the token's
+    name, secrets and end.
     """
-    home = owner_home()
-    profile, session = home.profile(), home.session()
-    _print(_who(home, profile, session))
-    require_live(home, profile, session)
+    _print(_who())
+    if machine_token() is None:
+        home = owner_home()
+        require_live(home, home.profile(), home.session())
 
 
 @click.command()
@@ -454,8 +457,7 @@ def status() -> None:
     node says that something does not work at the moment, such as secrets after a restore, and
     `not-ready` if the node cannot write.
     """
-    home = owner_home()
-    document = _who(home, home.profile(), home.session())
+    document = _who()
     try:
         document["standing"] = _check()
     except NodeFailure as error:
@@ -468,7 +470,18 @@ def status() -> None:
         _print(document)
 
 
-def _who(home: OwnerHome, profile: Profile, session: Session) -> dict[str, Json]:
+def _who() -> dict[str, Json]:
+    if (session := machine_token()) is not None and (token := token_of(session)) is not None:
+        return {
+            "token": token.name,
+            "secrets": [one.label for one in token.secrets],
+            "expiresAt": optional_time(session.expires_at),
+            "owner": session.owner,
+            "node": shared().node,
+            "nodeDid": session.node_id,
+        }
+    home = owner_home()
+    profile, session = home.profile(), home.session()
     return {
         "owner": str(session.owner),
         "session": str(session.did),
@@ -497,6 +510,8 @@ async def _check(client: Client) -> str:
     is_own_key = client.session.did == client.session.owner
     for grant in () if is_own_key else client.session.grants[:1]:  # the sign-in
         word = (await client.delegations.status(grant.cid)).word
+        if word != "active" and (token := token_of(client.session)) is not None:
+            raise token.ended(f"is {word}")
         if word != "active":
             raise NotSignedIn(
                 f"the node says that the session of your last login is {word}",

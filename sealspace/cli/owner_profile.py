@@ -31,6 +31,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Concatenate, Literal, NamedTuple, ParamSpec, TypeVar
 
+import click
 import msgspec
 from msgspec.structs import replace
 
@@ -49,6 +50,7 @@ from ..errors import (
     InvalidPortableDelegation,
     InvalidSession,
     NodeEvidenceRefused,
+    NotGranted,
     NotSignedIn,
     WrongPassword,
 )
@@ -56,6 +58,7 @@ from ..private_files import file_fault, make_file, read_bounded, read_key, repla
 from ..session import Session, load_session, save_session
 from ..wallets import MAX_KEYSTORE_BYTES, Wallet, parse_keystore, wallet_from_keystore
 from ..wire.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_portable, encode_portable
+from ..wire.token_line import TOKEN_VARIABLE, read_token
 from .command_errors import KeyFileUnusable, NotThere
 from .lazy import provided
 from .node_terms import node_policy_json, parse_node_policy
@@ -75,6 +78,11 @@ _ACCEPTING = {
     "key-providers": "--accept-key-provider PROVIDER",
 }
 """Reason for refusing a node's evidence -> the option that accepts it."""
+
+_FOR_TOKENS = {
+    f"sealspace {command}" for command in ("run", "template", "secret get", "status", "whoami")
+}
+"""Commands that a machine token may use."""
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -191,6 +199,7 @@ class OwnerHome:
 
         The session may have expired.
         """
+        machine_token()
         profile = self.profile()
         reason = "the session of the last login cannot be read"
         try:
@@ -259,8 +268,13 @@ class OwnerHome:
     async def client(self) -> AsyncIterator[Client]:
         """Yield a client with the stored session.
 
-        The node must satisfy the stored node policy.
+        The node must satisfy the stored node policy. A machine token counts before the session, and
+        needs no folder.
         """
+        if machine_token() is not None:
+            async with Client.from_environment(self.node) as client:
+                yield client
+            return
         profile, session = self.profile(), self.session()
         require_live(self, profile, session)
         async with opened(profile, self.node or profile.node, session) as client:
@@ -428,12 +442,28 @@ def own_did() -> str:
     return ""
 
 
+def machine_token() -> Session | None:
+    """Return the session of the machine token in SEALSPACE_TOKEN, or None.
+
+    Raises NotGranted if only an owner may use the running command.
+    """
+    line = os.environ.get(TOKEN_VARIABLE)
+    if not line:
+        return None
+    if click.get_current_context().command_path not in _FOR_TOKENS:
+        raise NotGranted(
+            "a machine token cannot do this: only the owner can",
+            hint=f"to use your login, run the command without {TOKEN_VARIABLE}",
+        )
+    return read_token(line)
+
+
 def at_node(
     work: Callable[Concatenate[Client, Parameters], Awaitable[Result]],
 ) -> Callable[Parameters, Result]:
     """Decorate a coroutine function so that it receives a connected client.
 
-    The client uses the owner's stored session.
+    The client uses the owner's stored session, or the machine token in the environment.
     """
 
     @wraps(work)

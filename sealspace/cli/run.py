@@ -13,12 +13,13 @@ from ..client import Client
 from ..errors import InvalidInput
 from ..private_files import replace_file
 from ..secrets import is_secret_name
+from ..wire.token_line import token_of
 from .command_errors import NotThere
 from .owner_profile import at_node
 from .paths import FILE_OR_DASH, NEW_FILE, read_named
 from .run_masker import patterns_of
 from .run_process import keep_out_of_core_dumps, replace_process, run_masked
-from .secret import no_secret, scope_option
+from .secret import no_secret, scope_for, scope_option
 from .terminal import print_value, tell
 
 
@@ -36,10 +37,17 @@ async def read_values(
 ) -> dict[str, str | bytes]:
     """Read secrets by name.
 
-    `names` may be a function that selects from the stored names.
+    `names` may be a function that selects from the stored names. It is not called for a machine
+    token, of which all secrets in the scope are read.
     """
-    secrets = client.secrets()
-    selected = names(await secrets.list(scope=scope)) if callable(names) else names
+    secrets, token = client.secrets(), token_of(client.session)
+    scope = scope_for(client, scope)
+    if not callable(names):
+        selected = names
+    elif token is None:
+        selected = names(await secrets.list(scope=scope))
+    else:  # its owner chose the names
+        selected = [one.name for one in token.secrets if one.scope == scope]
     found = await secrets.get_many(selected, scope=scope)
     for name in selected:
         if name not in found:
@@ -179,7 +187,8 @@ def run(
 
     Without `--only`, the command gets the secrets of the scope whose names end in _KEY, _TOKEN,
     _SECRET, _PASSWORD, _DSN or _CREDENTIALS, plus DATABASE_URL and REDIS_URL. A line on standard
-    error names the other secrets.
+    error names the other secrets. With a machine token in SEALSPACE_TOKEN, the command gets exactly
+    the token's secrets; neither a login nor a home folder is needed.
 
     The command inherits standard input. Its output goes through pipes instead of a terminal: use
     `--no-masking` for editors and pagers. Binary secrets are encoded in base64. Environment

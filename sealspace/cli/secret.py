@@ -40,6 +40,7 @@ from ..secrets import (
     parse_secret_name,
     writable_name,
 )
+from ..wire.token_line import token_of
 from .command_errors import AlreadyThere, NotThere
 from .dotenv import (
     MAX_FILE_BYTES,
@@ -152,7 +153,7 @@ async def get(client: Client, name: str, scope: str | None, owner: str | None, r
     The bytes are printed unchanged, without a line break at the end. On a terminal, only printable
     characters are shown, and binary values are refused.
     """
-    secrets = client.secrets(owner)
+    secrets, scope = client.secrets(owner), scope_for(client, scope)
     try:
         secret = await secrets.read(name, scope=scope)
     except NotFound:
@@ -366,6 +367,14 @@ def written_meanwhile(names: str) -> AlreadyThere:
         f"{names} changed in the meantime; nothing was stored",
         hint="read the stored value with sealspace secret get, then run the same command again",
     )
+
+
+def scope_for(client: Client, scope: str | None) -> str | None:
+    """Return the scope to read from.
+
+    The default is the scope of a machine token's secrets.
+    """
+    return scope or getattr(token_of(client.session), "scope", None)
 
 
 async def _near_names(secrets: Secrets, name: str, scope: str | None) -> str:

@@ -28,6 +28,13 @@ class Client(Bridged, of=asynchronous.Client):
         inner = asynchronous.Client(*args, **kwargs)
         super().__init__(inner, LoopThread(close=inner.close, leave=inner.leave_connections))
 
+    @classmethod
+    @described(asynchronous.Client.from_environment)
+    def from_environment(cls, url: str | None = None) -> Self:
+        """Create a client for a server or CI job."""
+        inner = asynchronous.Client.from_environment(url)
+        return cls(inner.url, session=inner.session)
+
     def __enter__(self) -> Self:
         return self
 

@@ -47,6 +47,20 @@ class Client:
     ) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *_: object) -> None: ...
+    def from_environment(cls, url: str | None = None) -> Self:
+        """Create a client for a server or CI job, which reads the secrets of a machine token.
+
+        The line that `sealspace token create` printed is in the variable SEALSPACE_TOKEN. The
+        client uses only the node for which the token was made.
+
+        Args:
+            url: address of the node; None: the one in the variable SEALSPACE_NODE.
+        Raises:
+            NotSignedIn: one of the two variables is not set.
+            InvalidSession: SEALSPACE_TOKEN is not a machine token.
+            SessionExpired: the token has ended.
+        """
+
     def close(self) -> None:
         """Close the connections to the node.
 

@@ -806,6 +806,7 @@ class Delegations:
         at_most: bool = False,
         policy: Policy | None = None,
         run: RunStatement | None = None,
+        machine: dict[str, Json] | None = None,
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> PortableDelegation:
@@ -823,6 +824,7 @@ class Delegations:
             at_most: accept a shorter lifetime if the cited grants end before `ttl_s`.
             policy: code that may receive keys under this grant; None: no restriction by this grant.
             run: programs and callers for which a runner may use the grant; None: not a run grant.
+            machine: statement of a machine token; see `create_token`.
             wallet: sign with the owner's wallet instead of the session's key.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
@@ -864,6 +866,36 @@ class Delegations:
                 is left to grant.
             NotGranted: the session lacks rights; `missing` has each of them.
             SessionExpired, NodeRefused, TransportError: as `delegate`.
+        """
+
+    def create_token(
+        self,
+        name: str,
+        secrets: Sequence[str],
+        *,
+        scope: str | None = None,
+        ttl_s: float = ...,
+        wallet: AnyWallet | None = None,
+        domain: str = "localhost",
+    ) -> str:
+        """Create a machine token, with which a program reads secrets without the owner's key.
+
+        The token ends at its own time: it does not depend on this session. To revoke it, pass the
+        cid of its delegation to `revoke`.
+
+        Args:
+            name: for lists and receipts: letters, digits, dots, dashes and underscores, at most 64.
+            secrets: names of the owner's secrets, at most 64.
+            scope: the scope of all of them; None: global secrets.
+            ttl_s: lifetime in seconds, from one minute to 366 days.
+            wallet: the owner's wallet; None only if the session's key is the owner's own.
+            domain: the requesting authority, which the wallet shows to the person who signs.
+        Returns:
+            The line for SEALSPACE_TOKEN. Protect it like a password.
+        Raises:
+            InvalidInput: an argument is not valid, or the owner's wallet is missing.
+            NotGranted: the wallet is not the owner's.
+            NodeRefused, TransportError: the node did not register the token.
         """
 
     def accept(

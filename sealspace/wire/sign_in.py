@@ -213,7 +213,8 @@ def sign_grant(
 ) -> Grant:
     """Sign a grant with a wallet.
 
-    The grant expires no later than its parent. `sign_message` describes the arguments.
+    The grant expires at a full second, no later than its parent. `sign_message` describes the
+    arguments.
     """
     now = caller.clock.now()
     ends_at = math.inf if parent is None or parent.expires_at is None else parent.expires_at
@@ -224,7 +225,7 @@ def sign_grant(
             domain=domain,
             uri=delegate,
             issued_at=now,
-            expires_at=min(now + ttl_s, ends_at),
+            expires_at=int(min(now + ttl_s, ends_at)),
             capabilities=capabilities,
             parents=() if parent is None else (parent.cid,),
             resources=resources,

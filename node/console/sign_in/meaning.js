@@ -13,6 +13,7 @@ const TEXT = new RegExp("^[^\\n]* wants you to sign in with your Ethereum accoun
   "(?:\\nExpiration Time: ([^\\n]*))?((?:\\nResources:(?:\\n- [^\\n]*)+)?)$");
 const RECAP = "urn:recap:";
 const REVOKED = "ucan:";
+const MACHINE = "urn:sealspace:machine:v1:";
 const HOST = "tinycloud.space/host";
 
 /** @type {Meaning} */
@@ -29,7 +30,11 @@ export function meaningOf(text) {
   const recap = terms.at(-1)?.startsWith(RECAP) ? terms.pop() ?? "" : "";
   /** @type {{[resource: string]: object}} */
   let granted = {};
+  const token = terms.findIndex((one) => one.startsWith(MACHINE));
+  /** @type {string | undefined} */
+  let name;
   try {
+    if (token >= 0) name = String(JSON.parse(decoded(fromBase64url(terms.splice(token, 1)[0].slice(MACHINE.length)) ?? new Uint8Array())).name);
     if (recap) granted = JSON.parse(decoded(fromBase64url(recap.slice(RECAP.length)) ?? new Uint8Array())).att;
   } catch {
     return plain;
@@ -47,6 +52,7 @@ export function meaningOf(text) {
   const rights = Object.entries(granted).flatMap(([resource, held]) => resource.startsWith("tinycloud:")
     ? [rightOf(resource, Object.keys(held))] : Object.keys(held).map((one) => rightOf(resource, [one])));
   const [did, fragment] = uri.split("#");
+  if (name !== undefined && !fragment) return { title: words.machine, facts: [[words.name, name], [words.to, did], ...until], rights };
   return fragment // J4: the DID URL of the key itself
     ? { title: words.session, facts: [[words.sessionKey, did], ...until], rights }
     : { title: words.grantOf, facts: [[words.to, did], ...until], rights };

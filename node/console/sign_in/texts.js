@@ -41,6 +41,8 @@ export const commandLine = {
   session: "Let this command line act as you",
   sessionHere: "Let this browser act as you",
   sessionKey: "session key",
+  machine: "Make a machine token, which reads these secrets without you",
+  name: "name",
   grantOf: "Grant something of yours",
   to: "to",
   until: "until",

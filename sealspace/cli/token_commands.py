@@ -1,0 +1,175 @@
+"""The commands below `sealspace token`, for machine tokens.
+
+A machine token lets a server or a CI job read a few secrets. This machine stores no tokens: the
+list comes from the node, which has their delegations, not their keys.
+"""
+
+from collections.abc import Mapping
+
+import click
+
+from capabilities.clock_and_entropy import SystemClock
+
+from ..client import Client
+from ..wire.token_line import (
+    NODE_VARIABLE,
+    TOKEN_VARIABLE,
+    MachineToken,
+    read_token,
+    token_in,
+    token_of,
+)
+from .command_errors import NotThere
+from .durations import expires_option
+from .grant_create import warn_unready
+from .grant_list import revoke_all
+from .owner_profile import at_node, owner_home
+from .secret import scope_option
+from .shared import shared
+from .terminal import (
+    confirm,
+    end_text,
+    is_interactive,
+    optional_time,
+    print_exactly,
+    print_json,
+    print_rows,
+    tell,
+    yes_option,
+)
+
+_WINDOWS_S = (3600, 86_400, 30 * 86_400)
+"""How far back a last use is searched, the latest first."""
+_MOST_PAGES = 10
+"""Most pages of receipts that are read for one of them."""
+
+
+@click.command(
+    "create",
+    epilog=(
+        "Example: `sealspace token create deploy --secret API_KEY --secret DB_URL --scope ci --ends"
+        " 90d`. The program needs two variables: SEALSPACE_NODE, the node's address, and"
+        " SEALSPACE_TOKEN, the line that this command prints. It then runs `sealspace run --"
+        " COMMAND`."
+    ),
+)
+@click.argument("name")
+@click.option(
+    "--secret",
+    "secrets",
+    metavar="NAME",
+    multiple=True,
+    required=True,
+    help="A secret that the token reads; repeatable.",
+)
+@scope_option
+@expires_option("30d", "How long the token lasts, at most 366d.", option="--ends", most_days=366)
+@at_node
+async def create(
+    client: Client, name: str, secrets: tuple[str, ...], scope: str | None, ttl_s: float
+) -> None:
+    """Create a machine token, which reads secrets without your key.
+
+    NAME is for lists and receipts. Your wallet signs the token, which then depends on no login. The
+    token is printed once and stored nowhere: whoever has the line can read these secrets.
+    """
+    line = await client.delegations.create_token(
+        name, secrets, scope=scope, ttl_s=ttl_s, wallet=owner_home().wallet()
+    )
+    token = token_of(read_token(line))
+    assert token is not None
+    await warn_unready(client, secrets, scope)
+    tell(
+        f"the machine token {name} reads {token.labels}, {end_text(token.grant.expires_at)}",
+        f"to use it, set {NODE_VARIABLE}={client.url} and {TOKEN_VARIABLE} to the line below, then:"
+        " sealspace run -- COMMAND",
+        "the line is shown only once: store it like a password",
+    )
+    if shared().as_json:
+        print_json(_json(token, None) | {"token": line})
+    else:
+        print_exactly(line.encode())
+
+
+@click.command("list")
+@at_node
+async def list_(client: Client) -> None:
+    """List the machine tokens that are in force.
+
+    The last use is the time of the newest receipt, if it is at most 30 days ago.
+    """
+    tokens = await _live_tokens(client)
+    used = await _last_uses(client) if tokens else {}
+    rows = [_json(one, used.get(one.grant.delegate)) for one in tokens]
+    print_rows(
+        rows,
+        ("name", "secrets", "until", "last use", "id"),
+        [
+            (one.name, one.labels, row["expiresAt"], row["lastUsedAt"] or "-", one.grant.cid)
+            for one, row in zip(tokens, rows, strict=True)
+        ],
+        nothing="no machine tokens; next: sealspace token create NAME --secret NAME",
+    )
+
+
+@click.command("revoke")
+@click.argument("token", metavar="NAME|ID")
+@yes_option
+@at_node
+async def revoke(client: Client, token: str, yes: bool) -> None:
+    """Revoke a machine token permanently.
+
+    Programs that use the token fail from their next request on. On a terminal, you are asked to
+    confirm.
+    """
+    found = [one for one in await _live_tokens(client) if token in (one.name, one.grant.cid)]
+    if len(found) != 1:
+        named = " or ".join(one.grant.cid for one in found) or "that `sealspace token list` prints"
+        raise NotThere(
+            f"{len(found) or 'no'} machine tokens in force are named {token}",
+            hint=f"name one by its id: {named}",
+        )
+    (one,) = found
+    stops = f"programs with this token can no longer read {one.labels}"
+    if is_interactive():
+        confirm(f"revoke the machine token {one.name}? {stops}", yes=yes)
+    await revoke_all(client, [one.grant.cid])
+    tell(f"revoked {one.name}: {stops}")
+
+
+async def _live_tokens(client: Client) -> list[MachineToken]:
+    """Fetch the machine tokens that are in force from the node."""
+    return [
+        token
+        async for one in client.delegations.query(direction="granted", status="active", tokens=True)
+        if (token := token_in(one.token or "")) is not None
+    ]
+
+
+async def _last_uses(client: Client) -> Mapping[str, float]:
+    """Return when the keys of machine tokens last opened a secret.
+
+    Receipts are listed from the oldest on, so short times are searched first. If there are more
+    receipts than are read, a time may be too early.
+    """
+    found: dict[str, float] = {}
+    for window_s in _WINDOWS_S:
+        after: str | None = f"{int((SystemClock().now() - window_s) * 1e6):016x}{0:032x}"  # RC14
+        older: dict[str, float] = {}
+        for _ in range(_MOST_PAGES):
+            page = await client.receipts.page(after=after)
+            older |= {one.invoker: one.at for one in page.receipts if one.ground == "machine"}
+            if (after := page.after) is None:
+                break
+        found = older | found
+    return found
+
+
+def _json(token: MachineToken, used_at: float | None) -> dict[str, object]:
+    return {
+        "name": token.name,
+        "secrets": [one.label for one in token.secrets],
+        "expiresAt": optional_time(token.grant.expires_at),
+        "lastUsedAt": optional_time(used_at),
+        "id": token.grant.cid,
+    }

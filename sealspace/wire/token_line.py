@@ -1,0 +1,191 @@
+"""Machine tokens as one line of text, for servers and CI jobs.
+
+A machine token is a key and a delegation to it (MT1). Its line is `sst_` and these bytes in
+unpadded base64url:
+
+    1    version, 1
+    32   seed of the token's Ed25519 key
+    32   public key of the node, the only one that the token's session uses
+    n    the delegation as it was registered, in ASCII
+    4    first bytes of the SHA-256 of everything before
+
+Whoever has the line can read the token's secrets. No error, log or `repr` contains it.
+
+Example:
+    client = Client(url, session=read_token(os.environ["SEALSPACE_TOKEN"]))
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from capabilities.abilities import KV_GET
+from capabilities.capability_errors import CapabilityError
+from capabilities.machine_tokens import machine_grant
+from capabilities.principals import did_key, ed25519_public_key
+from capabilities.signatures import Ed25519Signer
+from capabilities.strict_base64 import decode_url, encode_url
+from capabilities.tokens import parse_delegation, verify_delegation
+
+from ..documents.secret_names import SECRETS_SPACE, SecretName, secret_at
+from ..errors import (
+    DecryptDenied,
+    DelegationRevoked,
+    InvalidInput,
+    InvalidPortableDelegation,
+    InvalidSession,
+    NotGranted,
+    SessionExpired,
+)
+from ..session import Grant, Session, read_grant, space_of, until
+
+NODE_VARIABLE = "SEALSPACE_NODE"
+TOKEN_VARIABLE = "SEALSPACE_TOKEN"  # noqa: S105  # the name of a variable
+MAX_TOKEN_CHARS = 98_304
+"""Longest line; Linux passes at most 131,071 bytes as one environment variable."""
+
+_PREFIX = "sst_"
+_VERSION = b"\x01"
+_KEY_BYTES = 32
+_HEADER_AT = 1 + 2 * _KEY_BYTES
+_CHECK_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class MachineToken:
+    """A machine token, without its key.
+
+    Attributes:
+        name: chosen by its owner.
+        secrets: the secrets that it reads.
+        grant: the delegation, signed by the owner.
+    """
+
+    name: str
+    secrets: tuple[SecretName, ...]
+    grant: Grant
+
+    @property
+    def labels(self) -> str:
+        """The names of the secrets, for messages."""
+        return ", ".join(one.label for one in self.secrets)
+
+    @property
+    def scope(self) -> str | None:
+        """The scope of all the token's secrets.
+
+        None if they are not all in one scope.
+        """
+        scopes = {one.scope for one in self.secrets}
+        return scopes.pop() if len(scopes) == 1 else None
+
+    def ended(self, state: str) -> SessionExpired:
+        """Return the error for a token that is over.
+
+        Its hint says who can make a new one, and how.
+        """
+        named = "".join(f" --secret {one.name}" for one in self.secrets)
+        return SessionExpired(
+            f"the machine token {self.name} {state}",
+            hint=f"ask the owner {self.grant.delegator} for a new one: sealspace token create"
+            f" {self.name}{named}{f' --scope {self.scope}' if self.scope else ''}",
+        )
+
+
+def token_in(header: str) -> MachineToken | None:
+    """Parse a delegation that makes a machine token.
+
+    The signature is verified. Returns None for any other delegation.
+    """
+    try:
+        grant = read_grant(header)
+        # The node checks the life from the registration, whose time only the node knows.
+        granted = machine_grant(verify_delegation(parse_delegation(header)), registered_at=math.inf)
+    except (CapabilityError, InvalidPortableDelegation):
+        return None
+    if granted is None:
+        return None
+    folder = f"{space_of(grant.delegator, SECRETS_SPACE).text}/kv/"
+    found = (secret_at(path.removeprefix(folder)) for path in granted.paths)
+    return MachineToken(granted.name, tuple(one for one in found if one is not None), grant)
+
+
+def token_of(session: Session) -> MachineToken | None:
+    """Return the machine token that a session was made from, or None for other sessions."""
+    return token_in(session.grants[0].header) if session.grants else None
+
+
+def token_line(seed: bytes, node_id: str, header: str) -> str:
+    """Encode a machine token as a line of text.
+
+    Raises InvalidInput if the line would be too long.
+    """
+    body = _VERSION + seed + (ed25519_public_key(node_id) or b"") + header.encode("ascii")
+    line = _PREFIX + encode_url(body + _check(body))
+    if len(line) > MAX_TOKEN_CHARS:
+        raise InvalidInput(
+            "the machine token would be too long", hint="make two tokens with fewer secrets each"
+        )
+    return line
+
+
+def read_token(line: str) -> Session:
+    """Decode the line of a machine token.
+
+    Args:
+        line: untrusted; white space around it is ignored.
+    Returns:
+        A session for the token's key, bound to the node in the line; see `token_of`.
+    Raises:
+        InvalidSession: the line is not a machine token. The message contains no part of it.
+    Does not check:
+        The delegation's revocation and end: the node checks them on each use.
+    """
+    text = line.strip()
+    # The length first: nothing longer is decoded.
+    data = decode_url(text.removeprefix(_PREFIX)) if len(text) <= MAX_TOKEN_CHARS else None
+    body = (data or b"")[:-_CHECK_BYTES]
+    if text.startswith(_PREFIX) and body[:1] == _VERSION and data == body + _check(body):
+        try:
+            grant = read_grant(body[_HEADER_AT:].decode("ascii"))
+            signer = Ed25519Signer(seed := body[1 : 1 + _KEY_BYTES])
+            node = did_key(body[1 + _KEY_BYTES : _HEADER_AT])
+            session = Session(signer, grant.delegator, node_id=node, seed=seed).with_grant(grant)
+            if token_of(session) is not None:
+                return session
+        except (InvalidPortableDelegation, ValueError):
+            pass
+    raise InvalidSession(
+        f"not a sealspace token{': it is cut off or mistyped' * text.startswith(_PREFIX)}",
+        hint="copy the whole line again, or make a new one with `sealspace token create`",
+    )
+
+
+@contextmanager
+def about_token(session: Session) -> Iterator[None]:
+    """Name the session's machine token in errors about its end, revocation and secrets."""
+    try:
+        yield
+    except (DelegationRevoked, DecryptDenied, NotGranted, SessionExpired) as error:
+        token = token_of(session)
+        cause = error.refusal if isinstance(error, DecryptDenied) else error
+        if token is None:
+            raise
+        if isinstance(cause, DelegationRevoked):
+            raise token.ended("was revoked") from error
+        if isinstance(cause, SessionExpired):
+            raise token.ended(f"was valid {until(session.expires_at)}") from error
+        lacks = [one for one in getattr(cause, "missing", ()) if one.ability == KV_GET]
+        if not lacks:
+            raise
+        names = ", ".join(one.resource.text.rpartition("/")[2] for one in lacks)
+        raise NotGranted(
+            f"the machine token {token.name} does not include {names}; it reads {token.labels}",
+            hint="ask the owner for a token with this secret: sealspace token create",
+        ) from error
+
+
+def _check(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()[:_CHECK_BYTES]
