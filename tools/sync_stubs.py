@@ -81,7 +81,8 @@ class Stub:
             self._import_names(annotation, source)
         doc = inspect.getdoc(documented)
         body: list[ast.stmt] = [ast.Expr(ast.Constant(...))]
-        decorators = [one for one in node.decorator_list if ast.unparse(one) == "property"]
+        kept = ("property", "classmethod")
+        decorators = [one for one in node.decorator_list if ast.unparse(one) in kept]
         made = ast.FunctionDef(node.name, node.args, body, decorators, returns, None)
         text = ast.unparse(ast.fix_missing_locations(made)).removesuffix("\n    ...")
         if doc is None:

@@ -19,6 +19,7 @@ from embedded_node import EmbeddedNode
 from patience import PATIENCE_S
 from running_node import COMMAND
 
+from capabilities.facts import MACHINE_URN, statement_resource
 from capabilities.recap import Recap, attach
 from capabilities.siwe import SiweMessage, siwe_text
 from sealspace.cli.wallet_page import WalletPage
@@ -245,6 +246,14 @@ def test_the_page_says_what_each_text_means(
         "Let this command line act as you": siwe_text(
             replace(granting, uri="did:key:z6MkSession#z6MkSession")
         ),
+        "Make a machine token, which reads these secrets without you": siwe_text(
+            attach(
+                replace(
+                    plain, resources=(statement_resource({"name": "deploy"}, urn=MACHINE_URN),)
+                ),
+                Recap({f"{space}/kv/todo": {"tinycloud.kv/get": ({},)}}, ()),
+            )
+        ),
         "Sign a statement of yours": "sealspace statement run/1\n{}",
         "Sign a text": siwe_text(plain) + "\nmore",
     }
@@ -259,6 +268,7 @@ def test_the_page_says_what_each_text_means(
         {"node key": "did:key:z6MkFriend", "spaces": "notes", "until": "2026-11-23T00:00:00Z"},
         {"to": "did:key:z6MkFriend", "until": "2026-11-23T00:00:00Z"},
     ]
+    assert dict(found[4]["facts"])["name"] == "deploy" and "terms" not in dict(found[4]["facts"])
     assert [(right["path"], right["actions"]) for right in found[2]["rights"]] == [
         ("todo", ["tinycloud.kv/get"])
     ]

@@ -170,45 +170,37 @@ async def test_workflow(bench: Bench, tmp_path: Path) -> None:
     assert "\npermissions: {}\n" in workflow and "write" not in workflow
     assert re.findall(r"uses: (?![\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d)", workflow) == []
     steps = re.findall(r"^( *)(?:- )?run: (?:\|\n((?:\1  .*\n)+)|(.*)\n)", workflow, re.MULTILINE)
-    install, sign_in, deploy, sign_out = [block or line for _, block, line in steps]
+    install, deploy = [block or line for _, block, line in steps]
     assert install == 'pip install "sealspace @ $SEALSPACE_CODE"'
     (code,) = re.findall(r"^  SEALSPACE_CODE: (\S+)$", workflow, re.MULTILINE)
     assert Requirement(f"sealspace @ {code}").url == code and re.search(r"@[0-9a-f]{40}$", code), (
         "a pinned commit"
     )
-    assert sign_in.index("trap 'rm -f ") < sign_in.index("printenv WALLET"), (
-        "the key goes, however the login ends"
-    )
-    assert (
-        await bench.desk.run("login", bench.desk.node, "--new", home=tmp_path / "ci")
-    ).status == 0
-    assert (
-        await bench.desk.run("secret", "put", "API_KEY", given=VALUE, home=tmp_path / "ci")
-    ).status == 0
+    assert (await bench.desk.run("login", bench.desk.node, "--new")).status == 0
+    assert (await bench.desk.run("secret", "put", "API_KEY", given=VALUE)).status == 0
+    made = await bench.desk.run("token", "create", "github", "--secret", "API_KEY")
     program = tmp_path / "deploy.sh"
     program.write_text(
-        '#!/bin/sh\nprintf %s "$API_KEY" > deployed\necho "deployed with $API_KEY, ${WALLET-no'
-        ' wallet}"\n'
+        '#!/bin/sh\nprintf %s "$API_KEY" > deployed\necho "deployed with $API_KEY,'
+        ' ${SEALSPACE_TOKEN-no token}"\n'
     )
     program.chmod(0o755)
-    # It is installed here. What a step leaves in the file GITHUB_ENV is in the environment of those
-    # after it.
-    script = f"(\n{sign_in}\n)\n. ./variables\nunset WALLET\n(\n{deploy}\n)\n(\n{sign_out}\n)\n"
+    # It is installed here.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {"HOME": str(tmp_path), "PATH": path, "SEALSPACE_NODE": bench.desk.node}
-    runner = {"RUNNER_TEMP": str(tmp_path), "GITHUB_ENV": "variables"}
     process = await asyncio.create_subprocess_exec(
-        *("bash", "-e", "-a", "-o", "pipefail", "-c", script),
+        *("bash", "-e", "-o", "pipefail", "-c", deploy),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=tmp_path,
-        env={**environment, **runner, "WALLET": (tmp_path / "ci" / "wallet.key").read_text()},
+        env={
+            "HOME": str(tmp_path),
+            "PATH": path,
+            "SEALSPACE_NODE": bench.desk.node,
+            "SEALSPACE_TOKEN": made.out.strip(),
+        },
     )
     async with asyncio.timeout(PATIENCE_S):
         printed = (await process.communicate())[0].decode()
     assert process.returncode == 0, printed
-    assert "deployed with ***, no wallet" in printed and VALUE not in printed
+    assert "deployed with ***, no token" in printed and VALUE not in printed
     assert (tmp_path / "deployed").read_text() == VALUE
-    assert not (tmp_path / "sealspace" / "wallet.key").exists()
-    left = {file.name for file in (tmp_path / "sealspace").iterdir()}
-    assert not left & {"wallet.key", "session.json"}

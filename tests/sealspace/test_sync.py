@@ -70,6 +70,9 @@ def test_every_member_has_its_counterpart(service: type, name: str, member: Any)
         assert isinstance(found, property)
         assert (found.__doc__, found.fset) == (member.__doc__, member.fset)
         return
+    if isinstance(member, classmethod):
+        assert isinstance(found, classmethod)
+        found, member = found.__func__, member.__func__
     assert not inspect.iscoroutinefunction(found) and not inspect.isasyncgenfunction(found)
     ours, theirs = inspect.signature(found), inspect.signature(member)
     assert ours.parameters == theirs.parameters

@@ -86,6 +86,9 @@ CALLS: Mapping[str, Call] = {
     # Nothing listens there.
     "backend deliver": Call(f"{{folder}}/grant.json --to {NOWHERE} --home {{home}}", status=11),
     "grant revoke": Call("{folder}/grant.json --home {home}"),
+    "token create": Call("deploy --secret API_KEY --home {home}"),
+    "token list": HOME,
+    "token revoke": Call("deploy --home {home}"),
     "manifest check": Call("{folder}/manifest.json"),
     "manifest explain": Call("{folder}/manifest.json"),
     "manifest grant": Call("{folder}/manifest.json --yes --home {home}"),
