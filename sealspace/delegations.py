@@ -169,17 +169,7 @@ class Delegations:
             capabilities if recipient == self._caller.session.did else _grantable(capabilities)
         )
         life_s = DELEGATION_TTL_S if ttl_s is None else ttl_s
-        facts: list[Json] = []
-        resources: list[str] = []
-        if policy is not None:
-            facts.append({ATTESTATION_FACT: policy_json(policy)})
-            resources.append(statement_resource(policy_json(policy)))
-        if run is not None:
-            facts.append({RUN_FACT: run_statement_json(run)})
-            resources.append(run_resource(run))
-        if machine is not None:
-            facts.append({MACHINE_FACT: machine})
-            resources.append(statement_resource(machine, urn=MACHINE_URN))
+        facts, resources = _statements(policy, run, machine)
         if wallet is None:
             grant = self._grant_by_session(
                 recipient, granted, facts, ttl_s=life_s, at_most=at_most or ttl_s is None
@@ -640,6 +630,23 @@ class Delegations:
                 issuer=session.did,
             )
         )
+
+
+def _statements(
+    policy: Policy | None, run: RunStatement | None, machine: dict[str, Json] | None
+) -> tuple[list[Json], list[str]]:
+    """Return the statements of a grant, as facts of a token and as resources of a message."""
+    facts, resources = list[Json](), list[str]()
+    if policy is not None:
+        facts.append({ATTESTATION_FACT: policy_json(policy)})
+        resources.append(statement_resource(policy_json(policy)))
+    if run is not None:
+        facts.append({RUN_FACT: run_statement_json(run)})
+        resources.append(run_resource(run))
+    if machine is not None:
+        facts.append({MACHINE_FACT: machine})
+        resources.append(statement_resource(machine, urn=MACHINE_URN))
+    return facts, resources
 
 
 def _check_token(name: str, secrets: Sequence[SecretName], ttl_s: float) -> None:

@@ -29,9 +29,11 @@ class Client(Bridged, of=asynchronous.Client):
         super().__init__(inner, LoopThread(close=inner.close, leave=inner.leave_connections))
 
     @classmethod
-    @described(asynchronous.Client.from_environment)
     def from_environment(cls, url: str | None = None) -> Self:
-        """Create a client for a server or CI job."""
+        """Create a client for a server or CI job, which reads the secrets of a machine token.
+
+        See `sealspace.client.Client.from_environment`.
+        """
         inner = asynchronous.Client.from_environment(url)
         return cls(inner.url, session=inner.session)
 

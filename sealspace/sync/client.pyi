@@ -51,15 +51,7 @@ class Client:
     def from_environment(cls, url: str | None = None) -> Self:
         """Create a client for a server or CI job, which reads the secrets of a machine token.
 
-        The line that `sealspace token create` printed is in the variable SEALSPACE_TOKEN. The
-        client uses only the node for which the token was made.
-
-        Args:
-            url: address of the node; None: the one in the variable SEALSPACE_NODE.
-        Raises:
-            NotSignedIn: one of the two variables is not set.
-            InvalidSession: SEALSPACE_TOKEN is not a machine token.
-            SessionExpired: the token has ended.
+        See `sealspace.client.Client.from_environment`.
         """
 
     def close(self) -> None:
