@@ -34,6 +34,7 @@ from sealspace.cli.terminal import print_json, print_lines, time_text, what_happ
 from sealspace.errors import NodeMismatch, NotSignedIn, SealspaceError
 from sealspace.printable import printable
 from sealspace.wire.node_answers import json_object, required_text
+from sealspace.wire.token_line import TOKEN_VARIABLE
 from sealspace.wire.transport import Request, Transport, TransportSettings
 from spaces.store.durable import FREE_SPACE, low_space
 
@@ -107,7 +108,7 @@ def _diagnoses(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
     yield diagnosed("python", python)
     yield diagnosed("clock", _clock)
     of_a_node = [name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)]
-    is_set = not {NODE_VARIABLE, HOME_VARIABLE}.issuperset(of_a_node)
+    is_set = not {NODE_VARIABLE, HOME_VARIABLE, TOKEN_VARIABLE}.issuperset(of_a_node)
     if config_file is not None or data is not None or is_set or Path(Store().data).is_dir():
         yield from _node_here(config_file, data)
     else:

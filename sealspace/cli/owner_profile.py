@@ -82,7 +82,7 @@ _ACCEPTING = {
 _FOR_TOKENS = {
     f"sealspace {command}" for command in ("run", "template", "secret get", "status", "whoami")
 }
-"""Commands that a machine token may use."""
+"""Commands that a machine token may use (CL5)."""
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -443,7 +443,7 @@ def own_did() -> str:
 
 
 def machine_token() -> Session | None:
-    """Return the session of the machine token in SEALSPACE_TOKEN, or None.
+    """Return the session of the machine token in SEALSPACE_TOKEN, or None (CL5).
 
     Raises NotGranted if only an owner may use the running command.
     """

@@ -46,7 +46,7 @@ async def read_values(
         selected = names
     elif token is None:
         selected = names(await secrets.list(scope=scope))
-    else:  # its owner chose the names
+    else:  # CL5: its owner chose the names
         selected = [one.name for one in token.secrets if one.scope == scope]
     found = await secrets.get_many(selected, scope=scope)
     for name in selected:

@@ -25,14 +25,12 @@ from .grant_create import warn_unready
 from .grant_list import revoke_all
 from .owner_profile import at_node, owner_home
 from .secret import scope_option
-from .shared import shared
 from .terminal import (
     confirm,
     end_text,
     is_interactive,
     optional_time,
-    print_exactly,
-    print_json,
+    print_result,
     print_rows,
     tell,
     yes_option,
@@ -85,10 +83,7 @@ async def create(
         " sealspace run -- COMMAND",
         "the line is shown only once: store it like a password",
     )
-    if shared().as_json:
-        print_json(_json(token, None) | {"token": line})
-    else:
-        print_exactly(line.encode())
+    print_result(_json(token) | {"token": line}, [line])
 
 
 @click.command("list")
@@ -124,7 +119,7 @@ async def revoke(client: Client, token: str, yes: bool) -> None:
     """
     found = [one for one in await _live_tokens(client) if token in (one.name, one.grant.cid)]
     if len(found) != 1:
-        named = " or ".join(one.grant.cid for one in found) or "that `sealspace token list` prints"
+        named = " or ".join(one.grant.cid for one in found) or "see sealspace token list"
         raise NotThere(
             f"{len(found) or 'no'} machine tokens in force are named {token}",
             hint=f"name one by its id: {named}",
@@ -165,7 +160,7 @@ async def _last_uses(client: Client) -> Mapping[str, float]:
     return found
 
 
-def _json(token: MachineToken, used_at: float | None) -> dict[str, object]:
+def _json(token: MachineToken, used_at: float | None = None) -> dict[str, object]:
     return {
         "name": token.name,
         "secrets": [one.label for one in token.secrets],

@@ -1,4 +1,4 @@
-"""Machine tokens as one line of text, for servers and CI jobs.
+"""Machine tokens as one line of text, for servers and CI jobs (MF21).
 
 A machine token is a key and a delegation to it (MT1). Its line is `sst_` and these bytes in
 unpadded base64url:
@@ -144,7 +144,7 @@ def read_token(line: str) -> Session:
         The delegation's revocation and end: the node checks them on each use.
     """
     text = line.strip()
-    # The length first: nothing longer is decoded.
+    # MF21: the length first, so that nothing longer is decoded.
     data = decode_url(text.removeprefix(_PREFIX)) if len(text) <= MAX_TOKEN_CHARS else None
     body = (data or b"")[:-_CHECK_BYTES]
     if text.startswith(_PREFIX) and body[:1] == _VERSION and data == body + _check(body):

@@ -127,13 +127,13 @@ def test_a_cut_line() -> None:
     ],
     ids=["version", "key", "statement", "paths", "ascii", "prefix", "padding", "length"],
 )
-def test_a_line_of_something_else(line: str) -> None:
+def test_MF21_a_line_of_something_else(line: str) -> None:
     """A line with another version, another key, another delegation or another form is refused."""
     with pytest.raises(InvalidSession, match="not a sealspace token"):
         read_token(line)
 
 
-def test_a_forged_delegation_is_no_token() -> None:
+def test_MF21_a_forged_delegation_is_no_token() -> None:
     """The owner's signature is checked before a token is used."""
     data = decode_url(_header())
     assert data is not None
@@ -268,7 +268,7 @@ async def test_a_revoked_token(bench: Any) -> None:
         await program.encryption.decrypt(envelope)
 
 
-async def test_a_hijacked_address_gets_no_request(bench: Any) -> None:
+async def test_MF21_a_hijacked_address_gets_no_request(bench: Any) -> None:
     """A token names its node: another node at the address is refused before a token is sent."""
     owner, wallet = await bench.owner()
     line = await owner.delegations.create_token("deploy", ["A"], wallet=wallet)

@@ -161,7 +161,7 @@ async def test_secrets_of_a_token(desk: OwnerDesk) -> None:
     "command",
     ["secret list", "secret put A", "kv list", "grant list", "token list", "console", "space list"],
 )
-async def test_what_only_an_owner_can_do(desk: OwnerDesk, command: str) -> None:
+async def test_CL5_what_only_an_owner_can_do(desk: OwnerDesk, command: str) -> None:
     """A token counts before a login, so commands of the owner are refused; the hint says how to
     use the login."""
     desk.monkeypatch.setenv("SEALSPACE_TOKEN", await _token(desk))
@@ -255,7 +255,9 @@ def node(tmp_path: Path) -> Iterator[RunningNode]:
         yield node
 
 
-async def test_a_server_is_started_and_its_token_rotated(node: RunningNode, tmp_path: Path) -> None:
+async def test_CL5_a_server_is_started_and_its_token_rotated(
+    node: RunningNode, tmp_path: Path
+) -> None:
     """A server gets its two secrets from a token, with an empty home. It is restarted with a new
     token, then the old one is revoked; no read fails in between. The token is not in the server's
     environment, in arguments, in the node's log or in what a command prints."""
