@@ -281,7 +281,7 @@ class Delegations:
             raise InvalidInput(
                 "cannot create a machine token: only the owner's wallet can sign it, not a"
                 " session's key",
-                hint="pass the owner's wallet: create_token(…, wallet=wallet)",
+                hint="sign it with the owner's wallet",
             )
         _check_token(name, owned, ttl_s)
         seed, ends_at = self._caller.entropy.token(32), int(self._caller.clock.now() + ttl_s)
