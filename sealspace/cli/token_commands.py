@@ -71,12 +71,13 @@ async def create(
     NAME is for lists and receipts. Your wallet signs the token, which then depends on no login. The
     token is printed once and stored nowhere: whoever has the line can read these secrets.
     """
+    # First: after the wallet signed, no failed request may keep the line from being printed.
+    await warn_unready(client, secrets, scope)
     line = await client.delegations.create_token(
         name, secrets, scope=scope, ttl_s=ttl_s, wallet=owner_home().wallet()
     )
     token = token_of(read_token(line))
     assert token is not None
-    await warn_unready(client, secrets, scope)
     tell(
         f"the machine token {name} reads {token.labels}, {end_text(token.grant.expires_at)}",
         f"to use it, set {NODE_VARIABLE}={client.url} and {TOKEN_VARIABLE} to the line below, then:"

@@ -48,6 +48,12 @@ def test_environment_names_the_file(tmp_path: Path) -> None:
     assert load_config(environment={"SEALSPACE_CONFIG": str(path)}).http.port == 9000
 
 
+def test_variables_of_the_command_line_are_no_settings() -> None:
+    """What programs of an owner read from the environment does not keep a node from starting."""
+    ours = ("SEALSPACE_NODE", "SEALSPACE_HOME", "SEALSPACE_KEYSTORE_PASSWORD", "SEALSPACE_TOKEN")
+    assert load_config(environment=dict.fromkeys(ours, "x")) == load_config(environment={})
+
+
 def test_file_in_the_data_folder(tmp_path: Path) -> None:
     """`sealspace.toml` in a named data folder is read, unless another file is named."""
     (tmp_path / "data").mkdir()
