@@ -18,7 +18,7 @@ Example:
 import hashlib
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from capabilities.abilities import KV_GET
@@ -48,9 +48,6 @@ MAX_TOKEN_CHARS = 98_304
 
 _PREFIX = "sst_"
 _VERSION = b"\x01"
-_KEY_BYTES = 32
-_HEADER_AT = 1 + 2 * _KEY_BYTES
-_CHECK_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +143,15 @@ def read_token(line: str) -> Session:
     text = line.strip()
     # MF21: the length first, so that nothing longer is decoded.
     data = decode_url(text.removeprefix(_PREFIX)) if len(text) <= MAX_TOKEN_CHARS else None
-    body = (data or b"")[:-_CHECK_BYTES]
+    body = (data or b"")[:-4]
     if text.startswith(_PREFIX) and body[:1] == _VERSION and data == body + _check(body):
-        try:
-            grant = read_grant(body[_HEADER_AT:].decode("ascii"))
-            signer = Ed25519Signer(seed := body[1 : 1 + _KEY_BYTES])
-            node = did_key(body[1 + _KEY_BYTES : _HEADER_AT])
-            session = Session(signer, grant.delegator, node_id=node, seed=seed).with_grant(grant)
+        with suppress(InvalidPortableDelegation, ValueError):
+            grant, seed, node = read_grant(body[65:].decode("ascii")), body[1:33], body[33:65]
+            session = Session(
+                Ed25519Signer(seed), grant.delegator, node_id=did_key(node), seed=seed
+            ).with_grant(grant)
             if token_of(session) is not None:
                 return session
-        except (InvalidPortableDelegation, ValueError):
-            pass
     raise InvalidSession(
         f"not a sealspace token{': it is cut off or mistyped' * text.startswith(_PREFIX)}",
         hint="copy the whole line again, or make a new one with `sealspace token create`",
@@ -169,23 +164,22 @@ def about_token(session: Session) -> Iterator[None]:
     try:
         yield
     except (DelegationRevoked, DecryptDenied, NotGranted, SessionExpired) as error:
-        token = token_of(session)
-        cause = error.refusal if isinstance(error, DecryptDenied) else error
-        if token is None:
+        if (token := token_of(session)) is None:
             raise
-        if isinstance(cause, DelegationRevoked):
-            raise token.ended("was revoked") from error
-        if isinstance(cause, SessionExpired):
-            raise token.ended(f"was valid {until(session.expires_at)}") from error
-        lacks = [one for one in getattr(cause, "missing", ()) if one.ability == KV_GET]
-        if not lacks:
-            raise
-        names = ", ".join(one.resource.text.rpartition("/")[2] for one in lacks)
-        raise NotGranted(
-            f"the machine token {token.name} does not include {names}; it reads {token.labels}",
-            hint="ask the owner for a token with this secret: sealspace token create",
-        ) from error
+        match error:
+            case DelegationRevoked() | DecryptDenied(refusal=DelegationRevoked()):
+                raise token.ended("was revoked") from error
+            case SessionExpired():
+                raise token.ended(f"was valid {until(session.expires_at)}") from error
+            case NotGranted(missing=lacks) if lacks and lacks[0].ability == KV_GET:
+                names = ", ".join(one.resource.text.rpartition("/")[2] for one in lacks)
+                raise NotGranted(
+                    f"the machine token {token.name} does not include {names}; it reads"
+                    f" {token.labels}",
+                    hint="ask the owner for a token with this secret: sealspace token create",
+                ) from error
+        raise
 
 
 def _check(body: bytes) -> bytes:
-    return hashlib.sha256(body).digest()[:_CHECK_BYTES]
+    return hashlib.sha256(body).digest()[:4]
