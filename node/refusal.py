@@ -52,6 +52,10 @@ REFUSALS = {
     "key-not-found": "",
     # A delete names a key that was never written (M31).
     "no-such-key": "No Such Key: {}",
+    # The version of the value was never written, or is not kept any more (M56).
+    "version-not-found": "version {} is not kept (kept: {})",
+    # Only the owner in person may read or remove versions (M58).
+    "versions-not-in-person": "versions are for the owner in person",
     # The key has no live value; the plain-text answer of public values and signed URLs.
     "no-value": "Key not found",
     # A signed URL's ticket is unknown or expired, or a delegation that it depends on was revoked;

@@ -24,6 +24,10 @@ order is numeric order.
                                     bytes before, whose number is a multiple of 400
     "k" space16 digest32 bytes400 0xFF
                                     index row for one segment more
+    "w" space16 path16 number4      a former value of that path, in the form of a value's row
+    "W" space16 replaced8 path16 number4
+                                    the same versions, oldest first; no value
+    "u" due8 space16 path16         a deleted value, whose versions are removed at that time
     "P" principal16 role1 newest8 cid59
                                     → content32; role "f": the principal or an account above it
                                     signed it, "t": the principal received it
@@ -51,6 +55,7 @@ order is numeric order.
     "o" owner16                     an owner whom the operator admitted
     "c" "U" space16                 counter: bytes of the values in a space
     "c" "N" space16                 counter: bytes of the paths and metadata in a space
+    "c" "V" space16                 counter: bytes of the versions in a space
     "c" "H" owner16                 counter: spaces of an owner
     "c" "T"                         counter: all hosted spaces
     "c" "B"                         counter: bytes of values that are stored in files
@@ -109,6 +114,9 @@ EVIDENCE_PREFIX = b"A"
 REPLAY_PREFIX = b"C"
 VALUES_PREFIX = b"K"
 LONG_VALUES_PREFIX = b"k"
+VERSIONS_PREFIX = b"w"
+VERSION_ORDER_PREFIX = b"W"
+VERSION_DUE_PREFIX = b"u"
 OBJECTS_PREFIX = b"B"
 DUE_PREFIX = b"Q"
 EXPIRY_PREFIX = b"E"
@@ -121,6 +129,7 @@ OVERRIDES_PREFIX = b"O"
 ADMISSIONS_PREFIX = b"o"
 USAGE_PREFIX = b"cU"
 ROWS_PREFIX = b"cN"
+VERSION_BYTES_PREFIX = b"cV"
 
 
 # Cached, because every request computes it several times for the same few spaces and principals.
@@ -148,6 +157,7 @@ class SpaceKeys(Struct, frozen=True, gc=False):
     row: bytes
     usage: bytes
     rows: bytes
+    versions: bytes
     override: bytes
 
 
@@ -161,10 +171,18 @@ def space_keys(space: SpaceId) -> SpaceKeys:
 
 
 def _lay_out_keys(space: SpaceId) -> SpaceKeys:
-    space16 = x16(space.text)
-    override = OVERRIDES_PREFIX + space16
+    return keys_of_space16(x16(space.text))
+
+
+def keys_of_space16(space16: bytes) -> SpaceKeys:
+    """Return the database keys for the space with a given hash."""
     return SpaceKeys(
-        space16, space_key(space16), usage_counter(space16), rows_counter(space16), override
+        space16,
+        space_key(space16),
+        usage_counter(space16),
+        rows_counter(space16),
+        VERSION_BYTES_PREFIX + space16,
+        OVERRIDES_PREFIX + space16,
     )
 
 
@@ -292,6 +310,36 @@ def is_index_row(key: bytes) -> bool:
     The key has the prefix "K" or "k". Other such keys belong to values.
     """
     return len(key) > VALUE_PREFIX_BYTES and key[-1:] == _INDEX_SUFFIX
+
+
+def versions_prefix(space16: bytes, path: str) -> bytes:
+    """Return the key prefix of the versions of a path.
+
+    The number of the version follows, in 4 bytes.
+    """
+    return VERSIONS_PREFIX + space16 + x16(path)
+
+
+def version_order_key(version_key: bytes, replaced_at: int) -> bytes:
+    """Return the database key that indexes a version by the time of its replacement.
+
+    `replaced_at` is in microseconds since the epoch.
+    """
+    order = VERSION_ORDER_PREFIX + version_key[1:VALUE_PREFIX_BYTES]
+    return order + replaced_at.to_bytes(8, "big") + version_key[VALUE_PREFIX_BYTES:]
+
+
+def version_due_key(due_at: float, prefix: bytes) -> bytes:
+    """Return the key of the task that removes the versions of a deleted value.
+
+    `prefix` is the key prefix of the versions.
+    """
+    return VERSION_DUE_PREFIX + micros8(due_at) + prefix[1:]
+
+
+def ordered_version_key(order_key: bytes) -> bytes:
+    """Return the database key of the version that an index row refers to."""
+    return VERSIONS_PREFIX + order_key[1:VALUE_PREFIX_BYTES] + order_key[VALUE_PREFIX_BYTES + 8 :]
 
 
 def party_key(principal16: bytes, role: bytes, place: bytes = b"") -> bytes:

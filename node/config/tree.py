@@ -17,6 +17,8 @@ LogFormat = Literal["mixed", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 RequestLines = Literal["off", "hashed", "plain"]
 PlatformSource = Literal["none", "tsm", "dstack", "tappd"]
+# The name of a space, the beginning of a path, and a number up to 100.
+_VERSIONS = r"^[A-Za-z0-9_-]{1,64}/[^,\x00-\x1f]{0,400}=(100|[1-9]?[0-9])$"
 
 
 def about(description: str, **bounds: Any) -> Meta:
@@ -136,6 +138,14 @@ class Store(Section, frozen=True):
     delegation_cache_bytes: Annotated[
         int, about("Memory in each worker for decoded delegations.", ge=0)
     ] = 64 << 20
+    versions: Annotated[
+        tuple[Annotated[str, Meta(pattern=_VERSIONS)], ...],
+        about(
+            "How many former values of a key are kept: `space/prefix=number` for the keys with that"
+            " prefix in every space of that name. At most 100; 0 means none.",
+            max_length=16,
+        ),
+    ] = ("secrets/vault/secrets/=10",)
 
 
 class Objects(Section, frozen=True):

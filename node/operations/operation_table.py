@@ -47,6 +47,7 @@ from .values.conditions import NO_OPTIONS, asks, parse_options
 from .values.kv_batch import put_all, read_all
 from .values.kv_get import get, metadata
 from .values.kv_list import list_granted
+from .values.kv_versions import versions
 from .values.kv_write import delete, put
 from .values.plan import (
     MAX_BATCH_READS,
@@ -147,15 +148,16 @@ OPEN_KEY = InvokeOperation(
     "decrypt",
     takes_all=True,
 )
+READ_METADATA = InvokeOperation(
+    KV_METADATA,
+    is_value,
+    lambda r: versions(r) if r.options.version == "all" else metadata(r),
+    "kv_metadata",
+    Batch(_READS, MAX_BATCH_READS, lambda r: read_all(r, bodies=False)),
+)
 TABLE = (
     GET_VALUE,
-    InvokeOperation(
-        KV_METADATA,
-        is_value,
-        metadata,
-        "kv_metadata",
-        Batch(_READS, MAX_BATCH_READS, lambda r: read_all(r, bodies=False)),
-    ),
+    READ_METADATA,
     InvokeOperation(KV_LIST, is_value, list_granted, "kv_list"),
     PUT_VALUE,
     DELETE_VALUE,
@@ -259,6 +261,7 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
             puts=rows.count(PUT_VALUE),
             deletes=rows.count(DELETE_VALUE),
             is_form=message.is_form,
+            metadata_reads=rows.count(READ_METADATA),
         )
     request = Request(services, invocation, targets, options, message)
     is_form = PUT_VALUE in rows and message.is_form

@@ -24,7 +24,7 @@ from spaces.identity import ensure_identity
 from spaces.keyspace import HOSTING_MODE_KEY, RELEASE_RECORD_KEY
 from spaces.space_errors import RecordDamaged, StartRefused, StoreFull, WrongSecret
 from spaces.store.contract import ABSENT, Commit, Put, Store, commit_puts
-from spaces.values.value_heads import Values
+from spaces.values.value_heads import Values, kept_versions
 
 from ..collateral.collateral_source import configured_source, refresh_rules
 from ..collateral.intake import import_folder
@@ -88,7 +88,7 @@ async def claim_store(
         keyring=keyring,
         store_id=store_id,
         delegations=Delegations(store, max_bytes=config.store.delegation_cache_bytes),
-        values=Values(store, objects, entropy),
+        values=Values(store, objects, entropy, kept=kept_versions(config.store.versions)),
         hosting=hosting_policy(config.hosting),
         quotes=Quotes(most_waiting=config.limits.quotes_waiting),
         kept=DocumentCache(),

@@ -24,7 +24,7 @@ from ..space_errors import CommitInvalid, CommitTooLarge, RecordDamaged
 MAX_KEY_BYTES = 480
 MAX_VALUE_BYTES = 512 * 1024
 MAX_COMMIT_BYTES = 8 * 1024 * 1024
-MAX_PUTS = 256
+MAX_PUTS = 3584
 # Not in ST6: these limit the time that one commit or read takes, because reads of LMDB block the
 # event loop and the storekeeper judges commits one after the other.
 MAX_LIVE = 4096
@@ -197,7 +197,7 @@ class Commit(Packed, frozen=True):
     """A set of rows to write atomically, with conditions.
 
     Attributes:
-        puts: at most 256; each key once.
+        puts: at most MAX_PUTS; each key once.
         live: full keys of revocation markers; each must have the value LIVE_MARK (ST2).
         checks: rows that must exist unchanged.
         adds: changes to counters.

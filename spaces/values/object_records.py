@@ -54,10 +54,22 @@ def parse_file_name(name: str) -> ObjectName | None:
 
 
 class ObjectRecord(Packed, frozen=True):
-    """The database row that counts the references to an object."""
+    """The database row that counts the references to an object.
+
+    Attributes:
+        generation: the random part of the file name.
+        references: the number of values and versions that refer to the object.
+        kept: how many of them are versions (ST19).
+    """
 
     generation: bytes
     references: int
+    kept: int = 0
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a value refers to the object, not only versions."""
+        return self.references > self.kept
 
 
 class ObjectWork(ObjectName, frozen=True):

@@ -21,7 +21,7 @@ Example:
         outcome = await store.commit(Commit(puts=(*plan.puts, audit), checks=plan.checks))
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import partial
@@ -32,17 +32,41 @@ from capabilities.clock_and_entropy import Entropy
 from capabilities.resources import SpaceId
 
 from .._codec import Codec
+from ..expiry import rows_until
 from ..keyspace import (
     BODIES_COUNTER,
     MAX_PLAIN_PATH_BYTES,
+    NEVER8,
     ORPHAN_SWEEP_KEY,
+    VERSION_ORDER_PREFIX,
+    SpaceKeys,
+    keys_of_space16,
     object_key,
+    ordered_version_key,
     space_id16,
     space_keys,
     value_key,
+    version_due_key,
+    version_order_key,
+    versions_prefix,
 )
 from ..space_errors import CommitInvalid, MetadataTooLarge, StoreFull
-from ..store.contract import ABSENT, Add, Check, Packed, Put, Record, Store, counter_of, stamp_of
+from ..store.contract import (
+    ABSENT,
+    MAX_COMMIT_BYTES,
+    MAX_KEY_BYTES,
+    MAX_RANGES,
+    Add,
+    Check,
+    Packed,
+    Page,
+    Put,
+    Range,
+    Record,
+    Store,
+    counter_of,
+    stamp_of,
+)
 from .long_paths import added_path_puts, removed_path_puts
 from .object_records import (
     GENERATION_BYTES,
@@ -63,6 +87,15 @@ ROW_BYTES = 256
 # Bytes of header values that are not UTF-8 arrive as lone surrogates. They are stored and returned
 # unchanged.
 _HEADER_TEXT = ("utf-8", "surrogatepass")
+RESTORABLE_S = 7 * 86_400.0
+"""How long the versions of a deleted value are kept."""
+MOST_VERSIONS = 128
+"""Versions of one path in one read; the setting allows 100."""
+# ST20. Most writes remove one version of their path; more follow after the setting was lowered.
+_REMOVED_OF_A_PATH = 2
+_REMOVED_OF_A_SPACE = 64
+# ST6. For the other rows of a commit.
+_OTHER_BYTES = 128 * 1024
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
@@ -77,6 +110,8 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     object_name: ObjectName | None = None
     sealed_key: bytes | None = None
     stored_at: int | None = None  # epoch seconds; None: stored by an earlier version
+    version: int = 1
+    replaced_at: int | None = None  # microseconds since the epoch; None: the current value
 
     @property
     def etag_header(self) -> str:
@@ -88,6 +123,11 @@ class Head(msgspec.Struct, frozen=True, gc=False):
         """The HTTP header with the time when the value was stored, or no header."""
         at = self.stored_at
         return {} if at is None else {"last-modified": formatdate(at, usegmt=True)}
+
+    @property
+    def version_bytes(self) -> int:
+        """The size of the value as a version (ST20)."""
+        return self.size_bytes + row_bytes(self.path, self.metadata)
 
 
 class Write(msgspec.Struct, frozen=True):
@@ -110,6 +150,39 @@ class WritePlan(msgspec.Struct, frozen=True, gc=False):
     adds: tuple[Add, ...] = ()
 
 
+KeptVersions = Mapping[str, Sequence[tuple[str, int]]]
+"""By the name of a space: the prefixes of paths whose former values are kept, and how many (ST19).
+
+The longest prefix comes first."""
+
+
+def kept_versions(settings: Sequence[str]) -> KeptVersions:
+    """Parse settings of the form `space/prefix=number`."""
+    kept: dict[str, list[tuple[str, int]]] = {}
+    for text in settings:
+        place, _, number = text.rpartition("=")
+        name, _, prefix = place.partition("/")
+        kept.setdefault(name, []).append((prefix, int(number)))
+    return {name: sorted(found, key=lambda one: -len(one[0])) for name, found in kept.items()}
+
+
+class VersionRoom(msgspec.Struct, frozen=True, gc=False):
+    """The limits on the versions that a commit keeps (ST20).
+
+    Attributes:
+        free_bytes: the limit of the space without its values; None means unlimited.
+        kept_bytes: total size of the versions in the space.
+        commit_bytes: the bytes of the commit that the draft may use.
+    """
+
+    free_bytes: int | None = None
+    kept_bytes: int = 0
+    commit_bytes: int = MAX_COMMIT_BYTES
+
+
+_ANY_ROOM = VersionRoom()
+
+
 class _HeadRow(Packed, frozen=True):
     digest: bytes
     size_bytes: int
@@ -119,6 +192,8 @@ class _HeadRow(Packed, frozen=True):
     generation: bytes | None
     sealed_key: bytes | None = None
     stored_at: int | None = None
+    version: int = 1
+    replaced_at: int | None = None
 
 
 _CODEC = Codec(_HeadRow)
@@ -155,6 +230,8 @@ def head_of(record: Record | None, *, key: bytes) -> Head | None:
         else ObjectName(key[1:17], row.digest, row.generation),
         sealed_key=row.sealed_key,
         stored_at=row.stored_at,
+        version=row.version,
+        replaced_at=row.replaced_at,
     )
 
 
@@ -201,6 +278,7 @@ class Values:
     files: ObjectStore
     _entropy: Entropy
     intake: Intake = field(default_factory=Intake)
+    kept: KeptVersions = field(default_factory=dict)
 
     def staging(self) -> Staging:
         """Return a context manager that receives uploads."""
@@ -233,6 +311,9 @@ class Values:
         writes: Sequence[Write],
         current: Sequence[Record | None],
         replaced: Sequence[Head | None] | None = None,
+        *,
+        room: VersionRoom = _ANY_ROOM,
+        removed: Sequence[Head] | None = None,
     ) -> "Draft":
         """Prepare writes to one space.
 
@@ -244,6 +325,8 @@ class Values:
             writes: each path once.
             current: the stored rows, under `head_key` of each write.
             replaced: the decoded heads in these rows, if the caller has already decoded them.
+            room: the limits on versions.
+            removed: versions to remove. If given, the former values are not kept.
         Raises:
             MetadataTooLarge: see `check_metadata`.
             PathTooLong: see `added_path_puts`.
@@ -251,26 +334,62 @@ class Values:
                 the caller has to handle this case before).
             RecordDamaged, StoreUnavailable: from reading rows.
         """
-        draft = Draft(space, writes, current, replaced)
-        await draft.look_up(self._store, self.files.max_bytes, self._entropy)
+        kept = self.kept.get(space.name, ()) if removed is None else ()
+        draft = Draft(space_keys(space), writes, current, replaced, kept, removed or ())
+        await draft.look_up(self._store, self.files.max_bytes, self._entropy, room)
         return draft
+
+    async def removal(self, space16: bytes, versions: Sequence[Head], *, now: float) -> WritePlan:
+        """Plan the removal of versions."""
+        draft = Draft(keys_of_space16(space16), removed=versions)
+        await draft.look_up(self._store, self.files.max_bytes, self._entropy, _ANY_ROOM)
+        return await draft.plan(now=now)
 
 
 @dataclass(slots=True)
 class _FileBody:
     """A large value that is stored in a file.
 
-    `delta` is the pending change to the reference count.
+    `delta` is the pending change to the reference count, and `kept_delta` the part of versions.
     """
 
     size_bytes: int
     delta: int = 0
+    kept_delta: int = 0
     uses: int = 0
     file: IncomingBody | None = None
     record: Record | None = None
     found: ObjectRecord | None = None
     # None for an old head without a record: there are no references to count
     fresh: ObjectRecord | None = None
+
+
+@dataclass(slots=True)
+class _Rewrite:
+    """A write at a path whose former values are kept.
+
+    `number` is the version of the new value.
+    """
+
+    path: str
+    old: Head | None
+    row: bytes
+    most: int
+    prefix: bytes
+    number: int = 1
+    is_kept: bool = False
+
+    @property
+    def kept_key(self) -> bytes:
+        """The key under which the former value is kept."""
+        return self.prefix + (0 if self.old is None else self.old.version).to_bytes(4, "big")
+
+    @property
+    def range(self) -> Range:
+        """The oldest versions of the path, or all of them if there is no current value."""
+        if self.old is None:
+            return Range(self.prefix, limit=MOST_VERSIONS, keys_only=True)
+        return Range(self.prefix, limit=_REMOVED_OF_A_PATH)
 
 
 class Draft:
@@ -288,12 +407,14 @@ class Draft:
 
     def __init__(
         self,
-        space: SpaceId,
-        writes: Sequence[Write],
-        current: Sequence[Record | None],
-        replaced: Sequence[Head | None] | None,
+        own: SpaceKeys,
+        writes: Sequence[Write] = (),
+        current: Sequence[Record | None] = (),
+        replaced: Sequence[Head | None] | None = None,
+        kept: Sequence[tuple[str, int]] = (),
+        removed: Sequence[Head] = (),
     ) -> None:
-        self._own = own = space_keys(space)
+        self._own = own
         keys = [value_key(own.space16, write.path) for write in writes]
         if len(set(keys)) != len(writes):
             raise CommitInvalid("a path is written twice in one commit")
@@ -301,11 +422,13 @@ class Draft:
             replaced = [head_of(record, key=key) for record, key in zip(current, keys, strict=True)]
         self.replaced = tuple(replaced)
         self.growth_bytes = self.row_growth_bytes = 0
-        self._writes = list(zip(writes, keys, current, strict=True))
+        self._writes = list(zip(writes, keys, current, replaced, strict=True))
+        self._rewrites: dict[bytes, _Rewrite] = {}
+        self._removed: dict[bytes, Head] = {}
         self._bodies: dict[bytes, _FileBody] = {}
         self._added_paths: list[bytes] = []
         self._removed_paths: list[bytes] = []
-        for write, record, old in zip(writes, current, replaced, strict=True):
+        for write, key, record, old in self._writes:
             body = write.body
             if body is None and record is None:
                 raise CommitInvalid("a path that was never written cannot be deleted")
@@ -313,10 +436,7 @@ class Draft:
             if old is not None:
                 self.growth_bytes -= len(old.body or b"")
                 self.row_growth_bytes -= row_bytes(old.path, old.metadata)
-                if old.object_name is not None:
-                    self._bodies.setdefault(
-                        old.object_name.digest, _FileBody(old.size_bytes)
-                    ).delta -= 1
+                self._count(old, -1)
             if body is not None:
                 self.growth_bytes += len(body.inline or b"")
                 self.row_growth_bytes += _path_bytes(write.path) + metadata_bytes
@@ -329,8 +449,30 @@ class Draft:
                 (self._removed_paths if body is None else self._added_paths).append(
                     write.path.encode(*_HEADER_TEXT)
                 )
+            most = next((most for prefix, most in kept if write.path.startswith(prefix)), 0)
+            if most and not (old is None and body is None):
+                row = b"" if record is None else record.value or b""
+                prefix = versions_prefix(own.space16, write.path)
+                self._rewrites[key] = _Rewrite(write.path, old, row, most, prefix)
+        for head in removed:
+            number4 = head.version.to_bytes(4, "big")
+            self._remove(versions_prefix(own.space16, head.path) + number4, head)
 
-    async def look_up(self, store: Store, max_bytes: int | None, entropy: Entropy) -> None:
+    def _remove(self, key: bytes, head: Head | None) -> None:
+        if head is not None and key not in self._removed:
+            self._removed[key] = head
+            self._count(head, -1, of_versions=True)
+
+    def _count(self, head: Head, delta: int, *, of_versions: bool = False) -> None:
+        """Count a reference to the body of a value, if it is stored in a file."""
+        if head.object_name is not None:
+            body = self._bodies.setdefault(head.object_name.digest, _FileBody(head.size_bytes))
+            body.delta += delta
+            body.kept_delta += delta * of_versions
+
+    async def look_up(
+        self, store: Store, max_bytes: int | None, entropy: Entropy, room: VersionRoom
+    ) -> None:
         """Read the stored rows that `plan` needs."""
         self._entropy = entropy
         self._max_bytes = max_bytes
@@ -341,6 +483,8 @@ class Draft:
             *added_path_puts(space16, self._added_paths),
         )
         self._index_puts = {put.key: put for put in index_puts}
+        if self._rewrites or room.kept_bytes:
+            await self._look_up_versions(store, self._keep_versions(room))
         if not self._bodies:
             return
         keys = [object_key(space16, digest) for digest in self._bodies]
@@ -357,9 +501,77 @@ class Draft:
             if body.file is not None:
                 body.fresh = ObjectRecord(entropy.token(GENERATION_BYTES), body.uses)
             elif found is not None:
-                body.fresh = ObjectRecord(found.generation, max(found.references + body.delta, 0))
+                body.fresh = ObjectRecord(
+                    found.generation,
+                    max(found.references + body.delta, 0),
+                    max(found.kept + body.kept_delta, 0),
+                )
             if body.fresh is not None:
-                self.growth_bytes += body.size_bytes * ((body.fresh.references > 0) - is_shared)
+                was_live = found is not None and found.is_live
+                self.growth_bytes += body.size_bytes * (body.fresh.is_live - was_live)
+
+    def _keep_versions(self, room: VersionRoom) -> int:
+        """Choose the former values to keep, and return by how many bytes versions exceed the limit.
+
+        A former value is not kept if the commit or the space has no room for it (ST20).
+        """
+        size_bytes = room.commit_bytes - _OTHER_BYTES - MAX_KEY_BYTES * len(self._index_puts)
+        free_bytes = MAX_COMMIT_BYTES << 40 if room.free_bytes is None else room.free_bytes
+        for write, _, _, old in self._writes:
+            free_bytes += 0 if old is None else old.size_bytes
+            if write.body is not None:
+                free_bytes -= write.body.size_bytes
+                size_bytes -= len(write.body.inline or b"") + row_bytes(write.path, write.metadata)
+        for rewrite in self._rewrites.values():
+            old, row_size = rewrite.old, len(rewrite.row) + ROW_BYTES
+            if old and row_size <= size_bytes and old.version_bytes <= free_bytes:
+                rewrite.is_kept = True
+                self._count(old, 1, of_versions=True)
+                size_bytes -= row_size
+                free_bytes -= old.version_bytes
+        return room.kept_bytes - free_bytes
+
+    async def _look_up_versions(self, store: Store, excess_bytes: int) -> None:
+        """Find the versions to remove, and the numbers of new ones.
+
+        The oldest versions of a path are removed beyond the configured number, and those of the
+        space beyond its limit (ST20).
+        """
+        rewrites = list(self._rewrites.values())
+        for start in range(0, len(rewrites), MAX_RANGES):
+            chunk = rewrites[start : start + MAX_RANGES]
+            snapshot = await store.read(
+                [rewrite.kept_key for rewrite in chunk],
+                ranges=[rewrite.range for rewrite in chunk],
+            )
+            for rewrite, record, page in zip(chunk, snapshot.records, snapshot.pages, strict=True):
+                self._number(rewrite, record, page)
+        excess_bytes -= sum(head.version_bytes for head in self._removed.values())
+        if excess_bytes <= 0:
+            return
+        order = VERSION_ORDER_PREFIX + self._own.space16
+        rows = await rows_until(store, order, NEVER8, limit=_REMOVED_OF_A_SPACE, keys_only=True)
+        keys = [key for key in map(ordered_version_key, dict(rows)) if key not in self._removed]
+        for key, record in zip(keys, (await store.read(keys)).records, strict=True):
+            head = head_of(record, key=key)
+            if excess_bytes > 0 and head is not None:
+                self._remove(key, head)
+                excess_bytes -= head.version_bytes
+
+    def _number(self, rewrite: _Rewrite, record: Record | None, page: Page) -> None:
+        old = rewrite.old
+        if old is None:
+            if page.rows:
+                rewrite.number = int.from_bytes(page.rows[-1][0][-4:], "big") + 1
+            return
+        rewrite.number = old.version + 1
+        if rewrite.is_kept:
+            # Only after the settings changed: the path was deleted and written while its versions
+            # were not kept.
+            self._remove(rewrite.kept_key, head_of(record, key=rewrite.kept_key))
+        for key, found in page.rows:
+            if int.from_bytes(key[-4:], "big") <= old.version - rewrite.most:
+                self._remove(key, head_of(found, key=key))
 
     async def plan(self, *, now: float) -> WritePlan:
         """Rename the uploaded files and prepare the commit.
@@ -395,7 +607,33 @@ class Draft:
             else:
                 puts += self._body_puts(body, body.fresh, name, now=now)
         heads = [self._head_put(*written, generations, now=now) for written in self._writes]
+        if self._rewrites or self._removed:
+            puts += self._version_puts(now)
         return WritePlan((*heads, *self._index_puts.values(), *puts), tuple(checks), tuple(adds))
+
+    def _version_puts(self, now: float) -> Iterable[Put]:
+        """Return the writes that keep former values and remove versions (ST19)."""
+        own, replaced_at, puts = self._own, int(now * 1_000_000), dict[bytes, Put]()
+        for key, head in self._removed.items():
+            puts[key] = Put(key, None, head.stamp)
+            order_key = version_order_key(key, head.replaced_at or 0)
+            puts[order_key] = Put(order_key, None)
+        for rewrite in self._rewrites.values():
+            if rewrite.is_kept and rewrite.old is not None:
+                row = msgspec.structs.replace(
+                    _CODEC.decode(rewrite.row), version=rewrite.old.version, replaced_at=replaced_at
+                )
+                key, former = rewrite.kept_key, self._removed.get(rewrite.kept_key)
+                expect = ABSENT if former is None else former.stamp
+                weight_bytes = row_bytes(rewrite.path, rewrite.old.metadata) + len(row.body or b"")
+                puts[key] = Put(key, _CODEC.encode(row), expect, weight_bytes, own.versions)
+                order_key = version_order_key(key, replaced_at)
+                puts[order_key] = Put(order_key, b"")
+        for write, key, _, _ in self._writes:
+            if write.body is None and key in self._rewrites:
+                due = version_due_key(now + RESTORABLE_S, self._rewrites[key].prefix)
+                puts[due] = Put(due, key)
+        return puts.values()
 
     def _body_puts(
         self, body: _FileBody, fresh: ObjectRecord, name: ObjectName, *, now: float
@@ -406,7 +644,7 @@ class Draft:
                 encode_object_record(fresh),
                 expect=stamp_of(body.record),
                 weight_bytes=body.size_bytes if fresh.references else 0,
-                account=self._own.usage,
+                account=self._own.usage if fresh.is_live else self._own.versions,
             )
         ]
         due_put_of = partial(due_put, entropy=self._entropy, size_bytes=body.size_bytes)
@@ -424,6 +662,7 @@ class Draft:
         write: Write,
         key: bytes,
         record: Record | None,
+        old: Head | None,
         generations: Mapping[bytes, bytes],
         *,
         now: float,
@@ -435,6 +674,8 @@ class Draft:
         expect, body = stamp_of(record), write.body
         if body is None:
             return Put(key, None, expect)
+        rewrite = self._rewrites.get(key)
+        number = rewrite.number if rewrite else 1 if old is None else old.version
         row = _HeadRow(
             digest=body.digest,
             size_bytes=body.size_bytes,
@@ -444,5 +685,6 @@ class Draft:
             generation=None if body.file is None else generations[body.digest],
             sealed_key=write.sealed_key,
             stored_at=int(now),
+            version=number,
         )
         return Put(key, _CODEC.encode(row), expect, len(body.inline or b""), self._own.usage)

@@ -279,6 +279,8 @@ _VALUES = {
     "space-not-found": _untitled(404, "sign in as the owner to host the space"),
     "key-not-found": _untitled(404, "list the space to see what is stored", "problem"),
     "no-such-key": _untitled(404, "list the space to see what is stored"),
+    "version-not-found": _untitled(404, "read a version that is kept"),
+    "versions-not-in-person": _untitled(403, "sign in with the owner's wallet"),
     "no-value": _untitled(404, "list the space to see what is stored"),
     "ticket-refused": _untitled(401, "request a new signed URL"),
     "scope-refused": _untitled(403, "ask the owner for a delegation that covers the value"),

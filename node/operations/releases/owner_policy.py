@@ -28,8 +28,8 @@ from ...refusal import Refusal
 from ...services import Services
 from ..attempts import until_committed
 from ..authorise import read_call
+from ..owner_authority import decide_owner_authority
 from .network_reading import admitted_for_network, admitted_reader, known_network
-from .owner_authority import decide_owner_authority
 
 
 async def change_in_person(

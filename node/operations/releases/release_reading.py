@@ -39,8 +39,8 @@ from spaces.values.value_heads import head_key, head_of
 from ...release_terms import in_force
 from ...services import Services
 from ..authorise import Call
+from ..owner_authority import decide_owner_authority
 from ..values.sealed_values import is_stored_at, key_digest
-from .owner_authority import decide_owner_authority
 
 _RECEIVER_KEY_BYTES = 32
 _MOST_EVIDENCE = 512

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Container, Mapping
+from typing import Literal
 
 from msgspec import Struct
 
@@ -10,6 +11,8 @@ from ...refusal import Refusal
 OPTION_HEADERS = (
     "If-Match",
     "If-None-Match",
+    "x-sealspace-purge",
+    "x-sealspace-version",
     "x-tinycloud-cursor",
     "x-tinycloud-limit",
     "x-tinycloud-max-response-bytes",
@@ -29,6 +32,8 @@ class Options(Struct, frozen=True, gc=False):
     max_response_bytes: int | None = None
     list_limit: int | None = None
     list_cursor: str | None = None
+    version: int | Literal["all"] | None = None
+    is_purge: bool = False
 
 
 NO_OPTIONS = Options()
@@ -44,6 +49,8 @@ def asks(headers: Container[str]) -> bool:
     return (
         "if-match" in headers
         or "if-none-match" in headers
+        or "x-sealspace-purge" in headers
+        or "x-sealspace-version" in headers
         or "x-tinycloud-cursor" in headers
         or "x-tinycloud-expected-version" in headers
         or "x-tinycloud-limit" in headers
@@ -52,7 +59,13 @@ def asks(headers: Container[str]) -> bool:
 
 
 def parse_options(
-    headers: Mapping[str, str], *, reads: int, puts: int, deletes: int, is_form: bool
+    headers: Mapping[str, str],
+    *,
+    reads: int,
+    puts: int,
+    deletes: int,
+    is_form: bool,
+    metadata_reads: int = 0,
 ) -> Options:
     """Parse the headers that set preconditions and limits.
 
@@ -61,7 +74,8 @@ def parse_options(
 
     Args:
         headers: untrusted, keyed by lower-case name.
-        reads, puts, deletes: number of operations of each kind that the token requests.
+        reads, puts, deletes, metadata_reads: number of operations of each kind that the token
+            requests.
         is_form: whether the body is `multipart/form-data`.
 
     Raises:
@@ -100,6 +114,22 @@ def parse_options(
     ]
     if list_limit is not None and list_limit > MAX_LIST_LIMIT:
         raise Refusal("bad-option", f"x-tinycloud-limit must be between 1 and {MAX_LIST_LIMIT}")
+    version = headers.get("x-sealspace-version")
+    if version is not None and (
+        (reads, metadata_reads) not in ((1, 0), (0, 1))
+        or puts + deletes
+        or (reads and version == "all")
+    ):
+        raise Refusal(
+            "bad-option",
+            "x-sealspace-version requires exactly one KV get or metadata read; all only the latter",
+        )
+    if "x-sealspace-purge" in headers and (
+        headers["x-sealspace-purge"] != "true" or (reads + metadata_reads + puts, deletes) != (0, 1)
+    ):
+        raise Refusal(
+            "bad-option", "x-sealspace-purge only supports true, on exactly one KV delete"
+        )
     return Options(
         create_only,
         replace_etag,
@@ -107,6 +137,8 @@ def parse_options(
         max_response_bytes,
         list_limit,
         headers.get("x-tinycloud-cursor"),
+        "all" if version == "all" else _positive(headers, "x-sealspace-version"),
+        "x-sealspace-purge" in headers,
     )
 
 

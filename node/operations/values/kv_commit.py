@@ -17,7 +17,7 @@ from spaces.keyspace import space_keys, value_key
 from spaces.store.contract import Add, Commit, ReplayRecord, counter_of
 from spaces.values.quota import effective_limit, rows_limit
 from spaces.values.value_bodies import Staging
-from spaces.values.value_heads import Draft, Head, Write, head_of
+from spaces.values.value_heads import Draft, Head, VersionRoom, Write, head_of
 
 from ...refusal import Refusal
 from ...services import Services
@@ -54,6 +54,7 @@ class PutReading(Struct, frozen=True, gc=False):
         free_bytes: maximum total size of the new bodies, which replace the bodies at the paths;
             None means unlimited.
         hosting: the plan to host the space with this write.
+        room: the space that versions may use (ST20).
     """
 
     call: Call
@@ -64,6 +65,7 @@ class PutReading(Struct, frozen=True, gc=False):
     limit_bytes: int | None
     free_bytes: int | None
     hosting: HostingPlan
+    room: VersionRoom
 
     def require_free_space(self, declared_bytes: int) -> None:
         """Check that a request's declared body size fits the quota (M51).
@@ -125,15 +127,16 @@ async def _read_put(
     """
     services, own = request.services, space_keys(space)
     keys = [value_key(own.space16, path) for path in paths]
-    asked = (*keys, own.usage, own.rows, own.override, own.row)
+    asked = (*keys, own.usage, own.rows, own.versions, own.override, own.row)
     call = await read_call(services, request.invocation, asked, records_use=records_use)
-    *records, usage, rows, override, hosted = call.records
+    *records, usage, rows, versions, override, hosted = call.records
     if call.unhosted or hosted is None:
         hosting = await _plan_first_write(services, call, space, request.message.client)
     else:
         hosting = plan_for_hosted(space, own.row, hosted)
     used_bytes, limit_bytes = counter_of(usage), effective_limit(space, override, services.quota)
     free_bytes = None if limit_bytes is None else limit_bytes - used_bytes
+    room = VersionRoom(free_bytes, counter_of(versions))
     heads = []
     for record, key in zip(records, keys, strict=True):
         heads.append(head := head_of(record, key=key))
@@ -141,7 +144,15 @@ async def _read_put(
             free_bytes += head.size_bytes
     check_conditions(heads[0], request.options)
     return PutReading(
-        call, space, tuple(heads), used_bytes, counter_of(rows), limit_bytes, free_bytes, hosting
+        call,
+        space,
+        tuple(heads),
+        used_bytes,
+        counter_of(rows),
+        limit_bytes,
+        free_bytes,
+        hosting,
+        room,
     )
 
 
@@ -217,7 +228,9 @@ async def put_values(
             is_fresh = is_first and is_small and services.clock.now() - began <= _FRESH_S
             reading = admitted if is_fresh else await read(records_use=False)
             call, hosting, count = reading.call, reading.hosting, len(paths)
-            draft = await services.values.draft(space, writes, call.records[:count], reading.heads)
+            draft = await services.values.draft(
+                space, writes, call.records[:count], reading.heads, room=reading.room
+            )
             quota = reading.quota(draft)  # refuses before `plan` names a file
             plan = await draft.plan(now=services.clock.now())
             commit = Commit(

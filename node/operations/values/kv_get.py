@@ -8,6 +8,7 @@ from spaces.values.value_heads import Head, head_key, head_of
 from ...refusal import Refusal
 from ..authorise import read_call
 from .conditions import matches_weakly
+from .kv_versions import version
 from .plan import Request
 
 
@@ -35,7 +36,9 @@ async def get(request: Request) -> Value:
 
 
 async def metadata(request: Request) -> Head:
-    """Return the metadata of the value at the requested path."""
+    """Return the metadata of the value, or of one version, at the requested path."""
+    if request.options.version is not None:
+        return await version(request)
     key = head_key(request.target.space, request.target.path)
     call = await read_call(request.services, request.invocation, (key,))
     call.require_hosted()

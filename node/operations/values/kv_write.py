@@ -3,14 +3,15 @@
 from msgspec import Struct
 
 from capabilities.resources import SpaceId
-from spaces.store.contract import Add, Check, Commit, Put, Record
+from spaces.store.contract import MAX_COMMIT_BYTES, Add, Check, Commit, Put, Record
 from spaces.values.value_bodies import Staging
-from spaces.values.value_heads import Write, head_key, head_of
+from spaces.values.value_heads import VersionRoom, Write, head_key, head_of
 
 from ...refusal import Refusal
 from ..attempts import until_committed
 from ..authorise import read_call
 from .kv_commit import PutReading, check_conditions, durable_replay_record, paths_detail, put_values
+from .kv_versions import purge
 from .plan import Request, stored_headers
 from .sealed_values import sealed_key_of
 
@@ -56,6 +57,9 @@ async def delete(request: Request) -> Written:
         Errors of `read_call`.
     """
     services, is_one = request.services, len(request.targets) == 1
+    if request.options.is_purge:
+        purged = await purge(request)
+        return Written(None if purged is None else purged.etag_header)
     # A token may name one delete twice, by the ability's two names.
     wanted = tuple(dict.fromkeys((target.space, target.path) for target in request.targets))
     keys = [head_key(space, path) for space, path in wanted]
@@ -73,7 +77,10 @@ async def delete(request: Request) -> Written:
         puts, checks, adds = list[Put](), list[Check](), list[Add]()
         for space, rows in by_space.items():
             draft = await services.values.draft(
-                space, [Write(path, None) for path in rows], [*rows.values()]
+                space,
+                [Write(path, None) for path in rows],
+                [*rows.values()],
+                room=VersionRoom(commit_bytes=MAX_COMMIT_BYTES // len(by_space)),
             )
             plan = await draft.plan(now=services.clock.now())
             subject = f"{space.text}/kv/{request.target.path}" if is_one else f"{space.text}/kv"

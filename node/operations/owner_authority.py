@@ -18,8 +18,8 @@ from capabilities.sign_ins import AuthorityFacts, OwnerAuthority, owner_authorit
 from spaces.grants.delegations import contents_of
 from spaces.grants.sessions import sessions_range
 
-from ...services import Services
-from ..authorise import Call, closure_contents, read_markers
+from ..services import Services
+from .authorise import Call, closure_contents, read_markers
 
 _MOST_SESSIONS = 1024
 """How many sign-ins of one owner are examined, for all keys together.
