@@ -171,18 +171,15 @@ def space_keys(space: SpaceId) -> SpaceKeys:
 
 
 def _lay_out_keys(space: SpaceId) -> SpaceKeys:
-    return keys_of_space16(x16(space.text))
-
-
-def keys_of_space16(space16: bytes) -> SpaceKeys:
-    """Return the database keys for the space with a given hash."""
+    space16 = x16(space.text)
+    versions, override = VERSION_BYTES_PREFIX + space16, OVERRIDES_PREFIX + space16
     return SpaceKeys(
         space16,
         space_key(space16),
         usage_counter(space16),
         rows_counter(space16),
-        VERSION_BYTES_PREFIX + space16,
-        OVERRIDES_PREFIX + space16,
+        versions,
+        override,
     )
 
 
@@ -327,14 +324,6 @@ def version_order_key(version_key: bytes, replaced_at: int) -> bytes:
     """
     order = VERSION_ORDER_PREFIX + version_key[1:VALUE_PREFIX_BYTES]
     return order + replaced_at.to_bytes(8, "big") + version_key[VALUE_PREFIX_BYTES:]
-
-
-def version_due_key(due_at: float, prefix: bytes) -> bytes:
-    """Return the key of the task that removes the versions of a deleted value.
-
-    `prefix` is the key prefix of the versions.
-    """
-    return VERSION_DUE_PREFIX + micros8(due_at) + prefix[1:]
 
 
 def ordered_version_key(order_key: bytes) -> bytes:

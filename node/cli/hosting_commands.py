@@ -198,13 +198,15 @@ async def _show(config: Config, store: Store, space: str) -> None:
     view = await show_quota(store, config, space)
     limit, used = view.effective_limit_bytes, view.current_usage_bytes
     is_own = view.override_bytes is not None
+    shown = {"space": view.space_id, "limitBytes": limit, "isOwnLimit": is_own, "usedBytes": used}
     print_result(
-        {"space": view.space_id, "limitBytes": limit, "isOwnLimit": is_own, "usedBytes": used},
+        {**shown, "versionsBytes": view.versions_bytes},
         (
             (
                 "limit:"
                 f" {'none' if limit is None else f'{limit} bytes'}{', its own' if is_own else ''}"
             ),
             f"used: {'not hosted' if used is None else f'{used} bytes'}",
+            f"versions: {view.versions_bytes} bytes",
         ),
     )

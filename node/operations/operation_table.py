@@ -151,7 +151,7 @@ OPEN_KEY = InvokeOperation(
 READ_METADATA = InvokeOperation(
     KV_METADATA,
     is_value,
-    lambda r: versions(r) if r.options.version == "all" else metadata(r),
+    lambda r: versions(r) if r.options.version == 0 else metadata(r),
     "kv_metadata",
     Batch(_READS, MAX_BATCH_READS, lambda r: read_all(r, bodies=False)),
 )

@@ -24,7 +24,7 @@ from spaces.identity import ensure_identity
 from spaces.keyspace import HOSTING_MODE_KEY, RELEASE_RECORD_KEY
 from spaces.space_errors import RecordDamaged, StartRefused, StoreFull, WrongSecret
 from spaces.store.contract import ABSENT, Commit, Put, Store, commit_puts
-from spaces.values.value_heads import Values, kept_versions
+from spaces.values.value_heads import Values
 
 from ..collateral.collateral_source import configured_source, refresh_rules
 from ..collateral.intake import import_folder
@@ -78,6 +78,7 @@ async def claim_store(
     store_id = await _claim_rows(config, store, keyring, entropy, again=again)
     objects = open_objects(config)
     per_minute = config.public_spaces.requests_per_minute
+    kept = [text.rsplit("=", 1) for text in config.store.versions]
     if not again:
         await claim_objects(config, store, objects, store_id=store_id)
     return Services(
@@ -88,7 +89,7 @@ async def claim_store(
         keyring=keyring,
         store_id=store_id,
         delegations=Delegations(store, max_bytes=config.store.delegation_cache_bytes),
-        values=Values(store, objects, entropy, kept=kept_versions(config.store.versions)),
+        values=Values(store, objects, entropy, kept={place: int(most) for place, most in kept}),
         hosting=hosting_policy(config.hosting),
         quotes=Quotes(most_waiting=config.limits.quotes_waiting),
         kept=DocumentCache(),

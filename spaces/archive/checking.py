@@ -73,6 +73,7 @@ from ..keyspace import (
     TOTAL_SPACES_COUNTER,
     USAGE_PREFIX,
     VALUES_PREFIX,
+    VERSIONS_PREFIX,
     WITHDRAWALS_KEY,
     audit_head_key,
     delegation_key,
@@ -82,6 +83,7 @@ from ..keyspace import (
     micros8,
     newest8,
     object_key,
+    ordered_version_key,
     owned_space_key,
     owner_counter,
     rows_counter,
@@ -89,6 +91,8 @@ from ..keyspace import (
     space_id16,
     space_key,
     value_key,
+    version_order_key,
+    versions_prefix,
     walk_key,
     x16,
 )
@@ -338,23 +342,36 @@ def _value(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
     if head is None:
         require(record.value == b"", "an index row of long paths has a value")
         return
-    require(value_key(key[1:17], head.path) == key, "a value is stored under the wrong path")
-    yield rows_counter(key[1:17]), row_bytes(head.path, head.metadata)
-    if head.object_name is not None:
-        yield (
-            object_key(head.object_name.space16, head.object_name.digest)
-            + head.object_name.generation,
-            1,
-        )
+    space16, place = key[1:17], head.object_name
+    if is_version := key[:1] == VERSIONS_PREFIX:
+        own = versions_prefix(space16, head.path) + head.version.to_bytes(4, "big")
+        order = get(version_order_key(key, head.replaced_at))
+        require(own == key, "a version is stored under the wrong path or number")
+        require(order is not None, "a version is missing in the order of replacements")
+    else:
+        require(value_key(space16, head.path) == key, "a value is stored under the wrong path")
+        yield rows_counter(space16), row_bytes(head.path, head.metadata)
+    if place is not None:
+        account = object_key(place.space16, place.digest) + place.generation
+        yield account, 1
+        yield account + VERSIONS_PREFIX, is_version
     if head.body is not None:
         require(blake3(head.body).hexdigest() == head.etag, "a value does not match its digest")
         require(len(head.body) == head.size_bytes, "a value does not have the recorded size")
+
+
+def _version_order(key: bytes, record: Record, get: Get) -> None:
+    version_key = ordered_version_key(key)
+    head = head_of(get(version_key), key=version_key)
+    is_own = head is not None and version_order_key(version_key, head.replaced_at) == key
+    require(is_own, "a row in the order of replacements refers to a missing version")
 
 
 def _object(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
     found = object_record_of(record)
     if found is not None:
         yield key + found.generation, -found.references
+        yield key + found.generation + VERSIONS_PREFIX, -found.kept
 
 
 def _pending_deletion(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
@@ -446,6 +463,8 @@ def _opaque(key: bytes, record: Record, get: Get) -> None:
 _KINDS: Mapping[bytes, _Kind] = {
     b"K": _value,
     b"k": _value,
+    b"w": _value,
+    b"W": _version_order,
     b"B": _object,
     b"Q": _pending_deletion,
     b"G": delegation_accounting_entries,
@@ -477,7 +496,7 @@ _KINDS: Mapping[bytes, _Kind] = {
     BODIES_PLACE_KEY: _text,
     AUDIT_CHAIN_KEY: _chain,
     AUDIT_PRUNING_KEY: _decoded(pruning_of),
-    **dict.fromkeys((b"A", b"R", b"V", RELEASE_RECORD_KEY, WITHDRAWALS_KEY), _opaque),
+    **dict.fromkeys((b"A", b"R", b"V", b"u", RELEASE_RECORD_KEY, WITHDRAWALS_KEY), _opaque),
 }
 
 

@@ -21,12 +21,13 @@ Example:
         outcome = await store.commit(Commit(puts=(*plan.puts, audit), checks=plan.checks))
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import partial
 
 import msgspec
+from msgspec.structs import replace
 
 from capabilities.clock_and_entropy import Entropy
 from capabilities.resources import SpaceId
@@ -38,15 +39,14 @@ from ..keyspace import (
     MAX_PLAIN_PATH_BYTES,
     NEVER8,
     ORPHAN_SWEEP_KEY,
+    VERSION_DUE_PREFIX,
     VERSION_ORDER_PREFIX,
-    SpaceKeys,
-    keys_of_space16,
+    micros8,
     object_key,
     ordered_version_key,
     space_id16,
     space_keys,
     value_key,
-    version_due_key,
     version_order_key,
     versions_prefix,
 )
@@ -55,11 +55,9 @@ from ..store.contract import (
     ABSENT,
     MAX_COMMIT_BYTES,
     MAX_KEY_BYTES,
-    MAX_RANGES,
     Add,
     Check,
     Packed,
-    Page,
     Put,
     Range,
     Record,
@@ -111,7 +109,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     sealed_key: bytes | None = None
     stored_at: int | None = None  # epoch seconds; None: stored by an earlier version
     version: int = 1
-    replaced_at: int | None = None  # microseconds since the epoch; None: the current value
+    replaced_at: int = 0  # microseconds since the epoch; 0: the current value
 
     @property
     def etag_header(self) -> str:
@@ -150,32 +148,16 @@ class WritePlan(msgspec.Struct, frozen=True, gc=False):
     adds: tuple[Add, ...] = ()
 
 
-KeptVersions = Mapping[str, Sequence[tuple[str, int]]]
-"""By the name of a space: the prefixes of paths whose former values are kept, and how many (ST19).
-
-The longest prefix comes first."""
-
-
-def kept_versions(settings: Sequence[str]) -> KeptVersions:
-    """Parse settings of the form `space/prefix=number`."""
-    kept: dict[str, list[tuple[str, int]]] = {}
-    for text in settings:
-        place, _, number = text.rpartition("=")
-        name, _, prefix = place.partition("/")
-        kept.setdefault(name, []).append((prefix, int(number)))
-    return {name: sorted(found, key=lambda one: -len(one[0])) for name, found in kept.items()}
-
-
 class VersionRoom(msgspec.Struct, frozen=True, gc=False):
     """The limits on the versions that a commit keeps (ST20).
 
     Attributes:
-        free_bytes: the limit of the space without its values; None means unlimited.
+        free_bytes: the limit of the space without its values.
         kept_bytes: total size of the versions in the space.
         commit_bytes: the bytes of the commit that the draft may use.
     """
 
-    free_bytes: int | None = None
+    free_bytes: int = 1 << 62
     kept_bytes: int = 0
     commit_bytes: int = MAX_COMMIT_BYTES
 
@@ -193,7 +175,7 @@ class _HeadRow(Packed, frozen=True):
     sealed_key: bytes | None = None
     stored_at: int | None = None
     version: int = 1
-    replaced_at: int | None = None
+    replaced_at: int = 0
 
 
 _CODEC = Codec(_HeadRow)
@@ -272,13 +254,16 @@ def _path_bytes(path: str) -> int:
 
 @dataclass
 class Values:
-    """The interface for reading values and preparing writes."""
+    """The interface for reading values and preparing writes.
+
+    `kept` has how many former values are kept, by space name and beginning of a path (ST19).
+    """
 
     _store: Store
     files: ObjectStore
     _entropy: Entropy
     intake: Intake = field(default_factory=Intake)
-    kept: KeptVersions = field(default_factory=dict)
+    kept: Mapping[str, int] = field(default_factory=dict)
 
     def staging(self) -> Staging:
         """Return a context manager that receives uploads."""
@@ -313,7 +298,7 @@ class Values:
         replaced: Sequence[Head | None] | None = None,
         *,
         room: VersionRoom = _ANY_ROOM,
-        removed: Sequence[Head] | None = None,
+        removed: Mapping[bytes, Head] | None = None,
     ) -> "Draft":
         """Prepare writes to one space.
 
@@ -326,7 +311,7 @@ class Values:
             current: the stored rows, under `head_key` of each write.
             replaced: the decoded heads in these rows, if the caller has already decoded them.
             room: the limits on versions.
-            removed: versions to remove. If given, the former values are not kept.
+            removed: versions to remove, by key. If given, the former values are not kept.
         Raises:
             MetadataTooLarge: see `check_metadata`.
             PathTooLong: see `added_path_puts`.
@@ -334,16 +319,10 @@ class Values:
                 the caller has to handle this case before).
             RecordDamaged, StoreUnavailable: from reading rows.
         """
-        kept = self.kept.get(space.name, ()) if removed is None else ()
-        draft = Draft(space_keys(space), writes, current, replaced, kept, removed or ())
+        kept = self.kept if removed is None else {}
+        draft = Draft(space, writes, current, replaced, kept, removed or {})
         await draft.look_up(self._store, self.files.max_bytes, self._entropy, room)
         return draft
-
-    async def removal(self, space16: bytes, versions: Sequence[Head], *, now: float) -> WritePlan:
-        """Plan the removal of versions."""
-        draft = Draft(keys_of_space16(space16), removed=versions)
-        await draft.look_up(self._store, self.files.max_bytes, self._entropy, _ANY_ROOM)
-        return await draft.plan(now=now)
 
 
 @dataclass(slots=True)
@@ -366,30 +345,19 @@ class _FileBody:
 
 @dataclass(slots=True)
 class _Rewrite:
-    """A write at a path whose former values are kept.
+    """A write at a path whose former values are kept (ST19).
 
-    `number` is the version of the new value.
+    `row` is the encoded row of the value `old` that it replaces. `number` is the next number of the
+    path: that of the replaced value, or else of the new one. `task` removes the versions later.
     """
 
-    path: str
-    old: Head | None
-    row: bytes
     most: int
     prefix: bytes
-    number: int = 1
+    old: Head | None
+    row: bytes
+    task: bytes | None
+    number: int
     is_kept: bool = False
-
-    @property
-    def kept_key(self) -> bytes:
-        """The key under which the former value is kept."""
-        return self.prefix + (0 if self.old is None else self.old.version).to_bytes(4, "big")
-
-    @property
-    def range(self) -> Range:
-        """The oldest versions of the path, or all of them if there is no current value."""
-        if self.old is None:
-            return Range(self.prefix, limit=MOST_VERSIONS, keys_only=True)
-        return Range(self.prefix, limit=_REMOVED_OF_A_PATH)
 
 
 class Draft:
@@ -407,14 +375,14 @@ class Draft:
 
     def __init__(
         self,
-        own: SpaceKeys,
-        writes: Sequence[Write] = (),
-        current: Sequence[Record | None] = (),
-        replaced: Sequence[Head | None] | None = None,
-        kept: Sequence[tuple[str, int]] = (),
-        removed: Sequence[Head] = (),
+        space: SpaceId,
+        writes: Sequence[Write],
+        current: Sequence[Record | None],
+        replaced: Sequence[Head | None] | None,
+        kept: Mapping[str, int],
+        removed: Mapping[bytes, Head],
     ) -> None:
-        self._own = own
+        self._own = own = space_keys(space)
         keys = [value_key(own.space16, write.path) for write in writes]
         if len(set(keys)) != len(writes):
             raise CommitInvalid("a path is written twice in one commit")
@@ -425,21 +393,27 @@ class Draft:
         self._writes = list(zip(writes, keys, current, replaced, strict=True))
         self._rewrites: dict[bytes, _Rewrite] = {}
         self._removed: dict[bytes, Head] = {}
+        self._freed_bytes = self._written_bytes = 0
         self._bodies: dict[bytes, _FileBody] = {}
         self._added_paths: list[bytes] = []
         self._removed_paths: list[bytes] = []
         for write, key, record, old in self._writes:
             body = write.body
-            if body is None and record is None:
+            if body is None and record is None and not removed:
                 raise CommitInvalid("a path that was never written cannot be deleted")
             metadata_bytes = check_metadata(write.metadata)
             if old is not None:
                 self.growth_bytes -= len(old.body or b"")
                 self.row_growth_bytes -= row_bytes(old.path, old.metadata)
-                self._count(old, -1)
+                self._freed_bytes += old.size_bytes
+                self._count(old, -1, 0)
             if body is not None:
                 self.growth_bytes += len(body.inline or b"")
                 self.row_growth_bytes += _path_bytes(write.path) + metadata_bytes
+                self._freed_bytes -= body.size_bytes
+                self._written_bytes += (
+                    len(body.inline or b"") + _path_bytes(write.path) + metadata_bytes
+                )
                 if body.file is not None:
                     shared = self._bodies.setdefault(body.digest, _FileBody(body.size_bytes))
                     shared.delta += 1
@@ -449,26 +423,30 @@ class Draft:
                 (self._removed_paths if body is None else self._added_paths).append(
                     write.path.encode(*_HEADER_TEXT)
                 )
-            most = next((most for prefix, most in kept if write.path.startswith(prefix)), 0)
-            if most and not (old is None and body is None):
-                row = b"" if record is None else record.value or b""
-                prefix = versions_prefix(own.space16, write.path)
-                self._rewrites[key] = _Rewrite(write.path, old, row, most, prefix)
-        for head in removed:
-            number4 = head.version.to_bytes(4, "big")
-            self._remove(versions_prefix(own.space16, head.path) + number4, head)
+            place = f"{space.name}/{write.path}"
+            most = next((most for prefix, most in kept.items() if place.startswith(prefix)), 0)
+            if most and (old or body):
+                self._rewrites[key] = _Rewrite(
+                    most,
+                    versions_prefix(own.space16, write.path),
+                    old,
+                    b"" if record is None else record.value or b"",
+                    None if body else f"{space.text}\n{write.path}".encode(*_HEADER_TEXT),
+                    old.version if old else 1,
+                )
+        for version_key, head in removed.items():
+            self._remove(version_key, head)
 
-    def _remove(self, key: bytes, head: Head | None) -> None:
-        if head is not None and key not in self._removed:
-            self._removed[key] = head
-            self._count(head, -1, of_versions=True)
+    def _remove(self, key: bytes, head: Head) -> None:
+        self._removed[key] = head
+        self._count(head, -1, -1)
 
-    def _count(self, head: Head, delta: int, *, of_versions: bool = False) -> None:
-        """Count a reference to the body of a value, if it is stored in a file."""
+    def _count(self, head: Head, delta: int, kept_delta: int) -> None:
+        """Count references to the body of a value, if it is stored in a file."""
         if head.object_name is not None:
             body = self._bodies.setdefault(head.object_name.digest, _FileBody(head.size_bytes))
             body.delta += delta
-            body.kept_delta += delta * of_versions
+            body.kept_delta += kept_delta
 
     async def look_up(
         self, store: Store, max_bytes: int | None, entropy: Entropy, room: VersionRoom
@@ -515,19 +493,15 @@ class Draft:
 
         A former value is not kept if the commit or the space has no room for it (ST20).
         """
-        size_bytes = room.commit_bytes - _OTHER_BYTES - MAX_KEY_BYTES * len(self._index_puts)
-        free_bytes = MAX_COMMIT_BYTES << 40 if room.free_bytes is None else room.free_bytes
-        for write, _, _, old in self._writes:
-            free_bytes += 0 if old is None else old.size_bytes
-            if write.body is not None:
-                free_bytes -= write.body.size_bytes
-                size_bytes -= len(write.body.inline or b"") + row_bytes(write.path, write.metadata)
+        free_bytes = room.free_bytes + self._freed_bytes
+        size_bytes = room.commit_bytes - _OTHER_BYTES - self._written_bytes
+        size_bytes -= MAX_KEY_BYTES * len(self._index_puts)
         for rewrite in self._rewrites.values():
-            old, row_size = rewrite.old, len(rewrite.row) + ROW_BYTES
-            if old and row_size <= size_bytes and old.version_bytes <= free_bytes:
+            old, row_size_bytes = rewrite.old, len(rewrite.row) + ROW_BYTES
+            if old and row_size_bytes <= size_bytes and old.version_bytes <= free_bytes:
                 rewrite.is_kept = True
-                self._count(old, 1, of_versions=True)
-                size_bytes -= row_size
+                self._count(old, 1, 1)
+                size_bytes -= row_size_bytes
                 free_bytes -= old.version_bytes
         return room.kept_bytes - free_bytes
 
@@ -537,41 +511,24 @@ class Draft:
         The oldest versions of a path are removed beyond the configured number, and those of the
         space beyond its limit (ST20).
         """
-        rewrites = list(self._rewrites.values())
-        for start in range(0, len(rewrites), MAX_RANGES):
-            chunk = rewrites[start : start + MAX_RANGES]
-            snapshot = await store.read(
-                [rewrite.kept_key for rewrite in chunk],
-                ranges=[rewrite.range for rewrite in chunk],
-            )
-            for rewrite, record, page in zip(chunk, snapshot.records, snapshot.pages, strict=True):
-                self._number(rewrite, record, page)
-        excess_bytes -= sum(head.version_bytes for head in self._removed.values())
-        if excess_bytes <= 0:
-            return
-        order = VERSION_ORDER_PREFIX + self._own.space16
-        rows = await rows_until(store, order, NEVER8, limit=_REMOVED_OF_A_SPACE, keys_only=True)
-        keys = [key for key in map(ordered_version_key, dict(rows)) if key not in self._removed]
-        for key, record in zip(keys, (await store.read(keys)).records, strict=True):
+        rewrites, keys = self._rewrites.values(), dict[bytes, None]()
+        ranges = [Range(one.prefix, limit=MOST_VERSIONS, keys_only=True) for one in rewrites]
+        for rewrite, page in zip(rewrites, (await store.read(ranges=ranges)).pages, strict=True):
+            found = [key for key, _ in page.rows]
+            if found:
+                rewrite.number = max(rewrite.number, int.from_bytes(found[-1][-4:], "big") + 1)
+            surplus = max(len(found) + rewrite.is_kept - rewrite.most, 0)
+            keys |= dict.fromkeys(found[: min(surplus, _REMOVED_OF_A_PATH)])
+        surplus = len(keys)
+        if excess_bytes > 0:
+            order = VERSION_ORDER_PREFIX + self._own.space16
+            rows = await rows_until(store, order, NEVER8, limit=_REMOVED_OF_A_SPACE, keys_only=True)
+            keys |= dict.fromkeys([ordered_version_key(key) for key, _ in rows])
+        for key, record in zip(keys, (await store.read([*keys])).records, strict=True):
             head = head_of(record, key=key)
-            if excess_bytes > 0 and head is not None:
+            if head and (len(self._removed) < surplus or excess_bytes > 0):
                 self._remove(key, head)
                 excess_bytes -= head.version_bytes
-
-    def _number(self, rewrite: _Rewrite, record: Record | None, page: Page) -> None:
-        old = rewrite.old
-        if old is None:
-            if page.rows:
-                rewrite.number = int.from_bytes(page.rows[-1][0][-4:], "big") + 1
-            return
-        rewrite.number = old.version + 1
-        if rewrite.is_kept:
-            # Only after the settings changed: the path was deleted and written while its versions
-            # were not kept.
-            self._remove(rewrite.kept_key, head_of(record, key=rewrite.kept_key))
-        for key, found in page.rows:
-            if int.from_bytes(key[-4:], "big") <= old.version - rewrite.most:
-                self._remove(key, head_of(found, key=key))
 
     async def plan(self, *, now: float) -> WritePlan:
         """Rename the uploaded files and prepare the commit.
@@ -611,29 +568,29 @@ class Draft:
             puts += self._version_puts(now)
         return WritePlan((*heads, *self._index_puts.values(), *puts), tuple(checks), tuple(adds))
 
-    def _version_puts(self, now: float) -> Iterable[Put]:
+    def _version_puts(self, now: float) -> list[Put]:
         """Return the writes that keep former values and remove versions (ST19)."""
-        own, replaced_at, puts = self._own, int(now * 1_000_000), dict[bytes, Put]()
+        replaced_at, puts = int(now * 1_000_000), list[Put]()
         for key, head in self._removed.items():
-            puts[key] = Put(key, None, head.stamp)
-            order_key = version_order_key(key, head.replaced_at or 0)
-            puts[order_key] = Put(order_key, None)
+            puts += (
+                Put(key, None, head.stamp),
+                Put(version_order_key(key, head.replaced_at), None),
+            )
         for rewrite in self._rewrites.values():
-            if rewrite.is_kept and rewrite.old is not None:
-                row = msgspec.structs.replace(
-                    _CODEC.decode(rewrite.row), version=rewrite.old.version, replaced_at=replaced_at
+            old, key = rewrite.old, rewrite.prefix + rewrite.number.to_bytes(4, "big")
+            if old and rewrite.is_kept:
+                row = replace(
+                    _CODEC.decode(rewrite.row), version=rewrite.number, replaced_at=replaced_at
                 )
-                key, former = rewrite.kept_key, self._removed.get(rewrite.kept_key)
-                expect = ABSENT if former is None else former.stamp
-                weight_bytes = row_bytes(rewrite.path, rewrite.old.metadata) + len(row.body or b"")
-                puts[key] = Put(key, _CODEC.encode(row), expect, weight_bytes, own.versions)
-                order_key = version_order_key(key, replaced_at)
-                puts[order_key] = Put(order_key, b"")
-        for write, key, _, _ in self._writes:
-            if write.body is None and key in self._rewrites:
-                due = version_due_key(now + RESTORABLE_S, self._rewrites[key].prefix)
-                puts[due] = Put(due, key)
-        return puts.values()
+                weight_bytes = row_bytes(old.path, old.metadata) + len(old.body or b"")
+                puts += (
+                    Put(key, _CODEC.encode(row), ABSENT, weight_bytes, self._own.versions),
+                    Put(version_order_key(key, replaced_at), b""),
+                )
+            if rewrite.task:
+                due_at = micros8(now + RESTORABLE_S)
+                puts.append(Put(VERSION_DUE_PREFIX + due_at + rewrite.prefix[1:], rewrite.task))
+        return puts
 
     def _body_puts(
         self, body: _FileBody, fresh: ObjectRecord, name: ObjectName, *, now: float
@@ -675,7 +632,9 @@ class Draft:
         if body is None:
             return Put(key, None, expect)
         rewrite = self._rewrites.get(key)
-        number = rewrite.number if rewrite else 1 if old is None else old.version
+        number = old.version if old else 1
+        if rewrite:
+            number = rewrite.number + bool(old)
         row = _HeadRow(
             digest=body.digest,
             size_bytes=body.size_bytes,

@@ -25,6 +25,7 @@ from spaces.grants.hosting import (
     space_of,
     space_row_key,
 )
+from spaces.keyspace import space_keys
 from spaces.store.contract import Commit, counter_of
 from spaces.values.quota import effective_limit, override_row_key, usage_key
 
@@ -48,6 +49,7 @@ class SpaceEntry(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"
     created_at: str | None
     type: Literal["owned", "delegated"] | None = None
     usage_bytes: int | None = None
+    versions_bytes: int = 0
     limit_bytes: int | None = None
 
 
@@ -91,11 +93,18 @@ async def read_space(
     """
     space = _parse_target(owner, target)
     keys = (
-        () if space is None else (space_row_key(space), usage_key(space), override_row_key(space))
+        ()
+        if space is None
+        else (
+            space_row_key(space),
+            usage_key(space),
+            override_row_key(space),
+            space_keys(space).versions,
+        )
     )
     call = await read_call(services, invocation, keys)
     call.require_hosted()
-    hosted, usage, override = call.records or (None, None, None)
+    hosted, usage, override, versions = call.records or (None, None, None, None)
     found = space_of(hosted)
     if found is None:
         raise Refusal("space-not-found")
@@ -104,6 +113,7 @@ async def read_space(
         _entry(found),
         type="owned" if is_own else "delegated",
         usage_bytes=counter_of(usage),
+        versions_bytes=counter_of(versions),
         limit_bytes=effective_limit(found.space, override, services.quota),
     )
 

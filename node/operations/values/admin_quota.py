@@ -10,15 +10,14 @@ import msgspec
 
 from capabilities.clock_and_entropy import Entropy
 from spaces.audit.audit_records import AuditRecord, audit_put
-from spaces.grants.hosting import is_hosted, space_row_key
+from spaces.grants.hosting import is_hosted
+from spaces.keyspace import space_keys
 from spaces.store.contract import Commit, Store, counter_of
 from spaces.values.quota import (
     effective_limit,
     override_of,
     override_put,
-    override_row_key,
     read_overrides,
-    usage_key,
 )
 
 from ...config.tree import Config
@@ -28,13 +27,14 @@ from .public_values import valid_space
 MAX_OVERRIDES = 10_000
 
 
-class QuotaView(msgspec.Struct, frozen=True):
+class QuotaView(msgspec.Struct, frozen=True, omit_defaults=True):
     """The storage limits and the current usage of one space."""
 
     space_id: str
     override_bytes: int | None
     effective_limit_bytes: int | None
     current_usage_bytes: int | None
+    versions_bytes: int = 0
 
 
 class AllOverrides(msgspec.Struct, omit_defaults=True):
@@ -57,14 +57,16 @@ async def all_overrides(store: Store, config: Config) -> AllOverrides:
 async def show_quota(store: Store, config: Config, space_text: str) -> QuotaView:
     """Return the storage limits and the current usage of a space."""
     space = valid_space(space_text)
-    keys = (override_row_key(space), usage_key(space), space_row_key(space))
-    override, usage, hosted = (await store.read(keys)).records
+    own = space_keys(space)
+    keys = (own.override, own.usage, own.row, own.versions)
+    override, usage, hosted, versions = (await store.read(keys)).records
     limit_bytes = effective_limit(space, override, quota_policy(config))
     return QuotaView(
         space_text,
         override_of(override),
         limit_bytes,
         counter_of(usage) if is_hosted(hosted) else None,
+        counter_of(versions),
     )
 
 
@@ -94,5 +96,5 @@ async def set_quota(
         Commit(puts=(override_put(space, limit_bytes), audit_put(record, entropy=entropy)))
     )
     return msgspec.structs.replace(
-        await show_quota(store, config, space_text), current_usage_bytes=None
+        await show_quota(store, config, space_text), current_usage_bytes=None, versions_bytes=0
     )

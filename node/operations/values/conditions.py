@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Container, Mapping
-from typing import Literal
 
 from msgspec import Struct
 
@@ -32,7 +31,7 @@ class Options(Struct, frozen=True, gc=False):
     max_response_bytes: int | None = None
     list_limit: int | None = None
     list_cursor: str | None = None
-    version: int | Literal["all"] | None = None
+    version: int | None = None  # 0: all
     is_purge: bool = False
 
 
@@ -114,22 +113,12 @@ def parse_options(
     ]
     if list_limit is not None and list_limit > MAX_LIST_LIMIT:
         raise Refusal("bad-option", f"x-tinycloud-limit must be between 1 and {MAX_LIST_LIMIT}")
-    version = headers.get("x-sealspace-version")
-    if version is not None and (
-        (reads, metadata_reads) not in ((1, 0), (0, 1))
-        or puts + deletes
-        or (reads and version == "all")
-    ):
-        raise Refusal(
-            "bad-option",
-            "x-sealspace-version requires exactly one KV get or metadata read; all only the latter",
-        )
-    if "x-sealspace-purge" in headers and (
-        headers["x-sealspace-purge"] != "true" or (reads + metadata_reads + puts, deletes) != (0, 1)
-    ):
-        raise Refusal(
-            "bad-option", "x-sealspace-purge only supports true, on exactly one KV delete"
-        )
+    version, counts = headers.get("x-sealspace-version"), (reads + metadata_reads, puts + deletes)
+    if version is not None and counts != (1, 0):
+        raise Refusal("bad-option", "x-sealspace-version requires exactly one KV get or metadata")
+    is_purge = "x-sealspace-purge" in headers
+    if is_purge and (headers["x-sealspace-purge"] != "true" or counts != (0, 1) or puts):
+        raise Refusal("bad-option", "x-sealspace-purge requires exactly one KV delete, and true")
     return Options(
         create_only,
         replace_etag,
@@ -137,8 +126,8 @@ def parse_options(
         max_response_bytes,
         list_limit,
         headers.get("x-tinycloud-cursor"),
-        "all" if version == "all" else _positive(headers, "x-sealspace-version"),
-        "x-sealspace-purge" in headers,
+        0 if version == "all" and metadata_reads else _positive(headers, "x-sealspace-version"),
+        is_purge,
     )
 
 

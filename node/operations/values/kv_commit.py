@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from capabilities.resources import SpaceId
 from spaces.audit.audit_records import MAX_DETAIL_BYTES
@@ -136,7 +137,9 @@ async def _read_put(
         hosting = plan_for_hosted(space, own.row, hosted)
     used_bytes, limit_bytes = counter_of(usage), effective_limit(space, override, services.quota)
     free_bytes = None if limit_bytes is None else limit_bytes - used_bytes
-    room = VersionRoom(free_bytes, counter_of(versions))
+    room = VersionRoom(kept_bytes=counter_of(versions))
+    if free_bytes is not None:
+        room = replace(room, free_bytes=free_bytes)
     heads = []
     for record, key in zip(records, keys, strict=True):
         heads.append(head := head_of(record, key=key))

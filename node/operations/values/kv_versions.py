@@ -3,67 +3,49 @@
 They are for the owner in person only: a delegate may read what a key has now, not what it had.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from spaces.grants.revocations import marker_keys
-from spaces.store.contract import Commit
-from spaces.values.value_heads import Head, Write, head_key, head_of
+from spaces.values.value_heads import Head, head_key, head_of
 from spaces.values.versions import versions_in, versions_range
 
 from ...refusal import Refusal
-from ..attempts import until_committed
 from ..authorise import Call, read_call
 from ..owner_authority import decide_owner_authority
-from .kv_commit import check_conditions, durable_replay_record
 from .plan import Request
 
 
-class VersionEntry(Struct, frozen=True, rename="camel"):
-    """The JSON description of one version of a value. Times are in epoch seconds."""
-
-    version: int
-    etag: str
-    size_bytes: int
-    stored_at: int | None
-    replaced_at: int | None
-    current: bool
-
-
-class _Reading(Struct, frozen=True, gc=False):
-    """The versions of a key, from one snapshot.
-
-    `live` are the keys of the revocation markers that the owner's authority depends on.
-    """
-
-    call: Call
-    current: Head | None
-    kept: list[Head]
-    live: tuple[bytes, ...]
-
-    @property
-    def newest_first(self) -> list[Head]:
-        """All versions that can be read."""
-        return [*([] if self.current is None else [self.current]), *reversed(self.kept)]
-
-
-async def _read(request: Request, *, records_use: bool = True) -> _Reading:
+async def read_versions(
+    request: Request, *, records_use: bool = True
+) -> tuple[Call, Mapping[bytes, Head]]:
     """Authorise a call about versions, and read them.
+
+    The call's first record is the row of the value.
+
+    Returns:
+        The call, which depends on the owner's sign-in, and the former values, the oldest first.
 
     Raises:
         Refusal: `versions-not-in-person`, the caller is not the owner in person (IP1, IP2).
     """
-    services, target = request.services, request.target
-    key, ranges = head_key(target.space, target.path), (versions_range(target.space, target.path),)
-    call = await read_call(services, request.invocation, (key,), ranges, records_use=records_use)
+    services, space, path = request.services, request.target.space, request.target.path
+    keys, ranges = (head_key(space, path),), (versions_range(space, path),)
+    call = await read_call(services, request.invocation, keys, ranges, records_use=records_use)
     call.require_hosted()
-    marks = (await decide_owner_authority(services, call, target.space.owner)).in_person
+    marks = (await decide_owner_authority(services, call, space.owner)).in_person
     if marks is None:  # M58
         raise Refusal("versions-not-in-person")
-    live = tuple(dict.fromkeys((*call.live, *marker_keys(marks))))
-    return _Reading(call, head_of(call.records[0], key=key), versions_in(call.pages[0]), live)
+    live = tuple(dict.fromkeys((*call.authority.live, *marks)))
+    call = replace(call, authority=replace(call.authority, live=live))
+    return call, versions_in(call.pages[0])
+
+
+async def _readable(request: Request) -> list[Head]:
+    """Return the current value and its former values, the newest first."""
+    call, kept = await read_versions(request)
+    head = head_of(call.records[0], key=head_key(request.target.space, request.target.path))
+    return [*([head] if head else []), *reversed(list(kept.values()))]
 
 
 async def version(request: Request) -> Head:
@@ -71,59 +53,31 @@ async def version(request: Request) -> Head:
 
     Its number is in the header `x-sealspace-version`.
     """
-    readable = (await _read(request)).newest_first
-    number = request.options.version
-    for head in readable:
+    number, heads = request.options.version, await _readable(request)
+    for head in heads:
         if head.version == number:
             headers = {**head.metadata, **head.last_modified, "x-sealspace-version": str(number)}
             return replace(head, metadata=headers)
-    numbers = ", ".join(str(head.version) for head in reversed(readable))
-    raise Refusal("version-not-found", number, numbers or "none")
+    kept = ", ".join(str(head.version) for head in reversed(heads))
+    raise Refusal("version-not-found", number, kept or "none")
 
 
-async def versions(request: Request) -> Sequence[VersionEntry]:
-    """Describe all versions of the value at the requested path, the newest first (M56)."""
-    readable = (await _read(request)).newest_first
-    if not readable:
+async def versions(request: Request) -> Sequence[Mapping[str, object]]:
+    """Describe all versions of the value at the requested path, the newest first (M56).
+
+    Times are in epoch seconds.
+    """
+    heads = await _readable(request)
+    if not heads:
         raise Refusal("key-not-found")
     return [
-        VersionEntry(
-            head.version,
-            head.etag_header,
-            head.size_bytes,
-            head.stored_at,
-            None if head.replaced_at is None else head.replaced_at // 1_000_000,
-            head.replaced_at is None,
-        )
-        for head in readable
+        {
+            "version": head.version,
+            "etag": head.etag_header,
+            "sizeBytes": head.size_bytes,
+            "storedAt": head.stored_at,
+            "replacedAt": head.replaced_at // 1_000_000 or None,
+            "current": not head.replaced_at,
+        }
+        for head in heads
     ]
-
-
-async def purge(request: Request) -> Head | None:
-    """Remove a value and all its versions, and return the value (M57).
-
-    Raises:
-        Refusal: `no-such-key`, there is neither a value nor a version; `precondition-failed`.
-    """
-    services, (space, path) = request.services, (request.target.space, request.target.path)
-
-    async def attempt(is_first: bool) -> tuple[Commit, Head | None]:
-        reading = await _read(request, records_use=is_first)
-        call, current, record = reading.call, reading.current, reading.call.records[0]
-        check_conditions(current, request.options)
-        if record is None and not reading.kept:
-            raise Refusal("no-such-key", path)
-        writes = [] if record is None else [Write(path, None)]
-        draft = await services.values.draft(
-            space, writes, [record] * len(writes), removed=reading.kept
-        )
-        plan = await draft.plan(now=services.clock.now())
-        return Commit(
-            puts=(*plan.puts, call.audit(services, "kv.purge", f"{space.text}/kv/{path}")),
-            live=reading.live,
-            checks=plan.checks,
-            adds=plan.adds,
-            replay_record=durable_replay_record(services, call),
-        ), current
-
-    return await until_committed(services, attempt)

@@ -1,17 +1,19 @@
 """Operations that store or delete values (wire §4.4.3, §4.4.8)."""
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from capabilities.resources import SpaceId
 from spaces.store.contract import MAX_COMMIT_BYTES, Add, Check, Commit, Put, Record
 from spaces.values.value_bodies import Staging
-from spaces.values.value_heads import VersionRoom, Write, head_key, head_of
+from spaces.values.value_heads import Head, VersionRoom, Write, head_key, head_of
 
 from ...refusal import Refusal
 from ..attempts import until_committed
 from ..authorise import read_call
 from .kv_commit import PutReading, check_conditions, durable_replay_record, paths_detail, put_values
-from .kv_versions import purge
+from .kv_versions import read_versions
 from .plan import Request, stored_headers
 from .sealed_values import sealed_key_of
 
@@ -46,7 +48,7 @@ async def put(request: Request) -> Written:
 
 
 async def delete(request: Request) -> Written:
-    """Delete one or more values in one commit (M5).
+    """Delete one or more values in one commit (M5), or one with all its versions (M57).
 
     A deleted value may be deleted again (Q4, M31). The result has an etag only if one value is
     deleted.
@@ -57,21 +59,22 @@ async def delete(request: Request) -> Written:
         Errors of `read_call`.
     """
     services, is_one = request.services, len(request.targets) == 1
-    if request.options.is_purge:
-        purged = await purge(request)
-        return Written(None if purged is None else purged.etag_header)
     # A token may name one delete twice, by the ability's two names.
     wanted = tuple(dict.fromkeys((target.space, target.path) for target in request.targets))
     keys = [head_key(space, path) for space, path in wanted]
 
     async def attempt(is_first: bool) -> tuple[Commit, Written]:
-        call = await read_call(services, request.invocation, keys, records_use=is_first)
-        call.require_hosted()
+        kept: Mapping[bytes, Head] | None = None
+        if request.options.is_purge:  # M57
+            call, kept = await read_versions(request, records_use=is_first)
+        else:
+            call = await read_call(services, request.invocation, keys, records_use=is_first)
+            call.require_hosted()
         head = head_of(call.records[0], key=keys[0])
         check_conditions(head, request.options)  # only a single delete can have conditions
         by_space: dict[SpaceId, dict[str, Record | None]] = {}
         for (space, path), record in zip(wanted, call.records, strict=True):
-            if record is None:
+            if record is None and not kept:
                 raise Refusal("no-such-key", path)
             by_space.setdefault(space, {})[path] = record
         puts, checks, adds = list[Put](), list[Check](), list[Add]()
@@ -81,6 +84,7 @@ async def delete(request: Request) -> Written:
                 [Write(path, None) for path in rows],
                 [*rows.values()],
                 room=VersionRoom(commit_bytes=MAX_COMMIT_BYTES // len(by_space)),
+                removed=kept,
             )
             plan = await draft.plan(now=services.clock.now())
             subject = f"{space.text}/kv/{request.target.path}" if is_one else f"{space.text}/kv"

@@ -3,9 +3,6 @@
 from kv_client import Owner, etag
 from running_node import Reply
 
-from spaces.keyspace import space_keys
-from spaces.store.contract import counter_of
-
 NAME = "vault/secrets/API_KEY"
 WORDS = {"space": "secrets"}
 
