@@ -42,9 +42,8 @@ from spaces.space_errors import RecordDamaged, SpaceError
 from spaces.store.contract import Commit, Put, Range, Record, read_page, read_row
 from spaces.store.lmdb.snapshots import are_bodies_locked
 from spaces.store.observing import MAX_CLOCK_SKEW_S, SharedStore
-from spaces.values.collector import collect, sweep_orphans, sweep_unfinished
+from spaces.values.collector import collect, sweep_orphans, sweep_unfinished, sweep_versions
 from spaces.values.tickets import sweep_tickets
-from spaces.values.versions import sweep_versions
 
 from ..logs import describe, log_event, log_warning
 from ..operations.attestation import refresh_collateral
@@ -278,10 +277,6 @@ async def _sweep_delegations(services: Services) -> bool:
     return await sweep_delegations(services) == BATCH
 
 
-async def _sweep_versions(services: Services) -> bool:
-    return await sweep_versions(services.store, services.values, now=services.clock.now())
-
-
 JOBS: tuple[Job, ...] = (
     Job("seal-audit", 1.0, seal_audit.seal_recent),
     Job("seal-audit-delayed", 60.0, seal_audit.seal_delayed),
@@ -295,7 +290,12 @@ JOBS: tuple[Job, ...] = (
     Job("watch-collateral", 21_600.0, refresh_collateral.report_alarms),
     Job("sweep-unfinished", 3600.0, _sweep_unfinished, by_age=True),
     Job("sweep-delegations", 3600.0, _sweep_delegations, by_age=True),
-    Job("sweep-versions", 3600.0, _sweep_versions, by_age=True),
+    Job(
+        "sweep-versions",
+        3600.0,
+        lambda one: sweep_versions(one.store, one.values, now=one.clock.now()),
+        by_age=True,
+    ),
     Job("prune-audit", 3600.0, prune_audit, by_age=True),
     Job("sweep-orphans", 86_400.0, _sweep_orphans, by_age=True),
 )

@@ -73,6 +73,7 @@ from ..keyspace import (
     TOTAL_SPACES_COUNTER,
     USAGE_PREFIX,
     VALUES_PREFIX,
+    VERSION_ORDER_PREFIX,
     VERSIONS_PREFIX,
     WITHDRAWALS_KEY,
     audit_head_key,
@@ -83,7 +84,6 @@ from ..keyspace import (
     micros8,
     newest8,
     object_key,
-    ordered_version_key,
     owned_space_key,
     owner_counter,
     rows_counter,
@@ -345,9 +345,9 @@ def _value(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
     space16, place = key[1:17], head.object_name
     if is_version := key[:1] == VERSIONS_PREFIX:
         own = versions_prefix(space16, head.path) + head.version.to_bytes(4, "big")
-        order = get(version_order_key(key, head.replaced_at))
-        require(own == key, "a version is stored under the wrong path or number")
-        require(order is not None, "a version is missing in the order of replacements")
+        is_ordered = get(version_order_key(key, head.replaced_at)) is not None
+        require(own == key and is_ordered, "a version is stored under the wrong path or time")
+        yield VERSION_ORDER_PREFIX, 1
     else:
         require(value_key(space16, head.path) == key, "a value is stored under the wrong path")
         yield rows_counter(space16), row_bytes(head.path, head.metadata)
@@ -358,13 +358,6 @@ def _value(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
     if head.body is not None:
         require(blake3(head.body).hexdigest() == head.etag, "a value does not match its digest")
         require(len(head.body) == head.size_bytes, "a value does not have the recorded size")
-
-
-def _version_order(key: bytes, record: Record, get: Get) -> None:
-    version_key = ordered_version_key(key)
-    head = head_of(get(version_key), key=version_key)
-    is_own = head is not None and version_order_key(version_key, head.replaced_at) == key
-    require(is_own, "a row in the order of replacements refers to a missing version")
 
 
 def _object(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
@@ -464,7 +457,7 @@ _KINDS: Mapping[bytes, _Kind] = {
     b"K": _value,
     b"k": _value,
     b"w": _value,
-    b"W": _version_order,
+    VERSION_ORDER_PREFIX: lambda *_: [(VERSION_ORDER_PREFIX, -1)],
     b"B": _object,
     b"Q": _pending_deletion,
     b"G": delegation_accounting_entries,
@@ -605,7 +598,7 @@ def _check_rows(
                 checked.add(
                     "row",
                     f"{account.decode()!r}",
-                    f"{-amount:+d} rows of this index belong to no delegation",
+                    f"{-amount:+d} rows of this index are orphaned",
                 )
             else:
                 checked.add(

@@ -10,6 +10,7 @@ It runs in the process that holds the lease. It does no harm if two processes ru
   the sweep first writes a row whose stamp is checked by every commit that names a file. A commit
   that was planned before that is refused, and gives its file a new name. The record of a commit
   that succeeded before that is found by the reads that follow.
+- `sweep_versions`: the versions of a value are removed seven days after it was deleted.
 - `sweep_unfinished`: an upload that received no data for an hour is removed, and fails.
 
 The caller of `collect` first tests whether a backup or a check has locked the files (BK2).
@@ -18,9 +19,17 @@ The caller of `collect` first tests whether a backup or a check has locked the f
 from collections.abc import Sequence
 
 from capabilities.clock_and_entropy import Entropy
+from capabilities.resources import parse_space_id
 
 from ..expiry import rows_until
-from ..keyspace import BODIES_COUNTER, DUE_PREFIX, ORPHAN_SWEEP_KEY, micros8, object_key
+from ..keyspace import (
+    BODIES_COUNTER,
+    DUE_PREFIX,
+    ORPHAN_SWEEP_KEY,
+    VERSION_DUE_PREFIX,
+    micros8,
+    object_key,
+)
 from ..store.contract import Add, Commit, Put, Store, commit_puts, read_row
 from .object_records import (
     UNLINK_AFTER_S,
@@ -32,6 +41,15 @@ from .object_records import (
     object_work_of,
 )
 from .object_store import ObjectStore
+from .value_heads import (
+    RESTORABLE_S,
+    Values,
+    Write,
+    head_key,
+    head_of,
+    versions_in,
+    versions_range,
+)
 
 ORPHAN_AFTER_S = 86_400.0
 UNFINISHED_AFTER_S = 3600.0
@@ -123,3 +141,28 @@ async def sweep_unfinished(files: ObjectStore, *, now: float) -> int:
     Returns how many were removed.
     """
     return await files.remove_unfinished(now - UNFINISHED_AFTER_S)
+
+
+async def sweep_versions(store: Store, values: Values, *, now: float) -> bool:
+    """Remove the versions of values that were deleted some days ago (ST20).
+
+    Nothing is removed if the path was written again. Returns whether more may be due.
+    """
+    due = await rows_until(store, VERSION_DUE_PREFIX, micros8(now), limit=_BATCH)
+    for key, task in due:
+        text, _, path = (task.value or b"").decode("utf-8", "surrogatepass").partition("\n")
+        space = parse_space_id(text)
+        head = head_key(space, path)
+        snapshot = await store.read((head,), ranges=(versions_range(space, path),))
+        found = versions_in(snapshot.pages[0])
+        if head_of(snapshot.records[0], key=head) or any(
+            version.replaced_at > (now - RESTORABLE_S) * 1_000_000 for version in found.values()
+        ):
+            await commit_puts(store, Put(key, None))
+            continue
+        # The head's tombstone is written again: the commit is refused if the path was written.
+        draft = await values.draft(space, (Write(path, None),), snapshot.records, removed=found)
+        plan = await draft.plan(now=now)
+        puts = (*plan.puts, Put(key, None))
+        await store.commit(Commit(puts=puts, checks=plan.checks, adds=plan.adds))
+    return len(due) == _BATCH

@@ -58,6 +58,7 @@ from ..store.contract import (
     Add,
     Check,
     Packed,
+    Page,
     Put,
     Range,
     Record,
@@ -148,6 +149,9 @@ class WritePlan(msgspec.Struct, frozen=True, gc=False):
     adds: tuple[Add, ...] = ()
 
 
+NO_LIMIT = 1 << 62
+
+
 class VersionRoom(msgspec.Struct, frozen=True, gc=False):
     """The limits on the versions that a commit keeps (ST20).
 
@@ -157,7 +161,7 @@ class VersionRoom(msgspec.Struct, frozen=True, gc=False):
         commit_bytes: the bytes of the commit that the draft may use.
     """
 
-    free_bytes: int = 1 << 62
+    free_bytes: int = NO_LIMIT
     kept_bytes: int = 0
     commit_bytes: int = MAX_COMMIT_BYTES
 
@@ -215,6 +219,16 @@ def head_of(record: Record | None, *, key: bytes) -> Head | None:
         version=row.version,
         replaced_at=row.replaced_at,
     )
+
+
+def versions_range(space: SpaceId, path: str) -> Range:
+    """Return the range of the versions of a path."""
+    return Range(versions_prefix(space_id16(space), path), limit=MOST_VERSIONS)
+
+
+def versions_in(page: Page) -> dict[bytes, Head]:
+    """Decode the versions of a path by their keys, the oldest first."""
+    return {key: head for key, record in page.rows if (head := head_of(record, key=key))}
 
 
 def check_metadata(metadata: Mapping[str, str]) -> int:
@@ -411,9 +425,7 @@ class Draft:
                 self.growth_bytes += len(body.inline or b"")
                 self.row_growth_bytes += _path_bytes(write.path) + metadata_bytes
                 self._freed_bytes -= body.size_bytes
-                self._written_bytes += (
-                    len(body.inline or b"") + _path_bytes(write.path) + metadata_bytes
-                )
+                self._written_bytes += len(body.inline or b"") + ROW_BYTES + metadata_bytes
                 if body.file is not None:
                     shared = self._bodies.setdefault(body.digest, _FileBody(body.size_bytes))
                     shared.delta += 1
@@ -426,14 +438,10 @@ class Draft:
             place = f"{space.name}/{write.path}"
             most = next((most for prefix, most in kept.items() if place.startswith(prefix)), 0)
             if most and (old or body):
-                self._rewrites[key] = _Rewrite(
-                    most,
-                    versions_prefix(own.space16, write.path),
-                    old,
-                    b"" if record is None else record.value or b"",
-                    None if body else f"{space.text}\n{write.path}".encode(*_HEADER_TEXT),
-                    old.version if old else 1,
-                )
+                prefix, number = versions_prefix(own.space16, write.path), old.version if old else 1
+                task = None if body else f"{space.text}\n{write.path}".encode(*_HEADER_TEXT)
+                row = (record and record.value) or b""
+                self._rewrites[key] = _Rewrite(most, prefix, old, row, task, number)
         for version_key, head in removed.items():
             self._remove(version_key, head)
 
@@ -497,12 +505,11 @@ class Draft:
         size_bytes = room.commit_bytes - _OTHER_BYTES - self._written_bytes
         size_bytes -= MAX_KEY_BYTES * len(self._index_puts)
         for rewrite in self._rewrites.values():
-            old, row_size_bytes = rewrite.old, len(rewrite.row) + ROW_BYTES
-            if old and row_size_bytes <= size_bytes and old.version_bytes <= free_bytes:
+            old, size = rewrite.old, len(rewrite.row) + ROW_BYTES
+            if old and size <= size_bytes and old.version_bytes <= free_bytes:
                 rewrite.is_kept = True
                 self._count(old, 1, 1)
-                size_bytes -= row_size_bytes
-                free_bytes -= old.version_bytes
+                size_bytes, free_bytes = size_bytes - size, free_bytes - old.version_bytes
         return room.kept_bytes - free_bytes
 
     async def _look_up_versions(self, store: Store, excess_bytes: int) -> None:

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from capabilities.resources import SpaceId
 from spaces.audit.audit_records import MAX_DETAIL_BYTES
@@ -18,7 +17,7 @@ from spaces.keyspace import space_keys, value_key
 from spaces.store.contract import Add, Commit, ReplayRecord, counter_of
 from spaces.values.quota import effective_limit, rows_limit
 from spaces.values.value_bodies import Staging
-from spaces.values.value_heads import Draft, Head, VersionRoom, Write, head_of
+from spaces.values.value_heads import NO_LIMIT, Draft, Head, VersionRoom, Write, head_of
 
 from ...refusal import Refusal
 from ...services import Services
@@ -137,9 +136,7 @@ async def _read_put(
         hosting = plan_for_hosted(space, own.row, hosted)
     used_bytes, limit_bytes = counter_of(usage), effective_limit(space, override, services.quota)
     free_bytes = None if limit_bytes is None else limit_bytes - used_bytes
-    room = VersionRoom(kept_bytes=counter_of(versions))
-    if free_bytes is not None:
-        room = replace(room, free_bytes=free_bytes)
+    room = VersionRoom(NO_LIMIT if free_bytes is None else free_bytes, counter_of(versions))
     heads = []
     for record, key in zip(records, keys, strict=True):
         heads.append(head := head_of(record, key=key))

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from spaces.values.value_heads import Head, head_key, head_of
-from spaces.values.versions import versions_in, versions_range
+from spaces.values.value_heads import Head, head_key, head_of, versions_in, versions_range
 
 from ...refusal import Refusal
 from ..authorise import Call, read_call
