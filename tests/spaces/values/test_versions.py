@@ -4,6 +4,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 from space_grants import NOW, OWNER
 from value_bench import Bench, in_pieces
@@ -12,11 +13,11 @@ from capabilities.principals import Principal
 from capabilities.resources import SpaceId
 from spaces.archive.checking import check_store
 from spaces.identity import ensure_identity
-from spaces.keyspace import space_keys, x16
-from spaces.store.contract import Commit, Committed, Refused, counter_of
+from spaces.keyspace import space_keys, version_order_key, x16
+from spaces.store.contract import Commit, Committed, Put, Refused, commit_puts, counter_of
 from spaces.store.lmdb.snapshots import RowSource
 from spaces.values.collector import sweep_versions
-from spaces.values.value_bodies import INLINE_BYTES
+from spaces.values.value_bodies import INLINE_BYTES, inline_body
 from spaces.values.value_heads import (
     RESTORABLE_S,
     Head,
@@ -224,3 +225,107 @@ async def test_versions_equal_a_model(
         await keeping.collect(now)
         await assert_equal(keeping, model)
     assert (await check_store(one_rows, keeping.files)).findings == []
+
+
+async def test_racing_writes_keep_each_value_once(keeping: Bench) -> None:
+    """Of two writes that read the same value one is refused; the next attempt keeps the value that
+    won (ST19)."""
+    await write(keeping, {"vault/a": LARGE})
+    drafts = []
+    for body in (b"two", b"three"):
+        key = head_key(SECRETS, "vault/a")
+        records = (await keeping.store.read((key,))).records
+        written = ValueWrite("vault/a", inline_body(body))
+        draft = await keeping.values.draft(SECRETS, (written,), records)
+        drafts.append(await draft.plan(now=NOW))
+    outcomes = [
+        await keeping.store.commit(Commit(puts=plan.puts, checks=plan.checks, adds=plan.adds))
+        for plan in drafts
+    ]
+    assert [type(outcome) for outcome in outcomes] == [Committed, Refused]
+    await write(keeping, {"vault/a": b"three"})
+    bodies = [
+        await keeping.values.read_body(one) for one in (await kept_of(keeping, "vault/a")).values()
+    ]
+    assert bodies == [LARGE, b"two"]
+    assert await keeping.references(LARGE, SECRETS) == 1
+
+
+async def test_value_that_exceeds_the_commit_is_not_kept(keeping: Bench) -> None:
+    """A batch whose former values do not fit into its commit keeps those that fit (ST20, ST6)."""
+    body = b"b" * INLINE_BYTES
+    values = {f"vault/{at:03}": body for at in range(100)}
+    await write(keeping, values)
+    assert isinstance(await write(keeping, values), Committed)
+    kept = [bool(await numbers(keeping, path)) for path in values]
+    assert kept == [True] * sum(kept) + [False] * (100 - sum(kept))
+    assert 0 < sum(kept) < 100
+    assert isinstance(await write(keeping, dict.fromkeys(values)), Committed)
+
+
+async def test_value_that_exceeds_the_space_is_not_kept(keeping: Bench) -> None:
+    """A write that fits the limit of its space succeeds where the former value does not fit beside
+    it, and removes all older versions (ST20)."""
+    await write(keeping, {"vault/a": b"1"})
+    await write(keeping, {"vault/a": b"x" * 9000})
+    assert await numbers(keeping, "vault/a") == [1]
+    written = await write(keeping, {"vault/a": b"y" * 9000}, limit_bytes=9000)
+    assert isinstance(written, Committed)
+    assert (await numbers(keeping, "vault/a"), await kept_bytes(keeping)) == ([], 0)
+
+
+async def test_row_of_an_earlier_version(keeping: Bench) -> None:
+    """A value that was stored before versions is version 1 (ST19)."""
+    await write(keeping, {"vault/a": b"old"})
+    key = head_key(SECRETS, "vault/a")
+    (record,) = (await keeping.store.read((key,))).records
+    assert record is not None and record.value is not None
+    fields = msgspec.msgpack.decode(record.value)
+    former = msgspec.msgpack.encode(fields[:-2])
+    own = space_keys(SECRETS)
+    await commit_puts(keeping.store, Put(key, former, weight_bytes=3, account=own.usage))
+    head = await keeping.head("vault/a", SECRETS)
+    assert head is not None and head.version == 1
+    await write(keeping, {"vault/a": b"new"})
+    (kept,) = (await kept_of(keeping, "vault/a")).values()
+    assert (kept.version, kept.body) == (1, b"old")
+
+
+async def test_numbers_after_versions_were_off(keeping: Bench) -> None:
+    """Where a path was deleted and written while its versions were not kept, new versions get
+    numbers that no kept version has (ST19)."""
+    await write(keeping, {"vault/a": b"1"})
+    await write(keeping, {"vault/a": b"2"})
+    keeping.values.kept = {}
+    await write(keeping, {"vault/a": None})
+    await write(keeping, {"vault/a": b"3"})
+    keeping.values.kept = KEPT
+    await write(keeping, {"vault/a": b"4"})
+    found = [(one.version, one.body) for one in (await kept_of(keeping, "vault/a")).values()]
+    head = await keeping.head("vault/a", SECRETS)
+    assert (found, head and head.version) == ([(1, b"1"), (2, b"3")], 3)
+
+
+async def test_first_prefix_applies(keeping: Bench) -> None:
+    """The first prefix that a path has decides how many versions are kept, zero included (ST19)."""
+    keeping.values.kept = {"secrets/vault/none/": 0, **KEPT}
+    for body in (b"1", b"2"):
+        await write(keeping, {"vault/none/a": body, "vault/a": body})
+    assert await numbers(keeping, "vault/none/a") == []
+    assert await numbers(keeping, "vault/a") == [1]
+
+
+async def test_damaged_versions_are_found(keeping: Bench, one_rows: RowSource) -> None:
+    """A check names a version without its row in the order, and such a row without a version
+    (BK9, ST19)."""
+    await ensure_identity(keeping.store, node_did="did:key:z6MkNode", entropy=keeping.entropy)
+    await write(keeping, {"vault/a": b"1"})
+    await write(keeping, {"vault/a": b"2"})
+    ((key, head),) = (await kept_of(keeping, "vault/a")).items()
+    order = version_order_key(key, head.replaced_at)
+    await commit_puts(keeping.store, Put(order, None))
+    texts = [one.text for one in (await check_store(one_rows, keeping.files)).findings]
+    assert texts == ["a version is stored under the wrong path or time"]
+    await commit_puts(keeping.store, Put(order, b""), Put(key, None))
+    texts = [one.text for one in (await check_store(one_rows, keeping.files)).findings]
+    assert "+1 rows of this index are orphaned" in texts

@@ -8,7 +8,18 @@ from dataclasses import dataclass
 
 import msgspec
 import pytest
-from attacks.parties import DELETE, PUT, ROUTES, Delegate, Owner, opens, policy_for, refused
+from attacks.parties import (
+    DELETE,
+    GET,
+    PUT,
+    ROUTES,
+    SECRET,
+    Delegate,
+    Owner,
+    opens,
+    policy_for,
+    refused,
+)
 from attestation_stage import Here, Stay
 from hypothesis import given
 from hypothesis import strategies as st
@@ -141,6 +152,24 @@ async def test_what_was_deleted_opens_no_more(bound: Bound) -> None:
         assert await bound.opens()
         await bound.delete(*paths)
         assert not await bound.opens()
+
+
+async def test_an_old_version_opens_nothing(bound: Bound) -> None:
+    """A key whose envelope is only in a kept version is refused, while the owner's session reads
+    that version (RL12, RL19, M56, M58)."""
+    here, secret = bound.here, bound.owner.client.secrets()
+    resource = secret.resource(SECRET)
+    policy = policy_for("approved", paths=(resource,))
+    grant = bound.owner.grant_decrypt(bound.delegate.did, policy=policy)
+    bound.delegate.proofs = [await here.register(grant)]
+    assert await bound.opens()
+    await secret.put(SECRET, "another value")
+    assert not await bound.opens()
+    who = bound.owner.session
+    reply = await here.invoke(
+        who.signer, {resource: [GET]}, proofs=who.proofs, headers={"x-sealspace-version": "1"}
+    )
+    assert (reply.status, parse_envelope(reply.body)) == (200, bound.owner.envelope)
 
 
 async def test_what_moved_to_another_path_opens_no_more(bound: Bound) -> None:

@@ -1,10 +1,20 @@
 """Versions of values on the wire: who reads and removes them, and how (M56 to M58)."""
 
-from kv_client import Owner, etag
+import json
+import secrets
+from copy import copy
+
+import pytest
+from kv_client import FORM_TYPE, Owner, etag, form
 from running_node import Reply
 
+from capabilities.signatures import Ed25519Signer
+from node.operations.values.admin_quota import show_quota
+from spaces.keyspace import space_keys
+from spaces.store.contract import counter_of
+from spaces.values.value_heads import row_bytes
+
 NAME = "vault/secrets/API_KEY"
-WORDS = {"space": "secrets"}
 
 
 async def put(owner: Owner, *bodies: bytes, path: str = NAME) -> None:
@@ -35,3 +45,171 @@ async def test_version_comes_back(owner: Owner) -> None:
     current = await ask(owner, "get", 2)
     assert (current.body, current.headers["x-sealspace-version"]) == (b"two", "2")
     assert (await ask(owner, "metadata", 1)).headers["etag"] == etag(b"one")
+
+
+async def test_versions_are_listed(owner: Owner) -> None:
+    """The list has the current value and the former ones, the newest first, with their times
+    (M56)."""
+    await put(owner, b"one", b"twotwo")
+    now = int(owner.clock.now())
+    assert json.loads((await ask(owner, "metadata", "all")).body) == [
+        {
+            "version": 2,
+            "etag": etag(b"twotwo"),
+            "sizeBytes": 6,
+            "storedAt": now,
+            "replacedAt": None,
+            "current": True,
+        },
+        {
+            "version": 1,
+            "etag": etag(b"one"),
+            "sizeBytes": 3,
+            "storedAt": now,
+            "replacedAt": now,
+            "current": False,
+        },
+    ]
+
+
+async def test_deleted_value_is_restored(owner: Owner) -> None:
+    """The versions of a deleted value are listed and read, and a later write continues their
+    numbers (M56)."""
+    await put(owner, b"one", b"two")
+    await owner.invoke(("del", NAME), space="secrets")
+    listed = json.loads((await ask(owner, "metadata", "all")).body)
+    assert [(one["version"], one["current"]) for one in listed] == [(2, False), (1, False)]
+    assert (await ask(owner, "get", 2)).body == b"two"
+    await put(owner, b"two")
+    assert (await ask(owner, "get", 3)).body == b"two"
+
+
+async def test_version_that_is_not_kept(owner: Owner) -> None:
+    """A version that is gone, or was never written, is refused with those that are kept; the last
+    ten former values are (M56, ST19)."""
+    await put(owner, *[b"%d" % at for at in range(1, 13)])
+    kept = ", ".join(map(str, range(2, 13)))
+    for number in (1, 99):
+        reply = await ask(owner, "get", number)
+        assert reply.said == (404, f"version {number} is not kept (kept: {kept})")
+    assert (await ask(owner, "get", 1, "vault/secrets/NONE")).said == (
+        404,
+        "version 1 is not kept (kept: none)",
+    )
+    assert (await ask(owner, "metadata", "all", "vault/secrets/NONE")).status == 404
+
+
+async def test_purge(owner: Owner) -> None:
+    """A purge removes a value with all its versions, also one that was deleted before; where
+    nothing is left it is refused as a delete is (M57)."""
+    headers, remove = {"x-sealspace-purge": "true"}, ("del", NAME)
+    await put(owner, b"one", b"two")
+    reply = await owner.invoke(remove, headers=headers, space="secrets")
+    assert (reply.status, reply.headers["etag"]) == (200, etag(b"two"))
+    assert (await ask(owner, "metadata", "all")).status == 404
+    await put(owner, b"three")
+    await owner.invoke(remove, space="secrets")
+    assert (await owner.invoke(remove, headers=headers, space="secrets")).said == (200, "")
+    assert (await ask(owner, "get", 1)).status == 404
+    gone = await owner.invoke(("del", NAME + "2"), headers=headers, space="secrets")
+    assert gone.said == (404, f"No Such Key: {NAME}2")
+    own = space_keys(owner.space_named("secrets"))
+    records = (await owner.node.services.store.read((own.versions, own.usage, own.rows))).records
+    assert [counter_of(record) for record in records] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("call", ["get", "metadata", "all", "purge"])
+async def test_versions_are_for_the_owner_in_person(owner: Owner, call: str) -> None:
+    """A delegate whom the owner granted every KV ability on the key neither reads nor removes
+    versions (M58)."""
+    await put(owner, b"one", b"two")
+    delegate = copy(owner)
+    delegate.signer = Ed25519Signer(secrets.token_bytes(32))
+    verbs = [(verb, NAME) for verb in ("get", "metadata", "del", "put")]
+    grant = owner.token(verbs, space="secrets", audience=delegate.signer.did)
+    async with owner.session.post(
+        f"{owner.node.url}/delegate", headers={"Authorization": grant}
+    ) as answer:
+        assert answer.status == 200
+    verb = {"all": "metadata", "purge": "del"}.get(call, call)
+    resource = f"{owner.space_named('secrets').text}/kv/{NAME}"
+    token = delegate.token((), more={resource: f"tinycloud.kv/{verb}"}, proofs=(grant,))
+    headers = {"x-sealspace-purge": "true"}
+    if call != "purge":
+        headers = {"x-sealspace-version": "all" if call == "all" else "1"}
+    reply = await owner.invoke(token=token, headers=headers)
+    assert reply.said == (403, "versions are for the owner in person")
+    assert (await ask(owner, "get", 1)).body == b"one"
+
+
+NUMBER = "x-sealspace-version must be a positive integer"
+ONE_READ = "x-sealspace-version requires exactly one KV get or metadata"
+ONE_DELETE = "x-sealspace-purge requires exactly one KV delete, and true"
+MALFORMED: dict[str, tuple[list[str], dict[str, str], str]] = {
+    "zero": (["get"], {"x-sealspace-version": "0"}, NUMBER),
+    "a word": (["metadata"], {"x-sealspace-version": "newest"}, NUMBER),
+    "all of a get": (["get"], {"x-sealspace-version": "all"}, NUMBER),
+    "a put": (["put"], {"x-sealspace-version": "1"}, ONE_READ),
+    "two reads": (["get", "metadata"], {"x-sealspace-version": "1"}, ONE_READ),
+    "a purged put": (["put"], {"x-sealspace-purge": "true"}, ONE_DELETE),
+    "a purge of no": (["del"], {"x-sealspace-purge": "no"}, ONE_DELETE),
+}
+
+
+@pytest.mark.parametrize(("verbs", "headers", "text"), MALFORMED.values(), ids=MALFORMED)
+async def test_malformed_headers(
+    owner: Owner, verbs: list[str], headers: dict[str, str], text: str
+) -> None:
+    """A malformed or misplaced header about versions is refused, and nothing is written (M59)."""
+    await put(owner, b"one")
+    wanted = [(verb, NAME) for verb in verbs]
+    reply = await owner.invoke(*wanted, body=b"two", headers=headers, space="secrets")
+    assert reply.said == (400, text)
+    assert (await owner.invoke(("get", NAME), space="secrets")).body == b"one"
+
+
+@pytest.mark.parametrize("space", ["secrets", "default"])
+async def test_other_values_meet_their_quota_as_before(small: Owner, space: str) -> None:
+    """A key outside the prefixes is rewritten and deleted without versions, and meets the limit of
+    its space exactly at its own bytes, beside versions too (M51, ST20)."""
+    await put(small, b"v" * 1000, b"w" * 1000)
+    body, rest = b"b" * 150_000, 200_000 - 150_000 - (1000 if space == "secrets" else 0)
+    for _ in range(3):
+        assert (await small.invoke(("put", "a"), body=body, space=space)).status == 200
+    reply = await small.invoke(("put", "b"), body=b"b" * (rest + 1), space=space)
+    assert reply.status == 413
+    assert (await small.invoke(("put", "b"), body=b"b" * rest, space=space)).status == 200
+    assert await small.invoke(("del", "a"), space=space)
+    assert (await ask(small, "metadata", "all", "a")).status == 404
+    listed = json.loads((await ask(small, "metadata", "all")).body)
+    # The space with versions is full, so the version was removed.
+    assert [one["version"] for one in listed] == ([2] if space == "secrets" else [2, 1])
+
+
+async def test_versions_are_shown_apart(owner: Owner) -> None:
+    """The usage of a space has its values and, apart, its versions (ST20)."""
+    await put(owner, b"one", b"twotwo")
+    space = owner.space_named("secrets").text
+    more = {f"{space}/space/secrets": "tinycloud.space/info"}
+    shown = (await owner.invoke(more=more)).value
+    versions_bytes = row_bytes(NAME, {}) + len(b"one")
+    assert (shown["usageBytes"], shown["versionsBytes"]) == (6, versions_bytes)
+    view = await show_quota(owner.node.services.store, owner.node.services.config, space)
+    assert (view.current_usage_bytes, view.versions_bytes) == (6, versions_bytes)
+
+
+async def test_batch_keeps_all_former_values(owner: Owner) -> None:
+    """A batch over 250 secrets keeps the former value of each, and so does a batch that deletes
+    them (ST6, ST19)."""
+    paths = [f"vault/secrets/{at:03}" for at in range(250)]
+    for body in (b"one", b"two"):
+        token = owner.token([("put", path) for path in paths], space="secrets")
+        reply = await owner.invoke(
+            body=form(dict.fromkeys(paths, body)), headers=FORM_TYPE, token=token
+        )
+        assert reply.status == 200
+    token = owner.token([("del", path) for path in paths], space="secrets")
+    assert (await owner.invoke(token=token)).status == 200
+    for path in paths[:: len(paths) // 4]:
+        listed = json.loads((await ask(owner, "metadata", "all", path)).body)
+        assert [one["version"] for one in listed] == [2, 1]
