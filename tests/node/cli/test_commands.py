@@ -356,6 +356,7 @@ def test_quota(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "limitBytes": 2048,
         "isOwnLimit": True,
         "usedBytes": None,
+        "versionsBytes": 0,
     }
     assert limit("list") == [{"space": space, "limitBytes": 2048}]
     for wrong in (
@@ -371,6 +372,7 @@ def test_quota(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "limitBytes": 2048,
         "isOwnLimit": True,
         "usedBytes": None,
+        "versionsBytes": 0,
     }
     cleared = limit("clear", space)
     assert isinstance(cleared, dict) and cleared["isOwnLimit"] is False
