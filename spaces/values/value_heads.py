@@ -520,7 +520,13 @@ class Draft:
         """
         rewrites, keys = self._rewrites.values(), dict[bytes, None]()
         ranges = [Range(one.prefix, limit=MOST_VERSIONS, keys_only=True) for one in rewrites]
-        for rewrite, page in zip(rewrites, (await store.read(ranges=ranges)).pages, strict=True):
+        # The row that most writes remove, so that they need no second read.
+        guesses = [
+            one.prefix + max(one.number - one.most, 0).to_bytes(4, "big") for one in rewrites
+        ]
+        snapshot = await store.read(guesses, ranges=ranges)
+        known = dict(zip(guesses, snapshot.records, strict=True))
+        for rewrite, page in zip(rewrites, snapshot.pages, strict=True):
             found = [key for key, _ in page.rows]
             if found:
                 rewrite.number = max(rewrite.number, int.from_bytes(found[-1][-4:], "big") + 1)
@@ -531,8 +537,10 @@ class Draft:
             order = VERSION_ORDER_PREFIX + self._own.space16
             rows = await rows_until(store, order, NEVER8, limit=_REMOVED_OF_A_SPACE, keys_only=True)
             keys |= dict.fromkeys([ordered_version_key(key) for key, _ in rows])
-        for key, record in zip(keys, (await store.read([*keys])).records, strict=True):
-            head = head_of(record, key=key)
+        if not known.keys() >= keys.keys():
+            known = dict(zip(keys, (await store.read([*keys])).records, strict=True))
+        for key in keys:
+            head = head_of(known[key], key=key)
             if head and (len(self._removed) < surplus or excess_bytes > 0):
                 self._remove(key, head)
                 excess_bytes -= head.version_bytes

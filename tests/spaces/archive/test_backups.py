@@ -43,7 +43,7 @@ from spaces.store.lmdb.engine import open_lmdb
 from spaces.store.lmdb.snapshots import LmdbRows, are_bodies_locked, lock_bodies
 from spaces.values.object_folder import ObjectFolder, OpenBody
 from spaces.values.object_records import ObjectName
-from spaces.values.value_heads import head_key
+from spaces.values.value_heads import head_key, versions_in, versions_range
 
 pytestmark = needs_folder()
 
@@ -148,6 +148,22 @@ def files_of(folder: Path) -> list[str]:
 
 
 # --- what is in it
+
+
+async def test_versions_are_back(bench: Bench, tmp_path: Path) -> None:
+    """The versions of values are as they were, with their bodies, and count as before (BK1,
+    ST19)."""
+    bench.values.kept = {f"{SPACE.name}/": 3}
+    await fill(bench)
+    await bench.write(Write("large", SMALL), Write("shared", None), Write("small", LARGE))
+    await take(bench, tmp_path / "backup")
+    await restore((tmp_path / "backup").read_bytes(), tmp_path / "restored")
+    async with Reopened(tmp_path / "restored") as again:
+        for path, body in (("large", LARGE), ("shared", LARGE), ("gone", LARGE + b"gone")):
+            (page,) = (await again.store.read(ranges=(versions_range(SPACE, path),))).pages
+            (head,) = versions_in(page).values()
+            assert (head.version, await again.values.read_body(head)) == (1, body)
+        assert await damages(again) == []
 
 
 async def test_everything_is_back(bench: Bench, tmp_path: Path) -> None:
