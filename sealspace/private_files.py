@@ -23,10 +23,11 @@ DRAFTS = ".*.new"
 """Pattern of the temporary files; a crash leaves them behind."""
 
 
-def read_file(path: Path, *, most_bytes: int) -> bytes:
+def read_file(path: Path, *, most_bytes: int, denied: int = 0o077) -> bytes:
     """Read a private file.
 
-    Raises OSError if other users can read the file, or if it is not a regular file.
+    Raises OSError if it belongs to another user, if other users have one of the permissions
+    `denied`, or if it is not a regular file.
     """
     # O_NONBLOCK: opening a named pipe would wait for ever. O_NOFOLLOW: a link could name any file.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -34,8 +35,12 @@ def read_file(path: Path, *, most_bytes: int) -> bytes:
         found = os.fstat(stream.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise OSError(0, "the path is not a regular file")
-        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-            raise OSError(0, "the file belongs to another user, or other users have access to it")
+        if found.st_uid != os.geteuid():
+            raise OSError(0, "the file belongs to another user")
+        if stat.S_IMODE(found.st_mode) & denied:
+            raise OSError(
+                0, f"other users can {'access' if denied & 0o044 else 'write to'} the file"
+            )
         data = stream.read(most_bytes + 1)
     if len(data) > most_bytes:
         raise OSError(0, f"the file is longer than {most_bytes} bytes")

@@ -43,6 +43,7 @@ from .owner_profile import (
     write_wallet,
 )
 from .paths import FILE, NEW_FILE, require_readable
+from .project import find_project
 from .shared import NODE_VARIABLE, shared
 from .term_files import read_node_policy
 from .terminal import (
@@ -455,10 +456,12 @@ def status() -> None:
     The exit status is 0 if other commands can use the node and the session. Otherwise, this
     command fails with the same exit status as the other commands. The state is `degraded` if the
     node says that something does not work at the moment, such as secrets after a restore, and
-    `not-ready` if the node cannot write.
+    `not-ready` if the node cannot write. In a project, this also shows what `sealspace run` passes.
     """
     document = _who()
     try:
+        if (project := find_project()) is not None:
+            document |= project.facts()
         document["standing"] = _check()
     except NodeFailure as error:
         document["standing"] = f"not-ready: {error.text}"

@@ -17,6 +17,8 @@ from ..wire.token_line import token_of
 from .command_errors import NotThere
 from .owner_profile import at_node
 from .paths import FILE_OR_DASH, NEW_FILE, read_named
+from .program_variables import directs_programs
+from .project import FILE_NAME, Project, find_project
 from .run_masker import patterns_of
 from .run_process import keep_out_of_core_dumps, replace_process, run_masked
 from .secret import no_secret, scope_for, scope_option
@@ -34,12 +36,16 @@ async def read_values(
     names: Sequence[str] | Callable[[Sequence[str]], Sequence[str]],
     *,
     scope: str | None,
+    project: Project | None = None,
 ) -> dict[str, str | bytes]:
     """Read secrets by name.
 
     `names` may be a function that selects from the stored names. It is not called for a machine
-    token, of which all secrets in the scope are read.
+    token, of which all secrets in the scope are read. For a project, the user confirms another node
+    or owner first.
     """
+    if project is not None:
+        project.confirm_login(client)
     secrets, token = client.secrets(), token_of(client.session)
     scope = scope_for(client, scope)
     if not callable(names):
@@ -55,35 +61,6 @@ async def read_values(
     return found
 
 
-# Variables of the dynamic loader, of bash, of git's and npm's configuration, of configuration
-# folders, and our own. A secret with such a name would let its writer run code in the child.
-_PREFIXES = ("LD_", "DYLD_", "BASH_", "GIT_CONFIG", "GIT_SSH", "NPM_CONFIG_", "XDG_", "SEALSPACE_")
-# Where programs and their start-up files are searched.
-_SEARCHED = """
-    PATH HOME SHELL USER LOGNAME PWD CDPATH TMPDIR IFS ENV SHELLOPTS BASHOPTS ZDOTDIR PROMPT_COMMAND
-    PS4 TERMINFO GCONV_PATH LOCPATH NLSPATH GLIBC_TUNABLES HOSTALIASES GNUPGHOME CARGO_HOME GOPATH
-    JAVA_HOME GEM_HOME AWS_CONFIG_FILE KUBECONFIG PIP_CONFIG_FILE BUNDLE_GEMFILE VIMINIT EXINIT
-"""
-# Helper programs that other programs start.
-_STARTED = """
-    EDITOR VISUAL PAGER MANPAGER BROWSER LESSOPEN LESSCLOSE GIT_EXEC_PATH GIT_PROXY_COMMAND
-    GIT_ASKPASS GIT_EDITOR GIT_PAGER GIT_EXTERNAL_DIFF GIT_TEMPLATE_DIR SSH_ASKPASS SUDO_ASKPASS
-"""
-# Options and library paths of interpreters and build tools.
-_INTERPRETED = """
-    NODE_OPTIONS NODE_PATH PERL5LIB PERL5OPT PERL5DB PERLLIB RUBYOPT RUBYLIB CLASSPATH
-    JAVA_TOOL_OPTIONS JDK_JAVA_OPTIONS JAVA_OPTS MAVEN_OPTS GRADLE_OPTS PHPRC PHP_INI_SCAN_DIR
-    LUA_PATH LUA_CPATH LUA_INIT GOFLAGS RUSTC RUSTC_WRAPPER RUSTFLAGS CARGO_BUILD_RUSTC
-    CARGO_BUILD_RUSTC_WRAPPER MAKEFLAGS MAKEFILES GNUMAKEFLAGS CC CXX GEM_PATH DOTNET_STARTUP_HOOKS
-    CORECLR_PROFILER CORECLR_PROFILER_PATH NODE_REPL_EXTERNAL_MODULE ERL_FLAGS R_PROFILE
-"""
-# Proxies and trusted certificates of connections.
-_TRUSTED = """
-    HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY SSL_CERT_FILE SSL_CERT_DIR SSLKEYLOGFILE OPENSSL_CONF
-    OPENSSL_MODULES OPENSSL_ENGINES CURL_CA_BUNDLE CURL_HOME REQUESTS_CA_BUNDLE NODE_EXTRA_CA_CERTS
-    NODE_TLS_REJECT_UNAUTHORIZED GIT_SSL_NO_VERIFY DOCKER_HOST PIP_TRUSTED_HOST
-"""
-_NAMES = frozenset(f"{_SEARCHED} {_STARTED} {_INTERPRETED} {_TRUSTED}".split())
 _LONGEST_BYTES = 131_071
 """Longest `NAME=value` that Linux passes to a program: MAX_ARG_STRLEN less the zero byte."""
 
@@ -109,16 +86,6 @@ def child_environment(
         name: text for name, text in inherited.items() if not name.startswith(b"SEALSPACE_")
     }
     return environment | {name.encode(): _encoded(name, value) for name, value in values.items()}
-
-
-def directs_programs(name: str) -> bool:
-    """Return whether an environment variable can redirect a program's code or connections.
-
-    Such a variable is dangerous to set.
-    """
-    # Python's own variables are like PYTHONPATH; PYTHON_API_KEY is a user's name.
-    is_pythons = name.startswith("PYTHON") and not name.startswith("PYTHON_")
-    return name in _NAMES or name.startswith(_PREFIXES) or is_pythons
 
 
 def _encoded(name: str, value: str | bytes) -> bytes:
@@ -170,6 +137,9 @@ _OF_SECRETS = re.compile(r".*_(KEY|TOKEN|SECRET|PASSWORD|DSN|CREDENTIALS)|(DATAB
     is_flag=True,
     help="Run the command in place of this process, on the same terminal, with unmasked output.",
 )
+@click.option(
+    "--no-project", is_flag=True, help=f"Ignore the project file {FILE_NAME}, if there is one."
+)
 @click.argument("command", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
     scope: str | None,
@@ -177,6 +147,7 @@ def run(
     allow_override: str | None,
     allow_empty: bool,
     no_masking: bool,
+    no_project: bool,
     command: tuple[str, ...],
 ) -> int | None:
     """Run a command with secrets as environment variables.
@@ -190,15 +161,24 @@ def run(
     error names the other secrets. With a machine token in SEALSPACE_TOKEN, the command gets exactly
     the token's secrets; neither a login nor a home folder is needed.
 
+    In a project, the command gets exactly the secrets that the file .sealspace.toml names, and no
+    others. The file is searched from the current folder upwards. `--only` selects from the file's
+    variables. Only `run` uses the file; other commands need `--scope`.
+
     The command inherits standard input. Its output goes through pipes instead of a terminal: use
     `--no-masking` for editors and pagers. Binary secrets are encoded in base64. Environment
     variables named `SEALSPACE_…` are not passed to the command.
     """
     keep_out_of_core_dumps()
     allowed = _names(allow_override or "")
-    values = read_values(
-        _names(only) if only is not None else lambda names: _chosen(names, allowed), scope=scope
-    )
+    named = None if only is None else _names(only)
+    project = None if no_project else find_project()
+    if project is not None:
+        values = _of_project(project, named, scope)
+    else:
+        values = read_values(
+            (lambda names: _chosen(names, allowed)) if named is None else named, scope=scope
+        )
     # Usually the wrong wallet or scope: do not run the command without its keys.
     if not values and not allow_empty:
         raise NotThere(
@@ -217,6 +197,14 @@ def run(
             " command to the terminal without masking, add --no-masking"
         )
     return run_masked(command, environment, _patterns(values))
+
+
+def _of_project(
+    project: Project, only: Sequence[str] | None, scope: str | None
+) -> dict[str, str | bytes]:
+    variables, scope = project.select(only, scope)
+    found = read_values(sorted(set(variables.values())), scope=scope, project=project)
+    return {variable: found[secret] for variable, secret in variables.items()}
 
 
 def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:

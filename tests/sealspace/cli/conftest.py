@@ -9,6 +9,8 @@ from backend_desk import Desk
 from believing import believing
 from deviating_platform import SimulatedPlatform
 from embedded_node import embedded_node
+from owner_desk import owner_desk
+from owner_machine import Owner, new_machine
 
 
 @pytest.fixture
@@ -22,3 +24,15 @@ async def desk(
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(embedded_node(believing(tmp_path, platform)))
         yield Desk(node.url, tmp_path / "home", tmp_path, platform, stack, capsys, monkeypatch)
+
+
+@pytest.fixture
+async def owner(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Owner]:
+    """An owner at a node."""
+    machine = new_machine(tmp_path / "owner")
+    async with owner_desk(tmp_path, capsys, monkeypatch) as desk:
+        desk.home = machine.folder / "home" / ".sealspace"
+        await desk.log_in()
+        yield Owner(machine.folder, desk)

@@ -5,109 +5,22 @@ streams are the subject.
 """
 
 import asyncio
-import base64
 import os
 import signal
 import stat
 import subprocess
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from owner_desk import OwnerDesk, Ran, owner_desk
-from patience import PATIENCE_S
+from owner_desk import Ran
+from owner_machine import LIMIT_S, Owner, new_machine
 from person import Person
 from running_node import COMMAND, is_alive, until
-from tests_support import REPOSITORY
 
-from sealspace.cli.run import directs_programs
+from sealspace.cli.program_variables import directs_programs
 
 CANARY = "canary-7f3a91d4e2-of-the-owner"
-LIMIT_S = PATIENCE_S
-
-
-@dataclass(frozen=True)
-class Machine:
-    """A home, a temporary folder and a current folder, without a login."""
-
-    folder: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        places = {name: str(self.folder / name.lower()) for name in ("HOME", "TMPDIR")}
-        inherited = {
-            name: text for name, text in os.environ.items() if not name.startswith("SEALSPACE_")
-        }
-        return {**inherited, **places, "PYTHONPATH": str(REPOSITORY)}
-
-    @property
-    def here(self) -> Path:
-        return self.folder / "here"
-
-    def started(self, *arguments: str, **variables: str) -> "subprocess.Popen[bytes]":
-        pipe = subprocess.PIPE
-        environment = {**self.environment, **variables}
-        return subprocess.Popen(
-            [*COMMAND, *arguments],
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            env=environment,
-            cwd=self.here,
-        )
-
-    async def ran(
-        self, *arguments: str, given: bytes = b"", **variables: str
-    ) -> "subprocess.CompletedProcess[bytes]":
-        def run() -> "subprocess.CompletedProcess[bytes]":
-            with self.started(*arguments, **variables) as process:
-                out, err = process.communicate(given, timeout=LIMIT_S)
-            return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-        return await asyncio.to_thread(run)
-
-    def files_with(self, hidden: str) -> list[Path]:
-        """Return the files of home, temporary folder and current folder that hold a value, plainly
-        or in base64."""
-        forms = (
-            hidden.encode(),
-            base64.b64encode(hidden.encode())[:-4],
-            hidden.encode().hex().encode(),
-        )
-        found = [path for path in self.folder.rglob("*") if path.is_file()]
-        return [path for path in found if any(form in path.read_bytes() for form in forms)]
-
-
-def _new_machine(folder: Path) -> Machine:
-    for name in ("home", "tmpdir", "here"):
-        (folder / name).mkdir(parents=True)
-    return Machine(folder)
-
-
-@dataclass(frozen=True)
-class Owner(Machine):
-    """A logged-in owner with a machine of their own."""
-
-    desk: OwnerDesk
-
-    async def keeps(self, scope: str | None = None, **values: str | bytes) -> None:
-        async with self.desk.client() as client:
-            for name, value in values.items():
-                await client.secrets().put(name, value, scope=scope)
-
-
-@pytest.fixture
-async def owner(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Owner]:
-    """An owner at a node."""
-    machine = _new_machine(tmp_path / "owner")
-    async with owner_desk(tmp_path, capsys, monkeypatch) as desk:
-        desk.home = machine.folder / "home" / ".sealspace"
-        await desk.log_in()
-        yield Owner(machine.folder, desk)
 
 
 def said(ran: "subprocess.CompletedProcess[bytes]") -> tuple[str, str]:
@@ -385,7 +298,7 @@ async def test_nothing_is_left_on_disk(owner: Owner) -> None:
 
 async def test_nobody_is_logged_in(tmp_path: Path) -> None:
     """Without a login nothing is started."""
-    stranger = _new_machine(tmp_path / "stranger")
+    stranger = new_machine(tmp_path / "stranger")
     ran = await stranger.ran("run", "--", "touch", "started")
     assert (ran.returncode, list(stranger.here.iterdir())) == (10, [])
     assert "login URL --new" in said(ran)[1]
