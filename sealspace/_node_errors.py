@@ -276,10 +276,12 @@ class NotFound(NodeRefused):
     def restate(self, missing: str, *, hint: str) -> None:
         """Replace the error's message and hint.
 
-        The message becomes `there is no <missing>`.
+        The message becomes `there is no <missing>`. It stays as it is if the node's text lists the
+        versions that are kept.
         """
-        self.message, self.hint = f"there is no {missing}", hint
-        self.args = (self.message,)
+        if not self.text.startswith("version "):
+            self.message, self.hint = f"there is no {missing}", hint
+            self.args = (self.message,)
 
 
 class SpaceNotFound(NotFound):

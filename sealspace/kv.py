@@ -19,7 +19,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
 import msgspec
 from blake3 import blake3
@@ -41,7 +41,14 @@ from .errors import (
 )
 from .session import INVOCATION_TTL_S, space_capability
 from .wire.caller import Caller, in_words
-from .wire.node_answers import json_object, read_pages, require_advance, required_text, text_list
+from .wire.node_answers import (
+    decoded,
+    json_object,
+    read_pages,
+    require_advance,
+    required_text,
+    text_list,
+)
 from .wire.transfers import (
     MOST_READS,
     MOST_WRITES,
@@ -60,6 +67,7 @@ from .wire.transfers import (
 )
 from .wire.transport import Answer, Progress, Request, Stream, json_request
 from .wire.values import (
+    KeptVersion,
     Value,
     bytes_of,
     condition,
@@ -75,6 +83,7 @@ __all__ = [
     "MAX_STREAM_BYTES",
     "MAX_URL_TTL_S",
     "MAX_VALUE_BYTES",
+    "KeptVersion",
     "Kv",
     "Page",
     "SignedUrl",
@@ -101,6 +110,10 @@ _DEFAULT_URL_TTL_S = 290.0
 
 _CLOCKS_APART_S = 2.0
 """Tolerance for an end that is too early: the clocks differ, or the time is in whole seconds."""
+
+
+_VERSION = "x-sealspace-version"
+_VERSIONS = msgspec.json.Decoder(Annotated[tuple[KeptVersion, ...], msgspec.Meta(min_length=1)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,20 +161,29 @@ class Kv:
         """The id of this space."""
         return self._space
 
-    async def get(self, key: str, *, max_bytes: int = MAX_VALUE_BYTES) -> Value:
-        """Read a value.
+    async def get(
+        self, key: str, *, max_bytes: int = MAX_VALUE_BYTES, version: int | None = None
+    ) -> Value:
+        """Read a value, or one version of it.
 
         Args:
             key: the key.
             max_bytes: largest accepted value; use `download` or `stream` for larger ones.
+            version: its number, as in `versions`; None: the current value.
         Raises:
-            NotFound: there is no value under this key.
+            NotFound: there is no value under this key, or this version is not kept; the message
+                then lists those that are.
+            MalformedAnswer: the node has no versions.
             SpaceNotFound: the node does not host the space.
             ValueTooLarge: the value is larger than `max_bytes`.
             NotGranted, Unauthorized: the session may not read it.
             TransferBroken: the body does not match the digest in its ETag.
         """
-        return whole_value_of(await self._invoke(KV_GET, key, _read_request(max_bytes)))
+        answer = await self._invoke(KV_GET, key, _read_request(max_bytes, version=version))
+        # M56: a node without versions ignores the header, and returns the current value.
+        if version is not None and answer.headers.get(_VERSION) != str(version):
+            raise MalformedAnswer("the node does not keep versions of values")
+        return whole_value_of(answer)
 
     async def get_if_changed(
         self, key: str, etag: str, *, max_bytes: int = MAX_VALUE_BYTES
@@ -191,6 +213,22 @@ class Kv:
             SealspaceError: as `get`.
         """
         return value_of(await self._invoke(KV_METADATA, key, Request(repeatable=True)))
+
+    async def versions(self, key: str) -> tuple[KeptVersion, ...]:
+        """Return the versions of a value that the node keeps (M56).
+
+        The newest is first. After a deletion none of them is the current value. Only the owner in
+        person may call this.
+
+        Raises:
+            NotFound: there is no value under this key, and no version is kept.
+            MalformedAnswer: the node has no versions.
+            SealspaceError: as `get`.
+        """
+        request = Request(headers={_VERSION: "all"}, repeatable=True)
+        return decoded(
+            _VERSIONS, await self._invoke(KV_METADATA, key, request), "a list of versions"
+        )
 
     async def metadata_many(self, keys: Iterable[str]) -> dict[str, Value]:
         """Read the versions and the metadata of several values.
@@ -421,10 +459,13 @@ class Kv:
         request = Request(headers=headers, body=body, serves_once=body.size_bytes is None)
         return etag_of(await self._invoke(KV_PUT, key, request))
 
-    async def delete(self, key: str, *, if_match: str | None = None) -> str | None:
+    async def delete(
+        self, key: str, *, if_match: str | None = None, purge: bool = False
+    ) -> str | None:
         """Delete a value.
 
-        The deletion is durable when the call returns.
+        The deletion is durable when the call returns. The node may keep versions of the value for
+        a time; `purge` deletes them too (M57), also those of a value that was deleted before.
 
         Returns:
             The version of the removed value; None if it was already deleted.
@@ -433,7 +474,10 @@ class Kv:
             PreconditionFailed: the value's version is not `if_match`.
             NotGranted, Unauthorized: the session may not delete it.
         """
-        answer = await self._invoke(KV_DELETE, key, Request(headers=condition(if_match=if_match)))
+        headers = condition(if_match=if_match)
+        if purge:
+            headers["x-sealspace-purge"] = "true"
+        answer = await self._invoke(KV_DELETE, key, Request(headers=headers))
         return answer.headers.get("ETag")
 
     async def signed_url(
@@ -630,10 +674,14 @@ class Kv:
             raise
 
 
-def _read_request(max_bytes: int, *, etag: str | None = None) -> Request:
+def _read_request(
+    max_bytes: int, *, etag: str | None = None, version: int | None = None
+) -> Request:
     headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
     if etag is not None:
         headers["If-None-Match"] = header_value(etag)
+    if version is not None:
+        headers[_VERSION] = str(version)
     return Request(headers=headers, repeatable=True, max_answer_bytes=max_bytes)
 
 

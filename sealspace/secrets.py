@@ -67,6 +67,7 @@ from .kv import Kv, Value
 from .session import DEFAULT_NETWORK, capability, iso_time, network_of_owner, space_capability
 from .wire.caller import Caller
 from .wire.token_line import about_token
+from .wire.values import KeptVersion
 
 __all__ = [
     "PROTECTED_NETWORK",
@@ -74,6 +75,7 @@ __all__ = [
     "SECRETS_SPACE",
     "VAULT_PREFIX",
     "Generated",
+    "KeptVersion",
     "Secret",
     "SecretName",
     "Secrets",
@@ -265,7 +267,12 @@ class Secrets:
         )
 
     async def get(
-        self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
+        self,
+        name: str,
+        *,
+        scope: str | None = None,
+        receiver: ReceiverKey | None = None,
+        version: int | None = None,
     ) -> str | bytes:
         """Read and decrypt a secret.
 
@@ -274,7 +281,7 @@ class Secrets:
         Raises:
             SealspaceError: as `read`.
         """
-        return (await self.read(name, scope=scope, receiver=receiver)).value
+        return (await self.read(name, scope=scope, receiver=receiver, version=version)).value
 
     async def get_text(
         self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
@@ -326,7 +333,12 @@ class Secrets:
         return {secret.name: value for secret, value in zip(there, values, strict=True)}
 
     async def read(
-        self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
+        self,
+        name: str,
+        *,
+        scope: str | None = None,
+        receiver: ReceiverKey | None = None,
+        version: int | None = None,
     ) -> Secret:
         """Read and decrypt a secret, with its metadata.
 
@@ -337,9 +349,11 @@ class Secrets:
             scope: None for a global secret.
             receiver: key pair to which the node wraps the content key; None: a fresh one. A backend
                 passes the pair that it attested.
+            version: number of an earlier value, as in `versions`; None: the current value.
         Raises:
             InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
-            NotFound: there is no such secret.
+            NotFound: there is no such secret, or this version is not kept; the message then lists
+                those that are.
             InvalidEnvelope, LabelMismatch, InvalidSecretPayload: the stored value is not a secret
                 of this name, or is sealed to a network of another owner.
             NotGranted, Unauthorized: the session may not read the envelope.
@@ -348,7 +362,9 @@ class Secrets:
         """
         with self._about(parse_secret_name(name, scope=scope)) as secret:
             try:
-                stored = await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)
+                stored = await self._kv.get(
+                    secret.path, max_bytes=_MAX_ENVELOPE_BYTES, version=version
+                )
             except NotGranted:
                 # The error names both rights that reading needs, so that one sign-in can ask for
                 # both (EN27, MF13).
@@ -386,10 +402,70 @@ class Secrets:
                 secret, (await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)).body
             )
 
-    async def delete(self, name: str, *, scope: str | None = None) -> None:
+    async def versions(self, name: str, *, scope: str | None = None) -> tuple[KeptVersion, ...]:
+        """Return the versions of a secret that the node keeps.
+
+        The newest is first. After a deletion none of them is the current value. Only the owner in
+        person may call this.
+
+        Raises:
+            NotFound: there is no such secret, and no version is kept.
+            InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
+            NotGranted, NodeRefused, TransportError: the request failed.
+        """
+        with self._about(parse_secret_name(name, scope=scope)) as secret:
+            return await self._kv.versions(secret.path)
+
+    async def rollback(self, name: str, version: int | None, *, scope: str | None = None) -> str:
+        """Store an earlier version of a secret again.
+
+        The stored envelope is written again; nothing is decrypted. The value that it replaces
+        becomes a version. A deleted secret exists again afterwards.
+
+        Args:
+            name: `^[A-Z][A-Z0-9_]*$`.
+            version: its number, as in `versions`. None: as `restore`.
+            scope: None for a global secret.
+        Returns:
+            The version of the stored envelope, for `if_match` of `put`.
+        Raises:
+            NotFound: there is no such secret, or this version is not kept; the message then lists
+                those that are.
+            PreconditionFailed: a concurrent write won.
+            SealspaceError: as `put` and `envelope`.
+        """
+        with self._about(writable_name(name, scope)) as secret:
+            newest, etag = (await self._kv.versions(secret.path))[0], None
+            if version is None:
+                version = newest.version
+            elif newest.is_current:
+                etag = newest.etag
+            former = await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES, version=version)
+            self._envelope_of(secret, former.body)
+            return await self._kv.put(
+                secret.path,
+                former.body,
+                content_type=former.content_type,
+                metadata=former.metadata,
+                if_absent=etag is None,
+                if_match=etag,
+            )
+
+    async def restore(self, name: str, *, scope: str | None = None) -> str:
+        """Store the newest version of a deleted secret again.
+
+        Raises:
+            PreconditionFailed: the secret is not deleted.
+            SealspaceError: as `rollback`.
+        """
+        return await self.rollback(name, None, scope=scope)
+
+    async def delete(self, name: str, *, scope: str | None = None, purge: bool = False) -> None:
         """Delete a secret.
 
-        The deletion is durable when the call returns.
+        The deletion is durable when the call returns. The node keeps the versions of the secret for
+        a time, for `restore`. With `purge` it deletes them too, also those of a secret that was
+        deleted before.
 
         Raises:
             NotFound: there is no such secret; it was deleted already or never existed.
@@ -397,7 +473,7 @@ class Secrets:
             NotGranted, NodeRefused, TransportError: the request failed.
         """
         with self._about(parse_secret_name(name, scope=scope)) as secret:
-            if await self._kv.delete(secret.path) is None:
+            if await self._kv.delete(secret.path, purge=purge) is None and not purge:
                 raise NotFound(200, "already deleted", asked=f"deleting the secret {secret.label}")
 
     async def list(self, *, scope: str | None = None) -> tuple[str, ...]:

@@ -461,7 +461,11 @@ def status() -> None:
     document = _who()
     try:
         if (project := find_project()) is not None:
-            document |= project.facts()
+            document |= {
+                "project": project.path,
+                "scope": project.scope or None,
+                "passes": [*project.passes],
+            }
         document["standing"] = _check()
     except NodeFailure as error:
         document["standing"] = f"not-ready: {error.text}"

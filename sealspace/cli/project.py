@@ -12,7 +12,6 @@ A cloned repository may contain such a file, so it is untrusted. It selects from
 user's own login and directs nothing else: neither connections nor folders nor commands.
 """
 
-import errno
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -20,19 +19,18 @@ from pathlib import Path
 from shlex import quote
 
 import msgspec
-from msgspec.structs import replace
 
 from capabilities.capability_errors import InvalidJson
 from capabilities.principals import same_principal
-from capabilities.strict_json import Json, shaped
+from capabilities.strict_json import shaped
 
 from ..client import Client
-from ..documents.secret_names import canonical_scope, is_scope, is_secret_name
+from ..documents.secret_names import canonical_scope, is_secret_name
 from ..errors import InvalidInput
 from ..printable import printable
 from ..private_files import read_file
 from .program_variables import directs_programs
-from .terminal import confirm, tell
+from .terminal import confirm
 
 FILE_NAME = ".sealspace.toml"
 _MAX_BYTES = 16 << 10
@@ -43,7 +41,7 @@ _WITHOUT = "to run the command without the project file, add --no-project"
 class Project(msgspec.Struct, frozen=True):
     """The content of a project file."""
 
-    path: Path = Path()
+    path: str = ""
     node: str = ""
     owner: str = ""
     scope: str = ""
@@ -55,37 +53,35 @@ class Project(msgspec.Struct, frozen=True):
         """The secret of each variable that the file names."""
         return {name: name for name in self.secrets} | self.rename
 
+    @property
+    def passes(self) -> list[str]:
+        """The variables as text for a person."""
+        return [*self.secrets, *(f"{name}={of}" for name, of in self.rename.items())]
+
     def select(
         self, only: Sequence[str] | None, scope: str | None
     ) -> tuple[Mapping[str, str], str | None]:
         """Return the secret of each variable to pass, and the scope of the secrets (CL3).
-
-        Both are shown to the user.
 
         Args:
             only: the variables to pass; None: all variables of the file.
             scope: the scope that the user gave.
         """
         variables = self.variables
-        if only is not None:
-            if missing := [name for name in only if name not in variables]:
-                raise InvalidInput(
-                    f"the project file {self.path} has no variable {printable(missing[0])}",
-                    hint=f"choose from {', '.join(variables):.300}; {_WITHOUT}",
-                )
-            variables = {name: variables[name] for name in only}
-        if scope is None:
-            scope = self.scope or None
-        elif self.scope not in ("", canonical_scope(scope)):
+        only = [*variables] if only is None else only
+        if missing := [name for name in only if name not in variables]:
             raise InvalidInput(
-                f"the scope {printable(scope)} contradicts the project file {self.path}, which"
+                f"the project file {self.path} has no variable {missing[0]}",
+                hint=f"choose from {', '.join(variables):.300}; {_WITHOUT}",
+            )
+        scope = self.scope or None if scope is None else scope
+        if scope and self.scope and canonical_scope(scope) != canonical_scope(self.scope):
+            raise InvalidInput(
+                f"the scope {scope} contradicts the project file {self.path}, which"
                 f" names the scope {self.scope}",
                 hint=f"omit --scope; {_WITHOUT}",
             )
-        where = "" if scope is None else f" from the scope {scope}"
-        named = ", ".join(_assigned(variables)) or "nothing"
-        tell(f"the project file {self.path} passes{where}: {named:.300}")
-        return variables, scope
+        return {name: variables[name] for name in only}, scope
 
     def confirm_login(self, client: Client) -> None:
         """Ask the user to confirm if the file names another node or owner than the login's."""
@@ -101,18 +97,6 @@ class Project(msgspec.Struct, frozen=True):
                     hint=f"if you trust this {word}, log in: sealspace login URL; {_WITHOUT}",
                 )
 
-    def facts(self) -> dict[str, Json]:
-        """Return what `sealspace status` shows."""
-        return {
-            "project": str(self.path),
-            "scope": self.scope or None,
-            "passes": [*_assigned(self.variables)],
-        }
-
-
-def _assigned(variables: Mapping[str, str]) -> list[str]:
-    return [name if name == of else f"{name}={of}" for name, of in variables.items()]
-
 
 def find_project() -> Project | None:
     """Read the nearest project file (CL2).
@@ -125,7 +109,7 @@ def find_project() -> Project | None:
     home = os.path.realpath(os.path.expanduser("~"))  # noqa: PTH111  # never raises
     path = Path(FILE_NAME)
     try:
-        path = Path.cwd() / FILE_NAME
+        path = path.absolute()
         while not os.path.lexists(path):
             folder = path.parent
             if str(folder) == home or folder.is_mount():
@@ -135,9 +119,7 @@ def find_project() -> Project | None:
         # checked: a file that another user puts there belongs to that user.
         return _parsed(path, read_file(path, most_bytes=_MAX_BYTES, denied=0o022))
     except OSError as error:
-        reason = (
-            "it is a symbolic link" if error.errno == errno.ELOOP else str(error.strerror).lower()
-        )
+        reason = str(error.strerror).lower()
         fix = f"use a file of your own that only you can write: chmod go-w {quote(str(path))}"
     except (InvalidJson, ValueError, RecursionError) as error:
         reason, fix = printable(str(error)), "correct the file"
@@ -150,20 +132,14 @@ def _parsed(path: Path, data: bytes) -> Project:
     # CL3: an ignored member would be a restriction that does not apply.
     for name in document.keys() - {*Project.__struct_fields__[1:]}:
         raise InvalidJson(f"unknown member {name}")
-    project = shaped(document, Project)
-    if project.scope and not is_scope(project.scope):
-        raise InvalidJson("scope must consist of lower-case letters, digits and dashes")
-    # A wrong name is not printed: it may be the value of a secret.
-    for place, names in (
-        ("secrets", project.secrets),
-        ("rename", [*project.rename, *project.rename.values()]),
-    ):
-        if not all(map(is_secret_name, names)):
-            raise InvalidJson(f"{place} contains a name that is not in capitals, such as API_KEY")
+    project = shaped({**document, "path": str(path)}, Project)
+    if not all(map(is_secret_name, [*project.variables, *project.variables.values()])):
+        # The name itself is not printed: it may be the value of a secret.
+        raise InvalidJson("it contains a name that is not in capitals, such as API_KEY")
     for name in project.rename:
         # CL3: the file's writer could pass any secret to the loader of programs.
         if directs_programs(name):
             raise InvalidJson(f"the variable {name} controls how programs run")
-    for name in project.rename.keys() & {*project.secrets}:
-        raise InvalidJson(f"the variable {name} has two secrets")
-    return replace(project, path=path)
+        if name in project.secrets:
+            raise InvalidJson(f"the variable {name} has two secrets")
+    return project

@@ -203,6 +203,8 @@ def _of_project(
     project: Project, only: Sequence[str] | None, scope: str | None
 ) -> dict[str, str | bytes]:
     variables, scope = project.select(only, scope)
+    where = "" if scope is None else f", scope {scope}"
+    tell(f"project file {project.path}{where}: {', '.join(project.passes):.300}")
     found = read_values(sorted(set(variables.values())), scope=scope, project=project)
     return {variable: found[secret] for variable, secret in variables.items()}
 

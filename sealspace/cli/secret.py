@@ -9,11 +9,12 @@ import json
 import secrets as random
 import string
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Literal, get_args
 
 import click
@@ -88,6 +89,7 @@ scope_option = click.option(
 )
 _if_absent = click.option("--if-absent", is_flag=True, help="Fail if the secret already exists.")
 _name = click.argument("name", metavar="NAME")
+_number = click.IntRange(1)
 
 
 @click.command(
@@ -140,6 +142,7 @@ async def put(
 @click.command("get", epilog="Example: `sealspace secret get API_KEY | other-program`.")
 @_name
 @scope_option
+@click.option("--version", type=_number, help="Read this version; see `sealspace secret versions`.")
 @click.option(
     "--owner",
     metavar="DID",
@@ -147,7 +150,14 @@ async def put(
 )
 @raw_option
 @at_node
-async def get(client: Client, name: str, scope: str | None, owner: str | None, raw: bool) -> None:
+async def get(
+    client: Client,
+    name: str,
+    scope: str | None,
+    version: int | None,
+    owner: str | None,
+    raw: bool,
+) -> None:
     """Print the value of a secret.
 
     The bytes are printed unchanged, without a line break at the end. On a terminal, only printable
@@ -155,9 +165,8 @@ async def get(client: Client, name: str, scope: str | None, owner: str | None, r
     """
     secrets, scope = client.secrets(owner), scope_for(client, scope)
     try:
-        secret = await secrets.read(name, scope=scope)
-    except NotFound:
-        raise await no_secret(secrets, name, scope) from None
+        async with _about(secrets, name, scope):
+            secret = await secrets.read(name, scope=scope, version=version)
     except InvalidSecretName as error:
         if "/" not in name and (near := await _near_names(secrets, name, scope)):
             error.step = f"did you mean {near}?"
@@ -219,21 +228,77 @@ async def list_(client: Client, scope: str | None, is_all: bool) -> None:
 @click.command("delete")
 @_name
 @scope_option
+@click.option(
+    "--purge", is_flag=True, help="Delete all versions too, even if the secret is deleted already."
+)
 @yes_option
 @at_node
-async def delete(client: Client, name: str, scope: str | None, yes: bool) -> None:
+async def delete(client: Client, name: str, scope: str | None, purge: bool, yes: bool) -> None:
     """Delete a secret for you and for all its recipients.
 
-    On a terminal, you are asked to confirm.
+    For 7 days, `sealspace secret restore` can bring it back, unless you add --purge. On a terminal,
+    you are asked to confirm.
     """
+    what = f"{name} and all its versions" if purge else name
     if is_interactive():
-        confirm(f"delete the secret {name}?", yes=yes)
-    secrets = client.secrets()
-    try:
-        await secrets.delete(name, scope=scope)
-    except NotFound:
-        raise await no_secret(secrets, name, scope) from None
-    tell(f"deleted {name}")
+        confirm(f"delete the secret {what}?", yes=yes)
+    async with _about(client.secrets(), name, scope) as secrets:
+        await secrets.delete(name, scope=scope, purge=purge)
+    undo = "" if purge else f"; to undo this within 7 days: {_command('restore', name, scope)}"
+    tell(f"deleted {what}{undo}")
+
+
+@click.command("versions")
+@_name
+@scope_option
+@at_node
+async def versions(client: Client, name: str, scope: str | None) -> None:
+    """List the versions of a secret, the newest first.
+
+    The node keeps the last ten earlier values, unless its operator set another number. The node
+    states the times, which are not verified.
+    """
+    async with _about(client.secrets(), name, scope) as secrets:
+        found = await secrets.versions(name, scope=scope)
+    names = ("version", "storedAt", "replacedAt")
+    rows = [
+        (one.version, optional_time(one.stored_at), optional_time(one.replaced_at)) for one in found
+    ]
+    print_rows(
+        [dict(zip(names, row, strict=True)) for row in rows],
+        ("version", "stored", "replaced or deleted"),
+        [[cell or "-" for cell in row] for row in rows],
+        nothing="",
+    )
+
+
+@click.command("rollback", epilog="Example: `sealspace secret rollback API_KEY 3`.")
+@_name
+@click.argument("version", metavar="VERSION", type=_number)
+@scope_option
+@at_node
+async def rollback(client: Client, name: str, version: int, scope: str | None) -> None:
+    """Store an earlier version of a secret again.
+
+    The value that it replaces becomes a version too. The value is not decrypted.
+    """
+    async with _about(client.secrets(), name, scope) as secrets:
+        await secrets.rollback(name, version, scope=scope)
+    tell(f"stored version {version} of {name} again")
+
+
+@click.command("restore")
+@_name
+@scope_option
+@at_node
+async def restore(client: Client, name: str, scope: str | None) -> None:
+    """Store the last value of a deleted secret again.
+
+    The node keeps deleted secrets for 7 days.
+    """
+    async with _about(client.secrets(), name, scope) as secrets:
+        await secrets.restore(name, scope=scope)
+    tell(f"restored {name}")
 
 
 @click.command(
@@ -358,7 +423,11 @@ async def _store(
     except PreconditionFailed:
         raise exists if if_absent else written_meanwhile(name) from None
     if there is not None:
-        tell(f"replaced the earlier value{age and f', stored {age}'}")
+        undo = ""
+        with suppress(SealspaceError):  # the value is stored, whether or not versions are kept
+            for former in (await client.secrets().versions(name, scope=scope))[1:2]:
+                undo = f"; to undo this: {_command('rollback', name, scope)} {former.version}"
+        tell(f"replaced the earlier value{age and f', stored {age}'}{undo}")
 
 
 def written_meanwhile(names: str) -> AlreadyThere:
@@ -374,7 +443,28 @@ def scope_for(client: Client, scope: str | None) -> str | None:
 
     The default is the scope of a machine token's secrets.
     """
-    return scope or getattr(token_of(client.session), "scope", None)
+    return getattr(token_of(client.session), "scope", None) if scope is None else scope
+
+
+def _command(verb: str, name: str, scope: str | None) -> str:
+    return f"sealspace secret {verb} {name}" + (f" --scope {quote(scope)}" if scope else "")
+
+
+@asynccontextmanager
+async def _about(secrets: Secrets, name: str, scope: str | None) -> AsyncIterator[Secrets]:
+    """Add the next step to the error for a missing or existing secret, or a missing version."""
+    try:
+        yield secrets
+    except PreconditionFailed:
+        raise AlreadyThere(
+            f"the secret {name} exists, or changed in the meantime; nothing was stored",
+            hint=_command("versions", name, scope),
+        ) from None
+    except NotFound as error:
+        if not error.text.startswith("version "):
+            raise await no_secret(secrets, name, scope) from None
+        error.step = _command("versions", name, scope)
+        raise
 
 
 async def _near_names(secrets: Secrets, name: str, scope: str | None) -> str:

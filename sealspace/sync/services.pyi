@@ -32,7 +32,7 @@ from sealspace.wire.delegation_history import DelegationRecord, DelegationStatus
 from sealspace.wire.portable import PortableDelegation
 from sealspace.wire.transfers import Source
 from sealspace.wire.transport import Progress, TransportSettings
-from sealspace.wire.values import Value
+from sealspace.wire.values import KeptVersion, Value
 
 def fetch_evidence(
     url: str,
@@ -91,14 +91,17 @@ class Kv:
     def space(self) -> SpaceId:
         """The id of this space."""
 
-    def get(self, key: str, *, max_bytes: int = ...) -> Value:
-        """Read a value.
+    def get(self, key: str, *, max_bytes: int = ..., version: int | None = None) -> Value:
+        """Read a value, or one version of it.
 
         Args:
             key: the key.
             max_bytes: largest accepted value; use `download` or `stream` for larger ones.
+            version: its number, as in `versions`; None: the current value.
         Raises:
-            NotFound: there is no value under this key.
+            NotFound: there is no value under this key, or this version is not kept; the message
+                then lists those that are.
+            MalformedAnswer: the node has no versions.
             SpaceNotFound: the node does not host the space.
             ValueTooLarge: the value is larger than `max_bytes`.
             NotGranted, Unauthorized: the session may not read it.
@@ -122,6 +125,18 @@ class Kv:
         The `body` of the result is empty.
 
         Raises:
+            SealspaceError: as `get`.
+        """
+
+    def versions(self, key: str) -> tuple[KeptVersion, ...]:
+        """Return the versions of a value that the node keeps (M56).
+
+        The newest is first. After a deletion none of them is the current value. Only the owner in
+        person may call this.
+
+        Raises:
+            NotFound: there is no value under this key, and no version is kept.
+            MalformedAnswer: the node has no versions.
             SealspaceError: as `get`.
         """
 
@@ -296,10 +311,11 @@ class Kv:
             SealspaceError: as `put`.
         """
 
-    def delete(self, key: str, *, if_match: str | None = None) -> str | None:
+    def delete(self, key: str, *, if_match: str | None = None, purge: bool = False) -> str | None:
         """Delete a value.
 
-        The deletion is durable when the call returns.
+        The deletion is durable when the call returns. The node may keep versions of the value for
+        a time; `purge` deletes them too (M57), also those of a value that was deleted before.
 
         Returns:
             The version of the removed value; None if it was already deleted.
@@ -495,7 +511,12 @@ class Secrets:
         """
 
     def get(
-        self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
+        self,
+        name: str,
+        *,
+        scope: str | None = None,
+        receiver: ReceiverKey | None = None,
+        version: int | None = None,
     ) -> str | bytes:
         """Read and decrypt a secret.
 
@@ -529,7 +550,12 @@ class Secrets:
         """
 
     def read(
-        self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
+        self,
+        name: str,
+        *,
+        scope: str | None = None,
+        receiver: ReceiverKey | None = None,
+        version: int | None = None,
     ) -> Secret:
         """Read and decrypt a secret, with its metadata.
 
@@ -540,9 +566,11 @@ class Secrets:
             scope: None for a global secret.
             receiver: key pair to which the node wraps the content key; None: a fresh one. A backend
                 passes the pair that it attested.
+            version: number of an earlier value, as in `versions`; None: the current value.
         Raises:
             InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
-            NotFound: there is no such secret.
+            NotFound: there is no such secret, or this version is not kept; the message then lists
+                those that are.
             InvalidEnvelope, LabelMismatch, InvalidSecretPayload: the stored value is not a secret
                 of this name, or is sealed to a network of another owner.
             NotGranted, Unauthorized: the session may not read the envelope.
@@ -570,10 +598,51 @@ class Secrets:
             SealspaceError: as `read`, except for the errors of decryption.
         """
 
-    def delete(self, name: str, *, scope: str | None = None) -> None:
+    def versions(self, name: str, *, scope: str | None = None) -> tuple[KeptVersion, ...]:
+        """Return the versions of a secret that the node keeps.
+
+        The newest is first. After a deletion none of them is the current value. Only the owner in
+        person may call this.
+
+        Raises:
+            NotFound: there is no such secret, and no version is kept.
+            InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
+            NotGranted, NodeRefused, TransportError: the request failed.
+        """
+
+    def rollback(self, name: str, version: int | None, *, scope: str | None = None) -> str:
+        """Store an earlier version of a secret again.
+
+        The stored envelope is written again; nothing is decrypted. The value that it replaces
+        becomes a version. A deleted secret exists again afterwards.
+
+        Args:
+            name: `^[A-Z][A-Z0-9_]*$`.
+            version: its number, as in `versions`. None: as `restore`.
+            scope: None for a global secret.
+        Returns:
+            The version of the stored envelope, for `if_match` of `put`.
+        Raises:
+            NotFound: there is no such secret, or this version is not kept; the message then lists
+                those that are.
+            PreconditionFailed: a concurrent write won.
+            SealspaceError: as `put` and `envelope`.
+        """
+
+    def restore(self, name: str, *, scope: str | None = None) -> str:
+        """Store the newest version of a deleted secret again.
+
+        Raises:
+            PreconditionFailed: the secret is not deleted.
+            SealspaceError: as `rollback`.
+        """
+
+    def delete(self, name: str, *, scope: str | None = None, purge: bool = False) -> None:
         """Delete a secret.
 
-        The deletion is durable when the call returns.
+        The deletion is durable when the call returns. The node keeps the versions of the secret for
+        a time, for `restore`. With `purge` it deletes them too, also those of a secret that was
+        deleted before.
 
         Raises:
             NotFound: there is no such secret; it was deleted already or never existed.

@@ -9,7 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import Annotated
 
+import msgspec
 from blake3 import blake3
 
 from ..errors import InvalidInput, MalformedAnswer, TransferBroken
@@ -38,6 +40,31 @@ class Value:
     content_type: str | None
     metadata: Mapping[str, str]
     stored_at: float | None = None
+
+
+# 2^37 s is in the year 6325; some machines cannot represent much later times.
+_Time = Annotated[float, msgspec.Meta(ge=0, le=1 << 37)] | None
+
+
+class KeptVersion(msgspec.Struct, frozen=True, rename="camel"):
+    """A version of a value that the node keeps.
+
+    Attributes:
+        version: number, counted from 1 for each key.
+        etag: of the value, as in `if_match`.
+        size_bytes: size of the value.
+        stored_at: when the node stored the value, epoch seconds, as the node says; None if it does
+            not say.
+        replaced_at: when the value was replaced or deleted, likewise; None for the current value.
+        is_current: whether this is the current value.
+    """
+
+    version: int
+    etag: str
+    size_bytes: int
+    stored_at: _Time
+    replaced_at: _Time
+    is_current: bool = msgspec.field(name="current")
 
 
 def whole_value_of(answer: Answer) -> Value:

@@ -176,7 +176,8 @@ async def test_over_an_older_secret_a_person_is_asked(desk: OwnerDesk) -> None:
     ran = await desk.run(*put, given="five")
     assert (ran.status, ran.err) == (
         0,
-        "replaced the earlier value, stored a moment ago\nstored API_KEY\n",
+        "replaced the earlier value, stored a moment ago; to undo this: sealspace secret rollback"
+        " API_KEY 3\nstored API_KEY\n",
     )
 
 
