@@ -32,6 +32,7 @@ _CONDITIONS = "attacks/test_conditions.py::"
 _COSTS = "node/operations/values/test_outsiders.py::"
 _CONSOLE = "node/http/test_console.py::"
 _SIGNED = "node/operations/values/test_signed_urls.py::"
+_PROJECT = "sealspace/cli/test_project.py::"
 _PUBLIC = "node/operations/values/test_public_values.py::"
 _PUTS = "node/operations/values/test_kv_put.py::"
 _WALLET_PAGE = "sealspace/cli/test_wallet_page.py::"
@@ -514,6 +515,11 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.5 the owner's key on the owner's machine": (
         "sealspace/cli/test_owner_commands.py::test_nothing_secret_is_said_or_left_open",
         "sealspace/cli/test_owner_commands.py::test_what_is_broken_is_named",
+    ),
+    "3.5 a cloned repository contains a project file, and its user runs `sealspace run` in it": (
+        _PROJECT + "test_CL3_a_command_gets_what_the_project_names",
+        _PROJECT + "test_CL3_names_that_direct_programs",
+        _PROJECT + "test_CL4_another_login_needs_confirmation",
     ),
     "3.5 the owner of one space that a sign-in or a grant mentions revokes all of it (W22)": (
         "attacks/test_mentioned_spaces.py::test_the_other_owner_revokes_what_mentions_its_space",
