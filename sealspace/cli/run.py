@@ -174,7 +174,11 @@ def run(
     named = None if only is None else _names(only)
     project = None if no_project else find_project()
     if project is not None:
-        values = _of_project(project, named, scope)
+        variables, scope = project.select(named, scope)
+        where = "" if scope is None else f", scope {scope}"
+        tell(f"project file {project.path}{where}: {', '.join(project.passes):.300}")
+        found = read_values(sorted({*variables.values()}), scope=scope, project=project)
+        values = {variable: found[secret] for variable, secret in variables.items()}
     else:
         values = read_values(
             (lambda names: _chosen(names, allowed)) if named is None else named, scope=scope
@@ -197,16 +201,6 @@ def run(
             " command to the terminal without masking, add --no-masking"
         )
     return run_masked(command, environment, _patterns(values))
-
-
-def _of_project(
-    project: Project, only: Sequence[str] | None, scope: str | None
-) -> dict[str, str | bytes]:
-    variables, scope = project.select(only, scope)
-    where = "" if scope is None else f", scope {scope}"
-    tell(f"project file {project.path}{where}: {', '.join(project.passes):.300}")
-    found = read_values(sorted(set(variables.values())), scope=scope, project=project)
-    return {variable: found[secret] for variable, secret in variables.items()}
 
 
 def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:
