@@ -24,9 +24,8 @@ order is numeric order.
                                     bytes before, whose number is a multiple of 400
     "k" space16 digest32 bytes400 0xFF
                                     index row for one segment more
-    "w" space16 path16 number4      a former value of that path, in the form of a value's row
-    "W" space16 replaced8 path16 number4
-                                    the same versions, oldest first; no value
+    "w" space16 path16 number4 replaced8
+                                    a former value of that path: the row of the value
     "u" due8 space16 path16         a deleted value, whose versions are removed at that time
     "P" principal16 role1 newest8 cid59
                                     → content32; role "f": the principal or an account above it
@@ -115,7 +114,6 @@ REPLAY_PREFIX = b"C"
 VALUES_PREFIX = b"K"
 LONG_VALUES_PREFIX = b"k"
 VERSIONS_PREFIX = b"w"
-VERSION_ORDER_PREFIX = b"W"
 VERSION_DUE_PREFIX = b"u"
 OBJECTS_PREFIX = b"B"
 DUE_PREFIX = b"Q"
@@ -312,23 +310,9 @@ def is_index_row(key: bytes) -> bool:
 def versions_prefix(space16: bytes, path: str) -> bytes:
     """Return the key prefix of the versions of a path.
 
-    The number of the version follows, in 4 bytes.
+    The number of the version follows, in 4 bytes, and the time of its replacement (`micros8`).
     """
     return VERSIONS_PREFIX + space16 + x16(path)
-
-
-def version_order_key(version_key: bytes, replaced_at: int) -> bytes:
-    """Return the database key that indexes a version by the time of its replacement.
-
-    `replaced_at` is in microseconds since the epoch.
-    """
-    order = VERSION_ORDER_PREFIX + version_key[1:VALUE_PREFIX_BYTES]
-    return order + replaced_at.to_bytes(8, "big") + version_key[VALUE_PREFIX_BYTES:]
-
-
-def ordered_version_key(order_key: bytes) -> bytes:
-    """Return the database key of the version that an index row refers to."""
-    return VERSIONS_PREFIX + order_key[1:VALUE_PREFIX_BYTES] + order_key[VALUE_PREFIX_BYTES + 8 :]
 
 
 def party_key(principal16: bytes, role: bytes, place: bytes = b"") -> bytes:

@@ -73,7 +73,6 @@ from ..keyspace import (
     TOTAL_SPACES_COUNTER,
     USAGE_PREFIX,
     VALUES_PREFIX,
-    VERSION_ORDER_PREFIX,
     VERSIONS_PREFIX,
     WITHDRAWALS_KEY,
     audit_head_key,
@@ -91,7 +90,6 @@ from ..keyspace import (
     space_id16,
     space_key,
     value_key,
-    version_order_key,
     versions_prefix,
     walk_key,
     x16,
@@ -344,10 +342,8 @@ def _value(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
         return
     space16, place = key[1:17], head.object_name
     if is_version := key[:1] == VERSIONS_PREFIX:
-        own = versions_prefix(space16, head.path) + head.version.to_bytes(4, "big")
-        is_ordered = get(version_order_key(key, head.replaced_at)) is not None
-        require(own == key and is_ordered, "a version is stored under the wrong path or time")
-        yield VERSION_ORDER_PREFIX, 1
+        own = versions_prefix(space16, head.path)
+        require(own == key[:-12], "a version is stored under the wrong path")
     else:
         require(value_key(space16, head.path) == key, "a value is stored under the wrong path")
         yield rows_counter(space16), row_bytes(head.path, head.metadata)
@@ -457,7 +453,6 @@ _KINDS: Mapping[bytes, _Kind] = {
     b"K": _value,
     b"k": _value,
     b"w": _value,
-    VERSION_ORDER_PREFIX: lambda *_: [(VERSION_ORDER_PREFIX, -1)],
     b"B": _object,
     b"Q": _pending_deletion,
     b"G": delegation_accounting_entries,
@@ -598,7 +593,7 @@ def _check_rows(
                 checked.add(
                     "row",
                     f"{account.decode()!r}",
-                    f"{-amount:+d} rows of this index are orphaned",
+                    f"{-amount:+d} rows of this index belong to no delegation",
                 )
             else:
                 checked.add(

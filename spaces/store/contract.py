@@ -31,7 +31,7 @@ MAX_LIVE = 4096
 MAX_CHECKS = 1024
 MAX_ADDS = 256
 MAX_READ_KEYS = 8192
-MAX_RANGES = 256
+MAX_RANGES = 512
 MAX_PAGE_ROWS = 4096
 MAX_PAGE_BYTES = 8 * 1024 * 1024
 # Rows that one page may examine, tombstones included: limits the time that a page takes.

@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import partial
+from heapq import nsmallest
 
 import msgspec
 from msgspec.structs import replace
@@ -33,21 +34,17 @@ from capabilities.clock_and_entropy import Entropy
 from capabilities.resources import SpaceId
 
 from .._codec import Codec
-from ..expiry import rows_until
 from ..keyspace import (
     BODIES_COUNTER,
     MAX_PLAIN_PATH_BYTES,
-    NEVER8,
     ORPHAN_SWEEP_KEY,
     VERSION_DUE_PREFIX,
-    VERSION_ORDER_PREFIX,
+    VERSIONS_PREFIX,
     micros8,
     object_key,
-    ordered_version_key,
     space_id16,
     space_keys,
     value_key,
-    version_order_key,
     versions_prefix,
 )
 from ..space_errors import CommitInvalid, MetadataTooLarge, StoreFull
@@ -55,6 +52,7 @@ from ..store.contract import (
     ABSENT,
     MAX_COMMIT_BYTES,
     MAX_KEY_BYTES,
+    MAX_PAGE_ROWS,
     Add,
     Check,
     Packed,
@@ -64,6 +62,7 @@ from ..store.contract import (
     Record,
     Store,
     counter_of,
+    pages_of,
     stamp_of,
 )
 from .long_paths import added_path_puts, removed_path_puts
@@ -93,6 +92,7 @@ MOST_VERSIONS = 128
 # ST20. Most writes remove one version of their path; more follow after the setting was lowered.
 _REMOVED_OF_A_PATH = 2
 _REMOVED_OF_A_SPACE = 64
+_EXAMINED_OF_A_SPACE = 65_536
 # ST6. For the other rows of a commit.
 _OTHER_BYTES = 128 * 1024
 
@@ -179,7 +179,6 @@ class _HeadRow(Packed, frozen=True):
     sealed_key: bytes | None = None
     stored_at: int | None = None
     version: int = 1
-    replaced_at: int = 0
 
 
 _CODEC = Codec(_HeadRow)
@@ -217,7 +216,6 @@ def head_of(record: Record | None, *, key: bytes) -> Head | None:
         sealed_key=row.sealed_key,
         stored_at=row.stored_at,
         version=row.version,
-        replaced_at=row.replaced_at,
     )
 
 
@@ -228,7 +226,15 @@ def versions_range(space: SpaceId, path: str) -> Range:
 
 def versions_in(page: Page) -> dict[bytes, Head]:
     """Decode the versions of a path by their keys, the oldest first."""
-    return {key: head for key, record in page.rows if (head := head_of(record, key=key))}
+    return {
+        key: replace(head, version=_number_in(key), replaced_at=int.from_bytes(key[-8:], "big"))
+        for key, record in page.rows
+        if (head := head_of(record, key=key))
+    }
+
+
+def _number_in(key: bytes) -> int:
+    return int.from_bytes(key[-12:-8], "big")
 
 
 def check_metadata(metadata: Mapping[str, str]) -> int:
@@ -445,9 +451,13 @@ class Draft:
         for version_key, head in removed.items():
             self._remove(version_key, head)
 
-    def _remove(self, key: bytes, head: Head) -> None:
+    def _remove(self, key: bytes, head: Head | None) -> int:
+        """Remove a version, and return its size in bytes."""
+        if head is None:
+            return 0
         self._removed[key] = head
         self._count(head, -1, -1)
+        return head.version_bytes
 
     def _count(self, head: Head, delta: int, kept_delta: int) -> None:
         """Count references to the body of a value, if it is stored in a file."""
@@ -470,7 +480,7 @@ class Draft:
         )
         self._index_puts = {put.key: put for put in index_puts}
         if self._rewrites or room.kept_bytes:
-            await self._look_up_versions(store, self._keep_versions(room))
+            await self._look_up_versions(store, self._keep_versions(room), room.kept_bytes)
         if not self._bodies:
             return
         keys = [object_key(space16, digest) for digest in self._bodies]
@@ -512,38 +522,38 @@ class Draft:
                 size_bytes, free_bytes = size_bytes - size, free_bytes - old.version_bytes
         return room.kept_bytes - free_bytes
 
-    async def _look_up_versions(self, store: Store, excess_bytes: int) -> None:
+    async def _look_up_versions(self, store: Store, excess_bytes: int, kept_bytes: int) -> None:
         """Find the versions to remove, and the numbers of new ones.
 
         The oldest versions of a path are removed beyond the configured number, and those of the
         space beyond its limit (ST20).
         """
-        rewrites, keys = self._rewrites.values(), dict[bytes, None]()
+        rewrites, known = self._rewrites.values(), dict[bytes, Record]()
+        # One read for most writes: the numbers of all versions, and the rows of the oldest.
         ranges = [Range(one.prefix, limit=MOST_VERSIONS, keys_only=True) for one in rewrites]
-        # The row that most writes remove, so that they need no second read.
-        guesses = [
-            one.prefix + max(one.number - one.most, 0).to_bytes(4, "big") for one in rewrites
-        ]
-        snapshot = await store.read(guesses, ranges=ranges)
-        known = dict(zip(guesses, snapshot.records, strict=True))
-        for rewrite, page in zip(rewrites, snapshot.pages, strict=True):
-            found = [key for key, _ in page.rows]
-            if found:
-                rewrite.number = max(rewrite.number, int.from_bytes(found[-1][-4:], "big") + 1)
-            surplus = max(len(found) + rewrite.is_kept - rewrite.most, 0)
-            keys |= dict.fromkeys(found[: min(surplus, _REMOVED_OF_A_PATH)])
-        surplus = len(keys)
-        if excess_bytes > 0:
-            order = VERSION_ORDER_PREFIX + self._own.space16
-            rows = await rows_until(store, order, NEVER8, limit=_REMOVED_OF_A_SPACE, keys_only=True)
-            keys |= dict.fromkeys([ordered_version_key(key) for key, _ in rows])
-        if not known.keys() >= keys.keys():
-            known = dict(zip(keys, (await store.read([*keys])).records, strict=True))
-        for key in keys:
-            head = head_of(known[key], key=key)
-            if head and (len(self._removed) < surplus or excess_bytes > 0):
-                self._remove(key, head)
-                excess_bytes -= head.version_bytes
+        oldest = [Range(one.prefix, limit=_REMOVED_OF_A_PATH) for one in rewrites]
+        pages = (await store.read(ranges=[*ranges, *oldest])).pages
+        for rewrite, page, rows in zip(rewrites, pages, pages[len(ranges) :], strict=False):
+            if page.rows:
+                rewrite.number = max(rewrite.number, _number_in(page.rows[-1][0]) + 1)
+            surplus = max(len(page.rows) + rewrite.is_kept - rewrite.most, 0)
+            known |= dict(rows.rows[:surplus])
+        for key, record in known.items():
+            excess_bytes -= self._remove(key, head_of(record, key=key))
+        if excess_bytes <= 0:
+            return
+        # More than the excess, so that the next writes need not look for the oldest again.
+        excess_bytes += kept_bytes // 16
+        every = VERSIONS_PREFIX + self._own.space16
+        keys = list[bytes]()
+        async for page in pages_of(store, Range(every, limit=MAX_PAGE_ROWS, keys_only=True)):
+            keys += [key for key, _ in page.rows if key not in known]
+            if len(keys) > _EXAMINED_OF_A_SPACE:
+                break
+        keys = nsmallest(_REMOVED_OF_A_SPACE, keys, key=lambda key: key[-8:] + key)
+        for key, row in zip(keys, (await store.read(keys)).records, strict=True):
+            if excess_bytes > 0:
+                excess_bytes -= self._remove(key, head_of(row, key=key))
 
     async def plan(self, *, now: float) -> WritePlan:
         """Rename the uploaded files and prepare the commit.
@@ -585,23 +595,13 @@ class Draft:
 
     def _version_puts(self, now: float) -> list[Put]:
         """Return the writes that keep former values and remove versions (ST19)."""
-        replaced_at, puts = int(now * 1_000_000), list[Put]()
-        for key, head in self._removed.items():
-            puts += (
-                Put(key, None, head.stamp),
-                Put(version_order_key(key, head.replaced_at), None),
-            )
+        now8 = micros8(now)
+        puts = [Put(key, None, head.stamp) for key, head in self._removed.items()]
         for rewrite in self._rewrites.values():
-            old, key = rewrite.old, rewrite.prefix + rewrite.number.to_bytes(4, "big")
+            old, key = rewrite.old, rewrite.prefix + rewrite.number.to_bytes(4, "big") + now8
             if old and rewrite.is_kept:
-                row = replace(
-                    _CODEC.decode(rewrite.row), version=rewrite.number, replaced_at=replaced_at
-                )
                 weight_bytes = row_bytes(old.path, old.metadata) + len(old.body or b"")
-                puts += (
-                    Put(key, _CODEC.encode(row), ABSENT, weight_bytes, self._own.versions),
-                    Put(version_order_key(key, replaced_at), b""),
-                )
+                puts.append(Put(key, rewrite.row, ABSENT, weight_bytes, self._own.versions))
             if rewrite.task:
                 due_at = micros8(now + RESTORABLE_S)
                 puts.append(Put(VERSION_DUE_PREFIX + due_at + rewrite.prefix[1:], rewrite.task))
