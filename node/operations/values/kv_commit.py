@@ -128,7 +128,8 @@ async def _read_put(
     services, own = request.services, space_keys(space)
     keys = [value_key(own.space16, path) for path in paths]
     asked = (*keys, own.usage, own.rows, own.versions, own.override, own.row)
-    call = await read_call(services, request.invocation, asked, records_use=records_use)
+    ranges = services.values.version_ranges(space, paths)
+    call = await read_call(services, request.invocation, asked, ranges, records_use=records_use)
     *records, usage, rows, versions, override, hosted = call.records
     if call.unhosted or hosted is None:
         hosting = await _plan_first_write(services, call, space, request.message.client)
@@ -229,7 +230,12 @@ async def put_values(
             reading = admitted if is_fresh else await read(records_use=False)
             call, hosting, count = reading.call, reading.hosting, len(paths)
             draft = await services.values.draft(
-                space, writes, call.records[:count], reading.heads, room=reading.room
+                space,
+                writes,
+                call.records[:count],
+                reading.heads,
+                room=reading.room,
+                pages=call.pages,
             )
             quota = reading.quota(draft)  # refuses before `plan` names a file
             plan = await draft.plan(now=services.clock.now())
