@@ -11,7 +11,7 @@ from capabilities.principals import Principal, parse_principal
 from capabilities.resources import parse_space_id
 from sealspace.cli.command_errors import ConfigurationError
 from sealspace.cli.lazy import Verbs
-from sealspace.cli.terminal import print_result, print_rows, tell, time_text
+from sealspace.cli.terminal import print_documents, print_result, tell, time_text
 from spaces.grants.admissions import read_admissions
 from spaces.store.contract import Store
 
@@ -90,10 +90,9 @@ async def list_owners(config: Config, store: Store) -> None:
         {"did": one.owner, "admittedAt": time_text(one.admitted_at)}
         async for one in read_admissions(store)
     ]
-    print_rows(
+    print_documents(
         found,
-        ("DID", "admitted"),
-        [tuple(one.values()) for one in found],
+        {"did": "DID", "admittedAt": "admitted"},
         nothing="no owners are admitted; next: sealspace admin owners add DID",
     )
     tell(*[f"admitted by hosting.listed: {did}" for did in config.hosting.listed])
@@ -147,11 +146,9 @@ async def list_(config: Config, store: Store) -> None:
     Limits are in bytes.
     """
     found = await all_overrides(store, config)
-    limits = found.overrides.items()
-    print_rows(
-        [{"space": space, "limitBytes": limit} for space, limit in limits],
-        ("space", "limit"),
-        [(space, str(limit)) for space, limit in limits],
+    print_documents(
+        [{"space": space, "limitBytes": limit} for space, limit in found.overrides.items()],
+        {"space": "space", "limitBytes": "limit"},
         nothing="no space has its own limit",
     )
     if found.more:

@@ -22,7 +22,7 @@ from sealspace.cli.command_errors import CollateralRefused, ConfigurationError, 
 from sealspace.cli.lazy import Verbs
 from sealspace.cli.paths import FILE
 from sealspace.cli.term_files import key_providers_named, read_node_policy
-from sealspace.cli.terminal import print_json, print_rows, time_text
+from sealspace.cli.terminal import print_documents, print_json, time_text
 from spaces.audit.audit_records import AuditRecord, audit_put
 from spaces.keyspace import RELEASE_RECORD_KEY
 from spaces.space_errors import StoreBusy
@@ -37,6 +37,8 @@ from ..operations.releases.withdrawal import withdraw_everywhere, withdrawals_js
 from ..release_terms import configured_trust_root, recorded_release
 from .opened_store import on_store, run_on_store
 from .settings import configured, trust_root_option
+
+_COLUMNS = {"fmspc": "platform family", "ca": "CA", "ends": "until"}
 
 
 @click.command()
@@ -237,12 +239,7 @@ async def import_files(config: Config, store: Store, files: tuple[Path, ...]) ->
             store, read_collateral_file(path), root=root, clock=clock, source=str(path), rules=rules
         )
         found.append({"fmspc": one.fmspc.hex(), "ca": one.ca, "ends": time_text(one.ends_at)})
-    print_rows(
-        found,
-        ("platform family", "CA", "until"),
-        [tuple(one.values()) for one in found],
-        nothing="",
-    )
+    print_documents(found, _COLUMNS)
 
 
 @collateral.command("list")
@@ -265,11 +262,9 @@ async def list_held(_: Config, store: Store) -> None:
             hint="import the collateral of all platform families again: sealspace admin collateral"
             " import FILE",
         ) from error
-    shown = ("fmspc", "ca", "ends", "source", "failed")
-    print_rows(
+    print_documents(
         found,
-        ("platform family", "CA", "until", "source", "last failure"),
-        [tuple(str(one.get(name) or "-") for name in shown) for one in found],
+        {**_COLUMNS, "source": "source", "failed": "last failure"},
         nothing="no collateral is stored; next: sealspace admin collateral import FILE",
     )
 

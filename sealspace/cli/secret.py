@@ -61,9 +61,9 @@ from .terminal import (
     confirm_replacing,
     is_interactive,
     optional_time,
+    print_documents,
     print_json,
     print_result,
-    print_rows,
     print_value,
     raw_option,
     tell,
@@ -209,15 +209,17 @@ async def list_(client: Client, scope: str | None, is_all: bool) -> None:
     ]
     stored = await _stored(client, found)
     # A secret that was deleted after it was listed is left out.
-    rows = [
-        (one.name, one.scope, optional_time(stored[one.path].stored_at))
-        for one in found
-        if one.path in stored
-    ]
-    print_rows(
-        [{"name": name, "scope": of, "changedAt": at} for name, of, at in rows],
-        ("name", "scope", "last change"),
-        [(name, of or "-", at or "-") for name, of, at in rows],
+    print_documents(
+        [
+            {
+                "name": one.name,
+                "scope": one.scope,
+                "changedAt": optional_time(stored[one.path].stored_at),
+            }
+            for one in found
+            if one.path in stored
+        ],
+        {"name": "name", "scope": "scope", "changedAt": "last change"},
         nothing=(
             f"no secrets {'yet' if scope is None else 'in this scope'}; next: sealspace secret put"
             " NAME"
@@ -260,15 +262,16 @@ async def versions(client: Client, name: str, scope: str | None) -> None:
     """
     async with _about(client.secrets(), name, scope) as secrets:
         found = await secrets.versions(name, scope=scope)
-    names = ("version", "storedAt", "replacedAt")
-    rows = [
-        (one.version, optional_time(one.stored_at), optional_time(one.replaced_at)) for one in found
-    ]
-    print_rows(
-        [dict(zip(names, row, strict=True)) for row in rows],
-        ("version", "stored", "replaced or deleted"),
-        [[cell or "-" for cell in row] for row in rows],
-        nothing="",
+    print_documents(
+        [
+            {
+                "version": one.version,
+                "storedAt": optional_time(one.stored_at),
+                "replacedAt": optional_time(one.replaced_at),
+            }
+            for one in found
+        ],
+        {"version": "version", "storedAt": "stored", "replacedAt": "replaced or deleted"},
     )
 
 

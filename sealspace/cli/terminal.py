@@ -181,6 +181,26 @@ def print_rows(
         tell(nothing)
 
 
+def print_documents(
+    found: Sequence[Mapping[str, object]], headers: Mapping[str, str], *, nothing: str = ""
+) -> None:
+    """Print a list of JSON objects, or a table of some of their members.
+
+    Args:
+        found: the objects.
+        headers: name of a member -> header of its column.
+        nothing: the message for an empty table.
+    """
+    rows = [[_cell(one.get(name)) for name in headers] for one in found]
+    print_rows(found, [*headers.values()], rows, nothing=nothing)
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "-" if value is None else value
+
+
 def facts(named: Mapping[str, object]) -> list[str]:
     """Format names and values as aligned lines.
 

@@ -30,14 +30,14 @@ from .terminal import (
     end_text,
     is_interactive,
     optional_time,
+    print_documents,
     print_result,
-    print_rows,
     tell,
     yes_option,
 )
 
-_WINDOWS_S = (3600, 86_400, 30 * 86_400)
-"""How far back a last use is searched, the latest first."""
+_WINDOWS_S = (30 * 86_400, 86_400, 3600)
+"""How far back a last use is searched: later times replace earlier ones."""
 _MOST_PAGES = 10
 """Most pages of receipts that are read for one of them."""
 
@@ -96,14 +96,15 @@ async def list_(client: Client) -> None:
     """
     tokens = await _live_tokens(client)
     used = await _last_uses(client) if tokens else {}
-    rows = [_json(one, used.get(one.grant.delegate)) for one in tokens]
-    print_rows(
-        rows,
-        ("name", "secrets", "until", "last use", "id"),
-        [
-            (one.name, one.labels, row["expiresAt"], row["lastUsedAt"] or "-", one.grant.cid)
-            for one, row in zip(tokens, rows, strict=True)
-        ],
+    print_documents(
+        [_json(one, used.get(one.grant.delegate)) for one in tokens],
+        {
+            "name": "name",
+            "secrets": "secrets",
+            "expiresAt": "until",
+            "lastUsedAt": "last use",
+            "id": "id",
+        },
         nothing="no machine tokens; next: sealspace token create NAME --secret NAME",
     )
 
@@ -145,19 +146,17 @@ async def _live_tokens(client: Client) -> list[MachineToken]:
 async def _last_uses(client: Client) -> Mapping[str, float]:
     """Return when the keys of machine tokens last opened a secret.
 
-    Receipts are listed from the oldest on, so short times are searched first. If there are more
-    receipts than are read, a time may be too early.
+    Receipts are listed from the oldest on, so the latest are searched again at the end. If there
+    are more receipts than are read, a time may be too early.
     """
     found: dict[str, float] = {}
     for window_s in _WINDOWS_S:
         after: str | None = f"{int((SystemClock().now() - window_s) * 1e6):016x}{0:032x}"  # RC14
-        older: dict[str, float] = {}
         for _ in range(_MOST_PAGES):
             page = await client.receipts.page(after=after)
-            older |= {one.invoker: one.at for one in page.receipts if one.ground == "machine"}
+            found |= {one.invoker: one.at for one in page.receipts if one.ground == "machine"}
             if (after := page.after) is None:
                 break
-        found = older | found
     return found
 
 
