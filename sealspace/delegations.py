@@ -273,10 +273,8 @@ class Delegations:
             NotGranted: the wallet is not the owner's.
             NodeRefused, TransportError: the node did not register the token.
         """
-        session, owned = (
-            self._caller.session,
-            [parse_secret_name(one, scope=scope) for one in secrets],
-        )
+        session = self._caller.session
+        owned = [parse_secret_name(one, scope=scope) for one in secrets]
         if wallet is None and session.did != session.owner:
             raise InvalidInput(
                 "cannot create a machine token: only the owner's wallet can sign it, not a"

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.signatures import WalletSigner
-from capabilities.strict_json import Json
 from encryption_network.policy import Policy
 
 from ..client import Client, SignIn
@@ -39,7 +38,6 @@ from .owner_profile import (
     machine_token,
     opened,
     owner_home,
-    require_live,
     write_wallet,
 )
 from .paths import FILE, NEW_FILE, require_readable
@@ -445,8 +443,7 @@ def whoami() -> None:
     """
     _print(_who())
     if machine_token() is None:
-        home = owner_home()
-        require_live(home, home.profile(), home.session())
+        owner_home().live_session()
 
 
 @click.command()
@@ -464,7 +461,7 @@ def status() -> None:
             document |= {
                 "project": project.path,
                 "scope": project.scope or None,
-                "passes": [*project.passes],
+                "passes": project.passes,
             }
         document["standing"] = _check()
     except NodeFailure as error:
@@ -477,7 +474,7 @@ def status() -> None:
         _print(document)
 
 
-def _who() -> dict[str, Json]:
+def _who() -> dict[str, object]:
     if (session := machine_token()) is not None and (token := token_of(session)) is not None:
         return {
             "token": token.name,
@@ -490,8 +487,8 @@ def _who() -> dict[str, Json]:
     home = owner_home()
     profile, session = home.profile(), home.session()
     return {
-        "owner": str(session.owner),
-        "session": str(session.did),
+        "owner": session.owner,
+        "session": session.did,
         "expiresAt": optional_time(session.expires_at),
         "node": home.node or profile.node,
         "nodeDid": session.node_id,
@@ -500,7 +497,7 @@ def _who() -> dict[str, Json]:
     }
 
 
-def _print(document: dict[str, Json]) -> None:
+def _print(document: dict[str, object]) -> None:
     print_result(
         document, facts({_LABELS.get(name, name): value for name, value in document.items()})
     )
@@ -517,9 +514,9 @@ async def _check(client: Client) -> str:
     is_own_key = client.session.did == client.session.owner
     for grant in () if is_own_key else client.session.grants[:1]:  # the sign-in
         word = (await client.delegations.status(grant.cid)).word
-        if word != "active" and (token := token_of(client.session)) is not None:
-            raise token.ended(f"is {word}")
         if word != "active":
+            if (token := token_of(client.session)) is not None:
+                raise token.ended(f"is {word}")
             raise NotSignedIn(
                 f"the node says that the session of your last login is {word}",
                 hint=f"sealspace login {client.url}",

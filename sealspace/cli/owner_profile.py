@@ -217,6 +217,19 @@ class OwnerHome:
             pass
         raise NotSignedIn(reason, hint=_again(profile))
 
+    def live_session(self) -> tuple[Profile, Session]:
+        """Read the settings and the session of the last login.
+
+        A session that has ended is rejected. The key of a recovery phrase is deleted then, because
+        it has no end at the node.
+        """
+        profile, session = self.profile(), self.session()
+        if has_ended(session):
+            if session.did == session.owner:
+                self.forget_session()
+            raise NotSignedIn("the session of the last login has ended", hint=_again(profile))
+        return profile, session
+
     def keep(self, profile: Profile, session: Session) -> None:
         """Store the profile and the session of a login.
 
@@ -275,8 +288,7 @@ class OwnerHome:
             async with Client.from_environment(self.node) as client:
                 yield client
             return
-        profile, session = self.profile(), self.session()
-        require_live(self, profile, session)
+        profile, session = self.live_session()
         async with opened(profile, self.node or profile.node, session) as client:
             if profile.node_policy is not None:
                 # Before any answer is used, not only before a token is sent.
@@ -480,18 +492,6 @@ def at_node(
 def has_ended(session: Session) -> bool:
     """Return whether a session has expired."""
     return session.expires_at is not None and session.expires_at <= SystemClock().now()
-
-
-def require_live(home: OwnerHome, profile: Profile, session: Session) -> None:
-    """Reject a session that has ended.
-
-    The key of a recovery phrase is deleted then, because it has no end at the node.
-    """
-    if not has_ended(session):
-        return
-    if session.did == session.owner:
-        home.forget_session()
-    raise NotSignedIn("the session of the last login has ended", hint=_again(profile))
 
 
 def _again(profile: Profile) -> str:

@@ -69,11 +69,12 @@ class Project(msgspec.Struct, frozen=True):
         """
         variables = self.variables
         only = [*variables] if only is None else only
-        if missing := [name for name in only if name not in variables]:
-            raise InvalidInput(
-                f"the project file {self.path} has no variable {missing[0]}",
-                hint=f"choose from {', '.join(variables):.300}; {_WITHOUT}",
-            )
+        for name in only:
+            if name not in variables:
+                raise InvalidInput(
+                    f"the project file {self.path} has no variable {name}",
+                    hint=f"choose from {', '.join(variables):.300}; {_WITHOUT}",
+                )
         scope = self.scope or None if scope is None else scope
         if scope and self.scope and canonical_scope(scope) != canonical_scope(self.scope):
             raise InvalidInput(

@@ -172,8 +172,7 @@ def run(
     keep_out_of_core_dumps()
     allowed = _names(allow_override or "")
     named = None if only is None else _names(only)
-    project = None if no_project else find_project()
-    if project is not None:
+    if not no_project and (project := find_project()) is not None:
         variables, scope = project.select(named, scope)
         where = "" if scope is None else f", scope {scope}"
         tell(f"project file {project.path}{where}: {', '.join(project.passes):.300}")

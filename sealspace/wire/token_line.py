@@ -97,13 +97,13 @@ def token_in(header: str) -> MachineToken | None:
     The signature is verified. Returns None for any other delegation.
     """
     try:
-        grant = read_grant(header)
         # The node checks the life from the registration, whose time only the node knows.
         granted = machine_grant(verify_delegation(parse_delegation(header)), registered_at=math.inf)
-    except (CapabilityError, InvalidPortableDelegation):
+    except CapabilityError:
         return None
     if granted is None:
         return None
+    grant = read_grant(header)
     folder = f"{space_of(grant.delegator, SECRETS_SPACE).text}/kv/"
     found = (secret_at(path.removeprefix(folder)) for path in granted.paths)
     return MachineToken(granted.name, tuple(one for one in found if one is not None), grant)
@@ -145,13 +145,15 @@ def read_token(line: str) -> Session:
     data = decode_url(text.removeprefix(_PREFIX)) if len(text) <= MAX_TOKEN_CHARS else None
     body = (data or b"")[:-4]
     if text.startswith(_PREFIX) and body[:1] == _VERSION and data == body + _check(body):
-        with suppress(InvalidPortableDelegation, ValueError):
-            grant, seed, node = read_grant(body[65:].decode("ascii")), body[1:33], body[33:65]
-            session = Session(
-                Ed25519Signer(seed), grant.delegator, node_id=did_key(node), seed=seed
-            ).with_grant(grant)
-            if token_of(session) is not None:
-                return session
+        token, seed = token_in(body[65:].decode("ascii", "replace")), body[1:33]
+        if token is not None:
+            with suppress(InvalidPortableDelegation):  # the delegation is for another key
+                return Session(
+                    Ed25519Signer(seed),
+                    token.grant.delegator,
+                    node_id=did_key(body[33:65]),
+                    seed=seed,
+                ).with_grant(token.grant)
     raise InvalidSession(
         f"not a sealspace token{': it is cut off or mistyped' * text.startswith(_PREFIX)}",
         hint="copy the whole line again, or make a new one with `sealspace token create`",
