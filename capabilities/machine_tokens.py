@@ -10,7 +10,7 @@ Example:
     grant = machine_grant(delegation, registered_at=now)  # None: not a machine token
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -19,7 +19,7 @@ from .abilities import DECRYPT, KV_GET
 from .capability_errors import InvalidJson, MalformedToken
 from .facts import MACHINE_FACT
 from .resources import Resource, SpaceResource, network_of, root_of
-from .strict_json import Json, shaped
+from .strict_json import shaped
 from .tokens import Delegation
 
 MAX_LIFE_S = 366 * 86_400
@@ -27,38 +27,27 @@ MAX_LIFE_S = 366 * 86_400
 MAX_MACHINE_PATHS = 64
 """Most secrets of one machine token; each release reads a row for every one."""
 
-MachineName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
+MachineName = Annotated[str, Meta(pattern=NAME_PATTERN)]
 """The name of a machine token, which is safe to print."""
 
 _Text = Annotated[str, Meta(max_length=4096)]
 
 
-class _Statement(Struct, forbid_unknown_fields=True):
-    """The JSON of the statement."""
+class MachineGrant(Struct, frozen=True, forbid_unknown_fields=True):
+    """The statement of a machine token, which is what its owner grants (MT1).
+
+    Attributes:
+        key: did:key of the token.
+        paths: resources of the secrets, in canonical form.
+        end: of the delegation, epoch seconds.
+        name: chosen by the owner, for lists and receipts.
+    """
 
     key: _Text
     paths: Annotated[tuple[_Text, ...], Meta(min_length=1, max_length=MAX_MACHINE_PATHS)]
     end: int
     name: MachineName
-
-
-class MachineGrant(Struct, frozen=True, gc=False):
-    """What an owner granted to a machine token.
-
-    Attributes:
-        name: chosen by the owner, for lists and receipts.
-        paths: resources of the secrets, in canonical form.
-    """
-
-    name: str
-    paths: tuple[str, ...]
-
-
-def machine_statement(
-    *, key: str, paths: Iterable[str], ends_at: int, name: str
-) -> dict[str, Json]:
-    """Return the value of the fact that makes a delegation a machine token (MT1)."""
-    return {"key": key, "paths": [*sorted(set(paths))], "end": ends_at, "name": name}
 
 
 def is_machine_token(delegation: Delegation) -> bool:
@@ -83,7 +72,7 @@ def machine_grant(delegation: Delegation, *, registered_at: float) -> MachineGra
     if others or not isinstance(fact, dict) or len(fact) != 1 or delegation.parents:
         raise MalformedToken("a machine token has exactly one fact and cites no proof")
     try:
-        stated = shaped(fact[MACHINE_FACT], _Statement)
+        stated = shaped(fact[MACHINE_FACT], MachineGrant)
     except InvalidJson as exc:
         raise MalformedToken(f"its statement is invalid: {exc.text}") from exc
     if stated.key != delegation.delegate or not stated.key.startswith("did:key:"):
@@ -93,7 +82,7 @@ def machine_grant(delegation: Delegation, *, registered_at: float) -> MachineGra
     if stated.end > registered_at + MAX_LIFE_S:
         raise MalformedToken(f"a machine token ends within {MAX_LIFE_S // 86_400} days")
     _check_capabilities(delegation, stated.paths)
-    return MachineGrant(stated.name, stated.paths)
+    return stated
 
 
 def _check_capabilities(delegation: Delegation, paths: Sequence[str]) -> None:

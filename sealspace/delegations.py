@@ -20,6 +20,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
+import msgspec
+
 from capabilities.abilities import (
     CAPABILITIES_READ,
     DECRYPT,
@@ -31,7 +33,12 @@ from capabilities.abilities import (
 )
 from capabilities.capability_errors import CapabilityError
 from capabilities.facts import ATTESTATION_FACT, MACHINE_FACT, MACHINE_URN, statement_resource
-from capabilities.machine_tokens import MAX_LIFE_S, MAX_MACHINE_PATHS, machine_statement
+from capabilities.machine_tokens import (
+    MAX_LIFE_S,
+    MAX_MACHINE_PATHS,
+    NAME_PATTERN,
+    MachineGrant,
+)
 from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.references import CID_URN, MAX_TARGETS
 from capabilities.resources import extends, root_of
@@ -93,7 +100,6 @@ TOKEN_TTL_S = 30 * 86_400.0
 """Default lifetime of a machine token, seconds."""
 
 _SESSION_MARGIN_S = 60.0
-_TOKEN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _REVOCATION = Request("POST", "/revoke", repeatable=True)
 
 
@@ -130,7 +136,7 @@ class Delegations:
         at_most: bool = False,
         policy: Policy | None = None,
         run: RunStatement | None = None,
-        machine: dict[str, Json] | None = None,
+        machine: MachineGrant | None = None,
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> PortableDelegation:
@@ -291,8 +297,8 @@ class Delegations:
             [*values, capability(network_of_owner(session.owner).text, DECRYPT)],
             # The delegation has to end in the stated second, at whatever moment it is signed.
             ttl_s=ends_at + 0.5 - self._caller.clock.now(),
-            machine=machine_statement(
-                key=key, paths=[one.resource.text for one in values], ends_at=ends_at, name=name
+            machine=MachineGrant(
+                key, tuple(sorted({one.resource.text for one in values})), ends_at, name
             ),
             wallet=wallet,
             domain=domain,
@@ -631,7 +637,7 @@ class Delegations:
 
 
 def _statements(
-    policy: Policy | None, run: RunStatement | None, machine: dict[str, Json] | None
+    policy: Policy | None, run: RunStatement | None, machine: MachineGrant | None
 ) -> tuple[list[Json], list[str]]:
     """Return the statements of a grant, as facts of a token and as resources of a message."""
     facts, resources = list[Json](), list[str]()
@@ -642,8 +648,9 @@ def _statements(
         facts.append({RUN_FACT: run_statement_json(run)})
         resources.append(run_resource(run))
     if machine is not None:
-        facts.append({MACHINE_FACT: machine})
-        resources.append(statement_resource(machine, urn=MACHINE_URN))
+        stated = msgspec.to_builtins(machine)
+        facts.append({MACHINE_FACT: stated})
+        resources.append(statement_resource(stated, urn=MACHINE_URN))
     return facts, resources
 
 
@@ -657,7 +664,7 @@ def _check_token(name: str, secrets: Sequence[SecretName], ttl_s: float) -> None
                 hint="leave out names that begin with PROTECTED_",
             )
     is_bounded = 0 < len(secrets) <= MAX_MACHINE_PATHS and 60 <= ttl_s <= MAX_LIFE_S
-    if not is_bounded or _TOKEN_NAME.fullmatch(name) is None:
+    if not is_bounded or re.fullmatch(NAME_PATTERN, name) is None:
         raise InvalidInput(
             f"a machine token has 1 to {MAX_MACHINE_PATHS} secrets, lasts 1 minute to 366 days, and"
             " has a name of at most 64 letters, digits, dots, dashes and underscores"

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from capabilities.clock_and_entropy import Clock, Entropy
+from capabilities.machine_tokens import MachineGrant
 from capabilities.resources import NetworkId, SpaceId
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability
@@ -875,7 +876,7 @@ class Delegations:
         at_most: bool = False,
         policy: Policy | None = None,
         run: RunStatement | None = None,
-        machine: dict[str, Json] | None = None,
+        machine: MachineGrant | None = None,
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> PortableDelegation:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import libipld
+from capability_cases import machine_statement
 from deviating_platform import SimulatedPlatform
 from running_node import (
     Grants,
@@ -40,7 +41,6 @@ from capabilities.facts import (
     SESSION_FACT,
     statement_resource,
 )
-from capabilities.machine_tokens import machine_statement
 from capabilities.principals import parse_principal
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.strict_json import Json

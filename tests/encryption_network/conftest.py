@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import libipld
 import msgspec
 import pytest
+from capability_cases import machine_statement
 from tests_support import CountingEntropy, altered
 
 from capabilities.abilities import DECRYPT, KV_GET
@@ -21,7 +22,6 @@ from capabilities.facts import (
     MACHINE_URN,
     statement_resource,
 )
-from capabilities.machine_tokens import machine_statement
 from capabilities.principals import Principal
 from capabilities.recap import Recap, attach
 from capabilities.resources import parse_network_id

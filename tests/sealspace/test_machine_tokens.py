@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from capability_cases import machine_statement
 from embedded_node import embedded_node
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,6 @@ from tests_support import CountingEntropy, FixedClock, fuzzed
 from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.clock_and_entropy import SystemClock
 from capabilities.facts import MACHINE_URN, statement_resource
-from capabilities.machine_tokens import machine_statement
 from capabilities.principals import did_key
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import decode_url, encode_url

@@ -1,7 +1,7 @@
 """Principals, tokens and a store in memory for tests of capabilities. All keys are public test
 material."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from capabilities.principals import Principal
 from capabilities.recap import Recap, attach
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.siwe import SiweMessage
+from capabilities.strict_json import Json
 from capabilities.tokens import (
     Delegation,
     parse_delegation,
@@ -47,6 +48,13 @@ KV = f"{SPACE}/kv"
 SESSION_SPACE = f"tinycloud:{SESSION.did[4:]}:default"
 
 Att = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]] | Sequence[str]]
+
+
+def machine_statement(
+    *, key: str, paths: Iterable[str], ends_at: int, name: str
+) -> dict[str, Json]:
+    """Return the statement of a machine token (MT1)."""
+    return {"key": key, "paths": [*sorted(set(paths))], "end": ends_at, "name": name}
 
 
 def granted(att: Att) -> dict[str, dict[str, list[dict[str, Any]]]]:
