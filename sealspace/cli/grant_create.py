@@ -123,7 +123,9 @@ async def create(
         did, wanted, ttl_s=ttl_s, policy=policy, wallet=wallet_for(wanted)
     )
     if space is None:
-        await warn_unready(client, secrets, scope, is_read=KV_GET in actions, policy=policy)
+        await warn_absent(client, secrets, scope)
+        if KV_GET in actions:
+            await warn_about_proof(client, policy)
     copy = owner_home().keep_grant(portable)
     print_granted(portable)
     if out is not None:
@@ -139,18 +141,8 @@ async def create(
         print_exactly(encode_portable(portable))
 
 
-async def warn_unready(
-    client: Client,
-    names: Sequence[str],
-    scope: str | None,
-    *,
-    is_read: bool = False,
-    policy: Policy | None = None,
-) -> None:
-    """Warn if the recipient of a grant cannot use it yet.
-
-    Either secrets are not stored yet, or the grant lacks a policy that the node requires.
-    """
+async def warn_absent(client: Client, names: Sequence[str], scope: str | None) -> None:
+    """Print a warning if granted secrets are not stored yet."""
     stored = await client.secrets().list(scope=scope)
     absent = [name for name in names if name.strip() not in stored]
     if absent:  # no error: a secret may be granted before it is stored
@@ -158,8 +150,6 @@ async def warn_unready(
             "warning: these secrets are not stored yet; the grant takes effect when they are"
             f" stored: {', '.join(absent)}"
         )
-    if is_read:
-        await warn_about_proof(client, policy)
 
 
 def wallet_for(rights: Iterable[Capability]) -> Wallet | None:

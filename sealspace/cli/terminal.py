@@ -191,14 +191,15 @@ def print_documents(
         headers: name of a member -> header of its column.
         nothing: the message for an empty table.
     """
-    rows = [[_cell(one.get(name)) for name in headers] for one in found]
+    rows = [[cell_text(one.get(name)) for name in headers] for one in found]
     print_rows(found, [*headers.values()], rows, nothing=nothing)
 
 
-def _cell(value: object) -> object:
+def cell_text(value: object) -> str:
+    """Format a member of a JSON object for a person."""
     if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "-" if value is None else value
+        value = ", ".join(map(str, value)) or None
+    return "-" if value is None else str(value)
 
 
 def facts(named: Mapping[str, object]) -> list[str]:

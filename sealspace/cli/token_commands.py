@@ -21,7 +21,7 @@ from ..wire.token_line import (
 )
 from .command_errors import NotThere
 from .durations import expires_option
-from .grant_create import warn_unready
+from .grant_create import warn_absent
 from .grant_list import revoke_all
 from .owner_profile import at_node, owner_home
 from .secret import scope_option
@@ -72,7 +72,7 @@ async def create(
     token is printed once and stored nowhere: whoever has the line can read these secrets.
     """
     # First: after the wallet signed, no failed request may keep the line from being printed.
-    await warn_unready(client, secrets, scope)
+    await warn_absent(client, secrets, scope)
     line = await client.delegations.create_token(
         name, secrets, scope=scope, ttl_s=ttl_s, wallet=owner_home().wallet()
     )

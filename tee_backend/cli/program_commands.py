@@ -38,6 +38,7 @@ from sealspace.cli.owner_profile import at_node, owner_home
 from sealspace.cli.paths import FILE, FILE_OR_DASH, NEW_FILE, read_named
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import (
+    cell_text,
     confirm,
     print_json,
     print_lines,
@@ -631,7 +632,7 @@ def list_keys(url: str) -> None:
     keys = listed.get("keys")
     rows = [
         [
-            _cell(one.get(name))
+            cell_text(one.get(name))
             for name in ("nonce", "expires", "maxPerCall", "projects", "profiles")
         ]
         for one in (keys if isinstance(keys, list) else [])
@@ -641,7 +642,8 @@ def list_keys(url: str) -> None:
     if isinstance(account, dict):
         tell(
             ", ".join(
-                f"{name} {_cell(account.get(name))}" for name in ("balance", "reserved", "charged")
+                f"{name} {cell_text(account.get(name))}"
+                for name in ("balance", "reserved", "charged")
             )
         )
     print_rows(
@@ -664,7 +666,3 @@ def revoke_key(url: str, nonce: int, yes: bool) -> None:
     confirm(f"Revoke the API key {nonce} at {url}?", yes=yes)
     with_call_right(lambda client: client.runners.revoke_key(url, nonce))
     tell(f"the API key {nonce} is revoked")
-
-
-def _cell(value: Json) -> str:
-    return ", ".join(map(str, value)) or "-" if isinstance(value, list) else str(value)
