@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def said(*arguments: str) -> dict[str, Any]:
 async def back_up_many_times(
     folder: Path, *, rounds: int, store: Engine = no_database, via: Engine | None = None
 ) -> int:
-    """Take backups of a node under the load of 16 writers, and compare each with what was
+    """Take backups of a node under the load of 16 writers, then compare each with what was
     acknowledged; return rows.
 
     Args:
@@ -76,11 +77,15 @@ async def back_up_many_times(
                 )
             )
             try:
-                for at in range(rounds):
-                    rows += await _back_up_once(folder, node, stored, writers, count, at, load, via)
+                taken = [
+                    await _back_up_once(folder, node, stored, writers, count, at, load)
+                    for at in range(rounds)
+                ]
             finally:
                 ended.set()
                 await load
+        for one in taken:
+            rows += await _restored_rows(one, writers, via)
     assert said("admin", "check", "--data", str(folder / "node" / "data"), *stored)["damages"] == 0
     return rows
 
@@ -104,6 +109,23 @@ class Counting:
             await asyncio.wait_for(self._more.wait(), _WAIT_S)
 
 
+@dataclass(frozen=True)
+class Taken:
+    """A backup.
+
+    Attributes:
+        file: of the backup.
+        bodies: how many large values it has.
+        least: numbers of the writes acknowledged before it, by writer and key.
+        most: those of the writes sent until it was complete.
+    """
+
+    file: Path
+    bodies: int
+    least: list[list[int]]
+    most: list[list[int]]
+
+
 async def _back_up_once(
     folder: Path,
     node: RunningNode,
@@ -112,9 +134,8 @@ async def _back_up_once(
     count: Counting,
     at: int,
     load: "asyncio.Task[None]",
-    via: Engine | None,
-) -> int:
-    file, restored = folder / f"{at}.backup", folder / f"restored-{at}"
+) -> Taken:
+    file = folder / f"{at}.backup"
     await count.more(4 * WRITERS)
     acknowledged = [list(writer.acknowledged) for writer in writers]
     before = count.count
@@ -125,17 +146,22 @@ async def _back_up_once(
     assert not load.done()
     assert count.count > before  # the node went on
     assert taken["leftOut"] == []
+    return Taken(file, taken["bodies"], acknowledged, asked)
+
+
+async def _restored_rows(taken: Taken, writers: list[Writer], via: Engine | None) -> int:
+    file, restored = taken.file, taken.file.with_suffix(".restored")
     if via is not None:
-        there = ("--data", str(folder / f"there-{at}"), *via())
+        there = ("--data", str(file.with_suffix(".there")), *via())
         await asyncio.to_thread(said, "admin", "restore", str(file), *there)
         checked = await asyncio.to_thread(said, "admin", "check", *there)
-        assert (checked["damages"], checked["bodies"]) == (0, taken["bodies"]), checked
-        file = folder / f"{at}.again"
+        assert (checked["damages"], checked["bodies"]) == (0, taken.bodies), checked
+        file = file.with_suffix(".again")
         await asyncio.to_thread(said, "admin", "backup", str(file), *there)
     await asyncio.to_thread(said, "admin", "restore", str(file), "--data", str(restored))
     checked = await asyncio.to_thread(said, "admin", "check", "--data", str(restored))
-    assert (checked["damages"], checked["bodies"]) == (0, taken["bodies"]), checked
-    for writer, least, most in zip(writers, acknowledged, asked, strict=True):
+    assert (checked["damages"], checked["bodies"]) == (0, taken.bodies), checked
+    for writer, least, most in zip(writers, taken.least, taken.most, strict=True):
         await compare(restored, writer, least, most)
     return int(checked["rows"])
 
