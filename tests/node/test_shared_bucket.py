@@ -29,7 +29,8 @@ from spaces.values.object_bucket import BucketLocation
 pytestmark = pytest.mark.slow
 
 LARGE = bytes(range(256)) * 1000
-HUGE = LARGE * 50
+HUGE = LARGE * 21
+"""Longer than one part of an upload to a bucket, which is 5 MiB."""
 KILLS = 4
 
 
