@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import libipld
 import msgspec
@@ -69,6 +70,16 @@ LIST = Policy(measurements=(CODE,))
 RECEIVER_SECRET = b"\x31" * 32
 RECEIVER = public_key_of(RECEIVER_SECRET)
 CONTENT_KEY = bytes(range(32))
+_KEYRING = Keyring(b"\x07" * 32)
+_WALLET = WalletSigner(b"\x0a" * 32)
+_SIGNERS = [Ed25519Signer(bytes([number]) * 32) for number in (0x41, 0x42, 0x43)]
+
+
+@lru_cache(maxsize=500)  # worlds of one test have many sign-ins in common
+def _sign_in(message: SiweMessage, wallet: WalletSigner) -> Delegation:
+    """Return a wallet's sign-in as a node reads it."""
+    data = encode_cacao(sign_cacao(message, wallet))
+    return verify_delegation(parse_delegation(header_text(data)))
 
 
 class World:
@@ -85,13 +96,11 @@ class World:
 
     def __init__(self) -> None:
         self.now = NOW
-        self.keyring = Keyring(b"\x07" * 32)
+        self.keyring = _KEYRING
         self.entropy = CountingEntropy(b"world")
-        self.wallet = WalletSigner(b"\x0a" * 32)
+        self.wallet = _WALLET
         self.owner = Principal(self.wallet.did)
-        self.session = Ed25519Signer(b"\x41" * 32)
-        self.backend = Ed25519Signer(b"\x42" * 32)
-        self.other = Ed25519Signer(b"\x43" * 32)
+        self.session, self.backend, self.other = _SIGNERS
         self.urn = f"urn:tinycloud:encryption:{self.owner}:default"
         self.space = f"tinycloud:{self.owner[4:]}:default"
         self.network = create_network(
@@ -139,10 +148,8 @@ class World:
             resources=tuple(statement_resource(policy_json(policy)) for policy in policies),
         )
         proofs = tuple(base58_cid(parent.delegation.cid) for parent in parents)
-        data = encode_cacao(sign_cacao(attach(message, Recap(att, proofs)), signer))
-        return self.register(
-            verify_delegation(parse_delegation(header_text(data))), parents, registered_at
-        )
+        delegation = _sign_in(attach(message, Recap(att, proofs)), signer)
+        return self.register(delegation, parents, registered_at)
 
     def grant(
         self,
