@@ -171,7 +171,7 @@ async def test_a_secret_that_is_not_the_store_s(tmp_path: Path, used_data: Path,
         other.write_bytes(secrets.token_bytes(32))
         other.chmod(0o600)
         arguments = ("--secret-file", str(other))
-    refused = RunningNode(tmp_path, "--workers", "2", *arguments)
+    refused = RunningNode(tmp_path, "--workers", "1", *arguments)
     try:
         status = refused.process.wait(PATIENCE_S)
         is_another = how in ("replaced", "named")

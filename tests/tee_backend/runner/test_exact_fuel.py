@@ -132,16 +132,15 @@ class Caller:
         return answer.get("error", {}).get("code", "completed"), instructions
 
 
-def guesses() -> list[str]:
-    """Guesses whose first 0 to 16 bytes are right."""
-    return [SECRET[:right] + "_" * (16 - right) for right in range(17)]
+GUESSES = [SECRET[:right] + "_" * (16 - right) for right in range(17)]
+"""Guesses whose first 0 to 16 bytes are right."""
 
 
 async def test_twenty_thousand_calls_tell_what_metrics_tell(stage: RunnerStage) -> None:
     """RN1: under any limit, the metrics of a guess predict the result of a call."""
     caller, drawn = Caller(stage), random.Random(1)
     metrics = {}
-    for guess in guesses():
+    for guess in GUESSES:
         code, metrics[guess] = await caller.ask(guess, SMALL.max_instructions)
         assert code == "completed"
     assert list(metrics.values()) == sorted(metrics.values()) and set(metrics.values()) == {
@@ -149,10 +148,10 @@ async def test_twenty_thousand_calls_tell_what_metrics_tell(stage: RunnerStage) 
         2 * MILLION,
     }
     while caller.calls < CALLS:
-        guess, limit = drawn.choice(guesses()), drawn.randrange(1, 4 * MILLION)
+        guess, limit = drawn.choice(GUESSES), drawn.randrange(1, 4 * MILLION)
         assert foretold(metrics[guess], limit) == await caller.ask(guess, limit), (guess, limit)
     for _ in range(20):  # what was answered from notes is what a run says
-        guess, limit = drawn.choice(guesses()), drawn.randrange(1, 4 * MILLION)
+        guess, limit = drawn.choice(GUESSES), drawn.randrange(1, 4 * MILLION)
         assert foretold(metrics[guess], limit) == await caller.run(
             guess, {"maxInstructions": limit}
         )
@@ -184,7 +183,7 @@ async def test_a_price_tells_what_metrics_tell(stage: RunnerStage, compute: int 
         else compute // PRICE.million_instructions * MILLION
     )
     headers = {} if compute is None else {"X_Compute_Limit": str(compute)}
-    for guess in (guesses()[0], guesses()[-1]):
+    for guess in (GUESSES[0], GUESSES[-1]):
         _, metric = await caller.ask(guess, SMALL.max_instructions)
         for limit in (1, MILLION + 500_000, 2 * MILLION - 1, 2 * MILLION, SMALL.max_instructions):
             before = await stage.account()
