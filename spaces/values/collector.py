@@ -155,8 +155,13 @@ async def sweep_versions(store: Store, values: Values, *, now: float) -> bool:
         head = head_key(space, path)
         snapshot = await store.read((head,), ranges=(versions_range(space, path),))
         found = versions_in(snapshot.pages[0])
-        if head_of(snapshot.records[0], key=head) or any(
-            version.replaced_at > (now - RESTORABLE_S) * 1_000_000 for version in found.values()
+        # A purge removes the versions before, and the head's tombstone goes after a day (ST5).
+        if (
+            not found
+            or head_of(snapshot.records[0], key=head)
+            or any(
+                version.replaced_at > (now - RESTORABLE_S) * 1_000_000 for version in found.values()
+            )
         ):
             await commit_puts(store, Put(key, None))
             continue

@@ -13,7 +13,13 @@ from capabilities.principals import Principal
 from capabilities.resources import SpaceId
 from spaces.archive.checking import check_store
 from spaces.identity import ensure_identity
-from spaces.keyspace import space_keys, versions_prefix, x16
+from spaces.keyspace import (
+    VERSION_DUE_PREFIX,
+    micros8,
+    space_keys,
+    versions_prefix,
+    x16,
+)
 from spaces.store.contract import Commit, Committed, Put, Refused, commit_puts, counter_of
 from spaces.store.lmdb.snapshots import RowSource
 from spaces.values.collector import sweep_versions
@@ -306,6 +312,18 @@ async def test_numbers_after_versions_were_off(keeping: Bench) -> None:
     found = [(one.version, one.body) for one in (await kept_of(keeping, "vault/a")).values()]
     head = await keeping.head("vault/a", SECRETS)
     assert (found, head and head.version) == ([(1, b"1"), (2, b"3")], 3)
+
+
+async def test_sweep_of_a_path_that_left_nothing(keeping: Bench) -> None:
+    """Where a purge and the end of its tombstone left no row of a path, the sweep goes on with the
+    other paths (ST5, ST20)."""
+    place = versions_prefix(x16(SECRETS.text), "vault/gone")[1:]
+    task = f"{SECRETS.text}\nvault/gone".encode()
+    await commit_puts(keeping.store, Put(VERSION_DUE_PREFIX + micros8(NOW) + place, task))
+    await write(keeping, {"vault/a": b"1"})
+    await write(keeping, {"vault/a": None})
+    await sweep_versions(keeping.store, keeping.values, now=NOW + RESTORABLE_S)
+    assert await numbers(keeping, "vault/a") == []
 
 
 async def test_first_prefix_applies(keeping: Bench) -> None:
