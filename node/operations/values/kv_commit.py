@@ -14,7 +14,14 @@ from capabilities.resources import SpaceId
 from spaces.audit.audit_records import MAX_DETAIL_BYTES
 from spaces.grants.hosting import HostingPlan, hosting_by_put, plan_for_hosted, plan_hosting
 from spaces.keyspace import space_keys, value_key
-from spaces.store.contract import Add, Commit, ReplayRecord, counter_of
+from spaces.store.contract import (
+    MAX_COMMIT_BYTES,
+    Add,
+    Commit,
+    Record,
+    ReplayRecord,
+    counter_of,
+)
 from spaces.values.quota import effective_limit, rows_limit
 from spaces.values.value_bodies import Staging
 from spaces.values.value_heads import NO_LIMIT, Draft, Head, VersionRoom, Write, head_of
@@ -137,7 +144,11 @@ async def _read_put(
         hosting = plan_for_hosted(space, own.row, hosted)
     used_bytes, limit_bytes = counter_of(usage), effective_limit(space, override, services.quota)
     free_bytes = None if limit_bytes is None else limit_bytes - used_bytes
-    room = VersionRoom(NO_LIMIT if free_bytes is None else free_bytes, counter_of(versions))
+    room = VersionRoom(
+        NO_LIMIT if free_bytes is None else free_bytes,
+        counter_of(versions),
+        bytes_for_versions(limit_bytes, versions),
+    )
     heads = []
     for record, key in zip(records, keys, strict=True):
         heads.append(head := head_of(record, key=key))
@@ -173,6 +184,17 @@ async def _plan_first_write(
     if call.unhosted - set(hosting.activated):
         raise Refusal("space-not-found")
     return hosting
+
+
+def bytes_for_versions(limit_bytes: int | None, versions: Record | None) -> int:
+    """Return how many bytes of a commit may keep former values (ST20).
+
+    It is 0 if the versions alone exceed the limit of the space.
+    """
+    # A write removes at most 64 versions. Otherwise thousands of small ones would let large ones
+    # grow to many times the limit.
+    is_over = limit_bytes is not None and counter_of(versions) > limit_bytes
+    return 0 if is_over else MAX_COMMIT_BYTES
 
 
 def check_conditions(head: Head | None, options: Options) -> None:

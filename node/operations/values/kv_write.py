@@ -5,14 +5,23 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from capabilities.resources import SpaceId
-from spaces.store.contract import MAX_COMMIT_BYTES, Add, Check, Commit, Put, Record
+from spaces.keyspace import space_keys
+from spaces.store.contract import Add, Check, Commit, Put, Record
+from spaces.values.quota import effective_limit
 from spaces.values.value_bodies import Staging
 from spaces.values.value_heads import Head, VersionRoom, Write, head_key, head_of
 
 from ...refusal import Refusal
 from ..attempts import until_committed
 from ..authorise import read_call
-from .kv_commit import PutReading, check_conditions, durable_replay_record, paths_detail, put_values
+from .kv_commit import (
+    PutReading,
+    bytes_for_versions,
+    check_conditions,
+    durable_replay_record,
+    paths_detail,
+    put_values,
+)
 from .kv_versions import read_versions
 from .plan import Request, stored_headers
 from .sealed_values import sealed_key_of
@@ -79,11 +88,16 @@ async def delete(request: Request) -> Written:
             by_space.setdefault(space, {})[path] = record
         puts, checks, adds = list[Put](), list[Check](), list[Add]()
         for space, rows in by_space.items():
+            own = space_keys(space)
+            override, versions = (await services.store.read((own.override, own.versions))).records
+            limit_bytes = effective_limit(space, override, services.quota)
             draft = await services.values.draft(
                 space,
                 [Write(path, None) for path in rows],
                 [*rows.values()],
-                room=VersionRoom(commit_bytes=MAX_COMMIT_BYTES // len(by_space)),
+                room=VersionRoom(
+                    commit_bytes=bytes_for_versions(limit_bytes, versions) // len(by_space)
+                ),
                 removed=kept,
             )
             plan = await draft.plan(now=services.clock.now())

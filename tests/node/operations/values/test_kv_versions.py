@@ -186,6 +186,23 @@ async def test_other_values_meet_their_quota_as_before(small: Owner, space: str)
     assert [one["version"] for one in listed] == ([2] if space == "secrets" else [2, 1])
 
 
+async def test_versions_do_not_outgrow_the_space(small: Owner) -> None:
+    """Where many small versions take the limit of a space, large values that are written and
+    deleted again do not add to them without end (ST20)."""
+    paths = [f"vault/secrets/{at:03}" for at in range(250)]
+    for at in range(4):
+        token = small.token([("put", path) for path in paths], space="secrets")
+        values = form(dict.fromkeys(paths, b"%d" % at))
+        reply = await small.invoke(body=values, headers=FORM_TYPE, token=token)
+        assert reply.status == 200
+    for at in range(5):
+        await put(small, b"%d" % at * 190_000, path=f"vault/secrets/LARGE_{at}")
+        await small.invoke(("del", f"vault/secrets/LARGE_{at}"), space="secrets")
+    own = space_keys(small.space_named("secrets"))
+    (kept,) = (await small.node.services.store.read((own.versions,))).records
+    assert counter_of(kept) <= 2 * 200_000
+
+
 async def test_versions_are_shown_apart(owner: Owner) -> None:
     """The usage of a space has its values and, apart, its versions (ST20)."""
     await put(owner, b"one", b"twotwo")
