@@ -155,15 +155,14 @@ async def sweep_versions(store: Store, values: Values, *, now: float) -> bool:
         head = head_key(space, path)
         snapshot = await store.read((head,), ranges=(versions_range(space, path),))
         found = versions_in(snapshot.pages[0])
+        ends_at = max([one.replaced_at for one in found.values()], default=0) / 1_000_000
+        ends_at += RESTORABLE_S
         # A purge removes the versions before, and the head's tombstone goes after a day (ST5).
-        if (
-            not found
-            or head_of(snapshot.records[0], key=head)
-            or any(
-                version.replaced_at > (now - RESTORABLE_S) * 1_000_000 for version in found.values()
-            )
-        ):
-            await commit_puts(store, Put(key, None))
+        is_done = not found or head_of(snapshot.records[0], key=head) is not None
+        if is_done or ends_at > now:
+            # The clocks of two workers differ: a version may be newer than the delete after it.
+            later = Put(VERSION_DUE_PREFIX + micros8(ends_at + 1) + key[9:], task.value)
+            await commit_puts(store, Put(key, None), *([] if is_done else [later]))
             continue
         # The head's tombstone is written again: the commit is refused if the path was written.
         draft = await values.draft(space, (Write(path, None),), snapshot.records, removed=found)

@@ -326,6 +326,16 @@ async def test_sweep_of_a_path_that_left_nothing(keeping: Bench) -> None:
     assert await numbers(keeping, "vault/a") == []
 
 
+async def test_sweep_after_clocks_differed(keeping: Bench) -> None:
+    """A version that is newer than the delete after it is removed by a later sweep (ST9, ST20)."""
+    await write(keeping, {"vault/a": b"1"})
+    await write(keeping, {"vault/a": b"2"}, now=NOW + 60)
+    await write(keeping, {"vault/a": None})
+    for after_s, expected in ((30, [1, 2]), (62, [])):
+        await sweep_versions(keeping.store, keeping.values, now=NOW + RESTORABLE_S + after_s)
+        assert await numbers(keeping, "vault/a") == expected
+
+
 async def test_first_prefix_applies(keeping: Bench) -> None:
     """The first prefix that a path has decides how many versions are kept, zero included (ST19)."""
     keeping.values.kept = {"secrets/vault/none/": 0, **KEPT}
