@@ -175,7 +175,7 @@ def run(
     if not no_project and (project := find_project()) is not None:
         variables, scope = project.select(named, scope)
         where = "" if scope is None else f", scope {scope}"
-        tell(f"project file {project.path}{where}: {', '.join(project.passes):.300}")
+        tell(f"project file {project.path}{where}: {', '.join(project.passes)}")
         found = read_values(sorted({*variables.values()}), scope=scope, project=project)
         values = {variable: found[secret] for variable, secret in variables.items()}
     else:

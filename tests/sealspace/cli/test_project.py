@@ -202,6 +202,17 @@ async def test_CL3_a_command_gets_what_the_project_names(owner: Owner) -> None:
     assert not (owner.here / "started").exists()
 
 
+async def test_CL3_all_variables_are_shown(owner: Owner) -> None:
+    """CL3: a file cannot hide a variable behind many others: each is shown before the command
+    starts."""
+    await owner.keeps(API_KEY="the value")
+    names = [f"VARIABLE_{at}" for at in range(40)]
+    written(owner.here, "[rename]\n" + "".join(f'{name} = "API_KEY"\n' for name in names))
+    ran = await owner.ran("run", "--", "true")
+    assert ran.returncode == 0
+    assert all(f"{name}=API_KEY" in ran.stderr.decode() for name in names)
+
+
 async def test_CL3_the_scope_of_the_project(owner: Owner) -> None:
     """CL3: the file's scope applies, and a different `--scope` is refused; a file without a scope
     leaves the choice to `--scope`."""
