@@ -218,6 +218,7 @@ async def test_names_that_direct_programs(owner: Owner) -> None:
         "XDG_CONFIG_HOME",
         "NODE_TLS_REJECT_UNAUTHORIZED",
         "DOTNET_STARTUP_HOOKS",
+        "GIT_SEQUENCE_EDITOR",
     ],
 )
 def test_directing_names(name: str) -> None:
