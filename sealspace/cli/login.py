@@ -21,7 +21,6 @@ from ..printable import printable
 from ..session import SECRETS_SPACE, Session, key_session
 from ..wallets import Wallet, seed_from_phrase
 from ..wire.node_answers import json_object
-from ..wire.token_line import token_of
 from ..wire.transport import Request, Transport
 from .command_errors import KeyFileUnusable
 from .durations import days_option
@@ -35,7 +34,6 @@ from .owner_profile import (
     Profile,
     at_node,
     has_ended,
-    machine_token,
     opened,
     owner_home,
     write_wallet,
@@ -438,12 +436,11 @@ def logout() -> None:
 def whoami() -> None:
     """Print the owner, the session's key and the node.
 
-    The node is not contacted. With a machine token in SEALSPACE_TOKEN, this prints the token's
-    name, secrets and end.
+    The node is not contacted.
     """
-    _print(_who())
-    if machine_token() is None:
-        owner_home().live_session()
+    home = owner_home()
+    _print(_who(home))
+    home.live_session()
 
 
 @click.command()
@@ -455,7 +452,7 @@ def status() -> None:
     node says that something does not work at the moment, such as secrets after a restore, and
     `not-ready` if the node cannot write. In a project, this also shows what `sealspace run` passes.
     """
-    document = _who()
+    document = _who(owner_home())
     try:
         if (project := find_project()) is not None:
             document |= {
@@ -474,17 +471,7 @@ def status() -> None:
         _print(document)
 
 
-def _who() -> dict[str, object]:
-    if (session := machine_token()) is not None and (token := token_of(session)) is not None:
-        return {
-            "token": token.name,
-            "secrets": [one.label for one in token.secrets],
-            "expiresAt": optional_time(session.expires_at),
-            "owner": session.owner,
-            "node": shared().node,
-            "nodeDid": session.node_id,
-        }
-    home = owner_home()
+def _who(home: OwnerHome) -> dict[str, object]:
     profile, session = home.profile(), home.session()
     return {
         "owner": session.owner,
@@ -515,8 +502,6 @@ async def _check(client: Client) -> str:
     for grant in () if is_own_key else client.session.grants[:1]:  # the sign-in
         word = (await client.delegations.status(grant.cid)).word
         if word != "active":
-            if (token := token_of(client.session)) is not None:
-                raise token.ended(f"is {word}")
             raise NotSignedIn(
                 f"the node says that the session of your last login is {word}",
                 hint=f"sealspace login {client.url}",

@@ -79,9 +79,7 @@ _ACCEPTING = {
 }
 """Reason for refusing a node's evidence -> the option that accepts it."""
 
-_FOR_TOKENS = {
-    f"sealspace {command}" for command in ("run", "template", "secret get", "status", "whoami")
-}
+_FOR_TOKENS = ("sealspace run", "sealspace template", "sealspace secret get")
 """Commands that a machine token may use (CL5)."""
 
 Parameters = ParamSpec("Parameters")
@@ -460,7 +458,7 @@ def machine_token() -> Session | None:
     Raises NotGranted if only an owner may use the running command.
     """
     line = os.environ.get(TOKEN_VARIABLE)
-    if not line:
+    if line is None:
         return None
     if click.get_current_context().command_path not in _FOR_TOKENS:
         raise NotGranted(

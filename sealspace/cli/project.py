@@ -132,7 +132,9 @@ def _parsed(path: Path, data: bytes) -> Project:
     document = tomllib.loads(data.decode())
     # CL3: an ignored member would be a restriction that does not apply.
     for name in document.keys() - {*Project.__struct_fields__[1:]}:
-        raise InvalidJson(f"unknown member {name}")
+        raise InvalidJson(
+            f"unknown member {name}; the members are secrets, rename, scope, node and owner"
+        )
     project = shaped({**document, "path": str(path)}, Project)
     if not all(map(is_secret_name, [*project.variables, *project.variables.values()])):
         # The name itself is not printed: it may be the value of a secret.

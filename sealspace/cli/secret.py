@@ -241,7 +241,7 @@ async def delete(client: Client, name: str, scope: str | None, purge: bool, yes:
     For 7 days, `sealspace secret restore` can bring it back, unless you add --purge. On a terminal,
     you are asked to confirm.
     """
-    what = f"{name} and all its versions" if purge else name
+    what = f"{name} and all its versions for good" if purge else name
     if is_interactive():
         confirm(f"delete the secret {what}?", yes=yes)
     async with _about(client.secrets(), name, scope) as secrets:
@@ -490,7 +490,11 @@ async def no_secret(secrets: Secrets, name: str, scope: str | None) -> NotThere:
     near = await _near_names(secrets, name, scope)
     where = "" if scope is None else f" in the scope {scope}"
     meant = f"did you mean {near}? or list all: " if near else ""
-    return NotThere(f"there is no secret {name}{where}", hint=f"{meant}sealspace secret list --all")
+    return NotThere(
+        f"there is no secret {name}{where}",
+        hint=f"{meant}sealspace secret list --all; if you deleted it in the last 7 days:"
+        f" {_command('restore', name, scope)}",
+    )
 
 
 # --- files ----------------------------------------------------------------------------------------

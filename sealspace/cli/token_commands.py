@@ -21,10 +21,9 @@ from ..wire.token_line import (
 )
 from .command_errors import NotThere
 from .durations import expires_option
-from .grant_create import warn_absent
 from .grant_list import revoke_all
 from .owner_profile import at_node, owner_home
-from .secret import scope_option
+from .secret import no_secret, scope_option
 from .terminal import (
     confirm,
     end_text,
@@ -36,10 +35,10 @@ from .terminal import (
     yes_option,
 )
 
-_WINDOWS_S = (30 * 86_400, 86_400, 3600)
-"""How far back a last use is searched: later times replace earlier ones."""
-_MOST_PAGES = 10
-"""Most pages of receipts that are read for one of them."""
+_SEARCHED_S = 30 * 86_400
+"""How far back a last use is searched."""
+_MOST_PAGES = 50
+"""Most pages of receipts that are read for it, of 100 receipts each."""
 
 
 @click.command(
@@ -72,14 +71,18 @@ async def create(
     token is printed once and stored nowhere: whoever has the line can read these secrets.
     """
     # First: after the wallet signed, no failed request may keep the line from being printed.
-    await warn_absent(client, secrets, scope)
+    stored = await client.secrets().list(scope=scope)
+    for one in secrets:
+        if one not in stored:
+            raise await no_secret(client.secrets(), one, scope)
     line = await client.delegations.create_token(
         name, secrets, scope=scope, ttl_s=ttl_s, wallet=owner_home().wallet()
     )
     token = token_of(read_token(line))
     assert token is not None
     tell(
-        f"the machine token {name} reads {token.labels}, {end_text(token.grant.expires_at)}",
+        f"the machine token {name} reads {token.labels}, {end_text(token.grant.expires_at)};"
+        f" its id is {token.grant.cid}",
         f"to use it, set {NODE_VARIABLE}={client.url} and {TOKEN_VARIABLE} to the line below, then:"
         " sealspace run -- COMMAND",
         "the line is shown only once: store it like a password",
@@ -146,17 +149,16 @@ async def _live_tokens(client: Client) -> list[MachineToken]:
 async def _last_uses(client: Client) -> Mapping[str, float]:
     """Return when the keys of machine tokens last opened a secret.
 
-    Receipts are listed from the oldest on, so the latest are searched again at the end. If there
-    are more receipts than are read, a time may be too early.
+    Receipts are listed from the oldest on. If there are more than are read, a time may be too
+    early.
     """
     found: dict[str, float] = {}
-    for window_s in _WINDOWS_S:
-        after: str | None = f"{int((SystemClock().now() - window_s) * 1e6):016x}{0:032x}"  # RC14
-        for _ in range(_MOST_PAGES):
-            page = await client.receipts.page(after=after)
-            found |= {one.invoker: one.at for one in page.receipts if one.ground == "machine"}
-            if (after := page.after) is None:
-                break
+    after: str | None = f"{int((SystemClock().now() - _SEARCHED_S) * 1e6):016x}{0:032x}"  # RC14
+    for _ in range(_MOST_PAGES):
+        page = await client.receipts.page(after=after)
+        found |= {one.invoker: one.at for one in page.receipts if one.ground == "machine"}
+        if (after := page.after) is None:
+            break
     return found
 
 

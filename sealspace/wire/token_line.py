@@ -36,6 +36,7 @@ from ..errors import (
     InvalidInput,
     InvalidPortableDelegation,
     InvalidSession,
+    NodeMismatch,
     NotGranted,
     SessionExpired,
 )
@@ -165,12 +166,17 @@ def about_token(session: Session) -> Iterator[None]:
     """Name the session's machine token in errors about its end, revocation and secrets."""
     try:
         yield
-    except (DelegationRevoked, DecryptDenied, NotGranted, SessionExpired) as error:
+    except (DelegationRevoked, DecryptDenied, NodeMismatch, NotGranted, SessionExpired) as error:
         if (token := token_of(session)) is None:
             raise
         match error:
             case DelegationRevoked() | DecryptDenied(refusal=DelegationRevoked()):
                 raise token.ended("was revoked") from error
+            case NodeMismatch():
+                error.step = (
+                    f"set {NODE_VARIABLE} to the address of the node where the machine token"
+                    f" {token.name} was made"
+                )
             case SessionExpired():
                 raise token.ended(f"was valid {until(session.expires_at)}") from error
             case NotGranted(missing=lacks) if lacks and lacks[0].ability == KV_GET:

@@ -135,8 +135,7 @@ async def _read_put(
     services, own = request.services, space_keys(space)
     keys = [value_key(own.space16, path) for path in paths]
     asked = (*keys, own.usage, own.rows, own.versions, own.override, own.row)
-    ranges = services.values.version_ranges(space, paths)
-    call = await read_call(services, request.invocation, asked, ranges, records_use=records_use)
+    call = await read_call(services, request.invocation, asked, records_use=records_use)
     *records, usage, rows, versions, override, hosted = call.records
     if call.unhosted or hosted is None:
         hosting = await _plan_first_write(services, call, space, request.message.client)
@@ -144,11 +143,7 @@ async def _read_put(
         hosting = plan_for_hosted(space, own.row, hosted)
     used_bytes, limit_bytes = counter_of(usage), effective_limit(space, override, services.quota)
     free_bytes = None if limit_bytes is None else limit_bytes - used_bytes
-    room = VersionRoom(
-        NO_LIMIT if free_bytes is None else free_bytes,
-        counter_of(versions),
-        bytes_for_versions(limit_bytes, versions),
-    )
+    room = version_room(limit_bytes, usage, versions)
     heads = []
     for record, key in zip(records, keys, strict=True):
         heads.append(head := head_of(record, key=key))
@@ -186,15 +181,19 @@ async def _plan_first_write(
     return hosting
 
 
-def bytes_for_versions(limit_bytes: int | None, versions: Record | None) -> int:
-    """Return how many bytes of a commit may keep former values (ST20).
+def version_room(
+    limit_bytes: int | None, usage: Record | None, versions: Record | None, *, share: int = 1
+) -> VersionRoom:
+    """Return the limits on the versions that a write keeps (ST20).
 
-    It is 0 if the versions alone exceed the limit of the space.
+    `share` is the number of spaces that share the commit.
     """
-    # A write removes at most 64 versions. Otherwise thousands of small ones would let large ones
-    # grow to many times the limit.
-    is_over = limit_bytes is not None and counter_of(versions) > limit_bytes
-    return 0 if is_over else MAX_COMMIT_BYTES
+    return VersionRoom(
+        NO_LIMIT if limit_bytes is None else limit_bytes,
+        counter_of(usage),
+        counter_of(versions),
+        MAX_COMMIT_BYTES // share,
+    )
 
 
 def check_conditions(head: Head | None, options: Options) -> None:
@@ -257,7 +256,6 @@ async def put_values(
                 call.records[:count],
                 reading.heads,
                 room=reading.room,
-                pages=call.pages,
             )
             quota = reading.quota(draft)  # refuses before `plan` names a file
             plan = await draft.plan(now=services.clock.now())

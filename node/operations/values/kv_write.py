@@ -9,18 +9,18 @@ from spaces.keyspace import space_keys
 from spaces.store.contract import Add, Check, Commit, Put, Record
 from spaces.values.quota import effective_limit
 from spaces.values.value_bodies import Staging
-from spaces.values.value_heads import Head, VersionRoom, Write, head_key, head_of
+from spaces.values.value_heads import Head, Write, head_key, head_of
 
 from ...refusal import Refusal
 from ..attempts import until_committed
 from ..authorise import read_call
 from .kv_commit import (
     PutReading,
-    bytes_for_versions,
     check_conditions,
     durable_replay_record,
     paths_detail,
     put_values,
+    version_room,
 )
 from .kv_versions import read_versions
 from .plan import Request, stored_headers
@@ -89,15 +89,14 @@ async def delete(request: Request) -> Written:
         puts, checks, adds = list[Put](), list[Check](), list[Add]()
         for space, rows in by_space.items():
             own = space_keys(space)
-            override, versions = (await services.store.read((own.override, own.versions))).records
+            found = await services.store.read((own.override, own.usage, own.versions))
+            override, usage, versions = found.records
             limit_bytes = effective_limit(space, override, services.quota)
             draft = await services.values.draft(
                 space,
                 [Write(path, None) for path in rows],
                 [*rows.values()],
-                room=VersionRoom(
-                    commit_bytes=bytes_for_versions(limit_bytes, versions) // len(by_space)
-                ),
+                room=version_room(limit_bytes, usage, versions, share=len(by_space)),
                 removed=kept,
             )
             plan = await draft.plan(now=services.clock.now())

@@ -76,6 +76,6 @@ async def test_a_purge_is_final(desk: OwnerDesk) -> None:
     await put(desk, "one", "two")
     assert (await desk.run("secret", "delete", "API_KEY")).status == 0
     ran = await desk.run("secret", "delete", "API_KEY", "--purge")
-    assert (ran.status, ran.err) == (0, "deleted API_KEY and all its versions\n")
+    assert (ran.status, ran.err) == (0, "deleted API_KEY and all its versions for good\n")
     for verb in ("restore", "versions"):
         assert (await desk.run("secret", verb, "API_KEY")).status == 21

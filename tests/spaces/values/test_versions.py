@@ -67,7 +67,7 @@ async def write(
         *records, usage, kept = (await bench.store.read((*keys, own.usage, own.versions))).records
         room = VersionRoom(kept_bytes=counter_of(kept))
         if limit_bytes is not None:
-            room = VersionRoom(limit_bytes - counter_of(usage), counter_of(kept))
+            room = VersionRoom(limit_bytes, counter_of(usage), counter_of(kept))
         found = await kept_of(bench, paths[0]) if purges else None
         draft = await bench.values.draft(SECRETS, writes, records, room=room, removed=found)
         plan = await draft.plan(now=now)
