@@ -397,5 +397,4 @@ VECTOR_TESTS: dict[str, tuple[str, ...]] = {
         _MANIFESTS + "test_delegations_as_json",
         _MANIFESTS + "test_delegations_as_json_are_refused",
     ),
-    "manifests/subset.json": (_MANIFESTS + "test_subsets",),
 }

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_GET
 from capabilities.strict_json import Json
 from sealspace.apps.descriptions import explain
-from sealspace.apps.manifest_subset import missing_resources, resources_of
 from sealspace.documents.manifests import (
     Manifest,
     ResourceRequest,
@@ -26,7 +25,7 @@ from sealspace.documents.manifests import (
     with_decrypt,
 )
 from sealspace.errors import InvalidInput, ManifestInvalid
-from sealspace.session import covers, network_of_owner, space_of
+from sealspace.session import network_of_owner, space_of
 from sealspace.wallets import new_wallet
 
 OWNER = "did:pkh:eip155:1:0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf"
@@ -69,9 +68,6 @@ manifests = st.lists(st.sampled_from(PARTS), max_size=3).map(
     lambda parts: parse_manifest(
         {**NOTES, "defaults": False, **{k: v for part in parts for k, v in part.items()}}
     )
-)
-held = st.lists(manifests, max_size=3).map(
-    lambda drawn: tuple(row for one in drawn for row in resolve_manifest(one))
 )
 
 
@@ -410,39 +406,14 @@ def test_composing_is_idempotent(drawn: list[Manifest]) -> None:
     once, twice = compose_manifests(drawn), compose_manifests([*drawn, *drawn])
     assert once.resources == twice.resources
     assert once.expiry_ms == twice.expiry_ms
-    for one in drawn:
-        assert missing_resources(resolve_manifest(one), once.resources, owner=OWNER) == ()
-
-
-@given(held, held, held)
-def test_containment_is_reflexive_and_transitive(
-    one: tuple[ResourceRequest, ...],
-    two: tuple[ResourceRequest, ...],
-    three: tuple[ResourceRequest, ...],
-) -> None:
-    """Everything is contained in itself; what is in a part of something is in it (MF11)."""
-    assert missing_resources(one, one, owner=OWNER) == ()
-    first = missing_resources(one, two, owner=OWNER) == ()
-    second = missing_resources(two, three, owner=OWNER) == ()
-    if first and second:
-        assert missing_resources(one, three, owner=OWNER) == ()
-
-
-@given(held, held)
-def test_what_is_contained_a_node_accepts(
-    requested: tuple[ResourceRequest, ...], granted: tuple[ResourceRequest, ...]
-) -> None:
-    """Each action that is not missing is covered by the rules of chains; never the other way round
-    (MF11)."""
-    missing = {
-        (one.resource.text, one.ability)
-        for one in stated(missing_resources(requested, granted, owner=OWNER))
+    asked = {
+        (row.service, row.space, row.path, action)
+        for row in once.resources
+        for action in row.actions
     }
-    holding = stated(granted)
-    for wanted in stated(requested):
-        if (wanted.resource.text, wanted.ability) not in missing:
-            assert any(covers(one, wanted) for one in holding)
-    assert missing_resources(resources_of(holding), granted, owner=OWNER) == ()
+    for one in drawn:
+        for row in resolve_manifest(one):
+            assert asked >= {(row.service, row.space, row.path, action) for action in row.actions}
 
 
 # --- words ----------------------------------------------------------------------------------------

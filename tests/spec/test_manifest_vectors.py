@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from tests_support import REPOSITORY
 
-from sealspace.apps.manifest_subset import missing_resources
 from sealspace.documents.manifests import (
     Manifest,
     ResourceRequest,
@@ -88,23 +87,6 @@ def test_manifests_compose(case: Any) -> None:
         "expiry_ms": request.expiry_ms,
         "targets": [one.did for one in request.delegation_targets],
     }
-
-
-@pytest.mark.parametrize("case", cases("subset"))
-def test_subsets(case: Any) -> None:
-    """Missing rights of a request are reported action by action."""
-
-    def resource(row: list[str]) -> ResourceRequest:
-        return ResourceRequest(row[0], row[1], row[2], tuple(row[3].split()))
-
-    missing = missing_resources(
-        [resource(case["requested"])],
-        [resource(case["granted"])],
-        owner=document("subset")["owner"],
-    )
-    assert case["expect"]["missing"] == " ".join(
-        action for one in missing for action in one.actions
-    )
 
 
 def said(portable: PortableDelegation) -> dict[str, Any]:

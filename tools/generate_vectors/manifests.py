@@ -8,7 +8,6 @@ from .minting import Key, Wallet
 
 _APP = Key(0x41)
 _OWNER = Wallet(0x11)
-_OTHER = Wallet(0x12)
 _NETWORK = f"urn:tinycloud:encryption:{_OWNER.did}:default"
 _DAY_MS = 86_400_000
 _ALL = "get put del list metadata"
@@ -92,7 +91,6 @@ def documents() -> Documents:
     return {
         "manifest": ("app manifests, resolved or refused", [*_resolved(), *_refused()], {}),
         "composition": ("what several manifests ask for together", _composed(), {}),
-        "subset": ("what is requested, granted and missing", _subsets(), {"owner": _OWNER.did}),
     }
 
 
@@ -504,63 +502,3 @@ def _together(
         "account": account,
         "expect": {"resources": list(resources), **expect},
     }
-
-
-def _subset(
-    name: str,
-    requested: tuple[str, str, str, str],
-    granted: tuple[str, str, str, str],
-    missing: str = "",
-) -> Case:
-    return {
-        "name": name,
-        "rules": ["MF11"],
-        "requested": list(requested),
-        "granted": list(granted),
-        "expect": {"missing": missing},
-    }
-
-
-def _subsets() -> list[Case]:
-    def kv(path: str, words: str = "get", space: str = "applications") -> tuple[str, str, str, str]:
-        return ("kv", space, path, words)
-
-    own, other = (
-        f"tinycloud:pkh:eip155:1:{wallet.address}:applications" for wallet in (_OWNER, _OTHER)
-    )
-    decrypt = ("encryption", "encryption", _NETWORK, "decrypt")
-    return [
-        _subset("the-same", kv("a"), kv("a")),
-        _subset("below-a-slash", kv("a/b"), kv("a/")),
-        _subset("the-slash-itself", kv("a/"), kv("a/")),
-        _subset("below-without-a-slash", kv("a/b"), kv("a"), "get"),
-        _subset("the-name-of-a-folder", kv("a"), kv("a/"), "get"),
-        _subset("below-nothing", kv("a/b"), kv("")),
-        _subset("below-the-root", kv("a/b"), kv("/")),
-        _subset("all-of-a-part", kv(""), kv("a/"), "get"),
-        _subset("one-action-more", kv("a", "get put"), kv("a"), "put"),
-        _subset("an-alias", kv("a", "delete"), kv("a", "del")),
-        _subset("a-wildcard", kv("a"), kv("/", "*"), "get"),
-        _subset("another-service", kv("a", "read"), ("sql", "applications", "", "read"), "read"),
-        _subset("the-space-by-its-id", kv("a"), kv("a", space=own)),
-        _subset("the-space-by-its-id-asked-for", kv("a", space=own), kv("a")),
-        _subset("another-owner", kv("a"), kv("a", space=other), "get"),
-        _subset("another-space", kv("a"), kv("a", space="notes"), "get"),
-        _subset(
-            "a-network-in-two-spellings",
-            ("encryption", "encryption", _NETWORK.lower(), "decrypt"),
-            decrypt,
-        ),
-        _subset(
-            "another-network",
-            decrypt,
-            ("encryption", "encryption", f"{_NETWORK}2", "decrypt"),
-            "decrypt",
-        ),
-        _subset(
-            "a-wildcard-over-networks",
-            decrypt,
-            ("encryption", "encryption", _NETWORK, "*"),
-            "decrypt",
-        ),
-    ]
