@@ -320,6 +320,7 @@ class Values:
         replaced: Sequence[Head | None] | None = None,
         *,
         room: VersionRoom = _ANY_ROOM,
+        pages: Sequence[Page] = (),
         removed: Mapping[bytes, Head] | None = None,
     ) -> "Draft":
         """Prepare writes to one space.
@@ -333,6 +334,7 @@ class Values:
             current: the stored rows, under `head_key` of each write.
             replaced: the decoded heads in these rows, if the caller has already decoded them.
             room: the limits on versions.
+            pages: of `version_ranges` for all writes, if the caller has already read them.
             removed: versions to remove, by key. If given, the former values are not kept.
         Raises:
             MetadataTooLarge: see `check_metadata`.
@@ -343,8 +345,32 @@ class Values:
         """
         kept = self.kept if removed is None else {}
         draft = Draft(space, writes, current, replaced, kept, removed or {})
-        await draft.look_up(self._store, self.files.max_bytes, self._entropy, room)
+        await draft.look_up(self._store, self.files.max_bytes, self._entropy, room, pages)
         return draft
+
+    def version_ranges(self, space: SpaceId, paths: Sequence[str]) -> list[Range]:
+        """Return the ranges that writes at these paths need in order to keep versions."""
+        space16 = space_id16(space)
+        return [
+            range_
+            for path in paths
+            if _most_kept(self.kept, space, path)
+            for range_ in _ranges_of(versions_prefix(space16, path))
+        ]
+
+
+def _most_kept(kept: Mapping[str, int], space: SpaceId, path: str) -> int:
+    """Return how many former values of a path are kept (ST19)."""
+    place = f"{space.name}/{path}"
+    return next((most for prefix, most in kept.items() if place.startswith(prefix)), 0)
+
+
+def _ranges_of(prefix: bytes) -> tuple[Range, Range]:
+    """Return the ranges of a path's versions without values, and of the oldest with values."""
+    return (
+        Range(prefix, limit=MOST_VERSIONS, keys_only=True),
+        Range(prefix, limit=_REMOVED_OF_A_PATH),
+    )
 
 
 @dataclass(slots=True)
@@ -443,8 +469,7 @@ class Draft:
                 (self._removed_paths if body is None else self._added_paths).append(
                     write.path.encode(*_HEADER_TEXT)
                 )
-            place = f"{space.name}/{write.path}"
-            most = next((most for prefix, most in kept.items() if place.startswith(prefix)), 0)
+            most = _most_kept(kept, space, write.path)
             if most and (old or body):
                 prefix, number = versions_prefix(own.space16, write.path), old.version if old else 1
                 task = None if body else f"{space.text}\n{write.path}".encode(*_HEADER_TEXT)
@@ -474,6 +499,7 @@ class Draft:
         max_bytes: int | None,
         entropy: Entropy,
         room: VersionRoom,
+        pages: Sequence[Page],
     ) -> None:
         """Read the stored rows that `plan` needs."""
         self._entropy = entropy
@@ -486,7 +512,7 @@ class Draft:
         )
         self._index_puts = {put.key: put for put in index_puts}
         if self._rewrites or room.kept_bytes:
-            await self._look_up_versions(store, self._keep_versions(room), room.kept_bytes)
+            await self._look_up_versions(store, self._keep_versions(room), room.kept_bytes, pages)
         if not self._bodies:
             return
         keys = [object_key(space16, digest) for digest in self._bodies]
@@ -532,18 +558,19 @@ class Draft:
                 size_bytes, free_bytes = size_bytes - size, free_bytes - old.version_bytes
         return room.kept_bytes - free_bytes
 
-    async def _look_up_versions(self, store: Store, excess_bytes: int, kept_bytes: int) -> None:
+    async def _look_up_versions(
+        self, store: Store, excess_bytes: int, kept_bytes: int, pages: Sequence[Page]
+    ) -> None:
         """Find the versions to remove, and the numbers of new ones.
 
         The oldest versions of a path are removed beyond the configured number, and those of the
         space beyond its limit (ST20).
         """
         rewrites, known = self._rewrites.values(), dict[bytes, Record]()
-        ranges = [Range(one.prefix, limit=MOST_VERSIONS, keys_only=True) for one in rewrites]
-        ranges += [Range(one.prefix, limit=_REMOVED_OF_A_PATH) for one in rewrites]
-        pages = (await store.read(ranges=ranges)).pages if ranges else ()
-        half = len(rewrites)
-        for rewrite, found, oldest in zip(rewrites, pages[:half], pages[half:], strict=True):
+        if rewrites and not pages:
+            ranges = [range_ for one in rewrites for range_ in _ranges_of(one.prefix)]
+            pages = (await store.read(ranges=ranges)).pages
+        for rewrite, found, oldest in zip(rewrites, pages[::2], pages[1::2], strict=True):
             if found.rows:
                 rewrite.number = max(rewrite.number, _number_in(found.rows[-1][0]) + 1)
             surplus = max(len(found.rows) + rewrite.is_kept - rewrite.most, 0)

@@ -135,7 +135,8 @@ async def _read_put(
     services, own = request.services, space_keys(space)
     keys = [value_key(own.space16, path) for path in paths]
     asked = (*keys, own.usage, own.rows, own.versions, own.override, own.row)
-    call = await read_call(services, request.invocation, asked, records_use=records_use)
+    ranges = services.values.version_ranges(space, paths)
+    call = await read_call(services, request.invocation, asked, ranges, records_use=records_use)
     *records, usage, rows, versions, override, hosted = call.records
     if call.unhosted or hosted is None:
         hosting = await _plan_first_write(services, call, space, request.message.client)
@@ -256,6 +257,7 @@ async def put_values(
                 call.records[:count],
                 reading.heads,
                 room=reading.room,
+                pages=call.pages,
             )
             quota = reading.quota(draft)  # refuses before `plan` names a file
             plan = await draft.plan(now=services.clock.now())
