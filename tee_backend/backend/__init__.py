@@ -92,7 +92,6 @@ fetches collateral (AT39)."""
 
 # Minimum wait between attempts: with `Retry-After: 0` the total would never reach `patience_s`.
 _SHORTEST_PAUSE_S = 1.0
-_UNAVAILABLE = 503
 # Refusals that new evidence resolves: the node lost the old evidence, its clock differs, or an
 # owner's policy demands newer evidence.
 _NEEDS_NEW_EVIDENCE = frozenset({"not_attested", "evidence_expired", "age"})
@@ -261,11 +260,7 @@ class Backend:
         """
         if not portables:
             raise InvalidPortableDelegation("no grants were passed", hint="pass at least one grant")
-        new = [self._client.delegations.read(one) for one in portables]
-        networks = [
-            self._network_in(grant, one.owner) for grant, one in zip(new, portables, strict=True)
-        ]
-        await self._accept_all(portables, new, networks)
+        networks = await self._accept_all(portables, is_opening=True)
         live = self.attestation
         if live is not None and 0 <= self._clock.now() - self._attested_at < QUIET_S:
             return live
@@ -282,16 +277,18 @@ class Backend:
             InvalidPortableDelegation, GrantsFull, FolderUnusable, NodeRefused, TransportError: as
                 `accept`.
         """
-        await self._accept_all(
-            portables, [self._client.delegations.read(one) for one in portables], ()
-        )
+        await self._accept_all(portables, is_opening=False)
 
     async def _accept_all(
-        self,
-        portables: Sequence[PortableDelegation],
-        new: Sequence[Grant],
-        networks: Sequence[NetworkId],
-    ) -> None:
+        self, portables: Sequence[PortableDelegation], *, is_opening: bool
+    ) -> list[NetworkId]:
+        """Store new grants, and return the networks that they open."""
+        new = [self._client.delegations.read(one) for one in portables]
+        networks = [
+            self._network_in(grant, one.owner)
+            for grant, one in zip(new, portables, strict=True)
+            if is_opening
+        ]
         # One call at a time: a failure undoes its own grants and not those of another call.
         async with self._accepting:
             self._require_usable(new, networks)  # before the request to the node: AT54
@@ -304,6 +301,7 @@ class Backend:
             except BaseException:
                 self._restore(new, before)
                 raise
+        return networks
 
     def _require_usable(self, new: Sequence[Grant], networks: Sequence[NetworkId]) -> None:
         """Check that new grants are valid for this backend.
@@ -388,7 +386,7 @@ class Backend:
             try:
                 return await self._attest_once(network)
             except NodeFailure as failure:
-                if failure.status != _UNAVAILABLE or failure.retry_after_s is None:
+                if failure.status != 503 or failure.retry_after_s is None:
                     raise
                 pause_s = max(failure.retry_after_s, _SHORTEST_PAUSE_S)
                 if waited_s + pause_s > self._patience_s:
@@ -404,10 +402,11 @@ class Backend:
         binding = session_binding(challenge.nonce, challenge.audience, self.did, "attested", key)
         # In a thread: a quote is read from a file system or a socket, which blocks.
         quoted = await asyncio.to_thread(self._source.quote, binding.report_data)
-        attested = Attested(
-            quote=quoted.quote, receiver_public_key=key, event_log=quoted.log_entries
+        session = await self._client.attestation.open_session(
+            network,
+            challenge,
+            Attested(quote=quoted.quote, receiver_public_key=key, event_log=quoted.log_entries),
         )
-        session = await self._client.attestation.open_session(network, challenge, attested)
         self.attestation = Attestation(network, receiver, session.expires_at, session.evidence)
         self._attested_at = self._clock.now()
         return self.attestation
@@ -453,7 +452,11 @@ class Backend:
         client = self._client if by is None else self._client_citing(by)
         secrets = client.secrets(owner)
         get = allow(secrets.resource(name, scope=scope), KV_GET)
-        network = self._network_of(owner) if by is None else self._network_in(by, owner)
+        network = (
+            self._client.encryption.network(owner=owner)
+            if by is None
+            else self._network_in(by, owner)
+        )
         decrypt = allow(network.text, DECRYPT)
         if by is None:
             await self._finder.require((get, decrypt))
@@ -574,9 +577,6 @@ class Backend:
             except Unauthorized:
                 return live  # no grant allows attesting any more; the read's refusal says why
 
-    def _network_of(self, owner: str) -> NetworkId:
-        return self._client.encryption.network(owner=owner)
-
     def _network_in(self, grant: Grant, owner: str) -> NetworkId:
         """Find an owner's encryption network among the resources of a grant.
 
@@ -585,7 +585,7 @@ class Backend:
         """
         opened = (network_of(one.resource) for one in grant.capabilities if one.ability == DECRYPT)
         own = (one for one in opened if one is not None and same_principal(one.owner, owner))
-        return next(own, None) or self._network_of(owner)
+        return next(own, None) or self._client.encryption.network(owner=owner)
 
     async def _note_read(self, cids: Sequence[str]) -> None:
         """Mark grants as used for reading.
@@ -611,8 +611,7 @@ class Backend:
         """Return a client that uses only the given grant."""
         client = self._by_grant.get(grant.cid)
         if client is None:
-            session = self._client.session
-            client = self._client.acting(replace(session, grants=(grant,)))
+            client = self._client.acting(replace(self._client.session, grants=(grant,)))
             if grant.cid in self._held.cids:  # a cached client of another grant would never go
                 self._by_grant[grant.cid] = client
         return client
@@ -632,12 +631,9 @@ class Backend:
         """
         passed.update(cited)
         session = self._client.session
-        last = tuple(one for one in session.grants if one.cid in cited)
-        self._client.use(
-            replace(
-                session, grants=(*(one for one in session.grants if one.cid not in cited), *last)
-            )
-        )
+        # Stable, so that the order among the others stays.
+        grants = sorted(session.grants, key=lambda one: one.cid in cited)
+        self._client.use(replace(session, grants=tuple(grants)))
         if isinstance(refusal, DelegationRevoked) and not self._held.revoked.issuperset(cited):
             self._held.mark_revoked(cited)
             await self._store_states()

@@ -38,7 +38,7 @@ from msgspec import Meta, Struct
 
 from capabilities.capability_errors import InvalidJson
 from capabilities.principals import Principal
-from capabilities.strict_json import Json, Shape, parse_json, shaped
+from capabilities.strict_json import Shape, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes, canonical_members
 from encryption_network.pins import NetworkPin, parse_pins, pins_json
 from sealspace.documents.published import MAX_GRANT_BYTES
@@ -115,7 +115,16 @@ class GrantFolder:
         self._lock: int | None = lock
         try:
             with self._using():
-                self._take(lock)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise FolderUnusable(
+                        f"another process uses the folder {path}",
+                        hint=(
+                            "run the backend in one process (one server worker), or give each"
+                            " process its own folder"
+                        ),
+                    ) from None
                 # Left behind by a process that was killed before it renamed them. Removed only
                 # under the lock, because a running process may be writing one.
                 for draft in (*self._path.glob(DRAFTS), *self._grants.glob(DRAFTS)):
@@ -180,10 +189,9 @@ class GrantFolder:
                 numbers = count(number + 1)
                 for grant in reversed(snapshot.grants):
                     cid = grant.cid
-                    row_number = known[cid].number if cid in known else next(numbers)
                     row = _Row(
                         _VERSION,
-                        row_number,
+                        known[cid].number if cid in known else next(numbers),
                         grant.header,
                         cid in snapshot.read,
                         cid in snapshot.revoked,
@@ -201,8 +209,10 @@ class GrantFolder:
     # --- writing ----------------------------------------------------------------------------------
 
     def _write_state(self, pins: tuple[NetworkPin, ...]) -> None:
-        value: dict[str, Json] = {"v": _VERSION, "did": self._did, "networks": pins_json(pins)}
-        replace_file(self._path / "backend.json", canonical_bytes(value))
+        replace_file(
+            self._path / "backend.json",
+            canonical_bytes({"v": _VERSION, "did": self._did, "networks": pins_json(pins)}),
+        )
         self.pins = pins
 
     def _file_of(self, cid: str) -> Path:
@@ -275,18 +285,6 @@ class GrantFolder:
                     f" or use a new folder below {folder}"
                 ),
             )
-
-    def _take(self, lock: int) -> None:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FolderUnusable(
-                f"another process uses the folder {self._path}",
-                hint=(
-                    "run the backend in one process (one server worker), or give each process its"
-                    " own folder"
-                ),
-            ) from None
 
     @contextmanager
     def _using(self) -> Iterator[None]:

@@ -154,5 +154,6 @@ class HeldGrants:
 
 def owners_of(grant: Grant) -> frozenset[Principal]:
     """Return the owners of the resources in a grant."""
-    roots = (root_of(one.resource) for one in grant.capabilities)
-    return frozenset(root for root in roots if root is not None)
+    return frozenset(
+        root for one in grant.capabilities if (root := root_of(one.resource)) is not None
+    )

@@ -34,7 +34,6 @@ KEY_PATH = "sealspace/backend/1"
 """The path that is passed to a key service."""
 
 _SEED_LABEL = b"sealspace/backend-seed/1"
-_DIGITS = 64
 _MAX_FILE_BYTES = 4096
 
 
@@ -96,7 +95,7 @@ class KeyFile:
             ) from None
         text = data.removesuffix(b"\n")
         try:
-            if len(text) == _DIGITS:
+            if len(text) == 64:
                 return bytes.fromhex(text.decode("ascii"))
         except ValueError:
             pass

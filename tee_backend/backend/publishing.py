@@ -233,7 +233,11 @@ class BackendSurface:
             elif scope["type"] == "http":
                 await self._answer_asgi(scope, path, receive, send)
             elif scope["type"] == "lifespan":
-                await _live(receive, send)
+                while True:
+                    message = await receive()
+                    await send({"type": f"{message['type']}.complete"})
+                    if message["type"] == "lifespan.shutdown":
+                        return
             elif scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1000})
 
@@ -256,9 +260,9 @@ class BackendSurface:
             answer = await self.answer(request)
         except ClientGone:
             return
-        headers = {**answer.headers, "content-length": str(len(answer.body))}
-        if answer.status == 204:
-            del headers["content-length"]
+        headers = dict(answer.headers)
+        if answer.status != 204:
+            headers["content-length"] = str(len(answer.body))
         encoded = [
             (name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
         ]
@@ -280,14 +284,13 @@ class BackendSurface:
             ClientGone: the client disconnected while its body was read.
         """
         if request.path == EVIDENCE_PATH:
-            allowed, answer = ["GET", "HEAD"], self._evidence
+            allowed, answer = "GET, HEAD", self._evidence
         elif request.path == GRANTS_PATH and self._on_grant is not None:
-            allowed, answer = ["POST"], self._take_grant
+            allowed, answer = "POST", self._take_grant
         else:
             return _problem(404, "not-found", f"the backend's evidence is at {EVIDENCE_PATH}")
-        if request.method not in allowed:
-            methods = ", ".join(allowed)
-            return _problem(405, "method-not-allowed", f"use {methods}", allow=methods)
+        if request.method not in allowed.split(", "):
+            return _problem(405, "method-not-allowed", f"use {allowed}", allow=allowed)
         return await answer(request)
 
     async def _evidence(self, request: SurfaceRequest) -> SurfaceAnswer:
@@ -441,15 +444,6 @@ async def _body_of(receive: Receive) -> AsyncIterator[bytes]:
             raise ClientGone
         yield message.get("body", b"")
         is_more = message.get("more_body", False)
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    """Acknowledge ASGI lifespan events."""
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
 
 
 def _no_quote(error: EvidenceSourceError | QuoteRefused) -> SurfaceAnswer:
