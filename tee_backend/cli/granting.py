@@ -228,12 +228,11 @@ argument `verifier`."""
 def startup_evidence(run: VerifiedRun) -> Seen:
     """Return the verified startup evidence of a runner."""
     start = run.start
-    published = Published(
-        nonce=b"", statement=start.statement, quote=start.quote, event_log=start.event_log
-    )
     return Seen(
         url="",
-        published=published,
+        published=Published(
+            nonce=b"", statement=start.statement, quote=start.quote, event_log=start.event_log
+        ),
         verified=run.runner,
         seen_at=parse_rfc3339(str(run.stated["at"])),
     )
@@ -266,10 +265,8 @@ def show(url: str, verifier: BackendVerifier) -> None:
         grant = run_grant_of(one.portable)
         if grant is not None and seen.seen_at < grant.expires_at:
             shown.append({"cid": one.portable.cid, "run": run_statement_json(grant.statement)})
-            secrets, until = (
-                ", ".join(secret.label for secret in grant.secrets),
-                time_text(grant.expires_at),
-            )
+            secrets = ", ".join(secret.label for secret in grant.secrets)
+            until = time_text(grant.expires_at)
             lines.append(f"you granted    {secrets} until {until}, {run_sentence(grant.statement)}")
     print_result(
         as_json(seen, policy) | ({"runGrants": shown} if seen.is_runner else {}),
@@ -611,7 +608,6 @@ async def share(
     print_result(await deliver(url, portable), ())
 
 
-_DEFAULT_TYPE = "hex32"
 # The policy is used for the question and for checking the answer, not for a grant.
 _GENERATE_TTL_S = 600.0
 
@@ -663,9 +659,11 @@ async def generate(
             f"{made.code}: {made.message}", hint="look up the error code in spec/runner.md"
         )
     try:
-        start = await start_of(url)
         run = await verify_generated(
-            made.statement, start, verifier.inspector, authorization=made.authorization
+            made.statement,
+            await start_of(url),
+            verifier.inspector,
+            authorization=made.authorization,
         )
         _require_made_by(run, seen, policy, made.generated)
     except (BackendError, StatementInvalid):
@@ -712,5 +710,5 @@ def _parse_names(names: Sequence[str]) -> dict[str, str]:
         name, _, kind = text.partition(":")
         if name in wanted:
             raise InvalidInput(f"{name} is named twice", hint="name each secret once")
-        wanted[name] = kind or _DEFAULT_TYPE
+        wanted[name] = kind or "hex32"
     return wanted

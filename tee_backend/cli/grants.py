@@ -223,10 +223,8 @@ async def list_runs(client: Client) -> None:
             continue
         run, (shown, cells) = read.statement, await _listed(client, one)
         found.append(shown | {"run": run_statement_json(run)})
-        programs, hosts = (
-            ", ".join(map(program_words, run.programs)),
-            ", ".join(run.hosts) or "none",
-        )
+        programs = ", ".join(map(program_words, run.programs))
+        hosts = ", ".join(run.hosts) or "none"
         rows.append((*cells, programs, caller_words(run.callers), hosts))
     print_rows(
         found,

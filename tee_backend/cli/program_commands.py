@@ -199,7 +199,7 @@ async def list_(client: Client, developer: str | None) -> None:
     """
     project = project_of("x" if developer is None else f"{developer}/x")
     names = list(
-        dict.fromkeys([key.split("/")[1] for key in await _keys(client, project, "projects/")])
+        dict.fromkeys(key.split("/")[1] for key in await _keys(client, project, "projects/"))
     )
     print_result(names, names)
     if not names:
@@ -216,11 +216,11 @@ async def show(client: Client, project: str) -> None:
     """
     found = project_of(project)
     read, prefix = reader(client, found), found.version_key("")
-    listed = [
-        await read_version(read, found, key.removeprefix(prefix))
+    versions = [
+        version
         for key in dict.fromkeys(await _keys(client, found, prefix))
+        if (version := await read_version(read, found, key.removeprefix(prefix))) is not None
     ]
-    versions = [one for one in listed if one is not None]
     if not versions:
         raise NotThere(f"there is no project {found.text}", hint="sealspace project list")
     versions.sort(key=lambda one: (one.published_at, one.sha256), reverse=True)
@@ -415,18 +415,19 @@ def call(
         body = _body(program, data, secrets)
         answer = with_call_right(lambda client: call_runner(url, client.session, body))
         if receipt_file is not None:
-            answer["start"] = _start(url)
+            try:  # needed to verify receipts
+                start = parse_json(asyncio.run(start_of(url)), max_bytes=MAX_PUBLISHED_BYTES)
+            except InvalidJson:
+                raise BackendAnswerInvalid("the runner's startup document cannot be read") from None
+            answer["start"] = start
             kept = {name: answer[name] for name in ("receipt", "salt", "start") if name in answer}
             replace_file(receipt_file, json.dumps(kept).encode())
         if isinstance(text := answer.get("stderr"), str):
             print_lines(*text.splitlines(), err=True)
-        receipt = answer.get("receipt")
-        if (
-            contacted := hosts_words(
-                receipt.get("statement") if isinstance(receipt, dict) else None
-            )
-        ) != "none":
-            print_lines(f"contacted: {contacted}", err=True)
+        if isinstance(receipt := answer.get("receipt"), dict):
+            contacted = hosts_words(receipt.get("statement"))
+            if contacted != "none":
+                print_lines(f"contacted: {contacted}", err=True)
     _show(answer, url)
 
 
@@ -444,7 +445,21 @@ def _show(answer: dict[str, Json], url: str) -> None:
     if isinstance(error, dict):
         code, error = error.get("code"), error_text(error)
     if error is not None:
-        raise RunFailed(f"{code}: {error}", hint=_hint(str(code), url))
+        hints = {
+            "secrets-not-granted": f"sealspace runner grant {url} --secret NAME --program DID/NAME",
+            "access-denied": (
+                "ask the owner of the secrets to allow your DID, which sealspace whoami prints"
+            ),
+            "program-unknown": "sealspace project show DID/NAME",
+            "call-refused": "sealspace login, then repeat this command",
+            "key-refused": f"sealspace runner keys create {url}",
+            "key-malformed": f"sealspace runner keys create {url}",
+            "balance-too-low": (
+                "ask the runner's operator to credit the account: sealspace runner credit"
+            ),
+        }
+        hint = hints.get(str(code), "look up the error code in spec/runner.md")
+        raise RunFailed(f"{code}: {error}", hint=hint)
 
 
 def _body(program: str, data: bytes | None, secrets: str | None) -> dict[str, Json]:
@@ -480,17 +495,6 @@ async def with_call_right(client: Client, ask: Callable[[Client], Awaitable[_Res
         await client.delegations.add_right(home.wallet(), [right], ttl_s=_RIGHT_TTL_S)
         home.keep_session(client.session)
         return await ask(client)
-
-
-def _start(url: str) -> Json:
-    """Fetch the startup document of a runner.
-
-    The document is needed to verify receipts.
-    """
-    try:
-        return parse_json(asyncio.run(start_of(url)), max_bytes=MAX_PUBLISHED_BYTES)
-    except InvalidJson:
-        raise BackendAnswerInvalid("the runner's startup document cannot be read") from None
 
 
 def _key(file: Path) -> str:
@@ -530,22 +534,6 @@ def _secrets(text: str, member: str) -> dict[str, Json]:
         member: owner_home().profile().owner if owner == "me" else owner,
         "profile": profile or "default",
     }
-
-
-def _hint(code: str, url: str) -> str:
-    return {
-        "secrets-not-granted": f"sealspace runner grant {url} --secret NAME --program DID/NAME",
-        "access-denied": (
-            "ask the owner of the secrets to allow your DID, which sealspace whoami prints"
-        ),
-        "program-unknown": "sealspace project show DID/NAME",
-        "call-refused": "sealspace login, then repeat this command",
-        "key-refused": f"sealspace runner keys create {url}",
-        "key-malformed": f"sealspace runner keys create {url}",
-        "balance-too-low": (
-            "ask the runner's operator to credit the account: sealspace runner credit"
-        ),
-    }.get(code, "look up the error code in spec/runner.md")
 
 
 @click.command(

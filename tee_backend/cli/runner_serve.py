@@ -277,7 +277,6 @@ async def _application(node: str, given: _Options) -> AsyncIterator[web.Applicat
         Client(node) as public,
         _executor(given) as executor,
     ):
-        programs = PublishedPrograms(public, journal, backend)
         manifest = manifest_of(backend.did, given.name)
         try:
             identity = await begin(source, did=backend.did, manifest=manifest, compose=compose)
@@ -285,8 +284,15 @@ async def _application(node: str, given: _Options) -> AsyncIterator[web.Applicat
             raise ConfigurationError(
                 f"cannot publish this runner: {error.message}", hint="choose a short --name"
             ) from None
-        tags = SecretTagKey.derive(keys)
-        runner = Runner(backend, programs, executor, journal, identity, tags, given.limits)
+        runner = Runner(
+            backend,
+            PublishedPrograms(public, journal, backend),
+            executor,
+            journal,
+            identity,
+            SecretTagKey.derive(keys),
+            given.limits,
+        )
         app = web.Application()
         async with mounted(
             app,

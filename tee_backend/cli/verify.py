@@ -47,7 +47,6 @@ from .trust_files import read_collateral_file, read_trust_root
 # The evidence of a node, or the receipt of a run together with the runner's startup document.
 _MAX_DOCUMENT_BYTES = max(MAX_ATTESTATION_BYTES, MAX_PUBLISHED_BYTES + 2 * MAX_STATEMENT_BYTES)
 _MAX_DATA_BYTES = 10_000_000
-_ACCEPTING = {"operator_secret", "release_roots", "node_policy", "key_providers"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +181,17 @@ def verify(source: str, **options: Any) -> int:
 
 
 _RUN = {"start", "input_file", "output_file", "expect", "like", "trust_root", "collateral"}
-_NODE = {"policy", "nonce", "trust_root", "collateral", "plain_http"} | _ACCEPTING
+_NODE = {
+    "policy",
+    "nonce",
+    "trust_root",
+    "collateral",
+    "plain_http",
+    "operator_secret",
+    "release_roots",
+    "node_policy",
+    "key_providers",
+}
 
 
 def _members(data: bytes) -> dict[str, Json]:
@@ -214,7 +223,8 @@ def _receipt(data: bytes, path: Path, given: _Options) -> int:
 
     Everything must be valid at the time in the receipt.
     """
-    node_did, root = given.require_node_did(), read_trust_root(given.trust_root)
+    node_did = given.require_node_did()
+    root = read_trust_root(given.trust_root)
     folder = given.evidence or path.absolute().parent.parent / "documents"
     if given.collateral is not None:
         require_readable(given.collateral)
@@ -303,11 +313,11 @@ def _run(kept: dict[str, Json], path: Path, given: _Options) -> int:
                 f"cannot compare the input and output with the receipt: {path} contains no salt",
                 hint="use a file that `sealspace runner call --receipt FILE` wrote",
             )
-        read, written = (
-            read_named(one, most_bytes=_MAX_DATA_BYTES)
-            for one in (given.input_file, given.output_file)
+        is_about = run.is_about(
+            salt=salt,
+            input=read_named(given.input_file, most_bytes=_MAX_DATA_BYTES),
+            output=read_named(given.output_file, most_bytes=_MAX_DATA_BYTES),
         )
-        is_about = run.is_about(salt=salt, input=read, output=written)
     stated = run.stated
     failed = "" if stated["code"] is None else f": {stated['code']}"
     shown = {
@@ -373,7 +383,7 @@ async def _node(asked: Client | bytes, given: _Options) -> int:
             "missing option --nonce TEXT: the nonce that was sent in the request"
         )
     lines: list[str] = []
-    verdict: dict[str, Json] = {"approved": True, "refused": None}
+    reason = None
     shown: dict[str, Json] = {}
     verifier = node_verifier(trust_root=given.trust_root, collateral=_folder(given.collateral))
     try:
@@ -390,11 +400,13 @@ async def _node(asked: Client | bytes, given: _Options) -> int:
         await verifier.verify(attestation, given.accepted.policy(code), now=now)
         lines.append("ok       verdict: the node runs approved code")
     except NodeEvidenceRefused as refused:
-        verdict = {"approved": False, "refused": refused.reason}
-        lines.append(f"wrong    verdict: refused ({refused.reason}): {refused.detail}")
-        lines.append(f"         next: {refused.step}")
-    print_result(verdict | shown, lines)
-    return 0 if verdict["approved"] else 1
+        reason = refused.reason
+        lines += [
+            f"wrong    verdict: refused ({reason}): {refused.detail}",
+            f"         next: {refused.step}",
+        ]
+    print_result({"approved": reason is None, "refused": reason} | shown, lines)
+    return 0 if reason is None else 1
 
 
 async def _attestation(asked: Client | bytes, nonce: str) -> NodeAttestation:
