@@ -303,7 +303,7 @@ class Calls:
         charged = min(used + int(result.compile_s) * self.price.second, record.reserved)
         answer = _answer(outcome, record.key, charged)
         await self.ledger.settle(
-            outcome.facts.job,
+            facts.job,
             charged=charged,
             receipt=outcome.receipt if outcome.stores_receipt else None,
             answer=answer.body if record.is_async else None,

@@ -178,8 +178,9 @@ async def generate(
 
 def refused(reason: Reason) -> Answer:
     """Return the error response for a refused request for new secrets."""
-    nothing: dict[str, Json] = {"status": "refused", "generated": [], "existing": []}
-    return answer_with({**nothing, "error": error_of(reason)}, reason)
+    return answer_with(
+        {"status": "refused", "generated": [], "existing": [], "error": error_of(reason)}, reason
+    )
 
 
 def _grant_for(runner: Runner, owner: Principal, wanted: Mapping[SecretName, str]) -> Grant:

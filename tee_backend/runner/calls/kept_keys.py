@@ -75,8 +75,10 @@ class KeptKeys:
             sealed = self.sealer.seal(
                 _row_of(key.owner, key.nonce, 1), msgspec.json.encode(_StoredKey(statement, False))
             )
-            row = (key.owner, key.nonce, key.expires_at, sealed)
-            connection.execute("INSERT INTO api_keys VALUES (?, ?, ?, 1, ?)", row)
+            connection.execute(
+                "INSERT INTO api_keys VALUES (?, ?, ?, 1, ?)",
+                (key.owner, key.nonce, key.expires_at, sealed),
+            )
 
         await self.journal.write(added)
         return key
@@ -113,9 +115,9 @@ class KeptKeys:
 
         def revoked(connection: sqlite3.Connection) -> bool:
             for _, version, kept in self._stored_keys(connection, owner, nonce):
-                named = _row_of(owner, nonce, version + 1)
                 sealed = self.sealer.seal(
-                    named, msgspec.json.encode(_StoredKey(kept.statement, True))
+                    _row_of(owner, nonce, version + 1),
+                    msgspec.json.encode(_StoredKey(kept.statement, True)),
                 )
                 statement = (
                     "UPDATE api_keys SET version = ?, sealed = ? WHERE owner = ? AND nonce = ?"

@@ -19,7 +19,7 @@ import sqlite3
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -82,6 +82,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         return Payer(Principal(self.caller), self.is_known)
 
 
+UnfinishedJobs: TypeAlias = list[tuple[str, JobRecord | None]]
+"""Ids and records of unfinished jobs; the record is None if the job's row was edited."""
 _RECORDS = msgspec.json.Decoder(JobRecord)
 _FORGET_OLD = (
     "DELETE FROM kept WHERE kind = 'answer' AND job IN (SELECT id FROM jobs WHERE state = 'done'"
@@ -238,17 +240,17 @@ class Ledger:
                 )
             yield piece
 
-    async def unfinished(self) -> list[tuple[str, JobRecord | None]]:
+    async def unfinished(self) -> UnfinishedJobs:
         """Return all unfinished jobs, oldest first.
 
         The record is None if the job's row was edited.
         """
 
-        def found(connection: sqlite3.Connection) -> list[tuple[str, JobRecord | None]]:
+        def found(connection: sqlite3.Connection) -> UnfinishedJobs:
             statement = (
                 "SELECT id, state, version, sealed FROM jobs WHERE state != 'done' ORDER BY number"
             )
-            jobs: list[tuple[str, JobRecord | None]] = []
+            jobs: UnfinishedJobs = []
             for job, *row in connection.execute(statement):
                 try:
                     jobs.append((job, self._record(job, *row)))

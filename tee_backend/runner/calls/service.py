@@ -280,11 +280,13 @@ class Runner:
 
         The outcome contains a signed receipt.
         """
-        limits, has_secrets = Limits(*record.limits), record.has_secrets
         request = RunRequest(
-            record.program or "", Target.WASIP1, limits=limits, secrets_delivered=has_secrets
+            record.program or "",
+            Target.WASIP1,
+            limits=Limits(*record.limits),
+            secrets_delivered=record.has_secrets,
         )
-        may_have_secrets = has_secrets and code == "interrupted"
+        may_have_secrets = record.has_secrets and code == "interrupted"
         return self._outcome(
             job, record, request, RunResult(REASONS[code], secrets_delivered=may_have_secrets)
         )

@@ -254,8 +254,7 @@ class Child:
 
     def _kill(self) -> bool:
         """Kill the child process, and return whether it was still running."""
-        alive = self.is_alive()
-        if alive:
+        if alive := self.is_alive():
             os.kill(self._process, signal.SIGKILL)
         return alive
 

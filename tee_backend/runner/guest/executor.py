@@ -146,9 +146,11 @@ class Executor:
         if answered is not None:
             return await _result(request, *answered, took_ns)
         # RN2: the child has ended without a count, so the run counts as having used its limit.
-        used, delivered = request.limits.max_instructions, request.secrets_delivered
         return RunResult(
-            REASONS[code], instructions=used, time_ns=took_ns, secrets_delivered=delivered
+            REASONS[code],
+            instructions=request.limits.max_instructions,
+            time_ns=took_ns,
+            secrets_delivered=request.secrets_delivered,
         )
 
     def _refuse_closed(self) -> None:

@@ -131,9 +131,11 @@ class Guests:
             "environment": [],
             "instructions": 1000,
             "forget": [],
+            "memory_bytes": 1 << 16,
+            "output_bytes": 1,
+            "seconds": 1,
         }
-        bounds = {"memory_bytes": 1 << 16, "output_bytes": 1, "seconds": 1}
-        payload = _frames.pack_request(request | bounds, b"")
+        payload = _frames.pack_request(request, b"")
         ours, self._connection = socket.socketpair()
         socket.send_fds(ours, [_frames.LENGTH.pack(len(payload)) + payload], [program])
         os.close(program)
@@ -216,12 +218,12 @@ class Guests:
         flags = (_frames.MEMORY_REFUSED if self._budget.refused else 0) | (
             0 if left else _frames.NO_FUEL
         )
-        written, used = b"".join(output.parts), fuel - left
+        written = b"".join(output.parts)
         answer = Answer(
             ended,
             flags,
             exit_code,
-            used,
+            fuel - left,
             took,
             self._budget.peak,
             output.stderr_bytes,

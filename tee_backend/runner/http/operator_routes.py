@@ -32,7 +32,6 @@ SOCKET = "operator.sock"
 MAX_REFERENCE_CHARS = 200
 
 _MAX_BYTES = 16 * 1024
-_TIMEOUT_S = 30.0
 
 
 class _Credit(msgspec.Struct):
@@ -60,16 +59,16 @@ async def serving_operator(ledger: Ledger, folder: Path) -> AsyncIterator[None]:
             owner = parse_owner(fields.owner)
             account = await ledger.credit(owner, fields.amount, reference=fields.reference)
         except InvalidInput as invalid:
-            return web.json_response({"error": invalid.message}, status=400)
+            message, status = invalid.message, 400
         except InvalidJson:
-            return web.json_response(
-                {"error": "a credit needs owner, amount and reference"}, status=400
-            )
+            message, status = "a credit needs owner, amount and reference", 400
         except ValueError as conflict:
-            return web.json_response({"error": str(conflict)}, status=409)
+            message, status = str(conflict), 409
         except KeepingError as error:
-            return web.json_response({"error": error.message}, status=503)
-        return web.json_response({"owner": owner, **account.as_json})
+            message, status = error.message, 503
+        else:
+            return web.json_response({"owner": owner, **account.as_json})
+        return web.json_response({"error": message}, status=status)
 
     app = web.Application(client_max_size=_MAX_BYTES)
     app.router.add_post("/credits", credit)
@@ -89,12 +88,11 @@ async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> dict[str, Js
 
     Connects to the runner that uses `folder`, and returns the account.
     """
-    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     try:
         with _short(folder) as path:
             async with (
                 aiohttp.ClientSession(
-                    connector=aiohttp.UnixConnector(path), timeout=timeout
+                    connector=aiohttp.UnixConnector(path), timeout=aiohttp.ClientTimeout(total=30.0)
                 ) as session,
                 session.post("http://operator/credits", json=dict(credit)) as answer,
             ):

@@ -229,12 +229,9 @@ class RunnerSurface:
         nonce = request.match_info["nonce"][:16]
         owner = await self._signer(request, f"keys/{nonce}/revoke")
         is_number = nonce.isascii() and nonce.isdigit()
-        is_there = is_number and await self._calls.keys.revoke(owner, int(nonce))
-        return (
-            web.json_response({"revoked": nonce})
-            if is_there
-            else _not_found("You have no such API key here.")
-        )
+        if is_number and await self._calls.keys.revoke(owner, int(nonce)):
+            return web.json_response({"revoked": nonce})
+        return _not_found("You have no such API key here.")
 
     async def _key(self, request: web.Request) -> ApiKey:
         """Verify and return the API key in a request's header (RN88, RN89).
@@ -388,18 +385,20 @@ class RunnerSurface:
         receipt = await self._runner.journal.receipt(request.match_info["job"][:64])
         if receipt is None:
             return _not_found("There is no receipt of such a job.")
-        return web.Response(body=receipt, content_type="application/json")
+        return _respond(Answer(200, receipt))
 
     async def _start(self, request: web.Request) -> web.Response:
-        return web.Response(body=self._runner.identity.start, content_type="application/json")
+        return _respond(Answer(200, self._runner.identity.start))
 
     async def _info(self, request: web.Request) -> web.Response:
         most = self._runner.most
-        limits = most.as_json | {"maxOutputBytes": most.max_output_bytes}
-        prices = msgspec.to_builtins(self._calls.price)
-        start = self._runner.identity.start_hash
         return web.json_response(
-            {"runner": self._runner.did, "start": start, "limits": limits, "price": prices}
+            {
+                "runner": self._runner.did,
+                "start": self._runner.identity.start_hash,
+                "limits": most.as_json | {"maxOutputBytes": most.max_output_bytes},
+                "price": msgspec.to_builtins(self._calls.price),
+            }
         )
 
     async def _healthy(self, request: web.Request) -> web.Response:
