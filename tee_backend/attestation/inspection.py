@@ -164,10 +164,9 @@ class Inspector:
             CollateralNeeded: there is no collateral, or none that is valid now.
         """
         statement = published.statement
-        binding = published_binding(published.nonce, statement.did, statement.sha256)  # AT51
         return await self.verify_bound(
             published.quote,
-            binding,
+            published_binding(published.nonce, statement.did, statement.sha256),  # AT51
             event_log=published.event_log,
             compose=statement.compose,
             now=now,

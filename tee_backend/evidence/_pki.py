@@ -100,7 +100,20 @@ class Pki:
             .add_extension(
                 x509.BasicConstraints(ca=is_authority, path_length=path_length), critical=True
             )
-            .add_extension(_key_usage(is_authority=is_authority), critical=True)
+            .add_extension(
+                x509.KeyUsage(
+                    digital_signature=not is_authority,
+                    content_commitment=not is_authority,
+                    key_encipherment=False,
+                    data_encipherment=False,
+                    key_agreement=False,
+                    key_cert_sign=is_authority,
+                    crl_sign=is_authority,
+                    encipher_only=False,
+                    decipher_only=False,
+                ),
+                critical=True,
+            )
             .add_extension(
                 x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
             )
@@ -110,9 +123,12 @@ class Pki:
             )
         )
         if role == "pck":
-            oid = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
-            extension = x509.UnrecognizedExtension(oid, self._sgx_extension())
-            builder = builder.add_extension(extension, critical=False)
+            builder = builder.add_extension(
+                x509.UnrecognizedExtension(
+                    x509.ObjectIdentifier("1.2.840.113741.1.13.1"), self._sgx_extension()
+                ),
+                critical=False,
+            )
         return builder.sign(issuer_key, hashes.SHA256(), ecdsa_deterministic=True)
 
     def crl(self, issuer: str, *, this_update: datetime, next_update: datetime) -> bytes:
@@ -166,20 +182,6 @@ def _name(common_name: str) -> x509.Name:
             x509.NameAttribute(NameOID.COMMON_NAME, NAME_PREFIX + common_name),
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "not a production platform"),
         ]
-    )
-
-
-def _key_usage(*, is_authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not is_authority,
-        content_commitment=not is_authority,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=is_authority,
-        crl_sign=is_authority,
-        encipher_only=False,
-        decipher_only=False,
     )
 
 

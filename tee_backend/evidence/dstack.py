@@ -62,7 +62,6 @@ MAX_ANSWER_BYTES = 2 * MAX_QUOTE_BYTES + 2 * MAX_LOG_BYTES + 64 * 1024
 MIN_KEY_BYTES = 32
 _MAX_RECEIVED_BYTES = MAX_ANSWER_BYTES + 256 * 1024  # headers and chunk framing
 
-_GENERATIONS: tuple[Generation, ...] = ("dstack", "tappd")
 _KEY_REQUESTS = {
     "dstack": ("/GetKey", "key"),
     "tappd": ("/prpc/Tappd.DeriveK256Key", "k256_key"),
@@ -82,7 +81,7 @@ class DstackSource:
         cls,
         folders: tuple[Path, ...] = SOCKET_FOLDERS,
         *,
-        generations: tuple[Generation, ...] = _GENERATIONS,
+        generations: tuple[Generation, ...] = ("dstack", "tappd"),
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> "DstackSource":
         """Find the first guest agent socket that exists.

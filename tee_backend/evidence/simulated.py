@@ -118,14 +118,11 @@ VALID_FOR_S = 30 * 24 * 3600
 """Collateral is dated one hour back, and valid for 30 days from then."""
 
 _LEVEL_DATE = "2025-08-13T00:00:00Z"
-_OLD_MODULE_DATE = "2023-08-09T00:00:00Z"
 _QE_SIGNER = hashlib.sha256(b"simulated quoting enclave signer").digest()
 _HEADER = bytes.fromhex("040002008100000000000000") + INTEL_QE_VENDOR + bytes(20)  # of version 4
 _XFAM = 0x602E7
 _QE_ATTRIBUTES = bytes.fromhex("1500000000000000e700000000000000")
 _QE_AUTH = bytes(range(32))
-_IMAGE = "sealspace example image"
-_ROOT_FILE = "root-ca.pem"
 _LEAF_CHAIN_FILE = "pck-chain.pem"
 
 
@@ -205,7 +202,7 @@ class SimulatedPlatform:
                     serialization.NoEncryption(),
                 )
             )
-        (folder / _ROOT_FILE).write_text(self.root_pem)
+        (folder / "root-ca.pem").write_text(self.root_pem)
         (folder / _LEAF_CHAIN_FILE).write_text(self.pck_chain_pem)
 
     @property
@@ -257,13 +254,12 @@ class SimulatedPlatform:
         attestation_key = self._pki.keys["attestation"]
         point = raw_point(attestation_key)
         qe_report = _qe_report(hashlib.sha256(point + _QE_AUTH).digest())
-        inner = _sized(5, self.pck_chain_pem.encode())
         outer = (
             qe_report
             + sign_raw(self._pki.keys["pck"], qe_report)
             + len(_QE_AUTH).to_bytes(2, "little")
             + _QE_AUTH
-            + inner
+            + _sized(5, self.pck_chain_pem.encode())
         )
         auth = sign_raw(attestation_key, signed) + point + _sized(6, outer)
         return signed + len(auth).to_bytes(4, "little") + auth
@@ -331,7 +327,7 @@ class SimulatedPlatform:
                         {"tcb": {"isvsvn": 5}, "tcbDate": _LEVEL_DATE, "tcbStatus": "UpToDate"},
                         {
                             "tcb": {"isvsvn": 2},
-                            "tcbDate": _OLD_MODULE_DATE,
+                            "tcbDate": "2023-08-09T00:00:00Z",
                             "tcbStatus": "OutOfDate",
                         },
                     ],
@@ -360,7 +356,9 @@ class SimulatedSource:
         """
         minted = mint_event_log(hashlib.sha256(compose.encode()).digest())
         return cls(
-            SimulatedPlatform.load(folder), minted.run_on(measurements_of(_IMAGE)), minted.log
+            SimulatedPlatform.load(folder),
+            minted.run_on(measurements_of("sealspace example image")),
+            minted.log,
         )
 
     def quote(self, report_data: bytes) -> Quoted:
