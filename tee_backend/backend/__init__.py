@@ -452,11 +452,7 @@ class Backend:
         client = self._client if by is None else self._client_citing(by)
         secrets = client.secrets(owner)
         get = allow(secrets.resource(name, scope=scope), KV_GET)
-        network = (
-            self._client.encryption.network(owner=owner)
-            if by is None
-            else self._network_in(by, owner)
-        )
+        network = self._network_in(by, owner)
         decrypt = allow(network.text, DECRYPT)
         if by is None:
             await self._finder.require((get, decrypt))
@@ -577,13 +573,14 @@ class Backend:
             except Unauthorized:
                 return live  # no grant allows attesting any more; the read's refusal says why
 
-    def _network_in(self, grant: Grant, owner: str) -> NetworkId:
+    def _network_in(self, grant: Grant | None, owner: str) -> NetworkId:
         """Find an owner's encryption network among the resources of a grant.
 
         Only the grant's capabilities to decrypt are searched. The fallback is the owner's default
         network.
         """
-        opened = (network_of(one.resource) for one in grant.capabilities if one.ability == DECRYPT)
+        granted = () if grant is None else grant.capabilities
+        opened = (network_of(one.resource) for one in granted if one.ability == DECRYPT)
         own = (one for one in opened if one is not None and same_principal(one.owner, owner))
         return next(own, None) or self._client.encryption.network(owner=owner)
 
