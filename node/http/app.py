@@ -128,8 +128,7 @@ async def meet_expectation(request: web.Request) -> web.StreamResponse | None:
     `100-continue` is answered with 100, and any other value with 417.
     """
     # The framework's refusal would repeat the header's text.
-    expected = request.headers.get("Expect", "").lower()
-    if expected != "100-continue":
+    if request.headers.get("Expect", "").lower() != "100-continue":
         if (log := request.app.get(REQUEST_LOG)) is not None:
             log.unrouted(417, request.remote)
         return status_answer(request, 417)

@@ -15,6 +15,7 @@ Rules kept here and in `tee_backend.listener` (H5, H6):
 import asyncio
 import socket
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -188,12 +189,16 @@ async def start_listener(
     bound.setblocking(False)
     bound_unsent(bound)  # accepted connections inherit the option
     begin_to_listen(bound, BACKLOG)
-    common, cohort, services = app.get(COMMON_HEAD), app.get(COHORT) or Cohort(), app.get(SERVICES)
-    log = app.get(REQUEST_LOG)
-    bounds = ConnectionBounds(http, None if services is None else services.counter)
-
-    def make() -> Connection:
-        return Connection(manager, loop=loop, common=common, cohort=cohort, bounds=bounds, log=log)
+    services = app.get(SERVICES)
+    make = partial(
+        Connection,
+        manager,
+        loop=loop,
+        common=app.get(COMMON_HEAD),
+        cohort=app.get(COHORT) or Cohort(),
+        bounds=ConnectionBounds(http, None if services is None else services.counter),
+        log=app.get(REQUEST_LOG),
+    )
 
     if counts is None:
         return Listener(runner, await loop.create_server(make, sock=bound, backlog=BACKLOG))

@@ -143,8 +143,17 @@ class CommonHead:
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         """Store the headers that every response has."""
-        own = (TRACE_HEADER, "Date", "Connection", "Content-Length", "Transfer-Encoding")
-        self._names = frozenset(name.lower() for name in (*headers, *own))
+        self._names = frozenset(
+            name.lower()
+            for name in (
+                *headers,
+                TRACE_HEADER,
+                "Date",
+                "Connection",
+                "Content-Length",
+                "Transfer-Encoding",
+            )
+        )
         self._fixed = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         self._lines, self._second = "", -1
         self._remembered = lru_cache(maxsize=_MEMOISED_LINES)(self._own_line)
@@ -425,10 +434,9 @@ def _item_headers(head: Head, *, bodies: bool) -> dict[str, str]:
     shown = {"etag": head.etag_header}
     shown |= {"content-length": str(head.size_bytes)} if bodies else head.last_modified
     for name, value in head.metadata.items():
-        is_text = value.isascii()
         shown[name] = (
             value
-            if is_text
+            if value.isascii()
             else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         )
     return dict(sorted(shown.items()))

@@ -96,11 +96,8 @@ class RequestLog:
         """
         if client is None:
             return None
-        return (
-            counted_as(client)
-            if self.is_plain and parsed_address(client)
-            else self._hashed(counted_as(client))
-        )
+        name = counted_as(client)
+        return name if self.is_plain and parsed_address(client) else self._hashed(name)
 
     def _hashed(self, text: str) -> str:
         return blake3(text.encode("utf-8", "surrogatepass"), key=self.key).hexdigest(_HASH_BYTES)

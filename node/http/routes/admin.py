@@ -80,9 +80,13 @@ async def no_route(request: web.Request) -> web.Response:
 
 
 async def _set(services: Services, request: web.Request, limit_bytes: int | None) -> QuotaView:
-    space, now = request.match_info["space"], services.clock.now()
     return await set_quota(
-        services.store, services.config, space, limit_bytes, now=now, entropy=services.entropy
+        services.store,
+        services.config,
+        request.match_info["space"],
+        limit_bytes,
+        now=services.clock.now(),
+        entropy=services.entropy,
     )
 
 

@@ -74,8 +74,9 @@ async def post_session(request: web.Request) -> SessionOpened:
 
 async def get_policy(request: web.Request) -> StatedPolicy:
     """GET /encryption/networks/<id>/policy: return the owner's policy for a network."""
-    services = request.app[SERVICES]
-    policy = await read_policy(services, token_of(request), path_id=request.match_info["network"])
+    policy = await read_policy(
+        request.app[SERVICES], token_of(request), path_id=request.match_info["network"]
+    )
     return StatedPolicy(None if policy is None else policy_json(policy))
 
 
@@ -84,10 +85,11 @@ async def put_policy(request: web.Request) -> web.Response:
 
     The body `null` removes the policy.
     """
-    header = token_of(request)
-    body = await limited_body(request, max_bytes=MAX_POLICY_BYTES)
     await set_policy(
-        request.app[SERVICES], header, path_id=request.match_info["network"], body=body
+        request.app[SERVICES],
+        token_of(request),
+        path_id=request.match_info["network"],
+        body=await limited_body(request, max_bytes=MAX_POLICY_BYTES),
     )
     return empty_answer(204)
 
@@ -108,5 +110,6 @@ async def get_attestation(request: web.Request) -> OwnEvidence | NoEvidence:
     if services.own_quotes is None:
         return NoEvidence()
     check_rate_limit(request, services, services.own_quote_rates)
-    nonce = checked_nonce(request.query.getall("nonce", []))
-    return await own_evidence(services, services.own_quotes, nonce)
+    return await own_evidence(
+        services, services.own_quotes, checked_nonce(request.query.getall("nonce", []))
+    )

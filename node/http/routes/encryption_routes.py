@@ -49,10 +49,11 @@ async def get_document(request: web.Request) -> web.Response:
 
 async def post_withdrawal(request: web.Request) -> web.Response:
     """POST /encryption/networks/<id>/withdraw: withdraw trust in code, a backend or evidence."""
-    header = token_of(request)
-    body = await limited_body(request, max_bytes=MAX_REQUEST_BYTES)
     await withdraw_for_network(
-        request.app[SERVICES], header, path_id=request.match_info["network"], body=body
+        request.app[SERVICES],
+        token_of(request),
+        path_id=request.match_info["network"],
+        body=await limited_body(request, max_bytes=MAX_REQUEST_BYTES),
     )
     return empty_answer(204)
 
@@ -62,10 +63,14 @@ async def post_network(request: web.Request) -> dict[str, Json]:
 
     The response is the descriptor of the network.
     """
-    services, header = request.app[SERVICES], token_of(request)
-    body = await limited_body(request, max_bytes=MAX_BODY_BYTES)
-    client = client_address(request, services.config.http)
-    return {"descriptor": await create(services, header, body, client=client)}
+    services = request.app[SERVICES]
+    descriptor = await create(
+        services,
+        token_of(request),
+        await limited_body(request, max_bytes=MAX_BODY_BYTES),
+        client=client_address(request, services.config.http),
+    )
+    return {"descriptor": descriptor}
 
 
 async def get_network(request: web.Request) -> dict[str, Json]:
@@ -73,8 +78,9 @@ async def get_network(request: web.Request) -> dict[str, Json]:
 
     The node signs the response if the query contains a nonce (EN28).
     """
-    nonces = request.query.getall("nonce", [])
-    return await read_descriptor(request.app[SERVICES], request.match_info["network"], nonces)
+    return await read_descriptor(
+        request.app[SERVICES], request.match_info["network"], request.query.getall("nonce", [])
+    )
 
 
 async def get_well_known_network(request: web.Request) -> dict[str, Json]:
@@ -98,8 +104,9 @@ async def post_revocation(request: web.Request) -> web.Response:
 
 async def post_decrypt(request: web.Request) -> dict[str, Json]:
     """POST /encryption/networks/<id>/decrypt: return a content key wrapped for the receiver."""
-    header = token_of(request)
-    body = await limited_body(request, max_bytes=MAX_BODY_BYTES)
     return await decrypt_on_route(
-        request.app[SERVICES], header, path_id=request.match_info["network"], body=body
+        request.app[SERVICES],
+        token_of(request),
+        path_id=request.match_info["network"],
+        body=await limited_body(request, max_bytes=MAX_BODY_BYTES),
     )

@@ -45,8 +45,12 @@ def message_of(request: web.Request, http: Http) -> Message:
         return body_at_hand(request, max_bytes=http.max_body_bytes, too_large=_TOO_LARGE)
 
     def pieces() -> "AsyncIterator[bytes]":
-        most_bytes, idle_s = http.max_body_bytes, http.idle_body_s
-        return body_pieces(request, max_bytes=most_bytes, idle_s=idle_s, too_large=_TOO_LARGE)
+        return body_pieces(
+            request,
+            max_bytes=http.max_body_bytes,
+            idle_s=http.idle_body_s,
+            too_large=_TOO_LARGE,
+        )
 
     async def whole_body(max_bytes: int) -> "bytes | None":
         try:

@@ -121,8 +121,9 @@ async def post_status(request: web.Request) -> web.Response:
 async def post_query(request: web.Request) -> DelegationPage:
     """POST /delegation/query: list the delegations of an account."""
     token = parse_invocation(token_of(request))
-    body = await limited_body(request, max_bytes=MAX_QUERY_BYTES)
-    return await query_delegations(request.app[SERVICES], token, body)
+    return await query_delegations(
+        request.app[SERVICES], token, await limited_body(request, max_bytes=MAX_QUERY_BYTES)
+    )
 
 
 class NodeKeys(msgspec.Struct, rename="camel"):

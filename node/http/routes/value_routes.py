@@ -115,8 +115,9 @@ async def get_public_value(request: web.Request) -> web.StreamResponse:
     """
     services = request.app[SERVICES]
     check_rate_limit(request, services, services.public_rates)
-    space = public_space(request.match_info["space"])
-    head = await find_public(services, space, _candidate_keys(request))
+    head = await find_public(
+        services, public_space(request.match_info["space"]), _candidate_keys(request)
+    )
     headers = {**_FIXED, **SANDBOX, "ETag": head.etag_header}
     if (
         request.headers.get("If-None-Match") == head.etag_header
@@ -148,10 +149,9 @@ async def list_public_keys(request: web.Request) -> web.Response:
     """
     services = request.app[SERVICES]
     check_rate_limit(request, services, services.public_rates)
-    space = public_space(request.match_info["space"])
     listing = await list_public(
         services,
-        space,
+        public_space(request.match_info["space"]),
         prefix=request.query.get("prefix", ""),
         after=request.query.get("after"),
         limit=whole_number(request, "limit", default=MAX_PAGE_PATHS),
