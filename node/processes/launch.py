@@ -38,13 +38,12 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     worker: int = 0
     process: str = ""
     metrics_folder: str = ""
-    first: bool = False
     again: bool = False
 
     def __repr__(self) -> str:
         """Return a representation without the secret."""
         return (
-            f"Launch(config={self.config!r}, listen_fd={self.listen_fd}, first={self.first},"
+            f"Launch(config={self.config!r}, listen_fd={self.listen_fd}, worker={self.worker},"
             f" again={self.again})"
         )
 

@@ -120,9 +120,10 @@ async def _claim_rows(
             await _claim_release_record(config, store)  # RL16
             await ensure_withdrawals(store, encode_withdrawals(NOTHING_WITHDRAWN))  # RC21
             if await recorded_text(store, HOSTING_MODE_KEY) != (mode := config.hosting.mode):
-                put = Put(HOSTING_MODE_KEY, mode.encode())
                 with suppress(StoreFull):  # a node also starts on a full disk, for reading
-                    await store.commit(Commit(puts=(put,), reserve=""))
+                    await store.commit(
+                        Commit(puts=(Put(HOSTING_MODE_KEY, mode.encode()),), reserve="")
+                    )
     except WrongSecret as error:
         raise StoreMisused(str(error), hint=wrong_secret_hint(config, error.recorded)) from error
     except StartRefused as error:

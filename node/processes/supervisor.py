@@ -87,8 +87,7 @@ class NodeProcess:
     def __init__(self, name: str) -> None:
         self.name = name
         self.command = name.partition("-")[0]
-        self.ready = False
-        self.launched = False
+        self.ready = self.launched = False
         self.failures = 0
         self.due_at = 0.0
         self.status_fd = -1
@@ -134,10 +133,9 @@ class NodeProcess:
             status = process.wait()
         steady = time.monotonic() - self._started_at > _STEADY_S
         self.failures = 0 if steady else self.failures + 1
-        delay_s = (
-            0.0 if steady else min(_FIRST_DELAY_S * 2 ** (self.failures - 1), _LONGEST_DELAY_S)
-        )
-        self.due_at = time.monotonic() + delay_s
+        self.due_at = time.monotonic()
+        if not steady:
+            self.due_at += min(_FIRST_DELAY_S * 2 ** (self.failures - 1), _LONGEST_DELAY_S)
         self._process = None
         self.ready = self.launched = False
         self.unread = b""
@@ -176,8 +174,7 @@ def serve(config: Config) -> int:
     """
     # Check for the client libraries here: a worker that lacks one would be restarted again and
     # again.
-    named = {"asyncpg": config.store.url, "obstore": config.objects.url}
-    for module, url in named.items():
+    for module, url in (("asyncpg", config.store.url), ("obstore", config.objects.url)):
         if url is not None and find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
     configure_logs(config.log.level, is_json=config.log.format == "json")
@@ -266,8 +263,12 @@ class Supervisor:
             self._metrics.stop()
         self._selector.close()
         if self._announced:  # otherwise the error that prevented the start is reported
-            took_s = round(time.monotonic() - began_s, 3)
-            log_event("node-stopped", reason=self._stopped_by, took_s=took_s, forced=forced)
+            log_event(
+                "node-stopped",
+                reason=self._stopped_by,
+                took_s=round(time.monotonic() - began_s, 3),
+                forced=forced,
+            )
 
     def _load_secret(self) -> None:
         from ..platform.root_secret import (  # platforms and their formats: nothing else needs them
@@ -278,8 +279,9 @@ class Supervisor:
         self._secret = load_root_secret(self._config, SystemEntropy(), on_made=_report_new_secret)
         # Workers state the secret's origin in the node's evidence. The secret itself is sent in
         # `Launch.secret`, to workers only.
-        platform = secret_origin(self._config) == "platform"
-        self._child_config = msgspec.structs.replace(self._config, secret=Secret(platform=platform))
+        self._child_config = msgspec.structs.replace(
+            self._config, secret=Secret(platform=secret_origin(self._config) == "platform")
+        )
 
     def _spawn(self, child: NodeProcess) -> None:
         tables = () if child is self._storekeeper else (self._bound, self._counts)
@@ -299,15 +301,13 @@ class Supervisor:
             if child is self._storekeeper:
                 child.send(launch)
             elif self._storekeeper.ready:
-                index = self._workers.index(child)
                 child.send(
                     msgspec.structs.replace(
                         launch,
                         secret=self._secret,
                         listen_fd=self._bound.fileno(),
                         counts_fd=-1 if self._counts is None else self._counts.fileno(),
-                        worker=index,
-                        first=index == 0,
+                        worker=self._workers.index(child),
                         again=self._announced,
                     )
                 )

@@ -44,7 +44,7 @@ def main() -> int:
 
 
 async def _work(launch: Launch) -> None:
-    config, clock, entropy = launch.config, SystemClock(), SystemEntropy()
+    config, is_first = launch.config, launch.worker == 0
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     store = shared_store(config) if config.is_shared else connect_lmdb(config.data)
@@ -58,25 +58,28 @@ async def _work(launch: Launch) -> None:
             config,
             store=store,
             keyring=Keyring(launch.secret),
-            clock=clock,
-            entropy=entropy,
+            clock=SystemClock(),
+            entropy=SystemEntropy(),
             again=launch.again,
             counter=metrics,
         )
-        if launch.first:
+        if is_first:
             await load_collateral(services)
             if not launch.again:
                 await report_state(services)
-        counts = None if launch.counts_fd < 0 else ConnectionCounts(launch.counts_fd)
         with socket.socket(fileno=launch.listen_fd) as bound:
             listener = await start_listener(
-                build_app(services), bound, config.http, counts=counts, worker=launch.worker
+                build_app(services),
+                bound,
+                config.http,
+                counts=None if launch.counts_fd < 0 else ConnectionCounts(launch.counts_fd),
+                worker=launch.worker,
             )
             async with (
                 housekeeping(services),
                 nullcontext()
                 if metrics is None
-                else metrics.of(services, listener, reads_store=launch.first),
+                else metrics.of(services, listener, reads_store=is_first),
             ):
                 log_event("worker-started", event_loop=loop_name(asyncio.get_running_loop()))
                 report_ready()
