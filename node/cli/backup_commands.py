@@ -194,9 +194,13 @@ def _read_passphrase(file: Path | None, *, twice: bool) -> str:
     The passphrase is the first line of the file.
     """
     if file is not None:
-        # at most four bytes for each character, and the end of the line
-        most_bytes = 4 * _MAX_PASSPHRASE_CHARS + 2
-        data = read_key(file, "passphrase file", SecretUnusable, most_bytes=most_bytes)
+        data = read_key(
+            file,
+            "passphrase file",
+            SecretUnusable,
+            # at most four bytes for each character, and the end of the line
+            most_bytes=4 * _MAX_PASSPHRASE_CHARS + 2,
+        )
         passphrase = data.partition(b"\n")[0].decode("utf-8", "surrogateescape").rstrip("\r")
     elif is_interactive():
         passphrase = ask_hidden("passphrase", twice=twice)
@@ -278,9 +282,8 @@ def restore(
                 )
             secret = None if as_new or without_secret else _opened_secret(backup, passphrase_file)
             handle_signals_like_ctrl_c()  # a signal then removes the unfinished folder
-            total_bytes = os.fstat(stream.fileno()).st_size
             restored, shown = asyncio.run(
-                _restore(config, backup, secret, total_bytes, as_new=as_new)
+                _restore(config, backup, secret, os.fstat(stream.fileno()).st_size, as_new=as_new)
             )
         except (StoreMisused, SpaceError) as error:
             hints = {
@@ -288,9 +291,10 @@ def restore(
                 f" {file}, use another copy of the backup",
                 StoreFull.code: "free disk space, or restore into a folder on another disk",
             }
-            hint = getattr(error, "next_step", None) or hints.get(error.code, "sealspace doctor")
             raise StoreMisused(
-                f"nothing was restored: {error.args[0]}", hint=hint, code=error.code
+                f"nothing was restored: {error.args[0]}",
+                hint=getattr(error, "next_step", None) or hints.get(error.code, "sealspace doctor"),
+                code=error.code,
             ) from error
     _print_restored(config, file, backup.header, restored, shown)
     return FAILED if restored.left_out else 0

@@ -56,8 +56,7 @@ def _shown(config: Config) -> dict[str, Json]:
     for path in setting_types():
         section, _, name = path.partition(".")
         value = getattr(getattr(config, section), name)
-        is_secret = path in HIDDEN and value is not None
-        shown[path] = "…" if is_secret else msgspec.to_builtins(value)
+        shown[path] = "…" if path in HIDDEN and value is not None else msgspec.to_builtins(value)
     return shown
 
 

@@ -113,9 +113,18 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
     )
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_running(folder, "backend", "simulate", str(platform)))
-        data = ("--data", str(folder / "node"))
         node = await stack.enter_async_context(
-            _running(folder, "serve", *data, "--host", _HOST, "--port", str(port), *trust)
+            _running(
+                folder,
+                "serve",
+                "--data",
+                str(folder / "node"),
+                "--host",
+                _HOST,
+                "--port",
+                str(port),
+                *trust,
+            )
         )
         backend = await _start_backend(stack, node.url, platform, name)
         new = () if (home / "wallet.key").exists() else ("--new",)
@@ -170,8 +179,11 @@ async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
         start_new_session=True,  # Ctrl-C reaches only `dev`, which stops its commands in order
     )
     assert process.stderr is not None  # stderr=PIPE
-    log = folder / ("node.log" if arguments[0] == "serve" else "commands.log")
-    running = _Process(f"sealspace {arguments[0]}", process.stderr, log)
+    running = _Process(
+        f"sealspace {arguments[0]}",
+        process.stderr,
+        folder / ("node.log" if arguments[0] == "serve" else "commands.log"),
+    )
     try:
         try:
             async with asyncio.timeout(_START_LIMIT_S):

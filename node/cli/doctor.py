@@ -76,8 +76,12 @@ def diagnosed(name: str, check: Callable[[], str]) -> Diagnosis:
     try:
         return Diagnosis(name, "ok", check())
     except SealspaceError as error:
-        severity = "warn" if isinstance(error, DoctorWarning) else "wrong"
-        return Diagnosis(name, severity, what_happened(error), error.step)
+        return Diagnosis(
+            name,
+            "warn" if isinstance(error, DoctorWarning) else "wrong",
+            what_happened(error),
+            error.step,
+        )
 
 
 @click.command(epilog="Examples: `sealspace doctor`; `sealspace doctor --data ./data`.")
@@ -203,8 +207,12 @@ def _login(home: OwnerHome, node: str | None) -> Iterator[Diagnosis]:
     try:
         profile = home.profile()
     except (NotSignedIn, KeyFileUnusable) as error:
-        is_new = not (home.folder / "profile.json").exists()
-        login = Diagnosis("login", "missing" if is_new else "wrong", error.message, error.step)
+        login = Diagnosis(
+            "login",
+            "wrong" if (home.folder / "profile.json").exists() else "missing",
+            error.message,
+            error.step,
+        )
     else:
         login = diagnosed("login", lambda: _key_and_session(home, profile))
         node = node or profile.node

@@ -86,12 +86,11 @@ async def list_owners(config: Config, store: Store) -> None:
 
     They were admitted by `owners add` or by the setting `hosting.listed`.
     """
-    found = [
-        {"did": one.owner, "admittedAt": time_text(one.admitted_at)}
-        async for one in read_admissions(store)
-    ]
     print_documents(
-        found,
+        [
+            {"did": one.owner, "admittedAt": time_text(one.admitted_at)}
+            async for one in read_admissions(store)
+        ],
         {"did": "DID", "admittedAt": "admitted"},
         nothing="no owners are admitted; next: sealspace admin owners add DID",
     )
@@ -195,9 +194,14 @@ async def _show(config: Config, store: Store, space: str) -> None:
     view = await show_quota(store, config, space)
     limit, used = view.effective_limit_bytes, view.current_usage_bytes
     is_own = view.override_bytes is not None
-    shown = {"space": view.space_id, "limitBytes": limit, "isOwnLimit": is_own, "usedBytes": used}
     print_result(
-        {**shown, "versionsBytes": view.versions_bytes},
+        {
+            "space": view.space_id,
+            "limitBytes": limit,
+            "isOwnLimit": is_own,
+            "usedBytes": used,
+            "versionsBytes": view.versions_bytes,
+        },
         (
             (
                 "limit:"

@@ -18,9 +18,6 @@ from ..storage.stores import open_store, rows_of
 from .opened_store import as_node_error, has_store
 from .settings import configured, where_options
 
-_PRINT_EVERY_ROWS = 10_000
-_PRINT_EVERY_BODIES = 100
-
 
 @click.command("migrate-store")
 @configured
@@ -99,7 +96,7 @@ async def _moved_store(
     # Needs the extra `postgres`.
     from spaces.archive.migration import move_from_postgres, move_to_postgres
 
-    shown = counter("rows copied", every=_PRINT_EVERY_ROWS)
+    shown = counter("rows copied", every=10_000)
     if target == "postgresql":
         moved = await move_to_postgres(config.data, url, progress=shown, again=again)
     else:
@@ -114,9 +111,14 @@ async def _moved_objects(config: Config, target: str) -> dict[str, int | str]:
         files, bucket = (open_folder(config), FOLDER), (open_bucket(config), location_text(config))
         await bucket[0].claim(store_id)
         (source, origin), (goal, to) = (files, bucket) if target == "bucket" else (bucket, files)
-        shown = counter("bodies in place", every=_PRINT_EVERY_BODIES, first=1)
         moved = await move_bodies(
-            store, rows_of(config, store), source, goal, origin=origin, to=to, progress=shown
+            store,
+            rows_of(config, store),
+            source,
+            goal,
+            origin=origin,
+            to=to,
+            progress=counter("bodies in place", every=100, first=1),
         )
     finally:
         await store.close()

@@ -178,11 +178,14 @@ async def export_receipts(_: Config, store: Store, network: NetworkId | None, fo
                 f"a stored receipt cannot be read: {error}", hint="restore a backup"
             ) from error
         found = (await store.read([document_key(digest) for digest in digests])).records
-        documents = {
-            digest: one.value
-            for digest, one in zip(digests, found, strict=True)
-            if one and one.value
-        }
-        keep_receipt(folder, text, documents)
+        keep_receipt(
+            folder,
+            text,
+            {
+                digest: one.value
+                for digest, one in zip(digests, found, strict=True)
+                if one and one.value
+            },
+        )
         count += 1
     print_json({"receipts": count})

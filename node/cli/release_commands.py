@@ -285,5 +285,8 @@ def _description(entry: FamilyCollateral) -> dict[str, object]:
             },
             "refreshed": time_text(state.refreshed_at),
         }
-    tried = time_text(state.tried_at) if state.tried_at else None
-    return described | {"tried": tried, "failed": state.failed or None, "failures": state.failures}
+    return described | {
+        "tried": time_text(state.tried_at) if state.tried_at else None,
+        "failed": state.failed or None,
+        "failures": state.failures,
+    }
