@@ -65,8 +65,10 @@ def headers_with(runner: str | None) -> Mapping[str, str]:
     if runner is None:
         return HEADERS
     # CN6: the page may send requests to the runner, but loads no script, style or image from it
-    policy = _POLICY.replace(_CONNECT, f"{_CONNECT} {runner}")
-    return {**HEADERS, "Content-Security-Policy": policy}
+    return {
+        **HEADERS,
+        "Content-Security-Policy": _POLICY.replace(_CONNECT, f"{_CONNECT} {runner}"),
+    }
 
 
 def read_files() -> dict[str, bytes]:

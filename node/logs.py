@@ -104,8 +104,12 @@ def describe(error: BaseException) -> dict[str, str | list[str]]:
 
 
 def _of_library(record: logging.LogRecord) -> dict[str, Field]:
-    template = record.msg if isinstance(record.msg, str) and record.args else "message left out"
-    fields: dict[str, Field] = {"logger": record.name, "template": template}
+    fields: dict[str, Field] = {
+        "logger": record.name,
+        "template": record.msg
+        if isinstance(record.msg, str) and record.args
+        else "message left out",
+    }
     if record.exc_info and record.exc_info[1] is not None:
         fields.update(describe(record.exc_info[1]))
     return fields

@@ -64,10 +64,10 @@ def configured_source(settings: Collateral) -> CollateralSource | None:
     if settings.service_url is None:
         return None
     base_url = settings.service_url.rstrip("/")
-    is_intel = base_url == INTEL_SERVICE_URL
     service = ServiceSettings(
         base_url=base_url,
-        root_crl_url=settings.root_crl_url or (INTEL_ROOT_CRL_URL if is_intel else None),
+        root_crl_url=settings.root_crl_url
+        or (INTEL_ROOT_CRL_URL if base_url == INTEL_SERVICE_URL else None),
         update=settings.update,
         timeout_s=settings.timeout_s,
     )

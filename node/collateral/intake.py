@@ -128,8 +128,10 @@ async def list_collateral(store: Store) -> Sequence[FamilyCollateral]:
         AttestationError: a stored document does not parse.
     """
     documents = {family: parse_collateral(raw) for family, raw in await collateral_documents(store)}
-    states = await collateral_states(store)
-    return [FamilyCollateral(family, state, documents.get(family)) for family, state, _ in states]
+    return [
+        FamilyCollateral(family, state, documents.get(family))
+        for family, state, _ in await collateral_states(store)
+    ]
 
 
 async def import_folder(
@@ -148,9 +150,13 @@ async def import_folder(
     paths = _documents(folder)
     for path in paths:
         try:
-            data = read_collateral_file(path)
             await import_collateral(
-                store, data, root=root, clock=clock, source=str(path), rules=rules
+                store,
+                read_collateral_file(path),
+                root=root,
+                clock=clock,
+                source=str(path),
+                rules=rules,
             )
         except CollateralRefused as error:
             code = getattr(error.__cause__, "code", None)

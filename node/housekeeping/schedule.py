@@ -190,8 +190,7 @@ async def sweep_delegations(services: Services, *, limit: int = BATCH) -> int:
     now = services.clock.now()
     done = 0
     for due, row in await rows_until(services.store, INDEX, removal_cutoff(now), limit=limit):
-        key = delegation_key(ContentKey(row.value or b""))
-        record = await read_row(services.store, key)
+        record = await read_row(services.store, delegation_key(ContentKey(row.value or b"")))
         try:
             stored = decode_delegation(record)
         except RecordDamaged:
@@ -315,6 +314,7 @@ class Housekeeper:
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._services = services
+        self._now = services.clock.now
         self._jobs = jobs
         self._pause = pause
         self._begun: dict[str, float] = {}
@@ -334,7 +334,7 @@ class Housekeeper:
                 log_warning("housekeeping-clock-apart", ahead_s=round(clocks.ahead_s))
                 await lease.release()
                 return False
-        if not await lease.take(now=self._services.clock.now()):
+        if not await lease.take(now=self._now()):
             return False
         noted = await lease.begun()
         is_steady = await self._is_steady(lease, noted)
@@ -344,10 +344,7 @@ class Housekeeper:
                 continue
             begun_at = begun.get(job.name)
             # A start time in the future means that the clock was set back; the job is due then.
-            if (
-                begun_at is not None
-                and begun_at <= self._services.clock.now() < begun_at + job.every_s
-            ):
+            if begun_at is not None and begun_at <= self._now() < begun_at + job.every_s:
                 continue
             if not await self._do(job, lease):
                 return False
@@ -358,7 +355,7 @@ class Housekeeper:
 
         Age-based deletion is postponed after a clock jump (ST11).
         """
-        now = self._services.clock.now()
+        now = self._now()
         seen_at, leapt_at = noted.get(_SEEN), noted.get(_LEAPT)
         if seen_at is None and not noted:
             seen_at = now - _SEEN_EVERY_S  # a new store: it contains nothing old
@@ -378,14 +375,14 @@ class Housekeeper:
         Returns:
             False if the lease was lost.
         """
-        now = self._services.clock.now()
+        now = self._now()
         if job.every_s < _NOTED_FROM_S:
             self._begun[job.name] = now
         elif not await lease.note(job.name, now=now):
             return False
         try:
             while await job.round(self._services):
-                if not await lease.take(now=self._services.clock.now()):
+                if not await lease.take(now=self._now()):
                     return False
             self._failed.pop(job.name, None)
         except Exception as error:  # a failing job must not stop the others

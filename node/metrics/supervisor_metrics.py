@@ -91,8 +91,7 @@ class SupervisorMetrics(ProcessMetrics):
         """Return the current metrics of all processes in Prometheus text format."""
         self.sample()
         with suppress(OSError):  # the data folder does not exist before the first start
-            free_bytes = shutil.disk_usage(self._data).free
-            self.cells["sealspace_disk_free_bytes",].set(free_bytes)
+            self.cells["sealspace_disk_free_bytes",].set(shutil.disk_usage(self._data).free)
         registry = CollectorRegistry()
         MultiProcessCollector(registry, self.folder)  # type: ignore[no-untyped-call]  # the library has no types here
         for _ in range(20):

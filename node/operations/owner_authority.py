@@ -49,10 +49,10 @@ async def decide_owner_authority(
         sessions := await _sessions(services, owner, holders)
     ):
         # A sign-in has no parents, so its own revocation marker is the only one that can revoke it.
-        contents = tuple(sessions)
-        marks = await read_markers(services, contents)
         facts = msgspec.structs.replace(
-            facts, sessions=tuple(sessions.values()), marks={**call.marks, **marks}
+            facts,
+            sessions=tuple(sessions.values()),
+            marks={**call.marks, **await read_markers(services, tuple(sessions))},
         )
     return owner_authority(facts)
 

@@ -128,8 +128,11 @@ def _from_platform(config: Config) -> bytes:
 
 
 def _from_file(path: Path, config: Config) -> bytes:
-    secret = read_setting(path, "secret file", SecretUnusable, most_bytes=MAX_SECRET_BYTES)
-    return _bounded(secret, path.absolute(), config)
+    return _bounded(
+        read_setting(path, "secret file", SecretUnusable, most_bytes=MAX_SECRET_BYTES),
+        path.absolute(),
+        config,
+    )
 
 
 def _bounded(secret: bytes, source: str | Path, config: Config) -> bytes:

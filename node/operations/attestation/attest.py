@@ -317,9 +317,12 @@ async def _verified(
     )
     collateral, relied, stale_at = await _usable_collateral(services, bound.quote)
     now = services.clock.now()
-    ttl_s = min(services.config.release.evidence_s, stale_at - now)
     evidence = await services.quotes.examine(
-        bound, collateral, root=services.trust_root, now=now, ttl_s=ttl_s
+        bound,
+        collateral,
+        root=services.trust_root,
+        now=now,
+        ttl_s=min(services.config.release.evidence_s, stale_at - now),
     )
     return evidence, bound.quote, collateral, relied
 

@@ -100,9 +100,13 @@ async def _fetch(services: Services, source: CollateralSource, family: Family) -
             "evaluationNumber": fetched.tcb_info.members.evaluation_number,
         },
     )
-    rules = refresh_rules(services.config.collateral)
     is_new = await keep_collateral(
-        services.store, fetched, source=source.name, now=now, rules=rules, beside=(audit,)
+        services.store,
+        fetched,
+        source=source.name,
+        now=now,
+        rules=refresh_rules(services.config.collateral),
+        beside=(audit,),
     )
     log_event("collateral-refreshed", fmspc=fmspc.hex(), ca=ca, source=source.name, is_new=is_new)
     if following is not None and following.becomes_standard_at - now < WARNED_BEFORE_S:
@@ -170,9 +174,12 @@ async def request_collateral(
     if len(await collateral_states(services.store)) >= MAX_FAMILIES:
         log_warning("collateral-wish-refused", families=MAX_FAMILIES)
         return None
-    family = (quote.platform.fmspc, quote.platform.ca)
     # Refused if a concurrent request stored the same wish, which is as good.
-    wish = state_put(family, CollateralState(due_at=now, wanted_at=now), expect=ABSENT)
+    wish = state_put(
+        (quote.platform.fmspc, quote.platform.ca),
+        CollateralState(due_at=now, wanted_at=now),
+        expect=ABSENT,
+    )
     await services.store.commit(Commit(puts=(wish,)))
     return ASK_AGAIN_S
 
@@ -210,8 +217,9 @@ async def report_alarms(services: Services) -> bool:
                 f"collateral-{alarm.kind}", fmspc=fmspc.hex(), ca=ca, part=alarm.part, at=at
             )
             detail: dict[str, Json] = {"kind": alarm.kind, "part": alarm.part, "at": at}
-            put = _audit_put(services, ALARM, entry.family, detail)
-            await services.store.commit(Commit(puts=(put,)))
+            await services.store.commit(
+                Commit(puts=(_audit_put(services, ALARM, entry.family, detail),))
+            )
     return False
 
 

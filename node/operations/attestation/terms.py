@@ -44,8 +44,8 @@ async def terms_of(services: Services, family: Family | None) -> ReleaseTerms:
 
     They include the state of the collateral for `family`.
     """
-    record = await current_release(services.store)
-    terms, root = in_force(services.config.release, record), services.trust_root.sha256
+    terms = in_force(services.config.release, await current_release(services.store))
+    root = services.trust_root.sha256
     return ReleaseTerms(
         attestation=terms.mode,
         trust_roots=(root.hex(),) if root in terms.trust_roots else (),

@@ -82,17 +82,21 @@ def _network_commit(
     if network is None:
         return Commit()
     row, admission = records
-    owner, keyring, entropy = delegation.delegator, services.keyring, services.entropy
+    owner, entropy = delegation.delegator, services.entropy
     needs_admission = services.hosting.needs_admission(owner)
     if row is not None or (needs_admission and not is_admitted(admission)):
         return Commit()
-    record = create_network(network, now=now, keyring=keyring, entropy=entropy, claimed=False)
+    record = create_network(
+        network, now=now, keyring=services.keyring, entropy=entropy, claimed=False
+    )
     audit = AuditRecord(
         at=now, action="network.created", actor=owner, subject=network.text, token=delegation.cid
     )
     puts = (network_put(network, encode_network(record)), audit_put(audit, entropy=entropy))
-    checks = (check_of(admission_key(owner), admission),) if needs_admission else ()
-    return Commit(puts=puts, checks=checks)
+    return Commit(
+        puts=puts,
+        checks=(check_of(admission_key(owner), admission),) if needs_admission else (),
+    )
 
 
 class Registration(Struct, frozen=True, gc=False):
@@ -264,11 +268,12 @@ async def _register_again(
     added, network = _new_alias(delegation, state) if is_new_encoding else Commit(), state.network
     # ST16: commit even with nothing to write. It waits until the rows that were read, including the
     # spaces, are durable in a failover.
-    live = marker_keys((delegation.content_key,))
-    commit = Commit(
-        puts=(*added.puts, *network.puts), live=live, checks=network.checks, adds=added.adds
-    )
-    return commit, _Outcome(state.answer, is_counted=is_new_encoding)
+    return Commit(
+        puts=(*added.puts, *network.puts),
+        live=marker_keys((delegation.content_key,)),
+        checks=network.checks,
+        adds=added.adds,
+    ), _Outcome(state.answer, is_counted=is_new_encoding)
 
 
 def _new_alias(delegation: Delegation, state: _State) -> Commit:

@@ -177,11 +177,14 @@ async def _authorised_read(
 
     Both use the same snapshot.
     """
-    roles = (ROLE_FROM, ROLE_TO)
     keys = (
         []
         if position is None
-        else [party_row_key(party, role, position) for party in view.parties for role in roles]
+        else [
+            party_row_key(party, role, position)
+            for party in view.parties
+            for role in (ROLE_FROM, ROLE_TO)
+        ]
     )
     try:
         call = await read_call(
@@ -308,8 +311,9 @@ async def _list_entries(
     closures = tuple(
         dict.fromkeys(member for stored in found for member in closure_contents([stored]))
     )
-    ranges = [membership_range(view.account, signer) for signer in unknown]
-    snapshot = await services.store.read(marker_keys(closures), ranges=ranges)
+    snapshot = await services.store.read(
+        marker_keys(closures), ranges=[membership_range(view.account, signer) for signer in unknown]
+    )
     marks = dict(zip(closures, snapshot.records, strict=True))
     members = frozenset(
         signer for signer, page in zip(unknown, snapshot.pages, strict=True) if page.rows

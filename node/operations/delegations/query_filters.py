@@ -98,13 +98,12 @@ def parse_filters(body: bytes) -> Filters:
         # not an id: a bare name stays as it is, and any other text matches nothing
         with suppress(InvalidIdentifier):
             space = parse_space_id(space).text
-    after = None if asked.cursor is None else _after(asked.cursor)
     return Filters(
         None if direction == "all" else direction,
         asked.status,
         space,
         asked.limit or DEFAULT_ITEMS,
-        after,
+        None if asked.cursor is None else _after(asked.cursor),
         bool(asked.tokens),
     )
 

@@ -167,8 +167,10 @@ async def _list(
         examined += len(page.rows)
         if not page.more or examined >= bounds.examined:
             return Entries(grants, truncated=page.more)
-        wanted = space_grants_range(space, after=page.last_key, limit=bounds.page_rows)
-        page = await read_page(services.store, wanted)
+        page = await read_page(
+            services.store,
+            space_grants_range(space, after=page.last_key, limit=bounds.page_rows),
+        )
 
 
 async def _in_force(services: Services, contents: Sequence[ContentKey]) -> list[Delegation]:
@@ -192,8 +194,7 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
     except InvalidIdentifier:
         raise Refusal("bad-delegation-cid", asked.cid) from None
     (stored,) = await services.delegations.by_cid([digest])
-    contents = closure_contents([stored])
-    marks = await read_markers(services, contents)
+    marks = await read_markers(services, closure_contents([stored]))
     now = services.clock.now()
     grants: list[msgspec.Raw] = []
     size_bytes = 0
@@ -223,12 +224,11 @@ def _is_live(stored: Registered, marks: Markers, now: float) -> bool:
 
 
 def _reported(delegation: Delegation) -> bytes:
-    capabilities = [
-        {"resource": row.resource.text, "ability": row.ability, "caveats": row.caveats}
-        for row in delegation.capabilities
-    ]
     reported = {
-        "capabilities": capabilities,
+        "capabilities": [
+            {"resource": row.resource.text, "ability": row.ability, "caveats": row.caveats}
+            for row in delegation.capabilities
+        ],
         "delegator": delegation.delegator,
         "delegate": delegation.delegate,
         # CIDs as arrays of byte values (Q23)

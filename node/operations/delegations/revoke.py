@@ -43,11 +43,12 @@ async def revoke(services: Services, header: str) -> tuple[str, ...]:
 async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, tuple[str, ...]]:
     now, named = services.clock.now(), revocation.targets
     # W21 requires exactly one proof; reading two is enough to detect more.
-    cids = [
-        *(target.digest for target in named),
-        *(parent.digest for parent in revocation.parents[:2]),
-    ]
-    found = await services.delegations.by_cid(cids)
+    found = await services.delegations.by_cid(
+        [
+            *(target.digest for target in named),
+            *(parent.digest for parent in revocation.parents[:2]),
+        ]
+    )
     targets, proofs = found[: len(named)], found[len(named) :]
     contents = closure_contents(proofs)
     # Keyed by content: two targets may be encodings of one delegation, and a commit may write its
@@ -79,5 +80,6 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
         )
     # The proof must still be live when the markers are written. Otherwise a session that is revoked
     # at the same moment could still revoke others.
-    commit = Commit(puts=tuple(puts), live=marker_keys(contents), checks=tuple(checks), reserve="")
-    return commit, tuple([target.echo for target in named])
+    return Commit(
+        puts=tuple(puts), live=marker_keys(contents), checks=tuple(checks), reserve=""
+    ), tuple([target.echo for target in named])

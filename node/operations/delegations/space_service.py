@@ -155,14 +155,13 @@ async def make_space(
         plan = plan_hosting(wanted, call.records, now=now)
         if not plan.new:
             raise Refusal("space-exists" if plan.activated else "space-not-made")
-        commit = Commit(
+        return Commit(
             puts=(*plan.puts, call.audit(services, "space.created", space.text)),
             live=call.live,
             checks=plan.checks,
             adds=plan.adds,
             replay_record=call.replay_record,
-        )
-        return commit, _entry(HostedSpace(space.owner, space.name, now))
+        ), _entry(HostedSpace(space.owner, space.name, now))
 
     return await until_committed(services, attempt)
 

@@ -118,14 +118,13 @@ async def _decrypt(
         receipt = await new_receipt(services, permit)
         # Decision and receipt are written only if no row that the decision depends on has changed:
         # a revocation or withdrawal in between makes the commit fail.
-        commit = Commit(
+        return Commit(
             puts=(_release_audit(services, call, permit, receipt), *receipt.puts),
             live=marker_keys(permit.live),
             checks=tuple([Check(row.key, row.stamp) for row in permit.checks]),
             replay_record=call.replay_record,
             reserve=permit.decrypt.network.owner,  # ST17
-        )
-        return commit, (permit, receipt)
+        ), (permit, receipt)
 
     permit, receipt = await until_committed(services, attempt)
     receipt.note()  # only now are its documents durable
@@ -158,8 +157,13 @@ def _release_audit(
             "receipt": receipt.sha256,
         }
     )
-    network = decrypt.network.network_id.text
-    return call.audit(services, "release.authorised", network, detail, at=permit.decided_at)
+    return call.audit(
+        services,
+        "release.authorised",
+        decrypt.network.network_id.text,
+        detail,
+        at=permit.decided_at,
+    )
 
 
 async def _record_refusal(

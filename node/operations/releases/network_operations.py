@@ -162,12 +162,20 @@ async def revoke(services: Services, header: str, path_id: str) -> None:
 
     async def attempt(is_first: bool) -> tuple[Commit, dict[str, Json]]:
         call = await read_call(services, invocation, records_use=False)
-        network = parse_path_id(path_id)
         write = await _bind_write(
-            services, call, network, NETWORK_REVOKE, REVOKE_BODY_HASH, records_use=is_first
+            services,
+            call,
+            parse_path_id(path_id),
+            NETWORK_REVOKE,
+            REVOKE_BODY_HASH,
+            records_use=is_first,
         )
-        record = revoked(check_revoke(write.record), services.clock.now())
-        return _plan(services, write, record, "network.revoked")
+        return _plan(
+            services,
+            write,
+            revoked(check_revoke(write.record), services.clock.now()),
+            "network.revoked",
+        )
 
     await until_committed(services, attempt)
 
@@ -199,9 +207,14 @@ async def _bind_write(
 
     The token's nonce is used up, and stays used even if the request fails afterwards.
     """
-    invocation, node_did = call.invocation, services.keyring.node_did
-    # rows 7 to 16
-    nonce = bind_admin(invocation, network, action=action, body_hash=body_hash, node_did=node_did)
+    invocation = call.invocation
+    nonce = bind_admin(  # rows 7 to 16
+        invocation,
+        network,
+        action=action,
+        body_hash=body_hash,
+        node_did=services.keyring.node_did,
+    )
     # EN15: creating and revoking are final, so a later repeat has no effect. The nonce of a token
     # with a longer lifetime is therefore recorded for MAX_LIFETIME_S only.
     ends_at = min(invocation.expires_at, services.clock.now() + MAX_LIFETIME_S)
@@ -235,17 +248,14 @@ def _plan(
     Returns:
         The commit, and the network's public JSON description.
     """
-    expect = stamp_of(write.row)
-    puts = (
-        network_put(record.network_id, encode_network(record), expect=expect),
-        write.call.audit(services, action, record.network_id.text),
-    )
-    commit = Commit(
-        puts=puts,
+    return Commit(
+        puts=(
+            network_put(record.network_id, encode_network(record), expect=stamp_of(write.row)),
+            write.call.audit(services, action, record.network_id.text),
+        ),
         live=write.call.live,
         checks=checks,
         replay_record=write.replay_record,
         # ST17: not a new network, of which anyone can make any number
         reserve=None if write.row is None else record.owner,
-    )
-    return commit, descriptor_json(record, services.keyring.node_did)
+    ), descriptor_json(record, services.keyring.node_did)

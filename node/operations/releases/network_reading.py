@@ -28,9 +28,11 @@ def admitted_for_network(
     Does not check:
         The chain, and replay; `read_call` does. The token's facts.
     """
-    node_did = services.keyring.node_did
     invocation = admit_token(
-        header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S, only_for=node_did
+        header,
+        now=services.clock.now(),
+        max_lifetime_s=MAX_LIFETIME_S,
+        only_for=services.keyring.node_did,
     )
     network = parse_path_id(path_id)
     asked = [(one.ability, network_of(one.resource)) for one in invocation.capabilities]

@@ -64,8 +64,9 @@ async def change_in_person(
     invocation, network = admitted_for_network(services, header, path_id, SET_POLICY)
     # The signed fact names network, body hash and kind of change, so that the token of one change
     # cannot be used for another.
-    node_did = services.keyring.node_did
-    expected = change_fact(fact_type, network.text, target_node=node_did, body=value)
+    expected = change_fact(
+        fact_type, network.text, target_node=services.keyring.node_did, body=value
+    )
     facts = [
         one for one in invocation.facts if isinstance(one, dict) and one.get("type") == fact_type
     ]
@@ -77,8 +78,9 @@ async def change_in_person(
         )
 
     async def attempt(is_first: bool) -> tuple[Commit, None]:
-        keys = (network_row_key(network), WITHDRAWALS_KEY)
-        call = await read_call(services, invocation, keys, records_use=is_first)
+        call = await read_call(
+            services, invocation, (network_row_key(network), WITHDRAWALS_KEY), records_use=is_first
+        )
         row, listed = call.records
         record = known_network(row)
         if listed is None or listed.value is None:
@@ -89,12 +91,11 @@ async def change_in_person(
         if marks is None or any(entry.names_any((invocation.invoker,)) for entry in withdrawn):
             raise Refusal("policy-not-in-person", hint=in_person)
         assert row is not None  # known_network raises otherwise
-        puts = (
-            network_put(network, encode_network(make(record)), expect=row.stamp),
-            call.audit(services, action, network.text, detail),
-        )
         return Commit(
-            puts=puts,
+            puts=(
+                network_put(network, encode_network(make(record)), expect=row.stamp),
+                call.audit(services, action, network.text, detail),
+            ),
             live=tuple(dict.fromkeys((*call.live, *marker_keys(marks)))),
             checks=(Check(WITHDRAWALS_KEY, listed.stamp),),
             replay_record=call.replay_record,

@@ -215,8 +215,12 @@ async def read_receipts(
     place = lower_hex(after, PLACE_BYTES) if after else None
     if after and place is None:
         raise Refusal("request-malformed", hint="send the value of `after` from the previous page")
-    ranges = (receipts_range(network, after=place, limit=PAGE_RECEIPTS),)
-    call = await read_call(services, invocation, (network_row_key(network),), ranges)
+    call = await read_call(
+        services,
+        invocation,
+        (network_row_key(network),),
+        (receipts_range(network, after=place, limit=PAGE_RECEIPTS),),
+    )
     known_network(call.records[0])
     receipts, place = receipts_of(call.pages[0])
     return ReceiptPage(
