@@ -35,12 +35,12 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 86_300,
-    "tee_backend": 82_965,
-    "sealspace": 99_200,
-    "encryption_network": 15_650,
-    "spaces": 57_100,
-    "capabilities": 19_790,
+    "node": 85_246,
+    "tee_backend": 82_383,
+    "sealspace": 99_862,
+    "encryption_network": 15_642,
+    "spaces": 57_918,
+    "capabilities": 19_644,
 }
 # Limits on the entries and import pairs of a package.
 ROOTS = {"node": (20, 65), "sealspace": (22, 90)}

@@ -1,6 +1,7 @@
 """Operations that store or delete values (wire §4.4.3, §4.4.8)."""
 
 from collections.abc import Mapping
+from itertools import islice
 
 from msgspec import Struct
 
@@ -71,6 +72,8 @@ async def delete(request: Request) -> Written:
     # A token may name one delete twice, by the ability's two names.
     wanted = tuple(dict.fromkeys((target.space, target.path) for target in request.targets))
     keys = [head_key(space, path) for space, path in wanted]
+    for own in map(space_keys, dict.fromkeys(space for space, _ in wanted)):
+        keys += (own.override, own.usage, own.versions)
 
     async def attempt(is_first: bool) -> tuple[Commit, Written]:
         kept: Mapping[bytes, Head] | None = None
@@ -82,15 +85,15 @@ async def delete(request: Request) -> Written:
         head = head_of(call.records[0], key=keys[0])
         check_conditions(head, request.options)  # only a single delete can have conditions
         by_space: dict[SpaceId, dict[str, Record | None]] = {}
-        for (space, path), record in zip(wanted, call.records, strict=True):
+        records = iter(call.records)
+        for (space, path), record in zip(wanted, records, strict=False):
             if record is None and not kept:
                 raise Refusal("no-such-key", path)
             by_space.setdefault(space, {})[path] = record
         puts, checks, adds = list[Put](), list[Check](), list[Add]()
         for space, rows in by_space.items():
-            own = space_keys(space)
-            found = await services.store.read((own.override, own.usage, own.versions))
-            override, usage, versions = found.records
+            # In the order of the spaces; a purge keeps no former value, and read none of them.
+            override, usage, versions = tuple(islice(records, 3)) or (None, None, None)
             limit_bytes = effective_limit(space, override, services.quota)
             draft = await services.values.draft(
                 space,
