@@ -68,7 +68,7 @@ async def create(
     """Create a machine token, which reads secrets without your key.
 
     NAME is for lists and receipts. Your wallet signs the token, which then depends on no login. The
-    token is printed once and stored nowhere: whoever has the line can read these secrets.
+    token is printed once and stored nowhere. The line alone is enough to read these secrets.
     """
     # First: after the wallet signed, no failed request may keep the line from being printed.
     stored = await client.secrets().list(scope=scope)

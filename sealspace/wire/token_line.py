@@ -9,7 +9,7 @@ unpadded base64url:
     n    the delegation as it was registered, in ASCII
     4    first bytes of the SHA-256 of everything before
 
-Whoever has the line can read the token's secrets. No error, log or `repr` contains it.
+The line alone is enough to read the token's secrets. No error, log or `repr` contains it.
 
 Example:
     client = Client(url, session=read_token(os.environ["SEALSPACE_TOKEN"]))

@@ -49,7 +49,7 @@ def test_environment_names_the_file(tmp_path: Path) -> None:
 
 
 def test_variables_of_the_command_line_are_no_settings() -> None:
-    """What programs of an owner read from the environment does not keep a node from starting."""
+    """A node starts although the environment has variables for owners' programs."""
     ours = ("SEALSPACE_NODE", "SEALSPACE_HOME", "SEALSPACE_KEYSTORE_PASSWORD", "SEALSPACE_TOKEN")
     assert load_config(environment=dict.fromkeys(ours, "x")) == load_config(environment={})
 

@@ -96,7 +96,7 @@ class Kept:
 
 @dataclass
 class Model:
-    """What a store should contain, in plain lists."""
+    """The expected contents of a store, in plain lists."""
 
     current: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     kept: dict[str, list[Kept]] = field(default_factory=dict)
