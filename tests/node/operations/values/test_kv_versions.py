@@ -3,12 +3,15 @@
 import json
 import secrets
 from copy import copy
+from pathlib import Path
 
 import pytest
-from kv_client import FORM_TYPE, Owner, etag, form
+from kv_client import FORM_TYPE, Owner, etag, form, owner_at
 from running_node import Reply
+from tests_support import FixedClock
 
 from capabilities.signatures import Ed25519Signer
+from node.config.tree import Hosting, Http
 from node.operations.values.admin_quota import show_quota
 from spaces.keyspace import space_keys
 from spaces.store.contract import counter_of
@@ -169,19 +172,23 @@ async def test_malformed_headers(
 
 
 @pytest.mark.parametrize("space", ["secrets", "default"])
-async def test_other_values_meet_their_quota_as_before(small: Owner, space: str) -> None:
-    """A key outside the prefixes is rewritten and deleted without versions, and meets the limit of
-    its space exactly at its own bytes, beside versions too (M51, ST20)."""
-    await put(small, b"v" * 1000, b"w" * 1000)
-    body, rest = b"b" * 150_000, 200_000 - 150_000 - (1000 if space == "secrets" else 0)
-    for _ in range(3):
-        assert (await small.invoke(("put", "a"), body=body, space=space)).status == 200
-    reply = await small.invoke(("put", "b"), body=b"b" * (rest + 1), space=space)
-    assert reply.status == 413
-    assert (await small.invoke(("put", "b"), body=b"b" * rest, space=space)).status == 200
-    assert await small.invoke(("del", "a"), space=space)
-    assert (await ask(small, "metadata", "all", "a")).status == 404
-    listed = json.loads((await ask(small, "metadata", "all")).body)
+async def test_other_values_meet_their_quota_as_before(
+    tmp_path: Path, clock: FixedClock, space: str
+) -> None:
+    """A value of 1 MB outside the prefixes is rewritten and deleted without versions, and meets the
+    limit of its space exactly at its own bytes, beside versions too (M51, ST20)."""
+    http, hosting = Http(port=0, drain_s=0), Hosting(default_quota_bytes=1_200_000)
+    async with owner_at(tmp_path, clock, http=http, hosting=hosting) as owner:
+        await put(owner, b"v" * 1000, b"w" * 1000)
+        body, rest = b"b" * 1_000_000, 200_000 - (1000 if space == "secrets" else 0)
+        for _ in range(3):
+            assert (await owner.invoke(("put", "a"), body=body, space=space)).status == 200
+        reply = await owner.invoke(("put", "b"), body=b"b" * (rest + 1), space=space)
+        assert reply.status == 413
+        assert (await owner.invoke(("put", "b"), body=b"b" * rest, space=space)).status == 200
+        assert (await owner.invoke(("del", "a"), space=space)).status == 200
+        assert (await ask(owner, "metadata", "all", "a")).status == 404
+        listed = json.loads((await ask(owner, "metadata", "all")).body)
     # The space with versions is full, so the version was removed.
     assert [one["version"] for one in listed] == ([2] if space == "secrets" else [2, 1])
 
