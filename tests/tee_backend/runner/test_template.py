@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -43,11 +44,18 @@ _SECRET = "what no template ever saw"
 def templates(before: Iterable[int] = ()) -> list[int]:
     """Return the templates of this process that did not exist before.
 
-    A child that was forked a moment ago, and is not named yet, leads no session.
+    A child that was forked a moment ago has the template's name, but leads no session. It changes
+    its name first and its session second, so they are read in the reverse order.
     """
-    return [
-        one for one in children(kind="_template") if one not in before and os.getsid(one) == one
-    ]
+    leaders = [one for one in children(kind="_") if one not in before and _leads_session(one)]
+    named = children(kind="_template")
+    return [one for one in leaders if one in named]
+
+
+def _leads_session(process: int) -> bool:
+    with suppress(ProcessLookupError):  # it ended meanwhile
+        return os.getsid(process) == process
+    return False
 
 
 def maps(process: int) -> str:
