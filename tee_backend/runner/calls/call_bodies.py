@@ -17,6 +17,7 @@
      "resource_limits"?: {"max_instructions"?, "max_memory_mb"?, "max_execution_seconds"?},
      "secrets_ref"?: {"profile", "account_id"}, "version_key"?: sha256,
      "use_bound_identity"?: false}
+    or a JSON object with none of these members, which is the input itself
 
 Unknown members are errors; otherwise a typo would be ignored. The members beside the input must be
 short. Their length is checked before they are parsed: ten megabytes of `[[],[],…]` would become a
@@ -97,14 +98,18 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     is_async: bool | None = msgspec.field(name="async", default=None)
 
 
-def _raw_struct(body: type[msgspec.Struct], *inputs: str) -> type[msgspec.Struct]:
+def _raw_struct(
+    body: type[msgspec.Struct], *inputs: str, is_strict: bool = True
+) -> type[msgspec.Struct]:
     """Return a variant of a struct type with raw JSON fields.
 
-    The fields `inputs` are added.
+    The fields `inputs` are added. Other fields are errors or, if not `is_strict`, skipped.
     """
     names = (*inputs, *body.__struct_encode_fields__)
     return msgspec.defstruct(
-        "_Texts", [(name, msgspec.Raw, msgspec.Raw()) for name in names], forbid_unknown_fields=True
+        "_Texts",
+        [(name, msgspec.Raw, msgspec.Raw()) for name in names],
+        forbid_unknown_fields=is_strict,
     )
 
 
@@ -120,7 +125,8 @@ def refusing_invalid() -> Iterator[None]:
     except msgspec.ValidationError as exc:
         raise RunRefused(
             "request-invalid",
-            "the body has an unknown or missing member, or a value of the wrong type",
+            "the body is not a JSON object, or has an unknown member; the program's own input"
+            ' belongs in "input"',
         ) from exc
     except InvalidInput as exc:
         raise RunRefused("request-invalid", exc.message) from exc
@@ -208,11 +214,17 @@ class _ApiBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _API_TEXTS = _raw_struct(_ApiBody, "input")
+_API_MEMBERS = _raw_struct(_ApiBody, "input", is_strict=False)
 
 
 @refusing_invalid()
 def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
     """Parse the untrusted request body of `POST /call`."""
+    # RN230: other members are skipped without being built
+    if len(data) <= MAX_BODY_BYTES and not any(
+        msgspec.structs.astuple(msgspec.json.decode(data, type=_API_MEMBERS))
+    ):
+        data = b'{"input":%s}' % data
     texts = _bounded(data, _API_TEXTS, "input")
     text = bytes(texts.pop("input"))
     check_text(text, max_bytes=MAX_BODY_BYTES)

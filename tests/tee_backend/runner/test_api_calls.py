@@ -98,7 +98,8 @@ async def test_failed_runs_cost_and_refused_ones_do_not(stage: RunnerStage) -> N
     ("members", "refused"),
     [
         ({"input": 1, "more": 1}, "request-invalid"),
-        ({"output": 1}, "request-invalid"),
+        ({"prompt": "Hello", "async": True}, "request-invalid"),
+        ({"async": True}, "request-invalid"),
         ({"input": 1, "async": "yes"}, "request-invalid"),
         ({"input": 1, "response_format": "Xml"}, "request-invalid"),
         ({"input": 1, "resource_limits": {"max_instructions": "5"}}, "request-invalid"),
@@ -116,16 +117,18 @@ async def test_failed_runs_cost_and_refused_ones_do_not(stage: RunnerStage) -> N
         ({"input": 1, "version_key": "main"}, "request-invalid"),
         ({"input": 1, "use_bound_identity": True}, "request-invalid"),
         ([], "request-invalid"),
+        (b'{"a": [' + b"[" * 5000 + b"]" * 5000 + b"]}", "request-invalid"),
+        (b'{"a": 1} {"input": 1}', "request-invalid"),
         (b"{", "request-invalid"),
         (b"", "request-invalid"),
         (b'{"input": "\xff"}', "request-invalid"),
         (b'{"input": ' + b"[" * 5000 + b"]" * 5000 + b"}", "request-invalid"),
         (b'{"input": 1, "resource_limits": {"x": "' + b"x" * 70_000 + b'"}}', "request-invalid"),
     ],
-    ids=range(18),
+    ids=range(21),
 )
 async def test_bodies_that_are_refused(stage: RunnerStage, members: Any, refused: str) -> None:
-    """RN96: unknown members and values are refused and cost nothing."""
+    """RN96, RN230: unknown members beside known ones, and values, are refused and cost nothing."""
     status, answer = await stage.api("echo", await shared_key(stage), members)
     assert (status, answer["code"]) == (400, refused)
     assert isinstance(answer["error"], str) and answer.get("compute_cost", "0") == "0"
@@ -139,11 +142,13 @@ async def shared_key(stage: RunnerStage) -> str:
 
 
 async def test_formats_and_the_curl_of_the_first_page(stage: RunnerStage) -> None:
-    """RN96: input is compact JSON; output is JSON, or text on request."""
+    """RN96, RN230: the input is compact JSON, also bare; output is JSON, or text on request."""
     key = await shared_key(stage)
     for body, output in (
         (b'{"input": { "a" : [ 1 , "x y" ] } }', {"a": [1, "x y"]}),
         (b'{"input": null}', None),
+        (b'{ "prompt": "Hello" }', {"prompt": "Hello"}),
+        (b"{}", {}),
         (b'{"input": { "a" : 1e999 }, "response_format": "Text"}', '{"a":1e999}'),
     ):
         status, answer = await stage.api("echo", key, body, Content_Type="application/json")

@@ -78,6 +78,8 @@ def test_the_input_is_not_made_into_objects() -> None:
     """RN96: ten megabytes of lists reach the program as they were sent, without spaces."""
     lists = b"[" + b"[], " * 2_000_000 + b"[]]"
     assert parse_api_body(b'{"input": ' + lists + b"}", PROJECT).input == lists.replace(b" ", b"")
+    bare = b'{"a": %s}' % lists
+    assert parse_api_body(bare, PROJECT).input == bare.replace(b" ", b"")  # RN230
 
 
 BODY: dict[str, Any] = {
