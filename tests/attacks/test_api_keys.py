@@ -105,12 +105,10 @@ async def test_somebody_else_s_job(stage: RunnerStage) -> None:
     job = (await stage.api("echo", key, {"input": 1, "async": True}))[1]["call_id"]
     owner, nonce, secret = key.rsplit(":", 2)
     others = (
-        {},
         {"X-Payment-Key": f"{owner}:{nonce}:{'0' * 64}"},
         {"X-Payment-Key": f"{owner}:{nonce}:{secret[:-1]}"},
         {"X-Payment-Key": await stage.key("echo")},
         {"X-Payment-Key": await stage.key(None, signer=EVE)},
-        {"Authorization": "Bearer wk_1"},
     )
     seen = []
     for headers in (*others, {"X-Payment-Key": key}):
@@ -122,6 +120,9 @@ async def test_somebody_else_s_job(stage: RunnerStage) -> None:
         absent = (answer.status, await answer.text())
     assert seen[:-1] == [absent] * len(others) and absent[0] == 404
     assert seen[-1][0] == 200
+    for headers in ({}, {"Authorization": "Bearer wk_1"}):
+        async with stage.http.get(f"{stage.url}/calls/{job}", headers=headers) as answer:
+            assert answer.status == 404 and job not in await answer.text()
     assert (await stage.polled(job, key))[1]["output"] == 1
 
 
@@ -228,6 +229,35 @@ async def test_rows_that_the_host_edits_or_moves(
             status, answer = await runner.api("echo", shown)
             assert status in (401, 402, 503) and "output" not in answer, answer
         await runner.credit(5000, owner="0x" + "2" * 40)
+
+
+@pytest.mark.parametrize(
+    ("statement", "status"),
+    [
+        ("UPDATE kept SET payer = '{eve}'", 200),
+        ("UPDATE receipts SET call = (SELECT call FROM receipts ORDER BY number LIMIT 1)", 503),
+        ("UPDATE receipts SET call = x'00'", 503),
+    ],
+    ids=range(3),
+)
+async def test_calls_that_the_host_moves_to_another_key(
+    stage: RunnerStage, tmp_path: Path, statement: str, status: int
+) -> None:
+    """RN92, RN233: a key's list contains no call of another key, nor one that was edited."""
+    async with AsyncExitStack() as stack:
+        runner = await stage.another(stack, tmp_path / "runner")
+        key, eve = await runner.key("echo"), await runner.key(None, signer=EVE)
+        for _ in range(2):
+            assert (await runner.api("echo", key))[0] == 200
+    edit(tmp_path / "runner", statement.format(eve=EVE.did))
+    async with AsyncExitStack() as stack:
+        runner = await stage.another(stack, tmp_path / "runner")
+        shown = eve if status == 200 else key
+        async with stage.http.get(
+            f"{runner.url}/payment-keys/usage", headers={"X-Payment-Key": shown}
+        ) as answer:
+            said = await answer.json()
+        assert (answer.status, said.get("usage", [])) == (status, [])
 
 
 async def test_a_revoked_key_whose_statement_is_sent_again(

@@ -9,6 +9,7 @@ Example:
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -52,15 +53,17 @@ def run_answer(outcome: Outcome) -> Answer:
     return answer_with(value, result.reason)
 
 
-def api_answer(outcome: Outcome, *, charged: int) -> Answer:
-    """Return the `POST /call` response for a finished program run.
+def api_call(outcome: Outcome, *, charged: int) -> dict[str, Any]:
+    """Return the members of a `POST /call` response, except the program's output and the salt.
 
-    The response has OutLayer's format. The amount charged is a decimal string.
+    They have OutLayer's format. The amount charged is a decimal string.
     """
     facts, result = outcome.facts, outcome.result
-    value = {
+    return {
         "call_id": facts.job,
         "job_id": facts.job,
+        "project_id": facts.project,
+        "created_at": facts.at,
         "status": "completed" if result.reason is None else "failed",
         "error": None if result.reason is None else _sentence(result.reason),
         "code": facts.code,
@@ -70,10 +73,17 @@ def api_answer(outcome: Outcome, *, charged: int) -> Answer:
         "time_ms": facts.time_ms,
         "poll_url": None,
         "attestation_url": f"/attestations/{facts.job}",
-        "salt": encode_url(outcome.salt),
-        "output": None if result.reason is not None else msgspec.Raw(result.answer),
+        # Empty for a run with secrets: the holder of a key is not their owner in person (RN234).
+        "stderr": result.stderr.decode("utf-8", "replace"),
     }
-    return answer_with(value, result.reason)
+
+
+def api_answer(outcome: Outcome, *, charged: int) -> Answer:
+    """Return the `POST /call` response for a finished program run."""
+    reason = outcome.result.reason
+    output = None if reason is not None else msgspec.Raw(outcome.result.answer)
+    rest = {"salt": encode_url(outcome.salt), "output": output}
+    return answer_with(api_call(outcome, charged=charged) | rest, reason)
 
 
 def pending(job: str, *, is_api: bool) -> Answer:
@@ -110,4 +120,4 @@ def error_of(reason: Reason) -> dict[str, Json]:
 
 
 def _sentence(reason: Reason) -> str:
-    return f"{reason.sentence} ({reason.detail})" if reason.detail else reason.sentence
+    return f"{reason.sentence[:-1]}: {reason.detail}" if reason.detail else reason.sentence

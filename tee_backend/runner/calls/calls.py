@@ -30,7 +30,7 @@ from sealspace.errors import InvalidInput, StatementInvalid
 from ...backend_errors import FolderDamaged, KeepingError
 from ..reasons import RunRefused
 from ..shares import Bounds, FairSemaphore, Payer, ResourceUse
-from .call_answers import Answer, api_answer, pending, run_answer
+from .call_answers import Answer, api_answer, api_call, pending, run_answer
 from .call_bodies import CallBody, parse_api_body, parse_body
 from .kept_keys import KeptKeys
 from .ledger import JobRecord, Ledger
@@ -133,7 +133,7 @@ class Calls:
         try:
             project = ProjectId(parse_owner(owner), checked_project_name(name))  # RN96
         except InvalidInput as exc:
-            raise RunRefused("program-unknown") from exc
+            raise RunRefused("program-unknown", exc.message) from exc
         if not key.calls(project):
             raise RunRefused("key-project")
         budget = 0 if self.price.is_free else self._budget(key, compute_limit)
@@ -228,7 +228,8 @@ class Calls:
                 outcome = await self._perform(job, record, parsed)
                 try:
                     if outcome.stores_receipt:
-                        await self.runner.journal.keep(job, outcome.receipt, payer)
+                        call = self.ledger.sealed_call(record, api_call(outcome, charged=0))
+                        await self.runner.journal.keep(job, outcome.receipt, payer, call)
                 except KeepingError as error:  # the answer contains the receipt in any case
                     _log.warning("a receipt was not stored: %s", error.code)
                 return _answer(outcome, key, 0)
@@ -308,6 +309,7 @@ class Calls:
             receipt=outcome.receipt if outcome.stores_receipt else None,
             answer=answer.body if record.is_async else None,
             now=SystemClock.now(),
+            call=self.ledger.sealed_call(record, api_call(outcome, charged=charged)),
         )
         return answer
 

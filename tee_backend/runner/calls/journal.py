@@ -104,6 +104,8 @@ INSERT INTO kept (kind, is_known, payer, job, cost)
     SELECT 'answer', 1, 'former', id, max(size_bytes, 107374) FROM jobs
         WHERE state = 'done' ORDER BY number;
 """,
+    # What the holder of an API key is told of a call, beside the receipt (`Ledger.calls_of`).
+    "ALTER TABLE receipts ADD COLUMN call BLOB;",
 )
 _Result = TypeVar("_Result")
 
@@ -176,12 +178,9 @@ class Journal:
 
         return await self.write(recorded)
 
-    async def keep(self, job: str, receipt: bytes, payer: Payer) -> None:
-        """Store the receipt of a job.
-
-        If the receipts exceed their quota, old receipts are deleted.
-        """
-        await self.write(lambda connection: keep_receipt(connection, job, receipt, payer))
+    async def keep(self, job: str, receipt: bytes, payer: Payer, call: bytes | None = None) -> None:
+        """Store the receipt of a job, as `keep_receipt` does."""
+        await self.write(lambda connection: keep_receipt(connection, job, receipt, payer, call))
 
     async def receipt(self, job: str) -> bytes | None:
         """Return the stored receipt of a job, or None."""
@@ -255,12 +254,17 @@ class Journal:
         )
 
 
-def keep_receipt(connection: sqlite3.Connection, job: str, receipt: bytes, payer: Payer) -> None:
+def keep_receipt(
+    connection: sqlite3.Connection, job: str, receipt: bytes, payer: Payer, call: bytes | None
+) -> None:
     """Store a receipt within a transaction.
 
-    If the receipts exceed their quota, old receipts are deleted.
+    If the receipts exceed their quota, old receipts are deleted. `call` is the encrypted entry of
+    the call in the list of its API key; None without a key.
     """
-    connection.execute("INSERT INTO receipts (job, receipt) VALUES (?, ?)", (job, receipt))
+    connection.execute(
+        "INSERT INTO receipts (job, receipt, call) VALUES (?, ?, ?)", (job, receipt, call)
+    )
     count_stored(connection, "receipt", job, payer, cost=1, most=_MOST_RECEIPTS)
 
 

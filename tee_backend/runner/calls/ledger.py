@@ -19,7 +19,7 @@ import sqlite3
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -85,6 +85,12 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
 UnfinishedJobs: TypeAlias = list[tuple[str, JobRecord | None]]
 """Ids and records of unfinished jobs; the record is None if the job's row was edited."""
 _RECORDS = msgspec.json.Decoder(JobRecord)
+_LAST_CALLS = """
+SELECT job, call FROM (
+    SELECT job, number AS place FROM kept WHERE kind = 'receipt' AND is_known = 1 AND payer = ?
+    ORDER BY number DESC LIMIT 200
+) JOIN receipts USING (job) WHERE call IS NOT NULL ORDER BY place DESC
+"""
 _FORGET_OLD = (
     "DELETE FROM kept WHERE kind = 'answer' AND job IN (SELECT id FROM jobs WHERE state = 'done'"
     " AND done_at < ?)"
@@ -177,7 +183,14 @@ class Ledger:
         return await self.journal.write(started)
 
     async def settle(
-        self, job: str, *, charged: int, receipt: bytes | None, answer: bytes | None, now: float
+        self,
+        job: str,
+        *,
+        charged: int,
+        receipt: bytes | None,
+        answer: bytes | None,
+        now: float,
+        call: bytes | None = None,
     ) -> None:
         """Charge the payer for a job, and store the result.
 
@@ -189,6 +202,7 @@ class Ledger:
             receipt: the receipt to store, or None.
             answer: the answer of an asynchronous call; None deletes the job.
             now: the current time in epoch seconds.
+            call: the entry for `calls_of` (`sealed_call`), stored with the receipt.
         """
 
         def settled(connection: sqlite3.Connection) -> None:
@@ -202,7 +216,7 @@ class Ledger:
             if record.reserved:
                 self._move(connection, record.caller, Account(back, -record.reserved, charged))
             if receipt is not None:
-                keep_receipt(connection, job, receipt, record.payer)
+                keep_receipt(connection, job, receipt, record.payer, call)
             if answer is None:
                 connection.execute("DELETE FROM jobs WHERE id = ?", (job,))
                 return
@@ -239,6 +253,24 @@ class Ledger:
                     "a part of a stored response is missing from the runner's journal"
                 )
             yield piece
+
+    def sealed_call(self, record: JobRecord, call: dict[str, Any]) -> bytes | None:
+        """Encrypt the entry of an ended call for `calls_of`; None for a call without a key."""
+        if record.key is None:
+            return None
+        last = {"key": [record.caller, record.key], "stderr": call["stderr"][-1000:]}
+        return self.sealer.seal(("receipts", call["job_id"], 1), msgspec.json.encode(call | last))
+
+    async def calls_of(self, owner: str, nonce: int) -> list[dict[str, Any]]:
+        """Return the entries of an API key's last calls, newest first (RN233).
+
+        They are searched in the owner's last 200 calls.
+        """
+        rows = await self.journal.write(
+            lambda connection: connection.execute(_LAST_CALLS, (owner,)).fetchall()
+        )
+        calls = [json.loads(self.sealer.open(("receipts", job, 1), call)) for job, call in rows]
+        return [one for one in calls if one.pop("key") == [owner, nonce]]
 
     async def unfinished(self) -> UnfinishedJobs:
         """Return all unfinished jobs, oldest first.

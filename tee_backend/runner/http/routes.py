@@ -7,6 +7,8 @@
     GET    /healthz, /readyz        whether the runner works
     POST   /call/{owner}/{project}  run a program as OutLayer's clients do; `X-Payment-Key`
     GET    /calls/{id}              an asynchronous answer; `X-Payment-Key` or `Authorization`
+    GET    /payment-keys/balance    the account that a key spends from; `X-Payment-Key`
+    GET    /payment-keys/usage      the last calls of a key; `X-Payment-Key`
     POST   /keys                    register an API key by its owner's statement
     GET    /keys                    an owner's keys and account; `Authorization`
     DELETE /keys/{nonce}            revoke an API key; `Authorization`
@@ -18,6 +20,8 @@
 `keys/<nonce>/revoke` or `calls/<id>`; no program can have such a name. TLS ends inside the trust
 domain, in this server or before it.
 
+Refusals on OutLayer's routes are `{"error": sentence, "code"}` (RN231).
+
 Example:
     async with mounted(app, runner, folder=folder, seed=seed, price=price, workers=2):
         ...  # the application is served here
@@ -25,6 +29,7 @@ Example:
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -44,7 +49,7 @@ from sealspace.errors import InvalidInput
 from sealspace.session import iso_time
 
 from ...backend_errors import KeepingError
-from ..calls.call_answers import Answer, api_refused, refused
+from ..calls.call_answers import Answer, answer_with, api_refused, refused
 from ..calls.call_bodies import MAX_BODY_BYTES
 from ..calls.calls import Calls
 from ..calls.generated_secrets import MAX_GENERATION_BODY_BYTES, generate
@@ -97,6 +102,7 @@ _PREFLIGHT = _ANY_ORIGIN | {
     "Access-Control-Allow-Headers": f"Authorization, Content-Type, {SIGN_IN_HEADER}",
     "Access-Control-Max-Age": "600",
 }
+_API_PATHS = "/call/", "/calls/", "/payment-keys/", "/attestations/", "/public/"
 
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -129,6 +135,7 @@ async def mounted(
         for path in _METHODS:
             app.router.add_options(path, _preflight)
         app.on_response_prepare.append(_allow_any_origin)
+        app.middlewares.append(_answer_errors)
         yield
 
 
@@ -150,19 +157,21 @@ class RunnerSurface:
         """Add the HTTP routes to an application."""
         app.add_routes(
             [
-                web.post("/run", _answering(self._run)),
-                web.get("/receipts/{job}", _answering(self._receipt)),
-                web.get("/attestations/{job}", _answering(self._receipt)),
+                web.post("/run", self._run),
+                web.get("/receipts/{job}", self._receipt),
+                web.get("/attestations/{job}", self._receipt),
                 web.get("/start", self._start),
                 web.get("/info", self._info),
                 web.get("/healthz", self._healthy),
                 web.get("/readyz", self._healthy),
-                web.post("/call/{owner}/{project}", _answering(self._call, api_refused)),
-                web.get("/calls/{id}", _answering(self._answer)),
-                web.post("/keys", _answering(self._add_key)),
-                web.get("/keys", _answering(self._list_keys)),
-                web.delete("/keys/{nonce}", _answering(self._revoke_key)),
-                web.post("/secrets/generate", _answering(self._generate, refused_generation)),
+                web.post("/call/{owner}/{project}", self._call),
+                web.get("/calls/{id}", self._answer),
+                web.get("/payment-keys/balance", self._balance),
+                web.get("/payment-keys/usage", self._usage),
+                web.post("/keys", self._add_key),
+                web.get("/keys", self._list_keys),
+                web.delete("/keys/{nonce}", self._revoke_key),
+                web.post("/secrets/generate", self._generate),
             ]
         )
 
@@ -184,7 +193,7 @@ class RunnerSurface:
     async def _answer_call(self, request: web.Request, key: ApiKey) -> Answer:
         for name in _REFUSED_HEADERS:
             if request.headers.get(name, "0") != "0":
-                raise RunRefused("request-invalid", name)
+                raise RunRefused("request-invalid", f"{name}: not offered by this runner")
         stated, named = request.headers.get(LIMIT_HEADER), request.match_info
         async with self._body(request, owner=key.owner) as body:
             return await self._calls.call(key, named["owner"], named["project"], stated, body)
@@ -210,8 +219,30 @@ class RunnerSurface:
                 raise
             answer = None
         if answer is None:
-            return _not_found("There is no such call, or it is not yours.")
+            raise web.HTTPNotFound(text="There is no such call, or it is not yours.")
         return await self._send(request, answer, owner=owner)
+
+    async def _balance(self, request: web.Request) -> web.Response:
+        key = await self._key(request)
+        account = await self._calls.ledger.account(key.owner) or Account()
+        available, reserved, spent = map(str, account)
+        return web.json_response(  # RN232
+            {
+                "owner": key.owner,
+                "nonce": key.nonce,
+                "initial_balance": str(sum(account)),
+                "spent": spent,
+                "reserved": reserved,
+                "available": available,
+                "is_grant": False,
+            }
+        )
+
+    async def _usage(self, request: web.Request) -> web.StreamResponse:
+        key = await self._key(request)
+        calls = await self._calls.ledger.calls_of(key.owner, key.nonce)
+        answer = answer_with({"usage": calls})
+        return await self._send(request, answer, owner=key.owner)
 
     async def _add_key(self, request: web.Request) -> web.Response:
         async with self._body(request, most_bytes=MAX_STATEMENT_BYTES) as body:
@@ -228,10 +259,9 @@ class RunnerSurface:
     async def _revoke_key(self, request: web.Request) -> web.Response:
         nonce = request.match_info["nonce"][:16]
         owner = await self._signer(request, f"keys/{nonce}/revoke")
-        is_number = nonce.isascii() and nonce.isdigit()
-        if is_number and await self._calls.keys.revoke(owner, int(nonce)):
+        if re.fullmatch("[0-9]+", nonce) and await self._calls.keys.revoke(owner, int(nonce)):
             return web.json_response({"revoked": nonce})
-        return _not_found("You have no such API key here.")
+        raise web.HTTPNotFound(text="You have no such API key here.")
 
     async def _key(self, request: web.Request) -> ApiKey:
         """Verify and return the API key in a request's header (RN88, RN89).
@@ -384,7 +414,7 @@ class RunnerSurface:
     async def _receipt(self, request: web.Request) -> web.Response:
         receipt = await self._runner.journal.receipt(request.match_info["job"][:64])
         if receipt is None:
-            return _not_found("There is no receipt of such a job.")
+            raise web.HTTPNotFound(text="There is no receipt of such a job.")
         return _respond(Answer(200, receipt))
 
     async def _start(self, request: web.Request) -> web.Response:
@@ -420,19 +450,28 @@ async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
         yield body[start : start + PIECE_BYTES]
 
 
-def _answering(handler: Handler, refuse: Callable[[Reason], Answer] = refused) -> Handler:
-    """Wrap a handler to convert exceptions to HTTP responses."""
-
-    async def answered(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except RunRefused as refusal:
-            return _respond(refuse(refusal.reason))
-        except KeepingError as error:
-            _log.error("a request failed: %s", error.message)
-            return _respond(refuse(REASONS["runner-failed"]))
-
-    return answered
+@web.middleware
+async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Convert exceptions to responses in the format of the route."""
+    path, refuse = request.path, refused
+    if path == "/secrets/generate":
+        refuse = refused_generation
+    elif path.startswith(_API_PATHS) and (
+        KEY_HEADER in request.headers or not path.startswith("/calls/")
+    ):
+        refuse = api_refused  # RN231
+    try:
+        return await handler(request)
+    except RunRefused as refusal:
+        return _respond(refuse(refusal.reason))
+    except KeepingError as error:
+        _log.error("a request failed: %s", error.message)
+        return _respond(refuse(REASONS["runner-failed"]))
+    except web.HTTPException as error:  # of a route or method that does not exist, too
+        code = error.reason.lower().replace(" ", "-")
+        error.body = refuse(Reason(code, error.text or "", error.status)).body
+        error.content_type = "application/json"
+        raise
 
 
 def _respond(answer: Answer) -> web.Response:
@@ -441,10 +480,6 @@ def _respond(answer: Answer) -> web.Response:
     return web.Response(
         status=answer.status, body=answer.body, headers=later, content_type="application/json"
     )
-
-
-def _not_found(message: str) -> web.Response:
-    return web.json_response({"error": {"code": "not-found", "message": message}}, status=404)
 
 
 def _credentials(request: web.Request) -> tuple[str | None, str | None]:

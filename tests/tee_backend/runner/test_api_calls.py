@@ -195,6 +195,81 @@ async def test_refusals_by_status(stage: RunnerStage) -> None:
         assert (status, answer["code"]) == (404, "program-unknown")
 
 
+async def usage(stage: RunnerStage, key: str) -> dict[str, Any]:
+    async with stage.http.get(
+        f"{stage.url}/payment-keys/usage", headers={"X-Payment-Key": key}
+    ) as answer:
+        assert answer.status == 200, await answer.text()
+        return json.loads(await answer.read())
+
+
+async def test_refusals_have_one_shape(stage: RunnerStage) -> None:
+    """RN231: refusals on OutLayer's routes have a sentence and a code, also without a handler."""
+    key, call = await shared_key(stage), f"/call/{stage.developer}/echo"
+    keyed, long = {"X-Payment-Key": key}, {"Content-Length": "99999999", "Connection": "close"}
+    for method, path, headers, status, code in (
+        ("GET", call, {}, 405, "method-not-allowed"),
+        ("POST", "/call/echo", {}, 404, "not-found"),
+        ("POST", call, long, 401, "key-refused"),
+        ("POST", call, {**keyed, **long}, 413, "input-too-large"),
+        ("GET", "/calls/7", keyed, 404, "not-found"),
+        ("DELETE", "/calls/7", keyed, 405, "method-not-allowed"),
+        ("GET", "/attestations/7", {}, 404, "not-found"),
+        ("GET", "/payment-keys/balance", {}, 401, "key-refused"),
+        ("GET", "/payment-keys/usage", {"X-Payment-Key": "x"}, 400, "key-malformed"),
+        ("GET", "/payment-keys/none", keyed, 404, "not-found"),
+        ("GET", f"/public/payment-keys/{stage.developer}/1/balance", {}, 404, "not-found"),
+    ):
+        async with stage.http.request(method, stage.url + path, headers=headers) as answer:
+            said = json.loads(await answer.read())
+        assert (answer.status, said.pop("code")) == (status, code), path
+        assert list(said) == ["error"] and isinstance(said["error"], str), path
+        assert (status == 405) == ("Allow" in answer.headers)
+    for path in ("/calls/7", "/receipts/7", "/nothing"):
+        async with stage.http.get(stage.url + path) as answer:
+            assert (await answer.json())["error"]["code"] == "not-found"
+
+
+async def test_what_a_key_s_holder_is_told(stage: RunnerStage) -> None:
+    """RN232, RN233: the account that a key spends from, and what its last calls cost."""
+    key, other = await stage.key("echo"), await stage.key(None)
+    job = (await stage.api("echo", key, {"input": 1, "async": True}))[1]["call_id"]
+    ended = [(await stage.polled(job, key))[1]]
+    ended += [(await stage.api("echo", key))[1], (await stage.api("trap", other))[1]]
+    calls = (await usage(stage, key))["usage"]
+    assert [one["call_id"] for one in calls] == [ended[1]["call_id"], job]
+    for told, answer in zip(reversed(calls), ended, strict=False):
+        assert told == {name: answer[name] for name in told}
+        assert {*answer} - {*told} == {"output", "salt"}
+    (trap,) = (await usage(stage, other))["usage"]
+    assert (trap["status"], trap["code"], trap["compute_cost"]) == ("failed", "guest-trap", "1001")
+    assert trap["project_id"] == f"{stage.developer}/trap"
+    account = await stage.account()
+    async with stage.http.get(
+        f"{stage.url}/payment-keys/balance", headers={"X-Payment-Key": key}
+    ) as got:
+        assert await got.json() == {
+            "owner": stage.developer,
+            "nonce": int(key.rsplit(":", 2)[1]),
+            "initial_balance": str(CREDIT),
+            "spent": str(account["charged"]),
+            "reserved": "0",
+            "available": str(account["balance"]),
+            "is_grant": False,
+        }
+
+
+async def test_free_calls_are_told_too(stage: RunnerStage, tmp_path: Path) -> None:
+    """RN233: calls that cost nothing are in the list of their key, also after a restart."""
+    for _ in range(2):
+        async with AsyncExitStack() as stack:
+            free = await stage.another(stack, tmp_path / "runner")
+            KEYS.setdefault("free", await free.key("echo"))
+            assert (await free.api("echo", KEYS["free"]))[0] == 200
+            told = await usage(free, KEYS["free"])
+    assert [one["compute_cost"] for one in told["usage"]] == ["0", "0"]
+
+
 async def test_a_budget_bounds_the_run(stage: RunnerStage) -> None:
     """RN94: a call gets the instructions and time that it pays for; its receipt states them."""
     _, answer = await stage.api(
@@ -228,7 +303,7 @@ async def test_whoever_signs_pays_too(stage: RunnerStage) -> None:
 
 
 async def test_secrets_of_a_key(stage: RunnerStage) -> None:
-    """RN90: a key reaches only its profiles, and its holder sees no standard error."""
+    """RN90, RN234: a key reaches only its profiles, and standard error only without secrets."""
     await stage.owner.secrets().put("API_KEY", "open sesame")
     await stage.owner.secrets().put("API_KEY", "of prod", scope="prod")
     version = stage.published["environment"]
@@ -238,7 +313,12 @@ async def test_secrets_of_a_key(stage: RunnerStage) -> None:
     key, none = await shared_key(stage), await stage.key("environment")
     status, answer = await stage.api("environment", key, {**body, "secrets_ref": wanted})
     assert (status, answer["secrets"]) == (200, "delivered")
-    assert "API_KEY=open sesame" in answer["output"] and "stderr" not in answer
+    assert "API_KEY=open sesame" in answer["output"] and answer["stderr"] == ""
+    assert (await usage(stage, key))["usage"][0]["stderr"] == ""
+    _, answer = await stage.api("environment", key, body)
+    assert "NEAR_SENDER_ID" in answer["stderr"]
+    (last, *_) = (await usage(stage, key))["usage"]
+    assert last["stderr"] == answer["stderr"][-1000:]
     for shown, profile in ((none, "default"), (key, "prod")):
         status, answer = await stage.api(
             "environment", shown, {**body, "secrets_ref": {**wanted, "profile": profile}}

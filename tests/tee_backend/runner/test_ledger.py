@@ -282,11 +282,32 @@ async def test_a_file_of_the_former_version(tmp_path: Path) -> None:
     async with Journal(path) as journal:
         await journal.keep("job", b"receipt", Payer(Principal("alice")))
     tables = ("accounts", "credits", "api_keys", "contents", "jobs", "kept", "held")
-    edit(path, *(f"DROP TABLE {table}" for table in tables), "PRAGMA user_version = 1")
+    changes = ("ALTER TABLE receipts DROP COLUMN call", "PRAGMA user_version = 1")
+    edit(path, *(f"DROP TABLE {table}" for table in tables), *changes)
     async with opened(path) as ledger:
         assert (await ledger.credit("alice", 1, reference="a")).balance == 1
     async with Journal(path) as journal:
         assert await journal.receipt("job") == b"receipt"
+
+
+async def test_the_calls_of_a_key_are_bounded(tmp_path: Path) -> None:
+    """RN233: the list has those of the payer's last 200 calls that the key made, each short."""
+    async with opened(tmp_path / "journal") as ledger:
+
+        async def called(job: str, key: int) -> None:
+            made = record(key=key)
+            call = ledger.sealed_call(made, {"job_id": job, "stderr": f"{'x' * 9000}{job}"})
+            await ledger.journal.keep(job, b"receipt", made.payer, call)
+
+        await called("first", 8)
+        for number in range(199):
+            await called(f"job{number}", 7)
+        calls = await ledger.calls_of("alice", 7)
+        assert [one["job_id"] for one in calls] == [f"job{198 - one}" for one in range(199)]
+        assert len(calls[0]["stderr"]) == 1000 and calls[0]["stderr"].endswith("job198")
+        assert [one["job_id"] for one in await ledger.calls_of("alice", 8)] == ["first"]
+        await called("last", 7)
+        assert await ledger.calls_of("alice", 8) == [] == await ledger.calls_of("bob", 7)
 
 
 @pytest.mark.parametrize("seed", range(5))
