@@ -5,6 +5,7 @@ The runner needs a real or a simulated trust domain.
 
 import asyncio
 import ctypes
+import re
 import signal
 import ssl
 import sys
@@ -55,6 +56,11 @@ _SWITCH_S = 0.0005
 _MAX_COMPOSE_BYTES = 64 * 1024
 _EXAMPLE_COMPOSE = "services:\n  example:\n    image: sealspace-example\n"
 _PRICE = click.IntRange(0, 10**9)
+# As browsers write an origin (RN235): any other spelling would never match.
+_ORIGIN = re.compile(
+    r"(?=.{1,253}$)(?:https://[a-z0-9-]+(?:\.[a-z0-9-]+)*(?!:443$)"
+    r"|http://(?:localhost|127\.0\.0\.1|\[::1\])(?!:80$))(?::[1-9][0-9]{0,4})?"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +81,16 @@ class _Options:
     compose_file: Path | None
     host: str
     port: int
+    origins: tuple[str, ...]
+
+
+def _origin(text: str) -> str:
+    if _ORIGIN.fullmatch(text) is None:
+        raise click.BadParameter(
+            "use the form https://app.example or http://127.0.0.1:3000, in lower case, without a"
+            " path, and without the default port"
+        )
+    return text
 
 
 @click.command(
@@ -156,6 +172,17 @@ class _Options:
     type=FILE,
     help="Compose file to publish. With --simulate, this file is also measured as the runner's"
     " code.",
+)
+@click.option(
+    "--call-origin",
+    "origins",
+    metavar="ORIGIN",
+    multiple=True,
+    type=_origin,
+    help=(
+        "Origin of web pages that may call programs with API keys, such as https://app.example."
+        " Can be repeated."
+    ),
 )
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port; 0: any free port.")
@@ -301,6 +328,7 @@ async def _application(node: str, given: _Options) -> AsyncIterator[web.Applicat
             seed=await asyncio.to_thread(backend_seed, keys),
             price=Price(given.price_call, given.price_instructions, given.price_second),
             workers=given.children,
+            origins=given.origins,
         ):
             BackendSurface(
                 source, did=runner.did, manifest=manifest, compose=compose, on_grant=runner.accept

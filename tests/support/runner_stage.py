@@ -131,6 +131,7 @@ class RunnerStage:
         image: str = "runner",
         price: Price = FREE,
         entropy: Entropy | None = None,
+        origins: tuple[str, ...] = (),
     ) -> "RunnerStage":
         """Start a runner with the same DID, in a new folder or in that of a stopped runner."""
         runner, url = await _started(
@@ -142,6 +143,7 @@ class RunnerStage:
             image=image,
             price=price,
             entropy=entropy,
+            origins=origins,
         )
         return replace(self, runner=runner, url=url, runner_folder=folder)
 
@@ -354,6 +356,7 @@ async def _started(
     outbound: Outbound | None = None,
     bound: socket | None = None,
     connections: ConnectionLimits = LIMITS,
+    origins: tuple[str, ...] = (),
 ) -> tuple[Runner, str]:
     """Start a runner, which the stack stops."""
     log = mint_event_log(sha256(COMPOSE.encode()).digest())
@@ -375,7 +378,8 @@ async def _started(
         backend, programs, executor, journal, identity, tags, limits, entropy or SystemEntropy()
     )
     app = web.Application()
-    await stack.enter_async_context(mounted(app, runner, folder=folder, seed=seed, price=price))
+    routes = mounted(app, runner, folder=folder, seed=seed, price=price, origins=origins)
+    await stack.enter_async_context(routes)
     BackendSurface(
         domain, did=runner.did, manifest=manifest, compose=COMPOSE, on_grant=runner.accept
     ).mount(app)

@@ -30,7 +30,7 @@ Example:
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -96,10 +96,16 @@ _METHODS = {
     "/keys/{nonce}": "DELETE",
     "/secrets/generate": "POST",
     GRANTS_PATH: "POST",  # a grant is signed by its owner, for this runner's DID
+    # Only for pages of the origins that the operator names (RN235).
+    "/call/{owner}/{project}": "POST",
+    "/calls/{id}": "GET",
+    "/payment-keys/balance": "GET",
+    "/payment-keys/usage": "GET",
 }
-_ANY_ORIGIN = {"Access-Control-Allow-Origin": "*"}
-_PREFLIGHT = _ANY_ORIGIN | {
-    "Access-Control-Allow-Headers": f"Authorization, Content-Type, {SIGN_IN_HEADER}",
+_PREFLIGHT = {
+    "Access-Control-Allow-Headers": (
+        "Authorization, Content-Type, Sealspace-Sign-In, X-Payment-Key, X-Compute-Limit"
+    ),
     "Access-Control-Max-Age": "600",
 }
 _API_PATHS = "/call/", "/calls/", "/payment-keys/", "/attestations/", "/public/"
@@ -118,12 +124,13 @@ async def mounted(
     seed: bytes,
     price: Price = FREE,
     workers: int = 2,
+    origins: Collection[str] = (),
 ) -> AsyncIterator[None]:
     """Add a runner's HTTP routes to an application.
 
     The operator's socket is served until the `with` block ends. The journal's encryption key is
-    derived from `seed`. The application's server must not decompress bodies: their limits count the
-    bytes that arrive.
+    derived from `seed`. Pages of `origins` may call with API keys. The application's server must
+    not decompress bodies: their limits count the bytes that arrive.
     """
     sealer = RowSealer(seed)
     ledger, keys = Ledger(runner.journal, sealer), KeptKeys(runner.journal, sealer, runner.did)
@@ -133,8 +140,20 @@ async def mounted(
     ):
         RunnerSurface(calls).mount(app)
         for path in _METHODS:
-            app.router.add_options(path, _preflight)
-        app.on_response_prepare.append(_allow_any_origin)
+            if origins or not path.startswith(_API_PATHS):
+                app.router.add_options(path, _preflight)
+
+        async def allow_pages(request: web.Request, response: web.StreamResponse) -> None:
+            path, allowed = _route_path(request), "*"
+            if path.startswith(_API_PATHS):
+                response.headers["Vary"] = "Origin"
+                allowed = request.headers.get("Origin", "")
+                if allowed not in origins:  # RN235
+                    return
+            if path in _METHODS:  # refusals too, so that a page can show them
+                response.headers["Access-Control-Allow-Origin"] = allowed
+
+        app.on_response_prepare.append(allow_pages)
         app.middlewares.append(_answer_errors)
         yield
 
@@ -517,15 +536,8 @@ def _is_confidential(request: web.Request) -> bool:
 
 async def _preflight(request: web.Request) -> web.Response:
     """Respond to a browser's CORS preflight request."""
-    return web.Response(
-        status=204,
-        headers={**_PREFLIGHT, "Access-Control-Allow-Methods": _METHODS[_route_path(request)]},
-    )
-
-
-async def _allow_any_origin(request: web.Request, response: web.StreamResponse) -> None:
-    if _route_path(request) in _METHODS:  # refusals too, so that a page can show them
-        response.headers.update(_ANY_ORIGIN)
+    methods = {"Access-Control-Allow-Methods": _METHODS[_route_path(request)]}
+    return web.Response(status=204, headers=_PREFLIGHT | methods)
 
 
 def _route_path(request: web.Request) -> str:

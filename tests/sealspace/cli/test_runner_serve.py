@@ -39,6 +39,15 @@ from sealspace.wallets import new_wallet
 CALLER = key_session(sha256(b"caller").digest())
 
 
+# RN235: what no browser sends as an origin, or what is not encrypted.
+NO_ORIGINS = (
+    *("", "*", "null", "a.example", "http://a.example", "https://", "https://*.example"),
+    *("https://a.example/", "https://A.example", "https://a.example:443", "http://localhost:80"),
+    *("https://a.example:0", "https://a.example:123456", "https://u@a.example", "https://a..b"),
+    *("https://a.example\n", "https://b\u00fccher.example", "https://" + "a" * 250),
+)
+
+
 def children_of(pid: int) -> set[int]:
     """Return the processes that a process started, by any of its threads."""
     found = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
@@ -96,6 +105,7 @@ async def test_a_runner_that_is_restarted(tmp_path: Path) -> None:
             "1",
             "--max-memory-mb",
             "64",
+            *("--call-origin", "https://app.example:8443", "--call-origin", "http://[::1]:3000"),
         )
         wallet, runners = new_wallet(), set()
         async with Client(node.url) as developer:
@@ -116,6 +126,12 @@ async def test_a_runner_that_is_restarted(tmp_path: Path) -> None:
                 runners.add(said["statement"]["runner"])
                 children = children_of(pid)
                 assert children
+                call, origin = f"{url}/call/{wallet.did}/echo", {"Origin": "http://[::1]:3000"}
+                async with (
+                    aiohttp.ClientSession() as http,
+                    http.options(call, headers=origin) as allowed,
+                ):
+                    assert allowed.headers["Access-Control-Allow-Origin"] == origin["Origin"]
             assert not [one for one in children if Path(f"/proc/{one}").exists()]
             with pytest.raises(BackendUnreachable):
                 await call_runner(url, CALLER, body)
@@ -165,6 +181,10 @@ def test_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture
         ((*node, "--simulate", str(tmp_path / "absent")), "backend simulate"),
         (tee, "--node URL"),
         ((*node, *tee, "--tls-key", __file__), "must be given together"),
+        *(
+            ((*node, *tee, "--call-origin", "https://a.example", "--call-origin", one), "the form")
+            for one in NO_ORIGINS
+        ),
         (
             (*node, *tee, "--tls-key", __file__, "--tls-certificate", __file__),
             "not a TLS certificate and the matching private key",
