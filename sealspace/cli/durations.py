@@ -19,7 +19,7 @@ def ttl_s_of(text: str, *, option: str = "--expires", most_days: int = 365) -> f
     if not MIN_TTL_S <= ttl_s <= most_days * 86_400:
         raise InvalidInput(
             f"{option} {text[:20]} is not a duration from 1m to {most_days}d",
-            hint="write a number and a unit, like 30m, 12h or 90d",
+            hint="write a number and a unit: minutes, hours or days, like 30m, 12h or 90d",
         )
     return ttl_s
 

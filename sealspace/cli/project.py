@@ -121,9 +121,9 @@ def find_project() -> Project | None:
         return _parsed(path, read_file(path, most_bytes=_MAX_BYTES, denied=0o022))
     except OSError as error:
         reason = str(error.strerror).lower()
-        fix = f"use a file of your own that only you can write: chmod go-w {quote(str(path))}"
+        fix = f"use your own file, no link, that only you can write: chmod go-w {quote(str(path))}"
     except (InvalidJson, ValueError, RecursionError) as error:
-        reason, fix = printable(str(error)), "correct the file"
+        reason, fix = printable(str(error)), "correct the file, and keep `secrets` above [rename]"
     raise InvalidInput(f"cannot use the project file {path}: {reason}", hint=f"{fix}; {_WITHOUT}")
 
 
@@ -138,7 +138,9 @@ def _parsed(path: Path, data: bytes) -> Project:
     project = shaped({**document, "path": str(path)}, Project)
     if not all(map(is_secret_name, [*project.variables, *project.variables.values()])):
         # The name itself is not printed: it may be the value of a secret.
-        raise InvalidJson("it contains a name that is not in capitals, such as API_KEY")
+        raise InvalidJson(
+            "it has a name that is not in capitals; write the scope apart: scope = 'ci'"
+        )
     for name in project.rename:
         # CL3: the file's writer could pass any secret to the loader of programs.
         if directs_programs(name):

@@ -57,7 +57,7 @@ _MOST_PAGES = 50
     metavar="NAME",
     multiple=True,
     required=True,
-    help="A secret that the token reads; repeatable.",
+    help="A secret that the token reads. For several: `--secret A --secret B`.",
 )
 @scope_option
 @expires_option("30d", "How long the token lasts, at most 366d.", option="--ends", most_days=366)

@@ -157,7 +157,7 @@ def read_token(line: str) -> Session:
                 ).with_grant(token.grant)
     raise InvalidSession(
         f"not a sealspace token{': it is cut off or mistyped' * text.startswith(_PREFIX)}",
-        hint="copy the whole line again, or make a new one with `sealspace token create`",
+        hint="copy the line again, from sst_ on, without quotes, or run `sealspace token create`",
     )
 
 
