@@ -42,6 +42,7 @@ from encryption_network.release_record import Mode
 
 from ..delegations import allow
 from ..documents.call_conditions import (
+    AccountPattern,
     AllowAll,
     Condition,
     Logic,
@@ -64,6 +65,7 @@ from ..documents.run_grants import ByHash, ProgramRule, RunGrant, RunStatement, 
 from ..documents.secret_names import SECRETS_SPACE, list_prefix, secret_at
 from ..errors import InvalidInput, InvalidPortableDelegation
 from ..printable import printable
+from ..session import iso_time
 from ..wire.portable import GrantedResource, PortableDelegation, described
 from .backends import Seen
 
@@ -410,8 +412,10 @@ def _admitted(condition: Condition) -> str:
             return "you"
         case Whitelist(accounts):
             return " or ".join(accounts) or "nobody"
-        case ValidUntil(_, text):
-            return f"anybody before {text}"
+        case AccountPattern(pattern):
+            return f"anybody whose DID matches {pattern!r}"
+        case ValidUntil(until, text):
+            return f"anybody before {iso_time(until) if text.isdigit() else text}"
         case WasmHash(sha256):
             return f"anybody who calls {sha256}"
         case Logic("And", conditions):

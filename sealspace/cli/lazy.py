@@ -5,6 +5,7 @@ command is not imported. If an option or a setting imports a missing library lat
 names the extra to install.
 """
 
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
@@ -25,7 +26,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "node": ("lmdb", "dcap_qvl", "prometheus_client"),
     "postgres": ("asyncpg",),
     "s3": ("obstore",),
-    "runner": ("wasmtime",),
+    "runner": ("wasmtime", "re2") if sys.version_info < (3, 15) else ("wasmtime",),
     "yaml": ("yaml", "_yaml"),
 }
 

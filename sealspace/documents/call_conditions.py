@@ -5,15 +5,19 @@ The grammar is a part of OutLayer's, with DIDs as accounts:
     C := "AllowAll"
        | {"Owner": {}}
        | {"Whitelist": {"accounts": [DID…]}}
-       | {"ValidUntil": {"until": RFC 3339}}
+       | {"AccountPattern": {"pattern": regular expression}}
+       | {"ValidUntil": {"until": RFC 3339} | {"until_ns": decimal text}}
        | {"WasmHash": {"hash": 64 lower-case hex digits}}
        | {"Logic": {"operator": "And" | "Or", "conditions": [C…]}}
        | {"Not": {"condition": C}}
 
 Every object has exactly these members. A condition with an unreadable part is rejected as a whole;
 otherwise a `Not` around that part could admit a call. A verdict is True, False, or None if a leaf
-cannot be decided. No present leaf is undecided, but the connectives support it. Only True admits a
-call.
+cannot be decided. Only a pattern can be undecided: without the extra `runner`, this module does not
+compile patterns. Only True admits a call.
+
+A pattern has RE2's syntax: no look-around, no back-references, and `\\z` instead of `\\Z`. It is
+compared with the whole DID in canonical spelling, so an address has its checksum's capitals.
 
 Example:
     condition = parse_condition({"Not": {"condition": {"Whitelist": {"accounts": [invoker]}}}})
@@ -23,10 +27,10 @@ Example:
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from capabilities.capability_errors import CapabilityError
 from capabilities.principals import Principal, parse_principal
@@ -41,11 +45,17 @@ MAX_CONDITION_BYTES = 16 * 1024
 """Longest condition as canonical JSON, bytes."""
 MAX_CONDITION_DEPTH = 32
 """Deepest nesting of conditions, including the outermost one."""
+MAX_PATTERN_BYTES = 256
+MAX_PATTERNS = 16
+_MAX_COMPILED_BYTES = 64 * 1024
 
 Verdict: TypeAlias = bool | None
 """True admits a call; False and None (undecided) do not."""
 
 _HASH = re.compile(r"[0-9a-f]{64}")
+_NANOSECONDS = re.compile(r"[0-9]{1,20}")
+# What OutLayer's grammar has beside this one.
+_ON_CHAIN = frozenset({"NearBalance", "FtBalance", "NftOwned", "DaoMember", "Predecessor"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +96,18 @@ class Whitelist:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountPattern:
+    """A condition that allows calls by the DIDs that a regular expression matches as a whole."""
+
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
 class ValidUntil:
     """A condition that allows calls until a given time.
 
-    `until` is the time in epoch seconds, and `text` is the same time as it was written.
+    `until` is the time in epoch seconds, and `text` is the same time as it was written, in RFC 3339
+    or as decimal nanoseconds.
     """
 
     until: float
@@ -127,7 +145,9 @@ class Not:
     condition: "Condition"
 
 
-Condition: TypeAlias = AllowAll | Owner | Whitelist | ValidUntil | WasmHash | Logic | Not
+Condition: TypeAlias = (
+    AllowAll | Owner | Whitelist | AccountPattern | ValidUntil | WasmHash | Logic | Not
+)
 
 
 def parse_condition(value: Json) -> Condition:
@@ -138,11 +158,14 @@ def parse_condition(value: Json) -> Condition:
             condition is too long or nested too deeply.
     """
     try:
-        size_bytes = len(canonical_bytes(value))
+        canonical = canonical_bytes(value)
     except InvalidCanonicalJson as exc:
         raise InvalidInput(f"the condition on callers is not valid JSON: {exc}") from exc
-    if size_bytes > MAX_CONDITION_BYTES:
+    if len(canonical) > MAX_CONDITION_BYTES:
         raise InvalidInput(f"the condition on callers is longer than {MAX_CONDITION_BYTES} bytes")
+    # RN210. A string cannot contain these bytes, because JSON escapes its quotes.
+    if canonical.count(b'{"AccountPattern":') > MAX_PATTERNS:
+        raise InvalidInput(f"the condition on callers has more than {MAX_PATTERNS} patterns")
     return _condition(value, MAX_CONDITION_DEPTH)
 
 
@@ -155,8 +178,10 @@ def condition_json(condition: Condition) -> Json:
             return {"Owner": {}}
         case Whitelist(accounts):
             return {"Whitelist": {"accounts": [str(one) for one in accounts]}}
+        case AccountPattern(pattern):
+            return {"AccountPattern": {"pattern": pattern}}
         case ValidUntil(text=text):
-            return {"ValidUntil": {"until": text}}
+            return {"ValidUntil": {"until_ns" if text.isdigit() else "until": text}}
         case WasmHash(sha256):
             return {"WasmHash": {"hash": sha256}}
         case Logic(operator, conditions):
@@ -182,6 +207,9 @@ def judge_call(condition: Condition, call: Call) -> Verdict:
             return call.caller == call.owner
         case Whitelist(accounts):
             return call.caller in accounts
+        case AccountPattern(pattern):
+            compiled = _compiled(pattern)
+            return compiled and compiled.fullmatch(call.caller.encode()) is not None
         case ValidUntil(until):
             return call.now < until
         case WasmHash(sha256):
@@ -213,47 +241,86 @@ def _condition(value: Json, depth: int) -> Condition:
         raise InvalidInput(f"the condition on callers is nested deeper than {MAX_CONDITION_DEPTH}")
     if value == "AllowAll":
         return AllowAll()
+    name, members = _members(value)
+    match [name, *members]:
+        case ["Owner"]:
+            return Owner()
+        case ["Whitelist", ("accounts", list(accounts))]:
+            return Whitelist(tuple(map(_account, accounts)))
+        case ["AccountPattern", ("pattern", str(pattern))] if _is_short(pattern):
+            _compiled(pattern)
+            return AccountPattern(pattern)
+        case ["ValidUntil", ("until", str(text))]:
+            return ValidUntil(_time(text), text)
+        case ["ValidUntil", ("until_ns", str(text))] if _NANOSECONDS.fullmatch(text):
+            return ValidUntil(int(text) / 1e9, text)
+        case ["WasmHash", ("hash", str(sha256))] if _HASH.fullmatch(sha256):
+            return WasmHash(sha256)
+        case ["Logic", ("conditions", list(conditions)), ("operator", "And" | "Or" as operator)]:
+            return Logic(operator, tuple(_condition(one, depth - 1) for one in conditions))
+        case ["Not", ("condition", inner)]:
+            return Not(_condition(inner, depth - 1))
+        case _:
+            raise InvalidInput(f'the condition "{name}" must have {_EXPECTED[name]}')
+
+
+def _members(value: Json) -> tuple[str, Sequence[tuple[str, Json]]]:
+    """Return the name of a condition, and its members in ascending order."""
     if not isinstance(value, dict) or len(value) != 1:
         raise InvalidInput('a condition must be "AllowAll", or an object with one member')
     ((name, content),) = value.items()
-    members = _MEMBERS.get(name)
-    if members is None:
-        raise InvalidInput(f"unknown condition: {name[:40]!r}")
-    if not isinstance(content, dict) or content.keys() != set(members):
+    if name in _ON_CHAIN:  # RN211
         raise InvalidInput(
-            f'the condition "{name}" must have exactly the members: {", ".join(members) or "none"}'
+            f'the condition "{name}" needs a blockchain, which runners do not read',
+            hint="name the callers with Whitelist or AccountPattern",
         )
-    match [name, *(content[member] for member in members)]:
-        case ["Owner"]:
-            return Owner()
-        case ["Whitelist", list(accounts)]:
-            return Whitelist(tuple(map(_account, accounts)))
-        case ["ValidUntil", str(text)]:
-            return ValidUntil(_time(text), text)
-        case ["WasmHash", str(sha256)] if _HASH.fullmatch(sha256):
-            return WasmHash(sha256)
-        case ["Logic", "And" | "Or" as operator, list(conditions)]:
-            return Logic(operator, tuple(_condition(one, depth - 1) for one in conditions))
-        case ["Not", inner]:
-            return Not(_condition(inner, depth - 1))
-        case _:
-            raise InvalidInput(f'the condition "{name}" needs {_EXPECTED[name]}')
+    if name not in _EXPECTED:
+        raise InvalidInput(f"unknown condition: {name[:40]!r}")
+    if not isinstance(content, dict):
+        raise InvalidInput(f'the condition "{name}" must have {_EXPECTED[name]}')
+    return name, sorted(content.items())
 
 
-_MEMBERS: Mapping[str, Sequence[str]] = {
-    "Owner": (),
-    "Whitelist": ("accounts",),
-    "ValidUntil": ("until",),
-    "WasmHash": ("hash",),
-    "Logic": ("operator", "conditions"),
-    "Not": ("condition",),
-}
 _EXPECTED = {
-    "Whitelist": "a list of accounts",
-    "ValidUntil": "a time such as 2030-01-01T00:00:00Z",
-    "WasmHash": "64 lower-case hex digits",
-    "Logic": 'an operator, "And" or "Or", and a list of conditions',
+    "Owner": "no members",
+    "Whitelist": 'the member "accounts", a list of DIDs',
+    "AccountPattern": (
+        f'the member "pattern", at most {MAX_PATTERN_BYTES} printable ASCII characters'
+    ),
+    "ValidUntil": (
+        'the member "until", such as 2030-01-01T00:00:00Z, or "until_ns", nanoseconds as a decimal'
+        " text"
+    ),
+    "WasmHash": 'the member "hash", 64 lower-case hex digits',
+    "Logic": 'the members "operator", "And" or "Or", and "conditions", a list',
+    "Not": 'the member "condition"',
 }
+
+
+def _is_short(pattern: str) -> bool:
+    # Bytes are compared, because DIDs are ASCII; a longer character would be several of them.
+    return len(pattern) <= MAX_PATTERN_BYTES and pattern.isascii() and pattern.isprintable()
+
+
+def _compiled(pattern: str) -> Any:
+    """Compile a pattern with RE2, which matches in linear time (RN210).
+
+    Returns None without the extra `runner`.
+    """
+    try:
+        import re2
+    except ImportError:
+        return None
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.max_mem = _MAX_COMPILED_BYTES
+    options.log_errors = False
+    try:
+        return re2.compile(pattern.encode(), options)
+    except re2.error as exc:
+        raise InvalidInput(
+            f'the pattern {pattern[:40]!r} in "AccountPattern" is not valid'
+        ) from exc
 
 
 def _account(value: Json) -> Principal:

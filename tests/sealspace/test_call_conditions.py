@@ -1,7 +1,10 @@
 """Conditions on callers (RN40): the whole grammar, its truth tables, and what is refused."""
 
 import contextlib
+import re
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -13,6 +16,7 @@ from capabilities.principals import Principal
 from sealspace.documents.call_conditions import (
     MAX_CONDITION_BYTES,
     MAX_CONDITION_DEPTH,
+    MAX_PATTERNS,
     Call,
     Verdict,
     all_of,
@@ -48,6 +52,10 @@ NO: Any = {"Whitelist": {"accounts": []}}
         ({"ValidUntil": {"until": "2026-11-18T11:06:40Z"}}, False),  # this moment
         ({"ValidUntil": {"until": "2026-11-18T11:06:40.001Z"}}, True),
         ({"ValidUntil": {"until": "1970-01-01T00:00:00Z"}}, False),
+        ({"ValidUntil": {"until_ns": "1795000000000000000"}}, False),
+        ({"ValidUntil": {"until_ns": "1795000000001000000"}}, True),
+        ({"ValidUntil": {"until_ns": "0"}}, False),
+        ({"ValidUntil": {"until_ns": "9" * 20}}, True),
         ({"WasmHash": {"hash": SHA256}}, True),
         ({"WasmHash": {"hash": "cd" * 32}}, False),
         ({"Logic": {"operator": "And", "conditions": []}}, True),
@@ -101,7 +109,14 @@ def test_connectives_of_three_verdicts(verdicts: Sequence[Verdict]) -> None:
         {"Whitelist": {"accounts": [CALLER], "more": 1}},
         {"ValidUntil": {"until": 1_800_000_000}},
         {"ValidUntil": {"until": "abc"}},
-        {"ValidUntil": {"until_ns": "1"}},
+        {"ValidUntil": {"until": "1795000000000000000"}},
+        {"ValidUntil": {"until_ns": "2030-01-01T00:00:00Z"}},
+        {"ValidUntil": {"until_ns": 1}},
+        {"ValidUntil": {"until_ns": "-1"}},
+        {"ValidUntil": {"until_ns": "1e9"}},
+        {"ValidUntil": {"until_ns": "٣"}},
+        {"ValidUntil": {"until_ns": "9" * 21}},
+        {"ValidUntil": {"until_ns": "1", "until": "2030-01-01T00:00:00Z"}},
         {"WasmHash": {"hash": SHA256.upper()}},
         {"WasmHash": {"hash": SHA256[:-1]}},
         {"WasmHash": {"hash": f"{SHA256}\n"}},
@@ -109,8 +124,13 @@ def test_connectives_of_three_verdicts(verdicts: Sequence[Verdict]) -> None:
         {"Logic": {"operator": "And"}},
         {"Logic": {"operator": "And", "conditions": {}}},
         {"Logic": {"operator": [], "conditions": []}},
-        {"AccountPattern": {"pattern": ".*"}},
-        {"Predecessor": {"condition": "AllowAll"}},
+        {"AccountPattern": {"pattern": 7}},
+        {"AccountPattern": {"pattern": "x" * 257}},
+        {"AccountPattern": {"pattern": "did:é"}},
+        {"AccountPattern": {"pattern": "\ud800"}},
+        {"AccountPattern": {"pattern": ".*\n"}},
+        {"AccountPattern": {"pattern": ".*", "flags": "i"}},
+        {"AccountPattern": ".*"},
     ],
 )
 def test_what_cannot_be_read_is_refused_and_no_not_turns_it_into_a_yes(condition: Any) -> None:
@@ -118,6 +138,87 @@ def test_what_cannot_be_read_is_refused_and_no_not_turns_it_into_a_yes(condition
     for whole in wholes:
         with pytest.raises(InvalidInput):
             parse_condition(whole)
+
+
+@pytest.mark.parametrize(
+    "name", ["NearBalance", "FtBalance", "NftOwned", "DaoMember", "Predecessor"]
+)
+def test_conditions_that_need_a_chain(name: str) -> None:
+    """RN211: OutLayer's other conditions are refused by name."""
+    with pytest.raises(InvalidInput, match=f'"{name}" needs a blockchain'):
+        parse_condition({"Not": {"condition": {name: {}}}})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "verdict"),
+    [
+        ("did:pkh:eip155:1:0x[0-9A-Fa-f]{40}", True),
+        ("did:pkh:.*", True),
+        ("(?i)DID:PKH:.*", True),
+        (re.escape(CALLER), True),
+        (CALLER.lower(), False),  # the canonical spelling is compared
+        ("did:pkh", False),
+        (".*266", True),
+        ("x|did:pkh:eip155:1:", False),  # not "starts with the one or ends with the other"
+        ("did:pkh:eip155:1:|266", False),
+        ("^did:pkh:.*$|x", True),
+        ("(?m)^did:pkh:eip155:1:0xf39F$", False),
+        ("(?s)did:pkh:.*", True),
+        ("did.pkh.*", True),  # a dot is any character
+        (r"did\.pkh.*", False),
+        ("", False),
+        ("a" * 256, False),
+        (".*" * 128, True),
+        ("(" * 126 + ".*" + ")" * 126, True),
+    ],
+)
+def test_patterns(pattern: str, verdict: bool) -> None:
+    """RN210: a pattern is compared with the whole DID."""
+    pytest.importorskip("re2", reason="google-re2 is not installed: no pattern is compiled")
+    condition: Any = {"AccountPattern": {"pattern": pattern}}
+    parsed = parse_condition(condition)
+    assert condition_json(parsed) == condition
+    assert judge_call(parsed, CALL) is verdict
+    assert judge_call(parse_condition({"Not": {"condition": condition}}), CALL) is not verdict
+
+
+def test_a_pattern_matches_neither_before_nor_after_a_line_end() -> None:
+    """RN210: no text with a line end is a DID, and `$` admits none."""
+    pytest.importorskip("re2", reason="google-re2 is not installed: no pattern is compiled")
+    parsed = parse_condition({"AccountPattern": {"pattern": "(?m)^did:pkh$"}})
+    for caller in ("did:pkh\n", "did:pkh\nx", "x\ndid:pkh"):
+        assert judge_call(parsed, replace(CALL, caller=Principal(caller))) is False
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["(", "[", "*", "a{1001}", "(a{100}){100}", r"(?=x)", r"(x)\1", r"x\Z", r"\pL{500}" * 30],
+)
+def test_patterns_that_cannot_be_compiled(pattern: str) -> None:
+    """RN210: one such pattern refuses the whole condition, and the message names it."""
+    pytest.importorskip("re2", reason="google-re2 is not installed: no pattern is compiled")
+    leaf: Any = {"AccountPattern": {"pattern": pattern[:256]}}
+    either: Any = {"Logic": {"operator": "Or", "conditions": [YES, leaf]}}
+    wholes: tuple[Any, ...] = ({"Not": {"condition": leaf}}, either)
+    for whole in wholes:
+        with pytest.raises(InvalidInput) as refused:
+            parse_condition(whole)
+        assert repr(pattern[:40]) in refused.value.message
+
+
+def test_a_pattern_takes_linear_time() -> None:
+    """RN210: a pattern that would keep a backtracking engine for years ends at once."""
+    pytest.importorskip("re2", reason="google-re2 is not installed: no pattern is compiled")
+    parsed = parse_condition({"AccountPattern": {"pattern": "(a+)+$"}})
+    hostile = replace(CALL, caller=Principal("a" * 256 + "!"))
+    assert judge_call(parsed, hostile) is False
+
+
+def test_without_the_compiler_a_pattern_is_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RN210: a client without the extra `runner` can write a pattern; nothing admits by it."""
+    monkeypatch.setitem(sys.modules, "re2", None)
+    parsed = parse_condition({"Not": {"condition": {"AccountPattern": {"pattern": "("}}}})
+    assert judge_call(parsed, CALL) is None
 
 
 def test_bounds() -> None:
@@ -133,6 +234,11 @@ def test_bounds() -> None:
             parse_condition(nested(depth))
     with pytest.raises(InvalidInput, match=str(MAX_CONDITION_BYTES)):
         parse_condition({"Whitelist": {"accounts": [CALLER] * 400}})
+    # A text that looks like another pattern is none.
+    patterns: list[Any] = [{"AccountPattern": {"pattern": '{"AccountPattern":'}}] * MAX_PATTERNS
+    parse_condition({"Logic": {"operator": "Or", "conditions": patterns}})
+    with pytest.raises(InvalidInput, match="16 patterns"):
+        parse_condition({"Logic": {"operator": "Or", "conditions": [*patterns, patterns[0]]}})
 
 
 LEAVES = st.sampled_from([YES, NO, {"Owner": {}}, {"WasmHash": {"hash": SHA256}}])
@@ -164,6 +270,8 @@ def test_fuzz_conditions(value: Any) -> None:
         value,
         {"Not": {"condition": value}},
         {"Whitelist": {"accounts": value}},
+        {"AccountPattern": {"pattern": value}},
+        {"ValidUntil": {"until_ns": value}},
     )
     for whole in wholes:
         with contextlib.suppress(InvalidInput):

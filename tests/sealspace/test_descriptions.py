@@ -35,6 +35,14 @@ UNTIL = {"ValidUntil": {"until": "2027-01-01T00:00:00Z"}}
         (listed(ALICE, BOB), f"{ALICE} or {BOB}"),
         (listed(), "nobody"),
         (UNTIL, "anybody before 2027-01-01T00:00:00Z"),
+        (
+            {"ValidUntil": {"until_ns": "1798761600000000000"}},
+            "anybody before 2027-01-01T00:00:00.000Z",
+        ),
+        (
+            {"AccountPattern": {"pattern": r"did:\w+:'x"}},
+            'anybody whose DID matches "did:\\\\w+:\'x"',
+        ),
         ({"WasmHash": {"hash": HASH}}, f"anybody who calls {HASH}"),
         ({"Not": {"condition": OWNER}}, "anybody but (you)"),
         (logic("Or", OWNER, listed(BOB)), f"(you) or ({BOB})"),

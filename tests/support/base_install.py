@@ -188,6 +188,8 @@ def requirements_of(*extras: str) -> list[str]:
     for extra in extras:
         for text in stated[extra]:
             named = Requirement(text)
+            if named.marker is not None and not named.marker.evaluate():
+                continue  # not for this Python
             found += requirements_of(*sorted(named.extras)) if named.name == OURS else [text]
     return found
 
