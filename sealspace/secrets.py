@@ -45,6 +45,7 @@ from .documents.secret_names import (
     SecretName,
     canonical_scope,
     is_protected,
+    is_reserved,
     is_scope,
     is_secret_name,
     list_prefix,
@@ -81,6 +82,7 @@ __all__ = [
     "Secrets",
     "canonical_scope",
     "is_protected",
+    "is_reserved",
     "is_secret_name",
     "list_prefix",
     "parse_secret_label",
@@ -591,12 +593,17 @@ class Secrets:
 
 
 def writable_name(name: str, scope: str | None) -> SecretName:
-    """Parse a secret's name, and reject names reserved for runners (RN140).
+    """Parse a secret's name, and reject names reserved for runners (RN140, RN216).
 
     Raises:
         InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
     """
     secret = parse_secret_name(name, scope=scope)
+    if is_reserved(secret.name):
+        raise InvalidSecretName(
+            f"{secret.name} is a reserved name: runners set the variable of this name themselves",
+            hint="choose another name",
+        )
     if is_protected(secret.name):
         raise InvalidSecretName(
             f"{secret.name} begins with {PROTECTED_PREFIX}: only a runner can make secrets"

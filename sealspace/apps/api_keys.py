@@ -33,7 +33,7 @@ from capabilities.siwe import parse_rfc3339
 from capabilities.strict_json import Sha256Hex, parse_json
 
 from ..documents.project_names import ProjectId, parse_project
-from ..documents.secret_names import is_scope
+from ..documents.secret_names import scope_of_profile
 from ..documents.signed_statements import (
     MAX_STATEMENT_BYTES,
     StatementSigner,
@@ -50,7 +50,6 @@ MAX_NAMED = 64
 """Most projects of a key, and most profiles."""
 MAX_AMOUNT = 10**15
 """Largest amount or account in micro-units; sums of some stay exact in JSON and in a database."""
-DEFAULT_PROFILE = "default"
 
 _ANY_PROJECT = "*"
 _CLOCKS_APART_S = 60.0
@@ -193,11 +192,10 @@ def new_api_key(
     nonce = int.from_bytes(entropy.token(4))
     if projects is not None and not 1 <= len(projects) <= MAX_NAMED:
         raise InvalidInput(f"an API key must list 1 to {MAX_NAMED} projects, or allow any project")
-    if len(profiles) > MAX_NAMED or not all(map(_is_profile, profiles)):
-        raise InvalidInput(
-            f"an API key can have at most {MAX_NAMED} profiles, and the name of each must be"
-            " `default` or consist of lower-case letters and dashes"
-        )
+    if len(profiles) > MAX_NAMED:
+        raise InvalidInput(f"an API key can have at most {MAX_NAMED} profiles")
+    for profile in profiles:
+        scope_of_profile(profile)
     if not 0 <= max_per_call <= MAX_AMOUNT:
         raise InvalidInput(f"the cost limit for one call must be 0 to {MAX_AMOUNT} micro-units")
     named = [_ANY_PROJECT] if projects is None else [one.text for one in projects]
@@ -242,9 +240,9 @@ def read_api_key(statement: bytes, *, owner: str, runner: str, now: float) -> Ap
     for texts in (stated.projects, stated.profiles):
         if len(set(texts)) != len(texts):
             raise StatementInvalid("the API key lists a project or a profile twice")
-    if not all(map(_is_profile, stated.profiles)):
-        raise StatementInvalid("the API key lists an invalid profile")
     try:
+        for profile in stated.profiles:
+            scope_of_profile(profile)
         expires_at = parse_rfc3339(stated.expires)
         # "*" is explicit: an empty or missing list must not mean any project.
         projects = (
@@ -253,7 +251,9 @@ def read_api_key(statement: bytes, *, owner: str, runner: str, now: float) -> Ap
             else tuple(map(parse_project, stated.projects))
         )
     except (CapabilityError, InvalidInput) as exc:
-        raise StatementInvalid("the API key has an invalid project, expiry time or owner") from exc
+        raise StatementInvalid(
+            "the API key has an invalid project, profile, expiry time or owner"
+        ) from exc
     if not now < expires_at <= now + MAX_KEY_LIFE_S + _CLOCKS_APART_S:
         raise StatementInvalid("the API key has expired, or is valid for more than 90 days")
     return ApiKey(
@@ -265,10 +265,6 @@ def read_api_key(statement: bytes, *, owner: str, runner: str, now: float) -> Ap
         max_per_call=stated.max_per_call,
         expires_at=expires_at,
     )
-
-
-def _is_profile(name: str) -> bool:
-    return name == DEFAULT_PROFILE or (len(name) <= MAX_NAMED and is_scope(name))
 
 
 def _hash(secret: str) -> str:

@@ -25,9 +25,11 @@ from capabilities.strict_json import Json
 from ..client import Client
 from ..errors import (
     BatchIncomplete,
+    DecryptDenied,
     InvalidInput,
     InvalidSecretName,
     NotFound,
+    NotGranted,
     PreconditionFailed,
     SealspaceError,
 )
@@ -38,6 +40,7 @@ from ..secrets import (
     SECRETS_SPACE,
     SecretName,
     Secrets,
+    is_protected,
     parse_secret_name,
     writable_name,
 )
@@ -463,6 +466,13 @@ async def _about(secrets: Secrets, name: str, scope: str | None) -> AsyncIterato
             f"the secret {name} exists, or changed in the meantime; nothing was stored",
             hint=_command("versions", name, scope),
         ) from None
+    except (NotGranted, DecryptDenied) as error:
+        if is_protected(name):
+            error.step = (
+                "only programs can read a generated secret; to let a program read it: sealspace"
+                f" runner grant URL --secret {name} --program DID/NAME"
+            )
+        raise
     except NotFound as error:
         if not error.text.startswith("version "):
             raise await no_secret(secrets, name, scope) from None

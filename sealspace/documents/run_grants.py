@@ -54,6 +54,7 @@ from ..session import space_of
 from .call_conditions import Condition, Owner, condition_json, parse_condition
 from .project_names import PROJECTS_SPACE, ProjectId, checked_project_name, parse_project
 from .secret_names import (
+    DEFAULT_PROFILE,
     PROTECTED_NETWORK,
     PROTECTED_PREFIX,
     SECRETS_SPACE,
@@ -553,7 +554,6 @@ GENERATE = "secrets/generate"
 """The program in the token of a request to generate; never the name of a project or a hash."""
 MAX_GENERATED = 16
 MAX_NAME_CHARS = 128
-DEFAULT_PROFILE = "default"
 
 _TYPE = re.compile(
     r"hex16|hex32|hex64|ed25519|ed25519_seed|password"

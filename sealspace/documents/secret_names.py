@@ -20,6 +20,22 @@ PROTECTED_PREFIX = "PROTECTED_"
 """Prefix of the names of secrets that only runners make (RN140)."""
 PROTECTED_NETWORK = "protected"
 """Name of the owner's network for secrets that runners make (RN144)."""
+DEFAULT_PROFILE = "default"
+"""A runner's name for the secrets without a scope."""
+MAX_PROFILE_CHARS = 64
+
+RESERVED_NAMES = frozenset(
+    """
+    NEAR_SENDER_ID NEAR_CONTRACT_ID NEAR_BLOCK_HEIGHT NEAR_BLOCK_TIMESTAMP NEAR_RECEIPT_ID
+    NEAR_PREDECESSOR_ID NEAR_SIGNER_PUBLIC_KEY NEAR_GAS_BURNT NEAR_USER_ACCOUNT_ID
+    NEAR_PAYMENT_YOCTO NEAR_TRANSACTION_HASH NEAR_MAX_INSTRUCTIONS NEAR_MAX_MEMORY_MB
+    NEAR_MAX_EXECUTION_SECONDS NEAR_REQUEST_ID NEAR_NETWORK_ID NEAR_RPC_PROXY_AVAILABLE
+    OUTLAYER_PROJECT_ID OUTLAYER_PROJECT_UUID OUTLAYER_PROJECT_NAME OUTLAYER_PROJECT_OWNER
+    OUTLAYER_EXECUTION_TYPE OUTLAYER_CALL_ID ATTACHED_USD USD_PAYMENT WALLET_ID
+    """.split()  # noqa: SIM905  # 26 names on as many lines are not easier to compare
+)
+"""Variables that OutLayer's programs read facts of a call from; the runner sets them."""
+RESERVED_PREFIXES = ("IEXEC_", "SEALSPACE_")
 
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _NOT_IN_SCOPE = re.compile(r"[^a-z0-9-]")
@@ -110,6 +126,11 @@ def is_protected(name: str) -> bool:
     return name.startswith(PROTECTED_PREFIX)
 
 
+def is_reserved(name: str) -> bool:
+    """Return whether a variable name is reserved for the runner (RN4)."""
+    return name in RESERVED_NAMES or name.startswith(RESERVED_PREFIXES)
+
+
 def canonical_scope(scope: str) -> str:
     """Convert a scope to its canonical form.
 
@@ -127,6 +148,24 @@ def canonical_scope(scope: str) -> str:
             f'Secret scope "{scope}" is reserved; omit scope for global secrets.'
         )
     return canonical
+
+
+def scope_of_profile(profile: str) -> str | None:
+    """Return the scope that a runner's profile names (RN214).
+
+    The default profile has no scope; the result is None.
+
+    Raises:
+        InvalidSecretScope: the profile is too long, or not in canonical form.
+    """
+    if profile == DEFAULT_PROFILE:
+        return None
+    if len(profile) > MAX_PROFILE_CHARS:
+        raise InvalidSecretScope(f"a profile has at most {MAX_PROFILE_CHARS} characters")
+    # Refused, not converted: two profiles of OutLayer's could become one scope.
+    if (canonical := canonical_scope(profile)) != profile:
+        raise InvalidSecretScope(f'the profile is not in canonical form; write "{canonical}"')
+    return profile
 
 
 def list_prefix(scope: str | None) -> str:

@@ -72,13 +72,12 @@ from sealspace.errors import (
     NotSignedIn,
     StatementInvalid,
 )
-from sealspace.secrets import parse_secret_label
+from sealspace.secrets import is_protected, is_reserved, parse_secret_label
 from sealspace.wire.portable import PortableDelegation
 
 from ..attestation.inspection import CollateralFolder, FetchedCollateral, Inspector
 from ..runner.calls.generated_secrets import verify_generated
 from ..runner.calls.run_receipts import VerifiedRun
-from ..runner.guest.environment import is_reserved
 from .grants import limit_options
 from .program_commands import project_of, reader
 from .trust_files import read_trust_root
@@ -376,9 +375,10 @@ async def require_stored(client: Client, labels: Sequence[str]) -> None:
     for secret in secrets:
         if secret.name not in stored[secret.scope]:
             named = secret.name if secret.scope is None else f"{secret.name} --scope {secret.scope}"
-            raise InvalidInput(
-                f"there is no secret {named}", hint=f"sealspace secret put {named} < FILE"
-            )
+            hint = f"sealspace secret put {named} < FILE"
+            if is_protected(secret.name):
+                hint = f"sealspace runner generate URL {named}"
+            raise InvalidInput(f"there is no secret {named}", hint=hint)
 
 
 async def deliver(

@@ -13,8 +13,11 @@ from ..runner.guest.runs import Target as RunTarget
 from ..runner.reasons import RunRefused
 
 _BUILD = "build the program for wasm32-wasip1 or wasm32-wasip2, and pass that target as --target"
+_CHAIN = "runners read no blockchain; spec/runner/README.md lists what to use instead"
 _HINTS = {
     "program-imports": "use only WASI functions, without files and sockets",
+    "wasi:http/": "send requests with sealspace:http/client, as spec/runner/README.md shows",
+    **dict.fromkeys(("near:rpc", "near:vrf", "near:payment", "outlayer:"), _CHAIN),
     "runner-failed": "run the command again when this machine is less busy",
 }
 
@@ -34,6 +37,10 @@ async def check(wasm: bytes, target: Target) -> None:
     except RunRefused as refused:
         reason = refused.reason
         named = f": {reason.detail}" if reason.detail else ""
+        # RN215: the hint for an interface comes before the one for its code
+        hints = [
+            hint for start, hint in _HINTS.items() if start in f"{reason.code} {reason.detail}"
+        ]
         raise InvalidInput(
-            f"{reason.sentence.rstrip('.')}{named}", hint=_HINTS.get(reason.code, _BUILD)
+            f"{reason.sentence.rstrip('.')}{named}", hint=(hints or [_BUILD])[-1]
         ) from refused

@@ -155,6 +155,18 @@ async def test_bad_names_are_refused_before_anything_is_sent(bench) -> None:
     assert () == await secrets.list()
 
 
+async def test_names_that_no_run_grant_carries(bench) -> None:
+    """RN216: a name that belongs to the runner is refused where a secret is written."""
+    client, _ = await bench.owner()
+    secrets = client.secrets()
+    for name in ("NEAR_SENDER_ID", "WALLET_ID", "IEXEC_KEY", "SEALSPACE_KEY"):
+        with pytest.raises(InvalidSecretName, match=f"{name} is a reserved name"):
+            await secrets.put(name, "x", scope="prod")
+        with pytest.raises(InvalidSecretName):
+            await secrets.put_many({"KEY": "x", name: "x"})
+    assert await secrets.list() == ()
+
+
 async def test_a_secret_is_made_once(bench) -> None:
     """`if_absent` does not overwrite."""
     secrets = (await bench.owner())[0].secrets()

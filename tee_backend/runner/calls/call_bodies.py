@@ -35,10 +35,10 @@ from capabilities.capability_errors import CapabilityError
 from capabilities.principals import Principal, parse_principal
 from capabilities.strict_base64 import decode_standard
 from capabilities.strict_json import Json, check_text, parse_json, shaped
-from sealspace.apps.api_keys import DEFAULT_PROFILE, parse_owner
+from sealspace.apps.api_keys import parse_owner
 from sealspace.documents.project_names import ProjectId, checked_sha256, parse_project
-from sealspace.documents.secret_names import is_scope
-from sealspace.errors import InvalidInput
+from sealspace.documents.secret_names import scope_of_profile
+from sealspace.errors import InvalidInput, InvalidSecretScope
 
 from ..guest.runs import LIMIT_NAMES, MAX_INPUT_BYTES, MILLION, ResponseFormat
 from ..reasons import RunRefused
@@ -48,7 +48,6 @@ MAX_BODY_BYTES = 2 * MAX_INPUT_BYTES
 MAX_BESIDE_INPUT_BYTES = 64 * 1024
 """Longest body without its input."""
 MAX_NONCE_CHARS = 128
-MAX_PROFILE_CHARS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,15 +287,13 @@ def _limits_of(stated: Mapping[str, int], names: Mapping[str, str]) -> dict[str,
 
 
 def scope_of(profile: Any) -> str | None:
-    """Check a profile name, and return the scope of the profile's secrets.
+    """Return the scope that a request's profile names.
 
-    The default profile has no scope; the result is None.
-
-    Raises:
-        RunRefused: `bad-profile`.
+    Raises RunRefused with `bad-profile` if the profile is not valid.
     """
-    if profile == DEFAULT_PROFILE:
-        return None
-    if not isinstance(profile, str) or len(profile) > MAX_PROFILE_CHARS or not is_scope(profile):
+    if not isinstance(profile, str):
         raise RunRefused("bad-profile")
-    return profile
+    try:
+        return scope_of_profile(profile)
+    except InvalidSecretScope as exc:
+        raise RunRefused("bad-profile", exc.message) from exc

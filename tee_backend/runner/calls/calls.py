@@ -22,9 +22,10 @@ from typing import Self
 from capabilities.clock_and_entropy import SystemClock
 from capabilities.limits import Rates
 from capabilities.principals import Principal
-from sealspace.apps.api_keys import DEFAULT_PROFILE, ApiKey, parse_owner, signer_of
+from sealspace.apps.api_keys import ApiKey, parse_owner, signer_of
 from sealspace.apps.run_calls import Call as SignedCall
 from sealspace.documents.project_names import ProjectId, checked_project_name, parse_project
+from sealspace.documents.secret_names import DEFAULT_PROFILE
 from sealspace.errors import InvalidInput, StatementInvalid
 
 from ...backend_errors import FolderDamaged, KeepingError

@@ -28,14 +28,13 @@ from capabilities.principals import Principal, parse_principal
 from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json, parse_json, shaped
 from sealspace.documents.run_grants import (
-    DEFAULT_PROFILE,
     GENERATE,
     MAX_GENERATED,
     checked_generated_name,
     checked_generation_type,
     read_generation_grant,
 )
-from sealspace.documents.secret_names import SecretName
+from sealspace.documents.secret_names import DEFAULT_PROFILE, SecretName
 from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import (
     NetworkNotFound,

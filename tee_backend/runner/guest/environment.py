@@ -1,7 +1,5 @@
 """Environment variables for program runs.
 
-Some variable names are reserved for the runner.
-
 Example:
     environment = environment_of(call_variables(call), {"API_KEY": "…"})
 """
@@ -9,6 +7,8 @@ Example:
 import re
 from collections.abc import Mapping
 from typing import NewType
+
+from sealspace.documents.secret_names import is_reserved
 
 from ..reasons import RunRefused
 
@@ -20,26 +20,9 @@ Environment = NewType("Environment", tuple[tuple[str, str], ...])
 
 NO_VARIABLES = Environment(())
 
-RESERVED_NAMES = frozenset(
-    """
-    NEAR_SENDER_ID NEAR_CONTRACT_ID NEAR_BLOCK_HEIGHT NEAR_BLOCK_TIMESTAMP NEAR_RECEIPT_ID
-    NEAR_PREDECESSOR_ID NEAR_SIGNER_PUBLIC_KEY NEAR_GAS_BURNT NEAR_USER_ACCOUNT_ID
-    NEAR_PAYMENT_YOCTO NEAR_TRANSACTION_HASH NEAR_MAX_INSTRUCTIONS NEAR_MAX_MEMORY_MB
-    NEAR_MAX_EXECUTION_SECONDS NEAR_REQUEST_ID NEAR_NETWORK_ID NEAR_RPC_PROXY_AVAILABLE
-    OUTLAYER_PROJECT_ID OUTLAYER_PROJECT_UUID OUTLAYER_PROJECT_NAME OUTLAYER_PROJECT_OWNER
-    OUTLAYER_EXECUTION_TYPE OUTLAYER_CALL_ID ATTACHED_USD USD_PAYMENT WALLET_ID
-    """.split()  # noqa: SIM905  # 26 names on as many lines are not easier to compare
-)
-"""Variables that OutLayer's programs read facts of a call from; the runner sets them."""
-RESERVED_PREFIXES = ("IEXEC_", "SEALSPACE_")
 
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _NO_VALUE = re.compile("[\0\ud800-\udfff]")
-
-
-def is_reserved(name: str) -> bool:
-    """Return whether a variable name is reserved for the runner (RN4)."""
-    return name in RESERVED_NAMES or name.startswith(RESERVED_PREFIXES)
 
 
 def environment_of(system: Mapping[str, str], secrets: Mapping[str, str]) -> Environment:

@@ -261,14 +261,24 @@ async def test_versions_of_a_project(desk: Desk, tmp_path: Path) -> None:
 
 
 async def test_programs_that_are_not_published(desk: Desk, tmp_path: Path) -> None:
-    """A file that is not WebAssembly, an unknown import, a wrong target, and a login without the
-    space are refused."""
+    """RN215: a file that is not WebAssembly, an unknown import, a wrong target, and a login without
+    the space are refused."""
     await desk.log_in()
     (tmp_path / "text").write_text("text")
     ran = await desk.run("project", "publish", "bad", str(tmp_path / "text"))
     assert ran.status == 2 and "not a WebAssembly program" in ran.err
     ran = await desk.run("project", "publish", "bad", program(tmp_path, FILES))
     assert ran.status == 2 and "no_such_call" in ran.err
+    for module, function, advice in (
+        ("wasi:http/types@0.2.0", "x", "sealspace:http/client"),
+        ("near:rpc/api@0.1.0", "view", "no blockchain"),
+        ("near:vrf/api", "generate", "no blockchain"),
+        ("near:payment/api", "refund-usd", "no blockchain"),
+        ("outlayer:wallet/api", "get-id", "no blockchain"),
+    ):
+        wat = FILES.replace("wasi_snapshot_preview1", module).replace("no_such_call", function)
+        ran = await desk.run("project", "publish", "bad", program(tmp_path, wat))
+        assert ran.status == 2 and f"{module}.{function}" in ran.err and advice in ran.next, ran
     ran = await desk.run(
         "project", "publish", "bad", program(tmp_path), "--target", "wasm32-wasip2"
     )
@@ -292,6 +302,11 @@ async def test_grants_that_are_not_made(desk: Desk, stage: RunnerStage, tmp_path
         (
             (*by[:3], "--secret", "NEAR_SENDER_ID", "--program", "digest", "--yes"),
             "is a reserved name",
+        ),
+        (("secret", "put", "NEAR_SENDER_ID"), "is a reserved name"),  # RN216
+        (
+            (*by[:3], "--secret", "PROTECTED_KEY", "--program", "digest", "--yes"),
+            "sealspace runner generate URL PROTECTED_KEY",
         ),
         ((*by, "--program", "absent", "--yes"), "no version of"),
         ((*by, "--program", "0" * 64, "--follow", "--yes"), "only one version"),
@@ -355,7 +370,7 @@ async def test_secrets_that_the_runner_makes(
     assert again.status == EXIT_STATUS["already-there"] and "PROTECTED_KEY" in again.err
     assert json.loads(again.out) == {"generated": ["PROTECTED_NEW"], "existing": ["PROTECTED_KEY"]}
     opened = await desk.run("secret", "get", "PROTECTED_KEY")
-    assert opened.status != 0 and opened.out == ""
+    assert opened.status != 0 and opened.out == "" and "only programs can read" in opened.next
 
     await desk.run("project", "publish", "digest", program(tmp_path))
     grant = ("runner", "grant", stage.url, "--program", "digest", "--like", str(approved))

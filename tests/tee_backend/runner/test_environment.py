@@ -5,12 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import fuzzed
 
-from tee_backend.runner.guest.environment import (
-    MAX_ENVIRONMENT_BYTES,
-    RESERVED_NAMES,
-    environment_of,
-    is_reserved,
-)
+from sealspace.documents.secret_names import RESERVED_NAMES, is_reserved
+from tee_backend.runner.guest.environment import MAX_ENVIRONMENT_BYTES, environment_of
 from tee_backend.runner.reasons import RunRefused
 
 

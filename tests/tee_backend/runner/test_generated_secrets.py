@@ -256,10 +256,15 @@ async def test_what_was_not_made_here_is_not_delivered(stage: RunnerStage, tried
             else (value, replace(generated, at="2020"))
         )
         await secrets.put_generated(name, *changed)
-    answered = await run(stage, tried.replace(" ", "-"), name)
+    program = tried.replace(" ", "-")
+    answered, session = await run(stage, program, name), await stage.calling_session()
+    by_owner = await stage.call(program, session=session, secrets=stage.developer)
     if name == "PROTECTED_KEY":
         await stage.owner.kv("secrets").put("vault/secrets/PROTECTED_KEY", kept)
     assert code(answered) == (403, "secret-not-generated")
+    assert "detail" not in answered[1]["error"]
+    cause = "stored by hand" if tried == "no tag" else "changed, or made for another path or runner"
+    assert by_owner[1]["error"]["detail"] == f"{name}: {cause}"  # for the owner in person
     assert value not in json.dumps(answered[1]) and name not in json.dumps(answered[1])
 
 
