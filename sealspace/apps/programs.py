@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType, to_builtins
+from msgspec import UNSET, Meta, Struct, UnsetType, json, to_builtins
 
 from capabilities.capability_errors import InvalidJson
 from capabilities.strict_json import Json, Sha256Hex, shaped
@@ -32,7 +32,7 @@ from ..documents.project_names import (
     checked_sha256,
 )
 from ..documents.run_grants import MAX_HOSTS, MAX_SECRETS, checked_host
-from ..documents.secret_names import is_secret_name
+from ..documents.secret_names import is_secret_name, scope_of_profile
 from ..documents.signed_statements import (
     StatementSigner,
     read_shaped,
@@ -59,19 +59,33 @@ Reader = Callable[[str], Awaitable[bytes | None]]
 none."""
 
 
+class DeveloperSecrets(Struct, frozen=True, forbid_unknown_fields=True):
+    """The developer's own secrets that each run of a program gets (RN212).
+
+    Attributes:
+        profile: `default`, or a scope in canonical form.
+        secrets: at least one name.
+    """
+
+    profile: str
+    secrets: Annotated[tuple[str, ...], Meta(min_length=1)]
+
+
 class ProgramManifest(
     Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
     """The secrets and hosts that a program needs.
 
     Attributes:
-        secrets: names; a run gets exactly these, and is refused if one is missing. None: not
-            stated.
+        secrets: names; a run gets exactly these of the owner that the call names, and is refused if
+            one is missing. None: not stated.
         hosts: hosts to which the program sends requests.
+        developer: secrets of the developer, beside those of the call; `secrets` must be stated too.
     """
 
     secrets: tuple[str, ...] | None = None
     hosts: tuple[str, ...] = ()
+    developer: DeveloperSecrets | None = None
 
 
 _WANTS_NOTHING = ProgramManifest()
@@ -454,13 +468,15 @@ def parse_active(data: bytes, project: ProjectId) -> Active:
 
 def manifest_json(manifest: ProgramManifest) -> dict[str, Json]:
     """Return a program's manifest as JSON."""
-    return {member: list(names) for member, names in to_builtins(manifest).items()}
+    value: dict[str, Json] = json.decode(json.encode(manifest))
+    return value
 
 
 def parse_program_manifest(value: Json) -> ProgramManifest:
     """Parse the JSON manifest of a program.
 
-    Its form is `{"secrets"?: [NAME…], "hosts"?: [host…]}`.
+    Its form is `{"secrets"?: [NAME…], "hosts"?: [host…], "developer"?: {"profile": "default" or a
+    scope, "secrets": [NAME…]}}`.
 
     Raises:
         InvalidInput: a member is unknown, or a name is not valid.
@@ -469,13 +485,24 @@ def parse_program_manifest(value: Json) -> ProgramManifest:
         return _checked_manifest(shaped(value, ProgramManifest))
     except InvalidJson as exc:
         raise InvalidInput(
-            f'a program\'s manifest may contain only the lists "secrets" and "hosts": {exc.text}'
+            'a program\'s manifest may contain only the lists "secrets" and "hosts", and'
+            f' "developer" with a profile and secrets: {exc.text}'
         ) from exc
 
 
 def _checked_manifest(manifest: ProgramManifest) -> ProgramManifest:
+    secrets, own = manifest.secrets or (), manifest.developer
+    if own is not None:
+        scope_of_profile(own.profile)
+        # RN212: without a list, callers could give any other variables beside these secrets.
+        if manifest.secrets is None:
+            raise InvalidInput(
+                'a program\'s manifest with "developer" must list the secrets of callers in'
+                ' "secrets", which may be empty'
+            )
+        secrets += own.secrets
     for what, names, most, check in (
-        ("secrets", manifest.secrets or (), MAX_SECRETS, _secret_name),
+        ("secrets", secrets, MAX_SECRETS, _secret_name),
         ("hosts", manifest.hosts, MAX_HOSTS, checked_host),
     ):
         if len(names) > most or len(set(names)) != len(names):

@@ -240,11 +240,7 @@ async def show(client: Client, project: str) -> None:
                 one.published_at,
                 one.target,
                 str(one.size_bytes),
-                (
-                    "all granted"
-                    if one.manifest.secrets is None
-                    else ", ".join(one.manifest.secrets) or "none"
-                ),
+                _secrets_text(one.manifest),
                 ", ".join(one.manifest.hosts) or "none",
             )
             for one in versions
@@ -331,6 +327,13 @@ def _manifest(file: Path) -> ProgramManifest:
             f"{file} is not a program's manifest: {error}",
             hint='write for example {"secrets": ["API_KEY"]}',
         ) from None
+
+
+def _secrets_text(manifest: ProgramManifest) -> str:
+    if manifest.secrets is None:
+        return "all granted"
+    own = () if manifest.developer is None else manifest.developer.secrets
+    return ", ".join([*manifest.secrets, *(f"{name} of the developer" for name in own)]) or "none"
 
 
 def _version_json(version: Version) -> dict[str, Json]:

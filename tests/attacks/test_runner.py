@@ -24,7 +24,13 @@ from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import decode_url, encode_url
 from sealspace.apps.api_keys import KEY_HEADER
 from sealspace.apps.backends import deliver, policy_for
-from sealspace.apps.programs import VERSION_TYPE, ProgramManifest, Target, version_json
+from sealspace.apps.programs import (
+    VERSION_TYPE,
+    DeveloperSecrets,
+    ProgramManifest,
+    Target,
+    version_json,
+)
 from sealspace.apps.run_calls import call_headers
 from sealspace.delegations import allow
 from sealspace.documents.call_conditions import AllowAll
@@ -423,6 +429,25 @@ async def test_a_secret_goes_to_the_hosts_of_its_grant_alone(
     assert SECRET not in caplog.text and service.url("/a") not in caplog.text
 
 
+async def test_a_secret_of_the_developer_goes_to_its_own_hosts(
+    stage: RunnerStage, service: Service
+) -> None:
+    """RN103, RN213: with secrets of the developer, a host has to be in both owners' grants."""
+    own = DeveloperSecrets("default", ("OTHER",))
+    manifest = ProgramManifest(secrets=("API_KEY",), hosts=BOTH_HOSTS.hosts, developer=own)
+    version = await stage.publish("two", another("two", "fetcher-wasip1"), manifest=manifest)
+    program = ByHash(version.sha256, version.project)
+    for name, hosts in (("API_KEY", ("api.test",)), ("OTHER", ("api.test", "other.test"))):
+        await stage.grant([name], RunStatement(programs=(program,), callers=ANYBODY, hosts=hosts))
+    secrets = {"secrets": stage.developer}
+    assert ("200", ["api.test"]) == await sends(stage, "two", service.url("/b"), **secrets)
+    other = service.url(host="other.test")
+    assert ("HostRefused", []) == await sends(stage, "two", other, **secrets)
+    # without the caller's secret, the developer's grant alone counts
+    _, answer = await stage.call("two", input=f"GET {other}\n")
+    assert answer["receipt"]["statement"]["hosts"] == ["other.test"]
+
+
 async def test_a_grant_without_hosts_lets_nothing_out(stage: RunnerStage, service: Service) -> None:
     """RN103: under a grant without hosts a program contacts no host."""
     version = await stage.publish(
@@ -499,7 +524,7 @@ async def test_a_secret_is_with_whom_it_was_sent_to_when_time_is_over(
     answered = await running
     assert code(answered) == (200, "limit-time") and answered[1]["secrets"] == "delivered"
     assert answered[1]["receipt"]["statement"]["hosts"] == ["api.test"]
-    assert code(await stage.call("waits", secrets=stage.developer)) == (403, "secrets-not-granted")
+    assert code(await stage.call("waits", secrets=stage.developer)) == (403, "access-denied")
 
 
 # --- receipts and traces --------------------------------------------------------------------------

@@ -174,8 +174,12 @@ CASES: dict[str, tuple[Row, ...]] = {
             ),
         ),
         (
-            "patterns of accounts",
-            "no patterns: an account is named, and a list is compared exactly",
+            "patterns of accounts: alternatives, line ends, an empty one, an invalid one",
+            (
+                _CONDITIONS + "test_patterns",
+                _CONDITIONS + "test_patterns_that_cannot_be_compiled",
+                _CONDITIONS + "test_a_pattern_takes_linear_time",
+            ),
         ),
         (
             "and, or, not with three values, in both orders; none of them with nothing inside",

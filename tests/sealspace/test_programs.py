@@ -187,10 +187,14 @@ STATED: dict[str, Any] = {
 }
 
 
+OWN: dict[str, Any] = {"profile": "default", "secrets": ["A"]}
+
+
 def test_a_version_says_what_it_is_about() -> None:
     version = parse_version(sign_statement(VERSION_TYPE, STATED, KEY), PROJECT, SHA256)
     assert version_json(version) == STATED
-    wanted = STATED | {"source": "x", "manifest": {"secrets": [], "hosts": ["a"]}}
+    manifest = {"secrets": [], "hosts": ["a"], "developer": OWN}
+    wanted = STATED | {"source": "x", "manifest": manifest}
     assert (
         version_json(parse_version(sign_statement(VERSION_TYPE, wanted, KEY), PROJECT, SHA256))
         == wanted
@@ -215,6 +219,16 @@ def test_a_version_says_what_it_is_about() -> None:
         {"manifest": {"secrets": ["A", "A"]}},
         {"manifest": {"secrets": [f"K{number}" for number in range(33)]}},
         {"manifest": {"hosts": ["A.example.com"]}},
+        {"manifest": {"secrets": ["A"], "developer": OWN}},  # no name twice (RN212)
+        {"manifest": {"developer": OWN}},  # callers' variables would be unbounded
+        {"manifest": {"secrets": [], "developer": OWN | {"secrets": []}}},
+        {"manifest": {"secrets": [], "developer": OWN | {"secrets": ["a"]}}},
+        {"manifest": {"secrets": [], "developer": OWN | {"secrets": ["A", "A"]}}},
+        {"manifest": {"secrets": [], "developer": OWN | {"profile": "Prod"}}},
+        {"manifest": {"secrets": [], "developer": OWN | {"profile": 7}}},
+        {"manifest": {"secrets": [], "developer": OWN | {"owner": KEY.did}}},
+        {"manifest": {"secrets": [], "developer": {"profile": "default"}}},
+        {"manifest": {"secrets": ["B"] + [f"K{n}" for n in range(31)], "developer": OWN}},
         {"more": 1},
         {"publishedAt": ...},
     ],

@@ -38,6 +38,7 @@ from sealspace.documents.run_grants import (
     read_program_grant,
     read_run_grant,
 )
+from sealspace.documents.secret_names import scope_of_profile
 from sealspace.errors import (
     CallRefused,
     DecryptDenied,
@@ -105,6 +106,33 @@ async def begin(
     quoted = await asyncio.to_thread(source.quote, binding.report_data)
     start = encode_start(stated, key.did, quoted.quote, quoted.log_entries)
     return Identity(receipt_key=key, start=start, start_hash=encode_url(parse_start(start).sha256))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The secrets that a run needs of one owner.
+
+    `names` is None if the program's manifest lists none. `by_project` excludes grants that do not
+    name the project.
+    """
+
+    owner: Principal
+    scope: str | None
+    names: tuple[str, ...] | None
+    by_project: bool
+
+
+def _wanted(body: CallBody, manifest: ProgramManifest) -> list[_Wanted]:
+    """Return the secrets that a call and the program's manifest ask for (RN212)."""
+    own = manifest.developer
+    wanted = []
+    if body.secrets is not None:
+        asked = body.secrets
+        wanted.append(_Wanted(asked.owner, asked.scope, manifest.secrets, own is not None))
+    if own is not None and body.project is not None:
+        scope = scope_of_profile(own.profile)
+        wanted.append(_Wanted(body.project.developer, scope, own.secrets, True))
+    return wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,13 +265,7 @@ class Runner:
         Raises:
             KeepingError: the journal cannot be used; no program ran.
         """
-        payer = record.payer
-        # Details about secrets are only for their owner in person, not for holders of API keys.
-        is_owner = (
-            body.secrets is not None
-            and record.key is None
-            and same_principal(body.secrets.owner, payer.did)
-        )
+        payer, is_owner = record.payer, False
         request = RunRequest(
             body.sha256 or "",
             Target.WASIP1,  # until the program is found
@@ -262,11 +284,15 @@ class Runner:
                 target=Target(version.target),
                 origin=version.project.text,  # RN153
             )
-            request = await self._prepared(job, body, version.manifest, request)
+            wanted = _wanted(body, version.manifest)
+            is_owner = record.key is None and all(
+                same_principal(one.owner, payer.did) for one in wanted
+            )
+            request = await self._prepared(job, record, body, wanted, version.manifest, request)
             result = await self.executor.run(request, partial(self.programs.load, version))
         except RunRefused as refused:
-            # RN81: a detail could name a secret
-            is_shown = is_owner or not refused.reason.code.startswith(("secret", "environment"))
+            # RN81: the detail names a secret of any owner
+            is_shown = is_owner or not refused.reason.code.startswith("environment")
             result = RunResult(refused.reason if is_shown else replace(refused.reason, detail=""))
         if request.secrets_delivered and not is_owner:  # RN85
             result = replace(result, stderr=b"")
@@ -286,30 +312,46 @@ class Runner:
             limits=Limits(*record.limits),
             secrets_delivered=record.has_secrets,
         )
-        may_have_secrets = record.has_secrets and code == "interrupted"
+        # RN213: any version of a project may have had secrets of its developer.
+        may_have_secrets = code == "interrupted" and (
+            record.has_secrets or record.project is not None
+        )
         return self._outcome(
             job, record, request, RunResult(REASONS[code], secrets_delivered=may_have_secrets)
         )
 
     async def _prepared(
-        self, job: str, body: CallBody, manifest: ProgramManifest, request: RunRequest
+        self,
+        job: str,
+        record: JobRecord,
+        body: CallBody,
+        wanted: Sequence[_Wanted],
+        manifest: ProgramManifest,
+        request: RunRequest,
     ) -> RunRequest:
         """Add limits, allowed hosts and secrets to a run request."""
         caller = request.payer.did
         limits, hosts, secrets = self.limits(body), frozenset(manifest.hosts), dict[str, str]()
-        if body.secrets is not None:
-            owner, scope = body.secrets.owner, body.secrets.scope
-            call = Call(
-                caller=caller, owner=owner, wasm_sha256=request.wasm_sha256, now=SystemClock.now()
-            )
-            chosen = _choose(
-                [grant for _, grant in self._run_grants()], call, body, scope, manifest.secrets
-            )
-            for name, (grant, value) in (await self._values(chosen, scope)).items():
-                secrets[name] = value
-                # RN103: a run may contact only hosts that the grant of every secret allows
-                hosts &= frozenset(grant.statement.hosts)
-                limits = _capped(limits, asdict(grant.statement.limits))
+        grants = [grant for _, grant in self._run_grants()] if wanted else []
+        call = Call(
+            caller=caller, owner=caller, wasm_sha256=request.wasm_sha256, now=SystemClock.now()
+        )
+        chosen = []
+        try:
+            for one in wanted:  # RN213: the grants of all owners are judged before any read
+                call = replace(call, owner=one.owner)
+                chosen.append((call, one.scope, _choose(grants, call, body, one)))
+            for call, scope, candidates in chosen:
+                for name, (grant, value) in (await self._values(call, candidates, scope)).items():
+                    secrets[name] = value
+                    # RN103: a run may contact only hosts that the grant of every secret allows
+                    hosts &= frozenset(grant.statement.hosts)
+                    limits = _capped(limits, asdict(grant.statement.limits))
+        except RunRefused as refused:
+            # RN81: details name secrets, and are for their owner in person, not for key holders.
+            if call.owner != caller or record.key is not None:
+                raise RunRefused(refused.reason.code) from refused
+            raise
         environment = environment_of(_system(job, caller, body.project, limits), secrets)
         return replace(
             request,
@@ -320,14 +362,15 @@ class Runner:
         )
 
     async def _values(
-        self, chosen: Mapping[str, Sequence[RunGrant]], scope: str | None
+        self, call: Call, chosen: Mapping[str, Sequence[RunGrant]], scope: str | None
     ) -> dict[str, tuple[RunGrant, str]]:
         """Read all secrets needed for a program run.
 
         If a secret cannot be read, the run is refused.
         """
         tasks = [
-            asyncio.create_task(self._value(name, grants, scope)) for name, grants in chosen.items()
+            asyncio.create_task(self._value(call, name, grants, scope))
+            for name, grants in chosen.items()
         ]
         try:
             values = await asyncio.gather(*tasks)
@@ -337,7 +380,7 @@ class Runner:
         return dict(zip(chosen, values, strict=True))
 
     async def _value(
-        self, name: str, grants: Sequence[RunGrant], scope: str | None
+        self, call: Call, name: str, grants: Sequence[RunGrant], scope: str | None
     ) -> tuple[RunGrant, str]:
         """Read a secret with the first grant that is not revoked.
 
@@ -371,9 +414,14 @@ class Runner:
             if is_protected(name) and not self.tags.is_valid(
                 run_grant.owner, place, secret
             ):  # RN148
-                raise RunRefused("secret-not-generated", name)
+                cause = (
+                    "stored by hand"
+                    if secret.generated is None
+                    else "changed, or made for another path or runner"
+                )
+                raise RunRefused("secret-not-generated", f"{name}: {cause}")
             return run_grant, secret.value
-        raise RunRefused("secrets-not-granted")
+        raise _not_granted(call)  # RN81: all were revoked
 
     def _outcome(
         self, job: str, record: JobRecord, request: RunRequest, result: RunResult
@@ -407,12 +455,13 @@ class Runner:
         return Outcome(record.salt, facts, result, receipt, stores_receipt)
 
 
+def _not_granted(call: Call) -> RunRefused:
+    """Return the refusal for a call without a grant; only the owner may learn that (RN81)."""
+    return RunRefused("secrets-not-granted" if call.caller == call.owner else "access-denied")
+
+
 def _choose(
-    grants: Iterable[RunGrant],
-    call: Call,
-    body: CallBody,
-    scope: str | None,
-    names: tuple[str, ...] | None,
+    grants: Iterable[RunGrant], call: Call, body: CallBody, wanted: _Wanted
 ) -> Mapping[str, Sequence[RunGrant]]:
     """Return, for each secret, the grants that allow reading it (RN80 to RN83).
 
@@ -423,8 +472,7 @@ def _choose(
         grants: the runner's run grants, newest first.
         call: the program, the caller, and the owner of the secrets.
         body: the body of the call, which names the project.
-        scope: the scope of the secrets.
-        names: the secrets that the program's manifest lists; None: it lists none, so all are read.
+        wanted: the secrets; all that are granted if the program's manifest lists none.
     Returns:
         At least one grant for each name, newest first. The names are in ascending order.
     Raises:
@@ -433,7 +481,8 @@ def _choose(
                 runner for this program.
             `access-denied`, `access-unknown`: no grant's condition admits the caller, or it cannot
                 be evaluated.
-            `grant-no-project`: each grant states hosts but names no project.
+            `grant-no-project`: no grant names the project, and each states hosts, or the manifest
+                asks for secrets of the developer.
             `secret-missing`: the manifest lists a secret that is not granted.
     """
     active_of = body.project if body.sha256 is None else None
@@ -444,35 +493,36 @@ def _choose(
         if (
             grant.owner == call.owner
             and call.now < grant.expires_at
-            and any(secret.scope == scope for secret in grant.secrets)
+            and any(secret.scope == wanted.scope for secret in grant.secrets)
             and rules
         ):
             # RN176: a grant that names a project decides whose manifest counts
             names_project = any(rule.project for rule in rules)
             verdicts[judge_call(grant.statement.callers, call)].append((grant, names_project))
-    if not any(verdicts.values()):  # only the owner may learn that nothing was granted
-        raise RunRefused("secrets-not-granted" if call.caller == call.owner else "access-denied")
+    if not any(verdicts.values()):
+        raise _not_granted(call)
     if not verdicts[True]:  # RN81: an undecided condition (None) refuses, too
         raise RunRefused("access-unknown" if verdicts[None] else "access-denied")
     # RN176: any client may publish the same bytes under a project of its own, with other hosts in
-    # its manifest. A caller could choose that project, and so choose the hosts.
+    # its manifest. A caller could choose that project, and so choose the hosts, and the variables
+    # beside the secrets (RN213).
     usable = [
         (grant, names_it)
         for grant, names_it in verdicts[True]
-        if names_it or not grant.statement.hosts
+        if names_it or not (grant.statement.hosts or wanted.by_project)
     ]
     if not usable:
         raise RunRefused("grant-no-project")
     candidates: dict[str, list[RunGrant]] = {}
     for grant, _ in usable:
         for secret in grant.secrets:
-            if secret.scope == scope:
+            if secret.scope == wanted.scope:
                 candidates.setdefault(secret.name, []).append(grant)
     # RN82: only the secrets that the manifest lists, if a grant names the project (RN176)
-    if names is not None and any(names_it for _, names_it in usable):
-        if missing := [name for name in names if name not in candidates]:
+    if wanted.names is not None and any(names_it for _, names_it in usable):
+        if missing := [name for name in wanted.names if name not in candidates]:
             raise RunRefused("secret-missing", missing[0])
-        candidates = {name: candidates[name] for name in names}
+        candidates = {name: candidates[name] for name in wanted.names}
     return dict(sorted(candidates.items()))
 
 

@@ -2,6 +2,7 @@
 (RN40 to RN86)."""
 
 import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -18,7 +19,14 @@ from sealspace.apps.backends import deliver, policy_for
 from sealspace.apps.programs import ProgramManifest
 from sealspace.apps.run_calls import call_headers
 from sealspace.delegations import allow
-from sealspace.documents.call_conditions import AllowAll, Logic, Not, Owner, Whitelist
+from sealspace.documents.call_conditions import (
+    AccountPattern,
+    AllowAll,
+    Logic,
+    Not,
+    Owner,
+    Whitelist,
+)
 from sealspace.documents.project_names import parse_project
 from sealspace.documents.run_grants import ByHash, ByProject, GrantLimits, RunStatement
 from sealspace.errors import GrantNotTaken, InvalidInput, StatementInvalid
@@ -101,6 +109,7 @@ async def test_the_owner_calls_and_sees_the_errors_of_the_program(stage: RunnerS
 
 
 async def test_profiles(stage: RunnerStage) -> None:
+    """RN214: a profile is a scope; another spelling is refused with the canonical form."""
     version = await stage.publish("profiles", distinct("profiles"))
     run = RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY)
     await stage.grant(["API_KEY", "prod/API_KEY"], run)
@@ -111,11 +120,20 @@ async def test_profiles(stage: RunnerStage) -> None:
         403,
         "access-denied",
     )
-    for profile in ("Prod", "", "a/b", "global", "x" * 9000):
-        assert code(await stage.call("profiles", secrets=stage.developer, profile=profile)) == (
-            400,
-            "bad-profile",
-        )
+    for profile, named in (
+        ("Prod_EU", '"prod-eu"'),
+        ("a/b", '"a-b"'),
+        ("-a--b", '"a-b"'),
+        ("", "non-empty"),
+        ("___", "at least one letter"),
+        ("global", "reserved"),
+        ("Default", "reserved"),
+        ("x" * 65, "64 characters"),
+        ("x" * 9000, "64 characters"),
+    ):
+        refused = await stage.call("profiles", secrets=stage.developer, profile=profile)
+        assert code(refused) == (400, "bad-profile")
+        assert named in refused[1]["error"]["detail"]
 
 
 async def test_without_secrets_nobody_is_asked_for_anything(stage: RunnerStage) -> None:
@@ -166,6 +184,8 @@ async def test_a_grant_that_follows_a_project_is_for_its_active_version_alone(
         (Not(AllowAll()), False),
         (Logic("And", (AllowAll(), Owner())), False),
         (Logic("Or", (Owner(), AllowAll())), True),
+        (AccountPattern("did:key:z6Mk.*"), True),
+        (Not(AccountPattern("did:key:.*|x")), False),
     ],
 )
 async def test_callers(stage: RunnerStage, callers: Any, admitted: bool) -> None:
@@ -184,9 +204,10 @@ async def test_a_revoked_grant_serves_no_run(stage: RunnerStage) -> None:
     status, _ = await stage.call("revoked", secrets=stage.developer)
     assert status == 200
     await stage.owner.delegations.revoke_by_wallet(portable, stage.wallet)
-    refused = await stage.call("revoked", secrets=stage.developer)
-    assert code(refused) == (403, "secrets-not-granted")
-    assert code(await stage.call("revoked", secrets=stage.developer)) == (403, "access-denied")
+    # RN81: a stranger cannot tell a revoked grant from none
+    for _ in range(2):
+        refused = await stage.call("revoked", secrets=stage.developer)
+        assert code(refused) == (403, "access-denied")
 
 
 async def test_a_manifest_names_the_secrets_of_a_program(stage: RunnerStage) -> None:
@@ -323,6 +344,21 @@ async def test_grants_that_a_runner_does_not_take(stage: RunnerStage) -> None:
         portable = await owner.delegations.delegate(seen.did, wanted, **asked)
         with pytest.raises(GrantNotTaken):
             await deliver(stage.url, portable)
+
+
+async def test_a_pattern_that_only_the_runner_compiles(
+    stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RN210: the runner refuses a grant with a pattern that is not valid, and names it."""
+    version = await stage.publish("pattern", distinct("pattern"))
+    run = RunStatement(programs=(ByHash(version.sha256),), callers=AccountPattern("(did:.*"))
+    with monkeypatch.context() as client:
+        client.setitem(sys.modules, "re2", None)
+        portable = await stage.owner.runners.grant(
+            await stage.look(), ["API_KEY"], run, wallet=stage.wallet
+        )
+    with pytest.raises(GrantNotTaken, match=r"\(did:"):
+        await deliver(stage.url, portable)
 
 
 async def test_receipts_that_do_not_hold(stage: RunnerStage) -> None:
