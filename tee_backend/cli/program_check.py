@@ -15,6 +15,7 @@ from ..runner.reasons import RunRefused
 _BUILD = "build the program for wasm32-wasip1 or wasm32-wasip2, and pass that target as --target"
 _CHAIN = "runners read no blockchain; spec/runner/README.md lists what to use instead"
 _HINTS = {
+    "compile-limit": "build a smaller program, with fewer dependencies",
     "program-imports": "use only WASI functions, without files and sockets",
     "wasi:http/": "send requests with sealspace:http/client, as spec/runner/README.md shows",
     **dict.fromkeys(("near:rpc", "near:vrf", "near:payment", "outlayer:"), _CHAIN),

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from ..guest.runs import MAX_COMPILE_S, MILLION, Limits
+from ..guest.frames import MAX_COMPILE_S
+from ..guest.runs import MILLION, Limits
 
 
 class Price(msgspec.Struct, frozen=True, rename="camel"):
@@ -65,7 +66,7 @@ class Price(msgspec.Struct, frozen=True, rename="camel"):
     def compile_s(self, budget: int) -> int:
         """Return the CPU seconds of compilation that a call's budget allows (RN166).
 
-        The result is at most 20.
+        The result is at most `MAX_COMPILE_S`.
         """
         return (
             min((budget - self.call) // self.second, MAX_COMPILE_S)

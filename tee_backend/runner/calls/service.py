@@ -9,7 +9,7 @@ and in one child. Payment and storage of answers are in `calls.calls`.
 
 Example:
     runner = Runner(backend, client, executor, journal, identity)
-    outcome = await runner.perform(job, record, body, compile_s=20)
+    outcome = await runner.perform(job, record, body, compile_s=60)
 """
 
 import asyncio

@@ -17,23 +17,38 @@ from weakref import WeakValueDictionary
 
 from capabilities.cache import Recent
 from capabilities.limits import Rates
+from sealspace.apps.programs import MAX_PROGRAM_BYTES
 
 from ..reasons import Reason, RunRefused
 from ..shares import FairSemaphore, Payer
 from .child import ChildEnded
-from .frames import COMPILED, MAX_DETAIL_BYTES
+from .frames import (
+    COMPILED,
+    MAX_ARTEFACT_BYTES,
+    MAX_COMPILE_BYTES,
+    MAX_COMPILE_S,
+    MAX_DETAIL_BYTES,
+)
 from .pool import Pool
-from .runs import MAX_COMPILE_S, MAX_PROGRAM_BYTES, Load, RunRequest, Target
+from .runs import Load, RunRequest, Target
 
-_COMPILE_S = 40.0
-"""Wall-clock timeout of a compilation, for a busy machine. The child's CPU limit is 20 s."""
+_COMPILE_S = 120.0
+"""Wall-clock timeout of a compilation, for a busy machine. The child's CPU limit is 60 s."""
 _AT_ONCE = 2
 """Concurrent compilations. Two, so that a small program need not wait for a large one."""
-_DEVELOPER_S = 120.0
+_DEVELOPER_S = 300.0
 """Compilation time that one developer's programs may use in an hour, in CPU seconds."""
 _BACK_PER_S = _DEVELOPER_S / 3600
 _TOO_EXPENSIVE_S = 600.0
 """How long a program is refused after its compilation exceeded a limit."""
+_LIMITS: dict[int | None, str] = {
+    None: f"{_COMPILE_S:.0f} s",
+    signal.SIGXCPU: f"{MAX_COMPILE_S} s of processor time",
+    # The child aborts when it is out of memory.
+    signal.SIGABRT: f"{MAX_COMPILE_BYTES >> 20} MiB of memory",
+    signal.SIGXFSZ: f"{MAX_ARTEFACT_BYTES >> 20} MiB for the compiled program",
+}
+"""Limits of a compilation by the signal that ends it; None: a timeout."""
 _MOST_ARTEFACTS = 256
 """Bounded because each artefact is an open file of this process."""
 _MOST_REFUSED = 256
@@ -60,7 +75,7 @@ class Artefacts:
         # Invalid programs are refused again without compiling, so that each costs time only once.
         self._refused = Recent[str, Reason](_MOST_REFUSED)
         # A separate cache: otherwise many cheap invalid programs would evict the expensive ones.
-        self._too_expensive = Recent[tuple[str, bool], float](_MOST_TOO_EXPENSIVE)
+        self._too_expensive = Recent[tuple[str, bool], tuple[float, str]](_MOST_TOO_EXPENSIVE)
         self._spent = Rates[tuple[str, bool]]()
         self._tasks: dict[tuple[str, Payer, int], asyncio.Task[None]] = {}
         self._semaphore = FairSemaphore(_AT_ONCE, beside=False)
@@ -124,8 +139,9 @@ class Artefacts:
             raise RunRefused(known.code, known.detail)
         # Known and unknown payers are remembered separately: otherwise unknown payers could slow
         # the machine down until a key holder's program times out and is refused.
-        if self._too_expensive.get((key, payer.is_known), 0.0) > time.monotonic():  # RN165
-            raise RunRefused("compile-limit")
+        until, detail = self._too_expensive.get((key, payer.is_known), (0.0, ""))
+        if until > time.monotonic():  # RN165
+            raise RunRefused("compile-limit", detail)
 
     async def _make(
         self, key: str, request: RunRequest, load: Load, compile_s: list[float]
@@ -147,7 +163,9 @@ class Artefacts:
                 )
             program, before_s = await load(), sum(compile_s)
             if len(program) > MAX_PROGRAM_BYTES:  # RN8
-                raise RunRefused("program-too-large")
+                raise RunRefused(
+                    "program-too-large", f"{len(program)} bytes; at most {MAX_PROGRAM_BYTES}"
+                )
             if hashlib.sha256(program).hexdigest() != request.wasm_sha256:  # RN8
                 raise RunRefused("program-mismatch")
             try:
@@ -163,7 +181,8 @@ class Artefacts:
                 if refused.reason.code == "compile-limit":
                     # RN165
                     self._too_expensive.put(
-                        (key, request.payer.is_known), time.monotonic() + _TOO_EXPENSIVE_S
+                        (key, request.payer.is_known),
+                        (time.monotonic() + _TOO_EXPENSIVE_S, refused.reason.detail),
                     )
                 elif refused.reason.code not in ("runner-failed", "compute-limit"):
                     self._refused.put(key, refused.reason)
@@ -215,9 +234,8 @@ class Artefacts:
                         "compute-limit",
                         f"the compute limit pays for only {request.compile_s} s of compilation",
                     ) from ended
-                # The child aborts when it is out of memory.
-                if ended.late or ended.signal in (signal.SIGXCPU, signal.SIGABRT, signal.SIGXFSZ):
-                    raise RunRefused("compile-limit") from ended
+                if limit := _LIMITS.get(None if ended.late else ended.signal):
+                    raise RunRefused("compile-limit", f"more than {limit}") from ended
                 # A kill by another process says nothing about the program.
                 raise RunRefused("runner-failed" if ended.signal else "program-invalid") from ended
             finally:

@@ -20,6 +20,7 @@ import msgspec
 from ..reasons import Reason, RunRefused
 from ..shares import OPERATOR, Payer
 from .environment import NO_VARIABLES, Environment
+from .frames import MAX_COMPILE_S
 
 MAX_INPUT_BYTES = 10_000_000
 MAX_OUTPUT_BYTES = 10_000_000
@@ -30,11 +31,8 @@ The longest output fits as base64. As text it may not: ten million NUL bytes bec
 """
 MAX_STDERR_BYTES = 64 * 1024
 """Part of standard error that is kept; the rest is only counted."""
-MAX_PROGRAM_BYTES = 10_000_000
 MILLION = 1_000_000
 """Unit of instructions in answers and in the limits of callers (RN1, RN2)."""
-MAX_COMPILE_S = 20
-"""CPU seconds of one compilation (RN18)."""
 LIMIT_NAMES = {
     "maxInstructions": "max_instructions",
     "maxMemoryMb": "max_memory_mb",

@@ -37,17 +37,17 @@ _VERSIONED = re.compile(r"(.+)@0\.2\.[0-9]+")
 _RUN = re.compile(r"wasi:cli/run@0\.2\.[0-9]+")
 
 
-def configured() -> Config:
+def configured(*, multi_memory: bool = True) -> Config:
     """Return the wasmtime configuration for compiling and running programs.
 
-    Both must use the same configuration.
+    Both must use the same configuration, but for `multi_memory`, which only the compiler reads.
     """
     config = Config()
     config.consume_fuel = True  # RN10
-    # RN11: features that add memories or threads would get around the limits of a run.
-    config.wasm_multi_memory = config.wasm_memory64 = config.wasm_threads = config.shared_memory = (
-        False
-    )
+    # RN11: wasmtime links the modules of a component by modules of its own with several memories.
+    config.wasm_multi_memory = multi_memory
+    # RN11: these features would get around the limits of a run.
+    config.wasm_memory64 = config.wasm_threads = config.shared_memory = False
     config.wasm_gc = config.gc_support = config.wasm_function_references = (
         config.wasm_exceptions
     ) = False
@@ -142,13 +142,14 @@ def start_of(engine: Engine, program: Program) -> str | None:
             ),
             None,
         )
-    starts = [found.type for found in program.exports if found.name == "_start"]
-    plain = [
-        start
-        for start in starts
-        if isinstance(start, FuncType) and not start.params and not start.results
-    ]
-    return "_start" if plain else None
+    has_start = any(
+        found.name == "_start"
+        and isinstance(found.type, FuncType)
+        and not found.type.params
+        and not found.type.results
+        for found in program.exports
+    )
+    return "_start" if has_start else None
 
 
 def _runs(engine: Engine, interface: components.ComponentItem) -> bool:
@@ -156,10 +157,9 @@ def _runs(engine: Engine, interface: components.ComponentItem) -> bool:
         return False
     found = interface.exports(engine).get("run")
     run = found and found.ty
-    if (
-        not isinstance(run, components.FuncType)
-        or run.params
-        or not isinstance(run.result, components.ResultType)
-    ):
-        return False
-    return run.result.ok is None and run.result.err is None
+    return (
+        isinstance(run, components.FuncType)
+        and not run.params
+        and isinstance(run.result, components.ResultType)
+        and run.result.ok is run.result.err is None
+    )

@@ -32,6 +32,7 @@ def test_children_import_nothing_that_holds_keys() -> None:
     inside = (
         "compile_child",
         "confinement",
+        "data_segments",
         "frames",
         "guest_http",
         "linear_memory",

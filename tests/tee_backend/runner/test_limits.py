@@ -46,6 +46,12 @@ async def test_memories_of_a_component_have_one_budget(executor: Executor) -> No
     assert ("limit-memory", 5 * 16 * PAGE) == (code(result), result.memory_bytes)
 
 
+async def test_parts_that_exchange_text_have_one_budget(executor: Executor) -> None:
+    """RN11, RN14: parts of a component exchange text, and several memories of a module count."""
+    result = await ran(executor, guest("exchange"), max_memory_mb=5)
+    assert ("limit-memory", 5 * 16 * PAGE) == (code(result), result.memory_bytes)
+
+
 async def test_memory_that_is_declared_counts(executor: Executor) -> None:
     """RN14: a program that declares more memory than its limit does not start."""
     assert "limit-memory" == code(await ran(executor, guest("large"), max_memory_mb=255))
