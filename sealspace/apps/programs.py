@@ -46,7 +46,7 @@ from ..wire.caller import Caller
 
 VERSION_TYPE = "sealspace.program.version/v1"
 ACTIVE_TYPE = "sealspace.program.active/v1"
-MAX_PROGRAM_BYTES = 32 * 1024 * 1024
+MAX_PROGRAM_BYTES = 33_554_432
 MAX_SOURCE_CHARS = 512
 MAX_SEQUENCE = 2**53 - 1
 

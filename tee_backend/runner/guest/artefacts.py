@@ -32,7 +32,7 @@ from .frames import (
 from .pool import Pool
 from .runs import Load, RunRequest, Target
 
-_COMPILE_S = 120.0
+_COMPILE_S = 180.0
 """Wall-clock timeout of a compilation, for a busy machine. The child's CPU limit is 60 s."""
 _AT_ONCE = 2
 """Concurrent compilations. Two, so that a small program need not wait for a large one."""

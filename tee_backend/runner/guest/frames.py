@@ -41,7 +41,7 @@ MAX_DETAIL_BYTES = 400
 MAX_COMPILE_S = 60
 """CPU seconds of one compilation (RN18).
 
-On a machine whose two cores were busy, the largest program measured took 23 s: JavaScript, 12 MB.
+The slowest program measured took 28 s on two busy cores: JavaScript, 12 MB.
 """
 MAX_COMPILE_BYTES = 1 << 30
 """Private memory of a compilation (RN18). The largest measured took 350 MB: Python, 19 MB."""

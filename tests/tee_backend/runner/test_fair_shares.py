@@ -358,7 +358,7 @@ async def test_a_compilation_that_gave_up_is_remembered(monkeypatch: pytest.Monk
     monkeypatch.setattr(_artefacts, "_COMPILE_S", 0.001)
     async with Executor(children=1, spare=1) as executor:
         gave_up = await ran(executor, slow)
-        assert (code(gave_up), detail_of(gave_up)) == ("compile-limit", "more than 120 s")
+        assert (code(gave_up), detail_of(gave_up)) == ("compile-limit", "more than 180 s")
 
         async def never() -> bytes:
             raise AssertionError("loaded again")
@@ -366,7 +366,7 @@ async def test_a_compilation_that_gave_up_is_remembered(monkeypatch: pytest.Monk
         assert (
             code(await executor.run(RunRequest(slow.sha256, slow.target), never)) == "compile-limit"
         )
-        monkeypatch.setattr(_artefacts, "_COMPILE_S", 120.0)
+        monkeypatch.setattr(_artefacts, "_COMPILE_S", 180.0)
         stranger_s = RunRequest(slow.sha256, slow.target, payer=_stranger())
         # each share remembers its own
         assert code(await executor.run(stranger_s, slow.load)) == "completed"
