@@ -6,7 +6,7 @@ import { getStdout } from "wasi:cli/stdout@0.2.0";
 function input() {
   const stdin = getStdin(), bytes = [];
   try {
-    for (;;) bytes.push(...stdin.blockingRead(65536n));
+    for (;;) bytes.push(...stdin.blockingRead(65536));
   } catch (error) {
     if (error.payload?.tag !== "closed") throw error;
     return bytes;
