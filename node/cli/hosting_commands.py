@@ -14,6 +14,7 @@ from sealspace.cli.lazy import Verbs
 from sealspace.cli.terminal import print_documents, print_result, tell, time_text
 from spaces.grants.admissions import read_admissions
 from spaces.store.contract import Store
+from spaces.values.quota import PUBLIC_NAME
 
 from ..config.tree import Config
 from ..operations.values.admin_quota import all_overrides, set_quota, show_quota
@@ -172,8 +173,13 @@ async def set_(config: Config, store: Store, space: str, size: int) -> None:
     """Set the storage limit of a space.
 
     The limit is in bytes, KiB, MiB, GiB or TiB. A limit of 0 stops all writing. The change is
-    audited.
+    audited. The limit of spaces named `public` is a setting.
     """
+    if space.endswith(f":{PUBLIC_NAME}"):  # M53
+        raise ConfigurationError(
+            f"{space} has the limit of all public spaces",
+            hint="change the setting public_spaces.storage_limit_bytes",
+        )
     await set_quota(store, config, space, size, now=SystemClock().now(), entropy=SystemEntropy())
     await _show(config, store, space)
 

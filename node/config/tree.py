@@ -341,7 +341,7 @@ class PublicSpaces(Section, frozen=True):
 
     storage_limit_bytes: Annotated[
         int, about("Quota of each space named `public`, in bytes.", ge=1)
-    ] = 10 << 20
+    ] = 256 << 20
     requests_per_minute: Annotated[
         int,
         about(

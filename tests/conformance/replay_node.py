@@ -32,6 +32,7 @@ from node.config.tree import (
     Http,
     Limits,
     Log,
+    PublicSpaces,
     Release,
     Secret,
 )
@@ -221,5 +222,6 @@ class ReplayNodes:
             limits=Limits(unauthenticated_per_minute=0),
             release=Release(attestation=self._attestation),
             log=Log(requests="hashed"),
+            public_spaces=PublicSpaces(storage_limit_bytes=10 << 20),  # as recorded
             secret=Secret(value=base64.urlsafe_b64encode(secret).decode().rstrip("=")),
         )

@@ -367,6 +367,12 @@ def test_quota(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert main(["admin", "quota", *wrong, *folder]) == EXIT_STATUS["configuration-invalid"]
         assert "next: use the " in capsys.readouterr().err
+    public = f"{space.rpartition(':')[0]}:public"
+    assert (
+        main(["admin", "quota", "set", public, "1", *folder])
+        == EXIT_STATUS["configuration-invalid"]
+    )
+    assert "next: change the setting public_spaces.storage_limit_bytes" in capsys.readouterr().err
     assert limit("show", space) == {
         "space": space,
         "limitBytes": 2048,

@@ -147,7 +147,7 @@ async def test_the_limit_of_a_public_space_is_reported_truly(serve) -> None:
         view = json.loads(
             (await ask(node, "PUT", quota_of(node, "public"), b'{"limit_bytes":1}')).body
         )
-        assert (view["override_bytes"], view["effective_limit_bytes"]) == (1, 10 << 20)
+        assert (view["override_bytes"], view["effective_limit_bytes"]) == (1, 256 << 20)
         assert (await node.put("a", b"hello", name="public")).status == 200
 
 
@@ -222,4 +222,4 @@ def test_settings_are_kept_apart() -> None:
     """The sections of the settings have the protocol's defaults."""
     config = Config()
     assert (config.public_spaces.requests_per_minute, config.public_spaces.burst) == (60, 10)
-    assert config.public_spaces.storage_limit_bytes == 10 << 20
+    assert config.public_spaces.storage_limit_bytes == 256 << 20
