@@ -169,12 +169,14 @@ class TransportSettings:
         tries: most tries of a request, the first included.
         backoff_s: pause before the second try, seconds; doubled for each further one.
         allow_plain_http: accept `http://` to other machines, on a network that you trust.
+        user_agent: the header `User-Agent`, which tells the node's operator who sends the requests.
     """
 
     timeout_s: float = 30.0
     tries: int = 3
     backoff_s: float = 0.1
     allow_plain_http: bool = False
+    user_agent: str = "sealspace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,7 +390,7 @@ class Transport:
             self._session = aiohttp.ClientSession(
                 # `Pace` limits every wait instead.
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-                headers={"Accept-Encoding": "identity"},
+                headers={"Accept-Encoding": "identity", "User-Agent": self._settings.user_agent},
                 auto_decompress=False,
                 trust_env=False,
                 middlewares=(_send_once,),

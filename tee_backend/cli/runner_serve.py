@@ -23,7 +23,7 @@ from sealspace.cli.listening_socket import bind_socket, url_of
 from sealspace.cli.paths import FILE, NEW_FOLDER, read_named
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_lines
-from sealspace.client import Client
+from sealspace.client import Client, TransportSettings
 from sealspace.errors import BackendAnswerInvalid
 
 from ..backend import Backend
@@ -301,7 +301,10 @@ async def _application(node: str, given: _Options) -> AsyncIterator[web.Applicat
         # Opened first: its lock ensures that one process uses the folder.
         Backend.open(node, source, folder=folder, keys=keys) as backend,
         Journal(folder / _JOURNAL) as journal,
-        Client(node) as public,
+        # RN222: the node counts reads without a token by client address only.
+        Client(
+            node, settings=TransportSettings(user_agent=f"sealspace-runner ({backend.did})")
+        ) as public,
         _executor(given) as executor,
     ):
         manifest = manifest_of(backend.did, given.name)

@@ -27,9 +27,10 @@ class Reason:
     def ran(self) -> bool:
         """Whether the program was started.
 
-        If so, the HTTP status is 200 even if the run failed.
+        If so, the HTTP status is 200 even if the run failed, except where the answer is too long to
+        be sent now.
         """
-        return self.status == 200
+        return self.status == 200 or self.code == "answer-unsent"
 
 
 class RunRefused(Exception):
@@ -159,6 +160,10 @@ _SENTENCES = {
         "secret-unreadable": "A secret could not be read from the node; try again later.",
         "node-unavailable": "The node did not answer; try again later.",
         "runner-busy": "The runner is busy; try again later.",
+        "answer-unsent": (
+            "The program ran and was charged, but the runner is sending too many long answers to"
+            " send this one."
+        ),
         "runner-closed": "The runner is shutting down; if the program had started, it was ended.",
         "runner-failed": "The runner could not compile or start the program; try again later.",
     },

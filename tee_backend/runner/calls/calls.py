@@ -53,6 +53,10 @@ MOST_QUEUED = 1000
 MOST_QUEUED_BYTES = 256 * 1024 * 1024
 """Bytes of the bodies of all asynchronous calls that have not ended."""
 
+PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, *[30.0] * 19)
+"""Pauses before further attempts to start an asynchronous call: ten minutes in all."""
+_TRIED_AGAIN = ("node-unavailable", "secret-unreadable", "runner-busy")
+
 _AMOUNT = re.compile(r"[0-9]{1,15}")
 _log = logging.getLogger(__name__)
 
@@ -250,28 +254,37 @@ class Calls:
         )
 
     def _enqueue(self, job: str, payer: Payer, reservations: ExitStack) -> None:
-        """Run an asynchronous call as soon as a worker is free."""
+        """Run an asynchronous call as soon as a worker is free.
+
+        While its program cannot start, the call is tried again, and other calls get the worker
+        during the pauses.
+        """
 
         async def later() -> None:
             with reservations:
-                async with self._semaphore.acquire(payer):
-                    try:
-                        await self._run_waiting(job)
-                    except (
-                        KeepingError
-                    ) as error:  # the job stays in the ledger until the next start
-                        _log.error(
-                            "an asynchronous call was not started or not settled: %s", error.message
-                        )
+                for attempt, pause_s in enumerate((0.0, *PAUSES_S)):
+                    await asyncio.sleep(pause_s)
+                    async with self._semaphore.acquire(payer):
+                        try:
+                            if await self._run_waiting(job, is_last=attempt == len(PAUSES_S)):
+                                return
+                        except KeepingError as error:
+                            # The job stays in the ledger until the next start.
+                            _log.error(
+                                "an asynchronous call was not started or not settled: %s",
+                                error.message,
+                            )
+                            return
 
         task = asyncio.create_task(later())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run_waiting(self, job: str) -> None:
+    async def _run_waiting(self, job: str, *, is_last: bool) -> bool:
+        """Run an asynchronous call, and return whether the job has ended."""
         record = await self.ledger.job(job)
         if record is None:
-            return
+            return True
         request = await self.ledger.start(job)
         try:
             if record.key is None:
@@ -288,7 +301,12 @@ class Calls:
         except Exception:
             _log.exception("an asynchronous call could not be run")
             outcome = self.runner.outcome_without_run(job, record, "runner-failed")
+        # RN221: the codes of a program that did not start, so none runs twice (RN99)
+        if outcome.facts.code in _TRIED_AGAIN and not is_last:
+            await self.ledger.postpone(job, request)
+            return False
         await self._settle(outcome, record)
+        return True
 
     async def _settle(self, outcome: Outcome, record: JobRecord) -> Answer:
         """Charge the payer for a finished job, and return the response.

@@ -182,6 +182,15 @@ class Ledger:
 
         return await self.journal.write(started)
 
+    async def postpone(self, job: str, request: bytes) -> None:
+        """Return a job whose program did not start to the waiting jobs."""
+
+        def postponed(connection: sqlite3.Connection) -> None:
+            self._replace(connection, job, "started", state="waiting")
+            self._put_content(connection, job, "request", request)
+
+        await self.journal.write(postponed)
+
     async def settle(
         self,
         job: str,

@@ -4,9 +4,12 @@ A project that its developer granted to this runner is read by the grant, any ot
 developer's space `public` (RN153).
 
 The active version is read again after 5 s. It never goes back, because the journal records the
-highest sequence seen. The statement about a version is read again after 60 s. Its bytes are read
-only if the program is not compiled. The node limits reads of public spaces for each client address
-(`public_spaces.requests_per_minute`); a project in constant use needs 13 reads a minute.
+highest sequence seen. While the node refuses reads or does not answer, the version that was last
+confirmed runs for 60 s. Its statement is read once, because the active version names the
+statement's hash; that of a version which is called by its hash is read again after 60 s. The bytes
+are read only if the program is not compiled. The node limits reads of public spaces for each client
+address (`public_spaces.requests_per_minute`); a project in constant use needs one read a minute,
+and makes at most twelve.
 
 Example:
     found = await programs.find(parse_project("did:key:z6Mk…/mail-digest"), None)
@@ -28,7 +31,6 @@ from capabilities.principals import same_principal
 from capabilities.resources import SpaceId
 from sealspace.apps.programs import (
     MAX_PROGRAM_BYTES,
-    Active,
     ProgramManifest,
     Reader,
     Version,
@@ -42,12 +44,14 @@ from sealspace.documents.run_grants import read_program_grant
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
 from sealspace.errors import (
     InvalidPortableDelegation,
+    NodeRefused,
     NotFound,
     NotGranted,
     SealspaceError,
     StatementInvalid,
     Unauthorized,
 )
+from sealspace.kv import Value
 from sealspace.session import Grant, space_of
 
 from ...backend import Backend
@@ -57,9 +61,16 @@ from .journal import Journal
 
 FRESH_S = 5.0
 """How long the active version is cached; a change takes effect at most this much later."""
-VERSION_FRESH_S = 60.0
-"""How long the statement about a version is cached."""
+CONFIRMED_S = 60.0
+"""How long a version is used while the node refuses to confirm it, or if it is called by its
+hash."""
+REFUSED_S = 20.0
+"""How long a first read waits while the node refuses it; a call waits longer for its start."""
+_REFRESH_S = 5.0
+"""Timeout of confirming an active version while the last one may run."""
 _MOST_REMEMBERED = 1024
+_MOST_VALUES = 128
+"""Active versions that are read on condition; each has at most 128 KiB."""
 _COMPONENT = b"\0asm\x0d\0\x01\0"
 _log = logging.getLogger(__name__)
 _Read = TypeVar("_Read")
@@ -103,12 +114,11 @@ class PublishedPrograms:
         self._grants = live_grants(
             self.backend, partial(read_program_grant, runner=self.backend.did)
         )
-        self._active = Recent[ProjectId, tuple[float, Active]](_MOST_REMEMBERED)
-        self._versions = Recent[tuple[ProjectId, str, bool], tuple[float, Version]](
-            _MOST_REMEMBERED
-        )
+        self._found = Recent[tuple[ProjectId, str | None], tuple[float, Version]](_MOST_REMEMBERED)
+        self._active = Recent[ProjectId, Value](_MOST_VALUES)
         self._by_hash = Recent[str, Version](_MOST_REMEMBERED)
         self._reading: dict[tuple[ProjectId, str | None], asyncio.Task[Version]] = {}
+        self._refused_until_s = 0.0  # in the event loop's time
 
     async def find(self, project: ProjectId | None, sha256: str | None) -> Version:
         """Find a program version by project or by hash.
@@ -125,59 +135,67 @@ class PublishedPrograms:
             if version is None:
                 raise RunRefused("program-unknown")
             return version
-        at, active = self._active.get(project, (0.0, None))
-        fresh = (
-            active.statement_sha256
-            if active is not None and 0 <= SystemClock.now() - at < FRESH_S
-            else None
-        )
-        version = self._fresh_version(project, sha256 or fresh or "", sha256 is None)
-        if version is not None:
+        key = (project, sha256)
+        is_refused = asyncio.get_running_loop().time() < self._refused_until_s
+        # RN53, RN223
+        within_s = FRESH_S if sha256 is None and not is_refused else CONFIRMED_S
+        if version := self._recent(key, within_s):
             return version
         # Concurrent calls for the same program share one read.
-        key = (project, sha256)
         task = self._reading.get(key)
         if task is None:
             task = self._reading[key] = asyncio.create_task(self._find(project, sha256))
             task.add_done_callback(lambda _: self._reading.pop(key, None))
         return await asyncio.shield(task)
 
-    def _fresh_version(self, project: ProjectId, name: str, is_active: bool) -> Version | None:
-        """Return a recently cached program version, or None.
-
-        `name` is the program's SHA-256 or, for the active version, that of its statement (RN177).
-        """
-        at, version = self._versions.get((project, name, is_active), (0.0, None))
-        return version if 0 <= SystemClock.now() - at < VERSION_FRESH_S else None
+    def _recent(self, key: tuple[ProjectId, str | None], within_s: float) -> Version | None:
+        """Return a version that was confirmed within this time, or None."""
+        at, version = self._found.get(key, (0.0, None))
+        return version if 0 <= SystemClock.now() - at < within_s else None
 
     async def _find(self, project: ProjectId, sha256: str | None) -> Version:
+        try:
+            return await self._read(project, sha256)
+        except StatementInvalid as exc:
+            raise RunRefused("program-statement", exc.message) from exc
+        except SealspaceError as exc:
+            raise _unavailable(exc) from exc
+
+    async def _read(self, project: ProjectId, sha256: str | None) -> Version:
+        last = self._recent((project, sha256), CONFIRMED_S)
         private = self._private_reader(project, MAX_STATEMENT_BYTES)
-        public = self._public_reader(project, MAX_STATEMENT_BYTES)
+        public = self._public_reader(
+            project, MAX_STATEMENT_BYTES, active_wait_s=REFUSED_S if last is None else 0.0
+        )
 
         async def read(key: str) -> bytes | None:
             value = await private(key)
             return await public(key) if value is None else value  # RN153
 
         try:
-            active = None if sha256 is not None else await read_active(read, project)
-            wanted = sha256 or active
-            if wanted is None:
-                raise RunRefused("program-unknown")
-            name = wanted if isinstance(wanted, str) else wanted.statement_sha256 or ""
-            version = self._fresh_version(project, name, active is not None) or await read_version(
-                read, project, wanted
-            )
-        except StatementInvalid as exc:
-            raise RunRefused("program-statement", exc.message) from exc
-        except SealspaceError as exc:
-            raise _unavailable(exc) from exc
+            async with asyncio.timeout(None if last is None else _REFRESH_S):
+                active = None if sha256 is not None else await read_active(read, project)
+        except StatementInvalid:
+            raise
+        except (SealspaceError, TimeoutError):
+            if last is None:
+                raise
+            return last  # RN223
+        # Taken out, because another version may be active now.
+        _, version = self._found.pop((project, sha256), (0.0, None))
+        wanted = sha256 or active
+        if wanted is None:
+            raise RunRefused("program-unknown")
+        # The active version names the statement's hash (RN177), so it is read once.
+        if active is None or version is None or version.statement_sha256 != active.statement_sha256:
+            version = await read_version(read, project, wanted)
+        if active is not None and not await self.journal.record_version(
+            project.text, active.sequence, active.statement_sha256 or ""
+        ):  # RN54
+            raise RunRefused("program-older")
         if version is None:
             raise RunRefused("program-unknown")
-        if active is not None:
-            if not await self.journal.record_version(project.text, active.sequence, name):  # RN54
-                raise RunRefused("program-older")
-            self._active.put(project, (SystemClock.now(), active))
-        self._versions.put((project, name, active is not None), (SystemClock.now(), version))
+        self._found.put((project, sha256), (SystemClock.now(), version))
         return version
 
     async def load(self, version: Version) -> bytes:
@@ -233,14 +251,42 @@ class PublishedPrograms:
 
         return read
 
-    def _public_reader(self, project: ProjectId, max_bytes: int) -> Reader:
+    def _public_reader(
+        self, project: ProjectId, max_bytes: int, *, active_wait_s: float = 0.0
+    ) -> Reader:
+        """Return a function that reads a public project.
+
+        If the node says when to retry, no public project is read before (RN222). A read waits for
+        at most 20 s until then, or for `active_wait_s` if it reads the active version.
+        """
         public = self.client.public(SpaceId(project.developer, PUBLIC_SPACE).text)
+        now_s = asyncio.get_running_loop().time
 
         async def read(key: str) -> bytes | None:
-            try:
-                return (await public.get(key, max_bytes=max_bytes)).body
-            except NotFound:
-                return None
+            is_active = key == project.active_key
+            last = self._active.get(project) if is_active else None
+            give_up_s = now_s() + (active_wait_s if is_active else REFUSED_S)
+            while True:
+                await asyncio.sleep(self._refused_until_s - now_s())
+                try:
+                    if last is None:
+                        value = await public.get(key, max_bytes=max_bytes)
+                    else:
+                        changed = await public.get_if_changed(key, last.etag, max_bytes=max_bytes)
+                        value = changed or last
+                except NotFound:
+                    return None
+                except NodeRefused as refused:
+                    if refused.retry_after_s is None:
+                        raise
+                    pause_s = min(max(refused.retry_after_s, 1.0), REFUSED_S)
+                    self._refused_until_s = now_s() + pause_s
+                    if self._refused_until_s > give_up_s:
+                        raise
+                else:
+                    if is_active:
+                        self._active.put(project, value)
+                    return value.body
 
         return read
 

@@ -67,6 +67,8 @@ from .published_programs import PublishedPrograms, live_grants
 from .run_receipts import RunFacts, encode_start, names_hash, parse_start, salted, sign_receipt
 from .secret_tags import SecretTagKey
 
+START_S = 30.0
+"""How long a synchronous call waits for the start of its program."""
 _MOST_VERIFYING = 2
 """Tokens that are verified or recorded at one time; key holders' calls wait behind these only."""
 _log = logging.getLogger(__name__)
@@ -275,21 +277,21 @@ class Runner:
             payer=payer,
             developer=payer.did if body.project is None else body.project.developer,
             compile_s=compile_s,
+            start_by_s=None if record.is_async else asyncio.get_running_loop().time() + START_S,
         )
         try:
-            version = await self.programs.find(body.project, body.sha256)
-            request = replace(
-                request,
-                wasm_sha256=version.sha256,
-                target=Target(version.target),
-                origin=version.project.text,  # RN153
-            )
-            wanted = _wanted(body, version.manifest)
-            is_owner = record.key is None and all(
-                same_principal(one.owner, payer.did) for one in wanted
-            )
-            request = await self._prepared(job, record, body, wanted, version.manifest, request)
+            async with asyncio.timeout_at(request.start_by_s):
+                version = await self.programs.find(body.project, body.sha256)
+                request = replace(
+                    request,
+                    wasm_sha256=version.sha256,
+                    target=Target(version.target),
+                    origin=version.project.text,  # RN153
+                )
+                request = await self._prepared(job, body, version.manifest, request)
             result = await self.executor.run(request, partial(self.programs.load, version))
+        except TimeoutError:  # RN220
+            result = RunResult(REASONS["runner-busy"])
         except RunRefused as refused:
             # RN81: the detail names a secret of any owner
             is_shown = is_owner or not refused.reason.code.startswith("environment")

@@ -147,7 +147,13 @@ class Artefacts:
         self, key: str, request: RunRequest, load: Load, compile_s: list[float]
     ) -> None:
         lock = self._locks.setdefault(key, asyncio.Lock())
-        async with self._semaphore.acquire(request.payer), lock:  # RN164
+        async with (
+            # RN220: without this, programs of refused calls would be compiled for nobody.
+            asyncio.timeout_at(request.start_by_s) as waiting,
+            self._semaphore.acquire(request.payer),  # RN164
+            lock,
+        ):
+            waiting.reschedule(None)
             if key in self._files:  # another payer's call has compiled it meanwhile
                 return
             self._refuse_known_failure(key, request.payer)

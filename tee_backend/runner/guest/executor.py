@@ -90,6 +90,8 @@ class Executor:
             result = await self._run(request, load, client, compile_s)
         except RunRefused as refused:
             result = RunResult(refused.reason)
+        except TimeoutError:  # RN220
+            result = RunResult(REASONS["runner-busy"])
         # RN110
         return replace(result, hosts=tuple(sorted(client.contacted)), compile_s=sum(compile_s))
 
@@ -99,16 +101,18 @@ class Executor:
         self._refuse_closed()
         if len(request.input) > MAX_INPUT_BYTES:  # RN7
             raise RunRefused("input-too-large")
-        # Compiled before the call takes a place, so that others can run in the meantime.
-        os.close(await self._artefacts.open(request, load, compile_s))
-        async with self._semaphore.acquire(request.payer):
-            self._refuse_closed()
-            # Compiles again only if other programs have evicted it in the meantime.
-            artefact = await self._artefacts.open(request, load, compile_s)
-            try:
-                return await self._run_compiled(request, artefact, client)
-            finally:
-                os.close(artefact)
+        async with asyncio.timeout_at(request.start_by_s) as waiting:
+            # Compiled before the call takes a place, so that others can run in the meantime.
+            os.close(await self._artefacts.open(request, load, compile_s))
+            async with self._semaphore.acquire(request.payer):
+                self._refuse_closed()
+                # Compiles again only if other programs have evicted it in the meantime.
+                artefact = await self._artefacts.open(request, load, compile_s)
+                waiting.reschedule(None)  # RN220: only its own limits end a program that started
+                try:
+                    return await self._run_compiled(request, artefact, client)
+                finally:
+                    os.close(artefact)
 
     async def _run_compiled(
         self, request: RunRequest, artefact: int, client: RunClient

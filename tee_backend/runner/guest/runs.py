@@ -92,7 +92,10 @@ _MOST = {
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """An authorised request to run a program."""
+    """An authorised request to run a program.
+
+    `start_by_s` is when a run that has not started is refused, in the time of the event loop.
+    """
 
     wasm_sha256: str
     target: Target
@@ -106,6 +109,7 @@ class RunRequest:
     payer: Payer = OPERATOR
     developer: str = ""
     compile_s: int = MAX_COMPILE_S
+    start_by_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -326,7 +326,8 @@ class RunnerSurface:
             answer: the answer.
             owner: owner of the request's API key; None for a request without a key.
         Raises:
-            RunRefused: `runner-busy` if too many answers are being sent; nothing was sent.
+            RunRefused: `answer-unsent`, or for a stored answer `runner-busy` or `too-many-calls`,
+                if too many answers are being sent; nothing was sent.
             ConnectionError: the client disconnected, or was disconnected because it is too slow.
         """
         # A stored answer counts as two pieces: one is being sent while the next one is read.
@@ -338,6 +339,7 @@ class RunnerSurface:
         )
         response.content_length = len(answer.body) or None  # unknown for a stored answer
         begun_s, sent = asyncio.get_running_loop().time(), 0
+        is_stored = answer.kept is not None
         try:
             # When a client disconnects, an exception is raised, and a reference cycle keeps it and
             # this frame alive until the next garbage collection. On a quiet runner that takes
@@ -352,6 +354,10 @@ class RunnerSurface:
                         sent += len(piece)
                         late.reschedule(begun_s + ANSWER_S + sent / ANSWER_BYTES)  # RN157
                     await response.write_eof()
+        except RunRefused as full:
+            if is_stored:
+                raise
+            raise RunRefused("answer-unsent") from full  # RN224: clients must not call again
         except (TimeoutError, KeepingError) as failed:
             # The answer is incomplete; a client would read the next one as its rest.
             if request.transport is not None:
