@@ -226,15 +226,56 @@ class Programs:
             StatementInvalid: a stored statement is not the developer's.
             InvalidInput, NodeRefused, TransportError: a request failed.
         """
-        project = self._project(name)
         version = await self.version(name, sha256)
+        return await self._state(name, version.sha256, version.statement_sha256, signer)
+
+    async def remove(self, name: str, sha256: str | None = None, *, signer: StatementSigner) -> int:
+        """Remove a project, or one version of it that is not active.
+
+        A signed statement that nothing is active remains of a project. Runners accept no older
+        statement, and a version that is published later under the same name is accepted (RN54).
+
+        Args:
+            name: name of the project.
+            sha256: SHA-256 of the version; None: the whole project.
+            signer: the developer's key or wallet.
+        Returns:
+            The number of values that were removed; 0: there is no such project.
+        Raises:
+            InvalidInput: the version is active.
+            NotFound: there is no such version.
+            PreconditionFailed, StatementInvalid, NodeRefused, TransportError: as `activate`.
+        """
+        project, active = self._project(name), await self.active(name)
+        if sha256 is None:
+            keys = [
+                key async for key in self._kv.list(f"projects/{name}/") if key != project.active_key
+            ]
+            if keys and active is not None:
+                await self._state(name, active.sha256, None, signer)
+        else:
+            await self.version(name, sha256)
+            if active is not None and active.sha256 == sha256:
+                raise InvalidInput(
+                    f"the version {sha256} of {name} is active",
+                    hint="activate another version first, or remove the whole project",
+                )
+            keys = [project.version_key(sha256), project.code_key(sha256)]
+        await self._kv.delete_many(keys)
+        return len(keys)
+
+    async def _state(
+        self, name: str, sha256: str, statement_sha256: str | None, signer: StatementSigner
+    ) -> Active:
+        """State which version is active; without the hash of its statement, none is (RN177)."""
+        project = self._project(name)
         try:
             former = await self._kv.get(project.active_key)
         except NotFound:
             sequence, etag = 1, None
         else:
             sequence, etag = parse_active(former.body, project).sequence + 1, former.etag
-        active = Active(version.sha256, sequence, version.statement_sha256)
+        active = Active(sha256, sequence, statement_sha256)
         statement = self._signed(ACTIVE_TYPE, active_json(project, active), signer)
         try:
             await self._kv.put(
@@ -254,7 +295,7 @@ class Programs:
         last = None
         async for key in self._kv.list("projects/"):
             name = key.split("/")[1]
-            if name != last:
+            if name != last and "/versions/" in key:
                 last = name
                 yield name
 

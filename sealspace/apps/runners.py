@@ -12,10 +12,12 @@ Example:
     # `backends.deliver` sends it to the runner
 """
 
+import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from capabilities.abilities import DECRYPT, KV_GET, KV_PUT, NETWORK_CREATE, SET_POLICY
 from capabilities.capability_errors import InvalidJson
@@ -73,6 +75,10 @@ MAX_ANSWER_BYTES = 80_000_000
 """Longest answer of a run, bytes: 10 MB of output, each byte possibly escaped, and the other
 members."""
 CALL_TIMEOUT_S = 300.0
+TRIES = 3
+"""How often a call is sent to a runner that cannot start the program for now."""
+_MOST_PAUSE_S = 60.0
+_NOT_STARTED = frozenset({"node-unavailable", "secret-unreadable", "runner-busy"})
 KEY_TTL_S = 30 * 86_400.0
 
 
@@ -442,13 +448,22 @@ def _names(answer: Mapping[str, Json], member: str) -> tuple[str, ...]:
     raise BackendAnswerInvalid(f"the runner's response has no valid list `{member}`")
 
 
-async def call_runner(url: str, session: Session, body: Mapping[str, Json]) -> dict[str, Json]:
+Waiting = Callable[[str, float], object]
+"""Called with the runner's error code and the pause in seconds before a call is sent again."""
+
+
+async def call_runner(
+    url: str, session: Session, body: Mapping[str, Json], *, on_wait: Waiting = lambda *_: None
+) -> dict[str, Json]:
     """Run a program on a runner as the session's owner.
+
+    If the program cannot start for now, the call is signed and sent again after a pause.
 
     Args:
         url: address of the runner.
         session: the caller's session; a wallet's session needs `run_calls.call_right`.
         body: `source`, and the other members that RN66 lists.
+        on_wait: called before each pause.
     Returns:
         The runner's answer, which may be a refusal: `status`, `output` or `error`, `receipt`.
     Raises:
@@ -469,10 +484,34 @@ async def call_runner(url: str, session: Session, body: Mapping[str, Json]) -> d
             )
     data = json.dumps(dict(body)).encode()
     clock, entropy = SystemClock(), SystemEntropy()
-    answer, _ = await _ask_signed(
-        url, session, "POST", "/run", program, body=data, clock=clock, entropy=entropy
-    )
-    return _object(answer.body)
+
+    async def ask() -> Answer:
+        return (
+            await _ask_signed(
+                url, session, "POST", "/run", program, body=data, clock=clock, entropy=entropy
+            )
+        )[0]
+
+    return await _started(ask, on_wait)
+
+
+async def _started(ask: Callable[[], Awaitable[Answer]], on_wait: Waiting) -> dict[str, Json]:
+    """Call a program, and call it again while its runner cannot start it (RN224).
+
+    Other codes with status 503 do not exclude that the program ran.
+    """
+    tries = 1
+    while True:
+        answer = await ask()
+        members = _object(answer.body)
+        match members if answer.status == 503 and tries < TRIES else {}:
+            case {"error": {"code": str(code)}} | {"code": str(code)} if code in _NOT_STARTED:
+                pause_s = min(answer.refusal().retry_after_s or 1.0, _MOST_PAUSE_S)
+                on_wait(code, pause_s)
+                await asyncio.sleep(pause_s)
+                tries += 1
+            case _:
+                return members
 
 
 async def _ask_signed(
@@ -514,7 +553,12 @@ async def _ask_signed(
             headers["Content-Type"] = "application/json"
             settings = TransportSettings(timeout_s=CALL_TIMEOUT_S)
         request = Request(
-            method, path, headers=headers, body=body or None, max_answer_bytes=MAX_ANSWER_BYTES
+            method,
+            path,
+            headers=headers,
+            body=body or None,
+            max_answer_bytes=MAX_ANSWER_BYTES,
+            serves_once=True,  # the token is used
         )
         return await ask_backend(url, request, settings=settings), token
 
@@ -531,15 +575,23 @@ async def _ask_signed(
 
 
 async def call_with_key(
-    url: str, key: str, project: ProjectId, body: Mapping[str, Json]
+    url: str,
+    key: str,
+    project: ProjectId,
+    body: Mapping[str, Json],
+    *,
+    on_wait: Waiting = lambda *_: None,
 ) -> dict[str, Json]:
     """Run a program on a runner, authorised by an API key.
+
+    If the program cannot start for now, the call is sent again after a pause.
 
     Args:
         url: address of the runner: https, or this machine.
         key: the key, as `Credential.text`.
         project: its active version runs, unless the body has `version_key`.
         body: `input`, and the other members that RN96 lists.
+        on_wait: called before each pause.
     Returns:
         The runner's answer, which may be a refusal: `status` and `output`, or `error` and `code`.
     Raises:
@@ -553,10 +605,10 @@ async def call_with_key(
         headers=headers,
         body=json.dumps(dict(body)).encode(),
         max_answer_bytes=MAX_ANSWER_BYTES,
+        serves_once=True,  # a program may have run (RN158)
     )
-    return _object(
-        (await ask_backend(url, request, settings=TransportSettings(timeout_s=CALL_TIMEOUT_S))).body
-    )
+    settings = TransportSettings(timeout_s=CALL_TIMEOUT_S)
+    return await _started(partial(ask_backend, url, request, settings=settings), on_wait)
 
 
 async def start_of(url: str) -> bytes:

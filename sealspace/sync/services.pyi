@@ -1298,6 +1298,24 @@ class Programs:
             InvalidInput, NodeRefused, TransportError: a request failed.
         """
 
+    def remove(self, name: str, sha256: str | None = None, *, signer: StatementSigner) -> int:
+        """Remove a project, or one version of it that is not active.
+
+        A signed statement that nothing is active remains of a project. Runners accept no older
+        statement, and a version that is published later under the same name is accepted (RN54).
+
+        Args:
+            name: name of the project.
+            sha256: SHA-256 of the version; None: the whole project.
+            signer: the developer's key or wallet.
+        Returns:
+            The number of values that were removed; 0: there is no such project.
+        Raises:
+            InvalidInput: the version is active.
+            NotFound: there is no such version.
+            PreconditionFailed, StatementInvalid, NodeRefused, TransportError: as `activate`.
+        """
+
     def names(self) -> Iterator[str]:
         """Yield the names of all projects in ascending order."""
 

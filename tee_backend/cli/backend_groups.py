@@ -54,6 +54,7 @@ project = LazyGroup(
         "activate": Row("tee_backend.cli.program_commands", "Activate another version."),
         "share": Row("tee_backend.cli.granting", "Let a runner read a private program.", "verify"),
         "list": Row("tee_backend.cli.program_commands", "Print the projects of a developer."),
+        "remove": Row("tee_backend.cli.program_commands", "Remove a project, or one version."),
         "show": Row(
             "tee_backend.cli.program_commands", "Show a project's versions and their manifests."
         ),

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,6 +41,7 @@ from sealspace.cli.shared import shared
 from sealspace.cli.terminal import (
     cell_text,
     confirm,
+    print_documents,
     print_json,
     print_lines,
     print_result,
@@ -193,17 +195,57 @@ async def activate(client: Client, name: str, sha256: str, private: bool) -> Non
 @click.option("--developer", metavar="DID", help="DID of the developer; by default your own DID.")
 @at_node
 async def list_(client: Client, developer: str | None) -> None:
-    """List the public projects of a developer.
+    """List the projects of a developer.
 
-    For your own DID, the list also contains your private projects.
+    Your own projects, public and private ones, are listed with the active version, the number of
+    versions and the bytes of their programs.
     """
     project = project_of("x" if developer is None else f"{developer}/x")
-    names = list(
-        dict.fromkeys(key.split("/")[1] for key in await _keys(client, project, "projects/"))
+    keys = await _keys(client, project, "projects/")
+    names = dict.fromkeys(key.split("/")[1] for key in keys if "/versions/" in key)
+    found: list[dict[str, Json]] = []
+    for name in names:
+        found.append({"name": name})
+        if developer is None:  # nodes limit the reads of another developer's public projects
+            active, versions = await _stated(client, replace(project, name=name))
+            found[-1] |= {
+                "active": None if active is None else active.sha256,
+                "versions": len(versions),
+                "bytes": sum(one.size_bytes for one in versions),
+            }
+    print_documents(
+        found,
+        {name: name for name in ("name", "active", "versions", "bytes")},
+        nothing="there are no projects; next: sealspace project publish NAME FILE",
     )
-    print_result(names, names)
-    if not names:
-        tell("there are no projects; next: sealspace project publish NAME FILE")
+
+
+@click.command(
+    "remove",
+    epilog="Example: `sealspace project remove mail-digest --version SHA256`. Without `--version`,"
+    " all versions are removed.",
+)
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--version", "sha256", metavar="SHA256", help="Remove only this version, which is not active."
+)
+@_private
+@yes_option
+@at_node
+async def remove(client: Client, name: str, sha256: str | None, private: bool, yes: bool) -> None:
+    """Remove the project NAME, or one version of it.
+
+    Statements and programs are deleted. Runners stop running them by the name of the project within
+    60 s.
+    """
+    what = name if sha256 is None else f"the version {sha256} of {name}"
+    confirm(f"Remove {what}? Runners stop running it within 60 s.", yes=yes)
+    with _explained(name, private=private):
+        if not await client.programs(public=not private).remove(
+            name, sha256, signer=owner_home().wallet() or client.session.signer
+        ):
+            raise NotThere(f"there is no project {name}", hint="sealspace project list")
+    tell(f"removed {what}")
 
 
 @click.command("show", epilog="Example: `sealspace project show did:pkh:eip155:1:0x…/mail-digest`.")
@@ -215,16 +257,9 @@ async def show(client: Client, project: str) -> None:
     The signatures are verified first.
     """
     found = project_of(project)
-    read, prefix = reader(client, found), found.version_key("")
-    versions = [
-        version
-        for key in dict.fromkeys(await _keys(client, found, prefix))
-        if (version := await read_version(read, found, key.removeprefix(prefix))) is not None
-    ]
+    active, versions = await _stated(client, found)
     if not versions:
         raise NotThere(f"there is no project {found.text}", hint="sealspace project list")
-    versions.sort(key=lambda one: (one.published_at, one.sha256), reverse=True)
-    active = await read_active(read, found)
     tell(found.text)
     print_rows(
         {
@@ -278,11 +313,12 @@ def _explained(name: str, *, private: bool) -> Iterator[None]:
 def _places(client: Client, project: ProjectId) -> list[Kv | PublicKv]:
     """Return the spaces in which a project may be stored.
 
-    The user's private space comes first (RN153).
+    The user's private space comes first (RN153). The user's public space is read with the user's
+    rights if possible, because nodes limit reads without a token.
     """
     is_own = same_principal(project.developer, client.session.owner)
     return [
-        *([client.kv(PROJECTS_SPACE)] if is_own else []),
+        *([client.kv(PROJECTS_SPACE), client.kv(PUBLIC_SPACE)] if is_own else []),
         client.public(SpaceId(project.developer, PUBLIC_SPACE).text),
     ]
 
@@ -297,6 +333,18 @@ def reader(client: Client, project: ProjectId) -> Reader:
         return None
 
     return read
+
+
+async def _stated(client: Client, project: ProjectId) -> tuple[Active | None, list[Version]]:
+    """Return a project's active version and all its versions, the latest first."""
+    read, prefix = reader(client, project), project.version_key("")
+    versions = [
+        version
+        for key in dict.fromkeys(await _keys(client, project, prefix))
+        if (version := await read_version(read, project, key.removeprefix(prefix))) is not None
+    ]
+    versions.sort(key=lambda one: (one.published_at, one.sha256), reverse=True)
+    return await read_active(read, project), versions
 
 
 async def _keys(client: Client, project: ProjectId, prefix: str) -> list[str]:
@@ -412,11 +460,19 @@ def call(
                 "--receipt does not work with --key; the receipt of a job is at URL/receipts/JOB"
             )
         answer = asyncio.run(
-            call_with_key(url, _key(key_file), project_of(program), _api_body(data, secrets))
+            call_with_key(
+                url,
+                _key(key_file),
+                project_of(program),
+                _api_body(data, secrets),
+                on_wait=_tell_waiting,
+            )
         )
     else:
         body = _body(program, data, secrets)
-        answer = with_call_right(lambda client: call_runner(url, client.session, body))
+        answer = with_call_right(
+            lambda client: call_runner(url, client.session, body, on_wait=_tell_waiting)
+        )
         if receipt_file is not None:
             try:  # needed to verify receipts
                 start = parse_json(asyncio.run(start_of(url)), max_bytes=MAX_PUBLISHED_BYTES)
@@ -432,6 +488,10 @@ def call(
             if contacted != "none":
                 print_lines(f"contacted: {contacted}", err=True)
     _show(answer, url)
+
+
+def _tell_waiting(code: str, pause_s: float) -> None:
+    tell(f"the program could not start ({code}); trying again in {pause_s:g} s")
 
 
 def _show(answer: dict[str, Json], url: str) -> None:

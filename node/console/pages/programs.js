@@ -65,7 +65,7 @@ async function projectsIn(client, space) {
     }
   }
   for (const { versions } of projects.values()) versions.sort((one, other) => String(other.publishedAt).localeCompare(String(one.publishedAt)));
-  return [...projects.values()].sort((one, other) => one.name.localeCompare(other.name));
+  return [...projects.values()].filter((one) => one.versions.length).sort((one, other) => one.name.localeCompare(other.name));
 }
 
 /** @param {Uint8Array<ArrayBuffer>} body @returns {Record<string, unknown> | null} */

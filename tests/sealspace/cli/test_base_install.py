@@ -107,6 +107,7 @@ CALLS: Mapping[str, Call] = {
     "backend withdraw": Call(f"{BACKEND} --yes --home {{home}}"),
     "backend simulate": Call("{folder}/tee"),
     # the login has no space public
+    "project remove": Call("digest --yes --home {home}", status=22),
     "project publish": Call("digest {folder}/program.wasm --home {home}", status=22),
     "project activate": Call(f"digest {'0' * 64} --home {{home}}", status=22),
     "project share": Call(f"{NOWHERE} digest --yes --home {{home}}"),

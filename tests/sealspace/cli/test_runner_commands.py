@@ -17,8 +17,10 @@ from https_service import Service, https_service
 from runner_stage import ECHO, ENVIRONMENT, RunnerStage, runner_stage
 
 from capabilities.signatures import Ed25519Signer
+from sealspace.apps import runners
 from sealspace.cli.root import EXIT_STATUS
 from sealspace.documents.published import EVIDENCE_PATH
+from tee_backend.runner.calls import service as calls_service
 from tee_backend.runner.guest.outbound import Outbound
 
 SECRET = "open sesame, says the owner"
@@ -251,13 +253,56 @@ async def test_versions_of_a_project(desk: Desk, tmp_path: Path) -> None:
     table = (await desk.run("project", "show", "two")).out
     (row,) = (line for line in table.splitlines() if line.startswith("yes"))
     assert second["sha256"] in row and "API_KEY" in row and "api.example.com" in row
-    assert (await desk.run("project", "list")).out == "two\n"
+    listed = json.loads((await desk.run("project", "list", "--json")).out)
+    sizes = [one["bytes"] for one in shown["versions"]]
+    assert listed == [
+        {"name": "two", "active": second["sha256"], "versions": 2, "bytes": sum(sizes)}
+    ]
     assert (await desk.run("project", "activate", "two", "0" * 64)).status == EXIT_STATUS[
         "not-there"
     ]
     assert (await desk.run("project", "show", "three")).status == EXIT_STATUS["not-there"]
     other = await desk.run("project", "list", "--developer", SOMEBODY)
     assert (other.status, other.out) == (0, "")
+
+
+async def test_a_project_is_removed(desk: Desk, tmp_path: Path) -> None:
+    """RN225: a version that is not active is removed, or the whole project after a confirmation;
+    the project can be published again."""
+    await with_secret(desk)
+    publish, remove = ("project", "publish", "old"), ("project", "remove", "old", "--version")
+    first = json.loads((await desk.run(*publish, program(tmp_path), "--json")).out)["sha256"]
+    second = json.loads((await desk.run(*publish, program(tmp_path, ECHO), "--json")).out)["sha256"]
+    refused = await desk.run(*remove, second, "--yes")
+    assert (refused.status, refused.next) == (
+        2,
+        "activate another version first, or remove the whole project",
+    )
+    assert (await desk.run(*remove, first, "--yes")).status == 0
+    assert (await desk.run(*remove, first, "--yes")).status == EXIT_STATUS["not-there"]
+    (listed,) = json.loads((await desk.run("project", "list", "--json")).out)
+    assert (listed["active"], listed["versions"]) == (second, 1)
+    assert "cannot ask for confirmation" in (await desk.run(*remove[:3])).err
+    assert (await desk.run(*remove[:3], "--yes")).status == 0
+    assert json.loads((await desk.run("project", "list", "--json")).out) == []
+    assert (await desk.run(*remove[:3], "--yes")).status == EXIT_STATUS["not-there"]
+    assert (await desk.run(*publish, program(tmp_path, ECHO))).status == 0
+    shown = json.loads((await desk.run("project", "show", "old", "--json")).out)
+    assert shown["active"] == {"sha256": second, "sequence": 4}
+
+
+async def test_a_call_that_cannot_start(
+    desk: Desk, stage: RunnerStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RN224: the command says what it waits for and, after three attempts, why the call failed."""
+    owner = await with_secret(desk)
+    await desk.run("project", "publish", "echo", program(tmp_path, ECHO))
+    monkeypatch.setattr(calls_service, "START_S", 0.0)
+    monkeypatch.setattr(runners, "_MOST_PAUSE_S", 0.0)
+    called = await desk.run("runner", "call", stage.url, f"{owner}/echo")
+    assert called.status != 0
+    assert called.err.count("(runner-busy); trying again in 0 s") == 2
+    assert "runner-busy: The runner is busy" in called.err
 
 
 async def test_programs_that_are_not_published(desk: Desk, tmp_path: Path) -> None:
@@ -456,7 +501,7 @@ async def test_a_private_program_is_shared(desk: Desk, stage: RunnerStage, tmp_p
     assert (await desk.run(*share, "mine", "--yes")).status == EXIT_STATUS["not-there"]
     published = await desk.run(*private)
     assert published.status == 0 and "sealspace project share URL mine" in published.err
-    assert (await desk.run("project", "list")).out == "mine\n"
+    assert (await desk.run("project", "list")).out.startswith("mine ")
     assert "wasm32-wasip1" in (await desk.run("project", "show", "mine")).out
     call = ("runner", "call", stage.url, f"{owner}/mine", "--input", "-")
     unknown = await desk.run(*call, given="hello")
