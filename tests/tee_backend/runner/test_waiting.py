@@ -21,6 +21,7 @@ from runner_stage import ECHO, TRAP, RunnerStage, runner_stage
 from capabilities.principals import Principal
 from sealspace.apps import runners
 from sealspace.apps.runners import call_runner, call_with_key
+from sealspace.client import Client, TransportSettings
 from sealspace.documents.project_names import parse_project
 from tee_backend.runner.calls import calls, published_programs, service
 from tee_backend.runner.calls.prices import Price
@@ -346,9 +347,10 @@ async def test_a_node_that_does_not_answer(
 
 
 async def test_an_active_version_is_read_on_condition(
-    far: Far, monkeypatch: pytest.MonkeyPatch
+    far: Far, stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN222: an unchanged active version is not sent again, and its statement is read once."""
+    """RN222: an unchanged active version is not sent again, and its statement is read once; a
+    client can name itself."""
     monkeypatch.setattr(published_programs, "FRESH_S", 0.0)
     answers: list[tuple[str, int]] = []
     far.away.relay.twist = lambda answer: answers.append(
@@ -359,6 +361,12 @@ async def test_an_active_version_is_read_on_condition(
     assert await called(far) == (200, "x")
     assert answers == [("active", 304)]
     far.away.relay.twist = lambda answer: None
+    agent = f"sealspace-runner ({far.stage.runner.did})"
+    settings = TransportSettings(user_agent=agent)
+    async with Client(far.stage.node.url, settings=settings) as client:
+        space = client.public(stage.owner.kv("public").space.text)
+        await space.get(parse_project(f"{far.stage.developer}/echo").active_key)
+    assert far.away.headers["User-Agent"] == agent
 
 
 async def test_a_removed_project_does_not_come_back(
