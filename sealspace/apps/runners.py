@@ -34,6 +34,7 @@ from ..documents.project_names import ProjectId
 from ..documents.run_grants import (
     GENERATE,
     MAX_SECRETS,
+    PROJECT_ABILITIES,
     RunStatement,
     generation_body,
     project_resource,
@@ -243,14 +244,16 @@ class Runners:
         seen: Seen,
         name: str,
         *,
+        folder: str = "projects",
         ttl_s: float = DELEGATION_TTL_S,
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Let a runner read one of the owner's private projects (RN152).
+        """Let a runner read one of the owner's private projects (RN152), or keep its storage.
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
             name: name of the project, in the space `projects`.
+            folder: `projects` to read the program, `storage` to keep what it stores (RN201).
             ttl_s: lifetime in seconds.
             wallet: the owner's wallet; None: the session's key is the owner.
         Returns:
@@ -261,9 +264,11 @@ class Runners:
             Which code reads the project: for values, the node checks only the DID.
         """
         self._require_grantable(seen, wallet)
-        wanted = [capability(project_resource(self._caller.session.owner, name), KV_GET)]
+        resource = project_resource(self._caller.session.owner, name, folder)
+        wanted = [capability(resource, ability) for ability in sorted(PROJECT_ABILITIES[folder])]
         portable = await self._delegations.delegate(seen.did, wanted, ttl_s=ttl_s, wallet=wallet)
-        read_program_grant(portable.header, runner=seen.did)  # raises if a runner would refuse it
+        # Raises if a runner would refuse it.
+        read_program_grant(portable.header, runner=seen.did, folder=folder)
         return portable
 
     def _require_grantable(self, seen: Seen, wallet: AnyWallet | None) -> None:

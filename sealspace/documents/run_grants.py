@@ -31,7 +31,7 @@ from typing import Annotated, Any, NoReturn, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from capabilities.abilities import DECRYPT, KV_GET, KV_PUT
+from capabilities.abilities import DECRYPT, KV_DELETE, KV_GET, KV_LIST, KV_PUT
 from capabilities.cacao import Cacao
 from capabilities.capability_errors import CapabilityError, InvalidJson
 from capabilities.principals import Principal
@@ -498,45 +498,59 @@ def _require_policy(policies: Sequence[Policy], delegation: Delegation) -> None:
 MAX_PROJECTS = 32
 
 
-def project_resource(developer: str, name: str) -> str:
-    """Return the resource URI of a developer's project.
+STORAGE_FOLDER = "storage"
+"""Folder of the space `projects` for what programs store; that for code is `projects`."""
+PROJECT_ABILITIES = {
+    "projects": {KV_GET},
+    STORAGE_FOLDER: {KV_GET, KV_PUT, KV_DELETE, KV_LIST},
+}
+"""Abilities of a grant on a project's folder."""
 
-    The project is in the developer's space `projects`.
+
+def project_resource(developer: str, name: str, folder: str = "projects") -> str:
+    """Return the resource URI of a developer's project, or of its storage.
+
+    The folder is in the developer's space `projects`.
     """
-    return f"{space_of(developer, PROJECTS_SPACE).text}/kv/projects/{checked_project_name(name)}"
+    return f"{space_of(developer, PROJECTS_SPACE).text}/kv/{folder}/{checked_project_name(name)}"
 
 
-def read_program_grant(header: str, *, runner: str) -> frozenset[ProjectId]:
-    """Parse and verify a grant that lets a runner read projects (RN152).
+def read_program_grant(
+    header: str, *, runner: str, folder: str = "projects"
+) -> frozenset[ProjectId]:
+    """Parse and verify a grant that lets a runner use projects (RN152, RN201).
 
     A developer grants `tinycloud.kv/get` on `projects/<name>` in its space `projects`. That
-    includes all of the project: code, statements, and the active version.
+    includes all of the project: code, statements, and the active version. For what programs store,
+    it grants to read, write, delete and list `storage/<name>` there.
 
     Args:
         header: CACAO or UCAN text, untrusted.
         runner: DID of the runner to which the grant must be issued.
+        folder: what of the projects the grant must be for.
     Raises:
         InvalidPortableDelegation: a rule is broken; the message says which.
     Does not check:
-        Expiry and revocation: the node does, at each read.
+        Expiry and revocation: the node does, at each use.
     """
     _, delegation, _ = verified_own(header, runner=runner)
-    projects: set[ProjectId] = set()
+    projects: dict[ProjectId, set[str]] = {}
     for one in delegation.capabilities:
         path = one.resource.path if isinstance(one.resource, SpaceResource) else None
-        name = (path or "").removeprefix("projects/")
+        name = (path or "").removeprefix(f"{folder}/")
         try:
-            is_project = one.resource.text == project_resource(delegation.delegator, name)
+            is_project = one.resource.text == project_resource(delegation.delegator, name, folder)
         except InvalidInput:
             is_project = False
-        if one.ability != KV_GET or not is_project:
-            raise InvalidPortableDelegation(
-                f"a grant for projects may allow only {KV_GET} on projects/NAME"
-            )
-        projects.add(ProjectId(delegation.delegator, name))
-    if not 1 <= len(projects) <= MAX_PROJECTS:
+        if not is_project:
+            raise InvalidPortableDelegation(f"a grant for projects may name only {folder}/NAME")
+        projects.setdefault(ProjectId(delegation.delegator, name), set()).add(one.ability)
+    abilities = sorted(PROJECT_ABILITIES[folder])
+    is_exact = all(sorted(granted) == abilities for granted in projects.values())
+    if not is_exact or not 1 <= len(projects) <= MAX_PROJECTS:
         raise InvalidPortableDelegation(
-            f"a grant for projects must list 1 to {MAX_PROJECTS} projects"
+            f"a grant for projects must list 1 to {MAX_PROJECTS} of {folder}/NAME, each with"
+            f" exactly {', '.join(abilities)}"
         )
     return frozenset(projects)
 

@@ -46,7 +46,8 @@ On a platform without a key service, pass `keys=KeyFile(Path("/data/backend.key"
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -69,6 +70,7 @@ from sealspace.errors import (
     ReleaseRefused,
     Unauthorized,
 )
+from sealspace.kv import Kv
 from sealspace.secrets import PROTECTED_NETWORK, Generated, Secret, SecretName
 from sealspace.session import Grant, key_session
 from sealspace.wire.portable import PortableDelegation
@@ -517,28 +519,21 @@ class Backend:
         self._copy_pins(client)
         return version
 
-    async def read_value(self, space: str, key: str, *, by: Grant, max_bytes: int) -> bytes:
-        """Read a value from an owner's space.
+    @asynccontextmanager
+    async def values(self, space: str, *, by: Grant) -> AsyncIterator[Kv]:
+        """Give access to the values of an owner's space.
 
         Args:
             space: full id of the space.
-            key: key of the value.
-            by: the only grant to cite.
-            max_bytes: limit on the value's size in bytes; a longer value is refused.
-        Returns:
-            The bytes of the value.
-        Raises:
-            SealspaceError: as `Kv.get`.
+            by: the only grant to cite. It is marked as revoked if the node says so.
         """
-        client = self._client_citing(by)
         try:
-            value = await client.kv(space).get(key, max_bytes=max_bytes)
+            yield self._client_citing(by).kv(space)
         except DelegationRevoked:
             self._held.mark_revoked((by.cid,))
             await self._store_states()
             raise
         await self._note_read((by.cid,))
-        return value.body
 
     def _copy_pins(self, client: Client) -> None:
         for pin in client.session.pins:

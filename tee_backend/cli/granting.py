@@ -56,6 +56,7 @@ from sealspace.documents.call_conditions import AllowAll, Condition, Owner, pars
 from sealspace.documents.project_names import checked_project_name, checked_sha256
 from sealspace.documents.published import Published
 from sealspace.documents.run_grants import (
+    STORAGE_FOLDER,
     ByHash,
     ByProject,
     GrantLimits,
@@ -581,11 +582,23 @@ async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
 )
 @_expires_option
 @yes_option
+@click.option(
+    "--storage",
+    "folder",
+    flag_value=STORAGE_FOLDER,
+    default="projects",
+    help="Let the program store values in your space `projects`, instead of sharing its code.",
+)
 @verifier_options
 @click.argument("name", metavar="NAME")
 @at_node
 async def share(
-    client: Client, url: str, verifier: BackendVerifier, name: str, ttl_s: float
+    client: Client,
+    url: str,
+    verifier: BackendVerifier,
+    name: str,
+    folder: str,
+    ttl_s: float,
 ) -> None:
     """Share your private project NAME with the runner at URL.
 
@@ -603,7 +616,7 @@ async def share(
     seen = await verifier.verify(url)
     verifier.confirm(seen, in_plain_words(seen, verifier.policy(seen, ttl_s=ttl_s)))
     portable = await client.runners.share_project(
-        seen, name, ttl_s=ttl_s, wallet=owner_home().wallet()
+        seen, name, folder=folder, ttl_s=ttl_s, wallet=owner_home().wallet()
     )
     print_result(await deliver(url, portable), ())
 

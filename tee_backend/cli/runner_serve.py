@@ -38,7 +38,7 @@ from ..listener import ConnectionLimits, listening
 from ..runner.calls.journal import Journal
 from ..runner.calls.prices import Price
 from ..runner.calls.published_programs import PublishedPrograms
-from ..runner.calls.secret_tags import SecretTagKey
+from ..runner.calls.secret_tags import SecretTagKey, StorageKey
 from ..runner.calls.service import Runner, begin, manifest_of
 from ..runner.guest.executor import Executor
 from ..runner.guest.outbound import Outbound
@@ -321,6 +321,7 @@ async def _application(node: str, given: _Options) -> AsyncIterator[web.Applicat
             journal,
             identity,
             SecretTagKey.derive(keys),
+            StorageKey.derive(keys),
             given.limits,
         )
         app = web.Application()

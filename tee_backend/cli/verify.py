@@ -333,6 +333,7 @@ def _run(kept: dict[str, Json], path: Path, given: _Options) -> int:
         "project": stated["project"] or "none; called by hash",
         "status": f"{stated['status']}{failed}",
         "secrets": stated["secrets"],
+        "storage": stated.get("storage"),
         "contacted": hosts_words(stated),
         "at": stated["at"],
         "data": (

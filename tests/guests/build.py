@@ -30,7 +30,8 @@ _RUST = (
     "codegen-units=1",
     "--edition=2021",
 )
-_INTERFACE = ("-C", "link-arg=--component-type=" + str(HERE.parents[1] / "spec/runner/http.wit"))
+_INTERFACES = {"sealspace_http": "http.wit", "near:storage": "storage.wit"}
+"""File in `spec/runner` of the interface that a source with this text imports."""
 _C = ("--target=wasm32-wasi", "-Oz", "-Wl,--strip-all")
 
 
@@ -60,12 +61,18 @@ def compiler_of(source: Path) -> str | None:
 def outputs(source: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield each guest of a source, with the command that builds it; the path is appended."""
     if source.suffix == ".rs":
-        for target in ("wasm32-wasip1", "wasm32-wasip2"):
-            linked = (
-                _INTERFACE
-                if target == "wasm32-wasip2" and "sealspace_http" in source.read_text("utf-8")
-                else ()
-            )
+        text = source.read_text("utf-8")
+        only_component = '#![cfg(target_env = "p2")]' in text
+        for target in ("wasm32-wasip1", "wasm32-wasip2")[only_component:]:
+            linked = [
+                word
+                for imported, name in _INTERFACES.items()
+                if target == "wasm32-wasip2" and imported in text
+                for word in (
+                    "-C",
+                    f"link-arg=--component-type={HERE.parents[1] / 'spec/runner' / name}",
+                )
+            ]
             yield (
                 f"{source.stem}-{target[-6:]}",
                 ["rustc", f"--target={target}", *_RUST, *linked, source.name, "-o"],

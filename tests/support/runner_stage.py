@@ -50,7 +50,7 @@ from tee_backend.listener import ConnectionLimits
 from tee_backend.runner.calls.journal import Journal
 from tee_backend.runner.calls.prices import FREE, Price
 from tee_backend.runner.calls.published_programs import PublishedPrograms
-from tee_backend.runner.calls.secret_tags import SecretTagKey
+from tee_backend.runner.calls.secret_tags import SecretTagKey, StorageKey
 from tee_backend.runner.calls.service import Runner, begin, manifest_of
 from tee_backend.runner.guest.executor import Executor
 from tee_backend.runner.guest.outbound import Outbound
@@ -373,9 +373,18 @@ async def _started(
     limits = limits or Limits()
     # as of one key service: the same for one application
     tags = SecretTagKey(sha256(b"tags" + seed).digest())
+    cells = StorageKey(sha256(b"cells" + seed).digest())
     programs = PublishedPrograms(client, journal, backend)
     runner = Runner(
-        backend, programs, executor, journal, identity, tags, limits, entropy or SystemEntropy()
+        backend,
+        programs,
+        executor,
+        journal,
+        identity,
+        tags,
+        cells,
+        limits,
+        entropy or SystemEntropy(),
     )
     app = web.Application()
     routes = mounted(app, runner, folder=folder, seed=seed, price=price, origins=origins)

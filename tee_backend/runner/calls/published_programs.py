@@ -19,7 +19,7 @@ Example:
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -74,6 +74,23 @@ _MOST_VALUES = 128
 _COMPONENT = b"\0asm\x0d\0\x01\0"
 _log = logging.getLogger(__name__)
 _Read = TypeVar("_Read")
+
+
+def grant_for(
+    project: ProjectId | None, grants: Iterable[tuple[Grant, frozenset[ProjectId]]]
+) -> Grant | None:
+    """Return the newest grant that lists a project, or None."""
+    return next(
+        (
+            grant
+            for grant, listed in grants
+            for one in listed
+            if project is not None
+            and project.name == one.name
+            and same_principal(project.developer, one.developer)
+        ),
+        None,
+    )
 
 
 def live_grants(
@@ -230,21 +247,14 @@ class PublishedPrograms:
         The function uses the newest grant for the project. It returns None without a valid grant.
         """
         space = space_of(project.developer, PROJECTS_SPACE).text
-        grants = (
-            grant
-            for grant, read in self._grants()
-            for own in read
-            if project.name == own.name and same_principal(project.developer, own.developer)
-        )
-        by = next(grants, None)
+        by = grant_for(project, self._grants())
 
         async def read(key: str) -> bytes | None:
+            if by is None:
+                return None
             try:
-                return (
-                    None
-                    if by is None
-                    else await self.backend.read_value(space, key, by=by, max_bytes=max_bytes)
-                )
+                async with self.backend.values(space, by=by) as values:
+                    return (await values.get(key, max_bytes=max_bytes)).body
             except (NotFound, NotGranted, Unauthorized):
                 # The developer has revoked the grant, or the grant has ended.
                 return None

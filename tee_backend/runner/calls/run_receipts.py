@@ -13,7 +13,8 @@ A receipt, as a signed statement `sealspace.run.receipt/v1`:
 
     {"job", "program": sha256, "project": text or null, "status": "completed" | "failed",
      "code": text or null, "inputHash", "outputHash": base64url of SHA-256(salt ‖ bytes),
-     "variablesHash": base64url, "secrets": "none" | "delivered", "hosts": [], "limits": {…},
+     "variablesHash": base64url, "secrets": "none" | "delivered",
+     "storage": "none" | "written" | "unknown", "hosts": [], "limits": {…},
      "instructions", "timeMs", "nonce": text or null, "runner": DID,
      "start": base64url of the SHA-256 of the startup document, "at": RFC 3339}
 
@@ -45,6 +46,7 @@ from sealspace.documents.signed_statements import read_statement, sign_statement
 from sealspace.errors import BackendAnswerInvalid, StatementInvalid
 
 from ...attestation.report_data import runner_binding
+from ..guest.runs import StorageState
 
 if TYPE_CHECKING:  # a runner itself needs no verifier of quotes
     from ...attestation.inspection import Inspector
@@ -82,6 +84,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     output_hash: str
     variables_hash: str
     secrets: Literal["none", "delivered"]
+    storage: StorageState
     hosts: list[str]
     limits: dict[str, int]
     instructions: int
@@ -212,7 +215,11 @@ async def verify_signed(
     """
     read = parse_start(start)
     stated = read_statement(receipt, kind, signer=read.receipt_key)
-    if stated.keys() != members or stated["runner"] != read.statement.did:
+    # RN206: receipts of former releases do not have the member
+    if (
+        not members - {"storage"} <= stated.keys() <= members
+        or stated["runner"] != read.statement.did
+    ):
         raise StatementInvalid(
             "the receipt has missing or unknown members, or is for another runner"
         )

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
-from capabilities.abilities import DECRYPT, KV_PUT
+from capabilities.abilities import DECRYPT, KV_LIST, KV_PUT
 from capabilities.clock_and_entropy import Entropy, SystemClock, SystemEntropy
 from capabilities.principals import Principal, same_principal
 from capabilities.signatures import Ed25519Signer
@@ -33,6 +33,7 @@ from sealspace.documents.call_conditions import Call, Verdict, judge_call
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.published import parse_statement, statement_json
 from sealspace.documents.run_grants import (
+    STORAGE_FOLDER,
     RunGrant,
     read_generation_grant,
     read_program_grant,
@@ -63,9 +64,10 @@ from ..reasons import REASONS, RunRefused
 from .call_bodies import CallBody
 from .journal import Journal
 from .ledger import JobRecord
-from .published_programs import PublishedPrograms, live_grants
+from .project_storage import ProjectStorage
+from .published_programs import PublishedPrograms, grant_for, live_grants
 from .run_receipts import RunFacts, encode_start, names_hash, parse_start, salted, sign_receipt
-from .secret_tags import SecretTagKey
+from .secret_tags import SecretTagKey, StorageKey
 
 START_S = 30.0
 """How long a synchronous call waits for the start of its program."""
@@ -164,12 +166,17 @@ class Runner:
     journal: Journal
     identity: Identity
     tags: SecretTagKey
+    storage_key: StorageKey
     most: Limits
     entropy: Entropy = field(default_factory=SystemEntropy)
 
     def __post_init__(self) -> None:
         self.did = self.backend.did
         self._run_grants = live_grants(self.backend, partial(read_run_grant, runner=self.did))
+        self._read_storage_grant = partial(
+            read_program_grant, runner=self.did, folder=STORAGE_FOLDER
+        )
+        self._storage_grants = live_grants(self.backend, self._read_storage_grant)
         self._verifying = asyncio.Semaphore(_MOST_VERIFYING)
 
     async def accept(self, *portables: PortableDelegation) -> None:
@@ -180,20 +187,24 @@ class Runner:
 
         Raises:
             InvalidPortableDelegation: one is not a grant for this runner (RN41 to RN46, RN143,
-                RN152), or they are of both kinds.
+                RN152, RN201), or they are of both kinds.
             As `Backend.accept`.
         """
         # The abilities in a grant's token decide its kind: to run programs, to write generated
-        # secrets, or to read programs.
+        # secrets, to keep what programs store, or to read programs.
         abilities_of = [
             {one.ability for one in read_grant(portable.header).capabilities}
             for portable in portables
         ]
         is_releasing = not abilities_of or any(DECRYPT in abilities for abilities in abilities_of)
         for portable, abilities in zip(portables, abilities_of, strict=True):
-            other_reader = read_generation_grant if KV_PUT in abilities else read_program_grant
-            read = read_run_grant if is_releasing else other_reader
-            read(portable.header, runner=self.did)
+            if is_releasing:
+                read_run_grant(portable.header, runner=self.did)
+            elif KV_LIST in abilities:
+                self._read_storage_grant(portable.header)
+            else:
+                other_reader = read_generation_grant if KV_PUT in abilities else read_program_grant
+                other_reader(portable.header, runner=self.did)
         await (self.backend.accept if is_releasing else self.backend.hold)(*portables)
 
     async def verify_caller(self, authorization: str | None, sign_in: str | None) -> SignedCall:
@@ -267,7 +278,19 @@ class Runner:
         Raises:
             KeepingError: the journal cannot be used; no program ran.
         """
-        payer, is_owner = record.payer, False
+        payer = record.payer
+        # Details about secrets are only for their owner in person, not for holders of API keys.
+        is_owner = (
+            body.secrets is not None
+            and record.key is None
+            and same_principal(body.secrets.owner, payer.did)
+        )
+        storage = ProjectStorage(
+            self.backend,
+            lambda: grant_for(body.project, self._storage_grants()),
+            body.project,
+            partial(self.storage_key.digest, record.project or "", payer.did),
+        )
         request = RunRequest(
             body.sha256 or "",
             Target.WASIP1,  # until the program is found
@@ -277,7 +300,7 @@ class Runner:
             payer=payer,
             developer=payer.did if body.project is None else body.project.developer,
             compile_s=compile_s,
-            start_by_s=None if record.is_async else asyncio.get_running_loop().time() + START_S,
+            storage=storage.answer,
         )
         try:
             async with asyncio.timeout_at(request.start_by_s):
@@ -290,8 +313,7 @@ class Runner:
                 )
                 request = await self._prepared(job, body, version.manifest, request)
             result = await self.executor.run(request, partial(self.programs.load, version))
-        except TimeoutError:  # RN220
-            result = RunResult(REASONS["runner-busy"])
+            result = replace(result, storage=storage.state)
         except RunRefused as refused:
             # RN81: the detail names a secret of any owner
             is_shown = is_owner or not refused.reason.code.startswith("environment")
@@ -314,13 +336,14 @@ class Runner:
             limits=Limits(*record.limits),
             secrets_delivered=record.has_secrets,
         )
-        # RN213: any version of a project may have had secrets of its developer.
-        may_have_secrets = code == "interrupted" and (
-            record.has_secrets or record.project is not None
+        may_have_run = code == "interrupted"
+        result = RunResult(
+            REASONS[code],
+            secrets_delivered=record.has_secrets and may_have_run,
+            # RN206: also without a live grant, since it may have ended
+            storage="unknown" if record.project and may_have_run else "none",
         )
-        return self._outcome(
-            job, record, request, RunResult(REASONS[code], secrets_delivered=may_have_secrets)
-        )
+        return self._outcome(job, record, request, result)
 
     async def _prepared(
         self,
@@ -439,6 +462,7 @@ class Runner:
             output_hash=encode_url(salted(record.salt, result.output)),
             variables_hash=names_hash(name for name, _ in request.environment),
             secrets="delivered" if result.secrets_delivered else "none",
+            storage=result.storage,
             hosts=[*result.hosts],
             limits=request.limits.as_json,
             instructions=result.rounded_instructions,

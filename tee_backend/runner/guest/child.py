@@ -8,17 +8,16 @@ import socket
 import subprocess
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
-from .frames import FETCH, LENGTH, MAX_MESSAGE_BYTES, PROCESS
+from .frames import FETCH, LENGTH, MAX_MESSAGE_BYTES, PROCESS, STORAGE
+from .runs import Handler
 from .system_calls import UNFILTERED
 
-Fetch: TypeAlias = Callable[[bytes], Coroutine[None, None, bytes]]
-"""Function that answers an untrusted message of a guest with another message."""
 _log = logging.getLogger(__name__)
 _START_S = 60.0
 _POLL_S = 0.01
@@ -188,7 +187,7 @@ class Child:
         *,
         most_bytes: int,
         within_s: float,
-        fetch: Fetch | None = None,
+        handlers: Mapping[int, Handler | None] = {},
     ) -> bytearray:
         """Send a request to the child process, and return the response.
 
@@ -197,13 +196,14 @@ class Child:
             files: descriptors that the child receives copies of.
             most_bytes: longest answer that is read; the child is killed if it sends a longer one.
             within_s: seconds after which the child is killed.
-            fetch: answers the child's requests during the run; None: the child may send none.
+            handlers: answers the child's requests during the run, by `FETCH` and `STORAGE`; the
+                child may send no others.
 
         Raises:
             ChildEnded: no answer came; the child has ended.
         """
         exchanging = self._exchange_task = asyncio.create_task(
-            self._exchange(payload, files, most_bytes, fetch)
+            self._exchange(payload, files, most_bytes, handlers)
         )
         _, late = await asyncio.wait([exchanging], timeout=within_s)  # RN19
         # A finished task is dropped: it would hold an answer of 10 MB until the next run.
@@ -292,7 +292,11 @@ class Child:
         return True
 
     async def _exchange(
-        self, payload: bytes, files: Sequence[int], most_bytes: int, fetch: Fetch | None
+        self,
+        payload: bytes,
+        files: Sequence[int],
+        most_bytes: int,
+        handlers: Mapping[int, Handler | None],
     ) -> bytearray:
         # Cannot block: the child is waiting, and four bytes fit into the socket's buffer.
         socket.send_fds(self._connection, [LENGTH.pack(len(payload))], files)
@@ -301,9 +305,10 @@ class Child:
             (length,) = LENGTH.unpack(await self._exactly(LENGTH.size))
             if not length & FETCH:
                 break
-            if fetch is None or length ^ FETCH > MAX_MESSAGE_BYTES:  # RN17, as below
+            handler, length = handlers.get(length & STORAGE), length & ~STORAGE
+            if handler is None or length > MAX_MESSAGE_BYTES:  # RN17, as below
                 raise EOFError
-            answer = await self._unless_ended(fetch(bytes(await self._exactly(length ^ FETCH))))
+            answer = await self._unless_ended(handler(bytes(await self._exactly(length))))
             await asyncio.get_running_loop().sock_sendall(
                 self._connection, LENGTH.pack(len(answer)) + answer
             )

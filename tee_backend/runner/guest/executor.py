@@ -131,7 +131,7 @@ class Executor:
                 + request.limits.max_output_bytes
                 + MAX_STDERR_BYTES,
                 within_s=request.limits.max_execution_s,
-                fetch=client.answer,
+                handlers={_frames.FETCH: client.answer, _frames.STORAGE: request.storage},
             )
             answered = _frames.unpack(body)
             if answered[0].ended == _frames.OVERFLOWED:

@@ -9,6 +9,8 @@ length.
     answer     child     `Answer` packed ‖ standard output ‖ standard error
     fetch      child     a guest's request as a message; the length has the bit `FETCH`
     fetched    runner    a response as a message, or a message of one part: the error
+    storage    child     a guest's operation as a message; the length has the bits `STORAGE`
+    stored     runner    its results as a message
     compile    runner    target, blank, CPU seconds                  + program and artefact
     compiled   child     index in `COMPILED` (1) ‖ detail
 
@@ -21,6 +23,8 @@ and that many bytes:
     request    method, URL, name and value of each header, body
     response   status in decimal digits, name and value of each header, body
     error      one of `FETCH_ERRORS`
+    operation  name of the function in `near:storage/api`, arguments; numbers in decimal digits
+    results    error, empty for success; then the function's other results
 
 The runner does not trust a child: it compares each length with its bound before it reads a byte.
 Both sides import this module, so it imports nothing of this project.
@@ -52,6 +56,8 @@ COMPILED = ("", "program-invalid", "program-imports", "program-no-start")
 
 FETCH = 1 << 31
 """Bit in a length that marks a guest's HTTP request, sent while its run goes on."""
+STORAGE = FETCH | 1 << 30
+"""Bits in a length that mark a guest's storage operation."""
 MAX_MESSAGE_BYTES = 1024 * 1024
 """Longest message of a request or response, headers and body included."""
 FETCH_ERRORS = (
@@ -169,12 +175,15 @@ def unpack_parts(message: bytes, most: int | None = None) -> list[bytes]:
     return parts
 
 
-def exchange(connection: socket.socket, message: bytes) -> bytes:
-    """Send an HTTP request to the runner, and return the response.
+def exchange(connection: socket.socket, kind: int, message: bytes) -> bytes:
+    """Send a guest's request to the runner, and return the response.
 
-    Both are encoded messages. Raises EOFError if the runner has closed the connection.
+    Both are encoded messages. The kind is `FETCH` or `STORAGE`. A message that is too long is sent
+    as an empty one, which is invalid. Raises EOFError if the runner has closed the connection.
     """
-    connection.sendall(LENGTH.pack(len(message) | FETCH) + message)
+    if len(message) > MAX_MESSAGE_BYTES:
+        message = b""
+    connection.sendall(LENGTH.pack(len(message) | kind) + message)
     (length,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
     return _exactly(connection, length)
 

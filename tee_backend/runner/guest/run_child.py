@@ -18,7 +18,7 @@ from . import frames as _frames
 from . import wasm as _wasm
 from .confinement import confine, limit, limit_cpu, limit_data, open_statm
 from .frames import Answer
-from .guest_http import DATA_BYTES, INTERFACE, GuestHttp, imported_fetch
+from .guest_http import DATA_BYTES, GuestHttp
 from .linear_memory import NO_FINALIZER, MemoryBudget
 from .system_calls import ONCE_READY, refuse
 
@@ -51,7 +51,6 @@ class _Prepared(NamedTuple):
     program: _wasm.Program
     start: str
     makes_requests: bool
-    fetch: components.FuncType | None
 
 
 class _Output:
@@ -108,10 +107,13 @@ class Guests:
         config = _wasm.configured()
         self._budget.configure_allocator(config)
         self._engine = Engine(config)
-        self._http = GuestHttp(lambda message: _frames.exchange(self._connection, message))
-        self._linkers = _wasm.linkers(self._engine, self._http)
+        self._http = GuestHttp(self._exchange)
+        self._linkers = _wasm.linkers(self._engine, self._http, self._exchange)
         self._prepared: dict[str, _Prepared] = {}
         self._own_program = Module(self._engine, bytes(wat2wasm(_OWN_PROGRAM))).serialize()
+
+    def _exchange(self, kind: int, message: bytes) -> bytes:
+        return _frames.exchange(self._connection, kind, message)
 
     def open_files(self) -> socket.socket:
         """Open the files needed for running programs.
@@ -180,12 +182,7 @@ class Guests:
             os.close(file)
             start = _wasm.start_of(self._engine, program)
             requests = _wasm.makes_requests(self._engine, program)
-            fetch = None
-            if requests and isinstance(program, components.Component):
-                fetch = imported_fetch(
-                    self._engine, program.type.imports(self._engine)[INTERFACE].ty
-                )
-            self._prepared[request["program"]] = _Prepared(program, start or "", requests, fetch)
+            self._prepared[request["program"]] = _Prepared(program, start or "", requests)
 
     def _run(self, request: dict[str, Any], standard_input: bytes) -> None:
         prepared = self._prepared[request["program"]]
@@ -197,7 +194,7 @@ class Guests:
         )
         limit_cpu(request["seconds"] + _SLACK_CPU_S)
         self._budget.set_budget(request["memory_bytes"])
-        self._http.begin(prepared.fetch)
+        self._http.begin()
         output = _Output(self._connection, request["output_bytes"])
         store = Store(self._engine)
         # RN175: wasmtime traps when it checks the fuel and none is left, but does not check at the
@@ -235,7 +232,7 @@ class Guests:
     def _execute(self, store: Store, prepared: _Prepared) -> tuple[int, int]:
         """Run a program, and return the outcome and the exit code."""
         ended, program = _frames.REFUSED, prepared.program
-        of_modules, of_components = self._linkers[prepared.makes_requests]
+        of_modules, of_components = self._linkers
         try:
             if isinstance(program, Module):
                 start = of_modules.instantiate(store, program).exports(store)[prepared.start]

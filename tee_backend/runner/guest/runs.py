@@ -10,10 +10,10 @@ Example:
 
 import base64
 import codecs
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -42,6 +42,10 @@ LIMIT_NAMES = {
 
 Load: TypeAlias = Callable[[], Awaitable[bytes]]
 """Function that returns the untrusted bytes of a program, or raises RunRefused."""
+StorageState: TypeAlias = Literal["none", "written", "unknown"]
+"""Whether a run wrote to its project's storage (RN206)."""
+Handler: TypeAlias = Callable[[bytes], Coroutine[None, None, bytes]]
+"""Function that answers an untrusted message of a guest with another message."""
 
 
 class Target(StrEnum):
@@ -109,7 +113,7 @@ class RunRequest:
     payer: Payer = OPERATOR
     developer: str = ""
     compile_s: int = MAX_COMPILE_S
-    start_by_s: float | None = None
+    storage: Handler | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,7 @@ class RunResult:
     secrets_delivered: bool = False
     hosts: tuple[str, ...] = ()
     compile_s: float = 0.0
+    storage: StorageState = "none"
 
     @property
     def ran(self) -> bool:

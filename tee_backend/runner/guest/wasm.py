@@ -6,13 +6,13 @@ from typing import TypeAlias
 from wasmtime import Config, Engine, FuncType, Linker, Module, Store, WasmtimeError
 from wasmtime import component as components
 
-from .guest_http import INTERFACE, GuestHttp, imported_fetch
+from . import guest_http as _http
+from . import guest_storage as _storage
+from .component_calls import Exchange
 
 PREVIEW_1 = "wasm32-wasip1"
 PREVIEW_2 = "wasm32-wasip2"
 Program: TypeAlias = Module | components.Component
-Linkers: TypeAlias = dict[bool, tuple[Linker, components.Linker]]
-"""Linkers of modules and of components, by whether the program imports the HTTP client."""
 
 # The interfaces that `add_wasip2` links; wasmtime has no way to list them. Sockets and name
 # look-ups are linked because standard libraries import them, but every call of them fails.
@@ -33,6 +33,8 @@ _INTERFACES = frozenset(
     }.items()
     for interface in interfaces.split()
 )
+_OWN = frozenset({_http.INTERFACE, _storage.INTERFACE})
+"""The interfaces that the runner itself answers."""
 _VERSIONED = re.compile(r"(.+)@0\.2\.[0-9]+")
 _RUN = re.compile(r"wasi:cli/run@0\.2\.[0-9]+")
 
@@ -58,30 +60,27 @@ def configured(*, multi_memory: bool = True) -> Config:
     return config
 
 
-def linkers(engine: Engine, http: GuestHttp) -> Linkers:
+def linkers(
+    engine: Engine, http: _http.GuestHttp, exchange: Exchange
+) -> tuple[Linker, components.Linker]:
     """Return the linkers that define the host functions (RN12).
 
     Guests can call no other functions.
     """
-    made: Linkers = {}
-    for with_http in (False, True):
-        preview_1 = Linker(engine)
-        preview_1.define_wasi()
-        preview_2 = components.Linker(engine)
-        # Without `add_wasi_http`, which has no way to refuse a host.
-        preview_2.add_wasip2()
-        if with_http:  # RN100: only for programs that import it
-            http.define(preview_1)
-            http.define_component(preview_2)
-        made[with_http] = preview_1, preview_2
-    return made
+    preview_1, preview_2 = Linker(engine), components.Linker(engine)
+    preview_1.define_wasi()
+    preview_2.add_wasip2()  # without `add_wasi_http`, which has no way to refuse a host
+    http.define(preview_1)
+    http.define_component(preview_2)
+    _storage.define(preview_2, exchange)
+    return preview_1, preview_2
 
 
 def makes_requests(engine: Engine, program: Program) -> bool:
-    """Return whether a program imports the HTTP client."""
+    """Return whether a program imports the HTTP client or the storage of its project."""
     if isinstance(program, components.Component):
-        return INTERFACE in program.type.imports(engine)
-    return any(imported.module == INTERFACE for imported in program.imports)
+        return not _OWN.isdisjoint(program.type.imports(engine))
+    return any(imported.module in _OWN for imported in program.imports)
 
 
 def missing_imports(engine: Engine, program: Program) -> list[str]:
@@ -92,11 +91,14 @@ def missing_imports(engine: Engine, program: Program) -> list[str]:
     if isinstance(program, components.Component):
         imports = program.type.imports(engine)
         return sorted(
-            name for name, found in imports.items() if not _is_interface(engine, name, found.ty)
+            missing
+            for name, found in imports.items()
+            for missing in _missing_in(engine, name, found.ty)
         )
     offered = Linker(engine)
     offered.define_wasi()
-    GuestHttp(lambda _: b"").define(offered)  # only its types matter here; it is never called
+    # Only its types matter here; it is never called.
+    _http.GuestHttp(lambda *_: b"").define(offered)
     store = Store(engine)
     missing = sorted(
         f"{imported.module}.{imported.name}"
@@ -111,11 +113,30 @@ def missing_imports(engine: Engine, program: Program) -> list[str]:
     return missing
 
 
-def _is_interface(engine: Engine, name: str, imported: components.ComponentItem) -> bool:
-    if name == INTERFACE:
-        return imported_fetch(engine, imported) is not None
+def _missing_in(engine: Engine, name: str, imported: components.ComponentItem) -> list[str]:
+    """Return what is not offered of a component's import: the interface or its functions."""
+    if name in _OWN:
+        types = components.Component(engine, f"(component {_http.TYPE} {_storage.TYPE})").type
+        offered = _functions(engine, types.imports(engine)[name].ty)
+        wanted = _functions(engine, imported)
+        unknown = [f"{name} {one}" for one in wanted if wanted[one] != offered.get(one)]
+        return unknown if wanted else [name]
     versioned = _VERSIONED.fullmatch(name)
-    return versioned is not None and versioned[1] in _INTERFACES
+    return [] if versioned is not None and versioned[1] in _INTERFACES else [name]
+
+
+def _functions(
+    engine: Engine, interface: components.ComponentItem
+) -> dict[str, tuple[object, object]]:
+    """Return the parameters and the result of each function of an interface."""
+    members = (
+        interface.exports(engine) if isinstance(interface, components.ComponentInstanceType) else {}
+    )
+    return {
+        name: (kind.params, kind.result)
+        for name, found in members.items()
+        if isinstance(kind := found.ty, components.FuncType)
+    }
 
 
 def _is_offered(linker: Linker, store: Store, module: str, name: str) -> bool:
