@@ -1,5 +1,5 @@
-"""Grants by which a runner writes generated secrets, or reads programs (RN143, RN152): each rule
-broken by itself."""
+"""Grants by which a runner writes generated secrets, reads programs, or keeps what they store
+(RN143, RN152, RN201): each rule broken by itself."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,12 +8,14 @@ import pytest
 from capability_cases import BOB, SESSION, ucan
 
 from capabilities.signatures import Ed25519Signer
+from sealspace.documents.project_names import ProjectId
 from sealspace.documents.run_grants import read_generation_grant, read_program_grant
 from sealspace.errors import InvalidPortableDelegation
 
 KEY = SESSION
 RUNNER = Ed25519Signer(bytes(range(100, 132)))
 GET, PUT = "tinycloud.kv/get", "tinycloud.kv/put"
+ALL = [GET, PUT, "tinycloud.kv/del", "tinycloud.kv/list"]
 NETWORK = f"urn:tinycloud:encryption:{KEY.did}:protected"
 UNMET = [{"unknown.condition": 1}]
 
@@ -24,8 +26,16 @@ def secret(
     return f"tinycloud:{of.did[4:]}:{space}/kv/{folder}{name}"
 
 
-def project(name: str, *, of: Any = KEY, space: str = "projects") -> str:
-    return f"tinycloud:{of.did[4:]}:{space}/kv/projects/{name}"
+def project(name: str, *, of: Any = KEY, space: str = "projects", folder: str = "projects") -> str:
+    return f"tinycloud:{of.did[4:]}:{space}/kv/{folder}/{name}"
+
+
+def storage(name: str, **about: Any) -> str:
+    return project(name, folder="storage", **about)
+
+
+def read_storage_grant(header: str, *, runner: str) -> frozenset[ProjectId]:
+    return read_program_grant(header, runner=runner, folder="storage")
 
 
 def test_what_each_is_about() -> None:
@@ -41,7 +51,11 @@ def test_what_each_is_about() -> None:
     read = read_program_grant(
         ucan(KEY, RUNNER.did, {project("a"): [GET], project("b"): [GET]}), runner=RUNNER.did
     )
+    kept = read_storage_grant(
+        ucan(KEY, RUNNER.did, {storage("a"): ALL, storage("b"): ALL}), runner=RUNNER.did
+    )
     assert sorted(one.text for one in read) == [f"{KEY.did}/a", f"{KEY.did}/b"]
+    assert kept == read
 
 
 @pytest.mark.parametrize(
@@ -88,11 +102,38 @@ def test_what_a_grant_of_programs_may_not_hold(att: Mapping[str, Any]) -> None:
         read_program_grant(ucan(KEY, RUNNER.did, att), runner=RUNNER.did)
 
 
+@pytest.mark.parametrize(
+    "att",
+    [
+        {storage("a"): [GET]},
+        {storage("a"): ALL[:3]},
+        {storage("a"): [*ALL, "tinycloud.kv/metadata"]},
+        {storage("a"): ["tinycloud.kv/*"]},
+        {storage("a"): ALL, storage("b"): ALL[1:]},
+        {storage("a"): dict.fromkeys(ALL, UNMET)},
+        {storage("a", of=BOB): ALL},
+        {storage("a", space="public"): ALL},
+        {storage(""): ALL},
+        {storage("A"): ALL},
+        {storage("a/b"): ALL},
+        {storage("a") + "?x": ALL},
+        {project("a"): ALL},
+        {storage("a"): ALL, project("a"): [GET]},
+        {storage(f"p{number}"): ALL for number in range(33)},
+    ],
+)
+def test_what_a_grant_of_storage_may_not_hold(att: Mapping[str, Any]) -> None:
+    """RN201: fewer or more abilities, a condition, another owner, space or folder, or too many."""
+    with pytest.raises(InvalidPortableDelegation):
+        read_storage_grant(ucan(KEY, RUNNER.did, att), runner=RUNNER.did)
+
+
 def test_by_whom_and_for_whom() -> None:
-    """RN41: for another runner, or resting on another delegation, neither is taken."""
+    """RN41: for another runner, or resting on another delegation, none is taken."""
     for read, att in (
         (read_generation_grant, {secret("PROTECTED_A"): [PUT]}),
         (read_program_grant, {project("a"): [GET]}),
+        (read_storage_grant, {storage("a"): ALL}),
     ):
         for header in (
             ucan(KEY, BOB.did, att),

@@ -31,10 +31,12 @@ def test_children_import_nothing_that_holds_keys() -> None:
     ).stdout.split()
     inside = (
         "compile_child",
+        "component_calls",
         "confinement",
         "data_segments",
         "frames",
         "guest_http",
+        "guest_storage",
         "linear_memory",
         "run_child",
         "system_calls",

@@ -167,6 +167,8 @@ async def _begun(
         (_frames.LENGTH.pack(_frames.FETCH), False),
         (_frames.LENGTH.pack(101), True),
         (_frames.LENGTH.pack(_frames.FETCH | 3) + b"ab", True),
+        (_frames.LENGTH.pack(_frames.STORAGE), True),
+        (_frames.LENGTH.pack(_frames.STORAGE ^ _frames.FETCH) + b"ab", True),
     ],
 )
 async def test_a_child_that_asks_for_more_than_it_may(sent: bytes, is_allowed: bool) -> None:
@@ -181,8 +183,10 @@ async def test_a_child_that_asks_for_more_than_it_may(sent: bytes, is_allowed: b
     ours.setblocking(False)
     with theirs, subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
         child = await _begun(process, ours, theirs)
-        fetch = answer if is_allowed else None
-        run = asyncio.create_task(child.request(b"", [], most_bytes=100, within_s=60, fetch=fetch))
+        handlers = {_frames.FETCH: answer} if is_allowed else {}
+        run = asyncio.create_task(
+            child.request(b"", [], most_bytes=100, within_s=60, handlers=handlers)
+        )
         with contextlib.suppress(OSError):  # nobody reads it all
             await asyncio.to_thread(theirs.sendall, sent)
             theirs.shutdown(socket.SHUT_WR)
@@ -202,11 +206,12 @@ async def test_a_request_is_answered_and_the_run_goes_on() -> None:
     with theirs, subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
         child = await _begun(process, ours, theirs)
         asked = asyncio.create_task(
-            child.request(b"x", [], most_bytes=100, within_s=60, fetch=answer)
+            child.request(b"x", [], most_bytes=100, within_s=60, handlers={_frames.STORAGE: answer})
         )
         assert (b"x", []) == await asyncio.to_thread(_frames.receive, theirs)
         for message in (b"abc", b"", b"de"):
-            assert message[::-1] == await asyncio.to_thread(_frames.exchange, theirs, message)
+            exchanged = asyncio.to_thread(_frames.exchange, theirs, _frames.STORAGE, message)
+            assert message[::-1] == await exchanged
         theirs.sendall(_frames.LENGTH.pack(2) + b"ok")
         assert b"ok" == await asked
         await child.end()
@@ -231,7 +236,9 @@ async def test_nothing_is_left_at_the_number_of_a_connection(waits_for: str) -> 
     with theirs, subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
         child = await _begun(process, ours, theirs)
         run = asyncio.create_task(
-            child.request(b"x", [], most_bytes=100, within_s=PATIENCE_S, fetch=never)
+            child.request(
+                b"x", [], most_bytes=100, within_s=PATIENCE_S, handlers={_frames.FETCH: never}
+            )
         )
         await asyncio.to_thread(_frames.receive, theirs)
         if waits_for == "the service":
