@@ -1419,13 +1419,20 @@ class Runners:
         """
 
     def share_project(
-        self, seen: Seen, name: str, *, ttl_s: float = ..., wallet: AnyWallet | None = None
+        self,
+        seen: Seen,
+        name: str,
+        *,
+        folder: str = "projects",
+        ttl_s: float = ...,
+        wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Let a runner read one of the owner's private projects (RN152).
+        """Let a runner read one of the owner's private projects (RN152), or keep its storage.
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
             name: name of the project, in the space `projects`.
+            folder: `projects` to read the program, `storage` to keep what it stores (RN201).
             ttl_s: lifetime in seconds.
             wallet: the owner's wallet; None: the session's key is the owner.
         Returns:

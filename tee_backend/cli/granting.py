@@ -576,7 +576,8 @@ async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
     "share",
     epilog=(
         "Example: `sealspace project publish digest digest.wasm --private`, then `sealspace project"
-        " share https://runner.example digest`. To stop sharing: `sealspace runner revoke"
+        " share https://runner.example digest`. With `--storage` the program can keep values, also"
+        " that of a public project. To stop sharing: `sealspace runner revoke"
         " https://runner.example`."
     ),
 )

@@ -22,6 +22,8 @@ _LIMITS = _RUNNER + "test_limits.py::"
 _OUTBOUND = _RUNNER + "test_outbound.py::"
 _RUNS = _RUNNER + "test_runs.py::"
 _ATTACKS = "attacks/test_runner.py::"
+_STORAGE = _RUNNER + "test_project_storage.py::"
+_STORAGE_ATTACKS = "attacks/test_runner_storage.py::"
 _KEYS = "attacks/test_api_keys.py::"
 _TOKENS = "attacks/test_tokens.py::"
 _ATTESTING = "attacks/test_attestation.py::"
@@ -278,8 +280,22 @@ CASES: dict[str, tuple[Row, ...]] = {
             (_COMPILING + "test_programs_that_are_refused",),
         ),
         (
-            "storage for programs",
-            "none is offered: a program has its input, its environment and requests over HTTPS",
+            "values that a program stores, for each caller apart, also under a new version",
+            (
+                _STORAGE + "test_values_stay_from_run_to_run",
+                _STORAGE_ATTACKS + "test_values_of_another_caller_or_project",
+            ),
+        ),
+        (
+            "writes on condition; numbers that runs add to at one time; a sum that does not fit",
+            (
+                _STORAGE + "test_conditional_writes",
+                _STORAGE + "test_parallel_increments_add_up",
+            ),
+        ),
+        (
+            "stored values of a worker, of one version, or for everybody",
+            "not offered: a program that imports such a function is refused, with its name",
         ),
         (
             "requests to named hosts alone; addresses, and names that lead elsewhere later",

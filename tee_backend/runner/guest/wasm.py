@@ -115,7 +115,7 @@ def missing_imports(engine: Engine, program: Program) -> list[str]:
 
 def _missing_in(engine: Engine, name: str, imported: components.ComponentItem) -> list[str]:
     """Return what is not offered of a component's import: the interface or its functions."""
-    if name in _OWN:
+    if name in _OWN:  # RN205
         types = components.Component(engine, f"(component {_http.TYPE} {_storage.TYPE})").type
         offered = _functions(engine, types.imports(engine)[name].ty)
         wanted = _functions(engine, imported)

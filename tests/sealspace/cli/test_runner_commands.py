@@ -514,6 +514,31 @@ async def test_a_private_program_is_shared(desk: Desk, stage: RunnerStage, tmp_p
     assert again.status == EXIT_STATUS["not-there"]
 
 
+async def test_storage_of_a_project_is_shared(
+    desk: Desk, stage: RunnerStage, tmp_path: Path
+) -> None:
+    """RN201: `--storage` lets a program keep values; it is listed, verified and revoked."""
+    await desk.log_in("--space", "projects", "--space", "public")
+    owner = str(json.loads((await desk.run("whoami", "--json")).out)["owner"])
+    (tmp_path / "cells.wasm").write_bytes(guest("cells-wasip2").data)
+    published = await desk.run("project", "publish", "cells", str(tmp_path / "cells.wasm"))
+    assert published.status == 0, published
+    approved, receipt = tmp_path / "approved.json", tmp_path / "receipt.json"
+    approved.write_text((await desk.run("backend", "show", stage.url, "--json")).out)
+    call = ("runner", "call", stage.url, f"{owner}/cells", "--input", "-")
+    without = await desk.run(*call, given="set\ta\tone")
+    assert "`sealspace project share URL NAME --storage`" in without.out
+    shared = await desk.run("project", "share", stage.url, "cells", "--storage", "--yes", "--json")
+    assert shared.status == 0 and json.loads(shared.out)["granted"], shared
+    assert "storage/cells" in (await desk.run("grant", "list")).out
+    called = await desk.run(*call, "--receipt", str(receipt), given="set\ta\tone\nget\ta")
+    assert called.out == "\none\n"
+    verified = await desk.run("verify", str(receipt), "--like", str(approved))
+    assert verified.status == 0 and "written" in verified.out, verified
+    assert (await desk.run("runner", "revoke", stage.url, "--yes")).status == 0
+    assert "no storage" in (await desk.run(*call, given="get\ta")).out
+
+
 async def test_a_runner_is_shown_with_what_was_granted_to_it(
     desk: Desk, stage: RunnerStage, tmp_path: Path
 ) -> None:
