@@ -56,7 +56,6 @@ from sealspace.documents.call_conditions import AllowAll, Condition, Owner, pars
 from sealspace.documents.project_names import checked_project_name, checked_sha256
 from sealspace.documents.published import Published
 from sealspace.documents.run_grants import (
-    STORAGE_FOLDER,
     ByHash,
     ByProject,
     GrantLimits,
@@ -576,8 +575,7 @@ async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
     "share",
     epilog=(
         "Example: `sealspace project publish digest digest.wasm --private`, then `sealspace project"
-        " share https://runner.example digest`. With `--storage` the program can keep values, also"
-        " that of a public project. To stop sharing: `sealspace runner revoke"
+        " share https://runner.example digest`. To stop sharing: `sealspace runner revoke"
         " https://runner.example`."
     ),
 )
@@ -586,27 +584,21 @@ async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
 @click.option(
     "--storage",
     "folder",
-    flag_value=STORAGE_FOLDER,
+    flag_value="storage",
     default="projects",
-    help="Let the program store values in your space `projects`, instead of sharing its code.",
+    help="Let the program, public or private, store values in your space `projects`, and no more.",
 )
 @verifier_options
 @click.argument("name", metavar="NAME")
 @at_node
 async def share(
-    client: Client,
-    url: str,
-    verifier: BackendVerifier,
-    name: str,
-    folder: str,
-    ttl_s: float,
+    client: Client, url: str, verifier: BackendVerifier, name: str, folder: str, ttl_s: float
 ) -> None:
     """Share your private project NAME with the runner at URL.
 
-    The runner is verified first. It may read and run every version of the project. Everyone who may
-    call that runner may run the program. The program gets only secrets that were granted to the
-    program. The node lets anyone with the runner's key read the program, whatever code they run.
-    The runner's platform protects this key from other code.
+    The runner is verified first. It may read and run every version of the project, for everyone who
+    may call it. The program gets only secrets that were granted to it. The node lets anyone with
+    the runner's key read the program; the runner's platform protects this key from other code.
     """
     project = project_of(checked_project_name(name))
     if await read_active(reader(client, project), project) is None:

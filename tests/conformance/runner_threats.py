@@ -2,6 +2,7 @@
 
 _RUNNER = "attacks/test_runner.py::"
 _REPLAYS = "attacks/test_runner_replays.py::"
+_STORAGE = "attacks/test_runner_storage.py::"
 _FUEL = "tee_backend/runner/test_exact_fuel.py::"
 _CONFINEMENT = "tee_backend/runner/test_confinement.py::"
 _TEMPLATE = "tee_backend/runner/test_template.py::"
@@ -108,6 +109,17 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         _TEMPLATE + "test_fresh_children_draw_other_numbers",
         _TEMPLATE + "test_fresh_children_draw_other_insecure_numbers",
     ),
+    "3.8 the developer, the node, another caller or another project reads what a program stored": (
+        _STORAGE + "test_values_of_another_caller_or_project",
+        _STORAGE + "test_keys_that_look_like_paths",
+    ),
+    "3.8 the developer or the node changes stored values": (
+        _STORAGE + "test_values_that_others_write",
+    ),
+    "3.8 a program fills its developer's space, or asks for operations without end": (
+        "tee_backend/runner/test_project_storage.py::test_bounds",
+        _STORAGE + "test_messages_of_a_child_that_was_taken_over",
+    ),
     "3.8 a program sends a secret somewhere else": (
         _RUNNER + "test_a_secret_goes_to_the_hosts_of_its_grant_alone",
     ),
@@ -180,6 +192,13 @@ UNHELD_RUNNER_THREATS: dict[str, str] = {
         "the row says; that it is said before granting is held by a test of the command"
     ),
     "3.8 other code with the runner's DID reads a program that was shared with it": (
+        "nothing prevents it, as the row says"
+    ),
+    "3.8 other code with the runner's DID and the application's keys opens stored values": (
+        "nothing prevents it, as the row says"
+    ),
+    "3.8 a program stores an owner's secret, and a later run of the same caller, perhaps without"
+    " the grant or with other hosts, reads it and sends it away": (
         "nothing prevents it, as the row says"
     ),
     "3.8 a program writes a secret into its answer": "nothing prevents it, as the row says",
