@@ -55,7 +55,7 @@ _NOT_GRANTED = (
 )
 
 
-class StorageRefused(ValueError):
+class StorageRefused(Exception):
     """Raised when a storage operation fails; the program gets the text."""
 
 
@@ -97,8 +97,10 @@ class ProjectStorage:
             if self.left < 0:  # RN203
                 raise StorageRefused(f"a run may perform {MAX_OPERATIONS} storage operations")
             return pack_parts([b"", *await self._results(unpack_parts(message, 4))])
-        except ValueError as refused:  # also of arguments that are malformed
+        except StorageRefused as refused:
             text = str(refused)
+        except ValueError:
+            text = "the operation is malformed, or could not be performed"
         except Unauthorized:
             text = _NOT_GRANTED
         except SealspaceError as error:
@@ -108,10 +110,9 @@ class ProjectStorage:
     async def _results(self, operation: list[bytes]) -> list[bytes]:
         """Perform an untrusted operation, and return its results without the error."""
         match operation:
-            case [b"get", key]:
-                return [(await self._read(key))[0] or b""]
-            case [b"has", key]:
-                return [b"1" * ((await self._read(key))[0] is not None)]
+            case [b"get" | b"has" as name, key]:
+                value, _ = await self._read(key)
+                return [b"1" * (value is not None) if name == b"has" else value or b""]
             case [b"list-keys", prefix]:
                 async with self._values() as values:
                     page = await values.list_page(self._folder + prefix.hex())
@@ -135,7 +136,7 @@ class ProjectStorage:
             case [b"delete", key]:
                 path, _ = self._cell(key)
                 return [b"1" * (await self._write(lambda values: values.delete(path)))]
-        raise StorageRefused("the operation is malformed, or could not be performed")
+        raise ValueError
 
     async def _read(self, key: bytes) -> tuple[bytes | None, str | None]:
         """Return a value and its version, or None for both."""

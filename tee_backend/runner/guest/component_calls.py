@@ -17,21 +17,20 @@ from .linear_memory import NO_FINALIZER
 VALUE_BYTES = ctypes.sizeof(ffi.wasmtime_component_val_t)
 Exchange: TypeAlias = Callable[[int, bytes], bytes]
 """Function that sends a message of a kind (`FETCH`, `STORAGE`), and returns the response."""
-HostFunction: TypeAlias = Callable[[StoreContext, components.FuncType, Any, Any], int]
-"""Function that gets the type of the import, and pointers to arguments and result.
-
-It returns 0, or the address of an error, which traps. An exception ends the process
-(`MemoryBudget.configure_allocator`).
-"""
 _BYTE_OFFSET = ffi.wasmtime_component_val_t.of.offset
 _CALLBACKS: list[object] = []
 """Keeps the callbacks alive: wasmtime has only pointers to them."""
 
 
 def define_functions(
-    linker: components.Linker, interface: str, functions: Mapping[str, HostFunction]
+    linker: components.Linker, interface: str, functions: Mapping[str, Callable[..., int]]
 ) -> None:
-    """Add the functions of a host interface to a linker for WebAssembly components."""
+    """Add the functions of a host interface to a linker for WebAssembly components.
+
+    Each function gets the store, the type of the import, and pointers to arguments and result. It
+    returns 0, or the address of an error, which traps. An exception ends the process
+    (`MemoryBudget.configure_allocator`).
+    """
     with linker.root() as root, root.add_instance(interface) as instance:
         for name, function in functions.items():
             callback = ffi.wasmtime_component_func_callback_t(partial(_call, function))
@@ -49,7 +48,7 @@ def define_functions(
 
 
 def _call(
-    function: HostFunction,
+    function: Callable[..., int],
     _env: None,
     context: Any,
     kind: Any,

@@ -158,8 +158,15 @@ async def test_bounds(stage: RunnerStage) -> None:
     assert await stored(
         stage, "bounds", f"set {long} x", f"set {long}k x", "set  x", f"get {long}k"
     ) == ["", f"error: {NO_KEY}", f"error: {NO_KEY}", f"error: {NO_KEY}"]
-    lines = await stored(stage, "bounds", f"set a *{size}", f"set a *{size + 1}", "get a")
-    assert lines == ["", f"error: a value has at most {size} bytes", "x" * size]
+    lines = await stored(
+        stage, "bounds", f"set a *{size}", f"set a *{size + 1}", "set a *2000000", "get a"
+    )
+    assert lines == [
+        "",
+        f"error: a value has at most {size} bytes",
+        "error: the operation is malformed, or could not be performed",
+        "x" * size,
+    ]
     lines = await stored(stage, "bounds", "set n 1", f"set-if-equals a *{size} *{size}", "get n")
     assert lines == ["", "true ", "1"]
     assert (await stored(stage, "bounds", "REPEAT 128 get n", "get n")) == [
