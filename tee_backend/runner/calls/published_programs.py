@@ -197,19 +197,21 @@ class PublishedPrograms:
         except (SealspaceError, TimeoutError):
             if last is None:
                 raise
-            return last  # RN223
+            if self._recent((project, sha256), CONFIRMED_S) is None:  # RN223
+                raise RunRefused("node-unavailable") from None
+            return last
         # Taken out, because another version may be active now.
         _, version = self._found.pop((project, sha256), (0.0, None))
         wanted = sha256 or active
         if wanted is None:
             raise RunRefused("program-unknown")
+        if active is not None and not await self.journal.record_version(
+            project.text, active.sequence, active.statement_sha256 or ""
+        ):  # RN54: before the statement, which the node could withhold
+            raise RunRefused("program-older")
         # The active version names the statement's hash (RN177), so it is read once.
         if active is None or version is None or version.statement_sha256 != active.statement_sha256:
             version = await read_version(read, project, wanted)
-        if active is not None and not await self.journal.record_version(
-            project.text, active.sequence, active.statement_sha256 or ""
-        ):  # RN54
-            raise RunRefused("program-older")
         if version is None:
             raise RunRefused("program-unknown")
         self._found.put((project, sha256), (SystemClock.now(), version))

@@ -391,6 +391,54 @@ async def test_a_removed_project_does_not_come_back(
     assert [key async for key in space.list("projects/gone/")] == [project.active_key]
 
 
+async def test_the_last_version_ends_while_the_node_is_asked(
+    far: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RN223: a version whose minute ends while the runner waits for the node does not run."""
+    monkeypatch.setattr(published_programs, "FRESH_S", 0.0)
+    assert await called(far) == (200, "x")
+
+    async def hold(request: web.Request) -> None:
+        if request.path.endswith("/active"):
+            monkeypatch.setattr(published_programs, "CONFIRMED_S", 0.0)
+            raise web.HTTPInternalServerError
+
+    far.away.relay.hold = hold
+    assert await called(far) == (503, "node-unavailable")
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+async def test_a_version_is_not_put_back_while_the_next_one_is_withheld(
+    far: Far, stage: RunnerStage, monkeypatch: pytest.MonkeyPatch, is_removed: bool
+) -> None:
+    """RN54, RN225: a sequence counts once it was seen, though the node withholds the statement of
+    the new version, or shows the versions of a removed project."""
+    monkeypatch.setattr(published_programs, "FRESH_S", 0.0)
+    name = f"withheld-{is_removed}".lower()
+    await stage.publish(name, distinct(name))
+    space = stage.owner.kv("public")
+    former = {key: (await space.get(key)).body async for key in space.list(f"projects/{name}/")}
+    assert await called(far, name) == (200, "x")
+    if is_removed:
+        await stage.owner.programs(public=True).remove(name, signer=stage.wallet)
+        active = parse_project(f"{stage.developer}/{name}").active_key
+        await space.put_many({key: body for key, body in former.items() if key != active})
+        seen = (409, "program-statement")
+    else:
+        await stage.publish(name, TRAP)
+        seen = (503, "node-unavailable")
+
+    async def hold(request: web.Request) -> None:
+        if "/versions/" in request.path and not is_removed:
+            raise web.HTTPInternalServerError
+
+    far.away.relay.hold = hold
+    assert await called(far, name) == seen
+    far.away.relay.hold = far.away.hold
+    await space.put_many(former)
+    assert await called(far, name) == (409, "program-older")
+
+
 # --- clients --------------------------------------------------------------------------------------
 
 
