@@ -143,11 +143,18 @@ class Calls:
             raise RunRefused("key-project")
         budget = 0 if self.price.is_free else self._budget(key, compute_limit)
         parsed = self._api_body(body, project, budget, key)
+        self.count(key)
+        return await self._start_job(parsed, Payer(key.owner), key.nonce, budget, body)
+
+    def count(self, key: ApiKey) -> None:
+        """Count a call or a list of calls towards its key's minute (RN97).
+
+        Raises RunRefused with `too-many-calls` if the minute is used up.
+        """
         holder, now = (key.owner, key.nonce), SystemClock.now()
-        if self._lately.spent(holder, per_s=PER_MINUTE / 60, now=now) > PER_MINUTE - 1:  # RN97
+        if self._lately.spent(holder, per_s=PER_MINUTE / 60, now=now) > PER_MINUTE - 1:
             raise RunRefused("too-many-calls")
         self._lately.add(holder, 1, per_s=PER_MINUTE / 60, now=now)
-        return await self._start_job(parsed, Payer(key.owner), key.nonce, budget, body)
 
     async def add_key(self, statement: bytes) -> ApiKey:
         """Verify and store a new API key (RN91).

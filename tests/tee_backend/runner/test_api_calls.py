@@ -259,6 +259,22 @@ async def test_what_a_key_s_holder_is_told(stage: RunnerStage) -> None:
         }
 
 
+async def test_lists_of_calls_count_as_calls(
+    stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RN233, RN97: a list of calls takes one of the calls of its key's minute, and of no other."""
+    monkeypatch.setattr(calls, "PER_MINUTE", 3)
+    key, other = await stage.key("echo"), await stage.key("echo")
+    statuses = list[int]()
+    for _ in range(6):
+        async with stage.http.get(
+            f"{stage.url}/payment-keys/usage", headers={"X-Payment-Key": key}
+        ) as answer:
+            statuses.append(answer.status)
+    assert statuses[:3] == [200] * 3 and 429 in statuses
+    assert "usage" in await usage(stage, other)
+
+
 async def test_free_calls_are_told_too(stage: RunnerStage, tmp_path: Path) -> None:
     """RN233: calls that cost nothing are in the list of their key, also after a restart."""
     for _ in range(2):
