@@ -179,7 +179,8 @@ class PublishedPrograms:
             raise _unavailable(exc) from exc
 
     async def _read(self, project: ProjectId, sha256: str | None) -> Version:
-        last = self._recent((project, sha256), CONFIRMED_S)
+        asked = project, sha256
+        last = self._recent(asked, CONFIRMED_S)
         private = self._private_reader(project, MAX_STATEMENT_BYTES)
         public = self._public_reader(
             project, MAX_STATEMENT_BYTES, active_wait_s=REFUSED_S if last is None else 0.0
@@ -197,11 +198,11 @@ class PublishedPrograms:
         except (SealspaceError, TimeoutError):
             if last is None:
                 raise
-            if self._recent((project, sha256), CONFIRMED_S) is None:  # RN223
+            if self._recent(asked, CONFIRMED_S) is None:  # RN223
                 raise RunRefused("node-unavailable") from None
             return last
         # Taken out, because another version may be active now.
-        _, version = self._found.pop((project, sha256), (0.0, None))
+        _, version = self._found.pop(asked, (0.0, None))
         wanted = sha256 or active
         if wanted is None:
             raise RunRefused("program-unknown")
@@ -214,7 +215,7 @@ class PublishedPrograms:
             version = await read_version(read, project, wanted)
         if version is None:
             raise RunRefused("program-unknown")
-        self._found.put((project, sha256), (SystemClock.now(), version))
+        self._found.put(asked, (SystemClock.now(), version))
         return version
 
     async def load(self, version: Version) -> bytes:

@@ -200,7 +200,7 @@ class Child:
                 child may send no others.
 
         Raises:
-            ChildEnded: no answer came; the child has ended.
+            ChildEnded: no answer came, or a handler failed; the child has ended.
         """
         exchanging = self._exchange_task = asyncio.create_task(
             self._exchange(payload, files, most_bytes, handlers)
@@ -210,8 +210,12 @@ class Child:
         self._exchange_task = exchanging if late else None
         if not late:
             # Only `end` cancels this task, so a cancellation means that the child has ended.
-            with suppress(EOFError, OSError, asyncio.CancelledError):
+            try:
                 return exchanging.result()
+            except (EOFError, OSError, asyncio.CancelledError):
+                pass
+            except Exception as failed:  # of a handler: the program has started (RN221)
+                _log.error("a program's request failed: %s", type(failed).__name__)
         await self.end()  # after any protocol error the child's state is unknown
         raise ChildEnded(late=bool(late), status=self._status)
 

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 import wasmtime
 from aiohttp import web
-from guest_programs import Guest, asked, code
+from guest_programs import Guest, asked, code, guest
 from patience import until
 from relay import Relay, relay_before
 from runner_stage import ECHO, TRAP, RunnerStage, runner_stage
@@ -28,6 +28,7 @@ from tee_backend.runner.calls.prices import Price
 from tee_backend.runner.guest.executor import Executor
 from tee_backend.runner.guest.runs import Target
 from tee_backend.runner.http import routes
+from tee_backend.runner.reasons import RunRefused
 from tee_backend.runner.shares import Payer
 
 PRICE = Price(call=1000, second=1)
@@ -175,6 +176,23 @@ async def test_a_program_of_a_refused_call_is_not_compiled() -> None:
         loaded.set()
         assert code(await compiling) == "completed"
         assert loads == []
+
+
+@pytest.mark.parametrize("failure", [RunRefused("node-unavailable"), TimeoutError(), KeyError()])
+async def test_a_run_whose_request_fails_has_started(failure: Exception) -> None:
+    """RN99, RN221: whatever happens while a program runs, its run is not one that can be tried
+    again, and counts as a whole one."""
+    program = guest("cells-wasip2")
+
+    async def fail(message: bytes) -> bytes:
+        raise failure
+
+    async with Executor(children=1, spare=1) as executor:
+        request = replace(asked(program, b"get\ta"), storage=fail)
+        result = await executor.run(request, program.load)
+        assert (code(result), result.ran) == ("run-crashed", True)
+        assert result.instructions == request.limits.max_instructions
+        assert code(await executor.run(asked(program), program.load)) == "completed"
 
 
 # --- asynchronous calls ---------------------------------------------------------------------------
