@@ -543,7 +543,7 @@ def _checked_manifest(manifest: ProgramManifest) -> ProgramManifest:
             )
         secrets += own.secrets
     for what, names, most, check in (
-        ("secrets", secrets, MAX_SECRETS, _secret_name),
+        ("secrets, the developer's included", secrets, MAX_SECRETS, _secret_name),
         ("hosts", manifest.hosts, MAX_HOSTS, checked_host),
     ):
         if len(names) > most or len(set(names)) != len(names):

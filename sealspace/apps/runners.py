@@ -650,7 +650,10 @@ def _accepted(answer: Answer) -> dict[str, Json]:
     members = _object(answer.body)
     if answer.is_success:
         return members
-    raise CallRefused(error_text(members.get("error"))[:600] or "the runner refused the request")
+    raise CallRefused(
+        error_text(members.get("error"))[:600] or "the runner refused the request",
+        hint="correct what the message names, or ask the runner's operator",
+    )
 
 
 def error_text(error: Json) -> str:
@@ -659,7 +662,7 @@ def error_text(error: Json) -> str:
     The message is untrusted. It is empty if the response has none.
     """
     texts = [error.get(name) for name in ("message", "detail")] if isinstance(error, dict) else []
-    return " ".join(one for one in texts if isinstance(one, str))
+    return ": ".join(one.rstrip(".") for one in texts if isinstance(one, str))
 
 
 def _object(data: bytes) -> dict[str, Json]:

@@ -164,7 +164,10 @@ def scope_of_profile(profile: str) -> str | None:
         raise InvalidSecretScope(f"a profile has at most {MAX_PROFILE_CHARS} characters")
     # Refused, not converted: two profiles of OutLayer's could become one scope.
     if (canonical := canonical_scope(profile)) != profile:
-        raise InvalidSecretScope(f'the profile is not in canonical form; write "{canonical}"')
+        raise InvalidSecretScope(
+            f'the profile is not in canonical form; write "{canonical}"',
+            hint="use `default`, or a scope in lower-case letters, digits and inner dashes",
+        )
     return profile
 
 

@@ -107,8 +107,8 @@ def deliver(file: Path, url: str | None) -> None:
 async def revoke(client: Client, target: str, yes: bool) -> None:
     """Permanently revoke all grants to a backend.
 
-    Only grants that were made on this machine are revoked. You can make new grants to the backend
-    later.
+    Only grants that were made on this machine are revoked, shares of projects and their storage
+    included; `sealspace backend list` lists them. You can make new grants to the backend later.
     """
     home = owner_home()
     wallet, owner = home.wallet(), home.profile().owner

@@ -17,6 +17,7 @@ _CHAIN = "runners read no blockchain; spec/runner/README.md lists what to use in
 _HINTS = {
     "compile-limit": "build a smaller program, with fewer dependencies",
     "program-imports": "use only WASI functions, without files and sockets",
+    "near:storage/": "use the functions of near:storage that spec/runner/README.md lists",
     "wasi:http/": "send requests with sealspace:http/client, as spec/runner/README.md shows",
     **dict.fromkeys(("near:rpc", "near:vrf", "near:payment", "outlayer:"), _CHAIN),
     "runner-failed": "run the command again when this machine is less busy",

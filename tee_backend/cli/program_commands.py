@@ -511,9 +511,16 @@ def _show(answer: dict[str, Json], url: str) -> None:
         hints = {
             "secrets-not-granted": f"sealspace runner grant {url} --secret NAME --program DID/NAME",
             "access-denied": (
-                "ask the owner of the secrets to allow your DID, which sealspace whoami prints"
+                "ask the owner of the secrets, or the developer if the program has secrets of its"
+                " own, to allow your DID, which sealspace whoami prints"
             ),
             "program-unknown": "sealspace project show DID/NAME",
+            "guest-exit": "the program itself reported this; its error output is above, if any",
+            "request-invalid": "sealspace runner call --help",
+            "bad-profile": "--secrets OWNER/PROFILE, with the profile as the message writes it",
+            "key-project": f"sealspace runner keys list {url}",
+            "key-profile": f"sealspace runner keys list {url}",
+            "secret-unreadable": "repeat this command when the node answers: sealspace status",
             "call-refused": "sealspace login, then repeat this command",
             "key-refused": f"sealspace runner keys create {url}",
             "key-malformed": f"sealspace runner keys create {url}",

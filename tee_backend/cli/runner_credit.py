@@ -34,9 +34,9 @@ from ..runner.http.operator_routes import MAX_REFERENCE_CHARS, ask_operator
     help="Name of this credit. Adding the same credit again under this name changes nothing.",
 )
 def credit(owner: str, amount: int, folder: Path, reference: str | None) -> None:
-    """Add AMOUNT micro-units to an owner's account at a runner.
+    """Add NUMBER micro-units to an owner's account at a runner.
 
-    The runner is on this machine. The account is printed. If AMOUNT is 0, the account is printed
+    The runner is on this machine. The account is printed. If NUMBER is 0, the account is printed
     unchanged. The command uses a socket in the runner's data folder, which only root and the
     runner's user can open.
     """

@@ -348,6 +348,9 @@ def test_manifests() -> None:
     for value in values:
         with pytest.raises(InvalidInput):
             parse_program_manifest(value)
+    twice: Json = {"secrets": ["A"], "developer": {"profile": "default", "secrets": ["A"]}}
+    with pytest.raises(InvalidInput, match="the developer's included, without duplicates"):
+        parse_program_manifest(twice)
 
 
 @fuzzed()

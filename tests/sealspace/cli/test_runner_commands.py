@@ -26,6 +26,12 @@ from tee_backend.runner.guest.outbound import Outbound
 SECRET = "open sesame, says the owner"
 SOMEBODY = Ed25519Signer(bytes(range(32))).did
 FILES = '(module (import "wasi_snapshot_preview1" "no_such_call" (func)) (func (export "_start")))'
+EXITS = """
+(module
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (func (export "_start") (call $exit (i32.const 1))))
+"""
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -305,6 +311,50 @@ async def test_a_call_that_cannot_start(
     assert "runner-busy: The runner is busy" in called.err
 
 
+async def test_next_steps_of_refused_calls(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
+    """The next step of a failed call, or of a refused key, is for its cause."""
+    owner = await with_secret(desk)
+    assert (await desk.run("project", "publish", "exits", program(tmp_path, EXITS))).status == 0
+    call = ("runner", "call", stage.url, f"{owner}/exits")
+    for secrets, said, step in (
+        ((), "guest-exit: The program exited with a code other than 0: 1\n", "program itself"),
+        (("--secrets", "alice.near"), "request-invalid: ", "runner call --help"),
+        (("--secrets", "me/Prod_EU"), 'write "prod-eu"\n', "as the message writes it"),
+    ):
+        ran = await desk.run(*call, *secrets)
+        assert ran.status != 0 and said in ran.err and step in ran.next, ran
+    ran = await desk.run("runner", "keys", "create", stage.url, "--any-project")
+    assert "no account or grant of this owner" in ran.err and "operator" in ran.next, ran
+    ran = await desk.run(
+        *("runner", "keys", "create", stage.url, "--any-project", "--profile", "Prod_EU")
+    )
+    assert "prod-eu" in ran.err and "`default`, or a scope" in ran.next, ran
+
+
+async def test_next_steps_of_other_answers(desk: Desk) -> None:
+    """A key for something else, or a node that is away: the next step is for that."""
+    owner = await with_secret(desk)
+    said = {"code": ""}
+
+    async def answers(request: web.Request) -> web.Response:
+        if request.path == "/info":
+            return web.json_response({"runner": SOMEBODY, "start": "0" * 32})
+        return web.json_response({"error": said})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answers)
+    async with serving(app) as url:
+        for code, step in (
+            ("key-project", f"runner keys list {url}"),
+            ("key-profile", f"runner keys list {url}"),
+            ("secret-unreadable", "sealspace status"),
+            ("access-denied", "the developer"),
+        ):
+            said["code"] = code
+            ran = await desk.run("runner", "call", url, f"{owner}/any")
+            assert f"sealspace: {code}" in ran.err and step in ran.next, ran
+
+
 async def test_programs_that_are_not_published(desk: Desk, tmp_path: Path) -> None:
     """RN215: a file that is not WebAssembly, an unknown import, a wrong target, and a login without
     the space are refused."""
@@ -316,6 +366,7 @@ async def test_programs_that_are_not_published(desk: Desk, tmp_path: Path) -> No
     assert ran.status == 2 and "no_such_call" in ran.err
     for module, function, advice in (
         ("wasi:http/types@0.2.0", "x", "sealspace:http/client"),
+        ("near:storage/api@0.1.0", "set-worker", "functions of near:storage"),
         ("near:rpc/api@0.1.0", "view", "no blockchain"),
         ("near:vrf/api", "generate", "no blockchain"),
         ("near:payment/api", "refund-usd", "no blockchain"),
