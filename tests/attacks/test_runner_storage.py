@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,20 @@ from sealspace.apps.backends import deliver
 from sealspace.apps.programs import Target
 from sealspace.apps.run_calls import RunnerAt, call_headers
 from sealspace.cli.root import main
+from sealspace.client import SignIn
 from sealspace.delegations import allow
+from sealspace.documents.call_conditions import AllowAll
 from sealspace.documents.run_grants import (
     PROJECT_ABILITIES,
     STORAGE_FOLDER,
+    ByHash,
+    RunStatement,
     project_resource,
     read_program_grant,
 )
 from sealspace.errors import GrantNotTaken
 from sealspace.session import key_session
+from sealspace.wallets import new_wallet
 from sealspace.wire.portable import PortableDelegation
 from tee_backend.runner.calls.project_storage import ProjectStorage
 from tee_backend.runner.calls.published_programs import grant_for, live_grants
@@ -219,6 +225,48 @@ async def test_messages_of_a_child_that_was_taken_over(stage: RunnerStage, messa
     run = run_of(stage, "hostile")
     (refused,) = unpack_parts(await run.answer(message))
     assert refused and run.state == "none"
+
+
+async def test_storage_that_the_caller_of_a_program_chose(stage: RunnerStage) -> None:
+    """RN207: who publishes a program's bytes again keeps nothing that it made of a secret."""
+    name, data = "trusted", distinct("trusted")
+    await stage.owner.secrets().put("API_KEY", "the canary sings at dawn")
+    await kept(stage, name)
+    other, wallet = await stage.client(), new_wallet()
+    await other.sign_in(wallet, SignIn(spaces=("public", "projects")))
+    version = await other.programs(public=True).publish(name, data, target=P2, signer=wallet)
+    portable = await other.runners.share_project(
+        await stage.look(), name, folder=STORAGE_FOLDER, wallet=wallet
+    )
+    await deliver(stage.url, portable)
+    by_hash = ByHash(version.sha256)
+    theirs: dict[str, Any] = {"source": {"project": version.project.text}}
+    await stage.grant(["API_KEY"], RunStatement(programs=(by_hash,), callers=AllowAll()))
+    with_secret: dict[str, Any] = {"secrets": stage.developer}
+    for about in (theirs, {}):  # another's project, and the developer's own
+        lines = await stored(stage, name, "set a $API_KEY", "get a", **about, **with_secret)
+        assert all(line.startswith("error: no storage: ") for line in lines), lines
+        assert await stored(stage, name, "get a", "set a x", **about) == ["", ""]
+    named = replace(by_hash, project=stage.published[name].project)
+    await stage.grant(["API_KEY"], RunStatement(programs=(named,), callers=AllowAll()))
+    assert await stored(stage, name, "set a $API_KEY", "get a", **with_secret) == [
+        "",
+        "the canary sings at dawn",
+    ]
+    _, answer = await stage.call(name, input="get\ta", **theirs, **with_secret)
+    assert answer["output"].startswith("error: no storage: ")
+
+
+async def test_runs_with_storage_share_no_process(stage: RunnerStage) -> None:
+    """RN26: a program that took its process over meets no values of another caller there."""
+    await stage.publish("alone", distinct("alone"), target=P2)
+    await stored(stage, "alone", "get a")
+    used = stage.runner.executor._pool._used
+    before = [(child, child.runs) for child in used]
+    assert before
+    await granted(stage, "alone", stage.url, stage.runner.did)
+    await stored(stage, "alone", "set a value", session=ALICE)
+    assert [(child, child.runs) for child in used] == before
 
 
 async def test_a_runner_that_is_killed_between_two_writes(

@@ -51,7 +51,7 @@ _SEAL_BYTES = _NONCE_BYTES + 16
 _NUMBER = struct.Struct("<q")
 _NOT_GRANTED = (
     "no storage: call the program by its project, and let its developer grant storage with"
-    " `sealspace project share URL NAME --storage`"
+    " `sealspace project share URL NAME --storage`; grants of secrets must name the project too"
 )
 
 

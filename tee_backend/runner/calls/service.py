@@ -287,7 +287,9 @@ class Runner:
         )
         storage = ProjectStorage(
             self.backend,
-            lambda: grant_for(body.project, self._storage_grants()),
+            lambda: (
+                grant_for(body.project, self._storage_grants()) if request.has_storage else None
+            ),
             body.project,
             partial(self.storage_key.digest, record.project or "", payer.did),
         )
@@ -336,7 +338,8 @@ class Runner:
             limits=Limits(*record.limits),
             secrets_delivered=record.has_secrets,
         )
-        may_have_run = code == "interrupted"
+        may_have_run = code in ("interrupted", "runner-failed")
+        in_project = record.project is not None
         result = RunResult(
             REASONS[code],
             secrets_delivered=record.has_secrets and may_have_run,
@@ -357,6 +360,7 @@ class Runner:
         """Add limits, allowed hosts and secrets to a run request."""
         caller = request.payer.did
         limits, hosts, secrets = self.limits(body), frozenset(manifest.hosts), dict[str, str]()
+        has_storage = grant_for(body.project, self._storage_grants()) is not None
         grants = [grant for _, grant in self._run_grants()] if wanted else []
         call = Call(
             caller=caller, owner=caller, wasm_sha256=request.wasm_sha256, now=SystemClock.now()
@@ -371,6 +375,10 @@ class Runner:
                     secrets[name] = value
                     # RN103: a run may contact only hosts that the grant of every secret allows
                     hosts &= frozenset(grant.statement.hosts)
+                    # RN207: otherwise a caller could choose the project that keeps the values
+                    has_storage &= any(
+                        rule.project == body.project for rule in grant.statement.programs
+                    )
                     limits = _capped(limits, asdict(grant.statement.limits))
         except RunRefused as refused:
             # RN81: details name secrets, and are for their owner in person, not for key holders.
@@ -384,6 +392,7 @@ class Runner:
             limits=limits,
             hosts=hosts,
             secrets_delivered=bool(secrets),
+            has_storage=has_storage,
         )
 
     async def _values(

@@ -119,7 +119,8 @@ class Executor:
     ) -> RunResult:
         """Run a compiled program in a child process."""
         program = f"{request.target}:{request.wasm_sha256}"
-        child = await self._pool.take(unused=request.secrets_delivered, program=program)
+        alone = request.secrets_delivered or request.has_storage  # RN26
+        child = await self._pool.take(unused=alone, program=program)
         files = () if program in child.loaded else (artefact,)
         payload = _payload(request, program, child.note_use(program, os.fstat(artefact).st_size))
         begun, answered, code = time.monotonic_ns(), None, "run-crashed"
@@ -144,7 +145,7 @@ class Executor:
         except ValueError:  # a malformed answer: the guest may have taken over the child
             pass
         finally:
-            is_reusable = answered is not None and not request.secrets_delivered
+            is_reusable = answered is not None and not alone
             (self._pool.give_back if is_reusable else self._pool.end)(child)
         took_ns = time.monotonic_ns() - begun
         if answered is not None:

@@ -114,6 +114,7 @@ class RunRequest:
     developer: str = ""
     compile_s: int = MAX_COMPILE_S
     storage: Handler | None = field(default=None, repr=False)
+    has_storage: bool = False
 
 
 @dataclass(frozen=True, slots=True)

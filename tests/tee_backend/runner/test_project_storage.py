@@ -29,7 +29,7 @@ NO_KEY = "a key has 1 to 128 bytes"
 NO_SUM = "the stored value is not a number of 8 bytes, or the sum does not fit into 64 bits"
 NO_STORAGE = (
     "error: no storage: call the program by its project, and let its developer grant storage with"
-    " `sealspace project share URL NAME --storage`"
+    " `sealspace project share URL NAME --storage`; grants of secrets must name the project too"
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

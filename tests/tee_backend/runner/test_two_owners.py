@@ -235,7 +235,7 @@ async def test_the_holder_of_a_key(stage: RunnerStage, user: User) -> None:
 
 
 async def test_the_receipt_of_an_interrupted_run(stage: RunnerStage) -> None:
-    """RN213: a call by project may have had secrets of the developer, so its receipt says so."""
+    """RN206, RN213: a call by project may have had the developer's secrets, and may have written."""
     record = JobRecord(
         state="started",
         caller=stage.developer,
@@ -251,13 +251,15 @@ async def test_the_receipt_of_an_interrupted_run(stage: RunnerStage) -> None:
         nonce=None,
         is_known=True,
     )
-    for one, code, secrets in (
-        (record, "interrupted", "delivered"),
-        (record, "runner-failed", "none"),
-        (msgspec.structs.replace(record, project=None), "interrupted", "none"),
+    for one, code, secrets, storage in (
+        (record, "interrupted", "delivered", "unknown"),
+        (record, "runner-failed", "delivered", "unknown"),
+        (record, "runner-busy", "none", "none"),
+        (msgspec.structs.replace(record, project=None), "interrupted", "none", "none"),
     ):
         outcome = stage.runner.outcome_without_run("ab" * 16, one, code)
-        assert json.loads(outcome.receipt)["statement"]["secrets"] == secrets
+        stated = json.loads(outcome.receipt)["statement"]
+        assert (stated["secrets"], stated["storage"]) == (secrets, storage)
 
 
 async def test_names_are_told_to_their_owner(stage: RunnerStage, user: User) -> None:
