@@ -14,10 +14,9 @@ _NESTED = (1, 4)
 """Kinds of the sections of a component that contain a module or component."""
 _MEMORIES, _DATA, _DATA_COUNT = 5, 11, 12
 _MEMORY_0, _I32_CONST, _END = 0, 0x41, 0x0B
-_MOST_SEGMENTS = 100_000
-"""Most data segments that wasmtime accepts in a module."""
 _GAP_BYTES = 256
-"""Longest gap in a merged segment. So merging adds less than 26 MB of zeros to a module.
+"""Longest gap in a merged segment. A module has at most 100,000 segments, so merging adds less than
+26 MB of zeros to it.
 
 A Python program with 1,828 segments keeps all of them with 64, and 352 with 256.
 """
@@ -33,10 +32,10 @@ class _Reader:
         self.data = data
         self.at = 0
 
-    def number(self) -> int:
+    def number(self, most_bits: int = 35) -> int:
         """Read an unsigned number (LEB128)."""
         value = 0
-        for shift in range(0, 35, 7):
+        for shift in range(0, most_bits, 7):
             byte = self.data[self.at]
             self.at += 1
             value |= (byte & 127) << shift
@@ -83,6 +82,7 @@ def _merge_module(module: bytes, engine: Engine) -> bytes:
 
     Raises an error of Python or of wasmtime if that is impossible.
     """
+    Module.validate(engine, module)  # an invalid one could become valid
     contents = dict(_sections(module))
     memories, data = _Reader(contents[_MEMORIES]), _Reader(contents[_DATA])
     # The number of memories, flags and the least size. The engine accepts one memory alone, so this
@@ -98,7 +98,6 @@ def _merge_module(module: bytes, engine: Engine) -> bytes:
             (memory, instruction, last) != (_MEMORY_0, _I32_CONST, _END)
             or is_negative
             or end > len(image)  # the segments before it are written before it fails
-            or len(segments) == _MOST_SEGMENTS
         ):
             raise ValueError
         image[begin:end] = content
@@ -110,7 +109,7 @@ def _merge_module(module: bytes, engine: Engine) -> bytes:
             merged[-1][1] = max(merged[-1][1], end)
         else:
             merged.append([begin, end])
-    if data.at < len(data.data) or len(merged) == len(segments):
+    if len(merged) == len(segments):
         raise ValueError
     written = _number(len(merged)) + b"".join(
         b"\0\x41%b\x0b%b" % (_number(begin), _number(end - begin)) + image[begin:end]
@@ -130,7 +129,7 @@ def _sections(binary: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the kind and the content of each section."""
     reader = _Reader(binary[len(_MODULE) :])
     while reader.at < len(reader.data):
-        yield reader.number(), reader.content()
+        yield reader.number(most_bits=7), reader.content()
 
 
 def _section(kind: int, content: bytes) -> bytes:

@@ -149,6 +149,33 @@ def test_a_count_of_segments_that_no_code_uses_is_dropped() -> None:
     assert merged(counted) == merged(plain) != plain
 
 
+INVALID = {
+    "kind": (b"\x0b\x10\x02", b"\x8b\0\x10\x02"),
+    "instruction": (b"\x10\x02\0\x41", b"\x11\x02\0\xc1\0"),
+    "end": (b"\x10\x02\0\x41\0\x0b", b"\x11\x02\0\x41\0\x8b\0"),
+    "count": (b"\x0b\x10\x02", b"\x0c\x01\x03\x0b\x10\x02"),
+}
+
+
+@pytest.mark.parametrize("broken", INVALID.values(), ids=INVALID)
+def test_merging_makes_no_module_valid(broken: tuple[bytes, bytes]) -> None:
+    """RN190: wasmtime refuses the same modules as without merging, also in a component."""
+    binary = module([(0, b"abc"), (1, b"de")])
+    assert len(merged(binary)) != len(binary) and binary.count(broken[0]) == 1
+    changed = binary.replace(*broken)
+    with pytest.raises(WasmtimeError):
+        Module(COMPILER, changed)
+    assert merged(changed) == changed
+
+
+def test_merging_makes_no_component_valid() -> None:
+    """RN190: a section of a component whose kind is written in two bytes stays."""
+    inner = module([(0, b"abc"), (1, b"de")])
+    component = b"\0asm\x0d\0\x01\0%b" + bytes([len(inner)]) + inner
+    assert merged(component % b"\x01") != component % b"\x01"
+    assert merged(component % b"\x81\0") == component % b"\x81\0"
+
+
 def test_modules_inside_components() -> None:
     """RN190: modules of a component, and of one inside it, are merged; the rest is as it was."""
     core = '(core module (memory 1) (data (i32.const 0) "seg") (data (i32.const 3) "ment"))'
