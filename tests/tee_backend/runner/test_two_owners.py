@@ -235,7 +235,7 @@ async def test_the_holder_of_a_key(stage: RunnerStage, user: User) -> None:
 
 
 async def test_the_receipt_of_an_interrupted_run(stage: RunnerStage) -> None:
-    """RN206, RN213: a call by project may have had the developer's secrets, and may have written."""
+    """RN206, RN213: a call by project may have had secrets of the developer, and written."""
     record = JobRecord(
         state="started",
         caller=stage.developer,
