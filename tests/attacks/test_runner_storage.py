@@ -212,6 +212,7 @@ async def test_a_grant_for_another_folder(stage: RunnerStage) -> None:
         pack_parts([b"get", b"a", b"b"]),
         pack_parts([b"get", b"\xff"]),
         pack_parts([b"list-keys", b"\xff" * 500_000]),
+        pack_parts([b"list-keys", b"a" * 129]),
         pack_parts([b"increment", b"a", b"x"]),
         pack_parts([b"increment", b"a", b"9" * 5000]),
         pack_parts([b"set", b"a", b"x", b"y"]),

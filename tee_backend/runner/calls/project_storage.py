@@ -113,7 +113,7 @@ class ProjectStorage:
             case [b"get" | b"has" as name, key]:
                 value, _ = await self._read(key)
                 return [b"1" * (value is not None) if name == b"has" else value or b""]
-            case [b"list-keys", prefix]:
+            case [b"list-keys", prefix] if len(prefix) <= MAX_KEY_BYTES:  # RN203
                 async with self._values() as values:
                     page = await values.list_page(self._folder + prefix.hex())
                 if page.cursor:  # RN203

@@ -13,7 +13,7 @@ _COMPONENT = b"\0asm\x0d\0\x01\0"
 _NESTED = (1, 4)
 """Kinds of the sections of a component that contain a module or component."""
 _MEMORIES, _DATA, _DATA_COUNT = 5, 11, 12
-_MEMORY_0, _I32_CONST, _END = 0, 0x41, 0x0B
+_I32_CONST, _END = 0x41, 0x0B
 _GAP_BYTES = 256
 """Longest gap in a merged segment. A module has at most 100,000 segments, so merging adds less than
 26 MB of zeros to it.
@@ -95,7 +95,7 @@ def _merge_module(module: bytes, engine: Engine) -> bytes:
         last, content = data.number(), data.content()
         end = begin + len(content)
         if (
-            (memory, instruction, last) != (_MEMORY_0, _I32_CONST, _END)
+            (memory, instruction, last) != (0, _I32_CONST, _END)
             or is_negative
             or end > len(image)  # the segments before it are written before it fails
         ):
