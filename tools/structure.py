@@ -35,9 +35,9 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 85_246,
-    "tee_backend": 82_383,
-    "sealspace": 99_862,
+    "node": 85_272,
+    "tee_backend": 87_706,
+    "sealspace": 100_954,
     "encryption_network": 15_642,
     "spaces": 57_918,
     "capabilities": 19_644,

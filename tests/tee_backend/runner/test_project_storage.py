@@ -5,13 +5,16 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 import wasmtime
+from aiohttp import web
 from guest_programs import guest
+from relay import relay_before
 from runner_stage import RunnerStage, runner_stage
 from tests_support import REPOSITORY
 
@@ -224,6 +227,28 @@ async def test_receipts_say_whether_a_run_wrote(
     receipt = json.dumps(answer["receipt"]).encode()
     verified = await verify_run(receipt, stage.runner.identity.start, stage.inspector)
     assert verified.stated["storage"] == state
+
+
+async def test_a_conditional_write_whose_end_is_unknown(stage: RunnerStage, tmp_path: Path) -> None:
+    """RN204, RN206: where the node writes but answers 503, a number is not added again, and the
+    receipt does not say that nothing was written."""
+    name = "unknown"
+    await stage.publish(name, distinct(name), target=P2)
+    async with relay_before(stage.node.url) as relay, AsyncExitStack() as stack:
+        there = replace(stage, node=replace(stage.node, url=relay.url))
+        far = await there.another(stack, tmp_path / "runner")
+        await shared(far, name)
+
+        async def lose(request: web.Request) -> None:
+            is_write = "If-None-Match" in request.headers
+            relay.twist = lambda answer: setattr(
+                answer, "status", 503 if is_write else answer.status
+            )
+
+        relay.hold = lose
+        _, answer = await called(far, name, "increment n 1")
+        assert answer["receipt"]["statement"]["storage"] == "unknown"
+        assert await stored(far, name, "get n") == ["\1\0\0\0\0\0\0\0"]
 
 
 async def test_receipts_of_former_releases(stage: RunnerStage) -> None:
