@@ -144,7 +144,7 @@ async def test_values_that_others_write(stage: RunnerStage, forged: str) -> None
         "long": bytes(1 << 20),
     }
     await space.put(path, others[forged])
-    wrong = "error: the node did not perform the operation: value-too-large"
+    wrong = "error: the node did not confirm the operation: value-too-large"
     wrong = wrong if forged == "long" else CHANGED
     assert await stored(
         stage, name, "get a", "set-if-equals a value x", "increment a 1", "set-if-absent a x"

@@ -104,7 +104,7 @@ class ProjectStorage:
         except Unauthorized:
             text = _NOT_GRANTED
         except SealspaceError as error:
-            text = f"the node did not perform the operation: {error.code}"
+            text = f"the node did not confirm the operation: {error.code}"
         return pack_parts([text.encode()])
 
     async def _results(self, operation: list[bytes]) -> list[bytes]:
@@ -185,7 +185,9 @@ class ProjectStorage:
             self.state = earlier if earlier == "written" else "unknown"
             try:
                 is_changed = await act(values) is not None
-            except (PreconditionFailed, NotFound):
+            except (PreconditionFailed, NotFound) as refused:
+                if refused.status == 503:  # a write whose end the node does not know has it too
+                    raise
                 self.state = earlier
                 return False
             self.state = "written"

@@ -278,13 +278,7 @@ class Runner:
         Raises:
             KeepingError: the journal cannot be used; no program ran.
         """
-        payer = record.payer
-        # Details about secrets are only for their owner in person, not for holders of API keys.
-        is_owner = (
-            body.secrets is not None
-            and record.key is None
-            and same_principal(body.secrets.owner, payer.did)
-        )
+        payer, is_owner = record.payer, False
         storage = ProjectStorage(
             self.backend,
             lambda: (
@@ -302,6 +296,7 @@ class Runner:
             payer=payer,
             developer=payer.did if body.project is None else body.project.developer,
             compile_s=compile_s,
+            start_by_s=None if record.is_async else asyncio.get_running_loop().time() + START_S,
             storage=storage.answer,
         )
         try:
@@ -313,9 +308,15 @@ class Runner:
                     target=Target(version.target),
                     origin=version.project.text,  # RN153
                 )
-                request = await self._prepared(job, body, version.manifest, request)
+                wanted = _wanted(body, version.manifest)
+                is_owner = record.key is None and all(
+                    same_principal(one.owner, payer.did) for one in wanted
+                )
+                request = await self._prepared(job, record, body, wanted, version.manifest, request)
             result = await self.executor.run(request, partial(self.programs.load, version))
             result = replace(result, storage=storage.state)
+        except TimeoutError:  # RN220
+            result = RunResult(REASONS["runner-busy"])
         except RunRefused as refused:
             # RN81: the detail names a secret of any owner
             is_shown = is_owner or not refused.reason.code.startswith("environment")
@@ -342,9 +343,10 @@ class Runner:
         in_project = record.project is not None
         result = RunResult(
             REASONS[code],
-            secrets_delivered=record.has_secrets and may_have_run,
+            # RN213: any version of a project may have had secrets of its developer.
+            secrets_delivered=may_have_run and (record.has_secrets or in_project),
             # RN206: also without a live grant, since it may have ended
-            storage="unknown" if record.project and may_have_run else "none",
+            storage="unknown" if may_have_run and in_project else "none",
         )
         return self._outcome(job, record, request, result)
 

@@ -113,6 +113,7 @@ class RunRequest:
     payer: Payer = OPERATOR
     developer: str = ""
     compile_s: int = MAX_COMPILE_S
+    start_by_s: float | None = None
     storage: Handler | None = field(default=None, repr=False)
     has_storage: bool = False
 
