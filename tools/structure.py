@@ -36,7 +36,7 @@ PACKAGES = (
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
     "node": 85_272,
-    "tee_backend": 87_706,
+    "tee_backend": 87_716,
     "sealspace": 100_954,
     "encryption_network": 15_642,
     "spaces": 57_918,

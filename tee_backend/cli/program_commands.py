@@ -459,15 +459,8 @@ def call(
             raise click.UsageError(
                 "--receipt does not work with --key; the receipt of a job is at URL/receipts/JOB"
             )
-        answer = asyncio.run(
-            call_with_key(
-                url,
-                _key(key_file),
-                project_of(program),
-                _api_body(data, secrets),
-                on_wait=_tell_waiting,
-            )
-        )
+        key, project, body = _key(key_file), project_of(program), _api_body(data, secrets)
+        answer = asyncio.run(call_with_key(url, key, project, body, on_wait=_tell_waiting))
     else:
         body = _body(program, data, secrets)
         answer = with_call_right(

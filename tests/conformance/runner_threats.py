@@ -116,6 +116,8 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     "3.8 the developer or the node changes stored values": (
         _STORAGE + "test_values_that_others_write",
     ),
+    "3.8 the bytes of a granted program are published under another project, whose other programs"
+    " read what it stored": (_STORAGE + "test_storage_that_the_caller_of_a_program_chose",),
     "3.8 a program fills its developer's space, or asks for operations without end": (
         "tee_backend/runner/test_project_storage.py::test_bounds",
         _STORAGE + "test_messages_of_a_child_that_was_taken_over",
