@@ -1,4 +1,4 @@
-"""Storage of a project's program, for one run (RN200 to RN206).
+"""Storage of a project's program, for one run (RN200 to RN207).
 
 Values are encrypted here, and kept in the space `projects` of the project's developer:
 

@@ -104,7 +104,7 @@ _METHODS = {
 }
 _PREFLIGHT = {
     "Access-Control-Allow-Headers": (
-        "Authorization, Content-Type, Sealspace-Sign-In, X-Payment-Key, X-Compute-Limit"
+        f"Authorization, Content-Type, {SIGN_IN_HEADER}, {KEY_HEADER}, {LIMIT_HEADER}"
     ),
     "Access-Control-Max-Age": "600",
 }
