@@ -1,0 +1,100 @@
+"""Names of iExec's secrets and addresses, and the secrets and addresses that stand for them.
+
+The service that speaks iExec's protocol writes these secrets, and tasks on a runner read them:
+
+    secret                         scope              name
+    developer's, of an application iexec-app          APP_<40 hex digits of its address>
+    requester's                    iexec-requester    NAME_<the name, escaped>
+    key of a data set              iexec-dataset      DATASET_<40 hex digits of its address>
+    wallet's, such as result keys  iexec-result       NAME_<the lower-cased name, escaped>
+
+An application is a project, and a data set has an id of the same form, `<DID>/<name>`. Its address
+is derived from that id, so only the owner in the id can own the address.
+"""
+
+import re
+from typing import Literal, TypeAlias
+
+from capabilities.signatures import keccak256
+
+from ..errors import InvalidInput
+from .project_names import ProjectId
+from .secret_names import SecretName
+
+APP_SCOPE = "iexec-app"
+REQUESTER_SCOPE = "iexec-requester"
+DATASET_SCOPE = "iexec-dataset"
+RESULT_SCOPE = "iexec-result"
+RESULT_KEY_NAME = "iexec-result-encryption-public-key"
+"""Wallet secret with the key that results are encrypted to: base64 of a PEM (X1.1)."""
+MAX_NAME_BYTES = 64
+
+AddressKind: TypeAlias = Literal["app", "dataset"]
+
+_REQUESTER_NAME = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_ADDRESS = re.compile(r"0x[0-9A-Fa-f]{40}")
+_ESCAPES = {"_": "__", "-": "_H"}
+
+
+def address_of(kind: AddressKind, project: ProjectId) -> str:
+    """Return the address of an application or a data set: `0x` and 40 lower-case hex digits.
+
+    It is the last 20 bytes of the Keccak-256 of `sealspace.<kind>/v1`, a NUL and the id.
+    """
+    return "0x" + keccak256(f"sealspace.{kind}/v1\0{project.text}".encode())[-20:].hex()
+
+
+def app_secret(address: str) -> SecretName:
+    """Return the secret of an application's developer; the address is in any case of letters."""
+    return SecretName("APP_" + _hex_of(address), APP_SCOPE)
+
+
+def dataset_secret(address: str) -> SecretName:
+    """Return the secret with the key of a data set; the address is in any case of letters."""
+    return SecretName("DATASET_" + _hex_of(address), DATASET_SCOPE)
+
+
+def requester_secret(name: str) -> SecretName:
+    """Return a requester's secret. Its name is case-sensitive (X1.2).
+
+    Raises InvalidInput if the name does not match `[0-9A-Za-z_-]{1,64}`.
+    """
+    if _REQUESTER_NAME.fullmatch(name) is None:
+        raise InvalidInput("Secret key should contain at most 64 characters from [0-9A-Za-z-_]")
+    return SecretName("NAME_" + _escaped(name), REQUESTER_SCOPE)
+
+
+def wallet_secret(name: str) -> SecretName:
+    """Return a wallet's secret, such as the key for results. Case is ignored (X1.2).
+
+    Raises InvalidInput unless the name has 1 to 64 bytes in UTF-8.
+    """
+    lower = name.lower()
+    if not 1 <= len(lower.encode("utf-8", "surrogatepass")) <= MAX_NAME_BYTES:
+        raise InvalidInput(f"a wallet secret's name has 1 to {MAX_NAME_BYTES} bytes")
+    return SecretName("NAME_" + _escaped(lower), RESULT_SCOPE)
+
+
+def _hex_of(address: str) -> str:
+    if _ADDRESS.fullmatch(address) is None:
+        raise InvalidInput("not an address: the form is 0x and 40 hex digits")
+    return address[2:].upper()
+
+
+def _escaped(name: str) -> str:
+    """Encode a name with A-Z, 0-9 and underscores; different names stay different.
+
+    Lower-case letters become upper-case, and every other character begins with an underscore.
+    """
+    return "".join(
+        character.upper()
+        if "a" <= character <= "z"
+        else character
+        if "0" <= character <= "9"
+        else _ESCAPES[character]
+        if character in _ESCAPES
+        else f"_U{character}"
+        if "A" <= character <= "Z"
+        else "".join(f"_X{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
+        for character in name
+    )
