@@ -31,7 +31,7 @@ def test_secrets_of_iexec() -> None:
 
 @given(NAMES, NAMES)
 def test_different_names_are_different_secrets(one: str, other: str) -> None:
-    """X7.1 S7: the names of requesters are case-sensitive; all are valid names of secrets."""
+    """iexec-S7: the names of requesters are case-sensitive; all are valid names of secrets."""
     assert (requester_secret(one) == requester_secret(other)) == (one == other)
     label = requester_secret(one).label
     assert parse_secret_label(label).label == label
@@ -39,13 +39,13 @@ def test_different_names_are_different_secrets(one: str, other: str) -> None:
 
 @given(st.text(min_size=1, max_size=8), st.text(min_size=1, max_size=8))
 def test_names_of_wallets_ignore_case(one: str, other: str) -> None:
-    """X7.1 S8."""
+    """iexec-S8."""
     assert (wallet_secret(one) == wallet_secret(other)) == (one.lower() == other.lower())
 
 
 @pytest.mark.parametrize("name", ["", "a" * 65, "a" * 66, "$", "a b", "\u0661", "a\n", "a\0"])
 def test_requesters_names_that_are_refused(name: str) -> None:
-    """X7.1 S6."""
+    """iexec-S6."""
     with pytest.raises(InvalidInput, match="at most 64 characters"):
         requester_secret(name)
 

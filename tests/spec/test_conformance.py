@@ -5,6 +5,8 @@ from functools import cache
 
 import pytest
 from conformance.held_by import HELD_BY, UNHELD, VECTOR_TESTS
+from conformance.iexec_cases import CASES as IEXEC_CASES
+from conformance.iexec_cases import NOT_OFFERED
 from conformance.runner_cases import ATTACKS, CASES
 from conformance.test_probes import GROUPS
 from conformance.threats import TESTS_OF_THREATS, UNHELD_THREATS
@@ -113,3 +115,10 @@ def test_every_recorded_case_is_replayed() -> None:
     table = conformance_page.recorded_table()
     assert {name.partition(".")[0] for names in table.values() for name in names} <= set(GROUPS)
     assert len(table) > 100
+
+
+def test_each_case_of_iexec_has_a_test_or_a_reason() -> None:
+    """Each expectation of iExec's users is named by a test, or has a reason why not."""
+    ids = {id_ for rows in IEXEC_CASES.values() for id_, _ in rows}
+    named = {one.removeprefix("iexec-") for one in naming_tests() if one.startswith("iexec-")}
+    assert named | NOT_OFFERED.keys() == ids and named.isdisjoint(NOT_OFFERED)

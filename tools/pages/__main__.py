@@ -19,6 +19,7 @@ sys.path += [
 from pages import (
     commands_page,
     conformance_page,
+    iexec_cases_page,
     in_person_page,
     metrics_table,
     openapi_page,
@@ -41,6 +42,7 @@ GENERATED = (
     Generated(openapi_page.PAGE, openapi_page.page),
     Generated(runner_page.PAGE, runner_page.page),
     Generated(runner_cases_page.PAGE, runner_cases_page.page),
+    Generated(iexec_cases_page.PAGE, iexec_cases_page.page),
     Generated(commands_page.PAGE, commands_page.page),
     Generated(settings_page.PAGE, settings_page.page),
     Generated(metrics_table.PAGE, metrics_table.page),
