@@ -10,6 +10,9 @@ The service that speaks iExec's protocol writes these secrets, and tasks on a ru
 
 An application is a project, and a data set has an id of the same form, `<DID>/<name>`. Its address
 is derived from that id, so only the owner in the id can own the address.
+
+Example:
+    assert requester_secret("my-key").path == "vault/secrets/scoped/iexec-requester/NAME_MY_HKEY"
 """
 
 import re

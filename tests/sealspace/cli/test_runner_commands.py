@@ -22,6 +22,7 @@ from sealspace.cli.root import EXIT_STATUS
 from sealspace.documents.published import EVIDENCE_PATH
 from tee_backend.runner.calls import service as calls_service
 from tee_backend.runner.guest.outbound import Outbound
+from tee_backend.runner.shares import FairSemaphore
 
 SECRET = "open sesame, says the owner"
 SOMEBODY = Ed25519Signer(bytes(range(32))).did
@@ -304,6 +305,8 @@ async def test_a_call_that_cannot_start(
     owner = await with_secret(desk)
     await desk.run("project", "publish", "echo", program(tmp_path, ECHO))
     monkeypatch.setattr(calls_service, "START_S", 0.0)
+    # Without this, the third attempt starts if the first two have loaded the program by then.
+    monkeypatch.setattr(stage.runner.executor, "_semaphore", FairSemaphore(0, beside=False))
     monkeypatch.setattr(runners, "_MOST_PAUSE_S", 0.0)
     called = await desk.run("runner", "call", stage.url, f"{owner}/echo")
     assert called.status != 0
