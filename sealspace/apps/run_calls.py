@@ -27,6 +27,7 @@ Example:
 import hashlib
 from dataclasses import dataclass
 
+from capabilities.cache import memoize
 from capabilities.capability_errors import CapabilityError
 from capabilities.chain import (
     Marker,
@@ -245,6 +246,12 @@ def _call_capability(capabilities: tuple[Capability, ...], program: Json) -> Cap
     )
 
 
+@memoize(256)
+def _signed(sign_in: str) -> Delegation:
+    """Return a sign-in with a valid signature; a caller sends the same one for a day."""
+    return verify_delegation(parse_delegation(sign_in))
+
+
 def _verified_sign_in(sign_in: str | None, now: float) -> Registered:
     """Verify the sign-in that was sent with a call (RN64).
 
@@ -255,7 +262,7 @@ def _verified_sign_in(sign_in: str | None, now: float) -> Registered:
             "the call's token cites a sign-in message, but the message was not sent with the call",
             hint=f"send the sign-in message in the header {SIGN_IN_HEADER}",
         )
-    delegation: Delegation = verify_delegation(parse_delegation(sign_in))
+    delegation = _signed(sign_in)
     if delegation.form != "cacao" or delegation.parents or delegation.issued_at is None:
         raise CallRefused(
             "the sign-in message sent with the call must be signed by a wallet and have no parent"

@@ -54,6 +54,7 @@ class Template:
 
     def __init__(self, process: "subprocess.Popen[bytes]", connection: socket.socket) -> None:
         self.forks = 0
+        self.is_tried = False  # whether a child could run the test program (RN138)
         self._process = process
         self._connection = connection
 
@@ -107,7 +108,7 @@ class Template:
         """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        request = f"{module} {uid or 0}".encode()
+        request = f"{module} {uid or 0} {self.is_tried:d}".encode()
         try:
             with theirs:
                 socket.send_fds(

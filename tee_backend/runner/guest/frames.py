@@ -4,7 +4,7 @@ A frame is a length (4 bytes, big-endian) and that many bytes. File descriptors 
 length.
 
     frame      from      bytes after the length
-    fork       runner    module, blank, uid or 0                     + the child's end of a socket
+    fork       runner    module, uid or 0, 1 if tried, blanks between  + the child's end of a socket
     request    runner    length of the JSON (4) ‖ JSON ‖ input       + program, unless loaded
     answer     child     `Answer` packed ‖ standard output ‖ standard error
     fetch      child     a guest's request as a message; the length has the bit `FETCH`

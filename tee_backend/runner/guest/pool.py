@@ -89,6 +89,7 @@ class Pool:
             if isinstance(failed, ChildEnded):
                 raise RunRefused("runner-failed") from failed
             raise
+        template.is_tried |= module == "_run_child"
         return child
 
     async def take(self, *, unused: bool, program: str) -> Child:

@@ -35,10 +35,13 @@ _OWN_PROGRAM = r"""
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)
   (data (i32.const 0) "\08\00\00\00\01\00\00\00.")
+  (func (export "nothing"))
   (func (export "_start")
     (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))))
 """
 """A module that writes one byte to standard output."""
+_WARM_UPS = 16
+"""After so many runs Python has optimised the code of a run, which each child would do again."""
 # Most instances, tables and memories of a run (RN15). A component that was made from a module
 # already has four instances (the program, its adapter and two shims) and two memories.
 _MOST = {_wasm.PREVIEW_1: (1, 4, 1), _wasm.PREVIEW_2: (16, 16, 4)}
@@ -111,78 +114,87 @@ class Guests:
         self._linkers = _wasm.linkers(self._engine, self._http, self._exchange)
         self._prepared: dict[str, _Prepared] = {}
         self._own_program = Module(self._engine, bytes(wat2wasm(_OWN_PROGRAM))).serialize()
+        self.is_tried = False
 
     def _exchange(self, kind: int, message: bytes) -> bytes:
         return _frames.exchange(self._connection, kind, message)
 
-    def open_files(self) -> socket.socket:
+    def warm_up(self) -> None:
+        """Run a part of a test program, so that children start with warm caches (RN138).
+
+        The template calls this, so it makes no `WasiConfig` (RN133).
+        """
+        for _ in range(_WARM_UPS):
+            self._run_own("nothing", None)
+
+    def try_out(self) -> None:
+        """Run the test program, unless an earlier child of this template has (RN138)."""
+        if self.is_tried:
+            return
+        output = _Output(self._connection, 1)
+        self._run_own("_start", _wasi([], b"", output))
+        if output.parts != [b"."]:
+            raise RuntimeError("the child process could not run the built-in test program")
+
+    def _run_own(self, start: str, wasi: WasiConfig | None) -> None:
+        program = self._load(_wasm.PREVIEW_1, self._own_program)
+        self._budget.set_budget(1 << 16)
+        store = self._store(_wasm.PREVIEW_1, 1000)
+        if wasi is not None:
+            store.set_wasi(wasi)
+        if self._execute(store, program._replace(start=start)) != (_frames.COMPLETED, 0):
+            raise RuntimeError("the built-in test program did not complete")
+        store.close()
+
+    def open_files(self, connection: socket.socket) -> None:
         """Open the files needed for running programs.
 
-        This function also sends the request for the test run that `warm_up` makes, and returns the
-        socket from which the answer is read. Call it before `limit`.
+        Call it before `limit`.
         """
+        self._connection = connection
         # wasmtime starts its helper threads at the first use of a file, and after `limit` no thread
         # can be started.
         WasiConfig().stdin_file = os.devnull
         self._statm = open_statm()
-        program = os.memfd_create("own program")
-        os.write(program, self._own_program)
-        request = {
-            "program": "",
-            "target": _wasm.PREVIEW_1,
-            "environment": [],
-            "instructions": 1000,
-            "forget": [],
-            "memory_bytes": 1 << 16,
-            "output_bytes": 1,
-            "seconds": 1,
-        }
-        payload = _frames.pack_request(request, b"")
-        ours, self._connection = socket.socketpair()
-        socket.send_fds(ours, [_frames.LENGTH.pack(len(payload)) + payload], [program])
-        os.close(program)
-        return ours
 
-    def warm_up(self, ours: socket.socket) -> None:
-        """Run a test program once to speed up later runs (RN138).
-
-        A first run writes to some 500 pages, each of which is copied after the fork. After a test
-        run, no call waits for that.
-        """
-        with ours, self._connection:
-            self._answer()
-            answer = _frames.unpack(ours.recv(1024)[_frames.LENGTH.size :])
-        if answer[:2] != (answer[0]._replace(ended=_frames.COMPLETED, flags=0), memoryview(b".")):
-            raise RuntimeError("the child process could not run the built-in test program")
-        self._prepared.clear()
-
-    def serve(self, connection: socket.socket) -> None:
+    def serve(self) -> None:
         """Run the requested programs until the runner disconnects."""
-        self._connection = connection
         while True:
-            self._answer()
-
-    def _answer(self) -> None:
-        payload, files = _frames.receive(self._connection)
-        request, standard_input = _frames.unpack_request(payload)
-        self._prepare(request, files)
-        self._run(request, standard_input)
+            payload, files = _frames.receive(self._connection)
+            request, standard_input = _frames.unpack_request(payload)
+            self._prepare(request, files)
+            self._run(request, standard_input)
 
     def _prepare(self, request: dict[str, Any], files: list[int]) -> None:
         """Load the requested program, and unload evicted programs."""
         for key in request["forget"]:
             del self._prepared[key]
         for file in files:
-            kind = Module if request["target"] == _wasm.PREVIEW_1 else components.Component
             # Loading copies the program. Once loaded it is read-only, which this limit ignores.
             limit_data(self._statm, _HARD_DATA_BYTES, _HARD_DATA_BYTES)
             # `deserialize_file` would avoid the copies and share pages with other children, but it
             # opens a file by its path, which the filter refuses (RN181).
-            program = kind.deserialize(self._engine, os.pread(file, os.fstat(file).st_size, 0))
+            artefact = os.pread(file, os.fstat(file).st_size, 0)
             os.close(file)
-            start = _wasm.start_of(self._engine, program)
-            requests = _wasm.makes_requests(self._engine, program)
-            self._prepared[request["program"]] = _Prepared(program, start or "", requests)
+            self._prepared[request["program"]] = self._load(request["target"], artefact)
+
+    def _load(self, target: str, artefact: bytes | bytearray) -> _Prepared:
+        if target == _wasm.PREVIEW_1:
+            # The compiling child has required the entry point.
+            return _Prepared(Module.deserialize(self._engine, artefact), "_start", False)
+        program = components.Component.deserialize(self._engine, artefact)
+        start = _wasm.start_of(self._engine, program)
+        return _Prepared(program, start or "", _wasm.makes_requests(self._engine, program))
+
+    def _store(self, target: str, fuel: int) -> Store:
+        store = Store(self._engine)
+        store.set_fuel(fuel)  # RN10
+        instances, tables, memories = _MOST[target]
+        # RN15
+        store.set_limits(
+            table_elements=_TABLE_ELEMENTS, instances=instances, tables=tables, memories=memories
+        )
+        return store
 
     def _run(self, request: dict[str, Any], standard_input: bytes) -> None:
         prepared = self._prepared[request["program"]]
@@ -196,17 +208,11 @@ class Guests:
         self._budget.set_budget(request["memory_bytes"])
         self._http.begin()
         output = _Output(self._connection, request["output_bytes"])
-        store = Store(self._engine)
         # RN175: wasmtime traps when it checks the fuel and none is left, but does not check at the
         # end of a function. With one unit more than the limit, some fuel is left exactly if the
         # program stayed within its limit.
         fuel = request["instructions"] + 1
-        store.set_fuel(fuel)  # RN10
-        instances, tables, memories = _MOST[request["target"]]
-        # RN15
-        store.set_limits(
-            table_elements=_TABLE_ELEMENTS, instances=instances, tables=tables, memories=memories
-        )
+        store = self._store(request["target"], fuel)
         store.set_wasi(_wasi(request["environment"], standard_input, output))
         begun = time.perf_counter_ns()
         ended, exit_code = self._execute(store, prepared)
@@ -277,9 +283,9 @@ def main(guests: Guests, connection: socket.socket, uid: int | None, parent: int
     The caller exits afterwards.
     """
     confine(uid, parent)
-    ours = guests.open_files()
+    guests.open_files(connection)
     limit(file_bytes=0)
     refuse(ONCE_READY)  # RN181
-    guests.warm_up(ours)  # RN138: after all restrictions, so that it shows that runs work in them
+    guests.try_out()  # RN138: after all restrictions, so that it shows that runs work in them
     connection.sendall(_frames.PROCESS.pack(-os.getpid()))
-    guests.serve(connection)
+    guests.serve()

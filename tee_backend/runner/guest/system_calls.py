@@ -13,6 +13,7 @@ but no path can be opened.
 import ctypes
 import os
 import struct
+from functools import cache
 
 UNFILTERED = 78
 """Exit status of a process that could not install a filter."""
@@ -149,6 +150,8 @@ _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
 _KILL, _REFUSE, _ALLOW = 0x80000000, 0x00050001, 0x7FFF0000  # refused calls fail with EPERM
 _SET_MODE_FILTER, _ALL_THREADS = 1, 1
+_ANY_PROCESS = 0x7ABCDEF1
+"""Stands for a process's own id in a prepared filter; Linux gives no process such a high id."""
 _INSTRUCTION = struct.Struct("=HBBI")
 _libc = ctypes.CDLL(None)
 _libc.syscall.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_char_p)
@@ -184,6 +187,15 @@ def program(calls: str, machine: str) -> bytes:
     return b"".join(_INSTRUCTION.pack(*each) for each in [*code, (_RETURN, 0, 0, _ALLOW)])
 
 
+@cache
+def prepare_filter(calls: str) -> bytes:
+    """Return the filter for a process whose id is `_ANY_PROCESS`.
+
+    The template prepares the filter of its children, because assembling it takes 0.5 ms.
+    """
+    return program(calls.format(process=_ANY_PROCESS), os.uname().machine)
+
+
 def refuse(calls: str) -> None:
     """Permanently block the listed system calls.
 
@@ -193,7 +205,8 @@ def refuse(calls: str) -> None:
     machine = os.uname().machine
     if machine not in _MACHINES:  # RN183
         os._exit(UNFILTERED)
-    code = ctypes.create_string_buffer(program(calls.format(process=os.getpid()), machine))
+    any_process, process = struct.pack("=I", _ANY_PROCESS), struct.pack("=I", os.getpid())
+    code = ctypes.create_string_buffer(prepare_filter(calls).replace(any_process, process))
     described = struct.pack("@HP", len(code) // _INSTRUCTION.size, ctypes.addressof(code))
     # RN183: a result above 0 is the id of a thread for which it failed.
     if _libc.syscall(_MACHINES[machine][2], _SET_MODE_FILTER, _ALL_THREADS, described):

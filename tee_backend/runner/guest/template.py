@@ -19,7 +19,7 @@ from . import compile_child as _compile_child
 from . import frames as _frames
 from . import run_child as _run_child
 from .confinement import confine, name
-from .system_calls import ALWAYS, refuse
+from .system_calls import ALWAYS, ONCE_READY, prepare_filter, refuse
 
 _CLONE = {"x86_64": 56, "aarch64": 220}
 """Numbers of the system call `clone`; Docker's default filter refuses the newer `clone3`."""
@@ -33,16 +33,21 @@ def main(connection: socket.socket, parent: int) -> None:
     """Confine this process, then fork a child for each request."""
     try:
         name("_template")
+        # Of wasmtime's helper threads. The default is one for each processor, in every child.
+        os.environ["TOKIO_WORKER_THREADS"] = "1"
         guests = _run_child.Guests()
+        guests.warm_up()  # RN138
         confine(None, parent)  # RN130; it keeps its uid, because each child changes to its own
         refuse(ALWAYS)  # RN180: children inherit it
+        prepare_filter(ONCE_READY)
         _require_forkable()
         gc.collect()
         gc.freeze()  # a collection in a child would write to, and so copy, each object's page
         connection.sendall(b"\0")
         while True:
             request, (file,) = _frames.receive(connection)
-            module, uid = request.decode().split()
+            module, uid, tried = request.decode().split()
+            guests.is_tried = tried == "1"
             with socket.socket(fileno=file) as of_child:
                 process = _fork()
                 if not process:
@@ -84,8 +89,10 @@ def _fork() -> int:
     """
     _python.PyOS_BeforeFork()
     number = _CLONE[os.uname().machine]
+    # Looked up before the fork, so that not each child looks it up.
+    after_child = _python.PyOS_AfterFork_Child
     process = int(_python.syscall(number, _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0))
-    (_python.PyOS_AfterFork_Parent if process else _python.PyOS_AfterFork_Child)()
+    (_python.PyOS_AfterFork_Parent if process else after_child)()
     return process
 
 

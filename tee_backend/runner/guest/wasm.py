@@ -76,11 +76,9 @@ def linkers(
     return preview_1, preview_2
 
 
-def makes_requests(engine: Engine, program: Program) -> bool:
-    """Return whether a program imports the HTTP client or the storage of its project."""
-    if isinstance(program, components.Component):
-        return not _OWN.isdisjoint(program.type.imports(engine))
-    return any(imported.module in _OWN for imported in program.imports)
+def makes_requests(engine: Engine, program: components.Component) -> bool:
+    """Return whether a component imports the HTTP client or the storage of its project."""
+    return not _OWN.isdisjoint(program.type.imports(engine))
 
 
 def missing_imports(engine: Engine, program: Program) -> list[str]:

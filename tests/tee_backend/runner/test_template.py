@@ -108,7 +108,7 @@ async def test_a_child_has_run_before_it_is_ready(executor: Executor) -> None:
 async def test_a_child_that_cannot_run_guests_does_not_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """RN138: a child is ready only after the runner's own program has run."""
+    """RN138: the first child is ready only after the runner's own program has run."""
     monkeypatch.setattr(
         _child, "_BOOT", _child._BOOT.replace("template.main(", _BROKEN + "template.main(")
     )
