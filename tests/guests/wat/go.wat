@@ -1,0 +1,57 @@
+;; Shaped as Go's linker makes a program: its imports, a scheduler that waits and yields, and very many
+;; data segments, each of which has the word `gogo`; the test adds more of them. Writes its input, and
+;; the length of JWT_KEY, which is below ten.
+(module
+  (import "wasi_snapshot_preview1" "sched_yield" (func $sched_yield (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+  (import "wasi_snapshot_preview1" "args_get" (func (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "args_sizes_get" (func (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "clock_time_get" (func (param i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_get" (func $environ_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_sizes_get"
+    (func $environ_sizes_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "random_get" (func $random_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_close" (func (param i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_fdstat_get" (func (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_fdstat_set_flags" (func (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_prestat_get" (func (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_prestat_dir_name" (func (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 32)
+  (func (export "_start") (local $at i32) (local $size i32)
+    ;; every segment is in its place, and there are as many as the first word of memory says
+    (local.set $at (i32.const 65536))
+    (loop $more
+      (if (i32.ne (i32.load (local.get $at)) (i32.const 0x6f676f67)) (then unreachable))
+      (local.set $at (i32.add (local.get $at) (i32.const 48)))
+      (local.set $size (i32.add (local.get $size) (i32.const 1)))
+      (br_if $more (i32.lt_u (local.get $size) (i32.load (i32.const 0)))))
+    (if (i32.load (local.get $at)) (then unreachable))
+    ;; one subscription to the monotonic clock, for a nanosecond
+    (i32.store (i32.const 80) (i32.const 1))
+    (i64.store (i32.const 88) (i64.const 1))
+    (if (call $poll (i32.const 64) (i32.const 128) (i32.const 1) (i32.const 160)) (then unreachable))
+    (if (call $sched_yield) (then unreachable))
+    (if (call $random_get (i32.const 176) (i32.const 8)) (then unreachable))
+    ;; one variable: its eight bytes `JWT_KEY=`, the value, and a zero
+    (drop (call $environ_sizes_get (i32.const 184) (i32.const 188)))
+    (drop (call $environ_get (i32.const 192) (i32.const 256)))
+    (if (i64.ne (i64.load (i32.const 256)) (i64.const 0x3d59454b5f54574a)) (then unreachable))
+    (local.set $size (i32.const 0))
+    (loop $more
+      (i32.store (i32.const 200) (i32.add (i32.const 1024) (local.get $size)))
+      (i32.store (i32.const 204) (i32.const 4096))
+      (if (call $read (i32.const 0) (i32.const 200) (i32.const 1) (i32.const 208))
+        (then (call $proc_exit (i32.const 2))))
+      (local.set $size (i32.add (local.get $size) (i32.load (i32.const 208))))
+      (br_if $more (i32.load (i32.const 208))))
+    (i32.store8 offset=1024 (local.get $size) (i32.const 32))
+    (i32.store8 offset=1025 (local.get $size)
+      (i32.add (i32.sub (i32.load (i32.const 188)) (i32.const 9)) (i32.const 48)))
+    (i32.store (i32.const 200) (i32.const 1024))
+    (i32.store (i32.const 204) (i32.add (local.get $size) (i32.const 2)))
+    (drop (call $write (i32.const 1) (i32.const 200) (i32.const 1) (i32.const 208))))
+  (data (i32.const 65536) "gogo")
+  (data (i32.const 0) "\01\00\00\00"))
