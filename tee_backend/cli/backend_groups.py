@@ -66,13 +66,13 @@ project = LazyGroup(
 keys = LazyGroup(
     {
         "create": Row(
-            "tee_backend.cli.program_commands:create_key", "Make an API key, and print it once."
+            "tee_backend.cli.call_commands:create_key", "Make an API key, and print it once."
         ),
         "list": Row(
-            "tee_backend.cli.program_commands:list_keys",
+            "tee_backend.cli.call_commands:list_keys",
             "Show your account and API keys on a runner.",
         ),
-        "revoke": Row("tee_backend.cli.program_commands:revoke_key", "Revoke an API key."),
+        "revoke": Row("tee_backend.cli.call_commands:revoke_key", "Revoke an API key."),
     },
     name="keys",
     help="Manage API keys of a runner. A key calls programs in your name and at your cost.",
@@ -102,7 +102,7 @@ runner = LazyGroup(
             "Revoke the grants to a runner; you can make new grants later.",
         ),
         "call": Row(
-            "tee_backend.cli.program_commands", "Run a program on a runner, and print its output."
+            "tee_backend.cli.call_commands", "Run a program on a runner, and print its output."
         ),
         "keys": Row(
             "tee_backend.cli.backend_groups",
