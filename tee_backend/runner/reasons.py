@@ -165,6 +165,9 @@ _SENTENCES = {
             " send this one."
         ),
         "runner-closed": "The runner is shutting down; if the program had started, it was ended.",
+        "tasks-unsupported": (
+            "This runner cannot confine programs that use files: its kernel has no Landlock."
+        ),
         "runner-failed": "The runner could not compile or start the program; try again later.",
     },
     200: {
@@ -178,6 +181,7 @@ _SENTENCES = {
         "limit-output": (
             "The program wrote more output than its limit, or its output is too long as JSON."
         ),
+        "limit-files": "The program wrote more files or bytes than its limit.",
         "output-format": "The program's output is not valid in the response format.",
         "guest-exit": "The program exited with a code other than 0.",
         "guest-trap": "The program trapped.",

@@ -12,11 +12,13 @@ from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from .frames import FETCH, LENGTH, MAX_MESSAGE_BYTES, PROCESS, STORAGE
-from .runs import Handler
+from .runs import Handler, TaskFolders
 from .system_calls import UNFILTERED
+
+Module: TypeAlias = Literal["_run_child", "_task_child", "_compile_child"]
 
 _log = logging.getLogger(__name__)
 _START_S = 60.0
@@ -99,8 +101,8 @@ class Template:
             await self.end()
             raise
 
-    def fork(self, module: Literal["_run_child", "_compile_child"], uid: int | None) -> "Child":
-        """Fork a child process that runs the given module.
+    def fork(self, module: Module, uid: int | None, folders: TaskFolders | None) -> "Child":
+        """Fork a child process that runs the given module, for a task in the task's folder.
 
         Raises OSError if the template process has ended.
 
@@ -108,7 +110,8 @@ class Template:
         """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        request = f"{module} {uid or 0} {self.is_tried:d}".encode()
+        folder, file_bytes = (folders.folder, folders.max_bytes) if folders else ("/", 0)
+        request = os.fsencode(f"{module} {uid or 0} {file_bytes} {folder}")
         try:
             with theirs:
                 socket.send_fds(

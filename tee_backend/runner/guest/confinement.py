@@ -8,6 +8,7 @@ import ctypes
 import os
 import resource
 import signal
+import struct
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -15,6 +16,13 @@ _PR_SET_NAME = 15
 _PR_SET_NO_NEW_PRIVS = 38
 _MOST_FILES = 16
 """Open files of a child: its connection, files received over it, and those of wasmtime."""
+_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
+_LANDLOCK_RIGHTS = (13, 14, 15, 15, 16)
+"""Number of rights to files that each version of Landlock handles, from version 1 on."""
+_READ = 0x4 | 0x8
+"""Rights to read files and folders."""
+_READ_AND_WRITE = _READ | 0x2 | 0x10 | 0x20 | 0x80 | 0x100 | 0x2000 | 0x4000
+"""Rights to write, remove and make files and folders, to move them, and to truncate files."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -56,15 +64,48 @@ def undump() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
-def limit(file_bytes: int) -> None:
-    """Set the resource limits of this process (RN24).
+def limit(file_bytes: int, files: int = _MOST_FILES, threads: int | None = 0) -> None:
+    """Set the resource limits of this process (RN24, TG6).
 
-    The limits restrict files, and forbid new processes and threads.
+    The limits restrict files, and forbid new processes and threads. With None, the number of
+    threads stays as it is.
     """
-    for kind in (resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_MEMLOCK):
-        resource.setrlimit(kind, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_FILES, _MOST_FILES))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    for kind, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_NPROC, threads),
+        (resource.RLIMIT_NOFILE, files),
+        (resource.RLIMIT_FSIZE, file_bytes),
+    ):
+        if most is not None:
+            resource.setrlimit(kind, (most, most))
+
+
+def landlock_version() -> int:
+    """Return the version of Landlock that the kernel has; -1 if it has none."""
+    return int(_libc.syscall(_LANDLOCK_CREATE, None, 0, 1))
+
+
+def restrict_to_folders() -> None:
+    """Restrict this thread, and those that it starts, to the folders of a task (TG4).
+
+    They are `input` and `output` in the current folder. Raises OSError if a step fails.
+    """
+    handled = (1 << _LANDLOCK_RIGHTS[min(landlock_version(), len(_LANDLOCK_RIGHTS)) - 1]) - 1
+    ruleset = _landlock(_LANDLOCK_CREATE, struct.pack("=Q", handled), 8, 0)
+    for folder, rights in (("input", _READ), ("output", _READ_AND_WRITE)):
+        opened = os.open(folder, os.O_PATH)
+        rule = struct.pack("=Qi", rights & handled, opened)
+        _landlock(_LANDLOCK_ADD, ruleset, 1, rule, 0)
+        os.close(opened)
+    _landlock(_LANDLOCK_RESTRICT, ruleset, 0)
+    os.close(ruleset)
+
+
+def _landlock(number: int, *arguments: bytes | int) -> int:
+    if (result := int(_libc.syscall(number, *arguments))) < 0:
+        raise OSError(ctypes.get_errno(), f"system call {number}")
+    return result
 
 
 def open_statm() -> int:

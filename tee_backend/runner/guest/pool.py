@@ -10,10 +10,10 @@ import socket
 from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Literal
 
 from ..reasons import RunRefused
-from .child import Child, ChildEnded, Template
+from .child import Child, ChildEnded, Module, Template
+from .runs import TaskFolders
 
 _FIRST_UID = 60_706
 _BLOCKS = 29
@@ -59,7 +59,7 @@ class Pool:
             while len(self._unused) < self._spare and not self._closed:
                 self._unused.append(await self.start("_run_child"))
 
-    async def start(self, module: Literal["_run_child", "_compile_child"]) -> Child:
+    async def start(self, module: Module, folders: TaskFolders | None = None) -> Child:
         """Start a child process, and wait until it is ready.
 
         The caller must end the child.
@@ -75,7 +75,7 @@ class Pool:
             if self._has_own_uids and not self._uids:
                 self._reserve_uids()
             uid = self._uids[0] if self._has_own_uids else None
-            child = template.fork(module, uid)
+            child = template.fork(module, uid, folders)
         except (EOFError, OSError, IndexError) as exc:
             # IndexError: all uids belong to children that have not ended yet.
             raise RunRefused("runner-failed") from exc

@@ -8,6 +8,7 @@ import ctypes
 import os
 import socket
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from wasmtime import Engine, ExitTrap, Module, Store, Trap, WasiConfig, WasmtimeError, wat2wasm
@@ -16,11 +17,18 @@ from wasmtime import component as components
 
 from . import frames as _frames
 from . import wasm as _wasm
-from .confinement import confine, limit, limit_cpu, limit_data, open_statm
+from .confinement import (
+    confine,
+    limit,
+    limit_cpu,
+    limit_data,
+    open_statm,
+    restrict_to_folders,
+)
 from .frames import Answer
 from .guest_http import DATA_BYTES, GuestHttp
 from .linear_memory import NO_FINALIZER, MemoryBudget
-from .system_calls import ONCE_READY, refuse
+from .system_calls import ONCE_READY, ONCE_READY_FOR_TASK, refuse
 
 _SLACK_BYTES = 64 * 1024 * 1024
 """Memory beside the linear memories: machine code, and resources, tables and output of the host."""
@@ -30,6 +38,9 @@ _SLACK_CPU_S = 5
 """CPU time beyond a run's own limit. It applies only if the runner fails to end the run itself."""
 _MAX_STDERR_BYTES = 64 * 1024
 _TABLE_ELEMENTS = 100_000
+_TASK_FILES = 256
+_TASK_THREADS = 64
+"""Open files and threads of a task's process (TG6)."""
 _OWN_PROGRAM = r"""
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -119,43 +130,37 @@ class Guests:
     def _exchange(self, kind: int, message: bytes) -> bytes:
         return _frames.exchange(self._connection, kind, message)
 
-    def warm_up(self) -> None:
-        """Run a part of a test program, so that children start with warm caches (RN138).
-
-        The template calls this, so it makes no `WasiConfig` (RN133).
-        """
-        for _ in range(_WARM_UPS):
-            self._run_own("nothing", None)
-
-    def try_out(self) -> None:
-        """Run the test program, unless an earlier child of this template has (RN138)."""
-        if self.is_tried:
-            return
-        output = _Output(self._connection, 1)
-        self._run_own("_start", _wasi([], b"", output))
-        if output.parts != [b"."]:
-            raise RuntimeError("the child process could not run the built-in test program")
-
-    def _run_own(self, start: str, wasi: WasiConfig | None) -> None:
-        program = self._load(_wasm.PREVIEW_1, self._own_program)
-        self._budget.set_budget(1 << 16)
-        store = self._store(_wasm.PREVIEW_1, 1000)
-        if wasi is not None:
-            store.set_wasi(wasi)
-        if self._execute(store, program._replace(start=start)) != (_frames.COMPLETED, 0):
-            raise RuntimeError("the built-in test program did not complete")
-        store.close()
-
-    def open_files(self, connection: socket.socket) -> None:
+    def open_files(self, *, of_task: bool) -> socket.socket:
         """Open the files needed for running programs.
 
         Call it before `limit`.
         """
-        self._connection = connection
+        self._statm = open_statm()
+        first_file = os.devnull
+        if of_task:
+            restrict_to_folders()  # TG4: before any other thread begins, because it is per thread
+            first_file = "input"
         # wasmtime starts its helper threads at the first use of a file, and after `limit` no thread
         # can be started.
-        WasiConfig().stdin_file = os.devnull
-        self._statm = open_statm()
+        WasiConfig().stdin_file = first_file
+        program = os.memfd_create("own program")
+        os.write(program, self._own_program)
+        request = {
+            "program": "",
+            "target": _wasm.PREVIEW_1,
+            "environment": [],
+            "arguments": ["program"] if of_task else [],
+            "instructions": 1000,
+            "forget": [],
+            "memory_bytes": 1 << 16,
+            "output_bytes": 1,
+            "seconds": 1,
+        }
+        payload = _frames.pack_request(request, b"")
+        ours, self._connection = socket.socketpair()
+        socket.send_fds(ours, [_frames.LENGTH.pack(len(payload)) + payload], [program])
+        os.close(program)
+        return ours
 
     def serve(self) -> None:
         """Run the requested programs until the runner disconnects."""
@@ -212,8 +217,13 @@ class Guests:
         # end of a function. With one unit more than the limit, some fuel is left exactly if the
         # program stayed within its limit.
         fuel = request["instructions"] + 1
-        store = self._store(request["target"], fuel)
-        store.set_wasi(_wasi(request["environment"], standard_input, output))
+        store.set_fuel(fuel)  # RN10
+        instances, tables, memories = _MOST[request["target"]]
+        # RN15
+        store.set_limits(
+            table_elements=_TABLE_ELEMENTS, instances=instances, tables=tables, memories=memories
+        )
+        store.set_wasi(_wasi(request, standard_input, output))
         begun = time.perf_counter_ns()
         ended, exit_code = self._execute(store, prepared)
         took = time.perf_counter_ns() - begun
@@ -260,13 +270,17 @@ class Guests:
         return (_frames.EXITED if code else _frames.COMPLETED), code
 
 
-def _wasi(environment: list[tuple[str, str]], standard_input: bytes, output: _Output) -> WasiConfig:
-    """Return a WASI configuration without access to files (RN12).
+def _wasi(request: dict[str, Any], standard_input: bytes, output: _Output) -> WasiConfig:
+    """Return a WASI configuration without access to files (RN12), or of a task (TG1).
 
     The guest gets an environment, standard streams, clocks and random numbers.
     """
     wasi = WasiConfig()
-    wasi.env = environment
+    wasi.env = request["environment"]
+    if arguments := request["arguments"]:  # only a task has them
+        wasi.argv = arguments
+        wasi.preopen_dir("input", "/iexec_in", fs_mutable=False)
+        wasi.preopen_dir("output", "/iexec_out")
     data = ffi.wasm_byte_vec_t()
     copied = (ffi.wasm_byte_t * len(standard_input)).from_buffer_copy(standard_input)
     ffi.wasm_byte_vec_new(ctypes.byref(data), len(standard_input), copied)
@@ -277,15 +291,27 @@ def _wasi(environment: list[tuple[str, str]], standard_input: bytes, output: _Ou
     return wasi
 
 
-def main(guests: Guests, connection: socket.socket, uid: int | None, parent: int) -> None:
+def main(
+    guests: Guests, connection: socket.socket, uid: int | None, parent: int, file_bytes: int
+) -> None:
     """Confine this process, then run programs until the runner disconnects.
 
-    The caller exits afterwards.
+    The process of a task can write files of `file_bytes`, and any other one of 0. The caller exits
+    afterwards.
     """
+    of_task = file_bytes > 0
+    if of_task:
+        for file in Path("input").iterdir():
+            file.chmod(0o444)  # TG2: whatever the runner's umask is
     confine(uid, parent)
-    guests.open_files(connection)
-    limit(file_bytes=0)
-    refuse(ONCE_READY)  # RN181
-    guests.try_out()  # RN138: after all restrictions, so that it shows that runs work in them
+    ours = guests.open_files(of_task=of_task)
+    if of_task:
+        # Without a uid of its own, the limit would count the threads of the runner too.
+        limit(file_bytes, _TASK_FILES, _TASK_THREADS if uid else None)  # TG6
+        refuse(ONCE_READY_FOR_TASK)  # TG5
+    else:
+        limit(file_bytes)
+        refuse(ONCE_READY)  # RN181
+    guests.warm_up(ours)  # RN138: after all restrictions, so that it shows that runs work in them
     connection.sendall(_frames.PROCESS.pack(-os.getpid()))
     guests.serve()

@@ -13,6 +13,7 @@ import codecs
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -95,10 +96,36 @@ _MOST = {
 
 
 @dataclass(frozen=True, slots=True)
+class TaskFolders:
+    """The folders of one task; `tasks.folders` makes and removes them.
+
+    Attributes:
+        folder: parent of both folders, which the program cannot list.
+        max_bytes: longest file that the program can write.
+        filled: returns once the program has written more than it may; None if the kernel limits it.
+    """
+
+    folder: Path
+    max_bytes: int
+    filled: Callable[[], Coroutine[None, None, None]] | None = field(default=None, repr=False)
+
+    @property
+    def input(self) -> Path:
+        """The folder that the program reads as `/iexec_in`."""
+        return self.folder / "input"
+
+    @property
+    def output(self) -> Path:
+        """The folder that the program reads and writes as `/iexec_out`."""
+        return self.folder / "output"
+
+
+@dataclass(frozen=True, slots=True)
 class RunRequest:
     """An authorised request to run a program.
 
-    `start_by_s` is when a run that has not started is refused, in the time of the event loop.
+    `start_by_s` is when a run that has not started is refused, in the time of the event loop. Only
+    a task has `folders`, and only a task can have `arguments`.
     """
 
     wasm_sha256: str
@@ -116,6 +143,8 @@ class RunRequest:
     start_by_s: float | None = None
     storage: Handler | None = field(default=None, repr=False)
     has_storage: bool = False
+    arguments: tuple[str, ...] = field(default=(), repr=False)
+    folders: TaskFolders | None = None
 
 
 @dataclass(frozen=True, slots=True)

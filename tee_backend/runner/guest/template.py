@@ -46,13 +46,15 @@ def main(connection: socket.socket, parent: int) -> None:
         connection.sendall(b"\0")
         while True:
             request, (file,) = _frames.receive(connection)
-            module, uid, tried = request.decode().split()
-            guests.is_tried = tried == "1"
+            module, uid, file_bytes, folder = os.fsdecode(request).split(" ", 3)
             with socket.socket(fileno=file) as of_child:
                 process = _fork()
                 if not process:
                     connection.close()  # RN136: before anything else
-                    _run_main(module, guests, of_child, int(uid), parent)
+                    # TG2: as this user, because the child's user cannot reach a task's folder by
+                    # its path
+                    os.chdir(folder)
+                    _run_main(module, guests, of_child, int(uid), parent, int(file_bytes))
                 with suppress(OSError):  # the runner has closed the connection
                     if process > 0:  # RN134: after a failed fork the runner reads end of file
                         of_child.sendall(_frames.PROCESS.pack(process))
@@ -61,16 +63,21 @@ def main(connection: socket.socket, parent: int) -> None:
 
 
 def _run_main(
-    module: str, guests: _run_child.Guests, connection: socket.socket, uid: int, parent: int
+    module: str,
+    guests: _run_child.Guests,
+    connection: socket.socket,
+    uid: int,
+    parent: int,
+    file_bytes: int,
 ) -> None:
     """Run the main function of a child process, then exit."""
     try:
         name(module)
         os.setsid()
-        if module == "_run_child":
-            _run_child.main(guests, connection, uid or None, parent)
-        else:
+        if module == "_compile_child":
             _compile_child.main(connection, uid or None, parent)
+        else:
+            _run_child.main(guests, connection, uid or None, parent, file_bytes)
     finally:
         os._exit(1)
 

@@ -255,9 +255,9 @@ async def test_a_fork_that_fails() -> None:
     template = Template(process, ours)
     await template.ready()
     with pytest.raises(ChildEnded):
-        await template.fork("_run_child", None).ready()
+        await template.fork("_run_child", None, None).ready()
     os.kill(process.pid, signal.SIGUSR1)
-    child = template.fork("_run_child", None)
+    child = template.fork("_run_child", None, None)
     await child.ready()
     assert child.is_alive() and template.is_alive()
     await child.end()
