@@ -55,6 +55,7 @@
     │   └── GrantsFull                 it has no room for another grant
     ├── ReceiptInvalid                 a receipt, or a document that it names, is not valid
     ├── StatementInvalid               a signed statement is not valid
+    ├── DatasetInvalid                 an encrypted data set or its key is not valid
     ├── CallRefused                    a call to a runner is not authorised
     └── EncryptionError
         ├── NetworkNotFound
@@ -449,6 +450,15 @@ class StatementInvalid(SealspaceError):
     """
 
     default_hint = "ask the signer to publish the statement again"
+
+
+class DatasetInvalid(SealspaceError):
+    """The encrypted data set or its key is invalid.
+
+    For example, the file was cut off, or the key is another one.
+    """
+
+    default_hint = "encrypt the data set again: sealspace dataset encrypt FILE"
 
 
 class CallRefused(SealspaceError):

@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -101,8 +101,8 @@ def read_key(path: Path, what: str, refused: type[SealspaceError], *, most_bytes
         return stream.read(most_bytes + 1)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file atomically.
+def replace_file(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write a file atomically, all at once or piece by piece.
 
     The file is durable when the call returns. An existing file is replaced. A symbolic link is
     replaced; its target stays as it is.
@@ -115,8 +115,8 @@ def replace_file(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def make_file(path: Path, data: bytes) -> None:
-    """Create a file atomically.
+def make_file(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Create a file atomically, all at once or piece by piece.
 
     The file is durable when the call returns. Raises FileExistsError if the file already exists.
     """
@@ -136,7 +136,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _draft(path: Path, data: bytes) -> Iterator[Path]:
+def _draft(path: Path, data: bytes | Iterable[bytes]) -> Iterator[Path]:
     """Write data to a temporary file.
 
     The file has mode 0600. It is deleted at the end of the `with` block.
@@ -145,7 +145,7 @@ def _draft(path: Path, data: bytes) -> Iterator[Path]:
     draft = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
+            stream.writelines([data] if isinstance(data, bytes) else data)
             stream.flush()
             os.fsync(stream.fileno())
         yield draft

@@ -47,6 +47,14 @@ def address_of(kind: AddressKind, project: ProjectId) -> str:
     return "0x" + keccak256(f"sealspace.{kind}/v1\0{project.text}".encode())[-20:].hex()
 
 
+def owner_record_key(kind: AddressKind, address: str) -> str:
+    """Return the key of the record that names an address's project (DS10).
+
+    The record is in the owner's `secrets` space: `{"project": "<name>"}`.
+    """
+    return f"iexec/{kind}s/0x{_hex_of(address).lower()}"
+
+
 def app_secret(address: str) -> SecretName:
     """Return the secret of an application's developer; the address is in any case of letters."""
     return SecretName("APP_" + _hex_of(address), APP_SCOPE)

@@ -63,6 +63,28 @@ project = LazyGroup(
     help="Publish programs for runners, and choose the version that runs.",
 )
 
+dataset = LazyGroup(
+    {
+        "encrypt": Row(
+            "tee_backend.cli.program_commands:encrypt_file", "Encrypt a file with a new key."
+        ),
+        "publish": Row(
+            "tee_backend.cli.program_commands:publish_file",
+            "Publish the address and checksum of an encrypted file.",
+        ),
+        "push-key": Row(
+            "tee_backend.cli.program_commands:push_key", "Store the key as an encrypted secret."
+        ),
+    },
+    name="dataset",
+    help="Encrypt and publish data sets for tasks on runners.",
+    epilog=(
+        "First steps: `sealspace dataset encrypt survey.csv`, upload `survey.csv.enc`, `sealspace"
+        " dataset publish survey survey.csv.enc --url https://files.example/survey.csv.enc`,"
+        " `sealspace dataset push-key survey survey.csv.key`."
+    ),
+)
+
 keys = LazyGroup(
     {
         "create": Row(
@@ -143,6 +165,7 @@ SECTIONS: Sections = {
         ),
         "runner": Row("tee_backend.cli.backend_groups", "Run programs with your secrets in a TEE."),
         "project": Row("tee_backend.cli.backend_groups", "Publish programs for runners."),
+        "dataset": Row("tee_backend.cli.backend_groups", "Encrypt and publish data sets."),
         "receipts": Row("tee_backend.cli.backend_groups", "See who received keys of your network."),
         "verify": Row(
             "tee_backend.cli.verify",

@@ -1,16 +1,22 @@
-"""Commands that publish programs, and show and remove them."""
+"""Commands that publish programs and data sets."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 import click
+from msgspec import to_builtins
 
+from capabilities.abilities import KV_PUT
 from capabilities.capability_errors import InvalidJson
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.principals import same_principal
 from capabilities.resources import SpaceId
+from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import Json, parse_json
+from encryption_network.canonical_json import canonical_bytes
 from sealspace.apps.programs import (
     MAX_PROGRAM_BYTES,
     TARGETS,
@@ -25,19 +31,39 @@ from sealspace.apps.programs import (
     read_version,
     version_json,
 )
-from sealspace.cli.command_errors import AlreadyThere, NotThere
+from sealspace.cli.command_errors import AlreadyThere, KeyFileUnusable, NotThere
 from sealspace.cli.lazy import is_installed
 from sealspace.cli.owner_profile import at_node, owner_home
-from sealspace.cli.paths import FILE, read_named
+from sealspace.cli.paths import FILE, FOLDER, read_named, require_free
 from sealspace.cli.terminal import (
     confirm,
+    facts,
     print_documents,
     print_result,
     print_rows,
     tell,
+    time_text,
     yes_option,
 )
 from sealspace.client import Client
+from sealspace.delegations import allow
+from sealspace.documents.dataset_format import (
+    DATASET_TYPE,
+    KEY_BYTES,
+    DatasetRecord,
+    Suite,
+    dataset_key,
+    encrypt,
+    parse_dataset,
+    parse_dataset_key,
+    suite_of,
+)
+from sealspace.documents.iexec_names import (
+    AddressKind,
+    address_of,
+    dataset_secret,
+    owner_record_key,
+)
 from sealspace.documents.project_names import (
     PROJECTS_SPACE,
     PUBLIC_SPACE,
@@ -46,16 +72,20 @@ from sealspace.documents.project_names import (
     checked_sha256,
     parse_project,
 )
-from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
+from sealspace.documents.secret_names import SECRETS_SPACE
+from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES, sign_statement
 from sealspace.errors import (
     InvalidInput,
     NotFound,
     NotGranted,
     PreconditionFailed,
     SpaceNotFound,
+    StatementInvalid,
 )
 from sealspace.kv import Kv
+from sealspace.private_files import make_file, read_key, replace_file
 from sealspace.spaces import PublicKv
+from sealspace.wallets import Wallet
 
 # Compilation targets by the first eight bytes of a file.
 _TARGETS: Mapping[bytes, Target] = {
@@ -95,6 +125,12 @@ _private = click.option(
     help="JSON file with the manifest, which lists the secrets and hosts that the program needs.",
 )
 @click.option("--no-activate", is_flag=True, help="Do not change the active version.")
+@click.option(
+    "--app",
+    "is_app",
+    is_flag=True,
+    help="Record and print the address of the project, by which tasks and iExec's tools name it.",
+)
 @_private
 @at_node
 async def publish(
@@ -105,6 +141,7 @@ async def publish(
     source: str | None,
     manifest_file: Path | None,
     no_activate: bool,
+    is_app: bool,
     private: bool,
 ) -> None:
     """Publish the WASI program in FILE as a version of the project NAME.
@@ -130,13 +167,13 @@ async def publish(
             "cannot check that the program compiles; to enable the check:"
             " pip install 'sealspace[runner]'"
         )
-    signer = owner_home().wallet() or client.session.signer
-    with _explained(name, private=private):
+    wallet = owner_home().wallet()
+    with explained(name, private=private):
         version = await client.programs(public=not private).publish(
             name,
             wasm,
             target=target,
-            signer=signer,
+            signer=wallet or client.session.signer,
             source=source,
             manifest=manifest,
             activate=not no_activate,
@@ -147,7 +184,11 @@ async def publish(
         f"published {version.project.text}",
         f"{'version' if no_activate else 'active version'} {version.sha256}",
     )
-    print_result(_version_json(version) | {"active": not no_activate}, ())
+    found = _version_json(version) | {"active": not no_activate}
+    if is_app:
+        found["address"] = await _record_address(client, wallet, "app", version.project)
+        tell(f"address {found['address']}")
+    print_result(found, ())
 
 
 @click.command(
@@ -165,7 +206,7 @@ async def activate(client: Client, name: str, sha256: str, private: bool) -> Non
     Runners use the version within seconds.
     """
     checked_sha256(sha256, what="the version")
-    with _explained(name, private=private):
+    with explained(name, private=private):
         active = await client.programs(public=not private).activate(
             name, sha256, signer=owner_home().wallet() or client.session.signer
         )
@@ -222,7 +263,7 @@ async def remove(client: Client, name: str, sha256: str | None, private: bool, y
     """
     what = name if sha256 is None else f"the version {sha256} of {name}"
     confirm(f"Remove {what}? Runners stop running it within 60 s.", yes=yes)
-    with _explained(name, private=private):
+    with explained(name, private=private):
         if not await client.programs(public=not private).remove(
             name, sha256, signer=owner_home().wallet() or client.session.signer
         ):
@@ -270,7 +311,7 @@ async def show(client: Client, project: str) -> None:
 
 
 @contextmanager
-def _explained(name: str, *, private: bool) -> Iterator[None]:
+def explained(name: str, *, private: bool) -> Iterator[None]:
     """Convert errors from the node to errors with a hint.
 
     The hint is the next command to run.
@@ -375,3 +416,130 @@ def _version_json(version: Version) -> dict[str, Json]:
 
 def _active_json(active: Active) -> dict[str, Json]:
     return {"sha256": active.sha256, "sequence": active.sequence}
+
+
+# --- data sets ------------------------------------------------------------------------------------
+
+
+_FORMATS: Mapping[str, Suite] = {"authenticated": "aead-chunked-v1", "iexec": "iexec-cbc-v1"}
+_MAX_KEY_BYTES = 256
+
+
+@click.command("encrypt", epilog="Example: `sealspace dataset encrypt survey.csv`.")
+@click.argument("file", metavar="FILE", type=FILE)
+@click.option(
+    "--output", "folder", type=FOLDER, help="Folder for the new files. Default: that of FILE."
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([*_FORMATS]),
+    default="authenticated",
+    show_default=True,
+    help="Format of the encrypted file. Choose `iexec` for tools made for iExec.",
+)
+@click.option("--force", is_flag=True, help="Replace existing files.")
+def encrypt_file(file: Path, folder: Path | None, form: str, force: bool) -> None:
+    """Encrypt FILE as a data set, with a new key.
+
+    This writes FILE.enc, which you upload, and FILE.key, which you keep secret.
+    """
+    blob, key_file = [(folder or file.parent) / f"{file.name}.{end}" for end in ("enc", "key")]
+    for path in (blob, key_file):  # DS6
+        force or require_free(path, hint="add --force, or choose another folder with --output")
+    write, key = replace_file if force else make_file, SystemEntropy().token(KEY_BYTES)
+    with file.open("rb") as stream:
+        write(blob, encrypt(_FORMATS[form], key, stream.read, SystemEntropy()))
+    write(key_file, encode_standard(key).encode())
+    checksum, size_bytes, suite = _examined(blob)
+    found = {
+        "original": str(file),
+        "encrypted": str(blob),
+        "key": str(key_file),
+        "checksum": checksum,
+        "suite": suite,
+        "originalSizeBytes": file.stat().st_size,
+        "sizeBytes": size_bytes,
+    }
+    print_result(found, facts(found))
+
+
+@click.command("publish")
+@click.argument("name", metavar="NAME")
+@click.argument("file", metavar="ENCRYPTED", type=FILE)
+@click.option("--url", required=True, help="Address of the uploaded file, https://…")
+@at_node
+async def publish_file(client: Client, name: str, file: Path, url: str) -> None:
+    """Publish the address and the checksum of the encrypted file ENCRYPTED as the data set NAME.
+
+    An earlier statement about NAME is replaced. The file itself is not uploaded.
+    """
+    dataset, (checksum, size_bytes, suite) = project_of(name), _examined(file)
+    record = DatasetRecord(
+        dataset=dataset.text,
+        url=url,
+        checksum=checksum,
+        size_bytes=size_bytes,
+        suite=suite,
+        published_at=time_text(SystemClock.now()),
+    )
+    wallet = owner_home().wallet()
+    statement = sign_statement(DATASET_TYPE, to_builtins(record), wallet or client.session.signer)
+    try:
+        parse_dataset(statement, dataset)
+    except StatementInvalid as error:
+        raise InvalidInput(f"cannot publish {name}: {error.message}") from None
+    with explained(name, private=False):
+        await client.kv(PUBLIC_SPACE).put(
+            dataset_key(dataset), statement, content_type="application/json"
+        )
+    address = await _record_address(client, wallet, "dataset", dataset)
+    tell(f"published {dataset.text}")
+    print_result({**to_builtins(record), "address": address}, [address])
+
+
+@click.command("push-key")
+@click.argument("name", metavar="NAME")
+@click.argument("file", metavar="KEYFILE", type=FILE)
+@at_node
+async def push_key(client: Client, name: str, file: Path) -> None:
+    """Encrypt and store the key in KEYFILE as the key of the data set NAME."""
+    data = read_key(file, "key file", KeyFileUnusable, most_bytes=_MAX_KEY_BYTES)
+    key = parse_dataset_key(data.decode("ascii", "replace").strip())
+    secret = dataset_secret(address_of("dataset", project_of(name)))
+    try:
+        await client.secrets().put(
+            secret.name, encode_standard(key), scope=secret.scope, if_absent=True
+        )
+    except PreconditionFailed:
+        raise AlreadyThere(
+            f"{name} has a key already",
+            hint=f"sealspace secret delete {secret.name} --scope {secret.scope}",
+        ) from None
+    tell(f"stored the key of {name} as the secret {secret.label}")
+
+
+def _examined(blob: Path) -> tuple[str, int, Suite]:
+    """Return the checksum, size and format of an encrypted file."""
+    with blob.open("rb") as stream:
+        checksum = f"0x{file_digest(stream, sha256).hexdigest()}"
+        size_bytes = stream.tell()
+        stream.seek(0)
+        return checksum, size_bytes, suite_of(stream.read(KEY_BYTES), size_bytes)
+
+
+async def _record_address(
+    client: Client, wallet: Wallet | None, kind: AddressKind, project: ProjectId
+) -> str:
+    """Record what is at an address in the space `secrets`, and return the address (DS8).
+
+    Services that know only the address find its owner's application or data set by this record.
+    """
+    address, kv = address_of(kind, project), client.kv(SECRETS_SPACE)
+    key, member = owner_record_key(kind, address), "project" if kind == "app" else kind
+    # A login has no rights on these keys, because they are no secrets.
+    await client.delegations.add_right(wallet, [allow(f"{kv.space.text}/kv/{key}", KV_PUT)])
+    with suppress(PreconditionFailed):  # recorded before: the name determines the address
+        record = canonical_bytes({member: project.name})
+        await kv.put(key, record, content_type="application/json", if_absent=True)
+    return address

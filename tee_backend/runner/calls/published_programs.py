@@ -182,7 +182,7 @@ class PublishedPrograms:
         asked = project, sha256
         last = self._recent(asked, CONFIRMED_S)
         private = self._private_reader(project, MAX_STATEMENT_BYTES)
-        public = self._public_reader(
+        public = self.public_reader(
             project, MAX_STATEMENT_BYTES, active_wait_s=REFUSED_S if last is None else 0.0
         )
 
@@ -231,7 +231,7 @@ class PublishedPrograms:
             # RN153: not recorded by its hash, since other callers could then run it.
             if code is not None:
                 return code
-            code = await read_code(self._public_reader(version.project, MAX_PROGRAM_BYTES), version)
+            code = await read_code(self.public_reader(version.project, MAX_PROGRAM_BYTES), version)
         except StatementInvalid as exc:
             raise RunRefused("program-mismatch") from exc
         except SealspaceError as exc:
@@ -264,7 +264,7 @@ class PublishedPrograms:
 
         return read
 
-    def _public_reader(
+    def public_reader(
         self, project: ProjectId, max_bytes: int, *, active_wait_s: float = 0.0
     ) -> Reader:
         """Return a function that reads a public project.

@@ -19,8 +19,9 @@ import ipaddress
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeAlias
@@ -196,8 +197,6 @@ lasted at least a second. So 16 children leave at most some 500 look-ups behind.
 """
 _MOST_ADDRESSES = 16
 """Addresses of a name that are used; further ones are ignored."""
-_MOST_ARRIVING_BYTES = 4 * MAX_MESSAGE_BYTES
-"""Bytes received over one connection, TLS included: a service could send for ever otherwise."""
 _READ_BYTES = 16 * 1024
 """Bytes per read. The loop's default, 256 KiB of tiny HTTP chunks, takes 0.1 s to parse."""
 _NOT_SENT = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
@@ -222,6 +221,8 @@ class Outbound:
     resolve: Resolve | None = None
     most_requests: int = 64
     request_s: float = 30.0
+    most_arriving_bytes: int = 4 * MAX_MESSAGE_BYTES
+    """Bytes received over one connection, TLS included: a service could send for ever otherwise."""
 
     def __post_init__(self) -> None:
         self._tls = _tls(self.loopback_ca)
@@ -243,12 +244,12 @@ class Outbound:
             force_close=True,
             limit=0,
             ssl=self._tls,
-            socket_factory=lambda found: _CountedSocket(*found[:3]),
+            socket_factory=lambda found: _CountedSocket(self.most_arriving_bytes, *found[:3]),
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),  # `send` bounds it
+            timeout=aiohttp.ClientTimeout(total=None),  # `response` bounds it
             auto_decompress=False,  # RN109
             skip_auto_headers=_NOT_SENT,
             trust_env=False,  # RN108
@@ -266,6 +267,15 @@ class Outbound:
         Raises:
             RequestRefused: no valid response arrived.
         """
+        async with self.response(request) as response:
+            return await _message(response)
+
+    @asynccontextmanager
+    async def response(self, request: OutboundRequest) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send an HTTP request, and yield the response, whose body is not read yet.
+
+        Errors of the connection become RequestRefused, also inside the `async with` block.
+        """
         assert self._session is not None
         try:
             async with asyncio.timeout(self.request_s):  # RN109
@@ -277,7 +287,7 @@ class Outbound:
                     allow_redirects=False,  # RN107
                 )
                 try:
-                    return await _message(response)
+                    yield response
                 finally:
                     response.close()
         except TimeoutError as late:
@@ -388,7 +398,9 @@ class _CountedSocket(socket.socket):
     asyncio's own loop reads by `recv` and `recv_into` only.
     """
 
-    left = _MOST_ARRIVING_BYTES
+    def __init__(self, left: int, *kind: int) -> None:
+        super().__init__(*kind)
+        self.left = left
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         data = super().recv(min(size, _READ_BYTES), flags)

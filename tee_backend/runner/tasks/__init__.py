@@ -1,1 +1,1 @@
-"""Tasks: runs of programs with files, a data set and an encrypted result."""
+"""Tasks: programs with a data set, files and a result."""

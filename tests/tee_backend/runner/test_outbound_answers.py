@@ -91,7 +91,8 @@ async def test_services_that_send_for_ever(tmp_path: Path, head: bytes, part: by
 async def test_what_arrives_is_read_in_small_parts() -> None:
     """RN109: a large response does not block the runner's event loop."""
     sending, receiving = socket.socketpair()
-    with sending, receiving, _CountedSocket(fileno=os.dup(receiving.fileno())) as counted:
+    dup = os.dup(receiving.fileno())
+    with sending, receiving, _CountedSocket(MAX_MESSAGE_BYTES, -1, -1, -1, dup) as counted:
         sending.sendall(bytes(100_000))
         assert [16384] * 2 == [len(counted.recv(262_144)), counted.recv_into(bytearray(262_144))]
         assert [7, 9] == [len(counted.recv(7)), counted.recv_into(bytearray(99), 9)]
