@@ -52,6 +52,7 @@ from tee_backend.runner.calls.prices import FREE, Price
 from tee_backend.runner.calls.published_programs import PublishedPrograms
 from tee_backend.runner.calls.secret_tags import SecretTagKey, StorageKey
 from tee_backend.runner.calls.service import Runner, begin, manifest_of
+from tee_backend.runner.calls.task_stages import TaskStages
 from tee_backend.runner.guest.executor import Executor
 from tee_backend.runner.guest.outbound import Outbound
 from tee_backend.runner.guest.runs import Limits
@@ -132,6 +133,7 @@ class RunnerStage:
         price: Price = FREE,
         entropy: Entropy | None = None,
         origins: tuple[str, ...] = (),
+        task_root: Path | None = None,
     ) -> "RunnerStage":
         """Start a runner with the same DID, in a new folder or in that of a stopped runner."""
         runner, url = await _started(
@@ -144,6 +146,7 @@ class RunnerStage:
             price=price,
             entropy=entropy,
             origins=origins,
+            task_root=task_root,
         )
         return replace(self, runner=runner, url=url, runner_folder=folder)
 
@@ -299,6 +302,7 @@ async def runner_stage(
     price: Price = FREE,
     outbound: Outbound | None = None,
     connections: ConnectionLimits = LIMITS,
+    task_root: Path | None = None,
 ) -> RunnerStage:
     """Start a runner, an owner, and a node whose console calls the runner; the stack stops them."""
     clock, entropy = SystemClock(), SystemEntropy()
@@ -319,6 +323,7 @@ async def runner_stage(
         outbound=outbound,
         bound=bound,
         connections=connections,
+        task_root=task_root,
     )
     owner, wallet = await stack.enter_async_context(Client(node.url)), new_wallet()
     await owner.sign_in(wallet, SignIn(spaces=("public", "projects")))
@@ -357,6 +362,7 @@ async def _started(
     bound: socket | None = None,
     connections: ConnectionLimits = LIMITS,
     origins: tuple[str, ...] = (),
+    task_root: Path | None = None,
 ) -> tuple[Runner, str]:
     """Start a runner, which the stack stops."""
     log = mint_event_log(sha256(COMPOSE.encode()).digest())
@@ -385,6 +391,7 @@ async def _started(
         cells,
         limits,
         entropy or SystemEntropy(),
+        None if task_root is None else TaskStages(task_root, executor, programs),
     )
     app = web.Application()
     routes = mounted(app, runner, folder=folder, seed=seed, price=price, origins=origins)

@@ -18,6 +18,7 @@ from capabilities.strict_json import Json
 
 from ..reasons import Reason
 from .service import Outcome
+from .task_stages import APP, POST, PRE
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,8 @@ class Answer:
     kept: AsyncGenerator[bytes, None] | None = field(default=None, repr=False)
 
 
-def run_answer(outcome: Outcome) -> Answer:
-    """Return the `POST /run` response for a finished program run."""
+def run_answer(outcome: Outcome, **more: object) -> Answer:
+    """Return the `POST /run` response for a finished program run, with further members."""
     facts, result = outcome.facts, outcome.result
     value: dict[str, object] = {
         "job": facts.job,
@@ -43,14 +44,23 @@ def run_answer(outcome: Outcome) -> Answer:
         "stderrBytes": result.stderr_bytes,
         "salt": encode_url(outcome.salt),
         "receipt": msgspec.Raw(outcome.receipt),
-    }
-    if result.stderr:
-        value["stderr"] = result.stderr.decode("utf-8", "replace")
+    } | more
+    for name in ("stderr", "stdout"):
+        if text := getattr(result, name):
+            value[name] = text.decode("utf-8", "replace")
     if result.reason is None:
         value["output"] = msgspec.Raw(result.answer)
     else:
         value["error"] = error_of(result.reason)
     return answer_with(value, result.reason)
+
+
+def task_answer(outcome: Outcome) -> Answer:
+    """Return the `GET /tasks` response for a task that has ended (TK8)."""
+    if (reason := outcome.result.reason) is None:
+        return run_answer(outcome, state="COMPLETED")
+    stage = next((one for one in (PRE, POST) if reason.code.startswith(one)), APP)
+    return run_answer(outcome, state="FAILED", cause=error_of(reason) | {"stage": stage})
 
 
 def api_call(outcome: Outcome, *, charged: int) -> dict[str, Any]:
@@ -90,6 +100,12 @@ def pending(job: str, *, is_api: bool) -> Answer:
     """Return the response for an unfinished job."""
     named = {"call_id": job, "poll_url": f"/calls/{job}"} if is_api else {"job": job}
     return answer_with({"status": "pending", **named})
+
+
+def pending_task(job: str, stage: str | None) -> Answer:
+    """Return the response for an unfinished task; without a stage, it has not started (TK8)."""
+    state = {None: "UNSET", POST: "REVEALING"}.get(stage, "ACTIVE")
+    return answer_with({"status": "pending", "job": job, "state": state, "stage": stage})
 
 
 def refused(reason: Reason) -> Answer:

@@ -1,4 +1,4 @@
-"""Parser for the JSON request bodies of program calls (RN66, RN96).
+"""Parser for the JSON request bodies of program calls (RN66, RN96, TK1).
 
     POST /run
 
@@ -19,15 +19,21 @@
      "use_bound_identity"?: false}
     or a JSON object with none of these members, which is the input itself
 
+    POST /tasks
+
+    {"app": "<did>/<name>", "dataset"?: "<did>/<name>", "secrets"?: {"1": name of a secret, …},
+     "args"?: text, at most 4 KiB, "beneficiary"?: DID, "resourceLimits"?, "nonce"?}
+
 Unknown members are errors; otherwise a typo would be ignored. The members beside the input must be
 short. Their length is checked before they are parsed: ten megabytes of `[[],[],…]` would become a
 gigabyte of objects.
 """
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
@@ -36,7 +42,9 @@ from capabilities.principals import Principal, parse_principal
 from capabilities.strict_base64 import decode_standard
 from capabilities.strict_json import Json, check_text, parse_json, shaped
 from sealspace.apps.api_keys import parse_owner
+from sealspace.documents.iexec_names import requester_secret
 from sealspace.documents.project_names import ProjectId, checked_sha256, parse_project
+from sealspace.documents.run_grants import MAX_SECRETS
 from sealspace.documents.secret_names import scope_of_profile
 from sealspace.errors import InvalidInput, InvalidSecretScope
 
@@ -48,6 +56,7 @@ MAX_BODY_BYTES = 2 * MAX_INPUT_BYTES
 MAX_BESIDE_INPUT_BYTES = 64 * 1024
 """Longest body without its input."""
 MAX_NONCE_CHARS = 128
+MAX_ARGUMENT_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,19 @@ class SecretsRef:
 
     owner: Principal
     scope: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOrder:
+    """The part of a task's request that calls do not have.
+
+    `secrets` has the names of the requester's secrets by the index under which a program reads one.
+    """
+
+    secrets: Mapping[str, str]
+    dataset: ProjectId | None
+    arguments: tuple[str, ...]
+    beneficiary: Principal | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +95,11 @@ class CallBody:
     secrets: SecretsRef | None
     nonce: str | None
     is_async: bool
+    task: TaskOrder | None = None
+
+    def __post_init__(self) -> None:
+        if self.nonce is not None and not self.nonce.isprintable():
+            raise RunRefused("request-invalid", "nonce")
 
     @property
     def program(self) -> str:
@@ -88,12 +115,15 @@ class _Secrets(msgspec.Struct, forbid_unknown_fields=True):
     owner: str
 
 
+_Nonce: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_NONCE_CHARS)] | None
+
+
 class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     source: dict[str, str | None]
     response_format: ResponseFormat = ResponseFormat.TEXT
     resource_limits: dict[str, int] = {}
     secrets_ref: _Secrets | None = None
-    nonce: Annotated[str, msgspec.Meta(max_length=MAX_NONCE_CHARS)] | None = None
+    nonce: _Nonce = None
     is_async: bool | None = msgspec.field(name="async", default=None)
 
 
@@ -146,8 +176,6 @@ def parse_body(data: bytes) -> CallBody:
     text, encoded = (members.pop(name, None) for name in _INPUTS)
     asked = shaped(members, _Body)
     project, sha256 = _source(asked.source)
-    if asked.nonce is not None and not asked.nonce.isprintable():
-        raise RunRefused("request-invalid", "nonce")
     ref = asked.secrets_ref
     return CallBody(
         project=project,
@@ -187,6 +215,49 @@ def _input(text: Json, encoded: Json) -> bytes:
     if len(data) > MAX_INPUT_BYTES:
         raise RunRefused("input-too-large")
     return data
+
+
+# --- POST /tasks ----------------------------------------------------------------------------------
+
+
+class _TaskBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    app: str
+    dataset: str | None = None
+    secrets: dict[Annotated[str, msgspec.Meta(pattern=r"\A[1-9][0-9]{0,8}\Z")], str] = {}
+    args: Annotated[str, msgspec.Meta(pattern=r"\A[^\0]*\Z")] = ""
+    beneficiary: str | None = None
+    resource_limits: dict[str, int] = {}
+    nonce: _Nonce = None
+
+
+@refusing_invalid()
+def parse_task(data: bytes) -> CallBody:
+    """Parse the untrusted request body of `POST /tasks` (TK1, TK2)."""
+    # TK1: an unknown member or index is never skipped. A task without it would be another one.
+    asked = shaped(parse_json(data, max_bytes=MAX_BESIDE_INPUT_BYTES), _TaskBody)
+    if len(asked.secrets) > MAX_SECRETS or len(asked.args.encode()) > MAX_ARGUMENT_BYTES:  # TK2
+        raise RunRefused(
+            "request-invalid",
+            f"a task has at most {MAX_SECRETS} secrets and {MAX_ARGUMENT_BYTES} bytes of arguments",
+        )
+    for name in asked.secrets.values():
+        requester_secret(name)  # refuses a wrong name
+    return CallBody(
+        project=parse_project(asked.app),
+        sha256=None,
+        input=b"",
+        response_format=ResponseFormat.BYTES,
+        limits=_limits_of(asked.resource_limits, LIMIT_NAMES),
+        secrets=None,
+        nonce=asked.nonce,
+        is_async=True,
+        task=TaskOrder(
+            secrets=asked.secrets,
+            dataset=None if asked.dataset is None else parse_project(asked.dataset),
+            arguments=tuple(shlex.split(asked.args)),
+            beneficiary=None if asked.beneficiary is None else parse_principal(asked.beneficiary),
+        ),
+    )
 
 
 # --- POST /call -----------------------------------------------------------------------------------
@@ -251,7 +322,7 @@ def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
     )
 
 
-# --- both kinds of body ---------------------------------------------------------------------------
+# --- all kinds of body ----------------------------------------------------------------------------
 
 
 def _bounded(data: bytes, shape: type[msgspec.Struct], *inputs: str) -> dict[str, msgspec.Raw]:

@@ -1,6 +1,7 @@
 """Synchronous and asynchronous program calls, with billing (RN93 to RN99).
 
     POST /run     the caller signs the call and pays for it
+    POST /tasks   the same, for a program with files, which always runs later
     POST /call    the caller shows an API key, whose owner pays
 
 A synchronous call that costs nothing is not recorded in the ledger. Every other call is a job
@@ -15,6 +16,7 @@ Example:
 import asyncio
 import logging
 import re
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Self
@@ -31,8 +33,16 @@ from sealspace.errors import InvalidInput, StatementInvalid
 from ...backend_errors import FolderDamaged, KeepingError
 from ..reasons import RunRefused
 from ..shares import Bounds, FairSemaphore, Payer, ResourceUse
-from .call_answers import Answer, api_answer, api_call, pending, run_answer
-from .call_bodies import CallBody, parse_api_body, parse_body
+from .call_answers import (
+    Answer,
+    api_answer,
+    api_call,
+    pending,
+    pending_task,
+    run_answer,
+    task_answer,
+)
+from .call_bodies import CallBody, parse_api_body, parse_body, parse_task
 from .kept_keys import KeptKeys
 from .ledger import JobRecord, Ledger
 from .prices import Price, lower_limits
@@ -79,6 +89,9 @@ class Calls:
         self._answered = Bounds(MOST_ANSWERED, MOST_ANSWERED_BYTES)
         self._queued = Bounds(MOST_QUEUED, MOST_QUEUED_BYTES)
         self._semaphore = FairSemaphore(self.workers, beside=True)
+        if (tasks := self.runner.tasks) is not None:
+            tasks.keep = self.ledger.keep_result
+            self._task_semaphore = FairSemaphore(tasks.places, beside=False)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -92,7 +105,7 @@ class Calls:
             elif record.state == "waiting":
                 reservations = ExitStack()
                 reservations.enter_context(self._queued.reserve(record.payer, 0, is_new=False))
-                self._enqueue(job, record.payer, reservations)
+                self._enqueue(job, record, reservations)
             else:
                 try:
                     await self._settle(
@@ -114,10 +127,18 @@ class Calls:
 
     # --- the routes -------------------------------------------------------------------------------
 
-    async def run(self, call: SignedCall, payer: Payer, body: bytes) -> Answer:
-        """Run a program for a caller who signed the request."""
-        parsed = parse_body(body)
+    async def run(
+        self,
+        call: SignedCall,
+        payer: Payer,
+        body: bytes,
+        parse: Callable[[bytes], CallBody] = parse_body,
+    ) -> Answer:
+        """Run a program for a caller who signed the request, or make a task (`parse_task`)."""
+        parsed = parse(body)
         await self.runner.use_token(call, parsed.program, body)
+        if parsed.task is not None:
+            await self.runner.check_task(parsed, payer)  # TK5
         budget = 0 if self.price.is_free else self.price.highest_price(self.runner.limits(parsed))
         return await self._start_job(parsed, payer, None, budget, body)
 
@@ -177,14 +198,17 @@ class Calls:
         except StatementInvalid as invalid:
             raise RunRefused("key-statement", invalid.message) from invalid
 
-    async def answer_of(self, job: str, holder: Principal, key: int | None) -> Answer | None:
-        """Return the response to an asynchronous program call, or None (RN98).
+    async def answer_of(
+        self, job: str, holder: Principal, key: int | None, *, is_result: bool = False
+    ) -> Answer | None:
+        """Return the response to an asynchronous program call, or None (RN98, TK8, TK9).
 
-        None means that the client has no such call.
+        None means that the client has no such call or result.
 
         Args:
             job: id of the call.
             holder: the caller, or the owner of the API key.
+            is_result: whether the sealed result of a task is wanted.
             key: nonce of the API key. None: the caller signed the request, and may also see calls
                 that were made with its keys.
         """
@@ -192,13 +216,20 @@ class Calls:
         if (
             record is None
             or not record.is_async
-            or record.caller != holder
+            or holder not in (record.caller, record.beneficiary)
             or key not in (None, record.key)
+            or (is_result and not record.result_bytes)
         ):
             return None
         if record.state != "done":
+            return self._pending(job, record)
+        return Answer(200, kept=self.ledger.answer(job, record, is_result=is_result))
+
+    def _pending(self, job: str, record: JobRecord) -> Answer:
+        if record.beneficiary is None:
             return pending(job, is_api=record.key is not None)
-        return Answer(200, kept=self.ledger.answer(job, record))
+        tasks = self.runner.tasks
+        return pending_task(job, None if tasks is None else tasks.stage_of.get(job))
 
     # --- from a job to its answer -----------------------------------------------------------------
 
@@ -217,6 +248,7 @@ class Calls:
             # A free synchronous call is not recorded here, so only the run checks its limits.
             limits = self.runner.limits(parsed) if budget or parsed.is_async else self.runner.most
             salt = self.runner.entropy.token(SALT_BYTES)
+            task = parsed.task
             record = JobRecord(
                 state="waiting" if parsed.is_async else "started",
                 caller=payer.did,
@@ -225,17 +257,19 @@ class Calls:
                 is_async=parsed.is_async,
                 project=None if parsed.project is None else parsed.project.text,
                 program=parsed.sha256,
-                has_secrets=parsed.secrets is not None,
+                has_secrets=parsed.secrets is not None or task is not None,
                 salt=salt,
-                input_hash=salted(salt, parsed.input),
+                # TK9: a task has no input, and its receipt is about the request
+                input_hash=salted(salt, parsed.input if task is None else request),
                 limits=tuple(limits.as_json.values()),
                 nonce=parsed.nonce,
                 is_known=payer.is_known,
+                beneficiary=None if task is None else task.beneficiary or payer.did,
             )
             if parsed.is_async:
                 await self.ledger.accept(job, record, request=request)
-                self._enqueue(job, payer, reservations.pop_all())
-                return pending(job, is_api=key is not None)
+                self._enqueue(job, record, reservations.pop_all())
+                return self._pending(job, record)
             if not budget:
                 outcome = await self._perform(job, record, parsed)
                 try:
@@ -260,18 +294,21 @@ class Calls:
             job, record, parsed, compile_s=self.price.compile_s(record.reserved)
         )
 
-    def _enqueue(self, job: str, payer: Payer, reservations: ExitStack) -> None:
+    def _enqueue(self, job: str, record: JobRecord, reservations: ExitStack) -> None:
         """Run an asynchronous call as soon as a worker is free.
 
         While its program cannot start, the call is tried again, and other calls get the worker
         during the pauses.
         """
 
+        is_task = record.beneficiary is not None and self.runner.tasks is not None
+        semaphore = self._task_semaphore if is_task else self._semaphore
+
         async def later() -> None:
             with reservations:
                 for attempt, pause_s in enumerate((0.0, *PAUSES_S)):
                     await asyncio.sleep(pause_s)
-                    async with self._semaphore.acquire(payer):
+                    async with semaphore.acquire(record.payer):
                         try:
                             if await self._run_waiting(job, is_last=attempt == len(PAUSES_S)):
                                 return
@@ -294,7 +331,9 @@ class Calls:
             return True
         request = await self.ledger.start(job)
         try:
-            if record.key is None:
+            if record.beneficiary is not None:
+                parsed = parse_task(request)
+            elif record.key is None:
                 parsed = parse_body(request)
             else:
                 # RN89: the key may have ended or been revoked since the call was accepted
@@ -328,7 +367,8 @@ class Calls:
             else 0
         )
         charged = min(used + int(result.compile_s) * self.price.second, record.reserved)
-        answer = _answer(outcome, record.key, charged)
+        is_task = record.beneficiary is not None
+        answer = task_answer(outcome) if is_task else _answer(outcome, record.key, charged)
         await self.ledger.settle(
             facts.job,
             charged=charged,

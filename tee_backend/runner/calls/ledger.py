@@ -14,11 +14,13 @@ Example:
     await ledger.settle(job, charged=1003, receipt=receipt, answer=None, now=now)
 """
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -33,6 +35,8 @@ from .journal import Journal, RowSealer, keep_receipt
 
 KEPT_S = 24 * 3600.0
 """How long the answer of an asynchronous call is stored."""
+TASK_KEPT_S = 7 * KEPT_S
+"""How long the answer and the result of a task are stored (TK10)."""
 PIECE_BYTES = 256 * 1024
 """Size of the pieces of a stored answer, so that a slow client occupies little memory."""
 MOST_DONE = 10_000
@@ -58,7 +62,7 @@ class Account(NamedTuple):
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The stored record of a job, without the job's input.
 
-    The record suffices to write the receipt of an interrupted job.
+    The record suffices to write the receipt of an interrupted job. Only a task has a beneficiary.
     """
 
     state: State
@@ -75,6 +79,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     nonce: str | None
     pieces: int = 1
     is_known: bool = True
+    beneficiary: str | None = None
+    result_bytes: int = 0
 
     @property
     def payer(self) -> Payer:
@@ -229,34 +235,52 @@ class Ledger:
             if answer is None:
                 connection.execute("DELETE FROM jobs WHERE id = ?", (job,))
                 return
+            size = len(answer) + record.result_bytes
             for number, start in enumerate(starts):
                 self._put_content(
                     connection, job, _piece_kind(number), answer[start : start + PIECE_BYTES]
                 )
             connection.execute(
-                "UPDATE jobs SET done_at = ?, size_bytes = ? WHERE id = ?", (now, len(answer), job)
+                "UPDATE jobs SET done_at = ?, size_bytes = ? WHERE id = ?",
+                (now + (record.beneficiary is not None) * (TASK_KEPT_S - KEPT_S), size, job),
             )
             connection.execute(_FORGET_OLD, (now - KEPT_S,))
-            cost = max(len(answer), MOST_DONE_BYTES // MOST_DONE)
+            cost = max(size, MOST_DONE_BYTES // MOST_DONE)
             count_stored(connection, "answer", job, record.payer, cost=cost, most=MOST_DONE_BYTES)
 
         await self.journal.write(settled)
+
+    async def keep_result(self, job: str, file: Path) -> None:
+        """Store the result file of a task that has not ended (TK10)."""
+        size = 0
+        with file.open("rb") as source:
+            # One transaction for each piece, so that other jobs need not wait for all of them.
+            while piece := await asyncio.to_thread(source.read, PIECE_BYTES):
+                kind = f"result.{size // PIECE_BYTES}"
+                await self.journal.write(
+                    partial(self._put_content, job=job, kind=kind, content=piece)
+                )
+                size += len(piece)
+        await self.journal.write(
+            lambda connection: self._replace(connection, job, "started", result_bytes=size)
+        )
 
     async def job(self, job: str) -> JobRecord | None:
         """Return the record of a job, or None."""
         return (await self.journal.write(lambda connection: self._job(connection, job)))[0]
 
-    async def answer(self, job: str, record: JobRecord) -> AsyncGenerator[bytes, None]:
-        """Yield the stored response of a finished job, in chunks.
+    async def answer(
+        self, job: str, record: JobRecord, *, is_result: bool = False
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the stored response of a finished job, or the result of a task, in chunks.
 
         Raises:
             FolderDamaged: a piece is not stored any more.
         """
         # The record is encrypted, so the host cannot shorten an answer by a false count (RN158).
-        for number in range(record.pieces):
-            piece = await self.journal.write(
-                partial(self._content, job=job, kind=_piece_kind(number))
-            )
+        for number in range(-(-record.result_bytes // PIECE_BYTES) if is_result else record.pieces):
+            kind = f"result.{number}" if is_result else _piece_kind(number)
+            piece = await self.journal.write(partial(self._content, job=job, kind=kind))
             if piece is None:
                 raise FolderDamaged(
                     "a part of a stored response is missing from the runner's journal"

@@ -19,7 +19,7 @@ Example:
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -94,9 +94,9 @@ def grant_for(
 
 
 def live_grants(
-    backend: Backend, read: Callable[[str], _Read]
+    backend: Backend, read: Callable[[str], _Read], *, states: Collection[str] = ("live",)
 ) -> Callable[[], list[tuple[Grant, _Read]]]:
-    """Return a function that lists the live grants of one kind.
+    """Return a function that lists the live grants of one kind, or those in the given states.
 
     The newest grant is first. `read` parses a grant of this kind, and raises
     InvalidPortableDelegation for any other grant.
@@ -107,7 +107,7 @@ def live_grants(
     known: dict[str, _Read | None] = {}
 
     def listed() -> list[tuple[Grant, _Read]]:
-        live = {one.grant.cid: one.grant for one in backend.grants if one.state == "live"}
+        live = {one.grant.cid: one.grant for one in backend.grants if one.state in states}
         for cid in known.keys() - live.keys():
             del known[cid]
         for cid in live.keys() - known.keys():

@@ -104,16 +104,17 @@ class VerifiedRun:
     start: Start
     runner: Verified
 
-    def is_about(self, *, salt: bytes, input: bytes, output: bytes) -> bool:
+    def is_about(self, *, salt: bytes, input: bytes | None, output: bytes) -> bool:
         """Return whether the receipt matches the given input and output (RN74).
+
+        An input that is not known is not compared.
 
         A salt of another length is refused: bytes could be moved between the salt and the data
         without changing the hash.
         """
-        expected = [encode_url(salted(salt, data)) for data in (input, output)]
-        return (
-            len(salt) == SALT_BYTES
-            and [self.stated["inputHash"], self.stated["outputHash"]] == expected
+        return len(salt) == SALT_BYTES and all(
+            data is None or self.stated[name] == encode_url(salted(salt, data))
+            for name, data in (("inputHash", input), ("outputHash", output))
         )
 
 

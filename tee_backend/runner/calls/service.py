@@ -26,10 +26,11 @@ from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json
 from sealspace.apps.backends import RUNNER_APP_ID
-from sealspace.apps.programs import ProgramManifest
+from sealspace.apps.programs import ProgramManifest, Version
 from sealspace.apps.run_calls import Call as SignedCall
 from sealspace.apps.run_calls import read_call
 from sealspace.documents.call_conditions import Call, Verdict, judge_call
+from sealspace.documents.iexec_names import address_of, app_secret
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.published import parse_statement, statement_json
 from sealspace.documents.run_grants import (
@@ -39,7 +40,7 @@ from sealspace.documents.run_grants import (
     read_program_grant,
     read_run_grant,
 )
-from sealspace.documents.secret_names import scope_of_profile
+from sealspace.documents.secret_names import SECRETS_SPACE, SecretName, scope_of_profile
 from sealspace.errors import (
     CallRefused,
     DecryptDenied,
@@ -50,7 +51,7 @@ from sealspace.errors import (
     Unauthorized,
 )
 from sealspace.secrets import is_protected, parse_secret_name
-from sealspace.session import iso_time, read_grant
+from sealspace.session import iso_time, read_grant, space_of
 from sealspace.wire.portable import PortableDelegation
 
 from ...attestation.report_data import runner_binding
@@ -61,6 +62,7 @@ from ..guest.environment import environment_of
 from ..guest.executor import INLINE_BYTES, Executor
 from ..guest.runs import MILLION, Limits, RunRequest, RunResult, Target
 from ..reasons import REASONS, RunRefused
+from ..shares import Payer
 from .call_bodies import CallBody
 from .journal import Journal
 from .ledger import JobRecord
@@ -68,6 +70,13 @@ from .project_storage import ProjectStorage
 from .published_programs import PublishedPrograms, grant_for, live_grants
 from .run_receipts import RunFacts, encode_start, names_hash, parse_start, salted, sign_receipt
 from .secret_tags import SecretTagKey, StorageKey
+from .task_stages import (
+    TaskStages,
+    Wanted,
+    noting_missing,
+    task_environment,
+    wanted_for_task,
+)
 
 START_S = 30.0
 """How long a synchronous call waits for the start of its program."""
@@ -112,30 +121,16 @@ async def begin(
     return Identity(receipt_key=key, start=start, start_hash=encode_url(parse_start(start).sha256))
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """The secrets that a run needs of one owner.
-
-    `names` is None if the program's manifest lists none. `by_project` excludes grants that do not
-    name the project.
-    """
-
-    owner: Principal
-    scope: str | None
-    names: tuple[str, ...] | None
-    by_project: bool
-
-
-def _wanted(body: CallBody, manifest: ProgramManifest) -> list[_Wanted]:
+def _wanted(body: CallBody, manifest: ProgramManifest) -> list[Wanted]:
     """Return the secrets that a call and the program's manifest ask for (RN212)."""
     own = manifest.developer
     wanted = []
     if body.secrets is not None:
         asked = body.secrets
-        wanted.append(_Wanted(asked.owner, asked.scope, manifest.secrets, own is not None))
+        wanted.append(Wanted(asked.owner, asked.scope, manifest.secrets, own is not None))
     if own is not None and body.project is not None:
         scope = scope_of_profile(own.profile)
-        wanted.append(_Wanted(body.project.developer, scope, own.secrets, True))
+        wanted.append(Wanted(body.project.developer, scope, own.secrets, True))
     return wanted
 
 
@@ -169,10 +164,13 @@ class Runner:
     storage_key: StorageKey
     most: Limits
     entropy: Entropy = field(default_factory=SystemEntropy)
+    tasks: TaskStages | None = None
 
     def __post_init__(self) -> None:
         self.did = self.backend.did
-        self._run_grants = live_grants(self.backend, partial(read_run_grant, runner=self.did))
+        read = partial(read_run_grant, runner=self.did)
+        self._run_grants = live_grants(self.backend, read)
+        self._ended_grants = live_grants(self.backend, read, states=("ended", "revoked"))
         self._read_storage_grant = partial(
             read_program_grant, runner=self.did, folder=STORAGE_FOLDER
         )
@@ -268,6 +266,36 @@ class Runner:
         """
         return _capped(self.most, body.limits)
 
+    async def check_task(self, body: CallBody, payer: Payer) -> None:
+        """Check that all secrets of a task are granted and stored (TK5).
+
+        No secret is opened. The run of the task judges and reads everything again.
+
+        Raises:
+            RunRefused: a secret is missing, or the program was not found.
+        """
+        if self.tasks is None:
+            raise RunRefused("tasks-off")
+        version = await self.programs.find(body.project, None)
+        request = RunRequest(version.sha256, Target(version.target), payer=payer)
+        wanted = self._wanted(body, payer.did, version)
+        await self._prepared("", body, wanted, version.manifest, request, opens=False)
+
+    def _wanted(self, body: CallBody, caller: Principal, version: Version) -> list[Wanted]:
+        app, order = body.project, body.task
+        if app is None or order is None:
+            return _wanted(body, version.manifest)
+        wanted, secret = wanted_for_task(app, order, caller), app_secret(address_of("app", app))
+        # TK4: the developer may have granted no secret. A grant that has ended or was revoked
+        # refuses the task, because the developer wanted the secret to be there.
+        is_granted = any(
+            grant.owner == app.developer
+            and secret in grant.secrets
+            and grant.statement.rules_for(version.sha256, app, app)
+            for _, grant in self._run_grants() + self._ended_grants()
+        )
+        return wanted if is_granted else wanted[1:]
+
     async def perform(
         self, job: str, record: JobRecord, body: CallBody, *, compile_s: int
     ) -> Outcome:
@@ -308,21 +336,33 @@ class Runner:
                     target=Target(version.target),
                     origin=version.project.text,  # RN153
                 )
-                wanted = _wanted(body, version.manifest)
+                wanted = self._wanted(body, payer.did, version)
                 is_owner = record.key is None and all(
                     same_principal(one.owner, payer.did) for one in wanted
                 )
-                request = await self._prepared(job, record, body, wanted, version.manifest, request)
-            result = await self.executor.run(request, partial(self.programs.load, version))
+                request, secrets = await self._prepared(
+                    job, body, wanted, version.manifest, request, has_key=record.key is not None
+                )
+            load = partial(self.programs.load, version)
+            if body.task is None:
+                result = await self.executor.run(request, load)
+            elif self.tasks is not None:
+                result = await self.tasks.run(job, body.task, request, secrets, load)
+            else:  # the runner was started again with other settings
+                raise RunRefused("tasks-off")
             result = replace(result, storage=storage.state)
         except TimeoutError:  # RN220
             result = RunResult(REASONS["runner-busy"])
         except RunRefused as refused:
             # RN81: the detail names a secret of any owner
-            is_shown = is_owner or not refused.reason.code.startswith("environment")
+            is_shown = (
+                is_owner
+                or body.task is not None
+                or not refused.reason.code.startswith("environment")
+            )
             result = RunResult(refused.reason if is_shown else replace(refused.reason, detail=""))
         if request.secrets_delivered and not is_owner:  # RN85
-            result = replace(result, stderr=b"")
+            result = replace(result, stderr=b"", stdout=b"")
         if len(result.output) <= INLINE_BYTES:
             return self._outcome(job, record, request, result)
         # A long output is hashed in a thread, because it would block the event loop.
@@ -346,49 +386,72 @@ class Runner:
             # RN213: any version of a project may have had secrets of its developer.
             secrets_delivered=may_have_run and (record.has_secrets or in_project),
             # RN206: also without a live grant, since it may have ended
-            storage="unknown" if may_have_run and in_project else "none",
+            storage="unknown"
+            if may_have_run and in_project and record.beneficiary is None
+            else "none",
         )
         return self._outcome(job, record, request, result)
 
     async def _prepared(
         self,
         job: str,
-        record: JobRecord,
         body: CallBody,
-        wanted: Sequence[_Wanted],
+        wanted: Sequence[Wanted],
         manifest: ProgramManifest,
         request: RunRequest,
-    ) -> RunRequest:
-        """Add limits, allowed hosts and secrets to a run request."""
+        *,
+        has_key: bool = False,
+        opens: bool = True,
+    ) -> tuple[RunRequest, dict[str, str]]:
+        """Add limits, allowed hosts and secrets to a run request, and return it with the secrets.
+
+        Without `opens`, the secrets are only looked for, and their values are empty.
+        """
         caller = request.payer.did
         limits, hosts, secrets = self.limits(body), frozenset(manifest.hosts), dict[str, str]()
-        has_storage = grant_for(body.project, self._storage_grants()) is not None
+        has_storage = (
+            body.task is None and grant_for(body.project, self._storage_grants()) is not None
+        )
         grants = [grant for _, grant in self._run_grants()] if wanted else []
         call = Call(
             caller=caller, owner=caller, wasm_sha256=request.wasm_sha256, now=SystemClock.now()
         )
-        chosen = []
+        chosen, missing = [], list[int]()
         try:
             for one in wanted:  # RN213: the grants of all owners are judged before any read
                 call = replace(call, owner=one.owner)
-                chosen.append((call, one.scope, _choose(grants, call, body, one)))
-            for call, scope, candidates in chosen:
-                for name, (grant, value) in (await self._values(call, candidates, scope)).items():
-                    secrets[name] = value
-                    # RN103: a run may contact only hosts that the grant of every secret allows
-                    hosts &= frozenset(grant.statement.hosts)
-                    # RN207: otherwise a caller could choose the project that keeps the values
-                    has_storage &= any(
-                        rule.project == body.project for rule in grant.statement.programs
-                    )
-                    limits = _capped(limits, asdict(grant.statement.limits))
+                with noting_missing(one, missing):
+                    chosen.append((call, one, _choose(grants, call, body, one)))
+            for call, one, candidates in [] if missing else chosen:
+                with noting_missing(one, missing):
+                    values = await self._values(call, candidates, one.scope, opens=opens)
+                    for name, (grant, value) in values.items():
+                        secrets |= dict.fromkeys(one.variables or (name,), value)
+                        # RN103: a run may contact only hosts that the grant of every secret allows
+                        hosts &= frozenset(grant.statement.hosts)
+                        # RN207: otherwise a caller could choose the project that keeps the values
+                        has_storage &= any(
+                            rule.project == body.project for rule in grant.statement.programs
+                        )
+                        limits = _capped(limits, asdict(grant.statement.limits))
+            if missing:  # TK5
+                listed = ", ".join(map(str, sorted(missing)))
+                raise RunRefused(
+                    "secret-missing",
+                    f"secrets {listed} are not granted to this runner for this program",
+                )
         except RunRefused as refused:
             # RN81: details name secrets, and are for their owner in person, not for key holders.
-            if call.owner != caller or record.key is not None:
+            # Details of a task name nothing that its request does not.
+            if body.task is None and (call.owner != caller or has_key):
                 raise RunRefused(refused.reason.code) from refused
             raise
-        environment = environment_of(_system(job, caller, body.project, limits), secrets)
-        return replace(
+        environment = (
+            environment_of(_system(job, caller, body.project, limits), secrets)
+            if body.task is None
+            else task_environment(job, body.task, secrets)
+        )
+        request = replace(
             request,
             environment=environment,
             limits=limits,
@@ -396,16 +459,22 @@ class Runner:
             secrets_delivered=bool(secrets),
             has_storage=has_storage,
         )
+        return request, secrets
 
     async def _values(
-        self, call: Call, chosen: Mapping[str, Sequence[RunGrant]], scope: str | None
+        self,
+        call: Call,
+        chosen: Mapping[str, Sequence[RunGrant]],
+        scope: str | None,
+        *,
+        opens: bool,
     ) -> dict[str, tuple[RunGrant, str]]:
         """Read all secrets needed for a program run.
 
         If a secret cannot be read, the run is refused.
         """
         tasks = [
-            asyncio.create_task(self._value(call, name, grants, scope))
+            asyncio.create_task(self._value(call, name, grants, scope, opens=opens))
             for name, grants in chosen.items()
         ]
         try:
@@ -416,7 +485,13 @@ class Runner:
         return dict(zip(chosen, values, strict=True))
 
     async def _value(
-        self, call: Call, name: str, grants: Sequence[RunGrant], scope: str | None
+        self,
+        call: Call,
+        name: str,
+        grants: Sequence[RunGrant],
+        scope: str | None,
+        *,
+        opens: bool,
     ) -> tuple[RunGrant, str]:
         """Read a secret with the first grant that is not revoked.
 
@@ -430,6 +505,11 @@ class Runner:
             if grant is None:  # it was replaced or has ended in the meantime
                 continue
             try:
+                if not opens:
+                    space = space_of(run_grant.owner, SECRETS_SPACE).text
+                    async with self.backend.values(space, by=grant) as stored:
+                        await stored.get(SecretName(name, scope).path)
+                    return run_grant, ""
                 secret = await self.backend.open_secret(
                     run_grant.owner, name, scope=scope, by=grant
                 )
@@ -498,7 +578,7 @@ def _not_granted(call: Call) -> RunRefused:
 
 
 def _choose(
-    grants: Iterable[RunGrant], call: Call, body: CallBody, wanted: _Wanted
+    grants: Iterable[RunGrant], call: Call, body: CallBody, wanted: Wanted
 ) -> Mapping[str, Sequence[RunGrant]]:
     """Return, for each secret, the grants that allow reading it (RN80 to RN83).
 

@@ -151,13 +151,15 @@ class RunRequest:
 class RunResult:
     """The result of a program run.
 
-    For a completed run, `reason` is None.
+    For a completed run, `reason` is None. For a task, `output` describes the sealed result, and
+    `stdout` is the beginning of standard output.
     """
 
     reason: Reason | None
     output: bytes | memoryview = field(default=b"", repr=False)
     answer: bytes = field(default=b"", repr=False)
     stderr: bytes = field(default=b"", repr=False)
+    stdout: bytes = field(default=b"", repr=False)
     stderr_bytes: int = 0
     instructions: int = 0
     time_ns: int = 0

@@ -1,6 +1,9 @@
 """HTTP routes of a runner for callers and owners (RN67, RN91, RN96, RN98).
 
     POST   /run                     run a program (`call_bodies`); `Authorization`
+    POST   /tasks                   make a task (`call_bodies`); `Authorization`
+    GET    /tasks/{id}              the state of a task; `Authorization`
+    GET    /tasks/{id}/result       the sealed result of a task; `Authorization`
     GET    /receipts/{job}          the receipt of a run; also /attestations/{job}
     GET    /start                   the startup document, needed to verify receipts
     GET    /info                    DID, start, limits, prices
@@ -17,8 +20,8 @@
 
 `Authorization` is the token of a call (`sealspace.apps.run_calls`). A wallet's session also sends
 `Sealspace-Sign-In`. For a request without a body the token names the program `keys`,
-`keys/<nonce>/revoke` or `calls/<id>`; no program can have such a name. TLS ends inside the trust
-domain, in this server or before it.
+`keys/<nonce>/revoke` or `calls/<id>`, also for a task; no program can have such a name. TLS ends
+inside the trust domain, in this server or before it.
 
 Refusals on OutLayer's routes are `{"error": sentence, "code"}` (RN231).
 
@@ -50,7 +53,7 @@ from sealspace.session import iso_time
 
 from ...backend_errors import KeepingError
 from ..calls.call_answers import Answer, answer_with, api_refused, refused
-from ..calls.call_bodies import MAX_BODY_BYTES
+from ..calls.call_bodies import MAX_BODY_BYTES, parse_body, parse_task
 from ..calls.calls import Calls
 from ..calls.generated_secrets import MAX_GENERATION_BODY_BYTES, generate
 from ..calls.generated_secrets import refused as refused_generation
@@ -177,6 +180,9 @@ class RunnerSurface:
         app.add_routes(
             [
                 web.post("/run", self._run),
+                web.post("/tasks", self._run),
+                web.get("/tasks/{id}", self._answer),
+                web.get("/tasks/{id}/result", self._answer),
                 web.get("/receipts/{job}", self._receipt),
                 web.get("/attestations/{job}", self._receipt),
                 web.get("/start", self._start),
@@ -203,7 +209,8 @@ class RunnerSurface:
         call = await self._runner.verify_caller(*_credentials(request))
         payer = Payer(call.caller, await self._calls.ledger.account(call.caller) is not None)
         async with self._body(request, owner=payer.did if payer.is_known else None) as body:
-            return await self._calls.run(call, payer, body)
+            parse = parse_task if request.path == "/tasks" else parse_body
+            return await self._calls.run(call, payer, body, parse)
 
     async def _call(self, request: web.Request) -> web.StreamResponse:
         key = await self._key(request)  # before a byte of the body is read
@@ -218,9 +225,9 @@ class RunnerSurface:
             return await self._calls.call(key, named["owner"], named["project"], stated, body)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        """Handle a request for the result of an asynchronous program call.
+        """Handle a request for the result of an asynchronous program call, or for a task.
 
-        Only the client that made the call gets the result.
+        Only the client that made the call gets the result. A task's beneficiary gets it too (TK9).
         """
         job, owner = request.match_info["id"][:64], None
         try:
@@ -229,16 +236,16 @@ class RunnerSurface:
                 owner = key.owner
                 answer = await self._calls.answer_of(job, owner, key.nonce)
             else:
-                answer = await self._calls.answer_of(
-                    job, await self._signer(request, f"calls/{job}"), None
-                )
+                holder = await self._signer(request, f"calls/{job}")
+                is_result = request.path.endswith("/result")
+                answer = await self._calls.answer_of(job, holder, None, is_result=is_result)
         except RunRefused as refusal:
             # This code reveals nothing about the job, and tells the client to sign again.
             if refusal.reason.code == "call-start":
                 raise
             answer = None
         if answer is None:
-            raise web.HTTPNotFound(text="There is no such call, or it is not yours.")
+            raise web.HTTPNotFound(text="There is no such call or result, or it is not yours.")
         return await self._send(request, answer, owner=owner)
 
     async def _balance(self, request: web.Request) -> web.Response:

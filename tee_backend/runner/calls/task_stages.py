@@ -1,0 +1,225 @@
+"""The stages of a task, and the secrets and variables that each of them has (TK3 to TK7).
+
+    PRE_COMPUTE   fetch the data set into /iexec_in
+    APP           run the program with both folders
+    POST_COMPUTE  seal /iexec_out to the beneficiary's key
+
+A task needs secrets of several owners:
+
+    owner        secret                              stage         variables
+    developer    of the application, if granted      APP           IEXEC_APP_DEVELOPER_SECRET, …_1
+    requester    those that the request names        APP           IEXEC_REQUESTER_SECRET_<index>
+    data owner   key of the data set                 PRE_COMPUTE   –
+    beneficiary  public key for results              POST_COMPUTE  –
+
+Example:
+    stages = TaskStages(folder, executor, programs)
+    result = await stages.run(job, order, request, secrets, load)
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from capabilities.principals import Principal
+from capabilities.signatures import keccak256
+from capabilities.strict_base64 import decode_standard
+from encryption_network.canonical_json import canonical_bytes
+from sealspace.documents.iexec_names import (
+    RESULT_KEY_NAME,
+    address_of,
+    app_secret,
+    dataset_secret,
+    requester_secret,
+    wallet_secret,
+)
+from sealspace.documents.project_names import ProjectId
+from sealspace.documents.secret_names import SecretName
+from sealspace.errors import SealspaceError
+
+from ..guest.environment import Environment, environment_of
+from ..guest.executor import Executor
+from ..guest.runs import MAX_STDERR_BYTES, Load, RunRequest, RunResult
+from ..reasons import Reason, RunRefused
+from ..tasks.dataset_fetch import fetch_dataset, read_dataset
+from ..tasks.folders import task_folders
+from ..tasks.results import seal_result
+from ..tasks.stage_errors import StageFailed
+from .call_bodies import TaskOrder
+from .published_programs import PublishedPrograms
+
+STAGE_S = 600.0
+"""Longest time of the stage before the program, and of the stage after it."""
+MAX_RESULT_BYTES = 50 * 1024 * 1024
+MAX_FILES = 10_000
+MAX_DATASET_BYTES = 1_000_000_000
+PRE, APP, POST = "PRE_COMPUTE", "APP", "POST_COMPUTE"
+
+_DATASET_KEY, _RESULT_KEY = "DATASET_KEY", "RESULT_KEY"
+_VARIABLES = {
+    "IEXEC_IN": "/iexec_in",
+    "IEXEC_OUT": "/iexec_out",
+    "IEXEC_INPUT_FILES_FOLDER": "/iexec_in",
+    "IEXEC_INPUT_FILES_NUMBER": "0",
+    "IEXEC_TASK_INDEX": "0",
+    "IEXEC_BOT_SIZE": "1",
+    "IEXEC_BOT_FIRST_INDEX": "0",
+    "IEXEC_BOT_TASK_INDEX": "0",
+}
+_MISSING = ("secrets-not-granted", "access-denied", "secret-missing")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The secrets that a run needs of one owner.
+
+    `names` is None if the program's manifest lists none. `by_project` excludes grants that do not
+    name the project. For a task, a stage gets the only secret as `variables`, and `code` is for the
+    refusal if it is missing.
+    """
+
+    owner: Principal
+    scope: str | None
+    names: tuple[str, ...] | None
+    by_project: bool
+    variables: tuple[str, ...] = ()
+    code: str = ""
+
+
+def wanted_for_task(app: ProjectId, order: TaskOrder, caller: Principal) -> list[Wanted]:
+    """Return the secrets that a task needs; the application's comes first (TK3)."""
+    variable, data = "IEXEC_APP_DEVELOPER_SECRET", order.dataset
+    rows: list[tuple[Principal, SecretName, tuple[str, ...], str]] = [
+        (app.developer, app_secret(address_of("app", app)), (variable, f"{variable}_1"), "")
+    ]
+    for index, name in order.secrets.items():
+        numbered = (f"IEXEC_REQUESTER_SECRET_{index}",)
+        rows.append((caller, requester_secret(name), numbered, "secret-missing"))
+    if data is not None:
+        key = dataset_secret(address_of("dataset", data))
+        rows.append((data.developer, key, (_DATASET_KEY,), f"{PRE}_GET_DATASET_SECRET_FAILED"))
+    code = f"{POST}_GET_ENCRYPTION_TOKENS_FAILED_EMPTY_BENEFICIARY_KEY"
+    rows.append((order.beneficiary or caller, wallet_secret(RESULT_KEY_NAME), (_RESULT_KEY,), code))
+    # TK3: a grant has to name the project (RN213). Others may publish the same bytes as theirs.
+    return [
+        Wanted(owner, secret.scope, (secret.name,), True, variables, code)
+        for owner, secret, variables, code in rows
+    ]
+
+
+@contextmanager
+def noting_missing(wanted: Wanted, indexes: list[int]) -> Iterator[None]:
+    """Note the indexes of a requester's secret that is missing (TK5).
+
+    Raises:
+        RunRefused: with the code of another secret of a task that is missing.
+    """
+    try:
+        yield
+    except RunRefused as refused:
+        if refused.reason.code not in _MISSING or not wanted.code:
+            raise
+        if wanted.code in _MISSING:
+            indexes.append(int(wanted.variables[0].rpartition("_")[2]))
+        elif not indexes:  # otherwise the task is refused with the indexes
+            raise RunRefused(wanted.code, refused.reason.code) from refused
+
+
+def task_environment(job: str, order: TaskOrder, secrets: Mapping[str, str]) -> Environment:
+    """Return the environment of a task's program (TK6)."""
+    variables = dict(_VARIABLES)
+    for kind in ("task", "deal"):
+        digest = keccak256(f"sealspace.{kind}/v1\0{job}".encode())
+        variables[f"IEXEC_{kind.upper()}_ID"] = "0x" + digest.hex()
+    if order.dataset is not None:
+        address = address_of("dataset", order.dataset)
+        variables |= dict.fromkeys(("IEXEC_DATASET_ADDRESS", "IEXEC_DATASET_FILENAME"), address)
+    # TK6: the keys of the other stages are not for the program
+    shown = {name: value for name, value in secrets.items() if name.startswith("IEXEC_")}
+    return environment_of(variables | shown, {})
+
+
+@dataclass(eq=False, repr=False)
+class TaskStages:
+    """The stages of tasks, and the folder below which each task has its files.
+
+    `keep` stores the sealed result of a job. `places` tasks run at one time.
+    """
+
+    root: Path
+    executor: Executor
+    programs: PublishedPrograms
+    places: int = 1
+    stage_of: dict[str, str] = field(default_factory=dict)
+    keep: Callable[[str, Path], Awaitable[object]] = field(init=False)
+
+    async def run(
+        self,
+        job: str,
+        order: TaskOrder,
+        request: RunRequest,
+        secrets: Mapping[str, str],
+        load: Load,
+    ) -> RunResult:
+        """Run all stages of a task.
+
+        The output of the result is a JSON document about the sealed result.
+        """
+        result, self.stage_of[job] = None, PRE
+        try:
+            async with task_folders(
+                self.root, max_bytes=MAX_RESULT_BYTES, max_files=MAX_FILES
+            ) as folders:
+                if not (pem := decode_standard(secrets[_RESULT_KEY])):  # before the program
+                    raise StageFailed(f"{POST}_MALFORMED_ENCRYPTION_PUBLIC_KEY", "not base64")
+                if (data := order.dataset) is not None:
+                    async with asyncio.timeout(STAGE_S):  # TK7
+                        file = folders.input / address_of("dataset", data)
+                        record = await read_dataset(self.programs, data)
+                        if record is None:
+                            raise StageFailed(f"{PRE}_DATASET_DOWNLOAD_FAILED", "not published")
+                        await fetch_dataset(
+                            self.executor.outbound,
+                            record,
+                            secrets[_DATASET_KEY],
+                            file,
+                            max_bytes=MAX_DATASET_BYTES,
+                        )
+                self.stage_of[job] = APP
+                request = replace(request, arguments=order.arguments, folders=folders)
+                result = await self.executor.run(request, load)
+                if result.reason is not None:
+                    return result
+                self.stage_of[job] = POST
+                async with asyncio.timeout(STAGE_S):  # TK7
+                    file = folders.folder / "result.zip"
+                    sealed = await asyncio.to_thread(
+                        seal_result,
+                        folders.output,
+                        pem,
+                        file,
+                        max_bytes=MAX_RESULT_BYTES,
+                        max_files=MAX_FILES,
+                    )
+                    await self.keep(job, file)
+            document = canonical_bytes(
+                {"digest": sealed.digest, "sha256": sealed.sha256, "sizeBytes": sealed.size_bytes}
+            )
+            stdout = bytes(result.output[:MAX_STDERR_BYTES])
+            return replace(result, output=document, answer=document, stdout=stdout)
+        # OSError: too late, or the disk is full. SealspaceError: no answer about the data set.
+        except (StageFailed, OSError, SealspaceError) as failed:
+            code = "TIMEOUT" if isinstance(failed, TimeoutError) else "FAILED_UNKNOWN_ISSUE"
+            code, detail = f"{self.stage_of[job]}_{code}", type(failed).__name__
+            if isinstance(failed, StageFailed):
+                code, detail = failed.code, failed.detail
+            # A program that ran is charged.
+            reason = Reason(code, _STAGE_FAILED, 200 if result else 409, detail)
+            return replace(result or RunResult(None), reason=reason, output=b"", answer=b"")
+        finally:
+            del self.stage_of[job]
+
+
+_STAGE_FAILED = "The stage before or after the program failed; the detail says why."
