@@ -380,6 +380,36 @@ class Runners:
         """
         _accepted((await self._signed(url, "DELETE", f"/keys/{nonce}", f"keys/{nonce}/revoke"))[0])
 
+    async def make_task(self, url: str, app: str, body: bytes) -> dict[str, Json]:
+        """Make a task, and return its first state.
+
+        Args:
+            url: address of the runner.
+            app: the application, as in the body.
+            body: JSON with the members that TK1 lists.
+        Raises:
+            NotGranted, SessionExpired, BackendUnreachable, BackendAnswerInvalid: as `keys`.
+            CallRefused: as `keys`, or if the runner refused the task.
+        """
+        return _accepted((await self._signed(url, "POST", "/tasks", app, body=body))[0])
+
+    async def task(self, url: str, job: str) -> dict[str, Json]:
+        """Fetch the state of a task of the session's owner.
+
+        Raises the same errors as `make_task`.
+        """
+        return _accepted((await self._signed(url, "GET", f"/tasks/{job}", f"calls/{job}"))[0])
+
+    async def task_result(self, url: str, job: str) -> bytes:
+        """Fetch the encrypted result of a task.
+
+        Raises the same errors as `make_task`.
+        """
+        answer, _ = await self._signed(url, "GET", f"/tasks/{job}/result", f"calls/{job}")
+        if not answer.is_success:
+            _accepted(answer)
+        return answer.body
+
     async def _signed(
         self,
         url: str,

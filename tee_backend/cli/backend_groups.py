@@ -145,6 +145,21 @@ runner = LazyGroup(
     ),
 )
 
+task = LazyGroup(
+    {
+        "grant": Row(
+            "tee_backend.cli.task_commands", "Grant secrets for tasks of an application.", "verify"
+        ),
+        "run": Row("tee_backend.cli.task_commands", "Make a task, and watch it.", "verify"),
+        "show": Row("tee_backend.cli.task_commands", "Show the state of a task.", "verify"),
+        "download": Row(
+            "tee_backend.cli.task_commands", "Download and verify the result of a task.", "verify"
+        ),
+    },
+    name="task",
+    help="Run applications with secrets, a data set and files, on a runner.",
+)
+
 receipts = LazyGroup(
     {
         "list": Row(
@@ -164,6 +179,7 @@ SECTIONS: Sections = {
             "Inspect a backend, grant secrets to its code, revoke grants.",
         ),
         "runner": Row("tee_backend.cli.backend_groups", "Run programs with your secrets in a TEE."),
+        "task": Row("tee_backend.cli.backend_groups", "Run applications with files on a runner."),
         "project": Row("tee_backend.cli.backend_groups", "Publish programs for runners."),
         "dataset": Row("tee_backend.cli.backend_groups", "Encrypt and publish data sets."),
         "receipts": Row("tee_backend.cli.backend_groups", "See who received keys of your network."),

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from sealspace.cli.command_errors import ConfigurationError
 from sealspace.cli.listening_socket import bind_socket, url_of
-from sealspace.cli.paths import FILE, NEW_FOLDER, read_named
+from sealspace.cli.paths import FILE, FOLDER, NEW_FOLDER, read_named
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_lines
 from sealspace.client import Client, TransportSettings
@@ -40,12 +40,15 @@ from ..runner.calls.prices import Price
 from ..runner.calls.published_programs import PublishedPrograms
 from ..runner.calls.secret_tags import SecretTagKey, StorageKey
 from ..runner.calls.service import Runner, begin, manifest_of
+from ..runner.calls.task_stages import TaskStages
 from ..runner.guest.executor import Executor
 from ..runner.guest.outbound import Outbound
 from ..runner.guest.runs import Limits
 from ..runner.http.routes import mounted
+from ..runner.tasks.folders import prepare_root
 from .grants import limit_options
 
+_MEMORY = Path("/dev/shm")  # noqa: S108  # each task has a new folder of its own below
 _JOURNAL = "journal.sqlite"
 _MOST_CHILDREN = 128
 _M_MMAP_THRESHOLD = -3
@@ -82,6 +85,9 @@ class _Options:
     host: str
     port: int
     origins: tuple[str, ...]
+    task_folder: Path | None
+    is_sealed: bool
+    tasks: int
 
 
 def _origin(text: str) -> str:
@@ -183,6 +189,24 @@ def _origin(text: str) -> str:
         "Origin of web pages that may call programs with API keys, such as https://app.example."
         " Can be repeated."
     ),
+)
+@click.option(
+    "--task-dir",
+    "task_folder",
+    type=FOLDER,
+    help=(
+        "Folder on tmpfs for the files of tasks. Without it, the runner runs no tasks; with"
+        " --simulate, the default is /dev/shm."
+    ),
+)
+@click.option(
+    "--task-dir-sealed",
+    "is_sealed",
+    is_flag=True,
+    help="State that the storage below --task-dir is encrypted with a key only this machine has.",
+)
+@click.option(
+    "--tasks", type=click.IntRange(1, 2), default=1, help="Maximum number of tasks at one time."
 )
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port; 0: any free port.")
@@ -314,15 +338,17 @@ async def _application(node: str, given: _Options) -> AsyncIterator[web.Applicat
             raise ConfigurationError(
                 f"cannot publish this runner: {error.message}", hint="choose a short --name"
             ) from None
+        programs = PublishedPrograms(public, journal, backend)
         runner = Runner(
             backend,
-            PublishedPrograms(public, journal, backend),
+            programs,
             executor,
             journal,
             identity,
             SecretTagKey.derive(keys),
             StorageKey.derive(keys),
             given.limits,
+            tasks=_tasks(given, executor, programs),
         )
         app = web.Application()
         async with mounted(
@@ -338,6 +364,22 @@ async def _application(node: str, given: _Options) -> AsyncIterator[web.Applicat
                 source, did=runner.did, manifest=manifest, compose=compose, on_grant=runner.accept
             ).mount(app)
             yield app
+
+
+def _tasks(given: _Options, executor: Executor, programs: PublishedPrograms) -> TaskStages | None:
+    """Check the folder for tasks, and return what runs them."""
+    root = given.task_folder
+    if root is None:
+        if given.platform_folder is None or not _MEMORY.is_dir():
+            return None
+        root = _MEMORY
+    try:
+        prepare_root(root, is_sealed=given.is_sealed)
+    except (OSError, RuntimeError) as error:
+        if given.task_folder is None:
+            return None
+        raise ConfigurationError(str(error), hint="--task-dir /dev/shm") from None
+    return TaskStages(root, executor, programs, given.tasks)
 
 
 def _executor(given: _Options) -> Executor:
