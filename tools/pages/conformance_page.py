@@ -35,6 +35,7 @@ PAGES = (
     "receipts",
     "runner",
     "run-grants",
+    "tasks",
     "operations/backup",
 )
 
@@ -42,8 +43,8 @@ _MOST_TESTS, _TITLE_CHARS = 4, 96
 _RULE = re.compile(r"^- \*\*([A-Z]{1,2}\d+a?)\*\* ?(\*Describes:\*)? ?(.*)$")
 _ROW = re.compile(r"^\| (Q\d+|enc-[WD]\d+) \| (.*) \|$")
 _HEADING = re.compile(r"^#+ (\d+(?:\.\d+)*)(?: to (\d+(?:\.\d+)*))?[. ] ?(.*)$")
-_LETTERS = r"(?:EN|AT|RC|RL|RN|IP|ST|MF|MT|BK|SM|DS|TG|TK|[PUXARECSTKVDIHMWQJ])"
-_ID = re.compile(rf"(?<![\w-])(enc-[WD]\d+|iexec-[STD]\d+|RN\d{{3}}|{_LETTERS}\d{{1,2}}a?)(?![\w])")
+_LETTERS = r"(?:EN|AT|RC|RL|RN|IP|ST|MF|MT|BK|TK|[PUXARECSTKVDIHMWQJ])"
+_ID = re.compile(rf"(?<![\w-])(enc-[WD]\d+|RN\d{{3}}|{_LETTERS}\d{{1,2}}a?)(?![\w])")
 _RANGE = re.compile(rf"(?<![\w-])({_LETTERS})(\d{{1,3}})(?: to |–|-)(?:\1)?(\d{{1,3}})(?!\w)")
 _NAMED = re.compile(rf"(?<=_)({_LETTERS}\d{{1,2}}a?)(?=_|$)")
 _NUMBER = r"\d+(?:\.\d+)*"

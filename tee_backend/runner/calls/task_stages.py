@@ -37,6 +37,7 @@ from sealspace.documents.iexec_names import (
 )
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.secret_names import SecretName
+from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
 from sealspace.errors import SealspaceError
 
 from ..guest.environment import Environment, environment_of
@@ -177,7 +178,8 @@ class TaskStages:
                 if (data := order.dataset) is not None:
                     async with asyncio.timeout(STAGE_S):  # TK7
                         file = folders.input / address_of("dataset", data)
-                        record = await read_dataset(self.programs, data)
+                        read = self.programs.public_reader(data, MAX_STATEMENT_BYTES)
+                        record = await read_dataset(read, data)
                         if record is None:
                             raise StageFailed(f"{PRE}_DATASET_DOWNLOAD_FAILED", "not published")
                         await fetch_dataset(

@@ -3,7 +3,8 @@
     https → counted and hashed → decrypted → new file, complete or absent
 
 Example:
-    record = await read_dataset(programs, parse_project("did:key:z6Mk…/survey"))
+    read = programs.public_reader(survey, MAX_STATEMENT_BYTES)
+    record = await read_dataset(read, survey)
     await fetch_dataset(outbound, record, key, folder / "survey", max_bytes=MAX_ENCRYPTED_BYTES)
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 import aiohttp
 from yarl import URL
 
+from sealspace.apps.programs import Reader
 from sealspace.documents.dataset_format import (
     CHUNK_BYTES,
     DatasetRecord,
@@ -26,11 +28,9 @@ from sealspace.documents.dataset_format import (
     parse_dataset_key,
 )
 from sealspace.documents.project_names import ProjectId
-from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
 from sealspace.errors import DatasetInvalid
 from sealspace.private_files import make_file
 
-from ..calls.published_programs import PublishedPrograms
 from ..guest.frames import MAX_MESSAGE_BYTES, pack_parts
 from ..guest.outbound import Outbound, RequestRefused, parse_request
 from .stage_errors import StageFailed
@@ -39,14 +39,14 @@ DOWNLOAD_S = 600.0
 _READABLE = 0o444
 
 
-async def read_dataset(programs: PublishedPrograms, dataset: ProjectId) -> DatasetRecord | None:
+async def read_dataset(read: Reader, dataset: ProjectId) -> DatasetRecord | None:
     """Read and verify the statement about a data set, or return None if there is none (DS12).
 
     Raises:
         StatementInvalid: the statement is not the owner's.
         NodeRefused, TransportError: the node could not be asked.
     """
-    data = await programs.public_reader(dataset, MAX_STATEMENT_BYTES)(dataset_key(dataset))
+    data = await read(dataset_key(dataset))
     return None if data is None else parse_dataset(data, dataset)
 
 

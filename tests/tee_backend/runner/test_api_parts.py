@@ -14,7 +14,7 @@ from tests_support import fuzzed
 
 from capabilities.limits import Rates
 from sealspace.documents.project_names import parse_project
-from tee_backend.runner.calls.call_bodies import CallBody, parse_api_body
+from tee_backend.runner.calls.call_bodies import CallBody, parse_api_body, parse_task
 from tee_backend.runner.calls.calls import PER_MINUTE
 from tee_backend.runner.calls.prices import Price, lower_limits
 from tee_backend.runner.guest.runs import Limits
@@ -105,3 +105,29 @@ def test_fuzz_api_bodies(data: bytes) -> None:
     """Any bytes are parsed, or refused with a code."""
     with suppress(RunRefused):
         assert isinstance(parse_api_body(data, PROJECT), CallBody)
+
+
+TASK: dict[str, Any] = {
+    "app": PROJECT.text,
+    "dataset": PROJECT.text,
+    "secrets": {"1": "my-key", "22": "My_Key"},
+    "args": "one 'two'",
+    "beneficiary": BOB.did,
+    "resourceLimits": {"maxMemoryMb": 64},
+    "nonce": "n",
+}
+
+
+@fuzzed()
+@given(
+    st.binary(max_size=200)
+    | changed_objects(TASK, json_values("1", members=tuple(TASK))).map(
+        lambda value: json.dumps(value).encode()
+    )
+)
+def test_fuzz_tasks(data: bytes) -> None:
+    """TK1: any bytes are a task with valid indexes, or are refused with a code."""
+    with suppress(RunRefused):
+        task = parse_task(data).task
+        assert task is not None and len(task.secrets) <= 32
+        assert all(str(int(index)) == index for index in task.secrets)

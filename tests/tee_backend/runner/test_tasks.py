@@ -6,41 +6,49 @@ import json
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from io import BytesIO
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from https_service import Service, https_service
 from runner_stage import RunnerStage, runner_stage
 from task_programs import ResultKey, reporting
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
-from capabilities.strict_base64 import decode_url
+from capabilities.strict_base64 import decode_url, encode_standard
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.apps.backends import deliver
 from sealspace.apps.programs import Version
 from sealspace.apps.run_calls import call_headers, call_right
-from sealspace.client import Client
+from sealspace.client import Client, SignIn
 from sealspace.documents.call_conditions import AllowAll, Condition, Owner, Whitelist
+from sealspace.documents.dataset_format import DATASET_TYPE, Suite, dataset_key, encrypt
 from sealspace.documents.iexec_names import (
     RESULT_KEY_NAME,
     address_of,
     app_secret,
+    dataset_secret,
     requester_secret,
     wallet_secret,
 )
-from sealspace.documents.project_names import parse_project
+from sealspace.documents.project_names import ProjectId, parse_project
 from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.documents.secret_names import SecretName
+from sealspace.documents.signed_statements import sign_statement
 from sealspace.wallets import new_wallet
 from sealspace.wire.portable import PortableDelegation
 from tee_backend.runner.calls.prices import Price
 from tee_backend.runner.calls.run_receipts import verify_run
+from tee_backend.runner.guest.outbound import Outbound
 
 APP_VALUE, OTHER_APP = "secret of the application", "secret of another application"
 VALUES = {"my-key": "first of the requester", "My_Key": "second of the requester"}
 MEMORY = Path("/dev/shm")
+BLOBS: dict[str, bytes] = {}
+KEY = bytes(range(32))
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -120,19 +128,39 @@ class Party:
         return files["result.txt"].decode().split("\0")
 
 
+async def _send_blob(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    head = await reader.readuntil(b"\r\n\r\n")
+    blob = BLOBS[head.split(b" ", 2)[1].decode()]
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(blob) + blob)
+    await writer.drain()
+    writer.close()
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunnerStage]:
+async def files(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    """A service with the encrypted data sets in `BLOBS`."""
+    folder = tmp_path_factory.mktemp("service")
+    async with https_service(folder, "files.test", talk=_send_blob) as one:
+        yield one
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(
+    tmp_path_factory: pytest.TempPathFactory, files: Service
+) -> AsyncIterator[RunnerStage]:
     """One runner for the tests of this module; each test publishes programs of its own."""
     async with AsyncExitStack() as stack:
         root = MEMORY / f"tasks-{token_hex(8)}"
         root.mkdir(0o700)
         stack.callback(root.rmdir)  # fails if a task left a file
-        yield await runner_stage(stack, tmp_path_factory.mktemp("runner"), task_root=root)
+        outbound = Outbound(loopback_ca=files.ca)
+        folder = tmp_path_factory.mktemp("runner")
+        yield await runner_stage(stack, folder, task_root=root, outbound=outbound)
 
 
 async def party(stage: RunnerStage, *, has_key: bool = True) -> Party:
     client, wallet = await stage.client(), new_wallet()
-    await client.sign_in(wallet)
+    await client.sign_in(wallet, SignIn(spaces=("public",)))
     await client.delegations.add_right(wallet, [call_right(client.kv().space.text)])
     one = Party(stage, client, wallet)
     if has_key:
@@ -543,3 +571,88 @@ async def test_a_runner_that_ends_during_a_task(
         account = json.loads((await own.ask("GET", "/keys", "keys"))[1])["account"]
         assert account == {"balance": "998000", "reserved": "0", "charged": "2000"}
     root.rmdir()
+
+
+async def dataset(
+    owner: Party, files: Service, name: str, plain: bytes, *, suite: Suite = "iexec-cbc-v1"
+) -> tuple[ProjectId, SecretName]:
+    """Publish a data set; return its id and the secret with its key, which is stored."""
+    blob = b"".join(encrypt(suite, KEY, BytesIO(plain).read, SystemEntropy()))
+    BLOBS[f"/{name}"] = blob
+    found = ProjectId(owner.wallet.did, name)
+    stated = {
+        "dataset": found.text,
+        "url": files.url(f"/{name}"),
+        "checksum": f"0x{hashlib.sha256(blob).hexdigest()}",
+        "sizeBytes": len(blob),
+        "suite": suite,
+        "publishedAt": "2026-01-01T00:00:00Z",
+    }
+    statement = sign_statement(DATASET_TYPE, stated, owner.wallet)
+    await owner.client.kv("public").put(dataset_key(found), statement)
+    secret = dataset_secret(address_of("dataset", found))
+    await owner.put(secret, encode_standard(KEY))
+    return found, secret
+
+
+@pytest.mark.parametrize("suite", ["iexec-cbc-v1", "aead-chunked-v1"])
+async def test_a_data_set(
+    stage: RunnerStage, requester: Party, files: Service, tmp_path: Path, suite: Suite
+) -> None:
+    """TK3, TK6, X7.1 T11: the program reads the decrypted data set, and never its key."""
+    owner = await party(stage)
+    data, secret = await dataset(owner, files, suite, b"rows of the owner", suite=suite)
+    address = address_of("dataset", data)
+    version, app = await published(stage, f"reads-{suite}", dataset=address)
+    await requester.grant(version, RESULT)
+    await owner.grant(version, secret, callers=Whitelist((requester.wallet.did,)))
+    task = await requester.done(app, dataset=data.text)
+    shown = await requester.report(task, tmp_path)
+    assert shown[-1] == "rows of the owner"
+    assert {f"IEXEC_DATASET_{one}={address}" for one in ("ADDRESS", "FILENAME")} <= {*shown}
+    assert not any(encode_standard(KEY) in one for one in shown)
+    assert "stderr" not in task  # RN85: the owner of the data set is another
+    # a stranger whom the owner did not name
+    stranger = await party(stage)
+    await stranger.grant(version, RESULT)
+    refused = code(await stranger.make(app, dataset=data.text))
+    assert refused[:2] == (403, "PRE_COMPUTE_GET_DATASET_SECRET_FAILED")
+
+
+async def test_data_sets_that_are_refused(
+    stage: RunnerStage, requester: Party, files: Service
+) -> None:
+    """TK3, X7.1 T5: without a key, or under a grant for another application, nothing is made."""
+    owner = await party(stage)
+    data, secret = await dataset(owner, files, "refused", b"rows")
+    version, app = await published(stage, "unnamed")
+    other, _ = await published(stage, "named")
+    await requester.grant(version, RESULT)
+    missing = (403, "PRE_COMPUTE_GET_DATASET_SECRET_FAILED")
+    await owner.grant(other, secret)  # it names another application
+    assert code(await requester.make(app, dataset=data.text))[:2] == missing
+    await owner.grant(version, secret)
+    await owner.client.secrets().delete(secret.name, scope=secret.scope)
+    assert code(await requester.make(app, dataset=data.text))[:2] == missing
+
+
+async def test_data_sets_that_cannot_be_read(
+    stage: RunnerStage, requester: Party, files: Service
+) -> None:
+    """TK7: a data set that is absent or was changed fails the task before its program."""
+    owner = await party(stage)
+    version, app = await published(stage, "unread")
+    await requester.grant(version, RESULT)
+    data, secret = await dataset(owner, files, "changed", b"rows")
+    BLOBS["/changed"] = bytes(len(BLOBS["/changed"]))
+    gone = ProjectId(owner.wallet.did, "gone")
+    gone_secret = dataset_secret(address_of("dataset", gone))
+    await owner.put(gone_secret, encode_standard(KEY))
+    await owner.grant(version, secret, gone_secret)
+    for one, expected in (
+        (data, "PRE_COMPUTE_INVALID_DATASET_CHECKSUM"),
+        (gone, "PRE_COMPUTE_DATASET_DOWNLOAD_FAILED"),
+    ):
+        task, *outcome = await failed(requester, app, dataset=one.text)
+        assert outcome == ["PRE_COMPUTE", expected]
+        assert (task["metrics"]["instructions"], task["secrets"]) == (0, "none")
