@@ -1490,6 +1490,30 @@ class Runners:
             CallRefused: as `keys`, or if there is no such key.
         """
 
+    def make_task(self, url: str, app: str, body: bytes) -> dict[str, Json]:
+        """Make a task, and return its first state.
+
+        Args:
+            url: address of the runner.
+            app: the application, as in the body.
+            body: JSON with the members that TK1 lists.
+        Raises:
+            NotGranted, SessionExpired, BackendUnreachable, BackendAnswerInvalid: as `keys`.
+            CallRefused: as `keys`, or if the runner refused the task.
+        """
+
+    def task(self, url: str, job: str) -> dict[str, Json]:
+        """Fetch the state of a task of the session's owner.
+
+        Raises the same errors as `make_task`.
+        """
+
+    def task_result(self, url: str, job: str) -> bytes:
+        """Fetch the encrypted result of a task.
+
+        Raises the same errors as `make_task`.
+        """
+
 class Receipts:
     """A client that fetches the receipts of key releases.
 
