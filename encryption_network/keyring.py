@@ -30,6 +30,8 @@ INVITATION_SIGNING = "tinycloud/share-email/invitation-signing"
 # Contexts that only this node uses.
 ATTESTATION_CHALLENGE = "sealspace/attestation/challenge"
 REQUEST_LOG = "sealspace/request-log"
+SMS_SIGNING = "sealspace/sms/signing"
+SMS_CHALLENGE = b"sealspace/sms/challenge"
 
 
 class Keyring:
@@ -67,6 +69,11 @@ class Keyring:
     def space_did(self, space: SpaceId) -> str:
         """Return the DID of the node's key for a space (wire 5.7)."""
         return Ed25519Signer(self.derive(space.text)).did
+
+    @property
+    def sms_signer(self) -> Ed25519Signer:
+        """The key of the service for iExec's clients (SM1)."""
+        return Ed25519Signer(self.derive(SMS_SIGNING))
 
     def seal(self, plaintext: bytes, context: str, entropy: Entropy) -> bytes:
         """Encrypt bytes with the key that is derived for a context (enc 1.5)."""

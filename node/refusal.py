@@ -120,6 +120,24 @@ REFUSALS = {
     "own-quotes-busy": "too many wait for a quote",
     # The platform failed to make a quote.
     "own-quote-failed": "quote generation failed: {}",
+    # The signature over the challenge is not that of the owner of the secret.
+    "sms-unauthorized": "",
+    # The owner has not granted this to the secret management service, or has revoked the grant.
+    "sms-not-enabled": "",
+    # The challenge was used before (SM12).
+    "sms-challenge-used": "",
+    # The name of a secret is not valid (X1.2).
+    "sms-bad-name": "",
+    # The secret has more bytes than the service accepts.
+    "sms-too-large": "",
+    # The secret is empty or blank.
+    "sms-blank": "",
+    # The secret is not UTF-8.
+    "sms-not-text": "",
+    # The secret exists, and may not be replaced.
+    "sms-exists": "",
+    # The secret to replace does not exist.
+    "sms-absent": "",
 }
 """The message template of each refusal code; clients parse some of the messages.
 

@@ -100,11 +100,12 @@ _BASE64 = "base64"
 _AT_ONCE = 8
 """Number of secrets that one call opens concurrently."""
 
-_VAULT_METADATA = {
+VAULT_METADATA = {
     "x-vault-version": "2",
     "x-vault-cipher": "tinycloud-network-envelope",
     "x-vault-content-type": "application/json",
 }
+"""Metadata of every secret's envelope."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +224,7 @@ class Secrets:
             NotGranted, NodeRefused, TransportError: the request failed.
         """
         with self._about(writable_name(name, scope)) as secret:
-            sealed = await self._sealed(secret, self._payload(value))
+            sealed = await self._sealed(secret, secret_payload(value, now=self._caller.clock.now()))
             # Stored as plain text, not as JSON: the protocol's other clients write it so.
             return await self._kv.put(secret.path, sealed, if_absent=if_absent, if_match=if_match)
 
@@ -246,7 +247,9 @@ class Secrets:
             SealspaceError: as `put`.
         """
         with self._about(parse_secret_name(name, scope=scope)) as secret:
-            sealed = await self._sealed(secret, self._payload(value, generated))
+            sealed = await self._sealed(
+                secret, secret_payload(value, generated, now=self._caller.clock.now())
+            )
             return await self._kv.put(secret.path, sealed, if_absent=True)
 
     async def put_many(
@@ -262,7 +265,8 @@ class Secrets:
             SealspaceError: as `put`; nothing was written.
         """
         payloads = {
-            writable_name(name, scope): self._payload(value) for name, value in values.items()
+            writable_name(name, scope): secret_payload(value, now=self._caller.clock.now())
+            for name, value in values.items()
         }
         await self._kv.put_many(
             {secret.path: await self._sealed(secret, body) for secret, body in payloads.items()}
@@ -510,7 +514,10 @@ class Secrets:
 
     async def _sealed(self, secret: SecretName, payload: bytes) -> str:
         envelope = await self._encryption.encrypt(
-            payload, network=self._network, label=self._label(secret), metadata=_VAULT_METADATA
+            payload,
+            network=self._network,
+            label=secret_label(self._space, secret),
+            metadata=VAULT_METADATA,
         )
         return envelope_bytes(envelope).decode()
 
@@ -520,7 +527,7 @@ class Secrets:
         envelope = self._envelope_of(secret, stored.body)
         # The label is not authenticated, so this check finds mix-ups, not forgery. Some writers
         # leave it out.
-        label = None if envelope.aad is None else self._label(secret)
+        label = None if envelope.aad is None else secret_label(self._space, secret)
         opened = await self._encryption.decrypt(envelope, expected_label=label, receiver=receiver)
         return read_payload(opened, stored.etag)
 
@@ -553,43 +560,46 @@ class Secrets:
             error.add_note(f"this is about the secret {secret.label}")
             raise
 
-    def _label(self, secret: SecretName) -> bytes:
-        return f"tinycloud.vault:{self._space.text}:{secret.vault_key}".encode()
 
-    def _payload(self, value: object, generated: Generated | None = None) -> bytes:
-        """Encode the plaintext of a secret (EN26).
+def secret_label(space: SpaceId, secret: SecretName) -> bytes:
+    """Return the label of a secret's envelope, which names its place."""
+    return f"tinycloud.vault:{space.text}:{secret.vault_key}".encode()
 
-        Errors contain no part of the value.
-        """
-        now = iso_time(self._caller.clock.now())
-        payload = _Payload(value="", created_at=now, updated_at=now)
-        if isinstance(value, str):
-            payload.value = value
-        elif isinstance(value, bytes | bytearray | memoryview):
-            payload.value, payload.encoding = encode_standard(bytes(value)), _BASE64
-        else:
-            raise InvalidSecretValue(
-                f"a secret must be text or bytes, not {type(value).__name__}; nothing was sent"
-            )
-        if generated is not None:
-            payload.generated = {
-                "type": generated.type,
-                "at": generated.at,
-                "tag": encode_url(generated.tag),
-            }
-        try:
-            encoded = msgspec.json.encode(payload)
-        except ValueError:
-            raise InvalidSecretValue(
-                "the secret's text cannot be written as UTF-8: it contains a lone surrogate"
-            ) from None
-        if len(encoded) > MAX_SECRET_BYTES:
-            raise InvalidSecretValue(
-                f"the secret is too long: the limit is {MAX_SECRET_BYTES} bytes",
-                hint="encrypt the data, store the encrypted data as a value, and store the"
-                " encryption key as a secret",
-            )
-        return encoded
+
+def secret_payload(value: object, generated: Generated | None = None, *, now: float) -> bytes:
+    """Encode the plaintext of a secret (EN26).
+
+    Errors contain no part of the value.
+    """
+    at = iso_time(now)
+    payload = _Payload(value="", created_at=at, updated_at=at)
+    if isinstance(value, str):
+        payload.value = value
+    elif isinstance(value, bytes | bytearray | memoryview):
+        payload.value, payload.encoding = encode_standard(bytes(value)), _BASE64
+    else:
+        raise InvalidSecretValue(
+            f"a secret must be text or bytes, not {type(value).__name__}; nothing was sent"
+        )
+    if generated is not None:
+        payload.generated = {
+            "type": generated.type,
+            "at": generated.at,
+            "tag": encode_url(generated.tag),
+        }
+    try:
+        encoded = msgspec.json.encode(payload)
+    except ValueError:
+        raise InvalidSecretValue(
+            "the secret's text cannot be written as UTF-8: it contains a lone surrogate"
+        ) from None
+    if len(encoded) > MAX_SECRET_BYTES:
+        raise InvalidSecretValue(
+            f"the secret is too long: the limit is {MAX_SECRET_BYTES} bytes",
+            hint="encrypt the data, store the encrypted data as a value, and store the"
+            " encryption key as a secret",
+        )
+    return encoded
 
 
 def writable_name(name: str, scope: str | None) -> SecretName:

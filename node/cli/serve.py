@@ -49,6 +49,12 @@ def _use_format(_: click.Context, __: click.Parameter, chosen: str | None) -> st
     metavar="URL",
     help="Runner on which the console manages API keys and generates secrets.",
 )
+@click.option(
+    "--sms",
+    "sms__listen",
+    metavar="ADDRESS:PORT",
+    help="Address on which iExec's clients push secrets; off by default.",
+)
 @click.option("--hosting", "hosting__mode", type=click.Choice(get_args(HostingMode)), help=_HOSTING)
 @click.option(
     "--attestation",

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from sealspace.cli.command_errors import ConfigurationError
 
-from .tree import Config, Http, Metrics
+from .tree import Config, Http, Listening, Metrics
 
 _LEAST_DAYS = {"receipts_days": 90, "audit_days": 365}
 _EITHER = (
@@ -75,7 +75,9 @@ def refuse_contradictions(config: Config) -> None:
                 f"retention.{name} must be 0 or at least {least} days",
                 hint=f"set retention.{name} to {least} or more, or to 0 to keep everything",
             )
-    _refuse_open_plain_text(config)
+    _refuse_open_plain_text(config.http, "http.host", config.http.host)
+    if (sms_host := _host_of("sms", config.sms, config.http.port)) is not None:
+        _refuse_open_plain_text(config.http, "sms.listen", sms_host)
     _refuse_open_metrics(config.metrics, config.http.port)
     if config.log.requests != "off" and config.log.level not in ("debug", "info"):
         raise ConfigurationError(
@@ -143,14 +145,13 @@ def _refuse_bad_runner(origin: str | None) -> None:
         )
 
 
-def _refuse_open_plain_text(config: Config) -> None:
+def _refuse_open_plain_text(http: Http, setting: str, host: str) -> None:
     # Tokens are sent in a header: without TLS, anyone on the network path could read and use them.
     # The node does not speak TLS itself, so a proxy has to (spec/operations/running.md).
-    http = config.http
-    if is_loopback(http.host) or http.trusted_proxies or http.plain_text_off_loopback:
+    if is_loopback(host) or http.trusted_proxies or http.plain_text_off_loopback:
         return
     raise ConfigurationError(
-        f"http.host {http.host} is not loopback, and no TLS proxy is configured",
+        f"{setting} {host} is not loopback, and no TLS proxy is configured",
         hint=(
             "set http.trusted_proxies to the proxy's address, or http.plain_text_off_loopback ="
             " true for a test"
@@ -158,24 +159,30 @@ def _refuse_open_plain_text(config: Config) -> None:
     )
 
 
-def _refuse_open_metrics(metrics: Metrics, requests_port: int) -> None:
-    # Metrics are served without authentication, and they show how busy the node is and with what.
-    if metrics.listen is None:
-        return
+def _host_of(section: str, listening: Listening, requests_port: int) -> str | None:
+    """Check the address of a service, and return its host; None if the service is off."""
+    if listening.listen is None:
+        return None
     try:
-        host, port = metrics.address
+        host, port = listening.address
     except ValueError:
         raise ConfigurationError(
-            "metrics.listen is not an address with a port",
+            f"{section}.listen is not an address with a port",
             hint="use the form 127.0.0.1:9464 or [::1]:9464",
         ) from None
-    # The kernel would accept both on different addresses, and requests could reach the metrics.
+    # The kernel would accept both on different addresses, and requests could reach the wrong one.
     if port and port == requests_port:
         raise ConfigurationError(
-            "metrics.listen uses the same port as http.port",
-            hint="choose another port for metrics.listen",
+            f"{section}.listen uses the same port as http.port",
+            hint=f"choose another port for {section}.listen",
         )
-    if not is_loopback(host) and not metrics.off_loopback:
+    return host
+
+
+def _refuse_open_metrics(metrics: Metrics, requests_port: int) -> None:
+    # Metrics are served without authentication, and they show how busy the node is and with what.
+    host = _host_of("metrics", metrics, requests_port)
+    if host is not None and not is_loopback(host) and not metrics.off_loopback:
         raise ConfigurationError(
             f"metrics.listen {host} is not a loopback address, and metrics are served without"
             " authentication",

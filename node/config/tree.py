@@ -484,7 +484,26 @@ class Log(Section, frozen=True):
     ] = "off"
 
 
-class Metrics(Section, frozen=True):
+class Listening(Section, frozen=True):
+    """A service that is off unless an address is set."""
+
+    listen: str | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Return the host and the port of the listener.
+
+        Raises:
+            ValueError: `listen` is empty, or is not a host and a port.
+        """
+        host, _, port = (self.listen or "").rpartition(":")
+        host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+        if not host or not port.isdecimal() or not port.isascii() or int(port) > 65535:
+            raise ValueError("not a host and a port")
+        return host, int(port)
+
+
+class Metrics(Listening, frozen=True):
     """The Prometheus metrics of the node.
 
     Metrics are recorded only if an address is set.
@@ -502,18 +521,17 @@ class Metrics(Section, frozen=True):
         about("Serve metrics on an address other than loopback, to everyone who can reach it."),
     ] = False
 
-    @property
-    def address(self) -> tuple[str, int]:
-        """Return the host and the port of the metrics listener.
 
-        Raises:
-            ValueError: `listen` is empty, or is not a host and a port.
-        """
-        host, _, port = (self.listen or "").rpartition(":")
-        host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
-        if not host or not port.isdecimal() or not port.isascii() or int(port) > 65535:
-            raise ValueError("not a host and a port")
-        return host, int(port)
+class Sms(Listening, frozen=True):
+    """The service that stores secrets pushed by iExec's clients."""
+
+    listen: Annotated[
+        str | None,
+        about(
+            "Address and port on which iExec's clients push secrets, like `127.0.0.1:13300`. If"
+            " unset, the service is off."
+        ),
+    ] = None
 
 
 class Secret(Section, frozen=True):
@@ -558,6 +576,7 @@ class Config(Section, frozen=True):
     retention: Retention = Retention()
     log: Log = Log()
     metrics: Metrics = Metrics()
+    sms: Sms = Sms()
     secret: Secret = Secret()
 
     @property

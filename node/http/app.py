@@ -7,7 +7,7 @@ of every answer, streamed ones included, are set when it is prepared. Paths with
 which are the busiest, bypass the router (`fixed_paths`).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeAlias
 
 from aiohttp import web
@@ -30,7 +30,7 @@ from .messages.http_answers import (
 )
 from .messages.problems import status_answer
 from .messages.request_log import REQUEST_LOG, request_log
-from .messages.route import bind
+from .messages.route import Route, bind
 from .routes.console import CONSOLE, load_console
 from .routes.route_table import SERVED
 
@@ -58,8 +58,8 @@ CORS_HEADERS = {
 }
 
 
-def build_app(services: Services) -> web.Application:
-    """Return an aiohttp application with all routes of the node.
+def build_app(services: Services, routes: Iterable[Route] = SERVED) -> web.Application:
+    """Return an aiohttp application with all routes of the node, or with those of a service.
 
     The framework limits no bodies: each route has its own limit (H5).
     """
@@ -71,7 +71,7 @@ def build_app(services: Services) -> web.Application:
     log = request_log(services.config, services.keyring)
     if log is not None:
         app[REQUEST_LOG] = log
-    for route in SERVED:
+    for route in routes:
         handler = bind(route, services.cohort, services, log)
         # `.*` has to match line feeds too. Otherwise such a path has no route, and the framework
         # answers it with a page of its own.

@@ -35,6 +35,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     secret: bytes = b""
     listen_fd: int = -1
     counts_fd: int = -1
+    sms_fd: int = -1
     worker: int = 0
     process: str = ""
     metrics_folder: str = ""

@@ -21,7 +21,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from sys import maxsize
@@ -178,8 +178,12 @@ def serve(config: Config) -> int:
         if url is not None and find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
     configure_logs(config.log.level, is_json=config.log.format == "json")
-    with bind_socket(config.http.host, config.http.port) as bound, _signals() as woken:
-        supervisor = Supervisor(config, bound, woken)
+    with (
+        bind_socket(config.http.host, config.http.port) as bound,
+        nullcontext() if config.sms.listen is None else bind_socket(*config.sms.address) as sms,
+        _signals() as woken,
+    ):
+        supervisor = Supervisor(config, bound, woken, sms)
         try:
             supervisor.start()
             supervisor.supervise()
@@ -191,9 +195,16 @@ def serve(config: Config) -> int:
 class Supervisor:
     """The supervisor of a node's processes."""
 
-    def __init__(self, config: Config, bound: socket.socket, woken: socket.socket) -> None:
+    def __init__(
+        self,
+        config: Config,
+        bound: socket.socket,
+        woken: socket.socket,
+        sms: socket.socket | None = None,
+    ) -> None:
         self._config = config
         self._bound = bound
+        self._sms = sms
         self._woken = woken
         self._selector = selectors.DefaultSelector()
         self._selector.register(woken, selectors.EVENT_READ, None)
@@ -255,6 +266,8 @@ class Supervisor:
             log_event("node-stopping", reason=self._stopped_by, drain_s=self._config.http.drain_s)
         # Connections that are not accepted yet are refused now instead of after the drain.
         self._bound.close()
+        if self._sms is not None:
+            self._sms.close()
         deadline, forced = time.monotonic() + self._config.http.drain_s, False
         for children in (self._workers, (self._storekeeper,)):
             deadline = max(deadline, time.monotonic()) + _KILL_AFTER_DRAIN_S
@@ -284,7 +297,7 @@ class Supervisor:
         )
 
     def _spawn(self, child: NodeProcess) -> None:
-        tables = () if child is self._storekeeper else (self._bound, self._counts)
+        tables = () if child is self._storekeeper else (self._bound, self._counts, self._sms)
         child.spawn(pass_fds=[table.fileno() for table in tables if table is not None])
         self._selector.register(child.status_fd, selectors.EVENT_READ, child)
 
@@ -307,6 +320,7 @@ class Supervisor:
                         secret=self._secret,
                         listen_fd=self._bound.fileno(),
                         counts_fd=-1 if self._counts is None else self._counts.fileno(),
+                        sms_fd=-1 if self._sms is None else self._sms.fileno(),
                         worker=self._workers.index(child),
                         again=self._announced,
                     )
@@ -336,6 +350,8 @@ class Supervisor:
     def _tell_address(self) -> None:
         url, http = url_of(self._bound), self._config.http
         tell_operator(f"listening on {url}")
+        if self._sms is not None:
+            tell_operator(f"iExec's clients push secrets to {url_of(self._sms)}")
         if serves_console(http):
             tell_operator(f"console: open {console_url(url)} in a browser on this machine")
         if self._config.hosting.mode == "auto" and not is_local(http):

@@ -140,6 +140,19 @@ token = LazyGroup(
     ),
 )
 
+sms = LazyGroup(
+    rows_of(
+        "sealspace.cli.sms_commands",
+        {
+            "enable": "Let iExec's clients store secrets in your space.",
+            "disable": "Revoke the right of iExec's clients.",
+            "status": "Show whether iExec's clients are enabled.",
+        },
+    ),
+    name="sms",
+    help="Let iExec's client push secrets, as it does to iExec's secret management service.",
+)
+
 SECTIONS: Sections = {
     "Start": rows_of(
         "sealspace.cli.version",
@@ -172,6 +185,7 @@ SECTIONS: Sections = {
             "manifest": "Check, explain and grant what an application asks for.",
             "network": "Manage encryption networks and their policies.",
             "token": "Let servers and CI jobs read a few secrets.",
+            "sms": "Let iExec's client push secrets.",
         },
     ),
     "Use": rows_of(

@@ -31,6 +31,10 @@ RESULT_SCOPE = "iexec-result"
 RESULT_KEY_NAME = "iexec-result-encryption-public-key"
 """Wallet secret with the key that results are encrypted to: base64 of a PEM (X1.1)."""
 MAX_NAME_BYTES = 64
+GRANT_KEY = "iexec/grant"
+"""Key in the owner's `secrets` space under which the CID of the service's grant is stored."""
+USED_PREFIX = "iexec/used/"
+"""Keys in the same space that record challenges which were used (SM12)."""
 
 AddressKind: TypeAlias = Literal["app", "dataset"]
 
@@ -48,9 +52,10 @@ def address_of(kind: AddressKind, project: ProjectId) -> str:
 
 
 def owner_record_key(kind: AddressKind, address: str) -> str:
-    """Return the key of the record that names an address's project (DS10).
+    """Return the key of the record that names the application or data set at an address.
 
-    The record is in the owner's `secrets` space: `{"project": "<name>"}`.
+    The value is canonical JSON: `{"project": "<name>"}` or `{"dataset": "<name>"}`. It is stored in
+    the owner's `secrets` space.
     """
     return f"iexec/{kind}s/0x{_hex_of(address).lower()}"
 

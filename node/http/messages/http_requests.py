@@ -110,14 +110,17 @@ def require_json_type(request: web.Request) -> None:
         raise Refusal("not-found")
 
 
-async def limited_body(request: web.Request, *, max_bytes: int) -> bytes:
+async def limited_body(
+    request: web.Request, *, max_bytes: int, too_large: str = "too-large"
+) -> bytes:
     """Read a request body of at most `max_bytes`.
 
-    A longer body is refused.
+    A longer body is refused with the code `too_large`.
     """
-    body = body_at_hand(request, max_bytes=max_bytes, too_large="too-large")
+    body = body_at_hand(request, max_bytes=max_bytes, too_large=too_large)
     if body is None:
-        body = b"".join([piece async for piece in body_pieces(request, max_bytes=max_bytes)])
+        pieces = body_pieces(request, max_bytes=max_bytes, too_large=too_large)
+        body = b"".join([piece async for piece in pieces])
     return body
 
 

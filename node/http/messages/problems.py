@@ -1,9 +1,9 @@
 """Conversion of errors to HTTP responses.
 
 On the wire surface an answer is a text as the whole body (H1), or `application/problem+json` if the
-request failed before its route (H2). On our own surface it is always `application/problem+json`,
-with type, title, status, code, request_id and hint (wire 7.1). The table in `refusals` explains the
-codes.
+request failed before its route (H2). iExec's clients get the JSON of SM6. On our own surface it is
+always `application/problem+json`, with type, title, status, code, request_id and hint (wire 7.1).
+The table in `refusals` explains the codes.
 """
 
 import msgspec
@@ -11,7 +11,7 @@ from aiohttp import web
 
 from ...logs import log_failure
 from ...refusal import Refusal
-from .http_answers import request_id, text_answer
+from .http_answers import json_answer, request_id, text_answer
 from .refusals import TABLE, AnsweredRoute, ErrorResponse, code_of, reason_of, wire_form
 
 PLACE: web.RequestKey[AnsweredRoute] = web.RequestKey("place", str)  # type: ignore[arg-type]  # one of them
@@ -30,7 +30,12 @@ _CODE_OF_STATUS = {
 
 
 def error_answer(
-    request: web.Request, error: Exception, *, own: bool, place: AnsweredRoute | None = None
+    request: web.Request,
+    error: Exception,
+    *,
+    own: bool,
+    place: AnsweredRoute | None = None,
+    sms: bool = False,
 ) -> web.Response:
     """Return the response to an error raised by a route handler.
 
@@ -45,10 +50,17 @@ def error_answer(
         log_failure(request_id(request), request.method, error)
     place = request.get(PLACE) or place
     status, text = (row.status, None) if own else wire_form(error, row, place)
+    if sms:  # SM6
+        title = row.title or reason_of(status)
+        return json_answer(
+            {"error": [title], "code": code, "hint": row.hint},
+            status=status,
+            headers=_headers_of(row, error),
+        )
     if text is None:
         return _problem(request, code, status, own=own, error=error)
     return text_answer(
-        text, status=status, headers={} if place in row.by_route else _retry_after(row, error)
+        text, status=status, headers={} if place in row.by_route else _headers_of(row, error)
     )
 
 
@@ -90,13 +102,13 @@ def _problem(
             "request_id": request_id(request),
             "hint": hint,
         }
-    headers = {"Content-Type": kind, **_retry_after(row, error)}
-    if isinstance(error, Refusal) and code == "wrong-method":
-        headers["Allow"] = ", ".join(map(str, error.about))
+    headers = {"Content-Type": kind, **_headers_of(row, error)}
     return web.Response(status=status, body=msgspec.json.encode(body), headers=headers)
 
 
-def _retry_after(row: ErrorResponse, error: Exception | None) -> dict[str, str]:
+def _headers_of(row: ErrorResponse, error: Exception | None) -> dict[str, str]:
+    if isinstance(error, Refusal) and error.code == "wrong-method":
+        return {"Allow": ", ".join(map(str, error.about))}
     known_s = error.retry_after_s if isinstance(error, Refusal) else None
     after_s = row.retry_after_s if known_s is None else known_s
     return {} if after_s is None else {"Retry-After": str(after_s)}

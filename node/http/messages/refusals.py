@@ -26,7 +26,13 @@ Coded: TypeAlias = Refusal | CapabilityError | EncryptionError | SpaceError | At
 """The error classes that end requests."""
 
 AnsweredRoute = Literal[
-    "invoked-decrypt", "delegate", "revoke", "delegation-status", "delegation-query", "peer"
+    "invoked-decrypt",
+    "delegate",
+    "revoke",
+    "delegation-status",
+    "delegation-query",
+    "peer",
+    "sms-requester",
 ]
 """Routes of the wire surface that answer some codes differently. `invoked-decrypt` is a decrypt
 request on `/invoke`."""
@@ -451,6 +457,35 @@ _ATTESTATION = {
 }
 """Codes of attestation, policies and receipts."""
 
+_SMS_UNAUTHORIZED = "Invalid authorization"
+_SMS = {
+    "sms-unauthorized": ErrorResponse(
+        401, _SMS_UNAUTHORIZED, "sign with the wallet that owns the secret"
+    ),
+    "sms-not-enabled": ErrorResponse(
+        401, _SMS_UNAUTHORIZED, "the wallet's owner has to run: sealspace sms enable"
+    ),
+    "sms-challenge-used": ErrorResponse(
+        401, _SMS_UNAUTHORIZED, "this signature was used before; push another value"
+    ),
+    "sms-bad-name": ErrorResponse(
+        400,
+        "Secret key should contain at most 64 characters from [0-9A-Za-z-_]",
+        "choose another name",
+    ),
+    "sms-too-large": ErrorResponse(
+        413,
+        "Secret size should not exceed 4 Kb",
+        "push at most 4096 bytes",
+        by_route={"sms-requester": RouteAnswer(400)},  # SM6
+    ),
+    "sms-blank": ErrorResponse(400, "Secret should not be blank", "push a value"),
+    "sms-not-text": ErrorResponse(400, "Secret should be UTF-8", "encode bytes as base64"),
+    "sms-exists": ErrorResponse(409, "Secret already exists", "push it under another name"),
+    "sms-absent": ErrorResponse(404, "Secret not found", "push it with POST first"),
+}
+"""Codes of iExec's secret management service."""
+
 SECTIONS: Mapping[str, Mapping[str, ErrorResponse]] = {
     "Any route": _SERVER,
     "Tokens and chains": _TOKENS,
@@ -459,6 +494,7 @@ SECTIONS: Mapping[str, Mapping[str, ErrorResponse]] = {
     "Delegations and spaces": _DELEGATIONS,
     "Encryption networks": _NETWORKS,
     "Attestation, policies and receipts": _ATTESTATION,
+    "iExec's secret management service": _SMS,
 }
 """The table, in the order of its page."""
 

@@ -30,7 +30,7 @@ _REFUSED = frozenset((401, 403))
 
 Handler = Callable[[web.Request], Awaitable[object]]
 """A function that answers a request. A result that is not a response is sent as JSON."""
-Surface = Literal["wire", "own"]
+Surface = Literal["wire", "own", "sms"]
 Authority = Literal["none", "delegation", "revocation", "invocation", "node invocation", "operator"]
 """The token a request needs. A `node invocation` has this node's DID as audience (wire 7.1)."""
 
@@ -61,7 +61,7 @@ class Route(Struct, frozen=True):
         method: HTTP method; GET also answers HEAD.
         path: aiohttp's path pattern, without a trailing `/`.
         handler: Function that answers.
-        surface: Form of errors.
+        surface: Form of errors: that of the wire protocol, ours, or that of iExec's clients.
         cors: Whether pages of other origins may call it if `http.cors` is on.
         operation: Name for counting; None if the handler sets it by `OPERATION`.
         place: Key of the refusal table for codes that are answered differently here. A handler may
@@ -131,7 +131,10 @@ def bind(
     """
     counter = None if services is None else services.counter
     handler, json, operation, place = route.handler, route.json, route.operation, route.place
-    own, is_closed = route.surface == "own", not route.cors
+    is_closed = not route.cors
+    refused = partial(
+        error_answer, own=route.surface == "own", place=place, sms=route.surface == "sms"
+    )
     is_measured = counter is not None or log is not None
     # A path is logged in plain text only if a real route matched: a catch-all row matches anything.
     is_shown = not route.is_credential and route.method not in ("*", "OPTIONS")
@@ -167,7 +170,7 @@ def bind(
             raise
         except Exception as error:  # the only place where errors become answers
             code = code_of(error)
-            response = error_answer(request, error, own=own, place=place)
+            response = refused(request, error)
             _count_refusal(request, services, error, code, response.status)
         if is_measured:
             name = operation or request.pop(OPERATION, "other")

@@ -64,6 +64,7 @@ class ServiceInformation(msgspec.Struct, frozen=True, omit_defaults=True, rename
     in_tee: bool = msgspec.field(name="inTEE")
     attestation: str
     trust_roots: tuple[str, ...] = ()
+    sms_did: str | None = None
 
 
 _LOOPBACK = re.compile(r"(?:127\.0\.0\.1|\[::1\]|localhost)(?::[0-9]{1,5})?", re.ASCII)
@@ -101,6 +102,7 @@ async def get_information(request: web.Request) -> ServiceInformation:
         in_tee=services.own_quotes is not None,
         attestation=in_force(services.config.release, record).mode,
         trust_roots=tuple(root.hex() for root in record.trust_roots if root != INTEL_ROOT_SHA256),
+        sms_did=services.config.sms.listen and services.keyring.sms_signer.did,
     )
 
 

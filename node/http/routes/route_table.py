@@ -10,6 +10,7 @@ other origins.
 implied by `authority` and `takes`, and `internal` and `too-many-requests` everywhere.
 """
 
+from collections.abc import Iterable
 from functools import partial
 
 import msgspec
@@ -42,7 +43,7 @@ from ...services import SERVICES
 from ..messages.http_answers import empty_answer, json_answer, text_answer
 from ..messages.http_requests import client_address, json_body, limited_body, token_of
 from ..messages.refusals import DESCRIPTION, GROUPS
-from ..messages.route import Handler, RequestBody, ResponseShape, Route
+from ..messages.route import Handler, RequestBody, ResponseShape, Route, Surface
 from . import (
     admin,
     attestation_routes,
@@ -540,23 +541,23 @@ ROUTES: tuple[Route, ...] = (
 """The rows that wire 7.1 lists."""
 
 
-def _wrong_method_routes() -> tuple[Route, ...]:
+def wrong_method_routes(routes: Iterable[Route], surface: Surface) -> tuple[Route, ...]:
     """Return routes that answer unsupported methods with 405.
 
-    They exist for the paths that are not part of the wire protocol.
+    They exist for the paths of one surface that is not part of the wire protocol.
     """
     methods: dict[str, list[str]] = {}
-    for route in ROUTES:
-        if route.surface == "own":
+    for route in routes:
+        if route.surface == surface:
             methods.setdefault(route.path, []).extend(
                 ("GET", "HEAD") if route.method == "GET" else (route.method,)
             )
     # Only our own surface answers 405: the wire protocol has 404 for another method on a path.
     return tuple(
-        Route("*", path, refusing("wrong-method", *known, "OPTIONS"), surface="own")
+        Route("*", path, refusing("wrong-method", *known, "OPTIONS"), surface=surface)
         for path, known in methods.items()
     )
 
 
-SERVED = (*ROUTES[:-1], *_wrong_method_routes(), ROUTES[-1])
+SERVED = (*ROUTES[:-1], *wrong_method_routes(ROUTES, "own"), ROUTES[-1])
 """Every row that is served."""
