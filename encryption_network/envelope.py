@@ -27,7 +27,7 @@ from capabilities.strict_json import parse_json, shaped
 from .canonical_json import canonical_hash
 from .keywrap import KEY_BYTES, NONCE_BYTES, TAG_BYTES, wrap
 from .network_errors import EnvelopeError
-from .networks import Descriptor
+from .networks import Descriptor, NetworkRecord
 
 ENVELOPE_VERSION: Final = 1
 _Text = Annotated[str, Meta(min_length=1)]
@@ -133,7 +133,7 @@ def encode_envelope(envelope: InlineEnvelope) -> bytes:
 
 
 def seal_envelope(
-    descriptor: Descriptor,
+    descriptor: Descriptor | NetworkRecord,
     plaintext: bytes,
     entropy: Entropy,
     *,

@@ -30,8 +30,6 @@ INVITATION_SIGNING = "tinycloud/share-email/invitation-signing"
 # Contexts that only this node uses.
 ATTESTATION_CHALLENGE = "sealspace/attestation/challenge"
 REQUEST_LOG = "sealspace/request-log"
-SMS_SIGNING = "sealspace/sms/signing"
-SMS_CHALLENGE = b"sealspace/sms/challenge"
 
 
 class Keyring:
@@ -73,7 +71,7 @@ class Keyring:
     @property
     def sms_signer(self) -> Ed25519Signer:
         """The key of the service for iExec's clients (SM1)."""
-        return Ed25519Signer(self.derive(SMS_SIGNING))
+        return Ed25519Signer(self.derive("sealspace/sms/signing"))
 
     def seal(self, plaintext: bytes, context: str, entropy: Entropy) -> bytes:
         """Encrypt bytes with the key that is derived for a context (enc 1.5)."""

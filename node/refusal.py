@@ -130,9 +130,7 @@ REFUSALS = {
     "sms-bad-name": "",
     # The secret has more bytes than the service accepts.
     "sms-too-large": "",
-    # The secret is empty or blank.
-    "sms-blank": "",
-    # The secret is not UTF-8.
+    # The secret is empty, blank or not UTF-8.
     "sms-not-text": "",
     # The secret exists, and may not be replaced.
     "sms-exists": "",

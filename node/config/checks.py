@@ -75,9 +75,9 @@ def refuse_contradictions(config: Config) -> None:
                 f"retention.{name} must be 0 or at least {least} days",
                 hint=f"set retention.{name} to {least} or more, or to 0 to keep everything",
             )
-    _refuse_open_plain_text(config.http, "http.host", config.http.host)
-    if (sms_host := _host_of("sms", config.sms, config.http.port)) is not None:
-        _refuse_open_plain_text(config.http, "sms.listen", sms_host)
+    sms_host = _host_of("sms", config.sms, config.http.port)
+    for setting, host in (("http.host", config.http.host), ("sms.listen", sms_host)):
+        _refuse_open_plain_text(config.http, setting, host)
     _refuse_open_metrics(config.metrics, config.http.port)
     if config.log.requests != "off" and config.log.level not in ("debug", "info"):
         raise ConfigurationError(
@@ -145,10 +145,10 @@ def _refuse_bad_runner(origin: str | None) -> None:
         )
 
 
-def _refuse_open_plain_text(http: Http, setting: str, host: str) -> None:
+def _refuse_open_plain_text(http: Http, setting: str, host: str | None) -> None:
     # Tokens are sent in a header: without TLS, anyone on the network path could read and use them.
     # The node does not speak TLS itself, so a proxy has to (spec/operations/running.md).
-    if is_loopback(host) or http.trusted_proxies or http.plain_text_off_loopback:
+    if host is None or is_loopback(host) or http.trusted_proxies or http.plain_text_off_loopback:
         return
     raise ConfigurationError(
         f"{setting} {host} is not loopback, and no TLS proxy is configured",

@@ -75,15 +75,12 @@ async def _work(launch: Launch) -> None:
                 counts=None if launch.counts_fd < 0 else ConnectionCounts(launch.counts_fd),
                 worker=launch.worker,
             )
-            sms = None
+            listeners = [listener]
             if launch.sms_fd >= 0:
                 from ..http.routes.sms_routes import SMS_SERVED  # not loaded where it is off
 
-                sms = await start_listener(
-                    build_app(services, SMS_SERVED),
-                    socket.socket(fileno=launch.sms_fd),
-                    config.http,
-                )
+                app, opened = build_app(services, SMS_SERVED), socket.socket(fileno=launch.sms_fd)
+                listeners.append(await start_listener(app, opened, config.http))
             async with (
                 housekeeping(services),
                 nullcontext()
@@ -93,6 +90,6 @@ async def _work(launch: Launch) -> None:
                 log_event("worker-started", event_loop=loop_name(asyncio.get_running_loop()))
                 report_ready()
                 await stopped.wait()
-                await asyncio.gather(*[one.stop() for one in (listener, sms) if one is not None])
+                await asyncio.gather(*[one.stop() for one in listeners])
     finally:
         await store.close()

@@ -111,7 +111,7 @@ def show(grant: str) -> int:
     ended or is not valid yet.
     """
     portables = grants_named(grant)
-    states = [_show_by_id(grant)] if portables is None else _show_offline(portables)
+    states = [show_by_id(grant)] if portables is None else _show_offline(portables)
     return 0 if set(states) == {"active"} else 1
 
 
@@ -127,7 +127,8 @@ def _show_offline(portables: Iterable[PortableDelegation]) -> list[str]:
 
 
 @at_node
-async def _show_by_id(client: Client, cid: str) -> str:
+async def show_by_id(client: Client, cid: str) -> str:
+    """Print what a grant allows, and return its state."""
     portable = next(
         (one.portable for one in owner_home().grants() if one.portable.cid == cid), None
     )

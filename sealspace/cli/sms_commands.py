@@ -6,28 +6,17 @@ from capabilities.abilities import KV_GET, KV_METADATA, KV_PUT
 
 from ..client import Client
 from ..delegations import allow
-from ..documents.iexec_names import (
-    APP_SCOPE,
-    DATASET_SCOPE,
-    GRANT_KEY,
-    REQUESTER_SCOPE,
-    RESULT_SCOPE,
-    USED_PREFIX,
-)
+from ..documents.iexec_names import GRANT_KEY, SCOPES, USED_PREFIX
 from ..documents.secret_names import SCOPED_PREFIX, SECRETS_SPACE
 from ..errors import NotFound
-from ..wire.delegation_history import DelegationRecord
 from .command_errors import NotThere
 from .durations import expires_option
 from .grant_create import print_granted, wallet_for
-from .grant_list import revoke_all
+from .grant_list import revoke_all, show_by_id
 from .owner_profile import at_node
 from .terminal import print_result, tell
 
-_SECRETS = tuple(
-    f"{SCOPED_PREFIX}{scope}/"
-    for scope in (REQUESTER_SCOPE, APP_SCOPE, DATASET_SCOPE, RESULT_SCOPE)
-)
+_SECRETS = tuple(f"{SCOPED_PREFIX}{scope}/" for scope in SCOPES)
 
 
 @click.command(
@@ -54,7 +43,7 @@ async def enable(client: Client, public_checks: bool, ttl_s: float) -> None:
     Without --public-checks, the `check-secret` commands of iExec's client find no secret.
     """
     did = (await client.info()).sms_did
-    if did is None:
+    if not did:
         raise NotThere(
             "this node has no service for iExec's clients",
             hint="ask the node's operator to start it with --sms ADDRESS:PORT",
@@ -76,53 +65,36 @@ async def enable(client: Client, public_checks: bool, ttl_s: float) -> None:
     )
     await values.put(GRANT_KEY, portable.cid)
     if former is not None:
-        await revoke_all(client, [former.cid])
+        await revoke_all(client, [former])
     print_granted(portable)
-    print_result({"grant": portable.cid, "publicChecks": public_checks})
+    print_result({"grant": portable.cid})
 
 
 @click.command("disable")
 @at_node
 async def disable(client: Client) -> None:
     """Revoke the grant. Secrets that were pushed remain yours."""
-    if (record := await _live(client)) is None:
-        raise NotThere("iExec's clients are not enabled", hint="nothing is to be done")
-    await revoke_all(client, [record.cid])
-    tell(f"revoked: {record.cid}")
+    cid = await _require_live(client)
+    await revoke_all(client, [cid])
+    tell(f"revoked: {cid}")
 
 
 @click.command("status")
-@at_node
-async def status(client: Client) -> None:
-    """Show whether iExec's clients may store secrets in your space."""
-    record = await _live(client)
-    if record is None:
-        print_result({"enabled": False}, ["not enabled; next: sealspace sms enable"])
-        return
-    is_public = any(KV_METADATA in right.abilities for right in record.rights)
-    print_result(
-        {
-            "enabled": True,
-            "grant": record.cid,
-            "publicChecks": is_public,
-            "expiresAt": record.expires_at,
-        },
-        [
-            f"enabled until {record.expires_at}, by the grant {record.cid}",
-            "everyone may ask whether a secret exists"
-            if is_public
-            else "nobody may ask whether a secret exists",
-        ],
-    )
+def status() -> None:
+    """Show whether iExec's clients may store secrets in your space, and by which grant."""
+    show_by_id(at_node(_require_live)())
 
 
-async def _live(client: Client) -> DelegationRecord | None:
-    """Return the grant that the service uses, if it is in force."""
+async def _live(client: Client) -> str | None:
+    """Return the CID of the grant that the service uses, if it is in force."""
     try:
         cid = (await client.kv(SECRETS_SPACE).get(GRANT_KEY)).body.decode()
     except NotFound:
         return None
-    async for record in client.delegations.query(direction="granted", status="active"):
-        if record.cid == cid:
-            return record
-    return None
+    return cid if (await client.delegations.status(cid)).is_active else None
+
+
+async def _require_live(client: Client) -> str:
+    if (cid := await _live(client)) is None:
+        raise NotThere("iExec's clients are not enabled", hint="sealspace sms enable")
+    return cid

@@ -28,11 +28,15 @@ APP_SCOPE = "iexec-app"
 REQUESTER_SCOPE = "iexec-requester"
 DATASET_SCOPE = "iexec-dataset"
 RESULT_SCOPE = "iexec-result"
+SCOPES = (APP_SCOPE, REQUESTER_SCOPE, DATASET_SCOPE, RESULT_SCOPE)
 RESULT_KEY_NAME = "iexec-result-encryption-public-key"
 """Wallet secret with the key that results are encrypted to: base64 of a PEM (X1.1)."""
 MAX_NAME_BYTES = 64
-GRANT_KEY = "iexec/grant"
-"""Key in the owner's `secrets` space under which the CID of the service's grant is stored."""
+GRANT_KEY = "vault/secrets/iexec-grant"
+"""Key in the owner's `secrets` space under which the CID of the service's grant is stored.
+
+Every session of the owner may write it. No secret has such a name.
+"""
 USED_PREFIX = "iexec/used/"
 """Keys in the same space that record challenges which were used (SM12)."""
 

@@ -36,7 +36,7 @@ class NodeInfo:
     version: str
     features: tuple[str, ...]
     in_tee: bool
-    sms_did: str | None = None
+    sms_did: str = ""
 
 
 @dataclass(kw_only=True)
@@ -110,7 +110,7 @@ class Caller:
                 version=str(value.get("version", "")),
                 features=texts_of(value, "features"),
                 in_tee=value.get("inTEE") is True,
-                sms_did=str(value["smsDid"]) if "smsDid" in value else None,
+                sms_did=str(value.get("smsDid", "")),
             )
         return self._info
 

@@ -110,17 +110,14 @@ def require_json_type(request: web.Request) -> None:
         raise Refusal("not-found")
 
 
-async def limited_body(
-    request: web.Request, *, max_bytes: int, too_large: str = "too-large"
-) -> bytes:
+async def limited_body(request: web.Request, *, max_bytes: int) -> bytes:
     """Read a request body of at most `max_bytes`.
 
-    A longer body is refused with the code `too_large`.
+    A longer body is refused.
     """
-    body = body_at_hand(request, max_bytes=max_bytes, too_large=too_large)
+    body = body_at_hand(request, max_bytes=max_bytes, too_large="too-large")
     if body is None:
-        pieces = body_pieces(request, max_bytes=max_bytes, too_large=too_large)
-        body = b"".join([piece async for piece in pieces])
+        body = b"".join([piece async for piece in body_pieces(request, max_bytes=max_bytes)])
     return body
 
 

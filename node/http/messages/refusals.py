@@ -479,8 +479,9 @@ _SMS = {
         "push at most 4096 bytes",
         by_route={"sms-requester": RouteAnswer(400)},  # SM6
     ),
-    "sms-blank": ErrorResponse(400, "Secret should not be blank", "push a value"),
-    "sms-not-text": ErrorResponse(400, "Secret should be UTF-8", "encode bytes as base64"),
+    "sms-not-text": ErrorResponse(
+        400, "Secret should be UTF-8 text that is not blank", "encode bytes as base64"
+    ),
     "sms-exists": ErrorResponse(409, "Secret already exists", "push it under another name"),
     "sms-absent": ErrorResponse(404, "Secret not found", "push it with POST first"),
 }

@@ -7,6 +7,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from capabilities.abilities import KV_METADATA
+from capabilities.capability_errors import CapabilityError
 from capabilities.signatures import keccak256
 from sealspace.documents.iexec_names import (
     AddressKind,
@@ -22,6 +23,7 @@ from ...operations.values.iexec_secrets import (
     challenge_of,
     did_of,
     find_grant,
+    owner_at,
     push_secret,
     require_ownership,
     signer_of,
@@ -46,14 +48,14 @@ class Kind(Struct, frozen=True):
         path: of its route.
         address: the parameter with the address of an owner, an application or a data set.
         name: the parameter with the name; None for a kind without names.
-        secret: returns the secret's name by address and name.
+        secret: returns the secret's name by the name, or else by the address.
         published: set if the address is that of something published.
     """
 
     path: str
     address: str
     name: str | None
-    secret: Callable[[str, str], SecretName]
+    secret: Callable[[str], SecretName]
     published: AddressKind | None = None
 
 
@@ -78,7 +80,7 @@ def _named(kind: Kind, request: web.Request) -> tuple[str, str]:
 
 def _secret(kind: Kind, address: str, name: str) -> SecretName:
     try:
-        return kind.secret(address, name)
+        return kind.secret(address if kind.published else name)
     except InvalidInput:
         raise Refusal("sms-bad-name") from None
 
@@ -87,27 +89,27 @@ async def push(kind: Kind, request: web.Request) -> web.Response:
     """POST, PUT: store a secret. The checks have the order of X1.6."""
     services, (address, name) = request.app[SERVICES], _named(kind, request)
     authorization = token_of(request)
-    body = await limited_body(request, max_bytes=_MAX_READ_BYTES, too_large="sms-too-large")
+    body = await limited_body(request, max_bytes=_MAX_READ_BYTES)
     texts = () if kind.published == "dataset" else (name.encode("utf-8", "surrogatepass"),)
     challenge = challenge_of(hex_bytes(address), *map(keccak256, (*texts, body)))
     owner = signer_of(authorization, challenge)
-    if kind.published is None and owner != did_of(hex_bytes(address)):  # SM8
+    if not kind.published and owner != did_of(hex_bytes(address)):  # SM8
         raise Refusal("sms-unauthorized")
-    # Before what follows is refused: only refusals with 401 are charged to the client (SM5).
-    grant = await find_grant(services, owner)
-    if kind.published is not None:
-        await require_ownership(grant, kind.published, address)
-    secret = _secret(kind, address, name)
-    if len(body) > MAX_VALUE_BYTES:  # SM6
-        raise Refusal("sms-too-large")
-    try:
-        value = body.decode()
-    except UnicodeDecodeError:
-        raise Refusal("sms-not-text") from None
-    if not value.strip():
-        raise Refusal("sms-blank")
     message = message_of(request, services.config.http)
-    await push_secret(grant, message, secret, challenge, value, replaces=request.method == "PUT")
+    # Before the value is refused: only refusals with 401 are charged to the client (SM5).
+    grant = await find_grant(services, owner)
+    secret = _secret(kind, address, name)
+    try:
+        if kind.published:
+            await require_ownership(grant, kind.published, address, message)
+        if len(body) > MAX_VALUE_BYTES:  # SM6
+            raise Refusal("sms-too-large")
+        value = body.decode(errors="replace")
+        if value.encode() != body or not value.strip():
+            raise Refusal("sms-not-text")
+        await push_secret(grant, message, secret, challenge, value, request.method == "PUT")
+    except CapabilityError:  # SM3: every lack of authority is reported alike
+        raise Refusal("sms-not-enabled") from None
     return empty_answer(204)
 
 
@@ -117,22 +119,17 @@ async def check(kind: Kind, request: web.Request) -> web.Response:
     check_rate_limit(request, services, services.public_rates)
     secret = _secret(kind, address, name)
     try:
-        grant = await find_grant(services, did_of(hex_bytes(address)))
-        is_found = await grant.read(KV_METADATA, secret.path) is not None
-    except Refusal:
-        is_found = False
-    return empty_answer(204 if is_found else 404)
+        owner = await owner_at(services, address) if kind.published else did_of(hex_bytes(address))
+        head = await (await find_grant(services, owner)).read(KV_METADATA, secret.path)
+    except (Refusal, CapabilityError, InvalidInput):
+        head = None
+    return empty_answer(404 if head is None else 204)
 
 
-_REQUESTER = Kind(
-    "/requesters/{address}/secrets/{name}",
-    "address",
-    "name",
-    lambda _, name: requester_secret(name),
-)
-_RESULT = Kind("/secrets/web2", "ownerAddress", "secretName", lambda _, name: wallet_secret(name))
-_APP = Kind("/apps/{address}/secrets", "address", None, lambda at, _: app_secret(at), "app")
-_DATASET = Kind("/secrets/web3", "secretAddress", None, lambda at, _: dataset_secret(at), "dataset")
+_REQUESTER = Kind("/requesters/{address}/secrets/{name}", "address", "name", requester_secret)
+_RESULT = Kind("/secrets/web2", "ownerAddress", "secretName", wallet_secret)
+_APP = Kind("/apps/{address}/secrets", "address", None, app_secret, "app")
+_DATASET = Kind("/secrets/web3", "secretAddress", None, dataset_secret, "dataset")
 _ROUTES = tuple(
     Route(
         method,
@@ -142,8 +139,7 @@ _ROUTES = tuple(
         place="sms-requester" if kind is _REQUESTER else None,
     )
     for kind in (_APP, _REQUESTER, _DATASET, _RESULT)
-    for method in ("HEAD", "POST", "PUT")
-    if method != "PUT" or kind is _RESULT
+    for method in (("HEAD", "POST", "PUT") if kind is _RESULT else ("HEAD", "POST"))
 )
 SMS_SERVED = (
     *_ROUTES,

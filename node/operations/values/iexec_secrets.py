@@ -10,13 +10,14 @@ Example:
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from capabilities.abilities import KV_GET, KV_PUT
-from capabilities.capability_errors import BadSignature, CapabilityError
+from capabilities.capability_errors import BadSignature, InvalidJson
 from capabilities.principals import Principal, eip55
 from capabilities.resources import SpaceId
 from capabilities.signatures import (
@@ -28,21 +29,14 @@ from capabilities.signatures import (
 from capabilities.strict_json import parse_json
 from capabilities.tokens import Invocation
 from encryption_network.envelope import encode_envelope, seal_envelope
-from encryption_network.keyring import SMS_CHALLENGE
-from encryption_network.networks import Descriptor, decode_network
-from sealspace.documents.iexec_names import (
-    GRANT_KEY,
-    USED_PREFIX,
-    AddressKind,
-    owner_record_key,
-)
-from sealspace.documents.iexec_names import address_of as address_of_project
+from encryption_network.networks import NetworkRecord, decode_network
+from sealspace.documents import iexec_names
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.secret_names import SECRETS_SPACE, SecretName
-from sealspace.errors import InvalidInput
 from sealspace.secrets import VAULT_METADATA, secret_label, secret_payload
-from sealspace.session import INVOCATION_TTL_S, mint, network_of_owner, space_capability
+from sealspace.session import mint, network_of_owner, space_capability
 from spaces.documents.network_rows import network_row_key
+from spaces.store.contract import Record, read_row
 from spaces.values.value_bodies import Staging
 from spaces.values.value_heads import Head, Write, head_key, head_of
 
@@ -55,8 +49,7 @@ from .plan import Message, OperationTarget, Request
 from .sealed_values import sealed_key_of
 
 _DOMAIN = keccak256(b"IEXEC_SMS_DOMAIN")
-_SIGNATURE = re.compile(r"0x[0-9A-Fa-f]{130}")
-_MAX_RECORD_BYTES = 1024
+_SIGNATURE = re.compile(r"0x[0-9A-Fa-f]{128}(1[B-Fb-f]|2[0-2])")  # r, s, v from 27 to 34
 _STORED_AS = {"content-type": "text/plain;charset=UTF-8"}
 
 
@@ -82,16 +75,17 @@ def signer_of(authorization: str, challenge: bytes) -> Principal:
         Replay; see `push_secret`.
     """
     if _SIGNATURE.fullmatch(authorization):
-        signature = bytes.fromhex(authorization[2:])
-        if 27 <= signature[64] <= 34:
-            try:
-                point = recover_public_key(
-                    eip191_digest(challenge), signature[:64], (signature[64] - 27) & 3
-                )
-                return did_of(address_of(point))
-            except BadSignature:
-                pass
+        signature, digest = bytes.fromhex(authorization[2:]), eip191_digest(challenge)
+        with suppress(BadSignature):
+            point = recover_public_key(digest, signature[:64], (signature[64] - 27) & 3)
+            return did_of(address_of(point))
     raise Refusal("sms-unauthorized")
+
+
+def _body_of(record: Record | None, key: bytes) -> bytes:
+    """Return a small value; it is empty if the value is absent or too long for its row."""
+    head = head_of(record, key=key)
+    return b"" if head is None or head.body is None else head.body
 
 
 class OwnerGrant(Struct, frozen=True):
@@ -100,14 +94,14 @@ class OwnerGrant(Struct, frozen=True):
     Attributes:
         services: of the node.
         space: the owner's `secrets` space.
-        cid: untrusted text, which the owner stored.
-        network: the owner's default network, as an envelope's key.
+        cid: untrusted text, which the owner stored; empty in the service's own space.
+        network: the owner's default network.
     """
 
     services: Services
     space: SpaceId
     cid: str
-    network: Descriptor
+    network: NetworkRecord
 
     def invocation(self, ability: str, *paths: str) -> Invocation:
         """Return an invocation that the service signed and that cites the delegation (SM2)."""
@@ -118,31 +112,50 @@ class OwnerGrant(Struct, frozen=True):
             services.entropy,
             audience=services.keyring.node_did,
             capabilities=[space_capability(self.space, "kv", path, ability) for path in paths],
-            proofs=(self.cid,),
-            expires_at=now + min(INVOCATION_TTL_S, max_lifetime_s),
+            proofs=(self.cid,) if self.cid else (),
+            expires_at=now + max_lifetime_s,
         )
         return admit_token(token, now=now, max_lifetime_s=max_lifetime_s)
 
     async def read(self, ability: str, path: str) -> Head | None:
         """Return the row of a value, if the delegation grants the ability on its path (SM2)."""
         key = head_key(self.space, path)
-        with _judged():
-            # The token never left this process, so it cannot be replayed. Without a record, a
-            # stranger's request writes nothing.
-            call = await read_call(
-                self.services, self.invocation(ability, path), (key,), records_use=False
-            )
+        # The token never left this process, so it cannot be replayed. Without a replay record, a
+        # stranger's request writes nothing.
+        call = await read_call(
+            self.services, self.invocation(ability, path), (key,), records_use=False
+        )
         call.require_hosted()
         return head_of(call.records[0], key=key)
 
+    async def put(
+        self,
+        message: Message,
+        values: Mapping[str, bytes],
+        condition: Callable[[Sequence[Head | None]], None] | None = None,
+    ) -> None:
+        """Store values in one commit, if the delegation grants it (SM2)."""
+        paths = [*values]
 
-@contextmanager
-def _judged() -> Iterator[None]:
-    """Report every lack of authority alike (SM3)."""
-    try:
-        yield
-    except CapabilityError:
-        raise Refusal("sms-not-enabled") from None
+        async def receive(staging: Staging, admitted: PutReading) -> list[Write]:
+            return [
+                Write(path, body := await staging.keep(data), _STORED_AS, sealed_key_of(body))
+                for path, data in values.items()
+            ]
+
+        await put_values(
+            Request(
+                self.services,
+                self.invocation(KV_PUT, *paths),
+                tuple(OperationTarget(self.space, path) for path in paths),
+                NO_OPTIONS,
+                message,
+                condition,
+            ),
+            paths,
+            receive,
+            subject=f"{self.space.text}/kv/{paths[0]}",
+        )
 
 
 async def find_grant(services: Services, owner: Principal) -> OwnerGrant:
@@ -154,44 +167,51 @@ async def find_grant(services: Services, owner: Principal) -> OwnerGrant:
         Refusal: `sms-not-enabled`, there is none, or the owner's network opens no secrets.
     """
     space, network = SpaceId(owner, SECRETS_SPACE), network_of_owner(owner)
-    key = head_key(space, GRANT_KEY)
+    key = head_key(space, iexec_names.GRANT_KEY)
     stored, row = (await services.store.read([key, network_row_key(network)])).records
-    head = head_of(stored, key=key)
-    if head is None or head.body is None or row is None or row.value is None:
+    record = None if row is None or row.value is None else decode_network(row.value)
+    cid = _body_of(stored, key).decode("ascii", "replace")
+    if not cid or record is None or record.state != "active":
         raise Refusal("sms-not-enabled")
-    record = decode_network(row.value)
-    if record.state != "active":
-        raise Refusal("sms-not-enabled")
-    return OwnerGrant(
-        services,
-        space,
-        head.body.decode("ascii", "replace"),
-        Descriptor(
-            network_id=network,
-            public_key=record.public_key,
-            state=record.state,
-            alg=record.alg,
-            key_version=record.key_version,
-            node_did=None,
-        ),
-    )
+    return OwnerGrant(services, space, cid, record)
 
 
-async def require_ownership(grant: OwnerGrant, kind: AddressKind, address: str) -> None:
-    """Check that the owner published what is at an address (SM9).
+def _own_space(services: Services) -> SpaceId:
+    return SpaceId(Principal(services.keyring.sms_signer.did), "iexec")
 
+
+async def owner_at(services: Services, address: str) -> Principal:
+    """Return the owner of an address for which a secret was pushed (SM11)."""
+    key = head_key(_own_space(services), address.lower())
+    return Principal(_body_of(await read_row(services.store, key), key).decode())
+
+
+async def require_ownership(
+    grant: OwnerGrant, kind: iexec_names.AddressKind, address: str, message: Message
+) -> None:
+    """Check that the owner published what is at an address (SM9), and note the owner (SM11).
+
+    Args:
+        grant: of the wallet that signed the challenge.
+        kind: of what is at the address.
+        address: `0x` and 40 hex digits.
+        message: the HTTP request.
     Raises:
-        Refusal: `sms-unauthorized`, the owner's record is absent or belongs to another address;
-            `sms-not-enabled`.
+        Refusal: `sms-unauthorized`, the owner's record is absent or belongs to another address.
+        CapabilityError: the delegation does not grant the read.
     """
+    head = await grant.read(KV_GET, iexec_names.owner_record_key(kind, address))
     try:
-        head = await grant.read(KV_GET, owner_record_key(kind, address))
-        record = parse_json((head and head.body) or b"", max_bytes=_MAX_RECORD_BYTES)
-    except (InvalidInput, CapabilityError):
+        record = parse_json((head and head.body) or b"", max_bytes=1024)
+    except InvalidJson:
         raise Refusal("sms-unauthorized") from None
     name = record.get("project" if kind == "app" else kind)
-    if address_of_project(kind, ProjectId(grant.space.owner, str(name))) != address.lower():
+    owner, address = grant.space.owner, address.lower()
+    if iexec_names.address_of(kind, ProjectId(owner, str(name))) != address:
         raise Refusal("sms-unauthorized")
+    own = replace(grant, space=_own_space(grant.services), cid="")
+    with suppress(Refusal):  # this node does not host the service's space: no one can ask
+        await own.put(message, {address: owner.encode()})
 
 
 async def push_secret(
@@ -200,7 +220,6 @@ async def push_secret(
     secret: SecretName,
     challenge: bytes,
     value: str,
-    *,
     replaces: bool,
 ) -> None:
     """Seal a secret to its owner's network, and store it under the owner's delegation.
@@ -215,15 +234,18 @@ async def push_secret(
         value: the value.
         replaces: whether the secret must exist; otherwise it must be absent.
     Raises:
-        Refusal: `sms-exists`, `sms-absent`, `sms-challenge-used`, `sms-not-enabled`; quotas.
+        Refusal: `sms-exists`, `sms-absent`, `sms-challenge-used`; quotas.
+        CapabilityError: the delegation does not grant the write (SM3).
         SpaceError: the store does not answer.
     """
     services, space = grant.services, grant.space
     # The challenge itself would let readers of the store test guesses of a short value.
-    used = USED_PREFIX + services.keyring.derive(SMS_CHALLENGE + challenge).hex()
-    paths = (secret.path, used)
+    used = (
+        iexec_names.USED_PREFIX
+        + services.keyring.derive(b"sealspace/sms/challenge" + challenge).hex()
+    )
 
-    def check(heads: Sequence[Head | None]) -> None:
+    def condition(heads: Sequence[Head | None]) -> None:
         stored, former_use = heads
         if (stored is not None) != replaces:  # SM7
             raise Refusal("sms-absent" if replaces else "sms-exists")
@@ -239,25 +261,4 @@ async def push_secret(
             metadata=VAULT_METADATA,
         )
     )
-
-    async def receive(staging: Staging, admitted: PutReading) -> list[Write]:
-        return [
-            Write(path, body := await staging.keep(data), _STORED_AS, sealed_key_of(body))
-            for path, data in zip(paths, (envelope, b""), strict=True)
-        ]
-
-    with _judged():
-        await put_values(
-            Request(
-                services,
-                grant.invocation(KV_PUT, *paths),
-                tuple(OperationTarget(space, path) for path in paths),
-                NO_OPTIONS,
-                message,
-            ),
-            paths,
-            receive,
-            subject=f"{space.text}/kv/{secret.path}",
-            declared_bytes=len(envelope),
-            check=check,
-        )
+    await grant.put(message, {secret.path: envelope, used: b""}, condition)

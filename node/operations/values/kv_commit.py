@@ -7,7 +7,6 @@ depends on has changed.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -37,8 +36,6 @@ from .plan import Request
 # After this time a token is refused as expired by every process of a store, whatever their clocks'
 # difference, so its replay record is no longer needed.
 _REPLAY_GRACE_S = 60.0
-
-HeadsCheck: TypeAlias = Callable[[Sequence[Head | None]], None]
 
 _FRESH_S = 1.0
 """How old the snapshot of a write may be when the body is complete; otherwise it is read again."""
@@ -128,12 +125,7 @@ class PutReading(Struct, frozen=True, gc=False):
 
 
 async def _read_put(
-    request: Request,
-    space: SpaceId,
-    paths: Sequence[str],
-    check: HeadsCheck | None,
-    *,
-    records_use: bool,
+    request: Request, space: SpaceId, paths: Sequence[str], *, records_use: bool
 ) -> PutReading:
     """Authorise a write and read the affected rows.
 
@@ -159,8 +151,8 @@ async def _read_put(
         if head is not None and free_bytes is not None:
             free_bytes += head.size_bytes
     check_conditions(heads[0], request.options)
-    if check is not None:
-        check(heads)
+    if request.condition is not None:
+        request.condition(heads)
     return PutReading(
         call,
         space,
@@ -226,7 +218,6 @@ async def put_values(
     subject: str,
     declared_bytes: int = 0,
     detail: bytes = b"",
-    check: HeadsCheck | None = None,
 ) -> Sequence[Write]:
     """Store values and their metadata durably in one commit (M2).
 
@@ -240,14 +231,13 @@ async def put_values(
         subject: of the audit record.
         declared_bytes: the size of the bodies according to the request.
         detail: of the audit record.
-        check: a further condition on the rows at the paths; it raises if they do not meet it.
     Raises:
         Refusal: `precondition-failed`; `quota-exceeded`, `value-exceeds-quota`: the values do not
             fit into the space; `space-not-found`.
         Errors of `read_call` and `receive`.
     """
     services, space = request.services, request.target.space
-    read = partial(_read_put, request, space, paths, check)
+    read = partial(_read_put, request, space, paths)
     async with services.values.staging() as staging:
         began = services.clock.now()
         admitted = await read(records_use=True)

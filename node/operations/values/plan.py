@@ -3,13 +3,14 @@
 Every batch is checked before anything runs.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from msgspec import Struct
 
 from capabilities.abilities import KV_PUT
 from capabilities.resources import Resource, SpaceId, SpaceResource
 from capabilities.tokens import Invocation
+from spaces.values.value_heads import Head
 
 from ...refusal import Refusal
 from ...services import Services
@@ -75,13 +76,18 @@ def stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 class Request(Struct, frozen=True):
-    """A parsed request to `/invoke`."""
+    """A parsed request to `/invoke`, or one that the node makes itself.
+
+    Attributes:
+        condition: a further condition of a write; it raises unless the rows at the paths meet it.
+    """
 
     services: Services
     invocation: Invocation
     targets: tuple[OperationTarget, ...]
     options: Options
     message: Message
+    condition: Callable[[Sequence[Head | None]], None] | None = None
 
     @property
     def target(self) -> OperationTarget:
