@@ -11,6 +11,7 @@ from node.config.tree import Config
 from node.housekeeping.schedule import housekeeping
 from node.http.app import build_app
 from node.http.listener import start_listener
+from node.http.routes.sms_routes import SMS_SERVED
 from node.platform.root_secret import load_root_secret
 from node.processes.start import claim_store, load_collateral
 from node.services import Services
@@ -20,10 +21,11 @@ from sealspace.cli.listening_socket import bind_socket, url_of
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedNode:
-    """A running node: its address and its services."""
+    """A running node: its address, its services, and the address of the one for iExec's clients."""
 
     url: str
     services: Services
+    sms_url: str = ""
 
 
 @asynccontextmanager
@@ -51,11 +53,17 @@ async def embedded_node(
         )
         await load_collateral(services)
         bound = bind_socket(config.http.host, config.http.port)
-        listener = await start_listener(build_app(services), bound, config.http)
+        listeners, sms_url = [await start_listener(build_app(services), bound, config.http)], ""
+        if config.sms.listen is not None:
+            sms = bind_socket(*config.sms.address)
+            sms_url = url_of(sms)
+            app = build_app(services, SMS_SERVED)
+            listeners.append(await start_listener(app, sms, config.http))
         async with housekeeping(services):
             try:
-                yield EmbeddedNode(url_of(bound), services)
+                yield EmbeddedNode(url_of(bound), services, sms_url)
             finally:
-                await listener.stop()
+                for listener in listeners:
+                    await listener.stop()
     finally:
         await store.close()

@@ -113,7 +113,7 @@ class OwnerGrant(Struct, frozen=True):
             audience=services.keyring.node_did,
             capabilities=[space_capability(self.space, "kv", path, ability) for path in paths],
             proofs=(self.cid,) if self.cid else (),
-            expires_at=now + max_lifetime_s,
+            expires_at=now + max_lifetime_s / 2,
         )
         return admit_token(token, now=now, max_lifetime_s=max_lifetime_s)
 

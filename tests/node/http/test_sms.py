@@ -1,0 +1,458 @@
+"""The service for iExec's clients on a node in this process (SM1 to SM13; the cases of X7.1)."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+import pytest
+from audit_records import audit_records
+from embedded_node import EmbeddedNode, embedded_node
+from running_node import Reply, send
+from sms_owner import SmsOwner, challenge, new_owner, signed
+
+from capabilities.signatures import WalletSigner
+from node.config.tree import Config, Http, Limits, Sms, Store
+from sealspace.documents.iexec_names import requester_secret
+
+OTHER_KEY = bytes.fromhex("373f6e9a53092652280d1773577c5f0dc8a0aeaba5a1c9f3806136f5dd0c9449")
+UNAUTHORIZED = (401, "Invalid authorization", "sms-unauthorized")
+NOT_ENABLED = (401, "Invalid authorization", "sms-not-enabled")
+USED = (401, "Invalid authorization", "sms-challenge-used")
+EXISTS = (409, "Secret already exists", "sms-exists")
+BAD_NAME = (
+    400,
+    "Secret key should contain at most 64 characters from [0-9A-Za-z-_]",
+    "sms-bad-name",
+)
+SIZE = "Secret size should not exceed 4 Kb"
+WEB2 = "/secrets/web2?ownerAddress={}&secretName={}"
+
+
+def said(reply: Reply) -> tuple[int, object, object]:
+    """Return the status, the legacy text and the code of a refusal."""
+    (text,) = reply.value["error"]  # type: ignore[misc]
+    return reply.status, text, reply.value["code"]
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[EmbeddedNode]:
+    """A node with the service."""
+    config = Config(
+        http=Http(port=0, drain_s=0),
+        store=Store(data=str(tmp_path / "data")),
+        limits=Limits(unauthenticated_per_minute=10_000),
+        sms=Sms(listen="127.0.0.1:0"),
+    )
+    async with embedded_node(config) as node:
+        yield node
+
+
+@pytest.fixture
+async def owner(node: EmbeddedNode, tmp_path: Path) -> SmsOwner:
+    """An owner who has enabled the service, and its checks."""
+    owner = await new_owner(tmp_path / "home", node.url, node.sms_url)
+    await owner.enable("--public-checks")
+    return owner
+
+
+# --- pushing --------------------------------------------------------------------------------------
+
+
+async def test_each_kind_is_pushed_once(owner: SmsOwner) -> None:
+    """X7.1 S1, S2, S13: pushed, then found at once; a second push changes nothing."""
+    app = await owner.publish("app", "digest")
+    dataset = await owner.publish("dataset", "prices")
+    kinds = (
+        (
+            f"/apps/{app}/secrets",
+            lambda value: owner.push_app(app, value),
+            f"APP_{app[2:].upper()}",
+        ),
+        (
+            f"/requesters/{owner.address}/secrets/db-password",
+            lambda value: owner.push_requester("db-password", value),
+            "NAME_DB_HPASSWORD",
+        ),
+        (
+            f"/secrets/web3?secretAddress={dataset}",
+            lambda value: owner.push_dataset(dataset, value),
+            f"DATASET_{dataset[2:].upper()}",
+        ),
+        (
+            WEB2.format(owner.address, "token"),
+            lambda value: owner.push_result("token", value),
+            "NAME_TOKEN",
+        ),
+    )
+    scopes = ("iexec-app", "iexec-requester", "iexec-dataset", "iexec-result")
+    for (path, push, name), scope in zip(kinds, scopes, strict=True):
+        assert await owner.head(path) == 404
+        pushed = await push(b"first")
+        assert (pushed.status, pushed.body) == (204, b""), pushed
+        assert await owner.head(path) == 204
+        assert [said(await push(value)) for value in (b"first", b"other")] == [EXISTS, EXISTS]
+        assert await owner.value(name, scope) == "first"
+
+
+@pytest.mark.parametrize("name", ["db-password", "x"])
+async def test_a_push_that_the_wallet_did_not_sign(owner: SmsOwner, name: str) -> None:
+    """X7.1 S3, SM8: another wallet, another value, name or address, a wrong v, no signature."""
+    path, value = f"/requesters/{owner.address}/secrets/{name}", b"value"
+    own = signed(owner.key, challenge(owner.address, name.encode(), value))
+    others = [
+        signed(OTHER_KEY, challenge(owner.address, name.encode(), value)),
+        signed(owner.key, challenge(owner.address, name.encode(), b"other")),
+        signed(owner.key, challenge(owner.address, b"other", value)),
+        signed(owner.key, challenge("0x" + "11" * 20, name.encode(), value)),
+        own[:-2] + "1a",
+        own[:-2] + "23",
+        "Bearer " + own,
+        "",
+    ]
+    for header in others:
+        assert said(await owner.send("POST", path, value, header)) == UNAUTHORIZED, header
+    reply = await owner.send("POST", path, value, None)
+    assert (reply.status, reply.value["code"]) == (401, "unauthenticated")
+    assert await owner.keys() == []
+    assert (await owner.send("POST", path, value, own)).status == 204
+
+
+async def test_the_signature_is_checked_before_the_size(owner: SmsOwner) -> None:
+    """X7.1 S4: an invalid signature over a value that is too large is answered 401."""
+    value = b"x" * 5000
+    refused = await owner.push_requester("large", value, sign_as=OTHER_KEY)
+    assert said(refused) == UNAUTHORIZED
+    assert said(await owner.push_requester("large", value)) == (400, SIZE, "sms-too-large")
+    assert said(await owner.push_result("large", value)) == (413, SIZE, "sms-too-large")
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [("a" * 4096, 204), ("a" * 4097, 413), ("\u20ac" * 1365 + "a", 204), ("\u20ac" * 1366, 413)],
+    ids=["4096", "4097", "4096 in characters of three bytes", "4098"],
+)
+async def test_the_size_in_bytes(owner: SmsOwner, value: str, status: int) -> None:
+    """X7.1 S5, SM6: at most 4096 bytes of UTF-8."""
+    assert (await owner.push_result("sized", value.encode())).status == status
+
+
+async def test_a_body_that_is_not_read(owner: SmsOwner) -> None:
+    """SM6: of a body beyond 64 KiB nothing is read, so no signature is checked."""
+    reply = await owner.push_result("huge", b"x" * 65_537)
+    assert (reply.status, reply.value["code"]) == (413, "too-large")
+
+
+NAMES = ["a" * 64, "a" * 65, "a" * 66, "$", "a%20b", "%D9%A1", "a%0A", "a%00"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_names_of_requesters(owner: SmsOwner, name: str) -> None:
+    """X7.1 S6, S11: other names get 400 with the fixed text, in a check too."""
+    hashed = challenge(owner.address, unquote_to_bytes(name), b"v")
+    path = f"/requesters/{owner.address}/secrets/{name}"
+    reply = await owner.send("POST", path, b"v", signed(owner.key, hashed))
+    if name == NAMES[0]:
+        assert (reply.status, await owner.head(path)) == (204, 204)
+    else:
+        assert (said(reply), await owner.head(path)) == (BAD_NAME, 400)
+
+
+async def test_case_of_names_and_addresses(owner: SmsOwner) -> None:
+    """X7.1 S7, S8, S9: a requester's name is case-sensitive; addresses and wallets' are not."""
+    assert (await owner.push_requester("Foo", b"1")).status == 204
+    assert await owner.has_requester("foo") == 404
+    assert (await owner.push_requester("foo", b"2")).status == 204
+    assert await owner.value(requester_secret("Foo").name, "iexec-requester") == "1"
+    assert (await owner.push_result("Foo", b"3")).status == 204
+    assert said(await owner.push_result("foo", b"4")) == EXISTS
+    upper = WEB2.format(f"0x{owner.address[2:].upper()}", "FOO")
+    assert await owner.head(upper) == 204
+    app = await owner.publish("app", "digest")
+    assert (await owner.push_app(f"0x{app[2:].upper()}", b"1")).status == 204
+    assert said(await owner.push_app(app, b"2")) == EXISTS
+
+
+async def test_replacing_a_secret_of_a_wallet(owner: SmsOwner) -> None:
+    """X7.1 S10, SM12: 404 if absent; a new value replaces; a used signature does not."""
+    absent = await owner.push_result("token", b"one", "PUT")
+    assert said(absent) == (404, "Secret not found", "sms-absent")
+    assert (await owner.push_result("token", b"one")).status == 204
+    assert (await owner.push_result("token", b"two", "PUT")).status == 204
+    for value in (b"one", b"two"):
+        assert said(await owner.push_result("token", value, "PUT")) == USED
+    assert await owner.value("NAME_TOKEN", "iexec-result") == "two"
+
+
+async def test_one_signature_for_two_routes(owner: SmsOwner) -> None:
+    """SM12: the challenge of a requester's secret is used up for a wallet's, and the reverse."""
+    assert (await owner.push_requester("token", b"one")).status == 204
+    assert said(await owner.push_result("token", b"one")) == USED
+    assert (await owner.push_result("token", b"two")).status == 204
+    assert said(await owner.push_result("token", b"one", "PUT")) == USED
+    assert (await owner.push_result("other", b"three")).status == 204
+    assert said(await owner.push_requester("other", b"three")) == USED
+
+
+async def test_a_deleted_secret_is_not_pushed_again_by_a_copy(owner: SmsOwner) -> None:
+    """SM12: after a deletion, the former signature does not bring the secret back."""
+    assert (await owner.push_requester("gone", b"one")).status == 204
+    async with owner.client() as client:
+        await client.secrets().delete("NAME_GONE", scope="iexec-requester")
+    assert said(await owner.push_requester("gone", b"one")) == USED
+    assert (await owner.push_requester("gone", b"two")).status == 204
+
+
+async def test_requesters_are_independent(
+    owner: SmsOwner, node: EmbeddedNode, tmp_path: Path
+) -> None:
+    """X7.1 S12, S11: two requesters may use one name; a stranger has no secret."""
+    second = await new_owner(tmp_path / "second", node.url, node.sms_url, key=OTHER_KEY)
+    await second.enable("--public-checks")
+    assert (await owner.push_requester("same", b"one")).status == 204
+    assert await second.has_requester("same") == 404
+    assert (await second.push_requester("same", b"two")).status == 204
+    assert await owner.value("NAME_SAME", "iexec-requester") == "one"
+    assert await owner.has_requester("same", address=f"0x{'22' * 20}") == 404
+
+
+@pytest.mark.parametrize("value", ["", " ", "\t\r\n ", b"\xff\xfe", b"a\xc3"])
+async def test_values_that_are_refused(owner: SmsOwner, value: str | bytes) -> None:
+    """X7.1 S18, SM6: blank values and bytes that are not UTF-8 are refused."""
+    sent = value.encode() if isinstance(value, str) else value
+    reply = await owner.push_requester("name", sent)
+    assert said(reply) == (400, "Secret should be UTF-8 text that is not blank", "sms-not-text")
+    assert await owner.keys() == []
+
+
+@pytest.mark.parametrize("value", [" x ", "line\n", "a\0b", "\U0001f511", "\ufffd", "a\u2028"])
+async def test_values_are_kept_exactly(owner: SmsOwner, value: str) -> None:
+    """X7.1 S18: spaces, line ends, NUL and characters beyond the first plane are not changed."""
+    assert (await owner.push_requester("exact", value.encode())).status == 204
+    assert await owner.value("NAME_EXACT", "iexec-requester") == value
+
+
+async def test_a_storage_failure(owner: SmsOwner, node: EmbeddedNode) -> None:
+    """X7.1 S15: a failure of the store is 5xx, never 409."""
+    assert (await owner.push_requester("one", b"1")).status == 204
+    await node.services.store.close()
+    assert (await owner.push_requester("two", b"2")).status >= 500
+    assert (await owner.push_requester("one", b"3")).status >= 500
+
+
+# --- ownership ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["app", "dataset"])
+async def test_an_address_without_a_record(
+    owner: SmsOwner, node: EmbeddedNode, tmp_path: Path, kind: str
+) -> None:
+    """SM9: only the owner whose record hashes to the address may push its secret."""
+    assert kind in ("app", "dataset")
+    push = owner.push_app if kind == "app" else owner.push_dataset
+    second = await new_owner(tmp_path / "second", node.url, node.sms_url, key=OTHER_KEY)
+    await second.enable()
+    theirs = await second.publish(kind, "digest")  # type: ignore[arg-type]
+    assert said(await push(theirs, b"v")) == UNAUTHORIZED
+    # A record with the name of the other's, at the other's address.
+    for text in ('{"project":"digest"}', '{"dataset":"digest"}', "{}", "no JSON", "[]"):
+        await owner.write_record(kind, theirs, text)  # type: ignore[arg-type]
+        assert said(await push(theirs, b"v")) == UNAUTHORIZED
+    assert await owner.keys() == []
+
+
+async def test_addresses_that_are_none(owner: SmsOwner) -> None:
+    """SM9: nothing is published at a malformed address."""
+    for address in ("0x", "0x12", f"0x{'1' * 42}"):
+        assert (await owner.push_app(address, b"v")).status in (400, 401)
+        assert await owner.head(f"/apps/{address}/secrets") in (400, 404)
+    assert said(await owner.send("POST", "/apps/0xzz/secrets", b"v", "0x" + "0" * 130)) == (
+        UNAUTHORIZED
+    )
+
+
+# --- the grant ------------------------------------------------------------------------------------
+
+
+async def test_nothing_is_stored_without_a_grant(node: EmbeddedNode, tmp_path: Path) -> None:
+    """SM3: before enabling, after disabling and after the expiry; the answer names the command."""
+    owner = await new_owner(tmp_path / "home", node.url, node.sms_url)
+    before = await owner.push_requester("one", b"1")
+    assert said(before) == NOT_ENABLED and "sealspace sms enable" in before.text
+    assert await owner.run("sms", "status") != 0
+    await owner.enable()
+    assert await owner.run("sms", "status") == 0
+    assert (await owner.push_requester("one", b"1")).status == 204
+    assert await owner.run("sms", "disable") == 0
+    assert await owner.run("sms", "disable") != 0
+    used = await owner.keys("iexec/")
+    for value in (b"1", b"2"):
+        assert said(await owner.push_requester("two", value)) == NOT_ENABLED
+        assert said(await owner.push_result("two", value)) == NOT_ENABLED
+    assert await owner.keys() == ["vault/secrets/scoped/iexec-requester/NAME_ONE"]
+    assert used == await owner.keys("iexec/")
+    await owner.enable()
+    assert (await owner.push_requester("two", b"2")).status == 204
+
+
+async def test_enabling_again_revokes_the_former_grant(owner: SmsOwner) -> None:
+    """SM2: one grant is in force; without --public-checks the checks end."""
+    assert (await owner.push_requester("one", b"1")).status == 204
+    assert await owner.has_requester("one") == 204
+    await owner.enable()
+    assert await owner.has_requester("one") == 404
+    async with owner.client() as client:
+        did = (await client.info()).sms_did
+        live = [
+            record
+            async for record in client.delegations.query(direction="granted", status="active")
+            if record.delegate == did
+        ]
+    assert len(live) == 1
+    assert {ability for right in live[0].rights for ability in right.abilities} == {
+        "tinycloud.kv/put",
+        "tinycloud.kv/get",
+    }
+
+
+async def test_a_grant_that_another_owner_stored(
+    owner: SmsOwner, node: EmbeddedNode, tmp_path: Path
+) -> None:
+    """SM3: a stored id is not believed: the grant of another owner gives no right here."""
+    second = await new_owner(tmp_path / "second", node.url, node.sms_url, key=OTHER_KEY)
+    await second.enable()
+    async with second.client() as client:
+        theirs = (await client.kv("secrets").get("vault/secrets/iexec-grant")).body
+    async with owner.client() as client:
+        for text in (theirs, b"", b"no cid", b"\xff" * 100, b"x" * 70_000):
+            await client.kv("secrets").put("vault/secrets/iexec-grant", text)
+            assert said(await owner.push_requester("one", b"1")) == NOT_ENABLED
+            assert await owner.has_requester("one") == 404
+    assert await owner.keys() == []
+
+
+async def test_a_revoked_network(owner: SmsOwner) -> None:
+    """SM7: nothing is sealed to a network that opens nothing."""
+    async with owner.client() as client:
+        network = client.encryption.network()
+        assert await owner.run("network", "revoke", network.name, "--yes") == 0
+    assert said(await owner.push_requester("one", b"1")) == NOT_ENABLED
+
+
+# --- checks ---------------------------------------------------------------------------------------
+
+
+async def test_checks_tell_strangers_nothing(node: EmbeddedNode, tmp_path: Path) -> None:
+    """SM10: without --public-checks, present and absent secrets and owners are answered alike."""
+    owner = await new_owner(tmp_path / "home", node.url, node.sms_url)
+    await owner.enable()
+    app = await owner.publish("app", "digest")
+    assert (await owner.push_app(app, b"1")).status == 204
+    assert (await owner.push_requester("one", b"1")).status == 204
+    assert (await owner.push_result("one", b"2")).status == 204
+    stranger = f"0x{'33' * 20}"
+    paths = [
+        f"/apps/{app}/secrets",
+        f"/apps/{stranger}/secrets",
+        f"/requesters/{owner.address}/secrets/one",
+        f"/requesters/{owner.address}/secrets/two",
+        f"/requesters/{stranger}/secrets/one",
+        f"/secrets/web3?secretAddress={app}",
+        WEB2.format(owner.address, "one"),
+        WEB2.format(stranger, "one"),
+    ]
+    replies = [await send(node.sms_url, "HEAD", path) for path in paths]
+    shown = []
+    for reply in replies:
+        own = {"date", "tinycloud-trace-id"}
+        shown.append((reply.status, {k: v for k, v in reply.headers.items() if k not in own}))
+    assert shown == [shown[0]] * len(paths) and shown[0][0] == 404
+
+
+# --- routes ---------------------------------------------------------------------------------------
+
+
+async def test_no_route_returns_a_value(owner: SmsOwner) -> None:
+    """X7.1 S17, SM5: every other method is 405, every other path 404, and no body has a value."""
+    secret = b"canary-of-the-scan"
+    app = await owner.publish("app", "digest")
+    assert (await owner.push_app(app, secret)).status == 204
+    assert (await owner.push_requester("one", secret)).status == 204
+    assert (await owner.push_result("two", secret)).status == 204
+    paths = {
+        f"/apps/{app}/secrets": ("HEAD", "POST"),
+        f"/requesters/{owner.address}/secrets/one": ("HEAD", "POST"),
+        f"/secrets/web3?secretAddress={app}": ("HEAD", "POST"),
+        WEB2.format(owner.address, "two"): ("HEAD", "POST", "PUT"),
+    }
+    methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE")
+    for path, allowed in paths.items():
+        for method in methods:
+            reply = await send(owner.sms, method, path)
+            assert secret not in reply.body
+            if method not in allowed:
+                assert reply.status == 405, (method, path, reply)
+                assert set(reply.headers["allow"].split(", ")) == {*allowed, "OPTIONS"}
+    for path in ("/", "/secrets", "/invoke", "/info", f"/apps/{app}", "/admin", "/tee/framework"):
+        assert {(await send(owner.sms, method, path)).status for method in methods} == {404}, path
+
+
+async def test_pages_of_other_origins(owner: SmsOwner) -> None:
+    """SM5: browsers may push and check from any origin."""
+    path = f"/requesters/{owner.address}/secrets/one"
+    asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
+    preflight = await send(owner.sms, "OPTIONS", path, headers=asked)
+    assert preflight.status == 200
+    for reply in (preflight, await owner.push_requester("one", b"1")):
+        assert reply.headers["access-control-allow-origin"] == "*"
+        assert "POST" in reply.headers["access-control-allow-methods"]
+
+
+async def test_a_missing_parameter(owner: SmsOwner) -> None:
+    """SM5: a request without a parameter is malformed."""
+    for path in ("/secrets/web2?ownerAddress=0x", "/secrets/web3", "/secrets/web2?secretName=a"):
+        reply = await owner.send("POST", path, b"v", "0x" + "0" * 130)
+        assert (reply.status, reply.value["code"]) == (400, "request-malformed")
+
+
+async def test_the_query_does_not_replace_the_path(owner: SmsOwner) -> None:
+    """SM5: an address or a name in the query of another route is ignored."""
+    hashed = challenge(owner.address, b"one", b"v")
+    path = f"/requesters/{owner.address}/secrets/one?address=0x{'11' * 20}&name=two"
+    assert (await owner.send("POST", path, b"v", signed(owner.key, hashed))).status == 204
+    assert await owner.has_requester("one") == 204
+
+
+async def test_refused_signatures_are_limited(tmp_path: Path) -> None:
+    """SM5: refused pushes are charged to the client's address, as tokens are."""
+    config = Config(
+        http=Http(port=0, drain_s=0),
+        store=Store(data=str(tmp_path / "data")),
+        limits=Limits(unauthenticated_per_minute=5),
+        sms=Sms(listen="127.0.0.1:0"),
+    )
+    async with embedded_node(config) as node:
+        stranger = SmsOwner(tmp_path / "home", node.url, node.sms_url)
+        statuses = [(await stranger.push_requester("one", b"x" * 5000)).status for _ in range(40)]
+    assert statuses[0] == 401 and statuses[-1] == 429
+
+
+async def test_the_audit_names_the_path_and_not_the_value(
+    owner: SmsOwner, node: EmbeddedNode
+) -> None:
+    """SM13: a push has an audit record with the service as actor."""
+    assert (await owner.push_requester("one", b"canary-of-the-audit")).status == 204
+    did = node.services.keyring.sms_signer.did
+    records = [one for one in await audit_records(node.services.store) if one.actor == did]
+    assert [one.action for one in records] == ["kv.put"]
+    assert records[0].subject.endswith(":secrets/kv/vault/secrets/scoped/iexec-requester/NAME_ONE")
+    assert "canary" not in repr(records)
+
+
+async def test_the_service_is_off_by_default(tmp_path: Path) -> None:
+    """SM1: without an address, the node names no service, and nothing can be enabled."""
+    config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "data")))
+    async with embedded_node(config) as node:
+        assert "smsDid" not in (await send(node.url, "GET", "/info")).value
+        owner = await new_owner(tmp_path / "home", node.url, "")
+        assert await owner.run("sms", "enable") != 0
+        assert WalletSigner(owner.key).did
