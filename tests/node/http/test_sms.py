@@ -30,7 +30,9 @@ WEB2 = "/secrets/web2?ownerAddress={}&secretName={}"
 
 def said(reply: Reply) -> tuple[int, object, object]:
     """Return the status, the legacy text and the code of a refusal."""
-    (text,) = reply.value["error"]  # type: ignore[misc]
+    errors = reply.value["error"]
+    assert isinstance(errors, list) and len(errors) == 1
+    text = errors[0]
     return reply.status, text, reply.value["code"]
 
 

@@ -1,0 +1,209 @@
+"""Attacks on the service for iExec's clients, against running processes (SM3, SM7, SM10, SM12).
+
+Each test runs on two workers of one node over LMDB, and on two servers on one PostgreSQL database.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+from postgres_server import needs_postgres, postgres_server
+from running_node import Reply, RunningNode, running_node, send
+from sms_owner import SmsOwner, challenge, new_owner, signed
+
+pytestmark = pytest.mark.slow
+
+_SMS = r"push secrets to (http://127\.0\.0\.1:\d+)$"
+_NOT_ENABLED = (401, "sms-not-enabled")
+_RACERS = 12
+_COUNT = count()
+
+
+@dataclass
+class Ends:
+    """Two processes on one store: their addresses, and what they wrote."""
+
+    nodes: tuple[RunningNode, ...]
+    folder: Path
+
+    def urls(self, end: int) -> tuple[str, str]:
+        """Return the addresses of an end: of the node, and of the service."""
+        node = self.nodes[end % len(self.nodes)]
+        return node.url, node.wait_for(_SMS).group(1)
+
+
+@pytest.fixture(scope="module", params=["workers", pytest.param("servers", marks=needs_postgres())])
+def ends(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Ends]:
+    """Two workers of one node, or two nodes of one secret on one database."""
+    folder = tmp_path_factory.mktemp("sms")
+    options = ("--sms", "127.0.0.1:0", "--log-requests", "plain")
+    with ExitStack() as stack:
+        if request.param == "workers":
+            nodes = [stack.enter_context(running_node(folder / "one", *options))]
+        else:
+            secret, url = folder / "secret", postgres_server().new_database()
+            secret.write_bytes(os.urandom(32))
+            secret.chmod(0o600)
+            shared = (*options, "--store", url, "--secret-file", str(secret))
+            nodes = [
+                stack.enter_context(running_node(folder / name, *shared, workers=1))
+                for name in ("one", "two")
+            ]
+        yield Ends(tuple(nodes), folder)
+
+
+async def _owner(ends: Ends, tmp_path: Path, *, key: bytes | None = None) -> SmsOwner:
+    home = tmp_path / f"home{next(_COUNT)}"
+    return await new_owner(home, *ends.urls(0), key=key or secrets.token_bytes(31) + b"\1")
+
+
+def _code(reply: Reply) -> tuple[int, object]:
+    return reply.status, reply.value["code"] if reply.body else None
+
+
+async def test_one_of_many_creates_wins(ends: Ends, tmp_path: Path) -> None:
+    """X7.1 S14, SM7: one is answered 204 and all others 409, and the winner's value is stored."""
+    owner = await _owner(ends, tmp_path)
+    await owner.enable()
+    racers = [replace(owner, sms=ends.urls(end)[1]) for end in range(_RACERS)]
+    values = [f"value-{number}" for number in range(_RACERS)]
+    replies = await asyncio.gather(
+        *[
+            racer.push_requester("raced", value.encode())
+            for racer, value in zip(racers, values, strict=True)
+        ]
+    )
+    (winner,) = [value for value, reply in zip(values, replies, strict=True) if reply.status == 204]
+    assert sorted(_code(reply) for reply in replies if reply.status != 204) == (
+        [(409, "sms-exists")] * (_RACERS - 1)
+    )
+    assert await owner.value("NAME_RACED", "iexec-requester") == winner
+
+
+async def test_one_of_many_copies_of_a_replacement_wins(ends: Ends, tmp_path: Path) -> None:
+    """SM12: a signature that is sent many times at once is used once, whichever process answers."""
+    owner = await _owner(ends, tmp_path)
+    await owner.enable()
+    assert (await owner.push_result("token", b"one")).status == 204
+    racers = [replace(owner, sms=ends.urls(end)[1]) for end in range(_RACERS)]
+    replies = await asyncio.gather(*[racer.push_result("token", b"two", "PUT") for racer in racers])
+    assert sorted(reply.status for reply in replies) == [204] + [401] * (_RACERS - 1)
+    # What a witness of the first push sends rolls nothing back, at either end.
+    for racer in racers[:2]:
+        assert _code(await racer.push_result("token", b"one", "PUT")) == (401, "sms-challenge-used")
+    assert await owner.value("NAME_TOKEN", "iexec-result") == "two"
+
+
+async def test_one_signature_raced_on_two_routes(ends: Ends, tmp_path: Path) -> None:
+    """SM12: of a requester's and a wallet's secret with one signature, one is stored."""
+    owner = await _owner(ends, tmp_path)
+    await owner.enable()
+    racers = [replace(owner, sms=ends.urls(end)[1]) for end in range(2)]
+    replies = await asyncio.gather(
+        racers[0].push_requester("both", b"one"), racers[1].push_result("both", b"one")
+    )
+    assert sorted(reply.status for reply in replies) == [204, 401]
+    assert len(await owner.keys()) == 1
+
+
+async def test_nothing_is_written_without_authority(ends: Ends, tmp_path: Path) -> None:
+    """SM3: before enabling, and at either end as soon as the revocation was answered."""
+    owner = await _owner(ends, tmp_path)
+    racers = [replace(owner, sms=ends.urls(end)[1]) for end in range(2)]
+    for racer in racers:
+        assert _code(await racer.push_requester("early", b"1")) == _NOT_ENABLED
+    await owner.enable()
+    for number, racer in enumerate(racers):  # both ends have seen the grant in force
+        assert (await racer.push_result(f"warm-{number}", b"1")).status == 204
+    before = await owner.keys("vault/secrets/"), await owner.keys("iexec/")
+    assert await owner.run("sms", "disable") == 0
+    for racer in racers:
+        assert _code(await racer.push_requester("late", b"1")) == _NOT_ENABLED
+        assert _code(await racer.push_result("warm-0", b"2", "PUT")) == _NOT_ENABLED
+    assert (await owner.keys("vault/secrets/"), await owner.keys("iexec/")) == before
+    assert len(before[0]) >= 4
+
+
+async def test_another_wallet_pushes_nothing_for_an_owner(ends: Ends, tmp_path: Path) -> None:
+    """SM8, SM9: a wallet with a grant of its own gets nowhere near another owner's secrets."""
+    owner, thief = await _owner(ends, tmp_path), await _owner(ends, tmp_path)
+    await owner.enable("--public-checks")
+    await thief.enable("--public-checks")
+    app = await owner.publish("app", "digest")
+    path = f"/requesters/{owner.address}/secrets/mine"
+    theirs = signed(thief.key, challenge(owner.address, b"mine", b"1"))
+    replies = [
+        await thief.send("POST", path, b"1", theirs),
+        await thief.push_app(app, b"1"),
+        await thief.push_dataset(app, b"1"),
+        await owner.push_dataset(app, b"1"),
+    ]
+    assert [_code(reply) for reply in replies] == [(401, "sms-unauthorized")] * 4
+    # The thief claims the address in their own space.
+    await thief.write_record("app", app, '{"project":"digest"}')
+    assert _code(await thief.push_app(app, b"1")) == (401, "sms-unauthorized")
+    assert (await owner.keys(), await thief.keys()) == ([], [])
+    assert (await owner.push_app(app, b"1")).status == 204
+
+
+async def test_probing_for_secrets(ends: Ends, tmp_path: Path) -> None:
+    """SM10: without public checks, stored and absent secrets are answered alike at both ends."""
+    owner = await _owner(ends, tmp_path)
+    await owner.enable()
+    app = await owner.publish("app", "digest")
+    assert (await owner.push_app(app, b"1")).status == 204
+    assert (await owner.push_requester("one", b"1")).status == 204
+    paths = [
+        f"/requesters/{owner.address}/secrets/one",
+        f"/requesters/{owner.address}/secrets/two",
+        f"/requesters/0x{'44' * 20}/secrets/one",
+        f"/apps/{app}/secrets",
+        f"/apps/0x{'44' * 20}/secrets",
+    ]
+    for end in range(2):
+        sms = ends.urls(end)[1]
+        assert [(await send(sms, "HEAD", path)).status for path in paths] == [404] * len(paths)
+
+
+async def test_a_pushed_value_is_nowhere_in_clear(ends: Ends, tmp_path: Path) -> None:
+    """SM13: no file of the store, log or audit record contains a value, or its challenge."""
+    owner = await _owner(ends, tmp_path)
+    await owner.enable("--public-checks")
+    canary = f"canary-{secrets.token_hex(16)}"
+    name = f"place-{secrets.token_hex(8)}"
+    assert (await owner.push_result(name, canary.encode())).status == 204
+    assert (await owner.push_result(name, canary.encode(), "PUT")).status == 401
+    assert (await owner.push_result(name, f"{canary}\n".encode(), "PUT")).status == 204
+    assert (await owner.push_requester("a" * 65, canary.encode())).status == 400
+    stored = f"NAME_{name.upper().replace('-', '_H')}"
+    assert await owner.value(stored, "iexec-result") == f"{canary}\n"
+    hashed = challenge(owner.address, name.encode(), canary.encode())
+    hidden = [canary.encode(), hashed, hashed.hex().encode()]
+    written = {
+        str(path): path.read_bytes()
+        for node in ends.nodes
+        for path in sorted(node.folder.rglob("*"))
+        if path.is_file()
+    }
+    for number, node in enumerate(ends.nodes):
+        written[f"log {number}"] = "\n".join(node.lines).encode()
+    if len(ends.nodes) > 1:
+        server = postgres_server()
+        server.run("postgres", "checkpoint")
+        for path in sorted((server.folder / "data").rglob("*")):
+            if path.is_file():
+                written[str(path)] = path.read_bytes()
+    # The search would have found it: the path of the secret is in the store and in no log line.
+    assert any(stored.encode() in data for data in written.values())
+    assert all(len(data) > 100 for place, data in written.items() if place.startswith("log"))
+    assert [
+        (place, needle) for place, data in written.items() for needle in hidden if needle in data
+    ] == []
