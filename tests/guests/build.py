@@ -17,7 +17,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BUILT = HERE / "built"
-EXAMPLES = [HERE.parents[1] / "examples" / "program" / name for name in ("ask.rs", "ask_c.c")]
+EXAMPLES = [
+    HERE.parents[1] / "examples" / "program" / name for name in ("ask.rs", "ask_c.c", "counter.rs")
+]
 DIGESTS = BUILT / "digests.json"
 _RUST = (
     "-C",
