@@ -33,7 +33,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help demo test test-postgresql test-tools check pages docs cast fmt wheel test-wheel bench soak test-image fuzz lock clean
+.PHONY: help demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel test-wheel bench soak test-image fuzz lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
@@ -99,6 +99,10 @@ cast: $(VENV)/.installed ## record the demo into docs/demo.cast
 fmt: $(VENV)/.installed ## rewrite the code in the house style
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
+
+iexec-client: ## install iExec's own client, whose test is skipped without it (needs npm and the network)
+	@mkdir -p .cache/iexec
+	@npm install --prefix .cache/iexec --cache $(CURDIR)/.cache/npm --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error iexec@9.0.1 >/dev/null
 
 wheel: $(VENV)/.installed ## build the wheel into dist
 	@rm -rf dist

@@ -38,9 +38,28 @@ _PUTS = "node/operations/values/test_kv_put.py::"
 _WALLET_PAGE = "sealspace/cli/test_wallet_page.py::"
 _CONSOLE_COMMAND = "sealspace/cli/test_console_command.py::"
 _LINK_PAGE = "console/test_link_page.py::"
+_SMS = "attacks/test_sms.py::"
 _WALLET_SERVER = "sealspace/cli/test_wallet_server.py::"
 
 TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
+    # --- iExec's clients
+    "3.2 somebody who saw a push of iExec's client sends it again, to bring a former value back": (
+        _SMS + "test_one_of_many_copies_of_a_replacement_wins",
+        _SMS + "test_one_signature_raced_on_two_routes",
+        "node/http/test_sms.py::test_a_deleted_secret_is_not_pushed_again_by_a_copy",
+    ),
+    "3.2 checks of iExec's client tell strangers which secrets an owner has": (
+        _SMS + "test_probing_for_secrets",
+        "node/http/test_sms.py::test_checks_tell_strangers_nothing",
+    ),
+    "3.2 the service for iExec's clients stores what its owner did not grant, or for another "
+    "owner": (
+        _SMS + "test_nothing_is_written_without_authority",
+        _SMS + "test_another_wallet_pushes_nothing_for_an_owner",
+        "node/http/test_sms.py::test_a_grant_that_another_owner_stored",
+    ),
+    "3.2 a value that iExec's client pushed is read from disk, log or audit, or guessed from "
+    "the record of its challenge": (_SMS + "test_a_pushed_value_is_nowhere_in_clear",),
     # --- tokens and chains
     "3.1 a token in another spelling passes as new (Q25)": (
         _TOKENS + "test_a_used_token_in_another_spelling",

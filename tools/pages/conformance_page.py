@@ -37,15 +37,18 @@ PAGES = (
     "run-grants",
     "tasks",
     "operations/backup",
+    "sms",
 )
 
 _MOST_TESTS, _TITLE_CHARS = 4, 96
 _RULE = re.compile(r"^- \*\*([A-Z]{1,2}\d+a?)\*\* ?(\*Describes:\*)? ?(.*)$")
 _ROW = re.compile(r"^\| (Q\d+|enc-[WD]\d+) \| (.*) \|$")
 _HEADING = re.compile(r"^#+ (\d+(?:\.\d+)*)(?: to (\d+(?:\.\d+)*))?[. ] ?(.*)$")
-_LETTERS = r"(?:EN|AT|RC|RL|RN|IP|ST|MF|MT|BK|TK|[PUXARECSTKVDIHMWQJ])"
+_LETTERS = r"(?:EN|AT|RC|RL|RN|IP|ST|MF|MT|BK|SM|[PUXARECSTKVDIHMWQJ])"
 _ID = re.compile(rf"(?<![\w-])(enc-[WD]\d+|RN\d{{3}}|{_LETTERS}\d{{1,2}}a?)(?![\w])")
 _RANGE = re.compile(rf"(?<![\w-])({_LETTERS})(\d{{1,3}})(?: to |–|-)(?:\1)?(\d{{1,3}})(?!\w)")
+# Sections and cases of iExec's protocol, such as `X7.1 S5, S6`, which are no rules of ours.
+_CASE = re.compile(r"(?<![\w-])X\d+\.\d+(?: S\d+(?:, S\d+)*)?")
 _NAMED = re.compile(rf"(?<=_)({_LETTERS}\d{{1,2}}a?)(?=_|$)")
 _NUMBER = r"\d+(?:\.\d+)*"
 _PAGE_NAME = "|".join(("wire", "enc", *PAGES))
@@ -134,6 +137,7 @@ def _lines(page: str) -> list[str]:
 
 def named(text: str) -> set[str]:
     """Return the ids in a text, including all of a range, and the sections."""
+    text = _CASE.sub("", text)
     ids = set(_ID.findall(text))
     for letters, first, last in _RANGE.findall(text):
         ids |= {f"{letters}{number}" for number in range(int(first), int(last) + 1)}

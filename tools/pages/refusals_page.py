@@ -44,6 +44,7 @@ _PLACES: dict[AnsweredRoute, str] = {
     "delegation-status": "`/delegation/status`",
     "delegation-query": "`/delegation/query`",
     "peer": "`/peer/generate`",
+    "sms-requester": "`/requesters` (SM6)",
 }
 _INTERNAL = "The node is at fault; its log has more under the request id."
 
