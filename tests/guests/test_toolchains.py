@@ -2,6 +2,7 @@
 with a secret. In place of a toolchain that is missing, a small module of the same shape runs.
 `test_guests.py` builds those in Rust and C."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -10,25 +11,35 @@ import os
 import shlex
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from guest_programs import Guest, asked, code, guest
+from https_service import https_service
 from page_blocks import blocks_of
 from tests_support import REPOSITORY
 from wasmtime import wat2wasm
 
+from tee_backend.runner.guest.environment import environment_of
 from tee_backend.runner.guest.executor import Executor
+from tee_backend.runner.guest.outbound import Outbound
 from tee_backend.runner.guest.runs import Target
+from tee_backend.runner.tasks.folders import task_folders
 
 EXAMPLES = REPOSITORY / "examples" / "program"
-BLOCKS = blocks_of((REPOSITORY / "docs" / "how-to" / "run-programs.md").read_text("utf-8"))
-COMMANDS = [
+PAGES = {
+    name: blocks_of((REPOSITORY / "docs" / "how-to" / name).read_text("utf-8"))
+    for name in ("run-programs.md", "iexec.md")
+}
+*COMMANDS, TASK_COMMAND = [
     line
-    for block in BLOCKS
+    for blocks in PAGES.values()
+    for block in blocks
     if block.why == "tests/guests/test_toolchains.py"
     for line in block.text.splitlines()
 ]
+MEMORY = Path("/dev/shm")
 STORED = {"go": "go", "componentize-py": "python", "jco": "javascript"}
 """The guest that has the shape of a toolchain's programs."""
 SEGMENTS = 39_000
@@ -56,6 +67,7 @@ def _is_of_the_program(output: bytes) -> bool:
 def _built(command: str, folder: Path) -> bytes:
     """Return a program that an installed toolchain builds."""
     folder = shutil.copytree(EXAMPLES, folder / "program")
+    shutil.copy(REPOSITORY / "spec" / "runner" / "http.wit", folder)
     environment = os.environ | {"GOCACHE": str(REPOSITORY / ".cache" / "go"), "GOPROXY": "off"}
     subprocess.run(command, shell=True, check=True, cwd=folder, env=environment)
     (built,) = folder.glob("*.wasm")
@@ -73,10 +85,23 @@ def _stored(tool: str) -> bytes:
     return bytes(wat2wasm("\n".join([text.removesuffix(")"), *more, ")"])))
 
 
-def test_the_page_shows_the_examples() -> None:
-    """The programs on the page are those of `examples/program`."""
-    shown = {block.name: block.text for block in BLOCKS if block.name.startswith("sign_jwt.")}
-    assert sorted(shown) == ["sign_jwt.go", "sign_jwt.py"]
+async def _answer_path(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer a request with its path."""
+    path = (await reader.readuntil(b"\r\n\r\n")).split(b" ", 2)[1]
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(path), path))
+    await writer.drain()
+    writer.close()
+
+
+def test_the_pages_show_the_examples() -> None:
+    """The programs on the pages are those of `examples/program`."""
+    shown = {
+        block.name: block.text
+        for blocks in PAGES.values()
+        for block in blocks
+        if block.name.startswith(("sign_jwt.", "counter."))
+    }
+    assert sorted(shown) == ["counter.py", "counter.rs", "sign_jwt.go", "sign_jwt.py"]
     assert shown == {name: (EXAMPLES / name).read_text("utf-8") for name in shown}
     assert len(COMMANDS) == 3
 
@@ -97,3 +122,37 @@ async def test_an_example_runs(command: str, tmp_path: Path) -> None:
         result = await executor.run(request, program.load)
     assert code(result) == "completed", bytes(result.stderr)
     assert _is_of_the_program(bytes(result.output)), bytes(result.output)
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing")
+@pytest.mark.parametrize("name", ["counter-wasip1", "counter-wasip2", "Python"])
+async def test_a_program_of_a_task(name: str, tmp_path: Path) -> None:
+    """TG1: a program reads its secrets, asks a service, and writes the result of a task."""
+    if name == "Python":
+        if shutil.which("componentize-py") is None:
+            pytest.skip("componentize-py is not installed")
+        program = Guest(_built(TASK_COMMAND, tmp_path), Target.WASIP2)
+    else:
+        program = guest(name)
+    secrets = {"IEXEC_REQUESTER_SECRET_1": "sealspace", "IEXEC_REQUESTER_SECRET_2": "visits"}
+    async with (
+        https_service(tmp_path, "counter.example", talk=_answer_path) as service,
+        Executor(children=1, spare=1, outbound=Outbound(service.ca)) as executor,
+        task_folders(MEMORY, max_bytes=1 << 20, max_files=10) as folders,
+    ):
+        request = replace(
+            asked(program, max_memory_mb=256, max_instructions=10**10),
+            environment=environment_of({"IEXEC_OUT": "/iexec_out", **secrets}, {}),
+            arguments=(service.url(""),),
+            folders=folders,
+            hosts=frozenset({service.host}),
+            secrets_delivered=True,
+        )
+        result = await executor.run(request, program.load)
+        assert code(result) == "completed", bytes(result.stderr)
+        assert json.loads((folders.output / "computed.json").read_text()) == {
+            "deterministic-output-path": "/iexec_out/result.txt"
+        }
+        assert (folders.output / "result.txt").read_text() == "/hit/sealspace/visits"
