@@ -1,4 +1,4 @@
-"""Asks a service for a counter that two secrets of the requester select, and writes it as a result."""
+"""Asks a service for a counter that two secrets select, and writes it as the result of a task."""
 
 import json
 import os
@@ -16,8 +16,8 @@ class Run(exports.Run):
         names = os.environ["IEXEC_REQUESTER_SECRET_1"], os.environ["IEXEC_REQUESTER_SECRET_2"]
         url = "/".join((sys.argv[1], "hit", *names))
         answer = client.fetch(client.Request("GET", url, [], b""))
-        result = os.path.join(os.environ["IEXEC_OUT"], "result.txt")
-        with open(result, "wb") as file:
+        out = os.environ["IEXEC_OUT"]
+        with open(f"{out}/result.txt", "wb") as file:
             file.write(answer.body)
-        with open(os.path.join(os.environ["IEXEC_OUT"], "computed.json"), "w") as file:
-            json.dump({"deterministic-output-path": result}, file)
+        with open(f"{out}/computed.json", "w") as file:
+            json.dump({"deterministic-output-path": f"{out}/result.txt"}, file)
