@@ -86,7 +86,6 @@ class _Options:
     port: int
     origins: tuple[str, ...]
     task_folder: Path | None
-    is_sealed: bool
     tasks: int
 
 
@@ -198,12 +197,6 @@ def _origin(text: str) -> str:
         "Folder on tmpfs for the files of tasks. Without it, the runner runs no tasks; with"
         " --simulate, the default is /dev/shm."
     ),
-)
-@click.option(
-    "--task-dir-sealed",
-    "is_sealed",
-    is_flag=True,
-    help="State that the storage below --task-dir is encrypted with a key only this machine has.",
 )
 @click.option(
     "--tasks", type=click.IntRange(1, 2), default=1, help="Maximum number of tasks at one time."
@@ -368,18 +361,15 @@ async def _application(node: str, given: _Options) -> AsyncIterator[web.Applicat
 
 def _tasks(given: _Options, executor: Executor, programs: PublishedPrograms) -> TaskStages | None:
     """Check the folder for tasks, and return what runs them."""
-    root = given.task_folder
-    if root is None:
-        if given.platform_folder is None or not _MEMORY.is_dir():
-            return None
-        root = _MEMORY
+    root = given.task_folder or (_MEMORY if given.platform_folder else None)
     try:
-        prepare_root(root, is_sealed=given.is_sealed)
+        if root is not None:
+            prepare_root(root, is_sealed=False)
+            return TaskStages(root, executor, programs, given.tasks)
     except (OSError, RuntimeError) as error:
-        if given.task_folder is None:
-            return None
-        raise ConfigurationError(str(error), hint="--task-dir /dev/shm") from None
-    return TaskStages(root, executor, programs, given.tasks)
+        if given.task_folder is not None:
+            raise ConfigurationError(str(error), hint="add --task-dir /dev/shm") from None
+    return None
 
 
 def _executor(given: _Options) -> Executor:

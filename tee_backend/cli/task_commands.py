@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -153,11 +152,13 @@ def run(
     The runner refuses the task at once if a secret is not granted.
     """
     project = project_of(app).text
-    asked: dict[str, Json] = {"app": project, "secrets": _mapping(secrets), "args": arguments}
-    if dataset is not None:
-        asked["dataset"] = project_of(dataset).text
-    if beneficiary is not None:
-        asked["beneficiary"] = beneficiary
+    asked = {
+        "app": project,
+        "secrets": _mapping(secrets),
+        "args": arguments,
+        "dataset": dataset and project_of(dataset).text,
+        "beneficiary": beneficiary,
+    }
     body = json.dumps(asked).encode()
 
     async def made(client: Client) -> dict[str, Json]:
@@ -171,20 +172,25 @@ def run(
     print_result(with_call_right(made))
 
 
-def _mapping(secrets: Sequence[str]) -> dict[str, Json]:
+def _mapping(secrets: Sequence[str]) -> dict[str, str]:
     """Parse the options `--secret` (X4.5); the last one for an index counts."""
-    mapping: dict[str, Json] = {}
+    mapping = {}
     for text in secrets:
         index, equals, name = text.partition("=")
-        if not equals:
-            raise InvalidInput(
+        for is_right, wrong in (
+            (
+                equals,
                 f"'{text}' is not a valid secret mapping syntax"
-                " (must be <appSecretKey>=<requesterSecretName>)"
-            )
-        if re.fullmatch("[1-9][0-9]*", index) is None:
-            raise InvalidInput("requester secret mapping keys must be strictly positive integers")
-        if not name:
-            raise InvalidInput("requester secret mapping names must be strings")
+                " (must be <appSecretKey>=<requesterSecretName>)",
+            ),
+            (
+                re.fullmatch("[1-9][0-9]*", index),
+                "requester secret mapping keys must be strictly positive integers",
+            ),
+            (name, "requester secret mapping names must be strings"),
+        ):
+            if not is_right:
+                raise InvalidInput(wrong)
         mapping[index] = name
     return mapping
 
@@ -216,10 +222,9 @@ def download(
 
 def _own_key() -> Path | None:
     """Return the key that iExec's client made for the owner's wallet, if there is one."""
-    name = f"{owner_home().profile().owner.rpartition(':')[2]}_key"
-    with suppress(OSError):
-        return next((one for one in _KEYS.iterdir() if one.name.lower() == name.lower()), None)
-    return None
+    address = owner_home().profile().owner.rpartition(":")[2].lower()
+    found = (one for one in _KEYS.glob("*_key") if one.name.lower() == f"{address}_key")
+    return next(found, None)
 
 
 class _Ended(msgspec.Struct):

@@ -44,7 +44,7 @@ _PAGE = rf"(?<![\w-])(?:(wire|enc) §?|({'|'.join(PAGES)})(?:\.md\)?)? §)"
 _CITATION = re.compile(rf"{_PAGE}({_NUMBER}(?:(?:,| to| and) §?{_NUMBER})*)(?![\w%/])")
 _HEADING = re.compile(rf"^#+ ({_NUMBER})(?: to ({_NUMBER}))?[. ]", re.MULTILINE)
 _RULE = re.compile(
-    r"(?<![\w-])((?:EN|AT|RC|RL|RN|IP|ST|MF|MT|BK|SM)\d+|Q\d+|enc-[WD]\d+)(?![\w.-])"
+    r"(?<![\w-])((?:EN|AT|RC|RL|RN|IP|ST|MF|MT|BK|TK)\d+|Q\d+|enc-[WD]\d+)(?![\w.-])"
 )
 _RULE_STANDS = re.compile(
     r"^(?:- \*\*|\| )((?:EN|AT|RC|RL|RN|IP|ST|MF|MT|BK|SM)\d+|Q\d+|enc-[WD]\d+)\b", re.MULTILINE

@@ -274,17 +274,17 @@ class Runner:
         Raises:
             RunRefused: a secret is missing, or the program was not found.
         """
-        if self.tasks is None:
-            raise RunRefused("tasks-off")
         version = await self.programs.find(body.project, None)
         request = RunRequest(version.sha256, Target(version.target), payer=payer)
-        wanted = self._wanted(body, payer.did, version)
-        await self._prepared("", body, wanted, version.manifest, request, opens=False)
+        wanted = [replace(one, opens=False) for one in self._wanted(body, payer.did, version)]
+        await self._prepared("", body, wanted, version.manifest, request)
 
     def _wanted(self, body: CallBody, caller: Principal, version: Version) -> list[Wanted]:
         app, order = body.project, body.task
         if app is None or order is None:
             return _wanted(body, version.manifest)
+        if self.tasks is None:
+            raise RunRefused("tasks-off")
         wanted, secret = wanted_for_task(app, order, caller), app_secret(address_of("app", app))
         # TK4: the developer may have granted no secret. A grant that has ended or was revoked
         # refuses the task, because the developer wanted the secret to be there.
@@ -344,22 +344,16 @@ class Runner:
                     job, body, wanted, version.manifest, request, has_key=record.key is not None
                 )
             load = partial(self.programs.load, version)
-            if body.task is None:
+            if body.task is None or self.tasks is None:
                 result = await self.executor.run(request, load)
-            elif self.tasks is not None:
+            else:
                 result = await self.tasks.run(job, body.task, request, secrets, load)
-            else:  # the runner was started again with other settings
-                raise RunRefused("tasks-off")
             result = replace(result, storage=storage.state)
         except TimeoutError:  # RN220
             result = RunResult(REASONS["runner-busy"])
         except RunRefused as refused:
             # RN81: the detail names a secret of any owner
-            is_shown = (
-                is_owner
-                or body.task is not None
-                or not refused.reason.code.startswith("environment")
-            )
+            is_shown = is_owner or not refused.reason.code.startswith("environment")
             result = RunResult(refused.reason if is_shown else replace(refused.reason, detail=""))
         if request.secrets_delivered and not is_owner:  # RN85
             result = replace(result, stderr=b"", stdout=b"")
@@ -386,9 +380,7 @@ class Runner:
             # RN213: any version of a project may have had secrets of its developer.
             secrets_delivered=may_have_run and (record.has_secrets or in_project),
             # RN206: also without a live grant, since it may have ended
-            storage="unknown"
-            if may_have_run and in_project and record.beneficiary is None
-            else "none",
+            storage="unknown" if may_have_run and in_project else "none",
         )
         return self._outcome(job, record, request, result)
 
@@ -401,12 +393,8 @@ class Runner:
         request: RunRequest,
         *,
         has_key: bool = False,
-        opens: bool = True,
     ) -> tuple[RunRequest, dict[str, str]]:
-        """Add limits, allowed hosts and secrets to a run request, and return it with the secrets.
-
-        Without `opens`, the secrets are only looked for, and their values are empty.
-        """
+        """Return a run request with limits, allowed hosts and secrets, and the secrets alone."""
         caller = request.payer.did
         limits, hosts, secrets = self.limits(body), frozenset(manifest.hosts), dict[str, str]()
         has_storage = (
@@ -424,7 +412,7 @@ class Runner:
                     chosen.append((call, one, _choose(grants, call, body, one)))
             for call, one, candidates in [] if missing else chosen:
                 with noting_missing(one, missing):
-                    values = await self._values(call, candidates, one.scope, opens=opens)
+                    values = await self._values(call, candidates, one)
                     for name, (grant, value) in values.items():
                         secrets |= dict.fromkeys(one.variables or (name,), value)
                         # RN103: a run may contact only hosts that the grant of every secret allows
@@ -465,16 +453,14 @@ class Runner:
         self,
         call: Call,
         chosen: Mapping[str, Sequence[RunGrant]],
-        scope: str | None,
-        *,
-        opens: bool,
+        wanted: Wanted,
     ) -> dict[str, tuple[RunGrant, str]]:
         """Read all secrets needed for a program run.
 
         If a secret cannot be read, the run is refused.
         """
         tasks = [
-            asyncio.create_task(self._value(call, name, grants, scope, opens=opens))
+            asyncio.create_task(self._value(call, name, grants, wanted))
             for name, grants in chosen.items()
         ]
         try:
@@ -489,14 +475,13 @@ class Runner:
         call: Call,
         name: str,
         grants: Sequence[RunGrant],
-        scope: str | None,
-        *,
-        opens: bool,
+        wanted: Wanted,
     ) -> tuple[RunGrant, str]:
         """Read a secret with the first grant that is not revoked.
 
         Each read cites exactly one grant (RN83).
         """
+        scope = wanted.scope
         for run_grant in grants:
             grant = next(
                 (one.grant for one in self.backend.grants if one.grant.header == run_grant.header),
@@ -505,7 +490,7 @@ class Runner:
             if grant is None:  # it was replaced or has ended in the meantime
                 continue
             try:
-                if not opens:
+                if not wanted.opens:
                     space = space_of(run_grant.owner, SECRETS_SPACE).text
                     async with self.backend.values(space, by=grant) as stored:
                         await stored.get(SecretName(name, scope).path)

@@ -21,6 +21,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from capabilities.principals import Principal
@@ -53,8 +54,7 @@ from .published_programs import PublishedPrograms
 
 STAGE_S = 600.0
 """Longest time of the stage before the program, and of the stage after it."""
-MAX_RESULT_BYTES = 50 * 1024 * 1024
-MAX_FILES = 10_000
+_OUTPUT_BOUNDS = {"max_bytes": 50 * 1024 * 1024, "max_files": 10_000}
 MAX_DATASET_BYTES = 1_000_000_000
 PRE, APP, POST = "PRE_COMPUTE", "APP", "POST_COMPUTE"
 
@@ -78,7 +78,8 @@ class Wanted:
 
     `names` is None if the program's manifest lists none. `by_project` excludes grants that do not
     name the project. For a task, a stage gets the only secret as `variables`, and `code` is for the
-    refusal if it is missing.
+    refusal if it is missing. Unless it `opens`, the secret is only looked for, and its value is
+    empty.
     """
 
     owner: Principal
@@ -87,6 +88,7 @@ class Wanted:
     by_project: bool
     variables: tuple[str, ...] = ()
     code: str = ""
+    opens: bool = True
 
 
 def wanted_for_task(app: ProjectId, order: TaskOrder, caller: Principal) -> list[Wanted]:
@@ -170,9 +172,7 @@ class TaskStages:
         """
         result, self.stage_of[job] = None, PRE
         try:
-            async with task_folders(
-                self.root, max_bytes=MAX_RESULT_BYTES, max_files=MAX_FILES
-            ) as folders:
+            async with task_folders(self.root, **_OUTPUT_BOUNDS) as folders:
                 if not (pem := decode_standard(secrets[_RESULT_KEY])):  # before the program
                     raise StageFailed(f"{POST}_MALFORMED_ENCRYPTION_PUBLIC_KEY", "not base64")
                 if (data := order.dataset) is not None:
@@ -197,14 +197,8 @@ class TaskStages:
                 self.stage_of[job] = POST
                 async with asyncio.timeout(STAGE_S):  # TK7
                     file = folders.folder / "result.zip"
-                    sealed = await asyncio.to_thread(
-                        seal_result,
-                        folders.output,
-                        pem,
-                        file,
-                        max_bytes=MAX_RESULT_BYTES,
-                        max_files=MAX_FILES,
-                    )
+                    seal = partial(seal_result, **_OUTPUT_BOUNDS)
+                    sealed = await asyncio.to_thread(seal, folders.output, pem, file)
                     await self.keep(job, file)
             document = canonical_bytes(
                 {"digest": sealed.digest, "sha256": sealed.sha256, "sizeBytes": sealed.size_bytes}

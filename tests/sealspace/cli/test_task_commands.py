@@ -66,9 +66,9 @@ async def put(desk: Desk, secret: SecretName, value: str) -> None:
     assert stored.status == 0, stored
 
 
-async def published(desk: Desk, folder: Path, name: str, **more: bool) -> str:
+async def published(desk: Desk, folder: Path, name: str) -> str:
     """Publish an application, and return its id."""
-    (folder / "app.wasm").write_bytes(wasmtime.wat2wasm(reporting(name, **more)))
+    (folder / "app.wasm").write_bytes(wasmtime.wat2wasm(reporting(name)))
     answer = await desk.run("project", "publish", name, str(folder / "app.wasm"), "--json")
     return str(json.loads(answer.out)["project"])
 

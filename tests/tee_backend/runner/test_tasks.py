@@ -19,6 +19,7 @@ from task_programs import ResultKey, reporting
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.strict_base64 import decode_url, encode_standard
+from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.apps.backends import deliver
 from sealspace.apps.programs import Version
@@ -459,8 +460,8 @@ async def test_stages_that_fail(stage: RunnerStage, requester: Party) -> None:
     version, app = await published(stage, "endless", endless=True)
     await requester.grant(version, RESULT)
     limits = {"maxInstructions": 1_000_000}
-    task, *outcome = await failed(requester, app, resourceLimits=limits)
-    assert outcome == ["APP", "limit-instructions"]
+    task, stage_name, cause = await failed(requester, app, resourceLimits=limits)
+    assert (stage_name, cause) == ("APP", "limit-instructions")
     assert task["receipt"]["statement"]["limits"]["maxInstructions"] == 1_000_000
 
 
@@ -518,7 +519,7 @@ async def test_tasks_are_off(stage: RunnerStage, requester: Party, tmp_path: Pat
     """TK1: a runner without a folder for tasks refuses them."""
     async with AsyncExitStack() as stack:
         other = await stage.another(stack, tmp_path / "other")
-        app = f"{stage.developer}/any"
+        _, app = await published(stage, "any")
         status, answer = await requester.ask(
             "POST", "/tasks", app, json.dumps({"app": app}).encode(), at=other
         )
@@ -580,7 +581,7 @@ async def dataset(
     blob = b"".join(encrypt(suite, KEY, BytesIO(plain).read, SystemEntropy()))
     BLOBS[f"/{name}"] = blob
     found = ProjectId(owner.wallet.did, name)
-    stated = {
+    stated: dict[str, Json] = {
         "dataset": found.text,
         "url": files.url(f"/{name}"),
         "checksum": f"0x{hashlib.sha256(blob).hexdigest()}",
@@ -653,6 +654,6 @@ async def test_data_sets_that_cannot_be_read(
         (data, "PRE_COMPUTE_INVALID_DATASET_CHECKSUM"),
         (gone, "PRE_COMPUTE_DATASET_DOWNLOAD_FAILED"),
     ):
-        task, *outcome = await failed(requester, app, dataset=one.text)
-        assert outcome == ["PRE_COMPUTE", expected]
+        task, stage_name, cause = await failed(requester, app, dataset=one.text)
+        assert (stage_name, cause) == ("PRE_COMPUTE", expected)
         assert (task["metrics"]["instructions"], task["secrets"]) == (0, "none")
