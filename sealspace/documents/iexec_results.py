@@ -1,33 +1,84 @@
-"""Decryption of a task's result with the beneficiary's private key.
+"""The encrypted result of a task, in iExec's format.
 
-The format is iExec's: a zip file with the members `aes-key.rsa` and `iexec_out.zip.aes`, which is
-IV ‖ AES-256-CBC of an archive. It has no authentication of its own: compare the file's SHA-256 with
-that in the task's receipt first.
+The file is an archive with two members. The format has no authentication of its own: compare the
+file's SHA-256 with that in the task's receipt before decryption.
+
+    aes-key.rsa          an AES key, RSA PKCS#1 v1.5 for the beneficiary
+    iexec_out.zip.aes    IV (16) ‖ AES-256-CBC with PKCS#7 of an archive of the program's output
 
 Example:
     decrypt_result(Path("result.zip"), private_key_pem, Path("result"))
 """
 
+import os
+import secrets
 import tempfile
 import zlib
 from pathlib import Path
+from typing import IO
 from zipfile import BadZipFile, ZipFile
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.padding import PKCS7
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from ..errors import InvalidInput
 
 MAX_RESULT_BYTES = 1_000_000_000
 MAX_RESULT_FILES = 10_000
-_MAX_KEY_BYTES = 1024
+_MAX_KEY_BYTES = 16 * 1024
+_KEY_BITS = range(2048, 8001)
+"""iExec's client reads at most 1000 bytes of an encrypted key."""
 _PIECE_BYTES = 1 << 20
+_DAMAGED = (
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    UnsupportedAlgorithm,
+    BadZipFile,
+    zlib.error,
+)
+"""Errors of keys and archives that are not valid."""
+
+
+def public_key(key_pem: bytes) -> RSAPublicKey:
+    """Return the key of a beneficiary (TG14).
+
+    Raises InvalidInput unless it is an RSA key of 2048 to 8000 bits in PEM.
+    """
+    try:
+        key = load_pem_public_key(key_pem[:_MAX_KEY_BYTES])
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if isinstance(key, RSAPublicKey) and key.key_size in _KEY_BITS:
+        return key
+    raise InvalidInput("not an RSA public key of 2048 to 8000 bits in PEM")
+
+
+def encrypt_result(archive: IO[bytes], key: RSAPublicKey, destination: Path) -> None:
+    """Encrypt an archive to the key of a beneficiary (TG14).
+
+    Padding is appended to the archive.
+    """
+    padding = 16 - archive.seek(0, os.SEEK_END) % 16
+    archive.write(bytes([padding]) * padding)
+    archive.seek(0)
+    aes_key, iv = secrets.token_bytes(32), secrets.token_bytes(16)
+    encryptor = Cipher(AES256(aes_key), CBC(iv)).encryptor()
+    with ZipFile(destination, "w") as outer:
+        with outer.open("aes-key.rsa", "w") as wrapped:
+            wrapped.write(key.encrypt(aes_key, PKCS1v15()))
+        with outer.open("iexec_out.zip.aes", "w") as sealed:
+            sealed.write(iv)
+            while piece := archive.read(_PIECE_BYTES):
+                sealed.write(encryptor.update(piece))
 
 
 def decrypt_result(
@@ -52,19 +103,15 @@ def decrypt_result(
             too large.
         OSError: a file cannot be read or written, or the folder exists.
     """
-    try:
-        key = load_pem_private_key(private_key_pem, None)
-        if not isinstance(key, RSAPrivateKey):
-            raise TypeError
-    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
-        raise InvalidInput(
-            "cannot decrypt the result: the key is not an RSA private key in PEM without a password"
-        ) from exc
     with result.open("rb") as sealed, tempfile.TemporaryFile(dir=result.parent) as archive:
         folder.mkdir(0o700)
         try:
+            key = load_pem_private_key(private_key_pem, None)
             with ZipFile(sealed) as outer, outer.open("iexec_out.zip.aes") as stream:
-                if outer.getinfo(stream.name).file_size > max_bytes:
+                if (
+                    not isinstance(key, RSAPrivateKey)
+                    or outer.getinfo(stream.name).file_size > max_bytes
+                ):
                     raise ValueError
                 with outer.open("aes-key.rsa") as wrapped:
                     aes_key = key.decrypt(wrapped.read(_MAX_KEY_BYTES), PKCS1v15())
@@ -80,8 +127,8 @@ def decrypt_result(
                     raise ValueError
                 # It makes no links, and nothing outside the folder.
                 files.extractall(folder)
-        except (ValueError, KeyError, EOFError, RuntimeError, BadZipFile, zlib.error) as exc:
+        except _DAMAGED as exc:
             raise InvalidInput(
-                "cannot decrypt the result: it was not encrypted to this key, or is damaged or"
-                " too large"
+                "cannot decrypt the result: it is damaged or too large, or the key is not the RSA"
+                " private key in PEM, without a password, that it was encrypted to"
             ) from exc

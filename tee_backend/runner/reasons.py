@@ -68,7 +68,7 @@ _SENTENCES = {
             " underscores."
         ),
         "environment-value": (
-            "A secret contains a NUL, which would truncate it, or is not Unicode text."
+            "A secret or argument contains a NUL, which would truncate it, or is not Unicode text."
         ),
         "environment-too-large": "The environment of the run is longer than 256 KiB.",
         "program-mismatch": "The program's bytes do not have the expected SHA-256.",

@@ -110,7 +110,7 @@ class Template:
         """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        folder, file_bytes = (folders.folder, folders.max_bytes) if folders else ("/", 0)
+        folder, file_bytes = (folders.input.parent, folders.max_bytes) if folders else ("/", 0)
         request = os.fsencode(f"{module} {uid or 0} {file_bytes} {folder}")
         try:
             with theirs:

@@ -17,12 +17,14 @@ _PR_SET_NO_NEW_PRIVS = 38
 _MOST_FILES = 16
 """Open files of a child: its connection, files received over it, and those of wasmtime."""
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
-_LANDLOCK_RIGHTS = (13, 14, 15, 15, 16)
-"""Number of rights to files that each version of Landlock handles, from version 1 on."""
-_READ = 0x4 | 0x8
-"""Rights to read files and folders."""
-_READ_AND_WRITE = _READ | 0x2 | 0x10 | 0x20 | 0x80 | 0x100 | 0x2000 | 0x4000
-"""Rights to write, remove and make files and folders, to move them, and to truncate files."""
+_RIGHTS = {"input": 0xC, "output": 0x61BE}
+"""Landlock's rights to the folders of a task.
+
+0xC is to read files (0x4) and folders (0x8). The others are to write files (0x2), to remove folders
+(0x10) and files (0x20), to make folders (0x80) and files (0x100), to move both (0x2000), and to
+truncate files (0x4000). There is none to execute (0x1), or to make devices (0x40, 0x800), sockets
+(0x200), pipes (0x400) or links (0x1000).
+"""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -91,21 +93,15 @@ def restrict_to_folders() -> None:
 
     They are `input` and `output` in the current folder. Raises OSError if a step fails.
     """
-    handled = (1 << _LANDLOCK_RIGHTS[min(landlock_version(), len(_LANDLOCK_RIGHTS)) - 1]) - 1
-    ruleset = _landlock(_LANDLOCK_CREATE, struct.pack("=Q", handled), 8, 0)
-    for folder, rights in (("input", _READ), ("output", _READ_AND_WRITE)):
-        opened = os.open(folder, os.O_PATH)
-        rule = struct.pack("=Qi", rights & handled, opened)
-        _landlock(_LANDLOCK_ADD, ruleset, 1, rule, 0)
-        os.close(opened)
-    _landlock(_LANDLOCK_RESTRICT, ruleset, 0)
-    os.close(ruleset)
-
-
-def _landlock(number: int, *arguments: bytes | int) -> int:
-    if (result := int(_libc.syscall(number, *arguments))) < 0:
-        raise OSError(ctypes.get_errno(), f"system call {number}")
-    return result
+    # Version 1 has 13 rights, and versions 2, 3 and 5 have one more each.
+    handled = (1 << (13, 14, 15, 15, 16)[min(landlock_version(), 5) - 1]) - 1
+    ruleset = _libc.syscall(_LANDLOCK_CREATE, struct.pack("=Q", handled), 8, 0)
+    failed = ruleset < 0
+    for folder, rights in _RIGHTS.items():
+        rule = struct.pack("=Qi", rights & handled, os.open(folder, os.O_PATH))
+        failed |= _libc.syscall(_LANDLOCK_ADD, ruleset, 1, rule, 0)
+    if failed or _libc.syscall(_LANDLOCK_RESTRICT, ruleset, 0):
+        raise OSError(ctypes.get_errno(), "cannot restrict a task to its folders")
 
 
 def open_statm() -> int:

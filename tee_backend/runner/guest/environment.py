@@ -15,8 +15,6 @@ from ..reasons import RunRefused
 MAX_ENVIRONMENT_BYTES = 256 * 1024
 """Counts names and values in UTF-8, plus two bytes for the `=` and the NUL of each variable."""
 
-MAX_ARGUMENT_BYTES = 64 * 1024
-
 Environment = NewType("Environment", tuple[tuple[str, str], ...])
 """Ordered names and values of a run's environment; only `environment_of` makes one."""
 
@@ -25,12 +23,6 @@ NO_VARIABLES = Environment(())
 
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _NO_VALUE = re.compile("[\0\ud800-\udfff]")
-
-
-def is_text(arguments: tuple[str, ...]) -> bool:
-    """Return whether a program can get these arguments (TG3)."""
-    joined = " ".join(arguments)
-    return not _NO_VALUE.search(joined) and len(joined.encode()) <= MAX_ARGUMENT_BYTES
 
 
 def environment_of(system: Mapping[str, str], secrets: Mapping[str, str]) -> Environment:

@@ -24,7 +24,7 @@ from . import frames as _frames
 from .artefacts import Artefacts
 from .child import ChildEnded
 from .confinement import landlock_version, undump
-from .environment import is_text
+from .environment import environment_of
 from .outbound import Outbound, RunClient
 from .pool import Pool
 from .runs import MAX_INPUT_BYTES, MAX_STDERR_BYTES, Load, RunRequest, RunResult, Target, answer_of
@@ -102,9 +102,8 @@ class Executor:
         self._refuse_closed()
         if len(request.input) > MAX_INPUT_BYTES:  # RN7
             raise RunRefused("input-too-large")
-        if (request.arguments and request.folders is None) or not is_text(request.arguments):  # TG3
-            raise RunRefused("request-invalid", "arguments")
-        if request.folders is not None and landlock_version() < 1:  # TG4
+        environment_of({}, {"ARGUMENTS": " ".join(request.arguments)})  # TG3: the same bounds
+        if request.folders and landlock_version() < 1:  # TG4
             raise RunRefused("tasks-unsupported")
         async with asyncio.timeout_at(request.start_by_s) as waiting:
             # Compiled before the call takes a place, so that others can run in the meantime.
@@ -124,15 +123,13 @@ class Executor:
     ) -> RunResult:
         """Run a compiled program in a child process."""
         program = f"{request.target}:{request.wasm_sha256}"
-        folders, full = request.folders, None
-        alone = request.secrets_delivered or request.has_storage or folders is not None  # RN26
-        if folders is None:
+        alone = request.secrets_delivered or request.has_storage  # RN26
+        if folders := request.folders:
+            alone = True
+            child = await self._pool.start("_task_child", folders)  # TG2
+            folders.filled.add_done_callback(lambda _: self._pool.end(child))  # TG8
+        else:
             child = await self._pool.take(unused=alone, program=program)
-        else:  # TG2
-            child = await self._pool.start("_task_child", folders)
-            if folders.filled is not None:  # TG8
-                full = asyncio.create_task(folders.filled())
-                full.add_done_callback(lambda _: self._pool.end(child))
         files = () if program in child.loaded else (artefact,)
         payload = _payload(request, program, child.note_use(program, os.fstat(artefact).st_size))
         begun, answered, code = time.monotonic_ns(), None, "run-crashed"
@@ -154,17 +151,15 @@ class Executor:
                 raise RunRefused("runner-closed") from ended
             if ended.late or ended.signal == signal.SIGXCPU:
                 code = "limit-time"
-            elif full is not None and full.done():
+            elif folders and folders.filled.done():  # TG8
                 code = "limit-files"
         except ValueError:  # a malformed answer: the guest may have taken over the child
             pass
         finally:
             is_reusable = answered is not None and not alone
             (self._pool.give_back if is_reusable else self._pool.end)(child)
-            if full is not None:
-                full.cancel()
-            if folders is not None:  # TG2: what it wrote is read only once it has ended
-                await self._pool.end_and_wait(child)
+            if folders:
+                await self._pool.end_and_wait(child)  # TG2: afterwards its files do not change
         took_ns = time.monotonic_ns() - begun
         if answered is not None:
             return await _result(request, *answered, took_ns)
@@ -188,7 +183,10 @@ def _payload(request: RunRequest, program: str, evicted: list[str]) -> bytes:
         "program": program,
         "target": request.target,
         "environment": request.environment,
-        "arguments": [] if request.folders is None else ["program", *request.arguments],
+        # Without folders, the child of a run with arguments fails.
+        "arguments": ["program", *request.arguments]
+        if request.folders or request.arguments
+        else [],
         "instructions": limits.max_instructions,
         "memory_bytes": limits.max_memory_mb * _MEBIBYTE,
         "output_bytes": limits.max_output_bytes,

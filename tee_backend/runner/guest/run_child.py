@@ -301,17 +301,17 @@ def main(
     """
     of_task = file_bytes > 0
     if of_task:
-        for file in Path("input").iterdir():
-            file.chmod(0o444)  # TG2: whatever the runner's umask is
+        # TG2: for the child's user, whatever the runner's umask is. Others cannot reach the folder.
+        for path in [Path(), *Path().rglob("*")]:
+            path.chmod(0o777)
     confine(uid, parent)
     ours = guests.open_files(of_task=of_task)
     if of_task:
         # Without a uid of its own, the limit would count the threads of the runner too.
         limit(file_bytes, _TASK_FILES, _TASK_THREADS if uid else None)  # TG6
-        refuse(ONCE_READY_FOR_TASK)  # TG5
     else:
         limit(file_bytes)
-        refuse(ONCE_READY)  # RN181
+    refuse(ONCE_READY_FOR_TASK if of_task else ONCE_READY)  # TG5, RN181
     guests.warm_up(ours)  # RN138: after all restrictions, so that it shows that runs work in them
     connection.sendall(_frames.PROCESS.pack(-os.getpid()))
     guests.serve()

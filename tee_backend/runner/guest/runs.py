@@ -8,6 +8,7 @@ Example:
     result.reason is None and result.answer
 """
 
+import asyncio
 import base64
 import codecs
 from collections.abc import Awaitable, Callable, Coroutine
@@ -100,24 +101,16 @@ class TaskFolders:
     """The folders of one task; `tasks.folders` makes and removes them.
 
     Attributes:
-        folder: parent of both folders, which the program cannot list.
+        input: the folder `input` that the program reads as `/iexec_in`; it has no folders.
+        output: the folder `output` beside it, which the program reads and writes as `/iexec_out`.
         max_bytes: longest file that the program can write.
-        filled: returns once the program has written more than it may; None if the kernel limits it.
+        filled: ends once the program has written more than it may.
     """
 
-    folder: Path
+    input: Path
+    output: Path
     max_bytes: int
-    filled: Callable[[], Coroutine[None, None, None]] | None = field(default=None, repr=False)
-
-    @property
-    def input(self) -> Path:
-        """The folder that the program reads as `/iexec_in`."""
-        return self.folder / "input"
-
-    @property
-    def output(self) -> Path:
-        """The folder that the program reads and writes as `/iexec_out`."""
-        return self.folder / "output"
+    filled: "asyncio.Task[object]"
 
 
 @dataclass(frozen=True, slots=True)

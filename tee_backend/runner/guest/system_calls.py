@@ -130,21 +130,21 @@ removexattr 197 14
 lremovexattr 198 15
 removexattrat 466 466
 file_setattr 469 469
-tgkill 234 131 0={process}
-prlimit64 302 261 0=0
+tgkill 234 131 0 21 {process}
+prlimit64 302 261 0 21 0
 """
 """Calls that are also refused once a child is ready.
 
-A fourth column is the argument with which a call stays allowed, counted from zero, and its value,
-or after `&` a bit of it: `abort` signals its own process, and a child sets the limits of a run for
-itself.
+Further columns state when a call stays allowed: the number of an argument, 21 if it has to be equal
+or 69 if it has to have a bit, and the value. `abort` signals its own process, and a child sets the
+limits of a run for itself.
 """
 _OF_FILES = {"openat", "openat2", "unlinkat", "renameat", "renameat2", "mkdirat", "fcntl"}
 ONCE_READY_FOR_TASK = (
     "\n".join(line for line in ONCE_READY.splitlines() if line.partition(" ")[0] not in _OF_FILES)
     + """
-fcntl 72 25 1=3
-clone 56 220 0&65536
+fcntl 72 25 1 21 3
+clone 56 220 0 69 65536
 clone3 435 435
 fork 57 -
 vfork 58 -
@@ -163,7 +163,7 @@ _NEVER = 512
 
 Kernels before 5.4 also accept some calls of x32, such as `execve`, under numbers from 512 on.
 """
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
 _KILL, _REFUSE, _ALLOW = 0x80000000, 0x00050001, 0x7FFF0000  # refused calls fail with EPERM
 _NO_SUCH_CALL = 0x00050026
@@ -200,9 +200,8 @@ def program(calls: str, machine: str) -> bytes:
             continue
         block = [(_RETURN, 0, 0, _NO_SUCH_CALL if name == "clone3" else _REFUSE)]
         if len(numbers) > 2:
-            index, relation, value = numbers[2][0], numbers[2][1], int(numbers[2][2:])
-            compare = _EQUAL if relation == "=" else _ANY_BIT
-            unless = (_LOAD, 0, 0, _FIRST_ARGUMENT_AT + 8 * int(index)), (compare, 1, 0, value)
+            index, compare, value = map(int, numbers[2:])
+            unless = (_LOAD, 0, 0, _FIRST_ARGUMENT_AT + 8 * index), (compare, 1, 0, value)
             block = [*unless, *block, (_LOAD, 0, 0, _NUMBER_AT)]
         code += [(_EQUAL, 0, len(block), int(numbers[column])), *block]
     return b"".join(_INSTRUCTION.pack(*each) for each in [*code, (_RETURN, 0, 0, _ALLOW)])

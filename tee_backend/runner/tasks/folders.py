@@ -22,7 +22,6 @@ from pathlib import Path
 
 from ..guest.runs import TaskFolders
 
-_PREFIX = "task-"
 _IN_MEMORY = {0x01021994, 0x858458F6}
 """The kernel's numbers of tmpfs and ramfs."""
 _NO_SUID_DEVICES_OR_PROGRAMS = 0x2 | 0x4 | 0x8
@@ -40,33 +39,29 @@ def prepare_root(root: Path, *, is_sealed: bool) -> None:
             this machine has.
 
     Raises:
-        OSError: it cannot be read or written.
-        RuntimeError: it is on a disk, or the machine swaps memory to one.
+        OSError: what is left cannot be removed.
+        RuntimeError: it is missing or on a disk, or the machine swaps memory to one.
     """
     status = ctypes.create_string_buffer(256)
-    if _libc.statfs(os.fsencode(root), status):
-        raise OSError(ctypes.get_errno(), "cannot read the folder for tasks", str(root))
+    _libc.statfs(bytes(root), status)
     in_memory = struct.unpack_from("l", status)[0] in _IN_MEMORY
-    swaps = len(Path("/proc/swaps").read_text("utf-8").splitlines()) > 1
+    swaps = Path("/proc/swaps").read_text("utf-8").count("\n") > 1
     if not is_sealed and (swaps or not in_memory):  # TG7
         raise RuntimeError(
-            f"cannot use {root} for tasks:"
-            f" {'this machine swaps memory to a disk' if in_memory else 'it is on a disk'}, where"
-            " decrypted data would be readable; next: name a folder on tmpfs, such as /dev/shm, on"
-            " a machine without swap, or state that the storage is sealed"
+            f"cannot use {root} for tasks: it is on a disk, or this machine swaps memory to one,"
+            " where decrypted data would be readable; next: name a folder on tmpfs, such as"
+            " /dev/shm, on a machine without swap, or state that the storage is sealed"
         )
-    for left in root.glob(f"{_PREFIX}*"):
-        lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        about = os.fstat(lock)
-        try:
+    for left in root.glob("task-*"):
+        with suppress(FileNotFoundError):
+            about = left.lstat()
             # TG9: in a folder such as /dev/shm, other users can make one of the same form
-            if about.st_uid == os.geteuid() and not about.st_mode & 0o077:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(left)
-        except BlockingIOError:  # TG9: another runner uses it
-            pass
-        finally:
-            os.close(lock)
+            if (about.st_uid, about.st_mode) == (os.geteuid(), 0o40700):
+                lock = os.open(left, os.O_RDONLY)
+                with suppress(BlockingIOError):  # TG9: another runner uses it
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _remove(left)
+                os.close(lock)
 
 
 @asynccontextmanager
@@ -75,43 +70,43 @@ async def task_folders(root: Path, *, max_bytes: int, max_files: int) -> AsyncIt
 
     Args:
         root: a folder that `prepare_root` accepted.
-        max_bytes: bytes that the program may write in all, and in one file.
+        max_bytes: at least 1, bytes that the program may write in all, and in one file.
         max_files: files and folders that it may make.
 
     Raises:
         OSError: they cannot be made.
     """
-    if max_bytes < 1:  # for the kernel, 0 means no limit
-        raise ValueError("`max_bytes` must be at least 1")
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    folder = Path(tempfile.mkdtemp(prefix="task-", dir=root))
+    lock = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)  # TG9: until this process ends, however it does
-        files = folder / "files"
-        for made, mode in ((files, 0o711), (files / "input", 0o755), (files / "output", 0o777)):
-            made.mkdir()
-            made.chmod(mode)
+        source, output = folder / "files" / "input", folder / "files" / "output"
+        source.mkdir(parents=True)
+        output.mkdir()
         # One inode is the folder's own.
         options = f"mode=0777,size={max_bytes},nr_inodes={max_files + 1}".encode()
-        mounted = not _libc.mount(
-            b"tmpfs",
-            os.fsencode(files / "output"),
-            b"tmpfs",
-            _NO_SUID_DEVICES_OR_PROGRAMS,
-            options,
+        # TG8
+        unmounted = _libc.mount(
+            b"tmpfs", bytes(output), b"tmpfs", _NO_SUID_DEVICES_OR_PROGRAMS, options
         )
 
-        async def filled() -> None:
-            with suppress(OSError):  # TG8: folders that are too deep to look into
-                while await asyncio.to_thread(  # noqa: ASYNC110  # a guest sets no event
-                    _is_within, files / "output", max_bytes, max_files
-                ):
-                    await asyncio.sleep(_WATCH_S)
-
-        yield TaskFolders(files, max_bytes, None if mounted else filled)
+        filled = asyncio.create_task(
+            _watch(output, max_bytes, max_files) if unmounted else asyncio.Event().wait()
+        )
+        try:
+            yield TaskFolders(source, output, max_bytes, filled)
+        finally:
+            filled.cancel()
     finally:
         await asyncio.to_thread(_remove, folder)
         os.close(lock)
+
+
+async def _watch(folder: Path, max_bytes: int, max_files: int) -> None:
+    """Return once a folder is over its limits, or too deep to look into (TG8)."""
+    with suppress(OSError):
+        while await asyncio.to_thread(_is_within, folder, max_bytes, max_files):  # noqa: ASYNC110  # no event tells it
+            await asyncio.sleep(_WATCH_S)
 
 
 def _is_within(folder: Path, max_bytes: int, max_files: int) -> bool:
@@ -119,17 +114,17 @@ def _is_within(folder: Path, max_bytes: int, max_files: int) -> bool:
 
     The program changes them meanwhile.
     """
-    found, used_bytes, folders = 0, 0, [os.fspath(folder)]
-    while folders:
-        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folders.pop()) as entries:
-            for entry in entries:
+    folders = [folder]
+    for above in folders:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for entry in above.iterdir():
+                max_files -= 1
                 with suppress(FileNotFoundError):
-                    used_bytes += entry.stat(follow_symlinks=False).st_blocks * 512
-                found += 1
-                if found > max_files or used_bytes > max_bytes:
+                    max_bytes -= entry.lstat().st_blocks * 512
+                if max_files < 0 or max_bytes < 0:
                     return False
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
+                if entry.is_dir():
+                    folders.append(entry)
     return True
 
 
@@ -139,7 +134,7 @@ def _remove(folder: Path) -> None:
     A program can make folders that are too deep for a path or for recursion. So each folder is
     moved to the top before it is removed. The program has ended, so nothing changes meanwhile.
     """
-    _libc.umount2(os.fsencode(folder / "files" / "output"), _DETACH)
+    _libc.umount2(bytes(folder / "files" / "output"), _DETACH)
     folders = [folder]
     for above in folders:
         for entry in [*above.iterdir()]:
