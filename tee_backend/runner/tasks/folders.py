@@ -1,8 +1,8 @@
 """Folders of tasks: made in memory or on sealed storage, limited, and always removed.
 
-    <root>/task-<random>/          mode 0700: no other user reaches what is below
-        files/input                read by the program as /iexec_in
-        files/output               written by the program as /iexec_out
+    <root>/sealspace-task-<random>/    mode 0700: no other user reaches what is below
+        files/input                    read by the program as /iexec_in
+        files/output                   written by the program as /iexec_out
 
 Example:
     prepare_root(root, is_sealed=False)
@@ -52,7 +52,7 @@ def prepare_root(root: Path, *, is_sealed: bool) -> None:
             " where decrypted data would be readable; next: name a folder on tmpfs, such as"
             " /dev/shm, on a machine without swap, or state that the storage is sealed"
         )
-    for left in root.glob("task-*"):
+    for left in root.glob("sealspace-task-*"):
         with suppress(FileNotFoundError):
             about = left.lstat()
             # TG9: in a folder such as /dev/shm, other users can make one of the same form
@@ -76,7 +76,7 @@ async def task_folders(root: Path, *, max_bytes: int, max_files: int) -> AsyncIt
     Raises:
         OSError: they cannot be made.
     """
-    folder = Path(tempfile.mkdtemp(prefix="task-", dir=root))
+    folder = Path(tempfile.mkdtemp(prefix="sealspace-task-", dir=root))
     lock = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)  # TG9: until this process ends, however it does

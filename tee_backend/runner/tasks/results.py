@@ -27,7 +27,6 @@ from zipfile import ZIP_DEFLATED, ZipFile
 from capabilities.signatures import keccak256
 from capabilities.strict_json import Json, parse_json
 from sealspace.documents.iexec_results import encrypt_result, public_key
-from sealspace.errors import InvalidInput
 
 from .stage_errors import StageFailed
 
@@ -99,10 +98,13 @@ def seal_result(
 
 @contextmanager
 def _fails(code: str, why: str) -> Iterator[None]:
-    """Raise StageFailed in place of an error of the block."""
+    """Raise StageFailed in place of any error of the block.
+
+    The program chose what is parsed and archived there, so no kind of error is excluded.
+    """
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, InvalidInput) as exc:
+    except Exception as exc:
         raise StageFailed(f"POST_COMPUTE_{code}", why) from exc
 
 
