@@ -20,10 +20,7 @@ from itertools import count
 from typing import Annotated, Literal, TypeAlias
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import CBC
+from cryptography.hazmat.primitives.ciphers import Cipher, aead, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 from msgspec import Meta, Struct
 
@@ -48,7 +45,7 @@ _HEADER_BYTES = 52
 _PREFIX_BYTES = 7
 
 
-class DatasetRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+class DatasetRecord(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """The owner's signed statement about a data set (DS7).
 
     Attributes:
@@ -61,16 +58,11 @@ class DatasetRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """
 
     dataset: str
-    url: Annotated[str, Meta(max_length=2048, pattern=r"^https://[!-~]+\Z")]
-    checksum: Annotated[str, Meta(pattern=r"^0x[0-9a-f]{64}\Z")]
-    size_bytes: Annotated[int, Meta(ge=32, le=MAX_ENCRYPTED_BYTES)]
+    url: Annotated[str, Meta(pattern=r"^https://[!-~]+\Z")]
+    checksum: str
+    size_bytes: Annotated[int, Meta(le=MAX_ENCRYPTED_BYTES)]
     suite: Suite
     published_at: str
-
-
-def dataset_key(dataset: ProjectId) -> str:
-    """Return the key of a data set's statement in the owner's space `public`."""
-    return f"datasets/{dataset.name}"
 
 
 def parse_dataset(data: bytes, dataset: ProjectId) -> DatasetRecord:
@@ -107,13 +99,16 @@ def encrypt(suite: Suite, key: bytes, read: Read, entropy: Entropy) -> Iterator[
     """Encrypt a data set piece by piece."""
     if suite == "iexec-cbc-v1":
         yield (start := entropy.token(_BLOCK_BYTES))
-        cipher, padder = Cipher(AES(key), CBC(start)).encryptor(), PKCS7(128).padder()
+        cipher, padder = (
+            Cipher(algorithms.AES(key), modes.CBC(start)).encryptor(),
+            PKCS7(128).padder(),
+        )
         while piece := read(CHUNK_BYTES):
             yield cipher.update(padder.update(piece))
         yield cipher.update(padder.finalize())
     else:
         yield (start := _header(key) + entropy.token(_PREFIX_BYTES))
-        yield from _chunked(AESGCM(key).encrypt, start, read, CHUNK_BYTES)
+        yield from _chunked(aead.AESGCM(key).encrypt, start, read, CHUNK_BYTES)
 
 
 def decrypt(suite: Suite, key: bytes, read: Read) -> Iterator[bytes]:
@@ -128,7 +123,7 @@ def decrypt(suite: Suite, key: bytes, read: Read) -> Iterator[bytes]:
     fault = "header"
     try:
         if suite == "iexec-cbc-v1":
-            cipher = Cipher(AES(key), CBC(read(_BLOCK_BYTES))).decryptor()
+            cipher = Cipher(algorithms.AES(key), modes.CBC(read(_BLOCK_BYTES))).decryptor()
             unpadder = PKCS7(128).unpadder()
             while piece := read(CHUNK_BYTES):
                 yield unpadder.update(cipher.update(piece))
@@ -141,7 +136,7 @@ def decrypt(suite: Suite, key: bytes, read: Read) -> Iterator[bytes]:
             if not header.startswith(_header(key)):  # DS3
                 fault = "key" if header.startswith(_MAGIC) else fault
                 raise ValueError
-            yield from _chunked(AESGCM(key).decrypt, header, read, CHUNK_BYTES + _BLOCK_BYTES)
+            yield from _chunked(aead.AESGCM(key).decrypt, header, read, CHUNK_BYTES + _BLOCK_BYTES)
     except ValueError:
         raise DatasetInvalid(f"the {fault} of the encrypted file is wrong") from None
     except InvalidTag:
@@ -156,7 +151,7 @@ def _chunked(
     for number in count():
         chunk, following = following, read(chunk_bytes)
         # DS4: a chunk that was moved, removed or appended has another nonce.
-        nonce = header[-_PREFIX_BYTES:] + number.to_bytes(4, "big") + bytes([not following])
+        nonce = header[-_PREFIX_BYTES:] + number.to_bytes(4) + bytes([not following])
         yield turn(nonce, chunk, header)
         if not following:
             return

@@ -5,6 +5,7 @@ In the developer's space `projects`, or in the space `public` for everybody:
     projects/<name>/code/<sha256>       the program's bytes
     projects/<name>/versions/<sha256>   the developer's statement about them
     projects/<name>/active              the developer's statement which version is active
+    datasets/<name>                     the owner's statement about a data set, always in `public`
 
 Example:
     project = parse_project(f"{session.owner}/mail-digest")
@@ -42,6 +43,11 @@ class ProjectId:
     def active_key(self) -> str:
         """The storage key of the file that names a project's active version."""
         return f"projects/{self.name}/active"
+
+    @property
+    def dataset_key(self) -> str:
+        """The storage key of the owner's statement about the data set with this id (DS7)."""
+        return f"datasets/{self.name}"
 
     def code_key(self, sha256: str) -> str:
         """Return the storage key of a program version's code."""

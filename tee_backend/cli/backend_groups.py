@@ -3,7 +3,7 @@
 No command is imported here, so that `sealspace --help` stays fast.
 """
 
-from sealspace.cli.lazy import LazyGroup, Row, Sections
+from sealspace.cli.lazy import LazyGroup, Row, Sections, rows_of
 
 backend = LazyGroup(
     {
@@ -15,20 +15,16 @@ backend = LazyGroup(
             "Grant secrets to a backend, for exactly the code that it proves to run.",
             "verify",
         ),
-        "deliver": Row(
-            "tee_backend.cli.grants", "Send the grants in a file to the backend that they name."
-        ),
-        "list": Row(
+        **rows_of(
             "tee_backend.cli.grants",
-            "Show the grants made from this machine, and the state of each grant.",
-        ),
-        "revoke": Row(
-            "tee_backend.cli.grants",
-            "Revoke the grants to a backend; you can make new grants later.",
-        ),
-        "withdraw": Row(
-            "tee_backend.cli.grants",
-            "Permanently block a backend, or certain code, from your network's keys.",
+            {
+                "deliver": "Send the grants in a file to the backend that they name.",
+                "list": "Show the grants made from this machine, and the state of each grant.",
+                "revoke": "Revoke the grants to a backend; you can make new grants later.",
+                "withdraw": (
+                    "Permanently block a backend, or certain code, from your network's keys."
+                ),
+            },
         ),
         "simulate": Row(
             "tee_backend.cli.backend_simulate", "Make a simulated platform for trials."
@@ -48,16 +44,17 @@ backend = LazyGroup(
 
 project = LazyGroup(
     {
-        "publish": Row(
-            "tee_backend.cli.program_commands", "Publish a program for runners, and activate it."
+        **rows_of(
+            "tee_backend.cli.program_commands",
+            {
+                "publish": "Publish a program for runners, and activate it.",
+                "activate": "Activate another version.",
+                "list": "Print the projects of a developer.",
+                "remove": "Remove a project, or one version.",
+                "show": "Show a project's versions and their manifests.",
+            },
         ),
-        "activate": Row("tee_backend.cli.program_commands", "Activate another version."),
         "share": Row("tee_backend.cli.granting", "Let a runner read a private program.", "verify"),
-        "list": Row("tee_backend.cli.program_commands", "Print the projects of a developer."),
-        "remove": Row("tee_backend.cli.program_commands", "Remove a project, or one version."),
-        "show": Row(
-            "tee_backend.cli.program_commands", "Show a project's versions and their manifests."
-        ),
     },
     name="project",
     help="Publish programs for runners, and choose the version that runs.",
@@ -174,15 +171,16 @@ receipts = LazyGroup(
 
 SECTIONS: Sections = {
     "Backends": {
-        "backend": Row(
+        **rows_of(
             "tee_backend.cli.backend_groups",
-            "Inspect a backend, grant secrets to its code, revoke grants.",
+            {
+                "backend": "Inspect a backend, grant secrets to its code, revoke grants.",
+                "runner": "Run programs with your secrets in a TEE.",
+                "project": "Publish programs for runners.",
+                "dataset": "Encrypt and publish data sets.",
+                "receipts": "See who received keys of your network.",
+            },
         ),
-        "runner": Row("tee_backend.cli.backend_groups", "Run programs with your secrets in a TEE."),
-        "task": Row("tee_backend.cli.backend_groups", "Run applications with files on a runner."),
-        "project": Row("tee_backend.cli.backend_groups", "Publish programs for runners."),
-        "dataset": Row("tee_backend.cli.backend_groups", "Encrypt and publish data sets."),
-        "receipts": Row("tee_backend.cli.backend_groups", "See who received keys of your network."),
         "verify": Row(
             "tee_backend.cli.verify",
             "Verify receipts, audit exports, or the code of a node.",

@@ -7,7 +7,6 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 
 import click
-from msgspec import to_builtins
 
 from capabilities.abilities import KV_PUT
 from capabilities.capability_errors import InvalidJson
@@ -50,9 +49,7 @@ from sealspace.delegations import allow
 from sealspace.documents.dataset_format import (
     DATASET_TYPE,
     KEY_BYTES,
-    DatasetRecord,
     Suite,
-    dataset_key,
     encrypt,
     parse_dataset,
     parse_dataset_key,
@@ -110,8 +107,8 @@ _private = click.option(
         '"secrets": ["API_KEY"], "hosts": ["api.example.com"]}`.'
     ),
 )
-@click.argument("name", metavar="NAME")
-@click.argument("file", metavar="FILE", type=FILE)
+@click.argument("name")
+@click.argument("file", type=FILE)
 @click.option(
     "--target",
     type=click.Choice(TARGETS),
@@ -196,8 +193,8 @@ async def publish(
     epilog="Example: `sealspace project activate mail-digest SHA256`, to return to an older"
     " version.",
 )
-@click.argument("name", metavar="NAME")
-@click.argument("sha256", metavar="SHA256")
+@click.argument("name")
+@click.argument("sha256")
 @_private
 @at_node
 async def activate(client: Client, name: str, sha256: str, private: bool) -> None:
@@ -248,7 +245,7 @@ async def list_(client: Client, developer: str | None) -> None:
     epilog="Example: `sealspace project remove mail-digest --version SHA256`. Without `--version`,"
     " all versions are removed.",
 )
-@click.argument("name", metavar="NAME")
+@click.argument("name")
 @click.option(
     "--version", "sha256", metavar="SHA256", help="Remove only this version, which is not active."
 )
@@ -426,7 +423,7 @@ _MAX_KEY_BYTES = 256
 
 
 @click.command("encrypt", epilog="Example: `sealspace dataset encrypt survey.csv`.")
-@click.argument("file", metavar="FILE", type=FILE)
+@click.argument("file", type=FILE)
 @click.option(
     "--output", "folder", type=FOLDER, help="Folder for the new files. Default: that of FILE."
 )
@@ -435,8 +432,7 @@ _MAX_KEY_BYTES = 256
     "form",
     type=click.Choice([*_FORMATS]),
     default="authenticated",
-    show_default=True,
-    help="Format of the encrypted file. Choose `iexec` for tools made for iExec.",
+    help="Format of the encrypted file. Default: authenticated. Choose iexec for iExec's tools.",
 )
 @click.option("--force", is_flag=True, help="Replace existing files.")
 def encrypt_file(file: Path, folder: Path | None, form: str, force: bool) -> None:
@@ -451,66 +447,51 @@ def encrypt_file(file: Path, folder: Path | None, form: str, force: bool) -> Non
     with file.open("rb") as stream:
         write(blob, encrypt(_FORMATS[form], key, stream.read, SystemEntropy()))
     write(key_file, encode_standard(key).encode())
-    checksum, size_bytes, suite = _examined(blob)
-    found = {
-        "original": str(file),
-        "encrypted": str(blob),
-        "key": str(key_file),
-        "checksum": checksum,
-        "suite": suite,
-        "originalSizeBytes": file.stat().st_size,
-        "sizeBytes": size_bytes,
-    }
+    found = {"encrypted": str(blob), "key": str(key_file), **_examined(blob)}
+    found["originalSizeBytes"] = file.stat().st_size
     print_result(found, facts(found))
 
 
 @click.command("publish")
-@click.argument("name", metavar="NAME")
-@click.argument("file", metavar="ENCRYPTED", type=FILE)
+@click.argument("name")
+@click.argument("encrypted", type=FILE)
 @click.option("--url", required=True, help="Address of the uploaded file, https://…")
 @at_node
-async def publish_file(client: Client, name: str, file: Path, url: str) -> None:
+async def publish_file(client: Client, name: str, encrypted: Path, url: str) -> None:
     """Publish the address and the checksum of the encrypted file ENCRYPTED as the data set NAME.
 
     An earlier statement about NAME is replaced. The file itself is not uploaded.
     """
-    dataset, (checksum, size_bytes, suite) = project_of(name), _examined(file)
-    record = DatasetRecord(
-        dataset=dataset.text,
-        url=url,
-        checksum=checksum,
-        size_bytes=size_bytes,
-        suite=suite,
-        published_at=time_text(SystemClock.now()),
-    )
-    wallet = owner_home().wallet()
-    statement = sign_statement(DATASET_TYPE, to_builtins(record), wallet or client.session.signer)
+    dataset, wallet = project_of(name), owner_home().wallet()
+    published_at = time_text(SystemClock.now())
+    stated = {"dataset": dataset.text, "url": url, "publishedAt": published_at}
+    found = stated | _examined(encrypted)
+    statement = sign_statement(DATASET_TYPE, found, wallet or client.session.signer)
     try:
         parse_dataset(statement, dataset)
     except StatementInvalid as error:
         raise InvalidInput(f"cannot publish {name}: {error.message}") from None
     with explained(name, private=False):
         await client.kv(PUBLIC_SPACE).put(
-            dataset_key(dataset), statement, content_type="application/json"
+            dataset.dataset_key, statement, content_type="application/json"
         )
-    address = await _record_address(client, wallet, "dataset", dataset)
+    found["address"] = await _record_address(client, wallet, "dataset", dataset)
     tell(f"published {dataset.text}")
-    print_result({**to_builtins(record), "address": address}, [address])
+    print_result(found, facts(found))
 
 
 @click.command("push-key")
-@click.argument("name", metavar="NAME")
-@click.argument("file", metavar="KEYFILE", type=FILE)
+@click.argument("name")
+@click.argument("keyfile", type=FILE)
 @at_node
-async def push_key(client: Client, name: str, file: Path) -> None:
+async def push_key(client: Client, name: str, keyfile: Path) -> None:
     """Encrypt and store the key in KEYFILE as the key of the data set NAME."""
-    data = read_key(file, "key file", KeyFileUnusable, most_bytes=_MAX_KEY_BYTES)
-    key = parse_dataset_key(data.decode("ascii", "replace").strip())
+    data = read_key(keyfile, "key file", KeyFileUnusable, most_bytes=_MAX_KEY_BYTES)
+    text = data.decode("ascii", "replace").strip()
+    parse_dataset_key(text)
     secret = dataset_secret(address_of("dataset", project_of(name)))
     try:
-        await client.secrets().put(
-            secret.name, encode_standard(key), scope=secret.scope, if_absent=True
-        )
+        await client.secrets().put(secret.name, text, scope=secret.scope, if_absent=True)
     except PreconditionFailed:
         raise AlreadyThere(
             f"{name} has a key already",
@@ -519,13 +500,14 @@ async def push_key(client: Client, name: str, file: Path) -> None:
     tell(f"stored the key of {name} as the secret {secret.label}")
 
 
-def _examined(blob: Path) -> tuple[str, int, Suite]:
+def _examined(blob: Path) -> dict[str, Json]:
     """Return the checksum, size and format of an encrypted file."""
     with blob.open("rb") as stream:
         checksum = f"0x{file_digest(stream, sha256).hexdigest()}"
         size_bytes = stream.tell()
         stream.seek(0)
-        return checksum, size_bytes, suite_of(stream.read(KEY_BYTES), size_bytes)
+        suite = suite_of(stream.read(KEY_BYTES), size_bytes)
+    return {"checksum": checksum, "sizeBytes": size_bytes, "suite": suite}
 
 
 async def _record_address(
@@ -541,5 +523,5 @@ async def _record_address(
     await client.delegations.add_right(wallet, [allow(f"{kv.space.text}/kv/{key}", KV_PUT)])
     with suppress(PreconditionFailed):  # recorded before: the name determines the address
         record = canonical_bytes({member: project.name})
-        await kv.put(key, record, content_type="application/json", if_absent=True)
+        await kv.put(key, record, if_absent=True)
     return address

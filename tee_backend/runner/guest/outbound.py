@@ -85,13 +85,13 @@ class OutboundRequest:
     body: bytes = field(repr=False)
 
 
-def parse_request(message: bytes, *, hosts: Set[str], any_port: bool) -> OutboundRequest:
+def parse_request(message: bytes, *, hosts: Set[str] | None, any_port: bool) -> OutboundRequest:
     """Parse and check an HTTP request from a guest program.
 
     Args:
         message: a message as `frames` describes it, untrusted, at most `MAX_MESSAGE_BYTES`.
         hosts: hosts that the run may contact, each valid for
-            `sealspace.documents.run_grants.checked_host`.
+            `sealspace.documents.run_grants.checked_host`; None: every host with a name.
         any_port: whether other ports than 443 are allowed, for loopback only.
     Raises:
         RequestRefused: `request-invalid` or `host-refused`.
@@ -120,7 +120,7 @@ def parse_request(message: bytes, *, hosts: Set[str], any_port: bool) -> Outboun
         raise RequestRefused("request-invalid")
     # RN102: before its name is resolved. A host without a letter is refused: it could be an IP
     # address, to which aiohttp connects without asking the resolver (RN106).
-    if host not in hosts or not re.search("[a-z]", host):
+    if (hosts is not None and host not in hosts) or not re.search("[a-z]", host):
         raise RequestRefused("host-refused")
     return OutboundRequest(method, host, port, url, headers, parts[-1])
 

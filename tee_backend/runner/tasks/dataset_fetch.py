@@ -14,15 +14,12 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-import aiohttp
-from yarl import URL
+from aiohttp import StreamReader
 
 from sealspace.apps.programs import Reader
 from sealspace.documents.dataset_format import (
     CHUNK_BYTES,
     DatasetRecord,
-    Read,
-    dataset_key,
     decrypt,
     parse_dataset,
     parse_dataset_key,
@@ -46,7 +43,7 @@ async def read_dataset(read: Reader, dataset: ProjectId) -> DatasetRecord | None
         StatementInvalid: the statement is not the owner's.
         NodeRefused, TransportError: the node could not be asked.
     """
-    data = await read(dataset_key(dataset))
+    data = await programs.public_reader(dataset, MAX_STATEMENT_BYTES)(dataset.dataset_key)
     return None if data is None else parse_dataset(data, dataset)
 
 
@@ -66,7 +63,7 @@ async def fetch_dataset(
             raise RequestRefused("response-too-large")
         request = parse_request(
             pack_parts([b"GET", record.url.encode(), b""]),
-            hosts={str(URL(record.url).host)},
+            hosts=None,
             any_port=outbound.loopback_ca is not None,
         )
         # Another client with the same checks, because programs get shorter and smaller responses.
@@ -76,60 +73,60 @@ async def fetch_dataset(
             if response.status != 200:
                 raise RequestRefused(f"status-{response.status}")
             loop = asyncio.get_running_loop()
-
-            def read(size_bytes: int) -> bytes:
-                coming = response.content.readexactly(size_bytes)
-                try:
-                    return asyncio.run_coroutine_threadsafe(coming, loop).result()
-                except asyncio.IncompleteReadError as end:
-                    return end.partial
-
-            saving = loop.run_in_executor(None, _save, read, record, key, destination)
+            saving = loop.run_in_executor(
+                None, _save, response.content, loop, record, key, destination
+            )
             try:
                 return await asyncio.shield(saving)
             finally:
                 # If the task is cancelled, the thread ends first: its next read fails.
                 response.close()
-                await asyncio.wait([saving])
-    except (RequestRefused, ValueError) as refused:
+                await asyncio.gather(saving, return_exceptions=True)
+    except RequestRefused as refused:
         raise StageFailed("PRE_COMPUTE_DATASET_DOWNLOAD_FAILED", str(refused)) from refused
 
 
-def _save(read: Read, record: DatasetRecord, key: str, destination: Path) -> int:
-    """Decrypt and verify a data set, and write it to a new file."""
+def _save(
+    content: StreamReader,
+    loop: asyncio.AbstractEventLoop,
+    record: DatasetRecord,
+    key: str,
+    destination: Path,
+) -> int:
+    """Decrypt and verify a data set that arrives, and write it to a new file."""
     digest = sha256()
-    left = record.size_bytes
 
-    def arriving(size_bytes: int) -> bytes:
-        nonlocal left
-        piece = read(size_bytes)
+    def read(size_bytes: int) -> bytes:
+        coming = content.readexactly(size_bytes)
+        try:
+            piece = asyncio.run_coroutine_threadsafe(coming, loop).result()
+        except asyncio.IncompleteReadError as end:
+            piece = end.partial
         digest.update(piece)
-        left -= len(piece)
         return piece
 
     def plaintext() -> Iterator[bytes]:
         fault = None
         try:
-            yield from decrypt(record.suite, parse_dataset_key(key), arriving)
+            yield from decrypt(record.suite, parse_dataset_key(key), read)
         except DatasetInvalid as invalid:
             fault = invalid
-        while arriving(CHUNK_BYTES):  # the checksum is judged first, as iExec does
+        while read(CHUNK_BYTES):  # the checksum is judged first, as iExec does
             pass
         # DS10: before the file has its name. CBC does not detect a change.
-        if left or f"0x{digest.hexdigest()}" != record.checksum:
+        arrived = content.total_bytes, f"0x{digest.hexdigest()}"
+        if arrived != (record.size_bytes, record.checksum):
             raise StageFailed(
                 "PRE_COMPUTE_INVALID_DATASET_CHECKSUM",
                 "the downloaded file is not the one that its owner published",
             )
         if fault is not None:
-            raise StageFailed("PRE_COMPUTE_DATASET_DECRYPTION_FAILED", fault.message) from fault
+            raise StageFailed("PRE_COMPUTE_DATASET_DECRYPTION_FAILED", fault.message)
 
     try:
         make_file(destination, plaintext())
         destination.chmod(_READABLE)
-        return destination.stat().st_size
-    except aiohttp.ClientError:
-        raise  # of the connection; some are an OSError too
-    except OSError as error:
+    except OSError as error:  # none of the connection: aiohttp converts those
         detail = f"cannot write the data set: {error.strerror}"
         raise StageFailed("PRE_COMPUTE_SAVING_PLAIN_DATASET_FAILED", detail) from error
+    return destination.stat().st_size
