@@ -393,6 +393,7 @@ VECTOR_TESTS: dict[str, tuple[str, ...]] = {
         _MANIFESTS + "test_manifests_resolve",
         _MANIFESTS + "test_manifests_are_refused",
     ),
+    "datasets/formats.json": ("spec/test_dataset_vectors.py::test_format",),
     "manifests/portable.json": (
         _MANIFESTS + "test_delegations_as_json",
         _MANIFESTS + "test_delegations_as_json_are_refused",

@@ -44,11 +44,9 @@ _PAGE = rf"(?<![\w-])(?:(wire|enc) §?|({'|'.join(PAGES)})(?:\.md\)?)? §)"
 _CITATION = re.compile(rf"{_PAGE}({_NUMBER}(?:(?:,| to| and) §?{_NUMBER})*)(?![\w%/])")
 _HEADING = re.compile(rf"^#+ ({_NUMBER})(?: to ({_NUMBER}))?[. ]", re.MULTILINE)
 _RULE = re.compile(
-    r"(?<![\w-])((?:EN|AT|RC|RL|RN|IP|ST|MF|MT|BK|TK)\d+|Q\d+|enc-[WD]\d+)(?![\w.-])"
+    r"(?<![\w-])((?:EN|AT|RC|RL|RN|IP|ST|MF|MT|BK|DS)\d+|Q\d+|enc-[WD]\d+)(?![\w.-])"
 )
-_RULE_STANDS = re.compile(
-    r"^(?:- \*\*|\| )((?:EN|AT|RC|RL|RN|IP|ST|MF|MT|BK|SM)\d+|Q\d+|enc-[WD]\d+)\b", re.MULTILINE
-)
+_RULE_STANDS = re.compile(rf"^(?:- \*\*|\| )((?:{_OWN})\d+|Q\d+|enc-[WD]\d+)\b", re.MULTILINE)
 _MARKDOWN = re.compile(r"(?<![\w/.-])((?:[\w-]+/)*[\w-]+\.md)\b")
 
 # Documents that nobody who has the repository can open.

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from . import (
     attestation,
     chain,
+    datasets,
     descriptors,
     envelopes,
     identifiers,
@@ -62,6 +63,8 @@ def all_files() -> Files:
         files[PurePosixPath("attestation") / f"{name}.json"] = _document(*document)
     for name, document in (manifests.documents() | portables.documents()).items():
         files[PurePosixPath("manifests") / f"{name}.json"] = _document(*document)
+    for name, document in datasets.documents().items():
+        files[PurePosixPath("datasets") / f"{name}.json"] = _document(*document)
     return files
 
 
