@@ -9,16 +9,18 @@ import signal
 import ssl
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import aiohttp
 import pytest
 import wasmtime
+from backend_site import Documents
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -26,16 +28,25 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from deviating_platform import SimulatedPlatform
 from runner_stage import ECHO
 from running_node import COMMAND, running_node
+from task_programs import ResultKey, reporting
 from tests_support import REPOSITORY
 
+from capabilities.clock_and_entropy import SystemClock
 from capabilities.strict_json import Json
+from sealspace.apps.backends import deliver, fetch_evidence
+from sealspace.apps.run_calls import call_right
 from sealspace.apps.runners import call_runner
 from sealspace.cli.root import EXIT_STATUS, main
 from sealspace.client import Client, SignIn
-from sealspace.errors import BackendUnreachable
+from sealspace.documents.iexec_names import RESULT_KEY_NAME, wallet_secret
+from sealspace.documents.run_grants import ByHash, RunStatement
+from sealspace.errors import BackendUnreachable, CallRefused
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
+from tee_backend.attestation.inspection import Inspector
+from tee_backend.attestation.trust_root import parse_trust_root
 
+MEMORY = Path("/dev/shm")
 CALLER = key_session(sha256(b"caller").digest())
 
 
@@ -55,7 +66,7 @@ def children_of(pid: int) -> set[int]:
 
 
 @contextmanager
-def serving(folder: Path, *arguments: str) -> Iterator[tuple[str, int]]:
+def serving(folder: Path, *arguments: str, status: int = 0) -> Iterator[tuple[str, int]]:
     """Run a runner as a process of its own until the block ends; yields its address and its id."""
     process = subprocess.Popen(
         [
@@ -84,7 +95,54 @@ def serving(folder: Path, *arguments: str) -> Iterator[tuple[str, int]]:
     finally:
         process.send_signal(signal.SIGTERM)
         said = process.communicate(timeout=60)[1]
-    assert (process.returncode, said) == (0, "")
+    assert (process.returncode, said) == (status, "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing")
+async def test_a_runner_that_is_killed_during_a_task(tmp_path: Path) -> None:
+    """TK10, TG9: the task fails as interrupted, is not repeated, and its files are removed."""
+    assert main(["backend", "simulate", str(tmp_path / "tee"), "-q"]) == 0
+    platform = SimulatedPlatform.load(tmp_path / "tee")
+    with running_node(tmp_path, platform=platform, workers=1) as node, ExitStack() as stack:
+        root = MEMORY / f"tasks-{token_hex(8)}"
+        root.mkdir(0o700)
+        stack.callback(root.rmdir)
+        arguments = ("--node", node.url, "--data", "kept", "--key", "file")
+        arguments += ("--task-dir", str(root), "--tasks", "2")
+        wallet = new_wallet()
+        client = Client(node.url)
+        async with client:
+            await client.sign_in(wallet, SignIn(spaces=("public",)))
+            await client.delegations.add_right(wallet, [call_right(client.kv().space.text)])
+            wasm = bytes(wasmtime.wat2wasm(reporting("killed", endless=True)))
+            programs = client.programs(public=True)
+            version = await programs.publish("app", wasm, target="wasm32-wasip1", signer=wallet)
+            secret = wallet_secret(RESULT_KEY_NAME)
+            await client.secrets().put(secret.name, ResultKey().secret, scope=secret.scope)
+            inspector = Inspector(
+                Documents(platform, SystemClock().now()), root=parse_trust_root(platform.root_der)
+            )
+            app = version.project.text
+            with serving(tmp_path, *arguments, status=-signal.SIGKILL) as (url, pid):
+                run = RunStatement(programs=(ByHash(version.sha256, version.project),))
+                seen = await fetch_evidence(url, inspector)
+                portable = await client.runners.grant(seen, [secret.label], run, wallet=wallet)
+                await deliver(url, portable)
+                task = await client.runners.make_task(url, app, json.dumps({"app": app}).encode())
+                job = str(task["job"])
+                while (await client.runners.task(url, job))["stage"] != "APP":
+                    pass
+                assert list(root.iterdir())
+                os.kill(pid, signal.SIGKILL)
+            assert list(root.iterdir())
+            with serving(tmp_path, *arguments) as (url, _):
+                assert not list(root.iterdir())
+                ended = await client.runners.task(url, job)
+                cause: Any = ended["cause"]
+                assert (ended["state"], cause["code"]) == ("FAILED", "interrupted")
+                with pytest.raises(CallRefused):
+                    await client.runners.task_result(url, job)
 
 
 @pytest.mark.slow

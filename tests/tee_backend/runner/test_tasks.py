@@ -176,8 +176,9 @@ async def developer(stage: RunnerStage) -> Party:
     return Party(stage, stage.owner, stage.wallet)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="module")
 async def requester(stage: RunnerStage) -> Party:
+    """A requester for each test, because a runner keeps few grants of one owner."""
     return await party(stage)
 
 
