@@ -137,15 +137,13 @@ _private_key = click.option(
 @click.argument("app", metavar="DID/NAME")
 def run(
     url: str,
-    verifier: BackendVerifier,
     app: str,
     secrets: tuple[str, ...],
     dataset: str | None,
     arguments: str,
     beneficiary: str | None,
     watch: bool,
-    key_file: Path | None,
-    folder: Path | None,
+    **delivery: Any,
 ) -> None:
     """Make a task: run an application with secrets, a data set and files.
 
@@ -167,7 +165,7 @@ def run(
         tell(f"made the task {job}")
         if not watch:
             return task
-        return await _fetched(client, url, verifier, job, key_file, folder, request=body)
+        return await _fetched(client, url, job, request=body, **delivery)
 
     print_result(with_call_right(made))
 
@@ -211,13 +209,9 @@ def show(url: str, job: str) -> None:
 @_output
 @verifier_options
 @click.argument("job", metavar="ID")
-def download(
-    url: str, verifier: BackendVerifier, job: str, key_file: Path | None, folder: Path | None
-) -> None:
+def download(url: str, job: str, **delivery: Any) -> None:
     """Wait for the end of the task ID, download its result, and verify the receipt."""
-    print_result(
-        with_call_right(lambda client: _fetched(client, url, verifier, job, key_file, folder))
-    )
+    print_result(with_call_right(lambda client: _fetched(client, url, job, **delivery)))
 
 
 def _own_key() -> Path | None:
@@ -236,11 +230,11 @@ class _Ended(msgspec.Struct):
 async def _fetched(
     client: Client,
     url: str,
-    verifier: BackendVerifier,
     job: str,
+    *,
+    verifier: BackendVerifier,
     key_file: Path | None,
     folder: Path | None,
-    *,
     request: bytes | None = None,
 ) -> dict[str, Json]:
     """Wait for the end of a task, and download, verify and decrypt its result (TK11)."""

@@ -207,12 +207,11 @@ class TaskStages:
             return replace(result, output=document, answer=document, stdout=stdout)
         # OSError: too late, or the disk is full. SealspaceError: no answer about the data set.
         except (StageFailed, OSError, SealspaceError) as failed:
-            code = "TIMEOUT" if isinstance(failed, TimeoutError) else "FAILED_UNKNOWN_ISSUE"
-            code, detail = f"{self.stage_of[job]}_{code}", type(failed).__name__
-            if isinstance(failed, StageFailed):
-                code, detail = failed.code, failed.detail
+            if not isinstance(failed, StageFailed):
+                code = "TIMEOUT" if isinstance(failed, TimeoutError) else "FAILED_UNKNOWN_ISSUE"
+                failed = StageFailed(f"{self.stage_of[job]}_{code}", type(failed).__name__)
             # A program that ran is charged.
-            reason = Reason(code, _STAGE_FAILED, 200 if result else 409, detail)
+            reason = Reason(failed.code, _STAGE_FAILED, 200 if result else 409, failed.detail)
             return replace(result or RunResult(None), reason=reason, output=b"", answer=b"")
         finally:
             del self.stage_of[job]

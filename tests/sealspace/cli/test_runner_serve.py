@@ -108,8 +108,10 @@ async def test_a_runner_that_is_killed_during_a_task(tmp_path: Path) -> None:
         root = MEMORY / f"tasks-{token_hex(8)}"
         root.mkdir(0o700)
         stack.callback(root.rmdir)
-        arguments = ("--node", node.url, "--data", "kept", "--key", "file")
-        arguments += ("--task-dir", str(root), "--tasks", "2")
+        arguments = (
+            *("--node", node.url, "--data", "kept", "--key", "file"),
+            *("--task-dir", str(root), "--tasks", "2"),
+        )
         wallet = new_wallet()
         client = Client(node.url)
         async with client:
