@@ -10,6 +10,8 @@ _SYSTEM_CALLS = "tee_backend/runner/test_system_calls.py::"
 _API_KEYS = "attacks/test_api_keys.py::"
 _CALLS = "tee_backend/runner/test_calls.py::"
 _GENERATED = "tee_backend/runner/test_generated_secrets.py::"
+_TASKS = "tee_backend/runner/test_tasks.py::"
+_SERVE = "sealspace/cli/test_runner_serve.py::"
 _RUN_GRANTS = "sealspace/test_run_grants.py::"
 _RUN_CALLS = "sealspace/test_run_calls.py::"
 _OUTBOUND = "tee_backend/runner/test_outbound.py::"
@@ -31,6 +33,16 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         _RUNNER + "test_a_body_that_was_changed_after_signing",
         _REPLAYS + "test_one_token_at_two_runners_of_one_identity",
         _REPLAYS + "test_requests_of_owners_at_two_runners_of_one_identity",
+    ),
+    "3.8 a task names the secret of another requester, of another application, or a data set whose "
+    "owner did not name the application": (
+        _TASKS + "test_the_secret_of_another_requester",
+        _TASKS + "test_the_secret_of_another_application",
+        _TASKS + "test_data_sets_that_are_refused",
+    ),
+    "3.8 a result, or decrypted data of a task, is left on the machine": (
+        _SERVE + "test_a_runner_that_is_killed_during_a_task",
+        _TASKS + "test_a_runner_that_ends_during_a_task",
     ),
     "3.8 a wallet revokes a sign-in, and the session calls on": (
         _RUN_CALLS + "test_sign_ins_that_are_refused",
