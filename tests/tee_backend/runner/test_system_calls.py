@@ -13,7 +13,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal
 
 import pytest
 from guest_programs import are_gone, children, code, guest, ran
@@ -21,18 +20,25 @@ from tests_support import REPOSITORY
 
 from tee_backend.runner.guest import child as _child
 from tee_backend.runner.guest import pool as _pool
-from tee_backend.runner.guest.child import Child, ChildEnded
+from tee_backend.runner.guest.child import Child, ChildEnded, Module
+from tee_backend.runner.guest.confinement import landlock_version
 from tee_backend.runner.guest.executor import Executor
 from tee_backend.runner.guest.pool import Pool
-from tee_backend.runner.guest.system_calls import ALWAYS, ONCE_READY, program
+from tee_backend.runner.guest.runs import TaskFolders
+from tee_backend.runner.guest.system_calls import (
+    ALWAYS,
+    ONCE_READY,
+    ONCE_READY_FOR_TASK,
+    program,
+)
+from tee_backend.runner.tasks.folders import task_folders
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-Kind = Literal["_run_child", "_compile_child"]
-KINDS: tuple[Kind, ...] = ("_run_child", "_compile_child")
+KINDS: tuple[Module, ...] = ("_run_child", "_compile_child")
 
 _PROBE = r"""
-import ctypes, json, mmap, os, socket
+import ctypes, json, mmap, os, socket, threading
 from tee_backend.runner.guest import frames as _frames
 
 receive = _frames.receive
@@ -73,6 +79,22 @@ def probed(connection):
         found = attempt(lambda: os.execv(given, [given]))
     elif what == "fork":
         found = [attempt(os.fork), called(given, 17)]
+    elif what == "make":
+        path = "output/" + given
+        makers = {
+            "file": lambda: os.close(os.open(path, os.O_WRONLY | os.O_CREAT)),
+            "folder": lambda: os.mkdir(given, dir_fd=os.open("output", os.O_RDONLY)),
+            "link": lambda: os.link("output/file", path),
+            "symlink": lambda: os.symlink("/", path),
+            "pipe": lambda: os.mkfifo(path),
+            "device": lambda: os.mknod(path, 0o020600, 0x103),
+            "socket": lambda: os.mknod(path, 0o140600),
+        }
+        found = attempt(makers[given])
+    elif what == "thread":
+        thread = threading.Thread(target=bool)
+        found = attempt(thread.start)
+        thread.join()
     elif what == "i386":
         found = under_i386()
     else:
@@ -146,9 +168,9 @@ _KILL, _REFUSE, _ALLOW = 0x80000000, 0x00050000 | errno.EPERM, 0x7FFF0000
 _OWN = 4242
 
 
-def _judged(code: bytes, architecture: int, number: int, first: int = 0) -> int:
+def _judged(code: bytes, architecture: int, number: int, first: int = 0, second: int = 0) -> int:
     """Evaluate a BPF program on a call as the kernel would."""
-    data = struct.pack("<IIQ6Q", number & 0xFFFFFFFF, architecture, 0, first, 0, 0, 0, 0, 0)
+    data = struct.pack("<IIQ6Q", number & 0xFFFFFFFF, architecture, 0, first, second, 0, 0, 0, 0)
     instructions, at, held = list(struct.iter_unpack("<HBBI", code)), 0, 0
     while True:
         operation, if_so, if_not, operand = instructions[at]
@@ -158,7 +180,8 @@ def _judged(code: bytes, architecture: int, number: int, first: int = 0) -> int:
         if operation == 0x20:
             (held,) = struct.unpack_from("<I", data, operand)
         else:
-            at += if_so if {0x15: held == operand, 0x35: held >= operand}[operation] else if_not
+            compared = {0x15: held == operand, 0x35: held >= operand, 0x45: held & operand}
+            at += if_so if compared[operation] else if_not
 
 
 @pytest.fixture(params=["x86_64", "aarch64"])
@@ -195,6 +218,26 @@ async def test_what_a_child_does_to_itself_alone(machine: str) -> None:
         assert {_REFUSE} == {
             _judged(ready, architecture, number, other) for other in (1, own + 1, 0xFFFFFFFF)
         }
+
+
+async def test_what_a_task_s_child_may_do(machine: str) -> None:
+    """TG5: it also opens, moves and removes files and starts threads, but no processes."""
+    column, architecture = _MACHINES[machine]
+    code = program(ONCE_READY_FOR_TASK.format(process=_OWN), machine)
+    allowed = [(257, 56), (437, 437), (263, 35), (264, 38), (316, 276), (258, 34)]
+    assert {_ALLOW} == {_judged(code, architecture, numbers[column]) for numbers in allowed}
+    # linkat, symlinkat, mknodat, fchmodat, utimensat, truncate, memfd_create, socketpair, kill
+    refused = [(265, 37), (266, 36), (259, 33), (268, 53), (280, 88), (76, 45), (319, 279)]
+    refused += [(53, 199), (62, 129)]
+    assert {_REFUSE} == {_judged(code, architecture, numbers[column]) for numbers in refused}
+    clone, fcntl = (56, 220)[column], (72, 25)[column]
+    thread = 0x3D0F00  # as C libraries start one
+    assert _ALLOW == _judged(code, architecture, clone, thread)
+    assert _REFUSE == _judged(code, architecture, clone, thread & ~0x10000)
+    assert _REFUSE == _judged(code, architecture, clone, signal.SIGCHLD)
+    assert 0x00050000 | errno.ENOSYS == _judged(code, architecture, 435, thread)
+    assert _ALLOW == _judged(code, architecture, fcntl, 7, 3)
+    assert {_REFUSE} == {_judged(code, architecture, fcntl, 3, each) for each in (0, 2, 4, 8, 1030)}
 
 
 async def test_other_architectures(machine: str) -> None:
@@ -238,7 +281,9 @@ async def test_numbers_are_the_kernel_s() -> None:
 
 
 @asynccontextmanager
-async def _probed(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Child]:
+async def _probed(
+    kind: Module, monkeypatch: pytest.MonkeyPatch, folders: TaskFolders | None = None
+) -> AsyncIterator[Child]:
     """Start a confined child that answers `_request`."""
     with monkeypatch.context() as patched:
         patched.setattr(
@@ -246,7 +291,7 @@ async def _probed(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
         )
         pool = Pool(1)
         try:
-            yield await pool.start(kind)
+            yield await pool.start(kind, folders)
         finally:
             await pool.close()
 
@@ -257,7 +302,7 @@ async def _request(child: Child, what: str, given: object = None) -> object:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_child_connects_to_nothing(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_child_connects_to_nothing(kind: Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """RN180: a child cannot connect to a listener on loopback."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
@@ -269,7 +314,7 @@ async def test_a_child_connects_to_nothing(kind: Kind, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_child_opens_nothing(
-    kind: Kind, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    kind: Module, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """RN181: a ready child can open, create or remove no file."""
     file = tmp_path / "there"
@@ -283,7 +328,7 @@ async def test_a_child_opens_nothing(
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="by the numbers of x86-64")
 @pytest.mark.parametrize("kind", KINDS)
-async def test_calls_of_a_child(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_calls_of_a_child(kind: Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """RN180, RN181, RN182: every listed call fails with EPERM, also by its x32 number."""
     numbers = [
         int(line.split()[1])
@@ -302,10 +347,36 @@ async def test_calls_of_a_child(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="by the numbers of x86-64")
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_child_starts_no_process(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_child_starts_no_process(kind: Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """RN24: neither a fork nor the plain system call starts a process."""
     async with _probed(kind, monkeypatch) as child:
         assert [errno.EAGAIN] * 2 == await _request(child, "fork", 56)
+
+
+@pytest.mark.skipif(landlock_version() < 1, reason="this kernel has no Landlock")
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="by the numbers of x86-64")
+async def test_calls_of_a_task_s_child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """TG4, TG5: the process itself reaches no file outside its folders, and starts no process."""
+    async with task_folders(tmp_path, max_bytes=1 << 20, max_files=9) as folders:
+        (folders.input / "data").write_text("data")
+        (folders.input.parent / "beside").write_text("beside")
+        async with _probed("_task_child", monkeypatch, folders) as child:
+            for path in ("/proc/self/environ", "/dev/null", "beside", ".", "/", "output/../beside"):
+                refused = [errno.EACCES, errno.EPERM, errno.EPERM]
+                assert refused == await _request(child, "open", path), path
+            assert [0, errno.EPERM, errno.EPERM] == await _request(child, "open", "input/data")
+            made = ("file", "folder", "link", "symlink", "pipe", "device", "socket")
+            assert {"file": 0, "folder": 0} == {
+                name: found for name in made if not (found := await _request(child, "make", name))
+            }
+            assert errno.EPERM == await _request(child, "connect", 1)
+            assert errno.EPERM == await _request(child, "exec", sys.executable)
+            assert [errno.EPERM, errno.EPERM] == await _request(child, "fork", 56)
+            assert 0 == await _request(child, "thread")
+            numbers = [[int(line.split()[1])] for line in ALWAYS.split("\n") if line]
+            assert {errno.EPERM} == set(await _request(child, "calls", numbers))  # type: ignore[call-overload]  # a list
+        assert ["file", "folder"] == sorted(os.listdir(folders.output))
+        assert (folders.input / "data").read_text() == "data"
 
 
 @pytest.mark.skipif(
@@ -320,7 +391,7 @@ async def test_calls_of_i386(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_child_can_abort(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_child_can_abort(kind: Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """RN181: a compiler that runs out of memory ends by SIGABRT."""
     async with _probed(kind, monkeypatch) as child:
         with pytest.raises(ChildEnded) as ended:

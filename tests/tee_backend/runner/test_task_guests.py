@@ -211,11 +211,12 @@ root = Path(sys.argv[1])
 libc = ctypes.CDLL(None)
 PRELUDE
 
-async def run(*arguments, **limits):
+async def run(*arguments):
     async with Executor(children=1, spare=1) as executor:
         program = guest("filer-wasip1")
-        async with task_folders(root, **{"max_bytes": 1 << 20, "max_files": 100} | limits) as folders:
-            request = RunRequest(program.sha256, program.target, arguments=arguments, folders=folders)
+        async with task_folders(root, max_bytes=1 << 20, max_files=100) as folders:
+            about = {"arguments": arguments, "folders": folders}
+            request = RunRequest(program.sha256, program.target, **about)
             task = asyncio.create_task(executor.run(request, program.load))
             if arguments == ("wait",):
                 while not children(kind="_task_child"):

@@ -58,7 +58,7 @@ def sealed(folder: Path, *, key_pem: bytes = b"", **about: object) -> TaskResult
 def failure(folder: Path, **about: object) -> str:
     """Return the stage error of a folder that cannot be sealed, without its prefix."""
     with pytest.raises(StageFailed) as failed:
-        sealed(folder, **about)
+        sealed(folder, **about)  # type: ignore[arg-type]  # what `sealed` takes
     assert failed.value.detail and os.listdir(folder.parent) == ["output"]
     return failed.value.code.removeprefix("POST_COMPUTE_")
 
