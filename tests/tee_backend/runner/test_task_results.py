@@ -52,13 +52,13 @@ def sealed(folder: Path, *, key_pem: bytes = b"", **about: object) -> TaskResult
     """Seal a folder into `result.zip` beside it."""
     bounds = {"max_bytes": 1 << 20, "max_files": 50} | about
     destination = folder.parents[1] / "result.zip"
-    return seal_result(folder, key_pem or public_pem(), destination, **bounds)  # type: ignore[arg-type]
+    return seal_result(folder, key_pem or public_pem(), destination, **bounds)  # type: ignore[arg-type]  # numbers
 
 
 def failure(folder: Path, **about: object) -> str:
     """Return the stage error of a folder that cannot be sealed, without its prefix."""
     with pytest.raises(StageFailed) as failed:
-        sealed(folder, **about)  # type: ignore[arg-type]  # what `sealed` takes
+        sealed(folder, **about)  # type: ignore[arg-type]  # as `sealed` takes them
     assert failed.value.detail and os.listdir(folder.parent) == ["output"]
     return failed.value.code.removeprefix("POST_COMPUTE_")
 
@@ -95,7 +95,7 @@ def test_a_result_is_encrypted_and_opens_again(output: Path) -> None:
 
 
 def test_the_digest_of_a_file(output: Path) -> None:
-    """X8.4, TG13: the digest of a file is the SHA-256 of its content."""
+    """iexec-8.4, TG13: the digest of a file is the SHA-256 of its content."""
     vector = "0xdffd6021bb2bd5b0af676290809ec3a53191dd81c7f70a4b28688a362182986f"
     assert vector == sealed(output).digest
     (output / "result.txt").write_bytes(b"")
@@ -108,7 +108,7 @@ def test_the_digest_of_a_file(output: Path) -> None:
 
 
 def test_the_digest_of_a_folder(output: Path) -> None:
-    """X8.4, X7.1 D5, TG13: the digest of a folder is that of its direct files, in order."""
+    """iexec-8.4, iexec-D5, TG13: the digest of a folder is that of its direct files, in order."""
     folder = output / "folder"
     folder.mkdir()
     stated(output, "/iexec_out/folder")
@@ -129,7 +129,7 @@ def test_the_digest_of_a_folder(output: Path) -> None:
 
 
 def test_the_digest_of_callback_data(output: Path) -> None:
-    """X8.4, TG13: the digest of callback data is its Keccak-256."""
+    """iexec-8.4, TG13: the digest of callback data is its Keccak-256."""
     word = {"callback-data": "0x" + "00" * 31 + "01"}
     (output / "computed.json").write_text(json.dumps(word))
     vector = "0xb10e2d527612073b26eecdfd717e6a320cf44b4afac2b0732d9fcbe2b7fa0cf6"
@@ -165,7 +165,7 @@ def test_the_digest_of_callback_data(output: Path) -> None:
     ],
 )
 def test_what_a_program_states(output: Path, text: bytes | None, expected: str) -> None:
-    """X7.1 D4, TG10, TG11: a missing, malformed or wrong `computed.json` has its own error."""
+    """iexec-D4, TG10, TG11: a missing, malformed or wrong `computed.json` has its own error."""
     (output.parents[1] / "secret").write_text("secret")
     if text is None:
         (output / "computed.json").unlink()
@@ -197,7 +197,7 @@ def test_what_is_not_archived(output: Path) -> None:
 
 
 def test_names_that_are_too_long(output: Path) -> None:
-    """X7.1 D6, TG12: a name directly in the folder has at most 31 characters."""
+    """iexec-D6, TG12: a name directly in the folder has at most 31 characters."""
     (output / ("é" * 31)).touch()
     (output / "folder").mkdir()
     (output / "folder" / ("n" * 255)).touch()
@@ -272,7 +272,7 @@ def test_paths_of_an_archive(tmp_path: Path) -> None:
     "why", ["files", "bytes", "archive", "changed", "other key", "no key", "no result", "truncated"]
 )
 def test_results_that_are_refused(tmp_path: Path, why: str) -> None:
-    """X7.1 D7, TG15: a damaged or too large result, or another key, is an error."""
+    """iexec-D7, TG15: a damaged or too large result, or another key, is an error."""
     members = {str(number): os.urandom(1000) for number in range(10)}
     result, key, bounds = crafted(tmp_path, members, changed=why == "changed"), PRIVATE, {}
     if why == "other key":
@@ -302,7 +302,7 @@ _CLIENT = REPOSITORY / ".cache" / "iexec" / "node_modules" / ".bin" / "iexec"
     reason="needs node, and `npm install --prefix .cache/iexec iexec@9.0.1`",
 )
 def test_the_client_of_iexec_opens_a_result(output: Path) -> None:
-    """X2.11, X7.1 D7: `iexec result decrypt` opens a result."""
+    """iexec-D7: `iexec result decrypt` opens a result."""
     sealed(output)
     folder = output.parents[1]
     (folder / "key.pem").write_bytes(PRIVATE)
