@@ -1,4 +1,4 @@
-"""Download and decryption of data sets for tasks (DS12 to DS16).
+"""Download and decryption of data sets for tasks (DS10 to DS12).
 
     https → counted and hashed → decrypted → new file, complete or absent
 
@@ -59,7 +59,7 @@ async def fetch_dataset(
         StageFailed: the data set is not available or not valid; no file is left.
     """
     try:
-        if record.size_bytes > max_bytes:  # DS13
+        if record.size_bytes > max_bytes:  # DS11
             raise RequestRefused("response-too-large")
         request = parse_request(
             pack_parts([b"GET", record.url.encode(), b""]),

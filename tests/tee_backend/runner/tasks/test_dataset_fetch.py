@@ -1,16 +1,22 @@
 """Download and decryption of data sets for tasks."""
 
 import asyncio
+import filecmp
 import hashlib
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Iterable
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 
 import pytest
 from https_service import https_service
+from msgspec import json
+from patience import PATIENCE_S
 
 from capabilities.clock_and_entropy import SystemEntropy
 from capabilities.strict_base64 import encode_standard
@@ -92,20 +98,17 @@ class Files:
 
 
 @asynccontextmanager
-async def files(
-    folder: Path, *pieces: bytes, ended: Callable[[], None] = lambda: None
-) -> AsyncIterator[Files]:
+async def files(folder: Path, *pieces: bytes, more: Iterable[bytes] = ()) -> AsyncIterator[Files]:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await reader.readuntil(b"\r\n\r\n")
-            for piece in pieces:
+            for piece in chain(pieces, more):
                 writer.write(piece)
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
-            ended()
 
     (folder / "made").mkdir()
     async with https_service(folder, HOST, talk=talk) as service:
@@ -131,7 +134,7 @@ async def test_every_fault_has_its_code(tmp_path: Path, suite: Suite) -> None:
         record = service.record(suite, blob)
         wrong = f"0x{int(record.checksum, 16) ^ 1:064x}"
         await service.refused(service.record(suite, blob, checksum=wrong), CHECKSUM)
-        # The checksum is judged before the key.
+        # The checksum is judged first, as iExec does.
         other = bytes(32)
         await service.refused(service.record(suite, blob, checksum=wrong), CHECKSUM, key=other)
         await service.refused(record, DECRYPTION, key=other)
@@ -143,3 +146,192 @@ async def test_every_fault_has_its_code(tmp_path: Path, suite: Suite) -> None:
             await service.refused(service.record(suite, blob, size_bytes=size), CHECKSUM)
         await service.refused(record, DOWNLOAD, most=len(blob) - 1)
         assert await service.fetch(record, most=len(blob)) == PLAIN
+
+
+@pytest.mark.parametrize("size", [16, 33, 47])
+async def test_files_that_are_too_short_or_odd(tmp_path: Path, size: int) -> None:
+    """DS10, X7.1 D1: less than 32 bytes, or no multiple of 16."""
+    blob = sealed("iexec-cbc-v1")[:size]
+    async with files(tmp_path, answer(blob)) as service:
+        await service.refused(service.record("iexec-cbc-v1", blob), DECRYPTION)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("at", [3, 60, -1])
+async def test_a_changed_file(tmp_path: Path, suite: Suite, at: int) -> None:
+    """DS5, DS10: one changed bit, also one that the padding of CBC does not show."""
+    blob = bytearray(sealed(suite))
+    record_of = bytes(blob)
+    blob[at] ^= 1
+    async with files(tmp_path, answer(bytes(blob))) as service:
+        await service.refused(service.record(suite, record_of), CHECKSUM)
+        await service.refused(service.record(suite, record_of, size_bytes=1), CHECKSUM)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\n",
+        b"nonsense\r\n\r\n",
+        answer(b"", status="404 Not Found"),
+        answer(b"", status="204 No Content"),
+        answer(sealed("iexec-cbc-v1"), status="206 Partial Content"),
+        b"HTTP/1.1 302 Found\r\nLocation: https://files.test/there\r\nContent-Length: 0\r\n\r\n",
+        answer(b"cut off", stated=100),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\nhalf",
+    ],
+)
+async def test_an_answer_without_the_file(tmp_path: Path, response: bytes) -> None:
+    """DS10, DS11: another status, a redirect, or an answer that ends early."""
+    async with files(tmp_path, response) as service:
+        await service.refused(service.record("iexec-cbc-v1", bytes(48)), DOWNLOAD)
+
+
+async def test_a_service_that_is_down(tmp_path: Path) -> None:
+    """DS10, X7.1 D2: a closed port, an unknown name, and addresses that programs may not reach."""
+    async with files(tmp_path) as service:
+        url = service.url
+    for other in (
+        url,
+        "https://absent.test/",
+        "https://127.0.0.1/",
+        "https://[::1]/",
+        "https://files.test:0/",
+        "https://user@files.test/",
+        "http://files.test/",
+        "https://",
+        "https://files.test/\u00e9",
+    ):
+        await service.refused(service.record("iexec-cbc-v1", bytes(48), url=other), DOWNLOAD)
+
+    async def inward(host: str) -> list[str]:
+        return ["169.254.169.254"]
+
+    service.outbound = Outbound(resolve=inward)
+    record = service.record("iexec-cbc-v1", bytes(48), url="https://files.test/")
+    refused = await service.refused(record, DOWNLOAD)
+    assert refused.detail == "address-refused"
+
+
+@pytest.mark.parametrize(
+    ("length", "code"), [(b"", CHECKSUM), (b"Content-Length: 1000000000\r\n", DOWNLOAD)]
+)
+async def test_more_than_was_signed(tmp_path: Path, length: bytes, code: str) -> None:
+    """DS11: an endless answer is not read to its end."""
+    blob = sealed("iexec-cbc-v1")
+    sent = 0
+
+    def endless() -> Iterable[bytes]:
+        nonlocal sent
+        yield b"HTTP/1.1 200 OK\r\n" + length + b"\r\n"
+        while sent < 1000:
+            sent += 1
+            yield bytes(CHUNK_BYTES)
+
+    async with files(tmp_path, more=endless()) as service:
+        await service.refused(service.record("iexec-cbc-v1", blob), code)
+    assert sent < 1000
+
+
+async def test_the_destination_is_a_new_file(tmp_path: Path) -> None:
+    """DS10: an existing file stays as it is; without the folder nothing is written."""
+    blob = sealed("aead-chunked-v1")
+    async with files(tmp_path, answer(blob)) as service:
+        record, text = service.record("aead-chunked-v1", blob), encode_standard(KEY)
+        there, target = service.folder / "there", tmp_path / "target"
+        there.write_bytes(b"before")
+        (service.folder / "link").symlink_to(target)
+        for name in ("there", "link", "absent/file"):
+            with pytest.raises(StageFailed) as failed:
+                await fetch_dataset(
+                    service.outbound, record, text, service.folder / name, max_bytes=10**9
+                )
+            assert failed.value.code == SAVING
+        assert there.read_bytes() == b"before" and not target.exists()
+        assert sorted(one.name for one in service.folder.iterdir()) == ["link", "there"]
+
+
+async def test_a_task_that_is_cancelled(tmp_path: Path) -> None:
+    """DS10: when the cancelled call has ended, its thread has, and no file is left."""
+    blob = sealed("aead-chunked-v1")
+    arrived = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer(blob)[: 2 * CHUNK_BYTES])
+        await writer.drain()
+        arrived.set()
+        await reader.read()
+        writer.close()
+
+    (tmp_path / "made").mkdir()
+    async with https_service(tmp_path, HOST, talk=talk) as service:
+        made = Files(
+            Outbound(loopback_ca=service.ca, resolve=service.resolve),
+            service.url(),
+            tmp_path / "made",
+        )
+        task = asyncio.create_task(made.fetch(made.record("aead-chunked-v1", blob)))
+        await asyncio.wait_for(arrived.wait(), PATIENCE_S)
+        while not list(made.folder.iterdir()):
+            await asyncio.sleep(0)  # until the thread has begun to write
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not list(made.folder.iterdir())
+
+
+FETCHING = """
+import asyncio, resource, sys
+from pathlib import Path
+from msgspec import json
+from sealspace.documents.dataset_format import MAX_ENCRYPTED_BYTES, DatasetRecord
+from tee_backend.runner.guest.outbound import Outbound
+from tee_backend.runner.tasks.dataset_fetch import fetch_dataset
+
+ca, record, key, file = sys.argv[1:]
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+size = asyncio.run(fetch_dataset(
+    Outbound(loopback_ca=Path(ca)), json.decode(record, type=DatasetRecord), key, Path(file),
+    max_bytes=MAX_ENCRYPTED_BYTES,
+))
+print(size, before, peak())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suite", SUITES)
+async def test_memory_does_not_depend_on_the_size(tmp_path: Path, suite: Suite) -> None:
+    """DS11: 200 MB pass through a process whose resident memory grows by a few MiB."""
+    size, source = 200_000_000, tmp_path / "survey"
+    with source.open("wb") as stream:
+        stream.truncate(size)
+    blob, digest = tmp_path / "survey.enc", hashlib.sha256()
+    with source.open("rb") as stream, blob.open("wb") as out:
+        for piece in encrypt(suite, KEY, stream.read, SystemEntropy()):
+            digest.update(piece)
+            out.write(piece)
+
+    def pieces() -> Iterable[bytes]:
+        with blob.open("rb") as stream:
+            yield f"HTTP/1.1 200 OK\r\nContent-Length: {blob.stat().st_size}\r\n\r\n".encode()
+            while piece := stream.read(CHUNK_BYTES):
+                yield piece
+
+    async with files(tmp_path, more=pieces()) as service:
+        record = service.record(
+            suite, b"", checksum=f"0x{digest.hexdigest()}", size_bytes=blob.stat().st_size
+        )
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", FETCHING, str(tmp_path / "ca.pem")),
+            *(json.encode(record).decode(), encode_standard(KEY), str(service.folder / "plain")),
+            stdout=subprocess.PIPE,
+        )
+        printed, _ = await child.communicate()
+    assert child.returncode == 0
+    arrived, before, peak = map(int, printed.split())
+    print(f"{suite}: {arrived} bytes, peak resident memory {before} before, {peak} after")
+    assert arrived == size and filecmp.cmp(source, service.folder / "plain", shallow=False)
+    assert peak - before < 32 * 2**20, (before, peak)
