@@ -78,14 +78,16 @@ def _unreadable(path: Path, number: int | None, hint: str | None = None) -> File
     return FileUnreadable(f"cannot read {printable(str(path))}: {reason}", hint=hint or step)
 
 
-def require_free(path: Path, *, hint: str = "choose another file with --out") -> Path:
+def require_free(path: Path) -> Path:
     """Check that a new file can be created at a path.
 
     The file must not exist yet, and its folder must exist.
     """
     if path.exists() or not path.parent.is_dir():
         reason = "the file already exists" if path.exists() else "there is no such folder"
-        raise InvalidInput(f"cannot create {path}: {reason}", hint=hint)
+        raise InvalidInput(
+            f"cannot create {path}: {reason}", hint="choose another place, or remove the file"
+        )
     return path
 
 

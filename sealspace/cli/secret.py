@@ -138,7 +138,7 @@ async def put(
         )
 
     read_value = partial(_read_value, source, keep_newline=keep_newline, is_bytes=is_bytes)
-    await _store(client, name, read_value, scope=scope, if_absent=if_absent, yes=yes)
+    await store_secret(client, name, read_value, scope=scope, if_absent=if_absent, yes=yes)
     tell(f"stored {name}")
 
 
@@ -347,7 +347,7 @@ async def generate(
     terminal, you are asked before an existing secret is replaced.
     """
     value = "".join(random.choice(ALPHABETS[alphabet]) for _ in range(length))
-    await _store(client, name, lambda: value, scope=scope, if_absent=if_absent, yes=yes)
+    await store_secret(client, name, lambda: value, scope=scope, if_absent=if_absent, yes=yes)
     print_result(
         {"name": name, "scope": scope, **({"value": value} if show else {})},
         [value if show else name],
@@ -391,7 +391,7 @@ def _bounded(data: bytes, what: str) -> bytes:
 # --- at the node ----------------------------------------------------------------------------------
 
 
-async def _store(
+async def store_secret(
     client: Client,
     name: str,
     read_value: Callable[[], str | bytes],
@@ -408,7 +408,8 @@ async def _store(
     secret = writable_name(name, scope)
     there = (await _stored(client, [secret])).get(secret.path)
     exists = AlreadyThere(
-        f"the secret {name} already exists", hint="omit --if-absent to replace the secret"
+        f"the secret {name} already exists",
+        hint=f"to replace it, run first: {_command('delete', name, scope)}",
     )
     if there is not None and if_absent:
         raise exists

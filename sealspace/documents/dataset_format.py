@@ -120,7 +120,7 @@ def decrypt(suite: Suite, key: bytes, read: Read) -> Iterator[bytes]:
     Raises:
         DatasetInvalid: the header, the key, the length, the padding or a tag is wrong.
     """
-    fault = "header"
+    fault = "header or key"
     try:
         if suite == "iexec-cbc-v1":
             cipher = Cipher(algorithms.AES(key), modes.CBC(read(_BLOCK_BYTES))).decryptor()
@@ -129,12 +129,11 @@ def decrypt(suite: Suite, key: bytes, read: Read) -> Iterator[bytes]:
                 yield unpadder.update(cipher.update(piece))
             fault = "length"
             cipher.finalize()
-            fault = "padding"
+            fault = "padding or key"
             yield unpadder.finalize()
         else:
             header = read(_HEADER_BYTES)
             if not header.startswith(_header(key)):  # DS3
-                fault = "key" if header.startswith(_MAGIC) else fault
                 raise ValueError
             yield from _chunked(aead.AESGCM(key).decrypt, header, read, CHUNK_BYTES + _BLOCK_BYTES)
     except ValueError:

@@ -83,16 +83,14 @@ dataset = LazyGroup(
 )
 
 keys = LazyGroup(
-    {
-        "create": Row(
-            "tee_backend.cli.call_commands:create_key", "Make an API key, and print it once."
-        ),
-        "list": Row(
-            "tee_backend.cli.call_commands:list_keys",
-            "Show your account and API keys on a runner.",
-        ),
-        "revoke": Row("tee_backend.cli.call_commands:revoke_key", "Revoke an API key."),
-    },
+    rows_of(
+        "tee_backend.cli.call_commands",
+        {
+            "create": "Make an API key, and print it once.",
+            "list": "Show your account and API keys on a runner.",
+            "revoke": "Revoke an API key.",
+        },
+    ),
     name="keys",
     help="Manage API keys of a runner. A key calls programs in your name and at your cost.",
 )

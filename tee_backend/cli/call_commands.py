@@ -275,7 +275,7 @@ def _secrets(text: str, member: str) -> dict[str, Json]:
 )
 @expires_option("30d", "Lifetime of the key, at most 90d.")
 @at_node
-async def create_key(
+async def create(
     client: Client,
     url: str,
     projects: tuple[str, ...],
@@ -314,7 +314,7 @@ async def create_key(
 
 @click.command("list")
 @click.argument("url")
-def list_keys(url: str) -> None:
+def list_(url: str) -> None:
     """List your API keys for the runner at URL.
 
     The balance of your account is shown too. Amounts are in micro-units.
@@ -349,7 +349,7 @@ def list_keys(url: str) -> None:
 @click.argument("url")
 @click.argument("nonce", type=click.IntRange(0, 2**32 - 1))
 @yes_option
-def revoke_key(url: str, nonce: int, yes: bool) -> None:
+def revoke(url: str, nonce: int, yes: bool) -> None:
     """Revoke the API key with nonce NONCE at the runner at URL.
 
     New calls with the key are refused.

@@ -34,6 +34,7 @@ from sealspace.cli.command_errors import AlreadyThere, KeyFileUnusable, NotThere
 from sealspace.cli.lazy import is_installed
 from sealspace.cli.owner_profile import at_node, owner_home
 from sealspace.cli.paths import FILE, FOLDER, read_named, require_free
+from sealspace.cli.secret import store_secret
 from sealspace.cli.terminal import (
     confirm,
     facts,
@@ -442,7 +443,7 @@ def encrypt_file(file: Path, folder: Path | None, form: str, force: bool) -> Non
     """
     blob, key_file = [(folder or file.parent) / f"{file.name}.{end}" for end in ("enc", "key")]
     for path in (blob, key_file):  # DS6
-        force or require_free(path, hint="add --force, or choose another folder with --output")
+        force or require_free(path)
     write, key = replace_file if force else make_file, SystemEntropy().token(KEY_BYTES)
     with file.open("rb") as stream:
         write(blob, encrypt(_FORMATS[form], key, stream.read, SystemEntropy()))
@@ -472,9 +473,7 @@ async def publish_file(client: Client, name: str, encrypted: Path, url: str) -> 
     except StatementInvalid as error:
         raise InvalidInput(f"cannot publish {name}: {error.message}") from None
     with explained(name, private=False):
-        await client.kv(PUBLIC_SPACE).put(
-            dataset.dataset_key, statement, content_type="application/json"
-        )
+        await client.kv(PUBLIC_SPACE).put(dataset.dataset_key, statement)
     found["address"] = await _record_address(client, wallet, "dataset", dataset)
     tell(f"published {dataset.text}")
     print_result(found, facts(found))
@@ -490,13 +489,9 @@ async def push_key(client: Client, name: str, keyfile: Path) -> None:
     text = data.decode("ascii", "replace").strip()
     parse_dataset_key(text)
     secret = dataset_secret(address_of("dataset", project_of(name)))
-    try:
-        await client.secrets().put(secret.name, text, scope=secret.scope, if_absent=True)
-    except PreconditionFailed:
-        raise AlreadyThere(
-            f"{name} has a key already",
-            hint=f"sealspace secret delete {secret.name} --scope {secret.scope}",
-        ) from None
+    await store_secret(
+        client, secret.name, lambda: text, scope=secret.scope, if_absent=True, yes=True
+    )
     tell(f"stored the key of {name} as the secret {secret.label}")
 
 

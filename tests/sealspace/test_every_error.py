@@ -12,6 +12,7 @@ from error_causes import BASES, CAUSES, World, cause
 
 from sealspace import errors
 from sealspace.apps.run_calls import read_call
+from sealspace.documents.dataset_format import parse_dataset_key
 from sealspace.documents.signed_statements import read_statement
 from sealspace.errors import SealspaceError
 from sealspace.wallets import new_wallet
@@ -20,6 +21,11 @@ from sealspace.wallets import new_wallet
 @cause(errors.StatementInvalid)
 async def _no_statement(_: World) -> None:
     read_statement(b"{}", "sealspace.example/v1", signer=new_wallet().did)
+
+
+@cause(errors.DatasetInvalid)
+async def _no_key(_: World) -> None:
+    parse_dataset_key("")
 
 
 @cause(errors.CallRefused)
@@ -86,7 +92,7 @@ def test_every_class_has_a_code_of_its_own_and_a_hint() -> None:
 CODES = """
 action-not-authorized attestation-refused backend backend-answer-invalid backend-not-acceptable
 backend-not-expected backend-not-proven backend-unreachable batch-incomplete call-refused
-client-closed client-not-ready collateral-needed decrypt-denied delegation-revoked
+client-closed client-not-ready collateral-needed dataset-invalid decrypt-denied delegation-revoked
 descriptor-unsigned duplicate-request encryption grant-not-taken grants-full invalid-envelope
 invalid-input invalid-keystore invalid-network-id invalid-policy invalid-portable-delegation
 invalid-response invalid-secret-name invalid-secret-payload invalid-secret-scope

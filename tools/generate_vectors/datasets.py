@@ -109,10 +109,10 @@ def _refused() -> list[Case]:
     other_size = b"sealdata\x01" + struct.pack(">I", 2 * _CHUNK) + header[13:]
     other_prefix = header[:-7] + bytes(7)
     cases = {
-        "another key_fail": (_AEAD, _aead(_GREETING, _header(_OTHER)), "DS3", "key"),
-        "another magic_fail": (_AEAD, b"S" + good[1:], "DS3", "header"),
-        "another chunk size_fail": (_AEAD, _aead(_GREETING, other_size), "DS3", "header"),
-        "header cut off_fail": (_AEAD, good[:51], "DS3", "header"),
+        "another key_fail": (_AEAD, _aead(_GREETING, _header(_OTHER)), "DS3", "header or key"),
+        "another magic_fail": (_AEAD, b"S" + good[1:], "DS3", "header or key"),
+        "another chunk size_fail": (_AEAD, _aead(_GREETING, other_size), "DS3", "header or key"),
+        "header cut off_fail": (_AEAD, good[:51], "DS3", "changed or cut off"),
         "no chunk_fail": (_AEAD, good[:52], "DS4", "changed or cut off"),
         "tag cut off_fail": (_AEAD, good[:-1], "DS4", "changed or cut off"),
         "one byte more_fail": (_AEAD, good + b"\0", "DS4", "changed or cut off"),
@@ -120,13 +120,13 @@ def _refused() -> list[Case]:
         "last chunk not marked_fail": (_AEAD, flag, "DS4", "changed or cut off"),
         "first chunk missing_fail": (_AEAD, second, "DS4", "changed or cut off"),
         "no block_fail": (_CBC, _IV, "DS2", "padding"),
-        "no IV_fail": (_CBC, _IV[:15], "DS2", "header"),
+        "no IV_fail": (_CBC, _IV[:15], "DS2", "header or key"),
         "part of a block_fail": (_CBC, _cbc(_padded(_GREETING)) + b"\0", "DS2", "length"),
         "padding of zero_fail": (_CBC, _cbc(bytes(16)), "DS2", "padding"),
         "padding over a block_fail": (_CBC, _cbc(bytes([17]) * 32), "DS2", "padding"),
         "padding not uniform_fail": (_CBC, _cbc(bytes(14) + b"\1\2"), "DS2", "padding"),
     }
     return [
-        _case(name, suite, blob, [rule], {"text": text})
+        _case(name, suite, blob, [rule], {"code": "dataset-invalid", "text": text})
         for name, (suite, blob, rule, text) in cases.items()
     ]

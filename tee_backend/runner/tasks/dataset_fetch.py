@@ -32,9 +32,6 @@ from ..guest.frames import MAX_MESSAGE_BYTES, pack_parts
 from ..guest.outbound import Outbound, RequestRefused, parse_request
 from .stage_errors import StageFailed
 
-DOWNLOAD_S = 600.0
-_READABLE = 0o444
-
 
 async def read_dataset(read: Reader, dataset: ProjectId) -> DatasetRecord | None:
     """Read and verify the statement about a data set, or return None if there is none (DS12).
@@ -68,7 +65,7 @@ async def fetch_dataset(
         )
         # Another client with the same checks, because programs get shorter and smaller responses.
         most_bytes = record.size_bytes * 9 // 8 + MAX_MESSAGE_BYTES  # with TLS and HTTP
-        own = replace(outbound, request_s=DOWNLOAD_S, most_arriving_bytes=most_bytes)
+        own = replace(outbound, request_s=600.0, most_arriving_bytes=most_bytes)
         async with own, own.response(request) as response:
             if response.status != 200:
                 raise RequestRefused(f"status-{response.status}")
@@ -125,7 +122,7 @@ def _save(
 
     try:
         make_file(destination, plaintext())
-        destination.chmod(_READABLE)
+        destination.chmod(0o444)
     except OSError as error:  # none of the connection: aiohttp converts those
         detail = f"cannot write the data set: {error.strerror}"
         raise StageFailed("PRE_COMPUTE_SAVING_PLAIN_DATASET_FAILED", detail) from error

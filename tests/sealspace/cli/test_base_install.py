@@ -113,6 +113,11 @@ CALLS: Mapping[str, Call] = {
     "project share": Call(f"{NOWHERE} digest --yes --home {{home}}"),
     "project list": HOME,
     "project show": Call("digest --home {home}", status=21),
+    "dataset encrypt": Call("{folder}/program.wasm"),
+    "dataset publish": Call(
+        f"digest {{folder}}/program.wasm.enc --url {NOWHERE} --home {{home}}", status=2
+    ),
+    "dataset push-key": Call("digest {folder}/program.wasm.key --home {home}"),
     "runner serve": Call("--simulate {folder}/absent --node {node} --data {folder}/runner"),
     "runner generate": Call(f"{NOWHERE} PROTECTED_KEY --yes --home {{home}}"),
     "runner grant": Call(f"{NOWHERE} --secret API_KEY --program digest --yes --home {{home}}"),

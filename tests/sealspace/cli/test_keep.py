@@ -174,7 +174,10 @@ async def test_over_an_older_secret_a_person_is_asked(desk: OwnerDesk) -> None:
     assert (asked.status, question in asked.err) == (0, True)
     assert (await desk.run(*put, "--yes", typed="three\nthree\n")).status == 0
     refused = await desk.run(*put, "--if-absent", given="four")
-    assert (refused.status, refused.next) == (15, "omit --if-absent to replace the secret")
+    assert (refused.status, refused.next) == (
+        15,
+        "to replace it, run first: sealspace secret delete NAME",
+    )
     assert await desk.read("secret", "get", "API_KEY") == b"three"
     ran = await desk.run(*put, given="five")
     assert (ran.status, ran.err) == (

@@ -306,8 +306,8 @@ print(size, before, peak())
 async def test_memory_does_not_depend_on_the_size(tmp_path: Path, suite: Suite) -> None:
     """DS11: 200 MB pass through a process whose resident memory grows by a few MiB."""
     size, source = 200_000_000, tmp_path / "survey"
-    with source.open("wb") as stream:
-        stream.truncate(size)
+    with source.open("wb") as empty:
+        empty.truncate(size)
     blob, digest = tmp_path / "survey.enc", hashlib.sha256()
     with source.open("rb") as stream, blob.open("wb") as out:
         for piece in encrypt(suite, KEY, stream.read, SystemEntropy()):
