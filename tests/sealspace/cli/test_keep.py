@@ -176,7 +176,7 @@ async def test_over_an_older_secret_a_person_is_asked(desk: OwnerDesk) -> None:
     refused = await desk.run(*put, "--if-absent", given="four")
     assert (refused.status, refused.next) == (
         15,
-        "to replace it, run first: sealspace secret delete NAME",
+        "to replace it, run first: sealspace secret delete API_KEY",
     )
     assert await desk.read("secret", "get", "API_KEY") == b"three"
     ran = await desk.run(*put, given="five")
