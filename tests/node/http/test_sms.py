@@ -2,17 +2,18 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import get_args
 from urllib.parse import unquote_to_bytes
 
 import pytest
 from audit_records import audit_records
 from embedded_node import EmbeddedNode, embedded_node
 from running_node import Reply, send
-from sms_owner import SmsOwner, challenge, new_owner, signed
+from sms_owner import K1, SmsOwner, challenge, new_owner, signed
 
 from capabilities.signatures import WalletSigner
-from node.config.tree import Config, Http, Limits, Sms, Store
-from sealspace.documents.iexec_names import requester_secret
+from node.config.tree import Config, Hosting, Http, Limits, Sms, Store
+from sealspace.documents.iexec_names import AddressKind, requester_secret
 
 OTHER_KEY = bytes.fromhex("373f6e9a53092652280d1773577c5f0dc8a0aeaba5a1c9f3806136f5dd0c9449")
 UNAUTHORIZED = (401, "Invalid authorization", "sms-unauthorized")
@@ -61,7 +62,7 @@ async def owner(node: EmbeddedNode, tmp_path: Path) -> SmsOwner:
 
 
 async def test_each_kind_is_pushed_once(owner: SmsOwner) -> None:
-    """X7.1 S1, S2, S13: pushed, then found at once; a second push changes nothing."""
+    """X7.1 S1, S2, S13 and SM11: pushed, then found at once; a second push changes nothing."""
     app = await owner.publish("app", "digest")
     dataset = await owner.publish("dataset", "prices")
     kinds = (
@@ -244,20 +245,19 @@ async def test_a_storage_failure(owner: SmsOwner, node: EmbeddedNode) -> None:
 # --- ownership ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["app", "dataset"])
+@pytest.mark.parametrize("kind", get_args(AddressKind))
 async def test_an_address_without_a_record(
-    owner: SmsOwner, node: EmbeddedNode, tmp_path: Path, kind: str
+    owner: SmsOwner, node: EmbeddedNode, tmp_path: Path, kind: AddressKind
 ) -> None:
     """SM9: only the owner whose record hashes to the address may push its secret."""
-    assert kind in ("app", "dataset")
     push = owner.push_app if kind == "app" else owner.push_dataset
     second = await new_owner(tmp_path / "second", node.url, node.sms_url, key=OTHER_KEY)
     await second.enable()
-    theirs = await second.publish(kind, "digest")  # type: ignore[arg-type]
+    theirs = await second.publish(kind, "digest")
     assert said(await push(theirs, b"v")) == UNAUTHORIZED
     # A record with the name of the other's, at the other's address.
     for text in ('{"project":"digest"}', '{"dataset":"digest"}', "{}", "no JSON", "[]"):
-        await owner.write_record(kind, theirs, text)  # type: ignore[arg-type]
+        await owner.write_record(kind, theirs, text)
         assert said(await push(theirs, b"v")) == UNAUTHORIZED
     assert await owner.keys() == []
 
@@ -270,6 +270,24 @@ async def test_addresses_that_are_none(owner: SmsOwner) -> None:
     assert said(await owner.send("POST", "/apps/0xzz/secrets", b"v", "0x" + "0" * 130)) == (
         UNAUTHORIZED
     )
+
+
+async def test_a_node_that_does_not_host_the_service(tmp_path: Path) -> None:
+    """SM11: where the service has no space, secrets are pushed, and checks by address find none."""
+    config = Config(
+        http=Http(port=0, drain_s=0),
+        store=Store(data=str(tmp_path / "data")),
+        hosting=Hosting(mode="permit", listed=(WalletSigner(K1).did,)),
+        sms=Sms(listen="127.0.0.1:0"),
+    )
+    async with embedded_node(config) as node:
+        owner = await new_owner(tmp_path / "home", node.url, node.sms_url)
+        await owner.enable("--public-checks")
+        app = await owner.publish("app", "digest")
+        assert (await owner.push_app(app, b"1")).status == 204
+        assert await owner.head(f"/apps/{app}/secrets") == 404
+        assert (await owner.push_requester("one", b"2")).status == 204
+        assert await owner.has_requester("one") == 204
 
 
 # --- the grant ------------------------------------------------------------------------------------

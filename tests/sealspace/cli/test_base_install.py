@@ -92,6 +92,10 @@ CALLS: Mapping[str, Call] = {
     "token create": Call("deploy --secret API_KEY --home {home}"),
     "token list": HOME,
     "token revoke": Call("deploy --home {home}"),
+    # the node has no such service
+    "sms enable": Call("--home {home}", status=21),
+    "sms status": Call("--home {home}", status=21),
+    "sms disable": Call("--home {home}", status=21),
     "manifest check": Call("{folder}/manifest.json"),
     "manifest explain": Call("{folder}/manifest.json"),
     "manifest grant": Call("{folder}/manifest.json --yes --home {home}"),

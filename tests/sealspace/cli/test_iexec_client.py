@@ -31,14 +31,22 @@ pytestmark = [
 ]
 
 
-class _Responder(BaseHTTPRequestHandler):
+class Chain(ThreadingHTTPServer):
     """A chain that knows its id and nothing else; it notes what was asked."""
 
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Responder)
+        self.asked: list[str] = []
+
+
+class _Responder(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
+        """Answer what JSON-RPC asks."""
+        assert isinstance(self.server, Chain)
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         answers = []
         for one in asked if isinstance(asked, list) else [asked]:
-            self.server.asked.append(one["method"])  # type: ignore[attr-defined]
+            self.server.asked.append(one["method"])
             result = hex(CHAIN) if one["method"] == "eth_chainId" else None
             answers.append({"jsonrpc": "2.0", "id": one["id"], "result": result})
         body = json.dumps(answers if isinstance(asked, list) else answers[0]).encode()
@@ -53,10 +61,9 @@ class _Responder(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def chain() -> Iterator[ThreadingHTTPServer]:
+def chain() -> Iterator[Chain]:
     """A responder for what a command asks of a chain."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Responder) as server:
-        server.asked = []  # type: ignore[attr-defined]
+    with Chain() as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
         yield server
@@ -105,7 +112,7 @@ class IexecClient:
 
 
 @pytest.fixture
-async def client(tmp_path: Path, chain: ThreadingHTTPServer) -> AsyncIterator[IexecClient]:
+async def client(tmp_path: Path, chain: Chain) -> AsyncIterator[IexecClient]:
     """The client of an owner who has enabled the service with public checks."""
     config = Config(
         http=Http(port=0, drain_s=0),
@@ -134,7 +141,7 @@ async def client(tmp_path: Path, chain: ThreadingHTTPServer) -> AsyncIterator[Ie
 LOCAL = ("--keystoredir", "local")
 
 
-async def test_secrets_of_a_requester(client: IexecClient, chain: ThreadingHTTPServer) -> None:
+async def test_secrets_of_a_requester(client: IexecClient, chain: Chain) -> None:
     """Pushed, found, and not pushed twice; no chain is asked."""
     name = "my-namespace"
     await client.succeeds("requester", "check-secret", name, *LOCAL, isSet=False, name=name)
@@ -144,7 +151,7 @@ async def test_secrets_of_a_requester(client: IexecClient, chain: ThreadingHTTPS
     message = await client.fails(*push, "other")
     assert message.startswith(f'Secret "{name}" already exists for 0x38882341853931723e86B6154A2B')
     assert await client.owner.value("NAME_MY_HNAMESPACE", "iexec-requester") == "s3cr3t"
-    assert chain.asked == []  # type: ignore[attr-defined]
+    assert chain.asked == []
     await client.owner.enable()  # without public checks the client asks the service to decide
     await client.succeeds("requester", "check-secret", name, *LOCAL, isSet=False)
     assert "unexpected status: 409" in await client.fails(*push, "other")
