@@ -79,8 +79,13 @@ async def _work(launch: Launch) -> None:
             if launch.sms_fd >= 0:
                 from ..http.routes.sms_routes import SMS_SERVED  # not loaded where it is off
 
-                app, opened = build_app(services, SMS_SERVED), socket.socket(fileno=launch.sms_fd)
-                listeners.append(await start_listener(app, opened, config.http))
+                listeners.append(
+                    await start_listener(
+                        build_app(services, SMS_SERVED),
+                        socket.socket(fileno=launch.sms_fd),
+                        config.http,
+                    )
+                )
             async with (
                 housekeeping(services),
                 nullcontext()

@@ -40,7 +40,8 @@ async def enable(client: Client, public_checks: bool, ttl_s: float) -> None:
     This grants the node's service for iExec the right to write four scopes of secrets, each of them
     signed by your wallet. The service cannot read a secret. A former grant is revoked.
 
-    Without --public-checks, the `check-secret` commands of iExec's client find no secret.
+    Only a wallet on Ethereum's main chain (did:pkh:eip155:1:0x…) can push. Without --public-checks,
+    the `check-secret` commands of iExec's client find no secret, and `--force-update` fails.
     """
     did = (await client.info()).sms_did
     if not did:

@@ -51,9 +51,8 @@ def error_answer(
     place = request.get(PLACE) or place
     status, text = (row.status, None) if own else wire_form(error, row, place)
     if sms:  # SM6
-        title = row.title or reason_of(status)
         return json_answer(
-            {"error": [title], "code": code, "hint": row.hint},
+            {"error": [row.title or reason_of(status)], "code": code, "hint": row.hint},
             status=status,
             headers=_headers_of(row, error),
         )

@@ -36,10 +36,6 @@ from ..messages.route import Route
 from .invoke import message_of
 from .route_table import no_route, wrong_method_routes
 
-MAX_VALUE_BYTES = 4096
-_MAX_READ_BYTES = 65_536
-"""Longest body that is read: a wrong signature is reported before a value that is too large."""
-
 
 class Kind(Struct, frozen=True):
     """A kind of secret.
@@ -89,7 +85,8 @@ async def push(kind: Kind, request: web.Request) -> web.Response:
     """POST, PUT: store a secret. The checks have the order of X1.6."""
     services, (address, name) = request.app[SERVICES], _named(kind, request)
     authorization = token_of(request)
-    body = await limited_body(request, max_bytes=_MAX_READ_BYTES)
+    # Longer than a value may be: a wrong signature is reported before a value that is too large.
+    body = await limited_body(request, max_bytes=65_536)
     texts = () if kind.published == "dataset" else (name.encode("utf-8", "surrogatepass"),)
     challenge = challenge_of(hex_bytes(address), *map(keccak256, (*texts, body)))
     owner = signer_of(authorization, challenge)
@@ -102,7 +99,7 @@ async def push(kind: Kind, request: web.Request) -> web.Response:
     try:
         if kind.published:
             await require_ownership(grant, kind.published, address, message)
-        if len(body) > MAX_VALUE_BYTES:  # SM6
+        if len(body) > 4096:  # SM6
             raise Refusal("sms-too-large")
         value = body.decode(errors="replace")
         if value.encode() != body or not value.strip():

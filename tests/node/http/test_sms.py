@@ -9,7 +9,7 @@ import pytest
 from audit_records import audit_records
 from embedded_node import EmbeddedNode, embedded_node
 from running_node import Reply, send
-from sms_owner import K1, SmsOwner, challenge, new_owner, signed
+from sms_owner import K1, SmsOwner, challenge, keccak, new_owner, signed
 
 from capabilities.signatures import WalletSigner
 from node.config.tree import Config, Hosting, Http, Limits, Sms, Store
@@ -240,6 +240,16 @@ async def test_a_storage_failure(owner: SmsOwner, node: EmbeddedNode) -> None:
     await node.services.store.close()
     assert (await owner.push_requester("two", b"2")).status >= 500
     assert (await owner.push_requester("one", b"3")).status >= 500
+
+
+async def test_a_signature_for_another_kind(owner: SmsOwner) -> None:
+    """SM4, SM9: the bytes that were signed for a requester's secret name no data set."""
+    hashed = challenge(owner.address, b"name", b"value")
+    longer = f"{owner.address}{keccak(b'name').hex()}"
+    path = f"/secrets/web3?secretAddress={longer}"
+    reply = await owner.send("POST", path, b"value", signed(owner.key, hashed))
+    assert reply.status in (400, 401)
+    assert await owner.keys() == []
 
 
 # --- ownership ------------------------------------------------------------------------------------
