@@ -12,7 +12,7 @@ from running_node import Reply, send
 from sms_owner import K1, SmsOwner, challenge, keccak, new_owner, signed
 
 from capabilities.signatures import WalletSigner
-from node.config.tree import Config, Hosting, Http, Limits, Sms, Store
+from node.config.tree import Config, Hosting, Http, Limits, PublicSpaces, Sms, Store
 from sealspace.documents.iexec_names import AddressKind, requester_secret
 
 OTHER_KEY = bytes.fromhex("373f6e9a53092652280d1773577c5f0dc8a0aeaba5a1c9f3806136f5dd0c9449")
@@ -464,6 +464,20 @@ async def test_refused_signatures_are_limited(tmp_path: Path) -> None:
         stranger = SmsOwner(tmp_path / "home", node.url, node.sms_url)
         statuses = [(await stranger.push_requester("one", b"x" * 5000)).status for _ in range(40)]
     assert statuses[0] == 401 and statuses[-1] == 429
+
+
+async def test_checks_are_limited(tmp_path: Path) -> None:
+    """SM5: checks, which need no signature, are limited as reads of public spaces are."""
+    config = Config(
+        http=Http(port=0, drain_s=0),
+        store=Store(data=str(tmp_path / "data")),
+        public_spaces=PublicSpaces(requests_per_minute=5, burst=1),
+        sms=Sms(listen="127.0.0.1:0"),
+    )
+    async with embedded_node(config) as node:
+        stranger = SmsOwner(tmp_path / "home", node.url, node.sms_url)
+        statuses = [await stranger.has_requester("one") for _ in range(20)]
+    assert statuses[0] == 404 and statuses[-1] == 429
 
 
 async def test_the_audit_names_the_path_and_not_the_value(
