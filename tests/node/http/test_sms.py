@@ -1,7 +1,11 @@
 """The service for iExec's clients on a node in this process (SM1 to SM13; the cases of X7.1)."""
 
-from collections.abc import AsyncIterator
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import get_args
 from urllib.parse import unquote_to_bytes
 
@@ -14,6 +18,7 @@ from sms_owner import K1, SmsOwner, challenge, keccak, new_owner, signed
 from capabilities.signatures import WalletSigner
 from node.config.tree import Config, Hosting, Http, Limits, PublicSpaces, Sms, Store
 from sealspace.documents.iexec_names import AddressKind, requester_secret
+from spaces.store.contract import check_commit, check_read
 
 OTHER_KEY = bytes.fromhex("373f6e9a53092652280d1773577c5f0dc8a0aeaba5a1c9f3806136f5dd0c9449")
 UNAUTHORIZED = (401, "Invalid authorization", "sms-unauthorized")
@@ -396,6 +401,40 @@ async def test_checks_tell_strangers_nothing(node: EmbeddedNode, tmp_path: Path)
         own = {"date", "tinycloud-trace-id"}
         shown.append((reply.status, {k: v for k, v in reply.headers.items() if k not in own}))
     assert shown == [shown[0]] * len(paths) and shown[0][0] == 404
+
+
+@contextmanager
+def counted() -> Iterator[Counter[str]]:
+    """Count the reads and commits of the store until the block ends."""
+    kinds = {check_read.__code__: "reads", check_commit.__code__: "commits"}
+    found, before = Counter[str](), sys.getprofile()
+
+    def note(frame: FrameType, event: str, _called: object) -> None:
+        if event == "call" and frame.f_code in kinds:
+            found[kinds[frame.f_code]] += 1
+
+    sys.setprofile(note)
+    try:
+        yield found
+    finally:
+        sys.setprofile(before)
+
+
+@pytest.mark.parametrize("options", [(), ("--public-checks",)], ids=["closed", "public"])
+async def test_checks_cost_the_same(
+    node: EmbeddedNode, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """SM10: present and absent secrets take the same reads, and a check commits nothing."""
+    owner = await new_owner(tmp_path / "home", node.url, node.sms_url)
+    await owner.enable(*options)
+    assert (await owner.push_requester("one", b"1")).status == 204
+    assert await owner.has_requester("one") == (204 if options else 404)  # fills the caches
+    costs = []
+    for name in ("one", "two", "one", "three"):
+        with counted() as cost:
+            await owner.has_requester(name)
+        costs.append(dict(cost))
+    assert costs == [{"reads": 2}] * 4
 
 
 # --- routes ---------------------------------------------------------------------------------------
