@@ -43,7 +43,7 @@ _WALLET_SERVER = "sealspace/cli/test_wallet_server.py::"
 
 TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     # --- iExec's clients
-    "3.2 somebody who saw a push of iExec's client sends it again, to bring a former value back": (
+    "3.2 a party that saw a push of iExec's client sends it again, to bring a former value back": (
         _SMS + "test_one_of_many_copies_of_a_replacement_wins",
         _SMS + "test_one_signature_raced_on_two_routes",
         "node/http/test_sms.py::test_a_deleted_secret_is_not_pushed_again_by_a_copy",

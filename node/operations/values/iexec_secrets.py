@@ -163,7 +163,7 @@ async def find_grant(services: Services, owner: Principal) -> OwnerGrant:
     The cost does not depend on how many delegations the owner has made.
 
     Raises:
-        Refusal: `sms-not-enabled`, there is none, or the owner's network opens no secrets.
+        Refusal: `sms-not-enabled`, the owner stored no delegation, or revoked the network.
     """
     space, network = SpaceId(owner, SECRETS_SPACE), network_of_owner(owner)
     key = head_key(space, iexec_names.GRANT_KEY)

@@ -160,7 +160,7 @@ async def test_secrets_of_a_requester(client: IexecClient, chain: Chain) -> None
 
 
 async def test_secrets_of_applications_and_data_sets(client: IexecClient) -> None:
-    """The owner of a published project pushes once; nobody pushes for another address."""
+    """The owner of a published project pushes once, and no owner pushes for another address."""
     owner = client.owner
     app = await owner.publish("app", "digest")
     dataset = await owner.publish("dataset", "prices")

@@ -1,8 +1,11 @@
 """The hashes that wallets sign to push secrets, and the wallets recovered from signatures (SM4)."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sms_owner import K1, challenge, signed
 
+from capabilities.principals import parse_principal
 from capabilities.signatures import WalletSigner, keccak256
 from node.http.routes.sms_routes import hex_bytes
 from node.operations.values.iexec_secrets import challenge_of, signer_of
@@ -98,3 +101,21 @@ def test_the_twin_of_a_signature() -> None:
     twin = f"{known[:66]}{order - int(known[66:130], 16):064x}1b"
     with pytest.raises(Refusal, match="sms-unauthorized"):
         signer_of(twin, hashed)
+
+
+@given(st.text(max_size=140) | st.from_regex(r"0x[0-9A-Fa-f]{128}(1[b-f]|2[0-2])", fullmatch=True))
+def test_fuzz_of_headers(header: str) -> None:
+    """SM4: a header gives a wallet's DID or the one refusal, whatever its text."""
+    try:
+        assert parse_principal(signer_of(header, bytes(32))).startswith("did:pkh:eip155:1:0x")
+    except Refusal as refusal:
+        assert refusal.code == "sms-unauthorized"
+
+
+@given(st.text(max_size=50) | st.from_regex(r"0x[0-9A-Fa-f]{0,44}", fullmatch=True))
+def test_fuzz_of_addresses(text: str) -> None:
+    """SM4: an address is decoded to bytes, or refused like a wrong signature."""
+    try:
+        assert len(hex_bytes(text)) <= (len(text) + 1) // 2
+    except Refusal as refusal:
+        assert refusal.code == "sms-unauthorized"
