@@ -1,5 +1,6 @@
 """The service for iExec's clients on a node in this process (SM1 to SM13; the cases of X7.1)."""
 
+import json
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -329,6 +330,30 @@ async def test_nothing_is_stored_without_a_grant(node: EmbeddedNode, tmp_path: P
     assert (await owner.push_requester("two", b"2")).status == 204
 
 
+async def test_what_the_commands_print(
+    node: EmbeddedNode, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SM2: `enable` prints the grant, `status` explains it, `disable` names it."""
+    owner = await new_owner(tmp_path / "home", node.url, node.sms_url)
+    capsys.readouterr()
+    assert await owner.run("sms", "enable", "--public-checks", "--expires", "30d", "--json") == 0
+    cid = json.loads(capsys.readouterr().out)["grant"]
+    assert await owner.run("sms", "status") == 0
+    shown = capsys.readouterr().out
+    assert cid in shown and "active" in shown
+    for right in (
+        "read iexec/apps/ and what is below it in the space secrets",
+        "write iexec/used/ and what is below it in the space secrets",
+        "see the metadata of, write every secret below scoped/iexec-requester/",
+    ):
+        assert right in shown
+    assert "decrypt" not in shown
+    assert await owner.run("sms", "disable") == 0
+    assert f"revoked: {cid}" in capsys.readouterr().err
+    assert await owner.run("sms", "status") != 0
+    assert "sms enable" in capsys.readouterr().err
+
+
 async def test_enabling_again_revokes_the_former_grant(owner: SmsOwner) -> None:
     """SM2: one grant is in force; without --public-checks the checks end."""
     assert (await owner.push_requester("one", b"1")).status == 204
@@ -463,6 +488,33 @@ async def test_no_route_returns_a_value(owner: SmsOwner) -> None:
                 assert set(reply.headers["allow"].split(", ")) == {*allowed, "OPTIONS"}
     for path in ("/", "/secrets", "/invoke", "/info", f"/apps/{app}", "/admin", "/tee/framework"):
         assert {(await send(owner.sms, method, path)).status for method in methods} == {404}, path
+
+
+ODD = (
+    "/requesters/%FF/secrets/%FF",
+    "/requesters/0x%00/secrets/a",
+    "/requesters/0x/secrets/",
+    f"/requesters/0x{'1' * 40}/secrets/{'%61' * 3000}",
+    f"/requesters/0x{'1' * 40_000}/secrets/a",
+    "/apps/%2e%2e/secrets",
+    "/apps/did:key:z6Mk/secrets",
+    "/apps/0x%0a/secrets",
+    "/secrets/web3?secretAddress=",
+    "/secrets/web3?secretAddress=%ED%A0%80",
+    f"/secrets/web3?secretAddress=0x{'1' * 40}&secretAddress=0x{'2' * 40}",
+    "/secrets/web2?ownerAddress=%F0&secretName=%F0",
+    f"/secrets/web2?ownerAddress=0x{'1' * 40}&secretName=",
+    f"/secrets/web2?ownerAddress=0x{'1' * 40}&secretName={'a' * 10_000}",
+)
+
+
+@pytest.mark.parametrize("path", ODD)
+async def test_odd_requests_are_refused(node: EmbeddedNode, path: str) -> None:
+    """SM5: whatever the path, the query and the header contain, the answer is a refusal."""
+    for header in ("0x" + "0" * 128 + "1b", "0x" + "f" * 128 + "1b", "\u00ff", "x" * 10_000):
+        for method in ("HEAD", "POST", "PUT"):
+            reply = await send(node.sms_url, method, path, token=header, body=b"v")
+            assert 400 <= reply.status < 500, (method, header[:20], reply)
 
 
 async def test_pages_of_other_origins(owner: SmsOwner) -> None:
