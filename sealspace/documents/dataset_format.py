@@ -99,10 +99,8 @@ def encrypt(suite: Suite, key: bytes, read: Read, entropy: Entropy) -> Iterator[
     """Encrypt a data set piece by piece."""
     if suite == "iexec-cbc-v1":
         yield (start := entropy.token(_BLOCK_BYTES))
-        cipher, padder = (
-            Cipher(algorithms.AES(key), modes.CBC(start)).encryptor(),
-            PKCS7(128).padder(),
-        )
+        cipher = Cipher(algorithms.AES(key), modes.CBC(start)).encryptor()
+        padder = PKCS7(128).padder()
         while piece := read(CHUNK_BYTES):
             yield cipher.update(padder.update(piece))
         yield cipher.update(padder.finalize())
@@ -114,8 +112,8 @@ def encrypt(suite: Suite, key: bytes, read: Read, entropy: Entropy) -> Iterator[
 def decrypt(suite: Suite, key: bytes, read: Read) -> Iterator[bytes]:
     """Decrypt a data set piece by piece.
 
-    The plaintext of `iexec-cbc-v1` is not authentic. Nobody may see it before the checksum of the
-    encrypted file was compared (DS5).
+    The plaintext of `iexec-cbc-v1` is not authentic. Callers must not use it before they have
+    compared the checksum of the encrypted file (DS5).
 
     Raises:
         DatasetInvalid: the header, the key, the length, the padding or a tag is wrong.
@@ -143,7 +141,7 @@ def decrypt(suite: Suite, key: bytes, read: Read) -> Iterator[bytes]:
 
 
 def _chunked(
-    turn: Callable[[bytes, bytes, bytes], bytes], header: bytes, read: Read, chunk_bytes: int
+    transform: Callable[[bytes, bytes, bytes], bytes], header: bytes, read: Read, chunk_bytes: int
 ) -> Iterator[bytes]:
     """Encrypt or decrypt chunks, each with a nonce of its own."""
     following = read(chunk_bytes)
@@ -151,7 +149,7 @@ def _chunked(
         chunk, following = following, read(chunk_bytes)
         # DS4: a chunk that was moved, removed or appended has another nonce.
         nonce = header[-_PREFIX_BYTES:] + number.to_bytes(4) + bytes([not following])
-        yield turn(nonce, chunk, header)
+        yield transform(nonce, chunk, header)
         if not following:
             return
 

@@ -423,7 +423,7 @@ _FORMATS: Mapping[str, Suite] = {"authenticated": "aead-chunked-v1", "iexec": "i
 _MAX_KEY_BYTES = 256
 
 
-@click.command("encrypt", epilog="Example: `sealspace dataset encrypt survey.csv`.")
+@click.command("encrypt")
 @click.argument("file", type=FILE)
 @click.option(
     "--output", "folder", type=FOLDER, help="Folder for the new files. Default: that of FILE."
@@ -463,10 +463,8 @@ async def publish_file(client: Client, name: str, encrypted: Path, url: str) -> 
 
     An earlier statement about NAME is replaced. The file itself is not uploaded.
     """
-    dataset, wallet = project_of(name), owner_home().wallet()
-    published_at = time_text(SystemClock.now())
-    stated = {"dataset": dataset.text, "url": url, "publishedAt": published_at}
-    found = stated | _examined(encrypted)
+    dataset, found, wallet = project_of(name), _examined(encrypted), owner_home().wallet()
+    found |= {"dataset": dataset.text, "url": url, "publishedAt": time_text(SystemClock.now())}
     statement = sign_statement(DATASET_TYPE, found, wallet or client.session.signer)
     try:
         parse_dataset(statement, dataset)
@@ -475,7 +473,6 @@ async def publish_file(client: Client, name: str, encrypted: Path, url: str) -> 
     with explained(name, private=False):
         await client.kv(PUBLIC_SPACE).put(dataset.dataset_key, statement)
     found["address"] = await _record_address(client, wallet, "dataset", dataset)
-    tell(f"published {dataset.text}")
     print_result(found, facts(found))
 
 
@@ -486,8 +483,7 @@ async def publish_file(client: Client, name: str, encrypted: Path, url: str) -> 
 async def push_key(client: Client, name: str, keyfile: Path) -> None:
     """Encrypt and store the key in KEYFILE as the key of the data set NAME."""
     data = read_key(keyfile, "key file", KeyFileUnusable, most_bytes=_MAX_KEY_BYTES)
-    text = data.decode("ascii", "replace").strip()
-    parse_dataset_key(text)
+    parse_dataset_key(text := data.decode("ascii", "replace").strip())
     secret = dataset_secret(address_of("dataset", project_of(name)))
     await store_secret(
         client, secret.name, lambda: text, scope=secret.scope, if_absent=True, yes=True
@@ -498,11 +494,10 @@ async def push_key(client: Client, name: str, keyfile: Path) -> None:
 def _examined(blob: Path) -> dict[str, Json]:
     """Return the checksum, size and format of an encrypted file."""
     with blob.open("rb") as stream:
-        checksum = f"0x{file_digest(stream, sha256).hexdigest()}"
-        size_bytes = stream.tell()
+        checksum, size_bytes = file_digest(stream, sha256).hexdigest(), stream.tell()
         stream.seek(0)
         suite = suite_of(stream.read(KEY_BYTES), size_bytes)
-    return {"checksum": checksum, "sizeBytes": size_bytes, "suite": suite}
+    return {"checksum": f"0x{checksum}", "sizeBytes": size_bytes, "suite": suite}
 
 
 async def _record_address(
@@ -517,6 +512,5 @@ async def _record_address(
     # A login has no rights on these keys, because they are no secrets.
     await client.delegations.add_right(wallet, [allow(f"{kv.space.text}/kv/{key}", KV_PUT)])
     with suppress(PreconditionFailed):  # recorded before: the name determines the address
-        record = canonical_bytes({member: project.name})
-        await kv.put(key, record, if_absent=True)
+        await kv.put(key, canonical_bytes({member: project.name}), if_absent=True)
     return address

@@ -49,8 +49,8 @@ async def fetch_dataset(
 ) -> int:
     """Download and decrypt a data set, and return the size of the plaintext in bytes.
 
-    The file appears at its destination when checksum, size, and padding or tags have proven right.
-    It is readable for the task's child.
+    The file appears at its destination only if its checksum, its size, and its padding or tags are
+    right. It is readable for the task's child.
 
     Raises:
         StageFailed: the data set is not available or not valid; no file is left.
@@ -58,14 +58,13 @@ async def fetch_dataset(
     try:
         if record.size_bytes > max_bytes:  # DS11
             raise RequestRefused("response-too-large")
-        request = parse_request(
-            pack_parts([b"GET", record.url.encode(), b""]),
-            hosts=None,
-            any_port=outbound.loopback_ca is not None,
-        )
-        # Another client with the same checks, because programs get shorter and smaller responses.
+        message = pack_parts([b"GET", record.url.encode(), b""])
+        any_port = outbound.loopback_ca is not None
+        # A client of its own with the same checks, because a data set is larger and slower than the
+        # responses that programs get.
         most_bytes = record.size_bytes * 9 // 8 + MAX_MESSAGE_BYTES  # with TLS and HTTP
         own = replace(outbound, request_s=600.0, most_arriving_bytes=most_bytes)
+        request = parse_request(message, hosts=None, any_port=any_port)
         async with own, own.response(request) as response:
             if response.status != 200:
                 raise RequestRefused(f"status-{response.status}")
@@ -123,7 +122,9 @@ def _save(
     try:
         make_file(destination, plaintext())
         destination.chmod(0o444)
-    except OSError as error:  # none of the connection: aiohttp converts those
-        detail = f"cannot write the data set: {error.strerror}"
-        raise StageFailed("PRE_COMPUTE_SAVING_PLAIN_DATASET_FAILED", detail) from error
+    except OSError as error:  # not of the connection, whose errors are of other classes
+        raise StageFailed(
+            "PRE_COMPUTE_SAVING_PLAIN_DATASET_FAILED",
+            f"cannot write the data set: {error.strerror}",
+        ) from error
     return destination.stat().st_size

@@ -11,6 +11,7 @@ import wasmtime
 from backend_desk import Desk
 
 from capabilities.abilities import KV_GET
+from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import decode_standard
 from sealspace.cli.owner_profile import read_wallet
 from sealspace.cli.root import EXIT_STATUS
@@ -26,6 +27,7 @@ from sealspace.documents.iexec_names import (
 from sealspace.documents.project_names import ProjectId, parse_project
 from sealspace.session import load_session
 
+SOMEBODY = Ed25519Signer(bytes(range(32))).did
 URL = "https://files.example/survey.enc"
 PLAIN = b"name,age\nAda,36\n" * 9000
 
@@ -156,6 +158,9 @@ async def test_what_cannot_be_encrypted_or_published(desk: Desk, tmp_path: Path)
     for url in ("http://files.example/x", "ftp://x", "https://", "https://a b", "https://é"):
         ran = await desk.run("dataset", "publish", "survey", made["encrypted"], "--url", url)
         assert ran.status == 2 and "cannot publish survey" in ran.err, ran
+    other = ("dataset", "publish", f"{SOMEBODY}/survey", made["encrypted"], "--url", URL)
+    ran = await desk.run(*other)
+    assert ran.status == 2 and f"the signer {SOMEBODY}" in ran.err, ran
     for text in ("", "AA==", "A" * 43, "A" * 44, "=" * 44, "A" * 300):
         (tmp_path / "other.key").write_text(text)
         (tmp_path / "other.key").chmod(0o600)

@@ -126,6 +126,15 @@ async def test_a_data_set_arrives(tmp_path: Path, suite: Suite, size: int) -> No
         assert await service.fetch(service.record(suite, blob)) == PLAIN[:size]
 
 
+async def test_a_data_set_arrives_in_http_chunks(tmp_path: Path) -> None:
+    """DS10, DS11: the size is that of the file, without the frames of HTTP."""
+    blob = sealed("aead-chunked-v1")
+    chunks = [b"%x\r\n%b\r\n" % (len(part), part) for part in cut(blob, [1, 70_000, 3])]
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with files(tmp_path, head, *chunks, b"0\r\n\r\n") as service:
+        assert await service.fetch(service.record("aead-chunked-v1", blob)) == PLAIN
+
+
 @pytest.mark.parametrize("suite", SUITES)
 async def test_every_fault_has_its_code(tmp_path: Path, suite: Suite) -> None:
     """DS10, X7.1 D1: checksum, key, size and length of the file; nothing is left behind."""
