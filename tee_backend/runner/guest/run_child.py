@@ -17,14 +17,7 @@ from wasmtime import component as components
 
 from . import frames as _frames
 from . import wasm as _wasm
-from .confinement import (
-    confine,
-    limit,
-    limit_cpu,
-    limit_data,
-    open_statm,
-    restrict_to_folders,
-)
+from .confinement import confine, limit, limit_cpu, limit_data, open_statm, restrict_to_folders
 from .frames import Answer
 from .guest_http import DATA_BYTES, GuestHttp
 from .linear_memory import NO_FINALIZER, MemoryBudget

@@ -44,9 +44,10 @@ def prepare_root(root: Path, *, is_sealed: bool) -> None:
     """
     status = ctypes.create_string_buffer(256)
     _libc.statfs(bytes(root), status)
-    in_memory = struct.unpack_from("l", status)[0] in _IN_MEMORY
-    swaps = Path("/proc/swaps").read_text("utf-8").count("\n") > 1
-    if not is_sealed and (swaps or not in_memory):  # TG7
+    # The numbers of tmpfs and ramfs.
+    in_memory = struct.unpack_from("l", status)[0] in (0x01021994, 0x858458F6)
+    swap_areas = Path("/proc/swaps").read_text("utf-8").count("\n") - 1
+    if not is_sealed and (swap_areas or not in_memory):  # TG7
         raise RuntimeError(
             f"cannot use {root} for tasks: it is on a disk, or this machine swaps memory to one,"
             " where decrypted data would be readable; next: name a folder on tmpfs, such as"
@@ -77,27 +78,19 @@ async def task_folders(root: Path, *, max_bytes: int, max_files: int) -> AsyncIt
         OSError: they cannot be made.
     """
     folder = Path(tempfile.mkdtemp(prefix="sealspace-task-", dir=root))
+    source, output = folder / "files" / "input", folder / "files" / "output"
     lock = os.open(folder, os.O_RDONLY)
+    filled = asyncio.create_task(_watch(output, max_bytes, max_files))
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)  # TG9: until this process ends, however it does
-        source, output = folder / "files" / "input", folder / "files" / "output"
         source.mkdir(parents=True)
         output.mkdir()
-        # One inode is the folder's own.
+        # One inode is the folder's own. Where this process may not mount, the watch is the limit.
         options = f"mode=0777,size={max_bytes},nr_inodes={max_files + 1}".encode()
-        # TG8
-        unmounted = _libc.mount(
-            b"tmpfs", bytes(output), b"tmpfs", _NO_SUID_DEVICES_OR_PROGRAMS, options
-        )
-
-        filled = asyncio.create_task(
-            _watch(output, max_bytes, max_files) if unmounted else asyncio.Event().wait()
-        )
-        try:
-            yield TaskFolders(source, output, max_bytes, filled)
-        finally:
-            filled.cancel()
+        _libc.mount(b"tmpfs", bytes(output), b"tmpfs", _NO_SUID_DEVICES_OR_PROGRAMS, options)  # TG8
+        yield TaskFolders(source, output, max_bytes, filled)
     finally:
+        filled.cancel()
         await asyncio.to_thread(_remove, folder)
         os.close(lock)
 
@@ -105,7 +98,10 @@ async def task_folders(root: Path, *, max_bytes: int, max_files: int) -> AsyncIt
 async def _watch(folder: Path, max_bytes: int, max_files: int) -> None:
     """Return once a folder is over its limits, or too deep to look into (TG8)."""
     with suppress(OSError):
-        while await asyncio.to_thread(_is_within, folder, max_bytes, max_files):  # noqa: ASYNC110  # no event tells it
+        # The kernel limits a folder with a file system of its own.
+        while folder.is_mount() or await asyncio.to_thread(  # noqa: ASYNC110, ASYNC240  # a guest sends no event
+            _is_within, folder, max_bytes, max_files
+        ):
             await asyncio.sleep(_WATCH_S)
 
 

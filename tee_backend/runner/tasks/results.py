@@ -19,9 +19,8 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO
+from pathlib import Path
+from typing import IO, NamedTuple
 from zipfile import ZIP_DEFLATED, ZipFile
 
 from capabilities.signatures import keccak256
@@ -115,7 +114,7 @@ def _archive(output: Path, archive: IO[bytes], left_bytes: int, left_files: int)
     """
     with ZipFile(archive, "w", ZIP_DEFLATED) as to:
         for above, folders, files, opened in os.fwalk(output):
-            inside = PurePosixPath(above).relative_to(output)
+            inside = Path(above).relative_to(output)
             left_files -= len(folders) + len(files)
             if left_files < 0 or len(inside.parts) > _MAX_DEPTH:
                 raise ValueError
@@ -152,16 +151,13 @@ def _digest(files: ZipFile, computed: dict[str, Json], *, callback: bool) -> byt
     with _fails("RESULT_DIGEST_COMPUTATION_FAILED", "computed.json names no output in /iexec_out"):
         if callback:
             return keccak256(bytes.fromhex(str(computed["callback-data"]).removeprefix("0x")))
-        path = PurePosixPath(str(computed["deterministic-output-path"])).relative_to("/iexec_out")
+        path = Path(str(computed["deterministic-output-path"])).relative_to("/iexec_out")
 
     with _fails("RESULT_FILE_NOT_FOUND", "the deterministic output is missing or an empty folder"):
         names = sorted(files.namelist())
-        is_file = str(path) in names
-        chosen = [
-            name
-            for name in names
-            if (PurePosixPath(name) if is_file else PurePosixPath(name).parent) == path
-        ]
+        chosen = [name for name in names if Path(name).parent == path]
+        if is_file := str(path) in names:
+            chosen = [str(path)]
         if not chosen:
             raise ValueError
         hashes = [
