@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from guest_programs import are_gone, children, code, guest, ran
+from guest_programs import are_gone, bounds_of, children, code, guest, ran
+from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
 from tee_backend.runner.guest import child as _child
@@ -116,6 +117,26 @@ async def test_a_task_reaches_only_its_folders(
     assert ["there"] == os.listdir(tmp_path)
 
 
+async def test_links(executor: Executor, tmp_path: Path) -> None:
+    """TG1, TG4: a program makes no link, and follows none that leads out of its folders."""
+    result, found = await performed(executor, tmp_path, "links")
+    assert ("completed", {"own": None}) == (code(result), found)
+    program, outside = guest(FILERS[0]), tmp_path / "outside"
+    outside.mkdir()
+    (outside / "there").write_text("x")
+    async with task_folders(tmp_path, max_bytes=1 << 20, max_files=100) as folders:
+        (folders.output / "link").symlink_to(outside / "there")
+        (folders.output / "folder").symlink_to(outside)
+        request = RunRequest(
+            program.sha256,
+            program.target,
+            arguments=("open", "/iexec_out/link", "/iexec_out/folder", "/iexec_out/folder/there"),
+            folders=folders,
+        )
+        assert b"0" == (await executor.run(request, program.load)).output
+    assert is_clean(tmp_path) and ["there"] == os.listdir(outside)
+
+
 @pytest.mark.parametrize("name", FILERS)
 @pytest.mark.parametrize(
     "arguments",
@@ -163,12 +184,18 @@ async def test_arguments_without_folders(executor: Executor) -> None:
 
 
 async def test_a_task_that_is_cancelled(executor: Executor, tmp_path: Path) -> None:
-    """TG9: cancelling a task ends its process and removes its folders."""
+    """TG6, TG9: cancelling a task ends its process and removes its folders."""
     task = asyncio.create_task(
         performed(executor, tmp_path, FILERS[0], "wait", max_instructions=500_000_000_000)
     )
-    while not (running := children(kind="_task_child")):
-        await asyncio.sleep(0)
+    expected = {"Max open files": "256", "Max file size": str(1 << 20)}
+    if not os.geteuid():
+        expected["Max processes"] = "64"
+    async with asyncio.timeout(PATIENCE_S):
+        while not (running := children(kind="_task_child")) or not (
+            expected.items() <= bounds_of(running[0]).items()
+        ):
+            await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
