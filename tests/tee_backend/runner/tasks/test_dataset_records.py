@@ -23,7 +23,11 @@ from sealspace.documents.dataset_format import (
     encrypt,
 )
 from sealspace.documents.project_names import ProjectId, parse_project
-from sealspace.documents.signed_statements import StatementSigner, sign_statement
+from sealspace.documents.signed_statements import (
+    MAX_STATEMENT_BYTES,
+    StatementSigner,
+    sign_statement,
+)
 from sealspace.errors import StatementInvalid
 from sealspace.wallets import new_wallet
 from tee_backend.runner.guest.outbound import Outbound
@@ -70,6 +74,11 @@ def stated(dataset: ProjectId, service: Service) -> DatasetRecord:
     )
 
 
+async def published(stage: RunnerStage, dataset: ProjectId) -> DatasetRecord | None:
+    read = stage.runner.programs.public_reader(dataset, MAX_STATEMENT_BYTES)
+    return await read_dataset(read, dataset)
+
+
 async def put(
     stage: RunnerStage, dataset: ProjectId, record: DatasetRecord, signer: StatementSigner
 ) -> None:
@@ -83,8 +92,8 @@ async def test_a_published_data_set_arrives(
     """DS10, DS11, DS12: found by its id, downloaded by the runner's own way out, decrypted."""
     dataset = parse_project(f"{stage.developer}/survey")
     await put(stage, dataset, stated(dataset, service), stage.wallet)
-    record = await read_dataset(stage.runner.programs, dataset)
-    assert record == stated(dataset, service)
+    record = await published(stage, dataset)
+    assert record is not None and record == stated(dataset, service)
     size = await fetch_dataset(
         stage.runner.executor.outbound,
         record,
@@ -98,15 +107,15 @@ async def test_a_published_data_set_arrives(
 async def test_statements_that_the_runner_refuses(stage: RunnerStage, service: Service) -> None:
     """DS7, DS12: absent, by another signer, about another data set; the current one counts."""
     dataset = parse_project(f"{stage.developer}/other")
-    assert await read_dataset(stage.runner.programs, dataset) is None
+    assert await published(stage, dataset) is None
     record = stated(dataset, service)
     await put(stage, dataset, record, new_wallet())
     with pytest.raises(StatementInvalid):
-        await read_dataset(stage.runner.programs, dataset)
+        await published(stage, dataset)
     await put(stage, dataset, stated(replace(dataset, name="survey"), service), stage.wallet)
     with pytest.raises(StatementInvalid):
-        await read_dataset(stage.runner.programs, dataset)
+        await published(stage, dataset)
     for size in (100, 200):
         current = structs.replace(record, size_bytes=size)
         await put(stage, dataset, current, stage.wallet)
-        assert await read_dataset(stage.runner.programs, dataset) == current
+        assert await published(stage, dataset) == current
