@@ -264,6 +264,8 @@ async def _fetched(
     kept["start"] = parse_json(start, max_bytes=MAX_PUBLISHED_BYTES)
     replace_file(folder / "receipt.json", json.dumps(kept).encode())
     replace_file(folder / "output.json", document)
+    if request is not None:
+        replace_file(folder / "request.json", request)
     replace_file(result, sealed)
     tell(f"the receipt proves the result: {result}")
     if key_file := key_file or _own_key():

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
 
@@ -99,8 +100,16 @@ async def test_from_grants_to_a_result(desk: Desk, stage: RunnerStage, tmp_path:
     assert f"IEXEC_REQUESTER_SECRET_1={SECRET}" in result
     assert result[-3:-1] == ["one", "two three"]
     assert SECRET not in done.out + done.err
-    verify = await desk.run("verify", "result/receipt.json", "--json")
-    assert json.loads(verify.out)["status"] == "completed"
+    (tmp_path / "approved.json").write_text(
+        (await desk.run("backend", "show", stage.url, "--json")).out
+    )
+    verify = ("verify", "result/receipt.json", "--like", "approved.json")
+    files = ("--input", "result/request.json", "--output", "result/output.json")
+    verified = await desk.run(*verify, *files)
+    assert verified.status == 0 and "exactly this input and output" in verified.out, verified
+    stated = json.loads((tmp_path / "result" / "output.json").read_bytes())
+    sealed = (tmp_path / "result" / "result.zip").read_bytes()
+    assert stated["sha256"] == sha256(sealed).hexdigest()
 
     made = json.loads((await desk.run(*run, "--json")).out)
     job = made["job"]

@@ -15,7 +15,13 @@ from sealspace.apps.api_keys import MAX_AMOUNT
 from tee_backend.backend_errors import FolderDamaged
 from tee_backend.runner.calls import ledger as ledger_module
 from tee_backend.runner.calls.journal import Journal, RowSealer
-from tee_backend.runner.calls.ledger import Account, JobRecord, Ledger
+from tee_backend.runner.calls.ledger import (
+    PIECE_BYTES,
+    TASK_KEPT_S,
+    Account,
+    JobRecord,
+    Ledger,
+)
 from tee_backend.runner.reasons import RunRefused
 from tee_backend.runner.shares import Payer
 
@@ -153,6 +159,48 @@ async def test_an_answer_is_kept_in_pieces(tmp_path: Path, statement: str) -> No
     async with opened(path) as ledger:
         with pytest.raises(FolderDamaged):
             [piece async for piece in ledger.answer("one", found)]
+
+
+async def ended_task(ledger: Ledger, job: str, result: Path, *, now: float) -> None:
+    await ledger.accept(job, record(later=True, key=None, beneficiary="bob"), request=b"{}")
+    await ledger.start(job)
+    await ledger.keep_result(job, result)
+    await ledger.settle(job, charged=0, receipt=None, answer=b"{}", now=now)
+
+
+async def test_results_of_tasks_are_kept_for_a_week(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TK10: a result is stored sealed and in pieces, counts with its bytes, and goes in time."""
+    monkeypatch.setattr(ledger_module, "MOST_DONE_BYTES", 16 * PIECE_BYTES)
+    file, path = tmp_path / "result.zip", tmp_path / "journal"
+    file.write_bytes(random.Random(1).randbytes(2 * PIECE_BYTES + 5))
+
+    async def kept(ledger: Ledger) -> list[str]:
+        jobs = [str(number) for number in range(9)]
+        return [job for job in jobs if await ledger.job(job) is not None]
+
+    async with opened(path) as ledger:
+        await ended_task(ledger, "0", file, now=NOW)
+        written = b"".join(one.read_bytes() for one in tmp_path.glob("journal*"))
+        assert len(written) > PIECE_BYTES and file.read_bytes()[:64] not in written
+    async with opened(path) as ledger:
+        stored = await ledger.job("0")
+        assert stored is not None and stored.result_bytes == 2 * PIECE_BYTES + 5
+        pieces = [piece async for piece in ledger.answer("0", stored, is_result=True)]
+        assert b"".join(pieces) == file.read_bytes()
+        assert [piece async for piece in ledger.answer("0", stored)] == [b"{}"]
+        await ended_task(ledger, "1", file, now=NOW + TASK_KEPT_S - 1)
+        assert await kept(ledger) == ["0", "1"]
+        await ended_task(ledger, "2", file, now=NOW + TASK_KEPT_S + 1)
+        assert await kept(ledger) == ["1", "2"]
+        for number in range(3, 9):  # known payers share half of the bytes
+            await ended_task(ledger, str(number), file, now=NOW + TASK_KEPT_S + 1)
+        assert await kept(ledger) == ["6", "7", "8"]
+    connection = sqlite3.connect(path)
+    jobs = {job for (job,) in connection.execute("SELECT job FROM contents")}
+    connection.close()
+    assert jobs == {"6", "7", "8"}
 
 
 async def test_answers_are_kept_for_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
