@@ -19,6 +19,8 @@ from pathlib import Path
 from .errors import SealspaceError
 from .printable import printable
 
+_Content = bytes | Iterable[bytes]
+"""A file's content, all at once or piece by piece."""
 DRAFTS = ".*.new"
 """Pattern of the temporary files; a crash leaves them behind."""
 
@@ -101,8 +103,8 @@ def read_key(path: Path, what: str, refused: type[SealspaceError], *, most_bytes
         return stream.read(most_bytes + 1)
 
 
-def replace_file(path: Path, data: bytes | Iterable[bytes]) -> None:
-    """Write a file atomically, all at once or piece by piece.
+def replace_file(path: Path, data: _Content) -> None:
+    """Write a file atomically.
 
     The file is durable when the call returns. An existing file is replaced. A symbolic link is
     replaced; its target stays as it is.
@@ -115,8 +117,8 @@ def replace_file(path: Path, data: bytes | Iterable[bytes]) -> None:
     sync_folder(path.parent)
 
 
-def make_file(path: Path, data: bytes | Iterable[bytes]) -> None:
-    """Create a file atomically, all at once or piece by piece.
+def make_file(path: Path, data: _Content) -> None:
+    """Create a file atomically.
 
     The file is durable when the call returns. Raises FileExistsError if the file already exists.
     """
@@ -136,7 +138,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _draft(path: Path, data: bytes | Iterable[bytes]) -> Iterator[Path]:
+def _draft(path: Path, data: _Content) -> Iterator[Path]:
     """Write data to a temporary file.
 
     The file has mode 0600. It is deleted at the end of the `with` block.
