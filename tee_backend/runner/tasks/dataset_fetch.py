@@ -40,7 +40,7 @@ async def read_dataset(read: Reader, dataset: ProjectId) -> DatasetRecord | None
         StatementInvalid: the statement is not the owner's.
         NodeRefused, TransportError: the node could not be asked.
     """
-    data = await programs.public_reader(dataset, MAX_STATEMENT_BYTES)(dataset.dataset_key)
+    data = await read(dataset.dataset_key)
     return None if data is None else parse_dataset(data, dataset)
 
 
