@@ -167,7 +167,7 @@ async def test_names_of_requesters(owner: SmsOwner, name: str) -> None:
 
 
 async def test_case_of_names_and_addresses(owner: SmsOwner) -> None:
-    """X7.1 S7, S8, S9: a requester's name is case-sensitive; addresses and wallets' are not."""
+    """iexec-S7, iexec-S8, iexec-S9: only the names of requesters are case-sensitive."""
     assert (await owner.push_requester("Foo", b"1")).status == 204
     assert await owner.has_requester("foo") == 404
     assert (await owner.push_requester("foo", b"2")).status == 204

@@ -206,7 +206,7 @@ def code(answered: tuple[int, dict[str, Any]]) -> tuple[int, str, str]:
 async def test_a_task_has_the_secrets_of_all(
     stage: RunnerStage, developer: Party, requester: Party, tmp_path: Path
 ) -> None:
-    """TK3, TK6, X7.1 T9, T11, T12: the program gets exactly its variables, and nothing else."""
+    """TK3, TK6, iexec-T9, iexec-T11, iexec-T12: the program gets exactly its variables."""
     version, app = await published(stage, "all")
     await developer.put(secret_of(app), APP_VALUE)
     await developer.grant(version, secret_of(app))
