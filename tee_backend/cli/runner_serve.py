@@ -5,6 +5,7 @@ The runner needs a real or a simulated trust domain.
 
 import asyncio
 import ctypes
+import gc
 import re
 import signal
 import ssl
@@ -239,6 +240,7 @@ async def _serve(node: str, given: _Options) -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
     tls = _tls(given.tls_certificate, given.tls_key)
     async with _application(node, given) as app:
+        gc.freeze()  # garbage collections then skip what lives as long as the process
         bound = bind_socket(
             given.host, given.port, command=click.get_current_context().command_path
         )
