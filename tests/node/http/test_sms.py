@@ -68,7 +68,7 @@ async def owner(node: EmbeddedNode, tmp_path: Path) -> SmsOwner:
 
 
 async def test_each_kind_is_pushed_once(owner: SmsOwner) -> None:
-    """X7.1 S1, S2, S13 and SM11: pushed, then found at once; a second push changes nothing."""
+    """iexec-S1, iexec-S2, iexec-S13, SM11: found at once; a second push changes nothing."""
     app = await owner.publish("app", "digest")
     dataset = await owner.publish("dataset", "prices")
     kinds = (
