@@ -29,8 +29,6 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 
 from ..errors import InvalidInput
 
-MAX_RESULT_BYTES = 1_000_000_000
-MAX_RESULT_FILES = 10_000
 _MAX_KEY_BYTES = 16 * 1024
 _KEY_BITS = range(2048, 8001)
 """iExec's client reads at most 1000 bytes of an encrypted key."""
@@ -86,8 +84,8 @@ def decrypt_result(
     private_key_pem: bytes,
     folder: Path,
     *,
-    max_bytes: int = MAX_RESULT_BYTES,
-    max_files: int = MAX_RESULT_FILES,
+    max_bytes: int = 1_000_000_000,
+    max_files: int = 10_000,
 ) -> None:
     """Decrypt a task's result into a new folder (TG15).
 

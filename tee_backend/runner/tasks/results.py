@@ -83,7 +83,13 @@ def seal_result(
         with _fails("OUT_FOLDER_ZIP_FAILED", "/iexec_out has too many files, bytes or levels"):
             _archive(output, archive, max_bytes, max_files)
         with ZipFile(archive) as files:
-            computed = _computed(files)
+            with (
+                _fails("COMPUTED_FILE_NOT_FOUND", "there is no file /iexec_out/computed.json"),
+                files.open("computed.json") as stream,
+            ):
+                text = stream.read(_MAX_COMPUTED_BYTES + 1)
+            with _fails("FAILED_UNKNOWN_ISSUE", "computed.json is no JSON object of up to 64 KiB"):
+                computed = parse_json(text, max_bytes=_MAX_COMPUTED_BYTES)  # TG10
             digest = _digest(files, computed, callback=callback)
             with _fails("TOO_LONG_RESULT_FILE_NAME", "a name in /iexec_out has over 31 characters"):
                 if any(len(name.split("/")[0]) > _MAX_NAME_CHARS for name in files.namelist()):
@@ -132,17 +138,6 @@ def _archive(output: Path, archive: IO[bytes], left_bytes: int, left_files: int)
                         shutil.copyfileobj(stream, into)
 
 
-def _computed(files: ZipFile) -> dict[str, Json]:
-    """Return the program's `computed.json` (TG10)."""
-    with (
-        _fails("COMPUTED_FILE_NOT_FOUND", "there is no file /iexec_out/computed.json"),
-        files.open("computed.json") as stream,
-    ):
-        text = stream.read(_MAX_COMPUTED_BYTES + 1)
-    with _fails("FAILED_UNKNOWN_ISSUE", "computed.json is not a JSON object of at most 64 KiB"):
-        return parse_json(text, max_bytes=_MAX_COMPUTED_BYTES)
-
-
 def _digest(files: ZipFile, computed: dict[str, Json], *, callback: bool) -> bytes:
     """Return iExec's digest of the deterministic output (TG13).
 
@@ -152,7 +147,6 @@ def _digest(files: ZipFile, computed: dict[str, Json], *, callback: bool) -> byt
         if callback:
             return keccak256(bytes.fromhex(str(computed["callback-data"]).removeprefix("0x")))
         path = Path(str(computed["deterministic-output-path"])).relative_to("/iexec_out")
-
     with _fails("RESULT_FILE_NOT_FOUND", "the deterministic output is missing or an empty folder"):
         names = sorted(files.namelist())
         chosen = [name for name in names if Path(name).parent == path]
