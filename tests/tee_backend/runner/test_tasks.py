@@ -39,6 +39,7 @@ from sealspace.documents.project_names import ProjectId, parse_project
 from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.documents.secret_names import SecretName
 from sealspace.documents.signed_statements import sign_statement
+from sealspace.session import capability
 from sealspace.wallets import new_wallet
 from sealspace.wire.portable import PortableDelegation
 from tee_backend.runner.calls.prices import Price
@@ -281,11 +282,34 @@ async def test_without_a_grant_of_the_developer(
     portable = await developer.grant(version, secret_of(app), callers=Owner())
     assert code(await requester.make(app)) == (403, "access-denied", "")
     await developer.client.delegations.revoke_by_wallet(portable, developer.wallet)
-    for _ in range(2):  # the runner learns of it with the first read
-        assert code(await requester.make(app)) == (403, "access-denied", "")
+    assert code(await requester.make(app)) == (403, "access-denied", "")
     await developer.grant(version, secret_of(app))
     shown = await requester.report(await requester.done(app), tmp_path)
     assert f"IEXEC_APP_DEVELOPER_SECRET={APP_VALUE}" in shown
+
+
+async def test_a_grant_that_the_developer_revoked(
+    stage: RunnerStage, developer: Party, requester: Party
+) -> None:
+    """TK4: a task does not run without the secret that its developer once granted."""
+    version, app = await published(stage, "once-granted")
+    await developer.put(secret_of(app), APP_VALUE)
+    await requester.grant(version, RESULT)
+    portable = await developer.grant(version, secret_of(app))
+    await developer.client.delegations.revoke_by_wallet(portable, developer.wallet)
+    for _ in range(2):  # the runner learns of it with the first read
+        assert code(await requester.make(app)) == (403, "access-denied", "")
+
+
+async def test_no_secret_is_opened_before_the_run(stage: RunnerStage, requester: Party) -> None:
+    """TK5: making a task releases no key; its run releases one for each secret."""
+    version, app = await published(stage, "unopened")
+    await requester.grant(version, FIRST, RESULT)
+    await requester.done(app, secrets={"1": "my-key"})
+    network = requester.client.encryption.network()
+    right = capability(network.text, "sealspace.encryption/receipts")
+    await requester.client.delegations.add_right(requester.wallet, [right])
+    assert len([one async for one in requester.client.receipts.all()]) == 2
 
 
 async def test_the_secret_of_another_application(
@@ -366,6 +390,20 @@ async def test_a_beneficiary_opens_the_result(
             assert (await other.ask("GET", path, about))[0] == 404
     unknown = "0" * 32
     assert (await friend.ask("GET", f"/tasks/{unknown}", f"calls/{unknown}"))[0] == 404
+
+
+async def test_a_grant_has_to_name_the_project(
+    stage: RunnerStage, developer: Party, requester: Party
+) -> None:
+    """TK3: a grant of the bytes alone is not enough, since others may publish the same bytes."""
+    version, app = await published(stage, "by-hash")
+    alone = RunStatement(programs=(ByHash(version.sha256),), callers=AllowAll())
+    seen = await stage.look()
+    labels = [RESULT.label, FIRST.label]
+    portable = await requester.client.runners.grant(seen, labels, alone, wallet=requester.wallet)
+    await deliver(stage.url, portable)
+    refused = code(await requester.make(app, secrets={"1": "my-key"}))
+    assert refused[:2] == (403, "grant-no-project")
 
 
 @pytest.mark.parametrize(
