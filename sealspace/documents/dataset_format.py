@@ -10,7 +10,7 @@ authentication: only a signed checksum shows a change.
 
 Example:
     with Path("survey.csv").open("rb") as file:
-        blob = b"".join(encrypt("aead-chunked-v1", key, file.read, SystemEntropy()))
+        blob = b"".join(encrypt("aead-chunked-v1", key, file.read, entropy))
     plaintext = b"".join(decrypt("aead-chunked-v1", key, BytesIO(blob).read))
 """
 

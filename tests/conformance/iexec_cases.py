@@ -29,7 +29,7 @@ CASES: dict[str, tuple[tuple[str, str], ...]] = {
         ("T1", "the codes of a session"),
         ("T2", "a worker's and a scheduler's signature"),
         ("T3", "a task that has ended"),
-        ("T4", "a task without a data set has no first stage"),
+        ("T4", "a task without a data set has no variables of one"),
         ("T5", "a data set without a key"),
         ("T6", "one of two secrets is missing"),
         ("T7", "indexes that are not positive integers"),

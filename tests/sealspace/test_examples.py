@@ -6,6 +6,7 @@ import json
 import textwrap
 from contextlib import AsyncExitStack
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,9 @@ ABILITIES = (
     "sealspace.encryption/policy",
 )
 
-# A node in a trust domain is a stage of its own: `test_node_evidence` plays what the example shows.
-NOT_HERE = {"documents.node_evidence"}
+# A node in a trust domain, and a task, are stages of their own: `test_node_evidence` and
+# `test_task_results` play what the examples show.
+NOT_HERE = {"documents.node_evidence", "documents.iexec_results"}
 
 
 # Read by the others alone.
@@ -100,6 +102,7 @@ async def test_an_example_runs(
     folder = tmp_path / "files"
     folder.mkdir()
     (folder / "film.mp4").write_bytes(b"a film")
+    (folder / "survey.csv").write_bytes(b"age,size\n")
     (folder / "mail-digest.wasm").write_bytes(b"\0asm\x01\0\0\0")
     monkeypatch.chdir(folder)
     async with AsyncExitStack() as stack:
@@ -220,4 +223,6 @@ async def presupposed(bench, stack: AsyncExitStack) -> dict[str, Any]:
         "log": None,
         "json": json,
         "Path": Path,
+        "key": bytes(32),
+        "BytesIO": BytesIO,
     }

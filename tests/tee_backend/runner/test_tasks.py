@@ -273,12 +273,13 @@ async def test_the_receipt_proves_the_result(
 async def test_without_a_grant_of_the_developer(
     stage: RunnerStage, developer: Party, requester: Party, tmp_path: Path
 ) -> None:
-    """TK4: without a grant the variables are absent; a grant that ended refuses the task."""
+    """TK4, iexec-T4: without a grant or a data set, their variables are absent; a grant that ended
+    refuses the task."""
     version, app = await published(stage, "plain")
     await developer.put(secret_of(app), APP_VALUE)
     await requester.grant(version, RESULT)
     shown = await requester.report(await requester.done(app), tmp_path)
-    assert not any(one.startswith("IEXEC_APP") for one in shown)
+    assert not any(one.startswith(("IEXEC_APP", "IEXEC_DATASET")) for one in shown)
     portable = await developer.grant(version, secret_of(app), callers=Owner())
     assert code(await requester.make(app)) == (403, "access-denied", "")
     await developer.client.delegations.revoke_by_wallet(portable, developer.wallet)
